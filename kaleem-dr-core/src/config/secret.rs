@@ -1,0 +1,168 @@
+//! Secrets: where they lie, and the wrapper they never leave.
+//!
+//! A config names a secret by file, environment variable or systemd credential; its text is never in the config and
+//! never on a command line. What is read is a [`SecretString`], which neither Debug nor Display prints.
+
+use std::{
+    collections::BTreeMap,
+    fmt, fs,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+};
+
+use schemars::JsonSchema;
+pub use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Serialize};
+
+/// Where a secret lies: `{ file = "/etc/restic.pass" }`, `{ env = "MONGO_URI" }` or `{ credential = "mongo-uri" }`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SecretRef {
+    /// A file that only its owner may read. One trailing line break is dropped.
+    File(PathBuf),
+    /// An environment variable.
+    Env(String),
+    /// A file of this name in `$CREDENTIALS_DIRECTORY` (systemd's `LoadCredential=`).
+    Credential(String),
+}
+
+impl fmt::Display for SecretRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => write!(f, "file {}", path.display()),
+            Self::Env(name) => write!(f, "environment variable {name}"),
+            Self::Credential(name) => write!(f, "systemd credential {name}"),
+        }
+    }
+}
+
+/// The environment a config is read in: variables of the process, overlaid with those of an env file.
+///
+/// It is a value, made once at the edge: nothing below the CLI reads the process environment.
+#[derive(Clone, Default)]
+pub struct Environment(BTreeMap<String, SecretString>);
+
+impl fmt::Debug for Environment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+impl<K: Into<String>, V: Into<String>> FromIterator<(K, V)> for Environment {
+    fn from_iter<I: IntoIterator<Item = (K, V)>>(variables: I) -> Self {
+        Self(variables.into_iter().map(|(name, value)| (name.into(), SecretString::from(value.into()))).collect())
+    }
+}
+
+impl Environment {
+    /// The process environment; variables that are not UTF-8 are left out.
+    #[must_use]
+    pub fn of_process() -> Self {
+        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))).collect()
+    }
+
+    /// Lays other variables over these.
+    pub fn overlay(&mut self, other: Self) {
+        self.0.extend(other.0);
+    }
+
+    /// A variable that is no secret. Empty counts as absent, as it does for restic.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(ExposeSecret::expose_secret).filter(|value| !value.is_empty())
+    }
+
+    /// The names that begin with `prefix`.
+    pub fn names_with<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = &'a str> {
+        self.0.keys().map(String::as_str).filter(move |name| name.starts_with(prefix))
+    }
+
+    /// Reads a secret.
+    ///
+    /// # Errors
+    /// When it is not there, is empty, is not UTF-8, or lies in a file that others than its owner can read.
+    pub fn secret(&self, secret: &SecretRef) -> Result<SecretString, SecretError> {
+        let text = match secret {
+            SecretRef::File(path) => read_private(path)?,
+            SecretRef::Env(name) => self.get(name).map(str::to_owned).ok_or_else(|| SecretError::NoVariable(name.clone()))?,
+            SecretRef::Credential(name) => {
+                let directory = self.get("CREDENTIALS_DIRECTORY").ok_or_else(|| SecretError::NoCredentials(name.clone()))?;
+                // systemd keeps this directory to the service alone; its mode says nothing more.
+                let path = Path::new(directory).join(name);
+                fs::read_to_string(&path).map_err(|cause| SecretError::Unreadable { path, cause })?
+            }
+        };
+        let text = text.strip_suffix('\n').unwrap_or(&text);
+        let text = text.strip_suffix('\r').unwrap_or(text);
+        if text.is_empty() { Err(SecretError::Empty(secret.clone())) } else { Ok(SecretString::from(text.to_owned())) }
+    }
+}
+
+fn read_private(path: &Path) -> Result<String, SecretError> {
+    let unreadable = |cause| SecretError::Unreadable { path: path.to_path_buf(), cause };
+    let meta = fs::metadata(path).map_err(unreadable)?;
+    // Pipes (`/dev/fd/63`) have no lasting content that others could read.
+    if meta.is_file() && meta.mode() & 0o077 != 0 {
+        return Err(SecretError::Exposed { path: path.to_path_buf(), mode: meta.mode() & 0o7777 });
+    }
+    fs::read_to_string(path).map_err(unreadable)
+}
+
+/// Why a secret could not be had.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SecretError {
+    /// The file cannot be read.
+    #[error("cannot read the secret file {}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        cause: std::io::Error,
+    },
+    /// Others than the owner can read the file.
+    #[error("the secret file {path} can be read by others (mode {mode:03o}); run: chmod 600 {path}", path = path.display())]
+    Exposed {
+        /// The file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// The variable is not set.
+    #[error("the environment variable {0} is not set, or is empty")]
+    NoVariable(String),
+    /// No systemd credentials are there.
+    #[error("the systemd credential {0} is not there: CREDENTIALS_DIRECTORY is not set; is LoadCredential= in the unit?")]
+    NoCredentials(String),
+    /// The secret is empty.
+    #[error("the secret in {0} is empty")]
+    Empty(SecretRef),
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_file_others_can_read_is_refused_with_the_command_that_mends_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("pass");
+        fs::write(&path, "s3cret\n").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        let environment = Environment::default();
+        let error = environment.secret(&SecretRef::File(path.clone())).unwrap_err().to_string();
+        assert!(error.contains(&format!("chmod 600 {}", path.display())), "{error}");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        assert_eq!(environment.secret(&SecretRef::File(path)).unwrap().expose_secret(), "s3cret");
+    }
+
+    #[test]
+    fn debug_shows_names_only() {
+        let environment: Environment = [("MONGO_URI", "canary")].into_iter().collect();
+        let shown = format!("{environment:?} {:?}", environment.secret(&SecretRef::Env("MONGO_URI".into())));
+        assert!(shown.contains("MONGO_URI") && !shown.contains("canary"), "{shown}");
+    }
+}

@@ -1,0 +1,44 @@
+//! How long work tells of itself: stages with a unit and, where known, a total. The library never prints.
+
+use std::{fmt::Debug, sync::Arc};
+
+/// What a stage counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// Bytes moved.
+    Bytes,
+    /// Things done: objects, documents, files.
+    Items,
+}
+
+/// Takes the stages of long work: a terminal bar, plain lines, JSON events, or nothing.
+pub trait ProgressSink: Debug + Send + Sync + 'static {
+    /// Begins a stage. `total` is in `unit`, where it is known.
+    fn begin(&self, title: &str, unit: Unit, total: Option<u64>) -> Arc<dyn StageProgress>;
+}
+
+/// One running stage. Dropping it ends it.
+pub trait StageProgress: Debug + Send + Sync + 'static {
+    /// Adds to what is done, in the stage's unit.
+    fn advance(&self, by: u64);
+    /// Corrects the total, in the stage's unit.
+    fn set_total(&self, total: u64);
+    /// Ends the stage.
+    fn finish(&self);
+}
+
+/// A sink that shows nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Silent;
+
+impl ProgressSink for Silent {
+    fn begin(&self, _title: &str, _unit: Unit, _total: Option<u64>) -> Arc<dyn StageProgress> {
+        Arc::new(Self)
+    }
+}
+
+impl StageProgress for Silent {
+    fn advance(&self, _by: u64) {}
+    fn set_total(&self, _total: u64) {}
+    fn finish(&self) {}
+}

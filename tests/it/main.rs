@@ -1,0 +1,3 @@
+//! What an operator does with kaleem-dr, on real servers. One file a capability.
+
+mod support;

@@ -1,0 +1,1 @@
+//! Servers, seeds and stock tools for the tests.
