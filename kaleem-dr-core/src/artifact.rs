@@ -315,8 +315,6 @@ pub struct EntryMeta {
     pub mode: u32,
     /// Last change of the content. A file whose name, size and mtime (and ctime, inode) equal the parent snapshot's is not read again.
     pub mtime: Option<Timestamp>,
-    /// Last access.
-    pub atime: Option<Timestamp>,
     /// Last change of the attributes.
     pub ctime: Option<Timestamp>,
     /// Owner.
@@ -449,7 +447,7 @@ pub(crate) struct Inner {
 }
 
 /// A capture that ended well, as the commit needs it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct CaptureOutcome {
     pub(crate) artifacts: Vec<ArtifactRecord>,
     /// True size of every entry whose declared size is wrong.

@@ -1,9 +1,23 @@
-//! The library of kaleem-dr.
-#![allow(missing_docs)]
+//! The library of kaleem-dr: capture, commit, read back and restore, in a restic-format repository.
+//!
+//! A [`source::Source`] emits artifacts; a [`repository::Repository`] keeps them; [`job::backup`] joins the two under one run id
+//! and one report; a [`point::PointReader`] gives them back. Nothing here knows a concrete source, prints, or reads the
+//! process environment.
+
 pub mod artifact;
 pub mod config;
 pub mod digest;
+pub mod exit;
+mod failpoint;
+pub mod host;
+pub mod job;
 pub mod manifest;
 pub mod point;
 pub mod progress;
+pub mod repository;
+pub mod restore;
 pub mod source;
+
+pub use bytes;
+pub use jiff;
+pub use tokio_util::sync::CancellationToken;

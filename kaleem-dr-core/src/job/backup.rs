@@ -1,0 +1,287 @@
+//! The nightly run: every source into a snapshot of its own, then retention.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use nix::fcntl::{Flock, FlockArg};
+use serde::Serialize;
+
+use super::RunId;
+use crate::{
+    CancellationToken,
+    exit::Exit,
+    host,
+    manifest::{ConsistencyGrade, Incomplete},
+    progress::ProgressSink,
+    repository::{
+        LockKind, PruneOptions, PruneReport, Repository, RepositoryError, Retention, SaveError, SaveOptions, Saved,
+        SnapshotId, sentence,
+    },
+    source::{Source, SourceName},
+};
+
+/// What a run does.
+#[derive(Clone)]
+pub struct BackupJob {
+    /// Where to.
+    pub repository: Repository,
+    /// What, in this order.
+    pub sources: Vec<Arc<dyn Source>>,
+    /// What to forget afterwards; `None` forgets nothing.
+    pub retention: Option<Retention>,
+    /// Whether to prune after forgetting.
+    pub prune: bool,
+    /// More tags for every snapshot.
+    pub tags: Vec<String>,
+    /// Read everything, write nothing.
+    pub dry_run: bool,
+    /// Where this host's runs queue for the repository; `None` lets them race.
+    pub state_directory: Option<PathBuf>,
+    /// How long to wait for another tool's lock.
+    pub patience: Duration,
+}
+
+/// What a run did.
+#[derive(Clone, Debug, Serialize)]
+pub struct RunReport {
+    /// Its id.
+    pub run: RunId,
+    /// Host it ran on.
+    pub host: String,
+    /// Repository, in words.
+    pub repository: String,
+    /// When it began.
+    pub started: Timestamp,
+    /// When it ended.
+    pub finished: Timestamp,
+    /// Whether nothing was written.
+    pub dry_run: bool,
+    /// One line a source, in order.
+    pub sources: Vec<SourceReport>,
+    /// Snapshots forgotten; `None` when none was to be.
+    pub forgotten: Option<usize>,
+    /// What prune did; `None` when it was not to run.
+    pub prune: Option<PruneReport>,
+    /// Why retention failed, where it did.
+    pub retention_error: Option<String>,
+    /// How it all ended.
+    pub exit: Exit,
+}
+
+/// What became of one source.
+#[derive(Clone, Debug, Serialize)]
+pub struct SourceReport {
+    /// Its name.
+    pub source: SourceName,
+    /// Its kind.
+    pub kind: String,
+    /// Its snapshot; `None` when it failed, or in a dry run.
+    pub snapshot: Option<SnapshotId>,
+    /// Why it failed.
+    pub error: Option<String>,
+    /// Bytes captured.
+    pub size_bytes: u64,
+    /// Bytes added to the repository.
+    pub added_bytes: u64,
+    /// Artifacts captured.
+    pub artifacts: usize,
+    /// Items (documents, definitions) in those, where they are counted.
+    pub items: u64,
+    /// Files captured from trees.
+    pub files: u64,
+    /// Files that were new, changed, unchanged.
+    pub files_new: u64,
+    /// See `files_new`.
+    pub files_changed: u64,
+    /// See `files_new`.
+    pub files_unmodified: u64,
+    /// Plain bytes that were new to the repository.
+    pub new_blob_bytes: u64,
+    /// How far the data belong to one moment.
+    pub consistency: Option<ConsistencyGrade>,
+    /// Which moment.
+    pub consistent_at: Option<Timestamp>,
+    /// What had to be left out.
+    pub incomplete: Vec<Incomplete>,
+    /// How long it took.
+    pub seconds: f64,
+    /// How it ended.
+    pub exit: Exit,
+}
+
+/// Runs a backup. A source that fails leaves no snapshot and does not keep the others from being saved.
+///
+/// # Errors
+/// Only what keeps the run from beginning: no lock, say. Everything else is in the report.
+pub async fn backup(
+    job: &BackupJob,
+    progress: &Arc<dyn ProgressSink>,
+    cancel: &CancellationToken,
+) -> Result<RunReport, RepositoryError> {
+    let started = Timestamp::now();
+    let _queue = match &job.state_directory {
+        Some(directory) => Some(queue(directory, job.repository.id(), cancel).await?),
+        None => None,
+    };
+    let run = RunId::new();
+    let options = SaveOptions { run, tags: job.tags.clone(), dry_run: job.dry_run };
+    let lock = job.repository.lock(LockKind::Shared, job.patience).await?;
+    let mut sources = Vec::new();
+    for source in &job.sources {
+        tracing::info!(%run, source = %source.name(), "capturing");
+        let began = Timestamp::now();
+        let result = job.repository.save(&**source, &options, &lock, progress, cancel).await;
+        let report = report(&**source, &result, began);
+        match &report.error {
+            Some(error) => tracing::error!(%run, source = %source.name(), %error, "source failed"),
+            None => tracing::info!(%run, source = %source.name(), bytes = report.size_bytes, added = report.added_bytes, "saved"),
+        }
+        let stop = matches!(report.exit, Exit::Cancelled) || matches!(result, Err(SaveError::Repository(RepositoryError::LockLost { .. })));
+        sources.push(report);
+        if stop {
+            break;
+        }
+    }
+    lock.release().await?;
+
+    let mut report = RunReport {
+        run,
+        host: host::name(),
+        repository: job.repository.location(),
+        started,
+        finished: started,
+        dry_run: job.dry_run,
+        sources,
+        forgotten: None,
+        prune: None,
+        retention_error: None,
+        exit: Exit::Done,
+    };
+    if let Some(retention) = job.retention
+        && !job.dry_run
+        && !cancel.is_cancelled()
+        && let Err(error) = retain(job, retention, &mut report, progress, cancel).await
+    {
+        tracing::error!(%run, error = %sentence(&error), "retention failed");
+        report.retention_error = Some(sentence(&error));
+    }
+    report.finished = Timestamp::now();
+    report.exit = exit(&report, job.sources.len(), cancel);
+    Ok(report)
+}
+
+async fn retain(
+    job: &BackupJob,
+    retention: Retention,
+    report: &mut RunReport,
+    progress: &Arc<dyn ProgressSink>,
+    cancel: &CancellationToken,
+) -> Result<(), RepositoryError> {
+    let lock = job.repository.lock(LockKind::Exclusive, job.patience).await?;
+    let result = async {
+        let forgotten = job.repository.forget(retention, false, &lock, progress, cancel).await?;
+        report.forgotten = Some(forgotten.removed());
+        if job.prune {
+            report.prune = Some(job.repository.prune(PruneOptions::default(), &lock, progress, cancel).await?);
+        }
+        Ok(())
+    }
+    .await;
+    lock.release().await.and(result)
+}
+
+/// The worst of what happened, so that no failure hides behind a success.
+fn exit(report: &RunReport, wanted: usize, cancel: &CancellationToken) -> Exit {
+    if cancel.is_cancelled() {
+        return Exit::Cancelled;
+    }
+    let failed: Vec<Exit> = report.sources.iter().filter(|source| source.error.is_some()).map(|source| source.exit).collect();
+    if !failed.is_empty() && failed.len() == wanted {
+        // Nothing was saved. One reason for all is the run's; else it just failed.
+        return if failed.iter().all(|exit| *exit == failed[0]) { failed[0] } else { Exit::Failed };
+    }
+    let partial = report.sources.iter().any(|source| source.exit != Exit::Done);
+    if partial || report.retention_error.is_some() { Exit::Partial } else { Exit::Done }
+}
+
+fn report(source: &dyn Source, result: &Result<Saved, SaveError>, began: Timestamp) -> SourceReport {
+    let mut report = SourceReport {
+        source: source.name().clone(),
+        kind: source.kind().to_owned(),
+        snapshot: None,
+        error: None,
+        size_bytes: 0,
+        added_bytes: 0,
+        artifacts: 0,
+        items: 0,
+        files: 0,
+        files_new: 0,
+        files_changed: 0,
+        files_unmodified: 0,
+        new_blob_bytes: 0,
+        consistency: None,
+        consistent_at: None,
+        incomplete: Vec::new(),
+        seconds: Timestamp::now().duration_since(began).as_secs_f64(),
+        exit: Exit::Done,
+    };
+    match result {
+        Ok(saved) => {
+            let manifest = &saved.manifest;
+            report.snapshot = saved.snapshot;
+            report.size_bytes = manifest.size_bytes();
+            report.added_bytes = saved.added_bytes;
+            report.artifacts = manifest.artifacts.len();
+            report.items = manifest.artifacts.iter().filter_map(|artifact| artifact.items).sum();
+            report.files = manifest.tree.files;
+            report.files_new = saved.files_new;
+            report.files_changed = saved.files_changed;
+            report.files_unmodified = saved.files_unmodified;
+            report.new_blob_bytes = saved.new_blob_bytes;
+            report.consistency = Some(manifest.consistency.grade);
+            report.consistent_at = Some(manifest.consistency.at);
+            report.incomplete.clone_from(&manifest.incomplete);
+            if !report.incomplete.is_empty() {
+                report.exit = Exit::Partial;
+            }
+        }
+        Err(error) => {
+            report.error = Some(format!("source {}: {}", source.name(), sentence(error)));
+            report.exit = error.into();
+        }
+    }
+    report
+}
+
+/// Waits for this host's turn at a repository. The queue ends with the file's handle, however the process ends.
+async fn queue(directory: &Path, repository: &str, cancel: &CancellationToken) -> Result<Flock<File>, RepositoryError> {
+    let path = directory.join(format!("writer-{}.lock", &repository[..16.min(repository.len())]));
+    let failed = |action| {
+        let path = path.clone();
+        move |cause| RepositoryError::Path { path, action, cause }
+    };
+    fs::create_dir_all(directory).map_err(failed("create the directory of"))?;
+    let mut told = false;
+    loop {
+        let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(failed("open"))?;
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => return Ok(lock),
+            Err((_, nix::errno::Errno::EWOULDBLOCK)) => {
+                if !told {
+                    tracing::info!("another run of this host is using the repository; waiting for it");
+                    told = true;
+                }
+                tokio::select! {
+                    () = tokio::time::sleep(Duration::from_millis(200)) => {}
+                    () = cancel.cancelled() => return Err(RepositoryError::Cancelled),
+                }
+            }
+            Err((_, errno)) => return Err(failed("lock")(errno.into())),
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! The object store as rustic_core's back end, with the gate in between.
+//!
+//! rustic_core is blocking and calls from threads of its own; the store is async. Each call is spawned onto the runtime and
+//! waited for over a channel: that works on any thread, where `block_on` would panic on a worker of the runtime.
+
+use std::{
+    fmt,
+    future::Future,
+    sync::{
+        Arc, mpsc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
+
+use bytes::Bytes;
+use rustic_core::{
+    BytesList, ErrorKind, FileType, Id, ReadBackend, RusticError, RusticResult, WriteBackend,
+};
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
+
+use super::store::{ObjectStore, StoreError};
+use crate::{
+    digest::ByteDigest,
+    failpoint::{self, Step},
+    source::Cause,
+};
+
+/// What may pass between rustic_core and the store during one operation.
+#[derive(Debug, Default)]
+pub(crate) struct Gate {
+    /// Once raised, every call fails: rustic_core has no cancellation and hides reader errors.
+    pub(crate) poison: Arc<AtomicBool>,
+    /// Snapshot files are swallowed, not written.
+    withhold: bool,
+    /// Bytes written to the store: packs and index files.
+    written: AtomicU64,
+    cancel: CancellationToken,
+}
+
+impl Gate {
+    /// Everything passes until the operator cancels.
+    pub(crate) fn open(cancel: CancellationToken) -> Arc<Self> {
+        Arc::new(Self { cancel, ..Self::default() })
+    }
+
+    /// Everything but snapshots passes.
+    pub(crate) fn withholding(cancel: CancellationToken) -> Arc<Self> {
+        Arc::new(Self { withhold: true, cancel, ..Self::default() })
+    }
+
+    /// Bytes written through this gate.
+    pub(crate) fn written_bytes(&self) -> u64 {
+        self.written.load(Ordering::Relaxed)
+    }
+
+    fn check(&self) -> RusticResult<()> {
+        if self.cancel.is_cancelled() {
+            return Err(RusticError::new(ErrorKind::Other, "cancelled"));
+        }
+        if self.poison.load(Ordering::SeqCst) {
+            return Err(RusticError::new(ErrorKind::Other, "the operation was given up after an earlier error"));
+        }
+        Ok(())
+    }
+}
+
+/// A store seen by rustic_core.
+#[derive(Clone)]
+pub(crate) struct Backend {
+    store: Arc<dyn ObjectStore>,
+    runtime: Handle,
+    gate: Arc<Gate>,
+}
+
+impl fmt::Debug for Backend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Backend").field("store", &self.store).finish_non_exhaustive()
+    }
+}
+
+impl Backend {
+    pub(crate) fn new(store: Arc<dyn ObjectStore>, runtime: Handle, gate: Arc<Gate>) -> Self {
+        Self { store, runtime, gate }
+    }
+
+    fn wait<T: Send + 'static>(
+        &self,
+        call: impl Future<Output = Result<T, StoreError>> + Send + 'static,
+    ) -> RusticResult<T> {
+        let (sender, receiver) = mpsc::sync_channel(1);
+        self.runtime.spawn(async move {
+            // Nobody waits any more only if the waiting thread died, and then the result is of no use.
+            let _ = sender.send(call.await);
+        });
+        match receiver.recv() {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(error)) => Err(backend_error(error)),
+            Err(_) => Err(RusticError::new(ErrorKind::Backend, "the async runtime has shut down")),
+        }
+    }
+}
+
+fn backend_error(error: StoreError) -> Box<RusticError> {
+    let said = sentence(&error);
+    RusticError::with_source(ErrorKind::Backend, said, error)
+}
+
+/// An error and its causes in one line.
+pub(crate) fn sentence(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut line = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let text = error.to_string();
+        if !line.contains(&text) {
+            line.push_str(": ");
+            line.push_str(&text);
+        }
+        cause = error.source();
+    }
+    line
+}
+
+/// The key of a repository file, as restic lays repositories out.
+pub(crate) fn key_of(kind: FileType, id: &Id) -> String {
+    let name = id.to_hex();
+    match kind {
+        FileType::Config => "config".to_owned(),
+        FileType::Pack => format!("data/{}/{}", &name[..2], &name[..]),
+        _ => format!("{}/{}", kind.dirname(), &name[..]),
+    }
+}
+
+impl ReadBackend for Backend {
+    fn location(&self) -> String {
+        self.store.location()
+    }
+
+    fn list_with_size(&self, kind: FileType) -> RusticResult<Vec<(Id, u32)>> {
+        self.gate.check()?;
+        let store = self.store.clone();
+        if kind == FileType::Config {
+            let size = self.wait(async move { store.size("config").await })?;
+            return Ok(size.map(|size| (Id::default(), short(size))).into_iter().collect());
+        }
+        let directory = kind.dirname();
+        let objects = self.wait(async move { store.list(directory).await })?;
+        Ok(objects
+            .iter()
+            .filter_map(|object| {
+                // Names that are no ids (a half-written file of another tool) are not ours to see.
+                let id = object.key.rsplit('/').next()?.parse().ok()?;
+                Some((id, short(object.size_bytes)))
+            })
+            .collect())
+    }
+
+    fn read_full(&self, kind: FileType, id: &Id) -> RusticResult<Bytes> {
+        self.gate.check()?;
+        let (store, key) = (self.store.clone(), key_of(kind, id));
+        let bytes = self.wait({
+            let key = key.clone();
+            async move { store.read(&key, None).await }
+        })?;
+        if kind != FileType::Config && ByteDigest::of(&bytes) != id.to_hex().as_str() {
+            let error = StoreError::new("read", &key, self.store.location(), false, "its content does not hash to its name");
+            return Err(backend_error(error));
+        }
+        Ok(bytes)
+    }
+
+    fn read_partial(&self, kind: FileType, id: &Id, _cacheable: bool, offset: u32, length: u32) -> RusticResult<Bytes> {
+        self.gate.check()?;
+        let (store, key) = (self.store.clone(), key_of(kind, id));
+        let range = u64::from(offset)..u64::from(offset) + u64::from(length);
+        self.wait(async move { store.read(&key, Some(range)).await })
+    }
+
+    fn warmup_path(&self, kind: FileType, id: &Id) -> String {
+        key_of(kind, id)
+    }
+}
+
+impl WriteBackend for Backend {
+    fn create(&self) -> RusticResult<()> {
+        Ok(())
+    }
+
+    fn write_bytes(&self, kind: FileType, id: &Id, _cacheable: bool, content: BytesList) -> RusticResult<()> {
+        self.gate.check()?;
+        if kind == FileType::Snapshot && self.gate.withhold {
+            return Ok(());
+        }
+        let (store, key, size) = (self.store.clone(), key_of(kind, id), content.size());
+        self.wait(async move { store.write(&key, content.into_vec()).await })?;
+        self.gate.written.fetch_add(size as u64, Ordering::Relaxed);
+        match kind {
+            FileType::Pack => failpoint::pass(Step::Pack),
+            FileType::Index => failpoint::pass(Step::Index),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn remove(&self, kind: FileType, id: &Id, _cacheable: bool) -> RusticResult<()> {
+        self.gate.check()?;
+        let (store, key) = (self.store.clone(), key_of(kind, id));
+        self.wait(async move { store.delete(&key).await })?;
+        match kind {
+            FileType::Snapshot => failpoint::pass(Step::Forget),
+            FileType::Pack | FileType::Index => failpoint::pass(Step::Prune),
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// Repository files are below 4 GiB by format; one that is not shows as damaged by its size.
+fn short(size_bytes: u64) -> u32 {
+    u32::try_from(size_bytes).unwrap_or(u32::MAX)
+}
+
+/// A rustic_core error as a cause of ours: one line, without its advice to report to its authors.
+pub(crate) fn engine_cause(error: &RusticError) -> Cause {
+    let mut deepest: Option<&(dyn std::error::Error + 'static)> = std::error::Error::source(error);
+    while let Some(next) = deepest.and_then(std::error::Error::source) {
+        deepest = Some(next);
+    }
+    let said = error.display_log();
+    match deepest {
+        Some(cause) if !said.contains(&cause.to_string()) => format!("{said}: {cause}").into(),
+        _ => said.into(),
+    }
+}

@@ -1,0 +1,261 @@
+//! The commit gate's last step: true sizes, manifest and RESTORE.md into the trees, then the one snapshot file.
+//!
+//! rustic_core stores streams of unknown length with size 0, which stock restic restores as empty files. So the trees it
+//! wrote are rewritten from the lengths the pipe counted. Order: packs, index, and only then the snapshot, which is read back.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    num::NonZeroU32,
+    path::{Path, PathBuf},
+};
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use rustic_core::{
+    DataId, IndexedIdsStatus, OpenStatus, TreeId,
+    repofile::{Metadata, Node, NodeType, SnapshotFile, Tree},
+};
+use serde_json::{Value, json};
+
+use super::{
+    Repository, RepositoryError,
+    backend::sentence,
+    blocking,
+    lock::Lock,
+    save::go_mode,
+    seal::{OVERHEAD, SealKey},
+    snapshot::SnapshotId,
+};
+use crate::{
+    artifact::CaptureOutcome,
+    digest::ByteDigest,
+    failpoint::{self, Step},
+    manifest::Manifest,
+};
+
+/// How to get the data back with stock tools only: in every snapshot, for someone who has nothing else.
+const RESTORE_TEXT: &str = include_str!("RESTORE.md");
+/// Blobs of what we add ourselves; far above any manifest, far below restic's largest chunk.
+const BLOB_BYTES: usize = 1 << 20;
+const ZSTD_LEVEL: i32 = 3;
+
+/// Completes the trees and writes the snapshot file. Returns its id and the bytes this added.
+pub(crate) async fn release(
+    repository: &Repository,
+    engine: rustic_core::Repository<OpenStatus>,
+    file: SnapshotFile,
+    manifest: &Manifest,
+    outcome: CaptureOutcome,
+    lock: &Lock,
+) -> Result<(SnapshotId, u64), RepositoryError> {
+    let manifest = serde_json::to_vec_pretty(manifest)
+        .map_err(|cause| RepositoryError::Engine { action: "write a manifest to", cause: cause.into() })?;
+    let (key, version) = (repository.0.key.clone(), repository.0.version);
+    let (file, packs) = blocking(move || {
+        let engine = engine.to_indexed_ids().map_err(RepositoryError::engine("read the index of"))?;
+        complete(&engine, &key, version, file, &manifest, &outcome)
+    })
+    .await?;
+
+    let store = &repository.0.store;
+    let mut added = 0;
+    for object in &packs {
+        store.write(&object.key, vec![object.bytes.clone()]).await?;
+        added += object.bytes.len() as u64;
+    }
+    failpoint::pass(Step::BeforeRelease);
+    lock.confirm().await?;
+    let json = serde_json::to_vec(&file)
+        .map_err(|cause| RepositoryError::Engine { action: "write a snapshot to", cause: cause.into() })?;
+    let sealed = Bytes::from(repository.0.key.seal(&json));
+    let id = ByteDigest::of(&sealed);
+    let key = format!("snapshots/{id}");
+    store.write(&key, vec![sealed.clone()]).await?;
+    failpoint::pass(Step::AfterRelease);
+    if store.read(&key, None).await? != sealed {
+        return Err(RepositoryError::Damaged { object: key, why: "it reads back otherwise than it was written".into() });
+    }
+    added += sealed.len() as u64;
+    let id = id.parse().map(|id: rustic_core::Id| SnapshotId(id.into())).map_err(RepositoryError::engine("name a snapshot of"))?;
+    Ok((id, added))
+}
+
+/// An object that must be written, in this order.
+struct Object {
+    key: String,
+    bytes: Bytes,
+}
+
+fn complete(
+    engine: &rustic_core::Repository<IndexedIdsStatus>,
+    key: &SealKey,
+    version: u32,
+    mut file: SnapshotFile,
+    manifest: &[u8],
+    outcome: &CaptureOutcome,
+) -> Result<(SnapshotFile, Vec<Object>), RepositoryError> {
+    let mut data = PackWriter::new(key, version, BlobKind::Data);
+    let mut trees = PackWriter::new(key, version, BlobKind::Tree);
+    let now = Timestamp::now();
+
+    let mut root = Trees { engine, trees: &mut trees, sizes: &outcome.sizes, dirty: ancestors(&outcome.sizes), fixed: 0 };
+    let mut tree = root.corrected(&file.tree, Path::new("/"))?;
+    if root.fixed != outcome.sizes.len() {
+        return Err(RepositoryError::NotCommitted(format!(
+            "{} entries need their true size but {} were found in the snapshot",
+            outcome.sizes.len(),
+            root.fixed
+        )));
+    }
+    let mut inner = Tree::default();
+    inner.nodes.push(document("manifest.json", manifest, &mut data, now));
+    let inner = trees.tree(&inner)?;
+    let meta = Metadata { mode: Some(0o700 | go_mode::DIRECTORY), mtime: Some(now), ..Metadata::default() };
+    let mut directory = Node::new_node(".kaleem-dr".as_ref(), NodeType::Dir, meta);
+    directory.subtree = Some(inner);
+    for node in [directory, document("RESTORE.md", RESTORE_TEXT.as_bytes(), &mut data, now)] {
+        // A tree restored from one of our snapshots to `/` and captured again has these files itself.
+        tree.nodes.retain(|other| other.name != node.name);
+        let at = tree.nodes.partition_point(|other| other.name() < node.name());
+        tree.nodes.insert(at, node);
+    }
+    file.tree = trees.tree(&tree)?;
+    if let Some(summary) = &mut file.summary {
+        summary.total_bytes_processed += manifest.len() as u64 + RESTORE_TEXT.len() as u64;
+        summary.total_files_processed += 2;
+    }
+
+    let mut objects = Vec::new();
+    let mut packs = Vec::new();
+    for writer in [data, trees] {
+        let (object, index) = writer.finish();
+        objects.push(object);
+        packs.push(index);
+    }
+    let index = serde_json::to_vec(&json!({ "packs": packs }))
+        .map_err(|cause| RepositoryError::Engine { action: "write an index to", cause: cause.into() })?;
+    let sealed = Bytes::from(key.seal(&index));
+    objects.push(Object { key: format!("index/{}", ByteDigest::of(&sealed)), bytes: sealed });
+    Ok((file, objects))
+}
+
+fn document(name: &str, content: &[u8], data: &mut PackWriter<'_>, now: Timestamp) -> Node {
+    let meta = Metadata { mode: Some(0o600), mtime: Some(now), size: content.len() as u64, links: 1, ..Metadata::default() };
+    let mut node = Node::new_node(name.as_ref(), NodeType::File, meta);
+    node.content = Some(content.chunks(BLOB_BYTES).map(|chunk| DataId::from(data.blob(chunk))).collect());
+    node
+}
+
+fn ancestors(sizes: &HashMap<PathBuf, u64>) -> BTreeSet<PathBuf> {
+    sizes.keys().flat_map(|path| path.ancestors().skip(1).map(Path::to_path_buf)).collect()
+}
+
+/// Rewrites the trees in which a size is wrong, and those above them.
+struct Trees<'a, 'k> {
+    engine: &'a rustic_core::Repository<IndexedIdsStatus>,
+    trees: &'a mut PackWriter<'k>,
+    sizes: &'a HashMap<PathBuf, u64>,
+    dirty: BTreeSet<PathBuf>,
+    fixed: usize,
+}
+
+impl Trees<'_, '_> {
+    fn corrected(&mut self, id: &TreeId, path: &Path) -> Result<Tree, RepositoryError> {
+        let mut tree = self.engine.get_tree(id).map_err(RepositoryError::engine("read back a tree of"))?;
+        for node in &mut tree.nodes {
+            let path = path.join(node.name());
+            if let Some(size) = self.sizes.get(&path) {
+                node.meta.size = *size;
+                self.fixed += 1;
+            } else if self.dirty.contains(&path)
+                && let Some(subtree) = node.subtree
+            {
+                let corrected = self.corrected(&subtree, &path)?;
+                node.subtree = Some(self.trees.tree(&corrected)?);
+            }
+        }
+        Ok(tree)
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum BlobKind {
+    Data,
+    Tree,
+}
+
+/// Builds one pack in memory: sealed blobs, then the sealed header, then the header's length (restic, `doc/design.rst`).
+struct PackWriter<'k> {
+    key: &'k SealKey,
+    compress: bool,
+    kind: BlobKind,
+    bytes: Vec<u8>,
+    header: Vec<u8>,
+    blobs: Vec<Value>,
+    seen: BTreeSet<String>,
+}
+
+impl<'k> PackWriter<'k> {
+    fn new(key: &'k SealKey, version: u32, kind: BlobKind) -> Self {
+        Self {
+            key,
+            compress: version >= 2,
+            kind,
+            bytes: Vec::new(),
+            header: Vec::new(),
+            blobs: Vec::new(),
+            seen: BTreeSet::new(),
+        }
+    }
+
+    fn blob(&mut self, plain: &[u8]) -> rustic_core::BlobId {
+        let hex = ByteDigest::of(plain);
+        let id: rustic_core::Id = hex.parse().expect("64 hex digits are an id");
+        if self.seen.insert(hex.clone()) {
+            let zipped = self.compress.then(|| zstd::encode_all(plain, ZSTD_LEVEL).ok()).flatten();
+            let sealed = self.key.seal(zipped.as_deref().unwrap_or(plain));
+            let kind_byte = u8::from(self.kind == BlobKind::Tree) + if zipped.is_some() { 2 } else { 0 };
+            self.header.push(kind_byte);
+            self.header.extend(length(sealed.len()).to_le_bytes());
+            if zipped.is_some() {
+                self.header.extend(length(plain.len()).to_le_bytes());
+            }
+            self.header.extend(hex::decode(&hex).expect("a digest is hex"));
+            let mut entry = json!({
+                "id": hex,
+                "type": if self.kind == BlobKind::Tree { "tree" } else { "data" },
+                "offset": self.bytes.len(),
+                "length": sealed.len(),
+            });
+            if zipped.is_some()
+                && let Some(plain) = NonZeroU32::new(length(plain.len()))
+            {
+                entry["uncompressed_length"] = plain.get().into();
+            }
+            self.blobs.push(entry);
+            self.bytes.extend(sealed);
+        }
+        id.into()
+    }
+
+    fn tree(&mut self, tree: &Tree) -> Result<TreeId, RepositoryError> {
+        let (json, _) = tree
+            .serialize()
+            .map_err(|error| RepositoryError::NotCommitted(format!("a tree cannot be written: {}", sentence(&error))))?;
+        Ok(TreeId::from(self.blob(&json)))
+    }
+
+    fn finish(mut self) -> (Object, Value) {
+        let header = self.key.seal(&self.header);
+        self.bytes.extend(&header);
+        self.bytes.extend(length(header.len()).to_le_bytes());
+        debug_assert!(header.len() >= OVERHEAD);
+        let id = ByteDigest::of(&self.bytes);
+        let index = json!({ "id": id, "blobs": self.blobs });
+        (Object { key: format!("data/{}/{id}", &id[..2]), bytes: Bytes::from(self.bytes) }, index)
+    }
+}
+
+fn length(bytes: usize) -> u32 {
+    u32::try_from(bytes).expect("packs we build hold manifests and trees, far below 4 GiB")
+}

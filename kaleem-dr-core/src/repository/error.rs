@@ -1,0 +1,105 @@
+//! What can go wrong with a repository.
+
+use std::path::PathBuf;
+
+use rustic_core::RusticError;
+
+use super::{backend::engine_cause, store::StoreError};
+use crate::source::Cause;
+
+/// Why a repository operation failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RepositoryError {
+    /// There is no repository.
+    #[error("there is no repository at {location}")]
+    NotFound {
+        /// The place, in words.
+        location: String,
+    },
+    /// There is one already.
+    #[error("there is a repository at {location} already")]
+    AlreadyExists {
+        /// The place, in words.
+        location: String,
+    },
+    /// No key of the repository opens with this password.
+    #[error("the password does not open the repository at {location}")]
+    WrongPassword {
+        /// The place, in words.
+        location: String,
+    },
+    /// Somebody else holds a lock.
+    #[error("the repository is locked by {holder}")]
+    Locked {
+        /// Process, host, age and kind of the lock.
+        holder: String,
+    },
+    /// Our own lock is gone: someone removed it, or we were frozen for so long that it went stale.
+    #[error("our lock on the repository was lost ({why}); nothing was committed")]
+    LockLost {
+        /// How it was lost.
+        why: String,
+    },
+    /// The object store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// rustic_core failed.
+    #[error("cannot {action} the repository")]
+    Engine {
+        /// What was tried: `open`, `read the index of`.
+        action: &'static str,
+        /// What it said.
+        #[source]
+        cause: Cause,
+    },
+    /// An object is not what it should be.
+    #[error("{object} is damaged: {why}")]
+    Damaged {
+        /// The object's key or id.
+        object: String,
+        /// What is wrong.
+        why: String,
+    },
+    /// No snapshot matches.
+    #[error("no snapshot matches {wanted}")]
+    NoSnapshot {
+        /// What was asked for.
+        wanted: String,
+    },
+    /// Several snapshots match.
+    #[error("{wanted} matches {count} snapshots; give more digits")]
+    Ambiguous {
+        /// What was asked for.
+        wanted: String,
+        /// How many match.
+        count: usize,
+    },
+    /// A capture ended without an error of its own, and still must not be committed.
+    #[error("the capture cannot be committed: {0}")]
+    NotCommitted(String),
+    /// This would destroy something; the sentence says what to do.
+    #[error("{0}")]
+    Guarded(String),
+    /// A local path could not be used.
+    #[error("{}: cannot {action}", path.display())]
+    Path {
+        /// The path.
+        path: PathBuf,
+        /// What was tried.
+        action: &'static str,
+        /// What the system said.
+        #[source]
+        cause: std::io::Error,
+    },
+    /// The operator cancelled.
+    #[error("cancelled")]
+    Cancelled,
+}
+
+impl RepositoryError {
+    /// Wraps an error of rustic_core.
+    pub(crate) fn engine(action: &'static str) -> impl FnOnce(Box<RusticError>) -> Self {
+        move |error| Self::Engine { action, cause: engine_cause(&error) }
+    }
+}

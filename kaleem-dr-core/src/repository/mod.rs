@@ -1,0 +1,357 @@
+//! A restic-format repository: open or make it, lock it, save into it, read it back, keep it small and sound.
+//!
+//! Every method is async and does rustic_core's blocking work on the runtime's blocking threads. This and the artifact
+//! pipe are the only borders between the two worlds.
+
+mod backend;
+mod check;
+mod commit;
+mod error;
+mod lock;
+mod prune;
+mod reader;
+mod retention;
+mod save;
+mod seal;
+mod snapshot;
+pub mod store;
+
+use std::{
+    fs,
+    os::unix::fs::DirBuilderExt as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use rustic_core::{
+    ConfigOptions, Credentials, KeyOptions, OpenStatus, Progress, ProgressBars, ProgressType, RepositoryBackends,
+    RepositoryOptions, RusticProgress,
+};
+use secrecy::{ExposeSecret as _, SecretString};
+use tokio::runtime::Handle;
+
+pub(crate) use self::{
+    backend::sentence,
+    reader::{BlobPlace, pick, runs},
+    save::go_mode,
+};
+use self::{
+    backend::{Backend, Gate},
+    seal::SealKey,
+    store::{ObjectStore, OpendalStore, S3Access},
+};
+pub use self::{
+    check::{CheckFinding, CheckReport, ReadData},
+    error::RepositoryError,
+    lock::{Lock, LockKind},
+    prune::{PruneOptions, PruneReport, RepositoryStats},
+    reader::SnapshotReader,
+    retention::{ForgetGroup, ForgetReason, ForgetReport, Retention},
+    save::{Saved, SaveError, SaveOptions},
+    snapshot::{INCOMPLETE_TAG, OWN_TAG, Snapshot, SnapshotId, select},
+};
+use crate::{
+    CancellationToken,
+    progress::{ProgressSink, Silent, StageProgress, Unit},
+};
+
+/// Where a repository is.
+#[derive(Clone, Debug)]
+pub enum Location {
+    /// A directory.
+    Directory(PathBuf),
+    /// A bucket, or a prefix in one.
+    S3(S3Access),
+}
+
+impl Location {
+    fn store(&self) -> Result<Arc<dyn ObjectStore>, RepositoryError> {
+        match self {
+            Self::Directory(path) => match OpendalStore::directory(path) {
+                Ok(store) => Ok(Arc::new(store)),
+                Err(error) if error.is_not_found() => Err(RepositoryError::NotFound { location: path.display().to_string() }),
+                Err(error) => Err(error.into()),
+            },
+            Self::S3(access) => Ok(Arc::new(OpendalStore::s3(access)?)),
+        }
+    }
+}
+
+/// Where a repository is and what opens it.
+#[derive(Clone, Debug)]
+pub struct Access {
+    /// Where it is.
+    pub location: Location,
+    /// The password of one of its keys.
+    pub password: SecretString,
+    /// Where index and trees of a remote repository are cached; `None` for no cache.
+    pub cache_directory: Option<PathBuf>,
+}
+
+/// An open repository. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Repository(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    store: Arc<dyn ObjectStore>,
+    key: SealKey,
+    id: String,
+    version: u32,
+    cache_directory: Option<PathBuf>,
+    runtime: Handle,
+}
+
+impl Repository {
+    /// Makes a repository and opens it. `version` is restic's: 2 compresses, 1 is for restic before 0.14.
+    ///
+    /// # Errors
+    /// [`RepositoryError::AlreadyExists`], or what the store says.
+    pub async fn init(access: &Access, version: u32) -> Result<Self, RepositoryError> {
+        if let Location::Directory(path) = &access.location {
+            lay_out(path)?;
+        }
+        Self::init_in(access.location.store()?, access, version).await
+    }
+
+    /// As [`Repository::init`], in a store of one's own; the location in `access` is not used.
+    ///
+    /// # Errors
+    /// As [`Repository::init`].
+    pub async fn init_in(store: Arc<dyn ObjectStore>, access: &Access, version: u32) -> Result<Self, RepositoryError> {
+        if store.size("config").await?.is_some() {
+            return Err(RepositoryError::AlreadyExists { location: store.location() });
+        }
+        let password = access.password.clone();
+        let (runtime, backing) = (Handle::current(), store.clone());
+        blocking(move || {
+            let engine = unopened(backing, runtime, Gate::open(CancellationToken::new()), None, &silent())?;
+            let config = ConfigOptions::default().set_version(version);
+            engine
+                .init(&Credentials::password(password.expose_secret()), &KeyOptions::default(), &config)
+                .map_err(RepositoryError::engine("initialise"))
+        })
+        .await?;
+        Self::open_in(store, access).await
+    }
+
+    /// Opens a repository, ours or one that restic or rustic made.
+    ///
+    /// # Errors
+    /// [`RepositoryError::NotFound`], [`RepositoryError::WrongPassword`], or what the store says.
+    pub async fn open(access: &Access) -> Result<Self, RepositoryError> {
+        if let Location::Directory(path) = &access.location
+            && !path.join("config").exists()
+        {
+            return Err(RepositoryError::NotFound { location: path.display().to_string() });
+        }
+        Self::open_in(access.location.store()?, access).await
+    }
+
+    /// As [`Repository::open`], in a store of one's own; the location in `access` is not used.
+    ///
+    /// # Errors
+    /// As [`Repository::open`].
+    pub async fn open_in(store: Arc<dyn ObjectStore>, access: &Access) -> Result<Self, RepositoryError> {
+        if store.size("config").await?.is_none() {
+            return Err(RepositoryError::NotFound { location: store.location() });
+        }
+        let password = access.password.clone();
+        let (runtime, backing) = (Handle::current(), store.clone());
+        let (key, id, version) = blocking(move || {
+            let location = backing.location();
+            let engine = unopened(backing, runtime, Gate::open(CancellationToken::new()), None, &silent())?;
+            let engine = engine.open(&Credentials::password(password.expose_secret())).map_err(|error| {
+                if error.is_incorrect_password() {
+                    RepositoryError::WrongPassword { location }
+                } else {
+                    RepositoryError::engine("open")(error)
+                }
+            })?;
+            let config = engine.config();
+            Ok((SealKey::new(engine.key()), config.id.into_inner().to_hex().to_string(), config.version))
+        })
+        .await?;
+        let runtime = Handle::current();
+        Ok(Self(Arc::new(Inner { store, key, id, version, cache_directory: access.cache_directory.clone(), runtime })))
+    }
+
+    /// The repository's id: 64 hex digits, the same in every mirror of it.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.0.id
+    }
+
+    /// Format version, 1 or 2.
+    #[must_use]
+    pub fn version(&self) -> u32 {
+        self.0.version
+    }
+
+    /// The place in words, without credentials.
+    #[must_use]
+    pub fn location(&self) -> String {
+        self.0.store.location()
+    }
+
+    /// Takes one of restic's locks; waits `patience` for others to end.
+    ///
+    /// # Errors
+    /// [`RepositoryError::Locked`] says who holds it.
+    pub async fn lock(&self, kind: LockKind, patience: Duration) -> Result<Lock, RepositoryError> {
+        Lock::acquire(self.0.store.clone(), self.0.key.clone(), kind, patience).await
+    }
+
+    /// Every snapshot, oldest first.
+    ///
+    /// # Errors
+    /// When one cannot be listed or read.
+    pub async fn snapshots(&self) -> Result<Vec<Snapshot>, RepositoryError> {
+        let repository = self.clone();
+        blocking(move || {
+            let engine = repository.engine(Gate::open(CancellationToken::new()), &silent())?;
+            let files = engine.get_all_snapshots().map_err(RepositoryError::engine("read the snapshots of"))?;
+            let mut snapshots: Vec<Snapshot> = files.into_iter().map(Snapshot::new).collect();
+            snapshots.sort_by_key(|snapshot| snapshot.time().timestamp());
+            Ok(snapshots)
+        })
+        .await
+    }
+
+    /// rustic_core's repository behind a gate. Blocking.
+    fn engine(
+        &self,
+        gate: Arc<Gate>,
+        progress: &Arc<dyn ProgressSink>,
+    ) -> Result<rustic_core::Repository<OpenStatus>, RepositoryError> {
+        let inner = &self.0;
+        unopened(inner.store.clone(), inner.runtime.clone(), gate, inner.cache_directory.as_deref(), progress)?
+            .open(&Credentials::Masterkey(inner.key.master()))
+            .map_err(RepositoryError::engine("open"))
+    }
+
+    /// Runs a blocking operation under a lock and a cancellation; a lost lock or a cancellation closes the gate.
+    async fn guarded<T: Send + 'static>(
+        &self,
+        lock: &Lock,
+        cancel: &CancellationToken,
+        work: impl FnOnce(Self, Arc<Gate>) -> Result<T, RepositoryError> + Send + 'static,
+    ) -> Result<T, RepositoryError> {
+        let stop = cancel.child_token();
+        let gate = Gate::open(stop.clone());
+        let repository = self.clone();
+        let lost = lock.lost();
+        let work = blocking(move || work(repository, gate));
+        tokio::pin!(work);
+        let result = tokio::select! {
+            result = &mut work => result,
+            () = lost.cancelled() => {
+                stop.cancel();
+                work.await
+            }
+        };
+        match result {
+            Err(_) if cancel.is_cancelled() => Err(RepositoryError::Cancelled),
+            Err(_) if lock.lost().is_cancelled() => lock.confirm().await.and(Err(RepositoryError::Cancelled)),
+            result => result,
+        }
+    }
+}
+
+fn silent() -> Arc<dyn ProgressSink> {
+    Arc::new(Silent)
+}
+
+/// Runs blocking work off the runtime's workers. A panic in it (rustic_core has a few) becomes an error.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, RepositoryError> + Send + 'static,
+) -> Result<T, RepositoryError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => {
+            let cause = match error.try_into_panic() {
+                Ok(panic) => {
+                    let text = panic.downcast_ref::<String>().map(String::as_str);
+                    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("it panicked").to_owned()
+                }
+                Err(error) => error.to_string(),
+            };
+            Err(RepositoryError::Engine { action: "work on", cause: cause.into() })
+        }
+    }
+}
+
+fn unopened(
+    store: Arc<dyn ObjectStore>,
+    runtime: Handle,
+    gate: Arc<Gate>,
+    cache_directory: Option<&Path>,
+    progress: &Arc<dyn ProgressSink>,
+) -> Result<rustic_core::Repository<()>, RepositoryError> {
+    let options = match cache_directory {
+        Some(directory) => RepositoryOptions::default().cache_dir(directory.to_path_buf()),
+        None => RepositoryOptions::default().no_cache(true),
+    };
+    let backends = RepositoryBackends::new(Arc::new(Backend::new(store, runtime, gate)), None);
+    rustic_core::Repository::new_with_progress(&options, &backends, Bars(progress.clone()))
+        .map_err(RepositoryError::engine("reach"))
+}
+
+/// Makes the directories of a repository, for its owner alone.
+fn lay_out(root: &Path) -> Result<(), RepositoryError> {
+    let failed = |path: &Path| {
+        let path = path.to_path_buf();
+        move |cause| RepositoryError::Path { path, action: "create the directory", cause }
+    };
+    if root.join("config").exists() {
+        return Err(RepositoryError::AlreadyExists { location: root.display().to_string() });
+    }
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true).mode(0o700);
+    if root.exists() && fs::read_dir(root).map_err(failed(root))?.next().is_some() {
+        return Err(RepositoryError::Guarded(format!(
+            "{} is not empty and is no repository; name an empty or a new directory",
+            root.display()
+        )));
+    }
+    for directory in ["data", "index", "keys", "locks", "snapshots"] {
+        let path = root.join(directory);
+        builder.create(&path).map_err(failed(&path))?;
+    }
+    Ok(())
+}
+
+/// rustic_core's progress, handed on to ours.
+#[derive(Debug)]
+struct Bars(Arc<dyn ProgressSink>);
+
+impl ProgressBars for Bars {
+    fn progress(&self, kind: ProgressType, title: &str) -> Progress {
+        let unit = if matches!(kind, ProgressType::Bytes) { Unit::Bytes } else { Unit::Items };
+        // Captures have a bar of their own, which knows of bytes read, not only of new ones.
+        if title.is_empty() || title.starts_with("backing up") {
+            return Progress::hidden();
+        }
+        Progress::new(Bar(self.0.begin(title.trim_end_matches('.'), unit, None)))
+    }
+}
+
+#[derive(Debug)]
+struct Bar(Arc<dyn StageProgress>);
+
+impl RusticProgress for Bar {
+    fn is_hidden(&self) -> bool {
+        false
+    }
+    fn set_length(&self, length: u64) {
+        self.0.set_total(length);
+    }
+    fn set_title(&self, _title: &str) {}
+    fn inc(&self, by: u64) {
+        self.0.advance(by);
+    }
+    fn finish(&self) {
+        self.0.finish();
+    }
+}

@@ -1,0 +1,387 @@
+//! Capturing one source into one snapshot.
+//!
+//! The archiver of rustic_core runs on blocking threads behind a gate that withholds the snapshot file, while the source
+//! feeds it through the artifact pipe. Only when both have ended well does [`super::commit`] release the snapshot.
+
+use std::{
+    io::Read,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+};
+
+use base64::prelude::{BASE64_STANDARD, Engine as _};
+use jiff::Zoned;
+use rustic_core::{
+    BackupOptions, ErrorKind, OpenStatus, ParentOptions, ReadSource, ReadSourceEntry, ReadSourceOpen, RusticError,
+    RusticResult, SnapshotGroupCriterion, SnapshotOptions,
+    repofile::{Metadata, Node, NodeType, SnapshotFile},
+};
+use serde_json::json;
+use tokio::sync::mpsc;
+
+use super::{
+    Repository, RepositoryError,
+    backend::Gate,
+    blocking, commit,
+    lock::Lock,
+    snapshot::{self, Snapshot, SnapshotId},
+};
+use crate::{
+    artifact::{CaptureOutcome, CaptureState, Entry, EntryKind, EntryMeta},
+    CancellationToken,
+    failpoint::{self, Step},
+    host,
+    job::RunId,
+    manifest::{MANIFEST_FORMAT, Manifest},
+    progress::{ProgressSink, Unit},
+    source::{Source, SourceError},
+};
+
+/// Program name and version, as snapshots and manifests record it.
+pub(crate) const PROGRAM: &str = concat!("kaleem-dr ", env!("CARGO_PKG_VERSION"));
+
+/// How a source is saved.
+#[derive(Clone, Debug)]
+pub struct SaveOptions {
+    /// The run this belongs to.
+    pub run: RunId,
+    /// More tags for the snapshot.
+    pub tags: Vec<String>,
+    /// Read everything, write nothing.
+    pub dry_run: bool,
+}
+
+/// What saving a source gave.
+#[derive(Clone, Debug)]
+pub struct Saved {
+    /// The snapshot; `None` after a dry run.
+    pub snapshot: Option<SnapshotId>,
+    /// What it holds.
+    pub manifest: Manifest,
+    /// Bytes added to the repository: packs and index files, compressed and sealed.
+    pub added_bytes: u64,
+    /// Files that were read because they are new or changed (artifacts among them).
+    pub files_new: u64,
+    /// Files that were changed.
+    pub files_changed: u64,
+    /// Files that were taken from the parent snapshot unread.
+    pub files_unmodified: u64,
+    /// Plain bytes of new blobs.
+    pub new_blob_bytes: u64,
+}
+
+/// Why a source was not saved.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SaveError {
+    /// The source failed.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// The repository failed.
+    #[error(transparent)]
+    Repository(#[from] RepositoryError),
+}
+
+impl Repository {
+    /// Captures a source into one snapshot, under a lock that the caller holds.
+    ///
+    /// # Errors
+    /// Whatever failed first: the source, the repository, or the commit. No error leaves a snapshot.
+    pub async fn save(
+        &self,
+        source: &dyn Source,
+        options: &SaveOptions,
+        lock: &Lock,
+        progress: &Arc<dyn ProgressSink>,
+        cancel: &CancellationToken,
+    ) -> Result<Saved, SaveError> {
+        let stop = cancel.child_token();
+        let gate = Gate::withholding(stop.clone());
+        let prepared = {
+            let (repository, gate, progress) = (self.clone(), gate.clone(), progress.clone());
+            let (name, roots) = (source.name().clone(), source.roots());
+            blocking(move || Prepared::new(&repository, gate, &progress, &name, &roots)).await?
+        };
+
+        let stage = progress.begin(&format!("capturing {}", source.name()), Unit::Bytes, None);
+        let (mut capture, entries, state) = CaptureState::begin(gate.poison.clone(), stage.clone(), stop.clone());
+        let archive = {
+            let (state, roots, dry_run) = (state.clone(), source.roots(), options.dry_run);
+            let tags = snapshot::tags(&options.run, source.name(), true, &options.tags);
+            let label = source.name().to_string();
+            tokio::task::spawn_blocking(move || prepared.archive(entries, state, &roots, label, &tags, dry_run))
+        };
+        let lost = lock.lost();
+        let captured = async {
+            let captured = tokio::select! {
+                captured = source.capture(&mut capture) => captured,
+                () = lost.cancelled() => Err(SourceError::Aborted),
+                () = cancel.cancelled() => Err(SourceError::Cancelled),
+            };
+            if let Err(error) = &captured {
+                state.spoil(super::sentence(error));
+            }
+            // Ends the archiver's stream of entries.
+            drop(capture);
+            captured
+        };
+        let (captured, archived) = tokio::join!(captured, archive);
+        stage.finish();
+
+        if cancel.is_cancelled() {
+            return Err(RepositoryError::Cancelled.into());
+        }
+        if lost.is_cancelled() {
+            lock.confirm().await?;
+        }
+        let archived = archived.map_err(|panic| RepositoryError::Engine { action: "write to", cause: panic.into() })?;
+        // A source that was cut off by the repository's failure has nothing to say of its own.
+        if let Err(error) = captured
+            && !(matches!(error, SourceError::Aborted) && archived.is_err())
+        {
+            return Err(error.into());
+        }
+        let Archived { engine, file } = archived?;
+        let outcome = state.conclude().map_err(RepositoryError::NotCommitted)?;
+        let summary = file.summary.clone().unwrap_or_default();
+        if summary.total_files_processed != outcome.entries {
+            // rustic_core logs an entry's failure and goes on.
+            return Err(RepositoryError::NotCommitted(format!(
+                "{} entries were captured but {} reached the repository",
+                outcome.entries, summary.total_files_processed
+            ))
+            .into());
+        }
+        let manifest = manifest(source, options, &state, outcome.clone());
+        let mut saved = Saved {
+            snapshot: None,
+            added_bytes: gate.written_bytes(),
+            files_new: summary.files_new,
+            files_changed: summary.files_changed,
+            files_unmodified: summary.files_unmodified,
+            new_blob_bytes: summary.data_added,
+            manifest,
+        };
+        if options.dry_run {
+            return Ok(saved);
+        }
+        let mut file = file;
+        if !saved.manifest.incomplete.is_empty() {
+            file.tags = snapshot::tags(&options.run, source.name(), false, &options.tags)
+                .parse()
+                .map_err(|_| RepositoryError::NotCommitted("a tag is not valid".into()))?;
+        }
+        let (id, added) = commit::release(self, engine, file, &saved.manifest, outcome, lock).await?;
+        saved.added_bytes += added;
+        saved.snapshot = Some(id);
+        Ok(saved)
+    }
+}
+
+fn manifest(source: &dyn Source, options: &SaveOptions, state: &CaptureState, outcome: CaptureOutcome) -> Manifest {
+    Manifest {
+        format: MANIFEST_FORMAT,
+        run: options.run.to_string(),
+        source: source.name().to_string(),
+        kind: source.kind().to_owned(),
+        host: host::name(),
+        tool: PROGRAM.to_owned(),
+        started: state.started,
+        finished: jiff::Timestamp::now(),
+        server: outcome.server,
+        consistency: outcome.consistency,
+        artifacts: outcome.artifacts,
+        tree: outcome.tree,
+        incomplete: outcome.incomplete,
+        details: outcome.details,
+    }
+}
+
+/// A repository with its index read, and the snapshot that unchanged files are taken from.
+struct Prepared {
+    engine: rustic_core::Repository<rustic_core::IndexedIdsStatus>,
+    parent: Option<SnapshotId>,
+}
+
+struct Archived {
+    engine: rustic_core::Repository<OpenStatus>,
+    file: SnapshotFile,
+}
+
+impl Prepared {
+    fn new(
+        repository: &Repository,
+        gate: Arc<Gate>,
+        progress: &Arc<dyn ProgressSink>,
+        source: &crate::source::SourceName,
+        roots: &[PathBuf],
+    ) -> Result<Self, RepositoryError> {
+        let engine = repository.engine(gate, progress)?;
+        let host = host::name();
+        let newest = |matches: &dyn Fn(&Snapshot) -> bool, snapshots: &[Snapshot]| {
+            snapshots
+                .iter()
+                .filter(|snapshot| snapshot.host() == host && matches(snapshot))
+                .max_by_key(|snapshot| snapshot.time().timestamp())
+                .map(Snapshot::id)
+        };
+        let files = engine.get_all_snapshots().map_err(RepositoryError::engine("read the snapshots of"))?;
+        let snapshots: Vec<Snapshot> = files.into_iter().map(Snapshot::new).collect();
+        // In a repository taken over from restic, the first run starts from its last snapshot of the same paths.
+        let parent = newest(&|snapshot| snapshot.source().as_ref() == Some(source), &snapshots)
+            .or_else(|| newest(&|snapshot| snapshot.paths() == roots, &snapshots));
+        let engine = engine.to_indexed_ids().map_err(RepositoryError::engine("read the index of"))?;
+        Ok(Self { engine, parent })
+    }
+
+    fn archive(
+        self,
+        entries: mpsc::Receiver<Entry>,
+        state: Arc<CaptureState>,
+        roots: &[PathBuf],
+        label: String,
+        tags: &str,
+        dry_run: bool,
+    ) -> Result<Archived, RepositoryError> {
+        let failed = || RepositoryError::engine("write to");
+        let mut file = SnapshotOptions::default()
+            .host(Some(host::name()))
+            .label(label)
+            .time(Zoned::now())
+            .add_tags(tags)
+            .and_then(|options| options.to_snapshot())
+            .map_err(failed())?;
+        file.program_version = PROGRAM.to_owned();
+        let parents = match self.parent {
+            Some(id) => ParentOptions::default().parents(vec![id.to_string()]).group_by(SnapshotGroupCriterion::new()),
+            None => ParentOptions::default().force(true),
+        };
+        let options = BackupOptions::default().parent_opts(parents).dry_run(dry_run).no_scan(true);
+        let feed = Feed { entries: Mutex::new(Some(entries)), state };
+        let file = self.engine.archive(&options, &feed, file, roots).map_err(failed())?;
+        Ok(Archived { engine: self.engine.drop_index(), file })
+    }
+}
+
+/// The entries of a capture as rustic_core reads them.
+struct Feed {
+    entries: Mutex<Option<mpsc::Receiver<Entry>>>,
+    state: Arc<CaptureState>,
+}
+
+impl ReadSource for Feed {
+    type Open = Opener;
+    type Iter = Entries;
+
+    fn size(&self) -> RusticResult<Option<u64>> {
+        Ok(None)
+    }
+
+    fn entries(&self) -> Entries {
+        let entries = self.entries.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        Entries { entries, state: self.state.clone() }
+    }
+}
+
+struct Entries {
+    entries: Option<mpsc::Receiver<Entry>>,
+    state: Arc<CaptureState>,
+}
+
+impl Iterator for Entries {
+    type Item = RusticResult<ReadSourceEntry<Opener>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let Entry { path, kind, meta } = self.entries.as_mut()?.blocking_recv()?;
+        failpoint::pass(Step::Capture);
+        let declared = meta.size_bytes;
+        let node = node(&path, &kind, meta);
+        let open = matches!(kind, EntryKind::File(_) | EntryKind::Stream(_))
+            .then(|| Opener { kind, path: path.clone(), declared, state: self.state.clone() });
+        Some(Ok(ReadSourceEntry { path, node, open }))
+    }
+}
+
+struct Opener {
+    kind: EntryKind,
+    path: PathBuf,
+    declared: u64,
+    state: Arc<CaptureState>,
+}
+
+impl ReadSourceOpen for Opener {
+    type Reader = Box<dyn Read + Send>;
+
+    fn open(self) -> RusticResult<Self::Reader> {
+        let Self { kind, path, declared, state } = self;
+        Entry::open(kind, path, declared, state)
+            .map_err(|error| RusticError::with_source(ErrorKind::InputOutput, "cannot open an entry", error))
+    }
+}
+
+fn node(path: &Path, kind: &EntryKind, meta: EntryMeta) -> Node {
+    let (node_type, type_bits) = match kind {
+        EntryKind::File(_) | EntryKind::Stream(_) => (NodeType::File, 0),
+        EntryKind::Directory => (NodeType::Dir, go_mode::DIRECTORY),
+        EntryKind::Symlink(target) => (NodeType::from_link(target), go_mode::SYMLINK),
+        EntryKind::Fifo => (NodeType::Fifo, go_mode::FIFO),
+        EntryKind::Socket => (NodeType::Socket, go_mode::SOCKET),
+        EntryKind::CharDevice(device) => (NodeType::Chardev { device: *device }, go_mode::DEVICE | go_mode::CHAR_DEVICE),
+        EntryKind::BlockDevice(device) => (NodeType::Dev { device: *device }, go_mode::DEVICE),
+    };
+    let metadata = Metadata {
+        mode: Some(go_mode::from_unix(meta.mode) | type_bits),
+        mtime: meta.mtime,
+        // Left out as restic does by default: reading a tree for its backup would change every directory in it.
+        atime: None,
+        ctime: meta.ctime,
+        uid: meta.uid,
+        gid: meta.gid,
+        user: meta.user,
+        group: meta.group,
+        inode: meta.inode,
+        device_id: meta.device_id,
+        size: meta.size_bytes,
+        links: meta.links,
+        // rustic_core does not export the type; its stored form is the way in.
+        extended_attributes: serde_json::from_value(
+            meta.xattrs.into_iter().map(|(name, value)| json!({ "name": name, "value": BASE64_STANDARD.encode(value) })).collect(),
+        )
+        .unwrap_or_default(),
+    };
+    Node::new_node(path.file_name().unwrap_or_default(), node_type, metadata)
+}
+
+/// Go's `fs.FileMode`, which restic stores: permission bits as in Unix, the rest in places of its own.
+pub(crate) mod go_mode {
+    pub(crate) const DIRECTORY: u32 = 1 << 31;
+    pub(crate) const SYMLINK: u32 = 1 << 27;
+    pub(crate) const DEVICE: u32 = 1 << 26;
+    pub(crate) const FIFO: u32 = 1 << 25;
+    pub(crate) const SOCKET: u32 = 1 << 24;
+    pub(crate) const CHAR_DEVICE: u32 = 1 << 21;
+    const SPECIAL: [(u32, u32); 3] = [(0o4000, 1 << 23), (0o2000, 1 << 22), (0o1000, 1 << 20)];
+
+    /// From `0o7777` bits.
+    pub(crate) fn from_unix(mode: u32) -> u32 {
+        SPECIAL.iter().filter(|(unix, _)| mode & unix != 0).fold(mode & 0o777, |mode, (_, go)| mode | go)
+    }
+
+    /// To `0o7777` bits.
+    pub(crate) fn to_unix(mode: u32) -> u32 {
+        SPECIAL.iter().filter(|(_, go)| mode & go != 0).fold(mode & 0o777, |mode, (unix, _)| mode | unix)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::go_mode;
+
+    #[test]
+    fn modes_survive_gos_numbers() {
+        for mode in 0..=0o7777 {
+            assert_eq!(go_mode::to_unix(go_mode::from_unix(mode)), mode, "{mode:o}");
+        }
+        assert_eq!(go_mode::from_unix(0o4755), 0o755 | 1 << 23);
+    }
+}

@@ -1,0 +1,105 @@
+//! Sealing and opening what lies in a repository: AES-256-CTR with Poly1305-AES, as restic's `doc/design.rst` has it.
+//!
+//! rustic_core seals what it writes itself. Locks, corrected trees and manifests are written by us, and restores read packs
+//! by ranges of our own choosing, so both directions are here.
+
+use aes256ctr_poly1305aes::{
+    Aes256CtrPoly1305Aes, Key,
+    aead::AeadInPlace as _,
+};
+use rustic_core::repofile::MasterKey;
+
+/// Bytes that sealing adds: a nonce of 16 in front, a tag of 16 behind.
+pub(crate) const OVERHEAD: usize = 32;
+const NONCE: usize = 16;
+const TAG: usize = 16;
+/// First byte of a compressed unpacked file in a version 2 repository; uncompressed ones begin with `{` or `[`.
+const COMPRESSED: u8 = 2;
+
+/// The repository's key. It is never printed.
+#[derive(Clone)]
+pub(crate) struct SealKey {
+    key: Key,
+    master: MasterKey,
+}
+
+impl std::fmt::Debug for SealKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SealKey([redacted])")
+    }
+}
+
+/// What was read is not what was written, or was sealed with another key.
+#[derive(Debug, thiserror::Error)]
+#[error("it does not decrypt: it is damaged, or sealed with another key")]
+pub(crate) struct Damaged;
+
+impl SealKey {
+    pub(crate) fn new(master: MasterKey) -> Self {
+        let mut key = Key::default();
+        key[..32].copy_from_slice(&master.encrypt);
+        key[32..48].copy_from_slice(&master.mac.k);
+        key[48..].copy_from_slice(&master.mac.r);
+        Self { key, master }
+    }
+
+    /// The same key in rustic_core's form, to open the repository again without deriving it from the password.
+    pub(crate) fn master(&self) -> MasterKey {
+        self.master.clone()
+    }
+
+    /// Nonce, ciphertext, tag.
+    pub(crate) fn seal(&self, plain: &[u8]) -> Vec<u8> {
+        let nonce: [u8; NONCE] = rand::random();
+        let mut sealed = Vec::with_capacity(plain.len() + OVERHEAD);
+        sealed.extend_from_slice(&nonce);
+        sealed.extend_from_slice(plain);
+        let tag = Aes256CtrPoly1305Aes::new(&self.key)
+            .encrypt_in_place_detached(&nonce.into(), &[], &mut sealed[NONCE..])
+            .expect("fails only for messages beyond 2^32 blocks, and ours are below 4 GiB");
+        sealed.extend_from_slice(&tag);
+        sealed
+    }
+
+    /// The plain bytes of a sealed blob or file.
+    pub(crate) fn open(&self, sealed: &[u8]) -> Result<Vec<u8>, Damaged> {
+        if sealed.len() < OVERHEAD {
+            return Err(Damaged);
+        }
+        let nonce: [u8; NONCE] = sealed[..NONCE].try_into().map_err(|_| Damaged)?;
+        let tag: [u8; TAG] = sealed[sealed.len() - TAG..].try_into().map_err(|_| Damaged)?;
+        let mut plain = sealed[NONCE..sealed.len() - TAG].to_vec();
+        Aes256CtrPoly1305Aes::new(&self.key)
+            .decrypt_in_place_detached(&nonce.into(), &[], &mut plain, &tag.into())
+            .map_err(|_| Damaged)?;
+        Ok(plain)
+    }
+
+    /// The JSON of a sealed unpacked file, which version 2 repositories may compress.
+    pub(crate) fn open_file(&self, sealed: &[u8]) -> Result<Vec<u8>, Damaged> {
+        let plain = self.open(sealed)?;
+        match plain.split_first() {
+            Some((&COMPRESSED, zipped)) => zstd::decode_all(zipped).map_err(|_| Damaged),
+            _ => Ok(plain),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_sealed_opens_and_a_flipped_bit_does_not() {
+        let key = SealKey::new(MasterKey::new());
+        let mut sealed = key.seal(b"{\"a\":1}");
+        assert_eq!(key.open_file(&sealed).unwrap(), b"{\"a\":1}");
+        for at in [0, NONCE, sealed.len() - 1] {
+            sealed[at] ^= 1;
+            assert!(key.open(&sealed).is_err(), "byte {at}");
+            sealed[at] ^= 1;
+        }
+        assert!(SealKey::new(MasterKey::new()).open(&sealed).is_err(), "another key");
+        assert!(!format!("{key:?}").contains(|c: char| c.is_ascii_digit()));
+    }
+}

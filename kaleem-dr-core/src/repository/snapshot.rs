@@ -1,0 +1,168 @@
+//! Snapshots as the rest of the library sees them.
+
+use std::{fmt, path::PathBuf, str::FromStr};
+
+use jiff::Zoned;
+use rustic_core::repofile::{self, SnapshotFile};
+use serde::{Serialize, Serializer};
+
+use super::error::RepositoryError;
+use crate::{job::RunId, source::SourceName};
+
+/// Tag on every snapshot we make. Retention touches nothing without it.
+pub const OWN_TAG: &str = "kaleem-dr";
+/// Tag on a snapshot whose source could not give everything (an unreadable file).
+pub const INCOMPLETE_TAG: &str = "incomplete";
+const RUN_PREFIX: &str = "run:";
+const SOURCE_PREFIX: &str = "source:";
+
+/// A snapshot's id: the SHA-256 of its file.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SnapshotId(pub(crate) repofile::SnapshotId);
+
+impl SnapshotId {
+    /// The first eight digits, which restic shows.
+    #[must_use]
+    pub fn short(&self) -> String {
+        self.to_string()[..8].to_owned()
+    }
+}
+
+impl fmt::Display for SnapshotId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.into_inner().to_hex())
+    }
+}
+
+impl fmt::Debug for SnapshotId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl Serialize for SnapshotId {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(self)
+    }
+}
+
+/// One snapshot.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    pub(crate) file: SnapshotFile,
+}
+
+impl Snapshot {
+    pub(crate) fn new(file: SnapshotFile) -> Self {
+        Self { file }
+    }
+
+    /// Its id.
+    #[must_use]
+    pub fn id(&self) -> SnapshotId {
+        SnapshotId(self.file.id)
+    }
+
+    /// When it was taken.
+    #[must_use]
+    pub fn time(&self) -> &Zoned {
+        &self.file.time
+    }
+
+    /// Host it was taken on.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        &self.file.hostname
+    }
+
+    /// Paths it says it holds.
+    #[must_use]
+    pub fn paths(&self) -> Vec<PathBuf> {
+        self.file.paths.iter().map(PathBuf::from).collect()
+    }
+
+    /// Its tags, sorted.
+    #[must_use]
+    pub fn tags(&self) -> Vec<String> {
+        self.file.tags.iter().cloned().collect()
+    }
+
+    /// Whether we made it.
+    #[must_use]
+    pub fn is_ours(&self) -> bool {
+        self.file.tags.contains(OWN_TAG)
+    }
+
+    /// Whether its source could give everything.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        !self.file.tags.contains(INCOMPLETE_TAG)
+    }
+
+    /// Whether it must not be deleted.
+    #[must_use]
+    pub fn is_protected(&self) -> bool {
+        self.file.must_keep(&Zoned::now())
+    }
+
+    /// The source it is of, where we made it.
+    #[must_use]
+    pub fn source(&self) -> Option<SourceName> {
+        self.tagged(SOURCE_PREFIX)
+    }
+
+    /// The run that made it, where we made it.
+    #[must_use]
+    pub fn run(&self) -> Option<RunId> {
+        self.tagged(RUN_PREFIX)
+    }
+
+    /// Bytes it holds, before deduplication; `None` where the tool that made it did not say.
+    #[must_use]
+    pub fn size_bytes(&self) -> Option<u64> {
+        self.file.summary.as_ref().map(|summary| summary.total_bytes_processed)
+    }
+
+    /// Bytes it added to the repository, packed.
+    #[must_use]
+    pub fn added_bytes(&self) -> Option<u64> {
+        self.file.summary.as_ref().map(|summary| summary.data_added_packed)
+    }
+
+    /// Name of the program that made it.
+    #[must_use]
+    pub fn program(&self) -> &str {
+        &self.file.program_version
+    }
+
+    fn tagged<T: FromStr>(&self, prefix: &str) -> Option<T> {
+        self.file.tags.iter().find_map(|tag| tag.strip_prefix(prefix)?.parse().ok())
+    }
+}
+
+/// The tags of a snapshot of ours.
+pub(crate) fn tags(run: &RunId, source: &SourceName, whole: bool, more: &[String]) -> String {
+    let mut tags = vec![OWN_TAG.to_owned(), format!("{RUN_PREFIX}{run}"), format!("{SOURCE_PREFIX}{source}")];
+    if !whole {
+        tags.push(INCOMPLETE_TAG.to_owned());
+    }
+    tags.extend_from_slice(more);
+    tags.join(",")
+}
+
+/// Which snapshot is meant: `latest`, or the beginning of an id.
+///
+/// # Errors
+/// When none matches, or several do.
+pub fn select<'a>(snapshots: &'a [Snapshot], wanted: &str) -> Result<&'a Snapshot, RepositoryError> {
+    let none = || RepositoryError::NoSnapshot { wanted: wanted.to_owned() };
+    if wanted == "latest" {
+        return snapshots.iter().max_by_key(|snapshot| snapshot.time().timestamp()).ok_or_else(none);
+    }
+    let mut found = snapshots.iter().filter(|snapshot| snapshot.id().to_string().starts_with(wanted));
+    let first = found.next().filter(|_| !wanted.is_empty()).ok_or_else(none)?;
+    match found.count() {
+        0 => Ok(first),
+        more => Err(RepositoryError::Ambiguous { wanted: wanted.to_owned(), count: more + 1 }),
+    }
+}
