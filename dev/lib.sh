@@ -1,0 +1,111 @@
+# What the scripts of dev/ share: where things lie, and how a server is started, awaited and stopped.
+# Sourced, never run. Everything lies under .dev/, so that checkouts do not meet.
+# shellcheck shell=bash
+
+TOP=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+DEV=$TOP/.dev
+VENV=$DEV/venv
+# One set of servers: `run/` holds their data, logs and pid files, `env` what the tests need to find them.
+STATE=${KALEEM_DEV_STATE:-$DEV}
+RUN=$STATE/run
+
+say() { printf '%s\n' "$*" >&2; }
+die() {
+    say "${0##*/}: $*"
+    exit 1
+}
+
+# free_ports N: N loopback ports nobody uses. Below the range from which the kernel takes ports for outgoing
+# connections, so that nothing takes one between this look and the server's bind.
+free_ports() {
+    "$VENV/bin/python" - "$1" <<'PY'
+import random, socket, sys
+
+held = []
+for port in random.sample(range(20000, 32000), 12000):
+    if len(held) == int(sys.argv[1]):
+        break
+    candidate = socket.socket()
+    try:
+        candidate.bind(("127.0.0.1", port))
+    except OSError:
+        continue
+    held.append(candidate)
+print(*(candidate.getsockname()[1] for candidate in held))
+PY
+}
+
+# started_at PID: when the running process began, in ticks since boot. With the pid it names one process for good.
+started_at() {
+    local stat
+    stat=$(cat "/proc/$1/stat" 2>/dev/null) || return 1
+    # The second field is the program's name and may hold anything; the rest follows its last parenthesis.
+    read -ra stat <<<"${stat##*) }"
+    # A zombie has ended, however late its parent collects it.
+    [[ ${stat[0]} != Z ]] || return 1
+    echo "${stat[19]}"
+}
+
+# start NAME COMMAND...: runs a server in a session of its own, so that Ctrl-C does not reach it before our trap.
+start() {
+    local name=$1
+    shift
+    setsid "$@" >"$RUN/$name.log" 2>&1 </dev/null &
+    echo "$! $(started_at $!)" >"$RUN/$name.pid"
+}
+
+alive() {
+    local pid since
+    read -r pid since <"$RUN/$1.pid" && [[ $(started_at "$pid") == "$since" ]]
+}
+
+# await NAME SECONDS COMMAND...: repeats the command until it succeeds; gives up when the server ends or time is over.
+await() {
+    local name=$1 limit=$2 deadline=$((SECONDS + $2))
+    shift 2
+    until "$@" >/dev/null 2>&1; do
+        if ! alive "$name"; then
+            tail -n 30 "$RUN/$name.log" >&2
+            die "$name ended before it was ready; its log ends above"
+        fi
+        if ((SECONDS >= deadline)); then
+            tail -n 30 "$RUN/$name.log" >&2
+            die "$name was not ready after $limit s; its log ends above"
+        fi
+        sleep 0.2
+    done
+}
+
+# stop NAME: ends the server and all it started. Nothing else can be hit: pid and start time must both be ours.
+# Killed and not asked: the data goes too, and an orderly end takes a server many seconds.
+stop() {
+    local pid
+    if alive "$1"; then
+        read -r pid _ <"$RUN/$1.pid"
+        kill -KILL -- "-$pid" 2>/dev/null || true
+        while alive "$1"; do sleep 0.1; done
+    fi
+    rm -f "$RUN/$1.pid"
+}
+
+# stop_all: stops what runs in $RUN, last started first, and removes its data.
+stop_all() {
+    local name
+    for name in s3 rabbitmq epmd mongo; do
+        [[ ! -f $RUN/$name.pid ]] || stop "$name"
+    done
+    # weed puts its sockets there whatever TMPDIR says.
+    [[ ! -f $RUN/s3/ports ]] || xargs -I{} -a "$RUN/s3/ports" find /tmp -maxdepth 1 -name 'seaweedfs-*-{}.sock' -delete
+    rm -rf "$RUN" "$STATE/env"
+}
+
+listens() { (: <>"/dev/tcp/127.0.0.1/$1"); }
+
+# http_ok PORT PATH CREDENTIALS: whether a GET with basic authentication is answered with 200.
+# In a subshell: a shell whose `exec` cannot open a redirection ends.
+http_ok() (
+    exec 3<>"/dev/tcp/127.0.0.1/$1"
+    printf 'GET %s HTTP/1.0\r\nAuthorization: Basic %s\r\n\r\n' "$2" "$(printf %s "$3" | base64)" >&3
+    read -r -t 5 status <&3
+    [[ $status == *" 200 "* ]]
+)

@@ -1,0 +1,86 @@
+//! The `kaleem-dr` program, built from this tree and run as an operator would run it.
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+    sync::OnceLock,
+    thread,
+    time::Duration,
+};
+
+/// The built program, ready to take arguments. Built once a test run, so that no test meets a stale one.
+pub fn kaleem_dr() -> Command {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    Command::new(PROGRAM.get_or_init(build))
+}
+
+/// Builds into the target directory and profile of the running test: `<target>/<profile>/deps/it-…`.
+fn build() -> PathBuf {
+    let test = env::current_exe().expect("a running test knows its own path");
+    let profile_directory = test.ancestors().nth(2).expect("a test lies in <target>/<profile>/deps");
+    let target = profile_directory.parent().expect("a profile's directory lies in the target directory");
+    let profile = match profile_directory.file_name().and_then(|name| name.to_str()) {
+        Some("debug") | None => "dev",
+        Some(name) => name,
+    };
+    let status = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+        .args(["build", "--quiet", "--package", "kaleem-dr-cli", "--profile", profile, "--target-dir"])
+        .arg(target)
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .status()
+        .expect("cargo can be run");
+    assert!(status.success(), "cargo build -p kaleem-dr-cli ended with {status}");
+    profile_directory.join("kaleem-dr")
+}
+
+/// How a program ended and what it said.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The exit code; `None` when a signal ended it.
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl From<Output> for Outcome {
+    fn from(output: Output) -> Self {
+        Self {
+            code: output.status.code(),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+}
+
+/// Runs a program to its end.
+pub fn run(command: &mut Command) -> Outcome {
+    command.stdin(Stdio::null()).output().unwrap_or_else(|error| panic!("{command:?} cannot be run: {error}")).into()
+}
+
+/// Runs a program to its end and measures the most memory it held, in bytes.
+///
+/// The kernel keeps the peak itself; it is read until the program ends, so only growth of the last millisecond is missed.
+pub fn run_measured(command: &mut Command) -> (Outcome, u64) {
+    let child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|error| panic!("{command:?} cannot be run: {error}"));
+    let status = PathBuf::from(format!("/proc/{}/status", child.id()));
+    let ended = thread::spawn(move || child.wait_with_output());
+    let mut peak_bytes = 0;
+    while !ended.is_finished() {
+        peak_bytes = peak_bytes.max(peak_rss_bytes(&status).unwrap_or(0));
+        thread::sleep(Duration::from_millis(1));
+    }
+    let output = ended.join().expect("waiting does not panic").expect("our child can be waited for");
+    (output.into(), peak_bytes)
+}
+
+fn peak_rss_bytes(status: &Path) -> Option<u64> {
+    let status = fs::read_to_string(status).ok()?;
+    let kib = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?.trim().strip_suffix(" kB")?;
+    kib.parse::<u64>().ok().map(|kib| kib * 1024)
+}

@@ -1,0 +1,127 @@
+//! The servers the tests run on: shared ones that `dev/up` started, and private ones that a test may kill.
+
+use std::{
+    env, fs,
+    net::{TcpListener, TcpStream},
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use tempfile::TempDir;
+
+/// The shared MongoDB wire server. Each test takes databases of its own.
+pub fn mongo_uri() -> String {
+    variable("KALEEM_TEST_MONGO_URI")
+}
+
+/// The management API of the shared RabbitMQ, and an administrator of it. Each test takes virtual hosts of its own.
+#[derive(Clone, Debug)]
+pub struct Rabbitmq {
+    /// Without credentials.
+    pub url: String,
+    pub username: String,
+    pub password: String,
+}
+
+/// The shared RabbitMQ.
+pub fn rabbitmq() -> Rabbitmq {
+    let mut url: reqwest::Url = variable("KALEEM_TEST_RABBITMQ_URL").parse().expect("KALEEM_TEST_RABBITMQ_URL is a URL");
+    let username = url.username().to_owned();
+    let password = url.password().unwrap_or_default().to_owned();
+    url.set_username("").and_then(|()| url.set_password(None)).expect("an HTTP URL has room for credentials");
+    Rabbitmq { url: url.to_string(), username, password }
+}
+
+/// The shared S3 server. Each test takes a prefix of its own in the bucket.
+#[derive(Clone, Debug)]
+pub struct S3 {
+    pub endpoint: String,
+    pub key: String,
+    pub secret: String,
+    pub bucket: String,
+}
+
+/// The shared S3 server.
+pub fn s3() -> S3 {
+    S3 {
+        endpoint: variable("KALEEM_TEST_S3_ENDPOINT"),
+        key: variable("KALEEM_TEST_S3_KEY"),
+        secret: variable("KALEEM_TEST_S3_SECRET"),
+        bucket: variable("KALEEM_TEST_S3_BUCKET"),
+    }
+}
+
+/// The stock restic program.
+pub fn restic_program() -> PathBuf {
+    variable("KALEEM_TEST_RESTIC").into()
+}
+
+fn variable(name: &str) -> String {
+    env::var(name).unwrap_or_else(|_| panic!("{name} is not set: run `make test`, or `dev/up` and `source .dev/env`"))
+}
+
+/// A MongoDB wire server of one test's own. It dies with this value.
+#[derive(Debug)]
+pub struct MongoServer {
+    process: Child,
+    port: u16,
+    _storage: TempDir,
+}
+
+impl MongoServer {
+    /// Starts one on a free port and waits until it takes connections.
+    pub fn start() -> Self {
+        // Another process may take the port between our look and the server's bind; the server then ends at once.
+        (0..5).find_map(|_| Self::try_start()).expect("five private MongoDB servers ended before they took a connection")
+    }
+
+    fn try_start() -> Option<Self> {
+        let storage = tempfile::tempdir().expect("a temporary directory can be made");
+        let log = fs::File::create(storage.path().join("log")).expect("the log can be made");
+        let port = free_port();
+        let process = Command::new(variable("KALEEM_TEST_SECANTUSD"))
+            .args(["--host", "127.0.0.1", "--cache-size", "64M", "--port", &port.to_string(), "--storage-path"])
+            .arg(storage.path().join("data"))
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("a file handle can be copied"))
+            .stderr(log)
+            .spawn()
+            .expect("KALEEM_TEST_SECANTUSD can be run");
+        let mut server = Self { process, port, _storage: storage };
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            if server.process.try_wait().expect("our child can be waited for").is_some() {
+                return None;
+            }
+            assert!(Instant::now() < deadline, "a private MongoDB server took no connection for 30 s");
+            thread::sleep(Duration::from_millis(20));
+        }
+        Some(server)
+    }
+
+    /// Where it listens.
+    pub fn uri(&self) -> String {
+        format!("mongodb://127.0.0.1:{}/", self.port)
+    }
+
+    /// Kills it with SIGKILL, as the kernel's memory killer would.
+    pub fn kill(&mut self) {
+        self.process.kill().expect("our child can be killed");
+        self.process.wait().expect("our child can be waited for");
+    }
+}
+
+impl Drop for MongoServer {
+    fn drop(&mut self) {
+        // It may be dead already, and a drop has nobody to tell.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// A loopback port nobody listens on at this moment.
+pub fn free_port() -> u16 {
+    TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr()).expect("loopback has a free port").port()
+}
