@@ -67,9 +67,13 @@ pub struct RestoreOptions {
 /// What restoring files did.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct FilesReport {
-    /// Regular files written (hard links to them not counted).
+    /// Regular files written.
     pub files: u64,
-    /// Directories, links, pipes, sockets, devices.
+    /// Further names of those files (hard links).
+    pub links: u64,
+    /// Directories.
+    pub directories: u64,
+    /// Symbolic links, pipes, sockets, devices.
     pub others: u64,
     /// Bytes of the files.
     pub size_bytes: u64,
@@ -485,10 +489,13 @@ impl Disk {
     fn complete_one(&mut self, item: &Item) -> io::Result<()> {
         let size: u64 = item.blobs.iter().map(BlobPlace::plain_length).sum();
         if !item.node.is_file() {
-            self.report.others += 1;
             if item.node.is_dir() {
+                self.report.directories += 1;
                 self.directories.push((item.target.clone(), item.node.clone()));
-            } else if !self.options.dry_run {
+                return Ok(());
+            }
+            self.report.others += 1;
+            if !self.options.dry_run {
                 set_attributes(&item.target, &item.node)?;
             }
             return Ok(());
@@ -500,7 +507,7 @@ impl Disk {
                     remove(&item.target)?;
                 }
                 fs::hard_link(first.unwrap_or_default(), &item.target)?;
-                self.report.others += 1;
+                self.report.links += 1;
                 return Ok(());
             }
             let written = item.written(self.options.overwrite);

@@ -12,11 +12,14 @@ use std::{
 
 use schemars::JsonSchema;
 pub use secrecy::{ExposeSecret, SecretString};
-use serde::{Deserialize, Serialize};
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error as _, MapAccess, Visitor},
+};
 
 /// Where a secret lies: `{ file = "/etc/restic.pass" }`, `{ env = "MONGO_URI" }` or `{ credential = "mongo-uri" }`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema)]
+#[schemars(rename_all = "snake_case")]
 pub enum SecretRef {
     /// A file that only its owner may read. One trailing line break is dropped.
     File(PathBuf),
@@ -33,6 +36,43 @@ impl fmt::Display for SecretRef {
             Self::Env(name) => write!(f, "environment variable {name}"),
             Self::Credential(name) => write!(f, "systemd credential {name}"),
         }
+    }
+}
+
+/// By hand, so that a secret someone wrote into the config is not repeated in the message.
+impl<'de> Deserialize<'de> for SecretRef {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Table;
+
+        impl<'de> Visitor<'de> for Table {
+            type Value = SecretRef;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("where the secret lies: { file = \"…\" }, { env = \"…\" } or { credential = \"…\" }")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, _secret: &str) -> Result<SecretRef, E> {
+                Err(E::custom(
+                    "a secret is not written into the config; say where it lies: { file = \"…\" }, { env = \"…\" } or { credential = \"…\" }",
+                ))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<SecretRef, A::Error> {
+                let kind: String = map.next_key()?.ok_or_else(|| A::Error::custom("an empty table names no secret"))?;
+                let value: String = map.next_value()?;
+                if map.next_key::<String>()?.is_some() {
+                    return Err(A::Error::custom("name one place of a secret, not two"));
+                }
+                match kind.as_str() {
+                    "file" => Ok(SecretRef::File(value.into())),
+                    "env" => Ok(SecretRef::Env(value)),
+                    "credential" => Ok(SecretRef::Credential(value)),
+                    _ => Err(A::Error::unknown_field(&kind, &["file", "env", "credential"])),
+                }
+            }
+        }
+
+        from.deserialize_any(Table)
     }
 }
 

@@ -1,13 +1,19 @@
 //! Jobs: what runs, and what it reports.
 
 mod backup;
+mod points;
+mod status;
 
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 use ulid::Ulid;
 
-pub use self::backup::{BackupJob, RunReport, SourceReport, backup};
+pub use self::{
+    backup::{BackupJob, RunReport, SourceReport, backup},
+    points::{RecoveryPoint, open_point, recovery_points},
+    status::{SourceStatus, status},
+};
 
 /// The id of one run: on every snapshot it makes, in every log line and report. A ULID, so ids sort by time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

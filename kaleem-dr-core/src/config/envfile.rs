@@ -1,0 +1,184 @@
+//! The handbook's env file and restic's variables, read as they are.
+
+use std::fmt::Write as _;
+
+use super::secret::Environment;
+
+/// Parses `NAME=VALUE` lines as a POSIX shell sources them: comments, `export`, single and double quotes, backslashes.
+/// Nothing is expanded: a line that would need it is refused.
+///
+/// # Errors
+/// With the number of the line that is not understood, and none of its content.
+pub fn parse_env_file(text: &str) -> Result<Environment, InvalidEnvFile> {
+    let mut variables = Vec::new();
+    for (number, line) in text.lines().enumerate() {
+        let line = line.trim();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let fault = |why| InvalidEnvFile { line: number + 1, why };
+        let assignment = line.strip_prefix("export ").unwrap_or(line).trim_start();
+        let (name, value) = assignment.split_once('=').ok_or_else(|| fault("it is no NAME=VALUE"))?;
+        let valid = !name.is_empty()
+            && !name.starts_with(|c: char| c.is_ascii_digit())
+            && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+        if !valid {
+            return Err(fault("the name is not one"));
+        }
+        variables.push((name.to_owned(), unquote(value).map_err(fault)?));
+    }
+    Ok(variables.into_iter().collect())
+}
+
+/// A line of an env file that is not understood.
+#[derive(Debug, thiserror::Error)]
+#[error("line {line} of the env file: {why}")]
+pub struct InvalidEnvFile {
+    line: usize,
+    why: &'static str,
+}
+
+fn unquote(text: &str) -> Result<String, &'static str> {
+    let mut value = String::new();
+    let mut chars = text.chars().peekable();
+    while let Some(c) = chars.next() {
+        match c {
+            '\'' => loop {
+                match chars.next() {
+                    Some('\'') => break,
+                    Some(c) => value.push(c),
+                    None => return Err("a quote is not closed"),
+                }
+            },
+            '"' => loop {
+                match chars.next() {
+                    Some('"') => break,
+                    Some('\\') => match chars.next() {
+                        Some(c @ ('"' | '\\' | '$' | '`')) => value.push(c),
+                        Some(c) => value.extend(['\\', c]),
+                        None => return Err("a quote is not closed"),
+                    },
+                    Some('$' | '`') => return Err("`$` and backquotes are not expanded; quote them singly"),
+                    Some(c) => value.push(c),
+                    None => return Err("a quote is not closed"),
+                }
+            },
+            '\\' => value.push(chars.next().ok_or("a backslash ends it")?),
+            '$' | '`' => return Err("`$` and backquotes are not expanded; quote them singly"),
+            // `URI=mongodb://h/db?a=b&c=d`: a shell would cut it at `&`, and nobody means that.
+            c if c.is_whitespace() => {
+                let rest: String = chars.collect();
+                let rest = rest.trim_start();
+                return if rest.is_empty() || rest.starts_with('#') { Ok(value) } else { Err("the value has a space; quote it") };
+            }
+            c => value.push(c),
+        }
+    }
+    Ok(value)
+}
+
+/// The config that restic's and the handbook's variables amount to, as TOML that refers to them. `None` when they name no
+/// repository.
+///
+/// # Errors
+/// When a variable asks for what this release does not do: nothing is left out in silence.
+pub fn config_of_environment(environment: &Environment) -> Result<Option<String>, String> {
+    let Some(location) = environment.get("RESTIC_REPOSITORY").or_else(|| environment.get("RESTIC_REPO")) else {
+        return Ok(None);
+    };
+    let password = if environment.get("RESTIC_PASSWORD").is_some() {
+        r#"{ env = "RESTIC_PASSWORD" }"#.to_owned()
+    } else if let Some(path) = environment.get("RESTIC_PASSWORD_FILE") {
+        format!("{{ file = {} }}", quoted(path))
+    } else if environment.get("RESTIC_PASSWORD_COMMAND").is_some() {
+        return Err("RESTIC_PASSWORD_COMMAND is not supported; use RESTIC_PASSWORD_FILE".into());
+    } else {
+        return Err("set RESTIC_PASSWORD_FILE beside RESTIC_REPOSITORY".into());
+    };
+    for (variable, off, what) in [("N8N_ENABLED", "0", "n8n"), ("QDRANT_URL", "", "Qdrant"), ("QDRANT_CONTAINER", "", "Qdrant")] {
+        if environment.get(variable).is_some_and(|value| value != off) {
+            return Err(format!("{variable} is set, but this release has no {what} source; unset it to go on without"));
+        }
+    }
+    if environment.get("MONGO_MODE").is_some_and(|mode| mode != "host") {
+        return Err("MONGO_MODE must be `host`: publish the container's port and put that address into MONGO_URI".into());
+    }
+    let mut config = String::new();
+    if let Some(directory) = environment.get("RESTIC_CACHE_DIR") {
+        line(&mut config, "cache_directory", directory);
+    }
+    if let Some(directory) = environment.get("KALEEM_DR_STATE_DIRECTORY") {
+        line(&mut config, "state_directory", directory);
+    }
+    let _ = writeln!(config, "[repository.local]\nlocation = {}\npassword = {password}", quoted(location));
+    let keeps: Vec<(&str, u32)> = [("KEEP_DAILY", "keep_daily"), ("KEEP_WEEKLY", "keep_weekly"), ("KEEP_MONTHLY", "keep_monthly")]
+        .into_iter()
+        .filter_map(|(variable, key)| environment.get(variable).map(|value| (variable, key, value)))
+        .map(|(variable, key, value)| value.parse().map(|n| (key, n)).map_err(|_| format!("{variable} is not a number")))
+        .collect::<Result<_, _>>()?;
+    if !keeps.is_empty() {
+        config.push_str("[backup]\nforget = true\nprune = true\n[retention]\n");
+        for (key, n) in keeps {
+            let _ = writeln!(config, "{key} = {n}");
+        }
+    }
+    if environment.get("MONGO_URI").is_some() {
+        config.push_str("[source.mongo]\ntype = \"mongodb\"\nuri = { env = \"MONGO_URI\" }\n");
+        if environment.get("MONGO_RESTORE_URI").is_some() {
+            config.push_str("restore_uri = { env = \"MONGO_RESTORE_URI\" }\n");
+        }
+    }
+    if let Some(url) = ["RABBIT_URL", "RABBIT_API"].iter().find_map(|name| environment.get(name)) {
+        config.push_str("[source.rabbitmq]\ntype = \"rabbitmq\"\n");
+        line(&mut config, "url", url.trim_end_matches('/').trim_end_matches("/api/definitions").trim_end_matches("/api"));
+        line(&mut config, "username", environment.get("RABBIT_USER").unwrap_or("kaleem"));
+        let password = ["RABBIT_PASS", "RABBIT_PASSWORD"].iter().find(|name| environment.get(name).is_some());
+        let password = password.ok_or("RABBIT_URL is set, but neither RABBIT_PASS nor RABBIT_PASSWORD is")?;
+        let _ = writeln!(config, "password = {{ env = \"{password}\" }}");
+    }
+    if let Some(paths) = environment.get("BACKUP_PATHS") {
+        let paths: Vec<String> = paths.split([' ', ':']).filter(|path| !path.is_empty()).map(quoted).collect();
+        let _ = writeln!(config, "[source.configs]\ntype = \"files\"\npaths = [{}]", paths.join(", "));
+    }
+    Ok(Some(config))
+}
+
+fn line(config: &mut String, key: &str, value: &str) {
+    // Writing to a String cannot fail.
+    let _ = writeln!(config, "{key} = {}", quoted(value));
+}
+
+fn quoted(text: &str) -> String {
+    toml::Value::String(text.to_owned()).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_handbooks_env_file_reads_as_a_shell_would_read_it() {
+        let environment = parse_env_file(
+            "# secrets\nMONGO_MODE=host\nexport MONGO_URI=\"mongodb://backup:p%40ss@127.0.0.1:27017/kaleem?authSource=admin&w=1\"\nN8N_ENABLED=0\nA='$x y' # why\n",
+        )
+        .unwrap();
+        assert_eq!(environment.get("MONGO_URI"), Some("mongodb://backup:p%40ss@127.0.0.1:27017/kaleem?authSource=admin&w=1"));
+        assert_eq!(environment.get("A"), Some("$x y"));
+        for bad in ["X=$(id)", "X=\"$HOME\"", "X='a", "no assignment", "1X=a", "X=a b"] {
+            let error = parse_env_file(bad).unwrap_err().to_string();
+            assert!(error.starts_with("line 1"), "{bad}: {error}");
+        }
+    }
+
+    #[test]
+    fn what_this_release_cannot_do_is_said_not_skipped() {
+        let base = [("RESTIC_REPOSITORY", "/r"), ("RESTIC_PASSWORD_FILE", "/p")];
+        for extra in [("N8N_ENABLED", "1"), ("QDRANT_CONTAINER", "kaleem-qdrant"), ("MONGO_MODE", "docker")] {
+            let environment: Environment = base.into_iter().chain([extra]).collect();
+            assert!(config_of_environment(&environment).unwrap_err().contains(extra.0));
+        }
+        let environment: Environment = base.into_iter().chain([("KEEP_DAILY", "9")]).collect();
+        let config = config_of_environment(&environment).unwrap().unwrap();
+        assert!(config.contains("keep_daily = 9") && config.contains("forget = true"), "{config}");
+    }
+}

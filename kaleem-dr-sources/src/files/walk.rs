@@ -1,0 +1,261 @@
+//! Walking file trees in path order, with all attributes.
+
+use std::{
+    collections::HashMap,
+    fs::{self, Metadata, OpenOptions},
+    io,
+    os::unix::{
+        ffi::OsStrExt as _,
+        fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _},
+    },
+    path::{Path, PathBuf},
+};
+
+use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
+use jiff::Timestamp;
+use kaleem_dr_core::{
+    artifact::{Entry, EntryKind, EntryMeta},
+    source::SourceError,
+};
+use nix::{
+    fcntl::OFlag,
+    unistd::{Gid, Group, Uid, User},
+};
+use tokio::sync::mpsc;
+
+use super::FilesConfig;
+
+/// First bytes of a `CACHEDIR.TAG` (Cache Directory Tagging Specification).
+const CACHE_TAG: &[u8] = b"Signature: 8a477f597d28d172789f06886806bc55";
+
+/// What a walk gives.
+#[derive(Debug)]
+pub(super) enum Found {
+    Entry(Box<Entry>),
+    Problem { path: PathBuf, why: String },
+}
+
+/// What is left out.
+#[derive(Clone, Debug)]
+pub(super) struct Excludes {
+    paths: GlobSet,
+    names: GlobSet,
+    if_present: Vec<String>,
+    caches: bool,
+}
+
+impl Excludes {
+    pub(super) fn new(config: &FilesConfig) -> Result<Self, SourceError> {
+        let (paths, names): (Vec<&String>, Vec<&String>) = config.exclude.iter().partition(|pattern| pattern.contains('/'));
+        Ok(Self {
+            paths: globset(&paths)?,
+            names: globset(&names)?,
+            if_present: config.exclude_if_present.clone(),
+            caches: config.exclude_caches,
+        })
+    }
+
+    fn excludes(&self, path: &Path) -> bool {
+        self.paths.is_match(path) || path.file_name().is_some_and(|name| self.names.is_match(name))
+    }
+
+    fn excludes_directory(&self, path: &Path) -> bool {
+        self.if_present.iter().any(|marker| path.join(marker).exists())
+            || self.caches && fs::read(path.join("CACHEDIR.TAG")).is_ok_and(|tag| tag.starts_with(CACHE_TAG))
+    }
+}
+
+fn globset(patterns: &[&String]) -> Result<GlobSet, SourceError> {
+    let invalid = |pattern: &str, error: &globset::Error| SourceError::Unsupported(format!("the pattern `{pattern}` is not valid: {}", error.kind()));
+    let mut set = GlobSetBuilder::new();
+    for pattern in patterns {
+        set.add(GlobBuilder::new(pattern).literal_separator(true).build().map_err(|error| invalid(pattern, &error))?);
+    }
+    set.build().map_err(|error| invalid("exclude", &error))
+}
+
+/// One walk over all roots. Blocking.
+pub(super) struct Walk {
+    roots: Vec<PathBuf>,
+    excludes: Excludes,
+    one_file_system: bool,
+    found: mpsc::Sender<Found>,
+    users: HashMap<u32, Option<String>>,
+    groups: HashMap<u32, Option<String>>,
+}
+
+/// Nobody takes what is found any more.
+struct Gone;
+
+impl Walk {
+    pub(super) fn new(roots: Vec<PathBuf>, excludes: Excludes, one_file_system: bool, found: mpsc::Sender<Found>) -> Self {
+        Self { roots, excludes, one_file_system, found, users: HashMap::new(), groups: HashMap::new() }
+    }
+
+    pub(super) fn run(mut self) {
+        let mut above: Vec<PathBuf> = Vec::new();
+        for root in std::mem::take(&mut self.roots) {
+            if self.root(&root, &mut above).is_err() {
+                return;
+            }
+        }
+    }
+
+    fn root(&mut self, root: &Path, above: &mut Vec<PathBuf>) -> Result<(), Gone> {
+        let meta = match fs::symlink_metadata(root) {
+            Ok(meta) => meta,
+            Err(error) => return self.problem(root, &error),
+        };
+        let mut parents: Vec<&Path> = root.ancestors().skip(1).filter(|path| path.parent().is_some()).collect();
+        parents.reverse();
+        for parent in parents {
+            if !above.iter().any(|known| known == parent) {
+                above.push(parent.to_path_buf());
+                match fs::symlink_metadata(parent) {
+                    // A linked parent is stored as the directory it leads to, so that the paths below it exist.
+                    Ok(meta) => self.emit(parent, EntryKind::Directory, &meta)?,
+                    Err(error) => self.problem(parent, &error)?,
+                }
+            }
+        }
+        if meta.is_symlink() {
+            let why = io::Error::other("it is a symbolic link, and only the link was captured; name what it points to in `paths`");
+            self.problem(root, &why)?;
+        }
+        self.visit(root, &meta, meta.dev())
+    }
+
+    fn visit(&mut self, path: &Path, meta: &Metadata, device: u64) -> Result<(), Gone> {
+        if self.excludes.excludes(path) {
+            return Ok(());
+        }
+        let kind = meta.file_type();
+        if kind.is_dir() {
+            return self.directory(path, meta, device);
+        }
+        let entry = if kind.is_file() {
+            let path = path.to_path_buf();
+            EntryKind::File(Box::new(move || open(&path).map(|file| Box::new(file) as Box<dyn io::Read + Send>)))
+        } else if kind.is_symlink() {
+            match fs::read_link(path) {
+                Ok(target) => EntryKind::Symlink(target),
+                Err(error) => return self.problem(path, &error),
+            }
+        } else if kind.is_fifo() {
+            EntryKind::Fifo
+        } else if kind.is_socket() {
+            EntryKind::Socket
+        } else if kind.is_char_device() {
+            EntryKind::CharDevice(meta.rdev())
+        } else {
+            EntryKind::BlockDevice(meta.rdev())
+        };
+        self.emit(path, entry, meta)
+    }
+
+    fn directory(&mut self, path: &Path, meta: &Metadata, device: u64) -> Result<(), Gone> {
+        if self.excludes.excludes_directory(path) {
+            return Ok(());
+        }
+        self.emit(path, EntryKind::Directory, meta)?;
+        if self.one_file_system && meta.dev() != device {
+            return Ok(());
+        }
+        let entries = match fs::read_dir(path) {
+            Ok(entries) => entries,
+            Err(error) => return self.problem(path, &error),
+        };
+        let mut names = Vec::new();
+        for entry in entries {
+            match entry {
+                Ok(entry) => names.push(entry.file_name()),
+                Err(error) => self.problem(path, &error)?,
+            }
+        }
+        names.sort_unstable_by(|a, b| a.as_bytes().cmp(b.as_bytes()));
+        for name in names {
+            let path = path.join(name);
+            match fs::symlink_metadata(&path) {
+                Ok(meta) => self.visit(&path, &meta, device)?,
+                // It went away between the listing and now.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => self.problem(&path, &error)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn emit(&mut self, path: &Path, kind: EntryKind, meta: &Metadata) -> Result<(), Gone> {
+        let is_file = matches!(kind, EntryKind::File(_));
+        let xattrs = self.xattrs(path)?;
+        let meta = EntryMeta {
+            mode: meta.mode() & 0o7777,
+            mtime: Timestamp::new(meta.mtime(), nanoseconds(meta.mtime_nsec())).ok(),
+            ctime: Timestamp::new(meta.ctime(), nanoseconds(meta.ctime_nsec())).ok(),
+            uid: Some(meta.uid()),
+            gid: Some(meta.gid()),
+            user: self.user(meta.uid()),
+            group: self.group(meta.gid()),
+            inode: meta.ino(),
+            device_id: meta.dev(),
+            size_bytes: if is_file { meta.len() } else { 0 },
+            links: if meta.is_dir() { 0 } else { meta.nlink() },
+            xattrs,
+        };
+        self.send(Found::Entry(Box::new(Entry { path: path.to_path_buf(), kind, meta })))
+    }
+
+    fn xattrs(&mut self, path: &Path) -> Result<Vec<(String, Vec<u8>)>, Gone> {
+        let mut all = Vec::new();
+        let names = match xattr::list(path) {
+            Ok(names) => names,
+            Err(error) if is_unsupported(&error) => return Ok(all),
+            Err(error) => {
+                self.problem(path, &error)?;
+                return Ok(all);
+            }
+        };
+        for name in names {
+            match (name.to_str(), xattr::get(path, &name)) {
+                (Some(name), Ok(Some(value))) => all.push((name.to_owned(), value)),
+                (Some(_), Ok(None)) => {}
+                (Some(_), Err(error)) if is_unsupported(&error) => {}
+                (_, result) => {
+                    let error = result.err().unwrap_or_else(|| io::Error::other("its name is not UTF-8"));
+                    self.problem(path, &io::Error::new(error.kind(), format!("extended attribute {}: {error}", name.display())))?;
+                }
+            }
+        }
+        Ok(all)
+    }
+
+    fn user(&mut self, uid: u32) -> Option<String> {
+        self.users.entry(uid).or_insert_with(|| User::from_uid(Uid::from_raw(uid)).ok().flatten().map(|user| user.name)).clone()
+    }
+
+    fn group(&mut self, gid: u32) -> Option<String> {
+        self.groups.entry(gid).or_insert_with(|| Group::from_gid(Gid::from_raw(gid)).ok().flatten().map(|group| group.name)).clone()
+    }
+
+    fn problem(&mut self, path: &Path, error: &io::Error) -> Result<(), Gone> {
+        self.send(Found::Problem { path: path.to_path_buf(), why: error.to_string() })
+    }
+
+    fn send(&mut self, found: Found) -> Result<(), Gone> {
+        self.found.blocking_send(found).map_err(|_| Gone)
+    }
+}
+
+/// A file that became a pipe or a link since it was listed is not followed and not waited for.
+fn open(path: &Path) -> io::Result<fs::File> {
+    OpenOptions::new().read(true).custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY).bits()).open(path)
+}
+
+fn is_unsupported(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::Unsupported | io::ErrorKind::NotFound)
+}
+
+fn nanoseconds(value: i64) -> i32 {
+    i32::try_from(value).unwrap_or(0)
+}
+
