@@ -29,6 +29,9 @@ pub const ANSWER_LIMIT_BYTES: u64 = 256 << 20;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How many times longer an import may take than any other request: the server declares every queue before it answers.
+const IMPORT_PATIENCE: u32 = 10;
+
 /// The tag without which RabbitMQ keeps its definitions to itself.
 const ADMINISTRATOR: &str = "administrator";
 
@@ -39,6 +42,7 @@ pub struct ManagementClient {
     server: String,
     username: String,
     password: SecretString,
+    timeout: Duration,
 }
 
 impl fmt::Debug for ManagementClient {
@@ -77,17 +81,14 @@ impl ManagementClient {
         if !base.path().ends_with('/') {
             base.set_path(&format!("{}/", base.path()));
         }
-        let mut http = Client::builder()
-            .connect_timeout(CONNECT_TIMEOUT)
-            .timeout(Duration::from_secs(config.timeout_seconds.get()))
-            .redirect(Policy::none())
-            .no_proxy();
+        let mut http = Client::builder().connect_timeout(CONNECT_TIMEOUT).redirect(Policy::none()).no_proxy();
         if let Some(path) = &config.ca_file {
             let pem = fs::read(path).map_err(|cause| RabbitmqConfigError::CaFile { path: path.clone(), cause })?;
             http = http.tls_certs_merge(Certificate::from_pem_bundle(&pem).map_err(RabbitmqConfigError::Tls)?);
         }
         let http = http.build().map_err(RabbitmqConfigError::Tls)?;
-        Ok(Self { http, base, server, username: config.username.clone(), password })
+        let timeout = Duration::from_secs(config.timeout_seconds.get());
+        Ok(Self { http, base, server, username: config.username.clone(), password, timeout })
     }
 
     /// Host and port.
@@ -161,6 +162,17 @@ impl ManagementClient {
         self.call(Method::POST, "api/definitions", Some(document), "import definitions").await.map(drop)
     }
 
+    /// Makes an empty virtual host; `false` if it was there already.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn create_vhost(&self, name: &str) -> Result<bool, SourceError> {
+        let path = format!("api/vhosts/{}", encode_segment(name));
+        let body = Bytes::from_static(b"{}");
+        let (status, _) = self.call_for_status(Method::PUT, &path, Some(body), &format!("make the virtual host {name}")).await?;
+        Ok(status == StatusCode::CREATED)
+    }
+
     /// Deletes a virtual host with all that is in it.
     ///
     /// # Errors
@@ -176,9 +188,19 @@ impl ManagementClient {
     }
 
     async fn call(&self, method: Method, path: &str, body: Option<Bytes>, action: &str) -> Result<Bytes, SourceError> {
+        self.call_for_status(method, path, body, action).await.map(|(_, answer)| answer)
+    }
+
+    async fn call_for_status(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Bytes>,
+        action: &str,
+    ) -> Result<(StatusCode, Bytes), SourceError> {
         let (status, answer) = self.send(method, path, body, action).await?;
         if status.is_success() {
-            Ok(answer)
+            Ok((status, answer))
         } else if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
             Err(self.denied(action, self.why_denied(&answer).await))
         } else {
@@ -195,7 +217,12 @@ impl ManagementClient {
     ) -> Result<(StatusCode, Bytes), SourceError> {
         // The paths are ours and escaped, so joining them cannot fail; were it to, the cause is told like any other.
         let url = self.base.join(path).map_err(|error| SourceError::Unsupported(format!("{path} is no path: {error}")))?;
-        let mut request = self.http.request(method, url).basic_auth(&self.username, Some(self.password.expose_secret()));
+        let patience = if method == Method::POST { IMPORT_PATIENCE } else { 1 };
+        let mut request = self
+            .http
+            .request(method, url)
+            .timeout(self.timeout.saturating_mul(patience))
+            .basic_auth(&self.username, Some(self.password.expose_secret()));
         if let Some(body) = body {
             request = request.header(CONTENT_TYPE, HeaderValue::from_static("application/json")).body(body);
         }

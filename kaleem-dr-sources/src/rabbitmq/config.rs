@@ -16,7 +16,7 @@ pub struct RabbitmqConfig {
     pub username: String,
     /// Where that user's password lies, such as `{ file = "/etc/kaleem-dr/rabbitmq.pass" }`.
     pub password: SecretRef,
-    /// The most that one request may take, in seconds.
+    /// The most that one request may take, in seconds; an import may take ten times as long.
     #[serde(default = "default_timeout_seconds")]
     pub timeout_seconds: NonZeroU64,
     /// Certificates in PEM to trust besides the system's, for `https` with a private authority.
@@ -56,4 +56,20 @@ pub enum RabbitmqConfigError {
     /// TLS cannot be set up with these certificates.
     #[error("TLS cannot be set up")]
     Tls(#[source] reqwest::Error),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_misspelt_key_is_refused_and_the_time_out_has_a_default() {
+        let config = |extra: &str| {
+            let text = format!(r#"{{"url": "http://mq:15672", "username": "kaleem", "password": {{"env": "MQ"}}{extra}}}"#);
+            serde_json::from_str::<RabbitmqConfig>(&text)
+        };
+        assert_eq!(config("").unwrap().timeout_seconds.get(), 60);
+        assert!(config(r#", "timeout": 5"#).unwrap_err().to_string().contains("unknown field `timeout`"));
+        assert!(config(r#", "timeout_seconds": 0"#).is_err());
+    }
 }

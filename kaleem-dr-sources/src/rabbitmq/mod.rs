@@ -108,7 +108,7 @@ impl Source for RabbitmqSource {
         if cancel.is_cancelled() {
             return Err(SourceError::Cancelled);
         }
-        import.send(&self.client, &live).await
+        import.send(&self.client).await
     }
 }
 

@@ -1,8 +1,8 @@
 //! What a restore of definitions sends, what that will do to the server, and whether it did.
 //!
-//! [`Import::prepare`] picks what is sent, [`Import::plan`] says what it will do, [`Import::send`] does it, and [`Import::report`]
-//! compares what is there afterwards. RabbitMQ's import is a merge that never deletes, and it passes
-//! over exchanges and queues that exist with other arguments, without a word; the comparison is what finds that out.
+//! [`Import::prepare`] picks what is sent, [`Import::plan`] says what it will do, [`Import::send`] does it, and
+//! [`Import::report`] compares what is there afterwards. RabbitMQ's import is a merge that never deletes, and it passes over
+//! exchanges and queues that exist with other arguments, without a word; the comparison is what finds that out.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -73,10 +73,7 @@ impl Import {
         let names = new_names(point, &name);
         let taken: Vec<_> = names.values().filter(|name| live.has_vhost(name)).map(String::as_str).collect();
         if !taken.is_empty() {
-            return Err(SourceError::Refused(format!(
-                "{server} has a virtual host {} already; name another to restore beside it",
-                taken.join(", ")
-            )));
+            return Err(already_there(server, &taken));
         }
         let renamed = point.renamed(&names).map_err(|error| SourceError::Point(error.into()))?;
         let definitions = renamed.filtered(|identity| !Definitions::moves_messages(identity));
@@ -153,24 +150,31 @@ impl Import {
     ///
     /// # Errors
     /// When the server cannot be reached or does not take it. RabbitMQ keeps the part it took in before an error: in place that
-    /// stays, and sending again goes over it; beside, the new virtual hosts are deleted.
-    pub async fn send(&self, client: &ManagementClient, live: &Definitions) -> Result<RestoreReport, SourceError> {
-        if let Err(error) = client.import(&self.definitions).await {
-            if matches!(self.to, RestoreTarget::Beside(_)) {
-                self.delete_new_vhosts(client, live).await;
+    /// stays, and sending again goes over it; beside, the virtual hosts made for it are deleted.
+    pub async fn send(&self, client: &ManagementClient) -> Result<RestoreReport, SourceError> {
+        match self.to {
+            RestoreTarget::InPlace => client.import(&self.definitions).await?,
+            RestoreTarget::Beside(_) => {
+                let mut made = Vec::new();
+                if let Err(error) = self.send_beside(client, &mut made).await {
+                    delete_vhosts(client, &made).await;
+                    return Err(error);
+                }
             }
-            return Err(error);
         }
         Ok(self.report(&client.definitions().await?))
     }
 
-    async fn delete_new_vhosts(&self, client: &ManagementClient, live: &Definitions) {
-        for vhost in self.definitions.vhosts().filter(|vhost| !live.has_vhost(vhost)) {
-            match client.delete_vhost(vhost).await {
-                Ok(()) => tracing::info!(vhost, "deleted the virtual host of a failed restore"),
-                Err(error) => tracing::warn!(vhost, %error, "could not delete the virtual host of a failed restore"),
+    /// The virtual hosts are made one by one before the import, because only that tells ours from one that somebody else has made
+    /// since the plan.
+    async fn send_beside<'a>(&'a self, client: &ManagementClient, made: &mut Vec<&'a str>) -> Result<(), SourceError> {
+        for vhost in self.definitions.vhosts() {
+            if !client.create_vhost(vhost).await? {
+                return Err(already_there(client.server(), &[vhost]));
             }
+            made.push(vhost);
         }
+        client.import(&self.definitions).await
     }
 
     /// Whether it is all there: what was sent, compared with what the server has afterwards.
@@ -203,6 +207,19 @@ impl Import {
             compared: equal.into_iter().map(|(kind, count)| format!("{count} {}", kind.noun(count > 1))).collect(),
             differences,
             warnings: self.warnings.clone(),
+        }
+    }
+}
+
+fn already_there(server: &str, vhosts: &[&str]) -> SourceError {
+    SourceError::Refused(format!("{server} has a virtual host {} already; name another to restore beside it", vhosts.join(", ")))
+}
+
+async fn delete_vhosts(client: &ManagementClient, vhosts: &[&str]) {
+    for vhost in vhosts {
+        match client.delete_vhost(vhost).await {
+            Ok(()) => tracing::info!(vhost, "deleted the virtual host of a failed restore"),
+            Err(error) => tracing::warn!(vhost, %error, "could not delete the virtual host of a failed restore"),
         }
     }
 }
