@@ -106,7 +106,9 @@ fn node(path: &Path, relative: &Path, first_of_inode: &mut HashMap<(u64, u64), P
         let names: BTreeSet<_> = xattr::list(path).map(Iterator::collect).unwrap_or_default();
         let shown: Vec<_> = names
             .into_iter()
-            .map(|name| format!("{name:?}={:?}", xattr::get(path, &name).ok().flatten().unwrap_or_default().escape_ascii().to_string()))
+            .map(|name| {
+                format!("{name:?}={:?}", xattr::get(path, &name).ok().flatten().unwrap_or_default().escape_ascii().to_string())
+            })
             .collect();
         node.insert("xattrs", shown.join(" "));
     }

@@ -1,0 +1,124 @@
+//! RabbitMQ: users, virtual hosts, policies, exchanges, queues and bindings, through the management API.
+//!
+//! A capture is one request; the artifact is the server's own document in a canonical order ([`definitions`]), which any
+//! RabbitMQ imports as it is. Messages are no part of it: RabbitMQ gives them to consumers only. A restore is RabbitMQ's own
+//! import and a comparison of everything afterwards ([`restore`]), because an import passes over conflicts without a word.
+
+mod client;
+mod config;
+pub mod definitions;
+pub mod restore;
+
+use std::path::PathBuf;
+
+use async_trait::async_trait;
+use kaleem_dr_core::{
+    artifact::{ArtifactPath, Capture},
+    config::secret::Environment,
+    manifest::{Consistency, ConsistencyGrade},
+    point::PointReader,
+    source::{Probe, RestorePlan, RestoreReport, RestoreTarget, Source, SourceError, SourceName},
+};
+
+pub use self::{
+    client::{ANSWER_LIMIT_BYTES, ManagementClient, Overview},
+    config::{RabbitmqConfig, RabbitmqConfigError},
+};
+use self::{definitions::Definitions, restore::Import};
+
+/// The directory of this source in a snapshot, and the only artifact in it.
+const ROOT: &str = "/rabbitmq";
+const ARTIFACT: [&str; 2] = ["rabbitmq", "definitions.json"];
+
+/// Definitions of one RabbitMQ server or cluster.
+#[derive(Debug)]
+pub struct RabbitmqSource {
+    name: SourceName,
+    client: ManagementClient,
+}
+
+impl RabbitmqSource {
+    /// Reads the password and prepares the connection; calls nobody.
+    ///
+    /// # Errors
+    /// When the address, the password or the certificates cannot be used.
+    pub fn new(name: SourceName, config: &RabbitmqConfig, environment: &Environment) -> Result<Self, RabbitmqConfigError> {
+        let password = environment.secret(&config.password).map_err(RabbitmqConfigError::Password)?;
+        Ok(Self { name, client: ManagementClient::new(config, password)? })
+    }
+}
+
+#[async_trait]
+impl Source for RabbitmqSource {
+    fn name(&self) -> &SourceName {
+        &self.name
+    }
+
+    fn kind(&self) -> &'static str {
+        "rabbitmq"
+    }
+
+    fn roots(&self) -> Vec<PathBuf> {
+        vec![ROOT.into()]
+    }
+
+    async fn probe(&self) -> Result<Probe, SourceError> {
+        self.client.check_rights().await?;
+        let overview = self.client.overview().await?;
+        let mut warnings = Vec::new();
+        if overview.messages > 0 {
+            warnings
+                .push(format!("{} messages lie in queues now; a capture holds the queues but no messages", overview.messages));
+        }
+        if self.client.is_exposed() {
+            warnings.push(format!("the password goes to {} unencrypted; use https", self.client.server()));
+        }
+        Ok(Probe { server: Some(overview.server), size_bytes: None, warnings })
+    }
+
+    async fn capture(&self, out: &mut Capture) -> Result<(), SourceError> {
+        let cancel = out.cancellation();
+        let reading = async { Ok::<_, SourceError>((self.client.overview().await?, self.client.definitions().await?)) };
+        let (overview, definitions) = cancel.run_until_cancelled(reading).await.ok_or(SourceError::Cancelled)??;
+        out.set_server(overview.server);
+        out.set_consistency(Consistency {
+            grade: ConsistencyGrade::PerCollection,
+            at: out.started(),
+            note: Some(
+                "RabbitMQ reads one kind of definitions after the other, so a change during that second may show in part".into(),
+            ),
+        });
+        for (kind, count) in definitions.counts() {
+            out.detail(kind, count.into());
+        }
+        out.whole(artifact_path(), definitions.to_bytes().into(), Some(definitions.len())).await
+    }
+
+    async fn plan_restore(&self, point: &PointReader, to: RestoreTarget) -> Result<RestorePlan, SourceError> {
+        self.client.check_rights().await?;
+        let (point, live) = (read(point).await?, self.client.definitions().await?);
+        Ok(Import::prepare(&point, &live, &to, self.client.server(), self.client.username())?.plan(&live))
+    }
+
+    async fn restore(&self, point: &PointReader, plan: RestorePlan) -> Result<RestoreReport, SourceError> {
+        let cancel = point.cancellation();
+        let (point, live) = (read(point).await?, self.client.definitions().await?);
+        let import = Import::prepare(&point, &live, &plan.to, self.client.server(), self.client.username())?;
+        // Up to here nothing is written. An import is one request, and is not torn off half way.
+        if cancel.is_cancelled() {
+            return Err(SourceError::Cancelled);
+        }
+        import.send(&self.client).await
+    }
+}
+
+async fn read(point: &PointReader) -> Result<Definitions, SourceError> {
+    let path = artifact_path();
+    let document = point.artifact(path.as_str()).await?.read_all(ANSWER_LIMIT_BYTES).await?;
+    Definitions::parse(&document).map_err(|error| SourceError::artifact(&path, error))
+}
+
+fn artifact_path() -> ArtifactPath {
+    // Neither component is empty, a dot or holds a slash.
+    ArtifactPath::join(ARTIFACT).expect("two plain names make a path")
+}

@@ -1,0 +1,379 @@
+//! What a restore of definitions sends, what that will do to the server, and whether it did.
+//!
+//! [`Import::prepare`] picks what is sent, [`Import::plan`] says what it will do, [`Import::send`] does it, and
+//! [`Import::report`] compares what is there afterwards. RabbitMQ's import is a merge that never deletes, and it passes over
+//! exchanges and queues that exist with other arguments, without a word; the comparison is what finds that out.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use kaleem_dr_core::source::{Change, Difference, PlannedAction, RestorePlan, RestoreReport, RestoreTarget, SourceError};
+
+use super::{
+    client::ManagementClient,
+    definitions::{Definitions, Kind, Standing},
+};
+
+/// The longest body that RabbitMQ takes unless `management.http.max_body_size` says otherwise.
+const BODY_LIMIT_BYTES: usize = 20_000_000;
+
+/// What a restore sends to one server.
+#[derive(Clone, Debug)]
+pub struct Import {
+    /// Where it goes, with the name that was picked.
+    to: RestoreTarget,
+    target: String,
+    definitions: Definitions,
+    warnings: Vec<String>,
+}
+
+impl Import {
+    /// Picks what of a point goes to a server that has `live` and names itself `server`, on behalf of the user `acting`.
+    ///
+    /// In place, everything goes but that user, whose password must not change under our hands. Beside, virtual hosts go under
+    /// new names: `name` for the only one that holds something, else `name` for `/` and `name.<virtual host>` for the others.
+    ///
+    /// # Errors
+    /// [`SourceError::Refused`] when a virtual host of such a name is there already.
+    pub fn prepare(
+        point: &Definitions,
+        live: &Definitions,
+        to: &RestoreTarget,
+        server: &str,
+        acting: &str,
+    ) -> Result<Self, SourceError> {
+        match to {
+            RestoreTarget::InPlace => Ok(Self::in_place(point, live, server, acting)),
+            RestoreTarget::Beside(name) => {
+                let name = name
+                    .clone()
+                    .unwrap_or_else(|| format!("kaleem_restored_{}", jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ")));
+                Self::beside(point, live, server, name)
+            }
+        }
+    }
+
+    fn in_place(point: &Definitions, live: &Definitions, server: &str, acting: &str) -> Self {
+        let mut warnings = Vec::new();
+        if point.against(live).any(|(identity, standing)| identity.is_user(acting) && matches!(standing, Standing::Different(_)))
+        {
+            warnings.push(format!(
+                "user {acting} is the one that restores, so it stays as it is on the server; the point has another password or other \
+                 tags for it"
+            ));
+        }
+        Self {
+            to: RestoreTarget::InPlace,
+            target: format!("the definitions of {server}"),
+            definitions: point.filtered(|identity| !identity.is_user(acting)),
+            warnings,
+        }
+    }
+
+    fn beside(point: &Definitions, live: &Definitions, server: &str, name: String) -> Result<Self, SourceError> {
+        let names = new_names(point, &name);
+        let taken: Vec<_> = names.values().filter(|name| live.has_vhost(name)).map(String::as_str).collect();
+        if !taken.is_empty() {
+            return Err(already_there(server, &taken));
+        }
+        let renamed = point.renamed(&names).map_err(|error| SourceError::Point(error.into()))?;
+        let definitions = renamed.filtered(|identity| !Definitions::moves_messages(identity));
+        let mut warnings = vec![
+            "users, permissions and global parameters belong to the whole server; a restore beside leaves them alone".to_owned(),
+        ];
+        let held_back = renamed.len() - definitions.len();
+        if held_back > 0 {
+            warnings.push(format!(
+                "{held_back} parameters of shovels and federation are held back: in a second virtual host they would begin to move messages"
+            ));
+        }
+        let vhosts: Vec<_> = names.values().map(String::as_str).collect();
+        let target = format!("new virtual host {} on {server}", vhosts.join(", "));
+        Ok(Self { to: RestoreTarget::Beside(Some(name)), target, definitions, warnings })
+    }
+
+    /// What is sent.
+    #[must_use]
+    pub fn definitions(&self) -> &Definitions {
+        &self.definitions
+    }
+
+    /// What sending it will do. What is overwritten is named; the rest is counted by kind and virtual host.
+    #[must_use]
+    pub fn plan(&self, live: &Definitions) -> RestorePlan {
+        let mut warnings = self.warnings.clone();
+        let mut actions = Vec::new();
+        let mut counts = BTreeMap::<(Fate, Kind, Option<&str>), u64>::new();
+        for (identity, standing) in self.definitions.against(live) {
+            let fate = match standing {
+                Standing::Missing => Fate::Created,
+                Standing::Equal => Fate::Equal,
+                // A restore beside leaves every other virtual host alone; listing them all would hide what it does.
+                Standing::Extra if matches!(self.to, RestoreTarget::Beside(_)) => continue,
+                Standing::Extra => Fate::Extra,
+                Standing::Different(fields) if identity.kind().is_immutable() => {
+                    let fields: Vec<_> = fields.iter().map(|difference| difference.field.as_str()).collect();
+                    warnings.push(format!(
+                        "{identity} is there with other {}: RabbitMQ passes over it in an import, so it stays as it is until it is \
+                         deleted",
+                        fields.join(", ")
+                    ));
+                    Fate::PassedOver
+                }
+                Standing::Different(_) => {
+                    let what = identity.to_string();
+                    actions.push(PlannedAction { change: Change::Overwrite, what, items: Some(1), size_bytes: None });
+                    continue;
+                }
+            };
+            *counts.entry((fate, identity.kind(), identity.vhost())).or_default() += 1;
+        }
+        actions.extend(counts.into_iter().map(|((fate, kind, vhost), items)| {
+            let noun = kind.noun(items > 1);
+            let what = match vhost {
+                None => format!("{noun}{}", fate.remark()),
+                Some(vhost) if kind == Kind::Vhosts => format!("{noun} {vhost}{}", fate.remark()),
+                Some(vhost) => format!("{noun} in {vhost}{}", fate.remark()),
+            };
+            PlannedAction { change: fate.change(), what, items: Some(items), size_bytes: None }
+        }));
+        let size_bytes = self.definitions.to_bytes().len();
+        if size_bytes > BODY_LIMIT_BYTES {
+            warnings.push(format!(
+                "the definitions are {size_bytes} bytes long, but RabbitMQ takes {BODY_LIMIT_BYTES} at most unless \
+                 `management.http.max_body_size` is raised"
+            ));
+        }
+        RestorePlan { to: self.to.clone(), target: self.target.clone(), actions, warnings }
+    }
+
+    /// Sends it, reads everything back and compares.
+    ///
+    /// # Errors
+    /// When the server cannot be reached or does not take it. RabbitMQ keeps the part it took in before an error: in place that
+    /// stays, and sending again goes over it; beside, the virtual hosts made for it are deleted.
+    pub async fn send(&self, client: &ManagementClient) -> Result<RestoreReport, SourceError> {
+        match self.to {
+            RestoreTarget::InPlace => client.import(&self.definitions).await?,
+            RestoreTarget::Beside(_) => {
+                let mut made = Vec::new();
+                if let Err(error) = self.send_beside(client, &mut made).await {
+                    delete_vhosts(client, &made).await;
+                    return Err(error);
+                }
+            }
+        }
+        Ok(self.report(&client.definitions().await?))
+    }
+
+    /// The virtual hosts are made one by one before the import, because only that tells ours from one that somebody else has made
+    /// since the plan.
+    async fn send_beside<'a>(&'a self, client: &ManagementClient, made: &mut Vec<&'a str>) -> Result<(), SourceError> {
+        for vhost in self.definitions.vhosts() {
+            if !client.create_vhost(vhost).await? {
+                return Err(already_there(client.server(), &[vhost]));
+            }
+            made.push(vhost);
+        }
+        client.import(&self.definitions).await
+    }
+
+    /// Whether it is all there: what was sent, compared with what the server has afterwards.
+    #[must_use]
+    pub fn report(&self, live: &Definitions) -> RestoreReport {
+        let mut equal = BTreeMap::<Kind, u64>::new();
+        let mut differences = Vec::new();
+        for (identity, standing) in self.definitions.against(live) {
+            match standing {
+                Standing::Extra => {}
+                Standing::Equal => *equal.entry(identity.kind()).or_default() += 1,
+                Standing::Missing => {
+                    differences.push(Difference {
+                        what: identity.to_string(),
+                        expected: "there".into(),
+                        found: "missing".into(),
+                    });
+                }
+                Standing::Different(fields) => differences.extend(fields.into_iter().map(|field| Difference {
+                    what: format!("{identity}: {}", field.field),
+                    expected: field.wanted,
+                    found: field.found,
+                })),
+            }
+        }
+        RestoreReport {
+            target: self.target.clone(),
+            items: self.definitions.len(),
+            size_bytes: self.definitions.to_bytes().len() as u64,
+            compared: equal.into_iter().map(|(kind, count)| format!("{count} {}", kind.noun(count > 1))).collect(),
+            differences,
+            warnings: self.warnings.clone(),
+        }
+    }
+}
+
+fn already_there(server: &str, vhosts: &[&str]) -> SourceError {
+    SourceError::Refused(format!("{server} has a virtual host {} already; name another to restore beside it", vhosts.join(", ")))
+}
+
+async fn delete_vhosts(client: &ManagementClient, vhosts: &[&str]) {
+    for vhost in vhosts {
+        match client.delete_vhost(vhost).await {
+            Ok(()) => tracing::info!(vhost, "deleted the virtual host of a failed restore"),
+            Err(error) => tracing::warn!(vhost, %error, "could not delete the virtual host of a failed restore"),
+        }
+    }
+}
+
+/// What becomes of a definition that is not overwritten.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Fate {
+    Created,
+    PassedOver,
+    Equal,
+    Extra,
+}
+
+impl Fate {
+    fn change(self) -> Change {
+        if self == Self::Created { Change::Create } else { Change::Leave }
+    }
+
+    fn remark(self) -> &'static str {
+        match self {
+            Self::Created => "",
+            Self::PassedOver => ", there with other arguments",
+            Self::Equal => ", equal already",
+            Self::Extra => ", not in the point",
+        }
+    }
+}
+
+/// The new name of each virtual host that a restore beside takes.
+fn new_names(point: &Definitions, name: &str) -> BTreeMap<String, String> {
+    let all: BTreeSet<_> = point.vhosts().collect();
+    let mut filled: BTreeSet<_> = point.topology_vhosts().filter(|vhost| all.contains(vhost)).collect();
+    if filled.is_empty() {
+        filled = all;
+    }
+    let only_one = filled.len() == 1;
+    let renamed = |vhost: &str| if only_one || vhost == "/" { name.to_owned() } else { format!("{name}.{vhost}") };
+    filled.into_iter().map(|vhost| (vhost.to_owned(), renamed(vhost))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn definitions(vhosts: &[&str]) -> Value {
+        json!({
+            "users": [{"name": "admin", "password_hash": "a"}, {"name": "shop", "password_hash": "s"}],
+            "vhosts": vhosts.iter().map(|name| json!({"name": name})).collect::<Vec<_>>(),
+            "queues": vhosts.iter().map(|vhost| json!({"name": "q", "vhost": vhost, "arguments": {}})).collect::<Vec<_>>(),
+            "policies": [{"name": "p", "vhost": vhosts[0], "definition": {"max-length": 1}}],
+        })
+    }
+
+    fn parse(document: &Value) -> Definitions {
+        Definitions::parse(document.to_string().as_bytes()).unwrap()
+    }
+
+    fn empty() -> Definitions {
+        parse(&json!({"vhosts": [{"name": "/"}]}))
+    }
+
+    fn beside(name: &str) -> RestoreTarget {
+        RestoreTarget::Beside(Some(name.into()))
+    }
+
+    #[test]
+    fn in_place_the_acting_user_stays_and_the_plan_says_so() {
+        let point = parse(&definitions(&["/"]));
+        let mut live = definitions(&["/"]);
+        live["users"][0]["password_hash"] = "newer".into();
+        live["users"][1]["password_hash"] = "newer".into();
+        let live = parse(&live);
+        let import = Import::prepare(&point, &live, &RestoreTarget::InPlace, "mq:1", "admin").unwrap();
+        assert!(!String::from_utf8(import.definitions().to_bytes()).unwrap().contains("admin"));
+        let plan = import.plan(&live);
+        assert!(plan.warnings[0].starts_with("user admin is the one that restores"), "{plan:?}");
+        let overwritten: Vec<_> = plan.actions.iter().filter(|action| action.change == Change::Overwrite).collect();
+        assert_eq!(overwritten.len(), 1);
+        assert_eq!(overwritten[0].what, "user shop");
+    }
+
+    #[test]
+    fn a_queue_with_other_arguments_is_a_warning_before_and_a_difference_after() {
+        let point = parse(&definitions(&["/"]));
+        let mut live = definitions(&["/"]);
+        live["queues"][0]["arguments"] = json!({"x-max-priority": 3});
+        let live = parse(&live);
+        let import = Import::prepare(&point, &live, &RestoreTarget::InPlace, "mq:1", "admin").unwrap();
+        let plan = import.plan(&live);
+        assert!(!plan.overwrites(), "{plan:?}");
+        assert!(plan.warnings[0].starts_with("queue q in / is there with other arguments"), "{plan:?}");
+        let report = import.report(&live);
+        assert!(!report.is_equal());
+        assert_eq!(report.differences[0].what, "queue q in /: arguments");
+        assert_eq!(report.differences[0].found, r#"{"x-max-priority":3}"#);
+    }
+
+    #[test]
+    fn what_the_server_lost_is_created_and_what_only_it_has_is_left() {
+        let point = parse(&definitions(&["/", "shop"]));
+        let live = parse(&json!({"vhosts": [{"name": "/"}], "queues": [{"name": "own", "vhost": "/"}]}));
+        let plan = Import::prepare(&point, &live, &RestoreTarget::InPlace, "mq:1", "admin").unwrap().plan(&live);
+        let lines: Vec<_> = plan.actions.iter().map(|action| format!("{:?} {}", action.change, action.what)).collect();
+        for line in [
+            "Create virtual host shop",
+            "Create queue in shop",
+            "Leave virtual host /, equal already",
+            "Leave queue in /, not in the point",
+        ] {
+            assert!(lines.iter().any(|found| found == line), "{line}: {lines:?}");
+        }
+        assert!(!plan.overwrites());
+    }
+
+    #[test]
+    fn beside_one_virtual_host_takes_the_name_and_several_share_it() {
+        let prepare = |vhosts: &[&str]| {
+            let point = parse(&definitions(vhosts));
+            let import = Import::prepare(&point, &empty(), &beside("copy"), "mq:1", "admin").unwrap();
+            import.definitions().vhosts().map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(prepare(&["shop"]), ["copy"]);
+        assert_eq!(prepare(&["/", "shop"]), ["copy", "copy.shop"]);
+        assert_eq!(prepare(&["a", "b"]), ["copy.a", "copy.b"]);
+    }
+
+    #[test]
+    fn beside_holds_back_what_would_move_messages_and_takes_no_users() {
+        let mut point = definitions(&["/"]);
+        point["parameters"] = json!([
+            {"vhost": "/", "component": "shovel", "name": "s", "value": {}},
+            {"vhost": "/", "component": "federation-upstream", "name": "f", "value": {}},
+            {"vhost": "/", "component": "operator_policy", "name": "o", "value": {}},
+        ]);
+        let import = Import::prepare(&parse(&point), &empty(), &beside("copy"), "mq:1", "admin").unwrap();
+        assert_eq!(import.definitions().counts()["parameters"], 1);
+        assert_eq!(import.definitions().counts()["users"], 0);
+        assert!(import.plan(&empty()).warnings.iter().any(|warning| warning.starts_with("2 parameters of shovels")));
+    }
+
+    #[test]
+    fn beside_never_goes_into_a_virtual_host_that_is_there() {
+        let live = parse(&json!({"vhosts": [{"name": "copy"}]}));
+        let error = Import::prepare(&parse(&definitions(&["/"])), &live, &beside("copy"), "mq:1", "admin").unwrap_err();
+        assert!(matches!(&error, SourceError::Refused(why) if why.contains("virtual host copy")), "{error:?}");
+    }
+
+    #[test]
+    fn a_name_of_our_own_is_in_the_plan() {
+        let import =
+            Import::prepare(&parse(&definitions(&["/"])), &empty(), &RestoreTarget::Beside(None), "mq:1", "admin").unwrap();
+        let RestoreTarget::Beside(Some(name)) = import.plan(&empty()).to else { panic!("no name in {import:?}") };
+        assert!(name.starts_with("kaleem_restored_2"), "{name}");
+    }
+}
