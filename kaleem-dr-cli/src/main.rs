@@ -1,1 +1,87 @@
-fn main(){}
+//! `kaleem-dr`: arguments in, a call of the library, its report out.
+
+mod args;
+mod commands;
+mod context;
+mod failure;
+mod output;
+mod progress;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use kaleem_dr_core::{CancellationToken, exit::Exit};
+use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _};
+
+use self::{
+    args::{Cli, Global, LogFormat},
+    context::Context,
+    failure::Failure,
+};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    // What we write is for its owner alone; a restore sets each file's own mode.
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
+    log_to_stderr(&cli.global);
+    let json = cli.global.json;
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return end(&Failure::from(error), json),
+    };
+    let cancel = CancellationToken::new();
+    let result = runtime.block_on(async {
+        tokio::spawn(cancel_on_signal(cancel.clone()));
+        commands::run(cli.command, Context::new(cli.global, cancel.clone())).await
+    });
+    match result {
+        Ok(exit) => ExitCode::from(exit.code()),
+        Err(failure) => end(&failure, json),
+    }
+}
+
+/// The first signal asks for a clean end, which releases locks; the second does not wait for it.
+async fn cancel_on_signal(cancel: CancellationToken) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) else {
+        return;
+    };
+    for first in [true, false] {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        if first {
+            tracing::warn!("ending; once more to end at once");
+            cancel.cancel();
+        } else {
+            std::process::exit(i32::from(Exit::Cancelled.code()));
+        }
+    }
+}
+
+fn log_to_stderr(global: &Global) {
+    use std::io::IsTerminal as _;
+    let terminal = std::io::stderr().is_terminal();
+    let level = match (global.quiet, global.verbose, terminal) {
+        (true, ..) => "error",
+        // Bars tell it on a terminal.
+        (_, 0, true) => "warn",
+        (_, 0, false) => "warn,kaleem_dr=info,kaleem_dr_core=info,kaleem_dr_sources=info",
+        (_, 1, _) => "info",
+        _ => "debug",
+    };
+    let filter = EnvFilter::try_from_env("KALEEM_DR_LOG").unwrap_or_else(|_| EnvFilter::new(level));
+    let registry = tracing_subscriber::registry().with(filter);
+    match global.log_format {
+        LogFormat::Json => registry.with(fmt::layer().json().with_writer(std::io::stderr).with_target(false)).init(),
+        LogFormat::Text => {
+            registry.with(fmt::layer().with_writer(std::io::stderr).with_target(false).with_ansi(terminal)).init();
+        }
+    }
+}
+
+fn end(failure: &Failure, json: bool) -> ExitCode {
+    output::failure(failure, json);
+    ExitCode::from(failure.exit.code())
+}

@@ -1,4 +1,23 @@
 //! The sources that come with kaleem-dr. None knows another, and each is behind a cargo feature.
 
+use kaleem_dr_core::config::SourceKind;
+
+#[cfg(feature = "files")]
+pub mod files;
+#[cfg(feature = "mongodb")]
+pub mod mongodb;
 #[cfg(feature = "rabbitmq")]
 pub mod rabbitmq;
+
+/// Every kind of source that is compiled in: what `type = "…"` may say in a config.
+#[must_use]
+pub fn kinds() -> Vec<SourceKind> {
+    vec![
+        #[cfg(feature = "files")]
+        SourceKind::new("files", |name, config, _| files::FilesSource::new(name, config)),
+        #[cfg(feature = "mongodb")]
+        SourceKind::new("mongodb", mongodb::MongoSource::new),
+        #[cfg(feature = "rabbitmq")]
+        SourceKind::new("rabbitmq", rabbitmq::RabbitmqSource::new),
+    ]
+}

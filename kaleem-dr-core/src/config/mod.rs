@@ -123,7 +123,7 @@ impl Config {
     pub fn parse(text: &str, path: &Path, kinds: &[SourceKind], environment: &Environment) -> Result<Self, ConfigError> {
         let error = |message: String, span: Option<std::ops::Range<usize>>| ConfigError {
             path: path.to_path_buf(),
-            place: Place(span.filter(|span| !span.is_empty()).map(|span| line_and_column(text, span.start))),
+            place: Place(span.filter(|span| *span != (0..0)).map(|span| line_and_column(text, span.start))),
             message,
         };
         let shape = |fault: toml::de::Error| error(fault.message().to_owned(), fault.span());

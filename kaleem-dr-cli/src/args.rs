@@ -1,0 +1,245 @@
+//! The command line.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+use kaleem_dr_core::{job::RunId, repository::ReadData, source::SourceName};
+
+/// Backs up MongoDB, RabbitMQ and file trees into a restic repository, and gets them back.
+///
+/// A source that fails leaves no snapshot; a restore goes beside what is there, and is compared with what was captured.
+#[derive(Debug, Parser)]
+#[command(name = "kaleem-dr", version, after_help = EXIT_CODES)]
+pub struct Cli {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXIT_CODES: &str = "Exit status: 0 done, 1 failed, 2 usage or config, 3 done in part, 4 verification failed, 5 refused,
+6 stale, 7 source unreachable or not authorised, 10 no repository, 11 locked, 12 wrong password, 130 cancelled.";
+
+/// Options of every command.
+#[derive(Debug, Args)]
+pub struct Global {
+    /// Config file [default: /etc/kaleem-dr/kaleem-dr.toml, then $XDG_CONFIG_HOME/kaleem-dr/kaleem-dr.toml]
+    #[arg(short, long, global = true, env = "KALEEM_DR_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// File of NAME=VALUE lines to lay over the environment; without a config, RESTIC_*, MONGO_URI, RABBIT_*, KEEP_* make one
+    #[arg(long, global = true, value_name = "FILE")]
+    pub env_file: Option<PathBuf>,
+    /// Repository of the config to use
+    #[arg(long, global = true, value_name = "NAME")]
+    pub repo: Option<String>,
+    /// Print JSON, in restic's shapes where restic has one
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Wait this long for another tool's lock: 90s, 5m, 1h
+    #[arg(long, global = true, value_name = "TIME", value_parser = duration, default_value = "0s")]
+    pub retry_lock: Duration,
+    /// Tell more; twice for everything
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+    /// Tell errors only
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub quiet: bool,
+    /// How logs are written to standard error
+    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+}
+
+/// Formats of logs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make the repository
+    Init {
+        /// restic's format: 2, or 1 for restic before 0.14
+        #[arg(long, value_name = "1|2", value_parser = clap::value_parser!(u32).range(1..=2), default_value_t = 2)]
+        repository_version: u32,
+    },
+    /// Capture sources, each into a snapshot of its own; then forget and prune, if the config says so
+    Backup {
+        /// Only these sources
+        sources: Vec<SourceName>,
+        /// One more tag for each snapshot; may be repeated
+        #[arg(long = "tag", value_name = "TAG")]
+        tags: Vec<String>,
+        /// Read everything, write nothing
+        #[arg(short = 'n', long)]
+        dry_run: bool,
+    },
+    /// List snapshots
+    Snapshots {
+        /// Only of this source
+        #[arg(long)]
+        source: Option<SourceName>,
+        /// Only of this run
+        #[arg(long)]
+        run: Option<RunId>,
+        /// Only those we made
+        #[arg(long)]
+        own: bool,
+    },
+    /// List recovery points: what each run left, and whether it is complete
+    Points,
+    /// Restore a source beside what is there, and compare it with what was captured
+    #[command(after_help = RESTORE_EXAMPLES)]
+    Restore(Restore),
+    /// Forget snapshots by the config's retention
+    Forget(Forget),
+    /// Give back the space of what no snapshot needs
+    Prune {
+        #[command(flatten)]
+        consent: Consent,
+        /// Delete at once what would be marked now and deleted by a prune a day later
+        #[arg(long)]
+        instant: bool,
+        /// Unused space that may stay, in percent
+        #[arg(long, value_name = "N", default_value_t = 5)]
+        max_unused: u64,
+    },
+    /// Check the repository
+    Check {
+        /// Read every byte
+        #[arg(long)]
+        read_data: bool,
+        /// Read a share (10%), a size (500M) or a part (2/5)
+        #[arg(long, value_name = "SUBSET", conflicts_with = "read_data")]
+        read_data_subset: Option<ReadData>,
+    },
+    /// Count what is in the repository
+    Stats,
+    /// How fresh each source's backup is; exit 6 when one is stale
+    Status,
+    /// Reach each source and tell what a backup would find
+    Probe,
+    /// Look at the config
+    Config {
+        #[command(subcommand)]
+        command: ConfigCommand,
+    },
+    /// Print completions for a shell
+    Completions {
+        shell: Shell,
+    },
+    /// Print the manual page
+    Man,
+}
+
+const RESTORE_EXAMPLES: &str = "Examples:
+  kaleem-dr restore mongo                        newest point, into a new database beside the old one
+  kaleem-dr restore mongo --to kaleem_test --point 01J9
+  kaleem-dr restore rabbitmq --in-place          into the broker itself, after a question
+  kaleem-dr restore files --snapshot latest --target /tmp/r --include /etc/nginx";
+
+/// What to restore, and where.
+#[derive(Debug, Args)]
+pub struct Restore {
+    /// A source of the config, or `files` for the files of any snapshot
+    pub source: SourceName,
+    /// Run or snapshot to restore, by the beginning of its id
+    #[arg(long, visible_alias = "snapshot", value_name = "ID", default_value = "latest")]
+    pub point: String,
+    /// Name beside what is there: a database, a virtual host, a directory
+    #[arg(long, visible_alias = "target", value_name = "NAME", conflicts_with = "in_place")]
+    pub to: Option<String>,
+    /// Over what is there
+    #[arg(long)]
+    pub in_place: bool,
+    #[command(flatten)]
+    pub consent: Consent,
+    /// `files` only: what to restore, a path or a glob; may be repeated
+    #[arg(long, value_name = "PATTERN")]
+    pub include: Vec<String>,
+    /// `files` only: what to leave out; may be repeated
+    #[arg(long, value_name = "PATTERN")]
+    pub exclude: Vec<String>,
+    /// `files` only: do not read restored files back
+    #[arg(long)]
+    pub no_verify: bool,
+}
+
+/// What to keep.
+#[derive(Debug, Args)]
+pub struct Forget {
+    #[command(flatten)]
+    pub consent: Consent,
+    /// Keep the newest of this many days
+    #[arg(long, value_name = "N")]
+    pub keep_daily: Option<u32>,
+    /// Keep the newest of this many weeks
+    #[arg(long, value_name = "N")]
+    pub keep_weekly: Option<u32>,
+    /// Keep the newest of this many months
+    #[arg(long, value_name = "N")]
+    pub keep_monthly: Option<u32>,
+    /// Keep the newest of this many years
+    #[arg(long, value_name = "N")]
+    pub keep_yearly: Option<u32>,
+    /// Keep the newest this many
+    #[arg(long, value_name = "N")]
+    pub keep_last: Option<u32>,
+    /// Also forget snapshots that another tool made
+    #[arg(long)]
+    pub take_over: bool,
+    /// Prune afterwards
+    #[arg(long)]
+    pub prune: bool,
+}
+
+/// Before something is lost.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct Consent {
+    /// Show what would be done, do nothing
+    #[arg(short = 'n', long)]
+    pub dry_run: bool,
+    /// Do not ask
+    #[arg(short, long)]
+    pub yes: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Check the config; prints what it amounts to
+    Check,
+    /// Print the JSON schema of the config
+    Schema,
+    /// Write a commented config to start from
+    Init {
+        /// Where to; `-` prints it
+        #[arg(default_value = "/etc/kaleem-dr/kaleem-dr.toml")]
+        path: PathBuf,
+    },
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let number: u64 = digits.parse().map_err(|_| "write 90s, 5m or 1h".to_owned())?;
+    let unit = match &text[digits.len()..] {
+        "" | "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        _ => return Err("write 90s, 5m or 1h".to_owned()),
+    };
+    Ok(Duration::from_secs(number * unit))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

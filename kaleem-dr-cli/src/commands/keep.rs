@@ -1,0 +1,92 @@
+//! Making and keeping a repository: `init`, `forget`, `prune`, `check`.
+
+use kaleem_dr_core::{
+    exit::Exit,
+    repository::{LockKind, PruneOptions, ReadData, Repository, Retention},
+};
+
+use super::Outcome;
+use crate::{
+    args::{Consent, Forget},
+    context::Context,
+    output,
+};
+
+pub async fn init(context: &Context, version: u32) -> Outcome {
+    let loaded = context.load()?;
+    let repository = Repository::init(&context.access(&loaded)?, version).await?;
+    output::init(&repository, context.global.json)?;
+    Ok(Exit::Done)
+}
+
+pub async fn forget(context: &Context, args: &Forget) -> Outcome {
+    let loaded = context.load()?;
+    let retention = retention(args, loaded.config.settings.retention);
+    let repository = context.repository(&loaded).await?;
+    let lock = repository.lock(LockKind::Exclusive, context.global.retry_lock).await?;
+    let result = async {
+        let plan = repository.forget(retention, true, &lock, &context.progress, &context.cancel).await?;
+        let question = format!("forget {} snapshots?", plan.removed());
+        if args.consent.dry_run || plan.removed() == 0 {
+            output::forget(&plan, context.global.json)?;
+        } else {
+            output::consent(args.consent, &question, || output::forget(&plan, false))?;
+            let done = repository.forget(retention, false, &lock, &context.progress, &context.cancel).await?;
+            output::forget(&done, context.global.json)?;
+        }
+        if args.prune {
+            let options = PruneOptions { dry_run: args.consent.dry_run, ..PruneOptions::default() };
+            let report = repository.prune(options, &lock, &context.progress, &context.cancel).await?;
+            output::prune(&report, context.global.json)?;
+        }
+        Ok(Exit::Done)
+    }
+    .await;
+    lock.release().await?;
+    result
+}
+
+/// Any `--keep-…` replaces the config's policy as a whole, as it does for restic.
+fn retention(args: &Forget, config: Retention) -> Retention {
+    let given = [args.keep_daily, args.keep_weekly, args.keep_monthly, args.keep_yearly, args.keep_last];
+    let take_over = args.take_over || config.take_over;
+    if given.iter().all(Option::is_none) {
+        return Retention { take_over, ..config };
+    }
+    let [keep_daily, keep_weekly, keep_monthly, keep_yearly, keep_last] = given.map(Option::unwrap_or_default);
+    Retention { keep_daily, keep_weekly, keep_monthly, keep_yearly, keep_last, take_over }
+}
+
+pub async fn prune(context: &Context, consent: Consent, instant: bool, max_unused_percent: u64) -> Outcome {
+    let loaded = context.load()?;
+    let repository = context.repository(&loaded).await?;
+    let options = PruneOptions { instant, max_unused_percent, dry_run: true, ..PruneOptions::default() };
+    let lock = repository.lock(LockKind::Exclusive, context.global.retry_lock).await?;
+    let result = async {
+        let plan = repository.prune(options, &lock, &context.progress, &context.cancel).await?;
+        if consent.dry_run {
+            output::prune(&plan, context.global.json)?;
+            return Ok(Exit::Done);
+        }
+        output::consent(consent, "prune?", || output::prune(&plan, false))?;
+        let options = PruneOptions { dry_run: false, ..options };
+        let report = repository.prune(options, &lock, &context.progress, &context.cancel).await?;
+        output::prune(&report, context.global.json)?;
+        Ok(Exit::Done)
+    }
+    .await;
+    lock.release().await?;
+    result
+}
+
+pub async fn check(context: &Context, read_data: bool, subset: Option<ReadData>) -> Outcome {
+    let loaded = context.load()?;
+    let repository = context.repository(&loaded).await?;
+    let read = subset.unwrap_or(if read_data { ReadData::All } else { ReadData::Nothing });
+    let lock = repository.lock(LockKind::Shared, context.global.retry_lock).await?;
+    let report = repository.check(read, &lock, &context.progress, &context.cancel).await;
+    lock.release().await?;
+    let report = report?;
+    output::check(&report, context.global.json)?;
+    Ok(if report.errors() == 0 { Exit::Done } else { Exit::NotVerified })
+}

@@ -1,0 +1,70 @@
+//! Looking at what is there: `snapshots`, `points`, `stats`, `status`, `probe`.
+
+use jiff::{SignedDuration, Timestamp};
+use kaleem_dr_core::{
+    exit::Exit,
+    host, jiff,
+    job::{RunId, recovery_points, status as of_sources},
+    repository::Snapshot,
+    source::SourceName,
+};
+
+use super::Outcome;
+use crate::{context::Context, failure::Failure, output};
+
+pub async fn snapshots(context: &Context, source: Option<&SourceName>, run: Option<RunId>, own: bool) -> Outcome {
+    let loaded = context.load()?;
+    let repository = context.repository(&loaded).await?;
+    let mut snapshots = repository.snapshots().await?;
+    snapshots.retain(|snapshot: &Snapshot| {
+        (source.is_none() || snapshot.source().as_ref() == source)
+            && (run.is_none() || snapshot.run() == run)
+            && (!own || snapshot.is_ours())
+    });
+    output::snapshots(&snapshots, context.global.json)?;
+    Ok(Exit::Done)
+}
+
+pub async fn points(context: &Context) -> Outcome {
+    let loaded = context.load()?;
+    let repository = context.repository(&loaded).await?;
+    let wanted: Vec<SourceName> = loaded.config.backup_sources().iter().map(|source| source.name().clone()).collect();
+    output::points(&recovery_points(&repository.snapshots().await?, &wanted), context.global.json)?;
+    Ok(Exit::Done)
+}
+
+pub async fn stats(context: &Context) -> Outcome {
+    let loaded = context.load()?;
+    let repository = context.repository(&loaded).await?;
+    output::stats(&repository.stats().await?, context.global.json)?;
+    Ok(Exit::Done)
+}
+
+pub async fn status(context: &Context) -> Outcome {
+    let loaded = context.load()?;
+    let repository = context.repository(&loaded).await?;
+    let sources: Vec<SourceName> = loaded.config.backup_sources().iter().map(|source| source.name().clone()).collect();
+    let limit = SignedDuration::from_hours(i64::from(loaded.config.settings.status.max_age_hours));
+    let snapshots = repository.snapshots().await?;
+    let status = of_sources(&snapshots, &sources, &host::name(), limit, Timestamp::now());
+    output::status(&status, context.global.json)?;
+    Ok(if status.iter().any(|source| source.stale) { Exit::Stale } else { Exit::Done })
+}
+
+pub async fn probe(context: &Context) -> Outcome {
+    let loaded = context.load()?;
+    let mut failure: Option<Failure> = None;
+    let mut probes = Vec::new();
+    for source in loaded.config.sources.values() {
+        match source.probe().await {
+            Ok(probe) => probes.push((source.name().clone(), probe)),
+            Err(error) => {
+                let found = Failure::from(error);
+                output::failure(&found, context.global.json);
+                failure = Some(found);
+            }
+        }
+    }
+    output::probes(&probes, context.global.json)?;
+    Ok(failure.map_or(Exit::Done, |failure| failure.exit))
+}

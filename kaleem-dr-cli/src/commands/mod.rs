@@ -1,0 +1,34 @@
+//! One function a command.
+
+mod backup;
+mod config;
+mod keep;
+mod look;
+mod restore;
+
+use kaleem_dr_core::exit::Exit;
+
+use crate::{args::Command, context::Context, failure::Failure};
+
+/// How a command ends when it does not fail.
+pub type Outcome = Result<Exit, Failure>;
+
+/// Runs a command.
+pub async fn run(command: Command, context: Context) -> Outcome {
+    match command {
+        Command::Init { repository_version } => keep::init(&context, repository_version).await,
+        Command::Backup { sources, tags, dry_run } => backup::backup(&context, &sources, tags, dry_run).await,
+        Command::Snapshots { source, run, own } => look::snapshots(&context, source.as_ref(), run, own).await,
+        Command::Points => look::points(&context).await,
+        Command::Restore(args) => restore::restore(&context, args).await,
+        Command::Forget(args) => keep::forget(&context, &args).await,
+        Command::Prune { consent, instant, max_unused } => keep::prune(&context, consent, instant, max_unused).await,
+        Command::Check { read_data, read_data_subset } => keep::check(&context, read_data, read_data_subset).await,
+        Command::Stats => look::stats(&context).await,
+        Command::Status => look::status(&context).await,
+        Command::Probe => look::probe(&context).await,
+        Command::Config { command } => config::config(&context, command),
+        Command::Completions { shell } => config::completions(shell),
+        Command::Man => config::man(),
+    }
+}

@@ -1,0 +1,78 @@
+//! `restore`.
+
+use kaleem_dr_core::{
+    exit::Exit,
+    job::open_point,
+    repository::{LockKind, Repository, select},
+    restore::{RestoreOptions, restore_files},
+    source::RestoreTarget,
+};
+
+use super::Outcome;
+use crate::{args::Restore, context::{Context, Loaded}, failure::Failure, output};
+
+/// The word that means the files of any snapshot rather than a source.
+const FILES: &str = "files";
+
+pub async fn restore(context: &Context, args: Restore) -> Outcome {
+    let loaded = context.load()?;
+    let of_files = args.source.as_str() == FILES;
+    if !of_files && (!args.include.is_empty() || !args.exclude.is_empty() || args.no_verify) {
+        return Err(Failure::usage("--include, --exclude and --no-verify go with `restore files` only"));
+    }
+    let repository = context.repository(&loaded).await?;
+    // A shared lock: nobody may prune what we are reading.
+    let lock = repository.lock(LockKind::Shared, context.global.retry_lock).await?;
+    let result = if of_files {
+        files(context, &repository, args).await
+    } else {
+        source(context, &loaded, &repository, args).await
+    };
+    lock.release().await?;
+    result
+}
+
+async fn source(context: &Context, loaded: &Loaded, repository: &Repository, args: Restore) -> Outcome {
+    let source = loaded.source(&args.source)?;
+    let point = open_point(repository, &args.source, &args.point, &context.progress, &context.cancel).await?;
+    let to = if args.in_place { RestoreTarget::InPlace } else { RestoreTarget::Beside(args.to) };
+    let plan = source.plan_restore(&point, to).await?;
+    if args.consent.dry_run {
+        output::plan(&plan, &point, context.global.json)?;
+        return Ok(Exit::Done);
+    }
+    if plan.to == RestoreTarget::InPlace || plan.overwrites() {
+        let question = format!("write over what is in {}?", plan.target);
+        output::consent(args.consent, &question, || output::plan(&plan, &point, false))?;
+    }
+    let report = source.restore(&point, plan).await?;
+    output::restored(&report, context.global.json)?;
+    Ok(if report.is_equal() { Exit::Done } else { Exit::NotVerified })
+}
+
+async fn files(context: &Context, repository: &Repository, args: Restore) -> Outcome {
+    let target = match (args.to, args.in_place) {
+        (Some(target), _) => target.into(),
+        (None, true) => "/".into(),
+        (None, false) => return Err(Failure::usage("say where to with --target DIRECTORY, or --in-place for the real paths")),
+    };
+    let snapshots = repository.snapshots().await?;
+    let snapshot = repository.read(select(&snapshots, &args.point)?).await?;
+    let mut options = RestoreOptions {
+        target,
+        include: args.include,
+        exclude: args.exclude,
+        without_own_files: args.in_place,
+        overwrite: args.in_place,
+        verify: !args.no_verify,
+        dry_run: true,
+    };
+    if args.in_place && !args.consent.dry_run {
+        let plan = restore_files(&snapshot, &options, &context.progress, &context.cancel).await?;
+        output::consent(args.consent, "write these files over those in place?", || output::files(&plan, false))?;
+    }
+    options.dry_run = args.consent.dry_run;
+    let report = restore_files(&snapshot, &options, &context.progress, &context.cancel).await?;
+    output::files(&report, context.global.json)?;
+    Ok(if report.problems.is_empty() { Exit::Done } else { Exit::Partial })
+}

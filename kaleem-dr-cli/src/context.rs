@@ -1,0 +1,128 @@
+//! What a command works with: the config, the repository, progress, cancellation.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use kaleem_dr_core::{
+    CancellationToken,
+    config::{Config, RepositorySettings, config_of_environment, parse_env_file, secret::Environment},
+    progress::ProgressSink,
+    repository::{Access, Repository},
+    source::{Source, SourceName},
+};
+
+use crate::{args::Global, failure::Failure, progress};
+
+const SYSTEM_CONFIG: &str = "/etc/kaleem-dr/kaleem-dr.toml";
+
+/// What a command works with. Nothing is read until it is asked for.
+pub struct Context {
+    pub global: Global,
+    pub cancel: CancellationToken,
+    pub progress: Arc<dyn ProgressSink>,
+}
+
+/// A config with the environment it was read in.
+pub struct Loaded {
+    pub config: Config,
+    pub environment: Environment,
+    pub path: PathBuf,
+}
+
+impl Context {
+    pub fn new(global: Global, cancel: CancellationToken) -> Self {
+        let progress = progress::sink(global.quiet);
+        Self { global, cancel, progress }
+    }
+
+    /// The config: the file that was named, else restic's and the handbook's variables, else the first default file.
+    pub fn load(&self) -> Result<Loaded, Failure> {
+        let mut environment = Environment::of_process();
+        if let Some(path) = &self.global.env_file {
+            let text = read(path)?;
+            let file = parse_env_file(&text).map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?;
+            environment.overlay(file);
+        }
+        let named = self.global.config.clone();
+        let (text, path) = if let Some(path) = named {
+            (read(&path)?, path)
+        } else {
+            let made = if self.global.env_file.is_some() || default_config(&environment).is_none() {
+                config_of_environment(&environment).map_err(Failure::usage)?
+            } else {
+                None
+            };
+            match (made, default_config(&environment)) {
+                (Some(text), _) => (text, PathBuf::from("the environment")),
+                (None, Some(path)) => (read(&path)?, path),
+                (None, None) => {
+                    let mut failure = Failure::usage(format!("there is no config: neither {SYSTEM_CONFIG} nor RESTIC_REPOSITORY is set"));
+                    failure.advice = Some("`kaleem-dr config init` writes one to start from; or name one with --config".into());
+                    return Err(failure);
+                }
+            }
+        };
+        let config = Config::parse(&text, &path, &kaleem_dr_sources::kinds(), &environment).map_err(Failure::usage)?;
+        Ok(Loaded { config, environment, path })
+    }
+
+    /// Opens the repository that `--repo` names.
+    pub async fn repository(&self, loaded: &Loaded) -> Result<Repository, Failure> {
+        Ok(Repository::open(&self.access(loaded)?).await?)
+    }
+
+    /// Where that repository is, and its password.
+    pub fn access(&self, loaded: &Loaded) -> Result<Access, Failure> {
+        let settings = &loaded.config.settings;
+        let (_, repository) = self.chosen(loaded)?;
+        repository.access(&settings.cache_directory, &loaded.environment).map_err(|error| Failure::usage(crate::failure::chain(&error)))
+    }
+
+    fn chosen<'a>(&self, loaded: &'a Loaded) -> Result<(&'a String, &'a RepositorySettings), Failure> {
+        let all = &loaded.config.settings.repository;
+        let names = || all.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+        match &self.global.repo {
+            Some(name) => all.get_key_value(name).ok_or_else(|| Failure::usage(format!("the config has no repository `{name}`; it has {}", names()))),
+            None if all.len() == 1 => all.iter().next().ok_or_else(|| Failure::usage("the config has no repository")),
+            None => all.get_key_value("local").ok_or_else(|| {
+                Failure::usage(if all.is_empty() {
+                    format!("{} has no [repository.NAME]", loaded.path.display())
+                } else {
+                    format!("say which repository with --repo: {}", names())
+                })
+            }),
+        }
+    }
+}
+
+impl Loaded {
+    /// The sources that are named, or all that a backup takes.
+    pub fn sources(&self, wanted: &[SourceName]) -> Result<Vec<Arc<dyn Source>>, Failure> {
+        if wanted.is_empty() {
+            return Ok(self.config.backup_sources());
+        }
+        wanted.iter().map(|name| self.source(name)).collect()
+    }
+
+    /// One source.
+    pub fn source(&self, name: &SourceName) -> Result<Arc<dyn Source>, Failure> {
+        let known = || self.config.sources.keys().map(SourceName::as_str).collect::<Vec<_>>().join(", ");
+        let none = || Failure::usage(format!("{} has no source `{name}`; it has: {}", self.path.display(), known()));
+        self.config.sources.get(name).cloned().ok_or_else(none)
+    }
+}
+
+fn default_config(environment: &Environment) -> Option<PathBuf> {
+    let user = environment
+        .get("XDG_CONFIG_HOME")
+        .map(PathBuf::from)
+        .or_else(|| environment.get("HOME").map(|home| Path::new(home).join(".config")))
+        .map(|directory| directory.join("kaleem-dr/kaleem-dr.toml"));
+    [Some(PathBuf::from(SYSTEM_CONFIG)), user].into_iter().flatten().find(|path| path.exists())
+}
+
+fn read(path: &Path) -> Result<String, Failure> {
+    std::fs::read_to_string(path).map_err(|error| Failure::usage(format!("{}: {error}", path.display())))
+}

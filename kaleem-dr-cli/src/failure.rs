@@ -1,0 +1,98 @@
+//! What the operator reads when something fails: what, why, and what to do next. The one place of all advice.
+
+use std::{error::Error, fmt};
+
+use kaleem_dr_core::{
+    exit::Exit,
+    repository::{RepositoryError, SaveError},
+    source::SourceError,
+};
+
+/// A failed command.
+#[derive(Debug)]
+pub struct Failure {
+    pub exit: Exit,
+    pub message: String,
+    pub advice: Option<String>,
+}
+
+impl Failure {
+    pub fn new(exit: Exit, message: impl Into<String>) -> Self {
+        Self { exit, message: message.into(), advice: None }
+    }
+
+    /// The command line, the config or the environment is wrong.
+    pub fn usage(message: impl fmt::Display) -> Self {
+        Self::new(Exit::Usage, message.to_string())
+    }
+
+    fn of(error: &(dyn Error + 'static), exit: Exit, advice: Option<&str>) -> Self {
+        Self { exit, message: chain(error), advice: advice.map(str::to_owned) }
+    }
+}
+
+/// An error and its causes, each said once.
+pub fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut line = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let said = error.to_string();
+        if !line.contains(&said) {
+            line.push_str(": ");
+            line.push_str(&said);
+        }
+        cause = error.source();
+    }
+    line
+}
+
+impl From<RepositoryError> for Failure {
+    fn from(error: RepositoryError) -> Self {
+        let advice = match &error {
+            RepositoryError::NotFound { .. } => Some("`kaleem-dr init` makes one; is the disk mounted, the path right?"),
+            RepositoryError::WrongPassword { .. } => Some("look at `password` of the repository in the config, or at RESTIC_PASSWORD_FILE"),
+            RepositoryError::Locked { .. } => {
+                Some("wait for it, or say --retry-lock 30m; a lock whose process has died goes by itself within 30 minutes")
+            }
+            RepositoryError::AlreadyExists { .. } => Some("it can be used as it is"),
+            RepositoryError::Damaged { .. } => Some("`kaleem-dr check --read-data` shows how far the damage goes"),
+            RepositoryError::NoSnapshot { .. } => Some("`kaleem-dr points` and `kaleem-dr snapshots` list what there is"),
+            RepositoryError::LockLost { .. } => Some("look for `restic unlock --remove-all` in other jobs, then run this again"),
+            _ => None,
+        };
+        Self::of(&error, Exit::from(&error), advice)
+    }
+}
+
+impl From<SourceError> for Failure {
+    fn from(error: SourceError) -> Self {
+        let advice = match &error {
+            SourceError::Unreachable { .. } => Some("is the server up, and the address in the config right?"),
+            SourceError::Unauthorised { .. } => Some("look at the user's roles and at its secret in the config"),
+            _ => None,
+        };
+        Self::of(&error, Exit::from(&error), advice)
+    }
+}
+
+impl From<SaveError> for Failure {
+    fn from(error: SaveError) -> Self {
+        match error {
+            SaveError::Source(error) => error.into(),
+            SaveError::Repository(error) => error.into(),
+            error => Self::of(&error, Exit::Failed, None),
+        }
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        Self::of(&error, Exit::Failed, None)
+    }
+}
+
+impl From<serde_json::Error> for Failure {
+    fn from(error: serde_json::Error) -> Self {
+        Self::of(&error, Exit::Failed, None)
+    }
+}

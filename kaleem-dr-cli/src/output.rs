@@ -1,0 +1,457 @@
+//! What goes to standard output: tables and sentences for people, JSON for scripts, in restic's shapes where restic has one.
+
+use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
+
+use comfy_table::{Table, presets};
+use kaleem_dr_core::{
+    exit::Exit,
+    job::{RecoveryPoint, RunReport, SourceStatus},
+    point::PointReader,
+    repository::{CheckReport, ForgetReport, PruneReport, Repository, RepositoryStats, Snapshot},
+    restore::FilesReport,
+    source::{Change, Probe, RestorePlan, RestoreReport, SourceName},
+};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::{args::Consent, context::Loaded, failure::Failure};
+
+/// Whether it could be printed. A closed pipe (`| head`) is an error like any other.
+pub type Printed = Result<(), Failure>;
+
+pub fn line(text: &str) -> Printed {
+    Ok(writeln!(io::stdout().lock(), "{text}")?)
+}
+
+fn document(value: &impl Serialize) -> Printed {
+    line(&serde_json::to_string(value)?)
+}
+
+/// Errors go to standard error: a sentence and what to do, or restic's `exit_error`.
+pub fn failure(failure: &Failure, json: bool) {
+    let code = failure.exit.code();
+    let text = if json {
+        json!({ "message_type": "exit_error", "code": code, "message": failure.message, "advice": failure.advice }).to_string()
+    } else {
+        let advice = failure.advice.as_ref().map(|advice| format!("\n  {advice}")).unwrap_or_default();
+        format!("error: {}{advice}", failure.message)
+    };
+    // Standard error may be closed; the exit status still tells.
+    let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
+/// Asks before something is lost. Without a terminal, only `--yes` is a yes.
+pub fn consent(consent: Consent, question: &str, show: impl FnOnce() -> Printed) -> Printed {
+    if consent.yes {
+        return Ok(());
+    }
+    let refused = |why: &str| {
+        let mut failure = Failure::new(Exit::Refused, why);
+        failure.advice = Some("--dry-run shows what would be done; --yes does it without asking".into());
+        failure
+    };
+    if !io::stdin().is_terminal() {
+        return Err(refused("nothing was done: there is nobody to ask, and --yes was not given"));
+    }
+    show()?;
+    write!(io::stderr().lock(), "{question} [y/N] ")?;
+    let mut answer = String::new();
+    io::stdin().lock().read_line(&mut answer)?;
+    if matches!(answer.trim(), "y" | "Y" | "yes") { Ok(()) } else { Err(refused("nothing was done")) }
+}
+
+fn table<const N: usize>(head: [&str; N]) -> Table {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING).set_header(head);
+    table
+}
+
+/// `1.4 GiB`, as restic prints sizes.
+#[expect(clippy::cast_precision_loss, reason = "a size for people")]
+pub fn size(bytes: u64) -> String {
+    let mut value = bytes as f64;
+    for unit in ["B", "KiB", "MiB", "GiB"] {
+        if value < 1024.0 {
+            return if unit == "B" { format!("{bytes} B") } else { format!("{value:.1} {unit}") };
+        }
+        value /= 1024.0;
+    }
+    format!("{value:.1} TiB")
+}
+
+fn age(seconds: i64) -> String {
+    match seconds {
+        s if s < 120 => format!("{s} s"),
+        s if s < 7200 => format!("{} min", s / 60),
+        s if s < 172_800 => format!("{} h", s / 3600),
+        s => format!("{} d", s / 86_400),
+    }
+}
+
+pub fn init(repository: &Repository, json: bool) -> Printed {
+    if json {
+        return document(&json!({ "message_type": "initialized", "id": repository.id(), "repository": repository.location() }));
+    }
+    line(&format!(
+        "created repository {} (format {}) at {}\nkeep its password somewhere else too: without it the backups are lost",
+        &repository.id()[..10],
+        repository.version(),
+        repository.location()
+    ))
+}
+
+pub fn backup(report: &RunReport, json: bool) -> Printed {
+    if json {
+        for source in &report.sources {
+            if let Some(error) = &source.error {
+                document(&json!({ "message_type": "error", "error": { "message": error }, "during": "backup", "item": source.source }))?;
+                continue;
+            }
+            document(&json!({
+                "message_type": "summary",
+                "dry_run": report.dry_run,
+                "files_new": source.files_new,
+                "files_changed": source.files_changed,
+                "files_unmodified": source.files_unmodified,
+                "data_added": source.new_blob_bytes,
+                "data_added_packed": source.added_bytes,
+                "total_files_processed": source.files_new + source.files_changed + source.files_unmodified,
+                "total_bytes_processed": source.size_bytes,
+                "total_duration": source.seconds,
+                "snapshot_id": source.snapshot,
+                "source": source.source,
+                "run": report.run,
+                "consistency": source.consistency,
+                "consistent_at": source.consistent_at,
+                "incomplete": source.incomplete,
+            }))?;
+        }
+        let mut run = serde_json::to_value(report)?;
+        run["message_type"] = "run".into();
+        run["exit_code"] = report.exit.code().into();
+        return document(&run);
+    }
+    let mut rows = table(["source", "snapshot", "captured", "added", "time", "consistency"]);
+    for source in &report.sources {
+        let snapshot = match (&source.snapshot, &source.error) {
+            (_, Some(_)) => "FAILED".to_owned(),
+            (Some(id), _) => id.short(),
+            (None, _) => "dry run".to_owned(),
+        };
+        rows.add_row([
+            source.source.to_string(),
+            snapshot,
+            size(source.size_bytes),
+            size(source.added_bytes),
+            format!("{:.1} s", source.seconds),
+            source.consistency.map(|grade| word(&grade)).unwrap_or_default(),
+        ]);
+    }
+    line(&format!("run {}", report.run))?;
+    line(&rows.to_string())?;
+    for source in &report.sources {
+        if let Some(error) = &source.error {
+            line(&format!("error: {error}"))?;
+        }
+        for left_out in source.incomplete.iter().take(20) {
+            line(&format!("left out of {}: {}: {}", source.source, left_out.what, left_out.why))?;
+        }
+        if source.incomplete.len() > 20 {
+            line(&format!("left out of {}: {} more; the manifest has them all", source.source, source.incomplete.len() - 20))?;
+        }
+    }
+    if let Some(forgotten) = report.forgotten {
+        line(&format!("forgot {forgotten} snapshots"))?;
+    }
+    if let Some(prune) = &report.prune {
+        line(&pruned(prune))?;
+    }
+    if let Some(error) = &report.retention_error {
+        line(&format!("error: retention: {error}"))?;
+    }
+    Ok(())
+}
+
+/// A unit variant as it stands in JSON.
+fn word(value: &impl Serialize) -> String {
+    serde_json::to_value(value).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
+}
+
+fn restic_snapshot(snapshot: &Snapshot) -> Value {
+    let id = snapshot.id().to_string();
+    json!({
+        "time": snapshot.time().timestamp(),
+        "paths": snapshot.paths(),
+        "hostname": snapshot.host(),
+        "tags": snapshot.tags(),
+        "program_version": snapshot.program(),
+        "id": id,
+        "short_id": snapshot.id().short(),
+        "source": snapshot.source(),
+        "run": snapshot.run(),
+        "size_bytes": snapshot.size_bytes(),
+        "added_bytes": snapshot.added_bytes(),
+    })
+}
+
+pub fn snapshots(snapshots: &[Snapshot], json: bool) -> Printed {
+    if json {
+        return document(&snapshots.iter().map(restic_snapshot).collect::<Vec<_>>());
+    }
+    let mut rows = table(["snapshot", "time", "host", "source", "run", "size", "added", "paths"]);
+    for snapshot in snapshots {
+        let paths: Vec<String> = snapshot.paths().iter().map(|path| path.display().to_string()).collect();
+        let mark = if snapshot.is_whole() { "" } else { " (incomplete)" };
+        rows.add_row([
+            snapshot.id().short(),
+            snapshot.time().strftime("%Y-%m-%d %H:%M:%S").to_string(),
+            snapshot.host().to_owned(),
+            snapshot.source().map_or_else(|| "-".to_owned(), |source| format!("{source}{mark}")),
+            snapshot.run().map_or_else(|| "-".to_owned(), |run| run.to_string()),
+            snapshot.size_bytes().map(size).unwrap_or_default(),
+            snapshot.added_bytes().map(size).unwrap_or_default(),
+            paths.join(" "),
+        ]);
+    }
+    line(&rows.to_string())?;
+    line(&format!("{} snapshots", snapshots.len()))
+}
+
+pub fn points(points: &[RecoveryPoint], json: bool) -> Printed {
+    if json {
+        let points: Vec<Value> = points
+            .iter()
+            .map(|point| {
+                let mut value = serde_json::to_value(point)?;
+                value["complete"] = point.is_complete().into();
+                Ok(value)
+            })
+            .collect::<Result<_, serde_json::Error>>()?;
+        return document(&points);
+    }
+    let mut rows = table(["run", "time", "host", "sources", ""]);
+    for point in points {
+        let sources: Vec<&str> = point.snapshots.keys().map(SourceName::as_str).collect();
+        let missing: Vec<&str> = point.missing.iter().map(SourceName::as_str).collect();
+        let state = if missing.is_empty() { "complete".to_owned() } else { format!("lacks {}", missing.join(" ")) };
+        rows.add_row([
+            point.run.to_string(),
+            point.time.strftime("%Y-%m-%d %H:%M:%S").to_string(),
+            point.host.clone(),
+            sources.join(" "),
+            state,
+        ]);
+    }
+    line(&rows.to_string())
+}
+
+pub fn plan(plan: &RestorePlan, point: &PointReader, json: bool) -> Printed {
+    if json {
+        let mut value = serde_json::to_value(plan)?;
+        value["message_type"] = "plan".into();
+        value["snapshot_id"] = point.snapshot().snapshot().id().to_string().into();
+        return document(&value);
+    }
+    let manifest = point.manifest();
+    line(&format!(
+        "snapshot {} of {} as of {} → {}",
+        point.snapshot().snapshot().id().short(),
+        manifest.source,
+        manifest.consistency.at.strftime("%Y-%m-%d %H:%M:%S UTC"),
+        plan.target
+    ))?;
+    for action in &plan.actions {
+        let change = match action.change {
+            Change::Create => "create",
+            Change::Overwrite => "OVERWRITE",
+            Change::Leave => "leave",
+        };
+        let items = action.items.map(|items| format!(", {items} items")).unwrap_or_default();
+        let bytes = action.size_bytes.map(|bytes| format!(", {}", size(bytes))).unwrap_or_default();
+        line(&format!("  {change:9} {}{items}{bytes}", action.what))?;
+    }
+    plan.warnings.iter().try_for_each(|warning| line(&format!("  note: {warning}")))
+}
+
+pub fn restored(report: &RestoreReport, json: bool) -> Printed {
+    if json {
+        let mut value = serde_json::to_value(report)?;
+        value["message_type"] = "summary".into();
+        value["equal"] = report.is_equal().into();
+        return document(&value);
+    }
+    line(&format!("restored {} items, {} into {}", report.items, size(report.size_bytes), report.target))?;
+    report.warnings.iter().try_for_each(|warning| line(&format!("  note: {warning}")))?;
+    report.compared.iter().try_for_each(|what| line(&format!("  equal: {what}")))?;
+    for difference in &report.differences {
+        line(&format!("  DIFFERS: {}: expected {}, found {}", difference.what, difference.expected, difference.found))?;
+    }
+    line(if report.is_equal() { "it is equal to what was captured" } else { "it is NOT equal to what was captured" })
+}
+
+pub fn files(report: &FilesReport, json: bool) -> Printed {
+    if json {
+        return document(&json!({
+            "message_type": "summary",
+            "files_restored": report.files + report.links,
+            "total_files": report.files + report.links,
+            "total_bytes": report.size_bytes,
+            "bytes_restored": report.size_bytes,
+            "directories": report.directories,
+            "others": report.others,
+            "files_verified": report.verified,
+            "problems": report.problems,
+        }));
+    }
+    let verified = if report.verified > 0 { format!("; {} read back and equal", report.verified) } else { String::new() };
+    line(&format!(
+        "{} files, {} directories, {} others, {}{verified}",
+        report.files + report.links,
+        report.directories,
+        report.others,
+        size(report.size_bytes)
+    ))?;
+    report.problems.iter().try_for_each(|problem| line(&format!("  FAILED: {}: {}", problem.path, problem.why)))
+}
+
+pub fn forget(report: &ForgetReport, json: bool) -> Printed {
+    if json {
+        let groups: Vec<Value> = report
+            .groups
+            .iter()
+            .map(|group| {
+                json!({
+                    "tags": null,
+                    "host": group.host,
+                    "source": group.of,
+                    "paths": group.keep.first().map(|keep| keep.snapshot.paths()),
+                    "keep": group.keep.iter().map(|keep| restic_snapshot(&keep.snapshot)).collect::<Vec<_>>(),
+                    "remove": group.remove.iter().map(restic_snapshot).collect::<Vec<_>>(),
+                    "reasons": group.keep.iter().map(|keep| json!({ "snapshot": restic_snapshot(&keep.snapshot), "matches": keep.reasons })).collect::<Vec<_>>(),
+                })
+            })
+            .collect();
+        return document(&groups);
+    }
+    let would = if report.dry_run { "would forget" } else { "forgot" };
+    for group in &report.groups {
+        line(&format!("{} of {}: keep {}, {would} {}", group.of, group.host, group.keep.len(), group.remove.len()))?;
+        for keep in &group.keep {
+            let time = keep.snapshot.time().strftime("%Y-%m-%d %H:%M:%S");
+            line(&format!("  keep   {}  {time}  {}", keep.snapshot.id().short(), keep.reasons.join(", ")))?;
+        }
+        for snapshot in &group.remove {
+            line(&format!("  forget {}  {}", snapshot.id().short(), snapshot.time().strftime("%Y-%m-%d %H:%M:%S")))?;
+        }
+    }
+    if report.foreign > 0 {
+        line(&format!("{} snapshots of other tools were left alone (--take-over takes them too)", report.foreign))?;
+    }
+    Ok(())
+}
+
+fn pruned(report: &PruneReport) -> String {
+    let (deleted, marked) = if report.dry_run { ("would delete", "would mark") } else { ("deleted", "marked") };
+    format!(
+        "prune: {deleted} {} packs ({}), {marked} {} packs ({}) for a prune a day from now; in use {}, unused {}",
+        report.packs_deleted + report.packs_unreferenced,
+        size(report.bytes_deleted + report.bytes_unreferenced),
+        report.packs_marked,
+        size(report.bytes_marked),
+        size(report.bytes_used),
+        size(report.bytes_unused)
+    )
+}
+
+pub fn prune(report: &PruneReport, json: bool) -> Printed {
+    if json {
+        let mut value = serde_json::to_value(report)?;
+        value["message_type"] = "summary".into();
+        return document(&value);
+    }
+    line(&pruned(report))
+}
+
+pub fn check(report: &CheckReport, json: bool) -> Printed {
+    if json {
+        return document(&json!({
+            "message_type": "summary",
+            "num_errors": report.errors(),
+            "findings": report.findings,
+        }));
+    }
+    report.findings.iter().try_for_each(|finding| line(&finding.to_string()))?;
+    match report.errors() {
+        0 => line("no errors were found"),
+        errors => line(&format!("{errors} errors were found: the repository is damaged")),
+    }
+}
+
+pub fn stats(stats: &RepositoryStats, json: bool) -> Printed {
+    if json {
+        return document(stats);
+    }
+    line(&format!(
+        "{} snapshots, {} blobs of {} in {} packs; {} stored",
+        stats.snapshots_count,
+        stats.total_blob_count,
+        size(stats.total_uncompressed_size),
+        stats.packs_count,
+        size(stats.total_size)
+    ))
+}
+
+pub fn status(sources: &[SourceStatus], json: bool) -> Printed {
+    if json {
+        return document(&sources);
+    }
+    let mut rows = table(["source", "newest", "age", "state"]);
+    for source in sources {
+        let state = match (source.stale, source.whole) {
+            (true, _) if source.time.is_none() => "NEVER BACKED UP",
+            (true, _) => "STALE",
+            (false, false) => "incomplete",
+            (false, true) => "fresh",
+        };
+        rows.add_row([
+            source.source.to_string(),
+            source.time.map(|time| time.strftime("%Y-%m-%d %H:%M:%S UTC").to_string()).unwrap_or_default(),
+            source.age_seconds.map(age).unwrap_or_default(),
+            state.to_owned(),
+        ]);
+    }
+    line(&rows.to_string())
+}
+
+pub fn probes(probes: &[(SourceName, Probe)], json: bool) -> Printed {
+    for (source, probe) in probes {
+        if json {
+            let mut value = serde_json::to_value(probe)?;
+            value["source"] = source.as_str().into();
+            document(&value)?;
+            continue;
+        }
+        let server = probe.server.as_ref().map(|server| format!("{} {}", server.product, server.version)).unwrap_or_default();
+        let bytes = probe.size_bytes.map(|bytes| format!(", {}", size(bytes))).unwrap_or_default();
+        line(&format!("{source}: {server}{bytes}"))?;
+        probe.warnings.iter().try_for_each(|warning| line(&format!("  note: {warning}")))?;
+    }
+    Ok(())
+}
+
+pub fn config(loaded: &Loaded, json: bool) -> Printed {
+    let settings = &loaded.config.settings;
+    let sources: Vec<(&SourceName, &str)> = loaded.config.sources.iter().map(|(name, source)| (name, source.kind())).collect();
+    if json {
+        let locations: serde_json::Map<String, Value> =
+            settings.repository.iter().map(|(name, repository)| (name.clone(), repository.location.clone().into())).collect();
+        let sources: serde_json::Map<String, Value> =
+            sources.iter().map(|(name, kind)| (name.to_string(), (*kind).into())).collect();
+        return document(&json!({ "config": loaded.path, "repositories": locations, "sources": sources }));
+    }
+    line(&format!("{} is valid", loaded.path.display()))?;
+    for (name, repository) in &settings.repository {
+        line(&format!("  repository {name}: {}", repository.location))?;
+    }
+    sources.iter().try_for_each(|(name, kind)| line(&format!("  source {name}: {kind}")))
+}
