@@ -250,7 +250,7 @@ mod tests {
         let old = DataPlace::of(&series, false).unwrap();
         assert_eq!(old, DataPlace { collection: "system.buckets.c".into(), raw_data: false });
         let new = find_command(&series, &DataPlace::of(&series, true).unwrap(), None, 9);
-        assert_eq!((new.get_str("find"), new.get_bool("rawData")), (Ok("c"), Ok(true)));
+        assert_eq!((new.get_str("find").unwrap(), new.get_bool("rawData").unwrap()), ("c", true));
         assert!(!new.contains_key("hint") && !new.contains_key("readConcern"));
         assert_eq!(DataPlace::of(&CollectionSpec { kind: CollectionKind::View, ..spec }, true), None);
     }
