@@ -69,6 +69,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let job = BackupJob {
         repository: repository.clone(),
         sources: vec![source.clone()],
+        unavailable: Vec::new(),
         retention: None,
         prune: false,
         tags: Vec::new(),

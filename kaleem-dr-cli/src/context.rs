@@ -13,7 +13,11 @@ use kaleem_dr_core::{
     source::{Source, SourceName},
 };
 
-use crate::{args::Global, failure::Failure, progress};
+use crate::{
+    args::Global,
+    failure::{Failure, chain},
+    progress,
+};
 
 const SYSTEM_CONFIG: &str = "/etc/kaleem-dr/kaleem-dr.toml";
 
@@ -77,7 +81,7 @@ impl Context {
     pub fn access(&self, loaded: &Loaded) -> Result<Access, Failure> {
         let settings = &loaded.config.settings;
         let (_, repository) = self.chosen(loaded)?;
-        repository.access(&settings.cache_directory, &loaded.environment).map_err(|error| Failure::usage(crate::failure::chain(&error)))
+        repository.access(&settings.cache_directory, &loaded.environment).map_err(|error| Failure::usage(chain(&error)))
     }
 
     fn chosen<'a>(&self, loaded: &'a Loaded) -> Result<(&'a String, &'a RepositorySettings), Failure> {
@@ -98,19 +102,12 @@ impl Context {
 }
 
 impl Loaded {
-    /// The sources that are named, or all that a backup takes.
-    pub fn sources(&self, wanted: &[SourceName]) -> Result<Vec<Arc<dyn Source>>, Failure> {
-        if wanted.is_empty() {
-            return Ok(self.config.backup_sources());
-        }
-        wanted.iter().map(|name| self.source(name)).collect()
-    }
-
-    /// One source.
+    /// One source, with its secrets read.
     pub fn source(&self, name: &SourceName) -> Result<Arc<dyn Source>, Failure> {
         let known = || self.config.sources.keys().map(SourceName::as_str).collect::<Vec<_>>().join(", ");
         let none = || Failure::usage(format!("{} has no source `{name}`; it has: {}", self.path.display(), known()));
-        self.config.sources.get(name).cloned().ok_or_else(none)
+        let source = self.config.sources.get(name).ok_or_else(none)?;
+        source.make(&self.environment).map_err(|error| Failure::usage(format!("source {name}: {}", chain(&*error))))
     }
 }
 

@@ -441,7 +441,7 @@ pub fn probes(probes: &[(SourceName, Probe)], json: bool) -> Printed {
 
 pub fn config(loaded: &Loaded, json: bool) -> Printed {
     let settings = &loaded.config.settings;
-    let sources: Vec<(&SourceName, &str)> = loaded.config.sources.iter().map(|(name, source)| (name, source.kind())).collect();
+    let sources: Vec<(&SourceName, &str)> = loaded.config.sources.iter().map(|(name, source)| (name, source.kind)).collect();
     if json {
         let locations: serde_json::Map<String, Value> =
             settings.repository.iter().map(|(name, repository)| (name.clone(), repository.location.clone().into())).collect();

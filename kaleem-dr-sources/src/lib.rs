@@ -14,9 +14,11 @@ pub mod rabbitmq;
 pub fn kinds() -> Vec<SourceKind> {
     vec![
         #[cfg(feature = "files")]
-        SourceKind::new("files", |name, config, _| files::FilesSource::new(name, config)),
+        SourceKind::new("files", |name, config: &files::FilesConfig, _| files::FilesSource::new(name, config.clone())),
         #[cfg(feature = "mongodb")]
-        SourceKind::new("mongodb", mongodb::MongoSource::new),
+        SourceKind::new("mongodb", |name, config: &mongodb::MongoConfig, environment| {
+            mongodb::MongoSource::new(name, config.clone(), environment)
+        }),
         #[cfg(feature = "rabbitmq")]
         SourceKind::new("rabbitmq", rabbitmq::RabbitmqSource::new),
     ]

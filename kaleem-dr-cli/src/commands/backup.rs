@@ -1,7 +1,7 @@
 //! `backup`.
 
 use kaleem_dr_core::{
-    job::{BackupJob, backup as run},
+    job::{BackupJob, Unavailable, backup as run},
     source::SourceName,
 };
 
@@ -10,14 +10,27 @@ use crate::{context::Context, failure::Failure, output};
 
 pub async fn backup(context: &Context, wanted: &[SourceName], tags: Vec<String>, dry_run: bool) -> Outcome {
     let loaded = context.load()?;
-    let sources = loaded.sources(wanted)?;
-    if sources.is_empty() {
+    let wanted = if wanted.is_empty() { loaded.config.backup_sources() } else { wanted.to_vec() };
+    let (mut sources, mut unavailable) = (Vec::new(), Vec::new());
+    for name in &wanted {
+        match (loaded.source(name), loaded.config.sources.get(name)) {
+            (Ok(source), _) => sources.push(source),
+            // Its secret is missing, say: it fails alone, and the others are saved.
+            (Err(failure), Some(declared)) => {
+                let (source, kind) = (name.clone(), declared.kind.to_owned());
+                unavailable.push(Unavailable { source, kind, why: failure.message });
+            }
+            (Err(failure), None) => return Err(failure),
+        }
+    }
+    if wanted.is_empty() {
         return Err(Failure::usage(format!("{} has no [source.NAME]: there is nothing to back up", loaded.path.display())));
     }
     let settings = &loaded.config.settings;
     let job = BackupJob {
         repository: context.repository(&loaded).await?,
         sources,
+        unavailable,
         retention: settings.backup.forget.then_some(settings.retention),
         prune: settings.backup.prune,
         tags: settings.backup.tags.iter().cloned().chain(tags).collect(),

@@ -1,9 +1,9 @@
 //! Looking at what is there: `snapshots`, `points`, `stats`, `status`, `probe`.
 
-use jiff::{SignedDuration, Timestamp};
 use kaleem_dr_core::{
     exit::Exit,
-    host, jiff,
+    host,
+    jiff::{SignedDuration, Timestamp},
     job::{RunId, recovery_points, status as of_sources},
     repository::Snapshot,
     source::SourceName,
@@ -28,7 +28,7 @@ pub async fn snapshots(context: &Context, source: Option<&SourceName>, run: Opti
 pub async fn points(context: &Context) -> Outcome {
     let loaded = context.load()?;
     let repository = context.repository(&loaded).await?;
-    let wanted: Vec<SourceName> = loaded.config.backup_sources().iter().map(|source| source.name().clone()).collect();
+    let wanted = loaded.config.backup_sources();
     output::points(&recovery_points(&repository.snapshots().await?, &wanted), context.global.json)?;
     Ok(Exit::Done)
 }
@@ -43,7 +43,7 @@ pub async fn stats(context: &Context) -> Outcome {
 pub async fn status(context: &Context) -> Outcome {
     let loaded = context.load()?;
     let repository = context.repository(&loaded).await?;
-    let sources: Vec<SourceName> = loaded.config.backup_sources().iter().map(|source| source.name().clone()).collect();
+    let sources = loaded.config.backup_sources();
     let limit = SignedDuration::from_hours(i64::from(loaded.config.settings.status.max_age_hours));
     let snapshots = repository.snapshots().await?;
     let status = of_sources(&snapshots, &sources, &host::name(), limit, Timestamp::now());
@@ -55,11 +55,14 @@ pub async fn probe(context: &Context) -> Outcome {
     let loaded = context.load()?;
     let mut failure: Option<Failure> = None;
     let mut probes = Vec::new();
-    for source in loaded.config.sources.values() {
-        match source.probe().await {
-            Ok(probe) => probes.push((source.name().clone(), probe)),
-            Err(error) => {
-                let found = Failure::from(error);
+    for name in loaded.config.sources.keys() {
+        let probe = match loaded.source(name) {
+            Ok(source) => source.probe().await.map_err(Failure::from),
+            Err(failure) => Err(failure),
+        };
+        match probe {
+            Ok(probe) => probes.push((name.clone(), probe)),
+            Err(found) => {
                 output::failure(&found, context.global.json);
                 failure = Some(found);
             }

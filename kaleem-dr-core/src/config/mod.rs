@@ -30,7 +30,7 @@ pub use self::{
     template::TEMPLATE,
 };
 use self::secret::Environment;
-use crate::source::{Source, SourceError, SourceName};
+use crate::source::{Cause, Source, SourceName};
 
 /// Prefix of variables that override a key: `KALEEM_DR__RETENTION__KEEP_DAILY=14`.
 const OVERRIDE_PREFIX: &str = "KALEEM_DR__";
@@ -44,29 +44,30 @@ pub struct SourceKind {
     schema: fn(&mut SchemaGenerator) -> Schema,
 }
 
-type Build = dyn Fn(SourceName, ValueDeserializer<'_>, &Environment) -> Result<Arc<dyn Source>, BuildError> + Send + Sync;
-
-enum BuildError {
-    Shape(toml::de::Error),
-    Source(SourceError),
-}
+/// From a source's table to what makes the source of it. Secrets are read in the second step only.
+type Build = dyn Fn(SourceName, ValueDeserializer<'_>) -> Result<Box<Make>, toml::de::Error> + Send + Sync;
+type Make = dyn Fn(&Environment) -> Result<Arc<dyn Source>, Cause> + Send + Sync;
 
 impl SourceKind {
     /// A kind whose table is a `C`.
-    pub fn new<C, S>(
+    pub fn new<C, S, E>(
         name: &'static str,
-        make: impl Fn(SourceName, C, &Environment) -> Result<S, SourceError> + Send + Sync + 'static,
+        make: impl Fn(SourceName, &C, &Environment) -> Result<S, E> + Clone + Send + Sync + 'static,
     ) -> Self
     where
-        C: DeserializeOwned + JsonSchema,
+        C: DeserializeOwned + JsonSchema + Send + Sync + 'static,
         S: Source + 'static,
+        E: Into<Cause>,
     {
         Self {
             name,
-            build: Box::new(move |source, table, environment| {
-                let config = C::deserialize(table).map_err(BuildError::Shape)?;
-                let source = make(source, config, environment).map_err(BuildError::Source)?;
-                Ok(Arc::new(source))
+            build: Box::new(move |source, table| {
+                let config = C::deserialize(table)?;
+                let make = make.clone();
+                Ok(Box::new(move |environment: &Environment| {
+                    let source: Arc<dyn Source> = Arc::new(make(source.clone(), &config, environment).map_err(Into::into)?);
+                    Ok(source)
+                }) as Box<Make>)
             }),
             schema: C::json_schema,
         }
@@ -84,12 +85,36 @@ pub struct Config {
     /// What is not about sources.
     pub settings: Settings,
     /// The sources, by name.
-    pub sources: BTreeMap<SourceName, Arc<dyn Source>>,
+    pub sources: BTreeMap<SourceName, DeclaredSource>,
+}
+
+/// A source as the config declares it. Its secrets are not read before it is made, so that listing or restoring others
+/// works on a machine that has only the repository's password.
+pub struct DeclaredSource {
+    /// Its kind.
+    pub kind: &'static str,
+    make: Box<Make>,
+}
+
+impl fmt::Debug for DeclaredSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("DeclaredSource").field(&self.kind).finish()
+    }
+}
+
+impl DeclaredSource {
+    /// Reads its secrets and makes it. Nothing is connected yet.
+    ///
+    /// # Errors
+    /// When a secret cannot be had, or the values do not fit together.
+    pub fn make(&self, environment: &Environment) -> Result<Arc<dyn Source>, Cause> {
+        (self.make)(environment)
+    }
 }
 
 impl fmt::Debug for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Config").field("settings", &self.settings).field("sources", &self.sources.keys()).finish()
+        f.debug_struct("Config").field("settings", &self.settings).field("sources", &self.sources).finish()
     }
 }
 
@@ -155,11 +180,9 @@ impl Config {
             let Some(builder) = kinds.iter().find(|kind| kind.name == wanted) else {
                 return Err(error(format!("source {name} has the unknown type `{wanted}`; known are {}", known()), Some(kind.span())));
             };
-            let source = (builder.build)(name.clone(), ValueDeserializer::from(table), environment).map_err(|fault| match fault {
-                BuildError::Shape(fault) => error(format!("source {name}: {}", fault.message()), fault.span().or(Some(span))),
-                BuildError::Source(fault) => error(format!("source {name}: {}", crate::repository::sentence(&fault)), Some(span)),
-            })?;
-            sources.insert(name, source);
+            let make = (builder.build)(name.clone(), ValueDeserializer::from(table))
+                .map_err(|fault| error(format!("source {name}: {}", fault.message()), fault.span().or(Some(span))))?;
+            sources.insert(name, DeclaredSource { kind: builder.name, make });
         }
         if let Some(unknown) = settings.backup.sources.iter().flatten().find(|name| !sources.contains_key(name)) {
             return Err(error(format!("`backup.sources` names {unknown}, but there is no [source.{unknown}]"), None));
@@ -169,10 +192,10 @@ impl Config {
 
     /// The sources a backup takes: those that `backup.sources` names, in its order, else all by name.
     #[must_use]
-    pub fn backup_sources(&self) -> Vec<Arc<dyn Source>> {
+    pub fn backup_sources(&self) -> Vec<SourceName> {
         match &self.settings.backup.sources {
-            Some(names) => names.iter().filter_map(|name| self.sources.get(name)).cloned().collect(),
-            None => self.sources.values().cloned().collect(),
+            Some(names) => names.clone(),
+            None => self.sources.keys().cloned().collect(),
         }
     }
 }

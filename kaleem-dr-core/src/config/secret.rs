@@ -13,13 +13,13 @@ use std::{
 use schemars::JsonSchema;
 pub use secrecy::{ExposeSecret, SecretString};
 use serde::{
-    Deserialize, Deserializer,
+    Deserialize, Deserializer, Serialize,
     de::{Error as _, MapAccess, Visitor},
 };
 
 /// Where a secret lies: `{ file = "/etc/restic.pass" }`, `{ env = "MONGO_URI" }` or `{ credential = "mongo-uri" }`.
-#[derive(Clone, Debug, PartialEq, Eq, JsonSchema)]
-#[schemars(rename_all = "snake_case")]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum SecretRef {
     /// A file that only its owner may read. One trailing line break is dropped.
     File(PathBuf),

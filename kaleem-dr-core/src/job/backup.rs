@@ -32,6 +32,8 @@ pub struct BackupJob {
     pub repository: Repository,
     /// What, in this order.
     pub sources: Vec<Arc<dyn Source>>,
+    /// Sources that are wanted but could not be made (a secret is missing, say): they count as failed.
+    pub unavailable: Vec<Unavailable>,
     /// What to forget afterwards; `None` forgets nothing.
     pub retention: Option<Retention>,
     /// Whether to prune after forgetting.
@@ -44,6 +46,17 @@ pub struct BackupJob {
     pub state_directory: Option<PathBuf>,
     /// How long to wait for another tool's lock.
     pub patience: Duration,
+}
+
+/// A source that could not be made.
+#[derive(Clone, Debug)]
+pub struct Unavailable {
+    /// Its name.
+    pub source: SourceName,
+    /// Its kind.
+    pub kind: String,
+    /// Why.
+    pub why: String,
 }
 
 /// What a run did.
@@ -131,7 +144,7 @@ pub async fn backup(
     let run = RunId::new();
     let options = SaveOptions { run, tags: job.tags.clone(), dry_run: job.dry_run };
     let lock = job.repository.lock(LockKind::Shared, job.patience).await?;
-    let mut sources = Vec::new();
+    let mut sources: Vec<SourceReport> = job.unavailable.iter().map(SourceReport::unavailable).collect();
     for source in &job.sources {
         tracing::info!(%run, source = %source.name(), "capturing");
         let began = Timestamp::now();
@@ -171,7 +184,7 @@ pub async fn backup(
         report.retention_error = Some(sentence(&error));
     }
     report.finished = Timestamp::now();
-    report.exit = exit(&report, job.sources.len(), cancel);
+    report.exit = exit(&report, job.sources.len() + job.unavailable.len(), cancel);
     Ok(report)
 }
 
@@ -209,27 +222,41 @@ fn exit(report: &RunReport, wanted: usize, cancel: &CancellationToken) -> Exit {
     if partial || report.retention_error.is_some() { Exit::Partial } else { Exit::Done }
 }
 
+impl SourceReport {
+    fn empty(source: SourceName, kind: String) -> Self {
+        Self {
+            source,
+            kind,
+            snapshot: None,
+            error: None,
+            size_bytes: 0,
+            added_bytes: 0,
+            artifacts: 0,
+            items: 0,
+            files: 0,
+            files_new: 0,
+            files_changed: 0,
+            files_unmodified: 0,
+            new_blob_bytes: 0,
+            consistency: None,
+            consistent_at: None,
+            incomplete: Vec::new(),
+            seconds: 0.0,
+            exit: Exit::Done,
+        }
+    }
+
+    fn unavailable(source: &Unavailable) -> Self {
+        let mut report = Self::empty(source.source.clone(), source.kind.clone());
+        report.error = Some(format!("source {}: {}", source.source, source.why));
+        report.exit = Exit::Usage;
+        report
+    }
+}
+
 fn report(source: &dyn Source, result: &Result<Saved, SaveError>, began: Timestamp) -> SourceReport {
-    let mut report = SourceReport {
-        source: source.name().clone(),
-        kind: source.kind().to_owned(),
-        snapshot: None,
-        error: None,
-        size_bytes: 0,
-        added_bytes: 0,
-        artifacts: 0,
-        items: 0,
-        files: 0,
-        files_new: 0,
-        files_changed: 0,
-        files_unmodified: 0,
-        new_blob_bytes: 0,
-        consistency: None,
-        consistent_at: None,
-        incomplete: Vec::new(),
-        seconds: Timestamp::now().duration_since(began).as_secs_f64(),
-        exit: Exit::Done,
-    };
+    let mut report = SourceReport::empty(source.name().clone(), source.kind().to_owned());
+    report.seconds = Timestamp::now().duration_since(began).as_secs_f64();
     match result {
         Ok(saved) => {
             let manifest = &saved.manifest;

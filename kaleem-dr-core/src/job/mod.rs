@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use ulid::Ulid;
 
 pub use self::{
-    backup::{BackupJob, RunReport, SourceReport, backup},
+    backup::{BackupJob, RunReport, SourceReport, Unavailable, backup},
     points::{RecoveryPoint, open_point, recovery_points},
     status::{SourceStatus, status},
 };

@@ -1,0 +1,268 @@
+//! Capturing: every collection becomes `<db>/<collection>.bson` and `<collection>.metadata.json`, as mongodump lays them out.
+
+use std::{num::NonZeroUsize, sync::Arc};
+
+use bson::Timestamp;
+use bytes::BytesMut;
+use kaleem_dr_core::{
+    artifact::{ArtifactPath, ArtifactWriter, Capture},
+    digest::MultisetDigest,
+    manifest::ServerInfo,
+    source::SourceError,
+};
+use mongodb::raw_batch_cursor::RawBatch;
+use tokio::task::JoinSet;
+
+use super::{
+    catalogue::{self, Catalogued},
+    config::ConsistencyMode,
+    connection::Connection,
+    documents::{CollectionReader, DataPlace, for_each_document},
+    listing::{self, BUCKETS, CollectionKind, CollectionSpec, Scope},
+    metadata, names, snapshot,
+};
+
+/// Everything of this source lies under this directory.
+pub(crate) const ROOT: &str = "mongo";
+/// Length of the pieces that go to the repository.
+const PIECE_BYTES: usize = 1 << 20;
+
+/// What a capture needs to know beside the server.
+#[derive(Debug)]
+pub(crate) struct CaptureOrder<'a> {
+    pub(crate) scope: &'a Scope,
+    pub(crate) consistency: ConsistencyMode,
+    pub(crate) parallel: NonZeroUsize,
+}
+
+/// One artifact to come.
+enum Content {
+    Metadata(String),
+    Documents(CollectionSpec, DataPlace),
+}
+
+/// Captures everything in scope.
+pub(crate) async fn capture(connection: &Arc<Connection>, order: CaptureOrder<'_>, out: &mut Capture) -> Result<(), SourceError> {
+    let cancel = out.cancellation();
+    let mut tasks = JoinSet::new();
+    let result = match cancel.run_until_cancelled(run(connection, order, out, &mut tasks)).await {
+        Some(result) => result,
+        None => Err(SourceError::Cancelled),
+    };
+    // Whatever still reads is stopped and waited for: nothing of ours runs on after this call.
+    tasks.shutdown().await;
+    result
+}
+
+async fn run(
+    connection: &Arc<Connection>,
+    order: CaptureOrder<'_>,
+    out: &mut Capture,
+    tasks: &mut JoinSet<Result<(), SourceError>>,
+) -> Result<(), SourceError> {
+    let facts = connection.facts().await?;
+    out.set_server(ServerInfo { product: "MongoDB".to_owned(), version: facts.version.clone() });
+    let mut listed = snapshot::list(connection, &facts, order.scope, order.consistency).await?;
+    refuse_emptiness(connection, order.scope, &listed.collections)?;
+    for pattern in order.scope.unmatched(&listed.collections) {
+        out.incomplete(pattern, "no collection matches this pattern");
+    }
+    for spec in &mut listed.collections {
+        spec.indexes = listing::list_indexes(connection, spec).await?;
+    }
+    out.set_consistency(listed.reading.consistency(&listed.collections, out.started()));
+
+    let (artifacts, catalogue) = arrange(&listed.collections, facts.has_viewless_time_series())?;
+    for (path, content) in artifacts {
+        match content {
+            Content::Metadata(json) => out.whole(path, json.into(), None).await?,
+            Content::Documents(spec, place) => {
+                while tasks.len() >= order.parallel.get() {
+                    join_next(tasks).await?;
+                }
+                let writer = out.artifact(path).await?;
+                tasks.spawn(copy(connection.clone(), spec.clone(), place, listed.reading.at(&spec), writer));
+            }
+        }
+        // A failure of one stream ends the capture at once, not when the last stream is opened.
+        while let Some(joined) = tasks.try_join_next() {
+            done(joined)?;
+        }
+    }
+    while !tasks.is_empty() {
+        join_next(tasks).await?;
+    }
+    snapshot::verify(connection, order.scope, &listed).await?;
+    out.detail(catalogue::KEY, catalogue::to_value(&catalogue));
+    Ok(())
+}
+
+/// A database without collections is more often a misspelt name than data worth a recovery point.
+fn refuse_emptiness(connection: &Connection, scope: &Scope, collections: &[CollectionSpec]) -> Result<(), SourceError> {
+    match scope.databases.iter().find(|database| !collections.iter().any(|spec| spec.database == **database)) {
+        None => Ok(()),
+        Some(empty) => Err(SourceError::Unsupported(format!(
+            "{} shows no collection of the database {empty} that is to be captured: check `databases`, the database in the path of \
+             the connection string, the patterns, and the rights of the login",
+            connection.server()
+        ))),
+    }
+}
+
+/// All artifacts in the order of their paths, and the list of them for the manifest.
+fn arrange(
+    collections: &[CollectionSpec],
+    viewless_time_series: bool,
+) -> Result<(Vec<(ArtifactPath, Content)>, Vec<Catalogued>), SourceError> {
+    let path = |spec: &CollectionSpec, file: String| {
+        ArtifactPath::join([ROOT, &spec.database, &file])
+            .map_err(|_| SourceError::Unsupported(format!("the database name `{}` cannot stand in a path", spec.database)))
+    };
+    let mut artifacts = Vec::with_capacity(collections.len() * 2);
+    let mut catalogue = Vec::with_capacity(collections.len());
+    for spec in collections {
+        let stem = names::file_stem(&spec.name);
+        let json = metadata::to_json(spec);
+        let described = path(spec, format!("{stem}.metadata.json"))?;
+        let mut entry = Catalogued {
+            specification: json.clone(),
+            database: spec.database.clone(),
+            metadata: described.as_str().to_owned(),
+            data: None,
+        };
+        artifacts.push((described, Content::Metadata(json)));
+        if let Some(place) = DataPlace::of(spec, viewless_time_series) {
+            // mongorestore looks for a time series' buckets under this name, whatever the server calls them.
+            let stem = if spec.kind == CollectionKind::TimeSeries { names::file_stem(&format!("{BUCKETS}{}", spec.name)) } else { stem };
+            let data = path(spec, format!("{stem}.bson"))?;
+            entry.data = Some(data.as_str().to_owned());
+            artifacts.push((data, Content::Documents(spec.clone(), place)));
+        }
+        catalogue.push(entry);
+    }
+    // Component by component, as bytes: no component holds a byte below `/`... but `-`, `.` and `%` are below it, so whole
+    // paths would sort differently.
+    artifacts.sort_by(|(a, _), (b, _)| a.as_str().split('/').cmp(b.as_str().split('/')));
+    Ok((artifacts, catalogue))
+}
+
+async fn join_next(tasks: &mut JoinSet<Result<(), SourceError>>) -> Result<(), SourceError> {
+    match tasks.join_next().await {
+        Some(joined) => done(joined),
+        None => Ok(()),
+    }
+}
+
+fn done(joined: Result<Result<(), SourceError>, tokio::task::JoinError>) -> Result<(), SourceError> {
+    match joined {
+        Ok(result) => result,
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        Err(_) => Err(SourceError::Cancelled),
+    }
+}
+
+/// Copies one collection into its artifact.
+async fn copy(
+    connection: Arc<Connection>,
+    spec: CollectionSpec,
+    place: DataPlace,
+    at: Option<Timestamp>,
+    mut writer: ArtifactWriter,
+) -> Result<(), SourceError> {
+    let path = writer.path().clone();
+    let failed = |error: SourceError| match error {
+        // These are not the artifact's fault.
+        SourceError::Aborted | SourceError::Cancelled => error,
+        error => match snapshot::advice(&error) {
+            Some(advice) => SourceError::artifact(&path, advice),
+            None => SourceError::artifact(&path, error),
+        },
+    };
+    let mut reader = CollectionReader::open(&connection, &spec, &place, at).await.map_err(failed)?;
+    let mut content = MultisetDigest::default();
+    let mut pieces = BytesMut::with_capacity(PIECE_BYTES);
+    let mut batch = reader.next().await.map_err(failed)?;
+    while let Some(current) = batch {
+        // The next reply is on its way while this one is hashed and handed over.
+        let (next, written) = tokio::join!(reader.next(), write(&mut writer, &current, &mut content, &mut pieces));
+        written.map_err(failed)?;
+        batch = next.map_err(failed)?;
+    }
+    writer.write(pieces.freeze()).await?;
+    writer.finish(Some(content.items()), Some(content.to_hex())).await
+}
+
+async fn write(
+    writer: &mut ArtifactWriter,
+    batch: &RawBatch,
+    content: &mut MultisetDigest,
+    pieces: &mut BytesMut,
+) -> Result<(), SourceError> {
+    let mut full = Vec::new();
+    for_each_document(batch, |document| {
+        content.add(document);
+        let mut rest = document;
+        while !rest.is_empty() {
+            let (now, later) = rest.split_at(rest.len().min(PIECE_BYTES - pieces.len()));
+            pieces.extend_from_slice(now);
+            rest = later;
+            if pieces.len() == PIECE_BYTES {
+                full.push(std::mem::replace(pieces, BytesMut::with_capacity(PIECE_BYTES)).freeze());
+            }
+        }
+    })
+    .map_err(|why| SourceError::artifact(writer.path(), why))?;
+    for piece in full {
+        writer.write(piece).await?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use bson::doc;
+
+    use super::*;
+
+    #[test]
+    fn artifacts_ascend_by_file_names_and_a_view_has_no_data() {
+        let spec = |name: &str, kind| CollectionSpec {
+            database: "d".into(),
+            name: name.into(),
+            kind,
+            options: doc! {},
+            indexes: vec![],
+            uuid: None,
+        };
+        let collections = [
+            spec("a", CollectionKind::Collection),
+            spec("a b", CollectionKind::Collection),
+            spec("a.b", CollectionKind::Collection),
+            spec("a-b", CollectionKind::Collection),
+            spec("a.metadata", CollectionKind::Collection),
+            spec("view", CollectionKind::View),
+            spec("weather", CollectionKind::TimeSeries),
+        ];
+        let (artifacts, catalogue) = arrange(&collections, false).unwrap();
+        let paths: Vec<&str> = artifacts.iter().map(|(path, _)| path.as_str()).collect();
+        assert_eq!(
+            paths,
+            [
+                "/mongo/d/a%20b.bson",
+                "/mongo/d/a%20b.metadata.json",
+                "/mongo/d/a-b.bson",
+                "/mongo/d/a-b.metadata.json",
+                "/mongo/d/a.b.bson",
+                "/mongo/d/a.b.metadata.json",
+                "/mongo/d/a.bson",
+                "/mongo/d/a.metadata.bson",
+                "/mongo/d/a.metadata.json",
+                "/mongo/d/a.metadata.metadata.json",
+                "/mongo/d/system.buckets.weather.bson",
+                "/mongo/d/view.metadata.json",
+                "/mongo/d/weather.metadata.json",
+            ]
+        );
+        assert_eq!(catalogue.iter().filter(|entry| entry.data.is_none()).count(), 1);
+    }
+}

@@ -1,0 +1,119 @@
+//! What an operator says of a MongoDB source.
+
+use std::num::NonZeroUsize;
+
+use kaleem_dr_core::config::secret::{SecretError, SecretRef};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// A MongoDB server, replica set or sharded cluster, and what of it is captured.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MongoConfig {
+    /// Where the connection string lies: `{ env = "MONGO_URI" }`. A login that can read is enough.
+    pub uri: SecretRef,
+    /// Where a connection string with write rights lies, for restores only. Without it, `uri` is used for them too.
+    #[serde(default)]
+    pub restore_uri: Option<SecretRef>,
+    /// Databases to capture. Empty: the database in the path of `uri`.
+    #[serde(default)]
+    pub databases: Vec<String>,
+    /// Collections to capture, as globs over `collection` or `database.collection`. Empty: all of them.
+    #[serde(default)]
+    pub collections: Vec<String>,
+    /// Collections to leave out, as globs over `collection` or `database.collection`.
+    #[serde(default)]
+    pub exclude_collections: Vec<String>,
+    /// How many collections are read at once.
+    #[serde(default = "four")]
+    pub parallel_collections: NonZeroUsize,
+    /// How many inserts run at once in a restore.
+    #[serde(default = "four")]
+    pub restore_workers: NonZeroUsize,
+    /// How far the collections must belong to one moment.
+    #[serde(default)]
+    pub consistency: ConsistencyMode,
+}
+
+impl MongoConfig {
+    /// A config with every default: the database of the connection string, all of its collections.
+    #[must_use]
+    pub fn new(uri: SecretRef) -> Self {
+        Self {
+            uri,
+            restore_uri: None,
+            databases: Vec::new(),
+            collections: Vec::new(),
+            exclude_collections: Vec::new(),
+            parallel_collections: four(),
+            restore_workers: four(),
+            consistency: ConsistencyMode::default(),
+        }
+    }
+}
+
+/// How far the collections must belong to one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum ConsistencyMode {
+    /// One snapshot of all collections where the server can (a replica set or sharded cluster from 5.0), otherwise one
+    /// collection at a time. The manifest says which it was, and why.
+    #[default]
+    Auto,
+    /// One snapshot of all collections, or the capture fails.
+    PointInTime,
+    /// Each collection is read by itself.
+    PerCollection,
+}
+
+fn four() -> NonZeroUsize {
+    const { NonZeroUsize::new(4).expect("four is not zero") }
+}
+
+/// A config that no source can be made of.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum MongoConfigError {
+    /// A connection string could not be read.
+    #[error("cannot read the MongoDB connection string")]
+    Secret(#[from] SecretError),
+    /// The text is no connection string. What the driver says of it is not shown: it may quote the password.
+    #[error(
+        "the {0} holds no MongoDB connection string: it must look like mongodb://user:password@host:27017/database, with \
+         characters such as @ : / % in user and password percent-encoded"
+    )]
+    Uri(SecretRef),
+    /// No database was named.
+    #[error("no database is named: set `databases`, or put one into the path of the connection string (mongodb://host/database)")]
+    NoDatabase,
+    /// A pattern over collection names is malformed.
+    #[error("the collection pattern `{pattern}` is malformed")]
+    Pattern {
+        /// The pattern.
+        pattern: String,
+        /// What is wrong with it.
+        #[source]
+        cause: globset::Error,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everything_but_the_connection_string_has_a_default() {
+        let config: MongoConfig = serde_json::from_str(r#"{"uri": {"env": "MONGO_URI"}}"#).unwrap();
+        assert_eq!(config.parallel_collections.get(), 4);
+        assert_eq!(config.consistency, ConsistencyMode::Auto);
+        let strict: MongoConfig =
+            serde_json::from_str(r#"{"uri": {"env": "MONGO_URI"}, "consistency": "point-in-time"}"#).unwrap();
+        assert_eq!(strict.consistency, ConsistencyMode::PointInTime);
+    }
+
+    #[test]
+    fn a_misspelt_field_is_refused() {
+        let error = serde_json::from_str::<MongoConfig>(r#"{"uri": {"env": "M"}, "database": "x"}"#).unwrap_err();
+        assert!(error.to_string().contains("unknown field `database`"), "{error}");
+    }
+}

@@ -1,0 +1,273 @@
+//! Putting documents into a collection: raw `insert` commands, several at once, nothing decoded and nothing skipped.
+//!
+//! The driver's `insert_many` cannot send `bypassEmptyTsReplacement`, without which a server replaces a top-level
+//! `Timestamp(0, 0)` by the time of day; so the command is put together as bytes.
+
+use std::{num::NonZeroUsize, sync::Arc};
+
+use bson::{Document, RawDocumentBuf, rawdoc};
+use bytes::Bytes;
+use futures::{Stream, StreamExt as _};
+use kaleem_dr_core::source::SourceError;
+use tokio::task::JoinSet;
+
+use super::{connection::Connection, documents::DocumentSplitter};
+
+/// Documents in one insert. Larger batches were no quicker when measured.
+const BATCH_DOCUMENTS: usize = 10_000;
+/// Bytes of one insert, but for a single document that is larger. The server's own limit is 16 MiB and 16 KiB.
+const BATCH_BYTES: usize = 4 << 20;
+
+/// Where documents go, and how.
+#[derive(Clone, Debug)]
+pub(crate) struct Destination {
+    pub(crate) database: String,
+    /// The name of the collection as `insert` takes it.
+    pub(crate) collection: String,
+    /// Keep the order of the stream, one insert after the other: for capped collections.
+    pub(crate) ordered: bool,
+    /// Insert what the collection's validator refuses too: it was there. Takes a right of its own, so it is asked for only where
+    /// there is a validator.
+    pub(crate) bypass_validation: bool,
+    /// Whether the server knows `bypassEmptyTsReplacement` (8.0 and later).
+    pub(crate) keeps_empty_timestamps: bool,
+    /// Insert buckets of a time series under its own name (8.3 and later).
+    pub(crate) raw_data: bool,
+    /// How many inserts run at once.
+    pub(crate) workers: NonZeroUsize,
+}
+
+/// What was put in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Loaded {
+    pub(crate) items: u64,
+    pub(crate) size_bytes: u64,
+}
+
+/// Inserts every document of a stream whose pieces may be of any length. `advance` is told the bytes that are in.
+///
+/// # Errors
+/// The stream's own, and the first one of the server: it names the collection. Nothing is skipped.
+pub(crate) async fn load<S>(
+    connection: &Arc<Connection>,
+    to: &Destination,
+    mut stream: S,
+    advance: impl Fn(u64),
+) -> Result<Loaded, SourceError>
+where
+    S: Stream<Item = Result<Bytes, SourceError>> + Unpin,
+{
+    let mut inserts = Inserts { connection, to: Arc::new(to.clone()), running: JoinSet::new(), loaded: Loaded::default(), advance };
+    let result = fill(&mut inserts, &mut stream).await;
+    // After a failure the other inserts are stopped and waited for, so that no write comes later than the error.
+    inserts.running.shutdown().await;
+    result.map(|()| inserts.loaded)
+}
+
+async fn fill<S, A: Fn(u64)>(inserts: &mut Inserts<'_, A>, stream: &mut S) -> Result<(), SourceError>
+where
+    S: Stream<Item = Result<Bytes, SourceError>> + Unpin,
+{
+    let namespace = format!("{}.{}", inserts.to.database, inserts.to.collection);
+    let malformed = |why: String| SourceError::Point(format!("the data for {namespace} is malformed: {why}").into());
+    let mut splitter = DocumentSplitter::default();
+    let mut batch = Batch::new(&inserts.to);
+    while let Some(piece) = stream.next().await {
+        splitter.push(&piece?);
+        while let Some(document) = splitter.next().map_err(malformed)? {
+            if !batch.has_room_for(&document) {
+                inserts.begin(std::mem::replace(&mut batch, Batch::new(&inserts.to))).await?;
+            }
+            batch.add(&document);
+        }
+    }
+    splitter.finish().map_err(malformed)?;
+    if batch.documents > 0 {
+        inserts.begin(batch).await?;
+    }
+    while !inserts.running.is_empty() {
+        inserts.end_one().await?;
+    }
+    Ok(())
+}
+
+struct Inserts<'a, A> {
+    connection: &'a Arc<Connection>,
+    to: Arc<Destination>,
+    running: JoinSet<Result<Loaded, SourceError>>,
+    loaded: Loaded,
+    advance: A,
+}
+
+impl<A: Fn(u64)> Inserts<'_, A> {
+    async fn begin(&mut self, batch: Batch) -> Result<(), SourceError> {
+        let workers = if self.to.ordered { 1 } else { self.to.workers.get() };
+        while self.running.len() >= workers {
+            self.end_one().await?;
+        }
+        self.running.spawn(insert(self.connection.clone(), self.to.clone(), batch));
+        Ok(())
+    }
+
+    async fn end_one(&mut self) -> Result<(), SourceError> {
+        match self.running.join_next().await {
+            Some(Ok(inserted)) => {
+                let inserted = inserted?;
+                self.loaded.items += inserted.items;
+                self.loaded.size_bytes += inserted.size_bytes;
+                (self.advance)(inserted.size_bytes);
+                Ok(())
+            }
+            Some(Err(error)) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            Some(Err(_)) => Err(SourceError::Cancelled),
+            None => Ok(()),
+        }
+    }
+}
+
+async fn insert(connection: Arc<Connection>, to: Arc<Destination>, batch: Batch) -> Result<Loaded, SourceError> {
+    let action = format!("insert into {}.{}", to.database, to.collection);
+    let loaded = Loaded { items: batch.documents as u64, size_bytes: batch.size_bytes };
+    let command = batch.finish().map_err(|why| connection.odd_answer(&action, why))?;
+    let reply = connection.run_raw(&to.database, command, &action).await?;
+    match complaint(&reply, loaded.items) {
+        None => Ok(loaded),
+        Some(why) => Err(connection.odd_answer(&action, why)),
+    }
+}
+
+/// What a reply has to say against an insert: an insert with write errors is answered with `ok: 1` all the same.
+fn complaint(reply: &Document, sent: u64) -> Option<String> {
+    if let Ok(errors) = reply.get_array("writeErrors")
+        && !errors.is_empty()
+    {
+        let first = errors[0].as_document().and_then(|error| error.get_str("errmsg").ok()).unwrap_or("no reason was given");
+        return Some(format!("{} of {sent} documents were refused, the first one: {first}", errors.len()));
+    }
+    if let Ok(error) = reply.get_document("writeConcernError") {
+        return Some(error.get_str("errmsg").unwrap_or("the write was not acknowledged by a majority").to_owned());
+    }
+    let inserted = match reply.get("n") {
+        Some(bson::Bson::Int32(n)) => u64::try_from(*n).unwrap_or(0),
+        Some(bson::Bson::Int64(n)) => u64::try_from(*n).unwrap_or(0),
+        _ => 0,
+    };
+    (inserted != sent).then(|| format!("{sent} documents were sent, but it counts {inserted}"))
+}
+
+/// One `insert` command in the making, as bytes.
+#[derive(Debug)]
+struct Batch {
+    command: Vec<u8>,
+    /// Where the array of documents begins in it.
+    array: usize,
+    documents: usize,
+    size_bytes: u64,
+}
+
+impl Batch {
+    fn new(to: &Destination) -> Self {
+        let mut head = rawdoc! { "insert": to.collection.as_str(), "ordered": to.ordered, "writeConcern": { "w": "majority" } };
+        for (flag, set) in [
+            (bson::cstr!("bypassDocumentValidation"), to.bypass_validation),
+            (bson::cstr!("bypassEmptyTsReplacement"), to.keeps_empty_timestamps),
+            (bson::cstr!("rawData"), to.raw_data),
+        ] {
+            if set {
+                head.append(flag, true);
+            }
+        }
+        let mut command = head.into_bytes();
+        // Its terminator makes way for one more element: an array, type 4, whose length is filled in at the end.
+        command.pop();
+        command.extend_from_slice(b"\x04documents\0");
+        let array = command.len();
+        command.extend_from_slice(&[0; 4]);
+        Self { command, array, documents: 0, size_bytes: 0 }
+    }
+
+    fn has_room_for(&self, document: &[u8]) -> bool {
+        self.documents == 0 || (self.documents < BATCH_DOCUMENTS && self.command.len() + document.len() <= BATCH_BYTES)
+    }
+
+    fn add(&mut self, document: &[u8]) {
+        self.command.push(3);
+        self.command.extend_from_slice(self.documents.to_string().as_bytes());
+        self.command.push(0);
+        self.command.extend_from_slice(document);
+        self.documents += 1;
+        self.size_bytes += document.len() as u64;
+    }
+
+    fn finish(mut self) -> Result<RawDocumentBuf, String> {
+        self.command.push(0);
+        let array_bytes = self.command.len() - self.array;
+        self.command.push(0);
+        let command_bytes = self.command.len();
+        for (at, bytes) in [(self.array, array_bytes), (0, command_bytes)] {
+            let bytes = i32::try_from(bytes).map_err(|_| "the insert is larger than a message may be".to_owned())?;
+            self.command[at..at + 4].copy_from_slice(&bytes.to_le_bytes());
+        }
+        RawDocumentBuf::from_bytes(self.command).map_err(|error| error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bson::{Bson, doc};
+
+    use super::*;
+
+    fn destination() -> Destination {
+        Destination {
+            database: "d".into(),
+            collection: "c".into(),
+            ordered: false,
+            bypass_validation: false,
+            keeps_empty_timestamps: true,
+            raw_data: false,
+            workers: NonZeroUsize::new(4).unwrap(),
+        }
+    }
+
+    #[test]
+    fn the_bytes_put_together_are_the_command_meant() {
+        let mut batch = Batch::new(&destination());
+        let documents: Vec<Document> = (0..12).map(|n| doc! { "_id": n, "s": "x".repeat(n as usize) }).collect();
+        for document in &documents {
+            batch.add(&bson::serialize_to_vec(document).unwrap());
+        }
+        let command: Document = (&batch.finish().unwrap()).try_into().unwrap();
+        let expected = doc! {
+            "insert": "c", "ordered": false, "writeConcern": { "w": "majority" }, "bypassEmptyTsReplacement": true,
+            "documents": documents.into_iter().map(Bson::Document).collect::<Vec<_>>(),
+        };
+        assert_eq!(command, expected);
+    }
+
+    #[test]
+    fn a_batch_is_bounded_but_takes_one_document_of_any_size() {
+        let large = vec![0; 16 << 20];
+        let mut batch = Batch::new(&destination());
+        assert!(batch.has_room_for(&large));
+        batch.add(&large);
+        assert!(!batch.has_room_for(&[0; 5]));
+        let mut small = Batch::new(&destination());
+        for _ in 0..BATCH_DOCUMENTS {
+            assert!(small.has_room_for(&[0; 5]));
+            small.add(&[0; 5]);
+        }
+        assert!(!small.has_room_for(&[0; 5]));
+    }
+
+    #[test]
+    fn an_answer_that_is_ok_but_refuses_documents_is_a_complaint() {
+        assert_eq!(complaint(&doc! { "n": 3, "ok": 1.0 }, 3), None);
+        let refused = doc! { "n": 2, "ok": 1.0, "writeErrors": [ { "index": 1, "code": 11000, "errmsg": "E11000 duplicate key" } ] };
+        let why = complaint(&refused, 3).unwrap();
+        assert!(why.contains("1 of 3") && why.contains("E11000"), "{why}");
+        assert!(complaint(&doc! { "n": 2, "ok": 1.0 }, 3).unwrap().contains("counts 2"));
+        let unsafe_write = doc! { "n": 3, "ok": 1.0, "writeConcernError": { "errmsg": "waiting for replication timed out" } };
+        assert!(complaint(&unsafe_write, 3).unwrap().contains("timed out"));
+    }
+}

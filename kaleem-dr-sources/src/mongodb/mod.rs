@@ -1,0 +1,128 @@
+//! MongoDB: captured by raw reads in mongodump's directory layout, restored by raw inserts and compared by content.
+//!
+//! Stock `mongorestore --dir` reads what is captured here. Documents are never decoded on the way; what the server calls
+//! options, indexes and validators is kept as it says them. Users and roles are not captured.
+//!
+//! ```no_run
+//! use kaleem_dr_core::config::secret::{Environment, SecretRef};
+//! use kaleem_dr_sources::mongodb::{MongoConfig, MongoSource};
+//!
+//! let config = MongoConfig::new(SecretRef::Env("MONGO_URI".into()));
+//! let source = MongoSource::new("mongo".parse()?, config, &Environment::of_process())?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod capture;
+mod catalogue;
+mod compare;
+mod config;
+mod connection;
+mod documents;
+mod listing;
+mod load;
+mod metadata;
+mod names;
+mod probe;
+mod rebuild;
+mod restore;
+mod snapshot;
+
+#[cfg(test)]
+mod live;
+
+use std::{path::PathBuf, sync::Arc};
+
+use async_trait::async_trait;
+use kaleem_dr_core::{
+    artifact::Capture,
+    config::secret::{Environment, SecretRef},
+    point::PointReader,
+    source::{Probe, RestorePlan, RestoreReport, RestoreTarget, Source, SourceError, SourceName},
+};
+
+pub use self::config::{ConsistencyMode, MongoConfig, MongoConfigError};
+use self::{capture::CaptureOrder, connection::Connection, listing::Scope};
+
+/// A MongoDB deployment as a source.
+///
+/// Restores go to the database `<db>_restored_<time>` unless a name is given. With several databases the given name is a
+/// prefix: `<name>_<db>`. In place, collections of the recovery point are dropped and rebuilt; others are left alone.
+#[derive(Debug)]
+pub struct MongoSource {
+    name: SourceName,
+    config: MongoConfig,
+    scope: Scope,
+    /// The login that reads.
+    reader: Arc<Connection>,
+    /// The login that restores; often the same.
+    writer: Arc<Connection>,
+}
+
+impl MongoSource {
+    /// Makes the source of a config. The connection strings are read here and stay wrapped; nothing is connected yet.
+    ///
+    /// # Errors
+    /// When a connection string cannot be read or is none, no database is named, or a pattern is malformed.
+    pub fn new(name: SourceName, config: MongoConfig, environment: &Environment) -> Result<Self, MongoConfigError> {
+        let connect = |uri: &SecretRef| Ok::<_, MongoConfigError>(Arc::new(Connection::new(environment.secret(uri)?, uri)?));
+        let reader = connect(&config.uri)?;
+        let writer = match &config.restore_uri {
+            Some(uri) => connect(uri)?,
+            None => reader.clone(),
+        };
+        let scope = Scope::new(&config, reader.database())?;
+        Ok(Self { name, config, scope, reader, writer })
+    }
+}
+
+#[async_trait]
+impl Source for MongoSource {
+    fn name(&self) -> &SourceName {
+        &self.name
+    }
+
+    fn kind(&self) -> &'static str {
+        "mongodb"
+    }
+
+    fn roots(&self) -> Vec<PathBuf> {
+        vec![PathBuf::from("/").join(capture::ROOT)]
+    }
+
+    async fn probe(&self) -> Result<Probe, SourceError> {
+        probe::probe(&self.reader, &self.scope, self.config.consistency).await
+    }
+
+    async fn capture(&self, out: &mut Capture) -> Result<(), SourceError> {
+        let order = CaptureOrder {
+            scope: &self.scope,
+            consistency: self.config.consistency,
+            parallel: self.config.parallel_collections,
+        };
+        capture::capture(&self.reader, order, out).await
+    }
+
+    async fn plan_restore(&self, point: &PointReader, to: RestoreTarget) -> Result<RestorePlan, SourceError> {
+        restore::plan(&self.writer, point, to).await
+    }
+
+    async fn restore(&self, point: &PointReader, plan: RestorePlan) -> Result<RestoreReport, SourceError> {
+        restore::restore(&self.writer, self.config.restore_workers, point, plan).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_source_shows_no_secret() {
+        let environment: Environment =
+            [("MONGO_URI", "mongodb://backup:c4n4ry@127.0.0.1:27017/kaleem?authSource=admin")].into_iter().collect();
+        let config = MongoConfig::new(SecretRef::Env("MONGO_URI".into()));
+        let source = MongoSource::new("mongo".parse().unwrap(), config, &environment).unwrap();
+        let shown = format!("{source:?}");
+        assert!(shown.contains("127.0.0.1:27017") && !shown.contains("c4n4ry"), "{shown}");
+        assert_eq!(source.roots(), [PathBuf::from("/mongo")]);
+    }
+}
