@@ -61,7 +61,11 @@ impl Source for Settings {
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let directory = PathBuf::from(std::env::args().nth(1).ok_or("usage: own_source DIRECTORY")?);
-    let access = Access { location: Location::Directory(directory.join("repository")), password: SecretString::from("example"), cache_directory: None };
+    let access = Access {
+        location: Location::Directory(directory.join("repository")),
+        password: SecretString::from("example"),
+        cache_directory: None,
+    };
     let repository = Repository::init(&access, 2).await?;
     let source = Arc::new(Settings("settings".parse()?, Mutex::new([("colour".into(), "green".into())].into())));
     let progress: Arc<dyn ProgressSink> = Arc::new(Silent);

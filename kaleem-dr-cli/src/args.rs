@@ -127,9 +127,7 @@ pub enum Command {
         command: ConfigCommand,
     },
     /// Print completions for a shell
-    Completions {
-        shell: Shell,
-    },
+    Completions { shell: Shell },
     /// Print the manual page
     Man,
 }

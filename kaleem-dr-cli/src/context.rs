@@ -62,7 +62,8 @@ impl Context {
                 (Some(text), _) => (text, PathBuf::from("the environment")),
                 (None, Some(path)) => (read(&path)?, path),
                 (None, None) => {
-                    let mut failure = Failure::usage(format!("there is no config: neither {SYSTEM_CONFIG} nor RESTIC_REPOSITORY is set"));
+                    let mut failure =
+                        Failure::usage(format!("there is no config: neither {SYSTEM_CONFIG} nor RESTIC_REPOSITORY is set"));
                     failure.advice = Some("`kaleem-dr config init` writes one to start from; or name one with --config".into());
                     return Err(failure);
                 }
@@ -88,7 +89,9 @@ impl Context {
         let all = &loaded.config.settings.repository;
         let names = || all.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
         match &self.global.repo {
-            Some(name) => all.get_key_value(name).ok_or_else(|| Failure::usage(format!("the config has no repository `{name}`; it has {}", names()))),
+            Some(name) => all
+                .get_key_value(name)
+                .ok_or_else(|| Failure::usage(format!("the config has no repository `{name}`; it has {}", names()))),
             None if all.len() == 1 => all.iter().next().ok_or_else(|| Failure::usage("the config has no repository")),
             None => all.get_key_value("local").ok_or_else(|| {
                 Failure::usage(if all.is_empty() {

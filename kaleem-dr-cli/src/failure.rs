@@ -50,7 +50,9 @@ impl From<RepositoryError> for Failure {
     fn from(error: RepositoryError) -> Self {
         let advice = match &error {
             RepositoryError::NotFound { .. } => Some("`kaleem-dr init` makes one; is the disk mounted, the path right?"),
-            RepositoryError::WrongPassword { .. } => Some("look at `password` of the repository in the config, or at RESTIC_PASSWORD_FILE"),
+            RepositoryError::WrongPassword { .. } => {
+                Some("look at `password` of the repository in the config, or at RESTIC_PASSWORD_FILE")
+            }
             RepositoryError::Locked { .. } => {
                 Some("wait for it, or say --retry-lock 30m; a lock whose process has died goes by itself within 30 minutes")
             }

@@ -62,7 +62,7 @@ pub fn consent(consent: Consent, question: &str, show: impl FnOnce() -> Printed)
 
 fn table<const N: usize>(head: [&str; N]) -> Table {
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_header(head);
+    table.load_style(presets::NOTHING).set_header(head);
     table
 }
 
@@ -104,7 +104,9 @@ pub fn backup(report: &RunReport, json: bool) -> Printed {
     if json {
         for source in &report.sources {
             if let Some(error) = &source.error {
-                document(&json!({ "message_type": "error", "error": { "message": error }, "during": "backup", "item": source.source }))?;
+                document(
+                    &json!({ "message_type": "error", "error": { "message": error }, "during": "backup", "item": source.source }),
+                )?;
                 continue;
             }
             document(&json!({

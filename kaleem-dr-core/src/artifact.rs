@@ -98,7 +98,14 @@ impl Capture {
     pub async fn artifact(&mut self, path: ArtifactPath) -> Result<ArtifactWriter, SourceError> {
         let (pieces, receiver) = mpsc::channel(PIECES_IN_FLIGHT);
         let name = PathBuf::from(path.as_str());
-        let reader = StreamReader { pieces: receiver, current: Bytes::new(), read: 0, ended: false, path: name.clone(), state: self.state.clone() };
+        let reader = StreamReader {
+            pieces: receiver,
+            current: Bytes::new(),
+            read: 0,
+            ended: false,
+            path: name.clone(),
+            state: self.state.clone(),
+        };
         let meta = EntryMeta { mode: 0o600, mtime: Some(self.state.started), ..EntryMeta::default() };
         self.send(Entry { path: name, kind: EntryKind::Stream(Box::new(reader)), meta }).await?;
         self.state.lock().opened += 1;
@@ -405,7 +412,12 @@ impl<R: io::Read> io::Read for FileReader<R> {
 
 impl Entry {
     /// Opens what the archiver reads: the stream, or the file wrapped to be counted.
-    pub(crate) fn open(kind: EntryKind, path: PathBuf, declared: u64, state: Arc<CaptureState>) -> io::Result<Box<dyn io::Read + Send>> {
+    pub(crate) fn open(
+        kind: EntryKind,
+        path: PathBuf,
+        declared: u64,
+        state: Arc<CaptureState>,
+    ) -> io::Result<Box<dyn io::Read + Send>> {
         match kind {
             EntryKind::Stream(reader) => Ok(reader),
             EntryKind::File(open) => match open() {

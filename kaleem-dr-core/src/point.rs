@@ -69,7 +69,8 @@ impl PointReader {
     /// # Errors
     /// When the manifest has no such artifact, or the repository cannot give it.
     pub async fn artifact(&self, path: &str) -> Result<ArtifactReader, SourceError> {
-        let record = self.manifest.artifact(path).ok_or_else(|| SourceError::Point(format!("it holds no artifact {path}").into()))?;
+        let record =
+            self.manifest.artifact(path).ok_or_else(|| SourceError::Point(format!("it holds no artifact {path}").into()))?;
         let (snapshot, wanted) = (self.snapshot.clone(), PathBuf::from(path));
         let pieces = blocking(move || match snapshot.find(&wanted)? {
             Some(node) => Ok(snapshot.places(&node)?),

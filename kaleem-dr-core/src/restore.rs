@@ -113,7 +113,13 @@ pub async fn restore_files(
     let stage = progress.begin("restoring files", Unit::Bytes, None);
     let (snapshot_reader, target) = (snapshot.clone(), options.target.clone());
     let mut walk = blocking(move || Walk::new(snapshot_reader, selection, target)).await?;
-    let mut disk = Disk { options: options.clone(), report: FilesReport::default(), first_links: HashMap::new(), directories: Vec::new(), blocked: Vec::new() };
+    let mut disk = Disk {
+        options: options.clone(),
+        report: FilesReport::default(),
+        first_links: HashMap::new(),
+        directories: Vec::new(),
+        blocked: Vec::new(),
+    };
     loop {
         if cancel.is_cancelled() {
             return Err(RepositoryError::Cancelled);
@@ -174,13 +180,17 @@ impl Selection {
 
     fn excludes(&self, path: &Path) -> bool {
         let own = path == Path::new("/.kaleem-dr") || path == Path::new("/RESTORE.md");
-        self.without_own_files && own || self.exclude.is_match(path) || path.file_name().is_some_and(|name| self.exclude.is_match(name))
+        self.without_own_files && own
+            || self.exclude.is_match(path)
+            || path.file_name().is_some_and(|name| self.exclude.is_match(name))
     }
 
     fn includes(&self, path: &Path) -> bool {
         let Some(globs) = &self.include else { return true };
         self.prefixes.iter().any(|prefix| path.starts_with(prefix))
-            || path.ancestors().any(|ancestor| globs.is_match(ancestor) || ancestor.file_name().is_some_and(|name| globs.is_match(name)))
+            || path
+                .ancestors()
+                .any(|ancestor| globs.is_match(ancestor) || ancestor.file_name().is_some_and(|name| globs.is_match(name)))
     }
 
     /// Whether something below a directory may be wanted.
@@ -195,7 +205,9 @@ fn globset<'a>(patterns: impl IntoIterator<Item = &'a String>) -> Result<GlobSet
     let mut set = GlobSetBuilder::new();
     for pattern in patterns {
         let glob = GlobBuilder::new(pattern).literal_separator(true).build();
-        set.add(glob.map_err(|error| RepositoryError::Guarded(format!("the pattern `{pattern}` is not valid: {}", error.kind())))?);
+        set.add(
+            glob.map_err(|error| RepositoryError::Guarded(format!("the pattern `{pattern}` is not valid: {}", error.kind())))?,
+        );
     }
     set.build().map_err(|error| RepositoryError::Guarded(format!("the patterns are not valid: {error}")))
 }

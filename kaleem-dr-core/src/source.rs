@@ -104,9 +104,7 @@ impl From<SourceName> for String {
 
 /// A source name that breaks the rule.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "`{0}` is not a source name: use 1 to 64 lower-case letters, digits, `-` and `_`, beginning with a letter"
-)]
+#[error("`{0}` is not a source name: use 1 to 64 lower-case letters, digits, `-` and `_`, beginning with a letter")]
 pub struct InvalidSourceName(String);
 
 /// What a probe found.

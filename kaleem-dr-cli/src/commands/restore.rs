@@ -9,7 +9,12 @@ use kaleem_dr_core::{
 };
 
 use super::Outcome;
-use crate::{args::Restore, context::{Context, Loaded}, failure::Failure, output};
+use crate::{
+    args::Restore,
+    context::{Context, Loaded},
+    failure::Failure,
+    output,
+};
 
 /// The word that means the files of any snapshot rather than a source.
 const FILES: &str = "files";
@@ -23,11 +28,8 @@ pub async fn restore(context: &Context, args: Restore) -> Outcome {
     let repository = context.repository(&loaded).await?;
     // A shared lock: nobody may prune what we are reading.
     let lock = repository.lock(LockKind::Shared, context.global.retry_lock).await?;
-    let result = if of_files {
-        files(context, &repository, args).await
-    } else {
-        source(context, &loaded, &repository, args).await
-    };
+    let result =
+        if of_files { files(context, &repository, args).await } else { source(context, &loaded, &repository, args).await };
     lock.release().await?;
     result
 }

@@ -111,11 +111,12 @@ pub fn config_of_environment(environment: &Environment) -> Result<Option<String>
         line(&mut config, "state_directory", directory);
     }
     let _ = writeln!(config, "[repository.local]\nlocation = {}\npassword = {password}", quoted(location));
-    let keeps: Vec<(&str, u32)> = [("KEEP_DAILY", "keep_daily"), ("KEEP_WEEKLY", "keep_weekly"), ("KEEP_MONTHLY", "keep_monthly")]
-        .into_iter()
-        .filter_map(|(variable, key)| environment.get(variable).map(|value| (variable, key, value)))
-        .map(|(variable, key, value)| value.parse().map(|n| (key, n)).map_err(|_| format!("{variable} is not a number")))
-        .collect::<Result<_, _>>()?;
+    let keeps: Vec<(&str, u32)> =
+        [("KEEP_DAILY", "keep_daily"), ("KEEP_WEEKLY", "keep_weekly"), ("KEEP_MONTHLY", "keep_monthly")]
+            .into_iter()
+            .filter_map(|(variable, key)| environment.get(variable).map(|value| (variable, key, value)))
+            .map(|(variable, key, value)| value.parse().map(|n| (key, n)).map_err(|_| format!("{variable} is not a number")))
+            .collect::<Result<_, _>>()?;
     if !keeps.is_empty() {
         config.push_str("[backup]\nforget = true\nprune = true\n[retention]\n");
         for (key, n) in keeps {

@@ -24,12 +24,12 @@ use toml::{
     de::{DeTable, DeValue, ValueDeserializer},
 };
 
+use self::secret::Environment;
 pub use self::{
     envfile::{InvalidEnvFile, config_of_environment, parse_env_file},
     model::{BackupSettings, RepositorySettings, Settings, StatusSettings},
     template::TEMPLATE,
 };
-use self::secret::Environment;
 use crate::source::{Cause, Source, SourceName};
 
 /// Prefix of variables that override a key: `KALEEM_DR__RETENTION__KEEP_DAILY=14`.
@@ -158,15 +158,21 @@ impl Config {
             override_key(document.get_mut(), over)
                 .map_err(|why| error(format!("the environment variable {}: {why}", over.variable), None))?;
         }
-        let tables = take_table(document.get_mut(), "source").map_err(|span| error("`source` must be a table of tables".into(), Some(span)))?;
+        let tables = take_table(document.get_mut(), "source")
+            .map_err(|span| error("`source` must be a table of tables".into(), Some(span)))?;
         let settings = <Settings as serde::Deserialize>::deserialize(toml::de::Deserializer::from(document)).map_err(shape)?;
 
         let mut sources = BTreeMap::new();
         for (key, mut table) in tables {
-            let name: SourceName =
-                key.get_ref().parse().map_err(|fault: crate::source::InvalidSourceName| error(fault.to_string(), Some(key.span())))?;
+            let name: SourceName = key
+                .get_ref()
+                .parse()
+                .map_err(|fault: crate::source::InvalidSourceName| error(fault.to_string(), Some(key.span())))?;
             if RESERVED_NAMES.contains(&name.as_str()) {
-                return Err(error(format!("`{name}` means something else on the command line; choose another name"), Some(key.span())));
+                return Err(error(
+                    format!("`{name}` means something else on the command line; choose another name"),
+                    Some(key.span()),
+                ));
             }
             let span = table.span();
             let DeValue::Table(inner) = table.get_mut() else {
@@ -178,7 +184,10 @@ impl Config {
             };
             let wanted = kind.get_ref().as_str().unwrap_or_default().to_owned();
             let Some(builder) = kinds.iter().find(|kind| kind.name == wanted) else {
-                return Err(error(format!("source {name} has the unknown type `{wanted}`; known are {}", known()), Some(kind.span())));
+                return Err(error(
+                    format!("source {name} has the unknown type `{wanted}`; known are {}", known()),
+                    Some(kind.span()),
+                ));
             };
             let make = (builder.build)(name.clone(), ValueDeserializer::from(table))
                 .map_err(|fault| error(format!("source {name}: {}", fault.message()), fault.span().or(Some(span))))?;

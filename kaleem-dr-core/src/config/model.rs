@@ -126,8 +126,9 @@ impl RepositorySettings {
                 ))),
             };
         };
-        let invalid =
-            || SettingsError::Location("an S3 location is s3:https://ENDPOINT/BUCKET/PREFIX, without credentials in it".to_owned());
+        let invalid = || {
+            SettingsError::Location("an S3 location is s3:https://ENDPOINT/BUCKET/PREFIX, without credentials in it".to_owned())
+        };
         let (scheme, rest) = url.trim_start_matches('/').split_once("://").unwrap_or(("https", url.trim_start_matches('/')));
         let mut parts = rest.splitn(3, '/');
         let (host, bucket) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
@@ -141,7 +142,11 @@ impl RepositorySettings {
             endpoint: format!("{scheme}://{host}"),
             bucket: bucket.to_owned(),
             prefix: parts.next().unwrap_or_default().trim_matches('/').to_owned(),
-            region: self.region.clone().or_else(|| environment.get("AWS_DEFAULT_REGION").map(str::to_owned)).unwrap_or_else(|| "auto".into()),
+            region: self
+                .region
+                .clone()
+                .or_else(|| environment.get("AWS_DEFAULT_REGION").map(str::to_owned))
+                .unwrap_or_else(|| "auto".into()),
             access_key_id: key(&self.access_key_id, "AWS_ACCESS_KEY_ID")?,
             secret_access_key: key(&self.secret_access_key, "AWS_SECRET_ACCESS_KEY")?,
         }))

@@ -19,8 +19,8 @@ use crate::{
     manifest::{ConsistencyGrade, Incomplete},
     progress::ProgressSink,
     repository::{
-        LockKind, PruneOptions, PruneReport, Repository, RepositoryError, Retention, SaveError, SaveOptions, Saved,
-        SnapshotId, sentence,
+        LockKind, PruneOptions, PruneReport, Repository, RepositoryError, Retention, SaveError, SaveOptions, Saved, SnapshotId,
+        sentence,
     },
     source::{Source, SourceName},
 };
@@ -154,7 +154,8 @@ pub async fn backup(
             Some(error) => tracing::error!(%run, source = %source.name(), %error, "source failed"),
             None => tracing::info!(%run, source = %source.name(), bytes = report.size_bytes, added = report.added_bytes, "saved"),
         }
-        let stop = matches!(report.exit, Exit::Cancelled) || matches!(result, Err(SaveError::Repository(RepositoryError::LockLost { .. })));
+        let stop = matches!(report.exit, Exit::Cancelled)
+            || matches!(result, Err(SaveError::Repository(RepositoryError::LockLost { .. })));
         sources.push(report);
         if stop {
             break;

@@ -45,13 +45,8 @@ pub fn recovery_points(snapshots: &[Snapshot], wanted: &[SourceName]) -> Vec<Rec
         let (Some(run), Some(source)) = (snapshot.run(), snapshot.source()) else { continue };
         let time = snapshot.time().timestamp();
         let (point, whole) = points.entry(run).or_insert_with(|| {
-            let point = RecoveryPoint {
-                run,
-                host: snapshot.host().to_owned(),
-                time,
-                snapshots: BTreeMap::new(),
-                missing: Vec::new(),
-            };
+            let point =
+                RecoveryPoint { run, host: snapshot.host().to_owned(), time, snapshots: BTreeMap::new(), missing: Vec::new() };
             (point, Vec::new())
         });
         point.time = point.time.min(time);

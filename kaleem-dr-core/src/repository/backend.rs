@@ -7,15 +7,14 @@ use std::{
     fmt,
     future::Future,
     sync::{
-        Arc, mpsc,
+        Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
+        mpsc,
     },
 };
 
 use bytes::Bytes;
-use rustic_core::{
-    BytesList, ErrorKind, FileType, Id, ReadBackend, RusticError, RusticResult, WriteBackend,
-};
+use rustic_core::{BytesList, ErrorKind, FileType, Id, ReadBackend, RusticError, RusticResult, WriteBackend};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
@@ -84,10 +83,7 @@ impl Backend {
         Self { store, runtime, gate }
     }
 
-    fn wait<T: Send + 'static>(
-        &self,
-        call: impl Future<Output = Result<T, StoreError>> + Send + 'static,
-    ) -> RusticResult<T> {
+    fn wait<T: Send + 'static>(&self, call: impl Future<Output = Result<T, StoreError>> + Send + 'static) -> RusticResult<T> {
         let (sender, receiver) = mpsc::sync_channel(1);
         self.runtime.spawn(async move {
             // Nobody waits any more only if the waiting thread died, and then the result is of no use.

@@ -76,7 +76,8 @@ pub(crate) async fn release(
         return Err(RepositoryError::Damaged { object: key, why: "it reads back otherwise than it was written".into() });
     }
     added += sealed.len() as u64;
-    let id = id.parse().map(|id: rustic_core::Id| SnapshotId(id.into())).map_err(RepositoryError::engine("name a snapshot of"))?;
+    let id =
+        id.parse().map(|id: rustic_core::Id| SnapshotId(id.into())).map_err(RepositoryError::engine("name a snapshot of"))?;
     Ok((id, added))
 }
 

@@ -83,9 +83,7 @@ impl LockFile {
             return true;
         }
         // A process of another user answers EPERM: it lives.
-        self.hostname == host::name()
-            && self.pid > 0
-            && signal::kill(unistd::Pid::from_raw(self.pid), None) == Err(Errno::ESRCH)
+        self.hostname == host::name() && self.pid > 0 && signal::kill(unistd::Pid::from_raw(self.pid), None) == Err(Errno::ESRCH)
     }
 
     fn describe(&self) -> String {

@@ -48,7 +48,7 @@ pub use self::{
     prune::{PruneOptions, PruneReport, RepositoryStats},
     reader::SnapshotReader,
     retention::{ForgetGroup, ForgetReason, ForgetReport, Retention},
-    save::{Saved, SaveError, SaveOptions},
+    save::{SaveError, SaveOptions, Saved},
     snapshot::{INCOMPLETE_TAG, OWN_TAG, Snapshot, SnapshotId, select},
 };
 use crate::{

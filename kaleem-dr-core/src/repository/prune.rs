@@ -90,8 +90,7 @@ impl Repository {
                 how.max_unused = LimitOption::Percentage(options.max_unused_percent);
                 how.max_repack = LimitOption::Percentage(options.max_repack_percent);
                 how.instant_delete = options.instant;
-                how.keep_delete =
-                    jiff::Span::new().seconds(i64::try_from(KEEP_MARKED.as_secs()).unwrap_or(i64::MAX));
+                how.keep_delete = jiff::Span::new().seconds(i64::try_from(KEEP_MARKED.as_secs()).unwrap_or(i64::MAX));
                 let plan = engine.prune_plan(&how).map_err(RepositoryError::engine("plan the prune of"))?;
                 let report = report(&plan.stats, options);
                 if !options.dry_run {

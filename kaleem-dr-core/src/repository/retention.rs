@@ -185,8 +185,7 @@ impl Repository {
         if dry_run {
             return Ok(report);
         }
-        let ids: Vec<SnapshotId> =
-            report.groups.iter().flat_map(|group| group.remove.iter().map(Snapshot::id)).collect();
+        let ids: Vec<SnapshotId> = report.groups.iter().flat_map(|group| group.remove.iter().map(Snapshot::id)).collect();
         lock.confirm().await?;
         self.delete_snapshots(ids, lock, progress, cancel).await?;
         report.dry_run = false;

@@ -12,8 +12,8 @@ use std::{
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use jiff::Zoned;
 use rustic_core::{
-    BackupOptions, ErrorKind, OpenStatus, ParentOptions, ReadSource, ReadSourceEntry, ReadSourceOpen, RusticError,
-    RusticResult, SnapshotGroupCriterion, SnapshotOptions,
+    BackupOptions, ErrorKind, OpenStatus, ParentOptions, ReadSource, ReadSourceEntry, ReadSourceOpen, RusticError, RusticResult,
+    SnapshotGroupCriterion, SnapshotOptions,
     repofile::{Metadata, Node, NodeType, SnapshotFile},
 };
 use serde_json::json;
@@ -27,8 +27,8 @@ use super::{
     snapshot::{self, Snapshot, SnapshotId},
 };
 use crate::{
-    artifact::{CaptureOutcome, CaptureState, Entry, EntryKind, EntryMeta},
     CancellationToken,
+    artifact::{CaptureOutcome, CaptureState, Entry, EntryKind, EntryMeta},
     failpoint::{self, Step},
     host,
     job::RunId,
@@ -296,8 +296,12 @@ impl Iterator for Entries {
         failpoint::pass(Step::Capture);
         let declared = meta.size_bytes;
         let node = node(&path, &kind, meta);
-        let open = matches!(kind, EntryKind::File(_) | EntryKind::Stream(_))
-            .then(|| Opener { kind, path: path.clone(), declared, state: self.state.clone() });
+        let open = matches!(kind, EntryKind::File(_) | EntryKind::Stream(_)).then(|| Opener {
+            kind,
+            path: path.clone(),
+            declared,
+            state: self.state.clone(),
+        });
         Some(Ok(ReadSourceEntry { path, node, open }))
     }
 }
@@ -345,7 +349,10 @@ fn node(path: &Path, kind: &EntryKind, meta: EntryMeta) -> Node {
         links: meta.links,
         // rustic_core does not export the type; its stored form is the way in.
         extended_attributes: serde_json::from_value(
-            meta.xattrs.into_iter().map(|(name, value)| json!({ "name": name, "value": BASE64_STANDARD.encode(value) })).collect(),
+            meta.xattrs
+                .into_iter()
+                .map(|(name, value)| json!({ "name": name, "value": BASE64_STANDARD.encode(value) }))
+                .collect(),
         )
         .unwrap_or_default(),
     };

@@ -3,10 +3,7 @@
 //! rustic_core seals what it writes itself. Locks, corrected trees and manifests are written by us, and restores read packs
 //! by ranges of our own choosing, so both directions are here.
 
-use aes256ctr_poly1305aes::{
-    Aes256CtrPoly1305Aes, Key,
-    aead::AeadInPlace as _,
-};
+use aes256ctr_poly1305aes::{Aes256CtrPoly1305Aes, Key, aead::AeadInPlace as _};
 use rustic_core::repofile::MasterKey;
 
 /// Bytes that sealing adds: a nonce of 16 in front, a tag of 16 behind.

@@ -169,8 +169,7 @@ impl OpendalStore {
             .secret_access_key(access.secret_access_key.expose_secret())
             .disable_config_load()
             .disable_ec2_metadata();
-        let operator =
-            Operator::new(service).map_err(|cause| StoreError::new("open", ".", location.clone(), false, cause))?;
+        let operator = Operator::new(service).map_err(|cause| StoreError::new("open", ".", location.clone(), false, cause))?;
         Ok(Self { operator: layered(operator), location, directory: None })
     }
 
@@ -205,8 +204,7 @@ impl ObjectStore for OpendalStore {
             }
         }
         let prefix = format!("{directory}/");
-        let mut lister =
-            self.operator.lister_with(&prefix).recursive(true).await.map_err(self.failed("list", directory))?;
+        let mut lister = self.operator.lister_with(&prefix).recursive(true).await.map_err(self.failed("list", directory))?;
         let mut objects = Vec::new();
         while let Some(entry) = lister.try_next().await.map_err(self.failed("list", directory))? {
             match entry.metadata().mode() {

@@ -67,9 +67,13 @@ impl FilesSource {
     pub fn new(name: SourceName, config: FilesConfig) -> Result<Self, SourceError> {
         let mut roots = BTreeSet::new();
         for path in &config.paths {
-            let plain = path.components().all(|part| matches!(part, std::path::Component::RootDir | std::path::Component::Normal(_)));
+            let plain =
+                path.components().all(|part| matches!(part, std::path::Component::RootDir | std::path::Component::Normal(_)));
             if !path.is_absolute() || !plain {
-                return Err(SourceError::Unsupported(format!("path {} must be absolute and without `.` or `..`", path.display())));
+                return Err(SourceError::Unsupported(format!(
+                    "path {} must be absolute and without `.` or `..`",
+                    path.display()
+                )));
             }
             roots.insert(path.clone());
         }
@@ -190,7 +194,11 @@ impl Source for FilesSource {
             if expected == found {
                 report.compared.push(format!("{what}: {found}"));
             } else {
-                report.differences.push(Difference { what: what.into(), expected: expected.to_string(), found: found.to_string() });
+                report.differences.push(Difference {
+                    what: what.into(),
+                    expected: expected.to_string(),
+                    found: found.to_string(),
+                });
             }
         };
         count("files", tree.files, files.files + files.links);

@@ -66,7 +66,9 @@ impl Excludes {
 }
 
 fn globset(patterns: &[&String]) -> Result<GlobSet, SourceError> {
-    let invalid = |pattern: &str, error: &globset::Error| SourceError::Unsupported(format!("the pattern `{pattern}` is not valid: {}", error.kind()));
+    let invalid = |pattern: &str, error: &globset::Error| {
+        SourceError::Unsupported(format!("the pattern `{pattern}` is not valid: {}", error.kind()))
+    };
     let mut set = GlobSetBuilder::new();
     for pattern in patterns {
         set.add(GlobBuilder::new(pattern).literal_separator(true).build().map_err(|error| invalid(pattern, &error))?);
@@ -119,7 +121,8 @@ impl Walk {
             }
         }
         if meta.is_symlink() {
-            let why = io::Error::other("it is a symbolic link, and only the link was captured; name what it points to in `paths`");
+            let why =
+                io::Error::other("it is a symbolic link, and only the link was captured; name what it points to in `paths`");
             self.problem(root, &why)?;
         }
         self.visit(root, &meta, meta.dev())
@@ -234,7 +237,10 @@ impl Walk {
     }
 
     fn group(&mut self, gid: u32) -> Option<String> {
-        self.groups.entry(gid).or_insert_with(|| Group::from_gid(Gid::from_raw(gid)).ok().flatten().map(|group| group.name)).clone()
+        self.groups
+            .entry(gid)
+            .or_insert_with(|| Group::from_gid(Gid::from_raw(gid)).ok().flatten().map(|group| group.name))
+            .clone()
     }
 
     fn problem(&mut self, path: &Path, error: &io::Error) -> Result<(), Gone> {
@@ -258,4 +264,3 @@ fn is_unsupported(error: &io::Error) -> bool {
 fn nanoseconds(value: i64) -> i32 {
     i32::try_from(value).unwrap_or(0)
 }
-

@@ -133,7 +133,8 @@ fn arrange(
         artifacts.push((described, Content::Metadata(json)));
         if let Some(place) = DataPlace::of(spec, viewless_time_series) {
             // mongorestore looks for a time series' buckets under this name, whatever the server calls them.
-            let stem = if spec.kind == CollectionKind::TimeSeries { names::file_stem(&format!("{BUCKETS}{}", spec.name)) } else { stem };
+            let stem =
+                if spec.kind == CollectionKind::TimeSeries { names::file_stem(&format!("{BUCKETS}{}", spec.name)) } else { stem };
             let data = path(spec, format!("{stem}.bson"))?;
             entry.data = Some(data.as_str().to_owned());
             artifacts.push((data, Content::Documents(spec.clone(), place)));

@@ -46,14 +46,18 @@ pub(crate) fn to_value(catalogue: &[Catalogued]) -> Value {
 pub(crate) fn read(manifest: &Manifest) -> Result<Vec<StoredCollection>, SourceError> {
     let odd = |why: String| SourceError::Point(why.into());
     let listed = manifest.details.get(KEY).ok_or_else(|| odd("its manifest lists no collections".to_owned()))?;
-    let listed: Vec<Catalogued> = Vec::deserialize(listed).map_err(|error| odd(format!("its list of collections is malformed: {error}")))?;
+    let listed: Vec<Catalogued> =
+        Vec::deserialize(listed).map_err(|error| odd(format!("its list of collections is malformed: {error}")))?;
     listed
         .into_iter()
         .map(|entry| {
             let spec = metadata::from_json(&entry.database, &entry.specification)
                 .map_err(|why| odd(format!("the specification of {} is malformed: {why}", entry.metadata)))?;
             let record = |path: &String| {
-                manifest.artifact(path).cloned().ok_or_else(|| odd(format!("the collection {} lacks its artifact {path}", spec.namespace())))
+                manifest
+                    .artifact(path)
+                    .cloned()
+                    .ok_or_else(|| odd(format!("the collection {} lacks its artifact {path}", spec.namespace())))
             };
             record(&entry.metadata)?;
             let data = entry.data.as_ref().map(record).transpose()?;

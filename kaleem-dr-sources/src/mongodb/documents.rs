@@ -62,7 +62,8 @@ impl<'a> CollectionReader<'a> {
         let action = format!("read {}", spec.namespace());
         let batch = batch_documents(connection, &spec.database, &place.collection).await?;
         let command = find_command(spec, place, at, batch);
-        let command = (&command).try_into().map_err(|error: bson::error::Error| connection.odd_answer(&action, error.to_string()))?;
+        let command =
+            (&command).try_into().map_err(|error: bson::error::Error| connection.odd_answer(&action, error.to_string()))?;
         let preference = connection.reads_from().await?;
         let database = connection.client().await?.database(&spec.database);
         let cursor = connection
@@ -111,7 +112,11 @@ async fn batch_documents(connection: &Connection, database: &str, collection: &s
         Some(bson::Bson::Double(size)) => *size as u64,
         _ => 0,
     };
-    Ok(if average == 0 { BATCH_DOCUMENTS } else { u32::try_from((REPLY_BYTES / average).clamp(2, 100_000)).unwrap_or(BATCH_DOCUMENTS) })
+    Ok(if average == 0 {
+        BATCH_DOCUMENTS
+    } else {
+        u32::try_from((REPLY_BYTES / average).clamp(2, 100_000)).unwrap_or(BATCH_DOCUMENTS)
+    })
 }
 
 /// Calls `each` with the bytes of every document of a batch.
@@ -166,11 +171,7 @@ impl DocumentSplitter {
     /// # Errors
     /// A sentence, when it ends inside a document.
     pub(crate) fn finish(self) -> Result<(), String> {
-        if self.pending.is_empty() {
-            Ok(())
-        } else {
-            Err(format!("it ends inside the document at byte {}", self.taken))
-        }
+        if self.pending.is_empty() { Ok(()) } else { Err(format!("it ends inside the document at byte {}", self.taken)) }
     }
 }
 

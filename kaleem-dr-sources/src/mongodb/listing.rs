@@ -111,11 +111,7 @@ impl Scope {
         }
         databases.sort();
         databases.dedup();
-        Ok(Self {
-            databases,
-            include: Patterns::new(&config.collections)?,
-            exclude: Patterns::new(&config.exclude_collections)?,
-        })
+        Ok(Self { databases, include: Patterns::new(&config.collections)?, exclude: Patterns::new(&config.exclude_collections)? })
     }
 
     fn takes(&self, spec: &CollectionSpec) -> bool {
@@ -155,10 +151,7 @@ impl Scope {
 pub(crate) async fn list_database(connection: &Connection, database: &str) -> Result<Vec<CollectionSpec>, SourceError> {
     let action = format!("list the collections of {database}");
     let listed = connection.list(database, doc! { "listCollections": 1 }, &action).await?;
-    listed
-        .into_iter()
-        .map(|listed| spec(database, listed).map_err(|why| connection.odd_answer(&action, why)))
-        .collect()
+    listed.into_iter().map(|listed| spec(database, listed).map_err(|why| connection.odd_answer(&action, why))).collect()
 }
 
 /// Lists the indexes of one collection, the one on `_id` included. A view has none.

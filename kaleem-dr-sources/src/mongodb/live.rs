@@ -9,7 +9,9 @@ use std::{
     },
 };
 
-use bson::{Binary, Bson, DateTime, Document, JavaScriptCodeWithScope, Regex, Timestamp, doc, oid::ObjectId, spec::BinarySubtype};
+use bson::{
+    Binary, Bson, DateTime, Document, JavaScriptCodeWithScope, Regex, Timestamp, doc, oid::ObjectId, spec::BinarySubtype,
+};
 use bytes::{Bytes, BytesMut};
 use kaleem_dr_core::{
     config::secret::{SecretRef, SecretString},
@@ -102,7 +104,8 @@ async fn seed(connection: &Connection, database: &str) {
         { "key": { "name": 1 }, "name": "german", "collation": { "locale": "de", "strength": 2 } },
     ] };
     create(connection, database, indexes).await;
-    insert(connection, database, "types", vec![every_type(), doc! { "_id": Bson::MinKey }, doc! { "_id": { "a": 1 }, "": "" }]).await;
+    insert(connection, database, "types", vec![every_type(), doc! { "_id": Bson::MinKey }, doc! { "_id": { "a": 1 }, "": "" }])
+        .await;
     create(connection, database, doc! { "create": "empty" }).await;
     create(connection, database, doc! { "create": "log", "capped": true, "size": 1 << 20, "max": 500 }).await;
     insert(connection, database, "log", (0..50).rev().map(|n| doc! { "_id": n, "line": "x".repeat(50) }).collect()).await;
@@ -114,7 +117,12 @@ async fn seed(connection: &Connection, database: &str) {
     create(connection, database, indexes).await;
     insert(connection, database, "strict", vec![doc! { "_id": 1, "n": "not a number" }]).await;
     create(connection, database, doc! { "collMod": "strict", "validator": { "n": { "$type": "int" } } }).await;
-    create(connection, database, doc! { "create": "adults", "viewOn": "people", "pipeline": [ { "$match": { "age": { "$gte": 18 } } } ] }).await;
+    create(
+        connection,
+        database,
+        doc! { "create": "adults", "viewOn": "people", "pipeline": [ { "$match": { "age": { "$gte": 18 } } } ] },
+    )
+    .await;
     for name in ["weird näme", "a.b.c", "perc%25ent", "sl/ash", "uni_東京_😀", "plus+and&eq=", &"L".repeat(180)] {
         insert(connection, database, name, vec![doc! { "_id": 1, "of": name }]).await;
     }

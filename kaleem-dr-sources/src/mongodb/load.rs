@@ -57,7 +57,8 @@ pub(crate) async fn load<S>(
 where
     S: Stream<Item = Result<Bytes, SourceError>> + Unpin,
 {
-    let mut inserts = Inserts { connection, to: Arc::new(to.clone()), running: JoinSet::new(), loaded: Loaded::default(), advance };
+    let mut inserts =
+        Inserts { connection, to: Arc::new(to.clone()), running: JoinSet::new(), loaded: Loaded::default(), advance };
     let result = fill(&mut inserts, &mut stream).await;
     // After a failure the other inserts are stopped and waited for, so that no write comes later than the error.
     inserts.running.shutdown().await;
@@ -263,7 +264,8 @@ mod tests {
     #[test]
     fn an_answer_that_is_ok_but_refuses_documents_is_a_complaint() {
         assert_eq!(complaint(&doc! { "n": 3, "ok": 1.0 }, 3), None);
-        let refused = doc! { "n": 2, "ok": 1.0, "writeErrors": [ { "index": 1, "code": 11000, "errmsg": "E11000 duplicate key" } ] };
+        let refused =
+            doc! { "n": 2, "ok": 1.0, "writeErrors": [ { "index": 1, "code": 11000, "errmsg": "E11000 duplicate key" } ] };
         let why = complaint(&refused, 3).unwrap();
         assert!(why.contains("1 of 3") && why.contains("E11000"), "{why}");
         assert!(complaint(&doc! { "n": 2, "ok": 1.0 }, 3).unwrap().contains("counts 2"));

@@ -94,11 +94,8 @@ impl Source for MongoSource {
     }
 
     async fn capture(&self, out: &mut Capture) -> Result<(), SourceError> {
-        let order = CaptureOrder {
-            scope: &self.scope,
-            consistency: self.config.consistency,
-            parallel: self.config.parallel_collections,
-        };
+        let order =
+            CaptureOrder { scope: &self.scope, consistency: self.config.consistency, parallel: self.config.parallel_collections };
         capture::capture(&self.reader, order, out).await
     }
 
