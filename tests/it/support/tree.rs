@@ -1,4 +1,5 @@
 //! A directory tree as a value: what a faithful restore must give back, in a form that compares and shows its differences.
+#![expect(clippy::unnecessary_debug_formatting, reason = "names that are not UTF-8 must not fall together")]
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
