@@ -1,4 +1,6 @@
 //! What an operator does with kaleem-dr, on real servers. One file a capability.
 
+mod gate;
 mod rabbitmq;
+mod spine;
 mod support;

@@ -1,0 +1,148 @@
+//! A site to back up: a directory of its own with a config, secrets, a repository, and what its sources need.
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::{
+    program::{Outcome, kaleem_dr, run},
+    restic::Restic,
+    servers::{self, Rabbitmq},
+};
+
+/// The password of every site's repository.
+pub const PASSWORD: &str = "site-password";
+
+/// A site. Its directory is removed with it.
+pub struct Site {
+    directory: TempDir,
+    config: String,
+}
+
+impl Site {
+    /// A site without sources.
+    pub fn new() -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory can be made");
+        let site = Self { directory, config: String::new() };
+        site.secret("repository.pass", PASSWORD);
+        let config = format!(
+            "state_directory = {:?}\ncache_directory = {:?}\n[repository.local]\nlocation = {:?}\npassword = {{ file = {:?} }}\n",
+            site.path("state"),
+            site.path("cache"),
+            site.repository(),
+            site.path("repository.pass"),
+        );
+        Self { config, ..site }.written()
+    }
+
+    /// With more TOML.
+    pub fn with(mut self, toml: &str) -> Self {
+        self.config.push_str(toml);
+        self.config.push('\n');
+        self.written()
+    }
+
+    /// With a source of file trees.
+    pub fn with_files(self, name: &str, paths: &[&Path]) -> Self {
+        self.with(&format!("[source.{name}]\ntype = \"files\"\npaths = {paths:?}"))
+    }
+
+    /// With a source of one database.
+    pub fn with_mongo(self, name: &str, uri: &str) -> Self {
+        let secret = self.secret(&format!("{name}.uri"), uri);
+        self.with(&format!("[source.{name}]\ntype = \"mongodb\"\nuri = {{ file = {secret:?} }}"))
+    }
+
+    /// With the shared broker as a source.
+    pub fn with_rabbitmq(self, name: &str) -> Self {
+        let Rabbitmq { url, username, password } = servers::rabbitmq();
+        let secret = self.secret(&format!("{name}.pass"), &password);
+        self.with(&format!(
+            "[source.{name}]\ntype = \"rabbitmq\"\nurl = {url:?}\nusername = {username:?}\npassword = {{ file = {secret:?} }}"
+        ))
+    }
+
+    fn written(self) -> Self {
+        fs::write(self.config_path(), &self.config).expect("the config can be written");
+        self
+    }
+
+    /// Makes the repository.
+    pub fn initialised(self) -> Self {
+        self.succeed(["init"]);
+        self
+    }
+
+    /// A path in the site's directory.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    pub fn repository(&self) -> PathBuf {
+        self.path("repository")
+    }
+
+    pub fn config_path(&self) -> PathBuf {
+        self.path("kaleem-dr.toml")
+    }
+
+    /// Writes a secret for its owner alone.
+    pub fn secret(&self, name: &str, value: &str) -> PathBuf {
+        let path = self.path(name);
+        fs::write(&path, format!("{value}\n")).expect("a secret can be written");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("its mode can be set");
+        path
+    }
+
+    /// The program on this site, ready to take arguments. No variable of ours leads it elsewhere.
+    pub fn command(&self) -> Command {
+        let mut command = kaleem_dr();
+        for variable in ["RESTIC_REPOSITORY", "RESTIC_PASSWORD", "RESTIC_PASSWORD_FILE", "KALEEM_DR_FAILPOINT", "KALEEM_DR_LOG"] {
+            command.env_remove(variable);
+        }
+        command.env("KALEEM_DR_CONFIG", self.config_path());
+        command
+    }
+
+    /// Runs the program.
+    pub fn run<'a>(&self, args: impl IntoIterator<Item = &'a str>) -> Outcome {
+        run(self.command().args(args))
+    }
+
+    /// Runs the program and expects success.
+    #[track_caller]
+    pub fn succeed<'a>(&self, args: impl IntoIterator<Item = &'a str>) -> Outcome {
+        let outcome = self.run(args);
+        assert_eq!(outcome.code, Some(0), "stdout:\n{}\nstderr:\n{}", outcome.stdout, outcome.stderr);
+        outcome
+    }
+
+    /// Runs the program with `--json` and parses each line.
+    pub fn json<'a>(&self, args: impl IntoIterator<Item = &'a str>) -> (Outcome, Vec<Value>) {
+        let outcome = run(self.command().arg("--json").args(args));
+        let lines = outcome
+            .stdout
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{line:?} is not JSON: {error}")))
+            .collect();
+        (outcome, lines)
+    }
+
+    /// Its snapshots as the program lists them.
+    pub fn snapshots(&self) -> Vec<Value> {
+        let (outcome, mut lines) = self.json(["snapshots"]);
+        assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
+        lines.remove(0).as_array().expect("a list of snapshots").clone()
+    }
+
+    /// Stock restic on its repository.
+    pub fn restic(&self) -> Restic {
+        Restic::on_directory(&self.repository(), PASSWORD)
+    }
+}
