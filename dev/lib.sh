@@ -107,7 +107,7 @@ stop_all() {
     rm -rf "$RUN" "$STATE/env"
 }
 
-# stop_on_exit COMMAND: however the script ends. Bash may go on after a signal unless each has a trap of its own.
+# stop_on_exit COMMAND: runs it however the script ends, with an exit code that says which signal it was.
 stop_on_exit() {
     trap 'exit 130' INT
     trap 'exit 143' TERM HUP
