@@ -46,12 +46,19 @@ started_at() {
     echo "${stat[19]}"
 }
 
-# start NAME COMMAND...: runs a server in a session of its own, so that Ctrl-C does not reach it before our trap.
+# start NAME COMMAND...: runs a server in a session of its own, so that Ctrl-C does not reach it before our trap. It notes its
+# own pid before it begins: whenever we are interrupted, what runs can be found, and what cannot note it does not run.
 start() {
-    local name=$1
+    local pid_file=$RUN/$1.pid log=$RUN/$1.log
     shift
-    setsid "$@" >"$RUN/$name.log" 2>&1 </dev/null &
-    echo "$! $(started_at $!)" >"$RUN/$name.pid"
+    # shellcheck disable=SC2016 # expanded by the inner shell
+    setsid bash -ec 'read -ra stat </proc/$$/stat; echo "$$ ${stat[21]}" >"$0"; exec "$@"' "$pid_file" "$@" >"$log" 2>&1 </dev/null &
+    # Otherwise the shell tells of its end.
+    disown
+    until [[ -s $pid_file ]]; do
+        kill -0 $! 2>/dev/null || die "cannot write $pid_file"
+        sleep 0.05
+    done
 }
 
 alive() {
@@ -88,15 +95,24 @@ stop() {
     rm -f "$RUN/$1.pid"
 }
 
-# stop_all: stops what runs in $RUN, last started first, and removes its data.
+# stop_all: stops what runs in $RUN, last started first, and removes its data. Not to be interrupted.
 stop_all() {
     local name
+    trap '' INT TERM HUP
     for name in s3 rabbitmq epmd mongo; do
         [[ ! -f $RUN/$name.pid ]] || stop "$name"
     done
     # weed puts its sockets there whatever TMPDIR says.
     [[ ! -f $RUN/s3/ports ]] || xargs -I{} -a "$RUN/s3/ports" find /tmp -maxdepth 1 -name 'seaweedfs-*-{}.sock' -delete
     rm -rf "$RUN" "$STATE/env"
+}
+
+# stop_on_exit COMMAND: runs it however the script ends, with an exit code that says which signal it was.
+stop_on_exit() {
+    trap 'exit 130' INT
+    trap 'exit 143' TERM HUP
+    # shellcheck disable=SC2064 # the command is complete now
+    trap "$1" EXIT
 }
 
 listens() { (: <>"/dev/tcp/127.0.0.1/$1"); }

@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 const VOLATILE: [&str; 6] =
     ["explanation", "original_cluster_name", "product_name", "product_version", "rabbit_version", "rabbitmq_version"];
 
-/// The identity of the cluster itself, which another cluster must not take over. Releases from 4 on do not export it.
+/// The identity of the cluster itself, which another cluster must not take over.
 const CLUSTER_ID: &str = "internal_cluster_id";
 
 /// A kind of definitions. The order is that in which RabbitMQ imports them.
