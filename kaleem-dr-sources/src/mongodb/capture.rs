@@ -41,6 +41,9 @@ enum Content {
     Documents(CollectionSpec, DataPlace),
 }
 
+/// Artifacts in the order of their paths.
+type Artifacts = Vec<(ArtifactPath, Content)>;
+
 /// Captures everything in scope.
 pub(crate) async fn capture(connection: &Arc<Connection>, order: CaptureOrder<'_>, out: &mut Capture) -> Result<(), SourceError> {
     let cancel = out.cancellation();
@@ -110,10 +113,7 @@ fn refuse_emptiness(connection: &Connection, scope: &Scope, collections: &[Colle
 }
 
 /// All artifacts in the order of their paths, and the list of them for the manifest.
-fn arrange(
-    collections: &[CollectionSpec],
-    viewless_time_series: bool,
-) -> Result<(Vec<(ArtifactPath, Content)>, Vec<Catalogued>), SourceError> {
+fn arrange(collections: &[CollectionSpec], viewless_time_series: bool) -> Result<(Artifacts, Vec<Catalogued>), SourceError> {
     let path = |spec: &CollectionSpec, file: String| {
         ArtifactPath::join([ROOT, &spec.database, &file])
             .map_err(|_| SourceError::Unsupported(format!("the database name `{}` cannot stand in a path", spec.database)))
@@ -133,15 +133,15 @@ fn arrange(
         artifacts.push((described, Content::Metadata(json)));
         if let Some(place) = DataPlace::of(spec, viewless_time_series) {
             // mongorestore looks for a time series' buckets under this name, whatever the server calls them.
-            let stem = if spec.kind == CollectionKind::TimeSeries { names::file_stem(&format!("{BUCKETS}{}", spec.name)) } else { stem };
+            let stem =
+                if spec.kind == CollectionKind::TimeSeries { names::file_stem(&format!("{BUCKETS}{}", spec.name)) } else { stem };
             let data = path(spec, format!("{stem}.bson"))?;
             entry.data = Some(data.as_str().to_owned());
             artifacts.push((data, Content::Documents(spec.clone(), place)));
         }
         catalogue.push(entry);
     }
-    // Component by component, as bytes: no component holds a byte below `/`... but `-`, `.` and `%` are below it, so whole
-    // paths would sort differently.
+    // Component by component: `-`, `%` and others are less than `/`, so that whole paths would sort otherwise.
     artifacts.sort_by(|(a, _), (b, _)| a.as_str().split('/').cmp(b.as_str().split('/')));
     Ok((artifacts, catalogue))
 }
@@ -178,7 +178,8 @@ async fn copy(
             None => SourceError::artifact(&path, error),
         },
     };
-    let mut reader = CollectionReader::open(&connection, &spec, &place, at).await.map_err(failed)?;
+    let preference = connection.reads_from().await?;
+    let mut reader = CollectionReader::open(&connection, &spec, &place, at, preference).await.map_err(failed)?;
     let mut content = MultisetDigest::default();
     let mut pieces = BytesMut::with_capacity(PIECE_BYTES);
     let mut batch = reader.next().await.map_err(failed)?;

@@ -25,14 +25,14 @@ pub(crate) struct Content {
     pub(crate) in_order: Option<String>,
 }
 
-/// Reads a collection and digests its documents. `advance` is told the bytes read.
+/// Reads a collection from the primary and digests its documents. `advance` is told the bytes read.
 pub(crate) async fn read_back(
     connection: &Arc<Connection>,
     spec: &CollectionSpec,
     place: &DataPlace,
     advance: impl Fn(u64),
 ) -> Result<Content, SourceError> {
-    let mut reader = CollectionReader::open(connection, spec, place, None).await?;
+    let mut reader = CollectionReader::open(connection, spec, place, None, None).await?;
     let mut digest = MultisetDigest::default();
     let mut in_order = spec.is_capped().then(ByteDigest::default);
     let mut batch = reader.next().await?;
@@ -62,7 +62,11 @@ pub(crate) fn documents(label: &str, expected: &ArtifactRecord, found: &Content)
             differences.push(Difference { what: format!("{label}: {what}"), expected, found });
         }
     };
-    differ("documents", expected.items.map_or_else(|| "not counted".to_owned(), |items| items.to_string()), found.items.to_string());
+    differ(
+        "documents",
+        expected.items.map_or_else(|| "not counted".to_owned(), |items| items.to_string()),
+        found.items.to_string(),
+    );
     differ("content digest", expected.content_digest.clone().unwrap_or_else(|| "none".to_owned()), found.digest.clone());
     if let Some(in_order) = &found.in_order {
         differ("content in order", expected.sha256.clone(), in_order.clone());
@@ -123,15 +127,19 @@ fn normal(specification: &Document) -> String {
         .map(|(key, value)| match value {
             // The version of the collation library belongs to the server, not to the collection.
             Bson::Document(collation) if key == "collation" => {
-                let mut sorted: Vec<(String, Bson)> =
-                    collation.iter().filter(|(key, _)| *key != "version").map(|(key, value)| (key.clone(), number(value))).collect();
+                let mut sorted: Vec<(String, Bson)> = collation
+                    .iter()
+                    .filter(|(key, _)| *key != "version")
+                    .map(|(key, value)| (key.clone(), number(value)))
+                    .collect();
                 sorted.sort_by(|(a, _), (b, _)| a.cmp(b));
                 (key.clone(), Bson::Document(sorted.into_iter().collect()))
             }
             // Made by the server out of its own defaults too: `v` within.
-            Bson::Document(clustered) if key == "clusteredIndex" => {
-                (key.clone(), Bson::Document(clustered.iter().filter(|(key, _)| *key != "v").map(|(k, v)| (k.clone(), number(v))).collect()))
-            }
+            Bson::Document(clustered) if key == "clusteredIndex" => (
+                key.clone(),
+                Bson::Document(clustered.iter().filter(|(key, _)| *key != "v").map(|(k, v)| (k.clone(), number(v))).collect()),
+            ),
             value => (key.clone(), number(value)),
         })
         .collect();
@@ -183,8 +191,10 @@ mod tests {
             indexes: vec![],
             uuid: None,
         };
-        let dumped = spec(doc! { "capped": true, "size": 4096, "collation": { "locale": "fr", "strength": 2, "version": "57.1" } });
-        let same = spec(doc! { "size": 4096.0, "collation": { "strength": 2_i64, "locale": "fr", "version": "60" }, "capped": true });
+        let dumped =
+            spec(doc! { "capped": true, "size": 4096, "collation": { "locale": "fr", "strength": 2, "version": "57.1" } });
+        let same =
+            spec(doc! { "size": 4096.0, "collation": { "strength": 2_i64, "locale": "fr", "version": "60" }, "capped": true });
         let other = spec(doc! { "capped": true, "size": 8192, "collation": { "locale": "fr", "strength": 2 } });
         assert_eq!(options("c", &dumped, &same), []);
         assert_eq!(options("c", &dumped, &other)[0].what, "c: options");

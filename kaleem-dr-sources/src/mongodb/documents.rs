@@ -4,7 +4,10 @@ use bson::{Document, RawBsonRef, Timestamp, doc};
 use bytes::{Bytes, BytesMut};
 use futures::TryStreamExt as _;
 use kaleem_dr_core::source::SourceError;
-use mongodb::raw_batch_cursor::{RawBatch, RawBatchCursor};
+use mongodb::{
+    options::SelectionCriteria,
+    raw_batch_cursor::{RawBatch, RawBatchCursor},
+};
 
 use super::{
     connection::Connection,
@@ -49,7 +52,8 @@ pub(crate) struct CollectionReader<'a> {
 }
 
 impl<'a> CollectionReader<'a> {
-    /// Opens a cursor, at one moment of the server's history if `at` says so.
+    /// Opens a cursor, at one moment of the server's history if `at` says so, on the members that `from` prefers; otherwise
+    /// on the primary.
     ///
     /// The command is written out rather than made by `Collection::find`, which knows no `rawData`; a cluster time in the
     /// read concern does the same as a driver's snapshot session.
@@ -58,18 +62,19 @@ impl<'a> CollectionReader<'a> {
         spec: &CollectionSpec,
         place: &DataPlace,
         at: Option<Timestamp>,
+        from: Option<SelectionCriteria>,
     ) -> Result<Self, SourceError> {
         let action = format!("read {}", spec.namespace());
         let batch = batch_documents(connection, &spec.database, &place.collection).await?;
         let command = find_command(spec, place, at, batch);
-        let command = (&command).try_into().map_err(|error: bson::error::Error| connection.odd_answer(&action, error.to_string()))?;
-        let preference = connection.reads_from().await?;
+        let command =
+            (&command).try_into().map_err(|error: bson::error::Error| connection.odd_answer(&action, error.to_string()))?;
         let database = connection.client().await?.database(&spec.database);
         let cursor = connection
             .answer(&action, async {
                 let mut find = database.run_raw_cursor_command(command).batch_size(batch);
-                if let Some(preference) = preference {
-                    find = find.selection_criteria(preference);
+                if let Some(from) = from {
+                    find = find.selection_criteria(from);
                 }
                 find.batch().await
             })
@@ -111,7 +116,8 @@ async fn batch_documents(connection: &Connection, database: &str, collection: &s
         Some(bson::Bson::Double(size)) => *size as u64,
         _ => 0,
     };
-    Ok(if average == 0 { BATCH_DOCUMENTS } else { u32::try_from((REPLY_BYTES / average).clamp(2, 100_000)).unwrap_or(BATCH_DOCUMENTS) })
+    let documents = REPLY_BYTES.checked_div(average).map_or(BATCH_DOCUMENTS.into(), |documents| documents.clamp(2, 100_000));
+    Ok(u32::try_from(documents).unwrap_or(BATCH_DOCUMENTS))
 }
 
 /// Calls `each` with the bytes of every document of a batch.
@@ -166,11 +172,7 @@ impl DocumentSplitter {
     /// # Errors
     /// A sentence, when it ends inside a document.
     pub(crate) fn finish(self) -> Result<(), String> {
-        if self.pending.is_empty() {
-            Ok(())
-        } else {
-            Err(format!("it ends inside the document at byte {}", self.taken))
-        }
+        if self.pending.is_empty() { Ok(()) } else { Err(format!("it ends inside the document at byte {}", self.taken)) }
     }
 }
 

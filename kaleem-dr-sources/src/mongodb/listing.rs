@@ -111,11 +111,7 @@ impl Scope {
         }
         databases.sort();
         databases.dedup();
-        Ok(Self {
-            databases,
-            include: Patterns::new(&config.collections)?,
-            exclude: Patterns::new(&config.exclude_collections)?,
-        })
+        Ok(Self { databases, include: Patterns::new(&config.collections)?, exclude: Patterns::new(&config.exclude_collections)? })
     }
 
     fn takes(&self, spec: &CollectionSpec) -> bool {
@@ -155,10 +151,7 @@ impl Scope {
 pub(crate) async fn list_database(connection: &Connection, database: &str) -> Result<Vec<CollectionSpec>, SourceError> {
     let action = format!("list the collections of {database}");
     let listed = connection.list(database, doc! { "listCollections": 1 }, &action).await?;
-    listed
-        .into_iter()
-        .map(|listed| spec(database, listed).map_err(|why| connection.odd_answer(&action, why)))
-        .collect()
+    listed.into_iter().map(|listed| spec(database, listed).map_err(|why| connection.odd_answer(&action, why))).collect()
 }
 
 /// Lists the indexes of one collection, the one on `_id` included. A view has none.
@@ -175,7 +168,7 @@ fn spec(database: &str, mut listed: Document) -> Result<CollectionSpec, String> 
     let kind = listed.get_str("type").unwrap_or("collection");
     let kind = CollectionKind::parse(kind).ok_or_else(|| format!("{name} is of the unknown type `{kind}`"))?;
     let uuid = match listed.get_document("info").ok().and_then(|info| info.get("uuid")) {
-        Some(Bson::Binary(uuid)) => Some(uuid.bytes.iter().map(|byte| format!("{byte:02x}")).collect()),
+        Some(Bson::Binary(uuid)) => uuid.to_uuid().ok().map(|uuid| uuid.to_string().replace('-', "")),
         _ => None,
     };
     let options = match listed.remove("options") {

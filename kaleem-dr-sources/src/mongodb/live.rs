@@ -9,7 +9,9 @@ use std::{
     },
 };
 
-use bson::{Binary, Bson, DateTime, Document, JavaScriptCodeWithScope, Regex, Timestamp, doc, oid::ObjectId, spec::BinarySubtype};
+use bson::{
+    Binary, Bson, DateTime, Document, JavaScriptCodeWithScope, Regex, Timestamp, doc, oid::ObjectId, spec::BinarySubtype,
+};
 use bytes::{Bytes, BytesMut};
 use kaleem_dr_core::{
     config::secret::{SecretRef, SecretString},
@@ -102,7 +104,8 @@ async fn seed(connection: &Connection, database: &str) {
         { "key": { "name": 1 }, "name": "german", "collation": { "locale": "de", "strength": 2 } },
     ] };
     create(connection, database, indexes).await;
-    insert(connection, database, "types", vec![every_type(), doc! { "_id": Bson::MinKey }, doc! { "_id": { "a": 1 }, "": "" }]).await;
+    insert(connection, database, "types", vec![every_type(), doc! { "_id": Bson::MinKey }, doc! { "_id": { "a": 1 }, "": "" }])
+        .await;
     create(connection, database, doc! { "create": "empty" }).await;
     create(connection, database, doc! { "create": "log", "capped": true, "size": 1 << 20, "max": 500 }).await;
     insert(connection, database, "log", (0..50).rev().map(|n| doc! { "_id": n, "line": "x".repeat(50) }).collect()).await;
@@ -114,7 +117,12 @@ async fn seed(connection: &Connection, database: &str) {
     create(connection, database, indexes).await;
     insert(connection, database, "strict", vec![doc! { "_id": 1, "n": "not a number" }]).await;
     create(connection, database, doc! { "collMod": "strict", "validator": { "n": { "$type": "int" } } }).await;
-    create(connection, database, doc! { "create": "adults", "viewOn": "people", "pipeline": [ { "$match": { "age": { "$gte": 18 } } } ] }).await;
+    create(
+        connection,
+        database,
+        doc! { "create": "adults", "viewOn": "people", "pipeline": [ { "$match": { "age": { "$gte": 18 } } } ] },
+    )
+    .await;
     for name in ["weird näme", "a.b.c", "perc%25ent", "sl/ash", "uni_東京_😀", "plus+and&eq=", &"L".repeat(180)] {
         insert(connection, database, name, vec![doc! { "_id": 1, "of": name }]).await;
     }
@@ -125,7 +133,7 @@ async fn seed(connection: &Connection, database: &str) {
 /// Everything a collection holds, in the order it is read, and its record as a capture makes it.
 async fn read(connection: &Connection, spec: &CollectionSpec, at: Option<Timestamp>) -> (ArtifactRecord, Bytes) {
     let place = DataPlace::of(spec, false).unwrap();
-    let mut reader = CollectionReader::open(connection, spec, &place, at).await.unwrap();
+    let mut reader = CollectionReader::open(connection, spec, &place, at, None).await.unwrap();
     let (mut bytes, mut digest) = (BytesMut::new(), MultisetDigest::default());
     while let Some(batch) = reader.next().await.unwrap() {
         for_each_document(&batch, |document| {
@@ -144,16 +152,9 @@ async fn read(connection: &Connection, spec: &CollectionSpec, at: Option<Timesta
     (record, bytes.freeze())
 }
 
-fn destination(spec: &CollectionSpec) -> Destination {
-    Destination {
-        database: spec.database.clone(),
-        collection: spec.name.clone(),
-        ordered: spec.is_capped(),
-        bypass_validation: spec.options.contains_key("validator"),
-        keeps_empty_timestamps: true,
-        raw_data: false,
-        workers: NonZeroUsize::new(4).unwrap(),
-    }
+async fn destination(connection: &Connection, spec: &CollectionSpec) -> Destination {
+    let facts = connection.facts().await.unwrap();
+    Destination::new(spec, &DataPlace::of(spec, false).unwrap(), &facts, NonZeroUsize::new(4).unwrap())
 }
 
 /// Bytes as a stream of pieces that cut documents anywhere.
@@ -181,7 +182,8 @@ async fn everything_awkward_comes_back_as_it_was() {
             let (record, bytes) = read(&connection, spec, None).await;
             let advanced = AtomicU64::new(0);
             let advance = |bytes| drop(advanced.fetch_add(bytes, Ordering::Relaxed));
-            let loaded = load::load(&connection, &destination(&target), pieces(&bytes, 70_001), advance).await.unwrap();
+            let loaded =
+                load::load(&connection, &destination(&connection, &target).await, pieces(&bytes, 70_001), advance).await.unwrap();
             assert_eq!(loaded, Loaded { items: record.items.unwrap(), size_bytes: record.size_bytes });
             assert_eq!(advanced.load(Ordering::Relaxed), record.size_bytes);
             let place = DataPlace::of(&target, false).unwrap();
@@ -219,7 +221,7 @@ async fn a_refused_document_is_an_error_that_names_the_collection() {
     };
     let document = bson::serialize_to_vec(&doc! { "_id": 1 }).unwrap();
     let twice = Bytes::from([document.clone(), document].concat());
-    let error = load::load(&connection, &destination(&spec), pieces(&twice, 5), |_| ()).await.unwrap_err();
+    let error = load::load(&connection, &destination(&connection, &spec).await, pieces(&twice, 5), |_| ()).await.unwrap_err();
     let SourceError::Server { action, cause, .. } = &error else { panic!("{error:?}") };
     assert!(action.contains(&format!("{database}.people")), "{action}");
     assert!(cause.to_string().contains("E11000"), "{cause}");

@@ -29,10 +29,14 @@ pub(crate) async fn probe(connection: &Connection, scope: &Scope, consistency: C
     let collections = scope.list(connection).await?;
     for database in &scope.databases {
         if !collections.iter().any(|spec| spec.database == *database) {
-            warnings.push(format!("the database {database} shows no collection to capture: is its name right, and may the login read it?"));
+            warnings.push(format!(
+                "the database {database} shows no collection to capture: is its name right, and may the login read it?"
+            ));
         }
     }
-    warnings.extend(scope.unmatched(&collections).into_iter().map(|pattern| format!("no collection matches the pattern `{pattern}`")));
+    warnings.extend(
+        scope.unmatched(&collections).into_iter().map(|pattern| format!("no collection matches the pattern `{pattern}`")),
+    );
     let mut size_bytes = None;
     for database in &scope.databases {
         // Best effort: a login may read a database and still not be shown its statistics.
@@ -74,6 +78,10 @@ fn missing_actions(status: &Document, database: &str) -> Vec<&'static str> {
         return Vec::new();
     }
     let Ok(privileges) = auth.get_array("authenticatedUserPrivileges") else { return Vec::new() };
+    if privileges.is_empty() {
+        // A login without any right could not have listed the collections: this server does not tell.
+        return Vec::new();
+    }
     let grants = |privilege: &Bson, action: &str| {
         let Some(privilege) = privilege.as_document() else { return false };
         let covers = privilege.get_document("resource").is_ok_and(|resource| {
@@ -81,7 +89,8 @@ fn missing_actions(status: &Document, database: &str) -> Vec<&'static str> {
                 || (resource.get_str("collection").is_ok_and(str::is_empty)
                     && resource.get_str("db").is_ok_and(|db| db.is_empty() || db == database))
         });
-        covers && privilege.get_array("actions").is_ok_and(|actions| actions.iter().any(|granted| granted.as_str() == Some(action)))
+        covers
+            && privilege.get_array("actions").is_ok_and(|actions| actions.iter().any(|granted| granted.as_str() == Some(action)))
     };
     ACTIONS.into_iter().filter(|action| !privileges.iter().any(|privilege| grants(privilege, action))).collect()
 }

@@ -110,7 +110,8 @@ mod tests {
     #[test]
     fn a_clustered_collection_gets_no_second_id_index() {
         let index = doc! { "v": 2, "key": { "_id": 1 }, "name": "cl", "unique": true, "clustered": true };
-        let clustered = spec(doc! { "clusteredIndex": { "v": 2, "key": { "_id": 1 }, "name": "cl", "unique": true } }, vec![index]);
+        let clustered =
+            spec(doc! { "clusteredIndex": { "v": 2, "key": { "_id": 1 }, "name": "cl", "unique": true } }, vec![index]);
         assert!(!create_command(&clustered).contains_key("idIndex"));
         assert_eq!(indexes_command(&clustered), None);
     }
@@ -131,7 +132,9 @@ mod tests {
             &vec![
                 Bson::Document(doc! { "key": { "w": 1 }, "name": "w_simple", "collation": &simple }),
                 Bson::Document(doc! { "key": { "x": 1 }, "name": "x_fr", "collation": { "locale": "fr" } }),
-                Bson::Document(doc! { "key": { "geo": "2dsphere" }, "name": "geo", "collation": &simple, "2dsphereIndexVersion": 1 }),
+                Bson::Document(
+                    doc! { "key": { "geo": "2dsphere" }, "name": "geo", "collation": &simple, "2dsphereIndexVersion": 1 }
+                ),
                 Bson::Document(doc! { "key": { "_id": "hashed" }, "name": "_id_hashed", "collation": &simple }),
             ]
         );

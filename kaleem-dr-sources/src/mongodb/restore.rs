@@ -52,10 +52,15 @@ pub(crate) async fn plan(connection: &Connection, point: &PointReader, to: Resto
             items: stored.data.as_ref().and_then(|data| data.items),
             size_bytes: stored.data.as_ref().map(|data| data.size_bytes),
         }));
-        let left = existing
-            .iter()
-            .filter(|spec| !listing::is_the_servers_own(target, &spec.name) && !of_database.clone().any(|stored| stored.spec.name == spec.name));
-        actions.extend(left.map(|spec| PlannedAction { change: Change::Leave, what: label(spec, target), items: None, size_bytes: None }));
+        let left = existing.iter().filter(|spec| {
+            !listing::is_the_servers_own(target, &spec.name) && !of_database.clone().any(|stored| stored.spec.name == spec.name)
+        });
+        actions.extend(left.map(|spec| PlannedAction {
+            change: Change::Leave,
+            what: label(spec, target),
+            items: None,
+            size_bytes: None,
+        }));
     }
     if to == RestoreTarget::InPlace && actions.iter().any(|action| action.change == Change::Overwrite) {
         warnings.push(
@@ -105,7 +110,13 @@ async fn run(
     let progress = point.progress().begin("restore MongoDB", Unit::Bytes, Some(2 * total));
     let mut report = RestoreReport { target: plan.target, ..RestoreReport::default() };
     let (views, collections): (Vec<_>, Vec<_>) = stored.iter().partition(|stored| stored.spec.kind == CollectionKind::View);
-    let rebuilder = Rebuilder { connection, facts: &facts, workers, progress: progress.as_ref(), in_place: plan.to == RestoreTarget::InPlace };
+    let rebuilder = Rebuilder {
+        connection,
+        facts: &facts,
+        workers,
+        progress: progress.as_ref(),
+        in_place: plan.to == RestoreTarget::InPlace,
+    };
     for stored in collections {
         let target = CollectionSpec { database: targets[stored.spec.database.as_str()].clone(), ..stored.spec.clone() };
         let content = match &stored.data {
@@ -147,15 +158,7 @@ impl Rebuilder<'_> {
     {
         self.make(spec).await?;
         if let (Some((record, pieces)), Some(place)) = (content, DataPlace::of(spec, self.facts.has_viewless_time_series())) {
-            let destination = Destination {
-                database: spec.database.clone(),
-                collection: place.collection.clone(),
-                ordered: spec.is_capped(),
-                bypass_validation: spec.options.contains_key("validator"),
-                keeps_empty_timestamps: self.facts.release >= (8, 0),
-                raw_data: place.raw_data,
-                workers: self.workers,
-            };
+            let destination = Destination::new(spec, &place, self.facts, self.workers);
             let advance = |bytes| self.progress.advance(bytes);
             let loaded = load::load(self.connection, &destination, pieces, advance).await?;
             report.items += loaded.items;
@@ -217,7 +220,11 @@ async fn compare_specifications(
         for stored in stored.iter().filter(|stored| stored.spec.database == *database) {
             let label = label(&stored.spec, target);
             let Some(made) = found.iter().find(|made| made.name == stored.spec.name) else {
-                report.differences.push(Difference { what: label, expected: "it exists".to_owned(), found: "it does not".to_owned() });
+                report.differences.push(Difference {
+                    what: label,
+                    expected: "it exists".to_owned(),
+                    found: "it does not".to_owned(),
+                });
                 continue;
             };
             let indexes = listing::list_indexes(connection, made).await?;
@@ -247,7 +254,10 @@ async fn check_metadata(point: &PointReader, stored: &[StoredCollection]) -> Res
 }
 
 /// An artifact as a stream.
-async fn pieces(point: &PointReader, path: &str) -> Result<impl Stream<Item = Result<Bytes, SourceError>> + Unpin + use<>, SourceError> {
+async fn pieces(
+    point: &PointReader,
+    path: &str,
+) -> Result<impl Stream<Item = Result<Bytes, SourceError>> + Unpin + use<>, SourceError> {
     let reader = point.artifact(path).await?;
     Ok(Box::pin(futures::stream::try_unfold(reader, |mut reader| async move {
         Ok(reader.next().await?.map(|piece| (piece, reader)))
@@ -281,7 +291,9 @@ fn target_databases(to: &RestoreTarget, databases: &BTreeSet<&str>) -> Result<BT
             let target = target(database);
             match names::invalid_database(&target) {
                 None => Ok(((*database).to_owned(), target)),
-                Some(why) => Err(SourceError::Refused(format!("`{target}` cannot be the name of a database: {why}; choose another name"))),
+                Some(why) => {
+                    Err(SourceError::Refused(format!("`{target}` cannot be the name of a database: {why}; choose another name")))
+                }
             }
         })
         .collect()
@@ -316,9 +328,13 @@ fn label(spec: &CollectionSpec, database: &str) -> String {
 }
 
 fn expiry_warning(stored: &[StoredCollection]) -> Option<String> {
-    let expiring: Vec<String> = stored.iter().filter(|stored| rebuild::expires(&stored.spec)).map(|stored| stored.spec.namespace()).collect();
+    let expiring: Vec<String> =
+        stored.iter().filter(|stored| rebuild::expires(&stored.spec)).map(|stored| stored.spec.namespace()).collect();
     (!expiring.is_empty()).then(|| {
-        format!("documents past their time are deleted by the server soon after the restore, since they expire in: {}", expiring.join(", "))
+        format!(
+            "documents past their time are deleted by the server soon after the restore, since they expire in: {}",
+            expiring.join(", ")
+        )
     })
 }
 

@@ -139,7 +139,7 @@ async fn begin(
         return settle(format!("version {} has no snapshot reads, 5.0 and later have", facts.version));
     }
     let capped = facts.release >= CAPPED_SNAPSHOTS_SINCE;
-    let Some(first) = collections.iter().find(|spec| spec.kind == CollectionKind::Collection && (capped || !spec.is_capped())) else {
+    let Some(first) = collections.iter().find(|spec| spec.kind != CollectionKind::View && (capped || !spec.is_capped())) else {
         return settle("there is no collection to read in a snapshot".to_owned());
     };
     let Some(place) = DataPlace::of(first, facts.has_viewless_time_series()) else {
