@@ -106,9 +106,12 @@ fn find_command(spec: &CollectionSpec, place: &DataPlace, at: Option<Timestamp>,
 
 /// How many documents of this collection make a reply of a good size. Replies over 16 MB the server splits by itself.
 async fn batch_documents(connection: &Connection, database: &str, collection: &str) -> Result<u32, SourceError> {
-    let stats = connection.client().await?.database(database);
-    // Best effort: a login may read a collection and still not be shown its statistics.
-    let stats = stats.run_command(doc! { "collStats": collection }).await.unwrap_or_default();
+    let stats = match connection.run(database, doc! { "collStats": collection }, "tell the size of a collection").await {
+        Ok(stats) => stats,
+        Err(error @ SourceError::Unreachable { .. }) => return Err(error),
+        // A login may read a collection and still not be shown its statistics.
+        Err(_) => Document::new(),
+    };
     let average = match stats.get("avgObjSize") {
         Some(bson::Bson::Int32(size)) => u64::try_from(*size).unwrap_or(0),
         Some(bson::Bson::Int64(size)) => u64::try_from(*size).unwrap_or(0),

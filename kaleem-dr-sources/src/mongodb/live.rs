@@ -84,8 +84,21 @@ async fn insert(connection: &Connection, database: &str, collection: &str, docum
     }
 }
 
+/// Inserts documents as they are.
+async fn insert_raw(connection: &Arc<Connection>, database: &str, collection: &str, documents: Bytes) {
+    let spec = CollectionSpec {
+        database: database.into(),
+        name: collection.into(),
+        kind: CollectionKind::Collection,
+        options: doc! {},
+        indexes: vec![],
+        uuid: None,
+    };
+    load::load(connection, &destination(connection, &spec).await, pieces(&documents, 1 << 20), |_| ()).await.unwrap();
+}
+
 /// Fills a database with what is awkward: types, names, options, indexes.
-async fn seed(connection: &Connection, database: &str) {
+async fn seed(connection: &Arc<Connection>, database: &str) {
     let people: Vec<Document> = (0..300)
         .map(|n| {
             let place = doc! { "type": "Point", "coordinates": [ f64::from(n) / 10.0, 1.0 ] };
@@ -106,6 +119,12 @@ async fn seed(connection: &Connection, database: &str) {
     create(connection, database, indexes).await;
     insert(connection, database, "types", vec![every_type(), doc! { "_id": Bson::MinKey }, doc! { "_id": { "a": 1 }, "": "" }])
         .await;
+    // Deprecated, so that no driver makes it, but stored data has it: a DBPointer. And two fields of one name.
+    let mut odd = b"\0\0\0\0\x10_id\0\x07\0\0\0\x0cptr\0\x05\0\0\0d.ns\0".to_vec();
+    odd.extend_from_slice(&[3; 12]);
+    odd.extend_from_slice(b"\x0aa\0\x0aa\0\0");
+    odd[0] = u8::try_from(odd.len()).unwrap();
+    insert_raw(connection, database, "types", odd.into()).await;
     create(connection, database, doc! { "create": "empty" }).await;
     create(connection, database, doc! { "create": "log", "capped": true, "size": 1 << 20, "max": 500 }).await;
     insert(connection, database, "log", (0..50).rev().map(|n| doc! { "_id": n, "line": "x".repeat(50) }).collect()).await;

@@ -26,6 +26,11 @@ pub(crate) async fn probe(connection: &Connection, scope: &Scope, consistency: C
                 .to_owned(),
         );
     }
+    if facts.topology == Topology::Sharded {
+        warnings.push(
+            "shard keys and zones are not captured: a restored collection is unsharded until it is sharded again".to_owned(),
+        );
+    }
     let collections = scope.list(connection).await?;
     for database in &scope.databases {
         if !collections.iter().any(|spec| spec.database == *database) {

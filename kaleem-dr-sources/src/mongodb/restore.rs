@@ -300,14 +300,14 @@ fn target_databases(to: &RestoreTarget, databases: &BTreeSet<&str>) -> Result<BT
 }
 
 fn refuse_if_filled(connection: &Connection, target: &str, existing: &[CollectionSpec]) -> Result<(), SourceError> {
-    match existing.iter().find(|spec| !spec.name.starts_with("system.")) {
+    let taken: Vec<&str> = existing.iter().map(|spec| spec.name.as_str()).filter(|name| !name.starts_with("system.")).collect();
+    match taken.first() {
         None => Ok(()),
         Some(first) => Err(SourceError::Refused(format!(
-            "the database {target} on {} already has collections ({} and {} more): choose a name that is not taken, drop it first, \
-             or restore in place",
+            "the database {target} on {} already has {} collections ({first}, for one): choose a name that is not taken, drop it \
+             first, or restore in place",
             connection.server(),
-            first.name,
-            existing.len() - 1
+            taken.len()
         ))),
     }
 }
