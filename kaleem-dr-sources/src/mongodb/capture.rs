@@ -17,7 +17,7 @@ use super::{
     catalogue::{self, Catalogued},
     config::ConsistencyMode,
     connection::Connection,
-    documents::{CollectionReader, DataPlace, for_each_document},
+    documents::{CollectionReader, DataPlace, documents, is_oversized},
     listing::{self, BUCKETS, CollectionKind, CollectionSpec, Scope},
     metadata, names, snapshot,
 };
@@ -184,10 +184,16 @@ async fn copy(
     let mut pieces = BytesMut::with_capacity(PIECE_BYTES);
     let mut batch = reader.next().await.map_err(failed)?;
     while let Some(current) = batch {
-        // The next reply is on its way while this one is hashed and handed over.
-        let (next, written) = tokio::join!(reader.next(), write(&mut writer, &current, &mut content, &mut pieces));
-        written.map_err(failed)?;
-        batch = next.map_err(failed)?;
+        if is_oversized(&current) {
+            write(&mut writer, &current, &mut content, &mut pieces).await.map_err(failed)?;
+            drop(current);
+            batch = reader.next().await.map_err(failed)?;
+        } else {
+            // The next reply is on its way while this one is hashed and handed over.
+            let (next, written) = tokio::join!(reader.next(), write(&mut writer, &current, &mut content, &mut pieces));
+            written.map_err(failed)?;
+            batch = next.map_err(failed)?;
+        }
     }
     writer.write(pieces.freeze()).await?;
     writer.finish(Some(content.items()), Some(content.to_hex())).await
@@ -199,22 +205,20 @@ async fn write(
     content: &mut MultisetDigest,
     pieces: &mut BytesMut,
 ) -> Result<(), SourceError> {
-    let mut full = Vec::new();
-    for_each_document(batch, |document| {
-        content.add(document);
-        let mut rest = document;
+    let path = writer.path().clone();
+    let malformed = |why: String| SourceError::artifact(&path, why);
+    for document in documents(batch).map_err(malformed)? {
+        let mut rest = document.map_err(malformed)?;
+        content.add(rest);
         while !rest.is_empty() {
             let (now, later) = rest.split_at(rest.len().min(PIECE_BYTES - pieces.len()));
             pieces.extend_from_slice(now);
             rest = later;
             if pieces.len() == PIECE_BYTES {
-                full.push(std::mem::replace(pieces, BytesMut::with_capacity(PIECE_BYTES)).freeze());
+                let piece = std::mem::replace(pieces, BytesMut::with_capacity(PIECE_BYTES));
+                writer.write(piece.freeze()).await?;
             }
         }
-    })
-    .map_err(|why| SourceError::artifact(writer.path(), why))?;
-    for piece in full {
-        writer.write(piece).await?;
     }
     Ok(())
 }

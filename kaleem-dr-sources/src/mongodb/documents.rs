@@ -123,18 +123,21 @@ async fn batch_documents(connection: &Connection, database: &str, collection: &s
     Ok(u32::try_from(documents).unwrap_or(BATCH_DOCUMENTS))
 }
 
-/// Calls `each` with the bytes of every document of a batch.
+/// The bytes of every document of a batch, not copied.
 ///
 /// # Errors
 /// A sentence, when the batch is no array of whole documents.
-pub(crate) fn for_each_document(batch: &RawBatch, mut each: impl FnMut(&[u8])) -> Result<(), String> {
-    for element in batch.doc_slices().map_err(|error| error.to_string())? {
-        match element.map_err(|error| error.to_string())? {
-            RawBsonRef::Document(document) => each(document.as_bytes()),
-            other => return Err(format!("a batch holds a {:?} where a document must be", other.element_type())),
-        }
-    }
-    Ok(())
+pub(crate) fn documents(batch: &RawBatch) -> Result<impl Iterator<Item = Result<&[u8], String>>, String> {
+    let array = batch.doc_slices().map_err(|error| error.to_string())?;
+    Ok(array.into_iter().map(|element| match element.map_err(|error| error.to_string())? {
+        RawBsonRef::Document(document) => Ok(document.as_bytes()),
+        other => Err(format!("a batch holds a {:?} where a document must be", other.element_type())),
+    }))
+}
+
+/// Whether a batch is so large that its successor should not be in memory beside it: it holds documents of many megabytes.
+pub(crate) fn is_oversized(batch: &RawBatch) -> bool {
+    batch.as_raw_document().as_bytes().len() as u64 > 2 * REPLY_BYTES
 }
 
 /// Cuts documents out of bytes that come in pieces of any length.

@@ -25,7 +25,7 @@ use super::{
     compare,
     config::{ConsistencyMode, MongoConfig},
     connection::Connection,
-    documents::{CollectionReader, DataPlace, for_each_document},
+    documents::{CollectionReader, DataPlace, documents},
     listing::{self, CollectionKind, CollectionSpec, Scope},
     load::{self, Destination, Loaded},
     probe, rebuild, snapshot,
@@ -155,11 +155,10 @@ async fn read(connection: &Connection, spec: &CollectionSpec, at: Option<Timesta
     let mut reader = CollectionReader::open(connection, spec, &place, at, None).await.unwrap();
     let (mut bytes, mut digest) = (BytesMut::new(), MultisetDigest::default());
     while let Some(batch) = reader.next().await.unwrap() {
-        for_each_document(&batch, |document| {
-            digest.add(document);
-            bytes.extend_from_slice(document);
-        })
-        .unwrap();
+        for document in documents(&batch).unwrap() {
+            digest.add(document.as_ref().unwrap());
+            bytes.extend_from_slice(document.unwrap());
+        }
     }
     let record = ArtifactRecord {
         path: String::new(),
