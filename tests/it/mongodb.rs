@@ -27,7 +27,7 @@ fn shown(error: &dyn std::error::Error) -> String {
     let mut text = format!("{error}\n{error:?}");
     let mut cause = error.source();
     while let Some(error) = cause {
-        text.push_str(&format!("\n{error}\n{error:?}"));
+        text = format!("{text}\n{error}\n{error:?}");
         cause = error.source();
     }
     text

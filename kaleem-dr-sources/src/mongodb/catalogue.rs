@@ -68,7 +68,7 @@ pub(crate) fn read(manifest: &Manifest) -> Result<Vec<StoredCollection>, SourceE
 
 #[cfg(test)]
 mod tests {
-    use kaleem_dr_core::manifest::{Consistency, ConsistencyGrade, MANIFEST_FORMAT};
+    use kaleem_dr_core::manifest::{Consistency, ConsistencyGrade, MANIFEST_FORMAT, TreeTotals};
 
     use super::*;
 
@@ -93,7 +93,7 @@ mod tests {
             server: None,
             consistency: Consistency { grade: ConsistencyGrade::PointInTime, at: now, note: None },
             artifacts: artifacts.iter().map(artifact).collect(),
-            tree: Default::default(),
+            tree: TreeTotals::default(),
             incomplete: Vec::new(),
             details: [(KEY.to_owned(), to_value(std::slice::from_ref(entry)))].into(),
         }

@@ -245,7 +245,8 @@ mod tests {
     #[test]
     fn the_bytes_put_together_are_the_command_meant() {
         let mut batch = Batch::new(&destination());
-        let documents: Vec<Document> = (0..12).map(|n| doc! { "_id": n, "s": "x".repeat(n as usize) }).collect();
+        let documents: Vec<Document> =
+            (0..12_usize).map(|n| doc! { "_id": i64::try_from(n).unwrap(), "s": "x".repeat(n) }).collect();
         for document in &documents {
             batch.add(&bson::serialize_to_vec(document).unwrap());
         }

@@ -246,6 +246,14 @@ mod tests {
     }
 
     #[test]
+    fn a_snapshot_that_is_gone_comes_with_advice() {
+        let failed = |cause: &str| SourceError::Server { server: "h:1".into(), action: "read d.a".into(), cause: cause.into() };
+        let gone = failed("Read timestamp is older than the oldest available (SnapshotTooOld, code 239)");
+        assert!(advice(&gone).unwrap().contains("minSnapshotHistoryWindowInSeconds"));
+        assert_eq!(advice(&failed("cursor id 7 not found (CursorNotFound, code 43)")), None);
+    }
+
+    #[test]
     fn a_collection_of_the_same_name_is_not_the_same_collection() {
         let before = [spec("a", doc! {}, "1")];
         assert!(is_same(&before, &[spec("a", doc! {}, "1")]));
