@@ -2,6 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
+use ::mongodb::{Client, bson::doc};
 use async_trait::async_trait;
 use bytes::Bytes;
 use kaleem_dr_core::{
@@ -15,7 +16,6 @@ use kaleem_dr_core::{
     repository::{Access, Location, Repository},
     source::{Probe, RestorePlan, RestoreReport, RestoreTarget, Source, SourceError, SourceName},
 };
-use mongodb::{Client, bson::doc};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -172,7 +172,8 @@ async fn a_server_killed_during_capture_fails_its_source_alone() {
     // Frozen when the first collection has begun, the server dies; then the run goes on.
     let mut command = site.command();
     command.args(["--json", "backup", "mongo", "configs"]).env("KALEEM_DR_FAILPOINT", "capture=stop:3");
-    let child = command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().expect("the program runs");
+    let child =
+        command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().expect("the program runs");
     let pid = Pid::from_raw(i32::try_from(child.id()).expect("a pid"));
     await_stopped(pid);
     server.kill();
@@ -181,7 +182,8 @@ async fn a_server_killed_during_capture_fails_its_source_alone() {
 
     let said = String::from_utf8_lossy(&output.stdout);
     assert_eq!(output.status.code(), Some(3), "{said}{}", String::from_utf8_lossy(&output.stderr));
-    let error = said.lines().find(|line| line.contains("\"error\"") && line.contains("message_type")).expect("an error is reported");
+    let error =
+        said.lines().find(|line| line.contains("\"error\"") && line.contains("message_type")).expect("an error is reported");
     for word in ["mongo", "/mongo/kaleem/", ".bson"] {
         assert!(error.contains(word), "source, artifact and cause are named: {error}");
     }

@@ -2,10 +2,10 @@
 
 use std::{collections::BTreeMap, fs, path::Path};
 
+use ::mongodb::{Client, IndexModel, bson::doc, options::IndexOptions};
 use bson::{Document, RawDocument};
 use futures::TryStreamExt as _;
 use kaleem_dr_core::digest::ByteDigest;
-use mongodb::{Client, IndexModel, bson::doc, options::IndexOptions};
 use serde_json::Value;
 
 use crate::support::{seed, servers, site::Site, tree::Tree};
@@ -15,19 +15,26 @@ async fn seeded_database(name: &str) -> Client {
     let client = Client::with_uri_str(servers::mongo_uri()).await.expect("the test server's address is valid");
     let database = client.database(name);
     database.drop().await.expect("our own database can be dropped");
-    let users: Vec<Document> = (0..3000).map(|n| doc! { "_id": n, "name": format!("user {n}"), "tags": ["a", n], "n": n * 7 }).collect();
+    let users: Vec<Document> =
+        (0..3000).map(|n| doc! { "_id": n, "name": format!("user {n}"), "tags": ["a", n], "n": n * 7 }).collect();
     database.collection("users").insert_many(users).await.expect("documents can be inserted");
     let index = IndexModel::builder().keys(doc! { "name": 1 }).options(IndexOptions::builder().unique(true).build()).build();
     database.collection::<Document>("users").create_index(index).await.expect("an index can be made");
     database.create_collection("log").capped(true).size(1 << 20).await.expect("a capped collection can be made");
     database.collection("log").insert_many((0..50).map(|n| doc! { "line": n })).await.expect("documents can be inserted");
-    database.create_collection("names").view_on("users".to_owned()).pipeline([doc! { "$project": { "name": 1 } }]).await.expect("a view");
+    database
+        .create_collection("names")
+        .view_on("users".to_owned())
+        .pipeline([doc! { "$project": { "name": 1 } }])
+        .await
+        .expect("a view");
     client
 }
 
 /// Every document of a collection by its id, as bytes.
 async fn documents(client: &Client, database: &str, collection: &str) -> BTreeMap<String, Vec<u8>> {
-    let cursor = client.database(database).collection::<bson::RawDocumentBuf>(collection).find(doc! {}).await.expect("find works");
+    let cursor =
+        client.database(database).collection::<bson::RawDocumentBuf>(collection).find(doc! {}).await.expect("find works");
     let all: Vec<bson::RawDocumentBuf> = cursor.try_collect().await.expect("the cursor ends well");
     all.into_iter().map(|raw| (format!("{:?}", raw.get("_id")), raw.into_bytes())).collect()
 }
@@ -37,7 +44,8 @@ fn uri_of(database: &str) -> String {
 }
 
 fn manifest(restored: &Path) -> Value {
-    serde_json::from_slice(&fs::read(restored.join(".kaleem-dr/manifest.json")).expect("a manifest is in the snapshot")).expect("JSON")
+    serde_json::from_slice(&fs::read(restored.join(".kaleem-dr/manifest.json")).expect("a manifest is in the snapshot"))
+        .expect("JSON")
 }
 
 #[tokio::test]
@@ -46,11 +54,8 @@ async fn three_sources_go_out_and_come_back_equal_through_stock_restic() {
     let site = Site::new();
     let tree = site.path("tree");
     seed::file_tree(&tree);
-    let site = site
-        .with_mongo("mongo", &uri_of("spine_out"))
-        .with_rabbitmq("rabbitmq")
-        .with_files("configs", &[&tree])
-        .initialised();
+    let site =
+        site.with_mongo("mongo", &uri_of("spine_out")).with_rabbitmq("rabbitmq").with_files("configs", &[&tree]).initialised();
     let before = Tree::of(&tree);
 
     let (outcome, lines) = site.json(["backup"]);
@@ -79,7 +84,8 @@ async fn three_sources_go_out_and_come_back_equal_through_stock_restic() {
     let restored = |source: &str| site.path("restored").join(source);
     Tree::of(&restored("configs").join(tree.strip_prefix("/").expect("an absolute path"))).assert_equal(&before);
     let definitions: Value =
-        serde_json::from_slice(&fs::read(restored("rabbitmq").join("rabbitmq/definitions.json")).expect("definitions")).expect("JSON");
+        serde_json::from_slice(&fs::read(restored("rabbitmq").join("rabbitmq/definitions.json")).expect("definitions"))
+            .expect("JSON");
     assert!(definitions["users"].as_array().is_some_and(|users| !users.is_empty()));
     assert_mongodump_layout(&restored("mongo").join("mongo/spine_out"), &documents(&client, "spine_out", "users").await);
     client.database("spine_out").drop().await.expect("our own database can be dropped");
@@ -134,7 +140,12 @@ async fn a_restore_goes_beside_and_is_compared_by_content() {
     site.succeed(["backup"]);
     let before = documents(&client, "spine_back", "users").await;
     // What happens after the backup is not in it.
-    client.database("spine_back").collection::<Document>("users").delete_many(doc! { "n": { "$gt": 700 } }).await.expect("delete");
+    client
+        .database("spine_back")
+        .collection::<Document>("users")
+        .delete_many(doc! { "n": { "$gt": 700 } })
+        .await
+        .expect("delete");
 
     let (outcome, lines) = site.json(["restore", "mongo", "--to", "spine_back_copy"]);
     assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);

@@ -17,7 +17,7 @@ use super::{
     catalogue::{self, Catalogued},
     config::ConsistencyMode,
     connection::Connection,
-    documents::{CollectionReader, DataPlace, for_each_document},
+    documents::{CollectionReader, DataPlace, documents, is_oversized},
     listing::{self, BUCKETS, CollectionKind, CollectionSpec, Scope},
     metadata, names, snapshot,
 };
@@ -40,6 +40,9 @@ enum Content {
     Metadata(String),
     Documents(CollectionSpec, DataPlace),
 }
+
+/// Artifacts in the order of their paths.
+type Artifacts = Vec<(ArtifactPath, Content)>;
 
 /// Captures everything in scope.
 pub(crate) async fn capture(connection: &Arc<Connection>, order: CaptureOrder<'_>, out: &mut Capture) -> Result<(), SourceError> {
@@ -110,10 +113,7 @@ fn refuse_emptiness(connection: &Connection, scope: &Scope, collections: &[Colle
 }
 
 /// All artifacts in the order of their paths, and the list of them for the manifest.
-fn arrange(
-    collections: &[CollectionSpec],
-    viewless_time_series: bool,
-) -> Result<(Vec<(ArtifactPath, Content)>, Vec<Catalogued>), SourceError> {
+fn arrange(collections: &[CollectionSpec], viewless_time_series: bool) -> Result<(Artifacts, Vec<Catalogued>), SourceError> {
     let path = |spec: &CollectionSpec, file: String| {
         ArtifactPath::join([ROOT, &spec.database, &file])
             .map_err(|_| SourceError::Unsupported(format!("the database name `{}` cannot stand in a path", spec.database)))
@@ -141,8 +141,7 @@ fn arrange(
         }
         catalogue.push(entry);
     }
-    // Component by component, as bytes: no component holds a byte below `/`... but `-`, `.` and `%` are below it, so whole
-    // paths would sort differently.
+    // Component by component: `-`, `%` and others are less than `/`, so that whole paths would sort otherwise.
     artifacts.sort_by(|(a, _), (b, _)| a.as_str().split('/').cmp(b.as_str().split('/')));
     Ok((artifacts, catalogue))
 }
@@ -179,15 +178,22 @@ async fn copy(
             None => SourceError::artifact(&path, error),
         },
     };
-    let mut reader = CollectionReader::open(&connection, &spec, &place, at).await.map_err(failed)?;
+    let preference = connection.reads_from().await?;
+    let mut reader = CollectionReader::open(&connection, &spec, &place, at, preference).await.map_err(failed)?;
     let mut content = MultisetDigest::default();
     let mut pieces = BytesMut::with_capacity(PIECE_BYTES);
     let mut batch = reader.next().await.map_err(failed)?;
     while let Some(current) = batch {
-        // The next reply is on its way while this one is hashed and handed over.
-        let (next, written) = tokio::join!(reader.next(), write(&mut writer, &current, &mut content, &mut pieces));
-        written.map_err(failed)?;
-        batch = next.map_err(failed)?;
+        if is_oversized(&current) {
+            write(&mut writer, &current, &mut content, &mut pieces).await.map_err(failed)?;
+            drop(current);
+            batch = reader.next().await.map_err(failed)?;
+        } else {
+            // The next reply is on its way while this one is hashed and handed over.
+            let (next, written) = tokio::join!(reader.next(), write(&mut writer, &current, &mut content, &mut pieces));
+            written.map_err(failed)?;
+            batch = next.map_err(failed)?;
+        }
     }
     writer.write(pieces.freeze()).await?;
     writer.finish(Some(content.items()), Some(content.to_hex())).await
@@ -199,22 +205,20 @@ async fn write(
     content: &mut MultisetDigest,
     pieces: &mut BytesMut,
 ) -> Result<(), SourceError> {
-    let mut full = Vec::new();
-    for_each_document(batch, |document| {
-        content.add(document);
-        let mut rest = document;
+    let path = writer.path().clone();
+    let malformed = |why: String| SourceError::artifact(&path, why);
+    for document in documents(batch).map_err(malformed)? {
+        let mut rest = document.map_err(malformed)?;
+        content.add(rest);
         while !rest.is_empty() {
             let (now, later) = rest.split_at(rest.len().min(PIECE_BYTES - pieces.len()));
             pieces.extend_from_slice(now);
             rest = later;
             if pieces.len() == PIECE_BYTES {
-                full.push(std::mem::replace(pieces, BytesMut::with_capacity(PIECE_BYTES)).freeze());
+                let piece = std::mem::replace(pieces, BytesMut::with_capacity(PIECE_BYTES));
+                writer.write(piece.freeze()).await?;
             }
         }
-    })
-    .map_err(|why| SourceError::artifact(writer.path(), why))?;
-    for piece in full {
-        writer.write(piece).await?;
     }
     Ok(())
 }

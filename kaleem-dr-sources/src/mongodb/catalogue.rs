@@ -65,3 +65,57 @@ pub(crate) fn read(manifest: &Manifest) -> Result<Vec<StoredCollection>, SourceE
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use kaleem_dr_core::manifest::{Consistency, ConsistencyGrade, MANIFEST_FORMAT, TreeTotals};
+
+    use super::*;
+
+    fn manifest(artifacts: &[&str], entry: &Catalogued) -> Manifest {
+        let now = jiff::Timestamp::UNIX_EPOCH;
+        let artifact = |path: &&str| ArtifactRecord {
+            path: (*path).to_owned(),
+            size_bytes: 0,
+            sha256: String::new(),
+            items: Some(3),
+            content_digest: None,
+        };
+        Manifest {
+            format: MANIFEST_FORMAT,
+            run: String::new(),
+            source: String::new(),
+            kind: String::new(),
+            host: String::new(),
+            tool: String::new(),
+            started: now,
+            finished: now,
+            server: None,
+            consistency: Consistency { grade: ConsistencyGrade::PointInTime, at: now, note: None },
+            artifacts: artifacts.iter().map(artifact).collect(),
+            tree: TreeTotals::default(),
+            incomplete: Vec::new(),
+            details: [(KEY.to_owned(), to_value(std::slice::from_ref(entry)))].into(),
+        }
+    }
+
+    #[test]
+    fn the_order_of_an_indexs_keys_survives_the_manifest() {
+        let specification = r#"{"indexes":[{"key":{"z":{"$numberInt":"1"},"a":{"$numberInt":"-1"}},"name":"za"}],"collectionName":"c","type":"collection"}"#;
+        let entry = Catalogued {
+            database: "d".into(),
+            metadata: "/mongo/d/c.metadata.json".into(),
+            data: Some("/mongo/d/c.bson".into()),
+            specification: specification.into(),
+        };
+        let written = manifest(&["/mongo/d/c.bson", "/mongo/d/c.metadata.json"], &entry);
+        let stored = read(&serde_json::from_str(&serde_json::to_string(&written).unwrap()).unwrap()).unwrap();
+        let key = stored[0].spec.indexes[0].get_document("key").unwrap();
+        assert_eq!(key.keys().collect::<Vec<_>>(), ["z", "a"]);
+        assert_eq!(stored[0].data.as_ref().unwrap().items, Some(3));
+
+        let error = read(&manifest(&["/mongo/d/c.metadata.json"], &entry)).unwrap_err();
+        let SourceError::Point(cause) = error else { panic!("{error:?}") };
+        assert!(cause.to_string().contains("lacks its artifact /mongo/d/c.bson"), "{cause}");
+    }
+}

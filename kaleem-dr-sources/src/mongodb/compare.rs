@@ -11,7 +11,7 @@ use kaleem_dr_core::{
 
 use super::{
     connection::Connection,
-    documents::{CollectionReader, DataPlace, for_each_document},
+    documents::{CollectionReader, DataPlace, documents as documents_of},
     listing::{CollectionKind, CollectionSpec},
     metadata,
 };
@@ -25,31 +25,31 @@ pub(crate) struct Content {
     pub(crate) in_order: Option<String>,
 }
 
-/// Reads a collection and digests its documents. `advance` is told the bytes read.
+/// Reads a collection from the primary and digests its documents. `advance` is told the bytes read.
 pub(crate) async fn read_back(
     connection: &Arc<Connection>,
     spec: &CollectionSpec,
     place: &DataPlace,
     advance: impl Fn(u64),
 ) -> Result<Content, SourceError> {
-    let mut reader = CollectionReader::open(connection, spec, place, None).await?;
+    let mut reader = CollectionReader::open(connection, spec, place, None, None).await?;
     let mut digest = MultisetDigest::default();
     let mut in_order = spec.is_capped().then(ByteDigest::default);
     let mut batch = reader.next().await?;
     while let Some(current) = batch {
-        let (next, read) = tokio::join!(reader.next(), async {
-            let mut bytes = 0;
-            for_each_document(&current, |document| {
-                digest.add(document);
-                bytes += document.len() as u64;
-                if let Some(in_order) = &mut in_order {
-                    in_order.update(document);
-                }
-            })
-            .map(|()| bytes)
-        });
-        advance(read.map_err(|why| connection.odd_answer(&format!("read {}", spec.namespace()), why))?);
-        batch = next?;
+        let mut bytes = 0;
+        let odd = |why| connection.odd_answer(&format!("read {}", spec.namespace()), why);
+        for document in documents_of(&current).map_err(odd)? {
+            let document = document.map_err(odd)?;
+            digest.add(document);
+            bytes += document.len() as u64;
+            if let Some(in_order) = &mut in_order {
+                in_order.update(document);
+            }
+        }
+        advance(bytes);
+        drop(current);
+        batch = reader.next().await?;
     }
     Ok(Content { items: digest.items(), digest: digest.to_hex(), in_order: in_order.map(ByteDigest::finish) })
 }

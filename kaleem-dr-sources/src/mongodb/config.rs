@@ -1,4 +1,4 @@
-//! What an operator says of a MongoDB source.
+//! What an operator says of such a source.
 
 use std::num::NonZeroUsize;
 
@@ -6,7 +6,7 @@ use kaleem_dr_core::config::secret::{SecretError, SecretRef};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// A MongoDB server, replica set or sharded cluster, and what of it is captured.
+/// A server, replica set or sharded cluster, and what of it is captured.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MongoConfig {

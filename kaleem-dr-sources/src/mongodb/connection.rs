@@ -22,7 +22,7 @@ use super::config::MongoConfigError;
 /// How long we look for a server, unless the connection string says otherwise.
 const SELECTION_TIMEOUT: Duration = Duration::from_secs(8);
 /// How long one answer may take. A batch of documents comes in well under a second; a hung server never.
-pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
+pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_mins(2);
 
 /// One login on one deployment.
 pub(crate) struct Connection {
@@ -152,10 +152,14 @@ impl Connection {
     /// Puts a driver's error into our words. `action` completes "failed to …" and "does not allow us to …".
     pub(crate) fn error(&self, action: &str, error: &Error) -> SourceError {
         let server = self.server.clone();
-        let cause = self.scrub(describe(error)).into();
+        let cause = self.scrub(&describe(error)).into();
         match error.kind.as_ref() {
             ErrorKind::Authentication { .. } => SourceError::Unauthorised { server, action: "log in".to_owned(), cause },
             ErrorKind::Command(command) if command.code == codes::AUTHENTICATION_FAILED => {
+                SourceError::Unauthorised { server, action: "log in".to_owned(), cause }
+            }
+            // After a login failed the driver marks the server as unknown, and the next command finds none to run on.
+            ErrorKind::ServerSelection { message, .. } if message.contains("AuthenticationFailed") => {
                 SourceError::Unauthorised { server, action: "log in".to_owned(), cause }
             }
             ErrorKind::Command(command) if command.code == codes::UNAUTHORISED => {
@@ -172,11 +176,11 @@ impl Connection {
 
     /// An answer that is not what it must be.
     pub(crate) fn odd_answer(&self, action: &str, why: impl Into<String>) -> SourceError {
-        SourceError::Server { server: self.server.clone(), action: action.to_owned(), cause: self.scrub(why.into()).into() }
+        SourceError::Server { server: self.server.clone(), action: action.to_owned(), cause: self.scrub(&why.into()).into() }
     }
 
     /// Takes the password out of a text, should it ever get into one.
-    fn scrub(&self, text: String) -> String {
+    fn scrub(&self, text: &str) -> String {
         let text = text.replace(self.uri.expose_secret(), "<connection string>");
         match &self.password {
             Some(password) if !password.expose_secret().is_empty() => text.replace(password.expose_secret(), "***"),
@@ -210,8 +214,17 @@ pub(crate) fn code(error: &Error) -> Option<i32> {
 fn describe(error: &Error) -> String {
     match error.kind.as_ref() {
         ErrorKind::Command(command) => format!("{} ({}, code {})", command.message, command.code_name, command.code),
+        ErrorKind::ServerSelection { message, .. } => describe_selection(message),
         kind => kind.to_string(),
     }
+}
+
+/// Why no server was found. The driver dumps its whole view of the topology; of that, what each server failed with is kept.
+fn describe_selection(message: &str) -> String {
+    let mut reasons: Vec<&str> =
+        message.split("Error: Kind: ").skip(1).filter_map(|dump| dump.split(", labels: ").next()).collect();
+    reasons.dedup();
+    if reasons.is_empty() { message.to_owned() } else { format!("no server answered in time: {}", reasons.join("; ")) }
 }
 
 /// What a server says of itself.
@@ -252,7 +265,7 @@ mod tests {
         let mut text = format!("{error} {error:?}");
         let mut source = error.source();
         while let Some(cause) = source {
-            text.push_str(&format!(" {cause} {cause:?}"));
+            text = format!("{text} {cause} {cause:?}");
             source = cause.source();
         }
         text
@@ -296,7 +309,7 @@ mod tests {
         let error = connection.facts().await.unwrap_err();
         assert!(matches!(error, SourceError::Unreachable { .. }), "{error:?}");
         assert_eq!(error.to_string(), "cannot reach 127.0.0.1:9");
-        assert!(error.source().is_some());
+        assert!(error.source().is_some_and(|cause| cause.to_string().starts_with("no server answered in time: I/O error")));
         assert!(!chain(&error).contains(CANARY), "{}", chain(&error));
     }
 }

@@ -4,7 +4,10 @@ use bson::{Document, RawBsonRef, Timestamp, doc};
 use bytes::{Bytes, BytesMut};
 use futures::TryStreamExt as _;
 use kaleem_dr_core::source::SourceError;
-use mongodb::raw_batch_cursor::{RawBatch, RawBatchCursor};
+use mongodb::{
+    options::SelectionCriteria,
+    raw_batch_cursor::{RawBatch, RawBatchCursor},
+};
 
 use super::{
     connection::Connection,
@@ -49,7 +52,8 @@ pub(crate) struct CollectionReader<'a> {
 }
 
 impl<'a> CollectionReader<'a> {
-    /// Opens a cursor, at one moment of the server's history if `at` says so.
+    /// Opens a cursor, at one moment of the server's history if `at` says so, on the members that `from` prefers; otherwise
+    /// on the primary.
     ///
     /// The command is written out rather than made by `Collection::find`, which knows no `rawData`; a cluster time in the
     /// read concern does the same as a driver's snapshot session.
@@ -58,19 +62,19 @@ impl<'a> CollectionReader<'a> {
         spec: &CollectionSpec,
         place: &DataPlace,
         at: Option<Timestamp>,
+        from: Option<SelectionCriteria>,
     ) -> Result<Self, SourceError> {
         let action = format!("read {}", spec.namespace());
         let batch = batch_documents(connection, &spec.database, &place.collection).await?;
         let command = find_command(spec, place, at, batch);
         let command =
             (&command).try_into().map_err(|error: bson::error::Error| connection.odd_answer(&action, error.to_string()))?;
-        let preference = connection.reads_from().await?;
         let database = connection.client().await?.database(&spec.database);
         let cursor = connection
             .answer(&action, async {
                 let mut find = database.run_raw_cursor_command(command).batch_size(batch);
-                if let Some(preference) = preference {
-                    find = find.selection_criteria(preference);
+                if let Some(from) = from {
+                    find = find.selection_criteria(from);
                 }
                 find.batch().await
             })
@@ -102,9 +106,12 @@ fn find_command(spec: &CollectionSpec, place: &DataPlace, at: Option<Timestamp>,
 
 /// How many documents of this collection make a reply of a good size. Replies over 16 MB the server splits by itself.
 async fn batch_documents(connection: &Connection, database: &str, collection: &str) -> Result<u32, SourceError> {
-    let stats = connection.client().await?.database(database);
-    // Best effort: a login may read a collection and still not be shown its statistics.
-    let stats = stats.run_command(doc! { "collStats": collection }).await.unwrap_or_default();
+    let stats = match connection.run(database, doc! { "collStats": collection }, "tell the size of a collection").await {
+        Ok(stats) => stats,
+        Err(error @ SourceError::Unreachable { .. }) => return Err(error),
+        // A login may read a collection and still not be shown its statistics.
+        Err(_) => Document::new(),
+    };
     let average = match stats.get("avgObjSize") {
         Some(bson::Bson::Int32(size)) => u64::try_from(*size).unwrap_or(0),
         Some(bson::Bson::Int64(size)) => u64::try_from(*size).unwrap_or(0),
@@ -112,25 +119,25 @@ async fn batch_documents(connection: &Connection, database: &str, collection: &s
         Some(bson::Bson::Double(size)) => *size as u64,
         _ => 0,
     };
-    Ok(if average == 0 {
-        BATCH_DOCUMENTS
-    } else {
-        u32::try_from((REPLY_BYTES / average).clamp(2, 100_000)).unwrap_or(BATCH_DOCUMENTS)
-    })
+    let documents = REPLY_BYTES.checked_div(average).map_or(BATCH_DOCUMENTS.into(), |documents| documents.clamp(2, 100_000));
+    Ok(u32::try_from(documents).unwrap_or(BATCH_DOCUMENTS))
 }
 
-/// Calls `each` with the bytes of every document of a batch.
+/// The bytes of every document of a batch, not copied.
 ///
 /// # Errors
 /// A sentence, when the batch is no array of whole documents.
-pub(crate) fn for_each_document(batch: &RawBatch, mut each: impl FnMut(&[u8])) -> Result<(), String> {
-    for element in batch.doc_slices().map_err(|error| error.to_string())? {
-        match element.map_err(|error| error.to_string())? {
-            RawBsonRef::Document(document) => each(document.as_bytes()),
-            other => return Err(format!("a batch holds a {:?} where a document must be", other.element_type())),
-        }
-    }
-    Ok(())
+pub(crate) fn documents(batch: &RawBatch) -> Result<impl Iterator<Item = Result<&[u8], String>>, String> {
+    let array = batch.doc_slices().map_err(|error| error.to_string())?;
+    Ok(array.into_iter().map(|element| match element.map_err(|error| error.to_string())? {
+        RawBsonRef::Document(document) => Ok(document.as_bytes()),
+        other => Err(format!("a batch holds a {:?} where a document must be", other.element_type())),
+    }))
+}
+
+/// Whether a batch is so large that its successor should not be in memory beside it: it holds documents of many megabytes.
+pub(crate) fn is_oversized(batch: &RawBatch) -> bool {
+    batch.as_raw_document().as_bytes().len() as u64 > 2 * REPLY_BYTES
 }
 
 /// Cuts documents out of bytes that come in pieces of any length.

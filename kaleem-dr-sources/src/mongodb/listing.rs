@@ -168,7 +168,7 @@ fn spec(database: &str, mut listed: Document) -> Result<CollectionSpec, String> 
     let kind = listed.get_str("type").unwrap_or("collection");
     let kind = CollectionKind::parse(kind).ok_or_else(|| format!("{name} is of the unknown type `{kind}`"))?;
     let uuid = match listed.get_document("info").ok().and_then(|info| info.get("uuid")) {
-        Some(Bson::Binary(uuid)) => Some(uuid.bytes.iter().map(|byte| format!("{byte:02x}")).collect()),
+        Some(Bson::Binary(uuid)) => uuid.to_uuid().ok().map(|uuid| uuid.to_string().replace('-', "")),
         _ => None,
     };
     let options = match listed.remove("options") {

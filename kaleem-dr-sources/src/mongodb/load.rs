@@ -5,13 +5,17 @@
 
 use std::{num::NonZeroUsize, sync::Arc};
 
-use bson::{Document, RawDocumentBuf, rawdoc};
+use bson::{Document, RawDocumentBuf, cstr, raw::CStr, rawdoc};
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _};
 use kaleem_dr_core::source::SourceError;
 use tokio::task::JoinSet;
 
-use super::{connection::Connection, documents::DocumentSplitter};
+use super::{
+    connection::{Connection, ServerFacts},
+    documents::{DataPlace, DocumentSplitter},
+    listing::CollectionSpec,
+};
 
 /// Documents in one insert. Larger batches were no quicker when measured.
 const BATCH_DOCUMENTS: usize = 10_000;
@@ -21,20 +25,35 @@ const BATCH_BYTES: usize = 4 << 20;
 /// Where documents go, and how.
 #[derive(Clone, Debug)]
 pub(crate) struct Destination {
-    pub(crate) database: String,
+    database: String,
     /// The name of the collection as `insert` takes it.
-    pub(crate) collection: String,
+    collection: String,
     /// Keep the order of the stream, one insert after the other: for capped collections.
-    pub(crate) ordered: bool,
-    /// Insert what the collection's validator refuses too: it was there. Takes a right of its own, so it is asked for only where
-    /// there is a validator.
-    pub(crate) bypass_validation: bool,
-    /// Whether the server knows `bypassEmptyTsReplacement` (8.0 and later).
-    pub(crate) keeps_empty_timestamps: bool,
-    /// Insert buckets of a time series under its own name (8.3 and later).
-    pub(crate) raw_data: bool,
+    ordered: bool,
+    /// Fields of the command that are set to true.
+    flags: Vec<&'static CStr>,
     /// How many inserts run at once.
-    pub(crate) workers: NonZeroUsize,
+    workers: NonZeroUsize,
+}
+
+impl Destination {
+    /// A collection that was just made.
+    pub(crate) fn new(spec: &CollectionSpec, place: &DataPlace, facts: &ServerFacts, workers: NonZeroUsize) -> Self {
+        let flags = [
+            // What the validator refuses was there, so it is put back. This takes a right of its own: it is asked for only where
+            // there is a validator.
+            (cstr!("bypassDocumentValidation"), spec.options.contains_key("validator")),
+            (cstr!("bypassEmptyTsReplacement"), facts.release >= (8, 0)),
+            (cstr!("rawData"), place.raw_data),
+        ];
+        Self {
+            database: spec.database.clone(),
+            collection: place.collection.clone(),
+            ordered: spec.is_capped(),
+            flags: flags.into_iter().filter(|(_, set)| *set).map(|(flag, _)| flag).collect(),
+            workers,
+        }
+    }
 }
 
 /// What was put in.
@@ -169,14 +188,8 @@ struct Batch {
 impl Batch {
     fn new(to: &Destination) -> Self {
         let mut head = rawdoc! { "insert": to.collection.as_str(), "ordered": to.ordered, "writeConcern": { "w": "majority" } };
-        for (flag, set) in [
-            (bson::cstr!("bypassDocumentValidation"), to.bypass_validation),
-            (bson::cstr!("bypassEmptyTsReplacement"), to.keeps_empty_timestamps),
-            (bson::cstr!("rawData"), to.raw_data),
-        ] {
-            if set {
-                head.append(flag, true);
-            }
+        for flag in &to.flags {
+            head.append(*flag, true);
         }
         let mut command = head.into_bytes();
         // Its terminator makes way for one more element: an array, type 4, whose length is filled in at the end.
@@ -224,9 +237,7 @@ mod tests {
             database: "d".into(),
             collection: "c".into(),
             ordered: false,
-            bypass_validation: false,
-            keeps_empty_timestamps: true,
-            raw_data: false,
+            flags: vec![cstr!("bypassEmptyTsReplacement")],
             workers: NonZeroUsize::new(4).unwrap(),
         }
     }
@@ -234,7 +245,8 @@ mod tests {
     #[test]
     fn the_bytes_put_together_are_the_command_meant() {
         let mut batch = Batch::new(&destination());
-        let documents: Vec<Document> = (0..12).map(|n| doc! { "_id": n, "s": "x".repeat(n as usize) }).collect();
+        let documents: Vec<Document> =
+            (0..12_usize).map(|n| doc! { "_id": i64::try_from(n).unwrap(), "s": "x".repeat(n) }).collect();
         for document in &documents {
             batch.add(&bson::serialize_to_vec(document).unwrap());
         }

@@ -166,17 +166,13 @@ mod tests {
 
     use super::*;
 
-    /// Metadata that a real mongodump wrote.
-    const REAL: [&str; 4] = [
-        r#"{"options":{"capped":true,"size":{"$numberInt":"1048576"},"max":{"$numberInt":"500"}},"indexes":[{"v":{"$numberInt":"2"},"key":{"_id":{"$numberInt":"1"}},"name":"_id_"}],"uuid":"6b03c4b79eb646da877151246b03c4b7","collectionName":"capped","type":"collection"}"#,
-        r#"{"options":{"viewOn":"people","pipeline":[{"$match":{"age":{"$gte":{"$numberInt":"18"}},"name":{"$regularExpression":{"pattern":"^l","options":"i"}}}},{"$project":{"name":{"$numberInt":"1"},"age":{"$numberInt":"1"}}}],"collation":{"locale":"en","caseLevel":false,"strength":{"$numberInt":"3"}}},"indexes":[],"collectionName":"adults","type":"view"}"#,
-        r#"{"indexes":[{"v":{"$numberInt":"2"},"key":{"_id":{"$numberInt":"1"}},"name":"_id_"},{"v":{"$numberInt":"2"},"key":{"kind":{"$numberInt":"1"},"at":{"$numberInt":"-1"}},"name":"kind_1_at_-1"}],"uuid":"6b03c4b79eb646da877151206b03c4b7","collectionName":"events","type":"collection"}"#,
-        r#"{"indexes":[],"uuid":"6b03c4b79eb646da877151466b03c4b7","collectionName":"tab\there \"quoted\" 東京_😀","type":"collection"}"#,
-    ];
+    /// What a real mongodump wrote, one collection a line.
+    const REAL: &str = include_str!("testdata/metadata.jsonl");
 
     #[test]
     fn real_metadata_comes_back_letter_for_letter() {
-        for json in REAL {
+        assert_eq!(REAL.lines().count(), 25);
+        for json in REAL.lines() {
             let spec = from_json("fix", json).unwrap();
             assert_eq!(to_json(&spec), json);
         }

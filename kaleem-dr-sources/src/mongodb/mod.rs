@@ -1,4 +1,5 @@
-//! MongoDB: captured by raw reads in mongodump's directory layout, restored by raw inserts and compared by content.
+//! The source for mongod and mongos: captured by raw reads in mongodump's directory layout, restored by raw inserts and
+//! compared by content.
 //!
 //! Stock `mongorestore --dir` reads what is captured here. Documents are never decoded on the way; what the server calls
 //! options, indexes and validators is kept as it says them. Users and roles are not captured.
@@ -43,7 +44,7 @@ use kaleem_dr_core::{
 pub use self::config::{ConsistencyMode, MongoConfig, MongoConfigError};
 use self::{capture::CaptureOrder, connection::Connection, listing::Scope};
 
-/// A MongoDB deployment as a source.
+/// A server, replica set or sharded cluster as a source.
 ///
 /// Restores go to the database `<db>_restored_<time>` unless a name is given. With several databases the given name is a
 /// prefix: `<name>_<db>`. In place, collections of the recovery point are dropped and rebuilt; others are left alone.

@@ -26,6 +26,11 @@ pub(crate) async fn probe(connection: &Connection, scope: &Scope, consistency: C
                 .to_owned(),
         );
     }
+    if facts.topology == Topology::Sharded {
+        warnings.push(
+            "shard keys and zones are not captured: a restored collection is unsharded until it is sharded again".to_owned(),
+        );
+    }
     let collections = scope.list(connection).await?;
     for database in &scope.databases {
         if !collections.iter().any(|spec| spec.database == *database) {
@@ -78,6 +83,10 @@ fn missing_actions(status: &Document, database: &str) -> Vec<&'static str> {
         return Vec::new();
     }
     let Ok(privileges) = auth.get_array("authenticatedUserPrivileges") else { return Vec::new() };
+    if privileges.is_empty() {
+        // A login without any right could not have listed the collections: this server does not tell.
+        return Vec::new();
+    }
     let grants = |privilege: &Bson, action: &str| {
         let Some(privilege) = privilege.as_document() else { return false };
         let covers = privilege.get_document("resource").is_ok_and(|resource| {

@@ -158,15 +158,7 @@ impl Rebuilder<'_> {
     {
         self.make(spec).await?;
         if let (Some((record, pieces)), Some(place)) = (content, DataPlace::of(spec, self.facts.has_viewless_time_series())) {
-            let destination = Destination {
-                database: spec.database.clone(),
-                collection: place.collection.clone(),
-                ordered: spec.is_capped(),
-                bypass_validation: spec.options.contains_key("validator"),
-                keeps_empty_timestamps: self.facts.release >= (8, 0),
-                raw_data: place.raw_data,
-                workers: self.workers,
-            };
+            let destination = Destination::new(spec, &place, self.facts, self.workers);
             let advance = |bytes| self.progress.advance(bytes);
             let loaded = load::load(self.connection, &destination, pieces, advance).await?;
             report.items += loaded.items;
@@ -308,14 +300,14 @@ fn target_databases(to: &RestoreTarget, databases: &BTreeSet<&str>) -> Result<BT
 }
 
 fn refuse_if_filled(connection: &Connection, target: &str, existing: &[CollectionSpec]) -> Result<(), SourceError> {
-    match existing.iter().find(|spec| !spec.name.starts_with("system.")) {
+    let taken: Vec<&str> = existing.iter().map(|spec| spec.name.as_str()).filter(|name| !name.starts_with("system.")).collect();
+    match taken.first() {
         None => Ok(()),
         Some(first) => Err(SourceError::Refused(format!(
-            "the database {target} on {} already has collections ({} and {} more): choose a name that is not taken, drop it first, \
-             or restore in place",
+            "the database {target} on {} already has {} collections ({first}, for one): choose a name that is not taken, drop it \
+             first, or restore in place",
             connection.server(),
-            first.name,
-            existing.len() - 1
+            taken.len()
         ))),
     }
 }

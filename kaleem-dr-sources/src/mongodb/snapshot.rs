@@ -139,8 +139,7 @@ async fn begin(
         return settle(format!("version {} has no snapshot reads, 5.0 and later have", facts.version));
     }
     let capped = facts.release >= CAPPED_SNAPSHOTS_SINCE;
-    let Some(first) = collections.iter().find(|spec| spec.kind == CollectionKind::Collection && (capped || !spec.is_capped()))
-    else {
+    let Some(first) = collections.iter().find(|spec| spec.kind != CollectionKind::View && (capped || !spec.is_capped())) else {
         return settle("there is no collection to read in a snapshot".to_owned());
     };
     let Some(place) = DataPlace::of(first, facts.has_viewless_time_series()) else {
@@ -244,6 +243,14 @@ mod tests {
 
         let reached = Reading::per_collection("because").consistency(&plain, started);
         assert_eq!((reached.grade, reached.note.as_deref()), (ConsistencyGrade::PerCollection, Some("because")));
+    }
+
+    #[test]
+    fn a_snapshot_that_is_gone_comes_with_advice() {
+        let failed = |cause: &str| SourceError::Server { server: "h:1".into(), action: "read d.a".into(), cause: cause.into() };
+        let gone = failed("Read timestamp is older than the oldest available (SnapshotTooOld, code 239)");
+        assert!(advice(&gone).unwrap().contains("minSnapshotHistoryWindowInSeconds"));
+        assert_eq!(advice(&failed("cursor id 7 not found (CursorNotFound, code 43)")), None);
     }
 
     #[test]
