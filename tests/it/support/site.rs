@@ -103,7 +103,7 @@ impl Site {
     /// The program on this site, ready to take arguments. No variable of ours leads it elsewhere.
     pub fn command(&self) -> Command {
         let mut command = kaleem_dr();
-        for variable in ["RESTIC_REPOSITORY", "RESTIC_PASSWORD", "RESTIC_PASSWORD_FILE", "KALEEM_DR_FAILPOINT", "KALEEM_DR_LOG"] {
+        for variable in ["RESTIC_REPOSITORY", "RESTIC_PASSWORD", "RESTIC_PASSWORD_FILE", "KALEEM_DR_FAILPOINT"] {
             command.env_remove(variable);
         }
         command.env("KALEEM_DR_CONFIG", self.config_path());
