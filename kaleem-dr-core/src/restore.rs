@@ -47,6 +47,7 @@ const HOLE_BYTES: usize = 64 << 10;
 
 /// What to restore, and how.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
 pub struct RestoreOptions {
     /// Directory under which the snapshot's paths are made.
     pub target: PathBuf,
@@ -246,7 +247,7 @@ impl Walk {
             if name.is_empty() || name == "." || name == ".." || name.as_bytes().contains(&b'/') {
                 return Err(RepositoryError::Damaged {
                     object: format!("tree of {}", path.display()),
-                    why: format!("it holds an entry named {name:?}"),
+                    why: format!("it holds an entry named {}", name.display()),
                 });
             }
             let path = path.join(name);

@@ -11,7 +11,8 @@ const ROUNDS: usize = 8;
 
 /// New content, so that each run has packs to write and old ones to give back.
 fn change(tree: &Path, round: usize) {
-    let noise: Vec<u8> = (0..600_000_usize).map(|n| (n.wrapping_mul(31 + round) >> 3).to_le_bytes()[0] ^ (round as u8)).collect();
+    let noise: Vec<u8> =
+        (0..600_000_usize).map(|n| (n.wrapping_mul(31 + round) >> 3).to_le_bytes()[0] ^ round.to_le_bytes()[0]).collect();
     fs::write(tree.join("changing"), noise).expect("a file can be written");
     fs::write(tree.join(format!("new-{}", round % 5)), format!("round {round}")).expect("a file can be written");
 }

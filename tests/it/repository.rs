@@ -86,7 +86,7 @@ fn prune_marks_first_and_deletes_a_day_later_or_when_told() {
     fs::write(tree.join("big"), noise(99)).expect("a file");
     site.succeed(["backup"]);
     site.succeed(["forget", "--keep-last", "1", "--yes"]);
-    let size = || -> u64 {
+    let stored = || -> u64 {
         Tree::of(&site.repository().join("data"))
             .paths()
             .map(|path| {
@@ -95,13 +95,13 @@ fn prune_marks_first_and_deletes_a_day_later_or_when_told() {
             })
             .sum()
     };
-    let before = size();
+    let before = stored();
     let (outcome, lines) = site.json(["prune", "--yes"]);
     assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
     assert!(lines[0]["bytes_marked"].as_u64().expect("bytes") > 1_000_000, "{lines:?}");
-    assert!(size() >= before, "nothing that a writer could still want is deleted at once");
+    assert!(stored() >= before, "nothing that a writer could still want is deleted at once");
     site.succeed(["prune", "--instant", "--yes"]);
-    assert!(size() < before - 1_000_000, "{} of {before} bytes are left", size());
+    assert!(stored() < before - 1_000_000, "{} of {before} bytes are left", stored());
     site.restic().check_read_data();
 }
 
@@ -171,7 +171,7 @@ fn every_refusal_has_its_exit_code() {
 }
 
 #[test]
-fn resticss_variables_are_read_as_they_are() {
+fn the_variables_of_restic_are_read_as_they_are() {
     let (site, _) = taken_over(2);
     let mut command = site.command();
     command

@@ -60,7 +60,7 @@ fn no_output_holds_a_secret() {
         format!("mongodb://backup:{CANARY}@127.0.0.1:{refused}/kaleem?serverSelectionTimeoutMS=300"),
         format!("mongodb://backup:{CANARY}@{}kaleem", servers::mongo_uri().trim_start_matches("mongodb://")),
         format!("mongodb://backup:{CANARY}@@@/kaleem"),
-        format!("{CANARY}"),
+        CANARY.to_owned(),
         format!("mongodb://backup:{CANARY}@127.0.0.1:{refused}/kaleem?authMechanism={CANARY}"),
     ];
     for (number, uri) in uris.iter().enumerate() {
@@ -73,7 +73,7 @@ fn no_output_holds_a_secret() {
         assert_silent(&said);
         if number == 0 {
             // What was written is searched as stock restic gives it back.
-            let state = fs::read_dir(site.path("state")).map(|entries| entries.count()).unwrap_or(0);
+            let state = fs::read_dir(site.path("state")).map_or(0, Iterator::count);
             assert!(state > 0, "a run leaves its queue file");
         }
     }

@@ -102,7 +102,7 @@ fn complete(
     let followers: BTreeSet<PathBuf> =
         outcome.artifacts.iter().map(|artifact| follower_path(Path::new(&artifact.path))).collect();
     let dirty = ancestors(outcome.sizes.keys().chain(&followers));
-    let mut root = Trees { engine, trees: &mut trees, sizes: &outcome.sizes, followers: &followers, dirty, fixed: 0, removed: 0 };
+    let mut root = Trees { engine, pack: &mut trees, sizes: &outcome.sizes, followers: &followers, dirty, fixed: 0, removed: 0 };
     let mut tree = root.corrected(&file.tree, Path::new("/"))?;
     if root.fixed != outcome.sizes.len() {
         return Err(RepositoryError::NotCommitted(format!(
@@ -162,7 +162,7 @@ fn ancestors<'a>(paths: impl Iterator<Item = &'a PathBuf>) -> BTreeSet<PathBuf> 
 /// Rewrites the trees in which a size is wrong or a stream's follower lies, and those above them.
 struct Trees<'a, 'k> {
     engine: &'a rustic_core::Repository<IndexedIdsStatus>,
-    trees: &'a mut PackWriter<'k>,
+    pack: &'a mut PackWriter<'k>,
     sizes: &'a HashMap<PathBuf, u64>,
     followers: &'a BTreeSet<PathBuf>,
     dirty: BTreeSet<PathBuf>,
@@ -185,7 +185,7 @@ impl Trees<'_, '_> {
                 && let Some(subtree) = node.subtree
             {
                 let corrected = self.corrected(&subtree, &path)?;
-                node.subtree = Some(self.trees.tree(&corrected)?);
+                node.subtree = Some(self.pack.tree(&corrected)?);
             }
         }
         Ok(tree)

@@ -103,8 +103,8 @@ impl Repository {
             blocking(move || Prepared::new(&repository, gate, &progress, &name, &roots)).await?
         };
 
-        let stage = progress.begin(&format!("capturing {}", source.name()), Unit::Bytes, None);
-        let (mut capture, entries, state) = CaptureState::begin(gate.poison.clone(), stage.clone(), stop.clone());
+        let progress_of = progress.begin(&format!("capturing {}", source.name()), Unit::Bytes, None);
+        let (mut capture, entries, state) = CaptureState::begin(gate.poison.clone(), progress_of.clone(), stop.clone());
         let archive = {
             let (state, roots, dry_run) = (state.clone(), source.roots(), options.dry_run);
             let tags = snapshot::tags(&options.run, source.name(), true, &options.tags);
@@ -126,7 +126,7 @@ impl Repository {
             captured
         };
         let (captured, archived) = tokio::join!(captured, archive);
-        stage.finish();
+        progress_of.finish();
 
         if cancel.is_cancelled() {
             return Err(RepositoryError::Cancelled.into());
@@ -257,7 +257,7 @@ impl Prepared {
             .add_tags(tags)
             .and_then(|options| options.to_snapshot())
             .map_err(failed())?;
-        file.program_version = PROGRAM.to_owned();
+        PROGRAM.clone_into(&mut file.program_version);
         let parents = match self.parent {
             Some(id) => ParentOptions::default().parents(vec![id.to_string()]).group_by(SnapshotGroupCriterion::new()),
             None => ParentOptions::default().force(true),
@@ -284,13 +284,13 @@ impl ReadSource for Feed {
     }
 
     fn entries(&self) -> Entries {
-        let entries = self.entries.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
-        Entries { entries, state: self.state.clone(), follower: None }
+        let queued = self.entries.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        Entries { queued, state: self.state.clone(), follower: None }
     }
 }
 
 struct Entries {
-    entries: Option<mpsc::Receiver<Entry>>,
+    queued: Option<mpsc::Receiver<Entry>>,
     state: Arc<CaptureState>,
     /// Follows the stream that was given out last.
     follower: Option<ReadSourceEntry<Opener>>,
@@ -303,7 +303,7 @@ impl Iterator for Entries {
         if let Some(follower) = self.follower.take() {
             return Some(Ok(follower));
         }
-        let Entry { path, kind, meta } = self.entries.as_mut()?.blocking_recv()?;
+        let Entry { path, kind, meta } = self.queued.as_mut()?.blocking_recv()?;
         failpoint::pass(Step::Capture);
         if matches!(kind, EntryKind::Stream(_)) {
             self.follower = Some(follower(&path));

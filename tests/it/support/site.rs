@@ -1,4 +1,5 @@
 //! A site to back up: a directory of its own with a config, secrets, a repository, and what its sources need.
+#![expect(clippy::unnecessary_debug_formatting, reason = "a quoted path is a TOML string")]
 
 use std::{
     fs,
