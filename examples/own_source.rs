@@ -2,6 +2,8 @@
 //!
 //! `cargo run --example own_source -- DIRECTORY` makes a repository in DIRECTORY/repository.
 
+#![expect(clippy::print_stdout, reason = "an example shows what it does")]
+
 use std::{collections::BTreeMap, error::Error, path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;

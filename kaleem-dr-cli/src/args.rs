@@ -27,7 +27,7 @@ pub struct Global {
     /// Config file [default: /etc/kaleem-dr/kaleem-dr.toml, then $XDG_CONFIG_HOME/kaleem-dr/kaleem-dr.toml]
     #[arg(short, long, global = true, env = "KALEEM_DR_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// File of NAME=VALUE lines to lay over the environment; without a config, RESTIC_*, MONGO_URI, RABBIT_*, KEEP_* make one
+    /// File of NAME=VALUE lines to lay over the environment; without a config, the variables of restic and the handbook make one
     #[arg(long, global = true, value_name = "FILE")]
     pub env_file: Option<PathBuf>,
     /// Repository of the config to use

@@ -63,15 +63,16 @@ async fn cancel_on_signal(cancel: CancellationToken) {
 fn log_to_stderr(global: &Global) {
     use std::io::IsTerminal as _;
     let terminal = std::io::stderr().is_terminal();
-    let level = match (global.quiet, global.verbose, terminal) {
-        (true, ..) => "error",
+    // Other crates never below `info`: at `debug`, the S3 signer prints its keys.
+    let (others, ours) = match (global.quiet, global.verbose, terminal) {
+        (true, ..) => ("error", "error"),
         // Bars tell it on a terminal.
-        (_, 0, true) => "warn",
-        (_, 0, false) => "warn,kaleem_dr=info,kaleem_dr_core=info,kaleem_dr_sources=info",
-        (_, 1, _) => "info",
-        _ => "debug",
+        (_, 0, true) => ("warn", "warn"),
+        (_, 0, false) => ("warn", "info"),
+        (_, 1, _) => ("info", "info"),
+        _ => ("info", "debug"),
     };
-    let filter = EnvFilter::try_from_env("KALEEM_DR_LOG").unwrap_or_else(|_| EnvFilter::new(level));
+    let filter = EnvFilter::new(format!("{others},kaleem_dr={ours},kaleem_dr_core={ours},kaleem_dr_sources={ours}"));
     let registry = tracing_subscriber::registry().with(filter);
     match global.log_format {
         LogFormat::Json => registry.with(fmt::layer().json().with_writer(std::io::stderr).with_target(false)).init(),

@@ -101,13 +101,13 @@ impl Line {
         let rate = done as f64 / seconds;
         let total = self.total.load(Ordering::Relaxed);
         let eta = (total > done && rate > 0.0).then(|| ((total - done) as f64 / rate).round());
-        match self.unit {
-            Unit::Bytes => {
-                tracing::info!(stage = %self.title, bytes = done, total, mib_per_s = format!("{:.1}", rate / 1_048_576.0), eta_s = eta, "progress")
-            }
-            Unit::Items => {
-                tracing::info!(stage = %self.title, items = done, total, per_s = format!("{rate:.0}"), eta_s = eta, "progress")
-            }
+        let total = (total > 0).then_some(total);
+        if self.unit == Unit::Bytes {
+            let rate = format!("{:.1}", rate / 1_048_576.0);
+            tracing::info!(stage = %self.title, bytes = done, total, mib_per_s = rate, eta_s = eta, "progress");
+        } else {
+            let rate = format!("{rate:.0}");
+            tracing::info!(stage = %self.title, items = done, total, per_s = rate, eta_s = eta, "progress");
         }
     }
 }

@@ -496,6 +496,11 @@ impl CaptureState {
         self.lock().spoiled.get_or_insert(why);
     }
 
+    /// Why the capture cannot be committed, if something happened already.
+    pub(crate) fn spoiled(&self) -> Option<String> {
+        self.lock().spoiled.clone()
+    }
+
     fn advance(&self, bytes: u64) {
         self.progress.advance(bytes);
     }

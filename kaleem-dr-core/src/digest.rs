@@ -77,7 +77,9 @@ mod tests {
     fn order_and_grouping_do_not_matter_but_content_and_multiplicity_do() {
         let digest = |items: &[&str]| {
             let mut digest = MultisetDigest::default();
-            items.iter().for_each(|item| digest.add(item.as_bytes()));
+            for item in items {
+                digest.add(item.as_bytes());
+            }
             digest
         };
         let mut merged = digest(&["c"]);

@@ -47,6 +47,7 @@ const HOLE_BYTES: usize = 64 << 10;
 
 /// What to restore, and how.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
 pub struct RestoreOptions {
     /// Directory under which the snapshot's paths are made.
     pub target: PathBuf,
@@ -125,8 +126,8 @@ pub async fn restore_files(
             return Err(RepositoryError::Cancelled);
         }
         let (window, next_walk, next_disk, mut failed) = blocking(move || {
-            let window = walk.window()?;
-            let failed = disk.prepare(&window);
+            let mut window = walk.window()?;
+            let failed = disk.prepare(&mut window);
             Ok((Arc::new(window), walk, disk, failed))
         })
         .await?;
@@ -218,6 +219,8 @@ struct Item {
     node: Node,
     target: PathBuf,
     blobs: Vec<BlobPlace>,
+    /// The file it is a further name of; it then has no content of its own.
+    link_to: Option<PathBuf>,
 }
 
 /// Walks the trees depth first, a window at a time, directories before what is in them.
@@ -244,7 +247,7 @@ impl Walk {
             if name.is_empty() || name == "." || name == ".." || name.as_bytes().contains(&b'/') {
                 return Err(RepositoryError::Damaged {
                     object: format!("tree of {}", path.display()),
-                    why: format!("it holds an entry named {name:?}"),
+                    why: format!("it holds an entry named {}", name.display()),
                 });
             }
             let path = path.join(name);
@@ -279,7 +282,7 @@ impl Walk {
             }
             let blobs = if node.is_file() { self.snapshot.places(&node)? } else { Vec::new() };
             let target = self.target.join(path.strip_prefix("/").unwrap_or(&path));
-            return Ok(Some(Item { node, target, blobs }));
+            return Ok(Some(Item { node, target, blobs, link_to: None }));
         }
         Ok(None)
     }
@@ -295,6 +298,10 @@ impl Item {
         name.push(self.target.file_name().unwrap_or_else(|| OsStr::new("file")));
         name.push(".kaleem-dr-restore");
         self.target.with_file_name(name)
+    }
+
+    fn size_bytes(&self) -> u64 {
+        self.blobs.iter().map(BlobPlace::plain_length).sum()
     }
 
     fn written(&self, overwrite: bool) -> PathBuf {
@@ -416,9 +423,10 @@ struct Disk {
 
 impl Disk {
     /// Makes directories and special files, and creates the files whose content follows.
-    fn prepare(&mut self, window: &[Item]) -> Failed {
+    fn prepare(&mut self, window: &mut [Item]) -> Failed {
         let mut failed = Failed::new();
-        for (at, item) in window.iter().enumerate() {
+        for (at, item) in window.iter_mut().enumerate() {
+            self.resolve_link(item);
             if let Err(error) = self.prepare_one(item) {
                 failed.insert(at, error.to_string());
                 if item.node.is_dir() {
@@ -440,7 +448,7 @@ impl Disk {
         match &item.node.node_type {
             NodeType::Dir => make_directory(target)?,
             NodeType::File => {
-                if !self.is_further_link(item) {
+                if item.link_to.is_none() {
                     let written = item.written(self.options.overwrite);
                     if self.options.overwrite {
                         remove(&written)?;
@@ -450,7 +458,7 @@ impl Disk {
                         fs::create_dir_all(parent)?;
                     }
                     let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&written)?;
-                    file.set_len(item.blobs.iter().map(BlobPlace::plain_length).sum())?;
+                    file.set_len(item.size_bytes())?;
                 }
             }
             special => {
@@ -471,10 +479,15 @@ impl Disk {
         (meta.links > 1 && meta.inode != 0).then_some((meta.device_id, meta.inode))
     }
 
-    /// Whether an earlier path of the same inode is restored already; the first path is remembered.
-    fn is_further_link(&mut self, item: &Item) -> bool {
-        let Some(inode) = Self::inode(item) else { return false };
-        *self.first_links.entry(inode).or_insert_with(|| item.target.clone()) != item.target
+    /// Remembers the first path of an inode; later ones become links to it.
+    fn resolve_link(&mut self, item: &mut Item) {
+        let Some(inode) = Self::inode(item).filter(|_| item.node.is_file()) else { return };
+        if let Some(first) = self.first_links.get(&inode) {
+            item.link_to = Some(first.clone());
+            item.blobs.clear();
+        } else {
+            self.first_links.insert(inode, item.target.clone());
+        }
     }
 
     /// Sets attributes, verifies, links; counts.
@@ -488,7 +501,9 @@ impl Disk {
                 if item.node.is_file() && !self.options.dry_run {
                     // Half a file must not look like a restored one. That it may not be there at all is fine.
                     let _ = fs::remove_file(item.written(self.options.overwrite));
-                    if let Some(inode) = Self::inode(item) {
+                    if item.link_to.is_none()
+                        && let Some(inode) = Self::inode(item)
+                    {
                         self.first_links.remove(&inode);
                     }
                 }
@@ -499,7 +514,6 @@ impl Disk {
     }
 
     fn complete_one(&mut self, item: &Item) -> io::Result<()> {
-        let size: u64 = item.blobs.iter().map(BlobPlace::plain_length).sum();
         if !item.node.is_file() {
             if item.node.is_dir() {
                 self.report.directories += 1;
@@ -513,12 +527,11 @@ impl Disk {
             return Ok(());
         }
         if !self.options.dry_run {
-            if self.is_further_link(item) {
-                let first = Self::inode(item).and_then(|inode| self.first_links.get(&inode)).cloned();
+            if let Some(first) = &item.link_to {
                 if self.options.overwrite {
                     remove(&item.target)?;
                 }
-                fs::hard_link(first.unwrap_or_default(), &item.target)?;
+                fs::hard_link(first, &item.target)?;
                 self.report.links += 1;
                 return Ok(());
             }
@@ -533,7 +546,7 @@ impl Disk {
             }
         }
         self.report.files += 1;
-        self.report.size_bytes += size;
+        self.report.size_bytes += item.size_bytes();
         Ok(())
     }
 

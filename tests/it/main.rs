@@ -1,7 +1,13 @@
 //! What an operator does with kaleem-dr, on real servers. One file a capability.
 
+mod crash;
+mod embed;
+mod files;
 mod gate;
+mod locks;
 mod mongodb;
 mod rabbitmq;
+mod repository;
+mod secrets;
 mod spine;
 mod support;

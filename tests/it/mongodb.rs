@@ -19,7 +19,7 @@ fn source(uri: &str, databases: &[&str]) -> Result<MongoSource, MongoConfigError
     let environment: Environment = [("MONGO_URI", uri)].into_iter().collect();
     let mut config = MongoConfig::new(SecretRef::Env("MONGO_URI".into()));
     config.databases = databases.iter().map(ToString::to_string).collect();
-    MongoSource::new("mongo".parse().unwrap(), config, &environment)
+    MongoSource::new("mongo".parse().expect("a name"), config, &environment)
 }
 
 /// An error with all of its causes, as an operator and as a debugger would see it.

@@ -54,9 +54,9 @@ pub fn config(context: &Context, command: ConfigCommand) -> Outcome {
     Ok(Exit::Done)
 }
 
-pub fn completions(shell: Shell) -> Outcome {
+pub fn completions(shell: Shell) -> Exit {
     clap_complete::generate(shell, &mut Cli::command(), "kaleem-dr", &mut std::io::stdout());
-    Ok(Exit::Done)
+    Exit::Done
 }
 
 pub fn man() -> Outcome {

@@ -28,7 +28,7 @@ pub async fn run(command: Command, context: Context) -> Outcome {
         Command::Status => look::status(&context).await,
         Command::Probe => look::probe(&context).await,
         Command::Config { command } => config::config(&context, command),
-        Command::Completions { shell } => config::completions(shell),
+        Command::Completions { shell } => Ok(config::completions(shell)),
         Command::Man => config::man(),
     }
 }

@@ -10,6 +10,7 @@ use std::{
 use jiff::Timestamp;
 use nix::fcntl::{Flock, FlockArg};
 use serde::Serialize;
+use tracing::Instrument as _;
 
 use super::RunId;
 use crate::{
@@ -136,23 +137,34 @@ pub async fn backup(
     progress: &Arc<dyn ProgressSink>,
     cancel: &CancellationToken,
 ) -> Result<RunReport, RepositoryError> {
+    let run = RunId::new();
+    // Every line that is logged below bears the run's id.
+    run_backup(job, run, progress, cancel).instrument(tracing::info_span!("run", id = %run)).await
+}
+
+async fn run_backup(
+    job: &BackupJob,
+    run: RunId,
+    progress: &Arc<dyn ProgressSink>,
+    cancel: &CancellationToken,
+) -> Result<RunReport, RepositoryError> {
     let started = Timestamp::now();
     let _queue = match &job.state_directory {
         Some(directory) => Some(queue(directory, job.repository.id(), cancel).await?),
         None => None,
     };
-    let run = RunId::new();
     let options = SaveOptions { run, tags: job.tags.clone(), dry_run: job.dry_run };
     let lock = job.repository.lock(LockKind::Shared, job.patience).await?;
     let mut sources: Vec<SourceReport> = job.unavailable.iter().map(SourceReport::unavailable).collect();
     for source in &job.sources {
-        tracing::info!(%run, source = %source.name(), "capturing");
+        tracing::info!(source = %source.name(), "capturing");
         let began = Timestamp::now();
         let result = job.repository.save(&**source, &options, &lock, progress, cancel).await;
         let report = report(&**source, &result, began);
-        match &report.error {
-            Some(error) => tracing::error!(%run, source = %source.name(), %error, "source failed"),
-            None => tracing::info!(%run, source = %source.name(), bytes = report.size_bytes, added = report.added_bytes, "saved"),
+        if let Some(error) = &report.error {
+            tracing::error!(source = %source.name(), %error, "source failed");
+        } else {
+            tracing::info!(source = %source.name(), bytes = report.size_bytes, added = report.added_bytes, "saved");
         }
         let stop = matches!(report.exit, Exit::Cancelled)
             || matches!(result, Err(SaveError::Repository(RepositoryError::LockLost { .. })));
@@ -181,7 +193,7 @@ pub async fn backup(
         && !cancel.is_cancelled()
         && let Err(error) = retain(job, retention, &mut report, progress, cancel).await
     {
-        tracing::error!(%run, error = %sentence(&error), "retention failed");
+        tracing::error!(error = %sentence(&error), "retention failed");
         report.retention_error = Some(sentence(&error));
     }
     report.finished = Timestamp::now();

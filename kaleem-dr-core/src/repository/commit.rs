@@ -22,7 +22,7 @@ use super::{
     backend::sentence,
     blocking,
     lock::Lock,
-    save::go_mode,
+    save::{follower_path, go_mode},
     seal::{OVERHEAD, SealKey},
     snapshot::SnapshotId,
 };
@@ -99,7 +99,10 @@ fn complete(
     let mut trees = PackWriter::new(key, version, BlobKind::Tree);
     let now = Timestamp::now();
 
-    let mut root = Trees { engine, trees: &mut trees, sizes: &outcome.sizes, dirty: ancestors(&outcome.sizes), fixed: 0 };
+    let followers: BTreeSet<PathBuf> =
+        outcome.artifacts.iter().map(|artifact| follower_path(Path::new(&artifact.path))).collect();
+    let dirty = ancestors(outcome.sizes.keys().chain(&followers));
+    let mut root = Trees { engine, pack: &mut trees, sizes: &outcome.sizes, followers: &followers, dirty, fixed: 0, removed: 0 };
     let mut tree = root.corrected(&file.tree, Path::new("/"))?;
     if root.fixed != outcome.sizes.len() {
         return Err(RepositoryError::NotCommitted(format!(
@@ -107,6 +110,9 @@ fn complete(
             outcome.sizes.len(),
             root.fixed
         )));
+    }
+    if root.removed != followers.len() {
+        return Err(RepositoryError::NotCommitted("an artifact is not where it belongs in the snapshot".into()));
     }
     let mut inner = Tree::default();
     inner.nodes.push(document("manifest.json", manifest, &mut data, now));
@@ -123,7 +129,9 @@ fn complete(
     file.tree = trees.tree(&tree)?;
     if let Some(summary) = &mut file.summary {
         summary.total_bytes_processed += manifest.len() as u64 + RESTORE_TEXT.len() as u64;
-        summary.total_files_processed += 2;
+        let followers = followers.len() as u64;
+        summary.total_files_processed = (summary.total_files_processed + 2).saturating_sub(followers);
+        summary.files_new = (summary.files_new + 2).saturating_sub(followers);
     }
 
     let mut objects = Vec::new();
@@ -147,22 +155,27 @@ fn document(name: &str, content: &[u8], data: &mut PackWriter<'_>, now: Timestam
     node
 }
 
-fn ancestors(sizes: &HashMap<PathBuf, u64>) -> BTreeSet<PathBuf> {
-    sizes.keys().flat_map(|path| path.ancestors().skip(1).map(Path::to_path_buf)).collect()
+fn ancestors<'a>(paths: impl Iterator<Item = &'a PathBuf>) -> BTreeSet<PathBuf> {
+    paths.flat_map(|path| path.ancestors().skip(1).map(Path::to_path_buf)).collect()
 }
 
-/// Rewrites the trees in which a size is wrong, and those above them.
+/// Rewrites the trees in which a size is wrong or a stream's follower lies, and those above them.
 struct Trees<'a, 'k> {
     engine: &'a rustic_core::Repository<IndexedIdsStatus>,
-    trees: &'a mut PackWriter<'k>,
+    pack: &'a mut PackWriter<'k>,
     sizes: &'a HashMap<PathBuf, u64>,
+    followers: &'a BTreeSet<PathBuf>,
     dirty: BTreeSet<PathBuf>,
     fixed: usize,
+    removed: usize,
 }
 
 impl Trees<'_, '_> {
     fn corrected(&mut self, id: &TreeId, path: &Path) -> Result<Tree, RepositoryError> {
         let mut tree = self.engine.get_tree(id).map_err(RepositoryError::engine("read back a tree of"))?;
+        let all = tree.nodes.len();
+        tree.nodes.retain(|node| !self.followers.contains(&path.join(node.name())));
+        self.removed += all - tree.nodes.len();
         for node in &mut tree.nodes {
             let path = path.join(node.name());
             if let Some(size) = self.sizes.get(&path) {
@@ -172,7 +185,7 @@ impl Trees<'_, '_> {
                 && let Some(subtree) = node.subtree
             {
                 let corrected = self.corrected(&subtree, &path)?;
-                node.subtree = Some(self.trees.tree(&corrected)?);
+                node.subtree = Some(self.pack.tree(&corrected)?);
             }
         }
         Ok(tree)

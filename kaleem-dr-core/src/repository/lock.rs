@@ -19,7 +19,7 @@ use crate::{digest::ByteDigest, host};
 
 const DIRECTORY: &str = "locks";
 const STALE_AFTER: SignedDuration = SignedDuration::from_mins(30);
-const RENEW_EVERY: Duration = Duration::from_secs(5 * 60);
+const RENEW_EVERY: Duration = Duration::from_mins(5);
 /// Between writing a lock and looking again whether another came in between (restic waits the same).
 const SETTLE: Duration = Duration::from_millis(200);
 

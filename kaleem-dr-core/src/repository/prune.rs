@@ -9,7 +9,7 @@ use super::{Repository, RepositoryError, backend::Gate, blocking, lock::Lock, si
 use crate::{CancellationToken, progress::ProgressSink};
 
 /// Below this a marked pack could still be wanted by a writer that honours no locks.
-pub const KEEP_MARKED: Duration = Duration::from_secs(23 * 3600);
+pub const KEEP_MARKED: Duration = Duration::from_hours(23);
 
 /// How to prune.
 #[derive(Clone, Copy, Debug)]

@@ -103,8 +103,8 @@ impl Repository {
             blocking(move || Prepared::new(&repository, gate, &progress, &name, &roots)).await?
         };
 
-        let stage = progress.begin(&format!("capturing {}", source.name()), Unit::Bytes, None);
-        let (mut capture, entries, state) = CaptureState::begin(gate.poison.clone(), stage.clone(), stop.clone());
+        let progress_of = progress.begin(&format!("capturing {}", source.name()), Unit::Bytes, None);
+        let (mut capture, entries, state) = CaptureState::begin(gate.poison.clone(), progress_of.clone(), stop.clone());
         let archive = {
             let (state, roots, dry_run) = (state.clone(), source.roots(), options.dry_run);
             let tags = snapshot::tags(&options.run, source.name(), true, &options.tags);
@@ -126,7 +126,7 @@ impl Repository {
             captured
         };
         let (captured, archived) = tokio::join!(captured, archive);
-        stage.finish();
+        progress_of.finish();
 
         if cancel.is_cancelled() {
             return Err(RepositoryError::Cancelled.into());
@@ -135,20 +135,26 @@ impl Repository {
             lock.confirm().await?;
         }
         let archived = archived.map_err(|panic| RepositoryError::Engine { action: "write to", cause: panic.into() })?;
-        // A source that was cut off by the repository's failure has nothing to say of its own.
-        if let Err(error) = captured
-            && !(matches!(error, SourceError::Aborted) && archived.is_err())
-        {
-            return Err(error.into());
+        match captured {
+            // Cut off by the repository's failure, a source has nothing to say of its own.
+            Err(SourceError::Aborted) if archived.is_err() => {}
+            Err(error) => return Err(error.into()),
+            Ok(()) => {
+                if let Some(why) = state.spoiled() {
+                    return Err(RepositoryError::NotCommitted(why).into());
+                }
+            }
         }
         let Archived { engine, file } = archived?;
         let outcome = state.conclude().map_err(RepositoryError::NotCommitted)?;
         let summary = file.summary.clone().unwrap_or_default();
-        if summary.total_files_processed != outcome.entries {
+        let followers = outcome.artifacts.len() as u64;
+        if summary.total_files_processed != outcome.entries + followers {
             // rustic_core logs an entry's failure and goes on.
             return Err(RepositoryError::NotCommitted(format!(
                 "{} entries were captured but {} reached the repository",
-                outcome.entries, summary.total_files_processed
+                outcome.entries,
+                summary.total_files_processed.saturating_sub(followers)
             ))
             .into());
         }
@@ -156,7 +162,7 @@ impl Repository {
         let mut saved = Saved {
             snapshot: None,
             added_bytes: gate.written_bytes(),
-            files_new: summary.files_new,
+            files_new: summary.files_new.saturating_sub(followers),
             files_changed: summary.files_changed,
             files_unmodified: summary.files_unmodified,
             new_blob_bytes: summary.data_added,
@@ -251,7 +257,7 @@ impl Prepared {
             .add_tags(tags)
             .and_then(|options| options.to_snapshot())
             .map_err(failed())?;
-        file.program_version = PROGRAM.to_owned();
+        PROGRAM.clone_into(&mut file.program_version);
         let parents = match self.parent {
             Some(id) => ParentOptions::default().parents(vec![id.to_string()]).group_by(SnapshotGroupCriterion::new()),
             None => ParentOptions::default().force(true),
@@ -278,22 +284,30 @@ impl ReadSource for Feed {
     }
 
     fn entries(&self) -> Entries {
-        let entries = self.entries.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
-        Entries { entries, state: self.state.clone() }
+        let queued = self.entries.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        Entries { queued, state: self.state.clone(), follower: None }
     }
 }
 
 struct Entries {
-    entries: Option<mpsc::Receiver<Entry>>,
+    queued: Option<mpsc::Receiver<Entry>>,
     state: Arc<CaptureState>,
+    /// Follows the stream that was given out last.
+    follower: Option<ReadSourceEntry<Opener>>,
 }
 
 impl Iterator for Entries {
     type Item = RusticResult<ReadSourceEntry<Opener>>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let Entry { path, kind, meta } = self.entries.as_mut()?.blocking_recv()?;
+        if let Some(follower) = self.follower.take() {
+            return Some(Ok(follower));
+        }
+        let Entry { path, kind, meta } = self.queued.as_mut()?.blocking_recv()?;
         failpoint::pass(Step::Capture);
+        if matches!(kind, EntryKind::Stream(_)) {
+            self.follower = Some(follower(&path));
+        }
         let declared = meta.size_bytes;
         let node = node(&path, &kind, meta);
         let open = matches!(kind, EntryKind::File(_) | EntryKind::Stream(_)).then(|| Opener {
@@ -304,6 +318,21 @@ impl Iterator for Entries {
         });
         Some(Ok(ReadSourceEntry { path, node, open }))
     }
+}
+
+/// rustic_core reads an entry only when it has the one after it. A stream's source may well open its next artifact only when
+/// this one is read, and both would wait for ever: so each stream is followed by an empty entry, which the commit takes out.
+fn follower(path: &Path) -> ReadSourceEntry<Opener> {
+    let path = follower_path(path);
+    let node = node(&path, &EntryKind::Fifo, EntryMeta::default());
+    ReadSourceEntry { path, node, open: None }
+}
+
+/// Where a stream's follower lies: right behind it in the order of names.
+pub(crate) fn follower_path(path: &Path) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push("\u{1}follower");
+    path.with_file_name(name)
 }
 
 struct Opener {

@@ -24,9 +24,9 @@ use secrecy::{ExposeSecret as _, SecretString};
 use crate::source::Cause;
 
 /// Longest wait for an answer to a request that moves no body.
-const CALL_TIMEOUT: Duration = Duration::from_secs(60);
+const CALL_TIMEOUT: Duration = Duration::from_mins(1);
 /// Longest wait for one read or write of a body to make progress.
-const IO_TIMEOUT: Duration = Duration::from_secs(120);
+const IO_TIMEOUT: Duration = Duration::from_mins(2);
 /// Requests under way at once.
 const CONCURRENCY: usize = 32;
 /// Tries after the first, with jitter, for errors the service calls temporary.
@@ -34,6 +34,8 @@ const RETRIES: usize = 4;
 /// Objects above this size go to S3 in parts of [`PART_BYTES`]; R2 wants all parts but the last equal.
 const MULTIPART_ABOVE: usize = 16 << 20;
 const PART_BYTES: usize = 8 << 20;
+/// Without its default features, OpenDAL has no HTTP transport until one is installed.
+static HTTP_TRANSPORT: Once = Once::new();
 /// Where half-written objects of a repository on disk lie until they are renamed into place.
 pub(crate) const TEMPORARY_DIRECTORY: &str = "tmp";
 
@@ -158,8 +160,7 @@ impl OpendalStore {
     /// When the access data make no sense.
     pub fn s3(access: &S3Access) -> Result<Self, StoreError> {
         let location = format!("s3:{}/{}/{}", access.endpoint, access.bucket, access.prefix);
-        static TRANSPORT: Once = Once::new();
-        TRANSPORT.call_once(opendal::install_default);
+        HTTP_TRANSPORT.call_once(opendal::install_default);
         let service = services::S3::default()
             .endpoint(&access.endpoint)
             .bucket(&access.bucket)

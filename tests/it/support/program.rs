@@ -12,11 +12,17 @@ use std::{
 /// The built program, ready to take arguments. Built once a test run, so that no test meets a stale one.
 pub fn kaleem_dr() -> Command {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-    Command::new(PROGRAM.get_or_init(build))
+    Command::new(PROGRAM.get_or_init(|| build(&["--package", "kaleem-dr-cli"]).join("kaleem-dr")))
 }
 
-/// Builds into the target directory and profile of the running test: `<target>/<profile>/deps/it-…`.
-fn build() -> PathBuf {
+/// An example of `examples/`, built likewise.
+pub fn example(name: &str) -> Command {
+    Command::new(build(&["--package", "kaleem-dr-workspace", "--example", name]).join("examples").join(name))
+}
+
+/// Builds into the target directory and profile of the running test, `<target>/<profile>/deps/it-…`, and gives the
+/// profile's directory.
+fn build(what: &[&str]) -> PathBuf {
     let test = env::current_exe().expect("a running test knows its own path");
     let profile_directory = test.ancestors().nth(2).expect("a test lies in <target>/<profile>/deps");
     let target = profile_directory.parent().expect("a profile's directory lies in the target directory");
@@ -33,13 +39,14 @@ fn build() -> PathBuf {
         }
     }
     let status = cargo
-        .args(["build", "--quiet", "--package", "kaleem-dr-cli", "--profile", profile, "--target-dir"])
+        .args(["build", "--quiet", "--profile", profile, "--target-dir"])
         .arg(target)
+        .args(what)
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .status()
         .expect("cargo can be run");
-    assert!(status.success(), "cargo build -p kaleem-dr-cli ended with {status}");
-    profile_directory.join("kaleem-dr")
+    assert!(status.success(), "cargo build {what:?} ended with {status}");
+    profile_directory.to_path_buf()
 }
 
 /// How a program ended and what it said.

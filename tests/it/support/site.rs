@@ -1,4 +1,5 @@
 //! A site to back up: a directory of its own with a config, secrets, a repository, and what its sources need.
+#![expect(clippy::unnecessary_debug_formatting, reason = "a quoted path is a TOML string")]
 
 use std::{
     fs,
@@ -103,7 +104,7 @@ impl Site {
     /// The program on this site, ready to take arguments. No variable of ours leads it elsewhere.
     pub fn command(&self) -> Command {
         let mut command = kaleem_dr();
-        for variable in ["RESTIC_REPOSITORY", "RESTIC_PASSWORD", "RESTIC_PASSWORD_FILE", "KALEEM_DR_FAILPOINT", "KALEEM_DR_LOG"] {
+        for variable in ["RESTIC_REPOSITORY", "RESTIC_PASSWORD", "RESTIC_PASSWORD_FILE", "KALEEM_DR_FAILPOINT"] {
             command.env_remove(variable);
         }
         command.env("KALEEM_DR_CONFIG", self.config_path());
