@@ -25,7 +25,6 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     digest::ByteDigest,
     manifest::{ArtifactRecord, Consistency, ConsistencyGrade, Incomplete, ServerInfo, TreeTotals},
-    progress::StageProgress,
     source::SourceError,
 };
 
@@ -374,7 +373,6 @@ impl io::Read for StreamReader {
         let n = self.current.len().min(buf.len());
         self.current.copy_to_slice(&mut buf[..n]);
         self.read += n as u64;
-        self.state.advance(n as u64);
         Ok(n)
     }
 }
@@ -398,7 +396,6 @@ impl<R: io::Read> io::Read for FileReader<R> {
             }
             Ok(n) => {
                 self.read += n as u64;
-                self.state.advance(n as u64);
                 Ok(n)
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Err(error),
@@ -437,7 +434,6 @@ impl Entry {
 pub(crate) struct CaptureState {
     pub(crate) started: Timestamp,
     poison: Arc<AtomicBool>,
-    progress: Arc<dyn StageProgress>,
     inner: Mutex<Inner>,
 }
 
@@ -475,12 +471,8 @@ pub(crate) struct CaptureOutcome {
 
 impl CaptureState {
     /// A new capture: the source's end, and the entries the archiver pulls. `poison` is raised when anything goes wrong.
-    pub(crate) fn begin(
-        poison: Arc<AtomicBool>,
-        progress: Arc<dyn StageProgress>,
-        cancel: CancellationToken,
-    ) -> (Capture, mpsc::Receiver<Entry>, Arc<Self>) {
-        let state = Arc::new(Self { started: Timestamp::now(), poison, progress, inner: Mutex::default() });
+    pub(crate) fn begin(poison: Arc<AtomicBool>, cancel: CancellationToken) -> (Capture, mpsc::Receiver<Entry>, Arc<Self>) {
+        let state = Arc::new(Self { started: Timestamp::now(), poison, inner: Mutex::default() });
         let (entries, receiver) = mpsc::channel(ENTRIES_IN_FLIGHT);
         (Capture { entries, state: state.clone(), last: PathBuf::new(), cancel }, receiver, state)
     }
@@ -499,10 +491,6 @@ impl CaptureState {
     /// Why the capture cannot be committed, if something happened already.
     pub(crate) fn spoiled(&self) -> Option<String> {
         self.lock().spoiled.clone()
-    }
-
-    fn advance(&self, bytes: u64) {
-        self.progress.advance(bytes);
     }
 
     fn count(&self, entry: &Entry) {
@@ -578,10 +566,9 @@ mod tests {
     use std::io::Read as _;
 
     use super::*;
-    use crate::progress::Silent;
 
     fn begin() -> (Capture, mpsc::Receiver<Entry>, Arc<CaptureState>) {
-        CaptureState::begin(Arc::default(), Arc::new(Silent), CancellationToken::new())
+        CaptureState::begin(Arc::default(), CancellationToken::new())
     }
 
     fn path(name: &str) -> ArtifactPath {

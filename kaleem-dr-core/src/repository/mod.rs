@@ -336,8 +336,7 @@ struct Bars(Arc<dyn ProgressSink>);
 impl ProgressBars for Bars {
     fn progress(&self, kind: ProgressType, title: &str) -> Progress {
         let unit = if matches!(kind, ProgressType::Bytes) { Unit::Bytes } else { Unit::Items };
-        // Captures have a bar of their own, which knows of bytes read, not only of new ones.
-        if title.is_empty() || title.starts_with("backing up") {
+        if title.is_empty() {
             return Progress::hidden();
         }
         Progress::new(Bar(self.0.begin(title.trim_end_matches('.'), unit, None)))

@@ -6,7 +6,7 @@
 use std::{
     io::Read,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, OnceLock},
 };
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
@@ -33,12 +33,15 @@ use crate::{
     host,
     job::RunId,
     manifest::{MANIFEST_FORMAT, Manifest},
-    progress::{ProgressSink, Unit},
-    source::{Source, SourceError},
+    progress::{ProgressSink, StageProgress, Unit},
+    source::{Source, SourceError, SourceName},
 };
 
 /// Program name and version, as snapshots and manifests record it.
 pub(crate) const PROGRAM: &str = concat!("kaleem-dr ", env!("CARGO_PKG_VERSION"));
+
+/// What rustic_core calls its bar of a capture.
+const ARCHIVING: &str = "backing up";
 
 /// How a source is saved.
 #[derive(Clone, Debug)]
@@ -98,13 +101,12 @@ impl Repository {
         let stop = cancel.child_token();
         let gate = Gate::withholding(stop.clone());
         let prepared = {
-            let (repository, gate, progress) = (self.clone(), gate.clone(), progress.clone());
+            let (repository, gate, progress) = (self.clone(), gate.clone(), CaptureBar::of(source.name(), progress));
             let (name, roots) = (source.name().clone(), source.roots());
             blocking(move || Prepared::new(&repository, gate, &progress, &name, &roots)).await?
         };
 
-        let progress_of = progress.begin(&format!("capturing {}", source.name()), Unit::Bytes, None);
-        let (mut capture, entries, state) = CaptureState::begin(gate.poison.clone(), progress_of.clone(), stop.clone());
+        let (mut capture, entries, state) = CaptureState::begin(gate.poison.clone(), stop.clone());
         let archive = {
             let (state, roots, dry_run) = (state.clone(), source.roots(), options.dry_run);
             let tags = snapshot::tags(&options.run, source.name(), true, &options.tags);
@@ -126,8 +128,6 @@ impl Repository {
             captured
         };
         let (captured, archived) = tokio::join!(captured, archive);
-        progress_of.finish();
-
         if cancel.is_cancelled() {
             return Err(RepositoryError::Cancelled.into());
         }
@@ -209,6 +209,31 @@ struct Prepared {
     parent: Option<SnapshotId>,
 }
 
+/// Shows rustic_core's bar of a capture under the source's name. It counts unchanged files too, and expects what the last
+/// snapshot held, so that a rate and an end can be told.
+#[derive(Debug)]
+struct CaptureBar {
+    sink: Arc<dyn ProgressSink>,
+    title: String,
+    expected: OnceLock<u64>,
+}
+
+impl CaptureBar {
+    fn of(source: &SourceName, sink: &Arc<dyn ProgressSink>) -> Arc<Self> {
+        Arc::new(Self { sink: sink.clone(), title: format!("capturing {source}"), expected: OnceLock::new() })
+    }
+}
+
+impl ProgressSink for CaptureBar {
+    fn begin(&self, title: &str, unit: Unit, total: Option<u64>) -> Arc<dyn StageProgress> {
+        if title == ARCHIVING {
+            self.sink.begin(&self.title, unit, self.expected.get().copied())
+        } else {
+            self.sink.begin(title, unit, total)
+        }
+    }
+}
+
 struct Archived {
     engine: rustic_core::Repository<OpenStatus>,
     file: SnapshotFile,
@@ -218,11 +243,12 @@ impl Prepared {
     fn new(
         repository: &Repository,
         gate: Arc<Gate>,
-        progress: &Arc<dyn ProgressSink>,
-        source: &crate::source::SourceName,
+        bar: &Arc<CaptureBar>,
+        source: &SourceName,
         roots: &[PathBuf],
     ) -> Result<Self, RepositoryError> {
-        let engine = repository.engine(gate, progress)?;
+        let progress: Arc<dyn ProgressSink> = bar.clone();
+        let engine = repository.engine(gate, &progress)?;
         let host = host::name();
         let newest = |matches: &dyn Fn(&Snapshot) -> bool, snapshots: &[Snapshot]| {
             snapshots
@@ -236,6 +262,11 @@ impl Prepared {
         // In a repository taken over from restic, the first run starts from its last snapshot of the same paths.
         let parent = newest(&|snapshot| snapshot.source().as_ref() == Some(source), &snapshots)
             .or_else(|| newest(&|snapshot| snapshot.paths() == roots, &snapshots));
+        let before = snapshots.iter().find(|snapshot| Some(snapshot.id()) == parent).and_then(Snapshot::size_bytes);
+        if let Some(size_bytes) = before {
+            // Set once, before anything is captured.
+            let _ = bar.expected.set(size_bytes);
+        }
         let engine = engine.to_indexed_ids().map_err(RepositoryError::engine("read the index of"))?;
         Ok(Self { engine, parent })
     }
