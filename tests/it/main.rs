@@ -2,6 +2,7 @@
 
 mod crash;
 mod embed;
+mod faults;
 mod files;
 mod gate;
 mod locks;

@@ -1,0 +1,147 @@
+//! Every single call to the store fails once: the run says so, loses nothing, and leaves what stock restic finds whole.
+
+use std::{
+    ops::Range,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use kaleem_dr_core::{
+    CancellationToken,
+    config::secret::SecretString,
+    exit::Exit,
+    job::{BackupJob, RunReport, backup},
+    progress::{ProgressSink, Silent},
+    repository::{
+        Access, Location, Repository, RepositoryError, Retention,
+        store::{Object, ObjectStore, OpendalStore, StoreError},
+    },
+    source::Source,
+};
+use kaleem_dr_sources::files::{FilesConfig, FilesSource};
+
+use crate::support::{restic::Restic, seed, site::PASSWORD, tree::Tree};
+
+/// A store whose nth call fails; it counts from one. Zero never fails.
+#[derive(Debug)]
+struct FaultyStore {
+    inner: OpendalStore,
+    fails_at: u64,
+    calls: AtomicU64,
+}
+
+impl FaultyStore {
+    fn pass(&self, action: &'static str, key: &str) -> Result<(), StoreError> {
+        let call = self.calls.fetch_add(1, Ordering::SeqCst) + 1;
+        if call == self.fails_at {
+            return Err(StoreError::new(action, key, self.location(), false, "an injected fault"));
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl ObjectStore for FaultyStore {
+    fn location(&self) -> String {
+        self.inner.location()
+    }
+    async fn list(&self, directory: &str) -> Result<Vec<Object>, StoreError> {
+        self.pass("list", directory)?;
+        self.inner.list(directory).await
+    }
+    async fn read(&self, key: &str, range: Option<Range<u64>>) -> Result<Bytes, StoreError> {
+        self.pass("read", key)?;
+        self.inner.read(key, range).await
+    }
+    async fn write(&self, key: &str, content: Vec<Bytes>) -> Result<(), StoreError> {
+        self.pass("write", key)?;
+        self.inner.write(key, content).await
+    }
+    async fn delete(&self, key: &str) -> Result<(), StoreError> {
+        self.pass("delete", key)?;
+        self.inner.delete(key).await
+    }
+    async fn size(&self, key: &str) -> Result<Option<u64>, StoreError> {
+        self.pass("stat", key)?;
+        self.inner.size(key).await
+    }
+}
+
+fn access(directory: &Path) -> Access {
+    Access {
+        location: Location::Directory(directory.to_path_buf()),
+        password: SecretString::from(PASSWORD),
+        cache_directory: None,
+    }
+}
+
+/// One run with forget and prune on a store whose nth call fails. Gives the report and how many calls there were.
+async fn run(directory: &Path, tree: &Path, fails_at: u64) -> (Result<RunReport, RepositoryError>, u64) {
+    let inner = OpendalStore::directory(directory).expect("the repository is there");
+    let store = Arc::new(FaultyStore { inner, fails_at, calls: AtomicU64::new(0) });
+    let report = async {
+        let repository = Repository::open_in(store.clone(), &access(directory)).await?;
+        let config: FilesConfig =
+            serde_json::from_value(serde_json::json!({ "paths": [tree] })).expect("a config of one path is valid");
+        let source = FilesSource::new("configs".parse().expect("a name"), config).expect("a valid config");
+        let job = BackupJob {
+            repository,
+            sources: vec![Arc::new(source) as Arc<dyn Source>],
+            unavailable: Vec::new(),
+            retention: Some(Retention { keep_last: 1, keep_daily: 0, keep_weekly: 0, keep_monthly: 0, ..Retention::default() }),
+            prune: true,
+            tags: Vec::new(),
+            dry_run: false,
+            state_directory: None,
+            patience: Duration::ZERO,
+        };
+        let progress: Arc<dyn ProgressSink> = Arc::new(Silent);
+        backup(&job, &progress, &CancellationToken::new()).await
+    }
+    .await;
+    (report, store.calls.load(Ordering::SeqCst))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn any_one_failed_call_is_told_and_harms_nothing() {
+    let home = tempfile::tempdir().expect("a directory");
+    let (tree, directory) = (home.path().join("tree"), home.path().join("repository"));
+    seed::file_tree(&tree);
+    Repository::init(&access(&directory), 2).await.expect("a repository can be made");
+    let (report, calls) = run(&directory, &tree, 0).await;
+    assert_eq!(report.expect("a run").exit, Exit::Done);
+    let restic = Restic::on_directory(&directory, PASSWORD);
+    let expected = Tree::of(&tree);
+
+    let mut failed = 0;
+    // Runs after the first do a little more than it: they forget and prune as well.
+    for fails_at in 1..=calls + 20 {
+        std::fs::write(tree.join("changing"), format!("{fails_at}").repeat(1000)).expect("a file can be written");
+        let (report, made) = run(&directory, &tree, fails_at).await;
+        let told = !matches!(&report, Ok(report) if report.exit == Exit::Done);
+        failed += u64::from(told);
+        assert!(told || made < fails_at || report.is_ok(), "call {fails_at} failed and the run said nothing: {report:?}");
+        let snapshots = restic.snapshots();
+        assert!(!snapshots.is_empty(), "call {fails_at}: the last good snapshot is still there");
+        let seen = restic.succeed(["check"]);
+        assert!(String::from_utf8_lossy(&seen.stdout).contains("no errors were found"), "call {fails_at}: {report:?}");
+    }
+    assert!(failed >= calls / 2, "of {calls} calls only {failed} failures were told");
+
+    std::fs::remove_file(tree.join("changing")).expect("a file can be removed");
+    let (report, _) = run(&directory, &tree, 0).await;
+    assert_eq!(report.expect("a run").exit, Exit::Done);
+    restic.check_read_data();
+    let target = home.path().join("back");
+    restic.restore_latest(&target, true);
+    let back = Tree::of(&target.join(tree.strip_prefix("/").expect("absolute")));
+    for path in expected.paths().filter(|path| !path.as_os_str().is_empty()) {
+        assert!(back.paths().any(|found| found == path), "{} came back", path.display());
+    }
+}
