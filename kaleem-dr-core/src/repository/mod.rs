@@ -7,6 +7,7 @@ mod backend;
 mod check;
 mod commit;
 mod error;
+mod key;
 mod lock;
 mod prune;
 mod reader;
@@ -26,7 +27,7 @@ use std::{
 
 use rustic_core::{
     ConfigOptions, Credentials, KeyOptions, OpenStatus, Progress, ProgressBars, ProgressType, RepositoryBackends,
-    RepositoryOptions, RusticProgress,
+    RepositoryOptions, RusticProgress, repofile::MasterKey,
 };
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::runtime::Handle;
@@ -123,13 +124,19 @@ impl Repository {
         if store.size("config").await?.is_some() {
             return Err(RepositoryError::AlreadyExists { location: store.location() });
         }
-        let password = access.password.clone();
+        let master = MasterKey::new();
+        let (name, file) = {
+            let (master, password) = (master.clone(), access.password.clone());
+            blocking(move || key::key_file(&master, &password)).await?
+        };
+        // The key first: a repository begins to be one with its config.
+        store.write(&name, vec![file]).await?;
         let (runtime, backing) = (Handle::current(), store.clone());
         blocking(move || {
             let engine = unopened(backing, runtime, Gate::open(CancellationToken::new()), None, &silent())?;
             let config = ConfigOptions::default().set_version(version);
             engine
-                .init(&Credentials::password(password.expose_secret()), &KeyOptions::default(), &config)
+                .init(&Credentials::Masterkey(master), &KeyOptions::default(), &config)
                 .map_err(RepositoryError::engine("initialise"))
         })
         .await?;
