@@ -7,7 +7,7 @@ use std::{
 
 use kaleem_dr_core::{
     CancellationToken,
-    config::{Config, RepositorySettings, config_of_environment, parse_env_file, secret::Environment},
+    config::{Config, DeclaredSource, RepositorySettings, config_of_environment, parse_env_file, secret::Environment},
     progress::ProgressSink,
     repository::{Access, Repository},
     source::{Source, SourceName},
@@ -107,10 +107,15 @@ impl Context {
 impl Loaded {
     /// One source, with its secrets read.
     pub fn source(&self, name: &SourceName) -> Result<Arc<dyn Source>, Failure> {
+        let source = self.declared(name)?;
+        source.make(&self.environment).map_err(|error| Failure::usage(format!("source {name}: {}", chain(&*error))))
+    }
+
+    /// One source as the config declares it.
+    pub fn declared(&self, name: &SourceName) -> Result<&DeclaredSource, Failure> {
         let known = || self.config.sources.keys().map(SourceName::as_str).collect::<Vec<_>>().join(", ");
         let none = || Failure::usage(format!("{} has no source `{name}`; it has: {}", self.path.display(), known()));
-        let source = self.config.sources.get(name).ok_or_else(none)?;
-        source.make(&self.environment).map_err(|error| Failure::usage(format!("source {name}: {}", chain(&*error))))
+        self.config.sources.get(name).ok_or_else(none)
     }
 }
 

@@ -16,11 +16,15 @@ use serde_json::{Value, json};
 
 use crate::{args::Consent, context::Loaded, failure::Failure};
 
-/// Whether it could be printed. A closed pipe (`| head`) is an error like any other.
+/// Whether it could be printed.
 pub type Printed = Result<(), Failure>;
 
 pub fn line(text: &str) -> Printed {
-    Ok(writeln!(io::stdout().lock(), "{text}")?)
+    match writeln!(io::stdout().lock(), "{text}") {
+        // Whoever read has seen enough (`| head`); the exit status still tells how it ended.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => Ok(written?),
+    }
 }
 
 fn document(value: &impl Serialize) -> Printed {
@@ -433,7 +437,10 @@ pub fn probes(probes: &[(SourceName, Probe)], json: bool) -> Printed {
             document(&value)?;
             continue;
         }
-        let server = probe.server.as_ref().map(|server| format!("{} {}", server.product, server.version)).unwrap_or_default();
+        let server = probe
+            .server
+            .as_ref()
+            .map_or_else(|| "readable".to_owned(), |server| format!("{} {}", server.product, server.version));
         let bytes = probe.size_bytes.map(|bytes| format!(", {}", size(bytes))).unwrap_or_default();
         line(&format!("{source}: {server}{bytes}"))?;
         probe.warnings.iter().try_for_each(|warning| line(&format!("  note: {warning}")))?;

@@ -84,6 +84,14 @@ pub struct FilesReport {
     pub problems: Vec<FileProblem>,
 }
 
+impl FilesReport {
+    /// Whether nothing at all was meant.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.files + self.links + self.others + self.directories == 0 && self.problems.is_empty()
+    }
+}
+
 /// One path that could not be restored.
 #[derive(Clone, Debug, Serialize)]
 pub struct FileProblem {
@@ -230,11 +238,13 @@ struct Walk {
     target: PathBuf,
     /// Nodes still to visit, the next one last; each with its path in the snapshot.
     stack: Vec<(PathBuf, Node)>,
+    /// Directories above the current path that are not wanted themselves: they are made when something in them is.
+    above: Vec<(PathBuf, Node)>,
 }
 
 impl Walk {
     fn new(snapshot: SnapshotReader, selection: Selection, target: PathBuf) -> Result<Self, RepositoryError> {
-        let mut walk = Self { snapshot, selection, target, stack: Vec::new() };
+        let mut walk = Self { snapshot, selection, target, stack: Vec::new(), above: Vec::new() };
         let root = walk.snapshot.root()?;
         walk.push(Path::new("/"), root)?;
         Ok(walk)
@@ -271,20 +281,35 @@ impl Walk {
 
     fn next_item(&mut self) -> Result<Option<Item>, RepositoryError> {
         while let Some((path, node)) = self.stack.pop() {
-            if let Some(subtree) = &node.subtree {
-                if !self.selection.may_hold(&path) {
-                    continue;
+            self.above.retain(|(above, _)| path.starts_with(above));
+            if !self.selection.includes(&path) {
+                if let Some(subtree) = &node.subtree
+                    && self.selection.may_hold(&path)
+                {
+                    let tree = self.snapshot.tree(subtree)?;
+                    self.push(&path, tree)?;
+                    self.above.push((path, node));
                 }
-                let tree = self.snapshot.tree(subtree)?;
-                self.push(&path, tree)?;
-            } else if !self.selection.includes(&path) {
                 continue;
             }
-            let blobs = if node.is_file() { self.snapshot.places(&node)? } else { Vec::new() };
-            let target = self.target.join(path.strip_prefix("/").unwrap_or(&path));
-            return Ok(Some(Item { node, target, blobs, link_to: None }));
+            if !self.above.is_empty() {
+                self.stack.push((path, node));
+                let (path, node) = self.above.remove(0);
+                return self.item(&path, node).map(Some);
+            }
+            if let Some(subtree) = &node.subtree {
+                let tree = self.snapshot.tree(subtree)?;
+                self.push(&path, tree)?;
+            }
+            return self.item(&path, node).map(Some);
         }
         Ok(None)
+    }
+
+    fn item(&self, path: &Path, node: Node) -> Result<Item, RepositoryError> {
+        let blobs = if node.is_file() { self.snapshot.places(&node)? } else { Vec::new() };
+        let target = self.target.join(path.strip_prefix("/").unwrap_or(path));
+        Ok(Item { node, target, blobs, link_to: None })
     }
 }
 

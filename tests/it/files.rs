@@ -117,4 +117,6 @@ fn excludes_and_selections_take_globs() {
     for unwanted in ["large", "cache/junk", "--help", "etc/nginx/link"] {
         assert!(!found.iter().any(|path| path == unwanted), "{unwanted} in {found:?}");
     }
+    let nothing = site.run(["restore", "files", "--target", site.path("none").to_str().expect("UTF-8"), "--include", "/no/such"]);
+    assert_eq!(nothing.code, Some(1), "a restore of nothing is no success: {}{}", nothing.stdout, nothing.stderr);
 }

@@ -6,21 +6,25 @@ use kaleem_dr_core::{
 };
 
 use super::Outcome;
-use crate::{context::Context, failure::Failure, output};
+use crate::{
+    context::Context,
+    failure::{Failure, chain},
+    output,
+};
 
 pub async fn backup(context: &Context, wanted: &[SourceName], tags: Vec<String>, dry_run: bool) -> Outcome {
     let loaded = context.load()?;
     let wanted = if wanted.is_empty() { loaded.config.backup_sources() } else { wanted.to_vec() };
     let (mut sources, mut unavailable) = (Vec::new(), Vec::new());
     for name in &wanted {
-        match (loaded.source(name), loaded.config.sources.get(name)) {
-            (Ok(source), _) => sources.push(source),
+        let declared = loaded.declared(name)?;
+        match declared.make(&loaded.environment) {
+            Ok(source) => sources.push(source),
             // Its secret is missing, say: it fails alone, and the others are saved.
-            (Err(failure), Some(declared)) => {
+            Err(error) => {
                 let (source, kind) = (name.clone(), declared.kind.to_owned());
-                unavailable.push(Unavailable { source, kind, why: failure.message });
+                unavailable.push(Unavailable { source, kind, why: chain(&*error) });
             }
-            (Err(failure), None) => return Err(failure),
         }
     }
     if wanted.is_empty() {

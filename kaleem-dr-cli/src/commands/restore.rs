@@ -75,6 +75,13 @@ async fn files(context: &Context, repository: &Repository, args: Restore) -> Out
     }
     options.dry_run = args.consent.dry_run;
     let report = restore_files(&snapshot, &options, &context.progress, &context.cancel).await?;
+    if report.is_empty() {
+        let of = snapshot.snapshot().source().map_or_else(String::new, |source| format!(" of source {source}"));
+        let mut failure =
+            Failure::new(Exit::Failed, format!("nothing in snapshot {}{of} is meant by that", snapshot.snapshot().id().short()));
+        failure.advice = Some("`kaleem-dr snapshots` lists what there is; name one with --snapshot".into());
+        return Err(failure);
+    }
     output::files(&report, context.global.json)?;
     Ok(if report.problems.is_empty() { Exit::Done } else { Exit::Partial })
 }

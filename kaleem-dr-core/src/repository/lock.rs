@@ -160,7 +160,7 @@ impl Lock {
         let held = write(store, key, kind).await?;
         tokio::time::sleep(SETTLE).await;
         if let Err(error) = refuse_others(store, key, kind, Some(&held.name)).await {
-            store.delete(&held.name).await?;
+            remove(store, &held.name).await?;
             return Err(error);
         }
         Ok(held)
@@ -191,7 +191,7 @@ impl Lock {
         self.released = true;
         self.renewal.abort();
         let held = self.shared.current.lock().await;
-        Ok(self.shared.store.delete(&held.name).await?)
+        remove(&self.shared.store, &held.name).await
     }
 }
 
@@ -212,6 +212,20 @@ impl Drop for Lock {
         if !matches!(removal.join(), Ok(Ok(Ok(())))) {
             tracing::warn!("the repository's lock could not be removed; it goes stale by itself");
         }
+    }
+}
+
+/// A lock that stays is in everybody's way for half an hour, so this is worth more than one try.
+async fn remove(store: &Arc<dyn ObjectStore>, name: &str) -> Result<(), RepositoryError> {
+    let mut tries = 3;
+    loop {
+        match store.delete(name).await {
+            Ok(()) => return Ok(()),
+            Err(error) if tries == 0 => return Err(error.into()),
+            Err(error) => tracing::warn!(%error, "the repository's lock could not be removed; trying again"),
+        }
+        tries -= 1;
+        tokio::time::sleep(SETTLE).await;
     }
 }
 

@@ -11,6 +11,7 @@ use std::{
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use jiff::Zoned;
+use nix::unistd::{getgid, getuid};
 use rustic_core::{
     BackupOptions, ErrorKind, OpenStatus, ParentOptions, ReadSource, ReadSourceEntry, ReadSourceOpen, RusticError, RusticResult,
     SnapshotGroupCriterion, SnapshotOptions,
@@ -289,6 +290,8 @@ impl Prepared {
             .and_then(|options| options.to_snapshot())
             .map_err(failed())?;
         PROGRAM.clone_into(&mut file.program_version);
+        file.username = host::user();
+        (file.uid, file.gid) = (getuid().as_raw(), getgid().as_raw());
         let parents = match self.parent {
             Some(id) => ParentOptions::default().parents(vec![id.to_string()]).group_by(SnapshotGroupCriterion::new()),
             None => ParentOptions::default().force(true),
