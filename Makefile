@@ -5,7 +5,7 @@ help:   ; @sed -n '/^help/d; s/^\([a-z]*\): .* ## /  make \1\t/p' Makefile | exp
 test:   ; @dev/test ## all tests, on real servers that are started and stopped for the run
 lint:   ; @dev/lint ## formatting, clippy, and cargo deny where it is installed
 demo:   ; @dev/demo ## a loss and a recovery, from nothing, on this machine
-bench:  ; @cargo bench --workspace ## the benchmarks
+bench:  ; @dev/bench ## speed and memory beside stock restic, then the benchmarks
 doc:    ; @RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps ## the API documentation
 up:     ; @dev/up ## start the test servers and leave them running
 down:   ; @dev/down ## stop the servers that `make up` started
