@@ -1,7 +1,7 @@
 //! Capturing a MongoDB database into a repository on disk. Needs a server: `KALEEM_TEST_MONGO_URI`.
 #![allow(missing_docs)]
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use bson::{Document, doc};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
@@ -61,17 +61,7 @@ fn mongo(c: &mut Criterion) {
                 (directory, runtime.block_on(Repository::init(&access, 2)).expect("a repository can be made"))
             },
             |(directory, repository)| {
-                let job = BackupJob {
-                    repository,
-                    sources: vec![source.clone()],
-                    unavailable: Vec::new(),
-                    retention: None,
-                    prune: false,
-                    tags: Vec::new(),
-                    dry_run: false,
-                    state_directory: None,
-                    patience: Duration::ZERO,
-                };
+                let job = BackupJob::new(repository, vec![source.clone()]);
                 let progress: Arc<dyn ProgressSink> = Arc::new(Silent);
                 let report = runtime.block_on(backup(&job, &progress, &CancellationToken::new())).expect("a run");
                 assert_eq!(report.exit, Exit::Done, "{:?}", report.sources);

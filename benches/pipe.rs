@@ -1,7 +1,7 @@
 //! How fast bytes go from an async source through the artifact pipe into a repository on disk.
 #![allow(missing_docs)]
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -101,17 +101,7 @@ fn pipe(c: &mut Criterion) {
                 },
                 |(directory, repository)| {
                     let name = "noise".parse().expect("a name");
-                    let job = BackupJob {
-                        repository,
-                        sources: vec![Arc::new(Noise { name, artifacts, noise: noise.clone() })],
-                        unavailable: Vec::new(),
-                        retention: None,
-                        prune: false,
-                        tags: Vec::new(),
-                        dry_run: false,
-                        state_directory: None,
-                        patience: Duration::ZERO,
-                    };
+                    let job = BackupJob::new(repository, vec![Arc::new(Noise { name, artifacts, noise: noise.clone() })]);
                     let progress: Arc<dyn ProgressSink> = Arc::new(Silent);
                     let report = runtime.block_on(backup(&job, &progress, &CancellationToken::new())).expect("a run");
                     assert_eq!(report.exit, Exit::Done);

@@ -4,7 +4,7 @@
 
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 
-use std::{collections::BTreeMap, error::Error, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, error::Error, path::PathBuf, sync::Arc};
 
 use async_trait::async_trait;
 use kaleem_dr_core::{
@@ -72,17 +72,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let source = Arc::new(Settings("settings".parse()?, Mutex::new([("colour".into(), "green".into())].into())));
     let progress: Arc<dyn ProgressSink> = Arc::new(Silent);
     let cancel = CancellationToken::new();
-    let job = BackupJob {
-        repository: repository.clone(),
-        sources: vec![source.clone()],
-        unavailable: Vec::new(),
-        retention: None,
-        prune: false,
-        tags: Vec::new(),
-        dry_run: false,
-        state_directory: None,
-        patience: Duration::ZERO,
-    };
+    let job = BackupJob::new(repository.clone(), vec![source.clone()]);
     let report = backup(&job, &progress, &cancel).await?;
     println!("saved: {:?}", report.sources[0].snapshot);
 

@@ -10,14 +10,11 @@ use kaleem_dr_core::{
     config::{Config, DeclaredSource, RepositorySettings, config_of_environment, parse_env_file, secret::Environment},
     progress::ProgressSink,
     repository::{Access, Repository},
+    sentence,
     source::{Source, SourceName},
 };
 
-use crate::{
-    args::Global,
-    failure::{Failure, chain},
-    progress,
-};
+use crate::{args::Global, failure::Failure, progress};
 
 const SYSTEM_CONFIG: &str = "/etc/kaleem-dr/kaleem-dr.toml";
 
@@ -82,7 +79,7 @@ impl Context {
     pub fn access(&self, loaded: &Loaded) -> Result<Access, Failure> {
         let settings = &loaded.config.settings;
         let (_, repository) = self.chosen(loaded)?;
-        repository.access(&settings.cache_directory, &loaded.environment).map_err(|error| Failure::usage(chain(&error)))
+        repository.access(&settings.cache_directory, &loaded.environment).map_err(|error| Failure::usage(sentence(&error)))
     }
 
     fn chosen<'a>(&self, loaded: &'a Loaded) -> Result<(&'a String, &'a RepositorySettings), Failure> {
@@ -108,7 +105,7 @@ impl Loaded {
     /// One source, with its secrets read.
     pub fn source(&self, name: &SourceName) -> Result<Arc<dyn Source>, Failure> {
         let source = self.declared(name)?;
-        source.make(&self.environment).map_err(|error| Failure::usage(format!("source {name}: {}", chain(&*error))))
+        source.make(&self.environment).map_err(|error| Failure::usage(format!("source {name}: {}", sentence(&*error))))
     }
 
     /// One source as the config declares it.

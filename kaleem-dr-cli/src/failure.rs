@@ -5,6 +5,7 @@ use std::{error::Error, fmt};
 use kaleem_dr_core::{
     exit::Exit,
     repository::{RepositoryError, SaveError},
+    sentence,
     source::SourceError,
 };
 
@@ -27,23 +28,8 @@ impl Failure {
     }
 
     fn of(error: &(dyn Error + 'static), exit: Exit, advice: Option<&str>) -> Self {
-        Self { exit, message: chain(error), advice: advice.map(str::to_owned) }
+        Self { exit, message: sentence(error), advice: advice.map(str::to_owned) }
     }
-}
-
-/// An error and its causes, each said once.
-pub fn chain(error: &(dyn Error + 'static)) -> String {
-    let mut line = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let said = error.to_string();
-        if !line.contains(&said) {
-            line.push_str(": ");
-            line.push_str(&said);
-        }
-        cause = error.source();
-    }
-    line
 }
 
 impl From<RepositoryError> for Failure {

@@ -16,8 +16,10 @@ pub mod point;
 pub mod progress;
 pub mod repository;
 pub mod restore;
+mod sentence;
 pub mod source;
 
+pub use self::sentence::sentence;
 pub use bytes;
 pub use jiff;
 pub use tokio_util::sync::CancellationToken;

@@ -33,7 +33,8 @@ use crate::{
     CancellationToken,
     digest::ByteDigest,
     progress::{ProgressSink, StageProgress, Unit},
-    repository::{BlobPlace, RepositoryError, SnapshotReader, blocking, go_mode, pick, runs, sentence},
+    repository::{BlobPlace, RepositoryError, SnapshotReader, blocking, go_mode, pick, runs},
+    sentence,
 };
 
 /// Blobs in one window: with at most a few runs in memory at once, this bounds what is planned, not what is held.

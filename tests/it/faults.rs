@@ -7,7 +7,6 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -90,17 +89,9 @@ async fn run(directory: &Path, tree: &Path, fails_at: u64) -> (Result<RunReport,
         let config: FilesConfig =
             serde_json::from_value(serde_json::json!({ "paths": [tree] })).expect("a config of one path is valid");
         let source = FilesSource::new("configs".parse().expect("a name"), config).expect("a valid config");
-        let job = BackupJob {
-            repository,
-            sources: vec![Arc::new(source) as Arc<dyn Source>],
-            unavailable: Vec::new(),
-            retention: Some(Retention { keep_last: 1, keep_daily: 0, keep_weekly: 0, keep_monthly: 0, ..Retention::default() }),
-            prune: true,
-            tags: Vec::new(),
-            dry_run: false,
-            state_directory: None,
-            patience: Duration::ZERO,
-        };
+        let mut job = BackupJob::new(repository, vec![Arc::new(source) as Arc<dyn Source>]);
+        job.retention = Some(Retention { keep_last: 1, keep_daily: 0, keep_weekly: 0, keep_monthly: 0, ..Retention::default() });
+        job.prune = true;
         let progress: Arc<dyn ProgressSink> = Arc::new(Silent);
         backup(&job, &progress, &CancellationToken::new()).await
     }

@@ -1,6 +1,6 @@
 //! No failure looks like success: a source that dies half way leaves no snapshot and spoils no other.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc};
 
 use ::mongodb::{Client, bson::doc};
 use async_trait::async_trait;
@@ -95,17 +95,7 @@ async fn run(directory: &std::path::Path, sources: Vec<(&str, Ends)>) -> (Reposi
         .into_iter()
         .map(|(name, ends)| Arc::new(Scripted { name: name.parse().expect("a name"), ends }) as Arc<dyn Source>)
         .collect();
-    let job = BackupJob {
-        repository: repository.clone(),
-        sources,
-        unavailable: Vec::new(),
-        retention: None,
-        prune: false,
-        tags: Vec::new(),
-        dry_run: false,
-        state_directory: None,
-        patience: Duration::ZERO,
-    };
+    let job = BackupJob::new(repository.clone(), sources);
     let progress: Arc<dyn ProgressSink> = Arc::new(Silent);
     let report = backup(&job, &progress, &CancellationToken::new()).await.expect("the run begins");
     (repository, report)

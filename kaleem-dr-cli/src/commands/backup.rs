@@ -2,15 +2,12 @@
 
 use kaleem_dr_core::{
     job::{BackupJob, Unavailable, backup as run},
+    sentence,
     source::SourceName,
 };
 
 use super::Outcome;
-use crate::{
-    context::Context,
-    failure::{Failure, chain},
-    output,
-};
+use crate::{context::Context, failure::Failure, output};
 
 pub async fn backup(context: &Context, wanted: &[SourceName], tags: Vec<String>, dry_run: bool) -> Outcome {
     let loaded = context.load()?;
@@ -23,7 +20,7 @@ pub async fn backup(context: &Context, wanted: &[SourceName], tags: Vec<String>,
             // Its secret is missing, say: it fails alone, and the others are saved.
             Err(error) => {
                 let (source, kind) = (name.clone(), declared.kind.to_owned());
-                unavailable.push(Unavailable { source, kind, why: chain(&*error) });
+                unavailable.push(Unavailable { source, kind, why: sentence(&*error) });
             }
         }
     }

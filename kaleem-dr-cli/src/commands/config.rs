@@ -12,6 +12,7 @@ use clap_complete::Shell;
 use kaleem_dr_core::{
     config::{TEMPLATE, schema},
     exit::Exit,
+    sentence,
 };
 
 use super::Outcome;
@@ -31,7 +32,7 @@ pub fn config(context: &Context, command: ConfigCommand) -> Outcome {
                 let settings = &loaded.config.settings;
                 settings.repository[name]
                     .access(&settings.cache_directory, &loaded.environment)
-                    .map_err(|error| Failure::usage(format!("repository {name}: {}", crate::failure::chain(&error))))?;
+                    .map_err(|error| Failure::usage(format!("repository {name}: {}", sentence(&error))))?;
             }
             output::config(&loaded, context.global.json)?;
         }

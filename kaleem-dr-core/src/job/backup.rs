@@ -21,8 +21,8 @@ use crate::{
     progress::ProgressSink,
     repository::{
         LockKind, PruneOptions, PruneReport, Repository, RepositoryError, Retention, SaveError, SaveOptions, Saved, SnapshotId,
-        sentence,
     },
+    sentence,
     source::{Source, SourceName},
 };
 
@@ -47,6 +47,24 @@ pub struct BackupJob {
     pub state_directory: Option<PathBuf>,
     /// How long to wait for another tool's lock.
     pub patience: Duration,
+}
+
+impl BackupJob {
+    /// A run of these sources that forgets nothing, queues nowhere and waits for no lock.
+    #[must_use]
+    pub fn new(repository: Repository, sources: Vec<Arc<dyn Source>>) -> Self {
+        Self {
+            repository,
+            sources,
+            unavailable: Vec::new(),
+            retention: None,
+            prune: false,
+            tags: Vec::new(),
+            dry_run: false,
+            state_directory: None,
+            patience: Duration::ZERO,
+        }
+    }
 }
 
 /// A source that could not be made.

@@ -22,6 +22,7 @@ use super::store::{ObjectStore, StoreError};
 use crate::{
     digest::ByteDigest,
     failpoint::{self, Step},
+    sentence,
     source::Cause,
 };
 
@@ -100,21 +101,6 @@ impl Backend {
 fn backend_error(error: StoreError) -> Box<RusticError> {
     let said = sentence(&error);
     RusticError::with_source(ErrorKind::Backend, said, error)
-}
-
-/// An error and its causes in one line.
-pub(crate) fn sentence(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut line = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let text = error.to_string();
-        if !line.contains(&text) {
-            line.push_str(": ");
-            line.push_str(&text);
-        }
-        cause = error.source();
-    }
-    line
 }
 
 /// The key of a repository file, as restic lays repositories out.

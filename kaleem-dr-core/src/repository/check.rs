@@ -5,8 +5,8 @@ use std::{fmt, str::FromStr, sync::Arc};
 use rustic_core::{CheckOptions, ReadSubsetOption};
 use serde::Serialize;
 
-use super::{Repository, RepositoryError, backend::sentence, lock::Lock};
-use crate::{CancellationToken, progress::ProgressSink};
+use super::{Repository, RepositoryError, lock::Lock};
+use crate::{CancellationToken, progress::ProgressSink, sentence};
 
 /// How much of the packs is read.
 #[derive(Clone, Copy, Debug, PartialEq)]

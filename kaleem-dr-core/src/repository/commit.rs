@@ -18,9 +18,7 @@ use rustic_core::{
 use serde_json::{Value, json};
 
 use super::{
-    Repository, RepositoryError,
-    backend::sentence,
-    blocking,
+    Repository, RepositoryError, blocking,
     lock::Lock,
     save::{follower_path, go_mode},
     seal::{OVERHEAD, SealKey},
@@ -31,6 +29,7 @@ use crate::{
     digest::ByteDigest,
     failpoint::{self, Step},
     manifest::Manifest,
+    sentence,
 };
 
 /// How to get the data back with stock tools only: in every snapshot, for someone who has nothing else.

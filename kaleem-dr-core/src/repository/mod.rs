@@ -32,11 +32,6 @@ use rustic_core::{
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::runtime::Handle;
 
-pub(crate) use self::{
-    backend::sentence,
-    reader::{BlobPlace, pick, runs},
-    save::go_mode,
-};
 use self::{
     backend::{Backend, Gate},
     seal::SealKey,
@@ -51,6 +46,10 @@ pub use self::{
     retention::{ForgetGroup, ForgetReason, ForgetReport, Retention},
     save::{SaveError, SaveOptions, Saved},
     snapshot::{INCOMPLETE_TAG, OWN_TAG, Snapshot, SnapshotId, select},
+};
+pub(crate) use self::{
+    reader::{BlobPlace, pick, runs},
+    save::go_mode,
 };
 use crate::{
     CancellationToken,

@@ -16,17 +16,12 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Repository, RepositoryError,
-    backend::{Gate, sentence},
-    blocking,
-    seal::SealKey,
-    silent,
-    snapshot::Snapshot,
-    store::ObjectStore,
+    Repository, RepositoryError, backend::Gate, blocking, seal::SealKey, silent, snapshot::Snapshot, store::ObjectStore,
 };
 use crate::{
     digest::ByteDigest,
     manifest::{MANIFEST_PATH, Manifest},
+    sentence,
     source::Cause,
 };
 

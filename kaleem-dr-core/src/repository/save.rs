@@ -35,6 +35,7 @@ use crate::{
     job::RunId,
     manifest::{MANIFEST_FORMAT, Manifest},
     progress::{ProgressSink, StageProgress, Unit},
+    sentence,
     source::{Source, SourceError, SourceName},
 };
 
@@ -122,7 +123,7 @@ impl Repository {
                 () = cancel.cancelled() => Err(SourceError::Cancelled),
             };
             if let Err(error) = &captured {
-                state.spoil(super::sentence(error));
+                state.spoil(sentence(error));
             }
             // Ends the archiver's stream of entries.
             drop(capture);
