@@ -12,7 +12,6 @@ import shutil
 import statistics
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 PROGRAM, HOME = sys.argv[1], Path(sys.argv[2])
@@ -57,15 +56,27 @@ def change(tree):
         file.write(random.Random(8).randbytes(1000))
 
 
+# A process's peak counts what its parent held when it was forked, so a small one of its own does the forking.
+MEASURE = """
+import json, os, subprocess, sys, time
+began = time.monotonic()
+process = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL)
+_, status, usage = os.wait4(process.pid, 0)
+wall = time.monotonic() - began
+cpu = usage.ru_utime + usage.ru_stime
+print(json.dumps({"status": status, "wall_s": wall, "cpu_s": cpu, "peak_mb": usage.ru_maxrss / 1024}))
+"""
+
+
 def run(what, who, command, env):
     os.sync()
-    began = time.monotonic()
-    process = subprocess.Popen(command, env={**os.environ, **env}, stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    wall = time.monotonic() - began
+    measured = subprocess.run(
+        [sys.executable, "-c", MEASURE, *command], env={**os.environ, **env}, stdout=subprocess.PIPE, check=True
+    )
+    figures = json.loads(measured.stdout)
+    status = figures.pop("status")
     if status != 0:
         sys.exit(f"{command} ended with {os.waitstatus_to_exitcode(status)}")
-    figures = {"wall_s": wall, "cpu_s": usage.ru_utime + usage.ru_stime, "peak_mb": usage.ru_maxrss / 1024}
     results.setdefault(what, {}).setdefault(who, []).append(figures)
 
 

@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// Longest ranged read.
-const RUN_BYTES: u32 = 4 << 20;
+const RUN_BYTES: u32 = 2 << 20;
 /// Unwanted bytes worth reading to save a request.
 const GAP_BYTES: u32 = 128 << 10;
 /// Runs under way at once when reading in order.
