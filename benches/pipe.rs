@@ -15,7 +15,7 @@ use kaleem_dr_core::{
     point::PointReader,
     progress::{ProgressSink, Silent},
     repository::{Access, Location, Repository},
-    source::{Probe, RestorePlan, RestoreReport, RestoreTarget, Source, SourceError, SourceName},
+    source::{Probe, RestorePlan, RestoreReport, RestoreRequest, Source, SourceError, SourceName},
 };
 
 const PIECE_BYTES: usize = 1 << 20;
@@ -52,7 +52,7 @@ impl Source for Noise {
         futures::future::try_join_all(writers).await?;
         Ok(())
     }
-    async fn plan_restore(&self, _: &PointReader, _: RestoreTarget) -> Result<RestorePlan, SourceError> {
+    async fn plan_restore(&self, _: &PointReader, _: RestoreRequest) -> Result<RestorePlan, SourceError> {
         Err(SourceError::Unsupported("a benchmark restores nothing".into()))
     }
     async fn restore(&self, _: &PointReader, _: RestorePlan) -> Result<RestoreReport, SourceError> {

@@ -15,7 +15,9 @@ use kaleem_dr_core::{
     point::PointReader,
     progress::{ProgressSink, Silent},
     repository::{Access, Location, Repository, select},
-    source::{Change, PlannedAction, Probe, RestorePlan, RestoreReport, RestoreTarget, Source, SourceError, SourceName},
+    source::{
+        Change, PlannedAction, Probe, RestorePlan, RestoreReport, RestoreRequest, RestoreTarget, Source, SourceError, SourceName,
+    },
 };
 use tokio::sync::Mutex;
 
@@ -43,10 +45,10 @@ impl Source for Settings {
         }
         Ok(())
     }
-    async fn plan_restore(&self, point: &PointReader, to: RestoreTarget) -> Result<RestorePlan, SourceError> {
-        let action = |path: &str| PlannedAction { change: Change::Overwrite, what: path.into(), items: None, size_bytes: None };
-        let actions = point.manifest().artifacts.iter().map(|artifact| action(&artifact.path)).collect();
-        Ok(RestorePlan { to, target: "this process".into(), actions, warnings: Vec::new() })
+    async fn plan_restore(&self, point: &PointReader, request: RestoreRequest) -> Result<RestorePlan, SourceError> {
+        let actions =
+            point.manifest().artifacts.iter().map(|artifact| PlannedAction::new(Change::Overwrite, &artifact.path)).collect();
+        Ok(RestorePlan { request, target: "this process".into(), actions, warnings: Vec::new() })
     }
     async fn restore(&self, point: &PointReader, plan: RestorePlan) -> Result<RestoreReport, SourceError> {
         let mut report = RestoreReport { target: plan.target, ..RestoreReport::default() };
@@ -80,7 +82,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let snapshots = repository.snapshots().await?;
     let reader = repository.read(select(&snapshots, "latest")?).await?;
     let point = PointReader::open(reader, progress, cancel).await?;
-    let plan = source.plan_restore(&point, RestoreTarget::InPlace).await?;
+    let plan = source.plan_restore(&point, RestoreRequest::whole(RestoreTarget::InPlace)).await?;
     let report = source.restore(&point, plan).await?;
     println!("restored: {}, colour is {}", report.compared.join(", "), source.1.lock().await["colour"]);
     Ok(())

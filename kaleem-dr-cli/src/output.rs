@@ -6,7 +6,7 @@ use comfy_table::{Table, presets};
 use kaleem_dr_core::{
     exit::Exit,
     job::{RecoveryPoint, RunReport, SourceStatus},
-    point::PointReader,
+    point::{Origin, PointReader},
     repository::{CheckReport, ForgetReport, PruneReport, Repository, RepositoryStats, Snapshot},
     restore::FilesReport,
     source::{Change, Probe, RestorePlan, RestoreReport, SourceName},
@@ -255,13 +255,19 @@ pub fn plan(plan: &RestorePlan, point: &PointReader, json: bool) -> Printed {
     if json {
         let mut value = serde_json::to_value(plan)?;
         value["message_type"] = "plan".into();
-        value["snapshot_id"] = point.snapshot().snapshot().id().to_string().into();
+        match point.origin() {
+            Origin::Snapshot(reader) => value["snapshot_id"] = reader.snapshot().id().to_string().into(),
+            Origin::File(file) => value["file"] = file.path.display().to_string().into(),
+        }
         return document(&value);
     }
     let manifest = point.manifest();
+    let origin = match point.origin() {
+        Origin::Snapshot(reader) => format!("snapshot {}", reader.snapshot().id().short()),
+        Origin::File(file) => file.path.display().to_string(),
+    };
     line(&format!(
-        "snapshot {} of {} as of {} → {}",
-        point.snapshot().snapshot().id().short(),
+        "{origin} of {} as of {} → {}",
         manifest.source,
         manifest.consistency.at.strftime("%Y-%m-%d %H:%M:%S UTC"),
         plan.target
@@ -271,10 +277,13 @@ pub fn plan(plan: &RestorePlan, point: &PointReader, json: bool) -> Printed {
             Change::Create => "create",
             Change::Overwrite => "OVERWRITE",
             Change::Leave => "leave",
+            Change::Remove => "REMOVE",
+            Change::Conflict => "CONFLICT",
         };
         let items = action.items.map(|items| format!(", {items} items")).unwrap_or_default();
         let bytes = action.size_bytes.map(|bytes| format!(", {}", size(bytes))).unwrap_or_default();
-        line(&format!("  {change:9} {}{items}{bytes}", action.what))?;
+        let why = action.why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+        line(&format!("  {change:9} {}{items}{bytes}{why}", action.what))?;
     }
     plan.warnings.iter().try_for_each(|warning| line(&format!("  note: {warning}")))
 }
@@ -291,6 +300,11 @@ pub fn restored(report: &RestoreReport, json: bool) -> Printed {
     report.compared.iter().try_for_each(|what| line(&format!("  equal: {what}")))?;
     for difference in &report.differences {
         line(&format!("  DIFFERS: {}: expected {}, found {}", difference.what, difference.expected, difference.found))?;
+    }
+    for hook in &report.hooks {
+        let status = hook.status.map_or_else(|| "did not run".to_owned(), |status| format!("ended with {status}"));
+        line(&format!("  after the restore: {} {status}", hook.command.join(" ")))?;
+        hook.output.lines().try_for_each(|text| line(&format!("    {text}")))?;
     }
     line(if report.is_equal() { "it is equal to what was captured" } else { "it is NOT equal to what was captured" })
 }

@@ -9,6 +9,8 @@ pub mod config;
 pub mod digest;
 pub mod exit;
 mod failpoint;
+pub mod finding;
+pub mod gzip;
 pub mod host;
 pub mod job;
 pub mod manifest;
@@ -18,6 +20,7 @@ pub mod repository;
 pub mod restore;
 mod sentence;
 pub mod source;
+pub mod staged;
 
 pub use self::sentence::sentence;
 pub use bytes;

@@ -1,6 +1,12 @@
 //! Reading a recovery point back: its manifest, its artifacts, its trees.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io::{self, Read as _, Seek as _, SeekFrom},
+    path::PathBuf,
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
@@ -14,16 +20,56 @@ use crate::{
     source::SourceError,
 };
 
-/// One source's snapshot, opened for reading.
+/// Length of the pieces a file is read in.
+const PIECE_BYTES: usize = 1 << 20;
+
+/// One source's recovery point, opened for reading: a snapshot, or a staged file.
 #[derive(Clone, Debug)]
 pub struct PointReader {
     manifest: Arc<Manifest>,
-    snapshot: SnapshotReader,
+    origin: Origin,
     progress: Arc<dyn ProgressSink>,
     cancel: CancellationToken,
 }
 
+/// Where a point comes from.
+#[derive(Clone, Debug)]
+pub enum Origin {
+    /// A repository.
+    Snapshot(SnapshotReader),
+    /// A staged file, taken apart.
+    File(Arc<FilePoint>),
+}
+
+/// A staged file as a recovery point.
+#[derive(Debug)]
+pub struct FilePoint {
+    /// The file.
+    pub path: PathBuf,
+    /// Where the bytes of each artifact of the manifest lie, by its path.
+    pub parts: BTreeMap<String, FilePart>,
+    /// Holds what was unpacked, and is removed with the point.
+    pub unpacked: Option<tempfile::TempDir>,
+}
+
+/// A range of a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FilePart {
+    /// The file.
+    pub path: PathBuf,
+    /// Where the range begins.
+    pub offset_bytes: u64,
+    /// How long it is.
+    pub size_bytes: u64,
+}
+
 impl PointReader {
+    /// A staged file as a point. The manifest says what was found in it; a reader compares what it reads with that.
+    #[must_use]
+    pub fn of_file(manifest: Manifest, file: FilePoint, progress: Arc<dyn ProgressSink>, cancel: CancellationToken) -> Self {
+        Self { manifest: Arc::new(manifest), origin: Origin::File(Arc::new(file)), progress, cancel }
+    }
+
     /// Opens a snapshot of ours as a recovery point.
     ///
     /// # Errors
@@ -37,7 +83,7 @@ impl PointReader {
             object: format!("snapshot {}", snapshot.snapshot().id().short()),
             why: "it has no manifest, so another tool made it; `kaleem-dr restore files` takes it".into(),
         })?;
-        Ok(Self { manifest: Arc::new(manifest), snapshot, progress, cancel })
+        Ok(Self { manifest: Arc::new(manifest), origin: Origin::Snapshot(snapshot), progress, cancel })
     }
 
     /// What the snapshot says of itself.
@@ -46,10 +92,10 @@ impl PointReader {
         &self.manifest
     }
 
-    /// The snapshot behind it.
+    /// Where it comes from.
     #[must_use]
-    pub fn snapshot(&self) -> &SnapshotReader {
-        &self.snapshot
+    pub fn origin(&self) -> &Origin {
+        &self.origin
     }
 
     /// Where long work tells of itself.
@@ -71,25 +117,67 @@ impl PointReader {
     pub async fn artifact(&self, path: &str) -> Result<ArtifactReader, SourceError> {
         let record =
             self.manifest.artifact(path).ok_or_else(|| SourceError::Point(format!("it holds no artifact {path}").into()))?;
-        let (snapshot, wanted) = (self.snapshot.clone(), PathBuf::from(path));
-        let pieces = blocking(move || match snapshot.find(&wanted)? {
-            Some(node) => Ok(snapshot.places(&node)?),
-            None => Err(RepositoryError::Damaged {
-                object: wanted.display().to_string(),
-                why: "the manifest names it but the snapshot does not hold it".into(),
-            }),
-        })
-        .await
-        .map_err(|error| SourceError::Point(error.into()))?;
-        let pieces = self.snapshot.stream_places(pieces);
+        let pieces = match &self.origin {
+            Origin::Snapshot(snapshot) => {
+                from_snapshot(snapshot, path).await.map_err(|error| SourceError::Point(error.into()))?
+            }
+            Origin::File(file) => {
+                let part = file.parts.get(path).cloned();
+                let part = part.ok_or_else(|| SourceError::Point(format!("{} holds no {path}", file.path.display()).into()))?;
+                from_file(part, file.clone())
+            }
+        };
         Ok(ArtifactReader { pieces, digest: ByteDigest::default(), read: 0, expected: record.clone() })
     }
 }
 
+async fn from_snapshot(snapshot: &SnapshotReader, path: &str) -> Result<Pieces, RepositoryError> {
+    let (reader, wanted) = (snapshot.clone(), PathBuf::from(path));
+    let places = blocking(move || match reader.find(&wanted)? {
+        Some(node) => Ok(reader.places(&node)?),
+        None => Err(RepositoryError::Damaged {
+            object: wanted.display().to_string(),
+            why: "the manifest names it but the snapshot does not hold it".into(),
+        }),
+    })
+    .await?;
+    Ok(snapshot.stream_places(places))
+}
+
+/// `file` is held until the last piece is read: what was unpacked goes with it.
+fn from_file(part: FilePart, file: Arc<FilePoint>) -> Pieces {
+    let (sender, receiver) = mpsc::channel(4);
+    tokio::task::spawn_blocking(move || {
+        let _held = file;
+        if let Err(cause) = read_part(&part, &sender) {
+            let path = part.path;
+            // Nobody may be left to hear of it.
+            let _ = sender.blocking_send(Err(RepositoryError::Path { path, action: "read", cause }));
+        }
+    });
+    receiver
+}
+
+fn read_part(part: &FilePart, pieces: &mpsc::Sender<Result<Bytes, RepositoryError>>) -> io::Result<()> {
+    let mut file = File::open(&part.path)?;
+    file.seek(SeekFrom::Start(part.offset_bytes))?;
+    let mut rest = file.take(part.size_bytes);
+    loop {
+        let mut piece = Vec::with_capacity(PIECE_BYTES);
+        rest.by_ref().take(PIECE_BYTES as u64).read_to_end(&mut piece)?;
+        // At the end, or the reader has gone away: nothing is left to do.
+        if piece.is_empty() || pieces.blocking_send(Ok(piece.into())).is_err() {
+            return Ok(());
+        }
+    }
+}
+
+type Pieces = mpsc::Receiver<Result<Bytes, RepositoryError>>;
+
 /// The bytes of one artifact, piece by piece.
 #[derive(Debug)]
 pub struct ArtifactReader {
-    pieces: mpsc::Receiver<Result<Bytes, RepositoryError>>,
+    pieces: Pieces,
     digest: ByteDigest,
     read: u64,
     expected: ArtifactRecord,

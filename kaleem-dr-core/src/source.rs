@@ -12,8 +12,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     artifact::{ArtifactPath, Capture},
+    finding::Finding,
     manifest::ServerInfo,
     point::PointReader,
+    staged::StagedForm,
 };
 
 /// A boxed cause of an error.
@@ -48,7 +50,7 @@ pub trait Source: Send + Sync {
     ///
     /// # Errors
     /// When the target cannot be reached, or the point cannot be restored there at all.
-    async fn plan_restore(&self, point: &PointReader, to: RestoreTarget) -> Result<RestorePlan, SourceError>;
+    async fn plan_restore(&self, point: &PointReader, request: RestoreRequest) -> Result<RestorePlan, SourceError>;
 
     /// Carries a plan out, then reads the target back and compares it with the point's manifest.
     ///
@@ -56,6 +58,27 @@ pub trait Source: Send + Sync {
     /// When something could not be written or read. Differences found afterwards are no error here: they are in the report,
     /// and whoever asked must look at [`RestoreReport::is_equal`].
     async fn restore(&self, point: &PointReader, plan: RestorePlan) -> Result<RestoreReport, SourceError>;
+
+    /// Checks every artifact deeply in its own format, without a server.
+    ///
+    /// # Errors
+    /// When the point cannot be read. What is wrong with its content is in the findings.
+    async fn inspect(&self, _point: &PointReader) -> Result<Inspection, SourceError> {
+        Err(SourceError::Unsupported(format!("a source of kind {} cannot check its format", self.kind())))
+    }
+
+    /// Restores into a scratch target of its own making, compares it with the manifest, and removes it, also after a failure.
+    ///
+    /// # Errors
+    /// As [`Source::restore`], and when the scratch target could not be removed.
+    async fn rehearse(&self, _point: &PointReader, _scratch: &ScratchTarget) -> Result<RestoreReport, SourceError> {
+        Err(SourceError::Unsupported(format!("a source of kind {} cannot be rehearsed", self.kind())))
+    }
+
+    /// How a point of this source looks as one file; `None` where it has no such form.
+    fn staged(&self) -> Option<&dyn StagedForm> {
+        None
+    }
 }
 
 /// A source's name: lower-case ASCII letters, digits, `-` and `_`, at most 64 characters, beginning with a letter.
@@ -128,11 +151,104 @@ pub enum RestoreTarget {
     InPlace,
 }
 
+/// What a restore is asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RestoreRequest {
+    /// Where it goes.
+    pub to: RestoreTarget,
+    /// Only these parts of the source, in the source's words (a collection, a virtual host), as globs. Empty: everything.
+    pub only: Vec<String>,
+    /// Parts that get another name.
+    pub rename: Vec<Rename>,
+    /// What happens to a part that is there already. Beside, nothing may be.
+    pub existing: Existing,
+    /// What happens to parts that are there but not in the point.
+    pub extras: Extras,
+}
+
+impl RestoreRequest {
+    /// Everything, under the point's own names; what is there is replaced in place, and nothing else is removed.
+    #[must_use]
+    pub fn whole(to: RestoreTarget) -> Self {
+        Self { to, only: Vec::new(), rename: Vec::new(), existing: Existing::default(), extras: Extras::default() }
+    }
+
+    /// For sources that can only be restored as a whole.
+    ///
+    /// # Errors
+    /// [`SourceError::Unsupported`] when more was asked than where to.
+    pub fn refuse_choices(&self, kind: &str) -> Result<(), SourceError> {
+        if *self == Self::whole(self.to.clone()) {
+            return Ok(());
+        }
+        Err(SourceError::Unsupported(format!(
+            "a source of kind {kind} is restored as a whole: leave out --only, --rename, --existing and --extras"
+        )))
+    }
+}
+
+/// A part of a source that gets another name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Rename {
+    /// Its name in the point.
+    pub from: String,
+    /// Its name in the target.
+    pub to: String,
+}
+
+/// What happens to a part (a collection, a queue) that is there already.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Existing {
+    /// It is removed and made anew.
+    #[default]
+    Replace,
+    /// It stays, and what it lacks of the point is added to it.
+    Merge,
+}
+
+/// What happens to parts that are there but not in the point.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Extras {
+    /// They stay.
+    #[default]
+    Keep,
+    /// They are removed.
+    Remove,
+}
+
+/// Where a rehearsal may make things of its own, and how it names them.
+#[derive(Clone, Debug)]
+pub struct ScratchTarget {
+    /// Names everything of this rehearsal: `kdr_drill_` and a ULID in lower case. Good as a database, virtual host or collection.
+    pub name: String,
+    /// An empty directory of its own; whoever made it removes it.
+    pub directory: PathBuf,
+}
+
+/// What a deep check of a point found.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Inspection {
+    /// What was looked at and is well, one sentence each.
+    pub checked: Vec<String>,
+    /// What is wrong or worth knowing.
+    pub findings: Vec<Finding>,
+}
+
+impl Inspection {
+    /// Whether something was looked at, and nothing of it is an error.
+    #[must_use]
+    pub fn is_well(&self) -> bool {
+        !self.checked.is_empty() && !self.findings.iter().any(|finding| finding.is_error)
+    }
+}
+
 /// What a restore will do.
 #[derive(Clone, Debug, Serialize)]
 pub struct RestorePlan {
-    /// Where it goes.
-    pub to: RestoreTarget,
+    /// What was asked, with the names settled.
+    pub request: RestoreRequest,
     /// The target in words: `database kaleem_restored on 127.0.0.1:27017`.
     pub target: String,
     /// One line per thing that is touched or left alone.
@@ -145,7 +261,7 @@ impl RestorePlan {
     /// Whether anything that exists would be changed.
     #[must_use]
     pub fn overwrites(&self) -> bool {
-        self.actions.iter().any(|action| action.change == Change::Overwrite)
+        self.actions.iter().any(|action| matches!(action.change, Change::Overwrite | Change::Remove))
     }
 }
 
@@ -160,6 +276,15 @@ pub struct PlannedAction {
     pub items: Option<u64>,
     /// Bytes it holds in the point, where known.
     pub size_bytes: Option<u64>,
+    /// Why, where that is not plain.
+    pub why: Option<String>,
+}
+
+impl PlannedAction {
+    /// An action of which no more is known.
+    pub fn new(change: Change, what: impl Into<String>) -> Self {
+        Self { change, what: what.into(), items: None, size_bytes: None, why: None }
+    }
 }
 
 /// What a restore does to one thing.
@@ -172,6 +297,10 @@ pub enum Change {
     Overwrite,
     /// It is there but not in the point: it stays as it is.
     Leave,
+    /// It is there but not in the point: it is removed, as was asked.
+    Remove,
+    /// It is there otherwise, and the server keeps it as it is whatever is sent.
+    Conflict,
 }
 
 /// What a restore did, and what a comparison with the manifest showed afterwards.
@@ -189,6 +318,8 @@ pub struct RestoreReport {
     pub differences: Vec<Difference>,
     /// What the operator should know, one sentence each.
     pub warnings: Vec<String>,
+    /// Commands of the operator's that ran afterwards.
+    pub hooks: Vec<HookReport>,
 }
 
 impl RestoreReport {
@@ -197,6 +328,23 @@ impl RestoreReport {
     pub fn is_equal(&self) -> bool {
         self.differences.is_empty() && !self.compared.is_empty()
     }
+
+    /// Whether it is equal, and every hook ended well.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.is_equal() && self.hooks.iter().all(|hook| hook.status == Some(0))
+    }
+}
+
+/// A command that ran after a restore.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct HookReport {
+    /// Program and arguments.
+    pub command: Vec<String>,
+    /// Its exit status; `None` when it did not start or was killed.
+    pub status: Option<i32>,
+    /// The end of what it printed, or why it did not start.
+    pub output: String,
 }
 
 /// One difference between the target and the manifest.
@@ -280,6 +428,17 @@ pub enum SourceError {
     /// The recovery point could not be read.
     #[error("cannot read the recovery point")]
     Point(#[source] Cause),
+    /// A staged file is not what it should be.
+    #[error("{} is damaged: {why}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// Where it breaks, and what can still be read of it.
+        why: String,
+    },
+    /// What was to be written out could not be.
+    #[error("cannot write the output")]
+    Output(#[source] std::io::Error),
 }
 
 impl SourceError {

@@ -14,7 +14,7 @@ use kaleem_dr_core::{
     point::PointReader,
     progress::{ProgressSink, Silent},
     repository::{Access, Location, Repository},
-    source::{Probe, RestorePlan, RestoreReport, RestoreTarget, Source, SourceError, SourceName},
+    source::{Probe, RestorePlan, RestoreReport, RestoreRequest, Source, SourceError, SourceName},
 };
 use nix::{
     sys::signal::{Signal, kill},
@@ -76,7 +76,7 @@ impl Source for Scripted {
         }
         writer.finish(None, None).await
     }
-    async fn plan_restore(&self, _: &PointReader, _: RestoreTarget) -> Result<RestorePlan, SourceError> {
+    async fn plan_restore(&self, _: &PointReader, _: RestoreRequest) -> Result<RestorePlan, SourceError> {
         Err(SourceError::Unsupported("not in this test".into()))
     }
     async fn restore(&self, _: &PointReader, _: RestorePlan) -> Result<RestoreReport, SourceError> {

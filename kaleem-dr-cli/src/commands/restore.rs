@@ -5,7 +5,7 @@ use kaleem_dr_core::{
     job::open_point,
     repository::{LockKind, Repository, select},
     restore::{RestoreOptions, restore_files},
-    source::RestoreTarget,
+    source::{RestoreRequest, RestoreTarget},
 };
 
 use super::Outcome;
@@ -38,18 +38,18 @@ async fn source(context: &Context, loaded: &Loaded, repository: &Repository, arg
     let source = loaded.source(&args.source)?;
     let point = open_point(repository, &args.source, &args.point, &context.progress, &context.cancel).await?;
     let to = if args.in_place { RestoreTarget::InPlace } else { RestoreTarget::Beside(args.to) };
-    let plan = source.plan_restore(&point, to).await?;
+    let plan = source.plan_restore(&point, RestoreRequest::whole(to)).await?;
     if args.consent.dry_run {
         output::plan(&plan, &point, context.global.json)?;
         return Ok(Exit::Done);
     }
-    if plan.to == RestoreTarget::InPlace || plan.overwrites() {
+    if plan.request.to == RestoreTarget::InPlace || plan.overwrites() {
         let question = format!("write over what is in {}?", plan.target);
         output::consent(args.consent, &question, || output::plan(&plan, &point, false))?;
     }
     let report = source.restore(&point, plan).await?;
     output::restored(&report, context.global.json)?;
-    Ok(if report.is_equal() { Exit::Done } else { Exit::NotVerified })
+    Ok(if report.is_done() { Exit::Done } else { Exit::NotVerified })
 }
 
 async fn files(context: &Context, repository: &Repository, args: Restore) -> Outcome {

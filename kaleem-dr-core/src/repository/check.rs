@@ -1,12 +1,12 @@
 //! Proving that a repository is whole: structure always, every byte on demand.
 
-use std::{fmt, str::FromStr, sync::Arc};
+use std::{str::FromStr, sync::Arc};
 
 use rustic_core::{CheckOptions, ReadSubsetOption};
 use serde::Serialize;
 
 use super::{Repository, RepositoryError, lock::Lock};
-use crate::{CancellationToken, progress::ProgressSink, sentence};
+use crate::{CancellationToken, finding::Finding, progress::ProgressSink, sentence};
 
 /// How much of the packs is read.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -65,7 +65,7 @@ pub struct InvalidSubset(String);
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct CheckReport {
     /// What was found, errors and warnings.
-    pub findings: Vec<CheckFinding>,
+    pub findings: Vec<Finding>,
 }
 
 impl CheckReport {
@@ -73,21 +73,6 @@ impl CheckReport {
     #[must_use]
     pub fn errors(&self) -> usize {
         self.findings.iter().filter(|finding| finding.is_error).count()
-    }
-}
-
-/// One finding.
-#[derive(Clone, Debug, Serialize)]
-pub struct CheckFinding {
-    /// Whether data may be lost; else it is worth knowing only.
-    pub is_error: bool,
-    /// What is wrong, with the object's id.
-    pub message: String,
-}
-
-impl fmt::Display for CheckFinding {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", if self.is_error { "error" } else { "warning" }, self.message)
     }
 }
 
@@ -117,7 +102,7 @@ impl Repository {
             let findings = results
                 .0
                 .iter()
-                .map(|(level, error)| CheckFinding {
+                .map(|(level, error)| Finding {
                     // The level's type is not exported; its name is all there is.
                     is_error: format!("{level:?}") == "Error",
                     message: sentence(error),

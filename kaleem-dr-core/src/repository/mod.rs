@@ -38,7 +38,7 @@ use self::{
     store::{ObjectStore, OpendalStore, S3Access},
 };
 pub use self::{
-    check::{CheckFinding, CheckReport, ReadData},
+    check::{CheckReport, ReadData},
     error::RepositoryError,
     lock::{Lock, LockKind},
     prune::{PruneOptions, PruneReport, RepositoryStats},

@@ -15,10 +15,12 @@ use jiff::Timestamp;
 use kaleem_dr_core::{
     artifact::Capture,
     manifest::{Consistency, ConsistencyGrade},
-    point::PointReader,
+    point::{Origin, PointReader},
+    repository::SnapshotReader,
     restore::{RestoreOptions, restore_files},
     source::{
-        Change, Difference, PlannedAction, Probe, RestorePlan, RestoreReport, RestoreTarget, Source, SourceError, SourceName,
+        Change, Difference, PlannedAction, Probe, RestorePlan, RestoreReport, RestoreRequest, RestoreTarget, Source, SourceError,
+        SourceName,
     },
 };
 use schemars::JsonSchema;
@@ -138,27 +140,20 @@ impl Source for FilesSource {
         Ok(())
     }
 
-    async fn plan_restore(&self, point: &PointReader, to: RestoreTarget) -> Result<RestorePlan, SourceError> {
+    async fn plan_restore(&self, point: &PointReader, request: RestoreRequest) -> Result<RestorePlan, SourceError> {
+        request.refuse_choices(self.kind())?;
+        let (to, snapshot) = (request.to, snapshot(point)?);
         let target = directory(&to);
         let tree = &point.manifest().tree;
         let mut actions = Vec::new();
-        for root in &point.snapshot().snapshot().paths() {
+        for root in &snapshot.snapshot().paths() {
             let path = below(&target, root);
             let there = tokio::fs::symlink_metadata(&path).await.is_ok();
-            actions.push(PlannedAction {
-                change: if there { Change::Overwrite } else { Change::Create },
-                what: path.display().to_string(),
-                items: None,
-                size_bytes: None,
-            });
+            let change = if there { Change::Overwrite } else { Change::Create };
+            actions.push(PlannedAction::new(change, path.display().to_string()));
         }
         if to == RestoreTarget::InPlace {
-            actions.push(PlannedAction {
-                change: Change::Leave,
-                what: "files that are there but not in the snapshot".into(),
-                items: None,
-                size_bytes: None,
-            });
+            actions.push(PlannedAction::new(Change::Leave, "files that are there but not in the snapshot"));
         }
         let warnings = vec![format!("{} files with {} bytes", tree.files, tree.size_bytes)];
         let to = match to {
@@ -166,20 +161,25 @@ impl Source for FilesSource {
             // Settled here: a default name holds the time.
             RestoreTarget::Beside(_) => RestoreTarget::Beside(Some(target.display().to_string())),
         };
-        Ok(RestorePlan { to, target: format!("directory {}", target.display()), actions, warnings })
+        Ok(RestorePlan {
+            request: RestoreRequest::whole(to),
+            target: format!("directory {}", target.display()),
+            actions,
+            warnings,
+        })
     }
 
     async fn restore(&self, point: &PointReader, plan: RestorePlan) -> Result<RestoreReport, SourceError> {
         let options = RestoreOptions {
-            target: directory(&plan.to),
+            target: directory(&plan.request.to),
             include: Vec::new(),
             exclude: Vec::new(),
             without_own_files: true,
-            overwrite: plan.to == RestoreTarget::InPlace,
+            overwrite: plan.request.to == RestoreTarget::InPlace,
             verify: true,
             dry_run: false,
         };
-        let files = restore_files(point.snapshot(), &options, point.progress(), &point.cancellation())
+        let files = restore_files(snapshot(point)?, &options, point.progress(), &point.cancellation())
             .await
             .map_err(|error| SourceError::Point(error.into()))?;
         let mut report = RestoreReport {
@@ -208,6 +208,13 @@ impl Source for FilesSource {
             report.differences.push(Difference { what: problem.path, expected: "restored".into(), found: problem.why });
         }
         Ok(report)
+    }
+}
+
+fn snapshot(point: &PointReader) -> Result<&SnapshotReader, SourceError> {
+    match point.origin() {
+        Origin::Snapshot(snapshot) => Ok(snapshot),
+        Origin::File(file) => Err(SourceError::Unsupported(format!("{} cannot be restored from", file.path.display()))),
     }
 }
 

@@ -38,7 +38,7 @@ use kaleem_dr_core::{
     artifact::Capture,
     config::secret::{Environment, SecretRef},
     point::PointReader,
-    source::{Probe, RestorePlan, RestoreReport, RestoreTarget, Source, SourceError, SourceName},
+    source::{Probe, RestorePlan, RestoreReport, RestoreRequest, Source, SourceError, SourceName},
 };
 
 pub use self::config::{ConsistencyMode, MongoConfig, MongoConfigError};
@@ -100,8 +100,9 @@ impl Source for MongoSource {
         capture::capture(&self.reader, order, out).await
     }
 
-    async fn plan_restore(&self, point: &PointReader, to: RestoreTarget) -> Result<RestorePlan, SourceError> {
-        restore::plan(&self.writer, point, to).await
+    async fn plan_restore(&self, point: &PointReader, request: RestoreRequest) -> Result<RestorePlan, SourceError> {
+        request.refuse_choices(self.kind())?;
+        restore::plan(&self.writer, point, request.to).await
     }
 
     async fn restore(&self, point: &PointReader, plan: RestorePlan) -> Result<RestoreReport, SourceError> {

@@ -16,7 +16,7 @@ use jiff::Timestamp;
 use kaleem_dr_core::{
     point::PointReader,
     progress::{StageProgress, Unit},
-    source::{Change, Difference, PlannedAction, RestorePlan, RestoreReport, RestoreTarget, SourceError},
+    source::{Change, Difference, PlannedAction, RestorePlan, RestoreReport, RestoreRequest, RestoreTarget, SourceError},
 };
 
 use super::{
@@ -51,16 +51,12 @@ pub(crate) async fn plan(connection: &Connection, point: &PointReader, to: Resto
             what: label(&stored.spec, target),
             items: stored.data.as_ref().and_then(|data| data.items),
             size_bytes: stored.data.as_ref().map(|data| data.size_bytes),
+            why: None,
         }));
         let left = existing.iter().filter(|spec| {
             !listing::is_the_servers_own(target, &spec.name) && !of_database.clone().any(|stored| stored.spec.name == spec.name)
         });
-        actions.extend(left.map(|spec| PlannedAction {
-            change: Change::Leave,
-            what: label(spec, target),
-            items: None,
-            size_bytes: None,
-        }));
+        actions.extend(left.map(|spec| PlannedAction::new(Change::Leave, label(spec, target))));
     }
     if to == RestoreTarget::InPlace && actions.iter().any(|action| action.change == Change::Overwrite) {
         warnings.push(
@@ -70,7 +66,7 @@ pub(crate) async fn plan(connection: &Connection, point: &PointReader, to: Resto
         );
     }
     warnings.extend(expiry_warning(&stored));
-    Ok(RestorePlan { target: describe(connection, &targets), to, actions, warnings })
+    Ok(RestorePlan { target: describe(connection, &targets), request: RestoreRequest::whole(to), actions, warnings })
 }
 
 /// Carries a plan out and compares.
@@ -95,9 +91,9 @@ async fn run(
 ) -> Result<RestoreReport, SourceError> {
     let stored = catalogue::read(point.manifest())?;
     let databases: BTreeSet<&str> = stored.iter().map(|stored| stored.spec.database.as_str()).collect();
-    let targets = target_databases(&plan.to, &databases)?;
+    let targets = target_databases(&plan.request.to, &databases)?;
     let facts = connection.facts().await?;
-    if plan.to != RestoreTarget::InPlace {
+    if plan.request.to != RestoreTarget::InPlace {
         // Between the plan and now someone may have filled it.
         for target in targets.values() {
             refuse_if_filled(connection, target, &listing::list_database(connection, target).await?)?;
@@ -115,7 +111,7 @@ async fn run(
         facts: &facts,
         workers,
         progress: progress.as_ref(),
-        in_place: plan.to == RestoreTarget::InPlace,
+        in_place: plan.request.to == RestoreTarget::InPlace,
     };
     for stored in collections {
         let target = CollectionSpec { database: targets[stored.spec.database.as_str()].clone(), ..stored.spec.clone() };

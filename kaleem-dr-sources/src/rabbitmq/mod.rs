@@ -17,7 +17,7 @@ use kaleem_dr_core::{
     config::secret::Environment,
     manifest::{Consistency, ConsistencyGrade},
     point::PointReader,
-    source::{Probe, RestorePlan, RestoreReport, RestoreTarget, Source, SourceError, SourceName},
+    source::{Probe, RestorePlan, RestoreReport, RestoreRequest, Source, SourceError, SourceName},
 };
 
 pub use self::{
@@ -94,16 +94,17 @@ impl Source for RabbitmqSource {
         out.whole(artifact_path(), definitions.to_bytes().into(), Some(definitions.len())).await
     }
 
-    async fn plan_restore(&self, point: &PointReader, to: RestoreTarget) -> Result<RestorePlan, SourceError> {
+    async fn plan_restore(&self, point: &PointReader, request: RestoreRequest) -> Result<RestorePlan, SourceError> {
+        request.refuse_choices(self.kind())?;
         self.client.check_rights().await?;
         let (point, live) = (read(point).await?, self.client.definitions().await?);
-        Ok(Import::prepare(&point, &live, &to, self.client.server(), self.client.username())?.plan(&live))
+        Ok(Import::prepare(&point, &live, &request.to, self.client.server(), self.client.username())?.plan(&live))
     }
 
     async fn restore(&self, point: &PointReader, plan: RestorePlan) -> Result<RestoreReport, SourceError> {
         let cancel = point.cancellation();
         let (point, live) = (read(point).await?, self.client.definitions().await?);
-        let import = Import::prepare(&point, &live, &plan.to, self.client.server(), self.client.username())?;
+        let import = Import::prepare(&point, &live, &plan.request.to, self.client.server(), self.client.username())?;
         // Up to here nothing is written. An import is one request, and is not torn off half way.
         if cancel.is_cancelled() {
             return Err(SourceError::Cancelled);

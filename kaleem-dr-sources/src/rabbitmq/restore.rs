@@ -6,7 +6,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use kaleem_dr_core::source::{Change, Difference, PlannedAction, RestorePlan, RestoreReport, RestoreTarget, SourceError};
+use kaleem_dr_core::source::{
+    Change, Difference, PlannedAction, RestorePlan, RestoreReport, RestoreRequest, RestoreTarget, SourceError,
+};
 
 use super::{
     client::ManagementClient,
@@ -121,7 +123,7 @@ impl Import {
                 }
                 Standing::Different(_) => {
                     let what = identity.to_string();
-                    actions.push(PlannedAction { change: Change::Overwrite, what, items: Some(1), size_bytes: None });
+                    actions.push(PlannedAction { items: Some(1), ..PlannedAction::new(Change::Overwrite, what) });
                     continue;
                 }
             };
@@ -134,7 +136,7 @@ impl Import {
                 Some(vhost) if kind == Kind::Vhosts => format!("{noun} {vhost}{}", fate.remark()),
                 Some(vhost) => format!("{noun} in {vhost}{}", fate.remark()),
             };
-            PlannedAction { change: fate.change(), what, items: Some(items), size_bytes: None }
+            PlannedAction { items: Some(items), ..PlannedAction::new(fate.change(), what) }
         }));
         let size_bytes = self.definitions.to_bytes().len();
         if size_bytes > BODY_LIMIT_BYTES {
@@ -143,7 +145,7 @@ impl Import {
                  `management.http.max_body_size` is raised"
             ));
         }
-        RestorePlan { to: self.to.clone(), target: self.target.clone(), actions, warnings }
+        RestorePlan { request: RestoreRequest::whole(self.to.clone()), target: self.target.clone(), actions, warnings }
     }
 
     /// Sends it, reads everything back and compares.
@@ -207,6 +209,7 @@ impl Import {
             compared: equal.into_iter().map(|(kind, count)| format!("{count} {}", kind.noun(count > 1))).collect(),
             differences,
             warnings: self.warnings.clone(),
+            hooks: Vec::new(),
         }
     }
 }
@@ -373,7 +376,7 @@ mod tests {
     fn a_name_of_our_own_is_in_the_plan() {
         let import =
             Import::prepare(&parse(&definitions(&["/"])), &empty(), &RestoreTarget::Beside(None), "mq:1", "admin").unwrap();
-        let RestoreTarget::Beside(Some(name)) = import.plan(&empty()).to else { panic!("no name in {import:?}") };
+        let RestoreTarget::Beside(Some(name)) = import.plan(&empty()).request.to else { panic!("no name in {import:?}") };
         assert!(name.starts_with("kaleem_restored_2"), "{name}");
     }
 }

@@ -1,0 +1,185 @@
+//! gzip on every core, and back.
+//!
+//! [`GzipWriter`] cuts its input into blocks, compresses them at once, each as a member of its own, and writes the members in
+//! order. A file of several members is an ordinary `.gz` (RFC 1952, 2.2): `gzip -d` and mongorestore read it.
+
+use std::{
+    collections::VecDeque,
+    io::{self, BufRead as _, BufReader, Read, Write},
+    sync::{
+        Arc, Mutex, PoisonError,
+        mpsc::{Receiver, SyncSender, sync_channel},
+    },
+    thread::{self, JoinHandle},
+};
+
+use flate2::bufread::MultiGzDecoder;
+use libdeflater::{CompressionLvl, Compressor};
+
+/// Input of one member. Larger hardly packs better: deflate looks back 32 KiB.
+const BLOCK_BYTES: usize = 1 << 20;
+/// `gzip`'s own default level.
+const LEVEL: i32 = 6;
+/// What a gzip file begins with.
+const MAGIC: [u8; 2] = [0x1f, 0x8b];
+
+/// Compresses what is written to it, on as many threads as there are cores.
+///
+/// The file is whole only after [`GzipWriter::finish`]; a writer that is dropped leaves out its last block.
+#[derive(Debug)]
+pub struct GzipWriter<W> {
+    out: W,
+    block: Vec<u8>,
+    jobs: Option<SyncSender<Job>>,
+    /// Members under way, in the order of the file.
+    members: VecDeque<Receiver<io::Result<Vec<u8>>>>,
+    workers: Vec<JoinHandle<()>>,
+    wrote: bool,
+}
+
+#[derive(Debug)]
+struct Job {
+    block: Vec<u8>,
+    member: SyncSender<io::Result<Vec<u8>>>,
+}
+
+impl<W: Write> GzipWriter<W> {
+    /// A writer in front of `out`.
+    pub fn new(out: W) -> Self {
+        let threads = thread::available_parallelism().map_or(1, usize::from);
+        let (jobs, queue) = sync_channel::<Job>(threads);
+        let queue = Arc::new(Mutex::new(queue));
+        let workers = (0..threads)
+            .map(|_| {
+                let queue = queue.clone();
+                thread::spawn(move || work(&queue))
+            })
+            .collect();
+        Self { out, block: Vec::new(), jobs: Some(jobs), members: VecDeque::new(), workers, wrote: false }
+    }
+
+    /// Compresses what is left and gives the inner writer back.
+    ///
+    /// # Errors
+    /// As the inner writer.
+    pub fn finish(mut self) -> io::Result<W> {
+        // Nothing at all is an empty member, so that the file is one.
+        if !self.block.is_empty() || !self.wrote {
+            self.hand_over()?;
+        }
+        while !self.members.is_empty() {
+            self.take_member()?;
+        }
+        self.jobs = None;
+        for worker in self.workers {
+            worker.join().map_err(|_| lost())?;
+        }
+        self.out.flush()?;
+        Ok(self.out)
+    }
+
+    fn hand_over(&mut self) -> io::Result<()> {
+        self.wrote = true;
+        if self.members.len() > 2 * self.workers.len() {
+            self.take_member()?;
+        }
+        let (member, receiver) = sync_channel(1);
+        let block = std::mem::take(&mut self.block);
+        let jobs = self.jobs.as_ref().ok_or_else(lost)?;
+        jobs.send(Job { block, member }).map_err(|_| lost())?;
+        self.members.push_back(receiver);
+        Ok(())
+    }
+
+    fn take_member(&mut self) -> io::Result<()> {
+        let Some(member) = self.members.pop_front() else { return Ok(()) };
+        self.out.write_all(&member.recv().map_err(|_| lost())??)
+    }
+}
+
+impl<W: Write> Write for GzipWriter<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.block.capacity() == 0 {
+            self.block.reserve_exact(BLOCK_BYTES);
+        }
+        let taken = bytes.len().min(BLOCK_BYTES - self.block.len());
+        self.block.extend_from_slice(&bytes[..taken]);
+        if self.block.len() == BLOCK_BYTES {
+            self.hand_over()?;
+        }
+        Ok(taken)
+    }
+
+    /// Does nothing: a member for each flush would cost more than it gives.
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn lost() -> io::Error {
+    io::Error::other("a compression thread ended before its time")
+}
+
+fn work(queue: &Mutex<Receiver<Job>>) {
+    // The level is in the range that the library knows.
+    let Ok(level) = CompressionLvl::new(LEVEL) else { return };
+    let mut compressor = Compressor::new(level);
+    loop {
+        let next = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok(Job { block, member }) = next else { return };
+        let mut bytes = vec![0; compressor.gzip_compress_bound(block.len())];
+        let result = compressor.gzip_compress(&block, &mut bytes).map_err(io::Error::other).map(|length| {
+            bytes.truncate(length);
+            bytes
+        });
+        // The writer has gone away: nobody wants the rest.
+        if member.send(result).is_err() {
+            return;
+        }
+    }
+}
+
+/// Reads a file that may be compressed: all members of a gzip file, anything else as it is. Bytes after the last member that
+/// begin no other one are an error.
+///
+/// # Errors
+/// When its beginning cannot be read.
+pub fn decompressed(file: impl Read + Send + 'static) -> io::Result<Box<dyn Read + Send>> {
+    let mut file = BufReader::with_capacity(256 << 10, file);
+    let compressed = file.fill_buf()?.starts_with(&MAGIC);
+    Ok(if compressed { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn round_trip(plain: &[u8]) -> Vec<u8> {
+        let mut writer = GzipWriter::new(Vec::new());
+        writer.write_all(plain).unwrap();
+        writer.finish().unwrap()
+    }
+
+    fn read(packed: Vec<u8>) -> io::Result<Vec<u8>> {
+        let mut plain = Vec::new();
+        decompressed(io::Cursor::new(packed))?.read_to_end(&mut plain)?;
+        Ok(plain)
+    }
+
+    #[test]
+    fn what_goes_in_comes_out_at_every_length_around_a_block() {
+        for length in [0, 1, BLOCK_BYTES - 1, BLOCK_BYTES, BLOCK_BYTES + 1, 9 * BLOCK_BYTES + 7] {
+            let plain: Vec<u8> = (0..length).map(|n| (n * n >> 7) as u8).collect();
+            assert_eq!(read(round_trip(&plain)).unwrap(), plain, "{length}");
+        }
+    }
+
+    #[test]
+    fn a_cut_or_lengthened_file_is_an_error() {
+        let packed = round_trip(&vec![7; 3 * BLOCK_BYTES]);
+        for cut in [packed.len() - 1, packed.len() - 9, packed.len() / 2] {
+            assert!(read(packed[..cut].to_vec()).is_err(), "{cut}");
+        }
+        assert!(read([packed, vec![0; 3]].concat()).is_err());
+    }
+}
