@@ -4,9 +4,14 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use kaleem_dr_core::{job::RunId, repository::ReadData, source::SourceName};
+use kaleem_dr_core::{
+    job::RunId,
+    repository::ReadData,
+    source::{Rename, SourceName},
+    verify::ProofLevel,
+};
 
-/// Backs up MongoDB, RabbitMQ and file trees into a restic repository, and gets them back.
+/// Backs up MongoDB, Qdrant, RabbitMQ, n8n and file trees into a restic repository, proves it, and gets it back.
 ///
 /// A source that fails leaves no snapshot; a restore goes beside what is there, and is compared with what was captured.
 #[derive(Debug, Parser)]
@@ -93,6 +98,12 @@ pub enum Command {
     /// Restore a source beside what is there, and compare it with what was captured
     #[command(after_help = RESTORE_EXAMPLES)]
     Restore(Restore),
+    /// Write a source's recovery point as one file, in the form of its own tools
+    #[command(after_help = EXPORT_EXAMPLES)]
+    Export(Export),
+    /// Prove recovery points: that they are stored, readable, valid in their own formats, or restorable
+    #[command(after_help = VERIFY_EXAMPLES)]
+    Verify(Verify),
     /// Forget snapshots by the config's retention
     Forget(Forget),
     /// Give back the space of what no snapshot needs
@@ -136,6 +147,8 @@ const RESTORE_EXAMPLES: &str = "Examples:
   kaleem-dr restore mongo                        newest point, into a new database beside the old one
   kaleem-dr restore mongo --to kaleem_test --point 01J9
   kaleem-dr restore rabbitmq --in-place          into the broker itself, after a question
+  kaleem-dr restore mongo --from /backups/mongo/mongo-2026-01-31T030000Z.archive.gz
+  kaleem-dr restore mongo --only users --rename users=users_old --in-place --existing merge
   kaleem-dr restore files --snapshot latest --target /tmp/r --include /etc/nginx";
 
 /// What to restore, and where.
@@ -146,6 +159,9 @@ pub struct Restore {
     /// Run or snapshot to restore, by the beginning of its id
     #[arg(long, visible_alias = "snapshot", value_name = "ID", default_value = "latest")]
     pub point: String,
+    /// A staged file to restore instead, as `export` or the tools before wrote it; no repository is needed
+    #[arg(long, value_name = "FILE", conflicts_with = "point")]
+    pub from: Option<PathBuf>,
     /// Name beside what is there: a database, a virtual host, a directory
     #[arg(long, visible_alias = "target", value_name = "NAME", conflicts_with = "in_place")]
     pub to: Option<String>,
@@ -154,6 +170,18 @@ pub struct Restore {
     pub in_place: bool,
     #[command(flatten)]
     pub consent: Consent,
+    /// Only these parts of the source: a collection, a virtual host, a path, as a glob; may be repeated
+    #[arg(long, value_name = "PART")]
+    pub only: Vec<String>,
+    /// Restore a part under another name; may be repeated
+    #[arg(long, value_name = "FROM=TO", value_parser = rename)]
+    pub rename: Vec<Rename>,
+    /// In place: what becomes of a part that is there
+    #[arg(long, value_enum, default_value_t = ExistingChoice::Replace)]
+    pub existing: ExistingChoice,
+    /// In place: what becomes of parts that are there but not in the point
+    #[arg(long, value_enum, default_value_t = ExtrasChoice::Keep)]
+    pub extras: ExtrasChoice,
     /// `files` only: what to restore, a path or a glob; may be repeated
     #[arg(long, value_name = "PATTERN")]
     pub include: Vec<String>,
@@ -163,6 +191,73 @@ pub struct Restore {
     /// `files` only: do not read restored files back
     #[arg(long)]
     pub no_verify: bool,
+}
+
+/// What becomes of a part that is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ExistingChoice {
+    /// It is removed and made anew
+    Replace,
+    /// It stays, and what it lacks of the point is added
+    Merge,
+}
+
+/// What becomes of parts that are there but not in the point.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ExtrasChoice {
+    /// They stay
+    Keep,
+    /// They are removed
+    Remove,
+}
+
+const EXPORT_EXAMPLES: &str = "Examples:
+  kaleem-dr export mongo                          mongo-<DATE>.archive.gz in this directory
+  kaleem-dr export mongo --archive --gzip | mongorestore --archive --gzip
+  kaleem-dr export configs --point 01J9 -o /tmp/configs.tar.gz";
+
+/// What to write, and where.
+#[derive(Debug, Args)]
+pub struct Export {
+    /// A source of the config
+    pub source: SourceName,
+    /// Run or snapshot to write, by the beginning of its id
+    #[arg(long, visible_alias = "snapshot", value_name = "ID", default_value = "latest")]
+    pub point: String,
+    /// Where to; `-` is standard output [default: the usual name, in this directory]
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// As mongodump's: to this file, else to standard output, compressed with --gzip only
+    #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true, default_missing_value = "-", conflicts_with = "output")]
+    pub archive: Option<PathBuf>,
+    /// Compress, whatever the name says
+    #[arg(long)]
+    pub gzip: bool,
+}
+
+const VERIFY_EXAMPLES: &str = "Examples:
+  kaleem-dr verify                                newest point of every source, each format checked
+  kaleem-dr verify mongo --level restored         loaded into a scratch database, compared, removed
+  kaleem-dr verify --snapshot 4f3a --level readable
+  kaleem-dr verify mongo --from mongo.archive.gz";
+
+/// What to prove, and how far.
+#[derive(Debug, Args)]
+pub struct Verify {
+    /// Sources of the config; all of them when none is named
+    pub sources: Vec<SourceName>,
+    /// Run or snapshot to verify, by the beginning of its id
+    #[arg(long, value_name = "ID", default_value = "latest")]
+    pub point: String,
+    /// Any one snapshot, also one that another tool made
+    #[arg(long, value_name = "ID", conflicts_with_all = ["sources", "point", "from"])]
+    pub snapshot: Option<String>,
+    /// A staged file of the one source named
+    #[arg(long, value_name = "FILE", conflicts_with = "point")]
+    pub from: Option<PathBuf>,
+    /// stored, readable, parsed, or restored [default: parsed; of other tools' snapshots, readable]
+    #[arg(long, value_name = "LEVEL")]
+    pub level: Option<ProofLevel>,
 }
 
 /// What to keep.
@@ -216,6 +311,13 @@ pub enum ConfigCommand {
         #[arg(default_value = "/etc/kaleem-dr/kaleem-dr.toml")]
         path: PathBuf,
     },
+}
+
+fn rename(text: &str) -> Result<Rename, String> {
+    match text.split_once('=') {
+        Some((from, to)) if !from.is_empty() && !to.is_empty() => Ok(Rename { from: from.to_owned(), to: to.to_owned() }),
+        _ => Err("write OLD=NEW".to_owned()),
+    }
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

@@ -12,6 +12,7 @@ use kaleem_dr_core::{
     repository::{Access, Repository},
     sentence,
     source::{Source, SourceName},
+    staged::StagedWork,
 };
 
 use crate::{args::Global, failure::Failure, progress};
@@ -73,6 +74,15 @@ impl Context {
     /// Opens the repository that `--repo` names.
     pub async fn repository(&self, loaded: &Loaded) -> Result<Repository, Failure> {
         Ok(Repository::open(&self.access(loaded)?).await?)
+    }
+
+    /// What work on staged files may use.
+    pub fn staged_work(&self, loaded: &Loaded) -> StagedWork {
+        StagedWork {
+            scratch: loaded.config.settings.state_directory.join("scratch"),
+            progress: self.progress.clone(),
+            cancel: self.cancel.clone(),
+        }
     }
 
     /// Where that repository is, and its password.

@@ -1,6 +1,9 @@
 //! What goes to standard output: tables and sentences for people, JSON for scripts, in restic's shapes where restic has one.
 
-use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
+use std::{
+    io::{self, BufRead as _, IsTerminal as _, Write as _},
+    path::Path,
+};
 
 use comfy_table::{Table, presets};
 use kaleem_dr_core::{
@@ -10,6 +13,7 @@ use kaleem_dr_core::{
     repository::{CheckReport, ForgetReport, PruneReport, Repository, RepositoryStats, Snapshot},
     restore::FilesReport,
     source::{Change, Probe, RestorePlan, RestoreReport, SourceName},
+    verify::{ProofLevel, VerifyReport},
 };
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -159,6 +163,12 @@ pub fn backup(report: &RunReport, json: bool) -> Printed {
         if let Some(error) = &source.error {
             line(&format!("error: {error}"))?;
         }
+        if let Some(error) = &source.staged_error {
+            line(&format!("error: source {}: its snapshot is saved, but there is no staged file: {error}", source.source))?;
+        }
+        if let Some(staged) = &source.staged {
+            line(&format!("staged {} of {} as {}", size(staged.size_bytes), source.source, staged.path.display()))?;
+        }
         for left_out in source.incomplete.iter().take(20) {
             line(&format!("left out of {}: {}: {}", source.source, left_out.what, left_out.why))?;
         }
@@ -307,6 +317,34 @@ pub fn restored(report: &RestoreReport, json: bool) -> Printed {
         hook.output.lines().try_for_each(|text| line(&format!("    {text}")))?;
     }
     line(if report.is_equal() { "it is equal to what was captured" } else { "it is NOT equal to what was captured" })
+}
+
+pub fn exported(path: &Path, size_bytes: u64, point: &PointReader, json: bool) -> Printed {
+    if json {
+        return document(
+            &json!({ "message_type": "summary", "path": path, "size_bytes": size_bytes, "run": point.manifest().run }),
+        );
+    }
+    line(&format!("wrote {} of {} as {}", size(size_bytes), point.manifest().source, path.display()))
+}
+
+pub fn verified(reports: &[VerifyReport], json: bool) -> Printed {
+    for report in reports {
+        if json {
+            let mut value = serde_json::to_value(report)?;
+            value["message_type"] = "verification".into();
+            value["is_proven"] = report.is_proven().into();
+            document(&value)?;
+            continue;
+        }
+        let of = report.source.as_ref().map_or_else(String::new, |source| format!(" of {source}"));
+        let proven = report.proven.map_or("NOTHING", ProofLevel::as_str);
+        let wanted = if report.is_proven() { String::new() } else { format!("; {} was asked for", report.wanted) };
+        line(&format!("{}{of}: {proven} is proven{wanted}, in {:.1} s", report.point, report.seconds))?;
+        report.checked.iter().try_for_each(|what| line(&format!("  {what}")))?;
+        report.findings.iter().try_for_each(|finding| line(&format!("  {finding}")))?;
+    }
+    Ok(())
 }
 
 pub fn files(report: &FilesReport, json: bool) -> Printed {

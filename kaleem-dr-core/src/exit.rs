@@ -81,6 +81,7 @@ impl From<&SourceError> for Exit {
         match error {
             SourceError::Unreachable { .. } | SourceError::Unauthorised { .. } => Self::Unreachable,
             SourceError::Refused(_) => Self::Refused,
+            SourceError::Damaged { .. } => Self::NotVerified,
             SourceError::Cancelled => Self::Cancelled,
             SourceError::Point(cause) => cause.downcast_ref::<RepositoryError>().map_or(Self::Failed, Self::from),
             _ => Self::Failed,

@@ -21,6 +21,7 @@ pub mod restore;
 mod sentence;
 pub mod source;
 pub mod staged;
+pub mod verify;
 
 pub use self::sentence::sentence;
 pub use bytes;

@@ -9,6 +9,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::source::SourceName;
+
 /// Where the manifest lies in each snapshot.
 pub const MANIFEST_PATH: &str = "/.kaleem-dr/manifest.json";
 
@@ -125,6 +127,31 @@ pub struct Incomplete {
 }
 
 impl Manifest {
+    /// What is known of a staged file: which source's it is, when it was made, and no more.
+    #[must_use]
+    pub fn of_file(source: &SourceName, kind: &str, made: Timestamp) -> Self {
+        Self {
+            format: MANIFEST_FORMAT,
+            run: String::new(),
+            source: source.to_string(),
+            kind: kind.to_owned(),
+            host: String::new(),
+            tool: String::new(),
+            started: made,
+            finished: made,
+            server: None,
+            consistency: Consistency {
+                grade: ConsistencyGrade::PerCollection,
+                at: made,
+                note: Some("the file does not say how far it shows one moment".into()),
+            },
+            artifacts: Vec::new(),
+            tree: TreeTotals::default(),
+            incomplete: Vec::new(),
+            details: BTreeMap::new(),
+        }
+    }
+
     /// The record of one artifact.
     #[must_use]
     pub fn artifact(&self, path: &str) -> Option<&ArtifactRecord> {

@@ -36,7 +36,7 @@ pub struct PointReader {
 #[derive(Clone, Debug)]
 pub enum Origin {
     /// A repository.
-    Snapshot(SnapshotReader),
+    Snapshot(Arc<SnapshotReader>),
     /// A staged file, taken apart.
     File(Arc<FilePoint>),
 }
@@ -83,7 +83,7 @@ impl PointReader {
             object: format!("snapshot {}", snapshot.snapshot().id().short()),
             why: "it has no manifest, so another tool made it; `kaleem-dr restore files` takes it".into(),
         })?;
-        Ok(Self { manifest: Arc::new(manifest), origin: Origin::Snapshot(snapshot), progress, cancel })
+        Ok(Self { manifest: Arc::new(manifest), origin: Origin::Snapshot(Arc::new(snapshot)), progress, cancel })
     }
 
     /// What the snapshot says of itself.

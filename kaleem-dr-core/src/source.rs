@@ -178,12 +178,18 @@ impl RestoreRequest {
     /// # Errors
     /// [`SourceError::Unsupported`] when more was asked than where to.
     pub fn refuse_choices(&self, kind: &str) -> Result<(), SourceError> {
-        if *self == Self::whole(self.to.clone()) {
-            return Ok(());
+        let choices = [
+            ("--only", !self.only.is_empty()),
+            ("--rename", !self.rename.is_empty()),
+            ("--existing", self.existing != Existing::default()),
+            ("--extras", self.extras != Extras::default()),
+        ];
+        match choices.into_iter().find(|(_, made)| *made) {
+            None => Ok(()),
+            Some((choice, _)) => {
+                Err(SourceError::Unsupported(format!("a source of kind {kind} knows no {choice}: leave it out")))
+            }
         }
-        Err(SourceError::Unsupported(format!(
-            "a source of kind {kind} is restored as a whole: leave out --only, --rename, --existing and --extras"
-        )))
     }
 }
 

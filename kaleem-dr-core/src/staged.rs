@@ -4,8 +4,9 @@
 //! whether the file is compressed is settled here.
 
 use std::{
+    fs::File,
     io::{self, Write},
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
@@ -19,6 +20,8 @@ use crate::{CancellationToken, gzip::GzipWriter, point::PointReader, progress::P
 const PIECES_IN_FLIGHT: usize = 8;
 /// Length of the pieces that blocking code writes.
 const PIECE_BYTES: usize = 256 << 10;
+/// What the name of a file ends with while it is being written.
+pub(crate) const PARTIAL_SUFFIX: &str = ".partial";
 
 /// A source's points as files.
 #[async_trait]
@@ -61,11 +64,67 @@ impl StagedName {
 #[derive(Clone, Debug)]
 pub struct StagedWork {
     /// Directory for what must be unpacked; each file in a temporary directory of its own.
-    pub scratch: std::path::PathBuf,
+    pub scratch: PathBuf,
     /// Where long work tells of itself.
     pub progress: Arc<dyn ProgressSink>,
     /// Cancelled when the operator cancels.
     pub cancel: CancellationToken,
+}
+
+/// Writes a point in a source's plain form, compressed or not, and tells how many bytes came out.
+///
+/// # Errors
+/// As [`StagedForm::write`], and when the output cannot be written or the operator cancels.
+pub async fn export(
+    form: &dyn StagedForm,
+    point: &PointReader,
+    out: Box<dyn Write + Send>,
+    gzip: bool,
+) -> Result<u64, SourceError> {
+    let mut sink = Sink::new(out, gzip);
+    let cancel = point.cancellation();
+    match cancel.run_until_cancelled(form.write(point, &mut sink)).await {
+        Some(Ok(())) => sink.finish().await,
+        // The sink failed; only its end knows why.
+        Some(Err(SourceError::Aborted)) => sink.finish().await.and(Err(SourceError::Aborted)),
+        Some(Err(error)) => Err(error),
+        None => Err(SourceError::Cancelled),
+    }
+}
+
+/// As [`export`], into a file for its owner alone: written beside under another name, made durable, then renamed. A file that is
+/// there already is left alone.
+///
+/// # Errors
+/// As [`export`]; [`SourceError::Refused`] when there is a file of that name.
+pub async fn export_to(form: &dyn StagedForm, point: &PointReader, path: &Path, gzip: bool) -> Result<u64, SourceError> {
+    let directory = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let failed = |action: &str| {
+        let (path, action) = (path.to_path_buf(), action.to_owned());
+        move |cause| SourceError::Path { path, action, cause }
+    };
+    let taken = || SourceError::Refused(format!("{} is there already; name another file, or remove it", path.display()));
+    if path.exists() {
+        return Err(taken());
+    }
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    // Made for its owner alone, and removed unless it is renamed below.
+    let file = tempfile::Builder::new()
+        .prefix(&format!(".{name}."))
+        .suffix(PARTIAL_SUFFIX)
+        .tempfile_in(directory)
+        .map_err(failed("create"))?;
+    let written = export(form, point, Box::new(file.as_file().try_clone().map_err(failed("open"))?), gzip).await?;
+    file.as_file().sync_all().map_err(failed("write"))?;
+    file.persist_noclobber(path).map_err(|error| match error.error.kind() {
+        io::ErrorKind::AlreadyExists => taken(),
+        _ => failed("rename into place")(error.error),
+    })?;
+    File::open(directory).and_then(|directory| directory.sync_all()).map_err(failed("make durable the name of"))?;
+    Ok(written)
 }
 
 /// Takes the bytes of one file from async or blocking code, and writes them on a thread of its own.

@@ -160,7 +160,8 @@ async fn a_queue_that_the_import_passes_over_is_told_before_and_after() {
 
     let import = broker.prepare(&point, &RestoreTarget::InPlace).await.unwrap();
     let plan = import.plan(&broker.own().await);
-    assert!(plan.warnings.iter().any(|warning| warning.starts_with("queue orders.new in conflict is there")), "{plan:?}");
+    let told = plan.actions.iter().find(|action| action.change == Change::Conflict).expect("a conflict");
+    assert_eq!(told.what, "queue orders.new in conflict");
 
     let report = import.send(&broker.client).await.unwrap();
     assert!(!report.is_equal());

@@ -2,9 +2,11 @@
 
 mod backup;
 mod config;
+mod export;
 mod keep;
 mod look;
 mod restore;
+mod verify;
 
 use kaleem_dr_core::exit::Exit;
 
@@ -21,6 +23,8 @@ pub async fn run(command: Command, context: Context) -> Outcome {
         Command::Snapshots { source, run, own } => look::snapshots(&context, source.as_ref(), run, own).await,
         Command::Points => look::points(&context).await,
         Command::Restore(args) => restore::restore(&context, args).await,
+        Command::Export(args) => export::export(&context, &args).await,
+        Command::Verify(args) => verify::verify(&context, &args).await,
         Command::Forget(args) => keep::forget(&context, &args).await,
         Command::Prune { consent, instant, max_unused } => keep::prune(&context, consent, instant, max_unused).await,
         Command::Check { read_data, read_data_subset } => keep::check(&context, read_data, read_data_subset).await,

@@ -3,14 +3,15 @@
 use kaleem_dr_core::{
     exit::Exit,
     job::open_point,
+    point::PointReader,
     repository::{LockKind, Repository, select},
     restore::{RestoreOptions, restore_files},
-    source::{RestoreRequest, RestoreTarget},
+    source::{Existing, Extras, RestoreRequest, RestoreTarget, Source},
 };
 
-use super::Outcome;
+use super::{Outcome, export::no_form};
 use crate::{
-    args::Restore,
+    args::{ExistingChoice, ExtrasChoice, Restore},
     context::{Context, Loaded},
     failure::Failure,
     output,
@@ -25,6 +26,15 @@ pub async fn restore(context: &Context, args: Restore) -> Outcome {
     if !of_files && (!args.include.is_empty() || !args.exclude.is_empty() || args.no_verify) {
         return Err(Failure::usage("--include, --exclude and --no-verify go with `restore files` only"));
     }
+    if let Some(path) = &args.from {
+        if of_files {
+            return Err(Failure::usage("name the source whose form the file has: `kaleem-dr restore configs --from FILE`"));
+        }
+        let source = loaded.source(&args.source)?;
+        let form = source.staged().ok_or_else(|| no_form(&args.source))?;
+        let point = form.open(path, &context.staged_work(&loaded)).await?;
+        return point_of(context, &*source, &point, args).await;
+    }
     let repository = context.repository(&loaded).await?;
     // A shared lock: nobody may prune what we are reading.
     let lock = repository.lock(LockKind::Shared, context.global.retry_lock).await?;
@@ -37,17 +47,33 @@ pub async fn restore(context: &Context, args: Restore) -> Outcome {
 async fn source(context: &Context, loaded: &Loaded, repository: &Repository, args: Restore) -> Outcome {
     let source = loaded.source(&args.source)?;
     let point = open_point(repository, &args.source, &args.point, &context.progress, &context.cancel).await?;
-    let to = if args.in_place { RestoreTarget::InPlace } else { RestoreTarget::Beside(args.to) };
-    let plan = source.plan_restore(&point, RestoreRequest::whole(to)).await?;
+    point_of(context, &*source, &point, args).await
+}
+
+async fn point_of(context: &Context, source: &dyn Source, point: &PointReader, args: Restore) -> Outcome {
+    let request = RestoreRequest {
+        to: if args.in_place { RestoreTarget::InPlace } else { RestoreTarget::Beside(args.to) },
+        only: args.only,
+        rename: args.rename,
+        existing: match args.existing {
+            ExistingChoice::Replace => Existing::Replace,
+            ExistingChoice::Merge => Existing::Merge,
+        },
+        extras: match args.extras {
+            ExtrasChoice::Keep => Extras::Keep,
+            ExtrasChoice::Remove => Extras::Remove,
+        },
+    };
+    let plan = source.plan_restore(point, request).await?;
     if args.consent.dry_run {
-        output::plan(&plan, &point, context.global.json)?;
+        output::plan(&plan, point, context.global.json)?;
         return Ok(Exit::Done);
     }
     if plan.request.to == RestoreTarget::InPlace || plan.overwrites() {
         let question = format!("write over what is in {}?", plan.target);
-        output::consent(args.consent, &question, || output::plan(&plan, &point, false))?;
+        output::consent(args.consent, &question, || output::plan(&plan, point, false))?;
     }
-    let report = source.restore(&point, plan).await?;
+    let report = source.restore(point, plan).await?;
     output::restored(&report, context.global.json)?;
     Ok(if report.is_done() { Exit::Done } else { Exit::NotVerified })
 }

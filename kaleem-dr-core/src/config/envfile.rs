@@ -95,14 +95,6 @@ pub fn config_of_environment(environment: &Environment) -> Result<Option<String>
     } else {
         return Err("set RESTIC_PASSWORD_FILE beside RESTIC_REPOSITORY".into());
     };
-    for (variable, off, what) in [("N8N_ENABLED", "0", "n8n"), ("QDRANT_URL", "", "Qdrant"), ("QDRANT_CONTAINER", "", "Qdrant")] {
-        if environment.get(variable).is_some_and(|value| value != off) {
-            return Err(format!("{variable} is set, but this release has no {what} source; unset it to go on without"));
-        }
-    }
-    if environment.get("MONGO_MODE").is_some_and(|mode| mode != "host") {
-        return Err("MONGO_MODE must be `host`: publish the container's port and put that address into MONGO_URI".into());
-    }
     let mut config = String::new();
     if let Some(directory) = environment.get("RESTIC_CACHE_DIR") {
         line(&mut config, "cache_directory", directory);
@@ -123,8 +115,27 @@ pub fn config_of_environment(environment: &Environment) -> Result<Option<String>
             let _ = writeln!(config, "{key} = {n}");
         }
     }
+    if let Some(root) = environment.get("BACKUP_ROOT") {
+        config.push_str("[staged]\n");
+        line(&mut config, "directory", root);
+    }
+    config.push_str(&sources(environment)?);
+    Ok(Some(config))
+}
+
+/// The sources that the handbook's variables amount to.
+fn sources(environment: &Environment) -> Result<String, String> {
+    let mut config = String::new();
     if environment.get("MONGO_URI").is_some() {
         config.push_str("[source.mongo]\ntype = \"mongodb\"\nuri = { env = \"MONGO_URI\" }\n");
+        match environment.get("MONGO_MODE").unwrap_or("host") {
+            "host" => {}
+            "docker" => {
+                let container = environment.get("MONGO_CONTAINER").unwrap_or("kaleem-mongo");
+                let _ = writeln!(config, "docker = {{ container = {} }}", quoted(container));
+            }
+            _ => return Err("MONGO_MODE must be `host` or `docker`".into()),
+        }
         if environment.get("MONGO_RESTORE_URI").is_some() {
             config.push_str("restore_uri = { env = \"MONGO_RESTORE_URI\" }\n");
         }
@@ -137,11 +148,29 @@ pub fn config_of_environment(environment: &Environment) -> Result<Option<String>
         let password = password.ok_or("RABBIT_URL is set, but neither RABBIT_PASS nor RABBIT_PASSWORD is")?;
         let _ = writeln!(config, "password = {{ env = \"{password}\" }}");
     }
+    // Snapshots come over HTTP: where only the container is named, its default port on this host is meant.
+    let qdrant = environment.get("QDRANT_URL").or_else(|| environment.get("QDRANT_CONTAINER").map(|_| "http://127.0.0.1:6333"));
+    if let Some(url) = qdrant {
+        config.push_str("[source.qdrant]\ntype = \"qdrant\"\n");
+        line(&mut config, "url", url);
+        if environment.get("QDRANT_API_KEY").is_some() {
+            config.push_str("api_key = { env = \"QDRANT_API_KEY\" }\n");
+        }
+    }
+    if environment.get("N8N_ENABLED").is_some_and(|enabled| !matches!(enabled, "" | "0")) {
+        let folder = environment.get("N8N_USER_FOLDER");
+        let folder = folder.ok_or("N8N_ENABLED is set, but not N8N_USER_FOLDER: the directory in which n8n's `.n8n` lies")?;
+        config.push_str("[source.n8n]\ntype = \"n8n\"\n");
+        line(&mut config, "directory", &format!("{}/.n8n", folder.trim_end_matches('/')));
+        if environment.get("N8N_ENCRYPTION_KEY").is_some() {
+            config.push_str("encryption_key = { env = \"N8N_ENCRYPTION_KEY\" }\n");
+        }
+    }
     if let Some(paths) = environment.get("BACKUP_PATHS") {
         let paths: Vec<String> = paths.split([' ', ':']).filter(|path| !path.is_empty()).map(quoted).collect();
         let _ = writeln!(config, "[source.configs]\ntype = \"files\"\npaths = [{}]", paths.join(", "));
     }
-    Ok(Some(config))
+    Ok(config)
 }
 
 fn line(config: &mut String, key: &str, value: &str) {
@@ -172,11 +201,45 @@ mod tests {
     }
 
     #[test]
+    fn every_service_of_the_handbook_has_its_source() {
+        let environment: Environment = [
+            ("RESTIC_REPO", "/backups/restic-local"),
+            ("RESTIC_PASSWORD_FILE", "/etc/restic.pass"),
+            ("BACKUP_ROOT", "/backups"),
+            ("MONGO_URI", "mongodb://h/kaleem"),
+            ("MONGO_MODE", "docker"),
+            ("QDRANT_CONTAINER", "kaleem-qdrant"),
+            ("RABBIT_URL", "http://127.0.0.1:15672/api"),
+            ("RABBIT_PASS", "x"),
+            ("N8N_ENABLED", "1"),
+            ("N8N_USER_FOLDER", "/home/node"),
+            ("BACKUP_PATHS", "/etc /opt/kaleem"),
+        ]
+        .into_iter()
+        .collect();
+        let config = config_of_environment(&environment).unwrap().unwrap();
+        for line in [
+            "directory = \"/backups\"",
+            "docker = { container = \"kaleem-mongo\" }",
+            "url = \"http://127.0.0.1:6333\"",
+            "url = \"http://127.0.0.1:15672\"",
+            "directory = \"/home/node/.n8n\"",
+            "paths = [\"/etc\", \"/opt/kaleem\"]",
+        ] {
+            assert!(config.lines().any(|found| found == line), "{line}: {config}");
+        }
+        let off: Environment =
+            [("RESTIC_REPO", "/r"), ("RESTIC_PASSWORD_FILE", "/p"), ("N8N_ENABLED", "0")].into_iter().collect();
+        assert!(!config_of_environment(&off).unwrap().unwrap().contains("n8n"));
+    }
+
+    #[test]
     fn what_this_release_cannot_do_is_said_not_skipped() {
         let base = [("RESTIC_REPOSITORY", "/r"), ("RESTIC_PASSWORD_FILE", "/p")];
-        for extra in [("N8N_ENABLED", "1"), ("QDRANT_CONTAINER", "kaleem-qdrant"), ("MONGO_MODE", "docker")] {
-            let environment: Environment = base.into_iter().chain([extra]).collect();
-            assert!(config_of_environment(&environment).unwrap_err().contains(extra.0));
+        for extra in [&[("N8N_ENABLED", "1")][..], &[("MONGO_URI", "x"), ("MONGO_MODE", "podman")]] {
+            let environment: Environment = base.into_iter().chain(extra.iter().copied()).collect();
+            let asked = extra.last().unwrap().0;
+            assert!(config_of_environment(&environment).unwrap_err().contains(asked));
         }
         let environment: Environment = base.into_iter().chain([("KEEP_DAILY", "9")]).collect();
         let config = config_of_environment(&environment).unwrap().unwrap();

@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use super::secret::{Environment, SecretError, SecretRef};
 use crate::{
+    job::Staging,
     repository::{Access, Location, Retention, store::S3Access},
     source::SourceName,
 };
@@ -30,6 +31,9 @@ pub struct Settings {
     /// How many snapshots stay, per host and source.
     #[serde(default)]
     pub retention: Retention,
+    /// Staged files beside the repository: `/backups/mongo/mongo-<DATE>.archive.gz` and so on. None without this table.
+    #[serde(default)]
+    pub staged: Option<Staging>,
     /// When `status` is satisfied.
     #[serde(default)]
     pub status: StatusSettings,

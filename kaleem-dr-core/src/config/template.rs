@@ -21,6 +21,11 @@ keep_daily = 7
 keep_weekly = 4
 keep_monthly = 6
 
+[staged]          # each source's point as a plain file too: /backups/mongo/mongo-<DATE>.archive.gz, …
+directory = "/backups"
+keep = 7
+min_free_percent = 10
+
 [status]
 max_age_hours = 26
 
@@ -34,8 +39,18 @@ url = "http://127.0.0.1:15672"
 username = "kaleem"
 password = { file = "/etc/kaleem-dr/rabbitmq.pass" }
 
+[source.qdrant]
+type = "qdrant"
+url = "http://127.0.0.1:6333"
+# api_key = { file = "/etc/kaleem-dr/qdrant.key" }
+
 [source.configs]
 type = "files"
 paths = ["/etc", "/opt/kaleem"]
 exclude = ["*.swp"]
+# after_restore = [["nginx", "-t"], ["systemctl", "reload", "nginx"]]   # after a restore in place
+
+# [source.n8n]    # off unless you run it
+# type = "n8n"
+# directory = "/home/node/.n8n"
 "#;

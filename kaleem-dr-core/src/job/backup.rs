@@ -12,18 +12,20 @@ use nix::fcntl::{Flock, FlockArg};
 use serde::Serialize;
 use tracing::Instrument as _;
 
-use super::RunId;
+use super::{RunId, StagedFile, Staging};
 use crate::{
     CancellationToken,
     exit::Exit,
     host,
     manifest::{ConsistencyGrade, Incomplete},
+    point::PointReader,
     progress::ProgressSink,
     repository::{
         LockKind, PruneOptions, PruneReport, Repository, RepositoryError, Retention, SaveError, SaveOptions, Saved, SnapshotId,
+        select,
     },
     sentence,
-    source::{Source, SourceName},
+    source::{Source, SourceError, SourceName},
 };
 
 /// What a run does.
@@ -39,6 +41,8 @@ pub struct BackupJob {
     pub retention: Option<Retention>,
     /// Whether to prune after forgetting.
     pub prune: bool,
+    /// Where each source's staged file goes; `None` makes none.
+    pub staging: Option<Staging>,
     /// More tags for every snapshot.
     pub tags: Vec<String>,
     /// Read everything, write nothing.
@@ -59,6 +63,7 @@ impl BackupJob {
             unavailable: Vec::new(),
             retention: None,
             prune: false,
+            staging: None,
             tags: Vec::new(),
             dry_run: false,
             state_directory: None,
@@ -140,6 +145,10 @@ pub struct SourceReport {
     pub consistent_at: Option<Timestamp>,
     /// What had to be left out.
     pub incomplete: Vec<Incomplete>,
+    /// Its staged file.
+    pub staged: Option<StagedFile>,
+    /// Why there is no staged file although there should be.
+    pub staged_error: Option<String>,
     /// How long it took.
     pub seconds: f64,
     /// How it ended.
@@ -178,11 +187,26 @@ async fn run_backup(
         tracing::info!(source = %source.name(), "capturing");
         let began = Timestamp::now();
         let result = job.repository.save(&**source, &options, &lock, progress, cancel).await;
-        let report = report(&**source, &result, began);
+        let mut report = report(&**source, &result, began);
+        if let (Some(staging), Some(snapshot)) = (&job.staging, report.snapshot)
+            && staging.wants(source.name())
+        {
+            match stage(job, staging, &**source, snapshot, progress, cancel).await {
+                Ok(staged) => report.staged = staged,
+                Err(error) => {
+                    report.staged_error = Some(sentence(&error));
+                    report.exit = Exit::Partial;
+                }
+            }
+            report.seconds = Timestamp::now().duration_since(began).as_secs_f64();
+        }
         if let Some(error) = &report.error {
             tracing::error!(source = %source.name(), %error, "source failed");
         } else {
             tracing::info!(source = %source.name(), bytes = report.size_bytes, added = report.added_bytes, "saved");
+        }
+        if let Some(error) = &report.staged_error {
+            tracing::error!(source = %source.name(), %error, "no staged file was made");
         }
         let stop = matches!(report.exit, Exit::Cancelled)
             || matches!(result, Err(SaveError::Repository(RepositoryError::LockLost { .. })));
@@ -217,6 +241,26 @@ async fn run_backup(
     report.finished = Timestamp::now();
     report.exit = exit(&report, job.sources.len() + job.unavailable.len(), cancel);
     Ok(report)
+}
+
+/// The staged file of a snapshot that this run has just made.
+async fn stage(
+    job: &BackupJob,
+    staging: &Staging,
+    source: &dyn Source,
+    snapshot: SnapshotId,
+    progress: &Arc<dyn ProgressSink>,
+    cancel: &CancellationToken,
+) -> Result<Option<StagedFile>, SourceError> {
+    if source.staged().is_none() {
+        return Ok(None);
+    }
+    let point = async {
+        let snapshots = job.repository.snapshots().await?;
+        let reader = job.repository.read(select(&snapshots, &snapshot.to_string())?).await?;
+        PointReader::open(reader, progress.clone(), cancel.clone()).await
+    };
+    staging.stage(source, &point.await.map_err(|error| SourceError::Point(error.into()))?).await
 }
 
 async fn retain(
@@ -272,6 +316,8 @@ impl SourceReport {
             consistency: None,
             consistent_at: None,
             incomplete: Vec::new(),
+            staged: None,
+            staged_error: None,
             seconds: 0.0,
             exit: Exit::Done,
         }

@@ -2,6 +2,7 @@
 
 mod backup;
 mod points;
+mod stage;
 mod status;
 
 use std::{fmt, str::FromStr};
@@ -11,7 +12,8 @@ use ulid::Ulid;
 
 pub use self::{
     backup::{BackupJob, RunReport, SourceReport, Unavailable, backup},
-    points::{RecoveryPoint, open_point, recovery_points},
+    points::{RecoveryPoint, find_snapshot, open_point, recovery_points},
+    stage::{StagedFile, Staging, file_name},
     status::{SourceStatus, status},
 };
 

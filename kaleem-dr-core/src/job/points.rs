@@ -77,6 +77,15 @@ pub async fn open_point(
     progress: &std::sync::Arc<dyn ProgressSink>,
     cancel: &CancellationToken,
 ) -> Result<PointReader, RepositoryError> {
+    let snapshot = find_snapshot(repository, source, wanted).await?;
+    PointReader::open(repository.read(&snapshot).await?, progress.clone(), cancel.clone()).await
+}
+
+/// The snapshot that [`open_point`] opens.
+///
+/// # Errors
+/// When none matches, or several do.
+pub async fn find_snapshot(repository: &Repository, source: &SourceName, wanted: &str) -> Result<Snapshot, RepositoryError> {
     let snapshots = repository.snapshots().await?;
     let mut of_source = snapshots.iter().filter(|snapshot| snapshot.is_ours() && snapshot.source().as_ref() == Some(source));
     let matches = |snapshot: &&Snapshot| {
@@ -93,6 +102,5 @@ pub async fn open_point(
         }
         first
     };
-    let snapshot = found.ok_or_else(|| RepositoryError::NoSnapshot { wanted: format!("{wanted} of source {source}") })?;
-    PointReader::open(repository.read(snapshot).await?, progress.clone(), cancel.clone()).await
+    found.cloned().ok_or_else(|| RepositoryError::NoSnapshot { wanted: format!("{wanted} of source {source}") })
 }

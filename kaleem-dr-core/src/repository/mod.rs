@@ -9,6 +9,7 @@ mod commit;
 mod error;
 mod key;
 mod lock;
+mod objects;
 mod prune;
 mod reader;
 mod retention;
@@ -41,6 +42,7 @@ pub use self::{
     check::{CheckReport, ReadData},
     error::RepositoryError,
     lock::{Lock, LockKind},
+    objects::{FileWalk, TreeFile},
     prune::{PruneOptions, PruneReport, RepositoryStats},
     reader::SnapshotReader,
     retention::{ForgetGroup, ForgetReason, ForgetReport, Retention},

@@ -70,6 +70,10 @@ impl BlobPlace {
     pub(crate) fn plain_length(&self) -> u64 {
         u64::from(self.plain_length)
     }
+
+    pub(crate) fn pack(&self) -> rustic_core::Id {
+        self.pack
+    }
 }
 
 /// Blobs that are read with one request. `wanted` are places in the caller's list.
@@ -214,6 +218,19 @@ impl SnapshotReader {
                 })
             })
             .collect()
+    }
+
+    /// The pack a tree lies in. Blocking.
+    pub(crate) fn pack_of_tree(&self, id: &TreeId) -> Result<rustic_core::Id, RepositoryError> {
+        let entry = self.engine.get_index_entry(id).map_err(|_| RepositoryError::Damaged {
+            object: format!("tree {}", id.into_inner().to_hex().as_str()),
+            why: "it is in no index".into(),
+        })?;
+        Ok(entry.pack.into_inner())
+    }
+
+    pub(crate) fn store(&self) -> &dyn ObjectStore {
+        &*self.blobs.store
     }
 
     pub(crate) fn blobs(&self) -> &BlobReader {

@@ -13,6 +13,9 @@ use serde_json::{Map, Value};
 const VOLATILE: [&str; 6] =
     ["explanation", "original_cluster_name", "product_name", "product_version", "rabbit_version", "rabbitmq_version"];
 
+/// What the document of one virtual host says it is.
+const ONE_VHOST: &str = "single_virtual_host";
+
 /// The identity of the cluster itself, which another cluster must not take over.
 const CLUSTER_ID: &str = "internal_cluster_id";
 
@@ -204,15 +207,18 @@ impl fmt::Debug for Definitions {
 }
 
 impl Definitions {
-    /// Reads the definitions of a cluster, in any order.
+    /// Reads the definitions of a cluster, in any order; or of one virtual host, which then become those of a cluster that has
+    /// only this one.
     ///
     /// # Errors
-    /// When this is no such document: not JSON, of a single virtual host, without virtual hosts, with a definition that lacks its
-    /// name or is there twice.
+    /// When this is no such document: not JSON, without virtual hosts, of a virtual host that it does not name, with a definition
+    /// that lacks its name or is there twice.
     pub fn parse(document: &[u8]) -> Result<Self, InvalidDefinitions> {
         let mut document: Map<String, Value> = serde_json::from_slice(document)?;
-        if document.get("rabbitmq_definition_format").is_some_and(|format| format != "cluster") {
-            return Err(InvalidDefinitions::NotOfACluster);
+        if document.get("rabbitmq_definition_format").is_some_and(|format| format == ONE_VHOST) {
+            document = of_cluster(document)?;
+        } else if document.get("rabbitmq_definition_format").is_some_and(|format| format != "cluster") {
+            return Err(InvalidDefinitions::UnknownFormat);
         }
         if !document.contains_key(Kind::Vhosts.key()) {
             return Err(InvalidDefinitions::NoVhosts);
@@ -318,6 +324,17 @@ impl Definitions {
             && identity.fields.get(1).is_some_and(|component| component == "shovel" || component.starts_with("federation-"))
     }
 
+    /// Only these virtual hosts with all that lies in them, permissions too; without what belongs to the whole server.
+    #[must_use]
+    pub fn of_vhosts(&self, wanted: impl Fn(&str) -> bool) -> Self {
+        self.filtered(|identity| identity.vhost().is_some_and(&wanted))
+    }
+
+    /// Each definition with its fields.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&Identity, &Map<String, Value>)> {
+        self.items.iter()
+    }
+
     /// The virtual hosts and what lies in them under other names, without what is not in `names`, and without all that belongs to
     /// the whole server.
     ///
@@ -411,9 +428,14 @@ pub enum InvalidDefinitions {
     /// It is not JSON.
     #[error("the definitions are not JSON")]
     NotJson(#[from] serde_json::Error),
-    /// It was exported from one virtual host.
-    #[error("these are the definitions of one virtual host, not of the cluster")]
-    NotOfACluster,
+    /// It is of a format that this release does not know.
+    #[error("its `rabbitmq_definition_format` is neither `cluster` nor `{ONE_VHOST}`")]
+    UnknownFormat,
+    /// It was exported from one virtual host and does not say which.
+    #[error(
+        "these are the definitions of one virtual host, and it is not said which: add \"original_vhost_name\": \"NAME\" to them"
+    )]
+    NoVhostName,
     /// It names no virtual hosts.
     #[error("the document holds no list of virtual hosts, so it is not one of definitions")]
     NoVhosts,
@@ -431,6 +453,24 @@ pub enum InvalidDefinitions {
     /// The same definition is there twice.
     #[error("{0} is there twice")]
     Twice(Identity),
+}
+
+/// The document of one virtual host as one of a cluster: each definition says again where it lies.
+fn of_cluster(mut document: Map<String, Value>) -> Result<Map<String, Value>, InvalidDefinitions> {
+    let Some(Value::String(name)) = document.remove("original_vhost_name") else { return Err(InvalidDefinitions::NoVhostName) };
+    for kind in Kind::ALL.into_iter().filter(|kind| kind.is_topology()) {
+        for item in document.get_mut(kind.key()).and_then(Value::as_array_mut).into_iter().flatten() {
+            let Value::Object(item) = item else { return Err(InvalidDefinitions::NoList(kind)) };
+            item.insert("vhost".into(), name.as_str().into());
+        }
+    }
+    let mut vhost = Map::from_iter([("name".to_owned(), name.into())]);
+    vhost.extend(["metadata", "limits"].into_iter().filter_map(|key| Some((key.to_owned(), document.remove(key)?))));
+    document.remove("description");
+    document.remove("default_queue_type");
+    document.insert("rabbitmq_definition_format".into(), "cluster".into());
+    document.insert(Kind::Vhosts.key().into(), vec![Value::Object(vhost)].into());
+    Ok(document)
 }
 
 /// Puts the keys of every object in order. Whether `serde_json` keeps them so depends on its features elsewhere in the build.

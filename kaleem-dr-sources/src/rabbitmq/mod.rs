@@ -7,17 +7,25 @@
 mod client;
 mod config;
 pub mod definitions;
+mod inspect;
 pub mod restore;
+mod staged;
+mod version;
 
 use std::path::PathBuf;
 
 use async_trait::async_trait;
+use globset::{Glob, GlobSet, GlobSetBuilder};
 use kaleem_dr_core::{
     artifact::{ArtifactPath, Capture},
     config::secret::Environment,
     manifest::{Consistency, ConsistencyGrade},
     point::PointReader,
-    source::{Probe, RestorePlan, RestoreReport, RestoreRequest, Source, SourceError, SourceName},
+    source::{
+        Inspection, Probe, RestorePlan, RestoreReport, RestoreRequest, RestoreTarget, ScratchTarget, Source, SourceError,
+        SourceName,
+    },
+    staged::StagedForm,
 };
 
 pub use self::{
@@ -95,15 +103,21 @@ impl Source for RabbitmqSource {
     }
 
     async fn plan_restore(&self, point: &PointReader, request: RestoreRequest) -> Result<RestorePlan, SourceError> {
-        request.refuse_choices(self.kind())?;
+        let wanted = selection(&request)?;
         self.client.check_rights().await?;
-        let (point, live) = (read(point).await?, self.client.definitions().await?);
-        Ok(Import::prepare(&point, &live, &request.to, self.client.server(), self.client.username())?.plan(&live))
+        let taken = point.manifest().server.clone();
+        let (point, live) = (selected(read(point).await?, wanted.as_ref())?, self.client.definitions().await?);
+        let here = self.client.overview().await?.server;
+        let mut plan = Import::prepare(&point, &live, &request.to, self.client.server(), self.client.username())?.plan(&live);
+        plan.request.only = request.only;
+        plan.warnings.extend(version::warnings(taken.as_ref(), &here, &point));
+        Ok(plan)
     }
 
     async fn restore(&self, point: &PointReader, plan: RestorePlan) -> Result<RestoreReport, SourceError> {
         let cancel = point.cancellation();
-        let (point, live) = (read(point).await?, self.client.definitions().await?);
+        let wanted = selection(&plan.request)?;
+        let (point, live) = (selected(read(point).await?, wanted.as_ref())?, self.client.definitions().await?);
         let import = Import::prepare(&point, &live, &plan.request.to, self.client.server(), self.client.username())?;
         // Up to here nothing is written. An import is one request, and is not torn off half way.
         if cancel.is_cancelled() {
@@ -111,6 +125,52 @@ impl Source for RabbitmqSource {
         }
         import.send(&self.client).await
     }
+
+    async fn inspect(&self, point: &PointReader) -> Result<Inspection, SourceError> {
+        let path = artifact_path();
+        let document = point.artifact(path.as_str()).await?.read_all(ANSWER_LIMIT_BYTES).await?;
+        Ok(inspect::inspect(&document, path.as_str()))
+    }
+
+    async fn rehearse(&self, point: &PointReader, scratch: &ScratchTarget) -> Result<RestoreReport, SourceError> {
+        self.client.check_rights().await?;
+        let (point, live) = (read(point).await?, self.client.definitions().await?);
+        let to = RestoreTarget::Beside(Some(scratch.name.clone()));
+        let import = Import::prepare(&point, &live, &to, self.client.server(), self.client.username())?;
+        // What was sent in part is removed by the import itself.
+        let report = import.send(&self.client).await?;
+        for vhost in import.definitions().vhosts() {
+            self.client.delete_vhost(vhost).await?;
+        }
+        Ok(report)
+    }
+
+    fn staged(&self) -> Option<&dyn StagedForm> {
+        Some(self)
+    }
+}
+
+/// The virtual hosts that are asked for; `None` for everything.
+fn selection(request: &RestoreRequest) -> Result<Option<GlobSet>, SourceError> {
+    RestoreRequest { only: Vec::new(), ..request.clone() }.refuse_choices("rabbitmq")?;
+    if request.only.is_empty() {
+        return Ok(None);
+    }
+    let mut globs = GlobSetBuilder::new();
+    for pattern in &request.only {
+        globs.add(Glob::new(pattern).map_err(|error| SourceError::Refused(format!("--only {pattern}: {error}")))?);
+    }
+    globs.build().map(Some).map_err(|error| SourceError::Refused(format!("--only: {error}")))
+}
+
+fn selected(point: Definitions, wanted: Option<&GlobSet>) -> Result<Definitions, SourceError> {
+    let Some(wanted) = wanted else { return Ok(point) };
+    let selected = point.of_vhosts(|vhost| wanted.is_match(vhost));
+    if selected.is_empty() {
+        let known: Vec<_> = point.vhosts().collect();
+        return Err(SourceError::Refused(format!("--only names no virtual host of the point; it has: {}", known.join(", "))));
+    }
+    Ok(selected)
 }
 
 async fn read(point: &PointReader) -> Result<Definitions, SourceError> {

@@ -12,7 +12,7 @@ use kaleem_dr_core::source::{
 
 use super::{
     client::ManagementClient,
-    definitions::{Definitions, Kind, Standing},
+    definitions::{Definitions, FieldDifference, Kind, Standing},
 };
 
 /// The longest body that RabbitMQ takes unless `management.http.max_body_size` says otherwise.
@@ -112,18 +112,15 @@ impl Import {
                 // A restore beside leaves every other virtual host alone; listing them all would hide what it does.
                 Standing::Extra if matches!(self.to, RestoreTarget::Beside(_)) => continue,
                 Standing::Extra => Fate::Extra,
-                Standing::Different(fields) if identity.kind().is_immutable() => {
-                    let fields: Vec<_> = fields.iter().map(|difference| difference.field.as_str()).collect();
-                    warnings.push(format!(
-                        "{identity} is there with other {}: RabbitMQ passes over it in an import, so it stays as it is until it is \
-                         deleted",
-                        fields.join(", ")
-                    ));
-                    Fate::PassedOver
-                }
-                Standing::Different(_) => {
-                    let what = identity.to_string();
-                    actions.push(PlannedAction { items: Some(1), ..PlannedAction::new(Change::Overwrite, what) });
+                Standing::Different(fields) => {
+                    let (change, why) = if identity.kind().is_immutable() {
+                        let why = "RabbitMQ passes over it in an import and answers as if it had not: it stays as it is until it is deleted";
+                        (Change::Conflict, format!("{}; {why}", differing(&fields)))
+                    } else {
+                        (Change::Overwrite, differing(&fields))
+                    };
+                    let (what, why) = (identity.to_string(), Some(why));
+                    actions.push(PlannedAction { items: Some(1), why, ..PlannedAction::new(change, what) });
                     continue;
                 }
             };
@@ -214,6 +211,12 @@ impl Import {
     }
 }
 
+/// Which fields are there otherwise: `there with other arguments, durable`.
+fn differing(fields: &[FieldDifference]) -> String {
+    let fields: Vec<_> = fields.iter().map(|difference| difference.field.as_str()).collect();
+    format!("there with other {}", fields.join(", "))
+}
+
 fn already_there(server: &str, vhosts: &[&str]) -> SourceError {
     SourceError::Refused(format!("{server} has a virtual host {} already; name another to restore beside it", vhosts.join(", ")))
 }
@@ -231,7 +234,6 @@ async fn delete_vhosts(client: &ManagementClient, vhosts: &[&str]) {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Fate {
     Created,
-    PassedOver,
     Equal,
     Extra,
 }
@@ -244,7 +246,6 @@ impl Fate {
     fn remark(self) -> &'static str {
         match self {
             Self::Created => "",
-            Self::PassedOver => ", there with other arguments",
             Self::Equal => ", equal already",
             Self::Extra => ", not in the point",
         }
@@ -307,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn a_queue_with_other_arguments_is_a_warning_before_and_a_difference_after() {
+    fn a_queue_with_other_arguments_is_a_conflict_before_and_a_difference_after() {
         let point = parse(&definitions(&["/"]));
         let mut live = definitions(&["/"]);
         live["queues"][0]["arguments"] = json!({"x-max-priority": 3});
@@ -315,7 +316,9 @@ mod tests {
         let import = Import::prepare(&point, &live, &RestoreTarget::InPlace, "mq:1", "admin").unwrap();
         let plan = import.plan(&live);
         assert!(!plan.overwrites(), "{plan:?}");
-        assert!(plan.warnings[0].starts_with("queue q in / is there with other arguments"), "{plan:?}");
+        let conflict = plan.actions.iter().find(|action| action.change == Change::Conflict).unwrap();
+        assert_eq!(conflict.what, "queue q in /");
+        assert!(conflict.why.as_ref().unwrap().starts_with("there with other arguments; RabbitMQ passes over it"), "{plan:?}");
         let report = import.report(&live);
         assert!(!report.is_equal());
         assert_eq!(report.differences[0].what, "queue q in /: arguments");

@@ -27,11 +27,50 @@ pub struct Rabbitmq {
 
 /// The shared RabbitMQ.
 pub fn rabbitmq() -> Rabbitmq {
-    let mut url: reqwest::Url = variable("KALEEM_TEST_RABBITMQ_URL").parse().expect("KALEEM_TEST_RABBITMQ_URL is a URL");
+    rabbitmq_at(&variable("KALEEM_TEST_RABBITMQ_URL"))
+}
+
+fn rabbitmq_at(url: &str) -> Rabbitmq {
+    let mut url: reqwest::Url = url.parse().expect("the address of RabbitMQ is a URL");
     let username = url.username().to_owned();
     let password = url.password().unwrap_or_default().to_owned();
     url.set_username("").and_then(|()| url.set_password(None)).expect("an HTTP URL has room for credentials");
     Rabbitmq { url: url.to_string(), username, password }
+}
+
+/// A RabbitMQ of one test's own, which the test may wipe. It is stopped with this value.
+#[derive(Debug)]
+pub struct RabbitmqServer {
+    state: TempDir,
+    pub server: Rabbitmq,
+}
+
+impl RabbitmqServer {
+    /// Starts a blank one with the same script that starts the shared ones.
+    pub fn start() -> Self {
+        let state = tempfile::tempdir().expect("a temporary directory can be made");
+        let output = script("dev/up", &state).env_remove("KALEEM_TEST_RABBITMQ_URL").output().expect("dev/up can be run");
+        assert!(output.status.success(), "dev/up: {}", String::from_utf8_lossy(&output.stderr));
+        let written = fs::read_to_string(state.path().join("env")).expect("dev/up says where its servers are");
+        let url = written
+            .lines()
+            .find_map(|line| line.strip_prefix("export KALEEM_TEST_RABBITMQ_URL="))
+            .expect("dev/up says where RabbitMQ is");
+        Self { server: rabbitmq_at(url), state }
+    }
+}
+
+impl Drop for RabbitmqServer {
+    fn drop(&mut self) {
+        // A drop has nobody to tell; what is left lies in a temporary directory.
+        let _ = script("dev/down", &self.state).status();
+    }
+}
+
+fn script(name: &str, state: &TempDir) -> Command {
+    let mut command = Command::new(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(name));
+    command.env("KALEEM_DEV_STATE", state.path()).stdin(Stdio::null()).stdout(Stdio::null());
+    command
 }
 
 /// The shared S3 server. Each test takes a prefix of its own in the bucket.

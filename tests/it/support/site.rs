@@ -62,8 +62,12 @@ impl Site {
 
     /// With the shared broker as a source.
     pub fn with_rabbitmq(self, name: &str) -> Self {
-        let Rabbitmq { url, username, password } = servers::rabbitmq();
-        let secret = self.secret(&format!("{name}.pass"), &password);
+        self.with_rabbitmq_at(name, &servers::rabbitmq())
+    }
+
+    /// With a broker as a source.
+    pub fn with_rabbitmq_at(self, name: &str, Rabbitmq { url, username, password }: &Rabbitmq) -> Self {
+        let secret = self.secret(&format!("{name}.pass"), password);
         self.with(&format!(
             "[source.{name}]\ntype = \"rabbitmq\"\nurl = {url:?}\nusername = {username:?}\npassword = {{ file = {secret:?} }}"
         ))

@@ -1,0 +1,374 @@
+//! Proving a recovery point, at one of four levels, each including those below it.
+//!
+//! *Stored*: every object that the snapshot needs is there and hashes to its name. *Readable*: every blob decrypts and every
+//! artifact is what the manifest says. *Parsed*: the source finds each artifact valid in its own format. *Restored*: it was
+//! loaded into a scratch target and is equal by content. What is wrong is a finding and never hides what comes after it.
+
+use std::{
+    collections::HashSet,
+    fmt,
+    path::{Path, PathBuf},
+    str::FromStr,
+    time::Instant,
+};
+
+use serde::{Deserialize, Serialize};
+use ulid::Ulid;
+
+use crate::{
+    finding::Finding,
+    job::find_snapshot,
+    manifest::{ArtifactRecord, MANIFEST_PATH, TreeTotals},
+    point::{Origin, PointReader},
+    progress::{StageProgress, Unit},
+    repository::{Repository, RepositoryError, SnapshotReader, TreeFile},
+    sentence,
+    source::{ScratchTarget, Source, SourceError},
+    staged::StagedWork,
+};
+
+/// How much is proven of a recovery point.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ProofLevel {
+    /// Every object hashes to its name.
+    Stored,
+    /// Every blob decrypts, every digest equals the manifest's.
+    Readable,
+    /// Every artifact is valid in its own format.
+    Parsed,
+    /// It was loaded into a live scratch target and is equal by content.
+    Restored,
+}
+
+impl ProofLevel {
+    /// Every level, the least first.
+    pub const ALL: [Self; 4] = [Self::Stored, Self::Readable, Self::Parsed, Self::Restored];
+
+    /// Its word.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Stored => "stored",
+            Self::Readable => "readable",
+            Self::Parsed => "parsed",
+            Self::Restored => "restored",
+        }
+    }
+}
+
+impl fmt::Display for ProofLevel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for ProofLevel {
+    type Err = UnknownLevel;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::ALL.into_iter().find(|level| level.as_str() == text).ok_or_else(|| UnknownLevel(text.to_owned()))
+    }
+}
+
+/// A word that is no level.
+#[derive(Debug, thiserror::Error)]
+#[error("`{0}` is no level; say stored, readable, parsed or restored")]
+pub struct UnknownLevel(String);
+
+/// What a verification showed.
+#[derive(Clone, Debug, Serialize)]
+pub struct VerifyReport {
+    /// What was verified, in words: a snapshot or a file.
+    pub point: String,
+    /// The source it is of, where that is known.
+    pub source: Option<String>,
+    /// The level that was asked for.
+    pub wanted: ProofLevel,
+    /// The highest level that holds, with all below it.
+    pub proven: Option<ProofLevel>,
+    /// What was looked at and is well.
+    pub checked: Vec<String>,
+    /// What is wrong, or worth knowing.
+    pub findings: Vec<Finding>,
+    /// How long it took.
+    pub seconds: f64,
+}
+
+impl VerifyReport {
+    /// Whether all that was asked for is proven.
+    #[must_use]
+    pub fn is_proven(&self) -> bool {
+        self.proven.is_some_and(|proven| proven >= self.wanted)
+    }
+}
+
+/// Verifies a source's snapshot, named as for [`find_snapshot`].
+///
+/// # Errors
+/// As [`verify_point`], and when there is no such snapshot. One that is too damaged to be opened is a report.
+pub async fn verify_source(
+    repository: &Repository,
+    source: &dyn Source,
+    wanted: &str,
+    level: ProofLevel,
+    work: &StagedWork,
+) -> Result<VerifyReport, SourceError> {
+    let point = |error: RepositoryError| SourceError::Point(error.into());
+    let snapshot = find_snapshot(repository, source.name(), wanted).await.map_err(point)?;
+    let reader = repository.read(&snapshot).await.map_err(point)?;
+    match PointReader::open(reader.clone(), work.progress.clone(), work.cancel.clone()).await {
+        Ok(point) => verify_point(source, &point, level, work).await,
+        Err(RepositoryError::Cancelled) => Err(SourceError::Cancelled),
+        Err(unopened) => {
+            let mut report = verify_snapshot(&reader, ProofLevel::Stored, work).await.map_err(point)?;
+            report.wanted = level;
+            report.findings.push(Finding::error(format!("its manifest cannot be read: {}", sentence(&unopened))));
+            Ok(report)
+        }
+    }
+}
+
+/// Verifies a recovery point of a source.
+///
+/// # Errors
+/// When it cannot be verified at all: the repository or the scratch target cannot be reached. What is wrong with the point is in
+/// the report: whoever asked must look at [`VerifyReport::is_proven`].
+pub async fn verify_point(
+    source: &dyn Source,
+    point: &PointReader,
+    level: ProofLevel,
+    work: &StagedWork,
+) -> Result<VerifyReport, SourceError> {
+    let mut proof = Proof::of(in_words(point.origin()), Some(source.name().to_string()), level);
+    if let Origin::Snapshot(snapshot) = point.origin() {
+        proof.objects(snapshot, work).await.map_err(|error| SourceError::Point(error.into()))?;
+    } else {
+        // Opening a file reads it whole, against all that its form has to check it by.
+        proof.reach(ProofLevel::Stored, 0);
+    }
+    if level >= ProofLevel::Readable {
+        let (before, manifest) = (proof.errors(), point.manifest());
+        if let Origin::Snapshot(snapshot) = point.origin() {
+            proof
+                .files(snapshot, &manifest.artifacts, Some(&manifest.tree), work)
+                .await
+                .map_err(|error| SourceError::Point(error.into()))?;
+        }
+        proof.artifacts(point, work).await?;
+        proof.reach(ProofLevel::Readable, before);
+    }
+    if level >= ProofLevel::Parsed {
+        let before = proof.errors();
+        let inspection = source.inspect(point).await?;
+        let well = inspection.is_well();
+        proof.report.checked.extend(inspection.checked);
+        proof.report.findings.extend(inspection.findings);
+        if !well && proof.errors() == before {
+            proof.report.findings.push(Finding::error("nothing in it could be inspected"));
+        }
+        proof.reach(ProofLevel::Parsed, before);
+    }
+    if level >= ProofLevel::Restored {
+        let before = proof.errors();
+        proof.rehearsal(source, point, work).await?;
+        proof.reach(ProofLevel::Restored, before);
+    }
+    Ok(proof.ended())
+}
+
+/// Verifies any snapshot, also one that another tool made, at [`ProofLevel::Stored`] or [`ProofLevel::Readable`].
+///
+/// # Errors
+/// As [`verify_point`].
+pub async fn verify_snapshot(
+    snapshot: &SnapshotReader,
+    level: ProofLevel,
+    work: &StagedWork,
+) -> Result<VerifyReport, RepositoryError> {
+    let source = snapshot.snapshot().source().map(|source| source.to_string());
+    let mut proof = Proof::of(format!("snapshot {}", snapshot.snapshot().id().short()), source, level);
+    proof.objects(snapshot, work).await?;
+    if level >= ProofLevel::Readable {
+        let before = proof.errors();
+        proof.files(snapshot, &[], None, work).await?;
+        proof.reach(ProofLevel::Readable, before);
+    }
+    Ok(proof.ended())
+}
+
+struct Proof {
+    report: VerifyReport,
+    began: Instant,
+}
+
+impl Proof {
+    fn of(point: String, source: Option<String>, wanted: ProofLevel) -> Self {
+        let report =
+            VerifyReport { point, source, wanted, proven: None, checked: Vec::new(), findings: Vec::new(), seconds: 0.0 };
+        Self { report, began: Instant::now() }
+    }
+
+    fn errors(&self) -> usize {
+        self.report.findings.iter().filter(|finding| finding.is_error).count()
+    }
+
+    /// A level holds when all below it hold and it brought no error.
+    fn reach(&mut self, level: ProofLevel, errors_before: usize) {
+        if self.errors() == errors_before && errors_before == 0 {
+            self.report.proven = Some(level);
+        }
+    }
+
+    fn ended(mut self) -> VerifyReport {
+        self.report.seconds = self.began.elapsed().as_secs_f64();
+        self.report
+    }
+
+    async fn objects(&mut self, snapshot: &SnapshotReader, work: &StagedWork) -> Result<(), RepositoryError> {
+        let bar = work.progress.begin("verifying objects", Unit::Bytes, None);
+        let found = snapshot.verify_objects(&*bar, &work.cancel).await?;
+        bar.finish();
+        self.report.findings.extend(found.wrong.into_iter().map(Finding::error));
+        self.report.checked.push(format!("{} objects of {} bytes hash to their names", found.objects, found.size_bytes));
+        self.reach(ProofLevel::Stored, 0);
+        Ok(())
+    }
+
+    /// Reads every file of the tree that is no artifact, blob by blob: each is decrypted and hashed on the way.
+    async fn files(
+        &mut self,
+        snapshot: &SnapshotReader,
+        artifacts: &[ArtifactRecord],
+        expected: Option<&TreeTotals>,
+        work: &StagedWork,
+    ) -> Result<(), RepositoryError> {
+        let artifacts: HashSet<&Path> = artifacts.iter().map(|artifact| Path::new(&artifact.path)).collect();
+        let bar = work.progress.begin("reading files", Unit::Bytes, None);
+        let mut walk = snapshot.files();
+        let (mut files, mut bytes, mut seen) = (0u64, 0u64, 0usize);
+        while let Some(file) = walk.next().await {
+            let file = match file {
+                Ok(file) => file,
+                Err(RepositoryError::Cancelled) => return Err(RepositoryError::Cancelled),
+                Err(error) => {
+                    self.report.findings.push(Finding::error(sentence(&error)));
+                    continue;
+                }
+            };
+            if artifacts.contains(file.path.as_path()) {
+                seen += 1;
+                continue;
+            }
+            if work.cancel.is_cancelled() {
+                return Err(RepositoryError::Cancelled);
+            }
+            match read_file(snapshot, &file, &*bar).await {
+                Ok(read) => {
+                    bytes += read;
+                    files += u64::from(!is_own(&file.path));
+                }
+                Err(why) => self.report.findings.push(Finding::error(format!("{}: {why}", file.path.display()))),
+            }
+        }
+        bar.finish();
+        if seen != artifacts.len() {
+            self.report
+                .findings
+                .push(Finding::error(format!("the manifest names {} artifacts, but the tree holds {seen}", artifacts.len())));
+        }
+        if let Some(expected) = expected.filter(|expected| expected.files != files) {
+            self.report
+                .findings
+                .push(Finding::error(format!("the manifest counts {} files, but {files} could be read", expected.files)));
+        }
+        self.report.checked.push(format!("{files} files of {bytes} bytes can be read"));
+        Ok(())
+    }
+
+    async fn artifacts(&mut self, point: &PointReader, work: &StagedWork) -> Result<(), SourceError> {
+        let bar = work.progress.begin("reading artifacts", Unit::Bytes, Some(point.manifest().size_bytes()));
+        let mut equal = 0usize;
+        for artifact in &point.manifest().artifacts {
+            match read_artifact(point, &artifact.path, &*bar, work).await {
+                Ok(()) => equal += 1,
+                Err(SourceError::Cancelled) => return Err(SourceError::Cancelled),
+                Err(error) => self.report.findings.push(Finding::error(format!("{}: {}", artifact.path, sentence(&error)))),
+            }
+        }
+        bar.finish();
+        let of = point.manifest().artifacts.len();
+        if of > 0 {
+            self.report.checked.push(format!("{equal} of {of} artifacts are what the manifest says"));
+        }
+        Ok(())
+    }
+
+    async fn rehearsal(&mut self, source: &dyn Source, point: &PointReader, work: &StagedWork) -> Result<(), SourceError> {
+        let name = format!("kdr_drill_{}", Ulid::generate().to_string().to_lowercase());
+        let directory = scratch_directory(&work.scratch)?;
+        let scratch = ScratchTarget { name, directory: directory.path().to_path_buf() };
+        let rehearsed = source.rehearse(point, &scratch).await;
+        let removed = directory.close();
+        let report = rehearsed?;
+        removed.map_err(|cause| SourceError::Path {
+            path: scratch.directory.clone(),
+            action: "remove the scratch directory".into(),
+            cause,
+        })?;
+        let equal = report.is_equal();
+        self.report.checked.extend(report.compared.into_iter().map(|what| format!("restored and equal: {what}")));
+        self.report.findings.extend(report.warnings.into_iter().map(Finding::warning));
+        for difference in report.differences {
+            let message = format!("{}: expected {}, found {}", difference.what, difference.expected, difference.found);
+            self.report.findings.push(Finding::error(message));
+        }
+        if !equal && self.errors() == 0 {
+            self.report.findings.push(Finding::error("the rehearsal compared nothing"));
+        }
+        Ok(())
+    }
+}
+
+/// A temporary directory of our own under the scratch directory.
+///
+/// # Errors
+/// [`SourceError::Path`].
+pub(crate) fn scratch_directory(scratch: &Path) -> Result<tempfile::TempDir, SourceError> {
+    let failed = |cause| SourceError::Path { path: PathBuf::from(scratch), action: "make a scratch directory in".into(), cause };
+    std::fs::create_dir_all(scratch).map_err(failed)?;
+    tempfile::Builder::new().prefix("kdr-").tempdir_in(scratch).map_err(failed)
+}
+
+fn in_words(origin: &Origin) -> String {
+    match origin {
+        Origin::Snapshot(snapshot) => format!("snapshot {}", snapshot.snapshot().id().short()),
+        Origin::File(file) => file.path.display().to_string(),
+    }
+}
+
+fn is_own(path: &Path) -> bool {
+    path == Path::new(MANIFEST_PATH) || path == Path::new("/RESTORE.md")
+}
+
+async fn read_file(snapshot: &SnapshotReader, file: &TreeFile, bar: &dyn StageProgress) -> Result<u64, String> {
+    let mut pieces = snapshot.stream_file(file).map_err(|error| sentence(&error))?;
+    let mut read = 0;
+    while let Some(piece) = pieces.recv().await {
+        let piece = piece.map_err(|error| sentence(&error))?;
+        read += piece.len() as u64;
+        bar.advance(piece.len() as u64);
+    }
+    if read == file.size_bytes { Ok(read) } else { Err(format!("it is {} bytes long, but {read} were read", file.size_bytes)) }
+}
+
+async fn read_artifact(point: &PointReader, path: &str, bar: &dyn StageProgress, work: &StagedWork) -> Result<(), SourceError> {
+    let mut reader = point.artifact(path).await?;
+    while let Some(piece) = reader.next().await? {
+        if work.cancel.is_cancelled() {
+            return Err(SourceError::Cancelled);
+        }
+        bar.advance(piece.len() as u64);
+    }
+    Ok(())
+}

@@ -1,0 +1,129 @@
+//! Whether definitions hold together, without a server: what refers to something refers to what is there.
+
+use std::collections::BTreeSet;
+
+use kaleem_dr_core::{finding::Finding, sentence, source::Inspection};
+use serde_json::{Map, Value};
+
+use super::definitions::{Definitions, Kind};
+
+/// Most findings of one kind that are told one by one.
+const FINDINGS: usize = 100;
+
+/// Checks a document.
+pub(crate) fn inspect(document: &[u8], path: &str) -> Inspection {
+    let mut inspection = Inspection::default();
+    let definitions = match Definitions::parse(document) {
+        Ok(definitions) => definitions,
+        Err(error) => {
+            inspection.findings.push(Finding::error(format!("{path}: {}", sentence(&error))));
+            return inspection;
+        }
+    };
+    let wrong = dangling(&definitions);
+    let more = wrong.len().saturating_sub(FINDINGS);
+    inspection.findings.extend(wrong.into_iter().take(FINDINGS).map(Finding::error));
+    if more > 0 {
+        inspection.findings.push(Finding::error(format!("{more} more definitions refer to what is not there")));
+    }
+    let counts: Vec<_> = Kind::ALL
+        .into_iter()
+        .filter_map(|kind| {
+            let count = definitions.counts()[kind.key()];
+            (count > 0).then(|| format!("{count} {}", kind.noun(count > 1)))
+        })
+        .collect();
+    if definitions.vhosts().next().is_none() {
+        inspection.findings.push(Finding::error(format!("{path}: it has no virtual host")));
+    }
+    inspection.checked.push(format!("{path} holds together: {}", counts.join(", ")));
+    inspection
+}
+
+/// Everything that names a virtual host, user, exchange or queue that is not in the document.
+fn dangling(definitions: &Definitions) -> Vec<String> {
+    let named = |kind: Kind| -> BTreeSet<(&str, &str)> {
+        let of_kind = definitions.iter().filter(move |(identity, _)| identity.kind() == kind);
+        of_kind.map(|(_, item)| (text(item, "vhost"), text(item, "name"))).collect()
+    };
+    let (users, vhosts) = (named(Kind::Users), named(Kind::Vhosts));
+    let (exchanges, queues) = (named(Kind::Exchanges), named(Kind::Queues));
+    let mut wrong = Vec::new();
+    for (identity, item) in definitions.iter() {
+        let vhost = text(item, "vhost");
+        let mut expect = |there: bool, noun: &str, name: &str| {
+            if !there {
+                wrong.push(format!("{identity} refers to the {noun} `{name}`, which is not there"));
+            }
+        };
+        if !matches!(identity.kind(), Kind::Users | Kind::Vhosts | Kind::GlobalParameters) {
+            expect(vhosts.contains(&("", vhost)), "virtual host", vhost);
+        }
+        match identity.kind() {
+            // A document of one virtual host holds no users.
+            Kind::Permissions | Kind::TopicPermissions => {
+                let user = text(item, "user");
+                expect(users.contains(&("", user)), "user", user);
+            }
+            Kind::Bindings => {
+                let (source, destination) = (text(item, "source"), text(item, "destination"));
+                expect(is_built_in(source) || exchanges.contains(&(vhost, source)), "exchange", source);
+                if text(item, "destination_type") == "queue" {
+                    expect(queues.contains(&(vhost, destination)), "queue", destination);
+                } else {
+                    expect(is_built_in(destination) || exchanges.contains(&(vhost, destination)), "exchange", destination);
+                }
+            }
+            _ => {}
+        }
+    }
+    wrong
+}
+
+/// Exchanges that every virtual host has, and no document lists.
+fn is_built_in(exchange: &str) -> bool {
+    exchange.is_empty() || exchange.starts_with("amq.")
+}
+
+fn text<'a>(item: &'a Map<String, Value>, field: &str) -> &'a str {
+    item.get(field).and_then(Value::as_str).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn findings(document: &Value) -> Vec<String> {
+        inspect(document.to_string().as_bytes(), "d").findings.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn what_refers_to_nothing_is_found() {
+        let mut document = json!({
+            "users": [{"name": "u"}],
+            "vhosts": [{"name": "/"}],
+            "permissions": [{"user": "u", "vhost": "/"}],
+            "exchanges": [{"name": "e", "vhost": "/"}],
+            "queues": [{"name": "q", "vhost": "/"}],
+            "bindings": [
+                {"source": "e", "vhost": "/", "destination": "q", "destination_type": "queue", "routing_key": ""},
+                {"source": "amq.topic", "vhost": "/", "destination": "e", "destination_type": "exchange", "routing_key": ""},
+            ],
+        });
+        assert_eq!(findings(&document), [""; 0]);
+        document["queues"] = json!([{"name": "other", "vhost": "gone"}]);
+        document["permissions"][0]["user"] = "nobody".into();
+        assert_eq!(
+            findings(&document),
+            [
+                "error: permission of nobody in / refers to the user `nobody`, which is not there",
+                "error: queue other in gone refers to the virtual host `gone`, which is not there",
+                "error: binding of e to q with key `` in / refers to the queue `q`, which is not there",
+            ]
+        );
+        assert!(!inspect(b"{}", "d").is_well());
+        assert!(!inspect(b"{\"vhosts\": []}", "d").is_well());
+    }
+}

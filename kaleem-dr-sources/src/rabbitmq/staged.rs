@@ -1,0 +1,94 @@
+//! Definitions as one file: `defs-<DATE>.json`, which RabbitMQ itself imports.
+
+use std::{
+    fs::{self, File},
+    io::Read as _,
+    path::Path,
+    time::SystemTime,
+};
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use kaleem_dr_core::{
+    digest::ByteDigest,
+    gzip,
+    manifest::{ArtifactRecord, Manifest, ServerInfo},
+    point::{FilePart, FilePoint, PointReader},
+    sentence,
+    source::{Source, SourceError},
+    staged::{Sink, StagedForm, StagedName, StagedWork},
+};
+use serde::Deserialize;
+
+use super::{ANSWER_LIMIT_BYTES, RabbitmqSource, artifact_path, definitions::Definitions};
+
+#[async_trait]
+impl StagedForm for RabbitmqSource {
+    fn name(&self) -> StagedName {
+        StagedName { stem: "defs", suffix: "json" }
+    }
+
+    async fn write(&self, point: &PointReader, out: &mut Sink) -> Result<(), SourceError> {
+        let mut artifact = point.artifact(artifact_path().as_str()).await?;
+        while let Some(piece) = artifact.next().await? {
+            out.write(piece).await?;
+        }
+        Ok(())
+    }
+
+    async fn open(&self, file: &Path, work: &StagedWork) -> Result<PointReader, SourceError> {
+        let failed = |action: &str| {
+            let (path, action) = (file.to_path_buf(), action.to_owned());
+            move |cause| SourceError::Path { path, action, cause }
+        };
+        let opened = File::open(file).map_err(failed("open"))?;
+        let made = opened.metadata().and_then(|metadata| metadata.modified()).map_err(failed("read"))?;
+        let mut document = Vec::new();
+        let plain = gzip::decompressed(opened).map_err(failed("read"))?;
+        plain.take(ANSWER_LIMIT_BYTES + 1).read_to_end(&mut document).map_err(failed("read"))?;
+        let damaged = |why| SourceError::Damaged { path: file.to_path_buf(), why };
+        if document.len() as u64 > ANSWER_LIMIT_BYTES {
+            return Err(damaged(format!("it is longer than {ANSWER_LIMIT_BYTES} bytes, which no definitions are")));
+        }
+        let definitions = Definitions::parse(&document).map_err(|error| damaged(sentence(&error)))?;
+        let canonical = definitions.to_bytes();
+
+        fs::create_dir_all(&work.scratch).map_err(failed("make a scratch directory for"))?;
+        let unpacked = tempfile::tempdir_in(&work.scratch).map_err(failed("make a scratch directory for"))?;
+        let copy = unpacked.path().join("definitions.json");
+        fs::write(&copy, &canonical).map_err(failed("unpack"))?;
+        let path = artifact_path();
+        let mut manifest = Manifest::of_file(Source::name(self), self.kind(), timestamp(made));
+        manifest.server = server(&document);
+        manifest.artifacts = vec![ArtifactRecord {
+            path: path.as_str().to_owned(),
+            size_bytes: canonical.len() as u64,
+            sha256: ByteDigest::of(&canonical),
+            items: Some(definitions.len()),
+            content_digest: None,
+        }];
+        let part = FilePart { path: copy, offset_bytes: 0, size_bytes: canonical.len() as u64 };
+        let file =
+            FilePoint { path: file.to_path_buf(), parts: [(path.as_str().to_owned(), part)].into(), unpacked: Some(unpacked) };
+        Ok(PointReader::of_file(manifest, file, work.progress.clone(), work.cancel.clone()))
+    }
+}
+
+/// A file's time; the epoch where the file system's is beyond what can be said.
+fn timestamp(time: SystemTime) -> Timestamp {
+    Timestamp::try_from(time).unwrap_or_default()
+}
+
+/// The release that wrote the document; ours leave it out, so that equal topologies are equal bytes.
+fn server(document: &[u8]) -> Option<ServerInfo> {
+    #[derive(Deserialize)]
+    struct Writer {
+        rabbitmq_version: Option<String>,
+        /// Its name before 3.8; later releases write both.
+        rabbit_version: Option<String>,
+        product_name: Option<String>,
+    }
+    let writer: Writer = serde_json::from_slice(document).ok()?;
+    let product = writer.product_name.unwrap_or_else(|| "RabbitMQ".into());
+    Some(ServerInfo { product, version: writer.rabbitmq_version.or(writer.rabbit_version)? })
+}

@@ -1,0 +1,99 @@
+//! Staged files: under the handbook's names, from the one read of the server, and back again.
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+};
+
+use kaleem_dr_sources::rabbitmq::definitions::Definitions;
+
+use crate::support::{seed, site::Site};
+
+fn staged(site: &Site, source: &str) -> Vec<PathBuf> {
+    let Ok(directory) = fs::read_dir(site.path("backups").join(source)) else { return Vec::new() };
+    let mut files: Vec<PathBuf> = directory.map(|entry| entry.expect("an entry").path()).collect();
+    files.sort();
+    files
+}
+
+fn staging(site: Site, more: &str) -> Site {
+    let directory = site.path("backups");
+    site.with(&format!("[staged]\ndirectory = {:?}\n{more}", directory.to_str().expect("a UTF-8 path")))
+}
+
+#[test]
+fn a_run_leaves_each_sources_file_whole_for_its_owner_and_keeps_as_many_as_it_should() {
+    let site = staging(Site::new(), "keep = 2\nmin_free_percent = 0").with_rabbitmq("rabbitmq").initialised();
+    let foreign = site.path("backups/rabbitmq/defs-2025-10-01.json");
+    fs::create_dir_all(foreign.parent().expect("a directory")).expect("a directory can be made");
+    fs::write(&foreign, "the old script's").expect("a file can be written");
+    for run in 0..3 {
+        let (outcome, lines) = site.json(["backup"]);
+        assert_eq!(outcome.code, Some(0), "{run}: {}", outcome.stderr);
+        let run = lines.last().expect("a report");
+        let path = run["sources"][0]["staged"]["path"].as_str().expect("a staged file").to_owned();
+        assert!(Path::new(&path).exists());
+        // Names have one second.
+        let began = std::time::Instant::now();
+        while began.elapsed() < std::time::Duration::from_millis(1100) {
+            std::thread::yield_now();
+        }
+    }
+    let files = staged(&site, "rabbitmq");
+    assert_eq!(files.len(), 3, "two of ours and the foreign one: {files:?}");
+    assert!(foreign.exists());
+    for file in files.iter().filter(|file| **file != foreign) {
+        assert_eq!(fs::metadata(file).expect("a file").permissions().mode() & 0o777, 0o600);
+        Definitions::parse(&fs::read(file).expect("a file can be read")).expect("definitions");
+    }
+}
+
+#[test]
+fn what_is_exported_is_what_was_captured_and_restores_without_a_repository() {
+    let site = Site::new().with_rabbitmq("rabbitmq").initialised();
+    site.succeed(["backup"]);
+    let file = site.path("defs.json");
+    let path = file.to_str().expect("a UTF-8 path");
+    site.succeed(["export", "rabbitmq", "--output", path]);
+    let piped = site.succeed(["export", "rabbitmq", "--output", "-"]);
+    assert_eq!(piped.stdout.as_bytes(), fs::read(&file).expect("a file can be read"));
+    let again = site.run(["export", "rabbitmq", "--output", path]);
+    assert_eq!(again.code, Some(5), "a file that is there is not written over: {}", again.stderr);
+
+    fs::remove_dir_all(site.repository()).expect("a directory can be removed");
+    let verified = site.succeed(["verify", "rabbitmq", "--from", path]);
+    assert!(verified.stdout.contains("parsed is proven"), "{}", verified.stdout);
+    let planned = site.succeed(["restore", "rabbitmq", "--from", path, "--to", "staged-copy", "--dry-run"]);
+    assert!(planned.stdout.contains("new virtual host"), "{}", planned.stdout);
+}
+
+#[test]
+fn definitions_of_one_virtual_host_are_taken_and_a_damaged_file_is_named() {
+    let site = Site::new().with_rabbitmq("rabbitmq");
+    let mut document = seed::definitions("one");
+    let all = document.as_object_mut().expect("an object");
+    for key in ["users", "permissions", "topic_permissions", "vhosts"] {
+        all.remove(key);
+    }
+    for list in all.values_mut().filter_map(|list| list.as_array_mut()) {
+        for item in list {
+            item.as_object_mut().expect("an object").remove("vhost");
+        }
+    }
+    all.insert("rabbitmq_definition_format".into(), "single_virtual_host".into());
+    let file = site.path("one.json");
+    let path = file.to_str().expect("a UTF-8 path").to_owned();
+    let write = |document: &serde_json::Value| fs::write(&file, document.to_string()).expect("a file can be written");
+    write(&document);
+    let nameless = site.run(["verify", "rabbitmq", "--from", &path]);
+    assert_eq!(nameless.code, Some(4));
+    assert!(nameless.stderr.contains("original_vhost_name"), "{}", nameless.stderr);
+    document["original_vhost_name"] = "one".into();
+    write(&document);
+    let verified = site.succeed(["verify", "rabbitmq", "--from", &path]);
+    assert!(verified.stdout.contains("2 queues, 3 bindings"), "{}", verified.stdout);
+    fs::write(&file, &document.to_string()[..500]).expect("a file can be written");
+    let cut = site.run(["verify", "rabbitmq", "--from", &path]);
+    assert!(cut.code == Some(4) && cut.stderr.contains("one.json is damaged"), "{:?} {}", cut.code, cut.stderr);
+}
