@@ -6,6 +6,7 @@ mod faults;
 mod files;
 mod gate;
 mod locks;
+mod memory;
 mod mongodb;
 mod rabbitmq;
 mod rabbitmq_plan;
