@@ -1,6 +1,6 @@
 //! What an operator says of such a source.
 
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 
 use kaleem_dr_core::config::secret::{SecretError, SecretRef};
 use schemars::JsonSchema;
@@ -30,6 +30,16 @@ pub struct MongoConfig {
     /// How many inserts run at once in a restore.
     #[serde(default = "four")]
     pub restore_workers: NonZeroUsize,
+    /// Documents in one insert of a restore; at most 100,000.
+    #[serde(default = "ten_thousand")]
+    pub restore_batch_documents: NonZeroUsize,
+    /// Bytes of one insert of a restore, but for a single document that is larger; at most 16 MiB.
+    #[serde(default = "four_mib")]
+    pub restore_batch_bytes: NonZeroUsize,
+    /// Who must have written before a write of a restore counts: `"majority"`, a number of members, or the name of a rule of the
+    /// replica set.
+    #[serde(default)]
+    pub restore_write_concern: WriteConcern,
     /// How far the collections must belong to one moment.
     #[serde(default)]
     pub consistency: ConsistencyMode,
@@ -47,6 +57,9 @@ impl MongoConfig {
             exclude_collections: Vec::new(),
             parallel_collections: four(),
             restore_workers: four(),
+            restore_batch_documents: ten_thousand(),
+            restore_batch_bytes: four_mib(),
+            restore_write_concern: WriteConcern::default(),
             consistency: ConsistencyMode::default(),
         }
     }
@@ -64,6 +77,32 @@ pub enum ConsistencyMode {
     PointInTime,
     /// Each collection is read by itself.
     PerCollection,
+}
+
+/// Who must have written before a write counts. Writes that nobody acknowledges there are none: their failures would look like
+/// success.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum WriteConcern {
+    /// So many members.
+    Members(NonZeroU32),
+    /// `majority`, or a rule of the replica set by its name.
+    Named(String),
+}
+
+impl Default for WriteConcern {
+    fn default() -> Self {
+        Self::Named("majority".to_owned())
+    }
+}
+
+// Larger batches were no quicker when measured.
+fn ten_thousand() -> NonZeroUsize {
+    const { NonZeroUsize::new(10_000).expect("ten thousand is not zero") }
+}
+
+fn four_mib() -> NonZeroUsize {
+    const { NonZeroUsize::new(4 << 20).expect("four MiB are not zero") }
 }
 
 fn four() -> NonZeroUsize {
@@ -109,6 +148,17 @@ mod tests {
         let strict: MongoConfig =
             serde_json::from_str(r#"{"uri": {"env": "MONGO_URI"}, "consistency": "point-in-time"}"#).unwrap();
         assert_eq!(strict.consistency, ConsistencyMode::PointInTime);
+    }
+
+    #[test]
+    fn a_write_nobody_acknowledges_is_refused() {
+        let parse = |concern: &str| {
+            let json = format!(r#"{{"uri": {{"env": "M"}}, "restore_write_concern": {concern}}}"#);
+            serde_json::from_str::<MongoConfig>(&json).map(|config| config.restore_write_concern)
+        };
+        assert_eq!(parse("2").unwrap(), WriteConcern::Members(NonZeroU32::new(2).unwrap()));
+        assert_eq!(parse(r#""majority""#).unwrap(), WriteConcern::default());
+        assert!(parse("0").is_err());
     }
 
     #[test]

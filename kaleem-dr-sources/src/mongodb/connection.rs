@@ -17,7 +17,7 @@ use mongodb::{
 };
 use tokio::sync::OnceCell;
 
-use super::config::MongoConfigError;
+use super::{config::MongoConfigError, load};
 
 /// How long we look for a server, unless the connection string says otherwise.
 const SELECTION_TIMEOUT: Duration = Duration::from_secs(8);
@@ -102,10 +102,29 @@ impl Connection {
         self.answer(action, async { database.run_command(command).await }).await
     }
 
-    /// Runs one command that may take as long as it wants to, such as an index build.
-    pub(crate) async fn run_long(&self, database: &str, command: Document, action: &str) -> Result<Document, SourceError> {
+    /// Runs one command that writes and may take as long as it wants to, such as an index build.
+    pub(crate) async fn write(&self, database: &str, command: Document, action: &str) -> Result<(), SourceError> {
+        self.write_tolerating(database, command, action, None).await
+    }
+
+    /// The same, where one error of the server means that there is nothing to do.
+    pub(crate) async fn write_tolerating(
+        &self,
+        database: &str,
+        command: Document,
+        action: &str,
+        fine: Option<i32>,
+    ) -> Result<(), SourceError> {
         let database = self.client().await?.database(database);
-        database.run_command(command).await.map_err(|error| self.error(action, &error))
+        match database.run_command(command).await {
+            // The driver does not look at this: the command is answered with `ok: 1` all the same.
+            Ok(reply) => match load::unacknowledged(&reply) {
+                None => Ok(()),
+                Some(why) => Err(self.odd_answer(action, why)),
+            },
+            Err(error) if fine.is_some() && code(&error) == fine => Ok(()),
+            Err(error) => Err(self.error(action, &error)),
+        }
     }
 
     /// Runs one command that is at hand as bytes.
@@ -200,6 +219,7 @@ pub(crate) mod codes {
     pub(crate) const NOT_A_REPLICA_SET: i32 = 123;
     pub(crate) const SNAPSHOT_TOO_OLD: i32 = 239;
     pub(crate) const SNAPSHOT_UNAVAILABLE: i32 = 246;
+    pub(crate) const DUPLICATE_KEY: i32 = 11000;
 }
 
 /// The server's code of a failed command.

@@ -64,6 +64,14 @@ impl CollectionKind {
         }
     }
 
+    /// As a person says it.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::TimeSeries => "time series",
+            other => other.as_str(),
+        }
+    }
+
     pub(crate) fn parse(word: &str) -> Option<Self> {
         [Self::Collection, Self::View, Self::TimeSeries].into_iter().find(|kind| kind.as_str() == word)
     }
@@ -77,14 +85,16 @@ pub(crate) struct Scope {
     exclude: Option<Patterns>,
 }
 
+/// Globs over `collection` or `database.collection`.
 #[derive(Clone, Debug)]
-struct Patterns {
+pub(crate) struct Patterns {
     set: GlobSet,
     written: Vec<String>,
 }
 
 impl Patterns {
-    fn new(patterns: &[String]) -> Result<Option<Self>, MongoConfigError> {
+    /// None, where there is no pattern.
+    pub(crate) fn new(patterns: &[String]) -> Result<Option<Self>, MongoConfigError> {
         if patterns.is_empty() {
             return Ok(None);
         }
@@ -97,8 +107,19 @@ impl Patterns {
         Ok(Some(Self { set, written: patterns.to_vec() }))
     }
 
-    fn matches(&self, spec: &CollectionSpec) -> bool {
+    pub(crate) fn matches(&self, spec: &CollectionSpec) -> bool {
         self.set.is_match(&spec.name) || self.set.is_match(spec.namespace())
+    }
+
+    /// The patterns that none of these collections matches: a name misspelt, or a collection that is gone.
+    pub(crate) fn unmatched<'a>(&self, specs: impl IntoIterator<Item = &'a CollectionSpec>) -> Vec<String> {
+        let mut matched = vec![false; self.written.len()];
+        for spec in specs {
+            for at in self.set.matches(&spec.name).into_iter().chain(self.set.matches(spec.namespace())) {
+                matched[at] = true;
+            }
+        }
+        self.written.iter().zip(matched).filter(|(_, matched)| !matched).map(|(pattern, _)| pattern.clone()).collect()
     }
 }
 
@@ -114,21 +135,15 @@ impl Scope {
         Ok(Self { databases, include: Patterns::new(&config.collections)?, exclude: Patterns::new(&config.exclude_collections)? })
     }
 
-    fn takes(&self, spec: &CollectionSpec) -> bool {
+    /// Whether a capture takes this collection, if it is not the server's own.
+    pub(crate) fn takes(&self, spec: &CollectionSpec) -> bool {
         self.include.as_ref().is_none_or(|patterns| patterns.matches(spec))
             && !self.exclude.as_ref().is_some_and(|patterns| patterns.matches(spec))
     }
 
-    /// Patterns of `collections` that none of these collections matches: a name misspelt, or a collection that is gone.
+    /// Patterns of `collections` that none of these collections matches.
     pub(crate) fn unmatched(&self, specs: &[CollectionSpec]) -> Vec<String> {
-        let Some(include) = &self.include else { return Vec::new() };
-        let mut matched = vec![false; include.written.len()];
-        for spec in specs {
-            for at in include.set.matches(&spec.name).into_iter().chain(include.set.matches(spec.namespace())) {
-                matched[at] = true;
-            }
-        }
-        include.written.iter().zip(matched).filter(|(_, matched)| !matched).map(|(pattern, _)| pattern.clone()).collect()
+        self.include.as_ref().map(|include| include.unmatched(specs)).unwrap_or_default()
     }
 
     /// Lists what is captured, without indexes, in order of names.

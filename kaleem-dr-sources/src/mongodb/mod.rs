@@ -21,12 +21,17 @@ mod connection;
 mod documents;
 mod listing;
 mod load;
+mod merge;
 mod metadata;
 mod names;
+mod placement;
+mod plan;
 mod probe;
 mod rebuild;
+mod rebuilder;
 mod restore;
 mod snapshot;
+mod writes;
 
 #[cfg(test)]
 mod live;
@@ -42,12 +47,13 @@ use kaleem_dr_core::{
 };
 
 pub use self::config::{ConsistencyMode, MongoConfig, MongoConfigError};
-use self::{capture::CaptureOrder, connection::Connection, listing::Scope};
+use self::{capture::CaptureOrder, connection::Connection, listing::Scope, writes::Writes};
 
 /// A server, replica set or sharded cluster as a source.
 ///
 /// Restores go to the database `<db>_restored_<time>` unless a name is given. With several databases the given name is a
-/// prefix: `<name>_<db>`. In place, collections of the recovery point are dropped and rebuilt; others are left alone.
+/// prefix: `<name>_<db>`. In place, collections of the recovery point are dropped and rebuilt, or merged into; others are left
+/// alone unless asked for.
 #[derive(Debug)]
 pub struct MongoSource {
     name: SourceName,
@@ -101,12 +107,11 @@ impl Source for MongoSource {
     }
 
     async fn plan_restore(&self, point: &PointReader, request: RestoreRequest) -> Result<RestorePlan, SourceError> {
-        request.refuse_choices(self.kind())?;
-        restore::plan(&self.writer, point, request.to).await
+        plan::plan(&self.writer, &self.scope, point, request).await
     }
 
     async fn restore(&self, point: &PointReader, plan: RestorePlan) -> Result<RestoreReport, SourceError> {
-        restore::restore(&self.writer, self.config.restore_workers, point, plan).await
+        restore::restore(&self.writer, &self.scope, &Writes::of(&self.config), point, plan).await
     }
 }
 
