@@ -6,6 +6,8 @@ use kaleem_dr_core::config::secret::{SecretError, SecretRef};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::docker::DockerContainer;
+
 /// A server, replica set or sharded cluster, and what of it is captured.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -15,9 +17,20 @@ pub struct MongoConfig {
     /// Where a connection string with write rights lies, for restores only. Without it, `uri` is used for them too.
     #[serde(default)]
     pub restore_uri: Option<SecretRef>,
-    /// Databases to capture. Empty: the database in the path of `uri`.
+    /// The container the server runs in, if its address is to be asked of Docker: `{ container = "kaleem-mongo" }`. Of the
+    /// connection string host and port are replaced; its port says which port of the container is meant.
+    #[serde(default)]
+    pub docker: Option<DockerContainer>,
+    /// Databases to capture. Empty: the database in the path of `uri`. `["*"]`: all but those that belong to the server itself.
     #[serde(default)]
     pub databases: Vec<String>,
+    /// Whether the users and roles of the captured databases are captured too; the login then needs the role backup on admin.
+    #[serde(default)]
+    pub users_and_roles: bool,
+    /// Whether the oplog is captured beside all databases: what was written between the moment the collections show and the end of
+    /// the capture. `mongorestore --oplogReplay` takes it.
+    #[serde(default)]
+    pub oplog: bool,
     /// Collections to capture, as globs over `collection` or `database.collection`. Empty: all of them.
     #[serde(default)]
     pub collections: Vec<String>,
@@ -52,7 +65,10 @@ impl MongoConfig {
         Self {
             uri,
             restore_uri: None,
+            docker: None,
             databases: Vec::new(),
+            users_and_roles: false,
+            oplog: false,
             collections: Vec::new(),
             exclude_collections: Vec::new(),
             parallel_collections: four(),
@@ -125,6 +141,24 @@ pub enum MongoConfigError {
     /// No database was named.
     #[error("no database is named: set `databases`, or put one into the path of the connection string (mongodb://host/database)")]
     NoDatabase,
+    /// All databases were asked for, and single ones beside.
+    #[error("databases = [\"*\"] means all of them: name no other beside it")]
+    NotOnlyAll,
+    /// An oplog of a part cannot be replayed.
+    #[error(
+        "oplog = true goes with databases = [\"*\"] and no patterns only, as with mongodump (\"--oplog mode only supported on full \
+         dumps\"): for a single database leave it out; on a replica set all of its collections are read at one moment without it"
+    )]
+    OplogNeedsAll,
+    /// The container's name is none that Docker gives.
+    #[error("`{0}` is no name of a container: letters, digits, `_`, `.` and `-`, beginning with a letter or digit")]
+    Container(String),
+    /// A container has one address, the connection string must have one host.
+    #[error(
+        "the {0} names several hosts or a DNS record, but with `docker` it must name one host, such as \
+         mongodb://user:password@localhost:27017/database"
+    )]
+    NotOneHost(SecretRef),
     /// A pattern over collection names is malformed.
     #[error("the collection pattern `{pattern}` is malformed")]
     Pattern {
