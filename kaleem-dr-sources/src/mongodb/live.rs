@@ -294,10 +294,10 @@ async fn all_collections_are_read_at_one_cluster_time() {
 async fn a_probe_tells_version_and_size_and_warns_of_an_empty_database() {
     let connection = connect(None);
     let database = database();
-    let empty = probe::probe(&connection, &scope(&database), ConsistencyMode::Auto).await.unwrap();
+    let empty = probe::probe(&connection, &scope(&database), ConsistencyMode::Auto, false).await.unwrap();
     assert!(empty.warnings.iter().any(|warning| warning.contains("no collection to capture")), "{empty:?}");
     insert(&connection, &database, "a", vec![doc! { "_id": 1, "x": "y".repeat(1000) }]).await;
-    let found = probe::probe(&connection, &scope(&database), ConsistencyMode::PerCollection).await.unwrap();
+    let found = probe::probe(&connection, &scope(&database), ConsistencyMode::PerCollection, false).await.unwrap();
     assert_eq!(found.warnings, Vec::<String>::new());
     assert!(found.size_bytes.unwrap() >= 1000, "{found:?}");
     drop_databases(&connection, &[&database]).await;

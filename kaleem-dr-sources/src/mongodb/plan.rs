@@ -7,11 +7,12 @@ use kaleem_dr_core::{
 };
 
 use super::{
-    catalogue,
+    capture, catalogue,
     connection::{Connection, ServerFacts, Topology},
     listing::{self, CollectionKind, CollectionSpec, Scope},
+    oplog,
     placement::{self, Placed, Placement},
-    rebuild,
+    rebuild, users,
 };
 
 /// Says what a restore would do. `scope` is what captures take: what they leave out is never an extra to remove.
@@ -42,7 +43,9 @@ pub(crate) async fn plan(
                 .map(|spec| left_over(spec, &placement, scope, request.extras)),
         );
     }
-    let warnings = warnings(&placement, &request, &actions);
+    actions.extend(placement.databases.keys().filter_map(|database| users::planned(point.manifest(), database, &request)));
+    let with_oplog = point.manifest().artifact(&format!("/{}/{}", capture::ROOT, oplog::FILE)).is_some();
+    let warnings = warnings(&placement, &request, &actions, with_oplog);
     Ok(RestorePlan { target: describe(connection, &placement), request, actions, warnings })
 }
 
@@ -94,7 +97,7 @@ pub(crate) fn is_removed(spec: &CollectionSpec, placement: &Placement, scope: &S
     !listing::is_the_servers_own(&spec.database, &spec.name) && placement.is_extra(spec) && scope.takes(spec)
 }
 
-fn warnings(placement: &Placement, request: &RestoreRequest, actions: &[PlannedAction]) -> Vec<String> {
+fn warnings(placement: &Placement, request: &RestoreRequest, actions: &[PlannedAction], with_oplog: bool) -> Vec<String> {
     let mut warnings = Vec::new();
     if actions.iter().any(|action| action.change == Change::Overwrite) {
         warnings.push(
@@ -112,6 +115,13 @@ fn warnings(placement: &Placement, request: &RestoreRequest, actions: &[PlannedA
             "these views keep their definition, which names a collection that gets another name: {}",
             stranded.join(", ")
         ));
+    }
+    if with_oplog {
+        warnings.push(
+            "the point has an oplog, which is not replayed here: all collections come back as they were at the moment they were read; \
+             to go on to the end of the capture, export the archive and use mongorestore --oplogReplay"
+                .to_owned(),
+        );
     }
     warnings.extend(expiry_warning(placement));
     warnings

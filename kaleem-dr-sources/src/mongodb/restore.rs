@@ -24,6 +24,7 @@ use super::{
     placement::Placement,
     plan::{self, label},
     rebuilder::Rebuilder,
+    users,
     writes::Writes,
 };
 
@@ -39,10 +40,18 @@ pub(crate) async fn restore(
     plan: RestorePlan,
 ) -> Result<RestoreReport, SourceError> {
     let cancel = point.cancellation();
-    match cancel.run_until_cancelled(run(connection, scope, writes, point, plan)).await {
-        Some(result) => result,
-        None => Err(SourceError::Cancelled),
+    let request = plan.request.clone();
+    let result = cancel.run_until_cancelled(run(connection, scope, writes, point, plan)).await;
+    let (placement, mut report) = result.unwrap_or(Err(SourceError::Cancelled))?;
+    if users::are_restored(&request) {
+        // Soon done and never broken off: for a moment the users lie in collections that must not stay.
+        for database in placement.databases.keys() {
+            if users::Part::Users.of(point.manifest(), database).is_some() {
+                users::restore(connection, writes, point, database, request.extras, &mut report).await?;
+            }
+        }
     }
+    Ok(report)
 }
 
 async fn run(
@@ -51,7 +60,7 @@ async fn run(
     writes: &Writes,
     point: &PointReader,
     plan: RestorePlan,
-) -> Result<RestoreReport, SourceError> {
+) -> Result<(Placement, RestoreReport), SourceError> {
     let (placement, request) = Placement::settle(catalogue::read(point.manifest())?, plan.request, Timestamp::now())?;
     let facts = connection.facts().await?;
     plan::refuse_sharded_config(connection, &facts, &placement, &request.to)?;
@@ -108,7 +117,7 @@ async fn run(
     }
     report.warnings.extend(plan::expiry_warning(&placement));
     progress.finish();
-    Ok(report)
+    Ok((placement, report))
 }
 
 /// Reads every collection's options and indexes from the target and compares them with the point. Those that were merged into may
