@@ -286,6 +286,7 @@ pub fn plan(plan: &RestorePlan, point: &PointReader, json: bool) -> Printed {
         let change = match action.change {
             Change::Create => "create",
             Change::Overwrite => "OVERWRITE",
+            Change::Merge => "merge",
             Change::Leave => "leave",
             Change::Remove => "REMOVE",
             Change::Conflict => "CONFLICT",

@@ -267,7 +267,7 @@ impl RestorePlan {
     /// Whether anything that exists would be changed.
     #[must_use]
     pub fn overwrites(&self) -> bool {
-        self.actions.iter().any(|action| matches!(action.change, Change::Overwrite | Change::Remove))
+        self.actions.iter().any(|action| matches!(action.change, Change::Overwrite | Change::Merge | Change::Remove))
     }
 }
 
@@ -301,6 +301,8 @@ pub enum Change {
     Create,
     /// It is there, and is replaced.
     Overwrite,
+    /// It is there and stays; what it lacks of the point is added to it.
+    Merge,
     /// It is there but not in the point: it stays as it is.
     Leave,
     /// It is there but not in the point: it is removed, as was asked.

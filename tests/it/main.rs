@@ -8,6 +8,7 @@ mod gate;
 mod locks;
 mod memory;
 mod mongodb;
+mod mongodb_restore;
 mod rabbitmq;
 mod rabbitmq_plan;
 mod repository;

@@ -19,7 +19,7 @@ use super::{
     connection::Connection,
     documents::{CollectionReader, DataPlace, documents, is_oversized},
     listing::{self, BUCKETS, CollectionKind, CollectionSpec, Scope},
-    metadata, names, snapshot,
+    metadata, names, oplog, snapshot, users,
 };
 
 /// Everything of this source lies under this directory.
@@ -33,12 +33,20 @@ pub(crate) struct CaptureOrder<'a> {
     pub(crate) scope: &'a Scope,
     pub(crate) consistency: ConsistencyMode,
     pub(crate) parallel: NonZeroUsize,
+    /// Users and roles of the databases too.
+    pub(crate) users: bool,
+    /// The oplog too.
+    pub(crate) oplog: bool,
 }
 
 /// One artifact to come.
 enum Content {
     Metadata(String),
     Documents(CollectionSpec, DataPlace),
+    /// Users and roles of this database.
+    Users(String, users::Part),
+    /// The oplog after this time.
+    Oplog(Timestamp),
 }
 
 /// Artifacts in the order of their paths.
@@ -75,10 +83,26 @@ async fn run(
     }
     out.set_consistency(listed.reading.consistency(&listed.collections, out.started()));
 
-    let (artifacts, catalogue) = arrange(&listed.collections, facts.has_viewless_time_series())?;
+    let with_users = if order.users { order.scope.databases(connection).await? } else { Vec::new() };
+    let (mut artifacts, catalogue) = arrange(&listed.collections, &with_users, facts.has_viewless_time_series())?;
+    if order.oplog {
+        let start = oplog::start(connection, &listed.reading, &listed.collections)?;
+        let path = ArtifactPath::join([ROOT, oplog::FILE]).map_err(|error| SourceError::Unsupported(error.to_string()))?;
+        artifacts.push((path, Content::Oplog(start)));
+        sort(&mut artifacts);
+    }
     for (path, content) in artifacts {
         match content {
             Content::Metadata(json) => out.whole(path, json.into(), None).await?,
+            Content::Oplog(start) => {
+                let writer = out.artifact(path).await?;
+                let window = oplog::copy(connection, start, writer).await?;
+                out.detail(oplog::KEY, window);
+            }
+            Content::Users(database, part) => {
+                let (bytes, items) = users::read(connection, &database, part).await?;
+                out.whole(path, bytes.into(), Some(items)).await?;
+            }
             Content::Documents(spec, place) => {
                 while tasks.len() >= order.parallel.get() {
                     join_next(tasks).await?;
@@ -102,7 +126,13 @@ async fn run(
 
 /// A database without collections is more often a misspelt name than data worth a recovery point.
 fn refuse_emptiness(connection: &Connection, scope: &Scope, collections: &[CollectionSpec]) -> Result<(), SourceError> {
-    match scope.databases.iter().find(|database| !collections.iter().any(|spec| spec.database == **database)) {
+    if collections.is_empty() && scope.named().is_empty() {
+        return Err(SourceError::Unsupported(format!(
+            "{} shows no collection at all: check the patterns, and the rights of the login",
+            connection.server()
+        )));
+    }
+    match scope.named().iter().find(|database| !collections.iter().any(|spec| spec.database == **database)) {
         None => Ok(()),
         Some(empty) => Err(SourceError::Unsupported(format!(
             "{} shows no collection of the database {empty} that is to be captured: check `databases`, the database in the path of \
@@ -113,17 +143,26 @@ fn refuse_emptiness(connection: &Connection, scope: &Scope, collections: &[Colle
 }
 
 /// All artifacts in the order of their paths, and the list of them for the manifest.
-fn arrange(collections: &[CollectionSpec], viewless_time_series: bool) -> Result<(Artifacts, Vec<Catalogued>), SourceError> {
-    let path = |spec: &CollectionSpec, file: String| {
-        ArtifactPath::join([ROOT, &spec.database, &file])
-            .map_err(|_| SourceError::Unsupported(format!("the database name `{}` cannot stand in a path", spec.database)))
+fn arrange(
+    collections: &[CollectionSpec],
+    with_users: &[String],
+    viewless_time_series: bool,
+) -> Result<(Artifacts, Vec<Catalogued>), SourceError> {
+    let path = |database: &str, file: String| {
+        ArtifactPath::join([ROOT, database, &file])
+            .map_err(|_| SourceError::Unsupported(format!("the database name `{database}` cannot stand in a path")))
     };
     let mut artifacts = Vec::with_capacity(collections.len() * 2);
     let mut catalogue = Vec::with_capacity(collections.len());
+    for database in with_users {
+        for part in users::Part::ALL {
+            artifacts.push((path(database, part.file())?, Content::Users(database.clone(), part)));
+        }
+    }
     for spec in collections {
         let stem = names::file_stem(&spec.name);
         let json = metadata::to_json(spec);
-        let described = path(spec, format!("{stem}.metadata.json"))?;
+        let described = path(&spec.database, format!("{stem}.metadata.json"))?;
         let mut entry = Catalogued {
             specification: json.clone(),
             database: spec.database.clone(),
@@ -135,15 +174,19 @@ fn arrange(collections: &[CollectionSpec], viewless_time_series: bool) -> Result
             // mongorestore looks for a time series' buckets under this name, whatever the server calls them.
             let stem =
                 if spec.kind == CollectionKind::TimeSeries { names::file_stem(&format!("{BUCKETS}{}", spec.name)) } else { stem };
-            let data = path(spec, format!("{stem}.bson"))?;
+            let data = path(&spec.database, format!("{stem}.bson"))?;
             entry.data = Some(data.as_str().to_owned());
             artifacts.push((data, Content::Documents(spec.clone(), place)));
         }
         catalogue.push(entry);
     }
-    // Component by component: `-`, `%` and others are less than `/`, so that whole paths would sort otherwise.
-    artifacts.sort_by(|(a, _), (b, _)| a.as_str().split('/').cmp(b.as_str().split('/')));
+    sort(&mut artifacts);
     Ok((artifacts, catalogue))
+}
+
+/// Component by component: `-`, `%` and others are less than `/`, so that whole paths would sort otherwise.
+fn sort(artifacts: &mut Artifacts) {
+    artifacts.sort_by(|(a, _), (b, _)| a.as_str().split('/').cmp(b.as_str().split('/')));
 }
 
 async fn join_next(tasks: &mut JoinSet<Result<(), SourceError>>) -> Result<(), SourceError> {
@@ -199,7 +242,8 @@ async fn copy(
     writer.finish(Some(content.items()), Some(content.to_hex())).await
 }
 
-async fn write(
+/// Writes the documents of a batch, in pieces of a good length.
+pub(crate) async fn write(
     writer: &mut ArtifactWriter,
     batch: &RawBatch,
     content: &mut MultisetDigest,
@@ -248,11 +292,14 @@ mod tests {
             spec("view", CollectionKind::View),
             spec("weather", CollectionKind::TimeSeries),
         ];
-        let (artifacts, catalogue) = arrange(&collections, false).unwrap();
+        let (artifacts, catalogue) = arrange(&collections, &["d".to_owned()], false).unwrap();
         let paths: Vec<&str> = artifacts.iter().map(|(path, _)| path.as_str()).collect();
         assert_eq!(
             paths,
             [
+                "/mongo/d/%24admin.system.roles.bson",
+                "/mongo/d/%24admin.system.users.bson",
+                "/mongo/d/%24admin.system.version.bson",
                 "/mongo/d/a%20b.bson",
                 "/mongo/d/a%20b.metadata.json",
                 "/mongo/d/a-b.bson",
@@ -269,5 +316,6 @@ mod tests {
             ]
         );
         assert_eq!(catalogue.iter().filter(|entry| entry.data.is_none()).count(), 1);
+        assert_eq!(catalogue.len(), collections.len(), "users are no collection of the database");
     }
 }

@@ -101,7 +101,7 @@ pub(crate) fn indexes(label: &str, expected: &[Document], found: &[Document]) ->
     let mut names: Vec<&String> = expected.keys().chain(found.keys()).collect();
     names.sort();
     names.dedup();
-    let text = |index: Option<&String>| index.cloned().unwrap_or_else(|| "no such index".to_owned());
+    let text = |index: Option<&String>| index.cloned().unwrap_or_else(|| NO_INDEX.to_owned());
     names
         .into_iter()
         .filter(|name| expected.get(*name) != found.get(*name))
@@ -111,6 +111,13 @@ pub(crate) fn indexes(label: &str, expected: &[Document], found: &[Document]) ->
             found: text(found.get(name)),
         })
         .collect()
+}
+
+const NO_INDEX: &str = "no such index";
+
+/// Whether a difference is that something of the point is not there, rather than there otherwise.
+pub(crate) fn is_lack(difference: &Difference) -> bool {
+    difference.found == NO_INDEX || difference.what.ends_with(": type")
 }
 
 /// What a server sets by its own lights, or what an upgrade changes, and what says nothing of the content.

@@ -1,10 +1,12 @@
 //! What an operator says of such a source.
 
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 
 use kaleem_dr_core::config::secret::{SecretError, SecretRef};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use super::docker::DockerContainer;
 
 /// A server, replica set or sharded cluster, and what of it is captured.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -15,9 +17,20 @@ pub struct MongoConfig {
     /// Where a connection string with write rights lies, for restores only. Without it, `uri` is used for them too.
     #[serde(default)]
     pub restore_uri: Option<SecretRef>,
-    /// Databases to capture. Empty: the database in the path of `uri`.
+    /// The container the server runs in, if its address is to be asked of Docker: `{ container = "kaleem-mongo" }`. Of the
+    /// connection string host and port are replaced; its port says which port of the container is meant.
+    #[serde(default)]
+    pub docker: Option<DockerContainer>,
+    /// Databases to capture. Empty: the database in the path of `uri`. `["*"]`: all but those that belong to the server itself.
     #[serde(default)]
     pub databases: Vec<String>,
+    /// Whether the users and roles of the captured databases are captured too; the login then needs the role backup on admin.
+    #[serde(default)]
+    pub users_and_roles: bool,
+    /// Whether the oplog is captured beside all databases: what was written between the moment the collections show and the end of
+    /// the capture. `mongorestore --oplogReplay` takes it.
+    #[serde(default)]
+    pub oplog: bool,
     /// Collections to capture, as globs over `collection` or `database.collection`. Empty: all of them.
     #[serde(default)]
     pub collections: Vec<String>,
@@ -30,6 +43,16 @@ pub struct MongoConfig {
     /// How many inserts run at once in a restore.
     #[serde(default = "four")]
     pub restore_workers: NonZeroUsize,
+    /// Documents in one insert of a restore; at most 100,000.
+    #[serde(default = "ten_thousand")]
+    pub restore_batch_documents: NonZeroUsize,
+    /// Bytes of one insert of a restore, but for a single document that is larger; at most 16 MiB.
+    #[serde(default = "four_mib")]
+    pub restore_batch_bytes: NonZeroUsize,
+    /// Who must have written before a write of a restore counts: `"majority"`, a number of members, or the name of a rule of the
+    /// replica set.
+    #[serde(default)]
+    pub restore_write_concern: WriteConcern,
     /// How far the collections must belong to one moment.
     #[serde(default)]
     pub consistency: ConsistencyMode,
@@ -42,11 +65,17 @@ impl MongoConfig {
         Self {
             uri,
             restore_uri: None,
+            docker: None,
             databases: Vec::new(),
+            users_and_roles: false,
+            oplog: false,
             collections: Vec::new(),
             exclude_collections: Vec::new(),
             parallel_collections: four(),
             restore_workers: four(),
+            restore_batch_documents: ten_thousand(),
+            restore_batch_bytes: four_mib(),
+            restore_write_concern: WriteConcern::default(),
             consistency: ConsistencyMode::default(),
         }
     }
@@ -64,6 +93,32 @@ pub enum ConsistencyMode {
     PointInTime,
     /// Each collection is read by itself.
     PerCollection,
+}
+
+/// Who must have written before a write counts. Writes that nobody acknowledges there are none: their failures would look like
+/// success.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum WriteConcern {
+    /// So many members.
+    Members(NonZeroU32),
+    /// `majority`, or a rule of the replica set by its name.
+    Named(String),
+}
+
+impl Default for WriteConcern {
+    fn default() -> Self {
+        Self::Named("majority".to_owned())
+    }
+}
+
+// Larger batches were no quicker when measured.
+fn ten_thousand() -> NonZeroUsize {
+    const { NonZeroUsize::new(10_000).expect("ten thousand is not zero") }
+}
+
+fn four_mib() -> NonZeroUsize {
+    const { NonZeroUsize::new(4 << 20).expect("four MiB are not zero") }
 }
 
 fn four() -> NonZeroUsize {
@@ -86,6 +141,24 @@ pub enum MongoConfigError {
     /// No database was named.
     #[error("no database is named: set `databases`, or put one into the path of the connection string (mongodb://host/database)")]
     NoDatabase,
+    /// All databases were asked for, and single ones beside.
+    #[error("databases = [\"*\"] means all of them: name no other beside it")]
+    NotOnlyAll,
+    /// An oplog of a part cannot be replayed.
+    #[error(
+        "oplog = true goes with databases = [\"*\"] and no patterns only, as with mongodump (\"--oplog mode only supported on full \
+         dumps\"): for a single database leave it out; on a replica set all of its collections are read at one moment without it"
+    )]
+    OplogNeedsAll,
+    /// The container's name is none that Docker gives.
+    #[error("`{0}` is no name of a container: letters, digits, `_`, `.` and `-`, beginning with a letter or digit")]
+    Container(String),
+    /// A container has one address, the connection string must have one host.
+    #[error(
+        "the {0} names several hosts or a DNS record, but with `docker` it must name one host, such as \
+         mongodb://user:password@localhost:27017/database"
+    )]
+    NotOneHost(SecretRef),
     /// A pattern over collection names is malformed.
     #[error("the collection pattern `{pattern}` is malformed")]
     Pattern {
@@ -109,6 +182,17 @@ mod tests {
         let strict: MongoConfig =
             serde_json::from_str(r#"{"uri": {"env": "MONGO_URI"}, "consistency": "point-in-time"}"#).unwrap();
         assert_eq!(strict.consistency, ConsistencyMode::PointInTime);
+    }
+
+    #[test]
+    fn a_write_nobody_acknowledges_is_refused() {
+        let parse = |concern: &str| {
+            let json = format!(r#"{{"uri": {{"env": "M"}}, "restore_write_concern": {concern}}}"#);
+            serde_json::from_str::<MongoConfig>(&json).map(|config| config.restore_write_concern)
+        };
+        assert_eq!(parse("2").unwrap(), WriteConcern::Members(NonZeroU32::new(2).unwrap()));
+        assert_eq!(parse(r#""majority""#).unwrap(), WriteConcern::default());
+        assert!(parse("0").is_err());
     }
 
     #[test]

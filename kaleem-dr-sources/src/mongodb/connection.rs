@@ -13,14 +13,16 @@ use kaleem_dr_core::{
 use mongodb::{
     Client,
     error::{Error, ErrorKind},
-    options::{ClientOptions, ConnectionString, HostInfo, SelectionCriteria},
+    options::{ClientOptions, ConnectionString, HostInfo, SelectionCriteria, ServerAddress},
 };
 use tokio::sync::OnceCell;
 
-use super::config::MongoConfigError;
+use super::{config::MongoConfigError, docker::DockerContainer, load};
 
 /// How long we look for a server, unless the connection string says otherwise.
 const SELECTION_TIMEOUT: Duration = Duration::from_secs(8);
+/// Where a server listens unless told otherwise.
+const DEFAULT_PORT: u16 = 27017;
 /// How long one answer may take. A batch of documents comes in well under a second; a hung server never.
 pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_mins(2);
 
@@ -28,6 +30,8 @@ pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_mins(2);
 pub(crate) struct Connection {
     server: String,
     database: Option<String>,
+    /// Where the server runs, if its address is asked of Docker, and its port there.
+    container: Option<(DockerContainer, u16)>,
     uri: SecretString,
     password: Option<SecretString>,
     client: OnceCell<Client>,
@@ -55,12 +59,30 @@ impl Connection {
         Ok(Self {
             server,
             database: parsed.default_database,
+            container: None,
             uri,
             password,
             client: OnceCell::new(),
             #[cfg(test)]
             events: None,
         })
+    }
+
+    /// The same server, in a container whose address is asked for when it is connected to.
+    pub(crate) fn inside(mut self, docker: &DockerContainer, named: &SecretRef) -> Result<Self, MongoConfigError> {
+        if !docker.is_valid() {
+            return Err(MongoConfigError::Container(docker.container.clone()));
+        }
+        // It was parsed when this was made.
+        let parsed = ConnectionString::parse(self.uri.expose_secret()).map_err(|_| MongoConfigError::Uri(named.clone()))?;
+        let HostInfo::HostIdentifiers(hosts) = parsed.host_info else { return Err(MongoConfigError::NotOneHost(named.clone())) };
+        let [ServerAddress::Tcp { port, .. }] = hosts.as_slice() else {
+            return Err(MongoConfigError::NotOneHost(named.clone()));
+        };
+        let port = port.unwrap_or(DEFAULT_PORT);
+        self.server = format!("the container {}:{port}", docker.container);
+        self.container = Some((docker.clone(), port));
+        Ok(self)
     }
 
     /// `host:port` of the servers, as the connection string has them; without credentials.
@@ -75,20 +97,26 @@ impl Connection {
 
     /// The driver's client. The first call makes it; a server is looked for only when something is asked of it.
     pub(crate) async fn client(&self) -> Result<&Client, SourceError> {
-        self.client
-            .get_or_try_init(|| async {
-                let mut options = ClientOptions::parse(self.uri.expose_secret()).await?;
-                options.app_name.get_or_insert_with(|| "kaleem-dr".to_owned());
-                options.server_selection_timeout.get_or_insert(SELECTION_TIMEOUT);
-                options.connect_timeout.get_or_insert(SELECTION_TIMEOUT);
-                #[cfg(test)]
-                {
-                    options.command_event_handler.clone_from(&self.events);
-                }
-                Client::with_options(options)
-            })
-            .await
-            .map_err(|error| self.error("connect", &error))
+        self.client.get_or_try_init(|| self.connect()).await
+    }
+
+    async fn connect(&self) -> Result<Client, SourceError> {
+        let parsed = ClientOptions::parse(self.uri.expose_secret()).await;
+        let mut options = parsed.map_err(|error| self.error("connect", &error))?;
+        if let Some((docker, port)) = &self.container {
+            let (host, port) = docker.address(*port).await?;
+            options.hosts = vec![ServerAddress::Tcp { host, port: Some(port) }];
+            // A member of a replica set gives the others' addresses as it sees them: names inside of Docker.
+            options.direct_connection = Some(true);
+        }
+        options.app_name.get_or_insert_with(|| "kaleem-dr".to_owned());
+        options.server_selection_timeout.get_or_insert(SELECTION_TIMEOUT);
+        options.connect_timeout.get_or_insert(SELECTION_TIMEOUT);
+        #[cfg(test)]
+        {
+            options.command_event_handler.clone_from(&self.events);
+        }
+        Client::with_options(options).map_err(|error| self.error("connect", &error))
     }
 
     /// Where reads go: the preference of the connection string, or the primary.
@@ -102,10 +130,29 @@ impl Connection {
         self.answer(action, async { database.run_command(command).await }).await
     }
 
-    /// Runs one command that may take as long as it wants to, such as an index build.
-    pub(crate) async fn run_long(&self, database: &str, command: Document, action: &str) -> Result<Document, SourceError> {
+    /// Runs one command that writes and may take as long as it wants to, such as an index build.
+    pub(crate) async fn write(&self, database: &str, command: Document, action: &str) -> Result<(), SourceError> {
+        self.write_tolerating(database, command, action, None).await
+    }
+
+    /// The same, where one error of the server means that there is nothing to do.
+    pub(crate) async fn write_tolerating(
+        &self,
+        database: &str,
+        command: Document,
+        action: &str,
+        fine: Option<i32>,
+    ) -> Result<(), SourceError> {
         let database = self.client().await?.database(database);
-        database.run_command(command).await.map_err(|error| self.error(action, &error))
+        match database.run_command(command).await {
+            // The driver does not look at this: the command is answered with `ok: 1` all the same.
+            Ok(reply) => match load::unacknowledged(&reply) {
+                None => Ok(()),
+                Some(why) => Err(self.odd_answer(action, why)),
+            },
+            Err(error) if fine.is_some() && code(&error) == fine => Ok(()),
+            Err(error) => Err(self.error(action, &error)),
+        }
     }
 
     /// Runs one command that is at hand as bytes.
@@ -200,6 +247,7 @@ pub(crate) mod codes {
     pub(crate) const NOT_A_REPLICA_SET: i32 = 123;
     pub(crate) const SNAPSHOT_TOO_OLD: i32 = 239;
     pub(crate) const SNAPSHOT_UNAVAILABLE: i32 = 246;
+    pub(crate) const DUPLICATE_KEY: i32 = 11000;
 }
 
 /// The server's code of a failed command.

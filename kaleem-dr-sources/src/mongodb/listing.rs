@@ -10,7 +10,11 @@ use kaleem_dr_core::source::SourceError;
 use super::{
     config::{MongoConfig, MongoConfigError},
     connection::Connection,
+    rehearse,
 };
+
+/// Stands for all databases.
+const ALL: &str = "*";
 
 /// Under this prefix servers before 8.3 keep the data of a time-series collection.
 pub(crate) const BUCKETS: &str = "system.buckets.";
@@ -64,6 +68,14 @@ impl CollectionKind {
         }
     }
 
+    /// As a person says it.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::TimeSeries => "time series",
+            other => other.as_str(),
+        }
+    }
+
     pub(crate) fn parse(word: &str) -> Option<Self> {
         [Self::Collection, Self::View, Self::TimeSeries].into_iter().find(|kind| kind.as_str() == word)
     }
@@ -72,19 +84,27 @@ impl CollectionKind {
 /// Which databases and collections a source takes.
 #[derive(Clone, Debug)]
 pub(crate) struct Scope {
-    pub(crate) databases: Vec<String>,
+    databases: Databases,
     include: Option<Patterns>,
     exclude: Option<Patterns>,
 }
 
 #[derive(Clone, Debug)]
-struct Patterns {
+enum Databases {
+    All,
+    Named(Vec<String>),
+}
+
+/// Globs over `collection` or `database.collection`.
+#[derive(Clone, Debug)]
+pub(crate) struct Patterns {
     set: GlobSet,
     written: Vec<String>,
 }
 
 impl Patterns {
-    fn new(patterns: &[String]) -> Result<Option<Self>, MongoConfigError> {
+    /// None, where there is no pattern.
+    pub(crate) fn new(patterns: &[String]) -> Result<Option<Self>, MongoConfigError> {
         if patterns.is_empty() {
             return Ok(None);
         }
@@ -97,8 +117,19 @@ impl Patterns {
         Ok(Some(Self { set, written: patterns.to_vec() }))
     }
 
-    fn matches(&self, spec: &CollectionSpec) -> bool {
+    pub(crate) fn matches(&self, spec: &CollectionSpec) -> bool {
         self.set.is_match(&spec.name) || self.set.is_match(spec.namespace())
+    }
+
+    /// The patterns that none of these collections matches: a name misspelt, or a collection that is gone.
+    pub(crate) fn unmatched<'a>(&self, specs: impl IntoIterator<Item = &'a CollectionSpec>) -> Vec<String> {
+        let mut matched = vec![false; self.written.len()];
+        for spec in specs {
+            for at in self.set.matches(&spec.name).into_iter().chain(self.set.matches(spec.namespace())) {
+                matched[at] = true;
+            }
+        }
+        self.written.iter().zip(matched).filter(|(_, matched)| !matched).map(|(pattern, _)| pattern.clone()).collect()
     }
 }
 
@@ -106,45 +137,98 @@ impl Scope {
     /// The scope of a config; `default_database` is the one in the path of the connection string.
     pub(crate) fn new(config: &MongoConfig, default_database: Option<&str>) -> Result<Self, MongoConfigError> {
         let mut databases = config.databases.clone();
+        if databases.iter().any(|name| name == ALL) && databases.len() > 1 {
+            return Err(MongoConfigError::NotOnlyAll);
+        }
         if databases.is_empty() {
             databases.push(default_database.ok_or(MongoConfigError::NoDatabase)?.to_owned());
         }
         databases.sort();
         databases.dedup();
+        if config.oplog && (databases != [ALL] || !config.collections.is_empty() || !config.exclude_collections.is_empty()) {
+            return Err(MongoConfigError::OplogNeedsAll);
+        }
+        let databases = if databases == [ALL] { Databases::All } else { Databases::Named(databases) };
         Ok(Self { databases, include: Patterns::new(&config.collections)?, exclude: Patterns::new(&config.exclude_collections)? })
     }
 
-    fn takes(&self, spec: &CollectionSpec) -> bool {
+    /// Whether a capture takes this collection, if it is not the server's own.
+    pub(crate) fn takes(&self, spec: &CollectionSpec) -> bool {
         self.include.as_ref().is_none_or(|patterns| patterns.matches(spec))
             && !self.exclude.as_ref().is_some_and(|patterns| patterns.matches(spec))
     }
 
-    /// Patterns of `collections` that none of these collections matches: a name misspelt, or a collection that is gone.
+    /// Patterns of `collections` that none of these collections matches.
     pub(crate) fn unmatched(&self, specs: &[CollectionSpec]) -> Vec<String> {
-        let Some(include) = &self.include else { return Vec::new() };
-        let mut matched = vec![false; include.written.len()];
-        for spec in specs {
-            for at in include.set.matches(&spec.name).into_iter().chain(include.set.matches(spec.namespace())) {
-                matched[at] = true;
+        self.include.as_ref().map(|include| include.unmatched(specs)).unwrap_or_default()
+    }
+
+    /// The databases that are captured: those named, or all that are there and not the server's own.
+    pub(crate) async fn databases(&self, connection: &Connection) -> Result<Vec<String>, SourceError> {
+        match &self.databases {
+            Databases::Named(names) => Ok(names.clone()),
+            Databases::All => {
+                let mut names = list_databases(connection, Shown::All).await?;
+                names.retain(|name| !is_left_out(name));
+                names.sort();
+                Ok(names)
             }
         }
-        include.written.iter().zip(matched).filter(|(_, matched)| !matched).map(|(pattern, _)| pattern.clone()).collect()
+    }
+
+    /// The databases that were named. One of them without a collection is a misspelt name; one of all is not.
+    pub(crate) fn named(&self) -> &[String] {
+        match &self.databases {
+            Databases::Named(names) => names,
+            Databases::All => &[],
+        }
     }
 
     /// Lists what is captured, without indexes, in order of names.
     pub(crate) async fn list(&self, connection: &Connection) -> Result<Vec<CollectionSpec>, SourceError> {
         let mut all = Vec::new();
-        for database in &self.databases {
+        for database in self.databases(connection).await? {
             all.extend(
-                list_database(connection, database)
+                list_database(connection, &database)
                     .await?
                     .into_iter()
-                    .filter(|spec| !is_the_servers_own(database, &spec.name) && self.takes(spec)),
+                    .filter(|spec| !is_the_servers_own(&database, &spec.name) && self.takes(spec)),
             );
         }
         all.sort_by_key(CollectionSpec::namespace);
         Ok(all)
     }
+}
+
+/// Which databases are listed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shown {
+    /// All that are there; an error, where the login may not see all.
+    All,
+    /// Those the login may use.
+    Own,
+}
+
+/// Lists the names of databases.
+pub(crate) async fn list_databases(connection: &Connection, shown: Shown) -> Result<Vec<String>, SourceError> {
+    let action = "list its databases";
+    let mut command = doc! { "listDatabases": 1, "nameOnly": true };
+    if shown == Shown::All {
+        // Unless told so, a server leaves out without a word what the login may not read.
+        command.insert("authorizedDatabases", false);
+    }
+    let reply = connection.run("admin", command, action).await?;
+    let listed = reply.get_array("databases").map_err(|_| connection.odd_answer(action, "it named no databases"))?;
+    listed
+        .iter()
+        .map(|database| database.as_document().and_then(|database| database.get_str("name").ok()).map(str::to_owned))
+        .collect::<Option<_>>()
+        .ok_or_else(|| connection.odd_answer(action, "it listed a database without a name"))
+}
+
+/// Whether a database is left out when all are captured: the server's own ones, and what rehearsals of ours made.
+fn is_left_out(database: &str) -> bool {
+    database == "local" || database.starts_with("__mdb_internal") || database.starts_with(rehearse::PREFIX)
 }
 
 /// Lists everything a database holds, without indexes.
@@ -185,19 +269,10 @@ pub(crate) fn is_the_servers_own(database: &str, name: &str) -> bool {
     }
     match database {
         "local" => true,
-        "admin" => name == "system.keys",
-        "config" => {
-            matches!(
-                name,
-                "transactions"
-                    | "system.sessions"
-                    | "transaction_coordinators"
-                    | "system.indexBuilds"
-                    | "image_collection"
-                    | "mongos"
-                    | "system.preimages"
-            ) || name.starts_with("cache.")
-        }
+        // The seven that describe a cluster; the rest is what servers note for themselves.
+        "config" => !matches!(name, "chunks" | "collections" | "databases" | "settings" | "shards" | "tags" | "version"),
+        // Also in `admin`, where mongodump takes them: users and roles are captured by themselves, and the server's version
+        // document must never be put into another server.
         _ => name.starts_with("system.") && name != "system.js",
     }
 }
@@ -228,8 +303,11 @@ mod tests {
             ("kaleem", "system.views", true),
             ("kaleem", "system.buckets.weather", true),
             ("kaleem", "a$b", true),
-            ("admin", "system.users", false),
+            ("admin", "own", false),
+            ("admin", "system.users", true),
+            ("admin", "system.version", true),
             ("admin", "system.keys", true),
+            ("config", "transactions", true),
             ("config", "cache.chunks.x", true),
             ("config", "settings", false),
             ("local", "oplog.rs", true),
@@ -254,6 +332,21 @@ mod tests {
     fn without_a_database_there_is_no_scope() {
         let config = MongoConfig::new(SecretRef::Env("M".into()));
         assert!(matches!(Scope::new(&config, None), Err(MongoConfigError::NoDatabase)));
-        assert_eq!(Scope::new(&config, Some("kaleem")).unwrap().databases, ["kaleem"]);
+        assert_eq!(Scope::new(&config, Some("kaleem")).unwrap().named(), ["kaleem"]);
+    }
+
+    #[test]
+    fn all_databases_are_all_but_the_servers_own_and_stand_alone() {
+        let mut config = MongoConfig::new(SecretRef::Env("M".into()));
+        config.databases = vec!["*".into()];
+        assert!(Scope::new(&config, Some("kaleem")).unwrap().named().is_empty());
+        config.oplog = true;
+        assert!(Scope::new(&config, None).is_ok());
+        config.exclude_collections.push("tmp".into());
+        assert!(matches!(Scope::new(&config, None), Err(MongoConfigError::OplogNeedsAll)));
+        config.databases.push("kaleem".into());
+        assert!(matches!(Scope::new(&config, None), Err(MongoConfigError::NotOnlyAll)));
+        let left_out = ["local", "__mdb_internal_search", "kdr_drill_x", "admin", "config", "kaleem"].map(is_left_out);
+        assert_eq!(left_out, [true, true, true, false, false, false]);
     }
 }

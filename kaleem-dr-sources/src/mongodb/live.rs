@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    num::NonZeroUsize,
     sync::{
         Arc, Mutex,
         atomic::{AtomicU32, AtomicU64, Ordering},
@@ -29,6 +28,7 @@ use super::{
     listing::{self, CollectionKind, CollectionSpec, Scope},
     load::{self, Destination, Loaded},
     probe, rebuild, snapshot,
+    writes::Writes,
 };
 
 fn connect(events: Option<EventHandler<CommandEvent>>) -> Arc<Connection> {
@@ -172,7 +172,11 @@ async fn read(connection: &Connection, spec: &CollectionSpec, at: Option<Timesta
 
 async fn destination(connection: &Connection, spec: &CollectionSpec) -> Destination {
     let facts = connection.facts().await.unwrap();
-    Destination::new(spec, &DataPlace::of(spec, false).unwrap(), &facts, NonZeroUsize::new(4).unwrap())
+    Destination::new(spec, &DataPlace::of(spec, false).unwrap(), &facts, &writes())
+}
+
+fn writes() -> Writes {
+    Writes::of(&MongoConfig::new(SecretRef::Env("M".into())))
 }
 
 /// Bytes as a stream of pieces that cut documents anywhere.
@@ -195,7 +199,7 @@ async fn everything_awkward_comes_back_as_it_was() {
     let mut differences = Vec::new();
     for spec in &specs {
         let target = CollectionSpec { database: copy.clone(), ..spec.clone() };
-        connection.run(&copy, rebuild::create_command(&target), "create").await.unwrap();
+        connection.run(&copy, rebuild::create_command(&target, &writes().concern), "create").await.unwrap();
         if spec.kind != CollectionKind::View {
             let (record, bytes) = read(&connection, spec, None).await;
             let advanced = AtomicU64::new(0);
@@ -204,13 +208,13 @@ async fn everything_awkward_comes_back_as_it_was() {
             };
             let loaded =
                 load::load(&connection, &destination(&connection, &target).await, pieces(&bytes, 70_001), advance).await.unwrap();
-            assert_eq!(loaded, Loaded { items: record.items.unwrap(), size_bytes: record.size_bytes });
+            assert_eq!(loaded, Loaded { items: record.items.unwrap(), size_bytes: record.size_bytes, ..Loaded::default() });
             assert_eq!(advanced.load(Ordering::Relaxed), record.size_bytes);
             let place = DataPlace::of(&target, false).unwrap();
             let found = compare::read_back(&connection, &target, &place, |_| ()).await.unwrap();
             differences.extend(compare::documents(&spec.name, &record, &found));
         }
-        if let Some(command) = rebuild::indexes_command(&target) {
+        if let Some(command) = rebuild::indexes_command(&target, &writes().concern) {
             connection.run(&copy, command, "index").await.unwrap();
         }
     }
@@ -290,10 +294,10 @@ async fn all_collections_are_read_at_one_cluster_time() {
 async fn a_probe_tells_version_and_size_and_warns_of_an_empty_database() {
     let connection = connect(None);
     let database = database();
-    let empty = probe::probe(&connection, &scope(&database), ConsistencyMode::Auto).await.unwrap();
+    let empty = probe::probe(&connection, &scope(&database), ConsistencyMode::Auto, false).await.unwrap();
     assert!(empty.warnings.iter().any(|warning| warning.contains("no collection to capture")), "{empty:?}");
     insert(&connection, &database, "a", vec![doc! { "_id": 1, "x": "y".repeat(1000) }]).await;
-    let found = probe::probe(&connection, &scope(&database), ConsistencyMode::PerCollection).await.unwrap();
+    let found = probe::probe(&connection, &scope(&database), ConsistencyMode::PerCollection, false).await.unwrap();
     assert_eq!(found.warnings, Vec::<String>::new());
     assert!(found.size_bytes.unwrap() >= 1000, "{found:?}");
     drop_databases(&connection, &[&database]).await;

@@ -3,7 +3,7 @@
 //! The driver's `insert_many` cannot send `bypassEmptyTsReplacement`, without which a server replaces a top-level
 //! `Timestamp(0, 0)` by the time of day; so the command is put together as bytes.
 
-use std::{num::NonZeroUsize, sync::Arc};
+use std::sync::Arc;
 
 use bson::{Document, RawDocumentBuf, cstr, raw::CStr, rawdoc};
 use bytes::Bytes;
@@ -15,30 +15,31 @@ use super::{
     connection::{Connection, ServerFacts},
     documents::{DataPlace, DocumentSplitter},
     listing::CollectionSpec,
+    merge,
+    writes::Writes,
 };
 
-/// Documents in one insert. Larger batches were no quicker when measured.
-const BATCH_DOCUMENTS: usize = 10_000;
-/// Bytes of one insert, but for a single document that is larger. The server's own limit is 16 MiB and 16 KiB.
-const BATCH_BYTES: usize = 4 << 20;
+/// Documents in one insert of a merge.
+const MERGE_DOCUMENTS: usize = 1000;
 
 /// Where documents go, and how.
 #[derive(Clone, Debug)]
 pub(crate) struct Destination {
-    database: String,
+    pub(crate) database: String,
     /// The name of the collection as `insert` takes it.
-    collection: String,
+    pub(crate) collection: String,
     /// Keep the order of the stream, one insert after the other: for capped collections.
     ordered: bool,
     /// Fields of the command that are set to true.
     flags: Vec<&'static CStr>,
-    /// How many inserts run at once.
-    workers: NonZeroUsize,
+    /// Documents that are there already, by their `_id`, stay and are looked at.
+    merge: bool,
+    writes: Writes,
 }
 
 impl Destination {
     /// A collection that was just made.
-    pub(crate) fn new(spec: &CollectionSpec, place: &DataPlace, facts: &ServerFacts, workers: NonZeroUsize) -> Self {
+    pub(crate) fn new(spec: &CollectionSpec, place: &DataPlace, facts: &ServerFacts, writes: &Writes) -> Self {
         let flags = [
             // What the validator refuses was there, so it is put back. This takes a right of its own: it is asked for only where
             // there is a validator.
@@ -51,16 +52,52 @@ impl Destination {
             collection: place.collection.clone(),
             ordered: spec.is_capped(),
             flags: flags.into_iter().filter(|(_, set)| *set).map(|(flag, _)| flag).collect(),
-            workers,
+            merge: false,
+            writes: writes.clone(),
         }
+    }
+
+    /// A collection that is there. `validated` says whether it has a validator: what that refuses was there when it was captured.
+    pub(crate) fn merging(mut self, validated: bool) -> Self {
+        let bypass = cstr!("bypassDocumentValidation");
+        if validated && !self.flags.contains(&bypass) {
+            self.flags.push(bypass);
+        }
+        self.merge = true;
+        // Each refused document comes back with a reason, and its `_id` is asked for: a reply has 16 MiB for all of them.
+        self.writes.batch_documents = self.writes.batch_documents.min(MERGE_DOCUMENTS);
+        self
     }
 }
 
-/// What was put in.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// What was put in, and in a merge what was found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Loaded {
+    /// Documents inserted.
     pub(crate) items: u64,
+    /// Bytes of these.
     pub(crate) size_bytes: u64,
+    /// Documents that were there already, equal to the point's.
+    pub(crate) same: u64,
+    /// Documents that were there with other content, and stay.
+    pub(crate) kept: u64,
+    /// Documents of the point that are not there afterwards.
+    pub(crate) missing: u64,
+    /// Why the first one of these is not.
+    pub(crate) why_missing: Option<String>,
+}
+
+impl Loaded {
+    fn add(&mut self, other: Self) {
+        self.items += other.items;
+        self.size_bytes += other.size_bytes;
+        self.same += other.same;
+        self.kept += other.kept;
+        self.missing += other.missing;
+        if self.why_missing.is_none() {
+            self.why_missing = other.why_missing;
+        }
+    }
 }
 
 /// Inserts every document of a stream whose pieces may be of any length. `advance` is told the bytes that are in.
@@ -111,17 +148,24 @@ where
     Ok(())
 }
 
+/// What became of one batch.
+struct Batched {
+    loaded: Loaded,
+    /// Bytes of the stream it took.
+    read_bytes: u64,
+}
+
 struct Inserts<'a, A> {
     connection: &'a Arc<Connection>,
     to: Arc<Destination>,
-    running: JoinSet<Result<Loaded, SourceError>>,
+    running: JoinSet<Result<Batched, SourceError>>,
     loaded: Loaded,
     advance: A,
 }
 
 impl<A: Fn(u64)> Inserts<'_, A> {
     async fn begin(&mut self, batch: Batch) -> Result<(), SourceError> {
-        let workers = if self.to.ordered { 1 } else { self.to.workers.get() };
+        let workers = if self.to.ordered { 1 } else { self.to.writes.workers.get() };
         while self.running.len() >= workers {
             self.end_one().await?;
         }
@@ -132,10 +176,9 @@ impl<A: Fn(u64)> Inserts<'_, A> {
     async fn end_one(&mut self) -> Result<(), SourceError> {
         match self.running.join_next().await {
             Some(Ok(inserted)) => {
-                let inserted = inserted?;
-                self.loaded.items += inserted.items;
-                self.loaded.size_bytes += inserted.size_bytes;
-                (self.advance)(inserted.size_bytes);
+                let Batched { loaded, read_bytes } = inserted?;
+                self.loaded.add(loaded);
+                (self.advance)(read_bytes);
                 Ok(())
             }
             Some(Err(error)) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
@@ -145,13 +188,17 @@ impl<A: Fn(u64)> Inserts<'_, A> {
     }
 }
 
-async fn insert(connection: Arc<Connection>, to: Arc<Destination>, batch: Batch) -> Result<Loaded, SourceError> {
+async fn insert(connection: Arc<Connection>, to: Arc<Destination>, batch: Batch) -> Result<Batched, SourceError> {
     let action = format!("insert into {}.{}", to.database, to.collection);
-    let loaded = Loaded { items: batch.documents as u64, size_bytes: batch.size_bytes };
+    let (items, read_bytes) = (batch.documents as u64, batch.size_bytes);
     let command = batch.finish().map_err(|why| connection.odd_answer(&action, why))?;
+    if to.merge {
+        let loaded = merge::batch(&connection, &to, command).await?;
+        return Ok(Batched { loaded, read_bytes });
+    }
     let reply = connection.run_raw(&to.database, command, &action).await?;
-    match complaint(&reply, loaded.items) {
-        None => Ok(loaded),
+    match complaint(&reply, items) {
+        None => Ok(Batched { loaded: Loaded { items, size_bytes: read_bytes, ..Loaded::default() }, read_bytes }),
         Some(why) => Err(connection.odd_answer(&action, why)),
     }
 }
@@ -164,15 +211,26 @@ fn complaint(reply: &Document, sent: u64) -> Option<String> {
         let first = errors[0].as_document().and_then(|error| error.get_str("errmsg").ok()).unwrap_or("no reason was given");
         return Some(format!("{} of {sent} documents were refused, the first one: {first}", errors.len()));
     }
-    if let Ok(error) = reply.get_document("writeConcernError") {
-        return Some(error.get_str("errmsg").unwrap_or("the write was not acknowledged by a majority").to_owned());
+    if let Some(why) = unacknowledged(reply) {
+        return Some(why);
     }
-    let inserted = match reply.get("n") {
+    let inserted = inserted(reply);
+    (inserted != sent).then(|| format!("{sent} documents were sent, but it counts {inserted}"))
+}
+
+/// How many documents an insert says it put in.
+pub(crate) fn inserted(reply: &Document) -> u64 {
+    match reply.get("n") {
         Some(bson::Bson::Int32(n)) => u64::try_from(*n).unwrap_or(0),
         Some(bson::Bson::Int64(n)) => u64::try_from(*n).unwrap_or(0),
         _ => 0,
-    };
-    (inserted != sent).then(|| format!("{sent} documents were sent, but it counts {inserted}"))
+    }
+}
+
+/// That a write was done but not by as many members as asked: a failover may still undo it.
+pub(crate) fn unacknowledged(reply: &Document) -> Option<String> {
+    let error = reply.get_document("writeConcernError").ok()?;
+    Some(error.get_str("errmsg").unwrap_or("not as many members as asked have acknowledged the write").to_owned())
 }
 
 /// One `insert` command in the making, as bytes.
@@ -183,25 +241,29 @@ struct Batch {
     array: usize,
     documents: usize,
     size_bytes: u64,
+    most_documents: usize,
+    most_bytes: usize,
 }
 
 impl Batch {
     fn new(to: &Destination) -> Self {
-        let mut head = rawdoc! { "insert": to.collection.as_str(), "ordered": to.ordered, "writeConcern": { "w": "majority" } };
+        let mut head = rawdoc! { "insert": to.collection.as_str(), "ordered": to.ordered };
         for flag in &to.flags {
             head.append(*flag, true);
         }
+        head.append(cstr!("writeConcern"), &*to.writes.raw_concern);
         let mut command = head.into_bytes();
         // Its terminator makes way for one more element: an array, type 4, whose length is filled in at the end.
         command.pop();
         command.extend_from_slice(b"\x04documents\0");
         let array = command.len();
         command.extend_from_slice(&[0; 4]);
-        Self { command, array, documents: 0, size_bytes: 0 }
+        let (most_documents, most_bytes) = (to.writes.batch_documents, to.writes.batch_bytes);
+        Self { command, array, documents: 0, size_bytes: 0, most_documents, most_bytes }
     }
 
     fn has_room_for(&self, document: &[u8]) -> bool {
-        self.documents == 0 || (self.documents < BATCH_DOCUMENTS && self.command.len() + document.len() <= BATCH_BYTES)
+        self.documents == 0 || (self.documents < self.most_documents && self.command.len() + document.len() <= self.most_bytes)
     }
 
     fn add(&mut self, document: &[u8]) {
@@ -229,8 +291,10 @@ impl Batch {
 #[cfg(test)]
 mod tests {
     use bson::{Bson, doc};
+    use kaleem_dr_core::config::secret::SecretRef;
 
     use super::*;
+    use crate::mongodb::config::MongoConfig;
 
     fn destination() -> Destination {
         Destination {
@@ -238,7 +302,8 @@ mod tests {
             collection: "c".into(),
             ordered: false,
             flags: vec![cstr!("bypassEmptyTsReplacement")],
-            workers: NonZeroUsize::new(4).unwrap(),
+            merge: false,
+            writes: Writes::of(&MongoConfig::new(SecretRef::Env("M".into()))),
         }
     }
 
@@ -252,7 +317,7 @@ mod tests {
         }
         let command: Document = (&batch.finish().unwrap()).try_into().unwrap();
         let expected = doc! {
-            "insert": "c", "ordered": false, "writeConcern": { "w": "majority" }, "bypassEmptyTsReplacement": true,
+            "insert": "c", "ordered": false, "bypassEmptyTsReplacement": true, "writeConcern": { "w": "majority" },
             "documents": documents.into_iter().map(Bson::Document).collect::<Vec<_>>(),
         };
         assert_eq!(command, expected);
@@ -266,7 +331,7 @@ mod tests {
         batch.add(&large);
         assert!(!batch.has_room_for(&[0; 5]));
         let mut small = Batch::new(&destination());
-        for _ in 0..BATCH_DOCUMENTS {
+        for _ in 0..10_000 {
             assert!(small.has_room_for(&[0; 5]));
             small.add(&[0; 5]);
         }

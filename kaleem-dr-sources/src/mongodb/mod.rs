@@ -2,7 +2,7 @@
 //! compared by content.
 //!
 //! Stock `mongorestore --dir` reads what is captured here. Documents are never decoded on the way; what the server calls
-//! options, indexes and validators is kept as it says them. Users and roles are not captured.
+//! options, indexes and validators is kept as it says them. Users and roles are captured if asked for.
 //!
 //! ```no_run
 //! use kaleem_dr_core::config::secret::{Environment, SecretRef};
@@ -18,18 +18,29 @@ mod catalogue;
 mod compare;
 mod config;
 mod connection;
+mod docker;
 mod documents;
 mod listing;
 mod load;
+mod merge;
 mod metadata;
 mod names;
+mod oplog;
+mod placement;
+mod plan;
 mod probe;
 mod rebuild;
+mod rebuilder;
+mod rehearse;
 mod restore;
 mod snapshot;
+mod users;
+mod writes;
 
 #[cfg(test)]
 mod live;
+#[cfg(test)]
+mod recorder;
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -38,16 +49,20 @@ use kaleem_dr_core::{
     artifact::Capture,
     config::secret::{Environment, SecretRef},
     point::PointReader,
-    source::{Probe, RestorePlan, RestoreReport, RestoreRequest, Source, SourceError, SourceName},
+    source::{Probe, RestorePlan, RestoreReport, RestoreRequest, ScratchTarget, Source, SourceError, SourceName},
 };
 
-pub use self::config::{ConsistencyMode, MongoConfig, MongoConfigError};
-use self::{capture::CaptureOrder, connection::Connection, listing::Scope};
+use self::{capture::CaptureOrder, connection::Connection, listing::Scope, writes::Writes};
+pub use self::{
+    config::{ConsistencyMode, MongoConfig, MongoConfigError, WriteConcern},
+    docker::DockerContainer,
+};
 
 /// A server, replica set or sharded cluster as a source.
 ///
 /// Restores go to the database `<db>_restored_<time>` unless a name is given. With several databases the given name is a
-/// prefix: `<name>_<db>`. In place, collections of the recovery point are dropped and rebuilt; others are left alone.
+/// prefix: `<name>_<db>`. In place, collections of the recovery point are dropped and rebuilt, or merged into; others are left
+/// alone unless asked for.
 #[derive(Debug)]
 pub struct MongoSource {
     name: SourceName,
@@ -65,7 +80,13 @@ impl MongoSource {
     /// # Errors
     /// When a connection string cannot be read or is none, no database is named, or a pattern is malformed.
     pub fn new(name: SourceName, config: MongoConfig, environment: &Environment) -> Result<Self, MongoConfigError> {
-        let connect = |uri: &SecretRef| Ok::<_, MongoConfigError>(Arc::new(Connection::new(environment.secret(uri)?, uri)?));
+        let connect = |uri: &SecretRef| {
+            let connection = Connection::new(environment.secret(uri)?, uri)?;
+            Ok::<_, MongoConfigError>(Arc::new(match &config.docker {
+                Some(docker) => connection.inside(docker, uri)?,
+                None => connection,
+            }))
+        };
         let reader = connect(&config.uri)?;
         let writer = match &config.restore_uri {
             Some(uri) => connect(uri)?,
@@ -73,6 +94,23 @@ impl MongoSource {
         };
         let scope = Scope::new(&config, reader.database())?;
         Ok(Self { name, config, scope, reader, writer })
+    }
+
+    /// Databases of rehearsals on the server that restores go to. Where none is at work, they are left over from one that was
+    /// killed.
+    ///
+    /// # Errors
+    /// When the server cannot be reached, or does not list its databases.
+    pub async fn scratch_databases(&self) -> Result<Vec<String>, SourceError> {
+        rehearse::scratch_databases(&self.writer).await
+    }
+
+    /// Drops one of [`MongoSource::scratch_databases`].
+    ///
+    /// # Errors
+    /// [`SourceError::Refused`] when the name is not one of a rehearsal, and when the server does not drop it.
+    pub async fn drop_scratch_database(&self, name: &str) -> Result<(), SourceError> {
+        rehearse::drop_database(&self.writer, &Writes::of(&self.config), name).await
     }
 }
 
@@ -91,22 +129,30 @@ impl Source for MongoSource {
     }
 
     async fn probe(&self) -> Result<Probe, SourceError> {
-        probe::probe(&self.reader, &self.scope, self.config.consistency).await
+        probe::probe(&self.reader, &self.scope, self.config.consistency, self.config.users_and_roles).await
     }
 
     async fn capture(&self, out: &mut Capture) -> Result<(), SourceError> {
-        let order =
-            CaptureOrder { scope: &self.scope, consistency: self.config.consistency, parallel: self.config.parallel_collections };
+        let order = CaptureOrder {
+            scope: &self.scope,
+            consistency: self.config.consistency,
+            parallel: self.config.parallel_collections,
+            users: self.config.users_and_roles,
+            oplog: self.config.oplog,
+        };
         capture::capture(&self.reader, order, out).await
     }
 
     async fn plan_restore(&self, point: &PointReader, request: RestoreRequest) -> Result<RestorePlan, SourceError> {
-        request.refuse_choices(self.kind())?;
-        restore::plan(&self.writer, point, request.to).await
+        plan::plan(&self.writer, &self.scope, point, request).await
     }
 
     async fn restore(&self, point: &PointReader, plan: RestorePlan) -> Result<RestoreReport, SourceError> {
-        restore::restore(&self.writer, self.config.restore_workers, point, plan).await
+        restore::restore(&self.writer, &self.scope, &Writes::of(&self.config), point, plan).await
+    }
+
+    async fn rehearse(&self, point: &PointReader, scratch: &ScratchTarget) -> Result<RestoreReport, SourceError> {
+        rehearse::rehearse(&self.writer, &self.scope, &Writes::of(&self.config), point, scratch).await
     }
 }
 

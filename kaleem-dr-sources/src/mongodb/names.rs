@@ -44,6 +44,33 @@ pub(crate) fn restored_database(database: &str, stamp: &str) -> String {
     format!("{}{suffix}", &database[..end])
 }
 
+/// The name of a database that keeps its own behind a prefix. One too long for a server is cut and told apart by a hash.
+pub(crate) fn prefixed_database(prefix: &str, database: &str) -> String {
+    let whole = format!("{prefix}_{database}");
+    if whole.len() <= DATABASE_BYTES {
+        return whole;
+    }
+    let hash: String = Sha1::digest(database).iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+    let mut end = whole.len().min(DATABASE_BYTES - hash.len() - 1);
+    while !whole.is_char_boundary(end) {
+        end -= 1;
+    }
+    format!("{}_{hash}", &whole[..end])
+}
+
+/// Why a restore does not make a collection of this name.
+pub(crate) fn invalid_collection(name: &str) -> Option<&'static str> {
+    if name.is_empty() {
+        Some("it is empty")
+    } else if name.starts_with("system.") {
+        Some("names that begin with `system.` are the server's own")
+    } else if name.starts_with('.') || name.contains(['$', '\0']) {
+        Some("it begins with a dot, or holds a `$`")
+    } else {
+        None
+    }
+}
+
 /// Why no server would take this name for a database.
 pub(crate) fn invalid_database(name: &str) -> Option<&'static str> {
     if name.is_empty() {
@@ -92,6 +119,9 @@ mod tests {
         assert_eq!(restored_database("kaleem", "20260131_120000"), "kaleem_restored_20260131_120000");
         let long = restored_database(&"é".repeat(31), "20260131_120000");
         assert_eq!(invalid_database(&long), None, "{long}");
+        let long = |end: &str| prefixed_database("kdr_drill_01arz3ndektsv4rrffq69g5fav", &format!("{}{end}", "é".repeat(30)));
+        assert_eq!(invalid_database(&long("a")), None, "{}", long("a"));
+        assert_ne!(long("a"), long("b"), "what is cut off still tells them apart");
         assert!(invalid_database("a.b").is_some() && invalid_database("").is_some());
     }
 }

@@ -10,13 +10,19 @@ use super::{
     config::ConsistencyMode,
     connection::{Connection, Topology},
     listing::Scope,
+    users,
 };
 
 /// What a capture of one database does.
 const ACTIONS: [&str; 3] = ["find", "listCollections", "listIndexes"];
 
 /// Reaches the server and reads what it tells. Writes nothing.
-pub(crate) async fn probe(connection: &Connection, scope: &Scope, consistency: ConsistencyMode) -> Result<Probe, SourceError> {
+pub(crate) async fn probe(
+    connection: &Connection,
+    scope: &Scope,
+    consistency: ConsistencyMode,
+    with_users: bool,
+) -> Result<Probe, SourceError> {
     let facts = connection.facts().await?;
     let mut warnings = Vec::new();
     if facts.topology == Topology::Standalone && consistency != ConsistencyMode::PerCollection {
@@ -32,7 +38,8 @@ pub(crate) async fn probe(connection: &Connection, scope: &Scope, consistency: C
         );
     }
     let collections = scope.list(connection).await?;
-    for database in &scope.databases {
+    let databases = scope.databases(connection).await?;
+    for database in scope.named() {
         if !collections.iter().any(|spec| spec.database == *database) {
             warnings.push(format!(
                 "the database {database} shows no collection to capture: is its name right, and may the login read it?"
@@ -43,7 +50,7 @@ pub(crate) async fn probe(connection: &Connection, scope: &Scope, consistency: C
         scope.unmatched(&collections).into_iter().map(|pattern| format!("no collection matches the pattern `{pattern}`")),
     );
     let mut size_bytes = None;
-    for database in &scope.databases {
+    for database in &databases {
         // Best effort: a login may read a database and still not be shown its statistics.
         if let Ok(stats) = connection.run(database, doc! { "dbStats": 1 }, "tell the size of a database").await
             && let Some(bytes) = size(stats.get("dataSize"))
@@ -53,7 +60,7 @@ pub(crate) async fn probe(connection: &Connection, scope: &Scope, consistency: C
     }
     let status = doc! { "connectionStatus": 1, "showPrivileges": true };
     if let Ok(status) = connection.run("admin", status, "tell the rights of the login").await {
-        for database in &scope.databases {
+        for database in &databases {
             let missing = missing_actions(&status, database);
             if !missing.is_empty() {
                 warnings.push(format!(
@@ -62,6 +69,9 @@ pub(crate) async fn probe(connection: &Connection, scope: &Scope, consistency: C
                 ));
             }
         }
+    }
+    for database in &databases {
+        warnings.extend(users::warning(connection, database, with_users).await);
     }
     Ok(Probe { server: Some(ServerInfo { product: "MongoDB".to_owned(), version: facts.version }), size_bytes, warnings })
 }

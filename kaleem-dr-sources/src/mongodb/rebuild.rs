@@ -9,7 +9,7 @@ use super::listing::{CollectionKind, CollectionSpec};
 const NOT_FOR_CREATE: [&str; 3] = ["recordIdsReplicated", "autoIndexId", "uuid"];
 
 /// The `create` command: the options of the dump, and for a collection the index on `_id` as it was.
-pub(crate) fn create_command(spec: &CollectionSpec) -> Document {
+pub(crate) fn create_command(spec: &CollectionSpec, concern: &Document) -> Document {
     let mut command = doc! { "create": &spec.name };
     for (key, value) in &spec.options {
         if !NOT_FOR_CREATE.contains(&key.as_str()) {
@@ -25,19 +25,35 @@ pub(crate) fn create_command(spec: &CollectionSpec) -> Document {
         id.remove("ns");
         command.insert("idIndex", id);
     }
-    command.insert("writeConcern", doc! { "w": "majority" });
+    command.insert("writeConcern", concern);
     command
 }
 
 /// The one `createIndexes` command of a collection, or none when it has no index that `create` did not make.
-pub(crate) fn indexes_command(spec: &CollectionSpec) -> Option<Document> {
+pub(crate) fn indexes_command(spec: &CollectionSpec, concern: &Document) -> Option<Document> {
+    let indexes: Vec<Bson> = index_specifications(spec).into_iter().map(Bson::Document).collect();
+    (!indexes.is_empty()).then(|| create_indexes(spec, indexes, concern))
+}
+
+/// The command that makes these indexes of a collection.
+pub(crate) fn create_indexes(spec: &CollectionSpec, indexes: Vec<Bson>, concern: &Document) -> Document {
+    doc! {
+        "createIndexes": &spec.name,
+        "indexes": indexes,
+        // What an older server left in an index is dropped rather than fatal; the comparison afterwards tells of it.
+        "ignoreUnknownIndexOptions": true,
+        "writeConcern": concern,
+    }
+}
+
+/// The indexes that `create` does not make, as `createIndexes` takes them.
+pub(crate) fn index_specifications(spec: &CollectionSpec) -> Vec<Document> {
     // An index made without a collation takes the collection's; in the dump one without a collation had none.
     let collated = spec
         .options
         .get_document("collation")
         .is_ok_and(|collation| collation.get_str("locale").is_ok_and(|locale| locale != "simple"));
-    let indexes: Vec<Bson> = spec
-        .indexes
+    spec.indexes
         .iter()
         .filter(|index| !is_id(index) && !is_clustered(index))
         .map(|index| {
@@ -50,18 +66,9 @@ pub(crate) fn indexes_command(spec: &CollectionSpec) -> Option<Document> {
             if is_2dsphere(&index) && !index.contains_key("2dsphereIndexVersion") {
                 index.insert("2dsphereIndexVersion", 1);
             }
-            Bson::Document(index)
+            index
         })
-        .collect();
-    (!indexes.is_empty()).then(|| {
-        doc! {
-            "createIndexes": &spec.name,
-            "indexes": indexes,
-            // What an older server left in an index is dropped rather than fatal; the comparison afterwards tells of it.
-            "ignoreUnknownIndexOptions": true,
-            "writeConcern": { "w": "majority" },
-        }
-    })
+        .collect()
 }
 
 /// Whether an index is the one on `_id` that every collection has.
@@ -93,18 +100,22 @@ mod tests {
         CollectionSpec { database: "d".into(), name: "c".into(), kind: CollectionKind::Collection, options, indexes, uuid: None }
     }
 
+    fn majority() -> Document {
+        doc! { "w": "majority" }
+    }
+
     #[test]
     fn a_collection_is_made_with_its_options_and_its_id_index() {
         let id = doc! { "v": 2, "key": { "_id": 1 }, "name": "_id_", "ns": "d.c" };
         let capped = spec(doc! { "capped": true, "size": 4096, "autoIndexId": false, "recordIdsReplicated": true }, vec![id]);
         assert_eq!(
-            create_command(&capped),
+            create_command(&capped, &majority()),
             doc! {
                 "create": "c", "capped": true, "size": 4096, "idIndex": { "v": 2, "key": { "_id": 1 }, "name": "_id_" },
                 "writeConcern": { "w": "majority" },
             }
         );
-        assert_eq!(indexes_command(&capped), None);
+        assert_eq!(indexes_command(&capped, &majority()), None);
     }
 
     #[test]
@@ -112,8 +123,8 @@ mod tests {
         let index = doc! { "v": 2, "key": { "_id": 1 }, "name": "cl", "unique": true, "clustered": true };
         let clustered =
             spec(doc! { "clusteredIndex": { "v": 2, "key": { "_id": 1 }, "name": "cl", "unique": true } }, vec![index]);
-        assert!(!create_command(&clustered).contains_key("idIndex"));
-        assert_eq!(indexes_command(&clustered), None);
+        assert!(!create_command(&clustered, &majority()).contains_key("idIndex"));
+        assert_eq!(indexes_command(&clustered, &majority()), None);
     }
 
     #[test]
@@ -125,7 +136,7 @@ mod tests {
             doc! { "v": 2, "key": { "geo": "2dsphere" }, "name": "geo" },
             doc! { "v": 2, "key": { "_id": "hashed" }, "name": "_id_hashed" },
         ];
-        let command = indexes_command(&spec(doc! { "collation": { "locale": "fr" } }, indexes)).unwrap();
+        let command = indexes_command(&spec(doc! { "collation": { "locale": "fr" } }, indexes), &majority()).unwrap();
         let simple = doc! { "locale": "simple" };
         assert_eq!(
             command.get_array("indexes").unwrap(),

@@ -104,9 +104,8 @@ pub(crate) async fn list(
         collections = again;
     }
     Err(SourceError::Unsupported(format!(
-        "collections of {} on {} are made or dropped all the time, so no listing of them holds still: leave those out with \
+        "collections on {} are made or dropped all the time, so no listing of them holds still: leave those out with \
          `exclude_collections`, or set consistency = \"per-collection\"",
-        scope.databases.join(", "),
         connection.server()
     )))
 }

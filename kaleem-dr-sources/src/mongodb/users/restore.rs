@@ -1,0 +1,380 @@
+//! Putting users and roles back as mongorestore does: into collections of `admin` that are there for a moment only, from which
+//! the server itself takes them over with `_mergeAuthzCollections`.
+
+use std::sync::Arc;
+
+use bson::{Bson, Document, doc};
+use kaleem_dr_core::{
+    point::PointReader,
+    source::{Difference, Extras, RestoreReport, SourceError},
+};
+
+use super::{Part, label};
+use crate::mongodb::{
+    connection::{Connection, codes},
+    documents::{DataPlace, DocumentSplitter},
+    listing::{self, CollectionKind, CollectionSpec},
+    load::{self, Destination},
+    restore::pieces,
+    writes::Writes,
+};
+
+/// The names mongorestore uses: the role `restore` may read just these.
+const TEMPORARY: [(Part, &str); 2] = [(Part::Users, "tempusers"), (Part::Roles, "temproles")];
+/// Users and roles beyond this are none.
+const LARGEST: u64 = 64 << 20;
+/// The schema of servers from 2.6 on; without a document that says so, a dump is taken to have it.
+const OLDEST_SCHEMA: i64 = 3;
+
+/// Restores the users and roles of one database and compares them. What the server does not do is a difference: the data is in
+/// place by now.
+pub(crate) async fn restore(
+    connection: &Arc<Connection>,
+    writes: &Writes,
+    point: &PointReader,
+    database: &str,
+    extras: Extras,
+    report: &mut RestoreReport,
+) -> Result<(), SourceError> {
+    let wanted = Wanted::read(point, database).await?;
+    let result = match check_schema(connection, wanted.schema).await {
+        Ok(()) => take_over(connection, writes, point, database, extras).await,
+        Err(error) => Err(error),
+    };
+    let differences = match result {
+        Ok(()) => wanted.differences(connection, database, extras).await?,
+        Err(error @ SourceError::Point(_)) => return Err(error),
+        Err(error) => vec![difference(database, "they are restored", &told(&error))],
+    };
+    if differences.is_empty() {
+        report.items += (wanted.users.len() + wanted.roles.len()) as u64;
+        report.compared.push(format!("{}: {} users and {} roles", label(database), wanted.users.len(), wanted.roles.len()));
+    }
+    report.differences.extend(differences);
+    Ok(())
+}
+
+/// What the point has.
+struct Wanted {
+    users: Vec<Document>,
+    roles: Vec<Document>,
+    schema: i64,
+}
+
+impl Wanted {
+    async fn read(point: &PointReader, database: &str) -> Result<Self, SourceError> {
+        let version = documents(point, database, Part::Version).await?;
+        let schema = version.iter().find(|document| document.get_str("_id").is_ok_and(|id| id == "authSchema"));
+        Ok(Self {
+            users: documents(point, database, Part::Users).await?,
+            roles: documents(point, database, Part::Roles).await?,
+            schema: schema.and_then(|schema| whole(schema.get("currentVersion"))).unwrap_or(OLDEST_SCHEMA),
+        })
+    }
+
+    /// Reads them back. Names are told, contents are not: they hold the hashes of passwords.
+    async fn differences(&self, connection: &Connection, database: &str, extras: Extras) -> Result<Vec<Difference>, SourceError> {
+        let mut differences = Vec::new();
+        for (part, wanted) in [(Part::Users, &self.users), (Part::Roles, &self.roles)] {
+            let action = format!("read the {} back", label(database));
+            let find = doc! { "find": part.collection(), "filter": part.filter(database) };
+            let found = connection.list("admin", find, &action).await?;
+            for document in wanted.iter().filter(|wanted| !found.contains(wanted)) {
+                let name = document.get_str("_id").unwrap_or("one without a name");
+                differences.push(difference(database, &format!("{name} is there as it was"), "it is not, or otherwise"));
+            }
+            if extras == Extras::Remove && found.len() != wanted.len() {
+                differences.push(difference(
+                    database,
+                    &format!("{} documents in admin.{}", wanted.len(), part.collection()),
+                    &found.len().to_string(),
+                ));
+            }
+        }
+        Ok(differences)
+    }
+}
+
+async fn documents(point: &PointReader, database: &str, part: Part) -> Result<Vec<Document>, SourceError> {
+    let odd = |why: String| SourceError::Point(format!("the {} are malformed: {why}", label(database)).into());
+    let record = part.of(point.manifest(), database).ok_or_else(|| odd(format!("{} is missing", part.file())))?;
+    let bytes = point.artifact(&record.path).await?.read_all(LARGEST).await?;
+    let mut splitter = DocumentSplitter::default();
+    splitter.push(&bytes);
+    let mut documents = Vec::new();
+    while let Some(document) = splitter.next().map_err(odd)? {
+        documents.push(bson::deserialize_from_slice(&document).map_err(|_| odd("a document cannot be read".to_owned()))?);
+    }
+    splitter.finish().map_err(odd)?;
+    Ok(documents)
+}
+
+/// A server takes the users of its own schema, and those of the older one that it knows how to read.
+async fn check_schema(connection: &Connection, dumped: i64) -> Result<(), SourceError> {
+    let action = "tell the schema of its users";
+    let reply = connection.run("admin", doc! { "getParameter": 1, "authSchemaVersion": 1 }, action).await?;
+    let own = whole(reply.get("authSchemaVersion"))
+        .ok_or_else(|| connection.odd_answer(action, "its answer holds no authSchemaVersion"))?;
+    if (OLDEST_SCHEMA..=own).contains(&dumped) {
+        return Ok(());
+    }
+    Err(SourceError::Unsupported(format!(
+        "the users were captured in schema {dumped}, but {} has schema {own}: make them by hand, or restore to a server of the \
+         version they come from",
+        connection.server()
+    )))
+}
+
+/// Loads both collections under temporary names and has the server take them over. The temporary ones are dropped in any case.
+async fn take_over(
+    connection: &Arc<Connection>,
+    writes: &Writes,
+    point: &PointReader,
+    database: &str,
+    extras: Extras,
+) -> Result<(), SourceError> {
+    let existing = listing::list_database(connection, "admin").await?;
+    if let Some((_, name)) = TEMPORARY.iter().find(|(_, name)| existing.iter().any(|spec| spec.name == *name)) {
+        return Err(SourceError::Refused(format!(
+            "admin.{name} is there: another restore of users is at work, or one was interrupted and left it; drop it then, and restore \
+             again"
+        )));
+    }
+    let merged = merge(connection, writes, point, database, extras).await;
+    let mut dropped = Ok(());
+    for (_, name) in TEMPORARY {
+        let command = doc! { "drop": name, "writeConcern": &writes.concern };
+        let action = format!("drop admin.{name}, which holds hashes of passwords: do it by hand");
+        if let Err(error) = connection.write_tolerating("admin", command, &action, Some(codes::NAMESPACE_NOT_FOUND)).await {
+            dropped = Err(error);
+        }
+    }
+    merged.and(dropped)
+}
+
+async fn merge(
+    connection: &Arc<Connection>,
+    writes: &Writes,
+    point: &PointReader,
+    database: &str,
+    extras: Extras,
+) -> Result<(), SourceError> {
+    let facts = connection.facts().await?;
+    for (part, name) in TEMPORARY {
+        let Some(record) = part.of(point.manifest(), database) else { continue };
+        let spec = CollectionSpec {
+            database: "admin".to_owned(),
+            name: name.to_owned(),
+            kind: CollectionKind::Collection,
+            options: doc! {},
+            indexes: Vec::new(),
+            uuid: None,
+        };
+        let place = DataPlace { collection: name.to_owned(), raw_data: false };
+        let destination = Destination::new(&spec, &place, &facts, writes);
+        load::load(connection, &destination, pieces(point, &record.path).await?, |_| ()).await?;
+    }
+    let command = doc! {
+        "_mergeAuthzCollections": 1,
+        "tempUsersCollection": "admin.tempusers",
+        "tempRolesCollection": "admin.temproles",
+        "drop": extras == Extras::Remove,
+        "db": database,
+        "writeConcern": &writes.concern,
+    };
+    connection.write("admin", command, &format!("take over the {}", label(database))).await
+}
+
+fn difference(database: &str, expected: &str, found: &str) -> Difference {
+    Difference { what: label(database), expected: expected.to_owned(), found: found.to_owned() }
+}
+
+fn whole(number: Option<&Bson>) -> Option<i64> {
+    match number? {
+        Bson::Int32(number) => Some(i64::from(*number)),
+        Bson::Int64(number) => Some(*number),
+        #[allow(clippy::cast_possible_truncation)] // A small whole number that the shell wrote; `as` saturates.
+        Bson::Double(number) => Some(*number as i64),
+        _ => None,
+    }
+}
+
+fn told(error: &SourceError) -> String {
+    match std::error::Error::source(error) {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        collections::BTreeMap,
+        sync::{
+            Mutex,
+            atomic::{AtomicBool, Ordering},
+        },
+    };
+
+    use kaleem_dr_core::{
+        CancellationToken,
+        config::secret::SecretRef,
+        digest::ByteDigest,
+        manifest::{ArtifactRecord, Consistency, ConsistencyGrade, MANIFEST_FORMAT, Manifest, TreeTotals},
+        point::{FilePart, FilePoint},
+        progress::Silent,
+    };
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::mongodb::{config::MongoConfig, recorder::Recorder};
+
+    const HASH: &str = "c4n4ry-hash";
+
+    fn user(name: &str) -> Document {
+        doc! {
+            "_id": format!("kaleem.{name}"), "user": name, "db": "kaleem", "roles": [ { "role": "readWrite", "db": "kaleem" } ],
+            "credentials": { "SCRAM-SHA-256": { "iterationCount": 15000, "storedKey": HASH } },
+        }
+    }
+
+    /// A point with these users, no roles, and the schema.
+    fn point(users: &[Document]) -> (PointReader, TempDir) {
+        let directory = tempfile::tempdir().unwrap();
+        let (mut parts, mut artifacts) = (BTreeMap::new(), Vec::new());
+        let schema = [doc! { "_id": "authSchema", "currentVersion": 5 }];
+        for (part, documents) in [(Part::Roles, &[][..]), (Part::Users, users), (Part::Version, &schema[..])] {
+            let bytes: Vec<u8> = documents.iter().flat_map(|document| bson::serialize_to_vec(document).unwrap()).collect();
+            let path = format!("/mongo/kaleem/{}", part.file());
+            let file = directory.path().join(part.file());
+            std::fs::write(&file, &bytes).unwrap();
+            let size_bytes = bytes.len() as u64;
+            artifacts.push(ArtifactRecord {
+                path: path.clone(),
+                size_bytes,
+                sha256: ByteDigest::of(&bytes),
+                items: Some(documents.len() as u64),
+                content_digest: None,
+            });
+            parts.insert(path, FilePart { path: file, offset_bytes: 0, size_bytes });
+        }
+        let now = jiff::Timestamp::UNIX_EPOCH;
+        let manifest = Manifest {
+            format: MANIFEST_FORMAT,
+            run: String::new(),
+            source: String::new(),
+            kind: String::new(),
+            host: String::new(),
+            tool: String::new(),
+            started: now,
+            finished: now,
+            server: None,
+            consistency: Consistency { grade: ConsistencyGrade::PointInTime, at: now, note: None },
+            artifacts,
+            tree: TreeTotals::default(),
+            incomplete: Vec::new(),
+            details: BTreeMap::new(),
+        };
+        let file = FilePoint { path: directory.path().to_path_buf(), parts, unpacked: None };
+        (PointReader::of_file(manifest, file, Arc::new(Silent), CancellationToken::new()), directory)
+    }
+
+    fn cursor(documents: &[Document]) -> Document {
+        doc! { "cursor": { "id": 0_i64, "ns": "admin.x", "firstBatch": documents.to_vec() } }
+    }
+
+    /// A server that takes users over as a real one does, or does not know how.
+    async fn server(schema: i32, takes_over: bool, left: &'static [&'static str]) -> Recorder {
+        let (temporary, taken) = (Mutex::new(Vec::new()), AtomicBool::new(false));
+        Recorder::start(move |command| match command.keys().next().map(String::as_str)? {
+            "getParameter" => Some(doc! { "authSchemaVersion": schema }),
+            "listCollections" => {
+                let listed: Vec<_> =
+                    left.iter().map(|name| doc! { "name": *name, "type": "collection", "options": {} }).collect();
+                Some(cursor(&listed))
+            }
+            "insert" => {
+                let documents = command.get_array("documents").unwrap();
+                temporary.lock().unwrap().extend(documents.iter().map(|document| document.as_document().unwrap().clone()));
+                Some(doc! { "n": i32::try_from(documents.len()).unwrap() })
+            }
+            "_mergeAuthzCollections" if takes_over => {
+                taken.store(true, Ordering::SeqCst);
+                Some(doc! {})
+            }
+            "drop" => Some(doc! {}),
+            "find" if command.get_str("find").is_ok_and(|of| of == "system.users") && taken.load(Ordering::SeqCst) => {
+                Some(cursor(&temporary.lock().unwrap()))
+            }
+            "find" => Some(cursor(&[])),
+            _ => None,
+        })
+        .await
+    }
+
+    async fn restored(server: &Recorder, users: &[Document], extras: Extras) -> RestoreReport {
+        let (point, _directory) = point(users);
+        let writes = Writes::of(&MongoConfig::new(SecretRef::Env("M".into())));
+        let mut report = RestoreReport::default();
+        restore(&server.connection, &writes, &point, "kaleem", extras, &mut report).await.unwrap();
+        report
+    }
+
+    #[tokio::test]
+    async fn users_are_taken_over_from_collections_that_do_not_stay() {
+        let server = server(5, true, &[]).await;
+        let report = restored(&server, &[user("app"), user("reports")], Extras::Keep).await;
+        assert!(report.is_equal(), "{report:#?}");
+        assert_eq!(report.compared, ["users and roles of kaleem: 2 users and 0 roles"]);
+        let merged = server.sent("_mergeAuthzCollections");
+        assert_eq!(
+            merged,
+            [doc! {
+                "_mergeAuthzCollections": 1, "tempUsersCollection": "admin.tempusers", "tempRolesCollection": "admin.temproles",
+                "drop": false, "db": "kaleem", "writeConcern": { "w": "majority" }, "$db": "admin",
+            }]
+        );
+        let inserted = server.sent("insert");
+        assert_eq!((inserted.len(), inserted[0].get_str("insert").unwrap()), (1, "tempusers"), "there are no roles");
+        let dropped: Vec<_> = server.sent("drop").iter().map(|drop| drop.get_str("drop").unwrap().to_owned()).collect();
+        assert_eq!(dropped, ["tempusers", "temproles"]);
+        let other = self::server(5, true, &[]).await;
+        restored(&other, &[user("app")], Extras::Remove).await;
+        assert!(other.sent("_mergeAuthzCollections")[0].get_bool("drop").unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_server_that_cannot_is_a_difference_without_a_password_in_it() {
+        let incapable = server(5, false, &[]).await;
+        let report = restored(&incapable, &[user("app")], Extras::Keep).await;
+        assert!(!report.is_equal() && report.differences[0].found.contains("no such command"), "{report:#?}");
+        assert_eq!(incapable.sent("drop").len(), 2, "what was loaded does not stay");
+        assert!(!format!("{report:?}").contains(HASH), "{report:?}");
+
+        let old = server(3, true, &[]).await;
+        let report = restored(&old, &[user("app")], Extras::Keep).await;
+        assert!(report.differences[0].found.contains("has schema 3"), "{report:#?}");
+        assert!(old.sent("insert").is_empty());
+
+        let busy = server(5, true, &["tempusers"]).await;
+        let report = restored(&busy, &[user("app")], Extras::Keep).await;
+        assert!(report.differences[0].found.contains("admin.tempusers is there"), "{report:#?}");
+        assert!(busy.sent("drop").is_empty(), "what another restore is working on is left alone");
+    }
+
+    #[tokio::test]
+    async fn a_user_that_is_not_there_afterwards_is_a_difference() {
+        // It says it has taken them over, and has not.
+        let liar = Recorder::start(|command| match command.keys().next().map(String::as_str)? {
+            "getParameter" => Some(doc! { "authSchemaVersion": 5 }),
+            "insert" => Some(doc! { "n": 1 }),
+            "_mergeAuthzCollections" | "drop" => Some(doc! {}),
+            "listCollections" | "find" => Some(cursor(&[])),
+            _ => None,
+        })
+        .await;
+        let report = restored(&liar, &[user("app")], Extras::Keep).await;
+        assert_eq!(report.differences.len(), 1);
+        assert!(report.differences[0].expected.contains("kaleem.app"), "{report:#?}");
+    }
+}
