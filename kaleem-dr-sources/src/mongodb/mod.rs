@@ -13,12 +13,14 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod archive;
 mod capture;
 mod catalogue;
 mod compare;
 mod config;
 mod connection;
 mod documents;
+mod inspect;
 mod listing;
 mod load;
 mod metadata;
@@ -27,6 +29,7 @@ mod probe;
 mod rebuild;
 mod restore;
 mod snapshot;
+mod wellformed;
 
 #[cfg(test)]
 mod live;
@@ -38,7 +41,8 @@ use kaleem_dr_core::{
     artifact::Capture,
     config::secret::{Environment, SecretRef},
     point::PointReader,
-    source::{Probe, RestorePlan, RestoreReport, RestoreRequest, Source, SourceError, SourceName},
+    source::{Inspection, Probe, RestorePlan, RestoreReport, RestoreRequest, Source, SourceError, SourceName},
+    staged::StagedForm,
 };
 
 pub use self::config::{ConsistencyMode, MongoConfig, MongoConfigError};
@@ -107,6 +111,14 @@ impl Source for MongoSource {
 
     async fn restore(&self, point: &PointReader, plan: RestorePlan) -> Result<RestoreReport, SourceError> {
         restore::restore(&self.writer, self.config.restore_workers, point, plan).await
+    }
+
+    async fn inspect(&self, point: &PointReader) -> Result<Inspection, SourceError> {
+        inspect::inspect(point).await
+    }
+
+    fn staged(&self) -> Option<&dyn StagedForm> {
+        Some(self)
     }
 }
 
