@@ -241,6 +241,19 @@ mod tests {
         assert_eq!(*file.0.lock().unwrap(), b"one two three");
     }
 
+    #[test]
+    fn what_does_not_fit_on_the_disk_is_told_before() {
+        let scratch = tempfile::tempdir().unwrap();
+        let work = StagedWork {
+            scratch: scratch.path().to_owned(),
+            progress: Arc::new(crate::progress::Silent),
+            cancel: CancellationToken::new(),
+        };
+        work.ensure_room(1).unwrap();
+        let error = crate::sentence(&work.ensure_room(u64::MAX).unwrap_err());
+        assert!(error.contains("cannot unpack a staged file here") && error.contains("bytes are free"), "{error}");
+    }
+
     #[tokio::test]
     async fn a_sink_that_is_dropped_leaves_no_whole_gzip_file() {
         let file = Shared::default();

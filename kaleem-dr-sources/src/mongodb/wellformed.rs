@@ -94,12 +94,13 @@ impl<'a> Walk<'a> {
             return Err(Flaw { at: begin, why: format!("a document claims to be {length} bytes long") });
         };
         loop {
+            let kind_at = self.at;
             let kind = self.byte()?;
             if kind == 0 {
                 break;
             }
             self.name()?;
-            self.value(kind, depth)?;
+            self.value(kind, kind_at, depth)?;
             if self.at >= end {
                 return Err(self.flaw("an element reaches over the end of its document"));
             }
@@ -107,7 +108,7 @@ impl<'a> Walk<'a> {
         if self.at == end { Ok(()) } else { Err(self.flaw("a document does not end where it says")) }
     }
 
-    fn value(&mut self, kind: u8, depth: usize) -> Result<(), Flaw> {
+    fn value(&mut self, kind: u8, kind_at: usize, depth: usize) -> Result<(), Flaw> {
         match kind {
             // Double, date, timestamp, 64-bit integer.
             0x01 | 0x09 | 0x11 | 0x12 => self.take(8).map(drop),
@@ -142,7 +143,7 @@ impl<'a> Walk<'a> {
             }
             0x10 => self.take(4).map(drop),
             0x13 => self.take(16).map(drop),
-            other => Err(Flaw { at: self.at, why: format!("no value has the type {other:#04x}") }),
+            other => Err(Flaw { at: kind_at, why: format!("no value has the type {other:#04x}") }),
         }
     }
 
@@ -152,8 +153,8 @@ impl<'a> Walk<'a> {
         let at = self.at;
         let bytes = self.take(length)?;
         // The old subtype repeats its length inside.
-        let inner = bytes.first_chunk::<4>().map(|inner| i32::from_le_bytes(*inner));
-        if subtype == 2 && inner.and_then(|inner| usize::try_from(inner).ok()) != length.checked_sub(4) {
+        let inner = bytes.first_chunk::<4>().and_then(|inner| usize::try_from(i32::from_le_bytes(*inner)).ok());
+        if subtype == 2 && inner.is_none_or(|inner| inner != length - 4) {
             return Err(Flaw { at, why: "binary data of the old kind has two lengths".to_owned() });
         }
         Ok(())

@@ -131,7 +131,7 @@ impl Spool {
             source,
             kind: "mongodb".to_owned(),
             host: String::new(),
-            tool: format!("archive of {}", prelude.header.tool_version),
+            tool: prelude.header.tool_version,
             started: written,
             finished: written,
             server: Some(ServerInfo { product: "MongoDB".to_owned(), version: prelude.header.server_version }),
