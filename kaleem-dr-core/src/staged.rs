@@ -127,6 +127,26 @@ pub async fn export_to(form: &dyn StagedForm, point: &PointReader, path: &Path, 
     Ok(written)
 }
 
+impl StagedWork {
+    /// Says before a disk is filled that what must be unpacked does not fit on it.
+    ///
+    /// # Errors
+    /// When fewer bytes are free in the scratch directory.
+    pub fn ensure_room(&self, needed_bytes: u64) -> Result<(), SourceError> {
+        let failed =
+            |cause| SourceError::Path { path: self.scratch.clone(), action: "unpack a staged file here".to_owned(), cause };
+        let disk = nix::sys::statvfs::statvfs(&self.scratch).map_err(|errno| failed(errno.into()))?;
+        let free_bytes = u64::from(disk.blocks_available()).saturating_mul(u64::from(disk.fragment_size()));
+        if free_bytes >= needed_bytes {
+            return Ok(());
+        }
+        let why = format!(
+            "{free_bytes} bytes are free and at least {needed_bytes} more are needed; make room, or name another directory"
+        );
+        Err(failed(io::Error::new(io::ErrorKind::StorageFull, why)))
+    }
+}
+
 /// Takes the bytes of one file from async or blocking code, and writes them on a thread of its own.
 ///
 /// Without [`Sink::finish`] the output is cut off, so that nobody takes half a file for a whole one.
@@ -278,6 +298,19 @@ mod tests {
         sink.write(Bytes::from_static(b"three")).await.unwrap();
         assert_eq!(sink.finish().await.unwrap(), 13);
         assert_eq!(*file.0.lock().unwrap(), b"one two three");
+    }
+
+    #[test]
+    fn what_does_not_fit_on_the_disk_is_told_before() {
+        let scratch = tempfile::tempdir().unwrap();
+        let work = StagedWork {
+            scratch: scratch.path().to_owned(),
+            progress: Arc::new(crate::progress::Silent),
+            cancel: CancellationToken::new(),
+        };
+        work.ensure_room(1).unwrap();
+        let error = crate::sentence(&work.ensure_room(u64::MAX).unwrap_err());
+        assert!(error.contains("cannot unpack a staged file here") && error.contains("bytes are free"), "{error}");
     }
 
     #[tokio::test]

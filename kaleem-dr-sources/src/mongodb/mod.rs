@@ -13,6 +13,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod archive;
 mod capture;
 mod catalogue;
 mod compare;
@@ -20,6 +21,7 @@ mod config;
 mod connection;
 mod docker;
 mod documents;
+mod inspect;
 mod listing;
 mod load;
 mod merge;
@@ -35,6 +37,7 @@ mod rehearse;
 mod restore;
 mod snapshot;
 mod users;
+mod wellformed;
 mod writes;
 
 #[cfg(test)]
@@ -49,7 +52,10 @@ use kaleem_dr_core::{
     artifact::Capture,
     config::secret::{Environment, SecretRef},
     point::PointReader,
-    source::{Probe, RestorePlan, RestoreReport, RestoreRequest, ScratchTarget, Source, SourceError, SourceName},
+    source::{
+        Inspection, Probe, RestorePlan, RestoreReport, RestoreRequest, ScratchTarget, Source, SourceError, SourceName,
+    },
+    staged::StagedForm,
 };
 
 use self::{capture::CaptureOrder, connection::Connection, listing::Scope, writes::Writes};
@@ -153,6 +159,14 @@ impl Source for MongoSource {
 
     async fn rehearse(&self, point: &PointReader, scratch: &ScratchTarget) -> Result<RestoreReport, SourceError> {
         rehearse::rehearse(&self.writer, &self.scope, &Writes::of(&self.config), point, scratch).await
+    }
+
+    async fn inspect(&self, point: &PointReader) -> Result<Inspection, SourceError> {
+        inspect::inspect(point).await
+    }
+
+    fn staged(&self) -> Option<&dyn StagedForm> {
+        Some(self)
     }
 }
 

@@ -1,0 +1,140 @@
+//! Writing an archive and opening it again: seconds, and the most memory the process ever held.
+//!
+//! `cargo bench --bench archive`. `BENCH_MB=250` says how much. Memory must not grow with it.
+#![allow(missing_docs)]
+#![expect(clippy::print_stdout, clippy::cast_precision_loss, reason = "a benchmark shows figures")]
+
+mod documents;
+
+use std::{
+    env,
+    fs::{self, File},
+    io::Read as _,
+    path::Path,
+    sync::Arc,
+    time::Instant,
+};
+
+use kaleem_dr_core::{
+    CancellationToken,
+    config::secret::{Environment, SecretRef},
+    digest::ByteDigest,
+    jiff::Timestamp,
+    manifest::{ArtifactRecord, Consistency, ConsistencyGrade, MANIFEST_FORMAT, Manifest, TreeTotals},
+    point::{FilePart, FilePoint, PointReader},
+    progress::Silent,
+    source::Source,
+    staged::{Sink, StagedWork},
+};
+use kaleem_dr_sources::mongodb::{MongoConfig, MongoSource};
+use serde_json::json;
+
+const DATA: &str = "/mongo/bench/all.bson";
+const METADATA: &str = "/mongo/bench/all.metadata.json";
+const SPECIFICATION: &str = r#"{"indexes":[],"collectionName":"all","type":"collection"}"#;
+
+#[tokio::main]
+async fn main() {
+    let megabytes: usize = env::var("BENCH_MB").map_or(250, |text| text.parse().expect("a number"));
+    let directory = tempfile::tempdir().expect("a directory");
+    let point = point(directory.path(), megabytes * 1_000_000);
+    let size = point.manifest().size_bytes() as f64 / 1e6;
+    println!("{size:.0} MB of documents; {:.0} MB of memory before", peak_megabytes());
+
+    let environment: Environment = [("MONGO_URI", "mongodb://127.0.0.1:9/bench")].into_iter().collect();
+    let config = MongoConfig::new(SecretRef::Env("MONGO_URI".into()));
+    let source = MongoSource::new("mongo".parse().expect("a name"), config, &environment).expect("a source");
+    let staged = source.staged().expect("MongoDB has a staged form");
+    for gzip in [false, true] {
+        let file = directory.path().join("archive");
+        let begun = Instant::now();
+        let mut sink = Sink::new(Box::new(File::create(&file).expect("a file")), gzip);
+        staged.write(&point, &mut sink).await.expect("the point can be written");
+        let written = sink.finish().await.expect("the file can be written");
+        report("write", gzip, begun, size, written);
+
+        let begun = Instant::now();
+        let work =
+            StagedWork { scratch: directory.path().to_owned(), progress: Arc::new(Silent), cancel: CancellationToken::new() };
+        let opened = staged.open(&file, &work).await.expect("the archive can be opened");
+        report("open", gzip, begun, size, written);
+
+        let begun = Instant::now();
+        let inspection = source.inspect(&opened).await.expect("the point can be read");
+        assert!(inspection.is_well(), "{:?}", inspection.findings);
+        assert_eq!(opened.manifest().artifact(DATA).expect("the data").sha256, point.manifest().artifacts[0].sha256);
+        report("inspect", gzip, begun, size, written);
+    }
+}
+
+fn report(what: &str, gzip: bool, begun: Instant, size: f64, written: u64) {
+    let seconds = begun.elapsed().as_secs_f64();
+    let form = if gzip { "gzip" } else { "plain" };
+    let packed = written as f64 / 1e6;
+    println!(
+        "{what:8} {form:6} {packed:7.1} MB {seconds:6.2} s {:6.0} MB/s {:6.0} MB of memory",
+        size / seconds,
+        peak_megabytes()
+    );
+}
+
+/// A point of one collection.
+fn point(directory: &Path, bytes: usize) -> PointReader {
+    let data = directory.join("data");
+    let (size, documents) = documents::seed(&data, bytes);
+    let metadata = directory.join("metadata");
+    fs::write(&metadata, SPECIFICATION).expect("the metadata can be written");
+    let record = |path: &str, size_bytes: usize, sha256, items| ArtifactRecord {
+        path: path.to_owned(),
+        size_bytes: size_bytes as u64,
+        sha256,
+        items,
+        content_digest: None,
+    };
+    let now = Timestamp::UNIX_EPOCH;
+    let manifest = Manifest {
+        format: MANIFEST_FORMAT,
+        run: String::new(),
+        source: "mongo".to_owned(),
+        kind: "mongodb".to_owned(),
+        host: String::new(),
+        tool: String::new(),
+        started: now,
+        finished: now,
+        server: None,
+        consistency: Consistency { grade: ConsistencyGrade::PerCollection, at: now, note: None },
+        artifacts: vec![
+            record(DATA, size, sha256(&data), Some(documents)),
+            record(METADATA, SPECIFICATION.len(), ByteDigest::of(SPECIFICATION.as_bytes()), None),
+        ],
+        tree: TreeTotals::default(),
+        incomplete: Vec::new(),
+        details: [(
+            "collections".to_owned(),
+            json!([{ "database": "bench", "metadata": METADATA, "data": DATA, "specification": SPECIFICATION }]),
+        )]
+        .into(),
+    };
+    let part =
+        |path: &Path, size_bytes: usize| FilePart { path: path.to_owned(), offset_bytes: 0, size_bytes: size_bytes as u64 };
+    let parts = [(DATA.to_owned(), part(&data, size)), (METADATA.to_owned(), part(&metadata, SPECIFICATION.len()))].into();
+    let file = FilePoint { path: data.clone(), parts, unpacked: None };
+    PointReader::of_file(manifest, file, Arc::new(Silent), CancellationToken::new())
+}
+
+fn sha256(path: &Path) -> String {
+    let mut file = File::open(path).expect("the file is there");
+    let (mut digest, mut piece) = (ByteDigest::default(), vec![0; 1 << 20]);
+    loop {
+        match file.read(&mut piece).expect("the file can be read") {
+            0 => return digest.finish(),
+            read => digest.update(&piece[..read]),
+        }
+    }
+}
+
+fn peak_megabytes() -> f64 {
+    let status = fs::read_to_string("/proc/self/status").expect("/proc is there");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("the kernel tells the peak");
+    line.trim().trim_end_matches(" kB").trim().parse::<f64>().expect("a number") * 1024.0 / 1e6
+}

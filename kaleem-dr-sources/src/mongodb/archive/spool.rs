@@ -1,0 +1,235 @@
+//! An archive taken apart: the documents of each name space in a file of their own, counted and hashed on the way.
+//!
+//! Blocks of name spaces come in turns, but seldom: one file is open at a time, and opened again when its turn comes.
+
+use std::{
+    collections::BTreeMap,
+    fs::{File, OpenOptions},
+    io::{self, BufWriter, Write as _},
+    path::{Path, PathBuf},
+};
+
+use jiff::Timestamp;
+use kaleem_dr_core::{
+    artifact::ArtifactPath,
+    digest::{ByteDigest, MultisetDigest},
+    manifest::{ArtifactRecord, Consistency, ConsistencyGrade, MANIFEST_FORMAT, Manifest, ServerInfo, TreeTotals},
+    point::{FilePart, FilePoint},
+    source::SourceError,
+    staged::StagedWork,
+};
+use tempfile::TempDir;
+
+use super::{
+    artifact_path,
+    prelude::{Namespace, Prelude},
+    reader::Contents,
+};
+use crate::mongodb::{
+    catalogue::{self, Catalogued},
+    listing::{BUCKETS, CollectionKind},
+    names,
+};
+
+/// How much is written between two looks at the room that is left, and how much there must be at each.
+const ROOM_BYTES: u64 = 64 << 20;
+const BUFFER_BYTES: usize = 256 << 10;
+
+/// Takes an archive's documents to a temporary directory.
+#[derive(Debug)]
+pub(super) struct Spool {
+    work: StagedWork,
+    directory: TempDir,
+    /// The name space written last, and its file.
+    open: Option<(usize, BufWriter<File>)>,
+    /// By the name space's place in the prelude.
+    tallies: BTreeMap<usize, Tally>,
+    /// Bytes to write before the next look at the room.
+    unwatched_bytes: u64,
+}
+
+/// What the documents of one name space come to.
+#[derive(Debug, Default)]
+struct Tally {
+    size_bytes: u64,
+    bytes: ByteDigest,
+    content: MultisetDigest,
+}
+
+impl Spool {
+    pub(super) fn new(work: &StagedWork) -> Result<Self, SourceError> {
+        let directory = tempfile::Builder::new().prefix("kaleem-dr-archive-").tempdir_in(&work.scratch).map_err(|cause| {
+            SourceError::Path { path: work.scratch.clone(), action: "make a temporary directory here".to_owned(), cause }
+        })?;
+        Ok(Self { work: work.clone(), directory, open: None, tallies: BTreeMap::new(), unwatched_bytes: ROOM_BYTES })
+    }
+
+    fn path(&self, namespace: usize) -> PathBuf {
+        self.directory.path().join(format!("{namespace}.bson"))
+    }
+
+    fn unwritten(&self, cause: io::Error) -> SourceError {
+        SourceError::Path { path: self.directory.path().to_owned(), action: "unpack the archive here".to_owned(), cause }
+    }
+
+    fn file(&mut self, namespace: usize) -> Result<&mut BufWriter<File>, SourceError> {
+        let file = match self.open.take() {
+            Some((open, file)) if open == namespace => file,
+            others => {
+                self.open = others;
+                self.close()?;
+                let file = OpenOptions::new().create(true).append(true).open(self.path(namespace));
+                BufWriter::with_capacity(BUFFER_BYTES, file.map_err(|cause| self.unwritten(cause))?)
+            }
+        };
+        Ok(&mut self.open.insert((namespace, file)).1)
+    }
+
+    fn close(&mut self) -> Result<(), SourceError> {
+        match self.open.take() {
+            Some((_, mut file)) => file.flush().map_err(|cause| self.unwritten(cause)),
+            None => Ok(()),
+        }
+    }
+
+    /// Makes a point of what was unpacked. `written` is when the archive was.
+    pub(super) fn finish(
+        mut self,
+        prelude: Prelude,
+        source: String,
+        file: &Path,
+        written: Timestamp,
+    ) -> Result<(Manifest, FilePoint), SourceError> {
+        self.close()?;
+        let mut parts = Parts::new(self.directory.path().join("metadata"));
+        let mut listed = Vec::new();
+        for (at, namespace) in prelude.namespaces.iter().enumerate() {
+            let damaged = |why| SourceError::Damaged { path: file.to_owned(), why };
+            let (metadata, data) = places(namespace).map_err(damaged)?;
+            if let Some(data) = &data {
+                let tally = self.tallies.remove(&at).unwrap_or_default();
+                let part = if tally.size_bytes == 0 { None } else { Some(self.path(at)) };
+                parts.data(data, part, tally);
+            }
+            if let (Some(described), Some(metadata)) = (&namespace.described, metadata) {
+                parts.metadata(&metadata, &described.json);
+                listed.push(Catalogued {
+                    database: namespace.database.clone(),
+                    metadata: metadata.as_str().to_owned(),
+                    data: data.map(|data| data.as_str().to_owned()),
+                    specification: described.json.clone(),
+                });
+            }
+        }
+        listed.sort_by(|a, b| (&a.database, &a.metadata).cmp(&(&b.database, &b.metadata)));
+        std::fs::write(&parts.metadata_path, &parts.metadata).map_err(|cause| self.unwritten(cause))?;
+        // Component by component, as a capture has them.
+        parts.records.sort_by(|a, b| a.path.split('/').cmp(b.path.split('/')));
+        let manifest = Manifest {
+            format: MANIFEST_FORMAT,
+            run: String::new(),
+            source,
+            kind: "mongodb".to_owned(),
+            host: String::new(),
+            tool: prelude.header.tool_version,
+            started: written,
+            finished: written,
+            server: Some(ServerInfo { product: "MongoDB".to_owned(), version: prelude.header.server_version }),
+            consistency: Consistency {
+                grade: ConsistencyGrade::PerCollection,
+                at: written,
+                note: Some("an archive does not say when and how it was read; the time is that of its file".to_owned()),
+            },
+            artifacts: parts.records,
+            tree: TreeTotals::default(),
+            incomplete: Vec::new(),
+            details: [(catalogue::KEY.to_owned(), catalogue::to_value(&listed))].into(),
+        };
+        let point = FilePoint { path: file.to_owned(), parts: parts.places, unpacked: Some(self.directory) };
+        Ok((manifest, point))
+    }
+}
+
+impl Contents for Spool {
+    fn document(&mut self, namespace: usize, document: &[u8]) -> Result<(), SourceError> {
+        let length = document.len() as u64;
+        if length > self.unwatched_bytes {
+            self.work.ensure_room(ROOM_BYTES)?;
+            self.unwatched_bytes = ROOM_BYTES;
+        }
+        self.unwatched_bytes -= length;
+        let written = self.file(namespace)?.write_all(document);
+        written.map_err(|cause| self.unwritten(cause))?;
+        let tally = self.tallies.entry(namespace).or_default();
+        tally.size_bytes += length;
+        tally.bytes.update(document);
+        tally.content.add(document);
+        Ok(())
+    }
+}
+
+/// The paths of metadata and data, as a capture names them.
+fn places(namespace: &Namespace) -> Result<(Option<ArtifactPath>, Option<ArtifactPath>), String> {
+    let stem = names::file_stem(&namespace.collection);
+    let path = |file: String| artifact_path(&namespace.database, &file);
+    let metadata = namespace.described.as_ref().map(|_| path(format!("{stem}.metadata.json"))).transpose()?;
+    let data = match namespace.kind() {
+        Some(CollectionKind::View) => None,
+        Some(CollectionKind::TimeSeries) => {
+            Some(path(format!("{}.bson", names::file_stem(&format!("{BUCKETS}{}", namespace.collection))))?)
+        }
+        Some(CollectionKind::Collection) | None => Some(path(format!("{stem}.bson"))?),
+    };
+    Ok((metadata, data))
+}
+
+/// The artifacts of a point, and where their bytes lie.
+struct Parts {
+    records: Vec<ArtifactRecord>,
+    places: BTreeMap<String, FilePart>,
+    /// All metadata lies in one file, one text after the other.
+    metadata_path: PathBuf,
+    metadata: Vec<u8>,
+}
+
+impl Parts {
+    fn new(metadata_path: PathBuf) -> Self {
+        Self { records: Vec::new(), places: BTreeMap::new(), metadata_path, metadata: Vec::new() }
+    }
+
+    fn metadata(&mut self, path: &ArtifactPath, json: &str) {
+        let part = FilePart {
+            path: self.metadata_path.clone(),
+            offset_bytes: self.metadata.len() as u64,
+            size_bytes: json.len() as u64,
+        };
+        self.metadata.extend_from_slice(json.as_bytes());
+        let record = ArtifactRecord {
+            path: path.as_str().to_owned(),
+            size_bytes: json.len() as u64,
+            sha256: ByteDigest::of(json.as_bytes()),
+            items: None,
+            content_digest: None,
+        };
+        self.add(record, part);
+    }
+
+    /// An empty artifact has no file of its own.
+    fn data(&mut self, path: &ArtifactPath, file: Option<PathBuf>, tally: Tally) {
+        let part =
+            FilePart { path: file.unwrap_or_else(|| self.metadata_path.clone()), offset_bytes: 0, size_bytes: tally.size_bytes };
+        let record = ArtifactRecord {
+            path: path.as_str().to_owned(),
+            size_bytes: tally.size_bytes,
+            sha256: tally.bytes.finish(),
+            items: Some(tally.content.items()),
+            content_digest: Some(tally.content.to_hex()),
+        };
+        self.add(record, part);
+    }
+
+    fn add(&mut self, record: ArtifactRecord, part: FilePart) {
+        self.places.insert(record.path.clone(), part);
+        self.records.push(record);
+    }
+}
