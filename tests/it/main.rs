@@ -7,6 +7,7 @@ mod files;
 mod gate;
 mod locks;
 mod mongodb;
+mod mongodb_capture;
 mod mongodb_restore;
 mod rabbitmq;
 mod repository;

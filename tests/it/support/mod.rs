@@ -3,6 +3,7 @@
 //! A helper panics with a sentence when it cannot do its part; what is under test is asserted in the test itself.
 #![expect(dead_code, reason = "the tests of the other capabilities use what those of the first do not")]
 
+pub mod points;
 pub mod process;
 pub mod program;
 pub mod restic;
