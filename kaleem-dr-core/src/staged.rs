@@ -136,7 +136,7 @@ impl StagedWork {
         let failed =
             |cause| SourceError::Path { path: self.scratch.clone(), action: "unpack a staged file here".to_owned(), cause };
         let disk = nix::sys::statvfs::statvfs(&self.scratch).map_err(|errno| failed(errno.into()))?;
-        let free_bytes = u64::from(disk.blocks_available()).saturating_mul(u64::from(disk.fragment_size()));
+        let free_bytes = disk.blocks_available().saturating_mul(disk.fragment_size());
         if free_bytes >= needed_bytes {
             return Ok(());
         }

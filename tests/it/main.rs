@@ -9,6 +9,7 @@ mod gate;
 mod locks;
 mod memory;
 mod mongodb;
+mod mongodb_capture;
 mod mongodb_restore;
 mod rabbitmq;
 mod rabbitmq_plan;

@@ -4,12 +4,8 @@ use std::sync::Arc;
 
 use kaleem_dr_core::{
     CancellationToken,
-    config::secret::{Environment, SecretRef, SecretString},
-    exit::Exit,
-    job::{BackupJob, backup},
+    config::secret::{Environment, SecretRef},
     point::PointReader,
-    progress::{ProgressSink, Silent},
-    repository::{Access, Location, Repository, select},
     source::{
         Change, Existing, Extras, Rename, RestorePlan, RestoreReport, RestoreRequest, RestoreTarget, ScratchTarget, Source,
         SourceError,
@@ -21,16 +17,17 @@ use mongodb::{
     bson::{Document, doc},
     options::IndexOptions,
 };
-use tempfile::TempDir;
 
-use crate::support::servers;
+use crate::support::{
+    points::{Points, progress},
+    servers,
+};
 
 /// A database of one test's own, and a recovery point of it.
 struct Scene {
     database: Database,
     source: Arc<MongoSource>,
-    repository: Repository,
-    _directory: TempDir,
+    points: Points,
 }
 
 impl Scene {
@@ -57,23 +54,13 @@ impl Scene {
         config.databases = vec![name.to_owned()];
         configure(&mut config);
         let source = Arc::new(MongoSource::new("mongo".parse().expect("a name"), config, &environment).expect("a valid config"));
-        let directory = tempfile::tempdir().expect("a directory can be made");
-        let access = Access {
-            location: Location::Directory(directory.path().join("repository")),
-            password: SecretString::from("scene"),
-            cache_directory: None,
-        };
-        let repository = Repository::init(&access, 2).await.expect("a repository can be made");
-        let job = BackupJob::new(repository.clone(), vec![source.clone()]);
-        let report = backup(&job, &progress(), &CancellationToken::new()).await.expect("a run");
-        assert_eq!(report.exit, Exit::Done, "{:?}", report.sources);
-        Self { database, source, repository, _directory: directory }
+        let points = Points::new().await;
+        points.capture(&source).await;
+        Self { database, source, points }
     }
 
     async fn point(&self) -> PointReader {
-        let snapshots = self.repository.snapshots().await.expect("snapshots can be listed");
-        let reader = self.repository.read(select(&snapshots, "latest").expect("one is there")).await.expect("it can be read");
-        PointReader::open(reader, progress(), CancellationToken::new()).await.expect("it is one of ours")
+        self.points.latest().await
     }
 
     async fn plan(&self, request: RestoreRequest) -> Result<RestorePlan, SourceError> {
@@ -118,10 +105,6 @@ impl Scene {
             database.drop().await.expect("our own database can be dropped");
         }
     }
-}
-
-fn progress() -> Arc<dyn ProgressSink> {
-    Arc::new(Silent)
 }
 
 fn in_place() -> RestoreRequest {

@@ -19,7 +19,9 @@ use super::{
     connection::Connection,
     documents::{CollectionReader, DataPlace, documents, is_oversized},
     listing::{self, BUCKETS, CollectionKind, CollectionSpec, Scope},
-    metadata, names, oplog, snapshot, users,
+    metadata, names, oplog,
+    ranges::{self, RangedRead, RangedReader},
+    snapshot, users,
 };
 
 /// Everything of this source lies under this directory.
@@ -33,6 +35,8 @@ pub(crate) struct CaptureOrder<'a> {
     pub(crate) scope: &'a Scope,
     pub(crate) consistency: ConsistencyMode,
     pub(crate) parallel: NonZeroUsize,
+    /// Collections of as many bytes are read in several ranges at once; 0 is never.
+    pub(crate) range_bytes: u64,
     /// Users and roles of the databases too.
     pub(crate) users: bool,
     /// The oplog too.
@@ -108,7 +112,9 @@ async fn run(
                     join_next(tasks).await?;
                 }
                 let writer = out.artifact(path).await?;
-                tasks.spawn(copy(connection.clone(), spec.clone(), place, listed.reading.at(&spec), writer));
+                let at = listed.reading.at(&spec);
+                let read = RangedRead { connection: connection.clone(), spec, place, at, from: connection.reads_from().await? };
+                tasks.spawn(copy(read, order.range_bytes, writer));
             }
         }
         // A failure of one stream ends the capture at once, not when the last stream is opened.
@@ -204,14 +210,33 @@ fn done(joined: Result<Result<(), SourceError>, tokio::task::JoinError>) -> Resu
     }
 }
 
+/// A collection as it is read: from one end to the other, or in ranges at once.
+enum Reader {
+    Whole(CollectionReader),
+    Ranged(RangedReader),
+}
+
+impl Reader {
+    async fn open(read: RangedRead, range_bytes: u64) -> Result<Self, SourceError> {
+        match ranges::split(&read.connection, &read.spec, range_bytes).await? {
+            Some(ranges) => Ok(Self::Ranged(RangedReader::new(read, ranges))),
+            None => {
+                let RangedRead { connection, spec, place, at, from } = read;
+                CollectionReader::open(&connection, &spec, &place, at, from, None).await.map(Self::Whole)
+            }
+        }
+    }
+
+    async fn next(&mut self) -> Result<Option<RawBatch>, SourceError> {
+        match self {
+            Self::Whole(reader) => reader.next().await,
+            Self::Ranged(reader) => reader.next().await,
+        }
+    }
+}
+
 /// Copies one collection into its artifact.
-async fn copy(
-    connection: Arc<Connection>,
-    spec: CollectionSpec,
-    place: DataPlace,
-    at: Option<Timestamp>,
-    mut writer: ArtifactWriter,
-) -> Result<(), SourceError> {
+async fn copy(read: RangedRead, range_bytes: u64, mut writer: ArtifactWriter) -> Result<(), SourceError> {
     let path = writer.path().clone();
     let failed = |error: SourceError| match error {
         // These are not the artifact's fault.
@@ -221,8 +246,7 @@ async fn copy(
             None => SourceError::artifact(&path, error),
         },
     };
-    let preference = connection.reads_from().await?;
-    let mut reader = CollectionReader::open(&connection, &spec, &place, at, preference).await.map_err(failed)?;
+    let mut reader = Reader::open(read, range_bytes).await.map_err(failed)?;
     let mut content = MultisetDigest::default();
     let mut pieces = BytesMut::with_capacity(PIECE_BYTES);
     let mut batch = reader.next().await.map_err(failed)?;

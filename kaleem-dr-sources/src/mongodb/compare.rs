@@ -32,7 +32,7 @@ pub(crate) async fn read_back(
     place: &DataPlace,
     advance: impl Fn(u64),
 ) -> Result<Content, SourceError> {
-    let mut reader = CollectionReader::open(connection, spec, place, None, None).await?;
+    let mut reader = CollectionReader::open(connection, spec, place, None, None, None).await?;
     let mut digest = MultisetDigest::default();
     let mut in_order = spec.is_capped().then(ByteDigest::default);
     let mut batch = reader.next().await?;

@@ -40,6 +40,11 @@ pub struct MongoConfig {
     /// How many collections are read at once.
     #[serde(default = "four")]
     pub parallel_collections: NonZeroUsize,
+    /// A collection of as many bytes or more is read in several ranges of `_id` at once; 0, the default, is never. This helps where
+    /// the server answers one cursor slower than the network and the repository take it; it reads in the order of `_id`, which
+    /// costs more where that is not the order on disk.
+    #[serde(default)]
+    pub range_bytes: u64,
     /// How many inserts run at once in a restore.
     #[serde(default = "four")]
     pub restore_workers: NonZeroUsize,
@@ -72,6 +77,7 @@ impl MongoConfig {
             collections: Vec::new(),
             exclude_collections: Vec::new(),
             parallel_collections: four(),
+            range_bytes: 0,
             restore_workers: four(),
             restore_batch_documents: ten_thousand(),
             restore_batch_bytes: four_mib(),

@@ -1,5 +1,7 @@
 //! Documents as raw bytes: read from a collection in batches, cut out of a stream. Nothing is decoded on either way.
 
+use std::sync::Arc;
+
 use bson::{Document, RawBsonRef, Timestamp, doc};
 use bytes::{Bytes, BytesMut};
 use futures::TryStreamExt as _;
@@ -12,6 +14,7 @@ use mongodb::{
 use super::{
     connection::Connection,
     listing::{BUCKETS, CollectionKind, CollectionSpec},
+    ranges::Range,
 };
 
 /// Bytes one reply should hold. Replies of four collections at once, each with its successor on the way, stay under 40 MB.
@@ -45,28 +48,32 @@ impl DataPlace {
 }
 
 /// Reads the documents of one collection, batch by batch.
-pub(crate) struct CollectionReader<'a> {
-    connection: &'a Connection,
+pub(crate) struct CollectionReader {
+    connection: Arc<Connection>,
     cursor: RawBatchCursor,
     action: String,
 }
 
-impl<'a> CollectionReader<'a> {
+impl CollectionReader {
     /// Opens a cursor, at one moment of the server's history if `at` says so, on the members that `from` prefers; otherwise
-    /// on the primary.
+    /// on the primary. With a range it gives that part in the order of `_id`, without one all in natural order.
     ///
     /// The command is written out rather than made by `Collection::find`, which knows no `rawData`; a cluster time in the
     /// read concern does the same as a driver's snapshot session.
     pub(crate) async fn open(
-        connection: &'a Connection,
+        connection: &Arc<Connection>,
         spec: &CollectionSpec,
         place: &DataPlace,
         at: Option<Timestamp>,
         from: Option<SelectionCriteria>,
+        range: Option<&Range>,
     ) -> Result<Self, SourceError> {
         let action = format!("read {}", spec.namespace());
         let batch = batch_documents(connection, &spec.database, &place.collection).await?;
-        let command = find_command(spec, place, at, batch);
+        let mut command = find_command(spec, place, at, batch);
+        if let Some(range) = range {
+            range.put_into(&mut command);
+        }
         let command =
             (&command).try_into().map_err(|error: bson::error::Error| connection.odd_answer(&action, error.to_string()))?;
         let database = connection.client().await?.database(&spec.database);
@@ -79,7 +86,7 @@ impl<'a> CollectionReader<'a> {
                 find.batch().await
             })
             .await?;
-        Ok(Self { connection, cursor, action })
+        Ok(Self { connection: connection.clone(), cursor, action })
     }
 
     /// The next batch; `None` at the end. It may be empty before the end.

@@ -27,7 +27,9 @@ use super::{
     documents::{CollectionReader, DataPlace, documents},
     listing::{self, CollectionKind, CollectionSpec, Scope},
     load::{self, Destination, Loaded},
-    probe, rebuild, snapshot,
+    probe,
+    ranges::{self, RangedRead, RangedReader},
+    rebuild, snapshot,
     writes::Writes,
 };
 
@@ -150,9 +152,9 @@ async fn seed(connection: &Arc<Connection>, database: &str) {
 }
 
 /// Everything a collection holds, in the order it is read, and its record as a capture makes it.
-async fn read(connection: &Connection, spec: &CollectionSpec, at: Option<Timestamp>) -> (ArtifactRecord, Bytes) {
+async fn read(connection: &Arc<Connection>, spec: &CollectionSpec, at: Option<Timestamp>) -> (ArtifactRecord, Bytes) {
     let place = DataPlace::of(spec, false).unwrap();
-    let mut reader = CollectionReader::open(connection, spec, &place, at, None).await.unwrap();
+    let mut reader = CollectionReader::open(connection, spec, &place, at, None, None).await.unwrap();
     let (mut bytes, mut digest) = (BytesMut::new(), MultisetDigest::default());
     while let Some(batch) = reader.next().await.unwrap() {
         for document in documents(&batch).unwrap() {
@@ -301,4 +303,96 @@ async fn a_probe_tells_version_and_size_and_warns_of_an_empty_database() {
     assert_eq!(found.warnings, Vec::<String>::new());
     assert!(found.size_bytes.unwrap() >= 1000, "{found:?}");
     drop_databases(&connection, &[&database]).await;
+}
+
+/// `_id`s of every type that a server takes for one, many of some, in no order.
+fn mixed_ids() -> Vec<Bson> {
+    let mut ids = vec![
+        Bson::MinKey,
+        Bson::MaxKey,
+        Bson::Null,
+        Bson::Boolean(true),
+        Bson::Boolean(false),
+        Bson::Double(f64::NAN),
+        Bson::Double(-0.5),
+        Bson::Double(f64::INFINITY),
+        Bson::Int64(i64::MAX),
+        Bson::Decimal128("7.25".parse().unwrap()),
+        Bson::String(String::new()),
+        Bson::Document(doc! {}),
+        Bson::Document(doc! { "a": 1 }),
+        Bson::Document(doc! { "a": "x", "b": [1] }),
+        Bson::Timestamp(Timestamp { time: 3, increment: 1 }),
+        Bson::DateTime(DateTime::from_millis(-5)),
+        Bson::Binary(Binary { subtype: BinarySubtype::Generic, bytes: vec![1, 2] }),
+        Bson::JavaScriptCode("x".into()),
+    ];
+    for n in 0..60_u8 {
+        ids.push(Bson::Int32(i32::from(n) * 7));
+        ids.push(Bson::Double(f64::from(n) * 7.0 + 0.5));
+        ids.push(Bson::String(format!("id {n}")));
+        ids.push(Bson::ObjectId(ObjectId::from_bytes([n; 12])));
+        ids.push(Bson::Binary(Binary { subtype: BinarySubtype::Uuid, bytes: vec![n; 16] }));
+        ids.push(Bson::DateTime(DateTime::from_millis(i64::from(n) * 1000)));
+    }
+    ids
+}
+
+#[tokio::test]
+async fn ranges_give_every_document_once_whatever_the_types_and_the_cuts() {
+    let connection = connect(None);
+    let database = database();
+    let documents: Vec<Document> = mixed_ids().into_iter().map(|id| doc! { "_id": id, "filler": "f".repeat(200) }).collect();
+    insert(&connection, &database, "mixed", documents).await;
+    let mut spec = scope(&database).list(&connection).await.unwrap().remove(0);
+    spec.indexes = listing::list_indexes(&connection, &spec).await.unwrap();
+    let (whole, _) = read(&connection, &spec, None).await;
+    let sorted = doc! { "find": "mixed", "sort": { "_id": 1 }, "projection": { "_id": 1 } };
+    let sorted: Vec<Bson> = connection
+        .list(&database, sorted, "sort")
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|mut found| found.remove("_id").unwrap())
+        .collect();
+
+    let ranged = async |ranges: Vec<ranges::Range>| {
+        let place = DataPlace::of(&spec, false).unwrap();
+        let read = RangedRead { connection: connection.clone(), spec: spec.clone(), place, at: None, from: None };
+        let mut reader = RangedReader::new(read, ranges);
+        let (mut digest, mut ids) = (MultisetDigest::default(), Vec::new());
+        while let Some(batch) = reader.next().await.unwrap() {
+            for document in documents_of(&batch) {
+                digest.add(&document);
+                let document: Document = bson::deserialize_from_slice(&document).unwrap();
+                ids.push(document.get("_id").unwrap().clone());
+            }
+        }
+        (digest.items(), digest.to_hex(), ids)
+    };
+    for seed in 0..12_u64 {
+        let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+        let share = 1 + seed % 5;
+        let mut cuts = sorted.clone();
+        cuts.retain(|_| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            (state >> 20) % (share * share * 4) == 0
+        });
+        let (items, digest, ids) = ranged(ranges::between(cuts)).await;
+        assert_eq!((Some(items), Some(digest)), (whole.items, whole.content_digest.clone()), "seed {seed}");
+        assert_eq!(format!("{ids:?}"), format!("{sorted:?}"), "in the order of the index, seed {seed}");
+    }
+
+    assert_eq!(ranges::split(&connection, &spec, 1 << 40).await.unwrap(), None, "it is smaller than that");
+    let cut = ranges::split(&connection, &spec, 10_000).await.unwrap().expect("it is larger than that");
+    assert!(cut.len() > 3, "{cut:?}");
+    let (items, digest, _) = ranged(cut).await;
+    assert_eq!((Some(items), Some(digest)), (whole.items, whole.content_digest));
+    drop_databases(&connection, &[&database]).await;
+}
+
+fn documents_of(batch: &mongodb::raw_batch_cursor::RawBatch) -> Vec<Vec<u8>> {
+    documents(batch).unwrap().map(|document| document.unwrap().to_vec()).collect()
 }

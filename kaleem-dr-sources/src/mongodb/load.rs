@@ -14,8 +14,8 @@ use tokio::task::JoinSet;
 use super::{
     connection::{Connection, ServerFacts},
     documents::{DataPlace, DocumentSplitter},
-    listing::CollectionSpec,
-    merge,
+    listing::{CollectionKind, CollectionSpec},
+    merge, mixed_schema,
     writes::Writes,
 };
 
@@ -34,6 +34,8 @@ pub(crate) struct Destination {
     flags: Vec<&'static CStr>,
     /// Documents that are there already, by their `_id`, stay and are looked at.
     merge: bool,
+    /// The time series whose buckets these are.
+    series: Option<String>,
     writes: Writes,
 }
 
@@ -53,6 +55,7 @@ impl Destination {
             ordered: spec.is_capped(),
             flags: flags.into_iter().filter(|(_, set)| *set).map(|(flag, _)| flag).collect(),
             merge: false,
+            series: (spec.kind == CollectionKind::TimeSeries).then(|| spec.name.clone()),
             writes: writes.clone(),
         }
     }
@@ -196,8 +199,23 @@ async fn insert(connection: Arc<Connection>, to: Arc<Destination>, batch: Batch)
         let loaded = merge::batch(&connection, &to, command).await?;
         return Ok(Batched { loaded, read_bytes });
     }
-    let reply = connection.run_raw(&to.database, command, &action).await?;
-    match complaint(&reply, items) {
+    // Only the buckets of a time series may have to be sent again.
+    let sent = to.series.as_ref().map(|series| (series, command.clone()));
+    let mut reply = connection.run_raw(&to.database, command, &action).await?;
+    let mut expected = items;
+    if let Some((series, command)) = sent
+        && let Some((again, refused)) = mixed_schema::cure(&connection, &to.database, series, &command, &reply).await?
+    {
+        let accepted = inserted(&reply);
+        if accepted + refused != items {
+            return Err(
+                connection.odd_answer(&action, format!("{items} buckets were sent, but it counts {accepted} and {refused}"))
+            );
+        }
+        reply = connection.run_raw(&to.database, again, &action).await?;
+        expected = refused;
+    }
+    match complaint(&reply, expected) {
         None => Ok(Batched { loaded: Loaded { items, size_bytes: read_bytes, ..Loaded::default() }, read_bytes }),
         Some(why) => Err(connection.odd_answer(&action, why)),
     }
@@ -303,6 +321,7 @@ mod tests {
             ordered: false,
             flags: vec![cstr!("bypassEmptyTsReplacement")],
             merge: false,
+            series: None,
             writes: Writes::of(&MongoConfig::new(SecretRef::Env("M".into()))),
         }
     }

@@ -26,11 +26,13 @@ mod listing;
 mod load;
 mod merge;
 mod metadata;
+mod mixed_schema;
 mod names;
 mod oplog;
 mod placement;
 mod plan;
 mod probe;
+mod ranges;
 mod rebuild;
 mod rebuilder;
 mod rehearse;
@@ -143,6 +145,7 @@ impl Source for MongoSource {
             scope: &self.scope,
             consistency: self.config.consistency,
             parallel: self.config.parallel_collections,
+            range_bytes: self.config.range_bytes,
             users: self.config.users_and_roles,
             oplog: self.config.oplog,
         };

@@ -4,6 +4,7 @@
 #![expect(dead_code, reason = "the tests of the other capabilities use what those of the first do not")]
 
 pub mod archive;
+pub mod points;
 pub mod process;
 pub mod program;
 pub mod restic;

@@ -83,7 +83,7 @@ mod tests {
     #[test]
     fn documents_are_counted_however_the_stream_is_cut() {
         let stream = stream();
-        for length in 1..stream.len() + 1 {
+        for length in 1..=stream.len() {
             let mut borders = Borders::default();
             for piece in stream.chunks(length) {
                 borders.follow(piece).unwrap();

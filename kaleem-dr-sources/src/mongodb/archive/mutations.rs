@@ -83,7 +83,7 @@ fn mutate(original: &[u8], borders: &[usize], random: &mut Random) -> Vec<u8> {
             }
             8 => {
                 let at = random.below(bytes.len());
-                let some: Vec<u8> = (0..1 + random.below(8)).map(|_| u8::try_from(random.below(256)).unwrap()).collect();
+                let some: Vec<u8> = (0..=random.below(8)).map(|_| u8::try_from(random.below(256)).unwrap()).collect();
                 bytes.splice(at..at, some);
             }
             // A field of a header: its value, or a length.
@@ -125,10 +125,7 @@ fn survive(rounds: u64, attempt: impl Fn(&mut Random) -> bool + Sync) -> u64 {
                     for round in 0..rounds / 2 {
                         let seed = round * 2 + thread;
                         let outcome = catch_unwind(AssertUnwindSafe(|| attempt(&mut Random(seed))));
-                        match outcome {
-                            Ok(is_taken) => taken += u64::from(is_taken),
-                            Err(_) => panic!("the archive of seed {seed} is a panic"),
-                        }
+                        taken += u64::from(outcome.unwrap_or_else(|_| panic!("the archive of seed {seed} is a panic")));
                     }
                     taken
                 })

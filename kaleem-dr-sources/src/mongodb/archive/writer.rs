@@ -1,5 +1,7 @@
 //! A point written as an archive: name space after name space, in the order the documents have in the point.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use kaleem_dr_core::{
     manifest::{ArtifactRecord, Manifest},
@@ -43,7 +45,7 @@ pub(super) async fn write(point: &PointReader, out: &mut Sink) -> Result<(), Sou
             Entry { database: each.database.clone(), collection: each.collection.clone(), metadata, kind: each.kind.to_owned() };
         let document = entry.to_document().into_bytes();
         if document.len() > LARGEST_DOCUMENT {
-            return Err(too_large(&each.collection, "its metadata is longer than an archive can hold".to_owned()));
+            return Err(unfit(&each.collection, "its metadata is longer than an archive can hold"));
         }
         out.write(document.into()).await?;
     }
@@ -97,16 +99,12 @@ fn outgoing(manifest: &Manifest, server_version: &str) -> Result<Vec<Outgoing>, 
             data: stored.data,
         });
     }
-    let taken = |outgoing: &[Outgoing], path: &str| {
-        let is = |data: &ArtifactRecord| data.path == path;
-        outgoing.iter().any(|each| each.metadata.as_deref() == Some(path) || each.data.as_ref().is_some_and(is))
-    };
-    let mut others: Vec<&ArtifactRecord> = Vec::new();
-    for artifact in &manifest.artifacts {
-        if !taken(&outgoing, &artifact.path) {
-            others.push(artifact);
-        }
-    }
+    let placed: BTreeSet<&str> = outgoing
+        .iter()
+        .flat_map(|each| each.metadata.as_deref().into_iter().chain(each.data.as_ref().map(|data| data.path.as_str())))
+        .collect();
+    let others = manifest.artifacts.iter().filter(|artifact| !placed.contains(artifact.path.as_str()));
+    let mut others: Vec<&ArtifactRecord> = others.collect();
     others.sort_by_key(|artifact| is_oplog(&artifact.path));
     for artifact in others {
         let (database, collection) = special(&artifact.path).ok_or_else(|| {
@@ -164,12 +162,12 @@ async fn documents(
     let mut crc = crc64fast::Digest::new();
     let mut borders = Borders::default();
     while let Some(piece) = reader.next().await? {
-        borders.follow(&piece).map_err(|why| too_large(&data.path, why))?;
+        borders.follow(&piece).map_err(|why| unfit(&data.path, &why))?;
         crc.write(&piece);
         advance(piece.len() as u64);
         out.write(piece).await?;
     }
-    let documents = borders.finish().map_err(|why| too_large(&data.path, why))?;
+    let documents = borders.finish().map_err(|why| unfit(&data.path, &why))?;
     match data.items {
         Some(items) if items != documents => {
             Err(SourceError::Point(format!("{} holds {documents} documents, but the manifest says {items}", data.path).into()))
@@ -178,6 +176,6 @@ async fn documents(
     }
 }
 
-fn too_large(what: &str, why: String) -> SourceError {
+fn unfit(what: &str, why: &str) -> SourceError {
     SourceError::Unsupported(format!("{what} cannot be written into an archive: {why}"))
 }

@@ -11,7 +11,7 @@ use kaleem_dr_core::{
 
 use super::{Part, label};
 use crate::mongodb::{
-    connection::{Connection, codes},
+    connection::{Connection, code, codes},
     documents::{DataPlace, DocumentSplitter},
     listing::{self, CollectionKind, CollectionSpec},
     load::{self, Destination},
@@ -112,7 +112,15 @@ async fn documents(point: &PointReader, database: &str, part: Part) -> Result<Ve
 /// A server takes the users of its own schema, and those of the older one that it knows how to read.
 async fn check_schema(connection: &Connection, dumped: i64) -> Result<(), SourceError> {
     let action = "tell the schema of its users";
-    let reply = connection.run("admin", doc! { "getParameter": 1, "authSchemaVersion": 1 }, action).await?;
+    let admin = connection.client().await?.database("admin");
+    let asked = admin.run_command(doc! { "getParameter": 1, "authSchemaVersion": 1 });
+    // The driver's result is kept as it is: one of its errors is an answer.
+    let reply = match connection.answer(action, async { Ok(asked.await) }).await? {
+        Ok(reply) => reply,
+        // A server without the parameter knows one schema only, and refuses what is not in it.
+        Err(error) if code(&error) == Some(codes::INVALID_OPTIONS) => return Ok(()),
+        Err(error) => return Err(connection.error(action, &error)),
+    };
     let own = whole(reply.get("authSchemaVersion"))
         .ok_or_else(|| connection.odd_answer(action, "its answer holds no authSchemaVersion"))?;
     if (OLDEST_SCHEMA..=own).contains(&dumped) {

@@ -1,0 +1,53 @@
+//! Recovery points of single sources, made and opened through the library.
+
+use std::sync::Arc;
+
+use kaleem_dr_core::{
+    CancellationToken,
+    config::secret::SecretString,
+    exit::Exit,
+    job::{BackupJob, backup},
+    point::PointReader,
+    progress::{ProgressSink, Silent},
+    repository::{Access, Location, Repository, select},
+    source::Source,
+};
+use tempfile::TempDir;
+
+/// A repository of one test's own. It is removed with this value.
+pub struct Points {
+    repository: Repository,
+    _directory: TempDir,
+}
+
+impl Points {
+    pub async fn new() -> Self {
+        let directory = tempfile::tempdir().expect("a directory can be made");
+        let access = Access {
+            location: Location::Directory(directory.path().join("repository")),
+            password: SecretString::from("points"),
+            cache_directory: None,
+        };
+        let repository = Repository::init(&access, 2).await.expect("a repository can be made");
+        Self { repository, _directory: directory }
+    }
+
+    /// Captures a source and expects success.
+    pub async fn capture(&self, source: &Arc<impl Source + 'static>) {
+        let job = BackupJob::new(self.repository.clone(), vec![source.clone()]);
+        let report = backup(&job, &progress(), &CancellationToken::new()).await.expect("a run");
+        assert_eq!(report.exit, Exit::Done, "{:?}", report.sources);
+    }
+
+    /// The newest point.
+    pub async fn latest(&self) -> PointReader {
+        let snapshots = self.repository.snapshots().await.expect("snapshots can be listed");
+        let reader = self.repository.read(select(&snapshots, "latest").expect("one is there")).await.expect("it can be read");
+        PointReader::open(reader, progress(), CancellationToken::new()).await.expect("it is one of ours")
+    }
+}
+
+/// Nobody looks.
+pub fn progress() -> Arc<dyn ProgressSink> {
+    Arc::new(Silent)
+}
