@@ -12,7 +12,7 @@ const CANARY: &str = "kanarienvogel77";
 
 /// Runs commands that succeed and fail in all the ways a secret is used, and gives back all they said and showed.
 fn everything_said(site: &Site, extra: &[(&str, &str)]) -> String {
-    let commands: [&[&str]; 14] = [
+    let commands: [&[&str]; 15] = [
         &["config", "check"],
         &["config", "schema"],
         &["init"],
@@ -23,6 +23,7 @@ fn everything_said(site: &Site, extra: &[(&str, &str)]) -> String {
         &["status"],
         &["stats"],
         &["check", "--read-data"],
+        &["verify"],
         &["restore", "mongo"],
         &["restore", "rabbitmq", "--dry-run"],
         &["forget", "--dry-run"],

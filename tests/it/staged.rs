@@ -4,11 +4,14 @@ use std::{
     fs,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
+    process::Command,
 };
 
+use ::mongodb::{Client, bson::doc};
+use bson::Document;
 use kaleem_dr_sources::rabbitmq::definitions::Definitions;
 
-use crate::support::{seed, site::Site};
+use crate::support::{seed, servers, site::Site};
 
 fn staged(site: &Site, source: &str) -> Vec<PathBuf> {
     let Ok(directory) = fs::read_dir(site.path("backups").join(source)) else { return Vec::new() };
@@ -66,6 +69,43 @@ fn what_is_exported_is_what_was_captured_and_restores_without_a_repository() {
     assert!(verified.stdout.contains("parsed is proven"), "{}", verified.stdout);
     let planned = site.succeed(["restore", "rabbitmq", "--from", path, "--to", "staged-copy", "--dry-run"]);
     assert!(planned.stdout.contains("new virtual host"), "{}", planned.stdout);
+}
+
+#[tokio::test]
+async fn an_archive_goes_through_a_pipe_and_comes_back_into_another_database() {
+    let client = Client::with_uri_str(servers::mongo_uri()).await.expect("the test server's address is valid");
+    let database = client.database("staged_out");
+    database.drop().await.expect("our own database can be dropped");
+    let documents = (0..2000).map(|n| doc! { "_id": n, "text": format!("line {n}"), "n": n * 3 });
+    database.collection("lines").insert_many(documents).await.expect("documents can be inserted");
+    let site = Site::new().with_mongo("mongo", &format!("{}staged_out", servers::mongo_uri())).initialised();
+    site.succeed(["backup"]);
+
+    // As an operator would: through a pipe, compressed, and read by another program.
+    let file = site.path("mongo.archive.gz");
+    let into = fs::File::create(&file).expect("a file can be made");
+    let status = site.command().args(["export", "mongo", "--archive", "--gzip"]).stdout(into).status().expect("it runs");
+    assert!(status.success());
+    assert!(Command::new("gzip").arg("-t").arg(&file).status().expect("gzip is there").success());
+
+    let path = file.to_str().expect("a UTF-8 path");
+    let verified = site.succeed(["verify", "mongo", "--from", path, "--level", "restored"]);
+    assert!(verified.stdout.contains("restored is proven"), "{}", verified.stdout);
+    client.database("staged_back").drop().await.expect("our own database can be dropped");
+    fs::remove_dir_all(site.repository()).expect("a directory can be removed");
+    let (restored, lines) = site.json(["restore", "mongo", "--from", path, "--to", "staged_back"]);
+    assert_eq!(restored.code, Some(0), "{}{}", restored.stdout, restored.stderr);
+    assert_eq!(lines[0]["equal"], true);
+    let found = client.database("staged_back").collection::<Document>("lines").count_documents(doc! {}).await.expect("a count");
+    assert_eq!(found, 2000);
+
+    let bytes = fs::read(&file).expect("a file can be read");
+    fs::write(&file, &bytes[..bytes.len() / 2]).expect("a file can be written");
+    let cut = site.run(["restore", "mongo", "--from", path, "--to", "staged_cut"]);
+    assert_eq!(cut.code, Some(4), "{}", cut.stderr);
+    assert!(cut.stderr.contains("is damaged"), "{}", cut.stderr);
+    let names = client.list_database_names().await.expect("names");
+    assert!(!names.iter().any(|name| name == "staged_cut" || name.starts_with("kdr_drill_")), "{names:?}");
 }
 
 #[test]
