@@ -184,8 +184,8 @@ async fn what_we_write_is_read_by_another_reader_and_comes_back_equal() {
 
 /// How long our archive must be: as the real one, but for the tool's version and the order of things.
 fn real_length_with(ours: &Archive, real: &Archive) -> usize {
-    let tool = |archive: &Archive| archive.header.get_str("tool_version").unwrap().len();
-    fs::read(fixture("small.archive")).unwrap().len() + tool(ours) - tool(real)
+    let tool = |archive: &Archive| archive.header.get_str("tool_version").expect("a version").len();
+    fs::read(fixture("small.archive")).expect("the fixture").len() + tool(ours) - tool(real)
 }
 
 /// Everything that is no plain collection: a time series, users, the oplog.

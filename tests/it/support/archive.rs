@@ -76,16 +76,17 @@ impl Archive {
         }
         let mut at = BTreeMap::new();
         for (place, namespace) in namespaces.iter().enumerate() {
-            let (db, name) = (namespace.entry.get_str("db").unwrap(), namespace.entry.get_str("collection").unwrap());
-            let viewless = header.get_str("server_version").unwrap() >= "8.3";
-            let is_series = namespace.entry.get_str("type").unwrap() == "timeseries" && !viewless;
+            let (db, name) =
+                (namespace.entry.get_str("db").expect("db"), namespace.entry.get_str("collection").expect("collection"));
+            let viewless = header.get_str("server_version").expect("server_version") >= "8.3";
+            let is_series = namespace.entry.get_str("type").expect("type") == "timeseries" && !viewless;
             let blocks = if is_series { format!("system.buckets.{name}") } else { name.to_owned() };
             assert_eq!(at.insert((db.to_owned(), blocks), place), None, "a name space is listed once");
         }
         while !rest.is_empty() {
             let begin = next(&mut rest).expect("a block begins with a header");
             let begin = parsed(begin, &["db", "collection", "EOF", "CRC"]);
-            let (db, blocks) = (begin.get_str("db").unwrap(), begin.get_str("collection").unwrap());
+            let (db, blocks) = (begin.get_str("db").expect("db"), begin.get_str("collection").expect("collection"));
             let key = (db.to_owned(), blocks.to_owned());
             let place = *at.get(&key).unwrap_or_else(|| panic!("{db}.{blocks} is not in the prelude, or has ended"));
             blocks.clone_into(&mut namespaces[place].blocks);
