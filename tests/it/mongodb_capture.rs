@@ -121,6 +121,16 @@ async fn all_databases_are_captured_with_an_oplog_that_goes_on_where_they_end() 
     assert!(report.is_equal(), "{report:#?}");
     let back = client.database("back_app").collection::<Document>("a").find_one(doc! {}).await.expect("it can be read");
     assert_eq!(back, Some(doc! { "_id": 1 }));
+
+    // This server cannot replay: what was asked for and not done is no success.
+    let replaying = self::source(&server.uri(), |config| {
+        config.databases = vec!["*".into()];
+        config.replay_oplog = true;
+    });
+    let plan = replaying.plan_restore(&point, RestoreRequest::whole(RestoreTarget::InPlace)).await.expect("a plan");
+    assert!(plan.warnings.iter().any(|warning| warning.contains("the oplog is replayed last")), "{:?}", plan.warnings);
+    let error = replaying.restore(&point, plan).await.expect_err("it has no applyOps");
+    assert!(error.to_string().contains("replay an entry of the oplog, after 0"), "{error:?}");
 }
 
 #[tokio::test]
