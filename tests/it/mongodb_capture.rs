@@ -61,6 +61,11 @@ async fn all_databases_are_captured_with_an_oplog_that_goes_on_where_they_end() 
     for database in ["app", "shop", "kdr_drill_left"] {
         client.database(database).collection("a").insert_one(doc! { "_id": 1 }).await.expect("a document can be inserted");
     }
+    // So many that their capture takes a while: meanwhile the oplog goes on.
+    for n in 0..20 {
+        let name = format!("more{n}");
+        client.database("app").collection(&name).insert_one(doc! { "_id": n }).await.expect("a document can be inserted");
+    }
     let events = client.database("shop").collection::<Document>("events");
     events.insert_one(doc! { "_id": 0 }).await.expect("a document can be inserted");
     let stop = Arc::new(AtomicBool::new(false));
