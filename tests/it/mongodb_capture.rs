@@ -61,6 +61,11 @@ async fn all_databases_are_captured_with_an_oplog_that_goes_on_where_they_end() 
     for database in ["app", "shop", "kdr_drill_left"] {
         client.database(database).collection("a").insert_one(doc! { "_id": 1 }).await.expect("a document can be inserted");
     }
+    // So many that their capture takes a while: meanwhile the oplog goes on.
+    for n in 0..20 {
+        let name = format!("more{n}");
+        client.database("app").collection(&name).insert_one(doc! { "_id": n }).await.expect("a document can be inserted");
+    }
     let events = client.database("shop").collection::<Document>("events");
     events.insert_one(doc! { "_id": 0 }).await.expect("a document can be inserted");
     let stop = Arc::new(AtomicBool::new(false));
@@ -121,6 +126,16 @@ async fn all_databases_are_captured_with_an_oplog_that_goes_on_where_they_end() 
     assert!(report.is_equal(), "{report:#?}");
     let back = client.database("back_app").collection::<Document>("a").find_one(doc! {}).await.expect("it can be read");
     assert_eq!(back, Some(doc! { "_id": 1 }));
+
+    // This server cannot replay: what was asked for and not done is no success.
+    let replaying = self::source(&server.uri(), |config| {
+        config.databases = vec!["*".into()];
+        config.replay_oplog = true;
+    });
+    let plan = replaying.plan_restore(&point, RestoreRequest::whole(RestoreTarget::InPlace)).await.expect("a plan");
+    assert!(plan.warnings.iter().any(|warning| warning.contains("the oplog is replayed last")), "{:?}", plan.warnings);
+    let error = replaying.restore(&point, plan).await.expect_err("it has no applyOps");
+    assert!(error.to_string().contains("replay an entry of the oplog, after 0"), "{error:?}");
 }
 
 #[tokio::test]

@@ -228,6 +228,7 @@ async fn extras_are_removed_only_when_asked_and_only_what_captures_take() {
 async fn a_rehearsal_compares_and_leaves_nothing() {
     let scene = Scene::new("mr_drill").await;
     let scratch = ScratchTarget { name: format!("kdr_drill_{}", scene.database.name()), directory: std::env::temp_dir() };
+    scene.source.drop_scratch_database(&scratch.name).await.expect("what an earlier run left can be dropped");
     let report = scene.source.rehearse(&scene.point().await, &scratch).await.unwrap();
     assert!(report.is_equal() && report.items == 51, "{report:#?}");
     let ours = |names: Vec<String>| names.into_iter().filter(|name| name.contains("mr_drill")).collect::<Vec<_>>();
@@ -268,6 +269,7 @@ async fn a_rehearsal_that_fails_leaves_nothing_either() {
     let broken = PointReader::of_file(manifest, file, progress(), CancellationToken::new());
     let name = format!("kdr_drill_{}", scene.database.name());
     let scratch = ScratchTarget { name: name.clone(), directory: directory.path().to_path_buf() };
+    scene.source.drop_scratch_database(&name).await.expect("what an earlier run left can be dropped");
     let error = scene.source.rehearse(&broken, &scratch).await.unwrap_err();
     assert!(matches!(error, SourceError::Point(_)), "{error:?}");
     assert!(!scene.source.scratch_databases().await.unwrap().contains(&name));

@@ -218,13 +218,11 @@ enum Reader {
 
 impl Reader {
     async fn open(read: RangedRead, range_bytes: u64) -> Result<Self, SourceError> {
-        match ranges::split(&read.connection, &read.spec, range_bytes).await? {
-            Some(ranges) => Ok(Self::Ranged(RangedReader::new(read, ranges))),
-            None => {
-                let RangedRead { connection, spec, place, at, from } = read;
-                CollectionReader::open(&connection, &spec, &place, at, from, None).await.map(Self::Whole)
-            }
+        if let Some(ranges) = ranges::split(&read.connection, &read.spec, range_bytes).await? {
+            return Ok(Self::Ranged(RangedReader::new(read, ranges)));
         }
+        let RangedRead { connection, spec, place, at, from } = read;
+        CollectionReader::open(&connection, &spec, &place, at, from, None).await.map(Self::Whole)
     }
 
     async fn next(&mut self) -> Result<Option<RawBatch>, SourceError> {

@@ -58,6 +58,11 @@ pub struct MongoConfig {
     /// replica set.
     #[serde(default)]
     pub restore_write_concern: WriteConcern,
+    /// Whether a restore of everything in place goes on to the end of the captured oplog. The login needs `anyAction` on
+    /// `anyResource`, since `applyOps` asks for it. Elsewhere, and without it, all collections come back as they were when they were
+    /// read.
+    #[serde(default)]
+    pub replay_oplog: bool,
     /// How far the collections must belong to one moment.
     #[serde(default)]
     pub consistency: ConsistencyMode,
@@ -82,6 +87,7 @@ impl MongoConfig {
             restore_batch_documents: ten_thousand(),
             restore_batch_bytes: four_mib(),
             restore_write_concern: WriteConcern::default(),
+            replay_oplog: false,
             consistency: ConsistencyMode::default(),
         }
     }

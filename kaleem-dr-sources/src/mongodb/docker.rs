@@ -191,7 +191,7 @@ mod tests {
         serde_json::from_value::<Inspected>(inspected).unwrap().address(port)
     }
 
-    fn running(settings: Value) -> Value {
+    fn running(settings: &Value) -> Value {
         json!({ "State": { "Running": true, "Status": "running" }, "HostConfig": { "NetworkMode": "bridge" }, "NetworkSettings": settings })
     }
 
@@ -201,19 +201,21 @@ mod tests {
             "Ports": { "27017/tcp": [ { "HostIp": "0.0.0.0", "HostPort": "32768" }, { "HostIp": "::", "HostPort": "32768" } ] },
             "Networks": { "kaleem": { "IPAddress": "172.18.0.3" } },
         });
-        assert_eq!(address(running(settings.clone()), 27017).unwrap(), ("127.0.0.1".into(), 32768));
-        assert_eq!(address(running(settings), 27018).unwrap(), ("172.18.0.3".into(), 27018), "another port is not published");
+        assert_eq!(address(running(&settings), 27017).unwrap(), ("127.0.0.1".into(), 32768));
+        assert_eq!(address(running(&settings), 27018).unwrap(), ("172.18.0.3".into(), 27018), "another port is not published");
         let exposed = json!({ "Ports": { "27017/tcp": null }, "Networks": { "a": { "IPAddress": "" }, "b": { "IPAddress": "172.18.0.4" } } });
-        assert_eq!(address(running(exposed), 27017).unwrap(), ("172.18.0.4".into(), 27017));
+        assert_eq!(address(running(&exposed), 27017).unwrap(), ("172.18.0.4".into(), 27017));
         let inside = json!({ "Ports": { "27017/tcp": [ { "HostIp": "10.0.0.5", "HostPort": "27017" } ] } });
-        assert_eq!(address(running(inside), 27017).unwrap(), ("10.0.0.5".into(), 27017));
+        assert_eq!(address(running(&inside), 27017).unwrap(), ("10.0.0.5".into(), 27017));
     }
 
     #[test]
     fn a_container_that_cannot_be_reached_is_told_with_what_to_do() {
         let stopped = json!({ "State": { "Running": false, "Status": "exited" } });
         assert!(address(stopped, 27017).unwrap_err().contains("does not run (exited)"));
-        assert!(address(running(json!({ "Ports": {}, "Networks": {} })), 27017).unwrap_err().contains("publishes no port 27017"));
+        assert!(
+            address(running(&json!({ "Ports": {}, "Networks": {} })), 27017).unwrap_err().contains("publishes no port 27017")
+        );
         let host = json!({ "State": { "Running": true }, "HostConfig": { "NetworkMode": "host" }, "NetworkSettings": {} });
         assert_eq!(address(host, 27017).unwrap(), ("127.0.0.1".into(), 27017));
     }
@@ -242,7 +244,7 @@ mod tests {
         assert!(cause(absent).contains("there is no socket"));
 
         let listener = UnixListener::bind(&docker.socket).unwrap();
-        let body = running(json!({ "Ports": { "27017/tcp": [ { "HostIp": "127.0.0.1", "HostPort": "27099" } ] } })).to_string();
+        let body = running(&json!({ "Ports": { "27017/tcp": [ { "HostIp": "127.0.0.1", "HostPort": "27099" } ] } })).to_string();
         let (request, found) = tokio::join!(stand_in(listener, "200 OK", &body), docker.address(27017));
         assert_eq!(request, "GET /containers/kaleem-mongo/json HTTP/1.1");
         assert_eq!(found.unwrap(), ("127.0.0.1".into(), 27099));

@@ -36,6 +36,7 @@ mod ranges;
 mod rebuild;
 mod rebuilder;
 mod rehearse;
+mod replay;
 mod restore;
 mod snapshot;
 mod users;
@@ -153,7 +154,7 @@ impl Source for MongoSource {
     }
 
     async fn plan_restore(&self, point: &PointReader, request: RestoreRequest) -> Result<RestorePlan, SourceError> {
-        plan::plan(&self.writer, &self.scope, point, request).await
+        plan::plan(&self.writer, &self.scope, &Writes::of(&self.config), point, request).await
     }
 
     async fn restore(&self, point: &PointReader, plan: RestorePlan) -> Result<RestoreReport, SourceError> {

@@ -50,7 +50,8 @@ pub(crate) fn prefixed_database(prefix: &str, database: &str) -> String {
     if whole.len() <= DATABASE_BYTES {
         return whole;
     }
-    let hash: String = Sha1::digest(database).iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+    let digest = Sha1::digest(database);
+    let hash = format!("{:08x}", u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]]));
     let mut end = whole.len().min(DATABASE_BYTES - hash.len() - 1);
     while !whole.is_char_boundary(end) {
         end -= 1;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
-use kaleem_dr_core::source::{Existing, Extras, Rename, RestoreRequest, RestoreTarget, SourceError};
+use kaleem_dr_core::source::{Extras, Rename, RestoreRequest, RestoreTarget, SourceError};
 
 use super::{
     catalogue::StoredCollection,
@@ -182,11 +182,8 @@ fn target_databases(to: &RestoreTarget, databases: &BTreeSet<&str>) -> Result<BT
         .collect()
 }
 
-/// What a request asks beyond what can be done to single collections.
-pub(crate) fn refuse_unmergeable(target: &CollectionSpec, existing: Existing) -> Result<(), SourceError> {
-    if existing != Existing::Merge {
-        return Ok(());
-    }
+/// Refuses to merge into what merging would spoil.
+pub(crate) fn refuse_unmergeable(target: &CollectionSpec) -> Result<(), SourceError> {
     let why = if target.kind == CollectionKind::TimeSeries {
         "the measurements of a time series have no identity to tell which of them are there"
     } else if target.is_capped() {

@@ -7,18 +7,19 @@ use kaleem_dr_core::{
 };
 
 use super::{
-    capture, catalogue,
+    catalogue,
     connection::{Connection, ServerFacts, Topology},
     listing::{self, CollectionKind, CollectionSpec, Scope},
-    oplog,
     placement::{self, Placed, Placement},
-    rebuild, users,
+    rebuild, replay, users,
+    writes::Writes,
 };
 
 /// Says what a restore would do. `scope` is what captures take: what they leave out is never an extra to remove.
 pub(crate) async fn plan(
     connection: &Connection,
     scope: &Scope,
+    writes: &Writes,
     point: &PointReader,
     request: RestoreRequest,
 ) -> Result<RestorePlan, SourceError> {
@@ -44,8 +45,19 @@ pub(crate) async fn plan(
         );
     }
     actions.extend(placement.databases.keys().filter_map(|database| users::planned(point.manifest(), database, &request)));
-    let with_oplog = point.manifest().artifact(&format!("/{}/{}", capture::ROOT, oplog::FILE)).is_some();
-    let warnings = warnings(&placement, &request, &actions, with_oplog);
+    let mut warnings = warnings(&placement, &request, &actions);
+    if let Some(oplog) = replay::artifact(point) {
+        if writes.replays && replay::is_possible(&request) {
+            replay::check(point, &oplog).await?;
+            warnings.push("the oplog is replayed last; what it changes is not compared".to_owned());
+        } else {
+            warnings.push(
+                "the point has an oplog, which is not replayed: all collections come back as they were when they were read; replay_oplog = \
+                 true goes on to the end of the capture, when everything is restored in place and under its own names"
+                    .to_owned(),
+            );
+        }
+    }
     Ok(RestorePlan { target: describe(connection, &placement), request, actions, warnings })
 }
 
@@ -66,8 +78,9 @@ fn action(placed: &Placed, there: Option<&CollectionSpec>, existing: Existing) -
         (Some(_), Existing::Merge) if spec.kind == CollectionKind::View => {
             (Change::Leave, Some("a view of this name is there and stays".to_owned()))
         }
-        (Some(_), Existing::Merge) => {
-            placement::refuse_unmergeable(&placed.target, existing)?;
+        (Some(there), Existing::Merge) => {
+            placement::refuse_unmergeable(&placed.target)?;
+            placement::refuse_unmergeable(there)?;
             let why = "documents whose _id is not there are inserted, missing indexes are built; all that is there stays";
             (Change::Merge, Some(renamed.map_or(why.to_owned(), |renamed| format!("{renamed}; {why}"))))
         }
@@ -97,7 +110,7 @@ pub(crate) fn is_removed(spec: &CollectionSpec, placement: &Placement, scope: &S
     !listing::is_the_servers_own(&spec.database, &spec.name) && placement.is_extra(spec) && scope.takes(spec)
 }
 
-fn warnings(placement: &Placement, request: &RestoreRequest, actions: &[PlannedAction], with_oplog: bool) -> Vec<String> {
+fn warnings(placement: &Placement, request: &RestoreRequest, actions: &[PlannedAction]) -> Vec<String> {
     let mut warnings = Vec::new();
     if actions.iter().any(|action| action.change == Change::Overwrite) {
         warnings.push(
@@ -115,13 +128,6 @@ fn warnings(placement: &Placement, request: &RestoreRequest, actions: &[PlannedA
             "these views keep their definition, which names a collection that gets another name: {}",
             stranded.join(", ")
         ));
-    }
-    if with_oplog {
-        warnings.push(
-            "the point has an oplog, which is not replayed here: all collections come back as they were at the moment they were read; \
-             to go on to the end of the capture, export the archive and use mongorestore --oplogReplay"
-                .to_owned(),
-        );
     }
     warnings.extend(expiry_warning(placement));
     warnings

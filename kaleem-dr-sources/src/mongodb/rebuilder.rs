@@ -17,6 +17,7 @@ use super::{
     documents::DataPlace,
     listing::{self, CollectionSpec},
     load::{self, Destination, Loaded},
+    placement,
     plan::label,
     rebuild,
     writes::Writes,
@@ -76,8 +77,8 @@ impl Rebuilder<'_> {
     where
         S: Stream<Item = Result<Bytes, SourceError>> + Unpin,
     {
-        super::placement::refuse_unmergeable(spec, kaleem_dr_core::source::Existing::Merge)?;
-        super::placement::refuse_unmergeable(there, kaleem_dr_core::source::Existing::Merge)?;
+        placement::refuse_unmergeable(spec)?;
+        placement::refuse_unmergeable(there)?;
         let Some(place) = DataPlace::of(spec, self.facts.has_viewless_time_series()) else { return Ok(()) };
         let destination =
             Destination::new(spec, &place, self.facts, self.writes).merging(there.options.contains_key("validator"));

@@ -35,7 +35,7 @@ pub(crate) async fn rehearse(
         refuse_foreign(database)?;
     }
     // Refuses databases that hold anything, so that what is dropped below is of this rehearsal.
-    let plan = plan::plan(connection, scope, point, request).await?;
+    let plan = plan::plan(connection, scope, writes, point, request).await?;
     let rehearsed = restore::restore(connection, scope, writes, point, plan).await;
     let mut removed = Ok(());
     for database in placement.databases.values() {

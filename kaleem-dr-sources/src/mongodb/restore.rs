@@ -24,7 +24,7 @@ use super::{
     placement::Placement,
     plan::{self, label},
     rebuilder::Rebuilder,
-    users,
+    replay, users,
     writes::Writes,
 };
 
@@ -49,6 +49,14 @@ pub(crate) async fn restore(
             if users::Part::Users.of(point.manifest(), database).is_some() {
                 users::restore(connection, writes, point, database, request.extras, &mut report).await?;
             }
+        }
+    }
+    if let Some(oplog) = replay::artifact(point).filter(|_| writes.replays && replay::is_possible(&request)) {
+        if report.is_equal() {
+            let replayed = replay::replay(connection, writes, point, &oplog, &mut report);
+            cancel.run_until_cancelled(replayed).await.unwrap_or(Err(SourceError::Cancelled))?;
+        } else {
+            report.warnings.push("the oplog was not replayed, since not all of the point was found equal".to_owned());
         }
     }
     Ok(report)
@@ -150,12 +158,11 @@ async fn compare_specifications(
                 });
             }
             if merged.contains(&placed.target.namespace()) {
-                let (fatal, kept) = differences.into_iter().partition(|difference| compare::is_lack(difference));
-                report.differences.extend::<Vec<_>>(fatal);
-                let kept: Vec<Difference> = kept;
-                report.warnings.extend(
-                    kept.iter().map(|kept| format!("{} was there otherwise and stays as it is: {}", kept.what, kept.found)),
-                );
+                let (lacks, kept): (Vec<_>, Vec<_>) = differences.into_iter().partition(compare::is_lack);
+                report.differences.extend(lacks);
+                let kept =
+                    kept.iter().map(|kept| format!("{} was there otherwise and stays as it is: {}", kept.what, kept.found));
+                report.warnings.extend(kept);
             } else {
                 report.differences.extend(differences);
             }

@@ -23,6 +23,8 @@ pub(crate) struct Writes {
     pub(crate) concern: Document,
     /// The same as bytes.
     pub(crate) raw_concern: RawDocumentBuf,
+    /// Whether the oplog is replayed where it can be.
+    pub(crate) replays: bool,
 }
 
 impl Writes {
@@ -40,6 +42,7 @@ impl Writes {
             batch_bytes: config.restore_batch_bytes.get().min(MOST_BYTES),
             concern,
             raw_concern,
+            replays: config.replay_oplog,
         }
     }
 }

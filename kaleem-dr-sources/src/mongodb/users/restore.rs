@@ -37,6 +37,9 @@ pub(crate) async fn restore(
     report: &mut RestoreReport,
 ) -> Result<(), SourceError> {
     let wanted = Wanted::read(point, database).await?;
+    if wanted.users.is_empty() && wanted.roles.is_empty() && extras == Extras::Keep {
+        return Ok(());
+    }
     let result = match check_schema(connection, wanted.schema).await {
         Ok(()) => take_over(connection, writes, point, database, extras).await,
         Err(error) => Err(error),
@@ -346,6 +349,9 @@ mod tests {
         assert_eq!((inserted.len(), inserted[0].get_str("insert").unwrap()), (1, "tempusers"), "there are no roles");
         let dropped: Vec<_> = server.sent("drop").iter().map(|drop| drop.get_str("drop").unwrap().to_owned()).collect();
         assert_eq!(dropped, ["tempusers", "temproles"]);
+        let none = self::server(5, true, &[]).await;
+        assert!(restored(&none, &[], Extras::Keep).await.differences.is_empty());
+        assert!(none.sent("_mergeAuthzCollections").is_empty(), "there is nothing to take over");
         let other = self::server(5, true, &[]).await;
         restored(&other, &[user("app")], Extras::Remove).await;
         assert!(other.sent("_mergeAuthzCollections")[0].get_bool("drop").unwrap());
