@@ -7,6 +7,7 @@ mod files;
 mod gate;
 mod locks;
 mod mongodb;
+mod qdrant;
 mod rabbitmq;
 mod repository;
 mod secrets;

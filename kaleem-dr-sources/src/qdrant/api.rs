@@ -283,8 +283,7 @@ impl QdrantClient {
     /// Changes aliases, all in one step.
     pub(super) async fn change_aliases(&self, actions: &[Value]) -> Result<(), SourceError> {
         let body = json!({ "actions": actions });
-        let made: bool =
-            self.call(Method::POST, "collections/aliases", Some(&body), "change aliases").await?.result()?;
+        let made: bool = self.call(Method::POST, "collections/aliases", Some(&body), "change aliases").await?.result()?;
         if made { Ok(()) } else { Err(self.failed("change aliases", "it answered that it did not")) }
     }
 }

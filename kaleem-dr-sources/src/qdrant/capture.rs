@@ -156,13 +156,11 @@ impl<'a> Snapshots<'a> {
             let waiting = tokio::time::sleep_until(*last + APART);
             self.cancel.run_until_cancelled(waiting).await.ok_or(SourceError::Cancelled)?;
         }
+        let mut unheard_of = UnheardOf { collection, is_possible: true };
         let taken = self.client.create_snapshot(collection).await;
         pace.insert(collection.to_owned(), Instant::now());
-        let file = taken.inspect_err(|error| {
-            if matches!(error, SourceError::Unreachable { .. }) {
-                tracing::warn!(collection, "the server may still finish a snapshot of this collection; delete it if it does");
-            }
-        })?;
+        unheard_of.is_possible = matches!(taken, Err(SourceError::Unreachable { .. }));
+        let file = taken?;
         self.on_server.insert(collection.to_owned(), file);
         Ok(())
     }
@@ -199,6 +197,21 @@ impl<'a> Snapshots<'a> {
         }
         let points = &description.points;
         writer.finish(points.count(), points.content_digest().map(str::to_owned)).await
+    }
+}
+
+/// A snapshot that the server may still finish, and whose name never reached us. Told also when the capture is torn off.
+struct UnheardOf<'a> {
+    collection: &'a str,
+    is_possible: bool,
+}
+
+impl Drop for UnheardOf<'_> {
+    fn drop(&mut self) {
+        if self.is_possible {
+            let collection = self.collection;
+            tracing::warn!(collection, "the server may still finish a snapshot of this collection; look for it there and delete it");
+        }
     }
 }
 

@@ -54,7 +54,8 @@ impl Comparison {
         let points = &stored.description.points;
         if let Points::Nothing { why, about } = points {
             let about = about.map_or(String::new(), |about| format!(" (about {about} when it was captured)"));
-            self.warnings.push(format!("collection {name}: {} points came back{about}; they are not compared: {why}", self.points));
+            self.warnings
+                .push(format!("collection {name}: {} points came back{about}; they are not compared: {why}", self.points));
             return Ok(());
         }
         let mut differ = |what: &str, expected: String, found: String| {

@@ -112,7 +112,8 @@ impl Points {
 
     fn written_to(about: u64) -> Self {
         Self::Nothing {
-            why: "it was written to while its snapshot was taken, so no count and no digest is certain to be the snapshot's".into(),
+            why: "it was written to while its snapshot was taken, so no count and no digest is certain to be the snapshot's"
+                .into(),
             about: Some(about),
         }
     }
@@ -349,7 +350,10 @@ mod tests {
         let description = described(&json!([]));
         let from_file = indexes_of_file(&json!({"schema": {"tenant": {"type": "keyword", "is_tenant": true}}}));
         assert_eq!(description.payload_schema, from_file);
-        assert_eq!(indexes(&json!({"n": {"data_type": "integer", "points": 1}})), indexes_of_file(&json!({"schema": {"n": "integer"}})));
+        assert_eq!(
+            indexes(&json!({"n": {"data_type": "integer", "points": 1}})),
+            indexes_of_file(&json!({"schema": {"n": "integer"}}))
+        );
         let mut live = LiveCollection {
             status: "green".into(),
             points_count: None,

@@ -26,7 +26,8 @@ pub(super) async fn inspect(point: &PointReader) -> Result<Inspection, SourceErr
     let names: BTreeSet<_> = contents.collections.iter().map(Stored::name).collect();
     let strays: Vec<_> = contents.aliases.iter().filter(|alias| !names.contains(alias.collection_name.as_str())).collect();
     for alias in &strays {
-        let what = format!("alias {} is for collection {}, which the point does not hold", alias.alias_name, alias.collection_name);
+        let what =
+            format!("alias {} is for collection {}, which the point does not hold", alias.alias_name, alias.collection_name);
         inspection.findings.push(Finding::error(what));
     }
     if strays.is_empty() {

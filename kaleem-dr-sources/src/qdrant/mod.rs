@@ -16,8 +16,8 @@ pub mod description;
 mod inspect;
 mod load;
 mod names;
-mod placement;
 mod pipe;
+mod placement;
 pub mod points;
 pub mod restore;
 mod staged;
@@ -34,9 +34,7 @@ use kaleem_dr_core::{
     config::secret::Environment,
     point::PointReader,
     sentence,
-    source::{
-        Inspection, Probe, RestorePlan, RestoreReport, RestoreRequest, ScratchTarget, Source, SourceError, SourceName,
-    },
+    source::{Inspection, Probe, RestorePlan, RestoreReport, RestoreRequest, ScratchTarget, Source, SourceError, SourceName},
     staged::StagedForm,
 };
 
@@ -121,11 +119,13 @@ impl Source for QdrantSource {
         for collection in &collections {
             match self.client.describe(collection).await {
                 Ok(Some(live)) if live.status == "red" => {
-                    warnings.push(format!("collection {collection} is in status red: Qdrant says that an operation on it failed"));
+                    warnings
+                        .push(format!("collection {collection} is in status red: Qdrant says that an operation on it failed"));
                 }
                 Ok(_) => {}
                 Err(error @ SourceError::Server { .. }) => {
-                    warnings.push(format!("collection {collection} is broken, and a capture leaves it out: {}", sentence(&error)));
+                    warnings
+                        .push(format!("collection {collection} is broken, and a capture leaves it out: {}", sentence(&error)));
                 }
                 Err(error) => return Err(error),
             }

@@ -53,7 +53,10 @@ pub(super) fn place(
     stamp: &str,
 ) -> Result<(Vec<Placement>, Vec<AliasChange>), SourceError> {
     if let Some(unknown) = rename.iter().find(|rename| !contents.collections.iter().any(|stored| stored.name() == rename.from)) {
-        return Err(SourceError::Unsupported(format!("{} is to be renamed, but is no collection that is restored", unknown.from)));
+        return Err(SourceError::Unsupported(format!(
+            "{} is to be renamed, but is no collection that is restored",
+            unknown.from
+        )));
     }
     let Contents { collections, aliases } = contents;
     let mut placements = Vec::new();
@@ -115,9 +118,10 @@ fn changes(placements: &[Placement], of_point: &[Alias], live: &Live) -> Result<
         let name = placement.stored.name();
         let end = if placement.then == Then::Replaces { name } else { placement.target.as_str() };
         let own = of_point.iter().filter(|alias| alias.collection_name == name).map(|alias| alias.alias_name.as_str());
-        let followers = live.aliases.iter().filter(|(alias, collection)| {
-            *collection == name && !of_point.iter().any(|known| known.alias_name == **alias)
-        });
+        let followers = live
+            .aliases
+            .iter()
+            .filter(|(alias, collection)| *collection == name && !of_point.iter().any(|known| known.alias_name == **alias));
         for alias in own.chain(followers.map(|(alias, _)| alias.as_str())) {
             if live.collections.contains(alias) || placements.iter().any(|placement| placement.target == alias) {
                 return Err(SourceError::Refused(format!(
@@ -161,10 +165,8 @@ mod tests {
                 content_digest: None,
             },
         };
-        let alias = |(alias, collection): &(&str, &str)| Alias {
-            alias_name: (*alias).into(),
-            collection_name: (*collection).into(),
-        };
+        let alias =
+            |(alias, collection): &(&str, &str)| Alias { alias_name: (*alias).into(), collection_name: (*collection).into() };
         Contents { collections: names.iter().map(stored).collect(), aliases: aliases.iter().map(alias).collect() }
     }
 

@@ -49,7 +49,8 @@ impl<'a> Restoration<'a> {
     ) -> Result<Self, SourceError> {
         if request.existing == Existing::Merge {
             return Err(SourceError::Unsupported(
-                "Qdrant restores a whole collection or none of it, so nothing can be merged into one: leave out --existing".into(),
+                "Qdrant restores a whole collection or none of it, so nothing can be merged into one: leave out --existing"
+                    .into(),
             ));
         }
         if request.extras == Extras::Remove {
@@ -105,7 +106,8 @@ impl<'a> Restoration<'a> {
                         why: Some("it stays as it is; delete it when the restored one has proved good".into()),
                         ..PlannedAction::new(Change::Leave, format!("collection {name}"))
                     });
-                    warnings.push(format!("whoever asks for {name} by its own name, and not by an alias, still gets the old data"));
+                    warnings
+                        .push(format!("whoever asks for {name} by its own name, and not by an alias, still gets the old data"));
                 }
                 Then::Replaces => {
                     actions.push(PlannedAction {
@@ -165,7 +167,9 @@ impl<'a> Restoration<'a> {
         if self.request.to == RestoreTarget::InPlace {
             self.put_in_use(&mut report, &points, loader).await?;
         } else if !report.differences.is_empty() {
-            report.warnings.push(format!("the new collections stand, to be looked at; not equal to the point: {}", self.targets()));
+            report
+                .warnings
+                .push(format!("the new collections stand, to be looked at; not equal to the point: {}", self.targets()));
         }
         report.warnings.append(&mut loader.warnings);
         Ok(report)
@@ -190,12 +194,19 @@ impl<'a> Restoration<'a> {
         if self.changes.is_empty() {
             return Ok(());
         }
-        switch::switch(self.client, &self.changes, points).await?;
+        if let Err(failed) = switch::switch(self.client, &self.changes, points).await {
+            if !failed.is_undone {
+                self.placements.iter().for_each(|placement| loader.keep(&placement.target));
+            }
+            return Err(failed.error);
+        }
         report.compared.push(format!("{} aliases, and the points they lead to", self.changes.len()));
         report.warnings.push(format!("to go back to the aliases as they were, send {}", switch::by_hand(&self.changes)));
         for placement in self.placements.iter().filter(|placement| placement.then == Then::IsReached) {
             let name = placement.stored.name();
-            report.warnings.push(format!("the old collection {name} still stands; delete it when {} has proved good", placement.target));
+            report
+                .warnings
+                .push(format!("the old collection {name} still stands; delete it when {} has proved good", placement.target));
         }
         Ok(())
     }
@@ -225,7 +236,9 @@ impl<'a> Restoration<'a> {
         let Err(why) = replaced else {
             loader.keep(name);
             if let Err(error) = loader.remove(copy).await {
-                report.warnings.push(format!("the copy {copy} is no longer needed, and could not be deleted: {}", sentence(&error)));
+                report
+                    .warnings
+                    .push(format!("the copy {copy} is no longer needed, and could not be deleted: {}", sentence(&error)));
             }
             return Ok(());
         };
@@ -241,12 +254,7 @@ impl<'a> Restoration<'a> {
         Err(self.client.failed(&format!("put {name} in place"), format!("{why}; {outcome}")))
     }
 
-    async fn restore_one(
-        &self,
-        placement: &Placement,
-        target: &str,
-        loader: &mut Loader<'_>,
-    ) -> Result<Comparison, SourceError> {
+    async fn restore_one(&self, placement: &Placement, target: &str, loader: &mut Loader<'_>) -> Result<Comparison, SourceError> {
         if self.point.cancellation().is_cancelled() {
             return Err(SourceError::Cancelled);
         }

@@ -146,9 +146,10 @@ struct Opening {
 
 impl Opening {
     fn new(path: PathBuf, work: &StagedWork) -> Result<Self, SourceError> {
-        let unpacked = tempfile::Builder::new().prefix("qdrant-").tempdir_in(&work.scratch).map_err(|cause| {
-            SourceError::Path { path: work.scratch.clone(), action: "make a directory in it".into(), cause }
-        })?;
+        let unpacked = tempfile::Builder::new()
+            .prefix("qdrant-")
+            .tempdir_in(&work.scratch)
+            .map_err(|cause| SourceError::Path { path: work.scratch.clone(), action: "make a directory in it".into(), cause })?;
         let size = std::fs::metadata(&path).ok().map(|meta| meta.len());
         let stage = work.progress.begin(&format!("read {}", path.display()), Unit::Bytes, size);
         Ok(Self { path, unpacked, cancel: work.cancel.clone(), stage })
@@ -211,10 +212,8 @@ impl Opening {
         }
         let part = FilePart { path: self.path.clone(), offset_bytes: 0, size_bytes };
         let member = Member { part, sha256: reader.digest.finish(), found };
-        let mapping = Mapping {
-            collections_mapping: [(collection_of(&file_name), file_name.clone())].into(),
-            ..Mapping::default()
-        };
+        let mapping =
+            Mapping { collections_mapping: [(collection_of(&file_name), file_name.clone())].into(), ..Mapping::default() };
         Ok((mapping, [(file_name, member)].into()))
     }
 
@@ -226,13 +225,20 @@ impl Opening {
         let read = self.members(&mut file, &mut members, &mut mapping);
         let whole = || {
             let names: Vec<_> = members.keys().map(String::as_str).collect();
-            if names.is_empty() { "no collection in it is whole".to_owned() } else { format!("whole in it are {}", names.join(", ")) }
+            if names.is_empty() {
+                "no collection in it is whole".to_owned()
+            } else {
+                format!("whole in it are {}", names.join(", "))
+            }
         };
         if let Err(error) = read.and_then(|()| file.check_end()) {
             return Err(self.damaged(format!("{error}; {}", whole())));
         }
         let mapping: Mapping = mapping.ok_or_else(|| {
-            self.damaged(format!("it has no {MAPPING} at its end, so it breaks off or is no full snapshot of Qdrant; {}", whole()))
+            self.damaged(format!(
+                "it has no {MAPPING} at its end, so it breaks off or is no full snapshot of Qdrant; {}",
+                whole()
+            ))
         })?;
         if let Some((collection, lost)) = mapping.collections_mapping.iter().find(|(_, member)| !members.contains_key(*member)) {
             return Err(self.damaged(format!("{lost}, the snapshot of collection {collection}, is not in it; {}", whole())));

@@ -35,6 +35,13 @@ fn create(alias: &str, collection: &str) -> Value {
     json!({ "create_alias": { "collection_name": collection, "alias_name": alias } })
 }
 
+/// A switch that did not come to be.
+pub(super) struct Failed {
+    pub(super) error: SourceError,
+    /// Whether all aliases are as they were. Otherwise they may lead to the new collections, which must stay then.
+    pub(super) is_undone: bool,
+}
+
 /// The request that undoes the changes, for a person to send.
 pub(super) fn by_hand(changes: &[AliasChange]) -> String {
     let actions: Vec<Value> = changes.iter().flat_map(AliasChange::back).collect();
@@ -45,29 +52,25 @@ pub(super) fn by_hand(changes: &[AliasChange]) -> String {
 ///
 /// # Errors
 /// When it did not come to be; then everything is switched back, or the error says what to send by hand.
-pub(super) async fn switch(
-    client: &QdrantClient,
-    changes: &[AliasChange],
-    points: &BTreeMap<String, u64>,
-) -> Result<(), SourceError> {
+pub(super) async fn switch(client: &QdrantClient, changes: &[AliasChange], points: &BTreeMap<String, u64>) -> Result<(), Failed> {
     let actions: Vec<Value> = changes.iter().flat_map(AliasChange::forward).collect();
     let switched = async {
         client.change_aliases(&actions).await?;
         verify(client, changes, points).await
     };
     let Err(error) = switched.await else { return Ok(()) };
-    match roll_back(client, changes).await {
-        Ok(()) => Err(client.failed("switch the aliases", format!("{}; all of them are as they were", sentence(&error)))),
-        Err(second) => Err(client.failed(
-            "switch the aliases",
-            format!(
-                "{}; switching back failed too ({}): look at GET /aliases, and to go back send {}",
-                sentence(&error),
-                sentence(&second),
-                by_hand(changes)
-            ),
-        )),
-    }
+    let undone = roll_back(client, changes).await;
+    let is_undone = undone.is_ok();
+    let outcome = match undone {
+        Ok(()) => "all of them are as they were".to_owned(),
+        Err(second) => format!(
+            "switching back failed too ({}): look at GET /aliases, and to go back send {}",
+            sentence(&second),
+            by_hand(changes)
+        ),
+    };
+    let error = client.failed("switch the aliases", format!("{}; {outcome}", sentence(&error)));
+    Err(Failed { error, is_undone })
 }
 
 async fn verify(client: &QdrantClient, changes: &[AliasChange], points: &BTreeMap<String, u64>) -> Result<(), SourceError> {

@@ -29,11 +29,8 @@ pub(super) fn check(captured: Option<&str>, live: &str) -> Result<Option<String>
         return Ok(Some(format!("versions {captured} (captured) and {live} (here) cannot be compared")));
     };
     let (major, minor, patch) = made;
-    let upgrade = if (found.0, found.1) > (major, minor) {
-        " and then upgrade that server, one minor version after the other"
-    } else {
-        ""
-    };
+    let upgrade =
+        if (found.0, found.1) > (major, minor) { " and then upgrade that server, one minor version after the other" } else { "" };
     if (found.0, found.1) == (major, minor) && found.2 >= patch {
         return Ok(None);
     }

@@ -5,6 +5,7 @@
 
 pub mod process;
 pub mod program;
+pub mod qdrant_stand_in;
 pub mod restic;
 pub mod seed;
 pub mod servers;
