@@ -210,7 +210,10 @@ impl Drop for UnheardOf<'_> {
     fn drop(&mut self) {
         if self.is_possible {
             let collection = self.collection;
-            tracing::warn!(collection, "the server may still finish a snapshot of this collection; look for it there and delete it");
+            tracing::warn!(
+                collection,
+                "the server may still finish a snapshot of this collection; look for it there and delete it"
+            );
         }
     }
 }
