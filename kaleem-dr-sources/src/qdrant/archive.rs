@@ -85,7 +85,7 @@ impl CollectionFile {
                 [shard, ref rest @ ..] => {
                     let Ok(id) = shard.parse::<u32>() else { continue };
                     match *rest {
-                        ["segments", segment] if segment.ends_with(".tar") => {
+                        ["segments", segment] if segment.strip_suffix(".tar").is_some() => {
                             self.shard(id).segments += 1;
                             // Qdrant writes no mark of the end into these.
                             if let Err(error) = self.segment(&name, &mut entry).and_then(|()| only_zeros(&mut entry)) {
@@ -93,7 +93,7 @@ impl CollectionFile {
                             }
                         }
                         ["wal", _] => self.shard(id).logs += 1,
-                        [settings] if settings.ends_with(".json") => {
+                        [settings] if settings.strip_suffix(".json").is_some() => {
                             self.json(&name, &mut entry)?;
                             self.shard(id).settings.insert(settings.to_owned());
                         }
@@ -119,7 +119,7 @@ impl CollectionFile {
             match name {
                 "version.info" => has_version = !text(&mut entry)?.trim().is_empty(),
                 "segment.json" => settings = self.json(&format!("{segment}/{name}"), &mut entry)?,
-                name if name.ends_with(".json") => drop(self.json(&format!("{segment}/{name}"), &mut entry)?),
+                name if name.strip_suffix(".json").is_some() => drop(self.json(&format!("{segment}/{name}"), &mut entry)?),
                 _ => {}
             }
         }

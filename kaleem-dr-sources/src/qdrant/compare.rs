@@ -32,8 +32,7 @@ impl Comparison {
         let description = &stored.description;
         let live = client.describe(target).await?;
         let live = live.ok_or_else(|| client.failed(&format!("describe collection {target}"), "it is not there"))?;
-        let mut comparison = Self::default();
-        comparison.differences = description.compare_settings(&live);
+        let mut comparison = Self { differences: description.compare_settings(&live), ..Self::default() };
         comparison.differences.extend(compare_shards(description, client, target).await?);
         if comparison.differences.is_empty() {
             comparison.compared.push(format!("settings, indexes and shards of collection {}", description.name));

@@ -39,7 +39,7 @@ impl Contents {
         let directory = format!("/{}/", DIRECTORY.join("/"));
         let mut collections = Vec::new();
         for record in &point.manifest().artifacts {
-            if !record.path.starts_with(&directory) || !record.path.ends_with(".json") {
+            if !record.path.starts_with(&directory) || record.path.strip_suffix(".json").is_none() {
                 continue;
             }
             let bytes = point.artifact(&record.path).await?.read_all(LIMIT_BYTES).await?;

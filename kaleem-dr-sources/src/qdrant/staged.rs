@@ -37,6 +37,7 @@ use super::{
 };
 
 const BLOCK_BYTES: u64 = 512;
+static BLOCKS_OF_ZEROS: [u8; 1024] = [0; 1024];
 /// Longest name that a tar header holds in one piece; Qdrant reads longer ones too, but nobody needs them.
 const MEMBER_BYTES: usize = 99;
 /// The longest `config.json` that is read.
@@ -91,7 +92,7 @@ impl StagedForm for FullSnapshot {
         let length = mapping.len() as u64;
         out.write(mapping.into()).await?;
         pad(out, length).await?;
-        out.write(Bytes::from_static(&[0; 2 * BLOCK_BYTES as usize])).await
+        out.write(Bytes::from_static(&BLOCKS_OF_ZEROS)).await
     }
 
     async fn open(&self, file: &Path, work: &StagedWork) -> Result<PointReader, SourceError> {
@@ -123,9 +124,8 @@ async fn write_header(out: &mut Sink, name: &str, size_bytes: u64, taken: Timest
 }
 
 async fn pad(out: &mut Sink, size_bytes: u64) -> Result<(), SourceError> {
-    const ZEROS: [u8; BLOCK_BYTES as usize] = [0; BLOCK_BYTES as usize];
     let rest = usize::try_from(size_bytes.next_multiple_of(BLOCK_BYTES) - size_bytes).unwrap_or(0);
-    out.write(Bytes::from_static(&ZEROS[..rest])).await
+    out.write(Bytes::from_static(&BLOCKS_OF_ZEROS[..rest])).await
 }
 
 /// One snapshot file within the staged file.
