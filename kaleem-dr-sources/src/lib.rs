@@ -6,6 +6,8 @@ use kaleem_dr_core::config::SourceKind;
 pub mod files;
 #[cfg(feature = "mongodb")]
 pub mod mongodb;
+#[cfg(feature = "qdrant")]
+pub mod qdrant;
 #[cfg(feature = "rabbitmq")]
 pub mod rabbitmq;
 
@@ -19,6 +21,8 @@ pub fn kinds() -> Vec<SourceKind> {
         SourceKind::new("mongodb", |name, config: &mongodb::MongoConfig, environment| {
             mongodb::MongoSource::new(name, config.clone(), environment)
         }),
+        #[cfg(feature = "qdrant")]
+        SourceKind::new("qdrant", qdrant::QdrantSource::new),
         #[cfg(feature = "rabbitmq")]
         SourceKind::new("rabbitmq", rabbitmq::RabbitmqSource::new),
     ]

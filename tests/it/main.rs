@@ -11,6 +11,7 @@ mod memory;
 mod mongodb;
 mod mongodb_capture;
 mod mongodb_restore;
+mod qdrant;
 mod rabbitmq;
 mod rabbitmq_plan;
 mod repository;

@@ -7,6 +7,7 @@ use std::{
     io::Read,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, OnceLock},
+    time::Duration,
 };
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
@@ -43,6 +44,8 @@ use crate::{
 pub(crate) const PROGRAM: &str = concat!("kaleem-dr ", env!("CARGO_PKG_VERSION"));
 
 /// What rustic_core calls its bar of a capture.
+/// How long a capture that was cut short may take to put away what it made on its server.
+const LAST_WORDS: Duration = Duration::from_secs(10);
 const ARCHIVING: &str = "backing up";
 
 /// How a source is saved.
@@ -117,10 +120,22 @@ impl Repository {
         };
         let lost = lock.lost();
         let captured = async {
-            let captured = tokio::select! {
-                captured = source.capture(&mut capture) => captured,
-                () = lost.cancelled() => Err(SourceError::Aborted),
-                () = cancel.cancelled() => Err(SourceError::Cancelled),
+            let captured = {
+                let mut capturing = source.capture(&mut capture);
+                let cut_short = tokio::select! {
+                    captured = &mut capturing => Ok(captured),
+                    () = lost.cancelled() => Err(SourceError::Aborted),
+                    () = cancel.cancelled() => Err(SourceError::Cancelled),
+                };
+                match cut_short {
+                    Ok(captured) => captured,
+                    Err(error) => {
+                        // It may have made things on its server that it takes away again. How it ends no longer counts.
+                        stop.cancel();
+                        let _ = tokio::time::timeout(LAST_WORDS, capturing).await;
+                        Err(error)
+                    }
+                }
             };
             if let Err(error) = &captured {
                 state.spoil(sentence(error));

@@ -1,12 +1,12 @@
 //! Servers, seeds and stock tools for the tests.
 //!
 //! A helper panics with a sentence when it cannot do its part; what is under test is asserted in the test itself.
-#![expect(dead_code, reason = "the tests of the other capabilities use what those of the first do not")]
 
 pub mod archive;
 pub mod points;
 pub mod process;
 pub mod program;
+pub mod qdrant_stand_in;
 pub mod restic;
 pub mod seed;
 pub mod servers;

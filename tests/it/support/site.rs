@@ -60,6 +60,14 @@ impl Site {
         self.with(&format!("[source.{name}]\ntype = \"mongodb\"\nuri = {{ file = {secret:?} }}"))
     }
 
+    /// With a Qdrant as a source of some of its collections.
+    pub fn with_qdrant(self, name: &str, url: &str, api_key: &str, collections: &[String]) -> Self {
+        let secret = self.secret(&format!("{name}.key"), api_key);
+        self.with(&format!(
+            "[source.{name}]\ntype = \"qdrant\"\nurl = {url:?}\napi_key = {{ file = {secret:?} }}\ncollections = {collections:?}"
+        ))
+    }
+
     /// With the shared broker as a source.
     pub fn with_rabbitmq(self, name: &str) -> Self {
         self.with_rabbitmq_at(name, &servers::rabbitmq())

@@ -1,0 +1,301 @@
+//! The calls of Qdrant's HTTP API that this source makes, as measured on Qdrant 1.18.
+
+use bytes::Bytes;
+use kaleem_dr_core::{manifest::ServerInfo, source::SourceError};
+use reqwest::{
+    Body, Method, Response, StatusCode,
+    header::{ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, ETAG, HeaderValue, IF_RANGE, RANGE},
+    multipart::{Form, Part},
+};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::{
+    client::{Failure, QdrantClient, reason},
+    names::path_segment,
+};
+
+/// An alias and the collection it stands for.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Alias {
+    /// The alias.
+    pub alias_name: String,
+    /// The collection.
+    pub collection_name: String,
+}
+
+/// A collection as the server describes it.
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct LiveCollection {
+    pub(super) status: String,
+    pub(super) points_count: Option<u64>,
+    pub(super) config: Value,
+    #[serde(default)]
+    pub(super) payload_schema: Value,
+}
+
+/// A shard of a collection.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shard {
+    /// Its number.
+    pub shard_id: u32,
+    /// Its key, where the collection is sharded by keys: a text or a number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shard_key: Option<Value>,
+}
+
+/// A snapshot file on the server.
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct SnapshotFile {
+    pub(super) name: String,
+    #[serde(default)]
+    pub(super) size: u64,
+    pub(super) checksum: Option<String>,
+}
+
+/// One download, or the rest of one.
+pub(super) struct Download {
+    pub(super) response: Response,
+    pub(super) etag: Option<HeaderValue>,
+}
+
+fn collection(name: &str) -> String {
+    format!("collections/{}", path_segment(name))
+}
+
+impl QdrantClient {
+    /// Product and version. It needs no key.
+    pub(super) async fn version(&self) -> Result<ServerInfo, SourceError> {
+        #[derive(Deserialize)]
+        struct Root {
+            version: String,
+        }
+        let root: Root = self.call(Method::GET, "", None, "give its version").await?.document()?;
+        Ok(ServerInfo { product: "Qdrant".into(), version: root.version })
+    }
+
+    /// How many peers the cluster has; `None` on a server that is none.
+    pub(super) async fn peers(&self) -> Result<Option<usize>, SourceError> {
+        #[derive(Deserialize)]
+        struct Cluster {
+            status: String,
+            #[serde(default)]
+            peers: serde_json::Map<String, Value>,
+        }
+        let cluster: Cluster = self.call(Method::GET, "cluster", None, "describe its cluster").await?.result()?;
+        Ok((cluster.status != "disabled").then_some(cluster.peers.len()))
+    }
+
+    /// The names of all collections, sorted.
+    pub(super) async fn collections(&self) -> Result<Vec<String>, SourceError> {
+        #[derive(Deserialize)]
+        struct Collections {
+            collections: Vec<Named>,
+        }
+        #[derive(Deserialize)]
+        struct Named {
+            name: String,
+        }
+        let answer: Collections = self.call(Method::GET, "collections", None, "list collections").await?.result()?;
+        let mut names: Vec<_> = answer.collections.into_iter().map(|collection| collection.name).collect();
+        names.sort();
+        Ok(names)
+    }
+
+    /// All aliases, sorted.
+    pub(super) async fn aliases(&self) -> Result<Vec<Alias>, SourceError> {
+        #[derive(Deserialize)]
+        struct Aliases {
+            aliases: Vec<Alias>,
+        }
+        let answer: Aliases = self.call(Method::GET, "aliases", None, "list aliases").await?.result()?;
+        let mut aliases = answer.aliases;
+        aliases.sort();
+        Ok(aliases)
+    }
+
+    /// A collection; `None` where there is none of this name.
+    pub(super) async fn describe(&self, name: &str) -> Result<Option<LiveCollection>, SourceError> {
+        let answer = self.call(Method::GET, &collection(name), None, &format!("describe collection {name}")).await?;
+        answer.found().map(super::client::Answer::result).transpose()
+    }
+
+    /// The shards of a collection, by number.
+    pub(super) async fn shards(&self, name: &str) -> Result<Vec<Shard>, SourceError> {
+        #[derive(Deserialize)]
+        struct Distribution {
+            local_shards: Vec<Shard>,
+            #[serde(default)]
+            remote_shards: Vec<Shard>,
+        }
+        let path = format!("{}/cluster", collection(name));
+        let answer: Distribution = self.call(Method::GET, &path, None, &format!("list shards of {name}")).await?.result()?;
+        let mut shards = answer.local_shards;
+        shards.extend(answer.remote_shards);
+        shards.sort_by_key(|shard| shard.shard_id);
+        shards.dedup_by_key(|shard| shard.shard_id);
+        Ok(shards)
+    }
+
+    /// How many points a collection has, exactly.
+    pub(super) async fn count(&self, name: &str) -> Result<u64, SourceError> {
+        #[derive(Deserialize)]
+        struct Count {
+            count: u64,
+        }
+        let path = format!("{}/points/count", collection(name));
+        let body = json!({ "exact": true });
+        let answer: Count =
+            self.call(Method::POST, &path, Some(&body), &format!("count the points of {name}")).await?.result()?;
+        Ok(answer.count)
+    }
+
+    /// One page of points with vectors and payloads, in the order of their ids, from `offset` on.
+    pub(super) async fn scroll(&self, name: &str, offset: Option<&Value>, limit: u64) -> Result<Bytes, SourceError> {
+        let path = format!("{}/points/scroll", collection(name));
+        let mut body = json!({ "limit": limit, "with_payload": true, "with_vector": true });
+        if let Some(offset) = offset {
+            body["offset"] = offset.clone();
+        }
+        self.call(Method::POST, &path, Some(&body), &read_points(name)).await?.body()
+    }
+
+    /// Makes the server take a snapshot, which stays there until it is deleted.
+    pub(super) async fn create_snapshot(&self, name: &str) -> Result<SnapshotFile, SourceError> {
+        let path = format!("{}/snapshots?wait=true", collection(name));
+        self.long_call(Method::POST, &path, &format!("make a snapshot of {name}")).await?.result()
+    }
+
+    /// Whether the key may take snapshots, found out without taking one: `absent` is the name of no collection.
+    pub(super) async fn may_snapshot(&self, absent: &str) -> Result<bool, SourceError> {
+        let path = format!("{}/snapshots?wait=true", collection(absent));
+        match self.call(Method::POST, &path, None, "take snapshots").await {
+            Ok(answer) => Ok(answer.status == StatusCode::NOT_FOUND),
+            Err(SourceError::Unauthorised { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The snapshot files of a collection; none where there is no such collection.
+    pub(super) async fn snapshots(&self, name: &str) -> Result<Vec<SnapshotFile>, SourceError> {
+        let path = format!("{}/snapshots", collection(name));
+        let answer = self.call(Method::GET, &path, None, &format!("list snapshots of {name}")).await?;
+        answer.found().map_or_else(|| Ok(Vec::new()), super::client::Answer::result)
+    }
+
+    /// Deletes a snapshot file. One that is gone already is as good.
+    pub(super) async fn delete_snapshot(&self, name: &str, snapshot: &str) -> Result<(), SourceError> {
+        let path = format!("{}/snapshots/{}?wait=true", collection(name), path_segment(snapshot));
+        let action = format!("delete the temporary snapshot {snapshot} of {name}");
+        let answer = self.call(Method::DELETE, &path, None, &action).await?;
+        answer.found().map_or(Ok(()), |answer| answer.result::<bool>().map(drop))
+    }
+
+    /// Begins to download a snapshot, or goes on at `offset` if the file is still the same. The body has no time-out.
+    pub(super) async fn download(
+        &self,
+        name: &str,
+        snapshot: &str,
+        offset: u64,
+        etag: Option<&HeaderValue>,
+    ) -> Result<Download, SourceError> {
+        let action = format!("give snapshot {snapshot} of {name}");
+        let path = format!("{}/snapshots/{}", collection(name), path_segment(snapshot));
+        // A body in gzip would be other bytes than the checksum's.
+        let mut request = self.request(Method::GET, &path)?.header(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        if offset > 0 {
+            request = request.header(RANGE, format!("bytes={offset}-"));
+            if let Some(etag) = etag {
+                request = request.header(IF_RANGE, etag);
+            }
+        }
+        let sent = tokio::time::timeout(self.timeout(), request.send()).await;
+        let response = sent.map_err(|_| self.silent(&action))?.map_err(|error| self.unreachable(error))?;
+        let expected = if offset > 0 { StatusCode::PARTIAL_CONTENT } else { StatusCode::OK };
+        if response.status() != expected {
+            self.allowed(&response, b"", &action)?;
+            let status = response.status();
+            if status.is_success() {
+                return Err(self.failed(&action, "the file changed while it was read"));
+            }
+            let body = response.bytes().await.map_err(|error| self.unreachable(error))?;
+            return Err(self.failed(&action, Failure::Status { status, reason: reason(&body) }));
+        }
+        if offset > 0 {
+            let range = response.headers().get(CONTENT_RANGE).and_then(|range| range.to_str().ok()).unwrap_or_default();
+            if !range.starts_with(&format!("bytes {offset}-")) {
+                return Err(self.failed(&action, format!("it gave another part of the file than asked for: {range}")));
+            }
+        }
+        let etag = response.headers().get(ETAG).cloned();
+        Ok(Download { response, etag })
+    }
+
+    /// A server that is silent for too long in the middle of a body.
+    pub(super) fn silent(&self, action: &str) -> SourceError {
+        self.failed(action, format!("it was silent for {} s", self.timeout().as_secs()))
+    }
+
+    /// Hands the server a snapshot to make (or overwrite!) the collection `name` of. The file stays there as `file_name`.
+    ///
+    /// `name` must not be an alias: the collection behind it would be overwritten.
+    pub(super) async fn upload(
+        &self,
+        name: &str,
+        file_name: &str,
+        sha256: &str,
+        size_bytes: u64,
+        body: Body,
+    ) -> Result<(), SourceError> {
+        let action = format!("restore collection {name}");
+        let path = format!("{}/snapshots/upload?wait=true&priority=snapshot&checksum={sha256}", collection(name));
+        let part = Part::stream_with_length(body, size_bytes).file_name(file_name.to_owned());
+        let part = part.mime_str("application/octet-stream").map_err(|error| self.unreachable(error))?;
+        let form = Form::new().part("snapshot", part);
+        let request = self.long(self.request(Method::POST, &path)?.multipart(form));
+        let taken: bool = self.send(request, &action).await?.result()?;
+        if taken { Ok(()) } else { Err(self.failed(&action, "it answered that it did not take the snapshot")) }
+    }
+
+    /// Makes an empty collection.
+    pub(super) async fn create_collection(&self, name: &str, definition: &Value) -> Result<(), SourceError> {
+        let action = format!("create collection {name}");
+        let made: bool = self.call(Method::PUT, &collection(name), Some(definition), &action).await?.result()?;
+        if made { Ok(()) } else { Err(self.failed(&action, "it answered that it did not")) }
+    }
+
+    /// Adds the shards of one key.
+    pub(super) async fn create_shard_key(&self, name: &str, key: &Value, shards: u64) -> Result<(), SourceError> {
+        let path = format!("{}/shards", collection(name));
+        let action = format!("create the shard key {key} of {name}");
+        let body = json!({ "shard_key": key, "shards_number": shards });
+        let made: bool = self.call(Method::PUT, &path, Some(&body), &action).await?.result()?;
+        if made { Ok(()) } else { Err(self.failed(&action, "it answered that it did not")) }
+    }
+
+    /// Deletes a collection with everything in it. One that is gone already is as good.
+    pub(super) async fn delete_collection(&self, name: &str) -> Result<(), SourceError> {
+        let action = format!("delete collection {name}");
+        let answer = self.call(Method::DELETE, &collection(name), None, &action).await?;
+        answer.found().map_or(Ok(()), |answer| answer.result::<bool>().map(drop))
+    }
+
+    /// Changes aliases, all in one step.
+    pub(super) async fn change_aliases(&self, actions: &[Value]) -> Result<(), SourceError> {
+        let body = json!({ "actions": actions });
+        let made: bool = self.call(Method::POST, "collections/aliases", Some(&body), "change aliases").await?.result()?;
+        if made { Ok(()) } else { Err(self.failed("change aliases", "it answered that it did not")) }
+    }
+}
+
+impl Download {
+    /// How long the server says the body is.
+    pub(super) fn length(&self) -> Option<u64> {
+        self.response.headers().get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+    }
+}
+
+/// What a reading of points is called in errors.
+pub(super) fn read_points(name: &str) -> String {
+    format!("read the points of {name}")
+}

@@ -1,0 +1,314 @@
+//! Requests to one Qdrant server: address, API key, time-outs, and what an answer means.
+//!
+//! Redirects are not followed (they would carry the key elsewhere), errors name the server by host and port only, and the
+//! process' proxy variables are not read. Which calls there are is in [`super::api`].
+
+use std::{fmt, fs, time::Duration};
+
+use bytes::{Bytes, BytesMut};
+use kaleem_dr_core::{
+    config::secret::{ExposeSecret as _, SecretString},
+    source::{Cause, SourceError},
+};
+use reqwest::{
+    Certificate, Client, Method, RequestBuilder, Response, StatusCode, Url,
+    header::{HeaderMap, HeaderValue},
+    redirect::Policy,
+};
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::Value;
+
+use super::config::{QdrantConfig, QdrantConfigError};
+
+/// The longest answer that is taken into memory. Points are read in pages of a few MiB; only one huge point can be longer.
+const ANSWER_LIMIT_BYTES: usize = 256 << 20;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// One server, and the key to it.
+pub struct QdrantClient {
+    http: Client,
+    base: Url,
+    server: String,
+    has_key: bool,
+    timeout: Duration,
+    snapshot_timeout: Duration,
+}
+
+impl fmt::Debug for QdrantClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("QdrantClient").field("server", &self.server).finish_non_exhaustive()
+    }
+}
+
+impl QdrantClient {
+    /// Prepares the calls; makes none.
+    ///
+    /// # Errors
+    /// When the address is none, holds credentials, or the certificates cannot be used.
+    pub fn new(config: &QdrantConfig, api_key: Option<&SecretString>) -> Result<Self, QdrantConfigError> {
+        let mut base: Url = config.url.parse().map_err(|error| QdrantConfigError::Url(format!("{error}")))?;
+        if !base.username().is_empty() || base.password().is_some() || base.query().is_some() {
+            return Err(QdrantConfigError::CredentialsInUrl);
+        }
+        if !matches!(base.scheme(), "http" | "https") {
+            return Err(QdrantConfigError::Url(format!("it begins with `{}:`", base.scheme())));
+        }
+        let (Some(host), Some(port)) = (base.host_str(), base.port_or_known_default()) else {
+            return Err(QdrantConfigError::Url("it names no host".into()));
+        };
+        let server = format!("{host}:{port}");
+        // `Url::join` replaces what follows the last slash, which would drop the prefix of a proxy.
+        if !base.path().ends_with('/') {
+            base.set_path(&format!("{}/", base.path()));
+        }
+        let mut headers = HeaderMap::new();
+        if let Some(key) = api_key {
+            let mut key = HeaderValue::from_str(key.expose_secret()).map_err(|_| QdrantConfigError::ApiKeyCharacters)?;
+            key.set_sensitive(true);
+            headers.insert("api-key", key);
+        }
+        let mut http =
+            Client::builder().connect_timeout(CONNECT_TIMEOUT).redirect(Policy::none()).no_proxy().default_headers(headers);
+        if let Some(path) = &config.ca_file {
+            let pem = fs::read(path).map_err(|cause| QdrantConfigError::CaFile { path: path.clone(), cause })?;
+            http = http.tls_certs_merge(Certificate::from_pem_bundle(&pem).map_err(QdrantConfigError::Tls)?);
+        }
+        Ok(Self {
+            http: http.build().map_err(QdrantConfigError::Tls)?,
+            base,
+            server,
+            has_key: api_key.is_some(),
+            timeout: Duration::from_secs(config.timeout_seconds.get()),
+            snapshot_timeout: Duration::from_secs(config.snapshot_timeout_seconds.get()),
+        })
+    }
+
+    /// Host and port.
+    #[must_use]
+    pub fn server(&self) -> &str {
+        &self.server
+    }
+
+    /// Whether the key crosses a network in the clear.
+    #[must_use]
+    pub fn is_exposed(&self) -> bool {
+        let loopback =
+            self.base.host_str().is_some_and(|host| host == "localhost" || host.starts_with("127.") || host == "[::1]");
+        self.has_key && self.base.scheme() == "http" && !loopback
+    }
+
+    /// How long a silence within a download is borne.
+    pub(super) fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    /// A request without a time-out of its own.
+    pub(super) fn request(&self, method: Method, path: &str) -> Result<RequestBuilder, SourceError> {
+        // The paths are ours and escaped, so joining them cannot fail; were it to, the cause is told like any other.
+        let url = self.base.join(path).map_err(|error| SourceError::Unsupported(format!("{path} is no path: {error}")))?;
+        Ok(self.http.request(method, url))
+    }
+
+    /// A call that the server answers at once.
+    pub(super) async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+        action: &str,
+    ) -> Result<Answer, SourceError> {
+        self.send(self.with_body(method, path, body)?.timeout(self.timeout), action).await
+    }
+
+    /// A call that makes the server read or write a whole collection before it answers.
+    pub(super) async fn long_call(&self, method: Method, path: &str, action: &str) -> Result<Answer, SourceError> {
+        self.send(self.long(self.request(method, path)?), action).await
+    }
+
+    /// Gives a request the patience that whole collections need.
+    pub(super) fn long(&self, request: RequestBuilder) -> RequestBuilder {
+        request.timeout(self.snapshot_timeout)
+    }
+
+    fn with_body(&self, method: Method, path: &str, body: Option<&Value>) -> Result<RequestBuilder, SourceError> {
+        let request = self.request(method, path)?;
+        Ok(match body {
+            Some(body) => request.json(body),
+            None => request,
+        })
+    }
+
+    /// Sends a request and takes the whole answer. Only a refusal of the key is an error here; the answer's status is the caller's.
+    pub(super) async fn send(&self, request: RequestBuilder, action: &str) -> Result<Answer, SourceError> {
+        let mut response = request.send().await.map_err(|error| self.unreachable(error))?;
+        let mut body = BytesMut::new();
+        while let Some(chunk) = response.chunk().await.map_err(|error| self.unreachable(error))? {
+            body.extend_from_slice(&chunk);
+            if body.len() > ANSWER_LIMIT_BYTES {
+                return Err(self.failed(action, Failure::TooLong));
+            }
+        }
+        self.allowed(&response, &body, action)?;
+        Ok(Answer { status: response.status(), body: body.freeze(), action: action.to_owned(), server: self.server.clone() })
+    }
+
+    /// Tells a refusal of the key from every other answer.
+    pub(super) fn allowed(&self, response: &Response, body: &[u8], action: &str) -> Result<(), SourceError> {
+        let why = match response.status() {
+            StatusCode::UNAUTHORIZED if !self.has_key => Denied::NoKey,
+            StatusCode::UNAUTHORIZED => Denied::Key { reason: reason(body) },
+            StatusCode::FORBIDDEN => Denied::Rights { reason: reason(body) },
+            _ => return Ok(()),
+        };
+        Err(SourceError::Unauthorised { server: self.server.clone(), action: action.to_owned(), cause: why.into() })
+    }
+
+    pub(super) fn unreachable(&self, error: reqwest::Error) -> SourceError {
+        SourceError::Unreachable { server: self.server.clone(), cause: error.without_url().into() }
+    }
+
+    /// The server's answer is of no use, in our words.
+    pub(super) fn failed(&self, action: &str, why: impl Into<Cause>) -> SourceError {
+        SourceError::Server { server: self.server.clone(), action: action.to_owned(), cause: why.into() }
+    }
+}
+
+/// What the server answered, whole.
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
+    body: Bytes,
+    action: String,
+    server: String,
+}
+
+impl Answer {
+    /// The `result` of an answer that reports success.
+    pub(super) fn result<T: DeserializeOwned>(self) -> Result<T, SourceError> {
+        #[derive(Deserialize)]
+        struct Document<T> {
+            result: T,
+        }
+        if !self.status.is_success() {
+            return Err(self.error());
+        }
+        match serde_json::from_slice::<Document<T>>(&self.body) {
+            Ok(document) => Ok(document.result),
+            Err(error) => Err(self.failed(Failure::NotOurs(error.into()))),
+        }
+    }
+
+    /// The answer as a document of another shape than usual.
+    pub(super) fn document<T: DeserializeOwned>(self) -> Result<T, SourceError> {
+        if !self.status.is_success() {
+            return Err(self.error());
+        }
+        serde_json::from_slice(&self.body).map_err(|error| self.failed(Failure::NotOurs(error.into())))
+    }
+
+    /// The body of an answer that reports success.
+    pub(super) fn body(self) -> Result<Bytes, SourceError> {
+        if self.status.is_success() { Ok(self.body) } else { Err(self.error()) }
+    }
+
+    /// `None` where the server does not have it.
+    pub(super) fn found(self) -> Option<Self> {
+        (self.status != StatusCode::NOT_FOUND).then_some(self)
+    }
+
+    fn error(&self) -> SourceError {
+        self.failed(Failure::Status { status: self.status, reason: reason(&self.body) })
+    }
+
+    fn failed(&self, why: Failure) -> SourceError {
+        SourceError::Server { server: self.server.clone(), action: self.action.clone(), cause: why.into() }
+    }
+}
+
+/// Why the server denies us something.
+#[derive(Debug, thiserror::Error)]
+enum Denied {
+    #[error("it wants an API key; name the place of one in `api_key`")]
+    NoKey,
+    #[error("it does not know the API key: {reason}")]
+    Key { reason: String },
+    #[error("the API key may not do this, such as a read-only one: {reason}")]
+    Rights { reason: String },
+}
+
+/// Why an answer is of no use.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    /// The server says so.
+    #[error("it answered {status}: {reason}")]
+    Status { status: StatusCode, reason: String },
+    /// No answer of Qdrant's is that long.
+    #[error("its answer is longer than {ANSWER_LIMIT_BYTES} bytes")]
+    TooLong,
+    /// A proxy's, say.
+    #[error("its answer is not that of Qdrant's HTTP API")]
+    NotOurs(#[source] Cause),
+}
+
+/// The error of an answer on one line: Qdrant's JSON or its plain text, or the beginning of whatever else was answered.
+pub(super) fn reason(body: &[u8]) -> String {
+    #[derive(Deserialize)]
+    struct Document {
+        status: Status,
+    }
+    #[derive(Deserialize)]
+    struct Status {
+        error: String,
+    }
+    let text = match serde_json::from_slice(body) {
+        Ok(Document { status: Status { error } }) => error,
+        Err(_) => String::from_utf8_lossy(body).chars().take(200).collect(),
+    };
+    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    if text.is_empty() { "no reason given".into() } else { text }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(url: &str) -> QdrantConfig {
+        serde_json::from_value(serde_json::json!({ "url": url })).unwrap()
+    }
+
+    fn client(url: &str) -> Result<QdrantClient, QdrantConfigError> {
+        QdrantClient::new(&config(url), Some(&SecretString::from("canary".to_owned())))
+    }
+
+    #[test]
+    fn an_address_with_credentials_is_refused_without_showing_them() {
+        for url in ["http://u:canary@127.0.0.1:6333", "http://h/?api-key=canary", "ftp://127.0.0.1/canary", "canary", "http://"] {
+            let shown = format!("{0} {0:?}", client(url).unwrap_err());
+            assert!(!shown.contains("canary"), "{shown}");
+        }
+    }
+
+    #[test]
+    fn debug_shows_no_key_and_a_key_with_a_line_break_is_refused() {
+        let shown = format!("{:?}", client("http://127.0.0.1:6333").unwrap());
+        assert!(shown.contains("127.0.0.1:6333") && !shown.contains("canary"), "{shown}");
+        let key = SecretString::from("canary\n2".to_owned());
+        let shown = format!("{0} {0:?}", QdrantClient::new(&config("http://h"), Some(&key)).unwrap_err());
+        assert!(!shown.contains("canary"), "{shown}");
+    }
+
+    #[test]
+    fn a_path_prefix_is_kept() {
+        let client = client("https://q.example/qdrant").unwrap();
+        assert_eq!(client.base.join("collections").unwrap().as_str(), "https://q.example/qdrant/collections");
+        assert_eq!(client.server(), "q.example:443");
+        assert!(!client.is_exposed());
+    }
+
+    #[test]
+    fn reasons_are_one_line_in_either_form() {
+        assert_eq!(reason(br#"{"status":{"error":"Not found:\n x"},"time":0.1}"#), "Not found: x");
+        assert_eq!(reason(b"Invalid API key or JWT"), "Invalid API key or JWT");
+        assert_eq!(reason(b""), "no reason given");
+    }
+}

@@ -1,0 +1,101 @@
+//! Comparing a restored collection with what the point says of it.
+
+use kaleem_dr_core::{
+    point::PointReader,
+    progress::Unit,
+    source::{Difference, SourceError},
+};
+
+use super::{
+    client::QdrantClient,
+    contents::Stored,
+    description::{Description, Points},
+};
+
+/// What a comparison showed.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Comparison {
+    pub(super) points: u64,
+    pub(super) compared: Vec<String>,
+    pub(super) differences: Vec<Difference>,
+    pub(super) warnings: Vec<String>,
+}
+
+impl Comparison {
+    /// Reads `target` back and compares it.
+    pub(super) async fn of(
+        client: &QdrantClient,
+        point: &PointReader,
+        stored: &Stored,
+        target: &str,
+    ) -> Result<Self, SourceError> {
+        let description = &stored.description;
+        let live = client.describe(target).await?;
+        let live = live.ok_or_else(|| client.failed(&format!("describe collection {target}"), "it is not there"))?;
+        let mut comparison = Self { differences: description.compare_settings(&live), ..Self::default() };
+        comparison.differences.extend(compare_shards(description, client, target).await?);
+        if comparison.differences.is_empty() {
+            comparison.compared.push(format!("settings, indexes and shards of collection {}", description.name));
+        }
+        comparison.compare_points(client, point, stored, target).await?;
+        Ok(comparison)
+    }
+
+    async fn compare_points(
+        &mut self,
+        client: &QdrantClient,
+        point: &PointReader,
+        stored: &Stored,
+        target: &str,
+    ) -> Result<(), SourceError> {
+        let name = stored.name();
+        self.points = client.count(target).await?;
+        let points = &stored.description.points;
+        if let Points::Nothing { why, about } = points {
+            let about = about.map_or(String::new(), |about| format!(" (about {about} when it was captured)"));
+            self.warnings
+                .push(format!("collection {name}: {} points came back{about}; they are not compared: {why}", self.points));
+            return Ok(());
+        }
+        let mut differ = |what: &str, expected: String, found: String| {
+            let differs = expected != found;
+            if differs {
+                self.differences.push(Difference { what: format!("collection {name}: {what}"), expected, found });
+            }
+            differs
+        };
+        let expected = points.count().unwrap_or_default();
+        let mut differs = differ("points", expected.to_string(), self.points.to_string());
+        let Some(digest) = points.content_digest() else {
+            if !differs {
+                self.compared.push(format!("{expected} points of collection {name}, by number only"));
+            }
+            return Ok(());
+        };
+        let stage = point.progress().begin(&format!("compare {target}"), Unit::Items, Some(self.points));
+        let content = client.content(target, &point.cancellation(), stage.as_ref()).await?;
+        stage.finish();
+        differs |= differ("points read", expected.to_string(), content.points.to_string());
+        differs |= differ("content digest", digest.to_owned(), content.digest);
+        if !differs {
+            self.compared.push(format!("{expected} points of collection {name}, every id, vector and payload"));
+        }
+        Ok(())
+    }
+}
+
+async fn compare_shards(
+    description: &Description,
+    client: &QdrantClient,
+    target: &str,
+) -> Result<Option<Difference>, SourceError> {
+    let said = |shards: &[super::Shard]| {
+        let one = |shard: &super::Shard| match &shard.shard_key {
+            Some(key) => format!("{} ({key})", shard.shard_id),
+            None => shard.shard_id.to_string(),
+        };
+        shards.iter().map(one).collect::<Vec<_>>().join(", ")
+    };
+    let (expected, found) = (said(&description.shards), said(&client.shards(target).await?));
+    Ok((expected != found).then(|| Difference { what: format!("collection {}: shards", description.name), expected, found }))
+}

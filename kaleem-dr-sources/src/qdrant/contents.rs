@@ -1,0 +1,98 @@
+//! What a point holds of this source: descriptions, snapshots, aliases.
+
+use globset::GlobSet;
+use kaleem_dr_core::{manifest::ArtifactRecord, point::PointReader, source::SourceError};
+use serde::Deserialize;
+
+use super::{
+    api::Alias,
+    description::{DIRECTORY, Description, LIMIT_BYTES, aliases_path},
+    names,
+};
+
+/// Everything of a point but the snapshots' bytes.
+#[derive(Clone, Debug)]
+pub(super) struct Contents {
+    pub(super) collections: Vec<Stored>,
+    pub(super) aliases: Vec<Alias>,
+}
+
+/// One collection in a point.
+#[derive(Clone, Debug)]
+pub(super) struct Stored {
+    pub(super) description: Description,
+    pub(super) snapshot: ArtifactRecord,
+}
+
+impl Stored {
+    pub(super) fn name(&self) -> &str {
+        &self.description.name
+    }
+}
+
+impl Contents {
+    /// Reads the descriptions and aliases of a point.
+    ///
+    /// # Errors
+    /// When the point cannot be read, or lacks the snapshot of a collection.
+    pub(super) async fn read(point: &PointReader) -> Result<Self, SourceError> {
+        let directory = format!("/{}/", DIRECTORY.join("/"));
+        let mut collections = Vec::new();
+        for record in &point.manifest().artifacts {
+            if !record.path.starts_with(&directory) || record.path.strip_suffix(".json").is_none() {
+                continue;
+            }
+            let bytes = point.artifact(&record.path).await?.read_all(LIMIT_BYTES).await?;
+            let description = Description::parse(&bytes, &record.path)?;
+            let path = description.snapshot_path();
+            let snapshot = point.manifest().artifact(path.as_str()).cloned();
+            let snapshot = snapshot.ok_or_else(|| SourceError::Point(format!("it holds no artifact {path}").into()))?;
+            collections.push(Stored { description, snapshot });
+        }
+        collections.sort_by(|a, b| a.name().cmp(b.name()));
+        Ok(Self { collections, aliases: read_aliases(point).await? })
+    }
+
+    /// Leaves only what the globs mean; no globs mean everything.
+    ///
+    /// # Errors
+    /// When one of them means nothing: it is misspelt, and the restore would lack what was asked for.
+    pub(super) fn select(&mut self, only: &[String]) -> Result<(), SourceError> {
+        let globs = |patterns: &[String]| -> Result<GlobSet, SourceError> {
+            names::globs(patterns).map_err(|error| SourceError::Unsupported(format!("`{}`: {error}", patterns.join(", "))))
+        };
+        for pattern in only {
+            let one = globs(std::slice::from_ref(pattern))?;
+            if !self.collections.iter().any(|stored| one.is_match(stored.name())) {
+                let there: Vec<_> = self.collections.iter().map(Stored::name).collect();
+                return Err(SourceError::Unsupported(format!(
+                    "no collection of the point is meant by `{pattern}`; it holds {}",
+                    there.join(", ")
+                )));
+            }
+        }
+        if !only.is_empty() {
+            let wanted = globs(only)?;
+            self.collections.retain(|stored| wanted.is_match(stored.name()));
+        }
+        if self.collections.is_empty() {
+            return Err(SourceError::Unsupported("the point holds no collection".into()));
+        }
+        Ok(())
+    }
+}
+
+/// The aliases of a point; none where it says nothing of them.
+async fn read_aliases(point: &PointReader) -> Result<Vec<Alias>, SourceError> {
+    #[derive(Deserialize)]
+    struct Document {
+        aliases: Vec<Alias>,
+    }
+    let path = aliases_path();
+    if point.manifest().artifact(path.as_str()).is_none() {
+        return Ok(Vec::new());
+    }
+    let bytes = point.artifact(path.as_str()).await?.read_all(LIMIT_BYTES).await?;
+    let document: Document = serde_json::from_slice(&bytes).map_err(|error| SourceError::artifact(&path, error))?;
+    Ok(document.aliases)
+}

@@ -1,0 +1,370 @@
+//! What a point says of a collection beside its snapshot: `<name>.json`.
+//!
+//! The snapshot file itself does not tell which server made it, how its shards are keyed once it has been uploaded, or what a restore
+//! should find in it.
+
+use kaleem_dr_core::{
+    artifact::ArtifactPath,
+    source::{Difference, SourceError},
+};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+use super::{
+    api::{LiveCollection, Shard},
+    names::file_stem,
+    points::Content,
+};
+
+/// The longest description that is read.
+pub(super) const LIMIT_BYTES: u64 = 64 << 20;
+/// The directory of collections in a snapshot, and the file of aliases beside it.
+pub(super) const DIRECTORY: [&str; 2] = ["qdrant", "collections"];
+pub(super) const ALIASES: [&str; 2] = ["qdrant", "aliases.json"];
+
+/// The parts of a collection's settings that a restore must bring back.
+const SETTINGS: [&str; 7] =
+    ["params", "hnsw_config", "optimizer_config", "wal_config", "quantization_config", "strict_mode_config", "metadata"];
+
+/// One collection of a point.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Description {
+    /// The collection.
+    pub name: String,
+    /// Version of the Qdrant it comes from, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server_version: Option<String>,
+    /// Its settings, as Qdrant gives them.
+    pub config: Value,
+    /// Its indexes over payload fields, without their counts.
+    pub payload_schema: Map<String, Value>,
+    /// Its shards.
+    pub shards: Vec<Shard>,
+    /// What the snapshot holds.
+    pub points: Points,
+}
+
+/// How much is known of a snapshot's points.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "known")]
+pub enum Points {
+    /// Every point was read before and after the snapshot, and nothing had changed.
+    Content {
+        /// How many there are.
+        count: u64,
+        /// Digest over ids, vectors, payloads.
+        content_digest: String,
+    },
+    /// They were counted before and after the snapshot, to the same number, but not read.
+    Count {
+        /// How many there are.
+        count: u64,
+    },
+    /// Nothing that a comparison could rest on.
+    Nothing {
+        /// Why not; one sentence.
+        why: String,
+        /// How many there were just before the snapshot, where somebody counted.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        about: Option<u64>,
+    },
+}
+
+impl Points {
+    /// How many points there are, where that is certain.
+    pub(super) fn count(&self) -> Option<u64> {
+        match self {
+            Self::Content { count, .. } | Self::Count { count } => Some(*count),
+            Self::Nothing { .. } => None,
+        }
+    }
+
+    /// How many points there are, more or less.
+    pub(super) fn about(&self) -> Option<u64> {
+        match self {
+            Self::Nothing { about, .. } => *about,
+            _ => self.count(),
+        }
+    }
+
+    /// The digest, where it is certain.
+    pub(super) fn content_digest(&self) -> Option<&str> {
+        match self {
+            Self::Content { content_digest, .. } => Some(content_digest),
+            _ => None,
+        }
+    }
+
+    /// What two readings around a snapshot prove of it: equal ones that nothing was written meanwhile, others that nobody can say
+    /// which of the changes the snapshot holds.
+    pub(super) fn between(before: Content, after: &Content) -> Self {
+        if before == *after {
+            Self::Content { count: before.points, content_digest: before.digest }
+        } else {
+            Self::written_to(before.points)
+        }
+    }
+
+    /// What two counts around a snapshot prove of it.
+    pub(super) fn between_counts(before: u64, after: u64) -> Self {
+        if before == after { Self::Count { count: before } } else { Self::written_to(before) }
+    }
+
+    fn written_to(about: u64) -> Self {
+        Self::Nothing {
+            why: "it was written to while its snapshot was taken, so no count and no digest is certain to be the snapshot's"
+                .into(),
+            about: Some(about),
+        }
+    }
+}
+
+impl Description {
+    /// From what the server says, before its points are known.
+    pub(super) fn new(name: &str, version: &str, live: &LiveCollection, shards: Vec<Shard>) -> Self {
+        Self {
+            name: name.to_owned(),
+            server_version: Some(version.to_owned()),
+            config: live.config.clone(),
+            payload_schema: indexes(&live.payload_schema),
+            shards,
+            points: Points::Nothing { why: "it was not read".into(), about: live.points_count },
+        }
+    }
+
+    /// Where it lies in a snapshot.
+    pub(super) fn path(&self) -> ArtifactPath {
+        artifact(&format!("{}.json", file_stem(&self.name)))
+    }
+
+    /// Where the snapshot it describes lies.
+    pub(super) fn snapshot_path(&self) -> ArtifactPath {
+        artifact(&format!("{}.snapshot", file_stem(&self.name)))
+    }
+
+    pub(super) fn to_bytes(&self) -> Vec<u8> {
+        // Maps have text for keys and numbers are finite, so this cannot fail.
+        let mut bytes = serde_json::to_vec_pretty(self).expect("a description is plain JSON");
+        bytes.push(b'\n');
+        bytes
+    }
+
+    /// Reads one back.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub(super) fn parse(bytes: &[u8], path: &str) -> Result<Self, SourceError> {
+        serde_json::from_slice(bytes)
+            .map_err(|error| SourceError::Point(format!("{path} is no description of a collection: {error}").into()))
+    }
+
+    /// Whether its shards are made by hand, by key.
+    pub(super) fn is_sharded_by_key(&self) -> bool {
+        self.config["params"]["sharding_method"] == "custom"
+    }
+
+    /// The keys of its shards with the number of shards of each, in the order in which Qdrant numbers shards when they are made anew.
+    ///
+    /// # Errors
+    /// When no order of making them gives the same numbers: the snapshot's shards would find no place.
+    pub(super) fn shard_keys(&self) -> Result<Vec<(&Value, u64)>, SourceError> {
+        let mut keys: Vec<(&Value, u64)> = Vec::new();
+        for (at, shard) in self.shards.iter().enumerate() {
+            let Some(key) = shard.shard_key.as_ref().filter(|_| shard.shard_id as usize == at) else {
+                return Err(self.unnumbered("their numbers have gaps, or one has no key"));
+            };
+            let known = keys.iter().position(|(known, _)| *known == key);
+            match known {
+                None => keys.push((key, 1)),
+                Some(at) if at + 1 == keys.len() => keys[at].1 += 1,
+                Some(_) => return Err(self.unnumbered("the numbers of one key are not next to each other")),
+            }
+        }
+        Ok(keys)
+    }
+
+    fn unnumbered(&self, why: &str) -> SourceError {
+        SourceError::Unsupported(format!(
+            "the shards of {} cannot be made anew for a restore: Qdrant numbers shards itself, and {why}; restore its file by hand with \
+             `--storage-snapshot` or into a copy of the old cluster",
+            self.name
+        ))
+    }
+
+    /// What makes an empty collection of the same settings. A collection that is made by a snapshot takes its settings from there;
+    /// only one whose shards must stand first needs this.
+    pub(super) fn definition(&self) -> Value {
+        let mut definition = self.config["params"].as_object().cloned().unwrap_or_default();
+        for (from, to) in [
+            ("hnsw_config", "hnsw_config"),
+            ("optimizer_config", "optimizers_config"),
+            ("wal_config", "wal_config"),
+            ("quantization_config", "quantization_config"),
+            ("strict_mode_config", "strict_mode_config"),
+            ("metadata", "metadata"),
+        ] {
+            definition.insert(to.into(), self.config[from].clone());
+        }
+        without_nulls(&Value::Object(definition))
+    }
+
+    /// Whether a snapshot's own settings are of the same collection.
+    pub(super) fn is_of(&self, config: &Value) -> bool {
+        without_nulls(&self.config["params"]) == without_nulls(&config["params"])
+    }
+
+    /// Compares settings and indexes of a restored collection with these.
+    pub(super) fn compare_settings(&self, live: &LiveCollection) -> Vec<Difference> {
+        let mut differences = Vec::new();
+        let mut compare = |what: String, expected: &Value, found: &Value| {
+            let (expected, found) = (without_nulls(expected), without_nulls(found));
+            if expected != found {
+                let said = |value: &Value| if value.is_null() { "none".into() } else { value.to_string() };
+                differences.push(Difference { what, expected: said(&expected), found: said(&found) });
+            }
+        };
+        for key in SETTINGS {
+            compare(format!("collection {}: {key}", self.name), &self.config[key], &live.config[key]);
+        }
+        let found = indexes(&live.payload_schema);
+        for field in self.payload_schema.keys().chain(found.keys().filter(|field| !self.payload_schema.contains_key(*field))) {
+            let of = |schema: &Map<String, Value>| schema.get(field).cloned().unwrap_or_default();
+            compare(format!("collection {}: index of {field}", self.name), &of(&self.payload_schema), &of(&found));
+        }
+        differences
+    }
+}
+
+fn artifact(file: &str) -> ArtifactPath {
+    // The stem has no slash and no NUL, and the extension keeps it from being empty or dots.
+    ArtifactPath::join(DIRECTORY.into_iter().chain([file])).expect("an escaped name makes a path")
+}
+
+/// The path of the aliases.
+pub(super) fn aliases_path() -> ArtifactPath {
+    // Neither component is empty, a dot or holds a slash.
+    ArtifactPath::join(ALIASES).expect("two plain names make a path")
+}
+
+/// What each payload index is, in one form: the server adds how many points it covers, which changes by itself, and leaves out the
+/// details of a plain one.
+fn indexes(schema: &Value) -> Map<String, Value> {
+    let one = |index: &Value| {
+        let kind = index.get("data_type").or_else(|| index.get("type")).unwrap_or(index).clone();
+        let mut params = index.get("params").unwrap_or(index).as_object().cloned().unwrap_or_default();
+        for known in ["type", "data_type", "points"] {
+            params.remove(known);
+        }
+        json!({ "type": kind, "params": params })
+    };
+    schema.as_object().map(|fields| fields.iter().map(|(field, index)| (field.clone(), one(index))).collect()).unwrap_or_default()
+}
+
+/// The indexes of a snapshot's own `payload_index.json`.
+pub(super) fn indexes_of_file(document: &Value) -> Map<String, Value> {
+    indexes(&document["schema"])
+}
+
+fn without_nulls(value: &Value) -> Value {
+    match value {
+        Value::Object(map) => {
+            map.iter().filter(|(_, item)| !item.is_null()).map(|(key, item)| (key.clone(), without_nulls(item))).collect()
+        }
+        Value::Array(items) => items.iter().map(without_nulls).collect(),
+        other => other.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn described(shards: &Value) -> Description {
+        let live: LiveCollection = serde_json::from_value(json!({
+            "status": "green", "points_count": 3,
+            "config": {
+                "params": {"vectors": {"size": 4, "distance": "Dot"}, "shard_number": 1, "sharding_method": "custom"},
+                "optimizer_config": {"deleted_threshold": 0.2, "max_segment_size": null},
+                "quantization_config": null,
+            },
+            "payload_schema": {"tenant": {"data_type": "keyword", "params": {"type": "keyword", "is_tenant": true}, "points": 3}},
+        }))
+        .unwrap();
+        Description::new("docs", "1.18.2", &live, serde_json::from_value(shards.clone()).unwrap())
+    }
+
+    #[test]
+    fn it_reads_back_as_it_was_written() {
+        let mut description = described(&json!([{"shard_id": 0, "shard_key": "a"}]));
+        for points in [
+            Points::Content { count: 3, content_digest: "00".into() },
+            Points::Count { count: 3 },
+            Points::Nothing { why: "no".into(), about: None },
+        ] {
+            description.points = points;
+            assert_eq!(Description::parse(&description.to_bytes(), "docs.json").unwrap(), description);
+        }
+        assert_eq!(description.path().as_str(), "/qdrant/collections/docs.json");
+        assert_eq!(description.snapshot_path().as_str(), "/qdrant/collections/docs.snapshot");
+    }
+
+    #[test]
+    fn only_two_equal_readings_make_a_digest_certain() {
+        let content = |points, digest: &str| Content { points, digest: digest.into() };
+        assert_eq!(Points::between(content(3, "a"), &content(3, "a")).content_digest(), Some("a"));
+        for after in [content(3, "b"), content(4, "b")] {
+            let points = Points::between(content(3, "a"), &after);
+            assert_eq!((points.count(), points.content_digest(), points.about()), (None, None, Some(3)));
+        }
+        assert_eq!(Points::between_counts(3, 3).count(), Some(3));
+        assert_eq!(Points::between_counts(3, 4).count(), None);
+    }
+
+    #[test]
+    fn shard_keys_are_made_in_the_order_of_their_numbers() {
+        let description = described(&json!([
+            {"shard_id": 0, "shard_key": "b"}, {"shard_id": 1, "shard_key": "b"}, {"shard_id": 2, "shard_key": 7}
+        ]));
+        assert!(description.is_sharded_by_key());
+        assert_eq!(description.shard_keys().unwrap(), [(&json!("b"), 2), (&json!(7), 1)]);
+        for bad in [
+            json!([{"shard_id": 1, "shard_key": "a"}]),
+            json!([{"shard_id": 0}]),
+            json!([{"shard_id": 0, "shard_key": "a"}, {"shard_id": 1, "shard_key": "b"}, {"shard_id": 2, "shard_key": "a"}]),
+        ] {
+            assert!(described(&bad).shard_keys().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_empty_collection_of_the_same_settings_has_no_nulls() {
+        let definition = described(&json!([])).definition();
+        assert_eq!(definition["sharding_method"], "custom");
+        assert_eq!(definition["vectors"]["size"], 4);
+        assert_eq!(definition["optimizers_config"], json!({"deleted_threshold": 0.2}));
+        assert!(definition.get("quantization_config").is_none());
+    }
+
+    #[test]
+    fn an_index_is_the_same_however_it_is_told_and_a_lost_one_shows() {
+        let description = described(&json!([]));
+        let from_file = indexes_of_file(&json!({"schema": {"tenant": {"type": "keyword", "is_tenant": true}}}));
+        assert_eq!(description.payload_schema, from_file);
+        assert_eq!(
+            indexes(&json!({"n": {"data_type": "integer", "points": 1}})),
+            indexes_of_file(&json!({"schema": {"n": "integer"}}))
+        );
+        let mut live = LiveCollection {
+            status: "green".into(),
+            points_count: None,
+            config: description.config.clone(),
+            payload_schema: json!({"tenant": {"data_type": "keyword", "params": {"type": "keyword", "is_tenant": true}, "points": 9}}),
+        };
+        assert!(description.compare_settings(&live).is_empty());
+        live.payload_schema = json!({});
+        live.config["params"]["vectors"]["size"] = json!(5);
+        let differences = description.compare_settings(&live);
+        let whats: Vec<_> = differences.iter().map(|difference| difference.what.as_str()).collect();
+        assert_eq!(whats, ["collection docs: params", "collection docs: index of tenant"]);
+    }
+}

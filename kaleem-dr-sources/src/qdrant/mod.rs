@@ -1,0 +1,185 @@
+//! Qdrant: collections with vectors, payloads and indexes, and aliases, through the HTTP API.
+//!
+//! A capture is one of Qdrant's own snapshots of each collection, with what they lack beside it ([`description`]): the version of
+//! the server, shard keys, and a digest over every point, because Qdrant notices no altered byte itself. A restore uploads each under
+//! a new name, reads it back and compares, and only then switches aliases ([`restore`]). A cluster of several peers is refused: a
+//! peer's snapshot holds only its own shards, and restoring it looks like success.
+
+mod api;
+mod archive;
+mod capture;
+mod client;
+mod compare;
+mod config;
+mod contents;
+pub mod description;
+mod inspect;
+mod load;
+mod names;
+mod pipe;
+mod placement;
+pub mod points;
+pub mod restore;
+mod staged;
+mod switch;
+mod version;
+
+use std::path::PathBuf;
+
+use async_trait::async_trait;
+use globset::GlobSet;
+use jiff::Timestamp;
+use kaleem_dr_core::{
+    artifact::Capture,
+    config::secret::Environment,
+    point::PointReader,
+    sentence,
+    source::{Inspection, Probe, RestorePlan, RestoreReport, RestoreRequest, ScratchTarget, Source, SourceError, SourceName},
+    staged::StagedForm,
+};
+
+pub use self::{
+    api::{Alias, Shard},
+    client::QdrantClient,
+    config::{QdrantConfig, QdrantConfigError},
+};
+use self::{
+    capture::{Pace, Selection, Snapshots},
+    restore::Restoration,
+    staged::FullSnapshot,
+};
+
+/// The directory of this source in a snapshot.
+const ROOT: &str = "/qdrant";
+
+/// Collections and aliases of one Qdrant server.
+#[derive(Debug)]
+pub struct QdrantSource {
+    name: SourceName,
+    client: QdrantClient,
+    selection: Selection,
+    content_digest: bool,
+    pace: Pace,
+    staged: FullSnapshot,
+}
+
+impl QdrantSource {
+    /// Reads the API key and prepares the connection; calls nobody.
+    ///
+    /// # Errors
+    /// When the address, the key, a pattern or the certificates cannot be used.
+    pub fn new(name: SourceName, config: &QdrantConfig, environment: &Environment) -> Result<Self, QdrantConfigError> {
+        let key = config.api_key.as_ref().map(|key| environment.secret(key)).transpose().map_err(QdrantConfigError::ApiKey)?;
+        let globs = |key, patterns: &[String]| -> Result<GlobSet, QdrantConfigError> {
+            names::globs(patterns).map_err(|cause| QdrantConfigError::Pattern { key, cause })
+        };
+        let wanted = globs("collections", &config.collections)?;
+        Ok(Self {
+            staged: FullSnapshot::new(name.clone()),
+            name,
+            client: QdrantClient::new(config, key.as_ref())?,
+            selection: Selection {
+                wanted: (!config.collections.is_empty()).then_some(wanted),
+                unwanted: globs("exclude_collections", &config.exclude_collections)?,
+            },
+            content_digest: config.content_digest,
+            pace: Pace::default(),
+        })
+    }
+}
+
+#[async_trait]
+impl Source for QdrantSource {
+    fn name(&self) -> &SourceName {
+        &self.name
+    }
+
+    fn kind(&self) -> &'static str {
+        "qdrant"
+    }
+
+    fn roots(&self) -> Vec<PathBuf> {
+        vec![ROOT.into()]
+    }
+
+    async fn probe(&self) -> Result<Probe, SourceError> {
+        let server = self.client.version().await?;
+        let mut warnings = Vec::new();
+        if let Err(refusal) = refuse_cluster(&self.client).await {
+            match refusal {
+                SourceError::Unsupported(why) => warnings.push(why),
+                other => return Err(other),
+            }
+        }
+        let mut collections = self.client.collections().await?;
+        collections.retain(|collection| self.selection.takes(collection));
+        if collections.is_empty() {
+            warnings.push("there is no collection that a capture would take".into());
+        }
+        for collection in &collections {
+            match self.client.describe(collection).await {
+                Ok(Some(live)) if live.status == "red" => {
+                    warnings
+                        .push(format!("collection {collection} is in status red: Qdrant says that an operation on it failed"));
+                }
+                Ok(_) => {}
+                Err(error @ SourceError::Server { .. }) => {
+                    warnings
+                        .push(format!("collection {collection} is broken, and a capture leaves it out: {}", sentence(&error)));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        // To ask for a snapshot of what does not exist writes nothing, and a key that may not write is refused before that is seen.
+        let absent = format!("kaleem-dr-no-such-collection-{}", Timestamp::now().as_nanosecond());
+        if !self.client.may_snapshot(&absent).await? {
+            warnings.push(
+                "the API key may not take snapshots of any collection (it is read-only, or only for some collections): a capture will fail; \
+                 give one with the right to write"
+                    .into(),
+            );
+        }
+        if self.client.is_exposed() {
+            warnings.push(format!("the API key goes to {} unencrypted; use https", self.client.server()));
+        }
+        Ok(Probe { server: Some(server), size_bytes: None, warnings })
+    }
+
+    async fn capture(&self, out: &mut Capture) -> Result<(), SourceError> {
+        let snapshots = Snapshots::new(&self.client, &self.pace, self.content_digest, out.cancellation());
+        snapshots.capture(&self.selection, out).await
+    }
+
+    async fn plan_restore(&self, point: &PointReader, request: RestoreRequest) -> Result<RestorePlan, SourceError> {
+        Ok(Restoration::prepare(&self.client, point, request).await?.plan())
+    }
+
+    async fn restore(&self, point: &PointReader, plan: RestorePlan) -> Result<RestoreReport, SourceError> {
+        Restoration::prepare(&self.client, point, plan.request).await?.run(&plan.actions).await
+    }
+
+    async fn inspect(&self, point: &PointReader) -> Result<Inspection, SourceError> {
+        inspect::inspect(point).await
+    }
+
+    async fn rehearse(&self, point: &PointReader, scratch: &ScratchTarget) -> Result<RestoreReport, SourceError> {
+        restore::rehearse(&self.client, point, &scratch.name).await
+    }
+
+    fn staged(&self) -> Option<&dyn StagedForm> {
+        Some(&self.staged)
+    }
+}
+
+/// A snapshot holds the shards of the peer that took it, and no others; uploaded alone it is taken with `200 true` and a part of the
+/// points.
+async fn refuse_cluster(client: &QdrantClient) -> Result<(), SourceError> {
+    match client.peers().await? {
+        Some(peers) if peers > 1 => Err(SourceError::Unsupported(format!(
+            "{} is a cluster of {peers} peers, and the snapshots of one peer hold only its own shards; clusters of several peers are not \
+             supported",
+            client.server()
+        ))),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,62 @@
+//! An artifact as a blocking reader: for what takes archives apart.
+
+use std::io::{self, Read};
+
+use bytes::{Buf as _, Bytes};
+use kaleem_dr_core::{CancellationToken, point::ArtifactReader, source::SourceError};
+use tokio::sync::mpsc;
+
+/// Pieces that may wait for the reader.
+const PIECES_IN_FLIGHT: usize = 4;
+
+/// Hands an artifact to blocking work. It is read, and checked against the manifest, to its end, even if the work ends sooner.
+///
+/// # Errors
+/// When the artifact cannot be read or is not what was captured, and [`SourceError::Cancelled`].
+pub(super) async fn through<T: Send + 'static>(
+    mut artifact: ArtifactReader,
+    cancel: &CancellationToken,
+    work: impl FnOnce(&mut dyn Read) -> T + Send + 'static,
+) -> Result<T, SourceError> {
+    let (sender, pieces) = mpsc::channel(PIECES_IN_FLIGHT);
+    let worker = tokio::task::spawn_blocking(move || work(&mut Pieces { pieces, current: Bytes::new() }));
+    let mut sender = Some(sender);
+    let read = loop {
+        match cancel.run_until_cancelled(artifact.next()).await {
+            None => break Err(SourceError::Cancelled),
+            Some(Err(error)) => break Err(error),
+            Some(Ok(None)) => break Ok(()),
+            Some(Ok(Some(bytes))) => {
+                let gone = match &sender {
+                    Some(pieces) => pieces.send(bytes).await.is_err(),
+                    None => false,
+                };
+                if gone {
+                    sender = None;
+                }
+            }
+        }
+    };
+    drop(sender);
+    let done = worker.await.map_err(|panic| SourceError::Point(panic.into()))?;
+    read.map(|()| done)
+}
+
+struct Pieces {
+    pieces: mpsc::Receiver<Bytes>,
+    current: Bytes,
+}
+
+impl Read for Pieces {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.current.is_empty() {
+            match self.pieces.blocking_recv() {
+                Some(bytes) => self.current = bytes,
+                None => return Ok(0),
+            }
+        }
+        let taken = self.current.len().min(buffer.len());
+        self.current.copy_to_slice(&mut buffer[..taken]);
+        Ok(taken)
+    }
+}

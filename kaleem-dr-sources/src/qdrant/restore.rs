@@ -1,0 +1,300 @@
+//! Restoring: everything to new names, then a comparison point by point, and only then what is in use changes.
+//!
+//! A failed upload onto a collection can destroy it, so nothing that is there is ever uploaded to. A collection that is reached
+//! through aliases is replaced by switching them, in one step that can be undone; the old one stays. Only a collection that no alias
+//! leads to is deleted for its successor, after a verified copy stands beside it.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use kaleem_dr_core::{
+    point::PointReader,
+    sentence,
+    source::{
+        Change, Existing, Extras, PlannedAction, Rename, RestorePlan, RestoreReport, RestoreRequest, RestoreTarget, SourceError,
+    },
+};
+use serde_json::json;
+
+use super::{
+    client::QdrantClient,
+    compare::Comparison,
+    contents::Contents,
+    description::Points,
+    load::Loader,
+    placement::{Live, Placement, Then, place},
+    switch::{self, AliasChange},
+    version,
+};
+
+/// A restore whose names are settled.
+pub struct Restoration<'a> {
+    client: &'a QdrantClient,
+    point: &'a PointReader,
+    request: RestoreRequest,
+    placements: Vec<Placement>,
+    changes: Vec<AliasChange>,
+    warnings: Vec<String>,
+}
+
+impl<'a> Restoration<'a> {
+    /// Reads the point and the server, and settles what goes where. Writes nothing.
+    ///
+    /// # Errors
+    /// When it cannot be done: versions that do not fit, names that are taken, a cluster of several peers.
+    pub async fn prepare(
+        client: &'a QdrantClient,
+        point: &'a PointReader,
+        mut request: RestoreRequest,
+    ) -> Result<Self, SourceError> {
+        if request.existing == Existing::Merge {
+            return Err(SourceError::Unsupported(
+                "Qdrant restores a whole collection or none of it, so nothing can be merged into one: leave out --existing"
+                    .into(),
+            ));
+        }
+        if request.extras == Extras::Remove {
+            return Err(SourceError::Unsupported(
+                "collections that are not in the point are never removed by a restore: leave out --extras".into(),
+            ));
+        }
+        let server = client.version().await?;
+        super::refuse_cluster(client).await?;
+        let captured = point.manifest().server.as_ref().map(|server| server.version.as_str());
+        let mut warnings: Vec<_> = version::check(captured, &server.version)?.into_iter().collect();
+        let mut contents = Contents::read(point).await?;
+        contents.select(&request.only)?;
+        for stored in &contents.collections {
+            if stored.description.is_sharded_by_key() {
+                stored.description.shard_keys()?;
+            }
+            if let Points::Nothing { why, .. } = &stored.description.points {
+                warnings.push(format!("collection {}: its points cannot be compared afterwards: {why}", stored.name()));
+            }
+        }
+        let live = Live {
+            collections: client.collections().await?.into_iter().collect(),
+            aliases: client.aliases().await?.into_iter().map(|alias| (alias.alias_name, alias.collection_name)).collect(),
+        };
+        let stamp = Timestamp::now().strftime("%Y%m%d_%H%M%S").to_string();
+        let (placements, changes) = place(contents, &live, &request.to, &request.rename, &stamp)?;
+        // Settled, so that the names of the plan are those of the restore.
+        request.rename = placements
+            .iter()
+            .filter(|placement| placement.target != placement.stored.name())
+            .map(|placement| Rename { from: placement.stored.name().to_owned(), to: placement.target.clone() })
+            .collect();
+        Ok(Self { client, point, request, placements, changes, warnings })
+    }
+
+    /// What it will do.
+    #[must_use]
+    pub fn plan(&self) -> RestorePlan {
+        let mut warnings = self.warnings.clone();
+        let mut actions = Vec::new();
+        for Placement { stored, target, then } in &self.placements {
+            let name = stored.name();
+            actions.push(PlannedAction {
+                items: stored.description.points.about(),
+                size_bytes: Some(stored.snapshot.size_bytes),
+                ..PlannedAction::new(Change::Create, format!("collection {target}"))
+            });
+            match then {
+                Then::Stays => {}
+                Then::IsReached => {
+                    actions.push(PlannedAction {
+                        why: Some("it stays as it is; delete it when the restored one has proved good".into()),
+                        ..PlannedAction::new(Change::Leave, format!("collection {name}"))
+                    });
+                    warnings
+                        .push(format!("whoever asks for {name} by its own name, and not by an alias, still gets the old data"));
+                }
+                Then::Replaces => {
+                    actions.push(PlannedAction {
+                        why: Some(format!("no alias leads to it: it is deleted and made anew, once {target} is found equal")),
+                        ..PlannedAction::new(Change::Overwrite, format!("collection {name}"))
+                    });
+                    warnings.push(format!("{name} is away while it is made anew; an alias in front of it would spare you that"));
+                }
+            }
+        }
+        actions.extend(self.changes.iter().map(|change| {
+            let (kind, why) = match &change.from {
+                Some(from) => (Change::Overwrite, format!("it stands for {from} now, and for {} then", change.to)),
+                None => (Change::Create, format!("for collection {}", change.to)),
+            };
+            PlannedAction { why: Some(why), ..PlannedAction::new(kind, format!("alias {}", change.alias)) }
+        }));
+        RestorePlan { request: self.request.clone(), target: self.target(), actions, warnings }
+    }
+
+    fn target(&self) -> String {
+        let server = self.client.server();
+        match (&self.request.to, &self.placements[..]) {
+            (RestoreTarget::InPlace, _) => format!("the collections in use on {server}"),
+            (RestoreTarget::Beside(_), [only]) => format!("collection {} on {server}", only.target),
+            (RestoreTarget::Beside(_), all) => format!("{} new collections on {server}", all.len()),
+        }
+    }
+
+    /// Carries it out if it still is what was planned.
+    ///
+    /// # Errors
+    /// When something failed; then everything that was made is removed again, and aliases are as they were.
+    pub async fn run(self, planned: &[PlannedAction]) -> Result<RestoreReport, SourceError> {
+        if self.plan().actions != planned {
+            return Err(SourceError::Refused(format!(
+                "collections or aliases of {} have changed since the restore was planned; plan it again",
+                self.client.server()
+            )));
+        }
+        let mut loader = Loader::new(self.client, self.point);
+        match self.carry_out(&mut loader).await {
+            Ok(report) => Ok(report),
+            Err(error) => Err(loader.remove_all(error).await),
+        }
+    }
+
+    async fn carry_out(&self, loader: &mut Loader<'_>) -> Result<RestoreReport, SourceError> {
+        let mut report = RestoreReport { target: self.target(), warnings: self.warnings.clone(), ..RestoreReport::default() };
+        let mut points = BTreeMap::new();
+        for placement in &self.placements {
+            let found = self.restore_one(placement, &placement.target, loader).await?;
+            let end = if placement.then == Then::Replaces { placement.stored.name() } else { &placement.target };
+            points.insert(end.to_owned(), found.points);
+            add(&mut report, placement, found);
+        }
+        if self.request.to == RestoreTarget::InPlace {
+            self.put_in_use(&mut report, &points, loader).await?;
+        } else if !report.differences.is_empty() {
+            report
+                .warnings
+                .push(format!("the new collections stand, to be looked at; not equal to the point: {}", self.targets()));
+        }
+        report.warnings.append(&mut loader.warnings);
+        Ok(report)
+    }
+
+    async fn put_in_use(
+        &self,
+        report: &mut RestoreReport,
+        points: &BTreeMap<String, u64>,
+        loader: &mut Loader<'_>,
+    ) -> Result<(), SourceError> {
+        if !report.differences.is_empty() {
+            report.warnings.push(format!(
+                "no alias was switched and no collection replaced, because what came back is not equal to the point; it stands, to be looked at, as {}",
+                self.targets()
+            ));
+            return Ok(());
+        }
+        for placement in self.placements.iter().filter(|placement| placement.then == Then::Replaces) {
+            self.replace(placement, report, loader).await?;
+        }
+        if self.changes.is_empty() {
+            return Ok(());
+        }
+        if let Err(failed) = switch::switch(self.client, &self.changes, points).await {
+            if !failed.is_undone {
+                self.placements.iter().for_each(|placement| loader.keep(&placement.target));
+            }
+            return Err(failed.error);
+        }
+        report.compared.push(format!("{} aliases, and the points they lead to", self.changes.len()));
+        report.warnings.push(format!("to go back to the aliases as they were, send {}", switch::by_hand(&self.changes)));
+        for placement in self.placements.iter().filter(|placement| placement.then == Then::IsReached) {
+            let name = placement.stored.name();
+            report
+                .warnings
+                .push(format!("the old collection {name} still stands; delete it when {} has proved good", placement.target));
+        }
+        Ok(())
+    }
+
+    /// Gives the name of a collection to its verified successor. Qdrant renames nothing, so the snapshot is uploaded once more.
+    async fn replace(
+        &self,
+        placement: &Placement,
+        report: &mut RestoreReport,
+        loader: &mut Loader<'_>,
+    ) -> Result<(), SourceError> {
+        let (name, copy) = (placement.stored.name(), &placement.target);
+        if self.point.cancellation().is_cancelled() {
+            return Err(SourceError::Cancelled);
+        }
+        // From here on the verified copy may be all there is.
+        loader.keep(copy);
+        if let Err(error) = self.client.delete_collection(name).await {
+            let why = format!("{}; the copy {copy} was found equal to the point, and stands beside it", sentence(&error));
+            return Err(self.client.failed(&format!("put {name} in place"), why));
+        }
+        let replaced = match self.restore_one(placement, name, loader).await {
+            Ok(found) if found.differences.is_empty() => Ok(()),
+            Ok(found) => Err(format!("it is not equal to the point: {}", found.differences[0].what)),
+            Err(error) => Err(sentence(&error)),
+        };
+        let Err(why) = replaced else {
+            loader.keep(name);
+            if let Err(error) = loader.remove(copy).await {
+                report
+                    .warnings
+                    .push(format!("the copy {copy} is no longer needed, and could not be deleted: {}", sentence(&error)));
+            }
+            return Ok(());
+        };
+        let stand_in = async {
+            loader.remove(name).await?;
+            let action = json!({ "create_alias": { "collection_name": copy, "alias_name": name } });
+            self.client.change_aliases(&[action]).await
+        };
+        let outcome = match stand_in.await {
+            Ok(()) => format!("an alias {name} now leads to {copy}, which was found equal to the point"),
+            Err(error) => format!("{copy} was found equal to the point, but no alias {name} leads to it: {}", sentence(&error)),
+        };
+        Err(self.client.failed(&format!("put {name} in place"), format!("{why}; {outcome}")))
+    }
+
+    async fn restore_one(&self, placement: &Placement, target: &str, loader: &mut Loader<'_>) -> Result<Comparison, SourceError> {
+        if self.point.cancellation().is_cancelled() {
+            return Err(SourceError::Cancelled);
+        }
+        loader.load(&placement.stored, target).await?;
+        Comparison::of(self.client, self.point, &placement.stored, target).await
+    }
+
+    fn targets(&self) -> String {
+        self.placements.iter().map(|placement| placement.target.as_str()).collect::<Vec<_>>().join(", ")
+    }
+
+    /// Restores, compares and removes one collection after the other.
+    async fn rehearse(&self) -> Result<RestoreReport, SourceError> {
+        let mut loader = Loader::new(self.client, self.point);
+        let mut report = RestoreReport { target: self.target(), warnings: self.warnings.clone(), ..RestoreReport::default() };
+        for placement in &self.placements {
+            match self.restore_one(placement, &placement.target, &mut loader).await {
+                Ok(found) => add(&mut report, placement, found),
+                Err(error) => return Err(loader.remove_all(error).await),
+            }
+            loader.remove(&placement.target).await?;
+        }
+        report.warnings.append(&mut loader.warnings);
+        Ok(report)
+    }
+}
+
+fn add(report: &mut RestoreReport, placement: &Placement, found: Comparison) {
+    report.items += found.points;
+    report.size_bytes += placement.stored.snapshot.size_bytes;
+    report.compared.extend(found.compared);
+    report.differences.extend(found.differences);
+    report.warnings.extend(found.warnings);
+}
+
+/// Restores every collection under a name of the rehearsal's own, compares it, and removes it, also after a failure.
+///
+/// # Errors
+/// As a restore, and when a collection could not be removed.
+pub(super) async fn rehearse(client: &QdrantClient, point: &PointReader, name: &str) -> Result<RestoreReport, SourceError> {
+    let request = RestoreRequest::whole(RestoreTarget::Beside(Some(name.to_owned())));
+    Restoration::prepare(client, point, request).await?.rehearse().await
+}

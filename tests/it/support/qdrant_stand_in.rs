@@ -1,0 +1,939 @@
+//! A stand-in for Qdrant, **not** Qdrant: the few calls our source makes, on loopback, as recorded on a real 1.18.2
+//! (`tests/fixtures/qdrant/exchanges.json`, and the measured traps).
+//!
+//! What is real in it: paths, parameters, status codes, bodies, headers, and the snapshot files of `docs` and `sessions`, which are
+//! served and taken byte for byte. What is made up: it keeps points in memory, and snapshots of any other collection are tars in
+//! Qdrant's layout with the points as JSON inside. It knows the points of a recorded file by its bytes. A real server,
+//! named by `KALEEM_TEST_QDRANT_URL`, has the last word.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    io::{self, Read as _, Write as _},
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard, OnceLock},
+    thread::{self, JoinHandle},
+};
+
+use axum::{
+    Router,
+    body::Body,
+    extract::{DefaultBodyLimit, FromRequest as _, Multipart, Request, State},
+    http::{HeaderMap, HeaderValue, Method, StatusCode, header},
+    response::{IntoResponse as _, Response},
+};
+use bytes::Bytes;
+use futures::StreamExt as _;
+use kaleem_dr_core::digest::ByteDigest;
+use serde_json::{Value, json};
+use tokio::sync::oneshot;
+
+const DOCS: &[u8] = include_bytes!("../../fixtures/qdrant/docs.snapshot");
+const SESSIONS: &[u8] = include_bytes!("../../fixtures/qdrant/sessions.snapshot");
+const FULL: &[u8] = include_bytes!("../../fixtures/qdrant/full.snapshot");
+/// The stand-in's own file in a segment of a snapshot it made.
+const POINTS: &str = "snapshot/files/stand-in-points.json";
+const PEER: u64 = 6_214_784_781_599_714;
+
+/// The keys it knows.
+pub const API_KEY: &str = "stand-in-key-kanarienvogel78";
+pub const READ_ONLY_KEY: &str = "stand-in-read-only-kanarienvogel79";
+
+/// What goes wrong.
+#[derive(Clone, Debug, Default)]
+pub struct Faults {
+    /// Calls that are answered with an error.
+    pub refusals: Vec<Refusal>,
+    /// Every connection of a download breaks after so many bytes.
+    pub cut_downloads_after: Option<usize>,
+    /// No download ever gets beyond this byte.
+    pub no_download_beyond: Option<usize>,
+    /// A download gives nothing more after so many bytes, and does not end.
+    pub hang_downloads_after: Option<usize>,
+    /// A byte of each download is another than the checksum's.
+    pub corrupt_downloads: bool,
+    /// A component of one vector is another after an upload.
+    pub alter_vector: bool,
+    /// A point is written while a snapshot is taken.
+    pub write_during_snapshot: bool,
+    /// Another snapshot of the same second comes after ours, with other bytes.
+    pub same_second_snapshot: bool,
+    /// An upload makes a collection that answers 500 to everything.
+    pub break_uploads: bool,
+    /// The checksum of a description is left out.
+    pub no_checksums: bool,
+}
+
+/// A call that fails.
+#[derive(Clone, Debug)]
+pub struct Refusal {
+    pub method: Method,
+    /// In its path.
+    pub path: &'static str,
+    /// 200: the call is said to have succeeded.
+    pub status: u16,
+    pub error: &'static str,
+    /// Whether the server does the work all the same.
+    pub done: bool,
+    /// How many such calls fail.
+    pub times: usize,
+    /// How many such calls are let through first.
+    pub after: usize,
+}
+
+impl Refusal {
+    pub fn always(method: Method, path: &'static str, status: u16, error: &'static str) -> Self {
+        Self { method, path, status, error, done: false, times: usize::MAX, after: 0 }
+    }
+}
+
+/// A running stand-in. It ends with this value.
+pub struct QdrantStandIn {
+    address: SocketAddr,
+    inner: Arc<Mutex<Inner>>,
+    stop: Option<oneshot::Sender<()>>,
+    server: Option<JoinHandle<()>>,
+}
+
+struct Inner {
+    version: String,
+    peers: usize,
+    keys: bool,
+    collections: BTreeMap<String, Collection>,
+    aliases: BTreeMap<String, String>,
+    /// Files in the directories of snapshots, also those that are not listed.
+    files: BTreeMap<(String, String), Bytes>,
+    full: BTreeMap<String, u64>,
+    faults: Faults,
+    calls: Vec<String>,
+}
+
+#[derive(Clone, Default)]
+struct Collection {
+    config: Value,
+    schema: serde_json::Map<String, Value>,
+    /// By id: numbers before texts.
+    points: BTreeMap<(u64, String), Value>,
+    shards: Vec<(u32, Value)>,
+    broken: bool,
+    /// The recorded file, while the collection is as it was recorded.
+    recorded: Option<&'static [u8]>,
+}
+
+impl QdrantStandIn {
+    /// An empty one that wants [`API_KEY`].
+    pub fn start() -> Self {
+        let inner = Arc::new(Mutex::new(Inner {
+            version: "1.18.2".into(),
+            peers: 0,
+            keys: true,
+            collections: BTreeMap::new(),
+            aliases: BTreeMap::new(),
+            files: BTreeMap::new(),
+            full: BTreeMap::new(),
+            faults: Faults::default(),
+            calls: Vec::new(),
+        }));
+        let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("loopback has a free port");
+        listener.set_nonblocking(true).expect("a socket can be made non-blocking");
+        let address = listener.local_addr().expect("a bound socket has an address");
+        let (stop, stopped) = oneshot::channel::<()>();
+        let state = inner.clone();
+        // On a thread of its own: a test may wait for a program that talks to it.
+        let server = thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime can be made");
+            runtime.block_on(async move {
+                let listener = tokio::net::TcpListener::from_std(listener).expect("the socket is good");
+                let router = Router::new().fallback(answer).layer(DefaultBodyLimit::disable()).with_state(state);
+                tokio::select! {
+                    served = axum::serve(listener, router) => served.expect("the stand-in serves"),
+                    _ = stopped => {}
+                }
+            });
+        });
+        Self { address, inner, stop: Some(stop), server: Some(server) }
+    }
+
+    /// One with the recorded collections `docs` (120 points, alias `search`) and `sessions` (30 points, alias `live-sessions`).
+    pub fn recorded() -> Self {
+        let stand_in = Self::start();
+        {
+            let mut inner = stand_in.lock();
+            for exchange in exchanges() {
+                let request = &exchange["request"];
+                let path = request["path"].as_str().expect("a path");
+                let seeds = request["method"] == "PUT" || path == "/collections/aliases";
+                if seeds && !path.contains("__restore") && !request["json"].to_string().contains("__restore") {
+                    let method = request["method"].as_str().expect("a method").parse().expect("a method");
+                    let response = inner.respond(&method, path, &HeaderMap::new(), &request["json"]);
+                    assert_eq!(response.status().as_u16(), 200, "{path}");
+                }
+            }
+            for (name, file) in [("docs", DOCS), ("sessions", SESSIONS)] {
+                inner.collections.get_mut(name).expect("it is recorded").recorded = Some(file);
+            }
+        }
+        stand_in
+    }
+
+    /// Where it listens.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Makes it go wrong.
+    pub fn set_faults(&self, faults: Faults) {
+        self.lock().faults = faults;
+    }
+
+    /// Makes it a server of another version.
+    pub fn set_version(&self, version: &str) {
+        self.lock().version = version.into();
+    }
+
+    /// Makes it a cluster of so many peers.
+    pub fn set_peers(&self, peers: usize) {
+        self.lock().peers = peers;
+    }
+
+    /// Makes a collection answer 500 to everything.
+    pub fn break_collection(&self, name: &str) {
+        self.lock().collections.get_mut(name).expect("it is there").broken = true;
+    }
+
+    /// Files in its directories of snapshots, listed or not, by collection.
+    pub fn files(&self) -> Vec<(String, String)> {
+        self.lock().files.keys().cloned().collect()
+    }
+
+    /// Every call so far: method and path.
+    pub fn calls(&self) -> Vec<String> {
+        self.lock().calls.clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().expect("no test panics while it holds the stand-in")
+    }
+}
+
+impl Drop for QdrantStandIn {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(server) = self.server.take() {
+            // Its panic has been printed; a drop has nobody else to tell.
+            let _ = server.join();
+        }
+    }
+}
+
+/// The recorded exchanges.
+pub fn exchanges() -> &'static [Value] {
+    static RECORDED: OnceLock<Value> = OnceLock::new();
+    let recorded = RECORDED.get_or_init(|| {
+        serde_json::from_str(include_str!("../../fixtures/qdrant/exchanges.json")).expect("the recording is JSON")
+    });
+    recorded["exchanges"].as_array().expect("a list of exchanges")
+}
+
+async fn answer(State(state): State<Arc<Mutex<Inner>>>, request: Request) -> Response {
+    let (method, uri, headers) = (request.method().clone(), request.uri().to_string(), request.headers().clone());
+    let path = uri.split('?').next().unwrap_or_default().to_owned();
+    // The body is read first, as a server reads it.
+    let mut upload = None;
+    let mut body = Value::Null;
+    if path.ends_with("/snapshots/upload") {
+        match read_upload(request).await {
+            Ok(file) => upload = Some(file),
+            Err(refused) => return refused,
+        }
+    } else {
+        let bytes = axum::body::to_bytes(request.into_body(), usize::MAX).await.unwrap_or_default();
+        if !bytes.is_empty() {
+            match serde_json::from_slice(&bytes) {
+                Ok(json) => body = json,
+                Err(error) => return failure(StatusCode::BAD_REQUEST, &format!("Format error in JSON body: {error}")),
+            }
+        }
+    }
+    let mut inner = state.lock().expect("no handler panics while it holds the state");
+    inner.calls.push(format!("{method} {uri}"));
+    if let Some(denied) = inner.denied(&method, &path, &headers) {
+        return denied;
+    }
+    let mut refused = None;
+    for refusal in &mut inner.faults.refusals {
+        if refusal.method == method && path.contains(refusal.path) && refusal.times > 0 {
+            if refusal.after > 0 {
+                refusal.after -= 1;
+                continue;
+            }
+            refusal.times -= 1;
+            refused = Some(refusal.clone());
+            break;
+        }
+    }
+    if let Some(refusal) = refused {
+        if refusal.done {
+            drop(inner.dispatch(&method, &uri, &headers, &body, upload));
+        }
+        if refusal.status == 200 {
+            return result(&json!(true));
+        }
+        return failure(StatusCode::from_u16(refusal.status).expect("a status"), refusal.error);
+    }
+    inner.dispatch(&method, &uri, &headers, &body, upload)
+}
+
+async fn read_upload(request: Request) -> Result<(String, Bytes), Response> {
+    let text = |text: &str| (StatusCode::BAD_REQUEST, text.to_owned()).into_response();
+    let mut form = Multipart::from_request(request, &()).await.map_err(|_| text("Multipart error"))?;
+    while let Some(field) = form.next_field().await.map_err(|_| text("Multipart stream is incomplete"))? {
+        if field.name() == Some("snapshot") {
+            let name = field.file_name().unwrap_or("nameless").to_owned();
+            let bytes = field.bytes().await.map_err(|_| text("Multipart stream is incomplete"))?;
+            return Ok((name, bytes));
+        }
+    }
+    Err(text("Field with name 'snapshot' is required"))
+}
+
+fn result(result: &Value) -> Response {
+    json_response(StatusCode::OK, &json!({ "result": result, "status": "ok", "time": 0.001 }))
+}
+
+fn failure(status: StatusCode, error: &str) -> Response {
+    json_response(status, &json!({ "status": { "error": error }, "time": 0.001 }))
+}
+
+fn json_response(status: StatusCode, body: &Value) -> Response {
+    (status, [(header::CONTENT_TYPE, "application/json")], body.to_string()).into_response()
+}
+
+fn unescaped(segment: &str) -> String {
+    let mut bytes = Vec::new();
+    let mut rest = segment.as_bytes();
+    while let Some((&first, after)) = rest.split_first() {
+        rest = after;
+        let code = (first == b'%' && after.len() >= 2)
+            .then(|| std::str::from_utf8(&after[..2]).ok().and_then(|hex| u8::from_str_radix(hex, 16).ok()))
+            .flatten();
+        if code.is_some() {
+            rest = &after[2..];
+        }
+        bytes.push(code.unwrap_or(first));
+    }
+    String::from_utf8(bytes).expect("names are UTF-8")
+}
+
+fn no_collection(name: &str) -> Response {
+    failure(StatusCode::NOT_FOUND, &format!("Not found: Collection `{name}` doesn't exist!"))
+}
+
+impl Inner {
+    fn denied(&self, method: &Method, path: &str, headers: &HeaderMap) -> Option<Response> {
+        if !self.keys || path == "/" {
+            return None;
+        }
+        let bearer = headers.get("authorization").and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
+        let key = headers.get("api-key").and_then(|value| value.to_str().ok()).or(bearer);
+        let reads = *method == Method::GET || path.ends_with("/points/scroll") || path.ends_with("/points/count");
+        let (status, text) = match key {
+            None => (StatusCode::UNAUTHORIZED, "Must provide an API key or an Authorization bearer token"),
+            Some(API_KEY) => return None,
+            Some(READ_ONLY_KEY) if reads => return None,
+            Some(READ_ONLY_KEY) => {
+                return Some(failure(StatusCode::FORBIDDEN, "Forbidden: Global manage access is required"));
+            }
+            Some(_) => (StatusCode::UNAUTHORIZED, "Invalid API key or JWT"),
+        };
+        Some((status, text.to_owned()).into_response())
+    }
+
+    fn dispatch(
+        &mut self,
+        method: &Method,
+        uri: &str,
+        headers: &HeaderMap,
+        body: &Value,
+        upload: Option<(String, Bytes)>,
+    ) -> Response {
+        match upload {
+            Some((file_name, bytes)) => self.upload(uri, &file_name, bytes),
+            None => self.respond(method, uri, headers, body),
+        }
+    }
+
+    fn respond(&mut self, method: &Method, uri: &str, headers: &HeaderMap, body: &Value) -> Response {
+        if *method == Method::HEAD {
+            return StatusCode::NOT_FOUND.into_response();
+        }
+        let path = uri.split('?').next().unwrap_or_default();
+        let segments: Vec<String> = path.trim_matches('/').split('/').map(unescaped).collect();
+        let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
+        match (method.as_str(), &segments[..]) {
+            ("GET", [""]) => {
+                json_response(StatusCode::OK, &json!({ "title": "qdrant - vector search engine", "version": self.version }))
+            }
+            ("GET", ["cluster"]) if self.peers == 0 => result(&json!({ "status": "disabled" })),
+            ("GET", ["cluster"]) => {
+                let peers: HashMap<_, _> =
+                    (0..self.peers).map(|peer| (peer.to_string(), json!({ "uri": "http://peer" }))).collect();
+                result(&json!({ "status": "enabled", "peer_id": 0, "peers": peers }))
+            }
+            ("GET", ["collections"]) => {
+                let names: Vec<_> = self.collections.keys().map(|name| json!({ "name": name })).collect();
+                result(&json!({ "collections": names }))
+            }
+            ("GET", ["aliases"]) => result(&json!({ "aliases": self.alias_list(None) })),
+            ("POST", ["collections", "aliases"]) => self.change_aliases(body),
+            ("POST", ["snapshots"]) => self.full_snapshot(),
+            ("GET" | "PUT" | "DELETE", ["collections", name]) => self.collection(method, name, body),
+            (_, ["collections", name, rest @ ..]) => {
+                let real = self.aliases.get(*name).cloned().unwrap_or_else(|| (*name).to_owned());
+                match self.collections.get(&real) {
+                    None => no_collection(name),
+                    Some(collection) if collection.broken => {
+                        failure(StatusCode::INTERNAL_SERVER_ERROR, "Service internal error: shard 0 failed to load")
+                    }
+                    Some(_) => self.of_collection(method, &real, rest, headers, body),
+                }
+            }
+            _ => StatusCode::NOT_FOUND.into_response(),
+        }
+    }
+
+    fn alias_list(&self, of: Option<&str>) -> Vec<Value> {
+        let aliases = self.aliases.iter().filter(|(_, collection)| of.is_none_or(|of| of == collection.as_str()));
+        aliases.map(|(alias, collection)| json!({ "alias_name": alias, "collection_name": collection })).collect()
+    }
+
+    fn collection(&mut self, method: &Method, name: &str, body: &Value) -> Response {
+        match method.as_str() {
+            "PUT" if self.collections.contains_key(name) => {
+                failure(StatusCode::CONFLICT, &format!("Wrong input: Collection `{name}` already exists!"))
+            }
+            "PUT" => {
+                self.collections.insert(name.to_owned(), Collection::created(body));
+                result(&json!(true))
+            }
+            "DELETE" => {
+                let known = self.collections.remove(name).is_some();
+                self.aliases.retain(|_, collection| collection != name);
+                self.files.retain(|(collection, _), _| collection != name);
+                result(&json!(known))
+            }
+            _ => {
+                let real = self.aliases.get(name).map_or(name, String::as_str);
+                match self.collections.get(real) {
+                    None => no_collection(name),
+                    Some(collection) if collection.broken => {
+                        failure(StatusCode::INTERNAL_SERVER_ERROR, "Service internal error: shard 0 failed to load")
+                    }
+                    Some(collection) => result(&collection.describe()),
+                }
+            }
+        }
+    }
+
+    fn of_collection(&mut self, method: &Method, name: &str, rest: &[&str], headers: &HeaderMap, body: &Value) -> Response {
+        let collection = self.collections.get_mut(name).expect("the caller has looked");
+        match (method.as_str(), rest) {
+            ("GET", ["aliases"]) => result(&json!({ "aliases": self.alias_list(Some(name)) })),
+            ("GET", ["cluster"]) => result(&collection.distribution()),
+            ("PUT", ["shards"]) => {
+                let shards = body["shards_number"].as_u64().unwrap_or(1);
+                for _ in 0..shards {
+                    let next = collection.shards.last().map_or(0, |(id, _)| id + 1);
+                    collection.shards.push((next, body["shard_key"].clone()));
+                }
+                result(&json!(true))
+            }
+            ("PUT", ["index"]) => {
+                let schema = &body["field_schema"];
+                let kind = schema["type"].as_str().or(schema.as_str()).unwrap_or_default();
+                let mut index = json!({ "data_type": kind });
+                if schema.is_object() {
+                    index["params"] = schema.clone();
+                }
+                collection.schema.insert(body["field_name"].as_str().expect("a field").to_owned(), index);
+                collection.recorded = None;
+                result(&json!({ "operation_id": 2, "status": "completed" }))
+            }
+            ("PUT", ["points"]) => {
+                for point in body["points"].as_array().expect("points") {
+                    collection.upsert(point, &body["shard_key"]);
+                }
+                result(&json!({ "operation_id": 3, "status": "completed" }))
+            }
+            ("POST", ["points", "count"]) => result(&json!({ "count": collection.points.len() })),
+            ("POST", ["points", "scroll"]) => result(&collection.scroll(body)),
+            ("POST", ["snapshots"]) => self.snapshot(name),
+            ("GET", ["snapshots"]) => {
+                let listed: Vec<_> = self
+                    .files
+                    .iter()
+                    .filter(|((collection, file), _)| collection == name && file.ends_with(".snapshot"))
+                    .map(|((_, file), bytes)| self.file(file, bytes))
+                    .collect();
+                result(&json!(listed))
+            }
+            ("GET", ["snapshots", file]) => match self.files.get(&(name.to_owned(), (*file).to_owned())) {
+                Some(bytes) => self.download(file, bytes, headers),
+                None => (StatusCode::NOT_FOUND, format!("Not found: Snapshot {file} not found")).into_response(),
+            },
+            ("DELETE", ["snapshots", file]) => match self.files.remove(&(name.to_owned(), (*file).to_owned())) {
+                Some(_) => result(&json!(true)),
+                None => failure(StatusCode::NOT_FOUND, &format!("Not found: Snapshot {file} not found")),
+            },
+            _ => StatusCode::NOT_FOUND.into_response(),
+        }
+    }
+
+    fn file(&self, name: &str, bytes: &Bytes) -> Value {
+        let mut file = json!({ "name": name, "creation_time": "2026-11-23T05:01:03", "size": bytes.len() });
+        if !self.faults.no_checksums {
+            file["checksum"] = ByteDigest::of(bytes).into();
+        }
+        file
+    }
+
+    fn snapshot(&mut self, name: &str) -> Response {
+        let second = kaleem_dr_core::jiff::Timestamp::now().strftime("%Y-%m-%d-%H-%M-%S");
+        let file = format!("{name}-{PEER}-{second}.snapshot");
+        let bytes = self.collections[name].snapshot();
+        if self.faults.write_during_snapshot {
+            let collection = self.collections.get_mut(name).expect("it is there");
+            let mut point = collection.points.values().next().expect("a point").clone();
+            point["id"] = json!(collection.points.len() + 1_000_000);
+            collection.upsert(&point, &Value::Null);
+        }
+        let described = self.file(&file, &bytes);
+        let kept = if self.faults.same_second_snapshot { Bytes::from([&bytes[..], &[0; 512]].concat()) } else { bytes };
+        self.files.insert((name.to_owned(), file), kept);
+        result(&described)
+    }
+
+    /// One broken collection makes it fail; and one in the same second as a collection's deletes that.
+    fn full_snapshot(&mut self) -> Response {
+        if self.collections.values().any(|collection| collection.broken) {
+            return failure(StatusCode::INTERNAL_SERVER_ERROR, "Service internal error: shard 0 failed to load");
+        }
+        let second = kaleem_dr_core::jiff::Timestamp::now().strftime("%Y-%m-%d-%H-%M-%S").to_string();
+        self.files.retain(|(_, file), _| !file.contains(&second));
+        let name = format!("full-snapshot-{second}.snapshot");
+        self.full.insert(name.clone(), 0);
+        result(&json!({ "name": name, "creation_time": "2026-11-23T05:01:03", "size": 0 }))
+    }
+
+    fn download(&self, name: &str, bytes: &Bytes, headers: &HeaderMap) -> Response {
+        let mut bytes = bytes.clone();
+        if self.faults.corrupt_downloads {
+            let mut other = bytes.to_vec();
+            let middle = other.len() / 2;
+            other[middle] ^= 1;
+            bytes = other.into();
+        }
+        let text = |name: header::HeaderName| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        if text(header::ACCEPT_ENCODING).contains("gzip") {
+            let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+            packed.write_all(&bytes).expect("memory takes all");
+            let packed = packed.finish().expect("memory takes all");
+            let body = Body::from_stream(futures::stream::iter([Ok::<_, io::Error>(Bytes::from(packed))]));
+            return ([(header::CONTENT_ENCODING, "gzip")], body).into_response();
+        }
+        let etag = format!("\"{}\"", &ByteDigest::of(&bytes)[..16]);
+        let range = text(header::RANGE).strip_prefix("bytes=").and_then(|range| range.strip_suffix('-')?.parse::<usize>().ok());
+        let same = text(header::IF_RANGE).is_empty() || text(header::IF_RANGE) == etag;
+        let start = range.filter(|_| same).unwrap_or(0);
+        let part = bytes.slice(start..);
+        let length = part.len();
+        let mut end_of_part = length;
+        let end = self.faults.cut_downloads_after.map_or(usize::MAX, |after| start + after);
+        let end = end.min(self.faults.no_download_beyond.unwrap_or(usize::MAX));
+        if end < bytes.len() {
+            end_of_part = end.saturating_sub(start);
+        }
+        let is_cut = end_of_part < length;
+        let body = match self.faults.hang_downloads_after {
+            Some(after) => {
+                let first = futures::stream::iter([Ok::<_, io::Error>(part.slice(..after.min(length)))]);
+                Body::from_stream(first.chain(futures::stream::pending()))
+            }
+            None if is_cut => {
+                let first = futures::stream::iter([Ok(part.slice(..end_of_part))]);
+                // What was given is sent before the connection breaks.
+                let then = futures::stream::once(async {
+                    tokio::task::yield_now().await;
+                    Err(io::Error::other("cut"))
+                });
+                Body::from_stream(first.chain(then))
+            }
+            None => Body::from(part),
+        };
+        let mut response = body.into_response();
+        let value = |text: String| HeaderValue::from_str(&text).expect("a header's value");
+        let answered = response.headers_mut();
+        answered.insert(header::CONTENT_LENGTH, value(length.to_string()));
+        answered.insert(header::CONTENT_TYPE, value("application/octet-stream".into()));
+        answered.insert(header::CONTENT_DISPOSITION, value(format!("attachment; filename=\"{name}\"")));
+        answered.insert(header::ACCEPT_RANGES, value("bytes".into()));
+        answered.insert(header::ETAG, value(etag));
+        if range.is_some() && same {
+            answered.insert(header::CONTENT_RANGE, value(format!("bytes {start}-{}/{}", bytes.len() - 1, bytes.len())));
+            *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+        }
+        response
+    }
+
+    fn upload(&mut self, uri: &str, file_name: &str, bytes: Bytes) -> Response {
+        let (path, query) = uri.split_once('?').unwrap_or((uri, ""));
+        let name = unescaped(path.trim_start_matches("/collections/").trim_end_matches("/snapshots/upload"));
+        let query: HashMap<_, _> = query.split('&').filter_map(|pair| pair.split_once('=')).collect();
+        // An upload to an alias overwrites what it stands for.
+        let name = self.aliases.get(&name).cloned().unwrap_or(name);
+        let file_name = file_name.rsplit('/').next().unwrap_or_default().to_owned();
+        self.files.insert((name.clone(), file_name), bytes.clone());
+        if let Some(expected) = query.get("checksum") {
+            if expected.len() != 64 {
+                return failure(StatusCode::UNPROCESSABLE_ENTITY, "Validation error in query parameters: checksum");
+            }
+            let actual = ByteDigest::of(&bytes);
+            if actual != *expected {
+                return failure(StatusCode::BAD_REQUEST, &format!("Checksum mismatch: expected {actual}, actual {expected}"));
+            }
+        }
+        let Some(mut collection) = Collection::of_snapshot(&bytes) else {
+            return failure(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "Service internal error: File IO error: Malformed tar archive, reached unknown entry",
+            );
+        };
+        if self.faults.break_uploads {
+            self.collections.insert(name, Collection { broken: true, ..Collection::default() });
+            return failure(StatusCode::INTERNAL_SERVER_ERROR, "Service internal error: segment failed to load");
+        }
+        if self.faults.alter_vector {
+            collection.alter_vector();
+        }
+        match self.collections.get_mut(&name) {
+            Some(there) => {
+                // Only shards that are there take anything, and the settings stay.
+                let ids: Vec<u32> = there.shards.iter().map(|(id, _)| *id).collect();
+                if collection.shards.iter().all(|(id, _)| ids.contains(id)) {
+                    there.points = collection.points;
+                    there.schema = collection.schema;
+                    there.recorded = None;
+                }
+            }
+            None => {
+                if collection.config["params"]["sharding_method"] == "custom" {
+                    collection.shards.clear();
+                    collection.points.clear();
+                }
+                self.collections.insert(name, collection);
+            }
+        }
+        result(&json!(true))
+    }
+
+    fn change_aliases(&mut self, body: &Value) -> Response {
+        let mut aliases = self.aliases.clone();
+        for action in body["actions"].as_array().expect("actions") {
+            let text = |value: &Value| value.as_str().expect("a name").to_owned();
+            if let Some(create) = action.get("create_alias") {
+                let (alias, collection) = (text(&create["alias_name"]), text(&create["collection_name"]));
+                if self.collections.contains_key(&alias) {
+                    return failure(
+                        StatusCode::CONFLICT,
+                        &format!("Wrong input: Can't create alias `{alias}`: a collection has that name"),
+                    );
+                }
+                if !self.collections.contains_key(&collection) {
+                    return no_collection(&collection);
+                }
+                aliases.insert(alias, collection);
+            } else if let Some(delete) = action.get("delete_alias") {
+                aliases.remove(&text(&delete["alias_name"]));
+            }
+        }
+        self.aliases = aliases;
+        result(&json!(true))
+    }
+}
+
+impl Collection {
+    fn created(body: &Value) -> Self {
+        let sharded_by_key = body["sharding_method"] == "custom";
+        let shards = body["shard_number"].as_u64().unwrap_or(1);
+        let mut params = json!({
+            "vectors": body["vectors"],
+            "shard_number": shards,
+            "replication_factor": body["replication_factor"].as_u64().unwrap_or(1),
+            "write_consistency_factor": 1,
+            "on_disk_payload": true,
+        });
+        for key in ["sparse_vectors", "sharding_method"] {
+            if !body[key].is_null() {
+                params[key] = body[key].clone();
+            }
+        }
+        let merged = |defaults: Value, given: &Value| {
+            let mut settings = defaults;
+            for (key, value) in given.as_object().into_iter().flatten() {
+                settings[key] = value.clone();
+            }
+            settings
+        };
+        let config = json!({
+            "params": params,
+            "hnsw_config": merged(
+                json!({ "m": 16, "ef_construct": 100, "full_scan_threshold": 10000, "max_indexing_threads": 0, "on_disk": false }),
+                &body["hnsw_config"],
+            ),
+            "optimizer_config": merged(
+                json!({
+                    "deleted_threshold": 0.2, "vacuum_min_vector_number": 1000, "default_segment_number": 1, "max_segment_size": null,
+                    "memmap_threshold": null, "indexing_threshold": 10000, "flush_interval_sec": 5, "max_optimization_threads": null,
+                    "prevent_unoptimized": null,
+                }),
+                &body["optimizers_config"],
+            ),
+            "wal_config": merged(
+                json!({ "wal_capacity_mb": 32, "wal_segments_ahead": 0, "wal_retain_closed": 1 }),
+                &body["wal_config"],
+            ),
+            "quantization_config": null,
+        });
+        let ids = if sharded_by_key { 0 } else { u32::try_from(shards).expect("few shards") };
+        Self { config, shards: (0..ids).map(|id| (id, Value::Null)).collect(), ..Self::default() }
+    }
+
+    fn describe(&self) -> Value {
+        let mut schema = self.schema.clone();
+        for index in schema.values_mut() {
+            index["points"] = self.points.len().into();
+        }
+        json!({
+            "status": "green", "optimizer_status": "ok", "indexed_vectors_count": self.points.len(),
+            "points_count": self.points.len(), "segments_count": 1, "config": self.config, "payload_schema": schema,
+            "update_queue": { "length": 0 },
+        })
+    }
+
+    fn distribution(&self) -> Value {
+        let shard = |(id, key): &(u32, Value)| {
+            let mut shard = json!({ "shard_id": id, "points_count": self.points.len(), "state": "Active" });
+            if !key.is_null() {
+                shard["shard_key"] = key.clone();
+            }
+            shard
+        };
+        let shards: Vec<_> = self.shards.iter().map(shard).collect();
+        json!({ "peer_id": PEER, "shard_count": shards.len(), "local_shards": shards, "remote_shards": [], "shard_transfers": [] })
+    }
+
+    /// Keeps a point as Qdrant does: 32-bit components, of length one under the cosine distance.
+    fn upsert(&mut self, point: &Value, shard_key: &Value) {
+        let vectors = self.config["params"]["vectors"].clone();
+        let mut vector = point["vector"].clone();
+        if vectors["size"].is_u64() {
+            vector = kept(&vector, &vectors["distance"]);
+        } else if let Some(named) = vector.as_object_mut() {
+            for (name, vector) in named {
+                *vector = match vector.get("values") {
+                    Some(values) => json!({ "indices": vector["indices"], "values": kept(values, &Value::Null) }),
+                    None => kept(vector, &vectors[name]["distance"]),
+                };
+            }
+        }
+        let mut stored = json!({ "id": point["id"], "payload": point["payload"], "vector": vector });
+        if !shard_key.is_null() {
+            stored["shard_key"] = shard_key.clone();
+        }
+        self.points.insert(key(&point["id"]), stored);
+        self.recorded = None;
+    }
+
+    fn scroll(&self, body: &Value) -> Value {
+        let limit = usize::try_from(body["limit"].as_u64().unwrap_or(10)).expect("a limit");
+        let from = if body["offset"].is_null() { (0, String::new()) } else { key(&body["offset"]) };
+        let mut points: Vec<Value> = self.points.range(from..).take(limit + 1).map(|(_, point)| point.clone()).collect();
+        let next = if points.len() > limit { points.pop().map_or(Value::Null, |point| point["id"].clone()) } else { Value::Null };
+        for point in &mut points {
+            if body["with_vector"] != true {
+                point["vector"] = Value::Null;
+            }
+            if body["with_payload"] != true {
+                point["payload"] = Value::Null;
+            }
+        }
+        json!({ "points": points, "next_page_offset": next })
+    }
+
+    fn alter_vector(&mut self) {
+        let point = self.points.values_mut().next().expect("a point");
+        let vector = match &mut point["vector"] {
+            Value::Object(named) => named.values_mut().find(|vector| vector.is_array()).expect("a dense vector"),
+            plain => plain,
+        };
+        vector[0] = json!(vector[0].as_f64().expect("a component") + 0.5);
+        self.recorded = None;
+    }
+
+    /// The recorded file, or a tar in Qdrant's layout.
+    fn snapshot(&self) -> Bytes {
+        if let Some(recorded) = self.recorded {
+            return Bytes::from_static(recorded);
+        }
+        let mut file = Tar::default();
+        for (at, (id, _)) in self.shards.iter().enumerate() {
+            let points: Vec<_> = if at == 0 { self.points.values().collect() } else { Vec::new() };
+            file.add(&format!("{id}/segments/00000000-0000-0000-0000-{id:012}.tar"), &self.segment(&json!(points)));
+            file.add(&format!("{id}/wal/open-1"), &[0; 4096]);
+            file.add(&format!("{id}/replica_state.json"), br#"{"is_local":true}"#);
+            file.add(&format!("{id}/shard_config.json"), br#"{"type":"ReplicaSet"}"#);
+        }
+        let mut keys: Vec<Value> = Vec::new();
+        for (id, key) in self.shards.iter().filter(|(_, key)| !key.is_null()) {
+            match keys.iter_mut().find(|pair| pair["key"] == *key) {
+                Some(pair) => pair["shard_ids"].as_array_mut().expect("ids").push(json!(id)),
+                None => keys.push(json!({ "key": key, "shard_ids": [id] })),
+            }
+        }
+        let schema: serde_json::Map<_, _> = self
+            .schema
+            .iter()
+            .map(|(field, index)| (field.clone(), index.get("params").unwrap_or(&index["data_type"]).clone()))
+            .collect();
+        file.add("version.info", b"0.4.2");
+        file.add("config.json", self.config.to_string().as_bytes());
+        file.add("shard_key_mapping.json", json!(keys).to_string().as_bytes());
+        file.add("payload_index.json", json!({ "schema": schema }).to_string().as_bytes());
+        file.finish()
+    }
+
+    fn segment(&self, points: &Value) -> Bytes {
+        let mut file = Tar::default();
+        let vectors = &self.config["params"]["vectors"];
+        let named = if vectors["size"].is_u64() { json!({ "": vectors }) } else { vectors.clone() };
+        for vector in named.as_object().expect("vectors").keys() {
+            let storage = if vector.is_empty() { "vector_storage".to_owned() } else { format!("vector_storage-{vector}") };
+            file.add(&format!("snapshot/files/{storage}/vectors/config.json"), b"{}");
+        }
+        file.add(
+            "snapshot/files/segment.json",
+            json!({ "version": 1, "config": { "vector_data": named } }).to_string().as_bytes(),
+        );
+        file.add("snapshot/files/version.info", b"0.6.0");
+        file.add(POINTS, points.to_string().as_bytes());
+        file.finish()
+    }
+
+    /// What a snapshot brings back; `None` when it is none.
+    fn of_snapshot(bytes: &Bytes) -> Option<Self> {
+        let mut collection = Self::default();
+        let mut keys = Value::Null;
+        let mut points = Vec::new();
+        for entry in tar::Archive::new(&bytes[..]).entries().ok()? {
+            let mut entry = entry.ok()?;
+            let name = entry.path().ok()?.to_str()?.to_owned();
+            let mut content = Vec::new();
+            if name.ends_with(".json") || name.ends_with(".tar") {
+                entry.read_to_end(&mut content).ok()?;
+            }
+            match name.as_str() {
+                "config.json" => collection.config = serde_json::from_slice(&content).ok()?,
+                "shard_key_mapping.json" => keys = serde_json::from_slice(&content).ok()?,
+                "payload_index.json" => {
+                    let index: Value = serde_json::from_slice(&content).ok()?;
+                    for (field, params) in index["schema"].as_object()? {
+                        let kind = params["type"].as_str().or(params.as_str())?;
+                        let mut known = json!({ "data_type": kind });
+                        if params.is_object() {
+                            known["params"] = params.clone();
+                        }
+                        collection.schema.insert(field.clone(), known);
+                    }
+                }
+                segment if segment.ends_with(".tar") => {
+                    let shard: u32 = segment.split('/').next()?.parse().ok()?;
+                    collection.shards.push((shard, Value::Null));
+                    for file in tar::Archive::new(&content[..]).entries().ok()? {
+                        let mut file = file.ok()?;
+                        if file.path().ok()?.to_str()? == POINTS {
+                            let own: Vec<Value> = serde_json::from_reader(&mut file).ok()?;
+                            points.extend(own);
+                        }
+                    }
+                }
+                _ => {}
+            }
+        }
+        collection.config.as_object_mut()?.remove("uuid");
+        for (id, key) in &mut collection.shards {
+            let of_shard = |pair: &&Value| pair["shard_ids"].as_array().is_some_and(|ids| ids.contains(&json!(id)));
+            *key = keys.as_array()?.iter().find(of_shard).map_or(Value::Null, |pair| pair["key"].clone());
+        }
+        let recorded = recorded_files().into_iter().find(|(_, file)| *file == &bytes[..]);
+        if let Some((name, file)) = recorded {
+            let path = format!("/collections/{name}/points?wait=true");
+            let seed = exchanges().iter().find(|exchange| exchange["request"]["path"] == path).expect("it is recorded");
+            for point in seed["request"]["json"]["points"].as_array().expect("points") {
+                collection.upsert(point, &Value::Null);
+            }
+            collection.recorded = Some(file);
+        } else {
+            // They are as they were kept; nothing is rounded twice.
+            collection.points = points.into_iter().map(|point| (key(&point["id"]), point)).collect();
+        }
+        Some(collection)
+    }
+}
+
+/// Every recorded snapshot of a collection; those in the full one were taken anew, and are other files.
+fn recorded_files() -> [(&'static str, &'static [u8]); 4] {
+    let in_full = |offset: usize, length: usize| &FULL[offset..offset + length];
+    [
+        ("docs", DOCS),
+        ("sessions", SESSIONS),
+        ("docs", in_full(512, DOCS.len())),
+        ("sessions", in_full(512 + DOCS.len() + 512, SESSIONS.len())),
+    ]
+}
+
+fn key(id: &Value) -> (u64, String) {
+    match id.as_u64() {
+        Some(number) => (number, String::new()),
+        None => (u64::MAX, id.as_str().expect("an id is a number or a text").to_owned()),
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "Qdrant keeps 32-bit components")]
+fn kept(vector: &Value, distance: &Value) -> Value {
+    let mut components: Vec<f32> =
+        vector.as_array().expect("a vector").iter().map(|component| component.as_f64().expect("a number") as f32).collect();
+    if distance == "Cosine" {
+        let length = components.iter().map(|component| component * component).sum::<f32>().sqrt();
+        components.iter_mut().for_each(|component| *component /= length);
+    }
+    // In the fewest digits that read back as the same 32-bit number, as Qdrant prints them.
+    let printed = |component: &f32| component.to_string().parse::<f64>().expect("a printed number reads back");
+    components.iter().map(printed).map(Value::from).collect()
+}
+
+#[derive(Default)]
+struct Tar(Option<tar::Builder<Vec<u8>>>);
+
+impl Tar {
+    fn add(&mut self, name: &str, content: &[u8]) {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(content.len() as u64);
+        header.set_mode(0o644);
+        header.set_cksum();
+        let builder = self.0.get_or_insert_with(|| tar::Builder::new(Vec::new()));
+        builder.append_data(&mut header, name, content).expect("memory takes all");
+    }
+
+    fn finish(self) -> Bytes {
+        self.0.expect("a tar has files").into_inner().expect("memory takes all").into()
+    }
+}
