@@ -1,5 +1,6 @@
 //! What an operator does with kaleem-dr, on real servers. One file a capability.
 
+mod archive_files;
 mod crash;
 mod embed;
 mod faults;
