@@ -103,6 +103,8 @@ pub fn survey(archive: &Path, include: &[String], cancel: &CancellationToken) ->
     let selection = selection(include)?;
     let mut members = open(archive)?;
     let mut survey = Survey::default();
+    // As in an extraction: they are made when something in them is wanted.
+    let mut above: Vec<PathBuf> = Vec::new();
     while let Some(member) = members.next()? {
         if cancel.is_cancelled() {
             return Err(UntarError::Cancelled);
@@ -112,9 +114,18 @@ pub fn survey(archive: &Path, include: &[String], cancel: &CancellationToken) ->
             continue;
         };
         let absolute = Path::new("/").join(&path);
-        if path.as_os_str().is_empty() || !selection.includes(&absolute) {
+        above.retain(|above| absolute.starts_with(above));
+        if path.as_os_str().is_empty() {
             continue;
         }
+        if !selection.includes(&absolute) {
+            if member.kind == MemberKind::Directory && selection.may_hold(&absolute) {
+                above.push(absolute);
+            }
+            continue;
+        }
+        survey.report.directories += above.len() as u64;
+        above.clear();
         let under_last = survey.roots.last().is_some_and(|root| absolute.starts_with(root));
         if !under_last && survey.roots.len() < ROOTS_LIMIT {
             survey.roots.push(absolute);
