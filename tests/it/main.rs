@@ -8,6 +8,7 @@ mod files;
 mod gate;
 mod locks;
 mod mongodb;
+mod n8n;
 mod rabbitmq;
 mod repository;
 mod secrets;
