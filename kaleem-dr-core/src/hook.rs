@@ -62,7 +62,7 @@ async fn run(command: &[String], patience: Duration, cancel: &CancellationToken)
         Err(error) => return not_run(command, &format!("{program} cannot be started: {error}")),
     };
     let group = child.id();
-    let outputs = [child.stdout.take().map(|out| tail(out)), child.stderr.take().map(|out| tail(out))];
+    let outputs = [child.stdout.take().map(tail), child.stderr.take().map(tail)];
     let (status, mut remark) = tokio::select! {
         ended = timeout(patience, child.wait()) => match ended {
             Ok(Ok(status)) => (status.code(), status.code().is_none().then(|| format!("it was ended by a signal ({status})"))),

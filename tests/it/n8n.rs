@@ -277,7 +277,7 @@ async fn in_place_is_refused_while_it_runs_and_replays_no_old_log() {
     let running = place.connection();
     running
         .execute_batch(
-            "PRAGMA wal_autocheckpoint = 0; DELETE FROM workflow_entity; UPDATE credentials_entity SET name = 'changed'",
+            "PRAGMA wal_autocheckpoint = 0; DELETE FROM shared_workflow; DELETE FROM workflow_entity; UPDATE credentials_entity SET name = 'changed'",
         )
         .expect("rows can be changed");
     fs::write(place.path(".n8n/config"), "{}").expect("a file can be written");
