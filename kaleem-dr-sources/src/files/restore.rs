@@ -148,13 +148,13 @@ async fn put_back(
             extracted.map_err(|error| staged::untar_error(&file.path, error))?
         }
     };
-    Ok(report(files, &counts(point, only).await?))
+    Ok(report(&files, &counts(point, only).await?))
 }
 
 /// What was put back, beside what was meant.
-fn report(files: FilesReport, meant: &TreeTotals) -> RestoreReport {
+fn report(files: &FilesReport, meant: &TreeTotals) -> RestoreReport {
     let read_back = format!("{} files read back and compared with the recovery point", files.verified);
-    let (compared, differences) = compare(vec![read_back], &files, meant);
+    let (compared, differences) = compare(vec![read_back], files, meant);
     let items = files.files + files.links;
     RestoreReport { items, size_bytes: files.size_bytes, compared, differences, ..RestoreReport::default() }
 }

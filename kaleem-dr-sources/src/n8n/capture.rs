@@ -161,7 +161,7 @@ fn walk(path: &Path, name: &Path, found: &mpsc::Sender<Found>) {
     if found.blocking_send(Found::Entry(Box::new(entry))).is_err() || !meta.is_dir() {
         return;
     }
-    let entries = match fs::read_dir(path).and_then(|entries| entries.collect::<io::Result<Vec<_>>>()) {
+    let entries = match fs::read_dir(path).and_then(Iterator::collect::<io::Result<Vec<_>>>) {
         Ok(entries) => entries,
         Err(error) => return problem(error),
     };

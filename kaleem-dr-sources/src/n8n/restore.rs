@@ -31,7 +31,7 @@ use super::{
 };
 
 impl N8nSource {
-    pub(super) async fn plan(&self, point: &PointReader, request: RestoreRequest) -> Result<RestorePlan, SourceError> {
+    pub(super) fn plan(&self, point: &PointReader, request: &RestoreRequest) -> Result<RestorePlan, SourceError> {
         request.refuse_choices("n8n")?;
         let manifest = point.manifest();
         let in_place = request.to == RestoreTarget::InPlace;
@@ -139,7 +139,7 @@ impl N8nSource {
             let file = point.artifact(&in_root(KEY_FILE)).await?.read_all(KEY_FILE_LIMIT_BYTES).await?;
             match key_in(&file) {
                 Some(_) => {
-                    inspection.checked.push("the key of the credentials is there; whether it opens them is not tried".into())
+                    inspection.checked.push("the key of the credentials is there; whether it opens them is not tried".into());
                 }
                 None => error(&mut inspection, "`config` holds no `encryptionKey`, so no credential can be read".into()),
             }
