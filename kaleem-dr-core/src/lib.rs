@@ -11,6 +11,7 @@ pub mod exit;
 mod failpoint;
 pub mod finding;
 pub mod gzip;
+pub mod hook;
 pub mod host;
 pub mod job;
 pub mod manifest;
@@ -21,6 +22,8 @@ pub mod restore;
 mod sentence;
 pub mod source;
 pub mod staged;
+pub mod tarball;
+pub mod untar;
 pub mod verify;
 
 pub use self::sentence::sentence;

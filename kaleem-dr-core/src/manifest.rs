@@ -9,8 +9,6 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::source::SourceName;
-
 /// Where the manifest lies in each snapshot.
 pub const MANIFEST_PATH: &str = "/.kaleem-dr/manifest.json";
 
@@ -129,11 +127,11 @@ pub struct Incomplete {
 impl Manifest {
     /// What is known of a staged file: which source's it is, when it was made, and no more.
     #[must_use]
-    pub fn of_file(source: &SourceName, kind: &str, made: Timestamp) -> Self {
+    pub fn of_file(source: impl Into<String>, kind: &str, made: Timestamp) -> Self {
         Self {
             format: MANIFEST_FORMAT,
             run: String::new(),
-            source: source.to_string(),
+            source: source.into(),
             kind: kind.to_owned(),
             host: String::new(),
             tool: String::new(),

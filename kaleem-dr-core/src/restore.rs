@@ -113,7 +113,7 @@ pub async fn restore_files(
     progress: &Arc<dyn ProgressSink>,
     cancel: &CancellationToken,
 ) -> Result<FilesReport, RepositoryError> {
-    let selection = Selection::new(options)?;
+    let selection = Selection::of(&options.include, &options.exclude, options.without_own_files)?;
     if !options.overwrite && !options.dry_run && is_occupied(&options.target)? {
         return Err(RepositoryError::Guarded(format!(
             "{} is not empty; name a new directory, or say --in-place to write over it",
@@ -168,7 +168,7 @@ fn is_occupied(target: &Path) -> Result<bool, RepositoryError> {
 
 /// Which paths of a snapshot are wanted.
 #[derive(Debug)]
-struct Selection {
+pub(crate) struct Selection {
     prefixes: Vec<PathBuf>,
     include: Option<GlobSet>,
     exclude: GlobSet,
@@ -176,15 +176,14 @@ struct Selection {
 }
 
 impl Selection {
-    fn new(options: &RestoreOptions) -> Result<Self, RepositoryError> {
+    pub(crate) fn of(include: &[String], exclude: &[String], without_own_files: bool) -> Result<Self, RepositoryError> {
         let (globs, prefixes): (Vec<&String>, Vec<&String>) =
-            options.include.iter().partition(|pattern| pattern.contains(['*', '?', '[']));
-        let include = if options.include.is_empty() { None } else { Some(globset(globs)?) };
+            include.iter().partition(|pattern| pattern.contains(['*', '?', '[']));
         Ok(Self {
             prefixes: prefixes.into_iter().map(PathBuf::from).collect(),
-            include,
-            exclude: globset(&options.exclude)?,
-            without_own_files: options.without_own_files,
+            include: if include.is_empty() { None } else { Some(globset(globs)?) },
+            exclude: globset(exclude)?,
+            without_own_files,
         })
     }
 
@@ -195,7 +194,7 @@ impl Selection {
             || path.file_name().is_some_and(|name| self.exclude.is_match(name))
     }
 
-    fn includes(&self, path: &Path) -> bool {
+    pub(crate) fn includes(&self, path: &Path) -> bool {
         let Some(globs) = &self.include else { return true };
         self.prefixes.iter().any(|prefix| path.starts_with(prefix))
             || path
@@ -204,7 +203,7 @@ impl Selection {
     }
 
     /// Whether something below a directory may be wanted.
-    fn may_hold(&self, path: &Path) -> bool {
+    pub(crate) fn may_hold(&self, path: &Path) -> bool {
         self.includes(path)
             || self.include.as_ref().is_some_and(|globs| !globs.is_empty())
             || self.prefixes.iter().any(|prefix| prefix.starts_with(path))
@@ -224,16 +223,16 @@ fn globset<'a>(patterns: impl IntoIterator<Item = &'a String>) -> Result<GlobSet
 
 /// One node on its way to disk.
 #[derive(Debug)]
-struct Item {
-    node: Node,
-    target: PathBuf,
-    blobs: Vec<BlobPlace>,
+pub(crate) struct Item {
+    pub(crate) node: Node,
+    pub(crate) target: PathBuf,
+    pub(crate) blobs: Vec<BlobPlace>,
     /// The file it is a further name of; it then has no content of its own.
     link_to: Option<PathBuf>,
 }
 
 /// Walks the trees depth first, a window at a time, directories before what is in them.
-struct Walk {
+pub(crate) struct Walk {
     snapshot: SnapshotReader,
     selection: Selection,
     target: PathBuf,
@@ -244,7 +243,7 @@ struct Walk {
 }
 
 impl Walk {
-    fn new(snapshot: SnapshotReader, selection: Selection, target: PathBuf) -> Result<Self, RepositoryError> {
+    pub(crate) fn new(snapshot: SnapshotReader, selection: Selection, target: PathBuf) -> Result<Self, RepositoryError> {
         let mut walk = Self { snapshot, selection, target, stack: Vec::new(), above: Vec::new() };
         let root = walk.snapshot.root()?;
         walk.push(Path::new("/"), root)?;
@@ -269,7 +268,7 @@ impl Walk {
         Ok(())
     }
 
-    fn window(&mut self) -> Result<Vec<Item>, RepositoryError> {
+    pub(crate) fn window(&mut self) -> Result<Vec<Item>, RepositoryError> {
         let mut items = Vec::new();
         let mut blobs = 0;
         while blobs < WINDOW_BLOBS && items.len() < WINDOW_ITEMS {
@@ -326,8 +325,14 @@ impl Item {
         self.target.with_file_name(name)
     }
 
-    fn size_bytes(&self) -> u64 {
+    pub(crate) fn size_bytes(&self) -> u64 {
         self.blobs.iter().map(BlobPlace::plain_length).sum()
+    }
+
+    /// What hard links of one file share; `None` where it has no other name.
+    pub(crate) fn inode(&self) -> Option<(u64, u64)> {
+        let meta = &self.node.meta;
+        (meta.links > 1 && meta.inode != 0).then_some((meta.device_id, meta.inode))
     }
 
     fn written(&self, overwrite: bool) -> PathBuf {
@@ -417,7 +422,7 @@ fn nofollow() -> i32 {
 }
 
 /// The file has its full length and is all holes; blocks of zeros stay holes.
-fn write_sparsely(file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
+pub(crate) fn write_sparsely(file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
     let mut at = 0;
     while at < bytes.len() {
         let zero = |chunk: &[u8]| chunk.iter().all(|&byte| byte == 0);
@@ -500,14 +505,9 @@ impl Disk {
         Ok(())
     }
 
-    fn inode(item: &Item) -> Option<(u64, u64)> {
-        let meta = &item.node.meta;
-        (meta.links > 1 && meta.inode != 0).then_some((meta.device_id, meta.inode))
-    }
-
     /// Remembers the first path of an inode; later ones become links to it.
     fn resolve_link(&mut self, item: &mut Item) {
-        let Some(inode) = Self::inode(item).filter(|_| item.node.is_file()) else { return };
+        let Some(inode) = item.inode().filter(|_| item.node.is_file()) else { return };
         if let Some(first) = self.first_links.get(&inode) {
             item.link_to = Some(first.clone());
             item.blobs.clear();
@@ -528,7 +528,7 @@ impl Disk {
                     // Half a file must not look like a restored one. That it may not be there at all is fine.
                     let _ = fs::remove_file(item.written(self.options.overwrite));
                     if item.link_to.is_none()
-                        && let Some(inode) = Self::inode(item)
+                        && let Some(inode) = item.inode()
                     {
                         self.first_links.remove(&inode);
                     }

@@ -4,7 +4,7 @@
 //! whether the file is compressed is settled here.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io::{self, Write},
     path::{Path, PathBuf},
     sync::Arc,
@@ -12,6 +12,7 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use tempfile::TempDir;
 use tokio::{sync::mpsc, task::JoinHandle};
 
 use crate::{CancellationToken, gzip::GzipWriter, point::PointReader, progress::ProgressSink, source::SourceError};
@@ -133,8 +134,8 @@ impl StagedWork {
     /// # Errors
     /// When fewer bytes are free in the scratch directory.
     pub fn ensure_room(&self, needed_bytes: u64) -> Result<(), SourceError> {
-        let failed =
-            |cause| SourceError::Path { path: self.scratch.clone(), action: "unpack a staged file here".to_owned(), cause };
+        let failed = |cause| self.unusable(cause);
+        fs::create_dir_all(&self.scratch).map_err(failed)?;
         let disk = nix::sys::statvfs::statvfs(&self.scratch).map_err(|errno| failed(errno.into()))?;
         let free_bytes = disk.blocks_available().saturating_mul(disk.fragment_size());
         if free_bytes >= needed_bytes {
@@ -144,6 +145,20 @@ impl StagedWork {
             "{free_bytes} bytes are free and at least {needed_bytes} more are needed; make room, or name another directory"
         );
         Err(failed(io::Error::new(io::ErrorKind::StorageFull, why)))
+    }
+
+    /// An empty directory of its own in the scratch directory; it goes with the value.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn directory(&self) -> Result<TempDir, SourceError> {
+        let failed = |cause| self.unusable(cause);
+        fs::create_dir_all(&self.scratch).map_err(failed)?;
+        tempfile::Builder::new().prefix("kaleem-dr-").tempdir_in(&self.scratch).map_err(failed)
+    }
+
+    fn unusable(&self, cause: io::Error) -> SourceError {
+        SourceError::Path { path: self.scratch.clone(), action: "unpack into the scratch directory".to_owned(), cause }
     }
 }
 

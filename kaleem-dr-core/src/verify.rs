@@ -4,13 +4,7 @@
 //! artifact is what the manifest says. *Parsed*: the source finds each artifact valid in its own format. *Restored*: it was
 //! loaded into a scratch target and is equal by content. What is wrong is a finding and never hides what comes after it.
 
-use std::{
-    collections::HashSet,
-    fmt,
-    path::{Path, PathBuf},
-    str::FromStr,
-    time::Instant,
-};
+use std::{collections::HashSet, fmt, path::Path, str::FromStr, time::Instant};
 
 use serde::{Deserialize, Serialize};
 use ulid::Ulid;
@@ -306,7 +300,7 @@ impl Proof {
 
     async fn rehearsal(&mut self, source: &dyn Source, point: &PointReader, work: &StagedWork) -> Result<(), SourceError> {
         let name = format!("kdr_drill_{}", Ulid::generate().to_string().to_lowercase());
-        let directory = scratch_directory(&work.scratch)?;
+        let directory = work.directory()?;
         let scratch = ScratchTarget { name, directory: directory.path().to_path_buf() };
         let rehearsed = source.rehearse(point, &scratch).await;
         let removed = directory.close();
@@ -328,16 +322,6 @@ impl Proof {
         }
         Ok(())
     }
-}
-
-/// A temporary directory of our own under the scratch directory.
-///
-/// # Errors
-/// [`SourceError::Path`].
-pub(crate) fn scratch_directory(scratch: &Path) -> Result<tempfile::TempDir, SourceError> {
-    let failed = |cause| SourceError::Path { path: PathBuf::from(scratch), action: "make a scratch directory in".into(), cause };
-    std::fs::create_dir_all(scratch).map_err(failed)?;
-    tempfile::Builder::new().prefix("kdr-").tempdir_in(scratch).map_err(failed)
 }
 
 fn in_words(origin: &Origin) -> String {

@@ -6,6 +6,8 @@ use kaleem_dr_core::config::SourceKind;
 pub mod files;
 #[cfg(feature = "mongodb")]
 pub mod mongodb;
+#[cfg(feature = "n8n")]
+pub mod n8n;
 #[cfg(feature = "qdrant")]
 pub mod qdrant;
 #[cfg(feature = "rabbitmq")]
@@ -20,6 +22,10 @@ pub fn kinds() -> Vec<SourceKind> {
         #[cfg(feature = "mongodb")]
         SourceKind::new("mongodb", |name, config: &mongodb::MongoConfig, environment| {
             mongodb::MongoSource::new(name, config.clone(), environment)
+        }),
+        #[cfg(feature = "n8n")]
+        SourceKind::new("n8n", |name, config: &n8n::N8nConfig, environment| {
+            n8n::N8nSource::new(name, config.clone(), environment)
         }),
         #[cfg(feature = "qdrant")]
         SourceKind::new("qdrant", qdrant::QdrantSource::new),

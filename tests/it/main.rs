@@ -1,6 +1,7 @@
 //! What an operator does with kaleem-dr, on real servers. One file a capability.
 
 mod archive;
+mod archive_files;
 mod crash;
 mod embed;
 mod faults;
@@ -11,6 +12,7 @@ mod memory;
 mod mongodb;
 mod mongodb_capture;
 mod mongodb_restore;
+mod n8n;
 mod qdrant;
 mod rabbitmq;
 mod rabbitmq_plan;

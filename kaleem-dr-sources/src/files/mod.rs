@@ -3,25 +3,19 @@
 //! What cannot be read is reported and the run ends as done in part; it never passes unseen. Unchanged files (same size,
 //! mtime and ctime as in the last snapshot) are not read again.
 
+mod restore;
+mod staged;
 mod walk;
 
-use std::{
-    collections::BTreeSet,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeSet, num::NonZeroU64, path::PathBuf, time::Duration};
 
 use async_trait::async_trait;
-use jiff::Timestamp;
 use kaleem_dr_core::{
     artifact::Capture,
     manifest::{Consistency, ConsistencyGrade},
-    point::{Origin, PointReader},
-    repository::SnapshotReader,
-    restore::{RestoreOptions, restore_files},
-    source::{
-        Change, Difference, PlannedAction, Probe, RestorePlan, RestoreReport, RestoreRequest, RestoreTarget, Source, SourceError,
-        SourceName,
-    },
+    point::PointReader,
+    source::{Inspection, Probe, RestorePlan, RestoreReport, RestoreRequest, ScratchTarget, Source, SourceError, SourceName},
+    staged::StagedForm,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -50,6 +44,26 @@ pub struct FilesConfig {
     /// Do not go into other file systems mounted below the paths.
     #[serde(default)]
     pub one_file_system: bool,
+    /// Commands that run, in this order, after a restore in place that brought everything back: a program and its arguments each,
+    /// such as `["nginx", "-t"]`. The first that fails ends them.
+    #[serde(default)]
+    pub after_restore: Vec<Vec<String>>,
+    /// The most that one of these commands may take, in seconds.
+    #[serde(default = "default_hook_timeout_seconds")]
+    pub hook_timeout_seconds: NonZeroU64,
+    /// Make named pipes and devices from a tar too. From a snapshot they are always made: nobody can have slipped them in there.
+    #[serde(default)]
+    pub special_files_of_tars: bool,
+}
+
+fn default_hook_timeout_seconds() -> NonZeroU64 {
+    const { NonZeroU64::new(60).expect("60 is not zero") }
+}
+
+impl FilesConfig {
+    fn hook_patience(&self) -> Duration {
+        Duration::from_secs(self.hook_timeout_seconds.get())
+    }
 }
 
 /// A file-tree source.
@@ -85,6 +99,9 @@ impl FilesSource {
         // A path below another is captured with it.
         let roots: Vec<PathBuf> =
             roots.iter().filter(|path| !path.ancestors().skip(1).any(|above| roots.contains(above))).cloned().collect();
+        if config.after_restore.iter().any(|hook| hook.first().is_none_or(String::is_empty)) {
+            return Err(SourceError::Unsupported("a command of `after_restore` names no program".into()));
+        }
         let excludes = Excludes::new(&config)?;
         Ok(Self { name, config, roots, excludes })
     }
@@ -141,94 +158,22 @@ impl Source for FilesSource {
     }
 
     async fn plan_restore(&self, point: &PointReader, request: RestoreRequest) -> Result<RestorePlan, SourceError> {
-        request.refuse_choices(self.kind())?;
-        let (to, snapshot) = (request.to, snapshot(point)?);
-        let target = directory(&to);
-        let tree = &point.manifest().tree;
-        let mut actions = Vec::new();
-        for root in &snapshot.snapshot().paths() {
-            let path = below(&target, root);
-            let there = tokio::fs::symlink_metadata(&path).await.is_ok();
-            let change = if there { Change::Overwrite } else { Change::Create };
-            actions.push(PlannedAction::new(change, path.display().to_string()));
-        }
-        if to == RestoreTarget::InPlace {
-            actions.push(PlannedAction::new(Change::Leave, "files that are there but not in the snapshot"));
-        }
-        let warnings = vec![format!("{} files with {} bytes", tree.files, tree.size_bytes)];
-        let to = match to {
-            RestoreTarget::InPlace => RestoreTarget::InPlace,
-            // Settled here: a default name holds the time.
-            RestoreTarget::Beside(_) => RestoreTarget::Beside(Some(target.display().to_string())),
-        };
-        Ok(RestorePlan {
-            request: RestoreRequest::whole(to),
-            target: format!("directory {}", target.display()),
-            actions,
-            warnings,
-        })
+        restore::plan(&self.config, point, request).await
     }
 
     async fn restore(&self, point: &PointReader, plan: RestorePlan) -> Result<RestoreReport, SourceError> {
-        let options = RestoreOptions {
-            target: directory(&plan.request.to),
-            include: Vec::new(),
-            exclude: Vec::new(),
-            without_own_files: true,
-            overwrite: plan.request.to == RestoreTarget::InPlace,
-            verify: true,
-            dry_run: false,
-        };
-        let files = restore_files(snapshot(point)?, &options, point.progress(), &point.cancellation())
-            .await
-            .map_err(|error| SourceError::Point(error.into()))?;
-        let mut report = RestoreReport {
-            target: plan.target,
-            items: files.files + files.links,
-            size_bytes: files.size_bytes,
-            compared: vec![format!("{} files read back and compared with the snapshot", files.verified)],
-            ..RestoreReport::default()
-        };
-        let tree = &point.manifest().tree;
-        let mut count = |what: &str, expected: u64, found: u64| {
-            if expected == found {
-                report.compared.push(format!("{what}: {found}"));
-            } else {
-                report.differences.push(Difference {
-                    what: what.into(),
-                    expected: expected.to_string(),
-                    found: found.to_string(),
-                });
-            }
-        };
-        count("files", tree.files, files.files + files.links);
-        count("directories", tree.directories, files.directories);
-        count("links, pipes, sockets and devices", tree.others, files.others);
-        for problem in files.problems {
-            report.differences.push(Difference { what: problem.path, expected: "restored".into(), found: problem.why });
-        }
-        Ok(report)
+        restore::restore(&self.config, point, plan).await
     }
-}
 
-fn snapshot(point: &PointReader) -> Result<&SnapshotReader, SourceError> {
-    match point.origin() {
-        Origin::Snapshot(snapshot) => Ok(snapshot),
-        Origin::File(file) => Err(SourceError::Unsupported(format!("{} cannot be restored from", file.path.display()))),
+    async fn inspect(&self, point: &PointReader) -> Result<Inspection, SourceError> {
+        restore::inspect(point).await
     }
-}
 
-/// Where a restore goes on disk.
-fn directory(to: &RestoreTarget) -> PathBuf {
-    match to {
-        RestoreTarget::InPlace => PathBuf::from("/"),
-        RestoreTarget::Beside(Some(path)) => PathBuf::from(path),
-        RestoreTarget::Beside(None) => {
-            PathBuf::from(format!("/var/tmp/kaleem_restored_{}", Timestamp::now().strftime("%Y%m%d_%H%M%S")))
-        }
+    async fn rehearse(&self, point: &PointReader, scratch: &ScratchTarget) -> Result<RestoreReport, SourceError> {
+        restore::rehearse(&self.config, point, scratch).await
     }
-}
 
-fn below(target: &Path, path: &Path) -> PathBuf {
-    target.join(path.strip_prefix("/").unwrap_or(path))
+    fn staged(&self) -> Option<&dyn StagedForm> {
+        Some(self)
+    }
 }

@@ -113,8 +113,8 @@ impl Walk {
         for parent in parents {
             if !above.iter().any(|known| known == parent) {
                 above.push(parent.to_path_buf());
-                match fs::symlink_metadata(parent) {
-                    // A linked parent is stored as the directory it leads to, so that the paths below it exist.
+                // A linked parent is stored as the directory it leads to, so that the paths below it exist.
+                match fs::metadata(parent) {
                     Ok(meta) => self.emit(parent, EntryKind::Directory, &meta)?,
                     Err(error) => self.problem(parent, &error)?,
                 }

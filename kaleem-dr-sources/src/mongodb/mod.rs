@@ -55,9 +55,7 @@ use kaleem_dr_core::{
     artifact::Capture,
     config::secret::{Environment, SecretRef},
     point::PointReader,
-    source::{
-        Inspection, Probe, RestorePlan, RestoreReport, RestoreRequest, ScratchTarget, Source, SourceError, SourceName,
-    },
+    source::{Inspection, Probe, RestorePlan, RestoreReport, RestoreRequest, ScratchTarget, Source, SourceError, SourceName},
     staged::StagedForm,
 };
 

@@ -18,7 +18,7 @@ use jiff::Timestamp;
 use kaleem_dr_core::{
     CancellationToken,
     digest::ByteDigest,
-    manifest::{ArtifactRecord, Consistency, ConsistencyGrade, MANIFEST_FORMAT, Manifest, TreeTotals},
+    manifest::{ArtifactRecord, Consistency, ConsistencyGrade, Manifest},
     point::{FilePart, FilePoint, PointReader},
     progress::{StageProgress, Unit},
     source::{SourceError, SourceName},
@@ -146,10 +146,7 @@ struct Opening {
 
 impl Opening {
     fn new(path: PathBuf, work: &StagedWork) -> Result<Self, SourceError> {
-        let unpacked = tempfile::Builder::new()
-            .prefix("qdrant-")
-            .tempdir_in(&work.scratch)
-            .map_err(|cause| SourceError::Path { path: work.scratch.clone(), action: "make a directory in it".into(), cause })?;
+        let unpacked = work.directory()?;
         let size = std::fs::metadata(&path).ok().map(|meta| meta.len());
         let stage = work.progress.begin(&format!("read {}", path.display()), Unit::Bytes, size);
         Ok(Self { path, unpacked, cancel: work.cancel.clone(), stage })
@@ -326,24 +323,14 @@ impl Opening {
         }
         artifacts.sort_by(|a, b| a.path.cmp(&b.path));
         let manifest = Manifest {
-            format: MANIFEST_FORMAT,
-            run: String::new(),
-            source: source.as_str().to_owned(),
-            kind: "qdrant".into(),
-            host: String::new(),
             tool: "Qdrant".into(),
-            started: taken,
-            finished: taken,
-            server: None,
             consistency: Consistency {
                 grade: ConsistencyGrade::PerCollection,
                 at: taken,
                 note: Some("Qdrant takes a snapshot of one collection after the other; the time is the file's".into()),
             },
             artifacts,
-            tree: TreeTotals::default(),
-            incomplete: Vec::new(),
-            details: BTreeMap::new(),
+            ..Manifest::of_file(source.as_str(), "qdrant", taken)
         };
         Ok((manifest, FilePoint { path: self.path, parts, unpacked: Some(self.unpacked) }))
     }

@@ -53,12 +53,11 @@ impl StagedForm for RabbitmqSource {
         let definitions = Definitions::parse(&document).map_err(|error| damaged(sentence(&error)))?;
         let canonical = definitions.to_bytes();
 
-        fs::create_dir_all(&work.scratch).map_err(failed("make a scratch directory for"))?;
-        let unpacked = tempfile::tempdir_in(&work.scratch).map_err(failed("make a scratch directory for"))?;
+        let unpacked = work.directory()?;
         let copy = unpacked.path().join("definitions.json");
         fs::write(&copy, &canonical).map_err(failed("unpack"))?;
         let path = artifact_path();
-        let mut manifest = Manifest::of_file(Source::name(self), self.kind(), timestamp(made));
+        let mut manifest = Manifest::of_file(Source::name(self).as_str(), self.kind(), timestamp(made));
         manifest.server = server(&document);
         manifest.artifacts = vec![ArtifactRecord {
             path: path.as_str().to_owned(),

@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use kaleem_dr_core::{
     artifact::ArtifactPath,
     digest::{ByteDigest, MultisetDigest},
-    manifest::{ArtifactRecord, Consistency, ConsistencyGrade, MANIFEST_FORMAT, Manifest, ServerInfo, TreeTotals},
+    manifest::{ArtifactRecord, Consistency, ConsistencyGrade, Manifest, ServerInfo},
     point::{FilePart, FilePoint},
     source::SourceError,
     staged::StagedWork,
@@ -58,9 +58,7 @@ struct Tally {
 
 impl Spool {
     pub(super) fn new(work: &StagedWork) -> Result<Self, SourceError> {
-        let directory = tempfile::Builder::new().prefix("kaleem-dr-archive-").tempdir_in(&work.scratch).map_err(|cause| {
-            SourceError::Path { path: work.scratch.clone(), action: "make a temporary directory here".to_owned(), cause }
-        })?;
+        let directory = work.directory()?;
         Ok(Self { work: work.clone(), directory, open: None, tallies: BTreeMap::new(), unwatched_bytes: ROOM_BYTES })
     }
 
@@ -126,14 +124,7 @@ impl Spool {
         // Component by component, as a capture has them.
         parts.records.sort_by(|a, b| a.path.split('/').cmp(b.path.split('/')));
         let manifest = Manifest {
-            format: MANIFEST_FORMAT,
-            run: String::new(),
-            source,
-            kind: "mongodb".to_owned(),
-            host: String::new(),
             tool: prelude.header.tool_version,
-            started: written,
-            finished: written,
             server: Some(ServerInfo { product: "MongoDB".to_owned(), version: prelude.header.server_version }),
             consistency: Consistency {
                 grade: ConsistencyGrade::PerCollection,
@@ -141,9 +132,8 @@ impl Spool {
                 note: Some("an archive does not say when and how it was read; the time is that of its file".to_owned()),
             },
             artifacts: parts.records,
-            tree: TreeTotals::default(),
-            incomplete: Vec::new(),
             details: [(catalogue::KEY.to_owned(), catalogue::to_value(&listed))].into(),
+            ..Manifest::of_file(source, "mongodb", written)
         };
         let point = FilePoint { path: file.to_owned(), parts: parts.places, unpacked: Some(self.directory) };
         Ok((manifest, point))

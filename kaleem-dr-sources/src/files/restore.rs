@@ -1,0 +1,249 @@
+//! File trees back on disk, from a snapshot or from a tar, and what is checked afterwards.
+
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use kaleem_dr_core::{
+    finding::Finding,
+    hook::{not_run, run_hooks},
+    manifest::TreeTotals,
+    point::{Origin, PointReader},
+    restore::{FilesReport, RestoreOptions, restore_files},
+    source::{
+        Change, Difference, Inspection, PlannedAction, RestorePlan, RestoreReport, RestoreRequest, RestoreTarget, ScratchTarget,
+        SourceError,
+    },
+    tarball::read_through,
+    untar::{UntarOptions, extract},
+};
+
+use super::{FilesConfig, staged};
+
+pub(super) async fn plan(config: &FilesConfig, point: &PointReader, request: RestoreRequest) -> Result<RestorePlan, SourceError> {
+    let plain = RestoreRequest { only: request.only.clone(), ..RestoreRequest::whole(request.to.clone()) };
+    if request != plain {
+        return Err(SourceError::Unsupported(
+            "a source of kind files takes --only, but not --rename, --existing or --extras".into(),
+        ));
+    }
+    let target = directory(&request.to);
+    let in_place = request.to == RestoreTarget::InPlace;
+    let totals = counts(point, &request.only).await?;
+    if totals.files + totals.directories + totals.others == 0 {
+        return Err(SourceError::Unsupported(format!("nothing in the recovery point is meant by {}", request.only.join(", "))));
+    }
+    let mut actions = Vec::new();
+    for path in named(point, &request.only) {
+        let path = below(&target, &path);
+        let there = tokio::fs::symlink_metadata(&path).await.is_ok();
+        actions.push(PlannedAction::new(if there { Change::Overwrite } else { Change::Create }, path.display().to_string()));
+    }
+    for pattern in request.only.iter().filter(|pattern| is_glob(pattern)) {
+        let change = if in_place { Change::Overwrite } else { Change::Create };
+        actions.push(PlannedAction::new(change, format!("what matches {pattern}")));
+    }
+    let mut warnings = vec![format!("{} files with {} bytes", totals.files, totals.size_bytes)];
+    if in_place {
+        actions.push(PlannedAction::new(Change::Leave, "files that are there but not in the recovery point"));
+        warnings.extend(config.after_restore.iter().map(|hook| format!("afterwards runs: {}", hook.join(" "))));
+    }
+    if matches!(point.origin(), Origin::File(_)) {
+        warnings.extend(point.manifest().incomplete.iter().map(|missing| format!("{}: {}", missing.what, missing.why)));
+    }
+    // Settled here: a default name holds the time.
+    let to = if in_place { RestoreTarget::InPlace } else { RestoreTarget::Beside(Some(target.display().to_string())) };
+    let request = RestoreRequest { to, ..request };
+    Ok(RestorePlan { target: format!("directory {}", target.display()), request, actions, warnings })
+}
+
+/// What is meant.
+async fn counts(point: &PointReader, only: &[String]) -> Result<TreeTotals, SourceError> {
+    if only.is_empty() {
+        return Ok(point.manifest().tree.clone());
+    }
+    let found = match point.origin() {
+        Origin::Snapshot(snapshot) => {
+            let options = RestoreOptions { dry_run: true, ..options(PathBuf::from("/"), only, true) };
+            restore_files(snapshot, &options, point.progress(), &point.cancellation())
+                .await
+                .map_err(|error| SourceError::Point(error.into()))?
+        }
+        Origin::File(file) => staged::look(&file.path, only, &point.cancellation()).await?.report,
+    };
+    Ok(TreeTotals {
+        files: found.files + found.links,
+        directories: found.directories,
+        others: found.others,
+        size_bytes: found.size_bytes,
+    })
+}
+
+/// The paths that can be told one by one.
+fn named(point: &PointReader, only: &[String]) -> Vec<PathBuf> {
+    if !only.is_empty() {
+        return only.iter().filter(|pattern| !is_glob(pattern)).map(PathBuf::from).collect();
+    }
+    match point.origin() {
+        Origin::Snapshot(snapshot) => snapshot.snapshot().paths(),
+        Origin::File(_) => staged::roots(point.manifest()),
+    }
+}
+
+fn is_glob(pattern: &str) -> bool {
+    pattern.contains(['*', '?', '['])
+}
+
+fn options(target: PathBuf, only: &[String], overwrite: bool) -> RestoreOptions {
+    RestoreOptions {
+        target,
+        include: only.to_vec(),
+        exclude: Vec::new(),
+        without_own_files: true,
+        overwrite,
+        verify: true,
+        dry_run: false,
+    }
+}
+
+pub(super) async fn restore(config: &FilesConfig, point: &PointReader, plan: RestorePlan) -> Result<RestoreReport, SourceError> {
+    let in_place = plan.request.to == RestoreTarget::InPlace;
+    let mut report = put_back(config, point, directory(&plan.request.to), &plan.request.only, in_place).await?;
+    report.target = plan.target;
+    if in_place {
+        report.hooks = if report.is_equal() {
+            run_hooks(&config.after_restore, config.hook_patience(), &point.cancellation()).await
+        } else {
+            let why = "not run, because not everything was restored";
+            config.after_restore.iter().map(|hook| not_run(hook, why)).collect()
+        };
+    }
+    Ok(report)
+}
+
+async fn put_back(
+    config: &FilesConfig,
+    point: &PointReader,
+    target: PathBuf,
+    only: &[String],
+    in_place: bool,
+) -> Result<RestoreReport, SourceError> {
+    let files = match point.origin() {
+        Origin::Snapshot(snapshot) => {
+            let options = options(target, only, in_place);
+            restore_files(snapshot, &options, point.progress(), &point.cancellation())
+                .await
+                .map_err(|error| SourceError::Point(error.into()))?
+        }
+        Origin::File(file) => {
+            let options = UntarOptions {
+                target,
+                include: only.to_vec(),
+                in_place,
+                special_files: config.special_files_of_tars,
+                limit_bytes: None,
+            };
+            let (path, progress, cancel) = (file.path.clone(), point.progress().clone(), point.cancellation());
+            let extracted = tokio::task::spawn_blocking(move || extract(&path, &options, &*progress, &cancel)).await;
+            let extracted = extracted.map_err(|panic| staged::broke_off(&file.path, &panic))?;
+            extracted.map_err(|error| staged::untar_error(&file.path, error))?
+        }
+    };
+    Ok(report(&files, &counts(point, only).await?))
+}
+
+/// What was put back, beside what was meant.
+fn report(files: &FilesReport, meant: &TreeTotals) -> RestoreReport {
+    let read_back = format!("{} files read back and compared with the recovery point", files.verified);
+    let (compared, differences) = compare(vec![read_back], files, meant);
+    let items = files.files + files.links;
+    RestoreReport { items, size_bytes: files.size_bytes, compared, differences, ..RestoreReport::default() }
+}
+
+fn compare(mut compared: Vec<String>, files: &FilesReport, meant: &TreeTotals) -> (Vec<String>, Vec<Difference>) {
+    let mut differences = Vec::new();
+    for (what, expected, found) in [
+        ("files", meant.files, files.files + files.links),
+        ("directories", meant.directories, files.directories),
+        ("links, pipes, sockets and devices", meant.others, files.others),
+    ] {
+        if expected == found {
+            compared.push(format!("{what}: {found}"));
+        } else {
+            differences.push(Difference { what: what.into(), expected: expected.to_string(), found: found.to_string() });
+        }
+    }
+    differences.extend(files.problems.iter().map(|problem| Difference {
+        what: problem.path.clone(),
+        expected: "restored".into(),
+        found: problem.why.clone(),
+    }));
+    (compared, differences)
+}
+
+pub(super) async fn inspect(point: &PointReader) -> Result<Inspection, SourceError> {
+    let manifest = point.manifest();
+    let mut inspection = Inspection::default();
+    match point.origin() {
+        Origin::Snapshot(snapshot) => {
+            let found = read_through(snapshot, &**point.progress(), &point.cancellation()).await?;
+            let read =
+                vec![format!("{} files with {} bytes read, each piece hashes to its id", found.verified, found.size_bytes)];
+            let (checked, differences) = compare(read, &found, &manifest.tree);
+            inspection.checked = checked;
+            inspection.findings.extend(differences.into_iter().map(|difference| {
+                let Difference { what, expected, found } = difference;
+                Finding::error(format!("{what}: expected {expected}, found {found}"))
+            }));
+            inspection
+                .findings
+                .extend(manifest.incomplete.iter().map(|missing| Finding::warning(format!("{}: {}", missing.what, missing.why))));
+        }
+        Origin::File(file) => {
+            let tree = &manifest.tree;
+            inspection.checked.push(format!(
+                "{} is a whole tar: {} files with {} bytes, {} directories, {} others",
+                file.path.display(),
+                tree.files,
+                tree.size_bytes,
+                tree.directories,
+                tree.others
+            ));
+            inspection
+                .findings
+                .extend(manifest.incomplete.iter().map(|missing| Finding::error(format!("{}: {}", missing.what, missing.why))));
+        }
+    }
+    Ok(inspection)
+}
+
+pub(super) async fn rehearse(
+    config: &FilesConfig,
+    point: &PointReader,
+    scratch: &ScratchTarget,
+) -> Result<RestoreReport, SourceError> {
+    let directory = scratch.directory.join(&scratch.name);
+    let restored = put_back(config, point, directory.clone(), &[], false).await;
+    let removed = match tokio::fs::remove_dir_all(&directory).await {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    };
+    let mut report = restored?;
+    removed.map_err(|cause| SourceError::Path { path: directory.clone(), action: "remove after the rehearsal".into(), cause })?;
+    report.target = format!("directory {}", directory.display());
+    Ok(report)
+}
+
+/// Where a restore goes on disk.
+fn directory(to: &RestoreTarget) -> PathBuf {
+    match to {
+        RestoreTarget::InPlace => PathBuf::from("/"),
+        RestoreTarget::Beside(Some(path)) => PathBuf::from(path),
+        RestoreTarget::Beside(None) => {
+            PathBuf::from(format!("/var/tmp/kaleem_restored_{}", Timestamp::now().strftime("%Y%m%d_%H%M%S")))
+        }
+    }
+}
+
+fn below(target: &Path, path: &Path) -> PathBuf {
+    target.join(path.strip_prefix("/").unwrap_or(path))
+}

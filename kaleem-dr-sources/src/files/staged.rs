@@ -1,0 +1,103 @@
+//! File trees as one `configs-<DATE>.tar.gz`, as `tar -czf` writes it.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use kaleem_dr_core::{
+    CancellationToken, host,
+    manifest::{Consistency, ConsistencyGrade, Incomplete, Manifest, TreeTotals},
+    point::{FilePoint, Origin, PointReader},
+    source::SourceError,
+    staged::{Sink, StagedForm, StagedName, StagedWork},
+    tarball::write_tar,
+    untar::{Survey, UntarError, survey},
+};
+use serde_json::json;
+
+use super::FilesSource;
+
+/// Where a manifest made from a tar tells the topmost paths in it.
+const ROOTS: &str = "roots";
+
+#[async_trait]
+impl StagedForm for FilesSource {
+    fn name(&self) -> StagedName {
+        StagedName { stem: "configs", suffix: "tar.gz" }
+    }
+
+    async fn write(&self, point: &PointReader, out: &mut Sink) -> Result<(), SourceError> {
+        match point.origin() {
+            Origin::Snapshot(snapshot) => {
+                write_tar(snapshot, Path::new("/"), out, &**point.progress(), &point.cancellation()).await.map(|_| ())
+            }
+            Origin::File(file) => Err(SourceError::Unsupported(format!(
+                "{} is a tar already, so there is nothing to write anew: copy it",
+                file.path.display()
+            ))),
+        }
+    }
+
+    async fn open(&self, file: &Path, work: &StagedWork) -> Result<PointReader, SourceError> {
+        let started = Timestamp::now();
+        let found = look(file, &[], &work.cancel).await?;
+        let at = found.newest_seconds.and_then(|second| Timestamp::from_second(second).ok()).unwrap_or(started);
+        let note = "read from a tar, which does not say when it was made: this is the newest time of a file in it";
+        let report = &found.report;
+        let manifest = Manifest {
+            host: host::name(),
+            tool: "tar".into(),
+            started,
+            finished: Timestamp::now(),
+            consistency: Consistency { grade: ConsistencyGrade::PerFile, at, note: Some(note.into()) },
+            tree: TreeTotals {
+                files: report.files + report.links,
+                directories: report.directories,
+                others: report.others,
+                size_bytes: report.size_bytes,
+            },
+            incomplete: report
+                .problems
+                .iter()
+                .map(|problem| Incomplete { what: problem.path.clone(), why: problem.why.clone() })
+                .collect(),
+            details: BTreeMap::from([(
+                ROOTS.into(),
+                json!(found.roots.iter().map(|root| root.to_string_lossy()).collect::<Vec<_>>()),
+            )]),
+            ..Manifest::of_file(self.name.as_str(), "files", at)
+        };
+        let point = FilePoint { path: file.to_path_buf(), parts: BTreeMap::new(), unpacked: None };
+        Ok(PointReader::of_file(manifest, point, work.progress.clone(), work.cancel.clone()))
+    }
+}
+
+/// The topmost paths of a point that was opened from a tar.
+pub(super) fn roots(manifest: &Manifest) -> Vec<PathBuf> {
+    let listed = manifest.details.get(ROOTS).and_then(|roots| roots.as_array());
+    listed.into_iter().flatten().filter_map(|root| root.as_str()).map(PathBuf::from).collect()
+}
+
+/// Reads a tar through.
+pub(super) async fn look(file: &Path, only: &[String], cancel: &CancellationToken) -> Result<Survey, SourceError> {
+    let (path, only, cancel) = (file.to_path_buf(), only.to_vec(), cancel.clone());
+    let surveyed = tokio::task::spawn_blocking(move || survey(&path, &only, &cancel)).await;
+    surveyed.map_err(|panic| broke_off(file, &panic))?.map_err(|error| untar_error(file, error))
+}
+
+pub(super) fn broke_off(file: &Path, panic: &tokio::task::JoinError) -> SourceError {
+    SourceError::Point(format!("reading {} broke off: {panic}", file.display()).into())
+}
+
+pub(super) fn untar_error(file: &Path, error: UntarError) -> SourceError {
+    match error {
+        UntarError::Damaged(why) => SourceError::Damaged { path: file.to_path_buf(), why },
+        UntarError::Refused(why) => SourceError::Refused(why),
+        UntarError::Path { path, action, cause } => SourceError::Path { path, action: action.into(), cause },
+        UntarError::Cancelled => SourceError::Cancelled,
+        other => SourceError::Point(other.into()),
+    }
+}

@@ -1,0 +1,191 @@
+//! Copying a live SQLite database, and looking at a copy.
+
+use std::{collections::BTreeMap, path::Path, time::Duration};
+
+use kaleem_dr_core::{CancellationToken, source::SourceError};
+use rusqlite::{
+    Connection, OpenFlags,
+    backup::{Backup, StepResult},
+};
+
+/// Pages copied between two looks at whether the operator cancelled.
+const PAGES: i32 = 2048;
+/// How long to wait for a lock.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Most violations that are told one by one.
+const TOLD: usize = 10;
+
+/// SQLite's version.
+#[must_use]
+pub fn version() -> &'static str {
+    rusqlite::version()
+}
+
+/// Copies a database that may be in use: its last committed state, with what is in its write-ahead log. Blocking.
+///
+/// It is opened for reading only, so that closing it does not fold the log of a live database into it. One read transaction holds
+/// that state for the whole copy: without it, SQLite begins anew with every write of somebody else, and under load never ends. In
+/// WAL mode nobody waits for us; with a rollback journal, writers wait until the copy is done. Pages keep their places, so that
+/// the next copy deduplicates against this one.
+///
+/// # Errors
+/// When the database cannot be read or the copy not be written.
+pub fn copy(from: &Path, to: &Path, cancel: &CancellationToken) -> Result<(), SourceError> {
+    let live = open(from, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    let mut copy = Connection::open(to).map_err(failed(to, "create a copy of the database"))?;
+    // Half a copy is thrown away, so it needs no journal.
+    copy.execute_batch("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF").map_err(failed(to, "take a copy"))?;
+    live.execute_batch("BEGIN; SELECT count(*) FROM sqlite_schema").map_err(failed(from, "begin a read transaction"))?;
+    let backup = Backup::new(&live, &mut copy).map_err(failed(from, "begin a copy"))?;
+    loop {
+        if cancel.is_cancelled() {
+            return Err(SourceError::Cancelled);
+        }
+        match backup.step(PAGES).map_err(failed(from, "be copied"))? {
+            StepResult::Done => return Ok(()),
+            StepResult::More => {}
+            // The read transaction holds what a step needs; only the copy can be locked, and nobody else knows of it.
+            _ => return Err(SourceError::Unsupported(format!("{} stayed locked for {PATIENCE:?}", from.display()))),
+        }
+    }
+}
+
+/// What a look at a database showed.
+#[derive(Clone, Debug, Default)]
+pub struct Health {
+    /// Rows of each table.
+    pub tables: BTreeMap<String, u64>,
+    /// What SQLite's integrity check says, where it is not `ok`.
+    pub broken: Vec<String>,
+    /// References that lead nowhere, where they were looked for.
+    pub dangling: u64,
+    /// Credentials whose data do not look sealed.
+    pub unsealed: u64,
+}
+
+impl Health {
+    /// Rows of a table, which may have a prefix of the operator's.
+    #[must_use]
+    pub fn rows(&self, table: &str) -> Option<u64> {
+        self.tables.iter().find(|(name, _)| name.ends_with(table)).map(|(_, rows)| *rows)
+    }
+}
+
+/// Counts the rows of a copy that nobody writes to. Nothing is created beside it. Blocking.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn count(path: &Path) -> Result<BTreeMap<String, u64>, SourceError> {
+    tables(&quiet(path)?).map_err(failed(path, "be read"))
+}
+
+/// Checks a copy that nobody writes to: SQLite's integrity check, references, counts, and whether credentials are sealed. Blocking.
+///
+/// # Errors
+/// When it cannot be opened at all. What is wrong with it is in the answer.
+pub fn check(path: &Path) -> Result<Health, SourceError> {
+    let copy = quiet(path)?;
+    let mut health = Health::default();
+    match integrity(&copy) {
+        Ok(broken) => health.broken = broken,
+        Err(error) => health.broken.push(error.to_string()),
+    }
+    if health.broken.is_empty() {
+        health.tables = tables(&copy).map_err(failed(path, "be read"))?;
+        health.dangling = dangling(&copy).map_err(failed(path, "be read"))?;
+        if let Some(name) = health.tables.keys().find(|name| name.ends_with("credentials_entity")) {
+            // CryptoJS writes base64 of `Salted__`, a salt and the ciphertext.
+            let query = format!("SELECT count(*) FROM {} WHERE data NOT LIKE 'U2FsdGVkX1%'", quoted(name));
+            health.unsealed = number(&copy, &query).map_err(failed(path, "be read"))?;
+        }
+    }
+    Ok(health)
+}
+
+/// Folds the write-ahead log of a copy that was made file by file into it. Blocking.
+///
+/// # Errors
+/// When SQLite cannot.
+pub fn fold(path: &Path) -> Result<(), SourceError> {
+    let copy = open(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    copy.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).map_err(failed(path, "take its log in"))
+}
+
+/// Makes sure that no other connection is open on a database, and closes it as the last one does: with its log folded in. Blocking.
+///
+/// # Errors
+/// [`SourceError::Refused`] when it is in use.
+pub fn take_over(path: &Path) -> Result<(), SourceError> {
+    let database = open(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    database.busy_timeout(Duration::from_secs(1)).map_err(failed(path, "be opened"))?;
+    let exclusive = "PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE; COMMIT";
+    match database.execute_batch(exclusive) {
+        Ok(()) => Ok(()),
+        Err(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy) => Err(SourceError::Refused(format!(
+            "{} is in use: stop n8n before restoring in place, or restore beside with --to DIRECTORY",
+            path.display()
+        ))),
+        // What is damaged may be replaced.
+        Err(error) => {
+            tracing::warn!(path = %path.display(), %error, "the database that is replaced cannot be read");
+            Ok(())
+        }
+    }
+}
+
+fn open(path: &Path, flags: OpenFlags) -> Result<Connection, SourceError> {
+    let database =
+        Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX).map_err(failed(path, "be opened"))?;
+    database.busy_timeout(PATIENCE).map_err(failed(path, "be opened"))?;
+    Ok(database)
+}
+
+/// Opens a file that does not change: without locks, and without files beside it.
+fn quiet(path: &Path) -> Result<Connection, SourceError> {
+    let mut uri = String::from("file:");
+    for byte in path.as_os_str().as_encoded_bytes() {
+        match byte {
+            b'/' | b'-' | b'_' | b'.' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' => uri.push(char::from(*byte)),
+            other => uri.extend(["%".to_owned(), format!("{other:02X}")]),
+        }
+    }
+    uri.push_str("?immutable=1");
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    Connection::open_with_flags(uri, flags).map_err(failed(path, "be opened"))
+}
+
+fn tables(database: &Connection) -> rusqlite::Result<BTreeMap<String, u64>> {
+    let names: Vec<String> = database
+        .prepare("SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'")?
+        .query_map([], |row| row.get(0))?
+        .collect::<rusqlite::Result<_>>()?;
+    let count = |name: &String| number(database, &format!("SELECT count(*) FROM {}", quoted(name)));
+    names.into_iter().map(|name| Ok((name.clone(), count(&name)?))).collect()
+}
+
+fn integrity(database: &Connection) -> rusqlite::Result<Vec<String>> {
+    let mut said: Vec<String> = database
+        .prepare(&format!("PRAGMA integrity_check({TOLD})"))?
+        .query_map([], |row| row.get(0))?
+        .collect::<rusqlite::Result<_>>()?;
+    said.retain(|line| line != "ok");
+    Ok(said)
+}
+
+fn dangling(database: &Connection) -> rusqlite::Result<u64> {
+    number(database, "SELECT count(*) FROM pragma_foreign_key_check")
+}
+
+/// A count, which is never negative.
+fn number(database: &Connection, query: &str) -> rusqlite::Result<u64> {
+    database.query_row(query, [], |row| row.get::<_, i64>(0)).map(i64::unsigned_abs)
+}
+
+fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+fn failed(path: &Path, action: &str) -> impl FnOnce(rusqlite::Error) -> SourceError {
+    let (server, action) = (path.display().to_string(), action.to_owned());
+    move |error| SourceError::Server { server, action, cause: error.into() }
+}

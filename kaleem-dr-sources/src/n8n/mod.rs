@@ -1,0 +1,215 @@
+//! n8n on SQLite: its database, the key its credentials are sealed with, and its files.
+//!
+//! The database is copied by SQLite's own backup under one read transaction ([`database`]), so a copy under load is one committed
+//! state, what is still in the write-ahead log included. Without the key no credential of it can ever be read again: a missing one
+//! makes the capture incomplete.
+
+mod capture;
+pub mod database;
+mod restore;
+mod running;
+mod staged;
+
+use std::path::{Path, PathBuf};
+
+use async_trait::async_trait;
+use kaleem_dr_core::{
+    artifact::{ArtifactPath, Capture},
+    config::secret::{Environment, ExposeSecret as _, SecretError, SecretRef, SecretString},
+    manifest::ServerInfo,
+    point::PointReader,
+    source::{Inspection, Probe, RestorePlan, RestoreReport, RestoreRequest, ScratchTarget, Source, SourceError, SourceName},
+    staged::StagedForm,
+};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+/// The directory of this source in a snapshot.
+const ROOT: &str = "/n8n";
+/// The database, under [`ROOT`] and in n8n's own directory.
+const DATABASE: &str = "database.sqlite";
+/// The file with the key, likewise.
+const KEY_FILE: &str = "config";
+/// Where the manifest tells how many rows each table has.
+const TABLES: &str = "tables";
+/// Directories of n8n's that are captured where they are there, in path order. Community packages come back from their list.
+const TREES: [&str; 4] = ["binaryData", "git", "nodes", "ssh"];
+/// Most that the key file may hold.
+const KEY_FILE_LIMIT_BYTES: u64 = 1 << 20;
+
+/// An n8n with its data on SQLite.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct N8nConfig {
+    /// n8n's own directory, such as `/home/node/.n8n` or where that volume lies on the host.
+    pub directory: PathBuf,
+    /// Where `N8N_ENCRYPTION_KEY` lies, if n8n gets its key from the environment. It is compared with the key file and never stored.
+    #[serde(default)]
+    pub encryption_key: Option<SecretRef>,
+    /// Where binary data lie, if elsewhere than in `binaryData` of that directory.
+    #[serde(default)]
+    pub binary_data: Option<PathBuf>,
+    /// Where the database is copied to before it goes into the repository: room for one copy.
+    #[serde(default = "scratch_directory")]
+    pub scratch_directory: PathBuf,
+}
+
+fn scratch_directory() -> PathBuf {
+    "/var/tmp".into()
+}
+
+/// Why an n8n source cannot be made from its config.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum N8nConfigError {
+    /// A path must be absolute.
+    #[error("`{key}`: {} must be an absolute path", path.display())]
+    Relative {
+        /// The key in the config.
+        key: &'static str,
+        /// What it says.
+        path: PathBuf,
+    },
+    /// The key cannot be had.
+    #[error("`encryption_key` cannot be had")]
+    Key(#[source] SecretError),
+}
+
+/// An n8n source.
+#[derive(Debug)]
+pub struct N8nSource {
+    name: SourceName,
+    config: N8nConfig,
+    key: Option<SecretString>,
+}
+
+impl N8nSource {
+    /// Checks the config and reads the key, where one is named.
+    ///
+    /// # Errors
+    /// When a path is relative, or the key cannot be read.
+    pub fn new(name: SourceName, config: N8nConfig, environment: &Environment) -> Result<Self, N8nConfigError> {
+        let paths = [
+            ("directory", Some(&config.directory)),
+            ("binary_data", config.binary_data.as_ref()),
+            ("scratch_directory", Some(&config.scratch_directory)),
+        ];
+        for (key, path) in paths {
+            if let Some(path) = path.filter(|path| !path.is_absolute()) {
+                return Err(N8nConfigError::Relative { key, path: path.clone() });
+            }
+        }
+        let key = config.encryption_key.as_ref().map(|secret| environment.secret(secret)).transpose();
+        Ok(Self { name, key: key.map_err(N8nConfigError::Key)?, config })
+    }
+
+    fn database(&self) -> PathBuf {
+        self.config.directory.join(DATABASE)
+    }
+
+    /// Where a captured tree lies.
+    fn tree(&self, name: &str) -> PathBuf {
+        match &self.config.binary_data {
+            Some(elsewhere) if name == TREES[0] => elsewhere.clone(),
+            _ => self.config.directory.join(name),
+        }
+    }
+
+    /// What is wrong with the key, in a sentence.
+    fn key_problem(&self, key_file: Option<&[u8]>) -> Option<String> {
+        let in_file = key_file.map(key_in);
+        match (in_file, &self.key) {
+            (Some(Some(file)), Some(key)) if file != key.expose_secret() => {
+                Some("it holds another key than the one in `encryption_key`; n8n does not start so".into())
+            }
+            (Some(Some(_)), _) => None,
+            (_, Some(_)) => Some(
+                "the key is only in n8n's environment, which no backup holds: keep N8N_ENCRYPTION_KEY in a safe place, for without it \
+                 no credential can be read"
+                    .into(),
+            ),
+            (Some(None), None) => Some("it holds no `encryptionKey`; without the key no credential can be read".into()),
+            (None, None) => Some(
+                "the file with the key is not there; without the key no credential can be read. If n8n gets it as N8N_ENCRYPTION_KEY, \
+                 keep that in a safe place"
+                    .into(),
+            ),
+        }
+    }
+}
+
+/// The key in n8n's `config` file.
+fn key_in(file: &[u8]) -> Option<String> {
+    let config: serde_json::Value = serde_json::from_slice(file).ok()?;
+    config.get("encryptionKey")?.as_str().filter(|key| !key.is_empty()).map(str::to_owned)
+}
+
+fn artifact_path(name: &str) -> Result<ArtifactPath, SourceError> {
+    ArtifactPath::join(["n8n", name]).map_err(|error| SourceError::Unsupported(error.to_string()))
+}
+
+/// An artifact's path as the manifest has it.
+fn in_root(name: &str) -> String {
+    format!("{ROOT}/{name}")
+}
+
+fn path_error(path: &Path, action: &str) -> impl FnOnce(std::io::Error) -> SourceError {
+    let (path, action) = (path.to_path_buf(), action.to_owned());
+    move |cause| SourceError::Path { path, action, cause }
+}
+
+/// Runs blocking work off the runtime's workers.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, SourceError> + Send + 'static) -> Result<T, SourceError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(panic) => Err(SourceError::Unsupported(format!("the work on n8n's files broke off: {panic}"))),
+    }
+}
+
+#[async_trait]
+impl Source for N8nSource {
+    fn name(&self) -> &SourceName {
+        &self.name
+    }
+
+    fn kind(&self) -> &'static str {
+        "n8n"
+    }
+
+    fn roots(&self) -> Vec<PathBuf> {
+        vec![ROOT.into()]
+    }
+
+    async fn probe(&self) -> Result<Probe, SourceError> {
+        let database = self.database();
+        let length = tokio::fs::metadata(&database).await.map_err(path_error(&database, "find n8n's database at"))?.len();
+        let key_file = tokio::fs::read(self.config.directory.join(KEY_FILE)).await.ok();
+        let warnings = self.key_problem(key_file.as_deref()).into_iter().collect();
+        let server = ServerInfo { product: "n8n on SQLite".into(), version: database::version().into() };
+        Ok(Probe { server: Some(server), size_bytes: Some(length), warnings })
+    }
+
+    async fn capture(&self, out: &mut Capture) -> Result<(), SourceError> {
+        self.capture_all(out).await
+    }
+
+    async fn plan_restore(&self, point: &PointReader, request: RestoreRequest) -> Result<RestorePlan, SourceError> {
+        self.plan(point, &request)
+    }
+
+    async fn restore(&self, point: &PointReader, plan: RestorePlan) -> Result<RestoreReport, SourceError> {
+        self.put_back(point, plan).await
+    }
+
+    async fn inspect(&self, point: &PointReader) -> Result<Inspection, SourceError> {
+        self.look_into(point).await
+    }
+
+    async fn rehearse(&self, point: &PointReader, scratch: &ScratchTarget) -> Result<RestoreReport, SourceError> {
+        self.try_out(point, scratch).await
+    }
+
+    fn staged(&self) -> Option<&dyn StagedForm> {
+        Some(self)
+    }
+}
