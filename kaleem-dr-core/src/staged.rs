@@ -158,7 +158,7 @@ impl StagedWork {
     }
 
     fn unusable(&self, cause: io::Error) -> SourceError {
-        SourceError::Path { path: self.scratch.clone(), action: "unpack into the scratch directory".to_owned(), cause }
+        SourceError::Path { path: self.scratch.clone(), action: "unpack a staged file here".to_owned(), cause }
     }
 }
 

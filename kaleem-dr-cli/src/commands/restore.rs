@@ -26,6 +26,10 @@ pub async fn restore(context: &Context, args: Restore) -> Outcome {
     if !of_files && (!args.include.is_empty() || !args.exclude.is_empty() || args.no_verify) {
         return Err(Failure::usage("--include, --exclude and --no-verify go with `restore files` only"));
     }
+    let choices = args.existing != ExistingChoice::Replace || args.extras != ExtrasChoice::Keep;
+    if of_files && (choices || !args.only.is_empty() || !args.rename.is_empty()) {
+        return Err(Failure::usage("`restore files` knows no --only, --rename, --existing and --extras; --include chooses"));
+    }
     if let Some(path) = &args.from {
         if of_files {
             return Err(Failure::usage("name the source whose form the file has: `kaleem-dr restore configs --from FILE`"));

@@ -68,12 +68,9 @@ pub(crate) fn read(manifest: &Manifest) -> Result<Vec<StoredCollection>, SourceE
 
 #[cfg(test)]
 mod tests {
-    use kaleem_dr_core::manifest::{Consistency, ConsistencyGrade, MANIFEST_FORMAT, TreeTotals};
-
     use super::*;
 
     fn manifest(artifacts: &[&str], entry: &Catalogued) -> Manifest {
-        let now = jiff::Timestamp::UNIX_EPOCH;
         let artifact = |path: &&str| ArtifactRecord {
             path: (*path).to_owned(),
             size_bytes: 0,
@@ -82,20 +79,9 @@ mod tests {
             content_digest: None,
         };
         Manifest {
-            format: MANIFEST_FORMAT,
-            run: String::new(),
-            source: String::new(),
-            kind: String::new(),
-            host: String::new(),
-            tool: String::new(),
-            started: now,
-            finished: now,
-            server: None,
-            consistency: Consistency { grade: ConsistencyGrade::PointInTime, at: now, note: None },
             artifacts: artifacts.iter().map(artifact).collect(),
-            tree: TreeTotals::default(),
-            incomplete: Vec::new(),
             details: [(KEY.to_owned(), to_value(std::slice::from_ref(entry)))].into(),
+            ..Manifest::of_file("", "mongodb", jiff::Timestamp::UNIX_EPOCH)
         }
     }
 

@@ -11,18 +11,23 @@ use std::{
 
 /// The built program, ready to take arguments. Built once a test run, so that no test meets a stale one.
 pub fn kaleem_dr() -> Command {
-    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-    Command::new(PROGRAM.get_or_init(|| build(&["--package", "kaleem-dr-cli"]).join("kaleem-dr")))
+    Command::new(built().join("kaleem-dr"))
 }
 
 /// An example of `examples/`, built likewise.
 pub fn example(name: &str) -> Command {
-    Command::new(build(&["--package", "kaleem-dr-workspace", "--example", name]).join("examples").join(name))
+    Command::new(built().join("examples").join(name))
+}
+
+/// Where programs and examples lie, after they were built.
+fn built() -> &'static Path {
+    static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
+    DIRECTORY.get_or_init(build)
 }
 
 /// Builds into the target directory and profile of the running test, `<target>/<profile>/deps/it-…`, and gives the
 /// profile's directory.
-fn build(what: &[&str]) -> PathBuf {
+fn build() -> PathBuf {
     let test = env::current_exe().expect("a running test knows its own path");
     let profile_directory = test.ancestors().nth(2).expect("a test lies in <target>/<profile>/deps");
     let target = profile_directory.parent().expect("a profile's directory lies in the target directory");
@@ -41,11 +46,12 @@ fn build(what: &[&str]) -> PathBuf {
     let status = cargo
         .args(["build", "--quiet", "--profile", profile, "--target-dir"])
         .arg(target)
-        .args(what)
+        // The whole workspace, as `make test` has built it: a part of it would want dependencies with other features, and build them.
+        .args(["--workspace", "--bins", "--examples"])
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .status()
         .expect("cargo can be run");
-    assert!(status.success(), "cargo build {what:?} ended with {status}");
+    assert!(status.success(), "cargo build ended with {status}");
     profile_directory.to_path_buf()
 }
 

@@ -231,7 +231,7 @@ mod tests {
         CancellationToken,
         config::secret::SecretRef,
         digest::ByteDigest,
-        manifest::{ArtifactRecord, Consistency, ConsistencyGrade, MANIFEST_FORMAT, Manifest, TreeTotals},
+        manifest::{ArtifactRecord, Manifest},
         point::{FilePart, FilePoint},
         progress::Silent,
     };
@@ -269,23 +269,7 @@ mod tests {
             });
             parts.insert(path, FilePart { path: file, offset_bytes: 0, size_bytes });
         }
-        let now = jiff::Timestamp::UNIX_EPOCH;
-        let manifest = Manifest {
-            format: MANIFEST_FORMAT,
-            run: String::new(),
-            source: String::new(),
-            kind: String::new(),
-            host: String::new(),
-            tool: String::new(),
-            started: now,
-            finished: now,
-            server: None,
-            consistency: Consistency { grade: ConsistencyGrade::PointInTime, at: now, note: None },
-            artifacts,
-            tree: TreeTotals::default(),
-            incomplete: Vec::new(),
-            details: BTreeMap::new(),
-        };
+        let manifest = Manifest { artifacts, ..Manifest::of_file("", "mongodb", jiff::Timestamp::UNIX_EPOCH) };
         let file = FilePoint { path: directory.path().to_path_buf(), parts, unpacked: None };
         (PointReader::of_file(manifest, file, Arc::new(Silent), CancellationToken::new()), directory)
     }
