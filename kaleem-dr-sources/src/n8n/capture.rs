@@ -14,6 +14,7 @@ use kaleem_dr_core::{
     manifest::{Consistency, ConsistencyGrade, ServerInfo},
     source::SourceError,
 };
+use nix::fcntl::OFlag;
 use serde_json::json;
 use tokio::sync::mpsc;
 
@@ -25,8 +26,8 @@ pub(super) const EXPECTED: [&str; 2] = ["workflow_entity", "credentials_entity"]
 const PIECE_BYTES: usize = 1 << 20;
 /// Found entries that may wait for the repository.
 const FOUND_IN_FLIGHT: usize = 256;
-/// `O_NOFOLLOW | O_NONBLOCK`: a file that became a link or a pipe since it was listed is not followed and not waited for.
-const OPEN_FLAGS: i32 = 0o400_000 | 0o4_000;
+/// A file that became a link or a pipe since it was listed is not followed and not waited for.
+const OPEN_FLAGS: OFlag = OFlag::O_NOFOLLOW.union(OFlag::O_NONBLOCK);
 
 enum Found {
     Entry(Box<Entry>),
@@ -151,7 +152,7 @@ fn walk(path: &Path, name: &Path, found: &mpsc::Sender<Found>) {
     } else if meta.is_file() {
         let path = path.to_path_buf();
         EntryKind::File(Box::new(move || {
-            let file = fs::OpenOptions::new().read(true).custom_flags(OPEN_FLAGS).open(&path)?;
+            let file = fs::OpenOptions::new().read(true).custom_flags(OPEN_FLAGS.bits()).open(&path)?;
             Ok(Box::new(file) as Box<dyn io::Read + Send>)
         }))
     } else {
