@@ -25,7 +25,7 @@ const PIECES: usize = 64;
 struct Noise {
     name: SourceName,
     artifacts: usize,
-    noise: Bytes,
+    content: Bytes,
 }
 
 #[async_trait]
@@ -47,7 +47,7 @@ impl Source for Noise {
         for artifact in 0..self.artifacts {
             let path = ArtifactPath::join(["noise", &artifact.to_string()]).expect("a number is a valid name");
             let writer = out.artifact(path).await?;
-            writers.push(write(writer, self.noise.clone(), artifact, PIECES / self.artifacts));
+            writers.push(write(writer, self.content.clone(), artifact, PIECES / self.artifacts));
         }
         futures::future::try_join_all(writers).await?;
         Ok(())
@@ -101,7 +101,7 @@ fn pipe(c: &mut Criterion) {
                 },
                 |(directory, repository)| {
                     let name = "noise".parse().expect("a name");
-                    let job = BackupJob::new(repository, vec![Arc::new(Noise { name, artifacts, noise: noise.clone() })]);
+                    let job = BackupJob::new(repository, vec![Arc::new(Noise { name, artifacts, content: noise.clone() })]);
                     let progress: Arc<dyn ProgressSink> = Arc::new(Silent);
                     let report = runtime.block_on(backup(&job, &progress, &CancellationToken::new())).expect("a run");
                     assert_eq!(report.exit, Exit::Done);

@@ -455,7 +455,7 @@ async fn a_tree_exported_as_a_tar_is_equal_when_gnu_tar_or_we_extract_it() {
     seed::file_tree(&tree);
     let deep = tree.join("d".repeat(120)).join("name ".repeat(40));
     fs::create_dir_all(&deep).expect("a directory");
-    fs::write(deep.join(OsStr::from_bytes(b"long and latin-1 \xe9 ").to_owned()), "deep").expect("a file");
+    fs::write(deep.join(OsStr::from_bytes(b"long and latin-1 \xe9 ")), "deep").expect("a file");
     symlink("x".repeat(300), tree.join("long link")).expect("a link");
     if nix::unistd::geteuid().is_root() {
         std::os::unix::fs::chown(tree.join("--help"), Some(3_000_000), Some(1)).expect("root may give files away");

@@ -554,7 +554,7 @@ async fn names_that_no_path_takes_are_captured_and_restored() {
 }
 
 fn escaped(name: &str) -> String {
-    name.bytes().map(|byte| format!("%{byte:02X}")).collect()
+    name.bytes().map(|byte| format!("%{byte:02X}")).collect::<Vec<_>>().concat()
 }
 
 // What only a server that fails on demand shows.

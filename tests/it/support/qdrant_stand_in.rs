@@ -614,23 +614,20 @@ impl Inner {
         if self.faults.alter_vector {
             collection.alter_vector();
         }
-        match self.collections.get_mut(&name) {
-            Some(there) => {
-                // Only shards that are there take anything, and the settings stay.
-                let ids: Vec<u32> = there.shards.iter().map(|(id, _)| *id).collect();
-                if collection.shards.iter().all(|(id, _)| ids.contains(id)) {
-                    there.points = collection.points;
-                    there.schema = collection.schema;
-                    there.recorded = None;
-                }
+        if let Some(there) = self.collections.get_mut(&name) {
+            // Only shards that are there take anything, and the settings stay.
+            let ids: Vec<u32> = there.shards.iter().map(|(id, _)| *id).collect();
+            if collection.shards.iter().all(|(id, _)| ids.contains(id)) {
+                there.points = collection.points;
+                there.schema = collection.schema;
+                there.recorded = None;
             }
-            None => {
-                if collection.config["params"]["sharding_method"] == "custom" {
-                    collection.shards.clear();
-                    collection.points.clear();
-                }
-                self.collections.insert(name, collection);
+        } else {
+            if collection.config["params"]["sharding_method"] == "custom" {
+                collection.shards.clear();
+                collection.points.clear();
             }
+            self.collections.insert(name, collection);
         }
         result(&json!(true))
     }
@@ -913,7 +910,9 @@ fn kept(vector: &Value, distance: &Value) -> Value {
         vector.as_array().expect("a vector").iter().map(|component| component.as_f64().expect("a number") as f32).collect();
     if distance == "Cosine" {
         let length = components.iter().map(|component| component * component).sum::<f32>().sqrt();
-        components.iter_mut().for_each(|component| *component /= length);
+        for component in &mut components {
+            *component /= length;
+        }
     }
     // In the fewest digits that read back as the same 32-bit number, as Qdrant prints them.
     let printed = |component: &f32| component.to_string().parse::<f64>().expect("a printed number reads back");
