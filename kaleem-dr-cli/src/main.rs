@@ -19,6 +19,10 @@ use self::{
     failure::Failure,
 };
 
+/// glibc's allocator keeps the large buffers that are freed, so that memory grew with the data; this one gives them back.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     // What we write is for its owner alone; a restore sets each file's own mode.

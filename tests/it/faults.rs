@@ -19,7 +19,7 @@ use kaleem_dr_core::{
     progress::{ProgressSink, Silent},
     repository::{
         Access, Location, Repository, RepositoryError, Retention,
-        store::{Object, ObjectStore, OpendalStore, StoreError},
+        store::{Object, ObjectStore, ObjectWriter, OpendalStore, StoreError},
     },
     source::Source,
 };
@@ -61,6 +61,10 @@ impl ObjectStore for FaultyStore {
     async fn write(&self, key: &str, content: Vec<Bytes>) -> Result<(), StoreError> {
         self.pass("write", key)?;
         self.inner.write(key, content).await
+    }
+    async fn writer(&self, key: &str) -> Result<Box<dyn ObjectWriter>, StoreError> {
+        self.pass("write", key)?;
+        self.inner.writer(key).await
     }
     async fn delete(&self, key: &str) -> Result<(), StoreError> {
         self.pass("delete", key)?;

@@ -26,6 +26,7 @@ use std::{
     time::Duration,
 };
 
+use bytesize::ByteSize;
 use rustic_core::{
     ConfigOptions, Credentials, KeyOptions, OpenStatus, Progress, ProgressBars, ProgressType, RepositoryBackends,
     RepositoryOptions, RusticProgress, repofile::MasterKey,
@@ -57,6 +58,10 @@ use crate::{
     CancellationToken,
     progress::{ProgressSink, Silent, StageProgress, Unit},
 };
+
+/// Size of data packs in repositories that we make: restic's. Up to six are in memory while a snapshot is written, so rustic_core's
+/// own, 32 MiB that grow with the repository, would let memory grow too.
+const PACK_BYTES: u64 = 16 << 20;
 
 /// Where a repository is.
 #[derive(Clone, Debug)]
@@ -135,7 +140,10 @@ impl Repository {
         let (runtime, backing) = (Handle::current(), store.clone());
         blocking(move || {
             let engine = unopened(backing, runtime, Gate::open(CancellationToken::new()), None, &silent())?;
-            let config = ConfigOptions::default().set_version(version);
+            let config = ConfigOptions::default()
+                .set_version(version)
+                .set_datapack_size(ByteSize(PACK_BYTES))
+                .set_datapack_growfactor(0_u32);
             engine
                 .init(&Credentials::Masterkey(master), &KeyOptions::default(), &config)
                 .map_err(RepositoryError::engine("initialise"))

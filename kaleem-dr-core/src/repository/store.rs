@@ -14,6 +14,7 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::TryStreamExt as _;
+use jiff::Timestamp;
 use opendal::{
     Buffer, EntryMode, ErrorKind, Operator,
     layers::{ConcurrentLimitLayer, RetryLayer, TimeoutLayer},
@@ -34,6 +35,8 @@ const RETRIES: usize = 4;
 /// Objects above this size go to S3 in parts of [`PART_BYTES`]; R2 wants all parts but the last equal.
 const MULTIPART_ABOVE: usize = 16 << 20;
 const PART_BYTES: usize = 8 << 20;
+/// Parts of an object that is streamed, of unknown length: S3 takes 10,000 at most, so objects up to 156 GiB.
+const STREAMED_PART_BYTES: usize = 16 << 20;
 /// Without its default features, OpenDAL has no HTTP transport until one is installed.
 static HTTP_TRANSPORT: Once = Once::new();
 /// Where half-written objects of a repository on disk lie until they are renamed into place.
@@ -46,6 +49,8 @@ pub struct Object {
     pub key: String,
     /// Its length.
     pub size_bytes: u64,
+    /// When it was written, where the store tells.
+    pub modified: Option<Timestamp>,
 }
 
 /// Bytes by key. Keys are `/`-separated and relative to the store's root.
@@ -72,6 +77,12 @@ pub trait ObjectStore: fmt::Debug + Send + Sync + 'static {
     /// When it cannot be written.
     async fn write(&self, key: &str, content: Vec<Bytes>) -> Result<(), StoreError>;
 
+    /// Begins an object that comes piece by piece, for those too large to hold in memory.
+    ///
+    /// # Errors
+    /// When it cannot be begun.
+    async fn writer(&self, key: &str) -> Result<Box<dyn ObjectWriter>, StoreError>;
+
     /// Removes an object; one that is not there is no error.
     ///
     /// # Errors
@@ -83,6 +94,25 @@ pub trait ObjectStore: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// When the store cannot tell.
     async fn size(&self, key: &str) -> Result<Option<u64>, StoreError>;
+}
+
+/// An object on its way into a store. Nobody sees it before [`ObjectWriter::finish`]; dropped or aborted, it never was.
+#[async_trait]
+pub trait ObjectWriter: Send {
+    /// Adds bytes.
+    ///
+    /// # Errors
+    /// When they cannot be written.
+    async fn write(&mut self, bytes: Bytes) -> Result<(), StoreError>;
+
+    /// Makes the object visible, whole.
+    ///
+    /// # Errors
+    /// When it cannot be.
+    async fn finish(&mut self) -> Result<(), StoreError>;
+
+    /// Gives it up, and takes away what was written.
+    async fn abort(&mut self);
 }
 
 /// What failed in a store, on which object.
@@ -178,6 +208,41 @@ impl OpendalStore {
         let (key, location) = (key.to_owned(), self.location.clone());
         move |cause| StoreError { action, key, location, not_found: cause.kind() == ErrorKind::NotFound, cause: cause.into() }
     }
+
+    /// A file is synced before its rename; the rename itself lasts only once its directory is.
+    async fn sync_directory(&self, key: &str) -> Result<(), StoreError> {
+        let Some(parent) = self.directory.as_ref().and_then(|root| root.join(key).parent().map(Path::to_path_buf)) else {
+            return Ok(());
+        };
+        let synced = tokio::task::spawn_blocking(move || std::fs::File::open(parent)?.sync_all()).await;
+        let failed = |cause: Cause| StoreError::new("write", key, self.location.clone(), false, cause);
+        synced.map_err(|cause| failed(cause.into()))?.map_err(|cause| failed(cause.into()))
+    }
+}
+
+/// An object that OpenDAL takes in parts (S3), or in a file beside its place (disk).
+struct OpendalWriter {
+    writer: opendal::Writer,
+    store: OpendalStore,
+    key: String,
+}
+
+#[async_trait]
+impl ObjectWriter for OpendalWriter {
+    async fn write(&mut self, bytes: Bytes) -> Result<(), StoreError> {
+        self.writer.write(bytes).await.map_err(self.store.failed("write", &self.key))
+    }
+
+    async fn finish(&mut self) -> Result<(), StoreError> {
+        self.writer.close().await.map_err(self.store.failed("write", &self.key))?;
+        self.store.sync_directory(&self.key).await
+    }
+
+    async fn abort(&mut self) {
+        if let Err(error) = self.writer.abort().await {
+            tracing::debug!(key = %self.key, %error, "what was written of an object could not be taken away");
+        }
+    }
 }
 
 fn layered(operator: Operator) -> Operator {
@@ -211,7 +276,8 @@ impl ObjectStore for OpendalStore {
             match entry.metadata().mode() {
                 EntryMode::FILE => {
                     let (key, meta) = entry.into_parts();
-                    objects.push(Object { key, size_bytes: meta.content_length() });
+                    let modified = meta.last_modified().map(opendal::raw::Timestamp::into_inner);
+                    objects.push(Object { key, size_bytes: meta.content_length(), modified });
                 }
                 EntryMode::DIR => {}
                 EntryMode::Unknown => {
@@ -250,15 +316,14 @@ impl ObjectStore for OpendalStore {
         } else {
             self.operator.write(key, buffer).await.map_err(failed)?;
         }
-        if let Some(root) = &self.directory
-            && let Some(parent) = root.join(key).parent().map(Path::to_path_buf)
-        {
-            // The file is synced before its rename; the rename itself lasts only once its directory is.
-            let synced = tokio::task::spawn_blocking(move || std::fs::File::open(parent)?.sync_all()).await;
-            let failed = |cause: Cause| StoreError::new("write", key, self.location.clone(), false, cause);
-            synced.map_err(|cause| failed(cause.into()))?.map_err(|cause| failed(cause.into()))?;
-        }
-        Ok(())
+        self.sync_directory(key).await
+    }
+
+    async fn writer(&self, key: &str) -> Result<Box<dyn ObjectWriter>, StoreError> {
+        let writer = self.operator.writer_with(key);
+        let writer = if self.directory.is_none() { writer.chunk(STREAMED_PART_BYTES).concurrent(2) } else { writer };
+        let writer = writer.await.map_err(self.failed("write", key))?;
+        Ok(Box::new(OpendalWriter { writer, store: self.clone(), key: key.to_owned() }))
     }
 
     async fn delete(&self, key: &str) -> Result<(), StoreError> {
