@@ -55,6 +55,9 @@ pub struct RepositorySettings {
     pub location: String,
     /// The repository's password.
     pub password: SecretRef,
+    /// This repository is the mirror of another one of the config, by name: `kaleem-dr replicate` keeps it equal.
+    #[serde(default)]
+    pub mirror_of: Option<String>,
     /// S3: access key id. Without it, `AWS_ACCESS_KEY_ID`.
     #[serde(default)]
     pub access_key_id: Option<SecretRef>,
@@ -118,7 +121,11 @@ impl RepositorySettings {
         Ok(Access { location, password, cache_directory: remote.then(|| cache_directory.to_path_buf()) })
     }
 
-    fn location(&self, environment: &Environment) -> Result<Location, SettingsError> {
+    /// Where it is. The password is not read.
+    ///
+    /// # Errors
+    /// When the location is not understood, or a secret of the store cannot be read.
+    pub fn location(&self, environment: &Environment) -> Result<Location, SettingsError> {
         let text = self.location.as_str();
         let Some(url) = text.strip_prefix("s3:") else {
             let path = text.strip_prefix("local:").unwrap_or(text);
