@@ -24,6 +24,7 @@ mod qdrant;
 mod rabbitmq;
 mod rabbitmq_plan;
 mod replicate;
+mod replicate_faults;
 mod repository;
 mod secrets;
 mod spine;

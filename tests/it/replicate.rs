@@ -291,7 +291,7 @@ fn a_kill_at_any_moment_leaves_a_mirror_that_can_be_read() {
         });
         let mut killed = 0;
         for round in 0..u64::from(KILLS) {
-            if round % 4 == 0 {
+            if round % 3 == 0 {
                 fs::write(tree.join("new"), noise(200_000, round + 1)).expect("a file can be written");
                 site.succeed(["backup"]);
                 if round % 12 == 0 {
@@ -299,20 +299,24 @@ fn a_kill_at_any_moment_leaves_a_mirror_that_can_be_read() {
                     site.succeed(["prune", "--instant", "--yes"]);
                 }
             }
-            let mut pass = site
-                .command()
+            let mut pass = site.command();
+            if round % 2 == 1 {
+                // Right behind the first or the second object that it moves, if there is one left to move.
+                pass.env("KALEEM_DR_FAILPOINT", format!("replicate=kill:{}", 1 + round / 2 % 2));
+            }
+            let mut pass = pass
                 .args(["replicate", "--max-delete", "100"])
                 .stdin(Stdio::null())
                 .stdout(Stdio::null())
                 .stderr(Stdio::null())
                 .spawn()
                 .expect("the program can be run");
-            thread::sleep(Duration::from_millis(noise(1, round)[0].into()));
-            if pass.try_wait().expect("our child can be waited for").is_none() {
-                killed += 1;
-            }
-            pass.kill().expect("our child can be killed");
-            pass.wait().expect("our child can be waited for");
+            let moment = u64::from(noise(1, round)[0]) % 80;
+            thread::sleep(Duration::from_millis(if round % 2 == 1 { 400 } else { moment }));
+            // One that has ended by itself is no longer there to be killed.
+            let _ = pass.kill();
+            let ended = pass.wait().expect("our child can be waited for");
+            killed += u32::from(ended.code().is_none());
             assert!(!reader.is_finished(), "a reader failed");
         }
         ended.store(true, Ordering::SeqCst);
