@@ -4,7 +4,7 @@ use std::{error::Error, fmt};
 
 use kaleem_dr_core::{
     exit::Exit,
-    repository::{RepositoryError, SaveError},
+    repository::{RepositoryError, SaveError, store::StoreError},
     sentence,
     source::SourceError,
 };
@@ -45,10 +45,17 @@ impl From<RepositoryError> for Failure {
             RepositoryError::AlreadyExists { .. } => Some("it can be used as it is"),
             RepositoryError::Damaged { .. } => Some("`kaleem-dr check --read-data` shows how far the damage goes"),
             RepositoryError::NoSnapshot { .. } => Some("`kaleem-dr points` and `kaleem-dr snapshots` list what there is"),
+            RepositoryError::Store(error) => error.fault().advice(),
             RepositoryError::LockLost { .. } => Some("look for `restic unlock --remove-all` in other jobs, then run this again"),
             _ => None,
         };
         Self::of(&error, Exit::from(&error), advice)
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        RepositoryError::from(error).into()
     }
 }
 
