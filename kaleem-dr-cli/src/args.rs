@@ -24,7 +24,7 @@ pub struct Cli {
 }
 
 const EXIT_CODES: &str = "Exit status: 0 done, 1 failed, 2 usage or config, 3 done in part, 4 verification failed, 5 refused,
-6 stale, 7 source unreachable or not authorised, 10 no repository, 11 locked, 12 wrong password, 130 cancelled.";
+6 stale, 7 source or bucket unreachable or not authorised, 10 no repository, 11 locked, 12 wrong password, 130 cancelled.";
 
 /// Options of every command.
 #[derive(Debug, Args)]
@@ -143,6 +143,11 @@ pub enum Command {
     Status,
     /// Reach each source and tell what a backup would find
     Probe,
+    /// Look at the bucket of a repository on R2 or another S3 service
+    R2 {
+        #[command(subcommand)]
+        command: R2Command,
+    },
     /// Look at the config
     Config {
         #[command(subcommand)]
@@ -370,6 +375,12 @@ pub enum ConfigCommand {
         #[arg(default_value = "/etc/kaleem-dr/kaleem-dr.toml")]
         path: PathBuf,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum R2Command {
+    /// Try the bucket with an object that is removed again, and read its lifecycle rules; exit 4 when a repository is not safe there
+    Check,
 }
 
 fn rename(text: &str) -> Result<Rename, String> {

@@ -12,7 +12,7 @@ use kaleem_dr_core::{
     ledger::PastEvent,
     point::{Origin, PointReader},
     replicate::{Count, MirrorReport, RepairReport},
-    repository::{CheckReport, ForgetReport, PruneReport, Repository, RepositoryStats, Snapshot},
+    repository::{BucketReport, CheckReport, ForgetReport, PruneReport, Repository, RepositoryStats, Snapshot, Verdict},
     restore::FilesReport,
     source::{Change, Probe, RestorePlan, RestoreReport, SourceName},
     verify::{ProofLevel, VerifyReport},
@@ -505,6 +505,33 @@ pub fn check(report: &CheckReport, json: bool) -> Printed {
     match report.errors() {
         0 => line("no errors were found"),
         errors => line(&format!("{errors} errors were found: the repository is damaged")),
+    }
+}
+
+pub fn bucket(report: &BucketReport, json: bool) -> Printed {
+    if json {
+        let mut value = serde_json::to_value(report)?;
+        value["message_type"] = "bucket".into();
+        value["exit_code"] = report.exit().code().into();
+        return document(&value);
+    }
+    line(&report.location)?;
+    for finding in &report.findings {
+        let verdict = match finding.verdict {
+            Verdict::Ok => "ok",
+            Verdict::Information => "info",
+            Verdict::Warning => "warning",
+            Verdict::Error => "ERROR",
+        };
+        line(&format!("  {verdict:<8}{:<16}{}", finding.step, finding.message))?;
+        if let Some(advice) = &finding.advice {
+            line(&format!("{:26}{advice}", ""))?;
+        }
+    }
+    match report.exit() {
+        Exit::Done => line("a repository is safe there"),
+        Exit::Unreachable => line("the bucket cannot be reached, or does not let us in"),
+        _ => line("a repository is NOT safe there"),
     }
 }
 

@@ -5,6 +5,7 @@ mod config;
 mod export;
 mod keep;
 mod look;
+mod r2;
 mod replicate;
 mod restore;
 mod verify;
@@ -35,6 +36,7 @@ pub async fn run(command: Command, context: Context) -> Outcome {
         Command::Stats => look::stats(&context).await,
         Command::Status => look::status(&context).await,
         Command::Probe => look::probe(&context).await,
+        Command::R2 { command } => r2::r2(&context, &command).await,
         Command::Config { command } => config::config(&context, command),
         Command::Completions { shell } => Ok(config::completions(shell)),
         Command::Man => config::man(),

@@ -5,7 +5,10 @@
 //! took for the right place of a password.
 
 mod envfile;
+mod ini;
 mod model;
+mod rclone;
+mod remote;
 pub mod secret;
 mod template;
 
@@ -27,7 +30,7 @@ use toml::{
 use self::secret::Environment;
 pub use self::{
     envfile::{InvalidEnvFile, config_of_environment, parse_env_file},
-    model::{BackupSettings, RepositorySettings, Settings, StatusSettings},
+    model::{BackupSettings, RepositorySettings, Settings, SettingsError, StatusSettings},
     template::TEMPLATE,
 };
 use crate::source::{Cause, Source, SourceName};

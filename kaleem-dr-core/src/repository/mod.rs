@@ -4,6 +4,7 @@
 //! pipe are the only borders between the two worlds.
 
 mod backend;
+mod bucket;
 mod check;
 mod commit;
 mod error;
@@ -40,6 +41,7 @@ use self::{
     store::{ObjectStore, OpendalStore, S3Access},
 };
 pub use self::{
+    bucket::{BucketFinding, BucketReport, Verdict, check_bucket},
     check::{CheckReport, ReadData},
     error::RepositoryError,
     lock::{Lock, LockKind},
