@@ -92,13 +92,23 @@ impl Context {
         repository.access(&settings.cache_directory, &loaded.environment).map_err(|error| Failure::usage(sentence(&error)))
     }
 
+    /// Where a repository of this name is, and its password.
+    pub fn access_to(&self, loaded: &Loaded, name: &str) -> Result<Access, Failure> {
+        let settings = &loaded.config.settings;
+        let (_, repository) = named(loaded, name)?;
+        repository.access(&settings.cache_directory, &loaded.environment).map_err(|error| Failure::usage(sentence(&error)))
+    }
+
+    /// The name of the repository that `--repo` names, or that stands for it.
+    pub fn repository_name<'a>(&self, loaded: &'a Loaded) -> Result<&'a str, Failure> {
+        Ok(self.chosen(loaded)?.0)
+    }
+
     fn chosen<'a>(&self, loaded: &'a Loaded) -> Result<(&'a String, &'a RepositorySettings), Failure> {
         let all = &loaded.config.settings.repository;
         let names = || all.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
         match &self.global.repo {
-            Some(name) => all
-                .get_key_value(name)
-                .ok_or_else(|| Failure::usage(format!("the config has no repository `{name}`; it has {}", names()))),
+            Some(name) => named(loaded, name),
             None if all.len() == 1 => all.iter().next().ok_or_else(|| Failure::usage("the config has no repository")),
             None => all.get_key_value("local").ok_or_else(|| {
                 Failure::usage(if all.is_empty() {
@@ -109,6 +119,12 @@ impl Context {
             }),
         }
     }
+}
+
+fn named<'a>(loaded: &'a Loaded, name: &str) -> Result<(&'a String, &'a RepositorySettings), Failure> {
+    let all = &loaded.config.settings.repository;
+    let names = || all.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+    all.get_key_value(name).ok_or_else(|| Failure::usage(format!("the config has no repository `{name}`; it has {}", names())))
 }
 
 impl Loaded {

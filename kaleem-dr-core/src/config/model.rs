@@ -64,6 +64,9 @@ pub struct RepositorySettings {
     /// S3: region. Without it, `AWS_DEFAULT_REGION`, else `auto` (right for R2).
     #[serde(default)]
     pub region: Option<String>,
+    /// More tags for snapshots that are saved or copied here. `{host}` in one stands for the host's name.
+    #[serde(default)]
+    pub tags: Vec<String>,
 }
 
 /// What a run does.

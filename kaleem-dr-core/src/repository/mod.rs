@@ -6,6 +6,7 @@
 mod backend;
 mod check;
 mod commit;
+mod copy;
 mod error;
 mod key;
 mod lock;
@@ -41,7 +42,9 @@ use self::{
 };
 pub use self::{
     check::{CheckReport, ReadData},
+    copy::{ChunkerParams, CopiedSnapshot, CopyFailure, CopyOptions, CopyReport},
     error::RepositoryError,
+    key::{KeyId, KeyInfo, KeyOwner},
     lock::{Lock, LockKind},
     objects::{FileWalk, TreeFile},
     prune::{PruneOptions, PruneReport, RepositoryStats},
@@ -104,8 +107,11 @@ pub struct Repository(Arc<Inner>);
 struct Inner {
     store: Arc<dyn ObjectStore>,
     key: SealKey,
+    /// The key file that the password opened.
+    key_id: KeyId,
     id: String,
     version: u32,
+    chunker: ChunkerParams,
     cache_directory: Option<PathBuf>,
     runtime: Handle,
 }
@@ -127,26 +133,54 @@ impl Repository {
     /// # Errors
     /// As [`Repository::init`].
     pub async fn init_in(store: Arc<dyn ObjectStore>, access: &Access, version: u32) -> Result<Self, RepositoryError> {
+        Self::make(store, access, version, None).await
+    }
+
+    /// As [`Repository::init`], cutting files where another repository cuts them: what is copied from it and what is saved
+    /// directly then share their blobs.
+    ///
+    /// # Errors
+    /// As [`Repository::init`].
+    pub async fn init_like(access: &Access, version: u32, like: &Self) -> Result<Self, RepositoryError> {
+        if let Location::Directory(path) = &access.location {
+            lay_out(path)?;
+        }
+        Self::make(access.location.store()?, access, version, Some(like.0.chunker.clone())).await
+    }
+
+    async fn make(
+        store: Arc<dyn ObjectStore>,
+        access: &Access,
+        version: u32,
+        chunker: Option<ChunkerParams>,
+    ) -> Result<Self, RepositoryError> {
         if store.size("config").await?.is_some() {
             return Err(RepositoryError::AlreadyExists { location: store.location() });
         }
         let master = MasterKey::new();
         let (name, file) = {
             let (master, password) = (master.clone(), access.password.clone());
-            blocking(move || key::key_file(&master, &password)).await?
+            blocking(move || key::key_file(&master, &password, &KeyOwner::here())).await?
         };
         // The key first: a repository begins to be one with its config.
         store.write(&name, vec![file]).await?;
         let (runtime, backing) = (Handle::current(), store.clone());
         blocking(move || {
             let engine = unopened(backing, runtime, Gate::open(CancellationToken::new()), None, &silent())?;
-            let config = ConfigOptions::default()
-                .set_version(version)
-                .set_datapack_size(ByteSize(PACK_BYTES))
-                .set_datapack_growfactor(0_u32);
-            engine
-                .init(&Credentials::Masterkey(master), &KeyOptions::default(), &config)
-                .map_err(RepositoryError::engine("initialise"))
+            let (credentials, keys) = (Credentials::Masterkey(master), KeyOptions::default());
+            let made = if let Some(chunker) = chunker {
+                let mut config = chunker.config(version)?;
+                config.datapack_size = Some(u32::try_from(PACK_BYTES).expect("16 MiB"));
+                config.datapack_growfactor = Some(0);
+                engine.init_with_config(&credentials, &keys, config)
+            } else {
+                let config = ConfigOptions::default()
+                    .set_version(version)
+                    .set_datapack_size(ByteSize(PACK_BYTES))
+                    .set_datapack_growfactor(0_u32);
+                engine.init(&credentials, &keys, &config)
+            };
+            made.map_err(RepositoryError::engine("initialise"))
         })
         .await?;
         Self::open_in(store, access).await
@@ -175,7 +209,7 @@ impl Repository {
         }
         let password = access.password.clone();
         let (runtime, backing) = (Handle::current(), store.clone());
-        let (key, id, version) = blocking(move || {
+        let (key, key_id, id, version, chunker) = blocking(move || {
             let location = backing.location();
             let engine = unopened(backing, runtime, Gate::open(CancellationToken::new()), None, &silent())?;
             let engine = engine.open(&Credentials::password(password.expose_secret())).map_err(|error| {
@@ -186,17 +220,25 @@ impl Repository {
                 }
             })?;
             let config = engine.config();
-            Ok((SealKey::new(engine.key()), config.id.into_inner().to_hex().to_string(), config.version))
+            let id = config.id.into_inner().to_hex().to_string();
+            Ok((SealKey::new(engine.key()), KeyId::opened(&engine)?, id, config.version, ChunkerParams::of(config)))
         })
         .await?;
         let runtime = Handle::current();
-        Ok(Self(Arc::new(Inner { store, key, id, version, cache_directory: access.cache_directory.clone(), runtime })))
+        let cache_directory = access.cache_directory.clone();
+        Ok(Self(Arc::new(Inner { store, key, key_id, id, version, chunker, cache_directory, runtime })))
     }
 
     /// The repository's id: 64 hex digits, the same in every mirror of it.
     #[must_use]
     pub fn id(&self) -> &str {
         &self.0.id
+    }
+
+    /// The key that the password opened.
+    #[must_use]
+    pub fn key_id(&self) -> &KeyId {
+        &self.0.key_id
     }
 
     /// Format version, 1 or 2.
