@@ -9,11 +9,13 @@
 
 mod archive;
 mod archive_files;
+mod copy;
 mod crash;
 mod embed;
 mod faults;
 mod files;
 mod gate;
+mod keys;
 mod locks;
 mod memory;
 mod mongodb;

@@ -12,9 +12,16 @@ use crate::{
     output,
 };
 
-pub async fn init(context: &Context, version: u32) -> Outcome {
+pub async fn init(context: &Context, version: u32, like: Option<&str>) -> Outcome {
     let loaded = context.load()?;
-    let repository = Repository::init(&context.access(&loaded)?, version).await?;
+    let access = context.access(&loaded)?;
+    let repository = match like {
+        Some(name) => {
+            let like = Repository::open(&context.access_to(&loaded, name)?).await?;
+            Repository::init_like(&access, version, &like).await?
+        }
+        None => Repository::init(&access, version).await?,
+    };
     output::init(&repository, context.global.json)?;
     Ok(Exit::Done)
 }

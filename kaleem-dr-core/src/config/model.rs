@@ -101,6 +101,9 @@ pub struct RepositorySettings {
     /// S3: most that all downloads together take.
     #[serde(default)]
     pub download_limit: Option<Rate>,
+    /// More tags for snapshots that are saved or copied here. `{host}` in one stands for the host's name.
+    #[serde(default)]
+    pub tags: Vec<String>,
 }
 
 /// What a run does.

@@ -75,6 +75,14 @@ pub enum RepositoryError {
         /// How many match.
         count: usize,
     },
+    /// None, or several, of a repository's keys match.
+    #[error("{count} keys match {wanted:?}; name one")]
+    NoKey {
+        /// What was asked for.
+        wanted: String,
+        /// How many match.
+        count: usize,
+    },
     /// A capture ended without an error of its own, and still must not be committed.
     #[error("the capture cannot be committed: {0}")]
     NotCommitted(String),

@@ -113,8 +113,7 @@ impl FaultyS3 {
 
     fn start(upstream: Upstream) -> Self {
         let (seed, zero) = (AtomicU64::new(0), || AtomicU64::new(0));
-        let shared =
-            Arc::new(Shared { upstream, seed, per_mille: zero(), requests: zero(), lists: zero(), injected: zero() });
+        let shared = Arc::new(Shared { upstream, seed, per_mille: zero(), requests: zero(), lists: zero(), injected: zero() });
         let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("loopback has a free port");
         listener.set_nonblocking(true).expect("a socket can be made non-blocking");
         let address = listener.local_addr().expect("a bound socket has an address");
