@@ -23,6 +23,7 @@ mod n8n;
 mod qdrant;
 mod rabbitmq;
 mod rabbitmq_plan;
+mod remote;
 mod repository;
 mod secrets;
 mod spine;
