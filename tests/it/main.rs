@@ -25,6 +25,7 @@ mod n8n;
 mod qdrant;
 mod rabbitmq;
 mod rabbitmq_plan;
+mod remote;
 mod replicate;
 mod replicate_faults;
 mod repository;

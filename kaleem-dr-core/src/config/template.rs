@@ -12,6 +12,13 @@ state_directory = "/var/lib/kaleem-dr"
 location = "/backups/restic-local"
 password = { file = "/etc/restic.pass" }
 
+# [repository.r2]   # off site: `kaleem-dr --repo r2 r2 check` tells whether the bucket will serve
+# location = "s3:https://ACCOUNT.r2.cloudflarestorage.com/kaleem-backup/restic"   # or what rclone calls it: "rclone:r2:kaleem-backup/restic"
+# password = { file = "/etc/restic.pass" }
+# access_key_id = { file = "/etc/kaleem-dr/r2.id" }        # 32 hex digits, of a token with "Object Read & Write"
+# secret_access_key = { file = "/etc/kaleem-dr/r2.key" }   # 64
+# upload_limit = "2 MiB/s"
+
 [backup]
 forget = true     # forget by [retention] after each run
 prune = true      # and give the space back

@@ -92,6 +92,11 @@ pub fn s3() -> S3 {
     }
 }
 
+/// The shared S3 server, with another key to the same bucket.
+pub fn s3_with_second_key() -> S3 {
+    S3 { key: variable("KALEEM_TEST_S3_KEY2"), secret: variable("KALEEM_TEST_S3_SECRET2"), ..s3() }
+}
+
 /// The stock restic program.
 pub fn restic_program() -> PathBuf {
     variable("KALEEM_TEST_RESTIC").into()

@@ -71,19 +71,15 @@ impl Turn {
 mod tests {
     use super::*;
 
-    #[tokio::test(start_paused = true)]
-    async fn bodies_under_way_together_share_one_limit() {
+    #[test]
+    fn bodies_under_way_together_share_one_limit() {
         let pace = Pace::new(Rate::bytes_per_second(1 << 20).unwrap());
-        let body = |pace: Pace| async move {
-            let mut turn = Turn::new(Some(pace));
-            for _ in 0..16 {
-                std::future::poll_fn(|context| turn.poll(SLICE_BYTES, context)).await;
-            }
-        };
-        let begun = Instant::now();
-        tokio::join!(body(pace.clone()), body(pace.clone()));
-        // 2 MiB; the last slice begins when all others have had their time.
-        assert!(begun.elapsed() >= Duration::from_millis(1900), "{:?}", begun.elapsed());
-        assert!(begun.elapsed() <= Duration::from_millis(2100), "{:?}", begun.elapsed());
+        let other = pace.clone();
+        let first = pace.reserve(SLICE_BYTES);
+        let last = (1..16).flat_map(|_| [pace.reserve(SLICE_BYTES), other.reserve(SLICE_BYTES)]).last().unwrap();
+        // 31 slices; each waits until those before it have had their time.
+        let waited = last - first;
+        let wanted = Duration::from_micros(62_500) * 30;
+        assert!(waited >= wanted && waited < wanted + Duration::from_secs(1), "{waited:?}");
     }
 }
