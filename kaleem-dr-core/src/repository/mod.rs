@@ -54,6 +54,7 @@ pub use self::{
     snapshot::{INCOMPLETE_TAG, OWN_TAG, Snapshot, SnapshotId, select},
 };
 pub(crate) use self::{
+    copy::tags_for,
     reader::{BlobPlace, pick, runs},
     save::go_mode,
 };
