@@ -139,6 +139,11 @@ pub enum Command {
         #[command(subcommand)]
         command: KeyCommand,
     },
+    /// What looked like a loss or an encryption, and keeps forget and prune from running
+    Alarm {
+        #[command(subcommand)]
+        command: AlarmCommand,
+    },
     /// Check the repository
     Check {
         /// Read every byte
@@ -404,6 +409,18 @@ pub enum KeyCommand {
     Passwd {
         #[command(flatten)]
         new: NewPassword,
+    },
+}
+
+/// What to do with alarms.
+#[derive(Debug, Subcommand)]
+pub enum AlarmCommand {
+    /// List those that stand
+    List,
+    /// What raised them is all right: it is normal from now on
+    Acknowledge {
+        /// Only alarms of these sources
+        sources: Vec<SourceName>,
     },
 }
 

@@ -19,6 +19,7 @@ use kaleem_dr_core::{
     },
     restore::FilesReport,
     source::{Change, Probe, RestorePlan, RestoreReport, SourceName},
+    tripwire::Alarm,
     verify::{ProofLevel, VerifyReport},
 };
 use serde::Serialize;
@@ -250,6 +251,30 @@ pub fn backup(report: &RunReport, json: bool) -> Printed {
     }
     if let Some(error) = &report.retention_error {
         line(&format!("error: retention: {error}"))?;
+    }
+    for further in &report.further {
+        let name = &further.repository;
+        let copied = report.sources.iter().flat_map(|source| &source.copies);
+        let copied = copied.filter(|copy| copy.repository == *name && copy.snapshot.is_some()).count();
+        line(&format!("{name}: {copied} snapshots, added {}", size(further.added_bytes)))?;
+        if let Some(forgotten) = further.forgotten {
+            line(&format!("{name}: forgot {forgotten} snapshots"))?;
+        }
+        if let Some(prune) = &further.prune {
+            line(&format!("{name}: {}", pruned(prune)))?;
+        }
+        if let Some(error) = &further.error {
+            line(&format!("error: repository {name}: {error}"))?;
+        }
+        if let Some(error) = &further.retention_error {
+            line(&format!("error: repository {name}: retention: {error}"))?;
+        }
+    }
+    if let Some(error) = &report.repository_error {
+        line(&format!("error: repository: {error}"))?;
+    }
+    if let Some(why) = &report.withheld {
+        line(&format!("ALARM: {why}"))?;
     }
     Ok(())
 }
@@ -622,9 +647,14 @@ pub fn stats(stats: &RepositoryStats, json: bool) -> Printed {
     ))
 }
 
-pub fn status(sources: &[SourceStatus], json: bool) -> Printed {
+pub fn status(sources: &[SourceStatus], alarms: &[Alarm], json: bool) -> Printed {
     if json {
-        return document(&sources);
+        let with_alarm = |source: &SourceStatus| {
+            let mut value = serde_json::to_value(source)?;
+            value["alarm"] = serde_json::to_value(alarms.iter().find(|alarm| alarm.source == source.source))?;
+            Ok(value)
+        };
+        return document(&sources.iter().map(with_alarm).collect::<Result<Vec<Value>, serde_json::Error>>()?);
     }
     let mut rows = table(["source", "newest", "age", "state"]);
     for source in sources {
@@ -641,7 +671,31 @@ pub fn status(sources: &[SourceStatus], json: bool) -> Printed {
             state.to_owned(),
         ]);
     }
-    line(&rows.to_string())
+    line(&rows.to_string())?;
+    alarms.iter().try_for_each(|alarm| line(&format!("ALARM: {alarm}")))
+}
+
+pub fn alarms(alarms: &[Alarm], json: bool) -> Printed {
+    if json {
+        return document(&alarms);
+    }
+    if alarms.is_empty() {
+        return line("no alarm stands");
+    }
+    for alarm in alarms {
+        let time = alarm.time.strftime("%Y-%m-%d %H:%M:%S UTC");
+        line(&format!("{time}  source {} of {}, run {}", alarm.source, alarm.host, alarm.run))?;
+        alarm.suspicions.iter().try_for_each(|suspicion| line(&format!("  {suspicion}")))?;
+    }
+    line("nothing is forgotten or pruned before `kaleem-dr alarm acknowledge`")
+}
+
+pub fn acknowledged(gone: &[Alarm], json: bool) -> Printed {
+    if json {
+        return document(&gone);
+    }
+    gone.iter().try_for_each(|alarm| line(&format!("acknowledged: {alarm}")))?;
+    if gone.is_empty() { line("no such alarm stands") } else { Ok(()) }
 }
 
 pub fn probes(probes: &[(SourceName, Probe)], json: bool) -> Printed {

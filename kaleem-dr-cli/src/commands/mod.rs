@@ -1,5 +1,6 @@
 //! One function a command.
 
+mod alarm;
 mod backup;
 mod config;
 mod copy;
@@ -38,6 +39,7 @@ pub async fn run(command: Command, context: Context) -> Outcome {
         Command::Prune { consent, instant, max_unused } => keep::prune(&context, consent, instant, max_unused).await,
         Command::Copy(args) => copy::copy(&context, &args).await,
         Command::Key { command } => key::key(&context, &command).await,
+        Command::Alarm { command } => alarm::alarm(&context, &command),
         Command::Check { read_data, read_data_subset } => keep::check(&context, read_data, read_data_subset).await,
         Command::Stats => look::stats(&context).await,
         Command::Status => look::status(&context).await,

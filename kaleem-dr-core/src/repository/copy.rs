@@ -29,8 +29,6 @@ use crate::{
 
 type Engine = rustic_core::Repository<IndexedFullStatus>;
 
-/// Snapshots that are carried over together. Each batch reads the destination's index once, and becomes visible at its end.
-const BATCH: usize = 8;
 /// What stands for the host's name in a tag.
 const HOST_MARK: &str = "{host}";
 
@@ -69,6 +67,8 @@ pub struct CopiedSnapshot {
     pub snapshot: Option<SnapshotId>,
     /// The source it is of, where we made it.
     pub source: Option<SourceName>,
+    /// Bytes it added to the destination.
+    pub added_bytes: u64,
 }
 
 /// A snapshot that was not copied.
@@ -188,7 +188,12 @@ impl Repository {
             wanted.into_iter().partition(|snapshot| there.insert(identity(snapshot)));
         report.skipped = old.into_iter().map(Snapshot::id).collect();
         if options.dry_run || new.is_empty() {
-            let would = |snapshot: &Snapshot| CopiedSnapshot { from: snapshot.id(), snapshot: None, source: snapshot.source() };
+            let would = |snapshot: &Snapshot| CopiedSnapshot {
+                from: snapshot.id(),
+                snapshot: None,
+                source: snapshot.source(),
+                added_bytes: 0,
+            };
             report.copied = new.into_iter().map(would).collect();
             return Ok(report);
         }
@@ -203,53 +208,52 @@ impl Repository {
         let mut carrier = Some(opening.await?);
         let mut broken: Option<(String, Exit)> = None;
         let (lost_here, lost_there) = (source_lock.lost(), destination_lock.lost());
-        for batch in new.chunks(BATCH) {
+        for snapshot in new {
             let Some(mut carrying) = carrier.take().filter(|_| broken.is_none()) else {
                 let (error, exit) = broken.clone().unwrap_or(("the copy broke off".into(), Exit::Failed));
-                report.failed.extend(batch.iter().map(|snapshot| failure(snapshot, format!("not tried: {error}"), exit)));
+                report.failed.push(failure(snapshot, format!("not tried: {error}"), exit));
                 continue;
             };
-            let files: Vec<SnapshotFile> = batch.iter().map(|snapshot| snapshot.file.clone()).collect();
+            let (file, before) = (snapshot.file.clone(), gate.written_bytes());
             let work = blocking(move || {
-                let results = carrying.carry(&files);
-                Ok((carrying, results))
+                let carried = carrying.carry(&file);
+                Ok((carrying, carried))
             });
             tokio::pin!(work);
-            let (carrying, results) = tokio::select! {
+            let (carrying, carried) = tokio::select! {
                 done = &mut work => done?,
                 () = async { tokio::select! { () = lost_here.cancelled() => {}, () = lost_there.cancelled() => {} } } => {
                     stop.cancel();
-                    work.await?;
+                    // How it ends no longer counts: one of the locks below says why.
+                    let _ = work.await;
                     source_lock.confirm().await?;
                     destination_lock.confirm().await?;
                     return Err(RepositoryError::Cancelled);
                 }
             };
-            for (snapshot, carried) in batch.iter().zip(results) {
-                let carried = match carried {
-                    Ok(()) => {
-                        let file = as_copied(&snapshot.file, &options.tags);
-                        source_lock.confirm().await?;
-                        commit::publish(destination, &file, destination_lock).await
+            carrier = Some(carrying);
+            let copied = match carried {
+                Ok(()) => {
+                    source_lock.confirm().await?;
+                    commit::publish(destination, &as_copied(&snapshot.file, &options.tags), destination_lock).await
+                }
+                Err(error) => Err(self.diagnosed(destination, snapshot, error, cancel).await),
+            };
+            match copied {
+                Ok((id, bytes)) => {
+                    let added_bytes = bytes + gate.written_bytes() - before;
+                    let (from, source) = (snapshot.id(), snapshot.source());
+                    report.copied.push(CopiedSnapshot { from, snapshot: Some(id), source, added_bytes });
+                    report.added_bytes += bytes;
+                }
+                Err(error) => {
+                    let exit = Exit::from(&error);
+                    if exit != Exit::NotVerified {
+                        broken = Some((sentence(&error), exit));
                     }
-                    Err(error) => Err(self.diagnosed(destination, snapshot, error, cancel).await),
-                };
-                match carried {
-                    Ok((id, bytes)) => {
-                        report.added_bytes += bytes;
-                        let (from, source) = (snapshot.id(), snapshot.source());
-                        report.copied.push(CopiedSnapshot { from, snapshot: Some(id), source });
-                    }
-                    Err(error) => {
-                        let exit = Exit::from(&error);
-                        report.failed.push(failure(snapshot, sentence(&error), exit));
-                        if exit != Exit::NotVerified {
-                            broken = Some((sentence(&error), exit));
-                        }
-                    }
+                    report.failed.push(failure(snapshot, sentence(&error), exit));
                 }
             }
-            carrier = Some(carrying);
         }
         report.added_bytes += gate.written_bytes();
         Ok(report)
@@ -310,7 +314,7 @@ struct Carrier {
     source: Engine,
     /// Taken only while its index is read again.
     destination: Option<Engine>,
-    stop: CancellationToken,
+    gate: Arc<Gate>,
     /// Trees that are whole in the destination, with all below them.
     whole: HashSet<TreeId>,
 }
@@ -324,43 +328,30 @@ impl Carrier {
         progress: &Arc<dyn ProgressSink>,
     ) -> Result<Self, RepositoryError> {
         let silent: Arc<dyn ProgressSink> = Arc::new(Silent);
-        let source = source.engine(Gate::open(stop.clone()), &silent)?;
+        let source = source.engine(Gate::open(stop), &silent)?;
         let source = source.to_indexed().map_err(RepositoryError::engine("read the index of"))?;
-        let destination = destination.engine(gate, progress)?;
+        let destination = destination.engine(gate.clone(), progress)?;
         let destination = destination.to_indexed().map_err(RepositoryError::engine("read the destination's index of"))?;
-        Ok(Self { source, destination: Some(destination), stop, whole: HashSet::new() })
+        Ok(Self { source, destination: Some(destination), gate, whole: HashSet::new() })
     }
 
-    /// Carries the blobs of some snapshots over, and looks whether all are there: one result a snapshot.
-    fn carry(&mut self, files: &[SnapshotFile]) -> Vec<Result<(), RepositoryError>> {
-        let carried =
-            self.engine().and_then(|engine| self.source.copy(engine, files).map_err(RepositoryError::engine("copy to")));
-        let carried = carried.and_then(|()| self.read_index());
-        match carried {
-            Ok(()) => files.iter().map(|file| self.complete(&file.tree)).collect(),
-            // One of them is damaged, maybe; the others are not to suffer for it.
-            Err(_) if files.len() > 1 && !self.stop.is_cancelled() => {
-                files.iter().flat_map(|file| self.carry(std::slice::from_ref(file))).collect()
-            }
-            Err(error) => {
-                let mut error = Some(error);
-                let given_up = || RepositoryError::Cancelled;
-                files.iter().map(|_| Err(error.take().unwrap_or_else(given_up))).collect()
-            }
+    /// Carries a snapshot's blobs over, and looks whether all are there.
+    fn carry(&mut self, file: &SnapshotFile) -> Result<(), RepositoryError> {
+        let before = self.gate.written_bytes();
+        let carried = self.source.copy(self.engine()?, [file]).map_err(RepositoryError::engine("copy to"));
+        // What a failure left half-way is in the index too, and needs not be carried again.
+        if self.gate.written_bytes() != before {
+            let engine = self.destination.take().map(rustic_core::Repository::drop_index);
+            let engine = engine.map(rustic_core::Repository::to_indexed).transpose();
+            self.destination = engine.map_err(RepositoryError::engine("read the destination's index of"))?;
         }
+        carried?;
+        self.complete(&file.tree)
     }
 
     fn engine(&self) -> Result<&Engine, RepositoryError> {
         let gone = || RepositoryError::Engine { action: "copy to", cause: "its index could not be read before".into() };
         self.destination.as_ref().ok_or_else(gone)
-    }
-
-    fn read_index(&mut self) -> Result<(), RepositoryError> {
-        if let Some(engine) = self.destination.take() {
-            let engine = engine.drop_index().to_indexed().map_err(RepositoryError::engine("read the destination's index of"))?;
-            self.destination = Some(engine);
-        }
-        Ok(())
     }
 
     /// Whether every blob below a tree is in the destination's index.

@@ -89,6 +89,9 @@ pub enum RepositoryError {
     /// This would destroy something; the sentence says what to do.
     #[error("{0}")]
     Guarded(String),
+    /// The repository failed before in this run and is not tried again.
+    #[error("the repository cannot be used: {0}")]
+    Unusable(String),
     /// A local path could not be used.
     #[error("{}: cannot {action}", path.display())]
     Path {

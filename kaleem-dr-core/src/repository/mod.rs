@@ -56,6 +56,7 @@ pub use self::{
     snapshot::{INCOMPLETE_TAG, OWN_TAG, Snapshot, SnapshotId, select},
 };
 pub(crate) use self::{
+    copy::tags_for,
     objects::hashes_to_name,
     reader::{BlobPlace, pick, runs},
     save::go_mode,
