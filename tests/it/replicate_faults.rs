@@ -185,7 +185,7 @@ async fn ten_thousand_objects_and_a_second_pass_that_moves_nothing() {
     let site = Site::new();
     let tree = site.path("tree");
     fs::create_dir_all(&tree).expect("a directory can be made");
-    for number in 0..9_990_u64 {
+    for number in 0..10_040_u64 {
         fs::write(tree.join(number.to_string()), noise(1500, number)).expect("a file can be written");
     }
     let far = S3Mirror::new("many");

@@ -1,6 +1,7 @@
 //! Whether a bucket holds what it was sent.
 //!
-//! Requests carry no checksum that every service understands, so the answer is looked at: the ETag of a plain PUT is the MD5 of
+//! A service that knows `Content-MD5` refuses what arrives otherwise than it was sent. Not every one does, so the answer is looked at
+//! too: the ETag of a plain PUT is the MD5 of
 //! what arrived, that of a multipart upload the MD5 of the parts' MD5s with their number. Where it is something else (encrypted
 //! buckets), the object is read back and compared by SHA-256.
 

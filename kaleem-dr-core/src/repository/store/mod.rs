@@ -39,7 +39,7 @@ pub use self::{
 use crate::source::Cause;
 
 /// Objects above this size go to S3 in parts of [`PART_BYTES`]; R2 wants all parts but the last equal.
-const MULTIPART_ABOVE: usize = 16 << 20;
+const MULTIPART_ABOVE: usize = 48 << 20;
 const PART_BYTES: usize = 8 << 20;
 /// Parts of an object that is streamed, of unknown length: S3 takes 10,000 at most, so objects up to 156 GiB.
 const STREAMED_PART_BYTES: usize = 16 << 20;

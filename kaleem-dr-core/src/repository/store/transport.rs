@@ -8,10 +8,12 @@ use std::{
     task::{Context, Poll, ready},
 };
 
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use bytes::{Buf as _, Bytes};
 use futures::Stream;
 use http::{Method, Request, Response, StatusCode};
 use http_body::{Frame, SizeHint};
+use md5::{Digest as _, Md5};
 use opendal::{Buffer, Error, ErrorKind, HttpBody, HttpTransport, raw::parse_content_length};
 use reqwest::{
     Certificate, Client, Proxy,
@@ -100,11 +102,15 @@ impl HttpTransport for Transport {
         let (mut parts, body) = request.into_parts();
         let uri = parts.uri.clone();
         let listing = (parts.method == Method::GET).then(|| token_of_request(&uri)).flatten();
+        let is_put = parts.method == Method::PUT;
         let is_head = parts.method == Method::HEAD;
         let url = reqwest::Url::parse(&uri.to_string())
             .map_err(|error| Error::new(ErrorKind::Unexpected, "the request's address is invalid").set_source(error))?;
         let mut send = self.client.request(parts.method, url).headers(std::mem::take(&mut parts.headers)).version(parts.version);
         if !body.is_empty() {
+            if is_put {
+                send = send.header("content-md5", content_md5(&body));
+            }
             send = send.body(reqwest::Body::wrap(PacedBuffer { rest: body, turn: Turn::new(self.upload.clone()) }));
         }
         let mut answer = send.send().await.map_err(|error| {
@@ -132,6 +138,14 @@ impl HttpTransport for Transport {
         }
         response.body(body).map_err(|error| Error::new(ErrorKind::Unexpected, "the answer is invalid").set_source(error))
     }
+}
+
+/// With this header, a service refuses a body that arrives otherwise than it was sent, so that it never becomes an object. S3, R2 and
+/// SeaweedFS know it for objects and for parts.
+fn content_md5(body: &Buffer) -> String {
+    let mut digest = Md5::new();
+    body.clone().for_each(|bytes| digest.update(&bytes));
+    BASE64_STANDARD.encode(digest.finalize())
 }
 
 fn failed(what: &'static str, error: reqwest::Error, passes: bool) -> Error {
