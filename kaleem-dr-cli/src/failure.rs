@@ -4,7 +4,8 @@ use std::{error::Error, fmt};
 
 use kaleem_dr_core::{
     exit::Exit,
-    repository::{RepositoryError, SaveError},
+    ledger::LedgerError,
+    repository::{RepositoryError, SaveError, store::StoreError},
     sentence,
     source::SourceError,
 };
@@ -45,10 +46,23 @@ impl From<RepositoryError> for Failure {
             RepositoryError::AlreadyExists { .. } => Some("it can be used as it is"),
             RepositoryError::Damaged { .. } => Some("`kaleem-dr check --read-data` shows how far the damage goes"),
             RepositoryError::NoSnapshot { .. } => Some("`kaleem-dr points` and `kaleem-dr snapshots` list what there is"),
+            RepositoryError::Store(error) => error.fault().advice(),
             RepositoryError::LockLost { .. } => Some("look for `restic unlock --remove-all` in other jobs, then run this again"),
             _ => None,
         };
         Self::of(&error, Exit::from(&error), advice)
+    }
+}
+
+impl From<LedgerError> for Failure {
+    fn from(error: LedgerError) -> Self {
+        Self::of(&error, Exit::Failed, Some("look at `state_directory` in the config: does it belong to this user?"))
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        RepositoryError::from(error).into()
     }
 }
 

@@ -26,7 +26,7 @@ pub enum Exit {
     Refused,
     /// An RPO or freshness limit is broken.
     Stale,
-    /// A source cannot be reached, or does not let us in.
+    /// A source or a bucket cannot be reached, or does not let us in.
     Unreachable,
     /// There is no repository.
     NoRepository,
@@ -70,7 +70,9 @@ impl From<&RepositoryError> for Exit {
             RepositoryError::Locked { .. } => Self::Locked,
             RepositoryError::Guarded(_) => Self::Refused,
             RepositoryError::Damaged { .. } => Self::NotVerified,
+            RepositoryError::Changing { .. } => Self::Temporary,
             RepositoryError::Cancelled => Self::Cancelled,
+            RepositoryError::Store(error) if error.fault().keeps_out() => Self::Unreachable,
             _ => Self::Failed,
         }
     }

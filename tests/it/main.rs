@@ -25,6 +25,8 @@ mod n8n;
 mod qdrant;
 mod rabbitmq;
 mod rabbitmq_plan;
+mod replicate;
+mod replicate_faults;
 mod repository;
 mod second;
 mod secrets;

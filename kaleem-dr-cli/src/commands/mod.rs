@@ -8,6 +8,8 @@ mod export;
 mod keep;
 mod key;
 mod look;
+mod r2;
+mod replicate;
 mod restore;
 mod verify;
 
@@ -30,6 +32,9 @@ pub async fn run(command: Command, context: Context) -> Outcome {
         Command::Restore(args) => restore::restore(&context, args).await,
         Command::Export(args) => export::export(&context, &args).await,
         Command::Verify(args) => verify::verify(&context, &args).await,
+        Command::Replicate(args) => replicate::replicate(&context, &args).await,
+        Command::Repair(args) => replicate::repair(&context, &args).await,
+        Command::History { last } => look::history(&context, last),
         Command::Forget(args) => keep::forget(&context, &args).await,
         Command::Prune { consent, instant, max_unused } => keep::prune(&context, consent, instant, max_unused).await,
         Command::Copy(args) => copy::copy(&context, &args).await,
@@ -39,6 +44,7 @@ pub async fn run(command: Command, context: Context) -> Outcome {
         Command::Stats => look::stats(&context).await,
         Command::Status => look::status(&context).await,
         Command::Probe => look::probe(&context).await,
+        Command::R2 { command } => r2::r2(&context, &command).await,
         Command::Config { command } => config::config(&context, command),
         Command::Completions { shell } => Ok(config::completions(shell)),
         Command::Man => config::man(),

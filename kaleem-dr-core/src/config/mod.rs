@@ -5,7 +5,10 @@
 //! took for the right place of a password.
 
 mod envfile;
+mod ini;
 mod model;
+mod rclone;
+mod remote;
 pub mod secret;
 mod template;
 
@@ -27,7 +30,7 @@ use toml::{
 use self::secret::Environment;
 pub use self::{
     envfile::{InvalidEnvFile, config_of_environment, parse_env_file},
-    model::{BackupSettings, RepositorySettings, Settings, StatusSettings},
+    model::{BackupSettings, RepositorySettings, Settings, SettingsError, StatusSettings},
     template::TEMPLATE,
 };
 use crate::source::{Cause, Source, SourceName};
@@ -198,6 +201,14 @@ impl Config {
         }
         if let Some(unknown) = settings.backup.also.iter().find(|name| !settings.repository.contains_key(*name)) {
             return Err(error(format!("`backup.also` names {unknown}, but there is no [repository.{unknown}]"), None));
+        }
+        for (name, repository) in &settings.repository {
+            if let Some(of) = &repository.mirror_of
+                && (of == name || !settings.repository.contains_key(of))
+            {
+                let why = format!("`repository.{name}.mirror_of` names {of}, which is no other repository of this config");
+                return Err(error(why, None));
+            }
         }
         Ok(Self { settings, sources })
     }

@@ -5,10 +5,16 @@ use std::{collections::BTreeMap, path::PathBuf};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::secret::{Environment, SecretError, SecretRef};
+use super::{
+    remote,
+    secret::{Environment, SecretError, SecretRef},
+};
 use crate::{
     job::Staging,
-    repository::{Access, Location, Retention, store::S3Access},
+    repository::{
+        Access, Location, Retention,
+        store::{IpChoice, Rate},
+    },
     source::SourceName,
     tripwire::Tripwire,
 };
@@ -55,22 +61,53 @@ fn cache_directory() -> PathBuf {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RepositorySettings {
-    /// A directory, or `s3:https://ENDPOINT/BUCKET/PREFIX` as restic writes it.
+    /// A directory; `s3:https://ENDPOINT/BUCKET/PREFIX` as restic writes it; `s3://BUCKET/PREFIX` with `endpoint`; or
+    /// `rclone:REMOTE:PATH`, of an S3 remote in rclone's config.
     pub location: String,
     /// The repository's password.
     pub password: SecretRef,
-    /// S3: access key id. Without it, `AWS_ACCESS_KEY_ID`.
+    /// This repository is the mirror of another one of the config, by name: `kaleem-dr replicate` keeps it equal.
+    #[serde(default)]
+    pub mirror_of: Option<String>,
+    /// S3: service address, `https://HOST`, for `s3://BUCKET/PREFIX`. Without it, `AWS_ENDPOINT_URL_S3` or `AWS_ENDPOINT_URL`.
+    #[serde(default)]
+    pub endpoint: Option<String>,
+    /// rclone's config. Without it, where rclone looks: `RCLONE_CONFIG`, then `~/.config/rclone/rclone.conf`.
+    #[serde(default)]
+    pub rclone_config: Option<PathBuf>,
+    /// S3: access key id. Without it, `AWS_ACCESS_KEY_ID`, then the profile `AWS_PROFILE` of `~/.aws/credentials`.
     #[serde(default)]
     pub access_key_id: Option<SecretRef>,
     /// S3: secret access key. Without it, `AWS_SECRET_ACCESS_KEY`.
     #[serde(default)]
     pub secret_access_key: Option<SecretRef>,
-    /// S3: region. Without it, `AWS_DEFAULT_REGION`, else `auto` (right for R2).
+    /// S3: session token of a temporary key.
+    #[serde(default)]
+    pub session_token: Option<SecretRef>,
+    /// S3: region. Without it, `AWS_REGION` or `AWS_DEFAULT_REGION`, else `auto`; always `auto` on R2.
     #[serde(default)]
     pub region: Option<String>,
     /// More tags for snapshots that are saved or copied here. `{host}` in one stands for the host's name.
     #[serde(default)]
     pub tags: Vec<String>,
+    /// S3: which addresses are tried: `any` (IPv4 first), `v4` or `v6`.
+    #[serde(default)]
+    pub ip: IpChoice,
+    /// S3: PEM file of certificates that are trusted besides the system's.
+    #[serde(default)]
+    pub ca_file: Option<PathBuf>,
+    /// S3: proxy, `http://HOST:PORT`. Without it, `HTTPS_PROXY` and `NO_PROXY`.
+    #[serde(default)]
+    pub proxy: Option<String>,
+    /// S3: allow `http:` to other machines.
+    #[serde(default)]
+    pub insecure_http: bool,
+    /// S3: most that all uploads together send: `2 MiB/s`.
+    #[serde(default)]
+    pub upload_limit: Option<Rate>,
+    /// S3: most that all downloads together take.
+    #[serde(default)]
+    pub download_limit: Option<Rate>,
 }
 
 /// What a run does.
@@ -113,6 +150,9 @@ pub enum SettingsError {
     /// The location is not understood.
     #[error("{0}")]
     Location(String),
+    /// There is no key, or it cannot be one of the service.
+    #[error("{0}")]
+    Key(String),
 }
 
 impl RepositorySettings {
@@ -122,46 +162,16 @@ impl RepositorySettings {
     /// When a secret cannot be read, or the location is not understood.
     pub fn access(&self, cache_directory: &std::path::Path, environment: &Environment) -> Result<Access, SettingsError> {
         let password = environment.secret(&self.password)?;
-        let location = self.location(environment)?;
+        let location = remote::location(self, environment)?;
         let remote = matches!(location, Location::S3(_));
         Ok(Access { location, password, cache_directory: remote.then(|| cache_directory.to_path_buf()) })
     }
 
-    fn location(&self, environment: &Environment) -> Result<Location, SettingsError> {
-        let text = self.location.as_str();
-        let Some(url) = text.strip_prefix("s3:") else {
-            let path = text.strip_prefix("local:").unwrap_or(text);
-            let scheme = path.split_once(':').map(|(scheme, _)| scheme).filter(|scheme| !scheme.contains('/'));
-            return match scheme {
-                None => Ok(Location::Directory(PathBuf::from(path))),
-                Some(scheme) => Err(SettingsError::Location(format!(
-                    "`{scheme}:` repositories are not supported; name a directory, or s3:https://ENDPOINT/BUCKET/PREFIX"
-                ))),
-            };
-        };
-        let invalid = || {
-            SettingsError::Location("an S3 location is s3:https://ENDPOINT/BUCKET/PREFIX, without credentials in it".to_owned())
-        };
-        let (scheme, rest) = url.trim_start_matches('/').split_once("://").unwrap_or(("https", url.trim_start_matches('/')));
-        let mut parts = rest.splitn(3, '/');
-        let (host, bucket) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
-        if host.is_empty() || bucket.is_empty() || host.contains('@') || !matches!(scheme, "http" | "https") {
-            return Err(invalid());
-        }
-        let key = |own: &Option<SecretRef>, variable: &str| {
-            environment.secret(own.as_ref().unwrap_or(&SecretRef::Env(variable.to_owned())))
-        };
-        Ok(Location::S3(S3Access {
-            endpoint: format!("{scheme}://{host}"),
-            bucket: bucket.to_owned(),
-            prefix: parts.next().unwrap_or_default().trim_matches('/').to_owned(),
-            region: self
-                .region
-                .clone()
-                .or_else(|| environment.get("AWS_DEFAULT_REGION").map(str::to_owned))
-                .unwrap_or_else(|| "auto".into()),
-            access_key_id: key(&self.access_key_id, "AWS_ACCESS_KEY_ID")?,
-            secret_access_key: key(&self.secret_access_key, "AWS_SECRET_ACCESS_KEY")?,
-        }))
+    /// Where it is. The password is not read.
+    ///
+    /// # Errors
+    /// When the location is not understood, or a secret of the store cannot be read.
+    pub fn location(&self, environment: &Environment) -> Result<Location, SettingsError> {
+        remote::location(self, environment)
     }
 }

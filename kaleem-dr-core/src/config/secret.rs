@@ -138,7 +138,8 @@ impl Environment {
     }
 }
 
-fn read_private(path: &Path) -> Result<String, SecretError> {
+/// Reads a file of secrets, unless others than its owner can.
+pub(super) fn read_private(path: &Path) -> Result<String, SecretError> {
     let unreadable = |cause| SecretError::Unreadable { path: path.to_path_buf(), cause };
     let meta = fs::metadata(path).map_err(unreadable)?;
     // Pipes (`/dev/fd/63`) have no lasting content that others could read.

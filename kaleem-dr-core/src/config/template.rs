@@ -12,9 +12,15 @@ state_directory = "/var/lib/kaleem-dr"
 location = "/backups/restic-local"
 password = { file = "/etc/restic.pass" }
 
+# [repository.r2]   # `kaleem-dr --repo r2 init --copy-chunker-params local` makes it
+# location = "s3:https://ACCOUNT.r2.cloudflarestorage.com/BUCKET"
+# password = { file = "/etc/restic-r2.pass" }
+# tags = ["r2", "server:{host}"]
+
 [backup]
 forget = true     # forget by [retention] after each run
 prune = true      # and give the space back
+# also = ["r2"]   # further repositories that get a copy of what is saved
 
 [retention]       # per host and source
 keep_daily = 7

@@ -1,44 +1,54 @@
 //! Bytes by key: the object store under a repository.
 //!
 //! [`ObjectStore`] is the seam; [`OpendalStore`] is the store for disks and S3 buckets. Wrappers (a recorder, a fault
-//! injector) are stores too. A list is all or nothing: what a listing leaves out, prune would take for garbage.
+//! injector) are stores too. A list is all or nothing: what a listing leaves out, prune would take for garbage. A write to a
+//! bucket is done when the bucket is known to hold what was sent.
+
+mod access;
+mod fault;
+mod integrity;
+mod listing;
+mod pace;
+pub(crate) mod transport;
 
 use std::{
+    collections::HashSet,
     fmt,
     ops::Range,
     path::{Path, PathBuf},
-    sync::Once,
-    time::Duration,
 };
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::TryStreamExt as _;
+use futures::{StreamExt as _, TryStreamExt as _};
 use jiff::Timestamp;
 use opendal::{
-    Buffer, EntryMode, ErrorKind, Operator,
-    layers::{ConcurrentLimitLayer, RetryLayer, TimeoutLayer},
+    Buffer, EntryMode, ErrorKind, HttpTransporter, Metadata, OperationContext, Operator,
+    layers::{CapabilityOverrideLayer, ConcurrentLimitLayer, RetryLayer, TimeoutLayer},
     services,
 };
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::ExposeSecret as _;
+use sha2::{Digest as _, Sha256};
 
+pub(crate) use self::access::is_loopback;
+use self::integrity::{PartDigests, Sent};
+pub use self::{
+    access::{IpChoice, Network, Rate, S3Access, Tuning, is_r2},
+    fault::StoreFault,
+};
 use crate::source::Cause;
 
-/// Longest wait for an answer to a request that moves no body.
-const CALL_TIMEOUT: Duration = Duration::from_mins(1);
-/// Longest wait for one read or write of a body to make progress.
-const IO_TIMEOUT: Duration = Duration::from_mins(2);
-/// Requests under way at once.
-const CONCURRENCY: usize = 32;
-/// Tries after the first, with jitter, for errors the service calls temporary.
-const RETRIES: usize = 4;
 /// Objects above this size go to S3 in parts of [`PART_BYTES`]; R2 wants all parts but the last equal.
 const MULTIPART_ABOVE: usize = 16 << 20;
 const PART_BYTES: usize = 8 << 20;
 /// Parts of an object that is streamed, of unknown length: S3 takes 10,000 at most, so objects up to 156 GiB.
 const STREAMED_PART_BYTES: usize = 16 << 20;
-/// Without its default features, OpenDAL has no HTTP transport until one is installed.
-static HTTP_TRANSPORT: Once = Once::new();
+/// Most that is read at once when an object is compared with what was sent.
+const COMPARE_BYTES: u64 = 8 << 20;
+/// Keys of one batch that is deleted; R2 fails above 700.
+const DELETE_BATCH: usize = 700;
+/// Deletions under way at once in stores without batches.
+const DELETE_CONCURRENCY: usize = 8;
 /// Where half-written objects of a repository on disk lie until they are renamed into place.
 pub(crate) const TEMPORARY_DIRECTORY: &str = "tmp";
 
@@ -89,6 +99,15 @@ pub trait ObjectStore: fmt::Debug + Send + Sync + 'static {
     /// When it cannot be removed.
     async fn delete(&self, key: &str) -> Result<(), StoreError>;
 
+    /// Removes many objects; those that are not there are no error. In batches, where the store has them.
+    ///
+    /// # Errors
+    /// When one cannot be removed; others may be gone.
+    async fn delete_many(&self, keys: Vec<String>) -> Result<(), StoreError> {
+        let deletions = keys.into_iter().map(|key| async move { self.delete(&key).await });
+        futures::stream::iter(deletions).buffer_unordered(DELETE_CONCURRENCY).try_collect().await
+    }
+
     /// An object's length, or `None` when there is none.
     ///
     /// # Errors
@@ -125,8 +144,7 @@ pub struct StoreError {
     pub key: String,
     /// The store, in words.
     pub location: String,
-    /// Whether the object (or the bucket) is not there.
-    not_found: bool,
+    fault: StoreFault,
     #[source]
     cause: Cause,
 }
@@ -134,31 +152,27 @@ pub struct StoreError {
 impl StoreError {
     /// An error of a store of one's own.
     pub fn new(action: &'static str, key: &str, location: String, not_found: bool, cause: impl Into<Cause>) -> Self {
-        Self { action, key: key.to_owned(), location, not_found, cause: cause.into() }
+        let fault = if not_found { StoreFault::NotFound } else { StoreFault::Other };
+        Self { action, key: key.to_owned(), location, fault, cause: cause.into() }
+    }
+
+    /// Of this kind.
+    #[must_use]
+    pub fn with_fault(self, fault: StoreFault) -> Self {
+        Self { fault, ..self }
+    }
+
+    /// Its kind.
+    #[must_use]
+    pub fn fault(&self) -> StoreFault {
+        self.fault
     }
 
     /// Whether what was asked for is not there.
     #[must_use]
     pub fn is_not_found(&self) -> bool {
-        self.not_found
+        self.fault == StoreFault::NotFound
     }
-}
-
-/// How to reach an S3 bucket.
-#[derive(Clone, Debug)]
-pub struct S3Access {
-    /// Service address, such as `https://<account>.r2.cloudflarestorage.com`.
-    pub endpoint: String,
-    /// Bucket.
-    pub bucket: String,
-    /// Key prefix of the repository; empty for the bucket's root.
-    pub prefix: String,
-    /// Region; R2 takes `auto`.
-    pub region: String,
-    /// Access key id.
-    pub access_key_id: SecretString,
-    /// Secret access key.
-    pub secret_access_key: SecretString,
 }
 
 /// A directory on disk or an S3 bucket, through OpenDAL with time-outs, retries and a limit on concurrency.
@@ -181,7 +195,7 @@ impl OpendalStore {
         let text = root.to_str().ok_or_else(|| failed(false, "the path is not UTF-8".into()))?;
         let service = services::Fs::default().root(text).atomic_write_dir(&format!("{text}/{TEMPORARY_DIRECTORY}"));
         let operator = Operator::new(service).map_err(|cause| failed(false, cause.into()))?;
-        Ok(Self { operator: layered(operator), location, directory: Some(root) })
+        Ok(Self { operator: layered(operator, &Tuning::default()), location, directory: Some(root) })
     }
 
     /// A bucket of an S3 service, addressed path-style, without checksum headers (R2 refuses trailing ones).
@@ -189,9 +203,9 @@ impl OpendalStore {
     /// # Errors
     /// When the access data make no sense.
     pub fn s3(access: &S3Access) -> Result<Self, StoreError> {
-        let location = format!("s3:{}/{}/{}", access.endpoint, access.bucket, access.prefix);
-        HTTP_TRANSPORT.call_once(opendal::install_default);
-        let service = services::S3::default()
+        let location = access.location();
+        let failed = |cause: Cause| StoreError::new("open", ".", location.clone(), false, cause);
+        let mut service = services::S3::default()
             .endpoint(&access.endpoint)
             .bucket(&access.bucket)
             .root(&access.prefix)
@@ -200,13 +214,74 @@ impl OpendalStore {
             .secret_access_key(access.secret_access_key.expose_secret())
             .disable_config_load()
             .disable_ec2_metadata();
-        let operator = Operator::new(service).map_err(|cause| StoreError::new("open", ".", location.clone(), false, cause))?;
-        Ok(Self { operator: layered(operator), location, directory: None })
+        if let Some(token) = &access.session_token {
+            service = service.session_token(token.expose_secret());
+        }
+        let client = transport::client(&access.network, &access.tuning).map_err(failed)?;
+        let http = HttpTransporter::new(transport::Transport::new(client, &access.network));
+        let operator = Operator::new(service)
+            .map_err(|cause| failed(cause.into()))?
+            .with_context(OperationContext::new().with_http_transport(http))
+            .layer(CapabilityOverrideLayer::new(|mut capability| {
+                capability.delete_max_size = Some(DELETE_BATCH);
+                capability
+            }));
+        Ok(Self { operator: layered(operator, &patient(access)), location, directory: None })
+    }
+
+    /// Writes an object unless there is one, if the service knows that condition. One that does not writes over it.
+    ///
+    /// # Errors
+    /// [`StoreFault::Condition`] when there is one; or when it cannot be written.
+    pub(crate) async fn write_new(&self, key: &str, content: Bytes) -> Result<(), StoreError> {
+        self.operator.write_with(key, content).if_not_exists(true).await.map_err(self.failed("write", key))?;
+        Ok(())
+    }
+
+    /// Whether a listing has an object.
+    ///
+    /// # Errors
+    /// When it cannot be listed.
+    pub(crate) async fn has(&self, key: &str) -> Result<bool, StoreError> {
+        // Without a slash at its end, a path is a prefix.
+        let listed = self.operator.list(key).await.map_err(self.failed("list", key))?;
+        Ok(listed.iter().any(|entry| entry.path() == key))
     }
 
     fn failed(&self, action: &'static str, key: &str) -> impl FnOnce(opendal::Error) -> StoreError {
-        let (key, location) = (key.to_owned(), self.location.clone());
-        move |cause| StoreError { action, key, location, not_found: cause.kind() == ErrorKind::NotFound, cause: cause.into() }
+        let (key, location, is_bucket) = (key.to_owned(), self.location.clone(), self.directory.is_none());
+        move |cause| {
+            let fault = match cause.kind() {
+                _ if is_bucket => StoreFault::of(&cause),
+                ErrorKind::NotFound => StoreFault::NotFound,
+                _ => StoreFault::Other,
+            };
+            StoreError { action, key, location, fault, cause: cause.into() }
+        }
+    }
+
+    /// Makes sure that the bucket holds what was sent; what it holds instead is deleted.
+    async fn confirm(&self, key: &str, meta: &Metadata, sent: &Sent) -> Result<(), StoreError> {
+        if meta.etag().is_some_and(|etag| sent.is_proven_by(etag)) {
+            return Ok(());
+        }
+        tracing::debug!(key, etag = meta.etag(), "the ETag is no digest of what was sent; reading the object back");
+        let found = self.operator.stat(key).await.map_err(self.failed("read back", key))?.content_length();
+        let mut digest = Sha256::new();
+        let mut at = 0;
+        while found == sent.size && at < found {
+            let range = at..found.min(at + COMPARE_BYTES);
+            let bytes = self.read(key, Some(range.clone())).await?;
+            digest.update(&bytes);
+            at = range.end;
+        }
+        if found == sent.size && digest.finalize()[..] == sent.sha256 {
+            return Ok(());
+        }
+        let removed = self.operator.delete(key).await;
+        let then = if removed.is_ok() { "it was deleted" } else { "and it could not be deleted" };
+        let why = format!("what the service stored is not what was sent ({found} bytes of {}); {then}", sent.size);
+        Err(StoreError::new("write", key, self.location.clone(), false, why))
     }
 
     /// A file is synced before its rename; the rename itself lasts only once its directory is.
@@ -225,16 +300,24 @@ struct OpendalWriter {
     writer: opendal::Writer,
     store: OpendalStore,
     key: String,
+    /// Of what went to a bucket; `None` once finished, and on disk.
+    digests: Option<PartDigests>,
 }
 
 #[async_trait]
 impl ObjectWriter for OpendalWriter {
     async fn write(&mut self, bytes: Bytes) -> Result<(), StoreError> {
+        if let Some(digests) = &mut self.digests {
+            digests.update(&bytes);
+        }
         self.writer.write(bytes).await.map_err(self.store.failed("write", &self.key))
     }
 
     async fn finish(&mut self) -> Result<(), StoreError> {
-        self.writer.close().await.map_err(self.store.failed("write", &self.key))?;
+        let meta = self.writer.close().await.map_err(self.store.failed("write", &self.key))?;
+        if let Some(digests) = self.digests.take() {
+            self.store.confirm(&self.key, &meta, &digests.finish()).await?;
+        }
         self.store.sync_directory(&self.key).await
     }
 
@@ -245,11 +328,23 @@ impl ObjectWriter for OpendalWriter {
     }
 }
 
-fn layered(operator: Operator) -> Operator {
+/// The tuning of an access, with time for what its bandwidth limits hold back: a body waits for all that are under way.
+fn patient(access: &S3Access) -> Tuning {
+    let mut tuning = access.tuning;
+    let slowest = [access.network.upload_limit, access.network.download_limit].into_iter().flatten().map(Rate::get).min();
+    if let Some(slowest) = slowest {
+        // Each request has up to two streamed parts under way.
+        let held_back = (tuning.concurrency * 2 * STREAMED_PART_BYTES) as u64 / slowest;
+        tuning.io_timeout += std::time::Duration::from_secs(held_back);
+    }
+    tuning
+}
+
+fn layered(operator: Operator, tuning: &Tuning) -> Operator {
     operator
-        .layer(TimeoutLayer::new().with_timeout(CALL_TIMEOUT).with_io_timeout(IO_TIMEOUT))
-        .layer(RetryLayer::new().with_max_times(RETRIES).with_jitter().with_min_delay(Duration::from_millis(200)))
-        .layer(ConcurrentLimitLayer::new(CONCURRENCY))
+        .layer(TimeoutLayer::new().with_timeout(tuning.call_timeout).with_io_timeout(tuning.io_timeout))
+        .layer(RetryLayer::new().with_max_times(tuning.retries).with_jitter().with_min_delay(tuning.retry_delay))
+        .layer(ConcurrentLimitLayer::new(tuning.concurrency))
 }
 
 #[async_trait]
@@ -272,10 +367,15 @@ impl ObjectStore for OpendalStore {
         let prefix = format!("{directory}/");
         let mut lister = self.operator.lister_with(&prefix).recursive(true).await.map_err(self.failed("list", directory))?;
         let mut objects = Vec::new();
+        let mut seen = HashSet::new();
         while let Some(entry) = lister.try_next().await.map_err(self.failed("list", directory))? {
             match entry.metadata().mode() {
                 EntryMode::FILE => {
                     let (key, meta) = entry.into_parts();
+                    if self.directory.is_none() && !seen.insert(key.clone()) {
+                        let why = format!("{key} is in the listing twice; the service's pages do not fit together");
+                        return Err(StoreError::new("list", directory, self.location.clone(), false, why));
+                    }
                     let modified = meta.last_modified().map(opendal::raw::Timestamp::into_inner);
                     objects.push(Object { key, size_bytes: meta.content_length(), modified });
                 }
@@ -309,25 +409,39 @@ impl ObjectStore for OpendalStore {
     }
 
     async fn write(&self, key: &str, content: Vec<Bytes>) -> Result<(), StoreError> {
-        let buffer: Buffer = content.into_iter().collect();
+        let length: usize = content.iter().map(Bytes::len).sum();
         let failed = self.failed("write", key);
-        if self.directory.is_none() && buffer.len() > MULTIPART_ABOVE {
-            self.operator.write_with(key, buffer).chunk(PART_BYTES).concurrent(4).await.map_err(failed)?;
-        } else {
-            self.operator.write(key, buffer).await.map_err(failed)?;
+        if self.directory.is_some() {
+            self.operator.write(key, content.into_iter().collect::<Buffer>()).await.map_err(failed)?;
+            return self.sync_directory(key).await;
         }
-        self.sync_directory(key).await
+        let part = if length > MULTIPART_ABOVE { PART_BYTES } else { usize::MAX };
+        let sent = PartDigests::of(&content, part);
+        let buffer: Buffer = content.into_iter().collect();
+        let meta = if length > MULTIPART_ABOVE {
+            self.operator.write_with(key, buffer).chunk(PART_BYTES).concurrent(4).await
+        } else {
+            self.operator.write(key, buffer).await
+        }
+        .map_err(failed)?;
+        self.confirm(key, &meta, &sent).await
     }
 
     async fn writer(&self, key: &str) -> Result<Box<dyn ObjectWriter>, StoreError> {
         let writer = self.operator.writer_with(key);
         let writer = if self.directory.is_none() { writer.chunk(STREAMED_PART_BYTES).concurrent(2) } else { writer };
         let writer = writer.await.map_err(self.failed("write", key))?;
-        Ok(Box::new(OpendalWriter { writer, store: self.clone(), key: key.to_owned() }))
+        let digests = self.directory.is_none().then(|| PartDigests::new(STREAMED_PART_BYTES));
+        Ok(Box::new(OpendalWriter { writer, store: self.clone(), key: key.to_owned(), digests }))
     }
 
     async fn delete(&self, key: &str) -> Result<(), StoreError> {
         self.operator.delete(key).await.map_err(self.failed("delete", key))
+    }
+
+    async fn delete_many(&self, keys: Vec<String>) -> Result<(), StoreError> {
+        let what = format!("{} objects", keys.len());
+        self.operator.delete_iter(keys).await.map_err(self.failed("delete", &what))
     }
 
     async fn size(&self, key: &str) -> Result<Option<u64>, StoreError> {

@@ -1,0 +1,97 @@
+//! Whether a bucket holds what it was sent.
+//!
+//! Requests carry no checksum that every service understands, so the answer is looked at: the ETag of a plain PUT is the MD5 of
+//! what arrived, that of a multipart upload the MD5 of the parts' MD5s with their number. Where it is something else (encrypted
+//! buckets), the object is read back and compared by SHA-256.
+
+use bytes::Bytes;
+use md5::{Digest as _, Md5};
+use sha2::Sha256;
+
+/// Digests of an object on its way, in parts of one size.
+pub(super) struct PartDigests {
+    part_bytes: usize,
+    finished: Vec<[u8; 16]>,
+    part: Md5,
+    in_part: usize,
+    whole: Sha256,
+    size: u64,
+}
+
+/// What was sent.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Sent {
+    parts: Vec<[u8; 16]>,
+    pub(super) sha256: [u8; 32],
+    pub(super) size: u64,
+}
+
+impl PartDigests {
+    pub(super) fn new(part_bytes: usize) -> Self {
+        Self { part_bytes, finished: Vec::new(), part: Md5::new(), in_part: 0, whole: Sha256::new(), size: 0 }
+    }
+
+    pub(super) fn update(&mut self, mut bytes: &[u8]) {
+        self.whole.update(bytes);
+        self.size += bytes.len() as u64;
+        while !bytes.is_empty() {
+            if self.in_part == self.part_bytes {
+                self.end_part();
+            }
+            let (now, rest) = bytes.split_at(bytes.len().min(self.part_bytes - self.in_part));
+            self.part.update(now);
+            self.in_part += now.len();
+            bytes = rest;
+        }
+    }
+
+    fn end_part(&mut self) {
+        self.finished.push(std::mem::take(&mut self.part).finalize().into());
+        self.in_part = 0;
+    }
+
+    pub(super) fn finish(mut self) -> Sent {
+        // An empty object has one part too, of nothing.
+        self.end_part();
+        Sent { parts: self.finished, sha256: self.whole.finalize().into(), size: self.size }
+    }
+
+    /// Of content in memory.
+    pub(super) fn of(content: &[Bytes], part_bytes: usize) -> Sent {
+        let mut digests = Self::new(part_bytes);
+        content.iter().for_each(|bytes| digests.update(bytes));
+        digests.finish()
+    }
+}
+
+impl Sent {
+    /// Whether an ETag proves that this arrived. `false` proves nothing.
+    pub(super) fn is_proven_by(&self, etag: &str) -> bool {
+        let etag = etag.trim_start_matches("W/").trim_matches('"').to_ascii_lowercase();
+        let plain = match self.parts.as_slice() {
+            [only] => etag == hex::encode(only),
+            _ => false,
+        };
+        plain || etag == format!("{}-{}", hex::encode(Md5::digest(self.parts.concat())), self.parts.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_etag_proves_what_it_is_the_digest_of() {
+        // What S3 gives for "hello", in one piece and in parts of three bytes.
+        let hello = [Bytes::from_static(b"he"), Bytes::from_static(b"llo")];
+        assert!(PartDigests::of(&hello, 8).is_proven_by("\"5d41402abc4b2a76b9719d911017c592\""));
+        assert!(PartDigests::of(&hello, 5).is_proven_by("5D41402ABC4B2A76B9719D911017C592"));
+        let parts = [Md5::digest(b"hel"), Md5::digest(b"lo")].concat();
+        let etag = format!("\"{}-2\"", hex::encode(Md5::digest(parts)));
+        assert!(PartDigests::of(&hello, 3).is_proven_by(&etag));
+        assert!(!PartDigests::of(&[Bytes::from_static(b"hallo")], 3).is_proven_by(&etag));
+        assert!(!PartDigests::of(&hello, 8).is_proven_by(""));
+        assert!(PartDigests::of(&[], 8).is_proven_by("d41d8cd98f00b204e9800998ecf8427e"));
+        assert_eq!(PartDigests::of(&hello, 3).sha256, PartDigests::of(&hello, 8).sha256);
+    }
+}

@@ -1,0 +1,89 @@
+//! A limit on bytes a second that all bodies of a store share.
+
+use std::{
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use tokio::time::{Instant, Sleep};
+
+use super::access::Rate;
+
+/// Most that passes at once: so that bodies under way together take turns.
+pub(super) const SLICE_BYTES: usize = 64 << 10;
+
+/// A limit that clones share.
+#[derive(Clone, Debug)]
+pub(super) struct Pace(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    rate: Rate,
+    /// When what was let through so far has had its time.
+    free_at: Mutex<Instant>,
+}
+
+impl Pace {
+    pub(super) fn new(rate: Rate) -> Self {
+        Self(Arc::new(Shared { rate, free_at: Mutex::new(Instant::now()) }))
+    }
+
+    /// Takes the place of a slice in the row; it may pass at the instant that is returned.
+    fn reserve(&self, bytes: usize) -> Instant {
+        let mut free_at = self.0.free_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let mine = (*free_at).max(Instant::now());
+        let nanoseconds = u128::from(bytes as u64) * 1_000_000_000 / u128::from(self.0.rate.get());
+        *free_at = mine + Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(u64::MAX));
+        mine
+    }
+}
+
+/// The turn of one body: polled to ready once for each of its slices.
+#[derive(Debug)]
+pub(super) struct Turn {
+    pace: Option<Pace>,
+    waiting: Option<Pin<Box<Sleep>>>,
+}
+
+impl Turn {
+    pub(super) fn new(pace: Option<Pace>) -> Self {
+        Self { pace, waiting: None }
+    }
+
+    /// Whether slices must be cut at all.
+    pub(super) fn is_limited(&self) -> bool {
+        self.pace.is_some()
+    }
+
+    /// Ready when a slice of this length may pass. Its place is taken at the first poll.
+    pub(super) fn poll(&mut self, bytes: usize, context: &mut Context<'_>) -> Poll<()> {
+        let Some(pace) = &self.pace else { return Poll::Ready(()) };
+        let waiting = self.waiting.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(pace.reserve(bytes))));
+        ready!(waiting.as_mut().poll(context));
+        self.waiting = None;
+        Poll::Ready(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn bodies_under_way_together_share_one_limit() {
+        let pace = Pace::new(Rate::bytes_per_second(1 << 20).unwrap());
+        let body = |pace: Pace| async move {
+            let mut turn = Turn::new(Some(pace));
+            for _ in 0..16 {
+                std::future::poll_fn(|context| turn.poll(SLICE_BYTES, context)).await;
+            }
+        };
+        let begun = Instant::now();
+        tokio::join!(body(pace.clone()), body(pace.clone()));
+        // 2 MiB; the last slice begins when all others have had their time.
+        assert!(begun.elapsed() >= Duration::from_millis(1900), "{:?}", begun.elapsed());
+        assert!(begun.elapsed() <= Duration::from_millis(2100), "{:?}", begun.elapsed());
+    }
+}
