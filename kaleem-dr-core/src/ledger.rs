@@ -42,6 +42,11 @@ const TABLES: &str = "
         snapshot text not null,
         primary key (mirror, snapshot)
     ) without rowid;
+    create table begun (
+        mirror text not null,
+        object text not null,
+        primary key (mirror, object)
+    ) without rowid;
 ";
 
 /// What kind of work an event tells of.
@@ -236,10 +241,44 @@ impl Ledger {
     /// # Errors
     /// When they cannot be read.
     pub fn mirrored(&self, mirror: &str) -> Result<BTreeSet<String>, LedgerError> {
+        self.names("select snapshot from mirrored where mirror = ?1", mirror)
+    }
+
+    /// Objects that a pass wanted to bring to a mirror and has not ended: what lies there of them is unproven.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn begun(&self, mirror: &str) -> Result<BTreeSet<String>, LedgerError> {
+        self.names("select object from begun where mirror = ?1", mirror)
+    }
+
+    /// Says what a pass is about to bring to a mirror; nothing once it has ended well.
+    ///
+    /// # Errors
+    /// When it cannot be written; then what was known stays.
+    pub fn set_begun(&self, mirror: &str, objects: &BTreeSet<String>) -> Result<(), LedgerError> {
+        self.replace("delete from begun where mirror = ?1", "insert into begun values (?1, ?2)", mirror, objects)
+    }
+
+    fn names(&self, query: &str, mirror: &str) -> Result<BTreeSet<String>, LedgerError> {
         let connection = self.connection();
-        let mut query = connection.prepare("select snapshot from mirrored where mirror = ?1").map_err(self.failed("read"))?;
+        let mut query = connection.prepare(query).map_err(self.failed("read"))?;
         let rows = query.query_map([mirror], |row| row.get(0)).map_err(self.failed("read"))?;
         rows.collect::<Result<_, _>>().map_err(self.failed("read"))
+    }
+
+    fn replace(&self, delete: &str, insert: &str, mirror: &str, names: &BTreeSet<String>) -> Result<(), LedgerError> {
+        let mut connection = self.connection();
+        let failed = || self.failed("written");
+        let change = connection.transaction().map_err(failed())?;
+        change.execute(delete, [mirror]).map_err(failed())?;
+        {
+            let mut insert = change.prepare(insert).map_err(failed())?;
+            for name in names {
+                insert.execute(params![mirror, name]).map_err(failed())?;
+            }
+        }
+        change.commit().map_err(failed())
     }
 
     /// Says what a mirror holds from now on.
@@ -247,14 +286,7 @@ impl Ledger {
     /// # Errors
     /// When it cannot be written; then what was known stays.
     pub fn set_mirrored(&self, mirror: &str, snapshots: &BTreeSet<String>) -> Result<(), LedgerError> {
-        let mut connection = self.connection();
-        let failed = || self.failed("written");
-        let change = connection.transaction().map_err(failed())?;
-        change.execute("delete from mirrored where mirror = ?1", [mirror]).map_err(failed())?;
-        for snapshot in snapshots {
-            change.execute("insert into mirrored values (?1, ?2)", params![mirror, snapshot]).map_err(failed())?;
-        }
-        change.commit().map_err(failed())
+        self.replace("delete from mirrored where mirror = ?1", "insert into mirrored values (?1, ?2)", mirror, snapshots)
     }
 
     /// When work of a kind last ended with exit 0, for a repository.

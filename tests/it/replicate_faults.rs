@@ -7,6 +7,7 @@ use kaleem_dr_core::{
     config::secret::SecretString,
     digest::ByteDigest,
     exit::Exit,
+    ledger::Ledger,
     progress::{ProgressSink, Silent},
     replicate::{MirrorJob, MirrorOptions, MirrorReport, mirror},
     repository::{
@@ -19,6 +20,7 @@ use crate::support::{
     faulty_s3::FaultyS3,
     mirror::{S3Mirror, noise, objects},
     restic::Restic,
+    servers::S3,
     site::{PASSWORD, Site},
 };
 
@@ -51,15 +53,14 @@ fn repository(directory: &Path, count: usize, seed: u64) {
     sealed_objects(directory, count, seed);
 }
 
-/// A client that gives up soon.
-fn impatient(endpoint: String, bucket: &str, prefix: &str, key: &str, secret: &str) -> OpendalStore {
-    let tuning = Tuning {
-        call_timeout: Duration::from_millis(150),
-        io_timeout: Duration::from_millis(150),
-        retries: 3,
-        retry_delay: Duration::from_millis(2),
-        ..Tuning::default()
-    };
+/// Gives up soon.
+fn impatience() -> Tuning {
+    let patience = Duration::from_millis(250);
+    let retry_delay = Duration::from_millis(2);
+    Tuning { call_timeout: patience, io_timeout: patience, retries: 3, retry_delay, ..Tuning::default() }
+}
+
+fn client(endpoint: String, bucket: &str, prefix: &str, key: &str, secret: &str, tuning: Tuning) -> OpendalStore {
     OpendalStore::s3(&S3Access {
         endpoint,
         bucket: bucket.to_owned(),
@@ -74,10 +75,10 @@ fn impatient(endpoint: String, bucket: &str, prefix: &str, key: &str, secret: &s
     .expect("the access data are good")
 }
 
-async fn pass(from: &OpendalStore, to: &OpendalStore) -> Result<MirrorReport, RepositoryError> {
+async fn pass(from: &OpendalStore, to: &OpendalStore, ledger: &Ledger) -> Result<MirrorReport, RepositoryError> {
     let options =
         MirrorOptions { delete_foreign: true, max_delete_percent: 100, verify_percent: 0.0, ..MirrorOptions::default() };
-    let job = MirrorJob { from: Arc::new(from.clone()), to: Arc::new(to.clone()), ledger: None, options };
+    let job = MirrorJob { from: Arc::new(from.clone()), to: Arc::new(to.clone()), ledger: Some(ledger.clone()), options };
     let progress: Arc<dyn ProgressSink> = Arc::new(Silent);
     mirror(&job, &progress, &CancellationToken::new()).await
 }
@@ -107,8 +108,10 @@ fn assert_true_to_names(far: &BTreeMap<String, String>, seed: u64) {
 }
 
 /// Passes under faults, from the near side to the far one and back, until so many were met.
-async fn survive(faulty: &FaultyS3, far: &OpendalStore, wanted: u64) {
+/// `proof` is the same place for the test's own look, with more patience.
+async fn survive(faulty: &FaultyS3, far: &OpendalStore, proof: &OpendalStore, refuses_before_it_stores: bool, wanted: u64) {
     let home = tempfile::tempdir().expect("a directory");
+    let ledger = Ledger::open(&home.path().join("state")).expect("a ledger");
     let (near_path, back_path) = (home.path().join("near"), home.path().join("back"));
     repository(&near_path, 30, 1);
     let near = OpendalStore::directory(&near_path).expect("a store");
@@ -122,11 +125,10 @@ async fn survive(faulty: &FaultyS3, far: &OpendalStore, wanted: u64) {
         }
         let before = objects(&near_path);
         faulty.misbehave(seed, RATES[seed as usize % RATES.len()]);
-        let result = pass(&near, far).await;
+        let result = pass(&near, far, &ledger).await;
         faulty.behave();
         assert_eq!(objects(&near_path), before, "seed {seed}: the near side stays as it is");
-        let there = far_objects(far).await;
-        assert_true_to_names(&there, seed);
+        let there = far_objects(proof).await;
         match result {
             Ok(report) => {
                 assert_eq!(report.exit, Exit::Done, "seed {seed}: {report:?}");
@@ -135,39 +137,44 @@ async fn survive(faulty: &FaultyS3, far: &OpendalStore, wanted: u64) {
             }
             Err(error) => {
                 assert!(!kaleem_dr_core::sentence(&error).is_empty());
+                if refuses_before_it_stores {
+                    assert_true_to_names(&there, seed);
+                }
                 failed += 1;
             }
         }
         if seed % 5 == 0 {
             // And back: reads meet faults too.
-            pass(&near, far).await.expect("without faults, a pass succeeds");
+            pass(&near, far, &ledger).await.expect("without faults, a pass succeeds");
             let _ = fs::remove_dir_all(&back_path);
             for place in ["keys", "data", "index", "snapshots", "locks"] {
                 fs::create_dir_all(back_path.join(place)).expect("a directory can be made");
             }
             let back = OpendalStore::directory(&back_path).expect("a store");
             faulty.misbehave(seed, RATES[seed as usize % RATES.len()]);
-            let result = pass(far, &back).await;
+            let result = pass(far, &back, &ledger).await;
             faulty.behave();
             let came = objects(&back_path);
             assert_true_to_names(&came, seed);
             if result.is_ok() {
                 assert_eq!(came, before, "seed {seed}: what came back is equal");
             }
-            assert_eq!(far_objects(far).await, before, "seed {seed}: reading takes nothing away");
+            assert_eq!(far_objects(proof).await, before, "seed {seed}: reading takes nothing away");
         }
     }
     assert!(succeeded > 0 && failed > 0, "{succeeded} passes succeeded and {failed} failed: the test proves little");
-    pass(&near, far).await.expect("without faults, a pass succeeds");
-    assert_eq!(far_objects(far).await, objects(&near_path));
+    pass(&near, far, &ledger).await.expect("without faults, a pass succeeds");
+    assert_eq!(far_objects(proof).await, objects(&near_path));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn faults_before_seaweedfs_never_look_like_success() {
     let place = S3Mirror::new("faults");
     let faulty = FaultyS3::before(&place.s3.endpoint);
-    let far = impatient(faulty.endpoint(), &place.s3.bucket, &place.prefix, &place.s3.key, &place.s3.secret);
-    survive(&faulty, &far, WANTED / 2).await;
+    let S3 { bucket, key, secret, .. } = &place.s3;
+    let far = client(faulty.endpoint(), bucket, &place.prefix, key, secret, impatience());
+    let proof = client(faulty.endpoint(), bucket, &place.prefix, key, secret, Tuning::default());
+    survive(&faulty, &far, &proof, true, WANTED / 2).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -175,8 +182,10 @@ async fn faults_before_s3s_fs_never_look_like_success() {
     let home = tempfile::tempdir().expect("a directory");
     fs::create_dir(home.path().join("bucket")).expect("a bucket is a directory");
     let faulty = FaultyS3::before_s3s_fs(home.path(), KEY, SECRET);
-    let far = impatient(faulty.endpoint(), "bucket", "prefix", KEY, SECRET);
-    survive(&faulty, &far, WANTED / 2).await;
+    let far = client(faulty.endpoint(), "bucket", "prefix", KEY, SECRET, impatience());
+    let proof = client(faulty.endpoint(), "bucket", "prefix", KEY, SECRET, Tuning::default());
+    // It stores a body that is not what `Content-MD5` says, and then refuses it.
+    survive(&faulty, &far, &proof, false, WANTED / 2).await;
 }
 
 /// Ten thousand objects of a real repository; stock restic reads every byte of the mirror.
@@ -190,7 +199,7 @@ async fn ten_thousand_objects_and_a_second_pass_that_moves_nothing() {
     }
     let far = S3Mirror::new("many");
     let through = FaultyS3::before(&far.s3.endpoint);
-    let behind = S3Mirror { s3: crate::support::servers::S3 { endpoint: through.endpoint(), ..far.s3.clone() }, ..far.clone() };
+    let behind = S3Mirror { s3: S3 { endpoint: through.endpoint(), ..far.s3.clone() }, ..far.clone() };
     let site = site.with_files("configs", &[&tree]);
     let site = behind.of(site, "r2");
     let local = Location::Directory(site.repository());

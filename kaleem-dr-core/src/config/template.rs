@@ -18,10 +18,14 @@ password = { file = "/etc/restic.pass" }
 # access_key_id = { file = "/etc/kaleem-dr/r2.id" }        # 32 hex digits, of a token with "Object Read & Write"
 # secret_access_key = { file = "/etc/kaleem-dr/r2.key" }   # 64
 # upload_limit = "2 MiB/s"
+# mirror_of = "local"   # the same repository there, object by object: `kaleem-dr replicate`. Without it, r2 is one of its own:
+#                       # `kaleem-dr --repo r2 init --copy-chunker-params local`, then `copy`, or `also = ["r2"]` in [backup]
+# tags = ["r2", "server:{host}"]
 
 [backup]
 forget = true     # forget by [retention] after each run
 prune = true      # and give the space back
+# also = ["r2"]   # further repositories that get a copy of what is saved
 
 [retention]       # per host and source
 keep_daily = 7

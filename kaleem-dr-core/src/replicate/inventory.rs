@@ -1,7 +1,7 @@
 //! What a repository holds, object by object, as its store lists it. No password is needed for that.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     fmt,
 };
 
@@ -80,6 +80,8 @@ pub(crate) type Objects = BTreeMap<String, u64>;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Inventory {
     kinds: BTreeMap<ObjectKind, Objects>,
+    /// What the service says of an object's content, by its name.
+    etags: HashMap<String, String>,
 }
 
 impl Inventory {
@@ -88,9 +90,15 @@ impl Inventory {
     pub(crate) async fn of(store: &dyn ObjectStore) -> Result<Self, RepositoryError> {
         let mut inventory = Self::default();
         for kind in ObjectKind::DELETED {
-            inventory.kinds.insert(kind, list(store, kind).await?);
+            let (objects, etags) = list_with_etags(store, kind).await?;
+            inventory.kinds.insert(kind, objects);
+            inventory.etags.extend(etags);
         }
         Ok(inventory)
+    }
+
+    pub(crate) fn etag(&self, name: &str) -> Option<&str> {
+        self.etags.get(name).map(String::as_str)
     }
 
     pub(crate) fn kind(&self, kind: ObjectKind) -> &Objects {
@@ -132,21 +140,29 @@ impl Inventory {
 /// The objects of one kind. Files with other names (half-written ones of some tool) are not ours to see; a directory that is
 /// not there holds nothing.
 pub(crate) async fn list(store: &dyn ObjectStore, kind: ObjectKind) -> Result<Objects, RepositoryError> {
+    Ok(list_with_etags(store, kind).await?.0)
+}
+
+async fn list_with_etags(
+    store: &dyn ObjectStore,
+    kind: ObjectKind,
+) -> Result<(Objects, HashMap<String, String>), RepositoryError> {
+    let (mut objects, mut etags) = (Objects::new(), HashMap::new());
     let listed = match store.list(kind.directory()).await {
         Ok(listed) => listed,
-        Err(error) if error.is_not_found() => return Ok(Objects::new()),
+        Err(error) if error.is_not_found() => return Ok((objects, etags)),
         Err(error) => return Err(error.into()),
     };
-    let mut objects = Objects::new();
     for object in listed {
         let Some(name) = object.key.rsplit('/').next().filter(|name| is_name(name)) else { continue };
         let named = Named { kind, name: name.to_owned(), size_bytes: object.size_bytes };
         // A pack in the wrong directory is found by nobody.
         if named.key() == object.key {
+            etags.extend(object.etag.map(|etag| (named.name.clone(), etag)));
             objects.insert(named.name, named.size_bytes);
         }
     }
-    Ok(objects)
+    Ok((objects, etags))
 }
 
 /// The config of a repository as it lies there: sealed, the same in every mirror. `None` where there is none.

@@ -14,6 +14,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use futures::{StreamExt as _, TryStreamExt as _};
 use jiff::Timestamp;
+use md5::{Digest as _, Md5};
 use serde::Serialize;
 
 use self::{
@@ -38,6 +39,8 @@ use crate::{
 
 /// Deletions under way at once.
 const DELETIONS_AT_ONCE: usize = 8;
+/// Length of the pieces in which an object is read for its proof.
+const PROOF_BYTES: u64 = 8 << 20;
 /// How often both sides are listed again when the near one changes meanwhile.
 const LISTINGS: u32 = 4;
 
@@ -178,7 +181,14 @@ async fn pass(
 ) -> Result<MirrorReport, RepositoryError> {
     let new_config = same_repository(job).await?;
     let (near, far) = list_both(job, new_config.is_some()).await?;
-    let missing: Vec<Vec<Named>> = ObjectKind::WRITTEN.iter().map(|&kind| near.beyond(&far, kind)).collect();
+    let begun = match &job.ledger {
+        Some(ledger) => ledger.begun(&report.to)?,
+        None => BTreeSet::new(),
+    };
+    let mut missing: Vec<Vec<Named>> = ObjectKind::WRITTEN.iter().map(|&kind| near.beyond(&far, kind)).collect();
+    for (kind, objects) in ObjectKind::WRITTEN.into_iter().zip(&mut missing) {
+        objects.extend(unproven(job, kind, &near, &far, &begun).await?);
+    }
     let surplus: Vec<Vec<Named>> = ObjectKind::DELETED.iter().map(|&kind| far.surplus(&near, kind)).collect();
     for object in near.all() {
         report.unchanged.add(object.size_bytes);
@@ -207,6 +217,7 @@ async fn pass(
     if let Some(ledger) = &job.ledger {
         // Before any of them is there: a pass that is cut short must not take its own snapshots for somebody else's.
         ledger.set_mirrored(&report.to, &known)?;
+        ledger.set_begun(&report.to, &missing.iter().flatten().map(Named::key).collect())?;
     }
     let carrier = Carrier::new(job.from.clone(), job.to.clone(), cancel.clone());
     let bar = progress.begin("replicating", Unit::Bytes, Some(missing.iter().flatten().map(|object| object.size_bytes).sum()));
@@ -228,6 +239,9 @@ async fn pass(
         }
     }
     bar.finish();
+    if let Some(ledger) = &job.ledger {
+        ledger.set_begun(&report.to, &BTreeSet::new())?;
+    }
 
     if report.refused.is_none() && !job.options.keep_all && surplus.iter().any(|objects| !objects.is_empty()) {
         report.postponed = postponement(job, &near).await?;
@@ -265,6 +279,34 @@ async fn same_repository(job: &MirrorJob) -> Result<Option<bytes::Bytes>, Reposi
         ))),
         (None, None) => Err(RepositoryError::NotFound { location: job.from.location() }),
     }
+}
+
+/// What an earlier pass began, and the far side now lists with the right length, may still be wrong: some services keep what
+/// they refused. The ETag tells; what it does not prove is brought over again.
+async fn unproven(
+    job: &MirrorJob,
+    kind: ObjectKind,
+    near: &Inventory,
+    far: &Inventory,
+    begun: &BTreeSet<String>,
+) -> Result<Vec<Named>, RepositoryError> {
+    let mut unproven = Vec::new();
+    for (name, &size_bytes) in near.kind(kind).iter().filter(|(name, size)| far.kind(kind).get(*name) == Some(size)) {
+        let object = Named { kind, name: name.clone(), size_bytes };
+        // Without an ETag it is a disk, where nothing half-written or refused has a name.
+        let Some(etag) = far.etag(name).filter(|_| begun.contains(&object.key())) else { continue };
+        let mut digest = Md5::new();
+        let mut at = 0;
+        while at < size_bytes {
+            let end = size_bytes.min(at + PROOF_BYTES);
+            digest.update(&job.from.read(&object.key(), Some(at..end)).await?);
+            at = end;
+        }
+        if hex::encode(digest.finalize()) != etag {
+            unproven.push(object);
+        }
+    }
+    Ok(unproven)
 }
 
 /// Both sides as they are. A prune on the near side between two of its listings would pair an old index with new packs; so its

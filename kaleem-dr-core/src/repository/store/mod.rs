@@ -61,6 +61,8 @@ pub struct Object {
     pub size_bytes: u64,
     /// When it was written, where the store tells.
     pub modified: Option<Timestamp>,
+    /// The service's ETag of it, without quotes; of a plain write the MD5 of its content in hex. `None` on disk.
+    pub etag: Option<String>,
 }
 
 /// Bytes by key. Keys are `/`-separated and relative to the store's root.
@@ -377,7 +379,8 @@ impl ObjectStore for OpendalStore {
                         return Err(StoreError::new("list", directory, self.location.clone(), false, why));
                     }
                     let modified = meta.last_modified().map(opendal::raw::Timestamp::into_inner);
-                    objects.push(Object { key, size_bytes: meta.content_length(), modified });
+                    let etag = meta.etag().map(|etag| etag.trim_matches('"').to_ascii_lowercase());
+                    objects.push(Object { key, size_bytes: meta.content_length(), modified, etag });
                 }
                 EntryMode::DIR => {}
                 EntryMode::Unknown => {
