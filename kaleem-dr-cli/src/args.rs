@@ -104,6 +104,17 @@ pub enum Command {
     /// Prove recovery points: that they are stored, readable, valid in their own formats, or restorable
     #[command(after_help = VERIFY_EXAMPLES)]
     Verify(Verify),
+    /// Keep mirrors equal to their repositories, object by object; needs no password
+    #[command(after_help = REPLICATE_EXAMPLES)]
+    Replicate(Replicate),
+    /// Put damaged objects of the repository back from its mirror; needs no password
+    Repair(Repair),
+    /// List what ran on this host, newest first
+    History {
+        /// How many
+        #[arg(long, value_name = "N", default_value_t = 20)]
+        last: usize,
+    },
     /// Forget snapshots by the config's retention
     Forget(Forget),
     /// Give back the space of what no snapshot needs
@@ -265,6 +276,54 @@ pub struct Verify {
     pub level: Option<ProofLevel>,
 }
 
+const REPLICATE_EXAMPLES: &str = "Examples:
+  kaleem-dr replicate                            every repository that has `mirror_of` in the config
+  kaleem-dr replicate r2 --verify 5              only r2; then read 5 % of it back
+  kaleem-dr replicate --from r2 --to local       a lost repository, back from its mirror
+  kaleem-dr replicate --dry-run";
+
+/// What to replicate, and how far it may go.
+#[derive(Debug, Args)]
+pub struct Replicate {
+    /// Mirrors of the config; all of them when none is named
+    pub mirrors: Vec<String>,
+    /// Repository of the config to read from, instead of the one that `mirror_of` names
+    #[arg(long, value_name = "NAME", requires = "to", conflicts_with = "mirrors")]
+    pub from: Option<String>,
+    /// Repository of the config to write to
+    #[arg(long, value_name = "NAME", requires = "from")]
+    pub to: Option<String>,
+    /// Show what would be done, do nothing
+    #[arg(short = 'n', long)]
+    pub dry_run: bool,
+    /// Delete nothing on the mirror
+    #[arg(long)]
+    pub no_delete: bool,
+    /// Delete also snapshots on the mirror that did not come from here
+    #[arg(long)]
+    pub delete_foreign: bool,
+    /// Largest share of the mirror that may be deleted, in percent
+    #[arg(long, value_name = "PERCENT", default_value_t = 50, value_parser = clap::value_parser!(u8).range(0..=100))]
+    pub max_delete: u8,
+    /// Afterwards, read this share of the mirror back and compare it, in percent
+    #[arg(long, value_name = "PERCENT", default_value_t = 0.0, value_parser = percent)]
+    pub verify: f64,
+}
+
+/// What to repair, and from where.
+#[derive(Debug, Args)]
+pub struct Repair {
+    /// Its mirror, by the name in the config
+    #[arg(long, value_name = "NAME")]
+    pub from: String,
+    /// Also fetch what only the mirror has
+    #[arg(long)]
+    pub missing: bool,
+    /// Show what is damaged, change nothing
+    #[arg(short = 'n', long)]
+    pub dry_run: bool,
+}
+
 /// What to keep.
 #[derive(Debug, Args)]
 pub struct Forget {
@@ -329,6 +388,11 @@ fn rename(text: &str) -> Result<Rename, String> {
         Some((from, to)) if !from.is_empty() && !to.is_empty() => Ok(Rename { from: from.to_owned(), to: to.to_owned() }),
         _ => Err("write OLD=NEW".to_owned()),
     }
+}
+
+fn percent(text: &str) -> Result<f64, String> {
+    let number = text.strip_suffix('%').unwrap_or(text).trim();
+    number.parse().ok().filter(|percent| (0.0..=100.0).contains(percent)).ok_or_else(|| "write a number from 0 to 100".to_owned())
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

@@ -9,7 +9,7 @@ use kaleem_dr_core::{
     CancellationToken,
     config::{Config, DeclaredSource, RepositorySettings, config_of_environment, parse_env_file, secret::Environment},
     progress::ProgressSink,
-    repository::{Access, Repository},
+    repository::{Access, Location, Repository},
     sentence,
     source::{Source, SourceName},
     staged::StagedWork,
@@ -92,7 +92,8 @@ impl Context {
         repository.access(&settings.cache_directory, &loaded.environment).map_err(|error| Failure::usage(sentence(&error)))
     }
 
-    fn chosen<'a>(&self, loaded: &'a Loaded) -> Result<(&'a String, &'a RepositorySettings), Failure> {
+    /// The repository that `--repo` names, else `local`, else the only one.
+    pub fn chosen<'a>(&self, loaded: &'a Loaded) -> Result<(&'a String, &'a RepositorySettings), Failure> {
         let all = &loaded.config.settings.repository;
         let names = || all.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
         match &self.global.repo {
@@ -112,6 +113,15 @@ impl Context {
 }
 
 impl Loaded {
+    /// Where a repository of the config is. Its password is not read.
+    pub fn location(&self, name: &str) -> Result<Location, Failure> {
+        let all = &self.config.settings.repository;
+        let known = || all.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+        let repository =
+            all.get(name).ok_or_else(|| Failure::usage(format!("the config has no repository `{name}`; it has {}", known())))?;
+        repository.location(&self.environment).map_err(|error| Failure::usage(sentence(&error)))
+    }
+
     /// One source, with its secrets read.
     pub fn source(&self, name: &SourceName) -> Result<Arc<dyn Source>, Failure> {
         let source = self.declared(name)?;

@@ -4,6 +4,7 @@ use std::{error::Error, fmt};
 
 use kaleem_dr_core::{
     exit::Exit,
+    ledger::LedgerError,
     repository::{RepositoryError, SaveError, store::StoreError},
     sentence,
     source::SourceError,
@@ -50,6 +51,12 @@ impl From<RepositoryError> for Failure {
             _ => None,
         };
         Self::of(&error, Exit::from(&error), advice)
+    }
+}
+
+impl From<LedgerError> for Failure {
+    fn from(error: LedgerError) -> Self {
+        Self::of(&error, Exit::Failed, Some("look at `state_directory` in the config: does it belong to this user?"))
     }
 }
 

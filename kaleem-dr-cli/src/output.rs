@@ -9,7 +9,9 @@ use comfy_table::{Table, presets};
 use kaleem_dr_core::{
     exit::Exit,
     job::{RecoveryPoint, RunReport, SourceStatus},
+    ledger::PastEvent,
     point::{Origin, PointReader},
+    replicate::{Count, MirrorReport, RepairReport},
     repository::{BucketReport, CheckReport, ForgetReport, PruneReport, Repository, RepositoryStats, Snapshot, Verdict},
     restore::FilesReport,
     source::{Change, Probe, RestorePlan, RestoreReport, SourceName},
@@ -106,6 +108,66 @@ pub fn init(repository: &Repository, json: bool) -> Printed {
         repository.version(),
         repository.location()
     ))
+}
+
+pub fn mirror(report: &MirrorReport, json: bool) -> Printed {
+    if json {
+        return document(report);
+    }
+    let done = if report.dry_run { "would be " } else { "" };
+    let count = |count: Count| format!("{} objects, {}", count.objects, size(count.bytes));
+    line(&format!("{} -> {}", report.from, report.to))?;
+    line(&format!("  {done}copied     {} ({} snapshots)", count(report.copied), report.copied_snapshots))?;
+    line(&format!("  there already {}", count(report.unchanged)))?;
+    if report.refused.is_none() {
+        line(&format!("  {done}deleted    {} ({} snapshots)", count(report.deleted), report.deleted_snapshots))?;
+    }
+    if report.verified != Count::default() || !report.wrong.is_empty() {
+        line(&format!("  read back     {}: each hashes to its name", count(report.verified)))?;
+    }
+    for wrong in &report.wrong {
+        line(&format!("  DAMAGED       {wrong}"))?;
+    }
+    if let Some(why) = &report.postponed {
+        line(&format!("  deletions wait for a later pass: {why}"))?;
+    }
+    if let Some(why) = &report.refused {
+        line(&format!("  NOTHING WAS DELETED: {why}"))?;
+    }
+    Ok(())
+}
+
+pub fn repair(report: &RepairReport, json: bool) -> Printed {
+    if json {
+        return document(report);
+    }
+    line(&format!("{} objects ({}) are sound", report.sound.objects, size(report.sound.bytes)))?;
+    let done = if report.dry_run { "could be put back" } else { "put back and read again" };
+    for key in &report.repaired {
+        line(&format!("{done}: {key}"))?;
+    }
+    for why in &report.unrepaired {
+        line(&format!("NOT REPAIRED: {why}"))?;
+    }
+    Ok(())
+}
+
+pub fn history(events: &[PastEvent], json: bool) -> Printed {
+    if json {
+        return document(&events);
+    }
+    let mut table = table(["Run", "What", "Repository", "Ended", "Took", "Exit"]);
+    for event in events {
+        table.add_row([
+            event.run.clone(),
+            event.kind.clone(),
+            event.repository.clone(),
+            event.finished.to_string(),
+            format!("{:.1} s", event.finished.duration_since(event.started).as_secs_f64()),
+            event.exit.to_string(),
+        ]);
+    }
+    line(&table.to_string())
 }
 
 pub fn backup(report: &RunReport, json: bool) -> Printed {

@@ -70,6 +70,7 @@ impl From<&RepositoryError> for Exit {
             RepositoryError::Locked { .. } => Self::Locked,
             RepositoryError::Guarded(_) => Self::Refused,
             RepositoryError::Damaged { .. } => Self::NotVerified,
+            RepositoryError::Changing { .. } => Self::Temporary,
             RepositoryError::Cancelled => Self::Cancelled,
             RepositoryError::Store(error) if error.fault().keeps_out() => Self::Unreachable,
             _ => Self::Failed,

@@ -18,6 +18,8 @@ pub(crate) enum Step {
     Forget,
     /// Prune has just removed a pack or an index file.
     Prune,
+    /// A mirror has just got, or lost, an object.
+    Replicate,
 }
 
 /// Passes a step. `KALEEM_DR_FAILPOINT=capture=kill` (or `=stop`) kills or freezes a debug build there;

@@ -24,6 +24,8 @@ mod qdrant;
 mod rabbitmq;
 mod rabbitmq_plan;
 mod remote;
+mod replicate;
+mod replicate_faults;
 mod repository;
 mod secrets;
 mod spine;

@@ -5,6 +5,7 @@ use kaleem_dr_core::{
     host,
     jiff::{SignedDuration, Timestamp},
     job::{RunId, recovery_points, status as of_sources},
+    ledger::Ledger,
     repository::Snapshot,
     source::SourceName,
 };
@@ -70,4 +71,11 @@ pub async fn probe(context: &Context) -> Outcome {
     }
     output::probes(&probes, context.global.json)?;
     Ok(failure.map_or(Exit::Done, |failure| failure.exit))
+}
+
+pub fn history(context: &Context, last: usize) -> Outcome {
+    let loaded = context.load()?;
+    let events = Ledger::open(&loaded.config.settings.state_directory)?.history(last)?;
+    output::history(&events, context.global.json)?;
+    Ok(Exit::Done)
 }

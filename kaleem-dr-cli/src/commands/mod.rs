@@ -6,6 +6,7 @@ mod export;
 mod keep;
 mod look;
 mod r2;
+mod replicate;
 mod restore;
 mod verify;
 
@@ -26,6 +27,9 @@ pub async fn run(command: Command, context: Context) -> Outcome {
         Command::Restore(args) => restore::restore(&context, args).await,
         Command::Export(args) => export::export(&context, &args).await,
         Command::Verify(args) => verify::verify(&context, &args).await,
+        Command::Replicate(args) => replicate::replicate(&context, &args).await,
+        Command::Repair(args) => replicate::repair(&context, &args).await,
+        Command::History { last } => look::history(&context, last),
         Command::Forget(args) => keep::forget(&context, &args).await,
         Command::Prune { consent, instant, max_unused } => keep::prune(&context, consent, instant, max_unused).await,
         Command::Check { read_data, read_data_subset } => keep::check(&context, read_data, read_data_subset).await,

@@ -199,6 +199,14 @@ impl Config {
         if let Some(unknown) = settings.backup.sources.iter().flatten().find(|name| !sources.contains_key(name)) {
             return Err(error(format!("`backup.sources` names {unknown}, but there is no [source.{unknown}]"), None));
         }
+        for (name, repository) in &settings.repository {
+            if let Some(of) = &repository.mirror_of
+                && (of == name || !settings.repository.contains_key(of))
+            {
+                let why = format!("`repository.{name}.mirror_of` names {of}, which is no other repository of this config");
+                return Err(error(why, None));
+            }
+        }
         Ok(Self { settings, sources })
     }
 

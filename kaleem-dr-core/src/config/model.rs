@@ -62,6 +62,9 @@ pub struct RepositorySettings {
     pub location: String,
     /// The repository's password.
     pub password: SecretRef,
+    /// This repository is the mirror of another one of the config, by name: `kaleem-dr replicate` keeps it equal.
+    #[serde(default)]
+    pub mirror_of: Option<String>,
     /// S3: service address, `https://HOST`, for `s3://BUCKET/PREFIX`. Without it, `AWS_ENDPOINT_URL_S3` or `AWS_ENDPOINT_URL`.
     #[serde(default)]
     pub endpoint: Option<String>,
@@ -153,5 +156,13 @@ impl RepositorySettings {
         let location = remote::location(self, environment)?;
         let remote = matches!(location, Location::S3(_));
         Ok(Access { location, password, cache_directory: remote.then(|| cache_directory.to_path_buf()) })
+    }
+
+    /// Where it is. The password is not read.
+    ///
+    /// # Errors
+    /// When the location is not understood, or a secret of the store cannot be read.
+    pub fn location(&self, environment: &Environment) -> Result<Location, SettingsError> {
+        remote::location(self, environment)
     }
 }

@@ -2,11 +2,20 @@
 
 use std::{str::FromStr, sync::Arc};
 
+use futures::{StreamExt as _, TryStreamExt as _};
 use rustic_core::{CheckOptions, ReadSubsetOption};
 use serde::Serialize;
 
-use super::{Repository, RepositoryError, lock::Lock};
-use crate::{CancellationToken, finding::Finding, progress::ProgressSink, sentence};
+use super::{Repository, RepositoryError, hashes_to_name, lock::Lock};
+use crate::{
+    CancellationToken,
+    finding::Finding,
+    progress::{ProgressSink, Silent},
+    sentence,
+};
+
+/// Small objects that are read at once.
+const OBJECTS_AT_ONCE: usize = 8;
 
 /// How much of the packs is read.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -77,6 +86,26 @@ impl CheckReport {
 }
 
 impl Repository {
+    /// Keys, index files and snapshots whose content does not hash to their names.
+    async fn damaged_small_objects(&self, cancel: &CancellationToken) -> Result<Vec<Finding>, RepositoryError> {
+        let store = &self.0.store;
+        let mut objects = Vec::new();
+        for directory in ["keys", "index", "snapshots"] {
+            objects.extend(store.list(directory).await?);
+        }
+        let checks = futures::stream::iter(objects)
+            .map(|object| async move {
+                hashes_to_name(&**store, &object.key, object.size_bytes, &Silent, cancel).await.map(|found| (object.key, found))
+            })
+            .buffer_unordered(OBJECTS_AT_ONCE);
+        let found: Vec<(String, Result<(), String>)> = checks.try_collect().await?;
+        let sentence = |(key, found): (String, Result<(), String>)| {
+            let why = found.err()?;
+            Some(Finding::error(format!("{key} is damaged: {why}; `kaleem-dr repair --from MIRROR` puts it back")))
+        };
+        Ok(found.into_iter().filter_map(sentence).collect())
+    }
+
     /// Checks the repository.
     ///
     /// # Errors
@@ -88,6 +117,11 @@ impl Repository {
         progress: &Arc<dyn ProgressSink>,
         cancel: &CancellationToken,
     ) -> Result<CheckReport, RepositoryError> {
+        let damaged = self.damaged_small_objects(cancel).await?;
+        if !damaged.is_empty() {
+            // Without its index and snapshots in order, there is nothing to hold the rest against.
+            return Ok(CheckReport { findings: damaged });
+        }
         let progress = progress.clone();
         self.guarded(lock, cancel, move |repository, gate| {
             let engine = repository.engine(gate, &progress)?;

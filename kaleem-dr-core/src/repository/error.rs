@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use rustic_core::RusticError;
 
 use super::{backend::engine_cause, store::StoreError};
-use crate::source::Cause;
+use crate::{ledger::LedgerError, source::Cause};
 
 /// Why a repository operation failed.
 #[derive(Debug, thiserror::Error)]
@@ -92,6 +92,15 @@ pub enum RepositoryError {
         #[source]
         cause: std::io::Error,
     },
+    /// It does not hold still for long enough.
+    #[error("{location} changes while it is read: something prunes it or writes to it; run this again later")]
+    Changing {
+        /// The place, in words.
+        location: String,
+    },
+    /// The ledger failed.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
     /// The operator cancelled.
     #[error("cancelled")]
     Cancelled,

@@ -53,6 +53,7 @@ pub use self::{
     snapshot::{INCOMPLETE_TAG, OWN_TAG, Snapshot, SnapshotId, select},
 };
 pub(crate) use self::{
+    objects::hashes_to_name,
     reader::{BlobPlace, pick, runs},
     save::go_mode,
 };
@@ -65,6 +66,9 @@ use crate::{
 /// own, 32 MiB that grow with the repository, would let memory grow too.
 const PACK_BYTES: u64 = 16 << 20;
 
+/// The directories of a repository on disk.
+const DIRECTORIES: [&str; 5] = ["data", "index", "keys", "locks", "snapshots"];
+
 /// Where a repository is.
 #[derive(Clone, Debug)]
 pub enum Location {
@@ -75,7 +79,11 @@ pub enum Location {
 }
 
 impl Location {
-    fn store(&self) -> Result<Arc<dyn ObjectStore>, RepositoryError> {
+    /// The object store of a place that is there.
+    ///
+    /// # Errors
+    /// [`RepositoryError::NotFound`] for a directory that is not there; what the store says.
+    pub fn store(&self) -> Result<Arc<dyn ObjectStore>, RepositoryError> {
         match self {
             Self::Directory(path) => match OpendalStore::directory(path) {
                 Ok(store) => Ok(Arc::new(store)),
@@ -84,6 +92,19 @@ impl Location {
             },
             Self::S3(access) => Ok(Arc::new(OpendalStore::s3(access)?)),
         }
+    }
+
+    /// As [`Location::store`], for a place that is to be filled object by object: the directories of a repository are made.
+    ///
+    /// # Errors
+    /// [`RepositoryError::Guarded`] when something else is there.
+    pub fn store_to_fill(&self) -> Result<Arc<dyn ObjectStore>, RepositoryError> {
+        if let Self::Directory(path) = self
+            && !path.join("config").exists()
+        {
+            make_directories(path)?;
+        }
+        self.store()
     }
 }
 
@@ -325,15 +346,36 @@ fn lay_out(root: &Path) -> Result<(), RepositoryError> {
     if root.join("config").exists() {
         return Err(RepositoryError::AlreadyExists { location: root.display().to_string() });
     }
-    let mut builder = fs::DirBuilder::new();
-    builder.recursive(true).mode(0o700);
     if root.exists() && fs::read_dir(root).map_err(failed(root))?.next().is_some() {
         return Err(RepositoryError::Guarded(format!(
             "{} is not empty and is no repository; name an empty or a new directory",
             root.display()
         )));
     }
-    for directory in ["data", "index", "keys", "locks", "snapshots"] {
+    make_directories(root)
+}
+
+/// Makes the directories of a repository where nothing else is. What is there of them already stays: a mirror may be half made.
+fn make_directories(root: &Path) -> Result<(), RepositoryError> {
+    let failed = |path: &Path| {
+        let path = path.to_path_buf();
+        move |cause| RepositoryError::Path { path, action: "create the directory", cause }
+    };
+    if root.exists() {
+        for entry in fs::read_dir(root).map_err(failed(root))? {
+            let name = entry.map_err(failed(root))?.file_name();
+            if name != store::TEMPORARY_DIRECTORY && !DIRECTORIES.iter().any(|directory| name == *directory) {
+                return Err(RepositoryError::Guarded(format!(
+                    "{} holds {}, and is no repository; name an empty or a new directory",
+                    root.display(),
+                    name.display()
+                )));
+            }
+        }
+    }
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true).mode(0o700);
+    for directory in DIRECTORIES {
         let path = root.join(directory);
         builder.create(&path).map_err(failed(&path))?;
     }

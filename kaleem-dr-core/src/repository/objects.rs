@@ -177,7 +177,7 @@ impl SnapshotReader {
 }
 
 /// Reads an object range by range. The inner error is a sentence about the object; the outer one ends the verification.
-async fn hashes_to_name(
+pub(crate) async fn hashes_to_name(
     store: &dyn ObjectStore,
     key: &str,
     size_bytes: u64,

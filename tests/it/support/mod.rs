@@ -3,6 +3,8 @@
 //! A helper panics with a sentence when it cannot do its part; what is under test is asserted in the test itself.
 
 pub mod archive;
+pub mod faulty_s3;
+pub mod mirror;
 pub mod points;
 pub mod process;
 pub mod program;

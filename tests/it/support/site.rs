@@ -68,6 +68,14 @@ impl Site {
         ))
     }
 
+    /// With a mirror of its repository in a directory.
+    pub fn with_mirror(self, name: &str, directory: &Path) -> Self {
+        let password = self.path("repository.pass");
+        self.with(&format!(
+            "[repository.{name}]\nlocation = {directory:?}\nmirror_of = \"local\"\npassword = {{ file = {password:?} }}"
+        ))
+    }
+
     /// With the shared broker as a source.
     pub fn with_rabbitmq(self, name: &str) -> Self {
         self.with_rabbitmq_at(name, &servers::rabbitmq())

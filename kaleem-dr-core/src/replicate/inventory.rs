@@ -1,0 +1,176 @@
+//! What a repository holds, object by object, as its store lists it. No password is needed for that.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::repository::{
+    RepositoryError,
+    store::{ObjectStore, StoreError},
+};
+
+/// The kinds of objects that a mirror carries. Locks are not among them: they speak of one place only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ObjectKind {
+    /// Key files.
+    Key,
+    /// Packs.
+    Pack,
+    /// Index files.
+    Index,
+    /// Snapshot files.
+    Snapshot,
+}
+
+impl ObjectKind {
+    /// Every kind, in the order in which objects are written: what others refer to comes before them.
+    pub const WRITTEN: [Self; 4] = [Self::Key, Self::Pack, Self::Index, Self::Snapshot];
+    /// Every kind, in the order in which objects are deleted: keys last, since without one nothing can be read.
+    pub const DELETED: [Self; 4] = [Self::Snapshot, Self::Index, Self::Pack, Self::Key];
+
+    /// The directory that objects of this kind lie in, or in a directory of two hex digits below it.
+    #[must_use]
+    pub fn directory(self) -> &'static str {
+        match self {
+            Self::Key => "keys",
+            Self::Pack => "data",
+            Self::Index => "index",
+            Self::Snapshot => "snapshots",
+        }
+    }
+}
+
+impl fmt::Display for ObjectKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Key => "keys",
+            Self::Pack => "packs",
+            Self::Index => "index files",
+            Self::Snapshot => "snapshots",
+        })
+    }
+}
+
+/// One object, by its kind and its name: the SHA-256 of its content.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Named {
+    pub(crate) kind: ObjectKind,
+    pub(crate) name: String,
+    pub(crate) size_bytes: u64,
+}
+
+impl Named {
+    pub(crate) fn key(&self) -> String {
+        match self.kind {
+            ObjectKind::Pack => format!("data/{}/{}", &self.name[..2], self.name),
+            kind => format!("{}/{}", kind.directory(), self.name),
+        }
+    }
+}
+
+/// The objects of one kind: name and length.
+pub(crate) type Objects = BTreeMap<String, u64>;
+
+/// Everything a repository holds that a mirror carries.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Inventory {
+    kinds: BTreeMap<ObjectKind, Objects>,
+}
+
+impl Inventory {
+    /// Lists a repository, each directory once. Snapshots come first and packs last: what a snapshot seen early needs is then
+    /// seen too, since writers go the other way.
+    pub(crate) async fn of(store: &dyn ObjectStore) -> Result<Self, RepositoryError> {
+        let mut inventory = Self::default();
+        for kind in ObjectKind::DELETED {
+            inventory.kinds.insert(kind, list(store, kind).await?);
+        }
+        Ok(inventory)
+    }
+
+    pub(crate) fn kind(&self, kind: ObjectKind) -> &Objects {
+        const NONE: &Objects = &Objects::new();
+        self.kinds.get(&kind).unwrap_or(NONE)
+    }
+
+    pub(crate) fn names(&self, kind: ObjectKind) -> BTreeSet<String> {
+        self.kind(kind).keys().cloned().collect()
+    }
+
+    pub(crate) fn all(&self) -> impl Iterator<Item = Named> {
+        self.kinds.iter().flat_map(|(&kind, objects)| {
+            objects.iter().map(move |(name, &size_bytes)| Named { kind, name: name.clone(), size_bytes })
+        })
+    }
+
+    /// What `self` has and `other` has not, or has with another length.
+    pub(crate) fn beyond(&self, other: &Self, kind: ObjectKind) -> Vec<Named> {
+        let there = other.kind(kind);
+        self.kind(kind)
+            .iter()
+            .filter(|(name, size)| there.get(*name) != Some(size))
+            .map(|(name, &size_bytes)| Named { kind, name: name.clone(), size_bytes })
+            .collect()
+    }
+
+    /// What `self` has under a name that `other` has not.
+    pub(crate) fn surplus(&self, other: &Self, kind: ObjectKind) -> Vec<Named> {
+        let there = other.kind(kind);
+        self.kind(kind)
+            .iter()
+            .filter(|(name, _)| !there.contains_key(*name))
+            .map(|(name, &size_bytes)| Named { kind, name: name.clone(), size_bytes })
+            .collect()
+    }
+}
+
+/// The objects of one kind. Files with other names (half-written ones of some tool) are not ours to see; a directory that is
+/// not there holds nothing.
+pub(crate) async fn list(store: &dyn ObjectStore, kind: ObjectKind) -> Result<Objects, RepositoryError> {
+    let listed = match store.list(kind.directory()).await {
+        Ok(listed) => listed,
+        Err(error) if error.is_not_found() => return Ok(Objects::new()),
+        Err(error) => return Err(error.into()),
+    };
+    let mut objects = Objects::new();
+    for object in listed {
+        let Some(name) = object.key.rsplit('/').next().filter(|name| is_name(name)) else { continue };
+        let named = Named { kind, name: name.to_owned(), size_bytes: object.size_bytes };
+        // A pack in the wrong directory is found by nobody.
+        if named.key() == object.key {
+            objects.insert(named.name, named.size_bytes);
+        }
+    }
+    Ok(objects)
+}
+
+/// The config of a repository as it lies there: sealed, the same in every mirror. `None` where there is none.
+pub(crate) async fn config(store: &dyn ObjectStore) -> Result<Option<bytes::Bytes>, StoreError> {
+    match store.read("config", None).await {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.is_not_found() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Locks that may be alive: written within restic's half hour, or at a time the store does not tell.
+pub(crate) async fn live_locks(store: &dyn ObjectStore, now: Timestamp) -> Result<usize, RepositoryError> {
+    const STALE_AFTER: jiff::SignedDuration = jiff::SignedDuration::from_mins(30);
+    match store.list("locks").await {
+        Ok(locks) => Ok(locks
+            .iter()
+            .filter(|lock| lock.modified.is_none_or(|modified| now.duration_since(modified) < STALE_AFTER))
+            .count()),
+        Err(error) if error.is_not_found() => Ok(0),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn is_name(name: &str) -> bool {
+    name.len() == 64 && name.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}

@@ -1,0 +1,117 @@
+//! Bringing one object from a store to another, compared with its name on the way.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::sync::Semaphore;
+
+use super::inventory::Named;
+use crate::{
+    CancellationToken,
+    digest::ByteDigest,
+    progress::StageProgress,
+    repository::{RepositoryError, store::ObjectStore},
+};
+
+/// Objects up to this size pass through memory whole and are written with one request; larger ones in pieces.
+const WHOLE_BYTES: u64 = 48 << 20;
+/// Bytes of whole objects in memory at once.
+const BUDGET_BYTES: u64 = 64 << 20;
+/// Smallest share of the budget an object takes, so that many small ones do not all go at once.
+const SHARE_BYTES: u64 = 64 << 10;
+/// Objects under way at once.
+pub(crate) const AT_ONCE: usize = 16;
+/// Length of the pieces that a large object is read in.
+const PIECE_BYTES: u64 = 8 << 20;
+/// How often an object that came otherwise than its name says is fetched again.
+const TRIES: u32 = 3;
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Brings objects over, within a budget of memory.
+#[derive(Clone, Debug)]
+pub(crate) struct Carrier {
+    pub(crate) from: Arc<dyn ObjectStore>,
+    pub(crate) to: Arc<dyn ObjectStore>,
+    pub(crate) cancel: CancellationToken,
+    budget: Arc<Semaphore>,
+}
+
+impl Carrier {
+    pub(crate) fn new(from: Arc<dyn ObjectStore>, to: Arc<dyn ObjectStore>, cancel: CancellationToken) -> Self {
+        let kibibytes = usize::try_from(BUDGET_BYTES >> 10).unwrap_or(usize::MAX);
+        Self { from, to, cancel, budget: Arc::new(Semaphore::new(kibibytes)) }
+    }
+
+    /// Brings one object over. It is visible at its end only when its content hashes to its name.
+    pub(crate) async fn bring(&self, object: &Named, bar: &dyn StageProgress) -> Result<(), RepositoryError> {
+        let mut tries = TRIES;
+        loop {
+            tries -= 1;
+            let brought = tokio::select! {
+                () = self.cancel.cancelled() => return Err(RepositoryError::Cancelled),
+                brought = self.try_bring(object, bar) => brought,
+            };
+            match brought {
+                Err(RepositoryError::Damaged { object, why }) if tries > 0 => {
+                    tracing::warn!(%object, %why, "trying again");
+                    tokio::time::sleep(PAUSE).await;
+                }
+                brought => return brought,
+            }
+        }
+    }
+
+    async fn try_bring(&self, object: &Named, bar: &dyn StageProgress) -> Result<(), RepositoryError> {
+        let key = object.key();
+        if object.size_bytes > WHOLE_BYTES {
+            return self.stream(object, &key, bar).await;
+        }
+        let share = u32::try_from(object.size_bytes.max(SHARE_BYTES) >> 10).unwrap_or(u32::MAX);
+        // The semaphore is never closed.
+        let _held = self.budget.acquire_many(share).await.map_err(|_| RepositoryError::Cancelled)?;
+        let bytes = self.from.read(&key, None).await?;
+        let hashed = {
+            let bytes = bytes.clone();
+            crate::repository::blocking(move || Ok(ByteDigest::of(&bytes))).await?
+        };
+        expect(object, &key, &hashed, bytes.len() as u64)?;
+        self.to.write(&key, vec![bytes]).await?;
+        bar.advance(object.size_bytes);
+        Ok(())
+    }
+
+    async fn stream(&self, object: &Named, key: &str, bar: &dyn StageProgress) -> Result<(), RepositoryError> {
+        let share = u32::try_from(BUDGET_BYTES >> 10).unwrap_or(u32::MAX);
+        let _held = self.budget.acquire_many(share).await.map_err(|_| RepositoryError::Cancelled)?;
+        let mut writer = self.to.writer(key).await?;
+        let sent = async {
+            let (mut digest, mut at) = (ByteDigest::default(), 0);
+            while at < object.size_bytes {
+                let end = object.size_bytes.min(at + PIECE_BYTES);
+                let piece = self.from.read(key, Some(at..end)).await?;
+                digest.update(&piece);
+                writer.write(piece).await?;
+                bar.advance(end - at);
+                at = end;
+            }
+            expect(object, key, &digest.finish(), at)
+        }
+        .await;
+        match sent {
+            Ok(()) => Ok(writer.finish().await?),
+            Err(error) => {
+                writer.abort().await;
+                Err(error)
+            }
+        }
+    }
+}
+
+fn expect(object: &Named, key: &str, hashed: &str, length: u64) -> Result<(), RepositoryError> {
+    if hashed == object.name {
+        return Ok(());
+    }
+    Err(RepositoryError::Damaged {
+        object: key.to_owned(),
+        why: format!("its {length} bytes hash to {hashed} and not to its name"),
+    })
+}

@@ -1,0 +1,211 @@
+//! Ten thousand faults of an S3 server and the network before it: a mirror is equal, or the pass says why it is not.
+
+use std::{collections::BTreeMap, fs, path::Path, sync::Arc, time::Duration};
+
+use kaleem_dr_core::{
+    CancellationToken,
+    config::secret::SecretString,
+    digest::ByteDigest,
+    exit::Exit,
+    progress::{ProgressSink, Silent},
+    replicate::{MirrorJob, MirrorOptions, MirrorReport, mirror},
+    repository::{
+        RepositoryError,
+        store::{ObjectStore, OpendalStore, S3Access, Tuning},
+    },
+};
+
+use crate::support::{
+    faulty_s3::FaultyS3,
+    mirror::{S3Mirror, noise, objects},
+    restic::Restic,
+    site::{PASSWORD, Site},
+};
+
+/// Faults that must have been met in all.
+const WANTED: u64 = 10_000;
+/// Of a thousand requests, so many meet one; it changes from seed to seed.
+const RATES: [u64; 3] = [60, 200, 450];
+const KEY: &str = "s3s-fs-test";
+const SECRET: &str = "s3s-fs-test-secret";
+
+/// A repository of many small objects, each under its hash. Nothing here needs to decrypt them.
+fn sealed_objects(directory: &Path, count: usize, seed: u64) {
+    for (place, share) in [("keys", 1), ("data", count), ("index", 1 + count / 10), ("snapshots", 1 + count / 5)] {
+        for number in 0..share {
+            let length = 200 + (number * 7919) % 9000;
+            let bytes = noise(length, seed ^ (number as u64) << 8 ^ place.len() as u64);
+            let name = ByteDigest::of(&bytes);
+            let parent = if place == "data" { format!("data/{}", &name[..2]) } else { place.to_owned() };
+            fs::create_dir_all(directory.join(&parent)).expect("a directory can be made");
+            fs::write(directory.join(parent).join(name), bytes).expect("an object can be written");
+        }
+    }
+}
+
+fn repository(directory: &Path, count: usize, seed: u64) {
+    for place in ["keys", "data", "index", "snapshots", "locks"] {
+        fs::create_dir_all(directory.join(place)).expect("a directory can be made");
+    }
+    fs::write(directory.join("config"), noise(155, 0)).expect("a config can be written");
+    sealed_objects(directory, count, seed);
+}
+
+/// A client that gives up soon.
+fn impatient(endpoint: String, bucket: &str, prefix: &str, key: &str, secret: &str) -> OpendalStore {
+    let tuning = Tuning {
+        call_timeout: Duration::from_millis(150),
+        io_timeout: Duration::from_millis(150),
+        retries: 3,
+        retry_delay: Duration::from_millis(2),
+        ..Tuning::default()
+    };
+    OpendalStore::s3(&S3Access {
+        endpoint,
+        bucket: bucket.to_owned(),
+        prefix: prefix.to_owned(),
+        region: "us-east-1".to_owned(),
+        access_key_id: SecretString::from(key),
+        secret_access_key: SecretString::from(secret),
+        session_token: None,
+        network: Default::default(),
+        tuning,
+    })
+    .expect("the access data are good")
+}
+
+async fn pass(from: &OpendalStore, to: &OpendalStore) -> Result<MirrorReport, RepositoryError> {
+    let options =
+        MirrorOptions { delete_foreign: true, max_delete_percent: 100, verify_percent: 0.0, ..MirrorOptions::default() };
+    let job = MirrorJob { from: Arc::new(from.clone()), to: Arc::new(to.clone()), ledger: None, options };
+    let progress: Arc<dyn ProgressSink> = Arc::new(Silent);
+    mirror(&job, &progress, &CancellationToken::new()).await
+}
+
+/// What the far side holds, read without faults.
+async fn far_objects(store: &OpendalStore) -> BTreeMap<String, String> {
+    let mut found = BTreeMap::new();
+    for place in ["keys", "data", "index", "snapshots"] {
+        for object in store.list(place).await.expect("a list without faults") {
+            let bytes = store.read(&object.key, None).await.expect("a read without faults");
+            found.insert(object.key, ByteDigest::of(&bytes));
+        }
+    }
+    if let Some(size) = store.size("config").await.expect("a look without faults") {
+        let bytes = store.read("config", None).await.expect("a read without faults");
+        assert_eq!(bytes.len() as u64, size);
+        found.insert("config".to_owned(), ByteDigest::of(&bytes));
+    }
+    found
+}
+
+/// Nothing on the far side that is not what its name says.
+fn assert_true_to_names(far: &BTreeMap<String, String>, seed: u64) {
+    for (key, hash) in far.iter().filter(|(key, _)| *key != "config") {
+        assert_eq!(key.rsplit('/').next(), Some(hash.as_str()), "seed {seed}: {key} is not what its name says");
+    }
+}
+
+/// Passes under faults, from the near side to the far one and back, until so many were met.
+async fn survive(faulty: &FaultyS3, far: &OpendalStore, wanted: u64) {
+    let home = tempfile::tempdir().expect("a directory");
+    let (near_path, back_path) = (home.path().join("near"), home.path().join("back"));
+    repository(&near_path, 30, 1);
+    let near = OpendalStore::directory(&near_path).expect("a store");
+    let (mut seed, mut succeeded, mut failed) = (0, 0_u32, 0_u32);
+    while faulty.injected() < wanted {
+        seed += 1;
+        // The near side changes: some objects are new, some are gone.
+        if seed % 4 == 0 {
+            fs::remove_dir_all(&near_path).expect("it can be changed");
+            repository(&near_path, 20 + (seed as usize * 7) % 30, seed / 8);
+        }
+        let before = objects(&near_path);
+        faulty.misbehave(seed, RATES[seed as usize % RATES.len()]);
+        let result = pass(&near, far).await;
+        faulty.behave();
+        assert_eq!(objects(&near_path), before, "seed {seed}: the near side stays as it is");
+        let there = far_objects(far).await;
+        assert_true_to_names(&there, seed);
+        match result {
+            Ok(report) => {
+                assert_eq!(report.exit, Exit::Done, "seed {seed}: {report:?}");
+                assert_eq!(there, before, "seed {seed}: a pass that succeeded leaves both sides equal");
+                succeeded += 1;
+            }
+            Err(error) => {
+                assert!(!kaleem_dr_core::sentence(&error).is_empty());
+                failed += 1;
+            }
+        }
+        if seed % 5 == 0 {
+            // And back: reads meet faults too.
+            pass(&near, far).await.expect("without faults, a pass succeeds");
+            let _ = fs::remove_dir_all(&back_path);
+            for place in ["keys", "data", "index", "snapshots", "locks"] {
+                fs::create_dir_all(back_path.join(place)).expect("a directory can be made");
+            }
+            let back = OpendalStore::directory(&back_path).expect("a store");
+            faulty.misbehave(seed, RATES[seed as usize % RATES.len()]);
+            let result = pass(far, &back).await;
+            faulty.behave();
+            let came = objects(&back_path);
+            assert_true_to_names(&came, seed);
+            if result.is_ok() {
+                assert_eq!(came, before, "seed {seed}: what came back is equal");
+            }
+            assert_eq!(far_objects(far).await, before, "seed {seed}: reading takes nothing away");
+        }
+    }
+    assert!(succeeded > 0 && failed > 0, "{succeeded} passes succeeded and {failed} failed: the test proves little");
+    pass(&near, far).await.expect("without faults, a pass succeeds");
+    assert_eq!(far_objects(far).await, objects(&near_path));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn faults_before_seaweedfs_never_look_like_success() {
+    let place = S3Mirror::new("faults");
+    let faulty = FaultyS3::before(&place.s3.endpoint);
+    let far = impatient(faulty.endpoint(), &place.s3.bucket, &place.prefix, &place.s3.key, &place.s3.secret);
+    survive(&faulty, &far, WANTED / 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn faults_before_s3s_fs_never_look_like_success() {
+    let home = tempfile::tempdir().expect("a directory");
+    fs::create_dir(home.path().join("bucket")).expect("a bucket is a directory");
+    let faulty = FaultyS3::before_s3s_fs(home.path(), KEY, SECRET);
+    let far = impatient(faulty.endpoint(), "bucket", "prefix", KEY, SECRET);
+    survive(&faulty, &far, WANTED / 2).await;
+}
+
+/// Ten thousand objects of a real repository; stock restic reads every byte of the mirror.
+#[test]
+fn ten_thousand_objects_and_a_second_pass_that_moves_nothing() {
+    let site = Site::new();
+    let tree = site.path("tree");
+    fs::create_dir_all(&tree).expect("a directory can be made");
+    for number in 0..9_990_u64 {
+        fs::write(tree.join(number.to_string()), noise(1500, number)).expect("a file can be written");
+    }
+    let far = S3Mirror::new("many");
+    let through = FaultyS3::before(&far.s3.endpoint);
+    let behind = S3Mirror { s3: crate::support::servers::S3 { endpoint: through.endpoint(), ..far.s3.clone() }, ..far.clone() };
+    let site = site.with_files("configs", &[&tree]);
+    let site = behind.of(site, "r2");
+    site.succeed(["init", "--pack-size", "1"]);
+    site.succeed(["backup"]);
+    let (outcome, lines) = site.json(["replicate"]);
+    assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
+    assert!(lines[0]["copied"]["objects"].as_u64().expect("a count") >= 10_000, "{lines:?}");
+    Restic::on_s3(far.s3.clone(), &far.prefix, PASSWORD).check_read_data();
+
+    let (requests, lists) = through.requests();
+    let (outcome, lines) = site.json(["replicate"]);
+    assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
+    assert_eq!(lines[0]["copied"]["bytes"], 0);
+    let (requests, lists) = (through.requests().0 - requests, through.requests().1 - lists);
+    // Keys, index and snapshots are one page each, and the packs are ten or eleven.
+    assert!((13..=14).contains(&lists), "each prefix is listed once, in {lists} pages");
+    assert_eq!(requests, lists + 1, "and the config is read");
+}
