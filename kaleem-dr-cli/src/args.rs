@@ -69,6 +69,9 @@ pub enum Command {
         /// restic's format: 2, or 1 for restic before 0.14
         #[arg(long, value_name = "1|2", value_parser = clap::value_parser!(u32).range(1..=2), default_value_t = 2)]
         repository_version: u32,
+        /// Cut files where this other repository of the config does, so that what is copied from it is not stored twice
+        #[arg(long, value_name = "FROM-REPO")]
+        copy_chunker_params: Option<String>,
     },
     /// Capture sources, each into a snapshot of its own; then forget and prune, if the config says so
     Backup {
@@ -127,6 +130,19 @@ pub enum Command {
         /// Unused space that may stay, in percent
         #[arg(long, value_name = "N", default_value_t = 5)]
         max_unused: u64,
+    },
+    /// Copy snapshots into a repository with its own id and password
+    #[command(after_help = COPY_EXAMPLES)]
+    Copy(CopySnapshots),
+    /// The passwords that open the repository
+    Key {
+        #[command(subcommand)]
+        command: KeyCommand,
+    },
+    /// What looked like a loss or an encryption, and keeps forget and prune from running
+    Alarm {
+        #[command(subcommand)]
+        command: AlarmCommand,
     },
     /// Check the repository
     Check {
@@ -350,6 +366,76 @@ pub struct Forget {
     /// Prune afterwards
     #[arg(long)]
     pub prune: bool,
+}
+
+const COPY_EXAMPLES: &str = "Examples:
+  kaleem-dr copy --to r2                          everything that r2 does not have yet
+  kaleem-dr copy --to r2 --source mongo 4f3a      one snapshot of mongo
+  kaleem-dr --repo r2 copy --to local             and back";
+
+/// What to copy, and where to.
+#[derive(Debug, Args)]
+pub struct CopySnapshots {
+    /// Repository of the config to copy into
+    #[arg(long, value_name = "NAME")]
+    pub to: String,
+    /// Only of this source; may be repeated
+    #[arg(long = "source", value_name = "SOURCE")]
+    pub sources: Vec<SourceName>,
+    /// Only these, by the beginning of their ids, or `latest`
+    #[arg(value_name = "SNAPSHOT")]
+    pub snapshots: Vec<String>,
+    /// Show what would be copied, write nothing
+    #[arg(short = 'n', long)]
+    pub dry_run: bool,
+}
+
+/// What to do with keys.
+#[derive(Debug, Subcommand)]
+pub enum KeyCommand {
+    /// List them; the one in use is marked
+    List,
+    /// Add one more password
+    Add {
+        #[command(flatten)]
+        new: NewPassword,
+    },
+    /// Remove one; never the one in use, and never the last
+    Remove {
+        /// The beginning of its id
+        id: String,
+    },
+    /// Change the password in use
+    Passwd {
+        #[command(flatten)]
+        new: NewPassword,
+    },
+}
+
+/// What to do with alarms.
+#[derive(Debug, Subcommand)]
+pub enum AlarmCommand {
+    /// List those that stand
+    List,
+    /// What raised them is all right: it is normal from now on
+    Acknowledge {
+        /// Only alarms of these sources
+        sources: Vec<SourceName>,
+    },
+}
+
+/// Where a new password comes from, and whose it will be. Without a file, KALEEM_DR_NEW_PASSWORD, else it is asked for.
+#[derive(Debug, Args)]
+pub struct NewPassword {
+    /// File that holds it; only its owner may be able to read it
+    #[arg(long, value_name = "FILE")]
+    pub new_password_file: Option<PathBuf>,
+    /// Host to note in the key [default: this one]
+    #[arg(long, value_name = "NAME")]
+    pub host: Option<String>,
+    /// User to note in the key [default: this one]
+    #[arg(long, value_name = "NAME")]
+    pub user: Option<String>,
 }
 
 /// Before something is lost.

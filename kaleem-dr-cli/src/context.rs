@@ -92,14 +92,19 @@ impl Context {
         repository.access(&settings.cache_directory, &loaded.environment).map_err(|error| Failure::usage(sentence(&error)))
     }
 
+    /// Where a repository of this name is, and its password.
+    pub fn access_to(&self, loaded: &Loaded, name: &str) -> Result<Access, Failure> {
+        let settings = &loaded.config.settings;
+        let (_, repository) = named(loaded, name)?;
+        repository.access(&settings.cache_directory, &loaded.environment).map_err(|error| Failure::usage(sentence(&error)))
+    }
+
     /// The repository that `--repo` names, else `local`, else the only one.
     pub fn chosen<'a>(&self, loaded: &'a Loaded) -> Result<(&'a String, &'a RepositorySettings), Failure> {
         let all = &loaded.config.settings.repository;
         let names = || all.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
         match &self.global.repo {
-            Some(name) => all
-                .get_key_value(name)
-                .ok_or_else(|| Failure::usage(format!("the config has no repository `{name}`; it has {}", names()))),
+            Some(name) => named(loaded, name),
             None if all.len() == 1 => all.iter().next().ok_or_else(|| Failure::usage("the config has no repository")),
             None => all.get_key_value("local").ok_or_else(|| {
                 Failure::usage(if all.is_empty() {
@@ -112,13 +117,16 @@ impl Context {
     }
 }
 
+fn named<'a>(loaded: &'a Loaded, name: &str) -> Result<(&'a String, &'a RepositorySettings), Failure> {
+    let all = &loaded.config.settings.repository;
+    let names = || all.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+    all.get_key_value(name).ok_or_else(|| Failure::usage(format!("the config has no repository `{name}`; it has {}", names())))
+}
+
 impl Loaded {
     /// Where a repository of the config is. Its password is not read.
     pub fn location(&self, name: &str) -> Result<Location, Failure> {
-        let all = &self.config.settings.repository;
-        let known = || all.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
-        let repository =
-            all.get(name).ok_or_else(|| Failure::usage(format!("the config has no repository `{name}`; it has {}", known())))?;
+        let (_, repository) = named(self, name)?;
         repository.location(&self.environment).map_err(|error| Failure::usage(sentence(&error)))
     }
 

@@ -8,6 +8,7 @@ use kaleem_dr_core::{
     repository::{RepositoryError, SaveError, store::StoreError},
     sentence,
     source::SourceError,
+    tripwire::AlarmError,
 };
 
 /// A failed command.
@@ -51,6 +52,12 @@ impl From<RepositoryError> for Failure {
             _ => None,
         };
         Self::of(&error, Exit::from(&error), advice)
+    }
+}
+
+impl From<AlarmError> for Failure {
+    fn from(error: AlarmError) -> Self {
+        Self::of(&error, Exit::Failed, None)
     }
 }
 

@@ -8,13 +8,18 @@ use std::{
 use comfy_table::{Table, presets};
 use kaleem_dr_core::{
     exit::Exit,
+    jiff::{Timestamp, tz::TimeZone},
     job::{RecoveryPoint, RunReport, SourceStatus},
     ledger::PastEvent,
     point::{Origin, PointReader},
     replicate::{Count, MirrorReport, RepairReport},
-    repository::{BucketReport, CheckReport, ForgetReport, PruneReport, Repository, RepositoryStats, Snapshot, Verdict},
+    repository::{
+        BucketReport, CheckReport, CopyReport, ForgetReport, KeyId, KeyInfo, PruneReport, Repository, RepositoryStats, Snapshot,
+        Verdict,
+    },
     restore::FilesReport,
     source::{Change, Probe, RestorePlan, RestoreReport, SourceName},
+    tripwire::Alarm,
     verify::{ProofLevel, VerifyReport},
 };
 use serde::Serialize;
@@ -246,6 +251,30 @@ pub fn backup(report: &RunReport, json: bool) -> Printed {
     }
     if let Some(error) = &report.retention_error {
         line(&format!("error: retention: {error}"))?;
+    }
+    for further in &report.further {
+        let name = &further.repository;
+        let copied = report.sources.iter().flat_map(|source| &source.copies);
+        let copied = copied.filter(|copy| copy.repository == *name && copy.snapshot.is_some()).count();
+        line(&format!("{name}: {copied} snapshots, added {}", size(further.added_bytes)))?;
+        if let Some(forgotten) = further.forgotten {
+            line(&format!("{name}: forgot {forgotten} snapshots"))?;
+        }
+        if let Some(prune) = &further.prune {
+            line(&format!("{name}: {}", pruned(prune)))?;
+        }
+        if let Some(error) = &further.error {
+            line(&format!("error: repository {name}: {error}"))?;
+        }
+        if let Some(error) = &further.retention_error {
+            line(&format!("error: repository {name}: retention: {error}"))?;
+        }
+    }
+    if let Some(error) = &report.repository_error {
+        line(&format!("error: repository: {error}"))?;
+    }
+    if let Some(why) = &report.withheld {
+        line(&format!("ALARM: {why}"))?;
     }
     Ok(())
 }
@@ -493,6 +522,75 @@ pub fn prune(report: &PruneReport, json: bool) -> Printed {
     line(&pruned(report))
 }
 
+pub fn keys(keys: &[KeyInfo], json: bool) -> Printed {
+    // As restic has it, in the local time.
+    let created = |key: &KeyInfo| {
+        let local = |time: Timestamp| time.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string();
+        key.created.map(local).unwrap_or_default()
+    };
+    if json {
+        let keys: Vec<Value> = keys
+            .iter()
+            .map(|key| {
+                json!({
+                    "current": key.current,
+                    "id": key.id.short(),
+                    "userName": key.owner.user,
+                    "hostName": key.owner.host,
+                    "created": created(key),
+                })
+            })
+            .collect();
+        return document(&keys);
+    }
+    let mut rows = table(["", "key", "user", "host", "created"]);
+    for key in keys {
+        let mark = if key.current { "*" } else { "" };
+        rows.add_row([mark, key.id.short(), &key.owner.user, &key.owner.host, &created(key)]);
+    }
+    line(&rows.to_string())
+}
+
+/// What was done to a key, in words or as JSON; `others` still open the repository.
+pub fn key_changed(done: &str, key: &KeyId, others: usize, json: bool) -> Printed {
+    if json {
+        return document(&json!({ "message_type": "key", "action": done, "id": key.short(), "other_keys": others }));
+    }
+    line(&format!("{done} key {}; {others} other keys open the repository", key.short()))
+}
+
+pub fn copied(report: &CopyReport, to: &str, json: bool) -> Printed {
+    if json {
+        let mut value = serde_json::to_value(report)?;
+        value["message_type"] = "summary".into();
+        value["repository"] = to.into();
+        return document(&value);
+    }
+    let (copied, would) = if report.dry_run { ("would be copied", "") } else { ("copied", "as ") };
+    for snapshot in &report.copied {
+        let source = snapshot.source.as_ref().map(|source| format!(" of {source}")).unwrap_or_default();
+        let id = snapshot.snapshot.map(|id| id.short()).unwrap_or_default();
+        line(format!("  {}{source} {would}{id}", snapshot.from.short()).trim_end())?;
+    }
+    for failure in &report.failed {
+        let source = failure.source.as_ref().map(|source| format!(" of {source}")).unwrap_or_default();
+        line(&format!("error: {}{source} is not copied: {}", failure.snapshot.short(), failure.error))?;
+    }
+    if report.chunkers_differ {
+        line(CHUNKERS_DIFFER)?;
+    }
+    line(&format!(
+        "{} snapshots {copied} to {to}, {} were there already, {} failed; added {}",
+        report.copied.len(),
+        report.skipped.len(),
+        report.failed.len(),
+        size(report.added_bytes)
+    ))
+}
+
+const CHUNKERS_DIFFER: &str = "note: the two repositories cut files in different places, so what is copied shares nothing with what is saved \
+there directly; `init --copy-chunker-params` makes one that agrees";
+
 pub fn check(report: &CheckReport, json: bool) -> Printed {
     if json {
         return document(&json!({
@@ -549,9 +647,14 @@ pub fn stats(stats: &RepositoryStats, json: bool) -> Printed {
     ))
 }
 
-pub fn status(sources: &[SourceStatus], json: bool) -> Printed {
+pub fn status(sources: &[SourceStatus], alarms: &[Alarm], json: bool) -> Printed {
     if json {
-        return document(&sources);
+        let with_alarm = |source: &SourceStatus| {
+            let mut value = serde_json::to_value(source)?;
+            value["alarm"] = serde_json::to_value(alarms.iter().find(|alarm| alarm.source == source.source))?;
+            Ok(value)
+        };
+        return document(&sources.iter().map(with_alarm).collect::<Result<Vec<Value>, serde_json::Error>>()?);
     }
     let mut rows = table(["source", "newest", "age", "state"]);
     for source in sources {
@@ -568,7 +671,31 @@ pub fn status(sources: &[SourceStatus], json: bool) -> Printed {
             state.to_owned(),
         ]);
     }
-    line(&rows.to_string())
+    line(&rows.to_string())?;
+    alarms.iter().try_for_each(|alarm| line(&format!("ALARM: {alarm}")))
+}
+
+pub fn alarms(alarms: &[Alarm], json: bool) -> Printed {
+    if json {
+        return document(&alarms);
+    }
+    if alarms.is_empty() {
+        return line("no alarm stands");
+    }
+    for alarm in alarms {
+        let time = alarm.time.strftime("%Y-%m-%d %H:%M:%S UTC");
+        line(&format!("{time}  source {} of {}, run {}", alarm.source, alarm.host, alarm.run))?;
+        alarm.suspicions.iter().try_for_each(|suspicion| line(&format!("  {suspicion}")))?;
+    }
+    line("nothing is forgotten or pruned before `kaleem-dr alarm acknowledge`")
+}
+
+pub fn acknowledged(gone: &[Alarm], json: bool) -> Printed {
+    if json {
+        return document(&gone);
+    }
+    gone.iter().try_for_each(|alarm| line(&format!("acknowledged: {alarm}")))?;
+    if gone.is_empty() { line("no such alarm stands") } else { Ok(()) }
 }
 
 pub fn probes(probes: &[(SourceName, Probe)], json: bool) -> Printed {

@@ -25,6 +25,7 @@ mod sentence;
 pub mod source;
 pub mod staged;
 pub mod tarball;
+pub mod tripwire;
 pub mod untar;
 pub mod verify;
 

@@ -9,11 +9,13 @@
 
 mod archive;
 mod archive_files;
+mod copy;
 mod crash;
 mod embed;
 mod faults;
 mod files;
 mod gate;
+mod keys;
 mod locks;
 mod memory;
 mod mongodb;
@@ -27,8 +29,10 @@ mod remote;
 mod replicate;
 mod replicate_faults;
 mod repository;
+mod second;
 mod secrets;
 mod spine;
 mod staged;
 mod support;
+mod tripwires;
 mod verify;

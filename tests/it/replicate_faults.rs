@@ -10,7 +10,7 @@ use kaleem_dr_core::{
     progress::{ProgressSink, Silent},
     replicate::{MirrorJob, MirrorOptions, MirrorReport, mirror},
     repository::{
-        RepositoryError,
+        Access, InitOptions, Location, Repository, RepositoryError,
         store::{ObjectStore, OpendalStore, S3Access, Tuning},
     },
 };
@@ -180,8 +180,8 @@ async fn faults_before_s3s_fs_never_look_like_success() {
 }
 
 /// Ten thousand objects of a real repository; stock restic reads every byte of the mirror.
-#[test]
-fn ten_thousand_objects_and_a_second_pass_that_moves_nothing() {
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_thousand_objects_and_a_second_pass_that_moves_nothing() {
     let site = Site::new();
     let tree = site.path("tree");
     fs::create_dir_all(&tree).expect("a directory can be made");
@@ -193,7 +193,11 @@ fn ten_thousand_objects_and_a_second_pass_that_moves_nothing() {
     let behind = S3Mirror { s3: crate::support::servers::S3 { endpoint: through.endpoint(), ..far.s3.clone() }, ..far.clone() };
     let site = site.with_files("configs", &[&tree]);
     let site = behind.of(site, "r2");
-    site.succeed(["init", "--pack-size", "1"]);
+    let local = Location::Directory(site.repository());
+    let access = Access { location: local.clone(), password: SecretString::from(PASSWORD), cache_directory: None };
+    // A pack for each file.
+    let options = InitOptions { pack_bytes: 1000, ..InitOptions::default() };
+    Repository::init_in(local.store_to_fill().expect("a directory"), &access, options).await.expect("a repository");
     site.succeed(["backup"]);
     let (outcome, lines) = site.json(["replicate"]);
     assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);

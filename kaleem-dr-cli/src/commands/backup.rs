@@ -1,13 +1,18 @@
 //! `backup`.
 
 use kaleem_dr_core::{
-    job::{BackupJob, Unavailable, backup as run},
+    job::{BackupJob, FurtherRepository, Unavailable, backup as run},
+    repository::Repository,
     sentence,
     source::SourceName,
 };
 
 use super::Outcome;
-use crate::{context::Context, failure::Failure, output};
+use crate::{
+    context::{Context, Loaded},
+    failure::Failure,
+    output,
+};
 
 pub async fn backup(context: &Context, wanted: &[SourceName], tags: Vec<String>, dry_run: bool) -> Outcome {
     let loaded = context.load()?;
@@ -28,19 +33,53 @@ pub async fn backup(context: &Context, wanted: &[SourceName], tags: Vec<String>,
         return Err(Failure::usage(format!("{} has no [source.NAME]: there is nothing to back up", loaded.path.display())));
     }
     let settings = &loaded.config.settings;
+    let (repository, tags, also) = repositories(context, &loaded, tags).await?;
     let job = BackupJob {
-        repository: context.repository(&loaded).await?,
+        repository,
         sources,
         unavailable,
         retention: settings.backup.forget.then_some(settings.retention),
         prune: settings.backup.prune,
         staging: settings.staged.clone(),
-        tags: settings.backup.tags.iter().cloned().chain(tags).collect(),
+        tags,
         dry_run,
+        also,
+        tripwire: Some(settings.tripwire),
         state_directory: Some(settings.state_directory.clone()),
         patience: context.global.retry_lock,
     };
     let report = run(&job, &context.progress, &context.cancel).await?;
     output::backup(&report, context.global.json)?;
     Ok(report.exit)
+}
+
+/// The run's repository, the tags of what is saved in it, and the further repositories. When the first cannot be opened, the
+/// next that can takes its place, and it counts as one that failed.
+async fn repositories(
+    context: &Context,
+    loaded: &Loaded,
+    tags: Vec<String>,
+) -> Result<(Repository, Vec<String>, Vec<FurtherRepository>), Failure> {
+    let settings = &loaded.config.settings;
+    let own = context.chosen(loaded)?.0;
+    let tags_of = |name: &str| settings.repository.get(name).map(|repository| repository.tags.clone()).unwrap_or_default();
+    let mut also = Vec::new();
+    for name in settings.backup.also.iter().filter(|name| *name != own) {
+        let opened = match context.access_to(loaded, name) {
+            Ok(access) => Repository::open(&access).await.map_err(|error| sentence(&error)),
+            Err(failure) => Err(failure.message),
+        };
+        also.push(FurtherRepository { name: name.clone(), repository: opened, tags: tags_of(name) });
+    }
+    let more = settings.backup.tags.iter().cloned().chain(tags);
+    match context.repository(loaded).await {
+        Ok(repository) => Ok((repository, more.chain(tags_of(own)).collect(), also)),
+        Err(failure) => {
+            let Some(at) = also.iter().position(|further| further.repository.is_ok()) else { return Err(failure) };
+            let stand_in = also.remove(at);
+            let repository = stand_in.repository.map_err(Failure::usage)?;
+            also.insert(0, FurtherRepository { name: own.to_owned(), repository: Err(failure.message), tags: Vec::new() });
+            Ok((repository, more.chain(stand_in.tags).collect(), also))
+        }
+    }
 }

@@ -3,6 +3,7 @@
 use kaleem_dr_core::{
     exit::Exit,
     repository::{LockKind, PruneOptions, ReadData, Repository, Retention},
+    tripwire::Alarms,
 };
 
 use super::Outcome;
@@ -12,9 +13,16 @@ use crate::{
     output,
 };
 
-pub async fn init(context: &Context, version: u32) -> Outcome {
+pub async fn init(context: &Context, version: u32, like: Option<&str>) -> Outcome {
     let loaded = context.load()?;
-    let repository = Repository::init(&context.access(&loaded)?, version).await?;
+    let access = context.access(&loaded)?;
+    let repository = match like {
+        Some(name) => {
+            let like = Repository::open(&context.access_to(&loaded, name)?).await?;
+            Repository::init_like(&access, version, &like).await?
+        }
+        None => Repository::init(&access, version).await?,
+    };
     output::init(&repository, context.global.json)?;
     Ok(Exit::Done)
 }
@@ -22,6 +30,9 @@ pub async fn init(context: &Context, version: u32) -> Outcome {
 pub async fn forget(context: &Context, args: &Forget) -> Outcome {
     let loaded = context.load()?;
     let retention = retention(args, loaded.config.settings.retention);
+    if !args.consent.dry_run {
+        Alarms::guard(&loaded.config.settings.state_directory)?;
+    }
     let repository = context.repository(&loaded).await?;
     let lock = repository.lock(LockKind::Exclusive, context.global.retry_lock).await?;
     let result = async {
@@ -59,6 +70,9 @@ fn retention(args: &Forget, config: Retention) -> Retention {
 
 pub async fn prune(context: &Context, consent: Consent, instant: bool, max_unused_percent: u64) -> Outcome {
     let loaded = context.load()?;
+    if !consent.dry_run {
+        Alarms::guard(&loaded.config.settings.state_directory)?;
+    }
     let repository = context.repository(&loaded).await?;
     let options = PruneOptions { instant, max_unused_percent, dry_run: true, ..PruneOptions::default() };
     let lock = repository.lock(LockKind::Exclusive, context.global.retry_lock).await?;

@@ -8,6 +8,7 @@ use kaleem_dr_core::{
     ledger::Ledger,
     repository::Snapshot,
     source::SourceName,
+    tripwire::Alarms,
 };
 
 use super::Outcome;
@@ -48,7 +49,9 @@ pub async fn status(context: &Context) -> Outcome {
     let limit = SignedDuration::from_hours(i64::from(loaded.config.settings.status.max_age_hours));
     let snapshots = repository.snapshots().await?;
     let status = of_sources(&snapshots, &sources, &host::name(), limit, Timestamp::now());
-    output::status(&status, context.global.json)?;
+    let alarms = Alarms::load(&loaded.config.settings.state_directory)
+        .map_err(|error| Failure::new(Exit::Failed, kaleem_dr_core::sentence(&error)))?;
+    output::status(&status, alarms.standing(), context.global.json)?;
     Ok(if status.iter().any(|source| source.stale) { Exit::Stale } else { Exit::Done })
 }
 

@@ -1,9 +1,12 @@
 //! One function a command.
 
+mod alarm;
 mod backup;
 mod config;
+mod copy;
 mod export;
 mod keep;
+mod key;
 mod look;
 mod r2;
 mod replicate;
@@ -20,7 +23,9 @@ pub type Outcome = Result<Exit, Failure>;
 /// Runs a command.
 pub async fn run(command: Command, context: Context) -> Outcome {
     match command {
-        Command::Init { repository_version } => keep::init(&context, repository_version).await,
+        Command::Init { repository_version, copy_chunker_params } => {
+            keep::init(&context, repository_version, copy_chunker_params.as_deref()).await
+        }
         Command::Backup { sources, tags, dry_run } => backup::backup(&context, &sources, tags, dry_run).await,
         Command::Snapshots { source, run, own } => look::snapshots(&context, source.as_ref(), run, own).await,
         Command::Points => look::points(&context).await,
@@ -32,6 +37,9 @@ pub async fn run(command: Command, context: Context) -> Outcome {
         Command::History { last } => look::history(&context, last),
         Command::Forget(args) => keep::forget(&context, &args).await,
         Command::Prune { consent, instant, max_unused } => keep::prune(&context, consent, instant, max_unused).await,
+        Command::Copy(args) => copy::copy(&context, &args).await,
+        Command::Key { command } => key::key(&context, &command).await,
+        Command::Alarm { command } => alarm::alarm(&context, &command),
         Command::Check { read_data, read_data_subset } => keep::check(&context, read_data, read_data_subset).await,
         Command::Stats => look::stats(&context).await,
         Command::Status => look::status(&context).await,

@@ -7,6 +7,7 @@ use kaleem_dr_core::{
     ledger::Ledger,
     replicate::{self as library, MirrorJob, MirrorOptions, RepairOptions},
     repository::store::ObjectStore,
+    tripwire::Alarms,
 };
 
 use super::Outcome;
@@ -20,6 +21,9 @@ use crate::{
 pub async fn replicate(context: &Context, args: &Replicate) -> Outcome {
     let loaded = context.load()?;
     let ledger = Ledger::open(&loaded.config.settings.state_directory)?;
+    // Of which repository it is, only its password would tell; so any alarm keeps deletions back.
+    let alarms = Alarms::load(&loaded.config.settings.state_directory)?;
+    let alarm = alarms.standing().first().map(ToString::to_string);
     let mut worst = Exit::Done;
     for (from, to) in pairs(&loaded, args)? {
         let job = MirrorJob {
@@ -32,7 +36,7 @@ pub async fn replicate(context: &Context, args: &Replicate) -> Outcome {
                 delete_foreign: args.delete_foreign,
                 max_delete_percent: args.max_delete,
                 verify_percent: args.verify,
-                alarm: None,
+                alarm: alarm.clone(),
             },
         };
         match library::mirror(&job, &context.progress, &context.cancel).await {

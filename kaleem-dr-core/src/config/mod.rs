@@ -207,6 +207,9 @@ impl Config {
                 return Err(error(why, None));
             }
         }
+        if let Some(unknown) = settings.backup.also.iter().find(|name| !settings.repository.contains_key(*name)) {
+            return Err(error(format!("`backup.also` names {unknown}, but there is no [repository.{unknown}]"), None));
+        }
         Ok(Self { settings, sources })
     }
 
@@ -326,6 +329,7 @@ mod tests {
             ("[source.Xx]\ntype = \"a\"\n", ":1:9", "Xx"),
             ("[source.files]\ntype = \"a\"\n", ":1:9", "another name"),
             ("[backup]\nsources = [\"mongo\"]\n", "", "mongo"),
+            ("[backup]\nalso = [\"r2\"]\n", "", "r2"),
         ] {
             let error = parse(text, &Environment::default()).unwrap_err().to_string();
             assert!(error.starts_with(&format!("t.toml{place}")), "{text:?}: {error}");

@@ -16,6 +16,7 @@ use crate::{
         store::{IpChoice, Rate},
     },
     source::SourceName,
+    tripwire::Tripwire,
 };
 
 /// Everything that is not about a single source.
@@ -43,6 +44,9 @@ pub struct Settings {
     /// When `status` is satisfied.
     #[serde(default)]
     pub status: StatusSettings,
+    /// When a snapshot is so suspicious that nothing is forgotten or pruned until somebody looks.
+    #[serde(default)]
+    pub tripwire: Tripwire,
 }
 
 fn state_directory() -> PathBuf {
@@ -101,6 +105,9 @@ pub struct RepositorySettings {
     /// S3: most that all downloads together take.
     #[serde(default)]
     pub download_limit: Option<Rate>,
+    /// More tags for snapshots that are saved or copied here. `{host}` in one stands for the host's name.
+    #[serde(default)]
+    pub tags: Vec<String>,
 }
 
 /// What a run does.
@@ -115,6 +122,8 @@ pub struct BackupSettings {
     pub prune: bool,
     /// More tags for every snapshot.
     pub tags: Vec<String>,
+    /// Further repositories, by name: what a run saves is copied into each of them.
+    pub also: Vec<String>,
 }
 
 /// When `status` is satisfied.

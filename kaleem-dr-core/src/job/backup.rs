@@ -1,6 +1,7 @@
-//! The nightly run: every source into a snapshot of its own, then retention.
+//! The nightly run: every source into a snapshot of its own, copies of them, a look at whether they are normal, then retention.
 
 use std::{
+    collections::HashSet,
     fs::{self, File, OpenOptions},
     path::{Path, PathBuf},
     sync::Arc,
@@ -12,20 +13,26 @@ use nix::fcntl::{Flock, FlockArg};
 use serde::Serialize;
 use tracing::Instrument as _;
 
-use super::{RunId, StagedFile, Staging};
+use super::{
+    CopyOutcome, FurtherReport, FurtherRepository, RunId, StagedFile, Staging,
+    further::{Further, retain},
+    watch::{Fresh, watch},
+};
 use crate::{
     CancellationToken,
     exit::Exit,
     host,
+    ledger::{Event, EventKind, Ledger},
     manifest::{ConsistencyGrade, Incomplete},
     point::PointReader,
     progress::ProgressSink,
     repository::{
-        LockKind, PruneOptions, PruneReport, Repository, RepositoryError, Retention, SaveError, SaveOptions, Saved, SnapshotId,
-        select,
+        Lock, LockKind, PruneReport, Repository, RepositoryError, Retention, SaveError, SaveOptions, Saved, SnapshotId, select,
+        tags_for,
     },
     sentence,
     source::{Source, SourceError, SourceName},
+    tripwire::{self, Alarm, Alarms, Tripwire},
 };
 
 /// What a run does.
@@ -47,8 +54,12 @@ pub struct BackupJob {
     pub tags: Vec<String>,
     /// Read everything, write nothing.
     pub dry_run: bool,
-    /// Where this host's runs queue for the repository; `None` lets them race.
+    /// Where this host's runs queue for the repository, and where alarms stand; `None` lets runs race and raises none.
     pub state_directory: Option<PathBuf>,
+    /// Repositories that get a copy of what is saved, in this order.
+    pub also: Vec<FurtherRepository>,
+    /// When a snapshot is suspicious. Retention does not run while an alarm stands, also where this is `None`.
+    pub tripwire: Option<Tripwire>,
     /// How long to wait for another tool's lock.
     pub patience: Duration,
 }
@@ -67,6 +78,8 @@ impl BackupJob {
             tags: Vec::new(),
             dry_run: false,
             state_directory: None,
+            also: Vec::new(),
+            tripwire: None,
             patience: Duration::ZERO,
         }
     }
@@ -106,6 +119,14 @@ pub struct RunReport {
     pub prune: Option<PruneReport>,
     /// Why retention failed, where it did.
     pub retention_error: Option<String>,
+    /// What became of each further repository.
+    pub further: Vec<FurtherReport>,
+    /// Alarms that stand on this host after the run.
+    pub alarms: Vec<Alarm>,
+    /// Why retention was not run although it was wanted, or nobody can tell whether the snapshots are normal.
+    pub withheld: Option<String>,
+    /// Why the repository could not be used although the run went on with a further one.
+    pub repository_error: Option<String>,
     /// How it all ended.
     pub exit: Exit,
 }
@@ -149,6 +170,8 @@ pub struct SourceReport {
     pub staged: Option<StagedFile>,
     /// Why there is no staged file although there should be.
     pub staged_error: Option<String>,
+    /// What became of it in each further repository.
+    pub copies: Vec<CopyOutcome>,
     /// How long it took.
     pub seconds: f64,
     /// How it ended.
@@ -164,9 +187,29 @@ pub async fn backup(
     progress: &Arc<dyn ProgressSink>,
     cancel: &CancellationToken,
 ) -> Result<RunReport, RepositoryError> {
-    let run = RunId::new();
+    let (run, started) = (RunId::new(), Timestamp::now());
     // Every line that is logged below bears the run's id.
-    run_backup(job, run, progress, cancel).instrument(tracing::info_span!("run", id = %run)).await
+    let result = run_backup(job, run, progress, cancel).instrument(tracing::info_span!("run", id = %run)).await;
+    if let (Some(directory), false) = (&job.state_directory, job.dry_run) {
+        note(directory, job, run, started, &result)?;
+    }
+    result
+}
+
+/// Puts the run into the host's ledger, however it ended.
+fn note(
+    directory: &Path,
+    job: &BackupJob,
+    run: RunId,
+    started: Timestamp,
+    result: &Result<RunReport, RepositoryError>,
+) -> Result<(), RepositoryError> {
+    let (exit, report) = match result {
+        Ok(report) => (report.exit, serde_json::to_value(report).unwrap_or_default()),
+        Err(error) => (error.into(), serde_json::json!({ "error": sentence(error) })),
+    };
+    let (kind, repository, finished) = (EventKind::Backup, job.repository.location(), Timestamp::now());
+    Ok(Ledger::open(directory)?.record(&Event { run, kind, repository, started, finished, exit, report })?)
 }
 
 async fn run_backup(
@@ -180,67 +223,223 @@ async fn run_backup(
         Some(directory) => Some(queue(directory, job.repository.id(), cancel).await?),
         None => None,
     };
-    let options = SaveOptions { run, tags: job.tags.clone(), dry_run: job.dry_run };
-    let lock = job.repository.lock(LockKind::Shared, job.patience).await?;
-    let mut sources: Vec<SourceReport> = job.unavailable.iter().map(SourceReport::unavailable).collect();
+    let host = host::name();
+    let options = SaveOptions { run, tags: tags_for(&job.tags, &host), dry_run: job.dry_run };
+    let mut further: Vec<Further<'_>> = job.also.iter().map(Further::new).collect();
+    let mut report = RunReport::begin(job, run, started, host);
+    let lock = match job.repository.lock(LockKind::Shared, job.patience).await {
+        Ok(lock) => Some(lock),
+        Err(error) if job.also.is_empty() || job.dry_run || !is_broken(&error) => return Err(error),
+        Err(error) => {
+            tracing::error!(error = %sentence(&error), "the repository cannot be used; the next one stands in for it");
+            report.repository_error = Some(sentence(&error));
+            None
+        }
+    };
+    let mut fresh: Vec<(usize, Fresh)> = Vec::new();
     for source in &job.sources {
         tracing::info!(source = %source.name(), "capturing");
         let began = Timestamp::now();
-        let result = job.repository.save(&**source, &options, &lock, progress, cancel).await;
-        let mut report = report(&**source, &result, began);
-        if let (Some(staging), Some(snapshot)) = (&job.staging, report.snapshot)
+        let mut result = match &lock {
+            Some(lock) => job.repository.save(&**source, &options, lock, progress, cancel).await,
+            None => Err(RepositoryError::Unusable(report.repository_error.clone().unwrap_or_default()).into()),
+        };
+        let stop = matches!(&result, Err(SaveError::Repository(RepositoryError::LockLost { .. } | RepositoryError::Cancelled)))
+            || cancel.is_cancelled();
+        let mut held_by = OWN;
+        let mut stand_in = None;
+        if let Err(SaveError::Repository(error)) = &result
+            && is_broken(error)
+            && !job.dry_run
+            && let Some((by, saved)) = save_instead(job, &mut further, &**source, &options, progress, cancel).await
+        {
+            let failed = sentence(error);
+            let outcome = CopyOutcome {
+                repository: further[by].of.name.clone(),
+                snapshot: saved.snapshot,
+                error: None,
+                added_bytes: saved.added_bytes,
+            };
+            (held_by, stand_in, result) = (by, Some((failed, outcome)), Ok(saved));
+        }
+        let mut line = report_of(&**source, &result, began);
+        if let Ok(saved) = &result
+            && let Some(snapshot) = saved.snapshot
+        {
+            let (source, manifest) = (source.name().clone(), saved.manifest.clone());
+            fresh.push((held_by, Fresh { source, snapshot, manifest, new_blob_bytes: saved.new_blob_bytes }));
+        }
+        if let Some((failed, outcome)) = stand_in {
+            line.snapshot = None;
+            line.added_bytes = 0;
+            line.error = Some(format!("source {}: {failed}; {} has it", source.name(), outcome.repository));
+            line.exit = Exit::Partial;
+            line.copies.push(outcome);
+        }
+        if let (Some(staging), Some(snapshot)) = (&job.staging, line.snapshot)
             && staging.wants(source.name())
         {
             match stage(job, staging, &**source, snapshot, progress, cancel).await {
-                Ok(staged) => report.staged = staged,
+                Ok(staged) => line.staged = staged,
                 Err(error) => {
-                    report.staged_error = Some(sentence(&error));
-                    report.exit = Exit::Partial;
+                    line.staged_error = Some(sentence(&error));
+                    line.exit = Exit::Partial;
                 }
             }
-            report.seconds = Timestamp::now().duration_since(began).as_secs_f64();
+            line.seconds = Timestamp::now().duration_since(began).as_secs_f64();
         }
-        if let Some(error) = &report.error {
+        if let Some(error) = &line.error {
             tracing::error!(source = %source.name(), %error, "source failed");
         } else {
-            tracing::info!(source = %source.name(), bytes = report.size_bytes, added = report.added_bytes, "saved");
+            tracing::info!(source = %source.name(), bytes = line.size_bytes, added = line.added_bytes, "saved");
         }
-        if let Some(error) = &report.staged_error {
+        if let Some(error) = &line.staged_error {
             tracing::error!(source = %source.name(), %error, "no staged file was made");
         }
-        let stop = matches!(report.exit, Exit::Cancelled)
-            || matches!(result, Err(SaveError::Repository(RepositoryError::LockLost { .. })));
-        sources.push(report);
+        let stop = stop || matches!(line.exit, Exit::Cancelled);
+        report.sources.push(line);
         if stop {
             break;
         }
     }
-    lock.release().await?;
-
-    let mut report = RunReport {
-        run,
-        host: host::name(),
-        repository: job.repository.location(),
-        started,
-        finished: started,
-        dry_run: job.dry_run,
-        sources,
-        forgotten: None,
-        prune: None,
-        retention_error: None,
-        exit: Exit::Done,
-    };
+    if !job.dry_run {
+        copy_everywhere(job, lock.as_ref(), &mut further, &fresh, &mut report, progress, cancel).await;
+    }
+    for repository in &mut further {
+        repository.release().await;
+    }
+    if let Some(lock) = lock
+        && let Err(error) = lock.release().await
+    {
+        if job.also.is_empty() {
+            return Err(error);
+        }
+        report.repository_error = Some(sentence(&error));
+    }
+    if !job.dry_run {
+        watch_all(job, &further, &fresh, &mut report).await;
+    }
     if let Some(retention) = job.retention
         && !job.dry_run
         && !cancel.is_cancelled()
-        && let Err(error) = retain(job, retention, &mut report, progress, cancel).await
+        && report.withheld.is_none()
     {
-        tracing::error!(error = %sentence(&error), "retention failed");
-        report.retention_error = Some(sentence(&error));
+        if report.repository_error.is_none() {
+            match retain(&job.repository, retention, job.prune, job.patience, progress, cancel).await {
+                Ok((forgotten, prune)) => (report.forgotten, report.prune) = (Some(forgotten), prune),
+                Err(error) => {
+                    tracing::error!(error = %sentence(&error), "retention failed");
+                    report.retention_error = Some(sentence(&error));
+                }
+            }
+        }
+        for repository in &mut further {
+            repository.retain(retention, job.prune, job.patience, progress, cancel).await;
+        }
     }
+    report.further = further.into_iter().map(|repository| repository.report).collect();
     report.finished = Timestamp::now();
     report.exit = exit(&report, job.sources.len() + job.unavailable.len(), cancel);
     Ok(report)
+}
+
+/// Stands for the run's own repository where a further one is named by its place.
+const OWN: usize = usize::MAX;
+
+/// Whether it is the repository that failed, so that another one may do better.
+fn is_broken(error: &RepositoryError) -> bool {
+    !matches!(
+        error,
+        RepositoryError::Cancelled
+            | RepositoryError::NotCommitted(_)
+            | RepositoryError::Locked { .. }
+            | RepositoryError::Guarded(_)
+    )
+}
+
+/// Captures a source into the first further repository that takes it. Gives its place among them.
+async fn save_instead(
+    job: &BackupJob,
+    further: &mut [Further<'_>],
+    source: &dyn Source,
+    options: &SaveOptions,
+    progress: &Arc<dyn ProgressSink>,
+    cancel: &CancellationToken,
+) -> Option<(usize, Saved)> {
+    for (at, next) in further.iter_mut().enumerate() {
+        let mut options = options.clone();
+        options.tags.extend(tags_for(&next.of.tags, &host::name()));
+        let Some((repository, lock)) = next.locked(job.patience).await else { continue };
+        tracing::warn!(source = %source.name(), repository = %repository.location(), "capturing straight into the next repository");
+        match repository.save(source, &options, lock, progress, cancel).await {
+            Ok(saved) => return Some((at, saved)),
+            Err(SaveError::Repository(error)) if is_broken(&error) => next.fail(&error),
+            Err(_) => return None,
+        }
+    }
+    None
+}
+
+/// Copies what was saved into every further repository that does not hold it yet.
+async fn copy_everywhere(
+    job: &BackupJob,
+    lock: Option<&Lock>,
+    further: &mut [Further<'_>],
+    fresh: &[(usize, Fresh)],
+    report: &mut RunReport,
+    progress: &Arc<dyn ProgressSink>,
+    cancel: &CancellationToken,
+) {
+    for holder in std::iter::once(OWN).chain(0..further.len()) {
+        let ids: HashSet<SnapshotId> = fresh.iter().filter(|(by, _)| *by == holder).map(|(_, fresh)| fresh.snapshot).collect();
+        if ids.is_empty() {
+            continue;
+        }
+        for at in (0..further.len()).filter(|at| *at != holder) {
+            if cancel.is_cancelled() {
+                return;
+            }
+            let (before, rest) = further.split_at_mut(at);
+            let Some((next, after)) = rest.split_first_mut() else { continue };
+            let from = if holder == OWN {
+                lock.map(|lock| (&job.repository, lock))
+            } else {
+                let holder = if holder < at { before.get_mut(holder) } else { after.get_mut(holder - at - 1) };
+                match holder {
+                    Some(holder) => holder.locked(job.patience).await,
+                    None => None,
+                }
+            };
+            let Some(from) = from else { continue };
+            next.copy_from(from, &ids, &mut report.sources, job.patience, progress, cancel).await;
+        }
+    }
+}
+
+/// Looks whether what was saved is normal, and what alarms stand now. When nobody can tell, nothing is to be forgotten.
+async fn watch_all(job: &BackupJob, further: &[Further<'_>], fresh: &[(usize, Fresh)], report: &mut RunReport) {
+    let Some(state_directory) = &job.state_directory else { return };
+    if let Some(tripwire) = &job.tripwire {
+        let others = further.iter().enumerate().filter_map(|(at, next)| Some((at, next.of.repository.as_ref().ok()?)));
+        for (at, repository) in std::iter::once((OWN, &job.repository)).chain(others) {
+            let saved: Vec<Fresh> = fresh.iter().filter(|(by, _)| *by == at).map(|(_, fresh)| fresh.clone()).collect();
+            if let Err(error) = watch(repository, tripwire, state_directory, report.run, &saved).await {
+                let error = format!("nobody can tell whether the snapshots are normal: {}", sentence(&error));
+                tracing::error!(%error, "nothing is forgotten or pruned");
+                report.withheld = Some(error);
+            }
+        }
+    }
+    match Alarms::load(state_directory) {
+        Ok(alarms) => report.alarms = alarms.standing().to_vec(),
+        Err(error) => report.withheld = Some(sentence(&error)),
+    }
+    if !report.alarms.is_empty() {
+        let seen: Vec<String> = report.alarms.iter().map(ToString::to_string).collect();
+        let why = tripwire::refusal(&seen.join("; "));
+        tracing::error!(%why, "nothing is forgotten or pruned");
+        report.withheld = Some(why);
+    }
 }
 
 /// The staged file of a snapshot that this run has just made.
@@ -263,41 +462,55 @@ async fn stage(
     staging.stage(source, &point.await.map_err(|error| SourceError::Point(error.into()))?).await
 }
 
-async fn retain(
-    job: &BackupJob,
-    retention: Retention,
-    report: &mut RunReport,
-    progress: &Arc<dyn ProgressSink>,
-    cancel: &CancellationToken,
-) -> Result<(), RepositoryError> {
-    let lock = job.repository.lock(LockKind::Exclusive, job.patience).await?;
-    let result = async {
-        let forgotten = job.repository.forget(retention, false, &lock, progress, cancel).await?;
-        report.forgotten = Some(forgotten.removed());
-        if job.prune {
-            report.prune = Some(job.repository.prune(PruneOptions::default(), &lock, progress, cancel).await?);
-        }
-        Ok(())
-    }
-    .await;
-    lock.release().await.and(result)
-}
-
 /// The worst of what happened, so that no failure hides behind a success.
 fn exit(report: &RunReport, wanted: usize, cancel: &CancellationToken) -> Exit {
     if cancel.is_cancelled() {
         return Exit::Cancelled;
     }
-    let failed: Vec<Exit> = report.sources.iter().filter(|source| source.error.is_some()).map(|source| source.exit).collect();
+    let failed: Vec<Exit> = report.sources.iter().filter(|source| source.is_lost()).map(|source| source.exit).collect();
     if !failed.is_empty() && failed.len() == wanted {
         // Nothing was saved. One reason for all is the run's; else it just failed.
         return if failed.iter().all(|exit| *exit == failed[0]) { failed[0] } else { Exit::Failed };
     }
     let partial = report.sources.iter().any(|source| source.exit != Exit::Done);
-    if partial || report.retention_error.is_some() { Exit::Partial } else { Exit::Done }
+    let further = report.further.iter().any(|further| further.error.is_some() || further.retention_error.is_some());
+    let own = report.retention_error.is_some() || report.repository_error.is_some() || report.withheld.is_some();
+    if partial || further || own { Exit::Partial } else { Exit::Done }
+}
+
+impl RunReport {
+    fn begin(job: &BackupJob, run: RunId, started: Timestamp, host: String) -> Self {
+        Self {
+            run,
+            host,
+            repository: job.repository.location(),
+            started,
+            finished: started,
+            dry_run: job.dry_run,
+            sources: job.unavailable.iter().map(SourceReport::unavailable).collect(),
+            forgotten: None,
+            prune: None,
+            retention_error: None,
+            further: Vec::new(),
+            alarms: Vec::new(),
+            withheld: None,
+            repository_error: None,
+            exit: Exit::Done,
+        }
+    }
 }
 
 impl SourceReport {
+    /// The snapshot in the repository that holds it first: the run's own, or the one that stood in for it.
+    pub(super) fn held(&self) -> Option<SnapshotId> {
+        self.snapshot.or_else(|| self.copies.first()?.snapshot)
+    }
+
+    /// Whether no repository has a snapshot of it.
+    fn is_lost(&self) -> bool {
+        self.error.is_some() && self.held().is_none()
+    }
+
     fn empty(source: SourceName, kind: String) -> Self {
         Self {
             source,
@@ -318,6 +531,7 @@ impl SourceReport {
             incomplete: Vec::new(),
             staged: None,
             staged_error: None,
+            copies: Vec::new(),
             seconds: 0.0,
             exit: Exit::Done,
         }
@@ -331,7 +545,7 @@ impl SourceReport {
     }
 }
 
-fn report(source: &dyn Source, result: &Result<Saved, SaveError>, began: Timestamp) -> SourceReport {
+fn report_of(source: &dyn Source, result: &Result<Saved, SaveError>, began: Timestamp) -> SourceReport {
     let mut report = SourceReport::empty(source.name().clone(), source.kind().to_owned());
     report.seconds = Timestamp::now().duration_since(began).as_secs_f64();
     match result {

@@ -1,9 +1,11 @@
 //! Jobs: what runs, and what it reports.
 
 mod backup;
+mod further;
 mod points;
 mod stage;
 mod status;
+mod watch;
 
 use std::{fmt, str::FromStr};
 
@@ -12,6 +14,7 @@ use ulid::Ulid;
 
 pub use self::{
     backup::{BackupJob, RunReport, SourceReport, Unavailable, backup},
+    further::{CopyOutcome, FurtherReport, FurtherRepository},
     points::{RecoveryPoint, find_snapshot, open_point, recovery_points},
     stage::{StagedFile, Staging, file_name},
     status::{SourceStatus, status},

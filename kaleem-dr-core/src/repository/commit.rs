@@ -62,9 +62,20 @@ pub(crate) async fn release(
         store.write(&object.key, vec![object.bytes.clone()]).await?;
         added += object.bytes.len() as u64;
     }
+    let (id, snapshot_bytes) = publish(repository, &file, lock).await?;
+    Ok((id, added + snapshot_bytes))
+}
+
+/// Writes a snapshot file whose every blob is in the repository, and reads it back. Returns its id and its length.
+pub(crate) async fn publish(
+    repository: &Repository,
+    file: &SnapshotFile,
+    lock: &Lock,
+) -> Result<(SnapshotId, u64), RepositoryError> {
+    let store = &repository.0.store;
     failpoint::pass(Step::BeforeRelease);
     lock.confirm().await?;
-    let json = serde_json::to_vec(&file)
+    let json = serde_json::to_vec(file)
         .map_err(|cause| RepositoryError::Engine { action: "write a snapshot to", cause: cause.into() })?;
     let sealed = Bytes::from(repository.0.key.seal(&json));
     let id = ByteDigest::of(&sealed);
@@ -74,10 +85,9 @@ pub(crate) async fn release(
     if store.read(&key, None).await? != sealed {
         return Err(RepositoryError::Damaged { object: key, why: "it reads back otherwise than it was written".into() });
     }
-    added += sealed.len() as u64;
     let id =
         id.parse().map(|id: rustic_core::Id| SnapshotId(id.into())).map_err(RepositoryError::engine("name a snapshot of"))?;
-    Ok((id, added))
+    Ok((id, sealed.len() as u64))
 }
 
 /// An object that must be written, in this order.

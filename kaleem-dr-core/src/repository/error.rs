@@ -75,12 +75,23 @@ pub enum RepositoryError {
         /// How many match.
         count: usize,
     },
+    /// None, or several, of a repository's keys match.
+    #[error("{count} keys match {wanted:?}; name one")]
+    NoKey {
+        /// What was asked for.
+        wanted: String,
+        /// How many match.
+        count: usize,
+    },
     /// A capture ended without an error of its own, and still must not be committed.
     #[error("the capture cannot be committed: {0}")]
     NotCommitted(String),
     /// This would destroy something; the sentence says what to do.
     #[error("{0}")]
     Guarded(String),
+    /// The repository failed before in this run and is not tried again.
+    #[error("the repository cannot be used: {0}")]
+    Unusable(String),
     /// A local path could not be used.
     #[error("{}: cannot {action}", path.display())]
     Path {

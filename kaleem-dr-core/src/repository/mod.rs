@@ -7,6 +7,7 @@ mod backend;
 mod bucket;
 mod check;
 mod commit;
+mod copy;
 mod error;
 mod key;
 mod lock;
@@ -43,7 +44,9 @@ use self::{
 pub use self::{
     bucket::{BucketFinding, BucketReport, Verdict, check_bucket},
     check::{CheckReport, ReadData},
+    copy::{ChunkerParams, CopiedSnapshot, CopyFailure, CopyOptions, CopyReport},
     error::RepositoryError,
+    key::{KeyId, KeyInfo, KeyOwner},
     lock::{Lock, LockKind},
     objects::{FileWalk, TreeFile},
     prune::{PruneOptions, PruneReport, RepositoryStats},
@@ -53,6 +56,7 @@ pub use self::{
     snapshot::{INCOMPLETE_TAG, OWN_TAG, Snapshot, SnapshotId, select},
 };
 pub(crate) use self::{
+    copy::tags_for,
     objects::hashes_to_name,
     reader::{BlobPlace, pick, runs},
     save::go_mode,
@@ -62,9 +66,21 @@ use crate::{
     progress::{ProgressSink, Silent, StageProgress, Unit},
 };
 
-/// Size of data packs in repositories that we make: restic's. Up to six are in memory while a snapshot is written, so rustic_core's
-/// own, 32 MiB that grow with the repository, would let memory grow too.
-const PACK_BYTES: u64 = 16 << 20;
+/// How a repository is made.
+#[derive(Clone, Copy, Debug)]
+pub struct InitOptions {
+    /// restic's format: 2 compresses, 1 is for restic before 0.14.
+    pub version: u32,
+    /// From this size on, a data pack is full. Up to six are in memory while a snapshot is written.
+    pub pack_bytes: u32,
+}
+
+impl Default for InitOptions {
+    /// Format 2 and restic's packs of 16 MiB. rustic_core's own, 32 MiB that grow with the repository, let memory grow too.
+    fn default() -> Self {
+        Self { version: 2, pack_bytes: 16 << 20 }
+    }
+}
 
 /// The directories of a repository on disk.
 const DIRECTORIES: [&str; 5] = ["data", "index", "keys", "locks", "snapshots"];
@@ -127,8 +143,11 @@ pub struct Repository(Arc<Inner>);
 struct Inner {
     store: Arc<dyn ObjectStore>,
     key: SealKey,
+    /// The key file that the password opened.
+    key_id: KeyId,
     id: String,
     version: u32,
+    chunker: ChunkerParams,
     cache_directory: Option<PathBuf>,
     runtime: Handle,
 }
@@ -142,34 +161,63 @@ impl Repository {
         if let Location::Directory(path) = &access.location {
             lay_out(path)?;
         }
-        Self::init_in(access.location.store()?, access, version).await
+        Self::init_in(access.location.store()?, access, InitOptions { version, ..InitOptions::default() }).await
     }
 
     /// As [`Repository::init`], in a store of one's own; the location in `access` is not used.
     ///
     /// # Errors
     /// As [`Repository::init`].
-    pub async fn init_in(store: Arc<dyn ObjectStore>, access: &Access, version: u32) -> Result<Self, RepositoryError> {
+    pub async fn init_in(store: Arc<dyn ObjectStore>, access: &Access, options: InitOptions) -> Result<Self, RepositoryError> {
+        Self::make(store, access, options, None).await
+    }
+
+    /// As [`Repository::init`], cutting files where another repository cuts them: what is copied from it and what is saved
+    /// directly then share their blobs.
+    ///
+    /// # Errors
+    /// As [`Repository::init`].
+    pub async fn init_like(access: &Access, version: u32, like: &Self) -> Result<Self, RepositoryError> {
+        if let Location::Directory(path) = &access.location {
+            lay_out(path)?;
+        }
+        let options = InitOptions { version, ..InitOptions::default() };
+        Self::make(access.location.store()?, access, options, Some(like.0.chunker.clone())).await
+    }
+
+    async fn make(
+        store: Arc<dyn ObjectStore>,
+        access: &Access,
+        InitOptions { version, pack_bytes }: InitOptions,
+        chunker: Option<ChunkerParams>,
+    ) -> Result<Self, RepositoryError> {
         if store.size("config").await?.is_some() {
             return Err(RepositoryError::AlreadyExists { location: store.location() });
         }
         let master = MasterKey::new();
         let (name, file) = {
             let (master, password) = (master.clone(), access.password.clone());
-            blocking(move || key::key_file(&master, &password)).await?
+            blocking(move || key::key_file(&master, &password, &KeyOwner::here())).await?
         };
         // The key first: a repository begins to be one with its config.
         store.write(&name, vec![file]).await?;
         let (runtime, backing) = (Handle::current(), store.clone());
         blocking(move || {
             let engine = unopened(backing, runtime, Gate::open(CancellationToken::new()), None, &silent())?;
-            let config = ConfigOptions::default()
-                .set_version(version)
-                .set_datapack_size(ByteSize(PACK_BYTES))
-                .set_datapack_growfactor(0_u32);
-            engine
-                .init(&Credentials::Masterkey(master), &KeyOptions::default(), &config)
-                .map_err(RepositoryError::engine("initialise"))
+            let (credentials, keys) = (Credentials::Masterkey(master), KeyOptions::default());
+            let made = if let Some(chunker) = chunker {
+                let mut config = chunker.config(version)?;
+                config.datapack_size = Some(pack_bytes);
+                config.datapack_growfactor = Some(0);
+                engine.init_with_config(&credentials, &keys, config)
+            } else {
+                let config = ConfigOptions::default()
+                    .set_version(version)
+                    .set_datapack_size(ByteSize(pack_bytes.into()))
+                    .set_datapack_growfactor(0_u32);
+                engine.init(&credentials, &keys, &config)
+            };
+            made.map_err(RepositoryError::engine("initialise"))
         })
         .await?;
         Self::open_in(store, access).await
@@ -198,7 +246,7 @@ impl Repository {
         }
         let password = access.password.clone();
         let (runtime, backing) = (Handle::current(), store.clone());
-        let (key, id, version) = blocking(move || {
+        let (key, key_id, id, version, chunker) = blocking(move || {
             let location = backing.location();
             let engine = unopened(backing, runtime, Gate::open(CancellationToken::new()), None, &silent())?;
             let engine = engine.open(&Credentials::password(password.expose_secret())).map_err(|error| {
@@ -209,17 +257,25 @@ impl Repository {
                 }
             })?;
             let config = engine.config();
-            Ok((SealKey::new(engine.key()), config.id.into_inner().to_hex().to_string(), config.version))
+            let id = config.id.into_inner().to_hex().to_string();
+            Ok((SealKey::new(engine.key()), KeyId::opened(&engine)?, id, config.version, ChunkerParams::of(config)))
         })
         .await?;
         let runtime = Handle::current();
-        Ok(Self(Arc::new(Inner { store, key, id, version, cache_directory: access.cache_directory.clone(), runtime })))
+        let cache_directory = access.cache_directory.clone();
+        Ok(Self(Arc::new(Inner { store, key, key_id, id, version, chunker, cache_directory, runtime })))
     }
 
     /// The repository's id: 64 hex digits, the same in every mirror of it.
     #[must_use]
     pub fn id(&self) -> &str {
         &self.0.id
+    }
+
+    /// The key that the password opened.
+    #[must_use]
+    pub fn key_id(&self) -> &KeyId {
+        &self.0.key_id
     }
 
     /// Format version, 1 or 2.

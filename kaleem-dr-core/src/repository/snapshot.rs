@@ -129,6 +129,12 @@ impl Snapshot {
         self.file.summary.as_ref().map(|summary| summary.data_added_packed)
     }
 
+    /// Plain bytes of blobs that were new to the repository with it.
+    #[must_use]
+    pub fn new_blob_bytes(&self) -> Option<u64> {
+        self.file.summary.as_ref().map(|summary| summary.data_added)
+    }
+
     /// Name of the program that made it.
     #[must_use]
     pub fn program(&self) -> &str {

@@ -1,4 +1,4 @@
-//! Making a repository's key file.
+//! Making a key file.
 //!
 //! rustic_core derives with 128 MiB of memory, fixed, which every later opening then needs: more than all else that we hold.
 //! restic's own parameters need 32 MiB at the same cost in time, so new repositories get those (restic, `doc/design.rst`, "Keys").
@@ -10,8 +10,11 @@ use rustic_core::repofile::MasterKey;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::json;
 
-use super::{RepositoryError, seal::SealKey};
-use crate::{digest::ByteDigest, host};
+use super::{
+    super::{RepositoryError, seal::SealKey},
+    KeyOwner,
+};
+use crate::digest::ByteDigest;
 
 /// scrypt's cost, 2 to this power: with a block size of 8 it takes 32 MiB.
 const LOG_N: u8 = 15;
@@ -20,7 +23,11 @@ const BLOCK_SIZE: u32 = 8;
 const PASSES: u32 = 4;
 
 /// A key file for a master key: its name in the repository, and its content.
-pub(crate) fn key_file(master: &MasterKey, password: &SecretString) -> Result<(String, Bytes), RepositoryError> {
+pub(crate) fn key_file(
+    master: &MasterKey,
+    password: &SecretString,
+    owner: &KeyOwner,
+) -> Result<(String, Bytes), RepositoryError> {
     let salt: [u8; 64] = rand::random();
     let failed = |cause: crate::source::Cause| RepositoryError::Engine { action: "make a key of", cause };
     let params = scrypt::Params::new(LOG_N, BLOCK_SIZE, PASSES).map_err(|error| failed(error.into()))?;
@@ -34,8 +41,8 @@ pub(crate) fn key_file(master: &MasterKey, password: &SecretString) -> Result<(S
     let plain = serde_json::to_vec(master).map_err(|error| failed(error.into()))?;
     let file = json!({
         "created": Timestamp::now().to_string(),
-        "username": host::user(),
-        "hostname": host::name(),
+        "username": owner.user,
+        "hostname": owner.host,
         "kdf": "scrypt",
         "N": 1_u32 << LOG_N,
         "r": BLOCK_SIZE,

@@ -1,0 +1,91 @@
+//! `key list`, `key add`, `key remove`, `key passwd`.
+
+use console::Term;
+use kaleem_dr_core::{
+    config::secret::{ExposeSecret as _, SecretRef, SecretString},
+    exit::Exit,
+    repository::{KeyOwner, LockKind, Repository, RepositoryError},
+    sentence,
+};
+
+use super::Outcome;
+use crate::{
+    args::{KeyCommand, NewPassword},
+    context::{Context, Loaded},
+    failure::Failure,
+    output,
+};
+
+/// Variable that holds the new password where no file does.
+const VARIABLE: &str = "KALEEM_DR_NEW_PASSWORD";
+
+pub async fn key(context: &Context, command: &KeyCommand) -> Outcome {
+    let loaded = context.load()?;
+    let repository = context.repository(&loaded).await?;
+    let json = context.global.json;
+    if let KeyCommand::List = command {
+        output::keys(&repository.keys().await?, json)?;
+        return Ok(Exit::Done);
+    }
+    let new = match command {
+        KeyCommand::Add { new } | KeyCommand::Passwd { new } => Some((new_password(context, &loaded, new)?, owner(new))),
+        _ => None,
+    };
+    let kind = if matches!(command, KeyCommand::Add { .. }) { LockKind::Shared } else { LockKind::Exclusive };
+    let lock = repository.lock(kind, context.global.retry_lock).await?;
+    let result = async {
+        let others = async |repository: &Repository| Ok::<_, RepositoryError>(repository.keys().await?.len().saturating_sub(1));
+        match (command, &new) {
+            (KeyCommand::Remove { id }, _) => {
+                let removed = repository.remove_key(id, &lock).await?;
+                output::key_changed("removed", &removed, others(&repository).await?, json)
+            }
+            (KeyCommand::Passwd { .. }, Some((password, owner))) => {
+                let changed = repository.change_password(password, owner, &lock).await?;
+                output::key_changed("the password is changed:", changed.key_id(), others(&changed).await?, json)
+            }
+            (_, Some((password, owner))) => {
+                let added = repository.add_key(password, owner, &lock).await?;
+                output::key_changed("added", &added, others(&repository).await?, json)
+            }
+            _ => Ok(()),
+        }
+    }
+    .await;
+    lock.release().await?;
+    result.map(|()| Exit::Done)
+}
+
+fn owner(new: &NewPassword) -> KeyOwner {
+    let here = KeyOwner::here();
+    KeyOwner { user: new.user.clone().unwrap_or(here.user), host: new.host.clone().unwrap_or(here.host) }
+}
+
+/// Never from the command line, where others see it.
+fn new_password(context: &Context, loaded: &Loaded, new: &NewPassword) -> Result<SecretString, Failure> {
+    let from = match &new.new_password_file {
+        Some(path) => Some(SecretRef::File(path.clone())),
+        None => loaded.environment.names_with(VARIABLE).any(|name| name == VARIABLE).then(|| SecretRef::Env(VARIABLE.to_owned())),
+    };
+    if let Some(from) = from {
+        return loaded.environment.secret(&from).map_err(|error| Failure::usage(sentence(&error)));
+    }
+    let terminal = Term::stderr();
+    if !terminal.is_term() {
+        let mut failure = Failure::usage("there is no new password, and nobody to ask for one");
+        failure.advice = Some(format!("name a file with --new-password-file, or set {VARIABLE}"));
+        return Err(failure);
+    }
+    let ask = |what: &str| -> Result<SecretString, Failure> {
+        terminal.write_str(what)?;
+        Ok(SecretString::from(terminal.read_secure_line()?))
+    };
+    let (first, second) = (ask("new password: ")?, ask("once more: ")?);
+    if context.cancel.is_cancelled() {
+        return Err(RepositoryError::Cancelled.into());
+    }
+    if first.expose_secret() != second.expose_secret() {
+        return Err(Failure::usage("the two are not the same; nothing was changed"));
+    }
+    Ok(first)
+}
