@@ -118,6 +118,7 @@ fn a_key_that_is_refused_ends_with_7_and_what_to_do() {
     let wrong = S3 { secret: "canary-canary".into(), ..s3 };
     let outcome = site_in(&wrong, &prefix("denied")).run(["--repo", "bucket", "snapshots"]);
     assert_eq!(outcome.code, Some(7), "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("the service answered 403") && !outcome.stderr.contains("Parts {"), "{}", outcome.stderr);
     assert!(outcome.stderr.contains("Object Read & Write") && !outcome.stderr.contains("canary"), "{}", outcome.stderr);
     let nobody = S3 { endpoint: format!("http://127.0.0.1:{}", servers::free_port()), ..wrong };
     let outcome = site_in(&nobody, &prefix("nobody")).run(["--repo", "bucket", "snapshots"]);

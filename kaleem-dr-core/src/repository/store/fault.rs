@@ -4,6 +4,9 @@ use std::error::Error;
 
 use opendal::ErrorKind;
 
+/// Most of an answer that is no S3 error which is repeated.
+const LONGEST_ANSWER: usize = 200;
+
 /// The kind of a store's failure, as far as it changes what the operator does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -106,6 +109,33 @@ impl StoreFault {
     }
 }
 
+/// What an S3 service said, or what befell the request, in words. OpenDAL's own text has every header of the answer in it.
+pub(super) fn in_words(error: &opendal::Error) -> String {
+    let whole = error.to_string();
+    let status = whole.split_once("status: ").map(|(_, rest)| rest.split([',', ' ']).next().unwrap_or_default().to_owned());
+    let message = error.message();
+    // `S3Error { code: "NoSuchKey", message: "…", resource: "…", request_id: "…" }`
+    let field = |name: &str| Some(message.split_once(&format!("{name}: \""))?.1.split('"').next().unwrap_or_default().to_owned());
+    let said = if message.starts_with("S3Error") {
+        [field("code"), field("message")].into_iter().flatten().filter(|text| !text.is_empty()).collect::<Vec<_>>().join(": ")
+    } else {
+        let mut said = message.chars().take(LONGEST_ANSWER).collect::<String>();
+        for cause in sources(error).skip(1) {
+            let cause = cause.to_string();
+            if !said.contains(&cause) {
+                said = if said.is_empty() { cause } else { format!("{said}: {cause}") };
+            }
+        }
+        said
+    };
+    match (status, said.as_str()) {
+        (Some(status), "") => format!("the service answered {status}"),
+        (Some(status), said) => format!("the service answered {status} ({said})"),
+        (None, "") => whole,
+        (None, _) => said,
+    }
+}
+
 fn sources<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     std::iter::successors(Some(error), |error| (**error).source())
 }
@@ -134,6 +164,10 @@ mod tests {
         let handbook = "S3Error { code: \"InvalidArgument\", message: \"Credential access key has length 20, should be 32\" }";
         assert_eq!(answer(ErrorKind::Unexpected, handbook), StoreFault::Denied);
         assert_eq!(answer(ErrorKind::Unexpected, "S3Error { code: \"InternalError\" }"), StoreFault::Other);
+        let words = in_words(
+            &opendal::Error::new(ErrorKind::Unexpected, handbook).with_context("response", "Parts { status: 400, x: 1 }"),
+        );
+        assert_eq!(words, "the service answered 400 (InvalidArgument: Credential access key has length 20, should be 32)");
         assert!(StoreFault::Denied.keeps_out() && !StoreFault::Other.keeps_out());
     }
 }

@@ -258,7 +258,8 @@ impl OpendalStore {
                 ErrorKind::NotFound => StoreFault::NotFound,
                 _ => StoreFault::Other,
             };
-            StoreError { action, key, location, fault, cause: cause.into() }
+            let cause = if is_bucket { fault::in_words(&cause).into() } else { cause.into() };
+            StoreError { action, key, location, fault, cause }
         }
     }
 
