@@ -5,13 +5,11 @@ use std::{
     fmt,
 };
 
+use bytes::Bytes;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::repository::{
-    RepositoryError,
-    store::{ObjectStore, StoreError},
-};
+use crate::repository::{RepositoryError, store::ObjectStore};
 
 /// The kinds of objects that a mirror carries. Locks are not among them: they speak of one place only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -166,12 +164,23 @@ async fn list_with_etags(
 }
 
 /// The config of a repository as it lies there: sealed, the same in every mirror. `None` where there is none.
-pub(crate) async fn config(store: &dyn ObjectStore) -> Result<Option<bytes::Bytes>, StoreError> {
-    match store.read("config", None).await {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(error) if error.is_not_found() => Ok(None),
-        Err(error) => Err(error),
+///
+/// It is the one object that does not have its hash as its name, so it is read until two reads agree.
+pub(crate) async fn config(store: &dyn ObjectStore) -> Result<Option<Bytes>, RepositoryError> {
+    const READS: u32 = 5;
+    let mut before: Option<Bytes> = None;
+    for _ in 0..READS {
+        match store.read("config", None).await {
+            Ok(bytes) if before.as_ref() == Some(&bytes) => return Ok(before),
+            Ok(bytes) => before = Some(bytes),
+            Err(error) if error.is_not_found() => return Ok(None),
+            Err(error) => return Err(error.into()),
+        }
     }
+    Err(RepositoryError::Damaged {
+        object: "config".to_owned(),
+        why: format!("{} gives another one at every reading", store.location()),
+    })
 }
 
 /// Locks that may be alive: written within restic's half hour, or at a time the store does not tell.

@@ -32,7 +32,7 @@ use crate::{
     failpoint::{self, Step},
     job::RunId,
     ledger::{Event, EventKind, Ledger},
-    progress::{ProgressSink, Unit},
+    progress::{ProgressSink, Silent, Unit},
     repository::{RepositoryError, hashes_to_name, store::ObjectStore},
     sentence,
 };
@@ -187,7 +187,7 @@ async fn pass(
     };
     let mut missing: Vec<Vec<Named>> = ObjectKind::WRITTEN.iter().map(|&kind| near.beyond(&far, kind)).collect();
     for (kind, objects) in ObjectKind::WRITTEN.into_iter().zip(&mut missing) {
-        objects.extend(unproven(job, kind, &near, &far, &begun).await?);
+        objects.extend(unproven(job, kind, &near, &far, &begun, cancel).await?);
     }
     let surplus: Vec<Vec<Named>> = ObjectKind::DELETED.iter().map(|&kind| far.surplus(&near, kind)).collect();
     for object in near.all() {
@@ -236,6 +236,10 @@ async fn pass(
         if let (ObjectKind::Key, Some(config)) = (kind, &new_config) {
             // With a key there, the config makes a repository of the place.
             job.to.write("config", vec![config.clone()]).await?;
+            if inventory::config(&*job.to).await?.as_ref() != Some(config) {
+                let why = "it reads back otherwise than it was written".to_owned();
+                return Err(RepositoryError::Damaged { object: "config".to_owned(), why });
+            }
         }
     }
     bar.finish();
@@ -282,31 +286,40 @@ async fn same_repository(job: &MirrorJob) -> Result<Option<bytes::Bytes>, Reposi
 }
 
 /// What an earlier pass began, and the far side now lists with the right length, may still be wrong: some services keep what
-/// they refused. The ETag tells; what it does not prove is brought over again.
+/// they refused. The ETag tells, or else the content; what neither proves is brought over again.
 async fn unproven(
     job: &MirrorJob,
     kind: ObjectKind,
     near: &Inventory,
     far: &Inventory,
     begun: &BTreeSet<String>,
+    cancel: &CancellationToken,
 ) -> Result<Vec<Named>, RepositoryError> {
     let mut unproven = Vec::new();
     for (name, &size_bytes) in near.kind(kind).iter().filter(|(name, size)| far.kind(kind).get(*name) == Some(size)) {
         let object = Named { kind, name: name.clone(), size_bytes };
-        // Without an ETag it is a disk, where nothing half-written or refused has a name.
-        let Some(etag) = far.etag(name).filter(|_| begun.contains(&object.key())) else { continue };
-        let mut digest = Md5::new();
-        let mut at = 0;
-        while at < size_bytes {
-            let end = size_bytes.min(at + PROOF_BYTES);
-            digest.update(&job.from.read(&object.key(), Some(at..end)).await?);
-            at = end;
+        let key = object.key();
+        if !begun.contains(&key) || is_md5_of(far.etag(name), &*job.from, &key, size_bytes).await? {
+            continue;
         }
-        if hex::encode(digest.finalize()) != etag {
+        if let Err(why) = hashes_to_name(&*job.to, &key, size_bytes, &Silent, cancel).await? {
+            tracing::warn!(object = %key, %why, "an earlier pass left it wrong; bringing it over again");
             unproven.push(object);
         }
     }
     Ok(unproven)
+}
+
+/// Whether an ETag is the MD5 of an object's content.
+async fn is_md5_of(etag: Option<&str>, store: &dyn ObjectStore, key: &str, size_bytes: u64) -> Result<bool, RepositoryError> {
+    let Some(etag) = etag else { return Ok(false) };
+    let (mut digest, mut at) = (Md5::new(), 0);
+    while at < size_bytes {
+        let end = size_bytes.min(at + PROOF_BYTES);
+        digest.update(&store.read(key, Some(at..end)).await?);
+        at = end;
+    }
+    Ok(hex::encode(digest.finalize()) == etag)
 }
 
 /// Both sides as they are. A prune on the near side between two of its listings would pair an old index with new packs; so its
