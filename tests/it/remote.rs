@@ -259,6 +259,8 @@ async fn uploads_together_keep_to_their_limit() {
 #[derive(Default)]
 struct Faults {
     flip_a_byte: AtomicBool,
+    /// The service behind does not know `Content-MD5`.
+    no_content_md5: AtomicBool,
     cut_listings: AtomicBool,
     endless_listings: AtomicBool,
     stranger: AtomicBool,
@@ -288,7 +290,7 @@ impl Middle {
 
 async fn pass(State(middle): State<Arc<Middle>>, request: Request) -> Response {
     let faults = &middle.faults;
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
     let mut body = to_bytes(body, usize::MAX).await.expect("the request comes whole").to_vec();
     let answer = |status: usize, body: Vec<u8>| {
         let status = u16::try_from(status).expect("a status");
@@ -308,6 +310,9 @@ async fn pass(State(middle): State<Arc<Middle>>, request: Request) -> Response {
     if parts.method == "PUT" && faults.flip_a_byte.load(Ordering::SeqCst) && !body.is_empty() {
         let middle = body.len() / 2;
         body[middle] ^= 1;
+    }
+    if faults.no_content_md5.load(Ordering::SeqCst) {
+        parts.headers.remove("content-md5");
     }
     let address = format!("{}{}", middle.endpoint, parts.uri);
     // With the Host that was signed.
@@ -331,9 +336,9 @@ async fn pass(State(middle): State<Arc<Middle>>, request: Request) -> Response {
     response.body(Body::from(body)).expect("a response")
 }
 
-/// 20 MiB that no two parts of are equal.
+/// 56 MiB that no two parts of are equal.
 fn large() -> Vec<Bytes> {
-    (0_u8..20).map(|n| Bytes::from(vec![n; 1 << 20])).collect()
+    (0_u8..56).map(|n| Bytes::from(vec![n; 1 << 20])).collect()
 }
 
 async fn write_streamed(store: &OpendalStore, key: &str, content: Vec<Bytes>) -> Result<(), Box<dyn std::error::Error>> {
@@ -357,14 +362,17 @@ async fn a_byte_that_changes_on_its_way_is_found_and_the_object_taken_back() {
     assert_eq!(faults.gets.load(Ordering::SeqCst), 0, "the ETag proves it, nothing was read back");
     assert_eq!(direct.read("streamed", None).await.expect("it is there"), large().concat());
     faults.flip_a_byte.store(true, Ordering::SeqCst);
-    for (key, error) in [
-        ("bad-small", through.write("bad-small", vec![Bytes::from_static(b"as it is")]).await.map_err(Into::into)),
-        ("bad-large", through.write("bad-large", large()).await.map_err(Into::into)),
-        ("bad-streamed", write_streamed(&through, "bad-streamed", large()).await),
-    ] {
-        let error = kaleem_dr_core::sentence(&*error.expect_err(key));
-        assert!(error.contains("not what was sent"), "{key}: {error}");
-        assert_eq!(direct.size(key).await.expect("the bucket answers"), None, "{key} was taken back");
+    for (ignorant, said) in [(false, "BadDigest"), (true, "not what was sent")] {
+        faults.no_content_md5.store(ignorant, Ordering::SeqCst);
+        for (key, error) in [
+            ("bad-small", through.write("bad-small", vec![Bytes::from_static(b"as it is")]).await.map_err(Into::into)),
+            ("bad-large", through.write("bad-large", large()).await.map_err(Into::into)),
+            ("bad-streamed", write_streamed(&through, "bad-streamed", large()).await),
+        ] {
+            let error = kaleem_dr_core::sentence(&*error.expect_err(key));
+            assert!(error.contains(said), "{key}: {error}");
+            assert_eq!(direct.size(key).await.expect("the bucket answers"), None, "{key} is not there");
+        }
     }
 }
 

@@ -264,8 +264,7 @@ async fn pass(
 
 /// Compares the configs. Gives the one that the far side still needs.
 async fn same_repository(job: &MirrorJob) -> Result<Option<bytes::Bytes>, RepositoryError> {
-    let near = inventory::config(&*job.from).await?;
-    let far = inventory::config(&*job.to).await?;
+    let (near, far) = futures::try_join!(inventory::config(&*job.from), inventory::config(&*job.to))?;
     match (near, far) {
         (Some(near), Some(far)) if near == far => Ok(None),
         (Some(_), Some(_)) => Err(RepositoryError::Guarded(format!(
@@ -325,7 +324,7 @@ async fn is_md5_of(etag: Option<&str>, store: &dyn ObjectStore, key: &str, size_
 /// Both sides as they are. A prune on the near side between two of its listings would pair an old index with new packs; so its
 /// index is looked at again whenever there is something to do.
 async fn list_both(job: &MirrorJob, new: bool) -> Result<(Inventory, Inventory), RepositoryError> {
-    let far = Inventory::of(&*job.to).await?;
+    let (mut near, far) = futures::try_join!(Inventory::of(&*job.from), Inventory::of(&*job.to))?;
     if new && !far.kind(ObjectKind::Snapshot).is_empty() {
         return Err(RepositoryError::Guarded(format!(
             "{} holds snapshots but no config: it is the rest of some repository. Name an empty place",
@@ -333,12 +332,12 @@ async fn list_both(job: &MirrorJob, new: bool) -> Result<(Inventory, Inventory),
         )));
     }
     for _ in 0..LISTINGS {
-        let near = Inventory::of(&*job.from).await?;
         let equal = ObjectKind::WRITTEN.iter().all(|&kind| near.kind(kind) == far.kind(kind));
         if equal || inventory::list(&*job.from, ObjectKind::Index).await? == *near.kind(ObjectKind::Index) {
             return Ok((near, far));
         }
         tracing::info!("the repository changed while it was listed; listing it again");
+        near = Inventory::of(&*job.from).await?;
     }
     Err(RepositoryError::Changing { location: job.from.location() })
 }

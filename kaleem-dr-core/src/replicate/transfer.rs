@@ -9,7 +9,11 @@ use crate::{
     CancellationToken,
     digest::ByteDigest,
     progress::StageProgress,
-    repository::{RepositoryError, store::ObjectStore},
+    repository::{
+        RepositoryError,
+        store::{ObjectStore, StoreFault},
+    },
+    sentence,
 };
 
 /// Objects up to this size pass through memory whole and are written with one request; larger ones in pieces.
@@ -51,8 +55,9 @@ impl Carrier {
                 brought = self.try_bring(object, bar) => brought,
             };
             match brought {
-                Err(RepositoryError::Damaged { object, why }) if tries > 0 => {
-                    tracing::warn!(%object, %why, "trying again");
+                // What is damaged, or refused for what it arrived as, may have been hurt on its way.
+                Err(error) if tries > 0 && may_pass(&error) => {
+                    tracing::warn!(object = %object.key(), why = %sentence(&error), "trying again");
                     tokio::time::sleep(PAUSE).await;
                 }
                 brought => return brought,
@@ -103,6 +108,14 @@ impl Carrier {
                 Err(error)
             }
         }
+    }
+}
+
+fn may_pass(error: &RepositoryError) -> bool {
+    match error {
+        RepositoryError::Damaged { .. } => true,
+        RepositoryError::Store(error) => error.fault() == StoreFault::Other,
+        _ => false,
     }
 }
 

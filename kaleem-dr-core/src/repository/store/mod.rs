@@ -31,7 +31,7 @@ use secrecy::ExposeSecret as _;
 use sha2::{Digest as _, Sha256};
 
 pub(crate) use self::access::is_loopback;
-use self::integrity::{PartDigests, Sent};
+use self::integrity::{PartDigests, Sent, WHOLE_MD5};
 pub use self::{
     access::{IpChoice, Network, Rate, S3Access, Tuning, is_r2},
     fault::StoreFault,
@@ -264,7 +264,7 @@ impl OpendalStore {
     }
 
     /// Makes sure that the bucket holds what was sent; what it holds instead is deleted.
-    async fn confirm(&self, key: &str, meta: &Metadata, sent: &Sent) -> Result<(), StoreError> {
+    async fn confirm(&self, key: &str, meta: &Metadata, sent: &Sent, content: &[Bytes]) -> Result<(), StoreError> {
         if meta.etag().is_some_and(|etag| sent.is_proven_by(etag)) {
             return Ok(());
         }
@@ -278,7 +278,7 @@ impl OpendalStore {
             digest.update(&bytes);
             at = range.end;
         }
-        if found == sent.size && digest.finalize()[..] == sent.sha256 {
+        if found == sent.size && digest.finalize()[..] == sent.sha256(content) {
             return Ok(());
         }
         let removed = self.operator.delete(key).await;
@@ -319,7 +319,7 @@ impl ObjectWriter for OpendalWriter {
     async fn finish(&mut self) -> Result<(), StoreError> {
         let meta = self.writer.close().await.map_err(self.store.failed("write", &self.key))?;
         if let Some(digests) = self.digests.take() {
-            self.store.confirm(&self.key, &meta, &digests.finish()).await?;
+            self.store.confirm(&self.key, &meta, &digests.finish(), &[]).await?;
         }
         self.store.sync_directory(&self.key).await
     }
@@ -421,21 +421,22 @@ impl ObjectStore for OpendalStore {
         }
         let part = if length > MULTIPART_ABOVE { PART_BYTES } else { usize::MAX };
         let sent = PartDigests::of(&content, part);
-        let buffer: Buffer = content.into_iter().collect();
+        // Clones of what is counted, not copies.
+        let buffer: Buffer = content.iter().cloned().collect();
         let meta = if length > MULTIPART_ABOVE {
             self.operator.write_with(key, buffer).chunk(PART_BYTES).concurrent(4).await
         } else {
-            self.operator.write(key, buffer).await
+            WHOLE_MD5.scope(sent.whole_md5().unwrap_or_default(), self.operator.write(key, buffer)).await
         }
         .map_err(failed)?;
-        self.confirm(key, &meta, &sent).await
+        self.confirm(key, &meta, &sent, &content).await
     }
 
     async fn writer(&self, key: &str) -> Result<Box<dyn ObjectWriter>, StoreError> {
         let writer = self.operator.writer_with(key);
         let writer = if self.directory.is_none() { writer.chunk(STREAMED_PART_BYTES).concurrent(2) } else { writer };
         let writer = writer.await.map_err(self.failed("write", key))?;
-        let digests = self.directory.is_none().then(|| PartDigests::new(STREAMED_PART_BYTES));
+        let digests = self.directory.is_none().then(|| PartDigests::of_stream(STREAMED_PART_BYTES));
         Ok(Box::new(OpendalWriter { writer, store: self.clone(), key: key.to_owned(), digests }))
     }
 
