@@ -23,9 +23,17 @@ def size(count):
 
 def gist(path):
     for line in lines(path):
-        if line["message_type"] == "error":
+        if "copied" in line:
+            print(
+                f"  {line['to'].rsplit('/', 1)[-1]:9} moved {line['copied']['objects']} objects, {size(line['copied']['bytes'])},"
+                f" {line['copied_snapshots']} snapshots; read back and equal: {line['verified']['objects']} objects,"
+                f" {size(line['verified']['bytes'])}"
+            )
+            for wrong in line["wrong"]:
+                print(f"  DAMAGED: {wrong}")
+        elif line.get("message_type") == "error":
             print(f"  FAILED: {line['error']['message']}")
-        elif line["message_type"] == "run":
+        elif line.get("message_type") == "run":
             print(f"  run {line['run']}")
             for source in line["sources"]:
                 print(
@@ -71,6 +79,7 @@ def conclude(notes, prefix, report):
         restored = next(line for line in lines(notes / f"restore-{name}.json") if "compared" in line)
         seconds = int((notes / f"restore-{name}.microseconds").read_text()) / 1e6
         restores[name] = {"seconds": round(seconds, 2), **restored}
+    mirrors = lines(notes / "replicate.json")
     comparisons = [line.split("\t") for line in (notes / "comparisons").read_text().splitlines()]
     comparisons = [{"what": what, "by": by, "equal": True} for what, by in comparisons]
 
@@ -92,6 +101,8 @@ def conclude(notes, prefix, report):
         f" {of(0, 'configs')['files']} files: {size(captured)}, stored in {size(added[0])}.",
         f"The second night, after a day's changes, captured {size(total(1, 'size_bytes'))} and added {size(added[1])}:"
         f" {share:.0f} % of the first.",
+        f"Both nights went to {len(mirrors)} mirrors, a bucket and a directory: {mirrors[0]['copied']['objects']} objects,"
+        f" {size(mirrors[0]['copied']['bytes'])} to each; every one was read back and is what its name says.",
         f"What that night held was restored beside what was left, in {seconds:.1f} s:"
         f" {of(1, 'mongo')['items']:,} documents, {restores['rabbitmq']['items']} definitions, {restores['configs']['items']} files.",
         f"The program compared it with its manifests ({own} comparisons), and other tools with what was noted before the disaster"
@@ -106,6 +117,7 @@ def conclude(notes, prefix, report):
         "summary": summary,
         "nights": nights,
         "second_night_added_percent": round(share, 1),
+        "mirrors": mirrors,
         "restores": restores,
         "restore_seconds": round(seconds, 2),
         "comparisons": comparisons,
