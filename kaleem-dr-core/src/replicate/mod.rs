@@ -201,6 +201,7 @@ async fn pass(
         Some(ledger) => ledger.mirrored(&report.to)?,
         None => BTreeSet::new(),
     };
+    let before = known.clone();
     known.extend(near.names(ObjectKind::Snapshot));
     let deletions = Deletions {
         known: known.clone(),
@@ -214,10 +215,16 @@ async fn pass(
         return Ok(report.ended(cancel));
     }
 
+    let wanted: BTreeSet<String> = missing.iter().flatten().map(Named::key).collect();
     if let Some(ledger) = &job.ledger {
         // Before any of them is there: a pass that is cut short must not take its own snapshots for somebody else's.
-        ledger.set_mirrored(&report.to, &known)?;
-        ledger.set_begun(&report.to, &missing.iter().flatten().map(Named::key).collect())?;
+        // Each is a synced write, so one that changes nothing is left out.
+        if known != before {
+            ledger.set_mirrored(&report.to, &known)?;
+        }
+        if wanted != begun {
+            ledger.set_begun(&report.to, &wanted)?;
+        }
     }
     let carrier = Carrier::new(job.from.clone(), job.to.clone(), cancel.clone());
     let bar = progress.begin("replicating", Unit::Bytes, Some(missing.iter().flatten().map(|object| object.size_bytes).sum()));
@@ -243,7 +250,7 @@ async fn pass(
         }
     }
     bar.finish();
-    if let Some(ledger) = &job.ledger {
+    if let Some(ledger) = job.ledger.as_ref().filter(|_| !wanted.is_empty()) {
         ledger.set_begun(&report.to, &BTreeSet::new())?;
     }
 
