@@ -200,6 +200,34 @@ fn an_emptied_repository_empties_no_mirror() {
 }
 
 #[test]
+fn an_alarm_keeps_the_mirror_as_it_is_until_it_is_acknowledged() {
+    let site = Site::new();
+    let (tree, mirror) = (site.path("tree"), site.path("mirror"));
+    fs::create_dir_all(&tree).expect("a directory can be made");
+    for number in 0..40 {
+        fs::write(tree.join(number.to_string()), noise(900, number)).expect("a file can be written");
+    }
+    let site = site.with_files("configs", &[&tree]).with_mirror("mirror", &mirror).initialised();
+    site.succeed(["backup"]);
+    site.succeed(["backup"]);
+    site.succeed(["replicate"]);
+    for number in 0..35 {
+        fs::remove_file(tree.join(number.to_string())).expect("a file can be lost");
+    }
+    assert_eq!(site.run(["backup"]).code, Some(3), "most files are gone: that is an alarm");
+    // Somebody who means ill goes around our own forget, which refuses as well.
+    let oldest = site.snapshots()[0]["id"].as_str().expect("an id").to_owned();
+    site.restic().succeed(["forget", &oldest]);
+    let outcome = site.run(["replicate"]);
+    assert_eq!(outcome.code, Some(5), "{}", outcome.stderr);
+    assert!(outcome.stdout.contains("alarm acknowledge"), "{}", outcome.stdout);
+    assert_eq!(Restic::on_directory(&mirror, PASSWORD).snapshots().len(), 3, "the new one came, the old one stays");
+    site.succeed(["alarm", "acknowledge"]);
+    site.succeed(["replicate"]);
+    assert_eq!(objects(&site.repository()), objects(&mirror));
+}
+
+#[test]
 fn deletions_wait_while_somebody_reads_the_mirror() {
     let (site, tree, mirror) = with_disk_mirror();
     another_day(&site, &tree, 1);
