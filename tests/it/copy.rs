@@ -10,6 +10,7 @@ use kaleem_dr_core::host;
 use serde_json::Value;
 
 use crate::support::{
+    mirror::noise,
     restic::Restic,
     seed, servers,
     site::{PASSWORD, Site},
@@ -28,19 +29,6 @@ fn with_far(site: Site) -> Site {
 
 fn far(site: &Site) -> Restic {
     Restic::on_directory(&site.path("far"), FAR_PASSWORD)
-}
-
-/// Bytes that do not compress.
-fn noise(seed: u64, length: usize) -> Vec<u8> {
-    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-    (0..length)
-        .map(|_| {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            state.to_le_bytes()[3]
-        })
-        .collect()
 }
 
 fn copy(site: &Site) -> (Option<i32>, Value) {
@@ -138,7 +126,7 @@ fn one_of_two_damaged() -> (Site, PathBuf) {
     let (good, broken) = (site.path("good"), site.path("broken"));
     seed::file_tree(&good);
     fs::create_dir_all(&broken).expect("a directory");
-    fs::write(broken.join("big"), noise(7, 3_000_000)).expect("a file");
+    fs::write(broken.join("big"), noise(3_000_000, 7)).expect("a file");
     let site = with_far(site.with_files("broken", &[&broken]).with_files("good", &[&good]).initialised());
     site.succeed(["--repo", "r2", "init"]);
     site.succeed(["backup"]);
@@ -184,7 +172,7 @@ fn a_repository_made_with_the_same_chunker_stores_nothing_twice() {
     let site = Site::new();
     let tree = site.path("tree");
     fs::create_dir_all(&tree).expect("a directory");
-    fs::write(tree.join("big"), noise(3, 12_000_000)).expect("a file");
+    fs::write(tree.join("big"), noise(12_000_000, 3)).expect("a file");
     let site = with_far(site.with_files("configs", &[&tree]).initialised());
     site.succeed(["--repo", "r2", "init", "--copy-chunker-params", "local"]);
     assert_ne!(

@@ -8,25 +8,13 @@ use ::mongodb::{
 };
 use serde_json::Value;
 
-use crate::support::{servers, site::Site};
+use crate::support::{mirror::noise, servers, site::Site};
 
 /// Retention that keeps the newest so many, after every run.
 fn keep_last(count: u32) -> String {
     format!(
         "[backup]\nforget = true\nprune = true\n[retention]\nkeep_last = {count}\nkeep_daily = 0\nkeep_weekly = 0\nkeep_monthly = 0"
     )
-}
-
-fn noise(seed: u64, length: usize) -> Vec<u8> {
-    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-    (0..length)
-        .map(|_| {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            state.to_le_bytes()[3]
-        })
-        .collect()
 }
 
 /// A run on a normal night: it ends well, and no alarm stands.
@@ -110,7 +98,7 @@ fn site_of_files(files: u64, length: usize, keep: u32) -> Site {
 
 fn write(tree: &Path, files: std::ops::Range<u64>, seed: u64, length: usize) {
     for n in files {
-        fs::write(tree.join(format!("file-{n}")), noise(seed + n + 1, length)).expect("a file can be written");
+        fs::write(tree.join(format!("file-{n}")), noise(length, seed + n + 1)).expect("a file can be written");
     }
 }
 
