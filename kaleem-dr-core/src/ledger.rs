@@ -1,7 +1,8 @@
-//! The local history of this host: what ran, how it ended, and what each mirror is known to hold.
+//! The local history of this host: what ran, how it ended, what was proven, and what each mirror is known to hold.
 //!
 //! SQLite in the state directory, written in transactions that are synced, so that a crash loses at most the event that was
 //! being written. The repositories stay the truth: without a ledger, history is short and guards are stricter, nothing else.
+//! Repositories are named here by their location in words, as [`crate::repository::Location`] prints it.
 
 use std::{
     collections::BTreeSet,
@@ -13,19 +14,21 @@ use std::{
 };
 
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use serde::Serialize;
 use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 
-use crate::{exit::Exit, job::RunId};
+use crate::{exit::Exit, job::RunId, verify::ProofLevel};
 
 /// The file in the state directory.
 const FILE: &str = "ledger.sqlite";
 /// How long another process of ours may hold the file.
 const BUSY: Duration = Duration::from_secs(20);
 /// Version of the tables below, in SQLite's `user_version`.
-const VERSION: i64 = 1;
-const TABLES: &str = "
+const VERSION: i64 = 2;
+/// Tables of version 1.
+const EVENTS: &str = "
     create table event (
         id integer primary key,
         run text not null,
@@ -48,6 +51,44 @@ const TABLES: &str = "
         primary key (mirror, object)
     ) without rowid;
 ";
+/// What version 2 adds.
+const PROOFS: &str = "
+    create table part (
+        event integer not null references event (id),
+        source text not null,
+        repository text not null,
+        snapshot text,
+        exit integer not null,
+        finished text not null,
+        seconds real not null,
+        size_bytes integer not null,
+        added_bytes integer not null,
+        consistent_at text
+    );
+    create index part_by_source on part (source, repository);
+    create table proof (
+        id integer primary key,
+        run text not null,
+        source text not null,
+        repository text not null,
+        snapshot text not null,
+        consistent_at text not null,
+        at text not null,
+        wanted text not null,
+        proven text,
+        size_bytes integer not null,
+        restore_seconds real,
+        report text not null
+    );
+    create index proof_by_source on proof (source, repository, at);
+    create table report (
+        id integer primary key,
+        run text not null unique,
+        previous text,
+        hash text not null,
+        body text not null
+    );
+";
 
 /// What kind of work an event tells of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -60,14 +101,47 @@ pub enum EventKind {
     Replicate,
     /// Objects put back from a replica.
     Repair,
+    /// Snapshots copied into a repository of another id.
+    Copy,
+    /// Points proven, short of a drill.
+    Verify,
+    /// Points restored into scratch targets and compared, with their negative controls.
+    Drill,
+    /// A look at a repository's structure or bytes.
+    Check,
+    /// Snapshots forgotten by retention, outside of a backup.
+    Forget,
+    /// Space given back, outside of a backup.
+    Prune,
 }
 
 impl EventKind {
-    fn word(self) -> &'static str {
+    /// Every kind.
+    pub const ALL: [Self; 9] = [
+        Self::Backup,
+        Self::Replicate,
+        Self::Repair,
+        Self::Copy,
+        Self::Verify,
+        Self::Drill,
+        Self::Check,
+        Self::Forget,
+        Self::Prune,
+    ];
+
+    /// Its word, which is also the command's name.
+    #[must_use]
+    pub fn word(self) -> &'static str {
         match self {
             Self::Backup => "backup",
             Self::Replicate => "replicate",
             Self::Repair => "repair",
+            Self::Copy => "copy",
+            Self::Verify => "verify",
+            Self::Drill => "drill",
+            Self::Check => "check",
+            Self::Forget => "forget",
+            Self::Prune => "prune",
         }
     }
 }
@@ -89,6 +163,89 @@ pub struct Event {
     pub exit: Exit,
     /// Its report, as `--json` prints it.
     pub report: Value,
+    /// What became of each source in each repository; empty for work on a repository as a whole.
+    pub parts: Vec<Part>,
+}
+
+/// What became of one source in one repository.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Part {
+    /// The source.
+    pub source: String,
+    /// The repository, in words.
+    pub repository: String,
+    /// The snapshot that was made or looked at.
+    pub snapshot: Option<String>,
+    /// How it ended, as an exit status.
+    pub exit: u8,
+    /// When it ended.
+    pub finished: Timestamp,
+    /// How long it took.
+    pub seconds: f64,
+    /// Bytes of the source.
+    pub size_bytes: u64,
+    /// Bytes that were new to the repository.
+    pub added_bytes: u64,
+    /// The moment its data stand for.
+    pub consistent_at: Option<Timestamp>,
+}
+
+/// A part as the ledger holds it, with the kind of its event.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct PastPart {
+    /// `backup`, `drill`, …
+    pub kind: String,
+    /// What became of it.
+    #[serde(flatten)]
+    pub part: Part,
+}
+
+/// What a verification or a drill showed of one snapshot.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Proof {
+    /// The run that showed it.
+    pub run: String,
+    /// The source.
+    pub source: String,
+    /// The repository, in words.
+    pub repository: String,
+    /// The snapshot, 64 hex digits.
+    pub snapshot: String,
+    /// The moment the snapshot's data stand for.
+    pub consistent_at: Timestamp,
+    /// When it was shown.
+    pub at: Timestamp,
+    /// What was asked for.
+    pub wanted: ProofLevel,
+    /// What holds.
+    pub proven: Option<ProofLevel>,
+    /// Bytes of the source in the snapshot.
+    pub size_bytes: u64,
+    /// How long the restore into a scratch target took, with the comparison, where there was one.
+    pub restore_seconds: Option<f64>,
+    /// All that was found, as `--json` prints it.
+    pub report: Value,
+}
+
+impl Proof {
+    /// Whether all that was asked for holds.
+    #[must_use]
+    pub fn is_good(&self) -> bool {
+        self.proven.is_some_and(|proven| proven >= self.wanted)
+    }
+}
+
+/// A proof report in the chain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChainedReport {
+    /// The drill's run.
+    pub run: String,
+    /// Hash of the report before; `None` for the first.
+    pub previous: Option<String>,
+    /// SHA-256 of `body`, 64 hex digits.
+    pub hash: String,
+    /// The report as JSON text, to the byte; it holds the hash of the one before.
+    pub body: String,
 }
 
 /// An event as the ledger holds it.
@@ -172,23 +329,27 @@ impl Ledger {
         let making = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).map_err(failed)?;
         let found: i64 = making.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(failed)?;
         match found {
-            0 => {
-                making.execute_batch(TABLES).map_err(failed)?;
-                making.pragma_update(None, "user_version", VERSION).map_err(failed)?;
-            }
+            0 => making.execute_batch(EVENTS).and_then(|()| making.execute_batch(PROOFS)).map_err(failed)?,
+            1 => making.execute_batch(PROOFS).map_err(failed)?,
             VERSION => {}
             found => return Err(LedgerError::Newer { path, found }),
+        }
+        if found != VERSION {
+            making.pragma_update(None, "user_version", VERSION).map_err(failed)?;
         }
         making.commit().map_err(failed)?;
         Ok(Self { path, connection: Arc::new(Mutex::new(connection)) })
     }
 
-    /// Adds an event.
+    /// Adds an event with its parts: all of it, or nothing.
     ///
     /// # Errors
     /// When it cannot be written.
     pub fn record(&self, event: &Event) -> Result<(), LedgerError> {
-        self.connection()
+        let mut connection = self.connection();
+        let failed = || self.failed("written");
+        let change = connection.transaction().map_err(failed())?;
+        change
             .execute(
                 "insert into event (run, kind, repository, started, finished, exit, report) values (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
                 params![
@@ -201,8 +362,172 @@ impl Ledger {
                     event.report.to_string(),
                 ],
             )
+            .map_err(failed())?;
+        let id = change.last_insert_rowid();
+        for part in &event.parts {
+            change
+                .execute(
+                    "insert into part values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+                    params![
+                        id,
+                        part.source,
+                        part.repository,
+                        part.snapshot,
+                        part.exit,
+                        part.finished.to_string(),
+                        part.seconds,
+                        stored(part.size_bytes),
+                        stored(part.added_bytes),
+                        part.consistent_at.map(|time| time.to_string()),
+                    ],
+                )
+                .map_err(failed())?;
+        }
+        change.commit().map_err(failed())
+    }
+
+    /// For each kind, source and repository, the newest part; with `good`, the newest that ended with 0.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn newest_parts(&self, good: bool) -> Result<Vec<PastPart>, LedgerError> {
+        let connection = self.connection();
+        let mut query = connection
+            .prepare(
+                "select e.kind, p.source, p.repository, p.snapshot, p.exit, p.finished, p.seconds, p.size_bytes, p.added_bytes,
+                        p.consistent_at, max(p.rowid)
+                 from part p join event e on e.id = p.event where p.exit = 0 or not ?1
+                 group by e.kind, p.source, p.repository order by e.kind, p.source, p.repository",
+            )
+            .map_err(self.failed("read"))?;
+        let rows = query
+            .query_map([good], |row| {
+                let part = Part {
+                    source: row.get(1)?,
+                    repository: row.get(2)?,
+                    snapshot: row.get(3)?,
+                    exit: row.get(4)?,
+                    finished: time(row, 5)?,
+                    seconds: row.get(6)?,
+                    size_bytes: size(row, 7)?,
+                    added_bytes: size(row, 8)?,
+                    consistent_at: maybe_time(row, 9)?,
+                };
+                Ok(PastPart { kind: row.get(0)?, part })
+            })
+            .map_err(self.failed("read"))?;
+        rows.collect::<Result<_, _>>().map_err(self.failed("read"))
+    }
+
+    /// For each kind and repository, the newest event, without its report; with `good`, the newest that ended with 0.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn newest_events(&self, good: bool) -> Result<Vec<PastEvent>, LedgerError> {
+        self.events(
+            "select run, kind, repository, started, finished, exit, 'null', max(id) from event where exit = 0 or not ?1
+             group by kind, repository order by kind, repository",
+            params![good],
+        )
+    }
+
+    /// Adds a proof.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn record_proof(&self, proof: &Proof) -> Result<(), LedgerError> {
+        self.connection()
+            .execute(
+                "insert into proof (run, source, repository, snapshot, consistent_at, at, wanted, proven, size_bytes,
+                                    restore_seconds, report)
+                 values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+                params![
+                    proof.run,
+                    proof.source,
+                    proof.repository,
+                    proof.snapshot,
+                    proof.consistent_at.to_string(),
+                    proof.at.to_string(),
+                    proof.wanted.as_str(),
+                    proof.proven.map(ProofLevel::as_str),
+                    stored(proof.size_bytes),
+                    proof.restore_seconds,
+                    proof.report.to_string(),
+                ],
+            )
             .map(drop)
             .map_err(self.failed("written"))
+    }
+
+    /// The newest proofs, newest first, without their reports.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn proofs(&self, most: usize) -> Result<Vec<Proof>, LedgerError> {
+        let connection = self.connection();
+        let mut query = connection
+            .prepare(
+                "select run, source, repository, snapshot, consistent_at, at, wanted, proven, size_bytes, restore_seconds
+                 from proof order by id desc limit ?1",
+            )
+            .map_err(self.failed("read"))?;
+        let rows = query
+            .query_map([i64::try_from(most).unwrap_or(i64::MAX)], |row| {
+                let level = |at: usize, text: &str| text.parse::<ProofLevel>().map_err(|error| conversion(at, error));
+                let (wanted, proven): (String, Option<String>) = (row.get(6)?, row.get(7)?);
+                Ok(Proof {
+                    run: row.get(0)?,
+                    source: row.get(1)?,
+                    repository: row.get(2)?,
+                    snapshot: row.get(3)?,
+                    consistent_at: time(row, 4)?,
+                    at: time(row, 5)?,
+                    wanted: level(6, &wanted)?,
+                    proven: proven.map(|text| level(7, &text)).transpose()?,
+                    size_bytes: size(row, 8)?,
+                    restore_seconds: row.get(9)?,
+                    report: Value::Null,
+                })
+            })
+            .map_err(self.failed("read"))?;
+        rows.collect::<Result<_, _>>().map_err(self.failed("read"))
+    }
+
+    /// Appends a report to the chain. `body` makes its text from the hash of the one before; nobody else can come between.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn append_report(&self, run: &str, body: impl FnOnce(Option<&str>) -> String) -> Result<ChainedReport, LedgerError> {
+        let mut connection = self.connection();
+        let failed = || self.failed("written");
+        let change = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).map_err(failed())?;
+        let previous: Option<String> = change
+            .query_row("select hash from report order by id desc limit 1", [], |row| row.get(0))
+            .optional()
+            .map_err(failed())?;
+        let body = body(previous.as_deref());
+        let hash = hex::encode(Sha256::digest(body.as_bytes()));
+        change
+            .execute("insert into report (run, previous, hash, body) values (?1, ?2, ?3, ?4)", params![run, previous, hash, body])
+            .map_err(failed())?;
+        change.commit().map_err(failed())?;
+        Ok(ChainedReport { run: run.to_owned(), previous, hash, body })
+    }
+
+    /// Every report of the chain, the first first.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn reports(&self) -> Result<Vec<ChainedReport>, LedgerError> {
+        let connection = self.connection();
+        let mut query =
+            connection.prepare("select run, previous, hash, body from report order by id").map_err(self.failed("read"))?;
+        let rows = query
+            .query_map([], |row| {
+                Ok(ChainedReport { run: row.get(0)?, previous: row.get(1)?, hash: row.get(2)?, body: row.get(3)? })
+            })
+            .map_err(self.failed("read"))?;
+        rows.collect::<Result<_, _>>().map_err(self.failed("read"))
     }
 
     /// The newest events, newest first.
@@ -210,24 +535,24 @@ impl Ledger {
     /// # Errors
     /// When they cannot be read.
     pub fn history(&self, most: usize) -> Result<Vec<PastEvent>, LedgerError> {
+        self.events(
+            "select run, kind, repository, started, finished, exit, report from event order by id desc limit ?1",
+            params![i64::try_from(most).unwrap_or(i64::MAX)],
+        )
+    }
+
+    fn events(&self, query: &str, with: impl rusqlite::Params) -> Result<Vec<PastEvent>, LedgerError> {
         let connection = self.connection();
-        let mut query = connection
-            .prepare("select run, kind, repository, started, finished, exit, report from event order by id desc limit ?1")
-            .map_err(self.failed("read"))?;
-        let most = i64::try_from(most).unwrap_or(i64::MAX);
+        let mut query = connection.prepare(query).map_err(self.failed("read"))?;
         let rows = query
-            .query_map([most], |row| {
-                let time = |at: usize| {
-                    let text: String = row.get(at)?;
-                    text.parse::<Timestamp>().map_err(|error| conversion(at, error))
-                };
+            .query_map(with, |row| {
                 let report: String = row.get(6)?;
                 Ok(PastEvent {
                     run: row.get(0)?,
                     kind: row.get(1)?,
                     repository: row.get(2)?,
-                    started: time(3)?,
-                    finished: time(4)?,
+                    started: time(row, 3)?,
+                    finished: time(row, 4)?,
                     exit: row.get(5)?,
                     report: serde_json::from_str(&report).map_err(|error| conversion(6, error))?,
                 })
@@ -316,6 +641,24 @@ impl Ledger {
     }
 }
 
+fn time(row: &Row<'_>, at: usize) -> rusqlite::Result<Timestamp> {
+    row.get::<_, String>(at)?.parse().map_err(|error: jiff::Error| conversion(at, error))
+}
+
+fn maybe_time(row: &Row<'_>, at: usize) -> rusqlite::Result<Option<Timestamp>> {
+    let text: Option<String> = row.get(at)?;
+    text.map(|text| text.parse().map_err(|error: jiff::Error| conversion(at, error))).transpose()
+}
+
+fn size(row: &Row<'_>, at: usize) -> rusqlite::Result<u64> {
+    Ok(u64::try_from(row.get::<_, i64>(at)?).unwrap_or(0))
+}
+
+/// `SQLite` has no unsigned numbers.
+fn stored(bytes: u64) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
+}
+
 fn conversion(at: usize, error: impl std::error::Error + Send + Sync + 'static) -> rusqlite::Error {
     rusqlite::Error::FromSqlConversionFailure(at, rusqlite::types::Type::Text, Box::new(error))
 }
@@ -334,6 +677,7 @@ mod tests {
             finished: now,
             exit,
             report: serde_json::json!({ "copied": 3 }),
+            parts: Vec::new(),
         }
     }
 
@@ -351,6 +695,82 @@ mod tests {
         assert_eq!(history[1].report["copied"], 3);
         assert_eq!(ledger.last_success(EventKind::Replicate, "r2").unwrap(), Some(good.finished));
         assert_eq!(ledger.last_success(EventKind::Backup, "r2").unwrap(), None);
+    }
+
+    #[test]
+    fn parts_and_proofs_are_found_by_what_they_are_of() {
+        let home = tempfile::tempdir().unwrap();
+        let ledger = Ledger::open(home.path()).unwrap();
+        let part = |source: &str, exit: u8, size_bytes| Part {
+            source: source.into(),
+            repository: "/r".into(),
+            snapshot: None,
+            exit,
+            finished: Timestamp::now(),
+            seconds: 1.5,
+            size_bytes,
+            added_bytes: 1,
+            consistent_at: Some(Timestamp::UNIX_EPOCH),
+        };
+        for (exit, size) in [(0, 10), (7, 0)] {
+            let parts = vec![part("mongo", exit, size), part("n8n", 0, size + 1)];
+            ledger.record(&Event { kind: EventKind::Backup, parts, ..event(Exit::Partial) }).unwrap();
+        }
+        let of = |good| -> Vec<_> {
+            let parts = ledger.newest_parts(good).unwrap();
+            parts.into_iter().map(|past| (past.kind, past.part.source, past.part.exit, past.part.size_bytes)).collect()
+        };
+        let line = |source: &str, exit, size| ("backup".to_owned(), source.to_owned(), exit, size);
+        assert_eq!(of(false), [line("mongo", 7, 0), line("n8n", 0, 1)]);
+        assert_eq!(of(true), [line("mongo", 0, 10), line("n8n", 0, 1)]);
+        assert_eq!(ledger.newest_events(false).unwrap().len(), 1);
+        assert_eq!(ledger.newest_events(true).unwrap().len(), 0);
+        let proof = Proof {
+            run: "r".into(),
+            source: "mongo".into(),
+            repository: "/r".into(),
+            snapshot: "a".repeat(64),
+            consistent_at: Timestamp::UNIX_EPOCH,
+            at: Timestamp::now(),
+            wanted: ProofLevel::Restored,
+            proven: Some(ProofLevel::Parsed),
+            size_bytes: 7,
+            restore_seconds: Some(0.5),
+            report: Value::Null,
+        };
+        ledger.record_proof(&proof).unwrap();
+        assert_eq!(ledger.proofs(9).unwrap(), std::slice::from_ref(&proof));
+        assert!(!proof.is_good());
+    }
+
+    #[test]
+    fn each_report_bears_the_hash_of_the_one_before() {
+        let home = tempfile::tempdir().unwrap();
+        let ledger = Ledger::open(home.path()).unwrap();
+        let body = |previous: Option<&str>| format!("after {}", previous.unwrap_or("nothing"));
+        let first = ledger.append_report("1", body).unwrap();
+        let second = ledger.append_report("2", body).unwrap();
+        assert_eq!((first.body.as_str(), first.previous.as_ref()), ("after nothing", None));
+        assert_eq!(second.body, format!("after {}", first.hash));
+        assert_eq!(ledger.reports().unwrap(), [first, second]);
+    }
+
+    #[test]
+    fn a_ledger_of_version_1_is_taken_on() {
+        let home = tempfile::tempdir().unwrap();
+        let connection = Connection::open(home.path().join(FILE)).unwrap();
+        connection.execute_batch(EVENTS).unwrap();
+        connection.pragma_update(None, "user_version", 1).unwrap();
+        connection
+            .execute(
+                "insert into event values (1, '01J9', 'backup', '/r', '2026-01-01T00:00:00Z', '2026-01-01T00:00:01Z', 0, '{}')",
+                [],
+            )
+            .unwrap();
+        drop(connection);
+        let ledger = Ledger::open(home.path()).unwrap();
+        assert_eq!(ledger.history(9).unwrap()[0].run, "01J9");
+        assert!(ledger.proofs(9).unwrap().is_empty());
     }
 
     #[test]

@@ -22,7 +22,7 @@ use crate::{
     CancellationToken,
     exit::Exit,
     host,
-    ledger::{Event, EventKind, Ledger},
+    ledger::{Event, EventKind, Ledger, Part},
     manifest::{ConsistencyGrade, Incomplete},
     point::PointReader,
     progress::ProgressSink,
@@ -204,12 +204,43 @@ fn note(
     started: Timestamp,
     result: &Result<RunReport, RepositoryError>,
 ) -> Result<(), RepositoryError> {
-    let (exit, report) = match result {
-        Ok(report) => (report.exit, serde_json::to_value(report).unwrap_or_default()),
-        Err(error) => (error.into(), serde_json::json!({ "error": sentence(error) })),
+    let (exit, report, parts) = match result {
+        Ok(report) => (report.exit, serde_json::to_value(report).unwrap_or_default(), parts(report)),
+        Err(error) => (error.into(), serde_json::json!({ "error": sentence(error) }), Vec::new()),
     };
     let (kind, repository, finished) = (EventKind::Backup, job.repository.location(), Timestamp::now());
-    Ok(Ledger::open(directory)?.record(&Event { run, kind, repository, started, finished, exit, report })?)
+    Ok(Ledger::open(directory)?.record(&Event { run, kind, repository, started, finished, exit, report, parts })?)
+}
+
+/// A part for each source in the run's repository and in each further one.
+fn parts(report: &RunReport) -> Vec<Part> {
+    let location = |name: &str| {
+        let further = report.further.iter().find(|further| further.repository == name);
+        further.and_then(|further| further.location.clone()).unwrap_or_else(|| name.to_owned())
+    };
+    let mut parts = Vec::new();
+    for source in &report.sources {
+        let own = Part {
+            source: source.source.to_string(),
+            repository: report.repository.clone(),
+            snapshot: source.snapshot.map(|id| id.to_string()),
+            exit: source.exit.code(),
+            finished: report.finished,
+            seconds: source.seconds,
+            size_bytes: source.size_bytes,
+            added_bytes: source.added_bytes,
+            consistent_at: source.consistent_at,
+        };
+        parts.extend(source.copies.iter().map(|copy| Part {
+            repository: location(&copy.repository),
+            snapshot: copy.snapshot.map(|id| id.to_string()),
+            exit: if copy.error.is_none() { Exit::Done } else { Exit::Failed }.code(),
+            added_bytes: copy.added_bytes,
+            ..own.clone()
+        }));
+        parts.push(own);
+    }
+    parts
 }
 
 async fn run_backup(

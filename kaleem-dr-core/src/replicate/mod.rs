@@ -168,6 +168,7 @@ pub async fn mirror(
             finished: Timestamp::now(),
             exit,
             report,
+            parts: Vec::new(),
         })?;
     }
     result
