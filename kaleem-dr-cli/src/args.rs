@@ -2,6 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use crate::commands::drill;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use kaleem_dr_core::{
@@ -107,6 +108,9 @@ pub enum Command {
     /// Prove recovery points: that they are stored, readable, valid in their own formats, or restorable
     #[command(after_help = VERIFY_EXAMPLES)]
     Verify(Verify),
+    /// Restore every source's newest point into scratch targets, compare, time it, and prove that the comparison can fail
+    #[command(after_help = drill::EXAMPLES)]
+    Drill(drill::Drill),
     /// Keep mirrors equal to their repositories, object by object; needs no password
     #[command(after_help = REPLICATE_EXAMPLES)]
     Replicate(Replicate),

@@ -3,6 +3,7 @@
 use std::{error::Error, fmt};
 
 use kaleem_dr_core::{
+    drill::DrillError,
     exit::Exit,
     ledger::LedgerError,
     repository::{RepositoryError, SaveError, store::StoreError},
@@ -64,6 +65,16 @@ impl From<AlarmError> for Failure {
 impl From<LedgerError> for Failure {
     fn from(error: LedgerError) -> Self {
         Self::of(&error, Exit::Failed, Some("look at `state_directory` in the config: does it belong to this user?"))
+    }
+}
+
+impl From<DrillError> for Failure {
+    fn from(error: DrillError) -> Self {
+        match error {
+            DrillError::Repository(error) => error.into(),
+            DrillError::Ledger(error) => error.into(),
+            error => Self::of(&error, Exit::Failed, None),
+        }
     }
 }
 

@@ -20,6 +20,8 @@ pub(crate) enum Step {
     Prune,
     /// A mirror has just got, or lost, an object.
     Replicate,
+    /// A rehearsal has filled its scratch target.
+    Scratch,
 }
 
 /// Passes a step. `KALEEM_DR_FAILPOINT=capture=kill` (or `=stop`) kills or freezes a debug build there;

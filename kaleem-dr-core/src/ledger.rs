@@ -19,7 +19,11 @@ use serde::Serialize;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use crate::{exit::Exit, job::RunId, verify::ProofLevel};
+use crate::{
+    exit::Exit,
+    job::RunId,
+    verify::{ProofLevel, VerifyReport},
+};
 
 /// The file in the state directory.
 const FILE: &str = "ledger.sqlite";
@@ -228,6 +232,25 @@ pub struct Proof {
 }
 
 impl Proof {
+    /// What a verification of a snapshot showed; `None` where it is of a file, or the snapshot does not say of which moment it is.
+    #[must_use]
+    pub fn of(report: &VerifyReport, run: RunId, repository: &str, at: Timestamp) -> Option<Self> {
+        Some(Self {
+            run: run.to_string(),
+            source: report.source.clone()?,
+            repository: repository.to_owned(),
+            snapshot: report.snapshot?.to_string(),
+            consistent_at: report.consistent_at?,
+            at,
+            wanted: report.wanted,
+            proven: report.proven,
+            size_bytes: report.size_bytes,
+            restore_seconds: report.restore_seconds,
+            // Of plain fields: it always becomes JSON.
+            report: serde_json::to_value(report).unwrap_or_default(),
+        })
+    }
+
     /// Whether all that was asked for holds.
     #[must_use]
     pub fn is_good(&self) -> bool {

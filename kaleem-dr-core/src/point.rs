@@ -86,6 +86,12 @@ impl PointReader {
         Ok(Self { manifest: Arc::new(manifest), origin: Origin::Snapshot(Arc::new(snapshot)), progress, cancel })
     }
 
+    /// The same point, with another place for long work to tell of itself.
+    #[must_use]
+    pub fn telling(&self, progress: Arc<dyn ProgressSink>) -> Self {
+        Self { progress, ..self.clone() }
+    }
+
     /// What the snapshot says of itself.
     #[must_use]
     pub fn manifest(&self) -> &Manifest {

@@ -4,6 +4,8 @@
 //! their places. Blocks of zeros become holes. Attributes follow the content; those of directories come last, for every
 //! write in a directory changes its time. With verification, each file is read back and compared blob by blob.
 
+mod compare;
+
 use std::{
     collections::HashMap,
     ffi::{OsStr, OsString},
@@ -36,6 +38,8 @@ use crate::{
     repository::{BlobPlace, RepositoryError, SnapshotReader, blocking, go_mode, pick, runs},
     sentence,
 };
+
+pub use self::compare::{compare_files, turn_a_byte};
 
 /// Blobs in one window: with at most a few runs in memory at once, this bounds what is planned, not what is held.
 const WINDOW_BLOBS: usize = 2048;

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     artifact::{ArtifactPath, Capture},
+    failpoint::{self, Step},
     finding::Finding,
     manifest::ServerInfo,
     point::PointReader,
@@ -73,6 +74,15 @@ pub trait Source: Send + Sync {
     /// As [`Source::restore`], and when the scratch target could not be removed.
     async fn rehearse(&self, _point: &PointReader, _scratch: &ScratchTarget) -> Result<RestoreReport, SourceError> {
         Err(SourceError::Unsupported(format!("a source of kind {} cannot be rehearsed", self.kind())))
+    }
+
+    /// Removes what a rehearsal of this scratch name left because it was killed, and says what that was. Only what bears the name
+    /// is touched; that nothing was left is no error. Directories are removed by whoever made them.
+    ///
+    /// # Errors
+    /// When the server cannot be reached, or does not let go of it.
+    async fn clear_scratch(&self, _name: &str) -> Result<Vec<String>, SourceError> {
+        Ok(Vec::new())
     }
 
     /// How a point of this source looks as one file; `None` where it has no such form.
@@ -231,6 +241,35 @@ pub struct ScratchTarget {
     pub name: String,
     /// An empty directory of its own; whoever made it removes it.
     pub directory: PathBuf,
+    /// Whether what was restored is then damaged in one place and compared once more: see [`Control`].
+    pub control: bool,
+}
+
+impl ScratchTarget {
+    /// A source says that it has filled the target, and compares next. It is here that tests make a debug build die.
+    pub fn filled(&self) {
+        failpoint::pass(Step::Scratch);
+    }
+}
+
+/// The negative control of a rehearsal: the scratch was damaged on purpose, and the same comparison had to see it. One that
+/// does not see it proves nothing by finding the rest equal.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Control {
+    /// What was done to the copy: `deleted one document of users`.
+    pub damage: String,
+    /// What the comparison found then. Empty means that it is blind.
+    pub found: Vec<Difference>,
+    /// How long it took.
+    pub seconds: f64,
+}
+
+impl Control {
+    /// Whether the comparison saw the damage.
+    #[must_use]
+    pub fn is_caught(&self) -> bool {
+        !self.found.is_empty()
+    }
 }
 
 /// What a deep check of a point found.
@@ -328,6 +367,9 @@ pub struct RestoreReport {
     pub warnings: Vec<String>,
     /// Commands of the operator's that ran afterwards.
     pub hooks: Vec<HookReport>,
+    /// In a rehearsal: whether the comparison can see a difference at all. `None` where nothing could be damaged, or nobody asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub control: Option<Control>,
 }
 
 impl RestoreReport {

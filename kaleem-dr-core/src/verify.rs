@@ -6,8 +6,9 @@
 
 use std::{collections::HashSet, fmt, path::Path, str::FromStr, time::Instant};
 
+use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use ulid::Ulid;
 
 use crate::{
     finding::Finding,
@@ -15,14 +16,16 @@ use crate::{
     manifest::{ArtifactRecord, MANIFEST_PATH, TreeTotals},
     point::{Origin, PointReader},
     progress::{StageProgress, Unit},
-    repository::{Repository, RepositoryError, SnapshotReader, TreeFile},
+    repository::{Repository, RepositoryError, SnapshotId, SnapshotReader, TreeFile},
+    scratch::Scratch,
     sentence,
-    source::{ScratchTarget, Source, SourceError},
+    source::{Control, RestoreReport, Source, SourceError},
     staged::StagedWork,
+    stopwatch::{Stage, Stopwatch},
 };
 
 /// How much is proven of a recovery point.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ProofLevel {
     /// Every object hashes to its name.
@@ -70,6 +73,21 @@ impl FromStr for ProofLevel {
 #[error("`{0}` is no level; say stored, readable, parsed or restored")]
 pub struct UnknownLevel(String);
 
+/// How far a verification goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Thoroughness {
+    /// The level that is to be proven.
+    pub level: ProofLevel,
+    /// At [`ProofLevel::Restored`]: whether the scratch is then damaged on purpose, and must be found different ([`Control`]).
+    pub control: bool,
+}
+
+impl From<ProofLevel> for Thoroughness {
+    fn from(level: ProofLevel) -> Self {
+        Self { level, control: false }
+    }
+}
+
 /// What a verification showed.
 #[derive(Clone, Debug, Serialize)]
 pub struct VerifyReport {
@@ -77,6 +95,12 @@ pub struct VerifyReport {
     pub point: String,
     /// The source it is of, where that is known.
     pub source: Option<String>,
+    /// The snapshot; `None` for a file.
+    pub snapshot: Option<SnapshotId>,
+    /// The moment its data stand for, where the manifest tells.
+    pub consistent_at: Option<Timestamp>,
+    /// Bytes of the source in it.
+    pub size_bytes: u64,
     /// The level that was asked for.
     pub wanted: ProofLevel,
     /// The highest level that holds, with all below it.
@@ -85,7 +109,13 @@ pub struct VerifyReport {
     pub checked: Vec<String>,
     /// What is wrong, or worth knowing.
     pub findings: Vec<Finding>,
-    /// How long it took.
+    /// What took how long, in order.
+    pub stages: Vec<Stage>,
+    /// How long the restore into the scratch target took, with its comparison and without the negative control.
+    pub restore_seconds: Option<f64>,
+    /// The negative control of that restore.
+    pub control: Option<Control>,
+    /// How long all of it took.
     pub seconds: f64,
 }
 
@@ -105,18 +135,19 @@ pub async fn verify_source(
     repository: &Repository,
     source: &dyn Source,
     wanted: &str,
-    level: ProofLevel,
+    how: impl Into<Thoroughness>,
     work: &StagedWork,
 ) -> Result<VerifyReport, SourceError> {
+    let how = how.into();
     let point = |error: RepositoryError| SourceError::Point(error.into());
     let snapshot = find_snapshot(repository, source.name(), wanted).await.map_err(point)?;
     let reader = repository.read(&snapshot).await.map_err(point)?;
     match PointReader::open(reader.clone(), work.progress.clone(), work.cancel.clone()).await {
-        Ok(point) => verify_point(source, &point, level, work).await,
+        Ok(point) => verify_point(source, &point, how, work).await,
         Err(RepositoryError::Cancelled) => Err(SourceError::Cancelled),
         Err(unopened) => {
             let mut report = verify_snapshot(&reader, ProofLevel::Stored, work).await.map_err(point)?;
-            report.wanted = level;
+            report.wanted = how.level;
             report.findings.push(Finding::error(format!("its manifest cannot be read: {}", sentence(&unopened))));
             Ok(report)
         }
@@ -131,10 +162,19 @@ pub async fn verify_source(
 pub async fn verify_point(
     source: &dyn Source,
     point: &PointReader,
-    level: ProofLevel,
+    how: impl Into<Thoroughness>,
     work: &StagedWork,
 ) -> Result<VerifyReport, SourceError> {
+    let Thoroughness { level, control } = how.into();
     let mut proof = Proof::of(in_words(point.origin()), Some(source.name().to_string()), level);
+    let watch = Stopwatch::over(work.progress.clone());
+    let work = &StagedWork { progress: watch.sink(), ..work.clone() };
+    let point = &point.telling(watch.sink());
+    proof.report.consistent_at = Some(point.manifest().consistency.at);
+    proof.report.size_bytes = point.manifest().size_bytes();
+    if let Origin::Snapshot(snapshot) = point.origin() {
+        proof.report.snapshot = Some(snapshot.snapshot().id());
+    }
     if let Origin::Snapshot(snapshot) = point.origin() {
         proof.objects(snapshot, work).await.map_err(|error| SourceError::Point(error.into()))?;
     } else {
@@ -154,7 +194,7 @@ pub async fn verify_point(
     }
     if level >= ProofLevel::Parsed {
         let before = proof.errors();
-        let inspection = source.inspect(point).await?;
+        let inspection = watch.time("inspecting the format", source.inspect(point)).await?;
         let well = inspection.is_well();
         proof.report.checked.extend(inspection.checked);
         proof.report.findings.extend(inspection.findings);
@@ -165,9 +205,10 @@ pub async fn verify_point(
     }
     if level >= ProofLevel::Restored {
         let before = proof.errors();
-        proof.rehearsal(source, point, work).await?;
+        proof.rehearsal(source, point, control, work).await?;
         proof.reach(ProofLevel::Restored, before);
     }
+    proof.report.stages = watch.stages();
     Ok(proof.ended())
 }
 
@@ -182,6 +223,7 @@ pub async fn verify_snapshot(
 ) -> Result<VerifyReport, RepositoryError> {
     let source = snapshot.snapshot().source().map(|source| source.to_string());
     let mut proof = Proof::of(format!("snapshot {}", snapshot.snapshot().id().short()), source, level);
+    proof.report.snapshot = Some(snapshot.snapshot().id());
     proof.objects(snapshot, work).await?;
     if level >= ProofLevel::Readable {
         let before = proof.errors();
@@ -198,8 +240,21 @@ struct Proof {
 
 impl Proof {
     fn of(point: String, source: Option<String>, wanted: ProofLevel) -> Self {
-        let report =
-            VerifyReport { point, source, wanted, proven: None, checked: Vec::new(), findings: Vec::new(), seconds: 0.0 };
+        let report = VerifyReport {
+            point,
+            source,
+            snapshot: None,
+            consistent_at: None,
+            size_bytes: 0,
+            wanted,
+            proven: None,
+            checked: Vec::new(),
+            findings: Vec::new(),
+            stages: Vec::new(),
+            restore_seconds: None,
+            control: None,
+            seconds: 0.0,
+        };
         Self { report, began: Instant::now() }
     }
 
@@ -298,18 +353,37 @@ impl Proof {
         Ok(())
     }
 
-    async fn rehearsal(&mut self, source: &dyn Source, point: &PointReader, work: &StagedWork) -> Result<(), SourceError> {
-        let name = format!("kdr_drill_{}", Ulid::generate().to_string().to_lowercase());
-        let directory = work.directory()?;
-        let scratch = ScratchTarget { name, directory: directory.path().to_path_buf() };
-        let rehearsed = source.rehearse(point, &scratch).await;
-        let removed = directory.close();
+    async fn rehearsal(
+        &mut self,
+        source: &dyn Source,
+        point: &PointReader,
+        control: bool,
+        work: &StagedWork,
+    ) -> Result<(), SourceError> {
+        let failed = |action: &str| {
+            let (path, action) = (work.scratch.clone(), action.to_owned());
+            move |cause| SourceError::Path { path, action, cause }
+        };
+        let scratch = Scratch::begin(&work.scratch, source.name(), control).map_err(failed("make a scratch target in"))?;
+        let began = Instant::now();
+        let rehearsed = source.rehearse(point, scratch.target()).await;
+        let seconds = began.elapsed().as_secs_f64();
+        // A source that failed has tried to remove what it made; only a second look tells whether it could.
+        let name = scratch.target().name.clone();
+        let left = match &rehearsed {
+            Ok(_) => Ok(Vec::new()),
+            Err(_) => source.clear_scratch(&name).await,
+        };
+        let removed = scratch.end(left.is_ok());
         let report = rehearsed?;
-        removed.map_err(|cause| SourceError::Path {
-            path: scratch.directory.clone(),
-            action: "remove the scratch directory".into(),
-            cause,
-        })?;
+        removed.map_err(failed("remove the scratch directory in"))?;
+        self.report.restore_seconds = Some(seconds - report.control.as_ref().map_or(0.0, |control| control.seconds));
+        self.take(report, control);
+        Ok(())
+    }
+
+    /// What a rehearsal showed. A comparison that does not see the damage of its negative control has shown nothing.
+    fn take(&mut self, report: RestoreReport, controlled: bool) {
         let equal = report.is_equal();
         self.report.checked.extend(report.compared.into_iter().map(|what| format!("restored and equal: {what}")));
         self.report.findings.extend(report.warnings.into_iter().map(Finding::warning));
@@ -320,7 +394,18 @@ impl Proof {
         if !equal && self.errors() == 0 {
             self.report.findings.push(Finding::error("the rehearsal compared nothing"));
         }
-        Ok(())
+        match &report.control {
+            Some(control) if !control.is_caught() => {
+                let why = format!("the comparison is blind: we {} in the scratch, and it found no difference", control.damage);
+                self.report.findings.push(Finding::error(why));
+            }
+            None if controlled && equal => {
+                let why = "it holds nothing that could be damaged in the scratch, so nothing shows that the comparison can fail";
+                self.report.findings.push(Finding::warning(why));
+            }
+            _ => {}
+        }
+        self.report.control = report.control;
     }
 }
 

@@ -678,7 +678,7 @@ async fn a_rehearsal_compares_and_leaves_nothing() {
     let before = Tree::of(&place.path("tree"));
     for origin in [&point, &from_tar] {
         fs::create_dir_all(place.path("scratch")).expect("a directory");
-        let scratch = ScratchTarget { name: "kdr_drill_1".into(), directory: place.path("scratch") };
+        let scratch = ScratchTarget { name: "kdr_drill_1".into(), directory: place.path("scratch"), control: false };
         let report = source.rehearse(origin, &scratch).await.expect("it can be rehearsed");
         assert!(report.is_done() && report.items > 8 && report.hooks.is_empty(), "{report:?}");
         assert_eq!(fs::read_dir(place.path("scratch")).expect("the directory is there").count(), 0);

@@ -11,6 +11,7 @@ mod archive;
 mod archive_files;
 mod copy;
 mod crash;
+mod drill;
 mod embed;
 mod faults;
 mod files;

@@ -227,7 +227,8 @@ async fn extras_are_removed_only_when_asked_and_only_what_captures_take() {
 #[tokio::test]
 async fn a_rehearsal_compares_and_leaves_nothing() {
     let scene = Scene::new("mr_drill").await;
-    let scratch = ScratchTarget { name: format!("kdr_drill_{}", scene.database.name()), directory: std::env::temp_dir() };
+    let scratch =
+        ScratchTarget { name: format!("kdr_drill_{}", scene.database.name()), directory: std::env::temp_dir(), control: false };
     scene.source.drop_scratch_database(&scratch.name).await.expect("what an earlier run left can be dropped");
     let report = scene.source.rehearse(&scene.point().await, &scratch).await.unwrap();
     assert!(report.is_equal() && report.items == 51, "{report:#?}");
@@ -268,13 +269,13 @@ async fn a_rehearsal_that_fails_leaves_nothing_either() {
     let file = kaleem_dr_core::point::FilePoint { path: directory.path().to_path_buf(), parts, unpacked: None };
     let broken = PointReader::of_file(manifest, file, progress(), CancellationToken::new());
     let name = format!("kdr_drill_{}", scene.database.name());
-    let scratch = ScratchTarget { name: name.clone(), directory: directory.path().to_path_buf() };
+    let scratch = ScratchTarget { name: name.clone(), directory: directory.path().to_path_buf(), control: false };
     scene.source.drop_scratch_database(&name).await.expect("what an earlier run left can be dropped");
     let error = scene.source.rehearse(&broken, &scratch).await.unwrap_err();
     assert!(matches!(error, SourceError::Point(_)), "{error:?}");
     assert!(!scene.source.scratch_databases().await.unwrap().contains(&name));
 
-    let elsewhere = ScratchTarget { name: "mr_broken_copy".into(), directory: directory.path().to_path_buf() };
+    let elsewhere = ScratchTarget { name: "mr_broken_copy".into(), directory: directory.path().to_path_buf(), control: false };
     let refused = scene.source.rehearse(&point, &elsewhere).await.unwrap_err();
     assert!(matches!(refused, SourceError::Refused(_)), "only names of rehearsals are ever dropped: {refused:?}");
     scene.end(&[]).await;

@@ -358,7 +358,7 @@ async fn a_rehearsal_compares_and_leaves_nothing() {
     let source = place.source();
     let (_, point) = place.back_up(&source).await;
     fs::create_dir(place.path("drill")).expect("a directory");
-    let scratch = ScratchTarget { name: "kdr_drill_1".into(), directory: place.path("drill") };
+    let scratch = ScratchTarget { name: "kdr_drill_1".into(), directory: place.path("drill"), control: false };
     let report = source.rehearse(&point, &scratch).await.expect("it can be rehearsed");
     assert!(report.is_done() && report.compared.iter().any(|line| line == "rows of 4 tables"), "{report:?}");
     assert_eq!(fs::read_dir(place.path("drill")).expect("the directory is there").count(), 0);

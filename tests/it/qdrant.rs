@@ -410,7 +410,7 @@ async fn a_rehearsal_compares_everything_and_leaves_nothing() {
     let point = Captured::of(source.clone()).await.point().await;
     let before = server.collections().await;
     let directory = tempfile::tempdir().expect("a directory");
-    let scratch = ScratchTarget { name: server.name("kdr_drill_01"), directory: directory.path().to_path_buf() };
+    let scratch = ScratchTarget { name: server.name("kdr_drill_01"), directory: directory.path().to_path_buf(), control: false };
     let report = source.rehearse(&point, &scratch).await.expect("a rehearsal");
     assert!(report.is_equal(), "{report:?}");
     assert_eq!(report.items, 170);
@@ -734,7 +734,7 @@ async fn an_altered_vector_is_found_and_nothing_is_switched() {
     assert_eq!(server.alias("live-sessions").await.as_deref(), Some("sessions"));
 
     let directory = tempfile::tempdir().expect("a directory");
-    let scratch = ScratchTarget { name: "kdr_drill_02".into(), directory: directory.path().to_path_buf() };
+    let scratch = ScratchTarget { name: "kdr_drill_02".into(), directory: directory.path().to_path_buf(), control: false };
     let before = server.collections().await;
     let rehearsal = source.rehearse(&point, &scratch).await.expect("a rehearsal");
     assert_eq!(rehearsal.differences.len(), 2, "{rehearsal:?}");

@@ -4,6 +4,7 @@ mod alarm;
 mod backup;
 mod config;
 mod copy;
+pub mod drill;
 mod export;
 mod keep;
 mod key;
@@ -32,6 +33,7 @@ pub async fn run(command: Command, context: Context) -> Outcome {
         Command::Restore(args) => restore::restore(&context, args).await,
         Command::Export(args) => export::export(&context, &args).await,
         Command::Verify(args) => verify::verify(&context, &args).await,
+        Command::Drill(args) => drill::drill(&context, &args).await,
         Command::Replicate(args) => replicate::replicate(&context, &args).await,
         Command::Repair(args) => replicate::repair(&context, &args).await,
         Command::History { last } => look::history(&context, last),

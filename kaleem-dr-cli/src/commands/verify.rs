@@ -2,6 +2,9 @@
 
 use kaleem_dr_core::{
     exit::Exit,
+    jiff::Timestamp,
+    job::RunId,
+    ledger::{Ledger, Proof},
     repository::{LockKind, Repository, select},
     verify::{ProofLevel, VerifyReport, verify_point, verify_snapshot, verify_source},
 };
@@ -23,10 +26,22 @@ pub async fn verify(context: &Context, args: &Verify) -> Outcome {
         let lock = repository.lock(LockKind::Shared, context.global.retry_lock).await?;
         let reports = snapshots(context, &loaded, &repository, args).await;
         lock.release().await?;
-        reports?
+        let reports = reports?;
+        keep(&loaded, &repository, &reports)?;
+        reports
     };
     output::verified(&reports, context.global.json)?;
     Ok(if reports.iter().all(VerifyReport::is_proven) { Exit::Done } else { Exit::NotVerified })
+}
+
+/// Keeps what was shown of snapshots: RPO counts from it.
+fn keep(loaded: &Loaded, repository: &Repository, reports: &[VerifyReport]) -> Result<(), Failure> {
+    let ledger = Ledger::open(&loaded.config.settings.state_directory)?;
+    let (run, location, now) = (RunId::new(), repository.location(), Timestamp::now());
+    for proof in reports.iter().filter_map(|report| Proof::of(report, run, &location, now)) {
+        ledger.record_proof(&proof)?;
+    }
+    Ok(())
 }
 
 async fn file(context: &Context, loaded: &Loaded, args: &Verify) -> Result<VerifyReport, Failure> {

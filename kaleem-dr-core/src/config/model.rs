@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     job::Staging,
+    objectives::Objectives,
     repository::{
         Access, Location, Retention,
         store::{IpChoice, Rate},
@@ -44,6 +45,9 @@ pub struct Settings {
     /// When `status` is satisfied.
     #[serde(default)]
     pub status: StatusSettings,
+    /// What is promised of recovery.
+    #[serde(default)]
+    pub objectives: Objectives,
     /// When a snapshot is so suspicious that nothing is forgotten or pruned until somebody looks.
     #[serde(default)]
     pub tripwire: Tripwire,

@@ -1,17 +1,21 @@
 //! File trees back on disk, from a snapshot or from a tar, and what is checked afterwards.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Instant,
+};
 
 use jiff::Timestamp;
 use kaleem_dr_core::{
     finding::Finding,
     hook::{not_run, run_hooks},
-    manifest::TreeTotals,
+    manifest::{MANIFEST_PATH, TreeTotals},
     point::{Origin, PointReader},
-    restore::{FilesReport, RestoreOptions, restore_files},
+    repository::SnapshotReader,
+    restore::{FileProblem, FilesReport, RestoreOptions, compare_files, restore_files, turn_a_byte},
     source::{
-        Change, Difference, Inspection, PlannedAction, RestorePlan, RestoreReport, RestoreRequest, RestoreTarget, ScratchTarget,
-        SourceError,
+        Change, Control, Difference, Inspection, PlannedAction, RestorePlan, RestoreReport, RestoreRequest, RestoreTarget,
+        ScratchTarget, SourceError,
     },
     tarball::read_through,
     untar::{UntarOptions, extract},
@@ -216,21 +220,74 @@ pub(super) async fn inspect(point: &PointReader) -> Result<Inspection, SourceErr
     Ok(inspection)
 }
 
+/// Restores a point into the scratch directory, compares what stands there, and removes it whatever came of it.
 pub(super) async fn rehearse(
     config: &FilesConfig,
     point: &PointReader,
     scratch: &ScratchTarget,
 ) -> Result<RestoreReport, SourceError> {
     let directory = scratch.directory.join(&scratch.name);
-    let restored = put_back(config, point, directory.clone(), &[], false).await;
+    let tried = async {
+        let mut report = put_back(config, point, directory.clone(), &[], false).await?;
+        scratch.filled();
+        if let Origin::Snapshot(snapshot) = point.origin() {
+            // Read once more, and apart from the restore: also owners, modes, times and links.
+            let everything = options(directory.clone(), &[], true);
+            let found = compare_files(snapshot, &everything, point.progress(), &point.cancellation())
+                .await
+                .map_err(|error| SourceError::Point(error.into()))?;
+            report.compared.push(format!("owners, modes, times and links of {} paths", found.verified));
+            report.differences.extend(differences(&found));
+            if scratch.control && report.is_equal() {
+                report.control = control(snapshot, point, &directory).await?;
+            }
+        }
+        Ok(report)
+    }
+    .await;
     let removed = match tokio::fs::remove_dir_all(&directory).await {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     };
-    let mut report = restored?;
+    let mut report: RestoreReport = tried?;
     removed.map_err(|cause| SourceError::Path { path: directory.clone(), action: "remove after the rehearsal".into(), cause })?;
     report.target = format!("directory {}", directory.display());
     Ok(report)
+}
+
+/// Turns one byte of a restored file over, its times left as they are, and compares once more. `None` where no file holds a byte.
+async fn control(snapshot: &SnapshotReader, point: &PointReader, directory: &Path) -> Result<Option<Control>, SourceError> {
+    let began = Instant::now();
+    let mut walk = snapshot.files();
+    let file = loop {
+        match walk.next().await {
+            Some(Ok(file)) if file.size_bytes > 0 && !is_own(&file.path) => break file,
+            Some(Ok(_)) => {}
+            Some(Err(error)) => return Err(SourceError::Point(error.into())),
+            None => return Ok(None),
+        }
+    };
+    let path = below(directory, &file.path);
+    let at = turn_a_byte(&path).map_err(|cause| SourceError::Path { path: path.clone(), action: "damage".into(), cause })?;
+    let only = vec![file.path.display().to_string()];
+    let options = options(directory.to_path_buf(), &only, true);
+    let compared = compare_files(snapshot, &options, point.progress(), &point.cancellation()).await;
+    let found = differences(&compared.map_err(|error| SourceError::Point(error.into()))?);
+    let damage = format!("turned byte {at} of {} over", file.path.display());
+    Ok(Some(Control { damage, found, seconds: began.elapsed().as_secs_f64() }))
+}
+
+fn is_own(path: &Path) -> bool {
+    path == Path::new(MANIFEST_PATH) || path == Path::new("/RESTORE.md")
+}
+
+fn differences(files: &FilesReport) -> Vec<Difference> {
+    let difference = |problem: &FileProblem| Difference {
+        what: problem.path.clone(),
+        expected: "as it was captured".into(),
+        found: problem.why.clone(),
+    };
+    files.problems.iter().map(difference).collect()
 }
 
 /// Where a restore goes on disk.

@@ -163,6 +163,10 @@ impl Source for MongoSource {
         rehearse::rehearse(&self.writer, &self.scope, &Writes::of(&self.config), point, scratch).await
     }
 
+    async fn clear_scratch(&self, name: &str) -> Result<Vec<String>, SourceError> {
+        rehearse::clear(&self.writer, &Writes::of(&self.config), name).await
+    }
+
     async fn inspect(&self, point: &PointReader) -> Result<Inspection, SourceError> {
         inspect::inspect(point).await
     }

@@ -1,20 +1,24 @@
 //! A rehearsal: a point restored into scratch databases, compared there, and the databases dropped whatever came of it.
+//!
+//! Its negative control: one document is deleted from the smallest collection in the scratch, which is read back once more.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use bson::doc;
 use jiff::Timestamp;
 use kaleem_dr_core::{
     point::PointReader,
-    source::{RestoreReport, RestoreRequest, RestoreTarget, ScratchTarget, SourceError},
+    source::{Control, RestoreReport, RestoreRequest, RestoreTarget, ScratchTarget, SourceError},
 };
 
 use super::{
-    catalogue,
+    catalogue, compare,
     connection::Connection,
-    listing::{self, Scope, Shown},
-    placement::Placement,
-    plan, restore,
+    documents::DataPlace,
+    listing::{self, CollectionKind, Scope, Shown},
+    placement::{Placed, Placement},
+    plan::{self, label},
+    restore,
     writes::Writes,
 };
 
@@ -36,7 +40,17 @@ pub(crate) async fn rehearse(
     }
     // Refuses databases that hold anything, so that what is dropped below is of this rehearsal.
     let plan = plan::plan(connection, scope, writes, point, request).await?;
-    let rehearsed = restore::restore(connection, scope, writes, point, plan).await;
+    let mut rehearsed = restore::restore(connection, scope, writes, point, plan).await;
+    scratch.filled();
+    if let Ok(report) = &mut rehearsed
+        && scratch.control
+        && report.is_equal()
+    {
+        match control(connection, writes, &placement).await {
+            Ok(control) => report.control = control,
+            Err(error) => rehearsed = Err(error),
+        }
+    }
     let mut removed = Ok(());
     for database in placement.databases.values() {
         if let Err(error) = drop_database(connection, writes, database).await {
@@ -47,6 +61,48 @@ pub(crate) async fn rehearse(
     // Why the rehearsal failed matters more than that its database could not be dropped either.
     let report = rehearsed?;
     removed.map(|()| report)
+}
+
+/// Deletes one document of the smallest collection in the scratch, and compares that collection once more. `None` where the point
+/// holds no document that could be deleted.
+async fn control(connection: &Arc<Connection>, writes: &Writes, placement: &Placement) -> Result<Option<Control>, SourceError> {
+    let items = |placed: &Placed| placed.stored.data.as_ref().and_then(|data| data.items).unwrap_or_default();
+    // From capped collections and time series not every server deletes single documents.
+    let plain = |placed: &&Placed| {
+        placed.target.kind == CollectionKind::Collection
+            && !placed.target.is_capped()
+            && !placed.target.name.starts_with("system.")
+    };
+    let smallest = placement.parts.iter().filter(plain).filter(|placed| items(placed) > 0).min_by_key(|placed| items(placed));
+    let Some((placed, record)) = smallest.and_then(|placed| Some((placed, placed.stored.data.as_ref()?))) else {
+        return Ok(None);
+    };
+    let (began, spec) = (Instant::now(), &placed.target);
+    refuse_foreign(&spec.database)?;
+    let delete = doc! {
+        "delete": &spec.name,
+        "deletes": [ { "q": {}, "limit": 1 } ],
+        "writeConcern": &writes.concern,
+    };
+    connection.write(&spec.database, delete, &format!("delete one document of {}", spec.namespace())).await?;
+    let viewless = connection.facts().await?.has_viewless_time_series();
+    let Some(place) = DataPlace::of(spec, viewless) else { return Ok(None) };
+    let content = compare::read_back(connection, spec, &place, |_| ()).await?;
+    let found = compare::documents(&label(spec), record, &content);
+    let damage = format!("deleted one of {} documents of {}", items(placed), label(spec));
+    Ok(Some(Control { damage, found, seconds: began.elapsed().as_secs_f64() }))
+}
+
+/// Drops what a killed rehearsal of this name left.
+pub(crate) async fn clear(connection: &Connection, writes: &Writes, name: &str) -> Result<Vec<String>, SourceError> {
+    let mut cleared = Vec::new();
+    for database in scratch_databases(connection).await? {
+        if database == name || database.starts_with(&format!("{name}_")) {
+            drop_database(connection, writes, &database).await?;
+            cleared.push(format!("database {database}"));
+        }
+    }
+    Ok(cleared)
 }
 
 /// Scratch databases that are there: a rehearsal at work made them, or one that was killed left them.

@@ -8,6 +8,7 @@ use std::{
     fs, io,
     os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown},
     path::{Path, PathBuf},
+    time::Instant,
 };
 
 use jiff::Timestamp;
@@ -15,10 +16,10 @@ use kaleem_dr_core::{
     finding::Finding,
     manifest::Manifest,
     point::{Origin, PointReader},
-    restore::{RestoreOptions, restore_files},
+    restore::{RestoreOptions, restore_files, turn_a_byte},
     source::{
-        Change, Difference, Inspection, PlannedAction, RestorePlan, RestoreReport, RestoreRequest, RestoreTarget, ScratchTarget,
-        SourceError,
+        Change, Control, Difference, Inspection, PlannedAction, RestorePlan, RestoreReport, RestoreRequest, RestoreTarget,
+        ScratchTarget, SourceError,
     },
     tarball::read_through,
 };
@@ -118,7 +119,12 @@ impl N8nSource {
         let tried = async {
             fs::create_dir_all(&directory).map_err(path_error(&directory, "create the directory"))?;
             let base = stage(point, &directory).await?;
-            compare(base, point.manifest().clone()).await
+            scratch.filled();
+            let mut report = compare(base.clone(), point.manifest().clone()).await?;
+            if scratch.control && report.is_equal() {
+                report.control = Some(control(base, point.manifest().clone()).await?);
+            }
+            Ok(report)
         }
         .await;
         let removed = fs::remove_dir_all(&directory);
@@ -300,6 +306,14 @@ async fn compare(base: PathBuf, manifest: Manifest) -> Result<RestoreReport, Sou
         Ok(report)
     })
     .await
+}
+
+/// Turns one byte of the restored database over, and compares once more.
+async fn control(base: PathBuf, manifest: Manifest) -> Result<Control, SourceError> {
+    let (began, database) = (Instant::now(), base.join(DATABASE));
+    let at = turn_a_byte(&database).map_err(path_error(&database, "damage"))?;
+    let found = compare(base, manifest).await?.differences;
+    Ok(Control { damage: format!("turned byte {at} of {DATABASE} over"), found, seconds: began.elapsed().as_secs_f64() })
 }
 
 fn names(manifest: &Manifest) -> String {

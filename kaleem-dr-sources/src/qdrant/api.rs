@@ -160,6 +160,13 @@ impl QdrantClient {
         self.call(Method::POST, &path, Some(&body), &read_points(name)).await?.body()
     }
 
+    /// Deletes one point.
+    pub(super) async fn delete_point(&self, name: &str, id: &Value) -> Result<(), SourceError> {
+        let path = format!("{}/points/delete?wait=true", collection(name));
+        let body = json!({ "points": [id] });
+        self.call(Method::POST, &path, Some(&body), &format!("delete a point of {name}")).await?.result::<Value>().map(drop)
+    }
+
     /// Makes the server take a snapshot, which stays there until it is deleted.
     pub(super) async fn create_snapshot(&self, name: &str) -> Result<SnapshotFile, SourceError> {
         let path = format!("{}/snapshots?wait=true", collection(name));

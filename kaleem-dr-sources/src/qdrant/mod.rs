@@ -19,6 +19,7 @@ mod names;
 mod pipe;
 mod placement;
 pub mod points;
+mod rehearse;
 pub mod restore;
 mod staged;
 mod switch;
@@ -163,7 +164,11 @@ impl Source for QdrantSource {
     }
 
     async fn rehearse(&self, point: &PointReader, scratch: &ScratchTarget) -> Result<RestoreReport, SourceError> {
-        restore::rehearse(&self.client, point, &scratch.name).await
+        rehearse::rehearse(&self.client, point, scratch).await
+    }
+
+    async fn clear_scratch(&self, name: &str) -> Result<Vec<String>, SourceError> {
+        rehearse::clear(&self.client, name).await
     }
 
     fn staged(&self) -> Option<&dyn StagedForm> {

@@ -29,12 +29,12 @@ use super::{
 
 /// A restore whose names are settled.
 pub struct Restoration<'a> {
-    client: &'a QdrantClient,
-    point: &'a PointReader,
+    pub(super) client: &'a QdrantClient,
+    pub(super) point: &'a PointReader,
     request: RestoreRequest,
-    placements: Vec<Placement>,
+    pub(super) placements: Vec<Placement>,
     changes: Vec<AliasChange>,
-    warnings: Vec<String>,
+    pub(super) warnings: Vec<String>,
 }
 
 impl<'a> Restoration<'a> {
@@ -128,7 +128,7 @@ impl<'a> Restoration<'a> {
         RestorePlan { request: self.request.clone(), target: self.target(), actions, warnings }
     }
 
-    fn target(&self) -> String {
+    pub(super) fn target(&self) -> String {
         let server = self.client.server();
         match (&self.request.to, &self.placements[..]) {
             (RestoreTarget::InPlace, _) => format!("the collections in use on {server}"),
@@ -254,7 +254,12 @@ impl<'a> Restoration<'a> {
         Err(self.client.failed(&format!("put {name} in place"), format!("{why}; {outcome}")))
     }
 
-    async fn restore_one(&self, placement: &Placement, target: &str, loader: &mut Loader<'_>) -> Result<Comparison, SourceError> {
+    pub(super) async fn restore_one(
+        &self,
+        placement: &Placement,
+        target: &str,
+        loader: &mut Loader<'_>,
+    ) -> Result<Comparison, SourceError> {
         if self.point.cancellation().is_cancelled() {
             return Err(SourceError::Cancelled);
         }
@@ -265,36 +270,12 @@ impl<'a> Restoration<'a> {
     fn targets(&self) -> String {
         self.placements.iter().map(|placement| placement.target.as_str()).collect::<Vec<_>>().join(", ")
     }
-
-    /// Restores, compares and removes one collection after the other.
-    async fn rehearse(&self) -> Result<RestoreReport, SourceError> {
-        let mut loader = Loader::new(self.client, self.point);
-        let mut report = RestoreReport { target: self.target(), warnings: self.warnings.clone(), ..RestoreReport::default() };
-        for placement in &self.placements {
-            match self.restore_one(placement, &placement.target, &mut loader).await {
-                Ok(found) => add(&mut report, placement, found),
-                Err(error) => return Err(loader.remove_all(error).await),
-            }
-            loader.remove(&placement.target).await?;
-        }
-        report.warnings.append(&mut loader.warnings);
-        Ok(report)
-    }
 }
 
-fn add(report: &mut RestoreReport, placement: &Placement, found: Comparison) {
+pub(super) fn add(report: &mut RestoreReport, placement: &Placement, found: Comparison) {
     report.items += found.points;
     report.size_bytes += placement.stored.snapshot.size_bytes;
     report.compared.extend(found.compared);
     report.differences.extend(found.differences);
     report.warnings.extend(found.warnings);
-}
-
-/// Restores every collection under a name of the rehearsal's own, compares it, and removes it, also after a failure.
-///
-/// # Errors
-/// As a restore, and when a collection could not be removed.
-pub(super) async fn rehearse(client: &QdrantClient, point: &PointReader, name: &str) -> Result<RestoreReport, SourceError> {
-    let request = RestoreRequest::whole(RestoreTarget::Beside(Some(name.to_owned())));
-    Restoration::prepare(client, point, request).await?.rehearse().await
 }

@@ -173,6 +173,15 @@ impl ManagementClient {
         Ok(status == StatusCode::CREATED)
     }
 
+    /// Deletes one queue, exchange or policy: `kind` is the word in the API's paths.
+    ///
+    /// # Errors
+    /// As every call.
+    pub(super) async fn delete_definition(&self, kind: &str, vhost: &str, name: &str) -> Result<(), SourceError> {
+        let path = format!("api/{kind}/{}/{}", encode_segment(vhost), encode_segment(name));
+        self.call(Method::DELETE, &path, None, &format!("delete {name} of the virtual host {vhost}")).await.map(drop)
+    }
+
     /// Deletes a virtual host with all that is in it.
     ///
     /// # Errors

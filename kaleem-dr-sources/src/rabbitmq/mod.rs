@@ -8,6 +8,7 @@ mod client;
 mod config;
 pub mod definitions;
 mod inspect;
+mod rehearse;
 pub mod restore;
 mod staged;
 mod version;
@@ -21,10 +22,7 @@ use kaleem_dr_core::{
     config::secret::Environment,
     manifest::{Consistency, ConsistencyGrade},
     point::PointReader,
-    source::{
-        Inspection, Probe, RestorePlan, RestoreReport, RestoreRequest, RestoreTarget, ScratchTarget, Source, SourceError,
-        SourceName,
-    },
+    source::{Inspection, Probe, RestorePlan, RestoreReport, RestoreRequest, ScratchTarget, Source, SourceError, SourceName},
     staged::StagedForm,
 };
 
@@ -133,16 +131,11 @@ impl Source for RabbitmqSource {
     }
 
     async fn rehearse(&self, point: &PointReader, scratch: &ScratchTarget) -> Result<RestoreReport, SourceError> {
-        self.client.check_rights().await?;
-        let (point, live) = (read(point).await?, self.client.definitions().await?);
-        let to = RestoreTarget::Beside(Some(scratch.name.clone()));
-        let import = Import::prepare(&point, &live, &to, self.client.server(), self.client.username())?;
-        // What was sent in part is removed by the import itself.
-        let report = import.send(&self.client).await?;
-        for vhost in import.definitions().vhosts() {
-            self.client.delete_vhost(vhost).await?;
-        }
-        Ok(report)
+        rehearse::rehearse(&self.client, &read(point).await?, scratch).await
+    }
+
+    async fn clear_scratch(&self, name: &str) -> Result<Vec<String>, SourceError> {
+        rehearse::clear(&self.client, name).await
     }
 
     fn staged(&self) -> Option<&dyn StagedForm> {

@@ -207,6 +207,7 @@ impl Import {
             differences,
             warnings: self.warnings.clone(),
             hooks: Vec::new(),
+            control: None,
         }
     }
 }

@@ -16,7 +16,7 @@ use tempfile::TempDir;
 
 /// A repository of one test's own. It is removed with this value.
 pub struct Points {
-    repository: Repository,
+    pub repository: Repository,
     _directory: TempDir,
 }
 

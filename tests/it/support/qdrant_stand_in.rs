@@ -205,6 +205,11 @@ impl QdrantStandIn {
         self.lock().files.keys().cloned().collect()
     }
 
+    /// The names of its collections.
+    pub fn collections(&self) -> Vec<String> {
+        self.lock().collections.keys().cloned().collect()
+    }
+
     /// Every call so far: method and path.
     pub fn calls(&self) -> Vec<String> {
         self.lock().calls.clone()
@@ -466,6 +471,12 @@ impl Inner {
             }
             ("POST", ["points", "count"]) => result(&json!({ "count": collection.points.len() })),
             ("POST", ["points", "scroll"]) => result(&collection.scroll(body)),
+            ("POST", ["points", "delete"]) => {
+                let ids: Vec<_> = body["points"].as_array().into_iter().flatten().map(key).collect();
+                collection.points.retain(|id, _| !ids.contains(id));
+                collection.recorded = None;
+                result(&json!({ "operation_id": 1, "status": "completed" }))
+            }
             ("POST", ["snapshots"]) => self.snapshot(name),
             ("GET", ["snapshots"]) => {
                 let listed: Vec<_> = self

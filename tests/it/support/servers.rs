@@ -9,6 +9,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use reqwest::{Method, RequestBuilder};
+use serde_json::Value;
 use tempfile::TempDir;
 
 /// The shared MongoDB wire server. Each test takes databases of its own.
@@ -57,6 +59,28 @@ impl RabbitmqServer {
             .find_map(|line| line.strip_prefix("export KALEEM_TEST_RABBITMQ_URL="))
             .expect("dev/up says where RabbitMQ is");
         Self { server: rabbitmq_at(url), state }
+    }
+}
+
+impl RabbitmqServer {
+    /// Imports definitions.
+    pub async fn import(&self, definitions: &Value) {
+        let answer = self.request(Method::POST, "api/definitions").json(definitions).send().await;
+        let answer = answer.expect("the broker answers");
+        assert!(answer.status().is_success(), "{}", answer.text().await.unwrap_or_default());
+    }
+
+    /// The names of its virtual hosts.
+    pub async fn vhosts(&self) -> Vec<String> {
+        let answer = self.request(Method::GET, "api/vhosts").send().await.expect("the broker answers");
+        let vhosts: Vec<Value> = answer.json().await.expect("a list");
+        vhosts.iter().filter_map(|vhost| vhost["name"].as_str().map(str::to_owned)).collect()
+    }
+
+    fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        let Rabbitmq { url, username, password } = &self.server;
+        let url = format!("{}/{path}", url.trim_end_matches('/'));
+        reqwest::Client::new().request(method, url).basic_auth(username, Some(password))
     }
 }
 

@@ -1,0 +1,80 @@
+//! `drill`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use kaleem_dr_core::{
+    drill::{DrillJob, drill as run},
+    job::Unavailable,
+    sentence,
+    source::SourceName,
+    verify::ProofLevel,
+};
+
+use super::Outcome;
+use crate::{context::Context, failure::Failure, output};
+
+pub const EXAMPLES: &str = "Examples:
+  kaleem-dr drill                                 every source, from the repository `local`
+  kaleem-dr drill mongo --repo r2                 one, from another repository
+  kaleem-dr drill --html proof.html --lang ar";
+
+/// What to drill, and where its report goes.
+#[derive(Debug, Args)]
+pub struct Drill {
+    /// Sources of the config; all of them when none is named
+    pub sources: Vec<SourceName>,
+    /// Run or snapshot to restore, by the beginning of its id
+    #[arg(long, value_name = "ID", default_value = "latest")]
+    pub point: String,
+    /// How far: stored, readable, parsed, or restored
+    #[arg(long, value_name = "LEVEL", default_value_t = ProofLevel::Restored)]
+    pub level: ProofLevel,
+    #[command(flatten)]
+    pub to: ReportFiles,
+}
+
+/// Where a proof report goes. It is kept in the ledger in any case.
+#[derive(Debug, Args)]
+pub struct ReportFiles {
+    /// Write the report as one HTML page that needs nothing else
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+    /// Write the report as Markdown
+    #[arg(long, value_name = "FILE")]
+    pub markdown: Option<PathBuf>,
+    /// Language of the report: en or ar
+    #[arg(long, value_name = "LANG", default_value = "en")]
+    pub lang: String,
+}
+
+pub async fn drill(context: &Context, args: &Drill) -> Outcome {
+    let loaded = context.load()?;
+    let wanted = if args.sources.is_empty() { loaded.config.backup_sources() } else { args.sources.clone() };
+    if wanted.is_empty() {
+        return Err(Failure::usage(format!("{} has no [source.NAME]: there is nothing to drill", loaded.path.display())));
+    }
+    let (mut sources, mut unavailable) = (Vec::new(), Vec::new());
+    for name in &wanted {
+        let declared = loaded.declared(name)?;
+        match declared.make(&loaded.environment) {
+            Ok(source) => sources.push(source),
+            Err(error) => {
+                let (source, kind) = (name.clone(), declared.kind.to_owned());
+                unavailable.push(Unavailable { source, kind, why: sentence(&*error) });
+            }
+        }
+    }
+    let job = DrillJob {
+        repository: context.repository(&loaded).await?,
+        sources,
+        unavailable,
+        point: args.point.clone(),
+        level: args.level,
+        state_directory: loaded.config.settings.state_directory.clone(),
+        patience: context.global.retry_lock,
+    };
+    let (report, chained) = run(&job, &context.progress, &context.cancel).await?;
+    output::drill::drill(&report, &chained, context.global.json)?;
+    Ok(report.exit)
+}

@@ -1,0 +1,66 @@
+//! What a drill prints.
+
+use kaleem_dr_core::{
+    drill::{DrillReport, SourceDrill},
+    ledger::ChainedReport,
+    verify::ProofLevel,
+};
+
+use super::{Printed, document, line, size};
+
+pub fn drill(report: &DrillReport, chained: &ChainedReport, json: bool) -> Printed {
+    if json {
+        return document(&serde_json::json!({
+            "message_type": "drill",
+            "exit_code": report.exit.code(),
+            "hash": chained.hash,
+            "report": report,
+        }));
+    }
+    for cleared in &report.cleared {
+        let of = cleared.source.as_ref().map_or_else(|| "nothing yet".to_owned(), ToString::to_string);
+        match &cleared.error {
+            None => line(&format!(
+                "cleared up after a drill that was killed ({}, of {of}): {}",
+                cleared.name,
+                cleared.removed.join(", ")
+            ))?,
+            Some(why) => line(&format!("LEFT OVER from a drill that was killed ({}, of {of}): {why}", cleared.name))?,
+        }
+    }
+    line(&format!("drill {} of {}", report.run, report.repository))?;
+    for source in &report.sources {
+        of_source(source)?;
+    }
+    if let Some(seconds) = report.rto_seconds() {
+        line(&format!("restoring all of it took {seconds:.1} s"))?;
+    }
+    line(&format!("report {}", chained.hash))?;
+    line(if report.exit.code() == 0 { "PROVEN: restored and equal" } else { "NOT PROVEN" })
+}
+
+fn of_source(drill: &SourceDrill) -> Printed {
+    let Some(found) = &drill.verification else {
+        return line(&format!("  {}: NOT TRIED: {}", drill.source, drill.error.as_deref().unwrap_or("unknown")));
+    };
+    let proven = found.proven.map_or("nothing", ProofLevel::as_str);
+    let verdict = if found.is_proven() { "proven" } else { "NOT PROVEN" };
+    line(&format!("  {} ({}, {}): {verdict}; what holds: {proven}", drill.source, found.point, size(found.size_bytes)))?;
+    for what in &found.checked {
+        line(&format!("    {what}"))?;
+    }
+    for finding in &found.findings {
+        line(&format!("    {finding}"))?;
+    }
+    if let Some(control) = &found.control {
+        let seen = control.found.first().map_or("NOTHING: the drill itself is broken".to_owned(), |difference| {
+            format!("red, as it must be: {}", difference.what)
+        });
+        line(&format!("    negative control: {} -> {seen}", control.damage))?;
+    }
+    if let Some(seconds) = found.restore_seconds {
+        let forecast = drill.rto_forecast_seconds.map(|seconds| format!("; forecast for today's size {seconds:.1} s"));
+        line(&format!("    restored and compared in {seconds:.1} s{}", forecast.unwrap_or_default()))?;
+    }
+    Ok(())
+}

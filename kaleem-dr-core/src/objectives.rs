@@ -1,0 +1,227 @@
+//! RPO and RTO: from evidence, not from schedules.
+//!
+//! RPO is how much would be lost now: the age of the data in the newest point that is *proven*. RTO is how long a restore took
+//! when it was last tried, and how long it should take at today's size.
+
+use jiff::{SignedDuration, Timestamp};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    ledger::{Ledger, LedgerError, Proof},
+    source::SourceName,
+    verify::ProofLevel,
+};
+
+/// Proofs that are looked at: years of nightly ones.
+const PROOFS: usize = 20_000;
+
+/// What is promised.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Objectives {
+    /// Hours of work that may be lost at most. Without it, `status` shows the RPO and judges nothing.
+    pub rpo_hours: Option<u32>,
+    /// Hours that a restore of everything may take at most.
+    pub rto_hours: Option<u32>,
+    /// What counts as proven: `stored`, `readable`, `parsed` or `restored`.
+    pub proof: ProofLevel,
+}
+
+impl Default for Objectives {
+    fn default() -> Self {
+        Self { rpo_hours: None, rto_hours: None, proof: ProofLevel::Parsed }
+    }
+}
+
+/// How one source stands in one repository.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Standing {
+    /// The source.
+    pub source: SourceName,
+    /// The newest snapshot that is proven.
+    pub proven_snapshot: Option<String>,
+    /// At which level.
+    pub proven_level: Option<ProofLevel>,
+    /// When that was shown.
+    pub proven_at: Option<Timestamp>,
+    /// The age of its data: what would be lost now.
+    pub rpo_seconds: Option<i64>,
+    /// Whether that is more than the limit, or nothing is proven.
+    pub rpo_broken: bool,
+    /// How long a restore took when it was last tried.
+    pub rto_seconds: Option<f64>,
+    /// When that was.
+    pub rto_at: Option<Timestamp>,
+    /// How long it should take at today's size.
+    pub rto_forecast_seconds: Option<f64>,
+}
+
+/// One restore that was timed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Sample {
+    /// Bytes restored.
+    pub size_bytes: u64,
+    /// How long it took.
+    pub seconds: f64,
+}
+
+impl Sample {
+    /// The timed restores of a source from a repository, newest first as `proofs` are.
+    #[must_use]
+    pub fn of_source(proofs: &[Proof], source: &str, repository: &str) -> Vec<Self> {
+        let of = proofs.iter().filter(|proof| proof.source == source && proof.repository == repository && proof.is_good());
+        of.filter_map(|proof| Some(Self { size_bytes: proof.size_bytes, seconds: proof.restore_seconds? })).collect()
+    }
+}
+
+/// How long a restore of `size_bytes` should take: a straight line through the samples by least squares (fixed cost and cost a
+/// byte). Where the sizes are too much alike for a slope, or it comes out negative, the slowest sample counts, in proportion to its
+/// size when today's is larger.
+#[must_use]
+#[expect(clippy::cast_precision_loss, reason = "a forecast is no more exact than this")]
+pub fn forecast_seconds(samples: &[Sample], size_bytes: u64) -> Option<f64> {
+    let slowest = samples.iter().max_by(|a, b| a.seconds.total_cmp(&b.seconds))?;
+    let today = size_bytes as f64;
+    let in_proportion = slowest.seconds * (today / (slowest.size_bytes.max(1) as f64)).max(1.0);
+    let count = samples.len() as f64;
+    let mean_size = samples.iter().map(|sample| sample.size_bytes as f64).sum::<f64>() / count;
+    let mean_seconds = samples.iter().map(|sample| sample.seconds).sum::<f64>() / count;
+    let spread: f64 = samples.iter().map(|sample| (sample.size_bytes as f64 - mean_size).powi(2)).sum();
+    // Sizes within a tenth of each other say nothing of a slope.
+    if samples.len() < 3 || (spread / count).sqrt() < mean_size / 10.0 {
+        return Some(in_proportion);
+    }
+    let slope =
+        samples.iter().map(|sample| (sample.size_bytes as f64 - mean_size) * (sample.seconds - mean_seconds)).sum::<f64>()
+            / spread;
+    let fixed = mean_seconds - slope * mean_size;
+    Some(if slope > 0.0 { (fixed + slope * today).max(0.0) } else { in_proportion })
+}
+
+/// Where a repository's objects come from, if it is a mirror.
+#[derive(Clone, Copy, Debug)]
+pub struct MirrorOf<'a> {
+    /// The repository it mirrors, in words.
+    pub origin: &'a str,
+    /// The mirror, in words, as the ledger knows it.
+    pub mirror: &'a str,
+}
+
+/// How each source stands in a repository.
+///
+/// A snapshot of a mirror is proven by what was proven of the mirror itself, or of its origin once the snapshot has been brought to
+/// the mirror, where every object is compared with its name as it arrives.
+///
+/// # Errors
+/// When the ledger cannot be read.
+pub fn standings(
+    ledger: &Ledger,
+    objectives: &Objectives,
+    repository: &str,
+    mirror: Option<MirrorOf<'_>>,
+    sources: &[(SourceName, Option<u64>)],
+    now: Timestamp,
+) -> Result<Vec<Standing>, LedgerError> {
+    let proofs = ledger.proofs(PROOFS)?;
+    let mirrored = match mirror {
+        Some(of) => ledger.mirrored(of.mirror)?,
+        None => std::collections::BTreeSet::new(),
+    };
+    let limit = objectives.rpo_hours.map(|hours| SignedDuration::from_hours(i64::from(hours)));
+    let counts = |proof: &Proof| {
+        proof.repository == repository
+            || mirror.is_some_and(|of| proof.repository == of.origin && mirrored.iter().any(|key| key.ends_with(&proof.snapshot)))
+    };
+    let standing = |(source, today): &(SourceName, Option<u64>)| {
+        let mine = || proofs.iter().filter(|proof| proof.source == source.as_str());
+        let proven = mine()
+            .filter(|proof| counts(proof) && proof.proven.is_some_and(|level| level >= objectives.proof))
+            .max_by_key(|proof| (proof.consistent_at, proof.proven, proof.at));
+        let timed = mine().find(|proof| proof.repository == repository && proof.is_good() && proof.restore_seconds.is_some());
+        let samples = Sample::of_source(&proofs, source.as_str(), repository);
+        let rpo = proven.map(|proof| now.duration_since(proof.consistent_at));
+        Standing {
+            source: source.clone(),
+            proven_snapshot: proven.map(|proof| proof.snapshot.clone()),
+            proven_level: proven.and_then(|proof| proof.proven),
+            proven_at: proven.map(|proof| proof.at),
+            rpo_seconds: rpo.map(|age| age.as_secs()),
+            rpo_broken: limit.is_some_and(|limit| rpo.is_none_or(|age| age > limit)),
+            rto_seconds: timed.and_then(|proof| proof.restore_seconds),
+            rto_at: timed.map(|proof| proof.at),
+            rto_forecast_seconds: timed.and_then(|proof| forecast_seconds(&samples, today.unwrap_or(proof.size_bytes))),
+        }
+    };
+    Ok(sources.iter().map(standing).collect())
+}
+
+/// Whether restoring everything, one after the other, should take longer than is promised. `None` where nothing is promised;
+/// a source that was never restored breaks the promise.
+#[must_use]
+pub fn rto_broken(objectives: &Objectives, standings: &[Standing]) -> Option<bool> {
+    let limit = f64::from(objectives.rto_hours?) * 3600.0;
+    let total: Option<f64> = standings.iter().map(|standing| standing.rto_forecast_seconds).sum();
+    Some(total.is_none_or(|total| total > limit))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    fn sample(size_bytes: u64, seconds: f64) -> Sample {
+        Sample { size_bytes, seconds }
+    }
+
+    #[test]
+    fn a_forecast_follows_the_size_with_a_fixed_cost() {
+        let line: Vec<_> = [100, 200, 400].map(|size| sample(size, 10.0 + 0.1 * f64::from(u32::try_from(size).unwrap()))).into();
+        assert!((forecast_seconds(&line, 1000).unwrap() - 110.0).abs() < 1e-6);
+        assert!((forecast_seconds(&[sample(100, 5.0)], 300).unwrap() - 15.0).abs() < 1e-9, "in proportion");
+        assert!((forecast_seconds(&[sample(100, 5.0)], 50).unwrap() - 5.0).abs() < 1e-9, "never less than was measured");
+        let alike = [sample(100, 5.0), sample(101, 9.0), sample(99, 1.0)];
+        assert!((forecast_seconds(&alike, 100).unwrap() - 9.0).abs() < 1e-9, "the slowest");
+        assert_eq!(forecast_seconds(&[], 1), None);
+    }
+
+    fn proof(repository: &str, snapshot: &str, age_hours: i64, proven: Option<ProofLevel>, now: Timestamp) -> Proof {
+        Proof {
+            run: "r".into(),
+            source: "mongo".into(),
+            repository: repository.into(),
+            snapshot: snapshot.into(),
+            consistent_at: now - SignedDuration::from_hours(age_hours),
+            at: now,
+            wanted: ProofLevel::Parsed,
+            proven,
+            size_bytes: 10,
+            restore_seconds: None,
+            report: Value::Null,
+        }
+    }
+
+    #[test]
+    fn rpo_counts_from_the_newest_proven_point_and_a_mirror_inherits_what_it_holds() {
+        let (home, now) = (tempfile::tempdir().unwrap(), Timestamp::now());
+        let ledger = Ledger::open(home.path()).unwrap();
+        for (snapshot, age, proven) in
+            [("aa", 50, Some(ProofLevel::Parsed)), ("bb", 20, Some(ProofLevel::Parsed)), ("cc", 1, Some(ProofLevel::Stored))]
+        {
+            ledger.record_proof(&proof("/local", snapshot, age, proven, now)).unwrap();
+        }
+        let objectives = Objectives { rpo_hours: Some(24), ..Objectives::default() };
+        let sources = [("mongo".parse().unwrap(), None), ("n8n".parse().unwrap(), None)];
+        let of = |repository: &str, mirror| standings(&ledger, &objectives, repository, mirror, &sources, now).unwrap();
+        let local = of("/local", None);
+        assert_eq!((local[0].proven_snapshot.as_deref(), local[0].rpo_seconds), (Some("bb"), Some(20 * 3600)));
+        assert!(!local[0].rpo_broken && local[1].rpo_broken, "a source that was never proven breaks it");
+        let mirror = Some(MirrorOf { origin: "/local", mirror: "s3:b" });
+        assert!(of("s3:b", mirror)[0].rpo_broken, "nothing was brought there");
+        ledger.set_mirrored("s3:b", &["snapshots/aa".to_owned()].into()).unwrap();
+        let far = of("s3:b", mirror);
+        assert_eq!(far[0].proven_snapshot.as_deref(), Some("aa"));
+        assert!(far[0].rpo_broken, "50 h");
+    }
+}

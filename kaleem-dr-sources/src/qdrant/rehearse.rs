@@ -1,0 +1,82 @@
+//! A rehearsal: each collection restored under a name of the scratch's own, compared, and deleted whatever came of it.
+//!
+//! Its negative control: one point of the first collection that holds any is deleted there, and the collection compared once more.
+
+use std::time::Instant;
+
+use kaleem_dr_core::{
+    point::PointReader,
+    source::{Control, RestoreReport, RestoreRequest, RestoreTarget, ScratchTarget, SourceError},
+};
+use serde_json::Value;
+
+use super::{
+    client::QdrantClient,
+    compare::Comparison,
+    load::Loader,
+    placement::Placement,
+    restore::{Restoration, add},
+};
+
+/// Every scratch collection begins like this; nothing that does not is ever deleted by [`clear`].
+const PREFIX: &str = "kdr_drill_";
+
+/// Restores, compares and removes one collection after the other.
+///
+/// # Errors
+/// As a restore, and when a collection could not be removed.
+pub(super) async fn rehearse(
+    client: &QdrantClient,
+    point: &PointReader,
+    scratch: &ScratchTarget,
+) -> Result<RestoreReport, SourceError> {
+    let request = RestoreRequest::whole(RestoreTarget::Beside(Some(scratch.name.clone())));
+    let restoration = Restoration::prepare(client, point, request).await?;
+    let mut loader = Loader::new(client, point);
+    let mut report =
+        RestoreReport { target: restoration.target(), warnings: restoration.warnings.clone(), ..RestoreReport::default() };
+    for placement in &restoration.placements {
+        let tried = async {
+            let found = restoration.restore_one(placement, &placement.target, &mut loader).await?;
+            scratch.filled();
+            let wanted = scratch.control && report.control.is_none() && found.differences.is_empty();
+            let control = if wanted { control(&restoration, placement, found.points).await? } else { None };
+            Ok((found, control))
+        }
+        .await;
+        match tried {
+            Ok((found, control)) => {
+                add(&mut report, placement, found);
+                report.control = report.control.or(control);
+            }
+            Err(error) => return Err(loader.remove_all(error).await),
+        }
+        loader.remove(&placement.target).await?;
+    }
+    report.warnings.append(&mut loader.warnings);
+    Ok(report)
+}
+
+/// Deletes one point of a restored collection, and compares it once more. `None` where it has none.
+async fn control(restoration: &Restoration<'_>, placement: &Placement, points: u64) -> Result<Option<Control>, SourceError> {
+    let (client, target, began) = (restoration.client, &placement.target, Instant::now());
+    let page: Value = serde_json::from_slice(&client.scroll(target, None, 1).await?)
+        .map_err(|error| client.failed(&format!("read a point of {target}"), error))?;
+    let Some(id) = page.pointer("/result/points/0/id") else { return Ok(None) };
+    client.delete_point(target, id).await?;
+    let found = Comparison::of(client, restoration.point, &placement.stored, target).await?.differences;
+    let damage = format!("deleted one of {points} points of collection {}", placement.stored.name());
+    Ok(Some(Control { damage, found, seconds: began.elapsed().as_secs_f64() }))
+}
+
+/// Deletes the collections that a killed rehearsal of this name left.
+pub(super) async fn clear(client: &QdrantClient, name: &str) -> Result<Vec<String>, SourceError> {
+    let mut cleared = Vec::new();
+    for collection in client.collections().await? {
+        if name.starts_with(PREFIX) && collection.starts_with(&format!("{name}_")) {
+            client.delete_collection(&collection).await?;
+            cleared.push(format!("collection {collection}"));
+        }
+    }
+    Ok(cleared)
+}

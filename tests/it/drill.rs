@@ -1,0 +1,261 @@
+//! Drills: every source restored into scratch targets and equal, a comparison that cannot fail is told, and nothing is left
+//! behind, whatever ended it.
+
+use std::{collections::BTreeMap, fs, path::Path, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use bson::{Document, doc};
+use bytes::Bytes;
+use kaleem_dr_core::{
+    CancellationToken,
+    artifact::{ArtifactPath, Capture},
+    drill::{DrillJob, broken_links, drill},
+    ledger::Ledger,
+    manifest::ServerInfo,
+    point::PointReader,
+    progress::{ProgressSink, Silent},
+    source::{
+        Control, Inspection, Probe, RestorePlan, RestoreReport, RestoreRequest, ScratchTarget, Source, SourceError, SourceName,
+    },
+    verify::ProofLevel,
+};
+use mongodb::Client;
+use rusqlite::Connection;
+use serde_json::{Value, json};
+
+use crate::support::{
+    points::Points,
+    qdrant_stand_in::{API_KEY, QdrantStandIn},
+    seed,
+    servers::{MongoServer, RabbitmqServer},
+    site::Site,
+};
+
+/// The handbook's five sources on servers of their own, backed up once. Qdrant is a stand-in.
+struct Everything {
+    site: Site,
+    mongo: MongoServer,
+    rabbitmq: RabbitmqServer,
+    qdrant: QdrantStandIn,
+}
+
+impl Everything {
+    async fn backed_up() -> Self {
+        let (mongo, rabbitmq, qdrant) = (MongoServer::start(), RabbitmqServer::start(), QdrantStandIn::recorded());
+        let database = Client::with_uri_str(mongo.uri()).await.expect("a valid address").database("kaleem");
+        let users: Vec<Document> = (0..200).map(|n| doc! { "_id": n, "name": format!("مستخدم {n}") }).collect();
+        database.collection("users").insert_many(users).await.expect("documents can be inserted");
+        database.collection("orders").insert_one(doc! { "_id": "o1", "total": 7 }).await.expect("a document can be inserted");
+        let site = Site::new();
+        let tree = site.path("tree");
+        seed::file_tree(&tree);
+        n8n(&site.path(".n8n"));
+        let collections = ["docs".to_owned(), "sessions".to_owned()];
+        let site = site
+            .with_mongo("mongo", &format!("{}/kaleem", mongo.uri().trim_end_matches('/')))
+            .with_rabbitmq_at("rabbitmq", &rabbitmq.server)
+            .with_qdrant("qdrant", &qdrant.url(), API_KEY, &collections)
+            .with_files("configs", &[&tree])
+            .with(&format!("[source.n8n]\ntype = \"n8n\"\ndirectory = {:?}", site_path(&tree, ".n8n")))
+            .initialised();
+        rabbitmq.import(&seed::definitions("shop")).await;
+        site.succeed(["backup"]);
+        Self { site, mongo, rabbitmq, qdrant }
+    }
+
+    /// Everything on the servers and on disk that bears a scratch name.
+    async fn scratch(&self) -> Vec<String> {
+        let client = Client::with_uri_str(self.mongo.uri()).await.expect("a valid address");
+        let mut found = client.list_database_names().await.expect("databases can be listed");
+        found.extend(self.rabbitmq.vhosts().await);
+        found.extend(self.qdrant.collections());
+        if let Ok(entries) = fs::read_dir(self.site.path("state/scratch")) {
+            found.extend(entries.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned()));
+        }
+        found.retain(|name| name.contains("kdr_drill_"));
+        found
+    }
+}
+
+fn site_path(beside: &Path, name: &str) -> std::path::PathBuf {
+    beside.parent().expect("it lies in the site").join(name)
+}
+
+fn n8n(directory: &Path) {
+    fs::create_dir_all(directory).expect("a directory can be made");
+    fs::write(directory.join("config"), r#"{"encryptionKey":"fXc2Zl7g3Kp0n8nkey"}"#).expect("a file can be written");
+    Connection::open(directory.join("database.sqlite"))
+        .expect("a database can be made")
+        .execute_batch(
+            "CREATE TABLE workflow_entity (id TEXT PRIMARY KEY, name TEXT);
+             CREATE TABLE credentials_entity (id TEXT PRIMARY KEY, data TEXT);
+             INSERT INTO workflow_entity VALUES ('a', 'orders');",
+        )
+        .expect("the tables can be made");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drill_of_all_five_sources_is_green_its_controls_are_red_and_nothing_is_left() {
+    let all = Everything::backed_up().await;
+    let (outcome, lines) = all.site.json(["drill"]);
+    assert_eq!(outcome.code, Some(0), "{}{}", outcome.stdout, outcome.stderr);
+    let report = &lines[0]["report"];
+    let damages: BTreeMap<&str, &str> = report["sources"]
+        .as_array()
+        .expect("sources")
+        .iter()
+        .map(|source| {
+            let found = &source["verification"];
+            assert_eq!((&source["exit"], &found["proven"]), (&json!("done"), &json!("restored")), "{source}");
+            assert_eq!(source["control_caught"], true, "{source}");
+            assert!(found["control"]["found"][0]["what"].is_string(), "what the comparison found is told: {source}");
+            assert!(found["restore_seconds"].as_f64().is_some_and(|seconds| seconds > 0.0), "{source}");
+            assert!(source["rto_forecast_seconds"].as_f64().is_some(), "{source}");
+            assert!(found["stages"].as_array().is_some_and(|stages| stages.len() >= 3), "{source}");
+            let damage = found["control"]["damage"].as_str().expect("a damage");
+            (source["source"].as_str().expect("a name"), damage)
+        })
+        .collect();
+    let beginnings = [
+        ("configs", "turned byte"),
+        ("mongo", "deleted one of 1 documents of"),
+        ("n8n", "turned byte"),
+        ("qdrant", "deleted one of 120 points of"),
+        ("rabbitmq", "deleted queue"),
+    ];
+    assert_eq!(damages.len(), 5, "{damages:?}");
+    for (source, beginning) in beginnings {
+        assert!(damages[source].starts_with(beginning), "{source}: {damages:?}");
+    }
+    assert_eq!(all.scratch().await, Vec::<String>::new());
+
+    // What it showed is kept, and the next report follows it.
+    let first = lines[0]["hash"].as_str().expect("a hash").to_owned();
+    let (outcome, lines) = all.site.json(["drill", "configs"]);
+    assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
+    assert_eq!(lines[0]["report"]["previous"], first.as_str());
+    let ledger = Ledger::open(&all.site.path("state")).expect("a ledger");
+    let chain = ledger.reports().expect("its reports");
+    assert_eq!((chain.len(), broken_links(&chain)), (2, Vec::new()));
+    let proofs = ledger.proofs(10).expect("its proofs");
+    assert_eq!(proofs.len(), 6);
+    assert!(proofs.iter().all(|proof| proof.proven == Some(ProofLevel::Restored)));
+    assert_eq!(ledger.history(1).expect("a history")[0].kind, "drill");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_killed_drill_left_is_cleared_by_the_next_one_and_by_nobody_else() {
+    let all = Everything::backed_up().await;
+    for source in ["mongo", "rabbitmq", "qdrant", "configs", "n8n"] {
+        let killed = all.site.command().args(["drill", source]).env("KALEEM_DR_FAILPOINT", "scratch=kill").output();
+        assert_eq!(killed.expect("it can be run").status.code(), None, "{source}: it was to be killed");
+        let left = all.scratch().await;
+        assert!(left.iter().any(|name| name.ends_with(".scratch")), "{source}: {left:?}");
+        assert!(left.len() >= 2, "{source}: the scratch was full: {left:?}");
+        // A scratch of somebody else's that is not noted here is none of our business.
+        let (outcome, lines) = all.site.json(["drill", source]);
+        assert_eq!(outcome.code, Some(0), "{source}: {}", outcome.stderr);
+        let cleared = &lines[0]["report"]["cleared"][0];
+        assert_eq!((&cleared["source"], &cleared["error"]), (&json!(source), &Value::Null), "{cleared}");
+        assert!(cleared["removed"].as_array().is_some_and(|removed| !removed.is_empty()), "{cleared}");
+        assert_eq!(all.scratch().await, Vec::<String>::new(), "{source}");
+    }
+}
+
+#[test]
+fn a_drill_on_a_damaged_repository_is_red_and_kept_as_such() {
+    let site = Site::new();
+    let tree = site.path("tree");
+    seed::file_tree(&tree);
+    fs::write(tree.join("large"), crate::support::mirror::noise(3_000_000, 5)).expect("a file can be written");
+    let site = site.with_files("configs", &[&tree]).initialised();
+    site.succeed(["backup"]);
+    let packs = crate::support::mirror::objects(&site.repository());
+    let pack = packs
+        .keys()
+        .filter(|key| key.starts_with("data/"))
+        .max_by_key(|key| fs::metadata(site.repository().join(key)).expect("a pack").len());
+    crate::support::mirror::flip_byte(&site.repository().join(pack.expect("a pack")));
+    let (outcome, lines) = site.json(["drill"]);
+    assert_eq!(outcome.code, Some(4), "{}{}", outcome.stdout, outcome.stderr);
+    assert_eq!(lines[0]["report"]["exit"], "not-verified");
+    let ledger = Ledger::open(&site.path("state")).expect("a ledger");
+    assert!(ledger.proofs(1).expect("proofs").iter().all(|proof| !proof.is_good()));
+    assert_eq!(ledger.history(1).expect("a history")[0].exit, 4);
+}
+
+/// A source whose comparison sees nothing, or which cannot be damaged.
+struct Blind {
+    name: SourceName,
+    control: Option<Control>,
+}
+
+#[async_trait]
+impl Source for Blind {
+    fn name(&self) -> &SourceName {
+        &self.name
+    }
+
+    fn kind(&self) -> &'static str {
+        "blind"
+    }
+
+    fn roots(&self) -> Vec<std::path::PathBuf> {
+        vec!["/blind".into()]
+    }
+
+    async fn probe(&self) -> Result<Probe, SourceError> {
+        let server = ServerInfo { product: "Blind".into(), version: "1".into() };
+        Ok(Probe { server: Some(server), size_bytes: None, warnings: Vec::new() })
+    }
+
+    async fn capture(&self, out: &mut Capture) -> Result<(), SourceError> {
+        let path = ArtifactPath::join(["blind", "data"]).map_err(|error| SourceError::Unsupported(error.to_string()))?;
+        out.whole(path, Bytes::from_static(b"data"), Some(1)).await
+    }
+
+    async fn plan_restore(&self, _: &PointReader, _: RestoreRequest) -> Result<RestorePlan, SourceError> {
+        Err(SourceError::Unsupported("it is only drilled".into()))
+    }
+
+    async fn restore(&self, _: &PointReader, _: RestorePlan) -> Result<RestoreReport, SourceError> {
+        Err(SourceError::Unsupported("it is only drilled".into()))
+    }
+
+    async fn inspect(&self, _: &PointReader) -> Result<Inspection, SourceError> {
+        Ok(Inspection { checked: vec!["the data".into()], ..Inspection::default() })
+    }
+
+    async fn rehearse(&self, _: &PointReader, scratch: &ScratchTarget) -> Result<RestoreReport, SourceError> {
+        assert!(scratch.control && scratch.name.starts_with("kdr_drill_"), "{scratch:?}");
+        Ok(RestoreReport { compared: vec!["everything".into()], control: self.control.clone(), ..RestoreReport::default() })
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_comparison_that_does_not_see_its_negative_control_makes_the_drill_red() {
+    let progress: Arc<dyn ProgressSink> = Arc::new(Silent);
+    let control = Control { damage: "deleted a document".into(), found: Vec::new(), seconds: 0.1 };
+    for (control, exit, words) in [
+        (Some(control), 4, "the comparison is blind: we deleted a document"),
+        (None, 0, "nothing shows that the comparison can fail"),
+    ] {
+        let points = Points::new().await;
+        let source = Arc::new(Blind { name: "blind".parse().expect("a name"), control });
+        points.capture(&source).await;
+        let home = tempfile::tempdir().expect("a directory");
+        let job = DrillJob {
+            repository: points.repository.clone(),
+            sources: vec![source],
+            unavailable: Vec::new(),
+            point: "latest".into(),
+            level: ProofLevel::Restored,
+            state_directory: home.path().to_path_buf(),
+            patience: Duration::ZERO,
+        };
+        let (report, _) = drill(&job, &progress, &CancellationToken::new()).await.expect("a drill");
+        assert_eq!(report.exit.code(), exit, "{report:?}");
+        let findings = report.sources[0].verification.as_ref().map(|found| format!("{:?}", found.findings)).unwrap_or_default();
+        assert!(findings.contains(words), "{findings}");
+    }
+}
