@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use crate::commands::drill;
+use crate::commands::{drill, report};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use kaleem_dr_core::{
@@ -111,6 +111,9 @@ pub enum Command {
     /// Restore every source's newest point into scratch targets, compare, time it, and prove that the comparison can fail
     #[command(after_help = drill::EXAMPLES)]
     Drill(drill::Drill),
+    /// Write a drill's proof report again, and check the chain it stands in
+    #[command(after_help = report::EXAMPLES)]
+    Report(report::Report),
     /// Keep mirrors equal to their repositories, object by object; needs no password
     #[command(after_help = REPLICATE_EXAMPLES)]
     Replicate(Replicate),
@@ -121,6 +124,9 @@ pub enum Command {
         /// How many
         #[arg(long, value_name = "N", default_value_t = 20)]
         last: usize,
+        /// Add the runs that the repositories' snapshots tell of, after the ledger was lost
+        #[arg(long)]
+        rebuild: bool,
     },
     /// Forget snapshots by the config's retention
     Forget(Forget),

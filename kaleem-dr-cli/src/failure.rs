@@ -6,6 +6,7 @@ use kaleem_dr_core::{
     drill::DrillError,
     exit::Exit,
     ledger::LedgerError,
+    report::ReportError,
     repository::{RepositoryError, SaveError, store::StoreError},
     sentence,
     source::SourceError,
@@ -73,6 +74,15 @@ impl From<DrillError> for Failure {
         match error {
             DrillError::Repository(error) => error.into(),
             DrillError::Ledger(error) => error.into(),
+            error => Self::of(&error, Exit::Failed, None),
+        }
+    }
+}
+
+impl From<ReportError> for Failure {
+    fn from(error: ReportError) -> Self {
+        match error {
+            ReportError::Ledger(error) => error.into(),
             error => Self::of(&error, Exit::Failed, None),
         }
     }

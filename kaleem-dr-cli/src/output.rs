@@ -1,6 +1,7 @@
 //! What goes to standard output: tables and sentences for people, JSON for scripts, in restic's shapes where restic has one.
 
 pub mod drill;
+pub mod status;
 
 use std::{
     io::{self, BufRead as _, IsTerminal as _, Write as _},
@@ -11,7 +12,7 @@ use comfy_table::{Table, presets};
 use kaleem_dr_core::{
     exit::Exit,
     jiff::{Timestamp, tz::TimeZone},
-    job::{RecoveryPoint, RunReport, SourceStatus},
+    job::{RecoveryPoint, RunReport},
     ledger::PastEvent,
     point::{Origin, PointReader},
     replicate::{Count, MirrorReport, RepairReport},
@@ -157,6 +158,13 @@ pub fn repair(report: &RepairReport, json: bool) -> Printed {
         line(&format!("NOT REPAIRED: {why}"))?;
     }
     Ok(())
+}
+
+pub fn rebuilt(repository: &str, runs: usize, json: bool) -> Printed {
+    if json {
+        return document(&json!({ "message_type": "rebuilt", "repository": repository, "runs": runs }));
+    }
+    line(&format!("{runs} runs added from {repository}"))
 }
 
 pub fn history(events: &[PastEvent], json: bool) -> Printed {
@@ -647,34 +655,6 @@ pub fn stats(stats: &RepositoryStats, json: bool) -> Printed {
         stats.packs_count,
         size(stats.total_size)
     ))
-}
-
-pub fn status(sources: &[SourceStatus], alarms: &[Alarm], json: bool) -> Printed {
-    if json {
-        let with_alarm = |source: &SourceStatus| {
-            let mut value = serde_json::to_value(source)?;
-            value["alarm"] = serde_json::to_value(alarms.iter().find(|alarm| alarm.source == source.source))?;
-            Ok(value)
-        };
-        return document(&sources.iter().map(with_alarm).collect::<Result<Vec<Value>, serde_json::Error>>()?);
-    }
-    let mut rows = table(["source", "newest", "age", "state"]);
-    for source in sources {
-        let state = match (source.stale, source.whole) {
-            (true, _) if source.time.is_none() => "NEVER BACKED UP",
-            (true, _) => "STALE",
-            (false, false) => "incomplete",
-            (false, true) => "fresh",
-        };
-        rows.add_row([
-            source.source.to_string(),
-            source.time.map(|time| time.strftime("%Y-%m-%d %H:%M:%S UTC").to_string()).unwrap_or_default(),
-            source.age_seconds.map(age).unwrap_or_default(),
-            state.to_owned(),
-        ]);
-    }
-    line(&rows.to_string())?;
-    alarms.iter().try_for_each(|alarm| line(&format!("ALARM: {alarm}")))
 }
 
 pub fn alarms(alarms: &[Alarm], json: bool) -> Printed {

@@ -51,7 +51,7 @@ pub struct DrillJob {
 }
 
 /// What a drill showed.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct DrillReport {
     /// Number of this format.
     pub format: u32,
@@ -80,7 +80,7 @@ pub struct DrillReport {
 }
 
 /// What a drill showed of one source.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SourceDrill {
     /// Its name.
     pub source: SourceName,

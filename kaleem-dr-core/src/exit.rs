@@ -1,6 +1,6 @@
 //! What a run means to whoever called it. restic's numbers where restic has one.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     repository::{RepositoryError, SaveError},
@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// How a command ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Exit {

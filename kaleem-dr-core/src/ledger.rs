@@ -564,6 +564,22 @@ impl Ledger {
         )
     }
 
+    /// The runs of a kind that have an event or a part in a repository.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn runs(&self, kind: EventKind, repository: &str) -> Result<BTreeSet<String>, LedgerError> {
+        let connection = self.connection();
+        let mut query = connection
+            .prepare(
+                "select run from event e where kind = ?1
+                 and (repository = ?2 or exists (select 1 from part p where p.event = e.id and p.repository = ?2))",
+            )
+            .map_err(self.failed("read"))?;
+        let rows = query.query_map([kind.word(), repository], |row| row.get(0)).map_err(self.failed("read"))?;
+        rows.collect::<Result<_, _>>().map_err(self.failed("read"))
+    }
+
     fn events(&self, query: &str, with: impl rusqlite::Params) -> Result<Vec<PastEvent>, LedgerError> {
         let connection = self.connection();
         let mut query = connection.prepare(query).map_err(self.failed("read"))?;
@@ -590,6 +606,16 @@ impl Ledger {
     /// When they cannot be read.
     pub fn mirrored(&self, mirror: &str) -> Result<BTreeSet<String>, LedgerError> {
         self.names("select snapshot from mirrored where mirror = ?1", mirror)
+    }
+
+    /// The snapshots that a mirror holds whole, by their ids: brought there in a pass that ended, each object compared with its name.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn held(&self, mirror: &str) -> Result<BTreeSet<String>, LedgerError> {
+        let id = |object: &String| object.rsplit('/').next().unwrap_or_default().to_owned();
+        let begun: BTreeSet<String> = self.begun(mirror)?.iter().map(id).collect();
+        Ok(self.mirrored(mirror)?.iter().map(id).filter(|snapshot| !begun.contains(snapshot)).collect())
     }
 
     /// Objects that a pass wanted to bring to a mirror and has not ended: what lies there of them is unproven.

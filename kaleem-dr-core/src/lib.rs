@@ -21,6 +21,7 @@ pub mod objectives;
 pub mod point;
 pub mod progress;
 pub mod replicate;
+pub mod report;
 pub mod repository;
 pub mod restore;
 pub mod scratch;

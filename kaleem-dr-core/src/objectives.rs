@@ -125,13 +125,13 @@ pub fn standings(
 ) -> Result<Vec<Standing>, LedgerError> {
     let proofs = ledger.proofs(PROOFS)?;
     let mirrored = match mirror {
-        Some(of) => ledger.mirrored(of.mirror)?,
+        Some(of) => ledger.held(of.mirror)?,
         None => std::collections::BTreeSet::new(),
     };
     let limit = objectives.rpo_hours.map(|hours| SignedDuration::from_hours(i64::from(hours)));
     let counts = |proof: &Proof| {
         proof.repository == repository
-            || mirror.is_some_and(|of| proof.repository == of.origin && mirrored.iter().any(|key| key.ends_with(&proof.snapshot)))
+            || mirror.is_some_and(|of| proof.repository == of.origin && mirrored.contains(&proof.snapshot))
     };
     let standing = |(source, today): &(SourceName, Option<u64>)| {
         let mine = || proofs.iter().filter(|proof| proof.source == source.as_str());
@@ -159,9 +159,9 @@ pub fn standings(
 /// Whether restoring everything, one after the other, should take longer than is promised. `None` where nothing is promised;
 /// a source that was never restored breaks the promise.
 #[must_use]
-pub fn rto_broken(objectives: &Objectives, standings: &[Standing]) -> Option<bool> {
+pub fn rto_broken<'a>(objectives: &Objectives, standings: impl IntoIterator<Item = &'a Standing>) -> Option<bool> {
     let limit = f64::from(objectives.rto_hours?) * 3600.0;
-    let total: Option<f64> = standings.iter().map(|standing| standing.rto_forecast_seconds).sum();
+    let total: Option<f64> = standings.into_iter().map(|standing| standing.rto_forecast_seconds).sum();
     Some(total.is_none_or(|total| total > limit))
 }
 

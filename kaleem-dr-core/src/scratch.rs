@@ -42,7 +42,7 @@ struct Note {
 }
 
 /// What became of the scratch of a rehearsal that died.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Cleared {
     /// Its name.
     pub name: String,

@@ -254,7 +254,7 @@ impl ScratchTarget {
 
 /// The negative control of a rehearsal: the scratch was damaged on purpose, and the same comparison had to see it. One that
 /// does not see it proves nothing by finding the rest equal.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Control {
     /// What was done to the copy: `deleted one document of users`.
     pub damage: String,
@@ -398,7 +398,7 @@ pub struct HookReport {
 }
 
 /// One difference between the target and the manifest.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Difference {
     /// What differs: `collection users: documents`.
     pub what: String,

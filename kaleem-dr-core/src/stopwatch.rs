@@ -9,12 +9,12 @@ use std::{
     time::Instant,
 };
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::progress::{ProgressSink, StageProgress, Unit};
 
 /// One stage that ended.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Stage {
     /// What it did: `verifying objects`.
     pub name: String,

@@ -89,7 +89,7 @@ impl From<ProofLevel> for Thoroughness {
 }
 
 /// What a verification showed.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct VerifyReport {
     /// What was verified, in words: a snapshot or a file.
     pub point: String,

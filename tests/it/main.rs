@@ -29,6 +29,7 @@ mod rabbitmq_plan;
 mod remote;
 mod replicate;
 mod replicate_faults;
+mod report;
 mod repository;
 mod second;
 mod secrets;

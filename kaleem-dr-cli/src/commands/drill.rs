@@ -1,7 +1,5 @@
 //! `drill`.
 
-use std::path::PathBuf;
-
 use clap::Args;
 use kaleem_dr_core::{
     drill::{DrillJob, drill as run},
@@ -11,7 +9,10 @@ use kaleem_dr_core::{
     verify::ProofLevel,
 };
 
-use super::Outcome;
+use super::{
+    Outcome,
+    report::{ReportFiles, write_files},
+};
 use crate::{context::Context, failure::Failure, output};
 
 pub const EXAMPLES: &str = "Examples:
@@ -32,20 +33,6 @@ pub struct Drill {
     pub level: ProofLevel,
     #[command(flatten)]
     pub to: ReportFiles,
-}
-
-/// Where a proof report goes. It is kept in the ledger in any case.
-#[derive(Debug, Args)]
-pub struct ReportFiles {
-    /// Write the report as one HTML page that needs nothing else
-    #[arg(long, value_name = "FILE")]
-    pub html: Option<PathBuf>,
-    /// Write the report as Markdown
-    #[arg(long, value_name = "FILE")]
-    pub markdown: Option<PathBuf>,
-    /// Language of the report: en or ar
-    #[arg(long, value_name = "LANG", default_value = "en")]
-    pub lang: String,
 }
 
 pub async fn drill(context: &Context, args: &Drill) -> Outcome {
@@ -75,6 +62,7 @@ pub async fn drill(context: &Context, args: &Drill) -> Outcome {
         patience: context.global.retry_lock,
     };
     let (report, chained) = run(&job, &context.progress, &context.cancel).await?;
+    write_files(&loaded, &report.run.to_string(), &args.to)?;
     output::drill::drill(&report, &chained, context.global.json)?;
     Ok(report.exit)
 }

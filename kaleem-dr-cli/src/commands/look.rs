@@ -1,18 +1,24 @@
 //! Looking at what is there: `snapshots`, `points`, `stats`, `status`, `probe`.
 
 use kaleem_dr_core::{
+    config::RepositorySettings,
     exit::Exit,
     host,
     jiff::{SignedDuration, Timestamp},
-    job::{RunId, recovery_points, status as of_sources},
+    job::{RunId, SourceStatus, StatusOf, StatusRules, rebuild, recovery_points},
     ledger::Ledger,
-    repository::Snapshot,
+    objectives::rto_broken,
+    repository::{Repository, Snapshot},
     source::SourceName,
     tripwire::Alarms,
 };
 
 use super::Outcome;
-use crate::{context::Context, failure::Failure, output};
+use crate::{
+    context::{Context, Loaded},
+    failure::Failure,
+    output,
+};
 
 pub async fn snapshots(context: &Context, source: Option<&SourceName>, run: Option<RunId>, own: bool) -> Outcome {
     let loaded = context.load()?;
@@ -44,15 +50,48 @@ pub async fn stats(context: &Context) -> Outcome {
 
 pub async fn status(context: &Context) -> Outcome {
     let loaded = context.load()?;
+    let settings = &loaded.config.settings;
+    let (own, _) = context.chosen(&loaded)?;
     let repository = context.repository(&loaded).await?;
-    let sources = loaded.config.backup_sources();
-    let limit = SignedDuration::from_hours(i64::from(loaded.config.settings.status.max_age_hours));
     let snapshots = repository.snapshots().await?;
-    let status = of_sources(&snapshots, &sources, &host::name(), limit, Timestamp::now());
-    let alarms = Alarms::load(&loaded.config.settings.state_directory)
-        .map_err(|error| Failure::new(Exit::Failed, kaleem_dr_core::sentence(&error)))?;
-    output::status(&status, alarms.standing(), context.global.json)?;
-    Ok(if status.iter().any(|source| source.stale) { Exit::Stale } else { Exit::Done })
+    let (ledger, host, sources) = (Ledger::open(&settings.state_directory)?, host::name(), loaded.config.backup_sources());
+    let rules = StatusRules {
+        ledger: &ledger,
+        objectives: &settings.objectives,
+        sources: &sources,
+        host: &host,
+        max_age: SignedDuration::from_hours(i64::from(settings.status.max_age_hours)),
+        now: Timestamp::now(),
+    };
+    let location = |name: &String| Ok::<_, Failure>(loaded.location(name)?.in_words());
+    let of = |name: &String| {
+        let mirror_of = settings.repository.get(name).and_then(|settings| settings.mirror_of.as_ref());
+        Ok::<_, Failure>(StatusOf {
+            name: name.clone(),
+            location: location(name)?,
+            mirror_of: mirror_of.map(location).transpose()?,
+        })
+    };
+    let mut all = rules.of_repository(&of(own)?, &snapshots)?;
+    let rto_broken = rto_broken(&settings.objectives, all.iter().map(|status| &status.standing));
+    if context.global.repo.is_none() {
+        for name in replicas(&loaded, own) {
+            all.extend(rules.of_replica(&of(name)?, &snapshots)?);
+        }
+    }
+    let alarms = Alarms::load(&settings.state_directory)?;
+    output::status::status(&all, rto_broken, alarms.standing(), context.global.json)?;
+    let broken = rto_broken == Some(true) || all.iter().any(SourceStatus::is_broken);
+    Ok(if broken { Exit::Stale } else { Exit::Done })
+}
+
+/// Repositories that are fed from this one.
+fn replicas<'a>(loaded: &'a Loaded, own: &'a String) -> impl Iterator<Item = &'a String> {
+    let settings = &loaded.config.settings;
+    let is_fed = move |name: &String, repository: &RepositorySettings| {
+        repository.mirror_of.as_ref() == Some(own) || settings.backup.also.contains(name)
+    };
+    settings.repository.iter().filter(move |(name, repository)| *name != own && is_fed(name, repository)).map(|(name, _)| name)
 }
 
 pub async fn probe(context: &Context) -> Outcome {
@@ -81,4 +120,28 @@ pub fn history(context: &Context, last: usize) -> Outcome {
     let events = Ledger::open(&loaded.config.settings.state_directory)?.history(last)?;
     output::history(&events, context.global.json)?;
     Ok(Exit::Done)
+}
+
+pub async fn rebuild_history(context: &Context, last: usize) -> Outcome {
+    let loaded = context.load()?;
+    let ledger = Ledger::open(&loaded.config.settings.state_directory)?;
+    let mut worst = Exit::Done;
+    for name in loaded.config.settings.repository.keys() {
+        // One that cannot be opened does not keep the others from being read.
+        let added = async {
+            let repository = Repository::open(&context.access_to(&loaded, name)?).await?;
+            Ok::<_, Failure>(rebuild(&ledger, &repository.location(), &repository.snapshots().await?, &host::name())?)
+        };
+        match added.await {
+            Ok(runs) => output::rebuilt(name, runs, context.global.json)?,
+            Err(failure) => {
+                output::failure(&failure, context.global.json);
+                worst = Exit::Partial;
+            }
+        }
+    }
+    if !context.global.json {
+        output::history(&ledger.history(last)?, false)?;
+    }
+    Ok(worst)
 }

@@ -11,6 +11,7 @@ mod key;
 mod look;
 mod r2;
 mod replicate;
+pub mod report;
 mod restore;
 mod verify;
 
@@ -34,9 +35,11 @@ pub async fn run(command: Command, context: Context) -> Outcome {
         Command::Export(args) => export::export(&context, &args).await,
         Command::Verify(args) => verify::verify(&context, &args).await,
         Command::Drill(args) => drill::drill(&context, &args).await,
+        Command::Report(args) => report::report(&context, &args),
         Command::Replicate(args) => replicate::replicate(&context, &args).await,
         Command::Repair(args) => replicate::repair(&context, &args).await,
-        Command::History { last } => look::history(&context, last),
+        Command::History { last, rebuild: true } => look::rebuild_history(&context, last).await,
+        Command::History { last, rebuild: false } => look::history(&context, last),
         Command::Forget(args) => keep::forget(&context, &args).await,
         Command::Prune { consent, instant, max_unused } => keep::prune(&context, consent, instant, max_unused).await,
         Command::Copy(args) => copy::copy(&context, &args).await,

@@ -3,6 +3,7 @@
 use kaleem_dr_core::{
     drill::{DrillReport, SourceDrill},
     ledger::ChainedReport,
+    report::ProofReport,
     verify::ProofLevel,
 };
 
@@ -37,6 +38,15 @@ pub fn drill(report: &DrillReport, chained: &ChainedReport, json: bool) -> Print
     }
     line(&format!("report {}", chained.hash))?;
     line(if report.exit.code() == 0 { "PROVEN: restored and equal" } else { "NOT PROVEN" })
+}
+
+pub fn chained(report: &ProofReport) -> Printed {
+    document(&serde_json::json!({
+        "message_type": "report",
+        "hash": report.hash(),
+        "broken_links": report.broken_links(),
+        "report": report.drill(),
+    }))
 }
 
 fn of_source(drill: &SourceDrill) -> Printed {

@@ -3,6 +3,7 @@
 mod backup;
 mod further;
 mod points;
+mod rebuild;
 mod stage;
 mod status;
 mod watch;
@@ -16,8 +17,9 @@ pub use self::{
     backup::{BackupJob, RunReport, SourceReport, Unavailable, backup},
     further::{CopyOutcome, FurtherReport, FurtherRepository},
     points::{RecoveryPoint, find_snapshot, open_point, recovery_points},
+    rebuild::rebuild,
     stage::{StagedFile, Staging, file_name},
-    status::{SourceStatus, status},
+    status::{SourceStatus, StatusOf, StatusRules},
 };
 
 /// The id of one run: on every snapshot it makes, in every log line and report. A ULID, so ids sort by time.

@@ -1,18 +1,20 @@
-//! How fresh the backups are.
+//! How each source stands: how fresh its newest snapshot is, how much would be lost now, how long getting it back takes.
 
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
 use crate::{
+    ledger::{EventKind, Ledger, LedgerError},
+    objectives::{MirrorOf, Objectives, Standing, standings},
     repository::{Snapshot, SnapshotId},
     source::SourceName,
 };
 
-/// One source's newest snapshot, and whether it is fresh enough.
+/// How one source stands in one repository.
 #[derive(Clone, Debug, Serialize)]
 pub struct SourceStatus {
-    /// The source.
-    pub source: SourceName,
+    /// The repository, by its name in the config.
+    pub repository: String,
     /// Its newest snapshot from this host; `None` when there is none.
     pub snapshot: Option<SnapshotId>,
     /// When it was taken.
@@ -23,34 +25,121 @@ pub struct SourceStatus {
     pub whole: bool,
     /// Whether it is missing or older than the limit.
     pub stale: bool,
+    /// What is proven, RPO and RTO.
+    #[serde(flatten)]
+    pub standing: Standing,
 }
 
-/// Looks at each source's newest snapshot of `host`.
-#[must_use]
-pub fn status(
-    snapshots: &[Snapshot],
-    sources: &[SourceName],
-    host: &str,
-    limit: SignedDuration,
-    now: Timestamp,
-) -> Vec<SourceStatus> {
-    sources
-        .iter()
-        .map(|source| {
-            let newest = snapshots
-                .iter()
-                .filter(|snapshot| snapshot.is_ours() && snapshot.host() == host && snapshot.source().as_ref() == Some(source))
-                .max_by_key(|snapshot| snapshot.time().timestamp());
-            let time = newest.map(|snapshot| snapshot.time().timestamp());
-            let age = time.map(|time| now.duration_since(time));
-            SourceStatus {
-                source: source.clone(),
-                snapshot: newest.map(Snapshot::id),
-                time,
-                age_seconds: age.map(|age| age.as_secs()),
-                whole: newest.is_some_and(Snapshot::is_whole),
-                stale: age.is_none_or(|age| age > limit),
-            }
+impl SourceStatus {
+    /// Whether a limit is broken.
+    #[must_use]
+    pub fn is_broken(&self) -> bool {
+        self.stale || self.standing.rpo_broken
+    }
+}
+
+/// A repository whose sources are looked at.
+#[derive(Clone, Debug)]
+pub struct StatusOf {
+    /// Its name in the config.
+    pub name: String,
+    /// Where it is, in words.
+    pub location: String,
+    /// Where the repository is that it mirrors, in words.
+    pub mirror_of: Option<String>,
+}
+
+/// What statuses are judged by.
+#[derive(Clone, Debug)]
+pub struct StatusRules<'a> {
+    /// What is known of runs, mirrors and proofs.
+    pub ledger: &'a Ledger,
+    /// What is promised.
+    pub objectives: &'a Objectives,
+    /// Sources that a backup takes.
+    pub sources: &'a [SourceName],
+    /// The host whose snapshots count.
+    pub host: &'a str,
+    /// Age at which a source's newest snapshot is stale.
+    pub max_age: SignedDuration,
+    /// The moment of the look.
+    pub now: Timestamp,
+}
+
+impl StatusRules<'_> {
+    /// How the sources stand in a repository whose snapshots are at hand.
+    ///
+    /// # Errors
+    /// When the ledger cannot be read.
+    pub fn of_repository(&self, of: &StatusOf, snapshots: &[Snapshot]) -> Result<Vec<SourceStatus>, LedgerError> {
+        let newest = |source: &SourceName| {
+            let mine = snapshots.iter().filter(|snapshot| {
+                snapshot.is_ours() && snapshot.host() == self.host && snapshot.source().as_ref() == Some(source)
+            });
+            let newest = mine.max_by_key(|snapshot| snapshot.time().timestamp())?;
+            Some(Newest {
+                snapshot: Some(newest.id()),
+                time: newest.time().timestamp(),
+                whole: newest.is_whole(),
+                size_bytes: newest.size_bytes(),
+            })
+        };
+        self.judge(of, newest)
+    }
+
+    /// How they stand in one that is not opened, by what the ledger knows: of a mirror, which of its origin's snapshots it holds; of
+    /// another, what runs and copies have brought there.
+    ///
+    /// # Errors
+    /// When the ledger cannot be read.
+    pub fn of_replica(&self, of: &StatusOf, origin: &[Snapshot]) -> Result<Vec<SourceStatus>, LedgerError> {
+        if of.mirror_of.is_some() {
+            let held = self.ledger.held(&of.location)?;
+            let is_held = |snapshot: &&Snapshot| held.contains(&snapshot.id().to_string());
+            let held: Vec<Snapshot> = origin.iter().filter(is_held).cloned().collect();
+            return self.of_repository(of, &held);
+        }
+        let parts = self.ledger.newest_parts(true)?;
+        let brings = [EventKind::Backup.word(), EventKind::Copy.word()];
+        self.judge(of, |source| {
+            let mine = parts.iter().filter(|past| {
+                brings.contains(&past.kind.as_str()) && past.part.repository == of.location && past.part.source == source.as_str()
+            });
+            mine.max_by_key(|past| past.part.finished).map(|past| Newest {
+                snapshot: past.part.snapshot.as_ref().and_then(|id| id.parse().ok()),
+                time: past.part.consistent_at.unwrap_or(past.part.finished),
+                whole: true,
+                size_bytes: Some(past.part.size_bytes),
+            })
         })
-        .collect()
+    }
+
+    fn judge(&self, of: &StatusOf, newest: impl Fn(&SourceName) -> Option<Newest>) -> Result<Vec<SourceStatus>, LedgerError> {
+        let found: Vec<Option<Newest>> = self.sources.iter().map(newest).collect();
+        let today = |newest: &Option<Newest>| newest.as_ref().and_then(|newest| newest.size_bytes);
+        let sizes: Vec<_> = self.sources.iter().cloned().zip(found.iter().map(today)).collect();
+        let mirror = of.mirror_of.as_deref().map(|origin| MirrorOf { origin, mirror: &of.location });
+        let standings = standings(self.ledger, self.objectives, &of.location, mirror, &sizes, self.now)?;
+        let status = |(standing, newest): (Standing, Option<Newest>)| {
+            let age = newest.as_ref().map(|newest| self.now.duration_since(newest.time));
+            SourceStatus {
+                repository: of.name.clone(),
+                snapshot: newest.as_ref().and_then(|newest| newest.snapshot),
+                time: newest.as_ref().map(|newest| newest.time),
+                age_seconds: age.map(|age| age.as_secs()),
+                whole: newest.is_some_and(|newest| newest.whole),
+                stale: age.is_none_or(|age| age > self.max_age),
+                standing,
+            }
+        };
+        Ok(standings.into_iter().zip(found).map(status).collect())
+    }
+}
+
+/// A source's newest snapshot.
+struct Newest {
+    snapshot: Option<SnapshotId>,
+    time: Timestamp,
+    whole: bool,
+    size_bytes: Option<u64>,
 }

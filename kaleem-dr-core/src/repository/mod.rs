@@ -95,6 +95,15 @@ pub enum Location {
 }
 
 impl Location {
+    /// The place in words, without credentials: what a store says of itself, and the ledger calls it.
+    #[must_use]
+    pub fn in_words(&self) -> String {
+        match self {
+            Self::Directory(path) => path.display().to_string(),
+            Self::S3(access) => access.location(),
+        }
+    }
+
     /// The object store of a place that is there.
     ///
     /// # Errors

@@ -4,7 +4,7 @@ use std::{fmt, path::PathBuf, str::FromStr};
 
 use jiff::Zoned;
 use rustic_core::repofile::{self, SnapshotFile};
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::error::RepositoryError;
 use crate::{job::RunId, source::SourceName};
@@ -43,6 +43,26 @@ impl fmt::Debug for SnapshotId {
 impl Serialize for SnapshotId {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         to.collect_str(self)
+    }
+}
+
+impl FromStr for SnapshotId {
+    type Err = InvalidSnapshotId;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let id: rustic_core::Id = text.parse().map_err(|_| InvalidSnapshotId(text.to_owned()))?;
+        Ok(Self(id.into()))
+    }
+}
+
+/// A text that is no snapshot's id.
+#[derive(Debug, thiserror::Error)]
+#[error("`{0}` is not the id of a snapshot (64 hex digits)")]
+pub struct InvalidSnapshotId(String);
+
+impl<'de> Deserialize<'de> for SnapshotId {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        String::deserialize(from)?.parse().map_err(serde::de::Error::custom)
     }
 }
 

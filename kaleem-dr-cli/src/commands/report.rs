@@ -1,0 +1,82 @@
+//! `report`, and the files that `drill` writes.
+
+use std::{fs, path::PathBuf};
+
+use clap::Args;
+use kaleem_dr_core::{
+    exit::Exit,
+    ledger::Ledger,
+    report::{Language, ProofReport},
+};
+
+use super::Outcome;
+use crate::{
+    context::{Context, Loaded},
+    failure::Failure,
+    output,
+};
+
+pub const EXAMPLES: &str = "Examples:
+  kaleem-dr report --html proof.html              of the newest drill
+  kaleem-dr report 01J9 --markdown proof.md --lang ar
+  kaleem-dr report                                as Markdown, on standard output";
+
+/// Which report, and where to.
+#[derive(Debug, Args)]
+pub struct Report {
+    /// The drill, by the beginning of its id [default: the newest]
+    pub run: Option<String>,
+    #[command(flatten)]
+    pub to: ReportFiles,
+}
+
+/// Where a proof report goes.
+#[derive(Debug, Args)]
+pub struct ReportFiles {
+    /// Write the report as one HTML page that needs nothing else
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+    /// Write the report as Markdown
+    #[arg(long, value_name = "FILE")]
+    pub markdown: Option<PathBuf>,
+    /// Language of the report: en or ar
+    #[arg(long, value_name = "LANG", default_value = "en")]
+    pub lang: Language,
+}
+
+pub fn report(context: &Context, args: &Report) -> Outcome {
+    let loaded = context.load()?;
+    let report = load(&loaded, args.run.as_deref())?;
+    write(&report, &args.to)?;
+    if context.global.json {
+        output::drill::chained(&report)?;
+    } else if args.to.html.is_none() && args.to.markdown.is_none() {
+        output::line(report.to_markdown(args.to.lang).trim_end())?;
+    }
+    for broken in report.broken_links() {
+        tracing::error!("{broken}");
+    }
+    Ok(if report.broken_links().is_empty() { Exit::Done } else { Exit::NotVerified })
+}
+
+/// Writes the files that were asked for, of the newest drill or of a named one.
+pub fn write_files(loaded: &Loaded, run: &str, to: &ReportFiles) -> Result<(), Failure> {
+    if to.html.is_none() && to.markdown.is_none() {
+        return Ok(());
+    }
+    write(&load(loaded, Some(run))?, to)
+}
+
+fn load(loaded: &Loaded, run: Option<&str>) -> Result<ProofReport, Failure> {
+    let settings = &loaded.config.settings;
+    Ok(ProofReport::load(&Ledger::open(&settings.state_directory)?, run, &settings.objectives)?)
+}
+
+fn write(report: &ProofReport, to: &ReportFiles) -> Result<(), Failure> {
+    let html = to.html.iter().map(|path| (path, report.to_html(to.lang)));
+    let markdown = to.markdown.iter().map(|path| (path, report.to_markdown(to.lang)));
+    for (path, text) in html.chain(markdown) {
+        fs::write(path, text).map_err(|error| Failure::new(Exit::Failed, format!("{}: {error}", path.display())))?;
+    }
+    Ok(())
+}
