@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use crate::commands::{drill, report};
+use crate::commands::{drill, report, runbook};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use kaleem_dr_core::{
@@ -114,6 +114,8 @@ pub enum Command {
     /// Write a drill's proof report again, and check the chain it stands in
     #[command(after_help = report::EXAMPLES)]
     Report(report::Report),
+    /// Print how everything of this config is got back, step by step, as Markdown
+    Runbook(runbook::Runbook),
     /// Keep mirrors equal to their repositories, object by object; needs no password
     #[command(after_help = REPLICATE_EXAMPLES)]
     Replicate(Replicate),

@@ -14,6 +14,7 @@ use crate::{
     artifact::{ArtifactPath, Capture},
     failpoint::{self, Step},
     finding::Finding,
+    language::Language,
     manifest::ServerInfo,
     point::PointReader,
     staged::StagedForm,
@@ -83,6 +84,12 @@ pub trait Source: Send + Sync {
     /// When the server cannot be reached, or does not let go of it.
     async fn clear_scratch(&self, _name: &str) -> Result<Vec<String>, SourceError> {
         Ok(Vec::new())
+    }
+
+    /// How an operator gets this source back by hand out of a restored snapshot, with the tools of its own service: Markdown, with
+    /// the names and addresses of this config and no secret. `restored` is the directory the snapshot was restored to.
+    fn guide(&self, _language: Language, _restored: &str) -> Option<String> {
+        None
     }
 
     /// How a point of this source looks as one file; `None` where it has no such form.
@@ -379,6 +386,28 @@ impl RestoreReport {
         self.differences.is_empty() && !self.compared.is_empty()
     }
 
+    /// The same with a scratch name left out of what it says of the things in it: it means nothing to a reader.
+    pub(crate) fn without(mut self, name: &str) -> Self {
+        // In paths the name stands behind the directory of the same name.
+        let plain = |text: &mut String| {
+            if let Some(at) = text.find(name) {
+                let begin = text[..at].rfind(' ').map_or(0, |space| space + 1);
+                let rest = &text[text.rfind(name).unwrap_or(at) + name.len()..];
+                let directory = text[begin..].starts_with('/');
+                let rest = if directory { rest } else { rest.trim_start_matches(['.', '_']) };
+                *text = format!("{}{rest}", &text[..begin]);
+            }
+        };
+        let differences = |differences: &mut Vec<Difference>| differences.iter_mut().for_each(|found| plain(&mut found.what));
+        self.compared.iter_mut().for_each(plain);
+        differences(&mut self.differences);
+        if let Some(control) = &mut self.control {
+            plain(&mut control.damage);
+            differences(&mut control.found);
+        }
+        self
+    }
+
     /// Whether it is equal, and every hook ended well.
     #[must_use]
     pub fn is_done(&self) -> bool {
@@ -495,5 +524,28 @@ impl SourceError {
     /// Wraps the cause of an artifact's failure.
     pub fn artifact(path: &ArtifactPath, cause: impl Into<Cause>) -> Self {
         Self::Artifact { path: path.clone(), cause: cause.into() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scratch_name_is_left_out_of_what_a_report_says() {
+        let report = RestoreReport {
+            compared: ["collection kdr_drill_1.orders: 7 documents", "7 queues", "collection kdr_drill_1_a.b: x"]
+                .map(str::to_owned)
+                .to_vec(),
+            differences: vec![Difference {
+                what: "/state/scratch/kdr_drill_1/kdr_drill_1/etc/passwd".into(),
+                expected: String::new(),
+                found: String::new(),
+            }],
+            ..RestoreReport::default()
+        };
+        let plain = report.without("kdr_drill_1");
+        assert_eq!(plain.compared, ["collection orders: 7 documents", "7 queues", "collection a.b: x"]);
+        assert_eq!(plain.differences[0].what, "/etc/passwd");
     }
 }

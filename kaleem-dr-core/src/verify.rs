@@ -378,7 +378,7 @@ impl Proof {
         let report = rehearsed?;
         removed.map_err(failed("remove the scratch directory in"))?;
         self.report.restore_seconds = Some(seconds - report.control.as_ref().map_or(0.0, |control| control.seconds));
-        self.take(report, control);
+        self.take(report.without(&name), control);
         Ok(())
     }
 

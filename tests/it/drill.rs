@@ -72,7 +72,7 @@ impl Everything {
         if let Ok(entries) = fs::read_dir(self.site.path("state/scratch")) {
             found.extend(entries.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned()));
         }
-        found.retain(|name| name.contains("kdr_drill_"));
+        found.retain(|name| name.contains("kdr_drill_") && name != "kdr_drill_of_somebody_else");
         found
     }
 }
@@ -146,13 +146,16 @@ async fn a_drill_of_all_five_sources_is_green_its_controls_are_red_and_nothing_i
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_killed_drill_left_is_cleared_by_the_next_one_and_by_nobody_else() {
     let all = Everything::backed_up().await;
+    // Of somebody else: it bears such a name, but nothing here notes it.
+    let client = Client::with_uri_str(all.mongo.uri()).await.expect("a valid address");
+    let foreign = client.database("kdr_drill_of_somebody_else");
+    foreign.collection("theirs").insert_one(doc! { "_id": 1 }).await.expect("a document can be inserted");
     for source in ["mongo", "rabbitmq", "qdrant", "configs", "n8n"] {
         let killed = all.site.command().args(["drill", source]).env("KALEEM_DR_FAILPOINT", "scratch=kill").output();
         assert_eq!(killed.expect("it can be run").status.code(), None, "{source}: it was to be killed");
         let left = all.scratch().await;
         assert!(left.iter().any(|name| name.ends_with(".scratch")), "{source}: {left:?}");
         assert!(left.len() >= 2, "{source}: the scratch was full: {left:?}");
-        // A scratch of somebody else's that is not noted here is none of our business.
         let (outcome, lines) = all.site.json(["drill", source]);
         assert_eq!(outcome.code, Some(0), "{source}: {}", outcome.stderr);
         let cleared = &lines[0]["report"]["cleared"][0];
@@ -160,6 +163,8 @@ async fn what_a_killed_drill_left_is_cleared_by_the_next_one_and_by_nobody_else(
         assert!(cleared["removed"].as_array().is_some_and(|removed| !removed.is_empty()), "{cleared}");
         assert_eq!(all.scratch().await, Vec::<String>::new(), "{source}");
     }
+    let databases = client.list_database_names().await.expect("databases can be listed");
+    assert!(databases.iter().any(|name| name == "kdr_drill_of_somebody_else"), "it was none of our business: {databases:?}");
 }
 
 #[test]

@@ -31,6 +31,7 @@ mod replicate;
 mod replicate_faults;
 mod report;
 mod repository;
+mod runbook;
 mod second;
 mod secrets;
 mod spine;

@@ -3,6 +3,7 @@
 use kaleem_dr_core::{
     job::{BackupJob, FurtherRepository, Unavailable, backup as run},
     repository::Repository,
+    runbook::Runbook,
     sentence,
     source::SourceName,
 };
@@ -42,6 +43,7 @@ pub async fn backup(context: &Context, wanted: &[SourceName], tags: Vec<String>,
         prune: settings.backup.prune,
         staging: settings.staged.clone(),
         tags,
+        restore_text: Some(Runbook::of(&loaded.config, &loaded.environment, &loaded.path).restore_md().into()),
         dry_run,
         also,
         tripwire: Some(settings.tripwire),

@@ -13,6 +13,7 @@ mod r2;
 mod replicate;
 pub mod report;
 mod restore;
+pub mod runbook;
 mod verify;
 
 use kaleem_dr_core::exit::Exit;
@@ -36,6 +37,7 @@ pub async fn run(command: Command, context: Context) -> Outcome {
         Command::Verify(args) => verify::verify(&context, &args).await,
         Command::Drill(args) => drill::drill(&context, &args).await,
         Command::Report(args) => report::report(&context, &args),
+        Command::Runbook(args) => runbook::runbook(&context, &args),
         Command::Replicate(args) => replicate::replicate(&context, &args).await,
         Command::Repair(args) => replicate::repair(&context, &args).await,
         Command::History { last, rebuild: true } => look::rebuild_history(&context, last).await,

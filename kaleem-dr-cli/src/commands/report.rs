@@ -3,11 +3,7 @@
 use std::{fs, path::PathBuf};
 
 use clap::Args;
-use kaleem_dr_core::{
-    exit::Exit,
-    ledger::Ledger,
-    report::{Language, ProofReport},
-};
+use kaleem_dr_core::{exit::Exit, language::Language, ledger::Ledger, report::ProofReport};
 
 use super::Outcome;
 use crate::{

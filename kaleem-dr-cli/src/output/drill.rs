@@ -3,7 +3,7 @@
 use kaleem_dr_core::{
     drill::{DrillReport, SourceDrill},
     ledger::ChainedReport,
-    report::ProofReport,
+    report::{ProofReport, duration},
     verify::ProofLevel,
 };
 
@@ -34,7 +34,7 @@ pub fn drill(report: &DrillReport, chained: &ChainedReport, json: bool) -> Print
         of_source(source)?;
     }
     if let Some(seconds) = report.rto_seconds() {
-        line(&format!("restoring all of it took {seconds:.1} s"))?;
+        line(&format!("restoring all of it took {}", duration(seconds)))?;
     }
     line(&format!("report {}", chained.hash))?;
     line(if report.exit.code() == 0 { "PROVEN: restored and equal" } else { "NOT PROVEN" })
@@ -69,7 +69,7 @@ fn of_source(drill: &SourceDrill) -> Printed {
         line(&format!("    negative control: {} -> {seen}", control.damage))?;
     }
     if let Some(seconds) = found.restore_seconds {
-        let forecast = drill.rto_forecast_seconds.map(|seconds| format!("; forecast for today's size {seconds:.1} s"));
+        let forecast = drill.rto_forecast_seconds.map(|seconds| format!("; forecast for today's size {}", duration(seconds)));
         line(&format!("    restored and compared in {seconds:.1} s{}", forecast.unwrap_or_default()))?;
     }
     Ok(())

@@ -1,6 +1,6 @@
 //! What `status` prints.
 
-use kaleem_dr_core::{job::SourceStatus, tripwire::Alarm};
+use kaleem_dr_core::{job::SourceStatus, report::duration, tripwire::Alarm};
 use serde_json::Value;
 
 use super::{Printed, age, document, line, table};
@@ -26,8 +26,8 @@ pub fn status(sources: &[SourceStatus], rto_broken: Option<bool>, alarms: &[Alar
             state(status).to_owned(),
             standing.proven_level.map(|level| level.to_string()).unwrap_or_default(),
             if standing.rpo_broken { format!("{rpo}: TOO OLD") } else { rpo },
-            standing.rto_seconds.map(|seconds| format!("{seconds:.1} s")).unwrap_or_default(),
-            standing.rto_forecast_seconds.map(|seconds| format!("{seconds:.1} s")).unwrap_or_default(),
+            standing.rto_seconds.map(duration).unwrap_or_default(),
+            standing.rto_forecast_seconds.map(duration).unwrap_or_default(),
         ]);
     }
     line(&rows.to_string())?;

@@ -52,6 +52,8 @@ pub struct BackupJob {
     pub staging: Option<Staging>,
     /// More tags for every snapshot.
     pub tags: Vec<String>,
+    /// What `/RESTORE.md` says in each snapshot, as [`crate::runbook::Runbook::restore_md`] makes it; `None` for what holds anywhere.
+    pub restore_text: Option<Arc<str>>,
     /// Read everything, write nothing.
     pub dry_run: bool,
     /// Where this host's runs queue for the repository, and where alarms stand; `None` lets runs race and raises none.
@@ -76,6 +78,7 @@ impl BackupJob {
             prune: false,
             staging: None,
             tags: Vec::new(),
+            restore_text: None,
             dry_run: false,
             state_directory: None,
             also: Vec::new(),
@@ -255,7 +258,8 @@ async fn run_backup(
         None => None,
     };
     let host = host::name();
-    let options = SaveOptions { run, tags: tags_for(&job.tags, &host), dry_run: job.dry_run };
+    let options =
+        SaveOptions { run, tags: tags_for(&job.tags, &host), dry_run: job.dry_run, restore_text: job.restore_text.clone() };
     let mut further: Vec<Further<'_>> = job.also.iter().map(Further::new).collect();
     let mut report = RunReport::begin(job, run, started, host);
     let lock = match job.repository.lock(LockKind::Shared, job.patience).await {

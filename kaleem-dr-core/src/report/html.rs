@@ -6,9 +6,9 @@ use super::{
     ProofReport, duration, moment,
     plot::{Plot, Series},
     size,
-    words::{Language, Words},
+    words::Words,
 };
-use crate::{drill::SourceDrill, ledger::Proof, source::Control, stopwatch::Stage, verify::VerifyReport};
+use crate::{drill::SourceDrill, language::Language, ledger::Proof, source::Control, stopwatch::Stage, verify::VerifyReport};
 
 const STYLE: &str = include_str!("style.css");
 

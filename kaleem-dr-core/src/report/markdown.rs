@@ -2,11 +2,8 @@
 
 use std::fmt::Write as _;
 
-use super::{
-    ProofReport, duration, moment, size,
-    words::{Language, Words},
-};
-use crate::drill::SourceDrill;
+use super::{ProofReport, duration, moment, size, words::Words};
+use crate::{drill::SourceDrill, language::Language};
 
 pub(super) fn document(report: &ProofReport, language: Language) -> String {
     let (words, drill) = (Words::of(language), &report.drill);

@@ -3,6 +3,7 @@
 //! A report is made from the chained JSON text of a drill and from the proofs in the ledger, which give the plots over time. The page
 //! needs nothing but itself: no script, no font, no picture, and a policy that forbids every request.
 
+mod duration;
 mod html;
 mod markdown;
 mod plot;
@@ -10,9 +11,10 @@ mod words;
 
 use jiff::Timestamp;
 
-pub use self::words::{Language, UnknownLanguage};
+pub use self::duration::duration;
 use crate::{
     drill::{DrillReport, broken_links},
+    language::Language,
     ledger::{ChainedReport, Ledger, LedgerError, Proof},
     objectives::Objectives,
 };
@@ -130,18 +132,6 @@ fn size(bytes: u64) -> String {
         value /= 1024.0;
     }
     format!("{value:.1} TiB")
-}
-
-/// `850 ms`, `12.3 s`, `4 min 10 s`, `3 h 20 min`: the same in both languages, as units are.
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a duration for people, never negative")]
-fn duration(seconds: f64) -> String {
-    let whole = seconds.max(0.0).round() as u64;
-    match whole {
-        0..=1 if seconds < 1.0 => format!("{:.0} ms", seconds * 1000.0),
-        0..60 => format!("{seconds:.1} s"),
-        60..3600 => format!("{} min {} s", whole / 60, whole % 60),
-        _ => format!("{} h {} min", whole / 3600, whole % 3600 / 60),
-    }
 }
 
 /// To the second, in UTC.

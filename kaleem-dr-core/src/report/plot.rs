@@ -103,7 +103,7 @@ impl Plot<'_> {
                 let _ = write!(svg, "<polyline class=\"line c{colour}\" points=\"{}\"/>", path.join(" "));
             }
             // Too many marks would hide the line.
-            if !self.joined || series.points.len() < 60 {
+            if !self.joined || series.points.len() <= 24 {
                 for (time, value) in &series.points {
                     let _ = write!(
                         svg,

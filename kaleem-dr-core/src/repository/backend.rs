@@ -174,7 +174,14 @@ impl WriteBackend for Backend {
             return Ok(());
         }
         let (store, key, size) = (self.store.clone(), key_of(kind, id), content.size());
-        self.wait(async move { store.write(&key, content.into_vec()).await })?;
+        self.wait(async move {
+            // Of use only once an index names it: the store makes it durable before it writes that.
+            if kind == FileType::Pack {
+                store.write_late(&key, content.into_vec()).await
+            } else {
+                store.write(&key, content.into_vec()).await
+            }
+        })?;
         self.gate.written.fetch_add(size as u64, Ordering::Relaxed);
         match kind {
             FileType::Pack => failpoint::pass(Step::Pack),

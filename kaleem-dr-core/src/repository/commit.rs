@@ -7,6 +7,7 @@ use std::{
     collections::{BTreeSet, HashMap},
     num::NonZeroU32,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use bytes::Bytes;
@@ -32,7 +33,8 @@ use crate::{
     sentence,
 };
 
-/// How to get the data back with stock tools only: in every snapshot, for someone who has nothing else.
+/// How to get the data back with stock tools only: in every snapshot, for someone who has nothing else. Where there is a config, its
+/// own [`crate::runbook::Runbook`] stands for it.
 const RESTORE_TEXT: &str = include_str!("RESTORE.md");
 /// Blobs of what we add ourselves; far above any manifest, far below restic's largest chunk.
 const BLOB_BYTES: usize = 1 << 20;
@@ -45,6 +47,7 @@ pub(crate) async fn release(
     file: SnapshotFile,
     manifest: &Manifest,
     outcome: CaptureOutcome,
+    restore_text: Option<Arc<str>>,
     lock: &Lock,
 ) -> Result<(SnapshotId, u64), RepositoryError> {
     let manifest = serde_json::to_vec_pretty(manifest)
@@ -52,7 +55,14 @@ pub(crate) async fn release(
     let (key, version) = (repository.0.key.clone(), repository.0.version);
     let (file, packs) = blocking(move || {
         let engine = engine.to_indexed_ids().map_err(RepositoryError::engine("read the index of"))?;
-        complete(&engine, &key, version, file, &manifest, &outcome)
+        complete(
+            &engine,
+            &key,
+            version,
+            file,
+            &Documents { manifest: &manifest, restore: restore_text.as_deref().unwrap_or(RESTORE_TEXT) },
+            &outcome,
+        )
     })
     .await?;
 
@@ -90,6 +100,12 @@ pub(crate) async fn publish(
     Ok((id, sealed.len() as u64))
 }
 
+/// What we add to a snapshot.
+struct Documents<'a> {
+    manifest: &'a [u8],
+    restore: &'a str,
+}
+
 /// An object that must be written, in this order.
 struct Object {
     key: String,
@@ -101,7 +117,7 @@ fn complete(
     key: &SealKey,
     version: u32,
     mut file: SnapshotFile,
-    manifest: &[u8],
+    documents: &Documents<'_>,
     outcome: &CaptureOutcome,
 ) -> Result<(SnapshotFile, Vec<Object>), RepositoryError> {
     let mut data = PackWriter::new(key, version, BlobKind::Data);
@@ -124,12 +140,12 @@ fn complete(
         return Err(RepositoryError::NotCommitted("an artifact is not where it belongs in the snapshot".into()));
     }
     let mut inner = Tree::default();
-    inner.nodes.push(document("manifest.json", manifest, &mut data, now));
+    inner.nodes.push(document("manifest.json", documents.manifest, &mut data, now));
     let inner = trees.tree(&inner)?;
     let meta = Metadata { mode: Some(0o700 | go_mode::DIRECTORY), mtime: Some(now), ..Metadata::default() };
     let mut directory = Node::new_node(".kaleem-dr".as_ref(), NodeType::Dir, meta);
     directory.subtree = Some(inner);
-    for node in [directory, document("RESTORE.md", RESTORE_TEXT.as_bytes(), &mut data, now)] {
+    for node in [directory, document("RESTORE.md", documents.restore.as_bytes(), &mut data, now)] {
         // A tree restored from one of our snapshots to `/` and captured again has these files itself.
         tree.nodes.retain(|other| other.name != node.name);
         let at = tree.nodes.partition_point(|other| other.name() < node.name());
@@ -137,7 +153,7 @@ fn complete(
     }
     file.tree = trees.tree(&tree)?;
     if let Some(summary) = &mut file.summary {
-        summary.total_bytes_processed += manifest.len() as u64 + RESTORE_TEXT.len() as u64;
+        summary.total_bytes_processed += documents.manifest.len() as u64 + documents.restore.len() as u64;
         let followers = followers.len() as u64;
         summary.total_files_processed = (summary.total_files_processed + 2).saturating_sub(followers);
         summary.files_new = (summary.files_new + 2).saturating_sub(followers);

@@ -57,6 +57,8 @@ pub struct SaveOptions {
     pub tags: Vec<String>,
     /// Read everything, write nothing.
     pub dry_run: bool,
+    /// What `/RESTORE.md` says; `None` for what holds anywhere.
+    pub restore_text: Option<Arc<str>>,
 }
 
 /// What saving a source gave.
@@ -194,7 +196,8 @@ impl Repository {
                 .parse()
                 .map_err(|_| RepositoryError::NotCommitted("a tag is not valid".into()))?;
         }
-        let (id, added) = commit::release(self, engine, file, &saved.manifest, outcome, lock).await?;
+        let (id, added) =
+            commit::release(self, engine, file, &saved.manifest, outcome, options.restore_text.clone(), lock).await?;
         saved.added_bytes += added;
         saved.snapshot = Some(id);
         Ok(saved)

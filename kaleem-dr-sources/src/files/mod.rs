@@ -3,6 +3,7 @@
 //! What cannot be read is reported and the run ends as done in part; it never passes unseen. Unchanged files (same size,
 //! mtime and ctime as in the last snapshot) are not read again.
 
+mod guide;
 mod restore;
 mod staged;
 mod walk;
@@ -12,6 +13,7 @@ use std::{collections::BTreeSet, num::NonZeroU64, path::PathBuf, time::Duration}
 use async_trait::async_trait;
 use kaleem_dr_core::{
     artifact::Capture,
+    language::Language,
     manifest::{Consistency, ConsistencyGrade},
     point::PointReader,
     source::{Inspection, Probe, RestorePlan, RestoreReport, RestoreRequest, ScratchTarget, Source, SourceError, SourceName},
@@ -171,6 +173,10 @@ impl Source for FilesSource {
 
     async fn rehearse(&self, point: &PointReader, scratch: &ScratchTarget) -> Result<RestoreReport, SourceError> {
         restore::rehearse(&self.config, point, scratch).await
+    }
+
+    fn guide(&self, language: Language, restored: &str) -> Option<String> {
+        Some(guide::guide(language, restored, &self.roots, &self.config.after_restore))
     }
 
     fn staged(&self) -> Option<&dyn StagedForm> {

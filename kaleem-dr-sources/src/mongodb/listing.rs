@@ -14,7 +14,7 @@ use super::{
 };
 
 /// Stands for all databases.
-const ALL: &str = "*";
+pub(crate) const ALL: &str = "*";
 
 /// Under this prefix servers before 8.3 keep the data of a time-series collection.
 pub(crate) const BUCKETS: &str = "system.buckets.";

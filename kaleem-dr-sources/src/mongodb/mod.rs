@@ -21,6 +21,7 @@ mod config;
 mod connection;
 mod docker;
 mod documents;
+mod guide;
 mod inspect;
 mod listing;
 mod load;
@@ -54,6 +55,7 @@ use async_trait::async_trait;
 use kaleem_dr_core::{
     artifact::Capture,
     config::secret::{Environment, SecretRef},
+    language::Language,
     point::PointReader,
     source::{Inspection, Probe, RestorePlan, RestoreReport, RestoreRequest, ScratchTarget, Source, SourceError, SourceName},
     staged::StagedForm,
@@ -169,6 +171,15 @@ impl Source for MongoSource {
 
     async fn inspect(&self, point: &PointReader) -> Result<Inspection, SourceError> {
         inspect::inspect(point).await
+    }
+
+    fn guide(&self, language: Language, restored: &str) -> Option<String> {
+        let mut databases = self.config.databases.clone();
+        if databases.is_empty() {
+            databases.extend(self.reader.database().map(str::to_owned));
+        }
+        databases.retain(|name| name != listing::ALL);
+        Some(guide::guide(language, restored, self.writer.server(), &databases))
     }
 
     fn staged(&self) -> Option<&dyn StagedForm> {

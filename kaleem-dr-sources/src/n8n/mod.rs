@@ -6,6 +6,7 @@
 
 mod capture;
 pub mod database;
+mod guide;
 mod restore;
 mod running;
 mod staged;
@@ -16,6 +17,7 @@ use async_trait::async_trait;
 use kaleem_dr_core::{
     artifact::{ArtifactPath, Capture},
     config::secret::{Environment, ExposeSecret as _, SecretError, SecretRef, SecretString},
+    language::Language,
     manifest::ServerInfo,
     point::PointReader,
     source::{Inspection, Probe, RestorePlan, RestoreReport, RestoreRequest, ScratchTarget, Source, SourceError, SourceName},
@@ -207,6 +209,10 @@ impl Source for N8nSource {
 
     async fn rehearse(&self, point: &PointReader, scratch: &ScratchTarget) -> Result<RestoreReport, SourceError> {
         self.try_out(point, scratch).await
+    }
+
+    fn guide(&self, language: Language, restored: &str) -> Option<String> {
+        Some(guide::guide(language, restored, &self.config.directory))
     }
 
     fn staged(&self) -> Option<&dyn StagedForm> {

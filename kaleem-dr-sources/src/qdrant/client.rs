@@ -84,6 +84,11 @@ impl QdrantClient {
         })
     }
 
+    /// The address, without a slash at its end; it holds no credentials.
+    pub(super) fn url(&self) -> &str {
+        self.base.as_str().trim_end_matches('/')
+    }
+
     /// Host and port.
     #[must_use]
     pub fn server(&self) -> &str {

@@ -13,6 +13,7 @@ mod compare;
 mod config;
 mod contents;
 pub mod description;
+mod guide;
 mod inspect;
 mod load;
 mod names;
@@ -33,6 +34,7 @@ use jiff::Timestamp;
 use kaleem_dr_core::{
     artifact::Capture,
     config::secret::Environment,
+    language::Language,
     point::PointReader,
     sentence,
     source::{Inspection, Probe, RestorePlan, RestoreReport, RestoreRequest, ScratchTarget, Source, SourceError, SourceName},
@@ -169,6 +171,10 @@ impl Source for QdrantSource {
 
     async fn clear_scratch(&self, name: &str) -> Result<Vec<String>, SourceError> {
         rehearse::clear(&self.client, name).await
+    }
+
+    fn guide(&self, language: Language, restored: &str) -> Option<String> {
+        Some(guide::guide(language, restored, self.client.url()))
     }
 
     fn staged(&self) -> Option<&dyn StagedForm> {

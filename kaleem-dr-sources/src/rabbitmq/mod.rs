@@ -7,6 +7,7 @@
 mod client;
 mod config;
 pub mod definitions;
+mod guide;
 mod inspect;
 mod rehearse;
 pub mod restore;
@@ -20,6 +21,7 @@ use globset::{Glob, GlobSet, GlobSetBuilder};
 use kaleem_dr_core::{
     artifact::{ArtifactPath, Capture},
     config::secret::Environment,
+    language::Language,
     manifest::{Consistency, ConsistencyGrade},
     point::PointReader,
     source::{Inspection, Probe, RestorePlan, RestoreReport, RestoreRequest, ScratchTarget, Source, SourceError, SourceName},
@@ -136,6 +138,10 @@ impl Source for RabbitmqSource {
 
     async fn clear_scratch(&self, name: &str) -> Result<Vec<String>, SourceError> {
         rehearse::clear(&self.client, name).await
+    }
+
+    fn guide(&self, language: Language, restored: &str) -> Option<String> {
+        Some(guide::guide(language, restored, self.client.url(), self.client.username()))
     }
 
     fn staged(&self) -> Option<&dyn StagedForm> {

@@ -7,6 +7,7 @@
 mod access;
 mod fault;
 mod integrity;
+mod late;
 mod listing;
 mod pace;
 pub(crate) mod transport;
@@ -31,10 +32,13 @@ use secrecy::ExposeSecret as _;
 use sha2::{Digest as _, Sha256};
 
 pub(crate) use self::access::is_loopback;
-use self::integrity::{PartDigests, Sent, WHOLE_MD5};
 pub use self::{
     access::{IpChoice, Network, Rate, S3Access, Tuning, is_r2},
     fault::StoreFault,
+};
+use self::{
+    integrity::{PartDigests, Sent, WHOLE_MD5},
+    late::Late,
 };
 use crate::source::Cause;
 
@@ -88,6 +92,15 @@ pub trait ObjectStore: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// When it cannot be written.
     async fn write(&self, key: &str, content: Vec<Bytes>) -> Result<(), StoreError>;
+
+    /// Writes an object that may be lost in a crash until the next [`ObjectStore::write`] to this store has ended: a pack that no index
+    /// names yet. Stores for which that is no quicker write it at once.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    async fn write_late(&self, key: &str, content: Vec<Bytes>) -> Result<(), StoreError> {
+        self.write(key, content).await
+    }
 
     /// Begins an object that comes piece by piece, for those too large to hold in memory.
     ///
@@ -183,6 +196,8 @@ pub struct OpendalStore {
     operator: Operator,
     location: String,
     directory: Option<PathBuf>,
+    /// On disk: what is written and not durable yet.
+    late: Late,
 }
 
 impl OpendalStore {
@@ -197,7 +212,7 @@ impl OpendalStore {
         let text = root.to_str().ok_or_else(|| failed(false, "the path is not UTF-8".into()))?;
         let service = services::Fs::default().root(text).atomic_write_dir(&format!("{text}/{TEMPORARY_DIRECTORY}"));
         let operator = Operator::new(service).map_err(|cause| failed(false, cause.into()))?;
-        Ok(Self { operator: layered(operator, &Tuning::default()), location, directory: Some(root) })
+        Ok(Self { operator: layered(operator, &Tuning::default()), location, directory: Some(root), late: Late::default() })
     }
 
     /// A bucket of an S3 service, addressed path-style, without checksum headers (R2 refuses trailing ones).
@@ -228,7 +243,7 @@ impl OpendalStore {
                 capability.delete_max_size = Some(DELETE_BATCH);
                 capability
             }));
-        Ok(Self { operator: layered(operator, &patient(access)), location, directory: None })
+        Ok(Self { operator: layered(operator, &patient(access)), location, directory: None, late: Late::default() })
     }
 
     /// Writes an object unless there is one, if the service knows that condition. One that does not writes over it.
@@ -287,14 +302,26 @@ impl OpendalStore {
         Err(StoreError::new("write", key, self.location.clone(), false, why))
     }
 
+    /// Nothing that is written in the plain way may refer to what a crash would take away.
+    async fn sync_late(&self, key: &str) -> Result<(), StoreError> {
+        if self.late.is_empty() {
+            return Ok(());
+        }
+        let late = self.late.clone();
+        self.ended(key, tokio::task::spawn_blocking(move || late.sync()).await)
+    }
+
+    fn ended(&self, key: &str, result: Result<std::io::Result<()>, tokio::task::JoinError>) -> Result<(), StoreError> {
+        let failed = |cause: Cause| StoreError::new("write", key, self.location.clone(), false, cause);
+        result.map_err(|panic| failed(panic.into()))?.map_err(|cause| failed(cause.into()))
+    }
+
     /// A file is synced before its rename; the rename itself lasts only once its directory is.
     async fn sync_directory(&self, key: &str) -> Result<(), StoreError> {
         let Some(parent) = self.directory.as_ref().and_then(|root| root.join(key).parent().map(Path::to_path_buf)) else {
             return Ok(());
         };
-        let synced = tokio::task::spawn_blocking(move || std::fs::File::open(parent)?.sync_all()).await;
-        let failed = |cause: Cause| StoreError::new("write", key, self.location.clone(), false, cause);
-        synced.map_err(|cause| failed(cause.into()))?.map_err(|cause| failed(cause.into()))
+        self.ended(key, tokio::task::spawn_blocking(move || std::fs::File::open(parent)?.sync_all()).await)
     }
 }
 
@@ -416,6 +443,7 @@ impl ObjectStore for OpendalStore {
         let length: usize = content.iter().map(Bytes::len).sum();
         let failed = self.failed("write", key);
         if self.directory.is_some() {
+            self.sync_late(key).await?;
             self.operator.write(key, content.into_iter().collect::<Buffer>()).await.map_err(failed)?;
             return self.sync_directory(key).await;
         }
@@ -432,7 +460,15 @@ impl ObjectStore for OpendalStore {
         self.confirm(key, &meta, &sent, &content).await
     }
 
+    async fn write_late(&self, key: &str, content: Vec<Bytes>) -> Result<(), StoreError> {
+        let Some(root) = self.directory.clone() else { return self.write(key, content).await };
+        let (late, name) = (self.late.clone(), key.to_owned());
+        let written = tokio::task::spawn_blocking(move || late.write(&root, &root.join(TEMPORARY_DIRECTORY), &name, &content));
+        self.ended(key, written.await)
+    }
+
     async fn writer(&self, key: &str) -> Result<Box<dyn ObjectWriter>, StoreError> {
+        self.sync_late(key).await?;
         let writer = self.operator.writer_with(key);
         let writer = if self.directory.is_none() { writer.chunk(STREAMED_PART_BYTES).concurrent(2) } else { writer };
         let writer = writer.await.map_err(self.failed("write", key))?;

@@ -1,0 +1,22 @@
+//! `runbook`.
+
+use clap::Args;
+use kaleem_dr_core::{exit::Exit, language::Language, runbook::Runbook as Text};
+
+use super::Outcome;
+use crate::{context::Context, output};
+
+/// In which language.
+#[derive(Debug, Args)]
+pub struct Runbook {
+    /// en or ar
+    #[arg(long, value_name = "LANG", default_value = "en")]
+    pub lang: Language,
+}
+
+pub fn runbook(context: &Context, args: &Runbook) -> Outcome {
+    let loaded = context.load()?;
+    let text = Text::of(&loaded.config, &loaded.environment, &loaded.path);
+    output::line(text.text(args.lang).trim_end())?;
+    Ok(Exit::Done)
+}

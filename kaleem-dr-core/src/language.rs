@@ -1,0 +1,53 @@
+//! The languages that reports, runbooks and checklists are written in.
+
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// A language that people read reports and runbooks in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Language {
+    /// English.
+    #[default]
+    En,
+    /// Arabic, written from right to left.
+    Ar,
+}
+
+impl Language {
+    /// Its code: `en`, `ar`.
+    #[must_use]
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::En => "en",
+            Self::Ar => "ar",
+        }
+    }
+
+    /// Which way it is written, in HTML's words.
+    #[must_use]
+    pub fn direction(self) -> &'static str {
+        match self {
+            Self::En => "ltr",
+            Self::Ar => "rtl",
+        }
+    }
+}
+
+impl FromStr for Language {
+    type Err = UnknownLanguage;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "en" => Ok(Self::En),
+            "ar" => Ok(Self::Ar),
+            other => Err(UnknownLanguage(other.to_owned())),
+        }
+    }
+}
+
+/// A language that nothing is written in.
+#[derive(Debug, thiserror::Error)]
+#[error("`{0}` is no language of reports; say en or ar")]
+pub struct UnknownLanguage(String);
