@@ -395,6 +395,7 @@ impl RestoreReport {
                 let rest = &text[text.rfind(name).unwrap_or(at) + name.len()..];
                 let directory = text[begin..].starts_with('/');
                 let rest = if directory { rest } else { rest.trim_start_matches(['.', '_']) };
+                let rest = if rest.is_empty() { "the scratch" } else { rest };
                 *text = format!("{}{rest}", &text[..begin]);
             }
         };
@@ -534,9 +535,14 @@ mod tests {
     #[test]
     fn a_scratch_name_is_left_out_of_what_a_report_says() {
         let report = RestoreReport {
-            compared: ["collection kdr_drill_1.orders: 7 documents", "7 queues", "collection kdr_drill_1_a.b: x"]
-                .map(str::to_owned)
-                .to_vec(),
+            compared: [
+                "collection kdr_drill_1.orders: 7 documents",
+                "7 queues",
+                "collection kdr_drill_1_a.b: x",
+                "q in kdr_drill_1",
+            ]
+            .map(str::to_owned)
+            .to_vec(),
             differences: vec![Difference {
                 what: "/state/scratch/kdr_drill_1/kdr_drill_1/etc/passwd".into(),
                 expected: String::new(),
@@ -545,7 +551,7 @@ mod tests {
             ..RestoreReport::default()
         };
         let plain = report.without("kdr_drill_1");
-        assert_eq!(plain.compared, ["collection orders: 7 documents", "7 queues", "collection a.b: x"]);
+        assert_eq!(plain.compared, ["collection orders: 7 documents", "7 queues", "collection a.b: x", "q in the scratch"]);
         assert_eq!(plain.differences[0].what, "/etc/passwd");
     }
 }

@@ -63,6 +63,6 @@ pub async fn drill(context: &Context, args: &Drill) -> Outcome {
     };
     let (report, chained) = run(&job, &context.progress, &context.cancel).await?;
     write_files(&loaded, &report.run.to_string(), &args.to)?;
-    output::drill::drill(&report, &chained, context.global.json)?;
+    output::drill::drill(&report, &chained, context.global.json, context.global.verbose > 0)?;
     Ok(report.exit)
 }

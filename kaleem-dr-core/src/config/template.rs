@@ -40,6 +40,10 @@ min_free_percent = 10
 [status]
 max_age_hours = 26
 
+[objectives]      # `status` ends with 6 when these are broken
+rpo_hours = 26    # the age of the newest proven data: a day, and the time until it is proven
+rto_hours = 3     # how long restoring everything should take, by the drills
+
 [source.mongo]
 type = "mongodb"
 uri = { file = "/etc/kaleem-dr/mongo.uri" }   # mongodb://backup:…@127.0.0.1:27017/kaleem?authSource=admin
