@@ -395,8 +395,9 @@ impl RestoreReport {
                 let rest = &text[text.rfind(name).unwrap_or(at) + name.len()..];
                 let directory = text[begin..].starts_with('/');
                 let rest = if directory { rest } else { rest.trim_start_matches(['.', '_']) };
-                let rest = if rest.is_empty() { "the scratch" } else { rest };
-                *text = format!("{}{rest}", &text[..begin]);
+                let whole = rest.is_empty() || rest.starts_with([':', ',', ' ']);
+                let stands_for = if whole { "the scratch" } else { "" };
+                *text = format!("{}{stands_for}{rest}", &text[..begin]);
             }
         };
         let differences = |differences: &mut Vec<Difference>| differences.iter_mut().for_each(|found| plain(&mut found.what));
@@ -551,7 +552,10 @@ mod tests {
             ..RestoreReport::default()
         };
         let plain = report.without("kdr_drill_1");
-        assert_eq!(plain.compared, ["collection orders: 7 documents", "7 queues", "collection a.b: x", "q in the scratch"]);
+        assert_eq!(
+            plain.compared,
+            ["collection orders: 7 documents", "7 queues", "collection a.b: x", "q in the scratch: arguments"]
+        );
         assert_eq!(plain.differences[0].what, "/etc/passwd");
     }
 }
