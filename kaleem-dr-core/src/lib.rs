@@ -16,6 +16,8 @@ pub mod host;
 pub mod job;
 pub mod ledger;
 pub mod manifest;
+pub mod metrics;
+pub mod monitor;
 pub mod point;
 pub mod progress;
 pub mod replicate;

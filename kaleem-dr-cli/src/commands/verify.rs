@@ -1,12 +1,12 @@
 //! `verify`.
 
 use kaleem_dr_core::{
-    exit::Exit,
+    monitor::Ended,
     repository::{LockKind, Repository, select},
     verify::{ProofLevel, VerifyReport, verify_point, verify_snapshot, verify_source},
 };
 
-use super::{Outcome, export::no_form};
+use super::{JobOutcome, export::no_form};
 use crate::{
     args::Verify,
     context::{Context, Loaded},
@@ -14,7 +14,7 @@ use crate::{
     output,
 };
 
-pub async fn verify(context: &Context, args: &Verify) -> Outcome {
+pub async fn verify(context: &Context, args: &Verify) -> JobOutcome {
     let loaded = context.load()?;
     let reports = if args.from.is_some() {
         vec![file(context, &loaded, args).await?]
@@ -26,7 +26,7 @@ pub async fn verify(context: &Context, args: &Verify) -> Outcome {
         reports?
     };
     output::verified(&reports, context.global.json)?;
-    Ok(if reports.iter().all(VerifyReport::is_proven) { Exit::Done } else { Exit::NotVerified })
+    Ok(Ended::of_verification(&reports))
 }
 
 async fn file(context: &Context, loaded: &Loaded, args: &Verify) -> Result<VerifyReport, Failure> {

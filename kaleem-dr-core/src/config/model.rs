@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     job::Staging,
+    monitor::Monitoring,
     repository::{
         Access, Location, Retention,
         store::{IpChoice, Rate},
@@ -47,6 +48,9 @@ pub struct Settings {
     /// When a snapshot is so suspicious that nothing is forgotten or pruned until somebody looks.
     #[serde(default)]
     pub tripwire: Tripwire,
+    /// Who is told how jobs end, and where metrics go.
+    #[serde(default)]
+    pub monitoring: Monitoring,
 }
 
 fn state_directory() -> PathBuf {

@@ -40,6 +40,23 @@ min_free_percent = 10
 [status]
 max_age_hours = 26
 
+# [monitoring.healthchecks]   # `kaleem-dr notify test` tries everybody who is told
+# ping_key = { file = "/etc/kaleem-dr/healthchecks.key" }   # checks `kaleem-dr-backup`, `kaleem-dr-backup-mongo`, …
+# create = true                                             # which the server makes
+# checks = { backup = { file = "/etc/kaleem-dr/backup.hc" }, "backup/mongo" = { file = "/etc/kaleem-dr/mongo.hc" } }   # or their addresses
+
+# [[monitoring.webhook]]
+# url = { file = "/etc/kaleem-dr/webhook.url" }
+# on = ["failure", "recovery"]
+
+# [[monitoring.ntfy]]
+# topic = "kaleem-backups"
+# token = { file = "/etc/kaleem-dr/ntfy.token" }
+
+# [monitoring.prometheus]
+# textfile = "/var/lib/prometheus/node-exporter/kaleem-dr.prom"
+# pushgateway = "http://127.0.0.1:9091"
+
 [source.mongo]
 type = "mongodb"
 uri = { file = "/etc/kaleem-dr/mongo.uri" }   # mongodb://backup:…@127.0.0.1:27017/kaleem?authSource=admin

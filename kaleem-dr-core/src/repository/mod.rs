@@ -95,6 +95,15 @@ pub enum Location {
 }
 
 impl Location {
+    /// As the ledger and reports name it, without credentials.
+    #[must_use]
+    pub fn in_words(&self) -> String {
+        match self {
+            Self::Directory(path) => path.display().to_string(),
+            Self::S3(access) => access.location(),
+        }
+    }
+
     /// The object store of a place that is there.
     ///
     /// # Errors
