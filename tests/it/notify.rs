@@ -51,7 +51,7 @@ fn a_failure_and_the_recovery_from_it_are_told_and_nights_without_news_are_not()
     assert_eq!(well["run"], lines.last().expect("a report")["run"]);
     assert!(well["started"].as_str() < well["finished"].as_str(), "{well}");
 
-    let told: Vec<_> = server.seen_at("ntfy").into_iter().collect();
+    let told = server.seen_at("ntfy");
     assert_eq!(told.len(), 2);
     assert_eq!(told[0].headers["authorization"], "Bearer tk_canary77");
     let (failed, well) = (told[0].json(), told[1].json());

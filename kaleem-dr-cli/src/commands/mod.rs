@@ -28,9 +28,11 @@ pub type JobOutcome = Result<Ended, Failure>;
 
 /// Runs a command. What is a job is watched from here, so that however it ends, it is recorded and told.
 pub async fn run(command: Command, context: Context) -> Outcome {
-    match job::of(&command, &context)? {
-        Some((loaded, job)) => job::watched(&context, &loaded, job, dispatch(command, &context)).await,
-        None => Ok(dispatch(command, &context).await?.exit),
+    let job = job::of(&command, &context)?;
+    let work = Box::pin(dispatch(command, &context));
+    match job {
+        Some((loaded, job)) => job::watched(&context, &loaded, job, work).await,
+        None => Ok(work.await?.exit),
     }
 }
 

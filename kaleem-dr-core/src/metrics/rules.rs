@@ -46,7 +46,15 @@ fn quoted(text: &str) -> String {
 }
 
 fn alerts() -> Vec<Alert> {
-    let late = |metric: &str, seconds: u32| format!("time() - {metric} > {seconds}");
+    [of_jobs(), of_points(), of_drills(), of_mirrors(), of_metrics()].into_iter().flatten().collect()
+}
+
+/// A time that is too long ago.
+fn late(metric: &str, seconds: u32) -> String {
+    format!("time() - {metric} > {seconds}")
+}
+
+fn of_jobs() -> Vec<Alert> {
     vec![
         Alert {
             name: "KaleemDrJobFailed",
@@ -64,6 +72,11 @@ fn alerts() -> Vec<Alert> {
             summary: "{{ $labels.kind }} of source {{ $labels.source }} in {{ $labels.repository }} ended with {{ $value }}",
             what_to_do: "`kaleem-dr probe` tells whether the source can be reached now.",
         },
+    ]
+}
+
+fn of_points() -> Vec<Alert> {
+    vec![
         Alert {
             name: "KaleemDrBackupLate",
             expression: late("kaleem_dr_last_success_timestamp_seconds{kind=\"backup\",source!=\"\"}", LATE_SECONDS),
@@ -93,6 +106,19 @@ fn alerts() -> Vec<Alert> {
             what_to_do: "No repository has a newer point. `kaleem-dr backup {{ $labels.source }}` makes one.",
         },
         Alert {
+            name: "KaleemDrAlarm",
+            expression: "kaleem_dr_alarms > 0".into(),
+            lasts: "1m",
+            severity: "critical",
+            summary: "source {{ $labels.source }} looks as if something was lost or encrypted; nothing is forgotten or pruned",
+            what_to_do: "`kaleem-dr alarm list` says what was seen; `kaleem-dr alarm acknowledge` when it is all right.",
+        },
+    ]
+}
+
+fn of_drills() -> Vec<Alert> {
+    vec![
+        Alert {
             name: "KaleemDrDrillLate",
             expression: late("kaleem_dr_drill_last_success_timestamp_seconds", DRILL_SECONDS),
             lasts: "1h",
@@ -116,14 +142,11 @@ fn alerts() -> Vec<Alert> {
             summary: "source {{ $labels.source }} in {{ $labels.repository }} did not come back equal to what was captured",
             what_to_do: "Keep every snapshot there is (no forget, no prune) and look at the newest report of the drill.",
         },
-        Alert {
-            name: "KaleemDrAlarm",
-            expression: "kaleem_dr_alarms > 0".into(),
-            lasts: "1m",
-            severity: "critical",
-            summary: "source {{ $labels.source }} looks as if something was lost or encrypted; nothing is forgotten or pruned",
-            what_to_do: "`kaleem-dr alarm list` says what was seen; `kaleem-dr alarm acknowledge` when it is all right.",
-        },
+    ]
+}
+
+fn of_mirrors() -> Vec<Alert> {
+    vec![
         Alert {
             name: "KaleemDrMirrorBehind",
             expression: late("kaleem_dr_mirror_synced_timestamp_seconds", LATE_SECONDS),
@@ -140,6 +163,11 @@ fn alerts() -> Vec<Alert> {
             summary: "the mirror {{ $labels.repository }} of {{ $labels.mirror_of }} has never been made equal",
             what_to_do: "Run `kaleem-dr replicate {{ $labels.repository }}` and see what it says.",
         },
+    ]
+}
+
+fn of_metrics() -> Vec<Alert> {
+    vec![
         Alert {
             name: "KaleemDrMetricsStale",
             expression: late("kaleem_dr_metrics_written_timestamp_seconds", LATE_SECONDS),

@@ -109,7 +109,8 @@ pub enum When {
     Success,
     /// The first success after a failure.
     Recovery,
-    /// `notify test`; cannot be left out.
+    /// `notify test`: everybody hears of it, and nobody can ask for it.
+    #[serde(skip_deserializing)]
     Test,
 }
 
