@@ -126,7 +126,6 @@ impl<'a> Monitor<'a> {
     }
 
     /// Announces a job. The announcement travels while the job runs.
-    #[must_use]
     pub fn start(&self, job: Job) -> Running<'_> {
         for problem in &self.problems {
             tracing::warn!(error = problem.error.as_deref(), "somebody will not be told how this ends");
@@ -180,7 +179,7 @@ impl<'a> Monitor<'a> {
             let ping = |check| Ping { check, signal: Signal::Log, body: message.clone() };
             told.extend(healthchecks.send(None, healthchecks.tested().into_iter().map(ping).collect()).await);
         }
-        told.extend(self.tell(&self.notice(When::Test, "notify test", Exit::Done, message)).await);
+        told.extend(self.tell(&self.notice(When::Test, "notify test", Exit::Done, &message)).await);
         told
     }
 
@@ -206,7 +205,7 @@ impl<'a> Monitor<'a> {
             let ping = |check| Ping { check, signal: Signal::Fail, body: message.clone() };
             told.extend(healthchecks.send(None, healthchecks.of(names).into_iter().map(ping).collect()).await);
         }
-        told.extend(self.tell(&self.notice(When::Failure, &job.word, Exit::Failed, message)).await);
+        told.extend(self.tell(&self.notice(When::Failure, &job.word, Exit::Failed, &message)).await);
         Ok(told)
     }
 
@@ -216,7 +215,7 @@ impl<'a> Monitor<'a> {
         self.healthchecks.is_some() || !self.notifiers.is_empty() || !self.problems.is_empty()
     }
 
-    fn notice(&self, event: When, job: &str, exit: Exit, message: String) -> Notice {
+    fn notice(&self, event: When, job: &str, exit: Exit, message: &str) -> Notice {
         Notice {
             event,
             job: job.to_owned(),
@@ -227,7 +226,7 @@ impl<'a> Monitor<'a> {
             started: None,
             finished: Timestamp::now(),
             sources: Vec::new(),
-            message: Redactor::of(self.environment).clean(&message),
+            message: Redactor::of(self.environment).clean(message),
         }
     }
 
@@ -280,7 +279,7 @@ impl Running<'_> {
             started: Some(self.started),
             finished,
             sources: ended.notice_parts(&redactor),
-            ..self.monitor.notice(self.event(&ended), self.job.kind.word(), ended.exit, summary.clone())
+            ..self.monitor.notice(self.event(&ended), self.job.kind.word(), ended.exit, &summary)
         };
         let log = redactor.clean(&self.monitor.log.text());
         let pings = self.pings(&ended, &summary, &log, &redactor);

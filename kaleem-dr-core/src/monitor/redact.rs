@@ -160,7 +160,7 @@ fn without_assignments(text: &str) -> String {
 fn is_secret_word(text: &str) -> bool {
     let text = text.trim_end_matches([' ', '"', '\'', '\\']);
     let word = text.rfind(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == '-')).map_or(text, |at| &text[at + 1..]);
-    let word: String = word.chars().filter(|c| c.is_ascii_alphanumeric()).map(|c| c.to_ascii_lowercase()).collect();
+    let word: String = word.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect();
     SECRET_WORDS.iter().any(|secret| word.ends_with(secret))
 }
 
