@@ -171,6 +171,10 @@ pub enum Command {
     Status,
     /// Reach each source and tell what a backup would find
     Probe,
+    /// Tell those who are told how jobs end
+    Notify(crate::commands::notify::Notify),
+    /// Print the metrics, as Prometheus reads them
+    Metrics(crate::commands::metrics::Metrics),
     /// Look at the bucket of a repository on R2 or another S3 service
     R2 {
         #[command(subcommand)]

@@ -2,12 +2,14 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, OnceLock},
 };
 
 use kaleem_dr_core::{
     CancellationToken,
     config::{Config, DeclaredSource, RepositorySettings, config_of_environment, parse_env_file, secret::Environment},
+    job::RunId,
+    monitor::LogTail,
     progress::ProgressSink,
     repository::{Access, Location, Repository},
     sentence,
@@ -24,6 +26,11 @@ pub struct Context {
     pub global: Global,
     pub cancel: CancellationToken,
     pub progress: Arc<dyn ProgressSink>,
+    /// Id of the job, where the command is one.
+    pub run: RunId,
+    /// The end of the log so far.
+    pub log: LogTail,
+    loaded: OnceLock<Arc<Loaded>>,
 }
 
 /// A config with the environment it was read in.
@@ -34,13 +41,21 @@ pub struct Loaded {
 }
 
 impl Context {
-    pub fn new(global: Global, cancel: CancellationToken) -> Self {
+    pub fn new(global: Global, cancel: CancellationToken, log: LogTail) -> Self {
         let progress = progress::sink(global.quiet);
-        Self { global, cancel, progress }
+        Self { global, cancel, progress, run: RunId::new(), log, loaded: OnceLock::new() }
     }
 
-    /// The config: the file that was named, else restic's and the handbook's variables, else the first default file.
-    pub fn load(&self) -> Result<Loaded, Failure> {
+    /// The config: the file that was named, else restic's and the handbook's variables, else the first default file. Read once.
+    pub fn load(&self) -> Result<Arc<Loaded>, Failure> {
+        if let Some(loaded) = self.loaded.get() {
+            return Ok(loaded.clone());
+        }
+        let loaded = Arc::new(self.read_config()?);
+        Ok(self.loaded.get_or_init(|| loaded).clone())
+    }
+
+    fn read_config(&self) -> Result<Loaded, Failure> {
         let mut environment = Environment::of_process();
         if let Some(path) = &self.global.env_file {
             let text = read(path)?;

@@ -10,7 +10,7 @@ mod progress;
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use kaleem_dr_core::{CancellationToken, exit::Exit};
+use kaleem_dr_core::{CancellationToken, exit::Exit, monitor::LogTail};
 use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
 use self::{
@@ -27,7 +27,8 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     // What we write is for its owner alone; a restore sets each file's own mode.
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
-    log_to_stderr(&cli.global);
+    let log = LogTail::default();
+    log_to_stderr(&cli.global, &log);
     let json = cli.global.json;
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -36,7 +37,7 @@ fn main() -> ExitCode {
     let cancel = CancellationToken::new();
     let result = runtime.block_on(async {
         tokio::spawn(cancel_on_signal(cancel.clone()));
-        commands::run(cli.command, Context::new(cli.global, cancel.clone())).await
+        commands::run(cli.command, Context::new(cli.global, cancel.clone(), log)).await
     });
     match result {
         Ok(exit) => ExitCode::from(exit.code()),
@@ -64,7 +65,8 @@ async fn cancel_on_signal(cancel: CancellationToken) {
     }
 }
 
-fn log_to_stderr(global: &Global) {
+/// And into the tail, for those who are told how a job ended.
+fn log_to_stderr(global: &Global, tail: &LogTail) {
     use std::io::IsTerminal as _;
     let terminal = std::io::stderr().is_terminal();
     // Other crates never below `info`: at `debug`, the S3 signer prints its keys.
@@ -77,7 +79,10 @@ fn log_to_stderr(global: &Global) {
         _ => ("info", "debug"),
     };
     let filter = EnvFilter::new(format!("{others},kaleem_dr={ours},kaleem_dr_core={ours},kaleem_dr_sources={ours}"));
-    let registry = tracing_subscriber::registry().with(filter);
+    let tail = tail.clone();
+    // Before the other layer: spans are written once, and here without colours.
+    let kept = fmt::layer().with_writer(move || tail.clone()).with_target(false).with_ansi(false);
+    let registry = tracing_subscriber::registry().with(filter).with(kept);
     match global.log_format {
         LogFormat::Json => registry.with(fmt::layer().json().with_writer(std::io::stderr).with_target(false)).init(),
         LogFormat::Text => {

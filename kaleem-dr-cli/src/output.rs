@@ -2,6 +2,7 @@
 
 pub mod drill;
 pub mod status;
+pub mod monitor;
 
 use std::{
     io::{self, BufRead as _, IsTerminal as _, Write as _},

@@ -34,6 +34,8 @@ const SAMPLES: usize = 400;
 /// What a drill does.
 #[derive(Clone)]
 pub struct DrillJob {
+    /// Its id.
+    pub run: RunId,
     /// What is restored from.
     pub repository: Repository,
     /// Which sources, in this order.
@@ -146,7 +148,7 @@ pub async fn drill(
     let mut report = DrillReport {
         format: FORMAT,
         previous: None,
-        run: RunId::new(),
+        run: job.run,
         tool: concat!("kaleem-dr ", env!("CARGO_PKG_VERSION")).to_owned(),
         host: host::name(),
         repository: job.repository.location(),

@@ -409,6 +409,16 @@ impl Ledger {
         change.commit().map_err(failed())
     }
 
+    /// Whether an event of this run was added.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn has(&self, run: RunId) -> Result<bool, LedgerError> {
+        self.connection()
+            .query_row("select exists (select 1 from event where run = ?1)", [run.to_string()], |row| row.get(0))
+            .map_err(self.failed("read"))
+    }
+
     /// For each kind, source and repository, the newest part; with `good`, the newest that ended with 0.
     ///
     /// # Errors
@@ -744,6 +754,7 @@ mod tests {
         assert_eq!(history[1].report["copied"], 3);
         assert_eq!(ledger.last_success(EventKind::Replicate, "r2").unwrap(), Some(good.finished));
         assert_eq!(ledger.last_success(EventKind::Backup, "r2").unwrap(), None);
+        assert!(ledger.has(bad.run).unwrap() && !ledger.has(RunId::new()).unwrap());
     }
 
     #[test]

@@ -19,6 +19,8 @@ pub mod language;
 pub mod ledger;
 pub mod manifest;
 pub mod objectives;
+pub mod metrics;
+pub mod monitor;
 pub mod point;
 pub mod progress;
 pub mod replicate;

@@ -10,6 +10,7 @@ use kaleem_dr_core::{
     CancellationToken,
     artifact::{ArtifactPath, Capture},
     drill::{DrillJob, broken_links, drill},
+    job::RunId,
     ledger::Ledger,
     manifest::ServerInfo,
     point::PointReader,
@@ -250,6 +251,7 @@ async fn a_comparison_that_does_not_see_its_negative_control_makes_the_drill_red
         points.capture(&source).await;
         let home = tempfile::tempdir().expect("a directory");
         let job = DrillJob {
+            run: RunId::new(),
             repository: points.repository.clone(),
             sources: vec![source],
             unavailable: Vec::new(),

@@ -2,20 +2,21 @@
 
 use kaleem_dr_core::{
     job::{BackupJob, FurtherRepository, Unavailable, backup as run},
+    monitor::Ended,
     repository::Repository,
     runbook::Runbook,
     sentence,
     source::SourceName,
 };
 
-use super::Outcome;
+use super::JobOutcome;
 use crate::{
     context::{Context, Loaded},
     failure::Failure,
     output,
 };
 
-pub async fn backup(context: &Context, wanted: &[SourceName], tags: Vec<String>, dry_run: bool) -> Outcome {
+pub async fn backup(context: &Context, wanted: &[SourceName], tags: Vec<String>, dry_run: bool) -> JobOutcome {
     let loaded = context.load()?;
     let wanted = if wanted.is_empty() { loaded.config.backup_sources() } else { wanted.to_vec() };
     let (mut sources, mut unavailable) = (Vec::new(), Vec::new());
@@ -36,6 +37,7 @@ pub async fn backup(context: &Context, wanted: &[SourceName], tags: Vec<String>,
     let settings = &loaded.config.settings;
     let (repository, tags, also) = repositories(context, &loaded, tags).await?;
     let job = BackupJob {
+        run: Some(context.run),
         repository,
         sources,
         unavailable,
@@ -52,7 +54,7 @@ pub async fn backup(context: &Context, wanted: &[SourceName], tags: Vec<String>,
     };
     let report = run(&job, &context.progress, &context.cancel).await?;
     output::backup(&report, context.global.json)?;
-    Ok(report.exit)
+    Ok(Ended::of_run(&report))
 }
 
 /// The run's repository, the tags of what is saved in it, and the further repositories. When the first cannot be opened, the

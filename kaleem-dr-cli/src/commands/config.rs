@@ -34,6 +34,9 @@ pub fn config(context: &Context, command: ConfigCommand) -> Outcome {
                     .access(&settings.cache_directory, &loaded.environment)
                     .map_err(|error| Failure::usage(format!("repository {name}: {}", sentence(&error))))?;
             }
+            for (key, secret) in loaded.config.settings.monitoring.secrets() {
+                loaded.environment.secret(secret).map_err(|error| Failure::usage(format!("`{key}`: {}", sentence(&error))))?;
+            }
             output::config(&loaded, context.global.json)?;
         }
         ConfigCommand::Schema => output::line(&serde_json::to_string_pretty(&schema(&kaleem_dr_sources::kinds()))?)?,

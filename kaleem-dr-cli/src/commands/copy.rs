@@ -1,11 +1,14 @@
 //! `copy`.
 
-use kaleem_dr_core::repository::{CopyOptions, LockKind, Repository, Snapshot, select};
+use kaleem_dr_core::{
+    monitor::Ended,
+    repository::{CopyOptions, LockKind, Repository, Snapshot, select},
+};
 
-use super::Outcome;
+use super::JobOutcome;
 use crate::{args::CopySnapshots, context::Context, failure::Failure, output};
 
-pub async fn copy(context: &Context, args: &CopySnapshots) -> Outcome {
+pub async fn copy(context: &Context, args: &CopySnapshots) -> JobOutcome {
     let loaded = context.load()?;
     let access = context.access_to(&loaded, &args.to)?;
     if context.chosen(&loaded)?.0 == &args.to {
@@ -38,5 +41,6 @@ pub async fn copy(context: &Context, args: &CopySnapshots) -> Outcome {
     output::copied(&report, &args.to, context.global.json)?;
     released.0?;
     released.1?;
-    Ok(report.exit())
+    let message = report.failed.first().map(|failure| failure.error.clone());
+    Ok(Ended { message, ..Ended::new(report.exit(), &report) })
 }

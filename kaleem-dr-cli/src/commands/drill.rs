@@ -4,13 +4,14 @@ use clap::Args;
 use kaleem_dr_core::{
     drill::{DrillJob, drill as run},
     job::Unavailable,
+    monitor::Ended,
     sentence,
     source::SourceName,
     verify::ProofLevel,
 };
 
 use super::{
-    Outcome,
+    JobOutcome,
     report::{ReportFiles, write_files},
 };
 use crate::{context::Context, failure::Failure, output};
@@ -35,7 +36,7 @@ pub struct Drill {
     pub to: ReportFiles,
 }
 
-pub async fn drill(context: &Context, args: &Drill) -> Outcome {
+pub async fn drill(context: &Context, args: &Drill) -> JobOutcome {
     let loaded = context.load()?;
     let wanted = if args.sources.is_empty() { loaded.config.backup_sources() } else { args.sources.clone() };
     if wanted.is_empty() {
@@ -53,6 +54,7 @@ pub async fn drill(context: &Context, args: &Drill) -> Outcome {
         }
     }
     let job = DrillJob {
+        run: context.run,
         repository: context.repository(&loaded).await?,
         sources,
         unavailable,
@@ -64,5 +66,5 @@ pub async fn drill(context: &Context, args: &Drill) -> Outcome {
     let (report, chained) = run(&job, &context.progress, &context.cancel).await?;
     write_files(&loaded, &report.run.to_string(), &args.to)?;
     output::drill::drill(&report, &chained, context.global.json, context.global.verbose > 0)?;
-    Ok(report.exit)
+    Ok(Ended::of_drill(&report))
 }

@@ -2,11 +2,14 @@
 
 use kaleem_dr_core::{
     exit::Exit,
+    monitor::Ended,
     repository::{LockKind, PruneOptions, ReadData, Repository, Retention},
     tripwire::Alarms,
 };
 
-use super::Outcome;
+use serde_json::json;
+
+use super::{JobOutcome, Outcome};
 use crate::{
     args::{Consent, Forget},
     context::Context,
@@ -27,7 +30,7 @@ pub async fn init(context: &Context, version: u32, like: Option<&str>) -> Outcom
     Ok(Exit::Done)
 }
 
-pub async fn forget(context: &Context, args: &Forget) -> Outcome {
+pub async fn forget(context: &Context, args: &Forget) -> JobOutcome {
     let loaded = context.load()?;
     let retention = retention(args, loaded.config.settings.retention);
     if !args.consent.dry_run {
@@ -38,6 +41,7 @@ pub async fn forget(context: &Context, args: &Forget) -> Outcome {
     let result = async {
         let plan = repository.forget(retention, true, &lock, &context.progress, &context.cancel).await?;
         let question = format!("forget {} snapshots?", plan.removed());
+        let mut pruned = None;
         if args.consent.dry_run || plan.removed() == 0 {
             output::forget(&plan, context.global.json)?;
         } else {
@@ -49,8 +53,9 @@ pub async fn forget(context: &Context, args: &Forget) -> Outcome {
             let options = PruneOptions { dry_run: args.consent.dry_run, ..PruneOptions::default() };
             let report = repository.prune(options, &lock, &context.progress, &context.cancel).await?;
             output::prune(&report, context.global.json)?;
+            pruned = Some(report);
         }
-        Ok(Exit::Done)
+        Ok(Ended::new(Exit::Done, &json!({ "forgotten": plan.removed(), "prune": pruned })))
     }
     .await;
     lock.release().await?;
@@ -68,7 +73,7 @@ fn retention(args: &Forget, config: Retention) -> Retention {
     Retention { keep_daily, keep_weekly, keep_monthly, keep_yearly, keep_last, take_over }
 }
 
-pub async fn prune(context: &Context, consent: Consent, instant: bool, max_unused_percent: u64) -> Outcome {
+pub async fn prune(context: &Context, consent: Consent, instant: bool, max_unused_percent: u64) -> JobOutcome {
     let loaded = context.load()?;
     if !consent.dry_run {
         Alarms::guard(&loaded.config.settings.state_directory)?;
@@ -80,20 +85,20 @@ pub async fn prune(context: &Context, consent: Consent, instant: bool, max_unuse
         let plan = repository.prune(options, &lock, &context.progress, &context.cancel).await?;
         if consent.dry_run {
             output::prune(&plan, context.global.json)?;
-            return Ok(Exit::Done);
+            return Ok(Ended::from(Exit::Done));
         }
         output::consent(consent, "prune?", || output::prune(&plan, false))?;
         let options = PruneOptions { dry_run: false, ..options };
         let report = repository.prune(options, &lock, &context.progress, &context.cancel).await?;
         output::prune(&report, context.global.json)?;
-        Ok(Exit::Done)
+        Ok(Ended::new(Exit::Done, &report))
     }
     .await;
     lock.release().await?;
     result
 }
 
-pub async fn check(context: &Context, read_data: bool, subset: Option<ReadData>) -> Outcome {
+pub async fn check(context: &Context, read_data: bool, subset: Option<ReadData>) -> JobOutcome {
     let loaded = context.load()?;
     let repository = context.repository(&loaded).await?;
     let read = subset.unwrap_or(if read_data { ReadData::All } else { ReadData::Nothing });
@@ -102,5 +107,7 @@ pub async fn check(context: &Context, read_data: bool, subset: Option<ReadData>)
     lock.release().await?;
     let report = report?;
     output::check(&report, context.global.json)?;
-    Ok(if report.errors() == 0 { Exit::Done } else { Exit::NotVerified })
+    let exit = if report.errors() == 0 { Exit::Done } else { Exit::NotVerified };
+    let message = report.findings.iter().find(|finding| finding.is_error).map(|finding| finding.message.clone());
+    Ok(Ended { message, ..Ended::new(exit, &json!({ "num_errors": report.errors(), "findings": report.findings })) })
 }

@@ -6,9 +6,12 @@ mod config;
 mod copy;
 pub mod drill;
 mod export;
+mod job;
 mod keep;
 mod key;
 mod look;
+pub mod metrics;
+pub mod notify;
 mod r2;
 mod replicate;
 pub mod report;
@@ -16,44 +19,58 @@ mod restore;
 pub mod runbook;
 mod verify;
 
-use kaleem_dr_core::exit::Exit;
+use kaleem_dr_core::{exit::Exit, monitor::Ended};
 
 use crate::{args::Command, context::Context, failure::Failure};
 
 /// How a command ends when it does not fail.
 pub type Outcome = Result<Exit, Failure>;
 
-/// Runs a command.
+/// How a command that is a job ends when it does not fail: with what it tells the ledger and the monitor.
+pub type JobOutcome = Result<Ended, Failure>;
+
+/// Runs a command. What is a job is watched from here, so that however it ends, it is recorded and told.
 pub async fn run(command: Command, context: Context) -> Outcome {
-    match command {
-        Command::Init { repository_version, copy_chunker_params } => {
-            keep::init(&context, repository_version, copy_chunker_params.as_deref()).await
-        }
-        Command::Backup { sources, tags, dry_run } => backup::backup(&context, &sources, tags, dry_run).await,
-        Command::Snapshots { source, run, own } => look::snapshots(&context, source.as_ref(), run, own).await,
-        Command::Points => look::points(&context).await,
-        Command::Restore(args) => restore::restore(&context, args).await,
-        Command::Export(args) => export::export(&context, &args).await,
-        Command::Verify(args) => verify::verify(&context, &args).await,
-        Command::Drill(args) => drill::drill(&context, &args).await,
-        Command::Report(args) => report::report(&context, &args),
-        Command::Runbook(args) => runbook::runbook(&context, &args),
-        Command::Replicate(args) => replicate::replicate(&context, &args).await,
-        Command::Repair(args) => replicate::repair(&context, &args).await,
-        Command::History { last, rebuild: true } => look::rebuild_history(&context, last).await,
-        Command::History { last, rebuild: false } => look::history(&context, last),
-        Command::Forget(args) => keep::forget(&context, &args).await,
-        Command::Prune { consent, instant, max_unused } => keep::prune(&context, consent, instant, max_unused).await,
-        Command::Copy(args) => copy::copy(&context, &args).await,
-        Command::Key { command } => key::key(&context, &command).await,
-        Command::Alarm { command } => alarm::alarm(&context, &command),
-        Command::Check { read_data, read_data_subset } => keep::check(&context, read_data, read_data_subset).await,
-        Command::Stats => look::stats(&context).await,
-        Command::Status => look::status(&context).await,
-        Command::Probe => look::probe(&context).await,
-        Command::R2 { command } => r2::r2(&context, &command).await,
-        Command::Config { command } => config::config(&context, command),
-        Command::Completions { shell } => Ok(config::completions(shell)),
-        Command::Man => config::man(),
+    let job = job::of(&command, &context)?;
+    let work = Box::pin(dispatch(command, &context));
+    match job {
+        Some((loaded, job)) => job::watched(&context, &loaded, job, work).await,
+        None => Ok(work.await?.exit),
     }
+}
+
+async fn dispatch(command: Command, context: &Context) -> JobOutcome {
+    Ok(match command {
+        Command::Init { repository_version, copy_chunker_params } => {
+            keep::init(context, repository_version, copy_chunker_params.as_deref()).await?.into()
+        }
+        Command::Backup { sources, tags, dry_run } => backup::backup(context, &sources, tags, dry_run).await?,
+        Command::Snapshots { source, run, own } => look::snapshots(context, source.as_ref(), run, own).await?.into(),
+        Command::Points => look::points(context).await?.into(),
+        Command::Restore(args) => restore::restore(context, args).await?.into(),
+        Command::Export(args) => export::export(context, &args).await?.into(),
+        Command::Verify(args) => verify::verify(context, &args).await?,
+        Command::Drill(args) => drill::drill(context, &args).await?,
+        Command::Report(args) => report::report(context, &args)?.into(),
+        Command::Runbook(args) => runbook::runbook(context, &args)?.into(),
+        Command::Replicate(args) => replicate::replicate(context, &args).await?,
+        Command::Repair(args) => replicate::repair(context, &args).await?,
+        Command::History { last, rebuild: true } => look::rebuild_history(context, last).await?.into(),
+        Command::History { last, rebuild: false } => look::history(context, last)?.into(),
+        Command::Forget(args) => keep::forget(context, &args).await?,
+        Command::Prune { consent, instant, max_unused } => keep::prune(context, consent, instant, max_unused).await?,
+        Command::Copy(args) => copy::copy(context, &args).await?,
+        Command::Key { command } => key::key(context, &command).await?.into(),
+        Command::Alarm { command } => alarm::alarm(context, &command)?.into(),
+        Command::Check { read_data, read_data_subset } => keep::check(context, read_data, read_data_subset).await?,
+        Command::Stats => look::stats(context).await?.into(),
+        Command::Status => look::status(context).await?.into(),
+        Command::Probe => look::probe(context).await?.into(),
+        Command::Notify(args) => notify::notify(context, &args).await?.into(),
+        Command::Metrics(args) => metrics::metrics(context, args)?.into(),
+        Command::R2 { command } => r2::r2(context, &command).await?.into(),
+        Command::Config { command } => config::config(context, command)?.into(),
+        Command::Completions { shell } => config::completions(shell).into(),
+        Command::Man => config::man()?.into(),
+    })
 }

@@ -4,13 +4,15 @@ use std::sync::Arc;
 
 use kaleem_dr_core::{
     exit::Exit,
+    jiff::Timestamp,
     ledger::Ledger,
-    replicate::{self as library, MirrorJob, MirrorOptions, RepairOptions},
+    monitor::{Ended, EndedPart},
+    replicate::{self as library, MirrorJob, MirrorOptions, MirrorReport, RepairOptions},
     repository::store::ObjectStore,
     tripwire::Alarms,
 };
 
-use super::Outcome;
+use super::JobOutcome;
 use crate::{
     args::{Repair, Replicate},
     context::{Context, Loaded},
@@ -18,47 +20,74 @@ use crate::{
     output,
 };
 
-pub async fn replicate(context: &Context, args: &Replicate) -> Outcome {
+pub async fn replicate(context: &Context, args: &Replicate) -> JobOutcome {
     let loaded = context.load()?;
     let ledger = Ledger::open(&loaded.config.settings.state_directory)?;
     // Of which repository it is, only its password would tell; so any alarm keeps deletions back.
     let alarms = Alarms::load(&loaded.config.settings.state_directory)?;
     let alarm = alarms.standing().first().map(ToString::to_string);
-    let mut worst = Exit::Done;
+    let mut ended = Ended { is_recorded: true, ..Ended::from(Exit::Done) };
     for (from, to) in pairs(&loaded, args)? {
-        let job = MirrorJob {
-            from: loaded.location(&from)?.store()?,
-            to: loaded.location(&to)?.store_to_fill()?,
-            ledger: Some(ledger.clone()),
-            options: MirrorOptions {
-                dry_run: args.dry_run,
-                keep_all: args.no_delete,
-                delete_foreign: args.delete_foreign,
-                max_delete_percent: args.max_delete,
-                verify_percent: args.verify,
-                alarm: alarm.clone(),
-            },
-        };
-        match library::mirror(&job, &context.progress, &context.cancel).await {
+        let started = Timestamp::now();
+        let (exit, message) = match pass(context, &loaded, args, &ledger, alarm.clone(), (&from, &to)).await {
             Ok(report) => {
                 output::mirror(&report, context.global.json)?;
-                worst = worse(worst, report.exit);
+                (report.exit, report.refused.or_else(|| report.wrong.into_iter().next()))
             }
             // One mirror that fails does not keep the others from being made.
-            Err(error) => {
-                let failure = Failure::from(error);
-                worst = worse(worst, failure.exit);
+            Err(failure) => {
                 output::failure(&failure, context.global.json);
+                (failure.exit, Some(failure.message))
             }
-        }
+        };
+        let seconds = Timestamp::now().duration_since(started).as_secs_f64();
+        ended.exit = worse(ended.exit, exit);
+        ended.parts.push(EndedPart { name: to, exit, message, seconds });
         if context.cancel.is_cancelled() {
-            return Ok(Exit::Cancelled);
+            ended.exit = Exit::Cancelled;
+            break;
         }
     }
-    Ok(worst)
+    Ok(ended)
 }
 
-pub async fn repair(context: &Context, args: &Repair) -> Outcome {
+/// One pass of one mirror. Where it cannot begin, it is in the ledger too.
+async fn pass(
+    context: &Context,
+    loaded: &Loaded,
+    args: &Replicate,
+    ledger: &Ledger,
+    alarm: Option<String>,
+    (from, to): (&str, &str),
+) -> Result<MirrorReport, Failure> {
+    let stores = || -> Result<_, Failure> { Ok((loaded.location(from)?.store()?, loaded.location(to)?.store_to_fill()?)) };
+    let (near, far) = match stores() {
+        Ok(stores) => stores,
+        Err(failure) => {
+            if !args.dry_run {
+                let place = loaded.location(to).map_or_else(|_| to.to_owned(), |location| location.in_words());
+                library::record_not_begun(ledger, &place, failure.exit, &failure.message)?;
+            }
+            return Err(failure);
+        }
+    };
+    let job = MirrorJob {
+        from: near,
+        to: far,
+        ledger: Some(ledger.clone()),
+        options: MirrorOptions {
+            dry_run: args.dry_run,
+            keep_all: args.no_delete,
+            delete_foreign: args.delete_foreign,
+            max_delete_percent: args.max_delete,
+            verify_percent: args.verify,
+            alarm,
+        },
+    };
+    Ok(library::mirror(&job, &context.progress, &context.cancel).await?)
+}
+
+pub async fn repair(context: &Context, args: &Repair) -> JobOutcome {
     let loaded = context.load()?;
     let (name, _) = context.chosen(&loaded)?;
     let repository: Arc<dyn ObjectStore> = loaded.location(name)?.store()?;
@@ -66,7 +95,7 @@ pub async fn repair(context: &Context, args: &Repair) -> Outcome {
     let options = RepairOptions { dry_run: args.dry_run, missing: args.missing };
     let report = library::repair(&repository, &replica, options, &context.progress, &context.cancel).await?;
     output::repair(&report, context.global.json)?;
-    Ok(report.exit)
+    Ok(Ended { message: report.unrepaired.first().cloned(), ..Ended::new(report.exit, &report) })
 }
 
 /// The first that went wrong says how it all ended.
@@ -75,7 +104,7 @@ fn worse(so_far: Exit, next: Exit) -> Exit {
 }
 
 /// Which repository goes where, by their names.
-fn pairs(loaded: &Loaded, args: &Replicate) -> Result<Vec<(String, String)>, Failure> {
+pub(super) fn pairs(loaded: &Loaded, args: &Replicate) -> Result<Vec<(String, String)>, Failure> {
     if let (Some(from), Some(to)) = (&args.from, &args.to) {
         return Ok(vec![(from.clone(), to.clone())]);
     }

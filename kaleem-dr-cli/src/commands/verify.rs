@@ -1,15 +1,14 @@
 //! `verify`.
 
 use kaleem_dr_core::{
-    exit::Exit,
     jiff::Timestamp,
-    job::RunId,
     ledger::{Ledger, Proof},
+    monitor::Ended,
     repository::{LockKind, Repository, select},
     verify::{ProofLevel, VerifyReport, verify_point, verify_snapshot, verify_source},
 };
 
-use super::{Outcome, export::no_form};
+use super::{JobOutcome, export::no_form};
 use crate::{
     args::Verify,
     context::{Context, Loaded},
@@ -17,7 +16,7 @@ use crate::{
     output,
 };
 
-pub async fn verify(context: &Context, args: &Verify) -> Outcome {
+pub async fn verify(context: &Context, args: &Verify) -> JobOutcome {
     let loaded = context.load()?;
     let reports = if args.from.is_some() {
         vec![file(context, &loaded, args).await?]
@@ -27,18 +26,18 @@ pub async fn verify(context: &Context, args: &Verify) -> Outcome {
         let reports = snapshots(context, &loaded, &repository, args).await;
         lock.release().await?;
         let reports = reports?;
-        keep(&loaded, &repository, &reports)?;
+        keep(context, &loaded, &repository, &reports)?;
         reports
     };
     output::verified(&reports, context.global.json)?;
-    Ok(if reports.iter().all(VerifyReport::is_proven) { Exit::Done } else { Exit::NotVerified })
+    Ok(Ended::of_verification(&reports))
 }
 
 /// Keeps what was shown of snapshots: RPO counts from it.
-fn keep(loaded: &Loaded, repository: &Repository, reports: &[VerifyReport]) -> Result<(), Failure> {
+fn keep(context: &Context, loaded: &Loaded, repository: &Repository, reports: &[VerifyReport]) -> Result<(), Failure> {
     let ledger = Ledger::open(&loaded.config.settings.state_directory)?;
-    let (run, location, now) = (RunId::new(), repository.location(), Timestamp::now());
-    for proof in reports.iter().filter_map(|report| Proof::of(report, run, &location, now)) {
+    let (location, now) = (repository.location(), Timestamp::now());
+    for proof in reports.iter().filter_map(|report| Proof::of(report, context.run, &location, now)) {
         ledger.record_proof(&proof)?;
     }
     Ok(())

@@ -119,6 +119,10 @@ pub fn config_of_environment(environment: &Environment) -> Result<Option<String>
         config.push_str("[staged]\n");
         line(&mut config, "directory", root);
     }
+    // The handbook has a check for its restore test, and a drill is what a restore test is here.
+    if environment.get("RESTORE_HC_URL").is_some() {
+        config.push_str("[monitoring.healthchecks]\nchecks = { drill = { env = \"RESTORE_HC_URL\" } }\n");
+    }
     config.push_str(&sources(environment)?);
     Ok(Some(config))
 }
@@ -214,6 +218,7 @@ mod tests {
             ("N8N_ENABLED", "1"),
             ("N8N_USER_FOLDER", "/home/node"),
             ("BACKUP_PATHS", "/etc /opt/kaleem"),
+            ("RESTORE_HC_URL", "https://hc-ping.com/0b8a9e3c-6f53-4d5e-8a51-1c2d3e4f5a6b"),
         ]
         .into_iter()
         .collect();
@@ -225,6 +230,7 @@ mod tests {
             "url = \"http://127.0.0.1:15672\"",
             "directory = \"/home/node/.n8n\"",
             "paths = [\"/etc\", \"/opt/kaleem\"]",
+            "checks = { drill = { env = \"RESTORE_HC_URL\" } }",
         ] {
             assert!(config.lines().any(|found| found == line), "{line}: {config}");
         }

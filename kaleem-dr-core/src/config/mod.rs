@@ -7,6 +7,7 @@
 mod envfile;
 mod ini;
 mod model;
+mod names;
 mod rclone;
 mod remote;
 pub mod secret;
@@ -31,6 +32,7 @@ use self::secret::Environment;
 pub use self::{
     envfile::{InvalidEnvFile, config_of_environment, parse_env_file},
     model::{BackupSettings, RepositorySettings, Settings, SettingsError, StatusSettings},
+    names::RepositoryNames,
     template::TEMPLATE,
 };
 use crate::source::{Cause, Source, SourceName};
@@ -209,6 +211,9 @@ impl Config {
         }
         if let Some(unknown) = settings.backup.also.iter().find(|name| !settings.repository.contains_key(*name)) {
             return Err(error(format!("`backup.also` names {unknown}, but there is no [repository.{unknown}]"), None));
+        }
+        if let Some(fault) = settings.monitoring.fault() {
+            return Err(error(fault, None));
         }
         Ok(Self { settings, sources })
     }

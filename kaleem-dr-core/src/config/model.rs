@@ -12,6 +12,7 @@ use super::{
 use crate::{
     job::Staging,
     objectives::Objectives,
+    monitor::Monitoring,
     repository::{
         Access, Location, Retention,
         store::{IpChoice, Rate},
@@ -51,6 +52,9 @@ pub struct Settings {
     /// When a snapshot is so suspicious that nothing is forgotten or pruned until somebody looks.
     #[serde(default)]
     pub tripwire: Tripwire,
+    /// Who is told how jobs end, and where metrics go.
+    #[serde(default)]
+    pub monitoring: Monitoring,
 }
 
 fn state_directory() -> PathBuf {

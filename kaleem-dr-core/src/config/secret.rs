@@ -8,6 +8,7 @@ use std::{
     fmt, fs,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use schemars::JsonSchema;
@@ -79,18 +80,24 @@ impl<'de> Deserialize<'de> for SecretRef {
 /// The environment a config is read in: variables of the process, overlaid with those of an env file.
 ///
 /// It is a value, made once at the edge: nothing below the CLI reads the process environment.
+///
+/// It remembers which secrets were read, in all clones together, so that whatever leaves this machine can be searched for them.
 #[derive(Clone, Default)]
-pub struct Environment(BTreeMap<String, SecretString>);
+pub struct Environment {
+    variables: BTreeMap<String, SecretString>,
+    read: Arc<Mutex<Vec<SecretString>>>,
+}
 
 impl fmt::Debug for Environment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.0.keys()).finish()
+        f.debug_set().entries(self.variables.keys()).finish()
     }
 }
 
 impl<K: Into<String>, V: Into<String>> FromIterator<(K, V)> for Environment {
     fn from_iter<I: IntoIterator<Item = (K, V)>>(variables: I) -> Self {
-        Self(variables.into_iter().map(|(name, value)| (name.into(), SecretString::from(value.into()))).collect())
+        let variables = variables.into_iter().map(|(name, value)| (name.into(), SecretString::from(value.into()))).collect();
+        Self { variables, read: Arc::default() }
     }
 }
 
@@ -103,18 +110,18 @@ impl Environment {
 
     /// Lays other variables over these.
     pub fn overlay(&mut self, other: Self) {
-        self.0.extend(other.0);
+        self.variables.extend(other.variables);
     }
 
     /// A variable that is no secret. Empty counts as absent, as it does for restic.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.0.get(name).map(ExposeSecret::expose_secret).filter(|value| !value.is_empty())
+        self.variables.get(name).map(ExposeSecret::expose_secret).filter(|value| !value.is_empty())
     }
 
     /// The names that begin with `prefix`.
     pub fn names_with<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = &'a str> {
-        self.0.keys().map(String::as_str).filter(move |name| name.starts_with(prefix))
+        self.variables.keys().map(String::as_str).filter(move |name| name.starts_with(prefix))
     }
 
     /// Reads a secret.
@@ -134,7 +141,18 @@ impl Environment {
         };
         let text = text.strip_suffix('\n').unwrap_or(&text);
         let text = text.strip_suffix('\r').unwrap_or(text);
-        if text.is_empty() { Err(SecretError::Empty(secret.clone())) } else { Ok(SecretString::from(text.to_owned())) }
+        if text.is_empty() {
+            return Err(SecretError::Empty(secret.clone()));
+        }
+        let text = SecretString::from(text.to_owned());
+        self.read.lock().unwrap_or_else(PoisonError::into_inner).push(text.clone());
+        Ok(text)
+    }
+
+    /// Every secret that was read so far.
+    #[must_use]
+    pub fn secrets_read(&self) -> Vec<SecretString> {
+        self.read.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 

@@ -44,6 +44,23 @@ max_age_hours = 26
 rpo_hours = 26    # the age of the newest proven data: a day, and the time until it is proven
 rto_hours = 3     # how long restoring everything should take, by the drills
 
+# [monitoring.healthchecks]   # `kaleem-dr notify test` tries everybody who is told
+# ping_key = { file = "/etc/kaleem-dr/healthchecks.key" }   # checks `kaleem-dr-backup`, `kaleem-dr-backup-mongo`, …
+# create = true                                             # which the server makes
+# checks = { backup = { file = "/etc/kaleem-dr/backup.hc" }, "backup/mongo" = { file = "/etc/kaleem-dr/mongo.hc" } }   # or their addresses
+
+# [[monitoring.webhook]]
+# url = { file = "/etc/kaleem-dr/webhook.url" }
+# on = ["failure", "recovery"]
+
+# [[monitoring.ntfy]]
+# topic = "kaleem-backups"
+# token = { file = "/etc/kaleem-dr/ntfy.token" }
+
+# [monitoring.prometheus]
+# textfile = "/var/lib/prometheus/node-exporter/kaleem-dr.prom"
+# pushgateway = "http://127.0.0.1:9091"
+
 [source.mongo]
 type = "mongodb"
 uri = { file = "/etc/kaleem-dr/mongo.uri" }   # mongodb://backup:…@127.0.0.1:27017/kaleem?authSource=admin

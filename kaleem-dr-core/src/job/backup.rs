@@ -38,6 +38,8 @@ use crate::{
 /// What a run does.
 #[derive(Clone)]
 pub struct BackupJob {
+    /// Id of the run; `None` makes a new one.
+    pub run: Option<RunId>,
     /// Where to.
     pub repository: Repository,
     /// What, in this order.
@@ -71,6 +73,7 @@ impl BackupJob {
     #[must_use]
     pub fn new(repository: Repository, sources: Vec<Arc<dyn Source>>) -> Self {
         Self {
+            run: None,
             repository,
             sources,
             unavailable: Vec::new(),
@@ -190,7 +193,7 @@ pub async fn backup(
     progress: &Arc<dyn ProgressSink>,
     cancel: &CancellationToken,
 ) -> Result<RunReport, RepositoryError> {
-    let (run, started) = (RunId::new(), Timestamp::now());
+    let (run, started) = (job.run.unwrap_or_default(), Timestamp::now());
     // Every line that is logged below bears the run's id.
     let result = run_backup(job, run, progress, cancel).instrument(tracing::info_span!("run", id = %run)).await;
     if let (Some(directory), false) = (&job.state_directory, job.dry_run) {

@@ -33,6 +33,13 @@ impl RunId {
     pub fn new() -> Self {
         Self(Ulid::generate())
     }
+
+    /// The same 128 bits as a UUID is written.
+    #[must_use]
+    pub fn as_uuid(&self) -> String {
+        let hex = format!("{:032x}", self.0.0);
+        format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
+    }
 }
 
 impl Default for RunId {

@@ -31,7 +31,7 @@ use crate::{
     exit::Exit,
     failpoint::{self, Step},
     job::RunId,
-    ledger::{Event, EventKind, Ledger},
+    ledger::{Event, EventKind, Ledger, LedgerError},
     progress::{ProgressSink, Silent, Unit},
     repository::{RepositoryError, hashes_to_name, store::ObjectStore},
     sentence,
@@ -172,6 +172,24 @@ pub async fn mirror(
         })?;
     }
     result
+}
+
+/// Puts a pass into the ledger that could not begin: one of its sides could not be had.
+///
+/// # Errors
+/// When the ledger cannot be written.
+pub fn record_not_begun(ledger: &Ledger, to: &str, exit: Exit, why: &str) -> Result<(), LedgerError> {
+    let now = Timestamp::now();
+    ledger.record(&Event {
+        run: RunId::new(),
+        kind: EventKind::Replicate,
+        repository: to.to_owned(),
+        started: now,
+        finished: now,
+        exit,
+        report: serde_json::json!({ "to": to, "error": why }),
+        parts: Vec::new(),
+    })
 }
 
 async fn pass(

@@ -4,6 +4,7 @@
 
 pub mod archive;
 pub mod faulty_s3;
+pub mod healthchecks_stand_in;
 pub mod mirror;
 pub mod points;
 pub mod process;

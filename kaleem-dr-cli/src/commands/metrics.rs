@@ -1,0 +1,37 @@
+//! `metrics`.
+
+use clap::Args;
+use kaleem_dr_core::{exit::Exit, metrics as library, sentence};
+
+use super::Outcome;
+use crate::{context::Context, failure::Failure, output};
+
+/// What to print.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct Metrics {
+    /// The alerts instead, as a rules file of Prometheus
+    #[arg(long)]
+    pub rules: bool,
+    /// The dashboard instead, as Grafana imports it
+    #[arg(long, conflicts_with = "rules")]
+    pub dashboard: bool,
+}
+
+pub fn metrics(context: &Context, args: Metrics) -> Outcome {
+    let text = match (args.rules, args.dashboard) {
+        (true, _) => library::rules(),
+        (_, true) => library::dashboard(),
+        _ => {
+            let loaded = context.load()?;
+            let failed = |error| Failure::new(Exit::Failed, sentence(&error));
+            if context.global.json {
+                let values = library::values(&loaded.config, &loaded.environment).map_err(failed)?;
+                output::monitor::metrics(&values)?;
+                return Ok(Exit::Done);
+            }
+            library::text(&loaded.config, &loaded.environment).map_err(failed)?
+        }
+    };
+    output::line(text.trim_end())?;
+    Ok(Exit::Done)
+}

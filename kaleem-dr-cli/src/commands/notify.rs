@@ -1,0 +1,44 @@
+//! `notify test`, `notify --failed-unit`.
+
+use clap::{Args, Subcommand};
+use kaleem_dr_core::{
+    exit::Exit,
+    monitor::{Monitor, Told},
+};
+
+use super::Outcome;
+use crate::{context::Context, failure::Failure, output};
+
+/// Whom to tell what.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, arg_required_else_help = true)]
+pub struct Notify {
+    #[command(subcommand)]
+    pub command: Option<NotifyCommand>,
+    /// Tell that this systemd unit failed, also where it could not be started: kaleem-dr-JOB.service
+    #[arg(long, value_name = "UNIT")]
+    pub failed_unit: Option<String>,
+}
+
+/// What to tell.
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub enum NotifyCommand {
+    /// Send a test to everybody who is told, and say who answered
+    Test,
+}
+
+pub async fn notify(context: &Context, args: &Notify) -> Outcome {
+    let loaded = context.load()?;
+    let monitor = Monitor::new(&loaded.config, &loaded.environment, context.log.clone());
+    if !monitor.has_somebody() {
+        let mut failure = Failure::usage(format!("{} has nobody to tell", loaded.path.display()));
+        failure.advice = Some("add [monitoring.healthchecks], [[monitoring.webhook]] or [[monitoring.ntfy]]".into());
+        return Err(failure);
+    }
+    let told = match &args.failed_unit {
+        Some(unit) => monitor.unit_failed(unit).await.map_err(Failure::usage)?,
+        None => monitor.test().await,
+    };
+    output::monitor::told(&told, context.global.json)?;
+    Ok(if told.iter().all(Told::arrived) { Exit::Done } else { Exit::Unreachable })
+}

@@ -1,0 +1,188 @@
+//! The alerts, as a rules file of Prometheus.
+//!
+//! What has never run yet has no metrics, and is not called late before it had its time: an `unless` with a `for` sees to it. A
+//! host whose metrics are gone altogether is called by `absent`.
+
+use std::fmt::Write as _;
+
+/// A day and two hours: a nightly job that began a little later, and took a little longer.
+const LATE_SECONDS: u32 = 26 * 3600;
+/// A month and a day.
+const DRILL_SECONDS: u32 = 32 * 24 * 3600;
+
+struct Alert {
+    name: &'static str,
+    expression: String,
+    lasts: &'static str,
+    severity: &'static str,
+    summary: &'static str,
+    what_to_do: &'static str,
+}
+
+/// The rules file, as `packaging/prometheus/kaleem-dr.rules.yml` has it.
+#[must_use]
+pub fn rules() -> String {
+    let mut text = String::from("# Made by `kaleem-dr metrics --rules`.\ngroups:\n  - name: kaleem-dr\n    rules:\n");
+    for alert in alerts() {
+        // Writing to a String cannot fail.
+        let _ = write!(
+            text,
+            "      - alert: {}\n        expr: {}\n        for: {}\n        labels:\n          severity: {}\n        annotations:\n          \
+             summary: {}\n          description: {}\n",
+            alert.name,
+            quoted(&alert.expression),
+            alert.lasts,
+            alert.severity,
+            quoted(alert.summary),
+            quoted(alert.what_to_do),
+        );
+    }
+    text
+}
+
+/// As YAML's single quotes have it.
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+fn alerts() -> Vec<Alert> {
+    [of_jobs(), of_points(), of_drills(), of_mirrors(), of_metrics()].into_iter().flatten().collect()
+}
+
+/// A time that is too long ago.
+fn late(metric: &str, seconds: u32) -> String {
+    format!("time() - {metric} > {seconds}")
+}
+
+fn of_jobs() -> Vec<Alert> {
+    vec![
+        Alert {
+            name: "KaleemDrJobFailed",
+            expression: "kaleem_dr_last_run_status{source=\"\"} != 0".into(),
+            lasts: "1m",
+            severity: "critical",
+            summary: "{{ $labels.kind }} of {{ $labels.repository }} ended with {{ $value }} on {{ $labels.instance }}",
+            what_to_do: "`kaleem-dr history --last 5` and `journalctl -u kaleem-dr-{{ $labels.kind }}` tell why.",
+        },
+        Alert {
+            name: "KaleemDrSourceFailed",
+            expression: "kaleem_dr_last_run_status{source!=\"\"} != 0".into(),
+            lasts: "1m",
+            severity: "critical",
+            summary: "{{ $labels.kind }} of source {{ $labels.source }} in {{ $labels.repository }} ended with {{ $value }}",
+            what_to_do: "`kaleem-dr probe` tells whether the source can be reached now.",
+        },
+    ]
+}
+
+fn of_points() -> Vec<Alert> {
+    vec![
+        Alert {
+            name: "KaleemDrBackupLate",
+            expression: late("kaleem_dr_last_success_timestamp_seconds{kind=\"backup\",source!=\"\"}", LATE_SECONDS),
+            lasts: "5m",
+            severity: "critical",
+            summary: "no good backup of source {{ $labels.source }} in {{ $labels.repository }} for more than 26 hours",
+            what_to_do: "Is the timer enabled? `systemctl list-timers 'kaleem-dr-*'`; then `kaleem-dr history`.",
+        },
+        Alert {
+            name: "KaleemDrNeverBackedUp",
+            expression: "kaleem_dr_build_info unless on (instance) kaleem_dr_last_success_timestamp_seconds{kind=\"backup\"}"
+                .into(),
+            lasts: "26h",
+            severity: "critical",
+            summary: "{{ $labels.instance }} publishes metrics, but no backup has ever ended well there",
+            what_to_do: "Is the timer enabled? `systemctl list-timers 'kaleem-dr-*'`; then `kaleem-dr history`.",
+        },
+        Alert {
+            name: "KaleemDrRpoExceeded",
+            expression:
+                "time() - max by (instance, source) (kaleem_dr_newest_point_timestamp_seconds) > on (instance) group_left () \
+                         kaleem_dr_rpo_target_seconds"
+                    .into(),
+            lasts: "5m",
+            severity: "critical",
+            summary: "a loss of source {{ $labels.source }} now would cost {{ $value | humanizeDuration }} of data",
+            what_to_do: "No repository has a newer point. `kaleem-dr backup {{ $labels.source }}` makes one.",
+        },
+        Alert {
+            name: "KaleemDrAlarm",
+            expression: "kaleem_dr_alarms > 0".into(),
+            lasts: "1m",
+            severity: "critical",
+            summary: "source {{ $labels.source }} looks as if something was lost or encrypted; nothing is forgotten or pruned",
+            what_to_do: "`kaleem-dr alarm list` says what was seen; `kaleem-dr alarm acknowledge` when it is all right.",
+        },
+    ]
+}
+
+fn of_drills() -> Vec<Alert> {
+    vec![
+        Alert {
+            name: "KaleemDrDrillLate",
+            expression: late("kaleem_dr_drill_last_success_timestamp_seconds", DRILL_SECONDS),
+            lasts: "1h",
+            severity: "warning",
+            summary: "no good drill from {{ $labels.repository }} for more than 32 days",
+            what_to_do: "Run `kaleem-dr drill`.",
+        },
+        Alert {
+            name: "KaleemDrNeverDrilled",
+            expression: "kaleem_dr_build_info unless on (instance) kaleem_dr_drill_last_success_timestamp_seconds".into(),
+            lasts: "32d",
+            severity: "warning",
+            summary: "no drill has ever ended well on {{ $labels.instance }}",
+            what_to_do: "A backup that was never restored is a hope. Run `kaleem-dr drill`.",
+        },
+        Alert {
+            name: "KaleemDrDrillRed",
+            expression: "kaleem_dr_drill_mismatches > 0".into(),
+            lasts: "1m",
+            severity: "critical",
+            summary: "source {{ $labels.source }} in {{ $labels.repository }} did not come back equal to what was captured",
+            what_to_do: "Keep every snapshot there is (no forget, no prune) and look at the newest report of the drill.",
+        },
+    ]
+}
+
+fn of_mirrors() -> Vec<Alert> {
+    vec![
+        Alert {
+            name: "KaleemDrMirrorBehind",
+            expression: late("kaleem_dr_mirror_synced_timestamp_seconds", LATE_SECONDS),
+            lasts: "5m",
+            severity: "critical",
+            summary: "the mirror {{ $labels.repository }} has not been made equal for more than 26 hours",
+            what_to_do: "Run `kaleem-dr replicate {{ $labels.repository }}` and see what it says.",
+        },
+        Alert {
+            name: "KaleemDrNeverMirrored",
+            expression: "kaleem_dr_mirror_info unless on (instance, repository) kaleem_dr_mirror_synced_timestamp_seconds".into(),
+            lasts: "26h",
+            severity: "critical",
+            summary: "the mirror {{ $labels.repository }} of {{ $labels.mirror_of }} has never been made equal",
+            what_to_do: "Run `kaleem-dr replicate {{ $labels.repository }}` and see what it says.",
+        },
+    ]
+}
+
+fn of_metrics() -> Vec<Alert> {
+    vec![
+        Alert {
+            name: "KaleemDrMetricsStale",
+            expression: late("kaleem_dr_metrics_written_timestamp_seconds", LATE_SECONDS),
+            lasts: "5m",
+            severity: "critical",
+            summary: "no job has ended on {{ $labels.instance }} for more than 26 hours",
+            what_to_do: "Nothing runs there, or metrics cannot be written: `kaleem-dr history`, and the journal.",
+        },
+        Alert {
+            name: "KaleemDrMetricsMissing",
+            expression: "absent(kaleem_dr_build_info)".into(),
+            lasts: "1h",
+            severity: "critical",
+            summary: "there are no metrics of kaleem-dr at all",
+            what_to_do: "Is `monitoring.prometheus.textfile` in node exporter's directory, and did a job ever run?",
+        },
+    ]
+}

@@ -1,0 +1,161 @@
+//! A stand-in for the servers that are told how jobs end: it records every request, and answers as Healthchecks does.
+//!
+//! It is no Healthchecks: it knows no checks and keeps no state of them. What a request looks like is by its HTTP API
+//! (`http_api.md` of the project); webhooks, ntfy and a Pushgateway are addresses in it too.
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use axum::{
+    Router,
+    extract::State,
+    http::{HeaderMap, Method, StatusCode, Uri},
+    response::{IntoResponse as _, Response},
+};
+use serde_json::Value;
+use tokio::sync::oneshot;
+
+/// A request as it came.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    pub method: Method,
+    pub path: String,
+    pub query: BTreeMap<String, String>,
+    pub headers: HeaderMap,
+    pub body: String,
+}
+
+impl Seen {
+    /// Its body as JSON.
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{:?} is not JSON: {error}", self.body))
+    }
+}
+
+/// How requests are answered.
+#[derive(Clone, Debug, Default)]
+pub struct Answers {
+    /// So many requests are answered 503 first.
+    pub unavailable: usize,
+    /// No request is ever answered.
+    pub never: bool,
+    /// What is announced as the most that a body may have, in bytes.
+    pub body_limit: Option<usize>,
+}
+
+/// A running stand-in. It ends with this value.
+pub struct HealthchecksStandIn {
+    address: SocketAddr,
+    inner: Arc<Mutex<Inner>>,
+    stop: Option<oneshot::Sender<()>>,
+    server: Option<JoinHandle<()>>,
+}
+
+#[derive(Default)]
+struct Inner {
+    answers: Answers,
+    seen: Vec<Seen>,
+}
+
+impl HealthchecksStandIn {
+    pub fn start() -> Self {
+        let inner = Arc::new(Mutex::new(Inner::default()));
+        let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("loopback has a free port");
+        listener.set_nonblocking(true).expect("a socket can be made non-blocking");
+        let address = listener.local_addr().expect("a bound socket has an address");
+        let (stop, stopped) = oneshot::channel::<()>();
+        let state = inner.clone();
+        // On a thread of its own: a test waits for a program that talks to it.
+        let server = thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime can be made");
+            runtime.block_on(async move {
+                let listener = tokio::net::TcpListener::from_std(listener).expect("the socket is good");
+                let router = Router::new().fallback(answer).with_state(state);
+                tokio::select! {
+                    served = axum::serve(listener, router) => served.expect("the stand-in serves"),
+                    _ = stopped => {}
+                }
+            });
+        });
+        Self { address, inner, stop: Some(stop), server: Some(server) }
+    }
+
+    pub fn answering(self, answers: Answers) -> Self {
+        self.lock().answers = answers;
+        self
+    }
+
+    /// An address in it.
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}/{path}", self.address)
+    }
+
+    /// Every request so far, in the order of their arrival.
+    pub fn seen(&self) -> Vec<Seen> {
+        self.lock().seen.clone()
+    }
+
+    /// The requests to addresses below a path.
+    pub fn seen_at(&self, path: &str) -> Vec<Seen> {
+        self.seen().into_iter().filter(|seen| seen.path.trim_start_matches('/').starts_with(path)).collect()
+    }
+
+    /// What each check heard, in order: `backup` heard `start` and `0`.
+    pub fn heard(&self) -> BTreeMap<String, Vec<String>> {
+        let mut heard: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for seen in self.seen_at("ping/") {
+            let (check, signal) = seen.path.trim_start_matches("/ping/").rsplit_once('/').expect("a check and a signal");
+            heard.entry(check.to_owned()).or_default().push(signal.to_owned());
+        }
+        heard
+    }
+
+    /// Waits until something has come to an address.
+    pub fn await_at(&self, path: &str) {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while self.seen_at(path).is_empty() {
+            assert!(Instant::now() < deadline, "nothing came to {path}: {:?}", self.seen());
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for HealthchecksStandIn {
+    fn drop(&mut self) {
+        // A drop has nobody to tell; the server ends with its channel.
+        drop(self.stop.take());
+        if let Some(server) = self.server.take() {
+            let _ = server.join();
+        }
+    }
+}
+
+async fn answer(State(inner): State<Arc<Mutex<Inner>>>, method: Method, uri: Uri, headers: HeaderMap, body: String) -> Response {
+    let pair = |pair: &str| pair.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let query = uri.query().unwrap_or_default().split('&').filter_map(pair).collect();
+    let (never, unavailable, limit) = {
+        let mut inner = inner.lock().unwrap_or_else(PoisonError::into_inner);
+        inner.seen.push(Seen { method, path: uri.path().to_owned(), query, headers, body });
+        let unavailable = inner.answers.unavailable > 0;
+        inner.answers.unavailable = inner.answers.unavailable.saturating_sub(1);
+        (inner.answers.never, unavailable, inner.answers.body_limit)
+    };
+    if never {
+        std::future::pending::<()>().await;
+    }
+    let status = if unavailable { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
+    let mut response = (status, "OK").into_response();
+    if let Some(limit) = limit {
+        response.headers_mut().insert("ping-body-limit", limit.into());
+    }
+    response
+}
