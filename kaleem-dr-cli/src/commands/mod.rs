@@ -8,9 +8,11 @@ mod export;
 mod keep;
 mod key;
 mod look;
+pub mod migrate;
 mod r2;
 mod replicate;
 mod restore;
+pub mod schedule;
 mod verify;
 
 use kaleem_dr_core::exit::Exit;
@@ -45,6 +47,8 @@ pub async fn run(command: Command, context: Context) -> Outcome {
         Command::Status => look::status(&context).await,
         Command::Probe => look::probe(&context).await,
         Command::R2 { command } => r2::r2(&context, &command).await,
+        Command::Schedule { command } => schedule::schedule(&context, &command).await,
+        Command::Migrate(args) => migrate::migrate(context, &args).await,
         Command::Config { command } => config::config(&context, command),
         Command::Completions { shell } => Ok(config::completions(shell)),
         Command::Man => config::man(),

@@ -16,17 +16,19 @@ use crate::{
 
 pub async fn verify(context: &Context, args: &Verify) -> Outcome {
     let loaded = context.load()?;
-    let reports = if args.from.is_some() {
-        vec![file(context, &loaded, args).await?]
-    } else {
-        let repository = context.repository(&loaded).await?;
-        let lock = repository.lock(LockKind::Shared, context.global.retry_lock).await?;
-        let reports = snapshots(context, &loaded, &repository, args).await;
-        lock.release().await?;
-        reports?
-    };
+    let reports =
+        if args.from.is_some() { vec![file(context, &loaded, args).await?] } else { reports(context, &loaded, args).await? };
     output::verified(&reports, context.global.json)?;
     Ok(if reports.iter().all(VerifyReport::is_proven) { Exit::Done } else { Exit::NotVerified })
+}
+
+/// Verifies what lies in the repository.
+pub async fn reports(context: &Context, loaded: &Loaded, args: &Verify) -> Result<Vec<VerifyReport>, Failure> {
+    let repository = context.repository(loaded).await?;
+    let lock = repository.lock(LockKind::Shared, context.global.retry_lock).await?;
+    let reports = snapshots(context, loaded, &repository, args).await;
+    lock.release().await?;
+    reports
 }
 
 async fn file(context: &Context, loaded: &Loaded, args: &Verify) -> Result<VerifyReport, Failure> {

@@ -8,6 +8,7 @@ mod envfile;
 mod ini;
 mod model;
 mod rclone;
+mod references;
 mod remote;
 pub mod secret;
 mod template;
@@ -31,6 +32,7 @@ use self::secret::Environment;
 pub use self::{
     envfile::{InvalidEnvFile, config_of_environment, parse_env_file},
     model::{BackupSettings, RepositorySettings, Settings, SettingsError, StatusSettings},
+    references::References,
     template::TEMPLATE,
 };
 use crate::source::{Cause, Source, SourceName};

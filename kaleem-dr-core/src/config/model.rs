@@ -15,6 +15,7 @@ use crate::{
         Access, Location, Retention,
         store::{IpChoice, Rate},
     },
+    schedule::ScheduleSettings,
     source::SourceName,
     tripwire::Tripwire,
 };
@@ -47,6 +48,9 @@ pub struct Settings {
     /// When a snapshot is so suspicious that nothing is forgotten or pruned until somebody looks.
     #[serde(default)]
     pub tripwire: Tripwire,
+    /// When jobs run by themselves.
+    #[serde(default)]
+    pub schedule: ScheduleSettings,
 }
 
 fn state_directory() -> PathBuf {

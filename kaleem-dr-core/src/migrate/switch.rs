@@ -1,0 +1,162 @@
+//! The change of guard: the config, a run that proves it, our schedules in, the old ones off. In this order, so that at no moment
+//! nobody backs up.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    fs::{DirBuilder, OpenOptions},
+    io::Write as _,
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
+};
+
+use secrecy::ExposeSecret as _;
+use serde::Serialize;
+
+use super::{
+    Journal, MigrateError, Step, Survey, below, failed,
+    journal::{digest, exists},
+    old::{CRON_FILE, TIMER, UNITS},
+};
+use crate::{
+    exit::Exit,
+    job::RunReport,
+    schedule::{self, InstallReport, Plan, Style},
+    source::SourceName,
+    verify::{ProofLevel, VerifyReport},
+};
+
+/// cron passes over names with a dot.
+const DISABLED: &str = ".disabled-by-kaleem-dr";
+
+/// That a first run of the new config was proven. Only [`prove`] makes one.
+#[derive(Debug)]
+pub struct Proven(());
+
+/// Why the first run proves nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NotProven {
+    /// Why.
+    pub why: String,
+    /// How the migration ends.
+    pub exit: Exit,
+}
+
+/// What the change of guard did.
+#[derive(Clone, Debug, Serialize)]
+pub struct SwitchReport {
+    /// Our schedules.
+    pub installed: InstallReport,
+    /// What was switched off, in words.
+    pub disabled: Vec<String>,
+    /// Commands that are to be run now.
+    pub commands: Vec<String>,
+}
+
+/// Writes the secrets' files and the config, or takes up a migration that was begun: its config is used as it is now.
+///
+/// # Errors
+/// [`MigrateError::Refused`] when something blocks it, a config is there that no migration made, or it was finished before.
+pub fn begin(survey: &Survey) -> Result<Journal, MigrateError> {
+    if let Some(first) = survey.blocking().next() {
+        let place = first.place.as_ref().map(|place| format!(" ({place})")).unwrap_or_default();
+        return Err(MigrateError::Refused(format!("nothing was changed: {}{place}; {}", first.what, first.advice)));
+    }
+    let mut journal = match Journal::load(&survey.root)? {
+        Some(journal) if journal.finished.is_some() => {
+            return Err(MigrateError::Refused("this installation was migrated already; --undo takes it back".into()));
+        }
+        Some(journal) => journal,
+        None if exists(&survey.config_path) => {
+            let path = survey.config_path.display();
+            return Err(MigrateError::Refused(format!("nothing was changed: {path} is there and is not written over")));
+        }
+        None => Journal::new(&survey.root, &survey.config_path),
+    };
+    for secret in &survey.draft.secrets {
+        write(&mut journal, &secret.path, format!("{}\n", secret.value.expose_secret()).as_bytes())?;
+    }
+    write(&mut journal, &survey.config_path, survey.draft.config.as_bytes())?;
+    Ok(journal)
+}
+
+/// Writes a file for its owner alone. One that is there stays: this migration wrote it, or the operator did.
+fn write(journal: &mut Journal, path: &Path, content: &[u8]) -> Result<(), MigrateError> {
+    if exists(path) {
+        return Ok(());
+    }
+    let missing = path.ancestors().skip(1).take_while(|directory| !directory.exists()).map(Path::to_path_buf).collect::<Vec<_>>();
+    for directory in missing.into_iter().rev() {
+        journal.note(Step::MakeDirectory { path: directory.clone() })?;
+        DirBuilder::new().mode(0o700).create(&directory).map_err(failed("make the directory", &directory))?;
+    }
+    journal.note(Step::Write { path: path.to_path_buf(), sha256: digest(content) })?;
+    let write = || {
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+        file.write_all(content)?;
+        file.sync_all()
+    };
+    write().map_err(failed("write", path))
+}
+
+/// Whether a first run and what was verified of it show that the new config does the old jobs' work. `mirrors` is how replicating
+/// into each mirror ended.
+///
+/// # Errors
+/// [`NotProven`] with the run's own exit where that is no success, else [`Exit::NotVerified`] or the mirror's.
+pub fn prove(run: &RunReport, wanted: &[SourceName], verified: &[VerifyReport], mirrors: &[Exit]) -> Result<Proven, NotProven> {
+    let not = |why: String, exit| Err(NotProven { why, exit });
+    if run.exit != Exit::Done {
+        let errors: Vec<&str> = run.sources.iter().filter_map(|source| source.error.as_deref()).collect();
+        let why = if errors.is_empty() { "the run did not end well".to_owned() } else { errors.join("; ") };
+        return not(format!("the first backup failed or is not whole: {why}"), run.exit);
+    }
+    if run.dry_run || wanted.is_empty() {
+        return not("nothing was backed up".into(), Exit::NotVerified);
+    }
+    let saved: BTreeSet<&str> =
+        run.sources.iter().filter(|source| source.snapshot.is_some()).map(|source| source.source.as_str()).collect();
+    let proven: BTreeSet<&str> = verified
+        .iter()
+        .filter(|report| report.is_proven() && report.wanted >= ProofLevel::Parsed)
+        .filter_map(|report| report.source.as_deref())
+        .collect();
+    if let Some(source) = wanted.iter().find(|source| !saved.contains(source.as_str()) || !proven.contains(source.as_str())) {
+        return not(format!("the first backup of {source} is not proven"), Exit::NotVerified);
+    }
+    if let Some(exit) = mirrors.iter().find(|exit| **exit != Exit::Done) {
+        return not("the repository off site could not be brought up to date".into(), *exit);
+    }
+    Ok(Proven(()))
+}
+
+/// Installs our schedules, then switches the old ones off.
+///
+/// # Errors
+/// [`MigrateError::Refused`] when the cron file's other name is taken; [`MigrateError::Schedule`] when our schedules cannot be installed: then the old
+/// ones are as they were.
+pub fn switch(journal: &mut Journal, _proven: Proven, plan: &Plan, style: Style) -> Result<SwitchReport, MigrateError> {
+    let root = journal.root.clone();
+    let cron = below(&root, CRON_FILE);
+    let off = PathBuf::from(format!("{}{DISABLED}", cron.display()));
+    if exists(&cron) && exists(&off) {
+        return Err(MigrateError::Refused(format!("{} is there already; move it away", off.display())));
+    }
+    journal.note(Step::InstallSchedules { style })?;
+    let installed = schedule::install(plan, style, &root, false)?;
+    let mut report = SwitchReport { commands: installed.commands.clone(), installed, disabled: Vec::new() };
+    if exists(&cron) {
+        journal.note(Step::Rename { from: cron.clone(), to: off.clone() })?;
+        fs::rename(&cron, &off).map_err(failed("rename", &cron))?;
+        report.disabled.push(format!("{} is {} now", cron.display(), off.display()));
+    }
+    let link = below(&root, Path::new(UNITS).join("timers.target.wants").join(TIMER));
+    if exists(&link) {
+        let target = fs::read_link(&link).map_err(failed("read the link", &link))?;
+        journal.note(Step::Unlink { path: link.clone(), target })?;
+        fs::remove_file(&link).map_err(failed("remove", &link))?;
+        report.disabled.push(format!("{} is removed", link.display()));
+        report.commands.extend([format!("systemctl stop {TIMER}"), "systemctl daemon-reload".to_owned()]);
+    }
+    Ok(report)
+}
