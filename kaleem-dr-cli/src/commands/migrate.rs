@@ -74,7 +74,9 @@ pub async fn migrate(context: Context, args: &Migrate) -> Outcome {
 async fn apply(mut context: Context, args: &Migrate, survey: &Survey) -> Outcome {
     let mut journal = begin(survey)?;
     context.global.config = Some(journal.config.clone());
-    let loaded = context.load()?;
+    let mut loaded = context.load()?;
+    // Nothing is forgotten before the new jobs are in charge.
+    (loaded.config.settings.backup.forget, loaded.config.settings.backup.prune) = (false, false);
     let proven = first_run(&context, &loaded, &journal).await?;
     let style = if args.systemd || systemd_runs(&args.root) { Style::Systemd } else { Style::Cron };
     let report = switch(&mut journal, proven, &plan(&loaded, &args.root)?, style)?;

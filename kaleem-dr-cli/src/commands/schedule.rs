@@ -63,7 +63,7 @@ pub async fn schedule(context: &Context, command: &ScheduleCommand) -> Outcome {
     match command {
         ScheduleCommand::Print { cron } => {
             let plan = plan(&context.load()?, Path::new("/"))?;
-            output::files(&planned_files(&plan, style(*cron)), &plan.warnings, json)?;
+            output::files(&planned_files(&plan, style(*cron))?, &plan.warnings, json)?;
         }
         ScheduleCommand::Install { cron, root, dry_run } => {
             let plan = plan(&context.load()?, root)?;

@@ -38,9 +38,17 @@ impl References {
         match value {
             Value::Table(table) => match secret(table) {
                 Some(secret) => self.secrets.push((key.to_owned(), secret)),
-                None => table.iter().for_each(|(name, value)| self.walk(&format!("{key}.{name}"), value)),
+                None => {
+                    for (name, value) in table {
+                        self.walk(&format!("{key}.{name}"), value);
+                    }
+                }
             },
-            Value::Array(values) => values.iter().for_each(|value| self.walk(key, value)),
+            Value::Array(values) => {
+                for value in values {
+                    self.walk(key, value);
+                }
+            }
             Value::String(text) if text.starts_with('/') => self.paths.push(text.into()),
             _ => {}
         }

@@ -1,26 +1,24 @@
 //! The config that does what the old jobs did. It refers to secrets where they lie, and names a file for each that stands among
 //! variables only.
 
+// Writing to a String cannot fail: hence each `let _ = writeln!`.
 use std::{
     fmt::Write as _,
     path::{Path, PathBuf},
 };
 
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::SecretString;
 
 use super::{
     Finding, Relation, below,
-    old::{ENV_FILE, Old, OldJob, PASSWORD_FILE, RCLONE_CONFIG},
+    old::{ENV_FILE, Old, OldJob},
+    places::{Password, Places, quoted, quoted_path, reference},
 };
-use crate::{
-    config::{RepositorySettings, secret::Environment},
-    schedule::ScheduleSettings,
-};
+use crate::schedule::ScheduleSettings;
 
 /// Where secrets get files of their own.
 const SECRETS: &str = "/etc/kaleem-dr";
-/// The handbook's places, where no file says otherwise.
-const LOCAL_REPOSITORY: &str = "/backups/restic-local";
+/// What is backed up of the system, where no variable says otherwise.
 const CONFIG_PATHS: [&str; 2] = ["/etc", "/opt/kaleem"];
 
 /// A config, and the secrets that it needs in files.
@@ -43,82 +41,6 @@ pub struct DraftSecret {
     pub variable: String,
     /// The file of that variable.
     pub from: PathBuf,
-}
-
-/// Where the old repositories are: what both the survey and the config need to know.
-pub(super) struct Places {
-    pub(super) local: PathBuf,
-    pub(super) off_site: Option<String>,
-    rclone_config: Option<PathBuf>,
-    password: Password,
-}
-
-enum Password {
-    File(PathBuf),
-    Variable,
-    Nowhere,
-}
-
-impl Places {
-    pub(super) fn of(old: &Old, off_site: Option<String>) -> Self {
-        let variables = &old.variables;
-        let local = variables.first(&["RESTIC_REPO", "RESTIC_REPOSITORY"]).and_then(|name| variables.get(name));
-        let file = variables.get("RESTIC_PASSWORD_FILE").unwrap_or(PASSWORD_FILE);
-        let password = if variables.get("RESTIC_PASSWORD_FILE").is_some() || below(&old.root, file).exists() {
-            Password::File(below(&old.root, file))
-        } else if variables.get("RESTIC_PASSWORD").is_some() {
-            Password::Variable
-        } else {
-            Password::Nowhere
-        };
-        let by_rclone = off_site.as_ref().is_some_and(|location| location.starts_with("rclone:"));
-        Self {
-            local: below(&old.root, local.unwrap_or(LOCAL_REPOSITORY)),
-            off_site,
-            rclone_config: by_rclone.then(|| below(&old.root, RCLONE_CONFIG)),
-            password,
-        }
-    }
-
-    /// What keeps the repositories from being opened at all.
-    pub(super) fn findings(&self) -> Option<Finding> {
-        matches!(self.password, Password::Nowhere).then(|| {
-            Finding::error(
-                "no-password",
-                "the repository's password is nowhere to be found",
-                "without it nothing can be read or written",
-                "set RESTIC_PASSWORD_FILE in the old env file to the file that holds it, mode 600",
-            )
-            .blocking()
-        })
-    }
-
-    /// The settings of both, as far as they can be opened before the config is written, and the environment for them.
-    pub(super) fn settings(&self, old: &Old) -> Result<(RepositorySettings, Option<RepositorySettings>, Environment), String> {
-        let parse = |table: &str| toml::from_str::<RepositorySettings>(table).map_err(|fault| fault.message().to_owned());
-        let password = match &self.password {
-            Password::File(path) => reference(path),
-            _ => "{ env = \"RESTIC_PASSWORD\" }".to_owned(),
-        };
-        let local = parse(&self.local_table(&password))?;
-        let off_site = self.off_site_table(&password, false).map(|table| parse(&table)).transpose()?;
-        let password =
-            old.variables.secret("RESTIC_PASSWORD").map(|(value, _)| ("RESTIC_PASSWORD", value.expose_secret().to_owned()));
-        Ok((local, off_site, password.into_iter().collect()))
-    }
-
-    fn local_table(&self, password: &str) -> String {
-        format!("location = {}\npassword = {password}\n", quoted_path(&self.local))
-    }
-
-    fn off_site_table(&self, password: &str, is_mirror: bool) -> Option<String> {
-        let mut table = format!("location = {}\npassword = {password}\n", quoted(self.off_site.as_deref()?));
-        if let Some(path) = &self.rclone_config {
-            let _ = writeln!(table, "rclone_config = {}", quoted_path(path));
-        }
-        table.push_str(if is_mirror { "mirror_of = \"local\"\n" } else { "tags = [\"r2\", \"server:{host}\"]\n" });
-        Some(table)
-    }
 }
 
 /// Writes the config, section by section.
@@ -395,16 +317,4 @@ impl Writer<'_> {
             .blocking(),
         );
     }
-}
-
-fn reference(path: &Path) -> String {
-    format!("{{ file = {} }}", quoted_path(path))
-}
-
-fn quoted_path(path: &Path) -> String {
-    quoted(&path.display().to_string())
-}
-
-fn quoted(text: &str) -> String {
-    toml::Value::String(text.to_owned()).to_string()
 }

@@ -4,6 +4,7 @@ use super::{
     Finding,
     old::{CRON_FILE, CronLine, Old, OldJob},
 };
+use crate::schedule::When;
 
 /// Closer together than this, two jobs without a lock meet when one is slow.
 const NEAR_MINUTES: u16 = 60;
@@ -14,7 +15,7 @@ type Command<'a> = (&'a str, &'a str);
 /// One thing that a line may do wrong.
 type Check = fn(&str) -> Option<Finding>;
 
-const CHECKS: [Check; 9] = [
+const CHECKS: [Check; 10] = [
     qdrant_recover,
     qdrant_priority,
     oplog,
@@ -24,6 +25,7 @@ const CHECKS: [Check; 9] = [
     credentials_in_arguments,
     uri_in_arguments,
     live_database_in_tar,
+    lifecycle,
 ];
 
 /// All that is wrong with the lines of an installation.
@@ -32,7 +34,6 @@ pub(super) fn findings(old: &Old) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (place, line) in &commands {
         findings.extend(CHECKS.iter().filter_map(|check| check(line)).map(|finding| finding.at(place.as_str())));
-        findings.extend(lifecycle(line).map(|finding| finding.at(place.as_str())));
     }
     let commands: Vec<Command<'_>> = commands.iter().map(|(place, line)| (place.as_str(), line.as_str())).collect();
     findings.extend(syncs(&commands));
@@ -286,8 +287,8 @@ fn meetings(old: &Old, commands: &[Command<'_>]) -> Option<Finding> {
             .into_iter()
             .filter_map(|(name, job)| Some((name, old.when(job)?)))
             .collect();
-    let near = |at: usize, (name, when): &(&str, _)| {
-        let others = jobs[..at].iter().filter_map(|(other, earlier)| Some((*other, when_apart(*when, *earlier)?)));
+    let near = |at: usize, (name, when): &(&str, When)| {
+        let others = jobs[..at].iter().filter_map(|(other, earlier)| Some((*other, when.minutes_apart(*earlier)?)));
         let pair = others.filter(|(_, minutes)| *minutes < NEAR_MINUTES).min_by_key(|(_, minutes)| *minutes);
         pair.map(|(other, minutes)| format!("{other} and {name}: {minutes} min"))
     };
@@ -302,16 +303,12 @@ fn meetings(old: &Old, commands: &[Command<'_>]) -> Option<Finding> {
     })
 }
 
-fn when_apart(one: crate::schedule::When, other: crate::schedule::When) -> Option<u16> {
-    one.minutes_apart(other)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn codes(line: &str) -> Vec<&'static str> {
-        CHECKS.iter().filter_map(|check| check(line)).chain(lifecycle(line)).map(|finding| finding.code).collect()
+        CHECKS.iter().filter_map(|check| check(line)).map(|finding| finding.code).collect()
     }
 
     #[test]

@@ -10,9 +10,16 @@ mod findings;
 mod journal;
 mod lines;
 mod old;
+mod places;
 mod relation;
 mod survey;
 mod switch;
+mod variables;
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 pub use self::{
     draft::{Draft, DraftSecret},
@@ -23,11 +30,6 @@ pub use self::{
     switch::{NotProven, Proven, SwitchReport, begin, prove, switch},
 };
 use crate::schedule::ScheduleError;
-
-use std::{
-    io,
-    path::{Path, PathBuf},
-};
 
 /// Why a migration went no further.
 #[derive(Debug, thiserror::Error)]

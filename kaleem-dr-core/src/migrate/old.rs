@@ -1,19 +1,17 @@
 //! The old installation as its files say: variables, cron lines, units, and the scripts they name. Nothing is run.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     fs,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
 
-use secrecy::{ExposeSecret as _, SecretString};
-
-use super::{MigrateError, below, failed};
-use crate::{
-    config::{parse_env_file, secret::Environment},
-    schedule::When,
+use super::{
+    MigrateError, below, failed,
+    variables::{Variables, assignments, defaults},
 };
+use crate::{config::parse_env_file, schedule::When};
 
 /// Where the old installation has its parts.
 pub(super) const ENV_FILE: &str = "/etc/kaleem-backups.env";
@@ -26,36 +24,6 @@ pub(super) const TIMER: &str = "kaleem-backup-r2.timer";
 
 /// A script is no larger than this.
 const LARGEST_SCRIPT_BYTES: u64 = 1 << 20;
-/// The variables that mean something to us.
-const KNOWN: [&str; 26] = [
-    "RESTIC_REPOSITORY",
-    "RESTIC_REPO",
-    "RESTIC_PASSWORD_FILE",
-    "RESTIC_PASSWORD",
-    "BACKUP_ROOT",
-    "MONGO_MODE",
-    "MONGO_URI",
-    "MONGO_RESTORE_URI",
-    "MONGO_CONTAINER",
-    "QDRANT_URL",
-    "QDRANT_API_KEY",
-    "QDRANT_CONTAINER",
-    "RABBIT_URL",
-    "RABBIT_API",
-    "RABBIT_USER",
-    "RABBIT_PASS",
-    "RABBIT_PASSWORD",
-    "N8N_ENABLED",
-    "N8N_USER_FOLDER",
-    "N8N_ENCRYPTION_KEY",
-    "BACKUP_PATHS",
-    "KEEP_DAILY",
-    "KEEP_WEEKLY",
-    "KEEP_MONTHLY",
-    "RESTORE_HC_URL",
-    "HC_URL",
-];
-
 /// A text file of the old installation.
 #[derive(Debug)]
 pub(super) struct OldFile {
@@ -116,42 +84,6 @@ pub(super) struct Old {
     pub(super) elsewhere: Vec<PathBuf>,
 }
 
-/// Variables, with the file that each comes from.
-#[derive(Default)]
-pub(super) struct Variables(BTreeMap<String, (SecretString, PathBuf)>);
-
-impl std::fmt::Debug for Variables {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_set().entries(self.0.keys()).finish()
-    }
-}
-
-impl Variables {
-    /// A variable. Empty counts as absent.
-    pub(super) fn get(&self, name: &str) -> Option<&str> {
-        self.0.get(name).map(|(value, _)| value.expose_secret()).filter(|value| !value.is_empty())
-    }
-
-    /// One that is a secret, with the file it stands in.
-    pub(super) fn secret(&self, name: &str) -> Option<(SecretString, &Path)> {
-        self.get(name)?;
-        self.0.get(name).map(|(value, from)| (value.clone(), from.as_path()))
-    }
-
-    /// The first of these that is there.
-    pub(super) fn first<'a>(&self, names: &[&'a str]) -> Option<&'a str> {
-        names.iter().copied().find(|name| self.get(name).is_some())
-    }
-
-    fn set(&mut self, name: &str, value: String, from: &Path) {
-        // Where the off-site repository is, its own search finds.
-        let off_site = name.starts_with("RESTIC_REPO") && ["rclone:", "s3:"].iter().any(|scheme| value.starts_with(scheme));
-        if KNOWN.contains(&name) && !off_site {
-            self.0.insert(name.to_owned(), (SecretString::from(value), from.to_path_buf()));
-        }
-    }
-}
-
 impl Old {
     /// Reads what is there below `root`.
     ///
@@ -186,11 +118,13 @@ impl Old {
             texts,
         };
         for script in &scripts {
-            defaults(&script.text).into_iter().for_each(|(name, value)| old.variables.set(&name, value, &script.path));
+            for (name, value) in defaults(&script.text) {
+                old.variables.set(&name, value, &script.path);
+            }
         }
         if let Some(text) = &env_text {
             match parse_env_file(text) {
-                Ok(environment) => old.take(&environment),
+                Ok(environment) => old.variables.take(&environment, Path::new(ENV_FILE)),
                 Err(fault) => old.env_fault = Some(fault.to_string()),
             }
         }
@@ -201,14 +135,6 @@ impl Old {
         }
         old.texts.extend(scripts);
         Ok(old)
-    }
-
-    fn take(&mut self, environment: &Environment) {
-        for name in KNOWN {
-            if let Some(value) = environment.get(name) {
-                self.variables.set(name, value.to_owned(), Path::new(ENV_FILE));
-            }
-        }
     }
 
     /// When an old job ran; `None` when there is none, or its time is none of ours.
@@ -273,7 +199,7 @@ fn scripts(root: &Path, texts: &[OldFile]) -> Result<Vec<OldFile>, MigrateError>
     for directory in paths.iter().filter_map(|path| path.parent()).map(Path::to_path_buf).collect::<BTreeSet<_>>() {
         let Ok(entries) = fs::read_dir(below(root, &directory)) else { continue };
         for name in entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()) {
-            if name.starts_with("kaleem-") && name.ends_with(".sh") && is_script(&below(root, directory.join(&name))) {
+            if name.starts_with("kaleem-") && is_shell(Path::new(&name)) && is_script(&below(root, directory.join(&name))) {
                 paths.insert(directory.join(name));
             }
         }
@@ -285,52 +211,14 @@ fn scripts(root: &Path, texts: &[OldFile]) -> Result<Vec<OldFile>, MigrateError>
     Ok(scripts)
 }
 
+fn is_shell(path: &Path) -> bool {
+    path.extension().is_some_and(|ending| ending == "sh")
+}
+
 fn is_script(path: &Path) -> bool {
     let is_small = fs::metadata(path).is_ok_and(|metadata| metadata.is_file() && metadata.len() <= LARGEST_SCRIPT_BYTES);
     is_small
         && (path.extension().is_some_and(|ending| ending == "sh") || fs::read(path).is_ok_and(|text| text.starts_with(b"#!")))
-}
-
-/// `NAME=value` and `NAME="${NAME:-value}"`, each on a line of its own, where nothing has to be expanded.
-fn defaults(script: &str) -> Vec<(String, String)> {
-    let mut found = Vec::new();
-    for line in script.lines() {
-        let line = line.trim();
-        let line = line.strip_prefix("export ").unwrap_or(line).strip_prefix(": ").unwrap_or(line);
-        let parameter = line.trim_matches('"').strip_prefix("${").and_then(|rest| rest.strip_suffix('}'));
-        let (name, value) = match parameter.and_then(|rest| rest.split_once(":=")) {
-            Some((name, value)) => (name, value.to_owned()),
-            None => {
-                let Some((name, value)) = line.split_once('=') else { continue };
-                let bare = value.trim_matches('"');
-                let own = format!("${{{name}:-");
-                let default = bare.strip_prefix(own.as_str()).and_then(|rest| rest.strip_suffix('}'));
-                (name, default.map_or_else(|| value.to_owned(), |default| format!("\"{}\"", default.trim_matches('"'))))
-            }
-        };
-        if is_name(name)
-            && let Ok(parsed) = parse_env_file(&format!("{name}={value}"))
-            && let Some(value) = parsed.get(name)
-        {
-            found.push((name.to_owned(), value.to_owned()));
-        }
-    }
-    found
-}
-
-/// The `NAME=value` words of a command line.
-fn assignments(command: &str) -> Vec<(String, String)> {
-    let words = command.split(|c: char| c.is_whitespace() || c == ';').map(|word| word.trim_matches(['"', '\'']));
-    words
-        .filter_map(|word| word.split_once('='))
-        .filter(|(name, value)| is_name(name) && !value.contains('$'))
-        .map(|(name, value)| (name.to_owned(), value.trim_matches(['"', '\'']).to_owned()))
-        .collect()
-}
-
-fn is_name(text: &str) -> bool {
-    text.starts_with(|c: char| c.is_ascii_uppercase())
-        && text.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_')
 }
 
 /// Files that hold secrets and can be read by others than their owner.
@@ -398,16 +286,6 @@ mod tests {
         assert_eq!(OldJob::of(&lines[2].command), None);
         let named = assignments(&lines[0].command);
         assert!(named.contains(&("RESTIC_REPO".into(), "/backups/restic-local".into())), "{named:?}");
-    }
-
-    #[test]
-    fn a_scripts_own_values_are_found_where_nothing_has_to_be_expanded() {
-        let found = defaults(
-            "KEEP_DAILY=\"${KEEP_DAILY:-9}\"\nexport RABBIT_USER=kaleem # who\n: \"${QDRANT_URL:=http://q:6333}\"\n\
-             STAMP=$(date)\nBACKUP_ROOT=\"$HOME/b\"\nif [ a = b ]\n",
-        );
-        let expected = [("KEEP_DAILY", "9"), ("RABBIT_USER", "kaleem"), ("QDRANT_URL", "http://q:6333")];
-        assert_eq!(found, expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
     }
 
     #[test]

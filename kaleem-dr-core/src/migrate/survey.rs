@@ -9,10 +9,9 @@ use std::{
 use serde::Serialize;
 
 use super::{
-    Draft, Finding, MigrateError, Relation, below,
-    draft::Places,
-    failed, lines,
+    Draft, Finding, MigrateError, Relation, below, failed, lines,
     old::{ENV_FILE, Old},
+    places::Places,
     relation::relate,
 };
 

@@ -4,9 +4,9 @@
 use std::{
     collections::BTreeSet,
     fs,
-    fs::{DirBuilder, OpenOptions},
+    fs::DirBuilder,
     io::Write as _,
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
 };
 
@@ -80,21 +80,30 @@ pub fn begin(survey: &Survey) -> Result<Journal, MigrateError> {
     Ok(journal)
 }
 
-/// Writes a file for its owner alone. One that is there stays: this migration wrote it, or the operator did.
+/// Writes a file for its owner alone, whole or not at all. One that this migration wrote before stays as it is now, for the operator
+/// may have mended it.
 fn write(journal: &mut Journal, path: &Path, content: &[u8]) -> Result<(), MigrateError> {
+    let is_noted = journal.steps.iter().any(|step| matches!(step, Step::Write { path: written, .. } if written == path));
     if exists(path) {
-        return Ok(());
+        if is_noted || fs::read(path).map_err(failed("read", path))? == content {
+            return Ok(());
+        }
+        return Err(MigrateError::Refused(format!("{} is there, says something else, and is not written over", path.display())));
     }
-    let missing = path.ancestors().skip(1).take_while(|directory| !directory.exists()).map(Path::to_path_buf).collect::<Vec<_>>();
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    let missing: Vec<_> = directory.ancestors().take_while(|directory| !directory.exists()).map(Path::to_path_buf).collect();
     for directory in missing.into_iter().rev() {
         journal.note(Step::MakeDirectory { path: directory.clone() })?;
         DirBuilder::new().mode(0o700).create(&directory).map_err(failed("make the directory", &directory))?;
     }
     journal.note(Step::Write { path: path.to_path_buf(), sha256: digest(content) })?;
     let write = || {
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+        // tempfile makes its files for their owner alone.
+        let mut file = tempfile::NamedTempFile::new_in(directory)?;
         file.write_all(content)?;
-        file.sync_all()
+        file.as_file().sync_all()?;
+        file.persist_noclobber(path).map_err(|error| error.error)?;
+        fs::File::open(directory)?.sync_all()
     };
     write().map_err(failed("write", path))
 }
@@ -107,9 +116,7 @@ fn write(journal: &mut Journal, path: &Path, content: &[u8]) -> Result<(), Migra
 pub fn prove(run: &RunReport, wanted: &[SourceName], verified: &[VerifyReport], mirrors: &[Exit]) -> Result<Proven, NotProven> {
     let not = |why: String, exit| Err(NotProven { why, exit });
     if run.exit != Exit::Done {
-        let errors: Vec<&str> = run.sources.iter().filter_map(|source| source.error.as_deref()).collect();
-        let why = if errors.is_empty() { "the run did not end well".to_owned() } else { errors.join("; ") };
-        return not(format!("the first backup failed or is not whole: {why}"), run.exit);
+        return not(format!("the first backup failed or is not whole: {}", faults(run)), run.exit);
     }
     if run.dry_run || wanted.is_empty() {
         return not("nothing was backed up".into(), Exit::NotVerified);
@@ -130,12 +137,27 @@ pub fn prove(run: &RunReport, wanted: &[SourceName], verified: &[VerifyReport], 
     Ok(Proven(()))
 }
 
+/// What a run says of why it did not end well.
+fn faults(run: &RunReport) -> String {
+    let mut faults: Vec<String> = run.repository_error.iter().chain(&run.retention_error).chain(&run.withheld).cloned().collect();
+    for source in &run.sources {
+        faults.extend(source.error.iter().chain(&source.staged_error).cloned());
+        if !source.incomplete.is_empty() {
+            faults.push(format!("source {}: {} of its parts could not be read", source.source, source.incomplete.len()));
+        }
+    }
+    for further in &run.further {
+        faults.extend(further.error.iter().map(|error| format!("repository {}: {error}", further.repository)));
+    }
+    if faults.is_empty() { "its report says more".to_owned() } else { faults.join("; ") }
+}
+
 /// Installs our schedules, then switches the old ones off.
 ///
 /// # Errors
 /// [`MigrateError::Refused`] when the cron file's other name is taken; [`MigrateError::Schedule`] when our schedules cannot be installed: then the old
 /// ones are as they were.
-pub fn switch(journal: &mut Journal, _proven: Proven, plan: &Plan, style: Style) -> Result<SwitchReport, MigrateError> {
+pub fn switch(journal: &mut Journal, Proven(()): Proven, plan: &Plan, style: Style) -> Result<SwitchReport, MigrateError> {
     let root = journal.root.clone();
     let cron = below(&root, CRON_FILE);
     let off = PathBuf::from(format!("{}{DISABLED}", cron.display()));
@@ -159,4 +181,87 @@ pub fn switch(journal: &mut Journal, _proven: Proven, plan: &Plan, style: Style)
         report.commands.extend([format!("systemctl stop {TIMER}"), "systemctl daemon-reload".to_owned()]);
     }
     Ok(report)
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use rustic_core::repofile;
+
+    use super::*;
+    use crate::{
+        job::{RunId, SourceReport},
+        repository::SnapshotId,
+    };
+
+    fn source(name: &str) -> SourceReport {
+        SourceReport {
+            source: name.parse().unwrap(),
+            kind: "files".into(),
+            snapshot: Some(SnapshotId(repofile::SnapshotId::default())),
+            error: None,
+            size_bytes: 1,
+            added_bytes: 1,
+            artifacts: 0,
+            items: 0,
+            files: 1,
+            files_new: 1,
+            files_changed: 0,
+            files_unmodified: 0,
+            new_blob_bytes: 1,
+            consistency: None,
+            consistent_at: None,
+            incomplete: Vec::new(),
+            staged: None,
+            staged_error: None,
+            copies: Vec::new(),
+            seconds: 0.0,
+            exit: Exit::Done,
+        }
+    }
+
+    fn run() -> RunReport {
+        RunReport {
+            run: RunId::new(),
+            host: "h".into(),
+            repository: "/r".into(),
+            started: Timestamp::UNIX_EPOCH,
+            finished: Timestamp::UNIX_EPOCH,
+            dry_run: false,
+            sources: vec![source("configs"), source("mongo")],
+            forgotten: None,
+            prune: None,
+            retention_error: None,
+            further: Vec::new(),
+            alarms: Vec::new(),
+            withheld: None,
+            repository_error: None,
+            exit: Exit::Done,
+        }
+    }
+
+    fn verified(name: &str, wanted: ProofLevel, proven: Option<ProofLevel>) -> VerifyReport {
+        let (point, source) = ("p".to_owned(), Some(name.to_owned()));
+        VerifyReport { point, source, wanted, proven, checked: Vec::new(), findings: Vec::new(), seconds: 0.0 }
+    }
+
+    #[test]
+    fn only_a_whole_run_of_which_every_point_is_parsed_proves_anything() {
+        let wanted: Vec<SourceName> = ["configs", "mongo"].map(|name| name.parse().unwrap()).to_vec();
+        let parsed = |name| verified(name, ProofLevel::Parsed, Some(ProofLevel::Parsed));
+        let both = [parsed("configs"), parsed("mongo")];
+        let exit = |run: &RunReport, verified: &[VerifyReport], mirrors: &[Exit]| {
+            prove(run, &wanted, verified, mirrors).map(|_| ()).map_err(|not| not.exit)
+        };
+        assert_eq!(exit(&run(), &both, &[Exit::Done]), Ok(()));
+        assert_eq!(exit(&run(), &both[..1], &[]), Err(Exit::NotVerified), "mongo was not verified");
+        let damaged = [parsed("configs"), verified("mongo", ProofLevel::Parsed, Some(ProofLevel::Readable))];
+        assert_eq!(exit(&run(), &damaged, &[]), Err(Exit::NotVerified), "mongo is no BSON");
+        let shallow = [parsed("configs"), verified("mongo", ProofLevel::Stored, Some(ProofLevel::Stored))];
+        assert_eq!(exit(&run(), &shallow, &[]), Err(Exit::NotVerified), "less was asked for");
+        assert_eq!(exit(&run(), &both, &[Exit::Refused]), Err(Exit::Refused), "the mirror is not as it should be");
+        assert_eq!(exit(&RunReport { exit: Exit::Partial, ..run() }, &both, &[]), Err(Exit::Partial));
+        assert_eq!(exit(&RunReport { dry_run: true, ..run() }, &both, &[]), Err(Exit::NotVerified));
+        assert_eq!(exit(&RunReport { sources: vec![source("configs")], ..run() }, &both, &[]), Err(Exit::NotVerified));
+    }
 }

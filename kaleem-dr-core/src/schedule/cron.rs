@@ -3,10 +3,11 @@
 //! Output goes to the journal, or syslog, through logger(1), and only a failure is said on cron's own channel, so MAILTO gets
 //! mail of failures alone. Jobs wait for each other with flock(1). No line holds a secret.
 
+// Writing to a String cannot fail: hence each `let _ = write!`.
 use std::{fmt::Write as _, path::Path};
 
 use super::{
-    MARKER, MARKER_ADVICE, WHEN_NOTE,
+    MARKER, MARKER_ADVICE, ScheduleError, WHEN_NOTE,
     plan::{Job, Plan, PlannedFile},
 };
 
@@ -17,8 +18,14 @@ const LOCK: &str = "/run/kaleem-dr-schedule.lock";
 /// Longest that a job waits for the one before it, in seconds.
 const PATIENCE_SECONDS: u32 = 12 * 60 * 60;
 
+/// A longer command makes Debian's cron refuse the whole file.
+const LONGEST_COMMAND: usize = 990;
+
 /// The cron file of a plan.
-pub(super) fn file(plan: &Plan) -> PlannedFile {
+///
+/// # Errors
+/// [`ScheduleError::Settings`] when paths are so long that cron would refuse it.
+pub(super) fn file(plan: &Plan) -> Result<PlannedFile, ScheduleError> {
     let mut text = format!("{MARKER}{MARKER_ADVICE}\n");
     text.push_str(
         "# cron goes by the clock of the machine; where it knows CRON_TZ (not on Debian), by this one.\nCRON_TZ=UTC\nSHELL=/bin/sh\n\
@@ -26,9 +33,14 @@ pub(super) fn file(plan: &Plan) -> PlannedFile {
     );
     for job in &plan.jobs {
         let Some(fields) = job.when.cron_fields() else { continue };
-        let _ = write!(text, "\n# {}\n{WHEN_NOTE}{}\n{fields} root {}\n", job.name, job.when, command(plan, job));
+        let command = command(plan, job);
+        if command.len() > LONGEST_COMMAND {
+            let why = format!("the line of {} would be longer than cron takes; give program and config shorter paths", job.name);
+            return Err(ScheduleError::Settings(why));
+        }
+        let _ = write!(text, "\n# {}\n{WHEN_NOTE}{}\n{fields} root {command}\n", job.name, job.when);
     }
-    PlannedFile { path: Path::new(FILE).to_path_buf(), content: text }
+    Ok(PlannedFile { path: Path::new(FILE).to_path_buf(), content: text })
 }
 
 fn command(plan: &Plan, job: &Job) -> String {

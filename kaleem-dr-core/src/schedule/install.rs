@@ -109,11 +109,13 @@ pub struct Installed {
 }
 
 /// The files of a plan.
-#[must_use]
-pub fn planned_files(plan: &Plan, style: Style) -> Vec<PlannedFile> {
+///
+/// # Errors
+/// [`ScheduleError::Settings`] when cron would not take its file.
+pub fn planned_files(plan: &Plan, style: Style) -> Result<Vec<PlannedFile>, ScheduleError> {
     match style {
-        Style::Systemd => systemd::files(plan),
-        Style::Cron => vec![cron::file(plan)],
+        Style::Systemd => Ok(systemd::files(plan)),
+        Style::Cron => Ok(vec![cron::file(plan)?]),
     }
 }
 
@@ -123,7 +125,7 @@ pub fn planned_files(plan: &Plan, style: Style) -> Vec<PlannedFile> {
 /// # Errors
 /// [`ScheduleError::NotOurs`] before anything is written; [`ScheduleError::File`] when something cannot be.
 pub fn install(plan: &Plan, style: Style, root: &Path, dry_run: bool) -> Result<InstallReport, ScheduleError> {
-    let files = planned_files(plan, style);
+    let files = planned_files(plan, style)?;
     let links: Vec<PathBuf> = match style {
         Style::Systemd => plan.jobs.iter().map(|job| link(&systemd::timer_name(job))).collect(),
         Style::Cron => Vec::new(),
@@ -382,4 +384,32 @@ fn make_public_directory(path: &Path) -> Result<(), ScheduleError> {
 fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ScheduleError {
     let path = path.to_path_buf();
     move |cause| ScheduleError::File { path, action, cause }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_command_that_fails_is_named_with_what_it_said_and_ends_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let (missing, made) = (directory.path().join("missing"), directory.path().join("made"));
+        let commands = [format!("ls {}", missing.display()), format!("mkdir {}", made.display())];
+        let error = carry_out(&commands).await.unwrap_err().to_string();
+        assert!(error.contains(&commands[0]) && error.contains("No such file"), "{error}");
+        assert!(!made.exists(), "what comes after it is not run");
+        carry_out(&commands[1..]).await.unwrap();
+        assert!(made.exists());
+    }
+
+    #[test]
+    fn systemd_stops_what_is_gone_before_it_starts_what_is_new() {
+        let gone =
+            [PathBuf::from("/etc/systemd/system/kaleem-dr-check.timer"), "/etc/systemd/system/kaleem-dr-check.service".into()];
+        let timers = ["kaleem-dr-backup.timer".to_owned()];
+        let expected =
+            ["systemctl stop kaleem-dr-check.timer", "systemctl daemon-reload", "systemctl restart kaleem-dr-backup.timer"];
+        assert_eq!(commands(&gone, &timers), expected);
+        assert!(commands(&["/etc/cron.d/kaleem-dr".into()], &[]).is_empty(), "cron needs no telling");
+    }
 }

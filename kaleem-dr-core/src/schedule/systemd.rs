@@ -4,6 +4,7 @@
 //! system read-only but for the places that the config names, and have no capability but to pass over the modes of files.
 //! A drill also gives files to their owners, in its scratch directory.
 
+// Writing to a String cannot fail: hence each `let _ = writeln!`.
 use std::{
     fmt::Write as _,
     path::{Path, PathBuf},
@@ -170,7 +171,7 @@ fn confinement(plan: &Plan, kind: Option<JobKind>) -> String {
         "ProtectKernelModules=yes",
         "ProtectKernelTunables=yes",
         "ProtectControlGroups=yes",
-        "RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX AF_NETLINK",
+        "RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX",
         "RestrictNamespaces=yes",
         "RestrictRealtime=yes",
         "LockPersonality=yes",
@@ -188,6 +189,9 @@ fn confinement(plan: &Plan, kind: Option<JobKind>) -> String {
         text.push_str("# What is restored gets the owners and modes it had.\nSystemCallFilter=@chown\n");
     }
     let _ = writeln!(text, "RestrictSUIDSGID={}\nPrivateTmp={}", yes(!is_drill), yes(plan.private_tmp));
+    if !plan.private_tmp {
+        text.push_str("# The config names something there.\nReadWritePaths=/tmp /var/tmp\n");
+    }
     text
 }
 
