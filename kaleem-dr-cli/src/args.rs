@@ -12,6 +12,8 @@ use kaleem_dr_core::{
     verify::ProofLevel,
 };
 
+use crate::commands::{migrate::Migrate, schedule::ScheduleCommand};
+
 /// Backs up MongoDB, Qdrant, RabbitMQ, n8n and file trees into a restic repository, proves it, and gets it back.
 ///
 /// A source that fails leaves no snapshot; a restore goes beside what is there, and is compared with what was captured.
@@ -28,7 +30,7 @@ const EXIT_CODES: &str = "Exit status: 0 done, 1 failed, 2 usage or config, 3 do
 6 stale, 7 source or bucket unreachable or not authorised, 10 no repository, 11 locked, 12 wrong password, 130 cancelled.";
 
 /// Options of every command.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct Global {
     /// Config file [default: /etc/kaleem-dr/kaleem-dr.toml, then $XDG_CONFIG_HOME/kaleem-dr/kaleem-dr.toml]
     #[arg(short, long, global = true, env = "KALEEM_DR_CONFIG", value_name = "FILE")]
@@ -180,6 +182,13 @@ pub enum Command {
         #[command(subcommand)]
         command: R2Command,
     },
+    /// What runs by itself: systemd's timers, or a cron file, made from the config
+    Schedule {
+        #[command(subcommand)]
+        command: ScheduleCommand,
+    },
+    /// Take over from the backup scripts before us: findings, a config, and the change of guard
+    Migrate(Migrate),
     /// Look at the config
     Config {
         #[command(subcommand)]
@@ -314,6 +323,9 @@ const REPLICATE_EXAMPLES: &str = "Examples:
   kaleem-dr replicate --from r2 --to local       a lost repository, back from its mirror
   kaleem-dr replicate --dry-run";
 
+/// Largest share of a mirror that may be deleted unasked.
+const MAX_DELETE_PERCENT: u8 = 50;
+
 /// What to replicate, and how far it may go.
 #[derive(Debug, Args)]
 pub struct Replicate {
@@ -335,11 +347,27 @@ pub struct Replicate {
     #[arg(long)]
     pub delete_foreign: bool,
     /// Largest share of the mirror that may be deleted, in percent
-    #[arg(long, value_name = "PERCENT", default_value_t = 50, value_parser = clap::value_parser!(u8).range(0..=100))]
+    #[arg(long, value_name = "PERCENT", default_value_t = MAX_DELETE_PERCENT, value_parser = clap::value_parser!(u8).range(0..=100))]
     pub max_delete: u8,
     /// Afterwards, read this share of the mirror back and compare it, in percent
     #[arg(long, value_name = "PERCENT", default_value_t = 0.0, value_parser = percent)]
     pub verify: f64,
+}
+
+impl Replicate {
+    /// Every mirror of the config, as without arguments.
+    pub fn all() -> Self {
+        Self {
+            mirrors: Vec::new(),
+            from: None,
+            to: None,
+            dry_run: false,
+            no_delete: false,
+            delete_foreign: false,
+            max_delete: MAX_DELETE_PERCENT,
+            verify: 0.0,
+        }
+    }
 }
 
 /// What to repair, and from where.

@@ -55,7 +55,14 @@ impl Context {
         Ok(self.loaded.get_or_init(|| loaded).clone())
     }
 
-    fn read_config(&self) -> Result<Loaded, Failure> {
+    /// The same work with another config.
+    pub fn with_config(&self, path: PathBuf) -> Self {
+        let global = Global { config: Some(path), ..self.global.clone() };
+        Self::new(global, self.cancel.clone(), self.log.clone())
+    }
+
+    /// Reads the config anew.
+    pub fn read_config(&self) -> Result<Loaded, Failure> {
         let mut environment = Environment::of_process();
         if let Some(path) = &self.global.env_file {
             let text = read(path)?;

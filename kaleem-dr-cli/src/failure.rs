@@ -7,7 +7,9 @@ use kaleem_dr_core::{
     exit::Exit,
     ledger::LedgerError,
     report::ReportError,
+    migrate::MigrateError,
     repository::{RepositoryError, SaveError, store::StoreError},
+    schedule::ScheduleError,
     sentence,
     source::SourceError,
     tripwire::AlarmError,
@@ -84,6 +86,31 @@ impl From<ReportError> for Failure {
         match error {
             ReportError::Ledger(error) => error.into(),
             error => Self::of(&error, Exit::Failed, None),
+        }
+    }
+}
+
+impl From<ScheduleError> for Failure {
+    fn from(error: ScheduleError) -> Self {
+        let (exit, advice) = match &error {
+            ScheduleError::Settings(_) => (Exit::Usage, None),
+            ScheduleError::NotOurs { .. } => {
+                (Exit::Refused, Some("move it away; `schedule print` shows what would take its place"))
+            }
+            ScheduleError::File { .. } => (Exit::Failed, Some("schedules are written by root")),
+            _ => (Exit::Failed, Some("the files are in place; run the commands by hand, or this again")),
+        };
+        Self::of(&error, exit, advice)
+    }
+}
+
+impl From<MigrateError> for Failure {
+    fn from(error: MigrateError) -> Self {
+        match error {
+            MigrateError::Schedule(error) => error.into(),
+            MigrateError::Refused(_) => Self::of(&error, Exit::Refused, None),
+            MigrateError::Nothing(_) => Self::of(&error, Exit::Usage, Some("--root names another system's `/`")),
+            error => Self::of(&error, Exit::Failed, Some("what was changed before is in migration.json; --undo puts it back")),
         }
     }
 }

@@ -3,6 +3,8 @@
 pub mod drill;
 pub mod status;
 pub mod monitor;
+pub mod migrate;
+pub mod schedule;
 
 use std::{
     io::{self, BufRead as _, IsTerminal as _, Write as _},

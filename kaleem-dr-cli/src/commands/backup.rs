@@ -1,7 +1,7 @@
 //! `backup`.
 
 use kaleem_dr_core::{
-    job::{BackupJob, FurtherRepository, Unavailable, backup as run},
+    job::{self, BackupJob, FurtherRepository, RunReport, Unavailable},
     monitor::Ended,
     repository::Repository,
     runbook::Runbook,
@@ -18,6 +18,19 @@ use crate::{
 
 pub async fn backup(context: &Context, wanted: &[SourceName], tags: Vec<String>, dry_run: bool) -> JobOutcome {
     let loaded = context.load()?;
+    let report = run(context, &loaded, wanted, tags, dry_run).await?;
+    output::backup(&report, context.global.json)?;
+    Ok(Ended::of_run(&report))
+}
+
+/// A run of these sources, or of those that the config names.
+pub async fn run(
+    context: &Context,
+    loaded: &Loaded,
+    wanted: &[SourceName],
+    tags: Vec<String>,
+    dry_run: bool,
+) -> Result<RunReport, Failure> {
     let wanted = if wanted.is_empty() { loaded.config.backup_sources() } else { wanted.to_vec() };
     let (mut sources, mut unavailable) = (Vec::new(), Vec::new());
     for name in &wanted {
@@ -35,7 +48,7 @@ pub async fn backup(context: &Context, wanted: &[SourceName], tags: Vec<String>,
         return Err(Failure::usage(format!("{} has no [source.NAME]: there is nothing to back up", loaded.path.display())));
     }
     let settings = &loaded.config.settings;
-    let (repository, tags, also) = repositories(context, &loaded, tags).await?;
+    let (repository, tags, also) = repositories(context, loaded, tags).await?;
     let job = BackupJob {
         run: Some(context.run),
         repository,
@@ -52,9 +65,7 @@ pub async fn backup(context: &Context, wanted: &[SourceName], tags: Vec<String>,
         state_directory: Some(settings.state_directory.clone()),
         patience: context.global.retry_lock,
     };
-    let report = run(&job, &context.progress, &context.cancel).await?;
-    output::backup(&report, context.global.json)?;
-    Ok(Ended::of_run(&report))
+    Ok(job::backup(&job, &context.progress, &context.cancel).await?)
 }
 
 /// The run's repository, the tags of what is saved in it, and the further repositories. When the first cannot be opened, the

@@ -12,11 +12,13 @@ mod key;
 mod look;
 pub mod metrics;
 pub mod notify;
+pub mod migrate;
 mod r2;
 mod replicate;
 pub mod report;
 mod restore;
 pub mod runbook;
+pub mod schedule;
 mod verify;
 
 use kaleem_dr_core::{exit::Exit, monitor::Ended};
@@ -69,6 +71,8 @@ async fn dispatch(command: Command, context: &Context) -> JobOutcome {
         Command::Notify(args) => notify::notify(context, &args).await?.into(),
         Command::Metrics(args) => metrics::metrics(context, args)?.into(),
         Command::R2 { command } => r2::r2(context, &command).await?.into(),
+        Command::Schedule { command } => schedule::schedule(context, &command).await?.into(),
+        Command::Migrate(args) => migrate::migrate(context, &args).await?.into(),
         Command::Config { command } => config::config(context, command)?.into(),
         Command::Completions { shell } => config::completions(shell).into(),
         Command::Man => config::man()?.into(),

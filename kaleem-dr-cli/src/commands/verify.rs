@@ -18,17 +18,8 @@ use crate::{
 
 pub async fn verify(context: &Context, args: &Verify) -> JobOutcome {
     let loaded = context.load()?;
-    let reports = if args.from.is_some() {
-        vec![file(context, &loaded, args).await?]
-    } else {
-        let repository = context.repository(&loaded).await?;
-        let lock = repository.lock(LockKind::Shared, context.global.retry_lock).await?;
-        let reports = snapshots(context, &loaded, &repository, args).await;
-        lock.release().await?;
-        let reports = reports?;
-        keep(context, &loaded, &repository, &reports)?;
-        reports
-    };
+    let reports =
+        if args.from.is_some() { vec![file(context, &loaded, args).await?] } else { reports(context, &loaded, args).await? };
     output::verified(&reports, context.global.json)?;
     Ok(Ended::of_verification(&reports))
 }
@@ -41,6 +32,17 @@ fn keep(context: &Context, loaded: &Loaded, repository: &Repository, reports: &[
         ledger.record_proof(&proof)?;
     }
     Ok(())
+}
+
+/// Verifies what lies in the repository.
+pub async fn reports(context: &Context, loaded: &Loaded, args: &Verify) -> Result<Vec<VerifyReport>, Failure> {
+    let repository = context.repository(loaded).await?;
+    let lock = repository.lock(LockKind::Shared, context.global.retry_lock).await?;
+    let reports = snapshots(context, loaded, &repository, args).await;
+    lock.release().await?;
+    let reports = reports?;
+    keep(context, loaded, &repository, &reports)?;
+    Ok(reports)
 }
 
 async fn file(context: &Context, loaded: &Loaded, args: &Verify) -> Result<VerifyReport, Failure> {

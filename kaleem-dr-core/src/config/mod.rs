@@ -9,6 +9,7 @@ mod ini;
 mod model;
 mod names;
 mod rclone;
+mod references;
 mod remote;
 pub mod secret;
 mod template;
@@ -33,6 +34,7 @@ pub use self::{
     envfile::{InvalidEnvFile, config_of_environment, parse_env_file},
     model::{BackupSettings, RepositorySettings, Settings, SettingsError, StatusSettings},
     names::RepositoryNames,
+    references::References,
     template::TEMPLATE,
 };
 use crate::source::{Cause, Source, SourceName};

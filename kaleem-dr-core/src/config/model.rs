@@ -17,6 +17,7 @@ use crate::{
         Access, Location, Retention,
         store::{IpChoice, Rate},
     },
+    schedule::ScheduleSettings,
     source::SourceName,
     tripwire::Tripwire,
 };
@@ -55,6 +56,9 @@ pub struct Settings {
     /// Who is told how jobs end, and where metrics go.
     #[serde(default)]
     pub monitoring: Monitoring,
+    /// When jobs run by themselves.
+    #[serde(default)]
+    pub schedule: ScheduleSettings,
 }
 
 fn state_directory() -> PathBuf {

@@ -61,6 +61,14 @@ rto_hours = 3     # how long restoring everything should take, by the drills
 # textfile = "/var/lib/prometheus/node-exporter/kaleem-dr.prom"
 # pushgateway = "http://127.0.0.1:9091"
 
+[schedule]        # UTC; `kaleem-dr schedule install` makes systemd's timers of it, or a cron file. "off" leaves a job out
+backup = "daily 03:00"
+verify = "daily 04:30"
+check = "weekly sun 05:00"
+drill = "monthly 1 03:20"
+# replicate = "daily 03:30"             # the default as soon as a repository has mirror_of
+# drill_of = { r2 = "monthly 1 04:20" } # of further repositories
+
 [source.mongo]
 type = "mongodb"
 uri = { file = "/etc/kaleem-dr/mongo.uri" }   # mongodb://backup:…@127.0.0.1:27017/kaleem?authSource=admin

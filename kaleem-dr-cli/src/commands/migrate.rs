@@ -1,0 +1,134 @@
+//! `migrate`.
+
+use std::{
+    fs::OpenOptions,
+    io::Write as _,
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+};
+
+use clap::Args;
+use kaleem_dr_core::{
+    exit::Exit,
+    migrate::{Journal, Proven, Survey, begin, prove, switch, undo},
+    schedule::{Style, carry_out},
+    verify::ProofLevel,
+};
+
+use super::{
+    Outcome, backup, replicate,
+    schedule::{plan, systemd_runs},
+    verify,
+};
+use crate::{
+    args::{Replicate, Verify},
+    context::{Context, Loaded},
+    failure::Failure,
+    output::{self, migrate as print},
+};
+
+/// What to take over, and how far.
+#[derive(Debug, Args)]
+pub struct Migrate {
+    /// Where the old system's `/` is
+    #[arg(long, value_name = "DIR", default_value = "/")]
+    pub root: PathBuf,
+    /// Write the config there, for you to look at; `-` prints it
+    #[arg(long, value_name = "FILE", conflicts_with = "apply")]
+    pub output: Option<PathBuf>,
+    /// Write the config, back up and verify with it, and when that is proven, install our schedules and switch the old ones off
+    #[arg(long)]
+    pub apply: bool,
+    /// With --apply: systemd's timers, also where systemd does not run now
+    #[arg(long, requires = "apply")]
+    pub systemd: bool,
+    /// Put back what --apply changed
+    #[arg(long, conflicts_with_all = ["apply", "output", "systemd"])]
+    pub undo: bool,
+}
+
+pub async fn migrate(context: &Context, args: &Migrate) -> Outcome {
+    let json = context.global.json;
+    if args.undo {
+        let report = undo(&args.root)?;
+        let run = systemd_runs(&args.root);
+        if run {
+            carry_out(&report.commands).await?;
+        }
+        print::undone(&report, run, json)?;
+        return Ok(Exit::Done);
+    }
+    let survey = Survey::of(&args.root).await?;
+    match &args.output {
+        Some(path) if path == Path::new("-") => {
+            output::line(survey.draft.config.trim_end())?;
+            return Ok(Exit::Done);
+        }
+        Some(path) => write_new(path, &survey.draft.config)?,
+        None => {}
+    }
+    print::survey(&survey, args.output.as_deref(), json)?;
+    if args.apply { apply(context, args, &survey).await } else { Ok(Exit::Done) }
+}
+
+async fn apply(before: &Context, args: &Migrate, survey: &Survey) -> Outcome {
+    let mut journal = begin(survey)?;
+    let context = before.with_config(journal.config.clone());
+    let mut loaded = context.read_config()?;
+    // Nothing is forgotten before the new jobs are in charge.
+    (loaded.config.settings.backup.forget, loaded.config.settings.backup.prune) = (false, false);
+    let proven = first_run(&context, &loaded, &journal).await?;
+    let style = if args.systemd || systemd_runs(&args.root) { Style::Systemd } else { Style::Cron };
+    let report = switch(&mut journal, proven, &plan(&loaded, &args.root)?, style)?;
+    let run = systemd_runs(&args.root);
+    if run {
+        carry_out(&report.commands).await?;
+    }
+    journal.finish()?;
+    print::switched(&report, run, context.global.json)?;
+    Ok(Exit::Done)
+}
+
+/// The first run of the new config. Nothing old is touched before it is proven.
+async fn first_run(context: &Context, loaded: &Loaded, journal: &Journal) -> Result<Proven, Failure> {
+    let unchanged = |failure: Failure| Failure { advice: Some(advice(failure.advice, &journal.config)), ..failure };
+    let report = backup::run(context, loaded, &[], Vec::new(), false).await.map_err(unchanged)?;
+    output::backup(&report, context.global.json)?;
+    let wanted = loaded.config.backup_sources();
+    let mut verified = Vec::new();
+    let mut mirrors = Vec::new();
+    // A run that failed is not worth verifying; what it says is what counts.
+    if report.exit == Exit::Done {
+        let what = Verify {
+            sources: wanted.clone(),
+            point: report.run.to_string(),
+            snapshot: None,
+            from: None,
+            level: Some(ProofLevel::Parsed),
+        };
+        verified = verify::reports(context, loaded, &what).await.map_err(unchanged)?;
+        output::verified(&verified, context.global.json)?;
+        if loaded.config.settings.repository.values().any(|repository| repository.mirror_of.is_some()) {
+            mirrors.push(replicate::replicate(context, &Replicate::all()).await.map_err(unchanged)?.exit);
+        }
+    }
+    prove(&report, &wanted, &verified, &mirrors).map_err(|not| {
+        let mut failure = Failure::new(not.exit, not.why);
+        failure.advice = Some(advice(None, &journal.config));
+        failure
+    })
+}
+
+fn advice(first: Option<String>, config: &Path) -> String {
+    let first = first.map(|first| format!("{first}. ")).unwrap_or_default();
+    format!(
+        "{first}The old jobs run on as before. Mend {} or what it names, then run `kaleem-dr migrate --apply` again; --undo removes it",
+        config.display()
+    )
+}
+
+fn write_new(path: &Path, content: &str) -> Result<(), Failure> {
+    let open = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    let mut file = open.map_err(|error| Failure::usage(format!("{}: {error}; it is not written over", path.display())))?;
+    Ok(file.write_all(content.as_bytes())?)
+}

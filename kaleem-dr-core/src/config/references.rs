@@ -1,0 +1,94 @@
+//! What a config's text refers to, whatever it is about: secrets, and paths. Sources describe their own tables, so this looks at
+//! shapes alone and knows none of them.
+
+use std::path::{Path, PathBuf};
+
+use toml::{Table, Value};
+
+use super::{ConfigError, Place, line_and_column, secret::SecretRef};
+
+/// The references of a config.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct References {
+    /// Each secret, with the key that refers to it: `repository.local.password`. A secret of a list bears the list's key.
+    pub secrets: Vec<(String, SecretRef)>,
+    /// Absolute paths that stand as values, secrets' files aside.
+    pub paths: Vec<PathBuf>,
+}
+
+impl References {
+    /// Reads them off a config's text. Variables that override keys are not seen. `path` names the file in messages.
+    ///
+    /// # Errors
+    /// When it is no TOML.
+    pub fn of(text: &str, path: &Path) -> Result<Self, ConfigError> {
+        let table: Table = text.parse().map_err(|fault: toml::de::Error| ConfigError {
+            path: path.to_path_buf(),
+            place: Place(fault.span().map(|span| line_and_column(text, span.start))),
+            message: fault.message().to_owned(),
+        })?;
+        let mut found = Self::default();
+        for (key, value) in &table {
+            found.walk(key, value);
+        }
+        Ok(found)
+    }
+
+    fn walk(&mut self, key: &str, value: &Value) {
+        match value {
+            Value::Table(table) => match secret(table) {
+                Some(secret) => self.secrets.push((key.to_owned(), secret)),
+                None => {
+                    for (name, value) in table {
+                        self.walk(&format!("{key}.{name}"), value);
+                    }
+                }
+            },
+            Value::Array(values) => {
+                for value in values {
+                    self.walk(key, value);
+                }
+            }
+            Value::String(text) if text.starts_with('/') => self.paths.push(text.into()),
+            _ => {}
+        }
+    }
+}
+
+/// The secret that a table is, if it is one.
+fn secret(table: &Table) -> Option<SecretRef> {
+    let mut entries = table.iter();
+    let (Some((kind, Value::String(value))), None) = (entries.next(), entries.next()) else { return None };
+    match kind.as_str() {
+        "file" => Some(SecretRef::File(value.into())),
+        "env" => Some(SecretRef::Env(value.clone())),
+        "credential" => Some(SecretRef::Credential(value.clone())),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_are_found_wherever_they_stand_and_other_tables_are_none() {
+        let text = "[repository.local]\nlocation = \"/r\"\npassword = { file = \"/p\" }\n[source.mongo]\ntype = \"mongodb\"\n\
+            uri = { credential = \"mongo-uri\" }\ndocker = { container = \"m\" }\n[monitoring.healthchecks]\nurl = { env = \"HC\" }\n\
+            [source.configs]\ntype = \"files\"\npaths = [\"/etc\", \"/tmp/x\"]\n";
+        let mut found = References::of(text, Path::new("t.toml")).unwrap();
+        found.secrets.sort_by(|a, b| a.0.cmp(&b.0));
+        assert_eq!(
+            found.secrets,
+            [
+                ("monitoring.healthchecks.url".to_owned(), SecretRef::Env("HC".into())),
+                ("repository.local.password".to_owned(), SecretRef::File("/p".into())),
+                ("source.mongo.uri".to_owned(), SecretRef::Credential("mongo-uri".into())),
+            ]
+        );
+        for path in ["/r", "/etc", "/tmp/x"] {
+            assert!(found.paths.contains(&PathBuf::from(path)), "{path}: {found:?}");
+        }
+        assert!(!found.paths.contains(&PathBuf::from("/p")), "{found:?}");
+    }
+}

@@ -1,0 +1,415 @@
+//! Schedules on the machine: put there, listed, taken away. Only files that bear the marker are written over or removed.
+
+use std::{
+    collections::BTreeSet,
+    fs, io,
+    io::Write as _,
+    os::unix::fs::{PermissionsExt as _, symlink},
+    path::{Path, PathBuf},
+};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    MARKER, Plan, PlannedFile, WHEN_NOTE, When, cron,
+    plan::{DEFAULT_CACHE, DEFAULT_STATE, below},
+    systemd,
+};
+
+/// Who runs the jobs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Style {
+    /// systemd's timers.
+    Systemd,
+    /// A file in `/etc/cron.d`.
+    Cron,
+}
+
+/// Why a schedule could not be made, put in place or taken away.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ScheduleError {
+    /// The config cannot be scheduled.
+    #[error("{0}")]
+    Settings(String),
+    /// Something is there that we did not make.
+    #[error("{} is there and was not made by kaleem-dr; nothing was written", path.display())]
+    NotOurs {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A file cannot be used.
+    #[error("cannot {action} {}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What was to be done with it.
+        action: &'static str,
+        /// What the system said.
+        #[source]
+        cause: io::Error,
+    },
+    /// A command failed.
+    #[error("`{command}` failed: {said}")]
+    Command {
+        /// The command.
+        command: String,
+        /// How it ended, and what it said.
+        said: String,
+    },
+}
+
+/// What installing did, or would do.
+#[derive(Clone, Debug, Serialize)]
+pub struct InstallReport {
+    /// Who runs the jobs.
+    pub style: Style,
+    /// Whether nothing was done.
+    pub dry_run: bool,
+    /// Files that were written.
+    pub written: Vec<PathBuf>,
+    /// Files that were there just so.
+    pub unchanged: Vec<PathBuf>,
+    /// Files of ours that no job needs any more.
+    pub removed: Vec<PathBuf>,
+    /// Commands that are to be run now: by [`carry_out`], or by the operator.
+    pub commands: Vec<String>,
+    /// What the operator should know.
+    pub warnings: Vec<String>,
+}
+
+/// What removing did, or would do.
+#[derive(Clone, Debug, Serialize)]
+pub struct RemoveReport {
+    /// Whether nothing was done.
+    pub dry_run: bool,
+    /// Files that were removed.
+    pub removed: Vec<PathBuf>,
+    /// Commands that are to be run now.
+    pub commands: Vec<String>,
+}
+
+/// A job as it is installed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Installed {
+    /// The name of its unit without the ending, or of its line in the cron file.
+    pub name: String,
+    /// Who runs it.
+    pub style: Style,
+    /// The file that says so.
+    pub path: PathBuf,
+    /// When, in the operator's words; `None` where its file does not tell.
+    pub when: Option<When>,
+    /// The next time; `None` where it cannot be told, or the job is not enabled.
+    pub next: Option<Timestamp>,
+    /// Whether it runs by itself: a timer must be linked to.
+    pub enabled: bool,
+}
+
+/// The files of a plan.
+///
+/// # Errors
+/// [`ScheduleError::Settings`] when cron would not take its file.
+pub fn planned_files(plan: &Plan, style: Style) -> Result<Vec<PlannedFile>, ScheduleError> {
+    match style {
+        Style::Systemd => Ok(systemd::files(plan)),
+        Style::Cron => Ok(vec![cron::file(plan)?]),
+    }
+}
+
+/// Writes a plan's files below `root` (`/`), links its timers, and removes files of ours that it does not have, also those of the
+/// other style: no job runs twice.
+///
+/// # Errors
+/// [`ScheduleError::NotOurs`] before anything is written; [`ScheduleError::File`] when something cannot be.
+pub fn install(plan: &Plan, style: Style, root: &Path, dry_run: bool) -> Result<InstallReport, ScheduleError> {
+    let files = planned_files(plan, style)?;
+    let links: Vec<PathBuf> = match style {
+        Style::Systemd => plan.jobs.iter().map(|job| link(&systemd::timer_name(job))).collect(),
+        Style::Cron => Vec::new(),
+    };
+    for path in files.iter().map(|file| &file.path) {
+        let place = below(root, path);
+        if place.symlink_metadata().is_ok() && !is_ours(&place)? {
+            return Err(ScheduleError::NotOurs { path: place });
+        }
+    }
+    let keep: BTreeSet<&PathBuf> = files.iter().map(|file| &file.path).chain(&links).collect();
+    let surplus: Vec<PathBuf> = ours(root)?.into_iter().filter(|path| !keep.contains(path)).collect();
+    let mut report =
+        InstallReport { style, dry_run, written: vec![], unchanged: vec![], removed: vec![], commands: vec![], warnings: vec![] };
+    report.warnings.clone_from(&plan.warnings);
+    if style == Style::Cron && !plan.clock_is_utc {
+        report.warnings.push("the clock of this machine is not UTC: on Debian, cron takes the times as local ones".into());
+    }
+    if style == Style::Cron && !plan.credentials.is_empty() {
+        report.warnings.push("the config refers to systemd's credentials, which jobs of cron do not have; use files".into());
+    }
+    take_away(root, &surplus, dry_run)?;
+    report.removed = surplus;
+    if !dry_run && style == Style::Systemd {
+        make_own_directories(plan)?;
+    }
+    for PlannedFile { path, content } in files {
+        let place = below(root, &path);
+        if fs::read_to_string(&place).is_ok_and(|there| there == content) {
+            report.unchanged.push(path);
+            continue;
+        }
+        if !dry_run {
+            write_public(&place, &content)?;
+        }
+        report.written.push(path);
+    }
+    for path in links {
+        if link_timer(root, &path, dry_run)? { report.written.push(path) } else { report.unchanged.push(path) }
+    }
+    let timers = plan.jobs.iter().map(systemd::timer_name).collect::<Vec<_>>();
+    report.commands = commands(&report.removed, if style == Style::Systemd { &timers } else { &[] });
+    Ok(report)
+}
+
+/// Removes everything below `root` that is ours.
+///
+/// # Errors
+/// [`ScheduleError::File`] when something cannot be removed.
+pub fn remove(root: &Path, dry_run: bool) -> Result<RemoveReport, ScheduleError> {
+    let removed = ours(root)?;
+    take_away(root, &removed, dry_run)?;
+    let commands = commands(&removed, &[]);
+    Ok(RemoveReport { dry_run, removed, commands })
+}
+
+/// The jobs that are installed below `root`.
+///
+/// # Errors
+/// [`ScheduleError::File`] when a file of ours cannot be read.
+pub fn list(root: &Path, now: Timestamp) -> Result<Vec<Installed>, ScheduleError> {
+    let mut installed = Vec::new();
+    for path in ours(root)? {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
+        let place = below(root, &path);
+        if path == Path::new(cron::FILE) {
+            let text = read(&place)?;
+            let mut before = "";
+            for line in text.lines() {
+                if let Some(when) = line.strip_prefix(WHEN_NOTE) {
+                    let name = format!("{}{}", systemd::PREFIX, before.trim_start_matches("# "));
+                    installed.push(entry(name, Style::Cron, &path, Some(when), true, now));
+                }
+                before = line;
+            }
+        } else if let Some(unit) = name.strip_suffix(".timer").filter(|_| path.parent() == Some(Path::new(systemd::UNITS))) {
+            let text = read(&place)?;
+            let when = text.lines().find_map(|line| line.strip_prefix(WHEN_NOTE));
+            let enabled = below(root, &link(&name)).symlink_metadata().is_ok();
+            installed.push(entry(unit.to_owned(), Style::Systemd, &path, when, enabled, now));
+        }
+    }
+    Ok(installed)
+}
+
+fn entry(name: String, style: Style, path: &Path, when: Option<&str>, enabled: bool, now: Timestamp) -> Installed {
+    let when = when.and_then(|when| when.trim().parse::<When>().ok());
+    let next = when.filter(|_| enabled).and_then(|when| when.next_after(now));
+    Installed { name, style, path: path.to_path_buf(), when, next, enabled }
+}
+
+/// Runs commands, each to its end.
+///
+/// # Errors
+/// [`ScheduleError::Command`] for the first that fails; those after it are not run.
+pub async fn carry_out(commands: &[String]) -> Result<(), ScheduleError> {
+    for command in commands {
+        let failed = |said: String| ScheduleError::Command { command: command.clone(), said };
+        let mut words = command.split(' ');
+        let ended = tokio::process::Command::new(words.next().unwrap_or_default())
+            .args(words)
+            .stdin(std::process::Stdio::null())
+            .output()
+            .await
+            .map_err(|error| failed(error.to_string()))?;
+        if !ended.status.success() {
+            let said = String::from_utf8_lossy(&ended.stderr);
+            return Err(failed(format!("{}, {}", ended.status, said.trim())));
+        }
+    }
+    Ok(())
+}
+
+/// What systemd has to be told. None of the words holds a space.
+fn commands(removed: &[PathBuf], timers: &[String]) -> Vec<String> {
+    let stopped: Vec<&str> = removed
+        .iter()
+        .filter(|path| {
+            path.parent() == Some(Path::new(systemd::UNITS)) && path.extension().is_some_and(|ending| ending == "timer")
+        })
+        .filter_map(|path| path.file_name()?.to_str())
+        .collect();
+    let mut commands = Vec::new();
+    if !stopped.is_empty() {
+        commands.push(format!("systemctl stop {}", stopped.join(" ")));
+    }
+    if !timers.is_empty() || !stopped.is_empty() {
+        commands.push("systemctl daemon-reload".to_owned());
+    }
+    if !timers.is_empty() {
+        commands.push(format!("systemctl restart {}", timers.join(" ")));
+    }
+    commands
+}
+
+/// Where a timer is linked to, so that it is started with the machine.
+fn link(timer: &str) -> PathBuf {
+    Path::new(systemd::UNITS).join("timers.target.wants").join(timer)
+}
+
+/// Whether a link had to be made.
+fn link_timer(root: &Path, path: &Path, dry_run: bool) -> Result<bool, ScheduleError> {
+    let (place, target) = (below(root, path), Path::new(systemd::UNITS).join(path.file_name().unwrap_or_default()));
+    if fs::read_link(&place).is_ok_and(|there| there == target) {
+        return Ok(false);
+    }
+    if !dry_run {
+        if let Some(directory) = place.parent() {
+            make_public_directory(directory)?;
+        }
+        if place.symlink_metadata().is_ok() {
+            fs::remove_file(&place).map_err(failed("remove", &place))?;
+        }
+        symlink(&target, &place).map_err(failed("make the link", &place))?;
+    }
+    Ok(true)
+}
+
+/// The state and cache directories that the config names away from their usual places: the services could not make them.
+fn make_own_directories(plan: &Plan) -> Result<(), ScheduleError> {
+    for (path, usual) in [(&plan.state_directory, DEFAULT_STATE), (&plan.cache_directory, DEFAULT_CACHE)] {
+        if path != Path::new(usual) && !path.exists() {
+            fs::create_dir_all(path).map_err(failed("make the directory", path))?;
+            fs::set_permissions(path, fs::Permissions::from_mode(0o700)).map_err(failed("set the mode of", path))?;
+        }
+    }
+    Ok(())
+}
+
+/// Everything below `root` that is ours: units, links to them, the cron file. As paths without the root.
+fn ours(root: &Path) -> Result<Vec<PathBuf>, ScheduleError> {
+    let mut found = Vec::new();
+    let units = Path::new(systemd::UNITS);
+    for name in names(&below(root, units))?.into_iter().filter(|name| name.starts_with(systemd::PREFIX)) {
+        if !is_ours(&below(root, &units.join(&name)))? {
+            continue;
+        }
+        let linked = link(&name);
+        if below(root, &linked).symlink_metadata().is_ok() {
+            found.push(linked);
+        }
+        found.push(units.join(name));
+    }
+    if is_ours(&below(root, Path::new(cron::FILE)))? {
+        found.push(cron::FILE.into());
+    }
+    Ok(found)
+}
+
+fn names(directory: &Path) -> Result<Vec<String>, ScheduleError> {
+    let entries = match fs::read_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(failed("list", directory))?,
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        names.extend(entry.map_err(failed("list", directory))?.file_name().into_string());
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// Whether a file bears the marker. What is not there, is a link or a directory, or is no text, does not.
+fn is_ours(path: &Path) -> Result<bool, ScheduleError> {
+    match fs::symlink_metadata(path) {
+        Ok(metadata) if metadata.is_file() => {
+            let content = fs::read(path).map_err(failed("read", path))?;
+            Ok(content.starts_with(MARKER.as_bytes()))
+        }
+        Ok(_) => Ok(false),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(failed("look at", path)(error)),
+    }
+}
+
+fn take_away(root: &Path, paths: &[PathBuf], dry_run: bool) -> Result<(), ScheduleError> {
+    for path in paths.iter().filter(|_| !dry_run) {
+        let place = below(root, path);
+        fs::remove_file(&place).map_err(failed("remove", &place))?;
+    }
+    Ok(())
+}
+
+fn read(path: &Path) -> Result<String, ScheduleError> {
+    fs::read_to_string(path).map_err(failed("read", path))
+}
+
+/// Writes a file that all may read, in one step: cron and systemd see the old one or the new one. A name that begins with a dot
+/// is passed over by both.
+fn write_public(path: &Path, content: &str) -> Result<(), ScheduleError> {
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    make_public_directory(directory)?;
+    let write = || {
+        let mut file = tempfile::Builder::new().prefix(".kaleem-dr-").tempfile_in(directory)?;
+        file.write_all(content.as_bytes())?;
+        file.as_file().set_permissions(fs::Permissions::from_mode(0o644))?;
+        file.as_file().sync_all()?;
+        file.persist(path).map_err(|error| error.error)?;
+        fs::File::open(directory)?.sync_all()
+    };
+    write().map_err(failed("write", path))
+}
+
+/// A directory as the system's own are; one that is there keeps its mode.
+fn make_public_directory(path: &Path) -> Result<(), ScheduleError> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    if let Some(above) = path.parent() {
+        make_public_directory(above)?;
+    }
+    fs::create_dir(path).map_err(failed("make the directory", path))?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).map_err(failed("set the mode of", path))
+}
+
+fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ScheduleError {
+    let path = path.to_path_buf();
+    move |cause| ScheduleError::File { path, action, cause }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_command_that_fails_is_named_with_what_it_said_and_ends_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let (missing, made) = (directory.path().join("missing"), directory.path().join("made"));
+        let commands = [format!("ls {}", missing.display()), format!("mkdir {}", made.display())];
+        let error = carry_out(&commands).await.unwrap_err().to_string();
+        assert!(error.contains(&commands[0]) && error.contains("No such file"), "{error}");
+        assert!(!made.exists(), "what comes after it is not run");
+        carry_out(&commands[1..]).await.unwrap();
+        assert!(made.exists());
+    }
+
+    #[test]
+    fn systemd_stops_what_is_gone_before_it_starts_what_is_new() {
+        let gone =
+            [PathBuf::from("/etc/systemd/system/kaleem-dr-check.timer"), "/etc/systemd/system/kaleem-dr-check.service".into()];
+        let timers = ["kaleem-dr-backup.timer".to_owned()];
+        let expected =
+            ["systemctl stop kaleem-dr-check.timer", "systemctl daemon-reload", "systemctl restart kaleem-dr-backup.timer"];
+        assert_eq!(commands(&gone, &timers), expected);
+        assert!(commands(&["/etc/cron.d/kaleem-dr".into()], &[]).is_empty(), "cron needs no telling");
+    }
+}

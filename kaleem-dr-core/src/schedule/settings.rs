@@ -1,0 +1,49 @@
+//! `[schedule]` of the config.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::When;
+
+/// When each job runs, in UTC: `"daily 03:00"`, `"weekly sun 04:00"`, `"monthly 1 03:20"`, `"hourly"`, `"every 6h"` or `"off"`.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct ScheduleSettings {
+    /// `kaleem-dr backup`.
+    #[schemars(with = "String")]
+    pub backup: When,
+    /// `kaleem-dr replicate`. Without it, daily at 03:30 when a repository is a mirror, else never.
+    #[schemars(with = "Option<String>")]
+    pub replicate: Option<When>,
+    /// `kaleem-dr verify`.
+    #[schemars(with = "String")]
+    pub verify: When,
+    /// `kaleem-dr check`.
+    #[schemars(with = "String")]
+    pub check: When,
+    /// `kaleem-dr drill`, of the repository that is used without `--repo`.
+    #[schemars(with = "String")]
+    pub drill: When,
+    /// `kaleem-dr --repo NAME drill`, by the repository's name. Mirrors and those of `backup.also` that are not named here have
+    /// theirs on the first of each month from 04:20 on, an hour apart.
+    #[schemars(with = "BTreeMap<String, String>")]
+    pub drill_of: BTreeMap<String, When>,
+    /// File of `NAME=VALUE` lines that scheduled jobs get as their environment, where the config refers to variables.
+    pub environment_file: PathBuf,
+}
+
+impl Default for ScheduleSettings {
+    fn default() -> Self {
+        Self {
+            backup: When::daily(3, 0),
+            replicate: None,
+            verify: When::daily(4, 30),
+            check: When::weekly(0, 5, 0),
+            drill: When::monthly(1, 3, 20),
+            drill_of: BTreeMap::new(),
+            environment_file: "/etc/kaleem-dr/environment".into(),
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! systemd: a service and a timer a job, and the service that tells of a failed one.
+//!
+//! Services run as root, for they read files of any owner, and have of root's power only what their job needs: they see the file
+//! system read-only but for the places that the config names, and have no capability but to pass over the modes of files.
+//! A drill also gives files to their owners, in its scratch directory.
+
+// Writing to a String cannot fail: hence each `let _ = writeln!`.
+use std::{
+    fmt::Write as _,
+    path::{Path, PathBuf},
+};
+
+use super::{
+    MARKER, MARKER_ADVICE, WHEN_NOTE,
+    plan::{Credential, DEFAULT_CACHE, DEFAULT_STATE, Job, JobKind, Plan, PlannedFile},
+};
+
+/// Where units of this machine lie.
+pub(super) const UNITS: &str = "/etc/systemd/system";
+/// Every unit of ours begins so.
+pub(super) const PREFIX: &str = "kaleem-dr-";
+/// Told of a unit that failed, by its name.
+const FAILED: &str = "kaleem-dr-failed@.service";
+
+/// All units of a plan.
+pub(super) fn files(plan: &Plan) -> Vec<PlannedFile> {
+    let unit = |name: &str, content: String| PlannedFile { path: Path::new(UNITS).join(name), content };
+    let mut files = Vec::new();
+    for (at, job) in plan.jobs.iter().enumerate() {
+        files.push(unit(&service_name(job), service(plan, job, &plan.jobs[..at])));
+        files.push(unit(&timer_name(job), timer(job)));
+    }
+    files.push(unit(FAILED, failed_service(plan)));
+    files
+}
+
+/// `kaleem-dr-backup.timer`.
+pub(super) fn timer_name(job: &Job) -> String {
+    format!("{PREFIX}{}.timer", job.name)
+}
+
+fn service_name(job: &Job) -> String {
+    format!("{PREFIX}{}.service", job.name)
+}
+
+fn timer(job: &Job) -> String {
+    // A job of the plan has a time.
+    let calendar = job.when.on_calendar().unwrap_or_default();
+    format!(
+        "{MARKER}{MARKER_ADVICE}\n{WHEN_NOTE}{when}\n\n[Unit]\nDescription=Disaster recovery: when to run {name}\n\n[Timer]\n\
+         OnCalendar={calendar}\n# What was missed while the machine was off is made up for.\nPersistent=true\n\
+         RandomizedDelaySec=2min\nAccuracySec=1min\n\n[Install]\nWantedBy=timers.target\n",
+        when = job.when,
+        name = job.name,
+    )
+}
+
+fn service(plan: &Plan, job: &Job, before: &[Job]) -> String {
+    let mut unit = head(&format!("Disaster recovery: {}", job.name));
+    let waits: Vec<String> = before.iter().map(service_name).collect();
+    let _ = writeln!(unit, "Wants=network-online.target\nAfter=network-online.target");
+    if !waits.is_empty() {
+        let _ = writeln!(unit, "# Those that begin earlier end earlier, however long they take.\nAfter={}", waits.join(" "));
+    }
+    let _ = writeln!(unit, "OnFailure=kaleem-dr-failed@%n.service");
+    if !plan.writes.is_empty() {
+        let _ = writeln!(unit, "RequiresMountsFor={}", quoted_list(&plan.writes));
+    }
+    let _ =
+        writeln!(unit, "\n[Service]\nType=oneshot\n# Every exit status but 0 is a failure: 3 (done in part) and 6 (stale) too.");
+    let _ = writeln!(unit, "{}", command(plan, &job.args, "--retry-lock 2h "));
+    let _ = writeln!(unit, "TimeoutStartSec={}\nTimeoutStopSec=5min\nKillMode=mixed", time_limit(job.kind));
+    let _ = writeln!(unit, "Nice=10\nIOSchedulingClass=best-effort\nIOSchedulingPriority=7");
+    unit.push_str(&surroundings(plan, plan.credentials.iter()));
+    unit.push_str(&writable(plan));
+    unit.push_str(&confinement(plan, Some(job.kind)));
+    unit
+}
+
+/// Which unit failed is its instance; `notify` knows what to do.
+fn failed_service(plan: &Plan) -> String {
+    let mut unit = head("Disaster recovery: tell that %i failed");
+    let _ = writeln!(unit, "Wants=network-online.target\nAfter=network-online.target\n\n[Service]\nType=oneshot");
+    let args = ["notify".to_owned(), "--failed-unit".to_owned()];
+    let _ = writeln!(unit, "{} %i\nTimeoutStartSec=5min", command(plan, &args, ""));
+    unit.push_str(&surroundings(plan, plan.credentials.iter().filter(|credential| credential.for_notices)));
+    unit.push_str(&writable_state(plan));
+    unit.push_str(&confinement(plan, None));
+    unit
+}
+
+fn head(description: &str) -> String {
+    format!("{MARKER}{MARKER_ADVICE}\n\n[Unit]\nDescription={description}\n")
+}
+
+fn command(plan: &Plan, args: &[String], options: &str) -> String {
+    let config = escaped(&plan.config.display().to_string());
+    format!("ExecStart={} --config {config} {options}{}", escaped(&plan.program.display().to_string()), args.join(" "))
+}
+
+/// Longest that a job may take, so that one that hangs is told of, and those that wait for it run.
+fn time_limit(kind: JobKind) -> &'static str {
+    match kind {
+        JobKind::Backup | JobKind::Replicate | JobKind::Drill => "12h",
+        JobKind::Verify | JobKind::Check => "8h",
+    }
+}
+
+fn surroundings<'a>(plan: &Plan, credentials: impl Iterator<Item = &'a Credential>) -> String {
+    let mut text = "UMask=0077\nEnvironment=HOME=/root TMPDIR=/var/tmp\n".to_owned();
+    if let Some(file) = &plan.environment_file {
+        let _ = writeln!(text, "EnvironmentFile=-{}", percent(&file.display().to_string()));
+    }
+    for credential in credentials {
+        let key = if credential.encrypted { "LoadCredentialEncrypted" } else { "LoadCredential" };
+        let _ = writeln!(text, "{key}={}:{}", percent(&credential.name), percent(&credential.path.display().to_string()));
+    }
+    text
+}
+
+/// State and cache: made by systemd at their usual places, else only let through.
+fn writable_state(plan: &Plan) -> String {
+    let mut text = String::new();
+    for (path, usual, key) in
+        [(&plan.state_directory, DEFAULT_STATE, "StateDirectory"), (&plan.cache_directory, DEFAULT_CACHE, "CacheDirectory")]
+    {
+        if path == Path::new(usual) {
+            let _ = writeln!(text, "{key}=kaleem-dr\n{key}Mode=0700");
+        } else {
+            let _ = writeln!(text, "ReadWritePaths={}", quoted_list(std::slice::from_ref(path)));
+        }
+    }
+    text
+}
+
+fn writable(plan: &Plan) -> String {
+    let mut text = writable_state(plan);
+    for path in &plan.writes {
+        // With `-`, a directory that is missing is told of by the program, in its own words.
+        let _ = writeln!(text, "ReadWritePaths={}", escaped(&format!("-{}", path.display())));
+    }
+    text
+}
+
+/// What a service may not do. `None` is the one that only tells.
+fn confinement(plan: &Plan, kind: Option<JobKind>) -> String {
+    let is_drill = kind == Some(JobKind::Drill);
+    let mut capabilities = Vec::new();
+    if kind.is_some() {
+        capabilities.push("CAP_DAC_READ_SEARCH");
+    }
+    if plan.writes_for_others || is_drill {
+        capabilities.push("CAP_DAC_OVERRIDE");
+    }
+    if is_drill {
+        capabilities.extend(["CAP_CHOWN", "CAP_FOWNER", "CAP_FSETID"]);
+    }
+    let yes = |holds: bool| if holds { "yes" } else { "no" };
+    let mut text = format!("CapabilityBoundingSet={}\n", capabilities.join(" "));
+    for line in [
+        "NoNewPrivileges=yes",
+        "ProtectSystem=strict",
+        "ProtectHome=read-only",
+        "PrivateDevices=yes",
+        "PrivateMounts=yes",
+        "ProtectProc=invisible",
+        "ProcSubset=pid",
+        "ProtectClock=yes",
+        "ProtectHostname=yes",
+        "ProtectKernelLogs=yes",
+        "ProtectKernelModules=yes",
+        "ProtectKernelTunables=yes",
+        "ProtectControlGroups=yes",
+        "RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX",
+        "RestrictNamespaces=yes",
+        "RestrictRealtime=yes",
+        "LockPersonality=yes",
+        "MemoryDenyWriteExecute=yes",
+        "KeyringMode=private",
+        "SystemCallArchitectures=native",
+        "SystemCallErrorNumber=EPERM",
+        "SystemCallFilter=@system-service",
+        "SystemCallFilter=~@privileged @resources",
+    ] {
+        text.push_str(line);
+        text.push('\n');
+    }
+    if is_drill {
+        text.push_str("# What is restored gets the owners and modes it had.\nSystemCallFilter=@chown\n");
+    }
+    let _ = writeln!(text, "RestrictSUIDSGID={}\nPrivateTmp={}", yes(!is_drill), yes(plan.private_tmp));
+    if !plan.private_tmp {
+        text.push_str("# The config names something there.\nReadWritePaths=/tmp /var/tmp\n");
+    }
+    text
+}
+
+fn quoted_list(paths: &[PathBuf]) -> String {
+    paths.iter().map(|path| escaped(&path.display().to_string())).collect::<Vec<_>>().join(" ")
+}
+
+/// `%` begins a specifier in every setting.
+fn percent(text: &str) -> String {
+    text.replace('%', "%%")
+}
+
+/// One word of a command line or of a list of paths (systemd.service(5), systemd.syntax(7)).
+fn escaped(text: &str) -> String {
+    let text = percent(text).replace('$', "$$");
+    if text.chars().any(|c| c.is_whitespace() || matches!(c, '"' | '\'' | '\\' | ';')) {
+        format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+    } else {
+        text
+    }
+}

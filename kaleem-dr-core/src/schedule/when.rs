@@ -1,0 +1,403 @@
+//! Times as an operator writes them (`daily 03:00`), as systemd's `OnCalendar=` and as cron's five fields. All are UTC.
+
+use std::{fmt, str::FromStr};
+
+use jiff::{
+    Timestamp, ToSpan as _, Zoned,
+    civil::{Date, Weekday, time},
+    tz::TimeZone,
+};
+use serde::{Deserialize, Serialize};
+
+const FORMS: &str = "write `daily 03:00`, `weekly sun 04:00`, `monthly 1 03:20`, `hourly`, `every 6h` or `off`";
+const DAYS: [&str; 7] = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"];
+
+/// When a job runs, in UTC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum When {
+    /// Never.
+    Off,
+    /// Every so many hours of the day, counted from midnight; a divisor of 24.
+    Hours {
+        /// How many hours lie between two runs.
+        every: u8,
+        /// Minute of the hour.
+        minute: u8,
+    },
+    /// Once a day.
+    Daily(HourMinute),
+    /// Once a week.
+    Weekly {
+        /// 0 is Sunday, as in cron.
+        day: u8,
+        /// Time of day.
+        at: HourMinute,
+    },
+    /// Once a month.
+    Monthly {
+        /// 1 to 28, so that every month has it.
+        day: u8,
+        /// Time of day.
+        at: HourMinute,
+    },
+}
+
+/// A time of day.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HourMinute {
+    /// 0 to 23.
+    pub(super) hour: u8,
+    /// 0 to 59.
+    pub(super) minute: u8,
+}
+
+impl HourMinute {
+    /// A time of day; only for constants and checked numbers.
+    pub(super) const fn new(hour: u8, minute: u8) -> Self {
+        Self { hour, minute }
+    }
+}
+
+/// A text that is no time of a job.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("`{0}` is no time of a job; {FORMS}")]
+pub struct InvalidWhen(String);
+
+impl fmt::Display for HourMinute {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:02}:{:02}", self.hour, self.minute)
+    }
+}
+
+impl FromStr for HourMinute {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let (hour, minute) = text.split_once(':').ok_or(())?;
+        Ok(Self {
+            hour: number(hour, 0, 23).ok_or(())?,
+            minute: (minute.len() == 2).then(|| number(minute, 0, 59)).flatten().ok_or(())?,
+        })
+    }
+}
+
+fn number(text: &str, least: u8, most: u8) -> Option<u8> {
+    let plain = !text.is_empty() && text.len() <= 2 && text.bytes().all(|byte| byte.is_ascii_digit());
+    plain.then(|| text.parse().ok()).flatten().filter(|number| (least..=most).contains(number))
+}
+
+fn day_of_week(text: &str) -> Option<u8> {
+    let text = text.to_ascii_lowercase();
+    let (short, rest) = text.split_at_checked(3)?;
+    let at = DAYS.iter().position(|day| *day == short)?;
+    let whole = ["day", "day", "sday", "nesday", "rsday", "day", "urday"][at];
+    (rest.is_empty() || rest == whole).then(|| u8::try_from(at).ok()).flatten()
+}
+
+impl FromStr for When {
+    type Err = InvalidWhen;
+
+    fn from_str(text: &str) -> Result<Self, InvalidWhen> {
+        let words: Vec<&str> = text.split_whitespace().collect();
+        let at = |text: &str| text.parse::<HourMinute>().ok();
+        let parsed = match words[..] {
+            ["off"] => Some(Self::Off),
+            ["hourly"] => Some(Self::Hours { every: 1, minute: 0 }),
+            ["hourly", minute] => hours("1h", minute),
+            ["every", every] => hours(every, ":00"),
+            ["every", every, minute] => hours(every, minute),
+            ["daily", time] => at(time).map(Self::Daily),
+            ["weekly", day, time] => day_of_week(day).zip(at(time)).map(|(day, at)| Self::Weekly { day, at }),
+            ["monthly", day, time] => number(day, 1, 28).zip(at(time)).map(|(day, at)| Self::Monthly { day, at }),
+            _ => None,
+        };
+        parsed.ok_or_else(|| InvalidWhen(text.to_owned()))
+    }
+}
+
+fn hours(every: &str, minute: &str) -> Option<When> {
+    let every = number(every.strip_suffix('h')?, 1, 12).filter(|every| 24 % every == 0)?;
+    Some(When::Hours { every, minute: number(minute.strip_prefix(':')?, 0, 59)? })
+}
+
+impl TryFrom<String> for When {
+    type Error = InvalidWhen;
+
+    fn try_from(text: String) -> Result<Self, InvalidWhen> {
+        text.parse()
+    }
+}
+
+impl From<When> for String {
+    fn from(when: When) -> Self {
+        when.to_string()
+    }
+}
+
+impl fmt::Display for When {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Off => f.write_str("off"),
+            Self::Hours { every: 1, minute: 0 } => f.write_str("hourly"),
+            Self::Hours { every: 1, minute } => write!(f, "hourly :{minute:02}"),
+            Self::Hours { every, minute: 0 } => write!(f, "every {every}h"),
+            Self::Hours { every, minute } => write!(f, "every {every}h :{minute:02}"),
+            Self::Daily(at) => write!(f, "daily {at}"),
+            Self::Weekly { day, at } => write!(f, "weekly {} {at}", DAYS[usize::from(*day) % 7]),
+            Self::Monthly { day, at } => write!(f, "monthly {day} {at}"),
+        }
+    }
+}
+
+impl When {
+    /// Once a day.
+    pub(super) const fn daily(hour: u8, minute: u8) -> Self {
+        Self::Daily(HourMinute::new(hour, minute))
+    }
+
+    /// Once a week; 0 is Sunday.
+    pub(super) const fn weekly(day: u8, hour: u8, minute: u8) -> Self {
+        Self::Weekly { day, at: HourMinute::new(hour, minute) }
+    }
+
+    /// Once a month.
+    pub(super) const fn monthly(day: u8, hour: u8, minute: u8) -> Self {
+        Self::Monthly { day, at: HourMinute::new(hour, minute) }
+    }
+
+    /// What stands behind systemd's `OnCalendar=` (systemd.time(7)); `None` for never.
+    #[must_use]
+    pub fn on_calendar(self) -> Option<String> {
+        match self {
+            Self::Off => None,
+            Self::Hours { every: 1, minute } => Some(format!("*-*-* *:{minute:02}:00 UTC")),
+            Self::Hours { every, minute } => Some(format!("*-*-* 00/{every}:{minute:02}:00 UTC")),
+            Self::Daily(at) => Some(format!("*-*-* {at}:00 UTC")),
+            Self::Weekly { day, at } => {
+                let name = DAYS[usize::from(day) % 7];
+                Some(format!("{}{} *-*-* {at}:00 UTC", name[..1].to_ascii_uppercase(), &name[1..]))
+            }
+            Self::Monthly { day, at } => Some(format!("*-*-{day:02} {at}:00 UTC")),
+        }
+    }
+
+    /// cron's five fields (crontab(5)); `None` for never.
+    #[must_use]
+    pub fn cron_fields(self) -> Option<String> {
+        match self {
+            Self::Off => None,
+            Self::Hours { every: 1, minute } => Some(format!("{minute} * * * *")),
+            Self::Hours { every, minute } => Some(format!("{minute} */{every} * * *")),
+            Self::Daily(at) => Some(format!("{} {} * * *", at.minute, at.hour)),
+            Self::Weekly { day, at } => Some(format!("{} {} * * {day}", at.minute, at.hour)),
+            Self::Monthly { day, at } => Some(format!("{} {} {day} * *", at.minute, at.hour)),
+        }
+    }
+
+    /// The time that cron's five fields mean, where it is one of ours.
+    #[must_use]
+    pub fn from_cron(fields: &[&str]) -> Option<Self> {
+        let [minute, hour, day, "*", weekday] = *fields else { return None };
+        let minute = number(minute, 0, 59)?;
+        let every = match hour {
+            "*" => Some(1),
+            hour => hour.strip_prefix("*/").and_then(|every| number(every, 1, 12)),
+        };
+        match (every, day, weekday) {
+            (Some(every), "*", "*") if 24 % every == 0 => Some(Self::Hours { every, minute }),
+            (Some(_), ..) => None,
+            (None, day, weekday) => {
+                let at = HourMinute { hour: number(hour, 0, 23)?, minute };
+                match (day, weekday) {
+                    ("*", "*") => Some(Self::Daily(at)),
+                    ("*", weekday) => {
+                        let day = number(weekday, 0, 7).map(|day| day % 7).or_else(|| day_of_week(weekday))?;
+                        Some(Self::Weekly { day, at })
+                    }
+                    (day, "*") => Some(Self::Monthly { day: number(day, 1, 28)?, at }),
+                    _ => None,
+                }
+            }
+        }
+    }
+
+    /// The time that an `OnCalendar=` means, where it is one of ours and in UTC, or in no zone.
+    #[must_use]
+    pub fn from_calendar(text: &str) -> Option<Self> {
+        let text = text.trim().trim_end_matches("UTC").trim_end();
+        match text {
+            "hourly" => return Some(Self::Hours { every: 1, minute: 0 }),
+            "daily" => return Some(Self::daily(0, 0)),
+            "weekly" => return Some(Self::Weekly { day: 1, at: HourMinute::new(0, 0) }),
+            "monthly" => return Some(Self::Monthly { day: 1, at: HourMinute::new(0, 0) }),
+            _ => {}
+        }
+        let words: Vec<&str> = text.split_whitespace().collect();
+        let (weekday, date, clock) = match words[..] {
+            [clock] => (None, "*-*-*", clock),
+            [weekday, clock] if day_of_week(weekday).is_some() => (Some(weekday), "*-*-*", clock),
+            [date, clock] => (None, date, clock),
+            [weekday, date, clock] => (Some(weekday), date, clock),
+            _ => return None,
+        };
+        let clock = clock.strip_suffix(":00").filter(|short| short.contains(':')).unwrap_or(clock);
+        let weekday = weekday.map(|weekday| day_of_week(weekday).ok_or(())).transpose().ok()?;
+        let (hour, minute) = clock.split_once(':')?;
+        match (weekday, date) {
+            (None, "*-*-*") if hour == "*" => Some(Self::Hours { every: 1, minute: number(minute, 0, 59)? }),
+            (None, "*-*-*") if hour.contains('/') => {
+                let every = number(hour.strip_prefix("00/").or_else(|| hour.strip_prefix("0/"))?, 1, 12)?;
+                (24 % every == 0).then_some(Self::Hours { every, minute: number(minute, 0, 59)? })
+            }
+            (None, "*-*-*") => clock.parse().ok().map(Self::Daily),
+            (Some(day), "*-*-*") => clock.parse().ok().map(|at| Self::Weekly { day, at }),
+            (None, date) => Some(Self::Monthly { day: number(date.strip_prefix("*-*-")?, 1, 28)?, at: clock.parse().ok()? }),
+            (Some(_), _) => None,
+        }
+    }
+
+    /// The first run after a moment; `None` for never.
+    #[must_use]
+    pub fn next_after(self, moment: Timestamp) -> Option<Timestamp> {
+        let today = moment.to_zoned(TimeZone::UTC).date();
+        // A month and a day hold a run of every kind.
+        let days = (0..=32).filter_map(|days| today.checked_add(days.days()).ok());
+        days.flat_map(|day| self.runs_of(day)).find(|run| *run > moment)
+    }
+
+    /// The runs of one day, in their order.
+    fn runs_of(self, day: Date) -> Vec<Timestamp> {
+        let at = |hour: u8, minute: u8| {
+            let clock = time(i8::try_from(hour).ok()?, i8::try_from(minute).ok()?, 0, 0);
+            day.to_datetime(clock).to_zoned(TimeZone::UTC).ok().map(|zoned: Zoned| zoned.timestamp())
+        };
+        match self {
+            Self::Hours { every, minute } => {
+                (0..24).step_by(usize::from(every.max(1))).filter_map(|hour| at(hour, minute)).collect()
+            }
+            Self::Daily(daily) => at(daily.hour, daily.minute).into_iter().collect(),
+            Self::Weekly { day: wanted, at: weekly } if sunday_based(day.weekday()) == wanted => {
+                at(weekly.hour, weekly.minute).into_iter().collect()
+            }
+            Self::Monthly { day: wanted, at: monthly } if day.day() == i8::try_from(wanted).unwrap_or_default() => {
+                at(monthly.hour, monthly.minute).into_iter().collect()
+            }
+            Self::Off | Self::Weekly { .. } | Self::Monthly { .. } => Vec::new(),
+        }
+    }
+
+    /// Minutes between this time of day and another one's, where both have one; whatever the day.
+    #[must_use]
+    pub fn minutes_apart(self, other: Self) -> Option<u16> {
+        let minutes = |when: Self| match when {
+            Self::Daily(at) | Self::Weekly { at, .. } | Self::Monthly { at, .. } => {
+                Some(u16::from(at.hour) * 60 + u16::from(at.minute))
+            }
+            Self::Off | Self::Hours { .. } => None,
+        };
+        let apart = minutes(self)?.abs_diff(minutes(other)?);
+        Some(apart.min(24 * 60 - apart))
+    }
+}
+
+fn sunday_based(day: Weekday) -> u8 {
+    u8::try_from(day.to_sunday_zero_offset()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn when(text: &str) -> When {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn the_operators_words_are_systemds_and_crons() {
+        for (text, calendar, cron) in [
+            ("daily 03:00", "*-*-* 03:00:00 UTC", "0 3 * * *"),
+            ("daily 3:05", "*-*-* 03:05:00 UTC", "5 3 * * *"),
+            ("weekly sun 04:00", "Sun *-*-* 04:00:00 UTC", "0 4 * * 0"),
+            ("weekly Wednesday 04:00", "Wed *-*-* 04:00:00 UTC", "0 4 * * 3"),
+            ("monthly 1 03:20", "*-*-01 03:20:00 UTC", "20 3 1 * *"),
+            ("hourly", "*-*-* *:00:00 UTC", "0 * * * *"),
+            ("hourly :20", "*-*-* *:20:00 UTC", "20 * * * *"),
+            ("every 6h", "*-*-* 00/6:00:00 UTC", "0 */6 * * *"),
+            ("every 6h :15", "*-*-* 00/6:15:00 UTC", "15 */6 * * *"),
+        ] {
+            let parsed = when(text);
+            assert_eq!(parsed.on_calendar().as_deref(), Some(calendar), "{text}");
+            assert_eq!(parsed.cron_fields().as_deref(), Some(cron), "{text}");
+            assert_eq!(When::from_calendar(calendar), Some(parsed), "{text}");
+            assert_eq!(When::from_cron(&cron.split(' ').collect::<Vec<_>>()), Some(parsed), "{text}");
+            assert_eq!(when(&parsed.to_string()), parsed, "{text}");
+        }
+        assert_eq!((when("off").on_calendar(), when("off").cron_fields()), (None, None));
+    }
+
+    #[test]
+    fn what_is_no_time_is_refused_with_what_would_be_one() {
+        for bad in [
+            "",
+            "daily",
+            "daily 24:00",
+            "daily 3",
+            "daily 03:0",
+            "daily +3:00",
+            "weekly 03:00",
+            "weekly sunny 03:00",
+            "monthly 29 03:00",
+            "monthly 0 03:00",
+            "every 5h",
+            "every 0h",
+            "every 6",
+            "every 24h",
+            "never",
+            "daily 03:00 04:00",
+            "0 3 * * *",
+        ] {
+            let error = bad.parse::<When>().unwrap_err().to_string();
+            assert!(error.contains(bad) && error.contains("daily 03:00"), "{bad}: {error}");
+        }
+    }
+
+    #[test]
+    fn times_of_others_that_are_none_of_ours_are_not_guessed() {
+        for fields in ["*/5 * * * *", "0 3 1 1 *", "0 3 1 * 1", "0 3,15 * * *", "0 3 31 * *", "0 */5 * * *", "0 3 * *"] {
+            assert_eq!(When::from_cron(&fields.split(' ').collect::<Vec<_>>()), None, "{fields}");
+        }
+        for calendar in ["*-*-* 03:30:00 Europe/Berlin", "Mon..Fri 03:00", "*-1-1 03:00", "*:0/15", "03:00:30", "*-*-31 03:00"] {
+            assert_eq!(When::from_calendar(calendar), None, "{calendar}");
+        }
+        assert_eq!(When::from_calendar("*-*-* 03:30:00"), Some(when("daily 03:30")));
+        assert_eq!(When::from_calendar("03:30"), Some(when("daily 03:30")));
+        assert_eq!(When::from_calendar("Sun 03:30"), Some(when("weekly sun 03:30")));
+        assert_eq!(When::from_calendar("daily"), Some(when("daily 00:00")));
+    }
+
+    #[test]
+    fn the_next_run_is_the_first_that_is_yet_to_come() {
+        let now: Timestamp = "2026-01-31T03:00:00Z".parse().unwrap();
+        for (text, next) in [
+            ("daily 03:00", "2026-02-01T03:00:00Z"),
+            ("daily 03:01", "2026-01-31T03:01:00Z"),
+            ("weekly sun 04:00", "2026-02-01T04:00:00Z"),
+            ("weekly sat 02:00", "2026-02-07T02:00:00Z"),
+            ("monthly 28 03:20", "2026-02-28T03:20:00Z"),
+            ("monthly 1 03:20", "2026-02-01T03:20:00Z"),
+            ("hourly :30", "2026-01-31T03:30:00Z"),
+            ("every 12h", "2026-01-31T12:00:00Z"),
+        ] {
+            assert_eq!(when(text).next_after(now), Some(next.parse().unwrap()), "{text}");
+        }
+        assert_eq!(When::Off.next_after(now), None);
+    }
+
+    #[test]
+    fn times_of_day_meet_across_midnight_and_whatever_the_day() {
+        assert_eq!(when("daily 03:00").minutes_apart(when("monthly 1 03:20")), Some(20));
+        assert_eq!(when("daily 23:50").minutes_apart(when("daily 00:10")), Some(20));
+        assert_eq!(when("hourly").minutes_apart(when("daily 00:10")), None);
+    }
+}
