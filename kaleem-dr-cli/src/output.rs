@@ -1,5 +1,8 @@
 //! What goes to standard output: tables and sentences for people, JSON for scripts, in restic's shapes where restic has one.
 
+pub mod checklist;
+pub mod doctor;
+
 use std::{
     io::{self, BufRead as _, IsTerminal as _, Write as _},
     path::Path,

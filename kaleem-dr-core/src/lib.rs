@@ -5,8 +5,11 @@
 //! process environment.
 
 pub mod artifact;
+pub mod checklist;
 pub mod config;
+pub mod diagnosis;
 pub mod digest;
+pub mod doctor;
 pub mod exit;
 mod failpoint;
 pub mod finding;

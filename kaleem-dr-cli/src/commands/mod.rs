@@ -2,8 +2,10 @@
 
 mod alarm;
 mod backup;
+pub mod checklist;
 mod config;
 mod copy;
+pub mod doctor;
 mod export;
 mod keep;
 mod key;
@@ -43,6 +45,8 @@ pub async fn run(command: Command, context: Context) -> Outcome {
         Command::Check { read_data, read_data_subset } => keep::check(&context, read_data, read_data_subset).await,
         Command::Stats => look::stats(&context).await,
         Command::Status => look::status(&context).await,
+        Command::Doctor(args) => doctor::doctor(&context, &args).await,
+        Command::Checklist(args) => checklist::checklist(&context, &args).await,
         Command::Probe => look::probe(&context).await,
         Command::R2 { command } => r2::r2(&context, &command).await,
         Command::Config { command } => config::config(&context, command),

@@ -6,10 +6,11 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{
-    remote,
+    rclone, remote,
     secret::{Environment, SecretError, SecretRef},
 };
 use crate::{
+    doctor::DoctorSettings,
     job::Staging,
     repository::{
         Access, Location, Retention,
@@ -47,6 +48,9 @@ pub struct Settings {
     /// When a snapshot is so suspicious that nothing is forgotten or pruned until somebody looks.
     #[serde(default)]
     pub tripwire: Tripwire,
+    /// From when on `doctor` finds fault.
+    #[serde(default)]
+    pub doctor: DoctorSettings,
 }
 
 fn state_directory() -> PathBuf {
@@ -165,6 +169,12 @@ impl RepositorySettings {
         let location = remote::location(self, environment)?;
         let remote = matches!(location, Location::S3(_));
         Ok(Access { location, password, cache_directory: remote.then(|| cache_directory.to_path_buf()) })
+    }
+
+    /// Where rclone's config is looked for; `None` where nothing says.
+    #[must_use]
+    pub fn rclone_config_path(&self, environment: &Environment) -> Option<PathBuf> {
+        self.rclone_config.clone().or_else(|| rclone::config_path(environment).ok())
     }
 
     /// Where it is. The password is not read.

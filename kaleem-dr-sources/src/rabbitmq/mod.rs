@@ -19,8 +19,11 @@ use globset::{Glob, GlobSet, GlobSetBuilder};
 use kaleem_dr_core::{
     artifact::{ArtifactPath, Capture},
     config::secret::Environment,
+    diagnosis::Diagnosis,
+    jiff::Timestamp,
     manifest::{Consistency, ConsistencyGrade},
     point::PointReader,
+    sentence,
     source::{
         Inspection, Probe, RestorePlan, RestoreReport, RestoreRequest, RestoreTarget, ScratchTarget, Source, SourceError,
         SourceName,
@@ -82,6 +85,34 @@ impl Source for RabbitmqSource {
             warnings.push(format!("the password goes to {} unencrypted; use https", self.client.server()));
         }
         Ok(Probe { server: Some(overview.server), size_bytes: None, warnings })
+    }
+
+    async fn diagnose(&self) -> Vec<Diagnosis> {
+        let probe = self.probe().await;
+        let mut found = Diagnosis::of_probe(&self.name, &probe);
+        if probe.is_err() {
+            return found;
+        }
+        let server = self.client.server();
+        let (date, overview) = tokio::join!(self.client.date(), self.client.overview());
+        found.push(match date {
+            Ok(date) => date
+                .and_then(|date| Diagnosis::of_http_date(server, &date, Timestamp::now()))
+                .unwrap_or_else(|| Diagnosis::unseen(&format!("the clock of {server}"), "its answer has no date")),
+            Err(error) => Diagnosis::unseen(&format!("the clock of {server}"), &sentence(&error)),
+        });
+        match overview {
+            Ok(overview) => found.extend(overview.open_ports.iter().map(|port| {
+                Diagnosis::warning(
+                    "rabbitmq-management-open",
+                    format!("source {}: {server} listens for management on every address, port {port}", self.name),
+                )
+                .because("whoever reaches the server reaches its users, queues and messages")
+                .fix("write `management.tcp.ip = 127.0.0.1` into rabbitmq.conf, or publish the port on 127.0.0.1 only")
+            })),
+            Err(error) => found.push(Diagnosis::unseen(&format!("the listeners of {server}"), &sentence(&error))),
+        }
+        found
     }
 
     async fn capture(&self, out: &mut Capture) -> Result<(), SourceError> {
