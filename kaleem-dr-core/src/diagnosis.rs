@@ -110,7 +110,10 @@ impl Diagnosis {
                 let server = probe.server.as_ref();
                 let server = server.map_or_else(String::new, |server| format!(": {} {}", server.product, server.version));
                 let mut found = vec![Self::ok("source-reachable", format!("source {source} can be captured{server}"))];
-                found.extend(probe.warnings.iter().map(|why| Self::warning("source-warning", format!("source {source}: {why}"))));
+                found.extend(probe.warnings.iter().map(|why| {
+                    let fix = format!("mend it at the server or in [source.{source}], then run `kaleem-dr probe`");
+                    Self::warning("source-warning", format!("source {source}: {why}")).fix(fix)
+                }));
                 found
             }
             Err(error) => vec![Self::of_source_error(source, error)],

@@ -40,6 +40,10 @@ min_free_percent = 10
 [status]
 max_age_hours = 26
 
+[doctor]
+key_age_days = 90       # when a bucket's key is due for rotation
+min_free_percent = 20   # of each disk
+
 [source.mongo]
 type = "mongodb"
 uri = { file = "/etc/kaleem-dr/mongo.uri" }   # mongodb://backup:…@127.0.0.1:27017/kaleem?authSource=admin

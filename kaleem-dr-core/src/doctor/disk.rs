@@ -10,12 +10,16 @@ use super::{Examination, facts::Space};
 use crate::{
     config::{Settings, secret::Environment},
     diagnosis::Diagnosis,
+    ledger::{EventKind, Ledger, LedgerError, Part},
     repository::Location,
-    source::Source,
+    sentence,
+    source::{Source, SourceName},
 };
 
 /// How many times the largest file must fit once more.
 const ROOM_FOR_DUMPS: u64 = 2;
+/// How the place of staged files is called.
+const STAGED: &str = "staged files";
 
 /// Each place on a disk that we write to, and what it is for.
 pub(crate) fn places(settings: &Settings, environment: &Environment) -> Vec<(String, PathBuf)> {
@@ -26,7 +30,7 @@ pub(crate) fn places(settings: &Settings, environment: &Environment) -> Vec<(Str
         }
     }
     if let Some(staged) = &settings.staged {
-        places.push(("staged files".to_owned(), staged.directory.clone()));
+        places.push((STAGED.to_owned(), staged.directory.clone()));
     }
     places.push(("state".to_owned(), settings.state_directory.clone()));
     places
@@ -35,13 +39,24 @@ pub(crate) fn places(settings: &Settings, environment: &Environment) -> Vec<(Str
 /// Free space and inodes of each.
 pub(super) fn room(job: &Examination) -> Vec<Diagnosis> {
     let settings = &job.config.settings;
-    let largest = settings.staged.as_ref().and_then(|staged| largest_file(&staged.directory));
-    let mut found = Vec::new();
+    let (added, mut found) = match added_last(job) {
+        Ok(added) => (added, Vec::new()),
+        Err(error) => (Vec::new(), vec![Diagnosis::unseen("what the last runs added", &sentence(&error))]),
+    };
+    let staged = settings.staged.as_ref().and_then(|staged| largest_file(&staged.directory));
     for (what, path) in places(settings, &job.environment) {
+        let newest =
+            added.iter().filter(|part| part.repository == path.display().to_string()).max_by_key(|part| part.added_bytes);
+        let largest = match newest {
+            Some(part) => Some((format!("what the last run added for {}", part.source), part.added_bytes)),
+            None if what == STAGED => {
+                staged.as_ref().map(|(file, bytes)| (format!("the largest staged file, {}", file.display()), *bytes))
+            }
+            None => None,
+        };
         match job.host.facts.space(&path) {
             Ok(space) => {
-                let needs = largest.as_ref().filter(|_| what == "staged files" || what.starts_with("repository"));
-                found.extend(of_space(&what, &path, space, u64::from(settings.doctor.min_free_percent), needs));
+                found.extend(of_space(&what, &path, space, u64::from(settings.doctor.min_free_percent), largest.as_ref()));
             }
             Err(error) => {
                 found.push(Diagnosis::unseen(&format!("the room for {what} in {}", path.display()), &error.to_string()))
@@ -51,15 +66,22 @@ pub(super) fn room(job: &Examination) -> Vec<Diagnosis> {
     found
 }
 
-fn of_space(what: &str, path: &Path, space: Space, min_percent: u64, largest: Option<&(PathBuf, u64)>) -> Vec<Diagnosis> {
+/// What the newest good run of each source wrote.
+fn added_last(job: &Examination) -> Result<Vec<Part>, LedgerError> {
+    let Some(ledger) = Ledger::find(&job.config.settings.state_directory)? else { return Ok(Vec::new()) };
+    let parts = ledger.newest_parts(true)?.into_iter();
+    Ok(parts.filter(|past| past.kind == EventKind::Backup.word()).map(|past| past.part).collect())
+}
+
+fn of_space(what: &str, path: &Path, space: Space, min_percent: u64, largest: Option<&(String, u64)>) -> Vec<Diagnosis> {
     let (shown, free) = (path.display(), space.free_bytes);
     let mut found = Vec::new();
-    if let Some((file, bytes)) = largest
+    if let Some((next, bytes)) = largest
         && free < bytes.saturating_mul(ROOM_FOR_DUMPS)
     {
         found.push(
             Diagnosis::error("disk-room-short", format!("{shown} ({what}) has {free} bytes free"))
-                .because(format!("the largest staged file, {}, has {bytes}: the next run may find no room", file.display()))
+                .because(format!("{next} has {bytes} bytes: the next run may find no room"))
                 .fix("make room, lower `staged.keep`, or name a larger disk"),
         );
     }
@@ -118,31 +140,21 @@ pub(super) fn copies(job: &Examination, sources: &[std::sync::Arc<dyn Source>]) 
             Err(_) => {}
         }
     }
+    let devices = local.len();
     for source in sources {
-        let name = source.name();
         for path in source.local_paths() {
             match job.host.facts.device(&path) {
-                Ok(device) => {
-                    if let Some(repositories) = local.get(&device) {
-                        let what = format!(
-                            "{} of source {name} lies on the device of repository {}",
-                            path.display(),
-                            repositories.join(", ")
-                        );
-                        found.push(
-                            Diagnosis::warning("one-device", what).because("one broken disk takes the data and their copy").fix(
-                                "put the repository on another disk, or add a second one (`mirror_of`, or `also` in [backup])",
-                            ),
-                        );
-                    }
-                }
+                Ok(device) => found.extend(local.get(&device).map(|there| {
+                    let others = devices > 1 || elsewhere > 0;
+                    same_device(source.name(), &path, there, others)
+                })),
                 Err(error) => found.push(Diagnosis::unseen(&format!("the device of {}", path.display()), &error.to_string())),
             }
         }
     }
     if elsewhere == 0 && directories > 0 {
         found.push(
-            Diagnosis::warning("no-copy-elsewhere", format!("all {directories} repositories are on this machine"))
+            Diagnosis::warning("no-copy-elsewhere", "every repository is on this machine")
                 .because("a fire, a theft or an intruder takes the machine with all of its copies")
                 .fix("add a [repository.r2] in a bucket with `mirror_of`, then run `kaleem-dr replicate`"),
         );
@@ -154,4 +166,15 @@ pub(super) fn copies(job: &Examination, sources: &[std::sync::Arc<dyn Source>]) 
         ));
     }
     found
+}
+
+/// A copy beside its data is worth less; it is harmless where there is another one elsewhere.
+fn same_device(source: &SourceName, path: &Path, repositories: &[String], others: bool) -> Diagnosis {
+    let what = format!("{} of source {source} lies on the device of repository {}", path.display(), repositories.join(", "));
+    if others {
+        return Diagnosis::information("one-device", what).because("another repository is elsewhere: it has to be kept fresh");
+    }
+    Diagnosis::warning("one-device", what)
+        .because("one broken disk takes the data and their only copy")
+        .fix("put the repository on another disk, or add a second one (`mirror_of`, or `also` in [backup])")
 }

@@ -24,17 +24,8 @@ enum Way {
     Shut(StoreFault, String),
 }
 
-/// Looks at the service of a repository.
-pub(super) async fn examine(job: &Examination, name: &str, access: &S3Access, deadline: Duration) -> Vec<Diagnosis> {
-    let (mut found, rules) = tokio::join!(way(job, name, access, deadline), lifecycle(name, access, deadline));
-    // Where nobody answers, that is told once.
-    if !found.iter().any(|seen| matches!(seen.id, "endpoint-name" | "endpoint-tls" | "endpoint-unreachable")) {
-        found.extend(rules);
-    }
-    found
-}
-
-async fn way(job: &Examination, name: &str, access: &S3Access, deadline: Duration) -> Vec<Diagnosis> {
+/// Looks at the way to the service of a repository. An `endpoint` among the findings says that it answered.
+pub(super) async fn way(job: &Examination, name: &str, access: &S3Access, deadline: Duration) -> Vec<Diagnosis> {
     let endpoint = &access.endpoint;
     let Some((host, port)) = host_and_port(endpoint) else {
         return vec![Diagnosis::unseen(&format!("the endpoint {endpoint}"), "it is no address")];
@@ -157,7 +148,8 @@ async fn ask(access: &S3Access, to: Option<(&str, &[SocketAddr])>, deadline: Dur
     }
 }
 
-async fn lifecycle(name: &str, access: &S3Access, deadline: Duration) -> Vec<Diagnosis> {
+/// Looks at the rules of the bucket.
+pub(super) async fn lifecycle(name: &str, access: &S3Access, deadline: Duration) -> Vec<Diagnosis> {
     let Ok(report) = tokio::time::timeout(deadline, check_lifecycle(access)).await else {
         return vec![Diagnosis::unseen(&format!("the lifecycle rules of repository {name}"), "no answer in time")];
     };

@@ -50,6 +50,11 @@ fn secret_files(job: &Examination) -> Vec<(String, PathBuf)> {
             files.push((format!("repository.{name}.rclone_config"), path));
         }
     }
+    // The jobs of before may have used one that nothing here names.
+    let home = job.environment.get("HOME").map(|home| Path::new(home).join(".config/rclone/rclone.conf"));
+    if let Some(path) = home.filter(|path| path.exists() && !files.iter().any(|(_, known)| known == path)) {
+        files.push(("HOME".to_owned(), path));
+    }
     for (name, source) in &job.config.sources {
         files.extend(source.secret_files.iter().map(|(key, path)| (format!("source.{name}.{key}"), path.clone())));
     }
@@ -75,7 +80,7 @@ fn of_secret(host: &Host, key: &str, path: &Path) -> Option<Diagnosis> {
     let mode = meta.mode() & 0o7777;
     if meta.is_file() && mode & 0o077 != 0 {
         return Some(
-            Diagnosis::error("secret-file-mode", format!("{shown}, which `{key}` names, has mode {mode:03o}"))
+            Diagnosis::error("secret-file-mode", format!("{shown}, which `{key}` leads to, has mode {mode:03o}"))
                 .because("others than its owner can read or change it, and it is refused")
                 .fix(format!("chmod 600 {shown}")),
         );

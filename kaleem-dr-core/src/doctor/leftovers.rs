@@ -1,6 +1,6 @@
 //! What the jobs of before may do to us: write into our repository, prune it, fail every night, or show a secret.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     facts::Host,
@@ -226,7 +226,9 @@ pub(super) async fn old_restic(host: &Host, environment: &Environment, jobs: &Jo
         jobs.jobs.iter().any(|job| job.lines.iter().any(|line| line.commands().iter().any(|words| base(words[0]) == "restic")));
     let mut found = Vec::new();
     let directories = environment.get("PATH").unwrap_or(PATH).split(':').filter(|directory| directory.starts_with('/'));
-    for program in directories.map(|directory| host.at(directory).join("restic")).filter(|program| program.is_file()) {
+    // `/bin` is often the same as `/usr/bin`.
+    let programs = directories.filter_map(|directory| host.at(directory).join("restic").canonicalize().ok());
+    for program in programs.filter(|program| program.is_file()).collect::<BTreeSet<_>>() {
         let shown = host.shown(&program);
         let said = match host.facts.version_of(&program).await {
             Ok(said) => said,

@@ -16,6 +16,8 @@ mod settings;
 mod state;
 
 #[cfg(test)]
+pub(crate) mod pretended;
+#[cfg(test)]
 mod tests;
 
 use std::{future::Future, path::PathBuf, pin::Pin, sync::Arc, time::Duration};

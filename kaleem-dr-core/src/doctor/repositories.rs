@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::{Examination, endpoint};
 use crate::{
     config::{RepositorySettings, SettingsError},
-    diagnosis::{Diagnosis, Severity},
+    diagnosis::Diagnosis,
     repository::{Access, Location, Repository, RepositoryError, Snapshot, StandingLock},
     sentence,
 };
@@ -31,11 +31,14 @@ pub(super) async fn examine(job: &Examination, name: &str, deadline: Duration) -
     if job.offline {
         return vec![Diagnosis::information("offline", format!("repository {name} was not looked at: --offline"))];
     }
-    let (mut found, content) =
-        tokio::join!(endpoint::examine(job, name, s3, deadline), content(job, name, repository, &location, deadline));
-    let is_reached = found.iter().any(|seen| seen.id == "endpoint");
-    // Where nobody answers, the repository's own failure says nothing more.
-    found.extend(content.into_iter().filter(|seen| is_reached || seen.severity != Severity::Error));
+    let mut found = endpoint::way(job, name, s3, deadline).await;
+    // Where nobody answers, that is told once and not waited for again.
+    if found.iter().any(|seen| seen.id == "endpoint") {
+        let content = content(job, name, repository, &location, deadline);
+        let (rules, content) = tokio::join!(endpoint::lifecycle(name, s3, deadline), content);
+        found.extend(rules);
+        found.extend(content);
+    }
     found
 }
 

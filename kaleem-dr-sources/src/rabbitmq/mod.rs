@@ -19,7 +19,7 @@ use globset::{Glob, GlobSet, GlobSetBuilder};
 use kaleem_dr_core::{
     artifact::{ArtifactPath, Capture},
     config::secret::Environment,
-    diagnosis::Diagnosis,
+    diagnosis::{Diagnosis, Severity},
     jiff::Timestamp,
     manifest::{Consistency, ConsistencyGrade},
     point::PointReader,
@@ -39,6 +39,7 @@ use self::{definitions::Definitions, restore::Import};
 
 /// The directory of this source in a snapshot, and the only artifact in it.
 const ROOT: &str = "/rabbitmq";
+const NO_MESSAGES: &str = "a capture holds the queues but no messages";
 const ARTIFACT: [&str; 2] = ["rabbitmq", "definitions.json"];
 
 /// Definitions of one RabbitMQ server or cluster.
@@ -78,8 +79,7 @@ impl Source for RabbitmqSource {
         let overview = self.client.overview().await?;
         let mut warnings = Vec::new();
         if overview.messages > 0 {
-            warnings
-                .push(format!("{} messages lie in queues now; a capture holds the queues but no messages", overview.messages));
+            warnings.push(format!("{} messages lie in queues now; {NO_MESSAGES}", overview.messages));
         }
         if self.client.is_exposed() {
             warnings.push(format!("the password goes to {} unencrypted; use https", self.client.server()));
@@ -90,6 +90,10 @@ impl Source for RabbitmqSource {
     async fn diagnose(&self) -> Vec<Diagnosis> {
         let probe = self.probe().await;
         let mut found = Diagnosis::of_probe(&self.name, &probe);
+        for seen in found.iter_mut().filter(|seen| seen.what.ends_with(NO_MESSAGES)) {
+            // A broker that is used has messages.
+            (seen.id, seen.severity, seen.fix) = ("rabbitmq-messages", Severity::Information, None);
+        }
         if probe.is_err() {
             return found;
         }
