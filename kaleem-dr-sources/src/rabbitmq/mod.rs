@@ -39,8 +39,9 @@ use self::{definitions::Definitions, restore::Import};
 
 /// The directory of this source in a snapshot, and the only artifact in it.
 const ROOT: &str = "/rabbitmq";
-const NO_MESSAGES: &str = "a capture holds the queues but no messages";
 const ARTIFACT: [&str; 2] = ["rabbitmq", "definitions.json"];
+/// How a probe ends that tells of messages.
+const NO_MESSAGES: &str = "a capture holds the queues but no messages";
 
 /// Definitions of one RabbitMQ server or cluster.
 #[derive(Debug)]
