@@ -12,6 +12,7 @@ use kaleem_dr_core::{
     verify::ProofLevel,
 };
 
+use crate::commands::{checklist, doctor};
 use crate::commands::{migrate::Migrate, schedule::ScheduleCommand};
 
 /// Backs up MongoDB, Qdrant, RabbitMQ, n8n and file trees into a restic repository, proves it, and gets it back.
@@ -171,6 +172,11 @@ pub enum Command {
     Stats,
     /// How fresh each source's backup is; exit 6 when one is stale
     Status,
+    /// Find what keeps backups or restores from working, or will, and how it is mended; exit 1 on an error
+    #[command(after_help = doctor::EXAMPLES)]
+    Doctor(doctor::Doctor),
+    /// Go through a checklist of the operators, with the evidence for each line; exit 6 when one does not hold
+    Checklist(checklist::Checklist),
     /// Reach each source and tell what a backup would find
     Probe,
     /// Tell those who are told how jobs end

@@ -1,10 +1,12 @@
 //! What goes to standard output: tables and sentences for people, JSON for scripts, in restic's shapes where restic has one.
 
+pub mod checklist;
+pub mod doctor;
 pub mod drill;
-pub mod status;
-pub mod monitor;
 pub mod migrate;
+pub mod monitor;
 pub mod schedule;
+pub mod status;
 
 use std::{
     io::{self, BufRead as _, IsTerminal as _, Write as _},

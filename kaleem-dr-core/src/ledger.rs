@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use serde::Serialize;
 use serde_json::Value;
@@ -364,6 +364,14 @@ impl Ledger {
         Ok(Self { path, connection: Arc::new(Mutex::new(connection)) })
     }
 
+    /// Opens the ledger of a state directory, where there is one. Nothing is made where there is none.
+    ///
+    /// # Errors
+    /// As [`Ledger::open`].
+    pub fn find(state_directory: &Path) -> Result<Option<Self>, LedgerError> {
+        if state_directory.join(FILE).exists() { Self::open(state_directory).map(Some) } else { Ok(None) }
+    }
+
     /// Adds an event with its parts: all of it, or nothing.
     ///
     /// # Errors
@@ -588,6 +596,21 @@ impl Ledger {
             .map_err(self.failed("read"))?;
         let rows = query.query_map([kind.word(), repository], |row| row.get(0)).map_err(self.failed("read"))?;
         rows.collect::<Result<_, _>>().map_err(self.failed("read"))
+    }
+
+    /// The events that ended at or after a moment, oldest first, without their reports.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn events_since(&self, since: Timestamp) -> Result<Vec<PastEvent>, LedgerError> {
+        // Times are text here, and those within one second do not sort: the last word is ours.
+        let earlier = since - SignedDuration::from_secs(1);
+        let mut events = self.events(
+            "select run, kind, repository, started, finished, exit, 'null' from event where finished >= ?1 order by id",
+            params![earlier.to_string()],
+        )?;
+        events.retain(|event| event.finished >= since);
+        Ok(events)
     }
 
     fn events(&self, query: &str, with: impl rusqlite::Params) -> Result<Vec<PastEvent>, LedgerError> {

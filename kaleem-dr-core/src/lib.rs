@@ -5,8 +5,11 @@
 //! process environment.
 
 pub mod artifact;
+pub mod checklist;
 pub mod config;
+pub mod diagnosis;
 pub mod digest;
+pub mod doctor;
 pub mod drill;
 pub mod exit;
 mod failpoint;
@@ -18,10 +21,10 @@ pub mod job;
 pub mod language;
 pub mod ledger;
 pub mod manifest;
-pub mod objectives;
 pub mod metrics;
-pub mod monitor;
 pub mod migrate;
+pub mod monitor;
+pub mod objectives;
 pub mod point;
 pub mod progress;
 pub mod replicate;
@@ -29,8 +32,8 @@ pub mod report;
 pub mod repository;
 pub mod restore;
 pub mod runbook;
-pub mod scratch;
 pub mod schedule;
+pub mod scratch;
 mod sentence;
 pub mod source;
 pub mod staged;

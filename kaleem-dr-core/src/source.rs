@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     artifact::{ArtifactPath, Capture},
+    diagnosis::Diagnosis,
     failpoint::{self, Step},
     finding::Finding,
     language::Language,
@@ -90,6 +91,17 @@ pub trait Source: Send + Sync {
     /// the names and addresses of this config and no secret. `restored` is the directory the snapshot was restored to.
     fn guide(&self, _language: Language, _restored: &str) -> Option<String> {
         None
+    }
+
+    /// What keeps a capture or a restore of this source from working, or will: for `doctor`. Never writes, and says something
+    /// also when all is well. A source that knows more than its probe tells adds to what [`Diagnosis::of_probe`] gives.
+    async fn diagnose(&self) -> Vec<Diagnosis> {
+        Diagnosis::of_probe(self.name(), &self.probe().await)
+    }
+
+    /// Paths of this machine that hold the live data, where the source knows them.
+    fn local_paths(&self) -> Vec<PathBuf> {
+        Vec::new()
     }
 
     /// How a point of this source looks as one file; `None` where it has no such form.

@@ -9,8 +9,10 @@
 
 mod archive;
 mod archive_files;
+mod checklist;
 mod copy;
 mod crash;
+mod doctor;
 mod drill;
 mod embed;
 mod faults;

@@ -2,8 +2,10 @@
 
 mod alarm;
 mod backup;
+pub mod checklist;
 mod config;
 mod copy;
+pub mod doctor;
 pub mod drill;
 mod export;
 mod job;
@@ -11,8 +13,8 @@ mod keep;
 mod key;
 mod look;
 pub mod metrics;
-pub mod notify;
 pub mod migrate;
+pub mod notify;
 mod r2;
 mod replicate;
 pub mod report;
@@ -67,6 +69,8 @@ async fn dispatch(command: Command, context: &Context) -> JobOutcome {
         Command::Check { read_data, read_data_subset } => keep::check(context, read_data, read_data_subset).await?,
         Command::Stats => look::stats(context).await?.into(),
         Command::Status => look::status(context).await?.into(),
+        Command::Doctor(args) => doctor::doctor(context, &args).await?.into(),
+        Command::Checklist(args) => checklist::checklist(context, &args).await?.into(),
         Command::Probe => look::probe(context).await?.into(),
         Command::Notify(args) => notify::notify(context, &args).await?.into(),
         Command::Metrics(args) => metrics::metrics(context, args)?.into(),

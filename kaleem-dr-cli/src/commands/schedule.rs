@@ -62,11 +62,11 @@ pub async fn schedule(context: &Context, command: &ScheduleCommand) -> Outcome {
     let json = context.global.json;
     match command {
         ScheduleCommand::Print { cron } => {
-            let plan = plan(&context.load()?, Path::new("/"))?;
+            let plan = plan(&*context.load()?, Path::new("/"))?;
             output::files(&planned_files(&plan, style(*cron))?, &plan.warnings, json)?;
         }
         ScheduleCommand::Install { cron, root, dry_run } => {
-            let plan = plan(&context.load()?, root)?;
+            let plan = plan(&*context.load()?, root)?;
             let report = install(&plan, style(*cron), root, *dry_run)?;
             let run = !dry_run && systemd_runs(root);
             if run {

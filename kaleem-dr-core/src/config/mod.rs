@@ -100,6 +100,8 @@ pub struct Config {
 pub struct DeclaredSource {
     /// Its kind.
     pub kind: &'static str,
+    /// The files that its table names as secrets, by their keys.
+    pub secret_files: Vec<(String, PathBuf)>,
     make: Box<Make>,
 }
 
@@ -196,9 +198,10 @@ impl Config {
                     Some(kind.span()),
                 ));
             };
+            let secret_files = secret_files(table.get_ref());
             let make = (builder.build)(name.clone(), ValueDeserializer::from(table))
                 .map_err(|fault| error(format!("source {name}: {}", fault.message()), fault.span().or(Some(span))))?;
-            sources.insert(name, DeclaredSource { kind: builder.name, make });
+            sources.insert(name, DeclaredSource { kind: builder.name, secret_files, make });
         }
         if let Some(unknown) = settings.backup.sources.iter().flatten().find(|name| !sources.contains_key(name)) {
             return Err(error(format!("`backup.sources` names {unknown}, but there is no [source.{unknown}]"), None));
@@ -228,6 +231,20 @@ impl Config {
             None => self.sources.keys().cloned().collect(),
         }
     }
+}
+
+/// Every `key = { file = "…" }` of a source's table, which is how all of them name a secret in a file.
+fn secret_files(table: &DeValue<'_>) -> Vec<(String, PathBuf)> {
+    let DeValue::Table(table) = table else { return Vec::new() };
+    let mut files = Vec::new();
+    for (key, value) in table {
+        let DeValue::Table(inner) = value.get_ref() else { continue };
+        match inner.get("file").and_then(|file| file.get_ref().as_str()).filter(|_| inner.len() == 1) {
+            Some(file) => files.push((key.get_ref().to_string(), PathBuf::from(file))),
+            None => files.extend(secret_files(value.get_ref())),
+        }
+    }
+    files
 }
 
 fn line_and_column(text: &str, at: usize) -> (usize, usize) {

@@ -6,13 +6,14 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{
-    remote,
+    rclone, remote,
     secret::{Environment, SecretError, SecretRef},
 };
 use crate::{
+    doctor::DoctorSettings,
     job::Staging,
-    objectives::Objectives,
     monitor::Monitoring,
+    objectives::Objectives,
     repository::{
         Access, Location, Retention,
         store::{IpChoice, Rate},
@@ -59,6 +60,9 @@ pub struct Settings {
     /// When jobs run by themselves.
     #[serde(default)]
     pub schedule: ScheduleSettings,
+    /// From when on `doctor` finds fault.
+    #[serde(default)]
+    pub doctor: DoctorSettings,
 }
 
 fn state_directory() -> PathBuf {
@@ -177,6 +181,12 @@ impl RepositorySettings {
         let location = remote::location(self, environment)?;
         let remote = matches!(location, Location::S3(_));
         Ok(Access { location, password, cache_directory: remote.then(|| cache_directory.to_path_buf()) })
+    }
+
+    /// Where rclone's config is looked for; `None` where nothing says.
+    #[must_use]
+    pub fn rclone_config_path(&self, environment: &Environment) -> Option<PathBuf> {
+        self.rclone_config.clone().or_else(|| rclone::config_path(environment).ok())
     }
 
     /// Where it is. The password is not read.

@@ -105,7 +105,7 @@ fn follow(location: &str, ini: Ini, shown: &str) -> Result<Place, String> {
 }
 
 /// Where rclone has its config.
-fn config_path(environment: &Environment) -> Result<PathBuf, String> {
+pub(super) fn config_path(environment: &Environment) -> Result<PathBuf, String> {
     if let Some(path) = environment.get("RCLONE_CONFIG") {
         return Ok(path.into());
     }

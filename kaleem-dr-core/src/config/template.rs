@@ -69,6 +69,10 @@ drill = "monthly 1 03:20"
 # replicate = "daily 03:30"             # the default as soon as a repository has mirror_of
 # drill_of = { r2 = "monthly 1 04:20" } # of further repositories
 
+[doctor]
+key_age_days = 90       # when a bucket's key is due for rotation
+min_free_percent = 20   # of each disk
+
 [source.mongo]
 type = "mongodb"
 uri = { file = "/etc/kaleem-dr/mongo.uri" }   # mongodb://backup:…@127.0.0.1:27017/kaleem?authSource=admin

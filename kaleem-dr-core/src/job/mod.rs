@@ -19,7 +19,7 @@ pub use self::{
     points::{RecoveryPoint, find_snapshot, open_point, recovery_points},
     rebuild::rebuild,
     stage::{StagedFile, Staging, file_name},
-    status::{SourceStatus, StatusOf, StatusRules},
+    status::{Freshness, SourceStatus, StatusOf, StatusRules, freshness},
 };
 
 /// The id of one run: on every snapshot it makes, in every log line and report. A ULID, so ids sort by time.

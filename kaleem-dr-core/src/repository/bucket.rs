@@ -108,6 +108,13 @@ pub async fn check_bucket(access: &S3Access) -> Result<BucketReport, StoreError>
     Ok(report)
 }
 
+/// Reads a bucket's lifecycle rules, and writes nothing.
+pub async fn check_lifecycle(access: &S3Access) -> BucketReport {
+    let mut report = BucketReport { location: access.location(), findings: Vec::new(), kept_out: false };
+    lifecycle(access, &mut report).await;
+    report
+}
+
 /// Whether the canary came to be.
 async fn try_objects(store: &OpendalStore, canary: &str, report: &mut BucketReport) -> bool {
     let (first, second) = (Bytes::from(format!("{canary} 1\n")), Bytes::from(format!("{canary} 2\n")));

@@ -98,6 +98,41 @@ impl LockFile {
     }
 }
 
+/// A lock that stands in a repository, whoever holds it.
+#[derive(Clone, Debug, Serialize)]
+pub struct StandingLock {
+    /// Its host.
+    pub host: String,
+    /// Its process there.
+    pub pid: i32,
+    /// Whether it allows nobody else.
+    pub is_exclusive: bool,
+    /// When it was taken or last renewed.
+    pub time: Timestamp,
+    /// Whether its process is gone, or has not renewed it for half an hour.
+    pub is_stale: bool,
+    /// All of that in words.
+    pub holder: String,
+}
+
+/// Reads every lock, and touches none.
+pub(super) async fn standing(store: &Arc<dyn ObjectStore>, key: &SealKey) -> Result<Vec<StandingLock>, RepositoryError> {
+    let mut standing = Vec::new();
+    for object in list(store).await? {
+        if let Some(lock) = read(store, key, &object).await? {
+            standing.push(StandingLock {
+                host: lock.hostname.clone(),
+                pid: lock.pid,
+                is_exclusive: lock.exclusive,
+                time: lock.time,
+                is_stale: lock.is_stale(),
+                holder: lock.describe(),
+            });
+        }
+    }
+    Ok(standing)
+}
+
 /// A lock that we hold. It is renewed while it lives; [`Lock::release`] removes it, and so does a drop (on panic).
 #[derive(Debug)]
 #[must_use = "the repository stays locked until the lock is released"]
@@ -249,15 +284,7 @@ async fn refuse_others(
         if own == Some(object.as_str()) {
             continue;
         }
-        let sealed = match store.read(&object, None).await {
-            Ok(sealed) => sealed,
-            // Its holder removed or renewed it while we looked.
-            Err(error) if error.is_not_found() => continue,
-            Err(error) => return Err(error.into()),
-        };
-        let damaged = |why: String| RepositoryError::Damaged { object: object.clone(), why };
-        let json = key.open_file(&sealed).map_err(|error| damaged(error.to_string()))?;
-        let lock: LockFile = serde_json::from_slice(&json).map_err(|error| damaged(error.to_string()))?;
+        let Some(lock) = read(store, key, &object).await? else { continue };
         if lock.is_stale() {
             tracing::info!(lock = %lock.describe(), "removing a stale lock");
             store.delete(&object).await?;
@@ -266,6 +293,18 @@ async fn refuse_others(
         }
     }
     Ok(())
+}
+
+/// Reads a lock; `None` when its holder removed or renewed it while we looked.
+async fn read(store: &Arc<dyn ObjectStore>, key: &SealKey, object: &str) -> Result<Option<LockFile>, RepositoryError> {
+    let sealed = match store.read(object, None).await {
+        Ok(sealed) => sealed,
+        Err(error) if error.is_not_found() => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let damaged = |why: String| RepositoryError::Damaged { object: object.to_owned(), why };
+    let json = key.open_file(&sealed).map_err(|error| damaged(error.to_string()))?;
+    serde_json::from_slice(&json).map(Some).map_err(|error| damaged(error.to_string()))
 }
 
 async fn list(store: &Arc<dyn ObjectStore>) -> Result<Vec<String>, RepositoryError> {

@@ -42,12 +42,12 @@ use self::{
     store::{ObjectStore, OpendalStore, S3Access},
 };
 pub use self::{
-    bucket::{BucketFinding, BucketReport, Verdict, check_bucket},
+    bucket::{BucketFinding, BucketReport, Verdict, check_bucket, check_lifecycle},
     check::{CheckReport, ReadData},
     copy::{ChunkerParams, CopiedSnapshot, CopyFailure, CopyOptions, CopyReport},
     error::RepositoryError,
     key::{KeyId, KeyInfo, KeyOwner},
-    lock::{Lock, LockKind},
+    lock::{Lock, LockKind, StandingLock},
     objects::{FileWalk, TreeFile},
     prune::{PruneOptions, PruneReport, RepositoryStats},
     reader::SnapshotReader,
@@ -305,6 +305,14 @@ impl Repository {
     /// [`RepositoryError::Locked`] says who holds it.
     pub async fn lock(&self, kind: LockKind, patience: Duration) -> Result<Lock, RepositoryError> {
         Lock::acquire(self.0.store.clone(), self.0.key.clone(), kind, patience).await
+    }
+
+    /// The locks that stand, stale ones too. Nothing is written or removed.
+    ///
+    /// # Errors
+    /// When they cannot be listed, or one cannot be read.
+    pub async fn locks(&self) -> Result<Vec<StandingLock>, RepositoryError> {
+        lock::standing(&self.0.store, &self.0.key).await
     }
 
     /// Every snapshot, oldest first.

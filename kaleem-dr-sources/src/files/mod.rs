@@ -123,6 +123,10 @@ impl Source for FilesSource {
         self.roots.clone()
     }
 
+    fn local_paths(&self) -> Vec<PathBuf> {
+        self.roots.clone()
+    }
+
     async fn probe(&self) -> Result<Probe, SourceError> {
         let mut warnings = Vec::new();
         for root in &self.roots {

@@ -33,6 +33,7 @@ pub(crate) struct Connection {
     /// Where the server runs, if its address is asked of Docker, and its port there.
     container: Option<(DockerContainer, u16)>,
     uri: SecretString,
+    user: Option<String>,
     password: Option<SecretString>,
     client: OnceCell<Client>,
     #[cfg(test)]
@@ -55,13 +56,14 @@ impl Connection {
             HostInfo::DnsRecord(name) => name.clone(),
             _ => "MongoDB".to_owned(),
         };
-        let password = parsed.credential.and_then(|credential| credential.password).map(SecretString::from);
+        let (user, password) = parsed.credential.map(|credential| (credential.username, credential.password)).unwrap_or_default();
         Ok(Self {
             server,
             database: parsed.default_database,
             container: None,
             uri,
-            password,
+            user,
+            password: password.map(SecretString::from),
             client: OnceCell::new(),
             #[cfg(test)]
             events: None,
@@ -88,6 +90,16 @@ impl Connection {
     /// `host:port` of the servers, as the connection string has them; without credentials.
     pub(crate) fn server(&self) -> &str {
         &self.server
+    }
+
+    /// The user that logs in.
+    pub(crate) fn user(&self) -> Option<&str> {
+        self.user.as_deref()
+    }
+
+    /// Whether the password has characters outside of ASCII.
+    pub(crate) fn password_is_odd(&self) -> bool {
+        self.password.as_ref().is_some_and(|password| !password.expose_secret().is_ascii())
     }
 
     /// The database in the path of the connection string.

@@ -19,6 +19,7 @@ mod catalogue;
 mod compare;
 mod config;
 mod connection;
+mod diagnose;
 mod docker;
 mod documents;
 mod guide;
@@ -55,13 +56,14 @@ use async_trait::async_trait;
 use kaleem_dr_core::{
     artifact::Capture,
     config::secret::{Environment, SecretRef},
+    diagnosis::Diagnosis,
     language::Language,
     point::PointReader,
     source::{Inspection, Probe, RestorePlan, RestoreReport, RestoreRequest, ScratchTarget, Source, SourceError, SourceName},
     staged::StagedForm,
 };
 
-use self::{capture::CaptureOrder, connection::Connection, listing::Scope, writes::Writes};
+use self::{capture::CaptureOrder, connection::Connection, diagnose::Patient, listing::Scope, writes::Writes};
 pub use self::{
     config::{ConsistencyMode, MongoConfig, MongoConfigError, WriteConcern},
     docker::DockerContainer,
@@ -114,6 +116,10 @@ impl MongoSource {
         rehearse::scratch_databases(&self.writer).await
     }
 
+    fn patient(&self) -> Patient<'_> {
+        Patient { name: &self.name, config: &self.config, scope: &self.scope, reader: &self.reader, writer: &self.writer }
+    }
+
     /// Drops one of [`MongoSource::scratch_databases`].
     ///
     /// # Errors
@@ -139,6 +145,10 @@ impl Source for MongoSource {
 
     async fn probe(&self) -> Result<Probe, SourceError> {
         probe::probe(&self.reader, &self.scope, self.config.consistency, self.config.users_and_roles).await
+    }
+
+    async fn diagnose(&self) -> Vec<Diagnosis> {
+        self.patient().diagnose(self.probe().await).await
     }
 
     async fn capture(&self, out: &mut Capture) -> Result<(), SourceError> {

@@ -182,6 +182,10 @@ impl Source for N8nSource {
         vec![ROOT.into()]
     }
 
+    fn local_paths(&self) -> Vec<PathBuf> {
+        vec![self.config.directory.clone()]
+    }
+
     async fn probe(&self) -> Result<Probe, SourceError> {
         let database = self.database();
         let length = tokio::fs::metadata(&database).await.map_err(path_error(&database, "find n8n's database at"))?.len();

@@ -12,7 +12,7 @@ use kaleem_dr_core::{
 };
 use reqwest::{
     Certificate, Client, Method, RequestBuilder, Response, StatusCode, Url,
-    header::{HeaderMap, HeaderValue},
+    header::{DATE, HeaderMap, HeaderValue},
     redirect::Policy,
 };
 use serde::{Deserialize, de::DeserializeOwned};
@@ -98,9 +98,27 @@ impl QdrantClient {
     /// Whether the key crosses a network in the clear.
     #[must_use]
     pub fn is_exposed(&self) -> bool {
-        let loopback =
-            self.base.host_str().is_some_and(|host| host == "localhost" || host.starts_with("127.") || host == "[::1]");
-        self.has_key && self.base.scheme() == "http" && !loopback
+        self.has_key && self.base.scheme() == "http" && !self.is_here()
+    }
+
+    /// Whether whoever reaches it over a network needs no key.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        !self.has_key && !self.is_here()
+    }
+
+    fn is_here(&self) -> bool {
+        self.base.host_str().is_some_and(|host| host == "localhost" || host.starts_with("127.") || host == "[::1]")
+    }
+
+    /// The server's time, as it heads its answers with it; `None` where it does not.
+    ///
+    /// # Errors
+    /// [`SourceError::Unreachable`].
+    pub async fn date(&self) -> Result<Option<String>, SourceError> {
+        let answer =
+            self.http.get(self.base.clone()).timeout(self.timeout).send().await.map_err(|error| self.unreachable(error))?;
+        Ok(answer.headers().get(DATE).and_then(|date| date.to_str().ok()).map(str::to_owned))
     }
 
     /// How long a silence within a download is borne.
@@ -308,6 +326,13 @@ mod tests {
         assert_eq!(client.base.join("collections").unwrap().as_str(), "https://q.example/qdrant/collections");
         assert_eq!(client.server(), "q.example:443");
         assert!(!client.is_exposed());
+    }
+
+    #[test]
+    fn only_a_server_elsewhere_without_a_key_is_open() {
+        let is_open = |url: &str| QdrantClient::new(&config(url), None).unwrap().is_open();
+        assert!(is_open("http://10.0.0.5:6333") && !is_open("http://127.0.0.1:6333"));
+        assert!(!client("http://10.0.0.5:6333").unwrap().is_open());
     }
 
     #[test]

@@ -34,6 +34,7 @@ use jiff::Timestamp;
 use kaleem_dr_core::{
     artifact::Capture,
     config::secret::Environment,
+    diagnosis::{Diagnosis, Severity},
     language::Language,
     point::PointReader,
     sentence,
@@ -54,6 +55,10 @@ use self::{
 
 /// The directory of this source in a snapshot.
 const ROOT: &str = "/qdrant";
+
+/// What a probe says of a key that is of no use.
+const MAY_NOT_SNAPSHOT: &str = "the API key may not take snapshots of any collection (it is read-only, or only for some collections): a \
+                                capture will fail; give one with the right to write";
 
 /// Collections and aliases of one Qdrant server.
 #[derive(Debug)]
@@ -136,16 +141,39 @@ impl Source for QdrantSource {
         // To ask for a snapshot of what does not exist writes nothing, and a key that may not write is refused before that is seen.
         let absent = format!("kaleem-dr-no-such-collection-{}", Timestamp::now().as_nanosecond());
         if !self.client.may_snapshot(&absent).await? {
-            warnings.push(
-                "the API key may not take snapshots of any collection (it is read-only, or only for some collections): a capture will fail; \
-                 give one with the right to write"
-                    .into(),
-            );
+            warnings.push(MAY_NOT_SNAPSHOT.into());
         }
         if self.client.is_exposed() {
             warnings.push(format!("the API key goes to {} unencrypted; use https", self.client.server()));
         }
         Ok(Probe { server: Some(server), size_bytes: None, warnings })
+    }
+
+    async fn diagnose(&self) -> Vec<Diagnosis> {
+        let probe = self.probe().await;
+        let mut found = Diagnosis::of_probe(&self.name, &probe);
+        for seen in found.iter_mut().filter(|seen| seen.what.ends_with(MAY_NOT_SNAPSHOT)) {
+            (seen.id, seen.severity) = ("qdrant-no-snapshots", Severity::Error);
+            seen.fix =
+                Some(format!("write a key with the right to write into the file that `api_key` of [source.{}] names", self.name));
+        }
+        let server = self.client.server();
+        if self.client.is_open() {
+            found.push(
+                Diagnosis::warning("qdrant-open", format!("source {}: {server} asks for no API key", self.name))
+                    .because("whoever reaches it over the network may read and delete every collection")
+                    .fix("set `service.api_key` in Qdrant's config and name the key in `api_key`; or let it listen on 127.0.0.1 only"),
+            );
+        }
+        if probe.is_ok() {
+            // A date is not everywhere: proxies before Qdrant leave it out.
+            let clock = match self.client.date().await {
+                Ok(date) => date.and_then(|date| Diagnosis::of_http_date(server, &date, Timestamp::now())),
+                Err(error) => Some(Diagnosis::unseen(&format!("the clock of {server}"), &sentence(&error))),
+            };
+            found.extend(clock);
+        }
+        found
     }
 
     async fn capture(&self, out: &mut Capture) -> Result<(), SourceError> {

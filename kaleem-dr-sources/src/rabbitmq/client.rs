@@ -4,7 +4,7 @@
 //! carry the password elsewhere), and errors name the server by host and port only. The process' proxy variables are not
 //! read: the management API is not for the open network.
 
-use std::{fmt, fs, time::Duration};
+use std::{fmt, fs, net::IpAddr, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use kaleem_dr_core::{
@@ -14,7 +14,7 @@ use kaleem_dr_core::{
 };
 use reqwest::{
     Certificate, Client, Method, StatusCode, Url,
-    header::{CONTENT_TYPE, HeaderValue},
+    header::{CONTENT_TYPE, DATE, HeaderValue},
     redirect::Policy,
 };
 use serde::{Deserialize, de::DeserializeOwned};
@@ -58,6 +58,25 @@ pub struct Overview {
     pub server: ServerInfo,
     /// Messages that lie in its queues.
     pub messages: u64,
+    /// Ports of the management API that listen on every address of the server.
+    pub open_ports: Vec<u16>,
+}
+
+/// One of the server's listeners, of the overview.
+#[derive(Deserialize)]
+struct Listener {
+    protocol: String,
+    ip_address: String,
+    port: u16,
+}
+
+impl Listener {
+    /// The management API is `http` or `https` there, on whatever port.
+    fn is_open_management(&self) -> bool {
+        self.protocol.starts_with("http")
+            && !self.protocol.contains('/')
+            && self.ip_address.parse::<IpAddr>().is_ok_and(|address| address.is_unspecified())
+    }
 }
 
 impl ManagementClient {
@@ -127,6 +146,8 @@ impl ManagementClient {
             rabbitmq_version: String,
             #[serde(default)]
             queue_totals: Totals,
+            #[serde(default)]
+            listeners: Vec<Listener>,
         }
         #[derive(Default, Deserialize)]
         struct Totals {
@@ -136,7 +157,20 @@ impl ManagementClient {
         let answer: Answer = self.get_json("api/overview", "give its version").await?;
         let product = answer.product_name.unwrap_or_else(|| "RabbitMQ".into());
         let server = ServerInfo { product, version: answer.rabbitmq_version };
-        Ok(Overview { server, messages: answer.queue_totals.messages })
+        let open = answer.listeners.iter().filter(|listener| listener.is_open_management()).map(|listener| listener.port);
+        Ok(Overview { server, messages: answer.queue_totals.messages, open_ports: open.collect() })
+    }
+
+    /// The server's time, as it heads its answers with it; `None` where it does not.
+    ///
+    /// # Errors
+    /// [`SourceError::Unreachable`].
+    pub async fn date(&self) -> Result<Option<String>, SourceError> {
+        let answer = self.http.head(self.base.clone()).timeout(self.timeout).send().await;
+        let unreachable =
+            |error: reqwest::Error| SourceError::Unreachable { server: self.server.clone(), cause: error.without_url().into() };
+        let answer = answer.map_err(unreachable)?;
+        Ok(answer.headers().get(DATE).and_then(|date| date.to_str().ok()).map(str::to_owned))
     }
 
     /// Succeeds if the login may read and write definitions.
@@ -426,6 +460,16 @@ mod tests {
     fn names_become_one_segment_of_a_path() {
         assert_eq!(encode_segment("/"), "%2F");
         assert_eq!(encode_segment("a.b ü"), "a%2Eb%20%C3%BC");
+    }
+
+    #[test]
+    fn only_a_management_api_on_every_address_is_open() {
+        let listener =
+            |protocol: &str, address: &str| Listener { protocol: protocol.into(), ip_address: address.into(), port: 15672 };
+        assert!(listener("http", "::").is_open_management() && listener("https", "0.0.0.0").is_open_management());
+        for closed in [listener("http", "127.0.0.1"), listener("amqp", "::"), listener("http/prometheus", "::")] {
+            assert!(!closed.is_open_management(), "{} {}", closed.protocol, closed.ip_address);
+        }
     }
 
     #[test]

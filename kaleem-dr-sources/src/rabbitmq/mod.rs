@@ -21,9 +21,12 @@ use globset::{Glob, GlobSet, GlobSetBuilder};
 use kaleem_dr_core::{
     artifact::{ArtifactPath, Capture},
     config::secret::Environment,
+    diagnosis::{Diagnosis, Severity},
+    jiff::Timestamp,
     language::Language,
     manifest::{Consistency, ConsistencyGrade},
     point::PointReader,
+    sentence,
     source::{Inspection, Probe, RestorePlan, RestoreReport, RestoreRequest, ScratchTarget, Source, SourceError, SourceName},
     staged::StagedForm,
 };
@@ -37,6 +40,8 @@ use self::{definitions::Definitions, restore::Import};
 /// The directory of this source in a snapshot, and the only artifact in it.
 const ROOT: &str = "/rabbitmq";
 const ARTIFACT: [&str; 2] = ["rabbitmq", "definitions.json"];
+/// How a probe ends that tells of messages.
+const NO_MESSAGES: &str = "a capture holds the queues but no messages";
 
 /// Definitions of one RabbitMQ server or cluster.
 #[derive(Debug)]
@@ -75,13 +80,44 @@ impl Source for RabbitmqSource {
         let overview = self.client.overview().await?;
         let mut warnings = Vec::new();
         if overview.messages > 0 {
-            warnings
-                .push(format!("{} messages lie in queues now; a capture holds the queues but no messages", overview.messages));
+            warnings.push(format!("{} messages lie in queues now; {NO_MESSAGES}", overview.messages));
         }
         if self.client.is_exposed() {
             warnings.push(format!("the password goes to {} unencrypted; use https", self.client.server()));
         }
         Ok(Probe { server: Some(overview.server), size_bytes: None, warnings })
+    }
+
+    async fn diagnose(&self) -> Vec<Diagnosis> {
+        let probe = self.probe().await;
+        let mut found = Diagnosis::of_probe(&self.name, &probe);
+        for seen in found.iter_mut().filter(|seen| seen.what.ends_with(NO_MESSAGES)) {
+            // A broker that is used has messages.
+            (seen.id, seen.severity, seen.fix) = ("rabbitmq-messages", Severity::Information, None);
+        }
+        if probe.is_err() {
+            return found;
+        }
+        let server = self.client.server();
+        let (date, overview) = tokio::join!(self.client.date(), self.client.overview());
+        found.push(match date {
+            Ok(date) => date
+                .and_then(|date| Diagnosis::of_http_date(server, &date, Timestamp::now()))
+                .unwrap_or_else(|| Diagnosis::unseen(&format!("the clock of {server}"), "its answer has no date")),
+            Err(error) => Diagnosis::unseen(&format!("the clock of {server}"), &sentence(&error)),
+        });
+        match overview {
+            Ok(overview) => found.extend(overview.open_ports.iter().map(|port| {
+                Diagnosis::warning(
+                    "rabbitmq-management-open",
+                    format!("source {}: {server} listens for management on every address, port {port}", self.name),
+                )
+                .because("whoever reaches the server reaches its users, queues and messages")
+                .fix("write `management.tcp.ip = 127.0.0.1` into rabbitmq.conf, or publish the port on 127.0.0.1 only")
+            })),
+            Err(error) => found.push(Diagnosis::unseen(&format!("the listeners of {server}"), &sentence(&error))),
+        }
+        found
     }
 
     async fn capture(&self, out: &mut Capture) -> Result<(), SourceError> {

@@ -90,9 +90,17 @@ impl StoreFault {
         }
     }
 
+    /// Of a request that got no answer.
+    pub(crate) fn of_request(error: &reqwest::Error) -> Self {
+        Self::of_connection(error, &chain(error))
+    }
+
     fn of_connection(error: &(dyn Error + 'static), said: &str) -> Self {
         let lower = said.to_ascii_lowercase();
-        if ["certificate", "tls ", "handshake", "received fatal alert"].into_iter().any(|word| lower.contains(word)) {
+        if ["certificate", "tls ", "handshake", "received fatal alert", "received corrupt message"]
+            .into_iter()
+            .any(|word| lower.contains(word))
+        {
             Self::Tls
         } else if lower.contains("dns error") || lower.contains("failed to lookup address") {
             Self::Dns

@@ -16,7 +16,7 @@ use http_body::{Frame, SizeHint};
 use md5::{Digest as _, Md5};
 use opendal::{Buffer, Error, ErrorKind, HttpBody, HttpTransport, raw::parse_content_length};
 use reqwest::{
-    Certificate, Client, Proxy,
+    Certificate, Client, ClientBuilder, Proxy,
     dns::{Addrs, Name, Resolve, Resolving},
     redirect::Policy,
 };
@@ -35,6 +35,14 @@ use crate::source::Cause;
 /// # Errors
 /// When the CA file cannot be read or the proxy is no address.
 pub(crate) fn client(network: &Network, tuning: &Tuning) -> Result<Client, Cause> {
+    Ok(builder(network, tuning)?.build()?)
+}
+
+/// What [`client`] makes connections with.
+///
+/// # Errors
+/// As [`client`].
+pub(crate) fn builder(network: &Network, tuning: &Tuning) -> Result<ClientBuilder, Cause> {
     // A redirect would lead a signed request to a host it was not signed for.
     let mut http = Client::builder()
         .connect_timeout(tuning.connect_timeout)
@@ -54,7 +62,7 @@ pub(crate) fn client(network: &Network, tuning: &Tuning) -> Result<Client, Cause
         // The error would repeat the address.
         http = http.proxy(Proxy::all(proxy).map_err(|_| "`proxy` is no address; write http://HOST:PORT")?);
     }
-    Ok(http.build()?)
+    Ok(http)
 }
 
 /// The system's resolver, sorted. Whichever family comes first is preferred; the other gets its chance 300 ms later.
