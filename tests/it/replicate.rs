@@ -70,7 +70,7 @@ fn a_bucket_becomes_equal_and_stock_restic_reads_it() {
     restic.check_read_data();
     let (_, history) = site.json(["history"]);
     let kinds: Vec<_> = history[0].as_array().expect("a list").iter().map(|event| event["kind"].clone()).collect();
-    assert_eq!(kinds, ["replicate", "backup", "replicate", "replicate", "backup", "backup"]);
+    assert_eq!(kinds, ["replicate", "prune", "forget", "backup", "replicate", "replicate", "backup", "backup"]);
 }
 
 #[test]
