@@ -120,6 +120,25 @@ pub struct VerifyReport {
 }
 
 impl VerifyReport {
+    /// Of a point of which nothing is known yet.
+    pub(crate) fn of(point: String, source: Option<String>, wanted: ProofLevel) -> Self {
+        Self {
+            point,
+            source,
+            snapshot: None,
+            consistent_at: None,
+            size_bytes: 0,
+            wanted,
+            proven: None,
+            checked: Vec::new(),
+            findings: Vec::new(),
+            stages: Vec::new(),
+            restore_seconds: None,
+            control: None,
+            seconds: 0.0,
+        }
+    }
+
     /// Whether all that was asked for is proven.
     #[must_use]
     pub fn is_proven(&self) -> bool {
@@ -240,21 +259,7 @@ struct Proof {
 
 impl Proof {
     fn of(point: String, source: Option<String>, wanted: ProofLevel) -> Self {
-        let report = VerifyReport {
-            point,
-            source,
-            snapshot: None,
-            consistent_at: None,
-            size_bytes: 0,
-            wanted,
-            proven: None,
-            checked: Vec::new(),
-            findings: Vec::new(),
-            stages: Vec::new(),
-            restore_seconds: None,
-            control: None,
-            seconds: 0.0,
-        };
+        let report = VerifyReport::of(point, source, wanted);
         Self { report, began: Instant::now() }
     }
 

@@ -241,8 +241,7 @@ mod tests {
     }
 
     fn verified(name: &str, wanted: ProofLevel, proven: Option<ProofLevel>) -> VerifyReport {
-        let (point, source) = ("p".to_owned(), Some(name.to_owned()));
-        VerifyReport { point, source, wanted, proven, checked: Vec::new(), findings: Vec::new(), seconds: 0.0 }
+        VerifyReport { proven, ..VerifyReport::of("p".to_owned(), Some(name.to_owned()), wanted) }
     }
 
     #[test]
