@@ -552,7 +552,7 @@ mod tests {
                 "collection kdr_drill_1.orders: 7 documents",
                 "7 queues",
                 "collection kdr_drill_1_a.b: x",
-                "q in kdr_drill_1",
+                "q in kdr_drill_1: arguments",
             ]
             .map(str::to_owned)
             .to_vec(),

@@ -1,10 +1,10 @@
 //! Drills: every source restored into scratch targets and equal, a comparison that cannot fail is told, and nothing is left
 //! behind, whatever ended it.
 
-use std::{collections::BTreeMap, fs, path::Path, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fs, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use bson::{Document, doc};
+use bson::doc;
 use bytes::Bytes;
 use kaleem_dr_core::{
     CancellationToken,
@@ -21,79 +21,9 @@ use kaleem_dr_core::{
     verify::ProofLevel,
 };
 use mongodb::Client;
-use rusqlite::Connection;
 use serde_json::{Value, json};
 
-use crate::support::{
-    points::Points,
-    qdrant_stand_in::{API_KEY, QdrantStandIn},
-    seed,
-    servers::{MongoServer, RabbitmqServer},
-    site::Site,
-};
-
-/// The handbook's five sources on servers of their own, backed up once. Qdrant is a stand-in.
-struct Everything {
-    site: Site,
-    mongo: MongoServer,
-    rabbitmq: RabbitmqServer,
-    qdrant: QdrantStandIn,
-}
-
-impl Everything {
-    async fn backed_up() -> Self {
-        let (mongo, rabbitmq, qdrant) = (MongoServer::start(), RabbitmqServer::start(), QdrantStandIn::recorded());
-        let database = Client::with_uri_str(mongo.uri()).await.expect("a valid address").database("kaleem");
-        let users: Vec<Document> = (0..200).map(|n| doc! { "_id": n, "name": format!("مستخدم {n}") }).collect();
-        database.collection("users").insert_many(users).await.expect("documents can be inserted");
-        database.collection("orders").insert_one(doc! { "_id": "o1", "total": 7 }).await.expect("a document can be inserted");
-        let site = Site::new();
-        let tree = site.path("tree");
-        seed::file_tree(&tree);
-        n8n(&site.path(".n8n"));
-        let collections = ["docs".to_owned(), "sessions".to_owned()];
-        let site = site
-            .with_mongo("mongo", &format!("{}/kaleem", mongo.uri().trim_end_matches('/')))
-            .with_rabbitmq_at("rabbitmq", &rabbitmq.server)
-            .with_qdrant("qdrant", &qdrant.url(), API_KEY, &collections)
-            .with_files("configs", &[&tree])
-            .with(&format!("[source.n8n]\ntype = \"n8n\"\ndirectory = {:?}", site_path(&tree, ".n8n")))
-            .initialised();
-        rabbitmq.import(&seed::definitions("shop")).await;
-        site.succeed(["backup"]);
-        Self { site, mongo, rabbitmq, qdrant }
-    }
-
-    /// Everything on the servers and on disk that bears a scratch name.
-    async fn scratch(&self) -> Vec<String> {
-        let client = Client::with_uri_str(self.mongo.uri()).await.expect("a valid address");
-        let mut found = client.list_database_names().await.expect("databases can be listed");
-        found.extend(self.rabbitmq.vhosts().await);
-        found.extend(self.qdrant.collections());
-        if let Ok(entries) = fs::read_dir(self.site.path("state/scratch")) {
-            found.extend(entries.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned()));
-        }
-        found.retain(|name| name.contains("kdr_drill_") && name != "kdr_drill_of_somebody_else");
-        found
-    }
-}
-
-fn site_path(beside: &Path, name: &str) -> std::path::PathBuf {
-    beside.parent().expect("it lies in the site").join(name)
-}
-
-fn n8n(directory: &Path) {
-    fs::create_dir_all(directory).expect("a directory can be made");
-    fs::write(directory.join("config"), r#"{"encryptionKey":"fXc2Zl7g3Kp0n8nkey"}"#).expect("a file can be written");
-    Connection::open(directory.join("database.sqlite"))
-        .expect("a database can be made")
-        .execute_batch(
-            "CREATE TABLE workflow_entity (id TEXT PRIMARY KEY, name TEXT);
-             CREATE TABLE credentials_entity (id TEXT PRIMARY KEY, data TEXT);
-             INSERT INTO workflow_entity VALUES ('a', 'orders');",
-        )
-        .expect("the tables can be made");
-}
+use crate::support::{everything::Everything, points::Points, seed, site::Site};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_drill_of_all_five_sources_is_green_its_controls_are_red_and_nothing_is_left() {

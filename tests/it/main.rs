@@ -12,6 +12,7 @@ mod archive_files;
 mod checklist;
 mod copy;
 mod crash;
+mod docs;
 mod doctor;
 mod drill;
 mod embed;

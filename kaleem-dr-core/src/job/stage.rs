@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use nix::sys::statvfs::statvfs;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -80,7 +80,7 @@ impl Staging {
         // A file grows little from night to night; of the first, only the plain length is known.
         let expected = newest.map_or(point.manifest().size_bytes(), |size| size + size / 4);
         self.require_room(&directory, expected)?;
-        let path = directory.join(file_name(name, point.manifest().started));
+        let path = free_path(&directory, name, point.manifest().started);
         let size_bytes = export_to(form, point, &path, name.is_gzip()).await?;
         let files = staged_files(&directory, name).map_err(failed)?;
         let surplus = files.len().saturating_sub(self.keep.get() as usize);
@@ -116,6 +116,18 @@ impl Staging {
 #[must_use]
 pub fn file_name(name: StagedName, time: Timestamp) -> String {
     format!("{}-{}.{}", name.stem, time.strftime(DATE), name.suffix)
+}
+
+/// The name of that time, or of the first second after it that no file bears: two runs may begin within one.
+fn free_path(directory: &Path, name: StagedName, time: Timestamp) -> PathBuf {
+    let mut time = time;
+    loop {
+        let path = directory.join(file_name(name, time));
+        if !path.exists() {
+            return path;
+        }
+        time += SignedDuration::from_secs(1);
+    }
 }
 
 /// Files of ours in a directory, oldest first. Those of other programs have another date in their names and stay theirs.
@@ -174,6 +186,17 @@ mod tests {
     fn a_name_is_the_handbooks_with_a_date_that_sorts() {
         let time = "2026-01-31T03:00:05.7Z".parse().unwrap();
         assert_eq!(file_name(NAME, time), "mongo-2026-01-31T030005Z.archive.gz");
+    }
+
+    #[test]
+    fn two_files_of_one_second_have_two_names_that_sort() {
+        let directory = tempfile::tempdir().unwrap();
+        let time = "2026-01-31T03:00:59.7Z".parse().unwrap();
+        for expected in ["mongo-2026-01-31T030059Z.archive.gz", "mongo-2026-01-31T030100Z.archive.gz"] {
+            let path = free_path(directory.path(), NAME, time);
+            assert_eq!(path, directory.path().join(expected));
+            fs::write(path, "x").unwrap();
+        }
     }
 
     #[test]

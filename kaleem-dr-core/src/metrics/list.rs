@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use super::{Metric, Sample, picture::Picture};
 use crate::{
     ledger::{EventKind, PastEvent, PastPart},
+    objectives::{Sample as Timed, forecast_seconds},
     verify::ProofLevel,
 };
 
@@ -205,9 +206,10 @@ fn proven(picture: &Picture) -> Vec<Sample> {
 fn forecast(picture: &Picture) -> Vec<Sample> {
     let measured = picture.newest_proofs(|proof| proof.restore_seconds.is_some() && proof.size_bytes > 0);
     let of = |proof: &&crate::ledger::Proof| {
-        let now = picture.backups().find(|past| past.part.source == proof.source && past.part.repository == proof.repository)?;
-        let seconds = proof.restore_seconds? * bytes(now.part.size_bytes) / bytes(proof.size_bytes);
-        Some(sample(&[&proof.source, &proof.repository], seconds))
+        let now = picture.backups().find(|past| past.part.source == proof.source && past.part.repository == proof.repository);
+        let today = now.map_or(proof.size_bytes, |now| now.part.size_bytes);
+        let timed = Timed::of_source(&picture.proofs, &proof.source, &proof.repository);
+        Some(sample(&[&proof.source, &proof.repository], forecast_seconds(&timed, today)?))
     };
     measured.iter().filter_map(of).collect()
 }

@@ -3,6 +3,7 @@
 //! A helper panics with a sentence when it cannot do its part; what is under test is asserted in the test itself.
 
 pub mod archive;
+pub mod everything;
 pub mod faulty_s3;
 pub mod healthchecks_stand_in;
 pub mod mirror;

@@ -100,6 +100,12 @@ impl Site {
         self
     }
 
+    /// Makes the repository and fills it once.
+    pub fn initialised_and_backed_up(&self) {
+        self.succeed(["init"]);
+        self.succeed(["backup"]);
+    }
+
     /// A path in the site's directory.
     pub fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
