@@ -118,7 +118,11 @@ async fn every_command_of_the_runbooks_works_as_written() {
     site.initialised_and_backed_up();
     site.succeed(["replicate"]);
     site.succeed(["drill"]);
+    let of_files = site.snapshots().into_iter().find(|snapshot| snapshot["source"] == "configs").expect("files");
     let places = [
+        ("4f3a", of_files["short_id"].as_str().expect("an id").to_owned()),
+        ("01J9", of_files["run"].as_str().expect("a run").to_owned()),
+        ("/etc/kaleem-dr", format!("{}/etc", text(site.path("tree")))),
         ("/etc/nginx", format!("{}/etc/nginx", text(site.path("tree")))),
         ("/tmp/", format!("{}/", text(site.path(".")))),
         ("/etc/restic.pass.new", text(site.secret("new.pass", "a-new-password"))),

@@ -84,7 +84,7 @@ pub static METRICS: [Metric; 19] = [
         name: "kaleem_dr_rpo_target_seconds",
         help: "How old a source's newest point may be: max_age_hours of the config.",
         labels: &[],
-        read: |picture| vec![sample(&[], picture.max_age_seconds)],
+        read: |picture| vec![sample(&[], picture.rpo_seconds)],
     },
     Metric {
         name: "kaleem_dr_rto_measured_seconds",

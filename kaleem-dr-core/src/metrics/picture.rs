@@ -29,8 +29,8 @@ pub(super) struct Picture {
     pub(super) sources: Vec<String>,
     /// Mirrors, and what they are of.
     pub(super) mirrors: Vec<(String, String)>,
-    /// How old a source's newest point may be.
-    pub(super) max_age_seconds: f64,
+    /// How old the data of a source's newest proven point may be.
+    pub(super) rpo_seconds: f64,
 }
 
 impl Picture {
@@ -59,7 +59,7 @@ impl Picture {
             proofs,
             alarms: Alarms::load(&settings.state_directory)?.standing().to_vec(),
             mirrors: mirrors.collect(),
-            max_age_seconds: f64::from(settings.status.max_age_hours) * 3600.0,
+            rpo_seconds: f64::from(settings.objectives.rpo_hours.unwrap_or(settings.status.max_age_hours)) * 3600.0,
             sources,
         })
     }
