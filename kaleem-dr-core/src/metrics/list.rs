@@ -82,7 +82,7 @@ pub static METRICS: [Metric; 19] = [
     },
     Metric {
         name: "kaleem_dr_rpo_target_seconds",
-        help: "How old a source's newest point may be: max_age_hours of the config.",
+        help: "How old a source's newest proven data may be: objectives.rpo_hours of the config, else status.max_age_hours.",
         labels: &[],
         read: |picture| vec![sample(&[], picture.rpo_seconds)],
     },
