@@ -13,7 +13,7 @@ import sys
 import time
 from pathlib import Path
 
-PROGRAM, HOME = sys.argv[1], Path(sys.argv[2]) / "operate"
+PROGRAM, HOME = sys.argv[1], Path(sys.argv[2]).resolve() / "operate"
 SNAPSHOTS = int(os.environ.get("BENCH_SNAPSHOTS", "1000"))
 ROUNDS = int(os.environ.get("BENCH_ROUNDS", "5"))
 # 6: a line of a checklist does not hold; 1: a finding of doctor's. Both are answers.

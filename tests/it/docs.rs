@@ -3,7 +3,7 @@
 
 use std::{fs, path::PathBuf};
 
-use crate::support::{everything::Everything, program::run, site::Site};
+use crate::support::{everything::Everything, healthchecks_stand_in::HealthchecksStandIn, program::run, site::Site};
 
 /// Commands whose exit status tells of the site, not of the command: 1 and 6 are answers here.
 const ANSWERS: [&str; 3] = ["doctor", "checklist", "status"];
@@ -88,7 +88,10 @@ async fn every_command_of_the_readme_works_as_written() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_command_of_the_operator_guide_works_as_written() {
+    let told = HealthchecksStandIn::start();
     let second = |site: Site| {
+        let url = site.secret("webhook.url", &told.url("webhook"));
+        let site = site.with(&format!("[[monitoring.webhook]]\nurl = {{ file = {url:?} }}"));
         let (place, password) = (site.path("r2"), site.path("repository.pass"));
         site.with(&format!("[repository.r2]\nlocation = {place:?}\npassword = {{ file = {password:?} }}"))
     };
@@ -120,11 +123,12 @@ async fn every_command_of_the_runbooks_works_as_written() {
     site.succeed(["drill"]);
     let of_files = site.snapshots().into_iter().find(|snapshot| snapshot["source"] == "configs").expect("files");
     let places = [
+        // First, for what stands for others lies below `/tmp`.
+        ("/tmp/", format!("{}/", text(site.path("")))),
         ("4f3a", of_files["short_id"].as_str().expect("an id").to_owned()),
         ("01J9", of_files["run"].as_str().expect("a run").to_owned()),
         ("/etc/kaleem-dr", format!("{}/etc", text(site.path("tree")))),
         ("/etc/nginx", format!("{}/etc/nginx", text(site.path("tree")))),
-        ("/tmp/", format!("{}/", text(site.path(".")))),
         ("/etc/restic.pass.new", text(site.secret("new.pass", "a-new-password"))),
         ("/etc/restic.pass", text(site.path("repository.pass"))),
     ];

@@ -173,3 +173,22 @@ fn host_and_port(endpoint: &str) -> Option<(String, u16)> {
     let url: reqwest::Url = endpoint.parse().ok()?;
     Some((url.host_str()?.to_owned(), url.port_or_known_default()?))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_family_that_is_shut_while_the_other_answers_is_left_out_by_the_other() {
+        let shut = || Some(Way::Shut(StoreFault::Unreachable, "refused".into()));
+        for (family, mend) in [(["ipv6-broken", "IPv6", "v4"], "`ip = \"v4\"`"), (["ipv4-broken", "IPv4", "v6"], "`ip = \"v6\"`")]
+        {
+            let seen = one_family(family, "r2", "https://s3.example.test", shut()).unwrap();
+            assert_eq!(seen.id, family[0]);
+            assert!(seen.fix.as_deref().is_some_and(|fix| fix.contains(mend)), "{seen:?}");
+            assert!(
+                one_family(family, "r2", "e", Some(Way::Open(None))).is_none() && one_family(family, "r2", "e", None).is_none()
+            );
+        }
+    }
+}

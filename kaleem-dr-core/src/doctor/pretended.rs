@@ -137,6 +137,8 @@ pub struct Place {
     pub environment: Vec<(String, String)>,
     pub machine: Machine,
     pub host_name: String,
+    /// Who asks.
+    pub uid: u32,
 }
 
 impl Place {
@@ -149,6 +151,7 @@ impl Place {
             environment: vec![("HOME".into(), "/root".into()), ("PATH".into(), "/usr/bin".into())],
             machine: Machine::default(),
             host_name: crate::host::name(),
+            uid: nix::unistd::geteuid().as_raw(),
         };
         place.secret("pass", "password");
         place.secret("s3.key", "s3-key");
@@ -216,12 +219,7 @@ impl Place {
     }
 
     pub fn host(&self) -> Host {
-        Host {
-            root: self.path("root"),
-            name: self.host_name.clone(),
-            uid: nix::unistd::geteuid().as_raw(),
-            facts: Arc::new(self.machine.clone()),
-        }
+        Host { root: self.path("root"), name: self.host_name.clone(), uid: self.uid, facts: Arc::new(self.machine.clone()) }
     }
 
     /// Makes the repository, and backs the source up so many times.

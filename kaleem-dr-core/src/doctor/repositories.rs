@@ -194,7 +194,7 @@ fn newer_of_others(name: &str, snapshots: &[Snapshot], now: Timestamp) -> Option
     })
 }
 
-fn of_lock(job: &Examination, name: &str, lock: &StandingLock) -> Diagnosis {
+pub(super) fn of_lock(job: &Examination, name: &str, lock: &StandingLock) -> Diagnosis {
     let what = format!("repository {name} is locked by {}", lock.holder);
     if lock.is_stale {
         return Diagnosis::information("stale-lock", what).because("its process is gone; the next run takes it away");

@@ -12,20 +12,24 @@ use tokio::{
     net::TcpListener,
 };
 
-use super::{DoctorReport, Examination, Space, examine, pretended::Place};
+use super::{DoctorReport, Examination, Space, examine, pretended::Place, repositories::of_lock};
 use crate::{
     diagnosis::{Diagnosis, Severity},
     exit::Exit,
     job::RunId,
     ledger::{Event, EventKind, Ledger},
-    repository::LockKind,
+    repository::{LockKind, StandingLock},
     tripwire::{Alarm, Alarms, Suspicion},
 };
 
 async fn look(place: &Place, offline: bool) -> DoctorReport {
+    examine(examination(place, offline)).await
+}
+
+fn examination(place: &Place, offline: bool) -> Examination {
     let (config, environment, host) = (place.config(), place.environment(), place.host());
     let config_path = Some(place.path("config.toml"));
-    examine(Examination { config, config_path, environment, primary: Some("local".into()), host, offline }).await
+    Examination { config, config_path, environment, primary: Some("local".into()), host, offline }
 }
 
 fn find<'a>(report: &'a DoctorReport, id: &str) -> Option<&'a Diagnosis> {
@@ -100,6 +104,16 @@ fn cases() -> Vec<Case> {
         case("no-copy-elsewhere", Warning, "on this machine", only_local),
         case("panel-open", Warning, "15672", |place| {
             place.write("root/proc/net/tcp", "  sl\n 0: 00000000:3D38 00000000:0000 0A 0\n");
+        }),
+        case("panel-open", Warning, "8081", |place| {
+            place.write("root/proc/net/tcp6", "  sl\n 0: 00000000000000000000000000000000:1F91 00:0000 0A 0\n");
+        }),
+        case("secret-file-owner", Error, "belongs to the user", |place| {
+            let pass = place.path("pass");
+            // Only root may give files away; who is not root plays somebody else.
+            if std::os::unix::fs::chown(&pass, Some(4243), None).is_err() {
+                place.uid = 4242;
+            }
         }),
         case(Diagnosis::UNSEEN, Warning, "/proc/net/tcp", |place| fs::remove_file(place.path("root/proc/net/tcp")).unwrap()),
         case("bucket-key", Error, "20 characters", |place| {
@@ -214,6 +228,17 @@ async fn a_repository_tells_of_missing_backups_of_the_future_and_of_who_is_at_wo
     wants(&look(&place, true).await, "snapshot-in-future", Severity::Error, "local");
     place.secret("pass", "another");
     wants(&look(&place, true).await, "repository-password", Severity::Error, "local");
+}
+
+#[test]
+fn a_lock_whose_process_is_gone_is_only_mentioned() {
+    let job = examination(&Place::new(), true);
+    let (host, holder) = (job.host.name.clone(), "process 4242, since yesterday".to_owned());
+    let lock = StandingLock { host, pid: 4242, is_exclusive: true, time: Timestamp::now(), is_stale: true, holder };
+    let seen = of_lock(&job, "local", &lock);
+    assert_eq!((seen.id, seen.severity), ("stale-lock", Severity::Information));
+    assert!(seen.what.contains("process 4242"), "{seen:?}");
+    assert_eq!(of_lock(&job, "local", &StandingLock { is_stale: false, ..lock }).id, "foreign-lock");
 }
 
 #[tokio::test(flavor = "multi_thread")]

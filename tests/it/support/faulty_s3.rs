@@ -5,13 +5,11 @@
 
 use std::{
     convert::Infallible,
-    net::SocketAddr,
     path::Path,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    thread::{self, JoinHandle},
     time::Duration,
 };
 
@@ -24,7 +22,8 @@ use axum::{
 };
 use bytes::Bytes;
 use s3s::{auth::SimpleAuth, service::S3ServiceBuilder};
-use tokio::sync::oneshot;
+
+use super::served::Served;
 
 /// Largest body that passes.
 const BODY_LIMIT: usize = 64 << 20;
@@ -90,10 +89,8 @@ struct Shared {
 /// A bad network. It ends with this value.
 #[derive(Debug)]
 pub struct FaultyS3 {
-    address: SocketAddr,
     shared: Arc<Shared>,
-    stop: Option<oneshot::Sender<()>>,
-    server: Option<JoinHandle<()>>,
+    served: Served,
 }
 
 impl FaultyS3 {
@@ -114,28 +111,14 @@ impl FaultyS3 {
     fn start(upstream: Upstream) -> Self {
         let (seed, zero) = (AtomicU64::new(0), || AtomicU64::new(0));
         let shared = Arc::new(Shared { upstream, seed, per_mille: zero(), requests: zero(), lists: zero(), injected: zero() });
-        let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("loopback has a free port");
-        listener.set_nonblocking(true).expect("a socket can be made non-blocking");
-        let address = listener.local_addr().expect("a bound socket has an address");
-        let (stop, stopped) = oneshot::channel::<()>();
-        let state = shared.clone();
-        let server = thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime can be made");
-            runtime.block_on(async move {
-                let listener = tokio::net::TcpListener::from_std(listener).expect("the socket is good");
-                let router = Router::new().fallback(answer).layer(DefaultBodyLimit::disable()).with_state(state);
-                tokio::select! {
-                    served = axum::serve(listener, router) => served.expect("the bad network serves"),
-                    _ = stopped => {}
-                }
-            });
-        });
-        Self { address, shared, stop: Some(stop), server: Some(server) }
+        let router = Router::new().fallback(answer).layer(DefaultBodyLimit::disable()).with_state(shared.clone());
+        let served = Served::start(router);
+        Self { shared, served }
     }
 
     /// Where it is.
     pub fn endpoint(&self) -> String {
-        format!("http://{}", self.address)
+        format!("http://{}", self.served.address)
     }
 
     /// From now on, so many of a thousand requests meet a fault, drawn from this seed.
@@ -157,16 +140,6 @@ impl FaultyS3 {
     /// Requests so far, and the lists among them.
     pub fn requests(&self) -> (u64, u64) {
         (self.shared.requests.load(Ordering::SeqCst), self.shared.lists.load(Ordering::SeqCst))
-    }
-}
-
-impl Drop for FaultyS3 {
-    fn drop(&mut self) {
-        drop(self.stop.take());
-        if let Some(server) = self.server.take() {
-            // It failed a test already if it panicked.
-            let _ = server.join();
-        }
     }
 }
 

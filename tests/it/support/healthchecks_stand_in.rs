@@ -5,9 +5,8 @@
 
 use std::{
     collections::BTreeMap,
-    net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    thread::{self, JoinHandle},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -18,7 +17,8 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use serde_json::Value;
-use tokio::sync::oneshot;
+
+use super::served::Served;
 
 /// A request as it came.
 #[derive(Clone, Debug)]
@@ -50,10 +50,8 @@ pub struct Answers {
 
 /// A running stand-in. It ends with this value.
 pub struct HealthchecksStandIn {
-    address: SocketAddr,
     inner: Arc<Mutex<Inner>>,
-    stop: Option<oneshot::Sender<()>>,
-    server: Option<JoinHandle<()>>,
+    served: Served,
 }
 
 #[derive(Default)]
@@ -65,24 +63,8 @@ struct Inner {
 impl HealthchecksStandIn {
     pub fn start() -> Self {
         let inner = Arc::new(Mutex::new(Inner::default()));
-        let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("loopback has a free port");
-        listener.set_nonblocking(true).expect("a socket can be made non-blocking");
-        let address = listener.local_addr().expect("a bound socket has an address");
-        let (stop, stopped) = oneshot::channel::<()>();
-        let state = inner.clone();
-        // On a thread of its own: a test waits for a program that talks to it.
-        let server = thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime can be made");
-            runtime.block_on(async move {
-                let listener = tokio::net::TcpListener::from_std(listener).expect("the socket is good");
-                let router = Router::new().fallback(answer).with_state(state);
-                tokio::select! {
-                    served = axum::serve(listener, router) => served.expect("the stand-in serves"),
-                    _ = stopped => {}
-                }
-            });
-        });
-        Self { address, inner, stop: Some(stop), server: Some(server) }
+        let served = Served::start(Router::new().fallback(answer).with_state(inner.clone()));
+        Self { inner, served }
     }
 
     pub fn answering(self, answers: Answers) -> Self {
@@ -92,7 +74,7 @@ impl HealthchecksStandIn {
 
     /// An address in it.
     pub fn url(&self, path: &str) -> String {
-        format!("http://{}/{path}", self.address)
+        format!("http://{}/{path}", self.served.address)
     }
 
     /// Every request so far, in the order of their arrival.
@@ -126,16 +108,6 @@ impl HealthchecksStandIn {
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Drop for HealthchecksStandIn {
-    fn drop(&mut self) {
-        // A drop has nobody to tell; the server ends with its channel.
-        drop(self.stop.take());
-        if let Some(server) = self.server.take() {
-            let _ = server.join();
-        }
     }
 }
 

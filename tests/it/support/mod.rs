@@ -13,6 +13,7 @@ pub mod program;
 pub mod qdrant_stand_in;
 pub mod restic;
 pub mod seed;
+pub mod served;
 pub mod servers;
 pub mod site;
 pub mod tree;

@@ -9,9 +9,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     io::{self, Read as _, Write as _},
-    net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, OnceLock},
-    thread::{self, JoinHandle},
 };
 
 use axum::{
@@ -25,7 +23,8 @@ use bytes::Bytes;
 use futures::StreamExt as _;
 use kaleem_dr_core::digest::ByteDigest;
 use serde_json::{Value, json};
-use tokio::sync::oneshot;
+
+use super::served::Served;
 
 const DOCS: &[u8] = include_bytes!("../../fixtures/qdrant/docs.snapshot");
 const SESSIONS: &[u8] = include_bytes!("../../fixtures/qdrant/sessions.snapshot");
@@ -88,10 +87,8 @@ impl Refusal {
 
 /// A running stand-in. It ends with this value.
 pub struct QdrantStandIn {
-    address: SocketAddr,
     inner: Arc<Mutex<Inner>>,
-    stop: Option<oneshot::Sender<()>>,
-    server: Option<JoinHandle<()>>,
+    served: Served,
 }
 
 struct Inner {
@@ -133,24 +130,8 @@ impl QdrantStandIn {
             faults: Faults::default(),
             calls: Vec::new(),
         }));
-        let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("loopback has a free port");
-        listener.set_nonblocking(true).expect("a socket can be made non-blocking");
-        let address = listener.local_addr().expect("a bound socket has an address");
-        let (stop, stopped) = oneshot::channel::<()>();
-        let state = inner.clone();
-        // On a thread of its own: a test may wait for a program that talks to it.
-        let server = thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime can be made");
-            runtime.block_on(async move {
-                let listener = tokio::net::TcpListener::from_std(listener).expect("the socket is good");
-                let router = Router::new().fallback(answer).layer(DefaultBodyLimit::disable()).with_state(state);
-                tokio::select! {
-                    served = axum::serve(listener, router) => served.expect("the stand-in serves"),
-                    _ = stopped => {}
-                }
-            });
-        });
-        Self { address, inner, stop: Some(stop), server: Some(server) }
+        let served = Served::start(Router::new().fallback(answer).layer(DefaultBodyLimit::disable()).with_state(inner.clone()));
+        Self { inner, served }
     }
 
     /// One with the recorded collections `docs` (120 points, alias `search`) and `sessions` (30 points, alias `live-sessions`).
@@ -177,7 +158,7 @@ impl QdrantStandIn {
 
     /// Where it listens.
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        format!("http://{}", self.served.address)
     }
 
     /// Makes it go wrong.
@@ -217,16 +198,6 @@ impl QdrantStandIn {
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().expect("no test panics while it holds the stand-in")
-    }
-}
-
-impl Drop for QdrantStandIn {
-    fn drop(&mut self) {
-        drop(self.stop.take());
-        if let Some(server) = self.server.take() {
-            // Its panic has been printed; a drop has nobody else to tell.
-            let _ = server.join();
-        }
     }
 }
 
