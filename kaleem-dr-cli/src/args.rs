@@ -474,8 +474,9 @@ pub enum AlarmCommand {
     },
 }
 
-/// Where a new password comes from, and whose it will be. Without a file, KALEEM_DR_NEW_PASSWORD, else it is asked for.
+/// Where a new password comes from, and whose it will be. Without a file, `KALEEM_DR_NEW_PASSWORD`, else it is asked for.
 #[derive(Debug, Args)]
+#[expect(clippy::struct_field_names, reason = "the field is the option's name")]
 pub struct NewPassword {
     /// File that holds it; only its owner may be able to read it
     #[arg(long, value_name = "FILE")]

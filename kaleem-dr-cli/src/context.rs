@@ -114,13 +114,6 @@ impl Context {
         repository.access(&settings.cache_directory, &loaded.environment).map_err(|error| Failure::usage(sentence(&error)))
     }
 
-    /// Where a repository of this name is, and its password.
-    pub fn access_to(&self, loaded: &Loaded, name: &str) -> Result<Access, Failure> {
-        let settings = &loaded.config.settings;
-        let (_, repository) = named(loaded, name)?;
-        repository.access(&settings.cache_directory, &loaded.environment).map_err(|error| Failure::usage(sentence(&error)))
-    }
-
     /// The repository that `--repo` names, else `local`, else the only one.
     pub fn chosen<'a>(&self, loaded: &'a Loaded) -> Result<(&'a String, &'a RepositorySettings), Failure> {
         let all = &loaded.config.settings.repository;
@@ -150,6 +143,13 @@ impl Loaded {
     pub fn location(&self, name: &str) -> Result<Location, Failure> {
         let (_, repository) = named(self, name)?;
         repository.location(&self.environment).map_err(|error| Failure::usage(sentence(&error)))
+    }
+
+    /// Where a repository of this name is, and its password.
+    pub fn access_to(&self, name: &str) -> Result<Access, Failure> {
+        let (_, repository) = named(self, name)?;
+        let access = repository.access(&self.config.settings.cache_directory, &self.environment);
+        access.map_err(|error| Failure::usage(sentence(&error)))
     }
 
     /// One source, with its secrets read.

@@ -1,5 +1,6 @@
 //! What goes to standard output: tables and sentences for people, JSON for scripts, in restic's shapes where restic has one.
 
+mod backup;
 pub mod checklist;
 pub mod doctor;
 pub mod drill;
@@ -17,7 +18,7 @@ use comfy_table::{Table, presets};
 use kaleem_dr_core::{
     exit::Exit,
     jiff::{Timestamp, tz::TimeZone},
-    job::{RecoveryPoint, RunReport},
+    job::RecoveryPoint,
     ledger::PastEvent,
     point::{Origin, PointReader},
     replicate::{Count, MirrorReport, RepairReport},
@@ -34,6 +35,8 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::{args::Consent, context::Loaded, failure::Failure};
+
+pub use self::backup::backup;
 
 /// Whether it could be printed.
 pub type Printed = Result<(), Failure>;
@@ -188,110 +191,6 @@ pub fn history(events: &[PastEvent], json: bool) -> Printed {
         ]);
     }
     line(&table.to_string())
-}
-
-pub fn backup(report: &RunReport, json: bool) -> Printed {
-    if json {
-        for source in &report.sources {
-            if let Some(error) = &source.error {
-                document(
-                    &json!({ "message_type": "error", "error": { "message": error }, "during": "backup", "item": source.source }),
-                )?;
-                continue;
-            }
-            document(&json!({
-                "message_type": "summary",
-                "dry_run": report.dry_run,
-                "files_new": source.files_new,
-                "files_changed": source.files_changed,
-                "files_unmodified": source.files_unmodified,
-                "data_added": source.new_blob_bytes,
-                "data_added_packed": source.added_bytes,
-                "total_files_processed": source.files_new + source.files_changed + source.files_unmodified,
-                "total_bytes_processed": source.size_bytes,
-                "total_duration": source.seconds,
-                "snapshot_id": source.snapshot,
-                "source": source.source,
-                "run": report.run,
-                "consistency": source.consistency,
-                "consistent_at": source.consistent_at,
-                "incomplete": source.incomplete,
-            }))?;
-        }
-        let mut run = serde_json::to_value(report)?;
-        run["message_type"] = "run".into();
-        run["exit_code"] = report.exit.code().into();
-        return document(&run);
-    }
-    let mut rows = table(["source", "snapshot", "captured", "added", "time", "consistency"]);
-    for source in &report.sources {
-        let snapshot = match (&source.snapshot, &source.error) {
-            (_, Some(_)) => "FAILED".to_owned(),
-            (Some(id), _) => id.short(),
-            (None, _) => "dry run".to_owned(),
-        };
-        rows.add_row([
-            source.source.to_string(),
-            snapshot,
-            size(source.size_bytes),
-            size(source.added_bytes),
-            format!("{:.1} s", source.seconds),
-            source.consistency.map(|grade| word(&grade)).unwrap_or_default(),
-        ]);
-    }
-    line(&format!("run {}", report.run))?;
-    line(&rows.to_string())?;
-    for source in &report.sources {
-        if let Some(error) = &source.error {
-            line(&format!("error: {error}"))?;
-        }
-        if let Some(error) = &source.staged_error {
-            line(&format!("error: source {}: its snapshot is saved, but there is no staged file: {error}", source.source))?;
-        }
-        if let Some(staged) = &source.staged {
-            line(&format!("staged {} of {} as {}", size(staged.size_bytes), source.source, staged.path.display()))?;
-        }
-        for left_out in source.incomplete.iter().take(20) {
-            line(&format!("left out of {}: {}: {}", source.source, left_out.what, left_out.why))?;
-        }
-        if source.incomplete.len() > 20 {
-            line(&format!("left out of {}: {} more; the manifest has them all", source.source, source.incomplete.len() - 20))?;
-        }
-    }
-    if let Some(forgotten) = report.forgotten {
-        line(&format!("forgot {forgotten} snapshots"))?;
-    }
-    if let Some(prune) = &report.prune {
-        line(&pruned(prune))?;
-    }
-    if let Some(error) = &report.retention_error {
-        line(&format!("error: retention: {error}"))?;
-    }
-    for further in &report.further {
-        let name = &further.repository;
-        let copied = report.sources.iter().flat_map(|source| &source.copies);
-        let copied = copied.filter(|copy| copy.repository == *name && copy.snapshot.is_some()).count();
-        line(&format!("{name}: {copied} snapshots, added {}", size(further.added_bytes)))?;
-        if let Some(forgotten) = further.forgotten {
-            line(&format!("{name}: forgot {forgotten} snapshots"))?;
-        }
-        if let Some(prune) = &further.prune {
-            line(&format!("{name}: {}", pruned(prune)))?;
-        }
-        if let Some(error) = &further.error {
-            line(&format!("error: repository {name}: {error}"))?;
-        }
-        if let Some(error) = &further.retention_error {
-            line(&format!("error: repository {name}: retention: {error}"))?;
-        }
-    }
-    if let Some(error) = &report.repository_error {
-        line(&format!("error: repository: {error}"))?;
-    }
-    if let Some(why) = &report.withheld {
-        line(&format!("ALARM: {why}"))?;
-    }
-    Ok(())
 }
 
 /// A unit variant as it stands in JSON.

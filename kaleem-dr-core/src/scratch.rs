@@ -193,7 +193,7 @@ mod tests {
         let dead = Scratch::begin(home.path(), &source, false).unwrap();
         let name = dead.target().name.clone();
         drop(dead);
-        assert_eq!(left_over(home.path()).unwrap(), [name.clone()]);
+        assert_eq!(left_over(home.path()).unwrap(), std::slice::from_ref(&name));
         let cleared = clear_abandoned(home.path(), &[]).await.unwrap();
         assert_eq!(cleared[0].error.as_deref(), Some("the source mongo is not at hand now"));
         assert!(note_of(home.path(), &name).exists(), "it is tried again");

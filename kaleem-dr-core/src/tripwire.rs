@@ -266,6 +266,7 @@ impl Alarms {
     ///
     /// # Errors
     /// When they cannot be read or written; nothing is changed then.
+    #[expect(clippy::needless_pass_by_value, reason = "it is kept")]
     pub fn note(state_directory: &Path, new: Alarm) -> Result<Self, AlarmError> {
         Self::change(state_directory, |alarms| {
             let same = |alarm: &&mut Alarm| alarm.repository == new.repository && alarm.source == new.source;
@@ -394,10 +395,13 @@ mod tests {
 
     const MIB: u64 = 1 << 20;
 
+    /// Artifacts, files, and what is suspicious of them.
+    type Case<'a> = (&'a [(&'a str, u64)], u64, &'a [&'a str]);
+
     #[test]
     fn what_vanished_or_shrank_beyond_the_limit_is_seen() {
         let before = manifest(&[("/a", 60), ("/b", 40)], 30, 0);
-        let cases: [(&[(&str, u64)], u64, &[&str]); 7] = [
+        let cases: [Case<'_>; 7] = [
             (&[("/a", 60), ("/b", 40)], 30, &[]),
             (&[("/a", 61), ("/b", 44), ("/c", 1)], 31, &[]),
             (&[("/a", 60)], 30, &["1 artifacts are gone: /b"]),

@@ -1,4 +1,5 @@
 //! Metrics as Prometheus reads them, and alerts that fire when they should and not before.
+#![expect(clippy::unnecessary_debug_formatting, reason = "a quoted path is a TOML string")]
 
 use std::{
     fs,

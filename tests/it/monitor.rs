@@ -1,4 +1,5 @@
 //! Whoever watches over jobs hears of each end: exactly what happened, nothing secret, and never at the cost of the job.
+#![expect(clippy::unnecessary_debug_formatting, reason = "a quoted path is a TOML string")]
 
 use std::{
     collections::BTreeMap,

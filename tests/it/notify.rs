@@ -1,4 +1,5 @@
 //! Webhooks and ntfy hear of failures and of the first success after one; `notify` tries them, and speaks for units that failed.
+#![expect(clippy::unnecessary_debug_formatting, reason = "a quoted path is a TOML string")]
 
 use std::fs;
 

@@ -177,9 +177,8 @@ async fn a_good_bucket_passes_its_check_and_is_left_as_it_was() {
 
 /// A signed PUT of something about a bucket.
 async fn put(s3: &S3, path: &str, body: &str) {
-    use sha2::Digest as _;
     let address = format!("{}/{path}", s3.endpoint);
-    let digest: String = sha2::Sha256::digest(body).iter().map(|byte| format!("{byte:02x}")).collect();
+    let digest = kaleem_dr_core::digest::ByteDigest::of(body.as_bytes());
     let request = http::Request::put(&address).header("x-amz-content-sha256", digest).body(()).expect("a request");
     let (mut parts, ()) = request.into_parts();
     let key = StaticCredentialProvider::new(&s3.key, &s3.secret);

@@ -12,7 +12,7 @@ use kaleem_dr_core::{
     replicate::{MirrorJob, MirrorOptions, MirrorReport, mirror},
     repository::{
         Access, InitOptions, Location, Repository, RepositoryError,
-        store::{ObjectStore, OpendalStore, S3Access, Tuning},
+        store::{Network, ObjectStore, OpendalStore, S3Access, Tuning},
     },
 };
 
@@ -69,7 +69,7 @@ fn client(endpoint: String, bucket: &str, prefix: &str, key: &str, secret: &str,
         access_key_id: SecretString::from(key),
         secret_access_key: SecretString::from(secret),
         session_token: None,
-        network: Default::default(),
+        network: Network::default(),
         tuning,
     })
     .expect("the access data are good")
@@ -130,10 +130,10 @@ async fn survive(faulty: &FaultyS3, far: &OpendalStore, proof: &OpendalStore, re
         // The near side changes: some objects are new, some are gone.
         if seed % 4 == 0 {
             fs::remove_dir_all(&near_path).expect("it can be changed");
-            repository(&near_path, 20 + (seed as usize * 7) % 30, seed / 8);
+            repository(&near_path, 20 + (usize::try_from(seed).expect("a small seed") * 7) % 30, seed / 8);
         }
         let before = objects(&near_path);
-        faulty.misbehave(seed, RATES[seed as usize % RATES.len()]);
+        faulty.misbehave(seed, RATES[usize::try_from(seed).expect("a small seed") % RATES.len()]);
         let result = pass(&near, far, &ledger).await;
         faulty.behave();
         assert_equal(&objects(&near_path), &before, seed);
@@ -160,7 +160,7 @@ async fn survive(faulty: &FaultyS3, far: &OpendalStore, proof: &OpendalStore, re
                 fs::create_dir_all(back_path.join(place)).expect("a directory can be made");
             }
             let back = OpendalStore::directory(&back_path).expect("a store");
-            faulty.misbehave(seed, RATES[seed as usize % RATES.len()]);
+            faulty.misbehave(seed, RATES[usize::try_from(seed).expect("a small seed") % RATES.len()]);
             let result = pass(far, &back, &ledger).await;
             faulty.behave();
             let came = objects(&back_path);

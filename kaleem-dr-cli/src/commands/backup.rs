@@ -80,7 +80,7 @@ async fn repositories(
     let tags_of = |name: &str| settings.repository.get(name).map(|repository| repository.tags.clone()).unwrap_or_default();
     let mut also = Vec::new();
     for name in settings.backup.also.iter().filter(|name| *name != own) {
-        let opened = match context.access_to(loaded, name) {
+        let opened = match loaded.access_to(name) {
             Ok(access) => Repository::open(&access).await.map_err(|error| sentence(&error)),
             Err(failure) => Err(failure.message),
         };

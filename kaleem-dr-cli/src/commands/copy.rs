@@ -10,7 +10,7 @@ use crate::{args::CopySnapshots, context::Context, failure::Failure, output};
 
 pub async fn copy(context: &Context, args: &CopySnapshots) -> JobOutcome {
     let loaded = context.load()?;
-    let access = context.access_to(&loaded, &args.to)?;
+    let access = loaded.access_to(&args.to)?;
     if context.chosen(&loaded)?.0 == &args.to {
         return Err(Failure::usage(format!("{} cannot be copied into itself; --repo names where to copy from", args.to)));
     }

@@ -21,7 +21,7 @@ pub async fn init(context: &Context, version: u32, like: Option<&str>) -> Outcom
     let access = context.access(&loaded)?;
     let repository = match like {
         Some(name) => {
-            let like = Repository::open(&context.access_to(&loaded, name)?).await?;
+            let like = Repository::open(&loaded.access_to(name)?).await?;
             Repository::init_like(&access, version, &like).await?
         }
         None => Repository::init(&access, version).await?,

@@ -129,7 +129,7 @@ pub async fn rebuild_history(context: &Context, last: usize) -> Outcome {
     for name in loaded.config.settings.repository.keys() {
         // One that cannot be opened does not keep the others from being read.
         let added = async {
-            let repository = Repository::open(&context.access_to(&loaded, name)?).await?;
+            let repository = Repository::open(&loaded.access_to(name)?).await?;
             Ok::<_, Failure>(rebuild(&ledger, &repository.location(), &repository.snapshots().await?, &host::name())?)
         };
         match added.await {

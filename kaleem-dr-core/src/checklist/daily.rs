@@ -40,9 +40,9 @@ fn backup(job: &Inspection, known: &Known) -> Answer {
     };
     let how = format!("run {} ended at {} with exit {}", last.run, last.finished, last.exit);
     if last.exit == 0 {
-        answer.for_it(how)
+        answer.for_it(how);
     } else {
-        answer.against(how)
+        answer.against(how);
     }
     for source in job.config.backup_sources() {
         let good = parts.iter().map(|past| (&past.kind, &past.part)).any(|(of, part)| {
@@ -87,7 +87,7 @@ fn snapshots(job: &Inspection, known: &Known) -> Answer {
     for source in newest {
         match (source.snapshot, source.time) {
             (Some(id), Some(time)) if source.whole && !source.stale => {
-                answer.for_it(format!("{}: {} of {time}", source.source, id.short()))
+                answer.for_it(format!("{}: {} of {time}", source.source, id.short()));
             }
             (Some(id), Some(time)) => {
                 let whole = if source.whole { "" } else { ", which is incomplete" };

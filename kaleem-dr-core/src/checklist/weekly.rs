@@ -210,9 +210,9 @@ fn of_files(source: &str, directory: &Path, files: &[Staged], keep: usize, now: 
     let bytes: u64 = files.iter().map(|file| file.bytes).sum();
     let seen = format!("{source}: {} files, {bytes} bytes in {}, {keep} are kept", files.len(), directory.display());
     if files.len() > keep {
-        answer.against(seen)
+        answer.against(seen);
     } else {
-        answer.for_it(seen)
+        answer.for_it(seen);
     }
     let before = files.iter().rfind(|file| now.duration_since(file.written) >= WEEK - SignedDuration::from_hours(24));
     if let (Some(before), Some(last)) = (before, files.last())

@@ -20,6 +20,7 @@ const FORMS: &str =
     "name a directory, s3:https://ENDPOINT/BUCKET/PREFIX, s3://BUCKET/PREFIX with `endpoint`, or rclone:REMOTE:PATH";
 
 /// A bucket on some service.
+#[expect(clippy::struct_field_names, reason = "the word of S3 for its name")]
 struct Bucket {
     endpoint: String,
     bucket: String,

@@ -59,7 +59,7 @@ pub(super) fn room(job: &Examination) -> Vec<Diagnosis> {
                 found.extend(of_space(&what, &path, space, u64::from(settings.doctor.min_free_percent), largest.as_ref()));
             }
             Err(error) => {
-                found.push(Diagnosis::unseen(&format!("the room for {what} in {}", path.display()), &error.to_string()))
+                found.push(Diagnosis::unseen(&format!("the room for {what} in {}", path.display()), &error.to_string()));
             }
         }
     }

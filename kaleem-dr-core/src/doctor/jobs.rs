@@ -255,6 +255,7 @@ impl Jobs {
         entries
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "every caller has one to give away")]
     fn add(&mut self, host: &Host, path: PathBuf, kind: JobKind, file: FileKind, is_active: bool) {
         let mut lines = Vec::new();
         let mut seen = BTreeSet::new();

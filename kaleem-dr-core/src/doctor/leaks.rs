@@ -19,7 +19,7 @@ pub(super) fn of_line(line: &Line) -> Option<Diagnosis> {
     }
     let kind = secret_in(&line.text)?;
     let what = format!("{} holds {kind}", line.place);
-    let is_private = line.mode & 0o077 == 0 && line.kind == FileKind::Script && kind.starts_with("a value");
+    let is_private = line.mode.trailing_zeros() >= 6 && line.kind == FileKind::Script && kind.starts_with("a value");
     let seen = if is_private { Diagnosis::warning("secret-in-job", what) } else { Diagnosis::error("secret-in-job", what) };
     Some(
         seen.because("whoever may read the file, or list processes while it runs, has the secret")

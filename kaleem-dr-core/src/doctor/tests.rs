@@ -60,13 +60,15 @@ fn case(id: &'static str, severity: Severity, words: &'static str, breaks: fn(&m
 
 const LOW: Space = Space { free_bytes: 199, total_bytes: 1000, free_inodes: 500, total_inodes: 1000 };
 
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn cases() -> Vec<Case> {
     use Severity::{Error, Information, Warning};
     vec![
         case("secret-file-mode", Error, "repository.local.password", |place| place.set_mode("pass", 0o640)),
         case("secret-file-mode", Error, "source.stub.key", |place| {
             let path = place.write("stub.key", "x");
-            place.toml.push_str(&format!("key = {{ file = '{}' }}\n", path.display()));
+            let key = format!("key = {{ file = '{}' }}\n", path.display());
+            place.toml.push_str(&key);
             place.set_mode("stub.key", 0o604);
         }),
         case("secret-file-unreadable", Error, "s3.key", |place| fs::remove_file(place.path("s3.key")).unwrap()),

@@ -249,6 +249,7 @@ fn parts(report: &RunReport) -> Vec<Part> {
     parts
 }
 
+#[expect(clippy::too_many_lines, reason = "the order of a run, told in one place")]
 async fn run_backup(
     job: &BackupJob,
     run: RunId,

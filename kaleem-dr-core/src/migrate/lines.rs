@@ -162,7 +162,7 @@ fn credentials_in_arguments(line: &str) -> Option<Finding> {
 
 fn uri_in_arguments(line: &str) -> Option<Finding> {
     let tool = line.contains("mongodump") || line.contains("mongorestore");
-    (tool && line.contains("--uri") && line.contains("$")).then(|| {
+    (tool && line.contains("--uri") && line.contains('$')).then(|| {
         Finding::warning(
             "uri-in-arguments",
             "the connection string, with its password, is handed over as an argument",

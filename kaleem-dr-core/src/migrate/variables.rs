@@ -92,15 +92,14 @@ pub(super) fn defaults(script: &str) -> Vec<(String, String)> {
         let line = line.trim();
         let line = ["export ", ": "].iter().find_map(|word| line.strip_prefix(word)).unwrap_or(line);
         let parameter = line.trim_matches('"').strip_prefix("${").and_then(|rest| rest.strip_suffix('}'));
-        let (name, value) = match parameter.and_then(|rest| rest.split_once(":=")) {
-            Some((name, value)) => (name, value.to_owned()),
-            None => {
-                let Some((name, value)) = line.split_once('=') else { continue };
-                let bare = value.trim_matches('"');
-                let own = format!("${{{name}:-");
-                let default = bare.strip_prefix(own.as_str()).and_then(|rest| rest.strip_suffix('}'));
-                (name, default.map_or_else(|| value.to_owned(), |default| format!("\"{}\"", default.trim_matches('"'))))
-            }
+        let (name, value) = if let Some((name, value)) = parameter.and_then(|rest| rest.split_once(":=")) {
+            (name, value.to_owned())
+        } else {
+            let Some((name, value)) = line.split_once('=') else { continue };
+            let bare = value.trim_matches('"');
+            let own = format!("${{{name}:-");
+            let default = bare.strip_prefix(own.as_str()).and_then(|rest| rest.strip_suffix('}'));
+            (name, default.map_or_else(|| value.to_owned(), |default| format!("\"{}\"", default.trim_matches('"'))))
         };
         if is_name(name)
             && let Ok(parsed) = parse_env_file(&format!("{name}={value}"))

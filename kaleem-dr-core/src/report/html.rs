@@ -197,9 +197,9 @@ fn rto_series(proofs: &[Proof]) -> Vec<Series> {
 fn details(html: &mut String, drill: &SourceDrill, words: &Words) {
     let Some(found) = &drill.verification else { return };
     let open = if found.is_proven() { "" } else { " open" };
-    let _ = write!(
+    let _ = writeln!(
         html,
-        "<details{open}><summary><bdi>{}</bdi> <span class=\"note\"><bdi dir=\"ltr\">{}, {}</bdi></span></summary>\n",
+        "<details{open}><summary><bdi>{}</bdi> <span class=\"note\"><bdi dir=\"ltr\">{}, {}</bdi></span></summary>",
         escape(drill.source.as_str()),
         escape(&drill.kind),
         escape(&found.point)

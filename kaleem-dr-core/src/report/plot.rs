@@ -34,7 +34,6 @@ pub(super) struct Plot<'a> {
 
 impl Plot<'_> {
     /// The figure, with its legend; `None` where there is nothing to draw.
-    #[expect(clippy::cast_precision_loss, reason = "pixels")]
     pub(super) fn svg(&self) -> Option<String> {
         let times: Vec<Timestamp> = self.series.iter().flat_map(|series| series.points.iter().map(|point| point.0)).collect();
         let (first, last) = (times.iter().min()?, times.iter().max()?);

@@ -87,6 +87,7 @@ const DIRECTORIES: [&str; 5] = ["data", "index", "keys", "locks", "snapshots"];
 
 /// Where a repository is.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "there are a handful of them in a process")]
 pub enum Location {
     /// A directory.
     Directory(PathBuf),

@@ -1,4 +1,5 @@
 //! The five sources of the handbook, each on a server of one test's own.
+#![expect(clippy::unnecessary_debug_formatting, reason = "a quoted path is a TOML string")]
 
 use std::{fs, path::Path};
 

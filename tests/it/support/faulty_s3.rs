@@ -1,6 +1,6 @@
 //! A bad network in front of a real S3 server: each request may meet one fault, drawn from a seed.
 //!
-//! The servers behind it are real: SeaweedFS, or `s3s-fs` in this process. The client's own time-outs are short in these tests,
+//! The servers behind it are real: `SeaweedFS`, or `s3s-fs` in this process. The client's own time-outs are short in these tests,
 //! so that a fault costs little time.
 
 use std::{

@@ -150,7 +150,7 @@ impl HttpTransport for Transport {
 }
 
 /// With this header, a service refuses a body that arrives otherwise than it was sent, so that it never becomes an object. S3, R2 and
-/// SeaweedFS know it for objects and for parts.
+/// `SeaweedFS` know it for objects and for parts.
 fn content_md5(body: &Buffer) -> String {
     let digest = WHOLE_MD5.try_with(|known| *known).unwrap_or_else(|_| {
         let mut digest = Md5::new();
