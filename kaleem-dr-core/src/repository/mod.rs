@@ -321,13 +321,35 @@ impl Repository {
     /// # Errors
     /// When one cannot be listed or read.
     pub async fn snapshots(&self) -> Result<Vec<Snapshot>, RepositoryError> {
-        let repository = self.clone();
+        let mut snapshots = match &self.0.cache_directory {
+            None => self.snapshots_of_store().await?,
+            // Most of them are in the cache, which is the engine's.
+            Some(_) => {
+                let repository = self.clone();
+                blocking(move || {
+                    let engine = repository.engine(Gate::open(CancellationToken::new()), &silent())?;
+                    let files = engine.get_all_snapshots().map_err(RepositoryError::engine("read the snapshots of"))?;
+                    Ok(files.into_iter().map(Snapshot::new).collect::<Vec<_>>())
+                })
+                .await?
+            }
+        };
+        snapshots.sort_by_key(|snapshot| snapshot.time().timestamp());
+        Ok(snapshots)
+    }
+
+    /// Every snapshot file, read and opened here.
+    async fn snapshots_of_store(&self) -> Result<Vec<Snapshot>, RepositoryError> {
+        let listed = self.0.store.list("snapshots").await?;
+        // Names that are no ids (a half-written file of another tool) are not ours to see.
+        let id = |key: &str| key.rsplit('/').next()?.parse::<SnapshotId>().ok();
+        let (keys, ids): (Vec<String>, Vec<SnapshotId>) =
+            listed.into_iter().filter_map(|object| id(&object.key).map(|id| (object.key, id))).unzip();
+        let sealed = self.0.store.read_many(keys.clone()).await?;
+        let key = self.0.key.clone();
         blocking(move || {
-            let engine = repository.engine(Gate::open(CancellationToken::new()), &silent())?;
-            let files = engine.get_all_snapshots().map_err(RepositoryError::engine("read the snapshots of"))?;
-            let mut snapshots: Vec<Snapshot> = files.into_iter().map(Snapshot::new).collect();
-            snapshots.sort_by_key(|snapshot| snapshot.time().timestamp());
-            Ok(snapshots)
+            let opened = keys.into_iter().zip(ids).zip(sealed);
+            opened.map(|((name, id), sealed)| Snapshot::open(&key, name, id, &sealed)).collect()
         })
         .await
     }

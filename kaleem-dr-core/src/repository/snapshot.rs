@@ -6,8 +6,8 @@ use jiff::Zoned;
 use rustic_core::repofile::{self, SnapshotFile};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::error::RepositoryError;
-use crate::{job::RunId, source::SourceName};
+use super::{error::RepositoryError, seal::SealKey};
+use crate::{digest::ByteDigest, job::RunId, source::SourceName};
 
 /// Tag on every snapshot we make. Retention touches nothing without it.
 pub const OWN_TAG: &str = "kaleem-dr";
@@ -75,6 +75,20 @@ pub struct Snapshot {
 impl Snapshot {
     pub(crate) fn new(file: SnapshotFile) -> Self {
         Self { file }
+    }
+
+    /// Opens a snapshot file that was read. `name` is its object's key.
+    pub(super) fn open(key: &SealKey, name: String, id: SnapshotId, sealed: &[u8]) -> Result<Self, RepositoryError> {
+        let damaged = |why: String| RepositoryError::Damaged { object: name.clone(), why };
+        if ByteDigest::of(sealed) != id.to_string() {
+            return Err(damaged("its content does not hash to its name".into()));
+        }
+        let json = key.open_file(sealed).map_err(|error| damaged(error.to_string()))?;
+        let mut file: SnapshotFile = serde_json::from_slice(&json).map_err(|error| damaged(error.to_string()))?;
+        file.id = id.0;
+        // As rustic_core does: a snapshot that is no copy or rewriting of another one is its own original.
+        file.original.get_or_insert(id.0);
+        Ok(Self::new(file))
     }
 
     /// Its id.

@@ -53,6 +53,8 @@ const COMPARE_BYTES: u64 = 8 << 20;
 const DELETE_BATCH: usize = 700;
 /// Deletions under way at once in stores without batches.
 const DELETE_CONCURRENCY: usize = 8;
+/// Small objects that are read at once.
+const READS_AT_ONCE: usize = 16;
 /// Where half-written objects of a repository on disk lie until they are renamed into place.
 pub(crate) const TEMPORARY_DIRECTORY: &str = "tmp";
 
@@ -86,6 +88,15 @@ pub trait ObjectStore: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// [`StoreError::is_not_found`] when there is none; an error when fewer bytes came than were asked for.
     async fn read(&self, key: &str, range: Option<Range<u64>>) -> Result<Bytes, StoreError>;
+
+    /// Many small objects, whole, in the order of their keys.
+    ///
+    /// # Errors
+    /// As [`ObjectStore::read`], of any of them.
+    async fn read_many(&self, keys: Vec<String>) -> Result<Vec<Bytes>, StoreError> {
+        let reads = keys.into_iter().map(|key| async move { self.read(&key, None).await });
+        futures::stream::iter(reads).buffered(READS_AT_ONCE).try_collect().await
+    }
 
     /// Writes an object whole: readers see all of it or nothing.
     ///
@@ -437,6 +448,23 @@ impl ObjectStore for OpendalStore {
             )),
             _ => Ok(bytes),
         }
+    }
+
+    async fn read_many(&self, keys: Vec<String>) -> Result<Vec<Bytes>, StoreError> {
+        let Some(root) = self.directory.clone() else {
+            let reads = keys.into_iter().map(|key| async move { self.read(&key, None).await });
+            return futures::stream::iter(reads).buffered(READS_AT_ONCE).try_collect().await;
+        };
+        // On disk a thousand of them take a moment, and handing each to another thread takes much longer.
+        let location = self.location.clone();
+        let read = move |key: String| {
+            std::fs::read(root.join(&key)).map(Bytes::from).map_err(|cause| {
+                let is_gone = cause.kind() == std::io::ErrorKind::NotFound;
+                StoreError::new("read", &key, location.clone(), is_gone, cause)
+            })
+        };
+        let all = tokio::task::spawn_blocking(move || keys.into_iter().map(read).collect());
+        all.await.map_err(|panic| StoreError::new("read", "objects", self.location.clone(), false, panic))?
     }
 
     async fn write(&self, key: &str, content: Vec<Bytes>) -> Result<(), StoreError> {
