@@ -72,7 +72,7 @@ fn of_source(drill: &SourceDrill, verbose: bool) -> Printed {
     }
     if let Some(seconds) = found.restore_seconds {
         let forecast = drill.rto_forecast_seconds.map(|seconds| format!("; forecast for today's size {}", duration(seconds)));
-        line(&format!("    restored and compared in {seconds:.1} s{}", forecast.unwrap_or_default()))?;
+        line(&format!("    restored and compared in {}{}", duration(seconds), forecast.unwrap_or_default()))?;
     }
     Ok(())
 }
