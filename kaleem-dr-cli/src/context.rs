@@ -8,7 +8,7 @@ use std::{
 use kaleem_dr_core::{
     CancellationToken,
     config::{Config, DeclaredSource, RepositorySettings, config_of_environment, parse_env_file, secret::Environment},
-    job::RunId,
+    job::{RunId, Unavailable},
     monitor::LogTail,
     progress::ProgressSink,
     repository::{Access, Location, Repository},
@@ -150,6 +150,25 @@ impl Loaded {
         let (_, repository) = named(self, name)?;
         let access = repository.access(&self.config.settings.cache_directory, &self.environment);
         access.map_err(|error| Failure::usage(sentence(&error)))
+    }
+
+    /// These sources, or those that a backup takes. One whose secret is missing, say, fails alone: it is among the unavailable.
+    pub fn sources(&self, wanted: &[SourceName]) -> Result<(Vec<Arc<dyn Source>>, Vec<Unavailable>), Failure> {
+        let wanted = if wanted.is_empty() { self.config.backup_sources() } else { wanted.to_vec() };
+        if wanted.is_empty() {
+            return Err(Failure::usage(format!("{} has no [source.NAME]: there is nothing to do", self.path.display())));
+        }
+        let (mut sources, mut unavailable) = (Vec::new(), Vec::new());
+        for name in wanted {
+            let declared = self.declared(&name)?;
+            match declared.make(&self.environment) {
+                Ok(source) => sources.push(source),
+                Err(error) => {
+                    unavailable.push(Unavailable { source: name, kind: declared.kind.to_owned(), why: sentence(&*error) });
+                }
+            }
+        }
+        Ok((sources, unavailable))
     }
 
     /// One source, with its secrets read.

@@ -36,6 +36,8 @@ use serde_json::{Value, json};
 
 use crate::{args::Consent, context::Loaded, failure::Failure};
 
+pub use kaleem_dr_core::report::size;
+
 pub use self::backup::backup;
 
 /// Whether it could be printed.
@@ -90,19 +92,6 @@ fn table<const N: usize>(head: [&str; N]) -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header(head);
     table
-}
-
-/// `1.4 GiB`, as restic prints sizes.
-#[expect(clippy::cast_precision_loss, reason = "a size for people")]
-pub fn size(bytes: u64) -> String {
-    let mut value = bytes as f64;
-    for unit in ["B", "KiB", "MiB", "GiB"] {
-        if value < 1024.0 {
-            return if unit == "B" { format!("{bytes} B") } else { format!("{value:.1} {unit}") };
-        }
-        value /= 1024.0;
-    }
-    format!("{value:.1} TiB")
 }
 
 fn age(seconds: i64) -> String {

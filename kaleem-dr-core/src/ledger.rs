@@ -4,6 +4,8 @@
 //! being written. The repositories stay the truth: without a ledger, history is short and guards are stricter, nothing else.
 //! Repositories are named here by their location in words, as [`crate::repository::Location`] prints it.
 
+mod proofs;
+
 use std::{
     collections::BTreeSet,
     fs,
@@ -17,13 +19,9 @@ use jiff::{SignedDuration, Timestamp};
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use serde::Serialize;
 use serde_json::Value;
-use sha2::{Digest as _, Sha256};
 
-use crate::{
-    exit::Exit,
-    job::RunId,
-    verify::{ProofLevel, VerifyReport},
-};
+pub use self::proofs::{ChainedReport, Proof};
+use crate::{exit::Exit, job::RunId};
 
 /// The file in the state directory.
 const FILE: &str = "ledger.sqlite";
@@ -202,73 +200,6 @@ pub struct PastPart {
     /// What became of it.
     #[serde(flatten)]
     pub part: Part,
-}
-
-/// What a verification or a drill showed of one snapshot.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Proof {
-    /// The run that showed it.
-    pub run: String,
-    /// The source.
-    pub source: String,
-    /// The repository, in words.
-    pub repository: String,
-    /// The snapshot, 64 hex digits.
-    pub snapshot: String,
-    /// The moment the snapshot's data stand for.
-    pub consistent_at: Timestamp,
-    /// When it was shown.
-    pub at: Timestamp,
-    /// What was asked for.
-    pub wanted: ProofLevel,
-    /// What holds.
-    pub proven: Option<ProofLevel>,
-    /// Bytes of the source in the snapshot.
-    pub size_bytes: u64,
-    /// How long the restore into a scratch target took, with the comparison, where there was one.
-    pub restore_seconds: Option<f64>,
-    /// All that was found, as `--json` prints it.
-    pub report: Value,
-}
-
-impl Proof {
-    /// What a verification of a snapshot showed; `None` where it is of a file, or the snapshot does not say of which moment it is.
-    #[must_use]
-    pub fn of(report: &VerifyReport, run: RunId, repository: &str, at: Timestamp) -> Option<Self> {
-        Some(Self {
-            run: run.to_string(),
-            source: report.source.clone()?,
-            repository: repository.to_owned(),
-            snapshot: report.snapshot?.to_string(),
-            consistent_at: report.consistent_at?,
-            at,
-            wanted: report.wanted,
-            proven: report.proven,
-            size_bytes: report.size_bytes,
-            restore_seconds: report.restore_seconds,
-            // Of plain fields: it always becomes JSON.
-            report: serde_json::to_value(report).unwrap_or_default(),
-        })
-    }
-
-    /// Whether all that was asked for holds.
-    #[must_use]
-    pub fn is_good(&self) -> bool {
-        self.proven.is_some_and(|proven| proven >= self.wanted)
-    }
-}
-
-/// A proof report in the chain.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ChainedReport {
-    /// The drill's run.
-    pub run: String,
-    /// Hash of the report before; `None` for the first.
-    pub previous: Option<String>,
-    /// SHA-256 of `body`, 64 hex digits.
-    pub hash: String,
-    /// The report as JSON text, to the byte; it holds the hash of the one before.
-    pub body: String,
 }
 
 /// An event as the ledger holds it.
@@ -472,105 +403,6 @@ impl Ledger {
         )
     }
 
-    /// Adds a proof.
-    ///
-    /// # Errors
-    /// When it cannot be written.
-    pub fn record_proof(&self, proof: &Proof) -> Result<(), LedgerError> {
-        self.connection()
-            .execute(
-                "insert into proof (run, source, repository, snapshot, consistent_at, at, wanted, proven, size_bytes,
-                                    restore_seconds, report)
-                 values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
-                params![
-                    proof.run,
-                    proof.source,
-                    proof.repository,
-                    proof.snapshot,
-                    proof.consistent_at.to_string(),
-                    proof.at.to_string(),
-                    proof.wanted.as_str(),
-                    proof.proven.map(ProofLevel::as_str),
-                    stored(proof.size_bytes),
-                    proof.restore_seconds,
-                    proof.report.to_string(),
-                ],
-            )
-            .map(drop)
-            .map_err(self.failed("written"))
-    }
-
-    /// The newest proofs, newest first, without their reports.
-    ///
-    /// # Errors
-    /// When they cannot be read.
-    pub fn proofs(&self, most: usize) -> Result<Vec<Proof>, LedgerError> {
-        let connection = self.connection();
-        let mut query = connection
-            .prepare(
-                "select run, source, repository, snapshot, consistent_at, at, wanted, proven, size_bytes, restore_seconds
-                 from proof order by id desc limit ?1",
-            )
-            .map_err(self.failed("read"))?;
-        let rows = query
-            .query_map([i64::try_from(most).unwrap_or(i64::MAX)], |row| {
-                let level = |at: usize, text: &str| text.parse::<ProofLevel>().map_err(|error| conversion(at, error));
-                let (wanted, proven): (String, Option<String>) = (row.get(6)?, row.get(7)?);
-                Ok(Proof {
-                    run: row.get(0)?,
-                    source: row.get(1)?,
-                    repository: row.get(2)?,
-                    snapshot: row.get(3)?,
-                    consistent_at: time(row, 4)?,
-                    at: time(row, 5)?,
-                    wanted: level(6, &wanted)?,
-                    proven: proven.map(|text| level(7, &text)).transpose()?,
-                    size_bytes: size(row, 8)?,
-                    restore_seconds: row.get(9)?,
-                    report: Value::Null,
-                })
-            })
-            .map_err(self.failed("read"))?;
-        rows.collect::<Result<_, _>>().map_err(self.failed("read"))
-    }
-
-    /// Appends a report to the chain. `body` makes its text from the hash of the one before; nobody else can come between.
-    ///
-    /// # Errors
-    /// When it cannot be written.
-    pub fn append_report(&self, run: &str, body: impl FnOnce(Option<&str>) -> String) -> Result<ChainedReport, LedgerError> {
-        let mut connection = self.connection();
-        let failed = || self.failed("written");
-        let change = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).map_err(failed())?;
-        let previous: Option<String> = change
-            .query_row("select hash from report order by id desc limit 1", [], |row| row.get(0))
-            .optional()
-            .map_err(failed())?;
-        let body = body(previous.as_deref());
-        let hash = hex::encode(Sha256::digest(body.as_bytes()));
-        change
-            .execute("insert into report (run, previous, hash, body) values (?1, ?2, ?3, ?4)", params![run, previous, hash, body])
-            .map_err(failed())?;
-        change.commit().map_err(failed())?;
-        Ok(ChainedReport { run: run.to_owned(), previous, hash, body })
-    }
-
-    /// Every report of the chain, the first first.
-    ///
-    /// # Errors
-    /// When they cannot be read.
-    pub fn reports(&self) -> Result<Vec<ChainedReport>, LedgerError> {
-        let connection = self.connection();
-        let mut query =
-            connection.prepare("select run, previous, hash, body from report order by id").map_err(self.failed("read"))?;
-        let rows = query
-            .query_map([], |row| {
-                Ok(ChainedReport { run: row.get(0)?, previous: row.get(1)?, hash: row.get(2)?, body: row.get(3)? })
-            })
-            .map_err(self.failed("read"))?;
-        rows.collect::<Result<_, _>>().map_err(self.failed("read"))
-    }
-
     /// The newest events, newest first.
     ///
     /// # Errors
@@ -748,6 +580,7 @@ fn conversion(at: usize, error: impl std::error::Error + Send + Sync + 'static) 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::verify::ProofLevel;
 
     fn event(exit: Exit) -> Event {
         let now = Timestamp::now();

@@ -133,7 +133,7 @@ impl PointReader {
                 from_file(part, file.clone())
             }
         };
-        Ok(ArtifactReader { pieces, digest: ByteDigest::default(), read: 0, expected: record.clone() })
+        Ok(ArtifactReader { pieces, digest: ByteDigest::default(), read: 0, expected: record.clone(), turned: None })
     }
 }
 
@@ -187,16 +187,30 @@ pub struct ArtifactReader {
     digest: ByteDigest,
     read: u64,
     expected: ArtifactRecord,
+    /// Place of a byte that is given back otherwise than it was read.
+    turned: Option<u64>,
 }
 
 impl ArtifactReader {
+    /// Gives one byte in the middle otherwise than it was read: a damage that the end of the artifact must tell.
+    pub(crate) fn with_a_byte_turned(mut self) -> Self {
+        self.turned = Some(self.expected.size_bytes / 2);
+        self
+    }
+
     /// The next piece, of any length; `None` at the end, which is reached only if length and SHA-256 are the manifest's.
     ///
     /// # Errors
     /// When the repository cannot be read, or what it gave is not what was captured.
     pub async fn next(&mut self) -> Result<Option<Bytes>, SourceError> {
         match self.pieces.recv().await {
-            Some(Ok(bytes)) => {
+            Some(Ok(mut bytes)) => {
+                let within = self.turned.and_then(|at| at.checked_sub(self.read)).and_then(|at| usize::try_from(at).ok());
+                if let Some(at) = within.filter(|at| *at < bytes.len()) {
+                    let mut damaged = bytes.to_vec();
+                    damaged[at] ^= 1;
+                    bytes = damaged.into();
+                }
                 self.digest.update(&bytes);
                 self.read += bytes.len() as u64;
                 Ok(Some(bytes))

@@ -19,7 +19,7 @@ use crate::{
     repository::{Repository, RepositoryError, SnapshotId, SnapshotReader, TreeFile},
     scratch::Scratch,
     sentence,
-    source::{Control, RestoreReport, Source, SourceError},
+    source::{Control, Difference, RestoreReport, Source, SourceError},
     staged::StagedWork,
     stopwatch::{Stage, Stopwatch},
 };
@@ -78,7 +78,8 @@ pub struct UnknownLevel(String);
 pub struct Thoroughness {
     /// The level that is to be proven.
     pub level: ProofLevel,
-    /// At [`ProofLevel::Restored`]: whether the scratch is then damaged on purpose, and must be found different ([`Control`]).
+    /// Whether a negative control follows ([`Control`]): the scratch is damaged on purpose and must be found different; below
+    /// [`ProofLevel::Restored`], an artifact with a byte turned over must not be read to its end.
     pub control: bool,
 }
 
@@ -210,6 +211,9 @@ pub async fn verify_point(
         }
         proof.artifacts(point, work).await?;
         proof.reach(ProofLevel::Readable, before);
+        if control && level < ProofLevel::Restored {
+            proof.turned_byte(point).await?;
+        }
     }
     if level >= ProofLevel::Parsed {
         let before = proof.errors();
@@ -355,6 +359,38 @@ impl Proof {
         if of > 0 {
             self.report.checked.push(format!("{equal} of {of} artifacts are what the manifest says"));
         }
+        Ok(())
+    }
+
+    /// The negative control of a drill that restores nothing: an artifact with one byte turned over must not be read to its end.
+    async fn turned_byte(&mut self, point: &PointReader) -> Result<(), SourceError> {
+        let smallest = point
+            .manifest()
+            .artifacts
+            .iter()
+            .filter(|artifact| artifact.size_bytes > 0)
+            .min_by_key(|artifact| artifact.size_bytes);
+        let Some(artifact) = smallest else {
+            let why = "it holds no artifact that a byte could be turned over in, so nothing shows that reading it can fail";
+            self.report.findings.push(Finding::warning(why));
+            return Ok(());
+        };
+        let began = Instant::now();
+        let mut reader = point.artifact(&artifact.path).await?.with_a_byte_turned();
+        let ended = loop {
+            match reader.next().await {
+                Ok(Some(_)) => {}
+                Ok(None) => break None,
+                Err(error) => break Some(sentence(&error)),
+            }
+        };
+        let damage = format!("turned a byte of {} over on its way", artifact.path);
+        if ended.is_none() {
+            self.report.findings.push(Finding::error(format!("reading is blind: we {damage}, and it was read to its end")));
+        }
+        let found = ended.map(|why| Difference { what: artifact.path.clone(), expected: artifact.sha256.clone(), found: why });
+        let found = found.into_iter().collect();
+        self.report.control = Some(Control { damage, found, seconds: began.elapsed().as_secs_f64() });
         Ok(())
     }
 

@@ -4,18 +4,8 @@ use std::{
     fs,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
-    sync::Arc,
-    time::Instant,
 };
 
-use kaleem_dr_core::{
-    CancellationToken,
-    job::RunId,
-    progress::{ProgressSink, Silent},
-    repository::{Access, LockKind, Repository, SaveOptions},
-    source::Source,
-};
-use kaleem_dr_sources::files::{FilesConfig, FilesSource};
 use serde_json::Value;
 
 use crate::support::{
@@ -23,7 +13,7 @@ use crate::support::{
     program::run,
     qdrant_stand_in::{QdrantStandIn, READ_ONLY_KEY},
     servers::{self, free_port},
-    site::{PASSWORD, Site},
+    site::Site,
 };
 
 /// A machine's root with nothing of before in it.
@@ -218,48 +208,4 @@ fn a_snapshot_that_restic_made_after_ours_and_a_file_that_others_may_read_are_fo
     let (code, findings) = doctor(&site, &["--offline"]);
     assert_eq!(code, Some(1));
     wants(&findings, "secret-file-mode", "error", "chmod 600");
-}
-
-/// A repository of so many snapshots of one file each.
-fn filled(site: &Site, data: &Path, count: usize) {
-    let access = Access {
-        location: kaleem_dr_core::repository::Location::Directory(site.repository()),
-        password: PASSWORD.into(),
-        cache_directory: None,
-    };
-    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    runtime.block_on(async {
-        let repository = Repository::open(&access).await.expect("it opens");
-        let lock = repository.lock(LockKind::Shared, std::time::Duration::ZERO).await.expect("it is free");
-        let config: FilesConfig = serde_json::from_value(serde_json::json!({ "paths": [data] })).expect("a config");
-        let source: Arc<dyn Source> = Arc::new(FilesSource::new("configs".parse().expect("a name"), config).expect("a source"));
-        let progress: Arc<dyn ProgressSink> = Arc::new(Silent);
-        for _ in 0..count {
-            let options = SaveOptions { run: RunId::new(), tags: Vec::new(), dry_run: false, restore_text: None };
-            repository.save(&*source, &options, &lock, &progress, &CancellationToken::new()).await.expect("it is saved");
-        }
-        lock.release().await.expect("it is released");
-    });
-}
-
-/// `cargo test --test it -- --ignored --nocapture a_thousand_snapshots`: a figure to look at, not one to fail on.
-#[test]
-#[ignore = "a measurement"]
-#[expect(clippy::print_stdout, reason = "it prints what it measured")]
-fn a_thousand_snapshots_are_looked_through() {
-    let site = Site::new();
-    fs::create_dir(site.path("data")).expect("a directory");
-    fs::write(site.path("data/file"), "x").expect("a file");
-    let data = site.path("data");
-    let site = site.with_files("configs", &[&data]).initialised();
-    filled(&site, &data, 999);
-    site.succeed(["backup"]);
-    for args in [&["doctor"][..], &["checklist", "daily"], &["checklist", "weekly"], &["checklist", "monthly"]] {
-        let began = Instant::now();
-        let outcome = site.run(args.iter().copied());
-        println!("{args:?} of 1,000 snapshots: {:?}, exit {:?}", began.elapsed(), outcome.code);
-        assert!(!outcome.stdout.contains("could-not-look"), "{}", outcome.stdout);
-    }
-    let (_, findings) = doctor(&site, &[]);
-    wants(&findings, "repository", "ok", "1000 snapshots");
 }

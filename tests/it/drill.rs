@@ -99,6 +99,18 @@ async fn what_a_killed_drill_left_is_cleared_by_the_next_one_and_by_nobody_else(
 }
 
 #[test]
+fn a_drill_that_restores_nothing_has_its_control_too() {
+    let site = Site::new().with_rabbitmq("rabbitmq").initialised();
+    site.succeed(["backup"]);
+    let (outcome, lines) = site.json(["drill", "--level", "readable"]);
+    assert_eq!(outcome.code, Some(0), "{}{}", outcome.stdout, outcome.stderr);
+    let drilled = &lines[0]["report"]["sources"][0];
+    assert_eq!((&drilled["verification"]["proven"], &drilled["control_caught"]), (&json!("readable"), &json!(true)));
+    let found = drilled["verification"]["control"]["found"][0]["found"].as_str().expect("what was found");
+    assert!(found.contains("is not what was captured"), "{found}");
+}
+
+#[test]
 fn a_drill_on_a_damaged_repository_is_red_and_kept_as_such() {
     let site = Site::new();
     let tree = site.path("tree");

@@ -1,7 +1,7 @@
 //! `backup`.
 
 use kaleem_dr_core::{
-    job::{self, BackupJob, FurtherRepository, RunReport, Unavailable},
+    job::{self, BackupJob, FurtherRepository, RunReport},
     monitor::Ended,
     repository::Repository,
     runbook::Runbook,
@@ -31,22 +31,7 @@ pub async fn run(
     tags: Vec<String>,
     dry_run: bool,
 ) -> Result<RunReport, Failure> {
-    let wanted = if wanted.is_empty() { loaded.config.backup_sources() } else { wanted.to_vec() };
-    let (mut sources, mut unavailable) = (Vec::new(), Vec::new());
-    for name in &wanted {
-        let declared = loaded.declared(name)?;
-        match declared.make(&loaded.environment) {
-            Ok(source) => sources.push(source),
-            // Its secret is missing, say: it fails alone, and the others are saved.
-            Err(error) => {
-                let (source, kind) = (name.clone(), declared.kind.to_owned());
-                unavailable.push(Unavailable { source, kind, why: sentence(&*error) });
-            }
-        }
-    }
-    if wanted.is_empty() {
-        return Err(Failure::usage(format!("{} has no [source.NAME]: there is nothing to back up", loaded.path.display())));
-    }
+    let (sources, unavailable) = loaded.sources(wanted)?;
     let settings = &loaded.config.settings;
     let (repository, tags, also) = repositories(context, loaded, tags).await?;
     let job = BackupJob {

@@ -3,9 +3,7 @@
 use clap::Args;
 use kaleem_dr_core::{
     drill::{DrillJob, drill as run},
-    job::Unavailable,
     monitor::Ended,
-    sentence,
     source::SourceName,
     verify::ProofLevel,
 };
@@ -14,7 +12,7 @@ use super::{
     JobOutcome,
     report::{ReportFiles, write_files},
 };
-use crate::{context::Context, failure::Failure, output};
+use crate::{context::Context, output};
 
 pub const EXAMPLES: &str = "Examples:
   kaleem-dr drill                                 every source, from the repository `local`
@@ -38,21 +36,7 @@ pub struct Drill {
 
 pub async fn drill(context: &Context, args: &Drill) -> JobOutcome {
     let loaded = context.load()?;
-    let wanted = if args.sources.is_empty() { loaded.config.backup_sources() } else { args.sources.clone() };
-    if wanted.is_empty() {
-        return Err(Failure::usage(format!("{} has no [source.NAME]: there is nothing to drill", loaded.path.display())));
-    }
-    let (mut sources, mut unavailable) = (Vec::new(), Vec::new());
-    for name in &wanted {
-        let declared = loaded.declared(name)?;
-        match declared.make(&loaded.environment) {
-            Ok(source) => sources.push(source),
-            Err(error) => {
-                let (source, kind) = (name.clone(), declared.kind.to_owned());
-                unavailable.push(Unavailable { source, kind, why: sentence(&*error) });
-            }
-        }
-    }
+    let (sources, unavailable) = loaded.sources(&args.sources)?;
     let job = DrillJob {
         run: context.run,
         repository: context.repository(&loaded).await?,

@@ -7,11 +7,12 @@ mod duration;
 mod html;
 mod markdown;
 mod plot;
+mod size;
 mod words;
 
 use jiff::Timestamp;
 
-pub use self::duration::duration;
+pub use self::{duration::duration, size::size};
 use crate::{
     drill::{DrillReport, broken_links},
     language::Language,
@@ -119,19 +120,6 @@ impl ProofReport {
     fn is_proven(&self) -> bool {
         self.drill.exit.code() == 0 && self.broken.is_empty()
     }
-}
-
-/// `1.4 GiB`.
-#[expect(clippy::cast_precision_loss, reason = "a size for people")]
-fn size(bytes: u64) -> String {
-    let mut value = bytes as f64;
-    for unit in ["B", "KiB", "MiB", "GiB"] {
-        if value < 1024.0 {
-            return if unit == "B" { format!("{bytes} B") } else { format!("{value:.1} {unit}") };
-        }
-        value /= 1024.0;
-    }
-    format!("{value:.1} TiB")
 }
 
 /// To the second, in UTC.
