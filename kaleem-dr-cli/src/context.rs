@@ -40,6 +40,9 @@ pub struct Loaded {
     pub path: PathBuf,
 }
 
+/// Sources that could be made, and those that could not.
+pub type Made = (Vec<Arc<dyn Source>>, Vec<Unavailable>);
+
 impl Context {
     pub fn new(global: Global, cancel: CancellationToken, log: LogTail) -> Self {
         let progress = progress::sink(global.quiet);
@@ -153,7 +156,7 @@ impl Loaded {
     }
 
     /// These sources, or those that a backup takes. One whose secret is missing, say, fails alone: it is among the unavailable.
-    pub fn sources(&self, wanted: &[SourceName]) -> Result<(Vec<Arc<dyn Source>>, Vec<Unavailable>), Failure> {
+    pub fn sources(&self, wanted: &[SourceName]) -> Result<Made, Failure> {
         let wanted = if wanted.is_empty() { self.config.backup_sources() } else { wanted.to_vec() };
         if wanted.is_empty() {
             return Err(Failure::usage(format!("{} has no [source.NAME]: there is nothing to do", self.path.display())));

@@ -321,18 +321,17 @@ impl Repository {
     /// # Errors
     /// When one cannot be listed or read.
     pub async fn snapshots(&self) -> Result<Vec<Snapshot>, RepositoryError> {
-        let mut snapshots = match &self.0.cache_directory {
-            None => self.snapshots_of_store().await?,
+        let mut snapshots = if self.0.cache_directory.is_none() {
+            self.snapshots_of_store().await?
+        } else {
             // Most of them are in the cache, which is the engine's.
-            Some(_) => {
-                let repository = self.clone();
-                blocking(move || {
-                    let engine = repository.engine(Gate::open(CancellationToken::new()), &silent())?;
-                    let files = engine.get_all_snapshots().map_err(RepositoryError::engine("read the snapshots of"))?;
-                    Ok(files.into_iter().map(Snapshot::new).collect::<Vec<_>>())
-                })
-                .await?
-            }
+            let repository = self.clone();
+            blocking(move || {
+                let engine = repository.engine(Gate::open(CancellationToken::new()), &silent())?;
+                let files = engine.get_all_snapshots().map_err(RepositoryError::engine("read the snapshots of"))?;
+                Ok(files.into_iter().map(Snapshot::new).collect::<Vec<_>>())
+            })
+            .await?
         };
         snapshots.sort_by_key(|snapshot| snapshot.time().timestamp());
         Ok(snapshots)
@@ -349,7 +348,7 @@ impl Repository {
         let key = self.0.key.clone();
         blocking(move || {
             let opened = keys.into_iter().zip(ids).zip(sealed);
-            opened.map(|((name, id), sealed)| Snapshot::open(&key, name, id, &sealed)).collect()
+            opened.map(|((name, id), sealed)| Snapshot::open(&key, &name, id, &sealed)).collect()
         })
         .await
     }

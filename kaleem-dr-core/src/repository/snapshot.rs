@@ -78,8 +78,8 @@ impl Snapshot {
     }
 
     /// Opens a snapshot file that was read. `name` is its object's key.
-    pub(super) fn open(key: &SealKey, name: String, id: SnapshotId, sealed: &[u8]) -> Result<Self, RepositoryError> {
-        let damaged = |why: String| RepositoryError::Damaged { object: name.clone(), why };
+    pub(super) fn open(key: &SealKey, name: &str, id: SnapshotId, sealed: &[u8]) -> Result<Self, RepositoryError> {
+        let damaged = |why: String| RepositoryError::Damaged { object: name.to_owned(), why };
         if ByteDigest::of(sealed) != id.to_string() {
             return Err(damaged("its content does not hash to its name".into()));
         }
