@@ -93,6 +93,8 @@ def peaks(make, mb):
 
 
 kinds = [files, n8n] + ([mongo] if os.environ.get("KALEEM_BENCH_MONGO_URI") else [])
+if wanted := os.environ.get("BENCH_MEMORY_OF"):
+    kinds = [kind for kind in kinds if kind.__name__ in wanted.split(",")]
 print(f"{'':28}{f'{MB} MB':>12}{f'{10 * MB} MB':>12}")
 for make in kinds:
     small, large = peaks(make, MB), peaks(make, 10 * MB)

@@ -18,7 +18,10 @@ use rustic_core::{BytesList, ErrorKind, FileType, Id, ReadBackend, RusticError, 
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
-use super::store::{ObjectStore, StoreError};
+use super::{
+    store::{ObjectStore, StoreError},
+    valve::Valve,
+};
 use crate::{
     digest::ByteDigest,
     failpoint::{self, Step},
@@ -35,6 +38,8 @@ pub(crate) struct Gate {
     withhold: bool,
     /// Bytes written to the store: packs and index files.
     written: AtomicU64,
+    /// Holds back the reads of a capture while a pack is written.
+    valve: Option<Valve>,
     cancel: CancellationToken,
 }
 
@@ -47,6 +52,11 @@ impl Gate {
     /// Everything but snapshots passes.
     pub(crate) fn withholding(cancel: CancellationToken) -> Arc<Self> {
         Arc::new(Self { withhold: true, cancel, ..Self::default() })
+    }
+
+    /// The same for a capture, whose reads the valve holds back.
+    pub(crate) fn capturing(cancel: CancellationToken, valve: Valve) -> Arc<Self> {
+        Arc::new(Self { withhold: true, valve: Some(valve), cancel, ..Self::default() })
     }
 
     /// Bytes written through this gate.
@@ -174,6 +184,7 @@ impl WriteBackend for Backend {
             return Ok(());
         }
         let (store, key, size) = (self.store.clone(), key_of(kind, id), content.size());
+        let _writing = self.gate.valve.as_ref().filter(|_| kind == FileType::Pack).map(|valve| valve.writing(size as u64));
         self.wait(async move {
             // Of use only once an index names it: the store makes it durable before it writes that.
             if kind == FileType::Pack {

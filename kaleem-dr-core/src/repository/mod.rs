@@ -19,6 +19,7 @@ mod save;
 mod seal;
 mod snapshot;
 pub mod store;
+mod valve;
 
 use std::{
     fs,
@@ -221,9 +222,11 @@ impl Repository {
                 config.datapack_growfactor = Some(0);
                 engine.init_with_config(&credentials, &keys, config)
             } else {
+                // Half of restic's largest blob: few are that large, and those decide how much memory is held.
                 let config = ConfigOptions::default()
                     .set_version(version)
                     .set_datapack_size(ByteSize(pack_bytes.into()))
+                    .set_chunk_max_size(ByteSize::mib(4))
                     .set_datapack_growfactor(0_u32);
                 engine.init(&credentials, &keys, &config)
             };

@@ -4,7 +4,7 @@
 //! one pack come with one ranged read of a few MiB, a few runs are under way at once, and each blob is opened, decompressed
 //! and compared with its id before anyone sees it.
 
-use std::{path::Path, sync::Arc};
+use std::{path::Path, pin::pin, sync::Arc};
 
 use bytes::Bytes;
 use futures::StreamExt as _;
@@ -12,7 +12,7 @@ use rustic_core::{
     DataId, IndexedFullStatus, TreeId,
     repofile::{Node, Tree},
 };
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -31,6 +31,8 @@ const RUN_BYTES: u32 = 2 << 20;
 const GAP_BYTES: u32 = 128 << 10;
 /// Runs under way at once when reading in order.
 const READ_AHEAD: usize = 3;
+/// Most that these may hold, sealed and plain; a run that is larger, one blob of up to 8 MiB, is read alone.
+const READ_AHEAD_KIB: u32 = 16 << 10;
 /// Most a manifest may hold.
 const MANIFEST_LIMIT_BYTES: u64 = 256 << 20;
 
@@ -83,6 +85,15 @@ pub(crate) struct Run {
     pack: rustic_core::Id,
     start: u32,
     end: u32,
+}
+
+impl Run {
+    /// Its share of [`READ_AHEAD_KIB`].
+    fn held_kib(&self, places: &[BlobPlace]) -> u32 {
+        let plain: u64 = self.wanted.iter().map(|&at| places[at].plain_length()).sum();
+        let kib = (plain + u64::from(self.end - self.start)).div_ceil(1 << 10);
+        u32::try_from(kib).unwrap_or(u32::MAX).min(READ_AHEAD_KIB)
+    }
 }
 
 impl Repository {
@@ -142,16 +153,23 @@ impl SnapshotReader {
     /// Streams blobs in order, a few runs ahead of whoever takes them.
     pub(crate) fn stream_places(&self, places: Vec<BlobPlace>) -> mpsc::Receiver<Result<Bytes, RepositoryError>> {
         let blobs = self.blobs.clone();
-        let (sender, receiver) = mpsc::channel(4);
+        let (sender, receiver) = mpsc::channel(1);
         let runs = runs(&places, false);
         tokio::spawn(async move {
-            let mut reads = futures::stream::iter(runs)
-                .map(|run| {
+            let budget = Arc::new(Semaphore::new(READ_AHEAD_KIB as usize));
+            let reads = futures::stream::iter(runs)
+                .then(|run| {
+                    let share = budget.clone().acquire_many_owned(run.held_kib(&places));
+                    async move { (run, share.await) }
+                })
+                .map(|(run, share)| {
                     let (blobs, places) = (blobs.clone(), pick(&places, &run));
-                    async move { blobs.read(&run, &places).await }
+                    async move { (blobs.read(&run, &places).await, share) }
                 })
                 .buffered(READ_AHEAD);
-            while let Some(read) = reads.next().await {
+            let mut reads = pin!(reads);
+            // A run's share is held until its last piece is on its way.
+            while let Some((read, _share)) = reads.next().await {
                 let (pieces, failed) = match read {
                     Ok(pieces) => (pieces, None),
                     Err(error) => (Vec::new(), Some(error)),
@@ -277,23 +295,30 @@ impl BlobReader {
         let bytes = self.store.read(&key, Some(u64::from(run.start)..u64::from(run.end))).await?;
         let (seal, start, places) = (self.key.clone(), run.start, places.to_vec());
         blocking(move || {
-            places
-                .iter()
-                .map(|place| {
-                    let at = (place.offset - start) as usize;
-                    open(&seal, place, &bytes[at..at + place.length as usize]).map_err(|why| RepositoryError::Damaged {
-                        object: format!("blob {} in pack {key}", place.id.into_inner().to_hex().as_str()),
-                        why: sentence(&*why),
-                    })
+            let opened = |place: &BlobPlace, sealed: Vec<u8>| {
+                open(&seal, place, sealed).map_err(|why| RepositoryError::Damaged {
+                    object: format!("blob {} in pack {key}", place.id.into_inner().to_hex().as_str()),
+                    why: sentence(&*why),
                 })
-                .collect()
+            };
+            match &places[..] {
+                // Large blobs come alone, and are not copied.
+                [place] => Ok(vec![opened(place, bytes.into())?]),
+                places => places
+                    .iter()
+                    .map(|place| {
+                        let at = (place.offset - start) as usize;
+                        opened(place, bytes[at..at + place.length as usize].to_vec())
+                    })
+                    .collect(),
+            }
         })
         .await
     }
 }
 
-fn open(seal: &SealKey, place: &BlobPlace, sealed: &[u8]) -> Result<Bytes, Cause> {
-    let mut plain = seal.open(sealed)?;
+fn open(seal: &SealKey, place: &BlobPlace, sealed: Vec<u8>) -> Result<Bytes, Cause> {
+    let mut plain = seal.open_owned(sealed)?;
     if place.compressed {
         plain = zstd::bulk::decompress(&plain, place.plain_length as usize)?;
     }

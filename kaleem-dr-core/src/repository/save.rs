@@ -27,6 +27,7 @@ use super::{
     blocking, commit,
     lock::Lock,
     snapshot::{self, Snapshot, SnapshotId},
+    valve::Valve,
 };
 use crate::{
     CancellationToken,
@@ -43,9 +44,9 @@ use crate::{
 /// Program name and version, as snapshots and manifests record it.
 pub(crate) const PROGRAM: &str = concat!("kaleem-dr ", env!("CARGO_PKG_VERSION"));
 
-/// What rustic_core calls its bar of a capture.
 /// How long a capture that was cut short may take to put away what it made on its server.
 const LAST_WORDS: Duration = Duration::from_secs(10);
+/// What rustic_core calls its bar of a capture.
 const ARCHIVING: &str = "backing up";
 
 /// How a source is saved.
@@ -106,7 +107,8 @@ impl Repository {
         cancel: &CancellationToken,
     ) -> Result<Saved, SaveError> {
         let stop = cancel.child_token();
-        let gate = Gate::withholding(stop.clone());
+        let valve = Valve::new(self.0.store.is_remote());
+        let gate = Gate::capturing(stop.clone(), valve.clone());
         let prepared = {
             let (repository, gate, progress) = (self.clone(), gate.clone(), CaptureBar::of(source.name(), progress));
             let (name, roots) = (source.name().clone(), source.roots());
@@ -118,7 +120,8 @@ impl Repository {
             let (state, roots, dry_run) = (state.clone(), source.roots(), options.dry_run);
             let tags = snapshot::tags(&options.run, source.name(), true, &options.tags);
             let label = source.name().to_string();
-            tokio::task::spawn_blocking(move || prepared.archive(entries, state, &roots, label, &tags, dry_run))
+            let feed = Feed { entries: Mutex::new(Some(entries)), state, valve };
+            tokio::task::spawn_blocking(move || prepared.archive(&feed, &roots, label, &tags, dry_run))
         };
         let lost = lock.lost();
         let captured = async {
@@ -293,8 +296,7 @@ impl Prepared {
 
     fn archive(
         self,
-        entries: mpsc::Receiver<Entry>,
-        state: Arc<CaptureState>,
+        feed: &Feed,
         roots: &[PathBuf],
         label: String,
         tags: &str,
@@ -316,8 +318,7 @@ impl Prepared {
             None => ParentOptions::default().force(true),
         };
         let options = BackupOptions::default().parent_opts(parents).dry_run(dry_run).no_scan(true);
-        let feed = Feed { entries: Mutex::new(Some(entries)), state };
-        let file = self.engine.archive(&options, &feed, file, roots).map_err(failed())?;
+        let file = self.engine.archive(&options, feed, file, roots).map_err(failed())?;
         Ok(Archived { engine: self.engine.drop_index(), file })
     }
 }
@@ -326,6 +327,7 @@ impl Prepared {
 struct Feed {
     entries: Mutex<Option<mpsc::Receiver<Entry>>>,
     state: Arc<CaptureState>,
+    valve: Valve,
 }
 
 impl ReadSource for Feed {
@@ -338,13 +340,14 @@ impl ReadSource for Feed {
 
     fn entries(&self) -> Entries {
         let queued = self.entries.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
-        Entries { queued, state: self.state.clone(), follower: None }
+        Entries { queued, state: self.state.clone(), valve: self.valve.clone(), follower: None }
     }
 }
 
 struct Entries {
     queued: Option<mpsc::Receiver<Entry>>,
     state: Arc<CaptureState>,
+    valve: Valve,
     /// Follows the stream that was given out last.
     follower: Option<ReadSourceEntry<Opener>>,
 }
@@ -368,6 +371,7 @@ impl Iterator for Entries {
             path: path.clone(),
             declared,
             state: self.state.clone(),
+            valve: self.valve.clone(),
         });
         Some(Ok(ReadSourceEntry { path, node, open }))
     }
@@ -393,14 +397,16 @@ struct Opener {
     path: PathBuf,
     declared: u64,
     state: Arc<CaptureState>,
+    valve: Valve,
 }
 
 impl ReadSourceOpen for Opener {
     type Reader = Box<dyn Read + Send>;
 
     fn open(self) -> RusticResult<Self::Reader> {
-        let Self { kind, path, declared, state } = self;
+        let Self { kind, path, declared, state, valve } = self;
         Entry::open(kind, path, declared, state)
+            .map(|reader| valve.held(reader))
             .map_err(|error| RusticError::with_source(ErrorKind::InputOutput, "cannot open an entry", error))
     }
 }

@@ -60,16 +60,20 @@ impl SealKey {
 
     /// The plain bytes of a sealed blob or file.
     pub(crate) fn open(&self, sealed: &[u8]) -> Result<Vec<u8>, Damaged> {
-        if sealed.len() < OVERHEAD {
-            return Err(Damaged);
-        }
+        self.open_owned(sealed.to_vec())
+    }
+
+    /// The same, in the memory that held the sealed bytes.
+    pub(crate) fn open_owned(&self, mut sealed: Vec<u8>) -> Result<Vec<u8>, Damaged> {
+        let end = sealed.len().checked_sub(TAG).filter(|end| *end >= NONCE).ok_or(Damaged)?;
         let nonce: [u8; NONCE] = sealed[..NONCE].try_into().map_err(|_| Damaged)?;
-        let tag: [u8; TAG] = sealed[sealed.len() - TAG..].try_into().map_err(|_| Damaged)?;
-        let mut plain = sealed[NONCE..sealed.len() - TAG].to_vec();
+        let tag: [u8; TAG] = sealed[end..].try_into().map_err(|_| Damaged)?;
         Aes256CtrPoly1305Aes::new(&self.key)
-            .decrypt_in_place_detached(&nonce.into(), &[], &mut plain, &tag.into())
+            .decrypt_in_place_detached(&nonce.into(), &[], &mut sealed[NONCE..end], &tag.into())
             .map_err(|_| Damaged)?;
-        Ok(plain)
+        sealed.truncate(end);
+        sealed.drain(..NONCE);
+        Ok(sealed)
     }
 
     /// The JSON of a sealed unpacked file, which version 2 repositories may compress.

@@ -2,7 +2,8 @@
 //!
 //! A pack is of no use before an index names it, so it need not survive a crash before that index is written. To sync each one as it
 //! comes would stall the pipeline at every pack, and packs queue up in memory behind the stall. Here they are written, renamed into
-//! place and remembered; whatever the store writes next in the plain way makes all of them durable first.
+//! place and remembered. A thread behind makes them durable, some at a time, so that the disk is never far behind; whatever the store
+//! writes next in the plain way waits for all of them first.
 
 use std::{
     collections::BTreeSet,
@@ -10,21 +11,32 @@ use std::{
     io::{self, Write as _},
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread::{self, JoinHandle},
 };
 
 use bytes::Bytes;
 use ulid::Ulid;
 
-/// Objects that may wait: at 16 MiB a pack, a gibibyte that the system has mostly written back by itself meanwhile.
-const MOST: usize = 64;
+/// Objects that are synced together: 32 MiB of packs of 16 MiB.
+const BATCH: usize = 2;
 
 /// The objects of one store that are not durable yet. Clones share them.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Late(Arc<Mutex<Vec<PathBuf>>>);
+pub(super) struct Late(Arc<Mutex<Waiting>>);
+
+#[derive(Debug, Default)]
+struct Waiting {
+    /// Written and not synced.
+    files: Vec<PathBuf>,
+    /// The batch before them, which is being synced.
+    behind: Option<JoinHandle<io::Result<()>>>,
+    /// Why a sync failed. The system tells that once and may take the lost bytes for written from then on, so no later sync is believed.
+    failed: Option<io::Error>,
+}
 
 impl Late {
-    /// Writes an object whole: readers see all of it or nothing. Blocking.
+    /// Writes an object whole: readers see all of it or nothing. It waits only if the batch before last is not durable yet. Blocking.
     pub(super) fn write(&self, root: &Path, temporary: &Path, key: &str, content: &[Bytes]) -> io::Result<()> {
         let target = root.join(key);
         if let Some(parent) = target.parent() {
@@ -39,30 +51,49 @@ impl Late {
         }
         written?;
         let mut waiting = self.waiting();
-        waiting.push(target);
-        let full = waiting.len() >= MOST;
-        drop(waiting);
-        if full { self.sync() } else { Ok(()) }
+        waiting.files.push(target);
+        if waiting.files.len() < BATCH {
+            return Ok(());
+        }
+        waiting.join()?;
+        let batch = std::mem::take(&mut waiting.files);
+        waiting.behind = Some(thread::spawn(move || sync_all(&batch)));
+        Ok(())
     }
 
     /// Makes everything durable that was written so far, files and then the names in their directories. Blocking.
     pub(super) fn sync(&self) -> io::Result<()> {
-        let files = std::mem::take(&mut *self.waiting());
-        let synced = sync_all(&files);
-        if synced.is_err() {
-            // They are still not durable, and the next try must not take them for it.
-            self.waiting().extend(files);
-        }
-        synced
+        let mut waiting = self.waiting();
+        waiting.join()?;
+        let files = std::mem::take(&mut waiting.files);
+        waiting.note(sync_all(&files))
     }
 
     /// Whether nothing waits.
     pub(super) fn is_empty(&self) -> bool {
-        self.waiting().is_empty()
+        let waiting = self.waiting();
+        waiting.files.is_empty() && waiting.behind.is_none() && waiting.failed.is_none()
     }
 
-    fn waiting(&self) -> std::sync::MutexGuard<'_, Vec<PathBuf>> {
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Waiting {
+    /// Waits for the batch that is being synced.
+    fn join(&mut self) -> io::Result<()> {
+        let synced = self.behind.take().map_or(Ok(()), |behind| behind.join().expect("syncing files does not panic"));
+        self.note(synced)
+    }
+
+    /// The first failure, now and ever after.
+    fn note(&mut self, synced: io::Result<()>) -> io::Result<()> {
+        self.failed = self.failed.take().or(synced.err());
+        match &self.failed {
+            Some(error) => Err(io::Error::new(error.kind(), format!("what was written before could not be made durable: {error}"))),
+            None => Ok(()),
+        }
     }
 }
 
@@ -99,21 +130,43 @@ mod tests {
         assert!(!late.is_empty());
         late.sync().unwrap();
         assert!(late.is_empty());
-        for n in 0..MOST {
+        for n in 0..2 * BATCH {
             late.write(home.path(), &temporary, &format!("data/cd/{n}"), &content).unwrap();
+            assert!(late.waiting().files.len() < BATCH, "the rest is being synced");
         }
-        assert!(late.is_empty(), "never more than {MOST} wait");
+        assert!(!late.is_empty(), "a batch counts until it is known to be durable");
+        late.sync().unwrap();
+        assert!(late.is_empty());
     }
 
     #[test]
-    fn a_failed_sync_leaves_them_waiting() {
+    fn a_failed_sync_is_told_ever_after() {
         let home = tempfile::tempdir().unwrap();
         let late = Late::default();
         late.write(home.path(), &home.path().join("tmp"), "data/ab/abcd", &[Bytes::from_static(b"x")]).unwrap();
-        // Its place is no directory any more: opening the file fails otherwise than by its absence.
-        fs::remove_dir_all(home.path().join("data/ab")).unwrap();
-        fs::write(home.path().join("data/ab"), b"").unwrap();
+        no_directory_any_more(&home.path().join("data/ab"));
+        assert!(late.sync().unwrap_err().to_string().starts_with("what was written before could not be made durable"));
         late.sync().unwrap_err();
         assert!(!late.is_empty());
+    }
+
+    #[test]
+    fn a_batch_that_failed_behind_is_told_at_the_next_sync() {
+        let home = tempfile::tempdir().unwrap();
+        let (late, temporary) = (Late::default(), home.path().join("tmp"));
+        for n in 0..BATCH - 1 {
+            late.write(home.path(), &temporary, &format!("data/ab/{n}"), &[]).unwrap();
+        }
+        no_directory_any_more(&home.path().join("data/ab"));
+        late.write(home.path(), &temporary, "data/cd/cdef", &[]).unwrap();
+        assert!(late.waiting().files.is_empty(), "they are being synced behind");
+        late.sync().unwrap_err();
+        late.sync().unwrap_err();
+    }
+
+    /// To open a file in it then fails otherwise than by the file's absence.
+    fn no_directory_any_more(path: &Path) {
+        fs::remove_dir_all(path).unwrap();
+        fs::write(path, b"").unwrap();
     }
 }

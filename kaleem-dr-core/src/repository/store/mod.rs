@@ -15,6 +15,8 @@ pub(crate) mod transport;
 use std::{
     collections::HashSet,
     fmt,
+    fs::File,
+    io::{Read as _, Seek as _, SeekFrom},
     ops::Range,
     path::{Path, PathBuf},
 };
@@ -76,6 +78,11 @@ pub struct Object {
 pub trait ObjectStore: fmt::Debug + Send + Sync + 'static {
     /// The store in words, without credentials.
     fn location(&self) -> String;
+
+    /// Whether each call crosses a network, so that writes are slow and more is kept ready for them.
+    fn is_remote(&self) -> bool {
+        false
+    }
 
     /// Every object below a directory, at any depth, in no order.
     ///
@@ -332,7 +339,7 @@ impl OpendalStore {
         let Some(parent) = self.directory.as_ref().and_then(|root| root.join(key).parent().map(Path::to_path_buf)) else {
             return Ok(());
         };
-        self.ended(key, tokio::task::spawn_blocking(move || std::fs::File::open(parent)?.sync_all()).await)
+        self.ended(key, tokio::task::spawn_blocking(move || File::open(parent)?.sync_all()).await)
     }
 }
 
@@ -388,10 +395,26 @@ fn layered(operator: Operator, tuning: &Tuning) -> Operator {
         .layer(ConcurrentLimitLayer::new(tuning.concurrency))
 }
 
+/// A file, or what there is of a range of it. Blocking.
+fn read_file(path: &Path, range: Option<Range<u64>>) -> std::io::Result<Bytes> {
+    let mut file = File::open(path)?;
+    let length = file.metadata()?.len();
+    let Range { start, end } = range.unwrap_or(0..length);
+    let wanted = end.min(length).saturating_sub(start);
+    file.seek(SeekFrom::Start(start))?;
+    let mut bytes = Vec::with_capacity(usize::try_from(wanted).unwrap_or_default());
+    file.take(wanted).read_to_end(&mut bytes)?;
+    Ok(bytes.into())
+}
+
 #[async_trait]
 impl ObjectStore for OpendalStore {
     fn location(&self) -> String {
         self.location.clone()
+    }
+
+    fn is_remote(&self) -> bool {
+        self.directory.is_none()
     }
 
     async fn list(&self, directory: &str) -> Result<Vec<Object>, StoreError> {
@@ -432,12 +455,17 @@ impl ObjectStore for OpendalStore {
     }
 
     async fn read(&self, key: &str, range: Option<Range<u64>>) -> Result<Bytes, StoreError> {
-        let bytes = match range.clone() {
-            Some(range) => self.operator.read_with(key).range(range).await,
-            None => self.operator.read(key).await,
-        }
-        .map_err(self.failed("read", key))?
-        .to_bytes();
+        let bytes = match (&self.directory, range.clone()) {
+            (Some(root), range) => {
+                let path = root.join(key);
+                let read = tokio::task::spawn_blocking(move || read_file(&path, range)).await;
+                let failed = |is_gone, cause: Cause| StoreError::new("read", key, self.location.clone(), is_gone, cause);
+                read.map_err(|panic| failed(false, panic.into()))?
+                    .map_err(|cause| failed(cause.kind() == std::io::ErrorKind::NotFound, cause.into()))?
+            }
+            (None, Some(range)) => self.operator.read_with(key).range(range).await.map_err(self.failed("read", key))?.to_bytes(),
+            (None, None) => self.operator.read(key).await.map_err(self.failed("read", key))?.to_bytes(),
+        };
         match range {
             Some(range) if range.end - range.start != bytes.len() as u64 => Err(StoreError::new(
                 "read",
@@ -458,7 +486,7 @@ impl ObjectStore for OpendalStore {
         // On disk a thousand of them take a moment, and handing each to another thread takes much longer.
         let location = self.location.clone();
         let read = move |key: String| {
-            std::fs::read(root.join(&key)).map(Bytes::from).map_err(|cause| {
+            read_file(&root.join(&key), None).map_err(|cause| {
                 let is_gone = cause.kind() == std::io::ErrorKind::NotFound;
                 StoreError::new("read", &key, location.clone(), is_gone, cause)
             })

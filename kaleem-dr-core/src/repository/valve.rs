@@ -1,0 +1,141 @@
+//! Holds a capture's reads back while a write lasts.
+//!
+//! Behind a slow disk or bucket, rustic_core lets up to six packs queue up, and how slow the slowest moment was decides how much memory a
+//! capture took. Here, while a pack is being written, a part of the next may be read, and then the readers wait. On a disk, which takes a
+//! pack at once unless it falls behind, that is a quarter; for a bucket it is the whole next one, so that there is always one to send.
+
+use std::{
+    io::{self, Read},
+    mem,
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+};
+
+/// Most that is taken for the reads of a pack, in packs: what compresses well fills it slowly, and what is known already fills none.
+const MOST_PACKS: u64 = 4;
+
+/// Between the readers of a capture and the writers of its packs. Clones share it.
+#[derive(Clone, Debug)]
+pub(crate) struct Valve(Arc<(Mutex<Flow>, Condvar)>);
+
+#[derive(Debug, Default)]
+struct Flow {
+    writes: usize,
+    /// Bytes read since the last write began.
+    read: u64,
+    /// How many of them may be, while `writes` last.
+    allowed: u64,
+    /// One part of so many of a pack may be.
+    part: u64,
+}
+
+impl Valve {
+    /// For writes to a disk, or across a network.
+    pub(crate) fn new(is_remote: bool) -> Self {
+        let part = if is_remote { 1 } else { 4 };
+        Self(Arc::new((Mutex::new(Flow { part, ..Flow::default() }), Condvar::new())))
+    }
+
+    /// The write of a pack begins. It ends when what this returns is dropped.
+    pub(crate) fn writing(&self, size_bytes: u64) -> Writing {
+        let mut flow = self.flow();
+        flow.writes += 1;
+        let fills_one = mem::take(&mut flow.read).clamp(size_bytes, size_bytes * MOST_PACKS);
+        flow.allowed = fills_one / flow.part;
+        Writing(self.clone())
+    }
+
+    /// The same bytes, as fast as writes allow.
+    pub(crate) fn held(&self, reader: Box<dyn Read + Send>) -> Box<dyn Read + Send> {
+        Box::new(Held { reader, valve: self.clone() })
+    }
+
+    fn pass(&self, bytes: u64) {
+        let mut flow = self.flow();
+        while flow.writes > 0 && flow.read >= flow.allowed {
+            flow = self.0.1.wait(flow).unwrap_or_else(PoisonError::into_inner);
+        }
+        flow.read += bytes;
+    }
+
+    fn flow(&self) -> MutexGuard<'_, Flow> {
+        self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A write under way.
+#[must_use]
+pub(crate) struct Writing(Valve);
+
+impl Drop for Writing {
+    fn drop(&mut self) {
+        self.0.flow().writes -= 1;
+        self.0.0.1.notify_all();
+    }
+}
+
+struct Held {
+    reader: Box<dyn Read + Send>,
+    valve: Valve,
+}
+
+impl Read for Held {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.reader.read(buffer)?;
+        self.valve.pass(read as u64);
+        Ok(read)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::mpsc, thread, time::Duration};
+
+    use super::*;
+
+    const PACK: usize = 1 << 20;
+
+    /// Reads so many bytes; tells when it has.
+    fn read(valve: &Valve, bytes: usize) -> mpsc::Receiver<()> {
+        let (mut reader, (told, tells)) = (valve.held(Box::new(io::repeat(7))), mpsc::channel());
+        thread::spawn(move || {
+            reader.read_exact(&mut vec![0; bytes]).unwrap();
+            told.send(())
+        });
+        tells
+    }
+
+    fn goes_on(reading: &mpsc::Receiver<()>) {
+        reading.recv_timeout(Duration::from_secs(60)).unwrap();
+    }
+
+    fn waits(reading: &mpsc::Receiver<()>) {
+        reading.recv_timeout(Duration::from_millis(100)).unwrap_err();
+    }
+
+    #[test]
+    fn while_a_pack_is_written_a_part_of_the_next_is_read() {
+        for (is_remote, part) in [(false, PACK / 4), (true, PACK)] {
+            let valve = Valve::new(is_remote);
+            goes_on(&read(&valve, PACK));
+            let write = valve.writing(PACK as u64);
+            goes_on(&read(&valve, part));
+            let waiting = read(&valve, 1);
+            waits(&waiting);
+            drop(write);
+            goes_on(&waiting);
+            goes_on(&read(&valve, 10 * PACK));
+        }
+    }
+
+    #[test]
+    fn what_compresses_may_be_read_in_proportion_up_to_a_limit() {
+        let valve = Valve::new(true);
+        goes_on(&read(&valve, 100 * PACK));
+        let write = valve.writing(PACK as u64);
+        goes_on(&read(&valve, 4 * PACK));
+        let waiting = read(&valve, 1);
+        waits(&waiting);
+        drop(write);
+        goes_on(&waiting);
+    }
+}
