@@ -31,6 +31,7 @@ mod monitor;
 mod n8n;
 mod notify;
 mod qdrant;
+mod qdrant_engine;
 mod rabbitmq;
 mod rabbitmq_plan;
 mod remote;

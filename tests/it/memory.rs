@@ -2,39 +2,59 @@
 //! the size is measured by `BENCH_ONLY=memory make bench`.
 
 use std::{
-    fs,
+    env, fs,
     io::Write as _,
     path::{Path, PathBuf},
 };
 
-use crate::support::{program::run_measured, site::Site};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::support::{
+    program::run_measured,
+    qdrant_stand_in::{API_KEY, QdrantStandIn},
+    site::Site,
+};
 
 /// What is captured.
 const DATA_MB: usize = 640;
 /// What may be held of it: packs, ranges and blobs under way, and the index.
 const HELD_MB: f64 = 220.0;
 
-/// Bytes that neither compress nor repeat.
-fn noise(path: &Path, megabytes: usize, seed: u64) {
-    let mut file = fs::File::create(path).expect("a file can be made");
+/// Bytes that neither compress nor repeat, eight at a time.
+fn noise(seed: u64) -> impl Iterator<Item = u64> {
     let mut state = seed;
+    std::iter::repeat_with(move || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state ^ (state >> 29)
+    })
+}
+
+fn noise_file(path: &Path, megabytes: usize, seed: u64) {
+    let mut file = fs::File::create(path).expect("a file can be made");
+    let mut noise = noise(seed);
     for _ in 0..megabytes {
-        let block: Vec<u8> = (0..1 << 17)
-            .flat_map(|_| {
-                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-                (state ^ (state >> 29)).to_le_bytes()
-            })
-            .collect();
+        let block: Vec<u8> = noise.by_ref().take(1 << 17).flat_map(u64::to_le_bytes).collect();
         file.write_all(&block).expect("a file can be written");
     }
 }
 
-fn peak(site: &Site, args: &[&str]) -> f64 {
-    let (outcome, bytes) = run_measured(site.command().args(args));
-    assert_eq!(outcome.code, Some(0), "{args:?}: {}{}", outcome.stdout, outcome.stderr);
-    #[expect(clippy::cast_precision_loss, reason = "a ratio is wanted")]
-    let megabytes = bytes as f64 / 1e6;
-    megabytes
+/// Runs each command, and fails when one of them holds too much. `KALEEM_TEST_MEMORY_SHOW=1` prints what each held.
+fn hold_little(site: &Site, commands: &[&[&str]]) {
+    for args in commands {
+        let (outcome, bytes) = run_measured(site.command().args(*args));
+        assert_eq!(outcome.code, Some(0), "{args:?}: {}{}", outcome.stdout, outcome.stderr);
+        #[expect(clippy::cast_precision_loss, reason = "a ratio is wanted")]
+        let held = bytes as f64 / 1e6;
+        if env::var_os("KALEEM_TEST_MEMORY_SHOW").is_some() {
+            println!("{held:.0} MB held by {}", args[0]);
+        }
+        assert!(held <= HELD_MB, "{args:?} held {held:.0} MB");
+    }
+}
+
+fn text(path: PathBuf) -> String {
+    path.to_str().expect("a UTF-8 path").to_owned()
 }
 
 #[test]
@@ -43,19 +63,58 @@ fn files_of_which_memory_holds_a_part_only_go_out_and_come_back() {
     let tree = site.path("tree");
     fs::create_dir(&tree).expect("a directory can be made");
     for n in 0..DATA_MB / 16 {
-        noise(&tree.join(format!("{n}")), 16, n as u64 + 1);
+        noise_file(&tree.join(format!("{n}")), 16, n as u64 + 1);
     }
     let site = site.with_files("configs", &[&tree]).initialised();
-    let text = |path: PathBuf| path.to_str().expect("a UTF-8 path").to_owned();
     let (tar, target) = (text(site.path("configs.tar")), text(site.path("restored")));
-    for args in [
-        &["backup"][..],
-        &["export", "configs", "--output", &tar],
-        &["verify", "configs"],
-        &["verify", "configs", "--from", &tar],
-        &["restore", "configs", "--to", &target],
-    ] {
-        let peak = peak(&site, args);
-        assert!(peak <= HELD_MB, "{args:?} held {peak:.0} MB");
+    hold_little(
+        &site,
+        &[
+            &["backup"],
+            &["export", "configs", "--output", &tar],
+            &["verify", "configs"],
+            &["verify", "configs", "--from", &tar],
+            &["restore", "configs", "--to", &target],
+        ],
+    );
+}
+
+/// `KALEEM_TEST_MEMORY_QDRANT_MB` makes the collection larger.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_qdrant_collection_of_which_memory_holds_a_part_only_goes_out_and_comes_back() {
+    let megabytes = env::var("KALEEM_TEST_MEMORY_QDRANT_MB").map_or(64, |mb| mb.parse().expect("a number of megabytes"));
+    let server = QdrantStandIn::start();
+    let client = reqwest::Client::new();
+    let put = async |path: &str, body: Value| {
+        let request = client.request(Method::PUT, format!("{}/collections/docs{path}", server.url()));
+        let answer = request.header("api-key", API_KEY).json(&body).send().await.expect("the server answers");
+        assert_eq!(answer.status().as_u16(), 200, "{path}");
+    };
+    put("", json!({ "vectors": { "size": 2, "distance": "Dot" } })).await;
+    let mut noise = noise(7);
+    for megabyte in 0..megabytes {
+        let points: Vec<Value> = (0..128)
+            .map(|n| {
+                let text: String = noise.by_ref().take(512).map(|word| format!("{word:016x}")).collect();
+                json!({ "id": megabyte * 128 + n, "payload": { "text": text }, "vector": [n, 1] })
+            })
+            .collect();
+        put("/points?wait=true", json!({ "points": points })).await;
     }
+    let site = Site::new().with_qdrant("vectors", &server.url(), API_KEY, &["docs".to_owned()]).initialised();
+    let file = text(site.path("docs.snapshot"));
+    tokio::task::spawn_blocking(move || {
+        hold_little(
+            &site,
+            &[
+                &["backup"],
+                &["export", "vectors", "--output", &file],
+                &["verify", "vectors"],
+                &["verify", "vectors", "--from", &file],
+                &["restore", "vectors", "--to", "docs_back"],
+            ],
+        );
+    })
+    .await
+    .expect("it ends well");
 }

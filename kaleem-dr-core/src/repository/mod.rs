@@ -72,7 +72,7 @@ use crate::{
 pub struct InitOptions {
     /// restic's format: 2 compresses, 1 is for restic before 0.14.
     pub version: u32,
-    /// From this size on, a data pack is full. Up to six are in memory while a snapshot is written.
+    /// From this size on, a data pack is full. Two or three are in memory while a snapshot is written.
     pub pack_bytes: u32,
 }
 

@@ -28,6 +28,10 @@ pub struct QdrantConfig {
     /// readings of the data through the API; without it a restore compares counts and settings only.
     #[serde(default = "default_content_digest")]
     pub content_digest: bool,
+    /// A program that reads snapshot files with Qdrant's own engine, `kaleem-dr-qdrant-engine`: `verify` then compares every point in them with
+    /// the capture, without a server. Without it they are walked down to the list of their segments' files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine: Option<PathBuf>,
     /// The most that one ordinary request may take, and the longest silence within a download, in seconds.
     #[serde(default = "default_timeout_seconds")]
     pub timeout_seconds: NonZeroU64,

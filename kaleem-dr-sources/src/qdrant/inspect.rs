@@ -1,27 +1,42 @@
-//! A deep check without a server: every snapshot file, walked down to its segments.
+//! A deep check without a server: every snapshot file, walked down to its segments, and read by Qdrant's engine where there is one.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, path::Path};
 
 use kaleem_dr_core::{
     finding::Finding,
     point::PointReader,
+    sentence,
     source::{Inspection, SourceError},
 };
 
 use super::{
     archive::CollectionFile,
     contents::{Contents, Stored},
-    pipe,
+    engine, pipe,
+    points::Content,
 };
 
 /// Checks everything of a point.
-pub(super) async fn inspect(point: &PointReader) -> Result<Inspection, SourceError> {
+pub(super) async fn inspect(point: &PointReader, engine: Option<&Path>) -> Result<Inspection, SourceError> {
     let contents = Contents::read(point).await?;
     let mut inspection = Inspection::default();
     for stored in &contents.collections {
         let artifact = point.artifact(&stored.snapshot.path).await?;
         let found = pipe::through(artifact, &point.cancellation(), CollectionFile::walk).await?;
         look_at(stored, &found, &mut inspection);
+        if let Some(program) = engine {
+            let artifact = point.artifact(&stored.snapshot.path).await?;
+            let program = program.to_path_buf();
+            let read = pipe::through(artifact, &point.cancellation(), move |file| engine::content(&program, file)).await?;
+            match read {
+                Ok(content) => compare(stored, &content, &mut inspection),
+                Err(why) => inspection.findings.push(Finding::error(format!(
+                    "snapshot of collection {}: Qdrant's engine does not read it: {}",
+                    stored.name(),
+                    sentence(&*why)
+                ))),
+            }
+        }
     }
     let names: BTreeSet<_> = contents.collections.iter().map(Stored::name).collect();
     let strays: Vec<_> = contents.aliases.iter().filter(|alias| !names.contains(alias.collection_name.as_str())).collect();
@@ -33,10 +48,10 @@ pub(super) async fn inspect(point: &PointReader) -> Result<Inspection, SourceErr
     if strays.is_empty() {
         inspection.checked.push(format!("{} aliases", contents.aliases.len()));
     }
-    if !contents.collections.is_empty() {
+    if !contents.collections.is_empty() && engine.is_none() {
         inspection.findings.push(Finding::warning(
             "Qdrant's files hold no checksums of their content, so an altered vector cannot be found in them; only a restore compares every \
-             point with the digest of the capture",
+             point with the digest of the capture, or Qdrant's engine where `engine` names it",
         ));
     }
     Ok(inspection)
@@ -59,4 +74,27 @@ fn look_at(stored: &Stored, found: &CollectionFile, inspection: &mut Inspection)
         ));
     }
     inspection.findings.extend(faults.into_iter().map(|fault| Finding::error(format!("snapshot of collection {name}: {fault}"))));
+}
+
+/// What the engine read, beside what was captured.
+fn compare(stored: &Stored, read: &Content, inspection: &mut Inspection) {
+    let (name, points) = (stored.name(), &stored.description.points);
+    let Content { points: found, digest } = read;
+    match (points.count(), points.content_digest()) {
+        (Some(count), _) if count != *found => inspection.findings.push(Finding::error(format!(
+            "snapshot of collection {name}: Qdrant's engine reads {found} points in it, where {count} were captured"
+        ))),
+        (_, Some(captured)) if captured != digest => inspection.findings.push(Finding::error(format!(
+            "snapshot of collection {name}: Qdrant's engine reads {found} points in it, and not all of them are what was captured"
+        ))),
+        (_, Some(_)) => inspection
+            .checked
+            .push(format!("collection {name}: {found} points read by Qdrant's engine, each equal to what was captured")),
+        (Some(_), None) => {
+            inspection.checked.push(format!("collection {name}: {found} points read by Qdrant's engine, as many as were captured"));
+        }
+        (None, None) => {
+            inspection.checked.push(format!("collection {name}: {found} points read by Qdrant's engine; what was captured is not known"));
+        }
+    }
 }

@@ -13,6 +13,7 @@ mod compare;
 mod config;
 mod contents;
 pub mod description;
+mod engine;
 mod guide;
 mod inspect;
 mod load;
@@ -69,6 +70,7 @@ pub struct QdrantSource {
     content_digest: bool,
     pace: Pace,
     staged: FullSnapshot,
+    engine: Option<PathBuf>,
 }
 
 impl QdrantSource {
@@ -92,6 +94,7 @@ impl QdrantSource {
             },
             content_digest: config.content_digest,
             pace: Pace::default(),
+            engine: config.engine.clone(),
         })
     }
 }
@@ -190,7 +193,7 @@ impl Source for QdrantSource {
     }
 
     async fn inspect(&self, point: &PointReader) -> Result<Inspection, SourceError> {
-        inspect::inspect(point).await
+        inspect::inspect(point, self.engine.as_deref()).await
     }
 
     async fn rehearse(&self, point: &PointReader, scratch: &ScratchTarget) -> Result<RestoreReport, SourceError> {

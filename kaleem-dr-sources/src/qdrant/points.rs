@@ -66,13 +66,14 @@ impl QdrantClient {
 }
 
 /// One page, digested.
-struct Page {
-    digest: MultisetDigest,
+pub(super) struct Page {
+    pub(super) digest: MultisetDigest,
     next: Option<Value>,
 }
 
 impl Page {
-    fn of(body: &[u8]) -> Result<Self, serde_json::Error> {
+    /// Of the scroll API's answer.
+    pub(super) fn of(body: &[u8]) -> Result<Self, serde_json::Error> {
         #[derive(Deserialize)]
         struct Document<'a> {
             #[serde(borrow)]

@@ -26,11 +26,12 @@ use serde_json::{Value, json};
 
 use super::served::Served;
 
-const DOCS: &[u8] = include_bytes!("../../fixtures/qdrant/docs.snapshot");
+/// The recorded snapshot of `docs`.
+pub const DOCS: &[u8] = include_bytes!("../../fixtures/qdrant/docs.snapshot");
 const SESSIONS: &[u8] = include_bytes!("../../fixtures/qdrant/sessions.snapshot");
 const FULL: &[u8] = include_bytes!("../../fixtures/qdrant/full.snapshot");
 /// The stand-in's own file in a segment of a snapshot it made.
-const POINTS: &str = "snapshot/files/stand-in-points.json";
+const POINTS: &str = "snapshot/files/stand-in-points.dat";
 const PEER: u64 = 6_214_784_781_599_714;
 
 /// The keys it knows.
@@ -174,6 +175,11 @@ impl QdrantStandIn {
     /// Makes it a cluster of so many peers.
     pub fn set_peers(&self, peers: usize) {
         self.lock().peers = peers;
+    }
+
+    /// Snapshots of a collection hold this from now on, whatever its points are.
+    pub fn serve_file(&self, name: &str, content: Vec<u8>) {
+        self.lock().collections.get_mut(name).expect("it is there").recorded = Some(content.leak());
     }
 
     /// Makes a collection answer 500 to everything.

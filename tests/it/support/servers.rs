@@ -126,6 +126,11 @@ pub fn restic_program() -> PathBuf {
     variable("KALEEM_TEST_RESTIC").into()
 }
 
+/// The program that reads Qdrant's snapshots with Qdrant's own engine.
+pub fn qdrant_engine() -> PathBuf {
+    variable("KALEEM_TEST_QDRANT_ENGINE").into()
+}
+
 fn variable(name: &str) -> String {
     env::var(name).unwrap_or_else(|_| panic!("{name} is not set: run `make test`, or `dev/up` and `source .dev/env`"))
 }

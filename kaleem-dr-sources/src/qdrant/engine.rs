@@ -1,0 +1,106 @@
+//! The points of a snapshot file, read by Qdrant's own engine and without a server.
+//!
+//! The engine is a program of its own (`examples/qdrant-engine`): it is larger than all of this project, and nothing else needs it. It takes the
+//! file on standard input and prints a page of points a line, in the form of the scroll API. So they can be digested as a server's are,
+//! and an altered component of a vector shows, which Qdrant itself does not notice.
+
+use std::{
+    env,
+    io::{self, BufRead as _, BufReader, Read},
+    path::Path,
+    process::{Child, ChildStdin, Command, Stdio},
+    thread,
+};
+
+use kaleem_dr_core::{digest::MultisetDigest, source::Cause};
+
+use super::points::{Content, Page};
+
+/// What is told of a program's complaints.
+const COMPLAINT_BYTES: u64 = 2000;
+
+/// What the engine reads out of a snapshot file.
+///
+/// # Errors
+/// When the program cannot be run, or does not end well; its last line says why.
+pub(super) fn content(program: &Path, file: &mut dyn Read) -> Result<Content, Cause> {
+    let mut child = Command::new(program)
+        .env_clear()
+        .envs(["PATH", "TMPDIR"].iter().filter_map(|name| Some((name, env::var_os(name)?))))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(|error| format!("{} cannot be run: {error}", program.display()))?;
+    let (output, complaints) = (child.stdout.take(), child.stderr.take());
+    let digested = thread::spawn(move || output.map_or_else(|| Ok(MultisetDigest::default()), digest));
+    let complained = thread::spawn(move || {
+        let mut said = String::new();
+        // What it says is for people; half of it is better than none.
+        let _ = complaints.map(|pipe| pipe.take(COMPLAINT_BYTES).read_to_string(&mut said));
+        said
+    });
+    let fed = feed(&mut child, file);
+    let status = child.wait()?;
+    let digested = digested.join().map_err(|_| "reading what it printed failed")?;
+    let complaint = complained.join().unwrap_or_default();
+    if !status.success() {
+        let why = complaint.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("it does not say why");
+        return Err(why.trim_start_matches("error: ").into());
+    }
+    fed?;
+    let digest = digested?;
+    Ok(Content { points: digest.items(), digest: digest.to_hex() })
+}
+
+/// Hands the file over. A program that has read enough, or has failed, hangs up; then its status tells.
+fn feed(child: &mut Child, file: &mut dyn Read) -> io::Result<()> {
+    let mut pipe: Option<ChildStdin> = child.stdin.take();
+    let Some(into) = &mut pipe else { return Ok(()) };
+    match io::copy(file, into) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        copied => copied.map(drop),
+    }
+}
+
+fn digest(output: impl Read) -> Result<MultisetDigest, Cause> {
+    let mut digest = MultisetDigest::default();
+    let (mut lines, mut line) = (BufReader::new(output), Vec::new());
+    while lines.read_until(b'\n', &mut line)? > 0 {
+        digest.merge(&Page::of(&line)?.digest);
+        line.clear();
+    }
+    Ok(digest)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::PermissionsExt as _, path::PathBuf};
+
+    use super::*;
+
+    fn program(home: &Path, script: &str) -> PathBuf {
+        let path = home.join("engine");
+        fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        path
+    }
+
+    #[test]
+    fn pages_are_summed_and_a_failure_is_never_a_count() {
+        let home = tempfile::tempdir().unwrap();
+        let page = |id: u64| format!(r#"{{"shard":0,"result":{{"points":[{{"id":{id},"payload":null,"vector":[0.5]}}]}}}}"#);
+        let pages = format!("cat >/dev/null; echo '{}'; echo '{}'", page(1), page(2));
+        let read = content(&program(home.path(), &pages), &mut &b"a snapshot"[..]).unwrap();
+        assert_eq!(read.points, 2);
+        let fails = format!("{pages}; echo 'error: shard 1: no segment' >&2; exit 1");
+        let why = content(&program(home.path(), &fails), &mut &b"a snapshot"[..]).unwrap_err();
+        assert_eq!(why.to_string(), "shard 1: no segment");
+        // It hangs up before it has read everything.
+        let why = content(&program(home.path(), "echo 'error: not a tar' >&2; exit 1"), &mut io::repeat(0).take(1 << 24)).unwrap_err();
+        assert_eq!(why.to_string(), "not a tar");
+        content(&program(home.path(), "cat >/dev/null; echo '{\"shard\":'"), &mut &b""[..]).unwrap_err();
+        let absent = content(&home.path().join("absent"), &mut &b""[..]).unwrap_err().to_string();
+        assert!(absent.contains("cannot be run"), "{absent}");
+    }
+}
