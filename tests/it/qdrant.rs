@@ -12,7 +12,7 @@ use kaleem_dr_core::{
     jiff::Timestamp,
     job::{BackupJob, RunReport, backup, open_point},
     point::PointReader,
-    progress::{ProgressSink, Silent},
+    progress::{ProgressSink, Silent, StageProgress, Unit},
     repository::{Access, Location, Repository},
     sentence,
     source::{Change, Rename, RestoreReport, RestoreRequest, RestoreTarget, ScratchTarget, Source, SourceError},
@@ -245,6 +245,22 @@ impl Deref for Held {
 
 fn progress() -> Arc<dyn ProgressSink> {
     Arc::new(Silent)
+}
+
+/// Cancels when a stage begins.
+#[derive(Debug)]
+struct CancelAt {
+    title: &'static str,
+    cancel: CancellationToken,
+}
+
+impl ProgressSink for CancelAt {
+    fn begin(&self, title: &str, unit: Unit, total: Option<u64>) -> Arc<dyn StageProgress> {
+        if title == self.title {
+            self.cancel.cancel();
+        }
+        Silent.begin(title, unit, total)
+    }
 }
 
 fn beside(prefix: &str) -> RestoreRequest {
@@ -790,15 +806,13 @@ async fn a_restore_that_is_cancelled_leaves_nothing() {
     let captured = Captured::of(source.clone()).await;
     assert_eq!(captured.report.exit, Exit::Done);
     let cancel = CancellationToken::new();
-    let point = captured.point_of(&cancel).await;
-    let plan = source.plan_restore(&point, beside("copy")).await.expect("a plan");
-    let watched = async {
-        while !server.stand_in().calls().iter().any(|call| call.contains("POST /collections/copy_docs/points")) {
-            tokio::task::yield_now().await;
-        }
-        cancel.cancel();
-    };
-    let (restored, ()) = tokio::join!(source.restore(&point, plan), watched);
+    let name = "vectors".parse().expect("a source name");
+    let at_the_first_comparison: Arc<dyn ProgressSink> =
+        Arc::new(CancelAt { title: "compare copy_docs", cancel: cancel.clone() });
+    let opened = open_point(&captured.repository, &name, "latest", &at_the_first_comparison, &cancel).await;
+    let point = opened.expect("the run left a point");
+    let restored = restore(&source, &point, beside("copy")).await;
+    assert!(server.stand_in().calls().iter().any(|call| call.contains("/collections/copy_docs/snapshots/upload")));
     assert!(matches!(restored, Err(SourceError::Cancelled)), "{restored:?}");
     assert_eq!(server.collections().await, ["docs", "sessions"]);
     server.assert_no_files("after a cancellation").await;

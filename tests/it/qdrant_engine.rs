@@ -16,18 +16,15 @@ use crate::support::{
 
 fn site(server: &QdrantStandIn) -> Site {
     let site = Site::new();
-    let key = site.secret("qdrant.key", API_KEY);
-    let (url, engine) = (server.url(), qdrant_engine());
+    let key = site.secret("qdrant.key", API_KEY).display().to_string();
+    let (url, engine) = (server.url(), qdrant_engine().display().to_string());
     site.with(&format!("[source.vectors]\ntype = \"qdrant\"\nurl = {url:?}\napi_key = {{ file = {key:?} }}\nengine = {engine:?}"))
 }
 
 /// The recorded snapshot of `docs` with the least bit of one vector's first component turned over, found by what the engine reads.
 fn altered() -> Vec<u8> {
-    let mut engine = Command::new(qdrant_engine())
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("the engine can be run");
+    let mut engine =
+        Command::new(qdrant_engine()).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the engine can be run");
     let mut input = engine.stdin.take().expect("a pipe");
     let feeding = thread::spawn(move || input.write_all(DOCS).expect("the engine reads it all"));
     let output = engine.wait_with_output().expect("it ends");
@@ -38,7 +35,8 @@ fn altered() -> Vec<u8> {
     let vectors = page["result"]["points"][7]["vector"].as_object().expect("named vectors");
     let dense = vectors.values().find_map(Value::as_array).filter(|vector| vector[0].is_number()).expect("a dense vector");
     #[expect(clippy::cast_possible_truncation, reason = "it was a 32-bit component")]
-    let stored: Vec<u8> = dense.iter().flat_map(|component| (component.as_f64().expect("a number") as f32).to_le_bytes()).collect();
+    let stored: Vec<u8> =
+        dense.iter().flat_map(|component| (component.as_f64().expect("a number") as f32).to_le_bytes()).collect();
     let at = DOCS.windows(stored.len()).position(|window| window == stored).expect("the file holds the vector");
     let mut altered = DOCS.to_vec();
     altered[at] ^= 1;

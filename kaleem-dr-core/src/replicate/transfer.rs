@@ -114,7 +114,7 @@ impl Carrier {
 fn may_pass(error: &RepositoryError) -> bool {
     match error {
         RepositoryError::Damaged { .. } => true,
-        RepositoryError::Store(error) => error.fault() == StoreFault::Other,
+        RepositoryError::Store(error) => matches!(error.fault(), StoreFault::Other | StoreFault::Short),
         _ => false,
     }
 }

@@ -222,7 +222,7 @@ impl Repository {
                 config.datapack_growfactor = Some(0);
                 engine.init_with_config(&credentials, &keys, config)
             } else {
-                // Half of restic's largest blob: few are that large, and those decide how much memory is held.
+                // Half of restic's longest blob: few are longer, and those decide how much memory is held (decision 8).
                 let config = ConfigOptions::default()
                     .set_version(version)
                     .set_datapack_size(ByteSize(pack_bytes.into()))

@@ -4,19 +4,25 @@
 //! one pack come with one ranged read of a few MiB, a few runs are under way at once, and each blob is opened, decompressed
 //! and compared with its id before anyone sees it.
 
-use std::{path::Path, pin::pin, sync::Arc};
+use std::{error::Error as _, iter, path::Path, pin::pin, sync::Arc};
 
 use bytes::Bytes;
 use futures::StreamExt as _;
 use rustic_core::{
-    DataId, IndexedFullStatus, TreeId,
+    DataId, FileType, IndexedFullStatus, TreeId,
     repofile::{Node, Tree},
 };
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Repository, RepositoryError, backend::Gate, blocking, seal::SealKey, silent, snapshot::Snapshot, store::ObjectStore,
+    Repository, RepositoryError,
+    backend::{Gate, key_of},
+    blocking,
+    seal::SealKey,
+    silent,
+    snapshot::Snapshot,
+    store::{ObjectStore, StoreError},
 };
 use crate::{
     digest::ByteDigest,
@@ -213,7 +219,20 @@ impl SnapshotReader {
 
     /// A tree. Blocking.
     pub(crate) fn tree(&self, id: &TreeId) -> Result<Tree, RepositoryError> {
-        self.engine.get_tree(id).map_err(RepositoryError::engine("read a tree of"))
+        self.engine.get_tree(id).map_err(|error| {
+            let from_store =
+                iter::successors(error.source(), |&cause| cause.source()).find_map(|cause| cause.downcast_ref::<StoreError>());
+            match from_store {
+                Some(store) if !store.fault().is_loss() => RepositoryError::engine("read a tree of")(error),
+                lost => RepositoryError::Damaged {
+                    object: self.pack_of_tree(id).map_or_else(
+                        |_| format!("tree {}", id.into_inner().to_hex().as_str()),
+                        |pack| format!("tree {} in pack {}", id.into_inner().to_hex().as_str(), key_of(FileType::Pack, &pack)),
+                    ),
+                    why: lost.map_or_else(|| "what is there does not decrypt, or is no tree".into(), |store| sentence(store)),
+                },
+            }
+        })
     }
 
     /// Where a file's blobs lie, in its order.
@@ -291,8 +310,13 @@ pub(crate) fn runs(places: &[BlobPlace], reorder: bool) -> Vec<Run> {
 impl BlobReader {
     /// Reads one run: the plain bytes of each place, in the run's order.
     pub(crate) async fn read(&self, run: &Run, places: &[BlobPlace]) -> Result<Vec<Bytes>, RepositoryError> {
-        let key = super::backend::key_of(rustic_core::FileType::Pack, &run.pack);
-        let bytes = self.store.read(&key, Some(u64::from(run.start)..u64::from(run.end))).await?;
+        let key = key_of(FileType::Pack, &run.pack);
+        let bytes = match self.store.read(&key, Some(u64::from(run.start)..u64::from(run.end))).await {
+            Err(error) if error.fault().is_loss() => {
+                return Err(RepositoryError::Damaged { object: format!("pack {key}"), why: sentence(&error) });
+            }
+            read => read?,
+        };
         let (seal, start, places) = (self.key.clone(), run.start, places.to_vec());
         blocking(move || {
             let opened = |place: &BlobPlace, sealed: Vec<u8>| {

@@ -13,6 +13,9 @@ use std::{
 /// Most that is taken for the reads of a pack, in packs: what compresses well fills it slowly, and what is known already fills none.
 const MOST_PACKS: u64 = 4;
 
+/// What may always be read: packs can be made small.
+const LEAST_BYTES: u64 = 4 << 20;
+
 /// Between the readers of a capture and the writers of its packs. Clones share it.
 #[derive(Clone, Debug)]
 pub(crate) struct Valve(Arc<(Mutex<Flow>, Condvar)>);
@@ -40,7 +43,7 @@ impl Valve {
         let mut flow = self.flow();
         flow.writes += 1;
         let fills_one = mem::take(&mut flow.read).clamp(size_bytes, size_bytes * MOST_PACKS);
-        flow.allowed = fills_one / flow.part;
+        flow.allowed = (fills_one / flow.part).max(LEAST_BYTES);
         Writing(self.clone())
     }
 
@@ -81,7 +84,9 @@ struct Held {
 impl Read for Held {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.reader.read(buffer)?;
-        self.valve.pass(read as u64);
+        if read > 0 {
+            self.valve.pass(read as u64);
+        }
         Ok(read)
     }
 }
@@ -92,20 +97,20 @@ mod tests {
 
     use super::*;
 
-    const PACK: usize = 1 << 20;
+    const PACK: u64 = 16 << 20;
 
     /// Reads so many bytes; tells when it has.
-    fn read(valve: &Valve, bytes: usize) -> mpsc::Receiver<()> {
-        let (mut reader, (told, tells)) = (valve.held(Box::new(io::repeat(7))), mpsc::channel());
+    fn read(valve: &Valve, bytes: u64) -> mpsc::Receiver<()> {
+        let (mut reader, (told, tells)) = (valve.held(Box::new(io::repeat(7).take(bytes))), mpsc::channel());
         thread::spawn(move || {
-            reader.read_exact(&mut vec![0; bytes]).unwrap();
+            io::copy(&mut reader, &mut io::sink()).unwrap();
             told.send(())
         });
         tells
     }
 
     fn goes_on(reading: &mpsc::Receiver<()>) {
-        reading.recv_timeout(Duration::from_secs(60)).unwrap();
+        reading.recv_timeout(Duration::from_mins(1)).unwrap();
     }
 
     fn waits(reading: &mpsc::Receiver<()>) {
@@ -117,7 +122,7 @@ mod tests {
         for (is_remote, part) in [(false, PACK / 4), (true, PACK)] {
             let valve = Valve::new(is_remote);
             goes_on(&read(&valve, PACK));
-            let write = valve.writing(PACK as u64);
+            let write = valve.writing(PACK);
             goes_on(&read(&valve, part));
             let waiting = read(&valve, 1);
             waits(&waiting);
@@ -131,7 +136,7 @@ mod tests {
     fn what_compresses_may_be_read_in_proportion_up_to_a_limit() {
         let valve = Valve::new(true);
         goes_on(&read(&valve, 100 * PACK));
-        let write = valve.writing(PACK as u64);
+        let write = valve.writing(PACK);
         goes_on(&read(&valve, 4 * PACK));
         let waiting = read(&valve, 1);
         waits(&waiting);

@@ -97,7 +97,8 @@ mod tests {
         let why = content(&program(home.path(), &fails), &mut &b"a snapshot"[..]).unwrap_err();
         assert_eq!(why.to_string(), "shard 1: no segment");
         // It hangs up before it has read everything.
-        let why = content(&program(home.path(), "echo 'error: not a tar' >&2; exit 1"), &mut io::repeat(0).take(1 << 24)).unwrap_err();
+        let why =
+            content(&program(home.path(), "echo 'error: not a tar' >&2; exit 1"), &mut io::repeat(0).take(1 << 24)).unwrap_err();
         assert_eq!(why.to_string(), "not a tar");
         content(&program(home.path(), "cat >/dev/null; echo '{\"shard\":'"), &mut &b""[..]).unwrap_err();
         let absent = content(&home.path().join("absent"), &mut &b""[..]).unwrap_err().to_string();

@@ -91,10 +91,14 @@ fn compare(stored: &Stored, read: &Content, inspection: &mut Inspection) {
             .checked
             .push(format!("collection {name}: {found} points read by Qdrant's engine, each equal to what was captured")),
         (Some(_), None) => {
-            inspection.checked.push(format!("collection {name}: {found} points read by Qdrant's engine, as many as were captured"));
+            inspection
+                .checked
+                .push(format!("collection {name}: {found} points read by Qdrant's engine, as many as were captured"));
         }
         (None, None) => {
-            inspection.checked.push(format!("collection {name}: {found} points read by Qdrant's engine; what was captured is not known"));
+            inspection
+                .checked
+                .push(format!("collection {name}: {found} points read by Qdrant's engine; what was captured is not known"));
         }
     }
 }

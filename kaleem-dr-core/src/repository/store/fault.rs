@@ -13,6 +13,8 @@ const LONGEST_ANSWER: usize = 200;
 pub enum StoreFault {
     /// The object or directory is not there.
     NotFound,
+    /// The object ends before what was asked for.
+    Short,
     /// The bucket is not there.
     NoBucket,
     /// The service does not let us do it.
@@ -36,6 +38,12 @@ impl StoreFault {
     #[must_use]
     pub fn keeps_out(self) -> bool {
         matches!(self, Self::NoBucket | Self::Denied | Self::Clock | Self::Tls | Self::Dns | Self::Unreachable)
+    }
+
+    /// Whether the object itself is at fault, and not the way to it.
+    #[must_use]
+    pub fn is_loss(self) -> bool {
+        matches!(self, Self::NotFound | Self::Short)
     }
 
     /// What the operator does about it.

@@ -9,6 +9,7 @@ use std::{
     collections::BTreeSet,
     fs::{self, File, OpenOptions},
     io::{self, Write as _},
+    mem,
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -18,8 +19,9 @@ use std::{
 use bytes::Bytes;
 use ulid::Ulid;
 
-/// Objects that are synced together: 32 MiB of packs of 16 MiB.
-const BATCH: usize = 2;
+/// Objects are synced together once they are as many bytes, which is two packs, or as many objects.
+const BATCH_BYTES: usize = 32 << 20;
+const BATCH_OBJECTS: usize = 64;
 
 /// The objects of one store that are not durable yet. Clones share them.
 #[derive(Clone, Debug, Default)]
@@ -29,6 +31,8 @@ pub(super) struct Late(Arc<Mutex<Waiting>>);
 struct Waiting {
     /// Written and not synced.
     files: Vec<PathBuf>,
+    /// Their length.
+    bytes: usize,
     /// The batch before them, which is being synced.
     behind: Option<JoinHandle<io::Result<()>>>,
     /// Why a sync failed. The system tells that once and may take the lost bytes for written from then on, so no later sync is believed.
@@ -52,11 +56,12 @@ impl Late {
         written?;
         let mut waiting = self.waiting();
         waiting.files.push(target);
-        if waiting.files.len() < BATCH {
+        waiting.bytes += content.iter().map(Bytes::len).sum::<usize>();
+        if waiting.files.len() < BATCH_OBJECTS && waiting.bytes < BATCH_BYTES {
             return Ok(());
         }
         waiting.join()?;
-        let batch = std::mem::take(&mut waiting.files);
+        let batch = waiting.take();
         waiting.behind = Some(thread::spawn(move || sync_all(&batch)));
         Ok(())
     }
@@ -65,7 +70,7 @@ impl Late {
     pub(super) fn sync(&self) -> io::Result<()> {
         let mut waiting = self.waiting();
         waiting.join()?;
-        let files = std::mem::take(&mut waiting.files);
+        let files = waiting.take();
         waiting.note(sync_all(&files))
     }
 
@@ -81,6 +86,11 @@ impl Late {
 }
 
 impl Waiting {
+    fn take(&mut self) -> Vec<PathBuf> {
+        self.bytes = 0;
+        mem::take(&mut self.files)
+    }
+
     /// Waits for the batch that is being synced.
     fn join(&mut self) -> io::Result<()> {
         let synced = self.behind.take().map_or(Ok(()), |behind| behind.join().expect("syncing files does not panic"));
@@ -91,7 +101,9 @@ impl Waiting {
     fn note(&mut self, synced: io::Result<()>) -> io::Result<()> {
         self.failed = self.failed.take().or(synced.err());
         match &self.failed {
-            Some(error) => Err(io::Error::new(error.kind(), format!("what was written before could not be made durable: {error}"))),
+            Some(error) => {
+                Err(io::Error::new(error.kind(), format!("what was written before could not be made durable: {error}")))
+            }
             None => Ok(()),
         }
     }
@@ -130,10 +142,13 @@ mod tests {
         assert!(!late.is_empty());
         late.sync().unwrap();
         assert!(late.is_empty());
-        for n in 0..2 * BATCH {
+        for n in 0..2 * BATCH_OBJECTS {
             late.write(home.path(), &temporary, &format!("data/cd/{n}"), &content).unwrap();
-            assert!(late.waiting().files.len() < BATCH, "the rest is being synced");
+            assert!(late.waiting().files.len() < BATCH_OBJECTS, "the rest is being synced");
         }
+        let large = [Bytes::from(vec![7; BATCH_BYTES])];
+        late.write(home.path(), &temporary, "data/ef/large", &large).unwrap();
+        assert!(late.waiting().files.is_empty(), "so much does not wait for more");
         assert!(!late.is_empty(), "a batch counts until it is known to be durable");
         late.sync().unwrap();
         assert!(late.is_empty());
@@ -154,7 +169,7 @@ mod tests {
     fn a_batch_that_failed_behind_is_told_at_the_next_sync() {
         let home = tempfile::tempdir().unwrap();
         let (late, temporary) = (Late::default(), home.path().join("tmp"));
-        for n in 0..BATCH - 1 {
+        for n in 0..BATCH_OBJECTS - 1 {
             late.write(home.path(), &temporary, &format!("data/ab/{n}"), &[]).unwrap();
         }
         no_directory_any_more(&home.path().join("data/ab"));

@@ -473,7 +473,8 @@ impl ObjectStore for OpendalStore {
                 self.location.clone(),
                 false,
                 format!("{} bytes came where {} were asked for", bytes.len(), range.end - range.start),
-            )),
+            )
+            .with_fault(StoreFault::Short)),
             _ => Ok(bytes),
         }
     }
