@@ -41,10 +41,17 @@ fn noise_file(path: &Path, megabytes: usize, seed: u64) {
     }
 }
 
-/// Runs each command, and fails when one of them holds too much. `KALEEM_TEST_MEMORY_SHOW=1` prints what each held.
-fn hold_little(site: &Site, commands: &[&[&str]]) {
-    for args in commands {
-        let (outcome, bytes) = run_measured(site.command().args(*args));
+/// Everything that is done with a source's data, and none of it holds too much. `KALEEM_TEST_MEMORY_SHOW=1` prints what each held.
+fn goes_out_and_comes_back(site: &Site, source: &str, target: &str) {
+    let file = text(site.path("exported"));
+    for args in [
+        &["backup"][..],
+        &["export", source, "--output", &file],
+        &["verify", source],
+        &["verify", source, "--from", &file],
+        &["restore", source, "--to", target],
+    ] {
+        let (outcome, bytes) = run_measured(site.command().args(args));
         assert_eq!(outcome.code, Some(0), "{args:?}: {}{}", outcome.stdout, outcome.stderr);
         #[expect(clippy::cast_precision_loss, reason = "a ratio is wanted")]
         let held = bytes as f64 / 1e6;
@@ -71,17 +78,7 @@ fn files_of_which_memory_holds_a_part_only_go_out_and_come_back() {
         noise_file(&tree.join(format!("{n}")), 16, n as u64 + 1);
     }
     let site = site.with_files("configs", &[&tree]).initialised();
-    let (tar, target) = (text(site.path("configs.tar")), text(site.path("restored")));
-    hold_little(
-        &site,
-        &[
-            &["backup"],
-            &["export", "configs", "--output", &tar],
-            &["verify", "configs"],
-            &["verify", "configs", "--from", &tar],
-            &["restore", "configs", "--to", &target],
-        ],
-    );
+    goes_out_and_comes_back(&site, "configs", &text(site.path("restored")));
 }
 
 /// `KALEEM_TEST_MEMORY_QDRANT_MB` makes the collection larger.
@@ -110,19 +107,6 @@ async fn a_qdrant_collection_of_which_memory_holds_a_part_only_goes_out_and_come
         put("/points?wait=true", json!({ "points": points })).await;
     }
     let site = Site::new().with_qdrant("vectors", &server.url(), API_KEY, &["docs".to_owned()]).initialised();
-    let file = text(site.path("docs.snapshot"));
-    tokio::task::spawn_blocking(move || {
-        hold_little(
-            &site,
-            &[
-                &["backup"],
-                &["export", "vectors", "--output", &file],
-                &["verify", "vectors"],
-                &["verify", "vectors", "--from", &file],
-                &["restore", "vectors", "--to", "docs_back"],
-            ],
-        );
-    })
-    .await
-    .expect("it ends well");
+    let work = tokio::task::spawn_blocking(move || goes_out_and_comes_back(&site, "vectors", "docs_back"));
+    work.await.expect("it ends well");
 }

@@ -12,26 +12,39 @@ use std::{
     thread,
 };
 
-use kaleem_dr_core::{digest::MultisetDigest, source::Cause};
+use kaleem_dr_core::{
+    digest::MultisetDigest,
+    source::{Cause, SourceError},
+};
 
 use super::points::{Content, Page};
 
 /// What is told of a program's complaints.
 const COMPLAINT_BYTES: u64 = 2000;
 
-/// What the engine reads out of a snapshot file.
+/// What the engine reads out of a snapshot file, or why it does not read it.
 ///
 /// # Errors
-/// When the program cannot be run, or does not end well; its last line says why.
-pub(super) fn content(program: &Path, file: &mut dyn Read) -> Result<Content, Cause> {
-    let mut child = Command::new(program)
+/// When the program cannot be run: that says nothing of the file.
+pub(super) fn content(program: &Path, file: &mut dyn Read) -> Result<Result<Content, Cause>, SourceError> {
+    let child = Command::new(program)
         .env_clear()
         .envs(["PATH", "TMPDIR"].iter().filter_map(|name| Some((name, env::var_os(name)?))))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .map_err(|error| format!("{} cannot be run: {error}", program.display()))?;
+        .map_err(|error| {
+            SourceError::Unsupported(format!(
+                "`engine` names {}, which cannot be run: {error}; install it with `cargo install --path examples/qdrant-engine`, or leave \
+                 `engine` out",
+                program.display()
+            ))
+        })?;
+    Ok(read(child, file))
+}
+
+fn read(mut child: Child, file: &mut dyn Read) -> Result<Content, Cause> {
     let (output, complaints) = (child.stdout.take(), child.stderr.take());
     let digested = thread::spawn(move || output.map_or_else(|| Ok(MultisetDigest::default()), digest));
     let complained = thread::spawn(move || {
@@ -91,16 +104,16 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let page = |id: u64| format!(r#"{{"shard":0,"result":{{"points":[{{"id":{id},"payload":null,"vector":[0.5]}}]}}}}"#);
         let pages = format!("cat >/dev/null; echo '{}'; echo '{}'", page(1), page(2));
-        let read = content(&program(home.path(), &pages), &mut &b"a snapshot"[..]).unwrap();
+        let read = content(&program(home.path(), &pages), &mut &b"a snapshot"[..]).unwrap().unwrap();
         assert_eq!(read.points, 2);
         let fails = format!("{pages}; echo 'error: shard 1: no segment' >&2; exit 1");
-        let why = content(&program(home.path(), &fails), &mut &b"a snapshot"[..]).unwrap_err();
+        let why = content(&program(home.path(), &fails), &mut &b"a snapshot"[..]).unwrap().unwrap_err();
         assert_eq!(why.to_string(), "shard 1: no segment");
         // It hangs up before it has read everything.
-        let why =
-            content(&program(home.path(), "echo 'error: not a tar' >&2; exit 1"), &mut io::repeat(0).take(1 << 24)).unwrap_err();
+        let hangs_up = program(home.path(), "echo 'error: not a tar' >&2; exit 1");
+        let why = content(&hangs_up, &mut io::repeat(0).take(1 << 24)).unwrap().unwrap_err();
         assert_eq!(why.to_string(), "not a tar");
-        content(&program(home.path(), "cat >/dev/null; echo '{\"shard\":'"), &mut &b""[..]).unwrap_err();
+        content(&program(home.path(), "cat >/dev/null; echo '{\"shard\":'"), &mut &b""[..]).unwrap().unwrap_err();
         let absent = content(&home.path().join("absent"), &mut &b""[..]).unwrap_err().to_string();
         assert!(absent.contains("cannot be run"), "{absent}");
     }

@@ -28,7 +28,7 @@ pub(super) async fn inspect(point: &PointReader, engine: Option<&Path>) -> Resul
             let artifact = point.artifact(&stored.snapshot.path).await?;
             let program = program.to_path_buf();
             let read = pipe::through(artifact, &point.cancellation(), move |file| engine::content(&program, file)).await?;
-            match read {
+            match read? {
                 Ok(content) => compare(stored, &content, &mut inspection),
                 Err(why) => inspection.findings.push(Finding::error(format!(
                     "snapshot of collection {}: Qdrant's engine does not read it: {}",
