@@ -435,13 +435,17 @@ pub fn keys(keys: &[KeyInfo], json: bool) -> Printed {
         let keys: Vec<Value> = keys
             .iter()
             .map(|key| {
-                json!({
+                let mut line = json!({
                     "current": key.current,
                     "id": key.id.short(),
                     "userName": key.owner.user,
                     "hostName": key.owner.host,
                     "created": created(key),
-                })
+                });
+                if let Some(problem) = &key.problem {
+                    line["problem"] = problem.as_str().into();
+                }
+                line
             })
             .collect();
         return document(&keys);

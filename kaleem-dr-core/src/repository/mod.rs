@@ -11,6 +11,7 @@ mod copy;
 mod error;
 mod key;
 mod lock;
+pub mod names;
 mod objects;
 mod prune;
 mod reader;
@@ -34,7 +35,7 @@ use rustic_core::{
     ConfigOptions, Credentials, KeyOptions, OpenStatus, Progress, ProgressBars, ProgressType, RepositoryBackends,
     RepositoryOptions, RusticProgress, repofile::MasterKey,
 };
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::SecretString;
 use tokio::runtime::Handle;
 
 use self::{
@@ -47,7 +48,7 @@ pub use self::{
     check::{CheckReport, ReadData},
     copy::{ChunkerParams, CopiedSnapshot, CopyFailure, CopyOptions, CopyReport},
     error::RepositoryError,
-    key::{KeyId, KeyInfo, KeyOwner},
+    key::{KeyId, KeyInfo, KeyOwner, vet as vet_key},
     lock::{Lock, LockKind, StandingLock},
     objects::{FileWalk, TreeFile},
     prune::{PruneOptions, PruneReport, RepositoryStats},
@@ -257,21 +258,14 @@ impl Repository {
         if store.size("config").await?.is_none() {
             return Err(RepositoryError::NotFound { location: store.location() });
         }
-        let password = access.password.clone();
+        let (master, key_id) = key::open_with(&store, &access.password).await?;
         let (runtime, backing) = (Handle::current(), store.clone());
-        let (key, key_id, id, version, chunker) = blocking(move || {
-            let location = backing.location();
+        let (key, id, version, chunker) = blocking(move || {
             let engine = unopened(backing, runtime, Gate::open(CancellationToken::new()), None, &silent())?;
-            let engine = engine.open(&Credentials::password(password.expose_secret())).map_err(|error| {
-                if error.is_incorrect_password() {
-                    RepositoryError::WrongPassword { location }
-                } else {
-                    RepositoryError::engine("open")(error)
-                }
-            })?;
+            let engine = engine.open(&Credentials::Masterkey(master)).map_err(RepositoryError::engine("open"))?;
             let config = engine.config();
             let id = config.id.into_inner().to_hex().to_string();
-            Ok((SealKey::new(engine.key()), KeyId::opened(&engine)?, id, config.version, ChunkerParams::of(config)))
+            Ok((SealKey::new(engine.key()), id, config.version, ChunkerParams::of(config)))
         })
         .await?;
         let runtime = Handle::current();
