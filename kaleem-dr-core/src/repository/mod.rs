@@ -14,12 +14,14 @@ mod lock;
 pub mod names;
 mod objects;
 mod prune;
+mod reach;
 mod reader;
 mod retention;
 mod save;
 mod seal;
 mod snapshot;
 pub mod store;
+mod survey;
 mod valve;
 
 use std::{
@@ -27,12 +29,11 @@ use std::{
     os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
 };
 
 use bytesize::ByteSize;
 use rustic_core::{
-    ConfigOptions, Credentials, KeyOptions, OpenStatus, Progress, ProgressBars, ProgressType, RepositoryBackends,
+    ConfigOptions, Credentials, IndexedFullStatus, KeyOptions, OpenStatus, Progress, ProgressBars, ProgressType, RepositoryBackends,
     RepositoryOptions, RusticProgress, repofile::MasterKey,
 };
 use secrecy::SecretString;
@@ -49,7 +50,7 @@ pub use self::{
     copy::{ChunkerParams, CopiedSnapshot, CopyFailure, CopyOptions, CopyReport},
     error::RepositoryError,
     key::{KeyId, KeyInfo, KeyOwner, vet as vet_key},
-    lock::{Lock, LockKind, StandingLock},
+    lock::{Lock, LockKind, LockVerdict, StandingLock},
     objects::{FileWalk, TreeFile},
     prune::{PruneOptions, PruneReport, RepositoryStats},
     reader::SnapshotReader,
@@ -297,22 +298,6 @@ impl Repository {
         self.0.store.location()
     }
 
-    /// Takes one of restic's locks; waits `patience` for others to end.
-    ///
-    /// # Errors
-    /// [`RepositoryError::Locked`] says who holds it.
-    pub async fn lock(&self, kind: LockKind, patience: Duration) -> Result<Lock, RepositoryError> {
-        Lock::acquire(self.0.store.clone(), self.0.key.clone(), kind, patience).await
-    }
-
-    /// The locks that stand, stale ones too. Nothing is written or removed.
-    ///
-    /// # Errors
-    /// When they cannot be listed, or one cannot be read.
-    pub async fn locks(&self) -> Result<Vec<StandingLock>, RepositoryError> {
-        lock::standing(&self.0.store, &self.0.key).await
-    }
-
     /// Every snapshot, oldest first.
     ///
     /// # Errors
@@ -362,6 +347,33 @@ impl Repository {
             .map_err(RepositoryError::engine("open"))
     }
 
+    /// The same with its index in memory, 48 bytes a blob. Index files that are damaged are passed over with a warning: what they alone
+    /// name shows as lost where it is needed. Blocking.
+    pub(crate) fn indexed(
+        &self,
+        gate: Arc<Gate>,
+        progress: &Arc<dyn ProgressSink>,
+    ) -> Result<rustic_core::Repository<IndexedFullStatus>, RepositoryError> {
+        let failed = || RepositoryError::engine("read the index of");
+        let error = match self.engine(gate.clone(), progress)?.to_indexed() {
+            Ok(engine) => return Ok(engine),
+            Err(error) => error,
+        };
+        if backend::fault_of(&error).is_some_and(|fault| !fault.is_loss()) {
+            return Err(failed()(error));
+        }
+        let backend = Backend::new(self.0.store.clone(), self.0.runtime.clone(), gate.clone());
+        let damaged = survey::damaged_indexes(&backend, &self.0.key).map_err(failed())?;
+        if damaged.is_empty() {
+            return Err(failed()(error));
+        }
+        for (id, why) in &damaged {
+            tracing::warn!(index = %id.to_hex().as_str(), %why, "an index file is damaged and passed over; see `kaleem-dr check`");
+        }
+        gate.hide(damaged.into_iter().map(|(id, _)| id));
+        self.engine(gate, progress)?.to_indexed().map_err(failed())
+    }
+
     /// Runs a blocking operation under a lock and a cancellation; a lost lock or a cancellation closes the gate.
     async fn guarded<T: Send + 'static>(
         &self,
@@ -370,7 +382,7 @@ impl Repository {
         work: impl FnOnce(Self, Arc<Gate>) -> Result<T, RepositoryError> + Send + 'static,
     ) -> Result<T, RepositoryError> {
         let stop = cancel.child_token();
-        let gate = Gate::open(stop.clone());
+        let gate = Gate::under(lock, stop.clone());
         let repository = self.clone();
         let lost = lock.lost();
         let work = blocking(move || work(repository, gate));
