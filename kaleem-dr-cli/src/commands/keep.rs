@@ -3,7 +3,7 @@
 use kaleem_dr_core::{
     exit::Exit,
     monitor::Ended,
-    repository::{LockKind, PruneOptions, ReadData, Repository, Retention},
+    repository::{PruneOptions, ReadData, Repository, Retention},
     tripwire::Alarms,
 };
 
@@ -37,7 +37,7 @@ pub async fn forget(context: &Context, args: &Forget) -> JobOutcome {
         Alarms::guard(&loaded.config.settings.state_directory)?;
     }
     let repository = context.repository(&loaded).await?;
-    let lock = repository.lock(LockKind::Exclusive, context.global.retry_lock).await?;
+    let lock = context.lock_to_free(&repository).await?;
     let result = async {
         let plan = repository.forget(retention, true, &lock, &context.progress, &context.cancel).await?;
         let question = format!("forget {} snapshots?", plan.removed());
@@ -80,7 +80,7 @@ pub async fn prune(context: &Context, consent: Consent, instant: bool, max_unuse
     }
     let repository = context.repository(&loaded).await?;
     let options = PruneOptions { instant, max_unused_percent, dry_run: true, ..PruneOptions::default() };
-    let lock = repository.lock(LockKind::Exclusive, context.global.retry_lock).await?;
+    let lock = context.lock_to_free(&repository).await?;
     let result = async {
         let plan = repository.prune(options, &lock, &context.progress, &context.cancel).await?;
         if consent.dry_run {
@@ -102,7 +102,7 @@ pub async fn check(context: &Context, read_data: bool, subset: Option<ReadData>)
     let loaded = context.load()?;
     let repository = context.repository(&loaded).await?;
     let read = subset.unwrap_or(if read_data { ReadData::All } else { ReadData::Nothing });
-    let lock = repository.lock(LockKind::Shared, context.global.retry_lock).await?;
+    let lock = context.lock_to_read(&repository).await?;
     let report = repository.check(read, &lock, &context.progress, &context.cancel).await;
     lock.release().await?;
     let report = report?;

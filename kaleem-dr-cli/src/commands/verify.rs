@@ -4,7 +4,7 @@ use kaleem_dr_core::{
     jiff::Timestamp,
     ledger::{Ledger, Proof},
     monitor::Ended,
-    repository::{LockKind, Repository, select},
+    repository::{Repository, select},
     verify::{ProofLevel, VerifyReport, verify_point, verify_snapshot, verify_source},
 };
 
@@ -37,7 +37,7 @@ fn keep(context: &Context, loaded: &Loaded, repository: &Repository, reports: &[
 /// Verifies what lies in the repository.
 pub async fn reports(context: &Context, loaded: &Loaded, args: &Verify) -> Result<Vec<VerifyReport>, Failure> {
     let repository = context.repository(loaded).await?;
-    let lock = repository.lock(LockKind::Shared, context.global.retry_lock).await?;
+    let lock = context.lock_to_read(&repository).await?;
     let reports = snapshots(context, loaded, &repository, args).await;
     lock.release().await?;
     let reports = reports?;

@@ -4,7 +4,10 @@ use std::path::PathBuf;
 
 use rustic_core::RusticError;
 
-use super::{backend::engine_cause, store::StoreError};
+use super::{
+    backend::{EngineCause, engine_cause},
+    store::{StoreError, StoreFault},
+};
 use crate::{ledger::LedgerError, source::Cause};
 
 /// Why a repository operation failed.
@@ -118,6 +121,26 @@ pub enum RepositoryError {
 }
 
 impl RepositoryError {
+    /// What kind of trouble the store is in, where it is the store that failed.
+    #[must_use]
+    pub fn fault(&self) -> Option<StoreFault> {
+        match self {
+            Self::Store(error) => Some(error.fault()),
+            Self::Engine { cause, .. } => cause.downcast_ref::<EngineCause>()?.fault,
+            _ => None,
+        }
+    }
+
+    /// Whether there is no room left in the repository's place.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        match self {
+            Self::Store(error) => error.is_full(),
+            Self::Engine { cause, .. } => cause.downcast_ref::<EngineCause>().is_some_and(|cause| cause.is_full),
+            _ => false,
+        }
+    }
+
     /// Wraps an error of rustic_core.
     pub(crate) fn engine(action: &'static str) -> impl FnOnce(Box<RusticError>) -> Self {
         move |error| Self::Engine { action, cause: engine_cause(&error) }

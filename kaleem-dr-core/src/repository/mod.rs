@@ -10,12 +10,15 @@ mod commit;
 mod copy;
 mod error;
 mod key;
+mod listing;
 mod lock;
 pub mod names;
 mod objects;
+mod pack;
 mod prune;
 mod reach;
 mod reader;
+mod repair;
 mod retention;
 mod save;
 mod seal;
@@ -33,8 +36,8 @@ use std::{
 
 use bytesize::ByteSize;
 use rustic_core::{
-    ConfigOptions, Credentials, IndexedFullStatus, KeyOptions, OpenStatus, Progress, ProgressBars, ProgressType, RepositoryBackends,
-    RepositoryOptions, RusticProgress, repofile::MasterKey,
+    ConfigOptions, Credentials, IndexedFullStatus, KeyOptions, OpenStatus, Progress, ProgressBars, ProgressType,
+    RepositoryBackends, RepositoryOptions, RusticProgress, repofile::MasterKey,
 };
 use secrecy::SecretString;
 use tokio::runtime::Handle;
@@ -46,14 +49,16 @@ use self::{
 };
 pub use self::{
     bucket::{BucketFinding, BucketReport, Verdict, check_bucket, check_lifecycle},
-    check::{CheckReport, ReadData},
+    check::{CheckReport, ReadData, Remedy},
     copy::{ChunkerParams, CopiedSnapshot, CopyFailure, CopyOptions, CopyReport},
     error::RepositoryError,
     key::{KeyId, KeyInfo, KeyOwner, vet as vet_key},
+    listing::{SnapshotListing, UnreadableSnapshot},
     lock::{Lock, LockKind, LockVerdict, StandingLock},
     objects::{FileWalk, TreeFile},
     prune::{PruneOptions, PruneReport, RepositoryStats},
     reader::SnapshotReader,
+    repair::{IndexRepair, LostSnapshot, RepairedSnapshot, SnapshotRepair},
     retention::{ForgetGroup, ForgetReason, ForgetReport, Retention},
     save::{SaveError, SaveOptions, Saved},
     snapshot::{INCOMPLETE_TAG, OWN_TAG, Snapshot, SnapshotId, select},
@@ -298,41 +303,19 @@ impl Repository {
         self.0.store.location()
     }
 
-    /// Every snapshot, oldest first.
-    ///
-    /// # Errors
-    /// When one cannot be listed or read.
-    pub async fn snapshots(&self) -> Result<Vec<Snapshot>, RepositoryError> {
-        let mut snapshots = if self.0.cache_directory.is_none() {
-            self.snapshots_of_store().await?
-        } else {
-            // Most of them are in the cache, which is the engine's.
-            let repository = self.clone();
-            blocking(move || {
-                let engine = repository.engine(Gate::open(CancellationToken::new()), &silent())?;
-                let files = engine.get_all_snapshots().map_err(RepositoryError::engine("read the snapshots of"))?;
-                Ok(files.into_iter().map(Snapshot::new).collect::<Vec<_>>())
-            })
-            .await?
-        };
-        snapshots.sort_by_key(|snapshot| snapshot.time().timestamp());
-        Ok(snapshots)
-    }
-
-    /// Every snapshot file, read and opened here.
-    async fn snapshots_of_store(&self) -> Result<Vec<Snapshot>, RepositoryError> {
-        let listed = self.0.store.list("snapshots").await?;
-        // Names that are no ids (a half-written file of another tool) are not ours to see.
-        let id = |key: &str| key.rsplit('/').next()?.parse::<SnapshotId>().ok();
-        let (keys, ids): (Vec<String>, Vec<SnapshotId>) =
-            listed.into_iter().filter_map(|object| id(&object.key).map(|id| (object.key, id))).unzip();
-        let sealed = self.0.store.read_many(keys.clone()).await?;
-        let key = self.0.key.clone();
-        blocking(move || {
-            let opened = keys.into_iter().zip(ids).zip(sealed);
-            opened.map(|((name, id), sealed)| Snapshot::open(&key, &name, id, &sealed)).collect()
-        })
-        .await
+    /// The same, read from the store alone.
+    fn without_cache(&self) -> Self {
+        let Inner { store, key, key_id, id, version, chunker, runtime, .. } = &*self.0;
+        Self(Arc::new(Inner {
+            store: store.clone(),
+            key: key.clone(),
+            key_id: key_id.clone(),
+            id: id.clone(),
+            version: *version,
+            chunker: chunker.clone(),
+            cache_directory: None,
+            runtime: runtime.clone(),
+        }))
     }
 
     /// rustic_core's repository behind a gate. Blocking.

@@ -169,12 +169,7 @@ fn visit_all(
     })
 }
 
-fn visit(
-    engine: &Engine,
-    id: TreeId,
-    path: &Path,
-    is_lost: &(dyn Fn(&Id) -> bool + Sync),
-) -> Result<Visited, RepositoryError> {
+fn visit(engine: &Engine, id: TreeId, path: &Path, is_lost: &(dyn Fn(&Id) -> bool + Sync)) -> Result<Visited, RepositoryError> {
     let mut visited = Visited { id, below: Vec::new(), lost_files: Vec::new(), lost: None, path: path.to_owned() };
     match read_tree(engine, &id, is_lost)? {
         Ok(tree) => {
@@ -201,7 +196,9 @@ fn read_tree(engine: &Engine, id: &TreeId, is_lost: &(dyn Fn(&Id) -> bool + Sync
     }
     match engine.get_tree(id) {
         Ok(tree) => Ok(Ok(tree)),
-        Err(error) if fault_of(&error).is_some_and(|fault| !fault.is_loss()) => Err(RepositoryError::engine("read a tree of")(error)),
+        Err(error) if fault_of(&error).is_some_and(|fault| !fault.is_loss()) => {
+            Err(RepositoryError::engine("read a tree of")(error))
+        }
         Err(_) => Ok(Err(Why::Damaged(format!(
             "tree {} in pack {}",
             id.into_inner().to_hex().as_str(),

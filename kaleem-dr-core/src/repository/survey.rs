@@ -63,11 +63,9 @@ impl fmt::Display for Loss {
     }
 }
 
-/// What had to be set right before a capture.
+/// What is known of the index before a capture.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Mended {
-    /// Packs that are lost. The index names them no more, so their blobs are stored again.
-    pub(crate) dropped: Vec<Id>,
     /// Index files that cannot be read and were passed over.
     pub(crate) damaged: Vec<Id>,
 }
@@ -136,7 +134,7 @@ impl Repository {
             );
             self.drop_from_index(&survey, lock).await?;
         }
-        Ok(Mended { dropped: survey.lost.into_keys().collect(), damaged })
+        Ok(Mended { damaged })
     }
 
     /// Writes index files without the lost packs, then removes those that name them.
@@ -171,7 +169,8 @@ impl Repository {
         Ok(())
     }
 
-    fn sealed_index(&self, file: &IndexFile) -> Result<(String, Bytes), RepositoryError> {
+    /// An index file, with its key.
+    pub(crate) fn sealed_index(&self, file: &IndexFile) -> Result<(String, Bytes), RepositoryError> {
         let json = serde_json::to_vec(file)
             .map_err(|cause| RepositoryError::Engine { action: "write an index to", cause: cause.into() })?;
         let sealed = Bytes::from(self.0.key.seal_file(&json, self.0.version));
@@ -187,10 +186,7 @@ impl Survey {
             let id = pack.id.into_inner();
             let size_bytes = pack.pack_size();
             named.push(id);
-            self.packs
-                .entry(id)
-                .and_modify(|known| known.is_marked &= is_marked)
-                .or_insert(Indexed { size_bytes, is_marked });
+            self.packs.entry(id).and_modify(|known| known.is_marked &= is_marked).or_insert(Indexed { size_bytes, is_marked });
         }
         self.files.insert(key, named);
     }

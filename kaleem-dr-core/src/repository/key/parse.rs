@@ -64,7 +64,8 @@ pub(super) fn parse(bytes: &[u8]) -> Result<ParsedKey, String> {
         return Err(format!("its key derivation is {:?}, and not scrypt", file.kdf.chars().take(40).collect::<String>()));
     }
     let (log_n, r, p) = parameters(file.n, file.r, file.p)?;
-    let bytes_of = |what: &str, text: &str| BASE64_STANDARD.decode(text).map_err(|error| format!("its {what} is not base64: {error}"));
+    let bytes_of =
+        |what: &str, text: &str| BASE64_STANDARD.decode(text).map_err(|error| format!("its {what} is not base64: {error}"));
     let (salt, data) = (bytes_of("salt", &file.salt)?, bytes_of("data", &file.data)?);
     if salt.is_empty() || salt.len() > SALT_LIMIT_BYTES {
         return Err(format!("its salt has {} bytes", salt.len()));

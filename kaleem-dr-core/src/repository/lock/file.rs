@@ -199,7 +199,15 @@ mod tests {
 
     fn lock(pid: i32) -> LockFile {
         let Here { host, boot_id, pid_namespace, machine_id } = here();
-        LockFile { hostname: host, pid, boot_id, pid_namespace, machine_id, process_start: None, ..LockFile::ours(LockKind::Shared) }
+        LockFile {
+            hostname: host,
+            pid,
+            boot_id,
+            pid_namespace,
+            machine_id,
+            process_start: None,
+            ..LockFile::ours(LockKind::Shared)
+        }
     }
 
     /// A process id that is free.

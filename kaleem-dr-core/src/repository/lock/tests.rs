@@ -89,8 +89,7 @@ async fn a_lock_that_is_given_up_while_it_is_taken_leaves_nothing() {
     let place = Place::new(0);
     let slow = place.slow.clone();
     let key = place.key.clone();
-    let taking =
-        tokio::spawn(async move { Lock::acquire(slow, key, LockKind::Shared, Duration::ZERO, Without::Never).await });
+    let taking = tokio::spawn(async move { Lock::acquire(slow, key, LockKind::Shared, Duration::ZERO, Without::Never).await });
     place.writes_begun(1).await;
     taking.abort();
     place.slow.permits.add_permits(8);
