@@ -6,6 +6,7 @@ pub mod doctor;
 pub mod drill;
 pub mod migrate;
 pub mod monitor;
+pub mod repair;
 pub mod schedule;
 pub mod status;
 
@@ -23,8 +24,8 @@ use kaleem_dr_core::{
     point::{Origin, PointReader},
     replicate::{Count, MirrorReport, RepairReport},
     repository::{
-        BucketReport, CheckReport, CopyReport, ForgetReport, KeyId, KeyInfo, PruneReport, Repository, RepositoryStats, Rewritten,
-        Snapshot, Verdict,
+        BucketReport, CheckReport, CopyReport, ForgetReport, KeyId, KeyInfo, LockVerdict, PruneReport, Repository,
+        RepositoryStats, Rewritten, Snapshot, StandingLock, Verdict,
     },
     restore::FilesReport,
     source::{Change, Probe, RestorePlan, RestoreReport, SourceName},
@@ -34,7 +35,11 @@ use kaleem_dr_core::{
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::{args::Consent, context::Loaded, failure::Failure};
+use crate::{
+    args::Consent,
+    context::Loaded,
+    failure::{self, Failure},
+};
 
 pub use kaleem_dr_core::report::size;
 
@@ -100,6 +105,35 @@ fn age(seconds: i64) -> String {
         s if s < 7200 => format!("{} min", s / 60),
         s if s < 172_800 => format!("{} h", s / 3600),
         s => format!("{} d", s / 86_400),
+    }
+}
+
+/// Locks that go, or went, and those that stay.
+pub fn locks(going: &[StandingLock], staying: &[StandingLock], done: bool, json: bool) -> Printed {
+    if json {
+        return document(&json!({ "message_type": "locks", "removed": done, "stale": going, "held": staying }));
+    }
+    if going.is_empty() && staying.is_empty() {
+        return line("the repository has no locks");
+    }
+    let mut rows = table(["", "lock", "holder", "written", "known of it"]);
+    let what = if done { "removed" } else { "to remove" };
+    for (mark, lock) in going.iter().map(|lock| (what, lock)).chain(staying.iter().map(|lock| ("stays", lock))) {
+        let id = lock.object.rsplit('/').next().unwrap_or_default();
+        let written = lock.age_seconds.map(|seconds| format!("{} ago", age(seconds))).unwrap_or_default();
+        rows.add_row([mark, &id[..8.min(id.len())], &lock.holder, &written, verdict(lock)]);
+    }
+    line(&rows.to_string())
+}
+
+fn verdict(lock: &StandingLock) -> &'static str {
+    match lock.verdict {
+        LockVerdict::Running => "its process runs on this machine",
+        LockVerdict::Dead => "its process has ended",
+        LockVerdict::Unknown if lock.is_stale => "not renewed for half an hour; of another machine, container or program",
+        LockVerdict::Unknown => "of another machine, container or program",
+        LockVerdict::Unreadable if lock.is_stale => "unreadable, and old",
+        LockVerdict::Unreadable => "unreadable",
     }
 }
 
@@ -489,13 +523,17 @@ pub fn keys(keys: &[KeyInfo], json: bool) -> Printed {
         let keys: Vec<Value> = keys
             .iter()
             .map(|key| {
-                json!({
+                let mut line = json!({
                     "current": key.current,
                     "id": key.id.short(),
                     "userName": key.owner.user,
                     "hostName": key.owner.host,
                     "created": created(key),
-                })
+                });
+                if let Some(problem) = &key.problem {
+                    line["problem"] = problem.as_str().into();
+                }
+                line
             })
             .collect();
         return document(&keys);
@@ -554,9 +592,11 @@ pub fn check(report: &CheckReport, json: bool) -> Printed {
             "message_type": "summary",
             "num_errors": report.errors(),
             "findings": report.findings,
+            "remedies": report.remedies,
         }));
     }
     report.findings.iter().try_for_each(|finding| line(&finding.to_string()))?;
+    report.remedies.iter().try_for_each(|remedy| line(&format!("  {}", failure::remedy(*remedy))))?;
     match report.errors() {
         0 => line("no errors were found"),
         errors => line(&format!("{errors} errors were found: the repository is damaged")),

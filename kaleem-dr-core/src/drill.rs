@@ -18,7 +18,7 @@ use crate::{
     ledger::{ChainedReport, Event, EventKind, Ledger, LedgerError, Part, Proof},
     objectives::{Sample, forecast_seconds},
     progress::ProgressSink,
-    repository::{LockKind, Repository, RepositoryError},
+    repository::{Repository, RepositoryError},
     scratch::{self, Cleared},
     sentence,
     source::{Source, SourceError, SourceName},
@@ -52,6 +52,8 @@ pub struct DrillJob {
     pub state_directory: PathBuf,
     /// How long to wait for another tool's lock.
     pub patience: Duration,
+    /// Read without a lock: whoever prunes meanwhile may take away what is read.
+    pub without_lock: bool,
 }
 
 /// What a drill showed.
@@ -161,7 +163,7 @@ pub async fn drill(
         cleared,
         exit: Exit::Done,
     };
-    let lock = job.repository.lock(LockKind::Shared, job.patience).await?;
+    let lock = if job.without_lock { job.repository.without_lock() } else { job.repository.lock_to_read(job.patience).await? };
     for source in &job.sources {
         let mut line = drill_source(job, &**source, &work).await;
         line.rto_forecast_seconds = forecast(&ledger, &report.repository, &line)?;

@@ -48,6 +48,7 @@ pub async fn drill(context: &Context, args: &Drill) -> JobOutcome {
         level: args.level,
         state_directory: loaded.config.settings.state_directory.clone(),
         patience: context.global.retry_lock,
+        without_lock: context.global.no_lock,
     };
     let (report, chained) = run(&job, &context.progress, &context.cancel).await?;
     write_files(&loaded, &report.run.to_string(), &args.to)?;

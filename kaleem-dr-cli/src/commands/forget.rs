@@ -143,7 +143,7 @@ impl Rules {
 pub async fn forget(context: &Context, args: &Forget) -> JobOutcome {
     let loaded = context.load()?;
     let repository = context.repository(&loaded).await?;
-    let lock = repository.lock(LockKind::Exclusive, context.global.retry_lock).await?;
+    let lock = context.lock_to_free(&repository).await?;
     let result = async {
         let forgotten = if args.snapshots.is_empty() {
             by_rules(context, &loaded, &repository, args, &lock).await?

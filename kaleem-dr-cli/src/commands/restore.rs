@@ -4,7 +4,7 @@ use kaleem_dr_core::{
     exit::Exit,
     job::{Restoring, open_point, plan_restore},
     point::PointReader,
-    repository::{LockKind, Repository, select},
+    repository::{Repository, select},
     restore::{RestoreOptions, restore_files},
     source::{Existing, Extras, RestoreRequest, RestoreTarget, Source},
 };
@@ -41,7 +41,7 @@ pub async fn restore(context: &Context, args: Restore) -> Outcome {
     }
     let repository = context.repository(&loaded).await?;
     // A shared lock: nobody may prune what we are reading.
-    let lock = repository.lock(LockKind::Shared, context.global.retry_lock).await?;
+    let lock = context.lock_to_read(&repository).await?;
     let result = if of_files {
         files(context, &loaded, &repository, args).await
     } else {
