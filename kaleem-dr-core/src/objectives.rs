@@ -219,7 +219,7 @@ mod tests {
         assert!(!local[0].rpo_broken && local[1].rpo_broken, "a source that was never proven breaks it");
         let mirror = Some(MirrorOf { origin: "/local", mirror: "s3:b" });
         assert!(of("s3:b", mirror)[0].rpo_broken, "nothing was brought there");
-        ledger.set_mirrored("s3:b", &["snapshots/aa".to_owned()].into()).unwrap();
+        ledger.saw("s3:b", &["snapshots/aa".to_owned()]).unwrap();
         let far = of("s3:b", mirror);
         assert_eq!(far[0].proven_snapshot.as_deref(), Some("aa"));
         assert!(far[0].rpo_broken, "50 h");

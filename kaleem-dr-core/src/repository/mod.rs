@@ -9,6 +9,7 @@ mod check;
 mod commit;
 mod copy;
 mod error;
+mod indexed;
 mod key;
 mod lock;
 mod objects;
@@ -58,6 +59,7 @@ pub use self::{
 };
 pub(crate) use self::{
     copy::tags_for,
+    indexed::IndexedPacks,
     objects::hashes_to_name,
     reader::{BlobPlace, pick, runs},
     save::go_mode,
