@@ -51,6 +51,10 @@ impl From<RepositoryError> for Failure {
             RepositoryError::AlreadyExists { .. } => Some("it can be used as it is"),
             RepositoryError::Damaged { .. } => Some("`kaleem-dr check --read-data` shows how far the damage goes"),
             RepositoryError::NoSnapshot { .. } => Some("`kaleem-dr points` and `kaleem-dr snapshots` list what there is"),
+            RepositoryError::NoPoint { others, .. } if !others.is_empty() => Some(
+                "--host NAME takes another host's points; to carry on as a host that was lost, set `host = \"NAME\"` in the config",
+            ),
+            RepositoryError::NoPoint { .. } => Some("`kaleem-dr snapshots` lists what there is"),
             RepositoryError::Store(error) => error.fault().advice(),
             RepositoryError::LockLost { .. } => Some("look for `restic unlock --remove-all` in other jobs, then run this again"),
             _ => None,

@@ -107,9 +107,9 @@ struct Documents<'a> {
 }
 
 /// An object that must be written, in this order.
-struct Object {
-    key: String,
-    bytes: Bytes,
+pub(super) struct Object {
+    pub(super) key: String,
+    pub(super) bytes: Bytes,
 }
 
 fn complete(
@@ -159,9 +159,14 @@ fn complete(
         summary.files_new = (summary.files_new + 2).saturating_sub(followers);
     }
 
+    Ok((file, sealed_objects(key, [data, trees])?))
+}
+
+/// The packs and the index file that names their blobs, in the order in which they must be written.
+pub(super) fn sealed_objects(key: &SealKey, writers: [PackWriter<'_>; 2]) -> Result<Vec<Object>, RepositoryError> {
     let mut objects = Vec::new();
     let mut packs = Vec::new();
-    for writer in [data, trees] {
+    for writer in writers {
         let (object, index) = writer.finish();
         objects.push(object);
         packs.push(index);
@@ -170,10 +175,11 @@ fn complete(
         .map_err(|cause| RepositoryError::Engine { action: "write an index to", cause: cause.into() })?;
     let sealed = Bytes::from(key.seal(&index));
     objects.push(Object { key: format!("index/{}", ByteDigest::of(&sealed)), bytes: sealed });
-    Ok((file, objects))
+    Ok(objects)
 }
 
-fn document(name: &str, content: &[u8], data: &mut PackWriter<'_>, now: Timestamp) -> Node {
+/// The node of a small file, whose blobs go into `data`.
+pub(super) fn document(name: &str, content: &[u8], data: &mut PackWriter<'_>, now: Timestamp) -> Node {
     let meta = Metadata { mode: Some(0o600), mtime: Some(now), size: content.len() as u64, links: 1, ..Metadata::default() };
     let mut node = Node::new_node(name.as_ref(), NodeType::File, meta);
     node.content = Some(content.chunks(BLOB_BYTES).map(|chunk| DataId::from(data.blob(chunk))).collect());
@@ -218,13 +224,13 @@ impl Trees<'_, '_> {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum BlobKind {
+pub(super) enum BlobKind {
     Data,
     Tree,
 }
 
 /// Builds one pack in memory: sealed blobs, then the sealed header, then the header's length (restic, `doc/design.rst`).
-struct PackWriter<'k> {
+pub(super) struct PackWriter<'k> {
     key: &'k SealKey,
     compress: bool,
     kind: BlobKind,
@@ -235,7 +241,7 @@ struct PackWriter<'k> {
 }
 
 impl<'k> PackWriter<'k> {
-    fn new(key: &'k SealKey, version: u32, kind: BlobKind) -> Self {
+    pub(super) fn new(key: &'k SealKey, version: u32, kind: BlobKind) -> Self {
         Self {
             key,
             compress: version >= 2,
@@ -277,7 +283,7 @@ impl<'k> PackWriter<'k> {
         id.into()
     }
 
-    fn tree(&mut self, tree: &Tree) -> Result<TreeId, RepositoryError> {
+    pub(super) fn tree(&mut self, tree: &Tree) -> Result<TreeId, RepositoryError> {
         let (json, _) = tree
             .serialize()
             .map_err(|error| RepositoryError::NotCommitted(format!("a tree cannot be written: {}", sentence(&error))))?;

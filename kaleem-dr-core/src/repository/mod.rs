@@ -9,12 +9,15 @@ mod check;
 mod commit;
 mod copy;
 mod error;
+mod forget;
 mod indexed;
+mod keep_span;
 mod key;
 mod lock;
 mod objects;
 mod prune;
 mod reader;
+mod record;
 mod retention;
 mod save;
 mod seal;
@@ -38,6 +41,8 @@ use rustic_core::{
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::runtime::Handle;
 
+#[cfg(test)]
+pub(crate) use self::snapshot::snapshot_for_tests;
 use self::{
     backend::{Backend, Gate},
     seal::SealKey,
@@ -47,15 +52,18 @@ pub use self::{
     bucket::{BucketFinding, BucketReport, Verdict, check_bucket, check_lifecycle},
     check::{CheckReport, ReadData},
     copy::{ChunkerParams, CopiedSnapshot, CopyFailure, CopyOptions, CopyReport},
-    error::RepositoryError,
+    error::{HostNewest, RepositoryError},
+    forget::{Rewritten, may_be_forgotten},
+    keep_span::{InvalidKeepSpan, KeepSpan},
     key::{KeyId, KeyInfo, KeyOwner},
     lock::{Lock, LockKind, StandingLock},
     objects::{FileWalk, TreeFile},
     prune::{PruneOptions, PruneReport, RepositoryStats},
     reader::SnapshotReader,
-    retention::{ForgetGroup, ForgetReason, ForgetReport, Retention},
+    record::{Record, RecordKind},
+    retention::{ForgetGroup, ForgetReason, ForgetReport, Retention, RetentionScope},
     save::{SaveError, SaveOptions, Saved},
-    snapshot::{INCOMPLETE_TAG, OWN_TAG, Snapshot, SnapshotId, select},
+    snapshot::{INCOMPLETE_TAG, OWN_TAG, PINNED_TAG, Snapshot, SnapshotId, is_of_the_future, select},
 };
 pub(crate) use self::{
     copy::tags_for,
