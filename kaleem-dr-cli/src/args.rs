@@ -381,9 +381,12 @@ pub struct Replicate {
     /// Delete nothing on the mirror
     #[arg(long)]
     pub no_delete: bool,
-    /// Delete also snapshots on the mirror that did not come from here
+    /// Delete also snapshots and keys on the mirror that did not come from here
     #[arg(long)]
     pub delete_foreign: bool,
+    /// Fill a mirror from the start that held snapshots before and is empty now
+    #[arg(long)]
+    pub refill: bool,
     /// Largest share of the mirror that may be deleted, in percent
     #[arg(long, value_name = "PERCENT", default_value_t = MAX_DELETE_PERCENT, value_parser = clap::value_parser!(u8).range(0..=100))]
     pub max_delete: u8,
@@ -402,6 +405,7 @@ impl Replicate {
             dry_run: false,
             no_delete: false,
             delete_foreign: false,
+            refill: false,
             max_delete: MAX_DELETE_PERCENT,
             verify: 0.0,
         }

@@ -167,8 +167,17 @@ pub fn mirror(report: &MirrorReport, json: bool) -> Printed {
     for wrong in &report.wrong {
         line(&format!("  DAMAGED       {wrong}"))?;
     }
+    if report.lost > 0 {
+        line(&format!("  LOST THERE    {} objects that earlier passes had brought; they are brought again", report.lost))?;
+    }
+    for key in &report.kept_keys {
+        line(&format!("  kept          key {}…, which only the mirror has", key.get(..8).unwrap_or(key)))?;
+    }
     if let Some(why) = &report.postponed {
         line(&format!("  deletions wait for a later pass: {why}"))?;
+    }
+    if let Some(since) = report.postponed_since.filter(|_| report.postponed_passes > 1) {
+        line(&format!("  they have waited since {since}, in {} passes", report.postponed_passes))?;
     }
     if let Some(why) = &report.refused {
         line(&format!("  NOTHING WAS DELETED: {why}"))?;

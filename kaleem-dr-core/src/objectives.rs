@@ -291,7 +291,7 @@ mod tests {
         assert!(!local[0].rpo_broken && local[1].rpo_broken, "a source that was never proven breaks it");
         let mirror = Some(MirrorOf { origin: "/local", mirror: "s3:b" });
         assert!(of("s3:b", mirror)[0].rpo_broken, "nothing was brought there");
-        ledger.set_mirrored("s3:b", &["snapshots/aa".to_owned()].into()).unwrap();
+        ledger.saw("s3:b", &["snapshots/aa".to_owned()]).unwrap();
         let far = of("s3:b", mirror);
         assert_eq!(far[0].proven_snapshot.as_deref(), Some("aa"));
         assert!(far[0].rpo_broken, "50 h");
@@ -333,7 +333,7 @@ mod tests {
     fn damage_at_the_origin_says_nothing_against_a_mirror_that_was_verified_itself() {
         let (home, now) = (tempfile::tempdir().unwrap(), Timestamp::now());
         let ledger = Ledger::open(home.path()).unwrap();
-        ledger.set_mirrored("s3:b", &["snapshots/aa".to_owned()].into()).unwrap();
+        ledger.saw("s3:b", &["snapshots/aa".to_owned()]).unwrap();
         let mirror = of("s3:b", Some(MirrorOf { origin: "/local", mirror: "s3:b" }));
         ledger.record_proof(&proof("/local", "aa", 2, Some(ProofLevel::Parsed), now)).unwrap();
         ledger.record_proof(&proof("/local", "aa", 2, None, now)).unwrap();

@@ -5,7 +5,8 @@ use kaleem_dr_core::{
     config::secret::{ExposeSecret as _, SecretRef, SecretString},
     exit::Exit,
     host::HostScope,
-    repository::{KeyOwner, LockKind, Repository, RepositoryError},
+    ledger::Ledger,
+    repository::{KeyId, KeyOwner, LockKind, Repository, RepositoryError},
     sentence,
 };
 
@@ -39,10 +40,12 @@ pub async fn key(context: &Context, command: &KeyCommand) -> Outcome {
         match (command, &new) {
             (KeyCommand::Remove { id }, _) => {
                 let removed = repository.remove_key(id, &lock).await?;
+                note_removed(&loaded, &repository, &removed);
                 output::key_changed("removed", &removed, others(&repository).await?, json)
             }
             (KeyCommand::Passwd { .. }, Some((password, owner))) => {
                 let changed = repository.change_password(password, owner, &lock).await?;
+                note_removed(&loaded, &repository, repository.key_id());
                 output::key_changed("the password is changed:", changed.key_id(), others(&changed).await?, json)
             }
             (_, Some((password, owner))) => {
@@ -55,6 +58,15 @@ pub async fn key(context: &Context, command: &KeyCommand) -> Outcome {
     .await;
     lock.release().await?;
     result.map(|()| Exit::Done)
+}
+
+/// Mirrors lose a key only when it was removed here on purpose. The key is gone whether or not that can be noted.
+fn note_removed(loaded: &Loaded, repository: &Repository, key: &KeyId) {
+    let noted = Ledger::open(&loaded.config.settings.state_directory)
+        .and_then(|ledger| ledger.note_removed_key(&repository.location(), &key.to_string()));
+    if let Err(error) = noted {
+        tracing::warn!(key = %key.short(), why = %sentence(&error), "mirrors keep this key: its removal could not be noted");
+    }
 }
 
 fn owner(context: &Context, new: &NewPassword) -> KeyOwner {

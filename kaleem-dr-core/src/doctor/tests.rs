@@ -278,7 +278,7 @@ async fn standing_alarms_and_broken_mirrors_are_errors() {
     wants(&look(&place, true).await, "mirror-broken", Severity::Error, "ended with 7");
     ledger.record(&pass(Exit::Done)).unwrap();
     assert!(find(&look(&place, true).await, "mirror-broken").is_none());
-    ledger.set_begun("s3:https://s3.example.test/bucket/restic", &["data/ab".to_owned()].into()).unwrap();
+    ledger.begin("s3:https://s3.example.test/bucket/restic", &["data/ab".to_owned()]).unwrap();
     wants(&look(&place, true).await, "mirror-cut-short", Severity::Warning, "1 objects");
 
     let alarm = Alarm {

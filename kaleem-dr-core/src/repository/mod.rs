@@ -10,6 +10,7 @@ mod commit;
 mod copy;
 mod error;
 mod forget;
+mod indexed;
 mod keep_span;
 mod key;
 mod listing;
@@ -73,6 +74,7 @@ pub use self::{
 };
 pub(crate) use self::{
     copy::tags_for,
+    indexed::IndexedPacks,
     objects::hashes_to_name,
     reader::{BlobPlace, pick, runs},
     save::go_mode,
