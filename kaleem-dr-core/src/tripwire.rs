@@ -16,7 +16,13 @@ use nix::fcntl::{Flock, FlockArg};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{job::RunId, manifest::Manifest, repository::RepositoryError, source::SourceName};
+use crate::{
+    failpoint::{self, Step},
+    job::RunId,
+    manifest::Manifest,
+    repository::RepositoryError,
+    source::SourceName,
+};
 
 /// Fewer items than this may go without a word: a handful of small collections come and go.
 const FEW_ITEMS: u64 = 10;
@@ -353,7 +359,9 @@ impl Alarms {
         file.write_all(&serde_json::to_vec_pretty(&stored)?)?;
         file.as_file().sync_all()?;
         file.persist(state_directory.join(FILE)).map_err(|error| error.error)?;
-        fs::File::open(state_directory)?.sync_all()
+        fs::File::open(state_directory)?.sync_all()?;
+        failpoint::pass(Step::Alarms);
+        Ok(())
     }
 }
 

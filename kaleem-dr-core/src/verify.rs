@@ -162,7 +162,7 @@ pub async fn verify_source(
     let point = |error: RepositoryError| SourceError::Point(error.into());
     let snapshot = find_snapshot(repository, source.name(), wanted).await.map_err(point)?;
     let reader = repository.read(&snapshot).await.map_err(point)?;
-    match PointReader::open(reader.clone(), work.progress.clone(), work.cancel.clone()).await {
+    let verified = match PointReader::open(reader.clone(), work.progress.clone(), work.cancel.clone()).await {
         Ok(point) => verify_point(source, &point, how, work).await,
         Err(RepositoryError::Cancelled) => Err(SourceError::Cancelled),
         Err(unopened) => {
@@ -171,7 +171,9 @@ pub async fn verify_source(
             report.findings.push(Finding::error(format!("its manifest cannot be read: {}", sentence(&unopened))));
             Ok(report)
         }
-    }
+    };
+    // What could not be read any more is no damage.
+    if work.cancel.is_cancelled() { Err(SourceError::Cancelled) } else { verified }
 }
 
 /// Verifies a recovery point of a source.

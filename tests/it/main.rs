@@ -43,6 +43,7 @@ mod runbook;
 mod schedule;
 mod second;
 mod secrets;
+mod signals;
 mod spine;
 mod staged;
 mod support;

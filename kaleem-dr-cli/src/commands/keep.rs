@@ -45,7 +45,7 @@ pub async fn forget(context: &Context, args: &Forget) -> JobOutcome {
         if args.consent.dry_run || plan.removed() == 0 {
             output::forget(&plan, context.global.json)?;
         } else {
-            output::consent(args.consent, &question, || output::forget(&plan, false))?;
+            output::consent(args.consent, &question, &context.cancel, || output::forget(&plan, false)).await?;
             let done = repository.forget(retention, false, &lock, &context.progress, &context.cancel).await?;
             output::forget(&done, context.global.json)?;
         }
@@ -87,7 +87,7 @@ pub async fn prune(context: &Context, consent: Consent, instant: bool, max_unuse
             output::prune(&plan, context.global.json)?;
             return Ok(Ended::from(Exit::Done));
         }
-        output::consent(consent, "prune?", || output::prune(&plan, false))?;
+        output::consent(consent, "prune?", &context.cancel, || output::prune(&plan, false)).await?;
         let options = PruneOptions { dry_run: false, ..options };
         let report = repository.prune(options, &lock, &context.progress, &context.cancel).await?;
         output::prune(&report, context.global.json)?;

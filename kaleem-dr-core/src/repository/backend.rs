@@ -11,6 +11,7 @@ use std::{
         atomic::{AtomicBool, AtomicU64, Ordering},
         mpsc,
     },
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -28,6 +29,10 @@ use crate::{
     sentence,
     source::Cause,
 };
+
+/// How long a call that is under way may go on after a cancellation. What was begun in a store that answers is then complete; one that
+/// does not answer does not hold the program.
+const LAST_CALL: Duration = Duration::from_millis(500);
 
 /// What may pass between rustic_core and the store during one operation.
 #[derive(Debug, Default)]
@@ -96,14 +101,24 @@ impl Backend {
 
     fn wait<T: Send + 'static>(&self, call: impl Future<Output = Result<T, StoreError>> + Send + 'static) -> RusticResult<T> {
         let (sender, receiver) = mpsc::sync_channel(1);
+        let cancel = self.gate.cancel.clone();
         self.runtime.spawn(async move {
-            // Nobody waits any more only if the waiting thread died, and then the result is of no use.
-            let _ = sender.send(call.await);
+            let given_up = async {
+                cancel.cancelled().await;
+                tokio::time::sleep(LAST_CALL).await;
+            };
+            tokio::select! {
+                // The waiting thread is gone only if it died, and then the result is of no use.
+                result = call => drop(sender.send(result)),
+                () = given_up => {}
+            }
         });
         match receiver.recv() {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(error)) => Err(backend_error(error)),
-            Err(_) => Err(RusticError::new(ErrorKind::Backend, "the async runtime has shut down")),
+            Err(_) => {
+                Err(RusticError::new(ErrorKind::Backend, "the call was given up: cancelled, or the async runtime has shut down"))
+            }
         }
     }
 }

@@ -123,7 +123,7 @@ impl Repository {
             return Ok(CheckReport { findings: damaged });
         }
         let progress = progress.clone();
-        self.guarded(lock, cancel, move |repository, gate| {
+        let report = self.guarded(lock, cancel, move |repository, gate| {
             let engine = repository.engine(gate, &progress)?;
             let subset = match read {
                 ReadData::Nothing | ReadData::All => ReadSubsetOption::All,
@@ -143,7 +143,15 @@ impl Repository {
                 })
                 .collect();
             Ok(CheckReport { findings })
-        })
-        .await
+        });
+        let report = report.await?;
+        // What could not be read because the gate was closed looks like damage.
+        if cancel.is_cancelled() {
+            return Err(RepositoryError::Cancelled);
+        }
+        if lock.lost().is_cancelled() {
+            lock.confirm().await?;
+        }
+        Ok(report)
     }
 }
