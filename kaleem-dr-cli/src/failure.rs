@@ -36,6 +36,11 @@ impl Failure {
         Self::new(Exit::Usage, message.to_string())
     }
 
+    /// The operator cancelled.
+    pub fn cancelled() -> Self {
+        Self::new(Exit::Cancelled, "cancelled")
+    }
+
     fn of(error: &(dyn Error + 'static), exit: Exit, advice: Option<&str>) -> Self {
         Self { exit, message: sentence(error), advice: advice.map(str::to_owned) }
     }

@@ -17,6 +17,7 @@ use std::{
 
 use comfy_table::{Table, presets};
 use kaleem_dr_core::{
+    CancellationToken,
     exit::Exit,
     jiff::{Timestamp, tz::TimeZone},
     job::RecoveryPoint,
@@ -74,7 +75,7 @@ pub fn failure(failure: &Failure, json: bool) {
 }
 
 /// Asks before something is lost. Without a terminal, only `--yes` is a yes.
-pub fn consent(consent: Consent, question: &str, show: impl FnOnce() -> Printed) -> Printed {
+pub async fn consent(consent: Consent, question: &str, cancel: &CancellationToken, show: impl FnOnce() -> Printed) -> Printed {
     if consent.yes {
         return Ok(());
     }
@@ -88,8 +89,12 @@ pub fn consent(consent: Consent, question: &str, show: impl FnOnce() -> Printed)
     }
     show()?;
     write!(io::stderr().lock(), "{question} [y/N] ")?;
-    let mut answer = String::new();
-    io::stdin().lock().read_line(&mut answer)?;
+    let reading = tokio::task::spawn_blocking(|| {
+        let mut answer = String::new();
+        io::stdin().lock().read_line(&mut answer).map(|_| answer)
+    });
+    // The thread that reads goes on until the process ends; nobody waits for it.
+    let answer = cancel.run_until_cancelled(reading).await.ok_or_else(Failure::cancelled)?.map_err(io::Error::from)??;
     if matches!(answer.trim(), "y" | "Y" | "yes") { Ok(()) } else { Err(refused("nothing was done")) }
 }
 

@@ -207,7 +207,7 @@ pub async fn verify_source(
     let point = |error: RepositoryError| SourceError::Point(error.into());
     let ChosenPoint { snapshot, notes } = find_snapshot(repository, source.name(), choice).await.map_err(point)?;
     let reader = repository.read(&snapshot).await.map_err(point)?;
-    match PointReader::open(reader.clone(), work.progress.clone(), work.cancel.clone()).await {
+    let verified = match PointReader::open(reader.clone(), work.progress.clone(), work.cancel.clone()).await {
         Ok(point) => {
             let mut report = verify_point(source, &point, how, work).await?;
             report.findings.extend(notes.into_iter().map(Finding::warning));
@@ -221,7 +221,9 @@ pub async fn verify_source(
             report.findings.push(Finding::error(format!("its manifest cannot be read: {}", sentence(&unopened))));
             Ok(report)
         }
-    }
+    };
+    // What could not be read any more is no damage.
+    if work.cancel.is_cancelled() { Err(SourceError::Cancelled) } else { verified }
 }
 
 /// Verifies a recovery point of a source.

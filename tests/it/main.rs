@@ -44,6 +44,7 @@ mod runbook;
 mod schedule;
 mod second;
 mod secrets;
+mod signals;
 mod spine;
 mod staged;
 mod support;

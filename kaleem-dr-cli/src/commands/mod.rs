@@ -28,7 +28,7 @@ mod verify;
 
 use kaleem_dr_core::{exit::Exit, monitor::Ended};
 
-use crate::{args::Command, context::Context, failure::Failure};
+use crate::{args::Command, context::Context, failure::Failure, signals};
 
 /// How a command ends when it does not fail.
 pub type Outcome = Result<Exit, Failure>;
@@ -42,7 +42,7 @@ pub async fn run(command: Command, context: Context) -> Outcome {
         return Err(Failure::usage("--no-lock is for commands that only read: this one writes, and must lock"));
     }
     let job = job::of(&command, &context)?;
-    let work = Box::pin(dispatch(command, &context));
+    let work = Box::pin(uncancelled(&context, dispatch(command, &context)));
     match job {
         Some((loaded, job)) => job::watched(&context, &loaded, job, work).await,
         None => Ok(work.await?.exit),
@@ -66,6 +66,16 @@ fn only_reads(command: &Command) -> bool {
             | Status { .. }
             | Verify(_)
     )
+}
+
+/// A cancelled command ends as cancelled, unless it was done before it heard of it: what it could not read any more is no damage.
+async fn uncancelled(context: &Context, work: impl Future<Output = JobOutcome>) -> JobOutcome {
+    match signals::within(signals::WORK, &context.cancel, work).await {
+        Ok(ended) if ended.exit == Exit::Done => Ok(ended),
+        outcome if !context.cancel.is_cancelled() => outcome,
+        Ok(ended) => Ok(Ended { exit: Exit::Cancelled, ..ended }),
+        Err(_) => Err(Failure::cancelled()),
+    }
 }
 
 async fn dispatch(command: Command, context: &Context) -> JobOutcome {

@@ -49,7 +49,8 @@ async fn index(context: &Context, consent: Consent) -> JobOutcome {
             output::repair::index(&plan, false, context.global.json)?;
             return Ok(Ended::new(Exit::Done, &plan));
         }
-        output::consent(consent, "make the index fit the packs?", || output::repair::index(&plan, false, false))?;
+        output::consent(consent, "make the index fit the packs?", &context.cancel, || output::repair::index(&plan, false, false))
+            .await?;
         repository.repair_index(&plan, &lock).await?;
         output::repair::index(&plan, true, context.global.json)?;
         Ok(Ended::new(Exit::Done, &plan))
@@ -70,7 +71,7 @@ async fn snapshots(context: &Context, wanted: &[String], forget: bool, consent: 
             return Ok(Ended::new(Exit::Done, &plan));
         }
         let question = if forget { "rewrite these snapshots and forget the damaged ones?" } else { "rewrite these snapshots?" };
-        output::consent(consent, question, || output::repair::snapshots(&plan, None, forget, false))?;
+        output::consent(consent, question, &context.cancel, || output::repair::snapshots(&plan, None, forget, false)).await?;
         let done = repository.repair_snapshots(&plan, forget, &lock, &context.progress, &context.cancel).await?;
         output::repair::snapshots(&plan, Some(&done), forget, context.global.json)?;
         Ok(Ended::new(Exit::Done, &done))

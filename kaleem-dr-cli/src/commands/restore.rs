@@ -84,7 +84,7 @@ async fn point_of(
     }
     if plan.request.to == RestoreTarget::InPlace || plan.overwrites() {
         let question = format!("write over what is in {}?", plan.target);
-        output::consent(args.consent, &question, || output::plan(&plan, point, false))?;
+        output::consent(args.consent, &question, &context.cancel, || output::plan(&plan, point, false)).await?;
     }
     output::notes(&plan.warnings);
     let report = source.restore(point, plan).await?;
@@ -115,7 +115,8 @@ async fn files(context: &Context, loaded: &Loaded, repository: &Repository, args
     };
     if args.in_place && !args.consent.dry_run {
         let plan = restore_files(&snapshot, &options, &context.progress, &context.cancel).await?;
-        output::consent(args.consent, "write these files over those in place?", || output::files(&plan, false))?;
+        output::consent(args.consent, "write these files over those in place?", &context.cancel, || output::files(&plan, false))
+            .await?;
     }
     options.dry_run = args.consent.dry_run;
     let report = restore_files(&snapshot, &options, &context.progress, &context.cancel).await?;

@@ -19,7 +19,7 @@ pub async fn unlock(context: &Context, consent: Consent, remove_all: bool) -> Ou
         return Ok(Exit::Done);
     }
     let question = format!("remove {} locks?", going.len());
-    output::consent(consent, &question, || output::locks(&going, &staying, false, false))?;
+    output::consent(consent, &question, &context.cancel, || output::locks(&going, &staying, false, false)).await?;
     repository.remove_locks(&going).await?;
     output::locks(&going, &staying, true, context.global.json)?;
     Ok(Exit::Done)

@@ -37,6 +37,10 @@ use crate::{
 /// Before something is removed, our lock was seen to be there at most so long ago.
 const LOCK_SEEN_WITHIN: Duration = Duration::from_secs(10);
 
+/// How long a call that is under way may go on after a cancellation. What was begun in a store that answers is then complete; one that
+/// does not answer does not hold the program.
+const LAST_CALL: Duration = Duration::from_millis(500);
+
 /// What may pass between rustic_core and the store during one operation.
 #[derive(Debug, Default)]
 pub(crate) struct Gate {
@@ -126,11 +130,21 @@ impl Backend {
 
     fn wait_for<T: Send + 'static>(&self, call: impl Future<Output = T> + Send + 'static) -> RusticResult<T> {
         let (sender, receiver) = mpsc::sync_channel(1);
+        let cancel = self.gate.cancel.clone();
         self.runtime.spawn(async move {
-            // Nobody waits any more only if the waiting thread died, and then the result is of no use.
-            let _ = sender.send(call.await);
+            let given_up = async {
+                cancel.cancelled().await;
+                tokio::time::sleep(LAST_CALL).await;
+            };
+            tokio::select! {
+                // The waiting thread is gone only if it died, and then the result is of no use.
+                result = call => drop(sender.send(result)),
+                () = given_up => {}
+            }
         });
-        receiver.recv().map_err(|_| RusticError::new(ErrorKind::Backend, "the async runtime has shut down"))
+        receiver.recv().map_err(|_| {
+            RusticError::new(ErrorKind::Backend, "the call was given up: cancelled, or the async runtime has shut down")
+        })
     }
 
     /// What is removed cannot be had back: others must have seen our lock all the time.

@@ -45,8 +45,10 @@ use crate::{
 /// Program name and version, as snapshots and manifests record it.
 pub(crate) const PROGRAM: &str = concat!("kaleem-dr ", env!("CARGO_PKG_VERSION"));
 
-/// How long a capture that was cut short may take to put away what it made on its server.
+/// How long a source may take to remove what it made on its server, when the repository was lost.
 const LAST_WORDS: Duration = Duration::from_secs(10);
+/// The same when the operator cancels: every command then ends within two seconds.
+const LAST_WORDS_CANCELLED: Duration = Duration::from_millis(800);
 /// What rustic_core calls its bar of a capture.
 const ARCHIVING: &str = "backing up";
 
@@ -143,15 +145,15 @@ impl Repository {
                 let mut capturing = source.capture(&mut capture);
                 let cut_short = tokio::select! {
                     captured = &mut capturing => Ok(captured),
-                    () = lost.cancelled() => Err(SourceError::Aborted),
-                    () = cancel.cancelled() => Err(SourceError::Cancelled),
+                    () = lost.cancelled() => Err((SourceError::Aborted, LAST_WORDS)),
+                    () = cancel.cancelled() => Err((SourceError::Cancelled, LAST_WORDS_CANCELLED)),
                 };
                 match cut_short {
                     Ok(captured) => captured,
-                    Err(error) => {
+                    Err((error, last_words)) => {
                         // It may have made things on its server that it takes away again. How it ends no longer counts.
                         stop.cancel();
-                        let _ = tokio::time::timeout(LAST_WORDS, capturing).await;
+                        let _ = tokio::time::timeout(last_words, capturing).await;
                         Err(error)
                     }
                 }
@@ -163,7 +165,18 @@ impl Repository {
             drop(capture);
             captured
         };
-        let (captured, archived) = tokio::join!(captured, archive);
+        // The source may have handed over its last entry long before the archiver has read it: a loss of the lock must reach that too.
+        let archived = async {
+            tokio::pin!(archive);
+            tokio::select! {
+                archived = &mut archive => archived,
+                () = lost.cancelled() => {
+                    stop.cancel();
+                    archive.await
+                }
+            }
+        };
+        let (captured, archived) = tokio::join!(captured, archived);
         if cancel.is_cancelled() {
             return Err(RepositoryError::Cancelled.into());
         }
@@ -393,6 +406,9 @@ impl Iterator for Entries {
             return Some(Ok(follower));
         }
         let Entry { path, kind, meta } = self.queued.as_mut()?.blocking_recv()?;
+        if self.state.is_given_up() {
+            return None;
+        }
         failpoint::pass(Step::Capture);
         if matches!(kind, EntryKind::Stream(_)) {
             self.follower = Some(follower(&path));

@@ -42,7 +42,10 @@ use self::{
     integrity::{PartDigests, Sent, WHOLE_MD5},
     late::Late,
 };
-use crate::source::Cause;
+use crate::{
+    failpoint::{self, Step},
+    source::Cause,
+};
 
 /// Objects above this size go to S3 in parts of [`PART_BYTES`]; R2 wants all parts but the last equal.
 const MULTIPART_ABOVE: usize = 48 << 20;
@@ -390,7 +393,9 @@ impl ObjectWriter for OpendalWriter {
         if let Some(digests) = self.digests.take() {
             self.store.confirm(&self.key, &meta, &digests.finish(), &[]).await?;
         }
-        self.store.sync_directory(&self.key).await
+        self.store.sync_directory(&self.key).await?;
+        failpoint::reach(Step::Write).await;
+        Ok(())
     }
 
     async fn abort(&mut self) {
@@ -481,6 +486,7 @@ impl ObjectStore for OpendalStore {
     }
 
     async fn read(&self, key: &str, range: Option<Range<u64>>) -> Result<Bytes, StoreError> {
+        failpoint::reach(Step::Read).await;
         let bytes = match (&self.directory, range.clone()) {
             (Some(root), range) => {
                 let path = root.join(key);
@@ -528,7 +534,9 @@ impl ObjectStore for OpendalStore {
         if self.directory.is_some() {
             self.sync_late(key).await?;
             self.operator.write(key, content.into_iter().collect::<Buffer>()).await.map_err(failed)?;
-            return self.sync_directory(key).await;
+            self.sync_directory(key).await?;
+            failpoint::reach(Step::Write).await;
+            return Ok(());
         }
         let part = if length > MULTIPART_ABOVE { PART_BYTES } else { usize::MAX };
         let sent = PartDigests::of(&content, part);
@@ -547,7 +555,9 @@ impl ObjectStore for OpendalStore {
         let Some(root) = self.directory.clone() else { return self.write(key, content).await };
         let (late, name) = (self.late.clone(), key.to_owned());
         let written = tokio::task::spawn_blocking(move || late.write(&root, &root.join(TEMPORARY_DIRECTORY), &name, &content));
-        self.ended(key, written.await)
+        self.ended(key, written.await)?;
+        failpoint::reach(Step::Write).await;
+        Ok(())
     }
 
     async fn writer(&self, key: &str) -> Result<Box<dyn ObjectWriter>, StoreError> {
@@ -560,7 +570,9 @@ impl ObjectStore for OpendalStore {
     }
 
     async fn delete(&self, key: &str) -> Result<(), StoreError> {
-        self.operator.delete(key).await.map_err(self.failed("delete", key))
+        self.operator.delete(key).await.map_err(self.failed("delete", key))?;
+        failpoint::reach(Step::Delete).await;
+        Ok(())
     }
 
     async fn delete_many(&self, keys: Vec<String>) -> Result<(), StoreError> {
