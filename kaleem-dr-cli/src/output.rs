@@ -356,7 +356,7 @@ pub fn restored(report: &RestoreReport, json: bool) -> Printed {
     if json {
         let mut value = serde_json::to_value(report)?;
         value["message_type"] = "summary".into();
-        value["equal"] = report.is_equal().into();
+        value["equal"] = (report.is_equal() && report.uncompared.is_empty()).into();
         return document(&value);
     }
     line(&format!("restored {} items, {} into {}", report.items, size(report.size_bytes), report.target))?;
@@ -370,7 +370,14 @@ pub fn restored(report: &RestoreReport, json: bool) -> Printed {
         line(&format!("  after the restore: {} {status}", hook.command.join(" ")))?;
         hook.output.lines().try_for_each(|text| line(&format!("    {text}")))?;
     }
-    line(if report.is_equal() { "it is equal to what was captured" } else { "it is NOT equal to what was captured" })
+    for uncompared in &report.uncompared {
+        line(&format!("  NOT COMPARED: {}: {}", uncompared.what, uncompared.why))?;
+    }
+    line(match (report.is_equal(), report.uncompared.is_empty()) {
+        (true, true) => "it is equal to what was captured",
+        (true, false) => "what was compared is equal to what was captured; the rest was NOT compared",
+        (false, _) => "it is NOT equal to what was captured",
+    })
 }
 
 pub fn exported(path: &Path, size_bytes: u64, point: &PointReader, json: bool) -> Printed {

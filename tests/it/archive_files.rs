@@ -18,7 +18,8 @@ use flate2::{Compression, write::GzEncoder};
 use kaleem_dr_core::{
     CancellationToken,
     config::secret::SecretString,
-    job::{BackupJob, backup, open_point},
+    host::HostScope,
+    job::{BackupJob, PointChoice, backup, open_point},
     point::PointReader,
     progress::{ProgressSink, Silent},
     repository::{Access, Location, Repository},
@@ -64,7 +65,10 @@ impl Place {
         let job = BackupJob::new(repository.clone(), vec![source.clone()]);
         let report = backup(&job, &silent(), &CancellationToken::new()).await.expect("the backup runs");
         assert!(report.sources[0].error.is_none(), "{report:?}");
-        open_point(&repository, source.name(), "latest", &silent(), &CancellationToken::new()).await.expect("the point opens")
+        open_point(&repository, source.name(), &PointChoice::newest(HostScope::Any), &silent(), &CancellationToken::new())
+            .await
+            .expect("the point opens")
+            .0
     }
 
     async fn export(&self, source: &FilesSource, point: &PointReader) -> PathBuf {

@@ -15,7 +15,8 @@ use std::{
 use kaleem_dr_core::{
     CancellationToken,
     config::secret::{Environment, SecretString},
-    job::{BackupJob, RunReport, backup, open_point},
+    host::HostScope,
+    job::{BackupJob, PointChoice, RunReport, backup, open_point},
     point::PointReader,
     progress::{ProgressSink, Silent},
     repository::{Access, Location, Repository},
@@ -105,8 +106,10 @@ impl Place {
         let job = BackupJob::new(repository.clone(), vec![source.clone()]);
         let report = backup(&job, &silent(), &CancellationToken::new()).await.expect("the backup runs");
         assert!(report.sources[0].error.is_none(), "{report:?}");
-        let point = open_point(&repository, source.name(), "latest", &silent(), &CancellationToken::new()).await;
-        (report, point.expect("the point opens"))
+        let point =
+            open_point(&repository, source.name(), &PointChoice::newest(HostScope::Any), &silent(), &CancellationToken::new())
+                .await;
+        (report, point.expect("the point opens").0)
     }
 
     async fn export(&self, source: &N8nSource, point: &PointReader) -> PathBuf {
