@@ -2,10 +2,11 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use crate::commands::{drill, report, runbook};
+use crate::commands::{drill, forget, report, runbook};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use kaleem_dr_core::{
+    host::HostScope,
     job::RunId,
     repository::ReadData,
     source::{Rename, SourceName},
@@ -42,6 +43,9 @@ pub struct Global {
     /// Repository of the config to use
     #[arg(long, global = true, value_name = "NAME")]
     pub repo: Option<String>,
+    /// The host that is meant, or `any` [default: `host` of the config, else the machine's name]
+    #[arg(long, global = true, env = "KALEEM_DR_HOST", value_name = "NAME")]
+    pub host: Option<HostScope>,
     /// Print JSON, in restic's shapes where restic has one
     #[arg(long, global = true)]
     pub json: bool,
@@ -137,8 +141,14 @@ pub enum Command {
         #[arg(long)]
         rebuild: bool,
     },
-    /// Forget snapshots by the config's retention
-    Forget(Forget),
+    /// Forget this host's snapshots by the config's retention, or those that are named
+    #[command(after_help = forget::EXAMPLES)]
+    Forget(forget::Forget),
+    /// Pin single snapshots, so that retention keeps them
+    Snapshot {
+        #[command(subcommand)]
+        command: forget::SnapshotCommand,
+    },
     /// Give back the space of what no snapshot needs
     Prune {
         #[command(flatten)]
@@ -182,8 +192,12 @@ pub enum Command {
     },
     /// Count what is in the repository
     Stats,
-    /// How fresh each source's backup is; exit 6 when one is stale
-    Status,
+    /// How fresh each source's backup is, and what is proven of it; exit 6 when a limit is broken
+    Status {
+        /// A row for each host and source of the repository; hosts that the config expects must be there and fresh
+        #[arg(long)]
+        all_hosts: bool,
+    },
     /// Find what keeps backups or restores from working, or will, and how it is mended; exit 1 on an error
     #[command(after_help = doctor::EXAMPLES)]
     Doctor(doctor::Doctor),
@@ -234,6 +248,9 @@ pub struct Restore {
     /// Run or snapshot to restore, by the beginning of its id
     #[arg(long, visible_alias = "snapshot", value_name = "ID", default_value = "latest")]
     pub point: String,
+    /// Take the newest point although it is incomplete and an older whole one exists
+    #[arg(long)]
+    pub allow_incomplete: bool,
     /// A staged file to restore instead, as `export` or the tools before wrote it; no repository is needed
     #[arg(long, value_name = "FILE", conflicts_with = "point")]
     pub from: Option<PathBuf>,
@@ -299,6 +316,9 @@ pub struct Export {
     /// Run or snapshot to write, by the beginning of its id
     #[arg(long, visible_alias = "snapshot", value_name = "ID", default_value = "latest")]
     pub point: String,
+    /// Take the newest point although it is incomplete and an older whole one exists
+    #[arg(long)]
+    pub allow_incomplete: bool,
     /// Where to; `-` is standard output [default: the usual name, in this directory]
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
@@ -442,34 +462,6 @@ pub enum RepairCommand {
     },
 }
 
-/// What to keep.
-#[derive(Debug, Args)]
-pub struct Forget {
-    #[command(flatten)]
-    pub consent: Consent,
-    /// Keep the newest of this many days
-    #[arg(long, value_name = "N")]
-    pub keep_daily: Option<u32>,
-    /// Keep the newest of this many weeks
-    #[arg(long, value_name = "N")]
-    pub keep_weekly: Option<u32>,
-    /// Keep the newest of this many months
-    #[arg(long, value_name = "N")]
-    pub keep_monthly: Option<u32>,
-    /// Keep the newest of this many years
-    #[arg(long, value_name = "N")]
-    pub keep_yearly: Option<u32>,
-    /// Keep the newest this many
-    #[arg(long, value_name = "N")]
-    pub keep_last: Option<u32>,
-    /// Also forget snapshots that another tool made
-    #[arg(long)]
-    pub take_over: bool,
-    /// Prune afterwards
-    #[arg(long)]
-    pub prune: bool,
-}
-
 const COPY_EXAMPLES: &str = "Examples:
   kaleem-dr copy --to r2                          everything that r2 does not have yet
   kaleem-dr copy --to r2 --source mongo 4f3a      one snapshot of mongo
@@ -526,16 +518,12 @@ pub enum AlarmCommand {
     },
 }
 
-/// Where a new password comes from, and whose it will be. Without a file, `KALEEM_DR_NEW_PASSWORD`, else it is asked for.
+/// Where a new password comes from, and whose it will be; `--host` is noted in the key. Without a file, `KALEEM_DR_NEW_PASSWORD`, else it is asked for.
 #[derive(Debug, Args)]
-#[expect(clippy::struct_field_names, reason = "the field is the option's name")]
 pub struct NewPassword {
     /// File that holds it; only its owner may be able to read it
     #[arg(long, value_name = "FILE")]
     pub new_password_file: Option<PathBuf>,
-    /// Host to note in the key [default: this one]
-    #[arg(long, value_name = "NAME")]
-    pub host: Option<String>,
     /// User to note in the key [default: this one]
     #[arg(long, value_name = "NAME")]
     pub user: Option<String>,

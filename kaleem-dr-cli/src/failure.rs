@@ -69,6 +69,10 @@ impl From<RepositoryError> for Failure {
             }
             error if error.is_full() => Some("`kaleem-dr forget` and `kaleem-dr prune` work on a full disk and make room"),
             RepositoryError::NoSnapshot { .. } => Some("`kaleem-dr points` and `kaleem-dr snapshots` list what there is"),
+            RepositoryError::NoPoint { others, .. } if !others.is_empty() => Some(
+                "--host NAME takes another host's points; to carry on as a host that was lost, set `host = \"NAME\"` in the config",
+            ),
+            RepositoryError::NoPoint { .. } => Some("`kaleem-dr snapshots` lists what there is"),
             RepositoryError::Store(_) | RepositoryError::Engine { .. } => error.fault().and_then(StoreFault::advice),
             RepositoryError::LockLost { .. } => Some("look for `restic unlock --remove-all` in other jobs, then run this again"),
             _ => None,

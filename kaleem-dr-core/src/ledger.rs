@@ -5,6 +5,7 @@
 //! Repositories are named here by their location in words, as [`crate::repository::Location`] prints it.
 
 mod proofs;
+mod trim;
 
 use std::{
     collections::BTreeSet,
@@ -20,7 +21,10 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use serde::Serialize;
 use serde_json::Value;
 
-pub use self::proofs::{ChainedReport, Proof};
+pub use self::{
+    proofs::{ChainedReport, Proof},
+    trim::LedgerLimits,
+};
 use crate::{exit::Exit, job::RunId};
 
 /// The file in the state directory.
@@ -28,7 +32,7 @@ const FILE: &str = "ledger.sqlite";
 /// How long another process of ours may hold the file.
 const BUSY: Duration = Duration::from_secs(20);
 /// Version of the tables below, in SQLite's `user_version`.
-const VERSION: i64 = 2;
+const VERSION: i64 = 3;
 /// Tables of version 1.
 const EVENTS: &str = "
     create table event (
@@ -90,6 +94,14 @@ const PROOFS: &str = "
         hash text not null,
         body text not null
     );
+";
+
+/// What version 3 adds: the host of each proof, and where the chain of reports begins. A drill's report is kept in the chain alone.
+const HOSTS: &str = "
+    alter table proof add column host text not null default '';
+    update proof set report = 'null';
+    update event set report = 'null' where kind = 'drill' and run in (select run from report);
+    create table chain_start (previous text not null);
 ";
 
 /// What kind of work an event tells of.
@@ -283,9 +295,11 @@ impl Ledger {
         let making = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).map_err(failed)?;
         let found: i64 = making.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(failed)?;
         match found {
-            0 => making.execute_batch(EVENTS).and_then(|()| making.execute_batch(PROOFS)).map_err(failed)?,
-            1 => making.execute_batch(PROOFS).map_err(failed)?,
-            VERSION => {}
+            0..=VERSION => {
+                for step in [EVENTS, PROOFS, HOSTS].iter().skip(usize::try_from(found).unwrap_or_default()) {
+                    making.execute_batch(step).map_err(failed)?;
+                }
+            }
             found => return Err(LedgerError::Newer { path, found }),
         }
         if found != VERSION {
@@ -409,7 +423,9 @@ impl Ledger {
     /// When they cannot be read.
     pub fn history(&self, most: usize) -> Result<Vec<PastEvent>, LedgerError> {
         self.events(
-            "select run, kind, repository, started, finished, exit, report from event order by id desc limit ?1",
+            "select run, kind, repository, started, finished, exit,
+                    coalesce((select body from report r where event.kind = 'drill' and r.run = event.run), report)
+             from event order by id desc limit ?1",
             params![i64::try_from(most).unwrap_or(i64::MAX)],
         )
     }
@@ -644,6 +660,7 @@ mod tests {
         let proof = Proof {
             run: "r".into(),
             source: "mongo".into(),
+            host: "db1".into(),
             repository: "/r".into(),
             snapshot: "a".repeat(64),
             consistent_at: Timestamp::UNIX_EPOCH,
@@ -652,7 +669,6 @@ mod tests {
             proven: Some(ProofLevel::Parsed),
             size_bytes: 7,
             restore_seconds: Some(0.5),
-            report: Value::Null,
         };
         ledger.record_proof(&proof).unwrap();
         assert_eq!(ledger.proofs(9).unwrap(), std::slice::from_ref(&proof));

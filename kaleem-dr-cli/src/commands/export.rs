@@ -25,7 +25,9 @@ pub async fn export(context: &Context, args: &Export) -> Outcome {
     let repository = context.repository(&loaded).await?;
     let lock = context.lock_to_read(&repository).await?;
     let result = async {
-        let point = open_point(&repository, &args.source, &args.point, &context.progress, &context.cancel).await?;
+        let choice = loaded.point(&args.point, args.allow_incomplete);
+        let (point, notes) = open_point(&repository, &args.source, &choice, &context.progress, &context.cancel).await?;
+        output::notes(&notes);
         let usual = || PathBuf::from(file_name(form.name(), point.manifest().started));
         let (path, gzip) = match (&args.archive, &args.output) {
             (Some(path), _) => (path.clone(), args.gzip),

@@ -4,6 +4,7 @@ use console::Term;
 use kaleem_dr_core::{
     config::secret::{ExposeSecret as _, SecretRef, SecretString},
     exit::Exit,
+    host::HostScope,
     repository::{KeyOwner, LockKind, Repository, RepositoryError},
     sentence,
 };
@@ -28,7 +29,7 @@ pub async fn key(context: &Context, command: &KeyCommand) -> Outcome {
         return Ok(Exit::Done);
     }
     let new = match command {
-        KeyCommand::Add { new } | KeyCommand::Passwd { new } => Some((new_password(context, &loaded, new)?, owner(new))),
+        KeyCommand::Add { new } | KeyCommand::Passwd { new } => Some((new_password(context, &loaded, new)?, owner(context, new))),
         _ => None,
     };
     let kind = if matches!(command, KeyCommand::Add { .. }) { LockKind::Shared } else { LockKind::Exclusive };
@@ -56,9 +57,13 @@ pub async fn key(context: &Context, command: &KeyCommand) -> Outcome {
     result.map(|()| Exit::Done)
 }
 
-fn owner(new: &NewPassword) -> KeyOwner {
+fn owner(context: &Context, new: &NewPassword) -> KeyOwner {
     let here = KeyOwner::here();
-    KeyOwner { user: new.user.clone().unwrap_or(here.user), host: new.host.clone().unwrap_or(here.host) }
+    let host = match &context.global.host {
+        Some(HostScope::One(host)) => host.to_string(),
+        _ => here.host,
+    };
+    KeyOwner { user: new.user.clone().unwrap_or(here.user), host }
 }
 
 /// Never from the command line, where others see it.

@@ -8,6 +8,7 @@ mod copy;
 pub mod doctor;
 pub mod drill;
 mod export;
+pub mod forget;
 mod job;
 mod keep;
 mod key;
@@ -62,7 +63,7 @@ fn only_reads(command: &Command) -> bool {
             | Runbook(_)
             | Snapshots { .. }
             | Stats
-            | Status
+            | Status { .. }
             | Verify(_)
     )
 }
@@ -85,15 +86,17 @@ async fn dispatch(command: Command, context: &Context) -> JobOutcome {
         Command::Repair(args) => repair::repair(context, &args).await?,
         Command::History { last, rebuild: true } => look::rebuild_history(context, last).await?.into(),
         Command::History { last, rebuild: false } => look::history(context, last)?.into(),
-        Command::Forget(args) => keep::forget(context, &args).await?,
+        Command::Forget(args) => forget::forget(context, &args).await?,
         Command::Prune { consent, instant, max_unused } => keep::prune(context, consent, instant, max_unused).await?,
         Command::Unlock { consent, remove_all } => unlock::unlock(context, consent, remove_all).await?.into(),
         Command::Copy(args) => copy::copy(context, &args).await?,
         Command::Key { command } => key::key(context, &command).await?.into(),
-        Command::Alarm { command } => alarm::alarm(context, &command)?.into(),
+        Command::Alarm { command } => alarm::alarm(context, &command).await?.into(),
         Command::Check { read_data, read_data_subset } => keep::check(context, read_data, read_data_subset).await?,
         Command::Stats => look::stats(context).await?.into(),
-        Command::Status => look::status(context).await?.into(),
+        Command::Status { all_hosts: true } => look::hosts(context).await?.into(),
+        Command::Status { all_hosts: false } => look::status(context).await?.into(),
+        Command::Snapshot { command } => forget::snapshot(context, &command).await?.into(),
         Command::Doctor(args) => doctor::doctor(context, &args).await?.into(),
         Command::Checklist(args) => checklist::checklist(context, &args).await?.into(),
         Command::Probe => look::probe(context).await?.into(),

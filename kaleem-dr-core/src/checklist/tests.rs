@@ -183,6 +183,7 @@ async fn a_month_holds_with_a_drill_of_each_repository_its_report_and_nothing_le
         let proof = Proof {
             run: drill.run.to_string(),
             source: "stub".into(),
+            host: String::new(),
             repository: repository.into(),
             snapshot: "ab".repeat(32),
             consistent_at: Timestamp::now(),
@@ -191,7 +192,6 @@ async fn a_month_holds_with_a_drill_of_each_repository_its_report_and_nothing_le
             proven: Some(ProofLevel::Restored),
             size_bytes: 1,
             restore_seconds: Some(1.0),
-            report: serde_json::json!({}),
         };
         ledger.record(&drill).unwrap();
         hashes.push(ledger.append_report(&drill.run.to_string(), |previous| format!("{previous:?}")).unwrap().hash);

@@ -2,7 +2,7 @@
 
 use std::{fs, time::Duration};
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use super::{Examination, endpoint};
 use crate::{
@@ -12,8 +12,6 @@ use crate::{
     sentence,
 };
 
-/// A snapshot may be this much ahead of our clock.
-const FUTURE_TOLERANCE: SignedDuration = SignedDuration::from_mins(10);
 /// How our own processes are called (`/proc/PID/comm`).
 const PROGRAM: &str = "kaleem-dr";
 
@@ -144,7 +142,7 @@ fn of_error(name: &str, error: &RepositoryError) -> Diagnosis {
 fn of_snapshots(job: &Examination, name: &str, snapshots: &[Snapshot]) -> Vec<Diagnosis> {
     let now = job.host.facts.now();
     let mut found = Vec::new();
-    for ahead in snapshots.iter().filter(|snapshot| snapshot.time().timestamp().duration_since(now) > FUTURE_TOLERANCE) {
+    for ahead in snapshots.iter().filter(|snapshot| snapshot.is_of_the_future(now)) {
         let id = ahead.id().short();
         found.push(
             Diagnosis::error(
@@ -152,7 +150,7 @@ fn of_snapshots(job: &Examination, name: &str, snapshots: &[Snapshot]) -> Vec<Di
                 format!("snapshot {id} in repository {name} is dated {}", ahead.time().timestamp()),
             )
             .because("a clock was wrong; retention does nothing while it is there, for it would forget true ones in its place")
-            .fix(format!("timedatectl status; then `restic forget {id}`, if that snapshot is not needed")),
+            .fix(format!("timedatectl status; then `kaleem-dr forget {id}`, if that snapshot is not needed")),
         );
     }
     if job.primary.as_deref() == Some(name) {
@@ -163,10 +161,11 @@ fn of_snapshots(job: &Examination, name: &str, snapshots: &[Snapshot]) -> Vec<Di
 }
 
 fn first_backups(job: &Examination, name: &str, snapshots: &[Snapshot]) -> Vec<Diagnosis> {
+    let host = job.config.settings.host_name();
     let has = |source| {
         snapshots
             .iter()
-            .any(|snapshot| snapshot.is_ours() && snapshot.host() == job.host.name && snapshot.source().as_ref() == Some(source))
+            .any(|snapshot| snapshot.is_ours() && snapshot.host() == host.as_str() && snapshot.source().as_ref() == Some(source))
     };
     let wanted = job.config.backup_sources();
     let missing: Vec<_> = wanted.iter().filter(|source| !has(source)).collect();
@@ -180,7 +179,9 @@ fn first_backups(job: &Examination, name: &str, snapshots: &[Snapshot]) -> Vec<D
 
 fn newer_of_others(name: &str, snapshots: &[Snapshot], now: Timestamp) -> Option<Diagnosis> {
     let newest = |ours: bool| {
-        let dated = snapshots.iter().filter(|snapshot| snapshot.is_ours() == ours && snapshot.time().timestamp() <= now);
+        let dated = snapshots
+            .iter()
+            .filter(|snapshot| !snapshot.is_record() && snapshot.is_ours() == ours && snapshot.time().timestamp() <= now);
         dated.max_by_key(|snapshot| snapshot.time().timestamp())
     };
     let (own, other) = (newest(true)?, newest(false)?);

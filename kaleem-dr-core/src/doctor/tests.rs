@@ -288,6 +288,8 @@ async fn standing_alarms_and_broken_mirrors_are_errors() {
         run: RunId::new(),
         time: Timestamp::now(),
         snapshot: "ab".into(),
+        normal: None,
+        is_recorded: false,
         suspicions: vec![Suspicion { what: "9 of 10 items are gone".into(), why: "more than 50 percent".into() }],
     };
     Alarms::note(&place.state(), alarm).unwrap();

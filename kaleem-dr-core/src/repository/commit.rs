@@ -180,9 +180,14 @@ fn complete(
         summary.files_new = (summary.files_new + 2).saturating_sub(followers);
     }
 
+    Ok((file, sealed_objects(key, [data, trees])?))
+}
+
+/// The packs and the index file that names their blobs, in the order in which they must be written.
+pub(super) fn sealed_objects(key: &SealKey, writers: [PackWriter<'_>; 2]) -> Result<Vec<Object>, RepositoryError> {
     let mut objects = Vec::new();
     let mut packs = Vec::new();
-    for writer in [data, trees] {
+    for writer in writers {
         let (object, index) = writer.finish();
         objects.push(object);
         packs.push(index);
@@ -191,10 +196,11 @@ fn complete(
         .map_err(|cause| RepositoryError::Engine { action: "write an index to", cause: cause.into() })?;
     let sealed = Bytes::from(key.seal(&index));
     objects.push(Object { key: format!("index/{}", ByteDigest::of(&sealed)), bytes: sealed });
-    Ok((file, objects))
+    Ok(objects)
 }
 
-fn document(name: &str, content: &[u8], data: &mut PackWriter<'_>, now: Timestamp) -> Node {
+/// The node of a small file, whose blobs go into `data`.
+pub(super) fn document(name: &str, content: &[u8], data: &mut PackWriter<'_>, now: Timestamp) -> Node {
     let meta = Metadata { mode: Some(0o600), mtime: Some(now), size: content.len() as u64, links: 1, ..Metadata::default() };
     let mut node = Node::new_node(name.as_ref(), NodeType::File, meta);
     node.content = Some(content.chunks(BLOB_BYTES).map(|chunk| DataId::from(data.blob(chunk))).collect());

@@ -9,6 +9,8 @@ mod check;
 mod commit;
 mod copy;
 mod error;
+mod forget;
+mod keep_span;
 mod key;
 mod listing;
 mod lock;
@@ -18,6 +20,7 @@ mod pack;
 mod prune;
 mod reach;
 mod reader;
+mod record;
 mod repair;
 mod retention;
 mod save;
@@ -42,6 +45,8 @@ use rustic_core::{
 use secrecy::SecretString;
 use tokio::runtime::Handle;
 
+#[cfg(test)]
+pub(crate) use self::snapshot::snapshot_for_tests;
 use self::{
     backend::{Backend, Gate},
     seal::SealKey,
@@ -51,17 +56,20 @@ pub use self::{
     bucket::{BucketFinding, BucketReport, Verdict, check_bucket, check_lifecycle},
     check::{CheckReport, ReadData, Remedy},
     copy::{ChunkerParams, CopiedSnapshot, CopyFailure, CopyOptions, CopyReport},
-    error::RepositoryError,
+    error::{HostNewest, RepositoryError},
+    forget::{Rewritten, may_be_forgotten},
+    keep_span::{InvalidKeepSpan, KeepSpan},
     key::{KeyId, KeyInfo, KeyOwner, vet as vet_key},
     listing::{SnapshotListing, UnreadableSnapshot},
     lock::{Lock, LockKind, LockVerdict, StandingLock},
     objects::{FileWalk, TreeFile},
     prune::{PruneOptions, PruneReport, RepositoryStats},
     reader::SnapshotReader,
+    record::{Record, RecordKind},
     repair::{IndexRepair, LostSnapshot, RepairedSnapshot, SnapshotRepair},
-    retention::{ForgetGroup, ForgetReason, ForgetReport, Retention},
+    retention::{ForgetGroup, ForgetReason, ForgetReport, Retention, RetentionScope},
     save::{SaveError, SaveOptions, Saved},
-    snapshot::{INCOMPLETE_TAG, OWN_TAG, Snapshot, SnapshotId, select},
+    snapshot::{INCOMPLETE_TAG, OWN_TAG, PINNED_TAG, Snapshot, SnapshotId, is_of_the_future, select},
 };
 pub(crate) use self::{
     copy::tags_for,
@@ -157,7 +165,7 @@ pub struct Access {
 #[derive(Clone, Debug)]
 pub struct Repository(Arc<Inner>);
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Inner {
     store: Arc<dyn ObjectStore>,
     key: SealKey,
@@ -168,6 +176,8 @@ struct Inner {
     chunker: ChunkerParams,
     cache_directory: Option<PathBuf>,
     runtime: Handle,
+    /// Whether work that only reads takes no lock and minds none.
+    is_lockless: bool,
 }
 
 impl Repository {
@@ -276,7 +286,7 @@ impl Repository {
         .await?;
         let runtime = Handle::current();
         let cache_directory = access.cache_directory.clone();
-        Ok(Self(Arc::new(Inner { store, key, key_id, id, version, chunker, cache_directory, runtime })))
+        Ok(Self(Arc::new(Inner { store, key, key_id, id, version, chunker, cache_directory, runtime, is_lockless: false })))
     }
 
     /// The repository's id: 64 hex digits, the same in every mirror of it.
@@ -305,17 +315,13 @@ impl Repository {
 
     /// The same, read from the store alone.
     fn without_cache(&self) -> Self {
-        let Inner { store, key, key_id, id, version, chunker, runtime, .. } = &*self.0;
-        Self(Arc::new(Inner {
-            store: store.clone(),
-            key: key.clone(),
-            key_id: key_id.clone(),
-            id: id.clone(),
-            version: *version,
-            chunker: chunker.clone(),
-            cache_directory: None,
-            runtime: runtime.clone(),
-        }))
+        Self(Arc::new(Inner { cache_directory: None, ..(*self.0).clone() }))
+    }
+
+    /// The same for an operator who knows that nothing prunes it: [`Repository::lock_to_read`] takes no lock and minds none.
+    #[must_use]
+    pub fn without_locks(&self) -> Self {
+        Self(Arc::new(Inner { is_lockless: true, ..(*self.0).clone() }))
     }
 
     /// rustic_core's repository behind a gate. Blocking.

@@ -34,7 +34,7 @@ use crate::{
     CancellationToken,
     artifact::{CaptureOutcome, CaptureState, Entry, EntryKind, EntryMeta},
     failpoint::{self, Step},
-    host,
+    host::{self, HostName},
     job::RunId,
     manifest::{MANIFEST_FORMAT, Manifest},
     progress::{ProgressSink, StageProgress, Unit},
@@ -55,6 +55,8 @@ const ARCHIVING: &str = "backing up";
 pub struct SaveOptions {
     /// The run this belongs to.
     pub run: RunId,
+    /// The host that the snapshot is of.
+    pub host: HostName,
     /// More tags for the snapshot.
     pub tags: Vec<String>,
     /// Read everything, write nothing.
@@ -119,8 +121,8 @@ impl Repository {
         let snapshots = self.snapshots().await?;
         let mut prepared = {
             let (repository, gate, progress) = (self.clone(), gate.clone(), CaptureBar::of(source.name(), progress));
-            let (name, roots, stop) = (source.name().clone(), source.roots(), stop.clone());
-            blocking(move || Prepared::new(&repository, gate, &progress, &snapshots, &name, &roots, &stop)).await?
+            let (host, name, roots, stop) = (options.host.clone(), source.name().clone(), source.roots(), stop.clone());
+            blocking(move || Prepared::new(&repository, gate, &progress, &snapshots, (&host, &name), &roots, &stop)).await?
         };
         let (reach, healed) = (std::mem::take(&mut prepared.reach), prepared.healed.take());
         if let Some(healed) = &healed {
@@ -129,11 +131,11 @@ impl Repository {
 
         let (mut capture, entries, state) = CaptureState::begin(gate.poison.clone(), stop.clone());
         let archive = {
-            let (state, roots, dry_run) = (state.clone(), source.roots(), options.dry_run);
+            let (state, roots, dry_run, host) = (state.clone(), source.roots(), options.dry_run, options.host.clone());
             let tags = snapshot::tags(&options.run, source.name(), true, &options.tags);
             let label = source.name().to_string();
             let feed = Feed { entries: Mutex::new(Some(entries)), state, valve };
-            tokio::task::spawn_blocking(move || prepared.archive(&feed, &roots, label, &tags, dry_run))
+            tokio::task::spawn_blocking(move || prepared.archive(&feed, &roots, (&host, label), &tags, dry_run))
         };
         let lost = lock.lost();
         let captured = async {
@@ -226,7 +228,7 @@ fn manifest(source: &dyn Source, options: &SaveOptions, state: &CaptureState, ou
         run: options.run.to_string(),
         source: source.name().to_string(),
         kind: source.kind().to_owned(),
-        host: host::name(),
+        host: options.host.to_string(),
         tool: PROGRAM.to_owned(),
         started: state.started,
         finished: jiff::Timestamp::now(),
@@ -285,16 +287,16 @@ impl Prepared {
         gate: Arc<Gate>,
         bar: &Arc<CaptureBar>,
         snapshots: &[Snapshot],
-        source: &SourceName,
+        (host, source): (&HostName, &SourceName),
         roots: &[PathBuf],
         stop: &CancellationToken,
     ) -> Result<Self, RepositoryError> {
         let progress: Arc<dyn ProgressSink> = bar.clone();
-        let host = host::name();
+        let now = jiff::Timestamp::now();
         let newest = |matches: &dyn Fn(&Snapshot) -> bool, snapshots: &[Snapshot]| {
             snapshots
                 .iter()
-                .filter(|snapshot| snapshot.host() == host && matches(snapshot))
+                .filter(|snapshot| snapshot.host() == host.as_str() && !snapshot.is_of_the_future(now) && matches(snapshot))
                 .max_by_key(|snapshot| snapshot.time().timestamp())
                 .map(Snapshot::id)
         };
@@ -329,13 +331,13 @@ impl Prepared {
         self,
         feed: &Feed,
         roots: &[PathBuf],
-        label: String,
+        (host, label): (&HostName, String),
         tags: &str,
         dry_run: bool,
     ) -> Result<Archived, RepositoryError> {
         let failed = || RepositoryError::engine("write to");
         let mut file = SnapshotOptions::default()
-            .host(Some(host::name()))
+            .host(Some(host.to_string()))
             .label(label)
             .time(Zoned::now())
             .add_tags(tags)

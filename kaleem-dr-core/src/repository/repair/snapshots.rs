@@ -28,6 +28,7 @@ use super::super::{
 };
 use crate::{
     CancellationToken,
+    host::HostScope,
     manifest::{Incomplete, MANIFEST_PATH, Manifest},
     progress::{ProgressSink, Unit},
     source::SourceName,
@@ -112,7 +113,7 @@ impl Repository {
         let snapshots = if wanted.is_empty() {
             listing.snapshots
         } else {
-            let chosen = wanted.iter().map(|wanted| select(&listing.snapshots, wanted).cloned());
+            let chosen = wanted.iter().map(|wanted| select(&listing.snapshots, wanted, &HostScope::Any).cloned());
             chosen.collect::<Result<_, _>>()?
         };
         let unreadable = if wanted.is_empty() { listing.unreadable } else { Vec::new() };
