@@ -45,6 +45,7 @@ pub async fn drill(context: &Context, args: &Drill) -> JobOutcome {
         point: args.point.clone(),
         level: args.level,
         state_directory: loaded.config.settings.state_directory.clone(),
+        scratch_directory: loaded.config.settings.scratch(),
         patience: context.global.retry_lock,
     };
     let (report, chained) = run(&job, &context.progress, &context.cancel).await?;
