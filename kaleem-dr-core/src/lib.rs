@@ -14,7 +14,7 @@ pub mod drill;
 pub mod exit;
 mod failpoint;
 pub mod finding;
-pub(crate) mod ground;
+pub mod ground;
 pub mod gzip;
 pub mod hook;
 pub mod host;

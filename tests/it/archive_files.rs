@@ -803,8 +803,13 @@ fn appended_overlapping_and_absolute_tars_of_gnu_tar_come_back_as_gnu_tar_unpack
         fs::create_dir(&gnu).expect("a directory");
         tar(&gnu, &["-xpf", archive.to_str().expect("UTF-8")]);
         let target = place.path(name);
-        let options =
-            UntarOptions { target: target.clone(), include: Vec::new(), in_place: false, special_files: false, limit_bytes: None };
+        let options = UntarOptions {
+            target: target.clone(),
+            include: Vec::new(),
+            in_place: false,
+            special_files: false,
+            limit_bytes: None,
+        };
         let report = extract(&archive, &options, &Silent, &CancellationToken::new()).expect("it is whole");
         assert!(report.problems.is_empty(), "{name}: {report:?}");
         let found = survey(&archive, &[], &CancellationToken::new()).expect("it is whole").report;
@@ -851,7 +856,8 @@ fn an_attribute_that_cannot_be_set_never_costs_the_content() {
     for (path, attribute) in
         [("kept", "nonsense.note"), ("kept", "user.large"), ("directory", "nonsense.note"), ("directory", "user.large")]
     {
-        let named = |lack: &&String| lack.contains(&format!("/{path}: ")) && lack.contains(&format!("extended attribute {attribute}"));
+        let named =
+            |lack: &&String| lack.contains(&format!("/{path}: ")) && lack.contains(&format!("extended attribute {attribute}"));
         assert_eq!(lacks.iter().filter(named).count(), 1, "{path} {attribute} in {lacks:#?}");
     }
     assert_eq!(lacks.len(), 4, "{lacks:#?}");
@@ -861,7 +867,8 @@ fn pax_records(records: &[(&str, &[u8])]) -> Vec<u8> {
     let mut all = Vec::new();
     for (key, value) in records {
         let rest = key.len() + value.len() + 3;
-        let length = (1..).find(|length| *length > rest && length - rest == length.to_string().len()).expect("some length counts itself");
+        let length =
+            (1..).find(|length| *length > rest && length - rest == length.to_string().len()).expect("some length counts itself");
         all.extend_from_slice(format!("{length} {key}=").as_bytes());
         all.extend_from_slice(value);
         all.push(b'\n');
@@ -892,8 +899,13 @@ async fn names_of_attributes_survive_a_tar_of_either_maker() {
     assert_eq!(unpacked.code, Some(0), "{}", unpacked.stderr);
     place.tree_in("by-gnu").assert_equal(&before);
     for (archive, target) in [(&ours, "ours"), (&theirs, "theirs")] {
-        let options =
-            UntarOptions { target: place.path(target), include: Vec::new(), in_place: false, special_files: false, limit_bytes: None };
+        let options = UntarOptions {
+            target: place.path(target),
+            include: Vec::new(),
+            in_place: false,
+            special_files: false,
+            limit_bytes: None,
+        };
         let report = extract(archive, &options, &Silent, &CancellationToken::new()).expect("it is whole");
         assert!(report.problems.is_empty(), "{report:?}");
         place.tree_in(target).assert_equal(&before);

@@ -114,7 +114,9 @@ fn whatever_kind_is_there_is_replaced_by_what_was_captured() {
     // The directory itself was changed after the restore.
     let time = |path: &Path| fs::metadata(path).expect("it is there").modified().expect("a time");
     let _ = time(&tree);
-    for (path, expected) in kinds.iter().flat_map(|captured| kinds.iter().map(move |there| (format!("{captured} over {there}"), *captured))) {
+    for (path, expected) in
+        kinds.iter().flat_map(|captured| kinds.iter().map(move |there| (format!("{captured} over {there}"), *captured)))
+    {
         let kind = fs::symlink_metadata(tree.join(&path)).expect("it is there").file_type();
         let found = if kind.is_file() {
             "file"
@@ -344,8 +346,11 @@ fn room_is_asked_for_before_a_restore_and_a_drill_and_the_scratch_directory_can_
     fs::create_dir(&scratch).expect("a directory");
     let site = {
         let toml = fs::read_to_string(site.config_path()).expect("the config");
-        fs::write(site.config_path(), format!("scratch_directory = {scratch:?}\n{toml}", scratch = scratch.display().to_string()))
-            .expect("the config can be written");
+        fs::write(
+            site.config_path(),
+            format!("scratch_directory = {scratch:?}\n{toml}", scratch = scratch.display().to_string()),
+        )
+        .expect("the config can be written");
         site
     };
     let script = |size: &str| {

@@ -56,7 +56,12 @@ fn roots_that_overlap_come_twice_or_are_files_are_captured_once() {
     site.succeed(["backup"]);
     let listed = listed(&site, &["latest"]);
     for path in [tree.join("nginx/n.conf"), tree.join("one"), file] {
-        assert_eq!(listed.iter().filter(|line| **line == path.display().to_string()).count(), 1, "{} in {listed:?}", path.display());
+        assert_eq!(
+            listed.iter().filter(|line| **line == path.display().to_string()).count(),
+            1,
+            "{} in {listed:?}",
+            path.display()
+        );
     }
 }
 
@@ -88,9 +93,29 @@ fn excludes_leave_out_what_restic_leaves_out() {
     let site = Site::new();
     let tree = site.path("t");
     for file in [
-        "app/cache/big", "app/logs/old/x", "app/logs/new", "app/data/keep.log", "app/data/other.log", "app/Cache/c", "app/a b/c",
-        "cache/cache/deep", "x/y/z/end", "x/y/end", "end", "ä/ö", "[odd]/f", "star*/f", "{a}/f", "!not/f", "~/f", "cache ", "bx", "ax",
-        ".hidden/f", "tail/", "ca\\che/f",
+        "app/cache/big",
+        "app/logs/old/x",
+        "app/logs/new",
+        "app/data/keep.log",
+        "app/data/other.log",
+        "app/Cache/c",
+        "app/a b/c",
+        "cache/cache/deep",
+        "x/y/z/end",
+        "x/y/end",
+        "end",
+        "ä/ö",
+        "[odd]/f",
+        "star*/f",
+        "{a}/f",
+        "!not/f",
+        "~/f",
+        "cache ",
+        "bx",
+        "ax",
+        ".hidden/f",
+        "tail/",
+        "ca\\che/f",
     ] {
         let path = tree.join(file);
         if file.ends_with('/') {
@@ -102,10 +127,55 @@ fn excludes_leave_out_what_restic_leaves_out() {
     }
     let at = tree.display();
     let single = [
-        "cache", "cache/", "**/cache/", "logs/old", "app/logs", "logs/**", "*.log", "app/*", "*/cache", "/cache", "y/end", "**/end", "x/**/end",
-        "x/*/end", "?x", "[^a]x", "[a-b]x", "ä", "ä/?", "\\[odd\\]", "[[]odd]", "star\\*", "{a}", "~", "cache ", ".*", "./cache", "cache/.",
-        "a//b", "a b", "a b/", "end/", "CACHE", "x/../cache", "../cache", "app/cache/big/", "**", "x/**", "**/y/**", "tail", "cache/cache",
-        "[!a]x", "!cache", "ca\\\\che", "**/**/end", "z/**/end", "app/**/old/**", ".", "..",
+        "cache",
+        "cache/",
+        "**/cache/",
+        "logs/old",
+        "app/logs",
+        "logs/**",
+        "*.log",
+        "app/*",
+        "*/cache",
+        "/cache",
+        "y/end",
+        "**/end",
+        "x/**/end",
+        "x/*/end",
+        "?x",
+        "[^a]x",
+        "[a-b]x",
+        "ä",
+        "ä/?",
+        "\\[odd\\]",
+        "[[]odd]",
+        "star\\*",
+        "{a}",
+        "~",
+        "cache ",
+        ".*",
+        "./cache",
+        "cache/.",
+        "a//b",
+        "a b",
+        "a b/",
+        "end/",
+        "CACHE",
+        "x/../cache",
+        "../cache",
+        "app/cache/big/",
+        "**",
+        "x/**",
+        "**/y/**",
+        "tail",
+        "cache/cache",
+        "[!a]x",
+        "!cache",
+        "ca\\\\che",
+        "**/**/end",
+        "z/**/end",
+        "app/**/old/**",
+        ".",
+        "..",
     ];
     let mut tables: Vec<Vec<String>> = single.iter().map(|pattern| vec![(*pattern).to_owned()]).collect();
     for absolute in ["app/cache/", "app/cache/*", "app", "*/logs", "**/end", "", "app/../cache", "*", "/", "x/y/"] {
@@ -128,7 +198,8 @@ fn excludes_leave_out_what_restic_leaves_out() {
         args.extend(patterns.iter().map(|pattern| format!("--exclude={pattern}")));
         restic.succeed(args.iter().map(String::as_str));
         let theirs = below(&tree, &listed(&site, &["--host", "stock", "latest"]));
-        let source = format!("{base}\n[source.configs]\ntype = \"files\"\npaths = [{:?}]\nexclude = {patterns:?}\n", at.to_string());
+        let source =
+            format!("{base}\n[source.configs]\ntype = \"files\"\npaths = [{:?}]\nexclude = {patterns:?}\n", at.to_string());
         fs::write(site.config_path(), source).expect("the config can be written");
         let outcome = site.run(["backup"]);
         let ours = if theirs.is_empty() {
@@ -171,7 +242,8 @@ fn a_pattern_that_matched_nothing_is_reported() {
     for (pattern, why) in
         [("~/secrets", "is not expanded"), ("nowhere", "matched nothing"), ("/elsewhere/x", "under none of `paths`")]
     {
-        let lines: Vec<_> = outcome.stderr.lines().filter(|line| line.contains(&format!("exclude pattern `{pattern}`"))).collect();
+        let lines: Vec<_> =
+            outcome.stderr.lines().filter(|line| line.contains(&format!("exclude pattern `{pattern}`"))).collect();
         assert!(lines.len() == 1 && lines[0].contains(why), "{pattern}: {}", outcome.stderr);
     }
     assert!(!outcome.stderr.contains("`cache/`"), "{}", outcome.stderr);

@@ -7,6 +7,7 @@
 //! made it (decision 9). It is followed as if the target were the root directory, so that it cannot leave the target.
 
 mod attributes;
+mod held;
 mod place;
 
 use std::{
@@ -26,6 +27,7 @@ use nix::{
     unistd::{self, UnlinkatFlags},
 };
 
+pub use self::held::HeldDirectory;
 pub(crate) use self::{
     attributes::{Attributes, Lack},
     place::{Finish, Identity, Place, Unfinished},
