@@ -111,9 +111,6 @@ fn whatever_kind_is_there_is_replaced_by_what_was_captured() {
     fs::remove_dir_all(kept).expect("it can be removed");
     let pipe = fs::symlink_metadata(tree.join("pipe over file")).expect("it is there");
     assert!(pipe.file_type().is_fifo());
-    // The directory itself was changed after the restore.
-    let time = |path: &Path| fs::metadata(path).expect("it is there").modified().expect("a time");
-    let _ = time(&tree);
     for (path, expected) in
         kinds.iter().flat_map(|captured| kinds.iter().map(move |there| (format!("{captured} over {there}"), *captured)))
     {
@@ -340,7 +337,7 @@ fn room_is_asked_for_before_a_restore_and_a_drill_and_the_scratch_directory_can_
         let noise: Vec<u8> = (0..3u32 << 20).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
         fs::write(tree.join("large"), noise).expect("a file");
         // A hole needs no room.
-        fs::File::create(tree.join("sparse")).and_then(|file| file.set_len(1 << 40)).expect("a file");
+        fs::File::create(tree.join("sparse")).and_then(|file| file.set_len(64 << 20)).expect("a file");
     });
     let scratch = site.path("scratch");
     fs::create_dir(&scratch).expect("a directory");
@@ -365,9 +362,8 @@ fn room_is_asked_for_before_a_restore_and_a_drill_and_the_scratch_directory_can_
     let said = format!("{}{}", small.stdout, small.stderr);
     assert!(!said.contains("drill ended with 0") && said.contains("restore ended with 1"), "{said}");
     assert!(said.matches("bytes are free and at least 3").count() >= 2, "{said}");
-    assert!(!said.contains("kdr_drill_0") || !said.contains("\nbeside\n"), "nothing is left: {said}");
     assert!(!said.lines().any(|line| line == "beside" || line.starts_with("kdr_drill_")), "nothing is left: {said}");
-    let large = unshared(&site, &["-m"], &script("12m"));
+    let large = unshared(&site, &["-m"], &script("20m"));
     let said = format!("{}{}", large.stdout, large.stderr);
     assert!(said.contains("drill ended with 0") && said.contains("restore ended with 0"), "{said}");
 }

@@ -1,13 +1,6 @@
 //! Attributes: set by descriptor, or by a name in a directory's descriptor. One that cannot be set never costs the content.
 
-use std::{
-    borrow::Cow,
-    ffi::OsStr,
-    fmt,
-    fs::File,
-    io,
-    os::{fd::AsFd as _, unix::ffi::OsStrExt as _},
-};
+use std::{borrow::Cow, ffi::OsStr, fmt, fs::File, io, os::fd::AsFd as _};
 
 use nix::{
     errno::Errno,
@@ -21,8 +14,10 @@ use nix::{
 
 use super::Place;
 
-/// Extended attributes that Linux keeps access lists in.
+/// Where Linux keeps an access list.
 const ACCESS_LIST: &str = "system.posix_acl_access";
+/// Where Linux keeps the capabilities of a program.
+const CAPABILITIES: &str = "security.capability";
 
 /// What an entry had when it was captured; nothing of what is `None`.
 #[derive(Clone, Debug, Default)]
@@ -59,22 +54,21 @@ impl Lack {
 }
 
 impl Attributes<'_> {
-    /// Sets them on an open file or directory: owner first (it clears set-id bits and capabilities), then extended attributes
-    /// (once the mode is set, the owner of a read-only file can set none), mode, and the time last.
+    /// Sets them on an open file or directory. Extended attributes come first: nobody but the owner may set them, and not even he
+    /// once the mode says so. Then the owner (which clears set-id bits and capabilities), the capabilities, the mode, and the time.
     pub(crate) fn set(&self, file: &File) -> Vec<Lack> {
         let mut lacks = Vec::new();
-        let given = self.own(&mut lacks, |uid, gid| unistd::fchown(file.as_fd(), uid, gid));
-        for (name, value) in &self.xattrs {
+        let xattr = |name: &OsStr, value: &[u8]| {
             let set = || xattr::FileExt::set_xattr(file, name, value);
-            let set = set().or_else(|error| match error.kind() {
+            set().or_else(|error| match error.kind() {
                 // A directory that existed, and that its owner may not write into.
                 io::ErrorKind::PermissionDenied if stat::fchmod(file, Mode::S_IRWXU).is_ok() => set(),
                 _ => Err(error),
-            });
-            if let Err(error) = set {
-                lacks.push(Lack::of(format!("extended attribute {}", name.display()), &error));
-            }
-        }
+            })
+        };
+        self.extend(&mut lacks, false, xattr);
+        let given = self.own(&mut lacks, |uid, gid| unistd::fchown(file.as_fd(), uid, gid));
+        self.extend(&mut lacks, true, xattr);
         if let Some(mode) = self.mode_where(given, &lacks)
             && let Err(errno) = stat::fchmod(file, mode)
         {
@@ -92,12 +86,8 @@ impl Attributes<'_> {
     pub(crate) fn set_at(&self, place: &Place, is_link: bool) -> Vec<Lack> {
         let mut lacks = Vec::new();
         let (directory, name) = (&*place.directory, place.name.as_os_str());
+        self.extend(&mut lacks, false, |attribute, value| xattr::set(place.by_descriptor(), attribute, value));
         let given = self.own(&mut lacks, |uid, gid| unistd::fchownat(directory, name, uid, gid, AtFlags::AT_SYMLINK_NOFOLLOW));
-        for (attribute, value) in &self.xattrs {
-            if let Err(error) = xattr::set(place.by_descriptor(), attribute, value) {
-                lacks.push(Lack::of(format!("extended attribute {}", attribute.display()), &error));
-            }
-        }
         // A link has no mode.
         if !is_link
             && let Some(mode) = self.mode_where(given, &lacks)
@@ -111,6 +101,15 @@ impl Attributes<'_> {
             lacks.push(Lack::of("time", &errno.into()));
         }
         lacks
+    }
+
+    /// Sets the extended attributes: capabilities, or all others.
+    fn extend(&self, lacks: &mut Vec<Lack>, capabilities: bool, set: impl Fn(&OsStr, &[u8]) -> io::Result<()>) {
+        for (name, value) in self.xattrs.iter().filter(|(name, _)| (**name == *CAPABILITIES) == capabilities) {
+            if let Err(error) = set(name, value) {
+                lacks.push(Lack::of(format!("extended attribute {}", name.display()), &error));
+            }
+        }
     }
 
     /// Gives it to its owner; whether that was done.
@@ -145,7 +144,7 @@ impl Attributes<'_> {
         if !given {
             mode &= 0o1777;
         }
-        let has_list = self.xattrs.iter().any(|(name, _)| name.as_bytes() == ACCESS_LIST.as_bytes());
+        let has_list = self.xattrs.iter().any(|(name, _)| **name == *ACCESS_LIST);
         if has_list && lacks.iter().any(|lack| lack.what.ends_with(ACCESS_LIST)) {
             mode &= !0o070;
         }
