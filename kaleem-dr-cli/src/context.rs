@@ -139,11 +139,7 @@ impl Context {
 
     /// What work on staged files may use.
     pub fn staged_work(&self, loaded: &Loaded) -> StagedWork {
-        StagedWork {
-            scratch: loaded.config.settings.state_directory.join("scratch"),
-            progress: self.progress.clone(),
-            cancel: self.cancel.clone(),
-        }
+        StagedWork { scratch: loaded.config.settings.scratch(), progress: self.progress.clone(), cancel: self.cancel.clone() }
     }
 
     /// Where that repository is, and its password.

@@ -428,6 +428,10 @@ pub fn files(report: &FilesReport, json: bool) -> Printed {
             "others": report.others,
             "files_verified": report.verified,
             "problems": report.problems,
+            "more_problems": report.more_problems,
+            "notes": report.notes,
+            "left_to_root": report.roots_only,
+            "more_notes": report.more_notes,
         }));
     }
     let verified = if report.verified > 0 { format!("; {} read back and equal", report.verified) } else { String::new() };
@@ -438,7 +442,16 @@ pub fn files(report: &FilesReport, json: bool) -> Printed {
         report.others,
         size(report.size_bytes)
     ))?;
-    report.problems.iter().try_for_each(|problem| line(&format!("  FAILED: {}: {}", problem.path, problem.why)))
+    report.notes.iter().try_for_each(|note| line(&format!("  note: {}: {}", note.path, note.why)))?;
+    report.left_to_root().try_for_each(|note| line(&format!("  note: {note}")))?;
+    if report.more_notes > 0 {
+        line(&format!("  note: {} more like these", report.more_notes))?;
+    }
+    report.problems.iter().try_for_each(|problem| line(&format!("  FAILED: {}: {}", problem.path, problem.why)))?;
+    if report.more_problems > 0 {
+        line(&format!("  FAILED: {} more like these", report.more_problems))?;
+    }
+    Ok(())
 }
 
 pub fn forget(report: &ForgetReport, json: bool) -> Printed {

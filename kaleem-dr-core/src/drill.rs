@@ -48,8 +48,10 @@ pub struct DrillJob {
     pub point: PointChoice,
     /// How far. Only [`ProofLevel::Restored`] measures an RTO.
     pub level: ProofLevel,
-    /// Where the ledger and the scratch directories lie.
+    /// Where the ledger is kept.
     pub state_directory: PathBuf,
+    /// Where scratch targets are made.
+    pub scratch_directory: PathBuf,
     /// How long to wait for another tool's lock.
     pub patience: Duration,
     /// Read without a lock: whoever prunes meanwhile may take away what is read.
@@ -145,7 +147,7 @@ pub async fn drill(
     cancel: &CancellationToken,
 ) -> Result<(DrillReport, ChainedReport), DrillError> {
     let ledger = Ledger::open(&job.state_directory)?;
-    let work = StagedWork { scratch: job.state_directory.join("scratch"), progress: progress.clone(), cancel: cancel.clone() };
+    let work = StagedWork { scratch: job.scratch_directory.clone(), progress: progress.clone(), cancel: cancel.clone() };
     let cleared = scratch::clear_abandoned(&work.scratch, &job.sources)
         .await
         .map_err(|cause| DrillError::Scratch { path: work.scratch.clone(), cause })?;

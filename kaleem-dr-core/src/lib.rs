@@ -14,6 +14,7 @@ pub mod drill;
 pub mod exit;
 mod failpoint;
 pub mod finding;
+pub mod ground;
 pub mod gzip;
 pub mod hook;
 pub mod host;

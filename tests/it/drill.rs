@@ -202,6 +202,7 @@ async fn a_comparison_that_does_not_see_its_negative_control_makes_the_drill_red
             point: PointChoice::newest(HostScope::Any),
             level: ProofLevel::Restored,
             state_directory: home.path().to_path_buf(),
+            scratch_directory: home.path().join("scratch"),
             patience: Duration::ZERO,
             without_lock: false,
         };

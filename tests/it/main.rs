@@ -18,6 +18,8 @@ mod drill;
 mod embed;
 mod faults;
 mod files;
+mod files_restore;
+mod files_walk;
 mod gate;
 mod hosts;
 mod keys;

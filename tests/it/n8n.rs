@@ -400,3 +400,17 @@ async fn a_damaged_or_torn_copy_in_a_tar_is_found() {
     let error = place.open(&source, &file).await.expect_err("it is cut off");
     assert!(matches!(error, SourceError::Damaged { .. }), "{error}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_in_the_place_of_a_directory_of_n8ns_is_not_followed() {
+    let place = Place::new();
+    let source = place.source();
+    let (_, point) = place.back_up(&source).await;
+    fs::create_dir_all(place.path("outside/workflows")).expect("a directory");
+    fs::remove_dir_all(place.path(".n8n/binaryData")).expect("it can be removed");
+    std::os::unix::fs::symlink(place.path("outside"), place.path(".n8n/binaryData")).expect("a link");
+    let plan = source.plan_restore(&point, RestoreRequest::whole(RestoreTarget::InPlace)).await.expect("a plan");
+    let error = source.restore(&point, plan).await.expect_err("the link is not followed");
+    assert!(error.to_string().contains("binaryData"), "{error}");
+    assert_eq!(fs::read_dir(place.path("outside/workflows")).expect("a directory").count(), 0);
+}
