@@ -338,3 +338,10 @@ async fn renew(shared: Arc<Shared>) {
         }
     }
 }
+
+#[cfg(feature = "fuzzing")]
+pub(crate) fn fuzz_lock(bytes: &[u8]) {
+    if let Ok(lock) = serde_json::from_slice::<LockFile>(bytes) {
+        let _ = (lock.is_stale(), lock.describe());
+    }
+}

@@ -420,3 +420,12 @@ impl From<Damage> for Failure {
         Self::Archive(damage.into())
     }
 }
+
+#[cfg(feature = "fuzzing")]
+pub(crate) fn fuzz(bytes: &[u8]) -> Result<(), Damage> {
+    let (mut members, mut buffer) = (Members::new(bytes), [0; 4096]);
+    while members.next()?.is_some() {
+        while members.read_content(&mut buffer)? > 0 {}
+    }
+    Ok(())
+}

@@ -210,3 +210,8 @@ fn usable(password: &SecretString) -> Result<(), RepositoryError> {
     }
     Ok(())
 }
+
+#[cfg(feature = "fuzzing")]
+pub(crate) fn fuzz_key_file(bytes: &[u8]) {
+    drop(serde_json::from_slice::<Clear>(bytes));
+}
