@@ -48,7 +48,7 @@ impl Source for Settings {
     async fn plan_restore(&self, point: &PointReader, request: RestoreRequest) -> Result<RestorePlan, SourceError> {
         let actions =
             point.manifest().artifacts.iter().map(|artifact| PlannedAction::new(Change::Overwrite, &artifact.path)).collect();
-        Ok(RestorePlan { request, target: "this process".into(), actions, warnings: Vec::new() })
+        Ok(RestorePlan::new(request, "this process", actions, Vec::new()))
     }
     async fn restore(&self, point: &PointReader, plan: RestorePlan) -> Result<RestoreReport, SourceError> {
         let mut report = RestoreReport { target: plan.target, ..RestoreReport::default() };

@@ -2,10 +2,11 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use crate::commands::{drill, report, runbook};
+use crate::commands::{drill, forget, report, runbook};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use kaleem_dr_core::{
+    host::HostScope,
     job::RunId,
     repository::ReadData,
     source::{Rename, SourceName},
@@ -42,12 +43,18 @@ pub struct Global {
     /// Repository of the config to use
     #[arg(long, global = true, value_name = "NAME")]
     pub repo: Option<String>,
+    /// The host that is meant, or `any` [default: `host` of the config, else the machine's name]
+    #[arg(long, global = true, env = "KALEEM_DR_HOST", value_name = "NAME")]
+    pub host: Option<HostScope>,
     /// Print JSON, in restic's shapes where restic has one
     #[arg(long, global = true)]
     pub json: bool,
     /// Wait this long for another tool's lock: 90s, 5m, 1h
     #[arg(long, global = true, value_name = "TIME", value_parser = duration, default_value = "0s")]
     pub retry_lock: Duration,
+    /// Write no lock and mind none: for commands that only read, from a place that takes no writes
+    #[arg(long, global = true)]
+    pub no_lock: bool,
     /// Tell more; twice for everything
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
@@ -122,7 +129,8 @@ pub enum Command {
     /// Keep mirrors equal to their repositories, object by object; needs no password
     #[command(after_help = REPLICATE_EXAMPLES)]
     Replicate(Replicate),
-    /// Put damaged objects of the repository back from its mirror; needs no password
+    /// Mend a damaged repository: from its mirror (needs no password), or by itself as far as that goes
+    #[command(after_help = REPAIR_EXAMPLES)]
     Repair(Repair),
     /// List what ran on this host, newest first
     History {
@@ -133,8 +141,14 @@ pub enum Command {
         #[arg(long)]
         rebuild: bool,
     },
-    /// Forget snapshots by the config's retention
-    Forget(Forget),
+    /// Forget this host's snapshots by the config's retention, or those that are named
+    #[command(after_help = forget::EXAMPLES)]
+    Forget(forget::Forget),
+    /// Pin single snapshots, so that retention keeps them
+    Snapshot {
+        #[command(subcommand)]
+        command: forget::SnapshotCommand,
+    },
     /// Give back the space of what no snapshot needs
     Prune {
         #[command(flatten)]
@@ -142,9 +156,17 @@ pub enum Command {
         /// Delete at once what would be marked now and deleted by a prune a day later
         #[arg(long)]
         instant: bool,
-        /// Unused space that may stay, in percent
-        #[arg(long, value_name = "N", default_value_t = 5)]
+        /// Unused space that may stay, in percent; 100 is any
+        #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u64).range(0..=100))]
         max_unused: u64,
+    },
+    /// Show the repository's locks, and remove those that are left over
+    Unlock {
+        #[command(flatten)]
+        consent: Consent,
+        /// Remove every lock, also of processes that may be at work
+        #[arg(long)]
+        remove_all: bool,
     },
     /// Copy snapshots into a repository with its own id and password
     #[command(after_help = COPY_EXAMPLES)]
@@ -170,8 +192,12 @@ pub enum Command {
     },
     /// Count what is in the repository
     Stats,
-    /// How fresh each source's backup is; exit 6 when one is stale
-    Status,
+    /// How fresh each source's backup is, and what is proven of it; exit 6 when a limit is broken
+    Status {
+        /// A row for each host and source of the repository; hosts that the config expects must be there and fresh
+        #[arg(long)]
+        all_hosts: bool,
+    },
     /// Find what keeps backups or restores from working, or will, and how it is mended; exit 1 on an error
     #[command(after_help = doctor::EXAMPLES)]
     Doctor(doctor::Doctor),
@@ -222,6 +248,9 @@ pub struct Restore {
     /// Run or snapshot to restore, by the beginning of its id
     #[arg(long, visible_alias = "snapshot", value_name = "ID", default_value = "latest")]
     pub point: String,
+    /// Take the newest point although it is incomplete and an older whole one exists
+    #[arg(long)]
+    pub allow_incomplete: bool,
     /// A staged file to restore instead, as `export` or the tools before wrote it; no repository is needed
     #[arg(long, value_name = "FILE", conflicts_with = "point")]
     pub from: Option<PathBuf>,
@@ -287,6 +316,9 @@ pub struct Export {
     /// Run or snapshot to write, by the beginning of its id
     #[arg(long, visible_alias = "snapshot", value_name = "ID", default_value = "latest")]
     pub point: String,
+    /// Take the newest point although it is incomplete and an older whole one exists
+    #[arg(long)]
+    pub allow_incomplete: bool,
     /// Where to; `-` is standard output [default: the usual name, in this directory]
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
@@ -349,9 +381,12 @@ pub struct Replicate {
     /// Delete nothing on the mirror
     #[arg(long)]
     pub no_delete: bool,
-    /// Delete also snapshots on the mirror that did not come from here
+    /// Delete also snapshots and keys on the mirror that did not come from here
     #[arg(long)]
     pub delete_foreign: bool,
+    /// Fill a mirror from the start that held snapshots before and is empty now
+    #[arg(long)]
+    pub refill: bool,
     /// Largest share of the mirror that may be deleted, in percent
     #[arg(long, value_name = "PERCENT", default_value_t = MAX_DELETE_PERCENT, value_parser = clap::value_parser!(u8).range(0..=100))]
     pub max_delete: u8,
@@ -370,18 +405,28 @@ impl Replicate {
             dry_run: false,
             no_delete: false,
             delete_foreign: false,
+            refill: false,
             max_delete: MAX_DELETE_PERCENT,
             verify: 0.0,
         }
     }
 }
 
+const REPAIR_EXAMPLES: &str = "Examples:
+  kaleem-dr repair --from r2 --missing           damaged and missing objects, back from the mirror r2
+  kaleem-dr repair index                         index files anew from the packs that are there
+  kaleem-dr repair snapshots --forget            without a mirror: snapshots without what is lost of them";
+
 /// What to repair, and from where.
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct Repair {
+    /// What to mend without a mirror
+    #[command(subcommand)]
+    pub command: Option<RepairCommand>,
     /// Its mirror, by the name in the config
-    #[arg(long, value_name = "NAME")]
-    pub from: String,
+    #[arg(long, value_name = "NAME", required = true)]
+    pub from: Option<String>,
     /// Also fetch what only the mirror has
     #[arg(long)]
     pub missing: bool,
@@ -390,32 +435,35 @@ pub struct Repair {
     pub dry_run: bool,
 }
 
-/// What to keep.
-#[derive(Debug, Args)]
-pub struct Forget {
-    #[command(flatten)]
-    pub consent: Consent,
-    /// Keep the newest of this many days
-    #[arg(long, value_name = "N")]
-    pub keep_daily: Option<u32>,
-    /// Keep the newest of this many weeks
-    #[arg(long, value_name = "N")]
-    pub keep_weekly: Option<u32>,
-    /// Keep the newest of this many months
-    #[arg(long, value_name = "N")]
-    pub keep_monthly: Option<u32>,
-    /// Keep the newest of this many years
-    #[arg(long, value_name = "N")]
-    pub keep_yearly: Option<u32>,
-    /// Keep the newest this many
-    #[arg(long, value_name = "N")]
-    pub keep_last: Option<u32>,
-    /// Also forget snapshots that another tool made
-    #[arg(long)]
-    pub take_over: bool,
-    /// Prune afterwards
-    #[arg(long)]
-    pub prune: bool,
+impl Repair {
+    /// Whether nothing is to be changed.
+    pub fn is_dry_run(&self) -> bool {
+        match &self.command {
+            Some(RepairCommand::Index { consent } | RepairCommand::Snapshots { consent, .. }) => consent.dry_run,
+            None => self.dry_run,
+        }
+    }
+}
+
+/// What can be mended without a mirror.
+#[derive(Debug, Subcommand)]
+pub enum RepairCommand {
+    /// Make the index fit the packs: name those that it lacks, drop those that are lost, replace damaged index files
+    Index {
+        #[command(flatten)]
+        consent: Consent,
+    },
+    /// Rewrite snapshots without the files and directories that are lost; the new ones are marked incomplete
+    Snapshots {
+        /// Only these, by the beginning of their ids
+        #[arg(value_name = "SNAPSHOT")]
+        snapshots: Vec<String>,
+        /// Forget the damaged snapshots, once they are rewritten; also those of which nothing is left
+        #[arg(long)]
+        forget: bool,
+        #[command(flatten)]
+        consent: Consent,
+    },
 }
 
 const COPY_EXAMPLES: &str = "Examples:
@@ -474,16 +522,12 @@ pub enum AlarmCommand {
     },
 }
 
-/// Where a new password comes from, and whose it will be. Without a file, `KALEEM_DR_NEW_PASSWORD`, else it is asked for.
+/// Where a new password comes from, and whose it will be; `--host` is noted in the key. Without a file, `KALEEM_DR_NEW_PASSWORD`, else it is asked for.
 #[derive(Debug, Args)]
-#[expect(clippy::struct_field_names, reason = "the field is the option's name")]
 pub struct NewPassword {
     /// File that holds it; only its owner may be able to read it
     #[arg(long, value_name = "FILE")]
     pub new_password_file: Option<PathBuf>,
-    /// Host to note in the key [default: this one]
-    #[arg(long, value_name = "NAME")]
-    pub host: Option<String>,
     /// User to note in the key [default: this one]
     #[arg(long, value_name = "NAME")]
     pub user: Option<String>,

@@ -8,10 +8,11 @@ use std::{
 use kaleem_dr_core::{
     CancellationToken,
     config::{Config, DeclaredSource, RepositorySettings, config_of_environment, parse_env_file, secret::Environment},
-    job::{RunId, Unavailable},
+    host::{HostScope, Identity},
+    job::{PointChoice, RunId, Unavailable},
     monitor::LogTail,
     progress::ProgressSink,
-    repository::{Access, Location, Repository},
+    repository::{Access, Location, Lock, LockKind, Repository, RepositoryError},
     sentence,
     source::{Source, SourceName},
     staged::StagedWork,
@@ -36,6 +37,8 @@ pub struct Context {
 /// A config with the environment it was read in.
 pub struct Loaded {
     pub config: Config,
+    /// Which host this is, and whose snapshots are meant.
+    pub identity: Identity,
     pub environment: Environment,
     pub path: PathBuf,
 }
@@ -92,13 +95,48 @@ impl Context {
                 }
             }
         };
-        let config = Config::parse(&text, &path, &kaleem_dr_sources::kinds(), &environment).map_err(Failure::usage)?;
-        Ok(Loaded { config, environment, path })
+        let mut config = Config::parse(&text, &path, &kaleem_dr_sources::kinds(), &environment).map_err(Failure::usage)?;
+        let own = Identity::own(config.settings.host_name());
+        let identity = match &self.global.host {
+            None => own,
+            // Whoever names a host acts as it: its queue, its proofs, its RPO.
+            Some(HostScope::One(host)) => {
+                config.settings.host = Some(host.clone());
+                Identity::own(host.clone())
+            }
+            Some(HostScope::Any) => Identity { scope: HostScope::Any, ..own },
+        };
+        Ok(Loaded { config, identity, environment, path })
     }
 
     /// Opens the repository that `--repo` names.
     pub async fn repository(&self, loaded: &Loaded) -> Result<Repository, Failure> {
         Ok(Repository::open(&self.access(loaded)?).await?)
+    }
+
+    /// Takes a lock for work that writes; an interrupt ends the wait.
+    pub async fn lock(&self, repository: &Repository, kind: LockKind) -> Result<Lock, Failure> {
+        self.until_cancelled(repository.lock(kind, self.global.retry_lock)).await
+    }
+
+    /// Takes a lock for work that only reads; none with `--no-lock`, or where none can be written.
+    pub async fn lock_to_read(&self, repository: &Repository) -> Result<Lock, Failure> {
+        if self.global.no_lock {
+            return Ok(repository.without_lock());
+        }
+        self.until_cancelled(repository.lock_to_read(self.global.retry_lock)).await
+    }
+
+    /// Takes an exclusive lock for work that makes room; none on a disk that is full.
+    pub async fn lock_to_free(&self, repository: &Repository) -> Result<Lock, Failure> {
+        self.until_cancelled(repository.lock_to_free(self.global.retry_lock)).await
+    }
+
+    async fn until_cancelled(&self, lock: impl Future<Output = Result<Lock, RepositoryError>>) -> Result<Lock, Failure> {
+        tokio::select! {
+            lock = lock => Ok(lock?),
+            () = self.cancel.cancelled() => Err(RepositoryError::Cancelled.into()),
+        }
     }
 
     /// What work on staged files may use.
@@ -142,6 +180,11 @@ fn named<'a>(loaded: &'a Loaded, name: &str) -> Result<(&'a String, &'a Reposito
 }
 
 impl Loaded {
+    /// The point that `--point` names, of the host that is meant.
+    pub fn point(&self, wanted: &str, allow_incomplete: bool) -> PointChoice {
+        PointChoice { wanted: wanted.to_owned(), hosts: self.identity.scope.clone(), allow_incomplete }
+    }
+
     /// Where a repository of the config is. Its password is not read.
     pub fn location(&self, name: &str) -> Result<Location, Failure> {
         let (_, repository) = named(self, name)?;

@@ -6,6 +6,7 @@ pub mod doctor;
 pub mod drill;
 pub mod migrate;
 pub mod monitor;
+pub mod repair;
 pub mod schedule;
 pub mod status;
 
@@ -24,18 +25,22 @@ use kaleem_dr_core::{
     point::{Origin, PointReader},
     replicate::{Count, MirrorReport, RepairReport},
     repository::{
-        BucketReport, CheckReport, CopyReport, ForgetReport, KeyId, KeyInfo, PruneReport, Repository, RepositoryStats, Snapshot,
-        Verdict,
+        BucketReport, CheckReport, CopyReport, ForgetReport, KeyId, KeyInfo, LockVerdict, PruneReport, Repository,
+        RepositoryStats, Rewritten, Snapshot, StandingLock, Verdict,
     },
     restore::FilesReport,
     source::{Change, Probe, RestorePlan, RestoreReport, SourceName},
-    tripwire::Alarm,
+    tripwire::{Alarm, RecordedAlarm},
     verify::{ProofLevel, VerifyReport},
 };
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::{args::Consent, context::Loaded, failure::Failure};
+use crate::{
+    args::Consent,
+    context::Loaded,
+    failure::{self, Failure},
+};
 
 pub use kaleem_dr_core::report::size;
 
@@ -108,6 +113,35 @@ fn age(seconds: i64) -> String {
     }
 }
 
+/// Locks that go, or went, and those that stay.
+pub fn locks(going: &[StandingLock], staying: &[StandingLock], done: bool, json: bool) -> Printed {
+    if json {
+        return document(&json!({ "message_type": "locks", "removed": done, "stale": going, "held": staying }));
+    }
+    if going.is_empty() && staying.is_empty() {
+        return line("the repository has no locks");
+    }
+    let mut rows = table(["", "lock", "holder", "written", "known of it"]);
+    let what = if done { "removed" } else { "to remove" };
+    for (mark, lock) in going.iter().map(|lock| (what, lock)).chain(staying.iter().map(|lock| ("stays", lock))) {
+        let id = lock.object.rsplit('/').next().unwrap_or_default();
+        let written = lock.age_seconds.map(|seconds| format!("{} ago", age(seconds))).unwrap_or_default();
+        rows.add_row([mark, &id[..8.min(id.len())], &lock.holder, &written, verdict(lock)]);
+    }
+    line(&rows.to_string())
+}
+
+fn verdict(lock: &StandingLock) -> &'static str {
+    match lock.verdict {
+        LockVerdict::Running => "its process runs on this machine",
+        LockVerdict::Dead => "its process has ended",
+        LockVerdict::Unknown if lock.is_stale => "not renewed for half an hour; of another machine, container or program",
+        LockVerdict::Unknown => "of another machine, container or program",
+        LockVerdict::Unreadable if lock.is_stale => "unreadable, and old",
+        LockVerdict::Unreadable => "unreadable",
+    }
+}
+
 pub fn init(repository: &Repository, json: bool) -> Printed {
     if json {
         return document(&json!({ "message_type": "initialized", "id": repository.id(), "repository": repository.location() }));
@@ -138,8 +172,17 @@ pub fn mirror(report: &MirrorReport, json: bool) -> Printed {
     for wrong in &report.wrong {
         line(&format!("  DAMAGED       {wrong}"))?;
     }
+    if report.lost > 0 {
+        line(&format!("  LOST THERE    {} objects that earlier passes had brought; they are brought again", report.lost))?;
+    }
+    for key in &report.kept_keys {
+        line(&format!("  kept          key {}…, which only the mirror has", key.get(..8).unwrap_or(key)))?;
+    }
     if let Some(why) = &report.postponed {
         line(&format!("  deletions wait for a later pass: {why}"))?;
+    }
+    if let Some(since) = report.postponed_since.filter(|_| report.postponed_passes > 1) {
+        line(&format!("  they have waited since {since}, in {} passes", report.postponed_passes))?;
     }
     if let Some(why) = &report.refused {
         line(&format!("  NOTHING WAS DELETED: {why}"))?;
@@ -213,10 +256,16 @@ pub fn snapshots(snapshots: &[Snapshot], json: bool) -> Printed {
     if json {
         return document(&snapshots.iter().map(restic_snapshot).collect::<Vec<_>>());
     }
+    let now = Timestamp::now();
     let mut rows = table(["snapshot", "time", "host", "source", "run", "size", "added", "paths"]);
     for snapshot in snapshots {
         let paths: Vec<String> = snapshot.paths().iter().map(|path| path.display().to_string()).collect();
-        let mark = if snapshot.is_whole() { "" } else { " (incomplete)" };
+        let marks = [
+            (snapshot.is_whole(), " (incomplete)"),
+            (!snapshot.is_pinned(), " (pinned)"),
+            (!snapshot.is_of_the_future(now), " (DATED IN THE FUTURE)"),
+        ];
+        let mark: String = marks.into_iter().filter(|(is_usual, _)| !is_usual).map(|(_, mark)| mark).collect();
         rows.add_row([
             snapshot.id().short(),
             snapshot.time().strftime("%Y-%m-%d %H:%M:%S").to_string(),
@@ -248,7 +297,11 @@ pub fn points(points: &[RecoveryPoint], json: bool) -> Printed {
     for point in points {
         let sources: Vec<&str> = point.snapshots.keys().map(SourceName::as_str).collect();
         let missing: Vec<&str> = point.missing.iter().map(SourceName::as_str).collect();
-        let state = if missing.is_empty() { "complete".to_owned() } else { format!("lacks {}", missing.join(" ")) };
+        let state = match (point.is_of_the_future, missing.is_empty()) {
+            (true, _) => "DATED IN THE FUTURE".to_owned(),
+            (false, true) => "complete".to_owned(),
+            (false, false) => format!("lacks {}", missing.join(" ")),
+        };
         rows.add_row([
             point.run.to_string(),
             point.time.strftime("%Y-%m-%d %H:%M:%S").to_string(),
@@ -275,8 +328,9 @@ pub fn plan(plan: &RestorePlan, point: &PointReader, json: bool) -> Printed {
         Origin::Snapshot(reader) => format!("snapshot {}", reader.snapshot().id().short()),
         Origin::File(file) => file.path.display().to_string(),
     };
+    let host = plan.origin.as_ref().map_or_else(String::new, |origin| format!(", host {},", origin.host));
     line(&format!(
-        "{origin} of {} as of {} → {}",
+        "{origin} of {}{host} as of {} → {}",
         manifest.source,
         manifest.consistency.at.strftime("%Y-%m-%d %H:%M:%S UTC"),
         plan.target
@@ -337,9 +391,17 @@ pub fn verified(reports: &[VerifyReport], json: bool) -> Printed {
             document(&value)?;
             continue;
         }
+        if let Some(untried) = &report.error {
+            line(&format!("NOT VERIFIED: {}", untried.why))?;
+            continue;
+        }
         let of = report.source.as_ref().map_or_else(String::new, |source| format!(" of {source}"));
         let proven = report.proven.map_or("NOTHING", ProofLevel::as_str);
-        let wanted = if report.is_proven() { String::new() } else { format!("; {} was asked for", report.wanted) };
+        let wanted = match report.held {
+            _ if report.is_proven() => String::new(),
+            Some(held) => format!("; what is there is {held}, but the point is incomplete"),
+            None => format!("; {} was asked for", report.wanted),
+        };
         line(&format!("{}{of}: {proven} is proven{wanted}, in {:.1} s", report.point, report.seconds))?;
         report.checked.iter().try_for_each(|what| line(&format!("  {what}")))?;
         report.findings.iter().try_for_each(|finding| line(&format!("  {finding}")))?;
@@ -402,10 +464,45 @@ pub fn forget(report: &ForgetReport, json: bool) -> Printed {
             line(&format!("  forget {}  {}", snapshot.id().short(), snapshot.time().strftime("%Y-%m-%d %H:%M:%S")))?;
         }
     }
+    if report.of_other_hosts > 0 {
+        line(&format!("{} snapshots of other hosts were left alone (--host names one, or any)", report.of_other_hosts))?;
+    }
     if report.foreign > 0 {
         line(&format!("{} snapshots of other tools were left alone (--take-over takes them too)", report.foreign))?;
     }
     Ok(())
+}
+
+pub fn forget_by_id(snapshots: &[Snapshot], dry_run: bool, json: bool) -> Printed {
+    if json {
+        let removed: Vec<Value> = snapshots.iter().map(restic_snapshot).collect();
+        return document(&json!({ "dry_run": dry_run, "remove": removed }));
+    }
+    let would = if dry_run { "would forget" } else { "forgot" };
+    snapshots.iter().try_for_each(|snapshot| {
+        let of = snapshot.source().map_or_else(|| "another tool".to_owned(), |source| format!("source {source}"));
+        let time = snapshot.time().strftime("%Y-%m-%d %H:%M:%S");
+        line(&format!("{would} {}  {time}  {of} of host {}", snapshot.id().short(), snapshot.host()))
+    })
+}
+
+pub fn pinned(rewritten: &[Rewritten], pinned: bool, json: bool) -> Printed {
+    if json {
+        return document(&rewritten);
+    }
+    let did = if pinned { "pinned" } else { "unpinned" };
+    rewritten.iter().try_for_each(|change| {
+        if change.from == change.to {
+            line(&format!("{} is {did} already", change.from.short()))
+        } else {
+            line(&format!("{did} {}; its id is {} now", change.from.short(), change.to.short()))
+        }
+    })
+}
+
+/// What the operator should know of a choice that was made: to standard error, whatever goes to standard output.
+pub fn notes(notes: &[String]) {
+    notes.iter().for_each(|note| tracing::warn!("{note}"));
 }
 
 fn pruned(report: &PruneReport) -> String {
@@ -440,13 +537,17 @@ pub fn keys(keys: &[KeyInfo], json: bool) -> Printed {
         let keys: Vec<Value> = keys
             .iter()
             .map(|key| {
-                json!({
+                let mut line = json!({
                     "current": key.current,
                     "id": key.id.short(),
                     "userName": key.owner.user,
                     "hostName": key.owner.host,
                     "created": created(key),
-                })
+                });
+                if let Some(problem) = &key.problem {
+                    line["problem"] = problem.as_str().into();
+                }
+                line
             })
             .collect();
         return document(&keys);
@@ -505,9 +606,11 @@ pub fn check(report: &CheckReport, json: bool) -> Printed {
             "message_type": "summary",
             "num_errors": report.errors(),
             "findings": report.findings,
+            "remedies": report.remedies,
         }));
     }
     report.findings.iter().try_for_each(|finding| line(&finding.to_string()))?;
+    report.remedies.iter().try_for_each(|remedy| line(&format!("  {}", failure::remedy(*remedy))))?;
     match report.errors() {
         0 => line("no errors were found"),
         errors => line(&format!("{errors} errors were found: the repository is damaged")),
@@ -555,14 +658,21 @@ pub fn stats(stats: &RepositoryStats, json: bool) -> Printed {
     ))
 }
 
-pub fn alarms(alarms: &[Alarm], json: bool) -> Printed {
+pub fn alarms(own: &[Alarm], recorded: &[RecordedAlarm], json: bool) -> Printed {
+    // An alarm of this host is in its state directory and, as a record, in the repository.
+    let others: Vec<&Alarm> = recorded.iter().filter_map(|recorded| recorded.alarm.as_ref()).collect();
+    let others: Vec<&Alarm> =
+        others.into_iter().filter(|other| !own.iter().any(|own| own.run == other.run && own.source == other.source)).collect();
     if json {
-        return document(&alarms);
+        return document(&own.iter().chain(others).collect::<Vec<_>>());
     }
-    if alarms.is_empty() {
-        return line("no alarm stands");
+    if own.is_empty() && recorded.is_empty() {
+        return line("no alarm is active");
     }
-    for alarm in alarms {
+    for unreadable in recorded.iter().filter(|recorded| recorded.alarm.is_none()) {
+        line(&unreadable.to_string())?;
+    }
+    for alarm in own.iter().chain(others) {
         let time = alarm.time.strftime("%Y-%m-%d %H:%M:%S UTC");
         line(&format!("{time}  source {} of {}, run {}", alarm.source, alarm.host, alarm.run))?;
         alarm.suspicions.iter().try_for_each(|suspicion| line(&format!("  {suspicion}")))?;
@@ -570,12 +680,16 @@ pub fn alarms(alarms: &[Alarm], json: bool) -> Printed {
     line("nothing is forgotten or pruned before `kaleem-dr alarm acknowledge`")
 }
 
-pub fn acknowledged(gone: &[Alarm], json: bool) -> Printed {
+pub fn acknowledged(gone: &[Alarm], records: &[RecordedAlarm], json: bool) -> Printed {
+    let others = records.iter().filter_map(|record| record.alarm.as_ref());
+    let others: Vec<&Alarm> =
+        others.filter(|other| !gone.iter().any(|own| own.run == other.run && own.source == other.source)).collect();
     if json {
-        return document(&gone);
+        return document(&gone.iter().chain(others).collect::<Vec<_>>());
     }
     gone.iter().try_for_each(|alarm| line(&format!("acknowledged: {alarm}")))?;
-    if gone.is_empty() { line("no such alarm stands") } else { Ok(()) }
+    others.iter().try_for_each(|alarm| line(&format!("acknowledged: host {}, {alarm}", alarm.host)))?;
+    if gone.is_empty() && records.is_empty() { line("no such alarm is active") } else { Ok(()) }
 }
 
 pub fn probes(probes: &[(SourceName, Probe)], json: bool) -> Printed {

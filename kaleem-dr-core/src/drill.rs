@@ -13,12 +13,12 @@ use serde::{Deserialize, Serialize};
 use crate::{
     CancellationToken,
     exit::Exit,
-    host,
-    job::{RunId, Unavailable},
+    host::HostName,
+    job::{PointChoice, RunId, Unavailable},
     ledger::{ChainedReport, Event, EventKind, Ledger, LedgerError, Part, Proof},
     objectives::{Sample, forecast_seconds},
     progress::ProgressSink,
-    repository::{LockKind, Repository, RepositoryError},
+    repository::{Repository, RepositoryError},
     scratch::{self, Cleared},
     sentence,
     source::{Source, SourceError, SourceName},
@@ -42,14 +42,18 @@ pub struct DrillJob {
     pub sources: Vec<Arc<dyn Source>>,
     /// Sources that are wanted but could not be made: they count as failed.
     pub unavailable: Vec<Unavailable>,
-    /// Which point of each: `latest`, or the beginning of a run's or snapshot's id.
-    pub point: String,
+    /// The host that the drill runs as.
+    pub host: HostName,
+    /// Which point of each.
+    pub point: PointChoice,
     /// How far. Only [`ProofLevel::Restored`] measures an RTO.
     pub level: ProofLevel,
     /// Where the ledger and the scratch directories lie.
     pub state_directory: PathBuf,
     /// How long to wait for another tool's lock.
     pub patience: Duration,
+    /// Read without a lock: whoever prunes meanwhile may take away what is read.
+    pub without_lock: bool,
 }
 
 /// What a drill showed.
@@ -150,7 +154,7 @@ pub async fn drill(
         previous: None,
         run: job.run,
         tool: concat!("kaleem-dr ", env!("CARGO_PKG_VERSION")).to_owned(),
-        host: host::name(),
+        host: job.host.to_string(),
         repository: job.repository.location(),
         started: Timestamp::now(),
         finished: Timestamp::now(),
@@ -159,7 +163,7 @@ pub async fn drill(
         cleared,
         exit: Exit::Done,
     };
-    let lock = job.repository.lock(LockKind::Shared, job.patience).await?;
+    let lock = if job.without_lock { job.repository.without_lock() } else { job.repository.lock_to_read(job.patience).await? };
     for source in &job.sources {
         let mut line = drill_source(job, &**source, &work).await;
         line.rto_forecast_seconds = forecast(&ledger, &report.repository, &line)?;
@@ -196,8 +200,7 @@ async fn drill_source(job: &DrillJob, source: &dyn Source, work: &StagedWork) ->
     let how = Thoroughness { level: job.level, control: true };
     let verified = verify_source(&job.repository, source, &job.point, how, work).await;
     let (exit, error, verification) = match verified {
-        Ok(report) if report.is_proven() => (Exit::Done, None, Some(report)),
-        Ok(report) => (Exit::NotVerified, None, Some(report)),
+        Ok(report) => (report.exit(), None, Some(report)),
         Err(error) => (Exit::from(&error), Some(in_words(source, &error)), None),
     };
     SourceDrill {
@@ -236,10 +239,11 @@ fn exit(report: &DrillReport, cancelled: bool) -> Exit {
         Exit::NotVerified
     } else if exits.iter().all(|exit| *exit == Exit::Done) {
         if exits.is_empty() { Exit::Failed } else { Exit::Done }
-    } else if exits.contains(&Exit::Done) {
+    } else if exits.iter().any(|exit| matches!(exit, Exit::Done | Exit::Partial)) {
         Exit::Partial
     } else {
-        exits.first().copied().unwrap_or(Exit::Failed)
+        // Nothing could be tried.
+        Exit::Failed
     }
 }
 
@@ -277,22 +281,24 @@ fn keep(ledger: &Ledger, report: &mut DrillReport) -> Result<ChainedReport, Ledg
         started: report.started,
         finished: report.finished,
         exit: report.exit,
-        report: serde_json::to_value(&*report).unwrap_or_default(),
+        // The chain holds it.
+        report: serde_json::Value::Null,
         parts,
     })?;
     Ok(chained)
 }
 
-/// Whether a chain of reports is whole: what is wrong with it, one sentence each.
+/// Whether a chain of reports is whole: what is wrong with it, one sentence each. `start` is the hash that its first report must bear: that of
+/// the last one that was trimmed, [`Ledger::chain_start`].
 #[must_use]
-pub fn broken_links(chain: &[ChainedReport]) -> Vec<String> {
+pub fn broken_links(chain: &[ChainedReport], start: Option<&str>) -> Vec<String> {
     #[derive(Deserialize)]
     struct Body {
         previous: Option<String>,
         run: String,
     }
     let mut wrong = Vec::new();
-    let mut before: Option<&str> = None;
+    let mut before = start;
     for report in chain {
         let name = format!("report {}", report.run);
         if crate::digest::ByteDigest::of(report.body.as_bytes()) != report.hash {
@@ -323,11 +329,11 @@ mod tests {
             ledger.append_report(run, |previous| serde_json::json!({ "run": run, "previous": previous }).to_string()).unwrap();
         }
         let chain = ledger.reports().unwrap();
-        assert_eq!(broken_links(&chain), Vec::<String>::new());
+        assert_eq!(broken_links(&chain, None), Vec::<String>::new());
         let mut changed = chain.clone();
         changed[1].body = changed[1].body.replace("two", "2wo");
-        assert!(broken_links(&changed)[0].contains("was changed afterwards"), "{changed:?}");
+        assert!(broken_links(&changed, None)[0].contains("was changed afterwards"), "{changed:?}");
         let removed = [chain[0].clone(), chain[2].clone()];
-        assert!(broken_links(&removed)[0].contains("does not follow"), "{removed:?}");
+        assert!(broken_links(&removed, None)[0].contains("does not follow"), "{removed:?}");
     }
 }

@@ -4,7 +4,9 @@
 //! being written. The repositories stay the truth: without a ledger, history is short and guards are stricter, nothing else.
 //! Repositories are named here by their location in words, as [`crate::repository::Location`] prints it.
 
+mod mirrors;
 mod proofs;
+mod trim;
 
 use std::{
     collections::BTreeSet,
@@ -20,7 +22,11 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use serde::Serialize;
 use serde_json::Value;
 
-pub use self::proofs::{ChainedReport, Proof};
+pub use self::{
+    mirrors::{MirrorRecord, Postponed},
+    proofs::{ChainedReport, Proof},
+    trim::LedgerLimits,
+};
 use crate::{exit::Exit, job::RunId};
 
 /// The file in the state directory.
@@ -28,7 +34,7 @@ const FILE: &str = "ledger.sqlite";
 /// How long another process of ours may hold the file.
 const BUSY: Duration = Duration::from_secs(20);
 /// Version of the tables below, in SQLite's `user_version`.
-const VERSION: i64 = 2;
+const VERSION: i64 = 3;
 /// Tables of version 1.
 const EVENTS: &str = "
     create table event (
@@ -90,6 +96,14 @@ const PROOFS: &str = "
         hash text not null,
         body text not null
     );
+";
+
+/// What version 3 adds: the host of each proof, and where the chain of reports begins. A drill's report is kept in the chain alone.
+const HOSTS: &str = "
+    alter table proof add column host text not null default '';
+    update proof set report = 'null';
+    update event set report = 'null' where kind = 'drill' and run in (select run from report);
+    create table chain_start (previous text not null);
 ";
 
 /// What kind of work an event tells of.
@@ -283,14 +297,17 @@ impl Ledger {
         let making = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).map_err(failed)?;
         let found: i64 = making.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(failed)?;
         match found {
-            0 => making.execute_batch(EVENTS).and_then(|()| making.execute_batch(PROOFS)).map_err(failed)?,
-            1 => making.execute_batch(PROOFS).map_err(failed)?,
-            VERSION => {}
+            0..=VERSION => {
+                for step in [EVENTS, PROOFS, HOSTS].iter().skip(usize::try_from(found).unwrap_or_default()) {
+                    making.execute_batch(step).map_err(failed)?;
+                }
+            }
             found => return Err(LedgerError::Newer { path, found }),
         }
         if found != VERSION {
             making.pragma_update(None, "user_version", VERSION).map_err(failed)?;
         }
+        making.execute_batch(mirrors::TABLES).map_err(failed)?;
         making.commit().map_err(failed)?;
         Ok(Self { path, connection: Arc::new(Mutex::new(connection)) })
     }
@@ -410,7 +427,9 @@ impl Ledger {
     /// When they cannot be read.
     pub fn history(&self, most: usize) -> Result<Vec<PastEvent>, LedgerError> {
         self.events(
-            "select run, kind, repository, started, finished, exit, report from event order by id desc limit ?1",
+            "select run, kind, repository, started, finished, exit,
+                    coalesce((select body from report r where event.kind = 'drill' and r.run = event.run), report)
+             from event order by id desc limit ?1",
             params![i64::try_from(most).unwrap_or(i64::MAX)],
         )
     }
@@ -464,69 +483,6 @@ impl Ledger {
             })
             .map_err(self.failed("read"))?;
         rows.collect::<Result<_, _>>().map_err(self.failed("read"))
-    }
-
-    /// The snapshots a mirror is known to hold because we brought them there, by the names of their objects.
-    ///
-    /// # Errors
-    /// When they cannot be read.
-    pub fn mirrored(&self, mirror: &str) -> Result<BTreeSet<String>, LedgerError> {
-        self.names("select snapshot from mirrored where mirror = ?1", mirror)
-    }
-
-    /// The snapshots that a mirror holds whole, by their ids: brought there in a pass that ended, each object compared with its name.
-    ///
-    /// # Errors
-    /// When they cannot be read.
-    pub fn held(&self, mirror: &str) -> Result<BTreeSet<String>, LedgerError> {
-        let id = |object: &String| object.rsplit('/').next().unwrap_or_default().to_owned();
-        let begun: BTreeSet<String> = self.begun(mirror)?.iter().map(id).collect();
-        Ok(self.mirrored(mirror)?.iter().map(id).filter(|snapshot| !begun.contains(snapshot)).collect())
-    }
-
-    /// Objects that a pass wanted to bring to a mirror and has not ended: what lies there of them is unproven.
-    ///
-    /// # Errors
-    /// When they cannot be read.
-    pub fn begun(&self, mirror: &str) -> Result<BTreeSet<String>, LedgerError> {
-        self.names("select object from begun where mirror = ?1", mirror)
-    }
-
-    /// Says what a pass is about to bring to a mirror; nothing once it has ended well.
-    ///
-    /// # Errors
-    /// When it cannot be written; then what was known stays.
-    pub fn set_begun(&self, mirror: &str, objects: &BTreeSet<String>) -> Result<(), LedgerError> {
-        self.replace("delete from begun where mirror = ?1", "insert into begun values (?1, ?2)", mirror, objects)
-    }
-
-    fn names(&self, query: &str, mirror: &str) -> Result<BTreeSet<String>, LedgerError> {
-        let connection = self.connection();
-        let mut query = connection.prepare(query).map_err(self.failed("read"))?;
-        let rows = query.query_map([mirror], |row| row.get(0)).map_err(self.failed("read"))?;
-        rows.collect::<Result<_, _>>().map_err(self.failed("read"))
-    }
-
-    fn replace(&self, delete: &str, insert: &str, mirror: &str, names: &BTreeSet<String>) -> Result<(), LedgerError> {
-        let mut connection = self.connection();
-        let failed = || self.failed("written");
-        let change = connection.transaction().map_err(failed())?;
-        change.execute(delete, [mirror]).map_err(failed())?;
-        {
-            let mut insert = change.prepare(insert).map_err(failed())?;
-            for name in names {
-                insert.execute(params![mirror, name]).map_err(failed())?;
-            }
-        }
-        change.commit().map_err(failed())
-    }
-
-    /// Says what a mirror holds from now on.
-    ///
-    /// # Errors
-    /// When it cannot be written; then what was known stays.
-    pub fn set_mirrored(&self, mirror: &str, snapshots: &BTreeSet<String>) -> Result<(), LedgerError> {
-        self.replace("delete from mirrored where mirror = ?1", "insert into mirrored values (?1, ?2)", mirror, snapshots)
     }
 
     /// When work of a kind last ended with exit 0, for a repository.
@@ -645,6 +601,7 @@ mod tests {
         let proof = Proof {
             run: "r".into(),
             source: "mongo".into(),
+            host: "db1".into(),
             repository: "/r".into(),
             snapshot: "a".repeat(64),
             consistent_at: Timestamp::UNIX_EPOCH,
@@ -653,7 +610,6 @@ mod tests {
             proven: Some(ProofLevel::Parsed),
             size_bytes: 7,
             restore_seconds: Some(0.5),
-            report: Value::Null,
         };
         ledger.record_proof(&proof).unwrap();
         assert_eq!(ledger.proofs(9).unwrap(), std::slice::from_ref(&proof));
@@ -688,18 +644,6 @@ mod tests {
         let ledger = Ledger::open(home.path()).unwrap();
         assert_eq!(ledger.history(9).unwrap()[0].run, "01J9");
         assert!(ledger.proofs(9).unwrap().is_empty());
-    }
-
-    #[test]
-    fn each_mirror_has_its_own_snapshots() {
-        let home = tempfile::tempdir().unwrap();
-        let ledger = Ledger::open(home.path()).unwrap();
-        let set = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
-        ledger.set_mirrored("a", &set(&["1", "2"])).unwrap();
-        ledger.set_mirrored("b", &set(&["3"])).unwrap();
-        ledger.set_mirrored("a", &set(&["2"])).unwrap();
-        assert_eq!(ledger.mirrored("a").unwrap(), set(&["2"]));
-        assert_eq!(ledger.mirrored("b").unwrap(), set(&["3"]));
     }
 
     #[test]

@@ -3,6 +3,8 @@
 //! RPO is how much would be lost now: the age of the data in the newest point that is *proven*. RTO is how long a restore took
 //! when it was last tried, and how long it should take at today's size.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use jiff::{SignedDuration, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -15,6 +17,9 @@ use crate::{
 
 /// Proofs that are looked at: years of nightly ones.
 const PROOFS: usize = 20_000;
+
+/// How far a clock may drift: data from further ahead are not the newest.
+const DRIFT: SignedDuration = SignedDuration::from_hours(1);
 
 /// What is promised.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -45,6 +50,8 @@ pub struct Standing {
     pub proven_level: Option<ProofLevel>,
     /// When that was shown.
     pub proven_at: Option<Timestamp>,
+    /// The moment that its data stand for.
+    pub proven_consistent_at: Option<Timestamp>,
     /// The age of its data: what would be lost now.
     pub rpo_seconds: Option<i64>,
     /// Whether that is more than the limit, or nothing is proven.
@@ -108,44 +115,59 @@ pub struct MirrorOf<'a> {
     pub mirror: &'a str,
 }
 
-/// How each source stands in a repository.
+/// What proofs are looked at for.
+#[derive(Clone, Copy, Debug)]
+pub struct ProofsOf<'a> {
+    /// The repository, in words.
+    pub repository: &'a str,
+    /// Where its objects come from, if it is a mirror.
+    pub mirror: Option<MirrorOf<'a>>,
+    /// The host whose snapshots count.
+    pub host: &'a str,
+    /// The snapshots that can be restored, by their ids: whole ones of that host that are not dated in the future. `None` where the repository was
+    /// not listed; then all that the ledger knows count.
+    pub restorable: Option<&'a BTreeSet<String>>,
+}
+
+/// What is proven of each source in a repository, and how long restores take.
 ///
-/// A snapshot of a mirror is proven by what was proven of the mirror itself, or of its origin once the snapshot has been brought to
-/// the mirror, where every object is compared with its name as it arrives.
+/// The newest verification of a snapshot counts: one that failed takes back what earlier ones showed, down to the level that it found. A snapshot of a
+/// mirror is proven by what was proven of the mirror itself, or of its origin once the snapshot has been brought to the mirror, where every
+/// object is compared with its name as it arrives.
 ///
 /// # Errors
 /// When the ledger cannot be read.
 pub fn standings(
     ledger: &Ledger,
     objectives: &Objectives,
-    repository: &str,
-    mirror: Option<MirrorOf<'_>>,
+    of: &ProofsOf<'_>,
     sources: &[(SourceName, Option<u64>)],
     now: Timestamp,
 ) -> Result<Vec<Standing>, LedgerError> {
-    let proofs = ledger.proofs(PROOFS)?;
-    let mirrored = match mirror {
+    let mut proofs = ledger.proofs(PROOFS)?;
+    // Proofs of early releases name no host; this ledger is the host's own.
+    proofs.retain(|proof| proof.host.is_empty() || proof.host == of.host);
+    let mirrored = match of.mirror {
         Some(of) => ledger.held(of.mirror)?,
-        None => std::collections::BTreeSet::new(),
+        None => BTreeSet::new(),
     };
     let limit = objectives.rpo_hours.map(|hours| SignedDuration::from_hours(i64::from(hours)));
-    let counts = |proof: &Proof| {
-        proof.repository == repository
-            || mirror.is_some_and(|of| proof.repository == of.origin && mirrored.contains(&proof.snapshot))
-    };
     let standing = |(source, today): &(SourceName, Option<u64>)| {
-        let mine = || proofs.iter().filter(|proof| proof.source == source.as_str());
-        let proven = mine()
-            .filter(|proof| counts(proof) && proof.proven.is_some_and(|level| level >= objectives.proof))
-            .max_by_key(|proof| (proof.consistent_at, proof.proven, proof.at));
-        let timed = mine().find(|proof| proof.repository == repository && proof.is_good() && proof.restore_seconds.is_some());
-        let samples = Sample::of_source(&proofs, source.as_str(), repository);
-        let rpo = proven.map(|proof| now.duration_since(proof.consistent_at));
+        let mine: Vec<&Proof> = proofs.iter().filter(|proof| proof.source == source.as_str()).collect();
+        let proven = snapshots_proven(&mine, of, &mirrored)
+            .into_iter()
+            .filter(|proven| proven.level.is_some_and(|level| level >= objectives.proof) && proven.consistent_at <= now + DRIFT)
+            .max_by_key(|proven| (proven.consistent_at, proven.level, proven.at));
+        let timed =
+            mine.iter().find(|proof| proof.repository == of.repository && proof.is_good() && proof.restore_seconds.is_some());
+        let samples = Sample::of_source(&proofs, source.as_str(), of.repository);
+        let rpo = proven.as_ref().map(|proven| now.duration_since(proven.consistent_at));
         Standing {
             source: source.clone(),
-            proven_snapshot: proven.map(|proof| proof.snapshot.clone()),
-            proven_level: proven.and_then(|proof| proof.proven),
-            proven_at: proven.map(|proof| proof.at),
+            proven_snapshot: proven.as_ref().map(|proven| proven.snapshot.to_owned()),
+            proven_level: proven.as_ref().and_then(|proven| proven.level),
+            proven_at: proven.as_ref().map(|proven| proven.at),
+            proven_consistent_at: proven.as_ref().map(|proven| proven.consistent_at),
             rpo_seconds: rpo.map(|age| age.as_secs()),
             rpo_broken: limit.is_some_and(|limit| rpo.is_none_or(|age| age > limit)),
             rto_seconds: timed.and_then(|proof| proof.restore_seconds),
@@ -154,6 +176,49 @@ pub fn standings(
         }
     };
     Ok(sources.iter().map(standing).collect())
+}
+
+/// What holds of one snapshot after all its verifications.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Proven<'a> {
+    snapshot: &'a str,
+    pub(crate) consistent_at: Timestamp,
+    /// The highest level that still holds.
+    pub(crate) level: Option<ProofLevel>,
+    /// When that was last shown.
+    at: Timestamp,
+}
+
+/// Goes through proofs, which are newest first, from the oldest on.
+pub(crate) fn snapshots_proven<'a>(proofs: &[&'a Proof], of: &ProofsOf<'_>, mirrored: &BTreeSet<String>) -> Vec<Proven<'a>> {
+    let mut snapshots: BTreeMap<&str, Proven<'a>> = BTreeMap::new();
+    // What holds at the origin of a mirror says nothing against the mirror once the mirror was looked at itself.
+    let mut seen_here: BTreeSet<&str> = BTreeSet::new();
+    for proof in proofs.iter().rev() {
+        let snapshot = proof.snapshot.as_str();
+        if of.restorable.is_some_and(|restorable| !restorable.contains(snapshot)) {
+            continue;
+        }
+        let here = proof.repository == of.repository;
+        let inherited = of.mirror.is_some_and(|origin| proof.repository == origin.origin && mirrored.contains(snapshot));
+        if !here && !inherited || !here && seen_here.contains(snapshot) && !proof.is_good() {
+            continue;
+        }
+        if here {
+            seen_here.insert(snapshot);
+        }
+        let proven = snapshots.entry(snapshot).or_insert(Proven {
+            snapshot,
+            consistent_at: proof.consistent_at,
+            level: None,
+            at: proof.at,
+        });
+        let raised = proof.is_good() && proof.proven >= proven.level;
+        if raised || !proof.is_good() {
+            (proven.level, proven.at) = (proof.proven, proof.at);
+        }
+    }
+    snapshots.into_values().collect()
 }
 
 /// Whether restoring everything, one after the other, should take longer than is promised. `None` where nothing is promised;
@@ -167,8 +232,6 @@ pub fn rto_broken<'a>(objectives: &Objectives, standings: impl IntoIterator<Item
 
 #[cfg(test)]
 mod tests {
-    use serde_json::Value;
-
     use super::*;
 
     fn sample(size_bytes: u64, seconds: f64) -> Sample {
@@ -190,6 +253,7 @@ mod tests {
         Proof {
             run: "r".into(),
             source: "mongo".into(),
+            host: "h".into(),
             repository: repository.into(),
             snapshot: snapshot.into(),
             consistent_at: now - SignedDuration::from_hours(age_hours),
@@ -198,8 +262,16 @@ mod tests {
             proven,
             size_bytes: 10,
             restore_seconds: None,
-            report: Value::Null,
         }
+    }
+
+    fn of<'a>(repository: &'a str, mirror: Option<MirrorOf<'a>>) -> ProofsOf<'a> {
+        ProofsOf { repository, mirror, host: "h", restorable: None }
+    }
+
+    fn proven(ledger: &Ledger, of: &ProofsOf<'_>) -> Option<String> {
+        let sources = [("mongo".parse().unwrap(), None)];
+        standings(ledger, &Objectives::default(), of, &sources, Timestamp::now()).unwrap()[0].proven_snapshot.clone()
     }
 
     #[test]
@@ -213,15 +285,63 @@ mod tests {
         }
         let objectives = Objectives { rpo_hours: Some(24), ..Objectives::default() };
         let sources = [("mongo".parse().unwrap(), None), ("n8n".parse().unwrap(), None)];
-        let of = |repository: &str, mirror| standings(&ledger, &objectives, repository, mirror, &sources, now).unwrap();
+        let of = |repository, mirror| standings(&ledger, &objectives, &of(repository, mirror), &sources, now).unwrap();
         let local = of("/local", None);
         assert_eq!((local[0].proven_snapshot.as_deref(), local[0].rpo_seconds), (Some("bb"), Some(20 * 3600)));
         assert!(!local[0].rpo_broken && local[1].rpo_broken, "a source that was never proven breaks it");
         let mirror = Some(MirrorOf { origin: "/local", mirror: "s3:b" });
         assert!(of("s3:b", mirror)[0].rpo_broken, "nothing was brought there");
-        ledger.set_mirrored("s3:b", &["snapshots/aa".to_owned()].into()).unwrap();
+        ledger.saw("s3:b", &["snapshots/aa".to_owned()]).unwrap();
         let far = of("s3:b", mirror);
         assert_eq!(far[0].proven_snapshot.as_deref(), Some("aa"));
         assert!(far[0].rpo_broken, "50 h");
+    }
+
+    #[test]
+    fn a_failed_verification_takes_an_earlier_proof_back_and_a_later_one_gives_it_again() {
+        let (home, now) = (tempfile::tempdir().unwrap(), Timestamp::now());
+        let ledger = Ledger::open(home.path()).unwrap();
+        let mut look = |proven| {
+            ledger.record_proof(&proof("/local", "aa", 2, proven, now)).unwrap();
+            self::proven(&ledger, &of("/local", None)).is_some()
+        };
+        assert!(look(Some(ProofLevel::Parsed)));
+        assert!(!look(None));
+        assert!(!look(Some(ProofLevel::Readable)), "less than was asked for");
+        assert!(look(Some(ProofLevel::Restored)));
+        let less = Proof { wanted: ProofLevel::Stored, ..proof("/local", "aa", 2, Some(ProofLevel::Stored), now) };
+        ledger.record_proof(&less).unwrap();
+        assert!(proven(&ledger, &of("/local", None)).is_some(), "a good look at less takes nothing back");
+    }
+
+    #[test]
+    fn another_hosts_proof_and_one_of_a_snapshot_that_is_gone_count_for_nothing() {
+        let (home, now) = (tempfile::tempdir().unwrap(), Timestamp::now());
+        let ledger = Ledger::open(home.path()).unwrap();
+        let theirs = Proof { host: "web1".into(), ..proof("/local", "aa", 2, Some(ProofLevel::Parsed), now) };
+        ledger.record_proof(&theirs).unwrap();
+        assert_eq!(proven(&ledger, &of("/local", None)), None);
+        ledger.record_proof(&proof("/local", "bb", 2, Some(ProofLevel::Parsed), now)).unwrap();
+        assert_eq!(proven(&ledger, &of("/local", None)).as_deref(), Some("bb"));
+        let gone = BTreeSet::from(["cc".to_owned()]);
+        assert_eq!(proven(&ledger, &ProofsOf { restorable: Some(&gone), ..of("/local", None) }), None);
+        ledger.record_proof(&proof("/local", "ff", -200, Some(ProofLevel::Parsed), now)).unwrap();
+        assert_eq!(proven(&ledger, &of("/local", None)).as_deref(), Some("bb"), "the future is not the newest");
+    }
+
+    #[test]
+    fn damage_at_the_origin_says_nothing_against_a_mirror_that_was_verified_itself() {
+        let (home, now) = (tempfile::tempdir().unwrap(), Timestamp::now());
+        let ledger = Ledger::open(home.path()).unwrap();
+        ledger.saw("s3:b", &["snapshots/aa".to_owned()]).unwrap();
+        let mirror = of("s3:b", Some(MirrorOf { origin: "/local", mirror: "s3:b" }));
+        ledger.record_proof(&proof("/local", "aa", 2, Some(ProofLevel::Parsed), now)).unwrap();
+        ledger.record_proof(&proof("/local", "aa", 2, None, now)).unwrap();
+        assert_eq!(proven(&ledger, &mirror), None, "what it inherited is taken back");
+        ledger.record_proof(&proof("s3:b", "aa", 2, Some(ProofLevel::Parsed), now)).unwrap();
+        ledger.record_proof(&proof("/local", "aa", 2, None, now)).unwrap();
+        assert_eq!(proven(&ledger, &mirror).as_deref(), Some("aa"));
+        ledger.record_proof(&proof("s3:b", "aa", 2, None, now)).unwrap();
+        assert_eq!(proven(&ledger, &mirror), None);
     }
 }

@@ -7,6 +7,7 @@
 use std::{fmt, path::PathBuf, str::FromStr};
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +19,7 @@ use crate::{
     language::Language,
     manifest::ServerInfo,
     point::PointReader,
+    repository::SnapshotId,
     staged::StagedForm,
 };
 
@@ -319,9 +321,28 @@ pub struct RestorePlan {
     pub actions: Vec<PlannedAction>,
     /// What the operator should know first.
     pub warnings: Vec<String>,
+    /// The snapshot that is restored; `None` for a file. [`crate::job::plan_restore`] fills it in.
+    pub origin: Option<PlanOrigin>,
+}
+
+/// The snapshot that a plan restores.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PlanOrigin {
+    /// Its id.
+    pub snapshot: SnapshotId,
+    /// The host that it is of.
+    pub host: String,
+    /// When it was taken.
+    pub taken: Timestamp,
 }
 
 impl RestorePlan {
+    /// A plan as a source makes it.
+    #[must_use]
+    pub fn new(request: RestoreRequest, target: impl Into<String>, actions: Vec<PlannedAction>, warnings: Vec<String>) -> Self {
+        Self { request, target: target.into(), actions, warnings, origin: None }
+    }
+
     /// Whether anything that exists would be changed.
     #[must_use]
     pub fn overwrites(&self) -> bool {

@@ -4,25 +4,16 @@
 //! So each new snapshot is compared with the last one that was found normal; what is suspicious becomes an alarm that stands,
 //! in the state directory, until it is acknowledged. This judges and remembers; it deletes nothing, and needs no repository.
 
-use std::{
-    collections::BTreeMap,
-    fmt, fs, io,
-    io::Write as _,
-    path::{Path, PathBuf},
-};
+mod alarms;
 
-use jiff::Timestamp;
-use nix::fcntl::{Flock, FlockArg};
+use std::fmt;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    failpoint::{self, Step},
-    job::RunId,
-    manifest::Manifest,
-    repository::RepositoryError,
-    source::SourceName,
-};
+pub(crate) use self::alarms::refusal;
+pub use self::alarms::{Alarm, AlarmError, Alarms, RecordedAlarm, Removal, protected_by};
+use crate::manifest::Manifest;
 
 /// Fewer items than this may go without a word: a handful of small collections come and go.
 const FEW_ITEMS: u64 = 10;
@@ -32,9 +23,6 @@ const QUIET_PERCENT: u64 = 20;
 const ENOUGH_HISTORY: usize = 3;
 /// How many names a sentence has.
 const NAMES: usize = 5;
-/// File with the alarms, in the state directory.
-const FILE: &str = "alarms.json";
-const FORMAT: u32 = 1;
 
 /// When a snapshot is suspicious.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -158,223 +146,10 @@ fn vanished(before: &Manifest, now: &Manifest) -> Option<Suspicion> {
     })
 }
 
-/// An alarm that stands: retention of its repository waits for somebody to look.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Alarm {
-    /// Id of the repository.
-    pub repository: String,
-    /// The source.
-    pub source: SourceName,
-    /// Host that it was captured on.
-    pub host: String,
-    /// The run that raised it.
-    pub run: RunId,
-    /// When it was raised.
-    pub time: Timestamp,
-    /// The newest snapshot that looked like this, by its id.
-    pub snapshot: String,
-    /// What was seen.
-    pub suspicions: Vec<Suspicion>,
-}
-
-impl fmt::Display for Alarm {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let seen: Vec<String> = self.suspicions.iter().map(ToString::to_string).collect();
-        write!(f, "source {} in run {}: {}", self.source, self.run, seen.join("; "))
-    }
-}
-
-/// The alarms of a host, and which snapshot of each source was normal last.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Alarms {
-    standing: Vec<Alarm>,
-    normal: BTreeMap<(String, SourceName), String>,
-}
-
-/// How alarms lie on disk.
-#[derive(Serialize, Deserialize)]
-struct Stored {
-    format: u32,
-    alarms: Vec<Alarm>,
-    normal: Vec<Normal>,
-}
-
-#[derive(Serialize, Deserialize)]
-struct Normal {
-    repository: String,
-    source: SourceName,
-    snapshot: String,
-}
-
-/// Why alarms cannot be read or kept. Whoever would delete something takes this for a standing alarm.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum AlarmError {
-    /// The file cannot be used.
-    #[error("cannot {action} the alarms in {}", path.display())]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// What was tried.
-        action: &'static str,
-        /// What the system said.
-        #[source]
-        cause: io::Error,
-    },
-    /// The file is not what it should be.
-    #[error("the alarms in {} cannot be understood: {why}", path.display())]
-    Damaged {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        why: String,
-    },
-}
-
-impl Alarms {
-    /// Reads the alarms of a host. No file means that none was ever raised.
-    ///
-    /// # Errors
-    /// When the file is there and cannot be read or understood.
-    pub fn load(state_directory: &Path) -> Result<Self, AlarmError> {
-        let path = state_directory.join(FILE);
-        let text = match fs::read(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
-            Err(cause) => return Err(AlarmError::Io { path, action: "read", cause }),
-        };
-        let stored: Stored = match serde_json::from_slice(&text) {
-            Ok(stored) => stored,
-            Err(error) => return Err(AlarmError::Damaged { path, why: error.to_string() }),
-        };
-        if stored.format > FORMAT {
-            let why = format!("format {} is newer than this program; use a newer one", stored.format);
-            return Err(AlarmError::Damaged { path, why });
-        }
-        let normal = stored.normal.into_iter().map(|normal| ((normal.repository, normal.source), normal.snapshot)).collect();
-        Ok(Self { standing: stored.alarms, normal })
-    }
-
-    /// Every alarm that nobody has acknowledged.
-    #[must_use]
-    pub fn standing(&self) -> &[Alarm] {
-        &self.standing
-    }
-
-    /// The snapshot of a source that was found normal last, by its id.
-    #[must_use]
-    pub fn normal(&self, repository: &str, source: &SourceName) -> Option<&str> {
-        self.normal.get(&(repository.to_owned(), source.clone())).map(String::as_str)
-    }
-
-    /// Notes what became of a source's new snapshot: a suspicion raises an alarm or adds to the one that stands; without one,
-    /// and with no alarm standing, the snapshot is what is normal now. Gives the alarms as they are stored.
-    ///
-    /// # Errors
-    /// When they cannot be read or written; nothing is changed then.
-    #[expect(clippy::needless_pass_by_value, reason = "it is kept")]
-    pub fn note(state_directory: &Path, new: Alarm) -> Result<Self, AlarmError> {
-        Self::change(state_directory, |alarms| {
-            let same = |alarm: &&mut Alarm| alarm.repository == new.repository && alarm.source == new.source;
-            match alarms.standing.iter_mut().find(same) {
-                Some(alarm) => {
-                    // What was seen first stays; what else is wrong by now is added.
-                    alarm.snapshot.clone_from(&new.snapshot);
-                    for suspicion in &new.suspicions {
-                        if !alarm.suspicions.contains(suspicion) {
-                            alarm.suspicions.push(suspicion.clone());
-                        }
-                    }
-                }
-                None if new.suspicions.is_empty() => {
-                    alarms.normal.insert((new.repository.clone(), new.source.clone()), new.snapshot.clone());
-                }
-                None => alarms.standing.push(new.clone()),
-            }
-        })
-        .map(|(alarms, ())| alarms)
-    }
-
-    /// Takes alarms away: those of some sources, or all where none is named. What raised them is normal from now on.
-    /// Gives what was taken away.
-    ///
-    /// # Errors
-    /// When they cannot be read or written; nothing is changed then.
-    pub fn acknowledge(state_directory: &Path, sources: &[SourceName]) -> Result<Vec<Alarm>, AlarmError> {
-        Self::change(state_directory, |alarms| {
-            let (gone, stay): (Vec<Alarm>, Vec<Alarm>) = std::mem::take(&mut alarms.standing)
-                .into_iter()
-                .partition(|alarm| sources.is_empty() || sources.contains(&alarm.source));
-            alarms.standing = stay;
-            for alarm in &gone {
-                alarms.normal.insert((alarm.repository.clone(), alarm.source.clone()), alarm.snapshot.clone());
-            }
-            gone
-        })
-        .map(|(_, gone)| gone)
-    }
-
-    /// Refuses while an alarm stands, and while nobody can tell whether one does. An alarm of one repository holds for all:
-    /// a copy must not lose the good snapshots of what was lost here.
-    ///
-    /// # Errors
-    /// [`RepositoryError::Guarded`], with what was seen and what to do.
-    pub fn guard(state_directory: &Path) -> Result<(), RepositoryError> {
-        let alarms = Self::load(state_directory).map_err(|error| {
-            RepositoryError::Guarded(format!("{}; nothing is forgotten or pruned before that is mended", crate::sentence(&error)))
-        })?;
-        let standing: Vec<String> = alarms.standing.iter().map(ToString::to_string).collect();
-        if standing.is_empty() { Ok(()) } else { Err(RepositoryError::Guarded(refusal(&standing.join("; ")))) }
-    }
-
-    /// Reads, changes and writes under a lock: jobs of several repositories share the file.
-    fn change<T>(state_directory: &Path, change: impl FnOnce(&mut Self) -> T) -> Result<(Self, T), AlarmError> {
-        let path = state_directory.join(FILE);
-        let failed = |action| {
-            let path = path.clone();
-            move |cause| AlarmError::Io { path, action, cause }
-        };
-        fs::create_dir_all(state_directory).map_err(failed("create the directory of"))?;
-        let beside = state_directory.join("alarms.lock");
-        let file = fs::OpenOptions::new().create(true).truncate(false).write(true).open(beside).map_err(failed("lock"))?;
-        let _lock = Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| failed("lock")(errno.into()))?;
-        let mut alarms = Self::load(state_directory)?;
-        let before = alarms.clone();
-        let result = change(&mut alarms);
-        if alarms != before {
-            alarms.store(state_directory).map_err(failed("write"))?;
-        }
-        Ok((alarms, result))
-    }
-
-    /// A file beside it, flushed, then renamed into place: a crash leaves the old alarms or the new ones.
-    fn store(&self, state_directory: &Path) -> io::Result<()> {
-        let normal = |((repository, source), snapshot): (&(String, SourceName), &String)| Normal {
-            repository: repository.clone(),
-            source: source.clone(),
-            snapshot: snapshot.clone(),
-        };
-        let stored = Stored { format: FORMAT, alarms: self.standing.clone(), normal: self.normal.iter().map(normal).collect() };
-        let mut file = tempfile::NamedTempFile::new_in(state_directory)?;
-        file.write_all(&serde_json::to_vec_pretty(&stored)?)?;
-        file.as_file().sync_all()?;
-        file.persist(state_directory.join(FILE)).map_err(|error| error.error)?;
-        fs::File::open(state_directory)?.sync_all()?;
-        failpoint::pass(Step::Alarms);
-        Ok(())
-    }
-}
-
-/// Why nothing is forgotten, and what to do about it.
-pub(crate) fn refusal(seen: &str) -> String {
-    format!(
-        "an alarm stands, so nothing is forgotten or pruned: {seen}. Look whether the data were lost or encrypted; \
-         if all is as it should be, run `kaleem-dr alarm acknowledge`"
-    )
-}
-
 #[cfg(test)]
 mod tests {
+    use jiff::Timestamp;
+
     use super::*;
     use crate::manifest::ArtifactRecord;
 
@@ -438,34 +213,5 @@ mod tests {
         ] {
             assert!(seen(manifest, new, None, percents).is_empty(), "{new} {percents:?}");
         }
-    }
-
-    #[test]
-    fn an_alarm_stands_until_it_is_acknowledged_and_is_normal_then() {
-        let home = tempfile::tempdir().unwrap();
-        let source: SourceName = "mongo".parse().unwrap();
-        let alarm = |snapshot: &str, seen: &[&str]| Alarm {
-            repository: "r".into(),
-            source: source.clone(),
-            host: "h".into(),
-            run: RunId::new(),
-            time: Timestamp::now(),
-            snapshot: snapshot.into(),
-            suspicions: seen.iter().map(|what| Suspicion { what: (*what).into(), why: "so".into() }).collect(),
-        };
-        Alarms::note(home.path(), alarm("1", &[])).unwrap();
-        assert!(Alarms::guard(home.path()).is_ok());
-        Alarms::note(home.path(), alarm("2", &["gone"])).unwrap();
-        Alarms::note(home.path(), alarm("3", &[])).unwrap();
-        let alarms = Alarms::load(home.path()).unwrap();
-        assert_eq!(alarms.normal("r", &source), Some("1"), "nothing is normal while an alarm stands");
-        assert_eq!(alarms.standing().len(), 1);
-        assert!(Alarms::guard(home.path()).unwrap_err().to_string().contains("gone"));
-        assert!(Alarms::acknowledge(home.path(), &["files-of-mine".parse().unwrap()]).unwrap().is_empty());
-        assert_eq!(Alarms::acknowledge(home.path(), std::slice::from_ref(&source)).unwrap().len(), 1);
-        assert!(Alarms::guard(home.path()).is_ok());
-        assert_eq!(Alarms::load(home.path()).unwrap().normal("r", &source), Some("3"));
-        fs::write(home.path().join(FILE), "{").unwrap();
-        assert!(matches!(Alarms::guard(home.path()), Err(RepositoryError::Guarded(_))), "nobody can tell");
     }
 }

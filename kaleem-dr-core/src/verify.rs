@@ -11,18 +11,22 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    exit::Exit,
     finding::Finding,
-    job::find_snapshot,
-    manifest::{ArtifactRecord, MANIFEST_PATH, TreeTotals},
+    job::{ChosenPoint, PointChoice, find_snapshot},
+    manifest::{ArtifactRecord, Incomplete, MANIFEST_PATH, TreeTotals},
     point::{Origin, PointReader},
     progress::{StageProgress, Unit},
     repository::{Repository, RepositoryError, SnapshotId, SnapshotReader, TreeFile},
     scratch::Scratch,
     sentence,
-    source::{Control, Difference, RestoreReport, Source, SourceError},
+    source::{Control, Difference, RestoreReport, Source, SourceError, SourceName},
     staged::StagedWork,
     stopwatch::{Stage, Stopwatch},
 };
+
+/// So many missing parts are named in a sentence.
+const NAMED: usize = 5;
 
 /// How much is proven of a recovery point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
@@ -98,14 +102,26 @@ pub struct VerifyReport {
     pub source: Option<String>,
     /// The snapshot; `None` for a file.
     pub snapshot: Option<SnapshotId>,
+    /// The host it was captured on.
+    #[serde(default)]
+    pub host: Option<String>,
     /// The moment its data stand for, where the manifest tells.
     pub consistent_at: Option<Timestamp>,
     /// Bytes of the source in it.
     pub size_bytes: u64,
     /// The level that was asked for.
     pub wanted: ProofLevel,
-    /// The highest level that holds, with all below it.
+    /// The highest level that holds, with all below it. An incomplete point is never proven.
     pub proven: Option<ProofLevel>,
+    /// What its capture had to leave out.
+    #[serde(default)]
+    pub incomplete: Vec<Incomplete>,
+    /// Of an incomplete point: the highest level that holds for what is in it.
+    #[serde(default)]
+    pub held: Option<ProofLevel>,
+    /// Why it could not be verified at all. Then nothing is known of it.
+    #[serde(default)]
+    pub error: Option<Untried>,
     /// What was looked at and is well.
     pub checked: Vec<String>,
     /// What is wrong, or worth knowing.
@@ -127,10 +143,14 @@ impl VerifyReport {
             point,
             source,
             snapshot: None,
+            host: None,
             consistent_at: None,
             size_bytes: 0,
             wanted,
             proven: None,
+            incomplete: Vec::new(),
+            held: None,
+            error: None,
             checked: Vec::new(),
             findings: Vec::new(),
             stages: Vec::new(),
@@ -140,31 +160,61 @@ impl VerifyReport {
         }
     }
 
+    /// Of a source whose point could not be verified at all.
+    pub(crate) fn untried(source: &SourceName, wanted: ProofLevel, exit: Exit, why: String) -> Self {
+        Self { error: Some(Untried { exit, why }), ..Self::of(format!("source {source}"), Some(source.to_string()), wanted) }
+    }
+
     /// Whether all that was asked for is proven.
     #[must_use]
     pub fn is_proven(&self) -> bool {
         self.proven.is_some_and(|proven| proven >= self.wanted)
     }
+
+    /// How it ended: 4 when something is wrong, 3 when what is there is right but incomplete.
+    #[must_use]
+    pub fn exit(&self) -> Exit {
+        match &self.error {
+            Some(untried) => untried.exit,
+            None if self.is_proven() => Exit::Done,
+            None if self.held.is_some_and(|held| held >= self.wanted) => Exit::Partial,
+            None => Exit::NotVerified,
+        }
+    }
 }
 
-/// Verifies a source's snapshot, named as for [`find_snapshot`].
+/// Why a source's point could not be verified.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Untried {
+    /// What kind of failure it is.
+    pub exit: Exit,
+    /// Why.
+    pub why: String,
+}
+
+/// Verifies a source's snapshot, chosen as by [`find_snapshot`].
 ///
 /// # Errors
 /// As [`verify_point`], and when there is no such snapshot. One that is too damaged to be opened is a report.
 pub async fn verify_source(
     repository: &Repository,
     source: &dyn Source,
-    wanted: &str,
+    choice: &PointChoice,
     how: impl Into<Thoroughness>,
     work: &StagedWork,
 ) -> Result<VerifyReport, SourceError> {
     let how = how.into();
     let point = |error: RepositoryError| SourceError::Point(error.into());
-    let snapshot = find_snapshot(repository, source.name(), wanted).await.map_err(point)?;
+    let ChosenPoint { snapshot, notes } = find_snapshot(repository, source.name(), choice).await.map_err(point)?;
     let reader = repository.read(&snapshot).await.map_err(point)?;
     let verified = match PointReader::open(reader.clone(), work.progress.clone(), work.cancel.clone()).await {
-        Ok(point) => verify_point(source, &point, how, work).await,
+        Ok(point) => {
+            let mut report = verify_point(source, &point, how, work).await?;
+            report.findings.extend(notes.into_iter().map(Finding::warning));
+            Ok(report)
+        }
         Err(RepositoryError::Cancelled) => Err(SourceError::Cancelled),
+        Err(error) if !matches!(error, RepositoryError::Damaged { .. }) => Err(point(error)),
         Err(unopened) => {
             let mut report = verify_snapshot(&reader, ProofLevel::Stored, work).await.map_err(point)?;
             report.wanted = how.level;
@@ -196,8 +246,7 @@ pub async fn verify_point(
     proof.report.size_bytes = point.manifest().size_bytes();
     if let Origin::Snapshot(snapshot) = point.origin() {
         proof.report.snapshot = Some(snapshot.snapshot().id());
-    }
-    if let Origin::Snapshot(snapshot) = point.origin() {
+        proof.report.host = Some(snapshot.snapshot().host().to_owned());
         proof.objects(snapshot, work).await.map_err(|error| SourceError::Point(error.into()))?;
     } else {
         // Opening a file reads it whole, against all that its form has to check it by.
@@ -234,6 +283,7 @@ pub async fn verify_point(
         proof.reach(ProofLevel::Restored, before);
     }
     proof.report.stages = watch.stages();
+    proof.leave_out(&point.manifest().incomplete);
     Ok(proof.ended())
 }
 
@@ -249,6 +299,7 @@ pub async fn verify_snapshot(
     let source = snapshot.snapshot().source().map(|source| source.to_string());
     let mut proof = Proof::of(format!("snapshot {}", snapshot.snapshot().id().short()), source, level);
     proof.report.snapshot = Some(snapshot.snapshot().id());
+    proof.report.host = Some(snapshot.snapshot().host().to_owned());
     proof.objects(snapshot, work).await?;
     if level >= ProofLevel::Readable {
         let before = proof.errors();
@@ -278,6 +329,16 @@ impl Proof {
         if self.errors() == errors_before && errors_before == 0 {
             self.report.proven = Some(level);
         }
+    }
+
+    /// What its capture had to leave out cannot be proven, however sound the rest is.
+    fn leave_out(&mut self, incomplete: &[Incomplete]) {
+        if incomplete.is_empty() {
+            return;
+        }
+        self.report.held = self.report.proven.take();
+        self.report.incomplete = incomplete.to_vec();
+        self.report.findings.push(Finding::warning(left_out(incomplete)));
     }
 
     fn ended(mut self) -> VerifyReport {
@@ -450,6 +511,17 @@ impl Proof {
         }
         self.report.control = report.control;
     }
+}
+
+/// What an incomplete point lacks, in one sentence.
+pub(crate) fn left_out(incomplete: &[Incomplete]) -> String {
+    let named: Vec<String> = incomplete.iter().take(NAMED).map(|left| format!("{} ({})", left.what, left.why)).collect();
+    let more = if incomplete.len() > NAMED { ", …" } else { "" };
+    format!("the point is incomplete: {} missing: {}{more}", counted(incomplete.len(), "part is", "parts are"), named.join(", "))
+}
+
+fn counted(count: usize, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
 }
 
 fn in_words(origin: &Origin) -> String {

@@ -24,6 +24,7 @@ mod locks;
 mod memory;
 mod metrics;
 mod migrate;
+mod mirror_guard;
 mod mongodb;
 mod mongodb_capture;
 mod mongodb_restore;

@@ -78,7 +78,8 @@ fn client(endpoint: String, bucket: &str, prefix: &str, key: &str, secret: &str,
 async fn pass(from: &OpendalStore, to: &OpendalStore, ledger: &Ledger) -> Result<MirrorReport, RepositoryError> {
     let options =
         MirrorOptions { delete_foreign: true, max_delete_percent: 100, verify_percent: 0.0, ..MirrorOptions::default() };
-    let job = MirrorJob { from: Arc::new(from.clone()), to: Arc::new(to.clone()), ledger: Some(ledger.clone()), options };
+    let job =
+        MirrorJob { from: Arc::new(from.clone()), to: Arc::new(to.clone()), ledger: Some(ledger.clone()), access: None, options };
     let progress: Arc<dyn ProgressSink> = Arc::new(Silent);
     mirror(&job, &progress, &CancellationToken::new()).await
 }

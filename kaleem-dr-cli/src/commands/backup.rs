@@ -1,6 +1,7 @@
 //! `backup`.
 
 use kaleem_dr_core::{
+    host::HostScope,
     job::{self, BackupJob, FurtherRepository, RunReport},
     monitor::Ended,
     repository::Repository,
@@ -31,15 +32,19 @@ pub async fn run(
     tags: Vec<String>,
     dry_run: bool,
 ) -> Result<RunReport, Failure> {
+    if loaded.identity.scope == HostScope::Any {
+        return Err(Failure::usage("a backup is of one host; --host any does not say which"));
+    }
     let (sources, unavailable) = loaded.sources(wanted)?;
     let settings = &loaded.config.settings;
     let (repository, tags, also) = repositories(context, loaded, tags).await?;
     let job = BackupJob {
         run: Some(context.run),
+        host: loaded.config.settings.host_name(),
         repository,
         sources,
         unavailable,
-        retention: settings.backup.forget.then_some(settings.retention),
+        retention: settings.backup.forget.then(|| settings.retention.clone()),
         prune: settings.backup.prune,
         staging: settings.staged.clone(),
         tags,

@@ -27,6 +27,9 @@ pub fn config(context: &Context, command: ConfigCommand) -> Outcome {
     match command {
         ConfigCommand::Check => {
             let loaded = context.load()?;
+            if let Some(contradiction) = loaded.config.settings.contradictions().into_iter().next() {
+                return Err(Failure::usage(format!("{}: {contradiction}", loaded.path.display())));
+            }
             // Secrets are read too: a config whose password file is missing is not right.
             for name in loaded.config.settings.repository.keys() {
                 let settings = &loaded.config.settings;

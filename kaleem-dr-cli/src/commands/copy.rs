@@ -20,7 +20,7 @@ pub async fn copy(context: &Context, args: &CopySnapshots) -> JobOutcome {
     let mut wanted: Vec<Snapshot> = if args.snapshots.is_empty() {
         all
     } else {
-        args.snapshots.iter().map(|id| select(&all, id).cloned()).collect::<Result<_, _>>()?
+        args.snapshots.iter().map(|id| select(&all, id, &loaded.identity.scope).cloned()).collect::<Result<_, _>>()?
     };
     wanted.retain(|snapshot| args.sources.is_empty() || snapshot.source().is_some_and(|source| args.sources.contains(&source)));
     let tags = loaded.config.settings.repository.get(&args.to).map(|settings| settings.tags.clone()).unwrap_or_default();

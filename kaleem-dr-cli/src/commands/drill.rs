@@ -42,10 +42,13 @@ pub async fn drill(context: &Context, args: &Drill) -> JobOutcome {
         repository: context.repository(&loaded).await?,
         sources,
         unavailable,
-        point: args.point.clone(),
+        host: loaded.config.settings.host_name(),
+        // What is newest has to be proven, whole or not.
+        point: loaded.point(&args.point, true),
         level: args.level,
         state_directory: loaded.config.settings.state_directory.clone(),
         patience: context.global.retry_lock,
+        without_lock: context.global.no_lock,
     };
     let (report, chained) = run(&job, &context.progress, &context.cancel).await?;
     write_files(&loaded, &report.run.to_string(), &args.to)?;

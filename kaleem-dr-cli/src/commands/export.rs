@@ -8,7 +8,6 @@ use std::{
 use kaleem_dr_core::{
     exit::Exit,
     job::{file_name, open_point},
-    repository::LockKind,
     source::SourceName,
     staged,
 };
@@ -24,9 +23,11 @@ pub async fn export(context: &Context, args: &Export) -> Outcome {
     let source = loaded.source(&args.source)?;
     let form = source.staged().ok_or_else(|| no_form(&args.source))?;
     let repository = context.repository(&loaded).await?;
-    let lock = repository.lock(LockKind::Shared, context.global.retry_lock).await?;
+    let lock = context.lock_to_read(&repository).await?;
     let result = async {
-        let point = open_point(&repository, &args.source, &args.point, &context.progress, &context.cancel).await?;
+        let choice = loaded.point(&args.point, args.allow_incomplete);
+        let (point, notes) = open_point(&repository, &args.source, &choice, &context.progress, &context.cancel).await?;
+        output::notes(&notes);
         let usual = || PathBuf::from(file_name(form.name(), point.manifest().started));
         let (path, gzip) = match (&args.archive, &args.output) {
             (Some(path), _) => (path.clone(), args.gzip),

@@ -4,7 +4,9 @@ use console::Term;
 use kaleem_dr_core::{
     config::secret::{ExposeSecret as _, SecretRef, SecretString},
     exit::Exit,
-    repository::{KeyOwner, LockKind, Repository, RepositoryError},
+    host::HostScope,
+    ledger::Ledger,
+    repository::{KeyId, KeyOwner, LockKind, Repository, RepositoryError},
     sentence,
 };
 
@@ -28,20 +30,22 @@ pub async fn key(context: &Context, command: &KeyCommand) -> Outcome {
         return Ok(Exit::Done);
     }
     let new = match command {
-        KeyCommand::Add { new } | KeyCommand::Passwd { new } => Some((new_password(context, &loaded, new)?, owner(new))),
+        KeyCommand::Add { new } | KeyCommand::Passwd { new } => Some((new_password(context, &loaded, new)?, owner(context, new))),
         _ => None,
     };
     let kind = if matches!(command, KeyCommand::Add { .. }) { LockKind::Shared } else { LockKind::Exclusive };
-    let lock = repository.lock(kind, context.global.retry_lock).await?;
+    let lock = context.lock(&repository, kind).await?;
     let result = async {
         let others = async |repository: &Repository| Ok::<_, RepositoryError>(repository.keys().await?.len().saturating_sub(1));
         match (command, &new) {
             (KeyCommand::Remove { id }, _) => {
                 let removed = repository.remove_key(id, &lock).await?;
+                note_removed(&loaded, &repository, &removed);
                 output::key_changed("removed", &removed, others(&repository).await?, json)
             }
             (KeyCommand::Passwd { .. }, Some((password, owner))) => {
                 let changed = repository.change_password(password, owner, &lock).await?;
+                note_removed(&loaded, &repository, repository.key_id());
                 output::key_changed("the password is changed:", changed.key_id(), others(&changed).await?, json)
             }
             (_, Some((password, owner))) => {
@@ -56,9 +60,22 @@ pub async fn key(context: &Context, command: &KeyCommand) -> Outcome {
     result.map(|()| Exit::Done)
 }
 
-fn owner(new: &NewPassword) -> KeyOwner {
+/// Mirrors lose a key only when it was removed here on purpose. The key is gone whether or not that can be noted.
+fn note_removed(loaded: &Loaded, repository: &Repository, key: &KeyId) {
+    let noted = Ledger::open(&loaded.config.settings.state_directory)
+        .and_then(|ledger| ledger.note_removed_key(&repository.location(), &key.to_string()));
+    if let Err(error) = noted {
+        tracing::warn!(key = %key.short(), why = %sentence(&error), "mirrors keep this key: its removal could not be noted");
+    }
+}
+
+fn owner(context: &Context, new: &NewPassword) -> KeyOwner {
     let here = KeyOwner::here();
-    KeyOwner { user: new.user.clone().unwrap_or(here.user), host: new.host.clone().unwrap_or(here.host) }
+    let host = match &context.global.host {
+        Some(HostScope::One(host)) => host.to_string(),
+        _ => here.host,
+    };
+    KeyOwner { user: new.user.clone().unwrap_or(here.user), host }
 }
 
 /// Never from the command line, where others see it.

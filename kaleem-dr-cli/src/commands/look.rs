@@ -3,14 +3,13 @@
 use kaleem_dr_core::{
     config::RepositorySettings,
     exit::Exit,
-    host,
     jiff::{SignedDuration, Timestamp},
-    job::{RunId, SourceStatus, StatusOf, StatusRules, rebuild, recovery_points},
+    job::{RunId, SourceStatus, StatusOf, StatusRules, rebuild, recovery_points, status_of_hosts},
     ledger::Ledger,
     objectives::rto_broken,
     repository::{Repository, Snapshot},
     source::SourceName,
-    tripwire::Alarms,
+    tripwire::{Alarm, Alarms},
 };
 
 use super::Outcome;
@@ -28,6 +27,7 @@ pub async fn snapshots(context: &Context, source: Option<&SourceName>, run: Opti
         (source.is_none() || snapshot.source().as_ref() == source)
             && (run.is_none() || snapshot.run() == run)
             && (!own || snapshot.is_ours())
+            && context.global.host.as_ref().is_none_or(|hosts| hosts.includes(snapshot.host()))
     });
     output::snapshots(&snapshots, context.global.json)?;
     Ok(Exit::Done)
@@ -37,7 +37,7 @@ pub async fn points(context: &Context) -> Outcome {
     let loaded = context.load()?;
     let repository = context.repository(&loaded).await?;
     let wanted = loaded.config.backup_sources();
-    output::points(&recovery_points(&repository.snapshots().await?, &wanted), context.global.json)?;
+    output::points(&recovery_points(&repository.snapshots().await?, &wanted, &loaded.identity.scope), context.global.json)?;
     Ok(Exit::Done)
 }
 
@@ -54,12 +54,13 @@ pub async fn status(context: &Context) -> Outcome {
     let (own, _) = context.chosen(&loaded)?;
     let repository = context.repository(&loaded).await?;
     let snapshots = repository.snapshots().await?;
-    let (ledger, host, sources) = (Ledger::open(&settings.state_directory)?, host::name(), loaded.config.backup_sources());
+    let (ledger, sources) = (Ledger::open(&settings.state_directory)?, loaded.config.backup_sources());
+    let host = settings.host_name();
     let rules = StatusRules {
         ledger: &ledger,
         objectives: &settings.objectives,
         sources: &sources,
-        host: &host,
+        host: host.as_str(),
         max_age: SignedDuration::from_hours(i64::from(settings.status.max_age_hours)),
         now: Timestamp::now(),
     };
@@ -79,9 +80,30 @@ pub async fn status(context: &Context) -> Outcome {
             all.extend(rules.of_replica(&of(name)?, &snapshots)?);
         }
     }
+    let recorded = Alarm::recorded(&snapshots);
+    Alarms::reconcile(&settings.state_directory, repository.id(), &recorded)?;
     let alarms = Alarms::load(&settings.state_directory)?;
     output::status::status(&all, rto_broken, alarms.standing(), context.global.json)?;
+    if !context.global.json {
+        output::status::recorded(&recorded, alarms.standing())?;
+    }
     let broken = rto_broken == Some(true) || all.iter().any(SourceStatus::is_broken);
+    Ok(if broken { Exit::Stale } else { Exit::Done })
+}
+
+/// A row for each host and source.
+pub async fn hosts(context: &Context) -> Outcome {
+    let loaded = context.load()?;
+    let settings = &loaded.config.settings;
+    let snapshots = context.repository(&loaded).await?.snapshots().await?;
+    let max_age = SignedDuration::from_hours(i64::from(settings.status.max_age_hours));
+    let rows = status_of_hosts(&snapshots, &settings.status.expected_hosts, max_age, Timestamp::now());
+    output::status::hosts(&rows, context.global.json)?;
+    if !context.global.json {
+        output::status::recorded(&Alarm::recorded(&snapshots), &[])?;
+    }
+    // No expected host and no snapshot at all is nothing to be content with.
+    let broken = rows.is_empty() || rows.iter().any(|row| row.is_broken);
     Ok(if broken { Exit::Stale } else { Exit::Done })
 }
 
@@ -130,7 +152,12 @@ pub async fn rebuild_history(context: &Context, last: usize) -> Outcome {
         // One that cannot be opened does not keep the others from being read.
         let added = async {
             let repository = Repository::open(&loaded.access_to(name)?).await?;
-            Ok::<_, Failure>(rebuild(&ledger, &repository.location(), &repository.snapshots().await?, &host::name())?)
+            Ok::<_, Failure>(rebuild(
+                &ledger,
+                &repository.location(),
+                &repository.snapshots().await?,
+                loaded.config.settings.host_name().as_str(),
+            )?)
         };
         match added.await {
             Ok(runs) => output::rebuilt(name, runs, context.global.json)?,

@@ -1,20 +1,17 @@
-//! `replicate` and `repair`: what needs no password.
-
-use std::sync::Arc;
+//! `replicate`: needs no password.
 
 use kaleem_dr_core::{
     exit::Exit,
     jiff::Timestamp,
     ledger::Ledger,
     monitor::{Ended, EndedPart},
-    replicate::{self as library, MirrorJob, MirrorOptions, MirrorReport, RepairOptions},
-    repository::store::ObjectStore,
+    replicate::{self as library, MirrorJob, MirrorOptions, MirrorReport},
     tripwire::Alarms,
 };
 
 use super::JobOutcome;
 use crate::{
-    args::{Repair, Replicate},
+    args::Replicate,
     context::{Context, Loaded},
     failure::Failure,
     output,
@@ -32,7 +29,7 @@ pub async fn replicate(context: &Context, args: &Replicate) -> JobOutcome {
         let (exit, message) = match pass(context, &loaded, args, &ledger, alarm.clone(), (&from, &to)).await {
             Ok(report) => {
                 output::mirror(&report, context.global.json)?;
-                (report.exit, report.refused.or_else(|| report.wrong.into_iter().next()))
+                (report.exit, report.refused.or_else(|| report.wrong.into_iter().next()).or(report.postponed))
             }
             // One mirror that fails does not keep the others from being made.
             Err(failure) => {
@@ -60,7 +57,19 @@ async fn pass(
     alarm: Option<String>,
     (from, to): (&str, &str),
 ) -> Result<MirrorReport, Failure> {
-    let stores = || -> Result<_, Failure> { Ok((loaded.location(from)?.store()?, loaded.location(to)?.store_to_fill()?)) };
+    let options = MirrorOptions {
+        dry_run: args.dry_run,
+        keep_all: args.no_delete,
+        delete_foreign: args.delete_foreign,
+        refill: args.refill,
+        max_delete_percent: args.max_delete,
+        verify_percent: args.verify,
+        alarm,
+    };
+    let stores = || -> Result<_, Failure> {
+        let near = loaded.location(from)?.store()?;
+        Ok((near, library::place(ledger, &loaded.location(to)?, &options)?))
+    };
     let (near, far) = match stores() {
         Ok(stores) => stores,
         Err(failure) => {
@@ -75,27 +84,11 @@ async fn pass(
         from: near,
         to: far,
         ledger: Some(ledger.clone()),
-        options: MirrorOptions {
-            dry_run: args.dry_run,
-            keep_all: args.no_delete,
-            delete_foreign: args.delete_foreign,
-            max_delete_percent: args.max_delete,
-            verify_percent: args.verify,
-            alarm,
-        },
+        // A password that was lost keeps nothing from being brought over.
+        access: loaded.access_to(from).ok(),
+        options,
     };
     Ok(library::mirror(&job, &context.progress, &context.cancel).await?)
-}
-
-pub async fn repair(context: &Context, args: &Repair) -> JobOutcome {
-    let loaded = context.load()?;
-    let (name, _) = context.chosen(&loaded)?;
-    let repository: Arc<dyn ObjectStore> = loaded.location(name)?.store()?;
-    let replica = loaded.location(&args.from)?.store()?;
-    let options = RepairOptions { dry_run: args.dry_run, missing: args.missing };
-    let report = library::repair(&repository, &replica, options, &context.progress, &context.cancel).await?;
-    output::repair(&report, context.global.json)?;
-    Ok(Ended { message: report.unrepaired.first().cloned(), ..Ended::new(report.exit, &report) })
 }
 
 /// The first that went wrong says how it all ended.

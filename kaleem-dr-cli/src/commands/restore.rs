@@ -2,9 +2,9 @@
 
 use kaleem_dr_core::{
     exit::Exit,
-    job::open_point,
+    job::{Restoring, open_point, plan_restore},
     point::PointReader,
-    repository::{LockKind, Repository, select},
+    repository::{Repository, select},
     restore::{RestoreOptions, restore_files},
     source::{Existing, Extras, RestoreRequest, RestoreTarget, Source},
 };
@@ -37,24 +37,33 @@ pub async fn restore(context: &Context, args: Restore) -> Outcome {
         let source = loaded.source(&args.source)?;
         let form = source.staged().ok_or_else(|| no_form(&args.source))?;
         let point = form.open(path, &context.staged_work(&loaded)).await?;
-        return point_of(context, &*source, &point, args).await;
+        return point_of(context, &loaded, (&*source, &point, Vec::new()), args).await;
     }
     let repository = context.repository(&loaded).await?;
     // A shared lock: nobody may prune what we are reading.
-    let lock = repository.lock(LockKind::Shared, context.global.retry_lock).await?;
-    let result =
-        if of_files { files(context, &repository, args).await } else { source(context, &loaded, &repository, args).await };
+    let lock = context.lock_to_read(&repository).await?;
+    let result = if of_files {
+        files(context, &loaded, &repository, args).await
+    } else {
+        source(context, &loaded, &repository, args).await
+    };
     lock.release().await?;
     result
 }
 
 async fn source(context: &Context, loaded: &Loaded, repository: &Repository, args: Restore) -> Outcome {
     let source = loaded.source(&args.source)?;
-    let point = open_point(repository, &args.source, &args.point, &context.progress, &context.cancel).await?;
-    point_of(context, &*source, &point, args).await
+    let choice = loaded.point(&args.point, args.allow_incomplete);
+    let (point, notes) = open_point(repository, &args.source, &choice, &context.progress, &context.cancel).await?;
+    point_of(context, loaded, (&*source, &point, notes), args).await
 }
 
-async fn point_of(context: &Context, source: &dyn Source, point: &PointReader, args: Restore) -> Outcome {
+async fn point_of(
+    context: &Context,
+    loaded: &Loaded,
+    (source, point, notes): (&dyn Source, &PointReader, Vec<String>),
+    args: Restore,
+) -> Outcome {
     let request = RestoreRequest {
         to: if args.in_place { RestoreTarget::InPlace } else { RestoreTarget::Beside(args.to) },
         only: args.only,
@@ -68,7 +77,7 @@ async fn point_of(context: &Context, source: &dyn Source, point: &PointReader, a
             ExtrasChoice::Remove => Extras::Remove,
         },
     };
-    let plan = source.plan_restore(point, request).await?;
+    let plan = plan_restore(Restoring { source, point, notes, identity: &loaded.identity }, request).await?;
     if args.consent.dry_run {
         output::plan(&plan, point, context.global.json)?;
         return Ok(Exit::Done);
@@ -77,19 +86,24 @@ async fn point_of(context: &Context, source: &dyn Source, point: &PointReader, a
         let question = format!("write over what is in {}?", plan.target);
         output::consent(args.consent, &question, &context.cancel, || output::plan(&plan, point, false)).await?;
     }
+    output::notes(&plan.warnings);
     let report = source.restore(point, plan).await?;
     output::restored(&report, context.global.json)?;
     Ok(if report.is_done() { Exit::Done } else { Exit::NotVerified })
 }
 
-async fn files(context: &Context, repository: &Repository, args: Restore) -> Outcome {
+async fn files(context: &Context, loaded: &Loaded, repository: &Repository, args: Restore) -> Outcome {
     let target = match (args.to, args.in_place) {
         (Some(target), _) => target.into(),
         (None, true) => "/".into(),
         (None, false) => return Err(Failure::usage("say where to with --target DIRECTORY, or --in-place for the real paths")),
     };
     let snapshots = repository.snapshots().await?;
-    let snapshot = repository.read(select(&snapshots, &args.point)?).await?;
+    let chosen = select(&snapshots, &args.point, &loaded.identity.scope)?;
+    if args.in_place {
+        loaded.identity.refuse_replacing_from(chosen.id(), chosen.host()).map_err(|why| Failure::new(Exit::Refused, why))?;
+    }
+    let snapshot = repository.read(chosen).await?;
     let mut options = RestoreOptions {
         target,
         include: args.include,

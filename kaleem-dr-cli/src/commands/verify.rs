@@ -1,11 +1,14 @@
 //! `verify`.
 
 use kaleem_dr_core::{
+    host::HostScope,
     jiff::Timestamp,
+    job::{self, PointChoice, VerifyJob},
     ledger::{Ledger, Proof},
     monitor::Ended,
-    repository::{LockKind, Repository, select},
-    verify::{ProofLevel, VerifyReport, verify_point, verify_snapshot, verify_source},
+    repository::{Repository, select},
+    source::SourceName,
+    verify::{ProofLevel, VerifyReport, verify_point, verify_snapshot},
 };
 
 use super::{JobOutcome, export::no_form};
@@ -24,25 +27,59 @@ pub async fn verify(context: &Context, args: &Verify) -> JobOutcome {
     Ok(Ended::of_verification(&reports))
 }
 
-/// Keeps what was shown of snapshots: RPO counts from it.
-fn keep(context: &Context, loaded: &Loaded, repository: &Repository, reports: &[VerifyReport]) -> Result<(), Failure> {
-    let ledger = Ledger::open(&loaded.config.settings.state_directory)?;
-    let (location, now) = (repository.location(), Timestamp::now());
-    for proof in reports.iter().filter_map(|report| Proof::of(report, context.run, &location, now)) {
-        ledger.record_proof(&proof)?;
-    }
-    Ok(())
-}
-
 /// Verifies what lies in the repository.
 pub async fn reports(context: &Context, loaded: &Loaded, args: &Verify) -> Result<Vec<VerifyReport>, Failure> {
     let repository = context.repository(loaded).await?;
-    let lock = repository.lock(LockKind::Shared, context.global.retry_lock).await?;
-    let reports = snapshots(context, loaded, &repository, args).await;
+    let Some(wanted) = &args.snapshot else {
+        // What is newest has to be proven, whole or not.
+        let point = loaded.point(&args.point, true);
+        return points(context, loaded, repository, &args.sources, point, args.level).await;
+    };
+    let snapshots = repository.snapshots().await?;
+    let snapshot = select(&snapshots, wanted, &loaded.identity.scope)?;
+    let declared = snapshot.source().filter(|source| snapshot.is_ours() && loaded.config.sources.contains_key(source));
+    if let Some(name) = declared {
+        let point = PointChoice { wanted: snapshot.id().to_string(), ..PointChoice::newest(HostScope::Any) };
+        return points(context, loaded, repository, &[name], point, args.level).await;
+    }
+    let level = args.level.unwrap_or(ProofLevel::Readable);
+    if level > ProofLevel::Readable {
+        return Err(Failure::usage(format!(
+            "no source of the config made snapshot {}, so its format is unknown; --level readable is the most",
+            snapshot.id().short()
+        )));
+    }
+    let lock = context.lock_to_read(&repository).await?;
+    let report = async { verify_snapshot(&repository.read(snapshot).await?, level, &context.staged_work(loaded)).await }.await;
     lock.release().await?;
-    let reports = reports?;
-    keep(context, loaded, &repository, &reports)?;
-    Ok(reports)
+    let report = report?;
+    if let Some(proof) = Proof::of(&report, context.run, &repository.location(), Timestamp::now()) {
+        Ledger::open(&loaded.config.settings.state_directory)?.record_proof(&proof)?;
+    }
+    Ok(vec![report])
+}
+
+async fn points(
+    context: &Context,
+    loaded: &Loaded,
+    repository: Repository,
+    names: &[SourceName],
+    point: PointChoice,
+    level: Option<ProofLevel>,
+) -> Result<Vec<VerifyReport>, Failure> {
+    let (sources, unavailable) = loaded.sources(names)?;
+    let job = VerifyJob {
+        run: context.run,
+        repository,
+        sources,
+        unavailable,
+        point,
+        level: level.unwrap_or(ProofLevel::Parsed),
+        state_directory: loaded.config.settings.state_directory.clone(),
+        patience: context.global.retry_lock,
+        without_lock: context.global.no_lock,
+    };
+    Ok(job::verify(&job, &context.staged_work(loaded)).await?)
 }
 
 async fn file(context: &Context, loaded: &Loaded, args: &Verify) -> Result<VerifyReport, Failure> {
@@ -53,39 +90,4 @@ async fn file(context: &Context, loaded: &Loaded, args: &Verify) -> Result<Verif
     let work = context.staged_work(loaded);
     let point = source.staged().ok_or_else(|| no_form(name))?.open(path, &work).await?;
     Ok(verify_point(&*source, &point, args.level.unwrap_or(ProofLevel::Parsed), &work).await?)
-}
-
-async fn snapshots(
-    context: &Context,
-    loaded: &Loaded,
-    repository: &Repository,
-    args: &Verify,
-) -> Result<Vec<VerifyReport>, Failure> {
-    let work = context.staged_work(loaded);
-    if let Some(wanted) = &args.snapshot {
-        let snapshots = repository.snapshots().await?;
-        let snapshot = select(&snapshots, wanted)?;
-        let declared = snapshot.source().filter(|source| snapshot.is_ours() && loaded.config.sources.contains_key(source));
-        let Some(name) = declared else {
-            let level = args.level.unwrap_or(ProofLevel::Readable);
-            if level > ProofLevel::Readable {
-                return Err(Failure::usage(format!(
-                    "snapshot {} is of no source of the config, so nothing knows its format; --level readable is the most",
-                    snapshot.id().short()
-                )));
-            }
-            return Ok(vec![verify_snapshot(&repository.read(snapshot).await?, level, &work).await?]);
-        };
-        let source = loaded.source(&name)?;
-        let level = args.level.unwrap_or(ProofLevel::Parsed);
-        return Ok(vec![verify_source(repository, &*source, wanted, level, &work).await?]);
-    }
-    let names = if args.sources.is_empty() { loaded.config.backup_sources() } else { args.sources.clone() };
-    let mut reports = Vec::new();
-    for name in names {
-        let source = loaded.source(&name)?;
-        let level = args.level.unwrap_or(ProofLevel::Parsed);
-        reports.push(verify_source(repository, &*source, &args.point, level, &work).await?);
-    }
-    Ok(reports)
 }

@@ -1,6 +1,10 @@
 //! What `status` prints.
 
-use kaleem_dr_core::{job::SourceStatus, report::duration, tripwire::Alarm};
+use kaleem_dr_core::{
+    job::{Freshness, HostStatus, SourceStatus},
+    report::duration,
+    tripwire::{Alarm, RecordedAlarm},
+};
 use serde_json::Value;
 
 use super::{Printed, age, document, line, table};
@@ -21,9 +25,9 @@ pub fn status(sources: &[SourceStatus], rto_broken: Option<bool>, alarms: &[Alar
         rows.add_row([
             status.repository.clone(),
             standing.source.to_string(),
-            status.time.map(|time| time.strftime("%Y-%m-%d %H:%M:%S UTC").to_string()).unwrap_or_default(),
-            status.age_seconds.map(age).unwrap_or_default(),
-            state(status).to_owned(),
+            status.freshness.time.map(|time| time.strftime("%Y-%m-%d %H:%M:%S UTC").to_string()).unwrap_or_default(),
+            status.freshness.age_seconds.map(age).unwrap_or_default(),
+            state(status),
             standing.proven_level.map(|level| level.to_string()).unwrap_or_default(),
             if standing.rpo_broken { format!("{rpo}: TOO OLD") } else { rpo },
             standing.rto_seconds.map(duration).unwrap_or_default(),
@@ -37,11 +41,48 @@ pub fn status(sources: &[SourceStatus], rto_broken: Option<bool>, alarms: &[Alar
     alarms.iter().try_for_each(|alarm| line(&format!("ALARM: {alarm}")))
 }
 
-fn state(status: &SourceStatus) -> &'static str {
-    match (status.stale, status.whole) {
-        (true, _) if status.time.is_none() => "NEVER BACKED UP",
-        (true, _) => "STALE",
+fn state(status: &SourceStatus) -> String {
+    of(&status.freshness)
+}
+
+fn of(freshness: &Freshness) -> String {
+    let state = match (freshness.stale, freshness.whole) {
+        (true, _) if freshness.time.is_none() => "NEVER BACKED UP",
+        (true, false) => "STALE, and the newest is incomplete",
+        (true, true) => "STALE",
         (false, false) => "incomplete",
         (false, true) => "fresh",
+    };
+    match freshness.future {
+        Some(id) => format!("{state}; {} IS DATED IN THE FUTURE", id.short()),
+        None => state.to_owned(),
     }
+}
+
+/// A row for each host and source.
+pub fn hosts(statuses: &[HostStatus], json: bool) -> Printed {
+    if json {
+        return document(&statuses);
+    }
+    let mut rows = table(["host", "source", "newest", "age", "state"]);
+    for status in statuses {
+        let freshness = status.freshness.as_ref();
+        let state = freshness.map_or_else(|| "MISSING".to_owned(), of);
+        rows.add_row([
+            status.host.clone(),
+            status.source.as_ref().map(ToString::to_string).unwrap_or_default(),
+            freshness.and_then(|of| Some(of.time?.strftime("%Y-%m-%d %H:%M:%S UTC").to_string())).unwrap_or_default(),
+            freshness.and_then(|of| Some(age(of.age_seconds?))).unwrap_or_default(),
+            if status.is_expected { state } else { format!("{state} (not expected)") },
+        ]);
+    }
+    line(&rows.to_string())
+}
+
+/// The alarms that other hosts recorded in the repository.
+pub fn recorded(recorded: &[RecordedAlarm], own: &[Alarm]) -> Printed {
+    let is_own = |alarm: &RecordedAlarm| {
+        alarm.alarm.as_ref().is_some_and(|alarm| own.iter().any(|own| own.run == alarm.run && own.source == alarm.source))
+    };
+    recorded.iter().filter(|alarm| !is_own(alarm)).try_for_each(|alarm| line(&format!("ALARM: {alarm}")))
 }

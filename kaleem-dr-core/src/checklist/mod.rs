@@ -168,8 +168,9 @@ impl Known {
     /// The newest snapshot of each source of the config.
     fn newest(&self, job: &Inspection) -> Result<Vec<Freshness>, String> {
         let snapshots = self.snapshots.as_ref().map_err(Clone::clone)?;
-        let limit = SignedDuration::from_hours(i64::from(job.config.settings.status.max_age_hours));
-        Ok(freshness(snapshots, &job.config.backup_sources(), &job.host.name, limit, self.now))
+        let settings = &job.config.settings;
+        let limit = SignedDuration::from_hours(i64::from(settings.status.max_age_hours));
+        Ok(freshness(snapshots, &job.config.backup_sources(), settings.host_name().as_str(), limit, self.now))
     }
 
     /// Asks the ledger; without one, nothing is known to have run.

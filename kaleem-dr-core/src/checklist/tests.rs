@@ -111,14 +111,14 @@ async fn a_mirror_has_a_snapshot_only_once_a_pass_after_it_ended_well() {
     says(&week, "snapshots-elsewhere", Holds::No, &format!("r2 does not have {}", id.short()));
     says(&week, "no-failures", Holds::Yes, "1 ended well");
     // A pass notes what it is about to bring, and then fails.
-    ledger.set_mirrored(MIRROR, &[id.to_string()].into()).unwrap();
+    ledger.saw(MIRROR, &[format!("snapshots/{id}")]).unwrap();
     ledger.record(&event(EventKind::Replicate, MIRROR, Exit::Unreachable)).unwrap();
     let week = list(&place, Period::Weekly).await;
     says(&week, "snapshots-elsewhere", Holds::No, "r2 does not have");
     says(&week, "no-failures", Holds::No, "exit 7");
     ledger.record(&event(EventKind::Replicate, MIRROR, Exit::Done)).unwrap();
     says(&list(&place, Period::Weekly).await, "snapshots-elsewhere", Holds::Yes, &id.short());
-    ledger.set_begun(MIRROR, &[format!("snapshots/{id}")].into()).unwrap();
+    ledger.begin(MIRROR, &[format!("snapshots/{id}")]).unwrap();
     says(&list(&place, Period::Weekly).await, "snapshots-elsewhere", Holds::No, "r2 does not have");
 }
 
@@ -183,6 +183,7 @@ async fn a_month_holds_with_a_drill_of_each_repository_its_report_and_nothing_le
         let proof = Proof {
             run: drill.run.to_string(),
             source: "stub".into(),
+            host: String::new(),
             repository: repository.into(),
             snapshot: "ab".repeat(32),
             consistent_at: Timestamp::now(),
@@ -191,7 +192,6 @@ async fn a_month_holds_with_a_drill_of_each_repository_its_report_and_nothing_le
             proven: Some(ProofLevel::Restored),
             size_bytes: 1,
             restore_seconds: Some(1.0),
-            report: serde_json::json!({}),
         };
         ledger.record(&drill).unwrap();
         hashes.push(ledger.append_report(&drill.run.to_string(), |previous| format!("{previous:?}")).unwrap().hash);

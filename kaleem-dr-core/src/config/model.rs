@@ -11,7 +11,9 @@ use super::{
 };
 use crate::{
     doctor::DoctorSettings,
+    host::HostName,
     job::Staging,
+    ledger::LedgerLimits,
     monitor::Monitoring,
     objectives::Objectives,
     repository::{
@@ -27,6 +29,10 @@ use crate::{
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
+    /// The host that this installation saves as, and whose points, proofs and retention it means. The machine's name when left out; set it where
+    /// that name does not last (containers), or to carry on as a host that was lost.
+    #[serde(default)]
+    pub host: Option<HostName>,
     /// Where runs of this host queue, and where history is kept.
     #[serde(default = "state_directory")]
     pub state_directory: PathBuf,
@@ -48,6 +54,9 @@ pub struct Settings {
     /// When `status` is satisfied.
     #[serde(default)]
     pub status: StatusSettings,
+    /// How much history is kept in the state directory.
+    #[serde(default)]
+    pub ledger: LedgerLimits,
     /// What is promised of recovery.
     #[serde(default)]
     pub objectives: Objectives,
@@ -71,6 +80,42 @@ fn state_directory() -> PathBuf {
 
 fn cache_directory() -> PathBuf {
     "/var/cache/kaleem-dr".into()
+}
+
+impl Settings {
+    /// The host that this installation saves as.
+    #[must_use]
+    pub fn host_name(&self) -> HostName {
+        self.host.clone().unwrap_or_else(HostName::of_machine)
+    }
+
+    /// What is valid in itself but loses data, one sentence each: points that retention removes before the next rule keeps them.
+    #[must_use]
+    pub fn contradictions(&self) -> Vec<String> {
+        let every = self.schedule.backup.hours_apart();
+        let finest = self.retention.finest_hours();
+        match (self.backup.forget, every, finest) {
+            (true, Some(every), Some(finest)) if every < finest => vec![format!(
+                "`schedule.backup` makes a point every {}, but the finest rule of [retention] keeps one every {}: the points in between are \
+                 forgotten by the next run; set keep_last, keep_within or {}",
+                span(every),
+                span(finest),
+                if every < 24 { "keep_hourly" } else { "keep_daily" }
+            )],
+            _ => Vec::new(),
+        }
+    }
+}
+
+fn span(hours: u32) -> String {
+    match hours {
+        1 => "hour".to_owned(),
+        24 => "day".to_owned(),
+        168 => "week".to_owned(),
+        672 => "month".to_owned(),
+        8760 => "year".to_owned(),
+        hours => format!("{hours} hours"),
+    }
 }
 
 /// A repository.
@@ -146,13 +191,16 @@ pub struct BackupSettings {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct StatusSettings {
-    /// Hours after which a source's newest snapshot is stale.
+    /// Hours after which a source's newest whole snapshot is stale.
     pub max_age_hours: u32,
+    /// The hosts that must have fresh snapshots in the repository: `status --all-hosts` ends with 6 when one is late or missing. Without them, it
+    /// judges every host that has snapshots.
+    pub expected_hosts: Vec<HostName>,
 }
 
 impl Default for StatusSettings {
     fn default() -> Self {
-        Self { max_age_hours: 26 }
+        Self { max_age_hours: 26, expected_hosts: Vec::new() }
     }
 }
 

@@ -2,18 +2,16 @@
 
 use std::{fs, time::Duration};
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use super::{Examination, endpoint};
 use crate::{
     config::{RepositorySettings, SettingsError},
     diagnosis::Diagnosis,
-    repository::{Access, Location, Repository, RepositoryError, Snapshot, StandingLock},
+    repository::{Access, Location, LockVerdict, Repository, RepositoryError, Snapshot, StandingLock},
     sentence,
 };
 
-/// A snapshot may be this much ahead of our clock.
-const FUTURE_TOLERANCE: SignedDuration = SignedDuration::from_mins(10);
 /// How our own processes are called (`/proc/PID/comm`).
 const PROGRAM: &str = "kaleem-dr";
 
@@ -144,7 +142,7 @@ fn of_error(name: &str, error: &RepositoryError) -> Diagnosis {
 fn of_snapshots(job: &Examination, name: &str, snapshots: &[Snapshot]) -> Vec<Diagnosis> {
     let now = job.host.facts.now();
     let mut found = Vec::new();
-    for ahead in snapshots.iter().filter(|snapshot| snapshot.time().timestamp().duration_since(now) > FUTURE_TOLERANCE) {
+    for ahead in snapshots.iter().filter(|snapshot| snapshot.is_of_the_future(now)) {
         let id = ahead.id().short();
         found.push(
             Diagnosis::error(
@@ -152,7 +150,7 @@ fn of_snapshots(job: &Examination, name: &str, snapshots: &[Snapshot]) -> Vec<Di
                 format!("snapshot {id} in repository {name} is dated {}", ahead.time().timestamp()),
             )
             .because("a clock was wrong; retention does nothing while it is there, for it would forget true ones in its place")
-            .fix(format!("timedatectl status; then `restic forget {id}`, if that snapshot is not needed")),
+            .fix(format!("timedatectl status; then `kaleem-dr forget {id}`, if that snapshot is not needed")),
         );
     }
     if job.primary.as_deref() == Some(name) {
@@ -163,10 +161,11 @@ fn of_snapshots(job: &Examination, name: &str, snapshots: &[Snapshot]) -> Vec<Di
 }
 
 fn first_backups(job: &Examination, name: &str, snapshots: &[Snapshot]) -> Vec<Diagnosis> {
+    let host = job.config.settings.host_name();
     let has = |source| {
         snapshots
             .iter()
-            .any(|snapshot| snapshot.is_ours() && snapshot.host() == job.host.name && snapshot.source().as_ref() == Some(source))
+            .any(|snapshot| snapshot.is_ours() && snapshot.host() == host.as_str() && snapshot.source().as_ref() == Some(source))
     };
     let wanted = job.config.backup_sources();
     let missing: Vec<_> = wanted.iter().filter(|source| !has(source)).collect();
@@ -180,7 +179,9 @@ fn first_backups(job: &Examination, name: &str, snapshots: &[Snapshot]) -> Vec<D
 
 fn newer_of_others(name: &str, snapshots: &[Snapshot], now: Timestamp) -> Option<Diagnosis> {
     let newest = |ours: bool| {
-        let dated = snapshots.iter().filter(|snapshot| snapshot.is_ours() == ours && snapshot.time().timestamp() <= now);
+        let dated = snapshots
+            .iter()
+            .filter(|snapshot| !snapshot.is_record() && snapshot.is_ours() == ours && snapshot.time().timestamp() <= now);
         dated.max_by_key(|snapshot| snapshot.time().timestamp())
     };
     let (own, other) = (newest(true)?, newest(false)?);
@@ -196,8 +197,13 @@ fn newer_of_others(name: &str, snapshots: &[Snapshot], now: Timestamp) -> Option
 
 pub(super) fn of_lock(job: &Examination, name: &str, lock: &StandingLock) -> Diagnosis {
     let what = format!("repository {name} is locked by {}", lock.holder);
-    if lock.is_stale {
+    if lock.verdict == LockVerdict::Dead {
         return Diagnosis::information("stale-lock", what).because("its process is gone; the next run takes it away");
+    }
+    if lock.is_stale {
+        return Diagnosis::warning("left-over-lock", what)
+            .because("it was not renewed for half an hour, and keeps forget and prune from running")
+            .fix("make sure that its process has ended, then run `kaleem-dr unlock`");
     }
     let here = lock.host == job.host.name;
     let process = fs::read_to_string(job.host.at(format!("/proc/{}/comm", lock.pid))).unwrap_or_default();

@@ -18,7 +18,7 @@ use crate::{
     exit::Exit,
     job::RunId,
     ledger::{Event, EventKind, Ledger},
-    repository::{LockKind, StandingLock},
+    repository::{LockKind, LockVerdict, StandingLock},
     tripwire::{Alarm, Alarms, Suspicion},
 };
 
@@ -236,10 +236,25 @@ async fn a_repository_tells_of_missing_backups_of_the_future_and_of_who_is_at_wo
 fn a_lock_whose_process_is_gone_is_only_mentioned() {
     let job = examination(&Place::new(), true);
     let (host, holder) = (job.host.name.clone(), "process 4242, since yesterday".to_owned());
-    let lock = StandingLock { host, pid: 4242, is_exclusive: true, time: Timestamp::now(), is_stale: true, holder };
+    let lock = StandingLock {
+        object: "locks/4242".into(),
+        host,
+        user: "root".into(),
+        pid: 4242,
+        is_exclusive: true,
+        time: Some(Timestamp::now()),
+        age_seconds: None,
+        verdict: LockVerdict::Dead,
+        is_stale: true,
+        holder,
+    };
     let seen = of_lock(&job, "local", &lock);
     assert_eq!((seen.id, seen.severity), ("stale-lock", Severity::Information));
     assert!(seen.what.contains("process 4242"), "{seen:?}");
+    let unknown = StandingLock { verdict: LockVerdict::Unknown, ..lock.clone() };
+    let seen = of_lock(&job, "local", &unknown);
+    assert_eq!((seen.id, seen.severity), ("left-over-lock", Severity::Warning));
+    let lock = StandingLock { verdict: LockVerdict::Running, ..lock };
     assert_eq!(of_lock(&job, "local", &StandingLock { is_stale: false, ..lock }).id, "foreign-lock");
 }
 
@@ -263,7 +278,7 @@ async fn standing_alarms_and_broken_mirrors_are_errors() {
     wants(&look(&place, true).await, "mirror-broken", Severity::Error, "ended with 7");
     ledger.record(&pass(Exit::Done)).unwrap();
     assert!(find(&look(&place, true).await, "mirror-broken").is_none());
-    ledger.set_begun("s3:https://s3.example.test/bucket/restic", &["data/ab".to_owned()].into()).unwrap();
+    ledger.begin("s3:https://s3.example.test/bucket/restic", &["data/ab".to_owned()]).unwrap();
     wants(&look(&place, true).await, "mirror-cut-short", Severity::Warning, "1 objects");
 
     let alarm = Alarm {
@@ -273,6 +288,8 @@ async fn standing_alarms_and_broken_mirrors_are_errors() {
         run: RunId::new(),
         time: Timestamp::now(),
         snapshot: "ab".into(),
+        normal: None,
+        is_recorded: false,
         suspicions: vec![Suspicion { what: "9 of 10 items are gone".into(), why: "more than 50 percent".into() }],
     };
     Alarms::note(&place.state(), alarm).unwrap();

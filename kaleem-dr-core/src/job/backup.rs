@@ -15,13 +15,14 @@ use tracing::Instrument as _;
 
 use super::{
     CopyOutcome, FurtherReport, FurtherRepository, RunId, StagedFile, Staging,
-    further::{Further, retain},
-    watch::{Fresh, watch},
+    further::Further,
+    retain::{Retaining, retain},
+    watch::{Fresh, Watched, watch},
 };
 use crate::{
     CancellationToken,
     exit::Exit,
-    host,
+    host::{HostName, HostScope},
     ledger::{Event, EventKind, Ledger, Part},
     manifest::{ConsistencyGrade, Incomplete},
     point::PointReader,
@@ -40,6 +41,8 @@ use crate::{
 pub struct BackupJob {
     /// Id of the run; `None` makes a new one.
     pub run: Option<RunId>,
+    /// The host that snapshots are of, and whose snapshots may be forgotten.
+    pub host: HostName,
     /// Where to.
     pub repository: Repository,
     /// What, in this order.
@@ -74,6 +77,7 @@ impl BackupJob {
     pub fn new(repository: Repository, sources: Vec<Arc<dyn Source>>) -> Self {
         Self {
             run: None,
+            host: HostName::of_machine(),
             repository,
             sources,
             unavailable: Vec::new(),
@@ -166,6 +170,9 @@ pub struct SourceReport {
     pub files_unmodified: u64,
     /// Plain bytes that were new to the repository.
     pub new_blob_bytes: u64,
+    /// What the repository had lost of its last snapshot, where this run stored it again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub healed: Option<String>,
     /// How far the data belong to one moment.
     pub consistency: Option<ConsistencyGrade>,
     /// Which moment.
@@ -261,11 +268,15 @@ async fn run_backup(
         Some(directory) => Some(queue(directory, job.repository.id(), cancel).await?),
         None => None,
     };
-    let host = host::name();
-    let options =
-        SaveOptions { run, tags: tags_for(&job.tags, &host), dry_run: job.dry_run, restore_text: job.restore_text.clone() };
+    let options = SaveOptions {
+        run,
+        host: job.host.clone(),
+        tags: tags_for(&job.tags, job.host.as_str()),
+        dry_run: job.dry_run,
+        restore_text: job.restore_text.clone(),
+    };
     let mut further: Vec<Further<'_>> = job.also.iter().map(Further::new).collect();
-    let mut report = RunReport::begin(job, run, started, host);
+    let mut report = RunReport::begin(job, run, started);
     let lock = match job.repository.lock(LockKind::Shared, job.patience).await {
         Ok(lock) => Some(lock),
         Err(error) if job.also.is_empty() || job.dry_run || !is_broken(&error) => return Err(error),
@@ -358,14 +369,24 @@ async fn run_backup(
     if !job.dry_run {
         watch_all(job, &further, &fresh, &mut report).await;
     }
-    if let Some(retention) = job.retention
+    if let Some(retention) = &job.retention
         && !job.dry_run
         && !cancel.is_cancelled()
         && report.withheld.is_none()
     {
+        let retaining = Retaining {
+            retention,
+            prune: job.prune,
+            host: &job.host,
+            state_directory: job.state_directory.as_deref(),
+            patience: job.patience,
+        };
         if report.repository_error.is_none() {
-            match retain(&job.repository, retention, job.prune, job.patience, progress, cancel).await {
-                Ok((forgotten, prune)) => (report.forgotten, report.prune) = (Some(forgotten), prune),
+            match retain(&job.repository, &retaining, progress, cancel).await {
+                Ok(retained) => {
+                    (report.forgotten, report.prune) = (Some(retained.forgotten), retained.prune);
+                    report.withheld = retained.withheld;
+                }
                 Err(error) => {
                     tracing::error!(error = %sentence(&error), "retention failed");
                     report.retention_error = Some(sentence(&error));
@@ -373,7 +394,7 @@ async fn run_backup(
             }
         }
         for repository in &mut further {
-            repository.retain(retention, job.prune, job.patience, progress, cancel).await;
+            repository.retain(&retaining, progress, cancel).await;
         }
     }
     report.further = further.into_iter().map(|repository| repository.report).collect();
@@ -407,7 +428,7 @@ async fn save_instead(
 ) -> Option<(usize, Saved)> {
     for (at, next) in further.iter_mut().enumerate() {
         let mut options = options.clone();
-        options.tags.extend(tags_for(&next.of.tags, &host::name()));
+        options.tags.extend(tags_for(&next.of.tags, job.host.as_str()));
         let Some((repository, lock)) = next.locked(job.patience).await else { continue };
         tracing::warn!(source = %source.name(), repository = %repository.location(), "capturing straight into the next repository");
         match repository.save(source, &options, lock, progress, cancel).await {
@@ -462,7 +483,8 @@ async fn watch_all(job: &BackupJob, further: &[Further<'_>], fresh: &[(usize, Fr
         let others = further.iter().enumerate().filter_map(|(at, next)| Some((at, next.of.repository.as_ref().ok()?)));
         for (at, repository) in std::iter::once((OWN, &job.repository)).chain(others) {
             let saved: Vec<Fresh> = fresh.iter().filter(|(by, _)| *by == at).map(|(_, fresh)| fresh.clone()).collect();
-            if let Err(error) = watch(repository, tripwire, state_directory, report.run, &saved).await {
+            let watched = Watched { repository, host: &job.host, state_directory, patience: job.patience };
+            if let Err(error) = watch(&watched, tripwire, report.run, &saved).await {
                 let error = format!("nobody can tell whether the snapshots are normal: {}", sentence(&error));
                 tracing::error!(%error, "nothing is forgotten or pruned");
                 report.withheld = Some(error);
@@ -495,7 +517,7 @@ async fn stage(
     }
     let point = async {
         let snapshots = job.repository.snapshots().await?;
-        let reader = job.repository.read(select(&snapshots, &snapshot.to_string())?).await?;
+        let reader = job.repository.read(select(&snapshots, &snapshot.to_string(), &HostScope::Any)?).await?;
         PointReader::open(reader, progress.clone(), cancel.clone()).await
     };
     staging.stage(source, &point.await.map_err(|error| SourceError::Point(error.into()))?).await
@@ -518,10 +540,10 @@ fn exit(report: &RunReport, wanted: usize, cancel: &CancellationToken) -> Exit {
 }
 
 impl RunReport {
-    fn begin(job: &BackupJob, run: RunId, started: Timestamp, host: String) -> Self {
+    fn begin(job: &BackupJob, run: RunId, started: Timestamp) -> Self {
         Self {
             run,
-            host,
+            host: job.host.to_string(),
             repository: job.repository.location(),
             started,
             finished: started,
@@ -565,6 +587,7 @@ impl SourceReport {
             files_changed: 0,
             files_unmodified: 0,
             new_blob_bytes: 0,
+            healed: None,
             consistency: None,
             consistent_at: None,
             incomplete: Vec::new(),
@@ -600,6 +623,7 @@ fn report_of(source: &dyn Source, result: &Result<Saved, SaveError>, began: Time
             report.files_changed = saved.files_changed;
             report.files_unmodified = saved.files_unmodified;
             report.new_blob_bytes = saved.new_blob_bytes;
+            report.healed.clone_from(&saved.healed);
             report.consistency = Some(manifest.consistency.grade);
             report.consistent_at = Some(manifest.consistency.at);
             report.incomplete.clone_from(&manifest.incomplete);

@@ -4,12 +4,15 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use serde::Serialize;
 
-use super::backup::SourceReport;
+use super::{
+    backup::SourceReport,
+    retain::{Retaining, retain},
+};
 use crate::{
     CancellationToken,
     exit::Exit,
     progress::ProgressSink,
-    repository::{CopyOptions, Lock, LockKind, PruneOptions, PruneReport, Repository, RepositoryError, Retention, SnapshotId},
+    repository::{CopyOptions, Lock, LockKind, PruneReport, Repository, RepositoryError, SnapshotId},
     sentence,
 };
 
@@ -152,9 +155,7 @@ impl<'a> Further<'a> {
     /// Forgets and prunes here by the policy of the run.
     pub(super) async fn retain(
         &mut self,
-        retention: Retention,
-        prune: bool,
-        patience: Duration,
+        retaining: &Retaining<'_>,
         progress: &Arc<dyn ProgressSink>,
         cancel: &CancellationToken,
     ) {
@@ -162,10 +163,11 @@ impl<'a> Further<'a> {
         if self.report.error.is_some() {
             return;
         }
-        match retain(repository, retention, prune, patience, progress, cancel).await {
-            Ok((forgotten, prune)) => {
-                self.report.forgotten = Some(forgotten);
-                self.report.prune = prune;
+        match retain(repository, retaining, progress, cancel).await {
+            Ok(retained) => {
+                self.report.forgotten = Some(retained.forgotten);
+                self.report.prune = retained.prune;
+                self.report.retention_error = retained.withheld;
             }
             Err(error) => {
                 tracing::error!(repository = %self.of.name, error = %sentence(&error), "retention failed");
@@ -173,23 +175,4 @@ impl<'a> Further<'a> {
             }
         }
     }
-}
-
-/// Forgets, and prunes where that is wanted, under an exclusive lock.
-pub(super) async fn retain(
-    repository: &Repository,
-    retention: Retention,
-    prune: bool,
-    patience: Duration,
-    progress: &Arc<dyn ProgressSink>,
-    cancel: &CancellationToken,
-) -> Result<(usize, Option<PruneReport>), RepositoryError> {
-    let lock = repository.lock(LockKind::Exclusive, patience).await?;
-    let result = async {
-        let forgotten = repository.forget(retention, false, &lock, progress, cancel).await?.removed();
-        let pruned = if prune { Some(repository.prune(PruneOptions::default(), &lock, progress, cancel).await?) } else { None };
-        Ok((forgotten, pruned))
-    }
-    .await;
-    lock.release().await.and(result)
 }

@@ -2,10 +2,14 @@
 
 mod backup;
 mod further;
+mod pinning;
 mod points;
 mod rebuild;
+mod restoring;
+mod retain;
 mod stage;
 mod status;
+mod verifying;
 mod watch;
 
 use std::{fmt, str::FromStr};
@@ -16,10 +20,13 @@ use ulid::Ulid;
 pub use self::{
     backup::{BackupJob, RunReport, SourceReport, Unavailable, backup},
     further::{CopyOutcome, FurtherReport, FurtherRepository},
-    points::{RecoveryPoint, find_snapshot, open_point, recovery_points},
+    pinning::{forget_by_id, pin},
+    points::{ChosenPoint, PointChoice, RecoveryPoint, choose, find_snapshot, open_point, recovery_points},
     rebuild::rebuild,
+    restoring::{Restoring, plan_restore},
     stage::{StagedFile, Staging, file_name},
-    status::{Freshness, SourceStatus, StatusOf, StatusRules, freshness},
+    status::{Freshness, HostStatus, SourceStatus, StatusOf, StatusRules, freshness, status_of_hosts},
+    verifying::{VerifyJob, exit_of, verify},
 };
 
 /// The id of one run: on every snapshot it makes, in every log line and report. A ULID, so ids sort by time.

@@ -1,16 +1,16 @@
 //! Whether a night's snapshots look normal: each is compared with the last normal one of its source, out of the repository.
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use jiff::Timestamp;
 
 use super::RunId;
 use crate::{
-    host,
+    host::HostName,
     manifest::Manifest,
-    repository::{Repository, RepositoryError, Snapshot, SnapshotId, SnapshotReader},
+    repository::{LockKind, RecordKind, Repository, RepositoryError, Snapshot, SnapshotId, SnapshotReader},
     source::SourceName,
-    tripwire::{Alarm, AlarmError, Alarms, History, Observed, Tripwire, Volume},
+    tripwire::{Alarm, AlarmError, Alarms, History, Observed, RecordedAlarm, Tripwire, Volume},
 };
 
 /// A snapshot that this run has saved.
@@ -31,18 +31,24 @@ pub(super) enum WatchError {
     Alarms(#[from] AlarmError),
 }
 
-/// Judges what a run saved into a repository, and raises an alarm for what is suspicious.
-pub(super) async fn watch(
-    repository: &Repository,
-    tripwire: &Tripwire,
-    state_directory: &Path,
-    run: RunId,
-    saved: &[Fresh],
-) -> Result<(), WatchError> {
+/// A repository whose new snapshots are judged.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Watched<'a> {
+    pub(super) repository: &'a Repository,
+    pub(super) host: &'a HostName,
+    /// Where this host's alarms are kept.
+    pub(super) state_directory: &'a Path,
+    pub(super) patience: Duration,
+}
+
+/// Judges what a run saved into a repository, and raises an alarm for what is suspicious, here and in the repository.
+pub(super) async fn watch(of: &Watched<'_>, tripwire: &Tripwire, run: RunId, saved: &[Fresh]) -> Result<(), WatchError> {
     if saved.is_empty() || !tripwire.enabled {
         return Ok(());
     }
-    let (snapshots, host) = (repository.snapshots().await?, host::name());
+    let Watched { repository, host, state_directory, .. } = *of;
+    let snapshots = repository.snapshots().await?;
+    Alarms::reconcile(state_directory, repository.id(), &Alarm::recorded(&snapshots))?;
     let mut reader: Option<SnapshotReader> = None;
     for fresh in saved {
         let earlier: Vec<&Snapshot> = snapshots
@@ -50,7 +56,7 @@ pub(super) async fn watch(
             .filter(|snapshot| {
                 snapshot.is_ours()
                     && snapshot.is_whole()
-                    && snapshot.host() == host
+                    && snapshot.host() == host.as_str()
                     && snapshot.source().as_ref() == Some(&fresh.source)
                     && snapshot.id() != fresh.snapshot
             })
@@ -72,15 +78,38 @@ pub(super) async fn watch(
         let alarm = Alarm {
             repository: repository.id().to_owned(),
             source: fresh.source.clone(),
-            host: host.clone(),
+            host: host.to_string(),
             run,
             time: Timestamp::now(),
             snapshot: fresh.snapshot.to_string(),
+            normal: normal.map(|snapshot| snapshot.id().to_string()),
+            is_recorded: false,
             suspicions: tripwire.judge(observed, &history),
         };
         Alarms::note(state_directory, alarm)?;
     }
-    Ok(())
+    record(of, &Alarm::recorded(&snapshots)).await
+}
+
+/// Writes a record of each alarm that the repository does not hold yet.
+async fn record(of: &Watched<'_>, recorded: &[RecordedAlarm]) -> Result<(), WatchError> {
+    let unrecorded = Alarms::reconcile(of.state_directory, of.repository.id(), recorded)?;
+    if unrecorded.is_empty() {
+        return Ok(());
+    }
+    let lock = of.repository.lock(LockKind::Shared, of.patience).await?;
+    let written = async {
+        for alarm in &unrecorded {
+            // Of plain fields: it always becomes JSON.
+            let body = serde_json::to_value(alarm).unwrap_or_default();
+            of.repository.add_record(RecordKind::Alarm, of.host, &alarm.source, &body, &lock).await?;
+            Alarms::note_recorded(of.state_directory, alarm)?;
+        }
+        Ok(())
+    }
+    .await;
+    lock.release().await?;
+    written
 }
 
 fn volume(snapshot: &Snapshot) -> Option<Volume> {

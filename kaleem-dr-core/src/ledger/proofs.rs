@@ -3,7 +3,6 @@
 use jiff::Timestamp;
 use rusqlite::{OptionalExtension as _, params};
 use serde::Serialize;
-use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use super::{Ledger, LedgerError, conversion, size, stored, time};
@@ -19,6 +18,8 @@ pub struct Proof {
     pub run: String,
     /// The source.
     pub source: String,
+    /// The host that the snapshot is of; empty in proofs of releases that did not record it.
+    pub host: String,
     /// The repository, in words.
     pub repository: String,
     /// The snapshot, 64 hex digits.
@@ -35,8 +36,6 @@ pub struct Proof {
     pub size_bytes: u64,
     /// How long the restore into a scratch target took, with the comparison, where there was one.
     pub restore_seconds: Option<f64>,
-    /// All that was found, as `--json` prints it.
-    pub report: Value,
 }
 
 impl Proof {
@@ -46,6 +45,7 @@ impl Proof {
         Some(Self {
             run: run.to_string(),
             source: report.source.clone()?,
+            host: report.host.clone().unwrap_or_default(),
             repository: repository.to_owned(),
             snapshot: report.snapshot?.to_string(),
             consistent_at: report.consistent_at?,
@@ -54,8 +54,6 @@ impl Proof {
             proven: report.proven,
             size_bytes: report.size_bytes,
             restore_seconds: report.restore_seconds,
-            // Of plain fields: it always becomes JSON.
-            report: serde_json::to_value(report).unwrap_or_default(),
         })
     }
 
@@ -88,8 +86,8 @@ impl Ledger {
         self.connection()
             .execute(
                 "insert into proof (run, source, repository, snapshot, consistent_at, at, wanted, proven, size_bytes,
-                                    restore_seconds, report)
-                 values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+                                    restore_seconds, report, host)
+                 values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, 'null', ?11)",
                 params![
                     proof.run,
                     proof.source,
@@ -101,14 +99,25 @@ impl Ledger {
                     proof.proven.map(ProofLevel::as_str),
                     stored(proof.size_bytes),
                     proof.restore_seconds,
-                    proof.report.to_string(),
+                    proof.host,
                 ],
             )
             .map(drop)
             .map_err(self.failed("written"))
     }
 
-    /// The newest proofs, newest first, without their reports.
+    /// A snapshot was written anew under another id: what was proven of it holds.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn rename_snapshot(&self, from: &str, to: &str) -> Result<(), LedgerError> {
+        self.connection()
+            .execute("update proof set snapshot = ?2 where snapshot = ?1", params![from, to])
+            .map(drop)
+            .map_err(self.failed("written"))
+    }
+
+    /// The newest proofs, newest first.
     ///
     /// # Errors
     /// When they cannot be read.
@@ -116,7 +125,7 @@ impl Ledger {
         let connection = self.connection();
         let mut query = connection
             .prepare(
-                "select run, source, repository, snapshot, consistent_at, at, wanted, proven, size_bytes, restore_seconds
+                "select run, source, repository, snapshot, consistent_at, at, wanted, proven, size_bytes, restore_seconds, host
                  from proof order by id desc limit ?1",
             )
             .map_err(self.failed("read"))?;
@@ -135,7 +144,7 @@ impl Ledger {
                     proven: proven.map(|text| level(7, &text)).transpose()?,
                     size_bytes: size(row, 8)?,
                     restore_seconds: row.get(9)?,
-                    report: Value::Null,
+                    host: row.get(10)?,
                 })
             })
             .map_err(self.failed("read"))?;

@@ -1,13 +1,13 @@
 //! The list: name, help, labels, and how each metric is read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
 use super::{Metric, Sample, picture::Picture};
 use crate::{
-    ledger::{EventKind, PastEvent, PastPart},
-    objectives::{Sample as Timed, forecast_seconds},
+    ledger::{EventKind, PastEvent, PastPart, Proof},
+    objectives::{ProofsOf, Sample as Timed, forecast_seconds, snapshots_proven},
     verify::ProofLevel,
 };
 
@@ -16,7 +16,7 @@ const OF_JOB: &[&str] = &["kind", "source", "repository"];
 const OF_SOURCE: &[&str] = &["source", "repository"];
 
 /// Every metric.
-pub static METRICS: [Metric; 19] = [
+pub static METRICS: [Metric; 20] = [
     Metric {
         name: "kaleem_dr_build_info",
         help: "Always 1; the version is in the label.",
@@ -70,9 +70,18 @@ pub static METRICS: [Metric; 19] = [
     },
     Metric {
         name: "kaleem_dr_newest_point_timestamp_seconds",
-        help: "The moment that the newest whole backup of the source stands for: its age is what a loss now would cost.",
+        help: "The moment that the newest whole backup of the source stands for, proven or not.",
         labels: OF_SOURCE,
         read: |picture| of_backups(picture, |past| past.part.consistent_at.map(unix)),
+    },
+    Metric {
+        name: "kaleem_dr_rpo_point_timestamp_seconds",
+        help: "The moment that the newest point proven at objectives.proof stands for: its age is the RPO, what a loss now would cost.",
+        labels: OF_SOURCE,
+        read: |picture| {
+            let proven = picture.proven_at.iter();
+            proven.map(|(source, repository, at)| sample(&[source, repository], unix(*at))).collect()
+        },
     },
     Metric {
         name: "kaleem_dr_newest_proven_timestamp_seconds",
@@ -193,19 +202,26 @@ fn of_backups(picture: &Picture, value: impl Fn(&PastPart) -> Option<f64>) -> Ve
 }
 
 fn proven(picture: &Picture) -> Vec<Sample> {
-    let mut newest: BTreeMap<(&str, &str, ProofLevel), Timestamp> = BTreeMap::new();
+    let mut of: BTreeMap<(&str, &str), Vec<&Proof>> = BTreeMap::new();
     for proof in &picture.proofs {
-        for level in ProofLevel::ALL.into_iter().filter(|level| proof.proven.is_some_and(|proven| proven >= *level)) {
-            let point = newest.entry((&proof.source, &proof.repository, level)).or_insert(proof.consistent_at);
-            *point = (*point).max(proof.consistent_at);
+        of.entry((&proof.source, &proof.repository)).or_default().push(proof);
+    }
+    let mut samples = Vec::new();
+    for ((source, repository), proofs) in of {
+        let of = ProofsOf { repository, mirror: None, host: "", restorable: None };
+        let snapshots = snapshots_proven(&proofs, &of, &BTreeSet::new());
+        for level in ProofLevel::ALL {
+            let holds = snapshots.iter().filter(|proven| proven.level >= Some(level));
+            let newest = holds.map(|proven| proven.consistent_at).max();
+            samples.extend(newest.map(|at| sample(&[source, repository, level.as_str()], unix(at))));
         }
     }
-    newest.into_iter().map(|((source, repository, level), at)| sample(&[source, repository, level.as_str()], unix(at))).collect()
+    samples
 }
 
 fn forecast(picture: &Picture) -> Vec<Sample> {
     let measured = picture.newest_proofs(|proof| proof.restore_seconds.is_some() && proof.size_bytes > 0);
-    let of = |proof: &&crate::ledger::Proof| {
+    let of = |proof: &&Proof| {
         let now = picture.backups().find(|past| past.part.source == proof.source && past.part.repository == proof.repository);
         let today = now.map_or(proof.size_bytes, |now| now.part.size_bytes);
         let timed = Timed::of_source(&picture.proofs, &proof.source, &proof.repository);

@@ -8,6 +8,7 @@ use super::MetricsError;
 use crate::{
     config::{Config, RepositoryNames, secret::Environment},
     ledger::{EventKind, Ledger, PastEvent, PastPart, Proof},
+    objectives::{MirrorOf, ProofsOf, standings},
     tripwire::{Alarm, Alarms},
 };
 
@@ -29,6 +30,8 @@ pub(super) struct Picture {
     pub(super) sources: Vec<String>,
     /// Mirrors, and what they are of.
     pub(super) mirrors: Vec<(String, String)>,
+    /// The moment that the newest proven point of a source stands for: by source and repository.
+    pub(super) proven_at: Vec<(String, String, Timestamp)>,
     /// How old the data of a source's newest proven point may be.
     pub(super) rpo_seconds: f64,
 }
@@ -41,11 +44,11 @@ impl Picture {
         let sources: Vec<String> = config.sources.keys().map(ToString::to_string).collect();
         let parts = |good| Ok::<_, MetricsError>(newest_parts(ledger.newest_parts(good)?, &names, &sources));
         let events = |good| Ok::<_, MetricsError>(newest_events(ledger.newest_events(good)?, &names));
-        let mut proofs = ledger.proofs(PROOFS)?;
+        let (mut proofs, host) = (ledger.proofs(PROOFS)?, settings.host_name());
         proofs.retain_mut(|proof| match names.name_of(&proof.repository) {
             Some(name) => {
                 proof.repository = name;
-                sources.contains(&proof.source)
+                sources.contains(&proof.source) && (proof.host.is_empty() || proof.host == host.as_str())
             }
             None => false,
         });
@@ -56,6 +59,7 @@ impl Picture {
             good_parts: parts(true)?,
             events: events(false)?,
             good_events: events(true)?,
+            proven_at: proven_at(config, environment, &ledger)?,
             proofs,
             alarms: Alarms::load(&settings.state_directory)?.standing().to_vec(),
             mirrors: mirrors.collect(),
@@ -77,6 +81,32 @@ impl Picture {
         }
         newest.into_values().collect()
     }
+}
+
+/// As `status` counts the RPO, but for what only a look into the repository tells.
+fn proven_at(
+    config: &Config,
+    environment: &Environment,
+    ledger: &Ledger,
+) -> Result<Vec<(String, String, Timestamp)>, MetricsError> {
+    let (settings, now) = (&config.settings, Timestamp::now());
+    let host = settings.host_name();
+    let sources: Vec<_> = config.sources.keys().map(|source| (source.clone(), None)).collect();
+    // One whose location cannot be made out now was never looked at either.
+    let location = |name: &String| Some(settings.repository.get(name)?.location(environment).ok()?.in_words());
+    let mut proven_at = Vec::new();
+    for (name, repository) in &settings.repository {
+        let Some(words) = location(name) else { continue };
+        let origin = repository.mirror_of.as_ref().and_then(location);
+        let mirror = origin.as_ref().map(|origin| MirrorOf { origin, mirror: &words });
+        let of = ProofsOf { repository: &words, mirror, host: host.as_str(), restorable: None };
+        for standing in standings(ledger, &settings.objectives, &of, &sources, now)? {
+            if let Some(at) = standing.proven_consistent_at {
+                proven_at.push((standing.source.to_string(), name.clone(), at));
+            }
+        }
+    }
+    Ok(proven_at)
 }
 
 /// Two locations may be one repository's: the newest counts.

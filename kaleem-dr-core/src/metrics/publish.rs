@@ -4,7 +4,8 @@ use std::{fs, io, io::Write as _, os::unix::fs::PermissionsExt as _, path::Path,
 
 use crate::{
     config::{Config, secret::Environment},
-    host, monitor, sentence,
+    host::HostName,
+    monitor, sentence,
 };
 
 /// Longest wait for the Pushgateway's answer.
@@ -27,7 +28,7 @@ pub(crate) async fn publish(config: &Config, environment: &Environment) -> Vec<S
         failed.push(format!("{}: {error}", path.display()));
     }
     if let Some(url) = &settings.pushgateway
-        && let Err(why) = push(url, text).await
+        && let Err(why) = push(url, &config.settings.host_name(), text).await
     {
         failed.push(format!("the Pushgateway at {url}: {why}"));
     }
@@ -46,9 +47,9 @@ fn write(path: &Path, text: &str) -> io::Result<()> {
 }
 
 /// POST replaces metrics of these names only; PUT would take the last success away with a failure.
-async fn push(url: &str, text: String) -> Result<(), String> {
+async fn push(url: &str, instance: &HostName, text: String) -> Result<(), String> {
     let mut to: reqwest::Url = url.parse().map_err(|_| "it is no address".to_owned())?;
-    let grouping = ["metrics", "job", "kaleem_dr", "instance", &host::name()];
+    let grouping = ["metrics", "job", "kaleem_dr", "instance", instance.as_str()];
     to.path_segments_mut().map_err(|()| "it is no address".to_owned())?.pop_if_empty().extend(grouping);
     let request = monitor::http_client(TIMEOUT)?.post(to).header("content-type", "text/plain; version=0.0.4").body(text);
     monitor::http_send(request).await.map(drop)

@@ -97,13 +97,24 @@ fn of_points() -> Vec<Alert> {
         Alert {
             name: "KaleemDrRpoExceeded",
             expression:
-                "time() - max by (instance, source) (kaleem_dr_newest_point_timestamp_seconds) > on (instance) group_left () \
+                "time() - max by (instance, source) (kaleem_dr_rpo_point_timestamp_seconds) > on (instance) group_left () \
                          kaleem_dr_rpo_target_seconds"
                     .into(),
             lasts: "5m",
             severity: "critical",
             summary: "a loss of source {{ $labels.source }} now would cost {{ $value | humanizeDuration }} of data",
-            what_to_do: "No repository has a newer point. `kaleem-dr backup {{ $labels.source }}` makes one.",
+            what_to_do: "No repository has a newer proven point. `kaleem-dr backup {{ $labels.source }}` makes one, \
+                         `kaleem-dr verify {{ $labels.source }}` proves it.",
+        },
+        Alert {
+            name: "KaleemDrNeverProven",
+            expression: "max by (instance, source) (kaleem_dr_newest_point_timestamp_seconds) unless on (instance, source) \
+                         kaleem_dr_rpo_point_timestamp_seconds"
+                .into(),
+            lasts: "26h",
+            severity: "critical",
+            summary: "source {{ $labels.source }} is backed up, but no point of it is proven",
+            what_to_do: "`kaleem-dr verify {{ $labels.source }}` says whether its newest point can be restored.",
         },
         Alert {
             name: "KaleemDrAlarm",

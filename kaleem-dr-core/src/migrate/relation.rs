@@ -96,7 +96,7 @@ fn snapshots(near: &Opened) -> Vec<Finding> {
             "find out whose they are and remove them; until then `kaleem-dr forget` refuses",
         ));
     }
-    let others = near.snapshots.iter().filter(|snapshot| !snapshot.is_ours()).count();
+    let others = near.snapshots.iter().filter(|snapshot| !snapshot.is_ours() && !snapshot.is_record()).count();
     if others > 0 {
         findings.push(Finding::information(
             "history",

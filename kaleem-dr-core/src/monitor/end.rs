@@ -8,9 +8,9 @@ use super::{Job, notifiers::NoticePart, redact::Redactor};
 use crate::{
     drill::{DrillReport, SourceDrill},
     exit::Exit,
-    job::RunReport,
+    job::{RunReport, exit_of},
     ledger::{Event, EventKind, Part},
-    verify::VerifyReport,
+    verify::{VerifyReport, left_out},
 };
 
 /// How a job ended.
@@ -87,13 +87,13 @@ impl Ended {
     /// As verifications report it: a part for each source.
     #[must_use]
     pub fn of_verification(reports: &[VerifyReport]) -> Self {
-        let exit = |good| if good { Exit::Done } else { Exit::NotVerified };
         let parts = reports.iter().filter_map(|report| {
             let wrong = report.findings.iter().find(|finding| finding.is_error).map(|finding| finding.message.clone());
-            let (name, exit) = (report.source.clone()?, exit(report.is_proven()));
-            Some(EndedPart { name, exit, message: wrong, seconds: report.seconds })
+            let message = report.error.as_ref().map(|untried| untried.why.clone()).or(wrong);
+            let message = message.or_else(|| (!report.incomplete.is_empty()).then(|| left_out(&report.incomplete)));
+            Some(EndedPart { name: report.source.clone()?, exit: report.exit(), message, seconds: report.seconds })
         });
-        Self { parts: parts.collect(), ..Self::new(exit(reports.iter().all(VerifyReport::is_proven)), &reports) }
+        Self { parts: parts.collect(), ..Self::new(exit_of(reports), &reports) }
     }
 
     /// As a drill reports it; it is in the ledger already.

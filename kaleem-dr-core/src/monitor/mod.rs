@@ -41,7 +41,6 @@ use self::{
 use crate::{
     config::{Config, RepositoryNames, secret::Environment},
     exit::Exit,
-    host,
     job::RunId,
     ledger::{EventKind, Ledger, LedgerError},
     metrics,
@@ -173,7 +172,7 @@ impl<'a> Monitor<'a> {
 
     /// Tells everybody that this is a test. Checks get a log entry, which changes nothing about them.
     pub async fn test(&self) -> Vec<Told> {
-        let message = format!("this is a test of kaleem-dr on {}", host::name());
+        let message = format!("this is a test of kaleem-dr on {}", self.config.settings.host_name());
         let mut told = self.problems.clone();
         if let Some(healthchecks) = &self.healthchecks {
             let ping = |check| Ping { check, signal: Signal::Log, body: message.clone() };
@@ -189,7 +188,8 @@ impl<'a> Monitor<'a> {
     /// When the unit is none of ours, as a sentence.
     pub async fn unit_failed(&self, unit: &str) -> Result<Vec<Told>, String> {
         let job = unit::job_of(unit).ok_or_else(|| format!("`{unit}` is no unit of ours: they are kaleem-dr-JOB.service"))?;
-        let message = format!("the unit {unit} failed on {}; `journalctl -u {unit}` tells more", host::name());
+        let message =
+            format!("the unit {unit} failed on {}; `journalctl -u {unit}` tells more", self.config.settings.host_name());
         let mut told = self.problems.clone();
         if let Some(healthchecks) = &self.healthchecks {
             let has_parts = matches!(job.kind, Some(EventKind::Backup | EventKind::Verify | EventKind::Replicate));
@@ -219,7 +219,7 @@ impl<'a> Monitor<'a> {
         Notice {
             event,
             job: job.to_owned(),
-            host: host::name(),
+            host: self.config.settings.host_name().to_string(),
             run: None,
             exit,
             exit_code: exit.code(),
@@ -306,6 +306,7 @@ impl Running<'_> {
             return Ok(());
         }
         let ledger = Ledger::open(&self.monitor.config.settings.state_directory)?;
+        ledger.trim(self.monitor.config.settings.ledger, finished)?;
         if ledger.has(self.job.run)? {
             return Ok(());
         }

@@ -41,6 +41,14 @@ impl ObjectKind {
             Self::Snapshot => "snapshots",
         }
     }
+
+    /// The key of an object of this kind with this name.
+    pub(crate) fn key(self, name: &str) -> String {
+        match self {
+            Self::Pack => format!("data/{}/{name}", &name[..2]),
+            kind => format!("{}/{name}", kind.directory()),
+        }
+    }
 }
 
 impl fmt::Display for ObjectKind {
@@ -64,10 +72,7 @@ pub(crate) struct Named {
 
 impl Named {
     pub(crate) fn key(&self) -> String {
-        match self.kind {
-            ObjectKind::Pack => format!("data/{}/{}", &self.name[..2], self.name),
-            kind => format!("{}/{}", kind.directory(), self.name),
-        }
+        self.kind.key(&self.name)
     }
 }
 
@@ -106,6 +111,18 @@ impl Inventory {
 
     pub(crate) fn names(&self, kind: ObjectKind) -> BTreeSet<String> {
         self.kind(kind).keys().cloned().collect()
+    }
+
+    /// The objects of one kind, by their keys.
+    pub(crate) fn keys(&self, kind: ObjectKind) -> impl Iterator<Item = String> {
+        self.kind(kind).keys().map(move |name| kind.key(name))
+    }
+
+    /// Whether there is an object of this key.
+    pub(crate) fn has(&self, key: &str) -> bool {
+        let (directory, name) = (key.split('/').next().unwrap_or_default(), key.rsplit('/').next().unwrap_or_default());
+        let kind = ObjectKind::WRITTEN.into_iter().find(|kind| kind.directory() == directory);
+        kind.is_some_and(|kind| self.kind(kind).contains_key(name))
     }
 
     pub(crate) fn all(&self) -> impl Iterator<Item = Named> {
@@ -183,15 +200,18 @@ pub(crate) async fn config(store: &dyn ObjectStore) -> Result<Option<Bytes>, Rep
     })
 }
 
-/// Locks that may be alive: written within restic's half hour, or at a time the store does not tell.
-pub(crate) async fn live_locks(store: &dyn ObjectStore, now: Timestamp) -> Result<usize, RepositoryError> {
+/// Names of locks that may be alive: written within restic's half hour, or at a time the store does not tell. Files with other names
+/// are not locks.
+pub(crate) async fn live_locks(store: &dyn ObjectStore, now: Timestamp) -> Result<Vec<String>, RepositoryError> {
     const STALE_AFTER: jiff::SignedDuration = jiff::SignedDuration::from_mins(30);
     match store.list("locks").await {
         Ok(locks) => Ok(locks
-            .iter()
+            .into_iter()
             .filter(|lock| lock.modified.is_none_or(|modified| now.duration_since(modified) < STALE_AFTER))
-            .count()),
-        Err(error) if error.is_not_found() => Ok(0),
+            .filter_map(|lock| lock.key.rsplit('/').next().map(str::to_owned))
+            .filter(|name| is_name(name))
+            .collect()),
+        Err(error) if error.is_not_found() => Ok(Vec::new()),
         Err(error) => Err(error.into()),
     }
 }

@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::{
     Count, ObjectKind,
     inventory::{self, Inventory, Named},
-    transfer::Carrier,
+    transfer::{Brought, Carrier},
 };
 use crate::{
     CancellationToken,
@@ -120,7 +120,8 @@ pub async fn repair(
                 hashes_to_name(&**replica, &key, size_bytes, &*bar, cancel).await?
             } else {
                 match carrier.bring(&there, &*bar).await {
-                    Ok(()) => hashes_to_name(&**repository, &key, size_bytes, &*bar, cancel).await?,
+                    Ok(Brought::Refused(why)) => Err(why),
+                    Ok(Brought::Whole) => hashes_to_name(&**repository, &key, size_bytes, &*bar, cancel).await?,
                     Err(RepositoryError::Cancelled) => return Err(RepositoryError::Cancelled),
                     Err(error) => Err(sentence(&error)),
                 }

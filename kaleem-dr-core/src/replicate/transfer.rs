@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::sync::Semaphore;
 
-use super::inventory::Named;
+use super::inventory::{Named, ObjectKind};
 use crate::{
     CancellationToken,
     digest::ByteDigest,
@@ -26,9 +26,22 @@ const SHARE_BYTES: u64 = 64 << 10;
 pub(crate) const AT_ONCE: usize = 16;
 /// Length of the pieces that a large object is read in.
 const PIECE_BYTES: u64 = 8 << 20;
+/// restic's key files have less than 1 KiB.
+const LONGEST_KEY_BYTES: u64 = 64 << 10;
+/// Most memory that a key file may ask for: rustic's take 128 MiB, restic's 60 MiB at most.
+const MOST_KEY_MEMORY: u128 = 1 << 30;
 /// How often an object that came otherwise than its name says is fetched again.
 const TRIES: u32 = 3;
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// How the transfer of one object ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Brought {
+    /// It is on the other side, as its name says.
+    Whole,
+    /// It must not get there, for this reason.
+    Refused(String),
+}
 
 /// Brings objects over, within a budget of memory.
 #[derive(Clone, Debug)]
@@ -46,7 +59,7 @@ impl Carrier {
     }
 
     /// Brings one object over. It is visible at its end only when its content hashes to its name.
-    pub(crate) async fn bring(&self, object: &Named, bar: &dyn StageProgress) -> Result<(), RepositoryError> {
+    pub(crate) async fn bring(&self, object: &Named, bar: &dyn StageProgress) -> Result<Brought, RepositoryError> {
         let mut tries = TRIES;
         loop {
             tries -= 1;
@@ -65,10 +78,13 @@ impl Carrier {
         }
     }
 
-    async fn try_bring(&self, object: &Named, bar: &dyn StageProgress) -> Result<(), RepositoryError> {
+    async fn try_bring(&self, object: &Named, bar: &dyn StageProgress) -> Result<Brought, RepositoryError> {
         let key = object.key();
+        if object.kind == ObjectKind::Key && object.size_bytes > LONGEST_KEY_BYTES {
+            return Ok(Brought::Refused(format!("a key file of {} bytes is none", object.size_bytes)));
+        }
         if object.size_bytes > WHOLE_BYTES {
-            return self.stream(object, &key, bar).await;
+            return self.stream(object, &key, bar).await.map(|()| Brought::Whole);
         }
         let share = u32::try_from(object.size_bytes.max(SHARE_BYTES) >> 10).unwrap_or(u32::MAX);
         // The semaphore is never closed.
@@ -79,9 +95,12 @@ impl Carrier {
             crate::repository::blocking(move || Ok(ByteDigest::of(&bytes))).await?
         };
         expect(object, &key, &hashed, bytes.len() as u64)?;
+        if let (ObjectKind::Key, Some(why)) = (object.kind, hostile_key(&bytes)) {
+            return Ok(Brought::Refused(why));
+        }
         self.to.write(&key, vec![bytes]).await?;
         bar.advance(object.size_bytes);
-        Ok(())
+        Ok(Brought::Whole)
     }
 
     async fn stream(&self, object: &Named, key: &str, bar: &dyn StageProgress) -> Result<(), RepositoryError> {
@@ -109,6 +128,22 @@ impl Carrier {
             }
         }
     }
+}
+
+/// What would harm whoever opens a repository with this key in it; `None` when it is a key, or nothing that is taken for one.
+fn hostile_key(file: &[u8]) -> Option<String> {
+    #[derive(serde::Deserialize)]
+    struct Cost {
+        #[serde(rename = "N")]
+        n: u64,
+        r: u64,
+        p: u64,
+    }
+    let Cost { n, r, p } = serde_json::from_slice(file).ok()?;
+    let memory = 128 * u128::from(n) * u128::from(r);
+    let work = memory * u128::from(p);
+    (memory > MOST_KEY_MEMORY || work > 16 * MOST_KEY_MEMORY)
+        .then(|| format!("its scrypt parameters (N = {n}, r = {r}, p = {p}) would take {} MiB of memory", memory >> 20))
 }
 
 fn may_pass(error: &RepositoryError) -> bool {

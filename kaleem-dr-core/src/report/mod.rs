@@ -79,7 +79,7 @@ impl ProofReport {
         Ok(Self {
             hash: hash.clone(),
             length: at + 1,
-            broken: broken_links(&chain[..=at]),
+            broken: broken_links(&chain[..=at], ledger.chain_start()?.as_deref()),
             proofs,
             objectives: objectives.clone(),
             drill,

@@ -1,11 +1,16 @@
 //! What can go wrong with a repository.
 
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf};
 
+use jiff::Timestamp;
 use rustic_core::RusticError;
 
-use super::{backend::engine_cause, store::StoreError};
-use crate::{ledger::LedgerError, source::Cause};
+use super::{
+    backend::{EngineCause, engine_cause},
+    snapshot::Snapshot,
+    store::{StoreError, StoreFault},
+};
+use crate::{host::HostScope, ledger::LedgerError, source::Cause};
 
 /// Why a repository operation failed.
 #[derive(Debug, thiserror::Error)]
@@ -67,6 +72,18 @@ pub enum RepositoryError {
         /// What was asked for.
         wanted: String,
     },
+    /// The hosts that are meant have no point.
+    #[error("{hosts} has no point of {of}{}{}", listed(others), future.as_ref().map(|why| format!("; {why}")).unwrap_or_default())]
+    NoPoint {
+        /// What has no point: `source mongo`, or `any source`.
+        of: String,
+        /// The hosts that were meant, in words.
+        hosts: String,
+        /// The hosts that have one, by name.
+        others: Vec<HostNewest>,
+        /// A snapshot that was passed over because it is dated in the future, in words.
+        future: Option<String>,
+    },
     /// Several snapshots match.
     #[error("{wanted} matches {count} snapshots; give more digits")]
     Ambiguous {
@@ -117,7 +134,56 @@ pub enum RepositoryError {
     Cancelled,
 }
 
+/// A host that has points, and when its newest was taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostNewest {
+    /// Its name.
+    pub host: String,
+    /// Time of its newest snapshot.
+    pub newest: Timestamp,
+}
+
+fn listed(hosts: &[HostNewest]) -> String {
+    if hosts.is_empty() {
+        return "; neither has any other host".to_owned();
+    }
+    let each: Vec<String> =
+        hosts.iter().map(|of| format!("{} (newest {})", of.host, of.newest.strftime("%Y-%m-%d %H:%M UTC"))).collect();
+    format!("; hosts that have: {}", each.join(", "))
+}
+
 impl RepositoryError {
+    /// None of these snapshots is of the hosts that are meant; the error names the hosts that they are of.
+    pub(crate) fn no_point(of: &str, hosts: &HostScope, snapshots: &[&Snapshot], future: Option<String>) -> Self {
+        let mut newest: BTreeMap<&str, Timestamp> = BTreeMap::new();
+        for snapshot in snapshots {
+            let time = snapshot.time().timestamp();
+            newest.entry(snapshot.host()).and_modify(|known| *known = time.max(*known)).or_insert(time);
+        }
+        let others = newest.into_iter().map(|(host, newest)| HostNewest { host: host.to_owned(), newest }).collect();
+        Self::NoPoint { of: of.to_owned(), hosts: hosts.to_string(), others, future }
+    }
+
+    /// What kind of trouble the store is in, where it is the store that failed.
+    #[must_use]
+    pub fn fault(&self) -> Option<StoreFault> {
+        match self {
+            Self::Store(error) => Some(error.fault()),
+            Self::Engine { cause, .. } => cause.downcast_ref::<EngineCause>()?.fault,
+            _ => None,
+        }
+    }
+
+    /// Whether there is no room left in the repository's place.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        match self {
+            Self::Store(error) => error.is_full(),
+            Self::Engine { cause, .. } => cause.downcast_ref::<EngineCause>().is_some_and(|cause| cause.is_full),
+            _ => false,
+        }
+    }
+
     /// Wraps an error of rustic_core.
     pub(crate) fn engine(action: &'static str) -> impl FnOnce(Box<RusticError>) -> Self {
         move |error| Self::Engine { action, cause: engine_cause(&error) }

@@ -26,6 +26,7 @@ use super::{
     backend::Gate,
     blocking, commit,
     lock::Lock,
+    reach::Reach,
     snapshot::{self, Snapshot, SnapshotId},
     valve::Valve,
 };
@@ -33,7 +34,7 @@ use crate::{
     CancellationToken,
     artifact::{CaptureOutcome, CaptureState, Entry, EntryKind, EntryMeta},
     failpoint::{self, Step},
-    host,
+    host::{self, HostName},
     job::RunId,
     manifest::{MANIFEST_FORMAT, Manifest},
     progress::{ProgressSink, StageProgress, Unit},
@@ -56,6 +57,8 @@ const ARCHIVING: &str = "backing up";
 pub struct SaveOptions {
     /// The run this belongs to.
     pub run: RunId,
+    /// The host that the snapshot is of.
+    pub host: HostName,
     /// More tags for the snapshot.
     pub tags: Vec<String>,
     /// Read everything, write nothing.
@@ -81,6 +84,9 @@ pub struct Saved {
     pub files_unmodified: u64,
     /// Plain bytes of new blobs.
     pub new_blob_bytes: u64,
+    /// What the repository had lost of the last snapshot, so that nothing was taken over from it: everything was read and what was
+    /// lost stored again.
+    pub healed: Option<String>,
 }
 
 /// Why a source was not saved.
@@ -111,19 +117,27 @@ impl Repository {
         let stop = cancel.child_token();
         let valve = Valve::new(self.0.store.is_remote());
         let gate = Gate::capturing(stop.clone(), valve.clone());
-        let prepared = {
+        if !options.dry_run {
+            gate.hide(self.mended(lock, cancel).await?.damaged);
+        }
+        let snapshots = self.snapshots().await?;
+        let mut prepared = {
             let (repository, gate, progress) = (self.clone(), gate.clone(), CaptureBar::of(source.name(), progress));
-            let (name, roots) = (source.name().clone(), source.roots());
-            blocking(move || Prepared::new(&repository, gate, &progress, &name, &roots)).await?
+            let (host, name, roots, stop) = (options.host.clone(), source.name().clone(), source.roots(), stop.clone());
+            blocking(move || Prepared::new(&repository, gate, &progress, &snapshots, (&host, &name), &roots, &stop)).await?
         };
+        let (reach, healed) = (std::mem::take(&mut prepared.reach), prepared.healed.take());
+        if let Some(healed) = &healed {
+            tracing::warn!(source = %source.name(), "{healed}");
+        }
 
         let (mut capture, entries, state) = CaptureState::begin(gate.poison.clone(), stop.clone());
         let archive = {
-            let (state, roots, dry_run) = (state.clone(), source.roots(), options.dry_run);
+            let (state, roots, dry_run, host) = (state.clone(), source.roots(), options.dry_run, options.host.clone());
             let tags = snapshot::tags(&options.run, source.name(), true, &options.tags);
             let label = source.name().to_string();
             let feed = Feed { entries: Mutex::new(Some(entries)), state, valve };
-            tokio::task::spawn_blocking(move || prepared.archive(&feed, &roots, label, &tags, dry_run))
+            tokio::task::spawn_blocking(move || prepared.archive(&feed, &roots, (&host, label), &tags, dry_run))
         };
         let lost = lock.lost();
         let captured = async {
@@ -201,6 +215,7 @@ impl Repository {
             files_changed: summary.files_changed,
             files_unmodified: summary.files_unmodified,
             new_blob_bytes: summary.data_added,
+            healed,
             manifest,
         };
         if options.dry_run {
@@ -212,8 +227,8 @@ impl Repository {
                 .parse()
                 .map_err(|_| RepositoryError::NotCommitted("a tag is not valid".into()))?;
         }
-        let (id, added) =
-            commit::release(self, engine, file, &saved.manifest, outcome, options.restore_text.clone(), lock).await?;
+        let release = commit::Release { engine, file, outcome, restore_text: options.restore_text.clone(), reach, stop };
+        let (id, added) = release.run(self, &saved.manifest, lock).await?;
         saved.added_bytes += added;
         saved.snapshot = Some(id);
         Ok(saved)
@@ -226,7 +241,7 @@ fn manifest(source: &dyn Source, options: &SaveOptions, state: &CaptureState, ou
         run: options.run.to_string(),
         source: source.name().to_string(),
         kind: source.kind().to_owned(),
-        host: host::name(),
+        host: options.host.to_string(),
         tool: PROGRAM.to_owned(),
         started: state.started,
         finished: jiff::Timestamp::now(),
@@ -241,8 +256,12 @@ fn manifest(source: &dyn Source, options: &SaveOptions, state: &CaptureState, ou
 
 /// A repository with its index read, and the snapshot that unchanged files are taken from.
 struct Prepared {
-    engine: rustic_core::Repository<rustic_core::IndexedIdsStatus>,
+    engine: rustic_core::Repository<rustic_core::IndexedFullStatus>,
     parent: Option<SnapshotId>,
+    /// The parent's trees, which were seen to be whole.
+    reach: Reach,
+    /// Why there is no parent although there is a last snapshot.
+    healed: Option<String>,
 }
 
 /// Shows rustic_core's bar of a capture under the source's name. It counts unchanged files too, and expects what the last
@@ -280,44 +299,58 @@ impl Prepared {
         repository: &Repository,
         gate: Arc<Gate>,
         bar: &Arc<CaptureBar>,
-        source: &SourceName,
+        snapshots: &[Snapshot],
+        (host, source): (&HostName, &SourceName),
         roots: &[PathBuf],
+        stop: &CancellationToken,
     ) -> Result<Self, RepositoryError> {
         let progress: Arc<dyn ProgressSink> = bar.clone();
-        let engine = repository.engine(gate, &progress)?;
-        let host = host::name();
+        let now = jiff::Timestamp::now();
         let newest = |matches: &dyn Fn(&Snapshot) -> bool, snapshots: &[Snapshot]| {
             snapshots
                 .iter()
-                .filter(|snapshot| snapshot.host() == host && matches(snapshot))
+                .filter(|snapshot| snapshot.host() == host.as_str() && !snapshot.is_of_the_future(now) && matches(snapshot))
                 .max_by_key(|snapshot| snapshot.time().timestamp())
                 .map(Snapshot::id)
         };
-        let files = engine.get_all_snapshots().map_err(RepositoryError::engine("read the snapshots of"))?;
-        let snapshots: Vec<Snapshot> = files.into_iter().map(Snapshot::new).collect();
         // In a repository taken over from restic, the first run starts from its last snapshot of the same paths.
-        let parent = newest(&|snapshot| snapshot.source().as_ref() == Some(source), &snapshots)
-            .or_else(|| newest(&|snapshot| snapshot.paths() == roots, &snapshots));
-        let before = snapshots.iter().find(|snapshot| Some(snapshot.id()) == parent).and_then(Snapshot::size_bytes);
-        if let Some(size_bytes) = before {
+        let parent = newest(&|snapshot| snapshot.source().as_ref() == Some(source), snapshots)
+            .or_else(|| newest(&|snapshot| snapshot.paths() == roots, snapshots));
+        let parent = snapshots.iter().find(|snapshot| Some(snapshot.id()) == parent);
+        if let Some(size_bytes) = parent.and_then(Snapshot::size_bytes) {
             // Set once, before anything is captured.
             let _ = bar.expected.set(size_bytes);
         }
-        let engine = engine.to_indexed_ids().map_err(RepositoryError::engine("read the index of"))?;
-        Ok(Self { engine, parent })
+        let engine = repository.indexed(gate, &progress)?;
+        // What the engine takes over from a parent, it takes unseen. So the parent must be whole; else all is read and stored anew.
+        let mut reach = Reach::default();
+        let lost = parent.map(|parent| reach.walk(&engine, parent.file.tree, &|_| false, stop)).transpose()?;
+        let (parent, healed) = match (parent, lost) {
+            (Some(parent), Some(lost)) if !lost.is_empty() => {
+                let id = parent.id().short();
+                (
+                    None,
+                    Some(format!(
+                        "of the last snapshot, {id}, {lost}; so everything was read, and what was lost is stored again"
+                    )),
+                )
+            }
+            (parent, _) => (parent.map(Snapshot::id), None),
+        };
+        Ok(Self { engine, parent, reach, healed })
     }
 
     fn archive(
         self,
         feed: &Feed,
         roots: &[PathBuf],
-        label: String,
+        (host, label): (&HostName, String),
         tags: &str,
         dry_run: bool,
     ) -> Result<Archived, RepositoryError> {
         let failed = || RepositoryError::engine("write to");
         let mut file = SnapshotOptions::default()
-            .host(Some(host::name()))
+            .host(Some(host.to_string()))
             .label(label)
             .time(Zoned::now())
             .add_tags(tags)

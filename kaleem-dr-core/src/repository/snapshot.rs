@@ -2,19 +2,25 @@
 
 use std::{fmt, path::PathBuf, str::FromStr};
 
-use jiff::Zoned;
+use jiff::{SignedDuration, Timestamp, Zoned};
 use rustic_core::repofile::{self, SnapshotFile};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{error::RepositoryError, seal::SealKey};
-use crate::{digest::ByteDigest, job::RunId, source::SourceName};
+use crate::{digest::ByteDigest, host::HostScope, job::RunId, source::SourceName};
 
 /// Tag on every snapshot we make. Retention touches nothing without it.
 pub const OWN_TAG: &str = "kaleem-dr";
 /// Tag on a snapshot whose source could not give everything (an unreadable file).
 pub const INCOMPLETE_TAG: &str = "incomplete";
+/// A snapshot from further ahead than this is no clock's drift.
+const FUTURE_TOLERANCE: SignedDuration = SignedDuration::from_hours(1);
+/// Tag on a snapshot that no policy may forget.
+pub const PINNED_TAG: &str = "pinned";
+/// Tag on a snapshot that holds a record of ours (an alarm) and no data of a source. See [`super::record`].
+pub(super) const RECORD_TAG: &str = "kaleem-dr-record";
 const RUN_PREFIX: &str = "run:";
-const SOURCE_PREFIX: &str = "source:";
+pub(super) const SOURCE_PREFIX: &str = "source:";
 
 /// A snapshot's id: the SHA-256 of its file.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -66,6 +72,12 @@ impl<'de> Deserialize<'de> for SnapshotId {
     }
 }
 
+/// Whether a snapshot of this time is dated later than a clock's drift explains.
+#[must_use]
+pub fn is_of_the_future(time: Timestamp, now: Timestamp) -> bool {
+    time.duration_since(now) > FUTURE_TOLERANCE
+}
+
 /// One snapshot.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
@@ -77,14 +89,19 @@ impl Snapshot {
         Self { file }
     }
 
-    /// Opens a snapshot file that was read. `name` is its object's key.
-    pub(super) fn open(key: &SealKey, name: &str, id: SnapshotId, sealed: &[u8]) -> Result<Self, RepositoryError> {
-        let damaged = |why: String| RepositoryError::Damaged { object: name.to_owned(), why };
-        if ByteDigest::of(sealed) != id.to_string() {
-            return Err(damaged("its content does not hash to its name".into()));
+    /// Opens a snapshot file that was read.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub(super) fn open(key: &SealKey, id: SnapshotId, sealed: &[u8]) -> Result<Self, String> {
+        if sealed.is_empty() {
+            return Err("it is empty".into());
         }
-        let json = key.open_file(sealed).map_err(|error| damaged(error.to_string()))?;
-        let mut file: SnapshotFile = serde_json::from_slice(&json).map_err(|error| damaged(error.to_string()))?;
+        if ByteDigest::of(sealed) != id.to_string() {
+            return Err("its content does not hash to its name".into());
+        }
+        let json = key.open_file(sealed).map_err(|error| error.to_string())?;
+        let mut file: SnapshotFile = serde_json::from_slice(&json).map_err(|error| format!("it is no snapshot: {error}"))?;
         file.id = id.0;
         // As rustic_core does: a snapshot that is no copy or rewriting of another one is its own original.
         file.original.get_or_insert(id.0);
@@ -133,10 +150,29 @@ impl Snapshot {
         !self.file.tags.contains(INCOMPLETE_TAG)
     }
 
+    /// Whether it is dated later than a clock's drift explains: the clock was wrong when it was taken, or is wrong now. It never counts as the
+    /// newest, and policies that would keep it must not run.
+    #[must_use]
+    pub fn is_of_the_future(&self, now: Timestamp) -> bool {
+        is_of_the_future(self.time().timestamp(), now)
+    }
+
     /// Whether it must not be deleted.
     #[must_use]
     pub fn is_protected(&self) -> bool {
-        self.file.must_keep(&Zoned::now())
+        self.is_pinned() || self.file.must_keep(&Zoned::now())
+    }
+
+    /// Whether it was pinned: no policy forgets it.
+    #[must_use]
+    pub fn is_pinned(&self) -> bool {
+        self.file.tags.contains(PINNED_TAG)
+    }
+
+    /// Whether it holds a record of ours and no data of a source.
+    #[must_use]
+    pub fn is_record(&self) -> bool {
+        self.file.tags.contains(RECORD_TAG)
     }
 
     /// The source it is of, where we made it.
@@ -190,16 +226,32 @@ pub(crate) fn tags(run: &RunId, source: &SourceName, whole: bool, more: &[String
     tags.join(",")
 }
 
-/// Which snapshot is meant: `latest`, or the beginning of an id.
+/// A snapshot as [`crate::job::backup`] would make it, whose id ends with `number`.
+#[cfg(test)]
+pub(crate) fn snapshot_for_tests(host: &str, source: &str, time: &Zoned, whole: bool, number: u8) -> Snapshot {
+    let tags = if source.is_empty() { "restic".to_owned() } else { tags(&RunId::new(), &source.parse().unwrap(), whole, &[]) };
+    let options = rustic_core::SnapshotOptions::default().host(Some(host.into())).time(time.clone()).add_tags(&tags).unwrap();
+    let mut file = options.to_snapshot().unwrap();
+    file.id = format!("{number:02x}{}{number:02x}", "0".repeat(60)).parse::<rustic_core::Id>().unwrap().into();
+    Snapshot::new(file)
+}
+
+/// Which snapshot is meant: `latest` of these hosts, or the beginning of an id among all. A record is not meant, and one that is dated in the
+/// future is never the latest.
 ///
 /// # Errors
 /// When none matches, or several do.
-pub fn select<'a>(snapshots: &'a [Snapshot], wanted: &str) -> Result<&'a Snapshot, RepositoryError> {
+pub fn select<'a>(snapshots: &'a [Snapshot], wanted: &str, hosts: &HostScope) -> Result<&'a Snapshot, RepositoryError> {
     let none = || RepositoryError::NoSnapshot { wanted: wanted.to_owned() };
+    let snapshots = snapshots.iter().filter(|snapshot| !snapshot.is_record());
     if wanted == "latest" {
-        return snapshots.iter().max_by_key(|snapshot| snapshot.time().timestamp()).ok_or_else(none);
+        let now = Timestamp::now();
+        let past: Vec<&Snapshot> = snapshots.filter(|snapshot| !snapshot.is_of_the_future(now)).collect();
+        let newest =
+            past.iter().filter(|snapshot| hosts.includes(snapshot.host())).max_by_key(|snapshot| snapshot.time().timestamp());
+        return newest.copied().ok_or_else(|| RepositoryError::no_point("any source", hosts, &past, None));
     }
-    let mut found = snapshots.iter().filter(|snapshot| snapshot.id().to_string().starts_with(wanted));
+    let mut found = snapshots.filter(|snapshot| snapshot.id().to_string().starts_with(wanted));
     let first = found.next().filter(|_| !wanted.is_empty()).ok_or_else(none)?;
     match found.count() {
         0 => Ok(first),

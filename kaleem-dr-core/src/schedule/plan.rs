@@ -157,6 +157,9 @@ impl Plan {
 fn jobs(settings: &Settings) -> Result<Vec<Job>, ScheduleError> {
     let schedule = &settings.schedule;
     let invalid = |why: String| Err(ScheduleError::Settings(why));
+    if let Some(contradiction) = settings.contradictions().into_iter().next() {
+        return invalid(contradiction);
+    }
     let Some(own) = default_repository(settings) else {
         return invalid("no repository is named `local` and there is not just one: jobs would not know which is meant".into());
     };

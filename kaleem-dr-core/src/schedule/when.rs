@@ -166,6 +166,18 @@ impl When {
         Self::Monthly { day, at: HourMinute::new(hour, minute) }
     }
 
+    /// How many hours lie between two runs at least; `None` for never.
+    #[must_use]
+    pub fn hours_apart(self) -> Option<u32> {
+        match self {
+            Self::Off => None,
+            Self::Hours { every, .. } => Some(every.into()),
+            Self::Daily(_) => Some(24),
+            Self::Weekly { .. } => Some(7 * 24),
+            Self::Monthly { .. } => Some(28 * 24),
+        }
+    }
+
     /// What stands behind systemd's `OnCalendar=` (systemd.time(7)); `None` for never.
     #[must_use]
     pub fn on_calendar(self) -> Option<String> {

@@ -57,7 +57,7 @@ pub(super) async fn plan(config: &FilesConfig, point: &PointReader, request: Res
     // Settled here: a default name holds the time.
     let to = if in_place { RestoreTarget::InPlace } else { RestoreTarget::Beside(Some(target.display().to_string())) };
     let request = RestoreRequest { to, ..request };
-    Ok(RestorePlan { target: format!("directory {}", target.display()), request, actions, warnings })
+    Ok(RestorePlan::new(request, format!("directory {}", target.display()), actions, warnings))
 }
 
 /// What is meant.

@@ -58,7 +58,7 @@ pub(crate) async fn plan(
             );
         }
     }
-    Ok(RestorePlan { target: describe(connection, &placement), request, actions, warnings })
+    Ok(RestorePlan::new(request, describe(connection, &placement), actions, warnings))
 }
 
 /// What happens to one collection of the point.

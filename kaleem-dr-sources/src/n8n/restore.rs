@@ -73,12 +73,7 @@ impl N8nSource {
                 .into(),
         );
         let to = if in_place { RestoreTarget::InPlace } else { RestoreTarget::Beside(Some(target.display().to_string())) };
-        Ok(RestorePlan {
-            request: RestoreRequest::whole(to),
-            target: format!("directory {}", target.display()),
-            actions,
-            warnings,
-        })
+        Ok(RestorePlan::new(RestoreRequest::whole(to), format!("directory {}", target.display()), actions, warnings))
     }
 
     pub(super) async fn put_back(&self, point: &PointReader, plan: RestorePlan) -> Result<RestoreReport, SourceError> {

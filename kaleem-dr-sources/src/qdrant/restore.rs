@@ -125,7 +125,7 @@ impl<'a> Restoration<'a> {
             };
             PlannedAction { why: Some(why), ..PlannedAction::new(kind, format!("alias {}", change.alias)) }
         }));
-        RestorePlan { request: self.request.clone(), target: self.target(), actions, warnings }
+        RestorePlan::new(self.request.clone(), self.target(), actions, warnings)
     }
 
     pub(super) fn target(&self) -> String {

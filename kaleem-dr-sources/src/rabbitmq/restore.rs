@@ -142,7 +142,7 @@ impl Import {
                  `management.http.max_body_size` is raised"
             ));
         }
-        RestorePlan { request: RestoreRequest::whole(self.to.clone()), target: self.target.clone(), actions, warnings }
+        RestorePlan::new(RestoreRequest::whole(self.to.clone()), self.target.clone(), actions, warnings)
     }
 
     /// Sends it, reads everything back and compares.

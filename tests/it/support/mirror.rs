@@ -8,7 +8,11 @@ use std::{
     sync::atomic::{AtomicU32, Ordering},
 };
 
-use kaleem_dr_core::digest::ByteDigest;
+use kaleem_dr_core::{
+    config::secret::SecretString,
+    digest::ByteDigest,
+    repository::store::{Network, OpendalStore, S3Access, Tuning},
+};
 
 use super::{
     servers::{self, S3},
@@ -27,6 +31,22 @@ impl S3Mirror {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::SeqCst);
         Self { s3: servers::s3(), prefix: format!("mirror-{name}-{}-{number}", std::process::id()) }
+    }
+
+    /// The place as a store.
+    pub fn store(&self) -> OpendalStore {
+        OpendalStore::s3(&S3Access {
+            endpoint: self.s3.endpoint.clone(),
+            bucket: self.s3.bucket.clone(),
+            prefix: self.prefix.clone(),
+            region: "us-east-1".to_owned(),
+            access_key_id: SecretString::from(self.s3.key.as_str()),
+            secret_access_key: SecretString::from(self.s3.secret.as_str()),
+            session_token: None,
+            network: Network::default(),
+            tuning: Tuning::default(),
+        })
+        .expect("the access data are good")
     }
 
     /// The site with a mirror of its repository there.

@@ -204,6 +204,30 @@ impl StoreError {
         self.fault
     }
 
+    /// Whether the place takes no writes from us: it is read-only, full, or not ours to write to.
+    #[must_use]
+    pub fn takes_no_writes(&self) -> bool {
+        let refused = [std::io::ErrorKind::ReadOnlyFilesystem, std::io::ErrorKind::PermissionDenied];
+        self.fault == StoreFault::Denied || self.is_full() || self.io_kinds().any(|kind| refused.contains(&kind))
+    }
+
+    /// Whether there is no room left.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        let full = [std::io::ErrorKind::StorageFull, std::io::ErrorKind::QuotaExceeded];
+        // What S3 services answer who have a disk or a quota.
+        let said = || self.cause.to_string();
+        self.io_kinds().any(|kind| full.contains(&kind))
+            || ["answered 507", "StorageFull", "QuotaExceeded", "InsufficientStorage"].iter().any(|word| said().contains(word))
+    }
+
+    fn io_kinds(&self) -> impl Iterator<Item = std::io::ErrorKind> {
+        let first: &(dyn std::error::Error + 'static) = &*self.cause;
+        std::iter::successors(Some(first), |error| error.source())
+            .filter_map(|error| error.downcast_ref::<std::io::Error>())
+            .map(std::io::Error::kind)
+    }
+
     /// Whether what was asked for is not there.
     #[must_use]
     pub fn is_not_found(&self) -> bool {
@@ -450,6 +474,8 @@ impl ObjectStore for OpendalStore {
                     objects.push(Object { key, size_bytes: meta.content_length(), modified, etag });
                 }
                 EntryMode::DIR => {}
+                // A socket or a broken link that another program left.
+                EntryMode::Unknown if !super::names::is_object_name(entry.path()) => {}
                 EntryMode::Unknown => {
                     let why = format!("{} is neither a file nor a directory", entry.path());
                     return Err(StoreError::new("list", directory, self.location.clone(), false, why));

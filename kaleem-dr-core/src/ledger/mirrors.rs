@@ -1,0 +1,315 @@
+//! What each mirror is known to hold, and how far its passes came.
+//!
+//! A pass notes objects as they start to travel and strikes them out as they arrive, some at a time: after a kill, only those few are
+//! unproven. Snapshots, index files and keys are remembered by name, so that a later pass can tell what was deleted here from what
+//! another program wrote there. Objects are named by their keys: `snapshots/ab…`.
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+use rusqlite::{OptionalExtension as _, Transaction, params};
+
+use super::{Ledger, LedgerError, conversion};
+
+/// Additions to the tables of version 1. An older program neither reads nor minds them.
+pub(super) const TABLES: &str = "
+    create table if not exists mirror_object (
+        mirror text not null,
+        object text not null,
+        primary key (mirror, object)
+    ) without rowid;
+    create table if not exists mirror (
+        mirror text not null primary key,
+        filled text,
+        postponed_since text,
+        postponed_passes integer not null default 0
+    ) without rowid;
+    create table if not exists removed_key (
+        repository text not null,
+        object text not null,
+        primary key (repository, object)
+    ) without rowid;
+";
+
+/// What is known of a mirror as a whole.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MirrorRecord {
+    /// When it was first seen to be a repository; `None` before that.
+    pub filled: Option<Timestamp>,
+    /// Passes in a row whose deletions were postponed.
+    pub postponed: Option<Postponed>,
+}
+
+/// Deletions that have waited for more than one pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Postponed {
+    /// Since when.
+    pub since: Timestamp,
+    /// Passes in a row.
+    pub passes: u32,
+}
+
+impl Ledger {
+    /// The snapshots a mirror is known to hold because we brought them there, by the names of their objects.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn mirrored(&self, mirror: &str) -> Result<BTreeSet<String>, LedgerError> {
+        self.names("select snapshot from mirrored where mirror = ?1", mirror)
+    }
+
+    /// The index files and keys a mirror is known to hold because we brought them there, or saw them on both sides.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn brought(&self, mirror: &str) -> Result<BTreeSet<String>, LedgerError> {
+        self.names("select object from mirror_object where mirror = ?1", mirror)
+    }
+
+    /// The snapshots that a mirror holds whole, by their ids: each object of them was compared with its name on arrival.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn held(&self, mirror: &str) -> Result<BTreeSet<String>, LedgerError> {
+        let id = |object: &String| object.rsplit('/').next().unwrap_or_default().to_owned();
+        let begun: BTreeSet<String> = self.begun(mirror)?.iter().map(id).collect();
+        Ok(self.mirrored(mirror)?.iter().map(id).filter(|snapshot| !begun.contains(snapshot)).collect())
+    }
+
+    /// Objects that were on their way to a mirror when a pass was cut short: what is stored there of them is unproven.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn begun(&self, mirror: &str) -> Result<BTreeSet<String>, LedgerError> {
+        self.names("select object from begun where mirror = ?1", mirror)
+    }
+
+    /// Notes objects that are about to travel to a mirror: they are ours from now on, and unproven until [`Ledger::arrived`].
+    ///
+    /// # Errors
+    /// When it cannot be written; then nothing of it is.
+    pub fn begin(&self, mirror: &str, objects: &[String]) -> Result<(), LedgerError> {
+        self.change(|change| {
+            remember(change, mirror, objects)?;
+            each(change, "insert or ignore into begun values (?1, ?2)", mirror, objects)
+        })
+    }
+
+    /// Strikes out objects that have arrived, or were found right.
+    ///
+    /// # Errors
+    /// When it cannot be written; then nothing of it is.
+    pub fn arrived(&self, mirror: &str, objects: &[String]) -> Result<(), LedgerError> {
+        self.change(|change| each(change, "delete from begun where mirror = ?1 and object = ?2", mirror, objects))
+    }
+
+    /// Notes objects that were seen on both sides.
+    ///
+    /// # Errors
+    /// When it cannot be written; then nothing of it is.
+    pub fn saw(&self, mirror: &str, objects: &[String]) -> Result<(), LedgerError> {
+        self.change(|change| remember(change, mirror, objects))
+    }
+
+    /// Forgets objects that are no longer on a mirror.
+    ///
+    /// # Errors
+    /// When it cannot be written; then nothing of it is.
+    pub fn gone(&self, mirror: &str, objects: &[String]) -> Result<(), LedgerError> {
+        let snapshots: Vec<String> = objects.iter().filter_map(|object| snapshot(object)).map(str::to_owned).collect();
+        self.change(|change| {
+            each(change, "delete from mirrored where mirror = ?1 and snapshot = ?2", mirror, &snapshots)?;
+            each(change, "delete from mirror_object where mirror = ?1 and object = ?2", mirror, objects)?;
+            each(change, "delete from begun where mirror = ?1 and object = ?2", mirror, objects)
+        })
+    }
+
+    /// What is known of a mirror as a whole.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn mirror_record(&self, mirror: &str) -> Result<MirrorRecord, LedgerError> {
+        let record = self
+            .connection()
+            .query_row("select filled, postponed_since, postponed_passes from mirror where mirror = ?1", [mirror], |row| {
+                let since = super::maybe_time(row, 1)?;
+                let passes: i64 = row.get(2)?;
+                let passes = u32::try_from(passes).map_err(|error| conversion(2, error))?;
+                Ok(MirrorRecord { filled: super::maybe_time(row, 0)?, postponed: since.map(|since| Postponed { since, passes }) })
+            })
+            .optional();
+        Ok(record.map_err(self.failed("read"))?.unwrap_or_default())
+    }
+
+    /// Notes that a mirror is a repository, as of now. The first time counts.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn set_filled(&self, mirror: &str) -> Result<(), LedgerError> {
+        let now = Timestamp::now().to_string();
+        self.change(|change| {
+            change
+                .execute(
+                    "insert into mirror (mirror, filled) values (?1, ?2)
+                     on conflict (mirror) do update set filled = coalesce(filled, excluded.filled)",
+                    params![mirror, now],
+                )
+                .map(drop)
+        })
+    }
+
+    /// Counts a pass whose deletions were postponed, and gives how long that has lasted.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn postpone(&self, mirror: &str) -> Result<Postponed, LedgerError> {
+        let now = Timestamp::now();
+        self.change(|change| {
+            change
+                .execute(
+                    "insert into mirror (mirror, postponed_since, postponed_passes) values (?1, ?2, 1)
+                     on conflict (mirror) do update set postponed_since = coalesce(postponed_since, excluded.postponed_since),
+                     postponed_passes = postponed_passes + 1",
+                    params![mirror, now.to_string()],
+                )
+                .map(drop)
+        })?;
+        Ok(self.mirror_record(mirror)?.postponed.unwrap_or(Postponed { since: now, passes: 1 }))
+    }
+
+    /// Notes that no deletion waits.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn set_not_postponed(&self, mirror: &str) -> Result<(), LedgerError> {
+        self.change(|change| {
+            change.execute("update mirror set postponed_since = null, postponed_passes = 0 where mirror = ?1", [mirror]).map(drop)
+        })
+    }
+
+    /// Forgets all that is known of a mirror: the next pass is its first.
+    ///
+    /// # Errors
+    /// When it cannot be written; then nothing of it is.
+    pub fn forget_mirror(&self, mirror: &str) -> Result<(), LedgerError> {
+        self.change(|change| {
+            for table in ["mirrored", "mirror_object", "begun", "mirror"] {
+                change.execute(&format!("delete from {table} where mirror = ?1"), [mirror])?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Notes that a key was removed from a repository on purpose: mirrors may lose it too.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn note_removed_key(&self, repository: &str, key: &str) -> Result<(), LedgerError> {
+        let object = [format!("keys/{key}")];
+        self.change(|change| each(change, "insert or ignore into removed_key values (?1, ?2)", repository, &object))
+    }
+
+    /// The keys that were removed from a repository on purpose.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn removed_keys(&self, repository: &str) -> Result<BTreeSet<String>, LedgerError> {
+        self.names("select object from removed_key where repository = ?1", repository)
+    }
+
+    fn names(&self, query: &str, of: &str) -> Result<BTreeSet<String>, LedgerError> {
+        let connection = self.connection();
+        let mut query = connection.prepare(query).map_err(self.failed("read"))?;
+        let rows = query.query_map([of], |row| row.get(0)).map_err(self.failed("read"))?;
+        rows.collect::<Result<_, _>>().map_err(self.failed("read"))
+    }
+
+    /// All of a change, or nothing.
+    fn change(&self, work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<()>) -> Result<(), LedgerError> {
+        let mut connection = self.connection();
+        let changed = connection.transaction().and_then(|change| {
+            work(&change)?;
+            change.commit()
+        });
+        changed.map_err(self.failed("written"))
+    }
+}
+
+fn snapshot(object: &str) -> Option<&str> {
+    object.strip_prefix("snapshots/")
+}
+
+/// Packs are too many to remember each, and their names are of no use to a guard.
+fn remember(change: &Transaction<'_>, mirror: &str, objects: &[String]) -> rusqlite::Result<()> {
+    let snapshots: Vec<String> = objects.iter().filter_map(|object| snapshot(object)).map(str::to_owned).collect();
+    each(change, "insert or ignore into mirrored values (?1, ?2)", mirror, &snapshots)?;
+    let others = |object: &&String| object.starts_with("index/") || object.starts_with("keys/");
+    let others: Vec<String> = objects.iter().filter(others).cloned().collect();
+    each(change, "insert or ignore into mirror_object values (?1, ?2)", mirror, &others)
+}
+
+fn each(change: &Transaction<'_>, statement: &str, of: &str, names: &[String]) -> rusqlite::Result<()> {
+    let mut statement = change.prepare(statement)?;
+    names.iter().try_for_each(|name| statement.execute([of, name]).map(drop))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ledger() -> (tempfile::TempDir, Ledger) {
+        let home = tempfile::tempdir().unwrap();
+        let ledger = Ledger::open(home.path()).unwrap();
+        (home, ledger)
+    }
+
+    fn objects(names: &[&str]) -> Vec<String> {
+        names.iter().map(|&name| name.to_owned()).collect()
+    }
+
+    fn set(names: &[&str]) -> BTreeSet<String> {
+        objects(names).into_iter().collect()
+    }
+
+    #[test]
+    fn each_mirror_has_a_record_of_its_own_and_packs_are_not_remembered() {
+        let (_home, ledger) = ledger();
+        ledger.begin("a", &objects(&["data/12/1234", "index/ab", "keys/cd", "snapshots/ef"])).unwrap();
+        ledger.saw("b", &objects(&["snapshots/01"])).unwrap();
+        assert_eq!(ledger.mirrored("a").unwrap(), set(&["ef"]));
+        assert_eq!(ledger.brought("a").unwrap(), set(&["index/ab", "keys/cd"]));
+        assert_eq!(ledger.begun("a").unwrap().len(), 4);
+        assert!(ledger.held("a").unwrap().is_empty(), "it is on its way");
+        ledger.arrived("a", &objects(&["data/12/1234", "index/ab", "keys/cd", "snapshots/ef"])).unwrap();
+        assert!(ledger.begun("a").unwrap().is_empty());
+        assert_eq!(ledger.held("a").unwrap(), set(&["ef"]));
+        ledger.gone("a", &objects(&["index/ab", "snapshots/ef"])).unwrap();
+        assert_eq!((ledger.mirrored("a").unwrap(), ledger.brought("a").unwrap()), (set(&[]), set(&["keys/cd"])));
+        assert_eq!(ledger.held("b").unwrap(), set(&["01"]));
+    }
+
+    #[test]
+    fn passes_whose_deletions_wait_are_counted_until_none_waits() {
+        let (_home, ledger) = ledger();
+        assert_eq!(ledger.mirror_record("a").unwrap(), MirrorRecord::default());
+        ledger.set_filled("a").unwrap();
+        let filled = ledger.mirror_record("a").unwrap().filled;
+        ledger.set_filled("a").unwrap();
+        assert!(filled.is_some() && ledger.mirror_record("a").unwrap().filled == filled, "the first time counts");
+        let first = ledger.postpone("a").unwrap();
+        assert_eq!((first.passes, ledger.postpone("a").unwrap()), (1, Postponed { passes: 2, ..first }));
+        ledger.set_not_postponed("a").unwrap();
+        assert_eq!(ledger.mirror_record("a").unwrap().postponed, None);
+        ledger.forget_mirror("a").unwrap();
+        assert_eq!(ledger.mirror_record("a").unwrap(), MirrorRecord::default());
+    }
+
+    #[test]
+    fn a_key_is_removed_from_one_repository() {
+        let (_home, ledger) = ledger();
+        ledger.note_removed_key("/a", "12").unwrap();
+        ledger.note_removed_key("/a", "12").unwrap();
+        assert_eq!(ledger.removed_keys("/a").unwrap(), set(&["keys/12"]));
+        assert!(ledger.removed_keys("/b").unwrap().is_empty());
+    }
+}
