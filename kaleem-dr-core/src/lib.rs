@@ -14,6 +14,8 @@ pub mod drill;
 pub mod exit;
 mod failpoint;
 pub mod finding;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 pub mod ground;
 pub mod gzip;
 pub mod hook;

@@ -509,3 +509,6 @@ impl RusticProgress for Bar {
         self.0.finish();
     }
 }
+
+#[cfg(feature = "fuzzing")]
+pub(crate) use self::{key::fuzz_key_file, lock::fuzz_lock};

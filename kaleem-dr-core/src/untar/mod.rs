@@ -205,3 +205,12 @@ fn refuse(report: &mut FilesReport, member: &Member, why: &str) -> Result<(), Un
     report.problems.push(FileProblem { path, why: why.to_owned() });
     Ok(())
 }
+
+#[cfg(feature = "fuzzing")]
+pub(crate) fn fuzz(bytes: &[u8]) -> Result<(), Damage> {
+    let (mut members, mut buffer) = (Members::new(bytes), [0; 4096]);
+    while members.next()?.is_some() {
+        while members.read_content(&mut buffer)? > 0 {}
+    }
+    Ok(())
+}

@@ -200,3 +200,8 @@ fn usable(password: &SecretString) -> Result<(), RepositoryError> {
     }
     Ok(())
 }
+
+#[cfg(feature = "fuzzing")]
+pub(crate) fn fuzz_key_file(bytes: &[u8]) {
+    drop(parse::vet(bytes));
+}

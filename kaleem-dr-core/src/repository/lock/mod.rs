@@ -357,5 +357,12 @@ async fn renew(shared: Arc<Shared>, every: Duration) {
     }
 }
 
+#[cfg(feature = "fuzzing")]
+pub(crate) fn fuzz_lock(bytes: &[u8]) {
+    if let Ok(lock) = file::parse(bytes) {
+        let _ = (lock.verdict(), lock.describe());
+    }
+}
+
 #[cfg(test)]
 mod tests;
