@@ -8,6 +8,7 @@ use std::{collections::BTreeMap, error::Error, path::PathBuf, sync::Arc};
 
 use async_trait::async_trait;
 use kaleem_dr_core::{
+    host::HostScope,
     CancellationToken,
     artifact::{ArtifactPath, Capture},
     config::secret::SecretString,
@@ -80,7 +81,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     source.1.lock().await.insert("colour".into(), "lost".into());
     let snapshots = repository.snapshots().await?;
-    let reader = repository.read(select(&snapshots, "latest")?).await?;
+    let reader = repository.read(select(&snapshots, "latest", &HostScope::Any)?).await?;
     let point = PointReader::open(reader, progress, cancel).await?;
     let plan = source.plan_restore(&point, RestoreRequest::whole(RestoreTarget::InPlace)).await?;
     let report = source.restore(&point, plan).await?;

@@ -54,8 +54,6 @@ pub struct DrillJob {
     pub scratch_directory: PathBuf,
     /// How long to wait for another tool's lock.
     pub patience: Duration,
-    /// Read without a lock: whoever prunes meanwhile may take away what is read.
-    pub without_lock: bool,
 }
 
 /// What a drill showed.
@@ -165,7 +163,7 @@ pub async fn drill(
         cleared,
         exit: Exit::Done,
     };
-    let lock = if job.without_lock { job.repository.without_lock() } else { job.repository.lock_to_read(job.patience).await? };
+    let lock = job.repository.lock_to_read(job.patience).await?;
     for source in &job.sources {
         let mut line = drill_source(job, &**source, &work).await;
         line.rto_forecast_seconds = forecast(&ledger, &report.repository, &line)?;

@@ -204,7 +204,6 @@ async fn a_comparison_that_does_not_see_its_negative_control_makes_the_drill_red
             state_directory: home.path().to_path_buf(),
             scratch_directory: home.path().join("scratch"),
             patience: Duration::ZERO,
-            without_lock: false,
         };
         let (report, _) = drill(&job, &progress, &CancellationToken::new()).await.expect("a drill");
         assert_eq!(report.exit.code(), exit, "{report:?}");
