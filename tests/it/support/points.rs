@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use kaleem_dr_core::{
+    host::HostScope,
     CancellationToken,
     config::secret::SecretString,
     exit::Exit,
@@ -42,7 +43,7 @@ impl Points {
     /// The newest point.
     pub async fn latest(&self) -> PointReader {
         let snapshots = self.repository.snapshots().await.expect("snapshots can be listed");
-        let reader = self.repository.read(select(&snapshots, "latest").expect("one is there")).await.expect("it can be read");
+        let reader = self.repository.read(select(&snapshots, "latest", &HostScope::Any).expect("one is there")).await.expect("it can be read");
         PointReader::open(reader, progress(), CancellationToken::new()).await.expect("it is one of ours")
     }
 }
