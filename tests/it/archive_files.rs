@@ -753,6 +753,7 @@ fn the_last_member_of_a_name_wins_whatever_came_before_it() {
         .directory("etc")
         .file("etc/app", "new")
         .hard_link("etc/third", "etc/app")
+        .hard_link("etc/third", "etc/app")
         .file("was-file", "file")
         .directory("was-file")
         .file("was-file/below", "below")
@@ -778,6 +779,8 @@ fn the_last_member_of_a_name_wins_whatever_came_before_it() {
     assert_eq!(fortress.content("etc/app"), "new");
     assert_eq!(fortress.content("etc/other"), "old", "another name of a replaced file keeps its content, as with GNU tar");
     assert_eq!(fortress.content("etc/third"), "new");
+    let names = fs::read_dir(fortress.place.path("target/etc")).expect("a directory").count();
+    assert_eq!(names, 3, "no temporary name is left");
     assert_eq!(fortress.content("was-file/below"), "below");
     assert_eq!(fortress.content("was-empty"), "now a file");
     assert_eq!(fortress.content("was-link"), "now a file");

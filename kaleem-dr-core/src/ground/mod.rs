@@ -187,14 +187,15 @@ impl Ground {
     /// where not everything is remembered.
     pub(crate) fn hard_link(&mut self, path: &Path, place: &Place, to: &Path, expected: Option<Identity>) -> io::Result<()> {
         let original = self.find(to)?;
-        let is_ours = original.look()?.is_some_and(|there| match expected {
-            Some(expected) => Identity::of(&there) == expected,
-            None => self.has_made(&there),
+        let ours = original.look()?.filter(|there| match expected {
+            Some(expected) => Identity::of(there) == expected,
+            None => self.has_made(there),
         });
-        if !is_ours {
+        let Some(ours) = ours else {
             return Err(io::Error::other(format!("it is a hard link to {}, which was not extracted from here", to.display())));
-        }
-        if path == to {
+        };
+        // It is a name of that file already: to rename one name over another of the same file does nothing, and leaves both.
+        if place.look()?.is_some_and(|there| Identity::of(&there) == Identity::of(&ours)) {
             return Ok(());
         }
         self.put(path, place, |directory, name| {
