@@ -8,10 +8,10 @@ use std::{collections::BTreeMap, error::Error, path::PathBuf, sync::Arc};
 
 use async_trait::async_trait;
 use kaleem_dr_core::{
-    host::HostScope,
     CancellationToken,
     artifact::{ArtifactPath, Capture},
     config::secret::SecretString,
+    host::HostScope,
     job::{BackupJob, backup},
     point::PointReader,
     progress::{ProgressSink, Silent},
