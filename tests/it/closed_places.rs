@@ -128,9 +128,10 @@ fn a_foreign_lock_is_refused_shown_and_removed_by_unlock() {
     site.initialised_and_backed_up();
     // In a PID namespace of its own, as a container is: its process id says nothing here.
     let mut contained = Command::new("unshare");
-    contained.args(["--pid", "--fork", "--mount-proc"]).arg(site.command().get_program()).arg("backup");
+    // Not as the first process there, which no signal from within ends.
+    contained.args(["--pid", "--fork", "--mount-proc", "sh", "-c", "\"$0\" backup; exit 7"]).arg(site.command().get_program());
     contained.env("KALEEM_DR_CONFIG", site.config_path()).env("KALEEM_DR_FAILPOINT", "capture=kill");
-    assert_ne!(run(&mut contained).code, Some(0), "it was killed");
+    assert_eq!(run(&mut contained).code, Some(7), "it was killed");
     let refused = site.run(["prune", "--yes"]);
     assert_eq!(refused.code, Some(11), "it may be alive: {}", refused.stderr);
     assert!(refused.stderr.contains("kaleem-dr unlock"), "{}", refused.stderr);

@@ -184,7 +184,9 @@ fn one_rotten_snapshot_stops_nothing_but_prune() {
     site.succeed(["backup"]);
     overwrite(&rotten, b"");
     let name = rotten.file_name().and_then(|name| name.to_str()).expect("UTF-8");
-    for command in [&["snapshots"][..], &["points"], &["status"], &["backup"], &["verify"], &["forget", "--keep-last", "9", "--yes"]] {
+    for command in
+        [&["snapshots"][..], &["points"], &["status"], &["backup"], &["verify"], &["forget", "--keep-last", "9", "--yes"]]
+    {
         let outcome = site.run(command.iter().copied());
         assert_eq!(outcome.code, Some(0), "{command:?}: {}{}", outcome.stdout, outcome.stderr);
         assert!(outcome.stderr.contains(name), "{command:?} names it: {}", outcome.stderr);

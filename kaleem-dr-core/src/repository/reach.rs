@@ -186,7 +186,8 @@ fn visit_all(
 }
 
 fn visit(engine: &Engine, id: TreeId, path: &Path, is_lost: &(dyn Fn(&Id) -> bool + Sync)) -> Result<Visited, RepositoryError> {
-    let mut visited = Visited { id, below: Vec::new(), lost_files: Vec::new(), packs: HashSet::new(), lost: None, path: path.to_owned() };
+    let mut visited =
+        Visited { id, below: Vec::new(), lost_files: Vec::new(), packs: HashSet::new(), lost: None, path: path.to_owned() };
     match read_tree(engine, &id, is_lost)? {
         Ok(tree) => {
             visited.packs.extend(engine.get_index_entry(&id).map(|entry| entry.pack.into_inner()));
