@@ -10,8 +10,10 @@
 mod archive;
 mod archive_files;
 mod checklist;
+mod closed_places;
 mod copy;
 mod crash;
+mod damaged;
 mod docs;
 mod doctor;
 mod drill;

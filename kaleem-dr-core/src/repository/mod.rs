@@ -15,6 +15,7 @@ mod keep_span;
 mod key;
 mod listing;
 mod lock;
+mod make_room;
 pub mod names;
 mod objects;
 mod pack;

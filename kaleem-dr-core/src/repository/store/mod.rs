@@ -318,7 +318,15 @@ impl OpendalStore {
                 ErrorKind::NotFound => StoreFault::NotFound,
                 _ => StoreFault::Other,
             };
-            let cause = if is_bucket { fault::in_words(&cause).into() } else { cause.into() };
+            // OpenDAL's own text has many lines. What the system said of a disk is kept by its kind.
+            let words = fault::in_words(&cause);
+            let first: &(dyn std::error::Error + 'static) = &cause;
+            let io = std::iter::successors(Some(first), |error| error.source())
+                .find_map(|error| error.downcast_ref::<std::io::Error>().map(std::io::Error::kind));
+            let cause: Cause = match io {
+                Some(kind) if !is_bucket => std::io::Error::new(kind, words).into(),
+                _ => words.into(),
+            };
             StoreError { action, key, location, fault, cause }
         }
     }
