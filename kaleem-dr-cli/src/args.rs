@@ -52,6 +52,9 @@ pub struct Global {
     /// Wait this long for another tool's lock: 90s, 5m, 1h
     #[arg(long, global = true, value_name = "TIME", value_parser = duration, default_value = "0s")]
     pub retry_lock: Duration,
+    /// Write no lock and mind none: for commands that only read, from a place that takes no writes
+    #[arg(long, global = true)]
+    pub no_lock: bool,
     /// Tell more; twice for everything
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
@@ -126,7 +129,8 @@ pub enum Command {
     /// Keep mirrors equal to their repositories, object by object; needs no password
     #[command(after_help = REPLICATE_EXAMPLES)]
     Replicate(Replicate),
-    /// Put damaged objects of the repository back from its mirror; needs no password
+    /// Mend a damaged repository: from its mirror (needs no password), or by itself as far as that goes
+    #[command(after_help = REPAIR_EXAMPLES)]
     Repair(Repair),
     /// List what ran on this host, newest first
     History {
@@ -152,9 +156,17 @@ pub enum Command {
         /// Delete at once what would be marked now and deleted by a prune a day later
         #[arg(long)]
         instant: bool,
-        /// Unused space that may stay, in percent
-        #[arg(long, value_name = "N", default_value_t = 5)]
+        /// Unused space that may stay, in percent; 100 is any
+        #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u64).range(0..=100))]
         max_unused: u64,
+    },
+    /// Show the repository's locks, and remove those that are left over
+    Unlock {
+        #[command(flatten)]
+        consent: Consent,
+        /// Remove every lock, also of processes that may be at work
+        #[arg(long)]
+        remove_all: bool,
     },
     /// Copy snapshots into a repository with its own id and password
     #[command(after_help = COPY_EXAMPLES)]
@@ -400,18 +412,58 @@ impl Replicate {
     }
 }
 
+const REPAIR_EXAMPLES: &str = "Examples:
+  kaleem-dr repair --from r2 --missing           damaged and missing objects, back from the mirror r2
+  kaleem-dr repair index                         index files anew from the packs that are there
+  kaleem-dr repair snapshots --forget            without a mirror: snapshots without what is lost of them";
+
 /// What to repair, and from where.
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct Repair {
+    /// What to mend without a mirror
+    #[command(subcommand)]
+    pub command: Option<RepairCommand>,
     /// Its mirror, by the name in the config
-    #[arg(long, value_name = "NAME")]
-    pub from: String,
+    #[arg(long, value_name = "NAME", required = true)]
+    pub from: Option<String>,
     /// Also fetch what only the mirror has
     #[arg(long)]
     pub missing: bool,
     /// Show what is damaged, change nothing
     #[arg(short = 'n', long)]
     pub dry_run: bool,
+}
+
+impl Repair {
+    /// Whether nothing is to be changed.
+    pub fn is_dry_run(&self) -> bool {
+        match &self.command {
+            Some(RepairCommand::Index { consent } | RepairCommand::Snapshots { consent, .. }) => consent.dry_run,
+            None => self.dry_run,
+        }
+    }
+}
+
+/// What can be mended without a mirror.
+#[derive(Debug, Subcommand)]
+pub enum RepairCommand {
+    /// Make the index fit the packs: name those that it lacks, drop those that are lost, replace damaged index files
+    Index {
+        #[command(flatten)]
+        consent: Consent,
+    },
+    /// Rewrite snapshots without the files and directories that are lost; the new ones are marked incomplete
+    Snapshots {
+        /// Only these, by the beginning of their ids
+        #[arg(value_name = "SNAPSHOT")]
+        snapshots: Vec<String>,
+        /// Forget the damaged snapshots, once they are rewritten; also those of which nothing is left
+        #[arg(long)]
+        forget: bool,
+        #[command(flatten)]
+        consent: Consent,
+    },
 }
 
 const COPY_EXAMPLES: &str = "Examples:

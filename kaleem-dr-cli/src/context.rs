@@ -12,7 +12,7 @@ use kaleem_dr_core::{
     job::{PointChoice, RunId, Unavailable},
     monitor::LogTail,
     progress::ProgressSink,
-    repository::{Access, Location, Repository},
+    repository::{Access, Location, Lock, LockKind, Repository, RepositoryError},
     sentence,
     source::{Source, SourceName},
     staged::StagedWork,
@@ -111,16 +111,35 @@ impl Context {
 
     /// Opens the repository that `--repo` names.
     pub async fn repository(&self, loaded: &Loaded) -> Result<Repository, Failure> {
-        Ok(Repository::open(&self.access(loaded)?).await?)
+        let repository = Repository::open(&self.access(loaded)?).await?;
+        Ok(if self.global.no_lock { repository.without_locks() } else { repository })
+    }
+
+    /// Takes a lock for work that writes; an interrupt ends the wait.
+    pub async fn lock(&self, repository: &Repository, kind: LockKind) -> Result<Lock, Failure> {
+        self.until_cancelled(repository.lock(kind, self.global.retry_lock)).await
+    }
+
+    /// Takes a lock for work that only reads; none with `--no-lock`, or where none can be written.
+    pub async fn lock_to_read(&self, repository: &Repository) -> Result<Lock, Failure> {
+        self.until_cancelled(repository.lock_to_read(self.global.retry_lock)).await
+    }
+
+    /// Takes an exclusive lock for work that makes room; none on a disk that is full.
+    pub async fn lock_to_free(&self, repository: &Repository) -> Result<Lock, Failure> {
+        self.until_cancelled(repository.lock_to_free(self.global.retry_lock)).await
+    }
+
+    async fn until_cancelled(&self, lock: impl Future<Output = Result<Lock, RepositoryError>>) -> Result<Lock, Failure> {
+        tokio::select! {
+            lock = lock => Ok(lock?),
+            () = self.cancel.cancelled() => Err(RepositoryError::Cancelled.into()),
+        }
     }
 
     /// What work on staged files may use.
     pub fn staged_work(&self, loaded: &Loaded) -> StagedWork {
-        StagedWork {
-            scratch: loaded.config.settings.state_directory.join("scratch"),
-            progress: self.progress.clone(),
-            cancel: self.cancel.clone(),
-        }
+        StagedWork { scratch: loaded.config.settings.scratch(), progress: self.progress.clone(), cancel: self.cancel.clone() }
     }
 
     /// Where that repository is, and its password.

@@ -8,7 +8,10 @@ use kaleem_dr_core::{
     ledger::LedgerError,
     migrate::MigrateError,
     report::ReportError,
-    repository::{RepositoryError, SaveError, store::StoreError},
+    repository::{
+        Remedy, RepositoryError, SaveError,
+        store::{StoreError, StoreFault},
+    },
     schedule::ScheduleError,
     sentence,
     source::SourceError,
@@ -33,8 +36,25 @@ impl Failure {
         Self::new(Exit::Usage, message.to_string())
     }
 
+    /// The operator cancelled.
+    pub fn cancelled() -> Self {
+        Self::new(Exit::Cancelled, "cancelled")
+    }
+
     fn of(error: &(dyn Error + 'static), exit: Exit, advice: Option<&str>) -> Self {
         Self { exit, message: sentence(error), advice: advice.map(str::to_owned) }
+    }
+}
+
+/// What to run after a check that found damage.
+pub fn remedy(remedy: Remedy) -> &'static str {
+    match remedy {
+        Remedy::FromMirror => "with a mirror: `kaleem-dr repair --from MIRROR --missing` puts damaged and missing objects back",
+        Remedy::RepairIndex => "`kaleem-dr repair index` makes the index fit the packs that are there",
+        Remedy::RepairSnapshots => {
+            "without a mirror: `kaleem-dr backup` stores again what is still at its source; then \
+             `kaleem-dr repair snapshots --forget` rewrites old snapshots without what is lost"
+        }
     }
 }
 
@@ -45,17 +65,20 @@ impl From<RepositoryError> for Failure {
             RepositoryError::WrongPassword { .. } => {
                 Some("look at `password` of the repository in the config, or at RESTIC_PASSWORD_FILE")
             }
-            RepositoryError::Locked { .. } => {
-                Some("wait for it, or say --retry-lock 30m; a lock whose process has died goes by itself within 30 minutes")
-            }
+            RepositoryError::Locked { .. } => Some(
+                "wait for it, or say --retry-lock 30m; `kaleem-dr unlock` shows the locks and removes those that are left over",
+            ),
             RepositoryError::AlreadyExists { .. } => Some("it can be used as it is"),
-            RepositoryError::Damaged { .. } => Some("`kaleem-dr check --read-data` shows how far the damage goes"),
+            RepositoryError::Damaged { .. } => {
+                Some("`kaleem-dr check --read-data` shows how far the damage goes, and what mends it")
+            }
+            error if error.is_full() => Some("`kaleem-dr forget` and `kaleem-dr prune` work on a full disk and make room"),
             RepositoryError::NoSnapshot { .. } => Some("`kaleem-dr points` and `kaleem-dr snapshots` list what there is"),
             RepositoryError::NoPoint { others, .. } if !others.is_empty() => Some(
                 "--host NAME takes another host's points; to carry on as a host that was lost, set `host = \"NAME\"` in the config",
             ),
             RepositoryError::NoPoint { .. } => Some("`kaleem-dr snapshots` lists what there is"),
-            RepositoryError::Store(error) => error.fault().advice(),
+            RepositoryError::Store(_) | RepositoryError::Engine { .. } => error.fault().and_then(StoreFault::advice),
             RepositoryError::LockLost { .. } => Some("look for `restic unlock --remove-all` in other jobs, then run this again"),
             _ => None,
         };

@@ -6,17 +6,19 @@ mod context;
 mod failure;
 mod output;
 mod progress;
+mod signals;
 
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use kaleem_dr_core::{CancellationToken, exit::Exit, monitor::LogTail};
+use kaleem_dr_core::{CancellationToken, monitor::LogTail};
 use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
 use self::{
     args::{Cli, Global, LogFormat},
     context::Context,
     failure::Failure,
+    signals::Signals,
 };
 
 /// glibc's allocator keeps the large buffers that are freed, so that memory grew with the data; this one gives them back.
@@ -36,32 +38,17 @@ fn main() -> ExitCode {
     };
     let cancel = CancellationToken::new();
     let result = runtime.block_on(async {
-        tokio::spawn(cancel_on_signal(cancel.clone()));
-        commands::run(cli.command, Context::new(cli.global, cancel.clone(), log)).await
+        tokio::spawn(Signals::install()?.cancel(cancel.clone()));
+        let command = commands::run(cli.command, Context::new(cli.global, cancel.clone(), log));
+        signals::within(signals::COMMAND, &cancel, Box::pin(command)).await
     });
+    if cancel.is_cancelled() {
+        // A blocking thread that still reads is not waited for.
+        runtime.shutdown_background();
+    }
     match result {
         Ok(exit) => ExitCode::from(exit.code()),
         Err(failure) => end(&failure, json),
-    }
-}
-
-/// The first signal asks for a clean end, which releases locks; the second does not wait for it.
-async fn cancel_on_signal(cancel: CancellationToken) {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) else {
-        return;
-    };
-    for first in [true, false] {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
-        if first {
-            tracing::warn!("ending; once more to end at once");
-            cancel.cancel();
-        } else {
-            std::process::exit(i32::from(Exit::Cancelled.code()));
-        }
     }
 }
 

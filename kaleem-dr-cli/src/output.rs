@@ -6,6 +6,7 @@ pub mod doctor;
 pub mod drill;
 pub mod migrate;
 pub mod monitor;
+pub mod repair;
 pub mod schedule;
 pub mod status;
 
@@ -16,6 +17,7 @@ use std::{
 
 use comfy_table::{Table, presets};
 use kaleem_dr_core::{
+    CancellationToken,
     exit::Exit,
     jiff::{Timestamp, tz::TimeZone},
     job::RecoveryPoint,
@@ -23,8 +25,8 @@ use kaleem_dr_core::{
     point::{Origin, PointReader},
     replicate::{Count, MirrorReport, RepairReport},
     repository::{
-        BucketReport, CheckReport, CopyReport, ForgetReport, KeyId, KeyInfo, PruneReport, Repository, RepositoryStats, Rewritten,
-        Snapshot, Verdict,
+        BucketReport, CheckReport, CopyReport, ForgetReport, KeyId, KeyInfo, LockVerdict, PruneReport, Repository,
+        RepositoryStats, Rewritten, Snapshot, StandingLock, Verdict,
     },
     restore::FilesReport,
     source::{Change, Probe, RestorePlan, RestoreReport, SourceName},
@@ -34,7 +36,11 @@ use kaleem_dr_core::{
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::{args::Consent, context::Loaded, failure::Failure};
+use crate::{
+    args::Consent,
+    context::Loaded,
+    failure::{self, Failure},
+};
 
 pub use kaleem_dr_core::report::size;
 
@@ -69,7 +75,7 @@ pub fn failure(failure: &Failure, json: bool) {
 }
 
 /// Asks before something is lost. Without a terminal, only `--yes` is a yes.
-pub fn consent(consent: Consent, question: &str, show: impl FnOnce() -> Printed) -> Printed {
+pub async fn consent(consent: Consent, question: &str, cancel: &CancellationToken, show: impl FnOnce() -> Printed) -> Printed {
     if consent.yes {
         return Ok(());
     }
@@ -83,8 +89,12 @@ pub fn consent(consent: Consent, question: &str, show: impl FnOnce() -> Printed)
     }
     show()?;
     write!(io::stderr().lock(), "{question} [y/N] ")?;
-    let mut answer = String::new();
-    io::stdin().lock().read_line(&mut answer)?;
+    let reading = tokio::task::spawn_blocking(|| {
+        let mut answer = String::new();
+        io::stdin().lock().read_line(&mut answer).map(|_| answer)
+    });
+    // The thread that reads goes on until the process ends; nobody waits for it.
+    let answer = cancel.run_until_cancelled(reading).await.ok_or_else(Failure::cancelled)?.map_err(io::Error::from)??;
     if matches!(answer.trim(), "y" | "Y" | "yes") { Ok(()) } else { Err(refused("nothing was done")) }
 }
 
@@ -100,6 +110,35 @@ fn age(seconds: i64) -> String {
         s if s < 7200 => format!("{} min", s / 60),
         s if s < 172_800 => format!("{} h", s / 3600),
         s => format!("{} d", s / 86_400),
+    }
+}
+
+/// Locks that go, or went, and those that stay.
+pub fn locks(going: &[StandingLock], staying: &[StandingLock], done: bool, json: bool) -> Printed {
+    if json {
+        return document(&json!({ "message_type": "locks", "removed": done, "stale": going, "held": staying }));
+    }
+    if going.is_empty() && staying.is_empty() {
+        return line("the repository has no locks");
+    }
+    let mut rows = table(["", "lock", "holder", "written", "known of it"]);
+    let what = if done { "removed" } else { "to remove" };
+    for (mark, lock) in going.iter().map(|lock| (what, lock)).chain(staying.iter().map(|lock| ("stays", lock))) {
+        let id = lock.object.rsplit('/').next().unwrap_or_default();
+        let written = lock.age_seconds.map(|seconds| format!("{} ago", age(seconds))).unwrap_or_default();
+        rows.add_row([mark, &id[..8.min(id.len())], &lock.holder, &written, verdict(lock)]);
+    }
+    line(&rows.to_string())
+}
+
+fn verdict(lock: &StandingLock) -> &'static str {
+    match lock.verdict {
+        LockVerdict::Running => "its process runs on this machine",
+        LockVerdict::Dead => "its process has ended",
+        LockVerdict::Unknown if lock.is_stale => "not renewed for half an hour; of another machine, container or program",
+        LockVerdict::Unknown => "of another machine, container or program",
+        LockVerdict::Unreadable if lock.is_stale => "unreadable, and old",
+        LockVerdict::Unreadable => "unreadable",
     }
 }
 
@@ -317,7 +356,7 @@ pub fn restored(report: &RestoreReport, json: bool) -> Printed {
     if json {
         let mut value = serde_json::to_value(report)?;
         value["message_type"] = "summary".into();
-        value["equal"] = report.is_equal().into();
+        value["equal"] = (report.is_equal() && report.uncompared.is_empty()).into();
         return document(&value);
     }
     line(&format!("restored {} items, {} into {}", report.items, size(report.size_bytes), report.target))?;
@@ -331,7 +370,14 @@ pub fn restored(report: &RestoreReport, json: bool) -> Printed {
         line(&format!("  after the restore: {} {status}", hook.command.join(" ")))?;
         hook.output.lines().try_for_each(|text| line(&format!("    {text}")))?;
     }
-    line(if report.is_equal() { "it is equal to what was captured" } else { "it is NOT equal to what was captured" })
+    for uncompared in &report.uncompared {
+        line(&format!("  NOT COMPARED: {}: {}", uncompared.what, uncompared.why))?;
+    }
+    line(match (report.is_equal(), report.uncompared.is_empty()) {
+        (true, true) => "it is equal to what was captured",
+        (true, false) => "what was compared is equal to what was captured; the rest was NOT compared",
+        (false, _) => "it is NOT equal to what was captured",
+    })
 }
 
 pub fn exported(path: &Path, size_bytes: u64, point: &PointReader, json: bool) -> Printed {
@@ -382,6 +428,10 @@ pub fn files(report: &FilesReport, json: bool) -> Printed {
             "others": report.others,
             "files_verified": report.verified,
             "problems": report.problems,
+            "more_problems": report.more_problems,
+            "notes": report.notes,
+            "left_to_root": report.roots_only,
+            "more_notes": report.more_notes,
         }));
     }
     let verified = if report.verified > 0 { format!("; {} read back and equal", report.verified) } else { String::new() };
@@ -392,7 +442,16 @@ pub fn files(report: &FilesReport, json: bool) -> Printed {
         report.others,
         size(report.size_bytes)
     ))?;
-    report.problems.iter().try_for_each(|problem| line(&format!("  FAILED: {}: {}", problem.path, problem.why)))
+    report.notes.iter().try_for_each(|note| line(&format!("  note: {}: {}", note.path, note.why)))?;
+    report.left_to_root().try_for_each(|note| line(&format!("  note: {note}")))?;
+    if report.more_notes > 0 {
+        line(&format!("  note: {} more like these", report.more_notes))?;
+    }
+    report.problems.iter().try_for_each(|problem| line(&format!("  FAILED: {}: {}", problem.path, problem.why)))?;
+    if report.more_problems > 0 {
+        line(&format!("  FAILED: {} more like these", report.more_problems))?;
+    }
+    Ok(())
 }
 
 pub fn forget(report: &ForgetReport, json: bool) -> Printed {
@@ -498,13 +557,17 @@ pub fn keys(keys: &[KeyInfo], json: bool) -> Printed {
         let keys: Vec<Value> = keys
             .iter()
             .map(|key| {
-                json!({
+                let mut line = json!({
                     "current": key.current,
                     "id": key.id.short(),
                     "userName": key.owner.user,
                     "hostName": key.owner.host,
                     "created": created(key),
-                })
+                });
+                if let Some(problem) = &key.problem {
+                    line["problem"] = problem.as_str().into();
+                }
+                line
             })
             .collect();
         return document(&keys);
@@ -563,9 +626,11 @@ pub fn check(report: &CheckReport, json: bool) -> Printed {
             "message_type": "summary",
             "num_errors": report.errors(),
             "findings": report.findings,
+            "remedies": report.remedies,
         }));
     }
     report.findings.iter().try_for_each(|finding| line(&finding.to_string()))?;
+    report.remedies.iter().try_for_each(|remedy| line(&format!("  {}", failure::remedy(*remedy))))?;
     match report.errors() {
         0 => line("no errors were found"),
         errors => line(&format!("{errors} errors were found: the repository is damaged")),

@@ -358,6 +358,7 @@ pub struct StreamReader {
 impl io::Read for StreamReader {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         while self.current.is_empty() && !self.ended {
+            self.state.still_wanted()?;
             match self.pieces.blocking_recv() {
                 Some(Piece::Data(bytes)) => self.current = bytes,
                 Some(Piece::End) => {
@@ -389,6 +390,7 @@ pub(crate) struct FileReader<R> {
 
 impl<R: io::Read> io::Read for FileReader<R> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        self.state.still_wanted()?;
         match self.file.read(buf) {
             Ok(0) if !buf.is_empty() => {
                 self.state.ended(&self.path, self.read, self.declared, false);
@@ -417,6 +419,8 @@ impl Entry {
     ) -> io::Result<Box<dyn io::Read + Send>> {
         match kind {
             EntryKind::Stream(reader) => Ok(reader),
+            // Not opened, so that a capture that was given up does not go through all its files.
+            EntryKind::File(_) if state.is_given_up() => Err(given_up()),
             EntryKind::File(open) => match open() {
                 Ok(file) => Ok(Box::new(FileReader { file, path, declared, read: 0, state })),
                 Err(error) => {
@@ -429,11 +433,17 @@ impl Entry {
     }
 }
 
+fn given_up() -> io::Error {
+    // Not `Interrupted`: a reader that meets that tries again.
+    io::Error::new(io::ErrorKind::BrokenPipe, "the capture was given up")
+}
+
 /// What is known of a running capture: shared by its writers, its readers and the commit gate.
 #[derive(Debug)]
 pub(crate) struct CaptureState {
     pub(crate) started: Timestamp,
     poison: Arc<AtomicBool>,
+    stop: CancellationToken,
     inner: Mutex<Inner>,
 }
 
@@ -472,7 +482,7 @@ pub(crate) struct CaptureOutcome {
 impl CaptureState {
     /// A new capture: the source's end, and the entries the archiver pulls. `poison` is raised when anything goes wrong.
     pub(crate) fn begin(poison: Arc<AtomicBool>, cancel: CancellationToken) -> (Capture, mpsc::Receiver<Entry>, Arc<Self>) {
-        let state = Arc::new(Self { started: Timestamp::now(), poison, inner: Mutex::default() });
+        let state = Arc::new(Self { started: Timestamp::now(), poison, stop: cancel.clone(), inner: Mutex::default() });
         let (entries, receiver) = mpsc::channel(ENTRIES_IN_FLIGHT);
         (Capture { entries, state: state.clone(), last: PathBuf::new(), cancel }, receiver, state)
     }
@@ -486,6 +496,16 @@ impl CaptureState {
     pub(crate) fn spoil(&self, why: String) {
         self.poison.store(true, Ordering::SeqCst);
         self.lock().spoiled.get_or_insert(why);
+    }
+
+    /// Whether nothing that is still read can reach a snapshot: the capture was spoiled or cancelled.
+    pub(crate) fn is_given_up(&self) -> bool {
+        self.poison.load(Ordering::SeqCst) || self.stop.is_cancelled()
+    }
+
+    /// An error once the capture was given up. rustic_core has no cancellation: it ends early only when its readers fail.
+    fn still_wanted(&self) -> io::Result<()> {
+        if self.is_given_up() { Err(given_up()) } else { Ok(()) }
     }
 
     /// Why the capture cannot be committed, if something happened already.
@@ -626,6 +646,20 @@ mod tests {
         drop(capture);
         while entries.recv().await.is_some() {}
         assert!(state.conclude().unwrap_err().contains("did not read it to its end"));
+    }
+
+    #[tokio::test]
+    async fn a_cancelled_capture_stops_in_the_middle_of_a_file() {
+        let stop = CancellationToken::new();
+        let (_capture, _entries, state) = CaptureState::begin(Arc::default(), stop.clone());
+        let endless = EntryKind::File(Box::new(|| Ok(Box::new(io::repeat(7)))));
+        let mut reader = Entry::open(endless, "/a".into(), 0, state.clone()).unwrap();
+        assert_eq!(reader.read(&mut [0; 9]).unwrap(), 9);
+        stop.cancel();
+        assert_eq!(reader.read(&mut [0; 9]).unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+        let another = EntryKind::File(Box::new(|| panic!("it is not even opened")));
+        assert!(Entry::open(another, "/b".into(), 0, state.clone()).is_err());
+        assert!(state.conclude().unwrap().incomplete.is_empty(), "that is not a fault of the file");
     }
 
     #[tokio::test]

@@ -18,7 +18,7 @@ use crate::{
     ledger::{ChainedReport, Event, EventKind, Ledger, LedgerError, Part, Proof},
     objectives::{Sample, forecast_seconds},
     progress::ProgressSink,
-    repository::{LockKind, Repository, RepositoryError},
+    repository::{Repository, RepositoryError},
     scratch::{self, Cleared},
     sentence,
     source::{Source, SourceError, SourceName},
@@ -48,10 +48,14 @@ pub struct DrillJob {
     pub point: PointChoice,
     /// How far. Only [`ProofLevel::Restored`] measures an RTO.
     pub level: ProofLevel,
-    /// Where the ledger and the scratch directories lie.
+    /// Where the ledger is kept.
     pub state_directory: PathBuf,
+    /// Where scratch targets are made.
+    pub scratch_directory: PathBuf,
     /// How long to wait for another tool's lock.
     pub patience: Duration,
+    /// Read without a lock: whoever prunes meanwhile may take away what is read.
+    pub without_lock: bool,
 }
 
 /// What a drill showed.
@@ -143,7 +147,7 @@ pub async fn drill(
     cancel: &CancellationToken,
 ) -> Result<(DrillReport, ChainedReport), DrillError> {
     let ledger = Ledger::open(&job.state_directory)?;
-    let work = StagedWork { scratch: job.state_directory.join("scratch"), progress: progress.clone(), cancel: cancel.clone() };
+    let work = StagedWork { scratch: job.scratch_directory.clone(), progress: progress.clone(), cancel: cancel.clone() };
     let cleared = scratch::clear_abandoned(&work.scratch, &job.sources)
         .await
         .map_err(|cause| DrillError::Scratch { path: work.scratch.clone(), cause })?;
@@ -161,7 +165,7 @@ pub async fn drill(
         cleared,
         exit: Exit::Done,
     };
-    let lock = job.repository.lock(LockKind::Shared, job.patience).await?;
+    let lock = if job.without_lock { job.repository.without_lock() } else { job.repository.lock_to_read(job.patience).await? };
     for source in &job.sources {
         let mut line = drill_source(job, &**source, &work).await;
         line.rto_forecast_seconds = forecast(&ledger, &report.repository, &line)?;

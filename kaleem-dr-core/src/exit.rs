@@ -72,7 +72,7 @@ impl From<&RepositoryError> for Exit {
             RepositoryError::Damaged { .. } => Self::NotVerified,
             RepositoryError::Changing { .. } => Self::Temporary,
             RepositoryError::Cancelled => Self::Cancelled,
-            RepositoryError::Store(error) if error.fault().keeps_out() => Self::Unreachable,
+            error if error.fault().is_some_and(crate::repository::store::StoreFault::keeps_out) => Self::Unreachable,
             _ => Self::Failed,
         }
     }

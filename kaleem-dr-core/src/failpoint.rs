@@ -1,7 +1,7 @@
-//! Named steps of a run at which a debug build can be made to die or freeze, so that tests can prove that every crash is
-//! harmless. In a release build this is nothing.
+//! Named steps of a run at which a debug build can be killed, frozen or held up, so that tests can prove that every crash is harmless
+//! and every wait can be cancelled. In a release build this is nothing.
 
-/// A step of a run, in the order of a run.
+/// A step of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
     /// A source is writing artifacts.
@@ -22,12 +22,53 @@ pub(crate) enum Step {
     Replicate,
     /// A rehearsal has filled its scratch target.
     Scratch,
+    /// An object is about to be read from a store.
+    Read,
+    /// An object has just been written to a store, whatever it is: a lock, a key, a snapshot, an object of a mirror.
+    Write,
+    /// An object has just been deleted from a store.
+    Delete,
+    /// An event is about to be recorded in the ledger.
+    Ledger,
+    /// The alarms have just been written.
+    Alarms,
 }
 
-/// Passes a step. `KALEEM_DR_FAILPOINT=capture=kill` (or `=stop`) kills or freezes a debug build there;
-/// `capture=kill:3` at the third time.
+/// Passes a step. `KALEEM_DR_FAILPOINT=capture=kill` kills a debug build there; `stop` freezes it, `hang` never returns.
+/// `capture=kill:3` acts at the third time, `any=kill:3` at the third step of any name.
 #[cfg(debug_assertions)]
 pub(crate) fn pass(step: Step) {
+    if acts(step) == Some(Action::Hang) {
+        loop {
+            std::thread::park();
+        }
+    }
+}
+
+/// The same where a thread must not be held: a future that never ends can be dropped.
+#[cfg(debug_assertions)]
+pub(crate) async fn reach(step: Step) {
+    if acts(step) == Some(Action::Hang) {
+        std::future::pending().await
+    }
+}
+
+#[cfg(not(debug_assertions))]
+pub(crate) fn pass(_step: Step) {}
+
+#[cfg(not(debug_assertions))]
+pub(crate) async fn reach(_step: Step) {}
+
+/// What remains for the caller to do at a step.
+#[cfg(debug_assertions)]
+#[derive(Debug, PartialEq, Eq)]
+enum Action {
+    Hang,
+}
+
+/// Whether it is this step, at this time, that something was wanted at. Kills and freezes here.
+#[cfg(debug_assertions)]
+fn acts(step: Step) -> Option<Action> {
     use std::sync::atomic::{AtomicU32, Ordering};
 
     use nix::{
@@ -36,20 +77,23 @@ pub(crate) fn pass(step: Step) {
     };
 
     static PASSED: AtomicU32 = AtomicU32::new(0);
-    let Ok(wanted) = std::env::var("KALEEM_DR_FAILPOINT") else { return };
-    let Some((name, action)) = wanted.split_once('=') else { return };
-    if !name.eq_ignore_ascii_case(&format!("{step:?}")) {
-        return;
+    let wanted = std::env::var("KALEEM_DR_FAILPOINT").ok()?;
+    let (name, action) = wanted.split_once('=')?;
+    if name != "any" && !name.eq_ignore_ascii_case(&format!("{step:?}")) {
+        return None;
     }
     let (action, nth) = action.split_once(':').map_or((action, 1), |(action, nth)| (action, nth.parse().unwrap_or(1)));
-    if PASSED.fetch_add(1, Ordering::SeqCst) + 1 == nth {
-        let signal = if action == "stop" { Signal::SIGSTOP } else { Signal::SIGKILL };
-        // A failed kill would let the test go on and fail; there is nothing else to do about it.
-        let _ = kill(Pid::this(), signal);
-        // The signal may arrive a moment later.
-        std::thread::sleep(std::time::Duration::from_millis(50));
+    if PASSED.fetch_add(1, Ordering::SeqCst) + 1 != nth {
+        return None;
     }
+    tracing::warn!(?step, "failpoint reached");
+    if action == "hang" {
+        return Some(Action::Hang);
+    }
+    let signal = if action == "stop" { Signal::SIGSTOP } else { Signal::SIGKILL };
+    // A failed kill would let the test go on and fail; there is nothing else to do about it.
+    let _ = kill(Pid::this(), signal);
+    // The signal may arrive a moment later.
+    std::thread::sleep(std::time::Duration::from_millis(50));
+    None
 }
-
-#[cfg(not(debug_assertions))]
-pub(crate) fn pass(_step: Step) {}

@@ -362,6 +362,7 @@ impl Ledger {
                 )
                 .map_err(failed())?;
         }
+        crate::failpoint::pass(crate::failpoint::Step::Ledger);
         change.commit().map_err(failed())
     }
 

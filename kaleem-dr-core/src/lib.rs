@@ -14,6 +14,9 @@ pub mod drill;
 pub mod exit;
 mod failpoint;
 pub mod finding;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
+pub mod ground;
 pub mod gzip;
 pub mod hook;
 pub mod host;

@@ -113,7 +113,7 @@ pub struct VerifyReport {
     pub wanted: ProofLevel,
     /// The highest level that holds, with all below it. An incomplete point is never proven.
     pub proven: Option<ProofLevel>,
-    /// What its capture had to leave out.
+    /// What its capture had to leave out, or a rehearsal could not compare.
     #[serde(default)]
     pub incomplete: Vec<Incomplete>,
     /// Of an incomplete point: the highest level that holds for what is in it.
@@ -207,7 +207,7 @@ pub async fn verify_source(
     let point = |error: RepositoryError| SourceError::Point(error.into());
     let ChosenPoint { snapshot, notes } = find_snapshot(repository, source.name(), choice).await.map_err(point)?;
     let reader = repository.read(&snapshot).await.map_err(point)?;
-    match PointReader::open(reader.clone(), work.progress.clone(), work.cancel.clone()).await {
+    let verified = match PointReader::open(reader.clone(), work.progress.clone(), work.cancel.clone()).await {
         Ok(point) => {
             let mut report = verify_point(source, &point, how, work).await?;
             report.findings.extend(notes.into_iter().map(Finding::warning));
@@ -221,7 +221,9 @@ pub async fn verify_source(
             report.findings.push(Finding::error(format!("its manifest cannot be read: {}", sentence(&unopened))));
             Ok(report)
         }
-    }
+    };
+    // What could not be read any more is no damage.
+    if work.cancel.is_cancelled() { Err(SourceError::Cancelled) } else { verified }
 }
 
 /// Verifies a recovery point of a source.
@@ -309,13 +311,15 @@ pub async fn verify_snapshot(
 
 struct Proof {
     report: VerifyReport,
+    /// What came back in a rehearsal and could not be compared.
+    uncompared: Vec<Incomplete>,
     began: Instant,
 }
 
 impl Proof {
     fn of(point: String, source: Option<String>, wanted: ProofLevel) -> Self {
         let report = VerifyReport::of(point, source, wanted);
-        Self { report, began: Instant::now() }
+        Self { report, uncompared: Vec::new(), began: Instant::now() }
     }
 
     fn errors(&self) -> usize {
@@ -331,12 +335,18 @@ impl Proof {
 
     /// What its capture had to leave out cannot be proven, however sound the rest is.
     fn leave_out(&mut self, incomplete: &[Incomplete]) {
-        if incomplete.is_empty() {
-            return;
+        if !incomplete.is_empty() {
+            self.report.findings.push(Finding::warning(left_out(incomplete)));
         }
-        self.report.held = self.report.proven.take();
-        self.report.incomplete = incomplete.to_vec();
-        self.report.findings.push(Finding::warning(left_out(incomplete)));
+        for left in &self.uncompared {
+            self.report
+                .findings
+                .push(Finding::warning(format!("{} came back and could not be compared: {}", left.what, left.why)));
+        }
+        self.report.incomplete = incomplete.iter().chain(&self.uncompared).cloned().collect();
+        if !self.report.incomplete.is_empty() {
+            self.report.held = self.report.proven.take();
+        }
     }
 
     fn ended(mut self) -> VerifyReport {
@@ -489,6 +499,7 @@ impl Proof {
         let equal = report.is_equal();
         self.report.checked.extend(report.compared.into_iter().map(|what| format!("restored and equal: {what}")));
         self.report.findings.extend(report.warnings.into_iter().map(Finding::warning));
+        self.uncompared.extend(report.uncompared.into_iter().map(|left| Incomplete { what: left.what, why: left.why }));
         for difference in report.differences {
             let message = format!("{}: expected {}, found {}", difference.what, difference.expected, difference.found);
             self.report.findings.push(Finding::error(message));

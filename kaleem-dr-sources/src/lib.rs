@@ -4,6 +4,8 @@ use kaleem_dr_core::config::SourceKind;
 
 #[cfg(feature = "files")]
 pub mod files;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 #[cfg(feature = "mongodb")]
 pub mod mongodb;
 #[cfg(feature = "n8n")]

@@ -8,7 +8,6 @@ use std::{
 use kaleem_dr_core::{
     exit::Exit,
     job::{file_name, open_point},
-    repository::LockKind,
     source::SourceName,
     staged,
 };
@@ -24,7 +23,7 @@ pub async fn export(context: &Context, args: &Export) -> Outcome {
     let source = loaded.source(&args.source)?;
     let form = source.staged().ok_or_else(|| no_form(&args.source))?;
     let repository = context.repository(&loaded).await?;
-    let lock = repository.lock(LockKind::Shared, context.global.retry_lock).await?;
+    let lock = context.lock_to_read(&repository).await?;
     let result = async {
         let choice = loaded.point(&args.point, args.allow_incomplete);
         let (point, notes) = open_point(&repository, &args.source, &choice, &context.progress, &context.cancel).await?;

@@ -143,7 +143,7 @@ impl Rules {
 pub async fn forget(context: &Context, args: &Forget) -> JobOutcome {
     let loaded = context.load()?;
     let repository = context.repository(&loaded).await?;
-    let lock = repository.lock(LockKind::Exclusive, context.global.retry_lock).await?;
+    let lock = context.lock_to_free(&repository).await?;
     let result = async {
         let forgotten = if args.snapshots.is_empty() {
             by_rules(context, &loaded, &repository, args, &lock).await?
@@ -200,7 +200,7 @@ async fn by_rules(
         output::forget(&plan, context.global.json)?;
     } else {
         let question = format!("forget {} snapshots?", plan.removed());
-        output::consent(args.consent, &question, || output::forget(&plan, false))?;
+        output::consent(args.consent, &question, &context.cancel, || output::forget(&plan, false)).await?;
         let done = repository.forget(&retention, &scope, false, lock, progress, cancel).await?;
         output::forget(&done, context.global.json)?;
     }
@@ -224,7 +224,7 @@ async fn by_id(
         guard(loaded, repository, &host, Removal::Forget).await?;
     }
     let question = format!("forget {} snapshots?", chosen.len());
-    output::consent(args.consent, &question, || output::forget_by_id(&chosen, true, false))?;
+    output::consent(args.consent, &question, &context.cancel, || output::forget_by_id(&chosen, true, false)).await?;
     let ids: Vec<_> = chosen.iter().map(kaleem_dr_core::repository::Snapshot::id).collect();
     repository.forget_snapshots(&ids, lock, &context.progress, &context.cancel).await?;
     output::forget_by_id(&chosen, false, context.global.json)?;

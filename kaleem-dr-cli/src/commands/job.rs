@@ -20,7 +20,7 @@ pub fn of(command: &Command, context: &Context) -> Result<Option<(Arc<Loaded>, J
     let kind = match command {
         Command::Backup { dry_run: false, .. } => EventKind::Backup,
         Command::Replicate(args) if !args.dry_run => EventKind::Replicate,
-        Command::Repair(args) if !args.dry_run => EventKind::Repair,
+        Command::Repair(args) if !args.is_dry_run() => EventKind::Repair,
         Command::Copy(args) if !args.dry_run => EventKind::Copy,
         // A file is no point of a repository.
         Command::Verify(args) if args.from.is_none() => EventKind::Verify,

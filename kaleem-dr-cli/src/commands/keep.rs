@@ -3,7 +3,7 @@
 use kaleem_dr_core::{
     exit::Exit,
     monitor::Ended,
-    repository::{LockKind, PruneOptions, ReadData, Repository},
+    repository::{PruneOptions, ReadData, Repository},
     tripwire::Removal,
 };
 
@@ -33,14 +33,14 @@ pub async fn prune(context: &Context, consent: Consent, instant: bool, max_unuse
         guard(&loaded, &repository, &loaded.identity.scope, Removal::Prune).await?;
     }
     let options = PruneOptions { instant, max_unused_percent, dry_run: true, ..PruneOptions::default() };
-    let lock = repository.lock(LockKind::Exclusive, context.global.retry_lock).await?;
+    let lock = context.lock_to_free(&repository).await?;
     let result = async {
         let plan = repository.prune(options, &lock, &context.progress, &context.cancel).await?;
         if consent.dry_run {
             output::prune(&plan, context.global.json)?;
             return Ok(Ended::from(Exit::Done));
         }
-        output::consent(consent, "prune?", || output::prune(&plan, false))?;
+        output::consent(consent, "prune?", &context.cancel, || output::prune(&plan, false)).await?;
         let options = PruneOptions { dry_run: false, ..options };
         let report = repository.prune(options, &lock, &context.progress, &context.cancel).await?;
         output::prune(&report, context.global.json)?;
@@ -55,7 +55,7 @@ pub async fn check(context: &Context, read_data: bool, subset: Option<ReadData>)
     let loaded = context.load()?;
     let repository = context.repository(&loaded).await?;
     let read = subset.unwrap_or(if read_data { ReadData::All } else { ReadData::Nothing });
-    let lock = repository.lock(LockKind::Shared, context.global.retry_lock).await?;
+    let lock = context.lock_to_read(&repository).await?;
     let report = repository.check(read, &lock, &context.progress, &context.cancel).await;
     lock.release().await?;
     let report = report?;

@@ -34,7 +34,7 @@ pub async fn key(context: &Context, command: &KeyCommand) -> Outcome {
         _ => None,
     };
     let kind = if matches!(command, KeyCommand::Add { .. }) { LockKind::Shared } else { LockKind::Exclusive };
-    let lock = repository.lock(kind, context.global.retry_lock).await?;
+    let lock = context.lock(&repository, kind).await?;
     let result = async {
         let others = async |repository: &Repository| Ok::<_, RepositoryError>(repository.keys().await?.len().saturating_sub(1));
         match (command, &new) {

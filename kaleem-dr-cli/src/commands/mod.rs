@@ -17,16 +17,18 @@ pub mod metrics;
 pub mod migrate;
 pub mod notify;
 mod r2;
+mod repair;
 mod replicate;
 pub mod report;
 mod restore;
 pub mod runbook;
 pub mod schedule;
+mod unlock;
 mod verify;
 
 use kaleem_dr_core::{exit::Exit, monitor::Ended};
 
-use crate::{args::Command, context::Context, failure::Failure};
+use crate::{args::Command, context::Context, failure::Failure, signals};
 
 /// How a command ends when it does not fail.
 pub type Outcome = Result<Exit, Failure>;
@@ -36,11 +38,43 @@ pub type JobOutcome = Result<Ended, Failure>;
 
 /// Runs a command. What is a job is watched from here, so that however it ends, it is recorded and told.
 pub async fn run(command: Command, context: Context) -> Outcome {
+    if context.global.no_lock && !only_reads(&command) {
+        return Err(Failure::usage("--no-lock is for commands that only read: this one writes, and must lock"));
+    }
     let job = job::of(&command, &context)?;
-    let work = Box::pin(dispatch(command, &context));
+    let work = Box::pin(uncancelled(&context, dispatch(command, &context)));
     match job {
         Some((loaded, job)) => job::watched(&context, &loaded, job, work).await,
         None => Ok(work.await?.exit),
+    }
+}
+
+/// Whether a command writes nothing into a repository.
+fn only_reads(command: &Command) -> bool {
+    use Command::{Check, Doctor, Drill, Export, Points, Restore, Runbook, Snapshots, Stats, Status, Verify};
+    matches!(
+        command,
+        Check { .. }
+            | Doctor(_)
+            | Drill(_)
+            | Export(_)
+            | Points
+            | Restore(_)
+            | Runbook(_)
+            | Snapshots { .. }
+            | Stats
+            | Status { .. }
+            | Verify(_)
+    )
+}
+
+/// A cancelled command ends as cancelled, unless it was done before it heard of it: what it could not read any more is no damage.
+async fn uncancelled(context: &Context, work: impl Future<Output = JobOutcome>) -> JobOutcome {
+    match signals::within(signals::WORK, &context.cancel, work).await {
+        Ok(ended) if ended.exit == Exit::Done => Ok(ended),
+        outcome if !context.cancel.is_cancelled() => outcome,
+        Ok(ended) => Ok(Ended { exit: Exit::Cancelled, ..ended }),
+        Err(_) => Err(Failure::cancelled()),
     }
 }
 
@@ -59,11 +93,12 @@ async fn dispatch(command: Command, context: &Context) -> JobOutcome {
         Command::Report(args) => report::report(context, &args)?.into(),
         Command::Runbook(args) => runbook::runbook(context, &args)?.into(),
         Command::Replicate(args) => replicate::replicate(context, &args).await?,
-        Command::Repair(args) => replicate::repair(context, &args).await?,
+        Command::Repair(args) => repair::repair(context, &args).await?,
         Command::History { last, rebuild: true } => look::rebuild_history(context, last).await?.into(),
         Command::History { last, rebuild: false } => look::history(context, last)?.into(),
         Command::Forget(args) => forget::forget(context, &args).await?,
         Command::Prune { consent, instant, max_unused } => keep::prune(context, consent, instant, max_unused).await?,
+        Command::Unlock { consent, remove_all } => unlock::unlock(context, consent, remove_all).await?.into(),
         Command::Copy(args) => copy::copy(context, &args).await?,
         Command::Key { command } => key::key(context, &command).await?.into(),
         Command::Alarm { command } => alarm::alarm(context, &command).await?.into(),

@@ -1,20 +1,17 @@
-//! `replicate` and `repair`: what needs no password.
-
-use std::sync::Arc;
+//! `replicate`: needs no password.
 
 use kaleem_dr_core::{
     exit::Exit,
     jiff::Timestamp,
     ledger::Ledger,
     monitor::{Ended, EndedPart},
-    replicate::{self as library, MirrorJob, MirrorOptions, MirrorReport, RepairOptions},
-    repository::store::ObjectStore,
+    replicate::{self as library, MirrorJob, MirrorOptions, MirrorReport},
     tripwire::Alarms,
 };
 
 use super::JobOutcome;
 use crate::{
-    args::{Repair, Replicate},
+    args::Replicate,
     context::{Context, Loaded},
     failure::Failure,
     output,
@@ -92,17 +89,6 @@ async fn pass(
         options,
     };
     Ok(library::mirror(&job, &context.progress, &context.cancel).await?)
-}
-
-pub async fn repair(context: &Context, args: &Repair) -> JobOutcome {
-    let loaded = context.load()?;
-    let (name, _) = context.chosen(&loaded)?;
-    let repository: Arc<dyn ObjectStore> = loaded.location(name)?.store()?;
-    let replica = loaded.location(&args.from)?.store()?;
-    let options = RepairOptions { dry_run: args.dry_run, missing: args.missing };
-    let report = library::repair(&repository, &replica, options, &context.progress, &context.cancel).await?;
-    output::repair(&report, context.global.json)?;
-    Ok(Ended { message: report.unrepaired.first().cloned(), ..Ended::new(report.exit, &report) })
 }
 
 /// The first that went wrong says how it all ended.

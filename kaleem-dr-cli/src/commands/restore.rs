@@ -4,7 +4,7 @@ use kaleem_dr_core::{
     exit::Exit,
     job::{Restoring, open_point, plan_restore},
     point::PointReader,
-    repository::{LockKind, Repository, select},
+    repository::{Repository, select},
     restore::{RestoreOptions, restore_files},
     source::{Existing, Extras, RestoreRequest, RestoreTarget, Source},
 };
@@ -41,7 +41,7 @@ pub async fn restore(context: &Context, args: Restore) -> Outcome {
     }
     let repository = context.repository(&loaded).await?;
     // A shared lock: nobody may prune what we are reading.
-    let lock = repository.lock(LockKind::Shared, context.global.retry_lock).await?;
+    let lock = context.lock_to_read(&repository).await?;
     let result = if of_files {
         files(context, &loaded, &repository, args).await
     } else {
@@ -84,7 +84,7 @@ async fn point_of(
     }
     if plan.request.to == RestoreTarget::InPlace || plan.overwrites() {
         let question = format!("write over what is in {}?", plan.target);
-        output::consent(args.consent, &question, || output::plan(&plan, point, false))?;
+        output::consent(args.consent, &question, &context.cancel, || output::plan(&plan, point, false)).await?;
     }
     output::notes(&plan.warnings);
     let report = source.restore(point, plan).await?;
@@ -115,7 +115,8 @@ async fn files(context: &Context, loaded: &Loaded, repository: &Repository, args
     };
     if args.in_place && !args.consent.dry_run {
         let plan = restore_files(&snapshot, &options, &context.progress, &context.cancel).await?;
-        output::consent(args.consent, "write these files over those in place?", || output::files(&plan, false))?;
+        output::consent(args.consent, "write these files over those in place?", &context.cancel, || output::files(&plan, false))
+            .await?;
     }
     options.dry_run = args.consent.dry_run;
     let report = restore_files(&snapshot, &options, &context.progress, &context.cancel).await?;

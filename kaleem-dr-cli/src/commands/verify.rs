@@ -6,7 +6,7 @@ use kaleem_dr_core::{
     job::{self, PointChoice, VerifyJob},
     ledger::{Ledger, Proof},
     monitor::Ended,
-    repository::{LockKind, Repository, select},
+    repository::{Repository, select},
     source::SourceName,
     verify::{ProofLevel, VerifyReport, verify_point, verify_snapshot},
 };
@@ -49,7 +49,7 @@ pub async fn reports(context: &Context, loaded: &Loaded, args: &Verify) -> Resul
             snapshot.id().short()
         )));
     }
-    let lock = repository.lock(LockKind::Shared, context.global.retry_lock).await?;
+    let lock = context.lock_to_read(&repository).await?;
     let report = async { verify_snapshot(&repository.read(snapshot).await?, level, &context.staged_work(loaded)).await }.await;
     lock.release().await?;
     let report = report?;
@@ -77,6 +77,7 @@ async fn points(
         level: level.unwrap_or(ProofLevel::Parsed),
         state_directory: loaded.config.settings.state_directory.clone(),
         patience: context.global.retry_lock,
+        without_lock: context.global.no_lock,
     };
     Ok(job::verify(&job, &context.staged_work(loaded)).await?)
 }

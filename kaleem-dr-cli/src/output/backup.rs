@@ -54,6 +54,7 @@ fn as_json(report: &RunReport) -> Printed {
             "consistency": source.consistency,
             "consistent_at": source.consistent_at,
             "incomplete": source.incomplete,
+            "healed": source.healed,
         }))?;
     }
     let mut run = serde_json::to_value(report)?;
@@ -84,6 +85,9 @@ fn sources(report: &RunReport) -> Printed {
     for source in &report.sources {
         if let Some(error) = &source.error {
             line(&format!("error: {error}"))?;
+        }
+        if let Some(healed) = &source.healed {
+            line(&format!("warning: source {}: {healed}", source.source))?;
         }
         if let Some(error) = &source.staged_error {
             line(&format!("error: source {}: its snapshot is saved, but there is no staged file: {error}", source.source))?;

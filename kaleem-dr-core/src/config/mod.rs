@@ -332,6 +332,13 @@ pub fn schema(kinds: &[SourceKind]) -> serde_json::Value {
     root
 }
 
+#[cfg(feature = "fuzzing")]
+pub(crate) fn fuzz_ini(text: &str) {
+    if let Ok(ini) = ini::Ini::parse(text) {
+        rclone::fuzz(ini);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -117,6 +117,13 @@ pub(super) fn config_path(environment: &Environment) -> Result<PathBuf, String> 
     found.cloned().ok_or_else(|| "where is rclone's config? name it with `rclone_config` or RCLONE_CONFIG".to_owned())
 }
 
+#[cfg(feature = "fuzzing")]
+pub(super) fn fuzz(ini: Ini) {
+    if let Ok(Place::S3 { remote, .. }) = follow("remote:bucket/prefix", ini, "a file") {
+        let _ = remote.settings();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::{fs, os::unix::fs::PermissionsExt as _};

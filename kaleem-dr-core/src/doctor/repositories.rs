@@ -8,7 +8,7 @@ use super::{Examination, endpoint};
 use crate::{
     config::{RepositorySettings, SettingsError},
     diagnosis::Diagnosis,
-    repository::{Access, Location, Repository, RepositoryError, Snapshot, StandingLock},
+    repository::{Access, Location, LockVerdict, Repository, RepositoryError, Snapshot, StandingLock},
     sentence,
 };
 
@@ -197,8 +197,13 @@ fn newer_of_others(name: &str, snapshots: &[Snapshot], now: Timestamp) -> Option
 
 pub(super) fn of_lock(job: &Examination, name: &str, lock: &StandingLock) -> Diagnosis {
     let what = format!("repository {name} is locked by {}", lock.holder);
-    if lock.is_stale {
+    if lock.verdict == LockVerdict::Dead {
         return Diagnosis::information("stale-lock", what).because("its process is gone; the next run takes it away");
+    }
+    if lock.is_stale {
+        return Diagnosis::warning("left-over-lock", what)
+            .because("it was not renewed for half an hour, and keeps forget and prune from running")
+            .fix("make sure that its process has ended, then run `kaleem-dr unlock`");
     }
     let here = lock.host == job.host.name;
     let process = fs::read_to_string(job.host.at(format!("/proc/{}/comm", lock.pid))).unwrap_or_default();

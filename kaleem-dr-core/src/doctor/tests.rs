@@ -18,7 +18,7 @@ use crate::{
     exit::Exit,
     job::RunId,
     ledger::{Event, EventKind, Ledger},
-    repository::{LockKind, StandingLock},
+    repository::{LockKind, LockVerdict, StandingLock},
     tripwire::{Alarm, Alarms, Suspicion},
 };
 
@@ -236,10 +236,25 @@ async fn a_repository_tells_of_missing_backups_of_the_future_and_of_who_is_at_wo
 fn a_lock_whose_process_is_gone_is_only_mentioned() {
     let job = examination(&Place::new(), true);
     let (host, holder) = (job.host.name.clone(), "process 4242, since yesterday".to_owned());
-    let lock = StandingLock { host, pid: 4242, is_exclusive: true, time: Timestamp::now(), is_stale: true, holder };
+    let lock = StandingLock {
+        object: "locks/4242".into(),
+        host,
+        user: "root".into(),
+        pid: 4242,
+        is_exclusive: true,
+        time: Some(Timestamp::now()),
+        age_seconds: None,
+        verdict: LockVerdict::Dead,
+        is_stale: true,
+        holder,
+    };
     let seen = of_lock(&job, "local", &lock);
     assert_eq!((seen.id, seen.severity), ("stale-lock", Severity::Information));
     assert!(seen.what.contains("process 4242"), "{seen:?}");
+    let unknown = StandingLock { verdict: LockVerdict::Unknown, ..lock.clone() };
+    let seen = of_lock(&job, "local", &unknown);
+    assert_eq!((seen.id, seen.severity), ("left-over-lock", Severity::Warning));
+    let lock = StandingLock { verdict: LockVerdict::Running, ..lock };
     assert_eq!(of_lock(&job, "local", &StandingLock { is_stale: false, ..lock }).id, "foreign-lock");
 }
 

@@ -170,6 +170,9 @@ pub struct SourceReport {
     pub files_unmodified: u64,
     /// Plain bytes that were new to the repository.
     pub new_blob_bytes: u64,
+    /// What the repository had lost of its last snapshot, where this run stored it again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub healed: Option<String>,
     /// How far the data belong to one moment.
     pub consistency: Option<ConsistencyGrade>,
     /// Which moment.
@@ -584,6 +587,7 @@ impl SourceReport {
             files_changed: 0,
             files_unmodified: 0,
             new_blob_bytes: 0,
+            healed: None,
             consistency: None,
             consistent_at: None,
             incomplete: Vec::new(),
@@ -619,6 +623,7 @@ fn report_of(source: &dyn Source, result: &Result<Saved, SaveError>, began: Time
             report.files_changed = saved.files_changed;
             report.files_unmodified = saved.files_unmodified;
             report.new_blob_bytes = saved.new_blob_bytes;
+            report.healed.clone_from(&saved.healed);
             report.consistency = Some(manifest.consistency.grade);
             report.consistent_at = Some(manifest.consistency.at);
             report.incomplete.clone_from(&manifest.incomplete);

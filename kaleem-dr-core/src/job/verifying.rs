@@ -8,7 +8,7 @@ use super::{PointChoice, RunId, Unavailable};
 use crate::{
     exit::Exit,
     ledger::{Ledger, Proof},
-    repository::{LockKind, Repository, RepositoryError},
+    repository::{Repository, RepositoryError},
     sentence,
     source::{Source, SourceError},
     staged::StagedWork,
@@ -34,6 +34,8 @@ pub struct VerifyJob {
     pub state_directory: PathBuf,
     /// How long to wait for another tool's lock.
     pub patience: Duration,
+    /// Read without a lock: whoever prunes meanwhile may take away what is read.
+    pub without_lock: bool,
 }
 
 /// Verifies each source's point, and keeps what was shown as proofs in the ledger. Whoever asked must look at [`exit_of`].
@@ -43,7 +45,7 @@ pub struct VerifyJob {
 pub async fn verify(job: &VerifyJob, work: &StagedWork) -> Result<Vec<VerifyReport>, RepositoryError> {
     let untried = |of: &Unavailable| VerifyReport::untried(&of.source, job.level, Exit::Usage, of.why.clone());
     let mut reports: Vec<VerifyReport> = job.unavailable.iter().map(untried).collect();
-    let lock = job.repository.lock(LockKind::Shared, job.patience).await?;
+    let lock = if job.without_lock { job.repository.without_lock() } else { job.repository.lock_to_read(job.patience).await? };
     let mut cancelled = false;
     for source in &job.sources {
         match verify_source(&job.repository, &**source, &job.point, job.level, work).await {

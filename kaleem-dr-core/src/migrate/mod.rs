@@ -67,3 +67,8 @@ fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Migrat
     let path = path.to_path_buf();
     move |cause| MigrateError::File { path, action, cause }
 }
+
+#[cfg(feature = "fuzzing")]
+pub(crate) fn fuzz_script(text: &str) {
+    let _ = (variables::defaults(text), variables::assignments(text));
+}

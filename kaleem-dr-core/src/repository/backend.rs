@@ -4,13 +4,15 @@
 //! waited for over a channel: that works on any thread, where `block_on` would panic on a worker of the runtime.
 
 use std::{
+    collections::HashSet,
     fmt,
     future::Future,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
         mpsc,
     },
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -19,7 +21,10 @@ use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    store::{ObjectStore, StoreError},
+    RepositoryError,
+    lock::{self, Lock},
+    names::is_object_name,
+    store::{ObjectStore, StoreError, StoreFault},
     valve::Valve,
 };
 use crate::{
@@ -28,6 +33,13 @@ use crate::{
     sentence,
     source::Cause,
 };
+
+/// Before something is removed, our lock was seen to be there at most so long ago.
+const LOCK_SEEN_WITHIN: Duration = Duration::from_secs(10);
+
+/// How long a call that is under way may go on after a cancellation. What was begun in a store that answers is then complete; one that
+/// does not answer does not hold the program.
+const LAST_CALL: Duration = Duration::from_millis(500);
 
 /// What may pass between rustic_core and the store during one operation.
 #[derive(Debug, Default)]
@@ -40,6 +52,10 @@ pub(crate) struct Gate {
     written: AtomicU64,
     /// Holds back the reads of a capture while a pack is written.
     valve: Option<Valve>,
+    /// Confirmed before anything is removed.
+    lock: Option<Arc<lock::Shared>>,
+    /// Index files that are not shown, by their ids: they are damaged.
+    hidden: Mutex<HashSet<Id>>,
     cancel: CancellationToken,
 }
 
@@ -47,6 +63,20 @@ impl Gate {
     /// Everything passes until the operator cancels.
     pub(crate) fn open(cancel: CancellationToken) -> Arc<Self> {
         Arc::new(Self { cancel, ..Self::default() })
+    }
+
+    /// Everything passes until the operator cancels; what removes something, while the lock holds.
+    pub(crate) fn under(lock: &Lock, cancel: CancellationToken) -> Arc<Self> {
+        Arc::new(Self { lock: Some(lock.shared()), cancel, ..Self::default() })
+    }
+
+    /// From here on, these index files are not there.
+    pub(crate) fn hide(&self, indexes: impl IntoIterator<Item = Id>) {
+        self.hidden.lock().unwrap_or_else(PoisonError::into_inner).extend(indexes);
+    }
+
+    fn hides(&self, id: &Id) -> bool {
+        self.hidden.lock().unwrap_or_else(PoisonError::into_inner).contains(id)
     }
 
     /// Everything but snapshots passes.
@@ -95,16 +125,35 @@ impl Backend {
     }
 
     fn wait<T: Send + 'static>(&self, call: impl Future<Output = Result<T, StoreError>> + Send + 'static) -> RusticResult<T> {
+        self.wait_for(call)?.map_err(backend_error)
+    }
+
+    fn wait_for<T: Send + 'static>(&self, call: impl Future<Output = T> + Send + 'static) -> RusticResult<T> {
         let (sender, receiver) = mpsc::sync_channel(1);
+        let cancel = self.gate.cancel.clone();
         self.runtime.spawn(async move {
-            // Nobody waits any more only if the waiting thread died, and then the result is of no use.
-            let _ = sender.send(call.await);
+            let given_up = async {
+                cancel.cancelled().await;
+                tokio::time::sleep(LAST_CALL).await;
+            };
+            tokio::select! {
+                // The waiting thread is gone only if it died, and then the result is of no use.
+                result = call => drop(sender.send(result)),
+                () = given_up => {}
+            }
         });
-        match receiver.recv() {
-            Ok(Ok(value)) => Ok(value),
-            Ok(Err(error)) => Err(backend_error(error)),
-            Err(_) => Err(RusticError::new(ErrorKind::Backend, "the async runtime has shut down")),
-        }
+        receiver.recv().map_err(|_| {
+            RusticError::new(ErrorKind::Backend, "the call was given up: cancelled, or the async runtime has shut down")
+        })
+    }
+
+    /// What is removed cannot be had back: others must have seen our lock all the time.
+    fn confirm_lock(&self) -> RusticResult<()> {
+        let Some(lock) = self.gate.lock.clone() else { return Ok(()) };
+        self.wait_for(async move { lock.confirm_within(LOCK_SEEN_WITHIN).await })?.map_err(|error| match error {
+            RepositoryError::Store(error) => backend_error(error),
+            lost => RusticError::new(ErrorKind::Other, sentence(&lost)),
+        })
     }
 }
 
@@ -140,9 +189,10 @@ impl ReadBackend for Backend {
         Ok(objects
             .iter()
             .filter_map(|object| {
-                // Names that are no ids (a half-written file of another tool) are not ours to see.
-                let id = object.key.rsplit('/').next()?.parse().ok()?;
-                Some((id, short(object.size_bytes)))
+                // What other programs left there is not ours to see.
+                let id = is_object_name(&object.key).then(|| object.key.rsplit('/').next()?.parse::<Id>().ok())??;
+                let shown = kind != FileType::Index || !self.gate.hides(&id);
+                shown.then(|| (id, short(object.size_bytes)))
             })
             .collect())
     }
@@ -155,7 +205,8 @@ impl ReadBackend for Backend {
             async move { store.read(&key, None).await }
         })?;
         if kind != FileType::Config && ByteDigest::of(&bytes) != id.to_hex().as_str() {
-            let error = StoreError::new("read", &key, self.store.location(), false, "its content does not hash to its name");
+            let error = StoreError::new("read", &key, self.store.location(), false, "its content does not hash to its name")
+                .with_fault(StoreFault::Short);
             return Err(backend_error(error));
         }
         Ok(bytes)
@@ -204,6 +255,7 @@ impl WriteBackend for Backend {
 
     fn remove(&self, kind: FileType, id: &Id, _cacheable: bool) -> RusticResult<()> {
         self.gate.check()?;
+        self.confirm_lock()?;
         let (store, key) = (self.store.clone(), key_of(kind, id));
         self.wait(async move { store.delete(&key).await })?;
         match kind {
@@ -220,6 +272,15 @@ fn short(size_bytes: u64) -> u32 {
     u32::try_from(size_bytes).unwrap_or(u32::MAX)
 }
 
+/// What rustic_core said, in one line, and what the store said to it.
+#[derive(Debug, thiserror::Error)]
+#[error("{said}")]
+pub(crate) struct EngineCause {
+    said: String,
+    pub(crate) fault: Option<StoreFault>,
+    pub(crate) is_full: bool,
+}
+
 /// A rustic_core error as a cause of ours: one line, without its advice to report to its authors.
 pub(crate) fn engine_cause(error: &RusticError) -> Cause {
     let mut deepest: Option<&(dyn std::error::Error + 'static)> = std::error::Error::source(error);
@@ -227,8 +288,21 @@ pub(crate) fn engine_cause(error: &RusticError) -> Cause {
         deepest = Some(next);
     }
     let said = error.display_log();
-    match deepest {
-        Some(cause) if !said.contains(&cause.to_string()) => format!("{said}: {cause}").into(),
-        _ => said.into(),
-    }
+    let said = match deepest {
+        Some(cause) if !said.contains(&cause.to_string()) => format!("{said}: {cause}"),
+        _ => said,
+    };
+    let store = store_error(error);
+    Box::new(EngineCause { said, fault: store.map(StoreError::fault), is_full: store.is_some_and(StoreError::is_full) })
+}
+
+/// The store's error behind one of rustic_core's.
+fn store_error(error: &RusticError) -> Option<&StoreError> {
+    let first = std::error::Error::source(error);
+    std::iter::successors(first, |cause| cause.source()).find_map(|cause| cause.downcast_ref::<StoreError>())
+}
+
+/// What the store said of an error of rustic_core's, where it came from there.
+pub(crate) fn fault_of(error: &RusticError) -> Option<StoreFault> {
+    store_error(error).map(StoreError::fault)
 }

@@ -5,7 +5,6 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    num::NonZeroU32,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -13,24 +12,26 @@ use std::{
 use bytes::Bytes;
 use jiff::Timestamp;
 use rustic_core::{
-    DataId, IndexedIdsStatus, OpenStatus, TreeId,
+    DataId, IndexedFullStatus, OpenStatus, TreeId,
     repofile::{Metadata, Node, NodeType, SnapshotFile, Tree},
 };
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{
     Repository, RepositoryError, blocking,
     lock::Lock,
+    pack::{BlobKind, Object, PackWriter},
+    reach::{Lost, Reach},
     save::{follower_path, go_mode},
-    seal::{OVERHEAD, SealKey},
+    seal::SealKey,
     snapshot::SnapshotId,
 };
 use crate::{
+    CancellationToken,
     artifact::CaptureOutcome,
     digest::ByteDigest,
     failpoint::{self, Step},
     manifest::Manifest,
-    sentence,
 };
 
 /// How to get the data back with stock tools only: in every snapshot, for someone who has nothing else. Where there is a config, its
@@ -38,41 +39,67 @@ use crate::{
 const RESTORE_TEXT: &str = include_str!("RESTORE.md");
 /// Blobs of what we add ourselves; far above any manifest, far below restic's largest chunk.
 const BLOB_BYTES: usize = 1 << 20;
-const ZSTD_LEVEL: i32 = 3;
 
-/// Completes the trees and writes the snapshot file. Returns its id and the bytes this added.
-pub(crate) async fn release(
+/// A capture that has ended well, on its way to becoming a snapshot.
+pub(crate) struct Release {
+    pub(crate) engine: rustic_core::Repository<OpenStatus>,
+    pub(crate) file: SnapshotFile,
+    pub(crate) outcome: CaptureOutcome,
+    /// What `/RESTORE.md` says; `None` for what holds anywhere.
+    pub(crate) restore_text: Option<Arc<str>>,
+    /// Trees that are known to be whole.
+    pub(crate) reach: Reach,
+    pub(crate) stop: CancellationToken,
+}
+
+impl Release {
+    /// Proves that the repository has all of it, completes the trees and writes the snapshot file. Returns its id and the bytes this added.
+    pub(crate) async fn run(
+        self,
+        repository: &Repository,
+        manifest: &Manifest,
+        lock: &Lock,
+    ) -> Result<(SnapshotId, u64), RepositoryError> {
+        let manifest = serde_json::to_vec_pretty(manifest)
+            .map_err(|cause| RepositoryError::Engine { action: "write a manifest to", cause: cause.into() })?;
+        let (key, version) = (repository.0.key.clone(), repository.0.version);
+        let (file, packs) = blocking(move || {
+            let Self { engine, file, outcome, restore_text, mut reach, stop } = self;
+            let engine = engine.to_indexed().map_err(RepositoryError::engine("read the index of"))?;
+            whole(reach.walk(&engine, file.tree, &|_| false, &stop)?)?;
+            let documents = Documents { manifest: &manifest, restore: restore_text.as_deref().unwrap_or(RESTORE_TEXT) };
+            complete(&engine, &key, version, file, &documents, &outcome)
+        })
+        .await?;
+        write(repository, &file, packs, lock).await
+    }
+}
+
+/// Nothing is released that could not be restored.
+fn whole(lost: Lost) -> Result<(), RepositoryError> {
+    match lost.damaged.first() {
+        _ if lost.is_empty() => Ok(()),
+        Some(damaged) => Err(RepositoryError::Damaged {
+            object: damaged.clone(),
+            why: "the new snapshot needs it, and it does not decrypt; so the snapshot is not released".into(),
+        }),
+        None => Err(RepositoryError::NotCommitted(format!("the repository lacks a part of it: {lost}"))),
+    }
+}
+
+async fn write(
     repository: &Repository,
-    engine: rustic_core::Repository<OpenStatus>,
-    file: SnapshotFile,
-    manifest: &Manifest,
-    outcome: CaptureOutcome,
-    restore_text: Option<Arc<str>>,
+    file: &SnapshotFile,
+    packs: Vec<Object>,
     lock: &Lock,
 ) -> Result<(SnapshotId, u64), RepositoryError> {
-    let manifest = serde_json::to_vec_pretty(manifest)
-        .map_err(|cause| RepositoryError::Engine { action: "write a manifest to", cause: cause.into() })?;
-    let (key, version) = (repository.0.key.clone(), repository.0.version);
-    let (file, packs) = blocking(move || {
-        let engine = engine.to_indexed_ids().map_err(RepositoryError::engine("read the index of"))?;
-        complete(
-            &engine,
-            &key,
-            version,
-            file,
-            &Documents { manifest: &manifest, restore: restore_text.as_deref().unwrap_or(RESTORE_TEXT) },
-            &outcome,
-        )
-    })
-    .await?;
-
     let store = &repository.0.store;
     let mut added = 0;
     for object in &packs {
         store.write(&object.key, vec![object.bytes.clone()]).await?;
         added += object.bytes.len() as u64;
     }
-    let (id, snapshot_bytes) = publish(repository, &file, lock).await?;
+    let (id, snapshot_bytes) = publish(repository, file, lock).await?;
     Ok((id, added + snapshot_bytes))
 }
 
@@ -106,14 +133,8 @@ struct Documents<'a> {
     restore: &'a str,
 }
 
-/// An object that must be written, in this order.
-pub(super) struct Object {
-    pub(super) key: String,
-    pub(super) bytes: Bytes,
-}
-
 fn complete(
-    engine: &rustic_core::Repository<IndexedIdsStatus>,
+    engine: &rustic_core::Repository<IndexedFullStatus>,
     key: &SealKey,
     version: u32,
     mut file: SnapshotFile,
@@ -192,7 +213,7 @@ fn ancestors<'a>(paths: impl Iterator<Item = &'a PathBuf>) -> BTreeSet<PathBuf> 
 
 /// Rewrites the trees in which a size is wrong or a stream's follower lies, and those above them.
 struct Trees<'a, 'k> {
-    engine: &'a rustic_core::Repository<IndexedIdsStatus>,
+    engine: &'a rustic_core::Repository<IndexedFullStatus>,
     pack: &'a mut PackWriter<'k>,
     sizes: &'a HashMap<PathBuf, u64>,
     followers: &'a BTreeSet<PathBuf>,
@@ -221,86 +242,4 @@ impl Trees<'_, '_> {
         }
         Ok(tree)
     }
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum BlobKind {
-    Data,
-    Tree,
-}
-
-/// Builds one pack in memory: sealed blobs, then the sealed header, then the header's length (restic, `doc/design.rst`).
-pub(super) struct PackWriter<'k> {
-    key: &'k SealKey,
-    compress: bool,
-    kind: BlobKind,
-    bytes: Vec<u8>,
-    header: Vec<u8>,
-    blobs: Vec<Value>,
-    seen: BTreeSet<String>,
-}
-
-impl<'k> PackWriter<'k> {
-    pub(super) fn new(key: &'k SealKey, version: u32, kind: BlobKind) -> Self {
-        Self {
-            key,
-            compress: version >= 2,
-            kind,
-            bytes: Vec::new(),
-            header: Vec::new(),
-            blobs: Vec::new(),
-            seen: BTreeSet::new(),
-        }
-    }
-
-    fn blob(&mut self, plain: &[u8]) -> rustic_core::BlobId {
-        let hex = ByteDigest::of(plain);
-        let id: rustic_core::Id = hex.parse().expect("64 hex digits are an id");
-        if self.seen.insert(hex.clone()) {
-            let zipped = self.compress.then(|| zstd::encode_all(plain, ZSTD_LEVEL).ok()).flatten();
-            let sealed = self.key.seal(zipped.as_deref().unwrap_or(plain));
-            let kind_byte = u8::from(self.kind == BlobKind::Tree) + if zipped.is_some() { 2 } else { 0 };
-            self.header.push(kind_byte);
-            self.header.extend(length(sealed.len()).to_le_bytes());
-            if zipped.is_some() {
-                self.header.extend(length(plain.len()).to_le_bytes());
-            }
-            self.header.extend(hex::decode(&hex).expect("a digest is hex"));
-            let mut entry = json!({
-                "id": hex,
-                "type": if self.kind == BlobKind::Tree { "tree" } else { "data" },
-                "offset": self.bytes.len(),
-                "length": sealed.len(),
-            });
-            if zipped.is_some()
-                && let Some(plain) = NonZeroU32::new(length(plain.len()))
-            {
-                entry["uncompressed_length"] = plain.get().into();
-            }
-            self.blobs.push(entry);
-            self.bytes.extend(sealed);
-        }
-        id.into()
-    }
-
-    pub(super) fn tree(&mut self, tree: &Tree) -> Result<TreeId, RepositoryError> {
-        let (json, _) = tree
-            .serialize()
-            .map_err(|error| RepositoryError::NotCommitted(format!("a tree cannot be written: {}", sentence(&error))))?;
-        Ok(TreeId::from(self.blob(&json)))
-    }
-
-    fn finish(mut self) -> (Object, Value) {
-        let header = self.key.seal(&self.header);
-        self.bytes.extend(&header);
-        self.bytes.extend(length(header.len()).to_le_bytes());
-        debug_assert!(header.len() >= OVERHEAD);
-        let id = ByteDigest::of(&self.bytes);
-        let index = json!({ "id": id, "blobs": self.blobs });
-        (Object { key: format!("data/{}/{id}", &id[..2]), bytes: Bytes::from(self.bytes) }, index)
-    }
-}
-
-fn length(bytes: usize) -> u32 {
-    u32::try_from(bytes).expect("packs we build hold manifests and trees, far below 4 GiB")
 }

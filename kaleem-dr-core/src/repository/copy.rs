@@ -198,6 +198,8 @@ impl Repository {
             return Ok(report);
         }
 
+        // What the destination has lost is carried again.
+        destination.mended(destination_lock, cancel).await?;
         let stop = cancel.child_token();
         let gate = Gate::withholding(stop.clone());
         let opening = {
@@ -328,10 +330,8 @@ impl Carrier {
         progress: &Arc<dyn ProgressSink>,
     ) -> Result<Self, RepositoryError> {
         let silent: Arc<dyn ProgressSink> = Arc::new(Silent);
-        let source = source.engine(Gate::open(stop), &silent)?;
-        let source = source.to_indexed().map_err(RepositoryError::engine("read the index of"))?;
-        let destination = destination.engine(gate.clone(), progress)?;
-        let destination = destination.to_indexed().map_err(RepositoryError::engine("read the destination's index of"))?;
+        let source = source.indexed(Gate::open(stop), &silent)?;
+        let destination = destination.indexed(gate.clone(), progress)?;
         Ok(Self { source, destination: Some(destination), gate, whole: HashSet::new() })
     }
 

@@ -5,7 +5,11 @@ use std::{collections::BTreeMap, path::PathBuf};
 use jiff::Timestamp;
 use rustic_core::RusticError;
 
-use super::{backend::engine_cause, snapshot::Snapshot, store::StoreError};
+use super::{
+    backend::{EngineCause, engine_cause},
+    snapshot::Snapshot,
+    store::{StoreError, StoreFault},
+};
 use crate::{host::HostScope, ledger::LedgerError, source::Cause};
 
 /// Why a repository operation failed.
@@ -158,6 +162,26 @@ impl RepositoryError {
         }
         let others = newest.into_iter().map(|(host, newest)| HostNewest { host: host.to_owned(), newest }).collect();
         Self::NoPoint { of: of.to_owned(), hosts: hosts.to_string(), others, future }
+    }
+
+    /// What kind of trouble the store is in, where it is the store that failed.
+    #[must_use]
+    pub fn fault(&self) -> Option<StoreFault> {
+        match self {
+            Self::Store(error) => Some(error.fault()),
+            Self::Engine { cause, .. } => cause.downcast_ref::<EngineCause>()?.fault,
+            _ => None,
+        }
+    }
+
+    /// Whether there is no room left in the repository's place.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        match self {
+            Self::Store(error) => error.is_full(),
+            Self::Engine { cause, .. } => cause.downcast_ref::<EngineCause>().is_some_and(|cause| cause.is_full),
+            _ => false,
+        }
     }
 
     /// Wraps an error of rustic_core.

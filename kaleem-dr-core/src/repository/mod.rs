@@ -13,16 +13,22 @@ mod forget;
 mod indexed;
 mod keep_span;
 mod key;
+mod listing;
 mod lock;
+pub mod names;
 mod objects;
+mod pack;
 mod prune;
+mod reach;
 mod reader;
 mod record;
+mod repair;
 mod retention;
 mod save;
 mod seal;
 mod snapshot;
 pub mod store;
+mod survey;
 mod valve;
 
 use std::{
@@ -30,15 +36,14 @@ use std::{
     os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
 };
 
 use bytesize::ByteSize;
 use rustic_core::{
-    ConfigOptions, Credentials, KeyOptions, OpenStatus, Progress, ProgressBars, ProgressType, RepositoryBackends,
-    RepositoryOptions, RusticProgress, repofile::MasterKey,
+    ConfigOptions, Credentials, IndexedFullStatus, KeyOptions, OpenStatus, Progress, ProgressBars, ProgressType,
+    RepositoryBackends, RepositoryOptions, RusticProgress, repofile::MasterKey,
 };
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::SecretString;
 use tokio::runtime::Handle;
 
 #[cfg(test)]
@@ -50,17 +55,19 @@ use self::{
 };
 pub use self::{
     bucket::{BucketFinding, BucketReport, Verdict, check_bucket, check_lifecycle},
-    check::{CheckReport, ReadData},
+    check::{CheckReport, ReadData, Remedy},
     copy::{ChunkerParams, CopiedSnapshot, CopyFailure, CopyOptions, CopyReport},
     error::{HostNewest, RepositoryError},
     forget::{Rewritten, may_be_forgotten},
     keep_span::{InvalidKeepSpan, KeepSpan},
-    key::{KeyId, KeyInfo, KeyOwner},
-    lock::{Lock, LockKind, StandingLock},
+    key::{KeyId, KeyInfo, KeyOwner, vet as vet_key},
+    listing::{SnapshotListing, UnreadableSnapshot},
+    lock::{Lock, LockKind, LockVerdict, StandingLock},
     objects::{FileWalk, TreeFile},
     prune::{PruneOptions, PruneReport, RepositoryStats},
     reader::SnapshotReader,
     record::{Record, RecordKind},
+    repair::{IndexRepair, LostSnapshot, RepairedSnapshot, SnapshotRepair},
     retention::{ForgetGroup, ForgetReason, ForgetReport, Retention, RetentionScope},
     save::{SaveError, SaveOptions, Saved},
     snapshot::{INCOMPLETE_TAG, OWN_TAG, PINNED_TAG, Snapshot, SnapshotId, is_of_the_future, select},
@@ -160,7 +167,7 @@ pub struct Access {
 #[derive(Clone, Debug)]
 pub struct Repository(Arc<Inner>);
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Inner {
     store: Arc<dyn ObjectStore>,
     key: SealKey,
@@ -171,6 +178,8 @@ struct Inner {
     chunker: ChunkerParams,
     cache_directory: Option<PathBuf>,
     runtime: Handle,
+    /// Whether work that only reads takes no lock and minds none.
+    is_lockless: bool,
 }
 
 impl Repository {
@@ -267,26 +276,19 @@ impl Repository {
         if store.size("config").await?.is_none() {
             return Err(RepositoryError::NotFound { location: store.location() });
         }
-        let password = access.password.clone();
+        let (master, key_id) = key::open_with(&store, &access.password).await?;
         let (runtime, backing) = (Handle::current(), store.clone());
-        let (key, key_id, id, version, chunker) = blocking(move || {
-            let location = backing.location();
+        let (key, id, version, chunker) = blocking(move || {
             let engine = unopened(backing, runtime, Gate::open(CancellationToken::new()), None, &silent())?;
-            let engine = engine.open(&Credentials::password(password.expose_secret())).map_err(|error| {
-                if error.is_incorrect_password() {
-                    RepositoryError::WrongPassword { location }
-                } else {
-                    RepositoryError::engine("open")(error)
-                }
-            })?;
+            let engine = engine.open(&Credentials::Masterkey(master)).map_err(RepositoryError::engine("open"))?;
             let config = engine.config();
             let id = config.id.into_inner().to_hex().to_string();
-            Ok((SealKey::new(engine.key()), KeyId::opened(&engine)?, id, config.version, ChunkerParams::of(config)))
+            Ok((SealKey::new(engine.key()), id, config.version, ChunkerParams::of(config)))
         })
         .await?;
         let runtime = Handle::current();
         let cache_directory = access.cache_directory.clone();
-        Ok(Self(Arc::new(Inner { store, key, key_id, id, version, chunker, cache_directory, runtime })))
+        Ok(Self(Arc::new(Inner { store, key, key_id, id, version, chunker, cache_directory, runtime, is_lockless: false })))
     }
 
     /// The repository's id: 64 hex digits, the same in every mirror of it.
@@ -313,57 +315,15 @@ impl Repository {
         self.0.store.location()
     }
 
-    /// Takes one of restic's locks; waits `patience` for others to end.
-    ///
-    /// # Errors
-    /// [`RepositoryError::Locked`] says who holds it.
-    pub async fn lock(&self, kind: LockKind, patience: Duration) -> Result<Lock, RepositoryError> {
-        Lock::acquire(self.0.store.clone(), self.0.key.clone(), kind, patience).await
+    /// The same, read from the store alone.
+    fn without_cache(&self) -> Self {
+        Self(Arc::new(Inner { cache_directory: None, ..(*self.0).clone() }))
     }
 
-    /// The locks that stand, stale ones too. Nothing is written or removed.
-    ///
-    /// # Errors
-    /// When they cannot be listed, or one cannot be read.
-    pub async fn locks(&self) -> Result<Vec<StandingLock>, RepositoryError> {
-        lock::standing(&self.0.store, &self.0.key).await
-    }
-
-    /// Every snapshot, oldest first.
-    ///
-    /// # Errors
-    /// When one cannot be listed or read.
-    pub async fn snapshots(&self) -> Result<Vec<Snapshot>, RepositoryError> {
-        let mut snapshots = if self.0.cache_directory.is_none() {
-            self.snapshots_of_store().await?
-        } else {
-            // Most of them are in the cache, which is the engine's.
-            let repository = self.clone();
-            blocking(move || {
-                let engine = repository.engine(Gate::open(CancellationToken::new()), &silent())?;
-                let files = engine.get_all_snapshots().map_err(RepositoryError::engine("read the snapshots of"))?;
-                Ok(files.into_iter().map(Snapshot::new).collect::<Vec<_>>())
-            })
-            .await?
-        };
-        snapshots.sort_by_key(|snapshot| snapshot.time().timestamp());
-        Ok(snapshots)
-    }
-
-    /// Every snapshot file, read and opened here.
-    async fn snapshots_of_store(&self) -> Result<Vec<Snapshot>, RepositoryError> {
-        let listed = self.0.store.list("snapshots").await?;
-        // Names that are no ids (a half-written file of another tool) are not ours to see.
-        let id = |key: &str| key.rsplit('/').next()?.parse::<SnapshotId>().ok();
-        let (keys, ids): (Vec<String>, Vec<SnapshotId>) =
-            listed.into_iter().filter_map(|object| id(&object.key).map(|id| (object.key, id))).unzip();
-        let sealed = self.0.store.read_many(keys.clone()).await?;
-        let key = self.0.key.clone();
-        blocking(move || {
-            let opened = keys.into_iter().zip(ids).zip(sealed);
-            opened.map(|((name, id), sealed)| Snapshot::open(&key, &name, id, &sealed)).collect()
-        })
-        .await
+    /// The same for an operator who knows that nothing prunes it: [`Repository::lock_to_read`] takes no lock and minds none.
+    #[must_use]
+    pub fn without_locks(&self) -> Self {
+        Self(Arc::new(Inner { is_lockless: true, ..(*self.0).clone() }))
     }
 
     /// rustic_core's repository behind a gate. Blocking.
@@ -378,6 +338,33 @@ impl Repository {
             .map_err(RepositoryError::engine("open"))
     }
 
+    /// The same with its index in memory, 48 bytes a blob. Index files that are damaged are passed over with a warning: what they alone
+    /// name shows as lost where it is needed. Blocking.
+    pub(crate) fn indexed(
+        &self,
+        gate: Arc<Gate>,
+        progress: &Arc<dyn ProgressSink>,
+    ) -> Result<rustic_core::Repository<IndexedFullStatus>, RepositoryError> {
+        let failed = || RepositoryError::engine("read the index of");
+        let error = match self.engine(gate.clone(), progress)?.to_indexed() {
+            Ok(engine) => return Ok(engine),
+            Err(error) => error,
+        };
+        if backend::fault_of(&error).is_some_and(|fault| !fault.is_loss()) {
+            return Err(failed()(error));
+        }
+        let backend = Backend::new(self.0.store.clone(), self.0.runtime.clone(), gate.clone());
+        let damaged = survey::damaged_indexes(&backend, &self.0.key).map_err(failed())?;
+        if damaged.is_empty() {
+            return Err(failed()(error));
+        }
+        for (id, why) in &damaged {
+            tracing::warn!(index = %id.to_hex().as_str(), %why, "an index file is damaged and passed over; see `kaleem-dr check`");
+        }
+        gate.hide(damaged.into_iter().map(|(id, _)| id));
+        self.engine(gate, progress)?.to_indexed().map_err(failed())
+    }
+
     /// Runs a blocking operation under a lock and a cancellation; a lost lock or a cancellation closes the gate.
     async fn guarded<T: Send + 'static>(
         &self,
@@ -386,7 +373,7 @@ impl Repository {
         work: impl FnOnce(Self, Arc<Gate>) -> Result<T, RepositoryError> + Send + 'static,
     ) -> Result<T, RepositoryError> {
         let stop = cancel.child_token();
-        let gate = Gate::open(stop.clone());
+        let gate = Gate::under(lock, stop.clone());
         let repository = self.clone();
         let lost = lock.lost();
         let work = blocking(move || work(repository, gate));
@@ -522,3 +509,6 @@ impl RusticProgress for Bar {
         self.0.finish();
     }
 }
+
+#[cfg(feature = "fuzzing")]
+pub(crate) use self::{key::fuzz_key_file, lock::fuzz_lock};

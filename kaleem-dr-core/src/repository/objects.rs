@@ -13,7 +13,7 @@ use rustic_core::{
 };
 use tokio::sync::mpsc;
 
-use super::{RepositoryError, SnapshotReader, backend::key_of, blocking, store::ObjectStore};
+use super::{RepositoryError, SnapshotReader, backend::key_of, blocking, names, store::ObjectStore};
 use crate::{CancellationToken, digest::ByteDigest, progress::StageProgress};
 
 /// Length of the ranges an object is read in.
@@ -103,11 +103,12 @@ impl SnapshotReader {
         cancel: &CancellationToken,
     ) -> Result<VerifiedObjects, RepositoryError> {
         let reader = self.clone();
-        let (mut needed, mut wrong) = blocking(move || Ok(reader.needed())).await?;
+        let stop = cancel.clone();
+        let (mut needed, mut wrong) = blocking(move || reader.needed(&stop)).await?;
         let store = self.store();
         let mut sizes = HashMap::new();
         for directory in ["snapshots", "index", "data"] {
-            for object in store.list(directory).await? {
+            for object in names::objects(store, directory).await? {
                 if directory == "index" {
                     needed.insert(object.key.clone());
                 }
@@ -140,13 +141,16 @@ impl SnapshotReader {
     }
 
     /// Keys of the packs and the snapshot file, and what is missing already in the index. Blocking.
-    fn needed(&self) -> (HashSet<String>, Vec<String>) {
+    fn needed(&self, cancel: &CancellationToken) -> Result<(HashSet<String>, Vec<String>), RepositoryError> {
         let (mut packs, mut wrong) = (HashSet::<Id>::new(), Vec::new());
         let mut seen = HashSet::<TreeId>::new();
         let mut pending = vec![self.snapshot().file.tree];
         while let Some(id) = pending.pop() {
             if !seen.insert(id) {
                 continue;
+            }
+            if cancel.is_cancelled() {
+                return Err(RepositoryError::Cancelled);
             }
             match self.pack_of_tree(&id) {
                 Ok(pack) => packs.insert(pack),
@@ -157,10 +161,11 @@ impl SnapshotReader {
             };
             let tree = match self.tree(&id) {
                 Ok(tree) => tree,
-                Err(error) => {
+                Err(error @ RepositoryError::Damaged { .. }) => {
                     wrong.push(crate::sentence(&error));
                     continue;
                 }
+                Err(error) => return Err(error),
             };
             for node in tree.nodes {
                 pending.extend(node.subtree);
@@ -172,7 +177,7 @@ impl SnapshotReader {
         }
         let mut keys: HashSet<String> = packs.iter().map(|pack| key_of(FileType::Pack, pack)).collect();
         keys.insert(format!("snapshots/{}", self.snapshot().id()));
-        (keys, wrong)
+        Ok((keys, wrong))
     }
 }
 
@@ -193,7 +198,9 @@ pub(crate) async fn hashes_to_name(
         let end = size_bytes.min(at + RANGE_BYTES);
         match store.read(key, Some(at..end)).await {
             Ok(bytes) => digest.update(&bytes),
-            Err(error) => return Ok(Err(crate::sentence(&error))),
+            // Only the object's own fault says something of it; else it cannot be told, and is not damage.
+            Err(error) if error.fault().is_loss() => return Ok(Err(crate::sentence(&error))),
+            Err(error) => return Err(error.into()),
         }
         bar.advance(end - at);
         at = end;

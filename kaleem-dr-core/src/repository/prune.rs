@@ -87,8 +87,8 @@ impl Repository {
             .guarded(lock, cancel, move |repository, gate| {
                 let engine = repository.engine(gate, &progress)?;
                 let mut how = rustic_core::PruneOptions::default();
-                how.max_unused = LimitOption::Percentage(options.max_unused_percent);
-                how.max_repack = LimitOption::Percentage(options.max_repack_percent);
+                how.max_unused = limit(options.max_unused_percent);
+                how.max_repack = limit(options.max_repack_percent);
                 how.instant_delete = options.instant;
                 how.keep_delete = jiff::Span::new().seconds(i64::try_from(KEEP_MARKED.as_secs()).unwrap_or(i64::MAX));
                 let plan = engine.prune_plan(&how).map_err(RepositoryError::engine("plan the prune of"))?;
@@ -140,6 +140,11 @@ impl Repository {
         })
         .await
     }
+}
+
+/// rustic_core divides by what is left of 100 percent.
+fn limit(percent: u64) -> LimitOption {
+    if percent < 100 { LimitOption::Percentage(percent) } else { LimitOption::Unlimited }
 }
 
 fn report(stats: &rustic_core::PruneStats, options: PruneOptions) -> PruneReport {

@@ -109,11 +109,7 @@ impl Repository {
     /// When the index cannot be read.
     pub async fn read(&self, snapshot: &Snapshot) -> Result<SnapshotReader, RepositoryError> {
         let repository = self.clone();
-        let engine = blocking(move || {
-            let engine = repository.engine(Gate::open(CancellationToken::new()), &silent())?;
-            engine.to_indexed().map_err(RepositoryError::engine("read the index of"))
-        })
-        .await?;
+        let engine = blocking(move || repository.indexed(Gate::open(CancellationToken::new()), &silent())).await?;
         let blobs = BlobReader { store: self.0.store.clone(), key: self.0.key.clone() };
         Ok(SnapshotReader { engine: Arc::new(engine), blobs, snapshot: snapshot.clone() })
     }

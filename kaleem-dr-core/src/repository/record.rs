@@ -14,8 +14,9 @@ use serde_json::Value;
 
 use super::{
     Repository, RepositoryError,
-    commit::{self, BlobKind, PackWriter, document, sealed_objects},
+    commit::{self, document, sealed_objects},
     lock::Lock,
+    pack::{BlobKind, PackWriter},
     save::{PROGRAM, go_mode},
     snapshot::{RECORD_TAG, SOURCE_PREFIX, Snapshot, SnapshotId},
 };

@@ -26,6 +26,7 @@ use super::{
     backend::Gate,
     blocking, commit,
     lock::Lock,
+    reach::Reach,
     snapshot::{self, Snapshot, SnapshotId},
     valve::Valve,
 };
@@ -44,8 +45,10 @@ use crate::{
 /// Program name and version, as snapshots and manifests record it.
 pub(crate) const PROGRAM: &str = concat!("kaleem-dr ", env!("CARGO_PKG_VERSION"));
 
-/// How long a capture that was cut short may take to put away what it made on its server.
+/// How long a source may take to remove what it made on its server, when the repository was lost.
 const LAST_WORDS: Duration = Duration::from_secs(10);
+/// The same when the operator cancels: every command then ends within two seconds.
+const LAST_WORDS_CANCELLED: Duration = Duration::from_millis(800);
 /// What rustic_core calls its bar of a capture.
 const ARCHIVING: &str = "backing up";
 
@@ -81,6 +84,9 @@ pub struct Saved {
     pub files_unmodified: u64,
     /// Plain bytes of new blobs.
     pub new_blob_bytes: u64,
+    /// What the repository had lost of the last snapshot, so that nothing was taken over from it: everything was read and what was
+    /// lost stored again.
+    pub healed: Option<String>,
 }
 
 /// Why a source was not saved.
@@ -111,11 +117,19 @@ impl Repository {
         let stop = cancel.child_token();
         let valve = Valve::new(self.0.store.is_remote());
         let gate = Gate::capturing(stop.clone(), valve.clone());
-        let prepared = {
+        if !options.dry_run {
+            gate.hide(self.mended(lock, cancel).await?.damaged);
+        }
+        let snapshots = self.snapshots().await?;
+        let mut prepared = {
             let (repository, gate, progress) = (self.clone(), gate.clone(), CaptureBar::of(source.name(), progress));
-            let (host, name, roots) = (options.host.clone(), source.name().clone(), source.roots());
-            blocking(move || Prepared::new(&repository, gate, &progress, (&host, &name), &roots)).await?
+            let (host, name, roots, stop) = (options.host.clone(), source.name().clone(), source.roots(), stop.clone());
+            blocking(move || Prepared::new(&repository, gate, &progress, &snapshots, (&host, &name), &roots, &stop)).await?
         };
+        let (reach, healed) = (std::mem::take(&mut prepared.reach), prepared.healed.take());
+        if let Some(healed) = &healed {
+            tracing::warn!(source = %source.name(), "{healed}");
+        }
 
         let (mut capture, entries, state) = CaptureState::begin(gate.poison.clone(), stop.clone());
         let archive = {
@@ -131,15 +145,15 @@ impl Repository {
                 let mut capturing = source.capture(&mut capture);
                 let cut_short = tokio::select! {
                     captured = &mut capturing => Ok(captured),
-                    () = lost.cancelled() => Err(SourceError::Aborted),
-                    () = cancel.cancelled() => Err(SourceError::Cancelled),
+                    () = lost.cancelled() => Err((SourceError::Aborted, LAST_WORDS)),
+                    () = cancel.cancelled() => Err((SourceError::Cancelled, LAST_WORDS_CANCELLED)),
                 };
                 match cut_short {
                     Ok(captured) => captured,
-                    Err(error) => {
+                    Err((error, last_words)) => {
                         // It may have made things on its server that it takes away again. How it ends no longer counts.
                         stop.cancel();
-                        let _ = tokio::time::timeout(LAST_WORDS, capturing).await;
+                        let _ = tokio::time::timeout(last_words, capturing).await;
                         Err(error)
                     }
                 }
@@ -151,7 +165,18 @@ impl Repository {
             drop(capture);
             captured
         };
-        let (captured, archived) = tokio::join!(captured, archive);
+        // The source may have handed over its last entry long before the archiver has read it: a loss of the lock must reach that too.
+        let archived = async {
+            tokio::pin!(archive);
+            tokio::select! {
+                archived = &mut archive => archived,
+                () = lost.cancelled() => {
+                    stop.cancel();
+                    archive.await
+                }
+            }
+        };
+        let (captured, archived) = tokio::join!(captured, archived);
         if cancel.is_cancelled() {
             return Err(RepositoryError::Cancelled.into());
         }
@@ -190,6 +215,7 @@ impl Repository {
             files_changed: summary.files_changed,
             files_unmodified: summary.files_unmodified,
             new_blob_bytes: summary.data_added,
+            healed,
             manifest,
         };
         if options.dry_run {
@@ -201,8 +227,8 @@ impl Repository {
                 .parse()
                 .map_err(|_| RepositoryError::NotCommitted("a tag is not valid".into()))?;
         }
-        let (id, added) =
-            commit::release(self, engine, file, &saved.manifest, outcome, options.restore_text.clone(), lock).await?;
+        let release = commit::Release { engine, file, outcome, restore_text: options.restore_text.clone(), reach, stop };
+        let (id, added) = release.run(self, &saved.manifest, lock).await?;
         saved.added_bytes += added;
         saved.snapshot = Some(id);
         Ok(saved)
@@ -230,8 +256,12 @@ fn manifest(source: &dyn Source, options: &SaveOptions, state: &CaptureState, ou
 
 /// A repository with its index read, and the snapshot that unchanged files are taken from.
 struct Prepared {
-    engine: rustic_core::Repository<rustic_core::IndexedIdsStatus>,
+    engine: rustic_core::Repository<rustic_core::IndexedFullStatus>,
     parent: Option<SnapshotId>,
+    /// The parent's trees, which were seen to be whole.
+    reach: Reach,
+    /// Why there is no parent although there is a last snapshot.
+    healed: Option<String>,
 }
 
 /// Shows rustic_core's bar of a capture under the source's name. It counts unchanged files too, and expects what the last
@@ -269,11 +299,12 @@ impl Prepared {
         repository: &Repository,
         gate: Arc<Gate>,
         bar: &Arc<CaptureBar>,
+        snapshots: &[Snapshot],
         (host, source): (&HostName, &SourceName),
         roots: &[PathBuf],
+        stop: &CancellationToken,
     ) -> Result<Self, RepositoryError> {
         let progress: Arc<dyn ProgressSink> = bar.clone();
-        let engine = repository.engine(gate, &progress)?;
         let now = jiff::Timestamp::now();
         let newest = |matches: &dyn Fn(&Snapshot) -> bool, snapshots: &[Snapshot]| {
             snapshots
@@ -282,18 +313,31 @@ impl Prepared {
                 .max_by_key(|snapshot| snapshot.time().timestamp())
                 .map(Snapshot::id)
         };
-        let files = engine.get_all_snapshots().map_err(RepositoryError::engine("read the snapshots of"))?;
-        let snapshots: Vec<Snapshot> = files.into_iter().map(Snapshot::new).collect();
         // In a repository taken over from restic, the first run starts from its last snapshot of the same paths.
-        let parent = newest(&|snapshot| snapshot.source().as_ref() == Some(source), &snapshots)
-            .or_else(|| newest(&|snapshot| snapshot.paths() == roots, &snapshots));
-        let before = snapshots.iter().find(|snapshot| Some(snapshot.id()) == parent).and_then(Snapshot::size_bytes);
-        if let Some(size_bytes) = before {
+        let parent = newest(&|snapshot| snapshot.source().as_ref() == Some(source), snapshots)
+            .or_else(|| newest(&|snapshot| snapshot.paths() == roots, snapshots));
+        let parent = snapshots.iter().find(|snapshot| Some(snapshot.id()) == parent);
+        if let Some(size_bytes) = parent.and_then(Snapshot::size_bytes) {
             // Set once, before anything is captured.
             let _ = bar.expected.set(size_bytes);
         }
-        let engine = engine.to_indexed_ids().map_err(RepositoryError::engine("read the index of"))?;
-        Ok(Self { engine, parent })
+        let engine = repository.indexed(gate, &progress)?;
+        // What the engine takes over from a parent, it takes unseen. So the parent must be whole; else all is read and stored anew.
+        let mut reach = Reach::default();
+        let lost = parent.map(|parent| reach.walk(&engine, parent.file.tree, &|_| false, stop)).transpose()?;
+        let (parent, healed) = match (parent, lost) {
+            (Some(parent), Some(lost)) if !lost.is_empty() => {
+                let id = parent.id().short();
+                (
+                    None,
+                    Some(format!(
+                        "of the last snapshot, {id}, {lost}; so everything was read, and what was lost is stored again"
+                    )),
+                )
+            }
+            (parent, _) => (parent.map(Snapshot::id), None),
+        };
+        Ok(Self { engine, parent, reach, healed })
     }
 
     fn archive(
@@ -362,6 +406,9 @@ impl Iterator for Entries {
             return Some(Ok(follower));
         }
         let Entry { path, kind, meta } = self.queued.as_mut()?.blocking_recv()?;
+        if self.state.is_given_up() {
+            return None;
+        }
         failpoint::pass(Step::Capture);
         if matches!(kind, EntryKind::Stream(_)) {
             self.follower = Some(follower(&path));

@@ -12,6 +12,7 @@ const NONCE: usize = 16;
 const TAG: usize = 16;
 /// First byte of a compressed unpacked file in a version 2 repository; uncompressed ones begin with `{` or `[`.
 const COMPRESSED: u8 = 2;
+const ZSTD_LEVEL: i32 = 3;
 
 /// The repository's key. It is never printed.
 #[derive(Clone)]
@@ -74,6 +75,15 @@ impl SealKey {
         sealed.truncate(end);
         sealed.drain(..NONCE);
         Ok(sealed)
+    }
+
+    /// Seals the JSON of an unpacked file, compressed where the repository's version allows it.
+    pub(crate) fn seal_file(&self, plain: &[u8], version: u32) -> Vec<u8> {
+        let zipped = (version >= 2).then(|| zstd::encode_all(plain, ZSTD_LEVEL).ok()).flatten();
+        match zipped {
+            Some(zipped) => self.seal(&[&[COMPRESSED], zipped.as_slice()].concat()),
+            None => self.seal(plain),
+        }
     }
 
     /// The JSON of a sealed unpacked file, which version 2 repositories may compress.

@@ -89,14 +89,19 @@ impl Snapshot {
         Self { file }
     }
 
-    /// Opens a snapshot file that was read. `name` is its object's key.
-    pub(super) fn open(key: &SealKey, name: &str, id: SnapshotId, sealed: &[u8]) -> Result<Self, RepositoryError> {
-        let damaged = |why: String| RepositoryError::Damaged { object: name.to_owned(), why };
-        if ByteDigest::of(sealed) != id.to_string() {
-            return Err(damaged("its content does not hash to its name".into()));
+    /// Opens a snapshot file that was read.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub(super) fn open(key: &SealKey, id: SnapshotId, sealed: &[u8]) -> Result<Self, String> {
+        if sealed.is_empty() {
+            return Err("it is empty".into());
         }
-        let json = key.open_file(sealed).map_err(|error| damaged(error.to_string()))?;
-        let mut file: SnapshotFile = serde_json::from_slice(&json).map_err(|error| damaged(error.to_string()))?;
+        if ByteDigest::of(sealed) != id.to_string() {
+            return Err("its content does not hash to its name".into());
+        }
+        let json = key.open_file(sealed).map_err(|error| error.to_string())?;
+        let mut file: SnapshotFile = serde_json::from_slice(&json).map_err(|error| format!("it is no snapshot: {error}"))?;
         file.id = id.0;
         // As rustic_core does: a snapshot that is no copy or rewriting of another one is its own original.
         file.original.get_or_insert(id.0);

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Suspicion;
 use crate::{
+    failpoint::{self, Step},
     host::HostScope,
     job::RunId,
     repository::{Record, RecordKind, RepositoryError, RetentionScope, Snapshot, SnapshotId},
@@ -351,7 +352,9 @@ impl Alarms {
         file.write_all(&serde_json::to_vec_pretty(&stored)?)?;
         file.as_file().sync_all()?;
         file.persist(state_directory.join(FILE)).map_err(|error| error.error)?;
-        fs::File::open(state_directory)?.sync_all()
+        fs::File::open(state_directory)?.sync_all()?;
+        failpoint::pass(Step::Alarms);
+        Ok(())
     }
 }
 

@@ -197,6 +197,16 @@ impl Source for MongoSource {
     }
 }
 
+#[cfg(feature = "fuzzing")]
+pub use self::archive::fuzz_archive;
+
+/// Walks a document.
+#[cfg(feature = "fuzzing")]
+pub fn fuzz_bson(bytes: &[u8]) {
+    // That it is no BSON is a good answer.
+    drop(wellformed::check(bytes));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

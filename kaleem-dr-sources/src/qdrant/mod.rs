@@ -225,3 +225,10 @@ async fn refuse_cluster(client: &QdrantClient) -> Result<(), SourceError> {
         _ => Ok(()),
     }
 }
+
+/// Walks the snapshot file of a collection.
+#[cfg(feature = "fuzzing")]
+pub fn fuzz_tar(mut bytes: &[u8]) {
+    let file = archive::CollectionFile::walk(&mut bytes);
+    let _ = (file.segments(), file.shards());
+}

@@ -13,6 +13,7 @@ use serde_json::json;
 use super::{
     super::{RepositoryError, seal::SealKey},
     KeyOwner,
+    open::user_key,
 };
 use crate::digest::ByteDigest;
 
@@ -34,10 +35,6 @@ pub(crate) fn key_file(
     let mut derived = [0; 64];
     scrypt::scrypt(password.expose_secret().as_bytes(), &salt, &params, &mut derived)
         .map_err(|error| failed(error.to_string().into()))?;
-    let mut user = MasterKey::new();
-    user.encrypt = derived[..32].to_vec();
-    user.mac.k = derived[32..48].to_vec();
-    user.mac.r = derived[48..].to_vec();
     let plain = serde_json::to_vec(master).map_err(|error| failed(error.into()))?;
     let file = json!({
         "created": Timestamp::now().to_string(),
@@ -48,7 +45,7 @@ pub(crate) fn key_file(
         "r": BLOCK_SIZE,
         "p": PASSES,
         "salt": BASE64_STANDARD.encode(salt),
-        "data": BASE64_STANDARD.encode(SealKey::new(user).seal(&plain)),
+        "data": BASE64_STANDARD.encode(SealKey::new(user_key(&derived)).seal(&plain)),
     });
     let bytes = Bytes::from(file.to_string());
     Ok((format!("keys/{}", ByteDigest::of(&bytes)), bytes))

@@ -4,15 +4,18 @@
 //! key while it could still be opened keeps it, as with restic.
 
 mod file;
+mod open;
+mod parse;
 
 use std::{fmt, path::PathBuf, sync::Arc};
 
 use jiff::Timestamp;
 use secrecy::{ExposeSecret as _, SecretString};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-pub(crate) use self::file::key_file;
-use super::{Access, Location, Repository, RepositoryError, blocking, lock::Lock};
+pub use self::parse::vet;
+pub(crate) use self::{file::key_file, open::open_with};
+use super::{Access, Location, Repository, RepositoryError, blocking, lock::Lock, names};
 use crate::{digest::ByteDigest, host};
 
 const DIRECTORY: &str = "keys";
@@ -26,15 +29,6 @@ impl KeyId {
     #[must_use]
     pub fn short(&self) -> &str {
         &self.0[..8.min(self.0.len())]
-    }
-
-    /// The key that opened a repository by its password.
-    pub(super) fn opened(engine: &rustic_core::Repository<rustic_core::OpenStatus>) -> Result<Self, RepositoryError> {
-        let id = engine.key_id().as_ref().ok_or_else(|| RepositoryError::Engine {
-            action: "open",
-            cause: "it was opened, but not by one of its keys".into(),
-        })?;
-        Ok(Self(id.into_inner().to_hex().to_string()))
     }
 
     fn object(&self) -> String {
@@ -63,6 +57,11 @@ impl KeyOwner {
     pub fn here() -> Self {
         Self { user: host::user(), host: host::name() }
     }
+
+    /// Of a key file that does not say.
+    fn unknown() -> Self {
+        Self { user: String::new(), host: String::new() }
+    }
 }
 
 /// What a key says of itself in the clear.
@@ -76,41 +75,32 @@ pub struct KeyInfo {
     pub created: Option<Timestamp>,
     /// Whether the repository was opened with it.
     pub current: bool,
-}
-
-/// The part of a key file that is in the clear. Tools may leave any of it out.
-#[derive(Deserialize)]
-struct Clear {
-    #[serde(default)]
-    username: Option<String>,
-    #[serde(default)]
-    hostname: Option<String>,
-    #[serde(default)]
-    created: Option<String>,
+    /// Why it opens nothing, where its file is damaged or beyond limits.
+    pub problem: Option<String>,
 }
 
 impl Repository {
-    /// Every key, oldest first.
+    /// Every key, oldest first. One that is damaged is among them, with what is wrong with it.
     ///
     /// # Errors
-    /// When the keys cannot be listed or read, or one is not what its name says.
+    /// When the keys cannot be listed or read.
     pub async fn keys(&self) -> Result<Vec<KeyInfo>, RepositoryError> {
         let mut keys = Vec::new();
-        for object in self.0.store.list(DIRECTORY).await? {
-            let bytes = self.0.store.read(&object.key, None).await?;
-            let name = object.key.rsplit('/').next().unwrap_or_default();
-            let damaged = |why: String| RepositoryError::Damaged { object: object.key.clone(), why };
-            if ByteDigest::of(&bytes) != name {
-                return Err(damaged("its content does not hash to its name".into()));
-            }
-            let clear: Clear = serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
-            let id = KeyId(name.to_owned());
-            keys.push(KeyInfo {
-                current: id == self.0.key_id,
-                id,
-                owner: KeyOwner { user: clear.username.unwrap_or_default(), host: clear.hostname.unwrap_or_default() },
-                created: clear.created.and_then(|time| time.parse().ok()),
+        for object in names::objects(&*self.0.store, DIRECTORY).await? {
+            let bytes = match self.0.store.read(&object.key, None).await {
+                Ok(bytes) => bytes,
+                // Removed since it was listed.
+                Err(error) if error.is_not_found() => continue,
+                Err(error) => return Err(error.into()),
+            };
+            let id = KeyId(names::id_of(&object.key).to_owned());
+            let parsed = parse::parse(&bytes);
+            let changed = (ByteDigest::of(&bytes) != id.0).then(|| "its content does not hash to its name".to_owned());
+            let problem = parsed.as_ref().err().cloned().or(changed);
+            let (owner, created) = parsed.map_or((KeyOwner::unknown(), None), |key| {
+                (KeyOwner { user: key.username, host: key.hostname }, key.created.and_then(|time| time.parse().ok()))
             });
+            keys.push(KeyInfo { current: id == self.0.key_id, id, owner, created, problem });
         }
         keys.sort_by(|a, b| (a.created, &a.id).cmp(&(b.created, &b.id)));
         Ok(keys)
@@ -154,7 +144,7 @@ impl Repository {
             )));
         }
         // Someone else may have removed the key in use since: then this one could be all there is.
-        if keys.len() == 1 || !keys.iter().any(|key| key.current) {
+        if !keys.iter().any(|key| key.current) {
             return Err(RepositoryError::Guarded(format!(
                 "key {} is the last one that is known to open the repository; without it the backups are lost",
                 key.id.short()
@@ -209,4 +199,9 @@ fn usable(password: &SecretString) -> Result<(), RepositoryError> {
         ));
     }
     Ok(())
+}
+
+#[cfg(feature = "fuzzing")]
+pub(crate) fn fuzz_key_file(bytes: &[u8]) {
+    drop(parse::vet(bytes));
 }

@@ -49,7 +49,10 @@ use self::{
     retry::Notice,
     temporary::{Temporary, Unplaced},
 };
-use crate::source::Cause;
+use crate::{
+    failpoint::{self, Step},
+    source::Cause,
+};
 
 /// Objects above this size go to S3 in parts of [`PART_BYTES`]; R2 wants all parts but the last equal.
 const MULTIPART_ABOVE: usize = 48 << 20;
@@ -204,6 +207,30 @@ impl StoreError {
     #[must_use]
     pub fn fault(&self) -> StoreFault {
         self.fault
+    }
+
+    /// Whether the place takes no writes from us: it is read-only, full, or not ours to write to.
+    #[must_use]
+    pub fn takes_no_writes(&self) -> bool {
+        let refused = [std::io::ErrorKind::ReadOnlyFilesystem, std::io::ErrorKind::PermissionDenied];
+        self.fault == StoreFault::Denied || self.is_full() || self.io_kinds().any(|kind| refused.contains(&kind))
+    }
+
+    /// Whether there is no room left.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        let full = [std::io::ErrorKind::StorageFull, std::io::ErrorKind::QuotaExceeded];
+        // What S3 services answer who have a disk or a quota.
+        let said = || self.cause.to_string();
+        self.io_kinds().any(|kind| full.contains(&kind))
+            || ["answered 507", "StorageFull", "QuotaExceeded", "InsufficientStorage"].iter().any(|word| said().contains(word))
+    }
+
+    fn io_kinds(&self) -> impl Iterator<Item = std::io::ErrorKind> {
+        let first: &(dyn std::error::Error + 'static) = &*self.cause;
+        std::iter::successors(Some(first), |error| error.source())
+            .filter_map(|error| error.downcast_ref::<std::io::Error>())
+            .map(std::io::Error::kind)
     }
 
     /// Whether what was asked for is not there.
@@ -375,6 +402,7 @@ impl ObjectWriter for BucketWriter {
         if let Some(digests) = self.digests.take() {
             self.store.confirm(&self.key, &meta, &digests.finish(), &[]).await?;
         }
+        failpoint::reach(Step::Write).await;
         Ok(())
     }
 
@@ -406,7 +434,9 @@ impl ObjectWriter for DiskWriter {
     async fn finish(&mut self) -> Result<(), StoreError> {
         let gone = || StoreError::new("write", &self.key, self.store.location.clone(), false, "it failed before");
         let unplaced = self.unplaced.take().ok_or_else(gone)?;
-        self.store.ended(&self.key, tokio::task::spawn_blocking(move || unplaced.place_durably()).await)
+        self.store.ended(&self.key, tokio::task::spawn_blocking(move || unplaced.place_durably()).await)?;
+        failpoint::reach(Step::Write).await;
+        Ok(())
     }
 
     async fn abort(&mut self) {
@@ -515,6 +545,8 @@ impl ObjectStore for OpendalStore {
                     objects.push(Object { key, size_bytes: meta.content_length(), modified, etag });
                 }
                 EntryMode::DIR => {}
+                // A socket or a broken link that another program left.
+                EntryMode::Unknown if !super::names::is_object_name(entry.path()) => {}
                 EntryMode::Unknown => {
                     let why = format!("{} is neither a file nor a directory", entry.path());
                     return Err(StoreError::new("list", directory, self.location.clone(), false, why));
@@ -525,6 +557,7 @@ impl ObjectStore for OpendalStore {
     }
 
     async fn read(&self, key: &str, range: Option<Range<u64>>) -> Result<Bytes, StoreError> {
+        failpoint::reach(Step::Read).await;
         let bytes = match (self.on_disk(), range.clone()) {
             (Some(Directory { root, .. }), range) => {
                 let path = root.join(key);
@@ -574,7 +607,9 @@ impl ObjectStore for OpendalStore {
         if let Some(Directory { temporary, .. }) = self.on_disk() {
             self.sync_late(key).await?;
             let (temporary, name) = (temporary.clone(), key.to_owned());
-            return self.ended(key, tokio::task::spawn_blocking(move || temporary.write(&name, &content)).await);
+            self.ended(key, tokio::task::spawn_blocking(move || temporary.write(&name, &content)).await)?;
+            failpoint::reach(Step::Write).await;
+            return Ok(());
         }
         let part = if length > MULTIPART_ABOVE { PART_BYTES } else { usize::MAX };
         let sent = PartDigests::of(&content, part);
@@ -593,7 +628,9 @@ impl ObjectStore for OpendalStore {
         let Some(Directory { temporary, late, .. }) = self.on_disk().cloned() else { return self.write(key, content).await };
         let name = key.to_owned();
         let written = tokio::task::spawn_blocking(move || late.write(&temporary, &name, &content));
-        self.ended(key, written.await)
+        self.ended(key, written.await)?;
+        failpoint::reach(Step::Write).await;
+        Ok(())
     }
 
     async fn writer(&self, key: &str) -> Result<Box<dyn ObjectWriter>, StoreError> {
@@ -610,7 +647,9 @@ impl ObjectStore for OpendalStore {
     }
 
     async fn delete(&self, key: &str) -> Result<(), StoreError> {
-        self.operator().await?.delete(key).await.map_err(self.failed("delete", key))
+        self.operator().await?.delete(key).await.map_err(self.failed("delete", key))?;
+        failpoint::reach(Step::Delete).await;
+        Ok(())
     }
 
     async fn delete_many(&self, keys: Vec<String>) -> Result<(), StoreError> {

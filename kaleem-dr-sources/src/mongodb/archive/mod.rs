@@ -110,3 +110,17 @@ fn artifact_path(database: &str, file: &str) -> Result<kaleem_dr_core::artifact:
     kaleem_dr_core::artifact::ArtifactPath::join(components.into_iter().filter(|component| !component.is_empty()))
         .map_err(|_| format!("the database name `{database}` cannot stand in a path"))
 }
+
+/// Reads an archive through.
+#[cfg(feature = "fuzzing")]
+pub fn fuzz_archive(bytes: &[u8]) {
+    struct Dropped;
+    impl reader::Contents for Dropped {
+        fn document(&mut self, _: usize, document: &[u8]) -> Result<(), kaleem_dr_core::source::SourceError> {
+            drop(super::wellformed::check(document));
+            Ok(())
+        }
+    }
+    // That it is damaged is a good answer.
+    drop(reader::read(bytes, &mut Dropped));
+}

@@ -1,0 +1,69 @@
+//! Finding the key that a password opens.
+//!
+//! Each key file is tried by itself: one that is rotten, hostile or foreign is passed over with a warning, for the one after it
+//! may open.
+
+use std::sync::Arc;
+
+use rustic_core::repofile::MasterKey;
+use secrecy::{ExposeSecret as _, SecretString};
+
+use super::{
+    super::{RepositoryError, blocking, names, seal::SealKey, store::ObjectStore},
+    DIRECTORY, KeyId,
+    parse::{ParsedKey, parse},
+};
+
+/// Tries the password on every key. Gives the master key, and the key file that it came from.
+pub(crate) async fn open_with(
+    store: &Arc<dyn ObjectStore>,
+    password: &SecretString,
+) -> Result<(MasterKey, KeyId), RepositoryError> {
+    let mut unusable = Vec::new();
+    let mut tried = 0_usize;
+    for object in names::objects(&**store, DIRECTORY).await? {
+        let bytes = match store.read(&object.key, None).await {
+            Ok(bytes) => bytes,
+            // Removed since it was listed.
+            Err(error) if error.is_not_found() => continue,
+            Err(error) => return Err(error.into()),
+        };
+        let key = match parse(&bytes) {
+            Ok(key) => key,
+            Err(why) => {
+                tracing::warn!(key = %object.key, %why, "a key file is passed over");
+                unusable.push(format!("{}: {why}", object.key));
+                continue;
+            }
+        };
+        tried += 1;
+        let password = password.clone();
+        if let Some(master) = blocking(move || Ok(master_of(&key, &password))).await? {
+            return Ok((master, KeyId(names::id_of(&object.key).to_owned())));
+        }
+    }
+    if tried == 0 && !unusable.is_empty() {
+        return Err(RepositoryError::Damaged { object: "every key of the repository".into(), why: unusable.join("; ") });
+    }
+    Err(RepositoryError::WrongPassword { location: store.location() })
+}
+
+/// The master key in a key file; `None` when the password does not open it. Blocking, for a second or so.
+fn master_of(key: &ParsedKey, password: &SecretString) -> Option<MasterKey> {
+    let params = scrypt::Params::new(key.log_n, key.r, key.p).ok()?;
+    let mut derived = [0; 64];
+    scrypt::scrypt(password.expose_secret().as_bytes(), &key.salt, &params, &mut derived).ok()?;
+    let plain = SealKey::new(user_key(&derived)).open(&key.data).ok()?;
+    let master: MasterKey = serde_json::from_slice(&plain).ok()?;
+    let whole = master.encrypt.len() == 32 && master.mac.k.len() == 16 && master.mac.r.len() == 16;
+    whole.then_some(master)
+}
+
+/// The key that a password gives, in the form of a master key.
+pub(super) fn user_key(derived: &[u8; 64]) -> MasterKey {
+    let mut user = MasterKey::new();
+    user.encrypt = derived[..32].to_vec();
+    user.mac.k = derived[32..48].to_vec();
+    user.mac.r = derived[48..].to_vec();
+    user
+}

@@ -1,0 +1,96 @@
+//! Every snapshot of a repository, and those that cannot be read.
+
+use serde::Serialize;
+
+use super::{Repository, RepositoryError, backend::Gate, blocking, names, silent, snapshot::Snapshot, snapshot::SnapshotId};
+use crate::CancellationToken;
+
+/// What is in `snapshots/`.
+#[derive(Clone, Debug, Default)]
+pub struct SnapshotListing {
+    /// Every snapshot that can be read, oldest first.
+    pub snapshots: Vec<Snapshot>,
+    /// The others.
+    pub unreadable: Vec<UnreadableSnapshot>,
+}
+
+/// A snapshot file that is empty, damaged or sealed with another key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct UnreadableSnapshot {
+    /// Its key in the store.
+    pub object: String,
+    /// What is wrong with it.
+    pub why: String,
+}
+
+impl Repository {
+    /// Every snapshot that can be read, oldest first. One that cannot is named in a warning, and keeps none of the others away.
+    ///
+    /// # Errors
+    /// When they cannot be listed, or the store fails.
+    pub async fn snapshots(&self) -> Result<Vec<Snapshot>, RepositoryError> {
+        if self.0.cache_directory.is_some() {
+            // Most of them are in the cache, which is the engine's.
+            let repository = self.clone();
+            let cached = blocking(move || {
+                let engine = repository.engine(Gate::open(CancellationToken::new()), &silent())?;
+                let files = engine.get_all_snapshots().map_err(RepositoryError::engine("read the snapshots of"))?;
+                Ok(files.into_iter().map(Snapshot::new).collect::<Vec<_>>())
+            });
+            if let Ok(mut snapshots) = cached.await {
+                snapshots.sort_by_key(|snapshot| snapshot.time().timestamp());
+                return Ok(snapshots);
+            }
+        }
+        let listing = self.snapshot_listing().await?;
+        for UnreadableSnapshot { object, why } in &listing.unreadable {
+            tracing::warn!(%object, %why, "a snapshot is damaged and passed over; see `kaleem-dr check`");
+        }
+        Ok(listing.snapshots)
+    }
+
+    /// Every snapshot file, read from the repository itself.
+    ///
+    /// # Errors
+    /// When they cannot be listed, or the store fails.
+    pub async fn snapshot_listing(&self) -> Result<SnapshotListing, RepositoryError> {
+        let listed = names::objects(&*self.0.store, "snapshots").await?;
+        let keys: Vec<String> = listed.into_iter().map(|object| object.key).collect();
+        let sealed = match self.0.store.read_many(keys.clone()).await {
+            Ok(sealed) => sealed.into_iter().map(Some).collect(),
+            // One was forgotten since they were listed.
+            Err(error) if error.is_not_found() => self.read_those_left(&keys).await?,
+            Err(error) => return Err(error.into()),
+        };
+        let key = self.0.key.clone();
+        blocking(move || {
+            let mut listing = SnapshotListing::default();
+            for (name, sealed) in keys.into_iter().zip(sealed) {
+                let Some(sealed) = sealed else { continue };
+                let opened = match names::id_of(&name).parse::<SnapshotId>() {
+                    Ok(id) => Snapshot::open(&key, id, &sealed),
+                    Err(error) => Err(error.to_string()),
+                };
+                match opened {
+                    Ok(snapshot) => listing.snapshots.push(snapshot),
+                    Err(why) => listing.unreadable.push(UnreadableSnapshot { object: name, why }),
+                }
+            }
+            listing.snapshots.sort_by_key(|snapshot| snapshot.time().timestamp());
+            Ok(listing)
+        })
+        .await
+    }
+
+    async fn read_those_left(&self, keys: &[String]) -> Result<Vec<Option<bytes::Bytes>>, RepositoryError> {
+        let mut all = Vec::with_capacity(keys.len());
+        for key in keys {
+            all.push(match self.0.store.read(key, None).await {
+                Ok(sealed) => Some(sealed),
+                Err(error) if error.is_not_found() => None,
+                Err(error) => return Err(error.into()),
+            });
+        }
+        Ok(all)
+    }
+}

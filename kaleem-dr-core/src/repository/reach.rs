@@ -1,0 +1,208 @@
+//! What a snapshot's tree reaches, and whether the index knows all of it.
+//!
+//! rustic_core takes a tree over from the parent snapshot by its id and never asks whether the index has it, nor what lies below. So
+//! before a snapshot is released, and in a check, every tree below its root is read and every blob of every file is looked up.
+
+use std::{
+    collections::{HashMap, HashSet},
+    fmt,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicUsize, Ordering},
+    thread,
+};
+
+use rustic_core::{Id, IndexedFullStatus, TreeId, repofile::Tree};
+
+use super::{RepositoryError, backend::fault_of};
+use crate::CancellationToken;
+
+type Engine = rustic_core::Repository<IndexedFullStatus>;
+
+/// Trees are read in so many threads: of a bucket each read waits, and on disk it decrypts.
+const THREADS: usize = 8;
+/// Places that are kept by name.
+const NAMED: usize = 3;
+
+/// What a tree reaches that is lost.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Lost {
+    /// Directories whose tree is in no index, or does not decrypt.
+    pub(crate) directories: u64,
+    /// Files with a blob that is in no index.
+    pub(crate) files: u64,
+    /// The first of them.
+    pub(crate) first: Vec<PathBuf>,
+    /// Trees that an index names, and that are damaged where they lie.
+    pub(crate) damaged: Vec<String>,
+}
+
+impl Lost {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.directories == 0 && self.files == 0
+    }
+
+    fn name(&mut self, path: PathBuf) {
+        if self.first.len() < NAMED {
+            self.first.push(path);
+        }
+    }
+}
+
+impl fmt::Display for Lost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let first: Vec<String> = self.first.iter().map(|path| path.display().to_string()).collect();
+        let more = (self.directories + self.files).saturating_sub(first.len() as u64);
+        write!(f, "{} directories and {} files are lost: {}", self.directories, self.files, first.join(", "))?;
+        if more > 0 { write!(f, " and {more} more") } else { Ok(()) }
+    }
+}
+
+/// Walks trees, and remembers those that are whole with all below them.
+#[derive(Debug, Default)]
+pub(crate) struct Reach {
+    whole: HashSet<TreeId>,
+}
+
+/// One tree that was read.
+struct Visited {
+    id: TreeId,
+    below: Vec<(TreeId, PathBuf)>,
+    lost_files: Vec<PathBuf>,
+    /// Why it is lost itself.
+    lost: Option<Why>,
+    path: PathBuf,
+}
+
+enum Why {
+    NotIndexed,
+    Damaged(String),
+}
+
+impl Reach {
+    /// Reads every tree below `root` that is not known to be whole. `is_lost` are packs whose blobs count as lost although the index
+    /// names them. Blocking.
+    ///
+    /// # Errors
+    /// When the store fails, or on cancellation.
+    pub(crate) fn walk(
+        &mut self,
+        engine: &Engine,
+        root: TreeId,
+        is_lost: &(dyn Fn(&Id) -> bool + Sync),
+        cancel: &CancellationToken,
+    ) -> Result<Lost, RepositoryError> {
+        let mut lost = Lost::default();
+        let mut seen = HashSet::from([root]);
+        let mut above: HashMap<TreeId, Vec<TreeId>> = HashMap::new();
+        let mut broken = Vec::new();
+        let mut pending = vec![(root, PathBuf::from("/"))];
+        pending.retain(|(id, _)| !self.whole.contains(id));
+        while !pending.is_empty() {
+            let mut next = Vec::new();
+            for visited in visit_all(engine, &pending, is_lost, cancel)? {
+                if visited.lost.is_some() || !visited.lost_files.is_empty() {
+                    broken.push(visited.id);
+                }
+                if let Some(why) = visited.lost {
+                    lost.directories += 1;
+                    lost.name(visited.path);
+                    if let Why::Damaged(why) = why {
+                        lost.damaged.push(why);
+                    }
+                }
+                for path in visited.lost_files {
+                    lost.files += 1;
+                    lost.name(path);
+                }
+                for (child, path) in visited.below {
+                    if self.whole.contains(&child) {
+                        continue;
+                    }
+                    above.entry(child).or_default().push(visited.id);
+                    if seen.insert(child) {
+                        next.push((child, path));
+                    }
+                }
+            }
+            pending = next;
+        }
+        // What is broken, and all above it, is not whole.
+        while let Some(id) = broken.pop() {
+            if seen.remove(&id) {
+                broken.extend(above.remove(&id).unwrap_or_default());
+            }
+        }
+        self.whole.extend(seen);
+        Ok(lost)
+    }
+}
+
+/// Reads trees in a few threads.
+fn visit_all(
+    engine: &Engine,
+    trees: &[(TreeId, PathBuf)],
+    is_lost: &(dyn Fn(&Id) -> bool + Sync),
+    cancel: &CancellationToken,
+) -> Result<Vec<Visited>, RepositoryError> {
+    let at = AtomicUsize::new(0);
+    let work = || {
+        let mut visited = Vec::new();
+        while let Some((id, path)) = trees.get(at.fetch_add(1, Ordering::Relaxed)) {
+            if cancel.is_cancelled() {
+                return Err(RepositoryError::Cancelled);
+            }
+            visited.push(visit(engine, *id, path, is_lost)?);
+        }
+        Ok(visited)
+    };
+    if trees.len() == 1 {
+        return work();
+    }
+    thread::scope(|scope| {
+        let threads: Vec<_> = (0..THREADS.min(trees.len())).map(|_| scope.spawn(work)).collect();
+        let mut all = Vec::with_capacity(trees.len());
+        for thread in threads {
+            let panicked = |_| RepositoryError::Engine { action: "read a tree of", cause: "a thread panicked".into() };
+            all.extend(thread.join().map_err(panicked)??);
+        }
+        Ok(all)
+    })
+}
+
+fn visit(engine: &Engine, id: TreeId, path: &Path, is_lost: &(dyn Fn(&Id) -> bool + Sync)) -> Result<Visited, RepositoryError> {
+    let mut visited = Visited { id, below: Vec::new(), lost_files: Vec::new(), lost: None, path: path.to_owned() };
+    match read_tree(engine, &id, is_lost)? {
+        Ok(tree) => {
+            for node in tree.nodes {
+                if let Some(subtree) = node.subtree {
+                    visited.below.push((subtree, path.join(node.name())));
+                }
+                let is_known = |blob| engine.get_index_entry(blob).is_ok_and(|entry| !is_lost(&entry.pack.into_inner()));
+                if !node.content.iter().flatten().all(is_known) {
+                    visited.lost_files.push(path.join(node.name()));
+                }
+            }
+        }
+        Err(why) => visited.lost = Some(why),
+    }
+    Ok(visited)
+}
+
+fn read_tree(engine: &Engine, id: &TreeId, is_lost: &(dyn Fn(&Id) -> bool + Sync)) -> Result<Result<Tree, Why>, RepositoryError> {
+    let Ok(entry) = engine.get_index_entry(id) else { return Ok(Err(Why::NotIndexed)) };
+    let pack = entry.pack.into_inner();
+    if is_lost(&pack) {
+        return Ok(Err(Why::NotIndexed));
+    }
+    match engine.get_tree(id) {
+        Ok(tree) => Ok(Ok(tree)),
+        Err(error) if fault_of(&error).is_some_and(|fault| !fault.is_loss()) => {
+            Err(RepositoryError::engine("read a tree of")(error))
+        }
+        Err(_) => Ok(Err(Why::Damaged(format!(
+            "tree {} in pack {}",
+            id.into_inner().to_hex().as_str(),
+            super::survey::pack_key(&pack)
+        )))),
+    }
+}

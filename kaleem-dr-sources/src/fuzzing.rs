@@ -1,0 +1,30 @@
+//! The parsers that read foreign bytes, each as a function of bytes: what the targets of `fuzz/` call. Only with the feature `fuzzing`.
+
+use std::{path::Path, str};
+
+use kaleem_dr_core::config::{Config, secret::Environment};
+
+pub use crate::{
+    mongodb::{fuzz_archive as archive, fuzz_bson as bson},
+    qdrant::fuzz_tar as qdrant_tar,
+};
+
+/// The definitions of a broker, read and written again: what comes of it reads as the same.
+///
+/// # Panics
+/// When it does not.
+pub fn definitions(bytes: &[u8]) {
+    use crate::rabbitmq::Definitions;
+    if let Ok(definitions) = Definitions::parse(bytes) {
+        let written = definitions.to_bytes();
+        let again = Definitions::parse(&written).expect("what was written can be read");
+        assert_eq!(again.to_bytes(), written, "the order is canonical");
+    }
+}
+
+/// A config with every kind of source.
+pub fn config(bytes: &[u8]) {
+    if let Ok(text) = str::from_utf8(bytes) {
+        drop(Config::parse(text, Path::new("/fuzzed.toml"), &crate::kinds(), &Environment::default()));
+    }
+}

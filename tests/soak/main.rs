@@ -1,0 +1,88 @@
+//! A model of two hosts, one repository and its mirror, lived through at random, and kills at random steps. From a seed: what fails
+//! can be repeated, and says how.
+//!
+//! `SOAK_SEEDS` and `SOAK_STEPS` say how much (`make soak` says much), `SOAK_SEED` repeats one.
+
+#![allow(clippy::needless_pass_by_value, reason = "JSON is handed over as it is written")]
+
+mod faults;
+mod host;
+mod kills;
+mod program;
+mod random;
+mod repository;
+mod steps;
+mod tree;
+mod world;
+
+use std::{
+    env,
+    sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+};
+
+use world::World;
+
+/// Sequences that are lived through at the same time.
+const AT_ONCE: usize = 2;
+
+fn setting(name: &str, default: u64) -> u64 {
+    env::var(name).map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name} is a number")))
+}
+
+#[test]
+fn no_command_that_ends_with_0_is_wrong_and_every_snapshot_stays_what_it_was() {
+    let steps = setting("SOAK_STEPS", 25);
+    let seeds: Vec<u64> = match env::var("SOAK_SEED") {
+        Ok(seed) => vec![seed.parse().expect("SOAK_SEED is a number")],
+        Err(_) => (1..=setting("SOAK_SEEDS", 8)).collect(),
+    };
+    let (next, failed) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    thread::scope(|scope| {
+        for _ in 0..AT_ONCE {
+            scope.spawn(|| {
+                while let Some(seed) = seeds.get(next.fetch_add(1, Ordering::SeqCst)) {
+                    if let Err(report) = live(*seed, steps) {
+                        eprintln!("{report}");
+                        failed.lock().expect("no thread panics").push(*seed);
+                    }
+                }
+            });
+        }
+    });
+    let failed = failed.into_inner().expect("no thread panics");
+    assert!(failed.is_empty(), "{} of {} seeds failed: {failed:?}", failed.len(), seeds.len());
+}
+
+/// One sequence from its seed. An error is a report with the command to repeat it.
+fn live(seed: u64, steps: u64) -> Result<(), String> {
+    let mut world = World::new(seed).map_err(|error| error.to_string())?;
+    for step in 1..=steps {
+        if let Err(why) = steps::take(&mut world).and_then(|()| steps::invariants(&mut world)) {
+            let repeat = format!("SOAK_SEED={seed} SOAK_STEPS={step} cargo test --test soak -- no_command");
+            return Err(report(world, &format!("seed {seed}, step {step}: {why}"), &repeat));
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn kills_at_named_steps_leave_garbage_at_worst() {
+    let (kills, seed) = (setting("SOAK_KILLS", 50), setting("SOAK_SEED", 1));
+    let mut world = World::new(seed).expect("a world can be made");
+    if let Err(why) = kills::live(&mut world, kills) {
+        let repeat = format!("SOAK_SEED={seed} SOAK_KILLS={kills} cargo test --test soak -- kills");
+        let why = format!("seed {seed}, after {} kills: {why}", world.kills);
+        panic!("{}", report(world, &why, &repeat));
+    }
+}
+
+/// What went wrong, all that led to it, and how it is repeated. The world is kept to be looked at.
+fn report(mut world: World, why: &str, repeat: &str) -> String {
+    let story = std::mem::take(&mut world.story);
+    let kept = world.keep();
+    format!("{why}\n{story}its directory: {}\nrepeat it with: {repeat}", kept.display())
+}
