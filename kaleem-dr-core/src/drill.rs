@@ -165,7 +165,8 @@ pub async fn drill(
         cleared,
         exit: Exit::Done,
     };
-    let lock = if job.without_lock { job.repository.without_lock() } else { job.repository.lock_to_read(job.patience).await? };
+    let readable = if job.without_lock { job.repository.without_locks() } else { job.repository.clone() };
+    let lock = readable.lock_to_read(job.patience).await?;
     for source in &job.sources {
         let mut line = drill_source(job, &**source, &work).await;
         line.rto_forecast_seconds = forecast(&ledger, &report.repository, &line)?;

@@ -9,6 +9,7 @@
 
 mod archive;
 mod archive_files;
+mod buckets;
 mod checklist;
 mod copy;
 mod crash;

@@ -45,7 +45,8 @@ pub struct VerifyJob {
 pub async fn verify(job: &VerifyJob, work: &StagedWork) -> Result<Vec<VerifyReport>, RepositoryError> {
     let untried = |of: &Unavailable| VerifyReport::untried(&of.source, job.level, Exit::Usage, of.why.clone());
     let mut reports: Vec<VerifyReport> = job.unavailable.iter().map(untried).collect();
-    let lock = if job.without_lock { job.repository.without_lock() } else { job.repository.lock_to_read(job.patience).await? };
+    let readable = if job.without_lock { job.repository.without_locks() } else { job.repository.clone() };
+    let lock = readable.lock_to_read(job.patience).await?;
     let mut cancelled = false;
     for source in &job.sources {
         match verify_source(&job.repository, &**source, &job.point, job.level, work).await {
