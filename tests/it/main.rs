@@ -9,6 +9,7 @@
 
 mod archive;
 mod archive_files;
+mod buckets;
 mod checklist;
 mod closed_places;
 mod copy;
