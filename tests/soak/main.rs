@@ -8,6 +8,7 @@
 mod faults;
 mod host;
 mod kills;
+mod overlap;
 mod program;
 mod random;
 mod repository;
