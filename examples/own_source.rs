@@ -11,6 +11,7 @@ use kaleem_dr_core::{
     CancellationToken,
     artifact::{ArtifactPath, Capture},
     config::secret::SecretString,
+    host::HostScope,
     job::{BackupJob, backup},
     point::PointReader,
     progress::{ProgressSink, Silent},
@@ -80,7 +81,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     source.1.lock().await.insert("colour".into(), "lost".into());
     let snapshots = repository.snapshots().await?;
-    let reader = repository.read(select(&snapshots, "latest")?).await?;
+    let reader = repository.read(select(&snapshots, "latest", &HostScope::Any)?).await?;
     let point = PointReader::open(reader, progress, cancel).await?;
     let plan = source.plan_restore(&point, RestoreRequest::whole(RestoreTarget::InPlace)).await?;
     let report = source.restore(&point, plan).await?;

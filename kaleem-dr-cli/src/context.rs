@@ -111,7 +111,8 @@ impl Context {
 
     /// Opens the repository that `--repo` names.
     pub async fn repository(&self, loaded: &Loaded) -> Result<Repository, Failure> {
-        Ok(Repository::open(&self.access(loaded)?).await?)
+        let repository = Repository::open(&self.access(loaded)?).await?;
+        Ok(if self.global.no_lock { repository.without_locks() } else { repository })
     }
 
     /// Takes a lock for work that writes; an interrupt ends the wait.
@@ -121,9 +122,6 @@ impl Context {
 
     /// Takes a lock for work that only reads; none with `--no-lock`, or where none can be written.
     pub async fn lock_to_read(&self, repository: &Repository) -> Result<Lock, Failure> {
-        if self.global.no_lock {
-            return Ok(repository.without_lock());
-        }
         self.until_cancelled(repository.lock_to_read(self.global.retry_lock)).await
     }
 
@@ -141,11 +139,7 @@ impl Context {
 
     /// What work on staged files may use.
     pub fn staged_work(&self, loaded: &Loaded) -> StagedWork {
-        StagedWork {
-            scratch: loaded.config.settings.state_directory.join("scratch"),
-            progress: self.progress.clone(),
-            cancel: self.cancel.clone(),
-        }
+        StagedWork { scratch: loaded.config.settings.scratch(), progress: self.progress.clone(), cancel: self.cancel.clone() }
     }
 
     /// Where that repository is, and its password.

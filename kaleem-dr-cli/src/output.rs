@@ -356,7 +356,7 @@ pub fn restored(report: &RestoreReport, json: bool) -> Printed {
     if json {
         let mut value = serde_json::to_value(report)?;
         value["message_type"] = "summary".into();
-        value["equal"] = report.is_equal().into();
+        value["equal"] = (report.is_equal() && report.uncompared.is_empty()).into();
         return document(&value);
     }
     line(&format!("restored {} items, {} into {}", report.items, size(report.size_bytes), report.target))?;
@@ -370,7 +370,14 @@ pub fn restored(report: &RestoreReport, json: bool) -> Printed {
         line(&format!("  after the restore: {} {status}", hook.command.join(" ")))?;
         hook.output.lines().try_for_each(|text| line(&format!("    {text}")))?;
     }
-    line(if report.is_equal() { "it is equal to what was captured" } else { "it is NOT equal to what was captured" })
+    for uncompared in &report.uncompared {
+        line(&format!("  NOT COMPARED: {}: {}", uncompared.what, uncompared.why))?;
+    }
+    line(match (report.is_equal(), report.uncompared.is_empty()) {
+        (true, true) => "it is equal to what was captured",
+        (true, false) => "what was compared is equal to what was captured; the rest was NOT compared",
+        (false, _) => "it is NOT equal to what was captured",
+    })
 }
 
 pub fn exported(path: &Path, size_bytes: u64, point: &PointReader, json: bool) -> Printed {
@@ -421,6 +428,10 @@ pub fn files(report: &FilesReport, json: bool) -> Printed {
             "others": report.others,
             "files_verified": report.verified,
             "problems": report.problems,
+            "more_problems": report.more_problems,
+            "notes": report.notes,
+            "left_to_root": report.roots_only,
+            "more_notes": report.more_notes,
         }));
     }
     let verified = if report.verified > 0 { format!("; {} read back and equal", report.verified) } else { String::new() };
@@ -431,7 +442,16 @@ pub fn files(report: &FilesReport, json: bool) -> Printed {
         report.others,
         size(report.size_bytes)
     ))?;
-    report.problems.iter().try_for_each(|problem| line(&format!("  FAILED: {}: {}", problem.path, problem.why)))
+    report.notes.iter().try_for_each(|note| line(&format!("  note: {}: {}", note.path, note.why)))?;
+    report.left_to_root().try_for_each(|note| line(&format!("  note: {note}")))?;
+    if report.more_notes > 0 {
+        line(&format!("  note: {} more like these", report.more_notes))?;
+    }
+    report.problems.iter().try_for_each(|problem| line(&format!("  FAILED: {}: {}", problem.path, problem.why)))?;
+    if report.more_problems > 0 {
+        line(&format!("  FAILED: {} more like these", report.more_problems))?;
+    }
+    Ok(())
 }
 
 pub fn forget(report: &ForgetReport, json: bool) -> Printed {

@@ -48,12 +48,12 @@ pub struct DrillJob {
     pub point: PointChoice,
     /// How far. Only [`ProofLevel::Restored`] measures an RTO.
     pub level: ProofLevel,
-    /// Where the ledger and the scratch directories lie.
+    /// Where the ledger is kept.
     pub state_directory: PathBuf,
+    /// Where scratch targets are made.
+    pub scratch_directory: PathBuf,
     /// How long to wait for another tool's lock.
     pub patience: Duration,
-    /// Read without a lock: whoever prunes meanwhile may take away what is read.
-    pub without_lock: bool,
 }
 
 /// What a drill showed.
@@ -145,7 +145,7 @@ pub async fn drill(
     cancel: &CancellationToken,
 ) -> Result<(DrillReport, ChainedReport), DrillError> {
     let ledger = Ledger::open(&job.state_directory)?;
-    let work = StagedWork { scratch: job.state_directory.join("scratch"), progress: progress.clone(), cancel: cancel.clone() };
+    let work = StagedWork { scratch: job.scratch_directory.clone(), progress: progress.clone(), cancel: cancel.clone() };
     let cleared = scratch::clear_abandoned(&work.scratch, &job.sources)
         .await
         .map_err(|cause| DrillError::Scratch { path: work.scratch.clone(), cause })?;
@@ -163,7 +163,7 @@ pub async fn drill(
         cleared,
         exit: Exit::Done,
     };
-    let lock = if job.without_lock { job.repository.without_lock() } else { job.repository.lock_to_read(job.patience).await? };
+    let lock = job.repository.lock_to_read(job.patience).await?;
     for source in &job.sources {
         let mut line = drill_source(job, &**source, &work).await;
         line.rto_forecast_seconds = forecast(&ledger, &report.repository, &line)?;

@@ -16,6 +16,7 @@ mod failpoint;
 pub mod finding;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
+pub mod ground;
 pub mod gzip;
 pub mod hook;
 pub mod host;

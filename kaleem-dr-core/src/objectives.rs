@@ -301,7 +301,7 @@ mod tests {
     fn a_failed_verification_takes_an_earlier_proof_back_and_a_later_one_gives_it_again() {
         let (home, now) = (tempfile::tempdir().unwrap(), Timestamp::now());
         let ledger = Ledger::open(home.path()).unwrap();
-        let mut look = |proven| {
+        let look = |proven| {
             ledger.record_proof(&proof("/local", "aa", 2, proven, now)).unwrap();
             self::proven(&ledger, &of("/local", None)).is_some()
         };

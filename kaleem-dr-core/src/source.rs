@@ -401,8 +401,10 @@ pub struct RestoreReport {
     pub size_bytes: u64,
     /// What was compared and found equal.
     pub compared: Vec<String>,
-    /// What differs from the manifest. Empty means equal.
+    /// What differs from the manifest. Empty means that all of `compared` is equal.
     pub differences: Vec<Difference>,
+    /// What came back and could not be compared with anything.
+    pub uncompared: Vec<Uncompared>,
     /// What the operator should know, one sentence each.
     pub warnings: Vec<String>,
     /// Commands of the operator's that ran afterwards.
@@ -448,6 +450,15 @@ impl RestoreReport {
     pub fn is_done(&self) -> bool {
         self.is_equal() && self.hooks.iter().all(|hook| hook.status == Some(0))
     }
+}
+
+/// Something that was restored and that nothing could be compared with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Uncompared {
+    /// What it is.
+    pub what: String,
+    /// Why.
+    pub why: String,
 }
 
 /// A command that ran after a restore.

@@ -15,7 +15,9 @@ use bytes::Bytes;
 use tempfile::TempDir;
 use tokio::{sync::mpsc, task::JoinHandle};
 
-use crate::{CancellationToken, gzip::GzipWriter, point::PointReader, progress::ProgressSink, source::SourceError};
+use crate::{
+    CancellationToken, gzip::GzipWriter, point::PointReader, progress::ProgressSink, restore::ensure_room, source::SourceError,
+};
 
 /// Pieces that may wait for the file.
 const PIECES_IN_FLIGHT: usize = 8;
@@ -136,15 +138,7 @@ impl StagedWork {
     pub fn ensure_room(&self, needed_bytes: u64) -> Result<(), SourceError> {
         let failed = |cause| self.unusable(cause);
         fs::create_dir_all(&self.scratch).map_err(failed)?;
-        let disk = nix::sys::statvfs::statvfs(&self.scratch).map_err(|errno| failed(errno.into()))?;
-        let free_bytes = disk.blocks_available().saturating_mul(disk.fragment_size());
-        if free_bytes >= needed_bytes {
-            return Ok(());
-        }
-        let why = format!(
-            "{free_bytes} bytes are free and at least {needed_bytes} more are needed; make room, or name another directory"
-        );
-        Err(failed(io::Error::new(io::ErrorKind::StorageFull, why)))
+        ensure_room(&self.scratch, needed_bytes).map_err(failed)
     }
 
     /// An empty directory of its own in the scratch directory; it goes with the value.

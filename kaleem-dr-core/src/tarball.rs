@@ -22,7 +22,7 @@ use crate::{
     sentence,
     source::SourceError,
     staged::Sink,
-    untar::{BLOCK_BYTES, padding},
+    untar::{BLOCK_BYTES, encode_attribute, padding},
 };
 
 /// Small pieces are gathered to this length.
@@ -265,7 +265,7 @@ fn header(node: &Node, name: &OsStr, link: Option<&OsStr>, size: u64) -> Vec<u8>
     }
     for attribute in &meta.extended_attributes {
         let value = attribute.value.as_deref().unwrap_or_default();
-        pax.record(&format!("SCHILY.xattr.{}", attribute.name), value);
+        pax.record(&format!("SCHILY.xattr.{}", encode_attribute(&attribute.name)), value);
     }
     let mut bytes = pax.finish();
     bytes.extend_from_slice(&block.finish());

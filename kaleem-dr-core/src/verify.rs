@@ -113,7 +113,7 @@ pub struct VerifyReport {
     pub wanted: ProofLevel,
     /// The highest level that holds, with all below it. An incomplete point is never proven.
     pub proven: Option<ProofLevel>,
-    /// What its capture had to leave out.
+    /// What its capture had to leave out, or a rehearsal could not compare.
     #[serde(default)]
     pub incomplete: Vec<Incomplete>,
     /// Of an incomplete point: the highest level that holds for what is in it.
@@ -311,13 +311,15 @@ pub async fn verify_snapshot(
 
 struct Proof {
     report: VerifyReport,
+    /// What came back in a rehearsal and could not be compared.
+    uncompared: Vec<Incomplete>,
     began: Instant,
 }
 
 impl Proof {
     fn of(point: String, source: Option<String>, wanted: ProofLevel) -> Self {
         let report = VerifyReport::of(point, source, wanted);
-        Self { report, began: Instant::now() }
+        Self { report, uncompared: Vec::new(), began: Instant::now() }
     }
 
     fn errors(&self) -> usize {
@@ -333,12 +335,18 @@ impl Proof {
 
     /// What its capture had to leave out cannot be proven, however sound the rest is.
     fn leave_out(&mut self, incomplete: &[Incomplete]) {
-        if incomplete.is_empty() {
-            return;
+        if !incomplete.is_empty() {
+            self.report.findings.push(Finding::warning(left_out(incomplete)));
         }
-        self.report.held = self.report.proven.take();
-        self.report.incomplete = incomplete.to_vec();
-        self.report.findings.push(Finding::warning(left_out(incomplete)));
+        for left in &self.uncompared {
+            self.report
+                .findings
+                .push(Finding::warning(format!("{} came back and could not be compared: {}", left.what, left.why)));
+        }
+        self.report.incomplete = incomplete.iter().chain(&self.uncompared).cloned().collect();
+        if !self.report.incomplete.is_empty() {
+            self.report.held = self.report.proven.take();
+        }
     }
 
     fn ended(mut self) -> VerifyReport {
@@ -491,6 +499,7 @@ impl Proof {
         let equal = report.is_equal();
         self.report.checked.extend(report.compared.into_iter().map(|what| format!("restored and equal: {what}")));
         self.report.findings.extend(report.warnings.into_iter().map(Finding::warning));
+        self.uncompared.extend(report.uncompared.into_iter().map(|left| Incomplete { what: left.what, why: left.why }));
         for difference in report.differences {
             let message = format!("{}: expected {}, found {}", difference.what, difference.expected, difference.found);
             self.report.findings.push(Finding::error(message));

@@ -359,7 +359,10 @@ async fn a_snapshot_goes_through_an_archive_into_another_database_and_is_equal()
     let job = BackupJob::new(repository.clone(), vec![source.clone() as Arc<dyn Source>]);
     let report = backup(&job, &progress, &cancel).await.unwrap();
     assert_eq!(report.exit, Exit::Done, "{:?}", report.sources);
-    let reader = repository.read(select(&repository.snapshots().await.unwrap(), "latest").unwrap()).await.unwrap();
+    let reader = repository
+        .read(select(&repository.snapshots().await.unwrap(), "latest", &kaleem_dr_core::host::HostScope::Any).unwrap())
+        .await
+        .unwrap();
     let snapshot = PointReader::open(reader, progress, cancel).await.unwrap();
     let inspection = source.inspect(&snapshot).await.unwrap();
     assert!(inspection.is_well(), "{:?}", inspection.findings);

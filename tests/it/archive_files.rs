@@ -18,7 +18,8 @@ use flate2::{Compression, write::GzEncoder};
 use kaleem_dr_core::{
     CancellationToken,
     config::secret::SecretString,
-    job::{BackupJob, backup, open_point},
+    host::HostScope,
+    job::{BackupJob, PointChoice, backup, open_point},
     point::PointReader,
     progress::{ProgressSink, Silent},
     repository::{Access, Location, Repository},
@@ -64,7 +65,10 @@ impl Place {
         let job = BackupJob::new(repository.clone(), vec![source.clone()]);
         let report = backup(&job, &silent(), &CancellationToken::new()).await.expect("the backup runs");
         assert!(report.sources[0].error.is_none(), "{report:?}");
-        open_point(&repository, source.name(), "latest", &silent(), &CancellationToken::new()).await.expect("the point opens")
+        open_point(&repository, source.name(), &PointChoice::newest(HostScope::Any), &silent(), &CancellationToken::new())
+            .await
+            .expect("the point opens")
+            .0
     }
 
     async fn export(&self, source: &FilesSource, point: &PointReader) -> PathBuf {
@@ -243,7 +247,6 @@ fn a_hostile_tar_writes_nothing_outside_and_each_attack_is_named() {
     assert_refused(
         &report,
         &[
-            (&format!("{outside}/absolute"), "absolute path"),
             ("../outside/above", "`..`"),
             ("sub/../../outside/within", "`..`"),
             ("way/through-absolute", "link from the archive itself"),
@@ -251,22 +254,22 @@ fn a_hostile_tar_writes_nothing_outside_and_each_attack_is_named() {
             ("up/etc", "link from the archive itself"),
             ("chain/through-two", "link from the archive itself"),
             ("shadow", "`..`"),
-            ("absolute-shadow", "absolute path"),
+            ("absolute-shadow", "not extracted from here"),
             ("way-shadow", "link from the archive itself"),
             ("nothing", "No such file"),
             ("device", "a device"),
             ("disk", "a device"),
             ("pipe", "a named pipe"),
-            ("twice", "twice"),
-            ("way", "twice"),
             ("odd", "unknown type `Z`"),
         ],
     );
     fortress.assert_untouched();
     assert_eq!(fortress.content("first"), "good");
-    assert_eq!(fortress.content("twice"), "first");
+    assert_eq!(fortress.content("twice"), "second", "the last one wins");
+    let inside = outside.strip_prefix('/').expect("absolute");
+    assert_eq!(fortress.content(&format!("{inside}/absolute")), "bad", "the leading slash is cut off");
     assert_eq!(fortress.content("last-too"), "good too");
-    assert_eq!((report.files, report.links, report.verified), (3, 1, 3), "{report:?}");
+    assert_eq!((report.files, report.links, report.verified), (5, 1, 5), "{report:?}");
     assert!(!fortress.place.path("target/nowhere").exists() && !fortress.place.path("target/sub").exists());
 }
 
@@ -738,4 +741,184 @@ fn a_survey_counts_what_is_there_and_tells_the_topmost_paths() {
         names.push(entry.path().expect("a path").display().to_string());
     }
     assert_eq!(names.len(), 4);
+}
+
+#[test]
+fn the_last_member_of_a_name_wins_whatever_came_before_it() {
+    let fortress = Fortress::new();
+    let tar = Handmade::default()
+        .directory("etc")
+        .file("etc/app", "old")
+        .hard_link("etc/other", "etc/app")
+        .directory("etc")
+        .file("etc/app", "new")
+        .hard_link("etc/third", "etc/app")
+        .hard_link("etc/third", "etc/app")
+        .file("was-file", "file")
+        .directory("was-file")
+        .file("was-file/below", "below")
+        .directory("was-empty")
+        .file("was-empty", "now a file")
+        .symlink("was-link", "../outside/shadow")
+        .file("was-link", "now a file")
+        .file("to-link", "file")
+        .symlink("to-link", "etc/app")
+        .symlink("link-to-directory", "../outside")
+        .directory("link-to-directory")
+        .file("link-to-directory/x", "inside")
+        .directory("turned")
+        .symlink("turned", "../outside")
+        .file("turned/planted", "bad")
+        .directory("full")
+        .file("full/x", "x")
+        .symlink("full", "../outside")
+        .end();
+    let report = fortress.extract(&tar, &fortress.options()).expect("the rest is extracted");
+    assert_refused(&report, &[("turned/planted", "link from the archive itself"), ("full", "not empty")]);
+    fortress.assert_untouched();
+    assert_eq!(fortress.content("etc/app"), "new");
+    assert_eq!(fortress.content("etc/other"), "old", "another name of a replaced file keeps its content, as with GNU tar");
+    assert_eq!(fortress.content("etc/third"), "new");
+    let names = fs::read_dir(fortress.place.path("target/etc")).expect("a directory").count();
+    assert_eq!(names, 3, "no temporary name is left");
+    assert_eq!(fortress.content("was-file/below"), "below");
+    assert_eq!(fortress.content("was-empty"), "now a file");
+    assert_eq!(fortress.content("was-link"), "now a file");
+    assert_eq!(fortress.content("to-link"), "new");
+    assert_eq!(fortress.content("link-to-directory/x"), "inside");
+    assert_eq!(fortress.content("full/x"), "x");
+}
+
+#[test]
+fn appended_overlapping_and_absolute_tars_of_gnu_tar_come_back_as_gnu_tar_unpacks_them() {
+    let place = Place::new();
+    let tar = |directory: &Path, args: &[&str]| {
+        let made = run(Command::new("tar").current_dir(directory).args(args));
+        assert_eq!(made.code, Some(0), "{}", made.stderr);
+    };
+    let source = place.path("source");
+    fs::create_dir_all(source.join("etc/nginx")).expect("a directory");
+    fs::write(source.join("etc/app.conf"), "old").expect("a file");
+    fs::write(source.join("etc/nginx/n.conf"), "n").expect("a file");
+    tar(&source, &["-cf", "../appended.tar", "etc"]);
+    fs::write(source.join("etc/app.conf"), "new").expect("a file");
+    tar(&source, &["-rf", "../appended.tar", "etc/app.conf"]);
+    tar(&source, &["-cf", "../overlapping.tar", "etc", "etc/nginx", "etc/nginx/n.conf"]);
+    tar(&source, &["-cPf", "../absolute.tar", source.join("etc").to_str().expect("UTF-8")]);
+    for name in ["appended", "overlapping", "absolute"] {
+        let (archive, gnu) = (place.path(&format!("{name}.tar")), place.path(&format!("{name}-gnu")));
+        fs::create_dir(&gnu).expect("a directory");
+        tar(&gnu, &["-xpf", archive.to_str().expect("UTF-8")]);
+        let target = place.path(name);
+        let options = UntarOptions {
+            target: target.clone(),
+            include: Vec::new(),
+            in_place: false,
+            special_files: false,
+            limit_bytes: None,
+        };
+        let report = extract(&archive, &options, &Silent, &CancellationToken::new()).expect("it is whole");
+        assert!(report.problems.is_empty(), "{name}: {report:?}");
+        let found = survey(&archive, &[], &CancellationToken::new()).expect("it is whole").report;
+        assert_eq!((found.files, found.directories), (report.files, report.directories), "{name}: as planned");
+        // The targets themselves were made at different times.
+        for top in fs::read_dir(&gnu).expect("a directory") {
+            let top = top.expect("an entry").file_name();
+            Tree::of(&target.join(&top)).assert_equal(&Tree::of(&gnu.join(&top)));
+        }
+    }
+}
+
+#[test]
+fn headers_before_one_member_are_bounded_in_total() {
+    let place = Place::new();
+    let archive = place.path("headers.tar");
+    let record = b"1000000 comment=".iter().copied().chain(std::iter::repeat_n(b'x', 999_983)).chain([b'\n']).collect::<Vec<_>>();
+    let pax = |tar: Handmade| tar.member("PaxHeaders", EntryType::XHeader, "", &record);
+    let three = pax(pax(pax(Handmade::default().file("first", "good")))).file("second", "good").end();
+    fs::write(&archive, three).expect("a file");
+    assert_eq!(survey(&archive, &[], &CancellationToken::new()).expect("it is whole").report.files, 2);
+    let five = pax(pax(pax(pax(pax(Handmade::default().file("first", "good")))))).file("second", "bad").end();
+    fs::write(&archive, five).expect("a file");
+    let error = survey(&archive, &[], &CancellationToken::new()).expect_err("nobody means that well").to_string();
+    assert!(error.contains("before one member") && error.contains("last whole member is first"), "{error}");
+}
+
+#[test]
+fn an_attribute_that_cannot_be_set_never_costs_the_content() {
+    let fortress = Fortress::new();
+    let records = pax_records(&[("SCHILY.xattr.nonsense.note", b"x"), ("SCHILY.xattr.user.large", &[7; 100_000])]);
+    let tar = Handmade::default()
+        .member("PaxHeaders", EntryType::XHeader, "", &records)
+        .file("kept", "content")
+        .member("PaxHeaders", EntryType::XHeader, "", &records)
+        .directory("directory")
+        .file("directory/below", "below")
+        .end();
+    let report = fortress.extract(&tar, &fortress.options()).expect("it is extracted");
+    assert_eq!(fortress.content("kept"), "content");
+    assert_eq!(fortress.content("directory/below"), "below");
+    assert_eq!((report.files, report.directories), (2, 1));
+    let lacks: Vec<_> = report.problems.iter().map(|problem| format!("{}: {}", problem.path, problem.why)).collect();
+    for (path, attribute) in
+        [("kept", "nonsense.note"), ("kept", "user.large"), ("directory", "nonsense.note"), ("directory", "user.large")]
+    {
+        let named =
+            |lack: &&String| lack.contains(&format!("/{path}: ")) && lack.contains(&format!("extended attribute {attribute}"));
+        assert_eq!(lacks.iter().filter(named).count(), 1, "{path} {attribute} in {lacks:#?}");
+    }
+    assert_eq!(lacks.len(), 4, "{lacks:#?}");
+}
+
+fn pax_records(records: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut all = Vec::new();
+    for (key, value) in records {
+        let rest = key.len() + value.len() + 3;
+        let length =
+            (1..).find(|length| *length > rest && length - rest == length.to_string().len()).expect("some length counts itself");
+        all.extend_from_slice(format!("{length} {key}=").as_bytes());
+        all.extend_from_slice(value);
+        all.push(b'\n');
+    }
+    all
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn names_of_attributes_survive_a_tar_of_either_maker() {
+    let place = Place::new();
+    fs::create_dir(place.path("tree")).expect("a directory");
+    let file = place.path("tree/f");
+    fs::write(&file, "x").expect("a file");
+    let names = ["user.a=b", "user.p%3Dq", "user.100%", "user.%25", "user.=", "user.plain"];
+    for name in names {
+        xattr::set(&file, name, name.as_bytes()).expect("an attribute");
+    }
+    let before = Tree::of(&place.path("tree"));
+    let source = place.source(serde_json::json!({}));
+    let point = place.backed_up(&source).await;
+    let ours = place.export(&source, &point).await;
+    let theirs = place.path("gnu.tar");
+    let xattrs = ["--xattrs", "--xattrs-include=*"];
+    let made = run(Command::new("tar").args(xattrs).arg("-cPf").arg(&theirs).arg(place.path("tree")));
+    assert_eq!(made.code, Some(0), "{}", made.stderr);
+    fs::create_dir(place.path("by-gnu")).expect("a directory");
+    let unpacked = run(Command::new("tar").args(xattrs).arg("-xpf").arg(&ours).arg("-C").arg(place.path("by-gnu")));
+    assert_eq!(unpacked.code, Some(0), "{}", unpacked.stderr);
+    place.tree_in("by-gnu").assert_equal(&before);
+    for (archive, target) in [(&ours, "ours"), (&theirs, "theirs")] {
+        let options = UntarOptions {
+            target: place.path(target),
+            include: Vec::new(),
+            in_place: false,
+            special_files: false,
+            limit_bytes: None,
+        };
+        let report = extract(archive, &options, &Silent, &CancellationToken::new()).expect("it is whole");
+        assert!(report.problems.is_empty(), "{report:?}");
+        place.tree_in(target).assert_equal(&before);
+        let back = place.path(target).join(file.strip_prefix("/").expect("absolute"));
+        for name in names {
+            assert_eq!(xattr::get(&back, name).expect("readable").as_deref(), Some(name.as_bytes()), "{target} {name}");
+        }
+    }
 }

@@ -10,7 +10,8 @@ use kaleem_dr_core::{
     CancellationToken,
     artifact::{ArtifactPath, Capture},
     drill::{DrillJob, broken_links, drill},
-    job::RunId,
+    host::{HostName, HostScope},
+    job::{PointChoice, RunId},
     ledger::Ledger,
     manifest::ServerInfo,
     point::PointReader,
@@ -67,7 +68,7 @@ async fn a_drill_of_all_five_sources_is_green_its_controls_are_red_and_nothing_i
     assert_eq!(lines[0]["report"]["previous"], first.as_str());
     let ledger = Ledger::open(&all.site.path("state")).expect("a ledger");
     let chain = ledger.reports().expect("its reports");
-    assert_eq!((chain.len(), broken_links(&chain)), (2, Vec::new()));
+    assert_eq!((chain.len(), broken_links(&chain, None)), (2, Vec::new()));
     let proofs = ledger.proofs(10).expect("its proofs");
     assert_eq!(proofs.len(), 6);
     assert!(proofs.iter().all(|proof| proof.proven == Some(ProofLevel::Restored)));
@@ -197,9 +198,11 @@ async fn a_comparison_that_does_not_see_its_negative_control_makes_the_drill_red
             repository: points.repository.clone(),
             sources: vec![source],
             unavailable: Vec::new(),
-            point: "latest".into(),
+            host: HostName::of_machine(),
+            point: PointChoice::newest(HostScope::Any),
             level: ProofLevel::Restored,
             state_directory: home.path().to_path_buf(),
+            scratch_directory: home.path().join("scratch"),
             patience: Duration::ZERO,
         };
         let (report, _) = drill(&job, &progress, &CancellationToken::new()).await.expect("a drill");

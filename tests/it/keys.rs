@@ -174,3 +174,28 @@ fn a_password_is_asked_for_twice_and_not_shown() {
     assert_eq!(code, Some(0), "{seen}");
     assert!(opens(&site, "geheimnis"));
 }
+
+#[test]
+fn a_rotten_or_hostile_key_is_passed_over_where_a_good_one_is_there() {
+    let site = site();
+    let directory = site.repository().join("keys");
+    let good = fs::read_dir(&directory).expect("keys").next().expect("a key").expect("an entry").path();
+    let good: Value = serde_json::from_slice(&fs::read(good).expect("a key can be read")).expect("a key is JSON");
+    let mut hostile = good.clone();
+    hostile["N"] = (1_u64 << 31).into();
+    // Names that come before and behind any other.
+    fs::write(directory.join("0".repeat(64)), "").expect("a file can be written");
+    fs::write(directory.join(format!("{}1", "0".repeat(63))), hostile.to_string()).expect("a file can be written");
+    fs::write(directory.join("f".repeat(64)), "{}").expect("a file can be written");
+    for command in [&["backup"][..], &["verify"]] {
+        let outcome = site.succeed(command.iter().copied());
+        assert!(outcome.stderr.contains("MiB of memory"), "{command:?}: {}", outcome.stderr);
+    }
+    let listed = keys(&site);
+    assert_eq!(listed.iter().filter(|key| key["problem"].is_string()).count(), 3, "{listed:?}");
+    assert_eq!(site.run(["check"]).code, Some(4));
+    site.succeed(["key", "remove", &"0".repeat(64)]);
+    site.succeed(["key", "remove", &format!("{}1", "0".repeat(63))]);
+    site.succeed(["key", "remove", &"f".repeat(64)]);
+    site.succeed(["check"]);
+}

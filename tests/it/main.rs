@@ -9,16 +9,22 @@
 
 mod archive;
 mod archive_files;
+mod buckets;
 mod checklist;
+mod closed_places;
 mod copy;
 mod crash;
+mod damaged;
 mod docs;
 mod doctor;
 mod drill;
 mod embed;
 mod faults;
 mod files;
+mod files_restore;
+mod files_walk;
 mod gate;
+mod hosts;
 mod keys;
 mod locks;
 mod memory;
@@ -49,4 +55,5 @@ mod spine;
 mod staged;
 mod support;
 mod tripwires;
+mod truth;
 mod verify;

@@ -157,7 +157,7 @@ fn proofs_drills_and_mirrors_have_their_metrics() {
         // Half of what it is now: a restore would take twice as long.
         size_bytes: size_bytes / 2,
         restore_seconds,
-        report: Value::Null,
+        host: String::new(),
     };
     for proof in [proof(20_000, Some(ProofLevel::Restored), Some(30.0)), proof(20_001, Some(ProofLevel::Parsed), None)] {
         ledger.record_proof(&proof).expect("a proof can be recorded");

@@ -15,7 +15,8 @@ use std::{
 use kaleem_dr_core::{
     CancellationToken,
     config::secret::{Environment, SecretString},
-    job::{BackupJob, RunReport, backup, open_point},
+    host::HostScope,
+    job::{BackupJob, PointChoice, RunReport, backup, open_point},
     point::PointReader,
     progress::{ProgressSink, Silent},
     repository::{Access, Location, Repository},
@@ -105,8 +106,10 @@ impl Place {
         let job = BackupJob::new(repository.clone(), vec![source.clone()]);
         let report = backup(&job, &silent(), &CancellationToken::new()).await.expect("the backup runs");
         assert!(report.sources[0].error.is_none(), "{report:?}");
-        let point = open_point(&repository, source.name(), "latest", &silent(), &CancellationToken::new()).await;
-        (report, point.expect("the point opens"))
+        let point =
+            open_point(&repository, source.name(), &PointChoice::newest(HostScope::Any), &silent(), &CancellationToken::new())
+                .await;
+        (report, point.expect("the point opens").0)
     }
 
     async fn export(&self, source: &N8nSource, point: &PointReader) -> PathBuf {
@@ -396,4 +399,18 @@ async fn a_damaged_or_torn_copy_in_a_tar_is_found() {
     fs::write(&file, &packed[..packed.len() / 2]).expect("a file can be written");
     let error = place.open(&source, &file).await.expect_err("it is cut off");
     assert!(matches!(error, SourceError::Damaged { .. }), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_in_the_place_of_a_directory_of_n8ns_is_not_followed() {
+    let place = Place::new();
+    let source = place.source();
+    let (_, point) = place.back_up(&source).await;
+    fs::create_dir_all(place.path("outside/workflows")).expect("a directory");
+    fs::remove_dir_all(place.path(".n8n/binaryData")).expect("it can be removed");
+    std::os::unix::fs::symlink(place.path("outside"), place.path(".n8n/binaryData")).expect("a link");
+    let plan = source.plan_restore(&point, RestoreRequest::whole(RestoreTarget::InPlace)).await.expect("a plan");
+    let error = source.restore(&point, plan).await.expect_err("the link is not followed");
+    assert!(error.to_string().contains("binaryData"), "{error}");
+    assert_eq!(fs::read_dir(place.path("outside/workflows")).expect("a directory").count(), 0);
 }

@@ -9,8 +9,9 @@ use kaleem_dr_core::{
     CancellationToken,
     config::secret::{Environment, SecretString},
     exit::Exit,
+    host::HostScope,
     jiff::Timestamp,
-    job::{BackupJob, RunReport, backup, open_point},
+    job::{BackupJob, PointChoice, RunReport, backup, open_point},
     point::PointReader,
     progress::{ProgressSink, Silent, StageProgress, Unit},
     repository::{Access, Location, Repository},
@@ -216,7 +217,10 @@ impl Captured {
 
     async fn point_of(&self, cancel: &CancellationToken) -> PointReader {
         let name = "vectors".parse().expect("a source name");
-        open_point(&self.repository, &name, "latest", &progress(), cancel).await.expect("the run left a point")
+        open_point(&self.repository, &name, &PointChoice::newest(HostScope::Any), &progress(), cancel)
+            .await
+            .expect("the run left a point")
+            .0
     }
 
     fn error(&self) -> &str {
@@ -809,8 +813,9 @@ async fn a_restore_that_is_cancelled_leaves_nothing() {
     let name = "vectors".parse().expect("a source name");
     let at_the_first_comparison: Arc<dyn ProgressSink> =
         Arc::new(CancelAt { title: "compare copy_docs", cancel: cancel.clone() });
-    let opened = open_point(&captured.repository, &name, "latest", &at_the_first_comparison, &cancel).await;
-    let point = opened.expect("the run left a point");
+    let opened =
+        open_point(&captured.repository, &name, &PointChoice::newest(HostScope::Any), &at_the_first_comparison, &cancel).await;
+    let (point, _) = opened.expect("the run left a point");
     let restored = restore(&source, &point, beside("copy")).await;
     assert!(server.stand_in().calls().iter().any(|call| call.contains("/collections/copy_docs/snapshots/upload")));
     assert!(matches!(restored, Err(SourceError::Cancelled)), "{restored:?}");

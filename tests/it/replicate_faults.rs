@@ -230,5 +230,5 @@ async fn ten_thousand_objects_and_a_second_pass_that_moves_nothing() {
     let (requests, lists) = (through.requests().0 - requests, through.requests().1 - lists);
     // Keys, index and snapshots are one page each, and the packs are ten or eleven.
     assert!((13..=14).contains(&lists), "each prefix is listed once, in {lists} pages");
-    assert_eq!(requests, lists + 2, "and the config is read, twice");
+    assert_eq!(requests, lists + 3, "the config is read, twice, and the bucket's region is asked for");
 }

@@ -27,7 +27,7 @@ pub async fn copy(context: &Context, args: &CopySnapshots) -> JobOutcome {
     let options = CopyOptions { tags, dry_run: args.dry_run };
 
     let patience = context.global.retry_lock;
-    let here = source.lock(LockKind::Shared, patience).await?;
+    let here = source.lock_to_read(patience).await?;
     let there = match destination.lock(LockKind::Shared, patience).await {
         Ok(lock) => lock,
         Err(error) => {

@@ -47,8 +47,8 @@ pub async fn drill(context: &Context, args: &Drill) -> JobOutcome {
         point: loaded.point(&args.point, true),
         level: args.level,
         state_directory: loaded.config.settings.state_directory.clone(),
+        scratch_directory: loaded.config.settings.scratch(),
         patience: context.global.retry_lock,
-        without_lock: context.global.no_lock,
     };
     let (report, chained) = run(&job, &context.progress, &context.cancel).await?;
     write_files(&loaded, &report.run.to_string(), &args.to)?;

@@ -77,7 +77,6 @@ async fn points(
         level: level.unwrap_or(ProofLevel::Parsed),
         state_directory: loaded.config.settings.state_directory.clone(),
         patience: context.global.retry_lock,
-        without_lock: context.global.no_lock,
     };
     Ok(job::verify(&job, &context.staged_work(loaded)).await?)
 }

@@ -91,7 +91,7 @@ fn of_repository(job: &Inspection, known: &Known, drills: &Drills, name: &str, w
 
 fn scratch(job: &Inspection) -> Answer {
     let mut answer = Answer::new();
-    let own = job.config.settings.state_directory.join("scratch");
+    let own = job.config.settings.scratch();
     let places = LEFTOVERS.map(|(directory, prefix)| (job.host.at(directory), prefix));
     for (directory, prefix) in [(own, "")].into_iter().chain(places) {
         let entries = match fs::read_dir(&directory) {

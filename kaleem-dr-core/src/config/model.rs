@@ -36,6 +36,10 @@ pub struct Settings {
     /// Where runs of this host queue, and where history is kept.
     #[serde(default = "state_directory")]
     pub state_directory: PathBuf,
+    /// Where drills and verifications restore to, and staged files are unpacked: `scratch` in the state directory unless it is set.
+    /// It needs room for the largest source that is restored to files.
+    #[serde(default)]
+    pub scratch_directory: Option<PathBuf>,
     /// Where index and trees of remote repositories are cached.
     #[serde(default = "cache_directory")]
     pub cache_directory: PathBuf,
@@ -72,6 +76,14 @@ pub struct Settings {
     /// From when on `doctor` finds fault.
     #[serde(default)]
     pub doctor: DoctorSettings,
+}
+
+impl Settings {
+    /// Where drills and verifications restore to, and staged files are unpacked.
+    #[must_use]
+    pub fn scratch(&self) -> PathBuf {
+        self.scratch_directory.clone().unwrap_or_else(|| self.state_directory.join("scratch"))
+    }
 }
 
 fn state_directory() -> PathBuf {

@@ -33,6 +33,7 @@ pub(crate) fn places(settings: &Settings, environment: &Environment) -> Vec<(Str
         places.push((STAGED.to_owned(), staged.directory.clone()));
     }
     places.push(("state".to_owned(), settings.state_directory.clone()));
+    places.extend(settings.scratch_directory.iter().map(|path| ("scratch".to_owned(), path.clone())));
     places
 }
 

@@ -34,8 +34,6 @@ pub struct VerifyJob {
     pub state_directory: PathBuf,
     /// How long to wait for another tool's lock.
     pub patience: Duration,
-    /// Read without a lock: whoever prunes meanwhile may take away what is read.
-    pub without_lock: bool,
 }
 
 /// Verifies each source's point, and keeps what was shown as proofs in the ledger. Whoever asked must look at [`exit_of`].
@@ -45,7 +43,7 @@ pub struct VerifyJob {
 pub async fn verify(job: &VerifyJob, work: &StagedWork) -> Result<Vec<VerifyReport>, RepositoryError> {
     let untried = |of: &Unavailable| VerifyReport::untried(&of.source, job.level, Exit::Usage, of.why.clone());
     let mut reports: Vec<VerifyReport> = job.unavailable.iter().map(untried).collect();
-    let lock = if job.without_lock { job.repository.without_lock() } else { job.repository.lock_to_read(job.patience).await? };
+    let lock = job.repository.lock_to_read(job.patience).await?;
     let mut cancelled = false;
     for source in &job.sources {
         match verify_source(&job.repository, &**source, &job.point, job.level, work).await {

@@ -293,6 +293,8 @@ pub(crate) fn engine_cause(error: &RusticError) -> Cause {
         _ => said,
     };
     let store = store_error(error);
+    // What the store says is a sentence already; the engine would tell it twice.
+    let said = store.map_or(said, |store| sentence(store));
     Box::new(EngineCause { said, fault: store.map(StoreError::fault), is_full: store.is_some_and(StoreError::is_full) })
 }
 

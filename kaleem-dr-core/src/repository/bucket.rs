@@ -1,12 +1,11 @@
 //! Whether a bucket will serve: each thing a repository does in one, tried on a canary, and the rules that would eat it.
 
 use bytes::Bytes;
-use secrecy::ExposeSecret as _;
 use serde::{Deserialize, Serialize};
 use ulid::Ulid;
 
-use super::store::{ObjectStore as _, OpendalStore, S3Access, StoreError, StoreFault, transport};
-use crate::{exit::Exit, sentence, source::Cause};
+use super::store::{ObjectStore as _, OpendalStore, S3Access, StoreError, StoreFault, region};
+use crate::{exit::Exit, sentence};
 
 /// What was found out about a bucket.
 #[derive(Clone, Debug, Serialize)]
@@ -257,9 +256,13 @@ async fn lifecycle(access: &S3Access, report: &mut BucketReport) {
         let advice = "look in the bucket's settings yourself: no rule may expire objects of the repository";
         report.note(STEP, Verdict::Warning, format!("the lifecycle rules could not be read: {why}"), Some(advice));
     };
-    let (status, body) = match signed_get(access, "lifecycle").await {
-        Ok(answer) => answer,
-        Err(error) => return unread(report, sentence(&*error)),
+    let asked = match region::of(access).await {
+        Ok(region) => region::signed_get(access, &region, "lifecycle").await.map_err(|(_, why)| sentence(&*why)),
+        Err(error) => Err(sentence(&error)),
+    };
+    let (status, body) = match asked {
+        Ok(answer) => (answer.status.as_u16(), answer.body),
+        Err(why) => return unread(report, why),
     };
     if status == 404 || body.contains("NoSuchLifecycleConfiguration") {
         return report.note(STEP, Verdict::Ok, "no lifecycle rule is set", None);
@@ -301,26 +304,6 @@ fn judge(lifecycle: &Lifecycle, prefix: &str, report: &mut BucketReport) {
     if report.findings.len() == before {
         report.note(STEP, Verdict::Ok, "no lifecycle rule touches the repository", None);
     }
-}
-
-/// A request about the bucket itself, which OpenDAL has no verb for.
-async fn signed_get(access: &S3Access, query: &str) -> Result<(u16, String), Cause> {
-    use reqsign_aws_v4::{EMPTY_STRING_SHA256, RequestSigner, StaticCredentialProvider};
-    let address = format!("{}/{}?{query}", access.endpoint, access.bucket);
-    let request = http::Request::get(&address).header("x-amz-content-sha256", EMPTY_STRING_SHA256).body(())?;
-    let (mut parts, ()) = request.into_parts();
-    let mut key = StaticCredentialProvider::new(access.access_key_id.expose_secret(), access.secret_access_key.expose_secret());
-    if let Some(token) = &access.session_token {
-        key = key.with_session_token(token.expose_secret());
-    }
-    let signer = reqsign_core::Signer::new(reqsign_core::Context::new(), key, RequestSigner::new("s3", &access.region));
-    signer.sign(&mut parts, None).await?;
-    parts.headers.remove(http::header::HOST);
-    let http = transport::client(&access.network, &access.tuning)?;
-    let request = http.get(address).headers(parts.headers).timeout(access.tuning.call_timeout);
-    let answer = request.send().await.map_err(reqwest::Error::without_url)?;
-    let status = answer.status().as_u16();
-    Ok((status, answer.text().await.map_err(reqwest::Error::without_url)?))
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ mod keep_span;
 mod key;
 mod listing;
 mod lock;
+mod make_room;
 pub mod names;
 mod objects;
 mod pack;
@@ -167,7 +168,7 @@ pub struct Access {
 #[derive(Clone, Debug)]
 pub struct Repository(Arc<Inner>);
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Inner {
     store: Arc<dyn ObjectStore>,
     key: SealKey,
@@ -178,6 +179,8 @@ struct Inner {
     chunker: ChunkerParams,
     cache_directory: Option<PathBuf>,
     runtime: Handle,
+    /// Whether work that only reads takes no lock and minds none.
+    is_lockless: bool,
 }
 
 impl Repository {
@@ -286,7 +289,7 @@ impl Repository {
         .await?;
         let runtime = Handle::current();
         let cache_directory = access.cache_directory.clone();
-        Ok(Self(Arc::new(Inner { store, key, key_id, id, version, chunker, cache_directory, runtime })))
+        Ok(Self(Arc::new(Inner { store, key, key_id, id, version, chunker, cache_directory, runtime, is_lockless: false })))
     }
 
     /// The repository's id: 64 hex digits, the same in every mirror of it.
@@ -315,17 +318,13 @@ impl Repository {
 
     /// The same, read from the store alone.
     fn without_cache(&self) -> Self {
-        let Inner { store, key, key_id, id, version, chunker, runtime, .. } = &*self.0;
-        Self(Arc::new(Inner {
-            store: store.clone(),
-            key: key.clone(),
-            key_id: key_id.clone(),
-            id: id.clone(),
-            version: *version,
-            chunker: chunker.clone(),
-            cache_directory: None,
-            runtime: runtime.clone(),
-        }))
+        Self(Arc::new(Inner { cache_directory: None, ..(*self.0).clone() }))
+    }
+
+    /// The same for an operator who knows that nothing prunes it: [`Repository::lock_to_read`] takes no lock and minds none.
+    #[must_use]
+    pub fn without_locks(&self) -> Self {
+        Self(Arc::new(Inner { is_lockless: true, ..(*self.0).clone() }))
     }
 
     /// rustic_core's repository behind a gate. Blocking.

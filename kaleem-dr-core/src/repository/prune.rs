@@ -5,7 +5,14 @@ use std::{sync::Arc, time::Duration};
 use rustic_core::{FileType, LimitOption};
 use serde::Serialize;
 
-use super::{Repository, RepositoryError, backend::Gate, blocking, lock::Lock, silent, store::TEMPORARY_DIRECTORY};
+use super::{
+    Repository, RepositoryError,
+    backend::Gate,
+    blocking,
+    lock::Lock,
+    silent,
+    store::{StoreFault, TEMPORARY_DIRECTORY},
+};
 use crate::{CancellationToken, progress::ProgressSink};
 
 /// Below this a marked pack could still be wanted by a writer that honours no locks.
@@ -82,27 +89,69 @@ impl Repository {
         progress: &Arc<dyn ProgressSink>,
         cancel: &CancellationToken,
     ) -> Result<PruneReport, RepositoryError> {
-        let progress = progress.clone();
-        let report = self
-            .guarded(lock, cancel, move |repository, gate| {
-                let engine = repository.engine(gate, &progress)?;
-                let mut how = rustic_core::PruneOptions::default();
-                how.max_unused = limit(options.max_unused_percent);
-                how.max_repack = limit(options.max_repack_percent);
-                how.instant_delete = options.instant;
-                how.keep_delete = jiff::Span::new().seconds(i64::try_from(KEEP_MARKED.as_secs()).unwrap_or(i64::MAX));
-                let plan = engine.prune_plan(&how).map_err(RepositoryError::engine("plan the prune of"))?;
-                let report = report(&plan.stats, options);
-                if !options.dry_run {
-                    engine.prune(&how, plan).map_err(RepositoryError::engine("prune"))?;
-                }
-                Ok(report)
-            })
-            .await?;
+        let listing = self.snapshot_listing().await?;
+        if let Some(unreadable) = listing.unreadable.first() {
+            return Err(RepositoryError::Guarded(format!(
+                "{} is damaged ({}): what it needs would be taken for garbage. `kaleem-dr repair --from MIRROR` puts it back; \
+                 `kaleem-dr repair snapshots --forget` gives it up",
+                unreadable.object, unreadable.why
+            )));
+        }
         if !options.dry_run {
             self.clear_half_written().await?;
         }
-        Ok(report)
+        match self.prune_once(options, lock, progress, cancel).await {
+            Err(error) if error.is_full() && !options.dry_run => {
+                tracing::warn!("the repository is full; what no snapshot needs is deleted at once");
+                let freed = self.make_room(lock, progress, cancel).await?;
+                let mut report = self.prune_once(options, lock, progress, cancel).await?;
+                report.packs_deleted += freed.packs;
+                report.bytes_deleted += freed.bytes;
+                Ok(report)
+            }
+            Err(error @ RepositoryError::Engine { .. }) if error.fault().is_none_or(StoreFault::is_loss) => {
+                Err(self.why_not_pruned(error, cancel).await)
+            }
+            result => result,
+        }
+    }
+
+    async fn prune_once(
+        &self,
+        options: PruneOptions,
+        lock: &Lock,
+        progress: &Arc<dyn ProgressSink>,
+        cancel: &CancellationToken,
+    ) -> Result<PruneReport, RepositoryError> {
+        let progress = progress.clone();
+        self.guarded(lock, cancel, move |repository, gate| {
+            let engine = repository.engine(gate, &progress)?;
+            let mut how = rustic_core::PruneOptions::default();
+            how.max_unused = limit(options.max_unused_percent);
+            how.max_repack = limit(options.max_repack_percent);
+            how.instant_delete = options.instant;
+            how.keep_delete = jiff::Span::new().seconds(i64::try_from(KEEP_MARKED.as_secs()).unwrap_or(i64::MAX));
+            let plan = engine.prune_plan(&how).map_err(RepositoryError::engine("plan the prune of"))?;
+            let report = report(&plan.stats, options);
+            if !options.dry_run {
+                engine.prune(&how, plan).map_err(RepositoryError::engine("prune"))?;
+            }
+            Ok(report)
+        })
+        .await
+    }
+
+    /// Where the engine could not plan because the repository has lost something, says what, and what mends it.
+    async fn why_not_pruned(&self, error: RepositoryError, cancel: &CancellationToken) -> RepositoryError {
+        match self.survey(cancel).await {
+            Ok(survey) if !survey.damaged.is_empty() || !survey.lost.is_empty() => RepositoryError::Guarded(format!(
+                "{} index files are damaged and {} packs are lost: to prune now could lose more. `kaleem-dr check` names them, and says \
+                 what mends them",
+                survey.damaged.len(),
+                survey.lost.len()
+            )),
+            _ => error,
+        }
     }
 
     /// Objects a killed process was writing. Nobody else writes: the lock is exclusive.

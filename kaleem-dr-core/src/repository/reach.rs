@@ -61,6 +61,8 @@ impl fmt::Display for Lost {
 #[derive(Debug, Default)]
 pub(crate) struct Reach {
     whole: HashSet<TreeId>,
+    /// Every pack with a blob of what was walked, where that is wanted.
+    packs: Option<HashSet<Id>>,
 }
 
 /// One tree that was read.
@@ -68,6 +70,7 @@ struct Visited {
     id: TreeId,
     below: Vec<(TreeId, PathBuf)>,
     lost_files: Vec<PathBuf>,
+    packs: HashSet<Id>,
     /// Why it is lost itself.
     lost: Option<Why>,
     path: PathBuf,
@@ -79,6 +82,16 @@ enum Why {
 }
 
 impl Reach {
+    /// One that remembers the packs that are needed.
+    pub(crate) fn collecting() -> Self {
+        Self { packs: Some(HashSet::new()), ..Self::default() }
+    }
+
+    /// The packs with a blob of what was walked.
+    pub(crate) fn into_packs(self) -> HashSet<Id> {
+        self.packs.unwrap_or_default()
+    }
+
     /// Reads every tree below `root` that is not known to be whole. `is_lost` are packs whose blobs count as lost although the index
     /// names them. Blocking.
     ///
@@ -100,6 +113,9 @@ impl Reach {
         while !pending.is_empty() {
             let mut next = Vec::new();
             for visited in visit_all(engine, &pending, is_lost, cancel)? {
+                if let Some(packs) = &mut self.packs {
+                    packs.extend(visited.packs);
+                }
                 if visited.lost.is_some() || !visited.lost_files.is_empty() {
                     broken.push(visited.id);
                 }
@@ -170,15 +186,23 @@ fn visit_all(
 }
 
 fn visit(engine: &Engine, id: TreeId, path: &Path, is_lost: &(dyn Fn(&Id) -> bool + Sync)) -> Result<Visited, RepositoryError> {
-    let mut visited = Visited { id, below: Vec::new(), lost_files: Vec::new(), lost: None, path: path.to_owned() };
+    let mut visited =
+        Visited { id, below: Vec::new(), lost_files: Vec::new(), packs: HashSet::new(), lost: None, path: path.to_owned() };
     match read_tree(engine, &id, is_lost)? {
         Ok(tree) => {
+            visited.packs.extend(engine.get_index_entry(&id).map(|entry| entry.pack.into_inner()));
             for node in tree.nodes {
                 if let Some(subtree) = node.subtree {
                     visited.below.push((subtree, path.join(node.name())));
                 }
-                let is_known = |blob| engine.get_index_entry(blob).is_ok_and(|entry| !is_lost(&entry.pack.into_inner()));
-                if !node.content.iter().flatten().all(is_known) {
+                let mut is_known = |blob| {
+                    engine.get_index_entry(blob).is_ok_and(|entry| {
+                        let pack = entry.pack.into_inner();
+                        visited.packs.insert(pack);
+                        !is_lost(&pack)
+                    })
+                };
+                if !node.content.iter().flatten().all(&mut is_known) {
                     visited.lost_files.push(path.join(node.name()));
                 }
             }

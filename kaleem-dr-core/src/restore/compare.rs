@@ -4,15 +4,15 @@ use std::{
     collections::HashMap,
     fs::{self, File, OpenOptions},
     io,
-    os::unix::fs::{FileExt as _, FileTypeExt as _, MetadataExt as _},
+    os::unix::fs::{FileExt as _, FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use nix::unistd::geteuid;
+use nix::{fcntl::OFlag, unistd::geteuid};
 use rustic_core::repofile::{Node, NodeType};
 
-use super::{FileProblem, FilesReport, Item, RestoreOptions, Selection, Walk, verify};
+use super::{FilesReport, Item, RestoreOptions, Selection, Walk, content::verify};
 use crate::{
     CancellationToken,
     progress::{ProgressSink, Unit},
@@ -39,11 +39,11 @@ pub async fn compare_files(
         if cancel.is_cancelled() {
             return Err(RepositoryError::Cancelled);
         }
-        let bar = stage.clone();
+        let (bar, token) = (stage.clone(), cancel.clone());
         let (more, next_walk, next_report, names) = blocking(move || {
             let window = walk.window()?;
-            for item in &window {
-                compare_one(item, &mut report, &mut first_names);
+            for item in window.iter().take_while(|_| !token.is_cancelled()) {
+                compare_one(item, &mut report, &mut first_names, &token);
                 bar.advance(item.size_bytes());
             }
             Ok((!window.is_empty(), walk, report, first_names))
@@ -57,7 +57,12 @@ pub async fn compare_files(
     }
 }
 
-fn compare_one(item: &Item, report: &mut FilesReport, first_names: &mut HashMap<(u64, u64), PathBuf>) {
+fn compare_one(
+    item: &Item,
+    report: &mut FilesReport,
+    first_names: &mut HashMap<(u64, u64), PathBuf>,
+    cancel: &CancellationToken,
+) {
     match &item.node.node_type {
         NodeType::File => {
             report.files += 1;
@@ -66,16 +71,13 @@ fn compare_one(item: &Item, report: &mut FilesReport, first_names: &mut HashMap<
         NodeType::Dir => report.directories += 1,
         _ => report.others += 1,
     }
-    match is_equal(item, first_names) {
+    match is_equal(item, first_names, cancel) {
         Ok(()) => report.verified += 1,
-        Err(error) => {
-            let path = item.target.to_string_lossy().into_owned();
-            report.problems.push(FileProblem { path, why: error.to_string() });
-        }
+        Err(error) => report.problem(&item.target, error.to_string()),
     }
 }
 
-fn is_equal(item: &Item, first_names: &mut HashMap<(u64, u64), PathBuf>) -> io::Result<()> {
+fn is_equal(item: &Item, first_names: &mut HashMap<(u64, u64), PathBuf>, cancel: &CancellationToken) -> io::Result<()> {
     let (path, node) = (&item.target, &item.node);
     let found = fs::symlink_metadata(path)?;
     let kind = found.file_type();
@@ -104,7 +106,8 @@ fn is_equal(item: &Item, first_names: &mut HashMap<(u64, u64), PathBuf>) -> io::
             return Err(io::Error::other(format!("it is no other name of {}, as it was", first.display())));
         }
     }
-    verify(path, &item.blobs)
+    let file = OpenOptions::new().read(true).custom_flags(OFlag::O_NOFOLLOW.bits()).open(path)?;
+    verify(&file, &item.blobs, cancel)
 }
 
 fn attributes(path: &Path, node: &Node, found: &fs::Metadata) -> io::Result<()> {
@@ -113,7 +116,11 @@ fn attributes(path: &Path, node: &Node, found: &fs::Metadata) -> io::Result<()> 
         Err(io::Error::other(format!("{what} {found}, but it was captured with {expected}")))
     };
     if let Some(mode) = meta.mode.filter(|_| !node.is_symlink()) {
-        let (expected, mode) = (go_mode::to_unix(mode) & 0o7777, found.mode() & 0o7777);
+        let (mut expected, mode) = (go_mode::to_unix(mode) & 0o7777, found.mode() & 0o7777);
+        // A set-id bit does not stay on what could not be given to its owner.
+        if !geteuid().is_root() && (meta.uid, meta.gid) != (Some(found.uid()), Some(found.gid())) {
+            expected &= 0o1777;
+        }
         if expected != mode {
             return differs("its mode is", format!("{expected:o}"), format!("{mode:o}"));
         }

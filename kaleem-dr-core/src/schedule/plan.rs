@@ -231,6 +231,7 @@ fn writes(premises: &Premises<'_>) -> (Vec<PathBuf>, Vec<String>) {
             )),
         }
     }
+    writes.extend(premises.settings.scratch_directory.clone());
     writes.extend(premises.settings.staged.iter().map(|staged| staged.directory.clone()));
     for path in writes.iter().filter(|path| !path.exists()) {
         warnings.push(format!("{} is not there yet; make it before the first job runs, for jobs cannot", path.display()));
@@ -289,7 +290,8 @@ fn uses_tmp(premises: &Premises<'_>) -> bool {
         },
     );
     let places = [&premises.config, &premises.program, &settings.state_directory, &settings.cache_directory];
-    premises.references.paths.iter().chain(files).chain(places).any(|path| {
+    let scratch = settings.scratch_directory.iter();
+    premises.references.paths.iter().chain(files).chain(places).chain(scratch).any(|path| {
         path == Path::new("/") || path.starts_with("/tmp") || path.starts_with("/var/tmp") || path == Path::new("/var")
     })
 }

@@ -3,14 +3,15 @@
 //! Written for archives nobody vouches for: what a header declares is never believed where it would cost memory, and where a
 //! stream breaks is told by the byte and the last whole member.
 
-use std::{ffi::OsString, fmt, io, os::unix::ffi::OsStringExt as _};
+use std::{collections::BTreeMap, ffi::OsString, fmt, io, os::unix::ffi::OsStringExt as _};
 
-use super::number;
+use super::{names::decode_attribute, number};
 
 /// Length of tar's blocks.
 pub(crate) const BLOCK_BYTES: usize = 512;
-/// Most that a long name or a pax header may hold: far beyond any path, and enough for the attributes of a file.
-const EXTENSION_LIMIT_BYTES: u64 = 1 << 20;
+/// Most that the long names and pax headers before one member may hold together: far beyond any path, and more than the attributes
+/// of a file that we capture.
+const EXTENSIONS_LIMIT_BYTES: u64 = 4 << 20;
 /// Most stretches a sparse file may have.
 const STRETCHES_LIMIT: usize = 1 << 16;
 
@@ -30,6 +31,19 @@ pub(crate) struct Member {
     pub(crate) size_bytes: u64,
     /// The stretches of a sparse file that are stored, in order; `None` where all of it is.
     pub(crate) stretches: Option<Vec<Stretch>>,
+}
+
+impl Member {
+    /// Bytes of a file without its holes.
+    pub(crate) fn stored_bytes(&self) -> u64 {
+        let stretches = self.stretches.as_ref();
+        stretches.map_or(self.size_bytes, |stretches| stretches.iter().map(|stretch| stretch.size_bytes).sum())
+    }
+
+    /// Bytes of its extended attributes, names counted.
+    pub(crate) fn xattr_bytes(&self) -> usize {
+        self.xattrs.iter().map(|(name, value)| name.len() + value.len()).sum()
+    }
 }
 
 /// What a member is.
@@ -93,7 +107,8 @@ struct Extensions {
     uid: Option<u64>,
     gid: Option<u64>,
     mtime: Option<(i64, u32)>,
-    xattrs: Vec<(OsString, Vec<u8>)>,
+    /// The last of a name counts.
+    xattrs: BTreeMap<OsString, Vec<u8>>,
     pax_sparse: bool,
 }
 
@@ -106,11 +121,11 @@ impl<R: io::Read> Members<R> {
     pub(crate) fn next(&mut self) -> Result<Option<Member>, Damage> {
         self.skip()?;
         let mut extensions = Extensions::default();
-        let mut extended = false;
+        let mut extended = 0u64;
         loop {
             let block = self.block("a header")?;
             if block.iter().all(|&byte| byte == 0) {
-                if extended {
+                if extended > 0 {
                     return Err(self.damage("a name or pax header has no member behind it"));
                 }
                 self.end()?;
@@ -121,21 +136,24 @@ impl<R: io::Read> Members<R> {
                 return Err(self.damage("this is no header: its checksum is wrong"));
             }
             let size = header.number(124..136).ok_or_else(|| self.damage("a header holds no valid size"))?;
-            match header.kind() {
-                b'L' => extensions.name = Some(until_nul(self.extension(size)?)),
-                b'K' => extensions.link = Some(until_nul(self.extension(size)?)),
-                b'x' => {
-                    let records = self.extension(size)?;
-                    extensions.read_pax(&records).map_err(|why| self.damage(why))?;
-                }
-                // Says what holds for all members: nothing that is used here.
-                b'g' => {
-                    self.extension(size)?;
-                    continue;
-                }
-                _ => return self.member(&header, size, extensions).map(Some),
+            if !matches!(header.kind(), b'L' | b'K' | b'x' | b'g') {
+                return self.member(&header, size, extensions).map(Some);
             }
-            extended = true;
+            // Their headers count, so that they cannot go on for ever.
+            extended = size.saturating_add(extended + BLOCK_BYTES as u64);
+            if extended > EXTENSIONS_LIMIT_BYTES {
+                let why =
+                    format!("names and pax headers of {extended} bytes before one member, longer than any that is meant well");
+                return Err(self.damage(why));
+            }
+            let content = self.extension(size)?;
+            match header.kind() {
+                b'L' => extensions.name = Some(until_nul(content)),
+                b'K' => extensions.link = Some(until_nul(content)),
+                b'x' => extensions.read_pax(&content).map_err(|why| self.damage(why))?,
+                // Says what holds for all members: nothing that is used here. It needs no member behind it.
+                _ => extended -= size + BLOCK_BYTES as u64,
+            }
         }
     }
 
@@ -181,7 +199,7 @@ impl<R: io::Read> Members<R> {
             uid: extensions.uid.unwrap_or(uid),
             gid: extensions.gid.unwrap_or(gid),
             mtime: extensions.mtime.unwrap_or((mtime, 0)),
-            xattrs: extensions.xattrs,
+            xattrs: extensions.xattrs.into_iter().collect(),
             size_bytes: stored,
             stretches: None,
         };
@@ -231,11 +249,8 @@ impl<R: io::Read> Members<R> {
         if sum == stored { Ok(stretches) } else { Err(self.damage("the map of a sparse file contradicts its size")) }
     }
 
-    /// The content of an extension header.
+    /// The content of an extension header, whose size is within the limit.
     fn extension(&mut self, size: u64) -> Result<Vec<u8>, Damage> {
-        if size > EXTENSION_LIMIT_BYTES {
-            return Err(self.damage(format!("a name or pax header of {size} bytes is longer than any that is meant well")));
-        }
         let mut content = Vec::new();
         let mut left = size + padding(size);
         while left > 0 {
@@ -335,7 +350,7 @@ impl Extensions {
                 b"mtime" => self.mtime = Some(std::str::from_utf8(value).ok().and_then(number::time).ok_or(BROKEN)?),
                 _ => {
                     if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
-                        self.xattrs.push((OsString::from_vec(name.to_vec()), value.to_vec()));
+                        self.xattrs.insert(decode_attribute(name), value.to_vec());
                     }
                     self.pax_sparse |= key.starts_with(b"GNU.sparse.");
                 }

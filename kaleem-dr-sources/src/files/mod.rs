@@ -3,6 +3,8 @@
 //! What cannot be read is reported and the run ends as done in part; it never passes unseen. Unchanged files (same size,
 //! mtime and ctime as in the last snapshot) are not read again.
 
+mod excludes;
+mod glob;
 mod guide;
 mod restore;
 mod staged;
@@ -23,7 +25,10 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::sync::mpsc;
 
-use self::walk::{Excludes, Found};
+use self::{
+    excludes::{Excludes, Matched},
+    walk::Found,
+};
 
 /// Found entries that may wait for the repository.
 const FOUND_IN_FLIGHT: usize = 1024;
@@ -34,7 +39,8 @@ const FOUND_IN_FLIGHT: usize = 1024;
 pub struct FilesConfig {
     /// Absolute paths of directories or files.
     pub paths: Vec<PathBuf>,
-    /// Globs to leave out: matched against the whole path where they hold a `/`, else against each name.
+    /// What to leave out, in restic's patterns: `cache` and `logs/old` match anywhere in a path, `/srv/cache` from the root, `**` any
+    /// number of directories; `!keep.log` takes back what earlier patterns leave out; the last one that matches decides.
     #[serde(default)]
     pub exclude: Vec<String>,
     /// Leave out directories that hold a file of one of these names, such as `.nobackup`.
@@ -107,6 +113,20 @@ impl FilesSource {
         let excludes = Excludes::new(&config)?;
         Ok(Self { name, config, roots, excludes })
     }
+
+    /// Patterns that match nothing leave in each snapshot what was meant to stay out of it.
+    fn report_excludes(&self, matched: &Matched) {
+        let doubts = excludes::doubts(&self.config.exclude, &self.roots);
+        for doubt in &doubts {
+            tracing::warn!(source = %self.name, "{doubt}");
+        }
+        for idle in matched.idle(&self.config.exclude) {
+            let pattern = format!("exclude pattern `{idle}`");
+            if !doubts.iter().any(|doubt| doubt.starts_with(&pattern)) {
+                tracing::warn!(source = %self.name, "{pattern} matched nothing");
+            }
+        }
+    }
 }
 
 #[async_trait]
@@ -134,13 +154,15 @@ impl Source for FilesSource {
                 warnings.push(format!("{}: {error}", root.display()));
             }
         }
+        warnings.extend(excludes::doubts(&self.config.exclude, &self.roots));
         Ok(Probe { server: None, size_bytes: None, warnings })
     }
 
     async fn capture(&self, out: &mut Capture) -> Result<(), SourceError> {
         out.set_consistency(Consistency { grade: ConsistencyGrade::PerFile, at: out.started(), note: None });
         let (sender, mut found) = mpsc::channel(FOUND_IN_FLIGHT);
-        let walk = walk::Walk::new(self.roots.clone(), self.excludes.clone(), self.config.one_file_system, sender);
+        let excludes = (self.excludes.clone(), Excludes::unmatched(self.config.exclude.len()));
+        let walk = walk::Walk::new(self.roots.clone(), excludes, self.config.one_file_system, sender);
         let walk = tokio::task::spawn_blocking(move || walk.run());
         let mut entries = 0u64;
         while let Some(next) = found.recv().await {
@@ -152,7 +174,9 @@ impl Source for FilesSource {
                 Found::Problem { path, why } => out.incomplete(path.to_string_lossy(), why),
             }
         }
-        walk.await.map_err(|panic| SourceError::Unsupported(format!("the walk of the file trees broke off: {panic}")))?;
+        let matched =
+            walk.await.map_err(|panic| SourceError::Unsupported(format!("the walk of the file trees broke off: {panic}")))?;
+        self.report_excludes(&matched);
         if entries == 0 {
             return Err(SourceError::Path {
                 path: self.roots[0].clone(),

@@ -5,14 +5,13 @@ use std::{
     time::Instant,
 };
 
-use jiff::Timestamp;
 use kaleem_dr_core::{
     finding::Finding,
     hook::{not_run, run_hooks},
     manifest::{MANIFEST_PATH, TreeTotals},
     point::{Origin, PointReader},
     repository::SnapshotReader,
-    restore::{FileProblem, FilesReport, RestoreOptions, compare_files, restore_files, turn_a_byte},
+    restore::{FileProblem, FilesReport, RestoreOptions, compare_files, default_target, ensure_room, restore_files, turn_a_byte},
     source::{
         Change, Control, Difference, Inspection, PlannedAction, RestorePlan, RestoreReport, RestoreRequest, RestoreTarget,
         ScratchTarget, SourceError,
@@ -139,6 +138,12 @@ async fn put_back(
                 .map_err(|error| SourceError::Point(error.into()))?
         }
         Origin::File(file) => {
+            if !in_place && ensure_room(&target, point.manifest().tree.size_bytes).is_err() {
+                // Holes need no room: only what is stored is asked for in the end.
+                let stored = staged::look(&file.path, only, &point.cancellation()).await?.stored_bytes;
+                let path = target.clone();
+                ensure_room(&target, stored).map_err(|cause| SourceError::Path { path, action: "restore into".into(), cause })?;
+            }
             let options = UntarOptions {
                 target,
                 include: only.to_vec(),
@@ -160,7 +165,8 @@ fn report(files: &FilesReport, meant: &TreeTotals) -> RestoreReport {
     let read_back = format!("{} files read back and compared with the recovery point", files.verified);
     let (compared, differences) = compare(vec![read_back], files, meant);
     let items = files.files + files.links;
-    RestoreReport { items, size_bytes: files.size_bytes, compared, differences, ..RestoreReport::default() }
+    let warnings = notes(files);
+    RestoreReport { items, size_bytes: files.size_bytes, compared, differences, warnings, ..RestoreReport::default() }
 }
 
 fn compare(mut compared: Vec<String>, files: &FilesReport, meant: &TreeTotals) -> (Vec<String>, Vec<Difference>) {
@@ -181,6 +187,7 @@ fn compare(mut compared: Vec<String>, files: &FilesReport, meant: &TreeTotals) -
         expected: "restored".into(),
         found: problem.why.clone(),
     }));
+    differences.extend(unlisted(files));
     (compared, differences)
 }
 
@@ -287,7 +294,25 @@ fn differences(files: &FilesReport) -> Vec<Difference> {
         expected: "as it was captured".into(),
         found: problem.why.clone(),
     };
-    files.problems.iter().map(difference).collect()
+    files.problems.iter().map(difference).chain(unlisted(files)).collect()
+}
+
+/// Problems that a report only counts.
+fn unlisted(files: &FilesReport) -> Option<Difference> {
+    (files.more_problems > 0).then(|| Difference {
+        what: format!("{} more paths", files.more_problems),
+        expected: "as they were captured".into(),
+        found: "problems like these".into(),
+    })
+}
+
+/// What is worth knowing, in sentences.
+fn notes(files: &FilesReport) -> Vec<String> {
+    let listed = files.notes.iter().map(|note| format!("{}: {}", note.path, note.why));
+    listed
+        .chain(files.left_to_root())
+        .chain((files.more_notes > 0).then(|| format!("{} more notes like these", files.more_notes)))
+        .collect()
 }
 
 /// Where a restore goes on disk.
@@ -295,9 +320,7 @@ fn directory(to: &RestoreTarget) -> PathBuf {
     match to {
         RestoreTarget::InPlace => PathBuf::from("/"),
         RestoreTarget::Beside(Some(path)) => PathBuf::from(path),
-        RestoreTarget::Beside(None) => {
-            PathBuf::from(format!("/var/tmp/kaleem_restored_{}", Timestamp::now().strftime("%Y%m%d_%H%M%S")))
-        }
+        RestoreTarget::Beside(None) => default_target(),
     }
 }
 

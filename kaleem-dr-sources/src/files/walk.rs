@@ -11,22 +11,21 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use jiff::Timestamp;
-use kaleem_dr_core::{
-    artifact::{Entry, EntryKind, EntryMeta},
-    source::SourceError,
-};
+use kaleem_dr_core::artifact::{Entry, EntryKind, EntryMeta};
 use nix::{
     fcntl::OFlag,
     unistd::{Gid, Group, Uid, User},
 };
 use tokio::sync::mpsc;
 
-use super::FilesConfig;
+use super::excludes::{Excludes, Matched};
 
-/// First bytes of a `CACHEDIR.TAG` (Cache Directory Tagging Specification).
-const CACHE_TAG: &[u8] = b"Signature: 8a477f597d28d172789f06886806bc55";
+/// Most bytes of extended attributes, names counted, that are kept of one entry: more than `ext4` takes, and so few that a tar of them
+/// can be read again.
+const ATTRIBUTES_LIMIT_BYTES: usize = 1 << 20;
+/// What a snapshot holds of our own. A file of the host cannot have the same path.
+const OWN: [&str; 2] = ["/.kaleem-dr", "/RESTORE.md"];
 
 /// What a walk gives.
 #[derive(Debug)]
@@ -35,51 +34,11 @@ pub(super) enum Found {
     Problem { path: PathBuf, why: String },
 }
 
-/// What is left out.
-#[derive(Clone, Debug)]
-pub(super) struct Excludes {
-    paths: GlobSet,
-    names: GlobSet,
-    if_present: Vec<String>,
-    caches: bool,
-}
-
-impl Excludes {
-    pub(super) fn new(config: &FilesConfig) -> Result<Self, SourceError> {
-        let (paths, names): (Vec<&String>, Vec<&String>) = config.exclude.iter().partition(|pattern| pattern.contains('/'));
-        Ok(Self {
-            paths: globset(&paths)?,
-            names: globset(&names)?,
-            if_present: config.exclude_if_present.clone(),
-            caches: config.exclude_caches,
-        })
-    }
-
-    fn excludes(&self, path: &Path) -> bool {
-        self.paths.is_match(path) || path.file_name().is_some_and(|name| self.names.is_match(name))
-    }
-
-    fn excludes_directory(&self, path: &Path) -> bool {
-        self.if_present.iter().any(|marker| path.join(marker).exists())
-            || self.caches && fs::read(path.join("CACHEDIR.TAG")).is_ok_and(|tag| tag.starts_with(CACHE_TAG))
-    }
-}
-
-fn globset(patterns: &[&String]) -> Result<GlobSet, SourceError> {
-    let invalid = |pattern: &str, error: &globset::Error| {
-        SourceError::Unsupported(format!("the pattern `{pattern}` is not valid: {}", error.kind()))
-    };
-    let mut set = GlobSetBuilder::new();
-    for pattern in patterns {
-        set.add(GlobBuilder::new(pattern).literal_separator(true).build().map_err(|error| invalid(pattern, &error))?);
-    }
-    set.build().map_err(|error| invalid("exclude", &error))
-}
-
 /// One walk over all roots. Blocking.
 pub(super) struct Walk {
     roots: Vec<PathBuf>,
     excludes: Excludes,
+    matched: Matched,
     one_file_system: bool,
     found: mpsc::Sender<Found>,
     users: HashMap<u32, Option<String>>,
@@ -90,17 +49,24 @@ pub(super) struct Walk {
 struct Gone;
 
 impl Walk {
-    pub(super) fn new(roots: Vec<PathBuf>, excludes: Excludes, one_file_system: bool, found: mpsc::Sender<Found>) -> Self {
-        Self { roots, excludes, one_file_system, found, users: HashMap::new(), groups: HashMap::new() }
+    pub(super) fn new(
+        roots: Vec<PathBuf>,
+        (excludes, matched): (Excludes, Matched),
+        one_file_system: bool,
+        found: mpsc::Sender<Found>,
+    ) -> Self {
+        Self { roots, excludes, matched, one_file_system, found, users: HashMap::new(), groups: HashMap::new() }
     }
 
-    pub(super) fn run(mut self) {
+    /// Walks, and gives back which patterns matched.
+    pub(super) fn run(mut self) -> Matched {
         let mut above: Vec<PathBuf> = Vec::new();
         for root in std::mem::take(&mut self.roots) {
             if self.root(&root, &mut above).is_err() {
-                return;
+                break;
             }
         }
+        self.matched
     }
 
     fn root(&mut self, root: &Path, above: &mut Vec<PathBuf>) -> Result<(), Gone> {
@@ -108,6 +74,10 @@ impl Walk {
             Ok(meta) => meta,
             Err(error) => return self.problem(root, &error),
         };
+        if self.excludes.excludes(root, &mut self.matched) {
+            let why = "it is named in `paths`, and a pattern of `exclude` leaves it out with everything below";
+            return self.problem(root, &io::Error::other(why));
+        }
         let mut parents: Vec<&Path> = root.ancestors().skip(1).filter(|path| path.parent().is_some()).collect();
         parents.reverse();
         for parent in parents {
@@ -129,8 +99,14 @@ impl Walk {
     }
 
     fn visit(&mut self, path: &Path, meta: &Metadata, device: u64) -> Result<(), Gone> {
-        if self.excludes.excludes(path) {
+        if self.found.is_closed() {
+            return Err(Gone);
+        }
+        if self.excludes.excludes(path, &mut self.matched) {
             return Ok(());
+        }
+        if OWN.iter().any(|own| path == Path::new(own)) {
+            return self.problem(path, &io::Error::other("each snapshot has something of its own at this path: rename it"));
         }
         let kind = meta.file_type();
         if kind.is_dir() {
@@ -142,6 +118,7 @@ impl Walk {
         } else if kind.is_symlink() {
             match fs::read_link(path) {
                 Ok(target) => EntryKind::Symlink(target),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
                 Err(error) => return self.problem(path, &error),
             }
         } else if kind.is_fifo() {
@@ -160,16 +137,24 @@ impl Walk {
         if self.excludes.excludes_directory(path) {
             return Ok(());
         }
-        self.emit(path, EntryKind::Directory, meta)?;
+        // The root directory is where every snapshot begins: it is no entry of one.
+        if path.parent().is_some() {
+            self.emit(path, EntryKind::Directory, meta)?;
+        }
         if self.one_file_system && meta.dev() != device {
             return Ok(());
         }
         let entries = match fs::read_dir(path) {
             Ok(entries) => entries,
+            // It went away between the listing and now.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(error) => return self.problem(path, &error),
         };
         let mut names = Vec::new();
         for entry in entries {
+            if self.found.is_closed() {
+                return Err(Gone);
+            }
             match entry {
                 Ok(entry) => names.push(entry.file_name()),
                 Err(error) => self.problem(path, &error)?,
@@ -218,9 +203,19 @@ impl Walk {
                 return Ok(all);
             }
         };
+        let mut kept_bytes = 0;
         for name in names {
             match (name.to_str(), xattr::get(path, &name)) {
-                (Some(name), Ok(Some(value))) => all.push((name.to_owned(), value)),
+                (Some(name), Ok(Some(value))) => {
+                    kept_bytes += name.len() + value.len();
+                    if kept_bytes > ATTRIBUTES_LIMIT_BYTES {
+                        let why =
+                            format!("it has more than 1 MiB of extended attributes; {name} and those after it are left out");
+                        self.problem(path, &io::Error::other(why))?;
+                        break;
+                    }
+                    all.push((name.to_owned(), value));
+                }
                 (Some(_), Ok(None)) => {}
                 (Some(_), Err(error)) if is_unsupported(&error) => {}
                 (_, result) => {

@@ -5,8 +5,9 @@
 
 use std::{
     collections::BTreeMap,
+    ffi::OsStr,
     fs, io,
-    os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown},
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     time::Instant,
 };
@@ -14,9 +15,10 @@ use std::{
 use jiff::Timestamp;
 use kaleem_dr_core::{
     finding::Finding,
+    ground::HeldDirectory,
     manifest::Manifest,
     point::{Origin, PointReader},
-    restore::{RestoreOptions, restore_files, turn_a_byte},
+    restore::{RestoreOptions, ensure_room, restore_files, turn_a_byte},
     source::{
         Change, Control, Difference, Inspection, PlannedAction, RestorePlan, RestoreReport, RestoreRequest, RestoreTarget,
         ScratchTarget, SourceError,
@@ -88,6 +90,14 @@ impl N8nSource {
         fs::create_dir_all(&parent).map_err(path_error(&parent, "create the directory"))?;
         let scratch = tempfile::Builder::new().prefix(".kaleem-dr-restore-").tempdir_in(&parent);
         let scratch = scratch.map_err(path_error(&parent, "make a temporary directory in"))?;
+        let held = HeldDirectory::open(scratch.path()).map_err(path_error(scratch.path(), "open"))?;
+        if !held.is_ours().map_err(path_error(scratch.path(), "look at"))? {
+            return Err(SourceError::Refused(format!("someone exchanged {} meanwhile", scratch.path().display())));
+        }
+        if let Origin::File(_) = point.origin() {
+            ensure_room(&parent, point.manifest().size_bytes() + point.manifest().tree.size_bytes)
+                .map_err(path_error(&parent, "restore below"))?;
+        }
         let base = stage(point, scratch.path()).await?;
         let mut report = compare(base.clone(), point.manifest().clone()).await?;
         report.target = plan.target;
@@ -97,12 +107,11 @@ impl N8nSource {
         }
         let owner = fs::metadata(&self.config.directory).ok().map(|meta| (meta.uid(), meta.gid()));
         let (there, manifest) = (target.clone(), point.manifest().clone());
-        let places: Vec<(PathBuf, PathBuf)> = TREES.iter().map(|name| (base.join(name), self.tree(name))).collect();
-        blocking(move || {
-            give(&base, owner)?;
-            if in_place { move_over(&base, &there, &places, owner) } else { move_beside(&base, &there) }
-        })
-        .await?;
+        let places: Vec<(&str, PathBuf)> = TREES.iter().map(|&name| (name, self.tree(name))).collect();
+        let below = base.strip_prefix(scratch.path()).unwrap_or(&base).to_path_buf();
+        let restored = Restored { scratch: held, below };
+        blocking(move || if in_place { restored.move_over(&there, &places, owner) } else { restored.move_beside(&there, owner) })
+            .await?;
         drop(scratch);
         let moved = blocking(move || artifact_differences(&target, &manifest)).await?;
         report.differences.extend(moved);
@@ -342,74 +351,97 @@ fn is_occupied(target: &Path) -> Result<bool, SourceError> {
 }
 
 /// Modes, and the owner that n8n's own directory has: a capture is made by root, but n8n does not run as root.
-fn give(base: &Path, owner: Option<(u32, u32)>) -> Result<(), SourceError> {
-    for (path, mode) in [(base.to_path_buf(), 0o700), (base.join(DATABASE), 0o600), (base.join(KEY_FILE), 0o600)] {
-        if !path.exists() {
-            continue;
+fn give(base: &HeldDirectory, owner: Option<(u32, u32)>) -> io::Result<()> {
+    for name in [DATABASE, KEY_FILE] {
+        if base.is_directory(OsStr::new(name))?.is_some() {
+            base.give_file(OsStr::new(name), 0o600, owner)?;
         }
-        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).map_err(path_error(&path, "set the mode of"))?;
-        if let Some((uid, gid)) = owner {
-            match chown(&path, Some(uid), Some(gid)) {
-                // Only root may give files away; whoever restores as somebody else gets files of their own.
-                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
-                result => result.map_err(path_error(&path, "set the owner of"))?,
+    }
+    base.give(0o700, owner)
+}
+
+/// What is restored, held by descriptor: n8n's user may write beside n8n's directory, where it was put first.
+struct Restored {
+    /// The directory of ours that it was put into.
+    scratch: HeldDirectory,
+    /// Where in it n8n's own lies.
+    below: PathBuf,
+}
+
+impl Restored {
+    fn base(&self) -> io::Result<HeldDirectory> {
+        self.scratch.directory(OsStr::new("."))?.below(&self.below)
+    }
+
+    fn move_beside(&self, target: &Path, owner: Option<(u32, u32)>) -> Result<(), SourceError> {
+        let moved = || {
+            give(&self.base()?, owner)?;
+            let (above, name) = split(&self.below)?;
+            let (parent, target_name) = split(target)?;
+            // An empty directory gives way; one that was filled meanwhile does not.
+            let from = self.scratch.directory(OsStr::new("."))?.below(above)?;
+            HeldDirectory::open(parent)?.take(&from, name, target_name)
+        };
+        moved().map_err(path_error(target, "put the restored directory at"))
+    }
+
+    fn move_over(&self, target: &Path, places: &[(&str, PathBuf)], owner: Option<(u32, u32)>) -> Result<(), SourceError> {
+        // Before anything is changed: a refusal leaves all as it was.
+        let database = target.join(DATABASE);
+        if database.exists() {
+            database::take_over(&database)?;
+        }
+        let is_new = !target.exists();
+        let into = HeldDirectory::open(target).map_err(path_error(target, "create the directory"))?;
+        let base = self.base().map_err(path_error(target, "find what was restored for"))?;
+        give(&base, owner).map_err(path_error(target, "set modes and owners in what was restored for"))?;
+        if is_new {
+            into.give(0o700, owner).map_err(path_error(target, "set the mode and owner of"))?;
+        }
+        for (name, to) in places {
+            let failed = path_error(to, "put the restored files at");
+            if base.is_directory(OsStr::new(name)).map_err(path_error(to, "look at what was restored for"))?.is_none() {
+                continue;
             }
+            let place = split(to).and_then(|(parent, to_name)| Ok((HeldDirectory::open(parent)?, to_name)));
+            let (parent, to_name) = place.map_err(failed)?;
+            merge(&base, OsStr::new(name), &parent, to_name).map_err(|error| put_error(to, error))?;
         }
-    }
-    Ok(())
-}
-
-fn move_beside(base: &Path, target: &Path) -> Result<(), SourceError> {
-    // An empty directory gives way; one that was filled meanwhile does not.
-    fs::rename(base, target).map_err(path_error(target, "put the restored directory at"))
-}
-
-fn move_over(base: &Path, target: &Path, places: &[(PathBuf, PathBuf)], owner: Option<(u32, u32)>) -> Result<(), SourceError> {
-    // Before anything is changed: a refusal leaves all as it was.
-    let database = target.join(DATABASE);
-    if database.exists() {
-        database::take_over(&database)?;
-    }
-    if !target.exists() {
-        fs::create_dir_all(target).map_err(path_error(target, "create the directory"))?;
-        give(target, owner)?;
-    }
-    for (from, to) in places.iter().filter(|(from, _)| from.exists()) {
-        merge(from, to)?;
-    }
-    let rename = |name: &str| {
-        let to = target.join(name);
-        fs::rename(base.join(name), &to).map_err(path_error(&to, "put the restored file at"))
-    };
-    if base.join(KEY_FILE).exists() {
-        rename(KEY_FILE)?;
-    }
-    for suffix in ["-wal", "-shm", "-journal"] {
-        let log = target.join(format!("{DATABASE}{suffix}"));
-        match fs::remove_file(&log) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(path_error(&log, "remove")(error)),
-            _ => {}
+        let rename = |name: &str| {
+            let name = OsStr::new(name);
+            into.take(&base, name, name).map_err(path_error(&target.join(name), "put the restored file at"))
+        };
+        if base.is_directory(OsStr::new(KEY_FILE)).map_err(path_error(target, "look at what was restored for"))?.is_some() {
+            rename(KEY_FILE)?;
         }
+        for suffix in ["-wal", "-shm", "-journal"] {
+            let log = format!("{DATABASE}{suffix}");
+            into.remove(OsStr::new(&log)).map_err(path_error(&target.join(&log), "remove"))?;
+        }
+        rename(DATABASE)
     }
-    rename(DATABASE)
 }
 
-/// Moves what is in a directory over what is in another; what is only there stays.
-fn merge(from: &Path, to: &Path) -> Result<(), SourceError> {
-    if !fs::symlink_metadata(from).map_err(path_error(from, "look at"))?.is_dir() || !to.exists() {
-        return fs::rename(from, to).map_err(|error| {
-            if error.kind() == io::ErrorKind::CrossesDevices {
-                return SourceError::Unsupported(format!(
-                    "{} lies on another file system than n8n's directory: restore beside with --to DIRECTORY, and copy it there",
-                    to.display()
-                ));
-            }
-            path_error(to, "put the restored file at")(error)
-        });
+fn split(path: &Path) -> io::Result<(&Path, &OsStr)> {
+    let name = path.file_name().ok_or_else(|| io::Error::other("it has no name"))?;
+    Ok((path.parent().unwrap_or(Path::new("")), name))
+}
+
+fn put_error(to: &Path, error: io::Error) -> SourceError {
+    if error.kind() == io::ErrorKind::CrossesDevices {
+        return SourceError::Unsupported(format!(
+            "{} lies on another file system than n8n's directory: restore beside with --to DIRECTORY, and copy it there",
+            to.display()
+        ));
     }
-    for entry in fs::read_dir(from).map_err(path_error(from, "look into"))? {
-        let name = entry.map_err(path_error(from, "look into"))?.file_name();
-        merge(&from.join(&name), &to.join(&name))?;
+    path_error(to, "put the restored file at")(error)
+}
+
+/// Moves what is in a directory over what is in another; what is only there stays. A link in the place of a directory is not followed.
+fn merge(from: &HeldDirectory, name: &OsStr, into: &HeldDirectory, into_name: &OsStr) -> io::Result<()> {
+    if from.is_directory(name)? != Some(true) || into.is_directory(into_name)?.is_none() {
+        return into.take(from, name, into_name);
     }
-    Ok(())
+    let (from, into) = (from.directory(name)?, into.directory(into_name)?);
+    from.names()?.iter().try_for_each(|name| merge(&from, name, &into, name))
 }

@@ -3,7 +3,7 @@
 use kaleem_dr_core::{
     point::PointReader,
     progress::Unit,
-    source::{Difference, SourceError},
+    source::{Difference, SourceError, Uncompared},
 };
 
 use super::{
@@ -18,7 +18,7 @@ pub(super) struct Comparison {
     pub(super) points: u64,
     pub(super) compared: Vec<String>,
     pub(super) differences: Vec<Difference>,
-    pub(super) warnings: Vec<String>,
+    pub(super) uncompared: Vec<Uncompared>,
 }
 
 impl Comparison {
@@ -53,8 +53,8 @@ impl Comparison {
         let points = &stored.description.points;
         if let Points::Nothing { why, about } = points {
             let about = about.map_or(String::new(), |about| format!(" (about {about} when it was captured)"));
-            self.warnings
-                .push(format!("collection {name}: {} points came back{about}; they are not compared: {why}", self.points));
+            self.uncompared
+                .push(Uncompared { what: format!("{} points of collection {name}{about}", self.points), why: why.clone() });
             return Ok(());
         }
         let mut differ = |what: &str, expected: String, found: String| {

@@ -277,5 +277,5 @@ pub(super) fn add(report: &mut RestoreReport, placement: &Placement, found: Comp
     report.size_bytes += placement.stored.snapshot.size_bytes;
     report.compared.extend(found.compared);
     report.differences.extend(found.differences);
-    report.warnings.extend(found.warnings);
+    report.uncompared.extend(found.uncompared);
 }

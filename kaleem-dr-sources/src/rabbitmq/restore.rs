@@ -200,6 +200,7 @@ impl Import {
             }
         }
         RestoreReport {
+            uncompared: Vec::new(),
             target: self.target.clone(),
             items: self.definitions.len(),
             size_bytes: self.definitions.to_bytes().len() as u64,

@@ -11,6 +11,7 @@ pub mod points;
 pub mod process;
 pub mod program;
 pub mod qdrant_stand_in;
+pub mod regional_s3_fake;
 pub mod restic;
 pub mod seed;
 pub mod served;

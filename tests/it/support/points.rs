@@ -6,6 +6,7 @@ use kaleem_dr_core::{
     CancellationToken,
     config::secret::SecretString,
     exit::Exit,
+    host::HostScope,
     job::{BackupJob, backup},
     point::PointReader,
     progress::{ProgressSink, Silent},
@@ -42,7 +43,11 @@ impl Points {
     /// The newest point.
     pub async fn latest(&self) -> PointReader {
         let snapshots = self.repository.snapshots().await.expect("snapshots can be listed");
-        let reader = self.repository.read(select(&snapshots, "latest").expect("one is there")).await.expect("it can be read");
+        let reader = self
+            .repository
+            .read(select(&snapshots, "latest", &HostScope::Any).expect("one is there"))
+            .await
+            .expect("it can be read");
         PointReader::open(reader, progress(), CancellationToken::new()).await.expect("it is one of ours")
     }
 }

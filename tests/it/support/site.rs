@@ -24,13 +24,30 @@ pub const PASSWORD: &str = "site-password";
 pub struct Site {
     directory: TempDir,
     config: String,
+    /// Another site's repository, where it shares one.
+    shared: Option<PathBuf>,
 }
 
 impl Site {
     /// A site without sources.
     pub fn new() -> Self {
+        Self::on(None)
+    }
+
+    /// Another host, with a state of its own, on the repository of this site. It is there already.
+    pub fn neighbour(&self, host: &str) -> Self {
+        Self::on(Some(self.repository())).as_host(host)
+    }
+
+    /// The same site under the name of a host.
+    pub fn as_host(mut self, host: &str) -> Self {
+        self.config.insert_str(0, &format!("host = {host:?}\n"));
+        self.written()
+    }
+
+    fn on(shared: Option<PathBuf>) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory can be made");
-        let site = Self { directory, config: String::new() };
+        let site = Self { directory, config: String::new(), shared };
         site.secret("repository.pass", PASSWORD);
         let config = format!(
             "state_directory = {:?}\ncache_directory = {:?}\n[repository.local]\nlocation = {:?}\npassword = {{ file = {:?} }}\n",
@@ -112,7 +129,7 @@ impl Site {
     }
 
     pub fn repository(&self) -> PathBuf {
-        self.path("repository")
+        self.shared.clone().unwrap_or_else(|| self.path("repository"))
     }
 
     pub fn config_path(&self) -> PathBuf {

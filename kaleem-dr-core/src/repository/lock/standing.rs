@@ -112,6 +112,9 @@ impl Repository {
     /// # Errors
     /// As [`Repository::lock`].
     pub async fn lock_to_read(&self, patience: Duration) -> Result<Lock, RepositoryError> {
+        if self.0.is_lockless {
+            return Ok(self.absent_lock());
+        }
         Lock::acquire(self.0.store.clone(), self.0.key.clone(), LockKind::Shared, patience, Without::Writes).await
     }
 
@@ -124,8 +127,7 @@ impl Repository {
         Lock::acquire(self.0.store.clone(), self.0.key.clone(), LockKind::Exclusive, patience, Without::Room).await
     }
 
-    /// For work that only reads and was asked to write no lock, nor to mind those of others.
-    pub fn without_lock(&self) -> Lock {
+    fn absent_lock(&self) -> Lock {
         Lock::absent(self.0.store.clone(), self.0.key.clone(), LockKind::Shared)
     }
 
@@ -144,7 +146,7 @@ impl Repository {
     /// # Errors
     /// When they cannot be listed or read, or nothing can be written.
     pub async fn locks_of_others(&self) -> Result<Vec<StandingLock>, RepositoryError> {
-        let probe = self.without_lock();
+        let probe = self.absent_lock();
         let written = probe.write_first().await;
         let found = match &written {
             Ok(_) => find(&self.0.store, &self.0.key).await,

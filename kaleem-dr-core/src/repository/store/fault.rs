@@ -128,7 +128,7 @@ impl StoreFault {
 /// What an S3 service said, or what befell the request, in words. OpenDAL's own text has every header of the answer in it.
 pub(super) fn in_words(error: &opendal::Error) -> String {
     let whole = error.to_string();
-    let status = whole.split_once("status: ").map(|(_, rest)| rest.split([',', ' ']).next().unwrap_or_default().to_owned());
+    let status = context(error, "status");
     let message = error.message();
     // `S3Error { code: "NoSuchKey", message: "…", resource: "…", request_id: "…" }`
     let field = |name: &str| Some(message.split_once(&format!("{name}: \""))?.1.split('"').next().unwrap_or_default().to_owned());
@@ -149,6 +149,23 @@ pub(super) fn in_words(error: &opendal::Error) -> String {
         (Some(status), said) => format!("the service answered {status} ({said})"),
         (None, "") => whole,
         (None, _) => said,
+    }
+}
+
+/// A field of an error's context, which OpenDAL gives as part of its text only.
+pub(super) fn context(error: &opendal::Error, field: &str) -> Option<String> {
+    let whole = error.to_string();
+    let (_, rest) = whole.split_once(&format!(" {field}: "))?;
+    Some(rest.split([',', ' ']).next().unwrap_or_default().to_owned())
+}
+
+/// The first line of a text, and not more than a line holds. What libraries say may be whole pages.
+pub(super) fn one_line(text: &str) -> String {
+    const LONGEST: usize = 300;
+    let first = text.trim().lines().next().unwrap_or_default();
+    match first.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}…", &first[..end]),
+        None => first.to_owned(),
     }
 }
 

@@ -7,17 +7,16 @@
 
 use std::{
     collections::BTreeSet,
-    fs::{self, File, OpenOptions},
-    io::{self, Write as _},
-    mem,
-    os::unix::fs::OpenOptionsExt as _,
-    path::{Path, PathBuf},
+    fs::File,
+    io, mem,
+    path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread::{self, JoinHandle},
 };
 
 use bytes::Bytes;
-use ulid::Ulid;
+
+use super::temporary::Temporary;
 
 /// Objects are synced together once they are as many bytes, which is two packs, or as many objects.
 const BATCH_BYTES: usize = 32 << 20;
@@ -41,19 +40,10 @@ struct Waiting {
 
 impl Late {
     /// Writes an object whole: readers see all of it or nothing. It waits only if the batch before last is not durable yet. Blocking.
-    pub(super) fn write(&self, root: &Path, temporary: &Path, key: &str, content: &[Bytes]) -> io::Result<()> {
-        let target = root.join(key);
-        if let Some(parent) = target.parent() {
-            fs::create_dir_all(parent)?;
-        }
-        fs::create_dir_all(temporary)?;
-        let scratch = temporary.join(format!("{}.{}", key.replace('/', "-"), Ulid::generate()));
-        let written = fill(&scratch, content).and_then(|()| fs::rename(&scratch, &target));
-        if written.is_err() {
-            // What failed says more than that half of it could not be taken away.
-            let _ = fs::remove_file(&scratch);
-        }
-        written?;
+    pub(super) fn write(&self, temporary: &Temporary, key: &str, content: &[Bytes]) -> io::Result<()> {
+        let mut unplaced = temporary.begin(key)?;
+        content.iter().try_for_each(|piece| unplaced.add(piece))?;
+        let target = unplaced.place()?;
         let mut waiting = self.waiting();
         waiting.files.push(target);
         waiting.bytes += content.iter().map(Bytes::len).sum::<usize>();
@@ -109,11 +99,6 @@ impl Waiting {
     }
 }
 
-fn fill(path: &Path, content: &[Bytes]) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    content.iter().try_for_each(|piece| file.write_all(piece))
-}
-
 fn sync_all(files: &[PathBuf]) -> io::Result<()> {
     let mut directories = BTreeSet::new();
     for path in files {
@@ -129,25 +114,27 @@ fn sync_all(files: &[PathBuf]) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::{fs, path::Path};
+
     use super::*;
 
     #[test]
     fn what_is_written_late_is_there_at_once_and_waits_until_it_is_synced() {
         let home = tempfile::tempdir().unwrap();
-        let (late, temporary) = (Late::default(), home.path().join("tmp"));
+        let (late, temporary) = (Late::default(), Temporary::of(home.path().to_path_buf()));
         let content = [Bytes::from_static(b"a pack "), Bytes::from_static(b"in pieces")];
-        late.write(home.path(), &temporary, "data/ab/abcd", &content).unwrap();
+        late.write(&temporary, "data/ab/abcd", &content).unwrap();
         assert_eq!(fs::read(home.path().join("data/ab/abcd")).unwrap(), b"a pack in pieces");
-        assert_eq!(fs::read_dir(&temporary).unwrap().count(), 0);
+        assert_eq!(fs::read_dir(home.path().join("tmp")).unwrap().count(), 0);
         assert!(!late.is_empty());
         late.sync().unwrap();
         assert!(late.is_empty());
         for n in 0..2 * BATCH_OBJECTS {
-            late.write(home.path(), &temporary, &format!("data/cd/{n}"), &content).unwrap();
+            late.write(&temporary, &format!("data/cd/{n}"), &content).unwrap();
             assert!(late.waiting().files.len() < BATCH_OBJECTS, "the rest is being synced");
         }
         let large = [Bytes::from(vec![7; BATCH_BYTES])];
-        late.write(home.path(), &temporary, "data/ef/large", &large).unwrap();
+        late.write(&temporary, "data/ef/large", &large).unwrap();
         assert!(late.waiting().files.is_empty(), "so much does not wait for more");
         assert!(!late.is_empty(), "a batch counts until it is known to be durable");
         late.sync().unwrap();
@@ -158,7 +145,7 @@ mod tests {
     fn a_failed_sync_is_told_ever_after() {
         let home = tempfile::tempdir().unwrap();
         let late = Late::default();
-        late.write(home.path(), &home.path().join("tmp"), "data/ab/abcd", &[Bytes::from_static(b"x")]).unwrap();
+        late.write(&Temporary::of(home.path().to_path_buf()), "data/ab/abcd", &[Bytes::from_static(b"x")]).unwrap();
         no_directory_any_more(&home.path().join("data/ab"));
         assert!(late.sync().unwrap_err().to_string().starts_with("what was written before could not be made durable"));
         late.sync().unwrap_err();
@@ -168,12 +155,12 @@ mod tests {
     #[test]
     fn a_batch_that_failed_behind_is_told_at_the_next_sync() {
         let home = tempfile::tempdir().unwrap();
-        let (late, temporary) = (Late::default(), home.path().join("tmp"));
+        let (late, temporary) = (Late::default(), Temporary::of(home.path().to_path_buf()));
         for n in 0..BATCH_OBJECTS - 1 {
-            late.write(home.path(), &temporary, &format!("data/ab/{n}"), &[]).unwrap();
+            late.write(&temporary, &format!("data/ab/{n}"), &[]).unwrap();
         }
         no_directory_any_more(&home.path().join("data/ab"));
-        late.write(home.path(), &temporary, "data/cd/cdef", &[]).unwrap();
+        late.write(&temporary, "data/cd/cdef", &[]).unwrap();
         assert!(late.waiting().files.is_empty(), "they are being synced behind");
         late.sync().unwrap_err();
         late.sync().unwrap_err();

@@ -10,6 +10,9 @@ mod integrity;
 mod late;
 mod listing;
 mod pace;
+pub(crate) mod region;
+mod retry;
+mod temporary;
 pub(crate) mod transport;
 
 use std::{
@@ -19,6 +22,7 @@ use std::{
     io::{Read as _, Seek as _, SeekFrom},
     ops::Range,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use async_trait::async_trait;
@@ -32,8 +36,9 @@ use opendal::{
 };
 use secrecy::ExposeSecret as _;
 use sha2::{Digest as _, Sha256};
+use tokio::sync::OnceCell;
 
-pub(crate) use self::access::is_loopback;
+pub(crate) use self::{access::is_loopback, temporary::TEMPORARY_DIRECTORY};
 pub use self::{
     access::{IpChoice, Network, Rate, S3Access, Tuning, is_r2},
     fault::StoreFault,
@@ -41,6 +46,8 @@ pub use self::{
 use self::{
     integrity::{PartDigests, Sent, WHOLE_MD5},
     late::Late,
+    retry::Notice,
+    temporary::{Temporary, Unplaced},
 };
 use crate::{
     failpoint::{self, Step},
@@ -60,8 +67,6 @@ const DELETE_BATCH: usize = 700;
 const DELETE_CONCURRENCY: usize = 8;
 /// Small objects that are read at once.
 const READS_AT_ONCE: usize = 16;
-/// Where half-written objects of a repository on disk lie until they are renamed into place.
-pub(crate) const TEMPORARY_DIRECTORY: &str = "tmp";
 
 /// One object of a listing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -238,10 +243,23 @@ impl StoreError {
 /// A directory on disk or an S3 bucket, through OpenDAL with time-outs, retries and a limit on concurrency.
 #[derive(Clone, Debug)]
 pub struct OpendalStore {
-    operator: Operator,
+    /// Made at the first request, where the bucket's region must be asked for.
+    operator: Arc<OnceCell<Operator>>,
     location: String,
-    directory: Option<PathBuf>,
-    /// On disk: what is written and not durable yet.
+    place: Place,
+}
+
+#[derive(Clone, Debug)]
+enum Place {
+    Directory(Directory),
+    Bucket(Arc<S3Access>),
+}
+
+#[derive(Clone, Debug)]
+struct Directory {
+    root: PathBuf,
+    temporary: Temporary,
+    /// What is written and not durable yet.
     late: Late,
 }
 
@@ -255,9 +273,10 @@ impl OpendalStore {
         let failed = |not_found, cause: Cause| StoreError::new("open", ".", location.clone(), not_found, cause);
         let root = path.canonicalize().map_err(|cause| failed(cause.kind() == std::io::ErrorKind::NotFound, cause.into()))?;
         let text = root.to_str().ok_or_else(|| failed(false, "the path is not UTF-8".into()))?;
-        let service = services::Fs::default().root(text).atomic_write_dir(&format!("{text}/{TEMPORARY_DIRECTORY}"));
-        let operator = Operator::new(service).map_err(|cause| failed(false, cause.into()))?;
-        Ok(Self { operator: layered(operator, &Tuning::default()), location, directory: Some(root), late: Late::default() })
+        let operator = Operator::new(services::Fs::default().root(text)).map_err(|cause| failed(false, cause.into()))?;
+        let operator = OnceCell::new_with(Some(layered(operator, &location, &Tuning::default())));
+        let place = Place::Directory(Directory { temporary: Temporary::of(root.clone()), root, late: Late::default() });
+        Ok(Self { operator: Arc::new(operator), location, place })
     }
 
     /// A bucket of an S3 service, addressed path-style, without checksum headers (R2 refuses trailing ones).
@@ -265,30 +284,31 @@ impl OpendalStore {
     /// # Errors
     /// When the access data make no sense.
     pub fn s3(access: &S3Access) -> Result<Self, StoreError> {
-        let location = access.location();
-        let failed = |cause: Cause| StoreError::new("open", ".", location.clone(), false, cause);
-        let mut service = services::S3::default()
-            .endpoint(&access.endpoint)
-            .bucket(&access.bucket)
-            .root(&access.prefix)
-            .region(&access.region)
-            .access_key_id(access.access_key_id.expose_secret())
-            .secret_access_key(access.secret_access_key.expose_secret())
-            .disable_config_load()
-            .disable_ec2_metadata();
-        if let Some(token) = &access.session_token {
-            service = service.session_token(token.expose_secret());
+        // Whatever the region will be: the rest is judged now.
+        let operator = operator(access, &access.region)?;
+        let operator = OnceCell::new_with((!region::is_unknown(access)).then_some(operator));
+        let place = Place::Bucket(Arc::new(access.clone()));
+        Ok(Self { operator: Arc::new(operator), location: access.location(), place })
+    }
+
+    /// What requests go through.
+    async fn operator(&self) -> Result<&Operator, StoreError> {
+        let make = || async {
+            let Place::Bucket(access) = &self.place else { unreachable!("that of a directory is made with the store") };
+            operator(access, &region::of(access).await?)
+        };
+        self.operator.get_or_try_init(make).await
+    }
+
+    fn is_bucket(&self) -> bool {
+        self.on_disk().is_none()
+    }
+
+    fn on_disk(&self) -> Option<&Directory> {
+        match &self.place {
+            Place::Directory(directory) => Some(directory),
+            Place::Bucket(_) => None,
         }
-        let client = transport::client(&access.network, &access.tuning).map_err(failed)?;
-        let http = HttpTransporter::new(transport::Transport::new(client, &access.network));
-        let operator = Operator::new(service)
-            .map_err(|cause| failed(cause.into()))?
-            .with_context(OperationContext::new().with_http_transport(http))
-            .layer(CapabilityOverrideLayer::new(|mut capability| {
-                capability.delete_max_size = Some(DELETE_BATCH);
-                capability
-            }));
-        Ok(Self { operator: layered(operator, &patient(access)), location, directory: None, late: Late::default() })
     }
 
     /// Writes an object unless there is one, if the service knows that condition. One that does not writes over it.
@@ -296,7 +316,7 @@ impl OpendalStore {
     /// # Errors
     /// [`StoreFault::Condition`] when there is one; or when it cannot be written.
     pub(crate) async fn write_new(&self, key: &str, content: Bytes) -> Result<(), StoreError> {
-        self.operator.write_with(key, content).if_not_exists(true).await.map_err(self.failed("write", key))?;
+        self.operator().await?.write_with(key, content).if_not_exists(true).await.map_err(self.failed("write", key))?;
         Ok(())
     }
 
@@ -306,19 +326,27 @@ impl OpendalStore {
     /// When it cannot be listed.
     pub(crate) async fn has(&self, key: &str) -> Result<bool, StoreError> {
         // Without a slash at its end, a path is a prefix.
-        let listed = self.operator.list(key).await.map_err(self.failed("list", key))?;
+        let listed = self.operator().await?.list(key).await.map_err(self.failed("list", key))?;
         Ok(listed.iter().any(|entry| entry.path() == key))
     }
 
     fn failed(&self, action: &'static str, key: &str) -> impl FnOnce(opendal::Error) -> StoreError {
-        let (key, location, is_bucket) = (key.to_owned(), self.location.clone(), self.directory.is_none());
+        let (key, location, is_bucket) = (key.to_owned(), self.location.clone(), self.is_bucket());
         move |cause| {
             let fault = match cause.kind() {
                 _ if is_bucket => StoreFault::of(&cause),
                 ErrorKind::NotFound => StoreFault::NotFound,
                 _ => StoreFault::Other,
             };
-            let cause = if is_bucket { fault::in_words(&cause).into() } else { cause.into() };
+            // OpenDAL's own text has many lines. What the system said of a disk is kept by its kind.
+            let words = fault::in_words(&cause);
+            let first: &(dyn std::error::Error + 'static) = &cause;
+            let io = std::iter::successors(Some(first), |error| error.source())
+                .find_map(|error| error.downcast_ref::<std::io::Error>().map(std::io::Error::kind));
+            let cause: Cause = match io {
+                Some(kind) if !is_bucket => std::io::Error::new(kind, words).into(),
+                _ => words.into(),
+            };
             StoreError { action, key, location, fault, cause }
         }
     }
@@ -329,7 +357,7 @@ impl OpendalStore {
             return Ok(());
         }
         tracing::debug!(key, etag = meta.etag(), "the ETag is no digest of what was sent; reading the object back");
-        let found = self.operator.stat(key).await.map_err(self.failed("read back", key))?.content_length();
+        let found = self.operator().await?.stat(key).await.map_err(self.failed("read back", key))?.content_length();
         let mut digest = Sha256::new();
         let mut at = 0;
         while found == sent.size && at < found {
@@ -341,7 +369,7 @@ impl OpendalStore {
         if found == sent.size && digest.finalize()[..] == sent.sha256(content) {
             return Ok(());
         }
-        let removed = self.operator.delete(key).await;
+        let removed = self.operator().await?.delete(key).await;
         let then = if removed.is_ok() { "it was deleted" } else { "and it could not be deleted" };
         let why = format!("what the service stored is not what was sent ({found} bytes of {}); {then}", sent.size);
         Err(StoreError::new("write", key, self.location.clone(), false, why))
@@ -349,38 +377,27 @@ impl OpendalStore {
 
     /// Nothing that is written in the plain way may refer to what a crash would take away.
     async fn sync_late(&self, key: &str) -> Result<(), StoreError> {
-        if self.late.is_empty() {
-            return Ok(());
-        }
-        let late = self.late.clone();
+        let Some(late) = self.on_disk().map(|disk| disk.late.clone()).filter(|late| !late.is_empty()) else { return Ok(()) };
         self.ended(key, tokio::task::spawn_blocking(move || late.sync()).await)
     }
 
-    fn ended(&self, key: &str, result: Result<std::io::Result<()>, tokio::task::JoinError>) -> Result<(), StoreError> {
+    fn ended<T>(&self, key: &str, result: Result<std::io::Result<T>, tokio::task::JoinError>) -> Result<T, StoreError> {
         let failed = |cause: Cause| StoreError::new("write", key, self.location.clone(), false, cause);
         result.map_err(|panic| failed(panic.into()))?.map_err(|cause| failed(cause.into()))
     }
-
-    /// A file is synced before its rename; the rename itself lasts only once its directory is.
-    async fn sync_directory(&self, key: &str) -> Result<(), StoreError> {
-        let Some(parent) = self.directory.as_ref().and_then(|root| root.join(key).parent().map(Path::to_path_buf)) else {
-            return Ok(());
-        };
-        self.ended(key, tokio::task::spawn_blocking(move || File::open(parent)?.sync_all()).await)
-    }
 }
 
-/// An object that OpenDAL takes in parts (S3), or in a file beside its place (disk).
-struct OpendalWriter {
+/// An object that a bucket takes in parts.
+struct BucketWriter {
     writer: opendal::Writer,
     store: OpendalStore,
     key: String,
-    /// Of what went to a bucket; `None` once finished, and on disk.
+    /// Of what was sent; `None` once finished.
     digests: Option<PartDigests>,
 }
 
 #[async_trait]
-impl ObjectWriter for OpendalWriter {
+impl ObjectWriter for BucketWriter {
     async fn write(&mut self, bytes: Bytes) -> Result<(), StoreError> {
         if let Some(digests) = &mut self.digests {
             digests.update(&bytes);
@@ -393,16 +410,74 @@ impl ObjectWriter for OpendalWriter {
         if let Some(digests) = self.digests.take() {
             self.store.confirm(&self.key, &meta, &digests.finish(), &[]).await?;
         }
-        self.store.sync_directory(&self.key).await?;
         failpoint::reach(Step::Write).await;
         Ok(())
     }
 
     async fn abort(&mut self) {
         if let Err(error) = self.writer.abort().await {
-            tracing::debug!(key = %self.key, %error, "what was written of an object could not be taken away");
+            let why = fault::in_words(&error);
+            tracing::debug!(key = %self.key, %why, "what was written of an object could not be taken away");
         }
     }
+}
+
+/// An object that is written on disk, in a file beside its place.
+struct DiskWriter {
+    /// `None` once it is finished or given up: its file is then in its place, or gone.
+    unplaced: Option<Unplaced>,
+    store: OpendalStore,
+    key: String,
+}
+
+#[async_trait]
+impl ObjectWriter for DiskWriter {
+    async fn write(&mut self, bytes: Bytes) -> Result<(), StoreError> {
+        let Some(mut unplaced) = self.unplaced.take() else { return Ok(()) };
+        let written = tokio::task::spawn_blocking(move || unplaced.add(&bytes).map(|()| unplaced)).await;
+        self.unplaced = Some(self.store.ended(&self.key, written)?);
+        Ok(())
+    }
+
+    async fn finish(&mut self) -> Result<(), StoreError> {
+        let gone = || StoreError::new("write", &self.key, self.store.location.clone(), false, "it failed before");
+        let unplaced = self.unplaced.take().ok_or_else(gone)?;
+        self.store.ended(&self.key, tokio::task::spawn_blocking(move || unplaced.place_durably()).await)?;
+        failpoint::reach(Step::Write).await;
+        Ok(())
+    }
+
+    async fn abort(&mut self) {
+        self.unplaced = None;
+    }
+}
+
+/// What requests to a bucket go through, signed for a region.
+fn operator(access: &S3Access, region: &str) -> Result<Operator, StoreError> {
+    let location = access.location();
+    let failed = |cause: Cause| StoreError::new("open", ".", location.clone(), false, cause);
+    let mut service = services::S3::default()
+        .endpoint(&access.endpoint)
+        .bucket(&access.bucket)
+        .root(&access.prefix)
+        .region(region)
+        .access_key_id(access.access_key_id.expose_secret())
+        .secret_access_key(access.secret_access_key.expose_secret())
+        .disable_config_load()
+        .disable_ec2_metadata();
+    if let Some(token) = &access.session_token {
+        service = service.session_token(token.expose_secret());
+    }
+    let client = transport::client(&access.network, &access.tuning).map_err(failed)?;
+    let http = HttpTransporter::new(transport::Transport::new(client, &access.network));
+    let operator = Operator::new(service)
+        .map_err(|cause| failed(cause.into()))?
+        .with_context(OperationContext::new().with_http_transport(http))
+        .layer(CapabilityOverrideLayer::new(|mut capability| {
+            capability.delete_max_size = Some(DELETE_BATCH);
+            capability
+        }));
+    Ok(layered(operator, &location, &patient(access)))
 }
 
 /// The tuning of an access, with time for what its bandwidth limits hold back: a body waits for all that are under way.
@@ -417,10 +492,13 @@ fn patient(access: &S3Access) -> Tuning {
     tuning
 }
 
-fn layered(operator: Operator, tuning: &Tuning) -> Operator {
+fn layered(operator: Operator, location: &str, tuning: &Tuning) -> Operator {
+    let retries = tuning.retries;
+    let notice = Notice { location: location.to_owned(), retries };
+    let retry = RetryLayer::new().with_max_times(retries).with_jitter().with_min_delay(tuning.retry_delay).with_notify(notice);
     operator
         .layer(TimeoutLayer::new().with_timeout(tuning.call_timeout).with_io_timeout(tuning.io_timeout))
-        .layer(RetryLayer::new().with_max_times(tuning.retries).with_jitter().with_min_delay(tuning.retry_delay))
+        .layer(retry)
         .layer(ConcurrentLimitLayer::new(tuning.concurrency))
 }
 
@@ -443,11 +521,11 @@ impl ObjectStore for OpendalStore {
     }
 
     fn is_remote(&self) -> bool {
-        self.directory.is_none()
+        self.is_bucket()
     }
 
     async fn list(&self, directory: &str) -> Result<Vec<Object>, StoreError> {
-        if let Some(root) = &self.directory {
+        if let Some(Directory { root, .. }) = self.on_disk() {
             // OpenDAL lists a directory that is not there, or is no directory, as empty.
             let path = root.join(directory);
             let failed = |cause: std::io::Error| {
@@ -458,14 +536,15 @@ impl ObjectStore for OpendalStore {
             }
         }
         let prefix = format!("{directory}/");
-        let mut lister = self.operator.lister_with(&prefix).recursive(true).await.map_err(self.failed("list", directory))?;
+        let mut lister =
+            self.operator().await?.lister_with(&prefix).recursive(true).await.map_err(self.failed("list", directory))?;
         let mut objects = Vec::new();
         let mut seen = HashSet::new();
         while let Some(entry) = lister.try_next().await.map_err(self.failed("list", directory))? {
             match entry.metadata().mode() {
                 EntryMode::FILE => {
                     let (key, meta) = entry.into_parts();
-                    if self.directory.is_none() && !seen.insert(key.clone()) {
+                    if self.is_bucket() && !seen.insert(key.clone()) {
                         let why = format!("{key} is in the listing twice; the service's pages do not fit together");
                         return Err(StoreError::new("list", directory, self.location.clone(), false, why));
                     }
@@ -487,16 +566,18 @@ impl ObjectStore for OpendalStore {
 
     async fn read(&self, key: &str, range: Option<Range<u64>>) -> Result<Bytes, StoreError> {
         failpoint::reach(Step::Read).await;
-        let bytes = match (&self.directory, range.clone()) {
-            (Some(root), range) => {
+        let bytes = match (self.on_disk(), range.clone()) {
+            (Some(Directory { root, .. }), range) => {
                 let path = root.join(key);
                 let read = tokio::task::spawn_blocking(move || read_file(&path, range)).await;
                 let failed = |is_gone, cause: Cause| StoreError::new("read", key, self.location.clone(), is_gone, cause);
                 read.map_err(|panic| failed(false, panic.into()))?
                     .map_err(|cause| failed(cause.kind() == std::io::ErrorKind::NotFound, cause.into()))?
             }
-            (None, Some(range)) => self.operator.read_with(key).range(range).await.map_err(self.failed("read", key))?.to_bytes(),
-            (None, None) => self.operator.read(key).await.map_err(self.failed("read", key))?.to_bytes(),
+            (None, Some(range)) => {
+                self.operator().await?.read_with(key).range(range).await.map_err(self.failed("read", key))?.to_bytes()
+            }
+            (None, None) => self.operator().await?.read(key).await.map_err(self.failed("read", key))?.to_bytes(),
         };
         match range {
             Some(range) if range.end - range.start != bytes.len() as u64 => Err(StoreError::new(
@@ -512,7 +593,7 @@ impl ObjectStore for OpendalStore {
     }
 
     async fn read_many(&self, keys: Vec<String>) -> Result<Vec<Bytes>, StoreError> {
-        let Some(root) = self.directory.clone() else {
+        let Some(root) = self.on_disk().map(|disk| disk.root.clone()) else {
             let reads = keys.into_iter().map(|key| async move { self.read(&key, None).await });
             return futures::stream::iter(reads).buffered(READS_AT_ONCE).try_collect().await;
         };
@@ -531,10 +612,10 @@ impl ObjectStore for OpendalStore {
     async fn write(&self, key: &str, content: Vec<Bytes>) -> Result<(), StoreError> {
         let length: usize = content.iter().map(Bytes::len).sum();
         let failed = self.failed("write", key);
-        if self.directory.is_some() {
+        if let Some(Directory { temporary, .. }) = self.on_disk() {
             self.sync_late(key).await?;
-            self.operator.write(key, content.into_iter().collect::<Buffer>()).await.map_err(failed)?;
-            self.sync_directory(key).await?;
+            let (temporary, name) = (temporary.clone(), key.to_owned());
+            self.ended(key, tokio::task::spawn_blocking(move || temporary.write(&name, &content)).await)?;
             failpoint::reach(Step::Write).await;
             return Ok(());
         }
@@ -543,18 +624,18 @@ impl ObjectStore for OpendalStore {
         // Clones of what is counted, not copies.
         let buffer: Buffer = content.iter().cloned().collect();
         let meta = if length > MULTIPART_ABOVE {
-            self.operator.write_with(key, buffer).chunk(PART_BYTES).concurrent(4).await
+            self.operator().await?.write_with(key, buffer).chunk(PART_BYTES).concurrent(4).await
         } else {
-            WHOLE_MD5.scope(sent.whole_md5().unwrap_or_default(), self.operator.write(key, buffer)).await
+            WHOLE_MD5.scope(sent.whole_md5().unwrap_or_default(), self.operator().await?.write(key, buffer)).await
         }
         .map_err(failed)?;
         self.confirm(key, &meta, &sent, &content).await
     }
 
     async fn write_late(&self, key: &str, content: Vec<Bytes>) -> Result<(), StoreError> {
-        let Some(root) = self.directory.clone() else { return self.write(key, content).await };
-        let (late, name) = (self.late.clone(), key.to_owned());
-        let written = tokio::task::spawn_blocking(move || late.write(&root, &root.join(TEMPORARY_DIRECTORY), &name, &content));
+        let Some(Directory { temporary, late, .. }) = self.on_disk().cloned() else { return self.write(key, content).await };
+        let name = key.to_owned();
+        let written = tokio::task::spawn_blocking(move || late.write(&temporary, &name, &content));
         self.ended(key, written.await)?;
         failpoint::reach(Step::Write).await;
         Ok(())
@@ -562,26 +643,30 @@ impl ObjectStore for OpendalStore {
 
     async fn writer(&self, key: &str) -> Result<Box<dyn ObjectWriter>, StoreError> {
         self.sync_late(key).await?;
-        let writer = self.operator.writer_with(key);
-        let writer = if self.directory.is_none() { writer.chunk(STREAMED_PART_BYTES).concurrent(2) } else { writer };
+        if let Some(Directory { temporary, .. }) = self.on_disk() {
+            let (temporary, name) = (temporary.clone(), key.to_owned());
+            let begun = self.ended(key, tokio::task::spawn_blocking(move || temporary.begin(&name)).await)?;
+            return Ok(Box::new(DiskWriter { unplaced: Some(begun), store: self.clone(), key: key.to_owned() }));
+        }
+        let writer = self.operator().await?.writer_with(key).chunk(STREAMED_PART_BYTES).concurrent(2);
         let writer = writer.await.map_err(self.failed("write", key))?;
-        let digests = self.directory.is_none().then(|| PartDigests::of_stream(STREAMED_PART_BYTES));
-        Ok(Box::new(OpendalWriter { writer, store: self.clone(), key: key.to_owned(), digests }))
+        let digests = Some(PartDigests::of_stream(STREAMED_PART_BYTES));
+        Ok(Box::new(BucketWriter { writer, store: self.clone(), key: key.to_owned(), digests }))
     }
 
     async fn delete(&self, key: &str) -> Result<(), StoreError> {
-        self.operator.delete(key).await.map_err(self.failed("delete", key))?;
+        self.operator().await?.delete(key).await.map_err(self.failed("delete", key))?;
         failpoint::reach(Step::Delete).await;
         Ok(())
     }
 
     async fn delete_many(&self, keys: Vec<String>) -> Result<(), StoreError> {
         let what = format!("{} objects", keys.len());
-        self.operator.delete_iter(keys).await.map_err(self.failed("delete", &what))
+        self.operator().await?.delete_iter(keys).await.map_err(self.failed("delete", &what))
     }
 
     async fn size(&self, key: &str) -> Result<Option<u64>, StoreError> {
-        match self.operator.stat(key).await {
+        match self.operator().await?.stat(key).await {
             Ok(meta) => Ok(Some(meta.content_length())),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(self.failed("stat", key)(error)),

@@ -27,6 +27,7 @@ use super::{
     integrity::WHOLE_MD5,
     listing::{check_page, token_of_request},
     pace::{Pace, SLICE_BYTES, Turn},
+    region,
 };
 use crate::source::Cause;
 
@@ -130,6 +131,13 @@ impl HttpTransport for Transport {
         if status == StatusCode::NOT_IMPLEMENTED {
             // R2 answers so now and then to what it does implement.
             return Err(Error::new(ErrorKind::Unexpected, "the service answered 501 Not Implemented").set_temporary());
+        }
+        let elsewhere =
+            answer.headers().get(region::HEADER).filter(|_| status == StatusCode::BAD_REQUEST || status.is_redirection());
+        if let Some(region) = elsewhere.and_then(|region| region.to_str().ok()) {
+            let why =
+                format!("the service answered {status}: the bucket is in the region {region}; write `region = \"{region}\"`");
+            return Err(Error::new(ErrorKind::Unexpected, why));
         }
         // Bodies are taken as they come, never decoded, so the length holds for every one.
         let length = if is_head { None } else { parse_content_length(answer.headers())? };

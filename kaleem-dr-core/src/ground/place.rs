@@ -1,0 +1,167 @@
+//! One entry's place, and a file that is written there.
+
+use std::{
+    ffi::{OsStr, OsString},
+    fs::File,
+    io::{self, Seek as _},
+    os::{
+        fd::{AsRawFd as _, OwnedFd},
+        unix::ffi::OsStrExt as _,
+    },
+    path::PathBuf,
+    sync::Arc,
+};
+
+use nix::{
+    errno::Errno,
+    fcntl::{self, AtFlags, OFlag},
+    sys::{
+        stat::{self, FileStat, Mode, SFlag},
+        statvfs,
+    },
+    unistd::{self, UnlinkatFlags},
+};
+use ulid::Ulid;
+
+use super::is;
+
+/// Names of unfinished files begin so. With a ULID behind it, shorter than any file system's limit, whatever the final name is.
+const UNFINISHED: &str = ".kaleem-dr-restore-";
+/// Bytes of a name that are kept when a directory makes way.
+const KEPT_NAME_BYTES: usize = 200;
+
+/// A directory, and a name in it.
+pub(crate) struct Place {
+    pub(super) directory: Arc<OwnedFd>,
+    pub(super) name: OsString,
+}
+
+/// Device and inode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Identity(u64, u64);
+
+impl Identity {
+    pub(crate) fn of(facts: &FileStat) -> Self {
+        Self(facts.st_dev, facts.st_ino)
+    }
+}
+
+/// A file that is being written.
+pub(crate) struct Unfinished {
+    place: Place,
+    /// Its name until it is finished.
+    name: OsString,
+    pub(crate) identity: Identity,
+}
+
+/// How a finished file got into its place.
+pub(crate) enum Finish {
+    /// By its name: it is the file that was written.
+    Named,
+    /// Something is mounted there: its content went into that file, whose attributes are still its own.
+    WrittenThrough(File),
+}
+
+/// A name that nobody can guess.
+pub(super) fn temporary() -> OsString {
+    format!("{UNFINISHED}{}", Ulid::generate()).into()
+}
+
+/// The name of a directory that makes way.
+pub(super) fn kept(name: &OsStr) -> OsString {
+    let name = name.as_bytes();
+    let mut kept = OsStr::from_bytes(&name[..name.len().min(KEPT_NAME_BYTES)]).to_owned();
+    kept.push(format!(".before-restore-{}", Ulid::generate()));
+    kept
+}
+
+impl Place {
+    /// Bytes that may still be written on its file system; `None` where it does not say, as ramfs.
+    pub(crate) fn free_bytes(&self) -> io::Result<Option<u64>> {
+        let facts = statvfs::fstatvfs(&*self.directory)?;
+        let free = facts.blocks_available().saturating_mul(facts.fragment_size());
+        Ok((facts.blocks() > 0).then_some(free))
+    }
+
+    /// Its path through the descriptor, for what the system only does by path.
+    pub(super) fn by_descriptor(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/self/fd/{}", self.directory.as_raw_fd())).join(&self.name)
+    }
+
+    pub(super) fn look(&self) -> io::Result<Option<FileStat>> {
+        match stat::fstatat(&*self.directory, self.name.as_os_str(), AtFlags::AT_SYMLINK_NOFOLLOW) {
+            Ok(facts) => Ok(Some(facts)),
+            Err(Errno::ENOENT) => Ok(None),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    pub(super) fn create(self, replaces: bool) -> io::Result<(Unfinished, File)> {
+        let name = if replaces { temporary() } else { self.name.clone() };
+        let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let file = fcntl::openat(&*self.directory, name.as_os_str(), flags, Mode::S_IRUSR | Mode::S_IWUSR)?;
+        let identity = Identity::of(&stat::fstat(&file)?);
+        Ok((Unfinished { place: self, name, identity }, File::from(file)))
+    }
+
+    /// Renames what was made under a temporary name.
+    pub(super) fn take(&self, temporary: &OsStr) -> io::Result<()> {
+        fcntl::renameat(&*self.directory, temporary, &*self.directory, self.name.as_os_str()).map_err(|errno| {
+            // The first failure is the one to report; the name says what it is.
+            let _ = unistd::unlinkat(&*self.directory, temporary, UnlinkatFlags::NoRemoveDir);
+            errno.into()
+        })
+    }
+
+    fn open(&self, name: &OsStr) -> io::Result<(File, FileStat)> {
+        let flags = OFlag::O_RDWR | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+        let file = fcntl::openat(&*self.directory, name, flags, Mode::empty())?;
+        let facts = stat::fstat(&file)?;
+        Ok((File::from(file), facts))
+    }
+}
+
+impl Unfinished {
+    /// Opens it once more.
+    ///
+    /// # Errors
+    /// When it is not the file that was created: someone has exchanged it.
+    pub(crate) fn open(&self) -> io::Result<File> {
+        let (file, facts) = self.place.open(&self.name)?;
+        if Identity::of(&facts) == self.identity {
+            Ok(file)
+        } else {
+            Err(io::Error::other("someone exchanged it while it was written"))
+        }
+    }
+
+    pub(super) fn finish(&self, file: &File) -> io::Result<Finish> {
+        if self.name == self.place.name {
+            return Ok(Finish::Named);
+        }
+        let directory = &*self.place.directory;
+        match fcntl::renameat(directory, self.name.as_os_str(), directory, self.place.name.as_os_str()) {
+            Ok(()) => Ok(Finish::Named),
+            // A file that is a mount point, such as /etc/hosts in a container, cannot be replaced.
+            Err(Errno::EBUSY) => self.write_through(file).map(Finish::WrittenThrough),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    fn write_through(&self, mut from: &File) -> io::Result<File> {
+        let (mut into, facts) = self.place.open(&self.place.name)?;
+        if !is(&facts, SFlag::S_IFREG) {
+            return Err(io::Error::other("something that is not a file is mounted there"));
+        }
+        from.rewind()?;
+        into.set_len(0)?;
+        io::copy(&mut from, &mut into)?;
+        self.discard()?;
+        Ok(into)
+    }
+
+    /// Removes what was written, after a failure.
+    pub(crate) fn discard(&self) -> io::Result<()> {
+        Ok(unistd::unlinkat(&*self.place.directory, self.name.as_os_str(), UnlinkatFlags::NoRemoveDir)?)
+    }
+}

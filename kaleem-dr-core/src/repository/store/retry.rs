@@ -1,0 +1,34 @@
+//! One line for each try that failed and is made again: what, where, why, which attempt, when the next one is.
+
+use std::time::Duration;
+
+use opendal::layers::{RetryEvent, RetryInterceptor};
+
+use super::fault;
+
+/// Says so in place of OpenDAL, whose own line is its error's debug form: the whole answer with its headers, and a backtrace.
+pub(super) struct Notice {
+    pub(super) location: String,
+    pub(super) retries: usize,
+}
+
+impl RetryInterceptor for Notice {
+    fn intercept(&self, event: RetryEvent<'_>) {
+        let key = fault::context(event.err, "path").unwrap_or_default();
+        let attempts = (usize::try_from(event.attempt).unwrap_or(usize::MAX), self.retries);
+        let operation = event.op.into_static();
+        note(operation, &key, &self.location, &fault::in_words(event.err), attempts, event.retry_after);
+    }
+}
+
+/// The line. `attempt` counts from 1.
+pub(super) fn note(what: &str, key: &str, location: &str, why: &str, (attempt, retries): (usize, usize), pause: Duration) {
+    let why = fault::one_line(why);
+    let (attempts, pause) = (retries + 1, pause.as_secs_f64());
+    tracing::warn!("cannot {what} {key} in {location}: {why}; attempt {attempt} of {attempts}, the next in {pause:.1} s");
+}
+
+/// How long to wait after an attempt; it doubles with each.
+pub(super) fn pause(first: Duration, attempt: usize) -> Duration {
+    first.saturating_mul(1 << attempt.saturating_sub(1).min(10))
+}
