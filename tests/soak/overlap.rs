@@ -22,7 +22,7 @@ pub fn overlap(world: &mut World, host: usize) -> Result<(), String> {
         return Ok(());
     }
     let mut backup = world.hosts[host].command();
-    backup.arg("backup").env("KALEEM_DR_FAILPOINT", "beforerelease=hang");
+    backup.arg("backup").env("KALEEM_DR_FAILPOINT", "pack=hang");
     let spawned = backup.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
     let mut child = spawned.map_err(|error| error.to_string())?;
     let mut log = BufReader::new(child.stderr.take().expect("it is a pipe"));
