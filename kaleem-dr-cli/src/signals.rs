@@ -18,6 +18,9 @@ pub const COMMAND: Duration = Duration::from_millis(1500);
 /// Then the process ends even where a thread that must not block does. A lock that is left then is known to be of a dead process.
 const LAST_RESORT: Duration = Duration::from_millis(1850);
 
+/// A signal that comes so soon after the first is not the operator's second.
+const SAME: Duration = Duration::from_millis(300);
+
 /// The signals that end a command. None that comes after [`Signals::install`] is lost.
 pub struct Signals {
     interrupt: Signal,
@@ -46,6 +49,15 @@ impl Signals {
             end_now();
         });
         cancel.cancel();
+        // timeout(1) and some supervisors send it twice, to the process and to its group: that is still the first.
+        let same = tokio::time::sleep(SAME);
+        tokio::pin!(same);
+        loop {
+            tokio::select! {
+                () = &mut same => break,
+                () = self.next() => {}
+            }
+        }
         self.next().await;
         end_now();
     }

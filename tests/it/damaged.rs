@@ -24,7 +24,11 @@ fn objects(site: &Site, directory: &str) -> BTreeSet<PathBuf> {
     while let Some(directory) = pending.pop() {
         for entry in fs::read_dir(directory).expect("the repository can be listed") {
             let path = entry.expect("an entry").path();
-            if path.is_dir() { pending.push(path) } else { drop(found.insert(path)) }
+            if path.is_dir() {
+                pending.push(path)
+            } else {
+                let _ = found.insert(path);
+            }
         }
     }
     found

@@ -76,7 +76,17 @@ pub fn near(world: &mut World, host: usize) -> Result<(), String> {
             return Err(format!("{} is {}, the mirror has it, and repair failed: {}", fault.key, fault.kind, repaired.said()));
         }
     }
-    if !fault.is_mended() {
+    // An index is made anew from the packs.
+    if fault.key.starts_with("index/") && !fault.is_mended() && done.is_ok() {
+        let repaired = world.run(host, &["repair", "index", "--yes"], None);
+        if !repaired.is_done() {
+            fault.undo();
+            return Err(format!("{} is {}, and repair index failed: {}", fault.key, fault.kind, repaired.said()));
+        }
+        if let Some(complaint) = world.near.complaint(false) {
+            return Err(format!("{} was {}, repair index ended with 0, and: {complaint}", fault.key, fault.kind));
+        }
+    } else if !fault.is_mended() {
         fault.undo();
     }
     // What repair brought back from the mirror besides, and what was written while something was missing.

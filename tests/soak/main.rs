@@ -8,6 +8,7 @@
 mod faults;
 mod host;
 mod kills;
+mod overlap;
 mod program;
 mod random;
 mod repository;
@@ -62,7 +63,7 @@ fn live(seed: u64, steps: u64) -> Result<(), String> {
     let mut world = World::new(seed).map_err(|error| error.to_string())?;
     for step in 1..=steps {
         if let Err(why) = steps::take(&mut world).and_then(|()| steps::invariants(&mut world)) {
-            let repeat = format!("SOAK_SEED={seed} SOAK_STEPS={step} cargo test --test soak -- no_command");
+            let repeat = format!("SOAK_SEED={seed} SOAK_STEPS={step} cargo test --workspace --test soak -- no_command");
             return Err(report(world, &format!("seed {seed}, step {step}: {why}"), &repeat));
         }
     }
@@ -74,7 +75,7 @@ fn kills_at_named_steps_leave_garbage_at_worst() {
     let (kills, seed) = (setting("SOAK_KILLS", 50), setting("SOAK_SEED", 1));
     let mut world = World::new(seed).expect("a world can be made");
     if let Err(why) = kills::live(&mut world, kills) {
-        let repeat = format!("SOAK_SEED={seed} SOAK_KILLS={kills} cargo test --test soak -- kills");
+        let repeat = format!("SOAK_SEED={seed} SOAK_KILLS={kills} cargo test --workspace --test soak -- kills");
         let why = format!("seed {seed}, after {} kills: {why}", world.kills);
         panic!("{}", report(world, &why, &repeat));
     }

@@ -125,9 +125,4 @@ impl Repository {
         }
         objects
     }
-
-    /// The locks that are there.
-    pub fn locks(&self) -> usize {
-        fs::read_dir(self.directory.join("locks")).map_or(0, Iterator::count)
-    }
 }

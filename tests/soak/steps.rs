@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fs, os::unix::fs::PermissionsExt as _};
 use kaleem_dr_core::jiff::Timestamp;
 
 use crate::{
-    faults, kills,
+    faults, kills, overlap,
     program::Ended,
     tree,
     world::{World, unequal},
@@ -28,7 +28,8 @@ pub fn take(world: &mut World) -> Result<(), String> {
         67..70 => keys(world, host, None),
         70..78 => faults::near(world, host),
         78..82 => faults::mirror(world, host),
-        82..95 => kills::killed(world, host),
+        82..92 => kills::killed(world, host),
+        92..95 => overlap::overlap(world, host),
         _ => clock(world, host),
     }
 }

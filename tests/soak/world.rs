@@ -15,7 +15,7 @@ use crate::{
     host::Host,
     program::Ended,
     random::Random,
-    repository::{Listed, PASSWORD, Repository},
+    repository::{PASSWORD, Repository},
     tree::{Content, content_of, difference},
 };
 
@@ -87,9 +87,10 @@ impl World {
         let mut ended = self.hosts[host].run(args, die);
         self.note(host, args, die, &ended);
         if ended.code == Some(11) && self.excuses.killed {
-            for repository in [&self.near, &self.mirror, &self.other] {
+            // Its process was in a namespace that is gone: only an operator can say that it is over.
+            for (name, repository) in [("local", &self.near), ("mirror", &self.mirror), ("other", &self.other)] {
                 if repository.exists() {
-                    repository.restic(&["unlock", "--remove-all"]);
+                    self.hosts[host].run(&["unlock", "--remove-all", "--yes", "--repo", name], None);
                 }
             }
             self.excuses.killed = false;
@@ -132,7 +133,7 @@ impl World {
             self.truths.insert(id.clone(), Truth { host, content });
         }
         self.held = now;
-        Ok(Changes { come, gone, listed })
+        Ok(Changes { come, gone })
     }
 
     /// A restore of one snapshot of a repository by stock restic equals what the oracle has of it.
@@ -160,7 +161,6 @@ impl World {
 pub struct Changes {
     pub come: Vec<String>,
     pub gone: BTreeSet<String>,
-    pub listed: BTreeMap<String, Listed>,
 }
 
 /// What differs between the objects of two repositories; `None` when nothing does.

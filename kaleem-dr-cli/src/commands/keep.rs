@@ -40,7 +40,9 @@ pub async fn prune(context: &Context, consent: Consent, instant: bool, max_unuse
             output::prune(&plan, context.global.json)?;
             return Ok(Ended::from(Exit::Done));
         }
-        output::consent(consent, "prune?", &context.cancel, || output::prune(&plan, false)).await?;
+        if !plan.changes_nothing() {
+            output::consent(consent, "prune?", &context.cancel, || output::prune(&plan, false)).await?;
+        }
         let options = PruneOptions { dry_run: false, ..options };
         let report = repository.prune(options, &lock, &context.progress, &context.cancel).await?;
         output::prune(&report, context.global.json)?;

@@ -214,6 +214,7 @@ mod tests {
             incomplete: Vec::new(),
             staged: None,
             staged_error: None,
+            healed: None,
             copies: Vec::new(),
             seconds: 0.0,
             exit: Exit::Done,

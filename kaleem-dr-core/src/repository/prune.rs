@@ -62,6 +62,14 @@ pub struct PruneReport {
     pub dry_run: bool,
 }
 
+impl PruneReport {
+    /// Whether there is nothing to delete, mark or rewrite.
+    #[must_use]
+    pub fn changes_nothing(&self) -> bool {
+        [self.packs_deleted, self.packs_marked, self.packs_repacked, self.packs_unreferenced].iter().all(|&packs| packs == 0)
+    }
+}
+
 /// A repository's size.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct RepositoryStats {
