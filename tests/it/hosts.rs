@@ -135,7 +135,7 @@ fn another_hosts_alarm_stops_prune_and_a_forget_that_means_that_host() {
     for n in 0..40 {
         fs::remove_file(a.path("tree").join(format!("file-{n}"))).expect("our file");
     }
-    assert_eq!(a.run(["backup"]).code, Some(0), "an alarm is no failure of a run that forgets nothing");
+    assert_eq!(a.run(["backup"]).code, Some(3), "saved, and an alarm");
     assert_eq!(a.run(["prune", "--yes"]).code, Some(5));
 
     // The alarm is in the repository, where b sees it.

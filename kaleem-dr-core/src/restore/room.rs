@@ -91,7 +91,7 @@ mod tests {
         ensure_room(&target, 1).unwrap();
         let error = ensure_room(&target, u64::MAX / 2).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::StorageFull);
-        assert!(error.to_string().contains("bytes are free and at least 9511602413006487551 are needed"), "{error}");
+        assert!(error.to_string().contains("bytes are free and at least 9511602413006487550 are needed"), "{error}");
         assert!(!target.exists());
     }
 }

@@ -240,12 +240,15 @@ impl Drop for Lock {
         // be a worker of it.
         let (shared, renewal) = (self.shared.clone(), self.renewal.take());
         let removal = std::thread::spawn(move || {
-            shared.runtime.clone().block_on(tokio::time::timeout(LAST_WORDS, async move {
+            let runtime = shared.runtime.clone();
+            let removal = async move {
                 if let Some(renewal) = renewal {
                     let _ = renewal.await;
                 }
                 shared.remove_all().await
-            }))
+            };
+            // The time-out is made within the runtime, whose clock it needs.
+            runtime.block_on(async { tokio::time::timeout(LAST_WORDS, removal).await })
         });
         if !matches!(removal.join(), Ok(Ok(Ok(())))) {
             tracing::warn!("the repository's lock could not be removed; `kaleem-dr unlock` does so");
