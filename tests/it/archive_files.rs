@@ -822,10 +822,9 @@ fn appended_overlapping_and_absolute_tars_of_gnu_tar_come_back_as_gnu_tar_unpack
         let found = survey(&archive, &[], &CancellationToken::new()).expect("it is whole").report;
         assert_eq!((found.files, found.directories), (report.files, report.directories), "{name}: as planned");
         // The targets themselves were made at different times.
-        for top in fs::read_dir(&gnu).expect("a directory") {
-            let top = top.expect("an entry").file_name();
-            Tree::of(&target.join(&top)).assert_equal(&Tree::of(&gnu.join(&top)));
-        }
+        // And so were the directories above `etc`, which the absolute archive does not hold.
+        let etc = if name == "absolute" { source.strip_prefix("/").expect("absolute").join("etc") } else { "etc".into() };
+        Tree::of(&target.join(&etc)).assert_equal(&Tree::of(&gnu.join(&etc)));
     }
 }
 

@@ -80,6 +80,10 @@ fn a_lost_index_file_is_healed_by_the_next_backup_which_says_so() {
     assert_newest_is_whole(&site);
     let (again, lines) = site.json(["backup"]);
     assert_eq!((again.code, &lines[0]["healed"]), (Some(0), &Value::Null), "once is enough");
+    // The first day's packs are there, and no index names them.
+    assert_eq!(site.run(["check"]).code, Some(4));
+    site.succeed(["repair", "index", "--yes"]);
+    site.succeed(["check", "--read-data"]);
     site.restic().check_read_data();
 }
 

@@ -149,7 +149,7 @@ fn proofs_drills_and_mirrors_have_their_metrics() {
         run: RunId::new().to_string(),
         source: "configs".into(),
         repository: repository.clone(),
-        snapshot: "a".repeat(64),
+        snapshot: format!("{day:064}"),
         consistent_at: Timestamp::from_second(day * 86_400).expect("a time"),
         at: Timestamp::now(),
         wanted: ProofLevel::Restored,
@@ -244,11 +244,28 @@ fn alerts_fire_when_they_should_and_not_before() {
              values: '{success}' }}\n"
         )
     };
+    let proven = |at: &str| {
+        format!(
+            "      - {{ series: 'kaleem_dr_rpo_point_timestamp_seconds{{instance=\"db1\",source=\"mongo\",repository=\"local\"}}', \
+             values: '{at}' }}\n"
+        )
+    };
     // A run at the beginning of time, and none since.
-    let once = with(&backup("0x4000", "0x4000"));
+    let unproven = with(&backup("0x4000", "0x4000"));
+    let once = format!("{unproven}{}", proven("0x4000"));
     for (minutes, late) in [(26 * 60, false), (26 * 60 + 10, true)] {
         assert_fires(&once, minutes, "KaleemDrBackupLate", late);
         assert_fires(&once, minutes, "KaleemDrRpoExceeded", late);
+    }
+    // A backup that goes on every minute while no point is proven any more.
+    assert_fires(
+        &format!("{}{}", with(&backup("0+60x4000", "0x4000")), proven("0x4000")),
+        26 * 60 + 10,
+        "KaleemDrRpoExceeded",
+        true,
+    );
+    for (series, late) in [(&once, false), (&unproven, true)] {
+        assert_fires(series, 26 * 60 + 10, "KaleemDrNeverProven", late);
     }
     assert_fires(&once, 60, "KaleemDrSourceFailed", false);
     assert_fires(&with(&backup("0x4000", "0x30 7x3000")), 60, "KaleemDrSourceFailed", true);

@@ -60,7 +60,7 @@ fn access(s3: &S3, prefix: &str) -> S3Access {
         endpoint: s3.endpoint.clone(),
         bucket: s3.bucket.clone(),
         prefix: prefix.to_owned(),
-        region: "auto".to_owned(),
+        region: "us-east-1".to_owned(),
         access_key_id: s3.key.clone().into(),
         secret_access_key: s3.secret.clone().into(),
         session_token: None,

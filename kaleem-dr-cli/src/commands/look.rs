@@ -27,6 +27,8 @@ pub async fn snapshots(context: &Context, source: Option<&SourceName>, run: Opti
         (source.is_none() || snapshot.source().as_ref() == source)
             && (run.is_none() || snapshot.run() == run)
             && (!own || snapshot.is_ours())
+            // An alarm's record holds no data: `alarm list` shows it.
+            && !snapshot.is_record()
             && context.global.host.as_ref().is_none_or(|hosts| hosts.includes(snapshot.host()))
     });
     output::snapshots(&snapshots, context.global.json)?;

@@ -232,7 +232,6 @@ impl Lock {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        self.shared.done.cancel();
         if self.released {
             return;
         }
@@ -240,6 +239,9 @@ impl Drop for Lock {
         // be a worker of it.
         let (shared, renewal) = (self.shared.clone(), self.renewal.take());
         let removal = std::thread::spawn(move || {
+            // Cancelled here and not on the thread that drops: a worker of the runtime would queue the renewal behind itself, where nothing
+            // takes it from while the worker waits for us.
+            shared.done.cancel();
             let runtime = shared.runtime.clone();
             let removal = async move {
                 if let Some(renewal) = renewal {
