@@ -244,6 +244,7 @@ fn restic_snapshot(snapshot: &Snapshot) -> Value {
         "tags": snapshot.tags(),
         "program_version": snapshot.program(),
         "id": id,
+        "original": snapshot.original(),
         "short_id": snapshot.id().short(),
         "source": snapshot.source(),
         "run": snapshot.run(),

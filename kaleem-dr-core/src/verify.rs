@@ -223,7 +223,23 @@ pub async fn verify_source(
         }
     };
     // What could not be read any more is no damage.
-    if work.cancel.is_cancelled() { Err(SourceError::Cancelled) } else { verified }
+    if work.cancel.is_cancelled() {
+        return Err(SourceError::Cancelled);
+    }
+    let mut report = match verified {
+        // Damage that kept it from being looked at further is a finding of this snapshot, and takes its earlier proofs back.
+        Err(error) if Exit::from(&error) == Exit::NotVerified => {
+            let mut report =
+                VerifyReport::of(format!("snapshot {}", snapshot.id().short()), Some(source.name().to_string()), how.level);
+            report.findings.push(Finding::error(sentence(&error)));
+            report
+        }
+        verified => verified?,
+    };
+    report.snapshot = Some(snapshot.id());
+    report.host = Some(snapshot.host().to_owned());
+    report.consistent_at.get_or_insert(snapshot.time().timestamp());
+    Ok(report)
 }
 
 /// Verifies a recovery point of a source.

@@ -226,6 +226,8 @@ fn what_other_programs_left_is_passed_over() {
     for command in [&["backup"][..], &["check", "--read-data"], &["verify"], &["key", "list"], &["prune", "--yes"], &["stats"]] {
         site.succeed(command.iter().copied());
     }
+    // Stock restic stumbles over a name that looks like a pack's in a directory of its own.
+    fs::remove_dir_all(site.repository().join("data/@eaDir")).expect("the junk can be removed");
     site.restic().check_read_data();
 }
 

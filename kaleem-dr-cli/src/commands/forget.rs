@@ -7,6 +7,7 @@ use kaleem_dr_core::{
     job::{forget_by_id, pin},
     monitor::Ended,
     repository::{KeepSpan, Lock, LockKind, PruneOptions, Repository, Retention},
+    sentence,
     tripwire::{Alarm, Alarms, Removal, protected_by},
 };
 use serde_json::json;
@@ -176,7 +177,10 @@ pub async fn guard(
 ) -> Result<(), crate::failure::Failure> {
     let recorded = Alarm::recorded(&repository.snapshots().await?);
     let state_directory = &loaded.config.settings.state_directory;
-    Alarms::reconcile(state_directory, repository.id(), &recorded)?;
+    // Where the alarms cannot be read, the guard refuses.
+    if let Err(error) = Alarms::reconcile(state_directory, repository.id(), &recorded) {
+        tracing::warn!(error = %sentence(&error), "the alarms of this host cannot be read");
+    }
     Ok(Alarms::guard(state_directory, &recorded, hosts, removal)?)
 }
 

@@ -114,6 +114,12 @@ impl Snapshot {
         SnapshotId(self.file.id)
     }
 
+    /// The snapshot that it was copied or rewritten from; `None` where it is its own original.
+    #[must_use]
+    pub fn original(&self) -> Option<SnapshotId> {
+        self.file.original.filter(|original| *original != self.file.id).map(SnapshotId)
+    }
+
     /// When it was taken.
     #[must_use]
     pub fn time(&self) -> &Zoned {
