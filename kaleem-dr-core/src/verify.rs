@@ -207,21 +207,20 @@ pub async fn verify_source(
     let point = |error: RepositoryError| SourceError::Point(error.into());
     let ChosenPoint { snapshot, notes } = find_snapshot(repository, source.name(), choice).await.map_err(point)?;
     let reader = repository.read(&snapshot).await.map_err(point)?;
-    let verified = match PointReader::open(reader.clone(), work.progress.clone(), work.cancel.clone()).await {
-        Ok(point) => {
-            let mut report = verify_point(source, &point, how, work).await?;
-            report.findings.extend(notes.into_iter().map(Finding::warning));
-            Ok(report)
-        }
-        Err(RepositoryError::Cancelled) => Err(SourceError::Cancelled),
-        Err(error) if !matches!(error, RepositoryError::Damaged { .. }) => Err(point(error)),
-        Err(unopened) => {
-            let mut report = verify_snapshot(&reader, ProofLevel::Stored, work).await.map_err(point)?;
-            report.wanted = how.level;
-            report.findings.push(Finding::error(format!("its manifest cannot be read: {}", sentence(&unopened))));
-            Ok(report)
+    let verified = async {
+        match PointReader::open(reader.clone(), work.progress.clone(), work.cancel.clone()).await {
+            Ok(point) => verify_point(source, &point, how, work).await,
+            Err(RepositoryError::Cancelled) => Err(SourceError::Cancelled),
+            Err(error) if !matches!(error, RepositoryError::Damaged { .. }) => Err(point(error)),
+            Err(unopened) => {
+                let mut report = verify_snapshot(&reader, ProofLevel::Stored, work).await.map_err(point)?;
+                report.wanted = how.level;
+                report.findings.push(Finding::error(format!("its manifest cannot be read: {}", sentence(&unopened))));
+                Ok(report)
+            }
         }
     };
+    let verified = verified.await;
     // What could not be read any more is no damage.
     if work.cancel.is_cancelled() {
         return Err(SourceError::Cancelled);
@@ -236,6 +235,7 @@ pub async fn verify_source(
         }
         verified => verified?,
     };
+    report.findings.extend(notes.into_iter().map(Finding::warning));
     report.snapshot = Some(snapshot.id());
     report.host = Some(snapshot.host().to_owned());
     report.consistent_at.get_or_insert(snapshot.time().timestamp());

@@ -123,7 +123,7 @@ fn a_signal_ends_every_command_within_two_seconds_whatever_it_waits_for() {
         (&["prune", "--instant", "--max-unused", "0", "--yes"], &["read:6", "write:2"]),
         (&["replicate"], &["read", "write:1"]),
         (&["verify"], &["read:2", "read:9"]),
-        (&["drill"], &["read:9", "scratch"]),
+        (&["drill"], &["read:7", "read:9"]),
         (&["export", "tree", "--output", exported], &["read:3", "read:8"]),
         (&["restore", "tree", "--to", restored], &["read:3", "read:9"]),
         (&["restore", "files", "--target", restored], &["read:9"]),
