@@ -35,7 +35,8 @@ pub use self::{
     client::{ANSWER_LIMIT_BYTES, ManagementClient, Overview},
     config::{RabbitmqConfig, RabbitmqConfigError},
 };
-use self::{definitions::Definitions, restore::Import};
+pub(crate) use self::definitions::Definitions;
+use self::restore::Import;
 
 /// The directory of this source in a snapshot, and the only artifact in it.
 const ROOT: &str = "/rabbitmq";
