@@ -40,7 +40,7 @@ pub async fn prune(context: &Context, consent: Consent, instant: bool, max_unuse
             output::prune(&plan, context.global.json)?;
             return Ok(Ended::from(Exit::Done));
         }
-        if !plan.changes_nothing() {
+        if instant || !plan.deletes_nothing() {
             output::consent(consent, "prune?", &context.cancel, || output::prune(&plan, false)).await?;
         }
         let options = PruneOptions { dry_run: false, ..options };

@@ -63,10 +63,10 @@ pub struct PruneReport {
 }
 
 impl PruneReport {
-    /// Whether there is nothing to delete, mark or rewrite.
+    /// Whether no pack is deleted: what is only marked is there for another 23 hours.
     #[must_use]
-    pub fn changes_nothing(&self) -> bool {
-        [self.packs_deleted, self.packs_marked, self.packs_repacked, self.packs_unreferenced].iter().all(|&packs| packs == 0)
+    pub fn deletes_nothing(&self) -> bool {
+        self.packs_deleted == 0 && self.packs_unreferenced == 0
     }
 }
 

@@ -31,12 +31,12 @@ use kaleem_dr_core::{
     staged::StagedForm,
 };
 
+pub(crate) use self::definitions::Definitions;
+use self::restore::Import;
 pub use self::{
     client::{ANSWER_LIMIT_BYTES, ManagementClient, Overview},
     config::{RabbitmqConfig, RabbitmqConfigError},
 };
-pub(crate) use self::definitions::Definitions;
-use self::restore::Import;
 
 /// The directory of this source in a snapshot, and the only artifact in it.
 const ROOT: &str = "/rabbitmq";
