@@ -49,7 +49,7 @@ pub(crate) fn pass(step: Step) {
 #[cfg(debug_assertions)]
 pub(crate) async fn reach(step: Step) {
     if acts(step) == Some(Action::Hang) {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 

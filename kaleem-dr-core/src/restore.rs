@@ -174,7 +174,7 @@ pub async fn restore_files(
         disk = blocking(move || {
             match &written {
                 Ok(()) => disk.complete(&window, failed),
-                Err(_) => disk.discard(&window),
+                Err(_) => Disk::discard(&window),
             }
             written.map(|()| disk)
         })

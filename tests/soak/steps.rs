@@ -116,7 +116,19 @@ pub fn prune(world: &mut World, host: usize, die: Option<&str>) -> Result<(), St
 }
 
 pub fn replicate(world: &mut World, host: usize, die: Option<&str>) -> Result<(), String> {
-    let ended = world.run(host, &["replicate", "--max-delete", "100", "--verify", "5"], die);
+    const ARGS: [&str; 5] = ["replicate", "--max-delete", "100", "--verify", "5"];
+    let mut ended = world.run(host, &ARGS, die);
+    if is_foreign(&ended) {
+        // What the other host brought, and was forgotten before this one saw it: the other host deletes it, as the error says.
+        let other = (host + 1) % world.hosts.len();
+        world.run(other, &ARGS, None);
+        ended = world.run(host, &ARGS, None);
+    }
+    if is_foreign(&ended) {
+        // Its pass was killed before it had noted what it brought: an operator gives it up.
+        let args: Vec<&str> = ARGS.into_iter().chain(["--delete-foreign"]).collect();
+        ended = world.run(host, &args, None);
+    }
     world.take_in(host, false, &BTreeSet::new())?;
     if !world.mirror.exists() {
         return if ended.is_done() { Err("replicate ended with 0, and there is no mirror".into()) } else { Ok(()) };
@@ -136,6 +148,11 @@ pub fn replicate(world: &mut World, host: usize, die: Option<&str>) -> Result<()
     let held: Vec<String> = world.held.iter().cloned().collect();
     let id = world.random.pick(&held).clone();
     world.restore_equals(&world.mirror, &id, &world.truths[&id])
+}
+
+/// Whether a pass refused to delete what its own host did not bring.
+fn is_foreign(ended: &Ended) -> bool {
+    ended.code == Some(5) && ended.stderr.contains("--delete-foreign")
 }
 
 pub fn copy(world: &mut World, host: usize, die: Option<&str>) -> Result<(), String> {

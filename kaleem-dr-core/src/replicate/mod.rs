@@ -57,6 +57,7 @@ pub struct MirrorJob {
 
 /// How a pass goes.
 #[derive(Clone, Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a switch of its own that an operator sets")]
 pub struct MirrorOptions {
     /// List and plan only.
     pub dry_run: bool,

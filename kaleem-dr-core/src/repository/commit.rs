@@ -66,7 +66,7 @@ impl Release {
         let (file, packs) = blocking(move || {
             let Self { engine, file, outcome, restore_text, mut reach, stop } = self;
             let engine = engine.to_indexed().map_err(RepositoryError::engine("read the index of"))?;
-            whole(reach.walk(&engine, file.tree, &|_| false, &stop)?)?;
+            whole(&reach.walk(&engine, file.tree, &|_| false, &stop)?)?;
             let documents = Documents { manifest: &manifest, restore: restore_text.as_deref().unwrap_or(RESTORE_TEXT) };
             complete(&engine, &key, version, file, &documents, &outcome)
         })
@@ -76,7 +76,7 @@ impl Release {
 }
 
 /// Nothing is released that could not be restored.
-fn whole(lost: Lost) -> Result<(), RepositoryError> {
+fn whole(lost: &Lost) -> Result<(), RepositoryError> {
     match lost.damaged.first() {
         _ if lost.is_empty() => Ok(()),
         Some(damaged) => Err(RepositoryError::Damaged {

@@ -19,7 +19,10 @@ use rustic_core::{
     repofile::{Metadata, Node, NodeType, SnapshotFile},
 };
 use serde_json::json;
-use tokio::sync::mpsc;
+use tokio::{
+    sync::mpsc,
+    task::{JoinError, JoinHandle},
+};
 
 use super::{
     Repository, RepositoryError,
@@ -32,7 +35,7 @@ use super::{
 };
 use crate::{
     CancellationToken,
-    artifact::{CaptureOutcome, CaptureState, Entry, EntryKind, EntryMeta},
+    artifact::{Capture, CaptureOutcome, CaptureState, Entry, EntryKind, EntryMeta},
     failpoint::{self, Step},
     host::{self, HostName},
     job::RunId,
@@ -131,7 +134,7 @@ impl Repository {
             tracing::warn!(source = %source.name(), "{healed}");
         }
 
-        let (mut capture, entries, state) = CaptureState::begin(gate.poison.clone(), stop.clone());
+        let (capture, entries, state) = CaptureState::begin(gate.poison.clone(), stop.clone());
         let archive = {
             let (state, roots, dry_run, host) = (state.clone(), source.roots(), options.dry_run, options.host.clone());
             let tags = snapshot::tags(&options.run, source.name(), true, &options.tags);
@@ -139,74 +142,13 @@ impl Repository {
             let feed = Feed { entries: Mutex::new(Some(entries)), state, valve };
             tokio::task::spawn_blocking(move || prepared.archive(&feed, &roots, (&host, label), &tags, dry_run))
         };
-        let lost = lock.lost();
-        let captured = async {
-            let captured = {
-                let mut capturing = source.capture(&mut capture);
-                let cut_short = tokio::select! {
-                    captured = &mut capturing => Ok(captured),
-                    () = lost.cancelled() => Err((SourceError::Aborted, LAST_WORDS)),
-                    () = cancel.cancelled() => Err((SourceError::Cancelled, LAST_WORDS_CANCELLED)),
-                };
-                match cut_short {
-                    Ok(captured) => captured,
-                    Err((error, last_words)) => {
-                        // It may have made things on its server that it takes away again. How it ends no longer counts.
-                        stop.cancel();
-                        let _ = tokio::time::timeout(last_words, capturing).await;
-                        Err(error)
-                    }
-                }
-            };
-            if let Err(error) = &captured {
-                state.spoil(sentence(error));
-            }
-            // Ends the archiver's stream of entries.
-            drop(capture);
-            captured
-        };
-        // The source may have handed over its last entry long before the archiver has read it: a loss of the lock must reach that too.
-        let archived = async {
-            tokio::pin!(archive);
-            tokio::select! {
-                archived = &mut archive => archived,
-                () = lost.cancelled() => {
-                    stop.cancel();
-                    archive.await
-                }
-            }
-        };
-        let (captured, archived) = tokio::join!(captured, archived);
-        if cancel.is_cancelled() {
-            return Err(RepositoryError::Cancelled.into());
-        }
-        if lost.is_cancelled() {
-            lock.confirm().await?;
-        }
-        let archived = archived.map_err(|panic| RepositoryError::Engine { action: "write to", cause: panic.into() })?;
-        match captured {
-            // Cut off by the repository's failure, a source has nothing to say of its own.
-            Err(SourceError::Aborted) if archived.is_err() => {}
-            Err(error) => return Err(error.into()),
-            Ok(()) => {
-                if let Some(why) = state.spoiled() {
-                    return Err(RepositoryError::NotCommitted(why).into());
-                }
-            }
-        }
-        let Archived { engine, file } = archived?;
+        let ends = Ends { lock, cancel, stop: &stop };
+        let (captured, archived) = tokio::join!(ends.capture(source, capture, &state), ends.archive(archive));
+        let Archived { engine, mut file } = ends.agree(captured, archived, &state).await?;
         let outcome = state.conclude().map_err(RepositoryError::NotCommitted)?;
         let summary = file.summary.clone().unwrap_or_default();
         let followers = outcome.artifacts.len() as u64;
-        if summary.total_files_processed != outcome.entries + followers {
-            // rustic_core logs an entry's failure and goes on.
-            return Err(RepositoryError::NotCommitted(format!(
-                "{} entries were captured but {} reached the repository",
-                outcome.entries,
-                summary.total_files_processed.saturating_sub(followers)
-            ))
-            .into());
-        }
+        all_arrived(outcome.entries, summary.total_files_processed.saturating_sub(followers))?;
         let manifest = manifest(source, options, &state, outcome.clone());
         let mut saved = Saved {
             snapshot: None,
@@ -221,7 +163,6 @@ impl Repository {
         if options.dry_run {
             return Ok(saved);
         }
-        let mut file = file;
         if !saved.manifest.incomplete.is_empty() {
             file.tags = snapshot::tags(&options.run, source.name(), false, &options.tags)
                 .parse()
@@ -233,6 +174,92 @@ impl Repository {
         saved.snapshot = Some(id);
         Ok(saved)
     }
+}
+
+/// What can end a capture before its time.
+struct Ends<'a> {
+    lock: &'a Lock,
+    cancel: &'a CancellationToken,
+    /// Stops both halves of a capture.
+    stop: &'a CancellationToken,
+}
+
+impl Ends<'_> {
+    /// Captures a source until it has ended, the lock is lost, or the run is cancelled.
+    async fn capture(&self, source: &dyn Source, mut capture: Capture, state: &CaptureState) -> Result<(), SourceError> {
+        let lost = self.lock.lost();
+        let captured = {
+            let mut capturing = source.capture(&mut capture);
+            let cut_short = tokio::select! {
+                captured = &mut capturing => Ok(captured),
+                () = lost.cancelled() => Err((SourceError::Aborted, LAST_WORDS)),
+                () = self.cancel.cancelled() => Err((SourceError::Cancelled, LAST_WORDS_CANCELLED)),
+            };
+            match cut_short {
+                Ok(captured) => captured,
+                Err((error, last_words)) => {
+                    // It may have made things on its server that it takes away again. How it ends no longer counts.
+                    self.stop.cancel();
+                    let _ = tokio::time::timeout(last_words, capturing).await;
+                    Err(error)
+                }
+            }
+        };
+        if let Err(error) = &captured {
+            state.spoil(sentence(error));
+        }
+        // Ends the archiver's stream of entries.
+        drop(capture);
+        captured
+    }
+
+    /// Waits for the archiver. The source may have handed over its last entry long before that has read it: a loss of the lock must
+    /// reach it too.
+    async fn archive<T>(&self, mut archive: JoinHandle<T>) -> Result<T, JoinError> {
+        let lost = self.lock.lost();
+        tokio::select! {
+            archived = &mut archive => archived,
+            () = lost.cancelled() => {
+                self.stop.cancel();
+                archive.await
+            }
+        }
+    }
+
+    /// What the archiver made, once nothing speaks against either half.
+    async fn agree(
+        &self,
+        captured: Result<(), SourceError>,
+        archived: Result<Result<Archived, RepositoryError>, JoinError>,
+        state: &CaptureState,
+    ) -> Result<Archived, SaveError> {
+        if self.cancel.is_cancelled() {
+            return Err(RepositoryError::Cancelled.into());
+        }
+        if self.lock.lost().is_cancelled() {
+            self.lock.confirm().await?;
+        }
+        let archived = archived.map_err(|panic| RepositoryError::Engine { action: "write to", cause: panic.into() })?;
+        match captured {
+            // Cut off by the repository's failure, a source has nothing to say of its own.
+            Err(SourceError::Aborted) if archived.is_err() => {}
+            Err(error) => return Err(error.into()),
+            Ok(()) => {
+                if let Some(why) = state.spoiled() {
+                    return Err(RepositoryError::NotCommitted(why).into());
+                }
+            }
+        }
+        Ok(archived?)
+    }
+}
+
+/// rustic_core logs an entry's failure and goes on: what was captured must all have reached the repository.
+fn all_arrived(captured: u64, arrived: u64) -> Result<(), RepositoryError> {
+    if captured == arrived {
+        return Ok(());
+    }
+    Err(RepositoryError::NotCommitted(format!("{captured} entries were captured but {arrived} reached the repository")))
 }
 
 fn manifest(source: &dyn Source, options: &SaveOptions, state: &CaptureState, outcome: CaptureOutcome) -> Manifest {

@@ -146,7 +146,7 @@ impl Repository {
             file.packs.retain(kept);
             file.packs_to_delete.retain(kept);
             file.supersedes = None;
-            self.replace_index(Some(file), &[key.clone()], lock).await?;
+            self.replace_index(Some(file), std::slice::from_ref(key), lock).await?;
         }
         Ok(())
     }

@@ -127,7 +127,7 @@ impl Disk {
     pub(super) fn complete(&mut self, window: &[Item], mut failed: Failed) {
         for (at, item) in window.iter().enumerate() {
             if self.cancel.is_cancelled() {
-                self.discard(&window[at..]);
+                Self::discard(&window[at..]);
                 return;
             }
             self.leave(Some(item));
@@ -137,7 +137,7 @@ impl Disk {
             };
             if let Err(error) = result {
                 // Half a file must not look like a restored one.
-                self.discard(std::slice::from_ref(item));
+                Self::discard(std::slice::from_ref(item));
                 if item.link_to.is_none()
                     && let Some(inode) = item.inode()
                 {
@@ -149,7 +149,7 @@ impl Disk {
     }
 
     /// Removes what was written for these and not finished.
-    pub(super) fn discard(&self, window: &[Item]) {
+    pub(super) fn discard(window: &[Item]) {
         for unfinished in window.iter().filter_map(|item| item.unfinished.as_ref()) {
             // That it may be gone already is fine, and its name says what it is.
             let _ = unfinished.discard();

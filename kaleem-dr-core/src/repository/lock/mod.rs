@@ -352,8 +352,9 @@ async fn renew(shared: Arc<Shared>, every: Duration) {
             tracing::warn!(error = %crate::sentence(&error), "the repository's lock could not be renewed; trying again");
         }
         // All but the newest: earlier ones too that could not be removed in their turn.
-        let old = objects.names.len().saturating_sub(1);
-        for name in objects.names[..old].to_vec() {
+        let mut old = objects.names.clone();
+        old.pop();
+        for name in old {
             match shared.store.delete(&name).await {
                 Ok(()) => objects.names.retain(|other| *other != name),
                 Err(error) => tracing::warn!(%error, "an old lock could not be removed; trying again"),

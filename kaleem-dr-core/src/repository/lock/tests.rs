@@ -112,7 +112,7 @@ async fn a_renewed_lock_is_one_lock_and_a_removed_one_is_lost() {
     assert!(now.len() == 1 && now != first, "{first:?} {now:?}");
     lock.confirm().await.unwrap();
     place.slow.delete(&now[0]).await.unwrap();
-    lock.shared().confirm_within(Duration::from_secs(3600)).await.expect("it was seen just now");
+    lock.shared().confirm_within(Duration::from_hours(1)).await.expect("it was seen just now");
     assert!(matches!(lock.shared().confirm_within(Duration::ZERO).await, Err(RepositoryError::LockLost { .. })));
     assert!(lock.lost().is_cancelled());
     lock.release().await.unwrap();

@@ -293,14 +293,13 @@ impl<'a> Rewriting<'a> {
         for mut node in tree.nodes {
             let path = path.join(node.name());
             if let Some(subtree) = node.subtree {
-                let rewritten = match self.known.get(&subtree) {
-                    Some(known) => *known,
-                    None => {
-                        let below = self.tree(&subtree, &path)?;
-                        let rewritten = self.put(&below)?;
-                        self.known.insert(subtree, rewritten);
-                        rewritten
-                    }
+                let rewritten = if let Some(known) = self.known.get(&subtree) {
+                    *known
+                } else {
+                    let below = self.tree(&subtree, &path)?;
+                    let rewritten = self.put(&below)?;
+                    self.known.insert(subtree, rewritten);
+                    rewritten
                 };
                 node.subtree = Some(rewritten);
             } else if !node.content.iter().flatten().all(|blob| self.engine.get_index_entry(blob).is_ok()) {

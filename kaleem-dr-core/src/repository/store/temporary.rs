@@ -113,7 +113,7 @@ fn clear(directory: &Path, this: Option<&Process>) {
         if meta.is_file() && is_left {
             match fs::remove_file(&path) {
                 Ok(()) => {
-                    tracing::info!(file = %path.display(), bytes = meta.len(), "removed what a write that was cut short left")
+                    tracing::info!(file = %path.display(), bytes = meta.len(), "removed what a write that was cut short left");
                 }
                 Err(error) => tracing::debug!(file = %path.display(), %error, "a left-over cannot be removed"),
             }
