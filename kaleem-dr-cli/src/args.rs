@@ -29,7 +29,7 @@ pub struct Cli {
 }
 
 const EXIT_CODES: &str = "Exit status: 0 done, 1 failed, 2 usage or config, 3 done in part, 4 verification failed, 5 refused,
-6 stale, 7 source or bucket unreachable or not authorised, 10 no repository, 11 locked, 12 wrong password, 130 cancelled.";
+6 stale, 7 source or bucket unreachable or not authorised, 10 no repository, 11 locked, 12 wrong password, 75 try again later, 130 cancelled.";
 
 /// Options of every command.
 #[derive(Clone, Debug, Args)]

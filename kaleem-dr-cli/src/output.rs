@@ -586,6 +586,7 @@ pub fn key_changed(done: &str, key: &KeyId, others: usize, json: bool) -> Printe
     if json {
         return document(&json!({ "message_type": "key", "action": done, "id": key.short(), "other_keys": others }));
     }
+    let done = if done == "changed" { "the password is changed:" } else { done };
     line(&format!("{done} key {}; {others} other keys open the repository", key.short()))
 }
 

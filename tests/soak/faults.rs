@@ -6,7 +6,7 @@ use crate::{
     random::Random,
     repository::Repository,
     steps,
-    world::{World, bytes_of, unequal},
+    world::{World, bytes_of, unequal, unequal_after},
 };
 
 /// A damaged object, with what it was.
@@ -88,6 +88,11 @@ pub fn near(world: &mut World, host: usize) -> Result<(), String> {
         }
     } else if !fault.is_mended() {
         fault.undo();
+        // A backup in between has taken the pack out of the index. Now that it is back, it is taken in again.
+        let repaired = world.run(host, &["repair", "index", "--yes"], None);
+        if !repaired.is_done() {
+            return Err(format!("{} was {} and is back, and repair index failed: {}", fault.key, fault.kind, repaired.said()));
+        }
     }
     // What repair brought back from the mirror besides, and what was written while something was missing.
     let listed = world.near.snapshots()?;
@@ -126,9 +131,6 @@ fn under_fault(world: &mut World, host: usize, fault: &Fault) -> Result<(), Stri
 fn backup_under_fault(world: &mut World, host: usize, fault: &Fault) -> Result<(), String> {
     let known: BTreeSet<String> = world.held.iter().cloned().collect();
     let saved = world.run(host, &["backup"], None);
-    if !saved.is_done() {
-        return Ok(());
-    }
     let names = fs::read_dir(world.near.directory.join("snapshots")).map_err(|error| error.to_string())?;
     let come: Vec<String> =
         names.flatten().filter_map(|entry| entry.file_name().into_string().ok()).filter(|id| !known.contains(id)).collect();
@@ -138,7 +140,7 @@ fn backup_under_fault(world: &mut World, host: usize, fault: &Fault) -> Result<(
         let truth = crate::world::Truth { host, content: content.into() };
         world.truths.insert(id.clone(), truth.clone());
         // Flipped or cut packs are not looked into: a backup does not read what it does not write.
-        let is_seen = fault.kind == "deleted" && !fault.key.starts_with("snapshots/");
+        let is_seen = saved.is_done() && fault.kind == "deleted" && !fault.key.starts_with("snapshots/");
         if is_seen {
             world
                 .restore_equals(&world.near, id, &truth)
@@ -181,8 +183,7 @@ pub fn mirror(world: &mut World, host: usize) -> Result<(), String> {
     let result = if ended.is_done() && wanted && !fault.is_mended() {
         Err(format!("{} was {} in the mirror, and replicate --verify 100 ended with 0", fault.key, fault.kind))
     } else if ended.is_done()
-        && let Some(how) = unequal(&world.near, &world.mirror)
-        && !ended.stdout.contains("postponed")
+        && let Some(how) = unequal_after(&world.near, &world.mirror, &ended)
     {
         Err(format!("replicate ended with 0, but {how}"))
     } else {

@@ -29,6 +29,8 @@ use world::World;
 
 /// Sequences that are lived through at the same time.
 const AT_ONCE: usize = 2;
+/// Commands that are killed in one world.
+const KILLS_A_WORLD: u64 = 25;
 
 fn setting(name: &str, default: u64) -> u64 {
     env::var(name).map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name} is a number")))
@@ -41,12 +43,17 @@ fn no_command_that_ends_with_0_is_wrong_and_every_snapshot_stays_what_it_was() {
         Ok(seed) => vec![seed.parse().expect("SOAK_SEED is a number")],
         Err(_) => (1..=setting("SOAK_SEEDS", 8)).collect(),
     };
+    all_hold(&seeds, |seed| live(seed, steps));
+}
+
+/// Lives through a world for each seed, some at the same time, and fails with the report of each that failed.
+fn all_hold(seeds: &[u64], live: impl Fn(u64) -> Result<(), String> + Sync) {
     let (next, failed) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     thread::scope(|scope| {
         for _ in 0..AT_ONCE {
             scope.spawn(|| {
                 while let Some(seed) = seeds.get(next.fetch_add(1, Ordering::SeqCst)) {
-                    if let Err(report) = live(*seed, steps) {
+                    if let Err(report) = live(*seed) {
                         eprintln!("{report}");
                         failed.lock().expect("no thread panics").push(*seed);
                     }
@@ -72,13 +79,18 @@ fn live(seed: u64, steps: u64) -> Result<(), String> {
 
 #[test]
 fn kills_at_named_steps_leave_garbage_at_worst() {
-    let (kills, seed) = (setting("SOAK_KILLS", 50), setting("SOAK_SEED", 1));
-    let mut world = World::new(seed).expect("a world can be made");
-    if let Err(why) = kills::live(&mut world, kills) {
-        let repeat = format!("SOAK_SEED={seed} SOAK_KILLS={kills} cargo test --workspace --test soak -- kills");
+    let kills = setting("SOAK_KILLS", 50);
+    let seeds: Vec<u64> = match env::var("SOAK_SEED") {
+        Ok(seed) => vec![seed.parse().expect("SOAK_SEED is a number")],
+        Err(_) => (1..=kills.div_ceil(KILLS_A_WORLD)).collect(),
+    };
+    all_hold(&seeds, |seed| {
+        let mut world = World::new(seed).map_err(|error| error.to_string())?;
+        let Err(why) = kills::live(&mut world, kills.min(KILLS_A_WORLD)) else { return Ok(()) };
+        let repeat = format!("SOAK_SEED={seed} cargo test --workspace --test soak -- kills");
         let why = format!("seed {seed}, after {} kills: {why}", world.kills);
-        panic!("{}", report(world, &why, &repeat));
-    }
+        Err(report(world, &why, &repeat))
+    });
 }
 
 /// What went wrong, all that led to it, and how it is repeated. The world is kept to be looked at.

@@ -109,6 +109,9 @@ impl World {
         let die = die.map_or(String::new(), |die| format!(" KALEEM_DR_FAILPOINT={die}"));
         let line = format!("[{name}, clock {ahead:+} s]{die} kaleem-dr {} -> {:?}", args.join(" "), ended.code);
         self.tell(&line);
+        if matches!(ended.code, Some(code) if code != 0) {
+            self.tell(&format!("    {}", ended.said().replace('\n', "\n    ")));
+        }
     }
 
     /// Looks at the near repository after a command of a host, and takes in what it did: a snapshot more is of that host and equals its
@@ -163,9 +166,27 @@ pub struct Changes {
     pub gone: BTreeSet<String>,
 }
 
+/// What differs between the objects of two repositories after a pass that ended with 0; `None` when nothing does but what it said.
+pub fn unequal_after(near: &Repository, mirror: &Repository, pass: &Ended) -> Option<String> {
+    if pass.stdout.contains("postponed") {
+        return None;
+    }
+    // A key that another host removed is kept until that host's own pass: this one cannot know that it was not lost.
+    let is_kept = |key: &String| {
+        let id = key.strip_prefix("keys/").unwrap_or_default();
+        !id.is_empty() && pass.stdout.lines().any(|line| line.contains("kept") && line.contains(&id[..8]))
+    };
+    let mut there = mirror.objects();
+    there.retain(|key, _| !is_kept(key));
+    difference_of(&near.objects(), &there)
+}
+
 /// What differs between the objects of two repositories; `None` when nothing does.
 pub fn unequal(near: &Repository, mirror: &Repository) -> Option<String> {
-    let (here, there) = (near.objects(), mirror.objects());
+    difference_of(&near.objects(), &mirror.objects())
+}
+
+fn difference_of(here: &BTreeMap<String, u64>, there: &BTreeMap<String, u64>) -> Option<String> {
     let missing: Vec<_> = here.iter().filter(|(key, size)| there.get(*key) != Some(size)).map(|(key, _)| key).collect();
     let surplus: Vec<_> = there.keys().filter(|key| !here.contains_key(*key)).collect();
     (!missing.is_empty() || !surplus.is_empty()).then(|| format!("the mirror lacks {missing:?} and has besides {surplus:?}"))

@@ -21,7 +21,7 @@ pub async fn alarm(context: &Context, command: &AlarmCommand) -> Outcome {
     let mut recorded = Vec::new();
     let mut gone = Vec::new();
     if let AlarmCommand::Acknowledge { sources } = command {
-        gone = Alarms::acknowledge(state_directory, sources)?;
+        gone = Alarms::acknowledge(state_directory, &loaded.identity.scope, sources)?;
     }
     for name in repositories(context, &loaded)? {
         let done = match command {

@@ -46,7 +46,7 @@ pub async fn key(context: &Context, command: &KeyCommand) -> Outcome {
             (KeyCommand::Passwd { .. }, Some((password, owner))) => {
                 let changed = repository.change_password(password, owner, &lock).await?;
                 note_removed(&loaded, &repository, repository.key_id());
-                output::key_changed("the password is changed:", changed.key_id(), others(&changed).await?, json)
+                output::key_changed("changed", changed.key_id(), others(&changed).await?, json)
             }
             (_, Some((password, owner))) => {
                 let added = repository.add_key(password, owner, &lock).await?;

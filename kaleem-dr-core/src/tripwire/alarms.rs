@@ -230,14 +230,14 @@ impl Alarms {
         .map(|(alarms, ())| alarms)
     }
 
-    /// Takes alarms away: those of some sources, or all where none is named. What raised them is normal from now on.
+    /// Takes alarms of some hosts away: those of some sources, or all where no source is named. What raised them is normal from now on.
     /// Gives what was taken away.
     ///
     /// # Errors
     /// When they cannot be read or written; nothing is changed then.
-    pub fn acknowledge(state_directory: &Path, sources: &[SourceName]) -> Result<Vec<Alarm>, AlarmError> {
-        Self::change(state_directory, |alarms| alarms.settle(|alarm| sources.is_empty() || sources.contains(&alarm.source)))
-            .map(|(_, gone)| gone)
+    pub fn acknowledge(state_directory: &Path, hosts: &HostScope, sources: &[SourceName]) -> Result<Vec<Alarm>, AlarmError> {
+        let is_meant = |alarm: &Alarm| hosts.includes(&alarm.host) && (sources.is_empty() || sources.contains(&alarm.source));
+        Self::change(state_directory, |alarms| alarms.settle(is_meant)).map(|(_, gone)| gone)
     }
 
     /// Refuses while an alarm stops a removal, and while it is unknown whether one does.
@@ -397,8 +397,10 @@ mod tests {
         assert_eq!(alarms.normal("r", &source), Some("1"), "nothing is normal while an alarm stands");
         assert_eq!(alarms.standing().len(), 1);
         assert!(guarded(home.path(), &[]).unwrap_err().to_string().contains("gone"));
-        assert!(Alarms::acknowledge(home.path(), &["files-of-mine".parse().unwrap()]).unwrap().is_empty());
-        assert_eq!(Alarms::acknowledge(home.path(), std::slice::from_ref(&source)).unwrap().len(), 1);
+        assert!(Alarms::acknowledge(home.path(), &HostScope::Any, &["files-of-mine".parse().unwrap()]).unwrap().is_empty());
+        let elsewhere = HostScope::One("another".parse().unwrap());
+        assert!(Alarms::acknowledge(home.path(), &elsewhere, &[]).unwrap().is_empty(), "it is this host's");
+        assert_eq!(Alarms::acknowledge(home.path(), &HostScope::Any, std::slice::from_ref(&source)).unwrap().len(), 1);
         assert!(guarded(home.path(), &[]).is_ok());
         assert_eq!(Alarms::load(home.path()).unwrap().normal("r", &source), Some("3"));
         fs::write(home.path().join(FILE), "{").unwrap();
