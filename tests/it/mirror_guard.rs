@@ -75,6 +75,21 @@ fn index_files_that_were_lost_here_stay_on_the_mirror() {
 }
 
 #[test]
+fn an_index_file_that_is_out_of_use_here_and_damaged_there_goes() {
+    let (site, mirror) = with_mirror_of_two_days();
+    let old = files(&mirror, "index");
+    // Two index files become one.
+    site.succeed(["forget", "--keep-last", "1", "--yes"]);
+    site.succeed(["prune", "--yes", "--instant", "--max-unused", "0"]);
+    let kept = files(&site.repository(), "index");
+    let damaged = old.iter().find(|path| !kept.iter().any(|kept| kept.file_name() == path.file_name())).expect("an old index file");
+    fs::remove_file(damaged).expect("it can be replaced");
+    fs::write(damaged, "no index").expect("it can be damaged");
+    site.succeed(["replicate", "--max-delete", "100"]);
+    assert_eq!(objects(&mirror), objects(&site.repository()));
+}
+
+#[test]
 fn packs_that_were_lost_here_stay_on_the_mirror() {
     let (site, mirror) = with_mirror_of_two_days();
     let packs = files(&site.repository(), "data");

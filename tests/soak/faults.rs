@@ -61,11 +61,12 @@ fn rewrite(path: &std::path::Path, bytes: &[u8]) -> std::io::Result<()> {
 /// mends what it has.
 pub fn near(world: &mut World, host: usize) -> Result<(), String> {
     let before = world.near.objects();
-    let mirrored = world.mirror.objects();
     let Some(fault) = Fault::strike(&world.near, &["data/", "index/", "snapshots/"], &mut world.random) else { return Ok(()) };
     let line = format!("{} is {} in the near repository", fault.key, fault.kind);
     world.tell(&line);
     let done = under_fault(world, host, &fault);
+    // After that: a pass with --max-delete 100 takes a snapshot that is gone for one that was forgotten.
+    let mirrored = world.mirror.objects();
     // From the mirror, where it has it, as an operator would; else the test puts it back.
     if mirrored.contains_key(&fault.key) && done.is_ok() {
         let repaired = world.run(host, &["repair", "--from", "mirror", "--missing"], None);
@@ -113,16 +114,25 @@ fn under_fault(world: &mut World, host: usize, fault: &Fault) -> Result<(), Stri
         return backup_under_fault(world, host, fault);
     }
     if world.mirror.exists() && world.random.chance(40) {
-        let replicated = world.run(host, &["replicate", "--max-delete", "100"], None);
-        if !world.mirror.exists() {
-            return Err("the mirror is gone".into());
-        }
-        if let Some(complaint) = world.mirror.complaint(false) {
-            return Err(format!(
-                "{} was {} here, and replicate ({:?}) harmed the mirror: {complaint}",
-                fault.key, fault.kind, replicated.code
-            ));
-        }
+        replicate_under_fault(world, host, fault)?;
+    }
+    Ok(())
+}
+
+/// A pass from a damaged repository: what is new is copied as it is, but what the mirror had stays there, whole.
+fn replicate_under_fault(world: &mut World, host: usize, fault: &Fault) -> Result<(), String> {
+    let had = world.mirror.snapshots()?;
+    let replicated = world.run(host, &["replicate", "--max-delete", "100"], None);
+    let has = world.mirror.snapshots()?;
+    let harmed = |why: String| {
+        format!("{} was {} here, and replicate ({:?}) harmed the mirror: {why}", fault.key, fault.kind, replicated.code)
+    };
+    let kept: Vec<String> = had.into_keys().filter(|id| world.held.contains(id) && !fault.key.ends_with(id.as_str())).collect();
+    if let Some(lost) = kept.iter().find(|id| !has.contains_key(*id)) {
+        return Err(harmed(format!("snapshot {} is gone there", &lost[..8])));
+    }
+    for id in kept.iter().take(3) {
+        world.restore_equals(&world.mirror, id, &world.truths[id]).map_err(&harmed)?;
     }
     Ok(())
 }
@@ -189,8 +199,17 @@ pub fn mirror(world: &mut World, host: usize) -> Result<(), String> {
     } else {
         Ok(())
     };
-    if !fault.is_mended() && world.near.objects().contains_key(&fault.key) {
+    if !fault.is_mended() && (world.excuses.clock || world.near.objects().contains_key(&fault.key)) {
         fault.undo();
     }
-    result
+    result?;
+    if !world.near.objects().contains_key(&fault.key) && world.mirror.objects().contains_key(&fault.key) {
+        // Out of use, and damaged: it goes, at the latest once the near repository is tidy.
+        steps::prune(world, host, None)?;
+        steps::replicate(world, host, None)?;
+        if world.mirror.objects().contains_key(&fault.key) {
+            return Err(format!("{} was {} in the mirror, is out of use, and stays there", fault.key, fault.kind));
+        }
+    }
+    Ok(())
 }

@@ -28,8 +28,8 @@ pub(crate) struct Deletions<'a> {
 pub(crate) struct Indexes {
     /// All of the near side's.
     pub(crate) near: IndexedPacks,
-    /// Each that only the far side has, by its name.
-    pub(crate) only_far: Vec<(String, IndexedPacks)>,
+    /// Each that only the far side has, by its name; `None` for one that is damaged there.
+    pub(crate) only_far: Vec<(String, Option<IndexedPacks>)>,
 }
 
 impl Deletions<'_> {
@@ -94,6 +94,13 @@ impl Deletions<'_> {
             ));
         }
         for (index, named) in &indexes.only_far {
+            let Some(named) = named else {
+                let is_known = self.foreign || self.brought.contains(&ObjectKind::Index.key(index));
+                if let Some(why) = refusal_of_damaged(index, is_known, packs.keys(), &indexes.near) {
+                    return Some(why);
+                }
+                continue;
+            };
             let unnamed = |pack: &&String| packs.contains_key(*pack) && !indexes.near.names(pack);
             let orphans: Vec<&str> = named.live.iter().filter(unnamed).map(String::as_str).collect();
             if !orphans.is_empty() {
@@ -121,6 +128,29 @@ impl Deletions<'_> {
         }
         None
     }
+}
+
+/// Why an index file that is damaged on the far side, and gone from the near one, is not deleted. What it named cannot be read. It is
+/// out of use where we brought it and the near side's index names every pack that is there.
+fn refusal_of_damaged<'a>(
+    index: &str,
+    is_known: bool,
+    mut near_packs: impl Iterator<Item = &'a String>,
+    near: &IndexedPacks,
+) -> Option<String> {
+    let index = &index[..8];
+    if !is_known {
+        return Some(format!(
+            "index file {index}… on the mirror is damaged and did not come from here: look at the mirror with `kaleem-dr check`, or say \
+             --delete-foreign to give it up"
+        ));
+    }
+    near_packs.any(|pack| !near.names(pack)).then(|| {
+        format!(
+            "index file {index}… is gone from the repository and damaged on the mirror, and the repository holds packs that no index names: \
+             they may be lost data. `kaleem-dr repair index` takes them in, `kaleem-dr prune` removes what nothing needs"
+        )
+    })
 }
 
 /// Whether the near side has lost a whole kind of objects. No flag makes that a reason to delete.

@@ -236,7 +236,11 @@ async fn read_indexes(
     let keys: Vec<String> = near.keys(ObjectKind::Index).collect();
     let mut indexes = Indexes { near: repository.indexed_packs(&*job.from, keys).await?, only_far: Vec::new() };
     for object in surplus.iter().filter(|object| object.kind == ObjectKind::Index) {
-        let named = repository.indexed_packs(&*job.to, vec![object.key()]).await?;
+        let named = match repository.indexed_packs(&*job.to, vec![object.key()]).await {
+            Ok(named) => Some(named),
+            Err(RepositoryError::Damaged { .. }) => None,
+            Err(error) => return Err(error),
+        };
         indexes.only_far.push((object.name.clone(), named));
     }
     Ok(indexes)
