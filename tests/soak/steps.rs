@@ -126,6 +126,11 @@ pub fn replicate(world: &mut World, host: usize, die: Option<&str>) -> Result<()
         world.run(other, &ARGS, None);
         ended = world.run(host, &ARGS, None);
     }
+    if world.kills > 0 && ended.code == Some(5) && ended.said().contains("prune was cut short") {
+        // It may have been one that was killed: the next finishes it, as the refusal says.
+        prune(world, host, None)?;
+        ended = world.run(host, &ARGS, None);
+    }
     if is_foreign(&ended) {
         // Its pass was killed before it had noted what it brought: an operator gives it up.
         let args: Vec<&str> = ARGS.into_iter().chain(["--delete-foreign"]).collect();

@@ -106,7 +106,8 @@ impl Deletions<'_> {
             if !orphans.is_empty() {
                 return Some(format!(
                     "index file {}… is gone from the repository, and {} of the packs that it names are in no other index there ({}): it \
-                     was lost, or a prune was cut short. {BACK}; `kaleem-dr repair index` makes a new index of what is there",
+                     was lost, or a prune was cut short. {BACK}; `kaleem-dr repair index` makes a new index of what is there; after a prune that \
+                     was cut short, `kaleem-dr prune` finishes it",
                     &index[..8],
                     orphans.len(),
                     listed(&orphans)
