@@ -17,14 +17,15 @@ use std::{
 
 use kaleem_dr_core::{
     CancellationToken,
-    config::secret::{Environment, SecretRef},
-    digest::ByteDigest,
+    engine::manifest::{ArtifactRecord, Consistency, ConsistencyGrade, MANIFEST_FORMAT, Manifest, TreeTotals},
+    ground::{digest::ByteDigest, progress::Silent},
     jiff::Timestamp,
-    manifest::{ArtifactRecord, Consistency, ConsistencyGrade, MANIFEST_FORMAT, Manifest, TreeTotals},
-    point::{FilePart, FilePoint, PointReader},
-    progress::Silent,
-    source::Source,
-    staged::{Sink, StagedWork},
+    operate::config::secret::{Environment, SecretRef},
+    recovery::{
+        point::{FilePart, FilePoint, PointReader},
+        source::Restorable,
+        staged::{Sink, StagedWork},
+    },
 };
 use kaleem_dr_sources::mongodb::{MongoConfig, MongoSource};
 use serde_json::json;

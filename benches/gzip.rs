@@ -15,7 +15,7 @@ use std::{
     time::Instant,
 };
 
-use kaleem_dr_core::gzip::GzipWriter;
+use kaleem_dr_core::ground::gzip::GzipWriter;
 
 fn main() {
     let number = |name: &str, otherwise| env::var(name).map_or(otherwise, |text| text.parse().expect("a number"));

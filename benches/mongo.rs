@@ -7,12 +7,16 @@ use bson::{Document, doc};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use kaleem_dr_core::{
     CancellationToken,
-    config::secret::{Environment, SecretRef, SecretString},
-    exit::Exit,
-    job::{BackupJob, backup},
-    progress::{ProgressSink, Silent},
-    repository::{Access, Location, Repository},
-    source::Source,
+    engine::repository::{Access, Location, Repository},
+    ground::{
+        Exit,
+        progress::{ProgressSink, Silent},
+    },
+    operate::{
+        config::secret::{Environment, SecretRef, SecretString},
+        job::{BackupJob, backup},
+    },
+    recovery::source::Restorable,
 };
 use kaleem_dr_sources::mongodb::{MongoConfig, MongoSource};
 use mongodb::Client;
@@ -45,7 +49,7 @@ fn mongo(c: &mut Criterion) {
     let mut config = MongoConfig::new(SecretRef::Env("MONGO_URI".into()));
     config.databases = vec![DATABASE.to_owned()];
     let source = MongoSource::new("mongo".parse().expect("a name"), config, &environment).expect("a valid config");
-    let source: Arc<dyn Source> = Arc::new(source);
+    let source: Arc<dyn Restorable> = Arc::new(source);
 
     let mut group = c.benchmark_group("mongo");
     group.sample_size(10).throughput(Throughput::Bytes(bytes));

@@ -6,16 +6,26 @@ use std::{path::PathBuf, sync::Arc};
 use async_trait::async_trait;
 use bytes::Bytes;
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use kaleem_dr_core::recovery::source::Restorable;
 use kaleem_dr_core::{
     CancellationToken,
-    artifact::{ArtifactPath, ArtifactWriter, Capture},
-    config::secret::SecretString,
-    exit::Exit,
-    job::{BackupJob, backup},
-    point::PointReader,
-    progress::{ProgressSink, Silent},
-    repository::{Access, Location, Repository},
-    source::{Probe, RestorePlan, RestoreReport, RestoreRequest, Source, SourceError, SourceName},
+    engine::{
+        artifact::{ArtifactWriter, Capture},
+        repository::{Access, Location, Repository},
+        source::{Probe, Source},
+    },
+    ground::{
+        ArtifactPath, Exit, SourceError, SourceName,
+        progress::{ProgressSink, Silent},
+    },
+    operate::{
+        config::secret::SecretString,
+        job::{BackupJob, backup},
+    },
+    recovery::{
+        point::PointReader,
+        source::{RestorePlan, RestoreReport, RestoreRequest},
+    },
 };
 
 const PIECE_BYTES: usize = 1 << 20;
@@ -33,15 +43,19 @@ impl Source for Noise {
     fn name(&self) -> &SourceName {
         &self.name
     }
+
     fn kind(&self) -> &'static str {
         "noise"
     }
+
     fn roots(&self) -> Vec<PathBuf> {
         vec!["/noise".into()]
     }
+
     async fn probe(&self) -> Result<Probe, SourceError> {
         Ok(Probe { server: None, size_bytes: None, warnings: Vec::new() })
     }
+
     async fn capture(&self, out: &mut Capture) -> Result<(), SourceError> {
         let mut writers = Vec::new();
         for artifact in 0..self.artifacts {
@@ -52,9 +66,14 @@ impl Source for Noise {
         futures::future::try_join_all(writers).await?;
         Ok(())
     }
+}
+
+#[async_trait]
+impl Restorable for Noise {
     async fn plan_restore(&self, _: &PointReader, _: RestoreRequest) -> Result<RestorePlan, SourceError> {
         Err(SourceError::Unsupported("a benchmark restores nothing".into()))
     }
+
     async fn restore(&self, _: &PointReader, _: RestorePlan) -> Result<RestoreReport, SourceError> {
         Err(SourceError::Unsupported("a benchmark restores nothing".into()))
     }

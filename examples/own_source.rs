@@ -7,17 +7,26 @@
 use std::{collections::BTreeMap, error::Error, path::PathBuf, sync::Arc};
 
 use async_trait::async_trait;
+use kaleem_dr_core::recovery::source::Restorable;
 use kaleem_dr_core::{
     CancellationToken,
-    artifact::{ArtifactPath, Capture},
-    config::secret::SecretString,
-    host::HostScope,
-    job::{BackupJob, backup},
-    point::PointReader,
-    progress::{ProgressSink, Silent},
-    repository::{Access, Location, Repository, select},
-    source::{
-        Change, PlannedAction, Probe, RestorePlan, RestoreReport, RestoreRequest, RestoreTarget, Source, SourceError, SourceName,
+    engine::{
+        artifact::Capture,
+        repository::{Access, Location, Repository, select},
+        source::{Probe, Source},
+    },
+    ground::{
+        ArtifactPath, SourceError, SourceName,
+        host::HostScope,
+        progress::{ProgressSink, Silent},
+    },
+    operate::{
+        config::secret::SecretString,
+        job::{BackupJob, backup},
+    },
+    recovery::{
+        point::PointReader,
+        source::{Change, PlannedAction, RestorePlan, RestoreReport, RestoreRequest, RestoreTarget},
     },
 };
 use tokio::sync::Mutex;
@@ -30,15 +39,19 @@ impl Source for Settings {
     fn name(&self) -> &SourceName {
         &self.0
     }
+
     fn kind(&self) -> &'static str {
         "settings"
     }
+
     fn roots(&self) -> Vec<PathBuf> {
         vec!["/settings".into()]
     }
+
     async fn probe(&self) -> Result<Probe, SourceError> {
         Ok(Probe { server: None, size_bytes: None, warnings: Vec::new() })
     }
+
     async fn capture(&self, out: &mut Capture) -> Result<(), SourceError> {
         for (name, value) in &*self.1.lock().await {
             let path = ArtifactPath::join(["settings", name]).map_err(|error| SourceError::Unsupported(error.to_string()))?;
@@ -46,11 +59,16 @@ impl Source for Settings {
         }
         Ok(())
     }
+}
+
+#[async_trait]
+impl Restorable for Settings {
     async fn plan_restore(&self, point: &PointReader, request: RestoreRequest) -> Result<RestorePlan, SourceError> {
         let actions =
             point.manifest().artifacts.iter().map(|artifact| PlannedAction::new(Change::Overwrite, &artifact.path)).collect();
         Ok(RestorePlan::new(request, "this process", actions, Vec::new()))
     }
+
     async fn restore(&self, point: &PointReader, plan: RestorePlan) -> Result<RestoreReport, SourceError> {
         let mut report = RestoreReport { target: plan.target, ..RestoreReport::default() };
         for action in plan.actions {

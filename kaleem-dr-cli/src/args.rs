@@ -6,11 +6,9 @@ use crate::commands::{drill, forget, report, runbook};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use kaleem_dr_core::{
-    host::HostScope,
-    job::RunId,
-    repository::ReadData,
-    source::{Rename, SourceName},
-    verify::ProofLevel,
+    engine::repository::ReadData,
+    ground::{ProofLevel, RunId, SourceName, host::HostScope},
+    recovery::source::Rename,
 };
 
 use crate::commands::{checklist, doctor};

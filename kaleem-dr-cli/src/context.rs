@@ -7,15 +7,21 @@ use std::{
 
 use kaleem_dr_core::{
     CancellationToken,
-    config::{Config, DeclaredSource, RepositorySettings, config_of_environment, parse_env_file, secret::Environment},
-    host::{HostScope, Identity},
-    job::{PointChoice, RunId, Unavailable},
-    monitor::LogTail,
-    progress::ProgressSink,
-    repository::{Access, Location, Lock, LockKind, Repository, RepositoryError},
-    sentence,
-    source::{Source, SourceName},
-    staged::StagedWork,
+    engine::repository::{Access, Location, Lock, LockKind, Repository, RepositoryError},
+    ground::{
+        RunId, SourceName, error_chain,
+        host::{HostScope, Identity},
+        progress::ProgressSink,
+    },
+    operate::{
+        config::{Config, DeclaredSource, RepositorySettings, config_of_environment, parse_env_file, secret::Environment},
+        monitor::LogTail,
+    },
+    recovery::{
+        points::PointChoice,
+        source::{Restorable, Unavailable},
+        staged::StagedWork,
+    },
 };
 
 use crate::{args::Global, failure::Failure, progress};
@@ -44,7 +50,7 @@ pub struct Loaded {
 }
 
 /// Sources that could be made, and those that could not.
-pub type Made = (Vec<Arc<dyn Source>>, Vec<Unavailable>);
+pub type Made = (Vec<Arc<dyn Restorable>>, Vec<Unavailable>);
 
 impl Context {
     pub fn new(global: Global, cancel: CancellationToken, log: LogTail) -> Self {
@@ -146,7 +152,7 @@ impl Context {
     pub fn access(&self, loaded: &Loaded) -> Result<Access, Failure> {
         let settings = &loaded.config.settings;
         let (_, repository) = self.chosen(loaded)?;
-        repository.access(&settings.cache_directory, &loaded.environment).map_err(|error| Failure::usage(sentence(&error)))
+        repository.access(&settings.cache_directory, &loaded.environment).map_err(|error| Failure::usage(error_chain(&error)))
     }
 
     /// The repository that `--repo` names, else `local`, else the only one.
@@ -182,14 +188,14 @@ impl Loaded {
     /// Where a repository of the config is. Its password is not read.
     pub fn location(&self, name: &str) -> Result<Location, Failure> {
         let (_, repository) = named(self, name)?;
-        repository.location(&self.environment).map_err(|error| Failure::usage(sentence(&error)))
+        repository.location(&self.environment).map_err(|error| Failure::usage(error_chain(&error)))
     }
 
     /// Where a repository of this name is, and its password.
     pub fn access_to(&self, name: &str) -> Result<Access, Failure> {
         let (_, repository) = named(self, name)?;
         let access = repository.access(&self.config.settings.cache_directory, &self.environment);
-        access.map_err(|error| Failure::usage(sentence(&error)))
+        access.map_err(|error| Failure::usage(error_chain(&error)))
     }
 
     /// These sources, or those that a backup takes. One whose secret is missing, say, fails alone: it is among the unavailable.
@@ -204,7 +210,7 @@ impl Loaded {
             match declared.make(&self.environment) {
                 Ok(source) => sources.push(source),
                 Err(error) => {
-                    unavailable.push(Unavailable { source: name, kind: declared.kind.to_owned(), why: sentence(&*error) });
+                    unavailable.push(Unavailable { source: name, kind: declared.kind.to_owned(), why: error_chain(&*error) });
                 }
             }
         }
@@ -212,9 +218,9 @@ impl Loaded {
     }
 
     /// One source, with its secrets read.
-    pub fn source(&self, name: &SourceName) -> Result<Arc<dyn Source>, Failure> {
+    pub fn source(&self, name: &SourceName) -> Result<Arc<dyn Restorable>, Failure> {
         let source = self.declared(name)?;
-        source.make(&self.environment).map_err(|error| Failure::usage(format!("source {name}: {}", sentence(&*error))))
+        source.make(&self.environment).map_err(|error| Failure::usage(format!("source {name}: {}", error_chain(&*error))))
     }
 
     /// One source as the config declares it.

@@ -3,19 +3,16 @@
 use std::{error::Error, fmt};
 
 use kaleem_dr_core::{
-    drill::DrillError,
-    exit::Exit,
-    ledger::LedgerError,
-    migrate::MigrateError,
-    report::ReportError,
-    repository::{
-        Remedy, RepositoryError, SaveError,
-        store::{StoreError, StoreFault},
+    engine::{
+        ledger::LedgerError,
+        repository::{
+            Remedy, RepositoryError, SaveError,
+            store::{StoreError, StoreFault},
+        },
     },
-    schedule::ScheduleError,
-    sentence,
-    source::SourceError,
-    tripwire::AlarmError,
+    ground::{Exit, SourceError, error_chain},
+    operate::{migrate::MigrateError, report::ReportError, schedule::ScheduleError, tripwire::AlarmError},
+    recovery::drill::DrillError,
 };
 
 /// A failed command.
@@ -42,7 +39,7 @@ impl Failure {
     }
 
     fn of(error: &(dyn Error + 'static), exit: Exit, advice: Option<&str>) -> Self {
-        Self { exit, message: sentence(error), advice: advice.map(str::to_owned) }
+        Self { exit, message: error_chain(error), advice: advice.map(str::to_owned) }
     }
 }
 

@@ -11,7 +11,7 @@ mod signals;
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use kaleem_dr_core::{CancellationToken, monitor::LogTail};
+use kaleem_dr_core::{CancellationToken, operate::monitor::LogTail};
 use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
 use self::{

@@ -18,20 +18,25 @@ use std::{
 use comfy_table::{Table, presets};
 use kaleem_dr_core::{
     CancellationToken,
-    exit::Exit,
-    jiff::{Timestamp, tz::TimeZone},
-    job::RecoveryPoint,
-    ledger::PastEvent,
-    point::{Origin, PointReader},
-    replicate::{Count, MirrorReport, RepairReport},
-    repository::{
-        BucketReport, CheckReport, CopyReport, ForgetReport, KeyId, KeyInfo, LockVerdict, PruneReport, Repository,
-        RepositoryStats, Rewritten, Snapshot, StandingLock, Verdict,
+    engine::{
+        ledger::PastEvent,
+        replicate::{Count, MirrorReport, RepairReport},
+        repository::{
+            BucketReport, CheckReport, CopyReport, ForgetReport, KeyId, KeyInfo, LockVerdict, PruneReport, Repository,
+            RepositoryStats, Rewritten, Snapshot, StandingLock, Verdict,
+        },
+        source::Probe,
     },
-    restore::FilesReport,
-    source::{Change, Probe, RestorePlan, RestoreReport, SourceName},
-    tripwire::{Alarm, RecordedAlarm},
-    verify::{ProofLevel, VerifyReport},
+    ground::{Exit, ProofLevel, SourceName},
+    jiff::{Timestamp, tz::TimeZone},
+    operate::tripwire::{Alarm, RecordedAlarm},
+    recovery::{
+        point::{Origin, PointReader},
+        points::RecoveryPoint,
+        restore::FilesReport,
+        source::{Change, RestorePlan, RestoreReport},
+        verify::VerifyReport,
+    },
 };
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -42,7 +47,7 @@ use crate::{
     failure::{self, Failure},
 };
 
-pub use kaleem_dr_core::report::size;
+pub use kaleem_dr_core::operate::report::size;
 
 pub use self::backup::backup;
 

@@ -10,7 +10,7 @@ use std::{
 };
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
-use kaleem_dr_core::progress::{ProgressSink, Silent, StageProgress, Unit};
+use kaleem_dr_core::ground::progress::{ProgressSink, Silent, StageProgress, Unit};
 
 /// Between two lines of one stage.
 const LINE_EVERY: Duration = Duration::from_secs(10);

@@ -6,7 +6,7 @@
 
 use std::{io, thread, time::Duration};
 
-use kaleem_dr_core::{CancellationToken, exit::Exit};
+use kaleem_dr_core::{CancellationToken, ground::Exit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::failure::Failure;

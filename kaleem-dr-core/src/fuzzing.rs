@@ -2,7 +2,11 @@
 
 use std::str;
 
-use crate::{config, manifest::Manifest, migrate, repository, untar};
+use crate::{
+    engine::{manifest::Manifest, repository},
+    operate::{config, migrate},
+    recovery::untar,
+};
 
 /// A tar, member by member, with their contents.
 pub fn tar(bytes: &[u8]) {

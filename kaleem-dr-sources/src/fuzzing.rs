@@ -2,7 +2,7 @@
 
 use std::{path::Path, str};
 
-use kaleem_dr_core::config::{Config, secret::Environment};
+use kaleem_dr_core::operate::config::{Config, secret::Environment};
 
 pub use crate::{
     mongodb::{fuzz_archive as archive, fuzz_bson as bson},

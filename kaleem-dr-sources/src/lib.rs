@@ -1,6 +1,6 @@
 //! The sources that come with kaleem-dr. None knows another, and each is behind a cargo feature.
 
-use kaleem_dr_core::config::SourceKind;
+use kaleem_dr_core::operate::config::SourceKind;
 
 #[cfg(feature = "files")]
 pub mod files;

@@ -11,16 +11,24 @@ use std::{
 use bson::{Document, RawDocument, doc};
 use kaleem_dr_core::{
     CancellationToken,
-    config::secret::{Environment, SecretRef, SecretString},
-    digest::ByteDigest,
-    exit::Exit,
-    job::{BackupJob, backup},
-    manifest::ArtifactRecord,
-    point::PointReader,
-    progress::{ProgressSink, Silent},
-    repository::{Access, Location, Repository, select},
-    source::{RestoreRequest, RestoreTarget, Source, SourceError},
-    staged::{Sink, StagedWork},
+    engine::{
+        manifest::ArtifactRecord,
+        repository::{Access, Location, Repository, select},
+    },
+    ground::{
+        Exit, SourceError,
+        digest::ByteDigest,
+        progress::{ProgressSink, Silent},
+    },
+    operate::{
+        config::secret::{Environment, SecretRef, SecretString},
+        job::{BackupJob, backup},
+    },
+    recovery::{
+        point::PointReader,
+        source::{Restorable, RestoreRequest, RestoreTarget},
+        staged::{Sink, StagedWork},
+    },
 };
 use kaleem_dr_sources::mongodb::{MongoConfig, MongoSource};
 use serde_json::Value;
@@ -356,11 +364,11 @@ async fn a_snapshot_goes_through_an_archive_into_another_database_and_is_equal()
     let source = Arc::new(source(&uri, "archive_out"));
     let progress: Arc<dyn ProgressSink> = Arc::new(Silent);
     let cancel = CancellationToken::new();
-    let job = BackupJob::new(repository.clone(), vec![source.clone() as Arc<dyn Source>]);
+    let job = BackupJob::new(repository.clone(), vec![source.clone() as Arc<dyn Restorable>]);
     let report = backup(&job, &progress, &cancel).await.unwrap();
     assert_eq!(report.exit, Exit::Done, "{:?}", report.sources);
     let reader = repository
-        .read(select(&repository.snapshots().await.unwrap(), "latest", &kaleem_dr_core::host::HostScope::Any).unwrap())
+        .read(select(&repository.snapshots().await.unwrap(), "latest", &kaleem_dr_core::ground::host::HostScope::Any).unwrap())
         .await
         .unwrap();
     let snapshot = PointReader::open(reader, progress, cancel).await.unwrap();

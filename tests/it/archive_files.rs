@@ -15,18 +15,27 @@ use std::{
 };
 
 use flate2::{Compression, write::GzEncoder};
+use kaleem_dr_core::engine::source::Source as _;
 use kaleem_dr_core::{
     CancellationToken,
-    config::secret::SecretString,
-    host::HostScope,
-    job::{BackupJob, PointChoice, backup, open_point},
-    point::PointReader,
-    progress::{ProgressSink, Silent},
-    repository::{Access, Location, Repository},
-    restore::FilesReport,
-    source::{RestoreRequest, RestoreTarget, ScratchTarget, Source, SourceError},
-    staged::{Sink, StagedWork},
-    untar::{UntarError, UntarOptions, extract, survey},
+    engine::repository::{Access, Location, Repository},
+    ground::{
+        SourceError,
+        host::HostScope,
+        progress::{ProgressSink, Silent},
+    },
+    operate::{
+        config::secret::SecretString,
+        job::{BackupJob, backup},
+    },
+    recovery::{
+        point::PointReader,
+        points::{PointChoice, open_point},
+        restore::FilesReport,
+        source::{Restorable, RestoreRequest, RestoreTarget, ScratchTarget},
+        staged::{Sink, StagedWork},
+        untar::{UntarError, UntarOptions, extract, survey},
+    },
 };
 use kaleem_dr_sources::files::{FilesConfig, FilesSource};
 use tar::{EntryType, Header};
@@ -664,7 +673,7 @@ async fn a_part_of_the_files_can_be_restored_from_a_snapshot_and_from_a_tar() {
         let nothing = RestoreRequest { only: vec!["/no/such".into()], ..place.beside("nothing") };
         let error = source.plan_restore(origin, nothing).await.expect_err("a restore of nothing is no success");
         assert!(error.to_string().contains("nothing in the recovery point is meant by /no/such"), "{error}");
-        let merged = RestoreRequest { existing: kaleem_dr_core::source::Existing::Merge, ..place.beside("merged") };
+        let merged = RestoreRequest { existing: kaleem_dr_core::recovery::source::Existing::Merge, ..place.beside("merged") };
         assert!(source.plan_restore(origin, merged).await.is_err());
     }
     place.tree_in("of tar").assert_equal(&place.tree_in("of snapshot"));

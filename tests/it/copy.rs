@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use kaleem_dr_core::host;
+use kaleem_dr_core::ground::host;
 use serde_json::Value;
 
 use crate::support::{

@@ -6,20 +6,26 @@ use std::{collections::BTreeMap, fs, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use bson::doc;
 use bytes::Bytes;
+use kaleem_dr_core::recovery::source::Restorable;
 use kaleem_dr_core::{
     CancellationToken,
-    artifact::{ArtifactPath, Capture},
-    drill::{DrillJob, broken_links, drill},
-    host::{HostName, HostScope},
-    job::{PointChoice, RunId},
-    ledger::Ledger,
-    manifest::ServerInfo,
-    point::PointReader,
-    progress::{ProgressSink, Silent},
-    source::{
-        Control, Inspection, Probe, RestorePlan, RestoreReport, RestoreRequest, ScratchTarget, Source, SourceError, SourceName,
+    engine::{
+        artifact::Capture,
+        ledger::Ledger,
+        manifest::ServerInfo,
+        source::{Probe, Source},
     },
-    verify::ProofLevel,
+    ground::{
+        ArtifactPath, ProofLevel, RunId, SourceError, SourceName,
+        host::{HostName, HostScope},
+        progress::{ProgressSink, Silent},
+    },
+    recovery::{
+        drill::{DrillJob, broken_links, drill},
+        point::PointReader,
+        points::PointChoice,
+        source::{Control, Inspection, RestorePlan, RestoreReport, RestoreRequest, ScratchTarget},
+    },
 };
 use mongodb::Client;
 use serde_json::{Value, json};
@@ -162,7 +168,10 @@ impl Source for Blind {
         let path = ArtifactPath::join(["blind", "data"]).map_err(|error| SourceError::Unsupported(error.to_string()))?;
         out.whole(path, Bytes::from_static(b"data"), Some(1)).await
     }
+}
 
+#[async_trait]
+impl Restorable for Blind {
     async fn plan_restore(&self, _: &PointReader, _: RestoreRequest) -> Result<RestorePlan, SourceError> {
         Err(SourceError::Unsupported("it is only drilled".into()))
     }

@@ -13,15 +13,19 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use kaleem_dr_core::{
     CancellationToken,
-    config::secret::SecretString,
-    exit::Exit,
-    job::{BackupJob, RunReport, backup},
-    progress::{ProgressSink, Silent},
-    repository::{
+    engine::repository::{
         Access, Location, Repository, RepositoryError, Retention,
         store::{Object, ObjectStore, ObjectWriter, OpendalStore, StoreError},
     },
-    source::Source,
+    ground::{
+        Exit,
+        progress::{ProgressSink, Silent},
+    },
+    operate::{
+        config::secret::SecretString,
+        job::{BackupJob, RunReport, backup},
+    },
+    recovery::source::Restorable,
 };
 use kaleem_dr_sources::files::{FilesConfig, FilesSource};
 
@@ -93,7 +97,7 @@ async fn run(directory: &Path, tree: &Path, fails_at: u64) -> (Result<RunReport,
         let config: FilesConfig =
             serde_json::from_value(serde_json::json!({ "paths": [tree] })).expect("a config of one path is valid");
         let source = FilesSource::new("configs".parse().expect("a name"), config).expect("a valid config");
-        let mut job = BackupJob::new(repository, vec![Arc::new(source) as Arc<dyn Source>]);
+        let mut job = BackupJob::new(repository, vec![Arc::new(source) as Arc<dyn Restorable>]);
         job.retention = Some(Retention { keep_last: 1, keep_daily: 0, keep_weekly: 0, keep_monthly: 0, ..Retention::default() });
         job.prune = true;
         let progress: Arc<dyn ProgressSink> = Arc::new(Silent);

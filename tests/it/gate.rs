@@ -5,16 +5,26 @@ use std::{path::PathBuf, sync::Arc};
 use ::mongodb::{Client, bson::doc};
 use async_trait::async_trait;
 use bytes::Bytes;
+use kaleem_dr_core::recovery::source::Restorable;
 use kaleem_dr_core::{
     CancellationToken,
-    artifact::{ArtifactPath, Capture},
-    config::secret::SecretString,
-    exit::Exit,
-    job::{BackupJob, RunReport, backup},
-    point::PointReader,
-    progress::{ProgressSink, Silent},
-    repository::{Access, Location, Repository},
-    source::{Probe, RestorePlan, RestoreReport, RestoreRequest, Source, SourceError, SourceName},
+    engine::{
+        artifact::Capture,
+        repository::{Access, Location, Repository},
+        source::{Probe, Source},
+    },
+    ground::{
+        ArtifactPath, Exit, SourceError, SourceName,
+        progress::{ProgressSink, Silent},
+    },
+    operate::{
+        config::secret::SecretString,
+        job::{BackupJob, RunReport, backup},
+    },
+    recovery::{
+        point::PointReader,
+        source::{RestorePlan, RestoreReport, RestoreRequest},
+    },
 };
 use nix::{
     sys::signal::{Signal, kill},
@@ -50,15 +60,19 @@ impl Source for Scripted {
     fn name(&self) -> &SourceName {
         &self.name
     }
+
     fn kind(&self) -> &'static str {
         "scripted"
     }
+
     fn roots(&self) -> Vec<PathBuf> {
         vec!["/scripted".into()]
     }
+
     async fn probe(&self) -> Result<Probe, SourceError> {
         Ok(Probe { server: None, size_bytes: None, warnings: Vec::new() })
     }
+
     async fn capture(&self, out: &mut Capture) -> Result<(), SourceError> {
         let path = ArtifactPath::join(["scripted", "data"]).expect("a valid path");
         let mut writer = out.artifact(path.clone()).await?;
@@ -76,9 +90,14 @@ impl Source for Scripted {
         }
         writer.finish(None, None).await
     }
+}
+
+#[async_trait]
+impl Restorable for Scripted {
     async fn plan_restore(&self, _: &PointReader, _: RestoreRequest) -> Result<RestorePlan, SourceError> {
         Err(SourceError::Unsupported("not in this test".into()))
     }
+
     async fn restore(&self, _: &PointReader, _: RestorePlan) -> Result<RestoreReport, SourceError> {
         Err(SourceError::Unsupported("not in this test".into()))
     }
@@ -93,7 +112,7 @@ async fn run(directory: &std::path::Path, sources: Vec<(&str, Ends)>) -> (Reposi
     let repository = Repository::init(&access, 2).await.expect("a repository can be made");
     let sources = sources
         .into_iter()
-        .map(|(name, ends)| Arc::new(Scripted { name: name.parse().expect("a name"), ends }) as Arc<dyn Source>)
+        .map(|(name, ends)| Arc::new(Scripted { name: name.parse().expect("a name"), ends }) as Arc<dyn Restorable>)
         .collect();
     let job = BackupJob::new(repository.clone(), sources);
     let progress: Arc<dyn ProgressSink> = Arc::new(Silent);

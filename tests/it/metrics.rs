@@ -10,11 +10,9 @@ use std::{
 };
 
 use kaleem_dr_core::{
-    exit::Exit,
+    engine::ledger::{Event, EventKind, Ledger, Proof},
+    ground::{Exit, ProofLevel, RunId},
     jiff::Timestamp,
-    job::RunId,
-    ledger::{Event, EventKind, Ledger, Proof},
-    verify::ProofLevel,
 };
 use serde_json::{Value, json};
 
@@ -78,7 +76,7 @@ fn every_end_of_a_job_is_published_as_prometheus_likes_it() {
     assert!(value(&text, "kaleem_dr_alarms{source=\"configs\"}").abs() < 0.5);
 
     let pushed = &server.seen()[0];
-    let host = kaleem_dr_core::host::name();
+    let host = kaleem_dr_core::ground::host::name();
     assert_eq!(
         (pushed.method.as_str(), pushed.path.as_str()),
         ("POST", format!("/metrics/job/kaleem_dr/instance/{host}").as_str())

@@ -7,10 +7,12 @@ use std::{
 };
 
 use kaleem_dr_core::{
-    config::secret::SecretString,
-    digest::ByteDigest,
-    ledger::Ledger,
-    repository::{Access, InitOptions, Location, Repository, store::ObjectStore as _},
+    engine::{
+        ledger::Ledger,
+        repository::{Access, InitOptions, Location, Repository, store::ObjectStore as _},
+    },
+    ground::digest::ByteDigest,
+    operate::config::secret::SecretString,
 };
 
 use crate::support::{
@@ -82,7 +84,8 @@ fn an_index_file_that_is_out_of_use_here_and_damaged_there_goes() {
     site.succeed(["forget", "--keep-last", "1", "--yes"]);
     site.succeed(["prune", "--yes", "--instant", "--max-unused", "0"]);
     let kept = files(&site.repository(), "index");
-    let damaged = old.iter().find(|path| !kept.iter().any(|kept| kept.file_name() == path.file_name())).expect("an old index file");
+    let damaged =
+        old.iter().find(|path| !kept.iter().any(|kept| kept.file_name() == path.file_name())).expect("an old index file");
     fs::remove_file(damaged).expect("it can be replaced");
     fs::write(damaged, "no index").expect("it can be damaged");
     site.succeed(["replicate", "--max-delete", "100"]);

@@ -2,9 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use kaleem_dr_core::engine::source::Source as _;
 use kaleem_dr_core::{
-    config::secret::{Environment, SecretRef},
-    source::{Source as _, SourceError},
+    ground::SourceError,
+    operate::config::secret::{Environment, SecretRef},
 };
 use kaleem_dr_sources::mongodb::{MongoConfig, MongoConfigError, MongoSource};
 use mongodb::bson::doc;

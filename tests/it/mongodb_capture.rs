@@ -10,9 +10,11 @@ use std::{
 };
 
 use kaleem_dr_core::{
-    config::secret::{Environment, SecretRef},
-    point::PointReader,
-    source::{RestoreRequest, RestoreTarget, Source as _},
+    operate::config::secret::{Environment, SecretRef},
+    recovery::{
+        point::PointReader,
+        source::{Restorable as _, RestoreRequest, RestoreTarget},
+    },
 };
 use kaleem_dr_sources::mongodb::{MongoConfig, MongoSource};
 use mongodb::{

@@ -4,11 +4,14 @@ use std::sync::Arc;
 
 use kaleem_dr_core::{
     CancellationToken,
-    config::secret::{Environment, SecretRef},
-    point::PointReader,
-    source::{
-        Change, Existing, Extras, Rename, RestorePlan, RestoreReport, RestoreRequest, RestoreTarget, ScratchTarget, Source,
-        SourceError,
+    ground::SourceError,
+    operate::config::secret::{Environment, SecretRef},
+    recovery::{
+        point::PointReader,
+        source::{
+            Change, Existing, Extras, Rename, Restorable, RestorePlan, RestoreReport, RestoreRequest, RestoreTarget,
+            ScratchTarget,
+        },
     },
 };
 use kaleem_dr_sources::mongodb::{MongoConfig, MongoSource};
@@ -263,10 +266,10 @@ async fn a_rehearsal_that_fails_leaves_nothing_either() {
         let bytes = point.artifact(&artifact.path).await.unwrap().read_all(1 << 20).await.unwrap();
         let path = directory.path().join(at.to_string());
         std::fs::write(&path, &bytes).expect("a file can be written");
-        let part = kaleem_dr_core::point::FilePart { path, offset_bytes: 0, size_bytes: bytes.len() as u64 };
+        let part = kaleem_dr_core::recovery::point::FilePart { path, offset_bytes: 0, size_bytes: bytes.len() as u64 };
         parts.insert(artifact.path.clone(), part);
     }
-    let file = kaleem_dr_core::point::FilePoint { path: directory.path().to_path_buf(), parts, unpacked: None };
+    let file = kaleem_dr_core::recovery::point::FilePoint { path: directory.path().to_path_buf(), parts, unpacked: None };
     let broken = PointReader::of_file(manifest, file, progress(), CancellationToken::new());
     let name = format!("kdr_drill_{}", scene.database.name());
     let scratch = ScratchTarget { name: name.clone(), directory: directory.path().to_path_buf(), control: false };

@@ -12,11 +12,12 @@ use std::{
 };
 
 use kaleem_dr_core::{
-    config::{Config, secret::Environment},
-    exit::Exit,
-    job::RunId,
-    ledger::EventKind,
-    monitor::{Ended, Job, LogTail, Monitor},
+    engine::ledger::EventKind,
+    ground::{Exit, RunId},
+    operate::{
+        config::{Config, secret::Environment},
+        monitor::{Ended, Job, LogTail, Monitor},
+    },
 };
 use nix::{
     sys::signal::{Signal, kill},
@@ -367,7 +368,7 @@ async fn a_panic_is_heard_as_a_failure_and_goes_on() {
     assert_heard(&server, &[("all", &["start", "1"])]);
     let body = &server.seen_at("ping/all/1")[0].body;
     assert!(body.contains("panicked: an index is out of range"), "{body}");
-    let ledger = kaleem_dr_core::ledger::Ledger::open(home.path()).expect("the ledger opens");
+    let ledger = kaleem_dr_core::engine::ledger::Ledger::open(home.path()).expect("the ledger opens");
     assert!(ledger.has(run).expect("the ledger can be read"));
 }
 

@@ -12,16 +12,25 @@ use std::{
     time::Duration,
 };
 
+use kaleem_dr_core::engine::source::Source as _;
 use kaleem_dr_core::{
     CancellationToken,
-    config::secret::{Environment, SecretString},
-    host::HostScope,
-    job::{BackupJob, PointChoice, RunReport, backup, open_point},
-    point::PointReader,
-    progress::{ProgressSink, Silent},
-    repository::{Access, Location, Repository},
-    source::{RestoreRequest, RestoreTarget, ScratchTarget, Source, SourceError},
-    staged::{Sink, StagedWork},
+    engine::repository::{Access, Location, Repository},
+    ground::{
+        SourceError,
+        host::HostScope,
+        progress::{ProgressSink, Silent},
+    },
+    operate::{
+        config::secret::{Environment, SecretString},
+        job::{BackupJob, RunReport, backup},
+    },
+    recovery::{
+        point::PointReader,
+        points::{PointChoice, open_point},
+        source::{Restorable, RestoreRequest, RestoreTarget, ScratchTarget},
+        staged::{Sink, StagedWork},
+    },
 };
 use kaleem_dr_sources::n8n::{N8nSource, database};
 use rusqlite::Connection;

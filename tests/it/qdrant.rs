@@ -5,19 +5,26 @@
 
 use std::{env, fs, ops::Deref, path::Path, sync::Arc};
 
+use kaleem_dr_core::engine::source::Source as _;
 use kaleem_dr_core::{
     CancellationToken,
-    config::secret::{Environment, SecretString},
-    exit::Exit,
-    host::HostScope,
+    engine::repository::{Access, Location, Repository},
+    ground::{
+        Exit, SourceError, error_chain,
+        host::HostScope,
+        progress::{ProgressSink, Silent, StageProgress, Unit},
+    },
     jiff::Timestamp,
-    job::{BackupJob, PointChoice, RunReport, backup, open_point},
-    point::PointReader,
-    progress::{ProgressSink, Silent, StageProgress, Unit},
-    repository::{Access, Location, Repository},
-    sentence,
-    source::{Change, Rename, RestoreReport, RestoreRequest, RestoreTarget, ScratchTarget, Source, SourceError},
-    staged::{Sink, StagedWork},
+    operate::{
+        config::secret::{Environment, SecretString},
+        job::{BackupJob, RunReport, backup},
+    },
+    recovery::{
+        point::PointReader,
+        points::{PointChoice, open_point},
+        source::{Change, Rename, Restorable, RestoreReport, RestoreRequest, RestoreTarget, ScratchTarget},
+        staged::{Sink, StagedWork},
+    },
 };
 use kaleem_dr_sources::qdrant::QdrantSource;
 use reqwest::Method;
@@ -204,7 +211,7 @@ impl Captured {
             cache_directory: None,
         };
         let repository = Repository::init(&access, 2).await.expect("a repository can be made");
-        let job = BackupJob::new(repository.clone(), vec![source as Arc<dyn Source>]);
+        let job = BackupJob::new(repository.clone(), vec![source as Arc<dyn Restorable>]);
         let report = backup(&job, &progress(), cancel).await.expect("the run begins");
         Self { directory, repository, report }
     }
@@ -623,7 +630,7 @@ async fn a_download_that_breaks_every_64_kib_is_taken_up_again_and_one_that_neve
     server.stand_in().set_faults(Faults { cut_downloads_after: Some(64 << 10), ..Faults::default() });
     let point = Captured::of(server.source()).await.point().await;
     let record = point.manifest().artifact("/qdrant/collections/docs.snapshot").expect("it is there").clone();
-    assert_eq!(record.sha256, kaleem_dr_core::digest::ByteDigest::of(DOCS));
+    assert_eq!(record.sha256, kaleem_dr_core::ground::digest::ByteDigest::of(DOCS));
     let parts = server.stand_in().calls().iter().filter(|call| call.starts_with("GET /collections/docs/snapshots/docs")).count();
     assert_eq!(parts, 3, "154,112 bytes in parts of 64 KiB");
     server.stand_in().set_faults(Faults { no_checksums: true, ..Faults::default() });
@@ -797,7 +804,7 @@ async fn a_failed_restore_leaves_no_collection_and_no_file_and_full_snapshots_st
         let point = Captured::of(source.clone()).await.point().await;
         server.stand_in().set_faults(faults.clone());
         let error = restore(&source, &point, beside("copy")).await.expect_err("it fails");
-        assert!(sentence(&error).contains(told), "{faults:?}: {}", sentence(&error));
+        assert!(error_chain(&error).contains(told), "{faults:?}: {}", error_chain(&error));
         server.stand_in().set_faults(Faults::default());
         assert_eq!(server.collections().await, ["docs", "sessions"], "{told}");
         server.assert_no_files(told).await;
@@ -835,7 +842,7 @@ async fn a_switch_that_fails_is_switched_back() {
         let refusal = Refusal { done, times: 1, ..Refusal::always(Method::POST, "/collections/aliases", 500, "injected") };
         server.stand_in().set_faults(Faults { refusals: vec![refusal], ..Faults::default() });
         let error = restore(&source, &point, in_place()).await.expect_err("it fails");
-        let told = sentence(&error);
+        let told = error_chain(&error);
         assert!(told.contains("injected") && told.contains("all of them are as they were"), "{told}");
         assert_eq!(server.alias("search").await.as_deref(), Some("docs"));
         assert_eq!(server.alias("live-sessions").await.as_deref(), Some("sessions"));
@@ -850,7 +857,7 @@ async fn a_switch_that_fails_is_switched_back() {
     let barred = Refusal::always(Method::POST, "/collections/aliases", 500, "barred");
     server.stand_in().set_faults(Faults { refusals: vec![refusal, barred], ..Faults::default() });
     let error = restore(&source, &point, in_place()).await.expect_err("it fails");
-    let told = sentence(&error);
+    let told = error_chain(&error);
     assert!(told.contains("to go back send POST /collections/aliases"), "{told}");
     let leads_to = server.alias("search").await.expect("the alias is there");
     assert_eq!(server.points(&leads_to).await.len(), 120, "what an alias may lead to is not removed");
@@ -869,7 +876,7 @@ async fn a_replacement_that_fails_leaves_the_verified_copy_in_use() {
     let plan = source.plan_restore(&point, in_place()).await.expect("a plan");
     let copy = plan.request.rename[0].to.clone();
     let error = source.restore(&point, plan).await.expect_err("it fails");
-    let told = sentence(&error);
+    let told = error_chain(&error);
     assert!(told.contains(&format!("an alias docs now leads to {copy}")), "{told}");
     assert_eq!(server.alias("docs").await, Some(copy));
     assert_eq!(server.points("docs").await, before);
@@ -930,7 +937,7 @@ async fn shards_by_key_are_made_first_and_a_success_without_shards_is_none() {
     let refusals = vec![Refusal::always(Method::PUT, "/collections/lost_tenants", 200, "")];
     server.stand_in().set_faults(Faults { refusals, ..Faults::default() });
     let error = restore(&source, &point, beside("lost")).await.expect_err("it fails");
-    assert!(sentence(&error).contains("reported success, but the collection has no shards"), "{}", sentence(&error));
+    assert!(error_chain(&error).contains("reported success, but the collection has no shards"), "{}", error_chain(&error));
     assert_eq!(server.collections().await, ["copy_tenants", "tenants"]);
 }
 
@@ -946,7 +953,7 @@ async fn a_read_only_key_is_told_by_a_probe_that_writes_nothing() {
     assert!(captured.error().contains("such as a read-only one"), "{}", captured.error());
 
     let error = server.source_of("kanarienvogel81", &json!({})).probe().await.expect_err("it is denied");
-    let told = format!("{} {error:?}", sentence(&error));
+    let told = format!("{} {error:?}", error_chain(&error));
     assert!(told.contains("does not know the API key") && !told.contains("kanarienvogel"), "{told}");
 }
 
@@ -969,7 +976,7 @@ async fn damaged_staged_files_say_where_they_break_and_what_is_whole() {
     ] {
         fs::write(&path, content).expect("a file");
         let error = staged.open(&path, &staged_work(directory.path())).await.expect_err("it is damaged");
-        assert!(sentence(&error).contains(told), "{told}: {}", sentence(&error));
+        assert!(error_chain(&error).contains(told), "{told}: {}", error_chain(&error));
     }
     let left: Vec<_> = fs::read_dir(directory.path()).expect("a directory").collect();
     assert_eq!(left.len(), 1, "nothing unpacked is left: {left:?}");
@@ -1006,7 +1013,7 @@ async fn a_member_with_holes_is_restored_with_its_holes_filled() {
     fs::write(&path, file).expect("a file");
     let opened = source.staged().expect("a form").open(&path, &staged_work(directory.path())).await.expect("it opens");
     let record = opened.manifest().artifact("/qdrant/collections/docs.snapshot").expect("it is there");
-    assert_eq!(record.sha256, kaleem_dr_core::digest::ByteDigest::of(DOCS));
+    assert_eq!(record.sha256, kaleem_dr_core::ground::digest::ByteDigest::of(DOCS));
     let report = restore(&source, &opened, beside("copy")).await.expect("a restore");
     assert!(report.is_equal(), "{report:?}");
     assert_eq!(server.points("copy_docs").await.len(), 120);
@@ -1019,15 +1026,15 @@ async fn a_selection_that_means_nothing_and_choices_without_meaning_are_refused(
     let point = Captured::of(source.clone()).await.point().await;
     for (request, told) in [
         (RestoreRequest { only: vec!["dosc".into()], ..beside("copy") }, "no collection of the point is meant by `dosc`"),
-        (RestoreRequest { existing: kaleem_dr_core::source::Existing::Merge, ..in_place() }, "nothing can be merged"),
-        (RestoreRequest { extras: kaleem_dr_core::source::Extras::Remove, ..in_place() }, "never removed"),
+        (RestoreRequest { existing: kaleem_dr_core::recovery::source::Existing::Merge, ..in_place() }, "nothing can be merged"),
+        (RestoreRequest { extras: kaleem_dr_core::recovery::source::Extras::Remove, ..in_place() }, "never removed"),
         (
             RestoreRequest { rename: vec![Rename { from: "docs".into(), to: "search".into() }], ..beside("copy") },
             "would overwrite the collection behind it",
         ),
     ] {
         let error = source.plan_restore(&point, request).await.expect_err("it is refused");
-        assert!(sentence(&error).contains(told), "{told}: {}", sentence(&error));
+        assert!(error_chain(&error).contains(told), "{told}: {}", error_chain(&error));
     }
     // What was planned is no longer so: an alias has come between.
     let plan = source.plan_restore(&point, in_place()).await.expect("a plan");

@@ -2,9 +2,11 @@
 
 use std::{error::Error, net::TcpListener};
 
+use kaleem_dr_core::engine::source::Source as _;
 use kaleem_dr_core::{
-    config::secret::{Environment, SecretRef, SecretString},
-    source::{Change, RestoreTarget, Source as _, SourceError},
+    ground::SourceError,
+    operate::config::secret::{Environment, SecretRef, SecretString},
+    recovery::source::{Change, RestoreTarget},
 };
 use kaleem_dr_sources::rabbitmq::{
     ManagementClient, RabbitmqConfig, RabbitmqSource,

@@ -17,7 +17,7 @@ use axum::{
     response::Response,
 };
 use bytes::Bytes;
-use kaleem_dr_core::repository::store::{Network, ObjectStore as _, OpendalStore, Rate, S3Access, Tuning};
+use kaleem_dr_core::engine::repository::store::{Network, ObjectStore as _, OpendalStore, Rate, S3Access, Tuning};
 use reqsign_aws_v4::{RequestSigner, StaticCredentialProvider};
 use serde_json::Value;
 
@@ -178,7 +178,7 @@ async fn a_good_bucket_passes_its_check_and_is_left_as_it_was() {
 /// A signed PUT of something about a bucket.
 async fn put(s3: &S3, path: &str, body: &str) {
     let address = format!("{}/{path}", s3.endpoint);
-    let digest = kaleem_dr_core::digest::ByteDigest::of(body.as_bytes());
+    let digest = kaleem_dr_core::ground::digest::ByteDigest::of(body.as_bytes());
     let request = http::Request::put(&address).header("x-amz-content-sha256", digest).body(()).expect("a request");
     let (mut parts, ()) = request.into_parts();
     let key = StaticCredentialProvider::new(&s3.key, &s3.secret);
@@ -368,7 +368,7 @@ async fn a_byte_that_changes_on_its_way_is_found_and_the_object_taken_back() {
             ("bad-large", through.write("bad-large", large()).await.map_err(Into::into)),
             ("bad-streamed", write_streamed(&through, "bad-streamed", large()).await),
         ] {
-            let error = kaleem_dr_core::sentence(&*error.expect_err(key));
+            let error = kaleem_dr_core::ground::error_chain(&*error.expect_err(key));
             assert!(error.contains(said), "{key}: {error}");
             assert_eq!(direct.size(key).await.expect("the bucket answers"), None, "{key} is not there");
         }
@@ -390,7 +390,7 @@ async fn a_listing_is_whole_or_an_error() {
     {
         fault.store(true, Ordering::SeqCst);
         let listed = tokio::time::timeout(Duration::from_secs(30), through.list("data")).await.expect("it ends");
-        let error = kaleem_dr_core::sentence(&listed.expect_err(why));
+        let error = kaleem_dr_core::ground::error_chain(&listed.expect_err(why));
         assert!(error.contains(why), "{why}: {error}");
         fault.store(false, Ordering::SeqCst);
     }

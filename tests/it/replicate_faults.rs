@@ -4,16 +4,20 @@ use std::{collections::BTreeMap, fs, path::Path, sync::Arc, time::Duration};
 
 use kaleem_dr_core::{
     CancellationToken,
-    config::secret::SecretString,
-    digest::ByteDigest,
-    exit::Exit,
-    ledger::Ledger,
-    progress::{ProgressSink, Silent},
-    replicate::{MirrorJob, MirrorOptions, MirrorReport, mirror},
-    repository::{
-        Access, InitOptions, Location, Repository, RepositoryError,
-        store::{Network, ObjectStore, OpendalStore, S3Access, Tuning},
+    engine::{
+        ledger::Ledger,
+        replicate::{MirrorJob, MirrorOptions, MirrorReport, mirror},
+        repository::{
+            Access, InitOptions, Location, Repository, RepositoryError,
+            store::{Network, ObjectStore, OpendalStore, S3Access, Tuning},
+        },
     },
+    ground::{
+        Exit,
+        digest::ByteDigest,
+        progress::{ProgressSink, Silent},
+    },
+    operate::config::secret::SecretString,
 };
 
 use crate::support::{
@@ -146,7 +150,7 @@ async fn survive(faulty: &FaultyS3, far: &OpendalStore, proof: &OpendalStore, re
                 succeeded += 1;
             }
             Err(error) => {
-                assert!(!kaleem_dr_core::sentence(&error).is_empty());
+                assert!(!kaleem_dr_core::ground::error_chain(&error).is_empty());
                 if refuses_before_it_stores {
                     assert_true_to_names(&there, seed);
                 }

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use kaleem_dr_core::ledger::Ledger;
+use kaleem_dr_core::engine::ledger::Ledger;
 use rusqlite::Connection;
 use serde_json::Value;
 

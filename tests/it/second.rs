@@ -19,14 +19,16 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use kaleem_dr_core::{
     CancellationToken,
-    config::secret::SecretString,
-    exit::Exit,
-    job::{BackupJob, FurtherRepository, backup},
-    repository::{
+    engine::repository::{
         Access, Location, Repository,
         store::{Object, ObjectStore, ObjectWriter, OpendalStore, StoreError},
     },
-    source::Source,
+    ground::Exit,
+    operate::{
+        config::secret::SecretString,
+        job::{BackupJob, FurtherRepository, backup},
+    },
+    recovery::source::Restorable,
 };
 use kaleem_dr_sources::files::{FilesConfig, FilesSource};
 
@@ -210,7 +212,7 @@ async fn a_disk_that_is_full_loses_nothing_that_the_far_repository_can_take() {
         let source = FilesSource::new("configs".parse().expect("a name"), config).expect("a valid config");
         let first = Repository::open_in(full_near, &access(&near, "near")).await.expect("it opens");
         let next = Repository::open_in(full_far, &access(&far, "far")).await.expect("it opens");
-        let mut job = BackupJob::new(first, vec![Arc::new(source) as Arc<dyn Source>]);
+        let mut job = BackupJob::new(first, vec![Arc::new(source) as Arc<dyn Restorable>]);
         job.also = vec![FurtherRepository { name: "r2".into(), repository: Ok(next), tags: vec!["r2".into()] }];
         fs::write(tree.join("new"), format!("{spoiled}").repeat(999)).expect("a file");
         let report = backup(&job, &progress(), &CancellationToken::new()).await.expect("a run");

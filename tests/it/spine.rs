@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fs, path::Path};
 use ::mongodb::{Client, IndexModel, bson::doc, options::IndexOptions};
 use bson::{Document, RawDocument};
 use futures::TryStreamExt as _;
-use kaleem_dr_core::digest::ByteDigest;
+use kaleem_dr_core::ground::digest::ByteDigest;
 use serde_json::Value;
 
 use crate::support::{seed, servers, site::Site, tree::Tree};

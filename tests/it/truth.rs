@@ -2,7 +2,7 @@
 
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
 
-use kaleem_dr_core::{job::RunId, ledger::Ledger};
+use kaleem_dr_core::{engine::ledger::Ledger, ground::RunId};
 
 use crate::support::{program::run, site::Site};
 

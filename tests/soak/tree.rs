@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use kaleem_dr_core::digest::ByteDigest;
+use kaleem_dr_core::ground::digest::ByteDigest;
 
 use crate::random::Random;
 

@@ -1,9 +1,9 @@
 //! `alarm list`, `alarm acknowledge`.
 
 use kaleem_dr_core::{
-    exit::Exit,
-    repository::{LockKind, Repository},
-    tripwire::{Alarm, Alarms, RecordedAlarm},
+    engine::repository::{LockKind, Repository},
+    ground::Exit,
+    operate::tripwire::{Alarm, Alarms, RecordedAlarm},
 };
 
 use super::Outcome;

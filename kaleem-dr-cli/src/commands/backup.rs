@@ -1,13 +1,14 @@
 //! `backup`.
 
 use kaleem_dr_core::{
-    host::HostScope,
-    job::{self, BackupJob, FurtherRepository, RunReport},
-    monitor::Ended,
-    repository::Repository,
-    runbook::Runbook,
-    sentence,
-    source::SourceName,
+    engine::repository::Repository,
+    ground::{SourceName, error_chain, host::HostScope},
+    operate::{
+        job,
+        job::{BackupJob, FurtherRepository, RunReport},
+        monitor::Ended,
+        runbook::Runbook,
+    },
 };
 
 use super::JobOutcome;
@@ -71,7 +72,7 @@ async fn repositories(
     let mut also = Vec::new();
     for name in settings.backup.also.iter().filter(|name| *name != own) {
         let opened = match loaded.access_to(name) {
-            Ok(access) => Repository::open(&access).await.map_err(|error| sentence(&error)),
+            Ok(access) => Repository::open(&access).await.map_err(|error| error_chain(&error)),
             Err(failure) => Err(failure.message),
         };
         also.push(FurtherRepository { name: name.clone(), repository: opened, tags: tags_of(name) });

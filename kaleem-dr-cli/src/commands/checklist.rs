@@ -4,9 +4,11 @@ use std::path::PathBuf;
 
 use clap::Args;
 use kaleem_dr_core::{
-    checklist::{Inspection, Period, go_through},
-    doctor::Host,
-    language::Language,
+    ground::language::Language,
+    operate::{
+        checklist::{Inspection, Period, go_through},
+        doctor::Host,
+    },
 };
 
 use super::Outcome;

@@ -10,9 +10,8 @@ use std::{
 use clap::CommandFactory as _;
 use clap_complete::Shell;
 use kaleem_dr_core::{
-    config::{TEMPLATE, schema},
-    exit::Exit,
-    sentence,
+    ground::{Exit, error_chain},
+    operate::config::{TEMPLATE, schema},
 };
 
 use super::Outcome;
@@ -35,10 +34,10 @@ pub fn config(context: &Context, command: ConfigCommand) -> Outcome {
                 let settings = &loaded.config.settings;
                 settings.repository[name]
                     .access(&settings.cache_directory, &loaded.environment)
-                    .map_err(|error| Failure::usage(format!("repository {name}: {}", sentence(&error))))?;
+                    .map_err(|error| Failure::usage(format!("repository {name}: {}", error_chain(&error))))?;
             }
             for (key, secret) in loaded.config.settings.monitoring.secrets() {
-                loaded.environment.secret(secret).map_err(|error| Failure::usage(format!("`{key}`: {}", sentence(&error))))?;
+                loaded.environment.secret(secret).map_err(|error| Failure::usage(format!("`{key}`: {}", error_chain(&error))))?;
             }
             output::config(&loaded, context.global.json)?;
         }

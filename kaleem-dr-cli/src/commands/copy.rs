@@ -1,8 +1,8 @@
 //! `copy`.
 
 use kaleem_dr_core::{
-    monitor::Ended,
-    repository::{CopyOptions, LockKind, Repository, Snapshot, select},
+    engine::repository::{CopyOptions, LockKind, Repository, Snapshot, select},
+    operate::monitor::Ended,
 };
 
 use super::JobOutcome;

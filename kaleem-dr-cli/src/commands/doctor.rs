@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use kaleem_dr_core::doctor::{Examination, Host, examine};
+use kaleem_dr_core::operate::doctor::{Examination, Host, examine};
 
 use super::Outcome;
 use crate::{context::Context, output};

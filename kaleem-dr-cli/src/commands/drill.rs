@@ -2,10 +2,9 @@
 
 use clap::Args;
 use kaleem_dr_core::{
-    drill::{DrillJob, drill as run},
-    monitor::Ended,
-    source::SourceName,
-    verify::ProofLevel,
+    ground::{ProofLevel, SourceName},
+    operate::monitor::Ended,
+    recovery::drill::{DrillJob, drill as run},
 };
 
 use super::{

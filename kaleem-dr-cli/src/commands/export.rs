@@ -6,10 +6,9 @@ use std::{
 };
 
 use kaleem_dr_core::{
-    exit::Exit,
-    job::{file_name, open_point},
-    source::SourceName,
-    staged,
+    ground::{Exit, SourceName},
+    operate::job::file_name,
+    recovery::{points::open_point, staged},
 };
 
 use super::Outcome;

@@ -2,13 +2,13 @@
 
 use clap::{Args, Subcommand};
 use kaleem_dr_core::{
-    exit::Exit,
-    host::HostScope,
-    job::{forget_by_id, pin},
-    monitor::Ended,
-    repository::{KeepSpan, Lock, LockKind, PruneOptions, Repository, Retention},
-    sentence,
-    tripwire::{Alarm, Alarms, Removal, protected_by},
+    engine::repository::{KeepSpan, Lock, LockKind, PruneOptions, Repository, Retention},
+    ground::{Exit, error_chain, host::HostScope},
+    operate::{
+        job::{forget_by_id, pin},
+        monitor::Ended,
+        tripwire::{Alarm, Alarms, Removal, protected_by},
+    },
 };
 use serde_json::json;
 
@@ -179,7 +179,7 @@ pub async fn guard(
     let state_directory = &loaded.config.settings.state_directory;
     // Where the alarms cannot be read, the guard refuses.
     if let Err(error) = Alarms::reconcile(state_directory, repository.id(), &recorded) {
-        tracing::warn!(error = %sentence(&error), "the alarms of this host cannot be read");
+        tracing::warn!(error = %error_chain(&error), "the alarms of this host cannot be read");
     }
     Ok(Alarms::guard(state_directory, &recorded, hosts, removal)?)
 }
@@ -229,7 +229,7 @@ async fn by_id(
     }
     let question = format!("forget {} snapshots?", chosen.len());
     output::consent(args.consent, &question, &context.cancel, || output::forget_by_id(&chosen, true, false)).await?;
-    let ids: Vec<_> = chosen.iter().map(kaleem_dr_core::repository::Snapshot::id).collect();
+    let ids: Vec<_> = chosen.iter().map(kaleem_dr_core::engine::repository::Snapshot::id).collect();
     repository.forget_snapshots(&ids, lock, &context.progress, &context.cancel).await?;
     output::forget_by_id(&chosen, false, context.global.json)?;
     Ok(chosen.len())

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use kaleem_dr_core::{
-    ledger::EventKind,
-    monitor::{Ended, Job, Monitor},
-    source::SourceName,
+    engine::ledger::EventKind,
+    ground::SourceName,
+    operate::monitor::{Ended, Job, Monitor},
 };
 
 use super::{JobOutcome, Outcome, replicate::pairs};

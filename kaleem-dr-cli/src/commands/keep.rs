@@ -1,10 +1,9 @@
 //! Making and keeping a repository: `init`, `prune`, `check`.
 
 use kaleem_dr_core::{
-    exit::Exit,
-    monitor::Ended,
-    repository::{PruneOptions, ReadData, Repository},
-    tripwire::Removal,
+    engine::repository::{PruneOptions, ReadData, Repository},
+    ground::Exit,
+    operate::{monitor::Ended, tripwire::Removal},
 };
 
 use serde_json::json;

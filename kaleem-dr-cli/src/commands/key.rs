@@ -2,12 +2,12 @@
 
 use console::Term;
 use kaleem_dr_core::{
-    config::secret::{ExposeSecret as _, SecretRef, SecretString},
-    exit::Exit,
-    host::HostScope,
-    ledger::Ledger,
-    repository::{KeyId, KeyOwner, LockKind, Repository, RepositoryError},
-    sentence,
+    engine::{
+        ledger::Ledger,
+        repository::{KeyId, KeyOwner, LockKind, Repository, RepositoryError},
+    },
+    ground::{Exit, error_chain, host::HostScope},
+    operate::config::secret::{ExposeSecret as _, SecretRef, SecretString},
 };
 
 use super::Outcome;
@@ -65,7 +65,7 @@ fn note_removed(loaded: &Loaded, repository: &Repository, key: &KeyId) {
     let noted = Ledger::open(&loaded.config.settings.state_directory)
         .and_then(|ledger| ledger.note_removed_key(&repository.location(), &key.to_string()));
     if let Err(error) = noted {
-        tracing::warn!(key = %key.short(), why = %sentence(&error), "mirrors keep this key: its removal could not be noted");
+        tracing::warn!(key = %key.short(), why = %error_chain(&error), "mirrors keep this key: its removal could not be noted");
     }
 }
 
@@ -85,7 +85,7 @@ fn new_password(context: &Context, loaded: &Loaded, new: &NewPassword) -> Result
         None => loaded.environment.names_with(VARIABLE).any(|name| name == VARIABLE).then(|| SecretRef::Env(VARIABLE.to_owned())),
     };
     if let Some(from) = from {
-        return loaded.environment.secret(&from).map_err(|error| Failure::usage(sentence(&error)));
+        return loaded.environment.secret(&from).map_err(|error| Failure::usage(error_chain(&error)));
     }
     let terminal = Term::stderr();
     if !terminal.is_term() {

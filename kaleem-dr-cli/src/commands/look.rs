@@ -1,15 +1,18 @@
 //! Looking at what is there: `snapshots`, `points`, `stats`, `status`, `probe`.
 
 use kaleem_dr_core::{
-    config::RepositorySettings,
-    exit::Exit,
+    engine::{
+        ledger::Ledger,
+        repository::{Repository, Snapshot},
+    },
+    ground::{Exit, RunId, SourceName},
     jiff::{SignedDuration, Timestamp},
-    job::{RunId, SourceStatus, StatusOf, StatusRules, rebuild, recovery_points, status_of_hosts},
-    ledger::Ledger,
-    objectives::rto_broken,
-    repository::{Repository, Snapshot},
-    source::SourceName,
-    tripwire::{Alarm, Alarms},
+    operate::{
+        config::RepositorySettings,
+        job::{SourceStatus, StatusOf, StatusRules, rebuild, status_of_hosts},
+        tripwire::{Alarm, Alarms},
+    },
+    recovery::{objectives::rto_broken, points::recovery_points},
 };
 
 use super::Outcome;

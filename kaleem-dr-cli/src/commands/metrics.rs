@@ -1,7 +1,10 @@
 //! `metrics`.
 
 use clap::Args;
-use kaleem_dr_core::{exit::Exit, metrics as library, sentence};
+use kaleem_dr_core::{
+    ground::{Exit, error_chain},
+    operate::metrics as library,
+};
 
 use super::Outcome;
 use crate::{context::Context, failure::Failure, output};
@@ -23,7 +26,7 @@ pub fn metrics(context: &Context, args: Metrics) -> Outcome {
         (_, true) => library::dashboard(),
         _ => {
             let loaded = context.load()?;
-            let failed = |error| Failure::new(Exit::Failed, sentence(&error));
+            let failed = |error| Failure::new(Exit::Failed, error_chain(&error));
             if context.global.json {
                 let values = library::values(&loaded.config, &loaded.environment).map_err(failed)?;
                 output::monitor::metrics(&values)?;

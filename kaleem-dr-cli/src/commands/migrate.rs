@@ -9,10 +9,11 @@ use std::{
 
 use clap::Args;
 use kaleem_dr_core::{
-    exit::Exit,
-    migrate::{Journal, Proven, Survey, begin, prove, switch, undo},
-    schedule::{Style, carry_out},
-    verify::ProofLevel,
+    ground::{Exit, ProofLevel},
+    operate::{
+        migrate::{Journal, Proven, Survey, begin, prove, switch, undo},
+        schedule::{Style, carry_out},
+    },
 };
 
 use super::{

@@ -26,7 +26,7 @@ pub mod schedule;
 mod unlock;
 mod verify;
 
-use kaleem_dr_core::{exit::Exit, monitor::Ended};
+use kaleem_dr_core::{ground::Exit, operate::monitor::Ended};
 
 use crate::{args::Command, context::Context, failure::Failure, signals};
 

@@ -2,8 +2,8 @@
 
 use clap::{Args, Subcommand};
 use kaleem_dr_core::{
-    exit::Exit,
-    monitor::{Monitor, Told},
+    ground::Exit,
+    operate::monitor::{Monitor, Told},
 };
 
 use super::Outcome;

@@ -1,6 +1,6 @@
 //! `r2`: the bucket that a repository lies in.
 
-use kaleem_dr_core::repository::{Location, check_bucket};
+use kaleem_dr_core::engine::repository::{Location, check_bucket};
 
 use super::Outcome;
 use crate::{args::R2Command, context::Context, failure::Failure, output};

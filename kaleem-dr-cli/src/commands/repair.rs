@@ -3,10 +3,13 @@
 use std::sync::Arc;
 
 use kaleem_dr_core::{
-    exit::Exit,
-    monitor::Ended,
-    replicate::{self, RepairOptions},
-    repository::{LockKind, store::ObjectStore},
+    engine::{
+        replicate,
+        replicate::RepairOptions,
+        repository::{LockKind, store::ObjectStore},
+    },
+    ground::Exit,
+    operate::monitor::Ended,
 };
 
 use super::JobOutcome;

@@ -1,12 +1,17 @@
 //! `replicate`: needs no password.
 
 use kaleem_dr_core::{
-    exit::Exit,
+    engine::{
+        ledger::Ledger,
+        replicate as library,
+        replicate::{MirrorJob, MirrorOptions, MirrorReport},
+    },
+    ground::Exit,
     jiff::Timestamp,
-    ledger::Ledger,
-    monitor::{Ended, EndedPart},
-    replicate::{self as library, MirrorJob, MirrorOptions, MirrorReport},
-    tripwire::Alarms,
+    operate::{
+        monitor::{Ended, EndedPart},
+        tripwire::Alarms,
+    },
 };
 
 use super::JobOutcome;

@@ -3,7 +3,11 @@
 use std::{fs, path::PathBuf};
 
 use clap::Args;
-use kaleem_dr_core::{exit::Exit, language::Language, ledger::Ledger, report::ProofReport};
+use kaleem_dr_core::{
+    engine::ledger::Ledger,
+    ground::{Exit, language::Language},
+    operate::report::ProofReport,
+};
 
 use super::Outcome;
 use crate::{

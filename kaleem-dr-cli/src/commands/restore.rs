@@ -1,12 +1,15 @@
 //! `restore`.
 
 use kaleem_dr_core::{
-    exit::Exit,
-    job::{Restoring, open_point, plan_restore},
-    point::PointReader,
-    repository::{Repository, select},
-    restore::{RestoreOptions, restore_files},
-    source::{Existing, Extras, RestoreRequest, RestoreTarget, Source},
+    engine::repository::{Repository, select},
+    ground::Exit,
+    operate::job::{Restoring, plan_restore},
+    recovery::{
+        point::PointReader,
+        points::open_point,
+        restore::{RestoreOptions, restore_files},
+        source::{Existing, Extras, Restorable, RestoreRequest, RestoreTarget},
+    },
 };
 
 use super::{Outcome, export::no_form};
@@ -61,7 +64,7 @@ async fn source(context: &Context, loaded: &Loaded, repository: &Repository, arg
 async fn point_of(
     context: &Context,
     loaded: &Loaded,
-    (source, point, notes): (&dyn Source, &PointReader, Vec<String>),
+    (source, point, notes): (&dyn Restorable, &PointReader, Vec<String>),
     args: Restore,
 ) -> Outcome {
     let request = RestoreRequest {
@@ -101,7 +104,10 @@ async fn files(context: &Context, loaded: &Loaded, repository: &Repository, args
     let snapshots = repository.snapshots().await?;
     let chosen = select(&snapshots, &args.point, &loaded.identity.scope)?;
     if args.in_place {
-        loaded.identity.refuse_replacing_from(chosen.id(), chosen.host()).map_err(|why| Failure::new(Exit::Refused, why))?;
+        loaded
+            .identity
+            .refuse_replacing_from(&chosen.id().short(), chosen.host())
+            .map_err(|why| Failure::new(Exit::Refused, why))?;
     }
     let snapshot = repository.read(chosen).await?;
     let mut options = RestoreOptions {

@@ -1,7 +1,10 @@
 //! `runbook`.
 
 use clap::Args;
-use kaleem_dr_core::{exit::Exit, language::Language, runbook::Runbook as Text};
+use kaleem_dr_core::{
+    ground::{Exit, language::Language},
+    operate::runbook::Runbook as Text,
+};
 
 use super::Outcome;
 use crate::{context::Context, output};

@@ -4,13 +4,15 @@ use std::path::{Path, PathBuf, absolute};
 
 use clap::Subcommand;
 use kaleem_dr_core::{
-    config::References,
-    exit::Exit,
+    ground::Exit,
     jiff::{
         Timestamp,
         tz::{Offset, TimeZone},
     },
-    schedule::{Plan, Premises, Style, carry_out, install, list, planned_files, remove},
+    operate::{
+        config::References,
+        schedule::{Plan, Premises, Style, carry_out, install, list, planned_files, remove},
+    },
 };
 
 use super::Outcome;

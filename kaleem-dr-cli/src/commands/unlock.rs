@@ -1,8 +1,8 @@
 //! `unlock`.
 
 use kaleem_dr_core::{
-    exit::Exit,
-    repository::{Repository, StandingLock},
+    engine::repository::{Repository, StandingLock},
+    ground::Exit,
 };
 
 use super::Outcome;

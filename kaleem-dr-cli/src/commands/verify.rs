@@ -1,14 +1,17 @@
 //! `verify`.
 
 use kaleem_dr_core::{
-    host::HostScope,
+    engine::{
+        ledger::Ledger,
+        repository::{Repository, select},
+    },
+    ground::{ProofLevel, SourceName, host::HostScope},
     jiff::Timestamp,
-    job::{self, PointChoice, VerifyJob},
-    ledger::{Ledger, Proof},
-    monitor::Ended,
-    repository::{Repository, select},
-    source::SourceName,
-    verify::{ProofLevel, VerifyReport, verify_point, verify_snapshot},
+    operate::{job, job::VerifyJob, monitor::Ended},
+    recovery::{
+        points::PointChoice,
+        verify::{VerifyReport, verify_point, verify_snapshot},
+    },
 };
 
 use super::{JobOutcome, export::no_form};
@@ -53,7 +56,7 @@ pub async fn reports(context: &Context, loaded: &Loaded, args: &Verify) -> Resul
     let report = async { verify_snapshot(&repository.read(snapshot).await?, level, &context.staged_work(loaded)).await }.await;
     lock.release().await?;
     let report = report?;
-    if let Some(proof) = Proof::of(&report, context.run, &repository.location(), Timestamp::now()) {
+    if let Some(proof) = report.proof(context.run, &repository.location(), Timestamp::now()) {
         Ledger::open(&loaded.config.settings.state_directory)?.record_proof(&proof)?;
     }
     Ok(vec![report])

@@ -1,6 +1,6 @@
 //! What a run of captures prints.
 
-use kaleem_dr_core::job::{FurtherReport, RunReport};
+use kaleem_dr_core::operate::job::{FurtherReport, RunReport};
 use serde_json::json;
 
 use super::{Printed, document, line, pruned, size, table, word};

@@ -1,6 +1,6 @@
 //! What `checklist` prints.
 
-use kaleem_dr_core::checklist::{Checklist, Holds};
+use kaleem_dr_core::operate::checklist::{Checklist, Holds};
 use serde_json::json;
 
 use super::{Printed, document, line};

@@ -1,9 +1,11 @@
 //! What `doctor` prints.
 
 use kaleem_dr_core::{
-    diagnosis::{Diagnosis, Severity},
-    doctor::DoctorReport,
-    exit::Exit,
+    ground::{
+        Exit,
+        diagnosis::{Diagnosis, Severity},
+    },
+    operate::doctor::DoctorReport,
 };
 use serde_json::json;
 

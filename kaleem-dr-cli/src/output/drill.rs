@@ -1,10 +1,10 @@
 //! What a drill prints.
 
 use kaleem_dr_core::{
-    drill::{DrillReport, SourceDrill},
-    ledger::ChainedReport,
-    report::{ProofReport, duration},
-    verify::ProofLevel,
+    engine::ledger::ChainedReport,
+    ground::ProofLevel,
+    operate::report::{ProofReport, duration},
+    recovery::drill::{DrillReport, SourceDrill},
 };
 
 use super::{Printed, document, line, size};

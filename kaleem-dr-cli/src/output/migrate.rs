@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use kaleem_dr_core::migrate::{Survey, SwitchReport, UndoReport};
+use kaleem_dr_core::operate::migrate::{Survey, SwitchReport, UndoReport};
 use serde_json::json;
 
 use super::{Printed, document, line, schedule::commands};

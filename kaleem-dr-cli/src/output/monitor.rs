@@ -1,6 +1,6 @@
 //! Who was told, and metrics for scripts.
 
-use kaleem_dr_core::{metrics::Value, monitor::Told};
+use kaleem_dr_core::operate::{metrics::Value, monitor::Told};
 
 use super::{Printed, document, line};
 

@@ -1,6 +1,6 @@
 //! What repairs of the index and of snapshots print.
 
-use kaleem_dr_core::repository::{IndexRepair, RepairedSnapshot, SnapshotRepair};
+use kaleem_dr_core::engine::repository::{IndexRepair, RepairedSnapshot, SnapshotRepair};
 use serde_json::json;
 
 use super::{Printed, document, line};

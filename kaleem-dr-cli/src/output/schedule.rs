@@ -1,6 +1,6 @@
 //! Schedules: their files, what was done with them, and what is installed.
 
-use kaleem_dr_core::schedule::{InstallReport, Installed, PlannedFile, RemoveReport, Style};
+use kaleem_dr_core::operate::schedule::{InstallReport, Installed, PlannedFile, RemoveReport, Style};
 use serde_json::json;
 
 use super::{Printed, document, line, table};

@@ -1,6 +1,6 @@
 //! What `status` prints.
 
-use kaleem_dr_core::{
+use kaleem_dr_core::operate::{
     job::{Freshness, HostStatus, SourceStatus},
     report::duration,
     tripwire::{Alarm, RecordedAlarm},

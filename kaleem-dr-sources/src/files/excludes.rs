@@ -11,7 +11,7 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-use kaleem_dr_core::source::SourceError;
+use kaleem_dr_core::ground::SourceError;
 use nix::fcntl::OFlag;
 
 use super::{FilesConfig, glob::Glob};

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use kaleem_dr_core::language::Language;
+use kaleem_dr_core::ground::language::Language;
 
 /// With restic to their real paths, or out of the restored snapshot; then the services that read them.
 pub(super) fn guide(language: Language, restored: &str, roots: &[PathBuf], hooks: &[Vec<String>]) -> String {

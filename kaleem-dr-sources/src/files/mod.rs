@@ -13,13 +13,19 @@ mod walk;
 use std::{collections::BTreeSet, num::NonZeroU64, path::PathBuf, time::Duration};
 
 use async_trait::async_trait;
+use kaleem_dr_core::recovery::source::Restorable;
 use kaleem_dr_core::{
-    artifact::Capture,
-    language::Language,
-    manifest::{Consistency, ConsistencyGrade},
-    point::PointReader,
-    source::{Inspection, Probe, RestorePlan, RestoreReport, RestoreRequest, ScratchTarget, Source, SourceError, SourceName},
-    staged::StagedForm,
+    engine::{
+        artifact::Capture,
+        manifest::{Consistency, ConsistencyGrade},
+        source::{Probe, Source},
+    },
+    ground::{SourceError, SourceName, language::Language},
+    recovery::{
+        point::PointReader,
+        source::{Inspection, RestorePlan, RestoreReport, RestoreRequest, ScratchTarget},
+        staged::StagedForm,
+    },
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -143,10 +149,6 @@ impl Source for FilesSource {
         self.roots.clone()
     }
 
-    fn local_paths(&self) -> Vec<PathBuf> {
-        self.roots.clone()
-    }
-
     async fn probe(&self) -> Result<Probe, SourceError> {
         let mut warnings = Vec::new();
         for root in &self.roots {
@@ -185,6 +187,13 @@ impl Source for FilesSource {
             });
         }
         Ok(())
+    }
+}
+
+#[async_trait]
+impl Restorable for FilesSource {
+    fn local_paths(&self) -> Vec<PathBuf> {
+        self.roots.clone()
     }
 
     async fn plan_restore(&self, point: &PointReader, request: RestoreRequest) -> Result<RestorePlan, SourceError> {

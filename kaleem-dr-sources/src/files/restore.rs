@@ -6,18 +6,24 @@ use std::{
 };
 
 use kaleem_dr_core::{
-    finding::Finding,
-    hook::{not_run, run_hooks},
-    manifest::{MANIFEST_PATH, TreeTotals},
-    point::{Origin, PointReader},
-    repository::SnapshotReader,
-    restore::{FileProblem, FilesReport, RestoreOptions, compare_files, default_target, ensure_room, restore_files, turn_a_byte},
-    source::{
-        Change, Control, Difference, Inspection, PlannedAction, RestorePlan, RestoreReport, RestoreRequest, RestoreTarget,
-        ScratchTarget, SourceError,
+    engine::{
+        manifest::{MANIFEST_PATH, TreeTotals},
+        repository::SnapshotReader,
     },
-    tarball::read_through,
-    untar::{UntarOptions, extract},
+    ground::{SourceError, finding::Finding},
+    operate::hook::{not_run, run_hooks},
+    recovery::{
+        point::{Origin, PointReader},
+        restore::{
+            FileProblem, FilesReport, RestoreOptions, compare_files, default_target, ensure_room, restore_files, turn_a_byte,
+        },
+        source::{
+            Change, Control, Difference, Inspection, PlannedAction, RestorePlan, RestoreReport, RestoreRequest, RestoreTarget,
+            ScratchTarget,
+        },
+        tarball::read_through,
+        untar::{UntarOptions, extract},
+    },
 };
 
 use super::{FilesConfig, staged};

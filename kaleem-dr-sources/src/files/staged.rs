@@ -8,13 +8,15 @@ use std::{
 use async_trait::async_trait;
 use jiff::Timestamp;
 use kaleem_dr_core::{
-    CancellationToken, host,
-    manifest::{Consistency, ConsistencyGrade, Incomplete, Manifest, TreeTotals},
-    point::{FilePoint, Origin, PointReader},
-    source::SourceError,
-    staged::{Sink, StagedForm, StagedName, StagedWork},
-    tarball::write_tar,
-    untar::{Survey, UntarError, survey},
+    CancellationToken,
+    engine::manifest::{Consistency, ConsistencyGrade, Incomplete, Manifest, TreeTotals},
+    ground::{SourceError, host},
+    recovery::{
+        point::{FilePoint, Origin, PointReader},
+        staged::{Sink, StagedForm, StagedName, StagedWork},
+        tarball::write_tar,
+        untar::{Survey, UntarError, survey},
+    },
 };
 use serde_json::json;
 

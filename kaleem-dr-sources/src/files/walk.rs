@@ -12,7 +12,7 @@ use std::{
 };
 
 use jiff::Timestamp;
-use kaleem_dr_core::artifact::{Entry, EntryKind, EntryMeta};
+use kaleem_dr_core::engine::artifact::{Entry, EntryKind, EntryMeta};
 use nix::{
     fcntl::OFlag,
     unistd::{Gid, Group, Uid, User},

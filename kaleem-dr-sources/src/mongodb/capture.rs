@@ -5,10 +5,11 @@ use std::{num::NonZeroUsize, sync::Arc};
 use bson::Timestamp;
 use bytes::BytesMut;
 use kaleem_dr_core::{
-    artifact::{ArtifactPath, ArtifactWriter, Capture},
-    digest::MultisetDigest,
-    manifest::ServerInfo,
-    source::SourceError,
+    engine::{
+        artifact::{ArtifactWriter, Capture},
+        manifest::ServerInfo,
+    },
+    ground::{ArtifactPath, SourceError, digest::MultisetDigest},
 };
 use mongodb::raw_batch_cursor::RawBatch;
 use tokio::task::JoinSet;

@@ -1,8 +1,8 @@
 //! The list of collections that a capture leaves in the manifest, so that a restore can be planned without reading artifacts.
 
 use kaleem_dr_core::{
-    manifest::{ArtifactRecord, Manifest},
-    source::SourceError,
+    engine::manifest::{ArtifactRecord, Manifest},
+    ground::SourceError,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;

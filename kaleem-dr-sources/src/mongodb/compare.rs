@@ -4,9 +4,12 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use bson::{Bson, Document};
 use kaleem_dr_core::{
-    digest::{ByteDigest, MultisetDigest},
-    manifest::ArtifactRecord,
-    source::{Difference, SourceError},
+    engine::manifest::ArtifactRecord,
+    ground::{
+        SourceError,
+        digest::{ByteDigest, MultisetDigest},
+    },
+    recovery::source::Difference,
 };
 
 use super::{

@@ -7,8 +7,8 @@ use std::{fmt, future::Future, time::Duration};
 
 use bson::{Document, RawDocumentBuf, doc};
 use kaleem_dr_core::{
-    config::secret::{ExposeSecret as _, SecretRef, SecretString},
-    source::SourceError,
+    ground::SourceError,
+    operate::config::secret::{ExposeSecret as _, SecretRef, SecretString},
 };
 use mongodb::{
     Client,

@@ -2,11 +2,15 @@
 
 use bson::{Document, doc};
 use jiff::Timestamp;
+use kaleem_dr_core::recovery::source::diagnosis_of_probe;
 use kaleem_dr_core::{
-    config::secret::SecretRef,
-    diagnosis::{Diagnosis, Severity},
-    sentence,
-    source::{Probe, SourceError, SourceName},
+    engine::source::Probe,
+    ground::{
+        SourceError, SourceName,
+        diagnosis::{Diagnosis, Severity},
+        error_chain,
+    },
+    operate::config::secret::SecretRef,
 };
 
 use super::{config::MongoConfig, connection::Connection, listing::Scope, probe::missing_actions};
@@ -29,7 +33,7 @@ impl Patient<'_> {
         if let Some(refused) = login_refused(self.name, self.reader, &self.config.uri, probe.as_ref().err()) {
             return vec![refused];
         }
-        let mut found = Diagnosis::of_probe(self.name, &probe);
+        let mut found = diagnosis_of_probe(self.name, &probe);
         if probe.is_err() {
             return found;
         }
@@ -47,13 +51,13 @@ impl Patient<'_> {
             Err(error) => {
                 let named = self.config.restore_uri.as_ref().unwrap_or(&self.config.uri);
                 let refused = login_refused(self.name, self.writer, named, Some(&error));
-                let unseen = || Diagnosis::unseen(&format!("the restore rights of source {}", self.name), &sentence(&error));
+                let unseen = || Diagnosis::unseen(&format!("the restore rights of source {}", self.name), &error_chain(&error));
                 return vec![refused.unwrap_or_else(unseen)];
             }
         };
         match self.scope.databases(self.reader).await {
             Ok(databases) => self.judged(&status, &databases),
-            Err(error) => vec![Diagnosis::unseen(&format!("the databases of source {}", self.name), &sentence(&error))],
+            Err(error) => vec![Diagnosis::unseen(&format!("the databases of source {}", self.name), &error_chain(&error))],
         }
     }
 
@@ -97,7 +101,7 @@ fn login_refused(
     let odd = password(name, connection, Severity::Error);
     let user = connection.user().unwrap_or("(none)");
     let refused = || {
-        Diagnosis::error("mongo-login-refused", format!("source {name}: {} (user {user})", sentence(error)))
+        Diagnosis::error("mongo-login-refused", format!("source {name}: {} (user {user})", error_chain(error)))
             .because("there is no such user in the connection string's authSource, or it has another password")
             .fix(format!(
                 "mongosh: db.getSiblingDB(\"admin\").createUser({{user: \"{user}\", pwd: passwordPrompt(), roles: [\"backup\"]}}), or \
@@ -124,13 +128,13 @@ async fn clock(connection: &Connection) -> Vec<Diagnosis> {
             // Not every server that speaks the protocol tells its time.
             theirs.map(|theirs| Diagnosis::of_clock(server, theirs, Timestamp::now())).into_iter().collect()
         }
-        Err(error) => vec![Diagnosis::unseen(&format!("the clock of {server}"), &sentence(&error))],
+        Err(error) => vec![Diagnosis::unseen(&format!("the clock of {server}"), &error_chain(&error))],
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use kaleem_dr_core::config::secret::{Environment, SecretString};
+    use kaleem_dr_core::operate::config::secret::{Environment, SecretString};
 
     use super::*;
     use crate::mongodb::MongoSource;

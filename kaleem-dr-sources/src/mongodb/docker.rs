@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeMap, error::Error, fmt::Write as _, io, net::IpAddr, path::PathBuf, time::Duration};
 
-use kaleem_dr_core::source::SourceError;
+use kaleem_dr_core::ground::SourceError;
 use reqwest::{Client, StatusCode};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bson::{Document, RawBsonRef, Timestamp, doc};
 use bytes::{Bytes, BytesMut};
 use futures::TryStreamExt as _;
-use kaleem_dr_core::source::SourceError;
+use kaleem_dr_core::ground::SourceError;
 use mongodb::{
     options::SelectionCriteria,
     raw_batch_cursor::{RawBatch, RawBatchCursor},

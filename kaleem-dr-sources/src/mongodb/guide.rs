@@ -1,6 +1,6 @@
 //! How a MongoDB is got back by hand.
 
-use kaleem_dr_core::language::Language;
+use kaleem_dr_core::ground::language::Language;
 
 /// With mongorestore, out of mongodump's layout. `server` is where restores go.
 pub(super) fn guide(language: Language, restored: &str, server: &str, databases: &[String]) -> String {

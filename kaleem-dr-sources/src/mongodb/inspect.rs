@@ -4,12 +4,14 @@ use std::collections::BTreeSet;
 
 use bson::{Bson, Document};
 use kaleem_dr_core::{
-    digest::MultisetDigest,
-    finding::Finding,
-    manifest::ArtifactRecord,
-    point::PointReader,
-    progress::{StageProgress, Unit},
-    source::{Inspection, SourceError},
+    engine::manifest::ArtifactRecord,
+    ground::{
+        SourceError,
+        digest::MultisetDigest,
+        finding::Finding,
+        progress::{StageProgress, Unit},
+    },
+    recovery::{point::PointReader, source::Inspection},
 };
 
 use super::{

@@ -5,7 +5,7 @@
 
 use bson::{Bson, Document, doc};
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
-use kaleem_dr_core::source::SourceError;
+use kaleem_dr_core::ground::SourceError;
 
 use super::{
     config::{MongoConfig, MongoConfigError},
@@ -279,7 +279,7 @@ pub(crate) fn is_the_servers_own(database: &str, name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use kaleem_dr_core::config::secret::SecretRef;
+    use kaleem_dr_core::operate::config::secret::SecretRef;
 
     use super::*;
 

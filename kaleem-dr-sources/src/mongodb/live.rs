@@ -13,10 +13,12 @@ use bson::{
 };
 use bytes::{Bytes, BytesMut};
 use kaleem_dr_core::{
-    config::secret::{SecretRef, SecretString},
-    digest::{ByteDigest, MultisetDigest},
-    manifest::ArtifactRecord,
-    source::SourceError,
+    engine::manifest::ArtifactRecord,
+    ground::{
+        SourceError,
+        digest::{ByteDigest, MultisetDigest},
+    },
+    operate::config::secret::{SecretRef, SecretString},
 };
 use mongodb::event::{EventHandler, command::CommandEvent};
 

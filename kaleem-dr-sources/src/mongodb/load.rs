@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bson::{Document, RawDocumentBuf, cstr, raw::CStr, rawdoc};
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _};
-use kaleem_dr_core::source::SourceError;
+use kaleem_dr_core::ground::SourceError;
 use tokio::task::JoinSet;
 
 use super::{
@@ -309,7 +309,7 @@ impl Batch {
 #[cfg(test)]
 mod tests {
     use bson::{Bson, doc};
-    use kaleem_dr_core::config::secret::SecretRef;
+    use kaleem_dr_core::operate::config::secret::SecretRef;
 
     use super::*;
     use crate::mongodb::config::MongoConfig;

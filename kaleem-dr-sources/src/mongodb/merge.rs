@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use bson::{Document, RawArrayBuf, RawBsonRef, RawDocument, RawDocumentBuf, cstr, rawdoc};
 use futures::TryStreamExt as _;
-use kaleem_dr_core::source::SourceError;
+use kaleem_dr_core::ground::SourceError;
 
 use super::{
     connection::{Connection, codes},

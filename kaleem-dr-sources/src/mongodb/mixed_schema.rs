@@ -4,7 +4,7 @@
 //! allowed it; mongorestore does the same.
 
 use bson::{Document, RawArrayBuf, RawDocument, RawDocumentBuf, doc};
-use kaleem_dr_core::source::SourceError;
+use kaleem_dr_core::ground::SourceError;
 
 use super::connection::Connection;
 

@@ -5,7 +5,7 @@
 //! options, indexes and validators is kept as it says them. Users and roles are captured if asked for.
 //!
 //! ```no_run
-//! use kaleem_dr_core::config::secret::{Environment, SecretRef};
+//! use kaleem_dr_core::operate::config::secret::{Environment, SecretRef};
 //! use kaleem_dr_sources::mongodb::{MongoConfig, MongoSource};
 //!
 //! let config = MongoConfig::new(SecretRef::Env("MONGO_URI".into()));
@@ -53,14 +53,19 @@ mod recorder;
 use std::{path::PathBuf, sync::Arc};
 
 use async_trait::async_trait;
+use kaleem_dr_core::recovery::source::Restorable;
 use kaleem_dr_core::{
-    artifact::Capture,
-    config::secret::{Environment, SecretRef},
-    diagnosis::Diagnosis,
-    language::Language,
-    point::PointReader,
-    source::{Inspection, Probe, RestorePlan, RestoreReport, RestoreRequest, ScratchTarget, Source, SourceError, SourceName},
-    staged::StagedForm,
+    engine::{
+        artifact::Capture,
+        source::{Probe, Source},
+    },
+    ground::{SourceError, SourceName, diagnosis::Diagnosis, language::Language},
+    operate::config::secret::{Environment, SecretRef},
+    recovery::{
+        point::PointReader,
+        source::{Inspection, RestorePlan, RestoreReport, RestoreRequest, ScratchTarget},
+        staged::StagedForm,
+    },
 };
 
 use self::{capture::CaptureOrder, connection::Connection, diagnose::Patient, listing::Scope, writes::Writes};
@@ -147,10 +152,6 @@ impl Source for MongoSource {
         probe::probe(&self.reader, &self.scope, self.config.consistency, self.config.users_and_roles).await
     }
 
-    async fn diagnose(&self) -> Vec<Diagnosis> {
-        self.patient().diagnose(self.probe().await).await
-    }
-
     async fn capture(&self, out: &mut Capture) -> Result<(), SourceError> {
         let order = CaptureOrder {
             scope: &self.scope,
@@ -161,6 +162,13 @@ impl Source for MongoSource {
             oplog: self.config.oplog,
         };
         capture::capture(&self.reader, order, out).await
+    }
+}
+
+#[async_trait]
+impl Restorable for MongoSource {
+    async fn diagnose(&self) -> Vec<Diagnosis> {
+        self.patient().diagnose(self.probe().await).await
     }
 
     async fn plan_restore(&self, point: &PointReader, request: RestoreRequest) -> Result<RestorePlan, SourceError> {

@@ -7,7 +7,10 @@
 use bson::{Document, RawBsonRef, RawDocument, Timestamp, doc};
 use bytes::BytesMut;
 use futures::TryStreamExt as _;
-use kaleem_dr_core::{artifact::ArtifactWriter, digest::MultisetDigest, source::SourceError};
+use kaleem_dr_core::{
+    engine::artifact::ArtifactWriter,
+    ground::{SourceError, digest::MultisetDigest},
+};
 use serde_json::{Value, json};
 
 use super::{capture, connection::Connection, documents::documents, listing::CollectionSpec, snapshot::Reading};

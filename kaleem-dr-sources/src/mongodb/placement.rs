@@ -3,7 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
-use kaleem_dr_core::source::{Extras, Rename, RestoreRequest, RestoreTarget, SourceError};
+use kaleem_dr_core::{
+    ground::SourceError,
+    recovery::source::{Extras, Rename, RestoreRequest, RestoreTarget},
+};
 
 use super::{
     catalogue::StoredCollection,

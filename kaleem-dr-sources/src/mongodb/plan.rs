@@ -2,8 +2,11 @@
 
 use jiff::Timestamp;
 use kaleem_dr_core::{
-    point::PointReader,
-    source::{Change, Existing, Extras, PlannedAction, RestorePlan, RestoreRequest, RestoreTarget, SourceError},
+    ground::SourceError,
+    recovery::{
+        point::PointReader,
+        source::{Change, Existing, Extras, PlannedAction, RestorePlan, RestoreRequest, RestoreTarget},
+    },
 };
 
 use super::{

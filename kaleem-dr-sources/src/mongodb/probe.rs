@@ -2,8 +2,8 @@
 
 use bson::{Bson, Document, doc};
 use kaleem_dr_core::{
-    manifest::ServerInfo,
-    source::{Probe, SourceError},
+    engine::{manifest::ServerInfo, source::Probe},
+    ground::SourceError,
 };
 
 use super::{

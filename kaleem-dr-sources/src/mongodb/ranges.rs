@@ -7,7 +7,7 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use bson::{Bson, Document, Timestamp, doc};
-use kaleem_dr_core::source::SourceError;
+use kaleem_dr_core::ground::SourceError;
 use mongodb::{options::SelectionCriteria, raw_batch_cursor::RawBatch};
 use tokio::{sync::mpsc, task::JoinSet};
 

@@ -6,9 +6,9 @@ use bson::{Bson, doc};
 use bytes::Bytes;
 use futures::Stream;
 use kaleem_dr_core::{
-    manifest::ArtifactRecord,
-    progress::StageProgress,
-    source::{Difference, RestoreReport, SourceError},
+    engine::manifest::ArtifactRecord,
+    ground::{SourceError, progress::StageProgress},
+    recovery::source::{Difference, RestoreReport},
 };
 
 use super::{

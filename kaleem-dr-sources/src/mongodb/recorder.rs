@@ -4,7 +4,7 @@
 use std::sync::{Arc, Mutex};
 
 use bson::{Document, doc};
-use kaleem_dr_core::config::secret::{SecretRef, SecretString};
+use kaleem_dr_core::operate::config::secret::{SecretRef, SecretString};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},

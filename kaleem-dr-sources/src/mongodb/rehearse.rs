@@ -7,8 +7,11 @@ use std::{sync::Arc, time::Instant};
 use bson::doc;
 use jiff::Timestamp;
 use kaleem_dr_core::{
-    point::PointReader,
-    source::{Control, RestoreReport, RestoreRequest, RestoreTarget, ScratchTarget, SourceError},
+    ground::SourceError,
+    recovery::{
+        point::PointReader,
+        source::{Control, RestoreReport, RestoreRequest, RestoreTarget, ScratchTarget},
+    },
 };
 
 use super::{

@@ -5,8 +5,11 @@
 
 use bson::{Bson, Document, doc};
 use kaleem_dr_core::{
-    point::{ArtifactReader, PointReader},
-    source::{Existing, RestoreReport, RestoreRequest, RestoreTarget, SourceError},
+    ground::SourceError,
+    recovery::{
+        point::{ArtifactReader, PointReader},
+        source::{Existing, RestoreReport, RestoreRequest, RestoreTarget},
+    },
 };
 
 use super::{capture::ROOT, connection::Connection, documents::DocumentSplitter, oplog, writes::Writes};
@@ -227,7 +230,7 @@ fn is_the_servers_own(database: &str, collection: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use kaleem_dr_core::config::secret::SecretRef;
+    use kaleem_dr_core::operate::config::secret::SecretRef;
 
     use super::*;
     use crate::mongodb::{config::MongoConfig, recorder::Recorder};

@@ -11,9 +11,11 @@ use bytes::Bytes;
 use futures::Stream;
 use jiff::Timestamp;
 use kaleem_dr_core::{
-    point::PointReader,
-    progress::Unit,
-    source::{Change, Difference, Existing, Extras, PlannedAction, RestorePlan, RestoreReport, RestoreTarget, SourceError},
+    ground::{SourceError, progress::Unit},
+    recovery::{
+        point::PointReader,
+        source::{Change, Difference, Existing, Extras, PlannedAction, RestorePlan, RestoreReport, RestoreTarget},
+    },
 };
 
 use super::{

@@ -7,8 +7,8 @@
 use bson::{Timestamp, doc};
 use jiff::Timestamp as Moment;
 use kaleem_dr_core::{
-    manifest::{Consistency, ConsistencyGrade},
-    source::SourceError,
+    engine::manifest::{Consistency, ConsistencyGrade},
+    ground::SourceError,
 };
 use mongodb::error::Error;
 

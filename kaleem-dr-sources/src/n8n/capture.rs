@@ -10,9 +10,11 @@ use std::{
 use bytes::Bytes;
 use jiff::Timestamp;
 use kaleem_dr_core::{
-    artifact::{Capture, Entry, EntryKind, EntryMeta},
-    manifest::{Consistency, ConsistencyGrade, ServerInfo},
-    source::SourceError,
+    engine::{
+        artifact::{Capture, Entry, EntryKind, EntryMeta},
+        manifest::{Consistency, ConsistencyGrade, ServerInfo},
+    },
+    ground::SourceError,
 };
 use nix::fcntl::OFlag;
 use serde_json::json;

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, path::Path, time::Duration};
 
-use kaleem_dr_core::{CancellationToken, source::SourceError};
+use kaleem_dr_core::{CancellationToken, ground::SourceError};
 use rusqlite::{
     Connection, OpenFlags,
     backup::{Backup, StepResult},

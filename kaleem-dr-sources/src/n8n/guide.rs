@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use kaleem_dr_core::language::Language;
+use kaleem_dr_core::ground::language::Language;
 
 /// With copies into n8n's directory.
 pub(super) fn guide(language: Language, restored: &str, directory: &Path) -> String {

@@ -14,14 +14,20 @@ mod staged;
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
+use kaleem_dr_core::recovery::source::Restorable;
 use kaleem_dr_core::{
-    artifact::{ArtifactPath, Capture},
-    config::secret::{Environment, ExposeSecret as _, SecretError, SecretRef, SecretString},
-    language::Language,
-    manifest::ServerInfo,
-    point::PointReader,
-    source::{Inspection, Probe, RestorePlan, RestoreReport, RestoreRequest, ScratchTarget, Source, SourceError, SourceName},
-    staged::StagedForm,
+    engine::{
+        artifact::Capture,
+        manifest::ServerInfo,
+        source::{Probe, Source},
+    },
+    ground::{ArtifactPath, SourceError, SourceName, language::Language},
+    operate::config::secret::{Environment, ExposeSecret as _, SecretError, SecretRef, SecretString},
+    recovery::{
+        point::PointReader,
+        source::{Inspection, RestorePlan, RestoreReport, RestoreRequest, ScratchTarget},
+        staged::StagedForm,
+    },
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -182,10 +188,6 @@ impl Source for N8nSource {
         vec![ROOT.into()]
     }
 
-    fn local_paths(&self) -> Vec<PathBuf> {
-        vec![self.config.directory.clone()]
-    }
-
     async fn probe(&self) -> Result<Probe, SourceError> {
         let database = self.database();
         let length = tokio::fs::metadata(&database).await.map_err(path_error(&database, "find n8n's database at"))?.len();
@@ -197,6 +199,13 @@ impl Source for N8nSource {
 
     async fn capture(&self, out: &mut Capture) -> Result<(), SourceError> {
         self.capture_all(out).await
+    }
+}
+
+#[async_trait]
+impl Restorable for N8nSource {
+    fn local_paths(&self) -> Vec<PathBuf> {
+        vec![self.config.directory.clone()]
     }
 
     async fn plan_restore(&self, point: &PointReader, request: RestoreRequest) -> Result<RestorePlan, SourceError> {

@@ -14,16 +14,18 @@ use std::{
 
 use jiff::Timestamp;
 use kaleem_dr_core::{
-    finding::Finding,
-    ground::HeldDirectory,
-    manifest::Manifest,
-    point::{Origin, PointReader},
-    restore::{RestoreOptions, ensure_room, restore_files, turn_a_byte},
-    source::{
-        Change, Control, Difference, Inspection, PlannedAction, RestorePlan, RestoreReport, RestoreRequest, RestoreTarget,
-        ScratchTarget, SourceError,
+    engine::manifest::Manifest,
+    ground::{SourceError, finding::Finding},
+    recovery::{
+        extract_root::HeldDirectory,
+        point::{Origin, PointReader},
+        restore::{RestoreOptions, ensure_room, restore_files, turn_a_byte},
+        source::{
+            Change, Control, Difference, Inspection, PlannedAction, RestorePlan, RestoreReport, RestoreRequest, RestoreTarget,
+            ScratchTarget,
+        },
+        tarball::read_through,
     },
-    tarball::read_through,
 };
 
 use super::{
@@ -160,7 +162,9 @@ impl N8nSource {
         spill(point, &copy).await?;
         match blocking(move || database::check(&copy)).await {
             Ok(health) => judge(&health, manifest, &mut inspection),
-            Err(why) => error(&mut inspection, format!("{DATABASE} cannot be read: {}", kaleem_dr_core::sentence(&why))),
+            Err(why) => {
+                error(&mut inspection, format!("{DATABASE} cannot be read: {}", kaleem_dr_core::ground::error_chain(&why)))
+            }
         }
         if let Origin::Snapshot(snapshot) = point.origin() {
             let found = read_through(snapshot, &**point.progress(), &point.cancellation()).await?;

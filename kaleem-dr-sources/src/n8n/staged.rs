@@ -11,15 +11,14 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use kaleem_dr_core::{
     CancellationToken,
-    digest::ByteDigest,
-    host,
-    manifest::{ArtifactRecord, Consistency, ConsistencyGrade, Incomplete, Manifest, TreeTotals},
-    point::{FilePart, FilePoint, Origin, PointReader},
-    progress::ProgressSink,
-    source::SourceError,
-    staged::{Sink, StagedForm, StagedName, StagedWork},
-    tarball::write_tar,
-    untar::{UntarError, UntarOptions, extract},
+    engine::manifest::{ArtifactRecord, Consistency, ConsistencyGrade, Incomplete, Manifest, TreeTotals},
+    ground::{SourceError, digest::ByteDigest, host, progress::ProgressSink},
+    recovery::{
+        point::{FilePart, FilePoint, Origin, PointReader},
+        staged::{Sink, StagedForm, StagedName, StagedWork},
+        tarball::write_tar,
+        untar::{UntarError, UntarOptions, extract},
+    },
 };
 use serde_json::json;
 

@@ -1,7 +1,7 @@
 //! The calls of Qdrant's HTTP API that this source makes, as measured on Qdrant 1.18.
 
 use bytes::Bytes;
-use kaleem_dr_core::{manifest::ServerInfo, source::SourceError};
+use kaleem_dr_core::{engine::manifest::ServerInfo, ground::SourceError};
 use reqwest::{
     Body, Method, Response, StatusCode,
     header::{ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, ETAG, HeaderValue, IF_RANGE, RANGE},

@@ -12,12 +12,11 @@ use std::{
 use globset::GlobSet;
 use kaleem_dr_core::{
     CancellationToken,
-    artifact::{ArtifactWriter, Capture},
-    digest::ByteDigest,
-    manifest::{Consistency, ConsistencyGrade},
-    progress::Silent,
-    sentence,
-    source::SourceError,
+    engine::{
+        artifact::{ArtifactWriter, Capture},
+        manifest::{Consistency, ConsistencyGrade},
+    },
+    ground::{SourceError, digest::ByteDigest, error_chain, progress::Silent},
 };
 use serde_json::{Map, Value, json};
 use tokio::{sync::Mutex, time::Instant};
@@ -70,7 +69,7 @@ impl<'a> Snapshots<'a> {
         let captured = self.emit(selection, out).await;
         for (collection, file) in std::mem::take(&mut self.on_server) {
             if let Err(error) = self.client.delete_snapshot(&collection, &file.name).await {
-                let why = sentence(&error);
+                let why = error_chain(&error);
                 tracing::warn!(collection, snapshot = file.name, why, "a temporary snapshot stays on the server");
                 // The data may be safe, but each night would leave another file until the server's disk is full: the run must not
                 // look done.
@@ -112,7 +111,7 @@ impl<'a> Snapshots<'a> {
                     Ok(None) => out.incomplete(format!("collection {collection}"), "it was deleted meanwhile"),
                     // One broken collection must not cost the others their backup; the run ends as done in part.
                     Err(error @ SourceError::Server { .. }) => {
-                        out.incomplete(format!("collection {collection}"), sentence(&error));
+                        out.incomplete(format!("collection {collection}"), error_chain(&error));
                     }
                     Err(error) => return Err(error),
                 },
@@ -240,7 +239,7 @@ impl Transfer<'_> {
                     if fruitless > RESUMPTIONS {
                         return Err(error);
                     }
-                    tracing::debug!(collection = self.collection, read, error = %sentence(&error), "taking the download up again");
+                    tracing::debug!(collection = self.collection, read, error = %error_chain(&error), "taking the download up again");
                 }
                 Err(Broke::ForGood(error)) => return Err(error),
             }

@@ -7,8 +7,8 @@ use std::{fmt, fs, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use kaleem_dr_core::{
-    config::secret::{ExposeSecret as _, SecretString},
-    source::{Cause, SourceError},
+    ground::{Cause, SourceError},
+    operate::config::secret::{ExposeSecret as _, SecretString},
 };
 use reqwest::{
     Certificate, Client, Method, RequestBuilder, Response, StatusCode, Url,

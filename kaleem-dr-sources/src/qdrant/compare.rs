@@ -1,9 +1,11 @@
 //! Comparing a restored collection with what the point says of it.
 
 use kaleem_dr_core::{
-    point::PointReader,
-    progress::Unit,
-    source::{Difference, SourceError, Uncompared},
+    ground::{SourceError, progress::Unit},
+    recovery::{
+        point::PointReader,
+        source::{Difference, Uncompared},
+    },
 };
 
 use super::{

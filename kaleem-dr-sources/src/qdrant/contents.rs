@@ -1,7 +1,7 @@
 //! What a point holds of this source: descriptions, snapshots, aliases.
 
 use globset::GlobSet;
-use kaleem_dr_core::{manifest::ArtifactRecord, point::PointReader, source::SourceError};
+use kaleem_dr_core::{engine::manifest::ArtifactRecord, ground::SourceError, recovery::point::PointReader};
 use serde::Deserialize;
 
 use super::{

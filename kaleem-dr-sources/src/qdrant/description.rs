@@ -4,8 +4,8 @@
 //! should find in it.
 
 use kaleem_dr_core::{
-    artifact::ArtifactPath,
-    source::{Difference, SourceError},
+    ground::{ArtifactPath, SourceError},
+    recovery::source::Difference,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};

@@ -12,10 +12,7 @@ use std::{
     thread,
 };
 
-use kaleem_dr_core::{
-    digest::MultisetDigest,
-    source::{Cause, SourceError},
-};
+use kaleem_dr_core::ground::{Cause, SourceError, digest::MultisetDigest};
 
 use super::points::{Content, Page};
 

@@ -1,6 +1,6 @@
 //! How Qdrant's collections are got back by hand.
 
-use kaleem_dr_core::language::Language;
+use kaleem_dr_core::ground::language::Language;
 
 /// With one upload for each collection to the server at `url`.
 pub(super) fn guide(language: Language, restored: &str, url: &str) -> String {

@@ -3,10 +3,8 @@
 use std::{collections::BTreeSet, path::Path};
 
 use kaleem_dr_core::{
-    finding::Finding,
-    point::PointReader,
-    sentence,
-    source::{Inspection, SourceError},
+    ground::{SourceError, error_chain, finding::Finding},
+    recovery::{point::PointReader, source::Inspection},
 };
 
 use super::{
@@ -33,7 +31,7 @@ pub(super) async fn inspect(point: &PointReader, engine: Option<&Path>) -> Resul
                 Err(why) => inspection.findings.push(Finding::error(format!(
                     "snapshot of collection {}: Qdrant's engine does not read it: {}",
                     stored.name(),
-                    sentence(&*why)
+                    error_chain(&*why)
                 ))),
             }
         }

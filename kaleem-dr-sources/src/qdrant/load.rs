@@ -7,10 +7,11 @@ use futures::stream::try_unfold;
 use jiff::Timestamp;
 use kaleem_dr_core::{
     CancellationToken,
-    point::{ArtifactReader, PointReader},
-    progress::{StageProgress, Unit},
-    sentence,
-    source::SourceError,
+    ground::{
+        SourceError, error_chain,
+        progress::{StageProgress, Unit},
+    },
+    recovery::point::{ArtifactReader, PointReader},
 };
 use reqwest::Body;
 
@@ -55,7 +56,7 @@ impl<'a> Loader<'a> {
         if let Err(error) = self.remove_upload(target, &file_name).await {
             self.warnings.push(format!(
                 "the uploaded file {file_name} stays in the directory of snapshots of {target} on the server: {}",
-                sentence(&error)
+                error_chain(&error)
             ));
         }
         uploaded?;
@@ -130,7 +131,7 @@ impl<'a> Loader<'a> {
             match self.remove(&target).await {
                 Ok(()) => tracing::info!(collection = target, "removed a collection of a failed restore"),
                 Err(error) => {
-                    tracing::warn!(collection = target, error = %sentence(&error), "could not remove a collection of a failed restore");
+                    tracing::warn!(collection = target, error = %error_chain(&error), "could not remove a collection of a failed restore");
                     left.push(target);
                 }
             }
@@ -139,7 +140,7 @@ impl<'a> Loader<'a> {
             return after;
         }
         let action = format!("remove {} after a restore that failed; delete it by hand", left.join(", "));
-        self.client.failed(&action, format!("the restore failed because {}", sentence(&after)))
+        self.client.failed(&action, format!("the restore failed because {}", error_chain(&after)))
     }
 }
 

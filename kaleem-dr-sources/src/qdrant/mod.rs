@@ -32,15 +32,25 @@ use std::path::PathBuf;
 use async_trait::async_trait;
 use globset::GlobSet;
 use jiff::Timestamp;
+use kaleem_dr_core::recovery::source::Restorable;
+use kaleem_dr_core::recovery::source::diagnosis_of_probe;
 use kaleem_dr_core::{
-    artifact::Capture,
-    config::secret::Environment,
-    diagnosis::{Diagnosis, Severity},
-    language::Language,
-    point::PointReader,
-    sentence,
-    source::{Inspection, Probe, RestorePlan, RestoreReport, RestoreRequest, ScratchTarget, Source, SourceError, SourceName},
-    staged::StagedForm,
+    engine::{
+        artifact::Capture,
+        source::{Probe, Source},
+    },
+    ground::{
+        SourceError, SourceName,
+        diagnosis::{Diagnosis, Severity},
+        error_chain,
+        language::Language,
+    },
+    operate::config::secret::Environment,
+    recovery::{
+        point::PointReader,
+        source::{Inspection, RestorePlan, RestoreReport, RestoreRequest, ScratchTarget},
+        staged::StagedForm,
+    },
 };
 
 pub use self::{
@@ -136,7 +146,7 @@ impl Source for QdrantSource {
                 Ok(_) => {}
                 Err(error @ SourceError::Server { .. }) => {
                     warnings
-                        .push(format!("collection {collection} is broken, and a capture leaves it out: {}", sentence(&error)));
+                        .push(format!("collection {collection} is broken, and a capture leaves it out: {}", error_chain(&error)));
                 }
                 Err(error) => return Err(error),
             }
@@ -152,9 +162,17 @@ impl Source for QdrantSource {
         Ok(Probe { server: Some(server), size_bytes: None, warnings })
     }
 
+    async fn capture(&self, out: &mut Capture) -> Result<(), SourceError> {
+        let snapshots = Snapshots::new(&self.client, &self.pace, self.content_digest, out.cancellation());
+        snapshots.capture(&self.selection, out).await
+    }
+}
+
+#[async_trait]
+impl Restorable for QdrantSource {
     async fn diagnose(&self) -> Vec<Diagnosis> {
         let probe = self.probe().await;
-        let mut found = Diagnosis::of_probe(&self.name, &probe);
+        let mut found = diagnosis_of_probe(&self.name, &probe);
         for seen in found.iter_mut().filter(|seen| seen.what.ends_with(MAY_NOT_SNAPSHOT)) {
             (seen.id, seen.severity) = ("qdrant-no-snapshots", Severity::Error);
             seen.fix =
@@ -172,16 +190,11 @@ impl Source for QdrantSource {
             // A date is not everywhere: proxies before Qdrant leave it out.
             let clock = match self.client.date().await {
                 Ok(date) => date.and_then(|date| Diagnosis::of_http_date(server, &date, Timestamp::now())),
-                Err(error) => Some(Diagnosis::unseen(&format!("the clock of {server}"), &sentence(&error))),
+                Err(error) => Some(Diagnosis::unseen(&format!("the clock of {server}"), &error_chain(&error))),
             };
             found.extend(clock);
         }
         found
-    }
-
-    async fn capture(&self, out: &mut Capture) -> Result<(), SourceError> {
-        let snapshots = Snapshots::new(&self.client, &self.pace, self.content_digest, out.cancellation());
-        snapshots.capture(&self.selection, out).await
     }
 
     async fn plan_restore(&self, point: &PointReader, request: RestoreRequest) -> Result<RestorePlan, SourceError> {

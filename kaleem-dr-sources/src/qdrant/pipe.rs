@@ -3,7 +3,7 @@
 use std::io::{self, Read};
 
 use bytes::{Buf as _, Bytes};
-use kaleem_dr_core::{CancellationToken, point::ArtifactReader, source::SourceError};
+use kaleem_dr_core::{CancellationToken, ground::SourceError, recovery::point::ArtifactReader};
 use tokio::sync::mpsc;
 
 /// Pieces that may wait for the reader.

@@ -5,7 +5,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use kaleem_dr_core::source::{Rename, RestoreTarget, SourceError};
+use kaleem_dr_core::{
+    ground::SourceError,
+    recovery::source::{Rename, RestoreTarget},
+};
 
 use super::{
     api::Alias,
@@ -140,7 +143,7 @@ fn changes(placements: &[Placement], of_point: &[Alias], live: &Live) -> Result<
 
 #[cfg(test)]
 mod tests {
-    use kaleem_dr_core::manifest::ArtifactRecord;
+    use kaleem_dr_core::engine::manifest::ArtifactRecord;
 
     use super::{
         super::description::{Description, Points},

@@ -5,7 +5,10 @@
 
 use std::collections::BTreeMap;
 
-use kaleem_dr_core::{CancellationToken, digest::MultisetDigest, progress::StageProgress, source::SourceError};
+use kaleem_dr_core::{
+    CancellationToken,
+    ground::{SourceError, digest::MultisetDigest, progress::StageProgress},
+};
 use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
 

@@ -5,8 +5,11 @@
 use std::time::Instant;
 
 use kaleem_dr_core::{
-    point::PointReader,
-    source::{Control, RestoreReport, RestoreRequest, RestoreTarget, ScratchTarget, SourceError},
+    ground::SourceError,
+    recovery::{
+        point::PointReader,
+        source::{Control, RestoreReport, RestoreRequest, RestoreTarget, ScratchTarget},
+    },
 };
 use serde_json::Value;
 

@@ -8,10 +8,10 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use kaleem_dr_core::{
-    point::PointReader,
-    sentence,
-    source::{
-        Change, Existing, Extras, PlannedAction, Rename, RestorePlan, RestoreReport, RestoreRequest, RestoreTarget, SourceError,
+    ground::{SourceError, error_chain},
+    recovery::{
+        point::PointReader,
+        source::{Change, Existing, Extras, PlannedAction, Rename, RestorePlan, RestoreReport, RestoreRequest, RestoreTarget},
     },
 };
 use serde_json::json;
@@ -225,20 +225,20 @@ impl<'a> Restoration<'a> {
         // From here on the verified copy may be all there is.
         loader.keep(copy);
         if let Err(error) = self.client.delete_collection(name).await {
-            let why = format!("{}; the copy {copy} was found equal to the point, and stands beside it", sentence(&error));
+            let why = format!("{}; the copy {copy} was found equal to the point, and stands beside it", error_chain(&error));
             return Err(self.client.failed(&format!("put {name} in place"), why));
         }
         let replaced = match self.restore_one(placement, name, loader).await {
             Ok(found) if found.differences.is_empty() => Ok(()),
             Ok(found) => Err(format!("it is not equal to the point: {}", found.differences[0].what)),
-            Err(error) => Err(sentence(&error)),
+            Err(error) => Err(error_chain(&error)),
         };
         let Err(why) = replaced else {
             loader.keep(name);
             if let Err(error) = loader.remove(copy).await {
                 report
                     .warnings
-                    .push(format!("the copy {copy} is no longer needed, and could not be deleted: {}", sentence(&error)));
+                    .push(format!("the copy {copy} is no longer needed, and could not be deleted: {}", error_chain(&error)));
             }
             return Ok(());
         };
@@ -249,7 +249,9 @@ impl<'a> Restoration<'a> {
         };
         let outcome = match stand_in.await {
             Ok(()) => format!("an alias {name} now leads to {copy}, which was found equal to the point"),
-            Err(error) => format!("{copy} was found equal to the point, but no alias {name} leads to it: {}", sentence(&error)),
+            Err(error) => {
+                format!("{copy} was found equal to the point, but no alias {name} leads to it: {}", error_chain(&error))
+            }
         };
         Err(self.client.failed(&format!("put {name} in place"), format!("{why}; {outcome}")))
     }

@@ -17,12 +17,16 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use kaleem_dr_core::{
     CancellationToken,
-    digest::ByteDigest,
-    manifest::{ArtifactRecord, Consistency, ConsistencyGrade, Manifest},
-    point::{FilePart, FilePoint, PointReader},
-    progress::{StageProgress, Unit},
-    source::{SourceError, SourceName},
-    staged::{Sink, StagedForm, StagedName, StagedWork},
+    engine::manifest::{ArtifactRecord, Consistency, ConsistencyGrade, Manifest},
+    ground::{
+        SourceError, SourceName,
+        digest::ByteDigest,
+        progress::{StageProgress, Unit},
+    },
+    recovery::{
+        point::{FilePart, FilePoint, PointReader},
+        staged::{Sink, StagedForm, StagedName, StagedWork},
+    },
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use kaleem_dr_core::{sentence, source::SourceError};
+use kaleem_dr_core::ground::{SourceError, error_chain};
 use serde_json::{Value, json};
 
 use super::client::QdrantClient;
@@ -65,11 +65,11 @@ pub(super) async fn switch(client: &QdrantClient, changes: &[AliasChange], point
         Ok(()) => "all of them are as they were".to_owned(),
         Err(second) => format!(
             "switching back failed too ({}): look at GET /aliases, and to go back send {}",
-            sentence(&second),
+            error_chain(&second),
             by_hand(changes)
         ),
     };
-    let error = client.failed("switch the aliases", format!("{}; {outcome}", sentence(&error)));
+    let error = client.failed("switch the aliases", format!("{}; {outcome}", error_chain(&error)));
     Err(Failed { error, is_undone })
 }
 

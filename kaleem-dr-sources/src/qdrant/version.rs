@@ -3,7 +3,7 @@
 //! Qdrant promises it within one minor version only, checks nothing of it itself, and answers 500 to segments that are newer than
 //! it: by then a broken collection may be left behind.
 
-use kaleem_dr_core::source::SourceError;
+use kaleem_dr_core::ground::SourceError;
 
 /// `major.minor.patch`; what follows a `-` or `+` is left aside.
 fn parse(version: &str) -> Option<(u64, u64, u64)> {

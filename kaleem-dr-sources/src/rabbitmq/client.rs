@@ -8,9 +8,9 @@ use std::{fmt, fs, net::IpAddr, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use kaleem_dr_core::{
-    config::secret::{ExposeSecret as _, SecretString},
-    manifest::ServerInfo,
-    source::{Cause, SourceError},
+    engine::manifest::ServerInfo,
+    ground::{Cause, SourceError},
+    operate::config::secret::{ExposeSecret as _, SecretString},
 };
 use reqwest::{
     Certificate, Client, Method, StatusCode, Url,
@@ -408,7 +408,7 @@ fn encode_segment(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use kaleem_dr_core::config::secret::SecretRef;
+    use kaleem_dr_core::operate::config::secret::SecretRef;
 
     use super::*;
 

@@ -1,6 +1,6 @@
 //! How RabbitMQ's definitions are got back by hand.
 
-use kaleem_dr_core::language::Language;
+use kaleem_dr_core::ground::language::Language;
 
 /// With one request to the management API at `url`.
 pub(super) fn guide(language: Language, restored: &str, url: &str, user: &str) -> String {

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use kaleem_dr_core::{finding::Finding, sentence, source::Inspection};
+use kaleem_dr_core::{
+    ground::{error_chain, finding::Finding},
+    recovery::source::Inspection,
+};
 use serde_json::{Map, Value};
 
 use super::definitions::{Definitions, Kind};
@@ -16,7 +19,7 @@ pub(crate) fn inspect(document: &[u8], path: &str) -> Inspection {
     let definitions = match Definitions::parse(document) {
         Ok(definitions) => definitions,
         Err(error) => {
-            inspection.findings.push(Finding::error(format!("{path}: {}", sentence(&error))));
+            inspection.findings.push(Finding::error(format!("{path}: {}", error_chain(&error))));
             return inspection;
         }
     };

@@ -18,17 +18,27 @@ use std::path::PathBuf;
 
 use async_trait::async_trait;
 use globset::{Glob, GlobSet, GlobSetBuilder};
+use kaleem_dr_core::recovery::source::Restorable;
+use kaleem_dr_core::recovery::source::diagnosis_of_probe;
 use kaleem_dr_core::{
-    artifact::{ArtifactPath, Capture},
-    config::secret::Environment,
-    diagnosis::{Diagnosis, Severity},
+    engine::{
+        artifact::Capture,
+        manifest::{Consistency, ConsistencyGrade},
+        source::{Probe, Source},
+    },
+    ground::{
+        ArtifactPath, SourceError, SourceName,
+        diagnosis::{Diagnosis, Severity},
+        error_chain,
+        language::Language,
+    },
     jiff::Timestamp,
-    language::Language,
-    manifest::{Consistency, ConsistencyGrade},
-    point::PointReader,
-    sentence,
-    source::{Inspection, Probe, RestorePlan, RestoreReport, RestoreRequest, ScratchTarget, Source, SourceError, SourceName},
-    staged::StagedForm,
+    operate::config::secret::Environment,
+    recovery::{
+        point::PointReader,
+        source::{Inspection, RestorePlan, RestoreReport, RestoreRequest, ScratchTarget},
+        staged::StagedForm,
+    },
 };
 
 pub(crate) use self::definitions::Definitions;
@@ -89,38 +99,6 @@ impl Source for RabbitmqSource {
         Ok(Probe { server: Some(overview.server), size_bytes: None, warnings })
     }
 
-    async fn diagnose(&self) -> Vec<Diagnosis> {
-        let probe = self.probe().await;
-        let mut found = Diagnosis::of_probe(&self.name, &probe);
-        for seen in found.iter_mut().filter(|seen| seen.what.ends_with(NO_MESSAGES)) {
-            // A broker that is used has messages.
-            (seen.id, seen.severity, seen.fix) = ("rabbitmq-messages", Severity::Information, None);
-        }
-        if probe.is_err() {
-            return found;
-        }
-        let server = self.client.server();
-        let (date, overview) = tokio::join!(self.client.date(), self.client.overview());
-        found.push(match date {
-            Ok(date) => date
-                .and_then(|date| Diagnosis::of_http_date(server, &date, Timestamp::now()))
-                .unwrap_or_else(|| Diagnosis::unseen(&format!("the clock of {server}"), "its answer has no date")),
-            Err(error) => Diagnosis::unseen(&format!("the clock of {server}"), &sentence(&error)),
-        });
-        match overview {
-            Ok(overview) => found.extend(overview.open_ports.iter().map(|port| {
-                Diagnosis::warning(
-                    "rabbitmq-management-open",
-                    format!("source {}: {server} listens for management on every address, port {port}", self.name),
-                )
-                .because("whoever reaches the server reaches its users, queues and messages")
-                .fix("write `management.tcp.ip = 127.0.0.1` into rabbitmq.conf, or publish the port on 127.0.0.1 only")
-            })),
-            Err(error) => found.push(Diagnosis::unseen(&format!("the listeners of {server}"), &sentence(&error))),
-        }
-        found
-    }
-
     async fn capture(&self, out: &mut Capture) -> Result<(), SourceError> {
         let cancel = out.cancellation();
         let reading = async { Ok::<_, SourceError>((self.client.overview().await?, self.client.definitions().await?)) };
@@ -137,6 +115,41 @@ impl Source for RabbitmqSource {
             out.detail(kind, count.into());
         }
         out.whole(artifact_path(), definitions.to_bytes().into(), Some(definitions.len())).await
+    }
+}
+
+#[async_trait]
+impl Restorable for RabbitmqSource {
+    async fn diagnose(&self) -> Vec<Diagnosis> {
+        let probe = self.probe().await;
+        let mut found = diagnosis_of_probe(&self.name, &probe);
+        for seen in found.iter_mut().filter(|seen| seen.what.ends_with(NO_MESSAGES)) {
+            // A broker that is used has messages.
+            (seen.id, seen.severity, seen.fix) = ("rabbitmq-messages", Severity::Information, None);
+        }
+        if probe.is_err() {
+            return found;
+        }
+        let server = self.client.server();
+        let (date, overview) = tokio::join!(self.client.date(), self.client.overview());
+        found.push(match date {
+            Ok(date) => date
+                .and_then(|date| Diagnosis::of_http_date(server, &date, Timestamp::now()))
+                .unwrap_or_else(|| Diagnosis::unseen(&format!("the clock of {server}"), "its answer has no date")),
+            Err(error) => Diagnosis::unseen(&format!("the clock of {server}"), &error_chain(&error)),
+        });
+        match overview {
+            Ok(overview) => found.extend(overview.open_ports.iter().map(|port| {
+                Diagnosis::warning(
+                    "rabbitmq-management-open",
+                    format!("source {}: {server} listens for management on every address, port {port}", self.name),
+                )
+                .because("whoever reaches the server reaches its users, queues and messages")
+                .fix("write `management.tcp.ip = 127.0.0.1` into rabbitmq.conf, or publish the port on 127.0.0.1 only")
+            })),
+            Err(error) => found.push(Diagnosis::unseen(&format!("the listeners of {server}"), &error_chain(&error))),
+        }
+        found
     }
 
     async fn plan_restore(&self, point: &PointReader, request: RestoreRequest) -> Result<RestorePlan, SourceError> {

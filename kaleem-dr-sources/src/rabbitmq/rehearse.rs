@@ -4,7 +4,10 @@
 
 use std::time::Instant;
 
-use kaleem_dr_core::source::{Control, RestoreReport, RestoreTarget, ScratchTarget, SourceError};
+use kaleem_dr_core::{
+    ground::SourceError,
+    recovery::source::{Control, RestoreReport, RestoreTarget, ScratchTarget},
+};
 
 use super::{
     client::ManagementClient,

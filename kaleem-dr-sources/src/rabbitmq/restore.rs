@@ -6,8 +6,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use kaleem_dr_core::source::{
-    Change, Difference, PlannedAction, RestorePlan, RestoreReport, RestoreRequest, RestoreTarget, SourceError,
+use kaleem_dr_core::{
+    ground::SourceError,
+    recovery::source::{Change, Difference, PlannedAction, RestorePlan, RestoreReport, RestoreRequest, RestoreTarget},
 };
 
 use super::{

@@ -9,14 +9,14 @@ use std::{
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use kaleem_dr_core::engine::source::Source;
 use kaleem_dr_core::{
-    digest::ByteDigest,
-    gzip,
-    manifest::{ArtifactRecord, Manifest, ServerInfo},
-    point::{FilePart, FilePoint, PointReader},
-    sentence,
-    source::{Source, SourceError},
-    staged::{Sink, StagedForm, StagedName, StagedWork},
+    engine::manifest::{ArtifactRecord, Manifest, ServerInfo},
+    ground::{SourceError, digest::ByteDigest, error_chain, gzip},
+    recovery::{
+        point::{FilePart, FilePoint, PointReader},
+        staged::{Sink, StagedForm, StagedName, StagedWork},
+    },
 };
 use serde::Deserialize;
 
@@ -50,7 +50,7 @@ impl StagedForm for RabbitmqSource {
         if document.len() as u64 > ANSWER_LIMIT_BYTES {
             return Err(damaged(format!("it is longer than {ANSWER_LIMIT_BYTES} bytes, which no definitions are")));
         }
-        let definitions = Definitions::parse(&document).map_err(|error| damaged(sentence(&error)))?;
+        let definitions = Definitions::parse(&document).map_err(|error| damaged(error_chain(&error)))?;
         let canonical = definitions.to_bytes();
 
         let unpacked = work.directory()?;

@@ -1,6 +1,6 @@
 //! What an operator should know when definitions go to another release than they came from.
 
-use kaleem_dr_core::manifest::ServerInfo;
+use kaleem_dr_core::engine::manifest::ServerInfo;
 
 use super::definitions::{Definitions, Kind};
 

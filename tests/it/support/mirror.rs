@@ -9,9 +9,9 @@ use std::{
 };
 
 use kaleem_dr_core::{
-    config::secret::SecretString,
-    digest::ByteDigest,
-    repository::store::{Network, OpendalStore, S3Access, Tuning},
+    engine::repository::store::{Network, OpendalStore, S3Access, Tuning},
+    ground::digest::ByteDigest,
+    operate::config::secret::SecretString,
 };
 
 use super::{

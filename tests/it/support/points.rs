@@ -4,14 +4,17 @@ use std::sync::Arc;
 
 use kaleem_dr_core::{
     CancellationToken,
-    config::secret::SecretString,
-    exit::Exit,
-    host::HostScope,
-    job::{BackupJob, backup},
-    point::PointReader,
-    progress::{ProgressSink, Silent},
-    repository::{Access, Location, Repository, select},
-    source::Source,
+    engine::repository::{Access, Location, Repository, select},
+    ground::{
+        Exit,
+        host::HostScope,
+        progress::{ProgressSink, Silent},
+    },
+    operate::{
+        config::secret::SecretString,
+        job::{BackupJob, backup},
+    },
+    recovery::{point::PointReader, source::Restorable},
 };
 use tempfile::TempDir;
 
@@ -34,7 +37,7 @@ impl Points {
     }
 
     /// Captures a source and expects success.
-    pub async fn capture(&self, source: &Arc<impl Source + 'static>) {
+    pub async fn capture(&self, source: &Arc<impl Restorable + 'static>) {
         let job = BackupJob::new(self.repository.clone(), vec![source.clone()]);
         let report = backup(&job, &progress(), &CancellationToken::new()).await.expect("a run");
         assert_eq!(report.exit, Exit::Done, "{:?}", report.sources);

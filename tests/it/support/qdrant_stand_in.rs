@@ -21,7 +21,7 @@ use axum::{
 };
 use bytes::Bytes;
 use futures::StreamExt as _;
-use kaleem_dr_core::digest::ByteDigest;
+use kaleem_dr_core::ground::digest::ByteDigest;
 use serde_json::{Value, json};
 
 use super::served::Served;

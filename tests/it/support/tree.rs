@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use kaleem_dr_core::digest::ByteDigest;
+use kaleem_dr_core::ground::digest::ByteDigest;
 
 /// Everything below a directory (and the directory itself, as the empty path), by path relative to it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -25,12 +25,16 @@ use std::{
 };
 
 use async_trait::async_trait;
+use kaleem_dr_core::engine::source::Source;
 use kaleem_dr_core::{
-    gzip,
-    point::PointReader,
-    progress::{StageProgress, Unit},
-    source::{Source, SourceError},
-    staged::{Sink, StagedForm, StagedName, StagedWork},
+    ground::{
+        SourceError, gzip,
+        progress::{StageProgress, Unit},
+    },
+    recovery::{
+        point::PointReader,
+        staged::{Sink, StagedForm, StagedName, StagedWork},
+    },
 };
 
 use self::{reader::ReadError, spool::Spool};
@@ -105,9 +109,9 @@ impl Read for Watched {
 }
 
 /// Where a name space's data lies among the artifacts.
-fn artifact_path(database: &str, file: &str) -> Result<kaleem_dr_core::artifact::ArtifactPath, String> {
+fn artifact_path(database: &str, file: &str) -> Result<kaleem_dr_core::ground::ArtifactPath, String> {
     let components = [super::capture::ROOT, database, file];
-    kaleem_dr_core::artifact::ArtifactPath::join(components.into_iter().filter(|component| !component.is_empty()))
+    kaleem_dr_core::ground::ArtifactPath::join(components.into_iter().filter(|component| !component.is_empty()))
         .map_err(|_| format!("the database name `{database}` cannot stand in a path"))
 }
 
@@ -116,7 +120,7 @@ fn artifact_path(database: &str, file: &str) -> Result<kaleem_dr_core::artifact:
 pub fn fuzz_archive(bytes: &[u8]) {
     struct Dropped;
     impl reader::Contents for Dropped {
-        fn document(&mut self, _: usize, document: &[u8]) -> Result<(), kaleem_dr_core::source::SourceError> {
+        fn document(&mut self, _: usize, document: &[u8]) -> Result<(), kaleem_dr_core::ground::SourceError> {
             drop(super::wellformed::check(document));
             Ok(())
         }

@@ -5,7 +5,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
 };
 
-use kaleem_dr_core::gzip::{GzipWriter, decompressed};
+use kaleem_dr_core::ground::gzip::{GzipWriter, decompressed};
 
 use super::{
     reader::{ReadError, read},

@@ -4,7 +4,7 @@
 
 use std::{fmt, io::Read};
 
-use kaleem_dr_core::source::SourceError;
+use kaleem_dr_core::ground::SourceError;
 
 use super::{
     format::{BlockHeader, Entry, Header, MAGIC},

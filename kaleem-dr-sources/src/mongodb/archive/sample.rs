@@ -6,7 +6,7 @@ use super::{
     format::{BlockHeader, MAGIC, TERMINATOR},
     reader::Contents,
 };
-use kaleem_dr_core::source::SourceError;
+use kaleem_dr_core::ground::SourceError;
 
 /// An archive in the making.
 #[derive(Clone, Debug, Default)]

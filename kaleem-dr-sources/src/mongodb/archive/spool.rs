@@ -11,12 +11,15 @@ use std::{
 
 use jiff::Timestamp;
 use kaleem_dr_core::{
-    artifact::ArtifactPath,
-    digest::{ByteDigest, MultisetDigest},
-    manifest::{ArtifactRecord, Consistency, ConsistencyGrade, Manifest, ServerInfo},
-    point::{FilePart, FilePoint},
-    source::SourceError,
-    staged::StagedWork,
+    engine::manifest::{ArtifactRecord, Consistency, ConsistencyGrade, Manifest, ServerInfo},
+    ground::{
+        ArtifactPath, SourceError,
+        digest::{ByteDigest, MultisetDigest},
+    },
+    recovery::{
+        point::{FilePart, FilePoint},
+        staged::StagedWork,
+    },
 };
 use tempfile::TempDir;
 

@@ -4,11 +4,9 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use kaleem_dr_core::{
-    manifest::{ArtifactRecord, Manifest},
-    point::PointReader,
-    progress::Unit,
-    source::SourceError,
-    staged::Sink,
+    engine::manifest::{ArtifactRecord, Manifest},
+    ground::{SourceError, progress::Unit},
+    recovery::{point::PointReader, staged::Sink},
 };
 
 use super::{

@@ -7,8 +7,9 @@ mod restore;
 
 use bson::{Document, doc};
 use kaleem_dr_core::{
-    manifest::{ArtifactRecord, Manifest},
-    source::{Change, Existing, Extras, PlannedAction, RestoreRequest, RestoreTarget, SourceError},
+    engine::manifest::{ArtifactRecord, Manifest},
+    ground::SourceError,
+    recovery::source::{Change, Existing, Extras, PlannedAction, RestoreRequest, RestoreTarget},
 };
 
 pub(crate) use self::restore::restore;

@@ -5,8 +5,11 @@ use std::sync::Arc;
 
 use bson::{Bson, Document, doc};
 use kaleem_dr_core::{
-    point::PointReader,
-    source::{Difference, Extras, RestoreReport, SourceError},
+    ground::SourceError,
+    recovery::{
+        point::PointReader,
+        source::{Difference, Extras, RestoreReport},
+    },
 };
 
 use super::{Part, label};
@@ -229,11 +232,10 @@ mod tests {
 
     use kaleem_dr_core::{
         CancellationToken,
-        config::secret::SecretRef,
-        digest::ByteDigest,
-        manifest::{ArtifactRecord, Manifest},
-        point::{FilePart, FilePoint},
-        progress::Silent,
+        engine::manifest::{ArtifactRecord, Manifest},
+        ground::{digest::ByteDigest, progress::Silent},
+        operate::config::secret::SecretRef,
+        recovery::point::{FilePart, FilePoint},
     };
     use tempfile::TempDir;
 

@@ -1,0 +1,234 @@
+//! The source's end of a capture: where it puts artifacts and entries.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, atomic::AtomicBool},
+};
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use serde_json::Value;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    entry::{Entry, EntryKind, EntryMeta, Piece, StreamReader},
+    state::CaptureState,
+};
+use crate::{
+    engine::manifest::{ArtifactRecord, Consistency, Incomplete, ServerInfo},
+    ground::{ArtifactPath, SourceError, digest::ByteDigest},
+};
+
+/// Entries that may wait for the archiver. Small: an artifact's channel fills behind it.
+const ENTRIES_IN_FLIGHT: usize = 64;
+/// Pieces that may wait in one artifact's channel.
+const PIECES_IN_FLIGHT: usize = 4;
+/// Longest piece handed through a channel; longer writes are split without copying.
+pub(super) const PIECE_BYTES: usize = 1 << 20;
+
+/// Where a source puts what it captures.
+///
+/// Paths must ascend (compared component by component, as bytes). Parent directories are made up where the source has not
+/// emitted them itself.
+#[derive(Debug)]
+pub struct Capture {
+    entries: mpsc::Sender<Entry>,
+    state: Arc<CaptureState>,
+    last: PathBuf,
+    cancel: CancellationToken,
+}
+
+impl Capture {
+    /// A new capture: the source's end, and the entries the archiver pulls. `poison` is raised when anything goes wrong.
+    pub(crate) fn begin(poison: Arc<AtomicBool>, cancel: CancellationToken) -> (Self, mpsc::Receiver<Entry>, Arc<CaptureState>) {
+        let state = Arc::new(CaptureState::new(poison, cancel.clone()));
+        let (entries, receiver) = mpsc::channel(ENTRIES_IN_FLIGHT);
+        (Self { entries, state: state.clone(), last: PathBuf::new(), cancel }, receiver, state)
+    }
+
+    /// Opens the next artifact.
+    ///
+    /// # Errors
+    /// When the path does not ascend, or the repository stopped taking data.
+    pub async fn artifact(&mut self, path: ArtifactPath) -> Result<ArtifactWriter, SourceError> {
+        let (pieces, receiver) = mpsc::channel(PIECES_IN_FLIGHT);
+        let name = PathBuf::from(path.as_str());
+        let reader = StreamReader {
+            pieces: receiver,
+            current: Bytes::new(),
+            read: 0,
+            ended: false,
+            path: name.clone(),
+            state: self.state.clone(),
+        };
+        let meta = EntryMeta { mode: 0o600, mtime: Some(self.state.started), ..EntryMeta::default() };
+        self.send(Entry { path: name, kind: EntryKind::Stream(Box::new(reader)), meta }).await?;
+        self.state.lock().opened += 1;
+        Ok(ArtifactWriter { path, pieces: Some(pieces), digest: ByteDigest::default(), size_bytes: 0, state: self.state.clone() })
+    }
+
+    /// Emits one artifact that is at hand as a whole.
+    ///
+    /// # Errors
+    /// As [`Capture::artifact`].
+    pub async fn whole(&mut self, path: ArtifactPath, bytes: Bytes, items: Option<u64>) -> Result<(), SourceError> {
+        let mut writer = self.artifact(path).await?;
+        writer.write(bytes).await?;
+        writer.finish(items, None).await
+    }
+
+    /// Emits a file-system entry. A regular file is opened when the archiver comes to it, and only if it changed.
+    ///
+    /// # Errors
+    /// As [`Capture::artifact`].
+    pub async fn entry(&mut self, entry: Entry) -> Result<(), SourceError> {
+        self.send(entry).await
+    }
+
+    /// Says what the data came from.
+    pub fn set_server(&mut self, server: ServerInfo) {
+        self.state.lock().server = Some(server);
+    }
+
+    /// Says how far the artifacts belong to one moment.
+    pub fn set_consistency(&mut self, consistency: Consistency) {
+        self.state.lock().consistency = Some(consistency);
+    }
+
+    /// Adds a fact of the source's own to the manifest.
+    pub fn detail(&mut self, key: &str, value: Value) {
+        self.state.lock().details.insert(key.to_owned(), value);
+    }
+
+    /// Records something that had to be left out. The snapshot is kept; the run ends as done in part.
+    pub fn incomplete(&mut self, what: impl Into<String>, why: impl Into<String>) {
+        self.state.lock().incomplete.push(Incomplete { what: what.into(), why: why.into() });
+    }
+
+    /// When the capture began.
+    #[must_use]
+    pub fn started(&self) -> Timestamp {
+        self.state.started
+    }
+
+    /// Resolves when the operator cancels; long waits in a source should end with it.
+    #[must_use]
+    pub fn cancellation(&self) -> CancellationToken {
+        self.cancel.clone()
+    }
+
+    async fn send(&mut self, entry: Entry) -> Result<(), SourceError> {
+        if entry.path <= self.last && !self.last.as_os_str().is_empty() {
+            return Err(SourceError::Unsupported(format!(
+                "entries must ascend, but {} came after {}",
+                entry.path.display(),
+                self.last.display()
+            )));
+        }
+        let missing: Vec<PathBuf> = entry
+            .path
+            .ancestors()
+            .skip(1)
+            .take_while(|ancestor| ancestor.parent().is_some() && !self.last.starts_with(ancestor))
+            .map(Path::to_path_buf)
+            .collect();
+        for directory in missing.into_iter().rev() {
+            let meta = EntryMeta { mode: 0o700, mtime: Some(self.state.started), ..EntryMeta::default() };
+            self.hand_over(Entry { path: directory, kind: EntryKind::Directory, meta }).await?;
+        }
+        self.last.clone_from(&entry.path);
+        self.hand_over(entry).await
+    }
+
+    /// Counts an entry for the totals of the tree.
+    fn count(&self, entry: &Entry) {
+        let mut inner = self.state.lock();
+        match entry.kind {
+            EntryKind::Directory => inner.totals.directories += 1,
+            EntryKind::Stream(_) => inner.entries += 1,
+            EntryKind::File(_) => {
+                inner.entries += 1;
+                inner.totals.files += 1;
+                inner.totals.size_bytes += entry.meta.size_bytes;
+            }
+            _ => {
+                inner.entries += 1;
+                inner.totals.others += 1;
+            }
+        }
+    }
+
+    async fn hand_over(&self, entry: Entry) -> Result<(), SourceError> {
+        self.count(&entry);
+        tokio::select! {
+            biased;
+            () = self.cancel.cancelled() => Err(SourceError::Cancelled),
+            sent = self.entries.send(entry) => sent.map_err(|_| SourceError::Aborted),
+        }
+    }
+}
+
+/// Takes the bytes of one artifact. Several may be written at once, from different tasks.
+///
+/// A writer dropped before [`ArtifactWriter::finish`] spoils the whole capture: half an artifact is never kept.
+#[derive(Debug)]
+#[must_use = "an artifact that is not finished spoils the capture"]
+pub struct ArtifactWriter {
+    path: ArtifactPath,
+    pieces: Option<mpsc::Sender<Piece>>,
+    digest: ByteDigest,
+    size_bytes: u64,
+    state: Arc<CaptureState>,
+}
+
+impl ArtifactWriter {
+    /// The artifact's path.
+    #[must_use]
+    pub fn path(&self) -> &ArtifactPath {
+        &self.path
+    }
+
+    /// Adds bytes; waits while the repository is behind.
+    ///
+    /// # Errors
+    /// [`SourceError::Aborted`] when the repository stopped taking data.
+    pub async fn write(&mut self, mut bytes: Bytes) -> Result<(), SourceError> {
+        let Some(pieces) = &self.pieces else { return Err(SourceError::Aborted) };
+        self.digest.update(&bytes);
+        self.size_bytes += bytes.len() as u64;
+        while !bytes.is_empty() {
+            let piece = bytes.split_to(bytes.len().min(PIECE_BYTES));
+            pieces.send(Piece::Data(piece)).await.map_err(|_| SourceError::Aborted)?;
+        }
+        Ok(())
+    }
+
+    /// Ends the artifact well. `items` and `content_digest` go into its record in the manifest.
+    ///
+    /// # Errors
+    /// [`SourceError::Aborted`] when the repository stopped taking data.
+    pub async fn finish(mut self, items: Option<u64>, content_digest: Option<String>) -> Result<(), SourceError> {
+        let Some(pieces) = self.pieces.take() else { return Err(SourceError::Aborted) };
+        pieces.send(Piece::End).await.map_err(|_| SourceError::Aborted)?;
+        self.state.lock().records.insert(
+            PathBuf::from(self.path.as_str()),
+            ArtifactRecord {
+                path: self.path.as_str().to_owned(),
+                size_bytes: self.size_bytes,
+                sha256: std::mem::take(&mut self.digest).finish(),
+                items,
+                content_digest,
+            },
+        );
+        Ok(())
+    }
+}
+
+impl Drop for ArtifactWriter {
+    fn drop(&mut self) {
+        if self.pieces.is_some() {
+            self.state.spoil(format!("{}: the source dropped it before its end", self.path));
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! What was proven of snapshots, and the chain of drills' reports.
+
+use jiff::Timestamp;
+use rusqlite::{OptionalExtension as _, params};
+use serde::Serialize;
+use sha2::{Digest as _, Sha256};
+
+use super::{Ledger, LedgerError, conversion, size, stored, time};
+use crate::ground::ProofLevel;
+
+/// What a verification or a drill showed of one snapshot.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Proof {
+    /// The run that showed it.
+    pub run: String,
+    /// The source.
+    pub source: String,
+    /// The host that the snapshot is of; empty in proofs of releases that did not record it.
+    pub host: String,
+    /// The repository, in words.
+    pub repository: String,
+    /// The snapshot, 64 hex digits.
+    pub snapshot: String,
+    /// The moment the snapshot's data stand for.
+    pub consistent_at: Timestamp,
+    /// When it was shown.
+    pub at: Timestamp,
+    /// What was asked for.
+    pub wanted: ProofLevel,
+    /// What holds.
+    pub proven: Option<ProofLevel>,
+    /// Bytes of the source in the snapshot.
+    pub size_bytes: u64,
+    /// How long the restore into a scratch target took, with the comparison, where there was one.
+    pub restore_seconds: Option<f64>,
+}
+
+impl Proof {
+    /// Whether all that was asked for holds.
+    #[must_use]
+    pub fn is_good(&self) -> bool {
+        self.proven.is_some_and(|proven| proven >= self.wanted)
+    }
+}
+
+/// A proof report in the chain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChainedReport {
+    /// The drill's run.
+    pub run: String,
+    /// Hash of the report before; `None` for the first.
+    pub previous: Option<String>,
+    /// SHA-256 of `body`, 64 hex digits.
+    pub hash: String,
+    /// The report as JSON text, to the byte; it holds the hash of the one before.
+    pub body: String,
+}
+
+impl Ledger {
+    /// Adds a proof.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn record_proof(&self, proof: &Proof) -> Result<(), LedgerError> {
+        self.connection()
+            .execute(
+                "insert into proof (run, source, repository, snapshot, consistent_at, at, wanted, proven, size_bytes,
+                                    restore_seconds, report, host)
+                 values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, 'null', ?11)",
+                params![
+                    proof.run,
+                    proof.source,
+                    proof.repository,
+                    proof.snapshot,
+                    proof.consistent_at.to_string(),
+                    proof.at.to_string(),
+                    proof.wanted.as_str(),
+                    proof.proven.map(ProofLevel::as_str),
+                    stored(proof.size_bytes),
+                    proof.restore_seconds,
+                    proof.host,
+                ],
+            )
+            .map(drop)
+            .map_err(self.failed("written"))
+    }
+
+    /// A snapshot was written anew under another id: what was proven of it holds.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn rename_snapshot(&self, from: &str, to: &str) -> Result<(), LedgerError> {
+        self.connection()
+            .execute("update proof set snapshot = ?2 where snapshot = ?1", params![from, to])
+            .map(drop)
+            .map_err(self.failed("written"))
+    }
+
+    /// The newest proofs, newest first.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn proofs(&self, most: usize) -> Result<Vec<Proof>, LedgerError> {
+        let connection = self.connection();
+        let mut query = connection
+            .prepare(
+                "select run, source, repository, snapshot, consistent_at, at, wanted, proven, size_bytes, restore_seconds, host
+                 from proof order by id desc limit ?1",
+            )
+            .map_err(self.failed("read"))?;
+        let rows = query
+            .query_map([i64::try_from(most).unwrap_or(i64::MAX)], |row| {
+                let level = |at: usize, text: &str| text.parse::<ProofLevel>().map_err(|error| conversion(at, error));
+                let (wanted, proven): (String, Option<String>) = (row.get(6)?, row.get(7)?);
+                Ok(Proof {
+                    run: row.get(0)?,
+                    source: row.get(1)?,
+                    repository: row.get(2)?,
+                    snapshot: row.get(3)?,
+                    consistent_at: time(row, 4)?,
+                    at: time(row, 5)?,
+                    wanted: level(6, &wanted)?,
+                    proven: proven.map(|text| level(7, &text)).transpose()?,
+                    size_bytes: size(row, 8)?,
+                    restore_seconds: row.get(9)?,
+                    host: row.get(10)?,
+                })
+            })
+            .map_err(self.failed("read"))?;
+        rows.collect::<Result<_, _>>().map_err(self.failed("read"))
+    }
+
+    /// Appends a report to the chain. `body` makes its text from the hash of the one before; nobody else can come between.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn append_report(&self, run: &str, body: impl FnOnce(Option<&str>) -> String) -> Result<ChainedReport, LedgerError> {
+        let mut connection = self.connection();
+        let failed = || self.failed("written");
+        let change = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).map_err(failed())?;
+        let previous: Option<String> = change
+            .query_row("select hash from report order by id desc limit 1", [], |row| row.get(0))
+            .optional()
+            .map_err(failed())?;
+        let body = body(previous.as_deref());
+        let hash = hex::encode(Sha256::digest(body.as_bytes()));
+        change
+            .execute("insert into report (run, previous, hash, body) values (?1, ?2, ?3, ?4)", params![run, previous, hash, body])
+            .map_err(failed())?;
+        change.commit().map_err(failed())?;
+        Ok(ChainedReport { run: run.to_owned(), previous, hash, body })
+    }
+
+    /// Every report of the chain, the first first.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn reports(&self) -> Result<Vec<ChainedReport>, LedgerError> {
+        let connection = self.connection();
+        let mut query =
+            connection.prepare("select run, previous, hash, body from report order by id").map_err(self.failed("read"))?;
+        let rows = query
+            .query_map([], |row| {
+                Ok(ChainedReport { run: row.get(0)?, previous: row.get(1)?, hash: row.get(2)?, body: row.get(3)? })
+            })
+            .map_err(self.failed("read"))?;
+        rows.collect::<Result<_, _>>().map_err(self.failed("read"))
+    }
+}

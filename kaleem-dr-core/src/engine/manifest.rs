@@ -1,0 +1,164 @@
+//! What a snapshot says of itself: its artifacts, their digests and counts, the server it came from.
+//!
+//! The manifest is written into the snapshot as `/.kaleem-dr/manifest.json` by the commit, after every artifact has
+//! ended well. A restore compares what it put back with it. It holds no secret.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// Where the manifest lies in each snapshot.
+pub const MANIFEST_PATH: &str = "/.kaleem-dr/manifest.json";
+
+/// The format this release writes. Readers take any manifest whose number is not larger.
+pub const MANIFEST_FORMAT: u32 = 1;
+
+/// What a snapshot says of itself.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+pub struct Manifest {
+    /// Number of this format, [`MANIFEST_FORMAT`].
+    pub format: u32,
+    /// The ULID of the run that made the snapshot.
+    pub run: String,
+    /// The source's name in the config.
+    pub source: String,
+    /// The source's kind: `mongodb`, `rabbitmq`, `files`, or an embedder's own word.
+    pub kind: String,
+    /// Host that ran the capture.
+    pub host: String,
+    /// Program and version that wrote the manifest.
+    pub tool: String,
+    /// When the capture began.
+    pub started: Timestamp,
+    /// When its last artifact had ended.
+    pub finished: Timestamp,
+    /// Product and version the data came from, where there is a server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server: Option<ServerInfo>,
+    /// How far the artifacts belong to one moment.
+    pub consistency: Consistency,
+    /// Every byte stream of the source, in path order.
+    pub artifacts: Vec<ArtifactRecord>,
+    /// Counts over the captured trees; all zero for sources that emit artifacts only.
+    #[serde(default)]
+    pub tree: TreeTotals,
+    /// What could not be captured although the snapshot was kept (an unreadable file, say).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub incomplete: Vec<Incomplete>,
+    /// Facts only the source itself understands (index specifications, options, topology counts).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub details: BTreeMap<String, Value>,
+}
+
+/// Product and version of a captured server.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+pub struct ServerInfo {
+    /// Product name, such as `MongoDB`.
+    pub product: String,
+    /// Version as the server reports it.
+    pub version: String,
+}
+
+/// How far the artifacts of a snapshot belong to one moment, and which.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+pub struct Consistency {
+    /// The grade reached.
+    pub grade: ConsistencyGrade,
+    /// The moment the data stands for: for a point-in-time read that time, otherwise when the capture began.
+    pub at: Timestamp,
+    /// Why the grade is not better, or how it was reached; one sentence for the operator.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+}
+
+/// The grades of consistency, best first.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, PartialEq, Eq, PartialOrd, Ord)]
+#[serde(rename_all = "kebab-case")]
+pub enum ConsistencyGrade {
+    /// All artifacts show one moment.
+    PointInTime,
+    /// Each collection (table, queue list) is consistent in itself only.
+    PerCollection,
+    /// Each file was read as it was found.
+    PerFile,
+}
+
+/// One artifact of a snapshot.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+pub struct ArtifactRecord {
+    /// Path in the snapshot, such as `/mongo/kaleem/users.bson`.
+    pub path: String,
+    /// Length of the stream.
+    pub size_bytes: u64,
+    /// SHA-256 over the stream, 64 hex digits.
+    pub sha256: String,
+    /// How many items (documents, definitions) the stream holds, where the source counts them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub items: Option<u64>,
+    /// Order-independent digest over the items ([`crate::ground::digest::MultisetDigest`]), where the source keeps one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content_digest: Option<String>,
+}
+
+/// Counts over captured trees.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq, Eq)]
+pub struct TreeTotals {
+    /// Regular files.
+    pub files: u64,
+    /// Directories.
+    pub directories: u64,
+    /// Links, pipes, sockets, devices.
+    pub others: u64,
+    /// Bytes of the regular files as read.
+    pub size_bytes: u64,
+}
+
+/// Something a capture had to leave out.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+pub struct Incomplete {
+    /// What is missing: a path, lossily decoded where it is not UTF-8.
+    pub what: String,
+    /// Why.
+    pub why: String,
+}
+
+impl Manifest {
+    /// What is known of a staged file: which source's it is, when it was made, and no more.
+    #[must_use]
+    pub fn of_file(source: impl Into<String>, kind: &str, made: Timestamp) -> Self {
+        Self {
+            format: MANIFEST_FORMAT,
+            run: String::new(),
+            source: source.into(),
+            kind: kind.to_owned(),
+            host: String::new(),
+            tool: String::new(),
+            started: made,
+            finished: made,
+            server: None,
+            consistency: Consistency {
+                grade: ConsistencyGrade::PerCollection,
+                at: made,
+                note: Some("the file does not say how far it shows one moment".into()),
+            },
+            artifacts: Vec::new(),
+            tree: TreeTotals::default(),
+            incomplete: Vec::new(),
+            details: BTreeMap::new(),
+        }
+    }
+
+    /// The record of one artifact.
+    #[must_use]
+    pub fn artifact(&self, path: &str) -> Option<&ArtifactRecord> {
+        self.artifacts.iter().find(|artifact| artifact.path == path)
+    }
+
+    /// Bytes of all artifacts and files together.
+    #[must_use]
+    pub fn size_bytes(&self) -> u64 {
+        self.tree.size_bytes + self.artifacts.iter().map(|artifact| artifact.size_bytes).sum::<u64>()
+    }
+}

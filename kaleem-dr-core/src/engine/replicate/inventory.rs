@@ -1,0 +1,221 @@
+//! What a repository holds, object by object, as its store lists it. No password is needed for that.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    fmt,
+};
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::engine::repository::{RepositoryError, store::ObjectStore};
+
+/// The kinds of objects that a mirror carries. Locks are not among them: they speak of one place only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ObjectKind {
+    /// Key files.
+    Key,
+    /// Packs.
+    Pack,
+    /// Index files.
+    Index,
+    /// Snapshot files.
+    Snapshot,
+}
+
+impl ObjectKind {
+    /// Every kind, in the order in which objects are written: what others refer to comes before them.
+    pub const WRITTEN: [Self; 4] = [Self::Key, Self::Pack, Self::Index, Self::Snapshot];
+    /// Every kind, in the order in which objects are deleted: keys last, since without one nothing can be read.
+    pub const DELETED: [Self; 4] = [Self::Snapshot, Self::Index, Self::Pack, Self::Key];
+
+    /// The directory that objects of this kind lie in, or in a directory of two hex digits below it.
+    #[must_use]
+    pub fn directory(self) -> &'static str {
+        match self {
+            Self::Key => "keys",
+            Self::Pack => "data",
+            Self::Index => "index",
+            Self::Snapshot => "snapshots",
+        }
+    }
+
+    /// The key of an object of this kind with this name.
+    pub(crate) fn key(self, name: &str) -> String {
+        match self {
+            Self::Pack => format!("data/{}/{name}", &name[..2]),
+            kind => format!("{}/{name}", kind.directory()),
+        }
+    }
+}
+
+impl fmt::Display for ObjectKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Key => "keys",
+            Self::Pack => "packs",
+            Self::Index => "index files",
+            Self::Snapshot => "snapshots",
+        })
+    }
+}
+
+/// One object, by its kind and its name: the SHA-256 of its content.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Named {
+    pub(crate) kind: ObjectKind,
+    pub(crate) name: String,
+    pub(crate) size_bytes: u64,
+}
+
+impl Named {
+    pub(crate) fn key(&self) -> String {
+        self.kind.key(&self.name)
+    }
+}
+
+/// The objects of one kind: name and length.
+pub(crate) type Objects = BTreeMap<String, u64>;
+
+/// Everything a repository holds that a mirror carries.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Inventory {
+    kinds: BTreeMap<ObjectKind, Objects>,
+    /// What the service says of an object's content, by its name.
+    etags: HashMap<String, String>,
+}
+
+impl Inventory {
+    /// Lists a repository, each directory once. Snapshots come first and packs last: what a snapshot seen early needs is then
+    /// seen too, since writers go the other way.
+    pub(crate) async fn of(store: &dyn ObjectStore) -> Result<Self, RepositoryError> {
+        let mut inventory = Self::default();
+        for kind in ObjectKind::DELETED {
+            let (objects, etags) = list_with_etags(store, kind).await?;
+            inventory.kinds.insert(kind, objects);
+            inventory.etags.extend(etags);
+        }
+        Ok(inventory)
+    }
+
+    pub(crate) fn etag(&self, name: &str) -> Option<&str> {
+        self.etags.get(name).map(String::as_str)
+    }
+
+    pub(crate) fn kind(&self, kind: ObjectKind) -> &Objects {
+        const NONE: &Objects = &Objects::new();
+        self.kinds.get(&kind).unwrap_or(NONE)
+    }
+
+    pub(crate) fn names(&self, kind: ObjectKind) -> BTreeSet<String> {
+        self.kind(kind).keys().cloned().collect()
+    }
+
+    /// The objects of one kind, by their keys.
+    pub(crate) fn keys(&self, kind: ObjectKind) -> impl Iterator<Item = String> {
+        self.kind(kind).keys().map(move |name| kind.key(name))
+    }
+
+    /// Whether there is an object of this key.
+    pub(crate) fn has(&self, key: &str) -> bool {
+        let (directory, name) = (key.split('/').next().unwrap_or_default(), key.rsplit('/').next().unwrap_or_default());
+        let kind = ObjectKind::WRITTEN.into_iter().find(|kind| kind.directory() == directory);
+        kind.is_some_and(|kind| self.kind(kind).contains_key(name))
+    }
+
+    pub(crate) fn all(&self) -> impl Iterator<Item = Named> {
+        self.kinds.iter().flat_map(|(&kind, objects)| {
+            objects.iter().map(move |(name, &size_bytes)| Named { kind, name: name.clone(), size_bytes })
+        })
+    }
+
+    /// What `self` has and `other` has not, or has with another length.
+    pub(crate) fn beyond(&self, other: &Self, kind: ObjectKind) -> Vec<Named> {
+        let there = other.kind(kind);
+        self.kind(kind)
+            .iter()
+            .filter(|(name, size)| there.get(*name) != Some(size))
+            .map(|(name, &size_bytes)| Named { kind, name: name.clone(), size_bytes })
+            .collect()
+    }
+
+    /// What `self` has under a name that `other` has not.
+    pub(crate) fn surplus(&self, other: &Self, kind: ObjectKind) -> Vec<Named> {
+        let there = other.kind(kind);
+        self.kind(kind)
+            .iter()
+            .filter(|(name, _)| !there.contains_key(*name))
+            .map(|(name, &size_bytes)| Named { kind, name: name.clone(), size_bytes })
+            .collect()
+    }
+}
+
+/// The objects of one kind. Files with other names (half-written ones of some tool) are not ours to see; a directory that is
+/// not there holds nothing.
+pub(crate) async fn list(store: &dyn ObjectStore, kind: ObjectKind) -> Result<Objects, RepositoryError> {
+    Ok(list_with_etags(store, kind).await?.0)
+}
+
+async fn list_with_etags(
+    store: &dyn ObjectStore,
+    kind: ObjectKind,
+) -> Result<(Objects, HashMap<String, String>), RepositoryError> {
+    let (mut objects, mut etags) = (Objects::new(), HashMap::new());
+    let listed = match store.list(kind.directory()).await {
+        Ok(listed) => listed,
+        Err(error) if error.is_not_found() => return Ok((objects, etags)),
+        Err(error) => return Err(error.into()),
+    };
+    for object in listed {
+        let Some(name) = object.key.rsplit('/').next().filter(|name| is_name(name)) else { continue };
+        let named = Named { kind, name: name.to_owned(), size_bytes: object.size_bytes };
+        // A pack in the wrong directory is found by nobody.
+        if named.key() == object.key {
+            etags.extend(object.etag.map(|etag| (named.name.clone(), etag)));
+            objects.insert(named.name, named.size_bytes);
+        }
+    }
+    Ok((objects, etags))
+}
+
+/// The config of a repository as it lies there: sealed, the same in every mirror. `None` where there is none.
+///
+/// It is the one object that does not have its hash as its name, so it is read until two reads agree.
+pub(crate) async fn config(store: &dyn ObjectStore) -> Result<Option<Bytes>, RepositoryError> {
+    const READS: u32 = 5;
+    let mut before: Option<Bytes> = None;
+    for _ in 0..READS {
+        match store.read("config", None).await {
+            Ok(bytes) if before.as_ref() == Some(&bytes) => return Ok(before),
+            Ok(bytes) => before = Some(bytes),
+            Err(error) if error.is_not_found() => return Ok(None),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(RepositoryError::Damaged {
+        object: "config".to_owned(),
+        why: format!("{} gives another one at every reading", store.location()),
+    })
+}
+
+/// Names of locks that may be alive: written within restic's half hour, or at a time the store does not tell. Files with other names
+/// are not locks.
+pub(crate) async fn live_locks(store: &dyn ObjectStore, now: Timestamp) -> Result<Vec<String>, RepositoryError> {
+    const STALE_AFTER: jiff::SignedDuration = jiff::SignedDuration::from_mins(30);
+    match store.list("locks").await {
+        Ok(locks) => Ok(locks
+            .into_iter()
+            .filter(|lock| lock.modified.is_none_or(|modified| now.duration_since(modified) < STALE_AFTER))
+            .filter_map(|lock| lock.key.rsplit('/').next().map(str::to_owned))
+            .filter(|name| is_name(name))
+            .collect()),
+        Err(error) if error.is_not_found() => Ok(Vec::new()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn is_name(name: &str) -> bool {
+    name.len() == 64 && name.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}

@@ -1,0 +1,314 @@
+//! Mirrors: the same repository a second time, object by object, without its password.
+//!
+//! One pass lists both sides, brings over what is missing and then deletes what went. Objects travel in the order in which
+//! they refer to each other (keys, config, packs, index, snapshots) and leave in reverse, so the far side can be opened and
+//! read at every moment, also when a pass is cut short; the next one goes on where it ended. Every object is compared with
+//! its name, the SHA-256 of its content, on its way.
+
+mod guard;
+mod inventory;
+mod journal;
+mod pass;
+mod proof;
+mod repair;
+mod transfer;
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use self::inventory::{Inventory, Named};
+pub use self::{
+    inventory::ObjectKind,
+    repair::{RepairOptions, RepairReport, repair},
+};
+use crate::{
+    CancellationToken,
+    engine::{
+        ledger::{Event, EventKind, Ledger, LedgerError},
+        repository::{Access, Location, RepositoryError, store::ObjectStore},
+    },
+    ground::{Exit, RunId, error_chain, progress::ProgressSink},
+};
+
+/// Deletions under way at once.
+const DELETIONS_AT_ONCE: usize = 8;
+/// How often both sides are listed again when the near one changes meanwhile.
+const LISTINGS: u32 = 4;
+
+/// A pass of a mirror.
+#[derive(Clone, Debug)]
+pub struct MirrorJob {
+    /// The repository.
+    pub from: Arc<dyn ObjectStore>,
+    /// Its mirror: an earlier one, or an empty place.
+    pub to: Arc<dyn ObjectStore>,
+    /// Remembers what the mirror holds, to tell forgotten snapshots from those of others. Without one, every snapshot that is only
+    /// on the far side counts as somebody else's.
+    pub ledger: Option<Ledger>,
+    /// Opens the repository, where its password is at hand: only its index tells whether packs were pruned or lost. Without it, a pass
+    /// brings everything over, and deletes neither index files nor packs.
+    pub access: Option<Access>,
+    /// How it goes.
+    pub options: MirrorOptions,
+}
+
+/// How a pass goes.
+#[derive(Clone, Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a switch of its own that an operator sets")]
+pub struct MirrorOptions {
+    /// List and plan only.
+    pub dry_run: bool,
+    /// Delete nothing on the far side.
+    pub keep_all: bool,
+    /// Delete also snapshots and keys on the far side that did not come from here.
+    pub delete_foreign: bool,
+    /// Fill a mirror again that held something and is empty now.
+    pub refill: bool,
+    /// Largest share of snapshots, and of bytes in packs, that a pass may delete on the far side, in percent.
+    pub max_delete_percent: u8,
+    /// Share of the far side's bytes to read back and compare afterwards, in percent.
+    pub verify_percent: f64,
+    /// An alarm that stands: with one, nothing is deleted.
+    pub alarm: Option<String>,
+}
+
+impl Default for MirrorOptions {
+    fn default() -> Self {
+        Self {
+            dry_run: false,
+            keep_all: false,
+            delete_foreign: false,
+            refill: false,
+            max_delete_percent: 50,
+            verify_percent: 0.0,
+            alarm: None,
+        }
+    }
+}
+
+/// Objects and their bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Count {
+    /// How many.
+    pub objects: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+impl Count {
+    fn add(&mut self, size_bytes: u64) {
+        self.objects += 1;
+        self.bytes += size_bytes;
+    }
+
+    fn of(objects: &[Named]) -> Self {
+        let mut count = Self::default();
+        for object in objects {
+            count.add(object.size_bytes);
+        }
+        count
+    }
+}
+
+/// What a pass did, or would do.
+#[derive(Clone, Debug, Serialize)]
+pub struct MirrorReport {
+    /// Its id.
+    pub run: RunId,
+    /// The repository, in words.
+    pub from: String,
+    /// The mirror, in words.
+    pub to: String,
+    /// When it began.
+    pub started: Timestamp,
+    /// When it ended.
+    pub finished: Timestamp,
+    /// Whether it was a plan only.
+    pub dry_run: bool,
+    /// Objects that were there already.
+    pub unchanged: Count,
+    /// Objects brought over.
+    pub copied: Count,
+    /// Snapshots among them.
+    pub copied_snapshots: u64,
+    /// Objects deleted on the far side.
+    pub deleted: Count,
+    /// Snapshots among them.
+    pub deleted_snapshots: u64,
+    /// Why a guard kept everything on the far side, and what to do.
+    pub refused: Option<String>,
+    /// Why deletions wait for a later pass.
+    pub postponed: Option<String>,
+    /// When deletions were first postponed, of passes in a row.
+    pub postponed_since: Option<Timestamp>,
+    /// How many passes in a row have postponed deletions, with this one.
+    pub postponed_passes: u32,
+    /// Whether those are so many that something is wrong.
+    #[serde(skip)]
+    pub(crate) postponed_too_often: bool,
+    /// Keys that only the mirror has and that stay there, by their ids.
+    pub kept_keys: Vec<String>,
+    /// Snapshots, index files and keys that earlier passes brought and that were gone from the mirror; they are brought again.
+    pub lost: u64,
+    /// Objects read back from the far side and found right.
+    pub verified: Count,
+    /// Objects on the far side that are not what they should be, in sentences.
+    pub wrong: Vec<String>,
+    /// How it ended.
+    pub exit: Exit,
+}
+
+/// Makes a mirror equal to a repository.
+///
+/// # Errors
+/// [`RepositoryError::Guarded`] when the two are different repositories, or the near one is gone; [`RepositoryError::Damaged`] names
+/// an object that is not what it should be; [`RepositoryError::Changing`] when the near side does not hold still. What was brought
+/// over until then stays, and is of use to the next pass. What guards kept from being deleted is in the report.
+pub async fn mirror(
+    job: &MirrorJob,
+    progress: &Arc<dyn ProgressSink>,
+    cancel: &CancellationToken,
+) -> Result<MirrorReport, RepositoryError> {
+    let begun = MirrorReport::new(job);
+    let result = pass::pass(job, begun.clone(), progress, cancel).await;
+    if let Some(ledger) = &job.ledger {
+        let (exit, report) = match &result {
+            Ok(report) => (report.exit, serde_json::to_value(report).unwrap_or_default()),
+            Err(error) => (error.into(), serde_json::json!({ "from": begun.from, "to": begun.to, "error": error_chain(error) })),
+        };
+        ledger.record(&Event {
+            run: begun.run,
+            kind: EventKind::Replicate,
+            repository: begun.to,
+            started: begun.started,
+            finished: Timestamp::now(),
+            exit,
+            report,
+            parts: Vec::new(),
+        })?;
+    }
+    result
+}
+
+/// The store of a mirror, ready to be filled. A directory that held a mirror before and is empty now is left alone: its disk may not
+/// be mounted.
+///
+/// # Errors
+/// [`RepositoryError::Guarded`] when it was a mirror and is empty, or holds other things; when it cannot be reached.
+pub fn place(ledger: &Ledger, location: &Location, options: &MirrorOptions) -> Result<Arc<dyn ObjectStore>, RepositoryError> {
+    let words = location.in_words();
+    if let Location::Directory(path) = location
+        && !options.refill
+        && !path.join("config").exists()
+        && journal::Journal::new(Some(ledger), &words).was_filled()?.is_some()
+    {
+        return Err(emptied(ledger.held(&words)?.len(), &words));
+    }
+    location.store_to_fill()
+}
+
+/// The refusal to fill what an earlier pass filled.
+fn emptied(held: usize, mirror: &str) -> RepositoryError {
+    RepositoryError::Guarded(format!(
+        "the mirror at {mirror} held {held} snapshot(s) after an earlier pass and has none now: is its disk mounted, is it the right \
+         bucket? If it was lost and shall be filled from the start, say so: --refill"
+    ))
+}
+
+/// Work that is given up as soon as the operator cancels.
+async fn unless_cancelled<T>(
+    cancel: &CancellationToken,
+    work: impl Future<Output = Result<T, RepositoryError>>,
+) -> Result<T, RepositoryError> {
+    tokio::select! {
+        biased;
+        () = cancel.cancelled() => Err(RepositoryError::Cancelled),
+        done = work => done,
+    }
+}
+
+/// Puts a pass into the ledger that could not begin: one of its sides could not be had.
+///
+/// # Errors
+/// When the ledger cannot be written.
+pub fn record_not_begun(ledger: &Ledger, to: &str, exit: Exit, why: &str) -> Result<(), LedgerError> {
+    let now = Timestamp::now();
+    ledger.record(&Event {
+        run: RunId::new(),
+        kind: EventKind::Replicate,
+        repository: to.to_owned(),
+        started: now,
+        finished: now,
+        exit,
+        report: serde_json::json!({ "to": to, "error": why }),
+        parts: Vec::new(),
+    })
+}
+
+impl MirrorReport {
+    fn new(job: &MirrorJob) -> Self {
+        let now = Timestamp::now();
+        Self {
+            run: RunId::new(),
+            from: job.from.location(),
+            to: job.to.location(),
+            started: now,
+            finished: now,
+            dry_run: job.options.dry_run,
+            unchanged: Count::default(),
+            copied: Count::default(),
+            copied_snapshots: 0,
+            deleted: Count::default(),
+            deleted_snapshots: 0,
+            refused: None,
+            postponed: None,
+            postponed_since: None,
+            postponed_passes: 0,
+            postponed_too_often: false,
+            kept_keys: Vec::new(),
+            lost: 0,
+            verified: Count::default(),
+            wrong: Vec::new(),
+            exit: Exit::Done,
+        }
+    }
+
+    fn compare(&mut self, near: &Inventory, missing: &[Vec<Named>]) {
+        for object in near.all() {
+            self.unchanged.add(object.size_bytes);
+        }
+        for object in missing.iter().flatten() {
+            self.unchanged.objects -= 1;
+            self.unchanged.bytes -= object.size_bytes;
+        }
+    }
+
+    fn plan(&mut self, missing: &[Vec<Named>], surplus: &[Vec<Named>]) {
+        for object in missing.iter().flatten() {
+            self.copied.add(object.size_bytes);
+            self.copied_snapshots += u64::from(object.kind == ObjectKind::Snapshot);
+        }
+        for object in surplus.iter().flatten() {
+            self.deleted.add(object.size_bytes);
+            self.deleted_snapshots += u64::from(object.kind == ObjectKind::Snapshot);
+        }
+    }
+
+    fn ended(mut self, cancel: &CancellationToken) -> Self {
+        self.finished = Timestamp::now();
+        self.exit = if cancel.is_cancelled() {
+            Exit::Cancelled
+        } else if !self.wrong.is_empty() {
+            Exit::NotVerified
+        } else if self.refused.is_some() {
+            Exit::Refused
+        } else if self.postponed_too_often {
+            Exit::Partial
+        } else {
+            Exit::Done
+        };
+        self
+    }
+}

@@ -1,0 +1,175 @@
+//! Putting damaged objects back from a replica.
+//!
+//! A mirror holds the same objects under the same names, and a name is the hash of the content: so an object that no longer
+//! hashes to its name is fetched, compared, and put in the place of the damaged one. No password is needed to do it.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use futures::{StreamExt as _, TryStreamExt as _};
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::{
+    Count, ObjectKind,
+    inventory::{self, Inventory, Named},
+    transfer::{Brought, Carrier},
+};
+use crate::{
+    CancellationToken,
+    engine::repository::{RepositoryError, hashes_to_name, store::ObjectStore},
+    ground::{
+        Exit, RunId, error_chain,
+        progress::{ProgressSink, Unit},
+    },
+};
+
+/// How a repair goes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RepairOptions {
+    /// Say what is damaged, change nothing.
+    pub dry_run: bool,
+    /// Also fetch what is only on the replica. After a forget or a prune that has not been replicated yet, this brings back what
+    /// was meant to go; it is garbage then, and no harm.
+    pub missing: bool,
+}
+
+/// What a repair did, or would do.
+#[derive(Clone, Debug, Serialize)]
+pub struct RepairReport {
+    /// Its id.
+    pub run: RunId,
+    /// The repository, in words.
+    pub repository: String,
+    /// The replica, in words.
+    pub replica: String,
+    /// When it began.
+    pub started: Timestamp,
+    /// When it ended.
+    pub finished: Timestamp,
+    /// Whether nothing was changed.
+    pub dry_run: bool,
+    /// Objects read and found right.
+    pub sound: Count,
+    /// Damaged or missing objects that were put back (or could be, in a dry run), by their keys.
+    pub repaired: Vec<String>,
+    /// Those that could not, in sentences.
+    pub unrepaired: Vec<String>,
+    /// How it ended.
+    pub exit: Exit,
+}
+
+/// Reads every object of a repository, and puts those that are damaged back from a replica of it.
+///
+/// # Errors
+/// [`RepositoryError::Guarded`] when the two are not the same repository; what the stores say. What could not be repaired is in the
+/// report.
+pub async fn repair(
+    repository: &Arc<dyn ObjectStore>,
+    replica: &Arc<dyn ObjectStore>,
+    options: RepairOptions,
+    progress: &Arc<dyn ProgressSink>,
+    cancel: &CancellationToken,
+) -> Result<RepairReport, RepositoryError> {
+    let started = Timestamp::now();
+    match (inventory::config(&**repository).await?, inventory::config(&**replica).await?) {
+        (Some(near), Some(far)) if near == far => {}
+        (_, None) => return Err(RepositoryError::NotFound { location: replica.location() }),
+        (None, _) => {
+            return Err(RepositoryError::Guarded(format!(
+                "there is no repository at {}; `kaleem-dr replicate --from REPLICA --to HERE` brings a lost one back",
+                repository.location()
+            )));
+        }
+        _ => {
+            return Err(RepositoryError::Guarded(format!(
+                "{} is no mirror of {}: their configs differ. A copy has its own packs and cannot repair others",
+                replica.location(),
+                repository.location()
+            )));
+        }
+    }
+    let (near, far) = (Inventory::of(&**repository).await?, Inventory::of(&**replica).await?);
+    let mut report = RepairReport {
+        run: RunId::new(),
+        repository: repository.location(),
+        replica: replica.location(),
+        started,
+        finished: started,
+        dry_run: options.dry_run,
+        sound: Count::default(),
+        repaired: Vec::new(),
+        unrepaired: Vec::new(),
+        exit: Exit::Done,
+    };
+    let mut wanted = damaged(&**repository, &near, &mut report, progress, cancel).await?;
+    if options.missing {
+        wanted.extend(ObjectKind::WRITTEN.iter().flat_map(|&kind| far.surplus(&near, kind)));
+    }
+    let carrier = Carrier::new(replica.clone(), repository.clone(), cancel.clone());
+    let bar = progress.begin("repairing", Unit::Bytes, Some(Count::of(&wanted).bytes));
+    // In the order of writing: nothing that is put back refers to what is not there yet.
+    for kind in ObjectKind::WRITTEN {
+        for object in wanted.iter().filter(|object| object.kind == kind) {
+            let key = object.key();
+            let Some(&size_bytes) = far.kind(kind).get(&object.name) else {
+                report.unrepaired.push(format!("{key}: the replica does not have it"));
+                continue;
+            };
+            let there = Named { size_bytes, ..object.clone() };
+            let fetched = if options.dry_run {
+                hashes_to_name(&**replica, &key, size_bytes, &*bar, cancel).await?
+            } else {
+                match carrier.bring(&there, &*bar).await {
+                    Ok(Brought::Refused(why)) => Err(why),
+                    Ok(Brought::Whole) => hashes_to_name(&**repository, &key, size_bytes, &*bar, cancel).await?,
+                    Err(RepositoryError::Cancelled) => return Err(RepositoryError::Cancelled),
+                    Err(error) => Err(error_chain(&error)),
+                }
+            };
+            match fetched {
+                Ok(()) => report.repaired.push(key),
+                Err(why) => report.unrepaired.push(format!("{key}: {why}")),
+            }
+        }
+    }
+    bar.finish();
+    report.finished = Timestamp::now();
+    // A damage that a dry run found is still there.
+    let damage_stays = !report.unrepaired.is_empty() || (options.dry_run && !report.repaired.is_empty());
+    report.exit = if damage_stays { Exit::NotVerified } else { Exit::Done };
+    Ok(report)
+}
+
+/// Reads everything, and gives what does not hash to its name.
+async fn damaged(
+    store: &dyn ObjectStore,
+    inventory: &Inventory,
+    report: &mut RepairReport,
+    progress: &Arc<dyn ProgressSink>,
+    cancel: &CancellationToken,
+) -> Result<Vec<Named>, RepositoryError> {
+    let objects: Vec<Named> = inventory.all().collect();
+    let bar = progress.begin("reading every object", Unit::Bytes, Some(Count::of(&objects).bytes));
+    let mut wrong = BTreeSet::new();
+    let mut checks =
+        futures::stream::iter(objects.iter().enumerate())
+            .map(|(at, object)| {
+                let bar = &*bar;
+                async move {
+                    hashes_to_name(store, &object.key(), object.size_bytes, bar, cancel).await.map(|verified| (at, verified))
+                }
+            })
+            .buffer_unordered(4);
+    while let Some((at, verified)) = checks.try_next().await? {
+        match verified {
+            Ok(()) => report.sound.add(objects[at].size_bytes),
+            Err(why) => {
+                tracing::warn!(object = %objects[at].key(), %why, "damaged");
+                wrong.insert(at);
+            }
+        }
+    }
+    drop(checks);
+    bar.finish();
+    Ok(wrong.into_iter().map(|at| objects[at].clone()).collect())
+}

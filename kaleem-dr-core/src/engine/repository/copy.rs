@@ -1,0 +1,381 @@
+//! Copying snapshots into a repository with its own id and password.
+//!
+//! rustic_core carries the blobs, and passes over those that the source's index lacks without a word. So the snapshot file is
+//! withheld, every tree is read back through the destination, and only a snapshot whose every blob is there is released.
+
+use std::{collections::HashSet, fmt, sync::Arc};
+
+use rustic_core::{
+    IndexedFullStatus, TreeId,
+    repofile::{ConfigFile, SnapshotFile},
+};
+use serde::Serialize;
+
+use super::{
+    Repository, RepositoryError,
+    backend::Gate,
+    blocking, commit,
+    lock::Lock,
+    snapshot::{Snapshot, SnapshotId},
+};
+use crate::{
+    CancellationToken,
+    ground::{
+        Exit, RunId, SourceName, error_chain,
+        progress::{ProgressSink, Silent},
+    },
+};
+
+type Engine = rustic_core::Repository<IndexedFullStatus>;
+
+/// What stands for the host's name in a tag.
+const HOST_MARK: &str = "{host}";
+
+/// How snapshots are copied.
+#[derive(Clone, Debug, Default)]
+pub struct CopyOptions {
+    /// More tags for what is copied. `{host}` in one stands for the host of the snapshot.
+    pub tags: Vec<String>,
+    /// Say what would be copied, and write nothing.
+    pub dry_run: bool,
+}
+
+/// What copying did, or would do.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct CopyReport {
+    /// What was copied, oldest first.
+    pub copied: Vec<CopiedSnapshot>,
+    /// What the destination had already.
+    pub skipped: Vec<SnapshotId>,
+    /// What could not be copied. Nothing of it can be seen in the destination.
+    pub failed: Vec<CopyFailure>,
+    /// Bytes added to the destination.
+    pub added_bytes: u64,
+    /// The two repositories cut files in different places: what is copied shares no blobs with what is saved there directly.
+    pub chunkers_differ: bool,
+    /// Whether nothing was written.
+    pub dry_run: bool,
+}
+
+/// A snapshot that was copied.
+#[derive(Clone, Debug, Serialize)]
+pub struct CopiedSnapshot {
+    /// Its id where it came from.
+    pub from: SnapshotId,
+    /// Its id in the destination; `None` in a dry run.
+    pub snapshot: Option<SnapshotId>,
+    /// The source it is of, where we made it.
+    pub source: Option<SourceName>,
+    /// Bytes it added to the destination.
+    pub added_bytes: u64,
+}
+
+/// A snapshot that was not copied.
+#[derive(Clone, Debug, Serialize)]
+pub struct CopyFailure {
+    /// Its id where it is.
+    pub snapshot: SnapshotId,
+    /// The source it is of, where we made it.
+    pub source: Option<SourceName>,
+    /// Why.
+    pub error: String,
+    /// What kind of failure this is.
+    pub exit: Exit,
+}
+
+impl CopyReport {
+    /// How it ended: damage first, for it is the source that needs looking at.
+    #[must_use]
+    pub fn exit(&self) -> Exit {
+        let worst = [Exit::Cancelled, Exit::NotVerified];
+        match &self.failed[..] {
+            [] => Exit::Done,
+            failed => match worst.into_iter().find(|exit| failed.iter().any(|failure| failure.exit == *exit)) {
+                Some(exit) => exit,
+                None if self.copied.is_empty() => failed[0].exit,
+                None => Exit::Partial,
+            },
+        }
+    }
+}
+
+/// Where a repository cuts files into blobs. Two repositories that agree share blobs between copies and direct saves.
+#[derive(Clone)]
+pub struct ChunkerParams(ConfigFile);
+
+/// Where files are cut tells something of their content to whoever sees the sizes of blobs: it is not printed.
+impl fmt::Debug for ChunkerParams {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ChunkerParams([redacted])")
+    }
+}
+
+impl PartialEq for ChunkerParams {
+    fn eq(&self, other: &Self) -> bool {
+        let Self(a) = self;
+        let Self(b) = other;
+        a.chunker == b.chunker
+            && a.chunker_polynomial == b.chunker_polynomial
+            && (a.chunk_size, a.chunk_min_size, a.chunk_max_size) == (b.chunk_size, b.chunk_min_size, b.chunk_max_size)
+    }
+}
+
+impl ChunkerParams {
+    pub(super) fn of(config: &ConfigFile) -> Self {
+        Self(config.clone())
+    }
+
+    /// A new repository's config with these parameters and nothing else of the old one.
+    pub(super) fn config(self, version: u32) -> Result<ConfigFile, RepositoryError> {
+        let id: [u8; 32] = rand::random();
+        let id: rustic_core::Id = hex::encode(id).parse().map_err(RepositoryError::engine("name"))?;
+        let Self(like) = self;
+        Ok(ConfigFile {
+            version,
+            id: id.into(),
+            chunker: like.chunker,
+            chunker_polynomial: like.chunker_polynomial,
+            chunk_size: like.chunk_size,
+            chunk_min_size: like.chunk_min_size,
+            chunk_max_size: like.chunk_max_size,
+            ..ConfigFile::default()
+        })
+    }
+}
+
+/// What makes two snapshots in two repositories the same. Ids differ, for a snapshot is sealed with its repository's key.
+type Identity = (TreeId, jiff::Timestamp, String, Vec<std::path::PathBuf>, Option<RunId>);
+
+fn identity(snapshot: &Snapshot) -> Identity {
+    let mut paths = snapshot.paths();
+    paths.sort();
+    (snapshot.file.tree, snapshot.time().timestamp(), snapshot.host().to_owned(), paths, snapshot.run())
+}
+
+impl Repository {
+    /// Copies snapshots of this repository into another one. Both locks must be held; shared ones are enough.
+    ///
+    /// A snapshot that is damaged here fails alone. When the destination fails, the rest is not tried.
+    ///
+    /// # Errors
+    /// [`RepositoryError::Guarded`] when both are one repository or mirrors of one; and when either cannot be read at all.
+    pub async fn copy_to(
+        &self,
+        destination: &Self,
+        snapshots: &[Snapshot],
+        options: &CopyOptions,
+        (source_lock, destination_lock): (&Lock, &Lock),
+        progress: &Arc<dyn ProgressSink>,
+        cancel: &CancellationToken,
+    ) -> Result<CopyReport, RepositoryError> {
+        if self.id() == destination.id() {
+            return Err(RepositoryError::Guarded(format!(
+                "{} and {} are the same repository, or mirrors of one; a copy needs another one",
+                self.location(),
+                destination.location()
+            )));
+        }
+        let mut report = CopyReport {
+            chunkers_differ: self.0.chunker != destination.0.chunker,
+            dry_run: options.dry_run,
+            ..CopyReport::default()
+        };
+        let mut there: HashSet<Identity> = destination.snapshots().await?.iter().map(identity).collect();
+        let mut wanted: Vec<&Snapshot> = snapshots.iter().collect();
+        wanted.sort_by_key(|snapshot| snapshot.time().timestamp());
+        let (new, old): (Vec<&Snapshot>, Vec<&Snapshot>) =
+            wanted.into_iter().partition(|snapshot| there.insert(identity(snapshot)));
+        report.skipped = old.into_iter().map(Snapshot::id).collect();
+        if options.dry_run || new.is_empty() {
+            let would = |snapshot: &Snapshot| CopiedSnapshot {
+                from: snapshot.id(),
+                snapshot: None,
+                source: snapshot.source(),
+                added_bytes: 0,
+            };
+            report.copied = new.into_iter().map(would).collect();
+            return Ok(report);
+        }
+
+        // What the destination has lost is carried again.
+        destination.mended(destination_lock, cancel).await?;
+        let stop = cancel.child_token();
+        let gate = Gate::withholding(stop.clone());
+        let opening = {
+            let (source, destination) = (self.clone(), destination.clone());
+            let (stop, gate, progress) = (stop.clone(), gate.clone(), progress.clone());
+            blocking(move || Carrier::open(&source, &destination, stop, gate, &progress))
+        };
+        let mut carrier = Some(opening.await?);
+        let mut broken: Option<(String, Exit)> = None;
+        let (lost_here, lost_there) = (source_lock.lost(), destination_lock.lost());
+        for snapshot in new {
+            let Some(mut carrying) = carrier.take().filter(|_| broken.is_none()) else {
+                let (error, exit) = broken.clone().unwrap_or(("the copy broke off".into(), Exit::Failed));
+                report.failed.push(failure(snapshot, format!("not tried: {error}"), exit));
+                continue;
+            };
+            let (file, before) = (snapshot.file.clone(), gate.written_bytes());
+            let work = blocking(move || {
+                let carried = carrying.carry(&file);
+                Ok((carrying, carried))
+            });
+            tokio::pin!(work);
+            let (carrying, carried) = tokio::select! {
+                done = &mut work => done?,
+                () = async { tokio::select! { () = lost_here.cancelled() => {}, () = lost_there.cancelled() => {} } } => {
+                    stop.cancel();
+                    // How it ends no longer counts: one of the locks below says why.
+                    let _ = work.await;
+                    source_lock.confirm().await?;
+                    destination_lock.confirm().await?;
+                    return Err(RepositoryError::Cancelled);
+                }
+            };
+            carrier = Some(carrying);
+            let copied = match carried {
+                Ok(()) => {
+                    source_lock.confirm().await?;
+                    commit::publish(destination, &as_copied(&snapshot.file, &options.tags), destination_lock).await
+                }
+                Err(error) => Err(self.diagnosed(destination, snapshot, error, cancel).await),
+            };
+            match copied {
+                Ok((id, bytes)) => {
+                    let added_bytes = bytes + gate.written_bytes() - before;
+                    let (from, source) = (snapshot.id(), snapshot.source());
+                    report.copied.push(CopiedSnapshot { from, snapshot: Some(id), source, added_bytes });
+                    report.added_bytes += bytes;
+                }
+                Err(error) => {
+                    let exit = Exit::from(&error);
+                    if exit != Exit::NotVerified {
+                        broken = Some((error_chain(&error), exit));
+                    }
+                    report.failed.push(failure(snapshot, error_chain(&error), exit));
+                }
+            }
+        }
+        report.added_bytes += gate.written_bytes();
+        Ok(report)
+    }
+
+    /// Tells damage of the source from every other failure, which rustic_core's errors do not.
+    async fn diagnosed(
+        &self,
+        destination: &Self,
+        snapshot: &Snapshot,
+        error: RepositoryError,
+        cancel: &CancellationToken,
+    ) -> RepositoryError {
+        if cancel.is_cancelled() {
+            return RepositoryError::Cancelled;
+        }
+        if matches!(error, RepositoryError::Damaged { .. }) || !matches!(destination.0.store.size("config").await, Ok(Some(_))) {
+            return error;
+        }
+        let look = async {
+            let bar = Silent.begin("", crate::ground::progress::Unit::Bytes, None);
+            self.read(snapshot).await?.verify_objects(&*bar, cancel).await
+        };
+        match look.await {
+            Ok(found) if !found.wrong.is_empty() => RepositoryError::Damaged {
+                object: format!("snapshot {} at {}", snapshot.id().short(), self.location()),
+                why: found.wrong.join("; "),
+            },
+            _ => error,
+        }
+    }
+}
+
+fn failure(snapshot: &Snapshot, error: String, exit: Exit) -> CopyFailure {
+    CopyFailure { snapshot: snapshot.id(), source: snapshot.source(), error, exit }
+}
+
+/// Tags of a repository for a snapshot of this host.
+pub(crate) fn tags_for(tags: &[String], host: &str) -> Vec<String> {
+    tags.iter().map(|tag| tag.replace(HOST_MARK, host)).collect()
+}
+
+/// A snapshot file as it stands in the destination: of no parent, for that one may not be there.
+fn as_copied(file: &SnapshotFile, tags: &[String]) -> SnapshotFile {
+    let mut copied = file.clone();
+    copied.original = file.original.or(Some(file.id));
+    copied.id = rustic_core::repofile::SnapshotId::default();
+    copied.parent = None;
+    copied.parents = Vec::new();
+    for tag in tags_for(tags, &file.hostname) {
+        copied.tags.add(tag);
+    }
+    copied
+}
+
+/// Both repositories with their indexes read. Blocking.
+struct Carrier {
+    source: Engine,
+    /// Taken only while its index is read again.
+    destination: Option<Engine>,
+    gate: Arc<Gate>,
+    /// Trees that are whole in the destination, with all below them.
+    whole: HashSet<TreeId>,
+}
+
+impl Carrier {
+    fn open(
+        source: &Repository,
+        destination: &Repository,
+        stop: CancellationToken,
+        gate: Arc<Gate>,
+        progress: &Arc<dyn ProgressSink>,
+    ) -> Result<Self, RepositoryError> {
+        let silent: Arc<dyn ProgressSink> = Arc::new(Silent);
+        let source = source.indexed(Gate::open(stop), &silent)?;
+        let destination = destination.indexed(gate.clone(), progress)?;
+        Ok(Self { source, destination: Some(destination), gate, whole: HashSet::new() })
+    }
+
+    /// Carries a snapshot's blobs over, and looks whether all are there.
+    fn carry(&mut self, file: &SnapshotFile) -> Result<(), RepositoryError> {
+        let before = self.gate.written_bytes();
+        let carried = self.source.copy(self.engine()?, [file]).map_err(RepositoryError::engine("copy to"));
+        // What a failure left half-way is in the index too, and needs not be carried again.
+        if self.gate.written_bytes() != before {
+            let engine = self.destination.take().map(rustic_core::Repository::drop_index);
+            let engine = engine.map(rustic_core::Repository::to_indexed).transpose();
+            self.destination = engine.map_err(RepositoryError::engine("read the destination's index of"))?;
+        }
+        carried?;
+        self.complete(&file.tree)
+    }
+
+    fn engine(&self) -> Result<&Engine, RepositoryError> {
+        let gone = || RepositoryError::Engine { action: "copy to", cause: "its index could not be read before".into() };
+        self.destination.as_ref().ok_or_else(gone)
+    }
+
+    /// Whether every blob below a tree is in the destination's index.
+    fn complete(&mut self, root: &TreeId) -> Result<(), RepositoryError> {
+        let engine = self.engine()?;
+        let lacks = |what: &str, id: &rustic_core::Id| RepositoryError::Damaged {
+            object: format!("{what} {}", id.to_hex().as_str()),
+            why: "it is not in the source's index, or was lost on the way; `check` of the source tells".into(),
+        };
+        let mut seen = HashSet::new();
+        let mut pending = vec![*root];
+        while let Some(id) = pending.pop() {
+            if self.whole.contains(&id) || !seen.insert(id) {
+                continue;
+            }
+            engine.get_index_entry(&id).map_err(|_| lacks("tree", &id.into_inner()))?;
+            let tree = engine.get_tree(&id).map_err(RepositoryError::engine("read back a tree of"))?;
+            for node in tree.nodes {
+                pending.extend(node.subtree);
+                for blob in node.content.iter().flatten() {
+                    engine.get_index_entry(blob).map_err(|_| lacks("blob", &blob.into_inner()))?;
+                }
+            }
+        }
+        self.whole.extend(seen);
+        Ok(())
+    }
+}

@@ -1,0 +1,224 @@
+//! What can go wrong with a repository.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use jiff::Timestamp;
+use rustic_core::RusticError;
+
+use super::{
+    backend::{EngineCause, engine_cause},
+    snapshot::Snapshot,
+    store::{StoreError, StoreFault},
+};
+use crate::ground::{Exit, SourceError};
+use crate::{
+    engine::ledger::LedgerError,
+    ground::{Cause, host::HostScope},
+};
+
+/// Why a repository operation failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RepositoryError {
+    /// There is no repository.
+    #[error("there is no repository at {location}")]
+    NotFound {
+        /// The place, in words.
+        location: String,
+    },
+    /// There is one already.
+    #[error("there is a repository at {location} already")]
+    AlreadyExists {
+        /// The place, in words.
+        location: String,
+    },
+    /// No key of the repository opens with this password.
+    #[error("the password does not open the repository at {location}")]
+    WrongPassword {
+        /// The place, in words.
+        location: String,
+    },
+    /// Somebody else holds a lock.
+    #[error("the repository is locked by {holder}")]
+    Locked {
+        /// Process, host, age and kind of the lock.
+        holder: String,
+    },
+    /// Our own lock is gone: someone removed it, or we were frozen for so long that it went stale.
+    #[error("our lock on the repository was lost ({why}); nothing was committed")]
+    LockLost {
+        /// How it was lost.
+        why: String,
+    },
+    /// The object store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// rustic_core failed.
+    #[error("cannot {action} the repository")]
+    Engine {
+        /// What was tried: `open`, `read the index of`.
+        action: &'static str,
+        /// What it said.
+        #[source]
+        cause: Cause,
+    },
+    /// An object is not what it should be.
+    #[error("{object} is damaged: {why}")]
+    Damaged {
+        /// The object's key or id.
+        object: String,
+        /// What is wrong.
+        why: String,
+    },
+    /// No snapshot matches.
+    #[error("no snapshot matches {wanted}")]
+    NoSnapshot {
+        /// What was asked for.
+        wanted: String,
+    },
+    /// The hosts that are meant have no point.
+    #[error("{hosts} has no point of {of}{}{}", listed(others), future.as_ref().map(|why| format!("; {why}")).unwrap_or_default())]
+    NoPoint {
+        /// What has no point: `source mongo`, or `any source`.
+        of: String,
+        /// The hosts that were meant, in words.
+        hosts: String,
+        /// The hosts that have one, by name.
+        others: Vec<HostNewest>,
+        /// A snapshot that was passed over because it is dated in the future, in words.
+        future: Option<String>,
+    },
+    /// Several snapshots match.
+    #[error("{wanted} matches {count} snapshots; give more digits")]
+    Ambiguous {
+        /// What was asked for.
+        wanted: String,
+        /// How many match.
+        count: usize,
+    },
+    /// None, or several, of a repository's keys match.
+    #[error("{count} keys match {wanted:?}; name one")]
+    NoKey {
+        /// What was asked for.
+        wanted: String,
+        /// How many match.
+        count: usize,
+    },
+    /// A capture ended without an error of its own, and still must not be committed.
+    #[error("the capture cannot be committed: {0}")]
+    NotCommitted(String),
+    /// This would destroy something; the sentence says what to do.
+    #[error("{0}")]
+    Guarded(String),
+    /// The repository failed before in this run and is not tried again.
+    #[error("the repository cannot be used: {0}")]
+    Unusable(String),
+    /// A local path could not be used.
+    #[error("{}: cannot {action}", path.display())]
+    Path {
+        /// The path.
+        path: PathBuf,
+        /// What was tried.
+        action: &'static str,
+        /// What the system said.
+        #[source]
+        cause: std::io::Error,
+    },
+    /// It does not hold still for long enough.
+    #[error("{location} changes while it is read: something prunes it or writes to it; run this again later")]
+    Changing {
+        /// The place, in words.
+        location: String,
+    },
+    /// The ledger failed.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// The operator cancelled.
+    #[error("cancelled")]
+    Cancelled,
+}
+
+/// A host that has points, and when its newest was taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostNewest {
+    /// Its name.
+    pub host: String,
+    /// Time of its newest snapshot.
+    pub newest: Timestamp,
+}
+
+fn listed(hosts: &[HostNewest]) -> String {
+    if hosts.is_empty() {
+        return "; neither has any other host".to_owned();
+    }
+    let each: Vec<String> =
+        hosts.iter().map(|of| format!("{} (newest {})", of.host, of.newest.strftime("%Y-%m-%d %H:%M UTC"))).collect();
+    format!("; hosts that have: {}", each.join(", "))
+}
+
+impl RepositoryError {
+    /// None of these snapshots is of the hosts that are meant; the error names the hosts that they are of.
+    pub(crate) fn no_point(of: &str, hosts: &HostScope, snapshots: &[&Snapshot], future: Option<String>) -> Self {
+        let mut newest: BTreeMap<&str, Timestamp> = BTreeMap::new();
+        for snapshot in snapshots {
+            let time = snapshot.time().timestamp();
+            newest.entry(snapshot.host()).and_modify(|known| *known = time.max(*known)).or_insert(time);
+        }
+        let others = newest.into_iter().map(|(host, newest)| HostNewest { host: host.to_owned(), newest }).collect();
+        Self::NoPoint { of: of.to_owned(), hosts: hosts.to_string(), others, future }
+    }
+
+    /// What kind of trouble the store is in, where it is the store that failed.
+    #[must_use]
+    pub fn fault(&self) -> Option<StoreFault> {
+        match self {
+            Self::Store(error) => Some(error.fault()),
+            Self::Engine { cause, .. } => cause.downcast_ref::<EngineCause>()?.fault,
+            _ => None,
+        }
+    }
+
+    /// Whether there is no room left in the repository's place.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        match self {
+            Self::Store(error) => error.is_full(),
+            Self::Engine { cause, .. } => cause.downcast_ref::<EngineCause>().is_some_and(|cause| cause.is_full),
+            _ => false,
+        }
+    }
+
+    /// Wraps an error of rustic_core.
+    pub(crate) fn engine(action: &'static str) -> impl FnOnce(Box<RusticError>) -> Self {
+        move |error| Self::Engine { action, cause: engine_cause(&error) }
+    }
+}
+
+impl From<&RepositoryError> for Exit {
+    fn from(error: &RepositoryError) -> Self {
+        match error {
+            RepositoryError::NotFound { .. } => Self::NoRepository,
+            RepositoryError::WrongPassword { .. } => Self::WrongPassword,
+            RepositoryError::Locked { .. } => Self::Locked,
+            RepositoryError::Guarded(_) => Self::Refused,
+            RepositoryError::Damaged { .. } => Self::NotVerified,
+            RepositoryError::Changing { .. } => Self::Temporary,
+            RepositoryError::Cancelled => Self::Cancelled,
+            error if error.fault().is_some_and(super::store::StoreFault::keeps_out) => Self::Unreachable,
+            _ => Self::Failed,
+        }
+    }
+}
+
+impl From<&SourceError> for Exit {
+    fn from(error: &SourceError) -> Self {
+        match error {
+            SourceError::Unreachable { .. } | SourceError::Unauthorised { .. } => Self::Unreachable,
+            SourceError::Refused(_) => Self::Refused,
+            SourceError::Damaged { .. } => Self::NotVerified,
+            SourceError::Cancelled => Self::Cancelled,
+            SourceError::Point(cause) => cause.downcast_ref::<RepositoryError>().map_or(Self::Failed, Self::from),
+            _ => Self::Failed,
+        }
+    }
+}

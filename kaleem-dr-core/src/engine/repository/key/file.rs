@@ -1,0 +1,52 @@
+//! Making a key file.
+//!
+//! rustic_core derives with 128 MiB of memory, fixed, which every later opening then needs: more than all else that we hold.
+//! restic's own parameters need 32 MiB at the same cost in time, so new repositories get those (restic, `doc/design.rst`, "Keys").
+
+use base64::prelude::{BASE64_STANDARD, Engine as _};
+use bytes::Bytes;
+use jiff::Timestamp;
+use rustic_core::repofile::MasterKey;
+use secrecy::{ExposeSecret as _, SecretString};
+use serde_json::json;
+
+use super::{
+    super::{RepositoryError, seal::SealKey},
+    KeyOwner,
+    open::user_key,
+};
+use crate::ground::digest::ByteDigest;
+
+/// scrypt's cost, 2 to this power: with a block size of 8 it takes 32 MiB.
+const LOG_N: u8 = 15;
+const BLOCK_SIZE: u32 = 8;
+/// As many passes over those 32 MiB as cost what one over 128 MiB does.
+const PASSES: u32 = 4;
+
+/// A key file for a master key: its name in the repository, and its content.
+pub(crate) fn key_file(
+    master: &MasterKey,
+    password: &SecretString,
+    owner: &KeyOwner,
+) -> Result<(String, Bytes), RepositoryError> {
+    let salt: [u8; 64] = rand::random();
+    let failed = |cause: crate::ground::Cause| RepositoryError::Engine { action: "make a key of", cause };
+    let params = scrypt::Params::new(LOG_N, BLOCK_SIZE, PASSES).map_err(|error| failed(error.into()))?;
+    let mut derived = [0; 64];
+    scrypt::scrypt(password.expose_secret().as_bytes(), &salt, &params, &mut derived)
+        .map_err(|error| failed(error.to_string().into()))?;
+    let plain = serde_json::to_vec(master).map_err(|error| failed(error.into()))?;
+    let file = json!({
+        "created": Timestamp::now().to_string(),
+        "username": owner.user,
+        "hostname": owner.host,
+        "kdf": "scrypt",
+        "N": 1_u32 << LOG_N,
+        "r": BLOCK_SIZE,
+        "p": PASSES,
+        "salt": BASE64_STANDARD.encode(salt),
+        "data": BASE64_STANDARD.encode(SealKey::new(user_key(&derived)).seal(&plain)),
+    });
+    let bytes = Bytes::from(file.to_string());
+    Ok((format!("keys/{}", ByteDigest::of(&bytes)), bytes))
+}

@@ -1,0 +1,207 @@
+//! The keys of a repository: one small file a password, each of which holds the same master key, sealed.
+//!
+//! Adding or removing a key touches no data. A key that was removed opens nothing any more; whoever has copied the master
+//! key while it could still be opened keeps it, as with restic.
+
+mod file;
+mod open;
+mod parse;
+
+use std::{fmt, path::PathBuf, sync::Arc};
+
+use jiff::Timestamp;
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::Serialize;
+
+pub use self::parse::vet;
+pub(crate) use self::{file::key_file, open::open_with};
+use super::{Access, Location, Repository, RepositoryError, blocking, lock::Lock, names};
+use crate::ground::{digest::ByteDigest, host};
+
+const DIRECTORY: &str = "keys";
+
+/// A key's id: the SHA-256 of its file.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+pub struct KeyId(String);
+
+impl KeyId {
+    /// The first eight digits, which restic shows.
+    #[must_use]
+    pub fn short(&self) -> &str {
+        &self.0[..8.min(self.0.len())]
+    }
+
+    fn object(&self) -> String {
+        format!("{DIRECTORY}/{}", self.0)
+    }
+}
+
+impl fmt::Display for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Whose a key is. It is written in the clear, and opens nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyOwner {
+    /// User's name.
+    pub user: String,
+    /// Host's name.
+    pub host: String,
+}
+
+impl KeyOwner {
+    /// Whoever runs this, on this host.
+    #[must_use]
+    pub fn here() -> Self {
+        Self { user: host::user(), host: host::name() }
+    }
+
+    /// Of a key file that does not say.
+    fn unknown() -> Self {
+        Self { user: String::new(), host: String::new() }
+    }
+}
+
+/// What a key says of itself in the clear.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyInfo {
+    /// Its id.
+    pub id: KeyId,
+    /// Whose it is.
+    pub owner: KeyOwner,
+    /// When it was made; `None` where its maker did not say.
+    pub created: Option<Timestamp>,
+    /// Whether the repository was opened with it.
+    pub current: bool,
+    /// Why it opens nothing, where its file is damaged or beyond limits.
+    pub problem: Option<String>,
+}
+
+impl Repository {
+    /// Every key, oldest first. One that is damaged is among them, with what is wrong with it.
+    ///
+    /// # Errors
+    /// When the keys cannot be listed or read.
+    pub async fn keys(&self) -> Result<Vec<KeyInfo>, RepositoryError> {
+        let mut keys = Vec::new();
+        for object in names::objects(&*self.0.store, DIRECTORY).await? {
+            let bytes = match self.0.store.read(&object.key, None).await {
+                Ok(bytes) => bytes,
+                // Removed since it was listed.
+                Err(error) if error.is_not_found() => continue,
+                Err(error) => return Err(error.into()),
+            };
+            let id = KeyId(names::id_of(&object.key).to_owned());
+            let parsed = parse::parse(&bytes);
+            let changed = (ByteDigest::of(&bytes) != id.0).then(|| "its content does not hash to its name".to_owned());
+            let problem = parsed.as_ref().err().cloned().or(changed);
+            let (owner, created) = parsed.map_or((KeyOwner::unknown(), None), |key| {
+                (KeyOwner { user: key.username, host: key.hostname }, key.created.and_then(|time| time.parse().ok()))
+            });
+            keys.push(KeyInfo { current: id == self.0.key_id, id, owner, created, problem });
+        }
+        keys.sort_by(|a, b| (a.created, &a.id).cmp(&(b.created, &b.id)));
+        Ok(keys)
+    }
+
+    /// Adds a key for one more password, and proves that it opens the repository.
+    ///
+    /// # Errors
+    /// [`RepositoryError::Guarded`] for a password that restic could not be given; or when the key cannot be written or does
+    /// not open the repository, and then it is taken away again.
+    pub async fn add_key(&self, password: &SecretString, owner: &KeyOwner, lock: &Lock) -> Result<KeyId, RepositoryError> {
+        usable(password)?;
+        let (name, file) = {
+            let (seal, password, owner) = (self.0.key.clone(), password.clone(), owner.clone());
+            blocking(move || key_file(&seal.master(), &password, &owner)).await?
+        };
+        lock.confirm().await?;
+        self.0.store.write(&name, vec![file]).await?;
+        if let Err(error) = self.prove(password).await {
+            self.0.store.delete(&name).await?;
+            return Err(error);
+        }
+        Ok(KeyId(name.trim_start_matches(DIRECTORY).trim_start_matches('/').to_owned()))
+    }
+
+    /// Removes a key, named by the beginning of its id. The lock must be exclusive.
+    ///
+    /// # Errors
+    /// [`RepositoryError::Guarded`] for the key in use and for the last one; [`RepositoryError::NoKey`] for a
+    /// beginning that does not name exactly one.
+    pub async fn remove_key(&self, wanted: &str, lock: &Lock) -> Result<KeyId, RepositoryError> {
+        let keys = self.keys().await?;
+        let found: Vec<&KeyInfo> = keys.iter().filter(|key| !wanted.is_empty() && key.id.0.starts_with(wanted)).collect();
+        let [key] = found[..] else {
+            return Err(RepositoryError::NoKey { wanted: wanted.to_owned(), count: found.len() });
+        };
+        if key.current {
+            return Err(RepositoryError::Guarded(format!(
+                "key {} is the one in use; open the repository with another password to remove it, or change it with `key passwd`",
+                key.id.short()
+            )));
+        }
+        // Someone else may have removed the key in use since: then this one could be all there is.
+        if !keys.iter().any(|key| key.current) {
+            return Err(RepositoryError::Guarded(format!(
+                "key {} is the last one that is known to open the repository; without it the backups are lost",
+                key.id.short()
+            )));
+        }
+        lock.confirm().await?;
+        self.0.store.delete(&key.id.object()).await?;
+        Ok(key.id.clone())
+    }
+
+    /// Changes the password in use: a new key is added and proven before the old one goes, and the new one is proven again
+    /// afterwards. Whatever breaks off in between leaves at least one key that opens. The lock must be exclusive.
+    /// Gives the repository as the new key opens it.
+    ///
+    /// # Errors
+    /// As [`Repository::add_key`].
+    pub async fn change_password(&self, password: &SecretString, owner: &KeyOwner, lock: &Lock) -> Result<Self, RepositoryError> {
+        let added = self.add_key(password, owner, lock).await?;
+        lock.confirm().await?;
+        self.0.store.delete(&self.0.key_id.object()).await?;
+        let mut opened = self.prove(password).await?;
+        // Where the password was there before, either of its keys may have opened.
+        if opened.0.key_id != added
+            && let Some(inner) = Arc::get_mut(&mut opened.0)
+        {
+            inner.key_id = added;
+        }
+        Ok(opened)
+    }
+
+    /// Opens the repository anew with a password.
+    async fn prove(&self, password: &SecretString) -> Result<Self, RepositoryError> {
+        let access = Access {
+            location: Location::Directory(PathBuf::new()),
+            password: password.clone(),
+            cache_directory: self.0.cache_directory.clone(),
+        };
+        Self::open_in(self.0.store.clone(), &access).await
+    }
+}
+
+/// A password that neither tool can be given is worse than none: it would be found out on the day of the loss.
+fn usable(password: &SecretString) -> Result<(), RepositoryError> {
+    let text = password.expose_secret();
+    if text.is_empty() {
+        return Err(RepositoryError::Guarded("an empty password is refused".into()));
+    }
+    if text.trim() != text {
+        return Err(RepositoryError::Guarded(
+            "a password that begins or ends with a space or a line break is refused: restic drops them from a password file"
+                .into(),
+        ));
+    }
+    Ok(())
+}
+
+#[cfg(feature = "fuzzing")]
+pub(crate) fn fuzz_key_file(bytes: &[u8]) {
+    drop(parse::vet(bytes));
+}

@@ -1,0 +1,374 @@
+//! restic's locks, which rustic_core neither writes nor honours.
+//!
+//! A lock is the object `locks/<SHA-256 of its bytes>`: sealed JSON with time, kind, host, process and owner (restic,
+//! `doc/design.rst`, "Locks"). Shared locks allow each other; an exclusive one allows no other. Ours are renewed every five minutes.
+//! Without them, a `restic prune` from an old cron line deletes the packs a running backup has written.
+//!
+//! Another's lock is removed on the way only when its holder is certainly dead ([`LockVerdict::Dead`]). All others are waited for or
+//! refused, as restic does; `unlock` is the operator's word that they are left over.
+
+mod file;
+mod standing;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use tokio::{runtime::Handle, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
+
+pub use self::{file::LockVerdict, standing::StandingLock};
+use self::{
+    file::{LockFile, uptime},
+    standing::refuse_others,
+};
+use super::{
+    error::RepositoryError,
+    seal::SealKey,
+    store::{ObjectStore, StoreError},
+    survey::Mended,
+};
+use crate::ground::digest::ByteDigest;
+
+const DIRECTORY: &str = "locks";
+/// A lock that was not renewed for as long is left over, by restic's rule.
+const STALE_AFTER: Duration = Duration::from_mins(30);
+const RENEW_EVERY: Duration = Duration::from_mins(5);
+/// Between writing a lock and looking again whether another came in between (restic waits the same).
+const SETTLE: Duration = Duration::from_millis(200);
+/// Between two looks at a lock that is waited for.
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
+/// Longest that a dropped lock holds its thread up.
+const LAST_WORDS: Duration = Duration::from_secs(10);
+
+/// What a lock allows others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LockKind {
+    /// Others may hold shared locks too: backup, restore, check.
+    Shared,
+    /// No other lock: forget and prune.
+    Exclusive,
+}
+
+/// When work may begin although its lock could not be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Without {
+    /// Never: it writes.
+    Never,
+    /// Where nothing can be written: it only reads.
+    Writes,
+    /// Where there is no room: it makes room.
+    Room,
+}
+
+impl Without {
+    fn allows(self, error: &StoreError) -> bool {
+        match self {
+            Self::Never => false,
+            Self::Writes => error.takes_no_writes(),
+            Self::Room => error.is_full(),
+        }
+    }
+}
+
+/// A lock that we hold. It is renewed while it lives; [`Lock::release`] removes it, and so does a drop (on panic).
+#[derive(Debug)]
+#[must_use = "the repository stays locked until the lock is released"]
+pub struct Lock {
+    shared: Arc<Shared>,
+    renewal: Option<JoinHandle<()>>,
+    released: bool,
+}
+
+/// What the lock, its renewal and the gates below it know.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    store: Arc<dyn ObjectStore>,
+    key: SealKey,
+    kind: LockKind,
+    runtime: Handle,
+    objects: tokio::sync::Mutex<Objects>,
+    /// Cancelled when the lock is lost.
+    lost: CancellationToken,
+    /// Cancelled when it is to be renewed no more.
+    done: CancellationToken,
+    /// When it was last seen to be there, in milliseconds since `began`.
+    seen: AtomicU64,
+    began: Instant,
+    /// What was set right under this lock.
+    pub(crate) mended: tokio::sync::OnceCell<Mended>,
+}
+
+/// The objects of one lock.
+#[derive(Debug, Default)]
+struct Objects {
+    /// All that may be in the store, the current one last. Empty for work without a lock.
+    names: Vec<String>,
+    /// When the current one was written, by [`uptime`].
+    written: Duration,
+}
+
+impl Lock {
+    /// Takes a lock. Locks of the dead are removed on the way. With `patience`, waits that long for others to end. Dropped while it
+    /// waits, it leaves nothing.
+    pub(crate) async fn acquire(
+        store: Arc<dyn ObjectStore>,
+        key: SealKey,
+        kind: LockKind,
+        patience: Duration,
+        without: Without,
+    ) -> Result<Self, RepositoryError> {
+        let deadline = tokio::time::Instant::now() + patience;
+        loop {
+            match Self::try_acquire(&store, &key, kind).await {
+                Err(RepositoryError::Locked { holder }) if tokio::time::Instant::now() < deadline => {
+                    tracing::info!(%holder, "waiting for the repository's lock");
+                    tokio::time::sleep(LOOK_AGAIN).await;
+                }
+                Err(RepositoryError::Store(error)) if without.allows(&error) => {
+                    refuse_others(&store, &key, kind, None).await?;
+                    tracing::warn!(
+                        error = %crate::ground::error_chain(&error),
+                        "no lock can be written there; going on without one: let nothing prune this repository meanwhile"
+                    );
+                    return Ok(Self::absent(store, key, kind));
+                }
+                result => return result,
+            }
+        }
+    }
+
+    async fn try_acquire(store: &Arc<dyn ObjectStore>, key: &SealKey, kind: LockKind) -> Result<Self, RepositoryError> {
+        refuse_others(store, key, kind, None).await?;
+        let mut lock = Self::absent(store.clone(), key.clone(), kind);
+        let refused = match lock.write_first().await {
+            Ok(name) => {
+                tokio::time::sleep(SETTLE).await;
+                refuse_others(store, key, kind, Some(&name)).await
+            }
+            Err(error) => Err(error),
+        };
+        if let Err(error) = refused {
+            // Why it was refused says more than that its lock could not be taken away.
+            let removed = lock.release().await;
+            if let Err(left) = removed
+                && !matches!(error, RepositoryError::Store(_))
+            {
+                tracing::warn!(error = %crate::ground::error_chain(&left), "our lock could not be removed");
+            }
+            return Err(error);
+        }
+        lock.renewal = Some(tokio::spawn(renew(lock.shared.clone(), RENEW_EVERY)));
+        Ok(lock)
+    }
+
+    /// In a task of its own, so that whoever gives the lock up can wait for the end of the write and take away what it left.
+    async fn write_first(&self) -> Result<String, RepositoryError> {
+        let shared = self.shared.clone();
+        let writing = tokio::spawn(async move {
+            let mut objects = shared.objects.lock().await;
+            shared.write(&mut objects).await
+        });
+        writing.await.map_err(|panic| RepositoryError::Engine { action: "lock", cause: panic.into() })?
+    }
+
+    /// Work without a lock in the store.
+    pub(crate) fn absent(store: Arc<dyn ObjectStore>, key: SealKey, kind: LockKind) -> Self {
+        let shared = Shared {
+            store,
+            key,
+            kind,
+            runtime: Handle::current(),
+            objects: tokio::sync::Mutex::default(),
+            lost: CancellationToken::new(),
+            done: CancellationToken::new(),
+            seen: AtomicU64::new(0),
+            began: Instant::now(),
+            mended: tokio::sync::OnceCell::new(),
+        };
+        Self { shared: Arc::new(shared), renewal: None, released: false }
+    }
+
+    /// Whether it is there for others to see; without one, work reads only, or makes room.
+    pub async fn is_written(&self) -> bool {
+        !self.shared.objects.lock().await.names.is_empty()
+    }
+
+    /// Resolves when the lock is lost.
+    pub(crate) fn lost(&self) -> CancellationToken {
+        self.shared.lost.clone()
+    }
+
+    /// What a gate asks before it lets something be removed.
+    pub(crate) fn shared(&self) -> Arc<Shared> {
+        self.shared.clone()
+    }
+
+    /// Proves that the lock is still there: to be asked before anything that others must see as safe.
+    pub(crate) async fn confirm(&self) -> Result<(), RepositoryError> {
+        self.shared.confirm().await
+    }
+
+    /// Removes the lock. A renewal that is under way is waited for, so that none is left.
+    ///
+    /// # Errors
+    /// When the object cannot be removed: `unlock` does so later.
+    pub async fn release(mut self) -> Result<(), RepositoryError> {
+        self.shared.done.cancel();
+        if let Some(renewal) = &mut self.renewal {
+            // It has no way to fail but a panic, which has been reported.
+            let _ = renewal.await;
+        }
+        let removed = self.shared.remove_all().await;
+        self.released = true;
+        removed
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        if self.released {
+            return;
+        }
+        // Reached on a panic, an early return or a future that is given up. A thread of its own may block on the runtime; this one may
+        // be a worker of it.
+        let (shared, renewal) = (self.shared.clone(), self.renewal.take());
+        let removal = std::thread::spawn(move || {
+            // Cancelled here and not on the thread that drops: a worker of the runtime would queue the renewal behind itself, where nothing
+            // takes it from while the worker waits for us.
+            shared.done.cancel();
+            let runtime = shared.runtime.clone();
+            let removal = async move {
+                if let Some(renewal) = renewal {
+                    let _ = renewal.await;
+                }
+                shared.remove_all().await
+            };
+            // The time-out is made within the runtime, whose clock it needs.
+            runtime.block_on(async { tokio::time::timeout(LAST_WORDS, removal).await })
+        });
+        if !matches!(removal.join(), Ok(Ok(Ok(())))) {
+            tracing::warn!("the repository's lock could not be removed; `kaleem-dr unlock` does so");
+        }
+    }
+}
+
+impl Shared {
+    /// Writes the lock anew. Its name is known before it is written, so that whatever breaks off in between can be taken away.
+    async fn write(&self, objects: &mut Objects) -> Result<String, RepositoryError> {
+        let lock = LockFile::ours(self.kind);
+        let json = serde_json::to_vec(&lock).map_err(|cause| RepositoryError::Engine { action: "lock", cause: cause.into() })?;
+        let sealed = self.key.seal(&json);
+        let name = format!("{DIRECTORY}/{}", ByteDigest::of(&sealed));
+        let written = uptime().unwrap_or_default();
+        // Before the current one: as long as this fails, that one stays the current one.
+        objects.names.insert(objects.names.len().saturating_sub(1), name.clone());
+        self.store.write(&name, vec![Bytes::from(sealed)]).await?;
+        objects.names.retain(|other| *other != name);
+        objects.names.push(name.clone());
+        objects.written = written;
+        self.note();
+        Ok(name)
+    }
+
+    /// Proves that the lock is there, if that was not proven within `recently`.
+    pub(crate) async fn confirm_within(&self, recently: Duration) -> Result<(), RepositoryError> {
+        let seen = Duration::from_millis(self.seen.load(Ordering::Relaxed));
+        if !self.lost.is_cancelled() && self.began.elapsed().saturating_sub(seen) <= recently {
+            return Ok(());
+        }
+        self.confirm().await
+    }
+
+    async fn confirm(&self) -> Result<(), RepositoryError> {
+        let objects = self.objects.lock().await;
+        let Some(name) = objects.names.last() else { return Ok(()) };
+        if self.lost.is_cancelled() || self.store.size(name).await?.is_none() {
+            self.lost.cancel();
+            return Err(RepositoryError::LockLost { why: "it was removed from the repository".into() });
+        }
+        if objects.is_overdue() {
+            self.lost.cancel();
+            return Err(RepositoryError::LockLost { why: "it could not be renewed in time".into() });
+        }
+        self.note();
+        Ok(())
+    }
+
+    fn note(&self) {
+        let now = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.seen.store(now, Ordering::Relaxed);
+    }
+
+    /// Removes every object of the lock. A lock that stays is in everybody's way, so this is worth more than one try.
+    async fn remove_all(&self) -> Result<(), RepositoryError> {
+        let mut objects = self.objects.lock().await;
+        let mut tries = 3;
+        while let Some(name) = objects.names.last() {
+            match self.store.delete(name).await {
+                Ok(()) => {
+                    objects.names.pop();
+                    continue;
+                }
+                Err(error) if tries == 0 || error.takes_no_writes() => return Err(error.into()),
+                Err(error) => tracing::warn!(%error, "the repository's lock could not be removed; trying again"),
+            }
+            tries -= 1;
+            tokio::time::sleep(SETTLE).await;
+        }
+        Ok(())
+    }
+}
+
+impl Objects {
+    /// Whether others may take it for left over by now. The clock may be set; the uptime counts what a suspended machine slept, too.
+    fn is_overdue(&self) -> bool {
+        uptime().is_some_and(|now| now.saturating_sub(self.written) > STALE_AFTER)
+    }
+}
+
+async fn renew(shared: Arc<Shared>, every: Duration) {
+    loop {
+        tokio::select! {
+            () = shared.done.cancelled() => return,
+            () = tokio::time::sleep(every) => {}
+        }
+        // From here on it is not interrupted: who releases the lock waits for it.
+        let mut objects = shared.objects.lock().await;
+        let Some(current) = objects.names.last().cloned() else { return };
+        // Frozen past its life, or removed by `restic unlock --remove-all`: something may be pruning by now.
+        let gone = matches!(shared.store.size(&current).await, Ok(None));
+        if gone || objects.is_overdue() {
+            tracing::error!("the repository's lock was lost; the operation is given up");
+            shared.lost.cancel();
+            return;
+        }
+        if let Err(error) = shared.write(&mut objects).await {
+            tracing::warn!(error = %crate::ground::error_chain(&error), "the repository's lock could not be renewed; trying again");
+        }
+        // All but the newest: earlier ones too that could not be removed in their turn.
+        let mut old = objects.names.clone();
+        old.pop();
+        for name in old {
+            match shared.store.delete(&name).await {
+                Ok(()) => objects.names.retain(|other| *other != name),
+                Err(error) => tracing::warn!(%error, "an old lock could not be removed; trying again"),
+            }
+        }
+    }
+}
+
+#[cfg(feature = "fuzzing")]
+pub(crate) fn fuzz_lock(bytes: &[u8]) {
+    if let Ok(lock) = file::parse(bytes) {
+        let _ = (lock.verdict(), lock.describe());
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,240 @@
+//! The locks that are in a repository, whoever holds them: judged, waited for, removed.
+
+use std::{sync::Arc, time::Duration};
+
+use jiff::{SignedDuration, Timestamp};
+use serde::Serialize;
+
+use super::{
+    super::{Repository, RepositoryError, names, seal::SealKey, store::ObjectStore},
+    DIRECTORY, Lock, LockKind, STALE_AFTER, Without,
+    file::{LockFile, LockVerdict, parse},
+};
+
+/// A lock in a repository, whoever holds it.
+#[derive(Clone, Debug, Serialize)]
+pub struct StandingLock {
+    /// Its object in the store.
+    pub object: String,
+    /// Its host.
+    pub host: String,
+    /// Its user there.
+    pub user: String,
+    /// Its process there.
+    pub pid: i32,
+    /// Whether it allows no other.
+    pub is_exclusive: bool,
+    /// When it was taken or last renewed, by its holder's clock; `None` when it cannot be read.
+    pub time: Option<Timestamp>,
+    /// Seconds since it was written, by the store's clock, where that is known.
+    pub age_seconds: Option<i64>,
+    /// What is known of its holder.
+    pub verdict: LockVerdict,
+    /// Whether it is left over: its holder is dead, or has not renewed it for half an hour by the store's clock.
+    pub is_stale: bool,
+    /// All of that in words.
+    pub holder: String,
+}
+
+impl StandingLock {
+    /// `now` is the store's.
+    fn of(found: Found, now: Option<Timestamp>) -> Self {
+        let age = found.modified.zip(now).map(|(written, now)| now.duration_since(written));
+        let is_old = age.is_some_and(is_old);
+        let (verdict, holder) = (found.verdict(), found.describe());
+        let age_seconds = age.map(|age| age.as_secs().max(0));
+        let (object, is_stale) = (found.object, verdict == LockVerdict::Dead || (verdict != LockVerdict::Running && is_old));
+        match found.content {
+            Ok(lock) => Self {
+                object,
+                host: lock.hostname,
+                user: lock.username,
+                pid: lock.pid,
+                is_exclusive: lock.exclusive,
+                time: Some(lock.time),
+                age_seconds,
+                verdict,
+                is_stale,
+                holder,
+            },
+            Err(_) => Self {
+                object,
+                host: String::new(),
+                user: String::new(),
+                pid: 0,
+                is_exclusive: false,
+                time: None,
+                age_seconds,
+                verdict,
+                is_stale,
+                holder,
+            },
+        }
+    }
+}
+
+/// A lock as it was found.
+struct Found {
+    object: String,
+    modified: Option<Timestamp>,
+    content: Result<LockFile, String>,
+}
+
+impl Found {
+    fn verdict(&self) -> LockVerdict {
+        self.content.as_ref().map_or(LockVerdict::Unreadable, LockFile::verdict)
+    }
+
+    fn describe(&self) -> String {
+        match &self.content {
+            Ok(lock) => lock.describe(),
+            Err(why) => format!("{}, which cannot be read: {why}", self.object),
+        }
+    }
+}
+
+fn is_old(age: SignedDuration) -> bool {
+    Duration::try_from(age).is_ok_and(|age| age > STALE_AFTER)
+}
+
+impl Repository {
+    /// Takes one of restic's locks; waits `patience` for others to end.
+    ///
+    /// # Errors
+    /// [`RepositoryError::Locked`] says who holds it.
+    pub async fn lock(&self, kind: LockKind, patience: Duration) -> Result<Lock, RepositoryError> {
+        Lock::acquire(self.0.store.clone(), self.0.key.clone(), kind, patience, Without::Never).await
+    }
+
+    /// Takes a shared lock for work that only reads. Where none can be written (a read-only mount, a key that may only read, a full disk), it
+    /// warns and goes on without one, if no exclusive lock is there.
+    ///
+    /// # Errors
+    /// As [`Repository::lock`].
+    pub async fn lock_to_read(&self, patience: Duration) -> Result<Lock, RepositoryError> {
+        if self.0.is_lockless {
+            return Ok(self.absent_lock());
+        }
+        Lock::acquire(self.0.store.clone(), self.0.key.clone(), LockKind::Shared, patience, Without::Writes).await
+    }
+
+    /// Takes an exclusive lock for work that makes room. On a full disk it goes on without one, if no other lock is there: nothing else can
+    /// write to that disk either.
+    ///
+    /// # Errors
+    /// As [`Repository::lock`].
+    pub async fn lock_to_free(&self, patience: Duration) -> Result<Lock, RepositoryError> {
+        Lock::acquire(self.0.store.clone(), self.0.key.clone(), LockKind::Exclusive, patience, Without::Room).await
+    }
+
+    fn absent_lock(&self) -> Lock {
+        Lock::absent(self.0.store.clone(), self.0.key.clone(), LockKind::Shared)
+    }
+
+    /// The locks that are there, stale ones too. Nothing is written or removed; ages are by this machine's clock.
+    ///
+    /// # Errors
+    /// When they cannot be listed or read.
+    pub async fn locks(&self) -> Result<Vec<StandingLock>, RepositoryError> {
+        let now = Timestamp::now();
+        let found = find(&self.0.store, &self.0.key).await?;
+        Ok(found.into_iter().map(|found| StandingLock::of(found, Some(now))).collect())
+    }
+
+    /// The locks of others, with ages by the store's clock: a lock of ours is written for a moment to read it.
+    ///
+    /// # Errors
+    /// When they cannot be listed or read, or nothing can be written.
+    pub async fn locks_of_others(&self) -> Result<Vec<StandingLock>, RepositoryError> {
+        let probe = self.absent_lock();
+        let written = probe.write_first().await;
+        let found = match &written {
+            Ok(_) => find(&self.0.store, &self.0.key).await,
+            Err(_) => Ok(Vec::new()),
+        };
+        let removed = probe.release().await;
+        let (name, found) = (written?, found?);
+        removed?;
+        let now = found.iter().find(|found| found.object == name).and_then(|found| found.modified);
+        let others = found.into_iter().filter(|found| found.object != name);
+        Ok(others.map(|found| StandingLock::of(found, now)).collect())
+    }
+
+    /// Removes locks, as found before. One that was renewed since has another name, and stays.
+    ///
+    /// # Errors
+    /// When one cannot be removed.
+    pub async fn remove_locks(&self, locks: &[StandingLock]) -> Result<(), RepositoryError> {
+        for lock in locks {
+            tracing::info!(object = %lock.object, holder = %lock.holder, "removing a lock");
+            self.0.store.delete(&lock.object).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Reads every lock, and touches none.
+async fn find(store: &Arc<dyn ObjectStore>, key: &SealKey) -> Result<Vec<Found>, RepositoryError> {
+    let listed = match names::objects(&**store, DIRECTORY).await {
+        Ok(listed) => listed,
+        // A repository that another tool made may have no such directory until its first lock.
+        Err(error) if error.is_not_found() => Vec::new(),
+        Err(error) => return Err(error.into()),
+    };
+    let mut found = Vec::with_capacity(listed.len());
+    for object in listed {
+        let sealed = match store.read(&object.key, None).await {
+            Ok(sealed) => sealed,
+            // Its holder removed or renewed it while we looked.
+            Err(error) if error.is_not_found() => continue,
+            Err(error) => return Err(error.into()),
+        };
+        let content = if sealed.is_empty() {
+            Err("it is empty".to_owned())
+        } else {
+            key.open_file(&sealed).map_err(|error| error.to_string()).and_then(|plain| parse(&plain))
+        };
+        found.push(Found { object: object.key, modified: object.modified, content });
+    }
+    Ok(found)
+}
+
+/// Fails when a lock that is not `own` forbids `kind`; removes those of the dead. What cannot be read is judged once `own` is there, by
+/// the store's clock: it may be a lock that is just being written, or one that a power cut left years ago.
+pub(super) async fn refuse_others(
+    store: &Arc<dyn ObjectStore>,
+    key: &SealKey,
+    kind: LockKind,
+    own: Option<&str>,
+) -> Result<(), RepositoryError> {
+    let found = find(store, key).await?;
+    let now = own.and_then(|own| found.iter().find(|found| found.object == own)?.modified);
+    for other in found.iter().filter(|found| own != Some(found.object.as_str())) {
+        match (&other.content, other.verdict()) {
+            (_, LockVerdict::Dead) => {
+                tracing::info!(lock = %other.describe(), "removing the lock of a process that has ended");
+                if let Err(error) = store.delete(&other.object).await {
+                    tracing::warn!(error = %crate::ground::error_chain(&error), "it could not be removed, and is in no one's way");
+                }
+            }
+            (Ok(lock), _) if lock.exclusive || kind == LockKind::Exclusive => {
+                return Err(RepositoryError::Locked { holder: other.describe() });
+            }
+            (Ok(_), _) => {}
+            (Err(_), _) => {
+                let age = other.modified.zip(now).map(|(written, now)| now.duration_since(written));
+                match age {
+                    Some(age) if is_old(age) => {
+                        tracing::warn!(
+                            lock = %other.describe(),
+                            "an old lock that cannot be read holds no one back; `kaleem-dr unlock` removes it"
+                        );
+                    }
+                    _ if own.is_some() => return Err(RepositoryError::Locked { holder: other.describe() }),
+                    _ => {}
+                }
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,515 @@
+//! A restic-format repository: open or make it, lock it, save into it, read it back, keep it small and sound.
+//!
+//! Every method is async and does rustic_core's blocking work on the runtime's blocking threads. This and the artifact
+//! pipe are the only borders between the two worlds.
+
+mod backend;
+mod bucket;
+mod check;
+mod commit;
+mod copy;
+mod error;
+mod forget;
+mod indexed;
+mod keep_span;
+mod key;
+mod listing;
+mod lock;
+mod make_room;
+pub mod names;
+mod objects;
+mod pack;
+mod prune;
+mod reach;
+mod reader;
+mod record;
+mod repair;
+mod retention;
+mod save;
+mod seal;
+mod snapshot;
+pub mod store;
+mod survey;
+mod valve;
+
+use std::{
+    fs,
+    os::unix::fs::DirBuilderExt as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use bytesize::ByteSize;
+use rustic_core::{
+    ConfigOptions, Credentials, IndexedFullStatus, KeyOptions, OpenStatus, Progress, ProgressBars, ProgressType,
+    RepositoryBackends, RepositoryOptions, RusticProgress, repofile::MasterKey,
+};
+use secrecy::SecretString;
+use tokio::runtime::Handle;
+
+#[cfg(test)]
+pub(crate) use self::snapshot::snapshot_for_tests;
+use self::{
+    backend::{Backend, Gate},
+    seal::SealKey,
+    store::{ObjectStore, OpendalStore, S3Access},
+};
+pub use self::{
+    bucket::{BucketFinding, BucketReport, Verdict, check_bucket, check_lifecycle},
+    check::{CheckReport, ReadData, Remedy},
+    copy::{ChunkerParams, CopiedSnapshot, CopyFailure, CopyOptions, CopyReport},
+    error::{HostNewest, RepositoryError},
+    forget::{Rewritten, may_be_forgotten},
+    keep_span::{InvalidKeepSpan, KeepSpan},
+    key::{KeyId, KeyInfo, KeyOwner, vet as vet_key},
+    listing::{SnapshotListing, UnreadableSnapshot},
+    lock::{Lock, LockKind, LockVerdict, StandingLock},
+    objects::{FileWalk, TreeFile},
+    prune::{PruneOptions, PruneReport, RepositoryStats},
+    reader::SnapshotReader,
+    record::{Record, RecordKind},
+    repair::{IndexRepair, LostSnapshot, RepairedSnapshot, SnapshotRepair},
+    retention::{ForgetGroup, ForgetReason, ForgetReport, Retention, RetentionScope},
+    save::{SaveError, SaveOptions, Saved},
+    snapshot::{INCOMPLETE_TAG, OWN_TAG, PINNED_TAG, Snapshot, SnapshotId, is_of_the_future, select},
+};
+pub(crate) use self::{
+    copy::tags_for,
+    indexed::IndexedPacks,
+    objects::hashes_to_name,
+    reader::{BlobPlace, pick, runs},
+    save::go_mode,
+};
+use crate::{
+    CancellationToken,
+    ground::progress::{ProgressSink, Silent, StageProgress, Unit},
+};
+
+/// How a repository is made.
+#[derive(Clone, Copy, Debug)]
+pub struct InitOptions {
+    /// restic's format: 2 compresses, 1 is for restic before 0.14.
+    pub version: u32,
+    /// From this size on, a data pack is full. Two or three are in memory while a snapshot is written.
+    pub pack_bytes: u32,
+}
+
+impl Default for InitOptions {
+    /// Format 2 and restic's packs of 16 MiB. rustic_core's own, 32 MiB that grow with the repository, let memory grow too.
+    fn default() -> Self {
+        Self { version: 2, pack_bytes: 16 << 20 }
+    }
+}
+
+/// The directories of a repository on disk.
+const DIRECTORIES: [&str; 5] = ["data", "index", "keys", "locks", "snapshots"];
+
+/// Where a repository is.
+#[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "there are a handful of them in a process")]
+pub enum Location {
+    /// A directory.
+    Directory(PathBuf),
+    /// A bucket, or a prefix in one.
+    S3(S3Access),
+}
+
+impl Location {
+    /// The place in words, without credentials: what a store says of itself, and the ledger calls it.
+    #[must_use]
+    pub fn in_words(&self) -> String {
+        match self {
+            Self::Directory(path) => path.display().to_string(),
+            Self::S3(access) => access.location(),
+        }
+    }
+
+    /// The object store of a place that is there.
+    ///
+    /// # Errors
+    /// [`RepositoryError::NotFound`] for a directory that is not there; what the store says.
+    pub fn store(&self) -> Result<Arc<dyn ObjectStore>, RepositoryError> {
+        match self {
+            Self::Directory(path) => match OpendalStore::directory(path) {
+                Ok(store) => Ok(Arc::new(store)),
+                Err(error) if error.is_not_found() => Err(RepositoryError::NotFound { location: path.display().to_string() }),
+                Err(error) => Err(error.into()),
+            },
+            Self::S3(access) => Ok(Arc::new(OpendalStore::s3(access)?)),
+        }
+    }
+
+    /// As [`Location::store`], for a place that is to be filled object by object: the directories of a repository are made.
+    ///
+    /// # Errors
+    /// [`RepositoryError::Guarded`] when something else is there.
+    pub fn store_to_fill(&self) -> Result<Arc<dyn ObjectStore>, RepositoryError> {
+        if let Self::Directory(path) = self
+            && !path.join("config").exists()
+        {
+            make_directories(path)?;
+        }
+        self.store()
+    }
+}
+
+/// Where a repository is and what opens it.
+#[derive(Clone, Debug)]
+pub struct Access {
+    /// Where it is.
+    pub location: Location,
+    /// The password of one of its keys.
+    pub password: SecretString,
+    /// Where index and trees of a remote repository are cached; `None` for no cache.
+    pub cache_directory: Option<PathBuf>,
+}
+
+/// An open repository. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Repository(Arc<Inner>);
+
+#[derive(Clone, Debug)]
+struct Inner {
+    store: Arc<dyn ObjectStore>,
+    key: SealKey,
+    /// The key file that the password opened.
+    key_id: KeyId,
+    id: String,
+    version: u32,
+    chunker: ChunkerParams,
+    cache_directory: Option<PathBuf>,
+    runtime: Handle,
+    /// Whether work that only reads takes no lock and minds none.
+    is_lockless: bool,
+}
+
+impl Repository {
+    /// Makes a repository and opens it. `version` is restic's: 2 compresses, 1 is for restic before 0.14.
+    ///
+    /// # Errors
+    /// [`RepositoryError::AlreadyExists`], or what the store says.
+    pub async fn init(access: &Access, version: u32) -> Result<Self, RepositoryError> {
+        if let Location::Directory(path) = &access.location {
+            lay_out(path)?;
+        }
+        Self::init_in(access.location.store()?, access, InitOptions { version, ..InitOptions::default() }).await
+    }
+
+    /// As [`Repository::init`], in a store of one's own; the location in `access` is not used.
+    ///
+    /// # Errors
+    /// As [`Repository::init`].
+    pub async fn init_in(store: Arc<dyn ObjectStore>, access: &Access, options: InitOptions) -> Result<Self, RepositoryError> {
+        Self::make(store, access, options, None).await
+    }
+
+    /// As [`Repository::init`], cutting files where another repository cuts them: what is copied from it and what is saved
+    /// directly then share their blobs.
+    ///
+    /// # Errors
+    /// As [`Repository::init`].
+    pub async fn init_like(access: &Access, version: u32, like: &Self) -> Result<Self, RepositoryError> {
+        if let Location::Directory(path) = &access.location {
+            lay_out(path)?;
+        }
+        let options = InitOptions { version, ..InitOptions::default() };
+        Self::make(access.location.store()?, access, options, Some(like.0.chunker.clone())).await
+    }
+
+    async fn make(
+        store: Arc<dyn ObjectStore>,
+        access: &Access,
+        InitOptions { version, pack_bytes }: InitOptions,
+        chunker: Option<ChunkerParams>,
+    ) -> Result<Self, RepositoryError> {
+        if store.size("config").await?.is_some() {
+            return Err(RepositoryError::AlreadyExists { location: store.location() });
+        }
+        let master = MasterKey::new();
+        let (name, file) = {
+            let (master, password) = (master.clone(), access.password.clone());
+            blocking(move || key::key_file(&master, &password, &KeyOwner::here())).await?
+        };
+        // The key first: a repository begins to be one with its config.
+        store.write(&name, vec![file]).await?;
+        let (runtime, backing) = (Handle::current(), store.clone());
+        blocking(move || {
+            let engine = unopened(backing, runtime, Gate::open(CancellationToken::new()), None, &silent())?;
+            let (credentials, keys) = (Credentials::Masterkey(master), KeyOptions::default());
+            let made = if let Some(chunker) = chunker {
+                let mut config = chunker.config(version)?;
+                config.datapack_size = Some(pack_bytes);
+                config.datapack_growfactor = Some(0);
+                engine.init_with_config(&credentials, &keys, config)
+            } else {
+                // Half of restic's longest blob: few are longer, and those decide how much memory is held (decision 8).
+                let config = ConfigOptions::default()
+                    .set_version(version)
+                    .set_datapack_size(ByteSize(pack_bytes.into()))
+                    .set_chunk_max_size(ByteSize::mib(4))
+                    .set_datapack_growfactor(0_u32);
+                engine.init(&credentials, &keys, &config)
+            };
+            made.map_err(RepositoryError::engine("initialise"))
+        })
+        .await?;
+        Self::open_in(store, access).await
+    }
+
+    /// Opens a repository, ours or one that restic or rustic made.
+    ///
+    /// # Errors
+    /// [`RepositoryError::NotFound`], [`RepositoryError::WrongPassword`], or what the store says.
+    pub async fn open(access: &Access) -> Result<Self, RepositoryError> {
+        if let Location::Directory(path) = &access.location
+            && !path.join("config").exists()
+        {
+            return Err(RepositoryError::NotFound { location: path.display().to_string() });
+        }
+        Self::open_in(access.location.store()?, access).await
+    }
+
+    /// As [`Repository::open`], in a store of one's own; the location in `access` is not used.
+    ///
+    /// # Errors
+    /// As [`Repository::open`].
+    pub async fn open_in(store: Arc<dyn ObjectStore>, access: &Access) -> Result<Self, RepositoryError> {
+        if store.size("config").await?.is_none() {
+            return Err(RepositoryError::NotFound { location: store.location() });
+        }
+        let (master, key_id) = key::open_with(&store, &access.password).await?;
+        let (runtime, backing) = (Handle::current(), store.clone());
+        let (key, id, version, chunker) = blocking(move || {
+            let engine = unopened(backing, runtime, Gate::open(CancellationToken::new()), None, &silent())?;
+            let engine = engine.open(&Credentials::Masterkey(master)).map_err(RepositoryError::engine("open"))?;
+            let config = engine.config();
+            let id = config.id.into_inner().to_hex().to_string();
+            Ok((SealKey::new(engine.key()), id, config.version, ChunkerParams::of(config)))
+        })
+        .await?;
+        let runtime = Handle::current();
+        let cache_directory = access.cache_directory.clone();
+        Ok(Self(Arc::new(Inner { store, key, key_id, id, version, chunker, cache_directory, runtime, is_lockless: false })))
+    }
+
+    /// The repository's id: 64 hex digits, the same in every mirror of it.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.0.id
+    }
+
+    /// The key that the password opened.
+    #[must_use]
+    pub fn key_id(&self) -> &KeyId {
+        &self.0.key_id
+    }
+
+    /// Format version, 1 or 2.
+    #[must_use]
+    pub fn version(&self) -> u32 {
+        self.0.version
+    }
+
+    /// The place in words, without credentials.
+    #[must_use]
+    pub fn location(&self) -> String {
+        self.0.store.location()
+    }
+
+    /// The same, read from the store alone.
+    fn without_cache(&self) -> Self {
+        Self(Arc::new(Inner { cache_directory: None, ..(*self.0).clone() }))
+    }
+
+    /// The same for an operator who knows that nothing prunes it: [`Repository::lock_to_read`] takes no lock and minds none.
+    #[must_use]
+    pub fn without_locks(&self) -> Self {
+        Self(Arc::new(Inner { is_lockless: true, ..(*self.0).clone() }))
+    }
+
+    /// rustic_core's repository behind a gate. Blocking.
+    fn engine(
+        &self,
+        gate: Arc<Gate>,
+        progress: &Arc<dyn ProgressSink>,
+    ) -> Result<rustic_core::Repository<OpenStatus>, RepositoryError> {
+        let inner = &self.0;
+        unopened(inner.store.clone(), inner.runtime.clone(), gate, inner.cache_directory.as_deref(), progress)?
+            .open(&Credentials::Masterkey(inner.key.master()))
+            .map_err(RepositoryError::engine("open"))
+    }
+
+    /// The same with its index in memory, 48 bytes a blob. Index files that are damaged are passed over with a warning: what they alone
+    /// name shows as lost where it is needed. Blocking.
+    pub(crate) fn indexed(
+        &self,
+        gate: Arc<Gate>,
+        progress: &Arc<dyn ProgressSink>,
+    ) -> Result<rustic_core::Repository<IndexedFullStatus>, RepositoryError> {
+        let failed = || RepositoryError::engine("read the index of");
+        let error = match self.engine(gate.clone(), progress)?.to_indexed() {
+            Ok(engine) => return Ok(engine),
+            Err(error) => error,
+        };
+        if backend::fault_of(&error).is_some_and(|fault| !fault.is_loss()) {
+            return Err(failed()(error));
+        }
+        let backend = Backend::new(self.0.store.clone(), self.0.runtime.clone(), gate.clone());
+        let damaged = survey::damaged_indexes(&backend, &self.0.key).map_err(failed())?;
+        if damaged.is_empty() {
+            return Err(failed()(error));
+        }
+        for (id, why) in &damaged {
+            tracing::warn!(index = %id.to_hex().as_str(), %why, "an index file is damaged and passed over; see `kaleem-dr check`");
+        }
+        gate.hide(damaged.into_iter().map(|(id, _)| id));
+        self.engine(gate, progress)?.to_indexed().map_err(failed())
+    }
+
+    /// Runs a blocking operation under a lock and a cancellation; a lost lock or a cancellation closes the gate.
+    async fn guarded<T: Send + 'static>(
+        &self,
+        lock: &Lock,
+        cancel: &CancellationToken,
+        work: impl FnOnce(Self, Arc<Gate>) -> Result<T, RepositoryError> + Send + 'static,
+    ) -> Result<T, RepositoryError> {
+        let stop = cancel.child_token();
+        let gate = Gate::under(lock, stop.clone());
+        let repository = self.clone();
+        let lost = lock.lost();
+        let work = blocking(move || work(repository, gate));
+        tokio::pin!(work);
+        let result = tokio::select! {
+            result = &mut work => result,
+            () = lost.cancelled() => {
+                stop.cancel();
+                work.await
+            }
+        };
+        match result {
+            Err(_) if cancel.is_cancelled() => Err(RepositoryError::Cancelled),
+            Err(_) if lock.lost().is_cancelled() => lock.confirm().await.and(Err(RepositoryError::Cancelled)),
+            result => result,
+        }
+    }
+}
+
+fn silent() -> Arc<dyn ProgressSink> {
+    Arc::new(Silent)
+}
+
+/// Runs blocking work off the runtime's workers. A panic in it (rustic_core has a few) becomes an error.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, RepositoryError> + Send + 'static,
+) -> Result<T, RepositoryError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => {
+            let cause = match error.try_into_panic() {
+                Ok(panic) => {
+                    let text = panic.downcast_ref::<String>().map(String::as_str);
+                    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("it panicked").to_owned()
+                }
+                Err(error) => error.to_string(),
+            };
+            Err(RepositoryError::Engine { action: "work on", cause: cause.into() })
+        }
+    }
+}
+
+fn unopened(
+    store: Arc<dyn ObjectStore>,
+    runtime: Handle,
+    gate: Arc<Gate>,
+    cache_directory: Option<&Path>,
+    progress: &Arc<dyn ProgressSink>,
+) -> Result<rustic_core::Repository<()>, RepositoryError> {
+    let options = match cache_directory {
+        Some(directory) => RepositoryOptions::default().cache_dir(directory.to_path_buf()),
+        None => RepositoryOptions::default().no_cache(true),
+    };
+    let backends = RepositoryBackends::new(Arc::new(Backend::new(store, runtime, gate)), None);
+    rustic_core::Repository::new_with_progress(&options, &backends, Bars(progress.clone()))
+        .map_err(RepositoryError::engine("reach"))
+}
+
+/// Makes the directories of a repository, for its owner alone.
+fn lay_out(root: &Path) -> Result<(), RepositoryError> {
+    let failed = |path: &Path| {
+        let path = path.to_path_buf();
+        move |cause| RepositoryError::Path { path, action: "create the directory", cause }
+    };
+    if root.join("config").exists() {
+        return Err(RepositoryError::AlreadyExists { location: root.display().to_string() });
+    }
+    if root.exists() && fs::read_dir(root).map_err(failed(root))?.next().is_some() {
+        return Err(RepositoryError::Guarded(format!(
+            "{} is not empty and is no repository; name an empty or a new directory",
+            root.display()
+        )));
+    }
+    make_directories(root)
+}
+
+/// Makes the directories of a repository where nothing else is. What is there of them already stays: a mirror may be half made.
+fn make_directories(root: &Path) -> Result<(), RepositoryError> {
+    let failed = |path: &Path| {
+        let path = path.to_path_buf();
+        move |cause| RepositoryError::Path { path, action: "create the directory", cause }
+    };
+    if root.exists() {
+        for entry in fs::read_dir(root).map_err(failed(root))? {
+            let name = entry.map_err(failed(root))?.file_name();
+            if name != store::TEMPORARY_DIRECTORY && !DIRECTORIES.iter().any(|directory| name == *directory) {
+                return Err(RepositoryError::Guarded(format!(
+                    "{} holds {}, and is no repository; name an empty or a new directory",
+                    root.display(),
+                    name.display()
+                )));
+            }
+        }
+    }
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true).mode(0o700);
+    for directory in DIRECTORIES {
+        let path = root.join(directory);
+        builder.create(&path).map_err(failed(&path))?;
+    }
+    Ok(())
+}
+
+/// rustic_core's progress, handed on to ours.
+#[derive(Debug)]
+struct Bars(Arc<dyn ProgressSink>);
+
+impl ProgressBars for Bars {
+    fn progress(&self, kind: ProgressType, title: &str) -> Progress {
+        let unit = if matches!(kind, ProgressType::Bytes) { Unit::Bytes } else { Unit::Items };
+        if title.is_empty() {
+            return Progress::hidden();
+        }
+        Progress::new(Bar(self.0.begin(title.trim_end_matches('.'), unit, None)))
+    }
+}
+
+#[derive(Debug)]
+struct Bar(Arc<dyn StageProgress>);
+
+impl RusticProgress for Bar {
+    fn is_hidden(&self) -> bool {
+        false
+    }
+    fn set_length(&self, length: u64) {
+        self.0.set_total(length);
+    }
+    fn set_title(&self, _title: &str) {}
+    fn inc(&self, by: u64) {
+        self.0.advance(by);
+    }
+    fn finish(&self) {
+        self.0.finish();
+    }
+}
+
+#[cfg(feature = "fuzzing")]
+pub(crate) use self::{key::fuzz_key_file, lock::fuzz_lock};

@@ -1,0 +1,214 @@
+//! The objects and files behind a snapshot: which it needs, and whether they are what their names say.
+
+use std::{
+    collections::{HashMap, HashSet},
+    path::PathBuf,
+};
+
+use bytes::Bytes;
+use futures::{StreamExt as _, TryStreamExt as _};
+use rustic_core::{
+    FileType, Id, TreeId,
+    repofile::{Node, NodeType},
+};
+use tokio::sync::mpsc;
+
+use super::{RepositoryError, SnapshotReader, backend::key_of, blocking, names, store::ObjectStore};
+use crate::{
+    CancellationToken,
+    ground::{digest::ByteDigest, progress::StageProgress},
+};
+
+/// Length of the ranges an object is read in.
+const RANGE_BYTES: u64 = 4 << 20;
+/// Objects read at once.
+const AT_ONCE: usize = 4;
+/// Files that may wait for whoever walks.
+const FILES_IN_FLIGHT: usize = 256;
+
+/// What a look at a snapshot's objects showed.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct VerifiedObjects {
+    pub(crate) objects: u64,
+    pub(crate) size_bytes: u64,
+    /// One sentence for each object that is not what it should be.
+    pub(crate) wrong: Vec<String>,
+}
+
+/// A regular file of a snapshot.
+#[derive(Clone, Debug)]
+pub struct TreeFile {
+    /// Its absolute path in the snapshot.
+    pub path: PathBuf,
+    /// Its length.
+    pub size_bytes: u64,
+    pub(crate) node: Node,
+}
+
+/// The files of a snapshot, one after the other.
+#[derive(Debug)]
+pub struct FileWalk(mpsc::Receiver<Result<TreeFile, RepositoryError>>);
+
+impl FileWalk {
+    /// The next file, or a directory that could not be read; `None` at the end.
+    pub async fn next(&mut self) -> Option<Result<TreeFile, RepositoryError>> {
+        self.0.recv().await
+    }
+}
+
+impl SnapshotReader {
+    /// Every regular file of the snapshot, in the order of the tree.
+    #[must_use]
+    pub fn files(&self) -> FileWalk {
+        let (sender, receiver) = mpsc::channel(FILES_IN_FLIGHT);
+        let reader = self.clone();
+        tokio::task::spawn_blocking(move || {
+            let mut pending = vec![(PathBuf::from("/"), reader.snapshot().file.tree)];
+            while let Some((directory, id)) = pending.pop() {
+                let tree = match reader.tree(&id) {
+                    Ok(tree) => tree,
+                    Err(error) => {
+                        // When whoever walks has gone away, nobody wants the rest.
+                        if sender.blocking_send(Err(error)).is_err() {
+                            return;
+                        }
+                        continue;
+                    }
+                };
+                for node in tree.nodes {
+                    let path = directory.join(node.name());
+                    if let Some(subtree) = node.subtree {
+                        pending.push((path, subtree));
+                    } else if matches!(node.node_type, NodeType::File) {
+                        let file = TreeFile { path, size_bytes: node.meta.size, node };
+                        if sender.blocking_send(Ok(file)).is_err() {
+                            return;
+                        }
+                    }
+                }
+            }
+        });
+        FileWalk(receiver)
+    }
+
+    /// A file's bytes, each blob decrypted and compared with its id.
+    ///
+    /// # Errors
+    /// When a blob of it is in no index.
+    pub fn stream_file(&self, file: &TreeFile) -> Result<mpsc::Receiver<Result<Bytes, RepositoryError>>, RepositoryError> {
+        Ok(self.stream_places(self.places(&file.node)?))
+    }
+
+    /// Reads every object this snapshot needs: its own file, the index, and each pack with a blob of it.
+    pub(crate) async fn verify_objects(
+        &self,
+        bar: &dyn StageProgress,
+        cancel: &CancellationToken,
+    ) -> Result<VerifiedObjects, RepositoryError> {
+        let reader = self.clone();
+        let stop = cancel.clone();
+        let (mut needed, mut wrong) = blocking(move || reader.needed(&stop)).await?;
+        let store = self.store();
+        let mut sizes = HashMap::new();
+        for directory in ["snapshots", "index", "data"] {
+            for object in names::objects(store, directory).await? {
+                if directory == "index" {
+                    needed.insert(object.key.clone());
+                }
+                sizes.insert(object.key, object.size_bytes);
+            }
+        }
+        bar.set_total(needed.iter().filter_map(|key| sizes.get(key)).sum());
+        let mut found = VerifiedObjects::default();
+        let mut checks = futures::stream::iter(needed)
+            .map(|key| {
+                let size = sizes.get(&key).copied();
+                async move {
+                    let Some(size) = size else { return Ok((key, Err("it is not there".to_owned()))) };
+                    let verified = hashes_to_name(store, &key, size, bar, cancel).await?;
+                    Ok::<_, RepositoryError>((key, verified.map(|()| size)))
+                }
+            })
+            .buffer_unordered(AT_ONCE);
+        while let Some((key, verified)) = checks.try_next().await? {
+            match verified {
+                Ok(size_bytes) => {
+                    found.objects += 1;
+                    found.size_bytes += size_bytes;
+                }
+                Err(why) => wrong.push(format!("{key}: {why}")),
+            }
+        }
+        found.wrong = wrong;
+        Ok(found)
+    }
+
+    /// Keys of the packs and the snapshot file, and what is missing already in the index. Blocking.
+    fn needed(&self, cancel: &CancellationToken) -> Result<(HashSet<String>, Vec<String>), RepositoryError> {
+        let (mut packs, mut wrong) = (HashSet::<Id>::new(), Vec::new());
+        let mut seen = HashSet::<TreeId>::new();
+        let mut pending = vec![self.snapshot().file.tree];
+        while let Some(id) = pending.pop() {
+            if !seen.insert(id) {
+                continue;
+            }
+            if cancel.is_cancelled() {
+                return Err(RepositoryError::Cancelled);
+            }
+            match self.pack_of_tree(&id) {
+                Ok(pack) => packs.insert(pack),
+                Err(error) => {
+                    wrong.push(error.to_string());
+                    continue;
+                }
+            };
+            let tree = match self.tree(&id) {
+                Ok(tree) => tree,
+                Err(error @ RepositoryError::Damaged { .. }) => {
+                    wrong.push(crate::ground::error_chain(&error));
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            for node in tree.nodes {
+                pending.extend(node.subtree);
+                match self.places(&node) {
+                    Ok(places) => packs.extend(places.iter().map(super::reader::BlobPlace::pack)),
+                    Err(error) => wrong.push(crate::ground::error_chain(&error)),
+                }
+            }
+        }
+        let mut keys: HashSet<String> = packs.iter().map(|pack| key_of(FileType::Pack, pack)).collect();
+        keys.insert(format!("snapshots/{}", self.snapshot().id()));
+        Ok((keys, wrong))
+    }
+}
+
+/// Reads an object range by range. The inner error is a sentence about the object; the outer one ends the verification.
+pub(crate) async fn hashes_to_name(
+    store: &dyn ObjectStore,
+    key: &str,
+    size_bytes: u64,
+    bar: &dyn StageProgress,
+    cancel: &CancellationToken,
+) -> Result<Result<(), String>, RepositoryError> {
+    let mut digest = ByteDigest::default();
+    let mut at = 0;
+    while at < size_bytes {
+        if cancel.is_cancelled() {
+            return Err(RepositoryError::Cancelled);
+        }
+        let end = size_bytes.min(at + RANGE_BYTES);
+        match store.read(key, Some(at..end)).await {
+            Ok(bytes) => digest.update(&bytes),
+            // Only the object's own fault says something of it; else it cannot be told, and is not damage.
+            Err(error) if error.fault().is_loss() => return Ok(Err(crate::ground::error_chain(&error))),
+            Err(error) => return Err(error.into()),
+        }
+        bar.advance(end - at);
+        at = end;
+    }
+    let found = digest.finish();
+    let name = key.rsplit('/').next().unwrap_or_default();
+    Ok(if found == name { Ok(()) } else { Err(format!("it hashes to {found} and not to its name")) })
+}

@@ -1,0 +1,227 @@
+//! Giving space back, in two phases: packs nobody refers to are first marked, and deleted by a later prune.
+
+use std::{sync::Arc, time::Duration};
+
+use rustic_core::{FileType, LimitOption};
+use serde::Serialize;
+
+use super::{
+    Repository, RepositoryError,
+    backend::Gate,
+    blocking,
+    lock::Lock,
+    silent,
+    store::{StoreFault, TEMPORARY_DIRECTORY},
+};
+use crate::{CancellationToken, ground::progress::ProgressSink};
+
+/// Below this a marked pack could still be wanted by a writer that honours no locks.
+pub const KEEP_MARKED: Duration = Duration::from_hours(23);
+
+/// How to prune.
+#[derive(Clone, Copy, Debug)]
+pub struct PruneOptions {
+    /// Most unused bytes that may stay, in percent of the used ones.
+    pub max_unused_percent: u64,
+    /// Most bytes that are repacked, in percent of the repository.
+    pub max_repack_percent: u64,
+    /// Delete at once what would only be marked. Safe only when every writer honours restic's locks.
+    pub instant: bool,
+    /// Plan only.
+    pub dry_run: bool,
+}
+
+impl Default for PruneOptions {
+    fn default() -> Self {
+        Self { max_unused_percent: 5, max_repack_percent: 10, instant: false, dry_run: false }
+    }
+}
+
+/// What pruning did, or would do.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct PruneReport {
+    /// Packs marked now or before, and deleted by this prune.
+    pub packs_deleted: u64,
+    /// Their bytes.
+    pub bytes_deleted: u64,
+    /// Packs marked by this prune, deleted by one at least 23 hours later.
+    pub packs_marked: u64,
+    /// Bytes of packs marked by this prune, those of repacked packs included.
+    pub bytes_marked: u64,
+    /// Packs rewritten without their unused blobs.
+    pub packs_repacked: u64,
+    /// Packs no index knows: what crashed or cancelled runs left.
+    pub packs_unreferenced: u64,
+    /// Bytes of those.
+    pub bytes_unreferenced: u64,
+    /// Bytes in use.
+    pub bytes_used: u64,
+    /// Unused bytes that stay.
+    pub bytes_unused: u64,
+    /// Whether nothing was written.
+    pub dry_run: bool,
+}
+
+impl PruneReport {
+    /// Whether no pack is deleted: what is only marked is there for another 23 hours.
+    #[must_use]
+    pub fn deletes_nothing(&self) -> bool {
+        self.packs_deleted == 0 && self.packs_unreferenced == 0
+    }
+}
+
+/// A repository's size.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct RepositoryStats {
+    /// Snapshots.
+    pub snapshots_count: u64,
+    /// Blobs in the index.
+    pub total_blob_count: u64,
+    /// Packs in the index.
+    pub packs_count: u64,
+    /// Bytes of all objects.
+    pub total_size: u64,
+    /// Plain bytes of all blobs.
+    pub total_uncompressed_size: u64,
+}
+
+impl Repository {
+    /// Prunes. The lock must be exclusive.
+    ///
+    /// # Errors
+    /// When the plan finds the repository damaged, or something cannot be written or removed.
+    pub async fn prune(
+        &self,
+        options: PruneOptions,
+        lock: &Lock,
+        progress: &Arc<dyn ProgressSink>,
+        cancel: &CancellationToken,
+    ) -> Result<PruneReport, RepositoryError> {
+        let listing = self.snapshot_listing().await?;
+        if let Some(unreadable) = listing.unreadable.first() {
+            return Err(RepositoryError::Guarded(format!(
+                "{} is damaged ({}): what it needs would be taken for garbage. `kaleem-dr repair --from MIRROR` puts it back; \
+                 `kaleem-dr repair snapshots --forget` gives it up",
+                unreadable.object, unreadable.why
+            )));
+        }
+        if !options.dry_run {
+            self.clear_half_written().await?;
+        }
+        match self.prune_once(options, lock, progress, cancel).await {
+            Err(error) if error.is_full() && !options.dry_run => {
+                tracing::warn!("the repository is full; what no snapshot needs is deleted at once");
+                let freed = self.make_room(lock, progress, cancel).await?;
+                let mut report = self.prune_once(options, lock, progress, cancel).await?;
+                report.packs_deleted += freed.packs;
+                report.bytes_deleted += freed.bytes;
+                Ok(report)
+            }
+            Err(error @ RepositoryError::Engine { .. }) if error.fault().is_none_or(StoreFault::is_loss) => {
+                Err(self.why_not_pruned(error, cancel).await)
+            }
+            result => result,
+        }
+    }
+
+    async fn prune_once(
+        &self,
+        options: PruneOptions,
+        lock: &Lock,
+        progress: &Arc<dyn ProgressSink>,
+        cancel: &CancellationToken,
+    ) -> Result<PruneReport, RepositoryError> {
+        let progress = progress.clone();
+        self.guarded(lock, cancel, move |repository, gate| {
+            let engine = repository.engine(gate, &progress)?;
+            let mut how = rustic_core::PruneOptions::default();
+            how.max_unused = limit(options.max_unused_percent);
+            how.max_repack = limit(options.max_repack_percent);
+            how.instant_delete = options.instant;
+            how.keep_delete = jiff::Span::new().seconds(i64::try_from(KEEP_MARKED.as_secs()).unwrap_or(i64::MAX));
+            let plan = engine.prune_plan(&how).map_err(RepositoryError::engine("plan the prune of"))?;
+            let report = report(&plan.stats, options);
+            if !options.dry_run {
+                engine.prune(&how, plan).map_err(RepositoryError::engine("prune"))?;
+            }
+            Ok(report)
+        })
+        .await
+    }
+
+    /// Where the engine could not plan because the repository has lost something, says what, and what mends it.
+    async fn why_not_pruned(&self, error: RepositoryError, cancel: &CancellationToken) -> RepositoryError {
+        match self.survey(cancel).await {
+            Ok(survey) if !survey.damaged.is_empty() || !survey.lost.is_empty() => RepositoryError::Guarded(format!(
+                "{} index files are damaged and {} packs are lost: to prune now could lose more. `kaleem-dr check` names them, and says \
+                 what mends them",
+                survey.damaged.len(),
+                survey.lost.len()
+            )),
+            _ => error,
+        }
+    }
+
+    /// Objects a killed process was writing. Nobody else writes: the lock is exclusive.
+    async fn clear_half_written(&self) -> Result<(), RepositoryError> {
+        match self.0.store.list(TEMPORARY_DIRECTORY).await {
+            Ok(objects) => {
+                for object in objects {
+                    self.0.store.delete(&object.key).await?;
+                }
+                Ok(())
+            }
+            Err(error) if error.is_not_found() => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Counts what is there.
+    ///
+    /// # Errors
+    /// When a listing or the index cannot be read.
+    pub async fn stats(&self) -> Result<RepositoryStats, RepositoryError> {
+        let repository = self.clone();
+        blocking(move || {
+            let engine = repository.engine(Gate::open(CancellationToken::new()), &silent())?;
+            let files = engine.infos_files().map_err(RepositoryError::engine("list"))?;
+            let index = engine.infos_index().map_err(RepositoryError::engine("read the index of"))?;
+            let snapshots = files.repo.iter().find(|info| info.tpe == FileType::Snapshot).map_or(0, |info| info.count);
+            Ok(RepositoryStats {
+                snapshots_count: snapshots,
+                total_blob_count: index.blobs.iter().map(|info| info.count).sum(),
+                packs_count: index.packs.iter().map(|info| info.count).sum(),
+                total_size: files.repo.iter().map(|info| info.size).sum(),
+                total_uncompressed_size: index.blobs.iter().map(|info| info.data_size).sum(),
+            })
+        })
+        .await
+    }
+}
+
+/// rustic_core divides by what is left of 100 percent.
+fn limit(percent: u64) -> LimitOption {
+    if percent < 100 { LimitOption::Percentage(percent) } else { LimitOption::Unlimited }
+}
+
+fn report(stats: &rustic_core::PruneStats, options: PruneOptions) -> PruneReport {
+    let size = stats.size_sum();
+    let marked = (stats.packs.unused + stats.packs.repack, size.remove + size.repack);
+    let (deleted, marked) = if options.instant {
+        ((marked.0 + stats.packs_to_delete.remove, marked.1 + stats.size_to_delete.remove), (0, 0))
+    } else {
+        ((stats.packs_to_delete.remove, stats.size_to_delete.remove), marked)
+    };
+    PruneReport {
+        packs_deleted: deleted.0,
+        bytes_deleted: deleted.1,
+        packs_marked: marked.0,
+        bytes_marked: marked.1,
+        packs_repacked: stats.packs.repack,
+        packs_unreferenced: stats.packs_unref,
+        bytes_unreferenced: stats.size_unref,
+        bytes_used: size.used,
+        bytes_unused: size.unused_after_prune(),
+        dry_run: options.dry_run,
+    }
+}

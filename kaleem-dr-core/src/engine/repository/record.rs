@@ -1,0 +1,138 @@
+//! Records that all hosts of a repository share: each is a snapshot of its own that holds one small JSON file and no data of a source.
+//!
+//! The record's text lies in the snapshot's description too, so that listing the snapshots reads it. Stock restic lists a record, checks
+//! it and restores its file (`/.kaleem-dr/alarm.json`). A record lacks our tag, so it is no recovery point, and no policy forgets it.
+
+use std::sync::Arc;
+
+use jiff::{Timestamp, Zoned};
+use rustic_core::{
+    SnapshotOptions,
+    repofile::{Metadata, Node, NodeType, Tree},
+};
+use serde_json::Value;
+
+use super::{
+    Repository, RepositoryError,
+    commit::{self, document, sealed_objects},
+    lock::Lock,
+    pack::{BlobKind, PackWriter},
+    save::{PROGRAM, go_mode},
+    snapshot::{RECORD_TAG, SOURCE_PREFIX, Snapshot, SnapshotId},
+};
+use crate::{
+    CancellationToken,
+    ground::{SourceName, host::HostName, progress::ProgressSink},
+};
+
+/// What a record is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RecordKind {
+    /// A tripwire's alarm.
+    Alarm,
+}
+
+impl RecordKind {
+    /// Its tag, and the name of its file.
+    fn word(self) -> &'static str {
+        match self {
+            Self::Alarm => "alarm",
+        }
+    }
+}
+
+/// A record of a repository.
+#[derive(Clone, Debug)]
+pub struct Record {
+    /// The snapshot that holds it.
+    pub snapshot: SnapshotId,
+    /// The host that wrote it.
+    pub host: String,
+    /// When it was written.
+    pub time: Timestamp,
+    /// What it says, as its writer gave it; `null` where it cannot be understood.
+    pub body: Value,
+}
+
+impl Record {
+    /// The records of a kind among a repository's snapshots, oldest first.
+    #[must_use]
+    pub fn among(snapshots: &[Snapshot], kind: RecordKind) -> Vec<Self> {
+        let of_kind = |snapshot: &&Snapshot| snapshot.is_record() && snapshot.file.tags.contains(kind.word());
+        let mut records: Vec<Self> = snapshots
+            .iter()
+            .filter(of_kind)
+            .map(|snapshot| Self {
+                snapshot: snapshot.id(),
+                host: snapshot.host().to_owned(),
+                time: snapshot.time().timestamp(),
+                body: snapshot.file.description.as_deref().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default(),
+            })
+            .collect();
+        records.sort_by_key(|record| record.time);
+        records
+    }
+}
+
+impl Repository {
+    /// Writes a record under a lock that the caller holds.
+    ///
+    /// # Errors
+    /// When it cannot be written; then it cannot be seen.
+    pub async fn add_record(
+        &self,
+        kind: RecordKind,
+        host: &HostName,
+        source: &SourceName,
+        body: &Value,
+        lock: &Lock,
+    ) -> Result<SnapshotId, RepositoryError> {
+        let (text, now, word) = (body.to_string(), Timestamp::now(), kind.word());
+        let mut file = SnapshotOptions::default()
+            .host(Some(host.to_string()))
+            .label(word.to_owned())
+            .time(Zoned::now())
+            .add_tags(&format!("{RECORD_TAG},{word},{SOURCE_PREFIX}{source}"))
+            .and_then(|options| options.to_snapshot())
+            .map_err(RepositoryError::engine("write a record to"))?;
+        PROGRAM.clone_into(&mut file.program_version);
+        let name = format!("{word}.json");
+        file.paths = format!("/.kaleem-dr/{name}")
+            .parse()
+            .map_err(|_| RepositoryError::NotCommitted(format!("`{name}` cannot be a path of a snapshot")))?;
+        let objects = {
+            let (key, version) = (&self.0.key, self.0.version);
+            let mut data = PackWriter::new(key, version, BlobKind::Data);
+            let mut trees = PackWriter::new(key, version, BlobKind::Tree);
+            let mut inner = Tree::default();
+            inner.nodes.push(document(&name, text.as_bytes(), &mut data, now));
+            let meta = Metadata { mode: Some(0o700 | go_mode::DIRECTORY), mtime: Some(now), ..Metadata::default() };
+            let mut directory = Node::new_node(".kaleem-dr".as_ref(), NodeType::Dir, meta);
+            directory.subtree = Some(trees.tree(&inner)?);
+            let mut root = Tree::default();
+            root.nodes.push(directory);
+            file.tree = trees.tree(&root)?;
+            sealed_objects(key, [data, trees])?
+        };
+        file.description = Some(text);
+        for object in objects {
+            self.0.store.write(&object.key, vec![object.bytes]).await?;
+        }
+        Ok(commit::publish(self, &file, lock).await?.0)
+    }
+
+    /// Removes records. The lock must be exclusive.
+    ///
+    /// # Errors
+    /// When one cannot be removed.
+    pub async fn remove_records(
+        &self,
+        records: &[SnapshotId],
+        lock: &Lock,
+        progress: &Arc<dyn ProgressSink>,
+        cancel: &CancellationToken,
+    ) -> Result<(), RepositoryError> {
+        self.forget_snapshots(records, lock, progress, cancel).await
+    }
+}

@@ -1,0 +1,572 @@
+//! Capturing one source into one snapshot.
+//!
+//! The archiver of rustic_core runs on blocking threads behind a gate that withholds the snapshot file, while the source
+//! feeds it through the artifact pipe. Only when both have ended well does [`super::commit`] release the snapshot.
+
+use std::{
+    io::Read,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, OnceLock},
+    time::Duration,
+};
+
+use base64::prelude::{BASE64_STANDARD, Engine as _};
+use jiff::Zoned;
+use nix::unistd::{getgid, getuid};
+use rustic_core::{
+    BackupOptions, ErrorKind, OpenStatus, ParentOptions, ReadSource, ReadSourceEntry, ReadSourceOpen, RusticError, RusticResult,
+    SnapshotGroupCriterion, SnapshotOptions,
+    repofile::{Metadata, Node, NodeType, SnapshotFile},
+};
+use serde_json::json;
+use tokio::{
+    sync::mpsc,
+    task::{JoinError, JoinHandle},
+};
+
+use super::{
+    Repository, RepositoryError,
+    backend::Gate,
+    blocking, commit,
+    lock::Lock,
+    reach::Reach,
+    snapshot::{self, Snapshot, SnapshotId},
+    valve::Valve,
+};
+use crate::ground::Exit;
+use crate::{
+    CancellationToken,
+    engine::source::Source,
+    engine::{
+        artifact::{Capture, CaptureOutcome, CaptureState, Entry, EntryKind, EntryMeta},
+        manifest::{MANIFEST_FORMAT, Manifest},
+    },
+    ground::{
+        RunId, SourceError, SourceName, error_chain, failpoint,
+        failpoint::Step,
+        host,
+        host::HostName,
+        progress::{ProgressSink, StageProgress, Unit},
+    },
+};
+
+/// Program name and version, as snapshots and manifests record it.
+pub(crate) const PROGRAM: &str = concat!("kaleem-dr ", env!("CARGO_PKG_VERSION"));
+
+/// How long a source may take to remove what it made on its server, when the repository was lost.
+const LAST_WORDS: Duration = Duration::from_secs(10);
+/// The same when the operator cancels: every command then ends within two seconds.
+const LAST_WORDS_CANCELLED: Duration = Duration::from_millis(800);
+/// What rustic_core calls its bar of a capture.
+const ARCHIVING: &str = "backing up";
+
+/// How a source is saved.
+#[derive(Clone, Debug)]
+pub struct SaveOptions {
+    /// The run this belongs to.
+    pub run: RunId,
+    /// The host that the snapshot is of.
+    pub host: HostName,
+    /// More tags for the snapshot.
+    pub tags: Vec<String>,
+    /// Read everything, write nothing.
+    pub dry_run: bool,
+    /// What `/RESTORE.md` says; `None` for what holds anywhere.
+    pub restore_text: Option<Arc<str>>,
+}
+
+/// What saving a source gave.
+#[derive(Clone, Debug)]
+pub struct Saved {
+    /// The snapshot; `None` after a dry run.
+    pub snapshot: Option<SnapshotId>,
+    /// What it holds.
+    pub manifest: Manifest,
+    /// Bytes added to the repository: packs and index files, compressed and sealed.
+    pub added_bytes: u64,
+    /// Files that were read because they are new or changed (artifacts among them).
+    pub files_new: u64,
+    /// Files that were changed.
+    pub files_changed: u64,
+    /// Files that were taken from the parent snapshot unread.
+    pub files_unmodified: u64,
+    /// Plain bytes of new blobs.
+    pub new_blob_bytes: u64,
+    /// What the repository had lost of the last snapshot, so that nothing was taken over from it: everything was read and what was
+    /// lost stored again.
+    pub healed: Option<String>,
+}
+
+/// Why a source was not saved.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SaveError {
+    /// The source failed.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// The repository failed.
+    #[error(transparent)]
+    Repository(#[from] RepositoryError),
+}
+
+impl From<&SaveError> for Exit {
+    fn from(error: &SaveError) -> Self {
+        match error {
+            SaveError::Source(error) => error.into(),
+            SaveError::Repository(error) => error.into(),
+        }
+    }
+}
+
+impl Repository {
+    /// Captures a source into one snapshot, under a lock that the caller holds.
+    ///
+    /// # Errors
+    /// Whatever failed first: the source, the repository, or the commit. No error leaves a snapshot.
+    pub async fn save(
+        &self,
+        source: &dyn Source,
+        options: &SaveOptions,
+        lock: &Lock,
+        progress: &Arc<dyn ProgressSink>,
+        cancel: &CancellationToken,
+    ) -> Result<Saved, SaveError> {
+        let stop = cancel.child_token();
+        let valve = Valve::new(self.0.store.is_remote());
+        let gate = Gate::capturing(stop.clone(), valve.clone());
+        if !options.dry_run {
+            gate.hide(self.mended(lock, cancel).await?.damaged);
+        }
+        let snapshots = self.snapshots().await?;
+        let mut prepared = {
+            let (repository, gate, progress) = (self.clone(), gate.clone(), CaptureBar::of(source.name(), progress));
+            let (host, name, roots, stop) = (options.host.clone(), source.name().clone(), source.roots(), stop.clone());
+            blocking(move || Prepared::new(&repository, gate, &progress, &snapshots, (&host, &name), &roots, &stop)).await?
+        };
+        let (reach, healed) = (std::mem::take(&mut prepared.reach), prepared.healed.take());
+        if let Some(healed) = &healed {
+            tracing::warn!(source = %source.name(), "{healed}");
+        }
+
+        let (capture, entries, state) = Capture::begin(gate.poison.clone(), stop.clone());
+        let archive = {
+            let (state, roots, dry_run, host) = (state.clone(), source.roots(), options.dry_run, options.host.clone());
+            let tags = snapshot::tags(&options.run, source.name(), true, &options.tags);
+            let label = source.name().to_string();
+            let feed = Feed { entries: Mutex::new(Some(entries)), state, valve };
+            tokio::task::spawn_blocking(move || prepared.archive(&feed, &roots, (&host, label), &tags, dry_run))
+        };
+        let ends = Ends { lock, cancel, stop: &stop };
+        let (captured, archived) = tokio::join!(ends.capture(source, capture, &state), ends.archive(archive));
+        let Archived { engine, mut file } = ends.agree(captured, archived, &state).await?;
+        let outcome = state.conclude().map_err(RepositoryError::NotCommitted)?;
+        let summary = file.summary.clone().unwrap_or_default();
+        let followers = outcome.artifacts.len() as u64;
+        all_arrived(outcome.entries, summary.total_files_processed.saturating_sub(followers))?;
+        let manifest = manifest(source, options, &state, outcome.clone());
+        let mut saved = Saved {
+            snapshot: None,
+            added_bytes: gate.written_bytes(),
+            files_new: summary.files_new.saturating_sub(followers),
+            files_changed: summary.files_changed,
+            files_unmodified: summary.files_unmodified,
+            new_blob_bytes: summary.data_added,
+            healed,
+            manifest,
+        };
+        if options.dry_run {
+            return Ok(saved);
+        }
+        if !saved.manifest.incomplete.is_empty() {
+            file.tags = snapshot::tags(&options.run, source.name(), false, &options.tags)
+                .parse()
+                .map_err(|_| RepositoryError::NotCommitted("a tag is not valid".into()))?;
+        }
+        let release = commit::Release { engine, file, outcome, restore_text: options.restore_text.clone(), reach, stop };
+        let (id, added) = release.run(self, &saved.manifest, lock).await?;
+        saved.added_bytes += added;
+        saved.snapshot = Some(id);
+        Ok(saved)
+    }
+}
+
+/// What can end a capture before its time.
+struct Ends<'a> {
+    lock: &'a Lock,
+    cancel: &'a CancellationToken,
+    /// Stops both halves of a capture.
+    stop: &'a CancellationToken,
+}
+
+impl Ends<'_> {
+    /// Captures a source until it has ended, the lock is lost, or the run is cancelled.
+    async fn capture(&self, source: &dyn Source, mut capture: Capture, state: &CaptureState) -> Result<(), SourceError> {
+        let lost = self.lock.lost();
+        let captured = {
+            let mut capturing = source.capture(&mut capture);
+            let cut_short = tokio::select! {
+                captured = &mut capturing => Ok(captured),
+                () = lost.cancelled() => Err((SourceError::Aborted, LAST_WORDS)),
+                () = self.cancel.cancelled() => Err((SourceError::Cancelled, LAST_WORDS_CANCELLED)),
+            };
+            match cut_short {
+                Ok(captured) => captured,
+                Err((error, last_words)) => {
+                    // It may have made things on its server that it takes away again. How it ends no longer counts.
+                    self.stop.cancel();
+                    let _ = tokio::time::timeout(last_words, capturing).await;
+                    Err(error)
+                }
+            }
+        };
+        if let Err(error) = &captured {
+            state.spoil(error_chain(error));
+        }
+        // Ends the archiver's stream of entries.
+        drop(capture);
+        captured
+    }
+
+    /// Waits for the archiver. The source may have handed over its last entry long before that has read it: a loss of the lock must
+    /// reach it too.
+    async fn archive<T>(&self, mut archive: JoinHandle<T>) -> Result<T, JoinError> {
+        let lost = self.lock.lost();
+        tokio::select! {
+            archived = &mut archive => archived,
+            () = lost.cancelled() => {
+                self.stop.cancel();
+                archive.await
+            }
+        }
+    }
+
+    /// What the archiver made, once nothing speaks against either half.
+    async fn agree(
+        &self,
+        captured: Result<(), SourceError>,
+        archived: Result<Result<Archived, RepositoryError>, JoinError>,
+        state: &CaptureState,
+    ) -> Result<Archived, SaveError> {
+        if self.cancel.is_cancelled() {
+            return Err(RepositoryError::Cancelled.into());
+        }
+        if self.lock.lost().is_cancelled() {
+            self.lock.confirm().await?;
+        }
+        let archived = archived.map_err(|panic| RepositoryError::Engine { action: "write to", cause: panic.into() })?;
+        match captured {
+            // Cut off by the repository's failure, a source has nothing to say of its own.
+            Err(SourceError::Aborted) if archived.is_err() => {}
+            Err(error) => return Err(error.into()),
+            Ok(()) => {
+                if let Some(why) = state.spoiled() {
+                    return Err(RepositoryError::NotCommitted(why).into());
+                }
+            }
+        }
+        Ok(archived?)
+    }
+}
+
+/// rustic_core logs an entry's failure and goes on: what was captured must all have reached the repository.
+fn all_arrived(captured: u64, arrived: u64) -> Result<(), RepositoryError> {
+    if captured == arrived {
+        return Ok(());
+    }
+    Err(RepositoryError::NotCommitted(format!("{captured} entries were captured but {arrived} reached the repository")))
+}
+
+fn manifest(source: &dyn Source, options: &SaveOptions, state: &CaptureState, outcome: CaptureOutcome) -> Manifest {
+    Manifest {
+        format: MANIFEST_FORMAT,
+        run: options.run.to_string(),
+        source: source.name().to_string(),
+        kind: source.kind().to_owned(),
+        host: options.host.to_string(),
+        tool: PROGRAM.to_owned(),
+        started: state.started,
+        finished: jiff::Timestamp::now(),
+        server: outcome.server,
+        consistency: outcome.consistency,
+        artifacts: outcome.artifacts,
+        tree: outcome.tree,
+        incomplete: outcome.incomplete,
+        details: outcome.details,
+    }
+}
+
+/// A repository with its index read, and the snapshot that unchanged files are taken from.
+struct Prepared {
+    engine: rustic_core::Repository<rustic_core::IndexedFullStatus>,
+    parent: Option<SnapshotId>,
+    /// The parent's trees, which were seen to be whole.
+    reach: Reach,
+    /// Why there is no parent although there is a last snapshot.
+    healed: Option<String>,
+}
+
+/// Shows rustic_core's bar of a capture under the source's name. It counts unchanged files too, and expects what the last
+/// snapshot held, so that a rate and an end can be told.
+#[derive(Debug)]
+struct CaptureBar {
+    sink: Arc<dyn ProgressSink>,
+    title: String,
+    expected: OnceLock<u64>,
+}
+
+impl CaptureBar {
+    fn of(source: &SourceName, sink: &Arc<dyn ProgressSink>) -> Arc<Self> {
+        Arc::new(Self { sink: sink.clone(), title: format!("capturing {source}"), expected: OnceLock::new() })
+    }
+}
+
+impl ProgressSink for CaptureBar {
+    fn begin(&self, title: &str, unit: Unit, total: Option<u64>) -> Arc<dyn StageProgress> {
+        if title == ARCHIVING {
+            self.sink.begin(&self.title, unit, self.expected.get().copied())
+        } else {
+            self.sink.begin(title, unit, total)
+        }
+    }
+}
+
+struct Archived {
+    engine: rustic_core::Repository<OpenStatus>,
+    file: SnapshotFile,
+}
+
+impl Prepared {
+    fn new(
+        repository: &Repository,
+        gate: Arc<Gate>,
+        bar: &Arc<CaptureBar>,
+        snapshots: &[Snapshot],
+        (host, source): (&HostName, &SourceName),
+        roots: &[PathBuf],
+        stop: &CancellationToken,
+    ) -> Result<Self, RepositoryError> {
+        let progress: Arc<dyn ProgressSink> = bar.clone();
+        let now = jiff::Timestamp::now();
+        let newest = |matches: &dyn Fn(&Snapshot) -> bool, snapshots: &[Snapshot]| {
+            snapshots
+                .iter()
+                .filter(|snapshot| snapshot.host() == host.as_str() && !snapshot.is_of_the_future(now) && matches(snapshot))
+                .max_by_key(|snapshot| snapshot.time().timestamp())
+                .map(Snapshot::id)
+        };
+        // In a repository taken over from restic, the first run starts from its last snapshot of the same paths.
+        let parent = newest(&|snapshot| snapshot.source().as_ref() == Some(source), snapshots)
+            .or_else(|| newest(&|snapshot| snapshot.paths() == roots, snapshots));
+        let parent = snapshots.iter().find(|snapshot| Some(snapshot.id()) == parent);
+        if let Some(size_bytes) = parent.and_then(Snapshot::size_bytes) {
+            // Set once, before anything is captured.
+            let _ = bar.expected.set(size_bytes);
+        }
+        let engine = repository.indexed(gate, &progress)?;
+        // What the engine takes over from a parent, it takes unseen. So the parent must be whole; else all is read and stored anew.
+        let mut reach = Reach::default();
+        let lost = parent.map(|parent| reach.walk(&engine, parent.file.tree, &|_| false, stop)).transpose()?;
+        let (parent, healed) = match (parent, lost) {
+            (Some(parent), Some(lost)) if !lost.is_empty() => {
+                let id = parent.id().short();
+                (
+                    None,
+                    Some(format!(
+                        "of the last snapshot, {id}, {lost}; so everything was read, and what was lost is stored again"
+                    )),
+                )
+            }
+            (parent, _) => (parent.map(Snapshot::id), None),
+        };
+        Ok(Self { engine, parent, reach, healed })
+    }
+
+    fn archive(
+        self,
+        feed: &Feed,
+        roots: &[PathBuf],
+        (host, label): (&HostName, String),
+        tags: &str,
+        dry_run: bool,
+    ) -> Result<Archived, RepositoryError> {
+        let failed = || RepositoryError::engine("write to");
+        let mut file = SnapshotOptions::default()
+            .host(Some(host.to_string()))
+            .label(label)
+            .time(Zoned::now())
+            .add_tags(tags)
+            .and_then(|options| options.to_snapshot())
+            .map_err(failed())?;
+        PROGRAM.clone_into(&mut file.program_version);
+        file.username = host::user();
+        (file.uid, file.gid) = (getuid().as_raw(), getgid().as_raw());
+        let parents = match self.parent {
+            Some(id) => ParentOptions::default().parents(vec![id.to_string()]).group_by(SnapshotGroupCriterion::new()),
+            None => ParentOptions::default().force(true),
+        };
+        let options = BackupOptions::default().parent_opts(parents).dry_run(dry_run).no_scan(true);
+        let file = self.engine.archive(&options, feed, file, roots).map_err(failed())?;
+        Ok(Archived { engine: self.engine.drop_index(), file })
+    }
+}
+
+/// The entries of a capture as rustic_core reads them.
+struct Feed {
+    entries: Mutex<Option<mpsc::Receiver<Entry>>>,
+    state: Arc<CaptureState>,
+    valve: Valve,
+}
+
+impl ReadSource for Feed {
+    type Open = Opener;
+    type Iter = Entries;
+
+    fn size(&self) -> RusticResult<Option<u64>> {
+        Ok(None)
+    }
+
+    fn entries(&self) -> Entries {
+        let queued = self.entries.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        Entries { queued, state: self.state.clone(), valve: self.valve.clone(), follower: None }
+    }
+}
+
+struct Entries {
+    queued: Option<mpsc::Receiver<Entry>>,
+    state: Arc<CaptureState>,
+    valve: Valve,
+    /// Follows the stream that was given out last.
+    follower: Option<ReadSourceEntry<Opener>>,
+}
+
+impl Iterator for Entries {
+    type Item = RusticResult<ReadSourceEntry<Opener>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if let Some(follower) = self.follower.take() {
+            return Some(Ok(follower));
+        }
+        let Entry { path, kind, meta } = self.queued.as_mut()?.blocking_recv()?;
+        if self.state.is_given_up() {
+            return None;
+        }
+        failpoint::pass(Step::Capture);
+        if matches!(kind, EntryKind::Stream(_)) {
+            self.follower = Some(follower(&path));
+        }
+        let declared = meta.size_bytes;
+        let node = node(&path, &kind, meta);
+        let open = matches!(kind, EntryKind::File(_) | EntryKind::Stream(_)).then(|| Opener {
+            kind,
+            path: path.clone(),
+            declared,
+            state: self.state.clone(),
+            valve: self.valve.clone(),
+        });
+        Some(Ok(ReadSourceEntry { path, node, open }))
+    }
+}
+
+/// rustic_core reads an entry only when it has the one after it. A stream's source may well open its next artifact only when
+/// this one is read, and both would wait for ever: so each stream is followed by an empty entry, which the commit takes out.
+fn follower(path: &Path) -> ReadSourceEntry<Opener> {
+    let path = follower_path(path);
+    let node = node(&path, &EntryKind::Fifo, EntryMeta::default());
+    ReadSourceEntry { path, node, open: None }
+}
+
+/// Where a stream's follower lies: right behind it in the order of names.
+pub(crate) fn follower_path(path: &Path) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push("\u{1}follower");
+    path.with_file_name(name)
+}
+
+struct Opener {
+    kind: EntryKind,
+    path: PathBuf,
+    declared: u64,
+    state: Arc<CaptureState>,
+    valve: Valve,
+}
+
+impl ReadSourceOpen for Opener {
+    type Reader = Box<dyn Read + Send>;
+
+    fn open(self) -> RusticResult<Self::Reader> {
+        let Self { kind, path, declared, state, valve } = self;
+        Entry::open(kind, path, declared, state)
+            .map(|reader| valve.held(reader))
+            .map_err(|error| RusticError::with_source(ErrorKind::InputOutput, "cannot open an entry", error))
+    }
+}
+
+fn node(path: &Path, kind: &EntryKind, meta: EntryMeta) -> Node {
+    let (node_type, type_bits) = match kind {
+        EntryKind::File(_) | EntryKind::Stream(_) => (NodeType::File, 0),
+        EntryKind::Directory => (NodeType::Dir, go_mode::DIRECTORY),
+        EntryKind::Symlink(target) => (NodeType::from_link(target), go_mode::SYMLINK),
+        EntryKind::Fifo => (NodeType::Fifo, go_mode::FIFO),
+        EntryKind::Socket => (NodeType::Socket, go_mode::SOCKET),
+        EntryKind::CharDevice(device) => (NodeType::Chardev { device: *device }, go_mode::DEVICE | go_mode::CHAR_DEVICE),
+        EntryKind::BlockDevice(device) => (NodeType::Dev { device: *device }, go_mode::DEVICE),
+    };
+    let metadata = Metadata {
+        mode: Some(go_mode::from_unix(meta.mode) | type_bits),
+        mtime: meta.mtime,
+        // Left out as restic does by default: reading a tree for its backup would change every directory in it.
+        atime: None,
+        ctime: meta.ctime,
+        uid: meta.uid,
+        gid: meta.gid,
+        user: meta.user,
+        group: meta.group,
+        inode: meta.inode,
+        device_id: meta.device_id,
+        size: meta.size_bytes,
+        links: meta.links,
+        // rustic_core does not export the type; its stored form is the way in.
+        extended_attributes: serde_json::from_value(
+            meta.xattrs
+                .into_iter()
+                .map(|(name, value)| json!({ "name": name, "value": BASE64_STANDARD.encode(value) }))
+                .collect(),
+        )
+        .unwrap_or_default(),
+    };
+    Node::new_node(path.file_name().unwrap_or_default(), node_type, metadata)
+}
+
+/// Go's `fs.FileMode`, which restic stores: permission bits as in Unix, the rest in places of its own.
+pub(crate) mod go_mode {
+    pub(crate) const DIRECTORY: u32 = 1 << 31;
+    pub(crate) const SYMLINK: u32 = 1 << 27;
+    pub(crate) const DEVICE: u32 = 1 << 26;
+    pub(crate) const FIFO: u32 = 1 << 25;
+    pub(crate) const SOCKET: u32 = 1 << 24;
+    pub(crate) const CHAR_DEVICE: u32 = 1 << 21;
+    const SPECIAL: [(u32, u32); 3] = [(0o4000, 1 << 23), (0o2000, 1 << 22), (0o1000, 1 << 20)];
+
+    /// From `0o7777` bits.
+    pub(crate) fn from_unix(mode: u32) -> u32 {
+        SPECIAL.iter().filter(|(unix, _)| mode & unix != 0).fold(mode & 0o777, |mode, (_, go)| mode | go)
+    }
+
+    /// To `0o7777` bits.
+    pub(crate) fn to_unix(mode: u32) -> u32 {
+        SPECIAL.iter().filter(|(_, go)| mode & go != 0).fold(mode & 0o777, |mode, (unix, _)| mode | unix)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::go_mode;
+
+    #[test]
+    fn modes_survive_gos_numbers() {
+        for mode in 0..=0o7777 {
+            assert_eq!(go_mode::to_unix(go_mode::from_unix(mode)), mode, "{mode:o}");
+        }
+        assert_eq!(go_mode::from_unix(0o4755), 0o755 | 1 << 23);
+    }
+}

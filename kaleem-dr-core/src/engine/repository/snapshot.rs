@@ -1,0 +1,266 @@
+//! Snapshots as the rest of the library sees them.
+
+use std::{fmt, path::PathBuf, str::FromStr};
+
+use jiff::{SignedDuration, Timestamp, Zoned};
+use rustic_core::repofile::{self, SnapshotFile};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::{error::RepositoryError, seal::SealKey};
+use crate::ground::{RunId, SourceName, digest::ByteDigest, host::HostScope};
+
+/// Tag on every snapshot we make. Retention touches nothing without it.
+pub const OWN_TAG: &str = "kaleem-dr";
+/// Tag on a snapshot whose source could not give everything (an unreadable file).
+pub const INCOMPLETE_TAG: &str = "incomplete";
+/// A snapshot from further ahead than this is no clock's drift.
+const FUTURE_TOLERANCE: SignedDuration = SignedDuration::from_hours(1);
+/// Tag on a snapshot that no policy may forget.
+pub const PINNED_TAG: &str = "pinned";
+/// Tag on a snapshot that holds a record of ours (an alarm) and no data of a source. See [`super::record`].
+pub(super) const RECORD_TAG: &str = "kaleem-dr-record";
+const RUN_PREFIX: &str = "run:";
+pub(super) const SOURCE_PREFIX: &str = "source:";
+
+/// A snapshot's id: the SHA-256 of its file.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SnapshotId(pub(crate) repofile::SnapshotId);
+
+impl SnapshotId {
+    /// The first eight digits, which restic shows.
+    #[must_use]
+    pub fn short(&self) -> String {
+        self.to_string()[..8].to_owned()
+    }
+}
+
+impl fmt::Display for SnapshotId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.into_inner().to_hex())
+    }
+}
+
+impl fmt::Debug for SnapshotId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl Serialize for SnapshotId {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(self)
+    }
+}
+
+impl FromStr for SnapshotId {
+    type Err = InvalidSnapshotId;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let id: rustic_core::Id = text.parse().map_err(|_| InvalidSnapshotId(text.to_owned()))?;
+        Ok(Self(id.into()))
+    }
+}
+
+/// A text that is no snapshot's id.
+#[derive(Debug, thiserror::Error)]
+#[error("`{0}` is not the id of a snapshot (64 hex digits)")]
+pub struct InvalidSnapshotId(String);
+
+impl<'de> Deserialize<'de> for SnapshotId {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        String::deserialize(from)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// Whether a snapshot of this time is dated later than a clock's drift explains.
+#[must_use]
+pub fn is_of_the_future(time: Timestamp, now: Timestamp) -> bool {
+    time.duration_since(now) > FUTURE_TOLERANCE
+}
+
+/// One snapshot.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    pub(crate) file: SnapshotFile,
+}
+
+impl Snapshot {
+    pub(crate) fn new(file: SnapshotFile) -> Self {
+        Self { file }
+    }
+
+    /// Opens a snapshot file that was read.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub(super) fn open(key: &SealKey, id: SnapshotId, sealed: &[u8]) -> Result<Self, String> {
+        if sealed.is_empty() {
+            return Err("it is empty".into());
+        }
+        if ByteDigest::of(sealed) != id.to_string() {
+            return Err("its content does not hash to its name".into());
+        }
+        let json = key.open_file(sealed).map_err(|error| error.to_string())?;
+        let mut file: SnapshotFile = serde_json::from_slice(&json).map_err(|error| format!("it is no snapshot: {error}"))?;
+        file.id = id.0;
+        // As rustic_core does: a snapshot that is no copy or rewriting of another one is its own original.
+        file.original.get_or_insert(id.0);
+        Ok(Self::new(file))
+    }
+
+    /// Its id.
+    #[must_use]
+    pub fn id(&self) -> SnapshotId {
+        SnapshotId(self.file.id)
+    }
+
+    /// The snapshot that it was copied or rewritten from; `None` where it is its own original.
+    #[must_use]
+    pub fn original(&self) -> Option<SnapshotId> {
+        self.file.original.filter(|original| *original != self.file.id).map(SnapshotId)
+    }
+
+    /// When it was taken.
+    #[must_use]
+    pub fn time(&self) -> &Zoned {
+        &self.file.time
+    }
+
+    /// Host it was taken on.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        &self.file.hostname
+    }
+
+    /// Paths it says it holds.
+    #[must_use]
+    pub fn paths(&self) -> Vec<PathBuf> {
+        self.file.paths.iter().map(PathBuf::from).collect()
+    }
+
+    /// Its tags, sorted.
+    #[must_use]
+    pub fn tags(&self) -> Vec<String> {
+        self.file.tags.iter().cloned().collect()
+    }
+
+    /// Whether we made it.
+    #[must_use]
+    pub fn is_ours(&self) -> bool {
+        self.file.tags.contains(OWN_TAG)
+    }
+
+    /// Whether its source could give everything.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        !self.file.tags.contains(INCOMPLETE_TAG)
+    }
+
+    /// Whether it is dated later than a clock's drift explains: the clock was wrong when it was taken, or is wrong now. It never counts as the
+    /// newest, and policies that would keep it must not run.
+    #[must_use]
+    pub fn is_of_the_future(&self, now: Timestamp) -> bool {
+        is_of_the_future(self.time().timestamp(), now)
+    }
+
+    /// Whether it must not be deleted.
+    #[must_use]
+    pub fn is_protected(&self) -> bool {
+        self.is_pinned() || self.file.must_keep(&Zoned::now())
+    }
+
+    /// Whether it was pinned: no policy forgets it.
+    #[must_use]
+    pub fn is_pinned(&self) -> bool {
+        self.file.tags.contains(PINNED_TAG)
+    }
+
+    /// Whether it holds a record of ours and no data of a source.
+    #[must_use]
+    pub fn is_record(&self) -> bool {
+        self.file.tags.contains(RECORD_TAG)
+    }
+
+    /// The source it is of, where we made it.
+    #[must_use]
+    pub fn source(&self) -> Option<SourceName> {
+        self.tagged(SOURCE_PREFIX)
+    }
+
+    /// The run that made it, where we made it.
+    #[must_use]
+    pub fn run(&self) -> Option<RunId> {
+        self.tagged(RUN_PREFIX)
+    }
+
+    /// Bytes it holds, before deduplication; `None` where the tool that made it did not say.
+    #[must_use]
+    pub fn size_bytes(&self) -> Option<u64> {
+        self.file.summary.as_ref().map(|summary| summary.total_bytes_processed)
+    }
+
+    /// Bytes it added to the repository, packed.
+    #[must_use]
+    pub fn added_bytes(&self) -> Option<u64> {
+        self.file.summary.as_ref().map(|summary| summary.data_added_packed)
+    }
+
+    /// Plain bytes of blobs that were new to the repository with it.
+    #[must_use]
+    pub fn new_blob_bytes(&self) -> Option<u64> {
+        self.file.summary.as_ref().map(|summary| summary.data_added)
+    }
+
+    /// Name of the program that made it.
+    #[must_use]
+    pub fn program(&self) -> &str {
+        &self.file.program_version
+    }
+
+    fn tagged<T: FromStr>(&self, prefix: &str) -> Option<T> {
+        self.file.tags.iter().find_map(|tag| tag.strip_prefix(prefix)?.parse().ok())
+    }
+}
+
+/// The tags of a snapshot of ours.
+pub(crate) fn tags(run: &RunId, source: &SourceName, whole: bool, more: &[String]) -> String {
+    let mut tags = vec![OWN_TAG.to_owned(), format!("{RUN_PREFIX}{run}"), format!("{SOURCE_PREFIX}{source}")];
+    if !whole {
+        tags.push(INCOMPLETE_TAG.to_owned());
+    }
+    tags.extend_from_slice(more);
+    tags.join(",")
+}
+
+/// A snapshot as [`crate::operate::job::backup`] would make it, whose id ends with `number`.
+#[cfg(test)]
+pub(crate) fn snapshot_for_tests(host: &str, source: &str, time: &Zoned, whole: bool, number: u8) -> Snapshot {
+    let tags = if source.is_empty() { "restic".to_owned() } else { tags(&RunId::new(), &source.parse().unwrap(), whole, &[]) };
+    let options = rustic_core::SnapshotOptions::default().host(Some(host.into())).time(time.clone()).add_tags(&tags).unwrap();
+    let mut file = options.to_snapshot().unwrap();
+    file.id = format!("{number:02x}{}{number:02x}", "0".repeat(60)).parse::<rustic_core::Id>().unwrap().into();
+    Snapshot::new(file)
+}
+
+/// Which snapshot is meant: `latest` of these hosts, or the beginning of an id among all. A record is not meant, and one that is dated in the
+/// future is never the latest.
+///
+/// # Errors
+/// When none matches, or several do.
+pub fn select<'a>(snapshots: &'a [Snapshot], wanted: &str, hosts: &HostScope) -> Result<&'a Snapshot, RepositoryError> {
+    let none = || RepositoryError::NoSnapshot { wanted: wanted.to_owned() };
+    let snapshots = snapshots.iter().filter(|snapshot| !snapshot.is_record());
+    if wanted == "latest" {
+        let now = Timestamp::now();
+        let past: Vec<&Snapshot> = snapshots.filter(|snapshot| !snapshot.is_of_the_future(now)).collect();
+        let newest =
+            past.iter().filter(|snapshot| hosts.includes(snapshot.host())).max_by_key(|snapshot| snapshot.time().timestamp());
+        return newest.copied().ok_or_else(|| RepositoryError::no_point("any source", hosts, &past, None));
+    }
+    let mut found = snapshots.filter(|snapshot| snapshot.id().to_string().starts_with(wanted));
+    let first = found.next().filter(|_| !wanted.is_empty()).ok_or_else(none)?;
+    match found.count() {
+        0 => Ok(first),
+        more => Err(RepositoryError::Ambiguous { wanted: wanted.to_owned(), count: more + 1 }),
+    }
+}

@@ -1,0 +1,260 @@
+//! The index files held against the packs that are there, by name and length.
+//!
+//! The index is read first and the packs are listed after it: a writer writes packs before the index that names them, so whatever an
+//! index names that was read before must be in the listing.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    fmt,
+};
+
+use bytes::Bytes;
+use futures::{StreamExt as _, TryStreamExt as _};
+use rustic_core::{
+    Id,
+    repofile::{IndexFile, IndexPack},
+};
+
+use super::{Repository, RepositoryError, blocking, lock::Lock, names, seal::SealKey};
+use crate::{CancellationToken, ground::digest::ByteDigest};
+
+/// Index files that are read at once.
+const AT_ONCE: usize = 8;
+
+/// What is known of the packs.
+#[derive(Debug, Default)]
+pub(crate) struct Survey {
+    /// Every index file that can be read, by its key, and the packs that it names.
+    pub(crate) files: BTreeMap<String, Vec<Id>>,
+    /// Index files that cannot be read: key, and why.
+    pub(crate) damaged: Vec<(String, String)>,
+    /// Every pack that an index file names.
+    pub(crate) packs: HashMap<Id, Indexed>,
+    /// Those of them that are not there as the index says.
+    pub(crate) lost: BTreeMap<Id, Loss>,
+    /// Packs that are there and that no index file names, with their lengths.
+    pub(crate) unindexed: BTreeMap<Id, u64>,
+}
+
+/// What the index says of a pack.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Indexed {
+    /// Its length.
+    pub(crate) size_bytes: u32,
+    /// Whether it is marked for deletion: no snapshot needed it.
+    pub(crate) is_marked: bool,
+}
+
+/// How a pack is lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Loss {
+    /// It is not there.
+    Missing,
+    /// It has another length, `.0`, than the index says, `.1`.
+    Length(u64, u32),
+}
+
+impl fmt::Display for Loss {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Missing => f.write_str("it is not there"),
+            Self::Length(found, expected) => write!(f, "it is {found} bytes long, and {expected} by the index"),
+        }
+    }
+}
+
+/// What is known of the index before a capture.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Mended {
+    /// Index files that cannot be read and were passed over.
+    pub(crate) damaged: Vec<Id>,
+}
+
+impl Repository {
+    /// Reads every index file, then lists the packs.
+    ///
+    /// # Errors
+    /// When either cannot be listed or the store fails. What is damaged is in the survey.
+    pub(crate) async fn survey(&self, cancel: &CancellationToken) -> Result<Survey, RepositoryError> {
+        let store = &self.0.store;
+        let mut survey = Survey::default();
+        let listed = names::objects(&**store, "index").await?;
+        let mut reads = futures::stream::iter(listed)
+            .map(|object| async move { self.read_index(&object.key).await.map(|read| (object.key, read)) })
+            .buffer_unordered(AT_ONCE);
+        while let Some((key, read)) = reads.try_next().await? {
+            if cancel.is_cancelled() {
+                return Err(RepositoryError::Cancelled);
+            }
+            match read {
+                Some(Ok(file)) => survey.add(key, &file),
+                Some(Err(why)) => survey.damaged.push((key, why)),
+                // Removed since it was listed.
+                None => {}
+            }
+        }
+        drop(reads);
+        let packs = names::objects(&**store, "data").await?;
+        survey.compare(packs.into_iter().filter_map(|object| Some((names::id_of(&object.key).parse().ok()?, object.size_bytes))));
+        Ok(survey)
+    }
+
+    /// An index file: `None` when there is none of that name any more, the inner error when it is damaged.
+    pub(crate) async fn read_index(&self, key: &str) -> Result<Option<Result<IndexFile, String>>, RepositoryError> {
+        let sealed = match self.0.store.read(key, None).await {
+            Ok(sealed) => sealed,
+            Err(error) if error.is_not_found() => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let (seal, name) = (self.0.key.clone(), key.to_owned());
+        blocking(move || Ok(Some(open_index(&seal, &name, &sealed)))).await
+    }
+
+    /// Before a capture: packs that are lost are taken out of the index, so that their blobs are stored again, as after restic's
+    /// `repair index`. Done once under a lock, for what was seen under it stays.
+    ///
+    /// # Errors
+    /// [`RepositoryError::Guarded`] when every pack is lost: a disk is not mounted, rather.
+    pub(crate) async fn mended(&self, lock: &Lock, cancel: &CancellationToken) -> Result<Mended, RepositoryError> {
+        let shared = lock.shared();
+        shared.mended.get_or_try_init(|| self.mend(lock, cancel)).await.cloned()
+    }
+
+    async fn mend(&self, lock: &Lock, cancel: &CancellationToken) -> Result<Mended, RepositoryError> {
+        let survey = self.survey(cancel).await?;
+        for (key, why) in &survey.damaged {
+            tracing::warn!(%key, %why, "an index file is damaged and passed over; `kaleem-dr repair index` makes it anew");
+        }
+        let damaged = survey.damaged.iter().filter_map(|(key, _)| names::id_of(key).parse().ok()).collect();
+        if !survey.lost.is_empty() {
+            survey.guard(&self.location())?;
+            tracing::warn!(
+                packs = survey.lost.len(),
+                "packs that the index names are lost; what this run needs of them is stored again; `kaleem-dr check` shows what else needs them"
+            );
+            self.drop_from_index(&survey, lock).await?;
+        }
+        Ok(Mended { damaged })
+    }
+
+    /// Writes index files without the lost packs, then removes those that name them.
+    pub(crate) async fn drop_from_index(&self, survey: &Survey, lock: &Lock) -> Result<(), RepositoryError> {
+        let stale = survey.files.iter().filter(|(_, packs)| packs.iter().any(|pack| survey.lost.contains_key(pack)));
+        for (key, _) in stale {
+            let Some(Ok(mut file)) = self.read_index(key).await? else { continue };
+            let kept = |pack: &IndexPack| !survey.lost.contains_key(&pack.id.into_inner());
+            file.packs.retain(kept);
+            file.packs_to_delete.retain(kept);
+            file.supersedes = None;
+            self.replace_index(Some(file), std::slice::from_ref(key), lock).await?;
+        }
+        Ok(())
+    }
+
+    /// Writes an index file, then removes those that it stands for.
+    pub(crate) async fn replace_index(
+        &self,
+        file: Option<IndexFile>,
+        old: &[String],
+        lock: &Lock,
+    ) -> Result<(), RepositoryError> {
+        if let Some(file) = file.filter(|file| !file.packs.is_empty() || !file.packs_to_delete.is_empty()) {
+            let (key, bytes) = self.sealed_index(&file)?;
+            self.0.store.write(&key, vec![bytes]).await?;
+        }
+        lock.confirm().await?;
+        for key in old {
+            self.0.store.delete(key).await?;
+        }
+        Ok(())
+    }
+
+    /// An index file, with its key.
+    pub(crate) fn sealed_index(&self, file: &IndexFile) -> Result<(String, Bytes), RepositoryError> {
+        let json = serde_json::to_vec(file)
+            .map_err(|cause| RepositoryError::Engine { action: "write an index to", cause: cause.into() })?;
+        let sealed = Bytes::from(self.0.key.seal_file(&json, self.0.version));
+        Ok((format!("index/{}", ByteDigest::of(&sealed)), sealed))
+    }
+}
+
+impl Survey {
+    fn add(&mut self, key: String, file: &IndexFile) {
+        let mut named = Vec::with_capacity(file.packs.len());
+        let marked = file.packs_to_delete.iter().map(|pack| (pack, true));
+        for (pack, is_marked) in file.packs.iter().map(|pack| (pack, false)).chain(marked) {
+            let id = pack.id.into_inner();
+            let size_bytes = pack.pack_size();
+            named.push(id);
+            self.packs.entry(id).and_modify(|known| known.is_marked &= is_marked).or_insert(Indexed { size_bytes, is_marked });
+        }
+        self.files.insert(key, named);
+    }
+
+    fn compare(&mut self, there: impl Iterator<Item = (Id, u64)>) {
+        let mut seen = HashSet::new();
+        for (id, size_bytes) in there {
+            match self.packs.get(&id) {
+                None => {
+                    self.unindexed.insert(id, size_bytes);
+                }
+                Some(indexed) => {
+                    seen.insert(id);
+                    if u64::from(indexed.size_bytes) != size_bytes {
+                        self.lost.insert(id, Loss::Length(size_bytes, indexed.size_bytes));
+                    }
+                }
+            }
+        }
+        let missing = self.packs.keys().filter(|id| !seen.contains(*id));
+        self.lost.extend(missing.map(|id| (*id, Loss::Missing)));
+    }
+
+    /// A repository without any of its packs has lost a disk rather than its packs: nothing may be written to what is there instead.
+    pub(crate) fn guard(&self, location: &str) -> Result<(), RepositoryError> {
+        let missing = self.lost.values().filter(|loss| **loss == Loss::Missing).count();
+        if missing > 0 && missing == self.packs.len() {
+            return Err(RepositoryError::Guarded(format!(
+                "none of the {missing} packs that the index of {location} names is there: is a disk not mounted below it? \
+                 `kaleem-dr repair --from MIRROR --missing` brings lost packs back"
+            )));
+        }
+        Ok(())
+    }
+}
+
+/// The content of an index file.
+pub(crate) fn open_index(seal: &SealKey, key: &str, sealed: &[u8]) -> Result<IndexFile, String> {
+    if sealed.is_empty() {
+        return Err("it is empty".into());
+    }
+    if ByteDigest::of(sealed) != names::id_of(key) {
+        return Err("its content does not hash to its name".into());
+    }
+    let plain = seal.open_file(sealed).map_err(|error| error.to_string())?;
+    serde_json::from_slice(&plain).map_err(|error| format!("it is no index file: {error}"))
+}
+
+/// Ids of index files that cannot be read, for an engine to pass over. Blocking.
+pub(crate) fn damaged_indexes(
+    backend: &dyn rustic_core::ReadBackend,
+    seal: &SealKey,
+) -> Result<Vec<(Id, String)>, Box<rustic_core::RusticError>> {
+    let mut damaged = Vec::new();
+    for (id, _) in backend.list_with_size(rustic_core::FileType::Index)? {
+        let why = match backend.read_full(rustic_core::FileType::Index, &id) {
+            Ok(sealed) => open_index(seal, &id.to_hex(), &sealed).err(),
+            Err(error) if super::backend::fault_of(&error).is_some_and(super::store::StoreFault::is_loss) => {
+                Some("its content does not hash to its name".into())
+            }
+            Err(error) => return Err(error),
+        };
+        damaged.extend(why.map(|why| (id, why)));
+    }
+    Ok(damaged)
+}
+
+/// The key of a pack.
+pub(crate) fn pack_key(id: &Id) -> String {
+    super::backend::key_of(rustic_core::FileType::Pack, id)
+}

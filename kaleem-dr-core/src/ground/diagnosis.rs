@@ -1,0 +1,136 @@
+//! A diagnosis: one line of `doctor`. What was seen and where, why it is so, and what mends it.
+//!
+//! Sources give them too, so nothing here knows what is looked at. A diagnosis never holds a
+//! secret: whoever makes one names the place of a secret, not its text.
+
+use jiff::{SignedDuration, Timestamp};
+use serde::Serialize;
+
+/// Clocks that differ by more than this break signatures and order of snapshots.
+const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_mins(5);
+
+/// How bad it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Severity {
+    /// It was looked at, and is well.
+    Ok,
+    /// Worth knowing.
+    Information,
+    /// It may cost a backup or a restore one day, or it could not be looked at.
+    Warning,
+    /// A backup or a restore fails, or can be lost.
+    Error,
+}
+
+impl Severity {
+    /// Its word.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Information => "information",
+            Self::Warning => "warning",
+            Self::Error => "error",
+        }
+    }
+}
+
+/// One thing that was looked at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Diagnosis {
+    /// What kind of thing it is, in kebab case. It stays the same from version to version.
+    pub id: &'static str,
+    /// How bad it is.
+    pub severity: Severity,
+    /// What was seen, with its place.
+    pub what: String,
+    /// Why it is so, or what comes of it.
+    pub cause: Option<String>,
+    /// The command or the edit that mends it.
+    pub fix: Option<String>,
+}
+
+impl Diagnosis {
+    /// What the id of everything that could not be looked at is.
+    pub const UNSEEN: &'static str = "could-not-look";
+
+    /// It is well.
+    pub fn ok(id: &'static str, what: impl Into<String>) -> Self {
+        Self::new(Severity::Ok, id, what)
+    }
+
+    /// Worth knowing.
+    pub fn information(id: &'static str, what: impl Into<String>) -> Self {
+        Self::new(Severity::Information, id, what)
+    }
+
+    /// It may cost a backup or a restore one day.
+    pub fn warning(id: &'static str, what: impl Into<String>) -> Self {
+        Self::new(Severity::Warning, id, what)
+    }
+
+    /// A backup or a restore fails, or can be lost.
+    pub fn error(id: &'static str, what: impl Into<String>) -> Self {
+        Self::new(Severity::Error, id, what)
+    }
+
+    /// `what` could not be looked at. That is never well.
+    #[must_use]
+    pub fn unseen(what: &str, why: &str) -> Self {
+        Self::new(Severity::Warning, Self::UNSEEN, format!("{what} could not be looked at: {why}"))
+    }
+
+    /// With its cause.
+    #[must_use]
+    pub fn because(self, cause: impl Into<String>) -> Self {
+        Self { cause: Some(cause.into()), ..self }
+    }
+
+    /// With what mends it.
+    #[must_use]
+    pub fn fix(self, fix: impl Into<String>) -> Self {
+        Self { fix: Some(fix.into()), ..self }
+    }
+
+    fn new(severity: Severity, id: &'static str, what: impl Into<String>) -> Self {
+        Self { id, severity, what: what.into(), cause: None, fix: None }
+    }
+
+    /// Compares a server's clock with this machine's.
+    #[must_use]
+    pub fn of_clock(server: &str, theirs: Timestamp, ours: Timestamp) -> Self {
+        let apart = ours.duration_since(theirs);
+        if apart.abs() <= CLOCK_TOLERANCE {
+            return Self::ok("clock", format!("the clock is within {} s of that of {server}", apart.abs().as_secs().max(1)));
+        }
+        let (seconds, side) = (apart.abs().as_secs(), if apart.is_positive() { "ahead of" } else { "behind" });
+        Self::error("clock-skew", format!("this machine's clock is {seconds} s {side} that of {server}"))
+            .because("signed requests are good for minutes, and snapshots are ordered by this clock")
+            .fix("timedatectl set-ntp true; timedatectl status")
+    }
+
+    /// As [`Diagnosis::of_clock`], of the header `Date` of an HTTP answer (RFC 9110, 5.6.7). `None` where it is no date.
+    #[must_use]
+    pub fn of_http_date(server: &str, date: &str, ours: Timestamp) -> Option<Self> {
+        let theirs = jiff::fmt::rfc2822::parse(date).ok()?.timestamp();
+        Some(Self::of_clock(server, theirs, ours))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_is_minutes_off_is_an_error_and_says_which_way() {
+        let now: Timestamp = "2026-01-31T03:00:00Z".parse().unwrap();
+        let of = |date: &str| Diagnosis::of_http_date("s3.example", date, now).unwrap();
+        assert_eq!(of("Sat, 31 Jan 2026 03:04:59 GMT").severity, Severity::Ok);
+        let behind = of("Sat, 31 Jan 2026 03:10:00 GMT");
+        assert_eq!((behind.id, behind.severity), ("clock-skew", Severity::Error));
+        assert!(behind.what.contains("600 s behind") && behind.what.contains("s3.example"), "{}", behind.what);
+        assert!(of("Sat, 31 Jan 2026 02:00:00 GMT").what.contains("3600 s ahead"));
+        assert_eq!(Diagnosis::of_http_date("s3.example", "yesterday", now), None);
+    }
+}

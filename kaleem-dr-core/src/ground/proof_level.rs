@@ -1,0 +1,55 @@
+//! How much is proven of a recovery point.
+
+use std::{fmt, str::FromStr};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// How much is proven of a recovery point.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum ProofLevel {
+    /// Every object hashes to its name.
+    Stored,
+    /// Every blob decrypts, every digest equals the manifest's.
+    Readable,
+    /// Every artifact is valid in its own format.
+    Parsed,
+    /// It was loaded into a live scratch target and is equal by content.
+    Restored,
+}
+
+impl ProofLevel {
+    /// Every level, the least first.
+    pub const ALL: [Self; 4] = [Self::Stored, Self::Readable, Self::Parsed, Self::Restored];
+
+    /// Its word.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Stored => "stored",
+            Self::Readable => "readable",
+            Self::Parsed => "parsed",
+            Self::Restored => "restored",
+        }
+    }
+}
+
+impl fmt::Display for ProofLevel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for ProofLevel {
+    type Err = UnknownLevel;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::ALL.into_iter().find(|level| level.as_str() == text).ok_or_else(|| UnknownLevel(text.to_owned()))
+    }
+}
+
+/// A word that is no level.
+#[derive(Debug, thiserror::Error)]
+#[error("`{0}` is no level; say stored, readable, parsed or restored")]
+pub struct UnknownLevel(String);

@@ -1,0 +1,231 @@
+//! The operator's checklists, answered: what must hold each day, week and month, with the evidence for each line.
+//!
+//! The ledger and the run's own repository answer nearly all of it; another repository is opened only where the ledger does not know what
+//! it holds. A line that could not be answered is `unknown`, never `yes`.
+
+mod daily;
+mod monthly;
+mod weekly;
+
+#[cfg(test)]
+mod tests;
+
+use std::{fmt, str::FromStr};
+
+use jiff::{SignedDuration, Timestamp};
+use serde::Serialize;
+
+use crate::{
+    engine::{
+        ledger::Ledger,
+        repository::{Repository, Snapshot},
+    },
+    ground::{Exit, error_chain},
+    operate::{
+        config::{Config, secret::Environment},
+        doctor::Host,
+        job::{Freshness, freshness},
+    },
+};
+
+/// How often a list is gone through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Period {
+    /// Each day.
+    Daily,
+    /// Each week.
+    Weekly,
+    /// Each month.
+    Monthly,
+}
+
+impl Period {
+    /// Its word.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Daily => "daily",
+            Self::Weekly => "weekly",
+            Self::Monthly => "monthly",
+        }
+    }
+}
+
+impl FromStr for Period {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let found = [Self::Daily, Self::Weekly, Self::Monthly].into_iter().find(|period| period.word() == text);
+        found.ok_or_else(|| format!("`{text}` is no checklist; there are daily, weekly and monthly"))
+    }
+}
+
+/// Whether a line holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Holds {
+    /// It does.
+    Yes,
+    /// It does not.
+    No,
+    /// It could not be told.
+    Unknown,
+}
+
+/// A sentence in both of the operators' languages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Text {
+    /// English.
+    pub en: &'static str,
+    /// Arabic.
+    pub ar: &'static str,
+}
+
+/// One line.
+#[derive(Clone, Debug, Serialize)]
+pub struct ChecklistLine {
+    /// What it is about, in kebab case.
+    pub id: &'static str,
+    /// What must hold.
+    pub text: Text,
+    /// Whether it does.
+    pub holds: Holds,
+    /// What shows it: runs, snapshots, shares of disks.
+    pub evidence: Vec<String>,
+}
+
+/// A list, gone through.
+#[derive(Clone, Debug, Serialize)]
+#[must_use]
+pub struct Checklist {
+    /// Which list.
+    pub period: Period,
+    /// When.
+    pub at: Timestamp,
+    /// Its lines.
+    pub lines: Vec<ChecklistLine>,
+}
+
+impl Checklist {
+    /// 6 when a line does not hold, 1 when one could not be told.
+    #[must_use]
+    pub fn exit(&self) -> Exit {
+        let any = |holds| self.lines.iter().any(|line| line.holds == holds);
+        if any(Holds::No) {
+            Exit::Stale
+        } else if any(Holds::Unknown) {
+            Exit::Failed
+        } else {
+            Exit::Done
+        }
+    }
+}
+
+/// What a list is gone through with.
+pub struct Inspection {
+    /// The config.
+    pub config: Config,
+    /// The environment it was read in.
+    pub environment: Environment,
+    /// The repository that runs save into, by its name in the config.
+    pub primary: String,
+    /// The machine.
+    pub host: Host,
+    /// When the backup was last to run; without it, `status.max_age_hours` ago.
+    pub last_scheduled: Option<Timestamp>,
+}
+
+/// Goes through a list. Changes nothing.
+pub async fn go_through(period: Period, job: &Inspection) -> Checklist {
+    let known = Known::gather(job, period).await;
+    let lines = match period {
+        Period::Daily => daily::lines(job, &known),
+        Period::Weekly => weekly::lines(job, &known).await,
+        Period::Monthly => monthly::lines(job, &known),
+    };
+    Checklist { period, at: known.now, lines }
+}
+
+/// What more than one line needs.
+struct Known {
+    now: Timestamp,
+    /// `None` where nothing ran yet.
+    ledger: Result<Option<Ledger>, String>,
+    /// Of the primary repository; not read where no line asks for them.
+    snapshots: Result<Vec<Snapshot>, String>,
+    /// The primary repository, as the ledger calls it.
+    primary: String,
+}
+
+impl Known {
+    async fn gather(job: &Inspection, period: Period) -> Self {
+        let settings = &job.config.settings;
+        let ledger = Ledger::find(&settings.state_directory).map_err(|error| error_chain(&error));
+        let location = settings.repository.get(&job.primary).and_then(|repository| repository.location(&job.environment).ok());
+        let snapshots = if period == Period::Monthly { Ok(Vec::new()) } else { listed(job, &job.primary).await };
+        let primary = location.map_or_else(|| job.primary.clone(), |location| location.in_words());
+        Self { now: job.host.facts.now(), ledger, snapshots, primary }
+    }
+
+    /// The newest snapshot of each source of the config.
+    fn newest(&self, job: &Inspection) -> Result<Vec<Freshness>, String> {
+        let snapshots = self.snapshots.as_ref().map_err(Clone::clone)?;
+        let settings = &job.config.settings;
+        let limit = SignedDuration::from_hours(i64::from(settings.status.max_age_hours));
+        Ok(freshness(snapshots, &job.config.backup_sources(), settings.host_name().as_str(), limit, self.now))
+    }
+
+    /// Asks the ledger; without one, nothing is known to have run.
+    fn ask<T>(
+        &self,
+        question: impl FnOnce(&Ledger) -> Result<T, crate::engine::ledger::LedgerError>,
+    ) -> Result<Option<T>, String> {
+        match &self.ledger {
+            Ok(Some(ledger)) => question(ledger).map(Some).map_err(|error| error_chain(&error)),
+            Ok(None) => Ok(None),
+            Err(why) => Err(why.clone()),
+        }
+    }
+}
+
+/// Opens a repository and lists it.
+async fn listed(job: &Inspection, name: &str) -> Result<Vec<Snapshot>, String> {
+    let settings = &job.config.settings;
+    let repository = settings.repository.get(name).ok_or_else(|| format!("the config has no repository {name}"))?;
+    let access = repository.access(&settings.cache_directory, &job.environment).map_err(|error| error_chain(&error))?;
+    let opened = Repository::open(&access).await.map_err(|error| error_chain(&error))?;
+    opened.snapshots().await.map_err(|error| error_chain(&error))
+}
+
+/// A line on its way: it holds until something speaks against it.
+struct Answer {
+    holds: Holds,
+    evidence: Vec<String>,
+}
+
+impl Answer {
+    fn new() -> Self {
+        Self { holds: Holds::Yes, evidence: Vec::new() }
+    }
+
+    fn for_it(&mut self, evidence: impl fmt::Display) {
+        self.evidence.push(evidence.to_string());
+    }
+
+    fn against(&mut self, evidence: impl fmt::Display) {
+        self.holds = Holds::No;
+        self.evidence.push(evidence.to_string());
+    }
+
+    fn untold(&mut self, what: &str, why: &str) {
+        if self.holds == Holds::Yes {
+            self.holds = Holds::Unknown;
+        }
+        self.evidence.push(format!("{what} could not be told: {why}"));
+    }
+
+    fn line(self, id: &'static str, en: &'static str, ar: &'static str) -> ChecklistLine {
+        ChecklistLine { id, text: Text { en, ar }, holds: self.holds, evidence: self.evidence }
+    }
+}

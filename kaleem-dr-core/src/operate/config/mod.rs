@@ -1,0 +1,399 @@
+//! The configuration: TOML, checked as a whole before anything runs, with the place of every fault.
+//!
+//! Sources describe themselves: each kind brings the shape of its own table, and this module knows none of them. Secrets are
+//! referred to, never written in. Messages give file, line and column but not the line itself: it might hold what someone
+//! took for the right place of a password.
+
+mod envfile;
+mod ini;
+mod model;
+mod names;
+mod rclone;
+mod references;
+mod remote;
+pub mod secret;
+mod template;
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings};
+use serde::de::DeserializeOwned;
+use serde_json::json;
+use toml::{
+    Spanned,
+    de::{DeTable, DeValue, ValueDeserializer},
+};
+
+use self::secret::Environment;
+pub use self::{
+    envfile::{InvalidEnvFile, config_of_environment, parse_env_file},
+    model::{BackupSettings, RepositorySettings, Settings, SettingsError, StatusSettings},
+    names::RepositoryNames,
+    references::References,
+    template::TEMPLATE,
+};
+use crate::{
+    ground::{Cause, SourceName},
+    recovery::source::Restorable,
+};
+
+/// Prefix of variables that override a key: `KALEEM_DR__RETENTION__KEEP_DAILY=14`.
+const OVERRIDE_PREFIX: &str = "KALEEM_DR__";
+/// Source names the command line uses for something else.
+const RESERVED_NAMES: [&str; 1] = ["files"];
+
+/// A kind of source: the word in `type = "…"`, and how its table becomes a source.
+pub struct SourceKind {
+    name: &'static str,
+    build: Box<Build>,
+    schema: fn(&mut SchemaGenerator) -> Schema,
+}
+
+/// From a source's table to what makes the source of it. Secrets are read in the second step only.
+type Build = dyn Fn(SourceName, ValueDeserializer<'_>) -> Result<Box<Make>, toml::de::Error> + Send + Sync;
+type Make = dyn Fn(&Environment) -> Result<Arc<dyn Restorable>, Cause> + Send + Sync;
+
+impl SourceKind {
+    /// A kind whose table is a `C`.
+    pub fn new<C, S, E>(
+        name: &'static str,
+        make: impl Fn(SourceName, &C, &Environment) -> Result<S, E> + Clone + Send + Sync + 'static,
+    ) -> Self
+    where
+        C: DeserializeOwned + JsonSchema + Send + Sync + 'static,
+        S: Restorable + 'static,
+        E: Into<Cause>,
+    {
+        Self {
+            name,
+            build: Box::new(move |source, table| {
+                let config = C::deserialize(table)?;
+                let make = make.clone();
+                Ok(Box::new(move |environment: &Environment| {
+                    let source: Arc<dyn Restorable> = Arc::new(make(source.clone(), &config, environment).map_err(Into::into)?);
+                    Ok(source)
+                }) as Box<Make>)
+            }),
+            schema: C::json_schema,
+        }
+    }
+}
+
+impl fmt::Debug for SourceKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("SourceKind").field(&self.name).finish()
+    }
+}
+
+/// A config whose every part is valid.
+pub struct Config {
+    /// What is not about sources.
+    pub settings: Settings,
+    /// The sources, by name.
+    pub sources: BTreeMap<SourceName, DeclaredSource>,
+}
+
+/// A source as the config declares it. Its secrets are not read before it is made, so that listing or restoring others
+/// works on a machine that has only the repository's password.
+pub struct DeclaredSource {
+    /// Its kind.
+    pub kind: &'static str,
+    /// The files that its table names as secrets, by their keys.
+    pub secret_files: Vec<(String, PathBuf)>,
+    make: Box<Make>,
+}
+
+impl fmt::Debug for DeclaredSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("DeclaredSource").field(&self.kind).finish()
+    }
+}
+
+impl DeclaredSource {
+    /// Reads its secrets and makes it. Nothing is connected yet.
+    ///
+    /// # Errors
+    /// When a secret cannot be had, or the values do not fit together.
+    pub fn make(&self, environment: &Environment) -> Result<Arc<dyn Restorable>, Cause> {
+        (self.make)(environment)
+    }
+}
+
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config").field("settings", &self.settings).field("sources", &self.sources).finish()
+    }
+}
+
+/// What is wrong with a config, and where.
+#[derive(Debug, thiserror::Error)]
+#[error("{}{place}: {message}", path.display())]
+pub struct ConfigError {
+    /// The file, or what stands for it.
+    pub path: PathBuf,
+    place: Place,
+    message: String,
+}
+
+#[derive(Debug)]
+struct Place(Option<(usize, usize)>);
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some((line, column)) => write!(f, ":{line}:{column}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Config {
+    /// Parses and checks a config. `path` names it in messages.
+    ///
+    /// # Errors
+    /// The first fault, with its place.
+    pub fn parse(text: &str, path: &Path, kinds: &[SourceKind], environment: &Environment) -> Result<Self, ConfigError> {
+        let error = |message: String, span: Option<std::ops::Range<usize>>| ConfigError {
+            path: path.to_path_buf(),
+            place: Place(span.filter(|span| *span != (0..0)).map(|span| line_and_column(text, span.start))),
+            message,
+        };
+        let shape = |fault: toml::de::Error| error(fault.message().to_owned(), fault.span());
+        let overrides = overrides(environment);
+        let mut document = DeTable::parse(text).map_err(shape)?;
+        for over in &overrides {
+            override_key(document.get_mut(), over)
+                .map_err(|why| error(format!("the environment variable {}: {why}", over.variable), None))?;
+        }
+        let tables = take_table(document.get_mut(), "source")
+            .map_err(|span| error("`source` must be a table of tables".into(), Some(span)))?;
+        let settings = <Settings as serde::Deserialize>::deserialize(toml::de::Deserializer::from(document)).map_err(shape)?;
+
+        let mut sources = BTreeMap::new();
+        for (key, mut table) in tables {
+            let name: SourceName = key
+                .get_ref()
+                .parse()
+                .map_err(|fault: crate::ground::InvalidSourceName| error(fault.to_string(), Some(key.span())))?;
+            if RESERVED_NAMES.contains(&name.as_str()) {
+                return Err(error(
+                    format!("`{name}` means something else on the command line; choose another name"),
+                    Some(key.span()),
+                ));
+            }
+            let span = table.span();
+            let DeValue::Table(inner) = table.get_mut() else {
+                return Err(error(format!("source {name} must be a table"), Some(span)));
+            };
+            let known = || kinds.iter().map(|kind| kind.name).collect::<Vec<_>>().join(", ");
+            let Some(kind) = inner.remove("type") else {
+                return Err(error(format!("source {name} needs a `type`: one of {}", known()), Some(span)));
+            };
+            let wanted = kind.get_ref().as_str().unwrap_or_default().to_owned();
+            let Some(builder) = kinds.iter().find(|kind| kind.name == wanted) else {
+                return Err(error(
+                    format!("source {name} has the unknown type `{wanted}`; known are {}", known()),
+                    Some(kind.span()),
+                ));
+            };
+            let secret_files = secret_files(table.get_ref());
+            let make = (builder.build)(name.clone(), ValueDeserializer::from(table))
+                .map_err(|fault| error(format!("source {name}: {}", fault.message()), fault.span().or(Some(span))))?;
+            sources.insert(name, DeclaredSource { kind: builder.name, secret_files, make });
+        }
+        if let Some(unknown) = settings.backup.sources.iter().flatten().find(|name| !sources.contains_key(name)) {
+            return Err(error(format!("`backup.sources` names {unknown}, but there is no [source.{unknown}]"), None));
+        }
+        for (name, repository) in &settings.repository {
+            if let Some(of) = &repository.mirror_of
+                && (of == name || !settings.repository.contains_key(of))
+            {
+                let why = format!("`repository.{name}.mirror_of` names {of}, which is no other repository of this config");
+                return Err(error(why, None));
+            }
+        }
+        if let Some(unknown) = settings.backup.also.iter().find(|name| !settings.repository.contains_key(*name)) {
+            return Err(error(format!("`backup.also` names {unknown}, but there is no [repository.{unknown}]"), None));
+        }
+        if let Some(fault) = settings.monitoring.fault() {
+            return Err(error(fault, None));
+        }
+        Ok(Self { settings, sources })
+    }
+
+    /// The sources a backup takes: those that `backup.sources` names, in its order, else all by name.
+    #[must_use]
+    pub fn backup_sources(&self) -> Vec<SourceName> {
+        match &self.settings.backup.sources {
+            Some(names) => names.clone(),
+            None => self.sources.keys().cloned().collect(),
+        }
+    }
+}
+
+/// Every `key = { file = "…" }` of a source's table, which is how all of them name a secret in a file.
+fn secret_files(table: &DeValue<'_>) -> Vec<(String, PathBuf)> {
+    let DeValue::Table(table) = table else { return Vec::new() };
+    let mut files = Vec::new();
+    for (key, value) in table {
+        let DeValue::Table(inner) = value.get_ref() else { continue };
+        match inner.get("file").and_then(|file| file.get_ref().as_str()).filter(|_| inner.len() == 1) {
+            Some(file) => files.push((key.get_ref().to_string(), PathBuf::from(file))),
+            None => files.extend(secret_files(value.get_ref())),
+        }
+    }
+    files
+}
+
+fn line_and_column(text: &str, at: usize) -> (usize, usize) {
+    let before = &text[..at.min(text.len())];
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().map_or(0, |line| line.chars().count()) + 1;
+    (line, column)
+}
+
+type Tables<'i> = Vec<(Spanned<std::borrow::Cow<'i, str>>, Spanned<DeValue<'i>>)>;
+
+fn take_table<'i>(document: &mut DeTable<'i>, key: &str) -> Result<Tables<'i>, std::ops::Range<usize>> {
+    let Some(value) = document.remove(key) else { return Ok(Vec::new()) };
+    let span = value.span();
+    match value.into_inner() {
+        DeValue::Table(table) => Ok(table.into_iter().collect()),
+        _ => Err(span),
+    }
+}
+
+/// A variable that overrides a key.
+struct Override {
+    variable: String,
+    keys: Vec<String>,
+    text: String,
+}
+
+fn overrides(environment: &Environment) -> Vec<Override> {
+    environment
+        .names_with(OVERRIDE_PREFIX)
+        .filter_map(|name| {
+            let keys = name[OVERRIDE_PREFIX.len()..].split("__").map(str::to_lowercase).collect();
+            Some(Override { variable: name.to_owned(), keys, text: environment.get(name)?.to_owned() })
+        })
+        .collect()
+}
+
+/// Lays a variable over the document: as TOML where it parses as a value, else as text.
+fn override_key<'i>(document: &mut DeTable<'i>, over: &'i Override) -> Result<(), String> {
+    let Some((last, above)) = over.keys.split_last().filter(|_| over.keys.iter().all(|key| !key.is_empty())) else {
+        return Err("it names no key; write KALEEM_DR__SECTION__KEY".into());
+    };
+    let value = match DeValue::parse(&over.text) {
+        Ok(value) => value.into_inner(),
+        Err(_) => DeValue::String(over.text.as_str().into()),
+    };
+    let mut table = document;
+    for key in above {
+        let entry = table
+            .entry(Spanned::new(0..0, key.as_str().into()))
+            .or_insert_with(|| Spanned::new(0..0, DeValue::Table(DeTable::new())));
+        let DeValue::Table(inner) = entry.get_mut() else {
+            return Err(format!("`{key}` is no table"));
+        };
+        table = inner;
+    }
+    table.insert(Spanned::new(0..0, last.as_str().into()), Spanned::new(0..0, value));
+    Ok(())
+}
+
+/// The JSON schema of the whole config, for editors and for `config schema`.
+#[must_use]
+pub fn schema(kinds: &[SourceKind]) -> serde_json::Value {
+    let mut generator = SchemaSettings::draft2020_12().into_generator();
+    let tables: Vec<serde_json::Value> = kinds
+        .iter()
+        .map(|kind| {
+            let mut schema = (kind.schema)(&mut generator);
+            if let Some(object) = schema.as_object_mut() {
+                let properties = object.entry("properties").or_insert_with(|| json!({}));
+                properties["type"] = json!({ "const": kind.name });
+                if let Some(required) = object.entry("required").or_insert_with(|| json!([])).as_array_mut() {
+                    required.push(json!("type"));
+                }
+            }
+            schema.to_value()
+        })
+        .collect();
+    let mut root = generator.into_root_schema_for::<Settings>().to_value();
+    root["properties"]["source"] = json!({
+        "description": "What is backed up, by name.",
+        "type": "object",
+        "additionalProperties": { "oneOf": tables },
+    });
+    root
+}
+
+#[cfg(feature = "fuzzing")]
+pub(crate) fn fuzz_ini(text: &str) {
+    if let Ok(ini) = ini::Ini::parse(text) {
+        rclone::fuzz(ini);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str, environment: &Environment) -> Result<Config, ConfigError> {
+        Config::parse(text, Path::new("t.toml"), &[], environment)
+    }
+
+    const LOCAL: &str = "[repository.local]\nlocation = \"/r\"\npassword = { file = \"/p\" }\n";
+
+    #[test]
+    fn a_fault_is_named_with_its_place() {
+        for (text, place, words) in [
+            ("[retention]\nkeep_dayly = 7\n", ":2:1", "keep_dayly"),
+            ("[retention]\nkeep_daily = \"x\"\n", ":2:14", "keep_daily"),
+            ("a = \n", ":1:", ""),
+            ("[source.x]\ntype = \"oracle\"\n", ":2:8", "oracle"),
+            ("[source.x]\n", ":1:", "type"),
+            ("[source.Xx]\ntype = \"a\"\n", ":1:9", "Xx"),
+            ("[source.files]\ntype = \"a\"\n", ":1:9", "another name"),
+            ("[backup]\nsources = [\"mongo\"]\n", "", "mongo"),
+            ("[backup]\nalso = [\"r2\"]\n", "", "r2"),
+        ] {
+            let error = parse(text, &Environment::default()).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("t.toml{place}")), "{text:?}: {error}");
+            if words != "keep_daily" {
+                assert!(error.contains(words), "{text:?}: {error}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_secret_written_into_the_config_is_refused_and_not_repeated() {
+        let text = "[repository.local]\nlocation = \"/r\"\npassword = \"canary\"\n";
+        let error = parse(text, &Environment::default()).unwrap_err().to_string();
+        assert!(error.starts_with("t.toml:3:") && error.contains("file = ") && !error.contains("canary"), "{error}");
+    }
+
+    #[test]
+    fn variables_override_keys_of_any_type() {
+        let environment: Environment = [
+            ("KALEEM_DR__RETENTION__KEEP_DAILY", "14"),
+            ("KALEEM_DR__BACKUP__PRUNE", "true"),
+            ("KALEEM_DR__REPOSITORY__LOCAL__LOCATION", "/elsewhere"),
+        ]
+        .into_iter()
+        .collect();
+        let config = parse(LOCAL, &environment).unwrap();
+        assert_eq!(config.settings.retention.keep_daily, 14);
+        assert!(config.settings.backup.prune);
+        assert_eq!(config.settings.repository["local"].location, "/elsewhere");
+        let environment: Environment = [("KALEEM_DR__RETENTION__KEEP_DAYLY", "1")].into_iter().collect();
+        assert!(parse(LOCAL, &environment).unwrap_err().to_string().contains("keep_dayly"));
+    }
+}

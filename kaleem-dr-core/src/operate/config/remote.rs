@@ -1,0 +1,372 @@
+//! From a repository's table to a place: a directory, a bucket, what an rclone remote names. And the key that opens it, whose
+//! shape is checked before anything is sent.
+
+use std::path::{Path, PathBuf};
+
+use secrecy::{ExposeSecret as _, SecretString};
+
+use super::{
+    ini::Ini,
+    model::{RepositorySettings, SettingsError},
+    rclone::{self, Place, Remote},
+    secret::{Environment, SecretRef, read_private},
+};
+use crate::engine::repository::{
+    Location,
+    store::{Network, S3Access, Tuning, is_loopback, is_r2},
+};
+
+const FORMS: &str =
+    "name a directory, s3:https://ENDPOINT/BUCKET/PREFIX, s3://BUCKET/PREFIX with `endpoint`, or rclone:REMOTE:PATH";
+
+/// A bucket on some service.
+#[expect(clippy::struct_field_names, reason = "the word of S3 for its name")]
+struct Bucket {
+    endpoint: String,
+    bucket: String,
+    prefix: String,
+    remote: Option<Remote>,
+}
+
+/// The place that a repository's table names.
+///
+/// # Errors
+/// When it is not understood, a secret cannot be read, or the key cannot be one of the service.
+pub(super) fn location(settings: &RepositorySettings, environment: &Environment) -> Result<Location, SettingsError> {
+    let text = settings.location.as_str();
+    if let Some(remote) = text.strip_prefix("rclone:") {
+        let place = rclone::resolve(remote, settings.rclone_config.as_deref(), environment).map_err(SettingsError::Location)?;
+        return match place {
+            Place::Directory(path) => Ok(Location::Directory(path)),
+            Place::S3 { remote, bucket, prefix } => {
+                let endpoint = endpoint_of(settings, &remote, environment)?;
+                access(settings, environment, Bucket { endpoint, bucket, prefix, remote: Some(remote) })
+            }
+        };
+    }
+    let Some(url) = text.strip_prefix("s3:") else {
+        let path = text.strip_prefix("local:").unwrap_or(text);
+        let scheme = path.split_once(':').map(|(scheme, _)| scheme).filter(|scheme| !scheme.contains('/'));
+        return match scheme {
+            None => Ok(Location::Directory(PathBuf::from(path))),
+            Some(scheme) => Err(invalid(format!("`{scheme}:` repositories are not supported; {FORMS}"))),
+        };
+    };
+    access(settings, environment, bucket_of(settings, url, environment)?)
+}
+
+fn invalid(why: impl Into<String>) -> SettingsError {
+    SettingsError::Location(why.into())
+}
+
+/// What stands after `s3:`. restic's forms hold the endpoint; AWS's, `s3://BUCKET/PREFIX`, leaves it to others.
+fn bucket_of(settings: &RepositorySettings, url: &str, environment: &Environment) -> Result<Bucket, SettingsError> {
+    let apart = settings.endpoint.as_deref();
+    let of_environment = ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"].into_iter().find_map(|name| environment.get(name));
+    let (scheme, rest) = match url.strip_prefix("//") {
+        Some(rest) => match apart.or(of_environment) {
+            Some(endpoint) => {
+                let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+                let (bucket, prefix) = (bucket.to_owned(), prefix.trim_matches('/').to_owned());
+                return Ok(Bucket { endpoint: endpoint.to_owned(), bucket, prefix, remote: None });
+            }
+            // `s3://s3.example.org/BUCKET` is one of restic's forms.
+            None if rest.split('/').next().is_some_and(|host| host.contains(['.', ':'])) => ("https", rest),
+            None => {
+                return Err(invalid(
+                    "s3://BUCKET/PREFIX does not say on which service; add `endpoint = \"https://…\"` to the repository's table",
+                ));
+            }
+        },
+        None => url.split_once("://").unwrap_or(("https", url)),
+    };
+    if apart.is_some() {
+        return Err(invalid("there are two endpoints, one in `location` and one in `endpoint`; write s3://BUCKET/PREFIX there"));
+    }
+    let mut parts = rest.splitn(3, '/');
+    let (host, bucket) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+    let prefix = parts.next().unwrap_or_default().trim_matches('/').to_owned();
+    Ok(Bucket { endpoint: format!("{scheme}://{host}"), bucket: bucket.to_owned(), prefix, remote: None })
+}
+
+fn endpoint_of(settings: &RepositorySettings, remote: &Remote, environment: &Environment) -> Result<String, SettingsError> {
+    let section = remote.settings();
+    let written = settings.endpoint.as_deref().or_else(|| section.and_then(|section| section.get("endpoint")));
+    let written = written.or_else(|| environment.get("AWS_ENDPOINT_URL_S3")).or_else(|| environment.get("AWS_ENDPOINT_URL"));
+    if let Some(endpoint) = written {
+        return Ok(if endpoint.contains("://") { endpoint.to_owned() } else { format!("https://{endpoint}") });
+    }
+    match section.and_then(|section| section.get("provider")) {
+        Some("AWS") => {
+            let region = section.and_then(|section| section.get("region")).unwrap_or("us-east-1");
+            Ok(format!("https://s3.{region}.amazonaws.com"))
+        }
+        _ => Err(invalid(format!("rclone's remote `{}` has no `endpoint`", remote.name()))),
+    }
+}
+
+/// Checks the address, finds the key, and puts them together.
+fn access(settings: &RepositorySettings, environment: &Environment, place: Bucket) -> Result<Location, SettingsError> {
+    let endpoint = checked_endpoint(&place.endpoint, &place.bucket, settings.insecure_http)?;
+    let section = place.remote.as_ref().and_then(Remote::settings);
+    let key = key(settings, environment, place.remote.as_ref())?;
+    check_key(&key, is_r2(&endpoint)).map_err(SettingsError::Key)?;
+    let own = settings.region.as_deref().or_else(|| section.and_then(|section| section.get("region")));
+    // R2 has one region; what the environment says of AWS's is not about it.
+    let environments = ["AWS_REGION", "AWS_DEFAULT_REGION"].into_iter().filter(|_| !is_r2(&endpoint));
+    let region = own.or_else(|| environments.into_iter().find_map(|name| environment.get(name)));
+    if settings.proxy.as_ref().is_some_and(|proxy| proxy.contains('@')) {
+        return Err(invalid("`proxy` has credentials in it; leave it out and set HTTPS_PROXY in the environment"));
+    }
+    Ok(Location::S3(S3Access {
+        region: region.unwrap_or("auto").to_owned(),
+        bucket: place.bucket,
+        prefix: place.prefix,
+        access_key_id: key.id,
+        secret_access_key: key.secret,
+        session_token: key.token,
+        network: Network {
+            ip: settings.ip,
+            ca_file: settings.ca_file.clone(),
+            proxy: settings.proxy.clone(),
+            upload_limit: settings.upload_limit,
+            download_limit: settings.download_limit,
+        },
+        tuning: Tuning::of(&endpoint),
+        endpoint,
+    }))
+}
+
+/// An endpoint as `SCHEME://HOST[:PORT]`.
+fn checked_endpoint(endpoint: &str, bucket: &str, insecure_http: bool) -> Result<String, SettingsError> {
+    let unclear = || invalid(format!("the S3 location is not understood; {FORMS}, without credentials in it"));
+    let url: reqwest::Url = endpoint.parse().map_err(|_| unclear())?;
+    let host = url.host_str().filter(|_| matches!(url.scheme(), "http" | "https")).ok_or_else(unclear)?;
+    if !url.username().is_empty() || url.password().is_some() || url.query().is_some() || bucket.contains(['@', '?', '#']) {
+        return Err(unclear());
+    }
+    if bucket.is_empty() {
+        return Err(invalid(format!("the S3 location names no bucket; {FORMS}")));
+    }
+    let below = url.path().trim_matches('/');
+    if below == bucket || host.starts_with(&format!("{bucket}.")) {
+        return Err(invalid(format!("the bucket {bucket} stands in the endpoint too; write the endpoint without it")));
+    }
+    if !below.is_empty() {
+        return Err(invalid("an S3 endpoint is https://HOST, with nothing behind it"));
+    }
+    let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+    let endpoint = format!("{}://{host}{port}", url.scheme());
+    if url.scheme() == "http" && !insecure_http && !is_loopback(&endpoint) {
+        return Err(invalid(format!(
+            "{endpoint} is not encrypted on its way; write https, or `insecure_http = true` in a network that you trust"
+        )));
+    }
+    Ok(endpoint)
+}
+
+/// A key pair.
+struct Key {
+    id: SecretString,
+    secret: SecretString,
+    token: Option<SecretString>,
+}
+
+/// The table's own key; else the rclone remote's; else the environment's; else that of AWS's shared credentials.
+fn key(settings: &RepositorySettings, environment: &Environment, remote: Option<&Remote>) -> Result<Key, SettingsError> {
+    if settings.access_key_id.is_some() || settings.secret_access_key.is_some() {
+        let either = |own: &Option<SecretRef>, variable: &str| {
+            environment.secret(own.as_ref().unwrap_or(&SecretRef::Env(variable.to_owned())))
+        };
+        return Ok(Key {
+            id: either(&settings.access_key_id, "AWS_ACCESS_KEY_ID")?,
+            secret: either(&settings.secret_access_key, "AWS_SECRET_ACCESS_KEY")?,
+            token: settings.session_token.as_ref().map(|token| environment.secret(token)).transpose()?,
+        });
+    }
+    if let Some(remote) = remote
+        && let Some(section) = remote.settings()
+    {
+        if let (Some(id), Some(secret)) = (section.secret("access_key_id"), section.secret("secret_access_key")) {
+            return Ok(Key { id, secret, token: section.secret("session_token") });
+        }
+        if section.get("env_auth") != Some("true") {
+            return Err(SettingsError::Key(format!(
+                "rclone's remote `{}` has no access_key_id and secret_access_key, and env_auth is not true",
+                remote.name()
+            )));
+        }
+    }
+    let variable = |name: &str| environment.get(name).map(|value| SecretString::from(value.to_owned()));
+    if environment.get("AWS_ACCESS_KEY_ID").is_some() {
+        let secret = environment.secret(&SecretRef::Env("AWS_SECRET_ACCESS_KEY".into()))?;
+        let id = environment.secret(&SecretRef::Env("AWS_ACCESS_KEY_ID".into()))?;
+        return Ok(Key { id, secret, token: variable("AWS_SESSION_TOKEN") });
+    }
+    profile(environment)
+}
+
+/// The key of a profile in AWS's shared credentials.
+fn profile(environment: &Environment) -> Result<Key, SettingsError> {
+    let name = environment.get("AWS_PROFILE").unwrap_or("default");
+    let named = environment.get("AWS_SHARED_CREDENTIALS_FILE").map(PathBuf::from);
+    let asked = named.is_some() || environment.get("AWS_PROFILE").is_some();
+    let path = named.or_else(|| Some(Path::new(environment.get("HOME")?).join(".aws/credentials")));
+    let Some(path) = path.filter(|path| asked || path.exists()) else {
+        return Err(SettingsError::Key(
+            "there is no S3 key: name `access_key_id` and `secret_access_key` in the repository's table, or set AWS_ACCESS_KEY_ID \
+             and AWS_SECRET_ACCESS_KEY"
+                .into(),
+        ));
+    };
+    let ini = Ini::parse(&read_private(&path)?).map_err(|why| SettingsError::Key(format!("{}: {why}", path.display())))?;
+    let section = ini.section(name);
+    let value = |key: &str| {
+        section
+            .and_then(|section| section.secret(key))
+            .ok_or_else(|| SettingsError::Key(format!("{} has no {key} in the profile [{name}]", path.display())))
+    };
+    Ok(Key {
+        id: value("aws_access_key_id")?,
+        secret: value("aws_secret_access_key")?,
+        token: section.and_then(|section| section.secret("aws_session_token")),
+    })
+}
+
+/// Looks at the shape of a key. What it says has nothing of the key in it but lengths.
+fn check_key(key: &Key, r2: bool) -> Result<(), String> {
+    for (what, value, digits) in [("access key id", &key.id, 32), ("secret access key", &key.secret, 64)] {
+        let value = value.expose_secret();
+        if value.is_empty() || value.chars().any(|c| c.is_whitespace() || c.is_control()) {
+            return Err(format!("the S3 {what} is empty, or has a space or a line break in it; was it copied whole, and alone?"));
+        }
+        if r2 && (value.len() != digits || !value.bytes().all(|byte| byte.is_ascii_hexdigit())) {
+            return Err(format!(
+                "the {what} is none of R2's: it has {} characters where R2's has {digits} hex digits (R2 would say \"Credential \
+                 access key has length {}\"). It may be AWS's, or the token's own value: make an R2 API token with \"Object Read & \
+                 Write\" and take the Access Key ID and Secret Access Key that are shown for S3 clients",
+                value.chars().count(),
+                key.id.expose_secret().chars().count(),
+            ));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::PermissionsExt as _};
+
+    use super::*;
+
+    const R2_ID: &str = "0123456789abcdef0123456789abcdef";
+    const R2_SECRET: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+
+    fn settings(toml: &str) -> RepositorySettings {
+        toml::from_str(&format!("password = {{ env = \"P\" }}\n{toml}")).unwrap()
+    }
+
+    fn keyed(id: &str, secret: &str) -> Vec<(String, String)> {
+        vec![("AWS_ACCESS_KEY_ID".into(), id.into()), ("AWS_SECRET_ACCESS_KEY".into(), secret.into())]
+    }
+
+    fn s3(toml: &str, environment: Vec<(String, String)>) -> Result<S3Access, String> {
+        match location(&settings(toml), &environment.into_iter().collect()) {
+            Ok(Location::S3(access)) => Ok(access),
+            Ok(Location::Directory(path)) => Err(path.display().to_string()),
+            Err(error) => Err(crate::ground::error_chain(&error)),
+        }
+    }
+
+    #[test]
+    fn every_form_of_a_location_names_its_bucket() {
+        for (toml, wanted) in [
+            ("location = \"s3:https://h.example/b/p/q\"", "s3:https://h.example/b/p/q"),
+            ("location = \"s3:h.example/b\"", "s3:https://h.example/b/"),
+            ("location = \"s3://h.example/b/p/\"", "s3:https://h.example/b/p"),
+            ("location = \"s3:http://127.0.0.1:9000/b/p\"", "s3:http://127.0.0.1:9000/b/p"),
+            ("location = \"s3://b/p\"\nendpoint = \"https://h.example/\"", "s3:https://h.example/b/p"),
+            ("location = \"s3:http://h.example/b\"\ninsecure_http = true", "s3:http://h.example/b/"),
+        ] {
+            assert_eq!(s3(toml, keyed("k", "s")).map(|access| access.location()).as_deref(), Ok(wanted), "{toml}");
+        }
+        let mut environment = keyed("k", "s");
+        environment.push(("AWS_ENDPOINT_URL".into(), "https://e.example".into()));
+        assert_eq!(s3("location = \"s3://b/p\"", environment).unwrap().location(), "s3:https://e.example/b/p");
+        for (toml, why) in [
+            ("location = \"s3://b/p\"", "endpoint"),
+            ("location = \"s3:https://h.example\"", "no bucket"),
+            ("location = \"s3:https://user:canary@h.example/b\"", "without credentials"),
+            ("location = \"s3:ftp://h.example/b\"", "not understood"),
+            ("location = \"s3:https://h.example/b\"\nendpoint = \"https://h.example\"", "two endpoints"),
+            ("location = \"s3://b/p\"\nendpoint = \"https://h.example/b\"", "stands in the endpoint too"),
+            ("location = \"s3://b/p\"\nendpoint = \"https://b.h.example\"", "stands in the endpoint too"),
+            ("location = \"s3://b/p\"\nendpoint = \"https://h.example/x\"", "nothing behind it"),
+            ("location = \"s3:http://h.example/b\"", "insecure_http"),
+            ("location = \"s3:https://h.example/b\"\nproxy = \"http://u:canary@p\"", "HTTPS_PROXY"),
+            ("location = \"b2:x\"", "not supported"),
+            ("location = \"/srv/repo\"", "/srv/repo"),
+        ] {
+            let error = s3(toml, keyed("k", "s")).unwrap_err();
+            assert!(error.contains(why) && !error.contains("canary"), "{toml}: {error}");
+        }
+    }
+
+    #[test]
+    fn r2_has_its_region_and_only_its_own_keys() {
+        let r2 = "location = \"s3:https://a.r2.cloudflarestorage.com/b/p\"";
+        let mut environment = keyed(R2_ID, R2_SECRET);
+        environment.push(("AWS_DEFAULT_REGION".into(), "eu-central-1".into()));
+        assert_eq!(s3(r2, environment.clone()).unwrap().region, "auto");
+        assert_eq!(s3("location = \"s3:https://h.example/b\"", environment).unwrap().region, "eu-central-1");
+        for (id, secret) in [
+            ("AKIAIOSFODNN7CANARY1", R2_SECRET),
+            (R2_ID, "canary/K7MDENG/bPxRfiCYEXAMPLEKEY"),
+            (R2_SECRET, R2_ID),
+            ("canary3456789abcdef0123456789abc", R2_SECRET),
+        ] {
+            let error = s3(r2, keyed(id, secret)).unwrap_err();
+            assert!(error.contains("R2 API token") && !error.to_lowercase().contains("canary"), "{error}");
+            assert!(!error.contains(&id[..6]) && !error.contains(&secret[..6]), "{error}");
+        }
+        let error = s3("location = \"s3:https://h.example/b\"", keyed("k k", "s")).unwrap_err();
+        assert!(error.contains("space"), "{error}");
+        assert!(s3("location = \"s3:https://h.example/b\"", keyed("short", "s")).is_ok());
+    }
+
+    #[test]
+    fn a_key_comes_from_the_nearest_place() {
+        let directory = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| {
+            let path = directory.path().join(name);
+            fs::write(&path, text).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+            path.display().to_string()
+        };
+        let shared = write(
+            "credentials",
+            "[default]\naws_access_key_id=d\naws_secret_access_key=s\n[p]\naws_access_key_id=p\naws_secret_access_key=s\naws_session_token=t\n",
+        );
+        let id = |access: S3Access| access.access_key_id.expose_secret().to_owned();
+        let plain = "location = \"s3:https://h.example/b\"";
+        let mut environment = vec![("AWS_SHARED_CREDENTIALS_FILE".to_owned(), shared)];
+        assert_eq!(id(s3(plain, environment.clone()).unwrap()), "d");
+        environment.push(("AWS_PROFILE".into(), "p".into()));
+        let of_profile = s3(plain, environment.clone()).unwrap();
+        assert_eq!(of_profile.session_token.as_ref().map(|token| token.expose_secret().to_owned()).as_deref(), Some("t"));
+        assert_eq!(id(of_profile), "p");
+        environment.extend(keyed("e", "s"));
+        assert_eq!(id(s3(plain, environment.clone()).unwrap()), "e");
+        let rclone = write(
+            "rclone.conf",
+            "[r]\ntype=s3\nendpoint=h.example\naccess_key_id=r\nsecret_access_key=s\nregion=x\n[e]\ntype=s3\nendpoint=h.example\nenv_auth=true\n[n]\ntype=s3\nendpoint=h.example\n",
+        );
+        let of =
+            |remote: &str| s3(&format!("location = \"rclone:{remote}:b/p\"\nrclone_config = \"{rclone}\""), environment.clone());
+        let r = of("r").unwrap();
+        assert_eq!((r.location().as_str(), r.region.as_str()), ("s3:https://h.example/b/p", "x"));
+        assert_eq!((id(r), id(of("e").unwrap())), ("r".into(), "e".into()));
+        assert!(of("n").unwrap_err().contains("env_auth"));
+        assert!(s3(plain, Vec::new()).unwrap_err().contains("no S3 key"));
+    }
+}

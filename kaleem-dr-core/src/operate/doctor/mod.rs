@@ -1,0 +1,205 @@
+//! `doctor`: what on this machine, in its config, its repositories and its servers keeps a backup or a restore from working, or will.
+//!
+//! Each check looks by itself, beside the others and for a limited time, and says something: that it is well, what is wrong, or that it
+//! could not look. Nothing is changed. Sources are asked through [`Source::diagnose`]; nothing here knows a concrete one.
+
+mod disk;
+mod endpoint;
+mod facts;
+mod files;
+mod jobs;
+mod leaks;
+mod leftovers;
+mod listeners;
+mod repositories;
+mod settings;
+mod state;
+
+#[cfg(test)]
+pub(crate) mod pretended;
+#[cfg(test)]
+mod tests;
+
+use std::{future::Future, path::PathBuf, pin::Pin, sync::Arc, time::Duration};
+
+use serde::Serialize;
+
+pub(crate) use self::disk::places;
+pub use self::{
+    facts::{Host, HostFacts, Space, ThisMachine},
+    settings::DoctorSettings,
+};
+use crate::{
+    engine::repository::Location,
+    ground::{
+        Exit, SourceName,
+        diagnosis::{Diagnosis, Severity},
+        error_chain,
+    },
+    operate::config::{Config, secret::Environment},
+    recovery::source::Restorable,
+};
+
+/// What is looked at.
+pub struct Examination {
+    /// The config.
+    pub config: Config,
+    /// Its file, where it is one.
+    pub config_path: Option<PathBuf>,
+    /// The environment it was read in.
+    pub environment: Environment,
+    /// The repository that runs save into, by its name in the config.
+    pub primary: Option<String>,
+    /// The machine.
+    pub host: Host,
+    /// Whether no server is asked for anything: neither sources nor buckets.
+    pub offline: bool,
+}
+
+/// What was found.
+#[derive(Clone, Debug, Serialize)]
+#[must_use]
+pub struct DoctorReport {
+    /// Everything that was looked at, in no order.
+    pub findings: Vec<Diagnosis>,
+}
+
+impl DoctorReport {
+    /// How many there are of a severity.
+    #[must_use]
+    pub fn count(&self, severity: Severity) -> usize {
+        self.findings.iter().filter(|seen| seen.severity == severity).count()
+    }
+
+    /// What it means to whoever asked: errors fail, and warnings too where they are to.
+    #[must_use]
+    pub fn exit(&self, strict: bool) -> Exit {
+        let bad = if strict { Severity::Warning } else { Severity::Error };
+        if self.findings.iter().any(|seen| seen.severity >= bad) { Exit::Failed } else { Exit::Done }
+    }
+}
+
+type Check<'a> = Pin<Box<dyn Future<Output = Vec<Diagnosis>> + Send + 'a>>;
+
+/// Carries every check out, all at once. None takes much longer than the config's deadline.
+pub async fn examine(job: Examination) -> DoctorReport {
+    let job = Arc::new(job);
+    let deadline = job.config.settings.doctor.deadline();
+    let (sources, mut findings) = sources(&job);
+    let mut checks: Vec<Check<'_>> = vec![
+        on_disk("the files of secrets", &job, deadline, files::secrets),
+        on_disk("the age of keys", &job, deadline, files::key_age),
+        on_disk("the directories", &job, deadline, files::directories),
+        on_disk("the disks", &job, deadline, disk::room),
+        on_disk("what listens", &job, deadline, |job| listeners::examine(&job.host)),
+        on_disk("the alarms", &job, deadline, state::alarms),
+        on_disk("the mirrors", &job, deadline, state::mirrors),
+        Box::pin(jobs_of_before(&job, deadline)),
+    ];
+    let local = sources.clone();
+    checks.push(on_disk("the devices", &job, deadline, move |job| disk::copies(job, &local)));
+    for name in job.config.settings.repository.keys() {
+        checks.push(Box::pin(repositories::examine(&job, name, deadline)));
+    }
+    if job.offline && !sources.is_empty() {
+        findings.push(Diagnosis::information("offline", format!("{} sources were not asked: --offline", sources.len())));
+    } else {
+        checks.extend(sources.into_iter().map(|source| Box::pin(ask(source, deadline)) as Check<'_>));
+    }
+    findings.extend(futures::future::join_all(checks).await.into_iter().flatten());
+    DoctorReport { findings }
+}
+
+/// Makes the sources; those that cannot be made are findings.
+fn sources(job: &Examination) -> (Vec<Arc<dyn Restorable>>, Vec<Diagnosis>) {
+    let (mut sources, mut findings) = (Vec::new(), Vec::new());
+    for (name, declared) in &job.config.sources {
+        match declared.make(&job.environment) {
+            Ok(source) => sources.push(source),
+            Err(error) => findings.push(not_made(name, &error_chain(&*error))),
+        }
+    }
+    if job.config.sources.is_empty() {
+        findings.push(
+            Diagnosis::warning("no-source", "the config has no [source.NAME]: nothing is backed up")
+                .fix("add one; `kaleem-dr config init -` prints examples"),
+        );
+    }
+    (sources, findings)
+}
+
+fn not_made(name: &SourceName, why: &str) -> Diagnosis {
+    Diagnosis::error("source-config", format!("source {name}: {why}"))
+        .fix(format!("mend [source.{name}] or the secrets that it names"))
+}
+
+/// Asks one source.
+async fn ask(source: Arc<dyn Restorable>, deadline: Duration) -> Vec<Diagnosis> {
+    match tokio::time::timeout(deadline, source.diagnose()).await {
+        Ok(found) => found,
+        Err(_) => vec![
+            Diagnosis::error(
+                "source-unreachable",
+                format!("source {} gave no answer within {} s", source.name(), deadline.as_secs()),
+            )
+            .because("the server is down or overloaded, or a firewall swallows what is sent to it")
+            .fix(format!("look at its log and at the address in [source.{}]", source.name())),
+        ],
+    }
+}
+
+async fn jobs_of_before(job: &Arc<Examination>, deadline: Duration) -> Vec<Diagnosis> {
+    let names = leftovers::Names(names(job));
+    let look = {
+        let job = job.clone();
+        tokio::task::spawn_blocking(move || {
+            let jobs = jobs::gather(&job.host);
+            let found = leftovers::examine(&job.host, &jobs, &names);
+            (jobs, found)
+        })
+    };
+    match tokio::time::timeout(deadline, look).await {
+        Ok(Ok((jobs, mut found))) => {
+            match tokio::time::timeout(deadline, leftovers::old_restic(&job.host, &job.environment, &jobs)).await {
+                Ok(restic) => found.extend(restic),
+                Err(_) => found.push(Diagnosis::unseen("the version of restic", "it did not answer in time")),
+            }
+            found
+        }
+        Ok(Err(panic)) => vec![Diagnosis::unseen("the jobs of this machine", &panic.to_string())],
+        Err(_) => vec![Diagnosis::unseen("the jobs of this machine", "the disk did not answer in time")],
+    }
+}
+
+/// How our repositories may be named in somebody else's job.
+fn names(job: &Examination) -> Vec<String> {
+    let mut names = Vec::new();
+    for repository in job.config.settings.repository.values() {
+        match repository.location(&job.environment) {
+            Ok(Location::Directory(path)) => names.push(path.display().to_string()),
+            Ok(Location::S3(access)) if access.prefix.is_empty() => names.push(access.bucket),
+            Ok(Location::S3(access)) => names.push(format!("{}/{}", access.bucket, access.prefix)),
+            Err(_) => {}
+        }
+        names.push(repository.location.clone());
+    }
+    names
+}
+
+/// A check that reads disks, which may hang (NFS).
+fn on_disk<'a>(
+    what: &'static str,
+    job: &Arc<Examination>,
+    deadline: Duration,
+    look: impl FnOnce(&Examination) -> Vec<Diagnosis> + Send + 'static,
+) -> Check<'a> {
+    let job = job.clone();
+    let look = tokio::task::spawn_blocking(move || look(&job));
+    Box::pin(async move {
+        match tokio::time::timeout(deadline, look).await {
+            Ok(Ok(found)) => found,
+            Ok(Err(panic)) => vec![Diagnosis::unseen(what, &panic.to_string())],
+            Err(_) => vec![Diagnosis::unseen(what, &format!("no answer within {} s", deadline.as_secs()))],
+        }
+    })
+}

@@ -1,0 +1,166 @@
+//! Commands of the operator's that run after a restore, one after the other.
+//!
+//! A hook gets no input and none of our environment, for that may hold passwords: only a plain `PATH`. It runs in a process group of
+//! its own, so that a time-out ends all of it.
+
+use std::{process::Stdio, time::Duration};
+
+use nix::{
+    sys::signal::{Signal, killpg},
+    unistd::Pid,
+};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _},
+    process::{Child, Command},
+    task::JoinHandle,
+    time::timeout,
+};
+
+use crate::{CancellationToken, recovery::source::HookReport};
+
+/// Where programs are found.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// How much of what a hook prints is kept: the end of it.
+const OUTPUT_LIMIT_BYTES: usize = 4 << 10;
+/// How long its output may stay open after its end: something it started may hold it.
+const OUTPUT_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Runs hooks in order and stops at the first that fails; those behind it are reported as not run.
+pub async fn run_hooks(hooks: &[Vec<String>], patience: Duration, cancel: &CancellationToken) -> Vec<HookReport> {
+    let mut reports: Vec<HookReport> = Vec::with_capacity(hooks.len());
+    for hook in hooks {
+        let report = match reports.last() {
+            Some(before) if before.status != Some(0) => not_run(hook, "not run, because one before it failed"),
+            _ => run(hook, patience, cancel).await,
+        };
+        reports.push(report);
+    }
+    reports
+}
+
+/// The report of a hook that was not run.
+#[must_use]
+pub fn not_run(command: &[String], why: &str) -> HookReport {
+    HookReport { command: command.to_vec(), status: None, output: why.to_owned() }
+}
+
+async fn run(command: &[String], patience: Duration, cancel: &CancellationToken) -> HookReport {
+    let Some((program, arguments)) = command.split_first() else { return not_run(command, "it names no program") };
+    let started = Command::new(program)
+        .args(arguments)
+        .env_clear()
+        .env("PATH", PATH)
+        .env("LC_ALL", "C.UTF-8")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0)
+        .kill_on_drop(true)
+        .spawn();
+    let mut child = match started {
+        Ok(child) => child,
+        Err(error) => return not_run(command, &format!("{program} cannot be started: {error}")),
+    };
+    let group = child.id();
+    let outputs = [child.stdout.take().map(tail), child.stderr.take().map(tail)];
+    let (status, mut remark) = tokio::select! {
+        ended = timeout(patience, child.wait()) => match ended {
+            Ok(Ok(status)) => (status.code(), status.code().is_none().then(|| format!("it was ended by a signal ({status})"))),
+            Ok(Err(error)) => (None, Some(format!("its end cannot be waited for: {error}"))),
+            Err(_) => (None, Some(format!("killed, for it was not done after {} s", patience.as_secs_f32()))),
+        },
+        () = cancel.cancelled() => (None, Some("killed, for the operator cancelled".to_owned())),
+    };
+    if status.is_none() {
+        end(&mut child, group).await;
+    }
+    let mut output = String::new();
+    for mut reader in outputs.into_iter().flatten() {
+        match timeout(OUTPUT_PATIENCE, &mut reader).await {
+            Ok(Ok(text)) => output.push_str(&text),
+            Ok(Err(panic)) => remark = Some(format!("its output cannot be read: {panic}")),
+            Err(_) => {
+                reader.abort();
+                output.push_str("[something it started holds its output open]\n");
+            }
+        }
+    }
+    output.extend(remark);
+    HookReport { command: command.to_vec(), status, output: output.trim_end().to_owned() }
+}
+
+async fn end(child: &mut Child, group: Option<u32>) {
+    if let Some(group) = group.and_then(|id| i32::try_from(id).ok()) {
+        // It may have ended just now; then there is nothing to kill.
+        let _ = killpg(Pid::from_raw(group), Signal::SIGKILL);
+    }
+    // Reaps it. That it cannot be waited for is in the report already.
+    let _ = child.wait().await;
+}
+
+/// Reads to the end and keeps the last bytes.
+fn tail(mut out: impl AsyncRead + Unpin + Send + 'static) -> JoinHandle<String> {
+    tokio::spawn(async move {
+        let mut kept = Vec::new();
+        let mut buffer = vec![0; OUTPUT_LIMIT_BYTES];
+        let mut cut = false;
+        // A failing pipe ends the output like its end does.
+        while let Ok(read @ 1..) = out.read(&mut buffer).await {
+            kept.extend_from_slice(&buffer[..read]);
+            if kept.len() > OUTPUT_LIMIT_BYTES {
+                kept.drain(..kept.len() - OUTPUT_LIMIT_BYTES);
+                cut = true;
+            }
+        }
+        let text = String::from_utf8_lossy(&kept);
+        if cut { format!("[…] {text}") } else { text.into_owned() }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str) -> Vec<String> {
+        ["sh", "-c", script].map(str::to_owned).to_vec()
+    }
+
+    async fn run_all(hooks: &[Vec<String>]) -> Vec<HookReport> {
+        run_hooks(hooks, Duration::from_secs(20), &CancellationToken::new()).await
+    }
+
+    #[tokio::test]
+    async fn hooks_run_in_order_until_one_fails() {
+        let hooks = [shell("echo one; echo two >&2"), shell("echo bad config; exit 3"), shell("echo never")];
+        let reports = run_all(&hooks).await;
+        assert_eq!(reports[0].status, Some(0));
+        assert_eq!(reports[0].output, "one\ntwo");
+        assert_eq!((reports[1].status, reports[1].output.as_str()), (Some(3), "bad config"));
+        assert_eq!((reports[2].status, reports[2].output.as_str()), (None, "not run, because one before it failed"));
+    }
+
+    #[tokio::test]
+    async fn a_hook_that_hangs_is_killed_with_what_it_started() {
+        let hooks = [shell("echo begun; sleep 600 & sleep 600")];
+        let reports = run_hooks(&hooks, Duration::from_millis(300), &CancellationToken::new()).await;
+        assert_eq!(reports[0].status, None);
+        assert!(reports[0].output.starts_with("begun\nkilled, for it was not done"), "{reports:?}");
+    }
+
+    #[tokio::test]
+    async fn a_program_that_is_not_there_and_a_flood_of_output_are_told() {
+        let hooks = [shell("i=0; while [ $i -lt 3000 ]; do echo line $i; i=$((i+1)); done"), vec!["/no/such/program".into()]];
+        let reports = run_all(&hooks).await;
+        assert!(reports[0].output.len() < 2 * OUTPUT_LIMIT_BYTES && reports[0].output.ends_with("line 2999"), "{reports:?}");
+        assert!(reports[1].output.starts_with("/no/such/program cannot be started"), "{reports:?}");
+        let empty = run_all(&[Vec::new()]).await;
+        assert_eq!(empty[0].status, None);
+    }
+
+    #[tokio::test]
+    async fn a_hook_sees_nothing_of_our_environment() {
+        let reports = run_all(&[shell("env | sort | cut -d= -f1 | tr '\\n' ' '")]).await;
+        assert!(!reports[0].output.contains("CARGO"), "{reports:?}");
+        assert!(reports[0].output.contains("PATH"), "{reports:?}");
+    }
+}

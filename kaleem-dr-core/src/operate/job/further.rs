@@ -1,0 +1,176 @@
+//! Further repositories of a run: each is fed by a copy of what the run saved, and saved into directly when no other can be.
+
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+use serde::Serialize;
+
+use super::{
+    backup::SourceReport,
+    retain::{Retaining, retain},
+};
+use crate::{
+    CancellationToken,
+    engine::repository::{CopyOptions, Lock, LockKind, PruneReport, Repository, RepositoryError, SnapshotId},
+    ground::{Exit, error_chain, progress::ProgressSink},
+};
+
+/// A repository that a run feeds besides its own.
+#[derive(Clone, Debug)]
+pub struct FurtherRepository {
+    /// Its name in the config.
+    pub name: String,
+    /// The repository, or why it could not be opened: it counts as failed, and the run goes on.
+    pub repository: Result<Repository, String>,
+    /// More tags for what comes into it; `{host}` in one stands for the host's name.
+    pub tags: Vec<String>,
+}
+
+/// What became of a further repository.
+#[derive(Clone, Debug, Serialize)]
+pub struct FurtherReport {
+    /// Its name in the config.
+    pub repository: String,
+    /// Where it is, in words; `None` when it could not be opened.
+    pub location: Option<String>,
+    /// Why it, or a snapshot in it, is not as it should be.
+    pub error: Option<String>,
+    /// Bytes that were added.
+    pub added_bytes: u64,
+    /// Snapshots forgotten; `None` when none was to be.
+    pub forgotten: Option<usize>,
+    /// What prune did; `None` when it was not to run.
+    pub prune: Option<PruneReport>,
+    /// Why retention failed, where it did.
+    pub retention_error: Option<String>,
+}
+
+/// What became of a source's snapshot in a further repository.
+#[derive(Clone, Debug, Serialize)]
+pub struct CopyOutcome {
+    /// The repository's name in the config.
+    pub repository: String,
+    /// Its id there.
+    pub snapshot: Option<SnapshotId>,
+    /// Why it is not there.
+    pub error: Option<String>,
+    /// Bytes it added there.
+    pub added_bytes: u64,
+}
+
+/// A further repository during a run.
+pub(super) struct Further<'a> {
+    pub(super) of: &'a FurtherRepository,
+    pub(super) report: FurtherReport,
+    lock: Option<Lock>,
+}
+
+impl<'a> Further<'a> {
+    pub(super) fn new(of: &'a FurtherRepository) -> Self {
+        let report = FurtherReport {
+            repository: of.name.clone(),
+            location: of.repository.as_ref().ok().map(Repository::location),
+            error: of.repository.as_ref().err().cloned(),
+            added_bytes: 0,
+            forgotten: None,
+            prune: None,
+            retention_error: None,
+        };
+        Self { of, report, lock: None }
+    }
+
+    /// The repository with a lock on it; `None` when it failed, now or before.
+    pub(super) async fn locked(&mut self, patience: Duration) -> Option<(&Repository, &Lock)> {
+        let repository = self.of.repository.as_ref().ok()?;
+        if self.lock.is_none() && self.report.error.is_none() {
+            match repository.lock(LockKind::Shared, patience).await {
+                Ok(lock) => self.lock = Some(lock),
+                Err(error) => self.report.error = Some(error_chain(&error)),
+            }
+        }
+        Some((repository, self.lock.as_ref()?))
+    }
+
+    /// Gives the lock back.
+    pub(super) async fn release(&mut self) {
+        if let Some(lock) = self.lock.take()
+            && let Err(error) = lock.release().await
+        {
+            self.fail(&error);
+        }
+    }
+
+    pub(super) fn fail(&mut self, error: &RepositoryError) {
+        let error = error_chain(error);
+        tracing::error!(repository = %self.of.name, %error, "a further repository failed");
+        self.report.error.get_or_insert(error);
+    }
+
+    /// Copies what a run saved in another repository, and notes it in the sources' reports.
+    pub(super) async fn copy_from(
+        &mut self,
+        (holder, holder_lock): (&Repository, &Lock),
+        ids: &HashSet<SnapshotId>,
+        reports: &mut [SourceReport],
+        patience: Duration,
+        progress: &Arc<dyn ProgressSink>,
+        cancel: &CancellationToken,
+    ) {
+        let options = CopyOptions { tags: self.of.tags.clone(), dry_run: false };
+        let copied = match self.locked(patience).await {
+            None => None,
+            Some((repository, lock)) => Some(
+                async {
+                    let mut snapshots = holder.snapshots().await?;
+                    snapshots.retain(|snapshot| ids.contains(&snapshot.id()));
+                    holder.copy_to(repository, &snapshots, &options, (holder_lock, lock), progress, cancel).await
+                }
+                .await,
+            ),
+        };
+        if let Some(Err(error)) = &copied {
+            self.fail(error);
+        }
+        let copied = copied.and_then(Result::ok).unwrap_or_default();
+        self.report.added_bytes += copied.added_bytes;
+        for failure in &copied.failed {
+            tracing::error!(repository = %self.of.name, snapshot = %failure.snapshot, error = %failure.error, "not copied");
+            self.report.error.get_or_insert_with(|| failure.error.clone());
+        }
+        for report in reports {
+            let Some(from) = report.held().filter(|id| ids.contains(id)) else { continue };
+            let mut outcome = CopyOutcome { repository: self.of.name.clone(), snapshot: None, error: None, added_bytes: 0 };
+            if let Some(copy) = copied.copied.iter().find(|copy| copy.from == from) {
+                (outcome.snapshot, outcome.added_bytes) = (copy.snapshot, copy.added_bytes);
+            } else {
+                let failure = copied.failed.iter().find(|failure| failure.snapshot == from);
+                outcome.error = failure.map(|failure| failure.error.clone()).or_else(|| self.report.error.clone());
+                report.exit = if report.exit == Exit::Done { Exit::Partial } else { report.exit };
+            }
+            report.copies.push(outcome);
+        }
+    }
+
+    /// Forgets and prunes here by the policy of the run.
+    pub(super) async fn retain(
+        &mut self,
+        retaining: &Retaining<'_>,
+        progress: &Arc<dyn ProgressSink>,
+        cancel: &CancellationToken,
+    ) {
+        let Ok(repository) = &self.of.repository else { return };
+        if self.report.error.is_some() {
+            return;
+        }
+        match retain(repository, retaining, progress, cancel).await {
+            Ok(retained) => {
+                self.report.forgotten = Some(retained.forgotten);
+                self.report.prune = retained.prune;
+                self.report.retention_error = retained.withheld;
+            }
+            Err(error) => {
+                tracing::error!(repository = %self.of.name, error = %error_chain(&error), "retention failed");
+                self.report.retention_error = Some(error_chain(&error));
+            }
+        }
+    }
+}

@@ -1,0 +1,23 @@
+//! Jobs: what runs, and what it reports.
+
+mod backup;
+mod further;
+mod pinning;
+mod rebuild;
+mod restoring;
+mod retain;
+mod stage;
+mod status;
+mod verifying;
+mod watch;
+
+pub use self::{
+    backup::{BackupJob, RunReport, SourceReport, backup},
+    further::{CopyOutcome, FurtherReport, FurtherRepository},
+    pinning::{forget_by_id, pin},
+    rebuild::rebuild,
+    restoring::{Restoring, plan_restore},
+    stage::{StagedFile, Staging, file_name},
+    status::{Freshness, HostStatus, SourceStatus, StatusOf, StatusRules, freshness, status_of_hosts},
+    verifying::{VerifyJob, exit_of, verify},
+};

@@ -1,0 +1,71 @@
+//! Snapshots that an operator names: to be forgotten, pinned, or unpinned.
+
+use std::{collections::BTreeMap, path::Path, sync::Arc};
+
+use jiff::Timestamp;
+
+use crate::{
+    CancellationToken,
+    engine::{
+        ledger::Ledger,
+        repository::{Lock, Repository, RepositoryError, Rewritten, Snapshot, SnapshotId, may_be_forgotten, select},
+    },
+    ground::{
+        host::{HostScope, Identity},
+        progress::ProgressSink,
+    },
+};
+
+/// The snapshots that these beginnings of ids name, once it is sure that they may be forgotten.
+///
+/// # Errors
+/// [`RepositoryError::Guarded`] for one that is pinned, is the last good one of its source, or is of a host that was not meant; when one is not
+/// found or not the only match.
+pub fn forget_by_id(snapshots: &[Snapshot], wanted: &[String], identity: &Identity) -> Result<Vec<Snapshot>, RepositoryError> {
+    let now = Timestamp::now();
+    let mut chosen: BTreeMap<SnapshotId, Snapshot> = BTreeMap::new();
+    for wanted in wanted {
+        let snapshot = select(snapshots, wanted, &identity.scope)?;
+        if !identity.scope.includes(snapshot.host()) {
+            let (short, host) = (snapshot.id().short(), snapshot.host());
+            return Err(RepositoryError::Guarded(format!(
+                "snapshot {short} is of host {host}, and this is {}; name the host with --host {host} to forget it",
+                identity.host
+            )));
+        }
+        chosen.insert(snapshot.id(), snapshot.clone());
+    }
+    let stay: Vec<Snapshot> = snapshots.iter().filter(|snapshot| !chosen.contains_key(&snapshot.id())).cloned().collect();
+    for snapshot in chosen.values() {
+        may_be_forgotten(snapshot, &stay, now)?;
+    }
+    Ok(chosen.into_values().collect())
+}
+
+/// Pins snapshots or takes their pins away. What was proven of them holds under their new ids. The lock must be exclusive.
+///
+/// # Errors
+/// When one is not found, or cannot be written; those before it are changed.
+pub async fn pin(
+    repository: &Repository,
+    state_directory: &Path,
+    wanted: &[String],
+    pinned: bool,
+    lock: &Lock,
+    progress: &Arc<dyn ProgressSink>,
+    cancel: &CancellationToken,
+) -> Result<Vec<Rewritten>, RepositoryError> {
+    let snapshots = repository.snapshots().await?;
+    let chosen: Vec<&Snapshot> =
+        wanted.iter().map(|wanted| select(&snapshots, wanted, &HostScope::Any)).collect::<Result<_, _>>()?;
+    let ledger = Ledger::find(state_directory)?;
+    let mut rewritten = Vec::new();
+    for snapshot in chosen {
+        let change = repository.set_pinned(snapshot, pinned, lock, progress, cancel).await?;
+        if let Some(ledger) = &ledger {
+            ledger.rename_snapshot(&change.from.to_string(), &change.to.to_string())?;
+        }
+        rewritten.push(change);
+    }
+    Ok(rewritten)
+}

@@ -1,0 +1,60 @@
+//! A ledger that was lost, again from the repositories: which runs there were, and what each brought. Proofs, drills and passes of
+//! mirrors cannot be told from snapshots and stay lost.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+
+use crate::{
+    engine::{
+        ledger::{Event, EventKind, Ledger, LedgerError, Part},
+        repository::Snapshot,
+    },
+    ground::{Exit, RunId},
+};
+
+/// Adds the runs that a repository's snapshots of this host tell of and the ledger does not know, oldest first. Gives their number.
+///
+/// # Errors
+/// When the ledger cannot be read or written.
+pub fn rebuild(ledger: &Ledger, location: &str, snapshots: &[Snapshot], host: &str) -> Result<usize, LedgerError> {
+    let known = ledger.runs(EventKind::Backup, location)?;
+    let mut runs = BTreeMap::<RunId, Vec<&Snapshot>>::new();
+    for snapshot in snapshots.iter().filter(|snapshot| snapshot.is_ours() && snapshot.host() == host) {
+        if let Some(run) = snapshot.run().filter(|run| !known.contains(&run.to_string())) {
+            runs.entry(run).or_default().push(snapshot);
+        }
+    }
+    let added = runs.len();
+    for (run, snapshots) in runs {
+        let parts: Vec<Part> = snapshots.iter().map(|snapshot| part(snapshot, location)).collect();
+        let times = || snapshots.iter().map(|snapshot| snapshot.time().timestamp());
+        let exit = if parts.iter().all(|part| part.exit == 0) { Exit::Done } else { Exit::Partial };
+        ledger.record(&Event {
+            run,
+            kind: EventKind::Backup,
+            repository: location.to_owned(),
+            started: times().min().unwrap_or(Timestamp::UNIX_EPOCH),
+            finished: times().max().unwrap_or(Timestamp::UNIX_EPOCH),
+            exit,
+            report: serde_json::json!({ "rebuilt_from": location }),
+            parts,
+        })?;
+    }
+    Ok(added)
+}
+
+fn part(snapshot: &Snapshot, location: &str) -> Part {
+    let time = snapshot.time().timestamp();
+    Part {
+        source: snapshot.source().map(|source| source.to_string()).unwrap_or_default(),
+        repository: location.to_owned(),
+        snapshot: Some(snapshot.id().to_string()),
+        exit: if snapshot.is_whole() { Exit::Done } else { Exit::Partial }.code(),
+        finished: time,
+        seconds: 0.0,
+        size_bytes: snapshot.size_bytes().unwrap_or(0),
+        added_bytes: snapshot.new_blob_bytes().unwrap_or(0),
+        consistent_at: Some(time),
+    }
+}

@@ -1,0 +1,67 @@
+//! Retention after a run: this host's snapshots are forgotten by policy, then the repository is pruned.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use crate::{
+    CancellationToken,
+    engine::repository::{LockKind, PruneOptions, PruneReport, Repository, RepositoryError, Retention},
+    ground::{
+        error_chain,
+        host::{HostName, HostScope},
+        progress::ProgressSink,
+    },
+    operate::tripwire::{Alarm, Alarms, Removal, protected_by},
+};
+
+/// How a run keeps a repository small.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Retaining<'a> {
+    pub(super) retention: &'a Retention,
+    pub(super) prune: bool,
+    /// Whose snapshots may be forgotten.
+    pub(super) host: &'a HostName,
+    /// Where this host's alarms are kept; `None` where none are raised.
+    pub(super) state_directory: Option<&'a Path>,
+    pub(super) patience: Duration,
+}
+
+/// What retention did.
+#[derive(Clone, Debug)]
+pub(super) struct Retained {
+    pub(super) forgotten: usize,
+    /// `None` when it was not to run, or was withheld.
+    pub(super) prune: Option<PruneReport>,
+    /// Why pruning was withheld.
+    pub(super) withheld: Option<String>,
+}
+
+/// Forgets, and prunes where that is wanted, under an exclusive lock. An alarm of another host withholds pruning.
+pub(super) async fn retain(
+    repository: &Repository,
+    of: &Retaining<'_>,
+    progress: &Arc<dyn ProgressSink>,
+    cancel: &CancellationToken,
+) -> Result<Retained, RepositoryError> {
+    let lock = repository.lock(LockKind::Exclusive, of.patience).await?;
+    let result = async {
+        let recorded = Alarm::recorded(&repository.snapshots().await?);
+        let hosts = HostScope::One(of.host.clone());
+        let guard = |removal| match of.state_directory {
+            Some(state_directory) => Alarms::guard(state_directory, &recorded, &hosts, removal),
+            None => Alarms::guard_recorded(&recorded, &hosts, removal),
+        };
+        guard(Removal::Forget)?;
+        let scope = protected_by(&recorded, hosts.clone());
+        let forgotten = repository.forget(of.retention, &scope, false, &lock, progress, cancel).await?.removed();
+        let mut retained = Retained { forgotten, prune: None, withheld: None };
+        if of.prune {
+            match guard(Removal::Prune) {
+                Ok(()) => retained.prune = Some(repository.prune(PruneOptions::default(), &lock, progress, cancel).await?),
+                Err(error) => retained.withheld = Some(error_chain(&error)),
+            }
+        }
+        Ok(retained)
+    }
+    .await;
+    lock.release().await.and(result)
+}

@@ -1,0 +1,305 @@
+//! How each source stands: how fresh its newest snapshot is, how much would be lost now, how long getting it back takes.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::{SignedDuration, Timestamp};
+use serde::Serialize;
+
+use crate::{
+    engine::{
+        ledger::{EventKind, Ledger, LedgerError},
+        repository::{Snapshot, SnapshotId, is_of_the_future},
+    },
+    ground::{SourceName, host::HostName},
+    recovery::objectives::{MirrorOf, Objectives, ProofsOf, Standing, standings},
+};
+
+/// How one source stands in one repository.
+#[derive(Clone, Debug, Serialize)]
+pub struct SourceStatus {
+    /// The repository, by its name in the config.
+    pub repository: String,
+    /// The host.
+    pub host: String,
+    /// How fresh its newest snapshot is.
+    #[serde(flatten)]
+    pub freshness: Freshness,
+    /// What is proven, RPO and RTO.
+    #[serde(flatten)]
+    pub standing: Standing,
+}
+
+impl SourceStatus {
+    /// Whether a limit is broken, or a snapshot is dated in the future, so that nothing can be said of freshness for sure.
+    #[must_use]
+    pub fn is_broken(&self) -> bool {
+        self.freshness.stale || self.freshness.future.is_some() || self.standing.rpo_broken
+    }
+}
+
+/// A repository whose sources are looked at.
+#[derive(Clone, Debug)]
+pub struct StatusOf {
+    /// Its name in the config.
+    pub name: String,
+    /// Where it is, in words.
+    pub location: String,
+    /// Where the repository is that it mirrors, in words.
+    pub mirror_of: Option<String>,
+}
+
+/// What statuses are judged by.
+#[derive(Clone, Debug)]
+pub struct StatusRules<'a> {
+    /// What is known of runs, mirrors and proofs.
+    pub ledger: &'a Ledger,
+    /// What is promised.
+    pub objectives: &'a Objectives,
+    /// Sources that a backup takes.
+    pub sources: &'a [SourceName],
+    /// The host whose snapshots count.
+    pub host: &'a str,
+    /// Age at which a source's newest snapshot is stale.
+    pub max_age: SignedDuration,
+    /// The moment of the look.
+    pub now: Timestamp,
+}
+
+impl StatusRules<'_> {
+    /// How the sources stand in a repository whose snapshots are at hand.
+    ///
+    /// # Errors
+    /// When the ledger cannot be read.
+    pub fn of_repository(&self, of: &StatusOf, snapshots: &[Snapshot]) -> Result<Vec<SourceStatus>, LedgerError> {
+        let restorable = restorable(snapshots, self.host, self.now);
+        self.judge(of, freshness(snapshots, self.sources, self.host, self.max_age, self.now), Some(&restorable))
+    }
+
+    /// How they stand in one that is not opened, by what the ledger knows: of a mirror, which of its origin's snapshots it holds; of
+    /// another, what runs and copies have brought there.
+    ///
+    /// # Errors
+    /// When the ledger cannot be read.
+    pub fn of_replica(&self, of: &StatusOf, origin: &[Snapshot]) -> Result<Vec<SourceStatus>, LedgerError> {
+        if of.mirror_of.is_some() {
+            let held = self.ledger.held(&of.location)?;
+            let is_held = |snapshot: &&Snapshot| held.contains(&snapshot.id().to_string());
+            let held: Vec<Snapshot> = origin.iter().filter(is_held).cloned().collect();
+            return self.of_repository(of, &held);
+        }
+        let parts = self.ledger.newest_parts(true)?;
+        let brings = [EventKind::Backup.word(), EventKind::Copy.word()];
+        let fresh = |source: &SourceName| {
+            let mine = parts.iter().filter(|past| {
+                brings.contains(&past.kind.as_str()) && past.part.repository == of.location && past.part.source == source.as_str()
+            });
+            let newest = mine.max_by_key(|past| past.part.finished).map(|past| Newest {
+                snapshot: past.part.snapshot.as_ref().and_then(|id| id.parse().ok()),
+                time: past.part.consistent_at.unwrap_or(past.part.finished),
+                is_whole: true,
+                size_bytes: Some(past.part.size_bytes),
+            });
+            Freshness::of(source, &newest.into_iter().collect::<Vec<_>>(), self.max_age, self.now)
+        };
+        self.judge(of, self.sources.iter().map(fresh).collect(), None)
+    }
+
+    fn judge(
+        &self,
+        of: &StatusOf,
+        fresh: Vec<Freshness>,
+        restorable: Option<&BTreeSet<String>>,
+    ) -> Result<Vec<SourceStatus>, LedgerError> {
+        let sizes: Vec<_> = fresh.iter().map(|fresh| (fresh.source.clone(), fresh.size_bytes)).collect();
+        let mirror = of.mirror_of.as_deref().map(|origin| MirrorOf { origin, mirror: &of.location });
+        let proofs = ProofsOf { repository: &of.location, mirror, host: self.host, restorable };
+        let standings = standings(self.ledger, self.objectives, &proofs, &sizes, self.now)?;
+        let status = |(standing, freshness): (Standing, Freshness)| SourceStatus {
+            repository: of.name.clone(),
+            host: self.host.to_owned(),
+            freshness,
+            standing,
+        };
+        Ok(standings.into_iter().zip(fresh).map(status).collect())
+    }
+}
+
+/// How fresh one source's newest snapshot is.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Freshness {
+    /// The source.
+    #[serde(skip)]
+    pub source: SourceName,
+    /// Its newest snapshot that is not dated in the future; `None` when there is none.
+    pub snapshot: Option<SnapshotId>,
+    /// When it was taken.
+    pub time: Option<Timestamp>,
+    /// How old it is.
+    pub age_seconds: Option<i64>,
+    /// Whether the source gave everything.
+    pub whole: bool,
+    /// When the newest whole one was taken.
+    pub whole_time: Option<Timestamp>,
+    /// Whether the newest whole one is missing or older than the limit.
+    pub stale: bool,
+    /// A snapshot of it that is dated in the future.
+    pub future: Option<SnapshotId>,
+    /// Bytes in the newest, where it tells.
+    #[serde(skip)]
+    pub size_bytes: Option<u64>,
+}
+
+impl Freshness {
+    fn of(source: &SourceName, snapshots: &[Newest], max_age: SignedDuration, now: Timestamp) -> Self {
+        let (future, past): (Vec<&Newest>, Vec<&Newest>) =
+            snapshots.iter().partition(|snapshot| is_of_the_future(snapshot.time, now));
+        let newest = past.iter().max_by_key(|snapshot| snapshot.time);
+        let whole_time = past.iter().filter(|snapshot| snapshot.is_whole).map(|snapshot| snapshot.time).max();
+        Self {
+            source: source.clone(),
+            snapshot: newest.and_then(|newest| newest.snapshot),
+            time: newest.map(|newest| newest.time),
+            age_seconds: newest.map(|newest| now.duration_since(newest.time).as_secs()),
+            whole: newest.is_some_and(|newest| newest.is_whole),
+            whole_time,
+            stale: whole_time.is_none_or(|time| now.duration_since(time) > max_age),
+            future: future.first().and_then(|snapshot| snapshot.snapshot),
+            size_bytes: newest.and_then(|newest| newest.size_bytes),
+        }
+    }
+}
+
+/// How fresh each source's newest snapshot of a host is.
+#[must_use]
+pub fn freshness(
+    snapshots: &[Snapshot],
+    sources: &[SourceName],
+    host: &str,
+    max_age: SignedDuration,
+    now: Timestamp,
+) -> Vec<Freshness> {
+    let of_source = |source: &SourceName| -> Vec<Newest> {
+        let mine = snapshots
+            .iter()
+            .filter(|snapshot| snapshot.is_ours() && snapshot.host() == host && snapshot.source().as_ref() == Some(source));
+        mine.map(|snapshot| Newest {
+            snapshot: Some(snapshot.id()),
+            time: snapshot.time().timestamp(),
+            is_whole: snapshot.is_whole(),
+            size_bytes: snapshot.size_bytes(),
+        })
+        .collect()
+    };
+    sources.iter().map(|source| Freshness::of(source, &of_source(source), max_age, now)).collect()
+}
+
+/// How fresh one source of one host is in a repository.
+#[derive(Clone, Debug, Serialize)]
+pub struct HostStatus {
+    /// The host.
+    pub host: String,
+    /// The source; `None` where an expected host has no snapshot at all.
+    pub source: Option<SourceName>,
+    /// How fresh it is; `None` where there is no snapshot.
+    #[serde(flatten)]
+    pub freshness: Option<Freshness>,
+    /// Whether the host is one that must have fresh snapshots.
+    pub is_expected: bool,
+    /// Whether it must be fresh and is missing, late, or dated in the future.
+    pub is_broken: bool,
+}
+
+/// A row for each host and source that has snapshots, and one for each expected host that has none. Without expected hosts, every host is
+/// expected.
+#[must_use]
+pub fn status_of_hosts(
+    snapshots: &[Snapshot],
+    expected: &[HostName],
+    max_age: SignedDuration,
+    now: Timestamp,
+) -> Vec<HostStatus> {
+    let mut sources: BTreeMap<&str, BTreeSet<SourceName>> =
+        expected.iter().map(|host| (host.as_str(), BTreeSet::new())).collect();
+    for snapshot in snapshots.iter().filter(|snapshot| snapshot.is_ours()) {
+        sources.entry(snapshot.host()).or_default().extend(snapshot.source());
+    }
+    let mut rows = Vec::new();
+    for (host, sources) in sources {
+        let is_expected = expected.is_empty() || expected.iter().any(|expected| expected.as_str() == host);
+        let host = host.to_owned();
+        if sources.is_empty() {
+            rows.push(HostStatus { host, source: None, freshness: None, is_expected, is_broken: is_expected });
+            continue;
+        }
+        let sources: Vec<SourceName> = sources.into_iter().collect();
+        for freshness in freshness(snapshots, &sources, &host, max_age, now) {
+            let is_broken = is_expected && (freshness.stale || freshness.future.is_some());
+            let source = Some(freshness.source.clone());
+            rows.push(HostStatus { host: host.clone(), source, freshness: Some(freshness), is_expected, is_broken });
+        }
+    }
+    rows
+}
+
+/// The whole snapshots of a host that are not dated in the future, by their ids.
+fn restorable(snapshots: &[Snapshot], host: &str, now: Timestamp) -> BTreeSet<String> {
+    snapshots
+        .iter()
+        .filter(|snapshot| snapshot.host() == host && snapshot.is_whole() && !snapshot.is_of_the_future(now))
+        .map(|snapshot| snapshot.id().to_string())
+        .collect()
+}
+
+/// What freshness needs of a snapshot.
+struct Newest {
+    snapshot: Option<SnapshotId>,
+    time: Timestamp,
+    is_whole: bool,
+    size_bytes: Option<u64>,
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::{ToSpan as _, tz::TimeZone};
+
+    use super::*;
+    use crate::engine::repository::snapshot_for_tests;
+
+    const DAY: SignedDuration = SignedDuration::from_hours(24);
+
+    fn snapshots(of: &[(&str, i64, bool)], now: Timestamp) -> Vec<Snapshot> {
+        let numbered = of.iter().zip(1u8..);
+        let one = |(&(host, hours, whole), number): (&(&str, i64, bool), u8)| {
+            snapshot_for_tests(host, "s", &(now - hours.hours()).to_zoned(TimeZone::UTC), whole, number)
+        };
+        numbered.map(one).collect()
+    }
+
+    #[test]
+    fn a_source_is_as_fresh_as_its_newest_whole_snapshot_that_is_not_of_the_future() {
+        let now = Timestamp::now();
+        let of = |of: &[(&str, i64, bool)]| freshness(&snapshots(of, now), &["s".parse().unwrap()], "h", DAY, now).pop().unwrap();
+        let fresh = of(&[("h", 30, true), ("h", 2, true), ("other", 1, true)]);
+        assert_eq!((fresh.age_seconds, fresh.whole, fresh.stale, fresh.future), (Some(7200), true, false, None));
+        let incomplete = of(&[("h", 30, true), ("h", 2, false)]);
+        assert_eq!((incomplete.age_seconds, incomplete.whole, incomplete.stale), (Some(7200), false, true));
+        let future = of(&[("h", 2, true), ("h", -90, true)]);
+        assert_eq!((future.age_seconds, future.stale, future.future.is_some()), (Some(7200), false, true));
+        let only_future = of(&[("h", -90, true)]);
+        assert_eq!((only_future.age_seconds, only_future.stale), (None, true));
+    }
+
+    #[test]
+    fn hosts_that_are_expected_are_judged_and_missing_ones_have_a_row() {
+        let now = Timestamp::now();
+        let snapshots = snapshots(&[("db1", 2, true), ("old", 900, true)], now);
+        let rows = |expected: &[&str]| -> Vec<(String, bool)> {
+            let expected: Vec<HostName> = expected.iter().map(|host| host.parse().unwrap()).collect();
+            let rows = status_of_hosts(&snapshots, &expected, DAY, now);
+            rows.into_iter().map(|row| (row.host, row.is_broken)).collect()
+        };
+        let row = |host: &str, broken| (host.to_owned(), broken);
+        assert_eq!(rows(&[]), [row("db1", false), row("old", true)]);
+        assert_eq!(rows(&["db1", "web1"]), [row("db1", false), row("old", false), row("web1", true)]);
+    }
+}

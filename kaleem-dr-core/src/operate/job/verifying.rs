@@ -1,0 +1,120 @@
+//! Verifying the points of several sources in one job. A source that cannot be tried does not keep the others from being verified.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+
+use crate::ground::RunId;
+use crate::recovery::points::PointChoice;
+use crate::recovery::source::Unavailable;
+use crate::{
+    engine::{
+        ledger::Ledger,
+        repository::{Repository, RepositoryError},
+    },
+    ground::{Exit, ProofLevel, SourceError, error_chain},
+    recovery::{
+        source::Restorable,
+        staged::StagedWork,
+        verify::{VerifyReport, verify_source},
+    },
+};
+
+/// What is verified, and how far.
+#[derive(Clone)]
+pub struct VerifyJob {
+    /// Its id.
+    pub run: RunId,
+    /// Where the points are.
+    pub repository: Repository,
+    /// Which sources, in this order.
+    pub sources: Vec<Arc<dyn Restorable>>,
+    /// Sources that are wanted but could not be made: they count as not tried.
+    pub unavailable: Vec<Unavailable>,
+    /// Which point of each.
+    pub point: PointChoice,
+    /// How far.
+    pub level: ProofLevel,
+    /// Where the ledger and the scratch directories are.
+    pub state_directory: PathBuf,
+    /// How long to wait for another tool's lock.
+    pub patience: Duration,
+}
+
+/// Verifies each source's point, and keeps what was shown as proofs in the ledger. Whoever asked must look at [`exit_of`].
+///
+/// # Errors
+/// When the repository cannot be used, the job was cancelled, or a proof cannot be kept.
+pub async fn verify(job: &VerifyJob, work: &StagedWork) -> Result<Vec<VerifyReport>, RepositoryError> {
+    let untried = |of: &Unavailable| VerifyReport::untried(&of.source, job.level, Exit::Usage, of.why.clone());
+    let mut reports: Vec<VerifyReport> = job.unavailable.iter().map(untried).collect();
+    let lock = job.repository.lock_to_read(job.patience).await?;
+    let mut cancelled = false;
+    for source in &job.sources {
+        match verify_source(&job.repository, &**source, &job.point, job.level, work).await {
+            Ok(report) => reports.push(report),
+            Err(SourceError::Cancelled) => cancelled = true,
+            Err(_) if work.cancel.is_cancelled() => cancelled = true,
+            Err(error) => {
+                let why = format!("source {}: {}", source.name(), error_chain(&error));
+                tracing::error!(source = %source.name(), error = %error_chain(&error), "not verified");
+                reports.push(VerifyReport::untried(source.name(), job.level, Exit::from(&error), why));
+            }
+        }
+        if cancelled || work.cancel.is_cancelled() {
+            break;
+        }
+    }
+    lock.release().await?;
+    keep(job, &reports)?;
+    if cancelled { Err(RepositoryError::Cancelled) } else { Ok(reports) }
+}
+
+/// Keeps what was shown: RPO counts from it.
+fn keep(job: &VerifyJob, reports: &[VerifyReport]) -> Result<(), RepositoryError> {
+    let ledger = Ledger::open(&job.state_directory)?;
+    let (location, now) = (job.repository.location(), Timestamp::now());
+    for proof in reports.iter().filter_map(|report| report.proof(job.run, &location, now)) {
+        ledger.record_proof(&proof)?;
+    }
+    Ok(())
+}
+
+/// How verifications ended together: 4 when one found something wrong, 1 when none could be tried, 3 when some could not be tried or are
+/// incomplete.
+#[must_use]
+pub fn exit_of(reports: &[VerifyReport]) -> Exit {
+    let exits: Vec<Exit> = reports.iter().map(VerifyReport::exit).collect();
+    if reports.iter().all(|report| report.error.is_some()) {
+        Exit::Failed
+    } else if reports.iter().any(|report| report.error.is_none() && report.exit() == Exit::NotVerified) {
+        Exit::NotVerified
+    } else if exits.iter().all(|exit| *exit == Exit::Done) {
+        Exit::Done
+    } else {
+        Exit::Partial
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_tried_is_a_failure_and_damage_outweighs_what_could_not_be_tried() {
+        let source = "mongo".parse().unwrap();
+        let report =
+            |proven, held| VerifyReport { proven, held, ..VerifyReport::of("snapshot".into(), None, ProofLevel::Parsed) };
+        let good = report(Some(ProofLevel::Parsed), None);
+        let bad = report(Some(ProofLevel::Stored), None);
+        let incomplete = report(None, Some(ProofLevel::Parsed));
+        let untried = VerifyReport::untried(&source, ProofLevel::Parsed, Exit::Unreachable, "no".into());
+        let of = |reports: &[&VerifyReport]| exit_of(&reports.iter().map(|report| (*report).clone()).collect::<Vec<_>>());
+        assert_eq!(of(&[]), Exit::Failed);
+        assert_eq!(of(&[&untried]), Exit::Failed);
+        assert_eq!(of(&[&good]), Exit::Done);
+        assert_eq!(of(&[&good, &untried]), Exit::Partial);
+        assert_eq!(of(&[&good, &incomplete]), Exit::Partial);
+        assert_eq!(of(&[&good, &untried, &bad]), Exit::NotVerified);
+    }
+}

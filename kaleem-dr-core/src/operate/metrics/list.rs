@@ -1,0 +1,249 @@
+//! The list: name, help, labels, and how each metric is read.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+
+use super::{Metric, Sample, picture::Picture};
+use crate::{
+    engine::ledger::{EventKind, PastEvent, PastPart, Proof},
+    ground::ProofLevel,
+    recovery::objectives::{ProofsOf, Sample as Timed, forecast_seconds, snapshots_proven},
+};
+
+/// Labels of what is said of jobs. Of a job as a whole, `source` is empty.
+const OF_JOB: &[&str] = &["kind", "source", "repository"];
+const OF_SOURCE: &[&str] = &["source", "repository"];
+
+/// Every metric.
+pub static METRICS: [Metric; 20] = [
+    Metric {
+        name: "kaleem_dr_build_info",
+        help: "Always 1; the version is in the label.",
+        labels: &["version"],
+        read: |_| vec![sample(&[env!("CARGO_PKG_VERSION")], 1.0)],
+    },
+    Metric {
+        name: "kaleem_dr_metrics_written_timestamp_seconds",
+        help: "When these metrics were written.",
+        labels: &[],
+        read: |picture| vec![sample(&[], unix(picture.now))],
+    },
+    Metric {
+        name: "kaleem_dr_last_run_status",
+        help: "Exit status of the newest run: 0 done, 3 done in part, anything else failed. Of the job as a whole where source is empty.",
+        labels: OF_JOB,
+        read: |picture| of_jobs(&picture.events, &picture.parts, |event| f64::from(event.exit), |past| f64::from(past.part.exit)),
+    },
+    Metric {
+        name: "kaleem_dr_last_run_timestamp_seconds",
+        help: "When the newest run ended, well or not.",
+        labels: OF_JOB,
+        read: |picture| of_jobs(&picture.events, &picture.parts, ended, part_ended),
+    },
+    Metric {
+        name: "kaleem_dr_last_success_timestamp_seconds",
+        help: "When the newest run that ended with 0 ended.",
+        labels: OF_JOB,
+        read: |picture| of_jobs(&picture.good_events, &picture.good_parts, ended, part_ended),
+    },
+    Metric {
+        name: "kaleem_dr_run_duration_seconds",
+        help: "How long the newest run took.",
+        labels: OF_JOB,
+        read: |picture| {
+            let lasted = |event: &PastEvent| event.finished.duration_since(event.started).as_secs_f64();
+            of_jobs(&picture.events, &picture.parts, lasted, |past| past.part.seconds)
+        },
+    },
+    Metric {
+        name: "kaleem_dr_source_bytes",
+        help: "Bytes of the source in its newest whole backup.",
+        labels: OF_SOURCE,
+        read: |picture| of_backups(picture, |past| Some(bytes(past.part.size_bytes))),
+    },
+    Metric {
+        name: "kaleem_dr_added_bytes",
+        help: "Bytes that the newest whole backup of the source added to the repository.",
+        labels: OF_SOURCE,
+        read: |picture| of_backups(picture, |past| Some(bytes(past.part.added_bytes))),
+    },
+    Metric {
+        name: "kaleem_dr_newest_point_timestamp_seconds",
+        help: "The moment that the newest whole backup of the source stands for, proven or not.",
+        labels: OF_SOURCE,
+        read: |picture| of_backups(picture, |past| past.part.consistent_at.map(unix)),
+    },
+    Metric {
+        name: "kaleem_dr_rpo_point_timestamp_seconds",
+        help: "The moment that the newest point proven at objectives.proof stands for: its age is the RPO, what a loss now would cost.",
+        labels: OF_SOURCE,
+        read: |picture| {
+            let proven = picture.proven_at.iter();
+            proven.map(|(source, repository, at)| sample(&[source, repository], unix(*at))).collect()
+        },
+    },
+    Metric {
+        name: "kaleem_dr_newest_proven_timestamp_seconds",
+        help: "The moment that the newest point proven at this level, or a higher one, stands for.",
+        labels: &["source", "repository", "level"],
+        read: proven,
+    },
+    Metric {
+        name: "kaleem_dr_rpo_target_seconds",
+        help: "How old a source's newest proven data may be: objectives.rpo_hours of the config, else status.max_age_hours.",
+        labels: &[],
+        read: |picture| vec![sample(&[], picture.rpo_seconds)],
+    },
+    Metric {
+        name: "kaleem_dr_rto_measured_seconds",
+        help: "How long the newest restore into a scratch target took, with its comparison.",
+        labels: OF_SOURCE,
+        read: |picture| {
+            let measured = picture.newest_proofs(|proof| proof.restore_seconds.is_some());
+            measured
+                .iter()
+                .filter_map(|proof| Some(sample(&[&proof.source, &proof.repository], proof.restore_seconds?)))
+                .collect()
+        },
+    },
+    Metric {
+        name: "kaleem_dr_rto_forecast_seconds",
+        help: "How long a restore would take now: the measured one, in proportion to the bytes of the source since.",
+        labels: OF_SOURCE,
+        read: forecast,
+    },
+    Metric {
+        name: "kaleem_dr_drill_last_success_timestamp_seconds",
+        help: "When the newest drill that ended with 0 ended.",
+        labels: &["repository"],
+        read: |picture| {
+            let drills = picture.good_events.iter().filter(|event| event.kind == EventKind::Drill.word());
+            drills.map(|event| sample(&[&event.repository], unix(event.finished))).collect()
+        },
+    },
+    Metric {
+        name: "kaleem_dr_drill_mismatches",
+        help: "1 when the newest restore of the source into a scratch target was not equal to what was captured, else 0.",
+        labels: OF_SOURCE,
+        read: |picture| {
+            let restored = picture.newest_proofs(|proof| proof.wanted == ProofLevel::Restored);
+            let value = |good| if good { 0.0 } else { 1.0 };
+            restored.iter().map(|proof| sample(&[&proof.source, &proof.repository], value(proof.is_good()))).collect()
+        },
+    },
+    Metric {
+        name: "kaleem_dr_alarms",
+        help: "Alarms that stand until somebody has looked: what appeared lost or encrypted.",
+        labels: &["source"],
+        read: alarms,
+    },
+    Metric {
+        name: "kaleem_dr_mirror_info",
+        help: "Always 1; what the mirror is of is in the label.",
+        labels: &["repository", "mirror_of"],
+        read: |picture| picture.mirrors.iter().map(|(mirror, of)| sample(&[mirror, of], 1.0)).collect(),
+    },
+    Metric {
+        name: "kaleem_dr_mirror_synced_timestamp_seconds",
+        help: "When the newest good pass of the mirror began: what was saved before is in it.",
+        labels: &["repository"],
+        read: |picture| {
+            let passes = picture.good_events.iter().filter(|event| event.kind == EventKind::Replicate.word());
+            let passes = passes.filter(|event| picture.mirrors.iter().any(|(mirror, _)| *mirror == event.repository));
+            passes.map(|event| sample(&[&event.repository], unix(event.started))).collect()
+        },
+    },
+    Metric {
+        name: "kaleem_dr_mirror_lag_seconds",
+        help: "How much newer the repository's newest backup is than the mirror's newest good pass; 0 when it is in it.",
+        labels: &["repository"],
+        read: lag,
+    },
+];
+
+fn sample(labels: &[&str], value: f64) -> Sample {
+    Sample { labels: labels.iter().map(|label| (*label).to_owned()).collect(), value }
+}
+
+fn unix(time: Timestamp) -> f64 {
+    #[expect(clippy::cast_precision_loss, reason = "milliseconds since 1970 fit")]
+    let milliseconds = time.as_millisecond() as f64;
+    milliseconds / 1000.0
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a size in a graph")]
+fn bytes(bytes: u64) -> f64 {
+    bytes as f64
+}
+
+fn ended(event: &PastEvent) -> f64 {
+    unix(event.finished)
+}
+
+fn part_ended(past: &PastPart) -> f64 {
+    unix(past.part.finished)
+}
+
+fn of_jobs(
+    events: &[PastEvent],
+    parts: &[PastPart],
+    of_event: impl Fn(&PastEvent) -> f64,
+    of_part: impl Fn(&PastPart) -> f64,
+) -> Vec<Sample> {
+    let whole = events.iter().map(|event| sample(&[&event.kind, "", &event.repository], of_event(event)));
+    let each = parts.iter().map(|past| sample(&[&past.kind, &past.part.source, &past.part.repository], of_part(past)));
+    whole.chain(each).collect()
+}
+
+fn of_backups(picture: &Picture, value: impl Fn(&PastPart) -> Option<f64>) -> Vec<Sample> {
+    let backups = picture.backups();
+    backups.filter_map(|past| Some(sample(&[&past.part.source, &past.part.repository], value(past)?))).collect()
+}
+
+fn proven(picture: &Picture) -> Vec<Sample> {
+    let mut of: BTreeMap<(&str, &str), Vec<&Proof>> = BTreeMap::new();
+    for proof in &picture.proofs {
+        of.entry((&proof.source, &proof.repository)).or_default().push(proof);
+    }
+    let mut samples = Vec::new();
+    for ((source, repository), proofs) in of {
+        let of = ProofsOf { repository, mirror: None, host: "", restorable: None };
+        let snapshots = snapshots_proven(&proofs, &of, &BTreeSet::new());
+        for level in ProofLevel::ALL {
+            let holds = snapshots.iter().filter(|proven| proven.level >= Some(level));
+            let newest = holds.map(|proven| proven.consistent_at).max();
+            samples.extend(newest.map(|at| sample(&[source, repository, level.as_str()], unix(at))));
+        }
+    }
+    samples
+}
+
+fn forecast(picture: &Picture) -> Vec<Sample> {
+    let measured = picture.newest_proofs(|proof| proof.restore_seconds.is_some() && proof.size_bytes > 0);
+    let of = |proof: &&Proof| {
+        let now = picture.backups().find(|past| past.part.source == proof.source && past.part.repository == proof.repository);
+        let today = now.map_or(proof.size_bytes, |now| now.part.size_bytes);
+        let timed = Timed::of_source(&picture.proofs, &proof.source, &proof.repository);
+        Some(sample(&[&proof.source, &proof.repository], forecast_seconds(&timed, today)?))
+    };
+    measured.iter().filter_map(of).collect()
+}
+
+fn alarms(picture: &Picture) -> Vec<Sample> {
+    let mut standing: BTreeMap<&str, f64> = picture.sources.iter().map(|source| (source.as_str(), 0.0)).collect();
+    for alarm in &picture.alarms {
+        *standing.entry(alarm.source.as_str()).or_default() += 1.0;
+    }
+    standing.into_iter().map(|(source, count)| sample(&[source], count)).collect()
+}
+
+fn lag(picture: &Picture) -> Vec<Sample> {
+    let of = |(mirror, of): &(String, String)| {
+        let pass = |event: &&PastEvent| event.kind == EventKind::Replicate.word() && event.repository == *mirror;
+        let synced = picture.good_events.iter().find(pass)?.started;
+        let newest = picture.backups().filter(|past| past.part.repository == *of).map(|past| past.part.finished).max()?;
+        Some(sample(&[mirror], newest.duration_since(synced).as_secs_f64().max(0.0)))
+    };
+    picture.mirrors.iter().filter_map(of).collect()
+}

@@ -1,0 +1,78 @@
+//! Metrics on their way: into node exporter's directory, and to a Pushgateway.
+
+use std::{fs, io, io::Write as _, os::unix::fs::PermissionsExt as _, path::Path, time::Duration};
+
+use crate::{
+    ground::{error_chain, host::HostName},
+    operate::{
+        config::{Config, secret::Environment},
+        monitor,
+    },
+};
+
+/// Longest wait for the Pushgateway's answer.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Publishes the metrics wherever the config says. What did not work comes back in sentences.
+pub(crate) async fn publish(config: &Config, environment: &Environment) -> Vec<String> {
+    let settings = &config.settings.monitoring.prometheus;
+    if settings.textfile.is_none() && settings.pushgateway.is_none() {
+        return Vec::new();
+    }
+    let text = match super::text(config, environment) {
+        Ok(text) => text,
+        Err(error) => return vec![error_chain(&error)],
+    };
+    let mut failed = Vec::new();
+    if let Some(path) = &settings.textfile
+        && let Err(error) = write(path, &text)
+    {
+        failed.push(format!("{}: {error}", path.display()));
+    }
+    if let Some(url) = &settings.pushgateway
+        && let Err(why) = push(url, &config.settings.host_name(), text).await
+    {
+        failed.push(format!("the Pushgateway at {url}: {why}"));
+    }
+    failed
+}
+
+/// Writes the file beside its place, under a name that node exporter does not read, and puts it there whole.
+fn write(path: &Path, text: &str) -> io::Result<()> {
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut file = tempfile::NamedTempFile::new_in(directory)?;
+    file.write_all(text.as_bytes())?;
+    // node exporter runs as a user of its own.
+    file.as_file().set_permissions(fs::Permissions::from_mode(0o644))?;
+    file.as_file().sync_all()?;
+    file.persist(path).map(drop).map_err(|error| error.error)
+}
+
+/// POST replaces metrics of these names only; PUT would take the last success away with a failure.
+async fn push(url: &str, instance: &HostName, text: String) -> Result<(), String> {
+    let mut to: reqwest::Url = url.parse().map_err(|_| "it is no address".to_owned())?;
+    let grouping = ["metrics", "job", "kaleem_dr", "instance", instance.as_str()];
+    to.path_segments_mut().map_err(|()| "it is no address".to_owned())?.pop_if_empty().extend(grouping);
+    let request = monitor::http_client(TIMEOUT)?.post(to).header("content-type", "text/plain; version=0.0.4").body(text);
+    monitor::http_send(request).await.map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_file_is_put_in_place_whole_and_can_be_read_by_all() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("kaleem-dr.prom");
+        fs::write(&path, "old").unwrap();
+        let reader = fs::File::open(&path).unwrap();
+        write(&path, "kaleem_dr_build_info 1\n").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "kaleem_dr_build_info 1\n");
+        assert_eq!(io::read_to_string(reader).unwrap(), "old", "whoever reads the old one reads it to its end");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o644);
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+        let error = write(Path::new("/nowhere/x.prom"), "").unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+    }
+}

@@ -1,0 +1,296 @@
+//! The old installation as its files say: variables, cron lines, units, and the scripts they name. Nothing is run.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+};
+
+use super::{
+    MigrateError, below, failed,
+    variables::{Variables, assignments, defaults},
+};
+use crate::operate::{config::parse_env_file, schedule::When};
+
+/// Where the old installation has its parts.
+pub(super) const ENV_FILE: &str = "/etc/kaleem-backups.env";
+pub(super) const RCLONE_CONFIG: &str = "/root/.config/rclone/rclone.conf";
+pub(super) const PASSWORD_FILE: &str = "/etc/restic.pass";
+pub(super) const CRON_FILE: &str = "/etc/cron.d/kaleem-backups";
+pub(super) const UNITS: &str = "/etc/systemd/system";
+pub(super) const SERVICE: &str = "kaleem-backup-r2.service";
+pub(super) const TIMER: &str = "kaleem-backup-r2.timer";
+
+/// A script is no larger than this.
+const LARGEST_SCRIPT_BYTES: u64 = 1 << 20;
+/// A text file of the old installation.
+#[derive(Debug)]
+pub(super) struct OldFile {
+    /// Its path there, below no root.
+    pub(super) path: PathBuf,
+    pub(super) text: String,
+}
+
+/// A line of cron that starts a job.
+#[derive(Debug)]
+pub(super) struct CronLine {
+    pub(super) number: usize,
+    /// The five fields.
+    pub(super) fields: String,
+    pub(super) when: Option<When>,
+    pub(super) command: String,
+}
+
+/// What an old job is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum OldJob {
+    Backup,
+    OffSite,
+    RestoreTest,
+}
+
+impl OldJob {
+    /// By the script that a command runs.
+    pub(super) fn of(command: &str) -> Option<Self> {
+        if command.contains("restore-test") {
+            Some(Self::RestoreTest)
+        } else if command.contains("kaleem-backup.r2") || command.contains("kaleem-backup-r2") {
+            Some(Self::OffSite)
+        } else if command.contains("kaleem-backup") && command.contains(".sh") {
+            Some(Self::Backup)
+        } else {
+            None
+        }
+    }
+}
+
+/// The old installation.
+#[derive(Debug)]
+pub(super) struct Old {
+    pub(super) root: PathBuf,
+    /// The variables that its jobs have, by what stands nearest to them. Each may be a secret.
+    pub(super) variables: Variables,
+    /// Why the env file is not understood.
+    pub(super) env_fault: Option<String>,
+    pub(super) cron: Vec<CronLine>,
+    /// `OnCalendar=` of the timer.
+    pub(super) calendar: Option<String>,
+    /// Scripts, units, and the cron file: what commands stand in.
+    pub(super) texts: Vec<OldFile>,
+    /// Files of secrets that others can read, with their modes.
+    pub(super) exposed: Vec<(PathBuf, u32)>,
+    /// Other places of cron that name our scripts, restic or rclone.
+    pub(super) elsewhere: Vec<PathBuf>,
+}
+
+impl Old {
+    /// Reads what is there below `root`.
+    ///
+    /// # Errors
+    /// [`MigrateError::Nothing`] when there is neither an env file nor a cron file; [`MigrateError::File`] when one cannot be read.
+    pub(super) fn read(root: &Path) -> Result<Self, MigrateError> {
+        let env_text = read(root, ENV_FILE)?;
+        let cron_text = read(root, CRON_FILE)?;
+        if env_text.is_none() && cron_text.is_none() {
+            return Err(MigrateError::Nothing(format!(
+                "there is nothing to take over: neither {} nor {} is there",
+                below(root, ENV_FILE).display(),
+                below(root, CRON_FILE).display()
+            )));
+        }
+        let cron = cron_text.as_deref().map(cron_lines).unwrap_or_default();
+        let mut texts: Vec<OldFile> = cron_text.map(|text| OldFile { path: CRON_FILE.into(), text }).into_iter().collect();
+        for unit in [SERVICE, TIMER] {
+            let path = Path::new(UNITS).join(unit);
+            texts.extend(read(root, &path)?.map(|text| OldFile { path, text }));
+        }
+        let calendar = texts.iter().find(|file| file.path.ends_with(TIMER)).and_then(|file| calendar(&file.text));
+        let scripts = scripts(root, &texts)?;
+        let mut old = Self {
+            variables: Variables::default(),
+            env_fault: None,
+            calendar,
+            exposed: exposed(root),
+            elsewhere: elsewhere(root),
+            root: root.to_path_buf(),
+            cron,
+            texts,
+        };
+        for script in &scripts {
+            for (name, value) in defaults(&script.text) {
+                old.variables.set(&name, value, &script.path);
+            }
+        }
+        if let Some(text) = &env_text {
+            match parse_env_file(text) {
+                Ok(environment) => old.variables.take(&environment, Path::new(ENV_FILE)),
+                Err(fault) => old.env_fault = Some(fault.to_string()),
+            }
+        }
+        for line in old.cron.iter().filter(|line| OldJob::of(&line.command) != Some(OldJob::OffSite)) {
+            for (name, value) in assignments(&line.command) {
+                old.variables.set(&name, value, Path::new(CRON_FILE));
+            }
+        }
+        old.texts.extend(scripts);
+        Ok(old)
+    }
+
+    /// When an old job ran; `None` when there is none, or its time is none of ours.
+    pub(super) fn when(&self, job: OldJob) -> Option<When> {
+        if job == OldJob::OffSite
+            && let Some(when) = self.calendar.as_deref().and_then(When::from_calendar)
+        {
+            return Some(when);
+        }
+        self.cron.iter().filter(|line| OldJob::of(&line.command) == Some(job)).find_map(|line| line.when)
+    }
+
+    /// The commands of all files, one a line, with their places. Comments are left out, continued lines joined.
+    pub(super) fn commands(&self) -> Vec<(String, String)> {
+        self.texts.iter().flat_map(|file| commands(&file.path, &file.text)).collect()
+    }
+}
+
+fn read(root: &Path, path: impl AsRef<Path>) -> Result<Option<String>, MigrateError> {
+    let path = below(root, path);
+    match fs::read(&path) {
+        Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(failed("read", &path)(error)),
+    }
+}
+
+/// The jobs of a file in `/etc/cron.d`: five fields, a user, a command.
+fn cron_lines(text: &str) -> Vec<CronLine> {
+    let mut lines = Vec::new();
+    for (at, line) in text.lines().enumerate() {
+        let line = line.trim();
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let is_variable = words.first().is_some_and(|word| word.contains('='));
+        if line.is_empty() || line.starts_with('#') || is_variable {
+            continue;
+        }
+        let fields = if line.starts_with('@') { 1 } else { 5 };
+        let (fields, command) = words.split_at(fields.min(words.len()));
+        lines.push(CronLine {
+            number: at + 1,
+            fields: fields.join(" "),
+            when: When::from_cron(fields),
+            command: command.get(1..).unwrap_or_default().join(" "),
+        });
+    }
+    lines
+}
+
+fn calendar(text: &str) -> Option<String> {
+    text.lines().find_map(|line| line.trim().strip_prefix("OnCalendar=")).map(|value| value.trim().to_owned())
+}
+
+/// The scripts that commands name, and those beside them whose names begin alike.
+fn scripts(root: &Path, texts: &[OldFile]) -> Result<Vec<OldFile>, MigrateError> {
+    let mut paths = BTreeSet::new();
+    for word in texts.iter().flat_map(|file| file.text.split(|c: char| c.is_whitespace() || "\"';|&()=".contains(c))) {
+        if word.starts_with('/') && is_script(&below(root, word)) {
+            paths.insert(PathBuf::from(word));
+        }
+    }
+    for directory in paths.iter().filter_map(|path| path.parent()).map(Path::to_path_buf).collect::<BTreeSet<_>>() {
+        let Ok(entries) = fs::read_dir(below(root, &directory)) else { continue };
+        for name in entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()) {
+            if name.starts_with("kaleem-") && is_shell(Path::new(&name)) && is_script(&below(root, directory.join(&name))) {
+                paths.insert(directory.join(name));
+            }
+        }
+    }
+    let mut scripts = Vec::new();
+    for path in paths {
+        scripts.extend(read(root, &path)?.map(|text| OldFile { path, text }));
+    }
+    Ok(scripts)
+}
+
+fn is_shell(path: &Path) -> bool {
+    path.extension().is_some_and(|ending| ending == "sh")
+}
+
+fn is_script(path: &Path) -> bool {
+    let is_small = fs::metadata(path).is_ok_and(|metadata| metadata.is_file() && metadata.len() <= LARGEST_SCRIPT_BYTES);
+    is_small
+        && (path.extension().is_some_and(|ending| ending == "sh") || fs::read(path).is_ok_and(|text| text.starts_with(b"#!")))
+}
+
+/// Files that hold secrets and can be read by others than their owner.
+fn exposed(root: &Path) -> Vec<(PathBuf, u32)> {
+    [ENV_FILE, RCLONE_CONFIG, PASSWORD_FILE]
+        .into_iter()
+        .filter_map(|path| Some((PathBuf::from(path), fs::metadata(below(root, path)).ok()?.mode() & 0o7777)))
+        .filter(|(_, mode)| mode & 0o077 != 0)
+        .collect()
+}
+
+/// Other places in which cron may start the old jobs.
+fn elsewhere(root: &Path) -> Vec<PathBuf> {
+    let mut places: Vec<PathBuf> =
+        ["/etc/crontab", "/var/spool/cron/crontabs/root", "/var/spool/cron/root"].map(PathBuf::from).to_vec();
+    for directory in ["/etc/cron.d", "/etc/cron.hourly", "/etc/cron.daily", "/etc/cron.weekly", "/etc/cron.monthly"] {
+        let Ok(entries) = fs::read_dir(below(root, directory)) else { continue };
+        let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        // cron passes over names with a dot, and ours is ours.
+        places
+            .extend(names.filter(|name| !name.contains('.') && name != "kaleem-dr").map(|name| Path::new(directory).join(name)));
+    }
+    places.retain(|place| {
+        let text = fs::read(below(root, place)).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
+        let of_ours = ["kaleem-backup", "kaleem-restore-test", "rclone sync", "restic "];
+        place != Path::new(CRON_FILE)
+            && commands(place, &text).iter().any(|(_, line)| of_ours.iter().any(|word| line.contains(word)))
+    });
+    places.sort();
+    places
+}
+
+fn commands(path: &Path, text: &str) -> Vec<(String, String)> {
+    let mut commands = Vec::new();
+    let mut open: Option<(usize, String)> = None;
+    for (at, line) in text.lines().enumerate() {
+        let (number, mut joined) = open.take().unwrap_or((at + 1, String::new()));
+        joined.push_str(line.trim());
+        match joined.strip_suffix('\\') {
+            Some(begun) => open = Some((number, format!("{} ", begun.trim_end()))),
+            None if joined.is_empty() || joined.starts_with('#') => {}
+            None => commands.push((format!("{}:{number}", path.display()), joined)),
+        }
+    }
+    commands.extend(open.map(|(number, joined)| (format!("{}:{number}", path.display()), joined)));
+    commands
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_of_cron_are_jobs_and_their_variables_stand_in_them() {
+        let text = "# nightly\nMAILTO=root\n0 3 * * * root /bin/bash -lc \". /etc/kaleem-backups.env; BACKUP_ROOT=/backups \
+            RESTIC_REPO=/backups/restic-local /opt/kaleem/scripts/kaleem-backup.v2.1.sh >> /var/log/b.log 2>&1\"\n\
+            20 3 1 * * root /opt/kaleem/scripts/kaleem-restore-test.sh\n@daily root /usr/bin/true\n";
+        let lines = cron_lines(text);
+        assert_eq!(lines.iter().map(|line| line.number).collect::<Vec<_>>(), [3, 4, 5]);
+        assert_eq!(lines[0].when, Some("daily 03:00".parse().unwrap()));
+        assert_eq!(lines[1].when, Some("monthly 1 03:20".parse().unwrap()));
+        assert_eq!(lines[2].when, None);
+        assert_eq!(OldJob::of(&lines[0].command), Some(OldJob::Backup));
+        assert_eq!(OldJob::of(&lines[1].command), Some(OldJob::RestoreTest));
+        assert_eq!(OldJob::of(&lines[2].command), None);
+        let named = assignments(&lines[0].command);
+        assert!(named.contains(&("RESTIC_REPO".into(), "/backups/restic-local".into())), "{named:?}");
+    }
+
+    #[test]
+    fn commands_that_go_on_over_lines_are_one_and_comments_are_none() {
+        let found = commands(Path::new("/s.sh"), "#!/bin/sh\n# rclone sync\nrestic forget \\\n  --prune\n\necho\n");
+        assert_eq!(found, [("/s.sh:3".into(), "restic forget --prune".into()), ("/s.sh:6".into(), "echo".into())]);
+    }
+}

@@ -1,0 +1,14 @@
+//! An installation: its config, jobs, schedule, monitoring, and what an operator asks of it.
+
+pub mod checklist;
+pub mod config;
+pub mod doctor;
+pub mod hook;
+pub mod job;
+pub mod metrics;
+pub mod migrate;
+pub mod monitor;
+pub mod report;
+pub mod runbook;
+pub mod schedule;
+pub mod tripwire;

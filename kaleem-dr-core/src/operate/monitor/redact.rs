@@ -1,0 +1,201 @@
+//! What leaves this machine is searched for secrets first.
+//!
+//! Secrets never get into logs and reports on purpose; this is the second line. It knows every secret that was read through
+//! the config, the values of variables that are named like secrets, user data in addresses, and what follows a word like
+//! `password=`.
+
+use crate::operate::config::secret::{Environment, ExposeSecret as _, SecretString};
+
+/// What stands where something was taken out.
+const GONE: &str = "***";
+/// Shorter ones would take parts of common words out.
+const SHORTEST_SECRET_BYTES: usize = 4;
+/// Words after which, and a `=` or `:`, a secret stands; compared without case, `-` and `_`.
+const SECRET_WORDS: [&str; 13] = [
+    "password",
+    "passwd",
+    "passphrase",
+    "pass",
+    "pwd",
+    "secret",
+    "token",
+    "apikey",
+    "accesskey",
+    "secretaccesskey",
+    "authorization",
+    "signature",
+    "credential",
+];
+
+/// Takes secrets out of texts.
+#[derive(Clone, Default)]
+pub(crate) struct Redactor(Vec<SecretString>);
+
+impl Redactor {
+    /// Of what the process knows now.
+    pub(crate) fn of(environment: &Environment) -> Self {
+        let mut secrets = environment.secrets_read();
+        secrets.extend(
+            environment
+                .names_with("")
+                .filter(|name| is_secret_name(name))
+                .filter_map(|name| Some(SecretString::from(environment.get(name)?.to_owned()))),
+        );
+        let within: Vec<SecretString> = secrets.iter().filter_map(|secret| password_of(secret.expose_secret())).collect();
+        secrets.extend(within);
+        let mut texts: Vec<SecretString> = secrets.into_iter().flat_map(|secret| forms(secret.expose_secret())).collect();
+        texts.retain(|text| text.expose_secret().len() >= SHORTEST_SECRET_BYTES);
+        // A secret that holds another one goes first, or its rest would stay.
+        texts.sort_by_key(|text| std::cmp::Reverse(text.expose_secret().len()));
+        Self(texts)
+    }
+
+    /// The text without what is secret in it.
+    pub(crate) fn clean(&self, text: &str) -> String {
+        let mut text = text.to_owned();
+        for secret in &self.0 {
+            if text.contains(secret.expose_secret()) {
+                text = text.replace(secret.expose_secret(), GONE);
+            }
+        }
+        without_assignments(&without_user_data(&text))
+    }
+}
+
+fn is_secret_name(name: &str) -> bool {
+    let name = name.to_ascii_uppercase();
+    // Where a secret lies is none: RESTIC_PASSWORD_FILE, CREDENTIALS_DIRECTORY.
+    let is_place = ["_FILE", "_DIRECTORY", "_PATH", "_COMMAND", "_DIR"].iter().any(|end| name.ends_with(end));
+    !is_place && ["PASS", "SECRET", "TOKEN", "_KEY", "HC_URL", "MONGO_URI"].iter().any(|part| name.contains(part))
+}
+
+/// As it is, percent-encoded and decoded, as in an address, and as in JSON.
+fn forms(secret: &str) -> Vec<SecretString> {
+    let mut forms = vec![secret.to_owned()];
+    let json = serde_json::Value::from(secret).to_string();
+    for form in [percent_encoded(secret), percent_decoded(secret), json[1..json.len() - 1].to_owned()] {
+        if !forms.contains(&form) {
+            forms.push(form);
+        }
+    }
+    forms.into_iter().map(SecretString::from).collect()
+}
+
+fn percent_encoded(text: &str) -> String {
+    let mut encoded = String::new();
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            encoded.push(char::from(byte));
+        } else {
+            encoded.push('%');
+            encoded.push_str(&hex::encode_upper([byte]));
+        }
+    }
+    encoded
+}
+
+fn percent_decoded(text: &str) -> String {
+    let bytes = text.as_bytes();
+    let mut decoded = Vec::new();
+    let mut at = 0;
+    while at < bytes.len() {
+        let byte = (bytes[at] == b'%').then(|| bytes.get(at + 1..at + 3)).flatten().and_then(|digits| hex::decode(digits).ok());
+        decoded.push(byte.as_ref().map_or(bytes[at], |byte| byte[0]));
+        at += if byte.is_some() { 3 } else { 1 };
+    }
+    String::from_utf8_lossy(&decoded).into_owned()
+}
+
+/// The password in an address, `scheme://user:PASSWORD@host`.
+fn password_of(text: &str) -> Option<SecretString> {
+    let (_, rest) = text.split_once("://")?;
+    let authority = rest.split(['/', '?', '#']).next()?;
+    let (user_data, _) = authority.rsplit_once('@')?;
+    let (_, password) = user_data.split_once(':')?;
+    (!password.is_empty()).then(|| SecretString::from(password.to_owned()))
+}
+
+/// `scheme://user:password@host` becomes `scheme://***@host`.
+fn without_user_data(text: &str) -> String {
+    let mut clean = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find("://") {
+        let (before, after) = rest.split_at(at + 3);
+        clean.push_str(before);
+        let authority = after.find(|c: char| c.is_whitespace() || "/?#\"'<>".contains(c)).unwrap_or(after.len());
+        rest = match after[..authority].rfind('@') {
+            Some(user_data) => {
+                clean.push_str(GONE);
+                &after[user_data..]
+            }
+            None => after,
+        };
+    }
+    clean + rest
+}
+
+/// `password=x`, `"token": "x"`, `Authorization: Bearer x` keep their names only.
+fn without_assignments(text: &str) -> String {
+    let mut clean = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find(['=', ':']) {
+        let (name, after) = (&rest[..at], &rest[at + 1..]);
+        clean.push_str(&rest[..=at]);
+        rest = after;
+        if is_secret_word(name) && !after.starts_with("//") {
+            let value = after.trim_start_matches([' ', '"', '\'', '\\']);
+            clean.push_str(&after[..after.len() - value.len()]);
+            let value = ["Bearer ", "Basic "].iter().find_map(|scheme| value.strip_prefix(scheme)).unwrap_or(value);
+            let length = value.find(|c: char| c.is_whitespace() || "\"',;&}".contains(c)).unwrap_or(value.len());
+            if length > 0 {
+                clean.push_str(GONE);
+            }
+            rest = &value[length..];
+        }
+    }
+    clean + rest
+}
+
+/// Whether a text ends in a word after which a secret stands.
+fn is_secret_word(text: &str) -> bool {
+    let text = text.trim_end_matches([' ', '"', '\'', '\\']);
+    let word = text.rfind(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == '-')).map_or(text, |at| &text[at + 1..]);
+    let word: String = word.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect();
+    SECRET_WORDS.iter().any(|secret| word.ends_with(secret))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::operate::config::secret::SecretRef;
+
+    #[test]
+    fn addresses_and_assignments_lose_their_secrets_and_nothing_else() {
+        let redactor = Redactor::default();
+        for (said, clean) in [
+            ("mongodb://backup:p%40ss@h:27017/kaleem is down", "mongodb://***@h:27017/kaleem is down"),
+            ("http://only-user@h, http://h/x", "http://***@h, http://h/x"),
+            ("password=hunter22 and more", "password=*** and more"),
+            ("RESTIC_PASSWORD = 'hunter22'", "RESTIC_PASSWORD = '***'"),
+            (r#"{"api_key":"abc","n":1}"#, r#"{"api_key":"***","n":1}"#),
+            ("Authorization: Bearer abc.def x", "Authorization: *** x"),
+            ("X-Amz-Signature=abc&X=1", "X-Amz-Signature=***&X=1"),
+            ("wrong password: look at RESTIC_PASSWORD_FILE", "wrong password: *** at RESTIC_PASSWORD_FILE"),
+            ("bytes=12 at 03:00: http://h/p?a=b", "bytes=12 at 03:00: http://h/p?a=b"),
+        ] {
+            assert_eq!(redactor.clean(said), clean);
+        }
+    }
+
+    #[test]
+    fn what_was_read_as_a_secret_is_known_in_every_form() {
+        let environment: Environment =
+            [("A", "mongodb://u:p@$$/w%C3%B6rd@h/db"), ("B", "can\"ary/1"), ("RABBIT_PASS", "rabbit77")].into_iter().collect();
+        environment.secret(&SecretRef::Env("B".into())).unwrap();
+        let redactor = Redactor::of(&environment);
+        assert_eq!(redactor.clean("x can\"ary/1 can%22ary%2F1 can\\\"ary/1 rabbit77"), "x *** *** *** ***");
+        environment.secret(&SecretRef::Env("A".into())).unwrap();
+        let cleaned = Redactor::of(&environment).clean("says p@$$/w%C3%B6rd");
+        assert!(cleaned.contains("says"), "{cleaned}");
+    }
+}

@@ -1,0 +1,307 @@
+//! The HTML page.
+
+use std::{collections::BTreeMap, fmt::Write as _};
+
+use super::{
+    ProofReport, duration, moment,
+    plot::{Plot, Series},
+    size,
+    words::Words,
+};
+use crate::{
+    engine::ledger::Proof,
+    ground::{language::Language, stopwatch::Stage},
+    recovery::{drill::SourceDrill, source::Control, verify::VerifyReport},
+};
+
+const STYLE: &str = include_str!("style.css");
+
+/// Text as it may stand in HTML, also in attributes.
+pub(super) fn escape(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '"' => escaped.push_str("&quot;"),
+            '\'' => escaped.push_str("&#39;"),
+            other => escaped.push(other),
+        }
+    }
+    escaped
+}
+
+pub(super) fn page(report: &ProofReport, language: Language) -> String {
+    let words = Words::of(language);
+    let mut html = String::with_capacity(32 << 10);
+    // Writing to a string cannot fail; so here and below.
+    let _ = write!(
+        html,
+        "<!doctype html>\n<html lang=\"{}\" dir=\"{}\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+         <meta name=\"color-scheme\" content=\"light dark\">\n<title>{} · {}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n",
+        language.code(),
+        language.direction(),
+        words.title,
+        report.drill.started.strftime("%Y-%m-%d"),
+    );
+    head(&mut html, report, words);
+    table(&mut html, report, words);
+    over_time(&mut html, report, words);
+    let _ = writeln!(html, "<h2>{}</h2>", words.details);
+    for source in &report.drill.sources {
+        details(&mut html, source, words);
+    }
+    cleared(&mut html, report, words);
+    chain(&mut html, report, words);
+    html.push_str("</main>\n</body>\n</html>\n");
+    html
+}
+
+fn head(html: &mut String, report: &ProofReport, words: &Words) {
+    let drill = &report.drill;
+    let (class, verdict, detail) = if report.is_proven() {
+        ("good", words.proven, words.proven_detail)
+    } else {
+        ("bad", words.not_proven, words.not_proven_detail)
+    };
+    let _ = write!(
+        html,
+        "<header>\n<h1>{}</h1>\n<p class=\"verdict {class}\"><strong>{verdict}</strong> <span>{detail}</span></p>\n<dl class=\"facts\">\n",
+        words.title
+    );
+    let took = drill.finished.duration_since(drill.started).as_secs_f64();
+    let mut facts = vec![
+        (words.began, moment(drill.started)),
+        (words.took, duration(took)),
+        (words.host, drill.host.clone()),
+        (words.repository, drill.repository.clone()),
+        (words.run, drill.run.to_string()),
+    ];
+    if let Some(seconds) = drill.rto_seconds() {
+        facts.insert(2, (words.whole_restore, duration(seconds)));
+    }
+    for (name, value) in facts {
+        let _ = writeln!(html, "<div><dt>{name}</dt><dd><bdi>{}</bdi></dd></div>", escape(&value));
+    }
+    html.push_str("</dl>\n</header>\n");
+}
+
+fn table(html: &mut String, report: &ProofReport, words: &Words) {
+    let _ = write!(html, "<h2>{}</h2>\n<div class=\"wide\"><table>\n<thead><tr>", words.sources);
+    for head in
+        [words.source, words.level, words.control, words.restore_time, words.forecast, words.size, words.data_of, words.snapshot]
+    {
+        let _ = write!(html, "<th scope=\"col\">{head}</th>");
+    }
+    html.push_str("</tr></thead>\n<tbody>\n");
+    for source in &report.drill.sources {
+        row(html, source, words);
+    }
+    let _ = write!(html, "</tbody>\n</table></div>\n<p class=\"note\">{}</p>\n", words.control_meaning);
+}
+
+fn row(html: &mut String, drill: &SourceDrill, words: &Words) {
+    let name = escape(drill.source.as_str());
+    let Some(found) = &drill.verification else {
+        let _ = writeln!(
+            html,
+            "<tr><th scope=\"row\"><bdi>{name}</bdi></th><td colspan=\"7\" class=\"bad\">{}: <bdi>{}</bdi></td></tr>",
+            words.not_tried,
+            escape(drill.error.as_deref().unwrap_or_default())
+        );
+        return;
+    };
+    let (class, level) =
+        (if found.is_proven() { "good" } else { "bad" }, found.proven.map_or(words.nothing, |level| words.level(level)));
+    let (control_class, control) = control_cell(found.control.as_ref(), words);
+    let _ = write!(
+        html,
+        "<tr><th scope=\"row\"><bdi>{name}</bdi></th><td class=\"{class}\">{level}</td><td class=\"{control_class}\">{control}</td>"
+    );
+    let cells = [
+        found.restore_seconds.map_or_else(|| "–".to_owned(), duration),
+        drill.rto_forecast_seconds.map_or_else(|| "–".to_owned(), duration),
+        size(found.size_bytes),
+        found.consistent_at.map_or_else(|| "–".to_owned(), moment),
+    ];
+    for cell in cells {
+        let _ = write!(html, "<td class=\"number\"><bdi dir=\"ltr\">{}</bdi></td>", escape(&cell));
+    }
+    let snapshot = found.snapshot.map_or_else(|| "–".to_owned(), |id| id.short());
+    let _ = writeln!(html, "<td><code dir=\"ltr\">{snapshot}</code></td></tr>");
+}
+
+fn control_cell(control: Option<&Control>, words: &Words) -> (&'static str, &'static str) {
+    match control {
+        Some(control) if control.is_caught() => ("good", words.control_red),
+        Some(_) => ("bad", words.control_blind),
+        None => ("", words.control_none),
+    }
+}
+
+fn over_time(html: &mut String, report: &ProofReport, words: &Words) {
+    let _ = writeln!(html, "<h2>{}</h2>", words.over_time);
+    let limit = |hours: Option<u32>, unit: f64| hours.map(|hours| (f64::from(hours) * 3600.0 / unit, words.limit));
+    let rpo = Plot {
+        label: words.rpo_title,
+        unit: words.hours,
+        series: rpo_series(report),
+        limit: limit(report.objectives.rpo_hours, 3600.0),
+        joined: true,
+    };
+    figure(html, words.rpo_title, words.rpo_meaning, &rpo, words);
+    // The limit is of everything together: beside single sources it would mislead.
+    let rto =
+        Plot { label: words.rto_title, unit: words.seconds, series: rto_series(&report.proofs), limit: None, joined: false };
+    figure(html, words.rto_title, words.rto_meaning, &rto, words);
+}
+
+fn figure(html: &mut String, title: &str, meaning: &str, plot: &Plot<'_>, words: &Words) {
+    let drawn = plot.svg().unwrap_or_else(|| format!("<p class=\"note\">{}</p>", words.no_history));
+    let _ = writeln!(html, "<figure><figcaption><strong>{title}</strong><br>{meaning}</figcaption>{drawn}</figure>");
+}
+
+fn by_source(proofs: &[Proof]) -> BTreeMap<&str, Vec<&Proof>> {
+    let mut sources = BTreeMap::<_, Vec<_>>::new();
+    for proof in proofs {
+        sources.entry(proof.source.as_str()).or_default().push(proof);
+    }
+    sources
+}
+
+/// The age of the newest proven data: just before each proof, just after it, and when the drill ended.
+fn rpo_series(report: &ProofReport) -> Vec<Series> {
+    let hours = |later: jiff::Timestamp, earlier: jiff::Timestamp| later.duration_since(earlier).as_secs_f64() / 3600.0;
+    let of = |(source, proofs): (&str, Vec<&Proof>)| {
+        let mut points = Vec::new();
+        let mut newest: Option<jiff::Timestamp> = None;
+        for proof in proofs.iter().filter(|proof| proof.proven.is_some_and(|level| level >= report.objectives.proof)) {
+            if let Some(newest) = newest {
+                points.push((proof.at, hours(proof.at, newest)));
+            }
+            newest = newest.max(Some(proof.consistent_at));
+            points.extend(newest.map(|newest| (proof.at, hours(proof.at, newest))));
+        }
+        Series { name: source.to_owned(), points }
+    };
+    by_source(&report.proofs).into_iter().map(of).filter(|series| !series.points.is_empty()).collect()
+}
+
+fn rto_series(proofs: &[Proof]) -> Vec<Series> {
+    let of = |(source, proofs): (&str, Vec<&Proof>)| {
+        let timed = proofs.iter().filter(|proof| proof.is_good());
+        Series { name: source.to_owned(), points: timed.filter_map(|proof| Some((proof.at, proof.restore_seconds?))).collect() }
+    };
+    by_source(proofs).into_iter().map(of).filter(|series| !series.points.is_empty()).collect()
+}
+
+fn details(html: &mut String, drill: &SourceDrill, words: &Words) {
+    let Some(found) = &drill.verification else { return };
+    let open = if found.is_proven() { "" } else { " open" };
+    let _ = writeln!(
+        html,
+        "<details{open}><summary><bdi>{}</bdi> <span class=\"note\"><bdi dir=\"ltr\">{}, {}</bdi></span></summary>",
+        escape(drill.source.as_str()),
+        escape(&drill.kind),
+        escape(&found.point)
+    );
+    findings(html, found, words);
+    if let Some(control) = &found.control {
+        let found = control
+            .found
+            .iter()
+            .map(|difference| format!("{}: expected {}, found {}", difference.what, difference.expected, difference.found));
+        let _ = write!(html, "<h3>{}</h3>\n<ul lang=\"en\" dir=\"ltr\"><li>we {}</li>", words.control, escape(&control.damage));
+        for difference in found.take(5) {
+            let _ = write!(html, "<li>{}</li>", escape(&difference));
+        }
+        html.push_str("</ul>\n");
+    }
+    list(html, words.checked, found.checked.iter().map(String::as_str));
+    stages(html, &found.stages, words);
+    html.push_str("</details>\n");
+}
+
+fn findings(html: &mut String, found: &VerifyReport, words: &Words) {
+    if found.findings.is_empty() {
+        return;
+    }
+    let _ = write!(html, "<h3>{}</h3>\n<ul lang=\"en\" dir=\"ltr\">", words.findings);
+    for finding in &found.findings {
+        let class = if finding.is_error { "bad" } else { "" };
+        let _ = write!(html, "<li class=\"{class}\">{}</li>", escape(&finding.to_string()));
+    }
+    html.push_str("</ul>\n");
+}
+
+fn list<'a>(html: &mut String, title: &str, lines: impl Iterator<Item = &'a str>) {
+    let _ = write!(html, "<h3>{title}</h3>\n<ul lang=\"en\" dir=\"ltr\">");
+    for line in lines {
+        let _ = write!(html, "<li>{}</li>", escape(line));
+    }
+    html.push_str("</ul>\n");
+}
+
+fn stages(html: &mut String, stages: &[Stage], words: &Words) {
+    let longest = stages.iter().map(|stage| stage.seconds).fold(0.0, f64::max);
+    if longest <= 0.0 {
+        return;
+    }
+    let _ = write!(
+        html,
+        "<h3>{}</h3>\n<table class=\"stages\" dir=\"ltr\"><thead><tr><th scope=\"col\">{}</th><th scope=\"col\">{}</th><th></th></tr></thead><tbody>",
+        words.stages, words.stage, words.took
+    );
+    for stage in stages {
+        let _ = write!(
+            html,
+            "<tr><td lang=\"en\">{}</td><td class=\"number\">{}</td><td><span class=\"bar\" style=\"width:{:.1}%\"></span></td></tr>",
+            escape(&stage.name),
+            duration(stage.seconds),
+            (stage.seconds / longest * 100.0).max(0.5)
+        );
+    }
+    html.push_str("</tbody></table>\n");
+}
+
+fn cleared(html: &mut String, report: &ProofReport, words: &Words) {
+    if report.drill.cleared.is_empty() {
+        return;
+    }
+    let lines: Vec<String> = report
+        .drill
+        .cleared
+        .iter()
+        .map(|cleared| match &cleared.error {
+            None => format!("{}: {}", cleared.name, cleared.removed.join(", ")),
+            Some(why) => format!("{}: not removed: {why}", cleared.name),
+        })
+        .collect();
+    list(html, words.cleared, lines.iter().map(String::as_str));
+}
+
+fn chain(html: &mut String, report: &ProofReport, words: &Words) {
+    let previous = report.drill.previous.as_deref().unwrap_or(words.first_of_chain);
+    let _ = write!(
+        html,
+        "<h2>{}</h2>\n<p>{}</p>\n<dl class=\"chain\"><div><dt>{}</dt><dd><code dir=\"ltr\">{}</code></dd></div><div><dt>{}</dt><dd><code>{}</code></dd></div></dl>\n",
+        words.chain,
+        words.chain_meaning,
+        words.this_hash,
+        escape(&report.hash),
+        words.previous_hash,
+        escape(previous)
+    );
+    if report.broken.is_empty() {
+        let _ = writeln!(html, "<p class=\"good\">{} {}.</p>", words.chain_whole, report.length);
+        return;
+    }
+    let _ = write!(html, "<p class=\"bad\">{}</p><ul lang=\"en\" dir=\"ltr\">", words.chain_broken);
+    for link in &report.broken {
+        let _ = write!(html, "<li class=\"bad\">{}</li>", escape(link));
+    }
+    html.push_str("</ul>\n");
+}

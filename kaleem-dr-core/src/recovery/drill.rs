@@ -1,0 +1,341 @@
+//! Drills: restores made to be compared and timed.
+//!
+//! Each source's recovery point is read, checked and restored into a scratch target of its own, compared there with what the
+//! manifest says, and removed; then the scratch of a second look is damaged on purpose, and a comparison that does not see it
+//! makes the drill red, whatever else it found. What comes of it is kept as proofs in the ledger, and as one report that bears the
+//! hash of the report before.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    CancellationToken,
+    engine::{
+        ledger::{ChainedReport, Event, EventKind, Ledger, LedgerError, Part},
+        repository::{Repository, RepositoryError},
+    },
+    ground::{Exit, ProofLevel, RunId, SourceError, SourceName, error_chain, host::HostName, progress::ProgressSink},
+    recovery::{
+        objectives::{Sample, forecast_seconds},
+        points::PointChoice,
+        scratch,
+        scratch::Cleared,
+        source::{Restorable, Unavailable},
+        staged::StagedWork,
+        verify::{Thoroughness, VerifyReport, verify_source},
+    },
+};
+
+/// Number of the report's format.
+const FORMAT: u32 = 1;
+/// Drills before this one that a forecast is made from.
+const SAMPLES: usize = 400;
+
+/// What a drill does.
+#[derive(Clone)]
+pub struct DrillJob {
+    /// Its id.
+    pub run: RunId,
+    /// What is restored from.
+    pub repository: Repository,
+    /// Which sources, in this order.
+    pub sources: Vec<Arc<dyn Restorable>>,
+    /// Sources that are wanted but could not be made: they count as failed.
+    pub unavailable: Vec<Unavailable>,
+    /// The host that the drill runs as.
+    pub host: HostName,
+    /// Which point of each.
+    pub point: PointChoice,
+    /// How far. Only [`ProofLevel::Restored`] measures an RTO.
+    pub level: ProofLevel,
+    /// Where the ledger is kept.
+    pub state_directory: PathBuf,
+    /// Where scratch targets are made.
+    pub scratch_directory: PathBuf,
+    /// How long to wait for another tool's lock.
+    pub patience: Duration,
+}
+
+/// What a drill showed.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct DrillReport {
+    /// Number of this format.
+    pub format: u32,
+    /// Hash of the report before it in the chain; `None` for the first.
+    pub previous: Option<String>,
+    /// The drill's id.
+    pub run: RunId,
+    /// Program and version.
+    pub tool: String,
+    /// Host it ran on.
+    pub host: String,
+    /// Repository, in words.
+    pub repository: String,
+    /// When it began.
+    pub started: Timestamp,
+    /// When it ended.
+    pub finished: Timestamp,
+    /// How far it was to go.
+    pub level: ProofLevel,
+    /// One line a source, in order.
+    pub sources: Vec<SourceDrill>,
+    /// What rehearsals had left that were killed before.
+    pub cleared: Vec<Cleared>,
+    /// How it ended.
+    pub exit: Exit,
+}
+
+/// What a drill showed of one source.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SourceDrill {
+    /// Its name.
+    pub source: SourceName,
+    /// Its kind.
+    pub kind: String,
+    /// What was found; `None` when it could not be tried.
+    pub verification: Option<VerifyReport>,
+    /// Whether the negative control was red, as it must be; `None` where there was none.
+    pub control_caught: Option<bool>,
+    /// How long a restore of today's size should take, from this drill and those before.
+    pub rto_forecast_seconds: Option<f64>,
+    /// Why it could not be tried.
+    pub error: Option<String>,
+    /// How long all of it took.
+    pub seconds: f64,
+    /// How it ended.
+    pub exit: Exit,
+}
+
+impl DrillReport {
+    /// How long all restores took, one after the other; `None` unless each source was restored.
+    #[must_use]
+    pub fn rto_seconds(&self) -> Option<f64> {
+        self.sources.iter().map(|drill| drill.verification.as_ref()?.restore_seconds).sum()
+    }
+}
+
+/// Why a drill could not be carried out.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DrillError {
+    /// The repository cannot be used.
+    #[error(transparent)]
+    Repository(#[from] RepositoryError),
+    /// The ledger cannot be used.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// The scratch directory cannot be used.
+    #[error("{}: what killed rehearsals left cannot be looked at", path.display())]
+    Scratch {
+        /// The directory.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        cause: std::io::Error,
+    },
+}
+
+/// Carries a drill out, and keeps what it showed. Whoever asked must look at [`DrillReport::exit`].
+///
+/// # Errors
+/// When it cannot begin, or what it showed cannot be kept.
+pub async fn drill(
+    job: &DrillJob,
+    progress: &Arc<dyn ProgressSink>,
+    cancel: &CancellationToken,
+) -> Result<(DrillReport, ChainedReport), DrillError> {
+    let ledger = Ledger::open(&job.state_directory)?;
+    let work = StagedWork { scratch: job.scratch_directory.clone(), progress: progress.clone(), cancel: cancel.clone() };
+    let cleared = scratch::clear_abandoned(&work.scratch, &job.sources)
+        .await
+        .map_err(|cause| DrillError::Scratch { path: work.scratch.clone(), cause })?;
+    let mut report = DrillReport {
+        format: FORMAT,
+        previous: None,
+        run: job.run,
+        tool: concat!("kaleem-dr ", env!("CARGO_PKG_VERSION")).to_owned(),
+        host: job.host.to_string(),
+        repository: job.repository.location(),
+        started: Timestamp::now(),
+        finished: Timestamp::now(),
+        level: job.level,
+        sources: job.unavailable.iter().map(unavailable).collect(),
+        cleared,
+        exit: Exit::Done,
+    };
+    let lock = job.repository.lock_to_read(job.patience).await?;
+    for source in &job.sources {
+        let mut line = drill_source(job, &**source, &work).await;
+        line.rto_forecast_seconds = forecast(&ledger, &report.repository, &line)?;
+        tracing::info!(source = %line.source, exit = line.exit.code(), "drilled");
+        report.sources.push(line);
+        if cancel.is_cancelled() {
+            break;
+        }
+    }
+    let released = lock.release().await;
+    report.finished = Timestamp::now();
+    report.exit = exit(&report, cancel.is_cancelled());
+    let chained = keep(&ledger, &mut report)?;
+    released?;
+    Ok((report, chained))
+}
+
+fn unavailable(unavailable: &Unavailable) -> SourceDrill {
+    SourceDrill {
+        source: unavailable.source.clone(),
+        kind: unavailable.kind.clone(),
+        verification: None,
+        control_caught: None,
+        rto_forecast_seconds: None,
+        error: Some(unavailable.why.clone()),
+        seconds: 0.0,
+        exit: Exit::Usage,
+    }
+}
+
+async fn drill_source(job: &DrillJob, source: &dyn Restorable, work: &StagedWork) -> SourceDrill {
+    tracing::info!(source = %source.name(), "drilling");
+    let began = std::time::Instant::now();
+    let how = Thoroughness { level: job.level, control: true };
+    let verified = verify_source(&job.repository, source, &job.point, how, work).await;
+    let (exit, error, verification) = match verified {
+        Ok(report) => (report.exit(), None, Some(report)),
+        Err(error) => (Exit::from(&error), Some(in_words(source, &error)), None),
+    };
+    SourceDrill {
+        source: source.name().clone(),
+        kind: source.kind().to_owned(),
+        control_caught: verification.as_ref().and_then(|report| Some(report.control.as_ref()?.is_caught())),
+        verification,
+        rto_forecast_seconds: None,
+        error,
+        seconds: began.elapsed().as_secs_f64(),
+        exit,
+    }
+}
+
+fn in_words(source: &dyn Restorable, error: &SourceError) -> String {
+    format!("source {}: {}", source.name(), error_chain(error))
+}
+
+/// From this drill and those before it, of the same source and repository.
+fn forecast(ledger: &Ledger, repository: &str, line: &SourceDrill) -> Result<Option<f64>, LedgerError> {
+    let Some((verification, seconds)) = line.verification.as_ref().and_then(|report| Some((report, report.restore_seconds?)))
+    else {
+        return Ok(None);
+    };
+    let mut samples = Sample::of_source(&ledger.proofs(SAMPLES)?, line.source.as_str(), repository);
+    samples.push(Sample { size_bytes: verification.size_bytes, seconds });
+    Ok(forecast_seconds(&samples, verification.size_bytes))
+}
+
+/// A red drill is red whatever else happened; one that could be carried out in part only is no success either.
+fn exit(report: &DrillReport, cancelled: bool) -> Exit {
+    let exits: Vec<Exit> = report.sources.iter().map(|source| source.exit).collect();
+    if cancelled {
+        Exit::Cancelled
+    } else if exits.contains(&Exit::NotVerified) {
+        Exit::NotVerified
+    } else if exits.iter().all(|exit| *exit == Exit::Done) {
+        if exits.is_empty() { Exit::Failed } else { Exit::Done }
+    } else if exits.iter().any(|exit| matches!(exit, Exit::Done | Exit::Partial)) {
+        Exit::Partial
+    } else {
+        // Nothing could be tried.
+        Exit::Failed
+    }
+}
+
+/// Proofs, the chained report, and the event: in this order, so that an event never tells of what is not there.
+fn keep(ledger: &Ledger, report: &mut DrillReport) -> Result<ChainedReport, LedgerError> {
+    let mut parts = Vec::new();
+    for source in &report.sources {
+        let verification = source.verification.as_ref();
+        parts.push(Part {
+            source: source.source.to_string(),
+            repository: report.repository.clone(),
+            snapshot: verification.and_then(|found| Some(found.snapshot?.to_string())),
+            exit: source.exit.code(),
+            finished: report.finished,
+            seconds: source.seconds,
+            size_bytes: verification.map_or(0, |found| found.size_bytes),
+            added_bytes: 0,
+            consistent_at: verification.and_then(|found| found.consistent_at),
+        });
+        if let Some(found) = verification
+            && let Some(proof) = found.proof(report.run, &report.repository, report.finished)
+        {
+            ledger.record_proof(&proof)?;
+        }
+    }
+    let chained = ledger.append_report(&report.run.to_string(), |previous| {
+        report.previous = previous.map(str::to_owned);
+        // A report of plain fields always becomes JSON.
+        serde_json::to_string(report).unwrap_or_default()
+    })?;
+    ledger.record(&Event {
+        run: report.run,
+        kind: EventKind::Drill,
+        repository: report.repository.clone(),
+        started: report.started,
+        finished: report.finished,
+        exit: report.exit,
+        // The chain holds it.
+        report: serde_json::Value::Null,
+        parts,
+    })?;
+    Ok(chained)
+}
+
+/// Whether a chain of reports is whole: what is wrong with it, one sentence each. `start` is the hash that its first report must bear: that of
+/// the last one that was trimmed, [`Ledger::chain_start`].
+#[must_use]
+pub fn broken_links(chain: &[ChainedReport], start: Option<&str>) -> Vec<String> {
+    #[derive(Deserialize)]
+    struct Body {
+        previous: Option<String>,
+        run: String,
+    }
+    let mut wrong = Vec::new();
+    let mut before = start;
+    for report in chain {
+        let name = format!("report {}", report.run);
+        if crate::ground::digest::ByteDigest::of(report.body.as_bytes()) != report.hash {
+            wrong.push(format!("{name} does not hash to {}: it was changed afterwards", report.hash));
+        }
+        match serde_json::from_str::<Body>(&report.body) {
+            Ok(body) if body.run != report.run => wrong.push(format!("{name} holds the report of {}", body.run)),
+            Ok(body) if body.previous.as_deref() != before => {
+                wrong.push(format!("{name} does not follow the one before it: a report was removed or put between"));
+            }
+            Ok(_) => {}
+            Err(error) => wrong.push(format!("{name} cannot be read: {error}")),
+        }
+        before = Some(&report.hash);
+    }
+    wrong
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chain_that_was_tampered_with_is_told() {
+        let home = tempfile::tempdir().unwrap();
+        let ledger = Ledger::open(home.path()).unwrap();
+        for run in ["one", "two", "three"] {
+            ledger.append_report(run, |previous| serde_json::json!({ "run": run, "previous": previous }).to_string()).unwrap();
+        }
+        let chain = ledger.reports().unwrap();
+        assert_eq!(broken_links(&chain, None), Vec::<String>::new());
+        let mut changed = chain.clone();
+        changed[1].body = changed[1].body.replace("two", "2wo");
+        assert!(broken_links(&changed, None)[0].contains("was changed afterwards"), "{changed:?}");
+        let removed = [chain[0].clone(), chain[2].clone()];
+        assert!(broken_links(&removed, None)[0].contains("does not follow"), "{removed:?}");
+    }
+}

@@ -1,0 +1,14 @@
+//! From a source to a snapshot, and from a snapshot back: saving, points, restores, verification, drills.
+
+pub mod drill;
+pub mod extract_root;
+pub mod objectives;
+pub mod point;
+pub mod points;
+pub mod restore;
+pub mod scratch;
+pub mod source;
+pub mod staged;
+pub mod tarball;
+pub mod untar;
+pub mod verify;

@@ -1,0 +1,346 @@
+//! RPO and RTO: from evidence, not from schedules.
+//!
+//! RPO is how much would be lost now: the age of the data in the newest point that is *proven*. RTO is how long a restore took
+//! when it was last tried, and how long it should take at today's size.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::{SignedDuration, Timestamp};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    engine::ledger::{Ledger, LedgerError, Proof},
+    ground::{ProofLevel, SourceName},
+};
+
+/// Proofs that are looked at: years of nightly ones.
+const PROOFS: usize = 20_000;
+
+/// How far a clock may drift: data from further ahead are not the newest.
+const DRIFT: SignedDuration = SignedDuration::from_hours(1);
+
+/// What is promised.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Objectives {
+    /// Hours of work that may be lost at most. Without it, `status` shows the RPO and judges nothing.
+    pub rpo_hours: Option<u32>,
+    /// Hours that a restore of everything may take at most.
+    pub rto_hours: Option<u32>,
+    /// What counts as proven: `stored`, `readable`, `parsed` or `restored`.
+    pub proof: ProofLevel,
+}
+
+impl Default for Objectives {
+    fn default() -> Self {
+        Self { rpo_hours: None, rto_hours: None, proof: ProofLevel::Parsed }
+    }
+}
+
+/// How one source stands in one repository.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Standing {
+    /// The source.
+    pub source: SourceName,
+    /// The newest snapshot that is proven.
+    pub proven_snapshot: Option<String>,
+    /// At which level.
+    pub proven_level: Option<ProofLevel>,
+    /// When that was shown.
+    pub proven_at: Option<Timestamp>,
+    /// The moment that its data stand for.
+    pub proven_consistent_at: Option<Timestamp>,
+    /// The age of its data: what would be lost now.
+    pub rpo_seconds: Option<i64>,
+    /// Whether that is more than the limit, or nothing is proven.
+    pub rpo_broken: bool,
+    /// How long a restore took when it was last tried.
+    pub rto_seconds: Option<f64>,
+    /// When that was.
+    pub rto_at: Option<Timestamp>,
+    /// How long it should take at today's size.
+    pub rto_forecast_seconds: Option<f64>,
+}
+
+/// One restore that was timed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Sample {
+    /// Bytes restored.
+    pub size_bytes: u64,
+    /// How long it took.
+    pub seconds: f64,
+}
+
+impl Sample {
+    /// The timed restores of a source from a repository, newest first as `proofs` are.
+    #[must_use]
+    pub fn of_source(proofs: &[Proof], source: &str, repository: &str) -> Vec<Self> {
+        let of = proofs.iter().filter(|proof| proof.source == source && proof.repository == repository && proof.is_good());
+        of.filter_map(|proof| Some(Self { size_bytes: proof.size_bytes, seconds: proof.restore_seconds? })).collect()
+    }
+}
+
+/// How long a restore of `size_bytes` should take: a straight line through the samples by least squares (fixed cost and cost a
+/// byte). Where the sizes are too much alike for a slope, or it comes out negative, the slowest sample counts, in proportion to its
+/// size when today's is larger.
+#[must_use]
+#[expect(clippy::cast_precision_loss, reason = "a forecast is no more exact than this")]
+pub fn forecast_seconds(samples: &[Sample], size_bytes: u64) -> Option<f64> {
+    let slowest = samples.iter().max_by(|a, b| a.seconds.total_cmp(&b.seconds))?;
+    let today = size_bytes as f64;
+    let in_proportion = slowest.seconds * (today / (slowest.size_bytes.max(1) as f64)).max(1.0);
+    let count = samples.len() as f64;
+    let mean_size = samples.iter().map(|sample| sample.size_bytes as f64).sum::<f64>() / count;
+    let mean_seconds = samples.iter().map(|sample| sample.seconds).sum::<f64>() / count;
+    let spread: f64 = samples.iter().map(|sample| (sample.size_bytes as f64 - mean_size).powi(2)).sum();
+    // Sizes within a tenth of each other say nothing of a slope.
+    if samples.len() < 3 || (spread / count).sqrt() < mean_size / 10.0 {
+        return Some(in_proportion);
+    }
+    let slope =
+        samples.iter().map(|sample| (sample.size_bytes as f64 - mean_size) * (sample.seconds - mean_seconds)).sum::<f64>()
+            / spread;
+    let fixed = mean_seconds - slope * mean_size;
+    Some(if slope > 0.0 { (fixed + slope * today).max(0.0) } else { in_proportion })
+}
+
+/// Where a repository's objects come from, if it is a mirror.
+#[derive(Clone, Copy, Debug)]
+pub struct MirrorOf<'a> {
+    /// The repository it mirrors, in words.
+    pub origin: &'a str,
+    /// The mirror, in words, as the ledger knows it.
+    pub mirror: &'a str,
+}
+
+/// What proofs are looked at for.
+#[derive(Clone, Copy, Debug)]
+pub struct ProofsOf<'a> {
+    /// The repository, in words.
+    pub repository: &'a str,
+    /// Where its objects come from, if it is a mirror.
+    pub mirror: Option<MirrorOf<'a>>,
+    /// The host whose snapshots count.
+    pub host: &'a str,
+    /// The snapshots that can be restored, by their ids: whole ones of that host that are not dated in the future. `None` where the repository was
+    /// not listed; then all that the ledger knows count.
+    pub restorable: Option<&'a BTreeSet<String>>,
+}
+
+/// What is proven of each source in a repository, and how long restores take.
+///
+/// The newest verification of a snapshot counts: one that failed takes back what earlier ones showed, down to the level that it found. A snapshot of a
+/// mirror is proven by what was proven of the mirror itself, or of its origin once the snapshot has been brought to the mirror, where every
+/// object is compared with its name as it arrives.
+///
+/// # Errors
+/// When the ledger cannot be read.
+pub fn standings(
+    ledger: &Ledger,
+    objectives: &Objectives,
+    of: &ProofsOf<'_>,
+    sources: &[(SourceName, Option<u64>)],
+    now: Timestamp,
+) -> Result<Vec<Standing>, LedgerError> {
+    let mut proofs = ledger.proofs(PROOFS)?;
+    // Proofs of early releases name no host; this ledger is the host's own.
+    proofs.retain(|proof| proof.host.is_empty() || proof.host == of.host);
+    let mirrored = match of.mirror {
+        Some(of) => ledger.held(of.mirror)?,
+        None => BTreeSet::new(),
+    };
+    let limit = objectives.rpo_hours.map(|hours| SignedDuration::from_hours(i64::from(hours)));
+    let standing = |(source, today): &(SourceName, Option<u64>)| {
+        let mine: Vec<&Proof> = proofs.iter().filter(|proof| proof.source == source.as_str()).collect();
+        let proven = snapshots_proven(&mine, of, &mirrored)
+            .into_iter()
+            .filter(|proven| proven.level.is_some_and(|level| level >= objectives.proof) && proven.consistent_at <= now + DRIFT)
+            .max_by_key(|proven| (proven.consistent_at, proven.level, proven.at));
+        let timed =
+            mine.iter().find(|proof| proof.repository == of.repository && proof.is_good() && proof.restore_seconds.is_some());
+        let samples = Sample::of_source(&proofs, source.as_str(), of.repository);
+        let rpo = proven.as_ref().map(|proven| now.duration_since(proven.consistent_at));
+        Standing {
+            source: source.clone(),
+            proven_snapshot: proven.as_ref().map(|proven| proven.snapshot.to_owned()),
+            proven_level: proven.as_ref().and_then(|proven| proven.level),
+            proven_at: proven.as_ref().map(|proven| proven.at),
+            proven_consistent_at: proven.as_ref().map(|proven| proven.consistent_at),
+            rpo_seconds: rpo.map(|age| age.as_secs()),
+            rpo_broken: limit.is_some_and(|limit| rpo.is_none_or(|age| age > limit)),
+            rto_seconds: timed.and_then(|proof| proof.restore_seconds),
+            rto_at: timed.map(|proof| proof.at),
+            rto_forecast_seconds: timed.and_then(|proof| forecast_seconds(&samples, today.unwrap_or(proof.size_bytes))),
+        }
+    };
+    Ok(sources.iter().map(standing).collect())
+}
+
+/// What holds of one snapshot after all its verifications.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Proven<'a> {
+    snapshot: &'a str,
+    pub(crate) consistent_at: Timestamp,
+    /// The highest level that still holds.
+    pub(crate) level: Option<ProofLevel>,
+    /// When that was last shown.
+    at: Timestamp,
+}
+
+/// Goes through proofs, which are newest first, from the oldest on.
+pub(crate) fn snapshots_proven<'a>(proofs: &[&'a Proof], of: &ProofsOf<'_>, mirrored: &BTreeSet<String>) -> Vec<Proven<'a>> {
+    let mut snapshots: BTreeMap<&str, Proven<'a>> = BTreeMap::new();
+    // What holds at the origin of a mirror says nothing against the mirror once the mirror was looked at itself.
+    let mut seen_here: BTreeSet<&str> = BTreeSet::new();
+    for proof in proofs.iter().rev() {
+        let snapshot = proof.snapshot.as_str();
+        if of.restorable.is_some_and(|restorable| !restorable.contains(snapshot)) {
+            continue;
+        }
+        let here = proof.repository == of.repository;
+        let inherited = of.mirror.is_some_and(|origin| proof.repository == origin.origin && mirrored.contains(snapshot));
+        if !here && !inherited || !here && seen_here.contains(snapshot) && !proof.is_good() {
+            continue;
+        }
+        if here {
+            seen_here.insert(snapshot);
+        }
+        let proven = snapshots.entry(snapshot).or_insert(Proven {
+            snapshot,
+            consistent_at: proof.consistent_at,
+            level: None,
+            at: proof.at,
+        });
+        let raised = proof.is_good() && proof.proven >= proven.level;
+        if raised || !proof.is_good() {
+            (proven.level, proven.at) = (proof.proven, proof.at);
+        }
+    }
+    snapshots.into_values().collect()
+}
+
+/// Whether restoring everything, one after the other, should take longer than is promised. `None` where nothing is promised;
+/// a source that was never restored breaks the promise.
+#[must_use]
+pub fn rto_broken<'a>(objectives: &Objectives, standings: impl IntoIterator<Item = &'a Standing>) -> Option<bool> {
+    let limit = f64::from(objectives.rto_hours?) * 3600.0;
+    let total: Option<f64> = standings.into_iter().map(|standing| standing.rto_forecast_seconds).sum();
+    Some(total.is_none_or(|total| total > limit))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample(size_bytes: u64, seconds: f64) -> Sample {
+        Sample { size_bytes, seconds }
+    }
+
+    #[test]
+    fn a_forecast_follows_the_size_with_a_fixed_cost() {
+        let line: Vec<_> = [100, 200, 400].map(|size| sample(size, 10.0 + 0.1 * f64::from(u32::try_from(size).unwrap()))).into();
+        assert!((forecast_seconds(&line, 1000).unwrap() - 110.0).abs() < 1e-6);
+        assert!((forecast_seconds(&[sample(100, 5.0)], 300).unwrap() - 15.0).abs() < 1e-9, "in proportion");
+        assert!((forecast_seconds(&[sample(100, 5.0)], 50).unwrap() - 5.0).abs() < 1e-9, "never less than was measured");
+        let alike = [sample(100, 5.0), sample(101, 9.0), sample(99, 1.0)];
+        assert!((forecast_seconds(&alike, 100).unwrap() - 9.0).abs() < 1e-9, "the slowest");
+        assert_eq!(forecast_seconds(&[], 1), None);
+    }
+
+    fn proof(repository: &str, snapshot: &str, age_hours: i64, proven: Option<ProofLevel>, now: Timestamp) -> Proof {
+        Proof {
+            run: "r".into(),
+            source: "mongo".into(),
+            host: "h".into(),
+            repository: repository.into(),
+            snapshot: snapshot.into(),
+            consistent_at: now - SignedDuration::from_hours(age_hours),
+            at: now,
+            wanted: ProofLevel::Parsed,
+            proven,
+            size_bytes: 10,
+            restore_seconds: None,
+        }
+    }
+
+    fn of<'a>(repository: &'a str, mirror: Option<MirrorOf<'a>>) -> ProofsOf<'a> {
+        ProofsOf { repository, mirror, host: "h", restorable: None }
+    }
+
+    fn proven(ledger: &Ledger, of: &ProofsOf<'_>) -> Option<String> {
+        let sources = [("mongo".parse().unwrap(), None)];
+        standings(ledger, &Objectives::default(), of, &sources, Timestamp::now()).unwrap()[0].proven_snapshot.clone()
+    }
+
+    #[test]
+    fn rpo_counts_from_the_newest_proven_point_and_a_mirror_inherits_what_it_holds() {
+        let (home, now) = (tempfile::tempdir().unwrap(), Timestamp::now());
+        let ledger = Ledger::open(home.path()).unwrap();
+        for (snapshot, age, proven) in
+            [("aa", 50, Some(ProofLevel::Parsed)), ("bb", 20, Some(ProofLevel::Parsed)), ("cc", 1, Some(ProofLevel::Stored))]
+        {
+            ledger.record_proof(&proof("/local", snapshot, age, proven, now)).unwrap();
+        }
+        let objectives = Objectives { rpo_hours: Some(24), ..Objectives::default() };
+        let sources = [("mongo".parse().unwrap(), None), ("n8n".parse().unwrap(), None)];
+        let of = |repository, mirror| standings(&ledger, &objectives, &of(repository, mirror), &sources, now).unwrap();
+        let local = of("/local", None);
+        assert_eq!((local[0].proven_snapshot.as_deref(), local[0].rpo_seconds), (Some("bb"), Some(20 * 3600)));
+        assert!(!local[0].rpo_broken && local[1].rpo_broken, "a source that was never proven breaks it");
+        let mirror = Some(MirrorOf { origin: "/local", mirror: "s3:b" });
+        assert!(of("s3:b", mirror)[0].rpo_broken, "nothing was brought there");
+        ledger.saw("s3:b", &["snapshots/aa".to_owned()]).unwrap();
+        let far = of("s3:b", mirror);
+        assert_eq!(far[0].proven_snapshot.as_deref(), Some("aa"));
+        assert!(far[0].rpo_broken, "50 h");
+    }
+
+    #[test]
+    fn a_failed_verification_takes_an_earlier_proof_back_and_a_later_one_gives_it_again() {
+        let (home, now) = (tempfile::tempdir().unwrap(), Timestamp::now());
+        let ledger = Ledger::open(home.path()).unwrap();
+        let look = |proven| {
+            ledger.record_proof(&proof("/local", "aa", 2, proven, now)).unwrap();
+            self::proven(&ledger, &of("/local", None)).is_some()
+        };
+        assert!(look(Some(ProofLevel::Parsed)));
+        assert!(!look(None));
+        assert!(!look(Some(ProofLevel::Readable)), "less than was asked for");
+        assert!(look(Some(ProofLevel::Restored)));
+        let less = Proof { wanted: ProofLevel::Stored, ..proof("/local", "aa", 2, Some(ProofLevel::Stored), now) };
+        ledger.record_proof(&less).unwrap();
+        assert!(proven(&ledger, &of("/local", None)).is_some(), "a good look at less takes nothing back");
+    }
+
+    #[test]
+    fn another_hosts_proof_and_one_of_a_snapshot_that_is_gone_count_for_nothing() {
+        let (home, now) = (tempfile::tempdir().unwrap(), Timestamp::now());
+        let ledger = Ledger::open(home.path()).unwrap();
+        let theirs = Proof { host: "web1".into(), ..proof("/local", "aa", 2, Some(ProofLevel::Parsed), now) };
+        ledger.record_proof(&theirs).unwrap();
+        assert_eq!(proven(&ledger, &of("/local", None)), None);
+        ledger.record_proof(&proof("/local", "bb", 2, Some(ProofLevel::Parsed), now)).unwrap();
+        assert_eq!(proven(&ledger, &of("/local", None)).as_deref(), Some("bb"));
+        let gone = BTreeSet::from(["cc".to_owned()]);
+        assert_eq!(proven(&ledger, &ProofsOf { restorable: Some(&gone), ..of("/local", None) }), None);
+        ledger.record_proof(&proof("/local", "ff", -200, Some(ProofLevel::Parsed), now)).unwrap();
+        assert_eq!(proven(&ledger, &of("/local", None)).as_deref(), Some("bb"), "the future is not the newest");
+    }
+
+    #[test]
+    fn damage_at_the_origin_says_nothing_against_a_mirror_that_was_verified_itself() {
+        let (home, now) = (tempfile::tempdir().unwrap(), Timestamp::now());
+        let ledger = Ledger::open(home.path()).unwrap();
+        ledger.saw("s3:b", &["snapshots/aa".to_owned()]).unwrap();
+        let mirror = of("s3:b", Some(MirrorOf { origin: "/local", mirror: "s3:b" }));
+        ledger.record_proof(&proof("/local", "aa", 2, Some(ProofLevel::Parsed), now)).unwrap();
+        ledger.record_proof(&proof("/local", "aa", 2, None, now)).unwrap();
+        assert_eq!(proven(&ledger, &mirror), None, "what it inherited is taken back");
+        ledger.record_proof(&proof("s3:b", "aa", 2, Some(ProofLevel::Parsed), now)).unwrap();
+        ledger.record_proof(&proof("/local", "aa", 2, None, now)).unwrap();
+        assert_eq!(proven(&ledger, &mirror).as_deref(), Some("aa"));
+        ledger.record_proof(&proof("s3:b", "aa", 2, None, now)).unwrap();
+        assert_eq!(proven(&ledger, &mirror), None);
+    }
+}

@@ -1,0 +1,250 @@
+//! Reading a recovery point back: its manifest, its artifacts, its trees.
+
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io::{self, Read as _, Seek as _, SeekFrom},
+    path::PathBuf,
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+
+use crate::{
+    CancellationToken,
+    engine::{
+        manifest::{ArtifactRecord, Manifest},
+        repository::{RepositoryError, SnapshotReader, blocking},
+    },
+    ground::{SourceError, digest::ByteDigest, progress::ProgressSink},
+};
+
+/// Length of the pieces a file is read in.
+const PIECE_BYTES: usize = 1 << 20;
+
+/// One source's recovery point, opened for reading: a snapshot, or a staged file.
+#[derive(Clone, Debug)]
+pub struct PointReader {
+    manifest: Arc<Manifest>,
+    origin: Origin,
+    progress: Arc<dyn ProgressSink>,
+    cancel: CancellationToken,
+}
+
+/// Where a point comes from.
+#[derive(Clone, Debug)]
+pub enum Origin {
+    /// A repository.
+    Snapshot(Arc<SnapshotReader>),
+    /// A staged file, taken apart.
+    File(Arc<FilePoint>),
+}
+
+/// A staged file as a recovery point.
+#[derive(Debug)]
+pub struct FilePoint {
+    /// The file.
+    pub path: PathBuf,
+    /// Where the bytes of each artifact of the manifest lie, by its path.
+    pub parts: BTreeMap<String, FilePart>,
+    /// Holds what was unpacked, and is removed with the point.
+    pub unpacked: Option<tempfile::TempDir>,
+}
+
+/// A range of a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FilePart {
+    /// The file.
+    pub path: PathBuf,
+    /// Where the range begins.
+    pub offset_bytes: u64,
+    /// How long it is.
+    pub size_bytes: u64,
+}
+
+impl PointReader {
+    /// A staged file as a point. The manifest says what was found in it; a reader compares what it reads with that.
+    #[must_use]
+    pub fn of_file(manifest: Manifest, file: FilePoint, progress: Arc<dyn ProgressSink>, cancel: CancellationToken) -> Self {
+        Self { manifest: Arc::new(manifest), origin: Origin::File(Arc::new(file)), progress, cancel }
+    }
+
+    /// Opens a snapshot of ours as a recovery point.
+    ///
+    /// # Errors
+    /// When the snapshot cannot be read, or has no manifest: another tool made it.
+    pub async fn open(
+        snapshot: SnapshotReader,
+        progress: Arc<dyn ProgressSink>,
+        cancel: CancellationToken,
+    ) -> Result<Self, RepositoryError> {
+        let manifest = snapshot.manifest().await?.ok_or_else(|| RepositoryError::Damaged {
+            object: format!("snapshot {}", snapshot.snapshot().id().short()),
+            why: "it has no manifest, so another tool made it; `kaleem-dr restore files` takes it".into(),
+        })?;
+        Ok(Self { manifest: Arc::new(manifest), origin: Origin::Snapshot(Arc::new(snapshot)), progress, cancel })
+    }
+
+    /// The same point, with another place for long work to tell of itself.
+    #[must_use]
+    pub fn telling(&self, progress: Arc<dyn ProgressSink>) -> Self {
+        Self { progress, ..self.clone() }
+    }
+
+    /// What the snapshot says of itself.
+    #[must_use]
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// Where it comes from.
+    #[must_use]
+    pub fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    /// Where long work tells of itself.
+    #[must_use]
+    pub fn progress(&self) -> &Arc<dyn ProgressSink> {
+        &self.progress
+    }
+
+    /// Resolves when the operator cancels.
+    #[must_use]
+    pub fn cancellation(&self) -> CancellationToken {
+        self.cancel.clone()
+    }
+
+    /// Opens one artifact. Its bytes are checked against the manifest as they pass.
+    ///
+    /// # Errors
+    /// When the manifest has no such artifact, or the repository cannot give it.
+    pub async fn artifact(&self, path: &str) -> Result<ArtifactReader, SourceError> {
+        let record =
+            self.manifest.artifact(path).ok_or_else(|| SourceError::Point(format!("it holds no artifact {path}").into()))?;
+        let pieces = match &self.origin {
+            Origin::Snapshot(snapshot) => {
+                from_snapshot(snapshot, path).await.map_err(|error| SourceError::Point(error.into()))?
+            }
+            Origin::File(file) => {
+                let part = file.parts.get(path).cloned();
+                let part = part.ok_or_else(|| SourceError::Point(format!("{} holds no {path}", file.path.display()).into()))?;
+                from_file(part, file.clone())
+            }
+        };
+        Ok(ArtifactReader { pieces, digest: ByteDigest::default(), read: 0, expected: record.clone(), turned: None })
+    }
+}
+
+async fn from_snapshot(snapshot: &SnapshotReader, path: &str) -> Result<Pieces, RepositoryError> {
+    let (reader, wanted) = (snapshot.clone(), PathBuf::from(path));
+    let places = blocking(move || match reader.find(&wanted)? {
+        Some(node) => Ok(reader.places(&node)?),
+        None => Err(RepositoryError::Damaged {
+            object: wanted.display().to_string(),
+            why: "the manifest names it but the snapshot does not hold it".into(),
+        }),
+    })
+    .await?;
+    Ok(snapshot.stream_places(places))
+}
+
+/// `file` is held until the last piece is read: what was unpacked goes with it.
+fn from_file(part: FilePart, file: Arc<FilePoint>) -> Pieces {
+    let (sender, receiver) = mpsc::channel(4);
+    tokio::task::spawn_blocking(move || {
+        let _held = file;
+        if let Err(cause) = read_part(&part, &sender) {
+            let path = part.path;
+            // Nobody may be left to hear of it.
+            let _ = sender.blocking_send(Err(RepositoryError::Path { path, action: "read", cause }));
+        }
+    });
+    receiver
+}
+
+fn read_part(part: &FilePart, pieces: &mpsc::Sender<Result<Bytes, RepositoryError>>) -> io::Result<()> {
+    let mut file = File::open(&part.path)?;
+    file.seek(SeekFrom::Start(part.offset_bytes))?;
+    let mut rest = file.take(part.size_bytes);
+    loop {
+        let mut piece = Vec::with_capacity(PIECE_BYTES);
+        rest.by_ref().take(PIECE_BYTES as u64).read_to_end(&mut piece)?;
+        // At the end, or the reader has gone away: nothing is left to do.
+        if piece.is_empty() || pieces.blocking_send(Ok(piece.into())).is_err() {
+            return Ok(());
+        }
+    }
+}
+
+type Pieces = mpsc::Receiver<Result<Bytes, RepositoryError>>;
+
+/// The bytes of one artifact, piece by piece.
+#[derive(Debug)]
+pub struct ArtifactReader {
+    pieces: Pieces,
+    digest: ByteDigest,
+    read: u64,
+    expected: ArtifactRecord,
+    /// Place of a byte that is given back otherwise than it was read.
+    turned: Option<u64>,
+}
+
+impl ArtifactReader {
+    /// Gives one byte in the middle otherwise than it was read: a damage that the end of the artifact must tell.
+    pub(crate) fn with_a_byte_turned(mut self) -> Self {
+        self.turned = Some(self.expected.size_bytes / 2);
+        self
+    }
+
+    /// The next piece, of any length; `None` at the end, which is reached only if length and SHA-256 are the manifest's.
+    ///
+    /// # Errors
+    /// When the repository cannot be read, or what it gave is not what was captured.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, SourceError> {
+        match self.pieces.recv().await {
+            Some(Ok(mut bytes)) => {
+                let within = self.turned.and_then(|at| at.checked_sub(self.read)).and_then(|at| usize::try_from(at).ok());
+                if let Some(at) = within.filter(|at| *at < bytes.len()) {
+                    let mut damaged = bytes.to_vec();
+                    damaged[at] ^= 1;
+                    bytes = damaged.into();
+                }
+                self.digest.update(&bytes);
+                self.read += bytes.len() as u64;
+                Ok(Some(bytes))
+            }
+            Some(Err(error)) => Err(SourceError::Point(error.into())),
+            None => {
+                let found = std::mem::take(&mut self.digest).finish();
+                if self.read == self.expected.size_bytes && found == self.expected.sha256 {
+                    Ok(None)
+                } else {
+                    Err(SourceError::Point(
+                        format!(
+                            "{} is not what was captured: {} bytes with SHA-256 {found}, but the manifest says {} bytes with {}",
+                            self.expected.path, self.read, self.expected.size_bytes, self.expected.sha256
+                        )
+                        .into(),
+                    ))
+                }
+            }
+        }
+    }
+
+    /// The whole artifact, for those known to be small. `limit_bytes` is the most that is taken into memory.
+    ///
+    /// # Errors
+    /// As [`ArtifactReader::next`], and when the artifact is longer than the limit.
+    pub async fn read_all(mut self, limit_bytes: u64) -> Result<Vec<u8>, SourceError> {
+        let mut all = Vec::new();
+        while let Some(bytes) = self.next().await? {
+            if self.read > limit_bytes {
+                return Err(SourceError::Point(format!("{} is longer than {limit_bytes} bytes", self.expected.path).into()));
+            }
+            all.extend_from_slice(&bytes);
+        }
+        Ok(all)
+    }
+}

@@ -1,0 +1,282 @@
+//! Recovery points: what each run left, and which one a restore takes.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::{
+    CancellationToken,
+    engine::repository::{Repository, RepositoryError, Snapshot, SnapshotId},
+    ground::{RunId, SourceName, host::HostScope, progress::ProgressSink},
+    recovery::point::PointReader,
+};
+
+/// What one run left.
+#[derive(Clone, Debug, Serialize)]
+pub struct RecoveryPoint {
+    /// The run.
+    pub run: RunId,
+    /// Host it ran on.
+    pub host: String,
+    /// When its first snapshot was taken.
+    pub time: Timestamp,
+    /// Its snapshots by source.
+    pub snapshots: BTreeMap<SourceName, SnapshotId>,
+    /// Sources that the config names and this point lacks, or holds only in part.
+    pub missing: Vec<SourceName>,
+    /// Whether it is dated in the future, so that it never counts as the newest.
+    pub is_of_the_future: bool,
+}
+
+impl RecoveryPoint {
+    /// Whether every source of the config is in it, whole.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.missing.is_empty()
+    }
+}
+
+/// Groups our snapshots of the hosts in `hosts` by run, newest first. `wanted` are the sources a complete point has.
+#[must_use]
+pub fn recovery_points(snapshots: &[Snapshot], wanted: &[SourceName], hosts: &HostScope) -> Vec<RecoveryPoint> {
+    let now = Timestamp::now();
+    let mut points: BTreeMap<RunId, (RecoveryPoint, Vec<SourceName>)> = BTreeMap::new();
+    for snapshot in snapshots.iter().filter(|snapshot| snapshot.is_ours() && hosts.includes(snapshot.host())) {
+        let (Some(run), Some(source)) = (snapshot.run(), snapshot.source()) else { continue };
+        let time = snapshot.time().timestamp();
+        let (point, whole) = points.entry(run).or_insert_with(|| {
+            let point = RecoveryPoint {
+                run,
+                host: snapshot.host().to_owned(),
+                time,
+                snapshots: BTreeMap::new(),
+                missing: Vec::new(),
+                is_of_the_future: false,
+            };
+            (point, Vec::new())
+        });
+        point.time = point.time.min(time);
+        point.is_of_the_future |= snapshot.is_of_the_future(now);
+        if snapshot.is_whole() {
+            whole.push(source.clone());
+        }
+        point.snapshots.insert(source, snapshot.id());
+    }
+    let mut points: Vec<RecoveryPoint> = points
+        .into_values()
+        .map(|(mut point, whole)| {
+            point.missing = wanted.iter().filter(|source| !whole.contains(source)).cloned().collect();
+            point
+        })
+        .collect();
+    points.sort_by_key(|point| std::cmp::Reverse(point.time));
+    points
+}
+
+/// Which point of a source is meant.
+#[derive(Clone, Debug)]
+pub struct PointChoice {
+    /// `latest`, or the beginning of a run's or a snapshot's id. An id is looked for among all hosts.
+    pub wanted: String,
+    /// Whose newest point `latest` is.
+    pub hosts: HostScope,
+    /// Whether `latest` may be incomplete although an older whole point exists.
+    pub allow_incomplete: bool,
+}
+
+impl PointChoice {
+    /// The newest whole point of these hosts.
+    #[must_use]
+    pub fn latest(hosts: impl Into<HostScope>) -> Self {
+        Self { wanted: LATEST.to_owned(), hosts: hosts.into(), allow_incomplete: false }
+    }
+
+    /// The newest point, whole or not: what a proof has to look at.
+    #[must_use]
+    pub fn newest(hosts: impl Into<HostScope>) -> Self {
+        Self { allow_incomplete: true, ..Self::latest(hosts) }
+    }
+}
+
+/// The word for the newest point.
+const LATEST: &str = "latest";
+
+/// The snapshot that was chosen, and what the operator should know about the choice.
+#[derive(Clone, Debug)]
+pub struct ChosenPoint {
+    /// The snapshot.
+    pub snapshot: Snapshot,
+    /// One sentence each: a newer point that was passed over, a date in the future.
+    pub notes: Vec<String>,
+}
+
+/// Chooses among snapshots as they are at `now`. `latest` is the newest whole point that is not dated in the future; where no whole one exists,
+/// the newest incomplete one.
+///
+/// # Errors
+/// [`RepositoryError::NoPoint`] names the hosts that have points of the source; [`RepositoryError::Ambiguous`] for an id that several match.
+pub fn choose(
+    snapshots: &[Snapshot],
+    source: &SourceName,
+    choice: &PointChoice,
+    now: Timestamp,
+) -> Result<ChosenPoint, RepositoryError> {
+    let of_source: Vec<&Snapshot> =
+        snapshots.iter().filter(|snapshot| snapshot.is_ours() && snapshot.source().as_ref() == Some(source)).collect();
+    if choice.wanted != LATEST {
+        return by_id(&of_source, source, choice, now);
+    }
+    let (future, past): (Vec<&Snapshot>, Vec<&Snapshot>) = of_source
+        .iter()
+        .filter(|snapshot| choice.hosts.includes(snapshot.host()))
+        .partition(|snapshot| snapshot.is_of_the_future(now));
+    let mut notes: Vec<String> =
+        future.iter().map(|snapshot| format!("{}; it was passed over", in_the_future(snapshot))).collect();
+    let newest = |snapshots: &mut dyn Iterator<Item = &&Snapshot>| {
+        snapshots.max_by_key(|snapshot| snapshot.time().timestamp()).map(|snapshot| (*snapshot).clone())
+    };
+    let any = newest(&mut past.iter());
+    let whole = newest(&mut past.iter().filter(|snapshot| snapshot.is_whole()));
+    let snapshot = match (any, whole) {
+        (None, _) => return Err(no_point(source, choice, &of_source, now)),
+        (Some(any), Some(whole)) if any.id() != whole.id() && !choice.allow_incomplete => {
+            notes.push(format!(
+                "a newer point, snapshot {} of {}, is incomplete and was passed over; --allow-incomplete takes it",
+                any.id().short(),
+                any.time().timestamp()
+            ));
+            whole
+        }
+        (Some(any), _) => any,
+    };
+    Ok(ChosenPoint { snapshot, notes })
+}
+
+fn by_id(
+    of_source: &[&Snapshot],
+    source: &SourceName,
+    choice: &PointChoice,
+    now: Timestamp,
+) -> Result<ChosenPoint, RepositoryError> {
+    let wanted = &choice.wanted;
+    let matches = |snapshot: &&&Snapshot| {
+        snapshot.id().to_string().starts_with(wanted)
+            || snapshot.run().is_some_and(|run| run.to_string().starts_with(&wanted.to_uppercase()))
+    };
+    let found: Vec<&&Snapshot> = of_source.iter().filter(|_| !wanted.is_empty()).filter(matches).collect();
+    match found[..] {
+        [] => Err(RepositoryError::NoSnapshot { wanted: format!("{wanted} of source {source}") }),
+        [snapshot] => {
+            let mut notes = Vec::new();
+            if snapshot.is_of_the_future(now) {
+                notes.push(in_the_future(snapshot));
+            }
+            Ok(ChosenPoint { snapshot: (*snapshot).clone(), notes })
+        }
+        _ => Err(RepositoryError::Ambiguous { wanted: wanted.clone(), count: found.len() }),
+    }
+}
+
+fn in_the_future(snapshot: &Snapshot) -> String {
+    format!(
+        "snapshot {} of host {} is dated {}, in the future",
+        snapshot.id().short(),
+        snapshot.host(),
+        snapshot.time().timestamp()
+    )
+}
+
+fn no_point(source: &SourceName, choice: &PointChoice, of_source: &[&Snapshot], now: Timestamp) -> RepositoryError {
+    let past: Vec<&Snapshot> = of_source.iter().copied().filter(|snapshot| !snapshot.is_of_the_future(now)).collect();
+    let future = of_source.iter().find(|snapshot| choice.hosts.includes(snapshot.host()) && snapshot.is_of_the_future(now));
+    let future = future.map(|snapshot| in_the_future(snapshot));
+    RepositoryError::no_point(&format!("source {source}"), &choice.hosts, &past, future)
+}
+
+/// Opens the chosen point of a source for reading, with what the operator should know about the choice.
+///
+/// # Errors
+/// As [`choose`], and when the snapshot cannot be read.
+pub async fn open_point(
+    repository: &Repository,
+    source: &SourceName,
+    choice: &PointChoice,
+    progress: &Arc<dyn ProgressSink>,
+    cancel: &CancellationToken,
+) -> Result<(PointReader, Vec<String>), RepositoryError> {
+    let ChosenPoint { snapshot, notes } = find_snapshot(repository, source, choice).await?;
+    let point = PointReader::open(repository.read(&snapshot).await?, progress.clone(), cancel.clone()).await?;
+    Ok((point, notes))
+}
+
+/// The snapshot that [`open_point`] opens.
+///
+/// # Errors
+/// As [`choose`].
+pub async fn find_snapshot(
+    repository: &Repository,
+    source: &SourceName,
+    choice: &PointChoice,
+) -> Result<ChosenPoint, RepositoryError> {
+    choose(&repository.snapshots().await?, source, choice, Timestamp::now())
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::ToSpan as _;
+
+    use super::*;
+    use crate::{engine::repository::snapshot_for_tests, ground::host::HostName};
+
+    fn scope(host: &str) -> HostScope {
+        HostScope::One(host.parse().unwrap())
+    }
+
+    /// Snapshots of source `s`: host, hours ago, whether whole.
+    fn snapshots(of: &[(&str, i64, bool)]) -> Vec<Snapshot> {
+        let now = Timestamp::now();
+        let one = |(number, &(host, hours, whole)): (usize, &(&str, i64, bool))| {
+            let time = (now - hours.hours()).to_zoned(jiff::tz::TimeZone::UTC);
+            snapshot_for_tests(host, "s", &time, whole, u8::try_from(number + 1).unwrap())
+        };
+        of.iter().enumerate().map(one).collect()
+    }
+
+    fn chosen(of: &[(&str, i64, bool)], choice: &PointChoice) -> Result<(usize, String), RepositoryError> {
+        let snapshots = snapshots(of);
+        let chosen = choose(&snapshots, &"s".parse().unwrap(), choice, Timestamp::now())?;
+        let at = snapshots.iter().position(|snapshot| snapshot.id() == chosen.snapshot.id()).unwrap();
+        Ok((at, chosen.notes.join("\n")))
+    }
+
+    #[test]
+    fn latest_is_this_hosts_newest_whole_point_that_is_not_of_the_future() {
+        let all = [("db1", 30, true), ("web1", 1, true), ("db1", 2, false), ("db1", -50, true)];
+        let (at, notes) = chosen(&all, &PointChoice::latest(scope("db1"))).unwrap();
+        assert_eq!(at, 0);
+        assert!(notes.contains("in the future") && notes.contains("--allow-incomplete"), "{notes}");
+        assert_eq!(chosen(&all, &PointChoice::newest(scope("db1"))).unwrap().0, 2);
+        assert_eq!(chosen(&all, &PointChoice::latest(HostScope::Any)).unwrap().0, 1);
+        let only = [("db1", 2, false)];
+        assert_eq!(chosen(&only, &PointChoice::latest(scope("db1"))).unwrap().0, 0, "better than nothing");
+    }
+
+    #[test]
+    fn a_host_without_a_point_hears_which_hosts_have_one() {
+        let error = chosen(&[("db1", 3, true), ("db1", 5, true)], &PointChoice::latest(HostName::of_machine())).unwrap_err();
+        let RepositoryError::NoPoint { others, .. } = &error else { panic!("{error}") };
+        assert_eq!((others.len(), others[0].host.as_str()), (1, "db1"));
+        assert!(error.to_string().contains("db1"), "{error}");
+    }
+
+    #[test]
+    fn an_id_names_a_point_of_any_host() {
+        let all = [("db1", 30, true), ("web1", 1, true)];
+        let id = snapshots(&all)[1].id().to_string();
+        let choice = PointChoice { wanted: id, ..PointChoice::latest(scope("db1")) };
+        assert_eq!(chosen(&all, &choice).unwrap().0, 1);
+        let none = PointChoice { wanted: String::new(), ..choice };
+        assert!(chosen(&all, &none).is_err(), "an empty id matches nothing");
+    }
+}

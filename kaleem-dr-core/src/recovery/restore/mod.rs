@@ -1,0 +1,207 @@
+//! Putting a snapshot's files back on disk, with flat memory and nothing overwritten unasked.
+//!
+//! Files are taken in windows: the blobs of a window are read by runs of neighbouring blobs, several at once, and written to
+//! their places. Blocks of zeros become holes. Attributes follow the content; those of directories come last, for every
+//! write in a directory changes its time. With verification, each file is read back and compared blob by blob.
+
+mod compare;
+mod content;
+mod disk;
+mod room;
+mod selection;
+mod walk;
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use serde::Serialize;
+use ulid::Ulid;
+
+use self::disk::Disk;
+pub use self::{
+    compare::{compare_files, turn_a_byte},
+    room::ensure_room,
+};
+pub(crate) use self::{
+    content::write_sparsely,
+    selection::Selection,
+    walk::{Item, Walk},
+};
+use crate::{
+    CancellationToken,
+    engine::repository::{RepositoryError, SnapshotReader, blocking},
+    ground::progress::{ProgressSink, Unit},
+};
+
+/// Problems and notes that a report lists. Of what comes after them it only says how many there are.
+const LISTED: usize = 10_000;
+
+/// What to restore, and how.
+#[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
+pub struct RestoreOptions {
+    /// Directory under which the snapshot's paths are made.
+    pub target: PathBuf,
+    /// Only what lies under these absolute paths of the snapshot, or matches these globs; empty for everything.
+    pub include: Vec<String>,
+    /// Without what matches these globs (against the whole path, or the name alone where there is no `/`).
+    pub exclude: Vec<String>,
+    /// Leave out `/.kaleem-dr` and `/RESTORE.md`.
+    pub without_own_files: bool,
+    /// Write over files that are there. Otherwise a target that is not empty is refused.
+    pub overwrite: bool,
+    /// Read every file back and compare it.
+    pub verify: bool,
+    /// Count only.
+    pub dry_run: bool,
+}
+
+/// What restoring files did.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct FilesReport {
+    /// Regular files written.
+    pub files: u64,
+    /// Further names of those files (hard links).
+    pub links: u64,
+    /// Directories.
+    pub directories: u64,
+    /// Symbolic links, pipes, sockets, devices.
+    pub others: u64,
+    /// Bytes of the files.
+    pub size_bytes: u64,
+    /// Files read back and found equal.
+    pub verified: u64,
+    /// What could not be restored, lacks an attribute, or reads back otherwise.
+    pub problems: Vec<FileProblem>,
+    /// Problems beyond those listed.
+    pub more_problems: u64,
+    /// What is worth knowing and not a failure: directories that made way.
+    pub notes: Vec<FileProblem>,
+    /// What only root can set and was not set, and of how many paths.
+    pub roots_only: BTreeMap<String, u64>,
+    /// Notes beyond those listed.
+    pub more_notes: u64,
+}
+
+impl FilesReport {
+    /// Whether nothing at all was meant.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.files + self.links + self.others + self.directories == 0 && self.problems.is_empty()
+    }
+
+    /// What was not set since only root can set it, a sentence each.
+    pub fn left_to_root(&self) -> impl Iterator<Item = String> + '_ {
+        let sentence =
+            |(what, paths): (&String, &u64)| format!("only root can set the {what} of {paths} paths, so it was not set");
+        self.roots_only.iter().map(sentence)
+    }
+
+    pub(crate) fn problem(&mut self, path: &Path, why: String) {
+        list(&mut self.problems, &mut self.more_problems, path, why);
+    }
+
+    pub(crate) fn note(&mut self, path: &Path, why: String) {
+        list(&mut self.notes, &mut self.more_notes, path, why);
+    }
+}
+
+/// One path that could not be restored.
+#[derive(Clone, Debug, Serialize)]
+pub struct FileProblem {
+    /// Path in the target; lossily decoded where it is not UTF-8.
+    pub path: String,
+    /// What is wrong with it.
+    pub why: String,
+}
+
+fn list(listed: &mut Vec<FileProblem>, more: &mut u64, path: &Path, why: String) {
+    if listed.len() < LISTED {
+        listed.push(FileProblem { path: path.to_string_lossy().into_owned(), why });
+    } else {
+        *more += 1;
+    }
+}
+
+/// Restores files of a snapshot. In place, links above the snapshot's configured paths are followed (decision 9), none below.
+///
+/// # Errors
+/// [`RepositoryError::Guarded`] when the target is not empty; whatever keeps the snapshot from being read. Paths that cannot be
+/// written are in the report: whoever asked must look at [`FilesReport::problems`].
+pub async fn restore_files(
+    snapshot: &SnapshotReader,
+    options: &RestoreOptions,
+    progress: &Arc<dyn ProgressSink>,
+    cancel: &CancellationToken,
+) -> Result<FilesReport, RepositoryError> {
+    let selection = Selection::of(&options.include, &options.exclude, options.without_own_files)?;
+    if !options.overwrite && !options.dry_run && is_occupied(&options.target)? {
+        return Err(RepositoryError::Guarded(format!(
+            "{} is not empty; name a new directory, or say --in-place to write over it",
+            options.target.display()
+        )));
+    }
+    if !options.overwrite && !options.dry_run {
+        room::ensure_for(snapshot, options, cancel).await?;
+    }
+    let stage = progress.begin("restoring files", Unit::Bytes, None);
+    let (reader, own_options, own_cancel) = (snapshot.clone(), options.clone(), cancel.clone());
+    let (mut walk, mut disk) = blocking(move || {
+        let roots =
+            reader.snapshot().paths().iter().filter_map(|path| path.strip_prefix("/").ok().map(Path::to_path_buf)).collect();
+        let walk = Walk::new(reader, selection, own_options.target.clone())?;
+        let target = own_options.target.clone();
+        let disk = Disk::new(own_options, roots, own_cancel);
+        Ok((walk, disk.map_err(|cause| RepositoryError::Path { path: target, action: "restore into", cause })?))
+    })
+    .await?;
+    loop {
+        let (window, next_walk, next_disk, mut failed) = blocking(move || {
+            let mut window = walk.window()?;
+            let failed = disk.prepare(&mut window);
+            Ok((Arc::new(window), walk, disk, failed))
+        })
+        .await?;
+        (walk, disk) = (next_walk, next_disk);
+        if window.is_empty() {
+            break;
+        }
+        let written = if options.dry_run { Ok(()) } else { content::write(snapshot, &window, &mut failed, &stage, cancel).await };
+        disk = blocking(move || {
+            match &written {
+                Ok(()) => disk.complete(&window, failed),
+                Err(_) => Disk::discard(&window),
+            }
+            written.map(|()| disk)
+        })
+        .await?;
+        if cancel.is_cancelled() {
+            return Err(RepositoryError::Cancelled);
+        }
+    }
+    let report = blocking(move || Ok(disk.finish())).await?;
+    stage.finish();
+    Ok(report)
+}
+
+/// A directory in `/var/tmp` that does not exist and whose name nobody can guess, so that nobody can have made it beforehand.
+#[must_use]
+pub fn default_target() -> PathBuf {
+    // The last 16 characters of a ULID are 80 random bits.
+    let random = Ulid::generate().to_string().to_lowercase();
+    let now = jiff::Timestamp::now().strftime("%Y%m%d_%H%M%S");
+    PathBuf::from(format!("/var/tmp/kaleem_restored_{now}_{}", &random[random.len() - 16..]))
+}
+
+/// Whether something is in a directory that a restore would write into. What every new file system holds does not count.
+pub(crate) fn is_occupied(target: &Path) -> Result<bool, RepositoryError> {
+    match fs::read_dir(target) {
+        Ok(entries) => Ok(entries.flatten().any(|entry| entry.file_name() != "lost+found")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(cause) => Err(RepositoryError::Path { path: target.to_path_buf(), action: "look into", cause }),
+    }
+}

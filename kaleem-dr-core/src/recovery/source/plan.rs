@@ -1,0 +1,87 @@
+//! What a restore is going to do: shown before anything is written.
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::request::RestoreRequest;
+use crate::engine::repository::SnapshotId;
+
+/// What a restore will do.
+#[derive(Clone, Debug, Serialize)]
+pub struct RestorePlan {
+    /// What was asked, with the names settled.
+    pub request: RestoreRequest,
+    /// The target in words: `database kaleem_restored on 127.0.0.1:27017`.
+    pub target: String,
+    /// One line per thing that is touched or left alone.
+    pub actions: Vec<PlannedAction>,
+    /// What the operator should know first.
+    pub warnings: Vec<String>,
+    /// The snapshot that is restored; `None` for a file. [`crate::job::plan_restore`] fills it in.
+    pub origin: Option<PlanOrigin>,
+}
+
+/// The snapshot that a plan restores.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PlanOrigin {
+    /// Its id.
+    pub snapshot: SnapshotId,
+    /// The host that it is of.
+    pub host: String,
+    /// When it was taken.
+    pub taken: Timestamp,
+}
+
+impl RestorePlan {
+    /// A plan as a source makes it.
+    #[must_use]
+    pub fn new(request: RestoreRequest, target: impl Into<String>, actions: Vec<PlannedAction>, warnings: Vec<String>) -> Self {
+        Self { request, target: target.into(), actions, warnings, origin: None }
+    }
+
+    /// Whether anything that exists would be changed.
+    #[must_use]
+    pub fn overwrites(&self) -> bool {
+        self.actions.iter().any(|action| matches!(action.change, Change::Overwrite | Change::Merge | Change::Remove))
+    }
+}
+
+/// One line of a plan.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PlannedAction {
+    /// What happens to it.
+    pub change: Change,
+    /// What it is: `collection users`, `queue orders`, `/etc/nginx`.
+    pub what: String,
+    /// Items (documents, definitions, files) it holds in the point, where known.
+    pub items: Option<u64>,
+    /// Bytes it holds in the point, where known.
+    pub size_bytes: Option<u64>,
+    /// Why, where that is not plain.
+    pub why: Option<String>,
+}
+
+impl PlannedAction {
+    /// An action of which no more is known.
+    pub fn new(change: Change, what: impl Into<String>) -> Self {
+        Self { change, what: what.into(), items: None, size_bytes: None, why: None }
+    }
+}
+
+/// What a restore does to one thing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Change {
+    /// It is not there yet.
+    Create,
+    /// It is there, and is replaced.
+    Overwrite,
+    /// It is there and stays; what it lacks of the point is added to it.
+    Merge,
+    /// It is there but not in the point: it stays as it is.
+    Leave,
+    /// It is there but not in the point: it is removed, as was asked.
+    Remove,
+    /// It is there otherwise, and the server keeps it as it is whatever is sent.
+    Conflict,
+}

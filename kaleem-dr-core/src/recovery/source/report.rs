@@ -1,0 +1,129 @@
+//! What a restore did, and what the comparison after it found.
+
+use serde::{Deserialize, Serialize};
+
+use super::rehearsal::Control;
+
+/// What a restore did, and what a comparison with the manifest showed afterwards.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct RestoreReport {
+    /// The target in words, as in the plan.
+    pub target: String,
+    /// Items written: documents, definitions, files.
+    pub items: u64,
+    /// Bytes written.
+    pub size_bytes: u64,
+    /// What was compared and found equal.
+    pub compared: Vec<String>,
+    /// What differs from the manifest. Empty means that all of `compared` is equal.
+    pub differences: Vec<Difference>,
+    /// What came back and could not be compared with anything.
+    pub uncompared: Vec<Uncompared>,
+    /// What the operator should know, one sentence each.
+    pub warnings: Vec<String>,
+    /// Commands of the operator's that ran afterwards.
+    pub hooks: Vec<HookReport>,
+    /// In a rehearsal: whether the comparison can see a difference at all. `None` where nothing could be damaged, or nobody asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub control: Option<Control>,
+}
+
+impl RestoreReport {
+    /// Whether something was compared, and all of it is equal.
+    #[must_use]
+    pub fn is_equal(&self) -> bool {
+        self.differences.is_empty() && !self.compared.is_empty()
+    }
+
+    /// The same with a scratch name left out of what it says of the things in it: it means nothing to a reader.
+    pub(crate) fn without(mut self, name: &str) -> Self {
+        // In paths the name stands behind the directory of the same name.
+        let plain = |text: &mut String| {
+            if let Some(at) = text.find(name) {
+                let begin = text[..at].rfind(' ').map_or(0, |space| space + 1);
+                let rest = &text[text.rfind(name).unwrap_or(at) + name.len()..];
+                let directory = text[begin..].starts_with('/');
+                let rest = if directory { rest } else { rest.trim_start_matches(['.', '_']) };
+                let whole = rest.is_empty() || rest.starts_with([':', ',', ' ']);
+                let stands_for = if whole { "the scratch" } else { "" };
+                *text = format!("{}{stands_for}{rest}", &text[..begin]);
+            }
+        };
+        let differences = |differences: &mut Vec<Difference>| differences.iter_mut().for_each(|found| plain(&mut found.what));
+        self.compared.iter_mut().for_each(plain);
+        differences(&mut self.differences);
+        if let Some(control) = &mut self.control {
+            plain(&mut control.damage);
+            differences(&mut control.found);
+        }
+        self
+    }
+
+    /// Whether it is equal, and every hook ended well.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.is_equal() && self.hooks.iter().all(|hook| hook.status == Some(0))
+    }
+}
+
+/// Something that was restored and that nothing could be compared with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Uncompared {
+    /// What it is.
+    pub what: String,
+    /// Why.
+    pub why: String,
+}
+
+/// A command that ran after a restore.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct HookReport {
+    /// Program and arguments.
+    pub command: Vec<String>,
+    /// Its exit status; `None` when it did not start or was killed.
+    pub status: Option<i32>,
+    /// The end of what it printed, or why it did not start.
+    pub output: String,
+}
+
+/// One difference between the target and the manifest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Difference {
+    /// What differs: `collection users: documents`.
+    pub what: String,
+    /// As the manifest has it.
+    pub expected: String,
+    /// As the target has it.
+    pub found: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scratch_name_is_left_out_of_what_a_report_says() {
+        let report = RestoreReport {
+            compared: [
+                "collection kdr_drill_1.orders: 7 documents",
+                "7 queues",
+                "collection kdr_drill_1_a.b: x",
+                "q in kdr_drill_1: arguments",
+            ]
+            .map(str::to_owned)
+            .to_vec(),
+            differences: vec![Difference {
+                what: "/state/scratch/kdr_drill_1/kdr_drill_1/etc/passwd".into(),
+                expected: String::new(),
+                found: String::new(),
+            }],
+            ..RestoreReport::default()
+        };
+        let plain = report.without("kdr_drill_1");
+        assert_eq!(
+            plain.compared,
+            ["collection orders: 7 documents", "7 queues", "collection a.b: x", "q in the scratch: arguments"]
+        );
+        assert_eq!(plain.differences[0].what, "/etc/passwd");
+    }
+}

@@ -1,0 +1,88 @@
+//! What an operator asks of a restore.
+
+use serde::Serialize;
+
+use crate::ground::SourceError;
+
+/// Where a restore goes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RestoreTarget {
+    /// Next to what is there: another database, virtual host or directory. `None` lets the source pick a name of its own.
+    Beside(Option<String>),
+    /// Over what is there. Only after a confirmation.
+    InPlace,
+}
+
+/// What a restore is asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RestoreRequest {
+    /// Where it goes.
+    pub to: RestoreTarget,
+    /// Only these parts of the source, in the source's words (a collection, a virtual host), as globs. Empty: everything.
+    pub only: Vec<String>,
+    /// Parts that get another name.
+    pub rename: Vec<Rename>,
+    /// What happens to a part that is there already. Beside, nothing may be.
+    pub existing: Existing,
+    /// What happens to parts that are there but not in the point.
+    pub extras: Extras,
+}
+
+impl RestoreRequest {
+    /// Everything, under the point's own names; what is there is replaced in place, and nothing else is removed.
+    #[must_use]
+    pub fn whole(to: RestoreTarget) -> Self {
+        Self { to, only: Vec::new(), rename: Vec::new(), existing: Existing::default(), extras: Extras::default() }
+    }
+
+    /// For sources that can only be restored as a whole.
+    ///
+    /// # Errors
+    /// [`SourceError::Unsupported`] when more was asked than where to.
+    pub fn refuse_choices(&self, kind: &str) -> Result<(), SourceError> {
+        let choices = [
+            ("--only", !self.only.is_empty()),
+            ("--rename", !self.rename.is_empty()),
+            ("--existing", self.existing != Existing::default()),
+            ("--extras", self.extras != Extras::default()),
+        ];
+        match choices.into_iter().find(|(_, made)| *made) {
+            None => Ok(()),
+            Some((choice, _)) => {
+                Err(SourceError::Unsupported(format!("a source of kind {kind} knows no {choice}: leave it out")))
+            }
+        }
+    }
+}
+
+/// A part of a source that gets another name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Rename {
+    /// Its name in the point.
+    pub from: String,
+    /// Its name in the target.
+    pub to: String,
+}
+
+/// What happens to a part (a collection, a queue) that is there already.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Existing {
+    /// It is removed and made anew.
+    #[default]
+    Replace,
+    /// It stays, and what it lacks of the point is added to it.
+    Merge,
+}
+
+/// What happens to parts that are there but not in the point.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Extras {
+    /// They stay.
+    #[default]
+    Keep,
+    /// They are removed.
+    Remove,
+}

@@ -1,0 +1,337 @@
+//! Staged files: a recovery point as one plain file, as the tools before wrote it.
+//!
+//! A source that has such a form writes it from a point and takes a file back as a point. It writes and reads the plain form;
+//! whether the file is compressed is settled here.
+
+use std::{
+    fs::{self, File},
+    io::{self, Write},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tempfile::TempDir;
+use tokio::{sync::mpsc, task::JoinHandle};
+
+use crate::{
+    CancellationToken,
+    ground::{SourceError, gzip::GzipWriter, progress::ProgressSink},
+    recovery::{point::PointReader, restore::ensure_room},
+};
+
+/// Pieces that may wait for the file.
+const PIECES_IN_FLIGHT: usize = 8;
+/// Length of the pieces that blocking code writes.
+const PIECE_BYTES: usize = 256 << 10;
+/// What the name of a file ends with while it is being written.
+pub(crate) const PARTIAL_SUFFIX: &str = ".partial";
+
+/// A source's points as files.
+#[async_trait]
+pub trait StagedForm: Send + Sync {
+    /// How such files are called.
+    fn name(&self) -> StagedName;
+
+    /// Writes a point in the plain form. Whoever made the sink finishes it.
+    ///
+    /// # Errors
+    /// When the point cannot be read or cannot take this form. [`SourceError::Aborted`] when the sink failed; its `finish` says why.
+    async fn write(&self, point: &PointReader, out: &mut Sink) -> Result<(), SourceError>;
+
+    /// Reads a file through, checks all that its form lets one check, and opens it as a point. [`crate::ground::gzip::decompressed`] reads
+    /// it in either form.
+    ///
+    /// # Errors
+    /// [`SourceError::Damaged`] says where the file breaks, and what can still be read of it.
+    async fn open(&self, file: &Path, work: &StagedWork) -> Result<PointReader, SourceError>;
+}
+
+/// How staged files of a source are called: `<stem>-<DATE>.<suffix>`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StagedName {
+    /// What comes before the date: `mongo`.
+    pub stem: &'static str,
+    /// What comes after it: `archive.gz`. One that ends in `gz` is compressed.
+    pub suffix: &'static str,
+}
+
+impl StagedName {
+    /// Whether files of this name are compressed.
+    #[must_use]
+    pub fn is_gzip(&self) -> bool {
+        self.suffix.ends_with("gz")
+    }
+}
+
+/// What opening a staged file may use.
+#[derive(Clone, Debug)]
+pub struct StagedWork {
+    /// Directory for what must be unpacked; each file in a temporary directory of its own.
+    pub scratch: PathBuf,
+    /// Where long work tells of itself.
+    pub progress: Arc<dyn ProgressSink>,
+    /// Cancelled when the operator cancels.
+    pub cancel: CancellationToken,
+}
+
+/// Writes a point in a source's plain form, compressed or not, and tells how many bytes came out.
+///
+/// # Errors
+/// As [`StagedForm::write`], and when the output cannot be written or the operator cancels.
+pub async fn export(
+    form: &dyn StagedForm,
+    point: &PointReader,
+    out: Box<dyn Write + Send>,
+    gzip: bool,
+) -> Result<u64, SourceError> {
+    let mut sink = Sink::new(out, gzip);
+    let cancel = point.cancellation();
+    match cancel.run_until_cancelled(form.write(point, &mut sink)).await {
+        Some(Ok(())) => sink.finish().await,
+        // The sink failed; only its end knows why.
+        Some(Err(SourceError::Aborted)) => sink.finish().await.and(Err(SourceError::Aborted)),
+        Some(Err(error)) => Err(error),
+        None => Err(SourceError::Cancelled),
+    }
+}
+
+/// As [`export`], into a file for its owner alone: written beside under another name, made durable, then renamed. A file that is
+/// there already is left alone.
+///
+/// # Errors
+/// As [`export`]; [`SourceError::Refused`] when there is a file of that name.
+pub async fn export_to(form: &dyn StagedForm, point: &PointReader, path: &Path, gzip: bool) -> Result<u64, SourceError> {
+    let directory = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let failed = |action: &str| {
+        let (path, action) = (path.to_path_buf(), action.to_owned());
+        move |cause| SourceError::Path { path, action, cause }
+    };
+    let taken = || SourceError::Refused(format!("{} is there already; name another file, or remove it", path.display()));
+    if path.exists() {
+        return Err(taken());
+    }
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    // Made for its owner alone, and removed unless it is renamed below.
+    let file = tempfile::Builder::new()
+        .prefix(&format!(".{name}."))
+        .suffix(PARTIAL_SUFFIX)
+        .tempfile_in(directory)
+        .map_err(failed("create"))?;
+    let written = export(form, point, Box::new(file.as_file().try_clone().map_err(failed("open"))?), gzip).await?;
+    file.as_file().sync_all().map_err(failed("write"))?;
+    file.persist_noclobber(path).map_err(|error| match error.error.kind() {
+        io::ErrorKind::AlreadyExists => taken(),
+        _ => failed("rename into place")(error.error),
+    })?;
+    File::open(directory).and_then(|directory| directory.sync_all()).map_err(failed("make durable the name of"))?;
+    Ok(written)
+}
+
+impl StagedWork {
+    /// Says before a disk is filled that what must be unpacked does not fit on it.
+    ///
+    /// # Errors
+    /// When fewer bytes are free in the scratch directory.
+    pub fn ensure_room(&self, needed_bytes: u64) -> Result<(), SourceError> {
+        let failed = |cause| self.unusable(cause);
+        fs::create_dir_all(&self.scratch).map_err(failed)?;
+        ensure_room(&self.scratch, needed_bytes).map_err(failed)
+    }
+
+    /// An empty directory of its own in the scratch directory; it goes with the value.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn directory(&self) -> Result<TempDir, SourceError> {
+        let failed = |cause| self.unusable(cause);
+        fs::create_dir_all(&self.scratch).map_err(failed)?;
+        tempfile::Builder::new().prefix("kaleem-dr-").tempdir_in(&self.scratch).map_err(failed)
+    }
+
+    fn unusable(&self, cause: io::Error) -> SourceError {
+        SourceError::Path { path: self.scratch.clone(), action: "unpack a staged file here".to_owned(), cause }
+    }
+}
+
+/// Takes the bytes of one file from async or blocking code, and writes them on a thread of its own.
+///
+/// Without [`Sink::finish`] the output is cut off, so that nobody takes half a file for a whole one.
+#[derive(Debug)]
+#[must_use = "a sink that is not finished leaves its output cut off"]
+pub struct Sink {
+    pieces: mpsc::Sender<Piece>,
+    writer: JoinHandle<io::Result<u64>>,
+}
+
+#[derive(Debug)]
+enum Piece {
+    Data(Bytes),
+    End,
+}
+
+impl Sink {
+    /// A sink in front of `out`.
+    pub fn new(out: Box<dyn Write + Send>, gzip: bool) -> Self {
+        let (pieces, mut receiver) = mpsc::channel(PIECES_IN_FLIGHT);
+        let writer = tokio::task::spawn_blocking(move || {
+            let mut out = Counted { out, written: 0 };
+            if gzip {
+                let mut packed = GzipWriter::new(out);
+                pump(&mut receiver, &mut packed)?;
+                out = packed.finish()?;
+            } else {
+                pump(&mut receiver, &mut out)?;
+            }
+            out.flush()?;
+            Ok(out.written)
+        });
+        Self { pieces, writer }
+    }
+
+    /// Adds bytes; waits while the file is behind.
+    ///
+    /// # Errors
+    /// [`SourceError::Aborted`] when the file cannot be written; [`Sink::finish`] says why.
+    pub async fn write(&mut self, bytes: Bytes) -> Result<(), SourceError> {
+        self.pieces.send(Piece::Data(bytes)).await.map_err(|_| SourceError::Aborted)
+    }
+
+    /// The same sink for blocking code. Its `flush` must be called at the end: it buffers.
+    #[must_use]
+    pub fn blocking(&self) -> BlockingSink {
+        BlockingSink { pieces: self.pieces.clone(), buffer: Vec::new() }
+    }
+
+    /// Ends the file well and tells how long it is, as written.
+    ///
+    /// # Errors
+    /// [`SourceError::Output`].
+    pub async fn finish(self) -> Result<u64, SourceError> {
+        // Fails only when the writer has ended already; it says why.
+        let _ = self.pieces.send(Piece::End).await;
+        drop(self.pieces);
+        match self.writer.await {
+            Ok(written) => written.map_err(SourceError::Output),
+            Err(panic) => Err(SourceError::Output(io::Error::other(panic))),
+        }
+    }
+}
+
+fn pump(pieces: &mut mpsc::Receiver<Piece>, out: &mut impl Write) -> io::Result<()> {
+    loop {
+        match pieces.blocking_recv() {
+            Some(Piece::Data(bytes)) => out.write_all(&bytes)?,
+            Some(Piece::End) => return Ok(()),
+            None => return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "its content broke off")),
+        }
+    }
+}
+
+struct Counted {
+    out: Box<dyn Write + Send>,
+    written: u64,
+}
+
+impl Write for Counted {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let taken = self.out.write(bytes)?;
+        self.written += taken as u64;
+        Ok(taken)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
+/// A [`Sink`] as [`io::Write`].
+#[derive(Debug)]
+pub struct BlockingSink {
+    pieces: mpsc::Sender<Piece>,
+    buffer: Vec<u8>,
+}
+
+impl Write for BlockingSink {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.buffer.extend_from_slice(bytes);
+        if self.buffer.len() >= PIECE_BYTES {
+            self.flush()?;
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if self.buffer.is_empty() {
+            return Ok(());
+        }
+        let piece = Bytes::from(std::mem::take(&mut self.buffer));
+        self.pieces.blocking_send(Piece::Data(piece)).map_err(|_| io::Error::other("the output cannot be written"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Shared(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Shared {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_sink_writes_what_async_and_blocking_code_give_it_in_order() {
+        let file = Shared::default();
+        let mut sink = Sink::new(Box::new(file.clone()), false);
+        sink.write(Bytes::from_static(b"one ")).await.unwrap();
+        let mut blocking = sink.blocking();
+        tokio::task::spawn_blocking(move || {
+            blocking.write_all(b"two ").unwrap();
+            blocking.flush().unwrap();
+        })
+        .await
+        .unwrap();
+        sink.write(Bytes::from_static(b"three")).await.unwrap();
+        assert_eq!(sink.finish().await.unwrap(), 13);
+        assert_eq!(*file.0.lock().unwrap(), b"one two three");
+    }
+
+    #[test]
+    fn what_does_not_fit_on_the_disk_is_told_before() {
+        let scratch = tempfile::tempdir().unwrap();
+        let work = StagedWork {
+            scratch: scratch.path().to_owned(),
+            progress: Arc::new(crate::ground::progress::Silent),
+            cancel: CancellationToken::new(),
+        };
+        work.ensure_room(1).unwrap();
+        let error = crate::ground::error_chain(&work.ensure_room(u64::MAX).unwrap_err());
+        assert!(error.contains("cannot unpack a staged file here") && error.contains("bytes are free"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_sink_that_is_dropped_leaves_no_whole_gzip_file() {
+        let file = Shared::default();
+        let mut sink = Sink::new(Box::new(file.clone()), true);
+        sink.write(Bytes::from_static(b"half")).await.unwrap();
+        let Sink { pieces, writer } = sink;
+        drop(pieces);
+        assert!(writer.await.unwrap().is_err());
+        assert!(file.0.lock().unwrap().is_empty());
+    }
+}
