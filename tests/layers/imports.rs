@@ -91,7 +91,10 @@ fn is_for_tests(attributes: &[syn::Attribute]) -> bool {
     attributes.iter().any(|attribute| {
         attribute.path().is_ident("cfg")
             && attribute.meta.require_list().is_ok_and(|list| {
-                list.tokens.clone().into_iter().any(|token| token.to_string().split(|c: char| !c.is_alphanumeric()).any(|word| word == "test"))
+                list.tokens
+                    .clone()
+                    .into_iter()
+                    .any(|token| token.to_string().split(|c: char| !c.is_alphanumeric()).any(|word| word == "test"))
             })
     })
 }

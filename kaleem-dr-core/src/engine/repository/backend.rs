@@ -3,6 +3,7 @@
 //! rustic_core is blocking and calls from threads of its own; the store is async. Each call is spawned onto the runtime and
 //! waited for over a channel: that works on any thread, where `block_on` would panic on a worker of the runtime.
 
+use super::object_key::key_of;
 use std::{
     collections::HashSet,
     fmt,
@@ -27,7 +28,7 @@ use super::{
     store::{ObjectStore, StoreError, StoreFault},
     valve::Valve,
 };
-use crate::ground::{Cause, digest::ByteDigest, error_chain, failpoint, failpoint::Step};
+use crate::ground::{digest::ByteDigest, error_chain, failpoint, failpoint::Step};
 
 /// Before something is removed, our lock was seen to be there at most so long ago.
 const LOCK_SEEN_WITHIN: Duration = Duration::from_secs(10);
@@ -157,16 +158,6 @@ fn backend_error(error: StoreError) -> Box<RusticError> {
     RusticError::with_source(ErrorKind::Backend, said, error)
 }
 
-/// The key of a repository file, as restic lays repositories out.
-pub(crate) fn key_of(kind: FileType, id: &Id) -> String {
-    let name = id.to_hex();
-    match kind {
-        FileType::Config => "config".to_owned(),
-        FileType::Pack => format!("data/{}/{}", &name[..2], &name[..]),
-        _ => format!("{}/{}", kind.dirname(), &name[..]),
-    }
-}
-
 impl ReadBackend for Backend {
     fn location(&self) -> String {
         self.store.location()
@@ -265,41 +256,4 @@ impl WriteBackend for Backend {
 /// Repository files are below 4 GiB by format; one that is not shows as damaged by its size.
 fn short(size_bytes: u64) -> u32 {
     u32::try_from(size_bytes).unwrap_or(u32::MAX)
-}
-
-/// What rustic_core said, in one line, and what the store said to it.
-#[derive(Debug, thiserror::Error)]
-#[error("{said}")]
-pub(crate) struct EngineCause {
-    said: String,
-    pub(crate) fault: Option<StoreFault>,
-    pub(crate) is_full: bool,
-}
-
-/// A rustic_core error as a cause of ours: one line, without its advice to report to its authors.
-pub(crate) fn engine_cause(error: &RusticError) -> Cause {
-    let mut deepest: Option<&(dyn std::error::Error + 'static)> = std::error::Error::source(error);
-    while let Some(next) = deepest.and_then(std::error::Error::source) {
-        deepest = Some(next);
-    }
-    let said = error.display_log();
-    let said = match deepest {
-        Some(cause) if !said.contains(&cause.to_string()) => format!("{said}: {cause}"),
-        _ => said,
-    };
-    let store = store_error(error);
-    // What the store says is a sentence already; the engine would tell it twice.
-    let said = store.map_or(said, |store| error_chain(store));
-    Box::new(EngineCause { said, fault: store.map(StoreError::fault), is_full: store.is_some_and(StoreError::is_full) })
-}
-
-/// The store's error behind one of rustic_core's.
-fn store_error(error: &RusticError) -> Option<&StoreError> {
-    let first = std::error::Error::source(error);
-    std::iter::successors(first, |cause| cause.source()).find_map(|cause| cause.downcast_ref::<StoreError>())
-}
-
-/// What the store said of an error of rustic_core's, where it came from there.
-pub(crate) fn fault_of(error: &RusticError) -> Option<StoreFault> {
-    store_error(error).map(StoreError::fault)
 }

@@ -22,9 +22,9 @@ use super::{
     lock::Lock,
     pack::{BlobKind, Object, PackWriter},
     reach::{Lost, Reach},
-    save::{follower_path, go_mode},
     seal::SealKey,
     snapshot::SnapshotId,
+    tree_entry::{follower_path, go_mode},
 };
 use crate::{
     CancellationToken,

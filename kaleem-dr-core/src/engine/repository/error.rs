@@ -1,20 +1,16 @@
 //! What can go wrong with a repository.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::path::PathBuf;
 
 use jiff::Timestamp;
 use rustic_core::RusticError;
 
 use super::{
-    backend::{EngineCause, engine_cause},
-    snapshot::Snapshot,
+    engine_error::{EngineCause, engine_cause},
     store::{StoreError, StoreFault},
 };
 use crate::ground::{Exit, SourceError};
-use crate::{
-    engine::ledger::LedgerError,
-    ground::{Cause, host::HostScope},
-};
+use crate::{engine::ledger::LedgerError, ground::Cause};
 
 /// Why a repository operation failed.
 #[derive(Debug, thiserror::Error)]
@@ -157,17 +153,6 @@ fn listed(hosts: &[HostNewest]) -> String {
 }
 
 impl RepositoryError {
-    /// None of these snapshots is of the hosts that are meant; the error names the hosts that they are of.
-    pub(crate) fn no_point(of: &str, hosts: &HostScope, snapshots: &[&Snapshot], future: Option<String>) -> Self {
-        let mut newest: BTreeMap<&str, Timestamp> = BTreeMap::new();
-        for snapshot in snapshots {
-            let time = snapshot.time().timestamp();
-            newest.entry(snapshot.host()).and_modify(|known| *known = time.max(*known)).or_insert(time);
-        }
-        let others = newest.into_iter().map(|(host, newest)| HostNewest { host: host.to_owned(), newest }).collect();
-        Self::NoPoint { of: of.to_owned(), hosts: hosts.to_string(), others, future }
-    }
-
     /// What kind of trouble the store is in, where it is the store that failed.
     #[must_use]
     pub fn fault(&self) -> Option<StoreFault> {

@@ -1,5 +1,6 @@
 //! Every snapshot of a repository, and those that cannot be read.
 
+use super::object_key;
 use serde::Serialize;
 
 use super::{Repository, RepositoryError, backend::Gate, blocking, names, silent, snapshot::Snapshot, snapshot::SnapshotId};
@@ -67,7 +68,7 @@ impl Repository {
             let mut listing = SnapshotListing::default();
             for (name, sealed) in keys.into_iter().zip(sealed) {
                 let Some(sealed) = sealed else { continue };
-                let opened = match names::id_of(&name).parse::<SnapshotId>() {
+                let opened = match object_key::id_of(&name).parse::<SnapshotId>() {
                     Ok(id) => Snapshot::open(&key, id, &sealed),
                     Err(error) => Err(error.to_string()),
                 };

@@ -8,6 +8,7 @@ mod bucket;
 mod check;
 mod commit;
 mod copy;
+mod engine_error;
 mod error;
 mod forget;
 mod indexed;
@@ -16,7 +17,9 @@ mod key;
 mod listing;
 mod lock;
 mod make_room;
+mod mended;
 pub mod names;
+mod object_key;
 mod objects;
 mod pack;
 mod prune;
@@ -30,6 +33,7 @@ mod seal;
 mod snapshot;
 pub mod store;
 mod survey;
+mod tree_entry;
 mod valve;
 
 use std::{
@@ -78,7 +82,7 @@ pub(crate) use self::{
     indexed::IndexedPacks,
     objects::hashes_to_name,
     reader::{BlobPlace, pick, runs},
-    save::go_mode,
+    tree_entry::go_mode,
 };
 use crate::{
     CancellationToken,
@@ -351,7 +355,7 @@ impl Repository {
             Ok(engine) => return Ok(engine),
             Err(error) => error,
         };
-        if backend::fault_of(&error).is_some_and(|fault| !fault.is_loss()) {
+        if engine_error::fault_of(&error).is_some_and(|fault| !fault.is_loss()) {
             return Err(failed()(error));
         }
         let backend = Backend::new(self.0.store.clone(), self.0.runtime.clone(), gate.clone());

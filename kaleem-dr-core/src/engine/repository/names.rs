@@ -3,23 +3,8 @@
 //! Other programs leave files in directories that they can write to: a NAS its `@eaDir`, a desktop its `.DS_Store`, an upload
 //! that was cut its temporary file. None of them is an object, and none of them may stop a listing.
 
+pub use super::object_key::is_object_name;
 use super::store::{Object, ObjectStore, StoreError};
-
-/// Hex digits of an object's name, its SHA-256.
-const DIGITS: usize = 64;
-
-/// Whether a key is that of an object: `keys/…`, `index/…`, `snapshots/…`, `locks/…` or `data/xx/xx…`, each ending in 64 lower-case
-/// hex digits. `config` has a fixed name and is not listed.
-#[must_use]
-pub fn is_object_name(key: &str) -> bool {
-    let is_id = |name: &str| name.len() == DIGITS && name.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-    let mut parts = key.split('/');
-    match (parts.next(), parts.next(), parts.next(), parts.next()) {
-        (Some("keys" | "index" | "snapshots" | "locks"), Some(name), None, None) => is_id(name),
-        (Some("data"), Some(shelf), Some(name), None) => is_id(name) && shelf == &name[..2],
-        _ => false,
-    }
-}
 
 /// The objects of one of a repository's directories; what else lies there is passed over.
 ///
@@ -29,35 +14,4 @@ pub async fn objects(store: &dyn ObjectStore, directory: &str) -> Result<Vec<Obj
     let mut listed = store.list(directory).await?;
     listed.retain(|object| is_object_name(&object.key));
     Ok(listed)
-}
-
-/// The last part of an object's key: its id.
-pub(super) fn id_of(key: &str) -> &str {
-    key.rsplit('/').next().unwrap_or_default()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::is_object_name;
-
-    #[test]
-    fn only_ids_in_their_places_are_objects() {
-        let id = "ab".repeat(32);
-        for key in [format!("snapshots/{id}"), format!("keys/{id}"), format!("data/ab/{id}")] {
-            assert!(is_object_name(&key), "{key}");
-        }
-        for key in [
-            format!("data/{id}"),
-            format!("data/cd/{id}"),
-            format!("snapshots/@eaDir/{id}"),
-            format!("index/{id}-tmp-1"),
-            format!("index/{}", id.to_uppercase()),
-            format!("data/ab/@eaDir/{id}"),
-            "snapshots/.DS_Store".to_owned(),
-            "config".to_owned(),
-            String::new(),
-        ] {
-            assert!(!is_object_name(&key), "{key}");
-        }
-    }
 }

@@ -13,7 +13,7 @@ use rustic_core::{
 };
 use tokio::sync::mpsc;
 
-use super::{RepositoryError, SnapshotReader, backend::key_of, blocking, names, store::ObjectStore};
+use super::{RepositoryError, SnapshotReader, blocking, names, object_key::key_of, store::ObjectStore};
 use crate::{
     CancellationToken,
     ground::{digest::ByteDigest, progress::StageProgress},

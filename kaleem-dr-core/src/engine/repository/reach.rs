@@ -13,7 +13,7 @@ use std::{
 
 use rustic_core::{Id, IndexedFullStatus, TreeId, repofile::Tree};
 
-use super::{RepositoryError, backend::fault_of};
+use super::{RepositoryError, engine_error::fault_of};
 use crate::CancellationToken;
 
 type Engine = rustic_core::Repository<IndexedFullStatus>;

@@ -17,8 +17,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Repository, RepositoryError,
-    backend::{Gate, key_of},
+    backend::Gate,
     blocking,
+    object_key::key_of,
     seal::SealKey,
     silent,
     snapshot::Snapshot,

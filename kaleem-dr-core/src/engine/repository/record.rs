@@ -17,8 +17,9 @@ use super::{
     commit::{self, document, sealed_objects},
     lock::Lock,
     pack::{BlobKind, PackWriter},
-    save::{PROGRAM, go_mode},
+    save::PROGRAM,
     snapshot::{RECORD_TAG, SOURCE_PREFIX, Snapshot, SnapshotId},
+    tree_entry::go_mode,
 };
 use crate::{
     CancellationToken,

@@ -1,11 +1,13 @@
 //! Snapshots as the rest of the library sees them.
 
+use std::collections::BTreeMap;
 use std::{fmt, path::PathBuf, str::FromStr};
 
 use jiff::{SignedDuration, Timestamp, Zoned};
 use rustic_core::repofile::{self, SnapshotFile};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::error::HostNewest;
 use super::{error::RepositoryError, seal::SealKey};
 use crate::ground::{RunId, SourceName, digest::ByteDigest, host::HostScope};
 
@@ -233,6 +235,19 @@ pub(crate) fn tags(run: &RunId, source: &SourceName, whole: bool, more: &[String
 }
 
 /// A snapshot as [`crate::operate::job::backup`] would make it, whose id ends with `number`.
+impl RepositoryError {
+    /// None of these snapshots is of the hosts that are meant; the error names the hosts that they are of.
+    pub(crate) fn no_point(of: &str, hosts: &HostScope, snapshots: &[&Snapshot], future: Option<String>) -> Self {
+        let mut newest: BTreeMap<&str, Timestamp> = BTreeMap::new();
+        for snapshot in snapshots {
+            let time = snapshot.time().timestamp();
+            newest.entry(snapshot.host()).and_modify(|known| *known = time.max(*known)).or_insert(time);
+        }
+        let others = newest.into_iter().map(|(host, newest)| HostNewest { host: host.to_owned(), newest }).collect();
+        Self::NoPoint { of: of.to_owned(), hosts: hosts.to_string(), others, future }
+    }
+}
+
 #[cfg(test)]
 pub(crate) fn snapshot_for_tests(host: &str, source: &str, time: &Zoned, whole: bool, number: u8) -> Snapshot {
     let tags = if source.is_empty() { "restic".to_owned() } else { tags(&RunId::new(), &source.parse().unwrap(), whole, &[]) };

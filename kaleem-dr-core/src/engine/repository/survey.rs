@@ -3,6 +3,8 @@
 //! The index is read first and the packs are listed after it: a writer writes packs before the index that names them, so whatever an
 //! index names that was read before must be in the listing.
 
+use super::mended::Mended;
+use super::object_key;
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     fmt,
@@ -63,13 +65,6 @@ impl fmt::Display for Loss {
     }
 }
 
-/// What is known of the index before a capture.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Mended {
-    /// Index files that cannot be read and were passed over.
-    pub(crate) damaged: Vec<Id>,
-}
-
 impl Repository {
     /// Reads every index file, then lists the packs.
     ///
@@ -95,7 +90,9 @@ impl Repository {
         }
         drop(reads);
         let packs = names::objects(&**store, "data").await?;
-        survey.compare(packs.into_iter().filter_map(|object| Some((names::id_of(&object.key).parse().ok()?, object.size_bytes))));
+        survey.compare(
+            packs.into_iter().filter_map(|object| Some((object_key::id_of(&object.key).parse().ok()?, object.size_bytes))),
+        );
         Ok(survey)
     }
 
@@ -125,7 +122,7 @@ impl Repository {
         for (key, why) in &survey.damaged {
             tracing::warn!(%key, %why, "an index file is damaged and passed over; `kaleem-dr repair index` makes it anew");
         }
-        let damaged = survey.damaged.iter().filter_map(|(key, _)| names::id_of(key).parse().ok()).collect();
+        let damaged = survey.damaged.iter().filter_map(|(key, _)| object_key::id_of(key).parse().ok()).collect();
         if !survey.lost.is_empty() {
             survey.guard(&self.location())?;
             tracing::warn!(
@@ -228,7 +225,7 @@ pub(crate) fn open_index(seal: &SealKey, key: &str, sealed: &[u8]) -> Result<Ind
     if sealed.is_empty() {
         return Err("it is empty".into());
     }
-    if ByteDigest::of(sealed) != names::id_of(key) {
+    if ByteDigest::of(sealed) != object_key::id_of(key) {
         return Err("its content does not hash to its name".into());
     }
     let plain = seal.open_file(sealed).map_err(|error| error.to_string())?;
@@ -244,7 +241,7 @@ pub(crate) fn damaged_indexes(
     for (id, _) in backend.list_with_size(rustic_core::FileType::Index)? {
         let why = match backend.read_full(rustic_core::FileType::Index, &id) {
             Ok(sealed) => open_index(seal, &id.to_hex(), &sealed).err(),
-            Err(error) if super::backend::fault_of(&error).is_some_and(super::store::StoreFault::is_loss) => {
+            Err(error) if super::engine_error::fault_of(&error).is_some_and(super::store::StoreFault::is_loss) => {
                 Some("its content does not hash to its name".into())
             }
             Err(error) => return Err(error),
@@ -256,5 +253,5 @@ pub(crate) fn damaged_indexes(
 
 /// The key of a pack.
 pub(crate) fn pack_key(id: &Id) -> String {
-    super::backend::key_of(rustic_core::FileType::Pack, id)
+    super::object_key::key_of(rustic_core::FileType::Pack, id)
 }

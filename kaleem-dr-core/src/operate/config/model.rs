@@ -5,15 +5,12 @@ use std::{collections::BTreeMap, path::PathBuf};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{
-    rclone, remote,
-    secret::{Environment, SecretError, SecretRef},
-};
+use super::secret::{SecretError, SecretRef};
 use crate::{
     engine::{
         ledger::LedgerLimits,
         repository::{
-            Access, Location, Retention,
+            Retention,
             store::{IpChoice, Rate},
         },
     },
@@ -226,31 +223,4 @@ pub enum SettingsError {
     /// There is no key, or it cannot be one of the service.
     #[error("{0}")]
     Key(String),
-}
-
-impl RepositorySettings {
-    /// Reads the secrets and makes the access of it.
-    ///
-    /// # Errors
-    /// When a secret cannot be read, or the location is not understood.
-    pub fn access(&self, cache_directory: &std::path::Path, environment: &Environment) -> Result<Access, SettingsError> {
-        let password = environment.secret(&self.password)?;
-        let location = remote::location(self, environment)?;
-        let remote = matches!(location, Location::S3(_));
-        Ok(Access { location, password, cache_directory: remote.then(|| cache_directory.to_path_buf()) })
-    }
-
-    /// Where rclone's config is looked for; `None` where nothing says.
-    #[must_use]
-    pub fn rclone_config_path(&self, environment: &Environment) -> Option<PathBuf> {
-        self.rclone_config.clone().or_else(|| rclone::config_path(environment).ok())
-    }
-
-    /// Where it is. The password is not read.
-    ///
-    /// # Errors
-    /// When the location is not understood, or a secret of the store cannot be read.
-    pub fn location(&self, environment: &Environment) -> Result<Location, SettingsError> {
-        remote::location(self, environment)
-    }
 }

@@ -1,6 +1,7 @@
 //! From a repository's table to a place: a directory, a bucket, what an rclone remote names. And the key that opens it, whose
 //! shape is checked before anything is sent.
 
+use crate::engine::repository::Access;
 use std::path::{Path, PathBuf};
 
 use secrecy::{ExposeSecret as _, SecretString};
@@ -26,6 +27,33 @@ struct Bucket {
     bucket: String,
     prefix: String,
     remote: Option<Remote>,
+}
+
+impl RepositorySettings {
+    /// Reads the secrets and makes the access of it.
+    ///
+    /// # Errors
+    /// When a secret cannot be read, or the location is not understood.
+    pub fn access(&self, cache_directory: &std::path::Path, environment: &Environment) -> Result<Access, SettingsError> {
+        let password = environment.secret(&self.password)?;
+        let location = location(self, environment)?;
+        let remote = matches!(location, Location::S3(_));
+        Ok(Access { location, password, cache_directory: remote.then(|| cache_directory.to_path_buf()) })
+    }
+
+    /// Where rclone's config is looked for; `None` where nothing says.
+    #[must_use]
+    pub fn rclone_config_path(&self, environment: &Environment) -> Option<PathBuf> {
+        self.rclone_config.clone().or_else(|| rclone::config_path(environment).ok())
+    }
+
+    /// Where it is. The password is not read.
+    ///
+    /// # Errors
+    /// When the location is not understood, or a secret of the store cannot be read.
+    pub fn location(&self, environment: &Environment) -> Result<Location, SettingsError> {
+        location(self, environment)
+    }
 }
 
 /// The place that a repository's table names.

@@ -1,5 +1,6 @@
 //! The nightly run: every source into a snapshot of its own, copies of them, a look at whether they are normal, then retention.
 
+use super::report::{RunReport, SourceReport};
 use std::{
     collections::HashSet,
     fs::{self, File, OpenOptions},
@@ -10,11 +11,10 @@ use std::{
 
 use jiff::Timestamp;
 use nix::fcntl::{Flock, FlockArg};
-use serde::Serialize;
 use tracing::Instrument as _;
 
 use super::{
-    CopyOutcome, FurtherReport, FurtherRepository, StagedFile, Staging,
+    CopyOutcome, FurtherRepository, StagedFile, Staging,
     further::Further,
     retain::{Retaining, retain},
     watch::{Fresh, Watched, watch},
@@ -25,20 +25,18 @@ use crate::{
     CancellationToken,
     engine::{
         ledger::{Event, EventKind, Ledger, Part},
-        manifest::{ConsistencyGrade, Incomplete},
         repository::{
-            Lock, LockKind, PruneReport, Repository, RepositoryError, Retention, SaveError, SaveOptions, Saved, SnapshotId,
-            select, tags_for,
+            Lock, LockKind, Repository, RepositoryError, Retention, SaveError, SaveOptions, Saved, SnapshotId, select, tags_for,
         },
     },
     ground::{
-        Exit, SourceError, SourceName, error_chain,
+        Exit, SourceError, error_chain,
         host::{HostName, HostScope},
         progress::ProgressSink,
     },
     operate::{
         tripwire,
-        tripwire::{Alarm, Alarms, Tripwire},
+        tripwire::{Alarms, Tripwire},
     },
     recovery::{point::PointReader, source::Restorable},
 };
@@ -102,91 +100,6 @@ impl BackupJob {
     }
 }
 
-/// What a run did.
-#[derive(Clone, Debug, Serialize)]
-pub struct RunReport {
-    /// Its id.
-    pub run: RunId,
-    /// Host it ran on.
-    pub host: String,
-    /// Repository, in words.
-    pub repository: String,
-    /// When it began.
-    pub started: Timestamp,
-    /// When it ended.
-    pub finished: Timestamp,
-    /// Whether nothing was written.
-    pub dry_run: bool,
-    /// One line a source, in order.
-    pub sources: Vec<SourceReport>,
-    /// Snapshots forgotten; `None` when none was to be.
-    pub forgotten: Option<usize>,
-    /// What prune did; `None` when it was not to run.
-    pub prune: Option<PruneReport>,
-    /// Why retention failed, where it did.
-    pub retention_error: Option<String>,
-    /// What became of each further repository.
-    pub further: Vec<FurtherReport>,
-    /// Alarms that stand on this host after the run.
-    pub alarms: Vec<Alarm>,
-    /// Why retention was not run although it was wanted, or nobody can tell whether the snapshots are normal.
-    pub withheld: Option<String>,
-    /// Why the repository could not be used although the run went on with a further one.
-    pub repository_error: Option<String>,
-    /// How it all ended.
-    pub exit: Exit,
-}
-
-/// What became of one source.
-#[derive(Clone, Debug, Serialize)]
-pub struct SourceReport {
-    /// Its name.
-    pub source: SourceName,
-    /// Its kind.
-    pub kind: String,
-    /// Its snapshot; `None` when it failed, or in a dry run.
-    pub snapshot: Option<SnapshotId>,
-    /// Why it failed.
-    pub error: Option<String>,
-    /// Bytes captured.
-    pub size_bytes: u64,
-    /// Bytes added to the repository.
-    pub added_bytes: u64,
-    /// Artifacts captured.
-    pub artifacts: usize,
-    /// Items (documents, definitions) in those, where they are counted.
-    pub items: u64,
-    /// Files captured from trees.
-    pub files: u64,
-    /// Files that were new, changed, unchanged.
-    pub files_new: u64,
-    /// See `files_new`.
-    pub files_changed: u64,
-    /// See `files_new`.
-    pub files_unmodified: u64,
-    /// Plain bytes that were new to the repository.
-    pub new_blob_bytes: u64,
-    /// What the repository had lost of its last snapshot, where this run stored it again.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub healed: Option<String>,
-    /// How far the data belong to one moment.
-    pub consistency: Option<ConsistencyGrade>,
-    /// Which moment.
-    pub consistent_at: Option<Timestamp>,
-    /// What had to be left out.
-    pub incomplete: Vec<Incomplete>,
-    /// Its staged file.
-    pub staged: Option<StagedFile>,
-    /// Why there is no staged file although there should be.
-    pub staged_error: Option<String>,
-    /// What became of it in each further repository.
-    pub copies: Vec<CopyOutcome>,
-    /// How long it took.
-    pub seconds: f64,
-    /// How it ended.
-    pub exit: Exit,
-}
-
 /// Runs a backup. A source that fails leaves no snapshot and does not keep the others from being saved.
 ///
 /// # Errors
@@ -219,6 +132,27 @@ fn note(
     };
     let (kind, repository, finished) = (EventKind::Backup, job.repository.location(), Timestamp::now());
     Ok(Ledger::open(directory)?.record(&Event { run, kind, repository, started, finished, exit, report, parts })?)
+}
+
+/// The report of a run that begins now.
+fn begin(job: &BackupJob, run: RunId, started: Timestamp) -> RunReport {
+    RunReport {
+        run,
+        host: job.host.to_string(),
+        repository: job.repository.location(),
+        started,
+        finished: started,
+        dry_run: job.dry_run,
+        sources: job.unavailable.iter().map(SourceReport::unavailable).collect(),
+        forgotten: None,
+        prune: None,
+        retention_error: None,
+        further: Vec::new(),
+        alarms: Vec::new(),
+        withheld: None,
+        repository_error: None,
+        exit: Exit::Done,
+    }
 }
 
 /// A part for each source in the run's repository and in each further one.
@@ -272,7 +206,7 @@ async fn run_backup(
         restore_text: job.restore_text.clone(),
     };
     let mut further: Vec<Further<'_>> = job.also.iter().map(Further::new).collect();
-    let mut report = RunReport::begin(job, run, started);
+    let mut report = begin(job, run, started);
     let lock = match job.repository.lock(LockKind::Shared, job.patience).await {
         Ok(lock) => Some(lock),
         Err(error) if job.also.is_empty() || job.dry_run || !is_broken(&error) => return Err(error),
@@ -533,74 +467,6 @@ fn exit(report: &RunReport, wanted: usize, cancel: &CancellationToken) -> Exit {
     let further = report.further.iter().any(|further| further.error.is_some() || further.retention_error.is_some());
     let own = report.retention_error.is_some() || report.repository_error.is_some() || report.withheld.is_some();
     if partial || further || own { Exit::Partial } else { Exit::Done }
-}
-
-impl RunReport {
-    fn begin(job: &BackupJob, run: RunId, started: Timestamp) -> Self {
-        Self {
-            run,
-            host: job.host.to_string(),
-            repository: job.repository.location(),
-            started,
-            finished: started,
-            dry_run: job.dry_run,
-            sources: job.unavailable.iter().map(SourceReport::unavailable).collect(),
-            forgotten: None,
-            prune: None,
-            retention_error: None,
-            further: Vec::new(),
-            alarms: Vec::new(),
-            withheld: None,
-            repository_error: None,
-            exit: Exit::Done,
-        }
-    }
-}
-
-impl SourceReport {
-    /// The snapshot in the repository that holds it first: the run's own, or the one that stood in for it.
-    pub(super) fn held(&self) -> Option<SnapshotId> {
-        self.snapshot.or_else(|| self.copies.first()?.snapshot)
-    }
-
-    /// Whether no repository has a snapshot of it.
-    fn is_lost(&self) -> bool {
-        self.error.is_some() && self.held().is_none()
-    }
-
-    fn empty(source: SourceName, kind: String) -> Self {
-        Self {
-            source,
-            kind,
-            snapshot: None,
-            error: None,
-            size_bytes: 0,
-            added_bytes: 0,
-            artifacts: 0,
-            items: 0,
-            files: 0,
-            files_new: 0,
-            files_changed: 0,
-            files_unmodified: 0,
-            new_blob_bytes: 0,
-            healed: None,
-            consistency: None,
-            consistent_at: None,
-            incomplete: Vec::new(),
-            staged: None,
-            staged_error: None,
-            copies: Vec::new(),
-            seconds: 0.0,
-            exit: Exit::Done,
-        }
-    }
-
-    fn unavailable(source: &Unavailable) -> Self {
-        let mut report = Self::empty(source.source.clone(), source.kind.clone());
-        report.error = Some(format!("source {}: {}", source.source, source.why));
-        report.exit = Exit::Usage;
-        report
-    }
 }
 
 fn report_of(source: &dyn Restorable, result: &Result<Saved, SaveError>, began: Timestamp) -> SourceReport {

@@ -1,16 +1,12 @@
 //! Further repositories of a run: each is fed by a copy of what the run saved, and saved into directly when no other can be.
 
+use super::report::{CopyOutcome, FurtherReport, SourceReport};
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
-use serde::Serialize;
-
-use super::{
-    backup::SourceReport,
-    retain::{Retaining, retain},
-};
+use super::retain::{Retaining, retain};
 use crate::{
     CancellationToken,
-    engine::repository::{CopyOptions, Lock, LockKind, PruneReport, Repository, RepositoryError, SnapshotId},
+    engine::repository::{CopyOptions, Lock, LockKind, Repository, RepositoryError, SnapshotId},
     ground::{Exit, error_chain, progress::ProgressSink},
 };
 
@@ -23,38 +19,6 @@ pub struct FurtherRepository {
     pub repository: Result<Repository, String>,
     /// More tags for what comes into it; `{host}` in one stands for the host's name.
     pub tags: Vec<String>,
-}
-
-/// What became of a further repository.
-#[derive(Clone, Debug, Serialize)]
-pub struct FurtherReport {
-    /// Its name in the config.
-    pub repository: String,
-    /// Where it is, in words; `None` when it could not be opened.
-    pub location: Option<String>,
-    /// Why it, or a snapshot in it, is not as it should be.
-    pub error: Option<String>,
-    /// Bytes that were added.
-    pub added_bytes: u64,
-    /// Snapshots forgotten; `None` when none was to be.
-    pub forgotten: Option<usize>,
-    /// What prune did; `None` when it was not to run.
-    pub prune: Option<PruneReport>,
-    /// Why retention failed, where it did.
-    pub retention_error: Option<String>,
-}
-
-/// What became of a source's snapshot in a further repository.
-#[derive(Clone, Debug, Serialize)]
-pub struct CopyOutcome {
-    /// The repository's name in the config.
-    pub repository: String,
-    /// Its id there.
-    pub snapshot: Option<SnapshotId>,
-    /// Why it is not there.
-    pub error: Option<String>,
-    /// Bytes it added there.
-    pub added_bytes: u64,
 }
 
 /// A further repository during a run.

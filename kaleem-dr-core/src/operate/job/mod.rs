@@ -4,6 +4,7 @@ mod backup;
 mod further;
 mod pinning;
 mod rebuild;
+mod report;
 mod restoring;
 mod retain;
 mod stage;
@@ -12,10 +13,11 @@ mod verifying;
 mod watch;
 
 pub use self::{
-    backup::{BackupJob, RunReport, SourceReport, backup},
-    further::{CopyOutcome, FurtherReport, FurtherRepository},
+    backup::{BackupJob, backup},
+    further::FurtherRepository,
     pinning::{forget_by_id, pin},
     rebuild::rebuild,
+    report::{CopyOutcome, FurtherReport, RunReport, SourceReport},
     restoring::{Restoring, plan_restore},
     stage::{StagedFile, Staging, file_name},
     status::{Freshness, HostStatus, SourceStatus, StatusOf, StatusRules, freshness, status_of_hosts},

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
+use super::escape::escape;
 use super::{
     ProofReport, duration, moment,
     plot::{Plot, Series},
@@ -15,22 +16,6 @@ use crate::{
 };
 
 const STYLE: &str = include_str!("style.css");
-
-/// Text as it may stand in HTML, also in attributes.
-pub(super) fn escape(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for character in text.chars() {
-        match character {
-            '&' => escaped.push_str("&amp;"),
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '"' => escaped.push_str("&quot;"),
-            '\'' => escaped.push_str("&#39;"),
-            other => escaped.push(other),
-        }
-    }
-    escaped
-}
 
 pub(super) fn page(report: &ProofReport, language: Language) -> String {
     let words = Words::of(language);

@@ -4,6 +4,7 @@
 //! needs nothing but itself: no script, no font, no picture, and a policy that forbids every request.
 
 mod duration;
+mod escape;
 mod html;
 mod markdown;
 mod plot;

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::html::escape;
+use super::escape::escape;
 
 const WIDTH: f64 = 760.0;
 const HEIGHT: f64 = 250.0;

@@ -4,6 +4,7 @@
 //! Nothing runs in here: systemd or cron does that, with the program and the config that the files name.
 
 mod cron;
+mod error;
 mod install;
 mod plan;
 mod settings;
@@ -11,7 +12,8 @@ mod systemd;
 mod when;
 
 pub use self::{
-    install::{InstallReport, Installed, RemoveReport, ScheduleError, Style, carry_out, install, list, planned_files, remove},
+    error::ScheduleError,
+    install::{InstallReport, Installed, RemoveReport, Style, carry_out, install, list, planned_files, remove},
     plan::{Credential, Job, JobKind, Plan, PlannedFile, Premises},
     settings::ScheduleSettings,
     when::{InvalidWhen, When},

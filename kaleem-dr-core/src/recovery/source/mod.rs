@@ -1,6 +1,7 @@
 //! How a captured source is put back: restores, rehearsals, inspections.
 
 mod diagnosis;
+mod difference;
 mod plan;
 mod rehearsal;
 mod report;
@@ -10,9 +11,10 @@ use std::path::PathBuf;
 
 pub use self::{
     diagnosis::{diagnosis_of_probe, diagnosis_of_source_error},
+    difference::Difference,
     plan::{Change, PlanOrigin, PlannedAction, RestorePlan},
     rehearsal::{Control, Inspection, ScratchTarget},
-    report::{Difference, HookReport, RestoreReport, Uncompared},
+    report::{HookReport, RestoreReport, Uncompared},
     request::{Existing, Extras, Rename, RestoreRequest, RestoreTarget},
 };
 use super::{point::PointReader, staged::StagedForm};

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::report::Difference;
+use super::difference::Difference;
 use crate::ground::{
     failpoint::{self, Step},
     finding::Finding,

@@ -1,8 +1,8 @@
 //! What a restore did, and what the comparison after it found.
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-use super::rehearsal::Control;
+use super::{difference::Difference, rehearsal::Control};
 
 /// What a restore did, and what a comparison with the manifest showed afterwards.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -84,17 +84,6 @@ pub struct HookReport {
     pub status: Option<i32>,
     /// The end of what it printed, or why it did not start.
     pub output: String,
-}
-
-/// One difference between the target and the manifest.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Difference {
-    /// What differs: `collection users: documents`.
-    pub what: String,
-    /// As the manifest has it.
-    pub expected: String,
-    /// As the target has it.
-    pub found: String,
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 
 mod packs;
 
+use crate::engine::repository::object_key;
 use std::{collections::BTreeSet, str::FromStr, sync::Arc};
 
 use futures::{StreamExt as _, TryStreamExt as _};
@@ -170,7 +171,7 @@ impl Repository {
                     Err(error) if error.is_not_found() => return Ok(None),
                     Err(error) => return Err(error.into()),
                 };
-                let changed = (ByteDigest::of(&bytes) != names::id_of(&object.key))
+                let changed = (ByteDigest::of(&bytes) != object_key::id_of(&object.key))
                     .then(|| "its content does not hash to its name".to_owned());
                 let why = changed.or(super::key::vet(&bytes).err());
                 Ok(why.map(|why| format!("{} is damaged: {why}", object.key)))

@@ -7,6 +7,7 @@ mod file;
 mod open;
 mod parse;
 
+use crate::engine::repository::object_key;
 use std::{fmt, path::PathBuf, sync::Arc};
 
 use jiff::Timestamp;
@@ -93,7 +94,7 @@ impl Repository {
                 Err(error) if error.is_not_found() => continue,
                 Err(error) => return Err(error.into()),
             };
-            let id = KeyId(names::id_of(&object.key).to_owned());
+            let id = KeyId(object_key::id_of(&object.key).to_owned());
             let parsed = parse::parse(&bytes);
             let changed = (ByteDigest::of(&bytes) != id.0).then(|| "its content does not hash to its name".to_owned());
             let problem = parsed.as_ref().err().cloned().or(changed);

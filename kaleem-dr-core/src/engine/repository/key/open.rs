@@ -3,6 +3,7 @@
 //! Each key file is tried by itself: one that is rotten, hostile or foreign is passed over with a warning, for the one after it
 //! may open.
 
+use crate::engine::repository::object_key;
 use std::sync::Arc;
 
 use rustic_core::repofile::MasterKey;
@@ -39,7 +40,7 @@ pub(crate) async fn open_with(
         tried += 1;
         let password = password.clone();
         if let Some(master) = blocking(move || Ok(master_of(&key, &password))).await? {
-            return Ok((master, KeyId(names::id_of(&object.key).to_owned())));
+            return Ok((master, KeyId(object_key::id_of(&object.key).to_owned())));
         }
     }
     if tried == 0 && !unusable.is_empty() {

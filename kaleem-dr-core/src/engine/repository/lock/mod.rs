@@ -29,9 +29,9 @@ use self::{
 };
 use super::{
     error::RepositoryError,
+    mended::Mended,
     seal::SealKey,
     store::{ObjectStore, StoreError},
-    survey::Mended,
 };
 use crate::ground::digest::ByteDigest;
 

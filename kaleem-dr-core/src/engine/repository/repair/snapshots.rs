@@ -324,7 +324,7 @@ impl<'a> Rewriting<'a> {
         }
         match self.engine.get_tree(id) {
             Ok(tree) => Ok(Some(tree)),
-            Err(error) if super::super::backend::fault_of(&error).is_some_and(|fault| !fault.is_loss()) => {
+            Err(error) if super::super::engine_error::fault_of(&error).is_some_and(|fault| !fault.is_loss()) => {
                 Err(RepositoryError::engine("read a tree of")(error))
             }
             Err(_) => Ok(None),

@@ -551,7 +551,7 @@ impl ObjectStore for OpendalStore {
                 }
                 EntryMode::DIR => {}
                 // A socket or a broken link that another program left.
-                EntryMode::Unknown if !super::names::is_object_name(entry.path()) => {}
+                EntryMode::Unknown if !super::object_key::is_object_name(entry.path()) => {}
                 EntryMode::Unknown => {
                     let why = format!("{} is neither a file nor a directory", entry.path());
                     return Err(StoreError::new("list", directory, self.location.clone(), false, why));

@@ -13,8 +13,6 @@ use crate::ground::Cause;
 const ANY: &str = "auto";
 /// The region that knows all others; restic signs for it where nothing else is known.
 const FIRST: &str = "us-east-1";
-/// The header that names a bucket's region.
-pub(super) const HEADER: &str = "x-amz-bucket-region";
 
 /// Whether the region of an access is to be asked for.
 pub(super) fn is_unknown(access: &S3Access) -> bool {
@@ -74,7 +72,7 @@ impl Answer {
 
     /// The bucket's region, wherever the answer names it.
     fn region(&self) -> Option<String> {
-        let header = self.headers.get(HEADER).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let header = self.headers.get(transport::REGION_HEADER).and_then(|value| value.to_str().ok()).map(str::to_owned);
         let body = &self.body;
         let between = |before: &str, after: char| Some(body.split_once(before)?.1.split_once(after)?.0.to_owned());
         let location = || {
@@ -145,7 +143,7 @@ mod tests {
         let answer = |header: Option<&str>, body: &str| {
             let mut headers = HeaderMap::new();
             if let Some(header) = header {
-                headers.insert(HEADER, header.parse().unwrap());
+                headers.insert(transport::REGION_HEADER, header.parse().unwrap());
             }
             Answer { status: StatusCode::BAD_REQUEST, headers, body: body.to_owned() }.region()
         };

@@ -27,9 +27,11 @@ use super::{
     integrity::WHOLE_MD5,
     listing::{check_page, token_of_request},
     pace::{Pace, SLICE_BYTES, Turn},
-    region,
 };
 use crate::ground::Cause;
+
+/// The header that names a bucket's region.
+pub(super) const REGION_HEADER: &str = "x-amz-bucket-region";
 
 /// The connections to one service.
 ///
@@ -133,7 +135,7 @@ impl HttpTransport for Transport {
             return Err(Error::new(ErrorKind::Unexpected, "the service answered 501 Not Implemented").set_temporary());
         }
         let elsewhere =
-            answer.headers().get(region::HEADER).filter(|_| status == StatusCode::BAD_REQUEST || status.is_redirection());
+            answer.headers().get(REGION_HEADER).filter(|_| status == StatusCode::BAD_REQUEST || status.is_redirection());
         if let Some(region) = elsewhere.and_then(|region| region.to_str().ok()) {
             let why =
                 format!("the service answered {status}: the bucket is in the region {region}; write `region = \"{region}\"`");

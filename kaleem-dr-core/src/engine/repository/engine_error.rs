@@ -1,0 +1,43 @@
+//! What rustic_core's errors say, and what the store said behind them.
+
+use rustic_core::RusticError;
+
+use super::store::{StoreError, StoreFault};
+use crate::ground::{Cause, error_chain};
+
+/// What rustic_core said, in one line, and what the store said to it.
+#[derive(Debug, thiserror::Error)]
+#[error("{said}")]
+pub(crate) struct EngineCause {
+    said: String,
+    pub(crate) fault: Option<StoreFault>,
+    pub(crate) is_full: bool,
+}
+
+/// A rustic_core error as a cause of ours: one line, without its advice to report to its authors.
+pub(crate) fn engine_cause(error: &RusticError) -> Cause {
+    let mut deepest: Option<&(dyn std::error::Error + 'static)> = std::error::Error::source(error);
+    while let Some(next) = deepest.and_then(std::error::Error::source) {
+        deepest = Some(next);
+    }
+    let said = error.display_log();
+    let said = match deepest {
+        Some(cause) if !said.contains(&cause.to_string()) => format!("{said}: {cause}"),
+        _ => said,
+    };
+    let store = store_error(error);
+    // What the store says is a sentence already; the engine would tell it twice.
+    let said = store.map_or(said, |store| error_chain(store));
+    Box::new(EngineCause { said, fault: store.map(StoreError::fault), is_full: store.is_some_and(StoreError::is_full) })
+}
+
+/// The store's error behind one of rustic_core's.
+fn store_error(error: &RusticError) -> Option<&StoreError> {
+    let first = std::error::Error::source(error);
+    std::iter::successors(first, |cause| cause.source()).find_map(|cause| cause.downcast_ref::<StoreError>())
+}
+
+/// What the store said of an error of rustic_core's, where it came from there.
+pub(crate) fn fault_of(error: &RusticError) -> Option<StoreFault> {
+    store_error(error).map(StoreError::fault)
+}
