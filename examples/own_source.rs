@@ -7,26 +7,21 @@
 use std::{collections::BTreeMap, error::Error, path::PathBuf, sync::Arc};
 
 use async_trait::async_trait;
-use kaleem_dr_core::recovery::source::Restorable;
 use kaleem_dr_core::{
-    CancellationToken,
+    ArtifactPath, Exit, Restorable, Site, Source, SourceError, SourceName,
     engine::{
         artifact::Capture,
-        repository::{Access, Location, Repository, select},
-        source::{Probe, Source},
-    },
-    ground::{
-        ArtifactPath, SourceError, SourceName,
-        host::HostScope,
-        progress::{ProgressSink, Silent},
+        repository::{Access, Location},
+        source::Probe,
     },
     operate::{
         config::secret::SecretString,
-        job::{BackupJob, backup},
+        job::exit_of,
+        site::{Backup, Verification},
     },
     recovery::{
         point::PointReader,
-        source::{Change, PlannedAction, RestorePlan, RestoreReport, RestoreRequest, RestoreTarget},
+        source::{Change, Inspection, PlannedAction, RestorePlan, RestoreReport, RestoreRequest, RestoreTarget},
     },
 };
 use tokio::sync::Mutex;
@@ -63,6 +58,15 @@ impl Source for Settings {
 
 #[async_trait]
 impl Restorable for Settings {
+    async fn inspect(&self, point: &PointReader) -> Result<Inspection, SourceError> {
+        let mut inspection = Inspection::default();
+        for artifact in &point.manifest().artifacts {
+            point.artifact(&artifact.path).await?.read_all(1 << 20).await?;
+            inspection.checked.push(artifact.path.clone());
+        }
+        Ok(inspection)
+    }
+
     async fn plan_restore(&self, point: &PointReader, request: RestoreRequest) -> Result<RestorePlan, SourceError> {
         let actions =
             point.manifest().artifacts.iter().map(|artifact| PlannedAction::new(Change::Overwrite, &artifact.path)).collect();
@@ -89,20 +93,25 @@ async fn main() -> Result<(), Box<dyn Error>> {
         password: SecretString::from("example"),
         cache_directory: None,
     };
-    let repository = Repository::init(&access, 2).await?;
     let source = Arc::new(Settings("settings".parse()?, Mutex::new([("colour".into(), "green".into())].into())));
-    let progress: Arc<dyn ProgressSink> = Arc::new(Silent);
-    let cancel = CancellationToken::new();
-    let job = BackupJob::new(repository.clone(), vec![source.clone()]);
-    let report = backup(&job, &progress, &cancel).await?;
-    println!("saved: {:?}", report.sources[0].snapshot);
+    let site = Site::new(access, &directory.join("state"))?.with_source(source.clone());
+    site.init().await?;
+
+    let run = site.backup(Backup::default()).await?;
+    if run.exit != Exit::Done {
+        return Err(format!("not all was saved: {:?}", run.sources).into());
+    }
+    println!("saved: {:?}", run.sources[0].snapshot);
+
+    let verified = site.verify(Verification::default()).await?;
+    if exit_of(&verified) != Exit::Done {
+        return Err(format!("not proven: {verified:?}").into());
+    }
 
     source.1.lock().await.insert("colour".into(), "lost".into());
-    let snapshots = repository.snapshots().await?;
-    let reader = repository.read(select(&snapshots, "latest", &HostScope::Any)?).await?;
-    let point = PointReader::open(reader, progress, cancel).await?;
-    let plan = source.plan_restore(&point, RestoreRequest::whole(RestoreTarget::InPlace)).await?;
-    let report = source.restore(&point, plan).await?;
+    let whole = RestoreRequest::whole(RestoreTarget::InPlace);
+    let report =
+        site.restore(source.name(), "latest", whole, |plan| plan.warnings.is_empty()).await?.ok_or("the plan has a warning")?;
     println!("restored: {}, colour is {}", report.compared.join(", "), source.1.lock().await["colour"]);
     Ok(())
 }

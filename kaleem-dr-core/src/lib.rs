@@ -20,5 +20,6 @@ pub use tokio_util::sync::CancellationToken;
 pub use self::{
     engine::{repository::Repository, source::Source},
     ground::{ArtifactPath, Exit, ProofLevel, RunId, SourceError, SourceName, error_chain},
+    operate::site::{Site, SiteError},
     recovery::source::Restorable,
 };

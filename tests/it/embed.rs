@@ -1,9 +1,30 @@
-//! An embedder's own source: the example in `examples/` defines one in under 60 lines, and it runs.
+//! The examples for programs that embed the library, run as they are.
+
+use std::{
+    fs,
+    io::{BufRead as _, BufReader},
+    process::{Child, Stdio},
+};
+
+use serde_json::Value;
 
 use crate::support::{
     program::{example, run},
     restic::Restic,
+    servers,
+    site::Site,
 };
+
+/// A program that is ended with the test.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
 
 #[test]
 fn the_embedders_example_backs_up_and_restores_its_own_source() {
@@ -17,4 +38,40 @@ fn the_embedders_example_backs_up_and_restores_its_own_source() {
     let begins = text.lines().position(|line| line.starts_with("struct Settings")).expect("the source is in the example");
     let ends = text.lines().position(|line| line.starts_with("#[tokio::main]")).expect("and what uses it");
     assert!(ends - begins < 60, "a source of one's own takes {} lines", ends - begins);
+}
+
+#[tokio::test]
+async fn a_service_in_a_bucket_is_drilled_and_says_over_http_how_well_it_is_protected() {
+    let s3 = servers::s3();
+    let site = Site::new();
+    let (tree, config, state) = (site.path("tree"), site.path("service.toml"), site.path("service-state"));
+    fs::create_dir_all(&tree).expect("a directory can be made");
+    fs::write(tree.join("file"), "content").expect("a file can be written");
+    let secret = |name: &str, value: &str| format!("{{ file = {:?} }}", site.secret(name, value).to_str().expect("UTF-8"));
+    let toml = format!(
+        "state_directory = {state:?}\ncache_directory = {:?}\n[repository.bucket]\nlocation = \"s3:{}/{}/embed-{}\"\npassword = {}\n\
+         access_key_id = {}\nsecret_access_key = {}\n[source.files]\ntype = \"files\"\npaths = [{tree:?}]\n",
+        site.path("service-cache"),
+        s3.endpoint,
+        s3.bucket,
+        std::process::id(),
+        secret("service.pass", "a service"),
+        secret("service.key", &s3.key),
+        secret("service.secret", &s3.secret),
+    );
+    fs::write(&config, toml).expect("a config can be written");
+    let mut init = site.command();
+    init.env("KALEEM_DR_CONFIG", &config).arg("init");
+    assert_eq!(run(&mut init).code, Some(0));
+
+    let mut service = example("status_endpoint");
+    let mut service = Running(service.arg(&config).stdout(Stdio::piped()).spawn().expect("it can be started"));
+    let said = BufReader::new(service.0.stdout.take().expect("it is a pipe"));
+    let lines: Vec<String> = said.lines().take(3).map(|line| line.expect("it can be read")).collect();
+    assert_eq!(lines[..2], ["backup: Done", "drill: Done"]);
+    let url = &lines[2];
+    let status: Value = reqwest::get(format!("{url}/status")).await.expect("it answers").json().await.expect("JSON");
+    assert_eq!(status["sources"][0]["source"], "files", "{status}");
+    let health = reqwest::get(format!("{url}/healthz")).await.expect("it answers");
+    assert_eq!(health.status(), 200, "{status}");
 }

@@ -11,4 +11,5 @@ pub mod monitor;
 pub mod report;
 pub mod runbook;
 pub mod schedule;
+pub mod site;
 pub mod tripwire;

@@ -91,6 +91,7 @@ impl fmt::Debug for SourceKind {
 }
 
 /// A config whose every part is valid.
+#[derive(Clone)]
 pub struct Config {
     /// What is not about sources.
     pub settings: Settings,
@@ -100,12 +101,13 @@ pub struct Config {
 
 /// A source as the config declares it. Its secrets are not read before it is made, so that listing or restoring others
 /// works on a machine that has only the repository's password.
+#[derive(Clone)]
 pub struct DeclaredSource {
     /// Its kind.
     pub kind: &'static str,
     /// The files that its table names as secrets, by their keys.
     pub secret_files: Vec<(String, PathBuf)>,
-    make: Box<Make>,
+    make: Arc<Make>,
 }
 
 impl fmt::Debug for DeclaredSource {
@@ -204,7 +206,7 @@ impl Config {
             let secret_files = secret_files(table.get_ref());
             let make = (builder.build)(name.clone(), ValueDeserializer::from(table))
                 .map_err(|fault| error(format!("source {name}: {}", fault.message()), fault.span().or(Some(span))))?;
-            sources.insert(name, DeclaredSource { kind: builder.name, secret_files, make });
+            sources.insert(name, DeclaredSource { kind: builder.name, secret_files, make: make.into() });
         }
         if let Some(unknown) = settings.backup.sources.iter().flatten().find(|name| !sources.contains_key(name)) {
             return Err(error(format!("`backup.sources` names {unknown}, but there is no [source.{unknown}]"), None));
