@@ -12,7 +12,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::failure::Failure;
 
 /// After a cancellation, how long work may take to end by itself.
-pub const WORK: Duration = Duration::from_millis(1000);
+pub const WORK: Duration = Duration::from_secs(1);
 /// How long all of it may take, with the report of its end.
 pub const COMMAND: Duration = Duration::from_millis(1500);
 /// Then the process ends even where a thread that must not block does. A lock that is left then is known to be of a dead process.

@@ -178,7 +178,7 @@ fn a_lock_of_restic_is_not_judged_by_its_process_id() {
         .spawn()
         .expect("restic runs");
     let locks = site.repository().join("locks");
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    let deadline = std::time::Instant::now() + std::time::Duration::from_mins(1);
     while fs::read_dir(&locks).expect("the locks can be listed").count() == 0 {
         assert!(std::time::Instant::now() < deadline, "restic took no lock");
         std::thread::sleep(std::time::Duration::from_millis(20));

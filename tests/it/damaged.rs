@@ -25,7 +25,7 @@ fn objects(site: &Site, directory: &str) -> BTreeSet<PathBuf> {
         for entry in fs::read_dir(directory).expect("the repository can be listed") {
             let path = entry.expect("an entry").path();
             if path.is_dir() {
-                pending.push(path)
+                pending.push(path);
             } else {
                 let _ = found.insert(path);
             }

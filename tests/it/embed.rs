@@ -47,17 +47,19 @@ async fn a_service_in_a_bucket_is_drilled_and_says_over_http_how_well_it_is_prot
     let (tree, config, state) = (site.path("tree"), site.path("service.toml"), site.path("service-state"));
     fs::create_dir_all(&tree).expect("a directory can be made");
     fs::write(tree.join("file"), "content").expect("a file can be written");
-    let secret = |name: &str, value: &str| format!("{{ file = {:?} }}", site.secret(name, value).to_str().expect("UTF-8"));
+    let secret = |name: &str, value: &str| format!("{{ file = '{}' }}", site.secret(name, value).display());
     let toml = format!(
-        "state_directory = {state:?}\ncache_directory = {:?}\n[repository.bucket]\nlocation = \"s3:{}/{}/embed-{}\"\npassword = {}\n\
-         access_key_id = {}\nsecret_access_key = {}\n[source.files]\ntype = \"files\"\npaths = [{tree:?}]\n",
-        site.path("service-cache"),
+        "state_directory = '{}'\ncache_directory = '{}'\n[repository.bucket]\nlocation = \"s3:{}/{}/embed-{}\"\npassword = {}\n\
+         access_key_id = {}\nsecret_access_key = {}\n[source.files]\ntype = \"files\"\npaths = ['{}']\n",
+        state.display(),
+        site.path("service-cache").display(),
         s3.endpoint,
         s3.bucket,
         std::process::id(),
         secret("service.pass", "a service"),
         secret("service.key", &s3.key),
         secret("service.secret", &s3.secret),
+        tree.display(),
     );
     fs::write(&config, toml).expect("a config can be written");
     let mut init = site.command();

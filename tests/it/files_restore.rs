@@ -334,7 +334,7 @@ fn room_is_asked_for_before_a_restore_and_a_drill_and_the_scratch_directory_can_
         return;
     }
     let (site, _) = backed_up(|tree| {
-        let noise: Vec<u8> = (0..3u32 << 20).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+        let noise: Vec<u8> = (0..3u32 << 20).map(|n| (n.wrapping_mul(2_654_435_761) >> 13).to_le_bytes()[0]).collect();
         fs::write(tree.join("large"), noise).expect("a file");
         // A hole needs no room.
         fs::File::create(tree.join("sparse")).and_then(|file| file.set_len(64 << 20)).expect("a file");

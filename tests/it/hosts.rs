@@ -6,7 +6,7 @@ use crate::support::site::Site;
 
 /// A host with one file, which says whose it is. The repository is made, and nothing is saved yet.
 fn host(name: &str) -> Site {
-    let site = with_file(Site::new().as_host(name), name);
+    let site = with_file(Site::new().named(name), name);
     site.succeed(["init"]);
     site
 }

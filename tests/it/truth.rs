@@ -19,7 +19,7 @@ fn site() -> Site {
 fn with_unreadable(site: Site) -> Site {
     let gone = site.path("gone");
     let tree = site.path("tree");
-    site.with(&format!("[source.partly]\ntype = \"files\"\npaths = [{tree:?}, {gone:?}]"))
+    site.with(&format!("[source.partly]\ntype = \"files\"\npaths = ['{}', '{}']", tree.display(), gone.display()))
 }
 
 #[test]

@@ -14,6 +14,9 @@ use nix::{
 
 use crate::world::World;
 
+/// What needs the repository alone.
+const NEED_IT_ALONE: [&[&str]; 2] = [&["prune", "--yes", "--instant"], &["forget", "--keep-last", "1", "--yes", "--prune"]];
+
 /// A backup of one host is held up under its lock, while the other wants to forget or prune. Then an operator ends the backup.
 pub fn overlap(world: &mut World, host: usize) -> Result<(), String> {
     let other = (host + 1) % world.hosts.len();
@@ -35,8 +38,7 @@ pub fn overlap(world: &mut World, host: usize) -> Result<(), String> {
         return Err(format!("a backup ended with {code:?} before its snapshot: {said}"));
     }
     world.tell(&format!("a backup of {} is at work", world.hosts[host].name));
-    let args: &[&str] =
-        *world.random.pick(&[&["prune", "--yes", "--instant"][..], &["forget", "--keep-last", "1", "--yes", "--prune"]]);
+    let args = *world.random.pick(&NEED_IT_ALONE);
     let ended = world.hosts[other].run(args, None);
     world.tell(&format!("[{}] kaleem-dr {} -> {:?}", world.hosts[other].name, args.join(" "), ended.code));
     let interrupted = interrupt(&mut child);

@@ -1,4 +1,4 @@
-//! Numbers that look random and are the same for the same seed, on every machine and in every version (SplitMix64, Steele et al. 2014).
+//! Numbers that look random and are the same for the same seed, on every machine and in every version (`SplitMix64`, Steele et al. 2014).
 
 #[derive(Clone, Debug)]
 pub struct Random(u64);

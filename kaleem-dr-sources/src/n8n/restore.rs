@@ -163,7 +163,7 @@ impl N8nSource {
         match blocking(move || database::check(&copy)).await {
             Ok(health) => judge(&health, manifest, &mut inspection),
             Err(why) => {
-                error(&mut inspection, format!("{DATABASE} cannot be read: {}", kaleem_dr_core::ground::error_chain(&why)))
+                error(&mut inspection, format!("{DATABASE} cannot be read: {}", kaleem_dr_core::ground::error_chain(&why)));
             }
         }
         if let Origin::Snapshot(snapshot) = point.origin() {

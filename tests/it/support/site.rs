@@ -36,11 +36,11 @@ impl Site {
 
     /// Another host, with a state of its own, on the repository of this site. It is there already.
     pub fn neighbour(&self, host: &str) -> Self {
-        Self::on(Some(self.repository())).as_host(host)
+        Self::on(Some(self.repository())).named(host)
     }
 
     /// The same site under the name of a host.
-    pub fn as_host(mut self, host: &str) -> Self {
+    pub fn named(mut self, host: &str) -> Self {
         self.config.insert_str(0, &format!("host = {host:?}\n"));
         self.written()
     }

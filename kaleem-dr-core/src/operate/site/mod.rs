@@ -33,6 +33,9 @@ use crate::{
     },
 };
 
+/// Sources that could be made, and those that could not.
+pub type Made = (Vec<Arc<dyn Restorable>>, Vec<Unavailable>);
+
 /// An installation.
 #[derive(Clone)]
 pub struct Site {
@@ -242,7 +245,7 @@ impl Site {
     ///
     /// # Errors
     /// [`SiteError::Config`] when a name is unknown, or there is no source at all.
-    pub fn sources(&self, wanted: &[SourceName]) -> Result<(Vec<Arc<dyn Restorable>>, Vec<Unavailable>), SiteError> {
+    pub fn sources(&self, wanted: &[SourceName]) -> Result<Made, SiteError> {
         let all = self.config.backup_sources().into_iter().chain(self.own.iter().map(|source| source.name().clone()));
         let wanted = if wanted.is_empty() { all.collect() } else { wanted.to_vec() };
         if wanted.is_empty() {
@@ -258,7 +261,7 @@ impl Site {
             match declared.make(&self.environment) {
                 Ok(source) => sources.push(source),
                 Err(error) => {
-                    unavailable.push(Unavailable { source: name, kind: declared.kind.to_owned(), why: error_chain(&*error) })
+                    unavailable.push(Unavailable { source: name, kind: declared.kind.to_owned(), why: error_chain(&*error) });
                 }
             }
         }
