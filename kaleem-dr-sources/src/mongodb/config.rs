@@ -6,7 +6,7 @@ use kaleem_dr_core::operate::config::secret::{SecretError, SecretRef};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::docker::DockerContainer;
+use super::server::DockerContainer;
 
 /// A server, replica set or sharded cluster, and what of it is captured.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]

@@ -23,16 +23,19 @@ use kaleem_dr_core::{
 use mongodb::event::{EventHandler, command::CommandEvent};
 
 use super::{
-    compare,
     config::{ConsistencyMode, MongoConfig},
-    connection::Connection,
-    documents::{CollectionReader, DataPlace, documents},
-    listing::{self, CollectionKind, CollectionSpec, Scope},
-    load::{self, Destination, Loaded},
-    probe,
-    ranges::{self, RangedRead, RangedReader},
-    rebuild, snapshot,
-    writes::Writes,
+    dump::{
+        CollectionReader, DataPlace, documents,
+        range::{Range, between},
+        ranges::{self, RangedRead, RangedReader},
+        snapshot,
+    },
+    restore::{Destination, Loaded, Writes, compare, load, rebuild},
+    server::{
+        Connection,
+        listing::{self, CollectionKind, CollectionSpec, Scope},
+        probe,
+    },
 };
 
 fn connect(events: Option<EventHandler<CommandEvent>>) -> Arc<Connection> {
@@ -298,10 +301,10 @@ async fn all_collections_are_read_at_one_cluster_time() {
 async fn a_probe_tells_version_and_size_and_warns_of_an_empty_database() {
     let connection = connect(None);
     let database = database();
-    let empty = probe::probe(&connection, &scope(&database), ConsistencyMode::Auto, false).await.unwrap();
+    let empty = probe(&connection, &scope(&database), ConsistencyMode::Auto, false).await.unwrap();
     assert!(empty.warnings.iter().any(|warning| warning.contains("no collection to capture")), "{empty:?}");
     insert(&connection, &database, "a", vec![doc! { "_id": 1, "x": "y".repeat(1000) }]).await;
-    let found = probe::probe(&connection, &scope(&database), ConsistencyMode::PerCollection, false).await.unwrap();
+    let found = probe(&connection, &scope(&database), ConsistencyMode::PerCollection, false).await.unwrap();
     assert_eq!(found.warnings, Vec::<String>::new());
     assert!(found.size_bytes.unwrap() >= 1000, "{found:?}");
     drop_databases(&connection, &[&database]).await;
@@ -358,7 +361,7 @@ async fn ranges_give_every_document_once_whatever_the_types_and_the_cuts() {
         .map(|mut found| found.remove("_id").unwrap())
         .collect();
 
-    let ranged = async |ranges: Vec<ranges::Range>| {
+    let ranged = async |ranges: Vec<Range>| {
         let place = DataPlace::of(&spec, false).unwrap();
         let read = RangedRead { connection: connection.clone(), spec: spec.clone(), place, at: None, from: None };
         let mut reader = RangedReader::new(read, ranges);
@@ -382,7 +385,7 @@ async fn ranges_give_every_document_once_whatever_the_types_and_the_cuts() {
             state ^= state << 17;
             (state >> 20) % (share * share * 4) == 0
         });
-        let (items, digest, ids) = ranged(ranges::between(cuts)).await;
+        let (items, digest, ids) = ranged(between(cuts)).await;
         assert_eq!((Some(items), Some(digest)), (whole.items, whole.content_digest.clone()), "seed {seed}");
         assert_eq!(format!("{ids:?}"), format!("{sorted:?}"), "in the order of the index, seed {seed}");
     }

@@ -14,41 +14,15 @@
 //! ```
 
 mod archive;
-mod capture;
-mod catalogue;
-mod compare;
 mod config;
-mod connection;
-mod diagnose;
-mod docker;
-mod documents;
-mod guide;
-mod inspect;
-mod listing;
-mod load;
-mod merge;
-mod metadata;
-mod mixed_schema;
+mod dump;
 mod names;
-mod oplog;
-mod placement;
-mod plan;
-mod probe;
-mod ranges;
-mod rebuild;
-mod rebuilder;
-mod rehearse;
-mod replay;
 mod restore;
-mod snapshot;
+mod server;
 mod users;
-mod wellformed;
-mod writes;
 
 #[cfg(test)]
 mod live;
-#[cfg(test)]
-mod recorder;
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -68,10 +42,17 @@ use kaleem_dr_core::{
     },
 };
 
-use self::{capture::CaptureOrder, connection::Connection, diagnose::Patient, listing::Scope, writes::Writes};
 pub use self::{
     config::{ConsistencyMode, MongoConfig, MongoConfigError, WriteConcern},
-    docker::DockerContainer,
+    server::DockerContainer,
+};
+use self::{
+    dump::CaptureOrder,
+    restore::{Writes, rehearse},
+    server::{
+        Connection, Patient,
+        listing::{self, Scope},
+    },
 };
 
 /// A server, replica set or sharded cluster as a source.
@@ -145,11 +126,11 @@ impl Source for MongoSource {
     }
 
     fn roots(&self) -> Vec<PathBuf> {
-        vec![PathBuf::from("/").join(capture::ROOT)]
+        vec![PathBuf::from("/").join(names::ROOT)]
     }
 
     async fn probe(&self) -> Result<Probe, SourceError> {
-        probe::probe(&self.reader, &self.scope, self.config.consistency, self.config.users_and_roles).await
+        server::probe(&self.reader, &self.scope, self.config.consistency, self.config.users_and_roles).await
     }
 
     async fn capture(&self, out: &mut Capture) -> Result<(), SourceError> {
@@ -161,7 +142,7 @@ impl Source for MongoSource {
             users: self.config.users_and_roles,
             oplog: self.config.oplog,
         };
-        capture::capture(&self.reader, order, out).await
+        dump::capture(&self.reader, order, out).await
     }
 }
 
@@ -172,7 +153,7 @@ impl Restorable for MongoSource {
     }
 
     async fn plan_restore(&self, point: &PointReader, request: RestoreRequest) -> Result<RestorePlan, SourceError> {
-        plan::plan(&self.writer, &self.scope, &Writes::of(&self.config), point, request).await
+        restore::plan(&self.writer, &self.scope, &Writes::of(&self.config), point, request).await
     }
 
     async fn restore(&self, point: &PointReader, plan: RestorePlan) -> Result<RestoreReport, SourceError> {
@@ -188,7 +169,7 @@ impl Restorable for MongoSource {
     }
 
     async fn inspect(&self, point: &PointReader) -> Result<Inspection, SourceError> {
-        inspect::inspect(point).await
+        dump::inspect(point).await
     }
 
     fn guide(&self, language: Language, restored: &str) -> Option<String> {
@@ -197,7 +178,7 @@ impl Restorable for MongoSource {
             databases.extend(self.reader.database().map(str::to_owned));
         }
         databases.retain(|name| name != listing::ALL);
-        Some(guide::guide(language, restored, self.writer.server(), &databases))
+        Some(restore::guide(language, restored, self.writer.server(), &databases))
     }
 
     fn staged(&self) -> Option<&dyn StagedForm> {
@@ -212,7 +193,7 @@ pub use self::archive::fuzz_archive;
 #[cfg(feature = "fuzzing")]
 pub fn fuzz_bson(bytes: &[u8]) {
     // That it is no BSON is a good answer.
-    drop(wellformed::check(bytes));
+    drop(dump::wellformed::check(bytes));
 }
 
 #[cfg(test)]

@@ -1,7 +1,12 @@
-//! Names: of files for collections, as mongodump makes them, and of databases a restore goes to.
+//! Names: of files for collections, as mongodump makes them, of databases a restore goes to, and of what is always ours.
 
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use sha1::{Digest as _, Sha1};
+
+/// Everything of this source lies under this directory.
+pub(crate) const ROOT: &str = "mongo";
+/// Every scratch database of a rehearsal begins like this; nothing that does not is ever dropped as one.
+pub(crate) const SCRATCH: &str = "kdr_drill_";
 
 /// Longest file name without its extension; with `.metadata.json.gz` a file system takes just that (mongodump, outputPath).
 const STEM_BYTES: usize = 238;

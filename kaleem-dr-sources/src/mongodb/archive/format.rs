@@ -1,11 +1,14 @@
 //! The documents and marks an archive is made of, as bytes and back (mongo-tools, `common/archive/archive.go`).
 //!
+//! An archive is one stream: magic bytes, a header, the metadata of all namespaces (the prelude), and then blocks of documents.
+//! Blocks of several namespaces may come in turns; each namespace ends with a block that holds the CRC of its documents.
+//!
 //! Reading is at least as strict as mongorestore's: what it takes is taken, but for what no mongodump writes and only damage
 //! explains.
 
 use bson::{RawBsonRef, RawDocument, RawDocumentBuf, rawdoc};
 
-use crate::mongodb::wellformed;
+use crate::mongodb::dump::wellformed;
 
 /// What an archive begins with.
 pub(super) const MAGIC: [u8; 4] = [0x6d, 0xe2, 0x99, 0x81];

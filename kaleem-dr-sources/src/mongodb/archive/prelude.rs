@@ -6,8 +6,8 @@ use bson::{Bson, Document};
 
 use super::format::{Entry, Header};
 use crate::mongodb::{
-    listing::{BUCKETS, CollectionKind, CollectionSpec},
-    metadata,
+    dump::metadata,
+    server::listing::{BUCKETS, CollectionKind, CollectionSpec},
 };
 
 /// The entry of the oplog, which belongs to no database.

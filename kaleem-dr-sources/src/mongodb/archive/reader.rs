@@ -11,7 +11,7 @@ use super::{
     frames::{Frame, Frames},
     prelude::{Blocks, Namespace, Prelude},
 };
-use crate::mongodb::listing::CollectionKind;
+use crate::mongodb::server::listing::CollectionKind;
 
 /// Takes what an archive holds.
 pub(super) trait Contents {

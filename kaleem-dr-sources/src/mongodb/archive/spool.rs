@@ -24,14 +24,14 @@ use kaleem_dr_core::{
 use tempfile::TempDir;
 
 use super::{
-    artifact_path,
+    path::artifact_path,
     prelude::{Namespace, Prelude},
     reader::Contents,
 };
 use crate::mongodb::{
-    catalogue::{self, Catalogued},
-    listing::{BUCKETS, CollectionKind},
+    dump::catalogue::{self, Catalogued},
     names,
+    server::listing::{BUCKETS, CollectionKind},
 };
 
 /// How much is written between two looks at the room that is left, and how much there must be at each.

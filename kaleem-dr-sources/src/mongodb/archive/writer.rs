@@ -10,15 +10,15 @@ use kaleem_dr_core::{
 };
 
 use super::{
-    artifact_path,
     borders::Borders,
     format::{BlockHeader, Entry, Header, LARGEST_DOCUMENT, MAGIC, TERMINATOR, release},
+    path::artifact_path,
     prelude::{ACCOUNTS, OPLOG},
 };
 use crate::mongodb::{
-    catalogue,
-    listing::{BUCKETS, CollectionKind},
+    dump::catalogue,
     names,
+    server::listing::{BUCKETS, CollectionKind},
 };
 
 /// From this release on the data of a time series is dumped under its own name.

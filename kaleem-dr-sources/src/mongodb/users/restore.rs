@@ -12,14 +12,14 @@ use kaleem_dr_core::{
     },
 };
 
-use super::{Part, label};
+use super::part::{Part, label};
 use crate::mongodb::{
-    connection::{Connection, code, codes},
-    documents::{DataPlace, DocumentSplitter},
-    listing::{self, CollectionKind, CollectionSpec},
-    load::{self, Destination},
-    restore::pieces,
-    writes::Writes,
+    dump::{DataPlace, DocumentSplitter},
+    restore::{Destination, Writes, load, pieces},
+    server::{
+        Connection, code, codes,
+        listing::{self, CollectionKind, CollectionSpec},
+    },
 };
 
 /// The names mongorestore uses: the role `restore` may read just these.
@@ -240,7 +240,7 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
-    use crate::mongodb::{config::MongoConfig, recorder::Recorder};
+    use crate::mongodb::{config::MongoConfig, server::Recorder};
 
     const HASH: &str = "c4n4ry-hash";
 

@@ -1,0 +1,272 @@
+//! Documents as raw bytes: read from a collection in batches, cut out of a stream. Nothing is decoded on either way.
+
+use std::sync::Arc;
+
+use bson::{Document, RawBsonRef, Timestamp, doc};
+use bytes::{Bytes, BytesMut};
+use futures::TryStreamExt as _;
+use kaleem_dr_core::ground::SourceError;
+use mongodb::{
+    options::SelectionCriteria,
+    raw_batch_cursor::{RawBatch, RawBatchCursor},
+};
+
+use super::range::Range;
+use crate::mongodb::server::{
+    Connection,
+    listing::{BUCKETS, CollectionKind, CollectionSpec},
+};
+
+/// Bytes one reply should hold. Replies of four collections at once, each with its successor on the way, stay under 40 MB.
+const REPLY_BYTES: u64 = 4 << 20;
+/// Documents in a reply, where the server does not tell their average size.
+const BATCH_DOCUMENTS: u32 = 500;
+/// The largest document of a server, 16 MiB, and the slack it grants its own.
+const LARGEST_DOCUMENT: usize = (16 << 20) + (16 << 10);
+/// The smallest: length and terminator.
+const SMALLEST_DOCUMENT: usize = 5;
+
+/// Where the data of a collection lies, and under which extra field of the command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct DataPlace {
+    pub(crate) collection: String,
+    /// `rawData: true`: gives and takes a time series' buckets under the series' own name.
+    pub(crate) raw_data: bool,
+}
+
+impl DataPlace {
+    /// Where a server keeps the documents of a collection; nowhere for a view.
+    pub(crate) fn of(spec: &CollectionSpec, viewless_time_series: bool) -> Option<Self> {
+        let place = |collection, raw_data| Some(Self { collection, raw_data });
+        match spec.kind {
+            CollectionKind::View => None,
+            CollectionKind::Collection => place(spec.name.clone(), false),
+            CollectionKind::TimeSeries if viewless_time_series => place(spec.name.clone(), true),
+            CollectionKind::TimeSeries => place(format!("{BUCKETS}{}", spec.name), false),
+        }
+    }
+}
+
+/// Reads the documents of one collection, batch by batch.
+pub(crate) struct CollectionReader {
+    connection: Arc<Connection>,
+    cursor: RawBatchCursor,
+    action: String,
+}
+
+impl CollectionReader {
+    /// Opens a cursor, at one moment of the server's history if `at` says so, on the members that `from` prefers; otherwise
+    /// on the primary. With a range it gives that part in the order of `_id`, without one all in natural order.
+    ///
+    /// The command is written out rather than made by `Collection::find`, which knows no `rawData`; a cluster time in the
+    /// read concern does the same as a driver's snapshot session.
+    pub(crate) async fn open(
+        connection: &Arc<Connection>,
+        spec: &CollectionSpec,
+        place: &DataPlace,
+        at: Option<Timestamp>,
+        from: Option<SelectionCriteria>,
+        range: Option<&Range>,
+    ) -> Result<Self, SourceError> {
+        let action = format!("read {}", spec.namespace());
+        let batch = batch_documents(connection, &spec.database, &place.collection).await?;
+        let mut command = find_command(spec, place, at, batch);
+        if let Some(range) = range {
+            range.put_into(&mut command);
+        }
+        let command =
+            (&command).try_into().map_err(|error: bson::error::Error| connection.odd_answer(&action, error.to_string()))?;
+        let database = connection.client().await?.database(&spec.database);
+        let cursor = connection
+            .answer(&action, async {
+                let mut find = database.run_raw_cursor_command(command).batch_size(batch);
+                if let Some(from) = from {
+                    find = find.selection_criteria(from);
+                }
+                find.batch().await
+            })
+            .await?;
+        Ok(Self { connection: connection.clone(), cursor, action })
+    }
+
+    /// The next batch; `None` at the end. It may be empty before the end.
+    pub(crate) async fn next(&mut self) -> Result<Option<RawBatch>, SourceError> {
+        self.connection.answer(&self.action, self.cursor.try_next()).await
+    }
+}
+
+fn find_command(spec: &CollectionSpec, place: &DataPlace, at: Option<Timestamp>, batch: u32) -> Document {
+    // A capture may wait for the repository for longer than the ten minutes after which idle cursors are closed.
+    let mut command = doc! { "find": &place.collection, "batchSize": i64::from(batch), "noCursorTimeout": true };
+    if spec.kind == CollectionKind::Collection {
+        // The order on disk: no index is walked, and capped collections come in the order of insertion.
+        command.insert("hint", doc! { "$natural": 1 });
+    }
+    if place.raw_data {
+        command.insert("rawData", true);
+    }
+    if let Some(at) = at {
+        command.insert("readConcern", doc! { "level": "snapshot", "atClusterTime": at });
+    }
+    command
+}
+
+/// How many documents of this collection make a reply of a good size. Replies over 16 MB the server splits by itself.
+async fn batch_documents(connection: &Connection, database: &str, collection: &str) -> Result<u32, SourceError> {
+    let stats = match connection.run(database, doc! { "collStats": collection }, "tell the size of a collection").await {
+        Ok(stats) => stats,
+        Err(error @ SourceError::Unreachable { .. }) => return Err(error),
+        // A login may read a collection and still not be shown its statistics.
+        Err(_) => Document::new(),
+    };
+    let average = match stats.get("avgObjSize") {
+        Some(bson::Bson::Int32(size)) => u64::try_from(*size).unwrap_or(0),
+        Some(bson::Bson::Int64(size)) => u64::try_from(*size).unwrap_or(0),
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // A size in bytes; `as` saturates.
+        Some(bson::Bson::Double(size)) => *size as u64,
+        _ => 0,
+    };
+    let documents = REPLY_BYTES.checked_div(average).map_or(BATCH_DOCUMENTS.into(), |documents| documents.clamp(2, 100_000));
+    Ok(u32::try_from(documents).unwrap_or(BATCH_DOCUMENTS))
+}
+
+/// The bytes of every document of a batch, not copied.
+///
+/// # Errors
+/// A sentence, when the batch is no array of whole documents.
+pub(crate) fn documents(batch: &RawBatch) -> Result<impl Iterator<Item = Result<&[u8], String>>, String> {
+    let array = batch.doc_slices().map_err(|error| error.to_string())?;
+    Ok(array.into_iter().map(|element| match element.map_err(|error| error.to_string())? {
+        RawBsonRef::Document(document) => Ok(document.as_bytes()),
+        other => Err(format!("a batch holds a {:?} where a document must be", other.element_type())),
+    }))
+}
+
+/// Whether a batch is so large that its successor should not be in memory beside it: it holds documents of many megabytes.
+pub(crate) fn is_oversized(batch: &RawBatch) -> bool {
+    batch.as_raw_document().as_bytes().len() as u64 > 2 * REPLY_BYTES
+}
+
+/// Cuts documents out of bytes that come in pieces of any length.
+#[derive(Debug, Default)]
+pub(crate) struct DocumentSplitter {
+    pending: BytesMut,
+    taken: u64,
+}
+
+impl DocumentSplitter {
+    /// Adds the next piece.
+    pub(crate) fn push(&mut self, piece: &[u8]) {
+        self.pending.extend_from_slice(piece);
+    }
+
+    /// The next whole document, or `None` until more bytes are pushed.
+    ///
+    /// # Errors
+    /// A sentence, when what follows cannot be a document.
+    pub(crate) fn next(&mut self) -> Result<Option<Bytes>, String> {
+        let Some(length) = self.pending.first_chunk::<4>() else { return Ok(None) };
+        let length = u32::from_le_bytes(*length) as usize;
+        if !(SMALLEST_DOCUMENT..=LARGEST_DOCUMENT).contains(&length) {
+            return Err(format!("at byte {} a document claims to be {length} bytes long", self.taken));
+        }
+        if self.pending.len() < length {
+            return Ok(None);
+        }
+        if self.pending[length - 1] != 0 {
+            return Err(format!("the document at byte {} does not end where it says", self.taken));
+        }
+        self.taken += length as u64;
+        Ok(Some(self.pending.split_to(length).freeze()))
+    }
+
+    /// Ends the stream.
+    ///
+    /// # Errors
+    /// A sentence, when it ends inside a document.
+    pub(crate) fn finish(self) -> Result<(), String> {
+        if self.pending.is_empty() { Ok(()) } else { Err(format!("it ends inside the document at byte {}", self.taken)) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn document(payload: usize) -> Vec<u8> {
+        bson::serialize_to_vec(&doc! { "_id": 1, "p": "x".repeat(payload) }).unwrap()
+    }
+
+    /// A small generator with a seed, so that a failure can be repeated.
+    fn random(state: &mut u64) -> usize {
+        *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(*state >> 33).unwrap()
+    }
+
+    #[test]
+    fn documents_come_out_whole_however_the_stream_is_cut() {
+        for seed in 0..200_u64 {
+            let mut state = seed;
+            let documents: Vec<Vec<u8>> = (0..random(&mut state) % 20).map(|_| document(random(&mut state) % 3000)).collect();
+            let stream = documents.concat();
+            let mut splitter = DocumentSplitter::default();
+            let (mut rest, mut seen) = (stream.as_slice(), Vec::new());
+            while !rest.is_empty() {
+                let (piece, after) = rest.split_at(rest.len().min(1 + random(&mut state) % 2000));
+                rest = after;
+                splitter.push(piece);
+                while let Some(document) = splitter.next().unwrap() {
+                    seen.push(document.to_vec());
+                }
+            }
+            assert_eq!(seen, documents, "seed {seed}");
+            splitter.finish().unwrap();
+        }
+    }
+
+    #[test]
+    fn a_stream_that_breaks_off_or_lies_is_an_error() {
+        let whole = document(10);
+        let mut cut = DocumentSplitter::default();
+        cut.push(&whole[..whole.len() - 1]);
+        assert_eq!(cut.next(), Ok(None));
+        assert!(cut.finish().unwrap_err().contains("inside the document at byte 0"));
+
+        for length in [0_u32, 4, u32::MAX, 17 << 20] {
+            let mut splitter = DocumentSplitter::default();
+            splitter.push(&whole);
+            assert!(splitter.next().unwrap().is_some());
+            splitter.push(&length.to_le_bytes());
+            assert!(splitter.next().unwrap_err().contains(&format!("at byte {}", whole.len())), "{length}");
+        }
+        let mut unterminated = DocumentSplitter::default();
+        unterminated.push(&[5, 0, 0, 0, 1]);
+        assert!(unterminated.next().is_err());
+    }
+
+    #[test]
+    fn the_command_asks_for_the_snapshot_and_natural_order() {
+        let spec = CollectionSpec {
+            database: "d".into(),
+            name: "c".into(),
+            kind: CollectionKind::Collection,
+            options: doc! {},
+            indexes: vec![],
+            uuid: None,
+        };
+        let at = Timestamp { time: 7, increment: 3 };
+        let place = DataPlace::of(&spec, true).unwrap();
+        let command = find_command(&spec, &place, Some(at), 9);
+        assert_eq!(command.get_document("readConcern").unwrap(), &doc! { "level": "snapshot", "atClusterTime": at });
+        assert_eq!(command.get_document("hint").unwrap(), &doc! { "$natural": 1 });
+        assert!(!command.contains_key("rawData"));
+
+        let series = CollectionSpec { kind: CollectionKind::TimeSeries, ..spec.clone() };
+        let old = DataPlace::of(&series, false).unwrap();
+        assert_eq!(old, DataPlace { collection: "system.buckets.c".into(), raw_data: false });
+        let new = find_command(&series, &DataPlace::of(&series, true).unwrap(), None, 9);
+        assert_eq!((new.get_str("find").unwrap(), new.get_bool("rawData").unwrap()), ("c", true));
+        assert!(!new.contains_key("hint") && !new.contains_key("readConcern"));
+        assert_eq!(DataPlace::of(&CollectionSpec { kind: CollectionKind::View, ..spec }, true), None);
+    }
+}

@@ -1,0 +1,19 @@
+//! The dump: what a capture writes, in mongodump's directory layout, and how it is read and inspected.
+
+mod capture;
+pub(crate) mod catalogue;
+mod documents;
+mod inspect;
+pub(crate) mod metadata;
+pub(crate) mod oplog;
+mod pieces;
+pub(crate) mod range;
+pub(crate) mod ranges;
+pub(crate) mod snapshot;
+pub(crate) mod wellformed;
+
+pub(crate) use self::{
+    capture::{CaptureOrder, capture},
+    documents::{CollectionReader, DataPlace, DocumentSplitter, documents},
+    inspect::inspect,
+};

@@ -1,0 +1,188 @@
+//! Reading one large collection in ranges of `_id` at once, in order.
+//!
+//! The ranges are cut with `min` and `max` on the index of `_id`, not with `$gte` and `$lt`: those compare within one BSON type
+//! only, so that documents whose `_id` is of another type would fall between two ranges. The first range has no beginning and the
+//! last no end, so whatever the cuts are, every document is in just one range.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use bson::{Bson, Timestamp, doc};
+use kaleem_dr_core::ground::SourceError;
+use mongodb::{options::SelectionCriteria, raw_batch_cursor::RawBatch};
+use tokio::{sync::mpsc, task::JoinSet};
+
+use super::{
+    documents::{CollectionReader, DataPlace},
+    range::{Range, between},
+};
+use crate::mongodb::server::{
+    Connection, index,
+    listing::{CollectionKind, CollectionSpec},
+};
+
+/// Bytes one range should hold: as much as can be read ahead, so that no reader waits long for its turn.
+const RANGE_BYTES: u64 = 16 << 20;
+/// Cuts stay in memory.
+const MOST_RANGES: u64 = 4096;
+/// Samples for each range: the more, the less the ranges differ in length.
+const SAMPLES: u64 = 8;
+/// Ranges read at once.
+const READERS: usize = 3;
+/// Replies that may wait for their turn in each range.
+const REPLIES_AHEAD: usize = 1;
+
+/// Cuts a collection of `threshold` bytes or more into ranges; `None` where it is smaller, or its order or index does not allow it.
+pub(crate) async fn split(
+    connection: &Connection,
+    spec: &CollectionSpec,
+    threshold: u64,
+) -> Result<Option<Vec<Range>>, SourceError> {
+    if threshold == 0 || !is_divisible(spec) {
+        return Ok(None);
+    }
+    let action = format!("cut {} into ranges", spec.namespace());
+    let stats = connection.run(&spec.database, doc! { "collStats": &spec.name }, &action).await;
+    let size = match stats {
+        Ok(stats) => whole(stats.get("size")),
+        Err(error @ SourceError::Unreachable { .. }) => return Err(error),
+        // A login may read a collection and still not be shown its statistics.
+        Err(_) => return Ok(None),
+    };
+    if size < threshold {
+        return Ok(None);
+    }
+    let count = (size / RANGE_BYTES.min(threshold)).clamp(2, MOST_RANGES);
+    let sample = doc! {
+        "aggregate": &spec.name, "cursor": {}, "pipeline": [
+            { "$sample": { "size": i64::try_from(count * SAMPLES).unwrap_or(i64::MAX) } }, { "$project": { "_id": 1 } }, { "$sort": { "_id": 1 } },
+        ],
+    };
+    // Any cuts are right; these are of one length, more or less.
+    let sampled = connection.list(&spec.database, sample, &action).await?;
+    let mut ids: Vec<Bson> = sampled.into_iter().filter_map(|mut document| document.remove("_id")).collect();
+    // As bytes: NaN is not equal to itself.
+    ids.dedup_by_key(|id| bson::serialize_to_vec(&doc! { "": id.clone() }).ok());
+    let step = ids.len().div_ceil(usize::try_from(count).unwrap_or(1)).max(1);
+    Ok(Some(between(ids.into_iter().step_by(step).skip(1).collect())))
+}
+
+/// Whether the order does not count, and an index holds every `_id` in the plain order of its type.
+fn is_divisible(spec: &CollectionSpec) -> bool {
+    let collated = spec
+        .options
+        .get_document("collation")
+        .is_ok_and(|collation| collation.get_str("locale").is_ok_and(|locale| locale != "simple"));
+    spec.kind == CollectionKind::Collection && !spec.is_capped() && !collated && spec.indexes.iter().any(index::is_id)
+}
+
+fn whole(number: Option<&Bson>) -> u64 {
+    match number {
+        Some(Bson::Int32(number)) => u64::try_from(*number).unwrap_or(0),
+        Some(Bson::Int64(number)) => u64::try_from(*number).unwrap_or(0),
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // A size in bytes; `as` saturates.
+        Some(Bson::Double(number)) => *number as u64,
+        _ => 0,
+    }
+}
+
+/// What is read of each range.
+#[derive(Clone, Debug)]
+pub(crate) struct RangedRead {
+    pub(crate) connection: Arc<Connection>,
+    pub(crate) spec: CollectionSpec,
+    pub(crate) place: DataPlace,
+    pub(crate) at: Option<Timestamp>,
+    pub(crate) from: Option<SelectionCriteria>,
+}
+
+/// Reads ranges at once and gives their batches in the order of the ranges.
+pub(crate) struct RangedReader {
+    read: RangedRead,
+    waiting: VecDeque<Range>,
+    /// What each range at work gives, first range first.
+    open: VecDeque<mpsc::Receiver<Piece>>,
+    /// Ends with the reader.
+    readers: JoinSet<()>,
+}
+
+enum Piece {
+    Batch(RawBatch),
+    Failed(SourceError),
+    /// A range that breaks off without it was not read to its end.
+    End,
+}
+
+impl RangedReader {
+    pub(crate) fn new(read: RangedRead, ranges: Vec<Range>) -> Self {
+        Self { read, waiting: ranges.into(), open: VecDeque::new(), readers: JoinSet::new() }
+    }
+
+    /// The next batch; `None` after the last one of the last range.
+    pub(crate) async fn next(&mut self) -> Result<Option<RawBatch>, SourceError> {
+        loop {
+            while self.open.len() < READERS
+                && let Some(range) = self.waiting.pop_front()
+            {
+                let (pieces, receiver) = mpsc::channel(REPLIES_AHEAD);
+                self.readers.spawn(read_range(self.read.clone(), range, pieces));
+                self.open.push_back(receiver);
+            }
+            let Some(first) = self.open.front_mut() else { return Ok(None) };
+            match first.recv().await {
+                Some(Piece::Batch(batch)) => return Ok(Some(batch)),
+                Some(Piece::Failed(error)) => return Err(error),
+                Some(Piece::End) => {
+                    self.open.pop_front();
+                    // The one that ended, and with it what it held.
+                    while self.readers.try_join_next().is_some() {}
+                }
+                None => {
+                    let action = format!("read {}", self.read.spec.namespace());
+                    return Err(self.read.connection.odd_answer(&action, "the reader of a range ended before its end"));
+                }
+            }
+        }
+    }
+}
+
+async fn read_range(read: RangedRead, range: Range, pieces: mpsc::Sender<Piece>) {
+    let end = match feed(&read, &range, &pieces).await {
+        Ok(()) => Piece::End,
+        Err(error) => Piece::Failed(error),
+    };
+    // Nobody is left to hear of it when the capture has failed elsewhere.
+    let _ = pieces.send(end).await;
+}
+
+async fn feed(read: &RangedRead, range: &Range, pieces: &mpsc::Sender<Piece>) -> Result<(), SourceError> {
+    let mut reader =
+        CollectionReader::open(&read.connection, &read.spec, &read.place, read.at, read.from.clone(), Some(range)).await?;
+    while let Some(batch) = reader.next().await? {
+        if pieces.send(Piece::Batch(batch)).await.is_err() {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_has_a_plain_index_of_ids_and_no_order_of_its_own_is_cut() {
+        let spec = |options| CollectionSpec {
+            database: "d".into(),
+            name: "c".into(),
+            kind: CollectionKind::Collection,
+            options,
+            indexes: vec![doc! { "v": 2, "key": { "_id": 1 }, "name": "_id_" }],
+            uuid: None,
+        };
+        assert!(is_divisible(&spec(doc! {})));
+        assert!(!is_divisible(&spec(doc! { "capped": true })));
+        assert!(!is_divisible(&spec(doc! { "collation": { "locale": "fr" } })));
+        assert!(!is_divisible(&CollectionSpec { indexes: vec![], ..spec(doc! {}) }), "a clustered collection has no such index");
+        assert!(!is_divisible(&CollectionSpec { kind: CollectionKind::TimeSeries, ..spec(doc! {}) }));
+    }
+}

@@ -1,0 +1,264 @@
+//! How far the collections of a capture belong to one moment.
+//!
+//! A replica set or sharded cluster can read all collections as they were at one cluster time. The first read asks for the
+//! newest such time; every other read, on any connection, names it. What was reached is recorded, with the reason if it
+//! is not the best, and a grade that was asked for is never silently lowered.
+
+use bson::{Timestamp, doc};
+use jiff::Timestamp as Moment;
+use kaleem_dr_core::{
+    engine::manifest::{Consistency, ConsistencyGrade},
+    ground::SourceError,
+};
+use mongodb::error::Error;
+
+use super::documents::DataPlace;
+use crate::mongodb::{
+    config::ConsistencyMode,
+    server::{
+        Connection, ServerFacts, Topology, code, codes,
+        listing::{CollectionKind, CollectionSpec, Scope},
+    },
+};
+
+/// How often the listing is taken again before we say that the database does not hold still.
+const LISTINGS: u32 = 5;
+/// Snapshot reads outside transactions came with this release.
+const SNAPSHOTS_SINCE: (u32, u32) = (5, 0);
+/// Before this release, capped collections cannot be read in a snapshot.
+const CAPPED_SNAPSHOTS_SINCE: (u32, u32) = (8, 0);
+
+/// The collections of a capture, and the moment they are read at.
+#[derive(Debug)]
+pub(crate) struct Listed {
+    pub(crate) collections: Vec<CollectionSpec>,
+    pub(crate) reading: Reading,
+}
+
+/// How the collections are read.
+#[derive(Clone, Debug)]
+pub(crate) struct Reading {
+    /// The cluster time all reads name; none for collection by collection.
+    pub(crate) at: Option<Timestamp>,
+    /// Whether capped collections can be read at that time.
+    capped: bool,
+    note: Option<String>,
+}
+
+impl Reading {
+    fn per_collection(note: impl Into<String>) -> Self {
+        Self { at: None, capped: false, note: Some(note.into()) }
+    }
+
+    /// The moment one collection is read at.
+    pub(crate) fn at(&self, spec: &CollectionSpec) -> Option<Timestamp> {
+        self.at.filter(|_| self.capped || !spec.is_capped())
+    }
+
+    /// What goes into the manifest. `started` is when the capture began.
+    pub(crate) fn consistency(&self, collections: &[CollectionSpec], started: Moment) -> Consistency {
+        let moment = self.at.and_then(|at| Moment::from_second(i64::from(at.time)).ok());
+        let apart: Vec<String> =
+            collections.iter().filter(|spec| spec.is_capped() && !self.capped).map(CollectionSpec::namespace).collect();
+        match moment {
+            Some(at) if apart.is_empty() => Consistency {
+                grade: ConsistencyGrade::PointInTime,
+                at,
+                note: Some("all collections were read in one snapshot".to_owned()),
+            },
+            Some(_) => Consistency {
+                grade: ConsistencyGrade::PerCollection,
+                at: started,
+                note: Some(format!(
+                    "all collections were read in one snapshot but the capped ones, which this server cannot read in one: {}",
+                    apart.join(", ")
+                )),
+            },
+            None => Consistency { grade: ConsistencyGrade::PerCollection, at: started, note: self.note.clone() },
+        }
+    }
+}
+
+/// Lists the collections and finds the moment to read them at, so that the listing holds at that moment.
+pub(crate) async fn list(
+    connection: &Connection,
+    facts: &ServerFacts,
+    scope: &Scope,
+    mode: ConsistencyMode,
+) -> Result<Listed, SourceError> {
+    let mut collections = scope.list(connection).await?;
+    for _ in 0..LISTINGS {
+        let reading = begin(connection, facts, &collections, mode).await?;
+        if reading.at.is_none() {
+            return Ok(Listed { collections, reading });
+        }
+        let again = scope.list(connection).await?;
+        if is_same(&collections, &again) {
+            if mode == ConsistencyMode::PointInTime && !reading.capped && collections.iter().any(CollectionSpec::is_capped) {
+                return Err(SourceError::Unsupported(format!(
+                    "{} cannot read capped collections in a snapshot before version 8.0: leave them out with `exclude_collections`, or set \
+                     consistency = \"auto\"",
+                    connection.server()
+                )));
+            }
+            return Ok(Listed { collections, reading });
+        }
+        collections = again;
+    }
+    Err(SourceError::Unsupported(format!(
+        "collections on {} are made or dropped all the time, so no listing of them holds still: leave those out with \
+         `exclude_collections`, or set consistency = \"per-collection\"",
+        connection.server()
+    )))
+}
+
+fn is_same(before: &[CollectionSpec], after: &[CollectionSpec]) -> bool {
+    before.len() == after.len() && before.iter().zip(after).all(|(before, after)| before.is_same(after))
+}
+
+/// Asks the server for a cluster time to read at.
+async fn begin(
+    connection: &Connection,
+    facts: &ServerFacts,
+    collections: &[CollectionSpec],
+    mode: ConsistencyMode,
+) -> Result<Reading, SourceError> {
+    let settle = |why: String| match mode {
+        ConsistencyMode::PointInTime => Err(SourceError::Unsupported(format!(
+            "{} cannot give a point-in-time capture: {why}; set consistency = \"auto\" to take collection by collection",
+            connection.server()
+        ))),
+        _ => Ok(Reading::per_collection(why)),
+    };
+    if mode == ConsistencyMode::PerCollection {
+        return Ok(Reading::per_collection("as configured"));
+    }
+    if facts.topology == Topology::Standalone {
+        return settle("a standalone server has no snapshot reads, a replica set of one member has".to_owned());
+    }
+    if facts.release < SNAPSHOTS_SINCE {
+        return settle(format!("version {} has no snapshot reads, 5.0 and later have", facts.version));
+    }
+    let capped = facts.release >= CAPPED_SNAPSHOTS_SINCE;
+    let Some(first) = collections.iter().find(|spec| spec.kind != CollectionKind::View && (capped || !spec.is_capped())) else {
+        return settle("there is no collection to read in a snapshot".to_owned());
+    };
+    let Some(place) = DataPlace::of(first, facts.has_viewless_time_series()) else {
+        return settle("there is no collection to read in a snapshot".to_owned());
+    };
+    let action = format!("begin a snapshot on {}", first.namespace());
+    let database = connection.client().await?.database(&first.database);
+    let preference = connection.reads_from().await?;
+    let mut tries = 0;
+    let reply = loop {
+        let find = doc! {
+            "find": &place.collection, "limit": 1, "singleBatch": true, "projection": { "_id": 1 },
+            "readConcern": { "level": "snapshot" },
+        };
+        let mut find = database.run_command(find);
+        if let Some(preference) = preference.clone() {
+            find = find.selection_criteria(preference);
+        }
+        tries += 1;
+        // The driver's result is kept as it is: some of its errors mean "not here", not "failed".
+        match connection.answer(&action, async { Ok(find.await) }).await? {
+            Ok(reply) => break reply,
+            // A collection that was made a moment ago is not in the newest snapshot yet.
+            Err(error) if code(&error) == Some(codes::SNAPSHOT_UNAVAILABLE) && tries < LISTINGS => {
+                tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+            }
+            Err(error) if is_refusal(&error) => return settle(format!("the server refused a snapshot read: {}", error.kind)),
+            Err(error) => return Err(connection.error(&action, &error)),
+        }
+    };
+    match reply.get_document("cursor").and_then(|cursor| cursor.get_timestamp("atClusterTime")) {
+        Ok(at) => Ok(Reading { at: Some(at), capped, note: None }),
+        Err(_) => settle("the server did not say which moment its snapshot shows".to_owned()),
+    }
+}
+
+fn is_refusal(error: &Error) -> bool {
+    code(error).is_some_and(|code| {
+        [codes::SNAPSHOT_UNAVAILABLE, codes::INVALID_OPTIONS, codes::NOT_A_REPLICA_SET, codes::ILLEGAL_OPERATION].contains(&code)
+    })
+}
+
+/// After the reads: that every collection we read is still the one we listed. A collection that was dropped, renamed or
+/// made anew meanwhile may have been read as empty, and no error tells.
+pub(crate) async fn verify(connection: &Connection, scope: &Scope, listed: &Listed) -> Result<(), SourceError> {
+    let after = scope.list(connection).await?;
+    match listed.collections.iter().find(|before| !after.iter().any(|after| before.is_same(after))) {
+        None => Ok(()),
+        Some(gone) => Err(SourceError::Server {
+            server: connection.server().to_owned(),
+            action: format!("hold {} still", gone.namespace()),
+            cause: "it was dropped, renamed or made anew while it was captured; run the capture again, or leave it out with \
+                    `exclude_collections`"
+                .into(),
+        }),
+    }
+}
+
+/// What an operator can do about a read that failed because the snapshot is gone.
+pub(crate) fn advice(error: &SourceError) -> Option<&'static str> {
+    let SourceError::Server { cause, .. } = error else { return None };
+    cause.to_string().contains(&format!("code {}", codes::SNAPSHOT_TOO_OLD)).then_some(
+        "the capture took longer than the server keeps history: raise minSnapshotHistoryWindowInSeconds (300 by default) with \
+         db.adminCommand({setParameter: 1, minSnapshotHistoryWindowInSeconds: 3600}), or set consistency = \"per-collection\"",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(name: &str, options: bson::Document, uuid: &str) -> CollectionSpec {
+        CollectionSpec {
+            database: "d".into(),
+            name: name.into(),
+            kind: CollectionKind::Collection,
+            options,
+            indexes: vec![],
+            uuid: Some(uuid.into()),
+        }
+    }
+
+    #[test]
+    fn the_grade_is_what_was_reached() {
+        let started = Moment::from_second(1000).unwrap();
+        let at = Timestamp { time: 900, increment: 1 };
+        let plain = [spec("a", doc! {}, "1")];
+        let capped = [spec("a", doc! {}, "1"), spec("log", doc! { "capped": true }, "2")];
+        let new = Reading { at: Some(at), capped: true, note: None };
+        let old = Reading { capped: false, ..new.clone() };
+
+        let reached = new.consistency(&capped, started);
+        assert_eq!((reached.grade, reached.at), (ConsistencyGrade::PointInTime, Moment::from_second(900).unwrap()));
+        assert_eq!(new.at(&capped[1]), Some(at));
+
+        let reached = old.consistency(&capped, started);
+        assert_eq!((reached.grade, reached.at), (ConsistencyGrade::PerCollection, started));
+        assert!(reached.note.unwrap().contains("d.log"));
+        assert_eq!((old.at(&capped[0]), old.at(&capped[1])), (Some(at), None));
+        assert_eq!(old.consistency(&plain, started).grade, ConsistencyGrade::PointInTime);
+
+        let reached = Reading::per_collection("because").consistency(&plain, started);
+        assert_eq!((reached.grade, reached.note.as_deref()), (ConsistencyGrade::PerCollection, Some("because")));
+    }
+
+    #[test]
+    fn a_snapshot_that_is_gone_comes_with_advice() {
+        let failed = |cause: &str| SourceError::Server { server: "h:1".into(), action: "read d.a".into(), cause: cause.into() };
+        let gone = failed("Read timestamp is older than the oldest available (SnapshotTooOld, code 239)");
+        assert!(advice(&gone).unwrap().contains("minSnapshotHistoryWindowInSeconds"));
+        assert_eq!(advice(&failed("cursor id 7 not found (CursorNotFound, code 43)")), None);
+    }
+
+    #[test]
+    fn a_collection_of_the_same_name_is_not_the_same_collection() {
+        let before = [spec("a", doc! {}, "1")];
+        assert!(is_same(&before, &[spec("a", doc! {}, "1")]));
+        assert!(!is_same(&before, &[spec("a", doc! {}, "2")]));
+        assert!(!is_same(&before, &[]));
+    }
+}

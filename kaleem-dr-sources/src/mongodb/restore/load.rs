@@ -1,0 +1,243 @@
+//! Putting documents into a collection: raw `insert` commands, several at once, nothing decoded and nothing skipped.
+//!
+//! The driver's `insert_many` cannot send `bypassEmptyTsReplacement`, without which a server replaces a top-level
+//! `Timestamp(0, 0)` by the time of day; so the command is put together as bytes.
+
+use std::sync::Arc;
+
+use bson::{RawDocumentBuf, cstr, rawdoc};
+use bytes::Bytes;
+use futures::{Stream, StreamExt as _};
+use kaleem_dr_core::ground::SourceError;
+use tokio::task::JoinSet;
+
+use super::{destination::Destination, loaded::Loaded, merge, mixed_schema};
+use crate::mongodb::{
+    dump::DocumentSplitter,
+    server::{Connection, reply},
+};
+
+/// Inserts every document of a stream whose pieces may be of any length. `advance` is told the bytes that are in.
+///
+/// # Errors
+/// The stream's own, and the first one of the server: it names the collection. Nothing is skipped.
+pub(crate) async fn load<S>(
+    connection: &Arc<Connection>,
+    to: &Destination,
+    mut stream: S,
+    advance: impl Fn(u64),
+) -> Result<Loaded, SourceError>
+where
+    S: Stream<Item = Result<Bytes, SourceError>> + Unpin,
+{
+    let mut inserts =
+        Inserts { connection, to: Arc::new(to.clone()), running: JoinSet::new(), loaded: Loaded::default(), advance };
+    let result = fill(&mut inserts, &mut stream).await;
+    // After a failure the other inserts are stopped and waited for, so that no write comes later than the error.
+    inserts.running.shutdown().await;
+    result.map(|()| inserts.loaded)
+}
+
+async fn fill<S, A: Fn(u64)>(inserts: &mut Inserts<'_, A>, stream: &mut S) -> Result<(), SourceError>
+where
+    S: Stream<Item = Result<Bytes, SourceError>> + Unpin,
+{
+    let namespace = format!("{}.{}", inserts.to.database, inserts.to.collection);
+    let malformed = |why: String| SourceError::Point(format!("the data for {namespace} is malformed: {why}").into());
+    let mut splitter = DocumentSplitter::default();
+    let mut batch = Batch::new(&inserts.to);
+    while let Some(piece) = stream.next().await {
+        splitter.push(&piece?);
+        while let Some(document) = splitter.next().map_err(malformed)? {
+            if !batch.has_room_for(&document) {
+                inserts.begin(std::mem::replace(&mut batch, Batch::new(&inserts.to))).await?;
+            }
+            batch.add(&document);
+        }
+    }
+    splitter.finish().map_err(malformed)?;
+    if batch.documents > 0 {
+        inserts.begin(batch).await?;
+    }
+    while !inserts.running.is_empty() {
+        inserts.end_one().await?;
+    }
+    Ok(())
+}
+
+/// What became of one batch.
+struct Batched {
+    loaded: Loaded,
+    /// Bytes of the stream it took.
+    read_bytes: u64,
+}
+
+struct Inserts<'a, A> {
+    connection: &'a Arc<Connection>,
+    to: Arc<Destination>,
+    running: JoinSet<Result<Batched, SourceError>>,
+    loaded: Loaded,
+    advance: A,
+}
+
+impl<A: Fn(u64)> Inserts<'_, A> {
+    async fn begin(&mut self, batch: Batch) -> Result<(), SourceError> {
+        let workers = if self.to.ordered { 1 } else { self.to.writes.workers.get() };
+        while self.running.len() >= workers {
+            self.end_one().await?;
+        }
+        self.running.spawn(insert(self.connection.clone(), self.to.clone(), batch));
+        Ok(())
+    }
+
+    async fn end_one(&mut self) -> Result<(), SourceError> {
+        match self.running.join_next().await {
+            Some(Ok(inserted)) => {
+                let Batched { loaded, read_bytes } = inserted?;
+                self.loaded.add(loaded);
+                (self.advance)(read_bytes);
+                Ok(())
+            }
+            Some(Err(error)) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            Some(Err(_)) => Err(SourceError::Cancelled),
+            None => Ok(()),
+        }
+    }
+}
+
+async fn insert(connection: Arc<Connection>, to: Arc<Destination>, batch: Batch) -> Result<Batched, SourceError> {
+    let action = format!("insert into {}.{}", to.database, to.collection);
+    let (items, read_bytes) = (batch.documents as u64, batch.size_bytes);
+    let command = batch.finish().map_err(|why| connection.odd_answer(&action, why))?;
+    if to.merge {
+        let loaded = merge::batch(&connection, &to, command).await?;
+        return Ok(Batched { loaded, read_bytes });
+    }
+    // Only the buckets of a time series may have to be sent again.
+    let sent = to.series.as_ref().map(|series| (series, command.clone()));
+    let mut reply = connection.run_raw(&to.database, command, &action).await?;
+    let mut expected = items;
+    if let Some((series, command)) = sent
+        && let Some((again, refused)) = mixed_schema::cure(&connection, &to.database, series, &command, &reply).await?
+    {
+        let accepted = reply::inserted(&reply);
+        if accepted + refused != items {
+            return Err(
+                connection.odd_answer(&action, format!("{items} buckets were sent, but it counts {accepted} and {refused}"))
+            );
+        }
+        reply = connection.run_raw(&to.database, again, &action).await?;
+        expected = refused;
+    }
+    match reply::complaint(&reply, expected) {
+        None => Ok(Batched { loaded: Loaded { items, size_bytes: read_bytes, ..Loaded::default() }, read_bytes }),
+        Some(why) => Err(connection.odd_answer(&action, why)),
+    }
+}
+
+/// One `insert` command in the making, as bytes.
+#[derive(Debug)]
+struct Batch {
+    command: Vec<u8>,
+    /// Where the array of documents begins in it.
+    array: usize,
+    documents: usize,
+    size_bytes: u64,
+    most_documents: usize,
+    most_bytes: usize,
+}
+
+impl Batch {
+    fn new(to: &Destination) -> Self {
+        let mut head = rawdoc! { "insert": to.collection.as_str(), "ordered": to.ordered };
+        for flag in &to.flags {
+            head.append(*flag, true);
+        }
+        head.append(cstr!("writeConcern"), &*to.writes.raw_concern);
+        let mut command = head.into_bytes();
+        // Its terminator makes way for one more element: an array, type 4, whose length is filled in at the end.
+        command.pop();
+        command.extend_from_slice(b"\x04documents\0");
+        let array = command.len();
+        command.extend_from_slice(&[0; 4]);
+        let (most_documents, most_bytes) = (to.writes.batch_documents, to.writes.batch_bytes);
+        Self { command, array, documents: 0, size_bytes: 0, most_documents, most_bytes }
+    }
+
+    fn has_room_for(&self, document: &[u8]) -> bool {
+        self.documents == 0 || (self.documents < self.most_documents && self.command.len() + document.len() <= self.most_bytes)
+    }
+
+    fn add(&mut self, document: &[u8]) {
+        self.command.push(3);
+        self.command.extend_from_slice(self.documents.to_string().as_bytes());
+        self.command.push(0);
+        self.command.extend_from_slice(document);
+        self.documents += 1;
+        self.size_bytes += document.len() as u64;
+    }
+
+    fn finish(mut self) -> Result<RawDocumentBuf, String> {
+        self.command.push(0);
+        let array_bytes = self.command.len() - self.array;
+        self.command.push(0);
+        let command_bytes = self.command.len();
+        for (at, bytes) in [(self.array, array_bytes), (0, command_bytes)] {
+            let bytes = i32::try_from(bytes).map_err(|_| "the insert is larger than a message may be".to_owned())?;
+            self.command[at..at + 4].copy_from_slice(&bytes.to_le_bytes());
+        }
+        RawDocumentBuf::from_bytes(self.command).map_err(|error| error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bson::{Bson, Document, doc};
+    use kaleem_dr_core::operate::config::secret::SecretRef;
+
+    use super::*;
+    use crate::mongodb::{config::MongoConfig, restore::writes::Writes};
+
+    fn destination() -> Destination {
+        Destination {
+            database: "d".into(),
+            collection: "c".into(),
+            ordered: false,
+            flags: vec![cstr!("bypassEmptyTsReplacement")],
+            merge: false,
+            series: None,
+            writes: Writes::of(&MongoConfig::new(SecretRef::Env("M".into()))),
+        }
+    }
+
+    #[test]
+    fn the_bytes_put_together_are_the_command_meant() {
+        let mut batch = Batch::new(&destination());
+        let documents: Vec<Document> =
+            (0..12_usize).map(|n| doc! { "_id": i64::try_from(n).unwrap(), "s": "x".repeat(n) }).collect();
+        for document in &documents {
+            batch.add(&bson::serialize_to_vec(document).unwrap());
+        }
+        let command: Document = (&batch.finish().unwrap()).try_into().unwrap();
+        let expected = doc! {
+            "insert": "c", "ordered": false, "bypassEmptyTsReplacement": true, "writeConcern": { "w": "majority" },
+            "documents": documents.into_iter().map(Bson::Document).collect::<Vec<_>>(),
+        };
+        assert_eq!(command, expected);
+    }
+
+    #[test]
+    fn a_batch_is_bounded_but_takes_one_document_of_any_size() {
+        let large = vec![0; 16 << 20];
+        let mut batch = Batch::new(&destination());
+        assert!(batch.has_room_for(&large));
+        batch.add(&large);
+        assert!(!batch.has_room_for(&[0; 5]));
+        let mut small = Batch::new(&destination());
+        for _ in 0..10_000 {
+            assert!(small.has_room_for(&[0; 5]));
+            small.add(&[0; 5]);
+        }
+        assert!(!small.has_room_for(&[0; 5]));
+    }
+}

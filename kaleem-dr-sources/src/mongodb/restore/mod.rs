@@ -1,0 +1,22 @@
+//! The way back: planned, carried out collection by collection, compared, and rehearsed.
+
+pub(crate) mod compare;
+mod destination;
+mod guide;
+pub(crate) mod load;
+mod loaded;
+mod merge;
+mod mixed_schema;
+mod placement;
+mod plan;
+pub(crate) mod rebuild;
+mod rebuilder;
+pub(crate) mod rehearse;
+mod replay;
+mod run;
+mod stream;
+mod writes;
+
+#[cfg(test)]
+pub(crate) use self::loaded::Loaded;
+pub(crate) use self::{destination::Destination, guide::guide, plan::plan, run::restore, stream::pieces, writes::Writes};

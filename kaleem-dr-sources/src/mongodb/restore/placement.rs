@@ -1,0 +1,295 @@
+//! Which collections of a recovery point are restored, and where each of them goes.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+use kaleem_dr_core::{
+    ground::SourceError,
+    recovery::source::{Extras, Rename, RestoreRequest, RestoreTarget},
+};
+
+use crate::mongodb::{
+    dump::catalogue::StoredCollection,
+    names,
+    server::listing::{CollectionKind, CollectionSpec, Patterns},
+};
+
+/// The collections that are restored, and where they go.
+#[derive(Clone, Debug)]
+pub(crate) struct Placement {
+    pub(crate) parts: Vec<Placed>,
+    /// Where each database goes that something is restored of.
+    pub(crate) databases: BTreeMap<String, String>,
+    /// Namespaces of the whole point, as they would stand in the target: none of these is an extra.
+    known: BTreeSet<String>,
+}
+
+/// One collection of the point, and what it is in the target.
+#[derive(Clone, Debug)]
+pub(crate) struct Placed {
+    pub(crate) stored: StoredCollection,
+    pub(crate) target: CollectionSpec,
+}
+
+impl Placement {
+    /// Settles the names of a request, so that the plan and its execution mean the same, and places every collection.
+    ///
+    /// # Errors
+    /// [`SourceError::Refused`] when the choices fit neither each other nor the point.
+    pub(crate) fn settle(
+        stored: Vec<StoredCollection>,
+        mut request: RestoreRequest,
+        now: Timestamp,
+    ) -> Result<(Self, RestoreRequest), SourceError> {
+        if request.extras == Extras::Remove && !request.only.is_empty() {
+            return Err(refused(
+                "what is not in the point can be removed only when all of the point is restored: leave out `only`",
+            ));
+        }
+        let names: BTreeSet<(String, String)> =
+            stored.iter().map(|stored| (stored.spec.database.clone(), stored.spec.name.clone())).collect();
+        let selected = select(stored, &request.only)?;
+        let databases: BTreeSet<&str> = selected.iter().map(|stored| stored.spec.database.as_str()).collect();
+        request.to = resolve(request.to, &databases, now);
+        let databases = target_databases(&request.to, &databases)?;
+        let known = names
+            .iter()
+            .filter_map(|(database, name)| databases.get(database).map(|target| format!("{target}.{name}")))
+            .collect();
+        let renamed = renames(&selected, &request.rename)?;
+        let parts: Vec<Placed> = selected
+            .into_iter()
+            .map(|stored| {
+                let name = renamed.get(&stored.spec.namespace()).unwrap_or(&stored.spec.name).clone();
+                let target = CollectionSpec { database: databases[&stored.spec.database].clone(), name, ..stored.spec.clone() };
+                Placed { stored, target }
+            })
+            .collect();
+        refuse_doubles(&parts)?;
+        Ok((Self { parts, databases, known }, request))
+    }
+
+    /// Whether a collection of the target is neither restored nor in the point.
+    pub(crate) fn is_extra(&self, found: &CollectionSpec) -> bool {
+        let namespace = found.namespace();
+        !self.known.contains(&namespace) && !self.parts.iter().any(|placed| placed.target.namespace() == namespace)
+    }
+
+    /// Views whose collection gets another name: their definition still names the old one.
+    pub(crate) fn stranded_views(&self) -> Vec<String> {
+        let moved = |database: &str, name: &str| {
+            self.parts.iter().any(|placed| {
+                placed.stored.spec.database == database && placed.stored.spec.name == name && placed.target.name != name
+            })
+        };
+        self.parts
+            .iter()
+            .map(|placed| &placed.stored.spec)
+            .filter(|spec| spec.kind == CollectionKind::View)
+            .filter(|spec| spec.options.get_str("viewOn").is_ok_and(|on| moved(&spec.database, on)))
+            .map(CollectionSpec::namespace)
+            .collect()
+    }
+}
+
+fn refused(why: impl Into<String>) -> SourceError {
+    SourceError::Refused(why.into())
+}
+
+/// The collections that `only` asks for. A pattern that matches none is refused: what it meant would be missing.
+fn select(stored: Vec<StoredCollection>, only: &[String]) -> Result<Vec<StoredCollection>, SourceError> {
+    let Some(patterns) = Patterns::new(only).map_err(|error| refused(error.to_string()))? else { return Ok(stored) };
+    if let Some(unmatched) = patterns.unmatched(stored.iter().map(|stored| &stored.spec)).first() {
+        return Err(refused(format!(
+            "no collection of the recovery point matches `{unmatched}`; give names or globs of `collection` or `database.collection`"
+        )));
+    }
+    Ok(stored.into_iter().filter(|stored| patterns.matches(&stored.spec)).collect())
+}
+
+/// The new names by the namespace in the point.
+fn renames(selected: &[StoredCollection], asked: &[Rename]) -> Result<BTreeMap<String, String>, SourceError> {
+    let mut renamed = BTreeMap::new();
+    for Rename { from, to } in asked {
+        let full: Vec<_> = selected.iter().filter(|stored| stored.spec.namespace() == *from).collect();
+        let (found, name) = if full.is_empty() {
+            (selected.iter().filter(|stored| stored.spec.name == *from).collect(), to.as_str())
+        } else {
+            let database = &full[0].spec.database;
+            let name = to.strip_prefix(&format!("{database}.")).ok_or_else(|| {
+                refused(format!(
+                    "`{from}` cannot be renamed to `{to}`: a collection stays in its database, so write {from}={database}.<name>; \
+                     where a database goes the target says"
+                ))
+            })?;
+            (full, name)
+        };
+        if found.is_empty() {
+            return Err(refused(format!("nothing that is to be restored is called `{from}`, so it cannot be renamed to `{to}`")));
+        }
+        if let Some(why) = names::invalid_collection(name) {
+            return Err(refused(format!("`{name}` cannot be the name of a collection: {why}")));
+        }
+        for stored in found {
+            if renamed.insert(stored.spec.namespace(), name.to_owned()).is_some() {
+                return Err(refused(format!("{} is to be renamed twice", stored.spec.namespace())));
+            }
+        }
+    }
+    Ok(renamed)
+}
+
+fn refuse_doubles(parts: &[Placed]) -> Result<(), SourceError> {
+    let mut taken = BTreeMap::new();
+    for placed in parts {
+        if let Some(other) = taken.insert(placed.target.namespace(), placed.stored.spec.namespace()) {
+            return Err(refused(format!(
+                "{other} and {} would both become {}: choose another name for one of them",
+                placed.stored.spec.namespace(),
+                placed.target.namespace()
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Gives a target without a name one: `<db>_restored_<time>` for one database, the prefix `restored_<time>` for several.
+fn resolve(to: RestoreTarget, databases: &BTreeSet<&str>, now: Timestamp) -> RestoreTarget {
+    if to != RestoreTarget::Beside(None) {
+        return to;
+    }
+    let stamp = now.strftime("%Y%m%d_%H%M%S").to_string();
+    let name = match databases.iter().next() {
+        Some(database) if databases.len() == 1 => names::restored_database(database, &stamp),
+        _ => format!("restored_{stamp}"),
+    };
+    RestoreTarget::Beside(Some(name))
+}
+
+/// The database each database of the point goes to.
+fn target_databases(to: &RestoreTarget, databases: &BTreeSet<&str>) -> Result<BTreeMap<String, String>, SourceError> {
+    let target = |database: &str| match to {
+        RestoreTarget::Beside(Some(name)) if databases.len() == 1 => name.clone(),
+        RestoreTarget::Beside(Some(prefix)) => names::prefixed_database(prefix, database),
+        RestoreTarget::Beside(None) | RestoreTarget::InPlace => database.to_owned(),
+    };
+    databases
+        .iter()
+        .map(|database| {
+            let target = target(database);
+            match names::invalid_database(&target) {
+                None => Ok(((*database).to_owned(), target)),
+                Some(why) => Err(refused(format!("`{target}` cannot be the name of a database: {why}; choose another name"))),
+            }
+        })
+        .collect()
+}
+
+/// Refuses to merge into what merging would spoil.
+pub(crate) fn refuse_unmergeable(target: &CollectionSpec) -> Result<(), SourceError> {
+    let why = if target.kind == CollectionKind::TimeSeries {
+        "the measurements of a time series have no identity to tell which of them are there"
+    } else if target.is_capped() {
+        "inserts into a capped collection push out what is there"
+    } else {
+        return Ok(());
+    };
+    Err(refused(format!(
+        "{} is there and cannot be merged: {why}; let it be replaced, restore it under another name, or name the others with `only`",
+        target.namespace()
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use bson::doc;
+
+    use super::*;
+    use crate::mongodb::dump::catalogue::Catalogued;
+
+    fn stored(namespace: &str) -> StoredCollection {
+        let (database, name) = namespace.split_once('.').unwrap();
+        StoredCollection {
+            spec: CollectionSpec {
+                database: database.into(),
+                name: name.into(),
+                kind: CollectionKind::Collection,
+                options: doc! {},
+                indexes: vec![],
+                uuid: None,
+            },
+            entry: Catalogued { database: database.into(), metadata: String::new(), data: None, specification: String::new() },
+            data: None,
+        }
+    }
+
+    fn place(names: &[&str], request: RestoreRequest) -> Result<Vec<String>, SourceError> {
+        let now: Timestamp = "2026-01-31T12:00:05Z".parse().unwrap();
+        let stored = names.iter().map(|name| stored(name)).collect();
+        let (placement, _) = Placement::settle(stored, request, now)?;
+        Ok(placement.parts.iter().map(|placed| placed.target.namespace()).collect())
+    }
+
+    fn rename(from: &str, to: &str) -> Rename {
+        Rename { from: from.into(), to: to.into() }
+    }
+
+    #[track_caller]
+    fn refused(result: Result<Vec<String>, SourceError>, what: &str) {
+        let error = result.unwrap_err();
+        assert!(matches!(&error, SourceError::Refused(why) if why.contains(what)), "{error:?}");
+    }
+
+    #[test]
+    fn a_restore_lands_beside_unless_told_otherwise() {
+        let whole = |to| RestoreRequest::whole(to);
+        let beside = |name: &str| RestoreRequest::whole(RestoreTarget::Beside(Some(name.into())));
+        let one = ["kaleem.a"];
+        let two = ["kaleem.a", "other.b"];
+        assert_eq!(place(&one, whole(RestoreTarget::Beside(None))).unwrap(), ["kaleem_restored_20260131_120005.a"]);
+        assert_eq!(
+            place(&two, whole(RestoreTarget::Beside(None))).unwrap(),
+            ["restored_20260131_120005_kaleem.a", "restored_20260131_120005_other.b"]
+        );
+        assert_eq!(place(&one, beside("x")).unwrap(), ["x.a"]);
+        assert_eq!(place(&two, beside("x")).unwrap(), ["x_kaleem.a", "x_other.b"]);
+        assert_eq!(place(&two, whole(RestoreTarget::InPlace)).unwrap(), two);
+        refused(place(&one, beside("a.b")), "cannot be the name of a database");
+    }
+
+    #[test]
+    fn only_takes_bare_and_full_names_and_a_pattern_without_a_match_is_refused() {
+        let only = |patterns: &[&str]| RestoreRequest {
+            only: patterns.iter().map(ToString::to_string).collect(),
+            ..RestoreRequest::whole(RestoreTarget::Beside(Some("x".into())))
+        };
+        let point = ["d.users", "d.users_old", "e.users"];
+        assert_eq!(place(&point, only(&["d.users"])).unwrap(), ["x.users"], "one database is left, so its target is the name");
+        assert_eq!(place(&point, only(&["users"])).unwrap(), ["x_d.users", "x_e.users"]);
+        refused(place(&point, only(&["users", "ghost*"])), "`ghost*`");
+        refused(place(&point, only(&["[a"])), "malformed");
+        refused(place(&point, RestoreRequest { extras: Extras::Remove, ..only(&["users"]) }), "leave out `only`");
+    }
+
+    #[test]
+    fn renames_stay_in_their_database_and_never_meet() {
+        let with = |renames: Vec<Rename>| RestoreRequest { rename: renames, ..RestoreRequest::whole(RestoreTarget::InPlace) };
+        let point = ["d.a", "d.b", "e.a"];
+        assert_eq!(place(&point, with(vec![rename("a", "z")])).unwrap(), ["d.z", "d.b", "e.z"]);
+        assert_eq!(place(&point, with(vec![rename("d.a", "d.z")])).unwrap(), ["d.z", "d.b", "e.a"]);
+        assert_eq!(place(&point, with(vec![rename("d.a", "d.b"), rename("d.b", "d.a")])).unwrap(), ["d.b", "d.a", "e.a"]);
+        refused(place(&point, with(vec![rename("d.a", "e.z")])), "stays in its database");
+        refused(place(&point, with(vec![rename("ghost", "z")])), "nothing that is to be restored is called `ghost`");
+        refused(place(&point, with(vec![rename("d.a", "d.b")])), "would both become d.b");
+        refused(place(&point, with(vec![rename("a", "z"), rename("d.a", "d.y")])), "renamed twice");
+        refused(place(&point, with(vec![rename("b", "system.users")])), "cannot be the name of a collection");
+    }
+
+    #[test]
+    fn a_collection_of_the_point_is_no_extra_even_when_it_is_not_restored() {
+        let request = RestoreRequest { rename: vec![rename("a", "z")], ..RestoreRequest::whole(RestoreTarget::InPlace) };
+        let (placement, _) = Placement::settle(vec![stored("d.a"), stored("d.b")], request, Timestamp::UNIX_EPOCH).unwrap();
+        let is_extra = |name: &str| placement.is_extra(&stored(name).spec);
+        assert_eq!(["d.a", "d.z", "d.b", "d.c"].map(is_extra), [false, false, false, true]);
+    }
+}

@@ -1,0 +1,195 @@
+//! Saying what a restore would do, collection by collection, before anything is written.
+
+use jiff::Timestamp;
+use kaleem_dr_core::{
+    ground::SourceError,
+    recovery::{
+        point::PointReader,
+        source::{Change, Existing, Extras, PlannedAction, RestorePlan, RestoreRequest, RestoreTarget},
+    },
+};
+
+use super::{
+    placement::{self, Placed, Placement},
+    rebuild, replay,
+    writes::Writes,
+};
+use crate::mongodb::{
+    dump::catalogue,
+    server::{
+        Connection, ServerFacts, Topology,
+        listing::{self, CollectionKind, CollectionSpec, Scope},
+    },
+    users,
+};
+
+/// Says what a restore would do. `scope` is what captures take: what they leave out is never an extra to remove.
+pub(crate) async fn plan(
+    connection: &Connection,
+    scope: &Scope,
+    writes: &Writes,
+    point: &PointReader,
+    request: RestoreRequest,
+) -> Result<RestorePlan, SourceError> {
+    let (placement, request) = Placement::settle(catalogue::read(point.manifest())?, request, Timestamp::now())?;
+    let facts = connection.facts().await?;
+    refuse_sharded_config(connection, &facts, &placement, &request.to)?;
+    let mut actions = Vec::new();
+    for (database, target) in &placement.databases {
+        let existing = listing::list_database(connection, target).await?;
+        if request.to != RestoreTarget::InPlace {
+            refuse_if_filled(connection, target, &existing)?;
+        }
+        for placed in placement.parts.iter().filter(|placed| placed.stored.spec.database == *database) {
+            let there = existing.iter().find(|spec| spec.name == placed.target.name);
+            actions.push(action(placed, there, request.existing)?);
+        }
+        actions.extend(
+            existing
+                .iter()
+                .filter(|spec| !listing::is_the_servers_own(target, &spec.name))
+                .filter(|spec| !placement.parts.iter().any(|placed| placed.target.namespace() == spec.namespace()))
+                .map(|spec| left_over(spec, &placement, scope, request.extras)),
+        );
+    }
+    actions.extend(placement.databases.keys().filter_map(|database| users::planned(point.manifest(), database, &request)));
+    let mut warnings = warnings(&placement, &request, &actions);
+    if let Some(oplog) = replay::artifact(point) {
+        if writes.replays && replay::is_possible(&request) {
+            replay::check(point, &oplog).await?;
+            warnings.push("the oplog is replayed last; what it changes is not compared".to_owned());
+        } else {
+            warnings.push(
+                "the point has an oplog, which is not replayed: all collections come back as they were when they were read; replay_oplog = \
+                 true goes on to the end of the capture, when everything is restored in place and under its own names"
+                    .to_owned(),
+            );
+        }
+    }
+    Ok(RestorePlan::new(request, describe(connection, &placement), actions, warnings))
+}
+
+/// What happens to one collection of the point.
+fn action(placed: &Placed, there: Option<&CollectionSpec>, existing: Existing) -> Result<PlannedAction, SourceError> {
+    let spec = &placed.stored.spec;
+    let renamed = (spec.name != placed.target.name).then(|| format!("it is {} in the point", spec.name));
+    let (change, why) = match (there, existing) {
+        (None, _) => (Change::Create, renamed),
+        (Some(_), Existing::Replace) => {
+            let why = "it is dropped just before it is rebuilt".to_owned();
+            (Change::Overwrite, Some(renamed.map_or(why.clone(), |renamed| format!("{renamed}; {why}"))))
+        }
+        (Some(there), Existing::Merge) if there.kind != spec.kind => (
+            Change::Conflict,
+            Some(format!("a {} of this name is there and stays: nothing is merged into it", there.kind.word())),
+        ),
+        (Some(_), Existing::Merge) if spec.kind == CollectionKind::View => {
+            (Change::Leave, Some("a view of this name is there and stays".to_owned()))
+        }
+        (Some(there), Existing::Merge) => {
+            placement::refuse_unmergeable(&placed.target)?;
+            placement::refuse_unmergeable(there)?;
+            let why = "documents whose _id is not there are inserted, missing indexes are built; all that is there stays";
+            (Change::Merge, Some(renamed.map_or(why.to_owned(), |renamed| format!("{renamed}; {why}"))))
+        }
+    };
+    Ok(PlannedAction {
+        change,
+        what: label(&placed.target),
+        items: placed.stored.data.as_ref().and_then(|data| data.items),
+        size_bytes: placed.stored.data.as_ref().map(|data| data.size_bytes),
+        why,
+    })
+}
+
+/// What happens to a collection of the target that nothing is restored to.
+fn left_over(spec: &CollectionSpec, placement: &Placement, scope: &Scope, extras: Extras) -> PlannedAction {
+    let (change, why) = match extras {
+        _ if !placement.is_extra(spec) => (Change::Leave, "it is in the point, but not to be restored here"),
+        Extras::Remove if is_removed(spec, placement, scope) => (Change::Remove, "it is not in the point"),
+        Extras::Remove => (Change::Leave, "captures leave it out, so that it is not in the point says nothing"),
+        Extras::Keep => (Change::Leave, "it is not in the point"),
+    };
+    PlannedAction { why: Some(why.to_owned()), ..PlannedAction::new(change, label(spec)) }
+}
+
+/// Whether an extra is removed when extras are: only what a capture would have taken is.
+pub(crate) fn is_removed(spec: &CollectionSpec, placement: &Placement, scope: &Scope) -> bool {
+    !listing::is_the_servers_own(&spec.database, &spec.name) && placement.is_extra(spec) && scope.takes(spec)
+}
+
+fn warnings(placement: &Placement, request: &RestoreRequest, actions: &[PlannedAction]) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if actions.iter().any(|action| action.change == Change::Overwrite) {
+        warnings.push(
+            "each collection that exists is dropped just before it is rebuilt: if the restore is interrupted, those not reached yet \
+             are as they were and the one at work is incomplete"
+                .to_owned(),
+        );
+    }
+    if request.extras == Extras::Remove {
+        warnings.push("what is not in the point is removed last, and only if all else was found equal".to_owned());
+    }
+    let stranded = placement.stranded_views();
+    if !stranded.is_empty() {
+        warnings.push(format!(
+            "these views keep their definition, which names a collection that gets another name: {}",
+            stranded.join(", ")
+        ));
+    }
+    warnings.extend(expiry_warning(placement));
+    warnings
+}
+
+/// That documents may vanish by themselves after the restore.
+pub(crate) fn expiry_warning(placement: &Placement) -> Option<String> {
+    let targets = placement.parts.iter().map(|placed| &placed.target);
+    let expiring: Vec<String> = targets.filter(|spec| rebuild::expires(spec)).map(CollectionSpec::namespace).collect();
+    (!expiring.is_empty()).then(|| {
+        format!(
+            "documents past their time are deleted by the server soon after the restore, since they expire in: {}",
+            expiring.join(", ")
+        )
+    })
+}
+
+/// Beside, nothing may be there.
+pub(crate) fn refuse_if_filled(connection: &Connection, target: &str, existing: &[CollectionSpec]) -> Result<(), SourceError> {
+    let taken: Vec<&str> = existing.iter().map(|spec| spec.name.as_str()).filter(|name| !name.starts_with("system.")).collect();
+    match taken.first() {
+        None => Ok(()),
+        Some(first) => Err(SourceError::Refused(format!(
+            "the database {target} on {} already has {} collections ({first}, for one): choose a name that is not taken, drop it \
+             first, or restore in place",
+            connection.server(),
+            taken.len()
+        ))),
+    }
+}
+
+/// A cluster keeps its shards' state in `config`: overwriting it would lose the cluster, not only a collection.
+pub(crate) fn refuse_sharded_config(
+    connection: &Connection,
+    facts: &ServerFacts,
+    placement: &Placement,
+    to: &RestoreTarget,
+) -> Result<(), SourceError> {
+    if facts.topology == Topology::Sharded && *to == RestoreTarget::InPlace && placement.databases.contains_key("config") {
+        return Err(SourceError::Refused(format!(
+            "{} is a sharded cluster, whose own state is the database config: name what is to be restored with `only`, without it",
+            connection.server()
+        )));
+    }
+    Ok(())
+}
+
+fn describe(connection: &Connection, placement: &Placement) -> String {
+    let names: Vec<&str> = placement.databases.values().map(String::as_str).collect();
+    let word = if names.len() == 1 { "database" } else { "databases" };
+    format!("{word} {} on {}", names.join(", "), connection.server())
+}
+
+/// A collection as plans and reports name it: `collection kaleem.users`.
+pub(crate) fn label(spec: &CollectionSpec) -> String {
+    format!("{} {}", spec.kind.word(), spec.namespace())
+}

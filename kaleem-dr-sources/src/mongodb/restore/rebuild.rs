@@ -1,0 +1,145 @@
+//! The commands that make a collection, a view and their indexes anew from what the dump says, with the cures mongorestore
+//! applies to specifications that a server lists but does not take.
+
+use bson::{Bson, Document, doc};
+
+use crate::mongodb::server::{
+    index::{is_clustered, is_id},
+    listing::{CollectionKind, CollectionSpec},
+};
+
+/// Options that `listCollections` shows but `create` refuses, now or in newer servers.
+const NOT_FOR_CREATE: [&str; 3] = ["recordIdsReplicated", "autoIndexId", "uuid"];
+
+/// The `create` command: the options of the dump, and for a collection the index on `_id` as it was.
+pub(crate) fn create_command(spec: &CollectionSpec, concern: &Document) -> Document {
+    let mut command = doc! { "create": &spec.name };
+    for (key, value) in &spec.options {
+        if !NOT_FOR_CREATE.contains(&key.as_str()) {
+            command.insert(key, value.clone());
+        }
+    }
+    let clustered = spec.options.contains_key("clusteredIndex");
+    if spec.kind == CollectionKind::Collection
+        && !clustered
+        && let Some(id) = spec.indexes.iter().find(|index| is_id(index))
+    {
+        let mut id = id.clone();
+        id.remove("ns");
+        command.insert("idIndex", id);
+    }
+    command.insert("writeConcern", concern);
+    command
+}
+
+/// The one `createIndexes` command of a collection, or none when it has no index that `create` did not make.
+pub(crate) fn indexes_command(spec: &CollectionSpec, concern: &Document) -> Option<Document> {
+    let indexes: Vec<Bson> = index_specifications(spec).into_iter().map(Bson::Document).collect();
+    (!indexes.is_empty()).then(|| create_indexes(spec, indexes, concern))
+}
+
+/// The command that makes these indexes of a collection.
+pub(crate) fn create_indexes(spec: &CollectionSpec, indexes: Vec<Bson>, concern: &Document) -> Document {
+    doc! {
+        "createIndexes": &spec.name,
+        "indexes": indexes,
+        // What an older server left in an index is dropped rather than fatal; the comparison afterwards tells of it.
+        "ignoreUnknownIndexOptions": true,
+        "writeConcern": concern,
+    }
+}
+
+/// The indexes that `create` does not make, as `createIndexes` takes them.
+pub(crate) fn index_specifications(spec: &CollectionSpec) -> Vec<Document> {
+    // An index made without a collation takes the collection's; in the dump one without a collation had none.
+    let collated = spec
+        .options
+        .get_document("collation")
+        .is_ok_and(|collation| collation.get_str("locale").is_ok_and(|locale| locale != "simple"));
+    spec.indexes
+        .iter()
+        .filter(|index| !is_id(index) && !is_clustered(index))
+        .map(|index| {
+            let mut index = index.clone();
+            index.remove("v");
+            index.remove("ns");
+            if collated && !index.contains_key("collation") {
+                index.insert("collation", doc! { "locale": "simple" });
+            }
+            if is_2dsphere(&index) && !index.contains_key("2dsphereIndexVersion") {
+                index.insert("2dsphereIndexVersion", 1);
+            }
+            index
+        })
+        .collect()
+}
+
+fn is_2dsphere(index: &Document) -> bool {
+    index.get_document("key").is_ok_and(|key| key.values().any(|value| value.as_str() == Some("2dsphere")))
+}
+
+/// Whether documents vanish by themselves from this collection: the server deletes what is past its time.
+pub(crate) fn expires(spec: &CollectionSpec) -> bool {
+    spec.options.contains_key("expireAfterSeconds") || spec.indexes.iter().any(|index| index.contains_key("expireAfterSeconds"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(options: Document, indexes: Vec<Document>) -> CollectionSpec {
+        CollectionSpec { database: "d".into(), name: "c".into(), kind: CollectionKind::Collection, options, indexes, uuid: None }
+    }
+
+    fn majority() -> Document {
+        doc! { "w": "majority" }
+    }
+
+    #[test]
+    fn a_collection_is_made_with_its_options_and_its_id_index() {
+        let id = doc! { "v": 2, "key": { "_id": 1 }, "name": "_id_", "ns": "d.c" };
+        let capped = spec(doc! { "capped": true, "size": 4096, "autoIndexId": false, "recordIdsReplicated": true }, vec![id]);
+        assert_eq!(
+            create_command(&capped, &majority()),
+            doc! {
+                "create": "c", "capped": true, "size": 4096, "idIndex": { "v": 2, "key": { "_id": 1 }, "name": "_id_" },
+                "writeConcern": { "w": "majority" },
+            }
+        );
+        assert_eq!(indexes_command(&capped, &majority()), None);
+    }
+
+    #[test]
+    fn a_clustered_collection_gets_no_second_id_index() {
+        let index = doc! { "v": 2, "key": { "_id": 1 }, "name": "cl", "unique": true, "clustered": true };
+        let clustered =
+            spec(doc! { "clusteredIndex": { "v": 2, "key": { "_id": 1 }, "name": "cl", "unique": true } }, vec![index]);
+        assert!(!create_command(&clustered, &majority()).contains_key("idIndex"));
+        assert_eq!(indexes_command(&clustered, &majority()), None);
+    }
+
+    #[test]
+    fn indexes_are_cured_as_mongorestore_cures_them() {
+        let indexes = vec![
+            doc! { "v": 2, "key": { "_id": 1 }, "name": "_id_" },
+            doc! { "v": 2, "key": { "w": 1 }, "name": "w_simple", "ns": "d.c" },
+            doc! { "v": 2, "key": { "x": 1 }, "name": "x_fr", "collation": { "locale": "fr" } },
+            doc! { "v": 2, "key": { "geo": "2dsphere" }, "name": "geo" },
+            doc! { "v": 2, "key": { "_id": "hashed" }, "name": "_id_hashed" },
+        ];
+        let command = indexes_command(&spec(doc! { "collation": { "locale": "fr" } }, indexes), &majority()).unwrap();
+        let simple = doc! { "locale": "simple" };
+        assert_eq!(
+            command.get_array("indexes").unwrap(),
+            &vec![
+                Bson::Document(doc! { "key": { "w": 1 }, "name": "w_simple", "collation": &simple }),
+                Bson::Document(doc! { "key": { "x": 1 }, "name": "x_fr", "collation": { "locale": "fr" } }),
+                Bson::Document(
+                    doc! { "key": { "geo": "2dsphere" }, "name": "geo", "collation": &simple, "2dsphereIndexVersion": 1 }
+                ),
+                Bson::Document(doc! { "key": { "_id": "hashed" }, "name": "_id_hashed", "collation": &simple }),
+            ]
+        );
+        assert!(command.get_bool("ignoreUnknownIndexOptions").unwrap());
+    }
+}

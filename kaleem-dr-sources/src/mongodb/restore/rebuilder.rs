@@ -1,0 +1,164 @@
+//! Making and filling collections on one server: anew, or by merging into what is there.
+
+use std::sync::Arc;
+
+use bson::{Bson, doc};
+use bytes::Bytes;
+use futures::Stream;
+use kaleem_dr_core::{
+    engine::manifest::ArtifactRecord,
+    ground::{SourceError, progress::StageProgress},
+    recovery::source::{Difference, RestoreReport},
+};
+
+use super::{compare, destination::Destination, load, loaded::Loaded, placement, plan::label, rebuild, writes::Writes};
+use crate::mongodb::{
+    dump::DataPlace,
+    server::{
+        Connection, ServerFacts, codes,
+        listing::{self, CollectionSpec},
+    },
+};
+
+/// Rebuilds collections on one server.
+pub(crate) struct Rebuilder<'a> {
+    pub(crate) connection: &'a Arc<Connection>,
+    pub(crate) facts: &'a ServerFacts,
+    pub(crate) writes: &'a Writes,
+    pub(crate) progress: &'a dyn StageProgress,
+    /// Whether a collection that is there makes way.
+    pub(crate) replaces: bool,
+}
+
+impl Rebuilder<'_> {
+    /// Makes one collection or view, fills it, compares its documents and builds its indexes.
+    pub(crate) async fn collection<S>(
+        &self,
+        spec: &CollectionSpec,
+        content: Option<(&ArtifactRecord, S)>,
+        report: &mut RestoreReport,
+    ) -> Result<(), SourceError>
+    where
+        S: Stream<Item = Result<Bytes, SourceError>> + Unpin,
+    {
+        self.make(spec).await?;
+        if let (Some((record, pieces)), Some(place)) = (content, DataPlace::of(spec, self.facts.has_viewless_time_series())) {
+            let destination = Destination::new(spec, &place, self.facts, self.writes);
+            let advance = |bytes| self.progress.advance(bytes);
+            let loaded = load::load(self.connection, &destination, pieces, advance).await?;
+            report.items += loaded.items;
+            report.size_bytes += loaded.size_bytes;
+            let found = compare::read_back(self.connection, spec, &place, advance).await?;
+            let label = label(spec);
+            let differences = compare::documents(&label, record, &found);
+            if differences.is_empty() {
+                report.compared.push(format!("{label}: {} documents", found.items));
+            }
+            report.differences.extend(differences);
+        }
+        if let Some(command) = rebuild::indexes_command(spec, &self.writes.concern) {
+            self.connection.write(&spec.database, command, &format!("build the indexes of {}", spec.namespace())).await?;
+        }
+        Ok(())
+    }
+
+    /// Adds what a collection lacks of the point: documents by their `_id`, and indexes.
+    pub(crate) async fn merge<S>(
+        &self,
+        spec: &CollectionSpec,
+        there: &CollectionSpec,
+        record: &ArtifactRecord,
+        pieces: S,
+        report: &mut RestoreReport,
+    ) -> Result<(), SourceError>
+    where
+        S: Stream<Item = Result<Bytes, SourceError>> + Unpin,
+    {
+        placement::refuse_unmergeable(spec)?;
+        placement::refuse_unmergeable(there)?;
+        let Some(place) = DataPlace::of(spec, self.facts.has_viewless_time_series()) else { return Ok(()) };
+        let destination =
+            Destination::new(spec, &place, self.facts, self.writes).merging(there.options.contains_key("validator"));
+        // Each document is read back with its batch, so both ways go at once.
+        let loaded = load::load(self.connection, &destination, pieces, |bytes| self.progress.advance(2 * bytes)).await?;
+        report.items += loaded.items;
+        report.size_bytes += loaded.size_bytes;
+        account(&label(spec), record, &loaded, report);
+        self.missing_indexes(spec, there, report).await
+    }
+
+    /// Builds the indexes that a collection lacks. One that cannot be built over what is there is a difference, no failure.
+    async fn missing_indexes(
+        &self,
+        spec: &CollectionSpec,
+        there: &CollectionSpec,
+        report: &mut RestoreReport,
+    ) -> Result<(), SourceError> {
+        let existing = listing::list_indexes(self.connection, there).await?;
+        for index in rebuild::index_specifications(spec) {
+            let name = index.get_str("name").unwrap_or_default().to_owned();
+            if existing.iter().any(|existing| existing.get_str("name").is_ok_and(|there| there == name)) {
+                continue;
+            }
+            let command = rebuild::create_indexes(spec, vec![Bson::Document(index)], &self.writes.concern);
+            let action = format!("build the index {name} of {}", spec.namespace());
+            match self.connection.write(&spec.database, command, &action).await {
+                Ok(()) => {}
+                // The server's reason goes to the operator; that the index is missing the comparison finds.
+                Err(SourceError::Server { cause, .. }) => report.warnings.push(format!("could not {action}: {cause}")),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes a collection or a view, empty, in the place of the one that is there.
+    async fn make(&self, spec: &CollectionSpec) -> Result<(), SourceError> {
+        let system = spec.name.starts_with("system.");
+        let concern = &self.writes.concern;
+        if self.replaces {
+            // Servers do not let go of a system collection, but of what is in it.
+            let (command, action) = if system {
+                let all = doc! { "delete": &spec.name, "deletes": [ { "q": {}, "limit": 0 } ], "writeConcern": concern };
+                (all, format!("empty {}", spec.namespace()))
+            } else {
+                (doc! { "drop": &spec.name, "writeConcern": concern }, format!("drop {}", spec.namespace()))
+            };
+            self.connection.write_tolerating(&spec.database, command, &action, Some(codes::NAMESPACE_NOT_FOUND)).await?;
+        }
+        let command = rebuild::create_command(spec, concern);
+        let fine = system.then_some(codes::NAMESPACE_EXISTS);
+        self.connection.write_tolerating(&spec.database, command, &format!("create {}", spec.namespace()), fine).await
+    }
+}
+
+/// Says of a merge what became of the point's documents. Each is equal, kept with other content, or missing.
+fn account(label: &str, record: &ArtifactRecord, loaded: &Loaded, report: &mut RestoreReport) {
+    let seen = loaded.items + loaded.same + loaded.kept + loaded.missing;
+    if record.items.is_some_and(|items| items != seen) {
+        report.differences.push(Difference {
+            what: format!("{label}: documents"),
+            expected: record.items.unwrap_or_default().to_string(),
+            found: format!("{seen} were looked at"),
+        });
+    } else if loaded.missing == 0 {
+        report.compared.push(format!(
+            "{label}: all {seen} documents of the point are there: {} were equal already, {} were inserted and are equal, {} have \
+             other content",
+            loaded.same, loaded.items, loaded.kept
+        ));
+    }
+    if loaded.kept > 0 {
+        report
+            .warnings
+            .push(format!("{label}: {} documents of the point were there with other content, and stay as they are", loaded.kept));
+    }
+    if loaded.missing > 0 {
+        let why = loaded.why_missing.as_deref().unwrap_or("no reason was given");
+        report.differences.push(Difference {
+            what: format!("{label}: documents"),
+            expected: format!("all {seen} of the point are there"),
+            found: format!("{} are not, the first one since: {why}", loaded.missing),
+        });
+    }
+}

@@ -1,0 +1,376 @@
+//! The connection to a server: made once, on first use; its errors put into our words, with no secret in them.
+//!
+//! The connection string holds a password, so it stays wrapped, and of the server only `host:port` is ever shown. The driver
+//! has no time-out on an answer: a server that hangs would hang us, so every exchange here has a deadline.
+
+use std::{fmt, future::Future, time::Duration};
+
+use bson::{Document, RawDocumentBuf, doc};
+use kaleem_dr_core::{
+    ground::SourceError,
+    operate::config::secret::{ExposeSecret as _, SecretRef, SecretString},
+};
+use mongodb::{
+    Client,
+    error::{Error, ErrorKind},
+    options::{ClientOptions, ConnectionString, HostInfo, SelectionCriteria, ServerAddress},
+};
+use tokio::sync::OnceCell;
+
+use super::{docker::DockerContainer, reply};
+use crate::mongodb::config::MongoConfigError;
+
+/// How long we look for a server, unless the connection string says otherwise.
+const SELECTION_TIMEOUT: Duration = Duration::from_secs(8);
+/// Where a server listens unless told otherwise.
+const DEFAULT_PORT: u16 = 27017;
+/// How long one answer may take. A batch of documents comes in well under a second; a hung server never.
+pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_mins(2);
+
+/// One login on one deployment.
+pub(crate) struct Connection {
+    server: String,
+    database: Option<String>,
+    /// Where the server runs, if its address is asked of Docker, and its port there.
+    container: Option<(DockerContainer, u16)>,
+    uri: SecretString,
+    user: Option<String>,
+    password: Option<SecretString>,
+    client: OnceCell<Client>,
+    #[cfg(test)]
+    pub(crate) events: Option<mongodb::event::EventHandler<mongodb::event::command::CommandEvent>>,
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection").field("server", &self.server).finish_non_exhaustive()
+    }
+}
+
+impl Connection {
+    /// Reads a connection string; `named` is where it came from. Nothing is connected yet.
+    pub(crate) fn new(uri: SecretString, named: &SecretRef) -> Result<Self, MongoConfigError> {
+        // The driver's own words are dropped: they may quote the password.
+        let parsed = ConnectionString::parse(uri.expose_secret()).map_err(|_| MongoConfigError::Uri(named.clone()))?;
+        let server = match &parsed.host_info {
+            HostInfo::HostIdentifiers(hosts) => hosts.iter().map(ToString::to_string).collect::<Vec<_>>().join(","),
+            HostInfo::DnsRecord(name) => name.clone(),
+            _ => "MongoDB".to_owned(),
+        };
+        let (user, password) = parsed.credential.map(|credential| (credential.username, credential.password)).unwrap_or_default();
+        Ok(Self {
+            server,
+            database: parsed.default_database,
+            container: None,
+            uri,
+            user,
+            password: password.map(SecretString::from),
+            client: OnceCell::new(),
+            #[cfg(test)]
+            events: None,
+        })
+    }
+
+    /// The same server, in a container whose address is asked for when it is connected to.
+    pub(crate) fn inside(mut self, docker: &DockerContainer, named: &SecretRef) -> Result<Self, MongoConfigError> {
+        if !docker.is_valid() {
+            return Err(MongoConfigError::Container(docker.container.clone()));
+        }
+        // It was parsed when this was made.
+        let parsed = ConnectionString::parse(self.uri.expose_secret()).map_err(|_| MongoConfigError::Uri(named.clone()))?;
+        let HostInfo::HostIdentifiers(hosts) = parsed.host_info else { return Err(MongoConfigError::NotOneHost(named.clone())) };
+        let [ServerAddress::Tcp { port, .. }] = hosts.as_slice() else {
+            return Err(MongoConfigError::NotOneHost(named.clone()));
+        };
+        let port = port.unwrap_or(DEFAULT_PORT);
+        self.server = format!("the container {}:{port}", docker.container);
+        self.container = Some((docker.clone(), port));
+        Ok(self)
+    }
+
+    /// `host:port` of the servers, as the connection string has them; without credentials.
+    pub(crate) fn server(&self) -> &str {
+        &self.server
+    }
+
+    /// The user that logs in.
+    pub(crate) fn user(&self) -> Option<&str> {
+        self.user.as_deref()
+    }
+
+    /// Whether the password has characters outside of ASCII.
+    pub(crate) fn password_is_odd(&self) -> bool {
+        self.password.as_ref().is_some_and(|password| !password.expose_secret().is_ascii())
+    }
+
+    /// The database in the path of the connection string.
+    pub(crate) fn database(&self) -> Option<&str> {
+        self.database.as_deref()
+    }
+
+    /// The driver's client. The first call makes it; a server is looked for only when something is asked of it.
+    pub(crate) async fn client(&self) -> Result<&Client, SourceError> {
+        self.client.get_or_try_init(|| self.connect()).await
+    }
+
+    async fn connect(&self) -> Result<Client, SourceError> {
+        let parsed = ClientOptions::parse(self.uri.expose_secret()).await;
+        let mut options = parsed.map_err(|error| self.error("connect", &error))?;
+        if let Some((docker, port)) = &self.container {
+            let (host, port) = docker.address(*port).await?;
+            options.hosts = vec![ServerAddress::Tcp { host, port: Some(port) }];
+            // A member of a replica set gives the others' addresses as it sees them: names inside of Docker.
+            options.direct_connection = Some(true);
+        }
+        options.app_name.get_or_insert_with(|| "kaleem-dr".to_owned());
+        options.server_selection_timeout.get_or_insert(SELECTION_TIMEOUT);
+        options.connect_timeout.get_or_insert(SELECTION_TIMEOUT);
+        #[cfg(test)]
+        {
+            options.command_event_handler.clone_from(&self.events);
+        }
+        Client::with_options(options).map_err(|error| self.error("connect", &error))
+    }
+
+    /// Where reads go: the preference of the connection string, or the primary.
+    pub(crate) async fn reads_from(&self) -> Result<Option<SelectionCriteria>, SourceError> {
+        Ok(self.client().await?.selection_criteria().cloned())
+    }
+
+    /// Runs one command that answers soon. `action` completes "failed to …".
+    pub(crate) async fn run(&self, database: &str, command: Document, action: &str) -> Result<Document, SourceError> {
+        let database = self.client().await?.database(database);
+        self.answer(action, async { database.run_command(command).await }).await
+    }
+
+    /// Runs one command that writes and may take as long as it wants to, such as an index build.
+    pub(crate) async fn write(&self, database: &str, command: Document, action: &str) -> Result<(), SourceError> {
+        self.write_tolerating(database, command, action, None).await
+    }
+
+    /// The same, where one error of the server means that there is nothing to do.
+    pub(crate) async fn write_tolerating(
+        &self,
+        database: &str,
+        command: Document,
+        action: &str,
+        fine: Option<i32>,
+    ) -> Result<(), SourceError> {
+        let database = self.client().await?.database(database);
+        match database.run_command(command).await {
+            // The driver does not look at this: the command is answered with `ok: 1` all the same.
+            Ok(reply) => match reply::unacknowledged(&reply) {
+                None => Ok(()),
+                Some(why) => Err(self.odd_answer(action, why)),
+            },
+            Err(error) if fine.is_some() && code(&error) == fine => Ok(()),
+            Err(error) => Err(self.error(action, &error)),
+        }
+    }
+
+    /// Runs one command that is at hand as bytes.
+    pub(crate) async fn run_raw(&self, database: &str, command: RawDocumentBuf, action: &str) -> Result<Document, SourceError> {
+        let database = self.client().await?.database(database);
+        self.answer(action, async { database.run_raw_command(command).await }).await
+    }
+
+    /// Reads a listing command to its end: all of it, or an error.
+    pub(crate) async fn list(&self, database: &str, command: Document, action: &str) -> Result<Vec<Document>, SourceError> {
+        use futures::TryStreamExt as _;
+        let database = self.client().await?.database(database);
+        self.answer(action, async { database.run_cursor_command(command).await?.try_collect().await }).await
+    }
+
+    /// Waits for an answer, but not for ever.
+    pub(crate) async fn answer<T>(&self, action: &str, answer: impl Future<Output = Result<T, Error>>) -> Result<T, SourceError> {
+        match tokio::time::timeout(ANSWER_TIMEOUT, answer).await {
+            Ok(answer) => answer.map_err(|error| self.error(action, &error)),
+            Err(_) => Err(SourceError::Unreachable {
+                server: self.server.clone(),
+                cause: format!("no answer within {} s when asked to {action}", ANSWER_TIMEOUT.as_secs()).into(),
+            }),
+        }
+    }
+
+    /// Version and kind of deployment.
+    pub(crate) async fn facts(&self) -> Result<ServerFacts, SourceError> {
+        let hello = self.run("admin", doc! { "hello": 1 }, "say hello").await?;
+        let build = self.run("admin", doc! { "buildInfo": 1 }, "tell its version").await?;
+        let topology = if hello.get_str("msg").is_ok_and(|kind| kind == "isdbgrid") {
+            Topology::Sharded
+        } else if hello.contains_key("setName") {
+            Topology::ReplicaSet
+        } else {
+            Topology::Standalone
+        };
+        let version = build.get_str("version").unwrap_or("0.0").to_owned();
+        let mut parts = version.split(['.', '-']).map(|part| part.parse().unwrap_or(0));
+        let release = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
+        Ok(ServerFacts { version, release, topology })
+    }
+
+    /// Puts a driver's error into our words. `action` completes "failed to …" and "does not allow us to …".
+    pub(crate) fn error(&self, action: &str, error: &Error) -> SourceError {
+        let server = self.server.clone();
+        let cause = self.scrub(&describe(error)).into();
+        match error.kind.as_ref() {
+            ErrorKind::Authentication { .. } => SourceError::Unauthorised { server, action: "log in".to_owned(), cause },
+            ErrorKind::Command(command) if command.code == codes::AUTHENTICATION_FAILED => {
+                SourceError::Unauthorised { server, action: "log in".to_owned(), cause }
+            }
+            // After a login failed the driver marks the server as unknown, and the next command finds none to run on.
+            ErrorKind::ServerSelection { message, .. } if message.contains("AuthenticationFailed") => {
+                SourceError::Unauthorised { server, action: "log in".to_owned(), cause }
+            }
+            ErrorKind::Command(command) if command.code == codes::UNAUTHORISED => {
+                SourceError::Unauthorised { server, action: action.to_owned(), cause }
+            }
+            ErrorKind::ServerSelection { .. }
+            | ErrorKind::Io(_)
+            | ErrorKind::DnsResolve { .. }
+            | ErrorKind::ConnectionPoolCleared { .. }
+            | ErrorKind::InvalidTlsConfig { .. } => SourceError::Unreachable { server, cause },
+            _ => SourceError::Server { server, action: action.to_owned(), cause },
+        }
+    }
+
+    /// An answer that is not what it must be.
+    pub(crate) fn odd_answer(&self, action: &str, why: impl Into<String>) -> SourceError {
+        SourceError::Server { server: self.server.clone(), action: action.to_owned(), cause: self.scrub(&why.into()).into() }
+    }
+
+    /// Takes the password out of a text, should it ever get into one.
+    fn scrub(&self, text: &str) -> String {
+        let text = text.replace(self.uri.expose_secret(), "<connection string>");
+        match &self.password {
+            Some(password) if !password.expose_secret().is_empty() => text.replace(password.expose_secret(), "***"),
+            _ => text,
+        }
+    }
+}
+
+/// Error codes of the server that we tell apart (its `error_codes.yml`).
+pub(crate) mod codes {
+    pub(crate) const UNAUTHORISED: i32 = 13;
+    pub(crate) const AUTHENTICATION_FAILED: i32 = 18;
+    pub(crate) const ILLEGAL_OPERATION: i32 = 20;
+    pub(crate) const NAMESPACE_NOT_FOUND: i32 = 26;
+    pub(crate) const NAMESPACE_EXISTS: i32 = 48;
+    pub(crate) const INVALID_OPTIONS: i32 = 72;
+    pub(crate) const NOT_A_REPLICA_SET: i32 = 123;
+    pub(crate) const SNAPSHOT_TOO_OLD: i32 = 239;
+    pub(crate) const SNAPSHOT_UNAVAILABLE: i32 = 246;
+    pub(crate) const DUPLICATE_KEY: i32 = 11000;
+}
+
+/// The server's code of a failed command.
+pub(crate) fn code(error: &Error) -> Option<i32> {
+    match error.kind.as_ref() {
+        ErrorKind::Command(command) => Some(command.code),
+        _ => None,
+    }
+}
+
+/// What went wrong, without the driver's debugging dump.
+fn describe(error: &Error) -> String {
+    match error.kind.as_ref() {
+        ErrorKind::Command(command) => format!("{} ({}, code {})", command.message, command.code_name, command.code),
+        ErrorKind::ServerSelection { message, .. } => describe_selection(message),
+        kind => kind.to_string(),
+    }
+}
+
+/// Why no server was found. The driver dumps its whole view of the topology; of that, what each server failed with is kept.
+fn describe_selection(message: &str) -> String {
+    let mut reasons: Vec<&str> =
+        message.split("Error: Kind: ").skip(1).filter_map(|dump| dump.split(", labels: ").next()).collect();
+    reasons.dedup();
+    if reasons.is_empty() { message.to_owned() } else { format!("no server answered in time: {}", reasons.join("; ")) }
+}
+
+/// What a server says of itself.
+#[derive(Clone, Debug)]
+pub(crate) struct ServerFacts {
+    /// Its version as text.
+    pub(crate) version: String,
+    /// Major and minor number of the version.
+    pub(crate) release: (u32, u32),
+    /// What kind of deployment it belongs to.
+    pub(crate) topology: Topology,
+}
+
+impl ServerFacts {
+    /// Whether time-series data is read and written under the collection's own name, with `rawData` (mongo-tools, from 8.3).
+    pub(crate) fn has_viewless_time_series(&self) -> bool {
+        self.release >= (8, 3)
+    }
+}
+
+/// Kinds of deployment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Topology {
+    Standalone,
+    ReplicaSet,
+    Sharded,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error as _;
+
+    use super::*;
+
+    const CANARY: &str = "c4n4ry";
+
+    fn chain(error: &dyn std::error::Error) -> String {
+        let mut text = format!("{error} {error:?}");
+        let mut source = error.source();
+        while let Some(cause) = source {
+            text = format!("{text} {cause} {cause:?}");
+            source = cause.source();
+        }
+        text
+    }
+
+    fn connection(uri: &str) -> Result<Connection, MongoConfigError> {
+        Connection::new(SecretString::from(uri.to_owned()), &SecretRef::Env("MONGO_URI".into()))
+    }
+
+    #[test]
+    fn a_malformed_connection_string_is_refused_without_being_shown() {
+        for uri in [
+            format!("mongodb://backup:{CANARY}@pa%%ss@host/db"),
+            format!("mongodb://backup:{CANARY}/x@host"),
+            format!("postgres://backup:{CANARY}@host"),
+            format!("mongodb://backup:{CANARY}@host:notaport/db"),
+            format!("mongodb://backup:p%{CANARY}@host/db?tls={CANARY}"),
+            CANARY.to_owned(),
+        ] {
+            let error = connection(&uri).expect_err(&uri);
+            let shown = chain(&error);
+            assert!(!shown.contains(CANARY), "{shown}");
+            assert!(shown.contains("MONGO_URI"), "{shown}");
+        }
+    }
+
+    #[test]
+    fn only_host_and_port_are_shown() {
+        let connection = connection(&format!("mongodb://backup:{CANARY}@db1:27018,db2/kaleem?authSource=admin")).unwrap();
+        assert_eq!(connection.server(), "db1:27018,db2:27017");
+        assert_eq!(connection.database(), Some("kaleem"));
+        assert!(!format!("{connection:?}").contains(CANARY));
+        let error = connection.error("list", &Error::custom(format!("the server said {CANARY}")));
+        assert!(!chain(&error).contains(CANARY), "{}", chain(&error));
+    }
+
+    #[tokio::test]
+    async fn a_server_that_is_not_there_is_unreachable_and_named() {
+        let uri = format!("mongodb://backup:{CANARY}@127.0.0.1:9/kaleem?serverSelectionTimeoutMS=100");
+        let connection = connection(&uri).unwrap();
+        let error = connection.facts().await.unwrap_err();
+        assert!(matches!(error, SourceError::Unreachable { .. }), "{error:?}");
+        assert_eq!(error.to_string(), "cannot reach 127.0.0.1:9");
+        assert!(error.source().is_some_and(|cause| cause.to_string().starts_with("no server answered in time: I/O error")));
+        assert!(!chain(&error).contains(CANARY), "{}", chain(&error));
+    }
+}

@@ -1,0 +1,191 @@
+//! What `doctor` asks of a server: why a login is refused, whether the clocks agree, and whether a restore could be written.
+
+use bson::{Document, doc};
+use jiff::Timestamp;
+use kaleem_dr_core::recovery::source::diagnosis_of_probe;
+use kaleem_dr_core::{
+    engine::source::Probe,
+    ground::{
+        SourceError, SourceName,
+        diagnosis::{Diagnosis, Severity},
+        error_chain,
+    },
+    operate::config::secret::SecretRef,
+};
+
+use super::{connection::Connection, listing::Scope, probe::missing_actions};
+use crate::mongodb::config::MongoConfig;
+
+/// What a restore of one database does.
+const RESTORE_ACTIONS: [&str; 4] = ["insert", "createCollection", "createIndex", "dropCollection"];
+
+/// The parts of a source that are looked at.
+pub(crate) struct Patient<'a> {
+    pub name: &'a SourceName,
+    pub config: &'a MongoConfig,
+    pub scope: &'a Scope,
+    pub reader: &'a Connection,
+    pub writer: &'a Connection,
+}
+
+impl Patient<'_> {
+    /// Everything beside and including what a probe found.
+    pub(crate) async fn diagnose(&self, probe: Result<Probe, SourceError>) -> Vec<Diagnosis> {
+        if let Some(refused) = login_refused(self.name, self.reader, &self.config.uri, probe.as_ref().err()) {
+            return vec![refused];
+        }
+        let mut found = diagnosis_of_probe(self.name, &probe);
+        if probe.is_err() {
+            return found;
+        }
+        found.extend(password(self.name, self.reader, Severity::Information));
+        let (clock, rights) = tokio::join!(clock(self.reader), self.restore_rights());
+        found.extend(clock);
+        found.extend(rights);
+        found
+    }
+
+    async fn restore_rights(&self) -> Vec<Diagnosis> {
+        let status = doc! { "connectionStatus": 1, "showPrivileges": true };
+        let status = match self.writer.run("admin", status, "tell the rights of the login").await {
+            Ok(status) => status,
+            Err(error) => {
+                let named = self.config.restore_uri.as_ref().unwrap_or(&self.config.uri);
+                let refused = login_refused(self.name, self.writer, named, Some(&error));
+                let unseen = || Diagnosis::unseen(&format!("the restore rights of source {}", self.name), &error_chain(&error));
+                return vec![refused.unwrap_or_else(unseen)];
+            }
+        };
+        match self.scope.databases(self.reader).await {
+            Ok(databases) => self.judged(&status, &databases),
+            Err(error) => vec![Diagnosis::unseen(&format!("the databases of source {}", self.name), &error_chain(&error))],
+        }
+    }
+
+    fn judged(&self, status: &Document, databases: &[String]) -> Vec<Diagnosis> {
+        let name = self.name;
+        let lacking: Vec<String> = databases
+            .iter()
+            .filter_map(|database| {
+                let missing = missing_actions(status, database, &RESTORE_ACTIONS);
+                (!missing.is_empty()).then(|| format!("{} on {database}", missing.join(", ")))
+            })
+            .collect();
+        if lacking.is_empty() {
+            return vec![Diagnosis::ok("mongo-restore-rights", format!("source {name}: the login of restores may write"))];
+        }
+        let what = format!("source {name}: the login of restores may not {}", lacking.join("; "));
+        let role = "give it the role `restore` on admin: db.getSiblingDB(\"admin\").grantRolesToUser(USER, [\"restore\"])";
+        vec![if self.config.restore_uri.is_some() {
+            Diagnosis::error("mongo-restore-rights", what)
+                .because("`restore_uri` is there for restores, and its login cannot make one")
+                .fix(role)
+        } else {
+            Diagnosis::warning("mongo-restore-rights", what)
+                .because("the role `backup` only reads: a restore with `uri` fails when it is needed")
+                .fix(format!("name a login with the role `restore` in `restore_uri` of [source.{name}]; or {role}"))
+        }]
+    }
+}
+
+/// A refused login, and why it may be. The server itself never says whether the user or the password is wrong.
+fn login_refused(
+    name: &SourceName,
+    connection: &Connection,
+    named: &SecretRef,
+    error: Option<&SourceError>,
+) -> Option<Diagnosis> {
+    let Some(error @ SourceError::Unauthorised { action, .. }) = error else { return None };
+    if action != "log in" {
+        return None;
+    }
+    let odd = password(name, connection, Severity::Error);
+    let user = connection.user().unwrap_or("(none)");
+    let refused = || {
+        Diagnosis::error("mongo-login-refused", format!("source {name}: {} (user {user})", error_chain(error)))
+            .because("there is no such user in the connection string's authSource, or it has another password")
+            .fix(format!(
+                "mongosh: db.getSiblingDB(\"admin\").createUser({{user: \"{user}\", pwd: passwordPrompt(), roles: [\"backup\"]}}), or \
+                 changeUserPassword; then write the string into the {named}"
+            ))
+    };
+    Some(odd.unwrap_or_else(refused))
+}
+
+/// A password that not every tool and shell hands on as it is.
+fn password(name: &SourceName, connection: &Connection, severity: Severity) -> Option<Diagnosis> {
+    let seen = Diagnosis::error("mongo-password-not-ascii", format!("source {name}: the password for {} is not ASCII", connection.server()))
+        .because("tools and servers normalise such characters in different ways, so the login is refused or works only now and then")
+        .fix("give the user a password of letters and digits: mongosh: db.getSiblingDB(\"admin\").changeUserPassword(USER, passwordPrompt())");
+    connection.password_is_odd().then_some(Diagnosis { severity, ..seen })
+}
+
+async fn clock(connection: &Connection) -> Vec<Diagnosis> {
+    let server = connection.server();
+    match connection.run("admin", doc! { "hello": 1 }, "say hello").await {
+        Ok(hello) => {
+            let theirs =
+                hello.get_datetime("localTime").ok().and_then(|time| Timestamp::from_millisecond(time.timestamp_millis()).ok());
+            // Not every server that speaks the protocol tells its time.
+            theirs.map(|theirs| Diagnosis::of_clock(server, theirs, Timestamp::now())).into_iter().collect()
+        }
+        Err(error) => vec![Diagnosis::unseen(&format!("the clock of {server}"), &error_chain(&error))],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kaleem_dr_core::operate::config::secret::{Environment, SecretString};
+
+    use super::*;
+    use crate::mongodb::MongoSource;
+
+    fn source(uri: &str, restore_uri: Option<&str>) -> MongoSource {
+        let environment: Environment = [("U", uri), ("R", restore_uri.unwrap_or("x"))].into_iter().collect();
+        let mut config = MongoConfig::new(SecretRef::Env("U".into()));
+        config.restore_uri = restore_uri.map(|_| SecretRef::Env("R".into()));
+        MongoSource::new("mongo".parse().unwrap(), config, &environment).unwrap()
+    }
+
+    fn login(actions: &[&str]) -> Document {
+        doc! { "authInfo": {
+            "authenticatedUsers": [ { "user": "backup", "db": "admin" } ],
+            "authenticatedUserPrivileges": [ { "resource": { "db": "kaleem", "collection": "" }, "actions": actions } ],
+        } }
+    }
+
+    #[test]
+    fn a_login_that_only_reads_is_told_of_and_restore_uri_answers_it() {
+        let reads = login(&["find", "listCollections", "listIndexes"]);
+        let writes = login(&RESTORE_ACTIONS);
+        let databases = ["kaleem".to_owned()];
+        let plain = source("mongodb://backup:p@127.0.0.1:9/kaleem", None);
+        let found = plain.patient().judged(&reads, &databases);
+        assert_eq!((found[0].id, found[0].severity), ("mongo-restore-rights", Severity::Warning));
+        assert!(found[0].what.contains("insert, createCollection, createIndex, dropCollection on kaleem"), "{}", found[0].what);
+        assert!(found[0].fix.as_deref().is_some_and(|fix| fix.contains("restore_uri")));
+        assert_eq!(plain.patient().judged(&writes, &databases)[0].severity, Severity::Ok);
+        let broken = source("mongodb://backup:p@127.0.0.1:9/kaleem", Some("mongodb://restore:p@127.0.0.1:9/kaleem"));
+        assert_eq!(broken.patient().judged(&reads, &databases)[0].severity, Severity::Error);
+    }
+
+    #[test]
+    fn a_refused_login_says_whether_its_password_is_odd_and_never_shows_it() {
+        let named = SecretRef::Env("MONGO_URI".into());
+        let refused = SourceError::Unauthorised {
+            server: "127.0.0.1:9".into(),
+            action: "log in".into(),
+            cause: "Authentication failed".into(),
+        };
+        for (password, id) in [("canary", "mongo-login-refused"), ("c%C3%A4nary", "mongo-password-not-ascii")] {
+            let uri = SecretString::from(format!("mongodb://backup:{password}@127.0.0.1:9/kaleem"));
+            let connection = Connection::new(uri, &named).unwrap();
+            let seen = login_refused(&"mongo".parse().unwrap(), &connection, &named, Some(&refused)).unwrap();
+            assert_eq!((seen.id, seen.severity), (id, Severity::Error));
+            assert!(!format!("{seen:?}").contains("nary"), "{seen:?}");
+        }
+        let rights = SourceError::Unauthorised { server: "s".into(), action: "list collections".into(), cause: "no".into() };
+        let connection = Connection::new("mongodb://h/k".to_owned().into(), &named).unwrap();
+        assert!(login_refused(&"mongo".parse().unwrap(), &connection, &named, Some(&rights)).is_none());
+    }
+}

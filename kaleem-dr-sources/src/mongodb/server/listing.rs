@@ -1,0 +1,352 @@
+//! What a database holds: its collections with their options, and their indexes.
+//!
+//! A listing is whole or an error. What mongodump leaves out is left out here too: system collections (but for stored
+//! JavaScript), names with `$`, and the parts of `admin` and `config` that belong to the server itself.
+
+use bson::{Bson, Document, doc};
+use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
+use kaleem_dr_core::ground::SourceError;
+
+use super::connection::Connection;
+use crate::mongodb::{
+    config::{MongoConfig, MongoConfigError},
+    names,
+};
+
+/// Stands for all databases.
+pub(crate) const ALL: &str = "*";
+
+/// Under this prefix servers before 8.3 keep the data of a time-series collection.
+pub(crate) const BUCKETS: &str = "system.buckets.";
+
+/// A collection, a view or a time series, with all that is needed to make it anew.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct CollectionSpec {
+    pub(crate) database: String,
+    pub(crate) name: String,
+    pub(crate) kind: CollectionKind,
+    /// As `create` takes them.
+    pub(crate) options: Document,
+    /// As `listIndexes` gives them, the one on `_id` included. Empty for views.
+    pub(crate) indexes: Vec<Document>,
+    /// 32 hex digits. Views have none.
+    pub(crate) uuid: Option<String>,
+}
+
+impl CollectionSpec {
+    /// `database.collection`
+    pub(crate) fn namespace(&self) -> String {
+        format!("{}.{}", self.database, self.name)
+    }
+
+    /// Whether documents stay in the order of insertion, and the order counts.
+    pub(crate) fn is_capped(&self) -> bool {
+        self.options.get_bool("capped").unwrap_or(false)
+    }
+
+    /// Whether two listings show the same collection, not one that took the other's name.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        self.database == other.database && self.name == other.name && self.kind == other.kind && self.uuid == other.uuid
+    }
+}
+
+/// What stands behind a name in a database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CollectionKind {
+    Collection,
+    View,
+    TimeSeries,
+}
+
+impl CollectionKind {
+    /// The word `listCollections` uses.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Collection => "collection",
+            Self::View => "view",
+            Self::TimeSeries => "timeseries",
+        }
+    }
+
+    /// As a person says it.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::TimeSeries => "time series",
+            other => other.as_str(),
+        }
+    }
+
+    pub(crate) fn parse(word: &str) -> Option<Self> {
+        [Self::Collection, Self::View, Self::TimeSeries].into_iter().find(|kind| kind.as_str() == word)
+    }
+}
+
+/// Which databases and collections a source takes.
+#[derive(Clone, Debug)]
+pub(crate) struct Scope {
+    databases: Databases,
+    include: Option<Patterns>,
+    exclude: Option<Patterns>,
+}
+
+#[derive(Clone, Debug)]
+enum Databases {
+    All,
+    Named(Vec<String>),
+}
+
+/// Globs over `collection` or `database.collection`.
+#[derive(Clone, Debug)]
+pub(crate) struct Patterns {
+    set: GlobSet,
+    written: Vec<String>,
+}
+
+impl Patterns {
+    /// None, where there is no pattern.
+    pub(crate) fn new(patterns: &[String]) -> Result<Option<Self>, MongoConfigError> {
+        if patterns.is_empty() {
+            return Ok(None);
+        }
+        let malformed = |pattern: &str, cause| MongoConfigError::Pattern { pattern: pattern.to_owned(), cause };
+        let mut set = GlobSetBuilder::new();
+        for pattern in patterns {
+            set.add(GlobBuilder::new(pattern).build().map_err(|cause| malformed(pattern, cause))?);
+        }
+        let set = set.build().map_err(|cause| malformed(&patterns.join(", "), cause))?;
+        Ok(Some(Self { set, written: patterns.to_vec() }))
+    }
+
+    pub(crate) fn matches(&self, spec: &CollectionSpec) -> bool {
+        self.set.is_match(&spec.name) || self.set.is_match(spec.namespace())
+    }
+
+    /// The patterns that none of these collections matches: a name misspelt, or a collection that is gone.
+    pub(crate) fn unmatched<'a>(&self, specs: impl IntoIterator<Item = &'a CollectionSpec>) -> Vec<String> {
+        let mut matched = vec![false; self.written.len()];
+        for spec in specs {
+            for at in self.set.matches(&spec.name).into_iter().chain(self.set.matches(spec.namespace())) {
+                matched[at] = true;
+            }
+        }
+        self.written.iter().zip(matched).filter(|(_, matched)| !matched).map(|(pattern, _)| pattern.clone()).collect()
+    }
+}
+
+impl Scope {
+    /// The scope of a config; `default_database` is the one in the path of the connection string.
+    pub(crate) fn new(config: &MongoConfig, default_database: Option<&str>) -> Result<Self, MongoConfigError> {
+        let mut databases = config.databases.clone();
+        if databases.iter().any(|name| name == ALL) && databases.len() > 1 {
+            return Err(MongoConfigError::NotOnlyAll);
+        }
+        if databases.is_empty() {
+            databases.push(default_database.ok_or(MongoConfigError::NoDatabase)?.to_owned());
+        }
+        databases.sort();
+        databases.dedup();
+        if config.oplog && (databases != [ALL] || !config.collections.is_empty() || !config.exclude_collections.is_empty()) {
+            return Err(MongoConfigError::OplogNeedsAll);
+        }
+        let databases = if databases == [ALL] { Databases::All } else { Databases::Named(databases) };
+        Ok(Self { databases, include: Patterns::new(&config.collections)?, exclude: Patterns::new(&config.exclude_collections)? })
+    }
+
+    /// Whether a capture takes this collection, if it is not the server's own.
+    pub(crate) fn takes(&self, spec: &CollectionSpec) -> bool {
+        self.include.as_ref().is_none_or(|patterns| patterns.matches(spec))
+            && !self.exclude.as_ref().is_some_and(|patterns| patterns.matches(spec))
+    }
+
+    /// Patterns of `collections` that none of these collections matches.
+    pub(crate) fn unmatched(&self, specs: &[CollectionSpec]) -> Vec<String> {
+        self.include.as_ref().map(|include| include.unmatched(specs)).unwrap_or_default()
+    }
+
+    /// The databases that are captured: those named, or all that are there and not the server's own.
+    pub(crate) async fn databases(&self, connection: &Connection) -> Result<Vec<String>, SourceError> {
+        match &self.databases {
+            Databases::Named(names) => Ok(names.clone()),
+            Databases::All => {
+                let mut names = list_databases(connection, Shown::All).await?;
+                names.retain(|name| !is_left_out(name));
+                names.sort();
+                Ok(names)
+            }
+        }
+    }
+
+    /// The databases that were named. One of them without a collection is a misspelt name; one of all is not.
+    pub(crate) fn named(&self) -> &[String] {
+        match &self.databases {
+            Databases::Named(names) => names,
+            Databases::All => &[],
+        }
+    }
+
+    /// Lists what is captured, without indexes, in order of names.
+    pub(crate) async fn list(&self, connection: &Connection) -> Result<Vec<CollectionSpec>, SourceError> {
+        let mut all = Vec::new();
+        for database in self.databases(connection).await? {
+            all.extend(
+                list_database(connection, &database)
+                    .await?
+                    .into_iter()
+                    .filter(|spec| !is_the_servers_own(&database, &spec.name) && self.takes(spec)),
+            );
+        }
+        all.sort_by_key(CollectionSpec::namespace);
+        Ok(all)
+    }
+}
+
+/// Which databases are listed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shown {
+    /// All that are there; an error, where the login may not see all.
+    All,
+    /// Those the login may use.
+    Own,
+}
+
+/// Lists the names of databases.
+pub(crate) async fn list_databases(connection: &Connection, shown: Shown) -> Result<Vec<String>, SourceError> {
+    let action = "list its databases";
+    let mut command = doc! { "listDatabases": 1, "nameOnly": true };
+    if shown == Shown::All {
+        // Unless told so, a server leaves out without a word what the login may not read.
+        command.insert("authorizedDatabases", false);
+    }
+    let reply = connection.run("admin", command, action).await?;
+    let listed = reply.get_array("databases").map_err(|_| connection.odd_answer(action, "it named no databases"))?;
+    listed
+        .iter()
+        .map(|database| database.as_document().and_then(|database| database.get_str("name").ok()).map(str::to_owned))
+        .collect::<Option<_>>()
+        .ok_or_else(|| connection.odd_answer(action, "it listed a database without a name"))
+}
+
+/// Whether a database is left out when all are captured: the server's own ones, and what rehearsals of ours made.
+fn is_left_out(database: &str) -> bool {
+    database == "local" || database.starts_with("__mdb_internal") || database.starts_with(names::SCRATCH)
+}
+
+/// Lists everything a database holds, without indexes.
+pub(crate) async fn list_database(connection: &Connection, database: &str) -> Result<Vec<CollectionSpec>, SourceError> {
+    let action = format!("list the collections of {database}");
+    let listed = connection.list(database, doc! { "listCollections": 1 }, &action).await?;
+    listed.into_iter().map(|listed| spec(database, listed).map_err(|why| connection.odd_answer(&action, why))).collect()
+}
+
+/// Lists the indexes of one collection, the one on `_id` included. A view has none.
+pub(crate) async fn list_indexes(connection: &Connection, spec: &CollectionSpec) -> Result<Vec<Document>, SourceError> {
+    if spec.kind == CollectionKind::View {
+        return Ok(Vec::new());
+    }
+    let action = format!("list the indexes of {}", spec.namespace());
+    connection.list(&spec.database, doc! { "listIndexes": &spec.name }, &action).await
+}
+
+fn spec(database: &str, mut listed: Document) -> Result<CollectionSpec, String> {
+    let name = listed.get_str("name").map_err(|_| "a collection without a name was listed")?.to_owned();
+    let kind = listed.get_str("type").unwrap_or("collection");
+    let kind = CollectionKind::parse(kind).ok_or_else(|| format!("{name} is of the unknown type `{kind}`"))?;
+    let uuid = match listed.get_document("info").ok().and_then(|info| info.get("uuid")) {
+        Some(Bson::Binary(uuid)) => uuid.to_uuid().ok().map(|uuid| uuid.to_string().replace('-', "")),
+        _ => None,
+    };
+    let options = match listed.remove("options") {
+        Some(Bson::Document(options)) => options,
+        _ => Document::new(),
+    };
+    Ok(CollectionSpec { database: database.to_owned(), name, kind, options, indexes: Vec::new(), uuid })
+}
+
+/// Whether a collection is the server's own, which a dump leaves out (mongodump, shouldSkipSystemNamespace).
+pub(crate) fn is_the_servers_own(database: &str, name: &str) -> bool {
+    if name.contains('$') {
+        return true;
+    }
+    match database {
+        "local" => true,
+        // The seven that describe a cluster; the rest is what servers note for themselves.
+        "config" => !matches!(name, "chunks" | "collections" | "databases" | "settings" | "shards" | "tags" | "version"),
+        // Also in `admin`, where mongodump takes them: users and roles are captured by themselves, and the server's version
+        // document must never be put into another server.
+        _ => name.starts_with("system.") && name != "system.js",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kaleem_dr_core::operate::config::secret::SecretRef;
+
+    use super::*;
+
+    fn collection(namespace: &str) -> CollectionSpec {
+        let (database, name) = namespace.split_once('.').unwrap();
+        CollectionSpec {
+            database: database.into(),
+            name: name.into(),
+            kind: CollectionKind::Collection,
+            options: doc! {},
+            indexes: vec![],
+            uuid: None,
+        }
+    }
+
+    #[test]
+    fn the_servers_own_collections_are_left_out_and_stored_javascript_is_not() {
+        for (database, name, own) in [
+            ("kaleem", "users", false),
+            ("kaleem", "system.js", false),
+            ("kaleem", "system.views", true),
+            ("kaleem", "system.buckets.weather", true),
+            ("kaleem", "a$b", true),
+            ("admin", "own", false),
+            ("admin", "system.users", true),
+            ("admin", "system.version", true),
+            ("admin", "system.keys", true),
+            ("config", "transactions", true),
+            ("config", "cache.chunks.x", true),
+            ("config", "settings", false),
+            ("local", "oplog.rs", true),
+        ] {
+            assert_eq!(is_the_servers_own(database, name), own, "{database}.{name}");
+        }
+    }
+
+    #[test]
+    fn patterns_match_bare_and_full_names_and_those_that_match_nothing_are_told() {
+        let mut config = MongoConfig::new(SecretRef::Env("M".into()));
+        config.collections = vec!["user*".into(), "kaleem.orders".into(), "ghost".into()];
+        config.exclude_collections = vec!["*.users_tmp".into()];
+        let scope = Scope::new(&config, Some("kaleem")).unwrap();
+        let taken = |name: &str| scope.takes(&collection(name));
+        assert!(taken("kaleem.users") && taken("kaleem.orders") && taken("other.users"));
+        assert!(!taken("kaleem.users_tmp") && !taken("other.orders"));
+        assert_eq!(scope.unmatched(&[collection("kaleem.users"), collection("kaleem.orders")]), ["ghost"]);
+    }
+
+    #[test]
+    fn without_a_database_there_is_no_scope() {
+        let config = MongoConfig::new(SecretRef::Env("M".into()));
+        assert!(matches!(Scope::new(&config, None), Err(MongoConfigError::NoDatabase)));
+        assert_eq!(Scope::new(&config, Some("kaleem")).unwrap().named(), ["kaleem"]);
+    }
+
+    #[test]
+    fn all_databases_are_all_but_the_servers_own_and_stand_alone() {
+        let mut config = MongoConfig::new(SecretRef::Env("M".into()));
+        config.databases = vec!["*".into()];
+        assert!(Scope::new(&config, Some("kaleem")).unwrap().named().is_empty());
+        config.oplog = true;
+        assert!(Scope::new(&config, None).is_ok());
+        config.exclude_collections.push("tmp".into());
+        assert!(matches!(Scope::new(&config, None), Err(MongoConfigError::OplogNeedsAll)));
+        config.databases.push("kaleem".into());
+        assert!(matches!(Scope::new(&config, None), Err(MongoConfigError::NotOnlyAll)));
+        let left_out = ["local", "__mdb_internal_search", "kdr_drill_x", "admin", "config", "kaleem"].map(is_left_out);
+        assert_eq!(left_out, [true, true, true, false, false, false]);
+    }
+}
