@@ -24,7 +24,7 @@ use kaleem_dr_core::{
     },
 };
 
-use crate::{args::Global, failure::Failure, progress};
+use crate::{failure::Failure, global::Global, progress};
 
 const SYSTEM_CONFIG: &str = "/etc/kaleem-dr/kaleem-dr.toml";
 

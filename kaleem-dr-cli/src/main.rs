@@ -1,9 +1,11 @@
 //! `kaleem-dr`: arguments in, a call of the library, its report out.
 
-mod args;
+mod cli;
 mod commands;
+mod consent;
 mod context;
 mod failure;
+mod global;
 mod output;
 mod progress;
 mod signals;
@@ -15,9 +17,10 @@ use kaleem_dr_core::{CancellationToken, operate::monitor::LogTail};
 use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
 use self::{
-    args::{Cli, Global, LogFormat},
+    cli::Cli,
     context::Context,
     failure::Failure,
+    global::{Global, LogFormat},
     signals::Signals,
 };
 

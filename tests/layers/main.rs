@@ -12,7 +12,7 @@ use graph::Graph;
 const WINGS: [&str; 4] = ["ground", "engine", "recovery", "operate"];
 
 /// The packages whose files may not import each other in a circle.
-const PACKAGES: [&str; 1] = ["kaleem-dr-core"];
+const PACKAGES: [&str; 3] = ["kaleem-dr-core", "kaleem-dr-sources", "kaleem-dr-cli"];
 
 fn sources_of(package: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(package).join("src")

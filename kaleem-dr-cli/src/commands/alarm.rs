@@ -1,18 +1,30 @@
-//! `alarm list`, `alarm acknowledge`.
+//! `alarm list`, `alarm acknowledge`; and what an alarm stops.
 
+use clap::Subcommand;
 use kaleem_dr_core::{
     engine::repository::{LockKind, Repository},
-    ground::Exit,
-    operate::tripwire::{Alarm, Alarms, RecordedAlarm},
+    ground::{Exit, SourceName, error_chain, host::HostScope},
+    operate::tripwire::{Alarm, Alarms, RecordedAlarm, Removal},
 };
 
 use super::Outcome;
 use crate::{
-    args::AlarmCommand,
     context::{Context, Loaded},
     failure::Failure,
-    output,
+    output::{self, Printed, document, line},
 };
+
+/// What to do with alarms.
+#[derive(Debug, Subcommand)]
+pub enum AlarmCommand {
+    /// List those that stand
+    List,
+    /// What raised them is all right: it is normal from now on
+    Acknowledge {
+        /// Only alarms of these sources
+        sources: Vec<SourceName>,
+    },
+}
 
 pub async fn alarm(context: &Context, command: &AlarmCommand) -> Outcome {
     let loaded = context.load()?;
@@ -44,8 +56,8 @@ pub async fn alarm(context: &Context, command: &AlarmCommand) -> Outcome {
         }
     }
     match command {
-        AlarmCommand::List => output::alarms(Alarms::load(state_directory)?.standing(), &recorded, context.global.json)?,
-        AlarmCommand::Acknowledge { .. } => output::acknowledged(&gone, &recorded, context.global.json)?,
+        AlarmCommand::List => print_standing(Alarms::load(state_directory)?.standing(), &recorded, context.global.json)?,
+        AlarmCommand::Acknowledge { .. } => print_acknowledged(&gone, &recorded, context.global.json)?,
     }
     Ok(worst)
 }
@@ -86,4 +98,49 @@ async fn acknowledged(
     .await;
     lock.release().await?;
     removed
+}
+
+/// Refuses what an alarm stops.
+pub async fn guard(loaded: &Loaded, repository: &Repository, hosts: &HostScope, removal: Removal) -> Result<(), Failure> {
+    let recorded = Alarm::recorded(&repository.snapshots().await?);
+    let state_directory = &loaded.config.settings.state_directory;
+    // Where the alarms cannot be read, the guard refuses.
+    if let Err(error) = Alarms::reconcile(state_directory, repository.id(), &recorded) {
+        tracing::warn!(error = %error_chain(&error), "the alarms of this host cannot be read");
+    }
+    Ok(Alarms::guard(state_directory, &recorded, hosts, removal)?)
+}
+
+fn print_standing(own: &[Alarm], recorded: &[RecordedAlarm], json: bool) -> Printed {
+    // An alarm of this host is in its state directory and, as a record, in the repository.
+    let others: Vec<&Alarm> = recorded.iter().filter_map(|recorded| recorded.alarm.as_ref()).collect();
+    let others: Vec<&Alarm> =
+        others.into_iter().filter(|other| !own.iter().any(|own| own.run == other.run && own.source == other.source)).collect();
+    if json {
+        return document(&own.iter().chain(others).collect::<Vec<_>>());
+    }
+    if own.is_empty() && recorded.is_empty() {
+        return line("no alarm is active");
+    }
+    for unreadable in recorded.iter().filter(|recorded| recorded.alarm.is_none()) {
+        line(&unreadable.to_string())?;
+    }
+    for alarm in own.iter().chain(others) {
+        let time = alarm.time.strftime("%Y-%m-%d %H:%M:%S UTC");
+        line(&format!("{time}  source {} of {}, run {}", alarm.source, alarm.host, alarm.run))?;
+        alarm.suspicions.iter().try_for_each(|suspicion| line(&format!("  {suspicion}")))?;
+    }
+    line("nothing is forgotten or pruned before `kaleem-dr alarm acknowledge`")
+}
+
+fn print_acknowledged(gone: &[Alarm], records: &[RecordedAlarm], json: bool) -> Printed {
+    let others = records.iter().filter_map(|record| record.alarm.as_ref());
+    let others: Vec<&Alarm> =
+        others.filter(|other| !gone.iter().any(|own| own.run == other.run && own.source == other.source)).collect();
+    if json {
+        return document(&gone.iter().chain(others).collect::<Vec<_>>());
+    }
+    gone.iter().try_for_each(|alarm| line(&format!("acknowledged: {alarm}")))?;
+    others.iter().try_for_each(|alarm| line(&format!("acknowledged: host {}, {alarm}", alarm.host)))?;
+    if gone.is_empty() && records.is_empty() { line("no such alarm is active") } else { Ok(()) }
 }

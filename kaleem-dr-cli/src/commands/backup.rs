@@ -1,44 +1,66 @@
 //! `backup`.
 
+use clap::Args;
 use kaleem_dr_core::{
     engine::repository::Repository,
     ground::{SourceName, error_chain, host::HostScope},
     operate::{
         job,
-        job::{BackupJob, FurtherRepository, RunReport},
+        job::{BackupJob, FurtherReport, FurtherRepository, RunReport},
         monitor::Ended,
         runbook::Runbook,
     },
 };
+use serde::Serialize;
+use serde_json::json;
 
-use super::JobOutcome;
+use super::{JobOutcome, prune};
 use crate::{
     context::{Context, Loaded},
     failure::Failure,
-    output,
+    output::{Printed, document, line, size, table},
 };
 
-pub async fn backup(context: &Context, wanted: &[SourceName], tags: Vec<String>, dry_run: bool) -> JobOutcome {
+/// What to capture.
+#[derive(Debug, Args)]
+pub struct Backup {
+    /// Only these sources
+    pub sources: Vec<SourceName>,
+    /// One more tag for each snapshot; may be repeated
+    #[arg(long = "tag", value_name = "TAG")]
+    pub tags: Vec<String>,
+    /// Read everything, write nothing
+    #[arg(short = 'n', long)]
+    pub dry_run: bool,
+}
+
+/// What a run captures.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// These sources, or those that the config names.
+    pub sources: Vec<SourceName>,
+    /// Further tags of each snapshot.
+    pub tags: Vec<String>,
+    /// Read everything, write nothing.
+    pub dry_run: bool,
+}
+
+pub async fn backup(context: &Context, args: Backup) -> JobOutcome {
     let loaded = context.load()?;
-    let report = run(context, &loaded, wanted, tags, dry_run).await?;
-    output::backup(&report, context.global.json)?;
+    let Backup { sources, tags, dry_run } = args;
+    let report = run(context, &loaded, Options { sources, tags, dry_run }).await?;
+    print(&report, context.global.json)?;
     Ok(Ended::of_run(&report))
 }
 
-/// A run of these sources, or of those that the config names.
-pub async fn run(
-    context: &Context,
-    loaded: &Loaded,
-    wanted: &[SourceName],
-    tags: Vec<String>,
-    dry_run: bool,
-) -> Result<RunReport, Failure> {
+/// A run of captures.
+pub async fn run(context: &Context, loaded: &Loaded, options: Options) -> Result<RunReport, Failure> {
     if loaded.identity.scope == HostScope::Any {
         return Err(Failure::usage("a backup is of one host; --host any does not say which"));
     }
-    let (sources, unavailable) = loaded.sources(wanted)?;
+    let (sources, unavailable) = loaded.sources(&options.sources)?;
     let settings = &loaded.config.settings;
-    let (repository, tags, also) = repositories(context, loaded, tags).await?;
+    let (repository, tags, also) = repositories(context, loaded, options.tags).await?;
     let job = BackupJob {
         run: Some(context.run),
         host: loaded.config.settings.host_name(),
@@ -50,7 +72,7 @@ pub async fn run(
         staging: settings.staged.clone(),
         tags,
         restore_text: Some(Runbook::of(&loaded.config, &loaded.environment, &loaded.path).restore_md().into()),
-        dry_run,
+        dry_run: options.dry_run,
         also,
         tripwire: Some(settings.tripwire),
         state_directory: Some(settings.state_directory.clone()),
@@ -88,4 +110,130 @@ async fn repositories(
             Ok((repository, more.chain(stand_in.tags).collect(), also))
         }
     }
+}
+
+/// What a run of captures did.
+pub fn print(report: &RunReport, json: bool) -> Printed {
+    if json {
+        return as_json(report);
+    }
+    print_sources(report)?;
+    if let Some(forgotten) = report.forgotten {
+        line(&format!("forgot {forgotten} snapshots"))?;
+    }
+    if let Some(prune) = &report.prune {
+        line(&prune::sentence(prune))?;
+    }
+    if let Some(error) = &report.retention_error {
+        line(&format!("error: retention: {error}"))?;
+    }
+    report.further.iter().try_for_each(|further| print_further(report, further))?;
+    if let Some(error) = &report.repository_error {
+        line(&format!("error: repository: {error}"))?;
+    }
+    if let Some(why) = &report.withheld {
+        line(&format!("ALARM: {why}"))?;
+    }
+    Ok(())
+}
+
+fn as_json(report: &RunReport) -> Printed {
+    for source in &report.sources {
+        if let Some(error) = &source.error {
+            document(
+                &json!({ "message_type": "error", "error": { "message": error }, "during": "backup", "item": source.source }),
+            )?;
+            continue;
+        }
+        document(&json!({
+            "message_type": "summary",
+            "dry_run": report.dry_run,
+            "files_new": source.files_new,
+            "files_changed": source.files_changed,
+            "files_unmodified": source.files_unmodified,
+            "data_added": source.new_blob_bytes,
+            "data_added_packed": source.added_bytes,
+            "total_files_processed": source.files_new + source.files_changed + source.files_unmodified,
+            "total_bytes_processed": source.size_bytes,
+            "total_duration": source.seconds,
+            "snapshot_id": source.snapshot,
+            "source": source.source,
+            "run": report.run,
+            "consistency": source.consistency,
+            "consistent_at": source.consistent_at,
+            "incomplete": source.incomplete,
+            "healed": source.healed,
+        }))?;
+    }
+    let mut run = serde_json::to_value(report)?;
+    run["message_type"] = "run".into();
+    run["exit_code"] = report.exit.code().into();
+    document(&run)
+}
+
+fn print_sources(report: &RunReport) -> Printed {
+    let mut rows = table(["source", "snapshot", "captured", "added", "time", "consistency"]);
+    for source in &report.sources {
+        let snapshot = match (&source.snapshot, &source.error) {
+            (_, Some(_)) => "FAILED".to_owned(),
+            (Some(id), _) => id.short(),
+            (None, _) => "dry run".to_owned(),
+        };
+        rows.add_row([
+            source.source.to_string(),
+            snapshot,
+            size(source.size_bytes),
+            size(source.added_bytes),
+            format!("{:.1} s", source.seconds),
+            source.consistency.map(|grade| word(&grade)).unwrap_or_default(),
+        ]);
+    }
+    line(&format!("run {}", report.run))?;
+    line(&rows.to_string())?;
+    for source in &report.sources {
+        if let Some(error) = &source.error {
+            line(&format!("error: {error}"))?;
+        }
+        if let Some(healed) = &source.healed {
+            line(&format!("warning: source {}: {healed}", source.source))?;
+        }
+        if let Some(error) = &source.staged_error {
+            line(&format!("error: source {}: its snapshot is saved, but there is no staged file: {error}", source.source))?;
+        }
+        if let Some(staged) = &source.staged {
+            line(&format!("staged {} of {} as {}", size(staged.size_bytes), source.source, staged.path.display()))?;
+        }
+        for left_out in source.incomplete.iter().take(20) {
+            line(&format!("left out of {}: {}: {}", source.source, left_out.what, left_out.why))?;
+        }
+        if source.incomplete.len() > 20 {
+            line(&format!("left out of {}: {} more; the manifest has them all", source.source, source.incomplete.len() - 20))?;
+        }
+    }
+    Ok(())
+}
+
+fn print_further(report: &RunReport, further: &FurtherReport) -> Printed {
+    let name = &further.repository;
+    let copied = report.sources.iter().flat_map(|source| &source.copies);
+    let copied = copied.filter(|copy| copy.repository == *name && copy.snapshot.is_some()).count();
+    line(&format!("{name}: {copied} snapshots, added {}", size(further.added_bytes)))?;
+    if let Some(forgotten) = further.forgotten {
+        line(&format!("{name}: forgot {forgotten} snapshots"))?;
+    }
+    if let Some(prune) = &further.prune {
+        line(&format!("{name}: {}", prune::sentence(prune)))?;
+    }
+    if let Some(error) = &further.error {
+        line(&format!("error: repository {name}: {error}"))?;
+    }
+    if let Some(error) = &further.retention_error {
+        line(&format!("error: repository {name}: retention: {error}"))?;
+    }
+    Ok(())
+}
+
+/// A unit variant as it stands in JSON.
+fn word(value: &impl Serialize) -> String {
+    serde_json::to_value(value).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
 }

@@ -6,13 +6,17 @@ use clap::Args;
 use kaleem_dr_core::{
     ground::language::Language,
     operate::{
-        checklist::{Inspection, Period, go_through},
+        checklist::{self as library, Holds, Inspection, Period, go_through},
         doctor::Host,
     },
 };
+use serde_json::json;
 
 use super::Outcome;
-use crate::{context::Context, output};
+use crate::{
+    context::Context,
+    output::{Printed, document, line},
+};
 
 /// Which list, and in which language.
 #[derive(Debug, Args)]
@@ -35,6 +39,40 @@ pub async fn checklist(context: &Context, args: &Checklist) -> Outcome {
         last_scheduled: None,
     };
     let list = go_through(args.period, &job).await;
-    output::checklist::list(&list, args.lang == Language::Ar, context.global.json)?;
+    print(&list, args.lang == Language::Ar, context.global.json)?;
     Ok(list.exit())
+}
+
+/// Each line with its mark, and below it what shows it.
+fn print(list: &library::Checklist, in_arabic: bool, json: bool) -> Printed {
+    if json {
+        let mut document_of = serde_json::to_value(list)?;
+        document_of["message_type"] = json!("checklist");
+        document_of["exit_code"] = json!(list.exit().code());
+        return document(&document_of);
+    }
+    for entry in &list.lines {
+        let (mark, text) = if in_arabic { (arabic(entry.holds), entry.text.ar) } else { (english(entry.holds), entry.text.en) };
+        line(&format!("{mark}  {text}"))?;
+        for evidence in &entry.evidence {
+            line(&format!("      {evidence}"))?;
+        }
+    }
+    Ok(())
+}
+
+fn english(holds: Holds) -> &'static str {
+    match holds {
+        Holds::Yes => "yes    ",
+        Holds::No => "NO     ",
+        Holds::Unknown => "UNKNOWN",
+    }
+}
+
+fn arabic(holds: Holds) -> &'static str {
+    match holds {
+        Holds::Yes => "نعم",
+        Holds::No => "لا",
+        Holds::Unknown => "غير معروف",
+    }
 }

@@ -1,26 +1,40 @@
-//! `config`, `completions`, `man`.
+//! `config`.
 
 use std::{
     fs::{self, OpenOptions},
     io::Write as _,
     os::unix::fs::OpenOptionsExt as _,
-    path::Path,
+    path::{Path, PathBuf},
 };
 
-use clap::CommandFactory as _;
-use clap_complete::Shell;
+use clap::Subcommand;
 use kaleem_dr_core::{
-    ground::{Exit, error_chain},
+    ground::{Exit, SourceName, error_chain},
     operate::config::{TEMPLATE, schema},
 };
+use serde_json::{Value, json};
 
 use super::Outcome;
 use crate::{
-    args::{Cli, ConfigCommand},
-    context::Context,
+    context::{Context, Loaded},
     failure::Failure,
-    output,
+    output::{Printed, document, line},
 };
+
+/// What to do with the config.
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Check the config; prints what it amounts to
+    Check,
+    /// Print the JSON schema of the config
+    Schema,
+    /// Write a commented config to start from
+    Init {
+        /// Where to; `-` prints it
+        #[arg(default_value = "/etc/kaleem-dr/kaleem-dr.toml")]
+        path: PathBuf,
+    },
+}
 
 pub fn config(context: &Context, command: ConfigCommand) -> Outcome {
     match command {
@@ -39,10 +53,10 @@ pub fn config(context: &Context, command: ConfigCommand) -> Outcome {
             for (key, secret) in loaded.config.settings.monitoring.secrets() {
                 loaded.environment.secret(secret).map_err(|error| Failure::usage(format!("`{key}`: {}", error_chain(&error))))?;
             }
-            output::config(&loaded, context.global.json)?;
+            print(&loaded, context.global.json)?;
         }
-        ConfigCommand::Schema => output::line(&serde_json::to_string_pretty(&schema(&kaleem_dr_sources::kinds()))?)?,
-        ConfigCommand::Init { path } if path == Path::new("-") => output::line(TEMPLATE.trim_end())?,
+        ConfigCommand::Schema => line(&serde_json::to_string_pretty(&schema(&kaleem_dr_sources::kinds()))?)?,
+        ConfigCommand::Init { path } if path == Path::new("-") => line(TEMPLATE.trim_end())?,
         ConfigCommand::Init { path } => {
             if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
                 fs::create_dir_all(parent)?;
@@ -54,18 +68,25 @@ pub fn config(context: &Context, command: ConfigCommand) -> Outcome {
                 .open(&path)
                 .map_err(|error| Failure::usage(format!("{}: {error}; it is not written over", path.display())))?;
             file.write_all(TEMPLATE.as_bytes())?;
-            output::line(&format!("wrote {}; edit it, then run `kaleem-dr config check`", path.display()))?;
+            line(&format!("wrote {}; edit it, then run `kaleem-dr config check`", path.display()))?;
         }
     }
     Ok(Exit::Done)
 }
 
-pub fn completions(shell: Shell) -> Exit {
-    clap_complete::generate(shell, &mut Cli::command(), "kaleem-dr", &mut std::io::stdout());
-    Exit::Done
-}
-
-pub fn man() -> Outcome {
-    clap_mangen::Man::new(Cli::command()).render(&mut std::io::stdout())?;
-    Ok(Exit::Done)
+fn print(loaded: &Loaded, json: bool) -> Printed {
+    let settings = &loaded.config.settings;
+    let sources: Vec<(&SourceName, &str)> = loaded.config.sources.iter().map(|(name, source)| (name, source.kind)).collect();
+    if json {
+        let locations: serde_json::Map<String, Value> =
+            settings.repository.iter().map(|(name, repository)| (name.clone(), repository.location.clone().into())).collect();
+        let sources: serde_json::Map<String, Value> =
+            sources.iter().map(|(name, kind)| (name.to_string(), (*kind).into())).collect();
+        return document(&json!({ "config": loaded.path, "repositories": locations, "sources": sources }));
+    }
+    line(&format!("{} is valid", loaded.path.display()))?;
+    for (name, repository) in &settings.repository {
+        line(&format!("  repository {name}: {}", repository.location))?;
+    }
+    sources.iter().try_for_each(|(name, kind)| line(&format!("  source {name}: {kind}")))
 }

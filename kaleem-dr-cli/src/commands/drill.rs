@@ -2,16 +2,21 @@
 
 use clap::Args;
 use kaleem_dr_core::{
+    engine::ledger::ChainedReport,
     ground::{ProofLevel, SourceName},
-    operate::monitor::Ended,
-    recovery::drill::{DrillJob, drill as run},
+    operate::{monitor::Ended, report::duration},
+    recovery::drill::{DrillJob, DrillReport, SourceDrill, drill as run},
 };
+use serde_json::json;
 
 use super::{
     JobOutcome,
     report::{ReportFiles, write_files},
 };
-use crate::{context::Context, output};
+use crate::{
+    context::Context,
+    output::{Printed, document, line, size},
+};
 
 pub const EXAMPLES: &str = "Examples:
   kaleem-dr drill                                 every source, from the repository `local`
@@ -51,6 +56,65 @@ pub async fn drill(context: &Context, args: &Drill) -> JobOutcome {
     };
     let (report, chained) = run(&job, &context.progress, &context.cancel).await?;
     write_files(&loaded, &report.run.to_string(), &args.to)?;
-    output::drill::drill(&report, &chained, context.global.json, context.global.verbose > 0)?;
+    print(&report, &chained, context.global.json, context.global.verbose > 0)?;
     Ok(Ended::of_drill(&report))
+}
+
+fn print(report: &DrillReport, chained: &ChainedReport, json: bool, verbose: bool) -> Printed {
+    if json {
+        return document(&json!({
+            "message_type": "drill",
+            "exit_code": report.exit.code(),
+            "hash": chained.hash,
+            "report": report,
+        }));
+    }
+    for cleared in &report.cleared {
+        let of = cleared.source.as_ref().map_or_else(|| "nothing yet".to_owned(), ToString::to_string);
+        match &cleared.error {
+            None => line(&format!(
+                "cleared up after a drill that was killed ({}, of {of}): {}",
+                cleared.name,
+                cleared.removed.join(", ")
+            ))?,
+            Some(why) => line(&format!("LEFT OVER from a drill that was killed ({}, of {of}): {why}", cleared.name))?,
+        }
+    }
+    line(&format!("drill {} of {}", report.run, report.repository))?;
+    for source in &report.sources {
+        print_source(source, verbose)?;
+    }
+    if let Some(seconds) = report.rto_seconds() {
+        line(&format!("restoring all of it took {}", duration(seconds)))?;
+    }
+    line(&format!("report {}", chained.hash))?;
+    line(if report.exit.code() == 0 { "PROVEN: restored and equal" } else { "NOT PROVEN" })
+}
+
+fn print_source(drill: &SourceDrill, verbose: bool) -> Printed {
+    let Some(found) = &drill.verification else {
+        return line(&format!("  {}: NOT TRIED: {}", drill.source, drill.error.as_deref().unwrap_or("unknown")));
+    };
+    let proven = found.proven.map_or("nothing", ProofLevel::as_str);
+    let verdict = if found.is_proven() { "proven" } else { "NOT PROVEN" };
+    line(&format!("  {} ({}, {}): {verdict}; what holds: {proven}", drill.source, found.point, size(found.size_bytes)))?;
+    if verbose {
+        found.checked.iter().try_for_each(|what| line(&format!("    {what}")))?;
+    } else {
+        line(&format!("    {} checks and comparisons found it well (--verbose lists them)", found.checked.len()))?;
+    }
+    for finding in &found.findings {
+        line(&format!("    {finding}"))?;
+    }
+    if let Some(control) = &found.control {
+        let seen = control.found.first().map_or("NOTHING: the drill itself is broken".to_owned(), |difference| {
+            format!("red, as it must be: {}", difference.what)
+        });
+        line(&format!("    negative control: {} -> {seen}", control.damage))?;
+    }
+    if let Some(seconds) = found.restore_seconds {
+        let forecast = drill.rto_forecast_seconds.map(|seconds| format!("; forecast for today's size {}", duration(seconds)));
+        line(&format!("    restored and compared in {}{}", duration(seconds), forecast.unwrap_or_default()))?;
+    }
+    Ok(())
 }

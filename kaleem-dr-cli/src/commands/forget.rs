@@ -1,22 +1,23 @@
-//! `forget`, `snapshot pin`, `snapshot unpin`.
+//! `forget`.
 
-use clap::{Args, Subcommand};
+use clap::Args;
 use kaleem_dr_core::{
-    engine::repository::{KeepSpan, Lock, LockKind, PruneOptions, Repository, Retention},
-    ground::{Exit, error_chain, host::HostScope},
+    engine::repository::{ForgetReport, KeepSpan, Lock, PruneOptions, Repository, Retention, Snapshot},
+    ground::{Exit, host::HostScope},
     operate::{
-        job::{forget_by_id, pin},
+        job::forget_by_id,
         monitor::Ended,
-        tripwire::{Alarm, Alarms, Removal, protected_by},
+        tripwire::{Alarm, Removal, protected_by},
     },
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::{JobOutcome, Outcome};
+use super::{JobOutcome, alarm::guard, prune};
 use crate::{
-    args::Consent,
+    consent::{self, Consent},
     context::{Context, Loaded},
-    output,
+    failure::Failure,
+    output::{Printed, document, line, restic_snapshot},
 };
 
 pub const EXAMPLES: &str = "Examples:
@@ -158,7 +159,7 @@ pub async fn forget(context: &Context, args: &Forget) -> JobOutcome {
             }
             let options = PruneOptions { dry_run: args.consent.dry_run, ..PruneOptions::default() };
             let report = repository.prune(options, &lock, &context.progress, &context.cancel).await?;
-            output::prune(&report, context.global.json)?;
+            prune::print(&report, context.global.json)?;
             pruned = Some(report);
         }
         Ok(Ended::new(Exit::Done, &json!({ "forgotten": forgotten, "prune": pruned })))
@@ -168,29 +169,13 @@ pub async fn forget(context: &Context, args: &Forget) -> JobOutcome {
     result
 }
 
-/// Refuses what an alarm stops.
-pub async fn guard(
-    loaded: &Loaded,
-    repository: &Repository,
-    hosts: &HostScope,
-    removal: Removal,
-) -> Result<(), crate::failure::Failure> {
-    let recorded = Alarm::recorded(&repository.snapshots().await?);
-    let state_directory = &loaded.config.settings.state_directory;
-    // Where the alarms cannot be read, the guard refuses.
-    if let Err(error) = Alarms::reconcile(state_directory, repository.id(), &recorded) {
-        tracing::warn!(error = %error_chain(&error), "the alarms of this host cannot be read");
-    }
-    Ok(Alarms::guard(state_directory, &recorded, hosts, removal)?)
-}
-
 async fn by_rules(
     context: &Context,
     loaded: &Loaded,
     repository: &Repository,
     args: &Forget,
     lock: &Lock,
-) -> Result<usize, crate::failure::Failure> {
+) -> Result<usize, Failure> {
     let hosts = &loaded.identity.scope;
     if !args.consent.dry_run {
         guard(loaded, repository, hosts, Removal::Forget).await?;
@@ -201,12 +186,12 @@ async fn by_rules(
     let (progress, cancel) = (&context.progress, &context.cancel);
     let plan = repository.forget(&retention, &scope, true, lock, progress, cancel).await?;
     if args.consent.dry_run || plan.removed() == 0 {
-        output::forget(&plan, context.global.json)?;
+        print_groups(&plan, context.global.json)?;
     } else {
         let question = format!("forget {} snapshots?", plan.removed());
-        output::consent(args.consent, &question, &context.cancel, || output::forget(&plan, false)).await?;
+        consent::ask(args.consent, &question, &context.cancel, || print_groups(&plan, false)).await?;
         let done = repository.forget(&retention, &scope, false, lock, progress, cancel).await?;
-        output::forget(&done, context.global.json)?;
+        print_groups(&done, context.global.json)?;
     }
     Ok(plan.removed())
 }
@@ -217,10 +202,10 @@ async fn by_id(
     repository: &Repository,
     args: &Forget,
     lock: &Lock,
-) -> Result<usize, crate::failure::Failure> {
+) -> Result<usize, Failure> {
     let chosen = forget_by_id(&repository.snapshots().await?, &args.snapshots, &loaded.identity)?;
     if args.consent.dry_run {
-        output::forget_by_id(&chosen, true, context.global.json)?;
+        print_named(&chosen, true, context.global.json)?;
         return Ok(chosen.len());
     }
     for snapshot in &chosen {
@@ -228,41 +213,61 @@ async fn by_id(
         guard(loaded, repository, &host, Removal::Forget).await?;
     }
     let question = format!("forget {} snapshots?", chosen.len());
-    output::consent(args.consent, &question, &context.cancel, || output::forget_by_id(&chosen, true, false)).await?;
-    let ids: Vec<_> = chosen.iter().map(kaleem_dr_core::engine::repository::Snapshot::id).collect();
+    consent::ask(args.consent, &question, &context.cancel, || print_named(&chosen, true, false)).await?;
+    let ids: Vec<_> = chosen.iter().map(Snapshot::id).collect();
     repository.forget_snapshots(&ids, lock, &context.progress, &context.cancel).await?;
-    output::forget_by_id(&chosen, false, context.global.json)?;
+    print_named(&chosen, false, context.global.json)?;
     Ok(chosen.len())
 }
 
-/// What to do with single snapshots.
-#[derive(Debug, Subcommand)]
-pub enum SnapshotCommand {
-    /// Keep it, whatever the retention says; its id changes
-    Pin {
-        /// The beginnings of their ids
-        #[arg(required = true, value_name = "SNAPSHOT")]
-        snapshots: Vec<String>,
-    },
-    /// Let retention forget it again; its id changes
-    Unpin {
-        /// The beginnings of their ids
-        #[arg(required = true, value_name = "SNAPSHOT")]
-        snapshots: Vec<String>,
-    },
+fn print_groups(report: &ForgetReport, json: bool) -> Printed {
+    if json {
+        let groups: Vec<Value> = report
+            .groups
+            .iter()
+            .map(|group| {
+                json!({
+                    "tags": null,
+                    "host": group.host,
+                    "source": group.of,
+                    "paths": group.keep.first().map(|keep| keep.snapshot.paths()),
+                    "keep": group.keep.iter().map(|keep| restic_snapshot(&keep.snapshot)).collect::<Vec<_>>(),
+                    "remove": group.remove.iter().map(restic_snapshot).collect::<Vec<_>>(),
+                    "reasons": group.keep.iter().map(|keep| json!({ "snapshot": restic_snapshot(&keep.snapshot), "matches": keep.reasons })).collect::<Vec<_>>(),
+                })
+            })
+            .collect();
+        return document(&groups);
+    }
+    let would = if report.dry_run { "would forget" } else { "forgot" };
+    for group in &report.groups {
+        line(&format!("{} of {}: keep {}, {would} {}", group.of, group.host, group.keep.len(), group.remove.len()))?;
+        for keep in &group.keep {
+            let time = keep.snapshot.time().strftime("%Y-%m-%d %H:%M:%S");
+            line(&format!("  keep   {}  {time}  {}", keep.snapshot.id().short(), keep.reasons.join(", ")))?;
+        }
+        for snapshot in &group.remove {
+            line(&format!("  forget {}  {}", snapshot.id().short(), snapshot.time().strftime("%Y-%m-%d %H:%M:%S")))?;
+        }
+    }
+    if report.of_other_hosts > 0 {
+        line(&format!("{} snapshots of other hosts were left alone (--host names one, or any)", report.of_other_hosts))?;
+    }
+    if report.foreign > 0 {
+        line(&format!("{} snapshots of other tools were left alone (--take-over takes them too)", report.foreign))?;
+    }
+    Ok(())
 }
 
-pub async fn snapshot(context: &Context, command: &SnapshotCommand) -> Outcome {
-    let (wanted, pinned) = match command {
-        SnapshotCommand::Pin { snapshots } => (snapshots, true),
-        SnapshotCommand::Unpin { snapshots } => (snapshots, false),
-    };
-    let loaded = context.load()?;
-    let repository = context.repository(&loaded).await?;
-    let lock = repository.lock(LockKind::Exclusive, context.global.retry_lock).await?;
-    let state_directory = &loaded.config.settings.state_directory;
-    let rewritten = pin(&repository, state_directory, wanted, pinned, &lock, &context.progress, &context.cancel).await;
-    lock.release().await?;
-    output::pinned(&rewritten?, pinned, context.global.json)?;
-    Ok(Exit::Done)
+fn print_named(snapshots: &[Snapshot], dry_run: bool, json: bool) -> Printed {
+    if json {
+        let removed: Vec<Value> = snapshots.iter().map(restic_snapshot).collect();
+        return document(&json!({ "dry_run": dry_run, "remove": removed }));
+    }
+    let would = if dry_run { "would forget" } else { "forgot" };
+    snapshots.iter().try_for_each(|snapshot| {
+        let of = snapshot.source().map_or_else(|| "another tool".to_owned(), |source| format!("source {source}"));
+        let time = snapshot.time().strftime("%Y-%m-%d %H:%M:%S");
+        line(&format!("{would} {}  {time}  {of} of host {}", snapshot.id().short(), snapshot.host()))
+    })
 }

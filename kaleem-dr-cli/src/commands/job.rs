@@ -10,7 +10,7 @@ use kaleem_dr_core::{
 
 use super::{JobOutcome, Outcome, replicate::pairs};
 use crate::{
-    args::Command,
+    cli::Command,
     context::{Context, Loaded},
     failure::Failure,
 };
@@ -18,16 +18,16 @@ use crate::{
 /// The job that a command is, with the config; `None` for what only looks, for dry runs, and for what is no part of the routine.
 pub fn of(command: &Command, context: &Context) -> Result<Option<(Arc<Loaded>, Job)>, Failure> {
     let kind = match command {
-        Command::Backup { dry_run: false, .. } => EventKind::Backup,
+        Command::Backup(args) if !args.dry_run => EventKind::Backup,
         Command::Replicate(args) if !args.dry_run => EventKind::Replicate,
         Command::Repair(args) if !args.is_dry_run() => EventKind::Repair,
         Command::Copy(args) if !args.dry_run => EventKind::Copy,
         // A file is no point of a repository.
         Command::Verify(args) if args.from.is_none() => EventKind::Verify,
         Command::Drill(_) => EventKind::Drill,
-        Command::Check { .. } => EventKind::Check,
+        Command::Check(_) => EventKind::Check,
         Command::Forget(args) if !args.consent.dry_run => EventKind::Forget,
-        Command::Prune { consent, .. } if !consent.dry_run => EventKind::Prune,
+        Command::Prune(args) if !args.consent.dry_run => EventKind::Prune,
         _ => return Ok(None),
     };
     let loaded = context.load()?;
@@ -51,7 +51,7 @@ fn parts(command: &Command, loaded: &Loaded) -> (Vec<String>, bool) {
         (named.iter().map(ToString::to_string).collect(), !wanted.is_empty() && all.iter().any(|name| !wanted.contains(name)))
     };
     match command {
-        Command::Backup { sources, .. } => of(sources),
+        Command::Backup(args) => of(&args.sources),
         Command::Verify(args) if args.snapshot.is_some() => (Vec::new(), true),
         Command::Verify(args) => {
             let (parts, is_narrowed) = of(&args.sources);
@@ -63,7 +63,7 @@ fn parts(command: &Command, loaded: &Loaded) -> (Vec<String>, bool) {
         }
         Command::Replicate(args) => {
             let is_narrowed = args.from.is_some() || !args.mirrors.is_empty();
-            let pairs = pairs(loaded, args).unwrap_or_default();
+            let pairs = pairs(loaded, &args.options()).unwrap_or_default();
             (pairs.into_iter().map(|(_, to)| to).collect(), is_narrowed)
         }
         Command::Copy(args) => (Vec::new(), !args.sources.is_empty() || !args.snapshots.is_empty()),

@@ -1,22 +1,59 @@
 //! `key list`, `key add`, `key remove`, `key passwd`.
 
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
 use console::Term;
 use kaleem_dr_core::{
     engine::{
         ledger::Ledger,
-        repository::{KeyId, KeyOwner, LockKind, Repository, RepositoryError},
+        repository::{KeyId, KeyInfo, KeyOwner, LockKind, Repository, RepositoryError},
     },
     ground::{Exit, error_chain, host::HostScope},
+    jiff::{Timestamp, tz::TimeZone},
     operate::config::secret::{ExposeSecret as _, SecretRef, SecretString},
 };
+use serde_json::{Value, json};
 
 use super::Outcome;
 use crate::{
-    args::{KeyCommand, NewPassword},
     context::{Context, Loaded},
     failure::Failure,
-    output,
+    output::{Printed, document, line, table},
 };
+
+/// What to do with keys.
+#[derive(Debug, Subcommand)]
+pub enum KeyCommand {
+    /// List them; the one in use is marked
+    List,
+    /// Add one more password
+    Add {
+        #[command(flatten)]
+        new: NewPassword,
+    },
+    /// Remove one; never the one in use, and never the last
+    Remove {
+        /// The beginning of its id
+        id: String,
+    },
+    /// Change the password in use
+    Passwd {
+        #[command(flatten)]
+        new: NewPassword,
+    },
+}
+
+/// Where a new password comes from, and whose it will be; `--host` is noted in the key. Without a file, `KALEEM_DR_NEW_PASSWORD`, else it is asked for.
+#[derive(Debug, Args)]
+pub struct NewPassword {
+    /// File that holds it; only its owner may be able to read it
+    #[arg(long, value_name = "FILE")]
+    pub new_password_file: Option<PathBuf>,
+    /// User to note in the key [default: this one]
+    #[arg(long, value_name = "NAME")]
+    pub user: Option<String>,
+}
 
 /// Variable that holds the new password where no file does.
 const VARIABLE: &str = "KALEEM_DR_NEW_PASSWORD";
@@ -26,7 +63,7 @@ pub async fn key(context: &Context, command: &KeyCommand) -> Outcome {
     let repository = context.repository(&loaded).await?;
     let json = context.global.json;
     if let KeyCommand::List = command {
-        output::keys(&repository.keys().await?, json)?;
+        print_list(&repository.keys().await?, json)?;
         return Ok(Exit::Done);
     }
     let new = match command {
@@ -41,16 +78,16 @@ pub async fn key(context: &Context, command: &KeyCommand) -> Outcome {
             (KeyCommand::Remove { id }, _) => {
                 let removed = repository.remove_key(id, &lock).await?;
                 note_removed(&loaded, &repository, &removed);
-                output::key_changed("removed", &removed, others(&repository).await?, json)
+                print_changed("removed", &removed, others(&repository).await?, json)
             }
             (KeyCommand::Passwd { .. }, Some((password, owner))) => {
                 let changed = repository.change_password(password, owner, &lock).await?;
                 note_removed(&loaded, &repository, repository.key_id());
-                output::key_changed("changed", changed.key_id(), others(&changed).await?, json)
+                print_changed("changed", changed.key_id(), others(&changed).await?, json)
             }
             (_, Some((password, owner))) => {
                 let added = repository.add_key(password, owner, &lock).await?;
-                output::key_changed("added", &added, others(&repository).await?, json)
+                print_changed("added", &added, others(&repository).await?, json)
             }
             _ => Ok(()),
         }
@@ -105,4 +142,46 @@ fn new_password(context: &Context, loaded: &Loaded, new: &NewPassword) -> Result
         return Err(Failure::usage("the two are not the same; nothing was changed"));
     }
     Ok(first)
+}
+
+fn print_list(keys: &[KeyInfo], json: bool) -> Printed {
+    // As restic has it, in the local time.
+    let created = |key: &KeyInfo| {
+        let local = |time: Timestamp| time.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string();
+        key.created.map(local).unwrap_or_default()
+    };
+    if json {
+        let keys: Vec<Value> = keys
+            .iter()
+            .map(|key| {
+                let mut line = json!({
+                    "current": key.current,
+                    "id": key.id.short(),
+                    "userName": key.owner.user,
+                    "hostName": key.owner.host,
+                    "created": created(key),
+                });
+                if let Some(problem) = &key.problem {
+                    line["problem"] = problem.as_str().into();
+                }
+                line
+            })
+            .collect();
+        return document(&keys);
+    }
+    let mut rows = table(["", "key", "user", "host", "created"]);
+    for key in keys {
+        let mark = if key.current { "*" } else { "" };
+        rows.add_row([mark, key.id.short(), &key.owner.user, &key.owner.host, &created(key)]);
+    }
+    line(&rows.to_string())
+}
+
+/// What was done to a key, in words or as JSON; `others` still open the repository.
+fn print_changed(done: &str, key: &KeyId, others: usize, json: bool) -> Printed {
+    if json {
+        return document(&json!({ "message_type": "key", "action": done, "id": key.short(), "other_keys": others }));
+    }
+    let done = if done == "changed" { "the password is changed:" } else { done };
+    line(&format!("{done} key {}; {others} other keys open the repository", key.short()))
 }

@@ -7,7 +7,11 @@ use kaleem_dr_core::{
 };
 
 use super::Outcome;
-use crate::{context::Context, failure::Failure, output};
+use crate::{
+    context::Context,
+    failure::Failure,
+    output::{document, line},
+};
 
 /// What to print.
 #[derive(Clone, Copy, Debug, Args)]
@@ -29,12 +33,12 @@ pub fn metrics(context: &Context, args: Metrics) -> Outcome {
             let failed = |error| Failure::new(Exit::Failed, error_chain(&error));
             if context.global.json {
                 let values = library::values(&loaded.config, &loaded.environment).map_err(failed)?;
-                output::monitor::metrics(&values)?;
+                document(&values)?;
                 return Ok(Exit::Done);
             }
             library::text(&loaded.config, &loaded.environment).map_err(failed)?
         }
     };
-    output::line(text.trim_end())?;
+    line(text.trim_end())?;
     Ok(Exit::Done)
 }

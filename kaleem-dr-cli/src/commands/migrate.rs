@@ -11,21 +11,21 @@ use clap::Args;
 use kaleem_dr_core::{
     ground::{Exit, ProofLevel},
     operate::{
-        migrate::{Journal, Proven, Survey, begin, prove, switch, undo},
+        migrate::{Journal, Proven, Survey, SwitchReport, UndoReport, begin, prove, switch, undo},
         schedule::{Style, carry_out},
     },
 };
+use serde_json::json;
 
 use super::{
     Outcome, backup, replicate,
-    schedule::{plan, systemd_runs},
+    schedule::{plan, print_commands, systemd_runs},
     verify,
 };
 use crate::{
-    args::{Replicate, Verify},
     context::{Context, Loaded},
     failure::Failure,
-    output::{self, migrate as print},
+    output::{Printed, document, line},
 };
 
 /// What to take over, and how far.
@@ -56,19 +56,19 @@ pub async fn migrate(context: &Context, args: &Migrate) -> Outcome {
         if run {
             carry_out(&report.commands).await?;
         }
-        print::undone(&report, run, json)?;
+        print_undone(&report, run, json)?;
         return Ok(Exit::Done);
     }
     let survey = Survey::of(&args.root).await?;
     match &args.output {
         Some(path) if path == Path::new("-") => {
-            output::line(survey.draft.config.trim_end())?;
+            line(survey.draft.config.trim_end())?;
             return Ok(Exit::Done);
         }
         Some(path) => write_new(path, &survey.draft.config)?,
         None => {}
     }
-    print::survey(&survey, args.output.as_deref(), json)?;
+    print_survey(&survey, args.output.as_deref(), json)?;
     if args.apply { apply(context, args, &survey).await } else { Ok(Exit::Done) }
 }
 
@@ -86,31 +86,30 @@ async fn apply(before: &Context, args: &Migrate, survey: &Survey) -> Outcome {
         carry_out(&report.commands).await?;
     }
     journal.finish()?;
-    print::switched(&report, run, context.global.json)?;
+    print_switched(&report, run, context.global.json)?;
     Ok(Exit::Done)
 }
 
 /// The first run of the new config. Nothing old is touched before it is proven.
 async fn first_run(context: &Context, loaded: &Loaded, journal: &Journal) -> Result<Proven, Failure> {
     let unchanged = |failure: Failure| Failure { advice: Some(advice(failure.advice, &journal.config)), ..failure };
-    let report = backup::run(context, loaded, &[], Vec::new(), false).await.map_err(unchanged)?;
-    output::backup(&report, context.global.json)?;
+    let report = backup::run(context, loaded, backup::Options::default()).await.map_err(unchanged)?;
+    backup::print(&report, context.global.json)?;
     let wanted = loaded.config.backup_sources();
     let mut verified = Vec::new();
     let mut mirrors = Vec::new();
     // A run that failed is not worth verifying; what it says is what counts.
     if report.exit == Exit::Done {
-        let what = Verify {
+        let what = verify::Options {
             sources: wanted.clone(),
             point: report.run.to_string(),
             snapshot: None,
-            from: None,
             level: Some(ProofLevel::Parsed),
         };
-        verified = verify::reports(context, loaded, &what).await.map_err(unchanged)?;
-        output::verified(&verified, context.global.json)?;
+        verified = verify::run(context, loaded, &what).await.map_err(unchanged)?;
+        verify::print(&verified, context.global.json)?;
         if loaded.config.settings.repository.values().any(|repository| repository.mirror_of.is_some()) {
-            mirrors.push(replicate::replicate(context, &Replicate::all()).await.map_err(unchanged)?.exit);
+            mirrors.push(replicate::run(context, &replicate::Options::default()).await.map_err(unchanged)?.exit);
         }
     }
     prove(&report, &wanted, &verified, &mirrors).map_err(|not| {
@@ -132,4 +131,56 @@ fn write_new(path: &Path, content: &str) -> Result<(), Failure> {
     let open = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
     let mut file = open.map_err(|error| Failure::usage(format!("{}: {error}; it is not written over", path.display())))?;
     Ok(file.write_all(content.as_bytes())?)
+}
+
+fn print_survey(survey: &Survey, written: Option<&Path>, json: bool) -> Printed {
+    if json {
+        return document(&json!({ "message_type": "migration", "survey": survey, "written": written }));
+    }
+    for finding in &survey.findings {
+        let place = finding.place.as_ref().map(|place| format!(" {place}:")).unwrap_or_default();
+        line(&format!("{}:{place} {} [{}]", finding.severity, finding.what, finding.code))?;
+        line(&format!("  why: {}\n  do:  {}", finding.why, finding.advice))?;
+    }
+    let blocking = survey.blocking().count();
+    if blocking > 0 {
+        line(&format!("{blocking} of these must be settled before --apply changes anything"))?;
+    }
+    for secret in &survey.draft.secrets {
+        let (path, variable, from) = (secret.path.display(), &secret.variable, secret.from.display());
+        line(&format!("the config refers to {path}, which --apply writes, mode 600, from {variable} in {from}"))?;
+    }
+    match written {
+        Some(path) => line(&format!("wrote {}; nothing else was changed", path.display())),
+        None => line(&format!(
+            "the config goes to {}; `kaleem-dr migrate --output -` prints it, --apply writes it and changes over",
+            survey.config_path.display()
+        )),
+    }
+}
+
+fn print_switched(report: &SwitchReport, run: bool, json: bool) -> Printed {
+    if json {
+        return document(&json!({ "message_type": "migrated", "commands_run": run, "report": report }));
+    }
+    for path in &report.installed.written {
+        line(&format!("written  {}", path.display()))?;
+    }
+    for disabled in &report.disabled {
+        line(&format!("off: {disabled}"))?;
+    }
+    for warning in &report.installed.warnings {
+        line(&format!("warning: {warning}"))?;
+    }
+    print_commands(&report.commands, run)?;
+    line("the new jobs are in charge; `kaleem-dr migrate --undo` puts everything back")
+}
+
+fn print_undone(report: &UndoReport, run: bool, json: bool) -> Printed {
+    if json {
+        return document(&json!({ "message_type": "migration_undone", "commands_run": run, "report": report }));
+    }
+    report.done.iter().try_for_each(|done| line(done))?;
+    report.left.iter().try_for_each(|left| line(&format!("left as it is: {left}")))?;
+    print_commands(&report.commands, run)
 }

@@ -1,34 +1,50 @@
-//! One function a command.
+//! One file a command: its arguments, what it runs, what it prints.
 
-mod alarm;
-mod backup;
+pub mod alarm;
+pub mod backup;
+pub mod check;
 pub mod checklist;
-mod config;
-mod copy;
+pub mod completions;
+pub mod config;
+pub mod copy;
 pub mod doctor;
 pub mod drill;
-mod export;
+pub mod export;
 pub mod forget;
+pub mod history;
+pub mod init;
 mod job;
-mod keep;
-mod key;
-mod look;
+pub mod key;
+mod man;
 pub mod metrics;
 pub mod migrate;
 pub mod notify;
-mod r2;
-mod repair;
-mod replicate;
+mod points;
+mod probe;
+pub mod prune;
+pub mod r2;
+pub mod repair;
+pub mod replicate;
 pub mod report;
-mod restore;
+pub mod restore;
 pub mod runbook;
 pub mod schedule;
-mod unlock;
-mod verify;
+pub mod snapshot;
+pub mod snapshots;
+mod stats;
+pub mod status;
+pub mod unlock;
+pub mod verify;
 
+use clap::CommandFactory as _;
 use kaleem_dr_core::{ground::Exit, operate::monitor::Ended};
 
-use crate::{args::Command, context::Context, failure::Failure, signals};
+use crate::{
+    cli::{Cli, Command},
+    context::Context,
+    failure::Failure,
+    signals,
+};
 
 /// How a command ends when it does not fail.
 pub type Outcome = Result<Exit, Failure>;
@@ -54,16 +70,16 @@ fn only_reads(command: &Command) -> bool {
     use Command::{Check, Doctor, Drill, Export, Points, Restore, Runbook, Snapshots, Stats, Status, Verify};
     matches!(
         command,
-        Check { .. }
+        Check(_)
             | Doctor(_)
             | Drill(_)
             | Export(_)
             | Points
             | Restore(_)
             | Runbook(_)
-            | Snapshots { .. }
+            | Snapshots(_)
             | Stats
-            | Status { .. }
+            | Status(_)
             | Verify(_)
     )
 }
@@ -80,12 +96,10 @@ async fn uncancelled(context: &Context, work: impl Future<Output = JobOutcome>) 
 
 async fn dispatch(command: Command, context: &Context) -> JobOutcome {
     Ok(match command {
-        Command::Init { repository_version, copy_chunker_params } => {
-            keep::init(context, repository_version, copy_chunker_params.as_deref()).await?.into()
-        }
-        Command::Backup { sources, tags, dry_run } => backup::backup(context, &sources, tags, dry_run).await?,
-        Command::Snapshots { source, run, own } => look::snapshots(context, source.as_ref(), run, own).await?.into(),
-        Command::Points => look::points(context).await?.into(),
+        Command::Init(args) => init::init(context, &args).await?.into(),
+        Command::Backup(args) => backup::backup(context, args).await?,
+        Command::Snapshots(args) => snapshots::snapshots(context, &args).await?.into(),
+        Command::Points => points::points(context).await?.into(),
         Command::Restore(args) => restore::restore(context, args).await?.into(),
         Command::Export(args) => export::export(context, &args).await?.into(),
         Command::Verify(args) => verify::verify(context, &args).await?,
@@ -94,29 +108,27 @@ async fn dispatch(command: Command, context: &Context) -> JobOutcome {
         Command::Runbook(args) => runbook::runbook(context, &args)?.into(),
         Command::Replicate(args) => replicate::replicate(context, &args).await?,
         Command::Repair(args) => repair::repair(context, &args).await?,
-        Command::History { last, rebuild: true } => look::rebuild_history(context, last).await?.into(),
-        Command::History { last, rebuild: false } => look::history(context, last)?.into(),
+        Command::History(args) => history::history(context, args).await?.into(),
         Command::Forget(args) => forget::forget(context, &args).await?,
-        Command::Prune { consent, instant, max_unused } => keep::prune(context, consent, instant, max_unused).await?,
-        Command::Unlock { consent, remove_all } => unlock::unlock(context, consent, remove_all).await?.into(),
+        Command::Prune(args) => prune::prune(context, &args).await?,
+        Command::Unlock(args) => unlock::unlock(context, args).await?.into(),
         Command::Copy(args) => copy::copy(context, &args).await?,
         Command::Key { command } => key::key(context, &command).await?.into(),
         Command::Alarm { command } => alarm::alarm(context, &command).await?.into(),
-        Command::Check { read_data, read_data_subset } => keep::check(context, read_data, read_data_subset).await?,
-        Command::Stats => look::stats(context).await?.into(),
-        Command::Status { all_hosts: true } => look::hosts(context).await?.into(),
-        Command::Status { all_hosts: false } => look::status(context).await?.into(),
-        Command::Snapshot { command } => forget::snapshot(context, &command).await?.into(),
+        Command::Check(args) => check::check(context, &args).await?,
+        Command::Stats => stats::stats(context).await?.into(),
+        Command::Status(args) => status::status(context, args).await?.into(),
+        Command::Snapshot { command } => snapshot::snapshot(context, &command).await?.into(),
         Command::Doctor(args) => doctor::doctor(context, &args).await?.into(),
         Command::Checklist(args) => checklist::checklist(context, &args).await?.into(),
-        Command::Probe => look::probe(context).await?.into(),
+        Command::Probe => probe::probe(context).await?.into(),
         Command::Notify(args) => notify::notify(context, &args).await?.into(),
         Command::Metrics(args) => metrics::metrics(context, args)?.into(),
         Command::R2 { command } => r2::r2(context, &command).await?.into(),
         Command::Schedule { command } => schedule::schedule(context, &command).await?.into(),
         Command::Migrate(args) => migrate::migrate(context, &args).await?.into(),
         Command::Config { command } => config::config(context, command)?.into(),
-        Command::Completions { shell } => config::completions(shell).into(),
-        Command::Man => config::man()?.into(),
+        Command::Completions(args) => completions::completions(Cli::command(), args).into(),
+        Command::Man => man::man(Cli::command())?.into(),
     })
 }

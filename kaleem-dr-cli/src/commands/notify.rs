@@ -7,7 +7,11 @@ use kaleem_dr_core::{
 };
 
 use super::Outcome;
-use crate::{context::Context, failure::Failure, output};
+use crate::{
+    context::Context,
+    failure::Failure,
+    output::{Printed, document, line},
+};
 
 /// Whom to tell what.
 #[derive(Debug, Args)]
@@ -39,6 +43,16 @@ pub async fn notify(context: &Context, args: &Notify) -> Outcome {
         Some(unit) => monitor.unit_failed(unit).await.map_err(Failure::usage)?,
         None => monitor.test().await,
     };
-    output::monitor::told(&told, context.global.json)?;
+    print(&told, context.global.json)?;
     Ok(if told.iter().all(Told::arrived) { Exit::Done } else { Exit::Unreachable })
+}
+
+fn print(told: &[Told], json: bool) -> Printed {
+    if json {
+        return document(&told);
+    }
+    told.iter().try_for_each(|told| match &told.error {
+        None => line(&format!("told  {}", told.whom)),
+        Some(error) => line(&format!("NOT   {}: {error}", told.whom)),
+    })
 }

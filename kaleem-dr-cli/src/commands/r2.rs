@@ -1,9 +1,24 @@
 //! `r2`: the bucket that a repository lies in.
 
-use kaleem_dr_core::engine::repository::{Location, check_bucket};
+use clap::Subcommand;
+use kaleem_dr_core::{
+    engine::repository::{BucketReport, Location, Verdict, check_bucket},
+    ground::Exit,
+};
 
 use super::Outcome;
-use crate::{args::R2Command, context::Context, failure::Failure, output};
+use crate::{
+    context::Context,
+    failure::Failure,
+    output::{Printed, document, line},
+};
+
+/// What to do with the bucket.
+#[derive(Debug, Subcommand)]
+pub enum R2Command {
+    /// Try the bucket with an object that is removed again, and read its lifecycle rules; exit 4 when a repository is not safe there
+    Check,
+}
 
 pub async fn r2(context: &Context, command: &R2Command) -> Outcome {
     match command {
@@ -13,8 +28,35 @@ pub async fn r2(context: &Context, command: &R2Command) -> Outcome {
                 return Err(Failure::usage("the repository lies in a directory, not in a bucket; name another with --repo"));
             };
             let report = check_bucket(&access).await?;
-            output::bucket(&report, context.global.json)?;
+            print(&report, context.global.json)?;
             Ok(report.exit())
         }
+    }
+}
+
+fn print(report: &BucketReport, json: bool) -> Printed {
+    if json {
+        let mut value = serde_json::to_value(report)?;
+        value["message_type"] = "bucket".into();
+        value["exit_code"] = report.exit().code().into();
+        return document(&value);
+    }
+    line(&report.location)?;
+    for finding in &report.findings {
+        let verdict = match finding.verdict {
+            Verdict::Ok => "ok",
+            Verdict::Information => "info",
+            Verdict::Warning => "warning",
+            Verdict::Error => "ERROR",
+        };
+        line(&format!("  {verdict:<8}{:<16}{}", finding.step, finding.message))?;
+        if let Some(advice) = &finding.advice {
+            line(&format!("{:26}{advice}", ""))?;
+        }
+    }
+    match report.exit() {
+        Exit::Done => line("a repository is safe there"),
+        Exit::Unreachable => line("the bucket cannot be reached, or does not let us in"),
+        _ => line("a repository is NOT safe there"),
     }
 }

@@ -2,23 +2,79 @@
 
 use std::sync::Arc;
 
+use clap::{Args, Subcommand};
 use kaleem_dr_core::{
     engine::{
         replicate,
-        replicate::RepairOptions,
-        repository::{LockKind, store::ObjectStore},
+        replicate::{RepairOptions, RepairReport},
+        repository::{IndexRepair, LockKind, RepairedSnapshot, SnapshotRepair, store::ObjectStore},
     },
     ground::Exit,
     operate::monitor::Ended,
 };
+use serde_json::json;
 
 use super::JobOutcome;
 use crate::{
-    args::{Consent, Repair, RepairCommand},
+    consent::{self, Consent},
     context::Context,
     failure::Failure,
-    output,
+    output::{Printed, document, line, size},
 };
+
+pub const EXAMPLES: &str = "Examples:
+  kaleem-dr repair --from r2 --missing           damaged and missing objects, back from the mirror r2
+  kaleem-dr repair index                         index files anew from the packs that are there
+  kaleem-dr repair snapshots --forget            without a mirror: snapshots without what is lost of them";
+
+/// What to repair, and from where.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+pub struct Repair {
+    /// What to mend without a mirror
+    #[command(subcommand)]
+    pub command: Option<RepairCommand>,
+    /// Its mirror, by the name in the config
+    #[arg(long, value_name = "NAME", required = true)]
+    pub from: Option<String>,
+    /// Also fetch what only the mirror has
+    #[arg(long)]
+    pub missing: bool,
+    /// Show what is damaged, change nothing
+    #[arg(short = 'n', long)]
+    pub dry_run: bool,
+}
+
+impl Repair {
+    /// Whether nothing is to be changed.
+    pub fn is_dry_run(&self) -> bool {
+        match &self.command {
+            Some(RepairCommand::Index { consent } | RepairCommand::Snapshots { consent, .. }) => consent.dry_run,
+            None => self.dry_run,
+        }
+    }
+}
+
+/// What can be mended without a mirror.
+#[derive(Debug, Subcommand)]
+pub enum RepairCommand {
+    /// Make the index fit the packs: name those that it lacks, drop those that are lost, replace damaged index files
+    Index {
+        #[command(flatten)]
+        consent: Consent,
+    },
+    /// Rewrite snapshots without the files and directories that are lost; the new ones are marked incomplete
+    Snapshots {
+        /// Only these, by the beginning of their ids
+        #[arg(value_name = "SNAPSHOT")]
+        snapshots: Vec<String>,
+        /// Forget the damaged snapshots, once they are rewritten; also those of which nothing is left
+        #[arg(long)]
+        forget: bool,
+        #[command(flatten)]
+        consent: Consent,
+    },
+}
 
 pub async fn repair(context: &Context, args: &Repair) -> JobOutcome {
     match &args.command {
@@ -38,7 +94,7 @@ async fn from_mirror(context: &Context, args: &Repair) -> JobOutcome {
     let replica = loaded.location(from)?.store()?;
     let options = RepairOptions { dry_run: args.dry_run, missing: args.missing };
     let report = replicate::repair(&repository, &replica, options, &context.progress, &context.cancel).await?;
-    output::repair(&report, context.global.json)?;
+    print_from_mirror(&report, context.global.json)?;
     Ok(Ended { message: report.unrepaired.first().cloned(), ..Ended::new(report.exit, &report) })
 }
 
@@ -49,13 +105,12 @@ async fn index(context: &Context, consent: Consent) -> JobOutcome {
     let result = async {
         let plan = repository.plan_index_repair(&context.progress, &context.cancel).await?;
         if consent.dry_run || !plan.is_needed() {
-            output::repair::index(&plan, false, context.global.json)?;
+            print_index(&plan, false, context.global.json)?;
             return Ok(Ended::new(Exit::Done, &plan));
         }
-        output::consent(consent, "make the index fit the packs?", &context.cancel, || output::repair::index(&plan, false, false))
-            .await?;
+        consent::ask(consent, "make the index fit the packs?", &context.cancel, || print_index(&plan, false, false)).await?;
         repository.repair_index(&plan, &lock).await?;
-        output::repair::index(&plan, true, context.global.json)?;
+        print_index(&plan, true, context.global.json)?;
         Ok(Ended::new(Exit::Done, &plan))
     }
     .await;
@@ -70,16 +125,93 @@ async fn snapshots(context: &Context, wanted: &[String], forget: bool, consent: 
     let result = async {
         let plan = repository.plan_snapshot_repair(wanted, &lock, &context.progress, &context.cancel).await?;
         if consent.dry_run || !plan.is_needed(forget) {
-            output::repair::snapshots(&plan, None, forget, context.global.json)?;
+            print_snapshots(&plan, None, forget, context.global.json)?;
             return Ok(Ended::new(Exit::Done, &plan));
         }
         let question = if forget { "rewrite these snapshots and forget the damaged ones?" } else { "rewrite these snapshots?" };
-        output::consent(consent, question, &context.cancel, || output::repair::snapshots(&plan, None, forget, false)).await?;
+        consent::ask(consent, question, &context.cancel, || print_snapshots(&plan, None, forget, false)).await?;
         let done = repository.repair_snapshots(&plan, forget, &lock, &context.progress, &context.cancel).await?;
-        output::repair::snapshots(&plan, Some(&done), forget, context.global.json)?;
+        print_snapshots(&plan, Some(&done), forget, context.global.json)?;
         Ok(Ended::new(Exit::Done, &done))
     }
     .await;
     lock.release().await?;
     result
+}
+
+fn print_from_mirror(report: &RepairReport, json: bool) -> Printed {
+    if json {
+        return document(report);
+    }
+    line(&format!("{} objects ({}) are sound", report.sound.objects, size(report.sound.bytes)))?;
+    let done = if report.dry_run { "could be put back" } else { "put back and read again" };
+    for key in &report.repaired {
+        line(&format!("{done}: {key}"))?;
+    }
+    for why in &report.unrepaired {
+        line(&format!("NOT REPAIRED: {why}"))?;
+    }
+    Ok(())
+}
+
+/// Objects that are told by name; the rest is counted.
+const NAMED: usize = 20;
+
+fn print_index(plan: &IndexRepair, done: bool, json: bool) -> Printed {
+    if json {
+        let mut value = serde_json::to_value(plan)?;
+        value["message_type"] = "repair-index".into();
+        value["done"] = done.into();
+        return document(&value);
+    }
+    let did = |done_word: &str, plan_word: &str| if done { done_word.to_owned() } else { format!("to {plan_word}") };
+    named(&did("added to the index", "add to the index"), plan.added.iter().cloned())?;
+    named(&did("dropped from the index", "drop from the index"), plan.dropped.iter().map(|(key, why)| format!("{key}: {why}")))?;
+    named(&did("removed, damaged", "remove, damaged"), plan.damaged.iter().cloned())?;
+    named("unreadable, left where it is", plan.unreadable.iter().map(|(key, why)| format!("{key}: {why}")))?;
+    if plan.is_needed() { line(&format!("{} blobs are known again", plan.blobs_added)) } else { line("the index fits the packs") }
+}
+
+fn print_snapshots(plan: &SnapshotRepair, done: Option<&[RepairedSnapshot]>, forget: bool, json: bool) -> Printed {
+    if json {
+        return document(&json!({
+            "message_type": "repair-snapshots",
+            "whole": plan.whole,
+            "lost": plan.lost,
+            "unreadable": plan.unreadable,
+            "forget": forget,
+            "repaired": done,
+        }));
+    }
+    for lost in &plan.lost {
+        let of = lost.source.as_ref().map_or_else(String::new, |source| format!(" of source {source}"));
+        line(&format!("snapshot {}{of}: {}", lost.snapshot.short(), lost.what))?;
+        let repaired = done.and_then(|done| done.iter().find(|repaired| repaired.from == lost.snapshot));
+        match (repaired, lost.is_gone) {
+            (_, true) => line("  nothing is left of it")?,
+            (None, false) => line("  to be rewritten without that")?,
+            (Some(repaired), false) => {
+                let id = repaired.snapshot.map(|id| id.short()).unwrap_or_default();
+                line(&format!("  rewritten without that as {id}"))?;
+            }
+        }
+        if forget {
+            line(if repaired.is_some() { "  forgotten" } else { "  to be forgotten" })?;
+        }
+    }
+    for unreadable in &plan.unreadable {
+        let then = match (forget, done) {
+            (true, Some(_)) => "forgotten",
+            (true, None) => "to be forgotten",
+            (false, _) => "stays; --forget removes it",
+        };
+        line(&format!("{}: {}; nothing can be rewritten of it: {then}", unreadable.object, unreadable.why))?;
+    }
+    line(&format!("{} snapshots are whole", plan.whole))
+}
+
+fn named(what: &str, objects: impl ExactSizeIterator<Item = String>) -> Printed {
+    let more = objects.len().saturating_sub(NAMED);
+    objects.take(NAMED).try_for_each(|object| line(&format!("{what}: {object}")))?;
+    if more > 0 { line(&format!("{what}: {more} more")) } else { Ok(()) }
 }

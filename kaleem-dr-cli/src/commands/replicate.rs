@@ -1,10 +1,11 @@
 //! `replicate`: needs no password.
 
+use clap::Args;
 use kaleem_dr_core::{
     engine::{
         ledger::Ledger,
         replicate as library,
-        replicate::{MirrorJob, MirrorOptions, MirrorReport},
+        replicate::{Count, MirrorJob, MirrorOptions, MirrorReport},
     },
     ground::Exit,
     jiff::Timestamp,
@@ -16,24 +17,108 @@ use kaleem_dr_core::{
 
 use super::JobOutcome;
 use crate::{
-    args::Replicate,
     context::{Context, Loaded},
     failure::Failure,
-    output,
+    output::{self, Printed, document, line, size},
 };
 
+pub const EXAMPLES: &str = "Examples:
+  kaleem-dr replicate                            every repository that has `mirror_of` in the config
+  kaleem-dr replicate r2 --verify 5              only r2; then read 5 % of it back
+  kaleem-dr replicate --from r2 --to local       a lost repository, back from its mirror
+  kaleem-dr replicate --dry-run";
+
+/// Largest share of a mirror that may be deleted unasked.
+const MAX_DELETE_PERCENT: u8 = 50;
+
+/// What to replicate, and how far it may go.
+#[derive(Debug, Args)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
+pub struct Replicate {
+    /// Mirrors of the config; all of them when none is named
+    pub mirrors: Vec<String>,
+    /// Repository of the config to read from, instead of the one that `mirror_of` names
+    #[arg(long, value_name = "NAME", requires = "to", conflicts_with = "mirrors")]
+    pub from: Option<String>,
+    /// Repository of the config to write to
+    #[arg(long, value_name = "NAME", requires = "from")]
+    pub to: Option<String>,
+    /// Show what would be done, do nothing
+    #[arg(short = 'n', long)]
+    pub dry_run: bool,
+    /// Delete nothing on the mirror
+    #[arg(long)]
+    pub no_delete: bool,
+    /// Delete also snapshots and keys on the mirror that did not come from here
+    #[arg(long)]
+    pub delete_foreign: bool,
+    /// Fill a mirror from the start that held snapshots before and is empty now
+    #[arg(long)]
+    pub refill: bool,
+    /// Largest share of the mirror that may be deleted, in percent
+    #[arg(long, value_name = "PERCENT", default_value_t = MAX_DELETE_PERCENT, value_parser = clap::value_parser!(u8).range(0..=100))]
+    pub max_delete: u8,
+    /// Afterwards, read this share of the mirror back and compare it, in percent
+    #[arg(long, value_name = "PERCENT", default_value_t = 0.0, value_parser = percent)]
+    pub verify: f64,
+}
+
+impl Replicate {
+    /// What these arguments ask for.
+    pub fn options(&self) -> Options {
+        Options {
+            mirrors: self.mirrors.clone(),
+            pair: self.from.clone().zip(self.to.clone()),
+            mirror: MirrorOptions {
+                dry_run: self.dry_run,
+                keep_all: self.no_delete,
+                delete_foreign: self.delete_foreign,
+                refill: self.refill,
+                max_delete_percent: self.max_delete,
+                verify_percent: self.verify,
+                alarm: None,
+            },
+        }
+    }
+}
+
+/// What goes where, and how far a pass may go.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Mirrors of the config; all of them when none is named.
+    pub mirrors: Vec<String>,
+    /// Instead, from this repository of the config to that one.
+    pub pair: Option<(String, String)>,
+    /// How each pass goes. An alarm is looked for.
+    pub mirror: MirrorOptions,
+}
+
+/// Every mirror of the config, as without arguments.
+impl Default for Options {
+    fn default() -> Self {
+        let mirror = MirrorOptions { max_delete_percent: MAX_DELETE_PERCENT, ..MirrorOptions::default() };
+        Self { mirrors: Vec::new(), pair: None, mirror }
+    }
+}
+
 pub async fn replicate(context: &Context, args: &Replicate) -> JobOutcome {
+    run(context, &args.options()).await
+}
+
+/// A pass of each mirror that is wanted.
+pub async fn run(context: &Context, wanted: &Options) -> JobOutcome {
     let loaded = context.load()?;
     let ledger = Ledger::open(&loaded.config.settings.state_directory)?;
     // Of which repository it is, only its password would tell; so any alarm keeps deletions back.
     let alarms = Alarms::load(&loaded.config.settings.state_directory)?;
     let alarm = alarms.standing().first().map(ToString::to_string);
+    let options = MirrorOptions { alarm, ..wanted.mirror.clone() };
     let mut ended = Ended { is_recorded: true, ..Ended::from(Exit::Done) };
-    for (from, to) in pairs(&loaded, args)? {
+    for (from, to) in pairs(&loaded, wanted)? {
         let started = Timestamp::now();
-        let (exit, message) = match pass(context, &loaded, args, &ledger, alarm.clone(), (&from, &to)).await {
+        let (exit, message) = match pass(context, &loaded, &ledger, options.clone(), (&from, &to)).await {
             Ok(report) => {
-                output::mirror(&report, context.global.json)?;
+                print(&report, context.global.json)?;
                 (report.exit, report.refused.or_else(|| report.wrong.into_iter().next()).or(report.postponed))
             }
             // One mirror that fails does not keep the others from being made.
@@ -57,20 +142,10 @@ pub async fn replicate(context: &Context, args: &Replicate) -> JobOutcome {
 async fn pass(
     context: &Context,
     loaded: &Loaded,
-    args: &Replicate,
     ledger: &Ledger,
-    alarm: Option<String>,
+    options: MirrorOptions,
     (from, to): (&str, &str),
 ) -> Result<MirrorReport, Failure> {
-    let options = MirrorOptions {
-        dry_run: args.dry_run,
-        keep_all: args.no_delete,
-        delete_foreign: args.delete_foreign,
-        refill: args.refill,
-        max_delete_percent: args.max_delete,
-        verify_percent: args.verify,
-        alarm,
-    };
     let stores = || -> Result<_, Failure> {
         let near = loaded.location(from)?.store()?;
         Ok((near, library::place(ledger, &loaded.location(to)?, &options)?))
@@ -78,7 +153,7 @@ async fn pass(
     let (near, far) = match stores() {
         Ok(stores) => stores,
         Err(failure) => {
-            if !args.dry_run {
+            if !options.dry_run {
                 let place = loaded.location(to).map_or_else(|_| to.to_owned(), |location| location.in_words());
                 library::record_not_begun(ledger, &place, failure.exit, &failure.message)?;
             }
@@ -102,20 +177,20 @@ fn worse(so_far: Exit, next: Exit) -> Exit {
 }
 
 /// Which repository goes where, by their names.
-pub(super) fn pairs(loaded: &Loaded, args: &Replicate) -> Result<Vec<(String, String)>, Failure> {
-    if let (Some(from), Some(to)) = (&args.from, &args.to) {
-        return Ok(vec![(from.clone(), to.clone())]);
+pub fn pairs(loaded: &Loaded, wanted: &Options) -> Result<Vec<(String, String)>, Failure> {
+    if let Some(pair) = &wanted.pair {
+        return Ok(vec![pair.clone()]);
     }
     let all = &loaded.config.settings.repository;
     let mut pairs = Vec::new();
     for (name, repository) in all {
         if let Some(of) = &repository.mirror_of
-            && (args.mirrors.is_empty() || args.mirrors.contains(name))
+            && (wanted.mirrors.is_empty() || wanted.mirrors.contains(name))
         {
             pairs.push((of.clone(), name.clone()));
         }
     }
-    if let Some(unknown) = args.mirrors.iter().find(|name| !pairs.iter().any(|(_, to)| to == *name)) {
+    if let Some(unknown) = wanted.mirrors.iter().find(|name| !pairs.iter().any(|(_, to)| to == *name)) {
         return Err(Failure::usage(format!("{} has no [repository.{unknown}] with `mirror_of`", loaded.path.display())));
     }
     if pairs.is_empty() {
@@ -125,4 +200,45 @@ pub(super) fn pairs(loaded: &Loaded, args: &Replicate) -> Result<Vec<(String, St
         return Err(failure);
     }
     Ok(pairs)
+}
+
+fn percent(text: &str) -> Result<f64, String> {
+    let number = text.strip_suffix('%').unwrap_or(text).trim();
+    number.parse().ok().filter(|percent| (0.0..=100.0).contains(percent)).ok_or_else(|| "write a number from 0 to 100".to_owned())
+}
+
+fn print(report: &MirrorReport, json: bool) -> Printed {
+    if json {
+        return document(report);
+    }
+    let done = if report.dry_run { "would be " } else { "" };
+    let count = |count: Count| format!("{} objects, {}", count.objects, size(count.bytes));
+    line(&format!("{} -> {}", report.from, report.to))?;
+    line(&format!("  {done}copied     {} ({} snapshots)", count(report.copied), report.copied_snapshots))?;
+    line(&format!("  there already {}", count(report.unchanged)))?;
+    if report.refused.is_none() {
+        line(&format!("  {done}deleted    {} ({} snapshots)", count(report.deleted), report.deleted_snapshots))?;
+    }
+    if report.verified != Count::default() || !report.wrong.is_empty() {
+        line(&format!("  read back     {}: each hashes to its name", count(report.verified)))?;
+    }
+    for wrong in &report.wrong {
+        line(&format!("  DAMAGED       {wrong}"))?;
+    }
+    if report.lost > 0 {
+        line(&format!("  LOST THERE    {} objects that earlier passes had brought; they are brought again", report.lost))?;
+    }
+    for key in &report.kept_keys {
+        line(&format!("  kept          key {}…, which only the mirror has", key.get(..8).unwrap_or(key)))?;
+    }
+    if let Some(why) = &report.postponed {
+        line(&format!("  deletions wait for a later pass: {why}"))?;
+    }
+    if let Some(since) = report.postponed_since.filter(|_| report.postponed_passes > 1) {
+        line(&format!("  they have waited since {since}, in {} passes", report.postponed_passes))?;
+    }
+    if let Some(why) = &report.refused {
+        line(&format!("  NOTHING WAS DELETED: {why}"))?;
+    }
+    Ok(())
 }

@@ -8,12 +8,13 @@ use kaleem_dr_core::{
     ground::{Exit, language::Language},
     operate::report::ProofReport,
 };
+use serde_json::json;
 
 use super::Outcome;
 use crate::{
     context::{Context, Loaded},
     failure::Failure,
-    output,
+    output::{Printed, document, line},
 };
 
 pub const EXAMPLES: &str = "Examples:
@@ -49,9 +50,9 @@ pub fn report(context: &Context, args: &Report) -> Outcome {
     let report = load(&loaded, args.run.as_deref())?;
     write(&report, &args.to)?;
     if context.global.json {
-        output::drill::chained(&report)?;
+        print_chained(&report)?;
     } else if args.to.html.is_none() && args.to.markdown.is_none() {
-        output::line(report.to_markdown(args.to.lang).trim_end())?;
+        line(report.to_markdown(args.to.lang).trim_end())?;
     }
     for broken in report.broken_links() {
         tracing::error!("{broken}");
@@ -79,4 +80,13 @@ fn write(report: &ProofReport, to: &ReportFiles) -> Result<(), Failure> {
         fs::write(path, text).map_err(|error| Failure::new(Exit::Failed, format!("{}: {error}", path.display())))?;
     }
     Ok(())
+}
+
+fn print_chained(report: &ProofReport) -> Printed {
+    document(&json!({
+        "message_type": "report",
+        "hash": report.hash(),
+        "broken_links": report.broken_links(),
+        "report": report.drill(),
+    }))
 }

@@ -7,7 +7,7 @@ use kaleem_dr_core::{
 };
 
 use super::Outcome;
-use crate::{context::Context, output};
+use crate::{context::Context, output::line};
 
 /// In which language.
 #[derive(Debug, Args)]
@@ -20,6 +20,6 @@ pub struct Runbook {
 pub fn runbook(context: &Context, args: &Runbook) -> Outcome {
     let loaded = context.load()?;
     let text = Text::of(&loaded.config, &loaded.environment, &loaded.path);
-    output::line(text.text(args.lang).trim_end())?;
+    line(text.text(args.lang).trim_end())?;
     Ok(Exit::Done)
 }

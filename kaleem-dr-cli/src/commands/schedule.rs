@@ -11,15 +11,19 @@ use kaleem_dr_core::{
     },
     operate::{
         config::References,
-        schedule::{Plan, Premises, Style, carry_out, install, list, planned_files, remove},
+        schedule::{
+            InstallReport, Installed, Plan, PlannedFile, Premises, RemoveReport, Style, carry_out, install, list, planned_files,
+            remove,
+        },
     },
 };
+use serde_json::json;
 
 use super::Outcome;
 use crate::{
     context::{Context, Loaded},
     failure::Failure,
-    output::schedule as output,
+    output::{Printed, document, line, table},
 };
 
 /// What to do with schedules.
@@ -65,7 +69,7 @@ pub async fn schedule(context: &Context, command: &ScheduleCommand) -> Outcome {
     match command {
         ScheduleCommand::Print { cron } => {
             let plan = plan(&*context.load()?, Path::new("/"))?;
-            output::files(&planned_files(&plan, style(*cron))?, &plan.warnings, json)?;
+            print_files(&planned_files(&plan, style(*cron))?, &plan.warnings, json)?;
         }
         ScheduleCommand::Install { cron, root, dry_run } => {
             let plan = plan(&*context.load()?, root)?;
@@ -74,7 +78,7 @@ pub async fn schedule(context: &Context, command: &ScheduleCommand) -> Outcome {
             if run {
                 carry_out(&report.commands).await?;
             }
-            output::installed(&report, run, json)?;
+            print_installed(&report, run, json)?;
         }
         ScheduleCommand::Remove { root, dry_run } => {
             let report = remove(root, *dry_run)?;
@@ -82,9 +86,9 @@ pub async fn schedule(context: &Context, command: &ScheduleCommand) -> Outcome {
             if run {
                 carry_out(&report.commands).await?;
             }
-            output::removed(&report, run, json)?;
+            print_removed(&report, run, json)?;
         }
-        ScheduleCommand::List { root } => output::list(&list(root, Timestamp::now())?, json)?,
+        ScheduleCommand::List { root } => print_list(&list(root, Timestamp::now())?, json)?,
     }
     Ok(Exit::Done)
 }
@@ -116,4 +120,80 @@ pub fn plan(loaded: &Loaded, root: &Path) -> Result<Plan, Failure> {
         root: root.to_path_buf(),
     };
     Ok(Plan::of(&premises)?)
+}
+
+fn print_files(files: &[PlannedFile], warnings: &[String], json: bool) -> Printed {
+    if json {
+        return document(&json!({ "message_type": "schedule_files", "files": files, "warnings": warnings }));
+    }
+    for file in files {
+        line(&format!("### {}\n{}", file.path.display(), file.content))?;
+    }
+    print_warnings(warnings)
+}
+
+fn print_installed(report: &InstallReport, run: bool, json: bool) -> Printed {
+    if json {
+        return document(&json!({ "message_type": "schedule_installed", "commands_run": run, "report": report }));
+    }
+    let would = if report.dry_run { "would be " } else { "" };
+    for path in &report.removed {
+        line(&format!("{would}removed  {}", path.display()))?;
+    }
+    for path in &report.written {
+        line(&format!("{would}written  {}", path.display()))?;
+    }
+    if !report.unchanged.is_empty() {
+        line(&format!("{} files are as they should be", report.unchanged.len()))?;
+    }
+    print_commands(&report.commands, run)?;
+    print_warnings(&report.warnings)
+}
+
+fn print_removed(report: &RemoveReport, run: bool, json: bool) -> Printed {
+    if json {
+        return document(&json!({ "message_type": "schedule_removed", "commands_run": run, "report": report }));
+    }
+    if report.removed.is_empty() {
+        return line("nothing of ours is installed");
+    }
+    let would = if report.dry_run { "would be " } else { "" };
+    for path in &report.removed {
+        line(&format!("{would}removed  {}", path.display()))?;
+    }
+    print_commands(&report.commands, run)
+}
+
+fn print_list(jobs: &[Installed], json: bool) -> Printed {
+    if json {
+        return document(&jobs);
+    }
+    if jobs.is_empty() {
+        return line("no job is installed; `kaleem-dr schedule install` does");
+    }
+    let mut rows = table(["Job", "By", "When (UTC)", "Next", "File"]);
+    for job in jobs {
+        let next = job.next.map(|next| next.to_string());
+        rows.add_row([
+            job.name.clone(),
+            if job.style == Style::Cron { "cron" } else { "systemd" }.to_owned(),
+            job.when.map_or_else(|| "not told".to_owned(), |when| when.to_string()),
+            next.unwrap_or_else(|| if job.enabled { "not told" } else { "NOT ENABLED" }.to_owned()),
+            job.path.display().to_string(),
+        ]);
+    }
+    line(&rows.to_string())
+}
+
+/// What systemd was told, or has to be told.
+pub fn print_commands(commands: &[String], run: bool) -> Printed {
+    if commands.is_empty() {
+        return Ok(());
+    }
+    line(if run { "run:" } else { "systemd does not run here, or nothing was to be done; on the machine itself, run:" })?;
+    commands.iter().try_for_each(|command| line(&format!("  {command}")))
+}
+
+fn print_warnings(warnings: &[String]) -> Printed {
+    warnings.iter().try_for_each(|warning| line(&format!("warning: {warning}")))
 }

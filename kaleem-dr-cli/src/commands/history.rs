@@ -1,0 +1,97 @@
+//! `history`.
+
+use clap::Args;
+use kaleem_dr_core::{
+    engine::{
+        ledger::{Ledger, PastEvent},
+        repository::Repository,
+    },
+    ground::Exit,
+    operate::job::rebuild,
+};
+use serde_json::json;
+
+use super::Outcome;
+use crate::{
+    context::Context,
+    failure::Failure,
+    output::{self, Printed, document, line, table},
+};
+
+/// How far back, and from where.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct History {
+    /// How many
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    pub last: usize,
+    /// Add the runs that the repositories' snapshots tell of, after the ledger was lost
+    #[arg(long)]
+    pub rebuild: bool,
+}
+
+pub async fn history(context: &Context, args: History) -> Outcome {
+    if args.rebuild { rebuilt(context, args.last).await } else { recorded(context, args.last) }
+}
+
+/// What the ledger has.
+fn recorded(context: &Context, last: usize) -> Outcome {
+    let loaded = context.load()?;
+    let events = Ledger::open(&loaded.config.settings.state_directory)?.history(last)?;
+    print(&events, context.global.json)?;
+    Ok(Exit::Done)
+}
+
+/// What the ledger has, once it is filled from the repositories.
+async fn rebuilt(context: &Context, last: usize) -> Outcome {
+    let loaded = context.load()?;
+    let ledger = Ledger::open(&loaded.config.settings.state_directory)?;
+    let mut worst = Exit::Done;
+    for name in loaded.config.settings.repository.keys() {
+        // One that cannot be opened does not keep the others from being read.
+        let added = async {
+            let repository = Repository::open(&loaded.access_to(name)?).await?;
+            Ok::<_, Failure>(rebuild(
+                &ledger,
+                &repository.location(),
+                &repository.snapshots().await?,
+                loaded.config.settings.host_name().as_str(),
+            )?)
+        };
+        match added.await {
+            Ok(runs) => print_rebuilt(name, runs, context.global.json)?,
+            Err(failure) => {
+                output::failure(&failure, context.global.json);
+                worst = Exit::Partial;
+            }
+        }
+    }
+    if !context.global.json {
+        print(&ledger.history(last)?, false)?;
+    }
+    Ok(worst)
+}
+
+fn print_rebuilt(repository: &str, runs: usize, json: bool) -> Printed {
+    if json {
+        return document(&json!({ "message_type": "rebuilt", "repository": repository, "runs": runs }));
+    }
+    line(&format!("{runs} runs added from {repository}"))
+}
+
+fn print(events: &[PastEvent], json: bool) -> Printed {
+    if json {
+        return document(&events);
+    }
+    let mut rows = table(["Run", "What", "Repository", "Ended", "Took", "Exit"]);
+    for event in events {
+        rows.add_row([
+            event.run.clone(),
+            event.kind.clone(),
+            event.repository.clone(),
+            event.finished.to_string(),
+            format!("{:.1} s", event.finished.duration_since(event.started).as_secs_f64()),
+            event.exit.to_string(),
+        ]);
+    }
+    line(&rows.to_string())
+}

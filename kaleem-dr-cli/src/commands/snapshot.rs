@@ -1,0 +1,60 @@
+//! `snapshot pin`, `snapshot unpin`.
+
+use clap::Subcommand;
+use kaleem_dr_core::{
+    engine::repository::{LockKind, Rewritten},
+    ground::Exit,
+    operate::job::pin,
+};
+
+use super::Outcome;
+use crate::{
+    context::Context,
+    output::{Printed, document, line},
+};
+
+/// What to do with single snapshots.
+#[derive(Debug, Subcommand)]
+pub enum SnapshotCommand {
+    /// Keep it, whatever the retention says; its id changes
+    Pin {
+        /// The beginnings of their ids
+        #[arg(required = true, value_name = "SNAPSHOT")]
+        snapshots: Vec<String>,
+    },
+    /// Let retention forget it again; its id changes
+    Unpin {
+        /// The beginnings of their ids
+        #[arg(required = true, value_name = "SNAPSHOT")]
+        snapshots: Vec<String>,
+    },
+}
+
+pub async fn snapshot(context: &Context, command: &SnapshotCommand) -> Outcome {
+    let (wanted, pinned) = match command {
+        SnapshotCommand::Pin { snapshots } => (snapshots, true),
+        SnapshotCommand::Unpin { snapshots } => (snapshots, false),
+    };
+    let loaded = context.load()?;
+    let repository = context.repository(&loaded).await?;
+    let lock = repository.lock(LockKind::Exclusive, context.global.retry_lock).await?;
+    let state_directory = &loaded.config.settings.state_directory;
+    let rewritten = pin(&repository, state_directory, wanted, pinned, &lock, &context.progress, &context.cancel).await;
+    lock.release().await?;
+    print(&rewritten?, pinned, context.global.json)?;
+    Ok(Exit::Done)
+}
+
+fn print(rewritten: &[Rewritten], pinned: bool, json: bool) -> Printed {
+    if json {
+        return document(&rewritten);
+    }
+    let did = if pinned { "pinned" } else { "unpinned" };
+    rewritten.iter().try_for_each(|change| {
+        if change.from == change.to {
+            line(&format!("{} is {did} already", change.from.short()))
+        } else {
+            line(&format!("{did} {}; its id is {} now", change.from.short(), change.to.short()))
+        }
+    })
+}

@@ -1,0 +1,73 @@
+//! `snapshots`.
+
+use clap::Args;
+use kaleem_dr_core::{
+    engine::repository::Snapshot,
+    ground::{Exit, RunId, SourceName},
+    jiff::Timestamp,
+};
+
+use super::Outcome;
+use crate::{
+    context::Context,
+    output::{Printed, document, line, restic_snapshot, size, table},
+};
+
+/// Which to list.
+#[derive(Debug, Args)]
+pub struct Snapshots {
+    /// Only of this source
+    #[arg(long)]
+    pub source: Option<SourceName>,
+    /// Only of this run
+    #[arg(long)]
+    pub run: Option<RunId>,
+    /// Only those we made
+    #[arg(long)]
+    pub own: bool,
+}
+
+pub async fn snapshots(context: &Context, args: &Snapshots) -> Outcome {
+    let loaded = context.load()?;
+    let repository = context.repository(&loaded).await?;
+    let mut snapshots = repository.snapshots().await?;
+    snapshots.retain(|snapshot: &Snapshot| {
+        (args.source.is_none() || snapshot.source() == args.source)
+            && (args.run.is_none() || snapshot.run() == args.run)
+            && (!args.own || snapshot.is_ours())
+            // An alarm's record holds no data: `alarm list` shows it.
+            && !snapshot.is_record()
+            && context.global.host.as_ref().is_none_or(|hosts| hosts.includes(snapshot.host()))
+    });
+    print(&snapshots, context.global.json)?;
+    Ok(Exit::Done)
+}
+
+fn print(snapshots: &[Snapshot], json: bool) -> Printed {
+    if json {
+        return document(&snapshots.iter().map(restic_snapshot).collect::<Vec<_>>());
+    }
+    let now = Timestamp::now();
+    let mut rows = table(["snapshot", "time", "host", "source", "run", "size", "added", "paths"]);
+    for snapshot in snapshots {
+        let paths: Vec<String> = snapshot.paths().iter().map(|path| path.display().to_string()).collect();
+        let marks = [
+            (snapshot.is_whole(), " (incomplete)"),
+            (!snapshot.is_pinned(), " (pinned)"),
+            (!snapshot.is_of_the_future(now), " (DATED IN THE FUTURE)"),
+        ];
+        let mark: String = marks.into_iter().filter(|(is_usual, _)| !is_usual).map(|(_, mark)| mark).collect();
+        rows.add_row([
+            snapshot.id().short(),
+            snapshot.time().strftime("%Y-%m-%d %H:%M:%S").to_string(),
+            snapshot.host().to_owned(),
+            snapshot.source().map_or_else(|| "-".to_owned(), |source| format!("{source}{mark}")),
+            snapshot.run().map_or_else(|| "-".to_owned(), |run| run.to_string()),
+            snapshot.size_bytes().map(size).unwrap_or_default(),
+            snapshot.added_bytes().map(size).unwrap_or_default(),
+            paths.join(" "),
+        ]);
+    }
+    line(&rows.to_string())?;
+    line(&format!("{} snapshots", snapshots.len()))
+}

@@ -1,0 +1,178 @@
+//! `status`.
+
+use clap::Args;
+use kaleem_dr_core::{
+    engine::ledger::Ledger,
+    ground::Exit,
+    jiff::{SignedDuration, Timestamp},
+    operate::{
+        config::RepositorySettings,
+        job::{Freshness, HostStatus, SourceStatus, StatusOf, StatusRules, status_of_hosts},
+        report::duration,
+        tripwire::{Alarm, Alarms, RecordedAlarm},
+    },
+    recovery::objectives::rto_broken,
+};
+use serde_json::Value;
+
+use super::Outcome;
+use crate::{
+    context::{Context, Loaded},
+    failure::Failure,
+    output::{Printed, age, document, line, table},
+};
+
+/// Of whom.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct Status {
+    /// A row for each host and source of the repository; hosts that the config expects must be there and fresh
+    #[arg(long)]
+    pub all_hosts: bool,
+}
+
+pub async fn status(context: &Context, args: Status) -> Outcome {
+    if args.all_hosts { hosts(context).await } else { sources(context).await }
+}
+
+/// A row for each repository and source of this host.
+async fn sources(context: &Context) -> Outcome {
+    let loaded = context.load()?;
+    let settings = &loaded.config.settings;
+    let (own, _) = context.chosen(&loaded)?;
+    let repository = context.repository(&loaded).await?;
+    let snapshots = repository.snapshots().await?;
+    let (ledger, sources) = (Ledger::open(&settings.state_directory)?, loaded.config.backup_sources());
+    let host = settings.host_name();
+    let rules = StatusRules {
+        ledger: &ledger,
+        objectives: &settings.objectives,
+        sources: &sources,
+        host: host.as_str(),
+        max_age: SignedDuration::from_hours(i64::from(settings.status.max_age_hours)),
+        now: Timestamp::now(),
+    };
+    let location = |name: &String| Ok::<_, Failure>(loaded.location(name)?.in_words());
+    let of = |name: &String| {
+        let mirror_of = settings.repository.get(name).and_then(|settings| settings.mirror_of.as_ref());
+        Ok::<_, Failure>(StatusOf {
+            name: name.clone(),
+            location: location(name)?,
+            mirror_of: mirror_of.map(location).transpose()?,
+        })
+    };
+    let mut all = rules.of_repository(&of(own)?, &snapshots)?;
+    let rto_broken = rto_broken(&settings.objectives, all.iter().map(|status| &status.standing));
+    if context.global.repo.is_none() {
+        for name in replicas(&loaded, own) {
+            all.extend(rules.of_replica(&of(name)?, &snapshots)?);
+        }
+    }
+    let recorded = Alarm::recorded(&snapshots);
+    Alarms::reconcile(&settings.state_directory, repository.id(), &recorded)?;
+    let alarms = Alarms::load(&settings.state_directory)?;
+    print_sources(&all, rto_broken, alarms.standing(), context.global.json)?;
+    if !context.global.json {
+        print_recorded(&recorded, alarms.standing())?;
+    }
+    let broken = rto_broken == Some(true) || all.iter().any(SourceStatus::is_broken);
+    Ok(if broken { Exit::Stale } else { Exit::Done })
+}
+
+/// A row for each host and source.
+async fn hosts(context: &Context) -> Outcome {
+    let loaded = context.load()?;
+    let settings = &loaded.config.settings;
+    let snapshots = context.repository(&loaded).await?.snapshots().await?;
+    let max_age = SignedDuration::from_hours(i64::from(settings.status.max_age_hours));
+    let rows = status_of_hosts(&snapshots, &settings.status.expected_hosts, max_age, Timestamp::now());
+    print_hosts(&rows, context.global.json)?;
+    if !context.global.json {
+        print_recorded(&Alarm::recorded(&snapshots), &[])?;
+    }
+    // No expected host and no snapshot at all is nothing to be content with.
+    let broken = rows.is_empty() || rows.iter().any(|row| row.is_broken);
+    Ok(if broken { Exit::Stale } else { Exit::Done })
+}
+
+/// Repositories that are fed from this one.
+fn replicas<'a>(loaded: &'a Loaded, own: &'a String) -> impl Iterator<Item = &'a String> {
+    let settings = &loaded.config.settings;
+    let is_fed = move |name: &String, repository: &RepositorySettings| {
+        repository.mirror_of.as_ref() == Some(own) || settings.backup.also.contains(name)
+    };
+    settings.repository.iter().filter(move |(name, repository)| *name != own && is_fed(name, repository)).map(|(name, _)| name)
+}
+
+fn print_sources(sources: &[SourceStatus], rto_broken: Option<bool>, alarms: &[Alarm], json: bool) -> Printed {
+    if json {
+        let with_alarm = |status: &SourceStatus| {
+            let mut value = serde_json::to_value(status)?;
+            value["alarm"] = serde_json::to_value(alarms.iter().find(|alarm| alarm.source == status.standing.source))?;
+            Ok(value)
+        };
+        return document(&sources.iter().map(with_alarm).collect::<Result<Vec<Value>, serde_json::Error>>()?);
+    }
+    let mut rows = table(["repository", "source", "newest", "age", "state", "proven", "RPO", "RTO", "RTO forecast"]);
+    for status in sources {
+        let standing = &status.standing;
+        let rpo = standing.rpo_seconds.map_or_else(|| "never proven".to_owned(), age);
+        rows.add_row([
+            status.repository.clone(),
+            standing.source.to_string(),
+            status.freshness.time.map(|time| time.strftime("%Y-%m-%d %H:%M:%S UTC").to_string()).unwrap_or_default(),
+            status.freshness.age_seconds.map(age).unwrap_or_default(),
+            state(&status.freshness),
+            standing.proven_level.map(|level| level.to_string()).unwrap_or_default(),
+            if standing.rpo_broken { format!("{rpo}: TOO OLD") } else { rpo },
+            standing.rto_seconds.map(duration).unwrap_or_default(),
+            standing.rto_forecast_seconds.map(duration).unwrap_or_default(),
+        ]);
+    }
+    line(&rows.to_string())?;
+    if rto_broken == Some(true) {
+        line("RTO: restoring everything should take longer than `objectives.rto_hours`, or was never tried: `kaleem-dr drill`")?;
+    }
+    alarms.iter().try_for_each(|alarm| line(&format!("ALARM: {alarm}")))
+}
+
+fn state(freshness: &Freshness) -> String {
+    let state = match (freshness.stale, freshness.whole) {
+        (true, _) if freshness.time.is_none() => "NEVER BACKED UP",
+        (true, false) => "STALE, and the newest is incomplete",
+        (true, true) => "STALE",
+        (false, false) => "incomplete",
+        (false, true) => "fresh",
+    };
+    match freshness.future {
+        Some(id) => format!("{state}; {} IS DATED IN THE FUTURE", id.short()),
+        None => state.to_owned(),
+    }
+}
+
+/// A row for each host and source.
+fn print_hosts(statuses: &[HostStatus], json: bool) -> Printed {
+    if json {
+        return document(&statuses);
+    }
+    let mut rows = table(["host", "source", "newest", "age", "state"]);
+    for status in statuses {
+        let freshness = status.freshness.as_ref();
+        let state = freshness.map_or_else(|| "MISSING".to_owned(), state);
+        rows.add_row([
+            status.host.clone(),
+            status.source.as_ref().map(ToString::to_string).unwrap_or_default(),
+            freshness.and_then(|of| Some(of.time?.strftime("%Y-%m-%d %H:%M:%S UTC").to_string())).unwrap_or_default(),
+            freshness.and_then(|of| Some(age(of.age_seconds?))).unwrap_or_default(),
+            if status.is_expected { state } else { format!("{state} (not expected)") },
+        ]);
+    }
+    line(&rows.to_string())
+}
+
+/// The alarms that other hosts recorded in the repository.
+fn print_recorded(recorded: &[RecordedAlarm], own: &[Alarm]) -> Printed {
+    let is_own = |alarm: &RecordedAlarm| {
+        alarm.alarm.as_ref().is_some_and(|alarm| own.iter().any(|own| own.run == alarm.run && own.source == alarm.source))
+    };
+    recorded.iter().filter(|alarm| !is_own(alarm)).try_for_each(|alarm| line(&format!("ALARM: {alarm}")))
+}

@@ -1,0 +1,15 @@
+//! What commands print in the same way: tables and sentences for people, JSON for scripts, in restic's shapes where restic has one.
+
+mod restic;
+mod stderr;
+mod stdout;
+mod table;
+mod words;
+
+pub use self::{
+    restic::restic_snapshot,
+    stderr::{failure, notes},
+    stdout::{Printed, document, line},
+    table::table,
+    words::{age, size},
+};

@@ -1,0 +1,23 @@
+//! What restic prints too, in its shape.
+
+use kaleem_dr_core::engine::repository::Snapshot;
+use serde_json::{Value, json};
+
+/// A snapshot, as `restic snapshots --json` has it, with what we know besides.
+pub fn restic_snapshot(snapshot: &Snapshot) -> Value {
+    let id = snapshot.id().to_string();
+    json!({
+        "time": snapshot.time().timestamp(),
+        "paths": snapshot.paths(),
+        "hostname": snapshot.host(),
+        "tags": snapshot.tags(),
+        "program_version": snapshot.program(),
+        "id": id,
+        "original": snapshot.original(),
+        "short_id": snapshot.id().short(),
+        "source": snapshot.source(),
+        "run": snapshot.run(),
+        "size_bytes": snapshot.size_bytes(),
+        "added_bytes": snapshot.added_bytes(),
+    })
+}

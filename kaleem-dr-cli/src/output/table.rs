@@ -1,0 +1,10 @@
+//! Tables.
+
+use comfy_table::{Table, presets};
+
+/// A table without lines, below this head.
+pub fn table<const N: usize>(head: [&str; N]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header(head);
+    table
+}
