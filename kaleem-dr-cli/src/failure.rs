@@ -3,6 +3,7 @@
 use std::{error::Error, fmt};
 
 use kaleem_dr_core::{
+    SiteError,
     engine::{
         ledger::LedgerError,
         repository::{
@@ -80,6 +81,19 @@ impl From<RepositoryError> for Failure {
             _ => None,
         };
         Self::of(&error, Exit::from(&error), advice)
+    }
+}
+
+impl From<SiteError> for Failure {
+    fn from(error: SiteError) -> Self {
+        match error {
+            SiteError::Repository(error) => error.into(),
+            SiteError::Source(error) => error.into(),
+            SiteError::Ledger(error) => error.into(),
+            SiteError::Alarms(error) => error.into(),
+            SiteError::Drill(error) => error.into(),
+            error => Self::of(&error, Exit::from(&error), None),
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use clap::Subcommand;
 use kaleem_dr_core::{
+    Site,
     engine::repository::{LockKind, Repository},
     ground::{Exit, SourceName, error_chain, host::HostScope},
     operate::tripwire::{Alarm, Alarms, RecordedAlarm, Removal},
@@ -9,7 +10,7 @@ use kaleem_dr_core::{
 
 use super::Outcome;
 use crate::{
-    context::{Context, Loaded},
+    context::Context,
     failure::Failure,
     output::{self, Printed, document, line},
 };
@@ -27,23 +28,23 @@ pub enum AlarmCommand {
 }
 
 pub async fn alarm(context: &Context, command: &AlarmCommand) -> Outcome {
-    let loaded = context.load()?;
-    let state_directory = &loaded.config.settings.state_directory;
+    let site = context.load()?;
+    let state_directory = &site.config().settings.state_directory;
     let mut worst = Exit::Done;
     let mut recorded = Vec::new();
     let mut gone = Vec::new();
     if let AlarmCommand::Acknowledge { sources } = command {
-        gone = Alarms::acknowledge(state_directory, &loaded.identity.scope, sources)?;
+        gone = Alarms::acknowledge(state_directory, &site.identity().scope, sources)?;
     }
-    for name in repositories(context, &loaded)? {
+    for name in repositories(context, &site)? {
         let done = match command {
-            AlarmCommand::List => listed(&loaded, &name).await,
+            AlarmCommand::List => listed(&site, &name).await,
             AlarmCommand::Acknowledge { sources } => {
                 let is_meant = |alarm: &RecordedAlarm| {
-                    loaded.identity.scope.includes(&alarm.host)
+                    site.identity().scope.includes(&alarm.host)
                         && (sources.is_empty() || alarm.alarm.as_ref().is_some_and(|alarm| sources.contains(&alarm.source)))
                 };
-                acknowledged(context, &loaded, &name, is_meant).await
+                acknowledged(context, &site, &name, is_meant).await
             }
         };
         match done {
@@ -63,27 +64,27 @@ pub async fn alarm(context: &Context, command: &AlarmCommand) -> Outcome {
 }
 
 /// The repository of runs and those that are fed by them. Mirrors follow with their next pass.
-fn repositories(context: &Context, loaded: &Loaded) -> Result<Vec<String>, Failure> {
-    let own = context.chosen(loaded)?.0;
-    let also = &loaded.config.settings.backup.also;
-    Ok(std::iter::once(own).chain(also.iter().filter(|name| *name != own)).cloned().collect())
+fn repositories(_context: &Context, site: &Site) -> Result<Vec<String>, Failure> {
+    let own = site.chosen_repository()?.0;
+    let also = &site.config().settings.backup.also;
+    Ok(std::iter::once(own).chain(also.iter().map(String::as_str).filter(|name| *name != own)).map(str::to_owned).collect())
 }
 
-async fn listed(loaded: &Loaded, name: &str) -> Result<Vec<RecordedAlarm>, Failure> {
-    let repository = Repository::open(&loaded.access_to(name)?).await?;
+async fn listed(site: &Site, name: &str) -> Result<Vec<RecordedAlarm>, Failure> {
+    let repository = Repository::open(&site.access_to(name)?).await?;
     let recorded = Alarm::recorded(&repository.snapshots().await?);
-    Alarms::reconcile(&loaded.config.settings.state_directory, repository.id(), &recorded)?;
+    Alarms::reconcile(&site.config().settings.state_directory, repository.id(), &recorded)?;
     Ok(recorded)
 }
 
 /// Removes the records that are meant. Gives them.
 async fn acknowledged(
     context: &Context,
-    loaded: &Loaded,
+    site: &Site,
     name: &str,
     is_meant: impl Fn(&RecordedAlarm) -> bool,
 ) -> Result<Vec<RecordedAlarm>, Failure> {
-    let repository = Repository::open(&loaded.access_to(name)?).await?;
+    let repository = Repository::open(&site.access_to(name)?).await?;
     let meant = |recorded: Vec<RecordedAlarm>| recorded.into_iter().filter(&is_meant).collect::<Vec<_>>();
     if meant(Alarm::recorded(&repository.snapshots().await?)).is_empty() {
         return Ok(Vec::new());
@@ -101,9 +102,9 @@ async fn acknowledged(
 }
 
 /// Refuses what an alarm stops.
-pub async fn guard(loaded: &Loaded, repository: &Repository, hosts: &HostScope, removal: Removal) -> Result<(), Failure> {
+pub async fn guard(site: &Site, repository: &Repository, hosts: &HostScope, removal: Removal) -> Result<(), Failure> {
     let recorded = Alarm::recorded(&repository.snapshots().await?);
-    let state_directory = &loaded.config.settings.state_directory;
+    let state_directory = &site.config().settings.state_directory;
     // Where the alarms cannot be read, the guard refuses.
     if let Err(error) = Alarms::reconcile(state_directory, repository.id(), &recorded) {
         tracing::warn!(error = %error_chain(&error), "the alarms of this host cannot be read");

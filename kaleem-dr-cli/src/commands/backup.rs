@@ -2,13 +2,10 @@
 
 use clap::Args;
 use kaleem_dr_core::{
-    engine::repository::Repository,
-    ground::{SourceName, error_chain, host::HostScope},
+    ground::SourceName,
     operate::{
-        job,
-        job::{BackupJob, FurtherReport, FurtherRepository, RunReport},
+        job::{FurtherReport, RunReport},
         monitor::Ended,
-        runbook::Runbook,
     },
 };
 use serde::Serialize;
@@ -16,10 +13,10 @@ use serde_json::json;
 
 use super::{JobOutcome, prune};
 use crate::{
-    context::{Context, Loaded},
-    failure::Failure,
+    context::Context,
     output::{Printed, document, line, size, table},
 };
+use kaleem_dr_core::operate::site;
 
 /// What to capture.
 #[derive(Debug, Args)]
@@ -34,82 +31,12 @@ pub struct Backup {
     pub dry_run: bool,
 }
 
-/// What a run captures.
-#[derive(Clone, Debug, Default)]
-pub struct Options {
-    /// These sources, or those that the config names.
-    pub sources: Vec<SourceName>,
-    /// Further tags of each snapshot.
-    pub tags: Vec<String>,
-    /// Read everything, write nothing.
-    pub dry_run: bool,
-}
-
 pub async fn backup(context: &Context, args: Backup) -> JobOutcome {
-    let loaded = context.load()?;
+    let installation = context.load()?;
     let Backup { sources, tags, dry_run } = args;
-    let report = run(context, &loaded, Options { sources, tags, dry_run }).await?;
+    let report = installation.backup(site::Backup { run: Some(context.run), sources, tags, dry_run }).await?;
     print(&report, context.global.json)?;
     Ok(Ended::of_run(&report))
-}
-
-/// A run of captures.
-pub async fn run(context: &Context, loaded: &Loaded, options: Options) -> Result<RunReport, Failure> {
-    if loaded.identity.scope == HostScope::Any {
-        return Err(Failure::usage("a backup is of one host; --host any does not say which"));
-    }
-    let (sources, unavailable) = loaded.sources(&options.sources)?;
-    let settings = &loaded.config.settings;
-    let (repository, tags, also) = repositories(context, loaded, options.tags).await?;
-    let job = BackupJob {
-        run: Some(context.run),
-        host: loaded.config.settings.host_name(),
-        repository,
-        sources,
-        unavailable,
-        retention: settings.backup.forget.then(|| settings.retention.clone()),
-        prune: settings.backup.prune,
-        staging: settings.staged.clone(),
-        tags,
-        restore_text: Some(Runbook::of(&loaded.config, &loaded.environment, &loaded.path).restore_md().into()),
-        dry_run: options.dry_run,
-        also,
-        tripwire: Some(settings.tripwire),
-        state_directory: Some(settings.state_directory.clone()),
-        patience: context.global.retry_lock,
-    };
-    Ok(job::backup(&job, &context.progress, &context.cancel).await?)
-}
-
-/// The run's repository, the tags of what is saved in it, and the further repositories. When the first cannot be opened, the
-/// next that can takes its place, and it counts as one that failed.
-async fn repositories(
-    context: &Context,
-    loaded: &Loaded,
-    tags: Vec<String>,
-) -> Result<(Repository, Vec<String>, Vec<FurtherRepository>), Failure> {
-    let settings = &loaded.config.settings;
-    let own = context.chosen(loaded)?.0;
-    let tags_of = |name: &str| settings.repository.get(name).map(|repository| repository.tags.clone()).unwrap_or_default();
-    let mut also = Vec::new();
-    for name in settings.backup.also.iter().filter(|name| *name != own) {
-        let opened = match loaded.access_to(name) {
-            Ok(access) => Repository::open(&access).await.map_err(|error| error_chain(&error)),
-            Err(failure) => Err(failure.message),
-        };
-        also.push(FurtherRepository { name: name.clone(), repository: opened, tags: tags_of(name) });
-    }
-    let more = settings.backup.tags.iter().cloned().chain(tags);
-    match context.repository(loaded).await {
-        Ok(repository) => Ok((repository, more.chain(tags_of(own)).collect(), also)),
-        Err(failure) => {
-            let Some(at) = also.iter().position(|further| further.repository.is_ok()) else { return Err(failure) };
-            let stand_in = also.remove(at);
-            let repository = stand_in.repository.map_err(Failure::usage)?;
-            also.insert(0, FurtherRepository { name: own.to_owned(), repository: Err(failure.message), tags: Vec::new() });
-            Ok((repository, more.chain(stand_in.tags).collect(), also))
-        }
-    }
 }
 
 /// What a run of captures did.

@@ -27,8 +27,8 @@ pub struct Check {
 }
 
 pub async fn check(context: &Context, args: &Check) -> JobOutcome {
-    let loaded = context.load()?;
-    let repository = context.repository(&loaded).await?;
+    let site = context.load()?;
+    let repository = site.repository().await?;
     let read = args.read_data_subset.unwrap_or(if args.read_data { ReadData::All } else { ReadData::Nothing });
     let lock = context.lock_to_read(&repository).await?;
     let report = repository.check(read, &lock, &context.progress, &context.cancel).await;

@@ -29,11 +29,11 @@ pub struct Checklist {
 }
 
 pub async fn checklist(context: &Context, args: &Checklist) -> Outcome {
-    let loaded = context.read_config()?;
-    let primary = context.chosen(&loaded)?.0.clone();
+    let site = context.read_config()?;
+    let primary = site.chosen_repository()?.0.to_owned();
     let job = Inspection {
-        config: loaded.config,
-        environment: loaded.environment,
+        config: site.config().clone(),
+        environment: site.environment().clone(),
         primary,
         host: Host::this(PathBuf::from("/")),
         last_scheduled: None,

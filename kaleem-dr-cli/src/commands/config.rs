@@ -9,6 +9,7 @@ use std::{
 
 use clap::Subcommand;
 use kaleem_dr_core::{
+    Site,
     ground::{Exit, SourceName, error_chain},
     operate::config::{TEMPLATE, schema},
 };
@@ -16,7 +17,7 @@ use serde_json::{Value, json};
 
 use super::Outcome;
 use crate::{
-    context::{Context, Loaded},
+    context::Context,
     failure::Failure,
     output::{Printed, document, line},
 };
@@ -39,21 +40,21 @@ pub enum ConfigCommand {
 pub fn config(context: &Context, command: ConfigCommand) -> Outcome {
     match command {
         ConfigCommand::Check => {
-            let loaded = context.load()?;
-            if let Some(contradiction) = loaded.config.settings.contradictions().into_iter().next() {
-                return Err(Failure::usage(format!("{}: {contradiction}", loaded.path.display())));
+            let site = context.load()?;
+            if let Some(contradiction) = site.config().settings.contradictions().into_iter().next() {
+                return Err(Failure::usage(format!("{}: {contradiction}", site.path().display())));
             }
             // Secrets are read too: a config whose password file is missing is not right.
-            for name in loaded.config.settings.repository.keys() {
-                let settings = &loaded.config.settings;
+            for name in site.config().settings.repository.keys() {
+                let settings = &site.config().settings;
                 settings.repository[name]
-                    .access(&settings.cache_directory, &loaded.environment)
+                    .access(&settings.cache_directory, site.environment())
                     .map_err(|error| Failure::usage(format!("repository {name}: {}", error_chain(&error))))?;
             }
-            for (key, secret) in loaded.config.settings.monitoring.secrets() {
-                loaded.environment.secret(secret).map_err(|error| Failure::usage(format!("`{key}`: {}", error_chain(&error))))?;
+            for (key, secret) in site.config().settings.monitoring.secrets() {
+                site.environment().secret(secret).map_err(|error| Failure::usage(format!("`{key}`: {}", error_chain(&error))))?;
             }
-            print(&loaded, context.global.json)?;
+            print(&site, context.global.json)?;
         }
         ConfigCommand::Schema => line(&serde_json::to_string_pretty(&schema(&kaleem_dr_sources::kinds()))?)?,
         ConfigCommand::Init { path } if path == Path::new("-") => line(TEMPLATE.trim_end())?,
@@ -74,17 +75,17 @@ pub fn config(context: &Context, command: ConfigCommand) -> Outcome {
     Ok(Exit::Done)
 }
 
-fn print(loaded: &Loaded, json: bool) -> Printed {
-    let settings = &loaded.config.settings;
-    let sources: Vec<(&SourceName, &str)> = loaded.config.sources.iter().map(|(name, source)| (name, source.kind)).collect();
+fn print(site: &Site, json: bool) -> Printed {
+    let settings = &site.config().settings;
+    let sources: Vec<(&SourceName, &str)> = site.config().sources.iter().map(|(name, source)| (name, source.kind)).collect();
     if json {
         let locations: serde_json::Map<String, Value> =
             settings.repository.iter().map(|(name, repository)| (name.clone(), repository.location.clone().into())).collect();
         let sources: serde_json::Map<String, Value> =
             sources.iter().map(|(name, kind)| (name.to_string(), (*kind).into())).collect();
-        return document(&json!({ "config": loaded.path, "repositories": locations, "sources": sources }));
+        return document(&json!({ "config": site.path(), "repositories": locations, "sources": sources }));
     }
-    line(&format!("{} is valid", loaded.path.display()))?;
+    line(&format!("{} is valid", site.path().display()))?;
     for (name, repository) in &settings.repository {
         line(&format!("  repository {name}: {}", repository.location))?;
     }

@@ -37,21 +37,21 @@ pub struct CopySnapshots {
 }
 
 pub async fn copy(context: &Context, args: &CopySnapshots) -> JobOutcome {
-    let loaded = context.load()?;
-    let access = loaded.access_to(&args.to)?;
-    if context.chosen(&loaded)?.0 == &args.to {
+    let site = context.load()?;
+    let access = site.access_to(&args.to)?;
+    if site.chosen_repository()?.0 == &args.to {
         return Err(Failure::usage(format!("{} cannot be copied into itself; --repo names where to copy from", args.to)));
     }
-    let source = context.repository(&loaded).await?;
+    let source = site.repository().await?;
     let destination = Repository::open(&access).await?;
     let all = source.snapshots().await?;
     let mut wanted: Vec<Snapshot> = if args.snapshots.is_empty() {
         all
     } else {
-        args.snapshots.iter().map(|id| select(&all, id, &loaded.identity.scope).cloned()).collect::<Result<_, _>>()?
+        args.snapshots.iter().map(|id| select(&all, id, &site.identity().scope).cloned()).collect::<Result<_, _>>()?
     };
     wanted.retain(|snapshot| args.sources.is_empty() || snapshot.source().is_some_and(|source| args.sources.contains(&source)));
-    let tags = loaded.config.settings.repository.get(&args.to).map(|settings| settings.tags.clone()).unwrap_or_default();
+    let tags = site.config().settings.repository.get(&args.to).map(|settings| settings.tags.clone()).unwrap_or_default();
     let options = CopyOptions { tags, dry_run: args.dry_run };
 
     let patience = context.global.retry_lock;

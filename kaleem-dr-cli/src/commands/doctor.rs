@@ -38,14 +38,14 @@ pub struct Doctor {
 }
 
 pub async fn doctor(context: &Context, args: &Doctor) -> Outcome {
-    let loaded = context.read_config()?;
+    let site = context.read_config()?;
     // Without one, the repositories are looked at all the same.
-    let primary = context.chosen(&loaded).ok().map(|(name, _)| name.clone());
+    let primary = site.chosen_repository().ok().map(|(name, _)| name.to_owned());
     let job = Examination {
         primary,
-        config_path: loaded.path.is_file().then(|| loaded.path.clone()),
-        config: loaded.config,
-        environment: loaded.environment,
+        config_path: site.path().is_file().then(|| site.path().to_path_buf()),
+        config: site.config().clone(),
+        environment: site.environment().clone(),
         host: Host::this(args.root.clone()),
         offline: args.offline,
     };

@@ -5,7 +5,7 @@ use kaleem_dr_core::{
     engine::ledger::ChainedReport,
     ground::{ProofLevel, SourceName},
     operate::{monitor::Ended, report::duration},
-    recovery::drill::{DrillJob, DrillReport, SourceDrill, drill as run},
+    recovery::drill::{DrillReport, SourceDrill},
 };
 use serde_json::json;
 
@@ -17,6 +17,7 @@ use crate::{
     context::Context,
     output::{Printed, document, line, size},
 };
+use kaleem_dr_core::operate::site;
 
 pub const EXAMPLES: &str = "Examples:
   kaleem-dr drill                                 every source, from the repository `local`
@@ -39,23 +40,11 @@ pub struct Drill {
 }
 
 pub async fn drill(context: &Context, args: &Drill) -> JobOutcome {
-    let loaded = context.load()?;
-    let (sources, unavailable) = loaded.sources(&args.sources)?;
-    let job = DrillJob {
-        run: context.run,
-        repository: context.repository(&loaded).await?,
-        sources,
-        unavailable,
-        host: loaded.config.settings.host_name(),
-        // What is newest has to be proven, whole or not.
-        point: loaded.point(&args.point, true),
-        level: args.level,
-        state_directory: loaded.config.settings.state_directory.clone(),
-        scratch_directory: loaded.config.settings.scratch(),
-        patience: context.global.retry_lock,
-    };
-    let (report, chained) = run(&job, &context.progress, &context.cancel).await?;
-    write_files(&loaded, &report.run.to_string(), &args.to)?;
+    let site = context.load()?;
+    let wanted =
+        site::Drill { run: Some(context.run), sources: args.sources.clone(), point: args.point.clone(), level: args.level };
+    let (report, chained) = site.drill(wanted).await?;
+    write_files(&site, &report.run.to_string(), &args.to)?;
     print(&report, &chained, context.global.json, context.global.verbose > 0)?;
     Ok(Ended::of_drill(&report))
 }

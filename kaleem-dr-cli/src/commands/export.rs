@@ -51,13 +51,13 @@ pub struct Export {
 const STDOUT: &str = "-";
 
 pub async fn export(context: &Context, args: &Export) -> Outcome {
-    let loaded = context.load()?;
-    let source = loaded.source(&args.source)?;
+    let site = context.load()?;
+    let source = site.source(&args.source)?;
     let form = source.staged().ok_or_else(|| no_form(&args.source))?;
-    let repository = context.repository(&loaded).await?;
+    let repository = site.repository().await?;
     let lock = context.lock_to_read(&repository).await?;
     let result = async {
-        let choice = loaded.point(&args.point, args.allow_incomplete);
+        let choice = site.point(&args.point, args.allow_incomplete);
         let (point, notes) = open_point(&repository, &args.source, &choice, &context.progress, &context.cancel).await?;
         output::notes(&notes);
         let usual = || PathBuf::from(file_name(form.name(), point.manifest().started));

@@ -2,6 +2,7 @@
 
 use clap::Args;
 use kaleem_dr_core::{
+    Site,
     engine::repository::{ForgetReport, KeepSpan, Lock, PruneOptions, Repository, Retention, Snapshot},
     ground::{Exit, host::HostScope},
     operate::{
@@ -15,7 +16,7 @@ use serde_json::{Value, json};
 use super::{JobOutcome, alarm::guard, prune};
 use crate::{
     consent::{self, Consent},
-    context::{Context, Loaded},
+    context::Context,
     failure::Failure,
     output::{Printed, document, line, restic_snapshot},
 };
@@ -143,19 +144,19 @@ impl Rules {
 }
 
 pub async fn forget(context: &Context, args: &Forget) -> JobOutcome {
-    let loaded = context.load()?;
-    let repository = context.repository(&loaded).await?;
+    let site = context.load()?;
+    let repository = site.repository().await?;
     let lock = context.lock_to_free(&repository).await?;
     let result = async {
         let forgotten = if args.snapshots.is_empty() {
-            by_rules(context, &loaded, &repository, args, &lock).await?
+            by_rules(context, &site, &repository, args, &lock).await?
         } else {
-            by_id(context, &loaded, &repository, args, &lock).await?
+            by_id(context, &site, &repository, args, &lock).await?
         };
         let mut pruned = None;
         if args.prune {
             if !args.consent.dry_run {
-                guard(&loaded, &repository, &loaded.identity.scope, Removal::Prune).await?;
+                guard(&site, &repository, &site.identity().scope, Removal::Prune).await?;
             }
             let options = PruneOptions { dry_run: args.consent.dry_run, ..PruneOptions::default() };
             let report = repository.prune(options, &lock, &context.progress, &context.cancel).await?;
@@ -169,18 +170,12 @@ pub async fn forget(context: &Context, args: &Forget) -> JobOutcome {
     result
 }
 
-async fn by_rules(
-    context: &Context,
-    loaded: &Loaded,
-    repository: &Repository,
-    args: &Forget,
-    lock: &Lock,
-) -> Result<usize, Failure> {
-    let hosts = &loaded.identity.scope;
+async fn by_rules(context: &Context, site: &Site, repository: &Repository, args: &Forget, lock: &Lock) -> Result<usize, Failure> {
+    let hosts = &site.identity().scope;
     if !args.consent.dry_run {
-        guard(loaded, repository, hosts, Removal::Forget).await?;
+        guard(site, repository, hosts, Removal::Forget).await?;
     }
-    let mut retention = args.rules.retention(&loaded.config.settings.retention);
+    let mut retention = args.rules.retention(&site.config().settings.retention);
     retention.take_over |= args.take_over;
     let scope = protected_by(&Alarm::recorded(&repository.snapshots().await?), hosts.clone());
     let (progress, cancel) = (&context.progress, &context.cancel);
@@ -196,21 +191,15 @@ async fn by_rules(
     Ok(plan.removed())
 }
 
-async fn by_id(
-    context: &Context,
-    loaded: &Loaded,
-    repository: &Repository,
-    args: &Forget,
-    lock: &Lock,
-) -> Result<usize, Failure> {
-    let chosen = forget_by_id(&repository.snapshots().await?, &args.snapshots, &loaded.identity)?;
+async fn by_id(context: &Context, site: &Site, repository: &Repository, args: &Forget, lock: &Lock) -> Result<usize, Failure> {
+    let chosen = forget_by_id(&repository.snapshots().await?, &args.snapshots, site.identity())?;
     if args.consent.dry_run {
         print_named(&chosen, true, context.global.json)?;
         return Ok(chosen.len());
     }
     for snapshot in &chosen {
         let host = snapshot.host().parse().map_or(HostScope::Any, HostScope::One);
-        guard(loaded, repository, &host, Removal::Forget).await?;
+        guard(site, repository, &host, Removal::Forget).await?;
     }
     let question = format!("forget {} snapshots?", chosen.len());
     consent::ask(args.consent, &question, &context.cancel, || print_named(&chosen, true, false)).await?;

@@ -35,26 +35,26 @@ pub async fn history(context: &Context, args: History) -> Outcome {
 
 /// What the ledger has.
 fn recorded(context: &Context, last: usize) -> Outcome {
-    let loaded = context.load()?;
-    let events = Ledger::open(&loaded.config.settings.state_directory)?.history(last)?;
+    let site = context.load()?;
+    let events = Ledger::open(&site.config().settings.state_directory)?.history(last)?;
     print(&events, context.global.json)?;
     Ok(Exit::Done)
 }
 
 /// What the ledger has, once it is filled from the repositories.
 async fn rebuilt(context: &Context, last: usize) -> Outcome {
-    let loaded = context.load()?;
-    let ledger = Ledger::open(&loaded.config.settings.state_directory)?;
+    let site = context.load()?;
+    let ledger = Ledger::open(&site.config().settings.state_directory)?;
     let mut worst = Exit::Done;
-    for name in loaded.config.settings.repository.keys() {
+    for name in site.config().settings.repository.keys() {
         // One that cannot be opened does not keep the others from being read.
         let added = async {
-            let repository = Repository::open(&loaded.access_to(name)?).await?;
+            let repository = Repository::open(&site.access_to(name)?).await?;
             Ok::<_, Failure>(rebuild(
                 &ledger,
                 &repository.location(),
                 &repository.snapshots().await?,
-                loaded.config.settings.host_name().as_str(),
+                site.config().settings.host_name().as_str(),
             )?)
         };
         match added.await {

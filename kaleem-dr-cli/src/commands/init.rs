@@ -22,11 +22,11 @@ pub struct Init {
 }
 
 pub async fn init(context: &Context, args: &Init) -> Outcome {
-    let loaded = context.load()?;
-    let access = context.access(&loaded)?;
+    let site = context.load()?;
+    let access = site.access_to(site.chosen_repository()?.0)?;
     let repository = match &args.copy_chunker_params {
         Some(name) => {
-            let like = Repository::open(&loaded.access_to(name)?).await?;
+            let like = Repository::open(&site.access_to(name)?).await?;
             Repository::init_like(&access, args.repository_version, &like).await?
         }
         None => Repository::init(&access, args.repository_version).await?,

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use console::Term;
 use kaleem_dr_core::{
+    Site,
     engine::{
         ledger::Ledger,
         repository::{KeyId, KeyInfo, KeyOwner, LockKind, Repository, RepositoryError},
@@ -17,7 +18,7 @@ use serde_json::{Value, json};
 
 use super::Outcome;
 use crate::{
-    context::{Context, Loaded},
+    context::Context,
     failure::Failure,
     output::{Printed, document, line, table},
 };
@@ -59,15 +60,15 @@ pub struct NewPassword {
 const VARIABLE: &str = "KALEEM_DR_NEW_PASSWORD";
 
 pub async fn key(context: &Context, command: &KeyCommand) -> Outcome {
-    let loaded = context.load()?;
-    let repository = context.repository(&loaded).await?;
+    let site = context.load()?;
+    let repository = site.repository().await?;
     let json = context.global.json;
     if let KeyCommand::List = command {
         print_list(&repository.keys().await?, json)?;
         return Ok(Exit::Done);
     }
     let new = match command {
-        KeyCommand::Add { new } | KeyCommand::Passwd { new } => Some((new_password(context, &loaded, new)?, owner(context, new))),
+        KeyCommand::Add { new } | KeyCommand::Passwd { new } => Some((new_password(context, &site, new)?, owner(context, new))),
         _ => None,
     };
     let kind = if matches!(command, KeyCommand::Add { .. }) { LockKind::Shared } else { LockKind::Exclusive };
@@ -77,12 +78,12 @@ pub async fn key(context: &Context, command: &KeyCommand) -> Outcome {
         match (command, &new) {
             (KeyCommand::Remove { id }, _) => {
                 let removed = repository.remove_key(id, &lock).await?;
-                note_removed(&loaded, &repository, &removed);
+                note_removed(&site, &repository, &removed);
                 print_changed("removed", &removed, others(&repository).await?, json)
             }
             (KeyCommand::Passwd { .. }, Some((password, owner))) => {
                 let changed = repository.change_password(password, owner, &lock).await?;
-                note_removed(&loaded, &repository, repository.key_id());
+                note_removed(&site, &repository, repository.key_id());
                 print_changed("changed", changed.key_id(), others(&changed).await?, json)
             }
             (_, Some((password, owner))) => {
@@ -98,8 +99,8 @@ pub async fn key(context: &Context, command: &KeyCommand) -> Outcome {
 }
 
 /// Mirrors lose a key only when it was removed here on purpose. The key is gone whether or not that can be noted.
-fn note_removed(loaded: &Loaded, repository: &Repository, key: &KeyId) {
-    let noted = Ledger::open(&loaded.config.settings.state_directory)
+fn note_removed(site: &Site, repository: &Repository, key: &KeyId) {
+    let noted = Ledger::open(&site.config().settings.state_directory)
         .and_then(|ledger| ledger.note_removed_key(&repository.location(), &key.to_string()));
     if let Err(error) = noted {
         tracing::warn!(key = %key.short(), why = %error_chain(&error), "mirrors keep this key: its removal could not be noted");
@@ -116,13 +117,13 @@ fn owner(context: &Context, new: &NewPassword) -> KeyOwner {
 }
 
 /// Never from the command line, where others see it.
-fn new_password(context: &Context, loaded: &Loaded, new: &NewPassword) -> Result<SecretString, Failure> {
+fn new_password(context: &Context, site: &Site, new: &NewPassword) -> Result<SecretString, Failure> {
     let from = match &new.new_password_file {
         Some(path) => Some(SecretRef::File(path.clone())),
-        None => loaded.environment.names_with(VARIABLE).any(|name| name == VARIABLE).then(|| SecretRef::Env(VARIABLE.to_owned())),
+        None => site.environment().names_with(VARIABLE).any(|name| name == VARIABLE).then(|| SecretRef::Env(VARIABLE.to_owned())),
     };
     if let Some(from) = from {
-        return loaded.environment.secret(&from).map_err(|error| Failure::usage(error_chain(&error)));
+        return site.environment().secret(&from).map_err(|error| Failure::usage(error_chain(&error)));
     }
     let terminal = Term::stderr();
     if !terminal.is_term() {

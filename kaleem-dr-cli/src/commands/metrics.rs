@@ -29,14 +29,14 @@ pub fn metrics(context: &Context, args: Metrics) -> Outcome {
         (true, _) => library::rules(),
         (_, true) => library::dashboard(),
         _ => {
-            let loaded = context.load()?;
+            let site = context.load()?;
             let failed = |error| Failure::new(Exit::Failed, error_chain(&error));
             if context.global.json {
-                let values = library::values(&loaded.config, &loaded.environment).map_err(failed)?;
+                let values = library::values(site.config(), site.environment()).map_err(failed)?;
                 document(&values)?;
                 return Ok(Exit::Done);
             }
-            library::text(&loaded.config, &loaded.environment).map_err(failed)?
+            library::text(site.config(), site.environment()).map_err(failed)?
         }
     };
     line(text.trim_end())?;

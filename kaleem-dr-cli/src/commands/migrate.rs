@@ -9,6 +9,7 @@ use std::{
 
 use clap::Args;
 use kaleem_dr_core::{
+    Site,
     ground::{Exit, ProofLevel},
     operate::{
         migrate::{Journal, Proven, Survey, SwitchReport, UndoReport, begin, prove, switch, undo},
@@ -23,7 +24,7 @@ use super::{
     verify,
 };
 use crate::{
-    context::{Context, Loaded},
+    context::Context,
     failure::Failure,
     output::{Printed, document, line},
 };
@@ -75,12 +76,11 @@ pub async fn migrate(context: &Context, args: &Migrate) -> Outcome {
 async fn apply(before: &Context, args: &Migrate, survey: &Survey) -> Outcome {
     let mut journal = begin(survey)?;
     let context = before.with_config(journal.config.clone());
-    let mut loaded = context.read_config()?;
     // Nothing is forgotten before the new jobs are in charge.
-    (loaded.config.settings.backup.forget, loaded.config.settings.backup.prune) = (false, false);
-    let proven = first_run(&context, &loaded, &journal).await?;
+    let site = context.read_config()?.without_retention();
+    let proven = first_run(&context, &site, &journal).await?;
     let style = if args.systemd || systemd_runs(&args.root) { Style::Systemd } else { Style::Cron };
-    let report = switch(&mut journal, proven, &plan(&loaded, &args.root)?, style)?;
+    let report = switch(&mut journal, proven, &plan(&site, &args.root)?, style)?;
     let run = systemd_runs(&args.root);
     if run {
         carry_out(&report.commands).await?;
@@ -91,11 +91,14 @@ async fn apply(before: &Context, args: &Migrate, survey: &Survey) -> Outcome {
 }
 
 /// The first run of the new config. Nothing old is touched before it is proven.
-async fn first_run(context: &Context, loaded: &Loaded, journal: &Journal) -> Result<Proven, Failure> {
+async fn first_run(context: &Context, site: &Site, journal: &Journal) -> Result<Proven, Failure> {
     let unchanged = |failure: Failure| Failure { advice: Some(advice(failure.advice, &journal.config)), ..failure };
-    let report = backup::run(context, loaded, backup::Options::default()).await.map_err(unchanged)?;
+    let report = site
+        .backup(kaleem_dr_core::operate::site::Backup { run: Some(context.run), ..Default::default() })
+        .await
+        .map_err(|error| unchanged(error.into()))?;
     backup::print(&report, context.global.json)?;
-    let wanted = loaded.config.backup_sources();
+    let wanted = site.config().backup_sources();
     let mut verified = Vec::new();
     let mut mirrors = Vec::new();
     // A run that failed is not worth verifying; what it says is what counts.
@@ -106,9 +109,9 @@ async fn first_run(context: &Context, loaded: &Loaded, journal: &Journal) -> Res
             snapshot: None,
             level: Some(ProofLevel::Parsed),
         };
-        verified = verify::run(context, loaded, &what).await.map_err(unchanged)?;
+        verified = verify::run(context, site, &what).await.map_err(unchanged)?;
         verify::print(&verified, context.global.json)?;
-        if loaded.config.settings.repository.values().any(|repository| repository.mirror_of.is_some()) {
+        if site.config().settings.repository.values().any(|repository| repository.mirror_of.is_some()) {
             mirrors.push(replicate::run(context, &replicate::Options::default()).await.map_err(unchanged)?.exit);
         }
     }

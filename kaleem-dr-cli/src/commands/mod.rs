@@ -60,7 +60,7 @@ pub async fn run(command: Command, context: Context) -> Outcome {
     let job = job::of(&command, &context)?;
     let work = Box::pin(uncancelled(&context, dispatch(command, &context)));
     match job {
-        Some((loaded, job)) => job::watched(&context, &loaded, job, work).await,
+        Some((site, job)) => job::watched(&context, &site, job, work).await,
         None => Ok(work.await?.exit),
     }
 }

@@ -32,10 +32,10 @@ pub enum NotifyCommand {
 }
 
 pub async fn notify(context: &Context, args: &Notify) -> Outcome {
-    let loaded = context.load()?;
-    let monitor = Monitor::new(&loaded.config, &loaded.environment, context.log.clone());
+    let site = context.load()?;
+    let monitor = Monitor::new(site.config(), site.environment(), context.log.clone());
     if !monitor.has_somebody() {
-        let mut failure = Failure::usage(format!("{} has nobody to tell", loaded.path.display()));
+        let mut failure = Failure::usage(format!("{} has nobody to tell", site.path().display()));
         failure.advice = Some("add [monitoring.healthchecks], [[monitoring.webhook]] or [[monitoring.ntfy]]".into());
         return Err(failure);
     }

@@ -13,10 +13,10 @@ use crate::{
 };
 
 pub async fn points(context: &Context) -> Outcome {
-    let loaded = context.load()?;
-    let repository = context.repository(&loaded).await?;
-    let wanted = loaded.config.backup_sources();
-    print(&recovery_points(&repository.snapshots().await?, &wanted, &loaded.identity.scope), context.global.json)?;
+    let site = context.load()?;
+    let repository = site.repository().await?;
+    let wanted = site.config().backup_sources();
+    print(&recovery_points(&repository.snapshots().await?, &wanted, &site.identity().scope), context.global.json)?;
     Ok(Exit::Done)
 }
 

@@ -13,13 +13,13 @@ use crate::{
 };
 
 pub async fn probe(context: &Context) -> Outcome {
-    let loaded = context.load()?;
+    let site = context.load()?;
     let mut failure: Option<Failure> = None;
     let mut probes = Vec::new();
-    for name in loaded.config.sources.keys() {
-        let probe = match loaded.source(name) {
+    for name in site.config().sources.keys() {
+        let probe = match site.source(name) {
             Ok(source) => source.probe().await.map_err(Failure::from),
-            Err(failure) => Err(failure),
+            Err(error) => Err(error.into()),
         };
         match probe {
             Ok(probe) => probes.push((name.clone(), probe)),

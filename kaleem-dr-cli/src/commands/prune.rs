@@ -29,10 +29,10 @@ pub struct Prune {
 
 pub async fn prune(context: &Context, args: &Prune) -> JobOutcome {
     let Prune { consent, instant, max_unused } = *args;
-    let loaded = context.load()?;
-    let repository = context.repository(&loaded).await?;
+    let site = context.load()?;
+    let repository = site.repository().await?;
     if !consent.dry_run {
-        guard(&loaded, &repository, &loaded.identity.scope, Removal::Prune).await?;
+        guard(&site, &repository, &site.identity().scope, Removal::Prune).await?;
     }
     let options = PruneOptions { instant, max_unused_percent: max_unused, dry_run: true, ..PruneOptions::default() };
     let lock = context.lock_to_free(&repository).await?;

@@ -23,8 +23,8 @@ pub enum R2Command {
 pub async fn r2(context: &Context, command: &R2Command) -> Outcome {
     match command {
         R2Command::Check => {
-            let loaded = context.load()?;
-            let Location::S3(access) = context.access(&loaded)?.location else {
+            let site = context.load()?;
+            let Location::S3(access) = site.access_to(site.chosen_repository()?.0)?.location else {
                 return Err(Failure::usage("the repository lies in a directory, not in a bucket; name another with --repo"));
             };
             let report = check_bucket(&access).await?;

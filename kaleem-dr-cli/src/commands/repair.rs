@@ -87,11 +87,11 @@ pub async fn repair(context: &Context, args: &Repair) -> JobOutcome {
 }
 
 async fn from_mirror(context: &Context, args: &Repair) -> JobOutcome {
-    let loaded = context.load()?;
-    let (name, _) = context.chosen(&loaded)?;
+    let site = context.load()?;
+    let (name, _) = site.chosen_repository()?;
     let from = args.from.as_ref().ok_or_else(|| Failure::usage("say from which mirror with --from NAME"))?;
-    let repository: Arc<dyn ObjectStore> = loaded.location(name)?.store()?;
-    let replica = loaded.location(from)?.store()?;
+    let repository: Arc<dyn ObjectStore> = site.location(name)?.store()?;
+    let replica = site.location(from)?.store()?;
     let options = RepairOptions { dry_run: args.dry_run, missing: args.missing };
     let report = replicate::repair(&repository, &replica, options, &context.progress, &context.cancel).await?;
     print_from_mirror(&report, context.global.json)?;
@@ -99,8 +99,8 @@ async fn from_mirror(context: &Context, args: &Repair) -> JobOutcome {
 }
 
 async fn index(context: &Context, consent: Consent) -> JobOutcome {
-    let loaded = context.load()?;
-    let repository = context.repository(&loaded).await?;
+    let site = context.load()?;
+    let repository = site.repository().await?;
     let lock = context.lock(&repository, LockKind::Exclusive).await?;
     let result = async {
         let plan = repository.plan_index_repair(&context.progress, &context.cancel).await?;
@@ -119,8 +119,8 @@ async fn index(context: &Context, consent: Consent) -> JobOutcome {
 }
 
 async fn snapshots(context: &Context, wanted: &[String], forget: bool, consent: Consent) -> JobOutcome {
-    let loaded = context.load()?;
-    let repository = context.repository(&loaded).await?;
+    let site = context.load()?;
+    let repository = site.repository().await?;
     let lock = context.lock(&repository, LockKind::Exclusive).await?;
     let result = async {
         let plan = repository.plan_snapshot_repair(wanted, &lock, &context.progress, &context.cancel).await?;

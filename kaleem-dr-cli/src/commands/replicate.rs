@@ -2,6 +2,7 @@
 
 use clap::Args;
 use kaleem_dr_core::{
+    Site,
     engine::{
         ledger::Ledger,
         replicate as library,
@@ -17,7 +18,7 @@ use kaleem_dr_core::{
 
 use super::JobOutcome;
 use crate::{
-    context::{Context, Loaded},
+    context::Context,
     failure::Failure,
     output::{self, Printed, document, line, size},
 };
@@ -107,16 +108,16 @@ pub async fn replicate(context: &Context, args: &Replicate) -> JobOutcome {
 
 /// A pass of each mirror that is wanted.
 pub async fn run(context: &Context, wanted: &Options) -> JobOutcome {
-    let loaded = context.load()?;
-    let ledger = Ledger::open(&loaded.config.settings.state_directory)?;
+    let site = context.load()?;
+    let ledger = Ledger::open(&site.config().settings.state_directory)?;
     // Of which repository it is, only its password would tell; so any alarm keeps deletions back.
-    let alarms = Alarms::load(&loaded.config.settings.state_directory)?;
+    let alarms = Alarms::load(&site.config().settings.state_directory)?;
     let alarm = alarms.standing().first().map(ToString::to_string);
     let options = MirrorOptions { alarm, ..wanted.mirror.clone() };
     let mut ended = Ended { is_recorded: true, ..Ended::from(Exit::Done) };
-    for (from, to) in pairs(&loaded, wanted)? {
+    for (from, to) in pairs(&site, wanted)? {
         let started = Timestamp::now();
-        let (exit, message) = match pass(context, &loaded, &ledger, options.clone(), (&from, &to)).await {
+        let (exit, message) = match pass(context, &site, &ledger, options.clone(), (&from, &to)).await {
             Ok(report) => {
                 print(&report, context.global.json)?;
                 (report.exit, report.refused.or_else(|| report.wrong.into_iter().next()).or(report.postponed))
@@ -141,20 +142,20 @@ pub async fn run(context: &Context, wanted: &Options) -> JobOutcome {
 /// One pass of one mirror. Where it cannot begin, it is in the ledger too.
 async fn pass(
     context: &Context,
-    loaded: &Loaded,
+    site: &Site,
     ledger: &Ledger,
     options: MirrorOptions,
     (from, to): (&str, &str),
 ) -> Result<MirrorReport, Failure> {
     let stores = || -> Result<_, Failure> {
-        let near = loaded.location(from)?.store()?;
-        Ok((near, library::place(ledger, &loaded.location(to)?, &options)?))
+        let near = site.location(from)?.store()?;
+        Ok((near, library::place(ledger, &site.location(to)?, &options)?))
     };
     let (near, far) = match stores() {
         Ok(stores) => stores,
         Err(failure) => {
             if !options.dry_run {
-                let place = loaded.location(to).map_or_else(|_| to.to_owned(), |location| location.in_words());
+                let place = site.location(to).map_or_else(|_| to.to_owned(), |location| location.in_words());
                 library::record_not_begun(ledger, &place, failure.exit, &failure.message)?;
             }
             return Err(failure);
@@ -165,7 +166,7 @@ async fn pass(
         to: far,
         ledger: Some(ledger.clone()),
         // A password that was lost keeps nothing from being brought over.
-        access: loaded.access_to(from).ok(),
+        access: site.access_to(from).ok(),
         options,
     };
     Ok(library::mirror(&job, &context.progress, &context.cancel).await?)
@@ -177,11 +178,11 @@ fn worse(so_far: Exit, next: Exit) -> Exit {
 }
 
 /// Which repository goes where, by their names.
-pub fn pairs(loaded: &Loaded, wanted: &Options) -> Result<Vec<(String, String)>, Failure> {
+pub fn pairs(site: &Site, wanted: &Options) -> Result<Vec<(String, String)>, Failure> {
     if let Some(pair) = &wanted.pair {
         return Ok(vec![pair.clone()]);
     }
-    let all = &loaded.config.settings.repository;
+    let all = &site.config().settings.repository;
     let mut pairs = Vec::new();
     for (name, repository) in all {
         if let Some(of) = &repository.mirror_of
@@ -191,11 +192,11 @@ pub fn pairs(loaded: &Loaded, wanted: &Options) -> Result<Vec<(String, String)>,
         }
     }
     if let Some(unknown) = wanted.mirrors.iter().find(|name| !pairs.iter().any(|(_, to)| to == *name)) {
-        return Err(Failure::usage(format!("{} has no [repository.{unknown}] with `mirror_of`", loaded.path.display())));
+        return Err(Failure::usage(format!("{} has no [repository.{unknown}] with `mirror_of`", site.path().display())));
     }
     if pairs.is_empty() {
         let mut failure =
-            Failure::usage(format!("no repository in {} has `mirror_of`: there is nothing to replicate", loaded.path.display()));
+            Failure::usage(format!("no repository in {} has `mirror_of`: there is nothing to replicate", site.path().display()));
         failure.advice = Some("write `mirror_of = \"local\"` into the mirror's table, or say --from and --to".into());
         return Err(failure);
     }

@@ -4,6 +4,7 @@ use std::{fs, path::PathBuf};
 
 use clap::Args;
 use kaleem_dr_core::{
+    Site,
     engine::ledger::Ledger,
     ground::{Exit, language::Language},
     operate::report::ProofReport,
@@ -12,7 +13,7 @@ use serde_json::json;
 
 use super::Outcome;
 use crate::{
-    context::{Context, Loaded},
+    context::Context,
     failure::Failure,
     output::{Printed, document, line},
 };
@@ -46,8 +47,8 @@ pub struct ReportFiles {
 }
 
 pub fn report(context: &Context, args: &Report) -> Outcome {
-    let loaded = context.load()?;
-    let report = load(&loaded, args.run.as_deref())?;
+    let site = context.load()?;
+    let report = load(&site, args.run.as_deref())?;
     write(&report, &args.to)?;
     if context.global.json {
         print_chained(&report)?;
@@ -61,15 +62,15 @@ pub fn report(context: &Context, args: &Report) -> Outcome {
 }
 
 /// Writes the files that were asked for, of the newest drill or of a named one.
-pub fn write_files(loaded: &Loaded, run: &str, to: &ReportFiles) -> Result<(), Failure> {
+pub fn write_files(site: &Site, run: &str, to: &ReportFiles) -> Result<(), Failure> {
     if to.html.is_none() && to.markdown.is_none() {
         return Ok(());
     }
-    write(&load(loaded, Some(run))?, to)
+    write(&load(site, Some(run))?, to)
 }
 
-fn load(loaded: &Loaded, run: Option<&str>) -> Result<ProofReport, Failure> {
-    let settings = &loaded.config.settings;
+fn load(site: &Site, run: Option<&str>) -> Result<ProofReport, Failure> {
+    let settings = &site.config().settings;
     Ok(ProofReport::load(&Ledger::open(&settings.state_directory)?, run, &settings.objectives)?)
 }
 

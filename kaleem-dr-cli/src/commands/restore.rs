@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use kaleem_dr_core::{
+    Site,
     engine::repository::{Repository, select},
     ground::{Exit, SourceName},
     operate::job::{Restoring, plan_restore},
@@ -19,7 +20,7 @@ use serde_json::json;
 use super::{Outcome, export::no_form};
 use crate::{
     consent::{self, Consent},
-    context::{Context, Loaded},
+    context::Context,
     failure::Failure,
     output::{self, Printed, document, line, size},
 };
@@ -106,7 +107,7 @@ fn rename(text: &str) -> Result<Rename, String> {
 const FILES: &str = "files";
 
 pub async fn restore(context: &Context, args: Restore) -> Outcome {
-    let loaded = context.load()?;
+    let site = context.load()?;
     let of_files = args.source.as_str() == FILES;
     if !of_files && (!args.include.is_empty() || !args.exclude.is_empty() || args.no_verify) {
         return Err(Failure::usage("--include, --exclude and --no-verify go with `restore files` only"));
@@ -119,33 +120,30 @@ pub async fn restore(context: &Context, args: Restore) -> Outcome {
         if of_files {
             return Err(Failure::usage("name the source whose form the file has: `kaleem-dr restore configs --from FILE`"));
         }
-        let source = loaded.source(&args.source)?;
+        let source = site.source(&args.source)?;
         let form = source.staged().ok_or_else(|| no_form(&args.source))?;
-        let point = form.open(path, &context.staged_work(&loaded)).await?;
-        return point_of(context, &loaded, (&*source, &point, Vec::new()), args).await;
+        let point = form.open(path, &site.staged_work()).await?;
+        return point_of(context, &site, (&*source, &point, Vec::new()), args).await;
     }
-    let repository = context.repository(&loaded).await?;
+    let repository = site.repository().await?;
     // A shared lock: nobody may prune what we are reading.
     let lock = context.lock_to_read(&repository).await?;
-    let result = if of_files {
-        files(context, &loaded, &repository, args).await
-    } else {
-        source(context, &loaded, &repository, args).await
-    };
+    let result =
+        if of_files { files(context, &site, &repository, args).await } else { source(context, &site, &repository, args).await };
     lock.release().await?;
     result
 }
 
-async fn source(context: &Context, loaded: &Loaded, repository: &Repository, args: Restore) -> Outcome {
-    let source = loaded.source(&args.source)?;
-    let choice = loaded.point(&args.point, args.allow_incomplete);
+async fn source(context: &Context, site: &Site, repository: &Repository, args: Restore) -> Outcome {
+    let source = site.source(&args.source)?;
+    let choice = site.point(&args.point, args.allow_incomplete);
     let (point, notes) = open_point(repository, &args.source, &choice, &context.progress, &context.cancel).await?;
-    point_of(context, loaded, (&*source, &point, notes), args).await
+    point_of(context, site, (&*source, &point, notes), args).await
 }
 
 async fn point_of(
     context: &Context,
-    loaded: &Loaded,
+    site: &Site,
     (source, point, notes): (&dyn Restorable, &PointReader, Vec<String>),
     args: Restore,
 ) -> Outcome {
@@ -162,7 +160,7 @@ async fn point_of(
             ExtrasChoice::Remove => Extras::Remove,
         },
     };
-    let plan = plan_restore(Restoring { source, point, notes, identity: &loaded.identity }, request).await?;
+    let plan = plan_restore(Restoring { source, point, notes, identity: site.identity() }, request).await?;
     if args.consent.dry_run {
         print_plan(&plan, point, context.global.json)?;
         return Ok(Exit::Done);
@@ -177,17 +175,16 @@ async fn point_of(
     Ok(if report.is_done() { Exit::Done } else { Exit::NotVerified })
 }
 
-async fn files(context: &Context, loaded: &Loaded, repository: &Repository, args: Restore) -> Outcome {
+async fn files(context: &Context, site: &Site, repository: &Repository, args: Restore) -> Outcome {
     let target = match (args.to, args.in_place) {
         (Some(target), _) => target.into(),
         (None, true) => "/".into(),
         (None, false) => return Err(Failure::usage("say where to with --target DIRECTORY, or --in-place for the real paths")),
     };
     let snapshots = repository.snapshots().await?;
-    let chosen = select(&snapshots, &args.point, &loaded.identity.scope)?;
+    let chosen = select(&snapshots, &args.point, &site.identity().scope)?;
     if args.in_place {
-        loaded
-            .identity
+        site.identity()
             .refuse_replacing_from(&chosen.id().short(), chosen.host())
             .map_err(|why| Failure::new(Exit::Refused, why))?;
     }

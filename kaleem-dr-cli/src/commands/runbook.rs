@@ -18,8 +18,8 @@ pub struct Runbook {
 }
 
 pub fn runbook(context: &Context, args: &Runbook) -> Outcome {
-    let loaded = context.load()?;
-    let text = Text::of(&loaded.config, &loaded.environment, &loaded.path);
+    let site = context.load()?;
+    let text = Text::of(site.config(), site.environment(), site.path());
     line(text.text(args.lang).trim_end())?;
     Ok(Exit::Done)
 }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf, absolute};
 
 use clap::Subcommand;
 use kaleem_dr_core::{
+    Site,
     ground::Exit,
     jiff::{
         Timestamp,
@@ -21,7 +22,7 @@ use serde_json::json;
 
 use super::Outcome;
 use crate::{
-    context::{Context, Loaded},
+    context::Context,
     failure::Failure,
     output::{Printed, document, line, table},
 };
@@ -103,19 +104,19 @@ pub fn systemd_runs(root: &Path) -> bool {
 }
 
 /// The jobs of a config.
-pub fn plan(loaded: &Loaded, root: &Path) -> Result<Plan, Failure> {
-    if !loaded.path.is_file() {
+pub fn plan(site: &Site, root: &Path) -> Result<Plan, Failure> {
+    if !site.path().is_file() {
         return Err(Failure::usage(
             "schedules need a config file: jobs do not see these variables; `kaleem-dr migrate` makes one",
         ));
     }
-    let text = std::fs::read_to_string(&loaded.path)?;
+    let text = std::fs::read_to_string(site.path())?;
     let premises = Premises {
         program: std::env::current_exe()?,
-        config: absolute(&loaded.path)?,
-        settings: &loaded.config.settings,
-        references: References::of(&text, &loaded.path).map_err(Failure::usage)?,
-        environment: &loaded.environment,
+        config: absolute(site.path())?,
+        settings: &site.config().settings,
+        references: References::of(&text, site.path()).map_err(Failure::usage)?,
+        environment: site.environment(),
         clock_is_utc: TimeZone::system().to_offset(Timestamp::now()) == Offset::UTC,
         root: root.to_path_buf(),
     };

@@ -35,10 +35,10 @@ pub async fn snapshot(context: &Context, command: &SnapshotCommand) -> Outcome {
         SnapshotCommand::Pin { snapshots } => (snapshots, true),
         SnapshotCommand::Unpin { snapshots } => (snapshots, false),
     };
-    let loaded = context.load()?;
-    let repository = context.repository(&loaded).await?;
+    let site = context.load()?;
+    let repository = site.repository().await?;
     let lock = repository.lock(LockKind::Exclusive, context.global.retry_lock).await?;
-    let state_directory = &loaded.config.settings.state_directory;
+    let state_directory = &site.config().settings.state_directory;
     let rewritten = pin(&repository, state_directory, wanted, pinned, &lock, &context.progress, &context.cancel).await;
     lock.release().await?;
     print(&rewritten?, pinned, context.global.json)?;

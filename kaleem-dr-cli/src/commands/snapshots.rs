@@ -28,8 +28,8 @@ pub struct Snapshots {
 }
 
 pub async fn snapshots(context: &Context, args: &Snapshots) -> Outcome {
-    let loaded = context.load()?;
-    let repository = context.repository(&loaded).await?;
+    let site = context.load()?;
+    let repository = site.repository().await?;
     let mut snapshots = repository.snapshots().await?;
     snapshots.retain(|snapshot: &Snapshot| {
         (args.source.is_none() || snapshot.source() == args.source)

@@ -9,8 +9,8 @@ use crate::{
 };
 
 pub async fn stats(context: &Context) -> Outcome {
-    let loaded = context.load()?;
-    let repository = context.repository(&loaded).await?;
+    let site = context.load()?;
+    let repository = site.repository().await?;
     print(&repository.stats().await?, context.global.json)?;
     Ok(Exit::Done)
 }

@@ -6,7 +6,6 @@ use kaleem_dr_core::{
     ground::Exit,
     jiff::{SignedDuration, Timestamp},
     operate::{
-        config::RepositorySettings,
         job::{Freshness, HostStatus, SourceStatus, StatusOf, StatusRules, status_of_hosts},
         report::duration,
         tripwire::{Alarm, Alarms, RecordedAlarm},
@@ -17,7 +16,7 @@ use serde_json::Value;
 
 use super::Outcome;
 use crate::{
-    context::{Context, Loaded},
+    context::Context,
     failure::Failure,
     output::{Printed, age, document, line, table},
 };
@@ -36,12 +35,12 @@ pub async fn status(context: &Context, args: Status) -> Outcome {
 
 /// A row for each repository and source of this host.
 async fn sources(context: &Context) -> Outcome {
-    let loaded = context.load()?;
-    let settings = &loaded.config.settings;
-    let (own, _) = context.chosen(&loaded)?;
-    let repository = context.repository(&loaded).await?;
+    let site = context.load()?;
+    let settings = &site.config().settings;
+    let (own, _) = site.chosen_repository()?;
+    let repository = site.repository().await?;
     let snapshots = repository.snapshots().await?;
-    let (ledger, sources) = (Ledger::open(&settings.state_directory)?, loaded.config.backup_sources());
+    let (ledger, sources) = (Ledger::open(&settings.state_directory)?, site.config().backup_sources());
     let host = settings.host_name();
     let rules = StatusRules {
         ledger: &ledger,
@@ -51,11 +50,11 @@ async fn sources(context: &Context) -> Outcome {
         max_age: SignedDuration::from_hours(i64::from(settings.status.max_age_hours)),
         now: Timestamp::now(),
     };
-    let location = |name: &String| Ok::<_, Failure>(loaded.location(name)?.in_words());
-    let of = |name: &String| {
-        let mirror_of = settings.repository.get(name).and_then(|settings| settings.mirror_of.as_ref());
+    let location = |name: &str| Ok::<_, Failure>(site.location(name)?.in_words());
+    let of = |name: &str| {
+        let mirror_of = settings.repository.get(name).and_then(|settings| settings.mirror_of.as_deref());
         Ok::<_, Failure>(StatusOf {
-            name: name.clone(),
+            name: name.to_owned(),
             location: location(name)?,
             mirror_of: mirror_of.map(location).transpose()?,
         })
@@ -63,7 +62,7 @@ async fn sources(context: &Context) -> Outcome {
     let mut all = rules.of_repository(&of(own)?, &snapshots)?;
     let rto_broken = rto_broken(&settings.objectives, all.iter().map(|status| &status.standing));
     if context.global.repo.is_none() {
-        for name in replicas(&loaded, own) {
+        for name in site.replicas(own) {
             all.extend(rules.of_replica(&of(name)?, &snapshots)?);
         }
     }
@@ -80,9 +79,9 @@ async fn sources(context: &Context) -> Outcome {
 
 /// A row for each host and source.
 async fn hosts(context: &Context) -> Outcome {
-    let loaded = context.load()?;
-    let settings = &loaded.config.settings;
-    let snapshots = context.repository(&loaded).await?.snapshots().await?;
+    let site = context.load()?;
+    let settings = &site.config().settings;
+    let snapshots = site.repository().await?.snapshots().await?;
     let max_age = SignedDuration::from_hours(i64::from(settings.status.max_age_hours));
     let rows = status_of_hosts(&snapshots, &settings.status.expected_hosts, max_age, Timestamp::now());
     print_hosts(&rows, context.global.json)?;
@@ -92,15 +91,6 @@ async fn hosts(context: &Context) -> Outcome {
     // No expected host and no snapshot at all is nothing to be content with.
     let broken = rows.is_empty() || rows.iter().any(|row| row.is_broken);
     Ok(if broken { Exit::Stale } else { Exit::Done })
-}
-
-/// Repositories that are fed from this one.
-fn replicas<'a>(loaded: &'a Loaded, own: &'a String) -> impl Iterator<Item = &'a String> {
-    let settings = &loaded.config.settings;
-    let is_fed = move |name: &String, repository: &RepositorySettings| {
-        repository.mirror_of.as_ref() == Some(own) || settings.backup.also.contains(name)
-    };
-    settings.repository.iter().filter(move |(name, repository)| *name != own && is_fed(name, repository)).map(|(name, _)| name)
 }
 
 fn print_sources(sources: &[SourceStatus], rto_broken: Option<bool>, alarms: &[Alarm], json: bool) -> Printed {

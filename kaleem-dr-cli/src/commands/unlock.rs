@@ -27,8 +27,8 @@ pub struct Unlock {
 
 pub async fn unlock(context: &Context, args: Unlock) -> Outcome {
     let Unlock { consent, remove_all } = args;
-    let loaded = context.load()?;
-    let repository = context.repository(&loaded).await?;
+    let site = context.load()?;
+    let repository = site.repository().await?;
     let locks = standing(&repository, consent.dry_run).await?;
     let (going, staying): (Vec<StandingLock>, Vec<StandingLock>) =
         locks.into_iter().partition(|lock| remove_all || lock.is_stale);

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use kaleem_dr_core::{
+    Site,
     engine::{
         ledger::Ledger,
         repository::{Repository, select},
@@ -19,14 +20,14 @@ use kaleem_dr_core::{
 
 use super::{JobOutcome, export::no_form};
 use crate::{
-    context::{Context, Loaded},
+    context::Context,
     failure::Failure,
     output::{Printed, document, line},
 };
 
 pub const EXAMPLES: &str = "Examples:
   kaleem-dr verify                                newest point of every source, each format checked
-  kaleem-dr verify mongo --level restored         loaded into a scratch database, compared, removed
+  kaleem-dr verify mongo --level restored         site into a scratch database, compared, removed
   kaleem-dr verify --snapshot 4f3a --level readable
   kaleem-dr verify mongo --from mongo.archive.gz";
 
@@ -70,29 +71,29 @@ pub struct Options {
 }
 
 pub async fn verify(context: &Context, args: &Verify) -> JobOutcome {
-    let loaded = context.load()?;
+    let site = context.load()?;
     let reports = match &args.from {
-        Some(path) => vec![file(context, &loaded, args, path).await?],
-        None => run(context, &loaded, &args.options()).await?,
+        Some(path) => vec![file(&site, args, path).await?],
+        None => run(context, &site, &args.options()).await?,
     };
     print(&reports, context.global.json)?;
     Ok(Ended::of_verification(&reports))
 }
 
 /// Verifies what lies in the repository.
-pub async fn run(context: &Context, loaded: &Loaded, options: &Options) -> Result<Vec<VerifyReport>, Failure> {
-    let repository = context.repository(loaded).await?;
+pub async fn run(context: &Context, site: &Site, options: &Options) -> Result<Vec<VerifyReport>, Failure> {
+    let repository = site.repository().await?;
     let Some(wanted) = &options.snapshot else {
         // What is newest has to be proven, whole or not.
-        let point = loaded.point(&options.point, true);
-        return points(context, loaded, repository, &options.sources, point, options.level).await;
+        let point = site.point(&options.point, true);
+        return points(context, site, repository, &options.sources, point, options.level).await;
     };
     let snapshots = repository.snapshots().await?;
-    let snapshot = select(&snapshots, wanted, &loaded.identity.scope)?;
-    let declared = snapshot.source().filter(|source| snapshot.is_ours() && loaded.config.sources.contains_key(source));
+    let snapshot = select(&snapshots, wanted, &site.identity().scope)?;
+    let declared = snapshot.source().filter(|source| snapshot.is_ours() && site.config().sources.contains_key(source));
     if let Some(name) = declared {
         let point = PointChoice { wanted: snapshot.id().to_string(), ..PointChoice::newest(HostScope::Any) };
-        return points(context, loaded, repository, &[name], point, options.level).await;
+        return points(context, site, repository, &[name], point, options.level).await;
     }
     let level = options.level.unwrap_or(ProofLevel::Readable);
     if level > ProofLevel::Readable {
@@ -102,24 +103,24 @@ pub async fn run(context: &Context, loaded: &Loaded, options: &Options) -> Resul
         )));
     }
     let lock = context.lock_to_read(&repository).await?;
-    let report = async { verify_snapshot(&repository.read(snapshot).await?, level, &context.staged_work(loaded)).await }.await;
+    let report = async { verify_snapshot(&repository.read(snapshot).await?, level, &site.staged_work()).await }.await;
     lock.release().await?;
     let report = report?;
     if let Some(proof) = report.proof(context.run, &repository.location(), Timestamp::now()) {
-        Ledger::open(&loaded.config.settings.state_directory)?.record_proof(&proof)?;
+        Ledger::open(&site.config().settings.state_directory)?.record_proof(&proof)?;
     }
     Ok(vec![report])
 }
 
 async fn points(
     context: &Context,
-    loaded: &Loaded,
+    site: &Site,
     repository: Repository,
     names: &[SourceName],
     point: PointChoice,
     level: Option<ProofLevel>,
 ) -> Result<Vec<VerifyReport>, Failure> {
-    let (sources, unavailable) = loaded.sources(names)?;
+    let (sources, unavailable) = site.sources(names)?;
     let job = VerifyJob {
         run: context.run,
         repository,
@@ -127,18 +128,18 @@ async fn points(
         unavailable,
         point,
         level: level.unwrap_or(ProofLevel::Parsed),
-        state_directory: loaded.config.settings.state_directory.clone(),
+        state_directory: site.config().settings.state_directory.clone(),
         patience: context.global.retry_lock,
     };
-    Ok(job::verify(&job, &context.staged_work(loaded)).await?)
+    Ok(job::verify(&job, &site.staged_work()).await?)
 }
 
-async fn file(context: &Context, loaded: &Loaded, args: &Verify, path: &Path) -> Result<VerifyReport, Failure> {
+async fn file(site: &Site, args: &Verify, path: &Path) -> Result<VerifyReport, Failure> {
     let [name] = args.sources.as_slice() else {
         return Err(Failure::usage("name the one source whose form the file has: `kaleem-dr verify mongo --from FILE`"));
     };
-    let source = loaded.source(name)?;
-    let work = context.staged_work(loaded);
+    let source = site.source(name)?;
+    let work = site.staged_work();
     let point = source.staged().ok_or_else(|| no_form(name))?.open(path, &work).await?;
     Ok(verify_point(&*source, &point, args.level.unwrap_or(ProofLevel::Parsed), &work).await?)
 }

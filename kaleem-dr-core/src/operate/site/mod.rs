@@ -128,6 +128,14 @@ impl Site {
         self
     }
 
+    /// Neither forgets nor prunes after a backup, whatever the config says.
+    #[must_use]
+    pub fn without_retention(mut self) -> Self {
+        let backup = &mut Arc::make_mut(&mut self.config).settings.backup;
+        (backup.forget, backup.prune) = (false, false);
+        self
+    }
+
     /// Shows progress.
     #[must_use]
     pub fn with_progress(mut self, progress: Arc<dyn ProgressSink>) -> Self {
