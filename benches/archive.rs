@@ -17,7 +17,9 @@ use std::{
 
 use kaleem_dr_core::{
     CancellationToken,
-    engine::manifest::{ArtifactRecord, Consistency, ConsistencyGrade, MANIFEST_FORMAT, Manifest, TreeTotals},
+    engine::manifest::{
+        ArtifactRecord, Consistency, ConsistencyGrade, MANIFEST_FORMAT, Manifest, TreeTotals,
+    },
     ground::{digest::ByteDigest, progress::Silent},
     jiff::Timestamp,
     operate::config::secret::{Environment, SecretRef},
@@ -42,9 +44,11 @@ async fn main() {
     let size = point.manifest().size_bytes() as f64 / 1e6;
     println!("{size:.0} MB of documents; {:.0} MB of memory before", peak_megabytes());
 
-    let environment: Environment = [("MONGO_URI", "mongodb://127.0.0.1:9/bench")].into_iter().collect();
+    let environment: Environment =
+        [("MONGO_URI", "mongodb://127.0.0.1:9/bench")].into_iter().collect();
     let config = MongoConfig::new(SecretRef::Env("MONGO_URI".into()));
-    let source = MongoSource::new("mongo".parse().expect("a name"), config, &environment).expect("a source");
+    let source =
+        MongoSource::new("mongo".parse().expect("a name"), config, &environment).expect("a source");
     let staged = source.staged().expect("MongoDB has a staged form");
     for gzip in [false, true] {
         let file = directory.path().join("archive");
@@ -55,15 +59,21 @@ async fn main() {
         report("write", gzip, begun, size, written);
 
         let begun = Instant::now();
-        let work =
-            StagedWork { scratch: directory.path().to_owned(), progress: Arc::new(Silent), cancel: CancellationToken::new() };
+        let work = StagedWork {
+            scratch: directory.path().to_owned(),
+            progress: Arc::new(Silent),
+            cancel: CancellationToken::new(),
+        };
         let opened = staged.open(&file, &work).await.expect("the archive can be opened");
         report("open", gzip, begun, size, written);
 
         let begun = Instant::now();
         let inspection = source.inspect(&opened).await.expect("the point can be read");
         assert!(inspection.is_well(), "{:?}", inspection.findings);
-        assert_eq!(opened.manifest().artifact(DATA).expect("the data").sha256, point.manifest().artifacts[0].sha256);
+        assert_eq!(
+            opened.manifest().artifact(DATA).expect("the data").sha256,
+            point.manifest().artifacts[0].sha256
+        );
         report("inspect", gzip, begun, size, written);
     }
 }
@@ -116,9 +126,16 @@ fn point(directory: &Path, bytes: usize) -> PointReader {
         )]
         .into(),
     };
-    let part =
-        |path: &Path, size_bytes: usize| FilePart { path: path.to_owned(), offset_bytes: 0, size_bytes: size_bytes as u64 };
-    let parts = [(DATA.to_owned(), part(&data, size)), (METADATA.to_owned(), part(&metadata, SPECIFICATION.len()))].into();
+    let part = |path: &Path, size_bytes: usize| FilePart {
+        path: path.to_owned(),
+        offset_bytes: 0,
+        size_bytes: size_bytes as u64,
+    };
+    let parts = [
+        (DATA.to_owned(), part(&data, size)),
+        (METADATA.to_owned(), part(&metadata, SPECIFICATION.len())),
+    ]
+    .into();
     let file = FilePoint { path: data.clone(), parts, unpacked: None };
     PointReader::of_file(manifest, file, Arc::new(Silent), CancellationToken::new())
 }
@@ -136,6 +153,9 @@ fn sha256(path: &Path) -> String {
 
 fn peak_megabytes() -> f64 {
     let status = fs::read_to_string("/proc/self/status").expect("/proc is there");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("the kernel tells the peak");
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))
+        .expect("the kernel tells the peak");
     line.trim().trim_end_matches(" kB").trim().parse::<f64>().expect("a number") * 1024.0 / 1e6
 }

@@ -18,12 +18,18 @@ use std::{
 use kaleem_dr_core::ground::gzip::GzipWriter;
 
 fn main() {
-    let number = |name: &str, otherwise| env::var(name).map_or(otherwise, |text| text.parse().expect("a number"));
+    let number = |name: &str, otherwise| {
+        env::var(name).map_or(otherwise, |text| text.parse().expect("a number"))
+    };
     let (megabytes, rounds) = (number("BENCH_MB", 250), number("BENCH_ROUNDS", 3));
     let directory = tempfile::tempdir().expect("a directory");
     let plain = directory.path().join("plain");
     let (size, _) = documents::seed(&plain, megabytes * 1_000_000);
-    println!("{:.0} MB of documents, {} cores", size as f64 / 1e6, std::thread::available_parallelism().map_or(1, usize::from));
+    println!(
+        "{:.0} MB of documents, {} cores",
+        size as f64 / 1e6,
+        std::thread::available_parallelism().map_or(1, usize::from)
+    );
     for round in 1..=rounds {
         let ours = measure(|| ours(&plain, &directory.path().join("ours.gz")));
         let peers = measure(|| peers(&plain, &directory.path().join("peers.gz")));
@@ -53,7 +59,8 @@ fn measure(work: impl FnOnce() -> u64) -> (f64, f64, u64) {
 fn cpu_seconds() -> f64 {
     let stat = fs::read_to_string("/proc/self/stat").expect("/proc is there");
     let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields).split_whitespace();
-    fields.skip(11).take(4).map(|ticks| ticks.parse::<f64>().expect("a number")).sum::<f64>() / 100.0
+    fields.skip(11).take(4).map(|ticks| ticks.parse::<f64>().expect("a number")).sum::<f64>()
+        / 100.0
 }
 
 fn ours(plain: &Path, packed: &Path) -> u64 {
@@ -72,7 +79,12 @@ fn ours(plain: &Path, packed: &Path) -> u64 {
 
 fn peers(plain: &Path, packed: &Path) -> u64 {
     let output = File::create(packed).expect("a file");
-    let status = Command::new("gzip").args(["-6", "-c"]).arg(plain).stdout(output).status().expect("gzip can be run");
+    let status = Command::new("gzip")
+        .args(["-6", "-c"])
+        .arg(plain)
+        .stdout(output)
+        .status()
+        .expect("gzip can be run");
     assert!(status.success());
     fs::metadata(packed).expect("the file is there").len()
 }

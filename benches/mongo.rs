@@ -31,24 +31,33 @@ async fn seed(uri: &str) -> u64 {
     let mut bytes = 0;
     for name in ["a", "b"] {
         for part in (0..DOCUMENTS).step_by(1000) {
-            let documents: Vec<Document> =
-                (part..part + 1000).map(|n| doc! { "_id": n, "text": format!("document {n} ").repeat(40), "n": n }).collect();
-            bytes +=
-                documents.iter().map(|document| bson::serialize_to_vec(document).map_or(0, |raw| raw.len() as u64)).sum::<u64>();
-            database.collection(name).insert_many(documents).await.expect("documents can be inserted");
+            let documents: Vec<Document> = (part..part + 1000)
+                .map(|n| doc! { "_id": n, "text": format!("document {n} ").repeat(40), "n": n })
+                .collect();
+            bytes += documents
+                .iter()
+                .map(|document| bson::serialize_to_vec(document).map_or(0, |raw| raw.len() as u64))
+                .sum::<u64>();
+            database
+                .collection(name)
+                .insert_many(documents)
+                .await
+                .expect("documents can be inserted");
         }
     }
     bytes
 }
 
 fn mongo(c: &mut Criterion) {
-    let uri = std::env::var("KALEEM_TEST_MONGO_URI").expect("KALEEM_TEST_MONGO_URI is not set: run `make bench`");
+    let uri = std::env::var("KALEEM_TEST_MONGO_URI")
+        .expect("KALEEM_TEST_MONGO_URI is not set: run `make bench`");
     let runtime = tokio::runtime::Runtime::new().expect("a runtime can be made");
     let bytes = runtime.block_on(seed(&uri));
     let environment: Environment = [("MONGO_URI", uri)].into_iter().collect();
     let mut config = MongoConfig::new(SecretRef::Env("MONGO_URI".into()));
     config.databases = vec![DATABASE.to_owned()];
-    let source = MongoSource::new("mongo".parse().expect("a name"), config, &environment).expect("a valid config");
+    let source = MongoSource::new("mongo".parse().expect("a name"), config, &environment)
+        .expect("a valid config");
     let source: Arc<dyn Restorable> = Arc::new(source);
 
     let mut group = c.benchmark_group("mongo");
@@ -62,12 +71,19 @@ fn mongo(c: &mut Criterion) {
                     password: SecretString::from("bench"),
                     cache_directory: None,
                 };
-                (directory, runtime.block_on(Repository::init(&access, 2)).expect("a repository can be made"))
+                (
+                    directory,
+                    runtime
+                        .block_on(Repository::init(&access, 2))
+                        .expect("a repository can be made"),
+                )
             },
             |(directory, repository)| {
                 let job = BackupJob::new(repository, vec![source.clone()]);
                 let progress: Arc<dyn ProgressSink> = Arc::new(Silent);
-                let report = runtime.block_on(backup(&job, &progress, &CancellationToken::new())).expect("a run");
+                let report = runtime
+                    .block_on(backup(&job, &progress, &CancellationToken::new()))
+                    .expect("a run");
                 assert_eq!(report.exit, Exit::Done, "{:?}", report.sources);
                 directory
             },

@@ -59,7 +59,8 @@ impl Source for Noise {
     async fn capture(&self, out: &mut Capture) -> Result<(), SourceError> {
         let mut writers = Vec::new();
         for artifact in 0..self.artifacts {
-            let path = ArtifactPath::join(["noise", &artifact.to_string()]).expect("a number is a valid name");
+            let path = ArtifactPath::join(["noise", &artifact.to_string()])
+                .expect("a number is a valid name");
             let writer = out.artifact(path).await?;
             writers.push(write(writer, self.content.clone(), artifact, PIECES / self.artifacts));
         }
@@ -70,7 +71,11 @@ impl Source for Noise {
 
 #[async_trait]
 impl Restorable for Noise {
-    async fn plan_restore(&self, _: &PointReader, _: RestoreRequest) -> Result<RestorePlan, SourceError> {
+    async fn plan_restore(
+        &self,
+        _: &PointReader,
+        _: RestoreRequest,
+    ) -> Result<RestorePlan, SourceError> {
         Err(SourceError::Unsupported("a benchmark restores nothing".into()))
     }
 
@@ -80,7 +85,12 @@ impl Restorable for Noise {
 }
 
 /// Each piece begins elsewhere in the noise, so that none is a duplicate of another.
-async fn write(mut writer: ArtifactWriter, noise: Bytes, artifact: usize, pieces: usize) -> Result<(), SourceError> {
+async fn write(
+    mut writer: ArtifactWriter,
+    noise: Bytes,
+    artifact: usize,
+    pieces: usize,
+) -> Result<(), SourceError> {
     for piece in 0..pieces {
         let start = artifact * pieces + piece;
         writer.write(noise.slice(start..start + PIECE_BYTES)).await?;
@@ -106,29 +116,40 @@ fn pipe(c: &mut Criterion) {
     let mut group = c.benchmark_group("pipe");
     group.sample_size(10).throughput(Throughput::Bytes((PIECES * PIECE_BYTES) as u64));
     for artifacts in [1, 4] {
-        group.bench_with_input(BenchmarkId::new("artifacts", artifacts), &artifacts, |b, &artifacts| {
-            b.iter_batched(
-                || {
-                    let directory = tempfile::tempdir().expect("a directory can be made");
-                    let access = Access {
-                        location: Location::Directory(directory.path().join("repository")),
-                        password: SecretString::from("bench"),
-                        cache_directory: None,
-                    };
-                    let repository = runtime.block_on(Repository::init(&access, 2)).expect("a repository can be made");
-                    (directory, repository)
-                },
-                |(directory, repository)| {
-                    let name = "noise".parse().expect("a name");
-                    let job = BackupJob::new(repository, vec![Arc::new(Noise { name, artifacts, content: noise.clone() })]);
-                    let progress: Arc<dyn ProgressSink> = Arc::new(Silent);
-                    let report = runtime.block_on(backup(&job, &progress, &CancellationToken::new())).expect("a run");
-                    assert_eq!(report.exit, Exit::Done);
-                    directory
-                },
-                BatchSize::PerIteration,
-            );
-        });
+        group.bench_with_input(
+            BenchmarkId::new("artifacts", artifacts),
+            &artifacts,
+            |b, &artifacts| {
+                b.iter_batched(
+                    || {
+                        let directory = tempfile::tempdir().expect("a directory can be made");
+                        let access = Access {
+                            location: Location::Directory(directory.path().join("repository")),
+                            password: SecretString::from("bench"),
+                            cache_directory: None,
+                        };
+                        let repository = runtime
+                            .block_on(Repository::init(&access, 2))
+                            .expect("a repository can be made");
+                        (directory, repository)
+                    },
+                    |(directory, repository)| {
+                        let name = "noise".parse().expect("a name");
+                        let job = BackupJob::new(
+                            repository,
+                            vec![Arc::new(Noise { name, artifacts, content: noise.clone() })],
+                        );
+                        let progress: Arc<dyn ProgressSink> = Arc::new(Silent);
+                        let report = runtime
+                            .block_on(backup(&job, &progress, &CancellationToken::new()))
+                            .expect("a run");
+                        assert_eq!(report.exit, Exit::Done);
+                        directory
+                    },
+                    BatchSize::PerIteration,
+                );
+            },
+        );
     }
     group.finish();
 }

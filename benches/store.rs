@@ -15,19 +15,29 @@ fn store(c: &mut Criterion) {
     let directory = tempfile::tempdir().expect("a directory can be made");
     let store = OpendalStore::directory(directory.path()).expect("it is a directory");
     let pack = Bytes::from(vec![7; PACK_BYTES]);
-    runtime.block_on(store.write("data/ab/pack", vec![pack.clone()])).expect("a pack can be written");
+    runtime
+        .block_on(store.write("data/ab/pack", vec![pack.clone()]))
+        .expect("a pack can be written");
 
     let mut group = c.benchmark_group("store");
     group.sample_size(10).throughput(Throughput::Bytes(PACK_BYTES as u64));
     group.bench_function("write", |b| {
-        b.iter(|| runtime.block_on(store.write("data/cd/pack", vec![pack.clone()])).expect("a pack can be written"));
+        b.iter(|| {
+            runtime
+                .block_on(store.write("data/cd/pack", vec![pack.clone()]))
+                .expect("a pack can be written")
+        });
     });
     group.bench_function("read", |b| {
         b.iter(|| runtime.block_on(store.read("data/ab/pack", None)).expect("a pack can be read"));
     });
     group.throughput(Throughput::Bytes(RANGE_BYTES));
     group.bench_function("read a range", |b| {
-        b.iter(|| runtime.block_on(store.read("data/ab/pack", Some(1 << 20..(1 << 20) + RANGE_BYTES))).expect("a range"));
+        b.iter(|| {
+            runtime
+                .block_on(store.read("data/ab/pack", Some(1 << 20..(1 << 20) + RANGE_BYTES)))
+                .expect("a range")
+        });
     });
     group.finish();
 }

@@ -21,7 +21,10 @@ use kaleem_dr_core::{
     },
     recovery::{
         point::PointReader,
-        source::{Change, Inspection, PlannedAction, RestorePlan, RestoreReport, RestoreRequest, RestoreTarget},
+        source::{
+            Change, Inspection, PlannedAction, RestorePlan, RestoreReport, RestoreRequest,
+            RestoreTarget,
+        },
     },
 };
 use tokio::sync::Mutex;
@@ -49,7 +52,8 @@ impl Source for Settings {
 
     async fn capture(&self, out: &mut Capture) -> Result<(), SourceError> {
         for (name, value) in &*self.1.lock().await {
-            let path = ArtifactPath::join(["settings", name]).map_err(|error| SourceError::Unsupported(error.to_string()))?;
+            let path = ArtifactPath::join(["settings", name])
+                .map_err(|error| SourceError::Unsupported(error.to_string()))?;
             out.whole(path, value.clone().into(), Some(1)).await?;
         }
         Ok(())
@@ -67,13 +71,25 @@ impl Restorable for Settings {
         Ok(inspection)
     }
 
-    async fn plan_restore(&self, point: &PointReader, request: RestoreRequest) -> Result<RestorePlan, SourceError> {
-        let actions =
-            point.manifest().artifacts.iter().map(|artifact| PlannedAction::new(Change::Overwrite, &artifact.path)).collect();
+    async fn plan_restore(
+        &self,
+        point: &PointReader,
+        request: RestoreRequest,
+    ) -> Result<RestorePlan, SourceError> {
+        let actions = point
+            .manifest()
+            .artifacts
+            .iter()
+            .map(|artifact| PlannedAction::new(Change::Overwrite, &artifact.path))
+            .collect();
         Ok(RestorePlan::new(request, "this process", actions, Vec::new()))
     }
 
-    async fn restore(&self, point: &PointReader, plan: RestorePlan) -> Result<RestoreReport, SourceError> {
+    async fn restore(
+        &self,
+        point: &PointReader,
+        plan: RestorePlan,
+    ) -> Result<RestoreReport, SourceError> {
         let mut report = RestoreReport { target: plan.target, ..RestoreReport::default() };
         for action in plan.actions {
             let value = point.artifact(&action.what).await?.read_all(1 << 20).await?;
@@ -93,7 +109,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
         password: SecretString::from("example"),
         cache_directory: None,
     };
-    let source = Arc::new(Settings("settings".parse()?, Mutex::new([("colour".into(), "green".into())].into())));
+    let source = Arc::new(Settings(
+        "settings".parse()?,
+        Mutex::new([("colour".into(), "green".into())].into()),
+    ));
     let site = Site::new(access, &directory.join("state"))?.with_source(source.clone());
     site.init().await?;
 
@@ -110,8 +129,14 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     source.1.lock().await.insert("colour".into(), "lost".into());
     let whole = RestoreRequest::whole(RestoreTarget::InPlace);
-    let report =
-        site.restore(source.name(), "latest", whole, |plan| plan.warnings.is_empty()).await?.ok_or("the plan has a warning")?;
-    println!("restored: {}, colour is {}", report.compared.join(", "), source.1.lock().await["colour"]);
+    let report = site
+        .restore(source.name(), "latest", whole, |plan| plan.warnings.is_empty())
+        .await?
+        .ok_or("the plan has a warning")?;
+    println!(
+        "restored: {}, colour is {}",
+        report.compared.join(", "),
+        source.1.lock().await["colour"]
+    );
     Ok(())
 }

@@ -29,7 +29,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let (drill, _) = site.drill(Drill::default()).await?;
     println!("drill: {:?}", drill.exit);
 
-    let routes = Router::new().route("/status", get(status)).route("/healthz", get(healthz)).with_state(Arc::new(site));
+    let routes = Router::new()
+        .route("/status", get(status))
+        .route("/healthz", get(healthz))
+        .with_state(Arc::new(site));
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     println!("http://{}", listener.local_addr()?);
     axum::serve(listener, routes).await?;
@@ -40,16 +43,19 @@ async fn main() -> Result<(), Box<dyn Error>> {
 async fn status(State(site): State<Arc<Site>>) -> (StatusCode, Json<Value>) {
     match site.status().await {
         Ok(sources) => (StatusCode::OK, Json(json!({ "sources": sources }))),
-        Err(error) => {
-            (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "error": error_chain(&error), "exit": Exit::from(&error).code() })))
-        }
+        Err(error) => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            Json(json!({ "error": error_chain(&error), "exit": Exit::from(&error).code() })),
+        ),
     }
 }
 
 /// 200 while every source is as fresh and as proven as the config asks for.
 async fn healthz(State(site): State<Arc<Site>>) -> StatusCode {
     match site.status().await {
-        Ok(sources) if !sources.is_empty() && !sources.iter().any(SourceStatus::is_broken) => StatusCode::OK,
+        Ok(sources) if !sources.is_empty() && !sources.iter().any(SourceStatus::is_broken) => {
+            StatusCode::OK
+        }
         _ => StatusCode::SERVICE_UNAVAILABLE,
     }
 }

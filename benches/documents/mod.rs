@@ -83,7 +83,9 @@ impl Random {
     }
 
     fn word(&mut self) -> String {
-        (0..2 + self.below(9)).map(|_| char::from(b"etaoinshrdlucmfwypvbgk"[self.below(22)])).collect()
+        (0..2 + self.below(9))
+            .map(|_| char::from(b"etaoinshrdlucmfwypvbgk"[self.below(22)]))
+            .collect()
     }
 
     fn text(&mut self, words: &[String], length: usize) -> String {
@@ -99,6 +101,8 @@ impl Random {
     }
 
     fn date(&mut self) -> DateTime {
-        DateTime::from_millis(1_700_000_000_000 + i64::try_from(self.below(60_000_000_000)).unwrap_or(0))
+        DateTime::from_millis(
+            1_700_000_000_000 + i64::try_from(self.below(60_000_000_000)).unwrap_or(0),
+        )
     }
 }

@@ -4,9 +4,9 @@ use clap::{Parser, Subcommand};
 
 use crate::{
     commands::{
-        alarm, backup, check, checklist, completions, config, copy, doctor, drill, export, forget, history, init, key, metrics,
-        migrate, notify, prune, r2, repair, replicate, report, restore, runbook, schedule, snapshot, snapshots, status, unlock,
-        verify,
+        alarm, backup, check, checklist, completions, config, copy, doctor, drill, export, forget,
+        history, init, key, metrics, migrate, notify, prune, r2, repair, replicate, report,
+        restore, runbook, schedule, snapshot, snapshots, status, unlock, verify,
     },
     global::Global,
 };

@@ -19,13 +19,19 @@ pub struct Consent {
 }
 
 /// Asks before something is lost. Without a terminal, only `--yes` is a yes.
-pub async fn ask(consent: Consent, question: &str, cancel: &CancellationToken, show: impl FnOnce() -> Printed) -> Printed {
+pub async fn ask(
+    consent: Consent,
+    question: &str,
+    cancel: &CancellationToken,
+    show: impl FnOnce() -> Printed,
+) -> Printed {
     if consent.yes {
         return Ok(());
     }
     let refused = |why: &str| {
         let mut failure = Failure::new(Exit::Refused, why);
-        failure.advice = Some("--dry-run shows what would be done; --yes does it without asking".into());
+        failure.advice =
+            Some("--dry-run shows what would be done; --yes does it without asking".into());
         failure
     };
     if !io::stdin().is_terminal() {
@@ -38,6 +44,14 @@ pub async fn ask(consent: Consent, question: &str, cancel: &CancellationToken, s
         io::stdin().lock().read_line(&mut answer).map(|_| answer)
     });
     // The thread that reads goes on until the process ends; nobody waits for it.
-    let answer = cancel.run_until_cancelled(reading).await.ok_or_else(Failure::cancelled)?.map_err(io::Error::from)??;
-    if matches!(answer.trim(), "y" | "Y" | "yes") { Ok(()) } else { Err(refused("nothing was done")) }
+    let answer = cancel
+        .run_until_cancelled(reading)
+        .await
+        .ok_or_else(Failure::cancelled)?
+        .map_err(io::Error::from)??;
+    if matches!(answer.trim(), "y" | "Y" | "yes") {
+        Ok(())
+    } else {
+        Err(refused("nothing was done"))
+    }
 }

@@ -57,7 +57,8 @@ impl Context {
         let mut environment = Environment::of_process();
         if let Some(path) = &self.global.env_file {
             let text = read(path)?;
-            let file = parse_env_file(&text).map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?;
+            let file = parse_env_file(&text)
+                .map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?;
             environment.overlay(file);
         }
         let named = self.global.config.clone();
@@ -73,8 +74,9 @@ impl Context {
                 (Some(text), _) => (text, PathBuf::from("the environment")),
                 (None, Some(path)) => (read(&path)?, path),
                 (None, None) => {
-                    let mut failure =
-                        Failure::usage(format!("there is no config: neither {SYSTEM_CONFIG} nor RESTIC_REPOSITORY is set"));
+                    let mut failure = Failure::usage(format!(
+                        "there is no config: neither {SYSTEM_CONFIG} nor RESTIC_REPOSITORY is set"
+                    ));
                     failure.advice = Some("`kaleem-dr config init` writes one to start from; or name one with --config".into());
                     return Err(failure);
                 }
@@ -108,7 +110,10 @@ impl Context {
         self.until_cancelled(repository.lock_to_free(self.global.retry_lock)).await
     }
 
-    async fn until_cancelled(&self, lock: impl Future<Output = Result<Lock, RepositoryError>>) -> Result<Lock, Failure> {
+    async fn until_cancelled(
+        &self,
+        lock: impl Future<Output = Result<Lock, RepositoryError>>,
+    ) -> Result<Lock, Failure> {
         tokio::select! {
             lock = lock => Ok(lock?),
             () = self.cancel.cancelled() => Err(RepositoryError::Cancelled.into()),
@@ -126,5 +131,6 @@ fn default_config(environment: &Environment) -> Option<PathBuf> {
 }
 
 fn read(path: &Path) -> Result<String, Failure> {
-    std::fs::read_to_string(path).map_err(|error| Failure::usage(format!("{}: {error}", path.display())))
+    std::fs::read_to_string(path)
+        .map_err(|error| Failure::usage(format!("{}: {error}", path.display())))
 }

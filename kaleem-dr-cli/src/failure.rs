@@ -12,7 +12,9 @@ use kaleem_dr_core::{
         },
     },
     ground::{Exit, SourceError, error_chain},
-    operate::{migrate::MigrateError, report::ReportError, schedule::ScheduleError, tripwire::AlarmError},
+    operate::{
+        migrate::MigrateError, report::ReportError, schedule::ScheduleError, tripwire::AlarmError,
+    },
     recovery::drill::DrillError,
 };
 
@@ -47,8 +49,12 @@ impl Failure {
 /// What to run after a check that found damage.
 pub fn remedy(remedy: Remedy) -> &'static str {
     match remedy {
-        Remedy::FromMirror => "with a mirror: `kaleem-dr repair --from MIRROR --missing` puts damaged and missing objects back",
-        Remedy::RepairIndex => "`kaleem-dr repair index` makes the index fit the packs that are there",
+        Remedy::FromMirror => {
+            "with a mirror: `kaleem-dr repair --from MIRROR --missing` puts damaged and missing objects back"
+        }
+        Remedy::RepairIndex => {
+            "`kaleem-dr repair index` makes the index fit the packs that are there"
+        }
         Remedy::RepairSnapshots => {
             "without a mirror: `kaleem-dr backup` stores again what is still at its source; then \
              `kaleem-dr repair snapshots --forget` rewrites old snapshots without what is lost"
@@ -59,25 +65,35 @@ pub fn remedy(remedy: Remedy) -> &'static str {
 impl From<RepositoryError> for Failure {
     fn from(error: RepositoryError) -> Self {
         let advice = match &error {
-            RepositoryError::NotFound { .. } => Some("`kaleem-dr init` makes one; is the disk mounted, the path right?"),
-            RepositoryError::WrongPassword { .. } => {
-                Some("look at `password` of the repository in the config, or at RESTIC_PASSWORD_FILE")
+            RepositoryError::NotFound { .. } => {
+                Some("`kaleem-dr init` makes one; is the disk mounted, the path right?")
             }
+            RepositoryError::WrongPassword { .. } => Some(
+                "look at `password` of the repository in the config, or at RESTIC_PASSWORD_FILE",
+            ),
             RepositoryError::Locked { .. } => Some(
                 "wait for it, or say --retry-lock 30m; `kaleem-dr unlock` shows the locks and removes those that are left over",
             ),
             RepositoryError::AlreadyExists { .. } => Some("it can be used as it is"),
-            RepositoryError::Damaged { .. } => {
-                Some("`kaleem-dr check --read-data` shows how far the damage goes, and what mends it")
+            RepositoryError::Damaged { .. } => Some(
+                "`kaleem-dr check --read-data` shows how far the damage goes, and what mends it",
+            ),
+            error if error.is_full() => {
+                Some("`kaleem-dr forget` and `kaleem-dr prune` work on a full disk and make room")
             }
-            error if error.is_full() => Some("`kaleem-dr forget` and `kaleem-dr prune` work on a full disk and make room"),
-            RepositoryError::NoSnapshot { .. } => Some("`kaleem-dr points` and `kaleem-dr snapshots` list what there is"),
+            RepositoryError::NoSnapshot { .. } => {
+                Some("`kaleem-dr points` and `kaleem-dr snapshots` list what there is")
+            }
             RepositoryError::NoPoint { others, .. } if !others.is_empty() => Some(
                 "--host NAME takes another host's points; to carry on as a host that was lost, set `host = \"NAME\"` in the config",
             ),
             RepositoryError::NoPoint { .. } => Some("`kaleem-dr snapshots` lists what there is"),
-            RepositoryError::Store(_) | RepositoryError::Engine { .. } => error.fault().and_then(StoreFault::advice),
-            RepositoryError::LockLost { .. } => Some("look for `restic unlock --remove-all` in other jobs, then run this again"),
+            RepositoryError::Store(_) | RepositoryError::Engine { .. } => {
+                error.fault().and_then(StoreFault::advice)
+            }
+            RepositoryError::LockLost { .. } => {
+                Some("look for `restic unlock --remove-all` in other jobs, then run this again")
+            }
             _ => None,
         };
         Self::of(&error, Exit::from(&error), advice)
@@ -105,7 +121,11 @@ impl From<AlarmError> for Failure {
 
 impl From<LedgerError> for Failure {
     fn from(error: LedgerError) -> Self {
-        Self::of(&error, Exit::Failed, Some("look at `state_directory` in the config: does it belong to this user?"))
+        Self::of(
+            &error,
+            Exit::Failed,
+            Some("look at `state_directory` in the config: does it belong to this user?"),
+        )
     }
 }
 
@@ -132,11 +152,15 @@ impl From<ScheduleError> for Failure {
     fn from(error: ScheduleError) -> Self {
         let (exit, advice) = match &error {
             ScheduleError::Settings(_) => (Exit::Usage, None),
-            ScheduleError::NotOurs { .. } => {
-                (Exit::Refused, Some("move it away; `schedule print` shows what would take its place"))
-            }
+            ScheduleError::NotOurs { .. } => (
+                Exit::Refused,
+                Some("move it away; `schedule print` shows what would take its place"),
+            ),
             ScheduleError::File { .. } => (Exit::Failed, Some("schedules are written by root")),
-            _ => (Exit::Failed, Some("the files are in place; run the commands by hand, or this again")),
+            _ => (
+                Exit::Failed,
+                Some("the files are in place; run the commands by hand, or this again"),
+            ),
         };
         Self::of(&error, exit, advice)
     }
@@ -147,8 +171,14 @@ impl From<MigrateError> for Failure {
         match error {
             MigrateError::Schedule(error) => error.into(),
             MigrateError::Refused(_) => Self::of(&error, Exit::Refused, None),
-            MigrateError::Nothing(_) => Self::of(&error, Exit::Usage, Some("--root names another system's `/`")),
-            error => Self::of(&error, Exit::Failed, Some("what was changed before is in migration.json; --undo puts it back")),
+            MigrateError::Nothing(_) => {
+                Self::of(&error, Exit::Usage, Some("--root names another system's `/`"))
+            }
+            error => Self::of(
+                &error,
+                Exit::Failed,
+                Some("what was changed before is in migration.json; --undo puts it back"),
+            ),
         }
     }
 }
@@ -162,8 +192,12 @@ impl From<StoreError> for Failure {
 impl From<SourceError> for Failure {
     fn from(error: SourceError) -> Self {
         let advice = match &error {
-            SourceError::Unreachable { .. } => Some("is the server up, and the address in the config right?"),
-            SourceError::Unauthorised { .. } => Some("look at the user's roles and at its secret in the config"),
+            SourceError::Unreachable { .. } => {
+                Some("is the server up, and the address in the config right?")
+            }
+            SourceError::Unauthorised { .. } => {
+                Some("look at the user's roles and at its secret in the config")
+            }
             _ => None,
         };
         Self::of(&error, Exit::from(&error), advice)

@@ -68,15 +68,26 @@ fn log_to_stderr(global: &Global, tail: &LogTail) {
         (_, 1, _) => ("info", "info"),
         _ => ("info", "debug"),
     };
-    let filter = EnvFilter::new(format!("{others},kaleem_dr={ours},kaleem_dr_core={ours},kaleem_dr_sources={ours}"));
+    let filter = EnvFilter::new(format!(
+        "{others},kaleem_dr={ours},kaleem_dr_core={ours},kaleem_dr_sources={ours}"
+    ));
     let tail = tail.clone();
     // Before the other layer: spans are written once, and here without colours.
     let kept = fmt::layer().with_writer(move || tail.clone()).with_target(false).with_ansi(false);
     let registry = tracing_subscriber::registry().with(filter).with(kept);
     match global.log_format {
-        LogFormat::Json => registry.with(fmt::layer().json().with_writer(std::io::stderr).with_target(false)).init(),
+        LogFormat::Json => registry
+            .with(fmt::layer().json().with_writer(std::io::stderr).with_target(false))
+            .init(),
         LogFormat::Text => {
-            registry.with(fmt::layer().with_writer(std::io::stderr).with_target(false).with_ansi(terminal)).init();
+            registry
+                .with(
+                    fmt::layer()
+                        .with_writer(std::io::stderr)
+                        .with_target(false)
+                        .with_ansi(terminal),
+                )
+                .init();
         }
     }
 }

@@ -35,19 +35,30 @@ struct Bar(ProgressBar, Unit);
 impl Bar {
     fn style(&self, total: bool) {
         let template = match (self.1, total) {
-            (Unit::Bytes, true) => "{msg:28} {bar:24} {bytes:>10} / {total_bytes:10} {binary_bytes_per_sec:>12}  ETA {eta}",
-            (Unit::Bytes, false) => "{msg:28} {spinner} {bytes:>10} {binary_bytes_per_sec:>12}  {elapsed}",
-            (Unit::Items, true) => "{msg:28} {bar:24} {human_pos:>10} / {human_len:10} {per_sec:>12}  ETA {eta}",
+            (Unit::Bytes, true) => {
+                "{msg:28} {bar:24} {bytes:>10} / {total_bytes:10} {binary_bytes_per_sec:>12}  ETA {eta}"
+            }
+            (Unit::Bytes, false) => {
+                "{msg:28} {spinner} {bytes:>10} {binary_bytes_per_sec:>12}  {elapsed}"
+            }
+            (Unit::Items, true) => {
+                "{msg:28} {bar:24} {human_pos:>10} / {human_len:10} {per_sec:>12}  ETA {eta}"
+            }
             (Unit::Items, false) => "{msg:28} {spinner} {human_pos:>10}  {elapsed}",
         };
         // The templates are constants; one that does not parse would fall back to the default bar.
-        self.0.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
+        self.0.set_style(
+            ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()),
+        );
     }
 }
 
 impl ProgressSink for Bars {
     fn begin(&self, title: &str, unit: Unit, total: Option<u64>) -> Arc<dyn StageProgress> {
-        let bar = Bar(self.0.add(ProgressBar::new(total.unwrap_or(0)).with_message(title.to_owned())), unit);
+        let bar = Bar(
+            self.0.add(ProgressBar::new(total.unwrap_or(0)).with_message(title.to_owned())),
+            unit,
+        );
         bar.style(total.is_some());
         bar.0.enable_steady_tick(Duration::from_millis(200));
         Arc::new(bar)

@@ -25,6 +25,11 @@ pub fn definitions(bytes: &[u8]) {
 /// A config with every kind of source.
 pub fn config(bytes: &[u8]) {
     if let Ok(text) = str::from_utf8(bytes) {
-        drop(Config::parse(text, Path::new("/fuzzed.toml"), &crate::kinds(), &Environment::default()));
+        drop(Config::parse(
+            text,
+            Path::new("/fuzzed.toml"),
+            &crate::kinds(),
+            &Environment::default(),
+        ));
     }
 }

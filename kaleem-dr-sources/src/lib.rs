@@ -20,7 +20,9 @@ pub mod rabbitmq;
 pub fn kinds() -> Vec<SourceKind> {
     vec![
         #[cfg(feature = "files")]
-        SourceKind::new("files", |name, config: &files::FilesConfig, _| files::FilesSource::new(name, config.clone())),
+        SourceKind::new("files", |name, config: &files::FilesConfig, _| {
+            files::FilesSource::new(name, config.clone())
+        }),
         #[cfg(feature = "mongodb")]
         SourceKind::new("mongodb", |name, config: &mongodb::MongoConfig, environment| {
             mongodb::MongoSource::new(name, config.clone(), environment)

@@ -44,15 +44,24 @@ fn source(uri: &str, database: &str) -> MongoSource {
     let environment: Environment = [("MONGO_URI", uri)].into_iter().collect();
     let mut config = MongoConfig::new(SecretRef::Env("MONGO_URI".into()));
     config.databases = vec![database.to_owned()];
-    MongoSource::new("mongo".parse().expect("a name"), config, &environment).expect("a valid config")
+    MongoSource::new("mongo".parse().expect("a name"), config, &environment)
+        .expect("a valid config")
 }
 
 fn offline() -> MongoSource {
     source("mongodb://127.0.0.1:9/", "d")
 }
 
-async fn open(source: &MongoSource, file: &Path, scratch: &Path) -> Result<PointReader, SourceError> {
-    let work = StagedWork { scratch: scratch.to_owned(), progress: Arc::new(Silent), cancel: CancellationToken::new() };
+async fn open(
+    source: &MongoSource,
+    file: &Path,
+    scratch: &Path,
+) -> Result<PointReader, SourceError> {
+    let work = StagedWork {
+        scratch: scratch.to_owned(),
+        progress: Arc::new(Silent),
+        cancel: CancellationToken::new(),
+    };
     source.staged().expect("MongoDB has a staged form").open(file, &work).await
 }
 
@@ -73,7 +82,12 @@ impl Write for Shared {
 async fn write(point: &PointReader, gzip: bool) -> Vec<u8> {
     let out = Shared::default();
     let mut sink = Sink::new(Box::new(out.clone()), gzip);
-    offline().staged().expect("a staged form").write(point, &mut sink).await.expect("the point can be written");
+    offline()
+        .staged()
+        .expect("a staged form")
+        .write(point, &mut sink)
+        .await
+        .expect("the point can be written");
     let written = sink.finish().await.expect("memory takes it");
     let bytes = out.0.lock().expect("no writer panicked").clone();
     assert_eq!(written, bytes.len() as u64);
@@ -93,7 +107,12 @@ async fn bytes(point: &PointReader, path: &str) -> Vec<u8> {
 
 /// All artifacts by path.
 fn artifacts(point: &PointReader) -> BTreeMap<String, ArtifactRecord> {
-    point.manifest().artifacts.iter().map(|artifact| (artifact.path.clone(), artifact.clone())).collect()
+    point
+        .manifest()
+        .artifacts
+        .iter()
+        .map(|artifact| (artifact.path.clone(), artifact.clone()))
+        .collect()
 }
 
 fn split(mut stream: &[u8]) -> Vec<&[u8]> {
@@ -122,7 +141,9 @@ fn id(document: &[u8]) -> Vec<u8> {
 }
 
 fn listing() -> Vec<Value> {
-    let listing: Value = serde_json::from_slice(&fs::read(fixture("listing.json")).expect("the listing")).expect("JSON");
+    let listing: Value =
+        serde_json::from_slice(&fs::read(fixture("listing.json")).expect("the listing"))
+            .expect("JSON");
     listing["archives"].as_array().expect("a list").clone()
 }
 
@@ -131,36 +152,57 @@ async fn a_real_archive_is_read_to_the_byte_plain_and_compressed() {
     let scratch = tempfile::tempdir().expect("a directory");
     for archive in listing() {
         let file = archive["file"].as_str().unwrap();
-        let point = open(&offline(), &fixture(file), scratch.path()).await.unwrap_or_else(|error| panic!("{file}: {error}"));
+        let point = open(&offline(), &fixture(file), scratch.path())
+            .await
+            .unwrap_or_else(|error| panic!("{file}: {error}"));
         let manifest = point.manifest();
-        assert_eq!((manifest.kind.as_str(), manifest.server.as_ref().unwrap().version.as_str()), ("mongodb", "8.2.11"));
+        assert_eq!(
+            (manifest.kind.as_str(), manifest.server.as_ref().unwrap().version.as_str()),
+            ("mongodb", "8.2.11")
+        );
         let collections = manifest.details["collections"].as_array().unwrap();
         let namespaces = archive["namespaces"].as_array().unwrap();
         assert_eq!(collections.len(), namespaces.len());
         let mut documents = 0;
         for namespace in namespaces {
             let described = namespace["metadata_json"].as_str().unwrap();
-            let listed =
-                collections.iter().find(|listed| listed["specification"] == described).expect("a collection with its metadata");
+            let listed = collections
+                .iter()
+                .find(|listed| listed["specification"] == described)
+                .expect("a collection with its metadata");
             assert_eq!(listed["database"], namespace["db"]);
-            assert_eq!(bytes(&point, listed["metadata"].as_str().unwrap()).await, described.as_bytes());
+            assert_eq!(
+                bytes(&point, listed["metadata"].as_str().unwrap()).await,
+                described.as_bytes()
+            );
             if namespace["type"] == "view" {
                 assert!(listed.get("data").is_none());
                 continue;
             }
             let path = listed["data"].as_str().unwrap();
             let record = manifest.artifact(path).unwrap();
-            assert_eq!((record.items, record.size_bytes), (namespace["count"].as_u64(), namespace["bytes"].as_u64().unwrap()));
+            assert_eq!(
+                (record.items, record.size_bytes),
+                (namespace["count"].as_u64(), namespace["bytes"].as_u64().unwrap())
+            );
             assert_eq!(record.sha256, namespace["sha256_archive_order"]);
             let stream = bytes(&point, path).await;
             let mut sorted = split(&stream);
             sorted.sort_by_key(|document| (id(document), document.to_vec()));
-            assert_eq!(ByteDigest::of(&sorted.concat()), namespace["sha256_docs_sorted_by_id"], "{path}");
+            assert_eq!(
+                ByteDigest::of(&sorted.concat()),
+                namespace["sha256_docs_sorted_by_id"],
+                "{path}"
+            );
             documents += sorted.len();
         }
         assert_eq!(documents, 175);
         drop(point);
-        assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 0, "what was unpacked goes with the point");
+        assert_eq!(
+            fs::read_dir(scratch.path()).unwrap().count(),
+            0,
+            "what was unpacked goes with the point"
+        );
     }
 }
 
@@ -174,17 +216,25 @@ async fn what_we_write_is_read_by_another_reader_and_comes_back_equal() {
     let by_name = |archive: &Archive| -> BTreeMap<String, _> {
         archive.namespaces.iter().map(|namespace| (namespace.name(), namespace.clone())).collect()
     };
-    assert_eq!(by_name(&ours), by_name(&real), "prelude, names of blocks and documents in their order");
+    assert_eq!(
+        by_name(&ours),
+        by_name(&real),
+        "prelude, names of blocks and documents in their order"
+    );
     assert_eq!(ours.header.get_str("server_version").unwrap(), "8.2.11");
     assert!(ours.header.get_str("tool_version").unwrap().starts_with("kaleem-dr "));
     assert_eq!(plain.len(), real_length_with(&ours, &real));
 
     let packed = write(&point, true).await;
     assert_eq!(unpacked(&packed), plain);
-    for (name, bytes) in [("plain", &plain), ("packed", &packed), ("interleaved", &real.interleaved())] {
+    for (name, bytes) in
+        [("plain", &plain), ("packed", &packed), ("interleaved", &real.interleaved())]
+    {
         let file = scratch.path().join(name);
         fs::write(&file, bytes).unwrap();
-        let again = open(&offline(), &file, scratch.path()).await.unwrap_or_else(|error| panic!("{name}: {error}"));
+        let again = open(&offline(), &file, scratch.path())
+            .await
+            .unwrap_or_else(|error| panic!("{name}: {error}"));
         assert_eq!(artifacts(&again), artifacts(&point), "{name}");
         assert_eq!(again.manifest().details, point.manifest().details, "{name}");
     }
@@ -203,8 +253,11 @@ fn special() -> Archive {
     };
     let document = |document: Document| bson::serialize_to_vec(&document).expect("bytes");
     let series = r#"{"options":{"timeseries":{"timeField":"t"}},"indexes":[],"collectionName":"weather","type":"timeseries"}"#;
-    let namespace =
-        |entry, blocks: &str, documents| crate::support::archive::Namespace { entry, blocks: blocks.into(), documents };
+    let namespace = |entry, blocks: &str, documents| crate::support::archive::Namespace {
+        entry,
+        blocks: blocks.into(),
+        documents,
+    };
     Archive {
         header: doc! { "concurrent_collections": 4, "version": "0.1", "server_version": "8.0.4", "tool_version": "100.13.0" },
         namespaces: vec![
@@ -213,11 +266,18 @@ fn special() -> Archive {
                 "system.buckets.weather",
                 vec![document(doc! { "_id": 1 })],
             ),
-            namespace(entry("kaleem", "$admin.system.roles", "", ""), "$admin.system.roles", vec![]),
+            namespace(
+                entry("kaleem", "$admin.system.roles", "", ""),
+                "$admin.system.roles",
+                vec![],
+            ),
             namespace(
                 entry("kaleem", "$admin.system.users", "", ""),
                 "$admin.system.users",
-                vec![document(doc! { "_id": "kaleem.reader" }), document(doc! { "_id": "kaleem.writer" })],
+                vec![
+                    document(doc! { "_id": "kaleem.reader" }),
+                    document(doc! { "_id": "kaleem.writer" }),
+                ],
             ),
             namespace(entry("", "oplog", "", ""), "oplog", vec![document(doc! { "op": "n" })]),
         ],
@@ -269,8 +329,17 @@ async fn a_damaged_archive_is_refused_with_the_place_and_leaves_nothing_behind()
     let error = open(&offline(), &file, scratch.path()).await.unwrap_err();
     let SourceError::Damaged { path, why } = &error else { panic!("{error:?}") };
     assert_eq!(path, &file);
-    assert!(why.starts_with(&format!("at byte {} of the uncompressed archive, in fix.", whole.len() - 4)), "{why}");
-    assert!(why.contains("25 of its 25 name spaces are whole") || why.contains("24 of its 25"), "{why}");
+    assert!(
+        why.starts_with(&format!(
+            "at byte {} of the uncompressed archive, in fix.",
+            whole.len() - 4
+        )),
+        "{why}"
+    );
+    assert!(
+        why.contains("25 of its 25 name spaces are whole") || why.contains("24 of its 25"),
+        "{why}"
+    );
 
     let packed = fs::read(fixture("small.archive.gz")).unwrap();
     fs::write(&file, &packed[..packed.len() / 2]).unwrap();
@@ -286,7 +355,10 @@ async fn a_point_that_breaks_while_it_is_written_leaves_no_whole_file() {
     // One of the files it was unpacked to is damaged.
     let unpacked = fs::read_dir(scratch.path()).unwrap().next().unwrap().unwrap().path();
     let data = fs::read_dir(unpacked).unwrap().map(|entry| entry.unwrap().path());
-    let data = data.filter(|path| path.extension().is_some_and(|extension| extension == "bson")).max().unwrap();
+    let data = data
+        .filter(|path| path.extension().is_some_and(|extension| extension == "bson"))
+        .max()
+        .unwrap();
     let mut bytes = fs::read(&data).unwrap();
     let last = bytes.len() - 2;
     bytes[last] ^= 1;
@@ -325,7 +397,10 @@ async fn an_inspection_walks_everything_and_names_what_is_wrong() {
         "two indexes have the name `x`".to_owned(),
         format!("%24admin.system.users.bson: document 2 is malformed at byte {}", first + 4),
     ] {
-        assert!(findings.iter().any(|finding| finding.contains(&expected)), "{expected}: {findings:#?}");
+        assert!(
+            findings.iter().any(|finding| finding.contains(&expected)),
+            "{expected}: {findings:#?}"
+        );
     }
     assert!(!inspection.is_well());
 }
@@ -345,14 +420,21 @@ async fn a_snapshot_goes_through_an_archive_into_another_database_and_is_equal()
     for name in ["archive_out", "archive_back", "archive_dump"] {
         client.database(name).drop().await.unwrap();
     }
-    let users: Vec<Document> = (0..3000).map(|n| doc! { "_id": n, "name": format!("user {n}"), "tags": ["a", n] }).collect();
+    let users: Vec<Document> = (0..3000)
+        .map(|n| doc! { "_id": n, "name": format!("user {n}"), "tags": ["a", n] })
+        .collect();
     database.collection("users").insert_many(users).await.unwrap();
     let index = mongodb::IndexModel::builder().keys(doc! { "name": 1, "_id": -1 }).build();
     database.collection::<Document>("users").create_index(index).await.unwrap();
     database.create_collection("log").capped(true).size(1 << 20).await.unwrap();
     database.collection("log").insert_many((0..50).map(|n| doc! { "line": n })).await.unwrap();
     database.create_collection("empty").await.unwrap();
-    database.create_collection("names").view_on("users".to_owned()).pipeline([doc! { "$project": { "name": 1 } }]).await.unwrap();
+    database
+        .create_collection("names")
+        .view_on("users".to_owned())
+        .pipeline([doc! { "$project": { "name": 1 } }])
+        .await
+        .unwrap();
 
     let directory = tempfile::tempdir().unwrap();
     let access = Access {
@@ -368,7 +450,14 @@ async fn a_snapshot_goes_through_an_archive_into_another_database_and_is_equal()
     let report = backup(&job, &progress, &cancel).await.unwrap();
     assert_eq!(report.exit, Exit::Done, "{:?}", report.sources);
     let reader = repository
-        .read(select(&repository.snapshots().await.unwrap(), "latest", &kaleem_dr_core::ground::host::HostScope::Any).unwrap())
+        .read(
+            select(
+                &repository.snapshots().await.unwrap(),
+                "latest",
+                &kaleem_dr_core::ground::host::HostScope::Any,
+            )
+            .unwrap(),
+        )
         .await
         .unwrap();
     let snapshot = PointReader::open(reader, progress, cancel).await.unwrap();

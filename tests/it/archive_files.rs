@@ -58,9 +58,15 @@ impl Place {
 
     fn source(&self, more: serde_json::Value) -> Arc<FilesSource> {
         let mut config = serde_json::json!({"paths": [self.path("tree")]});
-        config.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+        config
+            .as_object_mut()
+            .expect("an object")
+            .extend(more.as_object().expect("an object").clone());
         let config: FilesConfig = serde_json::from_value(config).expect("the config is valid");
-        Arc::new(FilesSource::new("configs".parse().expect("a name"), config).expect("the config is valid"))
+        Arc::new(
+            FilesSource::new("configs".parse().expect("a name"), config)
+                .expect("the config is valid"),
+        )
     }
 
     /// Backs the tree up and opens the snapshot.
@@ -72,24 +78,41 @@ impl Place {
         };
         let repository = Repository::init(&access, 2).await.expect("a repository can be made");
         let job = BackupJob::new(repository.clone(), vec![source.clone()]);
-        let report = backup(&job, &silent(), &CancellationToken::new()).await.expect("the backup runs");
+        let report =
+            backup(&job, &silent(), &CancellationToken::new()).await.expect("the backup runs");
         assert!(report.sources[0].error.is_none(), "{report:?}");
-        open_point(&repository, source.name(), &PointChoice::newest(HostScope::Any), &silent(), &CancellationToken::new())
-            .await
-            .expect("the point opens")
-            .0
+        open_point(
+            &repository,
+            source.name(),
+            &PointChoice::newest(HostScope::Any),
+            &silent(),
+            &CancellationToken::new(),
+        )
+        .await
+        .expect("the point opens")
+        .0
     }
 
     async fn export(&self, source: &FilesSource, point: &PointReader) -> PathBuf {
         let path = self.path("configs.tar.gz");
-        let mut sink = Sink::new(Box::new(fs::File::create(&path).expect("a file can be made")), true);
-        source.staged().expect("files have a staged form").write(point, &mut sink).await.expect("the tar is written");
+        let mut sink =
+            Sink::new(Box::new(fs::File::create(&path).expect("a file can be made")), true);
+        source
+            .staged()
+            .expect("files have a staged form")
+            .write(point, &mut sink)
+            .await
+            .expect("the tar is written");
         sink.finish().await.expect("the tar is finished");
         path
     }
 
     async fn open(&self, source: &FilesSource, file: &Path) -> Result<PointReader, SourceError> {
-        let work = StagedWork { scratch: self.path("."), progress: silent(), cancel: CancellationToken::new() };
+        let work = StagedWork {
+            scratch: self.path("."),
+            progress: silent(),
+            cancel: CancellationToken::new(),
+        };
         source.staged().expect("files have a staged form").open(file, &work).await
     }
 
@@ -204,20 +227,32 @@ impl Fortress {
             .expect("a directory can be read")
             .map(|entry| entry.expect("an entry").file_name().into_string().expect("UTF-8"))
             .collect();
-        assert_eq!(names, ["hostile.tar", "outside", "target"].map(str::to_owned).into(), "nothing new beside the target");
+        assert_eq!(
+            names,
+            ["hostile.tar", "outside", "target"].map(str::to_owned).into(),
+            "nothing new beside the target"
+        );
     }
 
     fn content(&self, name: &str) -> String {
-        fs::read_to_string(self.place.path("target").join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+        fs::read_to_string(self.place.path("target").join(name))
+            .unwrap_or_else(|error| panic!("{name}: {error}"))
     }
 }
 
 #[track_caller]
 fn assert_refused(report: &FilesReport, expected: &[(&str, &str)]) {
-    let found: Vec<_> = report.problems.iter().map(|problem| format!("{}: {}", problem.path, problem.why)).collect();
+    let found: Vec<_> = report
+        .problems
+        .iter()
+        .map(|problem| format!("{}: {}", problem.path, problem.why))
+        .collect();
     assert_eq!(found.len(), expected.len(), "{found:#?}");
     for ((name, why), found) in expected.iter().zip(&found) {
-        assert!(found.starts_with(&format!("{name}: ")) && found.contains(why), "{found} is not {name}: {why}");
+        assert!(
+            found.starts_with(&format!("{name}: ")) && found.contains(why),
+            "{found} is not {name}: {why}"
+        );
     }
 }
 
@@ -276,10 +311,17 @@ fn a_hostile_tar_writes_nothing_outside_and_each_attack_is_named() {
     assert_eq!(fortress.content("first"), "good");
     assert_eq!(fortress.content("twice"), "second", "the last one wins");
     let inside = outside.strip_prefix('/').expect("absolute");
-    assert_eq!(fortress.content(&format!("{inside}/absolute")), "bad", "the leading slash is cut off");
+    assert_eq!(
+        fortress.content(&format!("{inside}/absolute")),
+        "bad",
+        "the leading slash is cut off"
+    );
     assert_eq!(fortress.content("last-too"), "good too");
     assert_eq!((report.files, report.links, report.verified), (5, 1, 5), "{report:?}");
-    assert!(!fortress.place.path("target/nowhere").exists() && !fortress.place.path("target/sub").exists());
+    assert!(
+        !fortress.place.path("target/nowhere").exists()
+            && !fortress.place.path("target/sub").exists()
+    );
 }
 
 #[test]
@@ -309,20 +351,36 @@ fn links_that_were_in_the_target_before_are_followed_only_in_place_and_only_insi
         .file("elsewhere/x", "stays inside")
         .end();
     let unasked = fortress.extract(&tar, &fortress.options()).expect_err("the target is not empty");
-    assert!(matches!(&unasked, UntarError::Refused(why) if why.contains("is not empty")), "{unasked}");
-    let report = fortress.extract(&tar, &UntarOptions { in_place: true, ..fortress.options() }).expect("the rest is extracted");
+    assert!(
+        matches!(&unasked, UntarError::Refused(why) if why.contains("is not empty")),
+        "{unasked}"
+    );
+    let report = fortress
+        .extract(&tar, &UntarOptions { in_place: true, ..fortress.options() })
+        .expect("the rest is extracted");
     assert_refused(
         &report,
-        &[("leaving/bad", "leads out of the target"), ("loop/bad", "symbolic links"), ("etc/stolen", "not extracted from here")],
+        &[
+            ("leaving/bad", "leads out of the target"),
+            ("loop/bad", "symbolic links"),
+            ("etc/stolen", "not extracted from here"),
+        ],
     );
     fortress.assert_untouched();
     assert!(target.join("lib").is_symlink(), "a link of the host's to a directory stays one");
     assert_eq!(fortress.content("usr/lib/through"), "relative");
     assert_eq!(fortress.content("usr/lib/rooted"), "absolute");
     assert_eq!(fortress.content("etc/shadow"), "a file of its own");
-    assert!(!target.join("etc/shadow").is_symlink(), "the link is replaced and not written through");
+    assert!(
+        !target.join("etc/shadow").is_symlink(),
+        "the link is replaced and not written through"
+    );
     assert_eq!(fortress.content("etc/config"), "new");
-    assert_eq!(fortress.content("etc/other name"), "old", "another name of a replaced file keeps the old content");
+    assert_eq!(
+        fortress.content("etc/other name"),
+        "old",
+        "another name of a replaced file keeps the old content"
+    );
     // As if the target were the root directory.
     let inside = target.join(fortress.place.path("outside").strip_prefix("/").expect("absolute"));
     assert_eq!(fs::read_to_string(inside.join("x")).expect("the file"), "stays inside");
@@ -337,9 +395,12 @@ fn a_link_that_somebody_else_made_is_not_followed() {
     let target = fortress.place.path("target");
     fs::create_dir(target.join("etc")).expect("a directory");
     symlink("etc", target.join("tmp")).expect("a link");
-    std::os::unix::fs::lchown(target.join("tmp"), Some(65534), Some(65534)).expect("root may give it away");
+    std::os::unix::fs::lchown(target.join("tmp"), Some(65534), Some(65534))
+        .expect("root may give it away");
     let tar = Handmade::default().file("tmp/cron", "bad").end();
-    let report = fortress.extract(&tar, &UntarOptions { in_place: true, ..fortress.options() }).expect("the rest is extracted");
+    let report = fortress
+        .extract(&tar, &UntarOptions { in_place: true, ..fortress.options() })
+        .expect("the rest is extracted");
     assert_refused(&report, &[("tmp/cron", "which user 65534 made")]);
     assert!(!target.join("etc/cron").exists());
 }
@@ -360,7 +421,10 @@ fn bombs_are_refused_by_name() {
         .end();
     let options = UntarOptions { limit_bytes: Some(1 << 20), ..fortress.options() };
     let report = fortress.extract(&tar, &options).expect("the rest is extracted");
-    assert_refused(&report, &[("sparse", "8589934591 bytes long"), ("large", "2097152 bytes long")]);
+    assert_refused(
+        &report,
+        &[("sparse", "8589934591 bytes long"), ("large", "2097152 bytes long")],
+    );
     assert_eq!(fortress.content("small"), "good");
 
     // Longer than any disk: refused without a limit.
@@ -381,7 +445,11 @@ fn bombs_are_refused_by_name() {
     tar.extend_from_slice(long_name.as_bytes());
     let fortress = Fortress::new();
     let error = fortress.extract(&tar, &fortress.options()).expect_err("nothing sane follows");
-    assert!(error.to_string().contains("longer than any that is meant well") && error.to_string().contains("first"), "{error}");
+    assert!(
+        error.to_string().contains("longer than any that is meant well")
+            && error.to_string().contains("first"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -395,7 +463,12 @@ fn mutated_tars_never_write_outside_and_never_panic() {
         .hard_link("etc/hard", "etc/one")
         .member("././@LongLink", EntryType::GNULongName, "", &[b'n'; 200])
         .file("short", "long name")
-        .member("PaxHeaders", EntryType::XHeader, "", b"19 path=etc/longer\n30 mtime=1234567890.123456789\n")
+        .member(
+            "PaxHeaders",
+            EntryType::XHeader,
+            "",
+            b"19 path=etc/longer\n30 mtime=1234567890.123456789\n",
+        )
         .file("pax", "pax")
         .file("../outside/x", "bad")
         .end();
@@ -408,8 +481,18 @@ fn mutated_tars_never_write_outside_and_never_panic() {
         seed ^= seed << 17;
         usize::try_from(seed % below as u64).expect("small")
     };
-    let interesting =
-        [&b"../outside/y"[..], b"/tmp/../etc", b"\x80\xff\xff\xff", b"77777777777", b"1", b"2", b"S", b"\0", b"L", b"x"];
+    let interesting = [
+        &b"../outside/y"[..],
+        b"/tmp/../etc",
+        b"\x80\xff\xff\xff",
+        b"77777777777",
+        b"1",
+        b"2",
+        b"S",
+        b"\0",
+        b"L",
+        b"x",
+    ];
     let (mut extracted, mut damaged) = (0u64, 0u64);
     for round in 0..3000 {
         let mut tar = base.clone();
@@ -433,7 +516,11 @@ fn mutated_tars_never_write_outside_and_never_panic() {
         mend_checksums(&mut tar);
         let target = fortress.place.path("target");
         fs::remove_dir_all(&target).expect("the target can be removed");
-        let options = UntarOptions { limit_bytes: Some(1 << 20), special_files: round % 2 == 0, ..fortress.options() };
+        let options = UntarOptions {
+            limit_bytes: Some(1 << 20),
+            special_files: round % 2 == 0,
+            ..fortress.options()
+        };
         match fortress.extract(&tar, &options) {
             Ok(report) => extracted += report.files,
             Err(UntarError::Damaged(why)) => {
@@ -448,7 +535,10 @@ fn mutated_tars_never_write_outside_and_never_panic() {
         }
     }
     fortress.assert_untouched();
-    assert!(extracted > 3000 && damaged > 300, "the mutations reach both ends: {extracted} files, {damaged} damaged");
+    assert!(
+        extracted > 3000 && damaged > 300,
+        "the mutations reach both ends: {extracted} files, {damaged} damaged"
+    );
 }
 
 /// Makes the headers valid again, so that mutations get past the checksum.
@@ -470,8 +560,10 @@ async fn a_tree_exported_as_a_tar_is_equal_when_gnu_tar_or_we_extract_it() {
     fs::write(deep.join(OsStr::from_bytes(b"long and latin-1 \xe9 ")), "deep").expect("a file");
     symlink("x".repeat(300), tree.join("long link")).expect("a link");
     if nix::unistd::geteuid().is_root() {
-        std::os::unix::fs::chown(tree.join("--help"), Some(3_000_000), Some(1)).expect("root may give files away");
-        fs::set_permissions(tree.join("--help"), fs::Permissions::from_mode(0o4755)).expect("its mode can be set");
+        std::os::unix::fs::chown(tree.join("--help"), Some(3_000_000), Some(1))
+            .expect("root may give files away");
+        fs::set_permissions(tree.join("--help"), fs::Permissions::from_mode(0o4755))
+            .expect("its mode can be set");
     }
     let before = Tree::of(&tree);
     let source = place.source(serde_json::json!({"special_files_of_tars": true}));
@@ -494,7 +586,10 @@ async fn a_tree_exported_as_a_tar_is_equal_when_gnu_tar_or_we_extract_it() {
     let report = source.restore(&opened, plan).await.expect("it is restored");
     assert!(report.is_done(), "{report:?}");
     place.tree_in("ours").assert_equal(&before);
-    let hole = fs::metadata(place.path("ours").join(tree.strip_prefix("/").expect("absolute")).join("sparse")).expect("the file");
+    let hole = fs::metadata(
+        place.path("ours").join(tree.strip_prefix("/").expect("absolute")).join("sparse"),
+    )
+    .expect("the file");
     assert!(hole.blocks() * 512 < hole.len() / 2, "holes stay holes");
 
     let inspection = source.inspect(&opened).await.expect("it can be looked at");
@@ -503,7 +598,10 @@ async fn a_tree_exported_as_a_tar_is_equal_when_gnu_tar_or_we_extract_it() {
     let plan = cautious.plan_restore(&opened, place.beside("cautious")).await.expect("a plan");
     let report = cautious.restore(&opened, plan).await.expect("the rest is restored");
     assert!(!report.is_equal(), "a pipe was not asked for: {report:?}");
-    assert!(report.differences.iter().any(|difference| difference.what.ends_with("tree/pipe")), "{report:?}");
+    assert!(
+        report.differences.iter().any(|difference| difference.what.ends_with("tree/pipe")),
+        "{report:?}"
+    );
 }
 
 #[test]
@@ -515,14 +613,21 @@ fn what_gnu_tar_writes_in_any_form_is_extracted_equal() {
     fs::write(tree.join("n".repeat(150)).join("m".repeat(150)), "long").expect("a file");
     let holes = fs::File::create(tree.join("many holes")).expect("a file");
     for n in 0..40u64 {
-        std::os::unix::fs::FileExt::write_all_at(&holes, b"data", n << 20).expect("a file can be written");
+        std::os::unix::fs::FileExt::write_all_at(&holes, b"data", n << 20)
+            .expect("a file can be written");
     }
     drop(holes);
     let before = Tree::of(&tree);
     for (format, more) in [("gnu", "--sparse"), ("gnu", "--no-xattrs"), ("posix", "--xattrs")] {
         let archive = place.path("gnu.tar.gz");
         let made = run(Command::new("tar")
-            .args(["-czf", archive.to_str().expect("UTF-8"), &format!("--format={format}"), more, "-C"])
+            .args([
+                "-czf",
+                archive.to_str().expect("UTF-8"),
+                &format!("--format={format}"),
+                more,
+                "-C",
+            ])
             .arg(&tree)
             .arg("."));
         assert_eq!(made.code, Some(0), "{}", made.stderr);
@@ -533,15 +638,21 @@ fn what_gnu_tar_writes_in_any_form_is_extracted_equal() {
             special_files: true,
             limit_bytes: None,
         };
-        let report = extract(&archive, &options, &Silent, &CancellationToken::new()).expect("it is whole");
+        let report =
+            extract(&archive, &options, &Silent, &CancellationToken::new()).expect("it is whole");
         assert!(report.problems.is_empty(), "{report:?}");
         let back = Tree::of(&options.target);
         if format == "posix" {
             // The directory the archive begins with is ours, and keeps its own times.
             let top = fs::metadata(&tree).expect("the tree").modified().expect("a time");
-            fs::File::open(&options.target).and_then(|target| target.set_modified(top)).expect("its time can be set");
-            fs::set_permissions(&options.target, fs::metadata(&tree).expect("the tree").permissions())
-                .expect("its mode can be set");
+            fs::File::open(&options.target)
+                .and_then(|target| target.set_modified(top))
+                .expect("its time can be set");
+            fs::set_permissions(
+                &options.target,
+                fs::metadata(&tree).expect("the tree").permissions(),
+            )
+            .expect("its mode can be set");
             Tree::of(&options.target).assert_equal(&before);
         } else {
             // This form keeps whole seconds and no attributes.
@@ -625,30 +736,49 @@ async fn hooks_run_after_a_restore_in_place_and_their_output_is_in_the_report() 
 
     let plan = source.plan_restore(&point, place.beside("beside")).await.expect("a plan");
     let report = source.restore(&point, plan).await.expect("it is restored");
-    assert!(report.is_done() && report.hooks.is_empty() && !marker.exists(), "beside, no hook runs: {report:?}");
+    assert!(
+        report.is_done() && report.hooks.is_empty() && !marker.exists(),
+        "beside, no hook runs: {report:?}"
+    );
 
     for origin in [&point, &from_tar] {
-        fs::write(place.path("tree/etc/nginx/nginx.conf"), "broken").expect("a file can be written");
-        let plan = source.plan_restore(origin, RestoreRequest::whole(RestoreTarget::InPlace)).await.expect("a plan");
+        fs::write(place.path("tree/etc/nginx/nginx.conf"), "broken")
+            .expect("a file can be written");
+        let plan = source
+            .plan_restore(origin, RestoreRequest::whole(RestoreTarget::InPlace))
+            .await
+            .expect("a plan");
         assert!(plan.overwrites());
         assert!(
-            plan.warnings.iter().any(|line| line == "afterwards runs: sh -c echo configuration file test is successful"),
+            plan.warnings
+                .iter()
+                .any(|line| line
+                    == "afterwards runs: sh -c echo configuration file test is successful"),
             "{plan:?}"
         );
         let report = source.restore(origin, plan).await.expect("it is restored");
         assert!(report.is_done(), "{report:?}");
         assert_eq!(report.hooks[0].output, "configuration file test is successful");
-        assert_eq!(fs::read_to_string(&marker).expect("the second hook ran"), "worker_processes auto;\n");
+        assert_eq!(
+            fs::read_to_string(&marker).expect("the second hook ran"),
+            "worker_processes auto;\n"
+        );
         fs::remove_file(&marker).expect("it is there");
         Tree::of(&place.path("tree")).assert_equal(&before);
     }
 
     let failing = place.source(serde_json::json!({"special_files_of_tars": true,
         "after_restore": [["sh", "-c", "echo unknown directive; exit 1"], ["touch", marker]]}));
-    let plan = failing.plan_restore(&point, RestoreRequest::whole(RestoreTarget::InPlace)).await.expect("a plan");
+    let plan = failing
+        .plan_restore(&point, RestoreRequest::whole(RestoreTarget::InPlace))
+        .await
+        .expect("a plan");
     let report = failing.restore(&point, plan).await.expect("it is restored");
     assert!(report.is_equal() && !report.is_done(), "{report:?}");
-    assert_eq!((report.hooks[0].status, report.hooks[0].output.as_str()), (Some(1), "unknown directive"));
+    assert_eq!(
+        (report.hooks[0].status, report.hooks[0].output.as_str()),
+        (Some(1), "unknown directive")
+    );
     assert!(report.hooks[1].status.is_none() && !marker.exists());
 }
 
@@ -666,14 +796,31 @@ async fn a_part_of_the_files_can_be_restored_from_a_snapshot_and_from_a_tar() {
         let plan = source.plan_restore(origin, request).await.expect("a plan");
         let report = source.restore(origin, plan).await.expect("it is restored");
         assert!(report.is_done(), "{report:?}");
-        let paths: Vec<_> = place.tree_in(name).paths().map(|path| path.display().to_string()).collect();
-        let expected =
-            ["", "empty file", "etc", "etc/nginx", "etc/nginx/conf.d", "etc/nginx/conf.d/default.conf", "etc/nginx/nginx.conf"];
+        let paths: Vec<_> =
+            place.tree_in(name).paths().map(|path| path.display().to_string()).collect();
+        let expected = [
+            "",
+            "empty file",
+            "etc",
+            "etc/nginx",
+            "etc/nginx/conf.d",
+            "etc/nginx/conf.d/default.conf",
+            "etc/nginx/nginx.conf",
+        ];
         assert_eq!(paths, expected, "{name}");
         let nothing = RestoreRequest { only: vec!["/no/such".into()], ..place.beside("nothing") };
-        let error = source.plan_restore(origin, nothing).await.expect_err("a restore of nothing is no success");
-        assert!(error.to_string().contains("nothing in the recovery point is meant by /no/such"), "{error}");
-        let merged = RestoreRequest { existing: kaleem_dr_core::recovery::source::Existing::Merge, ..place.beside("merged") };
+        let error = source
+            .plan_restore(origin, nothing)
+            .await
+            .expect_err("a restore of nothing is no success");
+        assert!(
+            error.to_string().contains("nothing in the recovery point is meant by /no/such"),
+            "{error}"
+        );
+        let merged = RestoreRequest {
+            existing: kaleem_dr_core::recovery::source::Existing::Merge,
+            ..place.beside("merged")
+        };
         assert!(source.plan_restore(origin, merged).await.is_err());
     }
     place.tree_in("of tar").assert_equal(&place.tree_in("of snapshot"));
@@ -683,14 +830,19 @@ async fn a_part_of_the_files_can_be_restored_from_a_snapshot_and_from_a_tar() {
 async fn a_rehearsal_compares_and_leaves_nothing() {
     let place = Place::new();
     seed::file_tree(&place.path("tree"));
-    let source = place.source(serde_json::json!({"special_files_of_tars": true, "after_restore": [["false"]]}));
+    let source = place
+        .source(serde_json::json!({"special_files_of_tars": true, "after_restore": [["false"]]}));
     let point = place.backed_up(&source).await;
     let file = place.export(&source, &point).await;
     let from_tar = place.open(&source, &file).await.expect("it is whole");
     let before = Tree::of(&place.path("tree"));
     for origin in [&point, &from_tar] {
         fs::create_dir_all(place.path("scratch")).expect("a directory");
-        let scratch = ScratchTarget { name: "kdr_drill_1".into(), directory: place.path("scratch"), control: false };
+        let scratch = ScratchTarget {
+            name: "kdr_drill_1".into(),
+            directory: place.path("scratch"),
+            control: false,
+        };
         let report = source.rehearse(origin, &scratch).await.expect("it can be rehearsed");
         assert!(report.is_done() && report.items > 8 && report.hooks.is_empty(), "{report:?}");
         assert_eq!(fs::read_dir(place.path("scratch")).expect("the directory is there").count(), 0);
@@ -706,7 +858,10 @@ async fn an_inspection_reads_every_file_of_a_snapshot_and_names_the_damaged_ones
     let point = place.backed_up(&source).await;
     let inspection = source.inspect(&point).await.expect("it can be read");
     assert!(inspection.is_well(), "{inspection:?}");
-    assert!(inspection.checked[0].contains(&format!("{} files", point.manifest().tree.files)), "{inspection:?}");
+    assert!(
+        inspection.checked[0].contains(&format!("{} files", point.manifest().tree.files)),
+        "{inspection:?}"
+    );
 
     // The largest pack holds the files' content.
     let mut packs = Vec::new();
@@ -725,21 +880,35 @@ async fn an_inspection_reads_every_file_of_a_snapshot_and_names_the_damaged_ones
     fs::write(&pack, bytes).expect("a pack can be written");
     let inspection = source.inspect(&point).await.expect("the rest can be read");
     assert!(!inspection.is_well(), "{inspection:?}");
-    let named: Vec<_> = inspection.findings.iter().map(ToString::to_string).filter(|line| line.contains("/large: ")).collect();
+    let named: Vec<_> = inspection
+        .findings
+        .iter()
+        .map(ToString::to_string)
+        .filter(|line| line.contains("/large: "))
+        .collect();
     assert_eq!(named.len(), 1, "{inspection:?}");
-    assert!(!inspection.findings.iter().any(|finding| finding.message.contains("nginx.conf")), "{inspection:?}");
+    assert!(
+        !inspection.findings.iter().any(|finding| finding.message.contains("nginx.conf")),
+        "{inspection:?}"
+    );
 }
 
 #[test]
 fn a_survey_counts_what_is_there_and_tells_the_topmost_paths() {
     let place = Place::new();
-    let tar =
-        Handmade::default().directory("etc").file("etc/a", "aaa").directory("opt/kaleem").hard_link("opt/kaleem/b", "etc/a");
+    let tar = Handmade::default()
+        .directory("etc")
+        .file("etc/a", "aaa")
+        .directory("opt/kaleem")
+        .hard_link("opt/kaleem/b", "etc/a");
     let archive = place.path("a.tar");
     fs::write(&archive, tar.end()).expect("a file can be written");
     let found = survey(&archive, &[], &CancellationToken::new()).expect("it is whole");
     assert_eq!(found.roots, [PathBuf::from("/etc"), PathBuf::from("/opt/kaleem")]);
-    assert_eq!((found.report.files, found.report.links, found.report.directories, found.report.size_bytes), (1, 1, 2, 3));
+    assert_eq!(
+        (found.report.files, found.report.links, found.report.directories, found.report.size_bytes),
+        (1, 1, 2, 3)
+    );
     // What `tar` itself reads must be what we count.
     let mut names = Vec::new();
     let mut stock = tar::Archive::new(Cursor::new(fs::read(&archive).expect("the file")));
@@ -783,10 +952,17 @@ fn the_last_member_of_a_name_wins_whatever_came_before_it() {
         .symlink("full", "../outside")
         .end();
     let report = fortress.extract(&tar, &fortress.options()).expect("the rest is extracted");
-    assert_refused(&report, &[("turned/planted", "link from the archive itself"), ("full", "not empty")]);
+    assert_refused(
+        &report,
+        &[("turned/planted", "link from the archive itself"), ("full", "not empty")],
+    );
     fortress.assert_untouched();
     assert_eq!(fortress.content("etc/app"), "new");
-    assert_eq!(fortress.content("etc/other"), "old", "another name of a replaced file keeps its content, as with GNU tar");
+    assert_eq!(
+        fortress.content("etc/other"),
+        "old",
+        "another name of a replaced file keeps its content, as with GNU tar"
+    );
     assert_eq!(fortress.content("etc/third"), "new");
     let names = fs::read_dir(fortress.place.path("target/etc")).expect("a directory").count();
     assert_eq!(names, 3, "no temporary name is left");
@@ -815,7 +991,8 @@ fn appended_overlapping_and_absolute_tars_of_gnu_tar_come_back_as_gnu_tar_unpack
     tar(&source, &["-cf", "../overlapping.tar", "etc", "etc/nginx", "etc/nginx/n.conf"]);
     tar(&source, &["-cPf", "../absolute.tar", source.join("etc").to_str().expect("UTF-8")]);
     for name in ["appended", "overlapping", "absolute"] {
-        let (archive, gnu) = (place.path(&format!("{name}.tar")), place.path(&format!("{name}-gnu")));
+        let (archive, gnu) =
+            (place.path(&format!("{name}.tar")), place.path(&format!("{name}-gnu")));
         fs::create_dir(&gnu).expect("a directory");
         tar(&gnu, &["-xpf", archive.to_str().expect("UTF-8")]);
         let target = place.path(name);
@@ -826,13 +1003,22 @@ fn appended_overlapping_and_absolute_tars_of_gnu_tar_come_back_as_gnu_tar_unpack
             special_files: false,
             limit_bytes: None,
         };
-        let report = extract(&archive, &options, &Silent, &CancellationToken::new()).expect("it is whole");
+        let report =
+            extract(&archive, &options, &Silent, &CancellationToken::new()).expect("it is whole");
         assert!(report.problems.is_empty(), "{name}: {report:?}");
         let found = survey(&archive, &[], &CancellationToken::new()).expect("it is whole").report;
-        assert_eq!((found.files, found.directories), (report.files, report.directories), "{name}: as planned");
+        assert_eq!(
+            (found.files, found.directories),
+            (report.files, report.directories),
+            "{name}: as planned"
+        );
         // The targets themselves were made at different times.
         // And so were the directories above `etc`, which the absolute archive does not hold.
-        let etc = if name == "absolute" { source.strip_prefix("/").expect("absolute").join("etc") } else { "etc".into() };
+        let etc = if name == "absolute" {
+            source.strip_prefix("/").expect("absolute").join("etc")
+        } else {
+            "etc".into()
+        };
         Tree::of(&target.join(&etc)).assert_equal(&Tree::of(&gnu.join(&etc)));
     }
 }
@@ -841,21 +1027,40 @@ fn appended_overlapping_and_absolute_tars_of_gnu_tar_come_back_as_gnu_tar_unpack
 fn headers_before_one_member_are_bounded_in_total() {
     let place = Place::new();
     let archive = place.path("headers.tar");
-    let record = b"1000000 comment=".iter().copied().chain(std::iter::repeat_n(b'x', 999_983)).chain([b'\n']).collect::<Vec<_>>();
+    let record = b"1000000 comment="
+        .iter()
+        .copied()
+        .chain(std::iter::repeat_n(b'x', 999_983))
+        .chain([b'\n'])
+        .collect::<Vec<_>>();
     let pax = |tar: Handmade| tar.member("PaxHeaders", EntryType::XHeader, "", &record);
-    let three = pax(pax(pax(Handmade::default().file("first", "good")))).file("second", "good").end();
+    let three =
+        pax(pax(pax(Handmade::default().file("first", "good")))).file("second", "good").end();
     fs::write(&archive, three).expect("a file");
-    assert_eq!(survey(&archive, &[], &CancellationToken::new()).expect("it is whole").report.files, 2);
-    let five = pax(pax(pax(pax(pax(Handmade::default().file("first", "good")))))).file("second", "bad").end();
+    assert_eq!(
+        survey(&archive, &[], &CancellationToken::new()).expect("it is whole").report.files,
+        2
+    );
+    let five = pax(pax(pax(pax(pax(Handmade::default().file("first", "good"))))))
+        .file("second", "bad")
+        .end();
     fs::write(&archive, five).expect("a file");
-    let error = survey(&archive, &[], &CancellationToken::new()).expect_err("nobody means that well").to_string();
-    assert!(error.contains("before one member") && error.contains("last whole member is first"), "{error}");
+    let error = survey(&archive, &[], &CancellationToken::new())
+        .expect_err("nobody means that well")
+        .to_string();
+    assert!(
+        error.contains("before one member") && error.contains("last whole member is first"),
+        "{error}"
+    );
 }
 
 #[test]
 fn an_attribute_that_cannot_be_set_never_costs_the_content() {
     let fortress = Fortress::new();
-    let records = pax_records(&[("SCHILY.xattr.nonsense.note", b"x"), ("SCHILY.xattr.user.large", &vec![7; 100_000])]);
+    let records = pax_records(&[
+        ("SCHILY.xattr.nonsense.note", b"x"),
+        ("SCHILY.xattr.user.large", &vec![7; 100_000]),
+    ]);
     let tar = Handmade::default()
         .member("PaxHeaders", EntryType::XHeader, "", &records)
         .file("kept", "content")
@@ -867,12 +1072,21 @@ fn an_attribute_that_cannot_be_set_never_costs_the_content() {
     assert_eq!(fortress.content("kept"), "content");
     assert_eq!(fortress.content("directory/below"), "below");
     assert_eq!((report.files, report.directories), (2, 1));
-    let lacks: Vec<_> = report.problems.iter().map(|problem| format!("{}: {}", problem.path, problem.why)).collect();
-    for (path, attribute) in
-        [("kept", "nonsense.note"), ("kept", "user.large"), ("directory", "nonsense.note"), ("directory", "user.large")]
-    {
-        let named =
-            |lack: &&String| lack.contains(&format!("/{path}: ")) && lack.contains(&format!("extended attribute {attribute}"));
+    let lacks: Vec<_> = report
+        .problems
+        .iter()
+        .map(|problem| format!("{}: {}", problem.path, problem.why))
+        .collect();
+    for (path, attribute) in [
+        ("kept", "nonsense.note"),
+        ("kept", "user.large"),
+        ("directory", "nonsense.note"),
+        ("directory", "user.large"),
+    ] {
+        let named = |lack: &&String| {
+            lack.contains(&format!("/{path}: "))
+                && lack.contains(&format!("extended attribute {attribute}"))
+        };
         assert_eq!(lacks.iter().filter(named).count(), 1, "{path} {attribute} in {lacks:#?}");
     }
     assert_eq!(lacks.len(), 4, "{lacks:#?}");
@@ -908,10 +1122,16 @@ async fn names_of_attributes_survive_a_tar_of_either_maker() {
     let ours = place.export(&source, &point).await;
     let theirs = place.path("gnu.tar");
     let xattrs = ["--xattrs", "--xattrs-include=*"];
-    let made = run(Command::new("tar").args(xattrs).arg("-cPf").arg(&theirs).arg(place.path("tree")));
+    let made =
+        run(Command::new("tar").args(xattrs).arg("-cPf").arg(&theirs).arg(place.path("tree")));
     assert_eq!(made.code, Some(0), "{}", made.stderr);
     fs::create_dir(place.path("by-gnu")).expect("a directory");
-    let unpacked = run(Command::new("tar").args(xattrs).arg("-xpf").arg(&ours).arg("-C").arg(place.path("by-gnu")));
+    let unpacked = run(Command::new("tar")
+        .args(xattrs)
+        .arg("-xpf")
+        .arg(&ours)
+        .arg("-C")
+        .arg(place.path("by-gnu")));
     assert_eq!(unpacked.code, Some(0), "{}", unpacked.stderr);
     place.tree_in("by-gnu").assert_equal(&before);
     for (archive, target) in [(&ours, "ours"), (&theirs, "theirs")] {
@@ -922,12 +1142,17 @@ async fn names_of_attributes_survive_a_tar_of_either_maker() {
             special_files: false,
             limit_bytes: None,
         };
-        let report = extract(archive, &options, &Silent, &CancellationToken::new()).expect("it is whole");
+        let report =
+            extract(archive, &options, &Silent, &CancellationToken::new()).expect("it is whole");
         assert!(report.problems.is_empty(), "{report:?}");
         place.tree_in(target).assert_equal(&before);
         let back = place.path(target).join(file.strip_prefix("/").expect("absolute"));
         for name in names {
-            assert_eq!(xattr::get(&back, name).expect("readable").as_deref(), Some(name.as_bytes()), "{target} {name}");
+            assert_eq!(
+                xattr::get(&back, name).expect("readable").as_deref(),
+                Some(name.as_bytes()),
+                "{target} {name}"
+            );
         }
     }
 }

@@ -30,7 +30,8 @@ async fn a_region_that_is_not_configured_is_asked_for() {
             site.succeed(["--repo", "bucket"].iter().chain(args).copied());
         }
         // A wrong one is refused, and the right one named.
-        let outcome = site_at(&s3.endpoint(), "region = 'af-south-1'").run(["--repo", "bucket", "snapshots"]);
+        let outcome =
+            site_at(&s3.endpoint(), "region = 'af-south-1'").run(["--repo", "bucket", "snapshots"]);
         assert_ne!(outcome.code, Some(0));
         assert!(outcome.stderr.contains(region), "{}", outcome.stderr);
     }
@@ -39,12 +40,16 @@ async fn a_region_that_is_not_configured_is_asked_for() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_retry_is_one_short_line() {
     let broken = || async {
-        let page = format!("<Error><Code>InternalError</Code><Message>Oops</Message></Error><!--{}-->", "x".repeat(9000));
+        let page = format!(
+            "<Error><Code>InternalError</Code><Message>Oops</Message></Error><!--{}-->",
+            "x".repeat(9000)
+        );
         (StatusCode::INTERNAL_SERVER_ERROR, [("x-secret-header", "of the answer")], page)
     };
     let served = Served::start(Router::new().fallback(broken));
     let site = site_at(&format!("http://{}", served.address), "region = 'us-east-1'");
-    let outcome = run(site.command().env("RUST_BACKTRACE", "1").args(["--repo", "bucket", "backup"]));
+    let outcome =
+        run(site.command().env("RUST_BACKTRACE", "1").args(["--repo", "bucket", "backup"]));
     assert_ne!(outcome.code, Some(0));
     let lines: Vec<&str> = outcome.stderr.lines().collect();
     assert!(lines.len() < 30, "{}", outcome.stderr);

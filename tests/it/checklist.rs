@@ -25,7 +25,10 @@ fn list(site: &Site, period: &str) -> (Option<i32>, Vec<Value>) {
 
 #[track_caller]
 fn says(lines: &[Value], id: &str, holds: &str, words: &str) {
-    let line = lines.iter().find(|line| line["id"] == id).unwrap_or_else(|| panic!("no line {id}: {lines:#?}"));
+    let line = lines
+        .iter()
+        .find(|line| line["id"] == id)
+        .unwrap_or_else(|| panic!("no line {id}: {lines:#?}"));
     assert_eq!(line["holds"], holds, "{line:#}");
     assert!(line["evidence"].to_string().contains(words), "{words:?} is not in {line:#}");
 }
@@ -46,7 +49,10 @@ fn a_day_is_answered_with_the_run_and_the_snapshot_in_both_languages() {
     says(&lines, "snapshots-today", "yes", &id);
 
     let english = site.succeed(["checklist", "daily"]).stdout;
-    assert!(english.contains("yes      Every source has a snapshot of today") && english.contains(&id), "{english}");
+    assert!(
+        english.contains("yes      Every source has a snapshot of today") && english.contains(&id),
+        "{english}"
+    );
     let arabic = site.succeed(["checklist", "daily", "--lang", "ar"]).stdout;
     assert!(arabic.contains("نعم  لكل مصدر لقطة من اليوم") && arabic.contains(&id), "{arabic}");
 }

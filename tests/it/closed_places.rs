@@ -50,14 +50,23 @@ fn reads(site: &Site) {
         assert_eq!(outcome.code, Some(code), "{args:?}: {}{}", outcome.stdout, outcome.stderr);
         outcome
     };
-    for args in [&["snapshots"][..], &["points"], &["status"], &["stats"], &["verify"], &["drill"], &["check", "--read-data"]] {
+    for args in [
+        &["snapshots"][..],
+        &["points"],
+        &["status"],
+        &["stats"],
+        &["verify"],
+        &["drill"],
+        &["check", "--read-data"],
+    ] {
         ends(args, 0);
     }
     let restored = ends(&["restore", "files", "--target", target], 0);
     assert!(restored.stderr.contains("without"), "it warns: {}", restored.stderr);
     ends(&["export", "configs", "-o", export.to_str().expect("UTF-8")], 0);
     let tree = site.path("tree");
-    Tree::of(&Path::new(target).join(tree.strip_prefix("/").expect("absolute"))).assert_equal(&Tree::of(&tree));
+    Tree::of(&Path::new(target).join(tree.strip_prefix("/").expect("absolute")))
+        .assert_equal(&Tree::of(&tree));
 }
 
 #[test]
@@ -67,7 +76,10 @@ fn from_a_read_only_mount_everything_that_reads_works() {
     let repository = site.repository();
     let repository = repository.to_str().expect("UTF-8");
     let _mount = Mount::new(&["--bind", repository], &site.repository());
-    let remounted = Command::new("mount").args(["-o", "remount,ro,bind", repository]).status().expect("mount runs");
+    let remounted = Command::new("mount")
+        .args(["-o", "remount,ro,bind", repository])
+        .status()
+        .expect("mount runs");
     assert!(remounted.success());
     reads(&site);
     assert_ne!(site.run(["backup"]).code, Some(0), "what writes fails");
@@ -79,7 +91,8 @@ fn from_a_read_only_mount_everything_that_reads_works() {
 #[test]
 fn a_full_repository_is_read_and_forgotten_and_pruned() {
     let site = site();
-    let _mount = Mount::new(&["-t", "tmpfs", "-o", "size=24m,mode=700", "tmpfs"], &site.repository());
+    let _mount =
+        Mount::new(&["-t", "tmpfs", "-o", "size=24m,mode=700", "tmpfs"], &site.repository());
     site.initialised_and_backed_up();
     // What goes, in packs of its own.
     let extra = site.path("tree/extra");
@@ -116,7 +129,11 @@ fn noise(length: usize) -> Vec<u8> {
 
 /// Takes whatever room is left, to the last byte.
 fn fill(path: &Path) {
-    let mut file = fs::OpenOptions::new().create(true).append(true).open(path).expect("the filler can be opened");
+    let mut file = fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(path)
+        .expect("the filler can be opened");
     for size in [1 << 20, 4096, 1] {
         while file.write_all(&vec![0; size]).is_ok() {}
     }
@@ -129,15 +146,23 @@ fn a_foreign_lock_is_refused_shown_and_removed_by_unlock() {
     // In a PID namespace of its own, as a container is: its process id says nothing here.
     let mut contained = Command::new("unshare");
     // Not as the first process there, which no signal from within ends.
-    contained.args(["--pid", "--fork", "--mount-proc", "sh", "-c", "\"$0\" backup; exit 7"]).arg(site.command().get_program());
-    contained.env("KALEEM_DR_CONFIG", site.config_path()).env("KALEEM_DR_FAILPOINT", "capture=kill");
+    contained
+        .args(["--pid", "--fork", "--mount-proc", "sh", "-c", "\"$0\" backup; exit 7"])
+        .arg(site.command().get_program());
+    contained
+        .env("KALEEM_DR_CONFIG", site.config_path())
+        .env("KALEEM_DR_FAILPOINT", "capture=kill");
     assert_eq!(run(&mut contained).code, Some(7), "it was killed");
     let refused = site.run(["prune", "--yes"]);
     assert_eq!(refused.code, Some(11), "it may be alive: {}", refused.stderr);
     assert!(refused.stderr.contains("kaleem-dr unlock"), "{}", refused.stderr);
     site.succeed(["backup"]);
     let shown = site.succeed(["unlock"]);
-    assert!(shown.stdout.contains("container") && shown.stdout.contains("stays"), "{}", shown.stdout);
+    assert!(
+        shown.stdout.contains("container") && shown.stdout.contains("stays"),
+        "{}",
+        shown.stdout
+    );
     assert_eq!(site.run(["prune", "--yes"]).code, Some(11), "a young lock stays");
     assert_eq!(site.run(["unlock", "--remove-all"]).code, Some(5), "it asks");
     site.succeed(["unlock", "--remove-all", "--yes"]);
@@ -152,11 +177,16 @@ fn an_empty_old_lock_holds_no_one_back_and_a_fresh_one_does() {
     let lock = site.repository().join("locks").join("cd".repeat(32));
     fs::write(&lock, "").expect("a lock can be written");
     assert_eq!(site.run(["backup"]).code, Some(11), "it may be one that is being written");
-    let touched = Command::new("touch").args(["-d", "3 days ago"]).arg(&lock).status().expect("touch runs");
+    let touched =
+        Command::new("touch").args(["-d", "3 days ago"]).arg(&lock).status().expect("touch runs");
     assert!(touched.success());
     for command in [&["backup"][..], &["prune", "--yes"]] {
         let outcome = site.succeed(command.iter().copied());
-        assert!(outcome.stderr.contains("kaleem-dr unlock"), "{command:?} says so: {}", outcome.stderr);
+        assert!(
+            outcome.stderr.contains("kaleem-dr unlock"),
+            "{command:?} says so: {}",
+            outcome.stderr
+        );
     }
     site.succeed(["unlock", "--yes"]);
     assert!(!lock.exists());

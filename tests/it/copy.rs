@@ -33,7 +33,10 @@ fn far(site: &Site) -> Restic {
 
 fn copy(site: &Site) -> (Option<i32>, Value) {
     let (outcome, lines) = site.json(["copy", "--to", "r2"]);
-    (outcome.code, lines.last().unwrap_or_else(|| panic!("it printed nothing: {}", outcome.stderr)).clone())
+    (
+        outcome.code,
+        lines.last().unwrap_or_else(|| panic!("it printed nothing: {}", outcome.stderr)).clone(),
+    )
 }
 
 fn count(report: &Value, what: &str) -> usize {
@@ -78,7 +81,11 @@ fn a_copy_is_whole_keeps_what_it_was_and_is_made_once() {
         for tag in from["tags"].as_array().expect("tags") {
             assert!(tags.contains(tag), "{tag} in {tags:?}");
         }
-        assert!(tags.contains(&"r2".into()) && tags.contains(&format!("server:{}", host::name()).into()), "{tags:?}");
+        assert!(
+            tags.contains(&"r2".into())
+                && tags.contains(&format!("server:{}", host::name()).into()),
+            "{tags:?}"
+        );
     }
 
     let objects = |site: &Site| Tree::of(&site.path("far")).paths().count();
@@ -127,12 +134,18 @@ fn one_of_two_damaged() -> (Site, PathBuf) {
     seed::file_tree(&good);
     fs::create_dir_all(&broken).expect("a directory");
     fs::write(broken.join("big"), noise(3_000_000, 7)).expect("a file");
-    let site = with_far(site.with_files("broken", &[&broken]).with_files("good", &[&good]).initialised());
+    let site =
+        with_far(site.with_files("broken", &[&broken]).with_files("good", &[&good]).initialised());
     site.succeed(["--repo", "r2", "init"]);
     site.succeed(["backup"]);
     let data = site.repository().join("data");
-    let packs: Vec<PathBuf> = Tree::of(&data).paths().map(|path| data.join(path)).filter(|path| path.is_file()).collect();
-    let largest = packs.iter().max_by_key(|path| fs::metadata(path).map_or(0, |meta| meta.len())).expect("a pack").clone();
+    let packs: Vec<PathBuf> =
+        Tree::of(&data).paths().map(|path| data.join(path)).filter(|path| path.is_file()).collect();
+    let largest = packs
+        .iter()
+        .max_by_key(|path| fs::metadata(path).map_or(0, |meta| meta.len()))
+        .expect("a pack")
+        .clone();
     (site, largest)
 }
 
@@ -162,7 +175,8 @@ fn a_snapshot_in_a_damaged_pack_never_becomes_a_copy() {
     let mut bytes = fs::read(&pack).expect("a pack can be read");
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
-    fs::set_permissions(&pack, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("its mode can be set");
+    fs::set_permissions(&pack, std::os::unix::fs::PermissionsExt::from_mode(0o600))
+        .expect("its mode can be set");
     fs::write(&pack, bytes).expect("a pack can be written");
     assert_only_the_good_one_is_copied(&site);
 }
@@ -194,7 +208,9 @@ fn a_repository_made_with_the_same_chunker_stores_nothing_twice() {
 
     let other = site.path("other");
     let password = site.path("far.pass");
-    let site = site.with(&format!("[repository.other]\nlocation = {other:?}\npassword = {{ file = {password:?} }}"));
+    let site = site.with(&format!(
+        "[repository.other]\nlocation = {other:?}\npassword = {{ file = {password:?} }}"
+    ));
     site.succeed(["--repo", "other", "init"]);
     let told = site.succeed(["copy", "--to", "other"]);
     assert_eq!(told.stdout.matches("cut files in different places").count(), 1, "{}", told.stdout);

@@ -5,16 +5,19 @@ use std::{fs, path::Path};
 use crate::support::{program::run, seed, site::Site};
 
 /// Steps of a backup run with forget and prune, as `KALEEM_DR_FAILPOINT` names them.
-const STEPS: [&str; 7] = ["capture", "pack", "index", "beforerelease", "afterrelease", "forget", "prune"];
+const STEPS: [&str; 7] =
+    ["capture", "pack", "index", "beforerelease", "afterrelease", "forget", "prune"];
 /// Kills at each step; the first hits the step's first passing, the second its second, and so on.
 const ROUNDS: usize = 8;
 
 /// New content, so that each run has packs to write and old ones to give back.
 fn change(tree: &Path, round: usize) {
-    let noise: Vec<u8> =
-        (0..600_000_usize).map(|n| (n.wrapping_mul(31 + round) >> 3).to_le_bytes()[0] ^ round.to_le_bytes()[0]).collect();
+    let noise: Vec<u8> = (0..600_000_usize)
+        .map(|n| (n.wrapping_mul(31 + round) >> 3).to_le_bytes()[0] ^ round.to_le_bytes()[0])
+        .collect();
     fs::write(tree.join("changing"), noise).expect("a file can be written");
-    fs::write(tree.join(format!("new-{}", round % 5)), format!("round {round}")).expect("a file can be written");
+    fs::write(tree.join(format!("new-{}", round % 5)), format!("round {round}"))
+        .expect("a file can be written");
 }
 
 #[test]
@@ -24,9 +27,9 @@ fn a_kill_at_any_step_leaves_garbage_at_worst() {
     seed::file_tree(&first);
     fs::create_dir_all(&second).expect("a directory can be made");
     // What a kill leaves is found again by prune; keeping one snapshot makes every run forget and give back.
-    let retention =
-        "[backup]\nforget = true\nprune = true\n[retention]\nkeep_last = 1\nkeep_daily = 0\nkeep_weekly = 0\nkeep_monthly = 0";
-    let site = site.with(retention).with_files("a", &[&first]).with_files("b", &[&second]).initialised();
+    let retention = "[backup]\nforget = true\nprune = true\n[retention]\nkeep_last = 1\nkeep_daily = 0\nkeep_weekly = 0\nkeep_monthly = 0";
+    let site =
+        site.with(retention).with_files("a", &[&first]).with_files("b", &[&second]).initialised();
     change(&second, 0);
     site.succeed(["backup"]);
 
@@ -45,13 +48,20 @@ fn a_kill_at_any_step_leaves_garbage_at_worst() {
                     .env("KALEEM_DR_FAILPOINT", format!("prune=kill:{nth}")));
                 killed += usize::from(outcome.code.is_none());
             } else {
-                let outcome = run(site.command().arg("backup").env("KALEEM_DR_FAILPOINT", format!("{step}=kill:{nth}")));
+                let outcome = run(site
+                    .command()
+                    .arg("backup")
+                    .env("KALEEM_DR_FAILPOINT", format!("{step}=kill:{nth}")));
                 killed += usize::from(outcome.code.is_none());
             }
             // restic leaves a dead process's lock to `restic unlock`; ours goes with our next run.
             let seen = restic.succeed(["check", "--no-lock"]);
-            let said = String::from_utf8_lossy(&seen.stdout).into_owned() + &String::from_utf8_lossy(&seen.stderr);
-            assert!(said.contains("no errors were found"), "after a kill at {step} in round {round}: {said}");
+            let said = String::from_utf8_lossy(&seen.stdout).into_owned()
+                + &String::from_utf8_lossy(&seen.stderr);
+            assert!(
+                said.contains("no errors were found"),
+                "after a kill at {step} in round {round}: {said}"
+            );
             site.succeed(["backup"]);
             let locks = restic.succeed(["list", "locks", "--no-lock"]).stdout;
             assert!(locks.is_empty(), "after a kill at {step} in round {round}, a lock is left");

@@ -3,7 +3,9 @@
 
 use std::{fs, path::PathBuf};
 
-use crate::support::{everything::Everything, healthchecks_stand_in::HealthchecksStandIn, program::run, site::Site};
+use crate::support::{
+    everything::Everything, healthchecks_stand_in::HealthchecksStandIn, program::run, site::Site,
+};
 
 /// Commands whose exit status tells of the site, not of the command: 1 and 6 are answers here.
 const ANSWERS: [&str; 3] = ["doctor", "checklist", "status"];
@@ -24,7 +26,10 @@ fn commands(document: &str) -> Vec<String> {
         }
         let command = line.trim().trim_start_matches("$ ");
         let is_synopsis = command.contains('[') || command.contains("...");
-        if fenced && !is_synopsis && ["kaleem-dr ", "mv "].iter().any(|program| command.starts_with(program)) {
+        if fenced
+            && !is_synopsis
+            && ["kaleem-dr ", "mv "].iter().any(|program| command.starts_with(program))
+        {
             let plain = command.split(" #").next().unwrap_or_default();
             found.push(plain.split(" | ").next().unwrap_or_default().trim().to_owned());
         }
@@ -43,7 +48,8 @@ fn run_all(site: &Site, name: &str, places: &[(&str, String)]) {
         }
         let words: Vec<&str> = here.split_whitespace().collect();
         if words[0] == "mv" {
-            fs::rename(words[1], words[2]).unwrap_or_else(|error| panic!("{name}: {here}: {error}"));
+            fs::rename(words[1], words[2])
+                .unwrap_or_else(|error| panic!("{name}: {here}: {error}"));
             continue;
         }
         let mut program = site.command();
@@ -53,8 +59,14 @@ fn run_all(site: &Site, name: &str, places: &[(&str, String)]) {
             program.arg("--yes");
         }
         let outcome = run(&mut program);
-        let is_answer = ANSWERS.iter().any(|answer| words.contains(answer)) && matches!(outcome.code, Some(1 | 6));
-        assert!(outcome.code == Some(0) || is_answer, "{name}: {here}\n{}{}", outcome.stdout, outcome.stderr);
+        let is_answer = ANSWERS.iter().any(|answer| words.contains(answer))
+            && matches!(outcome.code, Some(1 | 6));
+        assert!(
+            outcome.code == Some(0) || is_answer,
+            "{name}: {here}\n{}{}",
+            outcome.stdout,
+            outcome.stderr
+        );
     }
 }
 
@@ -93,12 +105,18 @@ async fn every_command_of_the_operator_guide_works_as_written() {
         let url = site.secret("webhook.url", &told.url("webhook"));
         let site = site.with(&format!("[[monitoring.webhook]]\nurl = {{ file = {url:?} }}"));
         let (place, password) = (site.path("r2"), site.path("repository.pass"));
-        site.with(&format!("[repository.r2]\nlocation = {place:?}\npassword = {{ file = {password:?} }}"))
+        site.with(&format!(
+            "[repository.r2]\nlocation = {place:?}\npassword = {{ file = {password:?} }}"
+        ))
     };
     let all = Everything::set_up(second).await;
     let site = &all.site;
     site.initialised_and_backed_up();
-    let of_files = site.snapshots().into_iter().find(|snapshot| snapshot["source"] == "configs").expect("files");
+    let of_files = site
+        .snapshots()
+        .into_iter()
+        .find(|snapshot| snapshot["source"] == "configs")
+        .expect("files");
     let places = [
         ("a1536ac7", of_files["short_id"].as_str().expect("an id").to_owned()),
         ("/var/tmp/look", text(site.path("look"))),
@@ -121,7 +139,11 @@ async fn every_command_of_the_runbooks_works_as_written() {
     site.initialised_and_backed_up();
     site.succeed(["replicate"]);
     site.succeed(["drill"]);
-    let of_files = site.snapshots().into_iter().find(|snapshot| snapshot["source"] == "configs").expect("files");
+    let of_files = site
+        .snapshots()
+        .into_iter()
+        .find(|snapshot| snapshot["source"] == "configs")
+        .expect("files");
     let places = [
         // First, for what stands for others lies below `/tmp`.
         ("/tmp/", format!("{}/", text(site.path("")))),
@@ -137,7 +159,13 @@ async fn every_command_of_the_runbooks_works_as_written() {
 
 #[test]
 fn both_languages_tell_the_same_commands() {
-    for (english, arabic) in [("docs/operator.md", "docs/operator.ar.md"), ("docs/runbooks.md", "docs/runbooks.ar.md")] {
-        assert_eq!(commands(&document(english)), commands(&document(arabic)), "{english}, {arabic}");
+    for (english, arabic) in
+        [("docs/operator.md", "docs/operator.ar.md"), ("docs/runbooks.md", "docs/runbooks.ar.md")]
+    {
+        assert_eq!(
+            commands(&document(english)),
+            commands(&document(arabic)),
+            "{english}, {arabic}"
+        );
     }
 }

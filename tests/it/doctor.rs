@@ -35,7 +35,8 @@ fn doctor(site: &Site, args: &[&str]) -> (Option<i32>, Vec<Value>) {
     let mut command = site.command();
     command.args(["--json", "doctor", "--root"]).arg(root).args(args).env("PATH", "/nowhere");
     let outcome = run(&mut command);
-    let report: Value = serde_json::from_str(&outcome.stdout).unwrap_or_else(|error| panic!("{error}: {outcome:?}"));
+    let report: Value = serde_json::from_str(&outcome.stdout)
+        .unwrap_or_else(|error| panic!("{error}: {outcome:?}"));
     assert_eq!(report["message_type"], "doctor");
     assert_eq!(report["exit_code"].as_i64(), outcome.code.map(i64::from));
     (outcome.code, report["findings"].as_array().expect("findings").clone())
@@ -44,7 +45,9 @@ fn doctor(site: &Site, args: &[&str]) -> (Option<i32>, Vec<Value>) {
 #[track_caller]
 fn wants(findings: &[Value], id: &str, severity: &str, words: &str) {
     let found = findings.iter().any(|seen| {
-        let says = ["what", "cause", "fix"].iter().any(|part| seen[part].as_str().is_some_and(|text| text.contains(words)));
+        let says = ["what", "cause", "fix"]
+            .iter()
+            .any(|part| seen[part].as_str().is_some_and(|text| text.contains(words)));
         seen["id"] == id && seen["severity"] == severity && says
     });
     assert!(found, "no {severity} {id} with {words:?}: {findings:#?}");
@@ -62,7 +65,8 @@ fn a_site_that_is_well_has_nothing_to_mend() {
     fs::write(site.path("data/file"), "x").expect("a file");
     let data = site.path("data");
     let site = site.with_files("configs", &[&data]).initialised();
-    fs::set_permissions(site.config_path(), fs::Permissions::from_mode(0o600)).expect("its mode can be set");
+    fs::set_permissions(site.config_path(), fs::Permissions::from_mode(0o600))
+        .expect("its mode can be set");
     let (code, before) = doctor(&site, &[]);
     assert_eq!(code, Some(1));
     wants(&before, "no-backup-yet", "error", "kaleem-dr backup configs");
@@ -70,10 +74,15 @@ fn a_site_that_is_well_has_nothing_to_mend() {
     site.succeed(["backup"]);
     site.succeed(["replicate"]);
     let (code, findings) = doctor(&site, &["--strict"]);
-    let above: Vec<_> = findings.iter().filter(|seen| seen["severity"] == "warning" || seen["severity"] == "error").collect();
+    let above: Vec<_> = findings
+        .iter()
+        .filter(|seen| seen["severity"] == "warning" || seen["severity"] == "error")
+        .collect();
     // How full the disk of the tests is, and whether their server tells its rules, is not up to the site.
-    let ours: Vec<_> =
-        above.iter().filter(|seen| !["disk-space-low", "bucket-lifecycle"].iter().any(|id| seen["id"] == *id)).collect();
+    let ours: Vec<_> = above
+        .iter()
+        .filter(|seen| !["disk-space-low", "bucket-lifecycle"].iter().any(|id| seen["id"] == *id))
+        .collect();
     assert!(ours.is_empty(), "{ours:#?}");
     assert_eq!(code, Some(i32::from(!above.is_empty())));
     wants(&findings, "endpoint", "ok", "answers");
@@ -91,7 +100,11 @@ fn what_the_scripts_before_left_is_found_with_its_line_and_no_secret_is_repeated
         "etc/cron.d/kaleem-backups",
         "RESTIC_PASSWORD=canary-one\n0 3 * * * root . /etc/kaleem-backups.env; /usr/local/bin/kaleem-backup.v2.1.sh\n",
     );
-    put(&root, "etc/kaleem-backups.env", "MONGO_URI=\"mongodb://backup:canary-two@127.0.0.1:27017/kaleem?authSource=admin\"\n");
+    put(
+        &root,
+        "etc/kaleem-backups.env",
+        "MONGO_URI=\"mongodb://backup:canary-two@127.0.0.1:27017/kaleem?authSource=admin\"\n",
+    );
     put(
         &root,
         "usr/local/bin/kaleem-backup.v2.1.sh",
@@ -104,15 +117,23 @@ fn what_the_scripts_before_left_is_found_with_its_line_and_no_secret_is_repeated
     put(
         &root,
         "etc/systemd/system/kaleem-backup-r2.service",
-        &format!("[Service]\nExecStart=/usr/bin/restic -r {repository} -o s3.endpoint=https://x backup /etc\n"),
+        &format!(
+            "[Service]\nExecStart=/usr/bin/restic -r {repository} -o s3.endpoint=https://x backup /etc\n"
+        ),
     );
     put(&root, "etc/systemd/system/timers.target.wants/kaleem-backup-r2.timer", "");
-    put(&root, "proc/net/tcp6", "sl\n0: 00000000000000000000000000000000:3D38 00000000000000000000000000000000:0000 0A 0\n");
+    put(
+        &root,
+        "proc/net/tcp6",
+        "sl\n0: 00000000000000000000000000000000:3D38 00000000000000000000000000000000:0000 0A 0\n",
+    );
     put(&root, "usr/bin/restic", "#!/bin/sh\necho restic 0.12.1 compiled with go1.16\n");
-    fs::set_permissions(root.join("usr/bin/restic"), fs::Permissions::from_mode(0o755)).expect("its mode can be set");
+    fs::set_permissions(root.join("usr/bin/restic"), fs::Permissions::from_mode(0o755))
+        .expect("its mode can be set");
 
     let mut command = site.command();
-    let outcome = run(command.args(["doctor", "--offline", "--root"]).arg(&root).env("PATH", "/usr/bin"));
+    let outcome =
+        run(command.args(["doctor", "--offline", "--root"]).arg(&root).env("PATH", "/usr/bin"));
     assert_eq!(outcome.code, Some(1), "{}", outcome.stdout);
     for said in [
         "ERRORS",
@@ -131,7 +152,12 @@ fn what_the_scripts_before_left_is_found_with_its_line_and_no_secret_is_repeated
     }
     let last = outcome.stdout.lines().last().unwrap_or_default();
     assert!(last.contains(" errors, ") && last.contains(" well"), "{last}");
-    assert!(!outcome.stdout.contains("canary") && !outcome.stderr.contains("canary"), "{}{}", outcome.stdout, outcome.stderr);
+    assert!(
+        !outcome.stdout.contains("canary") && !outcome.stderr.contains("canary"),
+        "{}{}",
+        outcome.stdout,
+        outcome.stderr
+    );
 }
 
 #[test]
@@ -139,10 +165,16 @@ fn servers_that_are_down_keep_us_out_or_take_no_snapshots_are_told_apart() {
     let qdrant = QdrantStandIn::start();
     let rabbitmq = servers::rabbitmq();
     let site = Site::new()
-        .with_mongo("mongo", &format!("mongodb://127.0.0.1:{}/kaleem?serverSelectionTimeoutMS=300", free_port()))
+        .with_mongo(
+            "mongo",
+            &format!("mongodb://127.0.0.1:{}/kaleem?serverSelectionTimeoutMS=300", free_port()),
+        )
         .with_qdrant("qdrant", &qdrant.url(), READ_ONLY_KEY, &[])
         .with_qdrant("gone", &format!("http://127.0.0.1:{}", free_port()), "key", &[])
-        .with_rabbitmq_at("rabbitmq", &servers::Rabbitmq { password: "canary-wrong".into(), ..rabbitmq });
+        .with_rabbitmq_at(
+            "rabbitmq",
+            &servers::Rabbitmq { password: "canary-wrong".into(), ..rabbitmq },
+        );
     let (code, findings) = doctor(&site, &[]);
     assert_eq!(code, Some(1));
     wants(&findings, "source-unreachable", "error", "mongo");
@@ -151,7 +183,10 @@ fn servers_that_are_down_keep_us_out_or_take_no_snapshots_are_told_apart() {
     wants(&findings, "source-unauthorised", "error", "rabbitmq");
     assert!(!format!("{findings:?}").contains("canary"));
     let (_, offline) = doctor(&site, &["--offline"]);
-    assert!(!offline.iter().any(|seen| seen["id"].as_str().is_some_and(|id| id.starts_with("source-"))), "{offline:#?}");
+    assert!(
+        !offline.iter().any(|seen| seen["id"].as_str().is_some_and(|id| id.starts_with("source-"))),
+        "{offline:#?}"
+    );
     wants(&offline, "offline", "information", "4 sources were not asked");
 }
 
@@ -159,7 +194,14 @@ fn servers_that_are_down_keep_us_out_or_take_no_snapshots_are_told_apart() {
 fn servers_that_are_well_say_so_with_their_clocks() {
     let qdrant = QdrantStandIn::start();
     let site = Site::new()
-        .with_mongo("mongo", &format!("{}/doctor_{}", servers::mongo_uri().trim_end_matches('/'), std::process::id()))
+        .with_mongo(
+            "mongo",
+            &format!(
+                "{}/doctor_{}",
+                servers::mongo_uri().trim_end_matches('/'),
+                std::process::id()
+            ),
+        )
         .with_qdrant("qdrant", &qdrant.url(), crate::support::qdrant_stand_in::API_KEY, &[])
         .with_rabbitmq("rabbitmq");
     let (_, findings) = doctor(&site, &[]);
@@ -174,7 +216,10 @@ fn servers_that_are_well_say_so_with_their_clocks() {
 #[test]
 fn a_key_that_is_none_of_r2s_is_found_before_anything_is_sent() {
     let site = Site::new();
-    let (id, secret) = (site.secret("r2.id", "AKIAIOSFODNN7CANARY1"), site.secret("r2.key", &"0123456789abcdef".repeat(4)));
+    let (id, secret) = (
+        site.secret("r2.id", "AKIAIOSFODNN7CANARY1"),
+        site.secret("r2.key", &"0123456789abcdef".repeat(4)),
+    );
     let site = site.with(&format!(
         "[repository.r2]\nlocation = \"s3:https://account.r2.cloudflarestorage.com/b/p\"\npassword = {{ file = {} }}\n\
          access_key_id = {{ file = {} }}\nsecret_access_key = {{ file = {} }}",
@@ -204,7 +249,8 @@ fn a_snapshot_that_restic_made_after_ours_and_a_file_that_others_may_read_are_fo
     let (_, findings) = doctor(&site, &["--offline"]);
     assert!(!findings.iter().any(|seen| seen["id"] == "foreign-snapshot"), "{findings:#?}");
 
-    fs::set_permissions(site.path("repository.pass"), fs::Permissions::from_mode(0o640)).expect("its mode can be set");
+    fs::set_permissions(site.path("repository.pass"), fs::Permissions::from_mode(0o640))
+        .expect("its mode can be set");
     let (code, findings) = doctor(&site, &["--offline"]);
     assert_eq!(code, Some(1));
     wants(&findings, "secret-file-mode", "error", "chmod 600");

@@ -44,10 +44,20 @@ async fn a_drill_of_all_five_sources_is_green_its_controls_are_red_and_nothing_i
         .iter()
         .map(|source| {
             let found = &source["verification"];
-            assert_eq!((&source["exit"], &found["proven"]), (&json!("done"), &json!("restored")), "{source}");
+            assert_eq!(
+                (&source["exit"], &found["proven"]),
+                (&json!("done"), &json!("restored")),
+                "{source}"
+            );
             assert_eq!(source["control_caught"], true, "{source}");
-            assert!(found["control"]["found"][0]["what"].is_string(), "what the comparison found is told: {source}");
-            assert!(found["restore_seconds"].as_f64().is_some_and(|seconds| seconds > 0.0), "{source}");
+            assert!(
+                found["control"]["found"][0]["what"].is_string(),
+                "what the comparison found is told: {source}"
+            );
+            assert!(
+                found["restore_seconds"].as_f64().is_some_and(|seconds| seconds > 0.0),
+                "{source}"
+            );
             assert!(source["rto_forecast_seconds"].as_f64().is_some(), "{source}");
             assert!(found["stages"].as_array().is_some_and(|stages| stages.len() >= 3), "{source}");
             let damage = found["control"]["damage"].as_str().expect("a damage");
@@ -87,22 +97,45 @@ async fn what_a_killed_drill_left_is_cleared_by_the_next_one_and_by_nobody_else(
     // Of somebody else: it bears such a name, but nothing here notes it.
     let client = Client::with_uri_str(all.mongo.uri()).await.expect("a valid address");
     let foreign = client.database("kdr_drill_of_somebody_else");
-    foreign.collection("theirs").insert_one(doc! { "_id": 1 }).await.expect("a document can be inserted");
+    foreign
+        .collection("theirs")
+        .insert_one(doc! { "_id": 1 })
+        .await
+        .expect("a document can be inserted");
     for source in ["mongo", "rabbitmq", "qdrant", "configs", "n8n"] {
-        let killed = all.site.command().args(["drill", source]).env("KALEEM_DR_FAILPOINT", "scratch=kill").output();
-        assert_eq!(killed.expect("it can be run").status.code(), None, "{source}: it was to be killed");
+        let killed = all
+            .site
+            .command()
+            .args(["drill", source])
+            .env("KALEEM_DR_FAILPOINT", "scratch=kill")
+            .output();
+        assert_eq!(
+            killed.expect("it can be run").status.code(),
+            None,
+            "{source}: it was to be killed"
+        );
         let left = all.scratch().await;
         assert!(left.iter().any(|name| name.ends_with(".scratch")), "{source}: {left:?}");
         assert!(left.len() >= 2, "{source}: the scratch was full: {left:?}");
         let (outcome, lines) = all.site.json(["drill", source]);
         assert_eq!(outcome.code, Some(0), "{source}: {}", outcome.stderr);
         let cleared = &lines[0]["report"]["cleared"][0];
-        assert_eq!((&cleared["source"], &cleared["error"]), (&json!(source), &Value::Null), "{cleared}");
-        assert!(cleared["removed"].as_array().is_some_and(|removed| !removed.is_empty()), "{cleared}");
+        assert_eq!(
+            (&cleared["source"], &cleared["error"]),
+            (&json!(source), &Value::Null),
+            "{cleared}"
+        );
+        assert!(
+            cleared["removed"].as_array().is_some_and(|removed| !removed.is_empty()),
+            "{cleared}"
+        );
         assert_eq!(all.scratch().await, Vec::<String>::new(), "{source}");
     }
     let databases = client.list_database_names().await.expect("databases can be listed");
-    assert!(databases.iter().any(|name| name == "kdr_drill_of_somebody_else"), "it was none of our business: {databases:?}");
+    assert!(
+        databases.iter().any(|name| name == "kdr_drill_of_somebody_else"),
+        "it was none of our business: {databases:?}"
+    );
 }
 
 #[test]
@@ -112,8 +145,12 @@ fn a_drill_that_restores_nothing_has_its_control_too() {
     let (outcome, lines) = site.json(["drill", "--level", "readable"]);
     assert_eq!(outcome.code, Some(0), "{}{}", outcome.stdout, outcome.stderr);
     let drilled = &lines[0]["report"]["sources"][0];
-    assert_eq!((&drilled["verification"]["proven"], &drilled["control_caught"]), (&json!("readable"), &json!(true)));
-    let found = drilled["verification"]["control"]["found"][0]["found"].as_str().expect("what was found");
+    assert_eq!(
+        (&drilled["verification"]["proven"], &drilled["control_caught"]),
+        (&json!("readable"), &json!(true))
+    );
+    let found =
+        drilled["verification"]["control"]["found"][0]["found"].as_str().expect("what was found");
     assert!(found.contains("is not what was captured"), "{found}");
 }
 
@@ -122,7 +159,8 @@ fn a_drill_on_a_damaged_repository_is_red_and_kept_as_such() {
     let site = Site::new();
     let tree = site.path("tree");
     seed::file_tree(&tree);
-    fs::write(tree.join("large"), crate::support::mirror::noise(3_000_000, 5)).expect("a file can be written");
+    fs::write(tree.join("large"), crate::support::mirror::noise(3_000_000, 5))
+        .expect("a file can be written");
     let site = site.with_files("configs", &[&tree]).initialised();
     site.succeed(["backup"]);
     let packs = crate::support::mirror::objects(&site.repository());
@@ -165,14 +203,19 @@ impl Source for Blind {
     }
 
     async fn capture(&self, out: &mut Capture) -> Result<(), SourceError> {
-        let path = ArtifactPath::join(["blind", "data"]).map_err(|error| SourceError::Unsupported(error.to_string()))?;
+        let path = ArtifactPath::join(["blind", "data"])
+            .map_err(|error| SourceError::Unsupported(error.to_string()))?;
         out.whole(path, Bytes::from_static(b"data"), Some(1)).await
     }
 }
 
 #[async_trait]
 impl Restorable for Blind {
-    async fn plan_restore(&self, _: &PointReader, _: RestoreRequest) -> Result<RestorePlan, SourceError> {
+    async fn plan_restore(
+        &self,
+        _: &PointReader,
+        _: RestoreRequest,
+    ) -> Result<RestorePlan, SourceError> {
         Err(SourceError::Unsupported("it is only drilled".into()))
     }
 
@@ -184,9 +227,17 @@ impl Restorable for Blind {
         Ok(Inspection { checked: vec!["the data".into()], ..Inspection::default() })
     }
 
-    async fn rehearse(&self, _: &PointReader, scratch: &ScratchTarget) -> Result<RestoreReport, SourceError> {
+    async fn rehearse(
+        &self,
+        _: &PointReader,
+        scratch: &ScratchTarget,
+    ) -> Result<RestoreReport, SourceError> {
         assert!(scratch.control && scratch.name.starts_with("kdr_drill_"), "{scratch:?}");
-        Ok(RestoreReport { compared: vec!["everything".into()], control: self.control.clone(), ..RestoreReport::default() })
+        Ok(RestoreReport {
+            compared: vec!["everything".into()],
+            control: self.control.clone(),
+            ..RestoreReport::default()
+        })
     }
 }
 
@@ -216,7 +267,11 @@ async fn a_comparison_that_does_not_see_its_negative_control_makes_the_drill_red
         };
         let (report, _) = drill(&job, &progress, &CancellationToken::new()).await.expect("a drill");
         assert_eq!(report.exit.code(), exit, "{report:?}");
-        let findings = report.sources[0].verification.as_ref().map(|found| format!("{:?}", found.findings)).unwrap_or_default();
+        let findings = report.sources[0]
+            .verification
+            .as_ref()
+            .map(|found| format!("{:?}", found.findings))
+            .unwrap_or_default();
         assert!(findings.contains(words), "{findings}");
     }
 }

@@ -89,16 +89,27 @@ fn access(directory: &Path) -> Access {
 }
 
 /// One run with forget and prune on a store whose nth call fails. Gives the report and how many calls there were.
-async fn run(directory: &Path, tree: &Path, fails_at: u64) -> (Result<RunReport, RepositoryError>, u64) {
+async fn run(
+    directory: &Path,
+    tree: &Path,
+    fails_at: u64,
+) -> (Result<RunReport, RepositoryError>, u64) {
     let inner = OpendalStore::directory(directory).expect("the repository is there");
     let store = Arc::new(FaultyStore { inner, fails_at, calls: AtomicU64::new(0) });
     let report = async {
         let repository = Repository::open_in(store.clone(), &access(directory)).await?;
-        let config: FilesConfig =
-            serde_json::from_value(serde_json::json!({ "paths": [tree] })).expect("a config of one path is valid");
-        let source = FilesSource::new("configs".parse().expect("a name"), config).expect("a valid config");
+        let config: FilesConfig = serde_json::from_value(serde_json::json!({ "paths": [tree] }))
+            .expect("a config of one path is valid");
+        let source =
+            FilesSource::new("configs".parse().expect("a name"), config).expect("a valid config");
         let mut job = BackupJob::new(repository, vec![Arc::new(source) as Arc<dyn Restorable>]);
-        job.retention = Some(Retention { keep_last: 1, keep_daily: 0, keep_weekly: 0, keep_monthly: 0, ..Retention::default() });
+        job.retention = Some(Retention {
+            keep_last: 1,
+            keep_daily: 0,
+            keep_weekly: 0,
+            keep_monthly: 0,
+            ..Retention::default()
+        });
         job.prune = true;
         let progress: Arc<dyn ProgressSink> = Arc::new(Silent);
         backup(&job, &progress, &CancellationToken::new()).await
@@ -122,7 +133,8 @@ async fn any_one_failed_call_is_told_and_harms_nothing() {
     let mut last = None;
     // Runs after the first do a little more than it: they forget and prune as well.
     for fails_at in 1..=calls + 20 {
-        std::fs::write(tree.join("changing"), format!("{fails_at}").repeat(1000)).expect("a file can be written");
+        std::fs::write(tree.join("changing"), format!("{fails_at}").repeat(1000))
+            .expect("a file can be written");
         let (report, made) = run(&directory, &tree, fails_at).await;
         let told = !matches!(&report, Ok(report) if report.exit == Exit::Done);
         failed += u64::from(told);
@@ -130,10 +142,16 @@ async fn any_one_failed_call_is_told_and_harms_nothing() {
         let newest = snapshots.last().map(|snapshot| snapshot["id"].clone());
         assert!(newest.is_some(), "call {fails_at}: the last good snapshot is still there");
         // A call that was made up for (a lock removed at the second try) may pass; then the run did save something.
-        assert!(told || newest != last, "call {fails_at} of {made} failed, nothing was saved, and the run said nothing");
+        assert!(
+            told || newest != last,
+            "call {fails_at} of {made} failed, nothing was saved, and the run said nothing"
+        );
         last = newest;
         let seen = restic.succeed(["check"]);
-        assert!(String::from_utf8_lossy(&seen.stdout).contains("no errors were found"), "call {fails_at}: {report:?}");
+        assert!(
+            String::from_utf8_lossy(&seen.stdout).contains("no errors were found"),
+            "call {fails_at}: {report:?}"
+        );
     }
     assert!(failed >= calls / 2, "of {calls} calls only {failed} failures were told");
 

@@ -17,11 +17,16 @@ fn an_awkward_tree_comes_back_equal() {
     let site = site.with_files("configs", &[&tree]).initialised();
     site.succeed(["backup"]);
     let target = site.path("back");
-    let (outcome, lines) = site.json(["restore", "configs", "--to", target.to_str().expect("UTF-8")]);
+    let (outcome, lines) =
+        site.json(["restore", "configs", "--to", target.to_str().expect("UTF-8")]);
     assert_eq!(outcome.code, Some(0), "{} {lines:?}", outcome.stderr);
     Tree::of(&target.join(tree.strip_prefix("/").expect("absolute"))).assert_equal(&before);
-    let hole = fs::metadata(target.join(tree.strip_prefix("/").expect("absolute")).join("sparse")).expect("the sparse file");
-    assert!(std::os::unix::fs::MetadataExt::blocks(&hole) * 512 < hole.len() / 2, "holes stay holes");
+    let hole = fs::metadata(target.join(tree.strip_prefix("/").expect("absolute")).join("sparse"))
+        .expect("the sparse file");
+    assert!(
+        std::os::unix::fs::MetadataExt::blocks(&hole) * 512 < hole.len() / 2,
+        "holes stay holes"
+    );
 }
 
 #[test]
@@ -50,12 +55,14 @@ fn a_file_that_cannot_be_read_is_reported_and_the_rest_is_kept() {
     let tree = site.path("tree");
     seed::file_tree(&tree);
     fs::write(tree.join("closed"), "for nobody").expect("a file can be written");
-    fs::set_permissions(tree.join("closed"), fs::Permissions::from_mode(0o000)).expect("its mode can be set");
+    fs::set_permissions(tree.join("closed"), fs::Permissions::from_mode(0o000))
+        .expect("its mode can be set");
     let site = site.with_files("configs", &[&tree]);
     // Root reads everything: the run is somebody else's.
     let nobody = 65534;
     for path in [site.path("."), site.path("repository.pass"), site.config_path()] {
-        std::os::unix::fs::chown(&path, Some(nobody), Some(nobody)).expect("root may give files away");
+        std::os::unix::fs::chown(&path, Some(nobody), Some(nobody))
+            .expect("root may give files away");
     }
     // The target directory may lie where nobody may go; a copy of the program does not.
     let program = site.path("kaleem-dr");
@@ -80,7 +87,13 @@ fn a_file_that_cannot_be_read_is_reported_and_the_rest_is_kept() {
     assert!(snapshots[0]["tags"].to_string().contains("incomplete"), "{snapshots:?}");
     let target = site.path("back");
     let restored = site.run(["restore", "configs", "--to", target.to_str().expect("UTF-8")]);
-    assert_eq!(restored.code, Some(0), "what was captured comes back: {}{}", restored.stdout, restored.stderr);
+    assert_eq!(
+        restored.code,
+        Some(0),
+        "what was captured comes back: {}{}",
+        restored.stdout,
+        restored.stderr
+    );
     let back = target.join(tree.strip_prefix("/").expect("absolute"));
     assert!(!back.join("closed").exists());
     assert!(back.join("etc/nginx/conf.d/default.conf").exists());
@@ -92,7 +105,8 @@ fn excludes_and_selections_take_globs() {
     let tree = site.path("tree");
     seed::file_tree(&tree);
     fs::create_dir_all(tree.join("cache")).expect("a directory");
-    fs::write(tree.join("cache/CACHEDIR.TAG"), "Signature: 8a477f597d28d172789f06886806bc55\n").expect("a file");
+    fs::write(tree.join("cache/CACHEDIR.TAG"), "Signature: 8a477f597d28d172789f06886806bc55\n")
+        .expect("a file");
     fs::write(tree.join("cache/junk"), "junk").expect("a file");
     let site = site
         .with(&format!("[source.configs]\ntype = \"files\"\npaths = [{tree:?}]\nexclude = [\"large*\", \"{}/empty*\"]\nexclude_caches = true", tree.display()))
@@ -117,6 +131,19 @@ fn excludes_and_selections_take_globs() {
     for unwanted in ["large", "cache/junk", "--help", "etc/nginx/link"] {
         assert!(!found.iter().any(|path| path == unwanted), "{unwanted} in {found:?}");
     }
-    let nothing = site.run(["restore", "files", "--target", site.path("none").to_str().expect("UTF-8"), "--include", "/no/such"]);
-    assert_eq!(nothing.code, Some(1), "a restore of nothing is no success: {}{}", nothing.stdout, nothing.stderr);
+    let nothing = site.run([
+        "restore",
+        "files",
+        "--target",
+        site.path("none").to_str().expect("UTF-8"),
+        "--include",
+        "/no/such",
+    ]);
+    assert_eq!(
+        nothing.code,
+        Some(1),
+        "a restore of nothing is no success: {}{}",
+        nothing.stdout,
+        nothing.stderr
+    );
 }

@@ -43,7 +43,11 @@ fn below(target: &Path, path: &Path) -> PathBuf {
 fn unshared(site: &Site, options: &[&str], script: &str) -> Outcome {
     let command = site.command();
     let mut unshare = Command::new("unshare");
-    unshare.args(options).args(["sh", "-ec", script]).env("K", command.get_program()).env("KALEEM_DR_CONFIG", site.config_path());
+    unshare
+        .args(options)
+        .args(["sh", "-ec", script])
+        .env("K", command.get_program())
+        .env("KALEEM_DR_CONFIG", site.config_path());
     run(&mut unshare)
 }
 
@@ -52,7 +56,8 @@ fn a_directory_exchanged_for_a_link_becomes_one_again_and_what_the_link_led_to_i
     let (site, tree) = backed_up(|tree| {
         fs::create_dir_all(tree.join("d/deep")).expect("a directory");
         fs::write(tree.join("d/deep/passwd"), "captured").expect("a file");
-        fs::set_permissions(tree.join("d/deep"), fs::Permissions::from_mode(0o777)).expect("its mode can be set");
+        fs::set_permissions(tree.join("d/deep"), fs::Permissions::from_mode(0o777))
+            .expect("its mode can be set");
     });
     let before = Tree::of(&tree);
     let outside = site.path("outside");
@@ -111,9 +116,9 @@ fn whatever_kind_is_there_is_replaced_by_what_was_captured() {
     fs::remove_dir_all(kept).expect("it can be removed");
     let pipe = fs::symlink_metadata(tree.join("pipe over file")).expect("it is there");
     assert!(pipe.file_type().is_fifo());
-    for (path, expected) in
-        kinds.iter().flat_map(|captured| kinds.iter().map(move |there| (format!("{captured} over {there}"), *captured)))
-    {
+    for (path, expected) in kinds.iter().flat_map(|captured| {
+        kinds.iter().map(move |there| (format!("{captured} over {there}"), *captured))
+    }) {
         let kind = fs::symlink_metadata(tree.join(&path)).expect("it is there").file_type();
         let found = if kind.is_file() {
             "file"
@@ -143,7 +148,8 @@ fn a_configured_path_through_a_link_is_written_back_through_it_and_the_link_stay
     site.succeed(["backup"]);
     fs::write(site.path("real/conf/a"), "changed").expect("a file");
     fs::remove_file(site.path("real/conf/b")).expect("it can be removed");
-    fs::set_permissions(site.path("real"), fs::Permissions::from_mode(0o710)).expect("its mode can be set");
+    fs::set_permissions(site.path("real"), fs::Permissions::from_mode(0o710))
+        .expect("its mode can be set");
     site.succeed(["restore", "configs", "--in-place", "--yes"]);
     assert_eq!(fs::read_to_string(site.path("real/conf/a")).expect("the file"), "one");
     assert_eq!(fs::read_to_string(site.path("real/conf/b")).expect("the file"), "two");
@@ -162,9 +168,15 @@ fn a_configured_path_through_a_link_is_written_back_through_it_and_the_link_stay
     assert!(refused.stdout.contains("which user 65534 made"), "{}", refused.stdout);
     assert_eq!(fs::read_to_string(site.path("real/conf/a")).expect("the file"), "changed");
     lchown(site.path("link"), Some(0), Some(0)).expect("root may take it back");
-    fs::set_permissions(site.path("."), fs::Permissions::from_mode(0o777)).expect("its mode can be set");
+    fs::set_permissions(site.path("."), fs::Permissions::from_mode(0o777))
+        .expect("its mode can be set");
     let refused = site.run(["restore", "configs", "--in-place", "--yes"]);
-    assert!(refused.stdout.contains("other users can exchange it"), "{}{}", refused.stdout, refused.stderr);
+    assert!(
+        refused.stdout.contains("other users can exchange it"),
+        "{}{}",
+        refused.stdout,
+        refused.stderr
+    );
     assert_eq!(fs::read_to_string(site.path("real/conf/a")).expect("the file"), "changed");
 }
 
@@ -193,7 +205,11 @@ fn a_target_that_another_user_made_where_everyone_may_is_refused() {
     assert_eq!(fs::read_dir(site.path("elsewhere")).expect("a directory").count(), 0);
     let fresh = open.join("fresh");
     site.succeed(["restore", "configs", "--to", fresh.to_str().expect("UTF-8")]);
-    assert_eq!(fs::metadata(&fresh).expect("it is there").mode() & 0o7777, 0o700, "what is restored is for its owner alone");
+    assert_eq!(
+        fs::metadata(&fresh).expect("it is there").mode() & 0o7777,
+        0o700,
+        "what is restored is for its owner alone"
+    );
     assert_eq!(fs::read_to_string(below(&fresh, &tree).join("f")).expect("the file"), "content");
 }
 
@@ -202,12 +218,20 @@ fn the_default_target_is_new_private_and_cannot_be_guessed() {
     let (site, tree) = backed_up(|tree| fs::write(tree.join("f"), "content").expect("a file"));
     let (outcome, lines) = site.json(["restore", "configs"]);
     assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
-    let target = lines[0]["target"].as_str().expect("a target").strip_prefix("directory ").expect("a directory").to_owned();
+    let target = lines[0]["target"]
+        .as_str()
+        .expect("a target")
+        .strip_prefix("directory ")
+        .expect("a directory")
+        .to_owned();
     let random = target.rsplit('_').next().expect("a suffix");
     assert!(target.starts_with("/var/tmp/kaleem_restored_") && random.len() == 16, "{target}");
     let meta = fs::metadata(&target).expect("it is there");
     assert_eq!(meta.mode() & 0o7777, 0o700);
-    assert_eq!(fs::read_to_string(below(Path::new(&target), &tree).join("f")).expect("the file"), "content");
+    assert_eq!(
+        fs::read_to_string(below(Path::new(&target), &tree).join("f")).expect("the file"),
+        "content"
+    );
     fs::remove_dir_all(&target).expect("it can be removed");
 }
 
@@ -220,7 +244,8 @@ fn a_mount_point_is_written_into() {
         fs::create_dir(tree.join("disk")).expect("a directory");
         fs::write(tree.join("disk/f"), "in the mount").expect("a file");
         fs::write(tree.join("hosts"), "captured hosts, longer than before").expect("a file");
-        fs::set_permissions(tree.join("hosts"), fs::Permissions::from_mode(0o640)).expect("its mode can be set");
+        fs::set_permissions(tree.join("hosts"), fs::Permissions::from_mode(0o640))
+            .expect("its mode can be set");
     });
     fs::write(site.path("mounted"), "mounted").expect("a file");
     fs::create_dir(site.path("seen")).expect("a directory");
@@ -236,9 +261,15 @@ fn a_mount_point_is_written_into() {
     let outcome = unshared(&site, &["-m"], &script);
     assert_eq!(outcome.code, Some(0), "{}{}", outcome.stdout, outcome.stderr);
     assert_eq!(fs::read_to_string(site.path("seen/f")).expect("the file"), "in the mount");
-    assert_eq!(fs::read_to_string(site.path("mounted")).expect("the file"), "captured hosts, longer than before");
+    assert_eq!(
+        fs::read_to_string(site.path("mounted")).expect("the file"),
+        "captured hosts, longer than before"
+    );
     assert_eq!(fs::metadata(site.path("mounted")).expect("it is there").mode() & 0o7777, 0o640);
-    let left: Vec<_> = fs::read_dir(&tree).expect("a directory").map(|entry| entry.expect("an entry").file_name()).collect();
+    let left: Vec<_> = fs::read_dir(&tree)
+        .expect("a directory")
+        .map(|entry| entry.expect("an entry").file_name())
+        .collect();
     assert_eq!(left.len(), 2, "no temporary file is left: {left:?}");
 }
 
@@ -271,18 +302,33 @@ fn what_the_target_cannot_take_is_named_and_the_content_is_there() {
         )
     };
     let (ram, copy) = (site.path("ram"), site.path("copy"));
-    let script = format!("mount -t ramfs none '{0}'; {1}; cp -r '{0}/.' '{2}'", ram.display(), both(&ram), copy.display());
+    let script = format!(
+        "mount -t ramfs none '{0}'; {1}; cp -r '{0}/.' '{2}'",
+        ram.display(),
+        both(&ram),
+        copy.display()
+    );
     let without_attributes = unshared(&site, &["-m"], &script);
     let without_owner = unshared(&site, &["-Ur"], &both(&site.path("namespace")));
-    for (outcome, directory, lacks) in
-        [(&without_attributes, "copy", "extended attribute user.note"), (&without_owner, "namespace", "owner 1000:1000")]
-    {
+    for (outcome, directory, lacks) in [
+        (&without_attributes, "copy", "extended attribute user.note"),
+        (&without_owner, "namespace", "owner 1000:1000"),
+    ] {
         for from in ["snapshot", "tar"] {
             let back = below(&site.path(directory).join(from), &tree);
             for (name, content) in [("noted", "noted"), ("owned", "owned"), ("d/below", "below")] {
-                assert_eq!(fs::read_to_string(back.join(name)).expect("the file"), content, "{directory} {from} {name}");
+                assert_eq!(
+                    fs::read_to_string(back.join(name)).expect("the file"),
+                    content,
+                    "{directory} {from} {name}"
+                );
             }
-            assert!(outcome.stdout.contains(&format!("{from} ended with 4")), "{}{}", outcome.stdout, outcome.stderr);
+            assert!(
+                outcome.stdout.contains(&format!("{from} ended with 4")),
+                "{}{}",
+                outcome.stdout,
+                outcome.stderr
+            );
         }
         assert!(outcome.stdout.matches(lacks).count() >= 2, "{lacks}: {}", outcome.stdout);
     }
@@ -304,12 +350,22 @@ fn attributes_of_a_read_only_file_come_back_to_its_owner_and_what_is_roots_is_no
     fs::copy(site.command().get_program(), &program).expect("the program can be copied");
     let user = if is_root() { NOBODY } else { nix::unistd::geteuid().as_raw() };
     if is_root() {
-        for path in [site.path("."), site.path("repository.pass"), site.config_path(), tree.clone(), tree.join("444")] {
+        for path in [
+            site.path("."),
+            site.path("repository.pass"),
+            site.config_path(),
+            tree.clone(),
+            tree.join("444"),
+        ] {
             chown(&path, Some(user), Some(user)).expect("root may give files away");
         }
     }
     let target = site.path("out");
-    for args in [&["init"][..], &["backup"], &["restore", "configs", "--to", target.to_str().expect("UTF-8")]] {
+    for args in [
+        &["init"][..],
+        &["backup"],
+        &["restore", "configs", "--to", target.to_str().expect("UTF-8")],
+    ] {
         let mut command = Command::new(&program);
         command.env("KALEEM_DR_CONFIG", site.config_path()).args(args);
         if is_root() {
@@ -319,11 +375,16 @@ fn attributes_of_a_read_only_file_come_back_to_its_owner_and_what_is_roots_is_no
         assert_eq!(outcome.code, Some(0), "{args:?}: {}{}", outcome.stdout, outcome.stderr);
         if args[0] == "restore" && is_root() {
             // The other file was root's.
-            assert!(outcome.stdout.contains("only root can set the owner of"), "{}", outcome.stdout);
+            assert!(
+                outcome.stdout.contains("only root can set the owner of"),
+                "{}",
+                outcome.stdout
+            );
         }
     }
     for name in ["444", "644"] {
-        let value = xattr::get(below(&target, &tree).join(name), "user.checksum").expect("attributes can be read");
+        let value = xattr::get(below(&target, &tree).join(name), "user.checksum")
+            .expect("attributes can be read");
         assert_eq!(value.as_deref(), Some(&b"abc"[..]), "{name}");
     }
 }
@@ -334,10 +395,14 @@ fn room_is_asked_for_before_a_restore_and_a_drill_and_the_scratch_directory_can_
         return;
     }
     let (site, _) = backed_up(|tree| {
-        let noise: Vec<u8> = (0..3u32 << 20).map(|n| (n.wrapping_mul(2_654_435_761) >> 13).to_le_bytes()[0]).collect();
+        let noise: Vec<u8> = (0..3u32 << 20)
+            .map(|n| (n.wrapping_mul(2_654_435_761) >> 13).to_le_bytes()[0])
+            .collect();
         fs::write(tree.join("large"), noise).expect("a file");
         // A hole needs no room.
-        fs::File::create(tree.join("sparse")).and_then(|file| file.set_len(64 << 20)).expect("a file");
+        fs::File::create(tree.join("sparse"))
+            .and_then(|file| file.set_len(64 << 20))
+            .expect("a file");
     });
     let scratch = site.path("scratch");
     fs::create_dir(&scratch).expect("a directory");
@@ -345,7 +410,10 @@ fn room_is_asked_for_before_a_restore_and_a_drill_and_the_scratch_directory_can_
         let toml = fs::read_to_string(site.config_path()).expect("the config");
         fs::write(
             site.config_path(),
-            format!("scratch_directory = {scratch:?}\n{toml}", scratch = scratch.display().to_string()),
+            format!(
+                "scratch_directory = {scratch:?}\n{toml}",
+                scratch = scratch.display().to_string()
+            ),
         )
         .expect("the config can be written");
         site
@@ -360,9 +428,15 @@ fn room_is_asked_for_before_a_restore_and_a_drill_and_the_scratch_directory_can_
     };
     let small = unshared(&site, &["-m"], &script("2m"));
     let said = format!("{}{}", small.stdout, small.stderr);
-    assert!(!said.contains("drill ended with 0") && said.contains("restore ended with 1"), "{said}");
+    assert!(
+        !said.contains("drill ended with 0") && said.contains("restore ended with 1"),
+        "{said}"
+    );
     assert!(said.matches("bytes are free and at least 3").count() >= 2, "{said}");
-    assert!(!said.lines().any(|line| line == "beside" || line.starts_with("kdr_drill_")), "nothing is left: {said}");
+    assert!(
+        !said.lines().any(|line| line == "beside" || line.starts_with("kdr_drill_")),
+        "nothing is left: {said}"
+    );
     let large = unshared(&site, &["-m"], &script("20m"));
     let said = format!("{}{}", large.stdout, large.stderr);
     assert!(said.contains("drill ended with 0") && said.contains("restore ended with 0"), "{said}");

@@ -38,7 +38,10 @@ fn the_root_directory_can_be_backed_up() {
     site.restic().check_read_data();
     let target = site.path("back");
     site.succeed(["restore", "root", "--to", target.to_str().expect("UTF-8")]);
-    assert_eq!(fs::read_to_string(target.join(hosts.trim_start_matches('/'))).expect("the file"), "content");
+    assert_eq!(
+        fs::read_to_string(target.join(hosts.trim_start_matches('/'))).expect("the file"),
+        "content"
+    );
     fs::write(tree.join("hosts"), "changed").expect("a file");
     site.succeed(["restore", "root", "--in-place", "--yes"]);
     assert_eq!(fs::read_to_string(tree.join("hosts")).expect("the file"), "content");
@@ -52,7 +55,8 @@ fn roots_that_overlap_come_twice_or_are_files_are_captured_once() {
     fs::write(tree.join("nginx/n.conf"), "n").expect("a file");
     fs::write(tree.join("one"), "one").expect("a file");
     fs::write(site.path("file"), "file").expect("a file");
-    let (nginx, file, slash) = (tree.join("nginx"), site.path("file"), PathBuf::from(format!("{}/", tree.display())));
+    let (nginx, file, slash) =
+        (tree.join("nginx"), site.path("file"), PathBuf::from(format!("{}/", tree.display())));
     let site = site.with_files("configs", &[&tree, &nginx, &file, &tree, &slash]).initialised();
     site.succeed(["backup"]);
     let listed = listed(&site, &["latest"]);
@@ -84,7 +88,12 @@ fn a_root_that_is_a_link_or_that_a_pattern_leaves_out_ends_as_done_in_part() {
     for (source, why) in [("linked", "only the link was captured"), ("excluded", "leaves it out")] {
         let outcome = site.run(["backup", source]);
         assert_eq!(outcome.code, Some(3), "{source}: {}{}", outcome.stdout, outcome.stderr);
-        assert!(format!("{}{}", outcome.stdout, outcome.stderr).contains(why), "{}{}", outcome.stdout, outcome.stderr);
+        assert!(
+            format!("{}{}", outcome.stdout, outcome.stderr).contains(why),
+            "{}{}",
+            outcome.stdout,
+            outcome.stderr
+        );
     }
 }
 
@@ -178,8 +187,20 @@ fn excludes_leave_out_what_restic_leaves_out() {
         ".",
         "..",
     ];
-    let mut tables: Vec<Vec<String>> = single.iter().map(|pattern| vec![(*pattern).to_owned()]).collect();
-    for absolute in ["app/cache/", "app/cache/*", "app", "*/logs", "**/end", "", "app/../cache", "*", "/", "x/y/"] {
+    let mut tables: Vec<Vec<String>> =
+        single.iter().map(|pattern| vec![(*pattern).to_owned()]).collect();
+    for absolute in [
+        "app/cache/",
+        "app/cache/*",
+        "app",
+        "*/logs",
+        "**/end",
+        "",
+        "app/../cache",
+        "*",
+        "/",
+        "x/y/",
+    ] {
         tables.push(vec![format!("{at}/{absolute}")]);
     }
     for several in [
@@ -193,7 +214,11 @@ fn excludes_leave_out_what_restic_leaves_out() {
     }
     let mut sources = String::new();
     for (number, patterns) in tables.iter().enumerate() {
-        let _ = writeln!(sources, "[source.p{number}]\ntype = \"files\"\npaths = [{:?}]\nexclude = {patterns:?}", at.to_string());
+        let _ = writeln!(
+            sources,
+            "[source.p{number}]\ntype = \"files\"\npaths = [{:?}]\nexclude = {patterns:?}",
+            at.to_string()
+        );
     }
     let site = site.with(&sources).initialised();
     // Where everything is left out, the configured path too, ours ends as done in part, and restic with a snapshot of nothing.
@@ -217,7 +242,11 @@ fn excludes_leave_out_what_restic_leaves_out() {
 /// The paths that stock restic lists; none where there is no such snapshot.
 fn listed(site: &Site, which: &[&str]) -> Vec<String> {
     let output = site.restic().run(["ls"].iter().chain(which));
-    String::from_utf8_lossy(&output.stdout).lines().filter(|line| line.starts_with('/')).map(str::to_owned).collect()
+    String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .filter(|line| line.starts_with('/'))
+        .map(str::to_owned)
+        .collect()
 }
 
 fn below(tree: &Path, paths: &[String]) -> BTreeSet<String> {
@@ -239,11 +268,16 @@ fn a_pattern_that_matched_nothing_is_reported() {
         ))
         .initialised();
     let outcome = site.succeed(["backup"]);
-    for (pattern, why) in
-        [("~/secrets", "is not expanded"), ("nowhere", "matched nothing"), ("/elsewhere/x", "under none of `paths`")]
-    {
-        let lines: Vec<_> =
-            outcome.stderr.lines().filter(|line| line.contains(&format!("exclude pattern `{pattern}`"))).collect();
+    for (pattern, why) in [
+        ("~/secrets", "is not expanded"),
+        ("nowhere", "matched nothing"),
+        ("/elsewhere/x", "under none of `paths`"),
+    ] {
+        let lines: Vec<_> = outcome
+            .stderr
+            .lines()
+            .filter(|line| line.contains(&format!("exclude pattern `{pattern}`")))
+            .collect();
         assert!(lines.len() == 1 && lines[0].contains(why), "{pattern}: {}", outcome.stderr);
     }
     assert!(!outcome.stderr.contains("`cache/`"), "{}", outcome.stderr);

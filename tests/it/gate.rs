@@ -80,7 +80,9 @@ impl Source for Scripted {
             if piece * 10 >= PIECES * 8 {
                 match self.ends {
                     Ends::Well => {}
-                    Ends::WithErrorAt80Percent => return Err(SourceError::artifact(&path, "the reader broke at 80 %")),
+                    Ends::WithErrorAt80Percent => {
+                        return Err(SourceError::artifact(&path, "the reader broke at 80 %"));
+                    }
                     Ends::ByForgettingToFinish => return Ok(()),
                     Ends::ByPanic => panic!("a source panicked"),
                 }
@@ -94,7 +96,11 @@ impl Source for Scripted {
 
 #[async_trait]
 impl Restorable for Scripted {
-    async fn plan_restore(&self, _: &PointReader, _: RestoreRequest) -> Result<RestorePlan, SourceError> {
+    async fn plan_restore(
+        &self,
+        _: &PointReader,
+        _: RestoreRequest,
+    ) -> Result<RestorePlan, SourceError> {
         Err(SourceError::Unsupported("not in this test".into()))
     }
 
@@ -112,7 +118,9 @@ async fn run(directory: &std::path::Path, sources: Vec<(&str, Ends)>) -> (Reposi
     let repository = Repository::init(&access, 2).await.expect("a repository can be made");
     let sources = sources
         .into_iter()
-        .map(|(name, ends)| Arc::new(Scripted { name: name.parse().expect("a name"), ends }) as Arc<dyn Restorable>)
+        .map(|(name, ends)| {
+            Arc::new(Scripted { name: name.parse().expect("a name"), ends }) as Arc<dyn Restorable>
+        })
         .collect();
     let job = BackupJob::new(repository.clone(), sources);
     let progress: Arc<dyn ProgressSink> = Arc::new(Silent);
@@ -125,7 +133,8 @@ async fn a_reader_error_at_80_percent_leaves_no_snapshot_and_the_others_are_save
     for ends in [Ends::WithErrorAt80Percent, Ends::ByForgettingToFinish] {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("repository");
-        let (repository, report) = run(&path, vec![("first", Ends::Well), ("second", ends), ("third", Ends::Well)]).await;
+        let (repository, report) =
+            run(&path, vec![("first", Ends::Well), ("second", ends), ("third", Ends::Well)]).await;
         assert_eq!(report.exit, Exit::Partial);
         let error = report.sources[1].error.as_deref().expect("an error");
         for word in ["second", "/scripted/data"] {
@@ -154,7 +163,8 @@ async fn a_panic_in_a_source_leaves_no_snapshot_and_no_lock() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("repository");
     let inner = path.clone();
-    let died = tokio::spawn(async move { run(&inner, vec![("only", Ends::ByPanic)]).await.1 }).await;
+    let died =
+        tokio::spawn(async move { run(&inner, vec![("only", Ends::ByPanic)]).await.1 }).await;
     assert!(died.is_err(), "the panic is not swallowed");
     let restic = Restic::on_directory(&path, PASSWORD);
     assert!(restic.snapshots().is_empty());
@@ -170,7 +180,12 @@ async fn a_server_killed_during_capture_fails_its_source_alone() {
     let filler = "x".repeat(2000);
     for name in ["a", "b", "c"] {
         let documents = (0..3000).map(|n| doc! { "_id": n, "filler": &filler });
-        client.database("kaleem").collection(name).insert_many(documents).await.expect("documents can be inserted");
+        client
+            .database("kaleem")
+            .collection(name)
+            .insert_many(documents)
+            .await
+            .expect("documents can be inserted");
     }
     let site = Site::new();
     let tree = site.path("tree");
@@ -180,9 +195,14 @@ async fn a_server_killed_during_capture_fails_its_source_alone() {
 
     // Frozen when the first collection has begun, the server dies; then the run goes on.
     let mut command = site.command();
-    command.args(["--json", "backup", "mongo", "configs"]).env("KALEEM_DR_FAILPOINT", "capture=stop:3");
-    let child =
-        command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().expect("the program runs");
+    command
+        .args(["--json", "backup", "mongo", "configs"])
+        .env("KALEEM_DR_FAILPOINT", "capture=stop:3");
+    let child = command
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .expect("the program runs");
     let pid = Pid::from_raw(i32::try_from(child.id()).expect("a pid"));
     await_stopped(pid);
     server.kill();
@@ -191,8 +211,10 @@ async fn a_server_killed_during_capture_fails_its_source_alone() {
 
     let said = String::from_utf8_lossy(&output.stdout);
     assert_eq!(output.status.code(), Some(3), "{said}{}", String::from_utf8_lossy(&output.stderr));
-    let error =
-        said.lines().find(|line| line.contains("\"error\"") && line.contains("message_type")).expect("an error is reported");
+    let error = said
+        .lines()
+        .find(|line| line.contains("\"error\"") && line.contains("message_type"))
+        .expect("an error is reported");
     for word in ["mongo", "/mongo/kaleem/", ".bson"] {
         assert!(error.contains(word), "source, artifact and cause are named: {error}");
     }

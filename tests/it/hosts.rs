@@ -143,7 +143,11 @@ fn another_hosts_alarm_stops_prune_and_a_forget_that_means_that_host() {
     assert!(listed.contains("files are gone") && listed.contains(" a,"), "{listed}");
     b.succeed(["forget", "--yes"]);
     assert_eq!((count(&a, "a"), count(&a, "b")), (2, 1), "b's own may go");
-    for refused in [&["prune", "--yes"][..], &["--host", "any", "forget", "--yes"], &["--host", "a", "forget", "--yes"]] {
+    for refused in [
+        &["prune", "--yes"][..],
+        &["--host", "any", "forget", "--yes"],
+        &["--host", "a", "forget", "--yes"],
+    ] {
         let outcome = b.run(refused.iter().copied());
         assert_eq!(outcome.code, Some(5), "{refused:?}: {}", outcome.stderr);
         assert!(outcome.stderr.contains("files are gone"), "{}", outcome.stderr);
@@ -172,7 +176,9 @@ fn every_host_has_a_row_and_an_expected_one_that_is_missing_ends_with_6() {
     let (outcome, lines) = strict.json(["status", "--all-hosts"]);
     assert_eq!(outcome.code, Some(6), "{}", outcome.stderr);
     let rows = lines[0].as_array().expect("rows");
-    let row = |host: &str| rows.iter().find(|row| row["host"] == host).unwrap_or_else(|| panic!("no {host}: {rows:?}"));
+    let row = |host: &str| {
+        rows.iter().find(|row| row["host"] == host).unwrap_or_else(|| panic!("no {host}: {rows:?}"))
+    };
     assert_eq!(row("cache1")["is_broken"], true);
     assert_eq!(row("db1")["is_broken"], false);
     assert_eq!(row("web1")["is_expected"], false);

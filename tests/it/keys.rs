@@ -31,7 +31,8 @@ fn keys(site: &Site) -> Vec<Value> {
 }
 
 fn restic_keys(restic: &Restic) -> Vec<Value> {
-    serde_json::from_slice(&restic.succeed(["key", "list", "--json"]).stdout).expect("restic prints JSON")
+    serde_json::from_slice(&restic.succeed(["key", "list", "--json"]).stdout)
+        .expect("restic prints JSON")
 }
 
 fn opens(site: &Site, password: &str) -> bool {
@@ -40,7 +41,8 @@ fn opens(site: &Site, password: &str) -> bool {
 
 fn add(site: &Site, password: &str) -> Value {
     let file = site.secret("new.pass", password);
-    let (outcome, lines) = site.json(["key", "add", "--new-password-file", file.to_str().expect("UTF-8")]);
+    let (outcome, lines) =
+        site.json(["key", "add", "--new-password-file", file.to_str().expect("UTF-8")]);
     assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
     lines[0].clone()
 }
@@ -72,14 +74,25 @@ fn a_key_that_is_added_opens_and_one_that_is_removed_does_not() {
 fn a_key_of_restics_is_listed_and_opens_and_can_be_removed() {
     let site = site();
     let file = site.secret("theirs.pass", "theirs");
-    site.restic().succeed(["key", "add", "--new-password-file", file.to_str().expect("UTF-8"), "--user", "ada", "--host", "hal"]);
+    site.restic().succeed([
+        "key",
+        "add",
+        "--new-password-file",
+        file.to_str().expect("UTF-8"),
+        "--user",
+        "ada",
+        "--host",
+        "hal",
+    ]);
     let listed = keys(&site);
-    let theirs = listed.iter().find(|key| key["userName"] == "ada").expect("restic's key is listed");
+    let theirs =
+        listed.iter().find(|key| key["userName"] == "ada").expect("restic's key is listed");
     assert_eq!(theirs["hostName"], "hal");
     assert_eq!(theirs["current"], false);
 
     // Opened with theirs, ours can go; then theirs is the last.
-    let ours = listed.iter().find(|key| key["current"] == true).expect("one is in use")["id"].clone();
+    let ours =
+        listed.iter().find(|key| key["current"] == true).expect("one is in use")["id"].clone();
     site.secret("repository.pass", "theirs");
     site.succeed(["key", "remove", ours.as_str().expect("an id")]);
     assert!(opens(&site, "theirs") && !opens(&site, PASSWORD));
@@ -93,7 +106,8 @@ fn a_key_of_restics_is_listed_and_opens_and_can_be_removed() {
 fn a_changed_password_opens_and_the_old_one_does_not() {
     let site = site();
     let before = keys(&site)[0]["id"].clone();
-    let outcome = run(site.command().args(["key", "passwd"]).env("KALEEM_DR_NEW_PASSWORD", "another"));
+    let outcome =
+        run(site.command().args(["key", "passwd"]).env("KALEEM_DR_NEW_PASSWORD", "another"));
     assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
     assert!(!outcome.stdout.contains("another") && !outcome.stderr.contains("another"));
     assert!(opens(&site, "another") && !opens(&site, PASSWORD));
@@ -120,12 +134,15 @@ fn what_would_shut_us_out_is_refused() {
     for (password, code) in [("", 2), (" led by a space", 5)] {
         let file = site.path("bad.pass");
         fs::write(&file, password).expect("a file");
-        fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("its mode can be set");
-        let refused = site.run(["key", "add", "--new-password-file", file.to_str().expect("UTF-8")]);
+        fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600))
+            .expect("its mode can be set");
+        let refused =
+            site.run(["key", "add", "--new-password-file", file.to_str().expect("UTF-8")]);
         assert_eq!(refused.code, Some(code), "{password:?}: {}", refused.stderr);
     }
     let file = site.secret("open.pass", "exposed");
-    fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o644)).expect("its mode can be set");
+    fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o644))
+        .expect("its mode can be set");
     let exposed = site.run(["key", "add", "--new-password-file", file.to_str().expect("UTF-8")]);
     assert_eq!(exposed.code, Some(2), "{}", exposed.stderr);
     let nobody = site.run(["key", "add"]);
@@ -148,7 +165,8 @@ fn a_password_is_asked_for_twice_and_not_shown() {
             .stdout(Stdio::piped())
             .spawn()
             .expect("script runs");
-        let (mut input, mut output) = (child.stdin.take().expect("its input"), child.stdout.take().expect("its output"));
+        let (mut input, mut output) =
+            (child.stdin.take().expect("its input"), child.stdout.take().expect("its output"));
         let mut seen = Vec::new();
         let mut byte = [0];
         for (prompt, answer) in ["new password: ", "once more: "].into_iter().zip(answers) {
@@ -179,13 +197,16 @@ fn a_password_is_asked_for_twice_and_not_shown() {
 fn a_rotten_or_hostile_key_is_passed_over_where_a_good_one_is_there() {
     let site = site();
     let directory = site.repository().join("keys");
-    let good = fs::read_dir(&directory).expect("keys").next().expect("a key").expect("an entry").path();
-    let good: Value = serde_json::from_slice(&fs::read(good).expect("a key can be read")).expect("a key is JSON");
+    let good =
+        fs::read_dir(&directory).expect("keys").next().expect("a key").expect("an entry").path();
+    let good: Value =
+        serde_json::from_slice(&fs::read(good).expect("a key can be read")).expect("a key is JSON");
     let mut hostile = good.clone();
     hostile["N"] = (1_u64 << 31).into();
     // Names that come before and behind any other.
     fs::write(directory.join("0".repeat(64)), "").expect("a file can be written");
-    fs::write(directory.join(format!("{}1", "0".repeat(63))), hostile.to_string()).expect("a file can be written");
+    fs::write(directory.join(format!("{}1", "0".repeat(63))), hostile.to_string())
+        .expect("a file can be written");
     fs::write(directory.join("f".repeat(64)), "{}").expect("a file can be written");
     for command in [&["backup"][..], &["verify"]] {
         let outcome = site.succeed(command.iter().copied());

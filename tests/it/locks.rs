@@ -25,7 +25,11 @@ fn stock_prune_is_refused_while_our_backup_is_frozen() {
     let site = site();
     site.succeed(["backup"]);
     let mut command = site.command();
-    command.arg("backup").env("KALEEM_DR_FAILPOINT", "beforerelease=stop").stdout(Stdio::null()).stderr(Stdio::null());
+    command
+        .arg("backup")
+        .env("KALEEM_DR_FAILPOINT", "beforerelease=stop")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
     fs::write(site.path("tree/new"), "only in the frozen run").expect("a file can be written");
     let mut child = command.spawn().expect("the program runs");
     let pid = Pid::from_raw(i32::try_from(child.id()).expect("a pid"));
@@ -69,7 +73,11 @@ fn our_prune_is_refused_under_restics_lock() {
 
     let prune = site.run(["prune", "--yes"]);
     assert_eq!(prune.code, Some(11), "{}", prune.stderr);
-    assert!(prune.stderr.contains(&format!("process {}", child.id())), "the holder is named: {}", prune.stderr);
+    assert!(
+        prune.stderr.contains(&format!("process {}", child.id())),
+        "the holder is named: {}",
+        prune.stderr
+    );
     let forget = site.run(["forget", "--keep-last", "1", "--yes"]);
     assert_eq!(forget.code, Some(11), "{}", forget.stderr);
     site.succeed(["backup"]);
@@ -98,7 +106,11 @@ fn the_lock_of_a_dead_process_is_in_nobodys_way() {
 fn a_lock_removed_under_us_keeps_the_snapshot_from_being_released() {
     let site = site();
     let mut command = site.command();
-    command.arg("backup").env("KALEEM_DR_FAILPOINT", "beforerelease=stop").stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+        .arg("backup")
+        .env("KALEEM_DR_FAILPOINT", "beforerelease=stop")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     let child = command.spawn().expect("the program runs");
     let pid = Pid::from_raw(i32::try_from(child.id()).expect("a pid"));
     await_stopped(pid);
@@ -114,7 +126,11 @@ fn a_lock_removed_under_us_keeps_the_snapshot_from_being_released() {
 fn an_interrupt_ends_cleanly() {
     let site = site();
     let mut command = site.command();
-    command.arg("backup").env("KALEEM_DR_FAILPOINT", "capture=stop:2").stdout(Stdio::null()).stderr(Stdio::null());
+    command
+        .arg("backup")
+        .env("KALEEM_DR_FAILPOINT", "capture=stop:2")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
     let mut child = command.spawn().expect("the program runs");
     let pid = Pid::from_raw(i32::try_from(child.id()).expect("a pid"));
     await_stopped(pid);

@@ -27,7 +27,8 @@ const HELD_MB: f64 = 220.0;
 fn noise(seed: u64) -> impl Iterator<Item = u64> {
     let mut state = seed;
     std::iter::repeat_with(move || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         state ^ (state >> 29)
     })
 }
@@ -84,12 +85,19 @@ fn files_of_which_memory_holds_a_part_only_go_out_and_come_back() {
 /// `KALEEM_TEST_MEMORY_QDRANT_MB` makes the collection larger.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_qdrant_collection_of_which_memory_holds_a_part_only_goes_out_and_comes_back() {
-    let megabytes = env::var("KALEEM_TEST_MEMORY_QDRANT_MB").map_or(64, |mb| mb.parse().expect("a number of megabytes"));
+    let megabytes = env::var("KALEEM_TEST_MEMORY_QDRANT_MB")
+        .map_or(64, |mb| mb.parse().expect("a number of megabytes"));
     let server = QdrantStandIn::start();
     let client = reqwest::Client::new();
     let put = async |path: &str, body: Value| {
-        let request = client.request(Method::PUT, format!("{}/collections/docs{path}", server.url()));
-        let answer = request.header("api-key", API_KEY).json(&body).send().await.expect("the server answers");
+        let request =
+            client.request(Method::PUT, format!("{}/collections/docs{path}", server.url()));
+        let answer = request
+            .header("api-key", API_KEY)
+            .json(&body)
+            .send()
+            .await
+            .expect("the server answers");
         assert_eq!(answer.status().as_u16(), 200, "{path}");
     };
     put("", json!({ "vectors": { "size": 2, "distance": "Dot" } })).await;
@@ -106,7 +114,10 @@ async fn a_qdrant_collection_of_which_memory_holds_a_part_only_goes_out_and_come
             .collect();
         put("/points?wait=true", json!({ "points": points })).await;
     }
-    let site = Site::new().with_qdrant("vectors", &server.url(), API_KEY, &["docs".to_owned()]).initialised();
-    let work = tokio::task::spawn_blocking(move || goes_out_and_comes_back(&site, "vectors", "docs_back"));
+    let site = Site::new()
+        .with_qdrant("vectors", &server.url(), API_KEY, &["docs".to_owned()])
+        .initialised();
+    let work =
+        tokio::task::spawn_blocking(move || goes_out_and_comes_back(&site, "vectors", "docs_back"));
     work.await.expect("it ends well");
 }

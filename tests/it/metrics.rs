@@ -16,7 +16,9 @@ use kaleem_dr_core::{
 };
 use serde_json::{Value, json};
 
-use crate::support::{healthchecks_stand_in::HealthchecksStandIn, seed, servers::free_port, site::Site};
+use crate::support::{
+    healthchecks_stand_in::HealthchecksStandIn, seed, servers::free_port, site::Site,
+};
 
 /// Runs Prometheus' own checker.
 fn promtool(args: &[&str], input: &str) -> (bool, String) {
@@ -26,10 +28,13 @@ fn promtool(args: &[&str], input: &str) -> (bool, String) {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .unwrap_or_else(|error| panic!("promtool cannot be run ({error}): dev/install installs it"));
+        .unwrap_or_else(|error| {
+            panic!("promtool cannot be run ({error}): dev/install installs it")
+        });
     child.stdin.take().expect("it is piped").write_all(input.as_bytes()).expect("promtool reads");
     let output = child.wait_with_output().expect("promtool ends");
-    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned()
+        + &String::from_utf8_lossy(&output.stderr);
     (output.status.success(), said)
 }
 
@@ -43,9 +48,10 @@ fn site(server: &HealthchecksStandIn) -> Site {
     let tree = site.path("tree");
     seed::file_tree(&tree);
     let textfile = site.path("kaleem-dr.prom");
-    site.with_files("configs", &[&tree])
-        .initialised()
-        .with(&format!("[monitoring.prometheus]\ntextfile = {textfile:?}\npushgateway = {:?}", server.url("")))
+    site.with_files("configs", &[&tree]).initialised().with(&format!(
+        "[monitoring.prometheus]\ntextfile = {textfile:?}\npushgateway = {:?}",
+        server.url("")
+    ))
 }
 
 fn value(text: &str, series: &str) -> f64 {
@@ -63,15 +69,26 @@ fn every_end_of_a_job_is_published_as_prometheus_likes_it() {
     let (good, said) = promtool(&["check", "metrics"], &text);
     assert!(good, "{said}\n{text}");
     assert_eq!(fs::metadata(&textfile).expect("it is there").permissions().mode() & 0o777, 0o644);
-    assert!(text.lines().all(|line| line.starts_with('#') || line.rsplit(' ').nth(1).is_some()), "{text}");
+    assert!(
+        text.lines().all(|line| line.starts_with('#') || line.rsplit(' ').nth(1).is_some()),
+        "{text}"
+    );
 
     let now = Timestamp::now().as_second();
-    let ended = value(&text, "kaleem_dr_last_success_timestamp_seconds{kind=\"backup\",repository=\"local\",source=\"configs\"}");
+    let ended = value(
+        &text,
+        "kaleem_dr_last_success_timestamp_seconds{kind=\"backup\",repository=\"local\",source=\"configs\"}",
+    );
     #[expect(clippy::cast_precision_loss, reason = "seconds since 1970 fit")]
     let age = now as f64 - ended;
     assert!((-2.0..300.0).contains(&age), "{age}");
-    let size = lines.last().expect("a report")["sources"][0]["size_bytes"].as_f64().expect("a size");
-    assert!((value(&text, "kaleem_dr_source_bytes{repository=\"local\",source=\"configs\"}") - size).abs() < 0.5);
+    let size =
+        lines.last().expect("a report")["sources"][0]["size_bytes"].as_f64().expect("a size");
+    assert!(
+        (value(&text, "kaleem_dr_source_bytes{repository=\"local\",source=\"configs\"}") - size)
+            .abs()
+            < 0.5
+    );
     assert!(value(&text, "kaleem_dr_added_bytes{repository=\"local\",source=\"configs\"}") > 0.0);
     assert!(value(&text, "kaleem_dr_alarms{source=\"configs\"}").abs() < 0.5);
 
@@ -84,7 +101,11 @@ fn every_end_of_a_job_is_published_as_prometheus_likes_it() {
     assert!(pushed.body.contains("kaleem_dr_last_run_status{kind=\"backup\""), "{}", pushed.body);
     assert_eq!(site.succeed(["metrics"]).stdout.lines().count(), text.lines().count());
     let (_, values) = site.json(["metrics"]);
-    let status = values[0].as_array().expect("a list").iter().find(|value| value["name"] == "kaleem_dr_last_run_status");
+    let status = values[0]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .find(|value| value["name"] == "kaleem_dr_last_run_status");
     assert_eq!(status.expect("a status")["labels"]["kind"], "backup");
 }
 
@@ -102,14 +123,20 @@ fn a_failure_is_seen_at_once_and_the_last_success_stays() {
     let after = read();
     assert!((value(&after, success) - before).abs() < f64::EPSILON);
     for source in ["", "configs"] {
-        let series = format!("kaleem_dr_last_run_status{{kind=\"backup\",repository=\"local\",source=\"{source}\"}}");
+        let series = format!(
+            "kaleem_dr_last_run_status{{kind=\"backup\",repository=\"local\",source=\"{source}\"}}"
+        );
         assert!(value(&after, &series) > 0.5, "{after}");
     }
     // What the config does not have any more raises no alarm for ever.
     let config = fs::read_to_string(site.config_path()).expect("the config can be read");
-    fs::write(site.config_path(), config.replace("[source.configs]", "[source.others]")).expect("the config can be written");
+    fs::write(site.config_path(), config.replace("[source.configs]", "[source.others]"))
+        .expect("the config can be written");
     let renamed = site.succeed(["metrics"]).stdout;
-    assert!(!renamed.contains("source=\"configs\"") && renamed.contains("source=\"others\""), "{renamed}");
+    assert!(
+        !renamed.contains("source=\"configs\"") && renamed.contains("source=\"others\""),
+        "{renamed}"
+    );
 }
 
 #[test]
@@ -125,7 +152,8 @@ fn metrics_that_cannot_be_published_cost_a_warning() {
     let outcome = site.succeed(["backup"]);
     for why in ["/nowhere/kaleem-dr.prom", "the Pushgateway at"] {
         assert!(
-            outcome.stderr.contains("the metrics could not be published") && outcome.stderr.contains(why),
+            outcome.stderr.contains("the metrics could not be published")
+                && outcome.stderr.contains(why),
             "{}",
             outcome.stderr
         );
@@ -141,7 +169,8 @@ fn proofs_drills_and_mirrors_have_their_metrics() {
     let (_, lines) = site.json(["backup"]);
     site.succeed(["replicate"]);
     let ledger = Ledger::open(&site.path("state")).expect("the ledger opens");
-    let size_bytes = lines.last().expect("a report")["sources"][0]["size_bytes"].as_u64().expect("a size");
+    let size_bytes =
+        lines.last().expect("a report")["sources"][0]["size_bytes"].as_u64().expect("a size");
     let repository = site.repository().to_str().expect("UTF-8").to_owned();
     let proof = |day: i64, proven, restore_seconds| Proof {
         run: RunId::new().to_string(),
@@ -157,7 +186,10 @@ fn proofs_drills_and_mirrors_have_their_metrics() {
         restore_seconds,
         host: String::new(),
     };
-    for proof in [proof(20_000, Some(ProofLevel::Restored), Some(30.0)), proof(20_001, Some(ProofLevel::Parsed), None)] {
+    for proof in [
+        proof(20_000, Some(ProofLevel::Restored), Some(30.0)),
+        proof(20_001, Some(ProofLevel::Parsed), None),
+    ] {
         ledger.record_proof(&proof).expect("a proof can be recorded");
     }
     let now = Timestamp::now();
@@ -176,15 +208,23 @@ fn proofs_drills_and_mirrors_have_their_metrics() {
     let proven = |level: &str| {
         value(
             &text,
-            &format!("kaleem_dr_newest_proven_timestamp_seconds{{level=\"{level}\",repository=\"local\",source=\"configs\"}}"),
+            &format!(
+                "kaleem_dr_newest_proven_timestamp_seconds{{level=\"{level}\",repository=\"local\",source=\"configs\"}}"
+            ),
         )
     };
-    assert!((proven("parsed") - 20_001.0 * 86_400.0).abs() < 0.01 && (proven("restored") - 20_000.0 * 86_400.0).abs() < 0.01);
-    let of = |name: &str| value(&text, &format!("{name}{{repository=\"local\",source=\"configs\"}}"));
+    assert!(
+        (proven("parsed") - 20_001.0 * 86_400.0).abs() < 0.01
+            && (proven("restored") - 20_000.0 * 86_400.0).abs() < 0.01
+    );
+    let of =
+        |name: &str| value(&text, &format!("{name}{{repository=\"local\",source=\"configs\"}}"));
     assert!((of("kaleem_dr_rto_measured_seconds") - 30.0).abs() < 0.01);
     assert!((of("kaleem_dr_rto_forecast_seconds") - 60.0).abs() < 0.1, "{text}");
     assert!((of("kaleem_dr_drill_mismatches") - 1.0).abs() < 0.01, "the newest one was not equal");
-    assert!(value(&text, "kaleem_dr_drill_last_success_timestamp_seconds{repository=\"local\"}") > 1e9);
+    assert!(
+        value(&text, "kaleem_dr_drill_last_success_timestamp_seconds{repository=\"local\"}") > 1e9
+    );
     assert!(value(&text, "kaleem_dr_mirror_synced_timestamp_seconds{repository=\"second\"}") > 1e9);
     assert!(value(&text, "kaleem_dr_mirror_lag_seconds{repository=\"second\"}").abs() < 0.01);
     site.succeed(["backup"]);
@@ -200,7 +240,8 @@ fn the_alerts_are_rules_of_prometheus_and_the_packaged_ones_are_those_printed() 
     let site = Site::new();
     let packaged_rules = fs::read_to_string(path).expect("the rules are packaged");
     assert_eq!(site.succeed(["metrics", "--rules"]).stdout, packaged_rules);
-    let dashboard = fs::read_to_string(packaged("grafana/kaleem-dr.json")).expect("the dashboard is packaged");
+    let dashboard =
+        fs::read_to_string(packaged("grafana/kaleem-dr.json")).expect("the dashboard is packaged");
     assert_eq!(site.succeed(["metrics", "--dashboard"]).stdout, dashboard);
     let dashboard: Value = serde_json::from_str(&dashboard).expect("the dashboard is JSON");
     assert!(dashboard["panels"].as_array().is_some_and(|panels| panels.len() > 8));
@@ -287,11 +328,9 @@ fn alerts_fire_when_they_should_and_not_before() {
     assert_fires(HEALTHY, 26 * 60 + 10, "KaleemDrMetricsStale", false);
     let red = "      - { series: 'kaleem_dr_drill_mismatches{instance=\"db1\",source=\"mongo\",repository=\"local\"}', values: '1x4000' }\n";
     assert_fires(&with(red), 10, "KaleemDrDrillRed", true);
-    let mirror =
-        "      - { series: 'kaleem_dr_mirror_info{instance=\"db1\",repository=\"r2\",mirror_of=\"local\"}', values: '1x4000' }\n";
+    let mirror = "      - { series: 'kaleem_dr_mirror_info{instance=\"db1\",repository=\"r2\",mirror_of=\"local\"}', values: '1x4000' }\n";
     assert_fires(&with(mirror), 27 * 60, "KaleemDrNeverMirrored", true);
-    let synced =
-        "      - { series: 'kaleem_dr_mirror_synced_timestamp_seconds{instance=\"db1\",repository=\"r2\"}', values: '0x4000' }\n";
+    let synced = "      - { series: 'kaleem_dr_mirror_synced_timestamp_seconds{instance=\"db1\",repository=\"r2\"}', values: '0x4000' }\n";
     assert_fires(&with(&(mirror.to_owned() + synced)), 27 * 60, "KaleemDrNeverMirrored", false);
     assert_fires(&with(&(mirror.to_owned() + synced)), 27 * 60, "KaleemDrMirrorBehind", true);
 }

@@ -45,7 +45,11 @@ impl Machine {
             0o600,
         );
         let far = machine.path("far");
-        machine.write("root/.config/rclone/rclone.conf", &format!("[r2]\ntype = alias\nremote = {}\n", far.display()), 0o600);
+        machine.write(
+            "root/.config/rclone/rclone.conf",
+            &format!("[r2]\ntype = alias\nremote = {}\n", far.display()),
+            0o600,
+        );
         machine.write(
             CRON,
             "0 3 * * * root /bin/bash -lc \". /etc/kaleem-backups.env; BACKUP_ROOT=/backups RESTIC_REPO=/backups/restic-local \
@@ -67,8 +71,10 @@ impl Machine {
             "[Timer]\nOnCalendar=*-*-* 03:40:00\nPersistent=true\n[Install]\nWantedBy=timers.target\n",
             0o644,
         );
-        fs::create_dir(machine.path("etc/systemd/system/timers.target.wants")).expect("a directory can be made");
-        symlink("/etc/systemd/system/kaleem-backup-r2.timer", machine.path(LINK)).expect("a link can be made");
+        fs::create_dir(machine.path("etc/systemd/system/timers.target.wants"))
+            .expect("a directory can be made");
+        symlink("/etc/systemd/system/kaleem-backup-r2.timer", machine.path(LINK))
+            .expect("a link can be made");
         machine.write("etc/nginx/nginx.conf", "events {}\n", 0o644);
         machine.script(
             "kaleem-backup.v2.1.sh",
@@ -80,7 +86,10 @@ impl Machine {
             "kaleem-backup.r2.sh",
             "export RESTIC_REPOSITORY=\"rclone:r2:kaleem-backup/restic\"\nrestic backup /etc /opt/kaleem --tag r2\n",
         );
-        machine.script("kaleem-restore-test.sh", "restic -r \"$RESTIC_REPO\" restore latest --target /tmp/restore-local\n");
+        machine.script(
+            "kaleem-restore-test.sh",
+            "restic -r \"$RESTIC_REPO\" restore latest --target /tmp/restore-local\n",
+        );
         machine.restic().init(2);
         machine.restic().backup([machine.path("etc/nginx")]);
         machine
@@ -88,11 +97,16 @@ impl Machine {
 
     /// With a database of its own on the test server.
     async fn with_database(name: &str) -> Self {
-        let client = Client::with_uri_str(servers::mongo_uri()).await.expect("the test server's address is valid");
+        let client = Client::with_uri_str(servers::mongo_uri())
+            .await
+            .expect("the test server's address is valid");
         let database = client.database(name);
         database.drop().await.expect("our own database can be dropped");
         let users = database.collection::<Document>("users");
-        users.insert_many((0..50).map(|n| doc! { "_id": n })).await.expect("documents can be inserted");
+        users
+            .insert_many((0..50).map(|n| doc! { "_id": n }))
+            .await
+            .expect("documents can be inserted");
         Self::new(&format!("{}{name}", servers::mongo_uri()))
     }
 
@@ -108,7 +122,11 @@ impl Machine {
     }
 
     fn script(&self, name: &str, commands: &str) {
-        self.write(&format!("opt/kaleem/scripts/{name}"), &format!("#!/usr/bin/env bash\nset -euo pipefail\n{commands}"), 0o755);
+        self.write(
+            &format!("opt/kaleem/scripts/{name}"),
+            &format!("#!/usr/bin/env bash\nset -euo pipefail\n{commands}"),
+            0o755,
+        );
     }
 
     fn read(&self, name: &str) -> String {
@@ -147,13 +165,19 @@ impl Machine {
         let mut found = BTreeMap::new();
         let mut pending = vec![self.path("etc")];
         while let Some(directory) = pending.pop() {
-            for path in fs::read_dir(directory).expect("a directory").map(|entry| entry.expect("an entry").path()) {
+            for path in fs::read_dir(directory)
+                .expect("a directory")
+                .map(|entry| entry.expect("an entry").path())
+            {
                 let metadata = path.symlink_metadata().expect("it is there");
                 if metadata.is_dir() {
                     pending.push(path);
                 } else {
-                    let link = metadata.is_symlink().then(|| fs::read_link(&path).expect("a link").display().to_string());
-                    let content = link.unwrap_or_else(|| fs::read_to_string(&path).expect("a text"));
+                    let link = metadata
+                        .is_symlink()
+                        .then(|| fs::read_link(&path).expect("a link").display().to_string());
+                    let content =
+                        link.unwrap_or_else(|| fs::read_to_string(&path).expect("a text"));
                     found.insert(path, (metadata.permissions().mode(), content));
                 }
             }
@@ -175,11 +199,19 @@ fn copy(from: &Path, to: &Path) {
 }
 
 fn codes(survey: &Value) -> Vec<&str> {
-    survey["findings"].as_array().expect("findings").iter().map(|finding| finding["code"].as_str().expect("a code")).collect()
+    survey["findings"]
+        .as_array()
+        .expect("findings")
+        .iter()
+        .map(|finding| finding["code"].as_str().expect("a code"))
+        .collect()
 }
 
 fn nobody() -> String {
-    format!("mongodb://backup:{SECRET}@127.0.0.1:{}/kaleem?authSource=admin&serverSelectionTimeoutMS=300", servers::free_port())
+    format!(
+        "mongodb://backup:{SECRET}@127.0.0.1:{}/kaleem?authSource=admin&serverSelectionTimeoutMS=300",
+        servers::free_port()
+    )
 }
 
 #[test]
@@ -192,7 +224,8 @@ fn a_survey_names_what_is_wrong_repeats_no_secret_and_writes_nothing() {
          curl -u \"kaleem:canary-of-rabbit\" -X POST http://127.0.0.1:15672/api/definitions -d @f\n\
          rclone sync /backups/restic-local r2:kaleem-backup/restic\n",
     );
-    fs::set_permissions(machine.path("etc/kaleem-backups.env"), fs::Permissions::from_mode(0o644)).expect("its mode can be set");
+    fs::set_permissions(machine.path("etc/kaleem-backups.env"), fs::Permissions::from_mode(0o644))
+        .expect("its mode can be set");
     machine.write("etc/cron.d/more", "5 5 * * * root rclone sync /a r2:b\n", 0o644);
     let before = machine.etc();
     let survey = machine.survey();
@@ -216,10 +249,16 @@ fn a_survey_names_what_is_wrong_repeats_no_secret_and_writes_nothing() {
     ] {
         assert!(found.contains(&code), "{code} in {found:?}");
     }
-    let sync = survey["findings"].as_array().expect("findings").iter().find(|finding| finding["code"] == "sync-over-repository");
+    let sync = survey["findings"]
+        .as_array()
+        .expect("findings")
+        .iter()
+        .find(|finding| finding["code"] == "sync-over-repository");
     let place = sync.and_then(|finding| finding["place"].as_str()).expect("its place");
     assert_eq!(place, "/opt/kaleem/scripts/kaleem-restore-test.r2.sh:5");
-    for (name, args) in [("as text", &[][..]), ("as JSON", &["--json"]), ("the config", &["--output", "-"])] {
+    for (name, args) in
+        [("as text", &[][..]), ("as JSON", &["--json"]), ("the config", &["--output", "-"])]
+    {
         let outcome = machine.migrate(args);
         assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
         let said = outcome.stdout + &outcome.stderr;
@@ -228,20 +267,28 @@ fn a_survey_names_what_is_wrong_repeats_no_secret_and_writes_nothing() {
     // RabbitMQ's password stands in no variable: leaving it out of the config would be found out too late.
     let refused = machine.migrate(&["--apply"]);
     assert_eq!(refused.code, Some(5), "{}", refused.stdout);
-    assert!(refused.stderr.contains("nothing was changed") && refused.stderr.contains("RABBIT_PASS"), "{}", refused.stderr);
+    assert!(
+        refused.stderr.contains("nothing was changed") && refused.stderr.contains("RABBIT_PASS"),
+        "{}",
+        refused.stderr
+    );
     assert_eq!(machine.etc(), before);
     assert!(!machine.path("var").exists(), "a survey keeps no state");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_installation_is_taken_over_once_its_first_backup_is_proven_and_put_back_byte_for_byte() {
+async fn an_installation_is_taken_over_once_its_first_backup_is_proven_and_put_back_byte_for_byte()
+{
     let machine = Machine::with_database("migrate_whole").await;
     machine.sync();
     let (before, history) = (machine.etc(), machine.restic().snapshots());
 
     let outcome = machine.migrate(&["--apply"]);
     assert_eq!(outcome.code, Some(0), "{}\n{}", outcome.stdout, outcome.stderr);
-    assert!(!machine.path(CRON).exists() && !machine.path(LINK).is_symlink(), "the old jobs are off");
+    assert!(
+        !machine.path(CRON).exists() && !machine.path(LINK).is_symlink(),
+        "the old jobs are off"
+    );
     assert!(
         !outcome.stdout.contains("forgot") && !outcome.stdout.contains("prune:"),
         "a trial forgets nothing: {}",
@@ -257,12 +304,18 @@ async fn an_installation_is_taken_over_once_its_first_backup_is_proven_and_put_b
     for line in ["mirror_of = \"local\"", "keep_daily = 9", "keep_weekly = 5", "keep_monthly = 6"] {
         assert!(config.lines().any(|found| found == line), "{line}: {config}");
     }
-    assert!(!config.contains("mongodb://") && !config.contains("canary") && !config.contains(PASSWORD), "{config}");
+    assert!(
+        !config.contains("mongodb://") && !config.contains("canary") && !config.contains(PASSWORD),
+        "{config}"
+    );
     let secret = machine.path("etc/kaleem-dr/mongo.uri");
     assert_eq!(fs::metadata(&secret).expect("it is there").permissions().mode() & 0o777, 0o600);
     let now = machine.restic().snapshots();
     assert_eq!(now.len(), history.len() + 2, "mongo and configs are saved");
-    assert!(history.iter().all(|old| now.iter().any(|snapshot| snapshot["id"] == old["id"])), "the history stays");
+    assert!(
+        history.iter().all(|old| now.iter().any(|snapshot| snapshot["id"] == old["id"])),
+        "the history stays"
+    );
     assert_eq!(machine.far().snapshots().len(), now.len(), "and is off site");
     machine.far().check_read_data();
 
@@ -291,8 +344,14 @@ async fn a_first_run_that_fails_switches_nothing_off_and_can_be_taken_up_again()
     assert!(outcome.stderr.contains("The old jobs run on as before"), "{}", outcome.stderr);
     let after = machine.etc();
     let new: Vec<_> = after.keys().filter(|path| !before.contains_key(*path)).collect();
-    assert!(new.iter().all(|path| path.starts_with(machine.path("etc/kaleem-dr"))), "only the config and its secrets: {new:?}");
-    assert!(before.iter().all(|(path, file)| after.get(path) == Some(file)), "the old jobs are as they were");
+    assert!(
+        new.iter().all(|path| path.starts_with(machine.path("etc/kaleem-dr"))),
+        "only the config and its secrets: {new:?}"
+    );
+    assert!(
+        before.iter().all(|(path, file)| after.get(path) == Some(file)),
+        "the old jobs are as they were"
+    );
 
     let database = Machine::with_database("migrate_again").await;
     let uri = format!("{}migrate_again\n", servers::mongo_uri());
@@ -300,13 +359,22 @@ async fn a_first_run_that_fails_switches_nothing_off_and_can_be_taken_up_again()
     let outcome = machine.migrate(&["--apply", "--systemd"]);
     drop(database);
     assert_eq!(outcome.code, Some(0), "{}\n{}", outcome.stdout, outcome.stderr);
-    assert!(!machine.path(CRON).exists() && machine.path("etc/systemd/system/kaleem-dr-backup.timer").exists());
-    assert!(machine.path("etc/systemd/system/timers.target.wants/kaleem-dr-backup.timer").is_symlink());
+    assert!(
+        !machine.path(CRON).exists()
+            && machine.path("etc/systemd/system/kaleem-dr-backup.timer").exists()
+    );
+    assert!(
+        machine.path("etc/systemd/system/timers.target.wants/kaleem-dr-backup.timer").is_symlink()
+    );
     assert!(outcome.stdout.contains("systemctl stop kaleem-backup-r2.timer"), "{}", outcome.stdout);
 
     let undone = machine.migrate(&["--undo"]);
     assert_eq!(undone.code, Some(0), "{}", undone.stderr);
-    assert!(undone.stdout.contains("mongo.uri was changed since"), "what the operator mended stays: {}", undone.stdout);
+    assert!(
+        undone.stdout.contains("mongo.uri was changed since"),
+        "what the operator mended stays: {}",
+        undone.stdout
+    );
     fs::remove_dir_all(machine.path("etc/kaleem-dr")).expect("what was left is there");
     assert_eq!(machine.etc(), before);
 }
@@ -315,16 +383,26 @@ async fn a_first_run_that_fails_switches_nothing_off_and_can_be_taken_up_again()
 fn ids_tell_a_mirror_from_a_repository_of_its_own() {
     let machine = Machine::new(&nobody());
     let survey = machine.survey();
-    assert_eq!(survey["relation"]["kind"], "unknown", "nothing is off site yet: {}", survey["relation"]);
+    assert_eq!(
+        survey["relation"]["kind"], "unknown",
+        "nothing is off site yet: {}",
+        survey["relation"]
+    );
     assert!(codes(&survey).contains(&"off-site-unknown"));
     let config = machine.migrate(&["--output", "-"]).stdout;
-    assert!(config.contains("also = [\"r2\"]") && !config.contains("mirror_of"), "what deletes nothing is chosen: {config}");
+    assert!(
+        config.contains("also = [\"r2\"]") && !config.contains("mirror_of"),
+        "what deletes nothing is chosen: {config}"
+    );
 
     machine.sync();
     assert_eq!(machine.survey()["relation"]["only_there"], 0);
     machine.far().backup([machine.path("opt/kaleem")]);
     let survey = machine.survey();
-    assert_eq!((&survey["relation"]["kind"], &survey["relation"]["only_there"]), (&"mirror".into(), &1.into()));
+    assert_eq!(
+        (&survey["relation"]["kind"], &survey["relation"]["only_there"]),
+        (&"mirror".into(), &1.into())
+    );
     assert!(codes(&survey).contains(&"off-site-snapshots"));
 
     fs::remove_dir_all(machine.path("far")).expect("it is there");
@@ -342,9 +420,19 @@ async fn snapshots_that_only_the_mirror_has_hold_the_change_until_they_are_broug
     let before = machine.etc();
     let outcome = machine.migrate(&["--apply"]);
     assert_eq!(outcome.code, Some(5), "{}\n{}", outcome.stdout, outcome.stderr);
-    assert!(before.iter().all(|(path, file)| machine.etc().get(path) == Some(file)), "the old jobs are as they were");
+    assert!(
+        before.iter().all(|(path, file)| machine.etc().get(path) == Some(file)),
+        "the old jobs are as they were"
+    );
     let mut home = kaleem_dr();
-    home.arg("--config").arg(machine.path(CONFIG)).args(["replicate", "--from", "r2", "--to", "local", "--no-delete"]);
+    home.arg("--config").arg(machine.path(CONFIG)).args([
+        "replicate",
+        "--from",
+        "r2",
+        "--to",
+        "local",
+        "--no-delete",
+    ]);
     let home = run(&mut home);
     assert_eq!(home.code, Some(0), "{}", home.stderr);
     let outcome = machine.migrate(&["--apply"]);

@@ -36,14 +36,19 @@ fn with_mirror_of_two_days() -> (Site, PathBuf) {
 }
 
 fn another_day(site: &Site, day: u64) {
-    fs::write(site.path("tree").join(format!("day-{day}")), noise(400_000, day)).expect("a file can be written");
+    fs::write(site.path("tree").join(format!("day-{day}")), noise(400_000, day))
+        .expect("a file can be written");
     site.succeed(["backup"]);
 }
 
 /// The files of a repository's directory.
 fn files(repository: &Path, directory: &str) -> Vec<PathBuf> {
     let below = objects(repository);
-    below.keys().filter(|key| key.starts_with(&format!("{directory}/"))).map(|key| repository.join(key)).collect()
+    below
+        .keys()
+        .filter(|key| key.starts_with(&format!("{directory}/")))
+        .map(|key| repository.join(key))
+        .collect()
 }
 
 /// A pass that is refused for this reason, with every flag that allows deletions, and leaves the mirror as it was.
@@ -84,8 +89,10 @@ fn an_index_file_that_is_out_of_use_here_and_damaged_there_goes() {
     site.succeed(["forget", "--keep-last", "1", "--yes"]);
     site.succeed(["prune", "--yes", "--instant", "--max-unused", "0"]);
     let kept = files(&site.repository(), "index");
-    let damaged =
-        old.iter().find(|path| !kept.iter().any(|kept| kept.file_name() == path.file_name())).expect("an old index file");
+    let damaged = old
+        .iter()
+        .find(|path| !kept.iter().any(|kept| kept.file_name() == path.file_name()))
+        .expect("an old index file");
     fs::remove_file(damaged).expect("it can be replaced");
     fs::write(damaged, "no index").expect("it can be damaged");
     site.succeed(["replicate", "--max-delete", "100"]);
@@ -167,9 +174,17 @@ fn a_key_goes_from_the_mirror_only_when_it_was_removed_here_on_purpose() {
     site.succeed(["replicate"]);
     assert_eq!((keys(&site.repository()), keys(&mirror)), (2, 3));
     let (_, lines) = site.json(["key", "list"]);
-    let third = lines[0].as_array().expect("keys").iter().find(|key| key["current"] == false).expect("the third key").clone();
+    let third = lines[0]
+        .as_array()
+        .expect("keys")
+        .iter()
+        .find(|key| key["current"] == false)
+        .expect("the third key")
+        .clone();
     let short = third["id"].as_str().expect("an id");
-    let named = |key: &PathBuf| key.file_name().is_some_and(|name| name.to_string_lossy().starts_with(short));
+    let named = |key: &PathBuf| {
+        key.file_name().is_some_and(|name| name.to_string_lossy().starts_with(short))
+    };
     let file = files(&site.repository(), "keys").into_iter().find(named).expect("the third key");
     let id = file.file_name().and_then(|name| name.to_str()).expect("an id");
     let content = fs::read(&file).expect("it can be read");
@@ -205,7 +220,11 @@ fn an_empty_place_that_was_a_mirror_is_filled_only_when_that_is_said() {
         }
         let outcome = site.run(["replicate"]);
         assert_eq!(outcome.code, Some(5), "{}", outcome.stderr);
-        assert!(outcome.stderr.contains("--refill") && outcome.stderr.contains("mounted"), "{}", outcome.stderr);
+        assert!(
+            outcome.stderr.contains("--refill") && outcome.stderr.contains("mounted"),
+            "{}",
+            outcome.stderr
+        );
     }
     assert!(!mirror.exists(), "not even directories are made");
     let (_, history) = site.json(["history", "--last", "1"]);
@@ -240,7 +259,13 @@ async fn a_wiped_bucket_is_filled_only_when_that_is_said() {
     site.succeed(["replicate"]);
     let bucket = far.store();
     for directory in ["keys", "data", "index", "snapshots"] {
-        let keys = bucket.list(directory).await.expect("it can be listed").into_iter().map(|object| object.key).collect();
+        let keys = bucket
+            .list(directory)
+            .await
+            .expect("it can be listed")
+            .into_iter()
+            .map(|object| object.key)
+            .collect();
         bucket.delete_many(keys).await.expect("they can be deleted");
     }
     bucket.delete("config").await.expect("it can be deleted");
@@ -258,17 +283,25 @@ async fn a_first_pass_that_is_cut_goes_on_where_it_was() {
     let (tree, mirror) = (site.path("tree"), site.path("mirror"));
     fs::create_dir_all(&tree).expect("a directory can be made");
     for number in 0..400 {
-        fs::write(tree.join(number.to_string()), noise(1500, number)).expect("a file can be written");
+        fs::write(tree.join(number.to_string()), noise(1500, number))
+            .expect("a file can be written");
     }
     let site = site.with_files("configs", &[&tree]).with_mirror("mirror", &mirror);
     let local = Location::Directory(site.repository());
-    let access = Access { location: local.clone(), password: SecretString::from(PASSWORD), cache_directory: None };
+    let access = Access {
+        location: local.clone(),
+        password: SecretString::from(PASSWORD),
+        cache_directory: None,
+    };
     // A pack for each file.
     let options = InitOptions { pack_bytes: 1000, ..InitOptions::default() };
-    Repository::init_in(local.store_to_fill().expect("a directory"), &access, options).await.expect("a repository");
+    Repository::init_in(local.store_to_fill().expect("a directory"), &access, options)
+        .await
+        .expect("a repository");
     site.succeed(["backup"]);
     let all = objects(&site.repository()).len();
-    let killed = run(site.command().env("KALEEM_DR_FAILPOINT", "replicate=kill:250").arg("replicate"));
+    let killed =
+        run(site.command().env("KALEEM_DR_FAILPOINT", "replicate=kill:250").arg("replicate"));
     assert_eq!(killed.code, None, "{}", killed.stderr);
     let there = objects(&mirror).len();
     assert!((250..all).contains(&there), "{there} of {all}");
@@ -295,15 +328,29 @@ fn deletions_that_wait_pass_after_pass_are_a_failure() {
     fs::write(&lock, "a lock of another program").expect("a lock can be written");
     for pass in 1..=3 {
         let (outcome, lines) = site.json(["replicate"]);
-        assert_eq!(outcome.code, Some(if pass < 3 { 0 } else { 3 }), "pass {pass}: {}", outcome.stderr);
+        assert_eq!(
+            outcome.code,
+            Some(if pass < 3 { 0 } else { 3 }),
+            "pass {pass}: {}",
+            outcome.stderr
+        );
         assert_eq!(lines[0]["postponed_passes"], pass);
         assert!(lines[0]["postponed_since"].is_string(), "{lines:?}");
     }
     let outcome = site.run(["replicate"]);
-    assert!(outcome.stdout.contains("4 passes") && outcome.stdout.contains("00000000"), "{}", outcome.stdout);
+    assert!(
+        outcome.stdout.contains("4 passes") && outcome.stdout.contains("00000000"),
+        "{}",
+        outcome.stdout
+    );
     fs::remove_file(lock).expect("the lock can go");
     let (outcome, lines) = site.json(["replicate"]);
-    assert_eq!((outcome.code, &lines[0]["deleted_snapshots"]), (Some(0), &1.into()), "{}", outcome.stderr);
+    assert_eq!(
+        (outcome.code, &lines[0]["deleted_snapshots"]),
+        (Some(0), &1.into()),
+        "{}",
+        outcome.stderr
+    );
     assert_eq!(lines[0]["postponed_passes"], 0);
 }
 
@@ -351,12 +398,17 @@ fn a_hostile_key_is_not_carried_home() {
     let hostile = hostile.to_string();
     let name = ByteDigest::of(hostile.as_bytes());
     fs::write(mirror.join("keys").join(&name), hostile).expect("it can be written");
-    for args in
-        [&["repair", "--from", "mirror", "--missing"][..], &["replicate", "--from", "mirror", "--to", "local", "--no-delete"]]
-    {
+    for args in [
+        &["repair", "--from", "mirror", "--missing"][..],
+        &["replicate", "--from", "mirror", "--to", "local", "--no-delete"],
+    ] {
         let outcome = site.run(args.iter().copied());
         assert_eq!(outcome.code, Some(4), "{args:?}: {}{}", outcome.stdout, outcome.stderr);
-        assert!(outcome.stdout.contains("scrypt") && outcome.stdout.contains(&name), "{args:?}: {}", outcome.stdout);
+        assert!(
+            outcome.stdout.contains("scrypt") && outcome.stdout.contains(&name),
+            "{args:?}: {}",
+            outcome.stdout
+        );
         assert!(!site.repository().join("keys").join(&name).exists());
     }
 }
@@ -376,9 +428,19 @@ fn files_of_other_programs_are_passed_over_on_both_sides() {
     }
     another_day(&site, 2);
     let (outcome, lines) = site.json(["replicate", "--verify", "100"]);
-    assert_eq!((outcome.code, &lines[0]["deleted"]["objects"]), (Some(0), &0.into()), "{}", outcome.stderr);
+    assert_eq!(
+        (outcome.code, &lines[0]["deleted"]["objects"]),
+        (Some(0), &0.into()),
+        "{}",
+        outcome.stderr
+    );
     assert_eq!(lines[0]["postponed"], serde_json::Value::Null);
     assert!(whole.keys().all(|key| mirror.join(key).exists()));
     let (outcome, lines) = site.json(["repair", "--from", "mirror", "--missing"]);
-    assert_eq!((outcome.code, &lines[0]["repaired"]), (Some(0), &serde_json::json!([])), "{}", outcome.stderr);
+    assert_eq!(
+        (outcome.code, &lines[0]["repaired"]),
+        (Some(0), &serde_json::json!([])),
+        "{}",
+        outcome.stderr
+    );
 }

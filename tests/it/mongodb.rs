@@ -13,7 +13,8 @@ use mongodb::bson::doc;
 const CANARY: &str = "c4n4ry";
 
 fn live_uri() -> String {
-    std::env::var("KALEEM_TEST_MONGO_URI").expect("KALEEM_TEST_MONGO_URI is not set: run `make test`")
+    std::env::var("KALEEM_TEST_MONGO_URI")
+        .expect("KALEEM_TEST_MONGO_URI is not set: run `make test`")
 }
 
 fn source(uri: &str, databases: &[&str]) -> Result<MongoSource, MongoConfigError> {
@@ -39,7 +40,12 @@ async fn a_probe_reads_version_and_size() {
     let uri = live_uri();
     let database = format!("kdr_probe_{}", std::process::id());
     let client = mongodb::Client::with_uri_str(&uri).await.unwrap();
-    client.database(&database).collection("users").insert_one(doc! { "_id": 1, "text": "x".repeat(500) }).await.unwrap();
+    client
+        .database(&database)
+        .collection("users")
+        .insert_one(doc! { "_id": 1, "text": "x".repeat(500) })
+        .await
+        .unwrap();
 
     let probe = source(&uri, &[&database]).unwrap().probe().await.unwrap();
     assert_eq!(probe.server.unwrap().product, "MongoDB");
@@ -60,7 +66,8 @@ async fn a_server_that_is_down_is_told_within_seconds_and_without_the_password()
 
 #[test]
 fn a_malformed_connection_string_is_refused_without_being_shown() {
-    let error = source(&format!("mongodb://backup:{CANARY}@host:notaport/kaleem"), &[]).unwrap_err();
+    let error =
+        source(&format!("mongodb://backup:{CANARY}@host:notaport/kaleem"), &[]).unwrap_err();
     assert!(!shown(&error).contains(CANARY), "{}", shown(&error));
 }
 

@@ -31,7 +31,10 @@ fn source(uri: &str, configure: impl FnOnce(&mut MongoConfig)) -> Arc<MongoSourc
     let environment: Environment = [("MONGO_URI", uri)].into_iter().collect();
     let mut config = MongoConfig::new(SecretRef::Env("MONGO_URI".into()));
     configure(&mut config);
-    Arc::new(MongoSource::new("mongo".parse().expect("a name"), config, &environment).expect("a valid config"))
+    Arc::new(
+        MongoSource::new("mongo".parse().expect("a name"), config, &environment)
+            .expect("a valid config"),
+    )
 }
 
 async fn client(uri: &str) -> Client {
@@ -40,7 +43,13 @@ async fn client(uri: &str) -> Client {
 
 /// The documents of an artifact.
 async fn documents(point: &PointReader, path: &str) -> Vec<Document> {
-    let bytes = point.artifact(path).await.expect("it is there").read_all(64 << 20).await.expect("it can be read");
+    let bytes = point
+        .artifact(path)
+        .await
+        .expect("it is there")
+        .read_all(64 << 20)
+        .await
+        .expect("it can be read");
     let mut rest = bytes.as_slice();
     let mut documents = Vec::new();
     while !rest.is_empty() {
@@ -61,12 +70,22 @@ async fn all_databases_are_captured_with_an_oplog_that_goes_on_where_they_end() 
     let client = client(&server.uri()).await;
     // Names on both sides of `oplog.bson`, which stands among the databases.
     for database in ["app", "shop", "kdr_drill_left"] {
-        client.database(database).collection("a").insert_one(doc! { "_id": 1 }).await.expect("a document can be inserted");
+        client
+            .database(database)
+            .collection("a")
+            .insert_one(doc! { "_id": 1 })
+            .await
+            .expect("a document can be inserted");
     }
     // So many that their capture takes a while: meanwhile the oplog goes on.
     for n in 0..20 {
         let name = format!("more{n}");
-        client.database("app").collection(&name).insert_one(doc! { "_id": n }).await.expect("a document can be inserted");
+        client
+            .database("app")
+            .collection(&name)
+            .insert_one(doc! { "_id": n })
+            .await
+            .expect("a document can be inserted");
     }
     let events = client.database("shop").collection::<Document>("events");
     events.insert_one(doc! { "_id": 0 }).await.expect("a document can be inserted");
@@ -95,9 +114,15 @@ async fn all_databases_are_captured_with_an_oplog_that_goes_on_where_they_end() 
 
     let point = points.latest().await;
     let captured = paths(&point);
-    assert!(captured.contains(&"/mongo/app/a.bson") && captured.contains(&"/mongo/shop/events.bson"), "{captured:#?}");
+    assert!(
+        captured.contains(&"/mongo/app/a.bson") && captured.contains(&"/mongo/shop/events.bson"),
+        "{captured:#?}"
+    );
     assert!(captured.contains(&"/mongo/app/%24admin.system.users.bson"), "{captured:#?}");
-    assert!(!captured.iter().any(|path| path.contains("kdr_drill_left") || path.contains("/local/")), "{captured:#?}");
+    assert!(
+        !captured.iter().any(|path| path.contains("kdr_drill_left") || path.contains("/local/")),
+        "{captured:#?}"
+    );
 
     let after = &point.manifest().details["oplog"]["after"];
     let after = (after["t"].as_u64().expect("seconds"), after["i"].as_u64().expect("a counter"));
@@ -107,8 +132,11 @@ async fn all_databases_are_captured_with_an_oplog_that_goes_on_where_they_end() 
         let at = entry.get_timestamp("ts").expect("a time");
         assert!((u64::from(at.time), u64::from(at.increment)) > after, "{entry}");
     }
-    let inserted = oplog.iter().filter(|entry| entry.get_str("ns").is_ok_and(|of| of == "shop.events"));
-    let inserted = inserted.map(|entry| entry.get_document("o").expect("an operation").get_i32("_id").expect("a number"));
+    let inserted =
+        oplog.iter().filter(|entry| entry.get_str("ns").is_ok_and(|of| of == "shop.events"));
+    let inserted = inserted.map(|entry| {
+        entry.get_document("o").expect("an operation").get_i32("_id").expect("a number")
+    });
     let held = documents(&point, "/mongo/shop/events.bson").await;
     let held = held.iter().map(|event| event.get_i32("_id").expect("a number"));
     let all: BTreeSet<i32> = held.chain(inserted).collect();
@@ -123,10 +151,19 @@ async fn all_databases_are_captured_with_an_oplog_that_goes_on_where_they_end() 
     // What is not replayed is told, and the rest comes back.
     let request = RestoreRequest::whole(RestoreTarget::Beside(Some("back".into())));
     let plan = source.plan_restore(&point, request).await.expect("a plan");
-    assert!(plan.warnings.iter().any(|warning| warning.contains("oplog, which is not replayed")), "{:?}", plan.warnings);
+    assert!(
+        plan.warnings.iter().any(|warning| warning.contains("oplog, which is not replayed")),
+        "{:?}",
+        plan.warnings
+    );
     let report = source.restore(&point, plan).await.expect("a restore");
     assert!(report.is_equal(), "{report:#?}");
-    let back = client.database("back_app").collection::<Document>("a").find_one(doc! {}).await.expect("it can be read");
+    let back = client
+        .database("back_app")
+        .collection::<Document>("a")
+        .find_one(doc! {})
+        .await
+        .expect("it can be read");
     assert_eq!(back, Some(doc! { "_id": 1 }));
 
     // This server cannot replay: what was asked for and not done is no success.
@@ -134,8 +171,15 @@ async fn all_databases_are_captured_with_an_oplog_that_goes_on_where_they_end() 
         config.databases = vec!["*".into()];
         config.replay_oplog = true;
     });
-    let plan = replaying.plan_restore(&point, RestoreRequest::whole(RestoreTarget::InPlace)).await.expect("a plan");
-    assert!(plan.warnings.iter().any(|warning| warning.contains("the oplog is replayed last")), "{:?}", plan.warnings);
+    let plan = replaying
+        .plan_restore(&point, RestoreRequest::whole(RestoreTarget::InPlace))
+        .await
+        .expect("a plan");
+    assert!(
+        plan.warnings.iter().any(|warning| warning.contains("the oplog is replayed last")),
+        "{:?}",
+        plan.warnings
+    );
     let error = replaying.restore(&point, plan).await.expect_err("it has no applyOps");
     assert!(error.to_string().contains("replay an entry of the oplog, after 0"), "{error:?}");
 }
@@ -150,7 +194,8 @@ async fn a_large_collection_is_read_in_ranges_and_restored_equal() {
         1 => Bson::String(format!("id {n}")),
         _ => Bson::ObjectId(mongodb::bson::oid::ObjectId::new()),
     });
-    let large: Vec<Document> = ids.map(|id| doc! { "_id": id, "filler": "f".repeat(500) }).collect();
+    let large: Vec<Document> =
+        ids.map(|id| doc! { "_id": id, "filler": "f".repeat(500) }).collect();
     database.collection("large").insert_many(large).await.expect("documents can be inserted");
     let source = source(&servers::mongo_uri(), |config| {
         config.databases = vec![name.into()];
@@ -162,12 +207,20 @@ async fn a_large_collection_is_read_in_ranges_and_restored_equal() {
     let record = point.manifest().artifact("/mongo/mc_ranges/large.bson").expect("it is there");
     assert_eq!(record.items, Some(900));
     let sorted = |document: &Document| std::mem::discriminant(document.get("_id").expect("an _id"));
-    let mut kinds: Vec<_> = documents(&point, "/mongo/mc_ranges/large.bson").await.iter().map(sorted).collect();
+    let mut kinds: Vec<_> =
+        documents(&point, "/mongo/mc_ranges/large.bson").await.iter().map(sorted).collect();
     kinds.dedup();
     assert_eq!(kinds.len(), 3, "in the order of _id, type by type");
 
-    database.collection::<Document>("large").delete_many(doc! {}).await.expect("documents can be deleted");
-    let plan = source.plan_restore(&point, RestoreRequest::whole(RestoreTarget::InPlace)).await.expect("a plan");
+    database
+        .collection::<Document>("large")
+        .delete_many(doc! {})
+        .await
+        .expect("documents can be deleted");
+    let plan = source
+        .plan_restore(&point, RestoreRequest::whole(RestoreTarget::InPlace))
+        .await
+        .expect("a plan");
     let report = source.restore(&point, plan).await.expect("a restore");
     assert!(report.is_equal(), "{report:#?}");
     database.drop().await.expect("our own database can be dropped");

@@ -9,8 +9,8 @@ use kaleem_dr_core::{
     recovery::{
         point::PointReader,
         source::{
-            Change, Existing, Extras, Rename, Restorable, RestorePlan, RestoreReport, RestoreRequest, RestoreTarget,
-            ScratchTarget,
+            Change, Existing, Extras, Rename, Restorable, RestorePlan, RestoreReport,
+            RestoreRequest, RestoreTarget, ScratchTarget,
         },
     },
 };
@@ -43,12 +43,21 @@ impl Scene {
         let client = Client::with_uri_str(servers::mongo_uri()).await.expect("a valid address");
         let database = client.database(name);
         database.drop().await.expect("our own database can be dropped");
-        let users: Vec<Document> = (0..50).map(|n| doc! { "_id": n, "email": format!("e{n}"), "n": n }).collect();
+        let users: Vec<Document> =
+            (0..50).map(|n| doc! { "_id": n, "email": format!("e{n}"), "n": n }).collect();
         database.collection("users").insert_many(users).await.expect("documents can be inserted");
         let unique = IndexOptions::builder().unique(true).name("email_u".to_owned()).build();
         let index = IndexModel::builder().keys(doc! { "email": 1 }).options(unique).build();
-        database.collection::<Document>("users").create_index(index).await.expect("an index can be made");
-        database.collection("orders").insert_one(doc! { "_id": "o1", "total": 7 }).await.expect("a document can be inserted");
+        database
+            .collection::<Document>("users")
+            .create_index(index)
+            .await
+            .expect("an index can be made");
+        database
+            .collection("orders")
+            .insert_one(doc! { "_id": "o1", "total": 7 })
+            .await
+            .expect("a document can be inserted");
         let view = doc! { "create": "adults", "viewOn": "users", "pipeline": [ { "$match": { "n": { "$gte": 18 } } } ] };
         database.run_command(view).await.expect("a view can be made");
 
@@ -56,7 +65,10 @@ impl Scene {
         let mut config = MongoConfig::new(SecretRef::Env("MONGO_URI".into()));
         config.databases = vec![name.to_owned()];
         configure(&mut config);
-        let source = Arc::new(MongoSource::new("mongo".parse().expect("a name"), config, &environment).expect("a valid config"));
+        let source = Arc::new(
+            MongoSource::new("mongo".parse().expect("a name"), config, &environment)
+                .expect("a valid config"),
+        );
         let points = Points::new().await;
         points.capture(&source).await;
         Self { database, source, points }
@@ -76,19 +88,35 @@ impl Scene {
     }
 
     async fn insert(&self, collection: &str, document: Document) {
-        self.database.collection(collection).insert_one(document).await.expect("a document can be inserted");
+        self.database
+            .collection(collection)
+            .insert_one(document)
+            .await
+            .expect("a document can be inserted");
     }
 
     async fn update(&self, collection: &str, filter: Document, update: Document) {
-        self.database.collection::<Document>(collection).update_one(filter, update).await.expect("a document can be changed");
+        self.database
+            .collection::<Document>(collection)
+            .update_one(filter, update)
+            .await
+            .expect("a document can be changed");
     }
 
     async fn delete(&self, collection: &str, filter: Document) {
-        self.database.collection::<Document>(collection).delete_many(filter).await.expect("documents can be deleted");
+        self.database
+            .collection::<Document>(collection)
+            .delete_many(filter)
+            .await
+            .expect("documents can be deleted");
     }
 
     async fn find(&self, collection: &str, filter: Document) -> Option<Document> {
-        self.database.collection::<Document>(collection).find_one(filter).await.expect("a document can be looked for")
+        self.database
+            .collection::<Document>(collection)
+            .find_one(filter)
+            .await
+            .expect("a document can be looked for")
     }
 
     async fn collections(&self, database: &Database) -> Vec<String> {
@@ -115,7 +143,11 @@ fn in_place() -> RestoreRequest {
 }
 
 fn change_of(plan: &RestorePlan, what: &str) -> (Change, String) {
-    let action = plan.actions.iter().find(|action| action.what == what).unwrap_or_else(|| panic!("{what} is not in {plan:#?}"));
+    let action = plan
+        .actions
+        .iter()
+        .find(|action| action.what == what)
+        .unwrap_or_else(|| panic!("{what} is not in {plan:#?}"));
     (action.change, action.why.clone().unwrap_or_default())
 }
 
@@ -132,7 +164,11 @@ async fn one_collection_is_restored_beside_under_another_name() {
     let report = scene.restore(request).await;
     assert!(report.is_equal(), "{report:#?}");
     assert_eq!((report.items, scene.collections(&copy).await), (50, vec!["people".to_owned()]));
-    let indexes = copy.collection::<Document>("people").list_index_names().await.expect("indexes can be listed");
+    let indexes = copy
+        .collection::<Document>("people")
+        .list_index_names()
+        .await
+        .expect("indexes can be listed");
     assert!(indexes.contains(&"email_u".to_owned()), "{indexes:?}");
 
     let ghost = RestoreRequest { only: vec!["ghost".into()], ..in_place() };
@@ -157,7 +193,11 @@ async fn a_replacement_leaves_what_is_not_asked_for() {
     let report = scene.restore(request).await;
     assert!(report.is_equal(), "{report:#?}");
     assert_eq!(scene.find("users", doc! { "_id": "intruder" }).await, None);
-    assert_eq!(scene.find("orders", doc! {}).await, Some(doc! { "_id": "o1", "total": 8 }), "it was not asked for");
+    assert_eq!(
+        scene.find("orders", doc! {}).await,
+        Some(doc! { "_id": "o1", "total": 8 }),
+        "it was not asked for"
+    );
     scene.end(&[]).await;
 }
 
@@ -167,8 +207,18 @@ async fn a_merge_adds_what_is_missing_and_counts_what_it_keeps() {
     scene.delete("users", doc! { "_id": { "$lt": 20 } }).await;
     scene.update("users", doc! { "_id": 30 }, doc! { "$set": { "n": -1 } }).await;
     scene.insert("users", doc! { "_id": "new", "email": "new" }).await;
-    scene.database.collection::<Document>("users").drop_index("email_u").await.expect("an index can be dropped");
-    scene.database.collection::<Document>("orders").drop().await.expect("a collection can be dropped");
+    scene
+        .database
+        .collection::<Document>("users")
+        .drop_index("email_u")
+        .await
+        .expect("an index can be dropped");
+    scene
+        .database
+        .collection::<Document>("orders")
+        .drop()
+        .await
+        .expect("a collection can be dropped");
     let request = RestoreRequest { existing: Existing::Merge, ..in_place() };
     let plan = scene.plan(request.clone()).await.unwrap();
     let users = change_of(&plan, "collection mr_merge.users");
@@ -180,12 +230,36 @@ async fn a_merge_adds_what_is_missing_and_counts_what_it_keeps() {
     let report = scene.restore(request).await;
     assert!(report.is_equal(), "{report:#?}");
     assert_eq!(report.items, 21, "20 users and one order");
-    let said = report.compared.iter().find(|line| line.contains("mr_merge.users: all")).expect("the numbers are told");
-    assert!(said.contains("29 were equal already, 20 were inserted and are equal, 1 have other content"), "{said}");
-    assert!(report.warnings.iter().any(|warning| warning.contains("1 documents of the point were there with other content")));
-    assert_eq!(scene.find("users", doc! { "_id": 30 }).await.unwrap().get_i32("n").unwrap(), -1, "it stays");
+    let said = report
+        .compared
+        .iter()
+        .find(|line| line.contains("mr_merge.users: all"))
+        .expect("the numbers are told");
+    assert!(
+        said.contains(
+            "29 were equal already, 20 were inserted and are equal, 1 have other content"
+        ),
+        "{said}"
+    );
+    assert!(
+        report
+            .warnings
+            .iter()
+            .any(|warning| warning
+                .contains("1 documents of the point were there with other content"))
+    );
+    assert_eq!(
+        scene.find("users", doc! { "_id": 30 }).await.unwrap().get_i32("n").unwrap(),
+        -1,
+        "it stays"
+    );
     assert!(scene.find("users", doc! { "_id": "new" }).await.is_some(), "it stays");
-    let indexes = scene.database.collection::<Document>("users").list_index_names().await.expect("indexes can be listed");
+    let indexes = scene
+        .database
+        .collection::<Document>("users")
+        .list_index_names()
+        .await
+        .expect("indexes can be listed");
     assert!(indexes.contains(&"email_u".to_owned()), "a missing index is built: {indexes:?}");
     scene.end(&[]).await;
 }
@@ -195,17 +269,28 @@ async fn a_document_that_another_unique_key_keeps_out_is_a_difference() {
     let scene = Scene::new("mr_unique").await;
     scene.delete("users", doc! { "_id": 3 }).await;
     scene.insert("users", doc! { "_id": "thief", "email": "e3" }).await;
-    let report = scene.restore(RestoreRequest { existing: Existing::Merge, only: vec!["users".into()], ..in_place() }).await;
+    let report = scene
+        .restore(RestoreRequest {
+            existing: Existing::Merge,
+            only: vec!["users".into()],
+            ..in_place()
+        })
+        .await;
     assert!(!report.is_equal());
     let difference = &report.differences[0];
-    assert!(difference.what.contains("mr_unique.users") && difference.found.contains("1 are not"), "{difference:?}");
+    assert!(
+        difference.what.contains("mr_unique.users") && difference.found.contains("1 are not"),
+        "{difference:?}"
+    );
     assert!(difference.found.contains("E11000"), "{difference:?}");
     scene.end(&[]).await;
 }
 
 #[tokio::test]
 async fn extras_are_removed_only_when_asked_and_only_what_captures_take() {
-    let scene = Scene::with("mr_extras", |config| config.exclude_collections = vec!["cache_*".into()]).await;
+    let scene =
+        Scene::with("mr_extras", |config| config.exclude_collections = vec!["cache_*".into()])
+            .await;
     scene.insert("late", doc! { "_id": 1 }).await;
     scene.insert("cache_pages", doc! { "_id": 1 }).await;
     let kept = scene.plan(in_place()).await.unwrap();
@@ -213,7 +298,10 @@ async fn extras_are_removed_only_when_asked_and_only_what_captures_take() {
 
     let request = RestoreRequest { extras: Extras::Remove, ..in_place() };
     let plan = scene.plan(request.clone()).await.unwrap();
-    assert_eq!(change_of(&plan, "collection mr_extras.late"), (Change::Remove, "it is not in the point".to_owned()));
+    assert_eq!(
+        change_of(&plan, "collection mr_extras.late"),
+        (Change::Remove, "it is not in the point".to_owned())
+    );
     let (change, why) = change_of(&plan, "collection mr_extras.cache_pages");
     assert!(change == Change::Leave && why.contains("captures leave it out"), "{why}");
 
@@ -222,24 +310,40 @@ async fn extras_are_removed_only_when_asked_and_only_what_captures_take() {
     scene.insert("latest", doc! { "_id": 1 }).await;
     let report = scene.source.restore(&point, plan).await.unwrap();
     assert!(report.is_equal(), "{report:#?}");
-    assert_eq!(scene.collections(&scene.database).await, ["adults", "cache_pages", "latest", "orders", "users"]);
-    assert!(report.warnings.iter().any(|warning| warning.contains("mr_extras.latest came after")), "{report:#?}");
+    assert_eq!(
+        scene.collections(&scene.database).await,
+        ["adults", "cache_pages", "latest", "orders", "users"]
+    );
+    assert!(
+        report.warnings.iter().any(|warning| warning.contains("mr_extras.latest came after")),
+        "{report:#?}"
+    );
     scene.end(&[]).await;
 }
 
 #[tokio::test]
 async fn a_rehearsal_compares_and_leaves_nothing() {
     let scene = Scene::new("mr_drill").await;
-    let scratch =
-        ScratchTarget { name: format!("kdr_drill_{}", scene.database.name()), directory: std::env::temp_dir(), control: false };
-    scene.source.drop_scratch_database(&scratch.name).await.expect("what an earlier run left can be dropped");
+    let scratch = ScratchTarget {
+        name: format!("kdr_drill_{}", scene.database.name()),
+        directory: std::env::temp_dir(),
+        control: false,
+    };
+    scene
+        .source
+        .drop_scratch_database(&scratch.name)
+        .await
+        .expect("what an earlier run left can be dropped");
     let report = scene.source.rehearse(&scene.point().await, &scratch).await.unwrap();
     assert!(report.is_equal() && report.items == 51, "{report:#?}");
-    let ours = |names: Vec<String>| names.into_iter().filter(|name| name.contains("mr_drill")).collect::<Vec<_>>();
+    let ours = |names: Vec<String>| {
+        names.into_iter().filter(|name| name.contains("mr_drill")).collect::<Vec<_>>()
+    };
     assert_eq!(ours(scene.source.scratch_databases().await.unwrap()), Vec::<String>::new());
 
     // One that was killed leaves its database; it is found, and can be dropped.
-    let left = scene.database.client().database(&format!("kdr_drill_{}_left", scene.database.name()));
+    let left =
+        scene.database.client().database(&format!("kdr_drill_{}_left", scene.database.name()));
     left.collection("a").insert_one(doc! { "_id": 1 }).await.expect("a document can be inserted");
     assert_eq!(ours(scene.source.scratch_databases().await.unwrap()), [left.name()]);
     scene.source.drop_scratch_database(left.name()).await.unwrap();
@@ -266,20 +370,43 @@ async fn a_rehearsal_that_fails_leaves_nothing_either() {
         let bytes = point.artifact(&artifact.path).await.unwrap().read_all(1 << 20).await.unwrap();
         let path = directory.path().join(at.to_string());
         std::fs::write(&path, &bytes).expect("a file can be written");
-        let part = kaleem_dr_core::recovery::point::FilePart { path, offset_bytes: 0, size_bytes: bytes.len() as u64 };
+        let part = kaleem_dr_core::recovery::point::FilePart {
+            path,
+            offset_bytes: 0,
+            size_bytes: bytes.len() as u64,
+        };
         parts.insert(artifact.path.clone(), part);
     }
-    let file = kaleem_dr_core::recovery::point::FilePoint { path: directory.path().to_path_buf(), parts, unpacked: None };
+    let file = kaleem_dr_core::recovery::point::FilePoint {
+        path: directory.path().to_path_buf(),
+        parts,
+        unpacked: None,
+    };
     let broken = PointReader::of_file(manifest, file, progress(), CancellationToken::new());
     let name = format!("kdr_drill_{}", scene.database.name());
-    let scratch = ScratchTarget { name: name.clone(), directory: directory.path().to_path_buf(), control: false };
-    scene.source.drop_scratch_database(&name).await.expect("what an earlier run left can be dropped");
+    let scratch = ScratchTarget {
+        name: name.clone(),
+        directory: directory.path().to_path_buf(),
+        control: false,
+    };
+    scene
+        .source
+        .drop_scratch_database(&name)
+        .await
+        .expect("what an earlier run left can be dropped");
     let error = scene.source.rehearse(&broken, &scratch).await.unwrap_err();
     assert!(matches!(error, SourceError::Point(_)), "{error:?}");
     assert!(!scene.source.scratch_databases().await.unwrap().contains(&name));
 
-    let elsewhere = ScratchTarget { name: "mr_broken_copy".into(), directory: directory.path().to_path_buf(), control: false };
+    let elsewhere = ScratchTarget {
+        name: "mr_broken_copy".into(),
+        directory: directory.path().to_path_buf(),
+        control: false,
+    };
     let refused = scene.source.rehearse(&point, &elsewhere).await.unwrap_err();
-    assert!(matches!(refused, SourceError::Refused(_)), "only names of rehearsals are ever dropped: {refused:?}");
+    assert!(
+        matches!(refused, SourceError::Refused(_)),
+        "only names of rehearsals are ever dropped: {refused:?}"
+    );
     scene.end(&[]).await;
 }

@@ -43,7 +43,10 @@ fn site(server: &HealthchecksStandIn, checks: &[&str]) -> Site {
 
 fn with_checks(site: Site, server: &HealthchecksStandIn, checks: &[&str], more: &str) -> Site {
     let check = |name: &&str| {
-        let secret = site.secret(&format!("{}.hc", name.replace('/', "-")), &server.url(&format!("ping/{name}")));
+        let secret = site.secret(
+            &format!("{}.hc", name.replace('/', "-")),
+            &server.url(&format!("ping/{name}")),
+        );
         format!("{name:?} = {{ file = {secret:?} }}")
     };
     let checks: Vec<String> = checks.iter().map(check).collect();
@@ -52,14 +55,20 @@ fn with_checks(site: Site, server: &HealthchecksStandIn, checks: &[&str], more: 
 
 /// A broker at an address.
 fn broker_at(port: u16) -> Rabbitmq {
-    Rabbitmq { url: format!("http://127.0.0.1:{port}"), username: "kaleem".into(), password: "rabbit-pass".into() }
+    Rabbitmq {
+        url: format!("http://127.0.0.1:{port}"),
+        username: "kaleem".into(),
+        password: "rabbit-pass".into(),
+    }
 }
 
 #[track_caller]
 fn assert_heard(server: &HealthchecksStandIn, wanted: &[(&str, &[&str])]) {
     let wanted: BTreeMap<String, Vec<String>> = wanted
         .iter()
-        .map(|(check, signals)| ((*check).to_owned(), signals.iter().map(|signal| (*signal).to_owned()).collect()))
+        .map(|(check, signals)| {
+            ((*check).to_owned(), signals.iter().map(|signal| (*signal).to_owned()).collect())
+        })
         .collect();
     assert_eq!(server.heard(), wanted);
 }
@@ -71,13 +80,17 @@ fn a_good_run_is_heard_from_its_start_to_its_end_under_its_id() {
     let (outcome, lines) = site.json(["backup"]);
     assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
     assert_heard(&server, &[("backup", &["start", "0"]), ("backup/configs", &["start", "0"])]);
-    let run: RunId = lines.last().expect("a report")["run"].as_str().expect("an id").parse().expect("a ULID");
+    let run: RunId =
+        lines.last().expect("a report")["run"].as_str().expect("an id").parse().expect("a ULID");
     for seen in server.seen() {
         assert_eq!(seen.query["rid"], run.as_uuid(), "{}", seen.path);
         assert_eq!(seen.method, "POST");
     }
     let end = &server.seen_at("ping/backup/0")[0].body;
-    assert!(end.contains("INFO") && end.contains("saved") && end.contains("backup ended well"), "{end}");
+    assert!(
+        end.contains("INFO") && end.contains("saved") && end.contains("backup ended well"),
+        "{end}"
+    );
     assert!(end.ends_with(" s\n") && end.contains("configs: well"), "{end}");
 }
 
@@ -85,7 +98,12 @@ fn a_good_run_is_heard_from_its_start_to_its_end_under_its_id() {
 fn a_dry_run_is_nothing_to_tell_of() {
     let server = HealthchecksStandIn::start();
     let site = site(&server, &["backup", "forget", "prune"]);
-    for args in [&["backup", "--dry-run"][..], &["forget", "--dry-run"], &["prune", "--dry-run"], &["snapshots"]] {
+    for args in [
+        &["backup", "--dry-run"][..],
+        &["forget", "--dry-run"],
+        &["prune", "--dry-run"],
+        &["snapshots"],
+    ] {
         site.succeed(args.iter().copied());
     }
     assert_heard(&server, &[]);
@@ -101,7 +119,11 @@ fn a_source_that_cannot_be_reached_fails_its_check_and_the_jobs_and_no_other() {
     assert_eq!(site.run(["backup"]).code, Some(3));
     assert_heard(
         &server,
-        &[("backup", &["start", "3"]), ("backup/configs", &["start", "0"]), ("backup/rabbitmq", &["start", "7"])],
+        &[
+            ("backup", &["start", "3"]),
+            ("backup/configs", &["start", "0"]),
+            ("backup/rabbitmq", &["start", "7"]),
+        ],
     );
     let why = &server.seen_at("ping/backup/rabbitmq/7")[0].body;
     assert!(why.contains("rabbitmq: unreachable: source rabbitmq"), "{why}");
@@ -131,7 +153,12 @@ fn a_wrong_password_and_a_missing_repository_are_heard_too() {
     assert_eq!(server.heard()["check"], ["start", "10"]);
     // The ledger knows, and so do metrics.
     let (_, history) = site.json(["history"]);
-    let ends: Vec<_> = history[0].as_array().expect("a list").iter().map(|event| (&event["kind"], &event["exit"])).collect();
+    let ends: Vec<_> = history[0]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|event| (&event["kind"], &event["exit"]))
+        .collect();
     assert_eq!(serde_json::json!(ends), serde_json::json!([["check", 10], ["backup", 12]]));
     let metrics = site.succeed(["metrics"]).stdout;
     for line in [
@@ -147,7 +174,13 @@ fn waiting_backup(server: &HealthchecksStandIn) -> (Site, Child, TcpListener) {
     let silent = TcpListener::bind(("127.0.0.1", 0)).expect("loopback has a free port");
     let port = silent.local_addr().expect("an address").port();
     let site = site(server, &["backup"]).with_rabbitmq_at("rabbitmq", &broker_at(port));
-    let child = site.command().arg("backup").stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the program runs");
+    let child = site
+        .command()
+        .arg("backup")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the program runs");
     server.await_at("ping/backup/start");
     (site, child, silent)
 }
@@ -180,7 +213,11 @@ fn unheard_backup(site: &Site, within: Duration) -> Outcome {
     let began = Instant::now();
     let outcome = site.succeed(["backup"]);
     assert!(began.elapsed() < within, "it took {:?}", began.elapsed());
-    assert!(outcome.stderr.contains("WARN") && outcome.stderr.contains("could not be told"), "{}", outcome.stderr);
+    assert!(
+        outcome.stderr.contains("WARN") && outcome.stderr.contains("could not be told"),
+        "{}",
+        outcome.stderr
+    );
     assert_eq!(site.snapshots().len(), 1);
     outcome
 }
@@ -191,22 +228,33 @@ fn a_ping_server_that_is_down_costs_a_warning_that_does_not_say_its_address() {
     let site = site(&server, &["backup"]);
     site.secret("backup.hc", &format!("http://127.0.0.1:{}/0b8a9e3c-secret", free_port()));
     let outcome = unheard_backup(&site, Duration::from_secs(20));
-    assert!(!outcome.stderr.contains("0b8a9e3c") && !outcome.stderr.contains("http://"), "{}", outcome.stderr);
+    assert!(
+        !outcome.stderr.contains("0b8a9e3c") && !outcome.stderr.contains("http://"),
+        "{}",
+        outcome.stderr
+    );
 }
 
 #[test]
 fn a_ping_server_that_never_answers_holds_nothing_up_for_long() {
-    let server = HealthchecksStandIn::start().answering(Answers { never: true, ..Answers::default() });
+    let server =
+        HealthchecksStandIn::start().answering(Answers { never: true, ..Answers::default() });
     let site = Site::new();
     let tree = site.path("tree");
     seed::file_tree(&tree);
-    let site = with_checks(site.with_files("configs", &[&tree]).initialised(), &server, &["backup"], "timeout_seconds = 1");
+    let site = with_checks(
+        site.with_files("configs", &[&tree]).initialised(),
+        &server,
+        &["backup"],
+        "timeout_seconds = 1",
+    );
     unheard_backup(&site, Duration::from_secs(20));
 }
 
 #[test]
 fn a_server_that_stumbles_is_tried_again() {
-    let server = HealthchecksStandIn::start().answering(Answers { unavailable: 2, ..Answers::default() });
+    let server =
+        HealthchecksStandIn::start().answering(Answers { unavailable: 2, ..Answers::default() });
     let site = site(&server, &["check"]);
     site.succeed(["check"]);
     assert_heard(&server, &[("check", &["start", "start", "start", "0"])]);
@@ -224,17 +272,32 @@ fn no_body_holds_a_secret() {
     let site = site.with_files("known", &[&paths[0]]).with_files("assigned", &[&paths[1]]).with(&format!(
         "[[monitoring.webhook]]\nurl = {{ file = {webhook:?} }}\nheaders = {{ X-Key = {{ file = {header:?} }} }}"
     ));
-    let site = with_checks(site.initialised(), &server, &["backup", "backup/known", "backup/assigned"], "");
+    let site = with_checks(
+        site.initialised(),
+        &server,
+        &["backup", "backup/known", "backup/assigned"],
+        "",
+    );
     let outcome = site.run(["backup"]);
     assert_ne!(outcome.code, Some(0));
     let said = outcome.stderr + &outcome.stdout;
-    assert!(said.contains(known) && said.contains(assigned), "the log names both, or nothing is proven here: {said}");
+    assert!(
+        said.contains(known) && said.contains(assigned),
+        "the log names both, or nothing is proven here: {said}"
+    );
     let bodies: Vec<String> = server.seen().into_iter().map(|seen| seen.body).collect();
     assert!(bodies.iter().any(|body| body.contains("***")), "{bodies:?}");
-    assert!(!bodies.iter().any(|body| body.contains(known) || body.contains(assigned)), "{bodies:?}");
+    assert!(
+        !bodies.iter().any(|body| body.contains(known) || body.contains(assigned)),
+        "{bodies:?}"
+    );
     let hook = &server.seen_at("hook")[0];
     assert_eq!(hook.headers["x-key"], known);
-    assert!(hook.json()["sources"].as_array().is_some_and(|sources| sources.len() == 2), "{}", hook.body);
+    assert!(
+        hook.json()["sources"].as_array().is_some_and(|sources| sources.len() == 2),
+        "{}",
+        hook.body
+    );
 }
 
 #[test]
@@ -245,11 +308,15 @@ fn a_body_is_the_tail_that_the_server_takes() {
     let whole = &long.seen_at("ping/backup/0")[0].body;
     assert!(whole.len() > 150, "{whole}");
 
-    let short = HealthchecksStandIn::start().answering(Answers { body_limit: Some(120), ..Answers::default() });
+    let short = HealthchecksStandIn::start()
+        .answering(Answers { body_limit: Some(120), ..Answers::default() });
     site.secret("backup.hc", &short.url("ping/backup"));
     site.succeed(["backup"]);
     let tail = &short.seen_at("ping/backup/0")[0].body;
-    assert!(tail.len() <= 120 && tail.ends_with(" s\n") && tail.contains("configs: well"), "{tail}");
+    assert!(
+        tail.len() <= 120 && tail.ends_with(" s\n") && tail.contains("configs: well"),
+        "{tail}"
+    );
 }
 
 #[test]
@@ -258,7 +325,12 @@ fn bodies_can_be_switched_off() {
     let site = Site::new();
     let tree = site.path("tree");
     seed::file_tree(&tree);
-    let site = with_checks(site.with_files("configs", &[&tree]).initialised(), &server, &["backup"], "log = false");
+    let site = with_checks(
+        site.with_files("configs", &[&tree]).initialised(),
+        &server,
+        &["backup"],
+        "log = false",
+    );
     site.succeed(["backup"]);
     assert_heard(&server, &[("backup", &["start", "0"])]);
     assert!(server.seen().iter().all(|seen| seen.body.is_empty()));
@@ -312,7 +384,8 @@ fn each_job_is_recorded_with_its_end_and_its_report() {
     let server = HealthchecksStandIn::start();
     let site = site(&server, &["verify", "verify/configs", "check", "forget", "prune"]);
     fs::write(site.path("tree/noise"), noise(3_000_000, 7)).expect("a file can be written");
-    let site = site.with("[retention]\nkeep_last = 1\nkeep_daily = 0\nkeep_weekly = 0\nkeep_monthly = 0");
+    let site =
+        site.with("[retention]\nkeep_last = 1\nkeep_daily = 0\nkeep_weekly = 0\nkeep_monthly = 0");
     for args in [
         &["backup"][..],
         &["backup"],
@@ -327,9 +400,14 @@ fn each_job_is_recorded_with_its_end_and_its_report() {
     assert_eq!(site.run(["verify"]).code, Some(4));
     let (_, history) = site.json(["history"]);
     let events = history[0].as_array().expect("a list");
-    let ends: Vec<String> =
-        events.iter().map(|event| format!("{} {}", event["kind"].as_str().expect("a word"), event["exit"])).collect();
-    assert_eq!(ends, ["verify 4", "prune 0", "forget 0", "check 0", "verify 0", "backup 0", "backup 0"]);
+    let ends: Vec<String> = events
+        .iter()
+        .map(|event| format!("{} {}", event["kind"].as_str().expect("a word"), event["exit"]))
+        .collect();
+    assert_eq!(
+        ends,
+        ["verify 4", "prune 0", "forget 0", "check 0", "verify 0", "backup 0", "backup 0"]
+    );
     assert_eq!(events[0]["report"][0]["source"], "configs");
     assert_eq!(events[2]["report"]["forgotten"], 1);
     assert_eq!(events[3]["report"]["num_errors"], 0);
@@ -340,8 +418,12 @@ fn each_job_is_recorded_with_its_end_and_its_report() {
 /// Flips a byte in the middle of the largest pack.
 fn damage_the_largest_pack(repository: &Path) {
     let directories = fs::read_dir(repository.join("data")).expect("packs can be listed");
-    let packs = directories.flat_map(|directory| fs::read_dir(directory.expect("an entry").path()).expect("packs can be listed"));
-    let largest = packs.map(|pack| pack.expect("an entry")).max_by_key(|pack| pack.metadata().expect("its length").len());
+    let packs = directories.flat_map(|directory| {
+        fs::read_dir(directory.expect("an entry").path()).expect("packs can be listed")
+    });
+    let largest = packs
+        .map(|pack| pack.expect("an entry"))
+        .max_by_key(|pack| pack.metadata().expect("its length").len());
     flip_byte(&largest.expect("a pack").path());
 }
 
@@ -354,13 +436,20 @@ async fn a_panic_is_heard_as_a_failure_and_goes_on() {
         home.path().to_str().expect("UTF-8")
     );
     let environment: Environment = [("HC", server.url("ping/all"))].into_iter().collect();
-    let config = Config::parse(&text, Path::new("test.toml"), &[], &environment).expect("the config is valid");
+    let config = Config::parse(&text, Path::new("test.toml"), &[], &environment)
+        .expect("the config is valid");
     let both = Arc::new((config, environment));
     let run = RunId::new();
     let watched = tokio::spawn(async move {
         let monitor = Monitor::new(&both.0, &both.1, LogTail::default());
         let repositories = vec!["/backups".to_owned()];
-        let job = Job { kind: EventKind::Prune, run, repositories, parts: Vec::new(), is_narrowed: false };
+        let job = Job {
+            kind: EventKind::Prune,
+            run,
+            repositories,
+            parts: Vec::new(),
+            is_narrowed: false,
+        };
         let work = async { panic!("an index is out of range") };
         monitor.watch(job, work, |(): &()| Ended::from(Exit::Done)).await.1
     });
@@ -368,7 +457,8 @@ async fn a_panic_is_heard_as_a_failure_and_goes_on() {
     assert_heard(&server, &[("all", &["start", "1"])]);
     let body = &server.seen_at("ping/all/1")[0].body;
     assert!(body.contains("panicked: an index is out of range"), "{body}");
-    let ledger = kaleem_dr_core::engine::ledger::Ledger::open(home.path()).expect("the ledger opens");
+    let ledger =
+        kaleem_dr_core::engine::ledger::Ledger::open(home.path()).expect("the ledger opens");
     assert!(ledger.has(run).expect("the ledger can be read"));
 }
 

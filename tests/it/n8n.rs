@@ -50,13 +50,17 @@ struct Place {
 impl Place {
     /// With three workflows, two credentials, the key, binary data and a list of community packages.
     fn new() -> Self {
-        let place = Self { directory: tempfile::tempdir().expect("a temporary directory can be made") };
+        let place =
+            Self { directory: tempfile::tempdir().expect("a temporary directory can be made") };
         let data = place.path(".n8n/binaryData/workflows/1/executions/7/binary_data");
         fs::create_dir_all(&data).expect("a directory can be made");
         fs::write(data.join("3f1c"), vec![9; 300_000]).expect("a file can be written");
-        fs::write(data.join("3f1c.metadata"), r#"{"fileName":"صورة.png"}"#).expect("a file can be written");
-        fs::create_dir_all(place.path(".n8n/nodes/node_modules/n8n-nodes-x")).expect("a directory can be made");
-        fs::write(place.path(".n8n/nodes/node_modules/n8n-nodes-x/index.js"), "large").expect("a file can be written");
+        fs::write(data.join("3f1c.metadata"), r#"{"fileName":"صورة.png"}"#)
+            .expect("a file can be written");
+        fs::create_dir_all(place.path(".n8n/nodes/node_modules/n8n-nodes-x"))
+            .expect("a directory can be made");
+        fs::write(place.path(".n8n/nodes/node_modules/n8n-nodes-x/index.js"), "large")
+            .expect("a file can be written");
         fs::write(place.path(".n8n/nodes/package.json"), "{}").expect("a file can be written");
         fs::write(place.path(".n8n/config"), KEY_FILE).expect("a file can be written");
         place
@@ -86,7 +90,9 @@ impl Place {
     fn connection(&self) -> Connection {
         let connection = Connection::open(self.database()).expect("the database opens");
         connection.busy_timeout(Duration::from_secs(20)).expect("a time-out can be set");
-        connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(())).expect("WAL can be switched on");
+        connection
+            .query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))
+            .expect("WAL can be switched on");
         connection
     }
 
@@ -95,10 +101,17 @@ impl Place {
     }
 
     fn source_with(&self, more: serde_json::Value, environment: &Environment) -> Arc<N8nSource> {
-        let mut config = json!({"directory": self.path(".n8n"), "scratch_directory": self.directory.path()});
-        config.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+        let mut config =
+            json!({"directory": self.path(".n8n"), "scratch_directory": self.directory.path()});
+        config
+            .as_object_mut()
+            .expect("an object")
+            .extend(more.as_object().expect("an object").clone());
         let config = serde_json::from_value(config).expect("the config is valid");
-        Arc::new(N8nSource::new("n8n".parse().expect("a name"), config, environment).expect("the config is valid"))
+        Arc::new(
+            N8nSource::new("n8n".parse().expect("a name"), config, environment)
+                .expect("the config is valid"),
+        )
     }
 
     async fn back_up(&self, source: &Arc<N8nSource>) -> (RunReport, PointReader) {
@@ -113,25 +126,41 @@ impl Place {
             Repository::init(&access, 2).await.expect("a repository can be made")
         };
         let job = BackupJob::new(repository.clone(), vec![source.clone()]);
-        let report = backup(&job, &silent(), &CancellationToken::new()).await.expect("the backup runs");
+        let report =
+            backup(&job, &silent(), &CancellationToken::new()).await.expect("the backup runs");
         assert!(report.sources[0].error.is_none(), "{report:?}");
-        let point =
-            open_point(&repository, source.name(), &PointChoice::newest(HostScope::Any), &silent(), &CancellationToken::new())
-                .await;
+        let point = open_point(
+            &repository,
+            source.name(),
+            &PointChoice::newest(HostScope::Any),
+            &silent(),
+            &CancellationToken::new(),
+        )
+        .await;
         (report, point.expect("the point opens").0)
     }
 
     async fn export(&self, source: &N8nSource, point: &PointReader) -> PathBuf {
         let path = self.path("n8n-sqlite.tar.gz");
-        let mut sink = Sink::new(Box::new(fs::File::create(&path).expect("a file can be made")), true);
-        source.staged().expect("n8n has a staged form").write(point, &mut sink).await.expect("the tar is written");
+        let mut sink =
+            Sink::new(Box::new(fs::File::create(&path).expect("a file can be made")), true);
+        source
+            .staged()
+            .expect("n8n has a staged form")
+            .write(point, &mut sink)
+            .await
+            .expect("the tar is written");
         sink.finish().await.expect("the tar is finished");
         path
     }
 
     async fn open(&self, source: &N8nSource, file: &Path) -> Result<PointReader, SourceError> {
         fs::create_dir_all(self.path("scratch")).expect("a directory can be made");
-        let work = StagedWork { scratch: self.path("scratch"), progress: silent(), cancel: CancellationToken::new() };
+        let work = StagedWork {
+            scratch: self.path("scratch"),
+            progress: silent(),
+            cancel: CancellationToken::new(),
+        };
         source.staged().expect("n8n has a staged form").open(file, &work).await
     }
 
@@ -164,7 +193,10 @@ impl Writer {
                 let transaction = connection.transaction().expect("a transaction begins");
                 for n in 1..=BATCH {
                     transaction
-                        .execute("INSERT INTO numbered VALUES (?1, ?2, randomblob(500))", [batch * BATCH + n, batch])
+                        .execute(
+                            "INSERT INTO numbered VALUES (?1, ?2, randomblob(500))",
+                            [batch * BATCH + n, batch],
+                        )
                         .expect("a row can be written");
                 }
                 transaction.commit().expect("a transaction commits: nobody locks n8n out");
@@ -187,7 +219,9 @@ fn committed_prefix(copy: &Path) -> i64 {
     assert!(health.broken.is_empty(), "{health:?}");
     let copy = Connection::open(copy).expect("the copy opens");
     let (rows, last): (i64, i64) = copy
-        .query_row("SELECT count(*), coalesce(max(n), 0) FROM numbered", [], |row| Ok((row.get(0)?, row.get(1)?)))
+        .query_row("SELECT count(*), coalesce(max(n), 0) FROM numbered", [], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })
         .expect("rows can be counted");
     assert_eq!(rows, last, "no number is missing");
     assert_eq!(rows % BATCH, 0, "no transaction is there by half");
@@ -200,11 +234,16 @@ fn fifty_copies_under_load_are_each_a_committed_prefix() {
     let writer = Writer::start(&place);
     let mut before = 0;
     for n in 0..50 {
-        let at_least = i64::try_from(writer.committed.load(Ordering::SeqCst)).expect("small") * BATCH;
+        let at_least =
+            i64::try_from(writer.committed.load(Ordering::SeqCst)).expect("small") * BATCH;
         let copy = place.path(&format!("copy-{n}.sqlite"));
-        database::copy(&place.database(), &copy, &CancellationToken::new()).expect("it can be copied");
+        database::copy(&place.database(), &copy, &CancellationToken::new())
+            .expect("it can be copied");
         let rows = committed_prefix(&copy);
-        assert!(rows >= before && rows >= at_least, "what was committed before the copy is in it: {rows} {before} {at_least}");
+        assert!(
+            rows >= before && rows >= at_least,
+            "what was committed before the copy is in it: {rows} {before} {at_least}"
+        );
         before = rows;
         fs::remove_file(&copy).expect("it is there");
     }
@@ -221,7 +260,8 @@ async fn what_is_only_in_the_log_is_captured_and_the_live_files_are_left_as_they
         .expect("a row can be written");
     let bare = place.path("bare.sqlite");
     fs::copy(place.database(), &bare).expect("a file can be copied");
-    let bare = database::count(&bare).ok().and_then(|tables| tables.get("workflow_entity").copied());
+    let bare =
+        database::count(&bare).ok().and_then(|tables| tables.get("workflow_entity").copied());
     assert_ne!(bare, Some(4), "the trap is set");
     let main_file = fs::read(place.database()).expect("it can be read");
     let log = fs::read(place.path(".n8n/database.sqlite-wal")).expect("it can be read");
@@ -245,13 +285,19 @@ async fn it_comes_back_equal_beside_and_the_tar_does_too() {
     assert_eq!(report.exit.code(), 0, "{report:?}");
     let inspection = source.inspect(&point).await.expect("it can be read");
     assert!(inspection.is_well() && inspection.findings.is_empty(), "{inspection:?}");
-    assert!(inspection.checked.iter().any(|line| line == "workflow_entity: 3 rows"), "{inspection:?}");
+    assert!(
+        inspection.checked.iter().any(|line| line == "workflow_entity: 3 rows"),
+        "{inspection:?}"
+    );
 
     let file = place.export(&source, &point).await;
     let listed = run(std::process::Command::new("tar").arg("-tzf").arg(&file)).stdout;
-    for name in
-        ["database.sqlite\n", "config\n", "binaryData/workflows/1/executions/7/binary_data/3f1c\n", "nodes/package.json\n"]
-    {
+    for name in [
+        "database.sqlite\n",
+        "config\n",
+        "binaryData/workflows/1/executions/7/binary_data/3f1c\n",
+        "nodes/package.json\n",
+    ] {
         assert!(listed.contains(name), "{name} in {listed}");
     }
     assert!(!listed.contains("node_modules"), "{listed}");
@@ -266,11 +312,15 @@ async fn it_comes_back_equal_beside_and_the_tar_does_too() {
         assert!(report.is_done(), "{report:?}");
         committed_prefix(&place.path(name).join("database.sqlite"));
         assert_eq!(fs::read_to_string(place.path(name).join("config")).expect("the key"), KEY_FILE);
-        let mode = |file: &str| fs::metadata(place.path(name).join(file)).expect("it is there").permissions().mode() & 0o777;
+        let mode = |file: &str| {
+            fs::metadata(place.path(name).join(file)).expect("it is there").permissions().mode()
+                & 0o777
+        };
         assert_eq!((mode("database.sqlite"), mode("config"), mode(".")), (0o600, 0o600, 0o700));
         let data = place.path(name).join("binaryData/workflows/1/executions/7/binary_data");
         assert_eq!(fs::read(data.join("3f1c")).expect("the file"), vec![9; 300_000]);
-        let again = source.plan_restore(origin, place.beside(name)).await.expect_err("something is there");
+        let again =
+            source.plan_restore(origin, place.beside(name)).await.expect_err("something is there");
         assert!(matches!(again, SourceError::Refused(_)), "{again}");
     }
     let left: Vec<_> = fs::read_dir(place.path("."))
@@ -299,7 +349,9 @@ async fn in_place_is_refused_while_it_runs_and_replays_no_old_log() {
     assert!(plan.overwrites());
     let refused = source.restore(&point, plan).await.expect_err("it is in use");
     assert!(matches!(&refused, SourceError::Refused(why) if why.contains("stop n8n")), "{refused}");
-    let rows: i64 = running.query_row("SELECT count(*) FROM credentials_entity", [], |row| row.get(0)).expect("it still works");
+    let rows: i64 = running
+        .query_row("SELECT count(*) FROM credentials_entity", [], |row| row.get(0))
+        .expect("it still works");
     assert_eq!(rows, 2);
     // A crash leaves the log behind.
     let log = fs::read(place.path(".n8n/database.sqlite-wal")).expect("it can be read");
@@ -309,8 +361,10 @@ async fn in_place_is_refused_while_it_runs_and_replays_no_old_log() {
     let report = source.restore(&point, plan).await.expect("it is restored");
     assert!(report.is_done(), "{report:?}");
     assert!(!place.path(".n8n/database.sqlite-wal").exists());
-    let rows: i64 =
-        place.connection().query_row("SELECT count(*) FROM workflow_entity", [], |row| row.get(0)).expect("rows can be counted");
+    let rows: i64 = place
+        .connection()
+        .query_row("SELECT count(*) FROM workflow_entity", [], |row| row.get(0))
+        .expect("rows can be counted");
     assert_eq!(rows, 3);
     assert_eq!(fs::read_to_string(place.path(".n8n/config")).expect("the key"), KEY_FILE);
     assert!(place.path(".n8n/binaryData/new since").exists());
@@ -331,7 +385,11 @@ fn another_process_that_has_it_open_is_named() {
     let open = fs::File::open(place.database()).expect("it can be opened");
     let refused = site.run(["restore", "n8n", "--in-place", "--yes"]);
     assert_eq!(refused.code, Some(5), "{}{}", refused.stdout, refused.stderr);
-    assert!(refused.stderr.contains(&format!("process {}", std::process::id())), "{}", refused.stderr);
+    assert!(
+        refused.stderr.contains(&format!("process {}", std::process::id())),
+        "{}",
+        refused.stderr
+    );
     drop(open);
     site.succeed(["restore", "n8n", "--in-place", "--yes"]);
 }
@@ -341,25 +399,36 @@ async fn a_missing_key_is_loud() {
     let place = Place::new();
     fs::remove_file(place.path(".n8n/config")).expect("it is there");
     let without = place.source();
-    assert!(without.probe().await.expect("it is there").warnings[0].contains("without the key no credential can be read"));
+    assert!(
+        without.probe().await.expect("it is there").warnings[0]
+            .contains("without the key no credential can be read")
+    );
     let (report, point) = place.back_up(&without).await;
     assert_eq!(report.exit.code(), 3, "{report:?}");
     let inspection = without.inspect(&point).await.expect("it can be read");
     assert!(!inspection.is_well(), "{inspection:?}");
 
     let environment: Environment = [("N8N_ENCRYPTION_KEY", "canary-key")].into_iter().collect();
-    let in_environment = place.source_with(json!({"encryption_key": {"env": "N8N_ENCRYPTION_KEY"}}), &environment);
+    let in_environment =
+        place.source_with(json!({"encryption_key": {"env": "N8N_ENCRYPTION_KEY"}}), &environment);
     let (report, point) = place.back_up(&in_environment).await;
     assert_eq!(report.exit.code(), 3, "{report:?}");
-    assert!(point.manifest().incomplete[0].why.contains("keep N8N_ENCRYPTION_KEY in a safe place"), "{report:?}");
-    let shown = format!("{in_environment:?} {report:?} {}", serde_json::to_string(point.manifest()).expect("JSON"));
+    assert!(
+        point.manifest().incomplete[0].why.contains("keep N8N_ENCRYPTION_KEY in a safe place"),
+        "{report:?}"
+    );
+    let shown = format!(
+        "{in_environment:?} {report:?} {}",
+        serde_json::to_string(point.manifest()).expect("JSON")
+    );
     assert!(!shown.contains("canary-key"));
 
     fs::write(place.path(".n8n/config"), KEY_FILE).expect("a file can be written");
     let (report, point) = place.back_up(&in_environment).await;
     assert_eq!(report.exit.code(), 3, "{report:?}");
     assert!(point.manifest().incomplete[0].why.contains("another key"), "{report:?}");
-    fs::write(place.path(".n8n/config"), r#"{"encryptionKey":"canary-key"}"#).expect("a file can be written");
+    fs::write(place.path(".n8n/config"), r#"{"encryptionKey":"canary-key"}"#)
+        .expect("a file can be written");
     let (report, _) = place.back_up(&in_environment).await;
     assert_eq!(report.exit.code(), 0, "{report:?}");
 }
@@ -370,9 +439,16 @@ async fn a_rehearsal_compares_and_leaves_nothing() {
     let source = place.source();
     let (_, point) = place.back_up(&source).await;
     fs::create_dir(place.path("drill")).expect("a directory");
-    let scratch = ScratchTarget { name: "kdr_drill_1".into(), directory: place.path("drill"), control: false };
+    let scratch = ScratchTarget {
+        name: "kdr_drill_1".into(),
+        directory: place.path("drill"),
+        control: false,
+    };
     let report = source.rehearse(&point, &scratch).await.expect("it can be rehearsed");
-    assert!(report.is_done() && report.compared.iter().any(|line| line == "rows of 4 tables"), "{report:?}");
+    assert!(
+        report.is_done() && report.compared.iter().any(|line| line == "rows of 4 tables"),
+        "{report:?}"
+    );
     assert_eq!(fs::read_dir(place.path("drill")).expect("the directory is there").count(), 0);
 }
 
@@ -385,7 +461,14 @@ async fn a_damaged_or_torn_copy_in_a_tar_is_found() {
     live.execute_batch("PRAGMA wal_autocheckpoint = 0; INSERT INTO workflow_entity VALUES ('d', 'only in the log', '[]')")
         .expect("a row can be written");
     let file = place.path("old.tar.gz");
-    let pack = || run(std::process::Command::new("tar").arg("-czf").arg(&file).arg("-C").arg(place.path(".")).arg(".n8n"));
+    let pack = || {
+        run(std::process::Command::new("tar")
+            .arg("-czf")
+            .arg(&file)
+            .arg("-C")
+            .arg(place.path("."))
+            .arg(".n8n"))
+    };
     assert_eq!(pack().code, Some(0));
     let point = place.open(&source, &file).await.expect("it is whole");
     assert_eq!(point.manifest().details["tables"]["workflow_entity"], 4, "its log counts");
@@ -399,7 +482,13 @@ async fn a_damaged_or_torn_copy_in_a_tar_is_found() {
     let point = place.open(&source, &file).await.expect("the tar is whole");
     let inspection = source.inspect(&point).await.expect("it can be read");
     assert!(!inspection.is_well(), "{inspection:?}");
-    assert!(inspection.findings.iter().any(|finding| finding.message.contains("database.sqlite is damaged")), "{inspection:?}");
+    assert!(
+        inspection
+            .findings
+            .iter()
+            .any(|finding| finding.message.contains("database.sqlite is damaged")),
+        "{inspection:?}"
+    );
     let plan = source.plan_restore(&point, place.beside("damaged")).await.expect("a plan");
     let report = source.restore(&point, plan).await.expect("it says what differs");
     assert!(!report.is_equal() && !place.path("damaged").exists(), "{report:?}");
@@ -417,8 +506,12 @@ async fn a_link_in_the_place_of_a_directory_of_n8ns_is_not_followed() {
     let (_, point) = place.back_up(&source).await;
     fs::create_dir_all(place.path("outside/workflows")).expect("a directory");
     fs::remove_dir_all(place.path(".n8n/binaryData")).expect("it can be removed");
-    std::os::unix::fs::symlink(place.path("outside"), place.path(".n8n/binaryData")).expect("a link");
-    let plan = source.plan_restore(&point, RestoreRequest::whole(RestoreTarget::InPlace)).await.expect("a plan");
+    std::os::unix::fs::symlink(place.path("outside"), place.path(".n8n/binaryData"))
+        .expect("a link");
+    let plan = source
+        .plan_restore(&point, RestoreRequest::whole(RestoreTarget::InPlace))
+        .await
+        .expect("a plan");
     let error = source.restore(&point, plan).await.expect_err("the link is not followed");
     assert!(error.to_string().contains("binaryData"), "{error}");
     assert_eq!(fs::read_dir(place.path("outside/workflows")).expect("a directory").count(), 0);

@@ -18,7 +18,8 @@ fn site(server: &HealthchecksStandIn) -> Site {
     let site = Site::new();
     let tree = site.path("tree");
     seed::file_tree(&tree);
-    let (url, token) = (site.secret("webhook.url", &server.url("hook")), site.secret("ntfy.token", "tk_canary77"));
+    let (url, token) =
+        (site.secret("webhook.url", &server.url("hook")), site.secret("ntfy.token", "tk_canary77"));
     site.with_files("configs", &[&tree]).initialised().with(&format!(
         "[[monitoring.webhook]]\nurl = {{ file = {url:?} }}\non = [\"failure\", \"recovery\"]\n\
          [[monitoring.ntfy]]\nurl = {:?}\ntopic = \"kaleem\"\ntoken = {{ file = {token:?} }}",
@@ -47,7 +48,10 @@ fn a_failure_and_the_recovery_from_it_are_told_and_nights_without_news_are_not()
     assert_eq!((&failed["exit"], &failed["exit_code"]), (&json!("wrong-password"), &json!(12)));
     assert_eq!(failed["sources"][0]["source"], "configs");
     assert_eq!(failed["sources"][0]["exit_code"], 12);
-    assert!(failed["message"].as_str().is_some_and(|message| message.contains("backup ended with 12")), "{failed}");
+    assert!(
+        failed["message"].as_str().is_some_and(|message| message.contains("backup ended with 12")),
+        "{failed}"
+    );
     assert_eq!((&well["event"], &well["exit_code"]), (&json!("recovery"), &json!(0)));
     assert_eq!(well["run"], lines.last().expect("a report")["run"]);
     assert!(well["started"].as_str() < well["finished"].as_str(), "{well}");
@@ -60,8 +64,14 @@ fn a_failure_and_the_recovery_from_it_are_told_and_nights_without_news_are_not()
         (&failed["topic"], &failed["priority"], &failed["tags"][0]),
         (&json!("kaleem"), &json!(5), &json!("rotating_light"))
     );
-    assert!(failed["title"].as_str().is_some_and(|title| title.ends_with("backup failed")), "{failed}");
-    assert!(well["title"].as_str().is_some_and(|title| title.ends_with("backup works again")), "{well}");
+    assert!(
+        failed["title"].as_str().is_some_and(|title| title.ends_with("backup failed")),
+        "{failed}"
+    );
+    assert!(
+        well["title"].as_str().is_some_and(|title| title.ends_with("backup works again")),
+        "{well}"
+    );
 }
 
 #[test]
@@ -69,9 +79,14 @@ fn a_test_says_who_answered_and_who_did_not() {
     let server = HealthchecksStandIn::start();
     let site = site(&server);
     let check = site.secret("backup.hc", &server.url("ping/backup"));
-    let site = site.with(&format!("[monitoring.healthchecks]\nchecks = {{ backup = {{ file = {check:?} }} }}"));
+    let site = site.with(&format!(
+        "[monitoring.healthchecks]\nchecks = {{ backup = {{ file = {check:?} }} }}"
+    ));
     let outcome = site.succeed(["notify", "test"]);
-    assert_eq!(outcome.stdout, "told  healthchecks, check of backup\ntold  webhook 1\ntold  ntfy topic kaleem\n");
+    assert_eq!(
+        outcome.stdout,
+        "told  healthchecks, check of backup\ntold  webhook 1\ntold  ntfy topic kaleem\n"
+    );
     assert_eq!(server.heard()["backup"], ["log"], "a test changes nothing about a check");
     assert_eq!(server.seen_at("hook")[0].json()["event"], "test");
 
@@ -80,12 +95,19 @@ fn a_test_says_who_answered_and_who_did_not() {
     let (outcome, lines) = site.json(["notify", "test"]);
     assert_eq!(outcome.code, Some(7), "{lines:?}");
     let error = |at: usize| lines[0][at]["error"].as_str().unwrap_or_default().to_owned();
-    assert!(error(0).contains("the check of backup") && error(0).contains("backup.hc"), "{lines:?}");
+    assert!(
+        error(0).contains("the check of backup") && error(0).contains("backup.hc"),
+        "{lines:?}"
+    );
     assert!(!error(1).is_empty() && !lines[0].to_string().contains("secret-path"), "{lines:?}");
     assert_eq!(lines[0][2], json!({ "whom": "ntfy topic kaleem", "error": null }));
     let checked = site.run(["config", "check"]);
     assert_eq!(checked.code, Some(2));
-    assert!(checked.stderr.contains("monitoring.healthchecks.checks.\"backup\""), "{}", checked.stderr);
+    assert!(
+        checked.stderr.contains("monitoring.healthchecks.checks.\"backup\""),
+        "{}",
+        checked.stderr
+    );
 }
 
 #[test]
@@ -93,7 +115,8 @@ fn nobody_to_tell_is_said() {
     let outcome = Site::new().run(["notify", "test"]);
     assert_eq!(outcome.code, Some(2));
     assert!(
-        outcome.stderr.contains("nobody to tell") && outcome.stderr.contains("[monitoring.healthchecks]"),
+        outcome.stderr.contains("nobody to tell")
+            && outcome.stderr.contains("[monitoring.healthchecks]"),
         "{}",
         outcome.stderr
     );
@@ -103,7 +126,10 @@ fn nobody_to_tell_is_said() {
 fn a_unit_that_could_not_be_started_fails_its_jobs_check() {
     let server = HealthchecksStandIn::start();
     let site = site(&server);
-    let (backup, drill) = (site.secret("b.hc", &server.url("ping/backup")), site.secret("d.hc", &server.url("ping/drill")));
+    let (backup, drill) = (
+        site.secret("b.hc", &server.url("ping/backup")),
+        site.secret("d.hc", &server.url("ping/drill")),
+    );
     let site = site.with(&format!(
         "[monitoring.healthchecks]\nchecks = {{ backup = {{ file = {backup:?} }}, drill = {{ file = {drill:?} }} }}"
     ));
@@ -113,7 +139,12 @@ fn a_unit_that_could_not_be_started_fails_its_jobs_check() {
     assert_eq!(server.heard()["drill"], ["fail"]);
     let hook = server.seen_at("hook")[0].json();
     assert_eq!((&hook["event"], &hook["job"]), (&json!("failure"), &json!("backup")));
-    assert!(hook["message"].as_str().is_some_and(|message| message.contains("journalctl -u kaleem-dr-backup.service")), "{hook}");
+    assert!(
+        hook["message"]
+            .as_str()
+            .is_some_and(|message| message.contains("journalctl -u kaleem-dr-backup.service")),
+        "{hook}"
+    );
     assert_eq!(site.run(["notify", "--failed-unit", "nginx.service"]).code, Some(2));
 }
 

@@ -22,7 +22,9 @@ use kaleem_dr_core::{
     recovery::{
         point::PointReader,
         points::{PointChoice, open_point},
-        source::{Change, Rename, Restorable, RestoreReport, RestoreRequest, RestoreTarget, ScratchTarget},
+        source::{
+            Change, Rename, Restorable, RestoreReport, RestoreRequest, RestoreTarget, ScratchTarget,
+        },
         staged::{Sink, StagedWork},
     },
 };
@@ -54,7 +56,8 @@ impl Server {
         let prefix = format!("kdr_{test}_{}_", Timestamp::now().as_microsecond());
         match env::var("KALEEM_TEST_QDRANT_URL") {
             Ok(url) => {
-                let key = env::var("KALEEM_TEST_QDRANT_API_KEY").unwrap_or_else(|_| "unused".into());
+                let key =
+                    env::var("KALEEM_TEST_QDRANT_API_KEY").unwrap_or_else(|_| "unused".into());
                 Self { url, key, prefix, stand_in: None }
             }
             Err(_) => Self { prefix, ..Self::failing(QdrantStandIn::start()) },
@@ -63,7 +66,12 @@ impl Server {
 
     /// A stand-in, whatever there is.
     fn failing(stand_in: QdrantStandIn) -> Self {
-        Self { url: stand_in.url(), key: API_KEY.into(), prefix: String::new(), stand_in: Some(stand_in) }
+        Self {
+            url: stand_in.url(),
+            key: API_KEY.into(),
+            prefix: String::new(),
+            stand_in: Some(stand_in),
+        }
     }
 
     fn recorded() -> Self {
@@ -79,7 +87,9 @@ impl Server {
     }
 
     async fn api(&self, method: Method, path: &str, body: Option<Value>) -> (u16, Value) {
-        let mut request = reqwest::Client::new().request(method, format!("{}/{path}", self.url)).header("api-key", &self.key);
+        let mut request = reqwest::Client::new()
+            .request(method, format!("{}/{path}", self.url))
+            .header("api-key", &self.key);
         if let Some(body) = body {
             request = request.json(&body);
         }
@@ -99,7 +109,12 @@ impl Server {
         let (docs, sessions) = (self.name("docs"), self.name("sessions"));
         let wal = json!({ "wal_capacity_mb": 1 });
         let vectors = json!({ "title": { "size": 4, "distance": "Cosine" }, "body": { "size": 2, "distance": "Dot" } });
-        self.done(Method::PUT, &format!("collections/{docs}"), json!({ "vectors": vectors, "wal_config": wal })).await;
+        self.done(
+            Method::PUT,
+            &format!("collections/{docs}"),
+            json!({ "vectors": vectors, "wal_config": wal }),
+        )
+        .await;
         let index = json!({ "field_name": "tenant", "field_schema": { "type": "keyword", "is_tenant": true } });
         self.done(Method::PUT, &format!("collections/{docs}/index?wait=true"), index).await;
         let points: Vec<_> = (0..150)
@@ -110,22 +125,40 @@ impl Server {
                         "vector": { "title": [f.sin(), f.cos(), 0.3, 1.0 + f], "body": [f / 3.0, -f] } })
             })
             .collect();
-        self.done(Method::PUT, &format!("collections/{docs}/points?wait=true"), json!({ "points": points })).await;
+        self.done(
+            Method::PUT,
+            &format!("collections/{docs}/points?wait=true"),
+            json!({ "points": points }),
+        )
+        .await;
         let settings = json!({ "vectors": { "size": 3, "distance": "Euclid" }, "wal_config": wal });
         self.done(Method::PUT, &format!("collections/{sessions}"), settings).await;
         let points: Vec<_> =
             (0..20).map(|n| json!({ "id": n, "payload": { "k": n }, "vector": [f64::from(n) / 9.0, 0.1, -1.5] })).collect();
-        self.done(Method::PUT, &format!("collections/{sessions}/points?wait=true"), json!({ "points": points })).await;
+        self.done(
+            Method::PUT,
+            &format!("collections/{sessions}/points?wait=true"),
+            json!({ "points": points }),
+        )
+        .await;
         let alias = json!({ "create_alias": { "collection_name": docs, "alias_name": self.name("search") } });
         self.done(Method::POST, "collections/aliases", json!({ "actions": [alias] })).await;
     }
 
     /// Changes what a restore must bring back.
     async fn spoil(&self, collection: &str) {
-        let vectors =
-            if collection.ends_with("docs") { json!({ "title": [1, 1, 1, 1], "body": [9, 9] }) } else { json!([9, 9, 9]) };
+        let vectors = if collection.ends_with("docs") {
+            json!({ "title": [1, 1, 1, 1], "body": [9, 9] })
+        } else {
+            json!([9, 9, 9])
+        };
         let point = json!({ "id": 1, "payload": { "spoilt": true }, "vector": vectors });
-        self.done(Method::PUT, &format!("collections/{collection}/points?wait=true"), json!({ "points": [point] })).await;
+        self.done(
+            Method::PUT,
+            &format!("collections/{collection}/points?wait=true"),
+            json!({ "points": [point] }),
+        )
+        .await;
     }
 
     /// The collections that are this test's own.
@@ -153,7 +186,8 @@ impl Server {
     /// Every point of a collection, as the server tells it.
     async fn points(&self, collection: &str) -> Vec<Value> {
         let body = json!({ "limit": 10000, "with_payload": true, "with_vector": true });
-        let page = self.done(Method::POST, &format!("collections/{collection}/points/scroll"), body).await;
+        let page =
+            self.done(Method::POST, &format!("collections/{collection}/points/scroll"), body).await;
         page["points"].as_array().expect("points").clone()
     }
 
@@ -163,8 +197,12 @@ impl Server {
             assert_eq!(stand_in.files(), [], "{when}: files are left on the server");
         }
         for collection in self.collections().await {
-            let (status, listed) = self.api(Method::GET, &format!("collections/{collection}/snapshots"), None).await;
-            assert!(status == 500 || listed["result"] == json!([]), "{when}: {collection} has {listed}");
+            let (status, listed) =
+                self.api(Method::GET, &format!("collections/{collection}/snapshots"), None).await;
+            assert!(
+                status == 500 || listed["result"] == json!([]),
+                "{when}: {collection} has {listed}"
+            );
         }
     }
 
@@ -176,14 +214,14 @@ impl Server {
     }
 
     fn source_of(&self, key: &str, more: &Value) -> QdrantSource {
-        let mut config =
-            json!({ "url": self.url, "api_key": { "env": "QDRANT_KEY" }, "collections": [format!("{}*", self.prefix)] });
+        let mut config = json!({ "url": self.url, "api_key": { "env": "QDRANT_KEY" }, "collections": [format!("{}*", self.prefix)] });
         for (name, value) in more.as_object().into_iter().flatten() {
             config[name] = value.clone();
         }
         let config = serde_json::from_value(config).expect("a valid config");
         let environment: Environment = [("QDRANT_KEY", key)].into_iter().collect();
-        QdrantSource::new("vectors".parse().expect("a source name"), &config, &environment).expect("the config is good")
+        QdrantSource::new("vectors".parse().expect("a source name"), &config, &environment)
+            .expect("the config is good")
     }
 
     fn source(&self) -> Arc<QdrantSource> {
@@ -224,10 +262,16 @@ impl Captured {
 
     async fn point_of(&self, cancel: &CancellationToken) -> PointReader {
         let name = "vectors".parse().expect("a source name");
-        open_point(&self.repository, &name, &PointChoice::newest(HostScope::Any), &progress(), cancel)
-            .await
-            .expect("the run left a point")
-            .0
+        open_point(
+            &self.repository,
+            &name,
+            &PointChoice::newest(HostScope::Any),
+            &progress(),
+            cancel,
+        )
+        .await
+        .expect("the run left a point")
+        .0
     }
 
     fn error(&self) -> &str {
@@ -282,13 +326,21 @@ fn in_place() -> RestoreRequest {
     RestoreRequest::whole(RestoreTarget::InPlace)
 }
 
-async fn restore(source: &QdrantSource, point: &PointReader, request: RestoreRequest) -> Result<RestoreReport, SourceError> {
+async fn restore(
+    source: &QdrantSource,
+    point: &PointReader,
+    request: RestoreRequest,
+) -> Result<RestoreReport, SourceError> {
     let plan = source.plan_restore(point, request).await?;
     source.restore(point, plan).await
 }
 
 fn staged_work(directory: &Path) -> StagedWork {
-    StagedWork { scratch: directory.to_path_buf(), progress: progress(), cancel: CancellationToken::new() }
+    StagedWork {
+        scratch: directory.to_path_buf(),
+        progress: progress(),
+        cancel: CancellationToken::new(),
+    }
 }
 
 // What a healthy server does.
@@ -323,10 +375,16 @@ async fn a_capture_is_whole_in_the_eyes_of_stock_restic_and_comes_back_beside_po
     restic.check_read_data();
     let target = point.directory.path().join("back");
     restic.restore_latest(&target, true);
-    let aliases: Value =
-        serde_json::from_slice(&fs::read(target.join("qdrant/aliases.json")).expect("it came back")).expect("it is JSON");
-    assert_eq!(aliases, json!({ "aliases": [{ "alias_name": server.name("search"), "collection_name": docs }] }));
-    let description = fs::read(target.join(format!("qdrant/collections/{docs}.json"))).expect("it came back");
+    let aliases: Value = serde_json::from_slice(
+        &fs::read(target.join("qdrant/aliases.json")).expect("it came back"),
+    )
+    .expect("it is JSON");
+    assert_eq!(
+        aliases,
+        json!({ "aliases": [{ "alias_name": server.name("search"), "collection_name": docs }] })
+    );
+    let description =
+        fs::read(target.join(format!("qdrant/collections/{docs}.json"))).expect("it came back");
     let description: Value = serde_json::from_slice(&description).expect("it is JSON");
     assert_eq!(description["points"]["count"], 150);
     assert_eq!(description["config"]["params"]["vectors"]["title"]["size"], 4);
@@ -343,9 +401,16 @@ async fn a_capture_is_whole_in_the_eyes_of_stock_restic_and_comes_back_beside_po
     let report = source.restore(&point, plan).await.expect("a restore");
     assert!(report.is_equal(), "{report:?}");
     assert_eq!((report.items, report.size_bytes), (150, snapshot.size_bytes));
-    assert!(report.compared.iter().any(|line| line == &format!("150 points of collection {docs}, every id, vector and payload")));
+    assert!(
+        report.compared.iter().any(|line| line
+            == &format!("150 points of collection {docs}, every id, vector and payload"))
+    );
     assert_eq!(server.points(&server.name("copy")).await, before);
-    assert_eq!(server.alias(&server.name("search")).await, Some(docs.clone()), "aliases are not touched");
+    assert_eq!(
+        server.alias(&server.name("search")).await,
+        Some(docs.clone()),
+        "aliases are not touched"
+    );
     server.assert_no_files("after a restore").await;
     server.clean_up().await;
 }
@@ -359,29 +424,51 @@ async fn two_captures_of_unchanged_points_have_one_digest_and_one_more_point_has
     let mut digests = Vec::new();
     for _ in 0..2 {
         let point = Captured::of(source.clone()).await.point().await;
-        digests.push(point.manifest().artifact(&path).expect("it is there").content_digest.clone().expect("a digest"));
+        digests.push(
+            point
+                .manifest()
+                .artifact(&path)
+                .expect("it is there")
+                .content_digest
+                .clone()
+                .expect("a digest"),
+        );
     }
     assert_eq!(digests[0], digests[1]);
     server.spoil(&server.name("sessions")).await;
     let point = Captured::of(source).await.point().await;
-    assert_ne!(point.manifest().artifact(&path).expect("it is there").content_digest.as_ref(), Some(&digests[0]));
+    assert_ne!(
+        point.manifest().artifact(&path).expect("it is there").content_digest.as_ref(),
+        Some(&digests[0])
+    );
     server.clean_up().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn in_place_an_alias_is_switched_and_can_be_switched_back_while_a_plain_collection_is_replaced() {
+async fn in_place_an_alias_is_switched_and_can_be_switched_back_while_a_plain_collection_is_replaced()
+ {
     let server = Server::any("in_place");
     server.seed().await;
-    let (docs, sessions, search) = (server.name("docs"), server.name("sessions"), server.name("search"));
+    let (docs, sessions, search) =
+        (server.name("docs"), server.name("sessions"), server.name("search"));
     let source = server.source();
     let point = Captured::of(source.clone()).await.point().await;
-    let (docs_before, sessions_before) = (server.points(&docs).await, server.points(&sessions).await);
+    let (docs_before, sessions_before) =
+        (server.points(&docs).await, server.points(&sessions).await);
     server.spoil(&docs).await;
     server.spoil(&sessions).await;
 
     let plan = source.plan_restore(&point, in_place()).await.expect("a plan");
-    let new = plan.request.rename.iter().find(|rename| rename.from == docs).expect("docs gets a new name").to.clone();
-    let lines: Vec<_> = plan.actions.iter().map(|action| format!("{:?} {}", action.change, action.what)).collect();
+    let new = plan
+        .request
+        .rename
+        .iter()
+        .find(|rename| rename.from == docs)
+        .expect("docs gets a new name")
+        .to
+        .clone();
+    let lines: Vec<_> =
+        plan.actions.iter().map(|action| format!("{:?} {}", action.change, action.what)).collect();
     for line in [
         format!("Create collection {new}"),
         format!("Leave collection {docs}"),
@@ -395,14 +482,31 @@ async fn in_place_an_alias_is_switched_and_can_be_switched_back_while_a_plain_co
     assert_eq!(server.alias(&search).await, Some(new.clone()));
     assert_eq!(server.points(&search).await, docs_before);
     assert_eq!(server.points(&sessions).await, sessions_before);
-    assert_ne!(server.points(&docs).await, docs_before, "the old collection still stands as it was");
-    assert_eq!(server.collections().await, [docs.clone(), new.clone(), sessions], "no copy is left");
+    assert_ne!(
+        server.points(&docs).await,
+        docs_before,
+        "the old collection still stands as it was"
+    );
+    assert_eq!(
+        server.collections().await,
+        [docs.clone(), new.clone(), sessions],
+        "no copy is left"
+    );
     server.assert_no_files("after a restore in place").await;
 
     // The way back that the report gives.
-    let by_hand =
-        report.warnings.iter().find_map(|warning| warning.split_once("send POST /collections/aliases ")).expect("a way back");
-    server.done(Method::POST, "collections/aliases", serde_json::from_str(by_hand.1).expect("it is JSON")).await;
+    let by_hand = report
+        .warnings
+        .iter()
+        .find_map(|warning| warning.split_once("send POST /collections/aliases "))
+        .expect("a way back");
+    server
+        .done(
+            Method::POST,
+            "collections/aliases",
+            serde_json::from_str(by_hand.1).expect("it is JSON"),
+        )
+        .await;
     assert_eq!(server.alias(&search).await, Some(docs));
     server.clean_up().await;
 }
@@ -411,7 +515,8 @@ async fn in_place_an_alias_is_switched_and_can_be_switched_back_while_a_plain_co
 async fn in_place_everything_that_was_lost_comes_back_under_its_own_name_with_its_aliases() {
     let server = Server::any("lost");
     server.seed().await;
-    let (docs, sessions, search) = (server.name("docs"), server.name("sessions"), server.name("search"));
+    let (docs, sessions, search) =
+        (server.name("docs"), server.name("sessions"), server.name("search"));
     let source = server.source();
     let captured = Captured::of(source.clone()).await;
     let before = (server.points(&docs).await, server.points(&sessions).await);
@@ -437,7 +542,11 @@ async fn a_rehearsal_compares_everything_and_leaves_nothing() {
     let point = Captured::of(source.clone()).await.point().await;
     let before = server.collections().await;
     let directory = tempfile::tempdir().expect("a directory");
-    let scratch = ScratchTarget { name: server.name("kdr_drill_01"), directory: directory.path().to_path_buf(), control: false };
+    let scratch = ScratchTarget {
+        name: server.name("kdr_drill_01"),
+        directory: directory.path().to_path_buf(),
+        control: false,
+    };
     let report = source.rehearse(&point, &scratch).await.expect("a rehearsal");
     assert!(report.is_equal(), "{report:?}");
     assert_eq!(report.items, 170);
@@ -457,7 +566,8 @@ async fn a_full_snapshot_that_we_wrote_opens_again_and_restores() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("full-snapshot-2026-11-23.snapshot");
     let staged = source.staged().expect("Qdrant has a staged form");
-    let mut sink = Sink::new(Box::new(fs::File::create(&path).expect("a file")), staged.name().is_gzip());
+    let mut sink =
+        Sink::new(Box::new(fs::File::create(&path).expect("a file")), staged.name().is_gzip());
     staged.write(&point, &mut sink).await.expect("it can be written");
     sink.finish().await.expect("the file is written");
 
@@ -475,7 +585,9 @@ async fn a_full_snapshot_that_we_wrote_opens_again_and_restores() {
 
     let opened = staged.open(&path, &staged_work(directory.path())).await.expect("it opens");
     let snapshot = format!("/qdrant/collections/{docs}.snapshot");
-    let sha256 = |point: &PointReader| point.manifest().artifact(&snapshot).expect("it is there").sha256.clone();
+    let sha256 = |point: &PointReader| {
+        point.manifest().artifact(&snapshot).expect("it is there").sha256.clone()
+    };
     assert_eq!(sha256(&opened), sha256(&point));
     assert!(source.inspect(&opened).await.expect("an inspection").is_well());
     let request = RestoreRequest {
@@ -486,7 +598,10 @@ async fn a_full_snapshot_that_we_wrote_opens_again_and_restores() {
         ..beside("unused")
     };
     let plan = source.plan_restore(&opened, request).await.expect("a plan");
-    assert!(plan.warnings.iter().any(|warning| warning.contains("does not say which Qdrant made it")), "{plan:?}");
+    assert!(
+        plan.warnings.iter().any(|warning| warning.contains("does not say which Qdrant made it")),
+        "{plan:?}"
+    );
     let report = source.restore(&opened, plan).await.expect("a restore");
     assert!(report.is_equal(), "{report:?}");
     assert!(
@@ -511,8 +626,13 @@ async fn the_handbooks_full_snapshot_and_one_collections_file_restore() {
         let staged = source.staged().expect("Qdrant has a staged form");
         let opened = staged.open(&path, &staged_work(directory.path())).await.expect("it opens");
         assert!(source.inspect(&opened).await.expect("an inspection").is_well());
-        let rename = expected.iter().map(|(from, _)| Rename { from: (*from).into(), to: server.name(from) }).collect();
-        let report = restore(&source, &opened, RestoreRequest { rename, ..beside("unused") }).await.expect("a restore");
+        let rename = expected
+            .iter()
+            .map(|(from, _)| Rename { from: (*from).into(), to: server.name(from) })
+            .collect();
+        let report = restore(&source, &opened, RestoreRequest { rename, ..beside("unused") })
+            .await
+            .expect("a restore");
         assert!(report.is_equal(), "{report:?}");
         for (name, count) in expected {
             assert_eq!(server.points(&server.name(name)).await.len(), count);
@@ -528,7 +648,9 @@ async fn the_handbooks_full_snapshot_and_one_collections_file_restore() {
 async fn an_operator_backs_up_and_restores_with_the_program_and_no_output_holds_the_key() {
     let server = Server::any("program");
     server.seed().await;
-    let site = Site::new().with_qdrant("vectors", &server.url, &server.key, &[format!("{}*", server.prefix)]).initialised();
+    let site = Site::new()
+        .with_qdrant("vectors", &server.url, &server.key, &[format!("{}*", server.prefix)])
+        .initialised();
     let mut said = String::new();
     let name = server.name("copy");
     for command in [
@@ -550,7 +672,8 @@ async fn an_operator_backs_up_and_restores_with_the_program_and_no_output_holds_
     if server.stand_in.is_some() {
         let denied = site.run(["backup"]);
         assert!(
-            denied.stdout.contains("does not know the API key") || denied.stderr.contains("does not know the API key"),
+            denied.stdout.contains("does not know the API key")
+                || denied.stderr.contains("does not know the API key"),
             "{denied:?}"
         );
         said.push_str(&denied.stdout);
@@ -570,7 +693,8 @@ async fn names_that_no_path_takes_are_captured_and_restored() {
         let path = format!("collections/{}", escaped(name));
         let settings = json!({ "vectors": { "size": 2, "distance": "Dot" }, "wal_config": { "wal_capacity_mb": 1 } });
         server.done(Method::PUT, &path, settings).await;
-        let points = json!({ "points": [{ "id": 7, "payload": { "name": name }, "vector": [0.1, 0.2] }] });
+        let points =
+            json!({ "points": [{ "id": 7, "payload": { "name": name }, "vector": [0.1, 0.2] }] });
         server.done(Method::PUT, &format!("{path}/points?wait=true"), points).await;
     }
     let source = server.source();
@@ -592,15 +716,22 @@ fn escaped(name: &str) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_stand_in_answers_as_was_recorded() {
     let server = Server::recorded();
-    for exchange in exchanges().iter().take(18).filter(|exchange| exchange["request"]["api_key"] == "valid") {
+    for exchange in
+        exchanges().iter().take(18).filter(|exchange| exchange["request"]["api_key"] == "valid")
+    {
         let (request, recorded) = (&exchange["request"], &exchange["response"]);
         let path = request["path"].as_str().expect("a path").trim_start_matches('/');
         if request["method"] == "PUT" || path == "collections/aliases" {
             continue;
         }
         let body = request.get("json").cloned();
-        let (status, answer) =
-            server.api(request["method"].as_str().expect("a method").parse().expect("a method"), path, body).await;
+        let (status, answer) = server
+            .api(
+                request["method"].as_str().expect("a method").parse().expect("a method"),
+                path,
+                body,
+            )
+            .await;
         assert_eq!(json!(status), recorded["status"], "{path}");
         assert!(alike(&answer, &recorded["json"]), "{path}:\n{answer}\n{}", recorded["json"]);
     }
@@ -611,12 +742,18 @@ fn alike(one: &Value, other: &Value) -> bool {
     match (one, other) {
         (Value::Object(one), Value::Object(other)) => {
             one.len() == other.len()
-                && one.iter().all(|(key, value)| key == "time" || other.get(key).is_some_and(|v| alike(value, v)))
+                && one.iter().all(|(key, value)| {
+                    key == "time" || other.get(key).is_some_and(|v| alike(value, v))
+                })
         }
-        (Value::Array(one), Value::Array(other)) if one.iter().any(|item| item.get("alias_name").is_some()) => {
+        (Value::Array(one), Value::Array(other))
+            if one.iter().any(|item| item.get("alias_name").is_some()) =>
+        {
             one.len() == other.len() && one.iter().all(|item| other.contains(item))
         }
-        (Value::Array(one), Value::Array(other)) => one.len() == other.len() && one.iter().zip(other).all(|(a, b)| alike(a, b)),
+        (Value::Array(one), Value::Array(other)) => {
+            one.len() == other.len() && one.iter().zip(other).all(|(a, b)| alike(a, b))
+        }
         (Value::Number(one), Value::Number(other)) => {
             (one.as_f64().unwrap_or_default() - other.as_f64().unwrap_or_default()).abs() < 1e-6
         }
@@ -627,19 +764,36 @@ fn alike(one: &Value, other: &Value) -> bool {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_download_that_breaks_every_64_kib_is_taken_up_again_and_one_that_never_ends_fails() {
     let server = Server::recorded();
-    server.stand_in().set_faults(Faults { cut_downloads_after: Some(64 << 10), ..Faults::default() });
+    server
+        .stand_in()
+        .set_faults(Faults { cut_downloads_after: Some(64 << 10), ..Faults::default() });
     let point = Captured::of(server.source()).await.point().await;
-    let record = point.manifest().artifact("/qdrant/collections/docs.snapshot").expect("it is there").clone();
+    let record = point
+        .manifest()
+        .artifact("/qdrant/collections/docs.snapshot")
+        .expect("it is there")
+        .clone();
     assert_eq!(record.sha256, kaleem_dr_core::ground::digest::ByteDigest::of(DOCS));
-    let parts = server.stand_in().calls().iter().filter(|call| call.starts_with("GET /collections/docs/snapshots/docs")).count();
+    let parts = server
+        .stand_in()
+        .calls()
+        .iter()
+        .filter(|call| call.starts_with("GET /collections/docs/snapshots/docs"))
+        .count();
     assert_eq!(parts, 3, "154,112 bytes in parts of 64 KiB");
     server.stand_in().set_faults(Faults { no_checksums: true, ..Faults::default() });
     Captured::of(server.source()).await.point().await;
 
     for beyond in (0..DOCS.len()).step_by(64 << 10) {
-        server.stand_in().set_faults(Faults { no_download_beyond: Some(beyond), ..Faults::default() });
+        server
+            .stand_in()
+            .set_faults(Faults { no_download_beyond: Some(beyond), ..Faults::default() });
         let captured = Captured::of(server.source()).await;
-        assert!(captured.error().contains("/qdrant/collections/docs.snapshot"), "{}", captured.error());
+        assert!(
+            captured.error().contains("/qdrant/collections/docs.snapshot"),
+            "{}",
+            captured.error()
+        );
         assert_eq!(captured.snapshots().await, 0);
         server.assert_no_files(&format!("cut at {beyond}")).await;
     }
@@ -650,18 +804,36 @@ async fn a_failed_capture_keeps_no_snapshot_and_leaves_no_file_on_the_server() {
     let refuse = |method, path, status| vec![Refusal::always(method, path, status, "injected")];
     for (faults, told) in [
         (Faults { corrupt_downloads: true, ..Faults::default() }, "is not what"),
-        (Faults { same_second_snapshot: true, ..Faults::default() }, "another snapshot taken in the same second"),
-        (Faults { refusals: refuse(Method::GET, "/snapshots/docs", 404), ..Faults::default() }, "404"),
-        (Faults { refusals: refuse(Method::GET, "/snapshots/docs", 500), ..Faults::default() }, "injected"),
-        (Faults { refusals: refuse(Method::POST, "/snapshots", 500), ..Faults::default() }, "of no collection at all"),
+        (
+            Faults { same_second_snapshot: true, ..Faults::default() },
+            "another snapshot taken in the same second",
+        ),
+        (
+            Faults { refusals: refuse(Method::GET, "/snapshots/docs", 404), ..Faults::default() },
+            "404",
+        ),
+        (
+            Faults { refusals: refuse(Method::GET, "/snapshots/docs", 500), ..Faults::default() },
+            "injected",
+        ),
+        (
+            Faults { refusals: refuse(Method::POST, "/snapshots", 500), ..Faults::default() },
+            "of no collection at all",
+        ),
         (
             Faults { refusals: refuse(Method::POST, "/snapshots", 403), ..Faults::default() },
             "does not allow us to make a snapshot",
         ),
-        (Faults { refusals: refuse(Method::GET, "/aliases", 500), ..Faults::default() }, "list aliases"),
+        (
+            Faults { refusals: refuse(Method::GET, "/aliases", 500), ..Faults::default() },
+            "list aliases",
+        ),
         (
             Faults {
-                refusals: vec![Refusal { after: 2, ..Refusal::always(Method::POST, "/docs/points/scroll", 401, "injected") }],
+                refusals: vec![Refusal {
+                    after: 2,
+                    ..Refusal::always(Method::POST, "/docs/points/scroll", 401, "injected")
+                }],
                 ..Faults::default()
             },
             "read the points of docs",
@@ -682,7 +854,9 @@ async fn a_cancelled_capture_leaves_no_file_on_the_server() {
     let server = Server::recorded();
     let cancel = CancellationToken::new();
     // Cancelled while the first download hangs on a connection that gives nothing more.
-    server.stand_in().set_faults(Faults { hang_downloads_after: Some(100_000), ..Faults::default() });
+    server
+        .stand_in()
+        .set_faults(Faults { hang_downloads_after: Some(100_000), ..Faults::default() });
     let watched = async {
         while !server.stand_in().calls().iter().any(|call| call.contains("/snapshots/docs-")) {
             tokio::task::yield_now().await;
@@ -703,7 +877,10 @@ async fn a_file_that_cannot_be_deleted_makes_the_run_incomplete() {
     let captured = Captured::of(server.source()).await;
     assert_eq!(captured.report.exit, Exit::Partial, "{:?}", captured.report);
     let left = &captured.report.sources[0].incomplete[0];
-    assert!(left.what.contains("temporary snapshot docs-") && left.why.contains("injected"), "{left:?}");
+    assert!(
+        left.what.contains("temporary snapshot docs-") && left.why.contains("injected"),
+        "{left:?}"
+    );
     assert_eq!(captured.snapshots().await, 1, "the data is safe all the same");
 }
 
@@ -712,7 +889,10 @@ async fn a_broken_collection_is_left_out_and_told_and_the_others_are_saved() {
     let server = Server::recorded();
     server.stand_in().break_collection("docs");
     let probe = server.source().probe().await.expect("a probe");
-    assert!(probe.warnings.iter().any(|warning| warning.starts_with("collection docs is broken")), "{probe:?}");
+    assert!(
+        probe.warnings.iter().any(|warning| warning.starts_with("collection docs is broken")),
+        "{probe:?}"
+    );
     let captured = Captured::of(server.source()).await;
     assert_eq!(captured.report.exit, Exit::Partial, "{:?}", captured.report);
     assert_eq!(captured.report.sources[0].incomplete[0].what, "collection docs");
@@ -727,24 +907,46 @@ async fn writes_during_a_snapshot_leave_the_digest_out_and_raise_no_alarm() {
     server.stand_in().set_faults(Faults { write_during_snapshot: true, ..Faults::default() });
     let source = server.source();
     let point = Captured::of(source.clone()).await.point().await;
-    let record = point.manifest().artifact("/qdrant/collections/docs.snapshot").expect("it is there");
+    let record =
+        point.manifest().artifact("/qdrant/collections/docs.snapshot").expect("it is there");
     assert_eq!((record.items, &record.content_digest), (None, &None));
-    assert!(point.manifest().details["collections"]["docs"]["why"].as_str().expect("a reason").contains("written to while"));
+    assert!(
+        point.manifest().details["collections"]["docs"]["why"]
+            .as_str()
+            .expect("a reason")
+            .contains("written to while")
+    );
     let report = restore(&source, &point, beside("copy")).await.expect("a restore");
     assert!(report.is_equal(), "{report:?}");
-    assert!(report.uncompared.iter().any(|left| left.what.contains("120 points of collection docs (about 120")), "{report:?}");
-    assert!(!report.compared.iter().any(|line| line.contains("points")), "nothing is said of points: {report:?}");
+    assert!(
+        report
+            .uncompared
+            .iter()
+            .any(|left| left.what.contains("120 points of collection docs (about 120")),
+        "{report:?}"
+    );
+    assert!(
+        !report.compared.iter().any(|line| line.contains("points")),
+        "nothing is said of points: {report:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_digests_counts_are_compared() {
     let server = Server::recorded();
-    let source = Arc::new(server.source_of(API_KEY, &json!({ "content_digest": false, "exclude_collections": ["sess*"] })));
+    let source =
+        Arc::new(server.source_of(
+            API_KEY,
+            &json!({ "content_digest": false, "exclude_collections": ["sess*"] }),
+        ));
     let point = Captured::of(source.clone()).await.point().await;
     assert!(!server.stand_in().calls().iter().any(|call| call.contains("scroll")));
     let report = restore(&source, &point, beside("copy")).await.expect("a restore");
     assert!(report.is_equal(), "{report:?}");
-    assert!(report.compared.contains(&"120 points of collection docs, by number only".to_owned()), "{report:?}");
+    assert!(
+        report.compared.contains(&"120 points of collection docs, by number only".to_owned()),
+        "{report:?}"
+    );
     assert_eq!(server.collections().await, ["copy_docs", "docs", "sessions"]);
 }
 
@@ -757,14 +959,22 @@ async fn an_altered_vector_is_found_and_nothing_is_switched() {
 
     let report = restore(&source, &point, in_place()).await.expect("a restore");
     assert!(!report.is_equal());
-    let whats: Vec<_> = report.differences.iter().map(|difference| difference.what.as_str()).collect();
+    let whats: Vec<_> =
+        report.differences.iter().map(|difference| difference.what.as_str()).collect();
     assert_eq!(whats, ["collection docs: content digest", "collection sessions: content digest"]);
-    assert!(report.warnings.iter().any(|warning| warning.starts_with("no alias was switched")), "{report:?}");
+    assert!(
+        report.warnings.iter().any(|warning| warning.starts_with("no alias was switched")),
+        "{report:?}"
+    );
     assert_eq!(server.alias("search").await.as_deref(), Some("docs"));
     assert_eq!(server.alias("live-sessions").await.as_deref(), Some("sessions"));
 
     let directory = tempfile::tempdir().expect("a directory");
-    let scratch = ScratchTarget { name: "kdr_drill_02".into(), directory: directory.path().to_path_buf(), control: false };
+    let scratch = ScratchTarget {
+        name: "kdr_drill_02".into(),
+        directory: directory.path().to_path_buf(),
+        control: false,
+    };
     let before = server.collections().await;
     let rehearsal = source.rehearse(&point, &scratch).await.expect("a rehearsal");
     assert_eq!(rehearsal.differences.len(), 2, "{rehearsal:?}");
@@ -778,24 +988,42 @@ async fn a_failed_restore_leaves_no_collection_and_no_file_and_full_snapshots_st
     let disk_full = "Service internal error: No space left on device (os error 28)";
     for (faults, told) in [
         (Faults { break_uploads: true, ..Faults::default() }, "segment failed to load"),
-        (Faults { refusals: refuse(Method::POST, "/upload", 500, disk_full), ..Faults::default() }, "No space left on device"),
         (
-            Faults { refusals: refuse(Method::POST, "/upload", 400, "Checksum mismatch"), ..Faults::default() },
+            Faults {
+                refusals: refuse(Method::POST, "/upload", 500, disk_full),
+                ..Faults::default()
+            },
+            "No space left on device",
+        ),
+        (
+            Faults {
+                refusals: refuse(Method::POST, "/upload", 400, "Checksum mismatch"),
+                ..Faults::default()
+            },
             "Checksum mismatch",
         ),
         (
-            Faults { refusals: refuse(Method::POST, "/upload", 403, "Forbidden"), ..Faults::default() },
+            Faults {
+                refusals: refuse(Method::POST, "/upload", 403, "Forbidden"),
+                ..Faults::default()
+            },
             "does not allow us to restore",
         ),
         (
             Faults {
-                refusals: vec![Refusal { done: true, ..Refusal::always(Method::POST, "/upload", 500, "injected") }],
+                refusals: vec![Refusal {
+                    done: true,
+                    ..Refusal::always(Method::POST, "/upload", 500, "injected")
+                }],
                 ..Faults::default()
             },
             "injected",
         ),
         (
-            Faults { refusals: refuse(Method::POST, "_sessions/points/scroll", 500, "injected"), ..Faults::default() },
+            Faults {
+                refusals: refuse(Method::POST, "_sessions/points/scroll", 500, "injected"),
+                ..Faults::default()
+            },
             "read the points of copy_sessions",
         ),
     ] {
@@ -823,11 +1051,23 @@ async fn a_restore_that_is_cancelled_leaves_nothing() {
     let name = "vectors".parse().expect("a source name");
     let at_the_first_comparison: Arc<dyn ProgressSink> =
         Arc::new(CancelAt { title: "compare copy_docs", cancel: cancel.clone() });
-    let opened =
-        open_point(&captured.repository, &name, &PointChoice::newest(HostScope::Any), &at_the_first_comparison, &cancel).await;
+    let opened = open_point(
+        &captured.repository,
+        &name,
+        &PointChoice::newest(HostScope::Any),
+        &at_the_first_comparison,
+        &cancel,
+    )
+    .await;
     let (point, _) = opened.expect("the run left a point");
     let restored = restore(&source, &point, beside("copy")).await;
-    assert!(server.stand_in().calls().iter().any(|call| call.contains("/collections/copy_docs/snapshots/upload")));
+    assert!(
+        server
+            .stand_in()
+            .calls()
+            .iter()
+            .any(|call| call.contains("/collections/copy_docs/snapshots/upload"))
+    );
     assert!(matches!(restored, Err(SourceError::Cancelled)), "{restored:?}");
     assert_eq!(server.collections().await, ["docs", "sessions"]);
     server.assert_no_files("after a cancellation").await;
@@ -839,11 +1079,18 @@ async fn a_switch_that_fails_is_switched_back() {
         let server = Server::recorded();
         let source = server.source();
         let point = Captured::of(source.clone()).await.point().await;
-        let refusal = Refusal { done, times: 1, ..Refusal::always(Method::POST, "/collections/aliases", 500, "injected") };
+        let refusal = Refusal {
+            done,
+            times: 1,
+            ..Refusal::always(Method::POST, "/collections/aliases", 500, "injected")
+        };
         server.stand_in().set_faults(Faults { refusals: vec![refusal], ..Faults::default() });
         let error = restore(&source, &point, in_place()).await.expect_err("it fails");
         let told = error_chain(&error);
-        assert!(told.contains("injected") && told.contains("all of them are as they were"), "{told}");
+        assert!(
+            told.contains("injected") && told.contains("all of them are as they were"),
+            "{told}"
+        );
         assert_eq!(server.alias("search").await.as_deref(), Some("docs"));
         assert_eq!(server.alias("live-sessions").await.as_deref(), Some("sessions"));
         assert_eq!(server.collections().await, ["docs", "sessions"]);
@@ -853,14 +1100,22 @@ async fn a_switch_that_fails_is_switched_back() {
     let server = Server::recorded();
     let source = server.source();
     let point = Captured::of(source.clone()).await.point().await;
-    let refusal = Refusal { done: true, times: 1, ..Refusal::always(Method::POST, "/collections/aliases", 500, "injected") };
+    let refusal = Refusal {
+        done: true,
+        times: 1,
+        ..Refusal::always(Method::POST, "/collections/aliases", 500, "injected")
+    };
     let barred = Refusal::always(Method::POST, "/collections/aliases", 500, "barred");
     server.stand_in().set_faults(Faults { refusals: vec![refusal, barred], ..Faults::default() });
     let error = restore(&source, &point, in_place()).await.expect_err("it fails");
     let told = error_chain(&error);
     assert!(told.contains("to go back send POST /collections/aliases"), "{told}");
     let leads_to = server.alias("search").await.expect("the alias is there");
-    assert_eq!(server.points(&leads_to).await.len(), 120, "what an alias may lead to is not removed");
+    assert_eq!(
+        server.points(&leads_to).await.len(),
+        120,
+        "what an alias may lead to is not removed"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -871,7 +1126,8 @@ async fn a_replacement_that_fails_leaves_the_verified_copy_in_use() {
     let source = Arc::new(server.source_of(API_KEY, &json!({ "collections": ["docs"] })));
     let point = Captured::of(source.clone()).await.point().await;
     let before = server.points("docs").await;
-    let refusals = vec![Refusal::always(Method::POST, "/collections/docs/snapshots/upload", 500, "injected")];
+    let refusals =
+        vec![Refusal::always(Method::POST, "/collections/docs/snapshots/upload", 500, "injected")];
     server.stand_in().set_faults(Faults { refusals, ..Faults::default() });
     let plan = source.plan_restore(&point, in_place()).await.expect("a plan");
     let copy = plan.request.rename[0].to.clone();
@@ -890,7 +1146,10 @@ async fn a_point_of_another_minor_version_is_refused_before_anything_is_written(
     for version in ["1.17.9", "1.18.1", "1.19.0"] {
         server.stand_in().set_version(version);
         let error = source.plan_restore(&point, beside("copy")).await.expect_err("it is refused");
-        assert!(matches!(&error, SourceError::Refused(why) if why.contains("start a Qdrant 1.18.2")), "{version}: {error}");
+        assert!(
+            matches!(&error, SourceError::Refused(why) if why.contains("start a Qdrant 1.18.2")),
+            "{version}: {error}"
+        );
     }
     server.stand_in().set_version("1.18.7");
     assert!(restore(&source, &point, beside("copy")).await.expect("a restore").is_equal());
@@ -904,7 +1163,14 @@ async fn a_cluster_of_several_peers_is_refused_and_says_why() {
     server.stand_in().set_peers(2);
     let captured = Captured::of(source.clone()).await;
     assert!(captured.error().contains("a cluster of 2 peers"), "{}", captured.error());
-    assert!(source.plan_restore(&point, beside("copy")).await.expect_err("it is refused").to_string().contains("own shards"));
+    assert!(
+        source
+            .plan_restore(&point, beside("copy"))
+            .await
+            .expect_err("it is refused")
+            .to_string()
+            .contains("own shards")
+    );
     let probe = source.probe().await.expect("a probe");
     assert!(probe.warnings[0].contains("a cluster of 2 peers"), "{probe:?}");
     server.stand_in().set_peers(1);
@@ -919,7 +1185,13 @@ async fn shards_by_key_are_made_first_and_a_success_without_shards_is_none() {
     for (at, key) in [json!("riyadh"), json!(7)].iter().enumerate() {
         server.done(Method::PUT, "collections/tenants/shards", json!({ "shard_key": key })).await;
         let points = json!([{ "id": at, "payload": { "at": at }, "vector": [0.5, 1.5] }]);
-        server.done(Method::PUT, "collections/tenants/points?wait=true", json!({ "points": points, "shard_key": key })).await;
+        server
+            .done(
+                Method::PUT,
+                "collections/tenants/points?wait=true",
+                json!({ "points": points, "shard_key": key }),
+            )
+            .await;
     }
     let source = server.source();
     let point = Captured::of(source.clone()).await.point().await;
@@ -927,17 +1199,26 @@ async fn shards_by_key_are_made_first_and_a_success_without_shards_is_none() {
     assert!(report.is_equal(), "{report:?}");
     assert_eq!(server.points("copy_tenants").await, server.points("tenants").await);
     let calls = server.stand_in().calls();
-    let made: Vec<_> = calls.iter().filter(|call| call.starts_with("PUT /collections/copy_tenants")).collect();
+    let made: Vec<_> =
+        calls.iter().filter(|call| call.starts_with("PUT /collections/copy_tenants")).collect();
     assert_eq!(
         made,
-        ["PUT /collections/copy_tenants", "PUT /collections/copy_tenants/shards", "PUT /collections/copy_tenants/shards"]
+        [
+            "PUT /collections/copy_tenants",
+            "PUT /collections/copy_tenants/shards",
+            "PUT /collections/copy_tenants/shards"
+        ]
     );
 
     // The shards are made by a call that reports success and does nothing: Qdrant then answers 200 and drops every point.
     let refusals = vec![Refusal::always(Method::PUT, "/collections/lost_tenants", 200, "")];
     server.stand_in().set_faults(Faults { refusals, ..Faults::default() });
     let error = restore(&source, &point, beside("lost")).await.expect_err("it fails");
-    assert!(error_chain(&error).contains("reported success, but the collection has no shards"), "{}", error_chain(&error));
+    assert!(
+        error_chain(&error).contains("reported success, but the collection has no shards"),
+        "{}",
+        error_chain(&error)
+    );
     assert_eq!(server.collections().await, ["copy_tenants", "tenants"]);
 }
 
@@ -946,15 +1227,22 @@ async fn a_read_only_key_is_told_by_a_probe_that_writes_nothing() {
     let server = Server::recorded();
     let source = server.source_of(READ_ONLY_KEY, &json!({}));
     let probe = source.probe().await.expect("a probe");
-    assert!(probe.warnings.iter().any(|warning| warning.contains("may not take snapshots")), "{probe:?}");
+    assert!(
+        probe.warnings.iter().any(|warning| warning.contains("may not take snapshots")),
+        "{probe:?}"
+    );
     assert_eq!(server.source().probe().await.expect("a probe").warnings, [] as [&str; 0]);
     server.assert_no_files("after a probe").await;
     let captured = Captured::of(Arc::new(source)).await;
     assert!(captured.error().contains("such as a read-only one"), "{}", captured.error());
 
-    let error = server.source_of("kanarienvogel81", &json!({})).probe().await.expect_err("it is denied");
+    let error =
+        server.source_of("kanarienvogel81", &json!({})).probe().await.expect_err("it is denied");
     let told = format!("{} {error:?}", error_chain(&error));
-    assert!(told.contains("does not know the API key") && !told.contains("kanarienvogel"), "{told}");
+    assert!(
+        told.contains("does not know the API key") && !told.contains("kanarienvogel"),
+        "{told}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -975,7 +1263,8 @@ async fn damaged_staged_files_say_where_they_break_and_what_is_whole() {
         (&packed, "gunzip"),
     ] {
         fs::write(&path, content).expect("a file");
-        let error = staged.open(&path, &staged_work(directory.path())).await.expect_err("it is damaged");
+        let error =
+            staged.open(&path, &staged_work(directory.path())).await.expect_err("it is damaged");
         assert!(error_chain(&error).contains(told), "{told}: {}", error_chain(&error));
     }
     let left: Vec<_> = fs::read_dir(directory.path()).expect("a directory").collect();
@@ -992,7 +1281,9 @@ async fn a_member_with_holes_is_restored_with_its_holes_filled() {
     header.set_mode(0o600);
     header.set_size(data as u64);
     let gnu = header.as_gnu_mut().expect("a GNU header");
-    let octal = |number: usize| -> [u8; 12] { format!("{number:011o}\0").into_bytes().try_into().expect("12 digits") };
+    let octal = |number: usize| -> [u8; 12] {
+        format!("{number:011o}\0").into_bytes().try_into().expect("12 digits")
+    };
     (gnu.sparse[0].offset, gnu.sparse[0].numbytes) = (octal(0), octal(data));
     (gnu.sparse[1].offset, gnu.sparse[1].numbytes) = (octal(DOCS.len()), octal(0));
     gnu.realsize = octal(DOCS.len());
@@ -1011,8 +1302,14 @@ async fn a_member_with_holes_is_restored_with_its_holes_filled() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("full-snapshot-holes.snapshot");
     fs::write(&path, file).expect("a file");
-    let opened = source.staged().expect("a form").open(&path, &staged_work(directory.path())).await.expect("it opens");
-    let record = opened.manifest().artifact("/qdrant/collections/docs.snapshot").expect("it is there");
+    let opened = source
+        .staged()
+        .expect("a form")
+        .open(&path, &staged_work(directory.path()))
+        .await
+        .expect("it opens");
+    let record =
+        opened.manifest().artifact("/qdrant/collections/docs.snapshot").expect("it is there");
     assert_eq!(record.sha256, kaleem_dr_core::ground::digest::ByteDigest::of(DOCS));
     let report = restore(&source, &opened, beside("copy")).await.expect("a restore");
     assert!(report.is_equal(), "{report:?}");
@@ -1025,11 +1322,29 @@ async fn a_selection_that_means_nothing_and_choices_without_meaning_are_refused(
     let source = server.source();
     let point = Captured::of(source.clone()).await.point().await;
     for (request, told) in [
-        (RestoreRequest { only: vec!["dosc".into()], ..beside("copy") }, "no collection of the point is meant by `dosc`"),
-        (RestoreRequest { existing: kaleem_dr_core::recovery::source::Existing::Merge, ..in_place() }, "nothing can be merged"),
-        (RestoreRequest { extras: kaleem_dr_core::recovery::source::Extras::Remove, ..in_place() }, "never removed"),
         (
-            RestoreRequest { rename: vec![Rename { from: "docs".into(), to: "search".into() }], ..beside("copy") },
+            RestoreRequest { only: vec!["dosc".into()], ..beside("copy") },
+            "no collection of the point is meant by `dosc`",
+        ),
+        (
+            RestoreRequest {
+                existing: kaleem_dr_core::recovery::source::Existing::Merge,
+                ..in_place()
+            },
+            "nothing can be merged",
+        ),
+        (
+            RestoreRequest {
+                extras: kaleem_dr_core::recovery::source::Extras::Remove,
+                ..in_place()
+            },
+            "never removed",
+        ),
+        (
+            RestoreRequest {
+                rename: vec![Rename { from: "docs".into(), to: "search".into() }],
+                ..beside("copy")
+            },
             "would overwrite the collection behind it",
         ),
     ] {
@@ -1041,5 +1356,8 @@ async fn a_selection_that_means_nothing_and_choices_without_meaning_are_refused(
     let alias = json!({ "actions": [{ "create_alias": { "collection_name": "docs", "alias_name": "newcomer" } }] });
     server.done(Method::POST, "collections/aliases", alias).await;
     let error = source.restore(&point, plan).await.expect_err("it is refused");
-    assert!(matches!(&error, SourceError::Refused(why) if why.contains("plan it again")), "{error}");
+    assert!(
+        matches!(&error, SourceError::Refused(why) if why.contains("plan it again")),
+        "{error}"
+    );
 }

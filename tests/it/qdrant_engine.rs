@@ -23,21 +23,34 @@ fn site(server: &QdrantStandIn) -> Site {
 
 /// The recorded snapshot of `docs` with the least bit of one vector's first component turned over, found by what the engine reads.
 fn altered() -> Vec<u8> {
-    let mut engine =
-        Command::new(qdrant_engine()).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the engine can be run");
+    let mut engine = Command::new(qdrant_engine())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the engine can be run");
     let mut input = engine.stdin.take().expect("a pipe");
     let feeding = thread::spawn(move || input.write_all(DOCS).expect("the engine reads it all"));
     let output = engine.wait_with_output().expect("it ends");
     feeding.join().expect("it was fed");
     assert!(output.status.success());
-    let mut pages = serde_json::Deserializer::from_reader(Cursor::new(output.stdout)).into_iter::<Value>();
+    let mut pages =
+        serde_json::Deserializer::from_reader(Cursor::new(output.stdout)).into_iter::<Value>();
     let page = pages.next().expect("a page").expect("JSON");
     let vectors = page["result"]["points"][7]["vector"].as_object().expect("named vectors");
-    let dense = vectors.values().find_map(Value::as_array).filter(|vector| vector[0].is_number()).expect("a dense vector");
+    let dense = vectors
+        .values()
+        .find_map(Value::as_array)
+        .filter(|vector| vector[0].is_number())
+        .expect("a dense vector");
     #[expect(clippy::cast_possible_truncation, reason = "it was a 32-bit component")]
-    let stored: Vec<u8> =
-        dense.iter().flat_map(|component| (component.as_f64().expect("a number") as f32).to_le_bytes()).collect();
-    let at = DOCS.windows(stored.len()).position(|window| window == stored).expect("the file holds the vector");
+    let stored: Vec<u8> = dense
+        .iter()
+        .flat_map(|component| (component.as_f64().expect("a number") as f32).to_le_bytes())
+        .collect();
+    let at = DOCS
+        .windows(stored.len())
+        .position(|window| window == stored)
+        .expect("the file holds the vector");
     let mut altered = DOCS.to_vec();
     altered[at] ^= 1;
     altered
@@ -51,7 +64,9 @@ fn verify_compares_each_point_of_a_snapshot_with_the_capture_and_sees_one_altere
     let verified = site.run(["verify", "vectors"]);
     assert_eq!(verified.code, Some(0), "{}{}", verified.stdout, verified.stderr);
     for (collection, points) in [("docs", 120), ("sessions", 30)] {
-        let line = format!("collection {collection}: {points} points read by Qdrant's engine, each equal to what was captured");
+        let line = format!(
+            "collection {collection}: {points} points read by Qdrant's engine, each equal to what was captured"
+        );
         assert!(verified.stdout.contains(&line), "{}", verified.stdout);
     }
     assert!(!verified.stdout.contains("no checksums"), "{}", verified.stdout);

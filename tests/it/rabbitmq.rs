@@ -41,9 +41,11 @@ impl Broker {
     }
 
     async fn delete_all(&self) {
-        for path in
-            [format!("vhosts/{}", self.vhost), format!("vhosts/{}-copy", self.vhost), format!("users/{} user", self.vhost)]
-        {
+        for path in [
+            format!("vhosts/{}", self.vhost),
+            format!("vhosts/{}-copy", self.vhost),
+            format!("users/{} user", self.vhost),
+        ] {
             let status = self.api(Method::DELETE, &path, None).await;
             assert!(matches!(status, 204 | 404), "DELETE {path}: {status}");
         }
@@ -62,11 +64,16 @@ impl Broker {
     /// The definitions of this test alone: others change theirs meanwhile.
     async fn own(&self) -> Definitions {
         let user = format!("{} user", self.vhost);
-        let is_own = |identity: &Identity| identity.vhost() == Some(self.vhost) || identity.is_user(&user);
+        let is_own =
+            |identity: &Identity| identity.vhost() == Some(self.vhost) || identity.is_user(&user);
         self.client.definitions().await.expect("the broker shows its definitions").filtered(is_own)
     }
 
-    async fn prepare(&self, point: &Definitions, to: &RestoreTarget) -> Result<Import, SourceError> {
+    async fn prepare(
+        &self,
+        point: &Definitions,
+        to: &RestoreTarget,
+    ) -> Result<Import, SourceError> {
         let live = self.client.definitions().await?;
         Import::prepare(point, &live, to, self.client.server(), self.client.username())
     }
@@ -87,12 +94,15 @@ fn config(server: &Rabbitmq) -> RabbitmqConfig {
 }
 
 fn client(server: &Rabbitmq) -> ManagementClient {
-    ManagementClient::new(&config(server), SecretString::from(server.password.clone())).expect("the server's address is good")
+    ManagementClient::new(&config(server), SecretString::from(server.password.clone()))
+        .expect("the server's address is good")
 }
 
 fn source(server: &Rabbitmq) -> RabbitmqSource {
-    let environment: Environment = [("RABBITMQ_PASSWORD", server.password.as_str())].into_iter().collect();
-    RabbitmqSource::new("queues".parse().expect("a source name"), &config(server), &environment).expect("the config is good")
+    let environment: Environment =
+        [("RABBITMQ_PASSWORD", server.password.as_str())].into_iter().collect();
+    RabbitmqSource::new("queues".parse().expect("a source name"), &config(server), &environment)
+        .expect("the config is good")
 }
 
 /// An error with all its causes, as an operator reads it.
@@ -112,7 +122,9 @@ async fn two_readings_of_an_unchanged_topology_are_identical_bytes() {
     let first = broker.own().await;
     assert_eq!(first.to_bytes(), broker.own().await.to_bytes());
     let counts = first.counts();
-    for (kind, count) in [("users", 1), ("vhosts", 1), ("topic_permissions", 1), ("parameters", 1), ("policies", 1)] {
+    for (kind, count) in
+        [("users", 1), ("vhosts", 1), ("topic_permissions", 1), ("parameters", 1), ("policies", 1)]
+    {
         assert_eq!(counts[kind], count, "{kind}");
     }
     assert_eq!((counts["exchanges"], counts["queues"], counts["bindings"]), (2, 2, 3));
@@ -147,9 +159,15 @@ async fn a_restore_beside_makes_an_equal_virtual_host_and_leaves_the_first_alone
     assert_eq!(broker.own().await.to_bytes(), point.to_bytes());
 
     let again = import.send(&broker.client).await.unwrap_err();
-    assert!(matches!(&again, SourceError::Refused(why) if why.contains("beside-copy")), "{again:?}");
+    assert!(
+        matches!(&again, SourceError::Refused(why) if why.contains("beside-copy")),
+        "{again:?}"
+    );
     let live = broker.client.definitions().await.unwrap();
-    assert!(live.has_vhost("beside-copy"), "what an earlier restore made is not deleted by a refused one");
+    assert!(
+        live.has_vhost("beside-copy"),
+        "what an earlier restore made is not deleted by a refused one"
+    );
 }
 
 #[tokio::test]
@@ -158,30 +176,57 @@ async fn a_queue_that_the_import_passes_over_is_told_before_and_after() {
     let point = broker.own().await;
     let queue = "queues/conflict/orders.new";
     assert_eq!(broker.api(Method::DELETE, queue, None).await, 204);
-    assert_eq!(broker.api(Method::PUT, queue, Some(&json!({"durable": true, "arguments": {"x-max-length": 9}}))).await, 201);
+    assert_eq!(
+        broker
+            .api(
+                Method::PUT,
+                queue,
+                Some(&json!({"durable": true, "arguments": {"x-max-length": 9}}))
+            )
+            .await,
+        201
+    );
 
     let import = broker.prepare(&point, &RestoreTarget::InPlace).await.unwrap();
     let plan = import.plan(&broker.own().await);
-    let told = plan.actions.iter().find(|action| action.change == Change::Conflict).expect("a conflict");
+    let told =
+        plan.actions.iter().find(|action| action.change == Change::Conflict).expect("a conflict");
     assert_eq!(told.what, "queue orders.new in conflict");
 
     let report = import.send(&broker.client).await.unwrap();
     assert!(!report.is_equal());
-    let arguments = report.differences.iter().find(|difference| difference.what == "queue orders.new in conflict: arguments");
-    assert!(arguments.expect("the difference is reported").found.contains("x-max-length"), "{report:?}");
+    let arguments = report
+        .differences
+        .iter()
+        .find(|difference| difference.what == "queue orders.new in conflict: arguments");
+    assert!(
+        arguments.expect("the difference is reported").found.contains("x-max-length"),
+        "{report:?}"
+    );
 }
 
 #[tokio::test]
 async fn a_changed_policy_and_password_are_overwritten_and_named_in_the_plan() {
     let broker = Broker::seeded("changed").await;
     let point = broker.own().await;
-    let policy = json!({"pattern": ".*", "definition": {"max-length": 5}, "priority": 0, "apply-to": "all"});
+    let policy =
+        json!({"pattern": ".*", "definition": {"max-length": 5}, "priority": 0, "apply-to": "all"});
     assert_eq!(broker.api(Method::PUT, "policies/changed/expire", Some(&policy)).await, 204);
-    assert_eq!(broker.api(Method::PUT, "users/changed user", Some(&json!({"password": "other", "tags": ""}))).await, 204);
+    assert_eq!(
+        broker
+            .api(Method::PUT, "users/changed user", Some(&json!({"password": "other", "tags": ""})))
+            .await,
+        204
+    );
 
     let import = broker.prepare(&point, &RestoreTarget::InPlace).await.unwrap();
     let plan = import.plan(&broker.own().await);
-    let overwritten: Vec<_> = plan.actions.iter().filter(|a| a.change == Change::Overwrite).map(|a| a.what.as_str()).collect();
+    let overwritten: Vec<_> = plan
+        .actions
+        .iter()
+        .filter(|a| a.change == Change::Overwrite)
+        .map(|a| a.what.as_str())
+        .collect();
     assert_eq!(overwritten, ["user changed user", "policy expire in changed"]);
     let report = import.send(&broker.client).await.unwrap();
     assert!(report.is_equal(), "{report:?}");
@@ -200,7 +245,10 @@ async fn an_import_that_fails_half_way_leaves_no_virtual_host_beside() {
     let import = broker.prepare(&point, &broker.beside()).await.unwrap();
     let error = import.send(&broker.client).await.unwrap_err();
     let told = told(&error);
-    assert!(told.contains("failed to import definitions") && told.contains("no-such-setting"), "{told}");
+    assert!(
+        told.contains("failed to import definitions") && told.contains("no-such-setting"),
+        "{told}"
+    );
     assert!(!broker.client.definitions().await.unwrap().has_vhost("half-copy"));
 }
 
@@ -213,11 +261,19 @@ async fn the_user_that_restores_keeps_its_password() {
     let own = json!({"password": "since", "tags": "administrator"});
     assert_eq!(broker.api(Method::PUT, "users/acting user", Some(&own)).await, 204);
 
-    let login = Rabbitmq { username: "acting user".into(), password: "since".into(), ..broker.server.clone() };
+    let login = Rabbitmq {
+        username: "acting user".into(),
+        password: "since".into(),
+        ..broker.server.clone()
+    };
     let acting = client(&login);
     let live = acting.definitions().await.unwrap();
-    let import = Import::prepare(&point, &live, &RestoreTarget::InPlace, acting.server(), acting.username()).unwrap();
-    assert!(import.plan(&live).warnings[0].starts_with("user acting user is the one that restores"));
+    let import =
+        Import::prepare(&point, &live, &RestoreTarget::InPlace, acting.server(), acting.username())
+            .unwrap();
+    assert!(
+        import.plan(&live).warnings[0].starts_with("user acting user is the one that restores")
+    );
     let report = import.send(&acting).await.unwrap();
     assert!(report.is_equal(), "{report:?}");
     acting.check_rights().await.unwrap();
@@ -227,20 +283,34 @@ async fn the_user_that_restores_keeps_its_password() {
 async fn a_wrong_password_and_a_user_without_rights_are_told_apart() {
     let broker = Broker::seeded("rights").await;
     let user = |password: &str, tags: &str| json!({"password": password, "tags": tags});
-    let login = |password: &str| Rabbitmq { username: "rights user".into(), password: password.into(), ..broker.server.clone() };
+    let login = |password: &str| Rabbitmq {
+        username: "rights user".into(),
+        password: password.into(),
+        ..broker.server.clone()
+    };
 
     for (tags, password, expected) in [
-        ("monitoring", "canary", "user rights user lacks the tag administrator; its tags: monitoring"),
+        (
+            "monitoring",
+            "canary",
+            "user rights user lacks the tag administrator; its tags: monitoring",
+        ),
         ("", "canary", "user rights user lacks the tag administrator"),
         ("monitoring", "wrong canary", "the login of user rights user was refused"),
     ] {
-        assert_eq!(broker.api(Method::PUT, "users/rights user", Some(&user("canary", tags))).await, 204);
+        assert_eq!(
+            broker.api(Method::PUT, "users/rights user", Some(&user("canary", tags))).await,
+            204
+        );
         let login = login(password);
         let by_probe = source(&login).probe().await.unwrap_err();
         let by_reading = client(&login).definitions().await.unwrap_err();
         for error in [by_probe, by_reading] {
             let told = told(&error);
-            assert!(matches!(error, SourceError::Unauthorised { .. }) && told.contains(expected), "{told}");
+            assert!(
+                matches!(error, SourceError::Unauthorised { .. }) && told.contains(expected),
+                "{told}"
+            );
             assert!(!format!("{told}{error:?}").contains("canary"), "{told}");
         }
     }
@@ -258,8 +328,15 @@ async fn a_probe_names_product_and_version() {
 async fn a_server_that_is_not_there_or_does_not_answer_is_unreachable() {
     let silent = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
     for port in [free_port(), silent.local_addr().expect("a bound socket has an address").port()] {
-        let server = Rabbitmq { url: format!("http://127.0.0.1:{port}"), username: "kaleem".into(), password: "canary".into() };
-        let config = RabbitmqConfig { timeout_seconds: 1.try_into().expect("1 is not zero"), ..config(&server) };
+        let server = Rabbitmq {
+            url: format!("http://127.0.0.1:{port}"),
+            username: "kaleem".into(),
+            password: "canary".into(),
+        };
+        let config = RabbitmqConfig {
+            timeout_seconds: 1.try_into().expect("1 is not zero"),
+            ..config(&server)
+        };
         let client = ManagementClient::new(&config, SecretString::from(server.password)).unwrap();
         let error = client.definitions().await.unwrap_err();
         let told = told(&error);
@@ -272,15 +349,27 @@ async fn a_server_that_is_not_there_or_does_not_answer_is_unreachable() {
 #[tokio::test]
 async fn what_is_not_rabbitmq_is_not_taken_for_it() {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("loopback has a free port");
+    let listener =
+        tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("loopback has a free port");
     let port = listener.local_addr().expect("a bound socket has an address").port();
     let website = tokio::spawn(async move {
         let (mut stream, _) = listener.accept().await.expect("the client comes");
         let _ = stream.read(&mut [0; 4096]).await.expect("the client asks");
-        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 13\r\n\r\n<html></html>").await.expect("the client listens");
+        stream
+            .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 13\r\n\r\n<html></html>")
+            .await
+            .expect("the client listens");
     });
-    let server = Rabbitmq { url: format!("http://127.0.0.1:{port}"), username: "kaleem".into(), password: "canary".into() };
+    let server = Rabbitmq {
+        url: format!("http://127.0.0.1:{port}"),
+        username: "kaleem".into(),
+        password: "canary".into(),
+    };
     let error = client(&server).definitions().await.unwrap_err();
     website.await.unwrap();
-    assert!(told(&error).contains("its answer is not that of RabbitMQ's management API"), "{}", told(&error));
+    assert!(
+        told(&error).contains("its answer is not that of RabbitMQ's management API"),
+        "{}",
+        told(&error)
+    );
 }

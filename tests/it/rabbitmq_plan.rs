@@ -10,7 +10,12 @@ use crate::support::{
     site::Site,
 };
 
-async fn api(server: &Rabbitmq, method: Method, path: &str, body: Option<&Value>) -> (u16, Vec<u8>) {
+async fn api(
+    server: &Rabbitmq,
+    method: Method,
+    path: &str,
+    body: Option<&Value>,
+) -> (u16, Vec<u8>) {
     let mut request = reqwest::Client::new()
         .request(method, format!("{}api/{path}", server.url))
         .basic_auth(&server.username, Some(&server.password));
@@ -18,7 +23,10 @@ async fn api(server: &Rabbitmq, method: Method, path: &str, body: Option<&Value>
         request = request.json(body);
     }
     let response = request.send().await.expect("the broker answers");
-    (response.status().as_u16(), response.bytes().await.expect("the broker ends its answer").to_vec())
+    (
+        response.status().as_u16(),
+        response.bytes().await.expect("the broker ends its answer").to_vec(),
+    )
 }
 
 async fn definitions(server: &Rabbitmq) -> Definitions {
@@ -49,7 +57,10 @@ fn large() -> Value {
     }
     for vhost in ["/", "billing", "shop"] {
         // The seed allows 100 queues.
-        all["parameters"].as_array_mut().expect("a list").retain(|parameter| parameter["vhost"] != vhost);
+        all["parameters"]
+            .as_array_mut()
+            .expect("a list")
+            .retain(|parameter| parameter["vhost"] != vhost);
         all["parameters"].as_array_mut().expect("a list").push(json!({
             "vhost": vhost, "component": "vhost-limits", "name": "limits", "value": {"max-queues": 1000},
         }));
@@ -60,7 +71,8 @@ fn large() -> Value {
 /// Deletes everything but the user we log in as.
 async fn wipe(server: &Rabbitmq) {
     let (_, vhosts) = api(server, Method::GET, "vhosts", None).await;
-    for vhost in serde_json::from_slice::<Value>(&vhosts).expect("JSON").as_array().expect("a list") {
+    for vhost in serde_json::from_slice::<Value>(&vhosts).expect("JSON").as_array().expect("a list")
+    {
         let name = vhost["name"].as_str().expect("a name").replace('/', "%2F");
         assert_eq!(api(server, Method::DELETE, &format!("vhosts/{name}"), None).await.0, 204);
     }
@@ -76,7 +88,8 @@ async fn wipe(server: &Rabbitmq) {
 }
 
 #[tokio::test]
-async fn a_broker_that_lost_everything_comes_back_equal_and_conflicts_are_told_before_anything_is_written() {
+async fn a_broker_that_lost_everything_comes_back_equal_and_conflicts_are_told_before_anything_is_written()
+ {
     let broker = RabbitmqServer::start();
     let server = &broker.server;
     let (status, answer) = api(server, Method::POST, "definitions", Some(&large())).await;
@@ -88,14 +101,19 @@ async fn a_broker_that_lost_everything_comes_back_equal_and_conflicts_are_told_b
 
     wipe(server).await;
     let lost = definitions(server).await;
-    assert_eq!((lost.counts()["vhosts"], lost.counts()["queues"], lost.counts()["users"]), (0, 0, 1));
+    assert_eq!(
+        (lost.counts()["vhosts"], lost.counts()["queues"], lost.counts()["users"]),
+        (0, 0, 1)
+    );
     let (restored, lines) = site.json(["restore", "rabbitmq", "--in-place", "--yes"]);
     assert_eq!(restored.code, Some(0), "{}{}", restored.stdout, restored.stderr);
     assert_eq!(lines[0]["equal"], true);
     let after = definitions(server).await;
     let unequal: Vec<_> = before
         .against(&after)
-        .filter(|(_, standing)| *standing != kaleem_dr_sources::rabbitmq::definitions::Standing::Equal)
+        .filter(|(_, standing)| {
+            *standing != kaleem_dr_sources::rabbitmq::definitions::Standing::Equal
+        })
         .map(|(identity, standing)| format!("{identity}: {standing:?}"))
         // A user that restores without permissions on a virtual host gets none.
         .collect();
@@ -106,12 +124,21 @@ async fn a_broker_that_lost_everything_comes_back_equal_and_conflicts_are_told_b
         let status = api(server, Method::PUT, path, Some(&body)).await.0;
         assert!(matches!(status, 201 | 204), "PUT {path}: {status}");
     };
-    for path in ["queues/shop/work.2", "exchanges/billing/unrouted", "policies/shop/expire", "queues/shop/work.5"] {
+    for path in [
+        "queues/shop/work.2",
+        "exchanges/billing/unrouted",
+        "policies/shop/expire",
+        "queues/shop/work.5",
+    ] {
         assert_eq!(api(server, Method::DELETE, path, None).await.0, 204, "{path}");
     }
     put("queues/shop/work.2", json!({"durable": true, "arguments": {"x-max-length": 77}})).await;
     put("exchanges/billing/unrouted", json!({"type": "direct", "durable": true})).await;
-    put("policies/shop/expire", json!({"pattern": ".*", "definition": {"max-length": 5}, "apply-to": "all"})).await;
+    put(
+        "policies/shop/expire",
+        json!({"pattern": ".*", "definition": {"max-length": 5}, "apply-to": "all"}),
+    )
+    .await;
     put("users/shop%20user", json!({"password": "other", "tags": ""})).await;
     put("queues/shop/only.here", json!({"durable": true})).await;
 
@@ -135,18 +162,28 @@ async fn a_broker_that_lost_everything_comes_back_equal_and_conflicts_are_told_b
         ("create queue in shop", ""),
         ("leave queue in shop, not in the point", ""),
     ] {
-        assert!(actions.iter().any(|line| line.starts_with(begins) && line.contains(holds)), "{begins}: {actions:#?}");
+        assert!(
+            actions.iter().any(|line| line.starts_with(begins) && line.contains(holds)),
+            "{begins}: {actions:#?}"
+        );
     }
     assert_eq!(definitions(server).await.to_bytes(), changed.to_bytes(), "a plan writes nothing");
 
     let (restored, lines) = site.json(["restore", "rabbitmq", "--in-place", "--yes"]);
     assert_eq!(restored.code, Some(4), "what the broker passed over is no success");
-    let differs: Vec<&str> =
-        lines[0]["differences"].as_array().expect("a list").iter().filter_map(|line| line["what"].as_str()).collect();
+    let differs: Vec<&str> = lines[0]["differences"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .filter_map(|line| line["what"].as_str())
+        .collect();
     assert!(differs.contains(&"queue work.2 in shop: arguments"), "{differs:?}");
     assert!(differs.contains(&"exchange unrouted in billing: type"), "{differs:?}");
     let after = definitions(server).await;
-    assert!(after.to_bytes().windows(12).any(|bytes| bytes == b"\"only.here\","), "what is not in the point stays");
+    assert!(
+        after.to_bytes().windows(12).any(|bytes| bytes == b"\"only.here\","),
+        "what is not in the point stays"
+    );
 }
 
 #[tokio::test]
@@ -159,7 +196,11 @@ async fn one_virtual_host_of_many_is_restored_alone_and_a_rehearsal_leaves_none(
     let proven = site.succeed(["verify", "rabbitmq", "--level", "restored"]);
     assert!(proven.stdout.contains("restored is proven"), "{}", proven.stdout);
     let after = definitions(server).await;
-    assert_eq!(after.vhosts().collect::<Vec<_>>(), ["/", "billing", "shop"], "a rehearsal leaves nothing");
+    assert_eq!(
+        after.vhosts().collect::<Vec<_>>(),
+        ["/", "billing", "shop"],
+        "a rehearsal leaves nothing"
+    );
     wipe(server).await;
 
     let unknown = site.run(["restore", "rabbitmq", "--in-place", "--yes", "--only", "nowhere"]);
@@ -167,7 +208,17 @@ async fn one_virtual_host_of_many_is_restored_alone_and_a_rehearsal_leaves_none(
     assert!(unknown.stderr.contains("it has: /, billing, shop"), "{}", unknown.stderr);
 
     // Its permissions need its user.
-    assert_eq!(api(server, Method::PUT, "users/billing%20user", Some(&json!({"password": "x", "tags": ""}))).await.0, 201);
+    assert_eq!(
+        api(
+            server,
+            Method::PUT,
+            "users/billing%20user",
+            Some(&json!({"password": "x", "tags": ""}))
+        )
+        .await
+        .0,
+        201
+    );
     let restored = site.run(["restore", "rabbitmq", "--in-place", "--yes", "--only", "bill*"]);
     assert_eq!(restored.code, Some(0), "{}{}", restored.stdout, restored.stderr);
     let after = definitions(server).await;

@@ -17,7 +17,9 @@ use axum::{
     response::Response,
 };
 use bytes::Bytes;
-use kaleem_dr_core::engine::repository::store::{Network, ObjectStore as _, OpendalStore, Rate, S3Access, Tuning};
+use kaleem_dr_core::engine::repository::store::{
+    Network, ObjectStore as _, OpendalStore, Rate, S3Access, Tuning,
+};
 use reqsign_aws_v4::{RequestSigner, StaticCredentialProvider};
 use serde_json::Value;
 
@@ -34,7 +36,10 @@ fn prefix(name: &str) -> String {
 /// A table `[repository.NAME]` at a location, with the site's password.
 fn table(site: &Site, name: &str, location: &str, more: &str) -> String {
     let password = site.path("repository.pass");
-    format!("[repository.{name}]\nlocation = {location:?}\npassword = {{ file = {} }}\n{more}", quoted(&password))
+    format!(
+        "[repository.{name}]\nlocation = {location:?}\npassword = {{ file = {} }}\n{more}",
+        quoted(&password)
+    )
 }
 
 fn quoted(path: &Path) -> String {
@@ -44,7 +49,11 @@ fn quoted(path: &Path) -> String {
 /// The keys of a table, in files of the site.
 fn keys(site: &Site, s3: &S3) -> String {
     let (key, secret) = (site.secret("s3.key", &s3.key), site.secret("s3.secret", &s3.secret));
-    format!("access_key_id = {{ file = {} }}\nsecret_access_key = {{ file = {} }}\n", quoted(&key), quoted(&secret))
+    format!(
+        "access_key_id = {{ file = {} }}\nsecret_access_key = {{ file = {} }}\n",
+        quoted(&key),
+        quoted(&secret)
+    )
 }
 
 /// A site with a repository `bucket` below a prefix.
@@ -86,11 +95,18 @@ fn a_bucket_can_be_named_in_each_of_its_ways() {
             s3.key, s3.secret
         ),
     );
-    let shared =
-        site.secret("credentials", &format!("[kaleem]\naws_access_key_id = {}\naws_secret_access_key = {}", s3.key, s3.secret));
+    let shared = site.secret(
+        "credentials",
+        &format!("[kaleem]\naws_access_key_id = {}\naws_secret_access_key = {}", s3.key, s3.secret),
+    );
     let named = format!("rclone_config = {}\n", quoted(&rclone));
     let tables = [
-        table(&site, "apart", &format!("s3://{bucket}/{below}"), &format!("endpoint = {endpoint:?}\n{}", keys(&site, &s3))),
+        table(
+            &site,
+            "apart",
+            &format!("s3://{bucket}/{below}"),
+            &format!("endpoint = {endpoint:?}\n{}", keys(&site, &s3)),
+        ),
         table(&site, "rclone", &format!("rclone:r2:{bucket}/{below}"), &named),
         table(&site, "alias", &format!("rclone:backup:{below}"), &named),
         table(&site, "found", &format!("rclone:r2:{bucket}/{below}"), ""),
@@ -100,7 +116,10 @@ fn a_bucket_can_be_named_in_each_of_its_ways() {
     site.succeed(["--repo", "bucket", "init"]);
     let id = |name: &str| {
         let mut command = site.command();
-        command.env("RCLONE_CONFIG", &rclone).env("AWS_SHARED_CREDENTIALS_FILE", &shared).env("AWS_PROFILE", "kaleem");
+        command
+            .env("RCLONE_CONFIG", &rclone)
+            .env("AWS_SHARED_CREDENTIALS_FILE", &shared)
+            .env("AWS_PROFILE", "kaleem");
         command.env_remove("AWS_ACCESS_KEY_ID").env_remove("AWS_SECRET_ACCESS_KEY");
         let outcome = super::support::program::run(command.args(["--repo", name, "stats"]));
         assert_eq!(outcome.code, Some(0), "{name}: {}", outcome.stderr);
@@ -118,8 +137,16 @@ fn a_key_that_is_refused_ends_with_7_and_what_to_do() {
     let wrong = S3 { secret: "canary-canary".into(), ..s3 };
     let outcome = site_in(&wrong, &prefix("denied")).run(["--repo", "bucket", "snapshots"]);
     assert_eq!(outcome.code, Some(7), "{}", outcome.stderr);
-    assert!(outcome.stderr.contains("the service answered 403") && !outcome.stderr.contains("Parts {"), "{}", outcome.stderr);
-    assert!(outcome.stderr.contains("Object Read & Write") && !outcome.stderr.contains("canary"), "{}", outcome.stderr);
+    assert!(
+        outcome.stderr.contains("the service answered 403") && !outcome.stderr.contains("Parts {"),
+        "{}",
+        outcome.stderr
+    );
+    assert!(
+        outcome.stderr.contains("Object Read & Write") && !outcome.stderr.contains("canary"),
+        "{}",
+        outcome.stderr
+    );
     let nobody = S3 { endpoint: format!("http://127.0.0.1:{}", servers::free_port()), ..wrong };
     let outcome = site_in(&nobody, &prefix("nobody")).run(["--repo", "bucket", "snapshots"]);
     assert_eq!(outcome.code, Some(7), "{}", outcome.stderr);
@@ -136,7 +163,11 @@ fn a_key_that_is_none_of_r2s_is_refused_before_anything_is_sent() {
     };
     let outcome = site_in(&r2, "restic").run(["--repo", "bucket", "snapshots"]);
     assert_eq!(outcome.code, Some(2), "{}", outcome.stderr);
-    assert!(outcome.stderr.contains("20 characters") && outcome.stderr.contains("R2 API token"), "{}", outcome.stderr);
+    assert!(
+        outcome.stderr.contains("20 characters") && outcome.stderr.contains("R2 API token"),
+        "{}",
+        outcome.stderr
+    );
     assert!(!outcome.stderr.to_lowercase().contains("canary"), "{}", outcome.stderr);
 }
 
@@ -149,7 +180,10 @@ fn checked(site: &Site) -> (Option<i32>, Value) {
 
 fn finding<'a>(report: &'a Value, step: &str) -> &'a Value {
     let findings = report["findings"].as_array().expect("findings");
-    findings.iter().find(|finding| finding["step"] == step).unwrap_or_else(|| panic!("no {step} in {report}"))
+    findings
+        .iter()
+        .find(|finding| finding["step"] == step)
+        .unwrap_or_else(|| panic!("no {step} in {report}"))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -162,7 +196,13 @@ async fn a_good_bucket_passes_its_check_and_is_left_as_it_was() {
     for step in ["put", "get", "list", "overwrite", "delete", "lifecycle"] {
         assert_eq!(finding(&report, step)["verdict"], "ok", "{report}");
     }
-    assert!(finding(&report, "conditional-put")["message"].as_str().expect("text").contains("is honoured"), "{report}");
+    assert!(
+        finding(&report, "conditional-put")["message"]
+            .as_str()
+            .expect("text")
+            .contains("is honoured"),
+        "{report}"
+    );
     let left = store(&s3, "").list(&below).await.expect("the bucket can be listed");
     assert!(left.is_empty(), "{left:?}");
     let outcome = site.run(["--repo", "bucket", "r2", "check"]);
@@ -172,19 +212,34 @@ async fn a_good_bucket_passes_its_check_and_is_left_as_it_was() {
     let wrong = S3 { secret: "wrong-wrong-wrong".into(), ..s3 };
     let (code, report) = checked(&site_in(&wrong, &below));
     assert_eq!(code, Some(7), "{report}");
-    assert!(finding(&report, "put")["advice"].as_str().expect("advice").contains("Object Read & Write"), "{report}");
+    assert!(
+        finding(&report, "put")["advice"].as_str().expect("advice").contains("Object Read & Write"),
+        "{report}"
+    );
 }
 
 /// A signed PUT of something about a bucket.
 async fn put(s3: &S3, path: &str, body: &str) {
     let address = format!("{}/{path}", s3.endpoint);
     let digest = kaleem_dr_core::ground::digest::ByteDigest::of(body.as_bytes());
-    let request = http::Request::put(&address).header("x-amz-content-sha256", digest).body(()).expect("a request");
+    let request = http::Request::put(&address)
+        .header("x-amz-content-sha256", digest)
+        .body(())
+        .expect("a request");
     let (mut parts, ()) = request.into_parts();
     let key = StaticCredentialProvider::new(&s3.key, &s3.secret);
-    let signer = reqsign_core::Signer::new(reqsign_core::Context::new(), key, RequestSigner::new("s3", "auto"));
+    let signer = reqsign_core::Signer::new(
+        reqsign_core::Context::new(),
+        key,
+        RequestSigner::new("s3", "auto"),
+    );
     signer.sign(&mut parts, None).await.expect("it can be signed");
-    let sent = reqwest::Client::new().put(address).headers(parts.headers).body(body.to_owned()).send().await;
+    let sent = reqwest::Client::new()
+        .put(address)
+        .headers(parts.headers)
+        .body(body.to_owned())
+        .send()
+        .await;
     let answer = sent.expect("the server answers");
     let status = answer.status();
     assert!(status.is_success(), "{path}: {status}: {}", answer.text().await.unwrap_or_default());
@@ -204,7 +259,10 @@ async fn a_rule_that_expires_packs_fails_the_check_by_its_name() {
     assert_eq!(code, Some(4), "{report}");
     let found = finding(&report, "lifecycle");
     let message = found["message"].as_str().expect("text");
-    assert!(found["verdict"] == "error" && message.contains("tidy-up") && message.contains("destroys"), "{report}");
+    assert!(
+        found["verdict"] == "error" && message.contains("tidy-up") && message.contains("destroys"),
+        "{report}"
+    );
     // Beside it, a repository is safe.
     let (code, report) = checked(&site_in(&own, "other"));
     assert_eq!(code, Some(0), "{report}");
@@ -244,14 +302,22 @@ async fn uploads_together_keep_to_their_limit() {
     let begun = Instant::now();
     let (a, b) = tokio::join!(store.write("a", half()), store.write("b", half()));
     a.and(b).expect("both are written");
-    assert!(begun.elapsed() >= Duration::from_millis(1500), "4 MiB at 2 MiB/s took {:?}", begun.elapsed());
+    assert!(
+        begun.elapsed() >= Duration::from_millis(1500),
+        "4 MiB at 2 MiB/s took {:?}",
+        begun.elapsed()
+    );
 
     let mut limited = access(&servers::s3(), &prefix("limit"));
     limited.network.download_limit = Rate::bytes_per_second(1 << 20);
     let store = OpendalStore::s3(&limited).expect("the access data make sense");
     let begun = Instant::now();
     assert_eq!(store.read("a", None).await.expect("it can be read").len(), 2 << 20);
-    assert!(begun.elapsed() >= Duration::from_millis(1500), "2 MiB at 1 MiB/s took {:?}", begun.elapsed());
+    assert!(
+        begun.elapsed() >= Duration::from_millis(1500),
+        "2 MiB at 1 MiB/s took {:?}",
+        begun.elapsed()
+    );
 }
 
 /// What lies between us and the bucket, and does one thing wrong.
@@ -279,10 +345,18 @@ impl Middle {
     /// Starts it; the S3 that is returned leads through it.
     async fn start(s3: &S3) -> (S3, Arc<Faults>) {
         let faults = Arc::new(Faults::default());
-        let middle = Arc::new(Self { endpoint: s3.endpoint.clone(), http: reqwest::Client::new(), faults: faults.clone() });
-        let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.expect("loopback has a free port");
+        let middle = Arc::new(Self {
+            endpoint: s3.endpoint.clone(),
+            http: reqwest::Client::new(),
+            faults: faults.clone(),
+        });
+        let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0))
+            .await
+            .expect("loopback has a free port");
         let endpoint = format!("http://{}", listener.local_addr().expect("it has an address"));
-        tokio::spawn(async move { axum::serve(listener, Router::new().fallback(pass).with_state(middle)).await });
+        tokio::spawn(async move {
+            axum::serve(listener, Router::new().fallback(pass).with_state(middle)).await
+        });
         (S3 { endpoint, ..s3.clone() }, faults)
     }
 }
@@ -295,7 +369,10 @@ async fn pass(State(middle): State<Arc<Middle>>, request: Request) -> Response {
         let status = u16::try_from(status).expect("a status");
         Response::builder().status(status).body(Body::from(body)).expect("a response")
     };
-    let refused = faults.refusals.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok();
+    let refused = faults
+        .refusals
+        .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1))
+        .is_ok();
     if refused {
         return answer(faults.status.load(Ordering::SeqCst), Vec::new());
     }
@@ -315,7 +392,8 @@ async fn pass(State(middle): State<Arc<Middle>>, request: Request) -> Response {
     }
     let address = format!("{}{}", middle.endpoint, parts.uri);
     // With the Host that was signed.
-    let sent = middle.http.request(parts.method, address).headers(parts.headers).body(body).send().await;
+    let sent =
+        middle.http.request(parts.method, address).headers(parts.headers).body(body).send().await;
     let mut got = sent.expect("the server answers");
     let (status, headers) = (got.status(), std::mem::take(got.headers_mut()));
     let mut body = got.bytes().await.expect("the answer comes whole").to_vec();
@@ -329,7 +407,9 @@ async fn pass(State(middle): State<Arc<Middle>>, request: Request) -> Response {
             body = text.replace("<IsTruncated>false", "<IsTruncated>true").into_bytes();
         }
     }
-    for (name, value) in headers.iter().filter(|(name, _)| !is_listing || *name != http::header::CONTENT_LENGTH) {
+    for (name, value) in
+        headers.iter().filter(|(name, _)| !is_listing || *name != http::header::CONTENT_LENGTH)
+    {
         response = response.header(name, value);
     }
     response.body(Body::from(body)).expect("a response")
@@ -340,7 +420,11 @@ fn large() -> Vec<Bytes> {
     (0_u8..56).map(|n| Bytes::from(vec![n; 1 << 20])).collect()
 }
 
-async fn write_streamed(store: &OpendalStore, key: &str, content: Vec<Bytes>) -> Result<(), Box<dyn std::error::Error>> {
+async fn write_streamed(
+    store: &OpendalStore,
+    key: &str,
+    content: Vec<Bytes>,
+) -> Result<(), Box<dyn std::error::Error>> {
     let mut writer = store.writer(key).await?;
     for bytes in content {
         writer.write(bytes).await?;
@@ -357,20 +441,32 @@ async fn a_byte_that_changes_on_its_way_is_found_and_the_object_taken_back() {
     through.write("small", vec![Bytes::from_static(b"as it is")]).await.expect("it arrives");
     through.write("large", large()).await.expect("it arrives in parts");
     write_streamed(&through, "streamed", large()).await.expect("it arrives in parts");
-    write_streamed(&through, "short", vec![Bytes::from_static(b"as it is")]).await.expect("it arrives");
+    write_streamed(&through, "short", vec![Bytes::from_static(b"as it is")])
+        .await
+        .expect("it arrives");
     assert_eq!(faults.gets.load(Ordering::SeqCst), 0, "the ETag proves it, nothing was read back");
     assert_eq!(direct.read("streamed", None).await.expect("it is there"), large().concat());
     faults.flip_a_byte.store(true, Ordering::SeqCst);
     for (ignorant, said) in [(false, "BadDigest"), (true, "not what was sent")] {
         faults.no_content_md5.store(ignorant, Ordering::SeqCst);
         for (key, error) in [
-            ("bad-small", through.write("bad-small", vec![Bytes::from_static(b"as it is")]).await.map_err(Into::into)),
+            (
+                "bad-small",
+                through
+                    .write("bad-small", vec![Bytes::from_static(b"as it is")])
+                    .await
+                    .map_err(Into::into),
+            ),
             ("bad-large", through.write("bad-large", large()).await.map_err(Into::into)),
             ("bad-streamed", write_streamed(&through, "bad-streamed", large()).await),
         ] {
             let error = kaleem_dr_core::ground::error_chain(&*error.expect_err(key));
             assert!(error.contains(said), "{key}: {error}");
-            assert_eq!(direct.size(key).await.expect("the bucket answers"), None, "{key} is not there");
+            assert_eq!(
+                direct.size(key).await.expect("the bucket answers"),
+                None,
+                "{key} is not there"
+            );
         }
     }
 }
@@ -382,20 +478,30 @@ async fn a_listing_is_whole_or_an_error() {
     let (through, faults) = Middle::start(&s3).await;
     let through = store(&through, &below);
     for n in 0..3 {
-        through.write(&format!("data/{n}"), vec![Bytes::from_static(b"x")]).await.expect("it is written");
+        through
+            .write(&format!("data/{n}"), vec![Bytes::from_static(b"x")])
+            .await
+            .expect("it is written");
     }
     assert_eq!(through.list("data").await.expect("it can be listed").len(), 3);
-    for (fault, why) in
-        [(&faults.cut_listings, "cut"), (&faults.endless_listings, "does not say where"), (&faults.stranger, "no listing")]
-    {
+    for (fault, why) in [
+        (&faults.cut_listings, "cut"),
+        (&faults.endless_listings, "does not say where"),
+        (&faults.stranger, "no listing"),
+    ] {
         fault.store(true, Ordering::SeqCst);
-        let listed = tokio::time::timeout(Duration::from_secs(30), through.list("data")).await.expect("it ends");
+        let listed = tokio::time::timeout(Duration::from_secs(30), through.list("data"))
+            .await
+            .expect("it ends");
         let error = kaleem_dr_core::ground::error_chain(&listed.expect_err(why));
         assert!(error.contains(why), "{why}: {error}");
         fault.store(false, Ordering::SeqCst);
     }
     assert_eq!(through.list("data").await.expect("it can be listed").len(), 3);
-    through.delete_many((0..3).map(|n| format!("data/{n}")).collect()).await.expect("they can be deleted");
+    through
+        .delete_many((0..3).map(|n| format!("data/{n}")).collect())
+        .await
+        .expect("they can be deleted");
     assert!(through.list("data").await.expect("it can be listed").is_empty());
 }
 
@@ -408,12 +514,19 @@ async fn what_passes_is_tried_again() {
     for status in [429, 500, 501, 502, 503, 504] {
         faults.status.store(status, Ordering::SeqCst);
         faults.refusals.store(2, Ordering::SeqCst);
-        through.write("a", vec![Bytes::from(status.to_string())]).await.unwrap_or_else(|error| panic!("{status}: {error:?}"));
+        through
+            .write("a", vec![Bytes::from(status.to_string())])
+            .await
+            .unwrap_or_else(|error| panic!("{status}: {error:?}"));
         faults.refusals.store(2, Ordering::SeqCst);
-        let read = through.read("a", None).await.unwrap_or_else(|error| panic!("{status}: {error:?}"));
+        let read =
+            through.read("a", None).await.unwrap_or_else(|error| panic!("{status}: {error:?}"));
         assert_eq!(read, status.to_string());
     }
     faults.status.store(403, Ordering::SeqCst);
     faults.refusals.store(1, Ordering::SeqCst);
-    assert!(through.write("a", vec![Bytes::from_static(b"x")]).await.is_err(), "what does not pass is not tried again");
+    assert!(
+        through.write("a", vec![Bytes::from_static(b"x")]).await.is_err(),
+        "what does not pass is not tried again"
+    );
 }

@@ -48,7 +48,10 @@ fn a_bucket_becomes_equal_and_stock_restic_reads_it() {
     let (outcome, lines) = site.json(["replicate", "--verify", "100"]);
     assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
     assert_eq!(lines[0]["copied_snapshots"], 2);
-    assert_eq!(lines[0]["verified"]["objects"], lines[0]["copied"]["objects"], "everything was read back");
+    assert_eq!(
+        lines[0]["verified"]["objects"], lines[0]["copied"]["objects"],
+        "everything was read back"
+    );
     let restic = Restic::on_s3(far.s3.clone(), &far.prefix, PASSWORD);
     restic.check_read_data();
     let stock = site.path("stock");
@@ -69,8 +72,12 @@ fn a_bucket_becomes_equal_and_stock_restic_reads_it() {
     assert_eq!(lines[0]["deleted_snapshots"], 1);
     restic.check_read_data();
     let (_, history) = site.json(["history"]);
-    let kinds: Vec<_> = history[0].as_array().expect("a list").iter().map(|event| event["kind"].clone()).collect();
-    assert_eq!(kinds, ["replicate", "prune", "forget", "backup", "replicate", "replicate", "backup", "backup"]);
+    let kinds: Vec<_> =
+        history[0].as_array().expect("a list").iter().map(|event| event["kind"].clone()).collect();
+    assert_eq!(
+        kinds,
+        ["replicate", "prune", "forget", "backup", "replicate", "replicate", "backup", "backup"]
+    );
 }
 
 #[test]
@@ -80,7 +87,10 @@ fn a_mirror_on_disk_is_the_same_files_and_comes_back_as_a_repository() {
     site.succeed(["replicate"]);
     assert_eq!(objects(&site.repository()), objects(&mirror));
     let dry = site.json(["replicate", "--dry-run"]).1;
-    assert_eq!((&dry[0]["copied"]["objects"], &dry[0]["deleted"]["objects"]), (&0.into(), &0.into()));
+    assert_eq!(
+        (&dry[0]["copied"]["objects"], &dry[0]["deleted"]["objects"]),
+        (&0.into(), &0.into())
+    );
 
     // The repository is lost, and comes back from its mirror, with no password needed to do it.
     fs::remove_dir_all(site.repository()).expect("the repository can be lost");
@@ -110,7 +120,11 @@ fn another_repository_is_never_overwritten() {
     let before = objects(&mirror);
     let outcome = site.run(["replicate"]);
     assert_eq!(outcome.code, Some(5), "{}", outcome.stderr);
-    assert!(outcome.stderr.contains("another repository") && outcome.stderr.contains("kaleem-dr copy"), "{}", outcome.stderr);
+    assert!(
+        outcome.stderr.contains("another repository") && outcome.stderr.contains("kaleem-dr copy"),
+        "{}",
+        outcome.stderr
+    );
     assert_eq!(objects(&mirror), before);
 }
 
@@ -135,7 +149,11 @@ fn snapshots_of_others_on_the_mirror_stay_until_they_are_given_up() {
     another_day(&site, &tree, 1);
     let outcome = site.run(["replicate"]);
     assert_eq!(outcome.code, Some(5), "{}", outcome.stderr);
-    assert!(outcome.stdout.contains("--delete-foreign") && outcome.stdout.contains("--no-delete"), "{}", outcome.stdout);
+    assert!(
+        outcome.stdout.contains("--delete-foreign") && outcome.stdout.contains("--no-delete"),
+        "{}",
+        outcome.stdout
+    );
     assert_eq!(stock.snapshots().len(), 3, "the new one came over, the foreign one is still there");
     stock.check_read_data();
 
@@ -171,7 +189,11 @@ fn deleting_more_than_half_needs_to_be_said() {
     site.succeed(["forget", "--keep-last", "2", "--yes"]);
     let outcome = site.run(["replicate"]);
     assert_eq!(outcome.code, Some(5), "three of five would go: {}", outcome.stderr);
-    assert!(outcome.stdout.contains("3 of 5 snapshots") && outcome.stdout.contains("--max-delete 100"), "{}", outcome.stdout);
+    assert!(
+        outcome.stdout.contains("3 of 5 snapshots") && outcome.stdout.contains("--max-delete 100"),
+        "{}",
+        outcome.stdout
+    );
     assert_eq!(Restic::on_directory(&mirror, PASSWORD).snapshots().len(), 5);
     site.succeed(["replicate", "--max-delete", "60"]);
     assert_eq!(objects(&site.repository()), objects(&mirror));
@@ -205,7 +227,8 @@ fn an_alarm_keeps_the_mirror_as_it_is_until_it_is_acknowledged() {
     let (tree, mirror) = (site.path("tree"), site.path("mirror"));
     fs::create_dir_all(&tree).expect("a directory can be made");
     for number in 0..40 {
-        fs::write(tree.join(number.to_string()), noise(900, number)).expect("a file can be written");
+        fs::write(tree.join(number.to_string()), noise(900, number))
+            .expect("a file can be written");
     }
     let site = site.with_files("configs", &[&tree]).with_mirror("mirror", &mirror).initialised();
     site.succeed(["backup"]);
@@ -222,7 +245,11 @@ fn an_alarm_keeps_the_mirror_as_it_is_until_it_is_acknowledged() {
     assert_eq!(outcome.code, Some(5), "{}", outcome.stderr);
     assert!(outcome.stdout.contains("alarm acknowledge"), "{}", outcome.stdout);
     // The alarm's record is a snapshot of its own.
-    assert_eq!(Restic::on_directory(&mirror, PASSWORD).snapshots().len(), 4, "the new one came, the old one stays");
+    assert_eq!(
+        Restic::on_directory(&mirror, PASSWORD).snapshots().len(),
+        4,
+        "the new one came, the old one stays"
+    );
     site.succeed(["alarm", "acknowledge"]);
     site.succeed(["replicate"]);
     assert_eq!(objects(&site.repository()), objects(&mirror));
@@ -235,7 +262,8 @@ fn deletions_wait_while_somebody_reads_the_mirror() {
     another_day(&site, &tree, 2);
     site.succeed(["replicate"]);
     site.succeed(["forget", "--keep-last", "2", "--yes"]);
-    fs::write(mirror.join("locks").join("00".repeat(32)), "a lock of somebody").expect("a lock can be written");
+    fs::write(mirror.join("locks").join("00".repeat(32)), "a lock of somebody")
+        .expect("a lock can be written");
     let (outcome, lines) = site.json(["replicate"]);
     assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
     assert!(lines[0]["postponed"].as_str().expect("a reason").contains("lock"), "{lines:?}");
@@ -247,15 +275,20 @@ fn deletions_wait_while_somebody_reads_the_mirror() {
 #[test]
 fn a_damaged_object_is_not_brought_over() {
     let (site, _, mirror) = with_disk_mirror();
-    let packs: BTreeMap<String, String> =
-        objects(&site.repository()).into_iter().filter(|(key, _)| key.starts_with("data/")).collect();
+    let packs: BTreeMap<String, String> = objects(&site.repository())
+        .into_iter()
+        .filter(|(key, _)| key.starts_with("data/"))
+        .collect();
     let damaged = packs.keys().next().expect("a pack").clone();
     flip_byte(&site.repository().join(&damaged));
     let outcome = site.run(["replicate"]);
     assert_eq!(outcome.code, Some(4), "{}", outcome.stderr);
     assert!(outcome.stderr.contains(&damaged), "the object is named: {}", outcome.stderr);
     assert!(!mirror.join(&damaged).exists());
-    assert!(fs::read_dir(mirror.join("snapshots")).expect("it is there").next().is_none(), "no snapshot without its packs");
+    assert!(
+        fs::read_dir(mirror.join("snapshots")).expect("it is there").next().is_none(),
+        "no snapshot without its packs"
+    );
 }
 
 #[test]
@@ -313,7 +346,8 @@ fn a_kill_at_any_moment_leaves_a_mirror_that_can_be_read() {
             while !ended.load(Ordering::SeqCst) {
                 let target = tempfile::tempdir().expect("a directory");
                 restic.restore_latest(target.path(), false);
-                let restored = target.path().join(tree.strip_prefix("/").expect("absolute")).join("always");
+                let restored =
+                    target.path().join(tree.strip_prefix("/").expect("absolute")).join("always");
                 assert_eq!(fs::read(restored).expect("it came back"), noise(300_000, 0));
                 reads.fetch_add(1, Ordering::SeqCst);
             }
@@ -325,7 +359,8 @@ fn a_kill_at_any_moment_leaves_a_mirror_that_can_be_read() {
                 break;
             }
             if round % 3 == 0 {
-                fs::write(tree.join("new"), noise(200_000, round + 1)).expect("a file can be written");
+                fs::write(tree.join("new"), noise(200_000, round + 1))
+                    .expect("a file can be written");
                 site.succeed(["backup"]);
                 if round % 12 == 0 {
                     site.succeed(["forget", "--keep-last", "2", "--yes"]);

@@ -37,12 +37,15 @@ const SECRET: &str = "s3s-fs-test-secret";
 
 /// A repository of many small objects, each under its hash. Nothing here needs to decrypt them.
 fn sealed_objects(directory: &Path, count: usize, seed: u64) {
-    for (place, share) in [("keys", 1), ("data", count), ("index", 1 + count / 10), ("snapshots", 1 + count / 5)] {
+    for (place, share) in
+        [("keys", 1), ("data", count), ("index", 1 + count / 10), ("snapshots", 1 + count / 5)]
+    {
         for number in 0..share {
             let length = 200 + (number * 7919) % 9000;
             let bytes = noise(length, seed ^ (number as u64) << 8 ^ place.len() as u64);
             let name = ByteDigest::of(&bytes);
-            let parent = if place == "data" { format!("data/{}", &name[..2]) } else { place.to_owned() };
+            let parent =
+                if place == "data" { format!("data/{}", &name[..2]) } else { place.to_owned() };
             fs::create_dir_all(directory.join(&parent)).expect("a directory can be made");
             fs::write(directory.join(parent).join(name), bytes).expect("an object can be written");
         }
@@ -61,10 +64,23 @@ fn repository(directory: &Path, count: usize, seed: u64) {
 fn impatience() -> Tuning {
     let patience = Duration::from_millis(250);
     let retry_delay = Duration::from_millis(2);
-    Tuning { call_timeout: patience, io_timeout: patience, retries: 3, retry_delay, ..Tuning::default() }
+    Tuning {
+        call_timeout: patience,
+        io_timeout: patience,
+        retries: 3,
+        retry_delay,
+        ..Tuning::default()
+    }
 }
 
-fn client(endpoint: String, bucket: &str, prefix: &str, key: &str, secret: &str, tuning: Tuning) -> OpendalStore {
+fn client(
+    endpoint: String,
+    bucket: &str,
+    prefix: &str,
+    key: &str,
+    secret: &str,
+    tuning: Tuning,
+) -> OpendalStore {
     OpendalStore::s3(&S3Access {
         endpoint,
         bucket: bucket.to_owned(),
@@ -79,11 +95,24 @@ fn client(endpoint: String, bucket: &str, prefix: &str, key: &str, secret: &str,
     .expect("the access data are good")
 }
 
-async fn pass(from: &OpendalStore, to: &OpendalStore, ledger: &Ledger) -> Result<MirrorReport, RepositoryError> {
-    let options =
-        MirrorOptions { delete_foreign: true, max_delete_percent: 100, verify_percent: 0.0, ..MirrorOptions::default() };
-    let job =
-        MirrorJob { from: Arc::new(from.clone()), to: Arc::new(to.clone()), ledger: Some(ledger.clone()), access: None, options };
+async fn pass(
+    from: &OpendalStore,
+    to: &OpendalStore,
+    ledger: &Ledger,
+) -> Result<MirrorReport, RepositoryError> {
+    let options = MirrorOptions {
+        delete_foreign: true,
+        max_delete_percent: 100,
+        verify_percent: 0.0,
+        ..MirrorOptions::default()
+    };
+    let job = MirrorJob {
+        from: Arc::new(from.clone()),
+        to: Arc::new(to.clone()),
+        ledger: Some(ledger.clone()),
+        access: None,
+        options,
+    };
     let progress: Arc<dyn ProgressSink> = Arc::new(Silent);
     mirror(&job, &progress, &CancellationToken::new()).await
 }
@@ -108,7 +137,9 @@ async fn far_objects(store: &OpendalStore) -> BTreeMap<String, String> {
 /// The same objects with the same content; else the first that differ.
 fn assert_equal(found: &BTreeMap<String, String>, wanted: &BTreeMap<String, String>, seed: u64) {
     let differing = |one: &BTreeMap<String, String>, other: &BTreeMap<String, String>| {
-        one.iter().find(|(key, hash)| other.get(*key) != Some(hash)).map(|(key, hash)| format!("{key}, hash {hash}"))
+        one.iter()
+            .find(|(key, hash)| other.get(*key) != Some(hash))
+            .map(|(key, hash)| format!("{key}, hash {hash}"))
     };
     let (odd, missing) = (differing(found, wanted), differing(wanted, found));
     assert!(odd.is_none() && missing.is_none(), "seed {seed}: found {odd:?}, wanted {missing:?}");
@@ -117,13 +148,23 @@ fn assert_equal(found: &BTreeMap<String, String>, wanted: &BTreeMap<String, Stri
 /// Nothing on the far side that is not what its name says.
 fn assert_true_to_names(far: &BTreeMap<String, String>, seed: u64) {
     for (key, hash) in far.iter().filter(|(key, _)| *key != "config") {
-        assert_eq!(key.rsplit('/').next(), Some(hash.as_str()), "seed {seed}: {key} is not what its name says");
+        assert_eq!(
+            key.rsplit('/').next(),
+            Some(hash.as_str()),
+            "seed {seed}: {key} is not what its name says"
+        );
     }
 }
 
 /// Passes under faults, from the near side to the far one and back, until so many were met.
 /// `proof` is the same place with more patience: for the test's own look, and for passes that must succeed.
-async fn survive(faulty: &FaultyS3, far: &OpendalStore, proof: &OpendalStore, refuses_before_it_stores: bool, wanted: u64) {
+async fn survive(
+    faulty: &FaultyS3,
+    far: &OpendalStore,
+    proof: &OpendalStore,
+    refuses_before_it_stores: bool,
+    wanted: u64,
+) {
     let home = tempfile::tempdir().expect("a directory");
     let ledger = Ledger::open(&home.path().join("state")).expect("a ledger");
     let (near_path, back_path) = (home.path().join("near"), home.path().join("back"));
@@ -135,7 +176,11 @@ async fn survive(faulty: &FaultyS3, far: &OpendalStore, proof: &OpendalStore, re
         // The near side changes: some objects are new, some are gone.
         if seed % 4 == 0 {
             fs::remove_dir_all(&near_path).expect("it can be changed");
-            repository(&near_path, 20 + (usize::try_from(seed).expect("a small seed") * 7) % 30, seed / 8);
+            repository(
+                &near_path,
+                20 + (usize::try_from(seed).expect("a small seed") * 7) % 30,
+                seed / 8,
+            );
         }
         let before = objects(&near_path);
         faulty.misbehave(seed, RATES[usize::try_from(seed).expect("a small seed") % RATES.len()]);
@@ -165,7 +210,8 @@ async fn survive(faulty: &FaultyS3, far: &OpendalStore, proof: &OpendalStore, re
                 fs::create_dir_all(back_path.join(place)).expect("a directory can be made");
             }
             let back = OpendalStore::directory(&back_path).expect("a store");
-            faulty.misbehave(seed, RATES[usize::try_from(seed).expect("a small seed") % RATES.len()]);
+            faulty
+                .misbehave(seed, RATES[usize::try_from(seed).expect("a small seed") % RATES.len()]);
             let result = pass(far, &back, &ledger).await;
             faulty.behave();
             let came = objects(&back_path);
@@ -176,7 +222,10 @@ async fn survive(faulty: &FaultyS3, far: &OpendalStore, proof: &OpendalStore, re
             assert_equal(&far_objects(proof).await, &before, seed);
         }
     }
-    assert!(succeeded > 0 && failed > 0, "{succeeded} passes succeeded and {failed} failed: the test proves little");
+    assert!(
+        succeeded > 0 && failed > 0,
+        "{succeeded} passes succeeded and {failed} failed: the test proves little"
+    );
     pass(&near, proof, &ledger).await.expect("without faults, a pass succeeds");
     assert_equal(&far_objects(proof).await, &objects(&near_path), seed);
 }
@@ -209,18 +258,26 @@ async fn ten_thousand_objects_and_a_second_pass_that_moves_nothing() {
     let tree = site.path("tree");
     fs::create_dir_all(&tree).expect("a directory can be made");
     for number in 0..10_040_u64 {
-        fs::write(tree.join(number.to_string()), noise(1500, number)).expect("a file can be written");
+        fs::write(tree.join(number.to_string()), noise(1500, number))
+            .expect("a file can be written");
     }
     let far = S3Mirror::new("many");
     let through = FaultyS3::before(&far.s3.endpoint);
-    let behind = S3Mirror { s3: S3 { endpoint: through.endpoint(), ..far.s3.clone() }, ..far.clone() };
+    let behind =
+        S3Mirror { s3: S3 { endpoint: through.endpoint(), ..far.s3.clone() }, ..far.clone() };
     let site = site.with_files("configs", &[&tree]);
     let site = behind.of(site, "r2");
     let local = Location::Directory(site.repository());
-    let access = Access { location: local.clone(), password: SecretString::from(PASSWORD), cache_directory: None };
+    let access = Access {
+        location: local.clone(),
+        password: SecretString::from(PASSWORD),
+        cache_directory: None,
+    };
     // A pack for each file.
     let options = InitOptions { pack_bytes: 1000, ..InitOptions::default() };
-    Repository::init_in(local.store_to_fill().expect("a directory"), &access, options).await.expect("a repository");
+    Repository::init_in(local.store_to_fill().expect("a directory"), &access, options)
+        .await
+        .expect("a repository");
     site.succeed(["backup"]);
     let (outcome, lines) = site.json(["replicate"]);
     assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
@@ -234,5 +291,9 @@ async fn ten_thousand_objects_and_a_second_pass_that_moves_nothing() {
     let (requests, lists) = (through.requests().0 - requests, through.requests().1 - lists);
     // Keys, index and snapshots are one page each, and the packs are ten or eleven.
     assert!((13..=14).contains(&lists), "each prefix is listed once, in {lists} pages");
-    assert_eq!(requests, lists + 3, "the config is read, twice, and the bucket's region is asked for");
+    assert_eq!(
+        requests,
+        lists + 3,
+        "the config is read, twice, and the bucket's region is asked for"
+    );
 }

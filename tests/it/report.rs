@@ -12,7 +12,10 @@ fn site() -> Site {
     let site = Site::new();
     let tree = site.path("tree");
     seed::file_tree(&tree);
-    let site = site.with_files("configs", &[&tree]).with("[objectives]\nrpo_hours = 24\nrto_hours = 1").initialised();
+    let site = site
+        .with_files("configs", &[&tree])
+        .with("[objectives]\nrpo_hours = 24\nrto_hours = 1")
+        .initialised();
     site.succeed(["backup"]);
     site
 }
@@ -29,17 +32,45 @@ fn a_report_is_one_page_that_asks_for_nothing_in_both_languages() {
     let text = |path: &std::path::Path| path.to_str().expect("a UTF-8 path").to_owned();
     site.succeed(["drill", "--html", &text(&page)]);
     let html = fs::read_to_string(&page).expect("a page");
-    let site_hash = Ledger::open(&site.path("state")).expect("a ledger").reports().expect("reports")[0].hash.clone();
-    for expected in ["<html lang=\"en\" dir=\"ltr\">", "Proven", "default-src 'none'", "<svg", "red, as it must be", &site_hash] {
+    let site_hash =
+        Ledger::open(&site.path("state")).expect("a ledger").reports().expect("reports")[0]
+            .hash
+            .clone();
+    for expected in [
+        "<html lang=\"en\" dir=\"ltr\">",
+        "Proven",
+        "default-src 'none'",
+        "<svg",
+        "red, as it must be",
+        &site_hash,
+    ] {
         assert!(html.contains(expected), "{expected}: {html}");
     }
-    for forbidden in ["http://", "https://", "<script", "<link", "<img", "url(", "@import", "src="] {
+    for forbidden in ["http://", "https://", "<script", "<link", "<img", "url(", "@import", "src="]
+    {
         assert!(!html.contains(forbidden), "a page that leads elsewhere: {forbidden}");
     }
-    site.succeed(["report", "--html", &text(&page), "--markdown", &text(&markdown), "--lang", "ar"]);
-    let (html, markdown) = (fs::read_to_string(&page).expect("a page"), fs::read_to_string(&markdown).expect("a file"));
-    assert!(html.contains("<html lang=\"ar\" dir=\"rtl\">") && html.contains("إثبات الاستعادة"), "{html}");
-    assert!(markdown.starts_with("# إثبات الاستعادة: مُثبَت") && markdown.contains(&site_hash), "{markdown}");
+    site.succeed([
+        "report",
+        "--html",
+        &text(&page),
+        "--markdown",
+        &text(&markdown),
+        "--lang",
+        "ar",
+    ]);
+    let (html, markdown) = (
+        fs::read_to_string(&page).expect("a page"),
+        fs::read_to_string(&markdown).expect("a file"),
+    );
+    assert!(
+        html.contains("<html lang=\"ar\" dir=\"rtl\">") && html.contains("إثبات الاستعادة"),
+        "{html}"
+    );
+    assert!(
+        markdown.starts_with("# إثبات الاستعادة: مُثبَت") && markdown.contains(&site_hash),
+        "{markdown}"
+    );
 }
 
 #[test]
@@ -55,11 +86,20 @@ fn a_report_that_was_changed_afterwards_is_told_and_no_longer_green() {
     drop(database);
     let (outcome, lines) = site.json(["report"]);
     assert_eq!(outcome.code, Some(4), "{}", outcome.stdout);
-    assert!(lines[0]["broken_links"][0].as_str().is_some_and(|link| link.contains("was changed afterwards")), "{}", lines[0]);
+    assert!(
+        lines[0]["broken_links"][0]
+            .as_str()
+            .is_some_and(|link| link.contains("was changed afterwards")),
+        "{}",
+        lines[0]
+    );
     let page = site.path("proof.html");
     assert_eq!(site.run(["report", "--html", page.to_str().expect("a UTF-8 path")]).code, Some(4));
     let html = fs::read_to_string(page).expect("a page");
-    assert!(html.contains("class=\"verdict bad\"") && html.contains("THE CHAIN IS BROKEN"), "{html}");
+    assert!(
+        html.contains("class=\"verdict bad\"") && html.contains("THE CHAIN IS BROKEN"),
+        "{html}"
+    );
 }
 
 #[test]
@@ -73,21 +113,34 @@ fn rpo_is_broken_until_something_is_proven_and_a_mirror_follows_its_passes() {
         (&found[0]["stale"], &found[0]["rpo_broken"], &found[0]["proven_level"]),
         (&false.into(), &true.into(), &Value::Null)
     );
-    assert_eq!((&found[1]["repository"], &found[1]["stale"]), (&"r2".into(), &true.into()), "nothing was brought there");
+    assert_eq!(
+        (&found[1]["repository"], &found[1]["stale"]),
+        (&"r2".into(), &true.into()),
+        "nothing was brought there"
+    );
 
     site.succeed(["verify", "--level", "parsed"]);
     let (code, found) = status(&site, &["--repo", "local"]);
-    assert_eq!((&found[0]["rpo_broken"], &found[0]["proven_level"]), (&false.into(), &"parsed".into()));
+    assert_eq!(
+        (&found[0]["rpo_broken"], &found[0]["proven_level"]),
+        (&false.into(), &"parsed".into())
+    );
     assert_eq!(code, Some(6), "no restore was ever timed");
     site.succeed(["drill"]);
     let (code, found) = status(&site, &["--repo", "local"]);
     assert_eq!(code, Some(0), "{found:?}");
-    assert!(found[0]["rto_forecast_seconds"].as_f64().is_some_and(|seconds| seconds > 0.0), "{found:?}");
+    assert!(
+        found[0]["rto_forecast_seconds"].as_f64().is_some_and(|seconds| seconds > 0.0),
+        "{found:?}"
+    );
     assert_eq!(status(&site, &[]).0, Some(6), "the mirror has nothing");
     site.succeed(["replicate"]);
     let (code, found) = status(&site, &[]);
     assert_eq!(code, Some(0), "{found:?}");
-    assert_eq!((&found[1]["repository"], &found[1]["proven_level"]), (&"r2".into(), &"restored".into()));
+    assert_eq!(
+        (&found[1]["repository"], &found[1]["proven_level"]),
+        (&"r2".into(), &"restored".into())
+    );
 
     // A newer snapshot that nobody proved does not move the RPO.
     site.succeed(["backup"]);
@@ -103,7 +156,12 @@ fn a_lost_ledger_is_rebuilt_from_the_repositories() {
     let history = |site: &Site| {
         let (outcome, lines) = site.json(["history"]);
         assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
-        lines[0].as_array().expect("a list").iter().map(|event| event["run"].clone()).collect::<Vec<_>>()
+        lines[0]
+            .as_array()
+            .expect("a list")
+            .iter()
+            .map(|event| event["run"].clone())
+            .collect::<Vec<_>>()
     };
     let before = history(&site);
     assert_eq!(before.len(), 2);
@@ -116,7 +174,8 @@ fn a_lost_ledger_is_rebuilt_from_the_repositories() {
     assert_eq!(history(&site), before);
     let again = site.succeed(["history", "--rebuild"]);
     assert!(again.stdout.contains("0 runs"), "what is there is not added twice: {}", again.stdout);
-    let parts = Ledger::open(&site.path("state")).expect("a ledger").newest_parts(true).expect("its parts");
+    let parts =
+        Ledger::open(&site.path("state")).expect("a ledger").newest_parts(true).expect("its parts");
     assert_eq!((parts.len(), parts[0].part.source.as_str()), (1, "configs"));
     assert!(parts[0].part.size_bytes > 0);
 }

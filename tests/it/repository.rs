@@ -29,7 +29,8 @@ fn a_repository_of_stock_restic_is_taken_over_as_it_is() {
         assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
         // restic's last snapshot of the same paths is the parent: nothing is read again.
         assert_eq!(
-            lines[0]["files_new"].as_u64().expect("a count") + lines[0]["files_changed"].as_u64().expect("a count"),
+            lines[0]["files_new"].as_u64().expect("a count")
+                + lines[0]["files_changed"].as_u64().expect("a count"),
             0,
             "{lines:?}"
         );
@@ -38,14 +39,18 @@ fn a_repository_of_stock_restic_is_taken_over_as_it_is() {
         site.restic().check_read_data();
 
         for snapshot in &snapshots {
-            let target = site.path(&format!("back-{}", snapshot["short_id"].as_str().expect("an id")));
-            let (id, to) = (snapshot["id"].as_str().expect("an id"), target.to_str().expect("UTF-8"));
+            let target =
+                site.path(&format!("back-{}", snapshot["short_id"].as_str().expect("an id")));
+            let (id, to) =
+                (snapshot["id"].as_str().expect("an id"), target.to_str().expect("UTF-8"));
             site.succeed(["restore", "files", "--snapshot", id, "--target", to]);
-            Tree::of(&target.join(tree.strip_prefix("/").expect("absolute"))).assert_equal(&Tree::of(&tree));
+            Tree::of(&target.join(tree.strip_prefix("/").expect("absolute")))
+                .assert_equal(&Tree::of(&tree));
         }
         let target = site.path("stock");
         site.restic().restore_latest(&target, true);
-        Tree::of(&target.join(tree.strip_prefix("/").expect("absolute"))).assert_equal(&Tree::of(&tree));
+        Tree::of(&target.join(tree.strip_prefix("/").expect("absolute")))
+            .assert_equal(&Tree::of(&tree));
     }
 }
 
@@ -79,7 +84,9 @@ fn prune_marks_first_and_deletes_a_day_later_or_when_told() {
     fs::create_dir_all(&tree).expect("a directory");
     let site = site.with_files("configs", &[&tree]).initialised();
     let noise = |seed: u32| -> Vec<u8> {
-        (0..3_000_000_u32).map(|n| (n ^ seed).wrapping_mul(2_654_435_761).rotate_left(n % 31).to_be_bytes()[1]).collect()
+        (0..3_000_000_u32)
+            .map(|n| (n ^ seed).wrapping_mul(2_654_435_761).rotate_left(n % 31).to_be_bytes()[1])
+            .collect()
     };
     fs::write(tree.join("big"), noise(1)).expect("a file");
     site.succeed(["backup"]);
@@ -115,7 +122,10 @@ fn a_flipped_byte_is_found_by_check_and_by_restore() {
         .map(|path| site.repository().join("data").join(path))
         .filter(|path| path.is_file())
         .collect();
-    let largest = packs.iter().max_by_key(|path| fs::metadata(path).map_or(0, |meta| meta.len())).expect("a pack");
+    let largest = packs
+        .iter()
+        .max_by_key(|path| fs::metadata(path).map_or(0, |meta| meta.len()))
+        .expect("a pack");
     let mut bytes = fs::read(largest).expect("a pack can be read");
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
@@ -130,7 +140,8 @@ fn a_flipped_byte_is_found_by_check_and_by_restore() {
     assert!(lines[0]["findings"].to_string().contains(&name[..8]), "the pack is named: {lines:?}");
 
     let target = site.path("back");
-    let (outcome, lines) = site.json(["restore", "files", "--target", target.to_str().expect("UTF-8")]);
+    let (outcome, lines) =
+        site.json(["restore", "files", "--target", target.to_str().expect("UTF-8")]);
     assert_eq!(outcome.code, Some(3), "{}", outcome.stderr);
     let problems = lines[0]["problems"].as_array().expect("problems");
     assert!(!problems.is_empty());
@@ -163,8 +174,11 @@ fn every_refusal_has_its_exit_code() {
     assert_eq!(full.code, Some(5), "a directory that is not empty: {}", full.stderr);
     site.secret("repository.pass", "wrong");
     assert_eq!(site.run(["snapshots"]).code, Some(12));
-    fs::set_permissions(site.path("repository.pass"), std::os::unix::fs::PermissionsExt::from_mode(0o644))
-        .expect("its mode can be set");
+    fs::set_permissions(
+        site.path("repository.pass"),
+        std::os::unix::fs::PermissionsExt::from_mode(0o644),
+    )
+    .expect("its mode can be set");
     let exposed = site.run(["snapshots"]);
     assert_eq!(exposed.code, Some(2));
     assert!(exposed.stderr.contains("chmod 600"), "{}", exposed.stderr);
@@ -212,8 +226,16 @@ fn a_bucket_is_a_repository_like_a_directory() {
         site.succeed(["--repo", "bucket"].into_iter().chain(args.iter().copied()));
     }
     let target = site.path("back");
-    site.succeed(["--repo", "bucket", "restore", "configs", "--to", target.to_str().expect("UTF-8")]);
-    Tree::of(&target.join(tree.strip_prefix("/").expect("absolute"))).assert_equal(&Tree::of(&tree));
+    site.succeed([
+        "--repo",
+        "bucket",
+        "restore",
+        "configs",
+        "--to",
+        target.to_str().expect("UTF-8"),
+    ]);
+    Tree::of(&target.join(tree.strip_prefix("/").expect("absolute")))
+        .assert_equal(&Tree::of(&tree));
     let restic = Restic::on_s3(s3, &prefix, PASSWORD);
     restic.check_read_data();
     let stock = site.path("stock");

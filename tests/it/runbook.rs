@@ -9,13 +9,22 @@ use crate::support::{program::run, seed, servers, site::Site};
 async fn site(database: &str) -> Site {
     let client = Client::with_uri_str(servers::mongo_uri()).await.expect("a valid address");
     client.database(database).drop().await.expect("our own database can be dropped");
-    client.database(database).collection("users").insert_one(doc! { "_id": 1 }).await.expect("a document can be inserted");
+    client
+        .database(database)
+        .collection("users")
+        .insert_one(doc! { "_id": 1 })
+        .await
+        .expect("a document can be inserted");
     let site = Site::new();
     let tree = site.path("tree");
     seed::file_tree(&tree);
     let uri = format!("{}{database}", servers::mongo_uri());
     let mirror = site.path("mirror");
-    let site = site.with_mongo("mongo", &uri).with_files("configs", &[&tree]).with_mirror("r2", &mirror).initialised();
+    let site = site
+        .with_mongo("mongo", &uri)
+        .with_files("configs", &[&tree])
+        .with_mirror("r2", &mirror)
+        .initialised();
     site.succeed(["backup"]);
     site.succeed(["replicate"]);
     site
@@ -63,9 +72,14 @@ async fn every_command_of_the_runbook_works_as_written() {
     let stock = commands(&text, "restic");
     assert_eq!(stock.len(), 2, "{text}");
     for command in stock {
-        let command = command.replace("SNAPSHOT", &id).replace("/tmp/restored", target.to_str().expect("a UTF-8 path"));
+        let command = command
+            .replace("SNAPSHOT", &id)
+            .replace("/tmp/restored", target.to_str().expect("a UTF-8 path"));
         let mut restic = Command::new(servers::restic_program());
-        restic.args(command.split(' ').skip(1)).env("RESTIC_PASSWORD_FILE", site.path("repository.pass")).arg("--no-cache");
+        restic
+            .args(command.split(' ').skip(1))
+            .env("RESTIC_PASSWORD_FILE", site.path("repository.pass"))
+            .arg("--no-cache");
         let outcome = run(&mut restic);
         assert_eq!(outcome.code, Some(0), "{command}: {}", outcome.stderr);
     }
@@ -74,19 +88,28 @@ async fn every_command_of_the_runbook_works_as_written() {
 #[tokio::test(flavor = "multi_thread")]
 async fn both_languages_name_what_is_really_there_and_lie_in_each_snapshot() {
     let site = site("kdr_runbook_text").await;
-    let (english, arabic) = (site.succeed(["runbook"]).stdout, site.succeed(["runbook", "--lang", "ar"]).stdout);
+    let (english, arabic) =
+        (site.succeed(["runbook"]).stdout, site.succeed(["runbook", "--lang", "ar"]).stdout);
     let repository = site.repository().display().to_string();
     for text in [&english, &arabic] {
-        for expected in
-            [repository.as_str(), "kdr_runbook_text", "mongorestore", "kaleem-dr replicate --from r2 --to local", "restore@admin"]
-        {
+        for expected in [
+            repository.as_str(),
+            "kdr_runbook_text",
+            "mongorestore",
+            "kaleem-dr replicate --from r2 --to local",
+            "restore@admin",
+        ] {
             assert!(text.contains(expected), "{expected}: {text}");
         }
     }
-    assert!(arabic.starts_with("# كيف يُستعاد كل شيء") && english.starts_with("# How to get everything back"));
+    assert!(
+        arabic.starts_with("# كيف يُستعاد كل شيء")
+            && english.starts_with("# How to get everything back")
+    );
     let target = site.path("restored");
     site.restic().restore_latest(&target, false);
-    let lying = std::fs::read_to_string(target.join("RESTORE.md")).expect("each snapshot explains itself");
+    let lying =
+        std::fs::read_to_string(target.join("RESTORE.md")).expect("each snapshot explains itself");
     assert!(lying.contains(english.trim_end()) && lying.contains(arabic.trim_end()), "{lying}");
     assert!(!lying.contains(&servers::mongo_uri()), "no connection string is in it");
 }

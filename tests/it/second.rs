@@ -49,11 +49,16 @@ fn far(site: &Site) -> Restic {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_source_is_read_once_and_both_repositories_hold_the_same() {
-    let client = Client::with_uri_str(servers::mongo_uri()).await.expect("the test server's address is valid");
+    let client = Client::with_uri_str(servers::mongo_uri())
+        .await
+        .expect("the test server's address is valid");
     let database = client.database("second_once");
     database.drop().await.expect("our own database can be dropped");
     let users = database.collection::<Document>("users");
-    users.insert_many((0..500).map(|n| doc! { "_id": n, "n": n * 7 })).await.expect("documents can be inserted");
+    users
+        .insert_many((0..500).map(|n| doc! { "_id": n, "n": n * 7 }))
+        .await
+        .expect("documents can be inserted");
     let site = Site::new();
     let tree = site.path("tree");
     seed::file_tree(&tree);
@@ -68,7 +73,10 @@ async fn a_source_is_read_once_and_both_repositories_hold_the_same() {
 
     let dry = site.run(["backup", "--dry-run"]);
     assert_eq!(dry.code, Some(0), "{}", dry.stderr);
-    assert!(far(&site).snapshots().is_empty() && site.snapshots().is_empty(), "a dry run writes nowhere");
+    assert!(
+        far(&site).snapshots().is_empty() && site.snapshots().is_empty(),
+        "a dry run writes nowhere"
+    );
 
     for night in 0..3 {
         users.insert_one(doc! { "_id": 1000 + night }).await.expect("a document can be inserted");
@@ -83,7 +91,8 @@ async fn a_source_is_read_once_and_both_repositories_hold_the_same() {
     }
     // A tree holds the times of its capture: the same tree in both is one capture.
     let trees = |restic: &Restic| {
-        let mut trees: Vec<String> = restic.snapshots().iter().map(|snapshot| snapshot["tree"].to_string()).collect();
+        let mut trees: Vec<String> =
+            restic.snapshots().iter().map(|snapshot| snapshot["tree"].to_string()).collect();
         trees.sort();
         trees
     };
@@ -92,14 +101,17 @@ async fn a_source_is_read_once_and_both_repositories_hold_the_same() {
     far(&site).check_read_data();
     site.restic().check_read_data();
     let target = site.path("stock");
-    let id =
-        far(&site).snapshots().iter().rfind(|snapshot| snapshot["tags"].to_string().contains("source:configs")).expect("a copy")
-            ["id"]
-            .as_str()
-            .expect("an id")
-            .to_owned();
+    let id = far(&site)
+        .snapshots()
+        .iter()
+        .rfind(|snapshot| snapshot["tags"].to_string().contains("source:configs"))
+        .expect("a copy")["id"]
+        .as_str()
+        .expect("an id")
+        .to_owned();
     far(&site).succeed(["restore", &id, "--verify", "--target", target.to_str().expect("UTF-8")]);
-    Tree::of(&target.join(tree.strip_prefix("/").expect("absolute"))).assert_equal(&Tree::of(&tree));
+    Tree::of(&target.join(tree.strip_prefix("/").expect("absolute")))
+        .assert_equal(&Tree::of(&tree));
     database.drop().await.expect("our own database can be dropped");
 }
 
@@ -112,9 +124,12 @@ fn a_far_repository_that_is_down_makes_the_run_partial_and_spoils_nothing() {
         let site = Site::new();
         let tree = site.path("tree");
         seed::file_tree(&tree);
-        let (key, secret) = (site.secret("s3.key", "0123456789"), site.secret("s3.secret", "0123456789abcdef"));
+        let (key, secret) =
+            (site.secret("s3.key", "0123456789"), site.secret("s3.secret", "0123456789abcdef"));
         let keys = if location.starts_with("s3:") {
-            format!("[repository.r2]\naccess_key_id = {{ file = {key:?} }}\nsecret_access_key = {{ file = {secret:?} }}")
+            format!(
+                "[repository.r2]\naccess_key_id = {{ file = {key:?} }}\nsecret_access_key = {{ file = {secret:?} }}"
+            )
         } else {
             "[repository.r2]".to_owned()
         };
@@ -128,7 +143,10 @@ fn a_far_repository_that_is_down_makes_the_run_partial_and_spoils_nothing() {
         assert_eq!(outcome.code, Some(3), "{location}: {run}");
         assert_eq!(run["further"][0]["repository"], "r2");
         assert!(run["further"][0]["error"].is_string(), "{run}");
-        assert!(run["sources"][0]["snapshot"].is_string() && run["sources"][0]["error"].is_null(), "{run}");
+        assert!(
+            run["sources"][0]["snapshot"].is_string() && run["sources"][0]["error"].is_null(),
+            "{run}"
+        );
         let shown = site.run(["backup"]);
         assert!(shown.stdout.contains("error: repository r2: "), "{}", shown.stdout);
         site.restic().check_read_data();
@@ -149,7 +167,10 @@ fn when_the_first_repository_is_gone_the_next_one_takes_its_place() {
     let run = lines.last().expect("a report");
     assert_eq!(outcome.code, Some(3), "{run}\n{}", outcome.stderr);
     assert_eq!(run["further"][0]["repository"], "local");
-    assert!(run["further"][0]["error"].as_str().is_some_and(|error| error.contains("no repository")), "{run}");
+    assert!(
+        run["further"][0]["error"].as_str().is_some_and(|error| error.contains("no repository")),
+        "{run}"
+    );
     assert_eq!(far(&site).snapshots().len(), 1);
     far(&site).check_read_data();
 }
@@ -174,7 +195,13 @@ impl ObjectStore for FullDisk {
     }
     async fn write(&self, key: &str, content: Vec<Bytes>) -> Result<(), StoreError> {
         if self.full.load(Ordering::SeqCst) && key.starts_with("data/") {
-            return Err(StoreError::new("write", key, self.location(), false, "no space left on device"));
+            return Err(StoreError::new(
+                "write",
+                key,
+                self.location(),
+                false,
+                "no space left on device",
+            ));
         }
         self.inner.write(key, content).await
     }
@@ -197,10 +224,14 @@ fn access(directory: &Path, password: &str) -> Access {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_disk_that_is_full_loses_nothing_that_the_far_repository_can_take() {
     let home = tempfile::tempdir().expect("a directory");
-    let (tree, near, far) = (home.path().join("tree"), home.path().join("near"), home.path().join("far"));
+    let (tree, near, far) =
+        (home.path().join("tree"), home.path().join("near"), home.path().join("far"));
     seed::file_tree(&tree);
-    let whole = Repository::init(&access(&near, "near"), 2).await.expect("a repository can be made");
-    let second = Repository::init_like(&access(&far, "far"), 2, &whole).await.expect("a repository can be made");
+    let whole =
+        Repository::init(&access(&near, "near"), 2).await.expect("a repository can be made");
+    let second = Repository::init_like(&access(&far, "far"), 2, &whole)
+        .await
+        .expect("a repository can be made");
     for full_far in [false, true] {
         let disk = |directory: &Path, full: bool| {
             let inner = OpendalStore::directory(directory).expect("the repository is there");
@@ -208,12 +239,18 @@ async fn a_disk_that_is_full_loses_nothing_that_the_far_repository_can_take() {
         };
         let (full_near, full_far) = (disk(&near, !full_far), disk(&far, full_far));
         let spoiled = full_far.full.load(Ordering::SeqCst);
-        let config: FilesConfig = serde_json::from_value(serde_json::json!({ "paths": [tree] })).expect("a valid config");
-        let source = FilesSource::new("configs".parse().expect("a name"), config).expect("a valid config");
+        let config: FilesConfig =
+            serde_json::from_value(serde_json::json!({ "paths": [tree] })).expect("a valid config");
+        let source =
+            FilesSource::new("configs".parse().expect("a name"), config).expect("a valid config");
         let first = Repository::open_in(full_near, &access(&near, "near")).await.expect("it opens");
         let next = Repository::open_in(full_far, &access(&far, "far")).await.expect("it opens");
         let mut job = BackupJob::new(first, vec![Arc::new(source) as Arc<dyn Restorable>]);
-        job.also = vec![FurtherRepository { name: "r2".into(), repository: Ok(next), tags: vec!["r2".into()] }];
+        job.also = vec![FurtherRepository {
+            name: "r2".into(),
+            repository: Ok(next),
+            tags: vec!["r2".into()],
+        }];
         fs::write(tree.join("new"), format!("{spoiled}").repeat(999)).expect("a file");
         let report = backup(&job, &progress(), &CancellationToken::new()).await.expect("a run");
         assert_eq!(report.exit, Exit::Partial, "{report:?}");
@@ -223,10 +260,17 @@ async fn a_disk_that_is_full_loses_nothing_that_the_far_repository_can_take() {
         assert_eq!(line.copies[0].snapshot.is_some(), !spoiled, "{line:?}");
         assert_eq!(line.copies[0].error.is_some(), spoiled, "{line:?}");
     }
-    assert_eq!((whole.snapshots().await.expect("a list").len(), second.snapshots().await.expect("a list").len()), (1, 1));
+    assert_eq!(
+        (
+            whole.snapshots().await.expect("a list").len(),
+            second.snapshots().await.expect("a list").len()
+        ),
+        (1, 1)
+    );
     Restic::on_directory(&near, "near").check_read_data();
     Restic::on_directory(&far, "far").check_read_data();
     let target = home.path().join("back");
     Restic::on_directory(&near, "near").restore_latest(&target, true);
-    Tree::of(&target.join(tree.strip_prefix("/").expect("absolute"))).assert_equal(&Tree::of(&tree));
+    Tree::of(&target.join(tree.strip_prefix("/").expect("absolute")))
+        .assert_equal(&Tree::of(&tree));
 }

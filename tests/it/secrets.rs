@@ -31,10 +31,20 @@ fn everything_said(site: &Site, extra: &[(&str, &str)]) -> String {
     ];
     let mut said = String::new();
     for args in commands {
-        for format in [&["-vv", "--log-format", "text"][..], &["-vv", "--json", "--log-format", "json"]] {
+        for format in
+            [&["-vv", "--log-format", "text"][..], &["-vv", "--json", "--log-format", "json"]]
+        {
             let mut command = site.command();
-            command.args(format).args(args).envs(extra.iter().copied()).env("RUST_BACKTRACE", "full");
-            let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program runs");
+            command
+                .args(format)
+                .args(args)
+                .envs(extra.iter().copied())
+                .env("RUST_BACKTRACE", "full");
+            let child = command
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn()
+                .expect("the program runs");
             // What `ps` shows of it, while it is there.
             let line = fs::read(format!("/proc/{}/cmdline", child.id())).unwrap_or_default();
             said.push_str(&String::from_utf8_lossy(&line));
@@ -58,8 +68,13 @@ fn no_output_holds_a_secret() {
     let refused = free_port();
     let uris = [
         // Nobody listens; a login that is refused; text that is no URI at all; options that are not known.
-        format!("mongodb://backup:{CANARY}@127.0.0.1:{refused}/kaleem?serverSelectionTimeoutMS=300"),
-        format!("mongodb://backup:{CANARY}@{}kaleem", servers::mongo_uri().trim_start_matches("mongodb://")),
+        format!(
+            "mongodb://backup:{CANARY}@127.0.0.1:{refused}/kaleem?serverSelectionTimeoutMS=300"
+        ),
+        format!(
+            "mongodb://backup:{CANARY}@{}kaleem",
+            servers::mongo_uri().trim_start_matches("mongodb://")
+        ),
         format!("mongodb://backup:{CANARY}@@@/kaleem"),
         CANARY.to_owned(),
         format!("mongodb://backup:{CANARY}@127.0.0.1:{refused}/kaleem?authMechanism={CANARY}"),
@@ -85,7 +100,8 @@ fn secrets_from_the_environment_credentials_and_env_files_stay_there() {
     let site = Site::new();
     let credentials = site.path("credentials");
     fs::create_dir_all(&credentials).expect("a directory can be made");
-    fs::write(credentials.join("rabbit"), format!("{CANARY}-credential")).expect("a file can be written");
+    fs::write(credentials.join("rabbit"), format!("{CANARY}-credential"))
+        .expect("a file can be written");
     let site = site.with(&format!(
         "[repository.bucket]\nlocation = \"s3:http://127.0.0.1:{}/bucket/prefix\"\npassword = {{ env = \"CANARY_PASSWORD\" }}\n\
          access_key_id = {{ env = \"CANARY_KEY\" }}\nsecret_access_key = {{ env = \"CANARY_SECRET\" }}\n\
@@ -94,7 +110,10 @@ fn secrets_from_the_environment_credentials_and_env_files_stay_there() {
         free_port(),
         servers::rabbitmq().url,
     ));
-    let uri = format!("mongodb://backup:{CANARY}@127.0.0.1:{}/kaleem?serverSelectionTimeoutMS=300", free_port());
+    let uri = format!(
+        "mongodb://backup:{CANARY}@127.0.0.1:{}/kaleem?serverSelectionTimeoutMS=300",
+        free_port()
+    );
     let secret = |name: &str| format!("{CANARY}-{name}");
     let extra = [
         ("CANARY_PASSWORD".to_owned(), secret("password")),
@@ -103,17 +122,22 @@ fn secrets_from_the_environment_credentials_and_env_files_stay_there() {
         ("MONGO_URI".to_owned(), uri.clone()),
         ("CREDENTIALS_DIRECTORY".to_owned(), credentials.to_str().expect("UTF-8").to_owned()),
     ];
-    let extra: Vec<(&str, &str)> = extra.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let extra: Vec<(&str, &str)> =
+        extra.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     assert_silent(&everything_said(&site, &extra));
 
     // A bucket nobody serves: retries are cut short by ending the program, as an operator would.
     let mut command = site.command();
     command.args(["--repo", "bucket", "-vv", "snapshots"]).envs(extra.iter().copied());
-    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program runs");
+    let mut child =
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program runs");
     thread::sleep(Duration::from_secs(3));
     child.kill().expect("it can be ended");
     let output = child.wait_with_output().expect("it ends");
-    assert_silent(&(String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)));
+    assert_silent(
+        &(String::from_utf8_lossy(&output.stdout).into_owned()
+            + &String::from_utf8_lossy(&output.stderr)),
+    );
 
     let env_file = site.path("kaleem-backups.env");
     fs::write(
@@ -136,12 +160,15 @@ fn secrets_from_the_environment_credentials_and_env_files_stay_there() {
     assert!(site.path("other/config").exists(), "the env file made a config that works");
 
     // A secret in the wrong place of a config, and a broken line of an env file, are not repeated either.
-    let site = Site::new().with(&format!("[repository.two]\nlocation = \"/x\"\npassword = \"{CANARY}\""));
+    let site =
+        Site::new().with(&format!("[repository.two]\nlocation = \"/x\"\npassword = \"{CANARY}\""));
     let outcome = site.run(["snapshots"]);
     assert_eq!(outcome.code, Some(2));
     assert_silent(&outcome.stderr);
-    fs::write(site.path("bad.env"), format!("PASSWORD={CANARY} and more\n")).expect("a file can be written");
-    let outcome = site.run(["--env-file", site.path("bad.env").to_str().expect("UTF-8"), "snapshots"]);
+    fs::write(site.path("bad.env"), format!("PASSWORD={CANARY} and more\n"))
+        .expect("a file can be written");
+    let outcome =
+        site.run(["--env-file", site.path("bad.env").to_str().expect("UTF-8"), "snapshots"]);
     assert_eq!(outcome.code, Some(2));
     assert_silent(&outcome.stderr);
 }
@@ -155,11 +182,15 @@ fn what_is_stored_holds_no_secret() {
     fs::create_dir_all(&tree).expect("a directory can be made");
     let site = site.with_files("configs", &[&tree]).with_mongo("mongo", &uri).initialised();
     site.run(["backup"]);
-    let restic = crate::support::restic::Restic::on_directory(&site.repository(), &format!("{CANARY}-repository"));
+    let restic = crate::support::restic::Restic::on_directory(
+        &site.repository(),
+        &format!("{CANARY}-repository"),
+    );
     let target = site.path("restored");
     restic.succeed(["restore", "latest", "--target", target.to_str().expect("UTF-8")]);
     let manifest = fs::read_to_string(target.join(".kaleem-dr/manifest.json")).expect("a manifest");
     assert_silent(&manifest);
-    let snapshots = String::from_utf8_lossy(&restic.succeed(["snapshots", "--json"]).stdout).into_owned();
+    let snapshots =
+        String::from_utf8_lossy(&restic.succeed(["snapshots", "--json"]).stdout).into_owned();
     assert_silent(&snapshots);
 }

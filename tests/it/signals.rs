@@ -37,11 +37,17 @@ struct Running {
 
 impl Running {
     fn begin(command: &mut Command) -> Self {
-        let mut child =
-            command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program can be run");
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the program can be run");
         let stderr = BufReader::new(child.stderr.take().expect("it is a pipe"));
         let (sender, lines) = mpsc::channel();
-        thread::spawn(move || stderr.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
+        thread::spawn(move || {
+            stderr.lines().map_while(Result::ok).try_for_each(|line| sender.send(line))
+        });
         Self { child, lines }
     }
 
@@ -49,7 +55,10 @@ impl Running {
     fn until(&self, said: &str) {
         let mut before = String::new();
         loop {
-            let line = self.lines.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("it never said {said:?}, but:\n{before}"));
+            let line = self
+                .lines
+                .recv_timeout(PATIENCE)
+                .unwrap_or_else(|_| panic!("it never said {said:?}, but:\n{before}"));
             if line.contains(said) {
                 return;
             }
@@ -76,7 +85,10 @@ impl Running {
 /// The command ends in time with 130, does not call anything damaged, and leaves no lock.
 #[track_caller]
 fn assert_ended_well(site: &Site, what: &str, (outcome, took): &(Outcome, Duration)) {
-    let said = format!("{what} ended with {:?} after {took:?}:\n{}\n{}", outcome.code, outcome.stdout, outcome.stderr);
+    let said = format!(
+        "{what} ended with {:?} after {took:?}:\n{}\n{}",
+        outcome.code, outcome.stdout, outcome.stderr
+    );
     assert_eq!(outcome.code, Some(130), "{said}");
     assert!(*took < LIMIT, "{said}");
     for word in ["damage", "errors were found", "panicked"] {
@@ -99,8 +111,13 @@ fn site() -> Site {
     fs::write(tree.join("noise"), noise(40 << 20, 1)).expect("a file can be written");
     let (mirror, copy) = (site.path("mirror"), site.path("copy"));
     let password = site.secret("copy.pass", PASSWORD);
-    let other = format!("[repository.copy]\nlocation = '{}'\npassword = {{ file = '{}' }}", copy.display(), password.display());
-    let site = site.with_files("tree", &[&tree]).with_mirror("mirror", &mirror).with(&other).initialised();
+    let other = format!(
+        "[repository.copy]\nlocation = '{}'\npassword = {{ file = '{}' }}",
+        copy.display(),
+        password.display()
+    );
+    let site =
+        site.with_files("tree", &[&tree]).with_mirror("mirror", &mirror).with(&other).initialised();
     site.succeed(["init", "--repo", "copy"]);
     site.succeed(["backup"]);
     site.succeed(["replicate"]);
@@ -113,7 +130,8 @@ fn site() -> Site {
 fn a_signal_ends_every_command_within_two_seconds_whatever_it_waits_for() {
     let site = site();
     let (exported, restored) = (site.path("exported.tar"), site.path("restored"));
-    let (exported, restored) = (exported.to_str().expect("UTF-8"), restored.to_str().expect("UTF-8"));
+    let (exported, restored) =
+        (exported.to_str().expect("UTF-8"), restored.to_str().expect("UTF-8"));
     // Command, and where it is held up: early and late in what it does.
     let commands: [(&[&str], &[&str]); 14] = [
         (&["backup"], &["capture", "pack", "write:2", "read"]),
@@ -133,9 +151,14 @@ fn a_signal_ends_every_command_within_two_seconds_whatever_it_waits_for() {
     ];
     for (number, (command, steps)) in commands.into_iter().enumerate() {
         for (n, step) in steps.iter().enumerate() {
-            fs::write(site.path("tree/changing"), noise(3 << 20, (number * 10 + n) as u64)).expect("a file can be written");
+            fs::write(site.path("tree/changing"), noise(3 << 20, (number * 10 + n) as u64))
+                .expect("a file can be written");
             let (name, nth) = step.split_once(':').unwrap_or((step, "1"));
-            let held = Running::begin(site.command().args(command).env("KALEEM_DR_FAILPOINT", format!("{name}=hang:{nth}")));
+            let held = Running::begin(
+                site.command()
+                    .args(command)
+                    .env("KALEEM_DR_FAILPOINT", format!("{name}=hang:{nth}")),
+            );
             held.until("failpoint reached");
             let signal = if (number + n) % 2 == 0 { Signal::SIGTERM } else { Signal::SIGINT };
             let what = format!("{command:?}, held up at {step},");
@@ -158,7 +181,8 @@ fn a_signal_ends_every_command_within_two_seconds_whatever_it_waits_for() {
 #[test]
 fn a_signal_in_the_middle_of_a_large_file_ends_its_backup_within_two_seconds() {
     // In `make soak`, as large as that of a real machine.
-    let mebibytes = std::env::var("KALEEM_TEST_SIGNAL_MIB").map_or(300, |text| text.parse().expect("a number of MiB"));
+    let mebibytes = std::env::var("KALEEM_TEST_SIGNAL_MIB")
+        .map_or(300, |text| text.parse().expect("a number of MiB"));
     let site = Site::new();
     let tree = site.path("tree");
     large_file(&tree, mebibytes);
@@ -171,7 +195,11 @@ fn a_signal_in_the_middle_of_a_large_file_ends_its_backup_within_two_seconds() {
             assert!(Instant::now() < deadline, "no packs are written");
             thread::sleep(Duration::from_millis(2));
         }
-        assert_ended_well(&site, &format!("backup of {mebibytes} MiB at {signal}"), &running.end(signal));
+        assert_ended_well(
+            &site,
+            &format!("backup of {mebibytes} MiB at {signal}"),
+            &running.end(signal),
+        );
         assert!(site.snapshots().is_empty());
     }
     site.restic().check_read_data();
@@ -189,30 +217,50 @@ fn large_file(tree: &Path, mebibytes: u64) {
 
 fn packs(site: &Site) -> usize {
     let Ok(directories) = fs::read_dir(site.repository().join("data")) else { return 0 };
-    directories.flatten().filter_map(|directory| fs::read_dir(directory.path()).ok()).map(Iterator::count).sum()
+    directories
+        .flatten()
+        .filter_map(|directory| fs::read_dir(directory.path()).ok())
+        .map(Iterator::count)
+        .sum()
 }
 
 #[test]
 fn a_signal_at_the_question_ends_the_command_and_releases_the_lock() {
     let site = site();
     // `script` gives the program a terminal to ask on.
-    let question = format!("{} forget --keep-last 1", crate::support::program::kaleem_dr().get_program().display());
+    let question = format!(
+        "{} forget --keep-last 1",
+        crate::support::program::kaleem_dr().get_program().display()
+    );
     let mut command = Command::new("setsid");
     command
         .args(["--wait", "script", "--quiet", "--command", &question, "/dev/null"])
         .env("KALEEM_DR_CONFIG", site.config_path());
-    let mut child =
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("script can be run");
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("script can be run");
     let mut stdout = child.stdout.take().expect("it is a pipe");
     let (mut said, mut byte) = (Vec::new(), [0]);
     while !said.ends_with(b"[y/N] ") {
-        assert!(stdout.read(&mut byte).expect("a pipe can be read") > 0, "{}", String::from_utf8_lossy(&said));
+        assert!(
+            stdout.read(&mut byte).expect("a pipe can be read") > 0,
+            "{}",
+            String::from_utf8_lossy(&said)
+        );
         said.push(byte[0]);
     }
-    assert_eq!(fs::read_dir(site.repository().join("locks")).expect("a repository").count(), 1, "it asks under its lock");
+    assert_eq!(
+        fs::read_dir(site.repository().join("locks")).expect("a repository").count(),
+        1,
+        "it asks under its lock"
+    );
     let began = Instant::now();
     // The terminal turns it into SIGINT.
-    std::io::Write::write_all(child.stdin.as_mut().expect("it is a pipe"), b"\x03").expect("it listens");
+    std::io::Write::write_all(child.stdin.as_mut().expect("it is a pipe"), b"\x03")
+        .expect("it listens");
     stdout.read_to_end(&mut said).expect("a pipe can be read");
     let took = began.elapsed();
     child.wait().expect("our child can be waited for");

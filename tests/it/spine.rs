@@ -12,16 +12,35 @@ use crate::support::{seed, servers, site::Site, tree::Tree};
 
 /// A database with a few thousand documents, an index, a capped collection and a view.
 async fn seeded_database(name: &str) -> Client {
-    let client = Client::with_uri_str(servers::mongo_uri()).await.expect("the test server's address is valid");
+    let client = Client::with_uri_str(servers::mongo_uri())
+        .await
+        .expect("the test server's address is valid");
     let database = client.database(name);
     database.drop().await.expect("our own database can be dropped");
-    let users: Vec<Document> =
-        (0..3000).map(|n| doc! { "_id": n, "name": format!("user {n}"), "tags": ["a", n], "n": n * 7 }).collect();
+    let users: Vec<Document> = (0..3000)
+        .map(|n| doc! { "_id": n, "name": format!("user {n}"), "tags": ["a", n], "n": n * 7 })
+        .collect();
     database.collection("users").insert_many(users).await.expect("documents can be inserted");
-    let index = IndexModel::builder().keys(doc! { "name": 1 }).options(IndexOptions::builder().unique(true).build()).build();
-    database.collection::<Document>("users").create_index(index).await.expect("an index can be made");
-    database.create_collection("log").capped(true).size(1 << 20).await.expect("a capped collection can be made");
-    database.collection("log").insert_many((0..50).map(|n| doc! { "line": n })).await.expect("documents can be inserted");
+    let index = IndexModel::builder()
+        .keys(doc! { "name": 1 })
+        .options(IndexOptions::builder().unique(true).build())
+        .build();
+    database
+        .collection::<Document>("users")
+        .create_index(index)
+        .await
+        .expect("an index can be made");
+    database
+        .create_collection("log")
+        .capped(true)
+        .size(1 << 20)
+        .await
+        .expect("a capped collection can be made");
+    database
+        .collection("log")
+        .insert_many((0..50).map(|n| doc! { "line": n }))
+        .await
+        .expect("documents can be inserted");
     database
         .create_collection("names")
         .view_on("users".to_owned())
@@ -33,8 +52,12 @@ async fn seeded_database(name: &str) -> Client {
 
 /// Every document of a collection by its id, as bytes.
 async fn documents(client: &Client, database: &str, collection: &str) -> BTreeMap<String, Vec<u8>> {
-    let cursor =
-        client.database(database).collection::<bson::RawDocumentBuf>(collection).find(doc! {}).await.expect("find works");
+    let cursor = client
+        .database(database)
+        .collection::<bson::RawDocumentBuf>(collection)
+        .find(doc! {})
+        .await
+        .expect("find works");
     let all: Vec<bson::RawDocumentBuf> = cursor.try_collect().await.expect("the cursor ends well");
     all.into_iter().map(|raw| (format!("{:?}", raw.get("_id")), raw.into_bytes())).collect()
 }
@@ -44,8 +67,11 @@ fn uri_of(database: &str) -> String {
 }
 
 fn manifest(restored: &Path) -> Value {
-    serde_json::from_slice(&fs::read(restored.join(".kaleem-dr/manifest.json")).expect("a manifest is in the snapshot"))
-        .expect("JSON")
+    serde_json::from_slice(
+        &fs::read(restored.join(".kaleem-dr/manifest.json"))
+            .expect("a manifest is in the snapshot"),
+    )
+    .expect("JSON")
 }
 
 #[tokio::test]
@@ -54,8 +80,11 @@ async fn three_sources_go_out_and_come_back_equal_through_stock_restic() {
     let site = Site::new();
     let tree = site.path("tree");
     seed::file_tree(&tree);
-    let site =
-        site.with_mongo("mongo", &uri_of("spine_out")).with_rabbitmq("rabbitmq").with_files("configs", &[&tree]).initialised();
+    let site = site
+        .with_mongo("mongo", &uri_of("spine_out"))
+        .with_rabbitmq("rabbitmq")
+        .with_files("configs", &[&tree])
+        .initialised();
     let before = Tree::of(&tree);
 
     let (outcome, lines) = site.json(["backup"]);
@@ -75,19 +104,25 @@ async fn three_sources_go_out_and_come_back_equal_through_stock_restic() {
         assert!(target.join("RESTORE.md").exists());
         for artifact in manifest["artifacts"].as_array().expect("artifacts") {
             let path = artifact["path"].as_str().expect("a path");
-            let bytes = fs::read(target.join(&path[1..])).unwrap_or_else(|error| panic!("{path}: {error}"));
+            let bytes =
+                fs::read(target.join(&path[1..])).unwrap_or_else(|error| panic!("{path}: {error}"));
             assert_eq!(artifact["size_bytes"], bytes.len(), "{path}");
             assert_eq!(artifact["sha256"], ByteDigest::of(&bytes), "{path}");
         }
     }
 
     let restored = |source: &str| site.path("restored").join(source);
-    Tree::of(&restored("configs").join(tree.strip_prefix("/").expect("an absolute path"))).assert_equal(&before);
-    let definitions: Value =
-        serde_json::from_slice(&fs::read(restored("rabbitmq").join("rabbitmq/definitions.json")).expect("definitions"))
-            .expect("JSON");
+    Tree::of(&restored("configs").join(tree.strip_prefix("/").expect("an absolute path")))
+        .assert_equal(&before);
+    let definitions: Value = serde_json::from_slice(
+        &fs::read(restored("rabbitmq").join("rabbitmq/definitions.json")).expect("definitions"),
+    )
+    .expect("JSON");
     assert!(definitions["users"].as_array().is_some_and(|users| !users.is_empty()));
-    assert_mongodump_layout(&restored("mongo").join("mongo/spine_out"), &documents(&client, "spine_out", "users").await);
+    assert_mongodump_layout(
+        &restored("mongo").join("mongo/spine_out"),
+        &documents(&client, "spine_out", "users").await,
+    );
     client.database("spine_out").drop().await.expect("our own database can be dropped");
 }
 
@@ -98,16 +133,30 @@ fn assert_mongodump_layout(directory: &Path, users: &BTreeMap<String, Vec<u8>>) 
         .map(|entry| entry.expect("an entry").file_name().into_string().expect("UTF-8"))
         .collect();
     names.sort();
-    assert_eq!(names, ["log.bson", "log.metadata.json", "names.metadata.json", "users.bson", "users.metadata.json"]);
+    assert_eq!(
+        names,
+        [
+            "log.bson",
+            "log.metadata.json",
+            "names.metadata.json",
+            "users.bson",
+            "users.metadata.json"
+        ]
+    );
     for name in names.iter().filter(|name| name.ends_with(".metadata.json")) {
-        let metadata: Value = serde_json::from_slice(&fs::read(directory.join(name)).expect("a file")).expect("metadata is JSON");
+        let metadata: Value =
+            serde_json::from_slice(&fs::read(directory.join(name)).expect("a file"))
+                .expect("metadata is JSON");
         let indexes = metadata["indexes"].as_array().expect("indexes are never null");
         match name.as_str() {
             "users.metadata.json" => {
                 assert_eq!(metadata["type"], "collection");
                 assert_eq!(metadata["collectionName"], "users");
                 assert_eq!(metadata["uuid"].as_str().map(str::len), Some(32));
-                let unique = indexes.iter().find(|index| index["name"] == "name_1").expect("the index is listed");
+                let unique = indexes
+                    .iter()
+                    .find(|index| index["name"] == "name_1")
+                    .expect("the index is listed");
                 assert_eq!(unique["unique"], true);
                 assert_eq!(unique["key"]["name"]["$numberInt"], "1", "canonical extended JSON");
             }
@@ -122,7 +171,8 @@ fn assert_mongodump_layout(directory: &Path, users: &BTreeMap<String, Vec<u8>>) 
     let mut rest = bytes.as_slice();
     let mut found = BTreeMap::new();
     while !rest.is_empty() {
-        let length = usize::try_from(u32::from_le_bytes(rest[..4].try_into().expect("four bytes"))).expect("a length");
+        let length = usize::try_from(u32::from_le_bytes(rest[..4].try_into().expect("four bytes")))
+            .expect("a length");
         let raw = RawDocument::from_bytes(&rest[..length]).expect("a document");
         Document::try_from(raw).expect("every element of it");
         found.insert(format!("{:?}", raw.get("_id")), rest[..length].to_vec());
@@ -153,10 +203,19 @@ async fn a_restore_goes_beside_and_is_compared_by_content() {
     assert_eq!(documents(&client, "spine_back_copy", "users").await, before);
 
     let again = site.run(["restore", "mongo", "--to", "spine_back_copy"]);
-    assert_eq!(again.code, Some(5), "a database that has collections is not written over: {}", again.stderr);
+    assert_eq!(
+        again.code,
+        Some(5),
+        "a database that has collections is not written over: {}",
+        again.stderr
+    );
     let unasked = site.run(["restore", "mongo", "--in-place"]);
     assert_eq!(unasked.code, Some(5), "{}", unasked.stderr);
-    assert_ne!(documents(&client, "spine_back", "users").await, before, "nothing was written without a yes");
+    assert_ne!(
+        documents(&client, "spine_back", "users").await,
+        before,
+        "nothing was written without a yes"
+    );
     site.succeed(["restore", "mongo", "--in-place", "--yes"]);
     assert_eq!(documents(&client, "spine_back", "users").await, before);
 
@@ -167,7 +226,9 @@ async fn a_restore_goes_beside_and_is_compared_by_content() {
 #[tokio::test]
 async fn an_unchanged_second_night_adds_next_to_nothing() {
     let name = "spine_dedup";
-    let client = Client::with_uri_str(servers::mongo_uri()).await.expect("the test server's address is valid");
+    let client = Client::with_uri_str(servers::mongo_uri())
+        .await
+        .expect("the test server's address is valid");
     let database = client.database(name);
     database.drop().await.expect("our own database can be dropped");
     // 12 MB that do not compress away: the share is that of real data.
@@ -184,7 +245,11 @@ async fn an_unchanged_second_night_adds_next_to_nothing() {
                 .collect();
             doc! { "_id": part * 1000 + n, "noise": bson::Binary { subtype: bson::spec::BinarySubtype::Generic, bytes: noise } }
         });
-        database.collection("noise").insert_many(documents).await.expect("documents can be inserted");
+        database
+            .collection("noise")
+            .insert_many(documents)
+            .await
+            .expect("documents can be inserted");
     }
     let site = Site::new().with_mongo("mongo", &uri_of(name)).initialised();
     let added = |site: &Site| {

@@ -22,12 +22,17 @@ fn staged(site: &Site, source: &str) -> Vec<PathBuf> {
 
 fn staging(site: Site, more: &str) -> Site {
     let directory = site.path("backups");
-    site.with(&format!("[staged]\ndirectory = {:?}\n{more}", directory.to_str().expect("a UTF-8 path")))
+    site.with(&format!(
+        "[staged]\ndirectory = {:?}\n{more}",
+        directory.to_str().expect("a UTF-8 path")
+    ))
 }
 
 #[test]
 fn a_run_leaves_each_sources_file_whole_for_its_owner_and_keeps_as_many_as_it_should() {
-    let site = staging(Site::new(), "keep = 2\nmin_free_percent = 0").with_rabbitmq("rabbitmq").initialised();
+    let site = staging(Site::new(), "keep = 2\nmin_free_percent = 0")
+        .with_rabbitmq("rabbitmq")
+        .initialised();
     let foreign = site.path("backups/rabbitmq/defs-2025-10-01.json");
     fs::create_dir_all(foreign.parent().expect("a directory")).expect("a directory can be made");
     fs::write(&foreign, "the old script's").expect("a file can be written");
@@ -67,24 +72,34 @@ fn what_is_exported_is_what_was_captured_and_restores_without_a_repository() {
     fs::remove_dir_all(site.repository()).expect("a directory can be removed");
     let verified = site.succeed(["verify", "rabbitmq", "--from", path]);
     assert!(verified.stdout.contains("parsed is proven"), "{}", verified.stdout);
-    let planned = site.succeed(["restore", "rabbitmq", "--from", path, "--to", "staged-copy", "--dry-run"]);
+    let planned =
+        site.succeed(["restore", "rabbitmq", "--from", path, "--to", "staged-copy", "--dry-run"]);
     assert!(planned.stdout.contains("new virtual host"), "{}", planned.stdout);
 }
 
 #[tokio::test]
 async fn an_archive_goes_through_a_pipe_and_comes_back_into_another_database() {
-    let client = Client::with_uri_str(servers::mongo_uri()).await.expect("the test server's address is valid");
+    let client = Client::with_uri_str(servers::mongo_uri())
+        .await
+        .expect("the test server's address is valid");
     let database = client.database("staged_out");
     database.drop().await.expect("our own database can be dropped");
     let documents = (0..2000).map(|n| doc! { "_id": n, "text": format!("line {n}"), "n": n * 3 });
     database.collection("lines").insert_many(documents).await.expect("documents can be inserted");
-    let site = Site::new().with_mongo("mongo", &format!("{}staged_out", servers::mongo_uri())).initialised();
+    let site = Site::new()
+        .with_mongo("mongo", &format!("{}staged_out", servers::mongo_uri()))
+        .initialised();
     site.succeed(["backup"]);
 
     // As an operator would: through a pipe, compressed, and read by another program.
     let file = site.path("mongo.archive.gz");
     let into = fs::File::create(&file).expect("a file can be made");
-    let status = site.command().args(["export", "mongo", "--archive", "--gzip"]).stdout(into).status().expect("it runs");
+    let status = site
+        .command()
+        .args(["export", "mongo", "--archive", "--gzip"])
+        .stdout(into)
+        .status()
+        .expect("it runs");
     assert!(status.success());
     assert!(Command::new("gzip").arg("-t").arg(&file).status().expect("gzip is there").success());
 
@@ -96,7 +111,12 @@ async fn an_archive_goes_through_a_pipe_and_comes_back_into_another_database() {
     let (restored, lines) = site.json(["restore", "mongo", "--from", path, "--to", "staged_back"]);
     assert_eq!(restored.code, Some(0), "{}{}", restored.stdout, restored.stderr);
     assert_eq!(lines[0]["equal"], true);
-    let found = client.database("staged_back").collection::<Document>("lines").count_documents(doc! {}).await.expect("a count");
+    let found = client
+        .database("staged_back")
+        .collection::<Document>("lines")
+        .count_documents(doc! {})
+        .await
+        .expect("a count");
     assert_eq!(found, 2000);
 
     let bytes = fs::read(&file).expect("a file can be read");
@@ -105,7 +125,10 @@ async fn an_archive_goes_through_a_pipe_and_comes_back_into_another_database() {
     assert_eq!(cut.code, Some(4), "{}", cut.stderr);
     assert!(cut.stderr.contains("is damaged"), "{}", cut.stderr);
     let names = client.list_database_names().await.expect("names");
-    assert!(!names.iter().any(|name| name == "staged_cut" || name.starts_with("kdr_drill_")), "{names:?}");
+    assert!(
+        !names.iter().any(|name| name == "staged_cut" || name.starts_with("kdr_drill_")),
+        "{names:?}"
+    );
 }
 
 #[test]
@@ -124,7 +147,9 @@ fn definitions_of_one_virtual_host_are_taken_and_a_damaged_file_is_named() {
     all.insert("rabbitmq_definition_format".into(), "single_virtual_host".into());
     let file = site.path("one.json");
     let path = file.to_str().expect("a UTF-8 path").to_owned();
-    let write = |document: &serde_json::Value| fs::write(&file, document.to_string()).expect("a file can be written");
+    let write = |document: &serde_json::Value| {
+        fs::write(&file, document.to_string()).expect("a file can be written")
+    };
     write(&document);
     let nameless = site.run(["verify", "rabbitmq", "--from", &path]);
     assert_eq!(nameless.code, Some(4));
@@ -135,5 +160,10 @@ fn definitions_of_one_virtual_host_are_taken_and_a_damaged_file_is_named() {
     assert!(verified.stdout.contains("2 queues, 3 bindings"), "{}", verified.stdout);
     fs::write(&file, &document.to_string()[..500]).expect("a file can be written");
     let cut = site.run(["verify", "rabbitmq", "--from", &path]);
-    assert!(cut.code == Some(4) && cut.stderr.contains("one.json is damaged"), "{:?} {}", cut.code, cut.stderr);
+    assert!(
+        cut.code == Some(4) && cut.stderr.contains("one.json is damaged"),
+        "{:?} {}",
+        cut.code,
+        cut.stderr
+    );
 }

@@ -37,10 +37,18 @@ fn assert_stands_until_acknowledged(site: &Site, source: &str, seen: &str) {
     assert_eq!(run["forgotten"], Value::Null);
     assert_eq!(site.snapshots().len(), before + 1, "it is saved, and nothing is forgotten");
 
-    for refused in [&["forget", "--yes"][..], &["prune", "--yes"], &["forget", "--keep-last", "1", "--yes", "--prune"]] {
+    for refused in [
+        &["forget", "--yes"][..],
+        &["prune", "--yes"],
+        &["forget", "--keep-last", "1", "--yes", "--prune"],
+    ] {
         let outcome = site.run(refused.iter().copied());
         assert_eq!(outcome.code, Some(5), "{refused:?}: {}", outcome.stderr);
-        assert!(outcome.stderr.contains(seen) && outcome.stderr.contains("kaleem-dr alarm acknowledge"), "{}", outcome.stderr);
+        assert!(
+            outcome.stderr.contains(seen) && outcome.stderr.contains("kaleem-dr alarm acknowledge"),
+            "{}",
+            outcome.stderr
+        );
     }
     site.succeed(["forget", "--dry-run"]);
     // Another night changes nothing, also when all is normal again beside the loss.
@@ -65,12 +73,18 @@ fn assert_stands_until_acknowledged(site: &Site, source: &str, seen: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dropped_collection_stops_retention() {
-    let client = Client::with_uri_str(servers::mongo_uri()).await.expect("the test server's address is valid");
+    let client = Client::with_uri_str(servers::mongo_uri())
+        .await
+        .expect("the test server's address is valid");
     let database = client.database("tripwire_drop");
     database.drop().await.expect("our own database can be dropped");
     for collection in ["orders", "users"] {
         let documents = (0..20).map(|n| doc! { "_id": n });
-        database.collection::<Document>(collection).insert_many(documents).await.expect("documents can be inserted");
+        database
+            .collection::<Document>(collection)
+            .insert_many(documents)
+            .await
+            .expect("documents can be inserted");
     }
     let uri = format!("{}tripwire_drop", servers::mongo_uri());
     let site = Site::new().with_mongo("mongo", &uri).with(&keep_last(1)).initialised();
@@ -98,7 +112,8 @@ fn site_of_files(files: u64, length: usize, keep: u32) -> Site {
 
 fn write(tree: &Path, files: std::ops::Range<u64>, seed: u64, length: usize) {
     for n in files {
-        fs::write(tree.join(format!("file-{n}")), noise(length, seed + n + 1)).expect("a file can be written");
+        fs::write(tree.join(format!("file-{n}")), noise(length, seed + n + 1))
+            .expect("a file can be written");
     }
 }
 
@@ -106,7 +121,8 @@ fn write(tree: &Path, files: std::ops::Range<u64>, seed: u64, length: usize) {
 fn files_deleted_in_masses_stop_retention() {
     let site = site_of_files(40, 100, 1);
     for n in 10..40 {
-        fs::remove_file(site.path("tree").join(format!("file-{n}"))).expect("a file can be removed");
+        fs::remove_file(site.path("tree").join(format!("file-{n}")))
+            .expect("a file can be removed");
     }
     assert_stands_until_acknowledged(&site, "data", "30 of 41 files are gone");
 }
@@ -125,7 +141,11 @@ fn alarms_that_cannot_be_read_count_as_standing() {
     fs::write(site.path("state").join("alarms.json"), "{").expect("a file");
     let (outcome, lines) = site.json(["backup"]);
     assert_eq!(outcome.code, Some(3), "{}", outcome.stderr);
-    assert!(lines.last().expect("a report")["withheld"].as_str().is_some_and(|why| why.contains("alarms.json")));
+    assert!(
+        lines.last().expect("a report")["withheld"]
+            .as_str()
+            .is_some_and(|why| why.contains("alarms.json"))
+    );
     assert_eq!(site.run(["prune", "--yes"]).code, Some(5));
     assert_eq!(site.snapshots().len(), 2, "the snapshot is saved all the same");
 }

@@ -19,7 +19,11 @@ fn site() -> Site {
 fn with_unreadable(site: Site) -> Site {
     let gone = site.path("gone");
     let tree = site.path("tree");
-    site.with(&format!("[source.partly]\ntype = \"files\"\npaths = ['{}', '{}']", tree.display(), gone.display()))
+    site.with(&format!(
+        "[source.partly]\ntype = \"files\"\npaths = ['{}', '{}']",
+        tree.display(),
+        gone.display()
+    ))
 }
 
 #[test]
@@ -30,7 +34,9 @@ fn a_failed_verification_takes_an_earlier_proof_back() {
     site.succeed(["status"]);
     let pack = fs::read_dir(site.repository().join("data"))
         .expect("packs")
-        .flat_map(|directory| fs::read_dir(directory.expect("a directory").path()).expect("a directory"))
+        .flat_map(|directory| {
+            fs::read_dir(directory.expect("a directory").path()).expect("a directory")
+        })
         .map(|pack| pack.expect("a pack").path())
         .max_by_key(|pack| fs::metadata(pack).expect("a pack").len())
         .expect("a pack");
@@ -68,7 +74,11 @@ fn an_incomplete_point_is_never_proven_and_a_restore_prefers_the_whole_one_befor
     assert!(drill.stdout.contains("NOT PROVEN"), "{}", drill.stdout);
     let verify = partly(&["verify"]);
     assert_eq!(verify.code, Some(3), "{}", verify.stdout);
-    assert!(verify.stdout.contains("incomplete") && verify.stdout.contains("gone"), "{}", verify.stdout);
+    assert!(
+        verify.stdout.contains("incomplete") && verify.stdout.contains("gone"),
+        "{}",
+        verify.stdout
+    );
     let ledger = Ledger::open(&site.path("state")).expect("the ledger");
     assert!(ledger.proofs(9).expect("proofs").iter().all(|proof| proof.proven.is_none()));
     let status = site.run(["status"]);
@@ -79,10 +89,17 @@ fn an_incomplete_point_is_never_proven_and_a_restore_prefers_the_whole_one_befor
         let file = whole.strip_prefix("/").expect("an absolute path");
         fs::read_to_string(site.path(target).join(file)).expect("the restored file")
     };
-    let restore = site.succeed(["restore", "configs", "--to", &site.path("r1").display().to_string()]);
+    let restore =
+        site.succeed(["restore", "configs", "--to", &site.path("r1").display().to_string()]);
     assert!(restore.stderr.contains("--allow-incomplete"), "{}", restore.stderr);
     assert_eq!(read("r1"), "first");
-    let allowed = partly(&["restore", "configs", "--allow-incomplete", "--to", &site.path("r2").display().to_string()]);
+    let allowed = partly(&[
+        "restore",
+        "configs",
+        "--allow-incomplete",
+        "--to",
+        &site.path("r2").display().to_string(),
+    ]);
     assert!(allowed.stderr.contains("gone"), "the plan says what is missing: {}", allowed.stderr);
     assert_eq!(read("r2"), "second");
 }
@@ -96,7 +113,11 @@ fn verify_goes_on_past_a_source_that_cannot_be_tried_and_nothing_tried_is_a_fail
     let site = with_unreadable(site);
     let outcome = site.run(["verify"]);
     assert_eq!(outcome.code, Some(3), "{}{}", outcome.stdout, outcome.stderr);
-    assert!(outcome.stdout.contains("parsed is proven") && outcome.stdout.contains("NOT VERIFIED"), "{}", outcome.stdout);
+    assert!(
+        outcome.stdout.contains("parsed is proven") && outcome.stdout.contains("NOT VERIFIED"),
+        "{}",
+        outcome.stdout
+    );
     assert!(outcome.stdout.contains("source partly"), "{}", outcome.stdout);
     let drill = site.run(["drill"]);
     assert_eq!(drill.code, Some(3), "{}{}", drill.stdout, drill.stderr);
@@ -116,7 +137,11 @@ fn a_snapshot_of_the_future_is_named_and_never_the_newest() {
     snapshot_of_the_future(&site);
     let status = site.run(["status"]);
     assert_eq!(status.code, Some(6), "{}", status.stdout);
-    assert!(status.stdout.contains("DATED IN THE FUTURE") && status.stdout.contains("NEVER BACKED UP"), "{}", status.stdout);
+    assert!(
+        status.stdout.contains("DATED IN THE FUTURE") && status.stdout.contains("NEVER BACKED UP"),
+        "{}",
+        status.stdout
+    );
     let only = site.run(["restore", "configs", "--to", &site.path("r0").display().to_string()]);
     assert_eq!(only.code, Some(1), "{}", only.stderr);
     assert!(only.stderr.contains("in the future"), "{}", only.stderr);
@@ -133,8 +158,9 @@ fn a_snapshot_of_the_future_is_named_and_never_the_newest() {
     let refused = site.run(["forget", "--yes"]);
     assert_eq!(refused.code, Some(5), "{}", refused.stderr);
     assert!(refused.stderr.contains("kaleem-dr forget "), "{}", refused.stderr);
-    let of_2099 =
-        |snapshot: &serde_json::Value| snapshot["time"].as_str().is_some_and(|time| time.starts_with("20") && time > "2098");
+    let of_2099 = |snapshot: &serde_json::Value| {
+        snapshot["time"].as_str().is_some_and(|time| time.starts_with("20") && time > "2098")
+    };
     let future = site.snapshots().into_iter().find(of_2099).expect("the snapshot of the future");
     site.succeed(["forget", future["id"].as_str().expect("an id"), "--yes"]);
     site.succeed(["status"]);

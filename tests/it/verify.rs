@@ -32,7 +32,8 @@ fn packs(site: &Site) -> Vec<PathBuf> {
 }
 
 fn flip(path: &Path, at: usize) {
-    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).expect("our file's mode can be set");
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600))
+        .expect("our file's mode can be set");
     let mut bytes = fs::read(path).expect("a file can be read");
     bytes[at] ^= 1;
     fs::write(path, bytes).expect("a file can be written");
@@ -83,7 +84,8 @@ fn packs_that_are_missing_cut_short_or_altered_end_with_4_at_every_level() {
     assert!(packs.len() >= 2, "data and trees lie in packs of their own");
     for pack in packs {
         let whole = fs::read(&pack).expect("a pack can be read");
-        let name = pack.file_name().and_then(|name| name.to_str()).expect("a pack's name").to_owned();
+        let name =
+            pack.file_name().and_then(|name| name.to_str()).expect("a pack's name").to_owned();
         fs::remove_file(&pack).expect("a file can be removed");
         let mut turned = whole.clone();
         turned[whole.len() / 3] ^= 1;
@@ -91,11 +93,22 @@ fn packs_that_are_missing_cut_short_or_altered_end_with_4_at_every_level() {
             if let Some(content) = damaged {
                 fs::write(&pack, content).expect("a file can be written");
             }
-            let what = format!("pack {name} of {} bytes, now {:?}", whole.len(), damaged.map(<[u8]>::len));
+            let what =
+                format!("pack {name} of {} bytes, now {:?}", whole.len(), damaged.map(<[u8]>::len));
             for level in ["stored", "parsed"] {
                 let (outcome, lines) = site.json(["verify", "--level", level]);
-                assert_eq!(outcome.code, Some(4), "{what}, {level}: {}{}", outcome.stdout, outcome.stderr);
-                let told = format!("{}{}", outcome.stderr, lines.iter().map(Value::to_string).collect::<String>());
+                assert_eq!(
+                    outcome.code,
+                    Some(4),
+                    "{what}, {level}: {}{}",
+                    outcome.stdout,
+                    outcome.stderr
+                );
+                let told = format!(
+                    "{}{}",
+                    outcome.stderr,
+                    lines.iter().map(Value::to_string).collect::<String>()
+                );
                 assert!(told.contains(&name), "{what}, {level}: {told}");
             }
         }

@@ -23,7 +23,9 @@ impl Graph {
         let mut edges = BTreeMap::new();
         for (module, imports) in &files {
             let named = imports.paths.iter().filter_map(|path| resolved(&files, module, path, 0));
-            let others: BTreeSet<String> = named.filter(|other| !is_above(module, other) && !is_above(other, module)).collect();
+            let others: BTreeSet<String> = named
+                .filter(|other| !is_above(module, other) && !is_above(other, module))
+                .collect();
             edges.insert(module.clone(), others);
         }
         Self { edges }
@@ -31,18 +33,27 @@ impl Graph {
 
     /// Every import: who, and what.
     pub fn edges(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.edges.iter().flat_map(|(from, others)| others.iter().map(move |to| (from.as_str(), to.as_str())))
+        self.edges
+            .iter()
+            .flat_map(|(from, others)| others.iter().map(move |to| (from.as_str(), to.as_str())))
     }
 
     /// Groups of files that reach each other.
     pub fn circles(&self) -> Vec<Vec<&str>> {
-        let reach: BTreeMap<&str, BTreeSet<&str>> = self.edges.keys().map(|from| (from.as_str(), self.reached(from))).collect();
+        let reach: BTreeMap<&str, BTreeSet<&str>> =
+            self.edges.keys().map(|from| (from.as_str(), self.reached(from))).collect();
         let mut circles: Vec<Vec<&str>> = Vec::new();
         for (from, reached) in &reach {
             if !reached.contains(from) || circles.iter().any(|circle| circle.contains(from)) {
                 continue;
             }
-            circles.push(reached.iter().copied().filter(|to| reach.get(to).is_some_and(|back| back.contains(from))).collect());
+            circles.push(
+                reached
+                    .iter()
+                    .copied()
+                    .filter(|to| reach.get(to).is_some_and(|back| back.contains(from)))
+                    .collect(),
+            );
         }
         circles
     }
@@ -62,15 +73,20 @@ impl Graph {
 }
 
 fn read(directory: &Path, above: &str, files: &mut BTreeMap<String, Imports>) {
-    for entry in fs::read_dir(directory).unwrap_or_else(|error| panic!("{}: {error}", directory.display())).flatten() {
+    for entry in fs::read_dir(directory)
+        .unwrap_or_else(|error| panic!("{}: {error}", directory.display()))
+        .flatten()
+    {
         let path = entry.path();
         let name = path.file_stem().and_then(|name| name.to_str()).unwrap_or_default();
         let module = if above.is_empty() { name.to_owned() } else { format!("{above}::{name}") };
         if path.is_dir() {
             read(&path, &module, files);
         } else if path.extension().is_some_and(|extension| extension == "rs") && name != "tests" {
-            let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-            let imports = Imports::of(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+            let text = fs::read_to_string(&path)
+                .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+            let imports =
+                Imports::of(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
             let module = match name {
                 "lib" | "main" if above.is_empty() => "crate".to_owned(),
                 "mod" => above.to_owned(),
@@ -83,12 +99,20 @@ fn read(directory: &Path, above: &str, files: &mut BTreeMap<String, Imports>) {
 
 /// Whether `module` is `other` or lies above it.
 fn is_above(module: &str, other: &str) -> bool {
-    module == "crate" || other == module || other.strip_prefix(module).is_some_and(|rest| rest.starts_with("::"))
+    module == "crate"
+        || other == module
+        || other.strip_prefix(module).is_some_and(|rest| rest.starts_with("::"))
 }
 
 /// The file that a path of a module leads to.
-fn resolved(files: &BTreeMap<String, Imports>, module: &str, path: &[String], depth: usize) -> Option<String> {
-    let mut at: Vec<&str> = if module == "crate" { Vec::new() } else { module.split("::").collect() };
+fn resolved(
+    files: &BTreeMap<String, Imports>,
+    module: &str,
+    path: &[String],
+    depth: usize,
+) -> Option<String> {
+    let mut at: Vec<&str> =
+        if module == "crate" { Vec::new() } else { module.split("::").collect() };
     let mut rest = path;
     while let Some((first, below)) = rest.split_first() {
         match first.as_str() {
@@ -109,7 +133,9 @@ fn resolved(files: &BTreeMap<String, Imports>, module: &str, path: &[String], de
             at.pop();
             let facade = joined(&at);
             let handed_on = &files.get(&facade)?.handed_on;
-            if let (Some((_, from)), true) = (handed_on.iter().find(|(name, _)| name == first), depth < 8) {
+            if let (Some((_, from)), true) =
+                (handed_on.iter().find(|(name, _)| name == first), depth < 8)
+            {
                 return resolved(files, &facade, from, depth + 1);
             }
             break;

@@ -68,7 +68,8 @@ impl<'ast> Visit<'ast> for Imports {
 
 /// Every path of a use tree, with the name that it gets.
 fn expand(tree: &UseTree, above: &mut Vec<String>, paths: &mut Vec<(Vec<String>, String)>) {
-    let with = |name: &syn::Ident| above.iter().cloned().chain([name.to_string()]).collect::<Vec<_>>();
+    let with =
+        |name: &syn::Ident| above.iter().cloned().chain([name.to_string()]).collect::<Vec<_>>();
     match tree {
         UseTree::Path(path) => {
             above.push(path.ident.to_string());
@@ -79,7 +80,9 @@ fn expand(tree: &UseTree, above: &mut Vec<String>, paths: &mut Vec<(Vec<String>,
             paths.push((above.clone(), above.last().cloned().unwrap_or_default()));
         }
         UseTree::Name(name) => paths.push((with(&name.ident), name.ident.to_string())),
-        UseTree::Rename(rename) if rename.ident == "self" => paths.push((above.clone(), rename.rename.to_string())),
+        UseTree::Rename(rename) if rename.ident == "self" => {
+            paths.push((above.clone(), rename.rename.to_string()))
+        }
         UseTree::Rename(rename) => paths.push((with(&rename.ident), rename.rename.to_string())),
         UseTree::Glob(_) => paths.push((above.clone(), "*".to_owned())),
         UseTree::Group(group) => group.items.iter().for_each(|tree| expand(tree, above, paths)),
@@ -91,10 +94,12 @@ fn is_for_tests(attributes: &[syn::Attribute]) -> bool {
     attributes.iter().any(|attribute| {
         attribute.path().is_ident("cfg")
             && attribute.meta.require_list().is_ok_and(|list| {
-                list.tokens
-                    .clone()
-                    .into_iter()
-                    .any(|token| token.to_string().split(|c: char| !c.is_alphanumeric()).any(|word| word == "test"))
+                list.tokens.clone().into_iter().any(|token| {
+                    token
+                        .to_string()
+                        .split(|c: char| !c.is_alphanumeric())
+                        .any(|word| word == "test")
+                })
             })
     })
 }

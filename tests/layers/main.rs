@@ -46,16 +46,23 @@ fn an_import_upward_and_a_circle_are_seen() {
     let place = tempfile::tempdir().expect("a directory can be made");
     let write = |path: &str, text: &str| {
         let path = place.path().join(path);
-        std::fs::create_dir_all(path.parent().expect("it has one")).expect("a directory can be made");
+        std::fs::create_dir_all(path.parent().expect("it has one"))
+            .expect("a directory can be made");
         std::fs::write(path, text).expect("a file can be written");
     };
     write("lib.rs", "pub mod ground; pub mod engine;");
     write("ground/mod.rs", "mod a; mod b; pub use self::{a::A, b::B};");
     write("ground/a.rs", "use crate::{engine::C, ground::B};\npub struct A(B, C);");
-    write("ground/b.rs", "pub struct B; fn b() { let _ = super::A::new(); }\n#[cfg(test)] mod tests { use crate::engine::C; }");
+    write(
+        "ground/b.rs",
+        "pub struct B; fn b() { let _ = super::A::new(); }\n#[cfg(test)] mod tests { use crate::engine::C; }",
+    );
     write("engine.rs", "pub struct C;");
     let graph = Graph::of(place.path());
     let edges: Vec<_> = graph.edges().collect();
-    assert_eq!(edges, [("ground::a", "engine"), ("ground::a", "ground::b"), ("ground::b", "ground::a")]);
+    assert_eq!(
+        edges,
+        [("ground::a", "engine"), ("ground::a", "ground::b"), ("ground::b", "ground::a")]
+    );
     assert_eq!(graph.circles(), [["ground::a", "ground::b"]]);
 }

@@ -21,7 +21,8 @@ impl Fault {
     /// Damages one object of some kinds.
     fn strike(repository: &Repository, directories: &[&str], random: &mut Random) -> Option<Self> {
         let of_kind = |key: &str| directories.iter().any(|directory| key.starts_with(directory));
-        let keys: Vec<String> = repository.objects().into_keys().filter(|key| of_kind(key)).collect();
+        let keys: Vec<String> =
+            repository.objects().into_keys().filter(|key| of_kind(key)).collect();
         let key = if keys.is_empty() { return None } else { random.pick(&keys).clone() };
         let path = repository.directory.join(&key);
         let was = bytes_of(&path);
@@ -41,7 +42,8 @@ impl Fault {
     }
 
     fn undo(&self) {
-        rewrite(&self.path, &self.was).unwrap_or_else(|error| panic!("{}: {error}", self.path.display()));
+        rewrite(&self.path, &self.was)
+            .unwrap_or_else(|error| panic!("{}: {error}", self.path.display()));
     }
 
     fn is_mended(&self) -> bool {
@@ -61,7 +63,11 @@ fn rewrite(path: &std::path::Path, bytes: &[u8]) -> std::io::Result<()> {
 /// mends what it has.
 pub fn near(world: &mut World, host: usize) -> Result<(), String> {
     let before = world.near.objects();
-    let Some(fault) = Fault::strike(&world.near, &["data/", "index/", "snapshots/"], &mut world.random) else { return Ok(()) };
+    let Some(fault) =
+        Fault::strike(&world.near, &["data/", "index/", "snapshots/"], &mut world.random)
+    else {
+        return Ok(());
+    };
     let line = format!("{} is {} in the near repository", fault.key, fault.kind);
     world.tell(&line);
     let done = under_fault(world, host, &fault);
@@ -73,8 +79,16 @@ pub fn near(world: &mut World, host: usize) -> Result<(), String> {
         if repaired.is_done() && !fault.is_mended() {
             return Err(format!("repair ended with 0, and {} is still {}", fault.key, fault.kind));
         }
-        if !repaired.is_done() && !world.excuses.clock && mirrored.keys().all(|key| before.contains_key(key)) {
-            return Err(format!("{} is {}, the mirror has it, and repair failed: {}", fault.key, fault.kind, repaired.said()));
+        if !repaired.is_done()
+            && !world.excuses.clock
+            && mirrored.keys().all(|key| before.contains_key(key))
+        {
+            return Err(format!(
+                "{} is {}, the mirror has it, and repair failed: {}",
+                fault.key,
+                fault.kind,
+                repaired.said()
+            ));
         }
     }
     // An index is made anew from the packs.
@@ -82,17 +96,30 @@ pub fn near(world: &mut World, host: usize) -> Result<(), String> {
         let repaired = world.run(host, &["repair", "index", "--yes"], None);
         if !repaired.is_done() {
             fault.undo();
-            return Err(format!("{} is {}, and repair index failed: {}", fault.key, fault.kind, repaired.said()));
+            return Err(format!(
+                "{} is {}, and repair index failed: {}",
+                fault.key,
+                fault.kind,
+                repaired.said()
+            ));
         }
         if let Some(complaint) = world.near.complaint(false) {
-            return Err(format!("{} was {}, repair index ended with 0, and: {complaint}", fault.key, fault.kind));
+            return Err(format!(
+                "{} was {}, repair index ended with 0, and: {complaint}",
+                fault.key, fault.kind
+            ));
         }
     } else if !fault.is_mended() {
         fault.undo();
         // A backup in between has taken the pack out of the index. Now that it is back, it is taken in again.
         let repaired = world.run(host, &["repair", "index", "--yes"], None);
         if !repaired.is_done() {
-            return Err(format!("{} was {} and is back, and repair index failed: {}", fault.key, fault.kind, repaired.said()));
+            return Err(format!(
+                "{} was {} and is back, and repair index failed: {}",
+                fault.key,
+                fault.kind,
+                repaired.said()
+            ));
         }
     }
     // What repair brought back from the mirror besides, and what was written while something was missing.
@@ -108,7 +135,10 @@ fn under_fault(world: &mut World, host: usize, fault: &Fault) -> Result<(), Stri
     if checked.is_done()
         && let Some(complaint) = world.near.complaint(true)
     {
-        return Err(format!("{} is {}, and check --read-data ended with 0, but {complaint}", fault.key, fault.kind));
+        return Err(format!(
+            "{} is {}, and check --read-data ended with 0, but {complaint}",
+            fault.key, fault.kind
+        ));
     }
     if world.random.chance(50) {
         return backup_under_fault(world, host, fault);
@@ -125,9 +155,15 @@ fn replicate_under_fault(world: &mut World, host: usize, fault: &Fault) -> Resul
     let replicated = world.run(host, &["replicate", "--max-delete", "100"], None);
     let has = world.mirror.snapshots()?;
     let harmed = |why: String| {
-        format!("{} was {} here, and replicate ({:?}) harmed the mirror: {why}", fault.key, fault.kind, replicated.code)
+        format!(
+            "{} was {} here, and replicate ({:?}) harmed the mirror: {why}",
+            fault.key, fault.kind, replicated.code
+        )
     };
-    let kept: Vec<String> = had.into_keys().filter(|id| world.held.contains(id) && !fault.key.ends_with(id.as_str())).collect();
+    let kept: Vec<String> = had
+        .into_keys()
+        .filter(|id| world.held.contains(id) && !fault.key.ends_with(id.as_str()))
+        .collect();
     if let Some(lost) = kept.iter().find(|id| !has.contains_key(*id)) {
         return Err(harmed(format!("snapshot {} is gone there", &lost[..8])));
     }
@@ -141,20 +177,26 @@ fn replicate_under_fault(world: &mut World, host: usize, fault: &Fault) -> Resul
 fn backup_under_fault(world: &mut World, host: usize, fault: &Fault) -> Result<(), String> {
     let known: BTreeSet<String> = world.held.iter().cloned().collect();
     let saved = world.run(host, &["backup"], None);
-    let names = fs::read_dir(world.near.directory.join("snapshots")).map_err(|error| error.to_string())?;
-    let come: Vec<String> =
-        names.flatten().filter_map(|entry| entry.file_name().into_string().ok()).filter(|id| !known.contains(id)).collect();
+    let names =
+        fs::read_dir(world.near.directory.join("snapshots")).map_err(|error| error.to_string())?;
+    let come: Vec<String> = names
+        .flatten()
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .filter(|id| !known.contains(id))
+        .collect();
     let lost_itself = fault.key.starts_with("snapshots/");
     for id in come.iter().filter(|id| !(lost_itself && fault.key.ends_with(id.as_str()))) {
-        let content = crate::tree::content_of(&world.hosts[host].tree).map_err(|error| error.to_string())?;
+        let content =
+            crate::tree::content_of(&world.hosts[host].tree).map_err(|error| error.to_string())?;
         let truth = crate::world::Truth { host, content: content.into() };
         world.truths.insert(id.clone(), truth.clone());
         // Flipped or cut packs are not looked into: a backup does not read what it does not write.
-        let is_seen = saved.is_done() && fault.kind == "deleted" && !fault.key.starts_with("snapshots/");
+        let is_seen =
+            saved.is_done() && fault.kind == "deleted" && !fault.key.starts_with("snapshots/");
         if is_seen {
-            world
-                .restore_equals(&world.near, id, &truth)
-                .map_err(|why| format!("{} was {}, a backup ended with 0, and: {why}", fault.key, fault.kind))?;
+            world.restore_equals(&world.near, id, &truth).map_err(|why| {
+                format!("{} was {}, a backup ended with 0, and: {why}", fault.key, fault.kind)
+            })?;
         }
     }
     Ok(())
@@ -165,7 +207,9 @@ pub fn repair_killed(world: &mut World, host: usize, die: Option<&str>) -> Resul
     if !world.mirror.exists() || unequal(&world.near, &world.mirror).is_some() {
         return steps::replicate(world, host, None);
     }
-    let Some(fault) = Fault::strike(&world.near, &["data/", "index/"], &mut world.random) else { return Ok(()) };
+    let Some(fault) = Fault::strike(&world.near, &["data/", "index/"], &mut world.random) else {
+        return Ok(());
+    };
     let line = format!("{} is {} in the near repository", fault.key, fault.kind);
     world.tell(&line);
     let repair = ["repair", "--from", "mirror", "--missing"];
@@ -174,7 +218,12 @@ pub fn repair_killed(world: &mut World, host: usize, die: Option<&str>) -> Resul
     if ended.is_done() && fault.is_mended() {
         Ok(())
     } else {
-        Err(format!("{} is {}, and after a repair that was killed another ended with {}", fault.key, fault.kind, ended.said()))
+        Err(format!(
+            "{} is {}, and after a repair that was killed another ended with {}",
+            fault.key,
+            fault.kind,
+            ended.said()
+        ))
     }
 }
 
@@ -183,7 +232,11 @@ pub fn mirror(world: &mut World, host: usize) -> Result<(), String> {
     if !world.mirror.exists() {
         return steps::replicate(world, host, None);
     }
-    let Some(fault) = Fault::strike(&world.mirror, &["data/", "index/", "snapshots/", "keys/"], &mut world.random) else {
+    let Some(fault) = Fault::strike(
+        &world.mirror,
+        &["data/", "index/", "snapshots/", "keys/"],
+        &mut world.random,
+    ) else {
         return Ok(());
     };
     let line = format!("{} is {} in the mirror", fault.key, fault.kind);
@@ -191,7 +244,10 @@ pub fn mirror(world: &mut World, host: usize) -> Result<(), String> {
     let ended = world.run(host, &["replicate", "--max-delete", "100", "--verify", "100"], None);
     let wanted = world.near.objects().contains_key(&fault.key);
     let result = if ended.is_done() && wanted && !fault.is_mended() {
-        Err(format!("{} was {} in the mirror, and replicate --verify 100 ended with 0", fault.key, fault.kind))
+        Err(format!(
+            "{} was {} in the mirror, and replicate --verify 100 ended with 0",
+            fault.key, fault.kind
+        ))
     } else if ended.is_done()
         && let Some(how) = unequal_after(&world.near, &world.mirror, &ended)
     {
@@ -199,16 +255,22 @@ pub fn mirror(world: &mut World, host: usize) -> Result<(), String> {
     } else {
         Ok(())
     };
-    if !fault.is_mended() && (world.excuses.clock || world.near.objects().contains_key(&fault.key)) {
+    if !fault.is_mended() && (world.excuses.clock || world.near.objects().contains_key(&fault.key))
+    {
         fault.undo();
     }
     result?;
-    if !world.near.objects().contains_key(&fault.key) && world.mirror.objects().contains_key(&fault.key) {
+    if !world.near.objects().contains_key(&fault.key)
+        && world.mirror.objects().contains_key(&fault.key)
+    {
         // Out of use, and damaged: it goes, at the latest once the near repository is tidy.
         steps::prune(world, host, None)?;
         steps::replicate(world, host, None)?;
         if world.mirror.objects().contains_key(&fault.key) {
-            return Err(format!("{} was {} in the mirror, is out of use, and stays there", fault.key, fault.kind));
+            return Err(format!(
+                "{} was {} in the mirror, is out of use, and stays there",
+                fault.key, fault.kind
+            ));
         }
     }
     Ok(())

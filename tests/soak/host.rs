@@ -63,9 +63,14 @@ impl Host {
         if self.ahead != 0 {
             command.arg("env").arg(format!("LD_PRELOAD=/usr/lib/x86_64-linux-gnu/{FAKETIME}"));
             // Only what the clock on the wall says: time-outs go on as they do.
-            command.args(["DONT_FAKE_MONOTONIC=1", "FAKETIME_DONT_FAKE_MONOTONIC=1"]).arg(format!("FAKETIME={:+}s", self.ahead));
+            command
+                .args(["DONT_FAKE_MONOTONIC=1", "FAKETIME_DONT_FAKE_MONOTONIC=1"])
+                .arg(format!("FAKETIME={:+}s", self.ahead));
         }
-        command.arg(program::kaleem_dr()).env_remove("KALEEM_DR_FAILPOINT").env("KALEEM_DR_CONFIG", &self.config);
+        command
+            .arg(program::kaleem_dr())
+            .env_remove("KALEEM_DR_FAILPOINT")
+            .env("KALEEM_DR_CONFIG", &self.config);
         command
     }
 

@@ -33,7 +33,8 @@ const AT_ONCE: usize = 2;
 const KILLS_A_WORLD: u64 = 25;
 
 fn setting(name: &str, default: u64) -> u64 {
-    env::var(name).map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name} is a number")))
+    env::var(name)
+        .map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name} is a number")))
 }
 
 #[test]
@@ -70,7 +71,9 @@ fn live(seed: u64, steps: u64) -> Result<(), String> {
     let mut world = World::new(seed).map_err(|error| error.to_string())?;
     for step in 1..=steps {
         if let Err(why) = steps::take(&mut world).and_then(|()| steps::invariants(&mut world)) {
-            let repeat = format!("SOAK_SEED={seed} SOAK_STEPS={step} cargo test --workspace --test soak -- no_command");
+            let repeat = format!(
+                "SOAK_SEED={seed} SOAK_STEPS={step} cargo test --workspace --test soak -- no_command"
+            );
             return Err(report(world, &format!("seed {seed}, step {step}: {why}"), &repeat));
         }
     }

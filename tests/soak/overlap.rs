@@ -15,7 +15,8 @@ use nix::{
 use crate::world::World;
 
 /// What needs the repository alone.
-const NEED_IT_ALONE: [&[&str]; 2] = [&["prune", "--yes", "--instant"], &["forget", "--keep-last", "1", "--yes", "--prune"]];
+const NEED_IT_ALONE: [&[&str]; 2] =
+    [&["prune", "--yes", "--instant"], &["forget", "--keep-last", "1", "--yes", "--prune"]];
 
 /// A backup of one host is held up under its lock, while the other wants to forget or prune. Then an operator ends the backup.
 pub fn overlap(world: &mut World, host: usize) -> Result<(), String> {
@@ -30,7 +31,9 @@ pub fn overlap(world: &mut World, host: usize) -> Result<(), String> {
     let mut child = spawned.map_err(|error| error.to_string())?;
     let mut log = BufReader::new(child.stderr.take().expect("it is a pipe"));
     let (mut said, mut line) = (String::new(), String::new());
-    while log.read_line(&mut line).map_err(|error| error.to_string())? > 0 && !line.contains("failpoint reached") {
+    while log.read_line(&mut line).map_err(|error| error.to_string())? > 0
+        && !line.contains("failpoint reached")
+    {
         said.push_str(&std::mem::take(&mut line));
     }
     if line.is_empty() {
@@ -40,7 +43,12 @@ pub fn overlap(world: &mut World, host: usize) -> Result<(), String> {
     world.tell(&format!("a backup of {} is at work", world.hosts[host].name));
     let args = *world.random.pick(&NEED_IT_ALONE);
     let ended = world.hosts[other].run(args, None);
-    world.tell(&format!("[{}] kaleem-dr {} -> {:?}", world.hosts[other].name, args.join(" "), ended.code));
+    world.tell(&format!(
+        "[{}] kaleem-dr {} -> {:?}",
+        world.hosts[other].name,
+        args.join(" "),
+        ended.code
+    ));
     let interrupted = interrupt(&mut child);
     let mut rest = String::new();
     // Its end closes the pipe.
@@ -54,17 +62,25 @@ pub fn overlap(world: &mut World, host: usize) -> Result<(), String> {
     if code != Some(130) {
         return Err(format!("a backup that was sent SIGTERM ended with {code:?}: {rest}"));
     }
-    let locks = fs::read_dir(world.near.directory.join("locks")).map_err(|error| error.to_string())?.count();
-    if locks > 0 { Err(format!("{locks} locks are left after a backup that was sent SIGTERM")) } else { Ok(()) }
+    let locks = fs::read_dir(world.near.directory.join("locks"))
+        .map_err(|error| error.to_string())?
+        .count();
+    if locks > 0 {
+        Err(format!("{locks} locks are left after a backup that was sent SIGTERM"))
+    } else {
+        Ok(())
+    }
 }
 
 /// Sends SIGTERM to the program itself: below `unshare` and its shell.
 fn interrupt(child: &mut Child) -> Result<(), String> {
     let below = |pid: u32| {
-        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+        let children =
+            fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
         children.split_whitespace().next().and_then(|pid| pid.parse::<u32>().ok())
     };
-    let program = below(child.id()).and_then(below).ok_or("the program that was held up is gone")?;
+    let program =
+        below(child.id()).and_then(below).ok_or("the program that was held up is gone")?;
     let pid = Pid::from_raw(i32::try_from(program).map_err(|error| error.to_string())?);
     kill(pid, Signal::SIGTERM).map_err(|error| error.to_string())
 }

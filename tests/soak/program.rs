@@ -27,7 +27,10 @@ impl Ended {
 }
 
 pub fn run(command: &mut Command) -> Ended {
-    let output = command.stdin(Stdio::null()).output().unwrap_or_else(|error| panic!("{command:?} cannot be run: {error}"));
+    let output = command
+        .stdin(Stdio::null())
+        .output()
+        .unwrap_or_else(|error| panic!("{command:?} cannot be run: {error}"));
     Ended {
         code: output.status.code(),
         stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
@@ -38,7 +41,12 @@ pub fn run(command: &mut Command) -> Ended {
 /// The built program: `<target>/<profile>/kaleem-dr`, where this test lies in `<target>/<profile>/deps`.
 pub fn kaleem_dr() -> PathBuf {
     let test = env::current_exe().expect("a running test knows its own path");
-    let program = test.ancestors().nth(2).expect("a test lies in <target>/<profile>/deps").join("kaleem-dr");
-    assert!(program.exists(), "{} is not built: `cargo build --workspace --bins`", program.display());
+    let program =
+        test.ancestors().nth(2).expect("a test lies in <target>/<profile>/deps").join("kaleem-dr");
+    assert!(
+        program.exists(),
+        "{} is not built: `cargo build --workspace --bins`",
+        program.display()
+    );
     program
 }

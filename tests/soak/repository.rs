@@ -42,7 +42,9 @@ impl Repository {
         for entry in fs::read_dir(made)? {
             let path = entry?.path();
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-            let place = name.strip_prefix("key-").map_or_else(|| directory.join("config"), |id| directory.join("keys").join(id));
+            let place = name
+                .strip_prefix("key-")
+                .map_or_else(|| directory.join("config"), |id| directory.join("keys").join(id));
             fs::copy(&path, place)?;
         }
         Ok(Self::at(directory, password_file))
@@ -60,16 +62,26 @@ impl Repository {
     /// Stock restic, without a cache and without a lock.
     pub fn restic(&self, args: &[&str]) -> Ended {
         let mut command = Command::new("restic");
-        command.arg("--no-cache").arg("--repo").arg(&self.directory).arg("--password-file").arg(&self.password_file);
+        command
+            .arg("--no-cache")
+            .arg("--repo")
+            .arg(&self.directory)
+            .arg("--password-file")
+            .arg(&self.password_file);
         program::run(command.args(args))
     }
 
     /// Why stock restic does not find it whole; `None` when it does.
     pub fn complaint(&self, read_data: bool) -> Option<String> {
-        let args: &[&str] = if read_data { &["check", "--no-lock", "--read-data"] } else { &["check", "--no-lock"] };
+        let args: &[&str] = if read_data {
+            &["check", "--no-lock", "--read-data"]
+        } else {
+            &["check", "--no-lock"]
+        };
         let checked = self.restic(args);
         let clean = checked.is_done() && checked.stdout.contains("no errors were found");
-        (!clean).then(|| format!("restic check in {}: {}", self.directory.display(), checked.said()))
+        (!clean)
+            .then(|| format!("restic check in {}: {}", self.directory.display(), checked.said()))
     }
 
     /// Every snapshot by id, as stock restic lists them.
@@ -78,7 +90,8 @@ impl Repository {
         if !listed.is_done() {
             return Err(format!("restic snapshots: {}", listed.said()));
         }
-        let all: Option<Vec<Value>> = serde_json::from_str(&listed.stdout).map_err(|error| error.to_string())?;
+        let all: Option<Vec<Value>> =
+            serde_json::from_str(&listed.stdout).map_err(|error| error.to_string())?;
         let text = |snapshot: &Value, field: &str| snapshot[field].as_str().map(str::to_owned);
         Ok(all
             .unwrap_or_default()
@@ -117,7 +130,9 @@ impl Repository {
                     let path = entry.path();
                     if path.is_dir() {
                         pending.push(path);
-                    } else if let (Ok(meta), Ok(key)) = (entry.metadata(), path.strip_prefix(&self.directory)) {
+                    } else if let (Ok(meta), Ok(key)) =
+                        (entry.metadata(), path.strip_prefix(&self.directory))
+                    {
                         objects.insert(key.display().to_string(), meta.len());
                     }
                 }

@@ -102,7 +102,11 @@ pub fn forget(world: &mut World, host: usize, die: Option<&str>) -> Result<(), S
     let ended = world.run(host, &args, die);
     let changes = world.take_in(host, false, &surplus)?;
     if ended.is_done() && changes.gone != surplus {
-        return Err(format!("forget ended with 0, and {} of {} snapshots are gone", changes.gone.len(), surplus.len()));
+        return Err(format!(
+            "forget ended with 0, and {} of {} snapshots are gone",
+            changes.gone.len(),
+            surplus.len()
+        ));
     }
     if ended.is_done() { Ok(()) } else { excused(world, host, "forget", &ended) }
 }
@@ -141,7 +145,11 @@ pub fn replicate(world: &mut World, host: usize, die: Option<&str>) -> Result<()
     }
     world.take_in(host, false, &BTreeSet::new())?;
     if !world.mirror.exists() {
-        return if ended.is_done() { Err("replicate ended with 0, and there is no mirror".into()) } else { Ok(()) };
+        return if ended.is_done() {
+            Err("replicate ended with 0, and there is no mirror".into())
+        } else {
+            Ok(())
+        };
     }
     // Also one that was cut short is a whole repository, of what it has.
     if let Some(complaint) = world.mirror.complaint(false) {
@@ -170,13 +178,15 @@ pub fn copy(world: &mut World, host: usize, die: Option<&str>) -> Result<(), Str
         return Err(complaint);
     }
     let copies = world.other.snapshots()?;
-    let originals: BTreeSet<String> = copies.values().filter_map(|listed| listed.original.clone()).collect();
+    let originals: BTreeSet<String> =
+        copies.values().filter_map(|listed| listed.original.clone()).collect();
     if ended.is_done()
         && let Some(missing) = world.held.iter().find(|id| !originals.contains(*id))
     {
         return Err(format!("copy ended with 0, and snapshot {} was not copied", &missing[..8]));
     }
-    let copies: Vec<_> = copies.into_iter().filter_map(|(id, listed)| Some((id, listed.original?))).collect();
+    let copies: Vec<_> =
+        copies.into_iter().filter_map(|(id, listed)| Some((id, listed.original?))).collect();
     if !copies.is_empty() {
         let (id, original) = world.random.pick(&copies).clone();
         world.restore_equals(&world.other, &id, &world.truths[&original])?;
@@ -199,15 +209,20 @@ fn verify(world: &mut World, host: usize) -> Result<(), String> {
 /// Restores this host's newest point by the program, and compares with the oracle.
 fn restore(world: &mut World, host: usize) -> Result<(), String> {
     let listed = world.near.snapshots()?;
-    let newest = listed
-        .iter()
-        .filter(|(_, listed)| listed.host == world.hosts[host].name)
-        .max_by_key(|(_, listed)| listed.time.parse::<Timestamp>().expect("restic writes RFC 3339"));
+    let newest =
+        listed.iter().filter(|(_, listed)| listed.host == world.hosts[host].name).max_by_key(
+            |(_, listed)| listed.time.parse::<Timestamp>().expect("restic writes RFC 3339"),
+        );
     let target = world.path_of("restored");
     let _ = fs::remove_dir_all(&target);
-    let ended = world.run(host, &["restore", "configs", "--to", target.to_str().expect("UTF-8")], None);
+    let ended =
+        world.run(host, &["restore", "configs", "--to", target.to_str().expect("UTF-8")], None);
     let Some((id, _)) = newest else {
-        return if ended.is_done() { Err("a host without snapshots restored something".into()) } else { Ok(()) };
+        return if ended.is_done() {
+            Err("a host without snapshots restored something".into())
+        } else {
+            Ok(())
+        };
     };
     if !ended.is_done() {
         return excused(world, host, "restore", &ended);
@@ -218,19 +233,26 @@ fn restore(world: &mut World, host: usize) -> Result<(), String> {
     }
     let below = target.join(world.hosts[host].tree.strip_prefix("/").expect("absolute"));
     let found = tree::content_of(&below).map_err(|error| error.to_string())?;
-    tree::difference(&found, &world.truths[id].content)
-        .map_or(Ok(()), |how| Err(format!("restore ended with 0, but not with snapshot {}: {how}", &id[..8])))
+    tree::difference(&found, &world.truths[id].content).map_or(Ok(()), |how| {
+        Err(format!("restore ended with 0, but not with snapshot {}: {how}", &id[..8]))
+    })
 }
 
 /// Adds a password, which then opens the repository, or removes it, and then it does not.
 pub fn keys(world: &mut World, host: usize, die: Option<&str>) -> Result<(), String> {
     let file = world.path_of("second-password");
     fs::write(&file, "another\n").map_err(|error| error.to_string())?;
-    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).map_err(|error| error.to_string())?;
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600))
+        .map_err(|error| error.to_string())?;
     let keys_before = world.near.objects().keys().filter(|key| key.starts_with("keys/")).count();
-    let second = world.near.objects().into_keys().find(|key| key.starts_with("keys/") && !is_first_key(key));
+    let second =
+        world.near.objects().into_keys().find(|key| key.starts_with("keys/") && !is_first_key(key));
     let ended = match &second {
-        None => world.run(host, &["key", "add", "--new-password-file", file.to_str().expect("UTF-8")], die),
+        None => world.run(
+            host,
+            &["key", "add", "--new-password-file", file.to_str().expect("UTF-8")],
+            die,
+        ),
         Some(key) => world.run(host, &["key", "remove", key.trim_start_matches("keys/")], die),
     };
     let keys_after = world.near.objects().keys().filter(|key| key.starts_with("keys/")).count();
@@ -238,7 +260,11 @@ pub fn keys(world: &mut World, host: usize, die: Option<&str>) -> Result<(), Str
         return excused(world, host, "key", &ended);
     }
     let expected = if second.is_none() { keys_before + 1 } else { keys_before - 1 };
-    if keys_after == expected { Ok(()) } else { Err(format!("{keys_before} keys became {keys_after}")) }
+    if keys_after == expected {
+        Ok(())
+    } else {
+        Err(format!("{keys_before} keys became {keys_after}"))
+    }
 }
 
 /// The key that each world begins with.
@@ -258,7 +284,17 @@ fn clock(world: &mut World, host: usize) {
     let ahead = if world.hosts[host].ahead != 0 || world.random.chance(20) {
         0
     } else {
-        *world.random.pick(&[-86_400 * 400, -86_400 * 3, -7_200, -600, 600, 2_400, 7_200, 86_400 * 2, 86_400 * 40])
+        *world.random.pick(&[
+            -86_400 * 400,
+            -86_400 * 3,
+            -7_200,
+            -600,
+            600,
+            2_400,
+            7_200,
+            86_400 * 2,
+            86_400 * 40,
+        ])
     };
     world.hosts[host].ahead = ahead;
     world.excuses.clock |= ahead != 0;

@@ -39,7 +39,10 @@ pub fn content_of(root: &Path) -> io::Result<Content> {
 pub fn difference(found: &Content, expected: &Content) -> Option<String> {
     let missing = expected.keys().filter(|path| !found.contains_key(*path)).count();
     let surplus = found.keys().filter(|path| !expected.contains_key(*path)).count();
-    let other = expected.iter().filter(|(path, digest)| found.get(*path).is_some_and(|found| found != *digest)).count();
+    let other = expected
+        .iter()
+        .filter(|(path, digest)| found.get(*path).is_some_and(|found| found != *digest))
+        .count();
     (missing + surplus + other > 0).then(|| {
         format!("of {} files, {missing} are missing and {other} are different; {surplus} should not be there", expected.len())
     })

@@ -61,7 +61,10 @@ impl World {
         let password = root.join("password");
         fs::write(&password, format!("{PASSWORD}\n"))?;
         fs::set_permissions(&password, fs::Permissions::from_mode(0o600))?;
-        let hosts = ["alpha", "beta"].into_iter().map(|name| Host::new(root, name, &mut random)).collect::<Result<_, _>>()?;
+        let hosts = ["alpha", "beta"]
+            .into_iter()
+            .map(|name| Host::new(root, name, &mut random))
+            .collect::<Result<_, _>>()?;
         Ok(Self {
             near: Repository::lay_out(&root.join("near"), "near", &password)?,
             mirror: Repository::at(&root.join("mirror"), &password),
@@ -88,9 +91,12 @@ impl World {
         self.note(host, args, die, &ended);
         if ended.code == Some(11) && self.excuses.killed {
             // Its process was in a namespace that is gone: only an operator can say that it is over.
-            for (name, repository) in [("local", &self.near), ("mirror", &self.mirror), ("other", &self.other)] {
+            for (name, repository) in
+                [("local", &self.near), ("mirror", &self.mirror), ("other", &self.other)]
+            {
                 if repository.exists() {
-                    self.hosts[host].run(&["unlock", "--remove-all", "--yes", "--repo", name], None);
+                    self.hosts[host]
+                        .run(&["unlock", "--remove-all", "--yes", "--repo", name], None);
                 }
             }
             self.excuses.killed = false;
@@ -107,7 +113,11 @@ impl World {
     fn note(&mut self, host: usize, args: &[&str], die: Option<&str>, ended: &Ended) {
         let Host { name, ahead, .. } = &self.hosts[host];
         let die = die.map_or(String::new(), |die| format!(" KALEEM_DR_FAILPOINT={die}"));
-        let line = format!("[{name}, clock {ahead:+} s]{die} kaleem-dr {} -> {:?}", args.join(" "), ended.code);
+        let line = format!(
+            "[{name}, clock {ahead:+} s]{die} kaleem-dr {} -> {:?}",
+            args.join(" "),
+            ended.code
+        );
         self.tell(&line);
         if matches!(ended.code, Some(code) if code != 0) {
             self.tell(&format!("    {}", ended.said().replace('\n', "\n    ")));
@@ -116,7 +126,12 @@ impl World {
 
     /// Looks at the near repository after a command of a host, and takes in what it did: a snapshot more is of that host and equals its
     /// tree; what is gone must be among `may_go`.
-    pub fn take_in(&mut self, host: usize, may_come: bool, may_go: &BTreeSet<String>) -> Result<Changes, String> {
+    pub fn take_in(
+        &mut self,
+        host: usize,
+        may_come: bool,
+        may_go: &BTreeSet<String>,
+    ) -> Result<Changes, String> {
         let listed = self.near.snapshots()?;
         let now: BTreeSet<String> = listed.keys().cloned().collect();
         let come: Vec<String> = now.difference(&self.held).cloned().collect();
@@ -132,7 +147,8 @@ impl World {
             if listed[id].host != self.hosts[host].name {
                 return Err(format!("snapshot {} bears the host {}", &id[..8], listed[id].host));
             }
-            let content = Arc::new(content_of(&self.hosts[host].tree).map_err(|error| error.to_string())?);
+            let content =
+                Arc::new(content_of(&self.hosts[host].tree).map_err(|error| error.to_string())?);
             self.truths.insert(id.clone(), Truth { host, content });
         }
         self.held = now;
@@ -140,11 +156,20 @@ impl World {
     }
 
     /// A restore of one snapshot of a repository by stock restic equals what the oracle has of it.
-    pub fn restore_equals(&self, repository: &Repository, id: &str, truth: &Truth) -> Result<(), String> {
+    pub fn restore_equals(
+        &self,
+        repository: &Repository,
+        id: &str,
+        truth: &Truth,
+    ) -> Result<(), String> {
         let tree = &self.hosts[truth.host].tree;
         let found = repository.restored(id, tree)?;
         difference(&found, &truth.content).map_or(Ok(()), |how| {
-            Err(format!("snapshot {} in {} is not what was saved: {how}", &id[..8], repository.directory.display()))
+            Err(format!(
+                "snapshot {} in {} is not what was saved: {how}",
+                &id[..8],
+                repository.directory.display()
+            ))
         })
     }
 
@@ -174,7 +199,8 @@ pub fn unequal_after(near: &Repository, mirror: &Repository, pass: &Ended) -> Op
     // A key that another host removed is kept until that host's own pass: this one cannot know that it was not lost.
     let is_kept = |key: &String| {
         let id = key.strip_prefix("keys/").unwrap_or_default();
-        !id.is_empty() && pass.stdout.lines().any(|line| line.contains("kept") && line.contains(&id[..8]))
+        !id.is_empty()
+            && pass.stdout.lines().any(|line| line.contains("kept") && line.contains(&id[..8]))
     };
     let mut there = mirror.objects();
     there.retain(|key, _| !is_kept(key));
@@ -187,9 +213,14 @@ pub fn unequal(near: &Repository, mirror: &Repository) -> Option<String> {
 }
 
 fn difference_of(here: &BTreeMap<String, u64>, there: &BTreeMap<String, u64>) -> Option<String> {
-    let missing: Vec<_> = here.iter().filter(|(key, size)| there.get(*key) != Some(size)).map(|(key, _)| key).collect();
+    let missing: Vec<_> = here
+        .iter()
+        .filter(|(key, size)| there.get(*key) != Some(size))
+        .map(|(key, _)| key)
+        .collect();
     let surplus: Vec<_> = there.keys().filter(|key| !here.contains_key(*key)).collect();
-    (!missing.is_empty() || !surplus.is_empty()).then(|| format!("the mirror lacks {missing:?} and has besides {surplus:?}"))
+    (!missing.is_empty() || !surplus.is_empty())
+        .then(|| format!("the mirror lacks {missing:?} and has besides {surplus:?}"))
 }
 
 /// Reads an object that is about to be damaged.

@@ -42,7 +42,11 @@ pub async fn alarm(context: &Context, command: &AlarmCommand) -> Outcome {
             AlarmCommand::Acknowledge { sources } => {
                 let is_meant = |alarm: &RecordedAlarm| {
                     site.identity().scope.includes(&alarm.host)
-                        && (sources.is_empty() || alarm.alarm.as_ref().is_some_and(|alarm| sources.contains(&alarm.source)))
+                        && (sources.is_empty()
+                            || alarm
+                                .alarm
+                                .as_ref()
+                                .is_some_and(|alarm| sources.contains(&alarm.source)))
                 };
                 acknowledged(context, &site, &name, is_meant).await
             }
@@ -57,8 +61,14 @@ pub async fn alarm(context: &Context, command: &AlarmCommand) -> Outcome {
         }
     }
     match command {
-        AlarmCommand::List => print_standing(Alarms::load(state_directory)?.standing(), &recorded, context.global.json)?,
-        AlarmCommand::Acknowledge { .. } => print_acknowledged(&gone, &recorded, context.global.json)?,
+        AlarmCommand::List => print_standing(
+            Alarms::load(state_directory)?.standing(),
+            &recorded,
+            context.global.json,
+        )?,
+        AlarmCommand::Acknowledge { .. } => {
+            print_acknowledged(&gone, &recorded, context.global.json)?
+        }
     }
     Ok(worst)
 }
@@ -67,7 +77,10 @@ pub async fn alarm(context: &Context, command: &AlarmCommand) -> Outcome {
 fn repositories(_context: &Context, site: &Site) -> Result<Vec<String>, Failure> {
     let own = site.chosen_repository()?.0;
     let also = &site.config().settings.backup.also;
-    Ok(std::iter::once(own).chain(also.iter().map(String::as_str).filter(|name| *name != own)).map(str::to_owned).collect())
+    Ok(std::iter::once(own)
+        .chain(also.iter().map(String::as_str).filter(|name| *name != own))
+        .map(str::to_owned)
+        .collect())
 }
 
 async fn listed(site: &Site, name: &str) -> Result<Vec<RecordedAlarm>, Failure> {
@@ -85,7 +98,8 @@ async fn acknowledged(
     is_meant: impl Fn(&RecordedAlarm) -> bool,
 ) -> Result<Vec<RecordedAlarm>, Failure> {
     let repository = Repository::open(&site.access_to(name)?).await?;
-    let meant = |recorded: Vec<RecordedAlarm>| recorded.into_iter().filter(&is_meant).collect::<Vec<_>>();
+    let meant =
+        |recorded: Vec<RecordedAlarm>| recorded.into_iter().filter(&is_meant).collect::<Vec<_>>();
     if meant(Alarm::recorded(&repository.snapshots().await?)).is_empty() {
         return Ok(Vec::new());
     }
@@ -102,7 +116,12 @@ async fn acknowledged(
 }
 
 /// Refuses what an alarm stops.
-pub async fn guard(site: &Site, repository: &Repository, hosts: &HostScope, removal: Removal) -> Result<(), Failure> {
+pub async fn guard(
+    site: &Site,
+    repository: &Repository,
+    hosts: &HostScope,
+    removal: Removal,
+) -> Result<(), Failure> {
     let recorded = Alarm::recorded(&repository.snapshots().await?);
     let state_directory = &site.config().settings.state_directory;
     // Where the alarms cannot be read, the guard refuses.
@@ -114,9 +133,12 @@ pub async fn guard(site: &Site, repository: &Repository, hosts: &HostScope, remo
 
 fn print_standing(own: &[Alarm], recorded: &[RecordedAlarm], json: bool) -> Printed {
     // An alarm of this host is in its state directory and, as a record, in the repository.
-    let others: Vec<&Alarm> = recorded.iter().filter_map(|recorded| recorded.alarm.as_ref()).collect();
     let others: Vec<&Alarm> =
-        others.into_iter().filter(|other| !own.iter().any(|own| own.run == other.run && own.source == other.source)).collect();
+        recorded.iter().filter_map(|recorded| recorded.alarm.as_ref()).collect();
+    let others: Vec<&Alarm> = others
+        .into_iter()
+        .filter(|other| !own.iter().any(|own| own.run == other.run && own.source == other.source))
+        .collect();
     if json {
         return document(&own.iter().chain(others).collect::<Vec<_>>());
     }
@@ -136,12 +158,15 @@ fn print_standing(own: &[Alarm], recorded: &[RecordedAlarm], json: bool) -> Prin
 
 fn print_acknowledged(gone: &[Alarm], records: &[RecordedAlarm], json: bool) -> Printed {
     let others = records.iter().filter_map(|record| record.alarm.as_ref());
-    let others: Vec<&Alarm> =
-        others.filter(|other| !gone.iter().any(|own| own.run == other.run && own.source == other.source)).collect();
+    let others: Vec<&Alarm> = others
+        .filter(|other| !gone.iter().any(|own| own.run == other.run && own.source == other.source))
+        .collect();
     if json {
         return document(&gone.iter().chain(others).collect::<Vec<_>>());
     }
     gone.iter().try_for_each(|alarm| line(&format!("acknowledged: {alarm}")))?;
-    others.iter().try_for_each(|alarm| line(&format!("acknowledged: host {}, {alarm}", alarm.host)))?;
+    others
+        .iter()
+        .try_for_each(|alarm| line(&format!("acknowledged: host {}, {alarm}", alarm.host)))?;
     if gone.is_empty() && records.is_empty() { line("no such alarm is active") } else { Ok(()) }
 }

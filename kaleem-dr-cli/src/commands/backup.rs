@@ -34,7 +34,9 @@ pub struct Backup {
 pub async fn backup(context: &Context, args: Backup) -> JobOutcome {
     let installation = context.load()?;
     let Backup { sources, tags, dry_run } = args;
-    let report = installation.backup(site::Backup { run: Some(context.run), sources, tags, dry_run }).await?;
+    let report = installation
+        .backup(site::Backup { run: Some(context.run), sources, tags, dry_run })
+        .await?;
     print(&report, context.global.json)?;
     Ok(Ended::of_run(&report))
 }
@@ -125,16 +127,28 @@ fn print_sources(report: &RunReport) -> Printed {
             line(&format!("warning: source {}: {healed}", source.source))?;
         }
         if let Some(error) = &source.staged_error {
-            line(&format!("error: source {}: its snapshot is saved, but there is no staged file: {error}", source.source))?;
+            line(&format!(
+                "error: source {}: its snapshot is saved, but there is no staged file: {error}",
+                source.source
+            ))?;
         }
         if let Some(staged) = &source.staged {
-            line(&format!("staged {} of {} as {}", size(staged.size_bytes), source.source, staged.path.display()))?;
+            line(&format!(
+                "staged {} of {} as {}",
+                size(staged.size_bytes),
+                source.source,
+                staged.path.display()
+            ))?;
         }
         for left_out in source.incomplete.iter().take(20) {
             line(&format!("left out of {}: {}: {}", source.source, left_out.what, left_out.why))?;
         }
         if source.incomplete.len() > 20 {
-            line(&format!("left out of {}: {} more; the manifest has them all", source.source, source.incomplete.len() - 20))?;
+            line(&format!(
+                "left out of {}: {} more; the manifest has them all",
+                source.source,
+                source.incomplete.len() - 20
+            ))?;
         }
     }
     Ok(())
@@ -162,5 +176,8 @@ fn print_further(report: &RunReport, further: &FurtherReport) -> Printed {
 
 /// A unit variant as it stands in JSON.
 fn word(value: &impl Serialize) -> String {
-    serde_json::to_value(value).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
+    serde_json::to_value(value)
+        .ok()
+        .and_then(|value| value.as_str().map(str::to_owned))
+        .unwrap_or_default()
 }

@@ -52,7 +52,11 @@ fn print(list: &library::Checklist, in_arabic: bool, json: bool) -> Printed {
         return document(&document_of);
     }
     for entry in &list.lines {
-        let (mark, text) = if in_arabic { (arabic(entry.holds), entry.text.ar) } else { (english(entry.holds), entry.text.en) };
+        let (mark, text) = if in_arabic {
+            (arabic(entry.holds), entry.text.ar)
+        } else {
+            (english(entry.holds), entry.text.en)
+        };
         line(&format!("{mark}  {text}"))?;
         for evidence in &entry.evidence {
             line(&format!("      {evidence}"))?;

@@ -41,7 +41,8 @@ pub fn config(context: &Context, command: ConfigCommand) -> Outcome {
     match command {
         ConfigCommand::Check => {
             let site = context.load()?;
-            if let Some(contradiction) = site.config().settings.contradictions().into_iter().next() {
+            if let Some(contradiction) = site.config().settings.contradictions().into_iter().next()
+            {
                 return Err(Failure::usage(format!("{}: {contradiction}", site.path().display())));
             }
             // Secrets are read too: a config whose password file is missing is not right.
@@ -49,14 +50,20 @@ pub fn config(context: &Context, command: ConfigCommand) -> Outcome {
                 let settings = &site.config().settings;
                 settings.repository[name]
                     .access(&settings.cache_directory, site.environment())
-                    .map_err(|error| Failure::usage(format!("repository {name}: {}", error_chain(&error))))?;
+                    .map_err(|error| {
+                        Failure::usage(format!("repository {name}: {}", error_chain(&error)))
+                    })?;
             }
             for (key, secret) in site.config().settings.monitoring.secrets() {
-                site.environment().secret(secret).map_err(|error| Failure::usage(format!("`{key}`: {}", error_chain(&error))))?;
+                site.environment()
+                    .secret(secret)
+                    .map_err(|error| Failure::usage(format!("`{key}`: {}", error_chain(&error))))?;
             }
             print(&site, context.global.json)?;
         }
-        ConfigCommand::Schema => line(&serde_json::to_string_pretty(&schema(&kaleem_dr_sources::kinds()))?)?,
+        ConfigCommand::Schema => {
+            line(&serde_json::to_string_pretty(&schema(&kaleem_dr_sources::kinds()))?)?
+        }
         ConfigCommand::Init { path } if path == Path::new("-") => line(TEMPLATE.trim_end())?,
         ConfigCommand::Init { path } => {
             if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
@@ -67,7 +74,9 @@ pub fn config(context: &Context, command: ConfigCommand) -> Outcome {
                 .create_new(true)
                 .mode(0o600)
                 .open(&path)
-                .map_err(|error| Failure::usage(format!("{}: {error}; it is not written over", path.display())))?;
+                .map_err(|error| {
+                    Failure::usage(format!("{}: {error}; it is not written over", path.display()))
+                })?;
             file.write_all(TEMPLATE.as_bytes())?;
             line(&format!("wrote {}; edit it, then run `kaleem-dr config check`", path.display()))?;
         }
@@ -77,13 +86,19 @@ pub fn config(context: &Context, command: ConfigCommand) -> Outcome {
 
 fn print(site: &Site, json: bool) -> Printed {
     let settings = &site.config().settings;
-    let sources: Vec<(&SourceName, &str)> = site.config().sources.iter().map(|(name, source)| (name, source.kind)).collect();
+    let sources: Vec<(&SourceName, &str)> =
+        site.config().sources.iter().map(|(name, source)| (name, source.kind)).collect();
     if json {
-        let locations: serde_json::Map<String, Value> =
-            settings.repository.iter().map(|(name, repository)| (name.clone(), repository.location.clone().into())).collect();
+        let locations: serde_json::Map<String, Value> = settings
+            .repository
+            .iter()
+            .map(|(name, repository)| (name.clone(), repository.location.clone().into()))
+            .collect();
         let sources: serde_json::Map<String, Value> =
             sources.iter().map(|(name, kind)| (name.to_string(), (*kind).into())).collect();
-        return document(&json!({ "config": site.path(), "repositories": locations, "sources": sources }));
+        return document(
+            &json!({ "config": site.path(), "repositories": locations, "sources": sources }),
+        );
     }
     line(&format!("{} is valid", site.path().display()))?;
     for (name, repository) in &settings.repository {

@@ -40,7 +40,10 @@ pub async fn copy(context: &Context, args: &CopySnapshots) -> JobOutcome {
     let site = context.load()?;
     let access = site.access_to(&args.to)?;
     if site.chosen_repository()?.0 == &args.to {
-        return Err(Failure::usage(format!("{} cannot be copied into itself; --repo names where to copy from", args.to)));
+        return Err(Failure::usage(format!(
+            "{} cannot be copied into itself; --repo names where to copy from",
+            args.to
+        )));
     }
     let source = site.repository().await?;
     let destination = Repository::open(&access).await?;
@@ -48,10 +51,22 @@ pub async fn copy(context: &Context, args: &CopySnapshots) -> JobOutcome {
     let mut wanted: Vec<Snapshot> = if args.snapshots.is_empty() {
         all
     } else {
-        args.snapshots.iter().map(|id| select(&all, id, &site.identity().scope).cloned()).collect::<Result<_, _>>()?
+        args.snapshots
+            .iter()
+            .map(|id| select(&all, id, &site.identity().scope).cloned())
+            .collect::<Result<_, _>>()?
     };
-    wanted.retain(|snapshot| args.sources.is_empty() || snapshot.source().is_some_and(|source| args.sources.contains(&source)));
-    let tags = site.config().settings.repository.get(&args.to).map(|settings| settings.tags.clone()).unwrap_or_default();
+    wanted.retain(|snapshot| {
+        args.sources.is_empty()
+            || snapshot.source().is_some_and(|source| args.sources.contains(&source))
+    });
+    let tags = site
+        .config()
+        .settings
+        .repository
+        .get(&args.to)
+        .map(|settings| settings.tags.clone())
+        .unwrap_or_default();
     let options = CopyOptions { tags, dry_run: args.dry_run };
 
     let patience = context.global.retry_lock;
@@ -63,7 +78,16 @@ pub async fn copy(context: &Context, args: &CopySnapshots) -> JobOutcome {
             return Err(error.into());
         }
     };
-    let report = source.copy_to(&destination, &wanted, &options, (&here, &there), &context.progress, &context.cancel).await;
+    let report = source
+        .copy_to(
+            &destination,
+            &wanted,
+            &options,
+            (&here, &there),
+            &context.progress,
+            &context.cancel,
+        )
+        .await;
     let released = (there.release().await, here.release().await);
     let report = report?;
     print(&report, &args.to, context.global.json)?;
@@ -82,13 +106,19 @@ fn print(report: &CopyReport, to: &str, json: bool) -> Printed {
     }
     let (copied, would) = if report.dry_run { ("would be copied", "") } else { ("copied", "as ") };
     for snapshot in &report.copied {
-        let source = snapshot.source.as_ref().map(|source| format!(" of {source}")).unwrap_or_default();
+        let source =
+            snapshot.source.as_ref().map(|source| format!(" of {source}")).unwrap_or_default();
         let id = snapshot.snapshot.map(|id| id.short()).unwrap_or_default();
         line(format!("  {}{source} {would}{id}", snapshot.from.short()).trim_end())?;
     }
     for failure in &report.failed {
-        let source = failure.source.as_ref().map(|source| format!(" of {source}")).unwrap_or_default();
-        line(&format!("error: {}{source} is not copied: {}", failure.snapshot.short(), failure.error))?;
+        let source =
+            failure.source.as_ref().map(|source| format!(" of {source}")).unwrap_or_default();
+        line(&format!(
+            "error: {}{source} is not copied: {}",
+            failure.snapshot.short(),
+            failure.error
+        ))?;
     }
     if report.chunkers_differ {
         line(CHUNKERS_DIFFER)?;

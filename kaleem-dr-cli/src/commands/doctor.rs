@@ -66,8 +66,10 @@ const ORDER: [(Severity, &str); 4] = [
 /// Findings by severity, then how many there are of each. What is well is only counted, unless more is to be told.
 fn print(report: &DoctorReport, exit: Exit, tell_all: bool, json: bool) -> Printed {
     if json {
-        let counts: serde_json::Map<_, _> =
-            ORDER.iter().map(|(severity, _)| (severity.word().to_owned(), report.count(*severity).into())).collect();
+        let counts: serde_json::Map<_, _> = ORDER
+            .iter()
+            .map(|(severity, _)| (severity.word().to_owned(), report.count(*severity).into()))
+            .collect();
         return document(&json!({
             "message_type": "doctor",
             "findings": report.findings,
@@ -76,7 +78,8 @@ fn print(report: &DoctorReport, exit: Exit, tell_all: bool, json: bool) -> Print
         }));
     }
     for (severity, heading) in ORDER {
-        let mut found: Vec<&Diagnosis> = report.findings.iter().filter(|seen| seen.severity == severity).collect();
+        let mut found: Vec<&Diagnosis> =
+            report.findings.iter().filter(|seen| seen.severity == severity).collect();
         if found.is_empty() || (severity == Severity::Ok && !tell_all) {
             continue;
         }

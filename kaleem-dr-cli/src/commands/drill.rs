@@ -41,8 +41,12 @@ pub struct Drill {
 
 pub async fn drill(context: &Context, args: &Drill) -> JobOutcome {
     let site = context.load()?;
-    let wanted =
-        site::Drill { run: Some(context.run), sources: args.sources.clone(), point: args.point.clone(), level: args.level };
+    let wanted = site::Drill {
+        run: Some(context.run),
+        sources: args.sources.clone(),
+        point: args.point.clone(),
+        level: args.level,
+    };
     let (report, chained) = site.drill(wanted).await?;
     write_files(&site, &report.run.to_string(), &args.to)?;
     print(&report, &chained, context.global.json, context.global.verbose > 0)?;
@@ -59,14 +63,18 @@ fn print(report: &DrillReport, chained: &ChainedReport, json: bool, verbose: boo
         }));
     }
     for cleared in &report.cleared {
-        let of = cleared.source.as_ref().map_or_else(|| "nothing yet".to_owned(), ToString::to_string);
+        let of =
+            cleared.source.as_ref().map_or_else(|| "nothing yet".to_owned(), ToString::to_string);
         match &cleared.error {
             None => line(&format!(
                 "cleared up after a drill that was killed ({}, of {of}): {}",
                 cleared.name,
                 cleared.removed.join(", ")
             ))?,
-            Some(why) => line(&format!("LEFT OVER from a drill that was killed ({}, of {of}): {why}", cleared.name))?,
+            Some(why) => line(&format!(
+                "LEFT OVER from a drill that was killed ({}, of {of}): {why}",
+                cleared.name
+            ))?,
         }
     }
     line(&format!("drill {} of {}", report.run, report.repository))?;
@@ -82,28 +90,49 @@ fn print(report: &DrillReport, chained: &ChainedReport, json: bool, verbose: boo
 
 fn print_source(drill: &SourceDrill, verbose: bool) -> Printed {
     let Some(found) = &drill.verification else {
-        return line(&format!("  {}: NOT TRIED: {}", drill.source, drill.error.as_deref().unwrap_or("unknown")));
+        return line(&format!(
+            "  {}: NOT TRIED: {}",
+            drill.source,
+            drill.error.as_deref().unwrap_or("unknown")
+        ));
     };
     let proven = found.proven.map_or("nothing", ProofLevel::as_str);
     let verdict = if found.is_proven() { "proven" } else { "NOT PROVEN" };
-    line(&format!("  {} ({}, {}): {verdict}; what holds: {proven}", drill.source, found.point, size(found.size_bytes)))?;
+    line(&format!(
+        "  {} ({}, {}): {verdict}; what holds: {proven}",
+        drill.source,
+        found.point,
+        size(found.size_bytes)
+    ))?;
     if verbose {
         found.checked.iter().try_for_each(|what| line(&format!("    {what}")))?;
     } else {
-        line(&format!("    {} checks and comparisons found it well (--verbose lists them)", found.checked.len()))?;
+        line(&format!(
+            "    {} checks and comparisons found it well (--verbose lists them)",
+            found.checked.len()
+        ))?;
     }
     for finding in &found.findings {
         line(&format!("    {finding}"))?;
     }
     if let Some(control) = &found.control {
-        let seen = control.found.first().map_or("NOTHING: the drill itself is broken".to_owned(), |difference| {
-            format!("red, as it must be: {}", difference.what)
-        });
+        let seen = control
+            .found
+            .first()
+            .map_or("NOTHING: the drill itself is broken".to_owned(), |difference| {
+                format!("red, as it must be: {}", difference.what)
+            });
         line(&format!("    negative control: {} -> {seen}", control.damage))?;
     }
     if let Some(seconds) = found.restore_seconds {
-        let forecast = drill.rto_forecast_seconds.map(|seconds| format!("; forecast for today's size {}", duration(seconds)));
-        line(&format!("    restored and compared in {}{}", duration(seconds), forecast.unwrap_or_default()))?;
+        let forecast = drill
+            .rto_forecast_seconds
+            .map(|seconds| format!("; forecast for today's size {}", duration(seconds)));
+        line(&format!(
+            "    restored and compared in {}{}",
+            duration(seconds),
+            forecast.unwrap_or_default()
+        ))?;
     }
     Ok(())
 }

@@ -58,17 +58,24 @@ pub async fn export(context: &Context, args: &Export) -> Outcome {
     let lock = context.lock_to_read(&repository).await?;
     let result = async {
         let choice = site.point(&args.point, args.allow_incomplete);
-        let (point, notes) = open_point(&repository, &args.source, &choice, &context.progress, &context.cancel).await?;
+        let (point, notes) =
+            open_point(&repository, &args.source, &choice, &context.progress, &context.cancel)
+                .await?;
         output::notes(&notes);
         let usual = || PathBuf::from(file_name(form.name(), point.manifest().started));
         let (path, gzip) = match (&args.archive, &args.output) {
             (Some(path), _) => (path.clone(), args.gzip),
-            (None, Some(path)) => (path.clone(), args.gzip || path.extension().is_some_and(|extension| extension == "gz")),
+            (None, Some(path)) => (
+                path.clone(),
+                args.gzip || path.extension().is_some_and(|extension| extension == "gz"),
+            ),
             (None, None) => (usual(), form.name().is_gzip()),
         };
         if path == Path::new(STDOUT) {
             if std::io::stdout().is_terminal() {
-                return Err(Failure::usage("this is not for a terminal: send it on, or name a file with --output"));
+                return Err(Failure::usage(
+                    "this is not for a terminal: send it on, or name a file with --output",
+                ));
             }
             staged::export(form, &point, Box::new(std::io::stdout()), gzip).await?;
         } else {
@@ -92,5 +99,10 @@ fn print(path: &Path, size_bytes: u64, point: &PointReader, json: bool) -> Print
             &json!({ "message_type": "summary", "path": path, "size_bytes": size_bytes, "run": point.manifest().run }),
         );
     }
-    line(&format!("wrote {} of {} as {}", size(size_bytes), point.manifest().source, path.display()))
+    line(&format!(
+        "wrote {} of {} as {}",
+        size(size_bytes),
+        point.manifest().source,
+        path.display()
+    ))
 }

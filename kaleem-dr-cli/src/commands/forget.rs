@@ -3,7 +3,9 @@
 use clap::Args;
 use kaleem_dr_core::{
     Site,
-    engine::repository::{ForgetReport, KeepSpan, Lock, PruneOptions, Repository, Retention, Snapshot},
+    engine::repository::{
+        ForgetReport, KeepSpan, Lock, PruneOptions, Repository, Retention, Snapshot,
+    },
     ground::{Exit, host::HostScope},
     operate::{
         job::forget_by_id,
@@ -130,7 +132,14 @@ impl Rules {
     }
 
     fn is_given(&self) -> bool {
-        let numbers = [self.keep_last, self.keep_hourly, self.keep_daily, self.keep_weekly, self.keep_monthly, self.keep_yearly];
+        let numbers = [
+            self.keep_last,
+            self.keep_hourly,
+            self.keep_daily,
+            self.keep_weekly,
+            self.keep_monthly,
+            self.keep_yearly,
+        ];
         let spans = [
             self.keep_within,
             self.keep_within_hourly,
@@ -139,7 +148,9 @@ impl Rules {
             self.keep_within_monthly,
             self.keep_within_yearly,
         ];
-        numbers.iter().any(Option::is_some) || spans.iter().any(Option::is_some) || !self.keep_tag.is_empty()
+        numbers.iter().any(Option::is_some)
+            || spans.iter().any(Option::is_some)
+            || !self.keep_tag.is_empty()
     }
 }
 
@@ -159,7 +170,8 @@ pub async fn forget(context: &Context, args: &Forget) -> JobOutcome {
                 guard(&site, &repository, &site.identity().scope, Removal::Prune).await?;
             }
             let options = PruneOptions { dry_run: args.consent.dry_run, ..PruneOptions::default() };
-            let report = repository.prune(options, &lock, &context.progress, &context.cancel).await?;
+            let report =
+                repository.prune(options, &lock, &context.progress, &context.cancel).await?;
             prune::print(&report, context.global.json)?;
             pruned = Some(report);
         }
@@ -170,7 +182,13 @@ pub async fn forget(context: &Context, args: &Forget) -> JobOutcome {
     result
 }
 
-async fn by_rules(context: &Context, site: &Site, repository: &Repository, args: &Forget, lock: &Lock) -> Result<usize, Failure> {
+async fn by_rules(
+    context: &Context,
+    site: &Site,
+    repository: &Repository,
+    args: &Forget,
+    lock: &Lock,
+) -> Result<usize, Failure> {
     let hosts = &site.identity().scope;
     if !args.consent.dry_run {
         guard(site, repository, hosts, Removal::Forget).await?;
@@ -184,14 +202,21 @@ async fn by_rules(context: &Context, site: &Site, repository: &Repository, args:
         print_groups(&plan, context.global.json)?;
     } else {
         let question = format!("forget {} snapshots?", plan.removed());
-        consent::ask(args.consent, &question, &context.cancel, || print_groups(&plan, false)).await?;
+        consent::ask(args.consent, &question, &context.cancel, || print_groups(&plan, false))
+            .await?;
         let done = repository.forget(&retention, &scope, false, lock, progress, cancel).await?;
         print_groups(&done, context.global.json)?;
     }
     Ok(plan.removed())
 }
 
-async fn by_id(context: &Context, site: &Site, repository: &Repository, args: &Forget, lock: &Lock) -> Result<usize, Failure> {
+async fn by_id(
+    context: &Context,
+    site: &Site,
+    repository: &Repository,
+    args: &Forget,
+    lock: &Lock,
+) -> Result<usize, Failure> {
     let chosen = forget_by_id(&repository.snapshots().await?, &args.snapshots, site.identity())?;
     if args.consent.dry_run {
         print_named(&chosen, true, context.global.json)?;
@@ -202,7 +227,8 @@ async fn by_id(context: &Context, site: &Site, repository: &Repository, args: &F
         guard(site, repository, &host, Removal::Forget).await?;
     }
     let question = format!("forget {} snapshots?", chosen.len());
-    consent::ask(args.consent, &question, &context.cancel, || print_named(&chosen, true, false)).await?;
+    consent::ask(args.consent, &question, &context.cancel, || print_named(&chosen, true, false))
+        .await?;
     let ids: Vec<_> = chosen.iter().map(Snapshot::id).collect();
     repository.forget_snapshots(&ids, lock, &context.progress, &context.cancel).await?;
     print_named(&chosen, false, context.global.json)?;
@@ -230,20 +256,40 @@ fn print_groups(report: &ForgetReport, json: bool) -> Printed {
     }
     let would = if report.dry_run { "would forget" } else { "forgot" };
     for group in &report.groups {
-        line(&format!("{} of {}: keep {}, {would} {}", group.of, group.host, group.keep.len(), group.remove.len()))?;
+        line(&format!(
+            "{} of {}: keep {}, {would} {}",
+            group.of,
+            group.host,
+            group.keep.len(),
+            group.remove.len()
+        ))?;
         for keep in &group.keep {
             let time = keep.snapshot.time().strftime("%Y-%m-%d %H:%M:%S");
-            line(&format!("  keep   {}  {time}  {}", keep.snapshot.id().short(), keep.reasons.join(", ")))?;
+            line(&format!(
+                "  keep   {}  {time}  {}",
+                keep.snapshot.id().short(),
+                keep.reasons.join(", ")
+            ))?;
         }
         for snapshot in &group.remove {
-            line(&format!("  forget {}  {}", snapshot.id().short(), snapshot.time().strftime("%Y-%m-%d %H:%M:%S")))?;
+            line(&format!(
+                "  forget {}  {}",
+                snapshot.id().short(),
+                snapshot.time().strftime("%Y-%m-%d %H:%M:%S")
+            ))?;
         }
     }
     if report.of_other_hosts > 0 {
-        line(&format!("{} snapshots of other hosts were left alone (--host names one, or any)", report.of_other_hosts))?;
+        line(&format!(
+            "{} snapshots of other hosts were left alone (--host names one, or any)",
+            report.of_other_hosts
+        ))?;
     }
     if report.foreign > 0 {
-        line(&format!("{} snapshots of other tools were left alone (--take-over takes them too)", report.foreign))?;
+        line(&format!(
+            "{} snapshots of other tools were left alone (--take-over takes them too)",
+            report.foreign
+        ))?;
     }
     Ok(())
 }
@@ -255,8 +301,14 @@ fn print_named(snapshots: &[Snapshot], dry_run: bool, json: bool) -> Printed {
     }
     let would = if dry_run { "would forget" } else { "forgot" };
     snapshots.iter().try_for_each(|snapshot| {
-        let of = snapshot.source().map_or_else(|| "another tool".to_owned(), |source| format!("source {source}"));
+        let of = snapshot
+            .source()
+            .map_or_else(|| "another tool".to_owned(), |source| format!("source {source}"));
         let time = snapshot.time().strftime("%Y-%m-%d %H:%M:%S");
-        line(&format!("{would} {}  {time}  {of} of host {}", snapshot.id().short(), snapshot.host()))
+        line(&format!(
+            "{would} {}  {time}  {of} of host {}",
+            snapshot.id().short(),
+            snapshot.host()
+        ))
     })
 }

@@ -73,7 +73,9 @@ async fn rebuilt(context: &Context, last: usize) -> Outcome {
 
 fn print_rebuilt(repository: &str, runs: usize, json: bool) -> Printed {
     if json {
-        return document(&json!({ "message_type": "rebuilt", "repository": repository, "runs": runs }));
+        return document(
+            &json!({ "message_type": "rebuilt", "repository": repository, "runs": runs }),
+        );
     }
     line(&format!("{runs} runs added from {repository}"))
 }

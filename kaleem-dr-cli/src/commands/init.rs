@@ -37,7 +37,9 @@ pub async fn init(context: &Context, args: &Init) -> Outcome {
 
 fn print(repository: &Repository, json: bool) -> Printed {
     if json {
-        return document(&json!({ "message_type": "initialized", "id": repository.id(), "repository": repository.location() }));
+        return document(
+            &json!({ "message_type": "initialized", "id": repository.id(), "repository": repository.location() }),
+        );
     }
     line(&format!(
         "created repository {} (format {}) at {}\nkeep its password somewhere else too: without it the backups are lost",

@@ -45,7 +45,10 @@ fn parts(command: &Command, site: &Site) -> (Vec<String>, bool) {
     let all = site.config().backup_sources();
     let of = |wanted: &[SourceName]| {
         let named = if wanted.is_empty() { &all[..] } else { wanted };
-        (named.iter().map(ToString::to_string).collect(), !wanted.is_empty() && all.iter().any(|name| !wanted.contains(name)))
+        (
+            named.iter().map(ToString::to_string).collect(),
+            !wanted.is_empty() && all.iter().any(|name| !wanted.contains(name)),
+        )
     };
     match command {
         Command::Backup(args) => of(&args.sources),
@@ -69,7 +72,12 @@ fn parts(command: &Command, site: &Site) -> (Vec<String>, bool) {
 }
 
 /// Does the work of a job; however it ends, the ledger, the metrics and whoever is told hear of it.
-pub async fn watched(context: &Context, site: &Site, job: Job, work: impl Future<Output = JobOutcome>) -> Outcome {
+pub async fn watched(
+    context: &Context,
+    site: &Site,
+    job: Job,
+    work: impl Future<Output = JobOutcome>,
+) -> Outcome {
     let monitor = Monitor::new(site.config(), site.environment(), context.log.clone());
     let ended = |result: &JobOutcome| match result {
         Ok(ended) => ended.clone(),

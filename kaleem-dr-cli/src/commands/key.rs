@@ -68,13 +68,21 @@ pub async fn key(context: &Context, command: &KeyCommand) -> Outcome {
         return Ok(Exit::Done);
     }
     let new = match command {
-        KeyCommand::Add { new } | KeyCommand::Passwd { new } => Some((new_password(context, &site, new)?, owner(context, new))),
+        KeyCommand::Add { new } | KeyCommand::Passwd { new } => {
+            Some((new_password(context, &site, new)?, owner(context, new)))
+        }
         _ => None,
     };
-    let kind = if matches!(command, KeyCommand::Add { .. }) { LockKind::Shared } else { LockKind::Exclusive };
+    let kind = if matches!(command, KeyCommand::Add { .. }) {
+        LockKind::Shared
+    } else {
+        LockKind::Exclusive
+    };
     let lock = context.lock(&repository, kind).await?;
     let result = async {
-        let others = async |repository: &Repository| Ok::<_, RepositoryError>(repository.keys().await?.len().saturating_sub(1));
+        let others = async |repository: &Repository| {
+            Ok::<_, RepositoryError>(repository.keys().await?.len().saturating_sub(1))
+        };
         match (command, &new) {
             (KeyCommand::Remove { id }, _) => {
                 let removed = repository.remove_key(id, &lock).await?;
@@ -117,13 +125,24 @@ fn owner(context: &Context, new: &NewPassword) -> KeyOwner {
 }
 
 /// Never from the command line, where others see it.
-fn new_password(context: &Context, site: &Site, new: &NewPassword) -> Result<SecretString, Failure> {
+fn new_password(
+    context: &Context,
+    site: &Site,
+    new: &NewPassword,
+) -> Result<SecretString, Failure> {
     let from = match &new.new_password_file {
         Some(path) => Some(SecretRef::File(path.clone())),
-        None => site.environment().names_with(VARIABLE).any(|name| name == VARIABLE).then(|| SecretRef::Env(VARIABLE.to_owned())),
+        None => site
+            .environment()
+            .names_with(VARIABLE)
+            .any(|name| name == VARIABLE)
+            .then(|| SecretRef::Env(VARIABLE.to_owned())),
     };
     if let Some(from) = from {
-        return site.environment().secret(&from).map_err(|error| Failure::usage(error_chain(&error)));
+        return site
+            .environment()
+            .secret(&from)
+            .map_err(|error| Failure::usage(error_chain(&error)));
     }
     let terminal = Term::stderr();
     if !terminal.is_term() {
@@ -148,7 +167,9 @@ fn new_password(context: &Context, site: &Site, new: &NewPassword) -> Result<Sec
 fn print_list(keys: &[KeyInfo], json: bool) -> Printed {
     // As restic has it, in the local time.
     let created = |key: &KeyInfo| {
-        let local = |time: Timestamp| time.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string();
+        let local = |time: Timestamp| {
+            time.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string()
+        };
         key.created.map(local).unwrap_or_default()
     };
     if json {
@@ -181,7 +202,9 @@ fn print_list(keys: &[KeyInfo], json: bool) -> Printed {
 /// What was done to a key, in words or as JSON; `others` still open the repository.
 fn print_changed(done: &str, key: &KeyId, others: usize, json: bool) -> Printed {
     if json {
-        return document(&json!({ "message_type": "key", "action": done, "id": key.short(), "other_keys": others }));
+        return document(
+            &json!({ "message_type": "key", "action": done, "id": key.short(), "other_keys": others }),
+        );
     }
     let done = if done == "changed" { "the password is changed:" } else { done };
     line(&format!("{done} key {}; {others} other keys open the repository", key.short()))

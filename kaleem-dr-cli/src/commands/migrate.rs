@@ -92,9 +92,15 @@ async fn apply(before: &Context, args: &Migrate, survey: &Survey) -> Outcome {
 
 /// The first run of the new config. Nothing old is touched before it is proven.
 async fn first_run(context: &Context, site: &Site, journal: &Journal) -> Result<Proven, Failure> {
-    let unchanged = |failure: Failure| Failure { advice: Some(advice(failure.advice, &journal.config)), ..failure };
+    let unchanged = |failure: Failure| Failure {
+        advice: Some(advice(failure.advice, &journal.config)),
+        ..failure
+    };
     let report = site
-        .backup(kaleem_dr_core::operate::site::Backup { run: Some(context.run), ..Default::default() })
+        .backup(kaleem_dr_core::operate::site::Backup {
+            run: Some(context.run),
+            ..Default::default()
+        })
         .await
         .map_err(|error| unchanged(error.into()))?;
     backup::print(&report, context.global.json)?;
@@ -111,8 +117,19 @@ async fn first_run(context: &Context, site: &Site, journal: &Journal) -> Result<
         };
         verified = verify::run(context, site, &what).await.map_err(unchanged)?;
         verify::print(&verified, context.global.json)?;
-        if site.config().settings.repository.values().any(|repository| repository.mirror_of.is_some()) {
-            mirrors.push(replicate::run(context, &replicate::Options::default()).await.map_err(unchanged)?.exit);
+        if site
+            .config()
+            .settings
+            .repository
+            .values()
+            .any(|repository| repository.mirror_of.is_some())
+        {
+            mirrors.push(
+                replicate::run(context, &replicate::Options::default())
+                    .await
+                    .map_err(unchanged)?
+                    .exit,
+            );
         }
     }
     prove(&report, &wanted, &verified, &mirrors).map_err(|not| {
@@ -132,13 +149,17 @@ fn advice(first: Option<String>, config: &Path) -> String {
 
 fn write_new(path: &Path, content: &str) -> Result<(), Failure> {
     let open = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-    let mut file = open.map_err(|error| Failure::usage(format!("{}: {error}; it is not written over", path.display())))?;
+    let mut file = open.map_err(|error| {
+        Failure::usage(format!("{}: {error}; it is not written over", path.display()))
+    })?;
     Ok(file.write_all(content.as_bytes())?)
 }
 
 fn print_survey(survey: &Survey, written: Option<&Path>, json: bool) -> Printed {
     if json {
-        return document(&json!({ "message_type": "migration", "survey": survey, "written": written }));
+        return document(
+            &json!({ "message_type": "migration", "survey": survey, "written": written }),
+        );
     }
     for finding in &survey.findings {
         let place = finding.place.as_ref().map(|place| format!(" {place}:")).unwrap_or_default();
@@ -150,8 +171,11 @@ fn print_survey(survey: &Survey, written: Option<&Path>, json: bool) -> Printed 
         line(&format!("{blocking} of these must be settled before --apply changes anything"))?;
     }
     for secret in &survey.draft.secrets {
-        let (path, variable, from) = (secret.path.display(), &secret.variable, secret.from.display());
-        line(&format!("the config refers to {path}, which --apply writes, mode 600, from {variable} in {from}"))?;
+        let (path, variable, from) =
+            (secret.path.display(), &secret.variable, secret.from.display());
+        line(&format!(
+            "the config refers to {path}, which --apply writes, mode 600, from {variable} in {from}"
+        ))?;
     }
     match written {
         Some(path) => line(&format!("wrote {}; nothing else was changed", path.display())),
@@ -164,7 +188,9 @@ fn print_survey(survey: &Survey, written: Option<&Path>, json: bool) -> Printed 
 
 fn print_switched(report: &SwitchReport, run: bool, json: bool) -> Printed {
     if json {
-        return document(&json!({ "message_type": "migrated", "commands_run": run, "report": report }));
+        return document(
+            &json!({ "message_type": "migrated", "commands_run": run, "report": report }),
+        );
     }
     for path in &report.installed.written {
         line(&format!("written  {}", path.display()))?;
@@ -181,7 +207,9 @@ fn print_switched(report: &SwitchReport, run: bool, json: bool) -> Printed {
 
 fn print_undone(report: &UndoReport, run: bool, json: bool) -> Printed {
     if json {
-        return document(&json!({ "message_type": "migration_undone", "commands_run": run, "report": report }));
+        return document(
+            &json!({ "message_type": "migration_undone", "commands_run": run, "report": report }),
+        );
     }
     report.done.iter().try_for_each(|done| line(done))?;
     report.left.iter().try_for_each(|left| line(&format!("left as it is: {left}")))?;

@@ -55,7 +55,9 @@ pub type JobOutcome = Result<Ended, Failure>;
 /// Runs a command. What is a job is watched from here, so that however it ends, it is recorded and told.
 pub async fn run(command: Command, context: Context) -> Outcome {
     if context.global.no_lock && !only_reads(&command) {
-        return Err(Failure::usage("--no-lock is for commands that only read: this one writes, and must lock"));
+        return Err(Failure::usage(
+            "--no-lock is for commands that only read: this one writes, and must lock",
+        ));
     }
     let job = job::of(&command, &context)?;
     let work = Box::pin(uncancelled(&context, dispatch(command, &context)));
@@ -67,7 +69,9 @@ pub async fn run(command: Command, context: Context) -> Outcome {
 
 /// Whether a command writes nothing into a repository.
 fn only_reads(command: &Command) -> bool {
-    use Command::{Check, Doctor, Drill, Export, Points, Restore, Runbook, Snapshots, Stats, Status, Verify};
+    use Command::{
+        Check, Doctor, Drill, Export, Points, Restore, Runbook, Snapshots, Stats, Status, Verify,
+    };
     matches!(
         command,
         Check(_)

@@ -36,7 +36,9 @@ pub async fn notify(context: &Context, args: &Notify) -> Outcome {
     let monitor = Monitor::new(site.config(), site.environment(), context.log.clone());
     if !monitor.has_somebody() {
         let mut failure = Failure::usage(format!("{} has nobody to tell", site.path().display()));
-        failure.advice = Some("add [monitoring.healthchecks], [[monitoring.webhook]] or [[monitoring.ntfy]]".into());
+        failure.advice = Some(
+            "add [monitoring.healthchecks], [[monitoring.webhook]] or [[monitoring.ntfy]]".into(),
+        );
         return Err(failure);
     }
     let told = match &args.failed_unit {

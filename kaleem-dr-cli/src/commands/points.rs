@@ -16,7 +16,10 @@ pub async fn points(context: &Context) -> Outcome {
     let site = context.load()?;
     let repository = site.repository().await?;
     let wanted = site.config().backup_sources();
-    print(&recovery_points(&repository.snapshots().await?, &wanted, &site.identity().scope), context.global.json)?;
+    print(
+        &recovery_points(&repository.snapshots().await?, &wanted, &site.identity().scope),
+        context.global.json,
+    )?;
     Ok(Exit::Done)
 }
 

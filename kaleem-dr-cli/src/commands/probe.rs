@@ -41,10 +41,10 @@ fn print(probes: &[(SourceName, Probe)], json: bool) -> Printed {
             document(&value)?;
             continue;
         }
-        let server = probe
-            .server
-            .as_ref()
-            .map_or_else(|| "readable".to_owned(), |server| format!("{} {}", server.product, server.version));
+        let server = probe.server.as_ref().map_or_else(
+            || "readable".to_owned(),
+            |server| format!("{} {}", server.product, server.version),
+        );
         let bytes = probe.size_bytes.map(|bytes| format!(", {}", size(bytes))).unwrap_or_default();
         line(&format!("{source}: {server}{bytes}"))?;
         probe.warnings.iter().try_for_each(|warning| line(&format!("  note: {warning}")))?;

@@ -34,7 +34,12 @@ pub async fn prune(context: &Context, args: &Prune) -> JobOutcome {
     if !consent.dry_run {
         guard(&site, &repository, &site.identity().scope, Removal::Prune).await?;
     }
-    let options = PruneOptions { instant, max_unused_percent: max_unused, dry_run: true, ..PruneOptions::default() };
+    let options = PruneOptions {
+        instant,
+        max_unused_percent: max_unused,
+        dry_run: true,
+        ..PruneOptions::default()
+    };
     let lock = context.lock_to_free(&repository).await?;
     let result = async {
         let plan = repository.prune(options, &lock, &context.progress, &context.cancel).await?;
@@ -67,7 +72,8 @@ pub fn print(report: &PruneReport, json: bool) -> Printed {
 
 /// What a prune gave back, or would, in a sentence.
 pub fn sentence(report: &PruneReport) -> String {
-    let (deleted, marked) = if report.dry_run { ("would delete", "would mark") } else { ("deleted", "marked") };
+    let (deleted, marked) =
+        if report.dry_run { ("would delete", "would mark") } else { ("deleted", "marked") };
     format!(
         "prune: {deleted} {} packs ({}), {marked} {} packs ({}) for a prune a day from now; in use {}, unused {}",
         report.packs_deleted + report.packs_unreferenced,

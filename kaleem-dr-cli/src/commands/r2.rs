@@ -25,7 +25,9 @@ pub async fn r2(context: &Context, command: &R2Command) -> Outcome {
         R2Command::Check => {
             let site = context.load()?;
             let Location::S3(access) = site.access_to(site.chosen_repository()?.0)?.location else {
-                return Err(Failure::usage("the repository lies in a directory, not in a bucket; name another with --repo"));
+                return Err(Failure::usage(
+                    "the repository lies in a directory, not in a bucket; name another with --repo",
+                ));
             };
             let report = check_bucket(&access).await?;
             print(&report, context.global.json)?;

@@ -49,7 +49,9 @@ impl Repair {
     /// Whether nothing is to be changed.
     pub fn is_dry_run(&self) -> bool {
         match &self.command {
-            Some(RepairCommand::Index { consent } | RepairCommand::Snapshots { consent, .. }) => consent.dry_run,
+            Some(RepairCommand::Index { consent } | RepairCommand::Snapshots { consent, .. }) => {
+                consent.dry_run
+            }
             None => self.dry_run,
         }
     }
@@ -89,11 +91,16 @@ pub async fn repair(context: &Context, args: &Repair) -> JobOutcome {
 async fn from_mirror(context: &Context, args: &Repair) -> JobOutcome {
     let site = context.load()?;
     let (name, _) = site.chosen_repository()?;
-    let from = args.from.as_ref().ok_or_else(|| Failure::usage("say from which mirror with --from NAME"))?;
+    let from = args
+        .from
+        .as_ref()
+        .ok_or_else(|| Failure::usage("say from which mirror with --from NAME"))?;
     let repository: Arc<dyn ObjectStore> = site.location(name)?.store()?;
     let replica = site.location(from)?.store()?;
     let options = RepairOptions { dry_run: args.dry_run, missing: args.missing };
-    let report = replicate::repair(&repository, &replica, options, &context.progress, &context.cancel).await?;
+    let report =
+        replicate::repair(&repository, &replica, options, &context.progress, &context.cancel)
+            .await?;
     print_from_mirror(&report, context.global.json)?;
     Ok(Ended { message: report.unrepaired.first().cloned(), ..Ended::new(report.exit, &report) })
 }
@@ -108,7 +115,10 @@ async fn index(context: &Context, consent: Consent) -> JobOutcome {
             print_index(&plan, false, context.global.json)?;
             return Ok(Ended::new(Exit::Done, &plan));
         }
-        consent::ask(consent, "make the index fit the packs?", &context.cancel, || print_index(&plan, false, false)).await?;
+        consent::ask(consent, "make the index fit the packs?", &context.cancel, || {
+            print_index(&plan, false, false)
+        })
+        .await?;
         repository.repair_index(&plan, &lock).await?;
         print_index(&plan, true, context.global.json)?;
         Ok(Ended::new(Exit::Done, &plan))
@@ -118,19 +128,35 @@ async fn index(context: &Context, consent: Consent) -> JobOutcome {
     result
 }
 
-async fn snapshots(context: &Context, wanted: &[String], forget: bool, consent: Consent) -> JobOutcome {
+async fn snapshots(
+    context: &Context,
+    wanted: &[String],
+    forget: bool,
+    consent: Consent,
+) -> JobOutcome {
     let site = context.load()?;
     let repository = site.repository().await?;
     let lock = context.lock(&repository, LockKind::Exclusive).await?;
     let result = async {
-        let plan = repository.plan_snapshot_repair(wanted, &lock, &context.progress, &context.cancel).await?;
+        let plan = repository
+            .plan_snapshot_repair(wanted, &lock, &context.progress, &context.cancel)
+            .await?;
         if consent.dry_run || !plan.is_needed(forget) {
             print_snapshots(&plan, None, forget, context.global.json)?;
             return Ok(Ended::new(Exit::Done, &plan));
         }
-        let question = if forget { "rewrite these snapshots and forget the damaged ones?" } else { "rewrite these snapshots?" };
-        consent::ask(consent, question, &context.cancel, || print_snapshots(&plan, None, forget, false)).await?;
-        let done = repository.repair_snapshots(&plan, forget, &lock, &context.progress, &context.cancel).await?;
+        let question = if forget {
+            "rewrite these snapshots and forget the damaged ones?"
+        } else {
+            "rewrite these snapshots?"
+        };
+        consent::ask(consent, question, &context.cancel, || {
+            print_snapshots(&plan, None, forget, false)
+        })
+        .await?;
+        let done = repository
+            .repair_snapshots(&plan, forget, &lock, &context.progress, &context.cancel)
+            .await?;
         print_snapshots(&plan, Some(&done), forget, context.global.json)?;
         Ok(Ended::new(Exit::Done, &done))
     }
@@ -164,15 +190,32 @@ fn print_index(plan: &IndexRepair, done: bool, json: bool) -> Printed {
         value["done"] = done.into();
         return document(&value);
     }
-    let did = |done_word: &str, plan_word: &str| if done { done_word.to_owned() } else { format!("to {plan_word}") };
+    let did = |done_word: &str, plan_word: &str| {
+        if done { done_word.to_owned() } else { format!("to {plan_word}") }
+    };
     named(&did("added to the index", "add to the index"), plan.added.iter().cloned())?;
-    named(&did("dropped from the index", "drop from the index"), plan.dropped.iter().map(|(key, why)| format!("{key}: {why}")))?;
+    named(
+        &did("dropped from the index", "drop from the index"),
+        plan.dropped.iter().map(|(key, why)| format!("{key}: {why}")),
+    )?;
     named(&did("removed, damaged", "remove, damaged"), plan.damaged.iter().cloned())?;
-    named("unreadable, left where it is", plan.unreadable.iter().map(|(key, why)| format!("{key}: {why}")))?;
-    if plan.is_needed() { line(&format!("{} blobs are known again", plan.blobs_added)) } else { line("the index fits the packs") }
+    named(
+        "unreadable, left where it is",
+        plan.unreadable.iter().map(|(key, why)| format!("{key}: {why}")),
+    )?;
+    if plan.is_needed() {
+        line(&format!("{} blobs are known again", plan.blobs_added))
+    } else {
+        line("the index fits the packs")
+    }
 }
 
-fn print_snapshots(plan: &SnapshotRepair, done: Option<&[RepairedSnapshot]>, forget: bool, json: bool) -> Printed {
+fn print_snapshots(
+    plan: &SnapshotRepair,
+    done: Option<&[RepairedSnapshot]>,
+    forget: bool,
+    json: bool,
+) -> Printed {
     if json {
         return document(&json!({
             "message_type": "repair-snapshots",
@@ -184,9 +227,11 @@ fn print_snapshots(plan: &SnapshotRepair, done: Option<&[RepairedSnapshot]>, for
         }));
     }
     for lost in &plan.lost {
-        let of = lost.source.as_ref().map_or_else(String::new, |source| format!(" of source {source}"));
+        let of =
+            lost.source.as_ref().map_or_else(String::new, |source| format!(" of source {source}"));
         line(&format!("snapshot {}{of}: {}", lost.snapshot.short(), lost.what))?;
-        let repaired = done.and_then(|done| done.iter().find(|repaired| repaired.from == lost.snapshot));
+        let repaired =
+            done.and_then(|done| done.iter().find(|repaired| repaired.from == lost.snapshot));
         match (repaired, lost.is_gone) {
             (_, true) => line("  nothing is left of it")?,
             (None, false) => line("  to be rewritten without that")?,
@@ -205,7 +250,10 @@ fn print_snapshots(plan: &SnapshotRepair, done: Option<&[RepairedSnapshot]>, for
             (true, None) => "to be forgotten",
             (false, _) => "stays; --forget removes it",
         };
-        line(&format!("{}: {}; nothing can be rewritten of it: {then}", unreadable.object, unreadable.why))?;
+        line(&format!(
+            "{}: {}; nothing can be rewritten of it: {then}",
+            unreadable.object, unreadable.why
+        ))?;
     }
     line(&format!("{} snapshots are whole", plan.whole))
 }

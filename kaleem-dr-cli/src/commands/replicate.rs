@@ -97,7 +97,8 @@ pub struct Options {
 /// Every mirror of the config, as without arguments.
 impl Default for Options {
     fn default() -> Self {
-        let mirror = MirrorOptions { max_delete_percent: MAX_DELETE_PERCENT, ..MirrorOptions::default() };
+        let mirror =
+            MirrorOptions { max_delete_percent: MAX_DELETE_PERCENT, ..MirrorOptions::default() };
         Self { mirrors: Vec::new(), pair: None, mirror }
     }
 }
@@ -117,10 +118,15 @@ pub async fn run(context: &Context, wanted: &Options) -> JobOutcome {
     let mut ended = Ended { is_recorded: true, ..Ended::from(Exit::Done) };
     for (from, to) in pairs(&site, wanted)? {
         let started = Timestamp::now();
-        let (exit, message) = match pass(context, &site, &ledger, options.clone(), (&from, &to)).await {
+        let (exit, message) = match pass(context, &site, &ledger, options.clone(), (&from, &to))
+            .await
+        {
             Ok(report) => {
                 print(&report, context.global.json)?;
-                (report.exit, report.refused.or_else(|| report.wrong.into_iter().next()).or(report.postponed))
+                (
+                    report.exit,
+                    report.refused.or_else(|| report.wrong.into_iter().next()).or(report.postponed),
+                )
             }
             // One mirror that fails does not keep the others from being made.
             Err(failure) => {
@@ -155,7 +161,9 @@ async fn pass(
         Ok(stores) => stores,
         Err(failure) => {
             if !options.dry_run {
-                let place = site.location(to).map_or_else(|_| to.to_owned(), |location| location.in_words());
+                let place = site
+                    .location(to)
+                    .map_or_else(|_| to.to_owned(), |location| location.in_words());
                 library::record_not_begun(ledger, &place, failure.exit, &failure.message)?;
             }
             return Err(failure);
@@ -191,13 +199,22 @@ pub fn pairs(site: &Site, wanted: &Options) -> Result<Vec<(String, String)>, Fai
             pairs.push((of.clone(), name.clone()));
         }
     }
-    if let Some(unknown) = wanted.mirrors.iter().find(|name| !pairs.iter().any(|(_, to)| to == *name)) {
-        return Err(Failure::usage(format!("{} has no [repository.{unknown}] with `mirror_of`", site.path().display())));
+    if let Some(unknown) =
+        wanted.mirrors.iter().find(|name| !pairs.iter().any(|(_, to)| to == *name))
+    {
+        return Err(Failure::usage(format!(
+            "{} has no [repository.{unknown}] with `mirror_of`",
+            site.path().display()
+        )));
     }
     if pairs.is_empty() {
-        let mut failure =
-            Failure::usage(format!("no repository in {} has `mirror_of`: there is nothing to replicate", site.path().display()));
-        failure.advice = Some("write `mirror_of = \"local\"` into the mirror's table, or say --from and --to".into());
+        let mut failure = Failure::usage(format!(
+            "no repository in {} has `mirror_of`: there is nothing to replicate",
+            site.path().display()
+        ));
+        failure.advice = Some(
+            "write `mirror_of = \"local\"` into the mirror's table, or say --from and --to".into(),
+        );
         return Err(failure);
     }
     Ok(pairs)
@@ -205,7 +222,11 @@ pub fn pairs(site: &Site, wanted: &Options) -> Result<Vec<(String, String)>, Fai
 
 fn percent(text: &str) -> Result<f64, String> {
     let number = text.strip_suffix('%').unwrap_or(text).trim();
-    number.parse().ok().filter(|percent| (0.0..=100.0).contains(percent)).ok_or_else(|| "write a number from 0 to 100".to_owned())
+    number
+        .parse()
+        .ok()
+        .filter(|percent| (0.0..=100.0).contains(percent))
+        .ok_or_else(|| "write a number from 0 to 100".to_owned())
 }
 
 fn print(report: &MirrorReport, json: bool) -> Printed {
@@ -215,10 +236,18 @@ fn print(report: &MirrorReport, json: bool) -> Printed {
     let done = if report.dry_run { "would be " } else { "" };
     let count = |count: Count| format!("{} objects, {}", count.objects, size(count.bytes));
     line(&format!("{} -> {}", report.from, report.to))?;
-    line(&format!("  {done}copied     {} ({} snapshots)", count(report.copied), report.copied_snapshots))?;
+    line(&format!(
+        "  {done}copied     {} ({} snapshots)",
+        count(report.copied),
+        report.copied_snapshots
+    ))?;
     line(&format!("  there already {}", count(report.unchanged)))?;
     if report.refused.is_none() {
-        line(&format!("  {done}deleted    {} ({} snapshots)", count(report.deleted), report.deleted_snapshots))?;
+        line(&format!(
+            "  {done}deleted    {} ({} snapshots)",
+            count(report.deleted),
+            report.deleted_snapshots
+        ))?;
     }
     if report.verified != Count::default() || !report.wrong.is_empty() {
         line(&format!("  read back     {}: each hashes to its name", count(report.verified)))?;
@@ -227,10 +256,16 @@ fn print(report: &MirrorReport, json: bool) -> Printed {
         line(&format!("  DAMAGED       {wrong}"))?;
     }
     if report.lost > 0 {
-        line(&format!("  LOST THERE    {} objects that earlier passes had brought; they are brought again", report.lost))?;
+        line(&format!(
+            "  LOST THERE    {} objects that earlier passes had brought; they are brought again",
+            report.lost
+        ))?;
     }
     for key in &report.kept_keys {
-        line(&format!("  kept          key {}…, which only the mirror has", key.get(..8).unwrap_or(key)))?;
+        line(&format!(
+            "  kept          key {}…, which only the mirror has",
+            key.get(..8).unwrap_or(key)
+        ))?;
     }
     if let Some(why) = &report.postponed {
         line(&format!("  deletions wait for a later pass: {why}"))?;

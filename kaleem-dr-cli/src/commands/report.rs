@@ -78,7 +78,8 @@ fn write(report: &ProofReport, to: &ReportFiles) -> Result<(), Failure> {
     let html = to.html.iter().map(|path| (path, report.to_html(to.lang)));
     let markdown = to.markdown.iter().map(|path| (path, report.to_markdown(to.lang)));
     for (path, text) in html.chain(markdown) {
-        fs::write(path, text).map_err(|error| Failure::new(Exit::Failed, format!("{}: {error}", path.display())))?;
+        fs::write(path, text)
+            .map_err(|error| Failure::new(Exit::Failed, format!("{}: {error}", path.display())))?;
     }
     Ok(())
 }

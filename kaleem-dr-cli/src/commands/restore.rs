@@ -12,7 +12,10 @@ use kaleem_dr_core::{
         point::{Origin, PointReader},
         points::open_point,
         restore::{FilesReport, RestoreOptions, restore_files},
-        source::{Change, Existing, Extras, Rename, Restorable, RestorePlan, RestoreReport, RestoreRequest, RestoreTarget},
+        source::{
+            Change, Existing, Extras, Rename, Restorable, RestorePlan, RestoreReport,
+            RestoreRequest, RestoreTarget,
+        },
     },
 };
 use serde_json::json;
@@ -98,7 +101,9 @@ pub enum ExtrasChoice {
 
 fn rename(text: &str) -> Result<Rename, String> {
     match text.split_once('=') {
-        Some((from, to)) if !from.is_empty() && !to.is_empty() => Ok(Rename { from: from.to_owned(), to: to.to_owned() }),
+        Some((from, to)) if !from.is_empty() && !to.is_empty() => {
+            Ok(Rename { from: from.to_owned(), to: to.to_owned() })
+        }
         _ => Err("write OLD=NEW".to_owned()),
     }
 }
@@ -110,15 +115,21 @@ pub async fn restore(context: &Context, args: Restore) -> Outcome {
     let site = context.load()?;
     let of_files = args.source.as_str() == FILES;
     if !of_files && (!args.include.is_empty() || !args.exclude.is_empty() || args.no_verify) {
-        return Err(Failure::usage("--include, --exclude and --no-verify go with `restore files` only"));
+        return Err(Failure::usage(
+            "--include, --exclude and --no-verify go with `restore files` only",
+        ));
     }
     let choices = args.existing != ExistingChoice::Replace || args.extras != ExtrasChoice::Keep;
     if of_files && (choices || !args.only.is_empty() || !args.rename.is_empty()) {
-        return Err(Failure::usage("`restore files` knows no --only, --rename, --existing and --extras; --include chooses"));
+        return Err(Failure::usage(
+            "`restore files` knows no --only, --rename, --existing and --extras; --include chooses",
+        ));
     }
     if let Some(path) = &args.from {
         if of_files {
-            return Err(Failure::usage("name the source whose form the file has: `kaleem-dr restore configs --from FILE`"));
+            return Err(Failure::usage(
+                "name the source whose form the file has: `kaleem-dr restore configs --from FILE`",
+            ));
         }
         let source = site.source(&args.source)?;
         let form = source.staged().ok_or_else(|| no_form(&args.source))?;
@@ -128,8 +139,11 @@ pub async fn restore(context: &Context, args: Restore) -> Outcome {
     let repository = site.repository().await?;
     // A shared lock: nobody may prune what we are reading.
     let lock = context.lock_to_read(&repository).await?;
-    let result =
-        if of_files { files(context, &site, &repository, args).await } else { source(context, &site, &repository, args).await };
+    let result = if of_files {
+        files(context, &site, &repository, args).await
+    } else {
+        source(context, &site, &repository, args).await
+    };
     lock.release().await?;
     result
 }
@@ -137,7 +151,8 @@ pub async fn restore(context: &Context, args: Restore) -> Outcome {
 async fn source(context: &Context, site: &Site, repository: &Repository, args: Restore) -> Outcome {
     let source = site.source(&args.source)?;
     let choice = site.point(&args.point, args.allow_incomplete);
-    let (point, notes) = open_point(repository, &args.source, &choice, &context.progress, &context.cancel).await?;
+    let (point, notes) =
+        open_point(repository, &args.source, &choice, &context.progress, &context.cancel).await?;
     point_of(context, site, (&*source, &point, notes), args).await
 }
 
@@ -160,14 +175,16 @@ async fn point_of(
             ExtrasChoice::Remove => Extras::Remove,
         },
     };
-    let plan = plan_restore(Restoring { source, point, notes, identity: site.identity() }, request).await?;
+    let plan = plan_restore(Restoring { source, point, notes, identity: site.identity() }, request)
+        .await?;
     if args.consent.dry_run {
         print_plan(&plan, point, context.global.json)?;
         return Ok(Exit::Done);
     }
     if plan.request.to == RestoreTarget::InPlace || plan.overwrites() {
         let question = format!("write over what is in {}?", plan.target);
-        consent::ask(args.consent, &question, &context.cancel, || print_plan(&plan, point, false)).await?;
+        consent::ask(args.consent, &question, &context.cancel, || print_plan(&plan, point, false))
+            .await?;
     }
     output::notes(&plan.warnings);
     let report = source.restore(point, plan).await?;
@@ -179,7 +196,11 @@ async fn files(context: &Context, site: &Site, repository: &Repository, args: Re
     let target = match (args.to, args.in_place) {
         (Some(target), _) => target.into(),
         (None, true) => "/".into(),
-        (None, false) => return Err(Failure::usage("say where to with --target DIRECTORY, or --in-place for the real paths")),
+        (None, false) => {
+            return Err(Failure::usage(
+                "say where to with --target DIRECTORY, or --in-place for the real paths",
+            ));
+        }
     };
     let snapshots = repository.snapshots().await?;
     let chosen = select(&snapshots, &args.point, &site.identity().scope)?;
@@ -200,16 +221,30 @@ async fn files(context: &Context, site: &Site, repository: &Repository, args: Re
     };
     if args.in_place && !args.consent.dry_run {
         let plan = restore_files(&snapshot, &options, &context.progress, &context.cancel).await?;
-        consent::ask(args.consent, "write these files over those in place?", &context.cancel, || print_files(&plan, false))
-            .await?;
+        consent::ask(
+            args.consent,
+            "write these files over those in place?",
+            &context.cancel,
+            || print_files(&plan, false),
+        )
+        .await?;
     }
     options.dry_run = args.consent.dry_run;
     let report = restore_files(&snapshot, &options, &context.progress, &context.cancel).await?;
     if report.is_empty() {
-        let of = snapshot.snapshot().source().map_or_else(String::new, |source| format!(" of source {source}"));
-        let mut failure =
-            Failure::new(Exit::Failed, format!("nothing in snapshot {}{of} is meant by that", snapshot.snapshot().id().short()));
-        failure.advice = Some("`kaleem-dr snapshots` lists what there is; name one with --snapshot".into());
+        let of = snapshot
+            .snapshot()
+            .source()
+            .map_or_else(String::new, |source| format!(" of source {source}"));
+        let mut failure = Failure::new(
+            Exit::Failed,
+            format!(
+                "nothing in snapshot {}{of} is meant by that",
+                snapshot.snapshot().id().short()
+            ),
+        );
+        failure.advice =
+            Some("`kaleem-dr snapshots` lists what there is; name one with --snapshot".into());
         return Err(failure);
     }
     print_files(&report, context.global.json)?;
@@ -221,7 +256,9 @@ fn print_plan(plan: &RestorePlan, point: &PointReader, json: bool) -> Printed {
         let mut value = serde_json::to_value(plan)?;
         value["message_type"] = "plan".into();
         match point.origin() {
-            Origin::Snapshot(reader) => value["snapshot_id"] = reader.snapshot().id().to_string().into(),
+            Origin::Snapshot(reader) => {
+                value["snapshot_id"] = reader.snapshot().id().to_string().into()
+            }
             Origin::File(file) => value["file"] = file.path.display().to_string().into(),
         }
         return document(&value);
@@ -231,7 +268,8 @@ fn print_plan(plan: &RestorePlan, point: &PointReader, json: bool) -> Printed {
         Origin::Snapshot(reader) => format!("snapshot {}", reader.snapshot().id().short()),
         Origin::File(file) => file.path.display().to_string(),
     };
-    let host = plan.origin.as_ref().map_or_else(String::new, |origin| format!(", host {},", origin.host));
+    let host =
+        plan.origin.as_ref().map_or_else(String::new, |origin| format!(", host {},", origin.host));
     line(&format!(
         "{origin} of {}{host} as of {} → {}",
         manifest.source,
@@ -262,14 +300,24 @@ fn print_restored(report: &RestoreReport, json: bool) -> Printed {
         value["equal"] = (report.is_equal() && report.uncompared.is_empty()).into();
         return document(&value);
     }
-    line(&format!("restored {} items, {} into {}", report.items, size(report.size_bytes), report.target))?;
+    line(&format!(
+        "restored {} items, {} into {}",
+        report.items,
+        size(report.size_bytes),
+        report.target
+    ))?;
     report.warnings.iter().try_for_each(|warning| line(&format!("  note: {warning}")))?;
     report.compared.iter().try_for_each(|what| line(&format!("  equal: {what}")))?;
     for difference in &report.differences {
-        line(&format!("  DIFFERS: {}: expected {}, found {}", difference.what, difference.expected, difference.found))?;
+        line(&format!(
+            "  DIFFERS: {}: expected {}, found {}",
+            difference.what, difference.expected, difference.found
+        ))?;
     }
     for hook in &report.hooks {
-        let status = hook.status.map_or_else(|| "did not run".to_owned(), |status| format!("ended with {status}"));
+        let status = hook
+            .status
+            .map_or_else(|| "did not run".to_owned(), |status| format!("ended with {status}"));
         line(&format!("  after the restore: {} {status}", hook.command.join(" ")))?;
         hook.output.lines().try_for_each(|text| line(&format!("    {text}")))?;
     }
@@ -278,7 +326,9 @@ fn print_restored(report: &RestoreReport, json: bool) -> Printed {
     }
     line(match (report.is_equal(), report.uncompared.is_empty()) {
         (true, true) => "it is equal to what was captured",
-        (true, false) => "what was compared is equal to what was captured; the rest was NOT compared",
+        (true, false) => {
+            "what was compared is equal to what was captured; the rest was NOT compared"
+        }
         (false, _) => "it is NOT equal to what was captured",
     })
 }
@@ -301,7 +351,11 @@ fn print_files(report: &FilesReport, json: bool) -> Printed {
             "more_notes": report.more_notes,
         }));
     }
-    let verified = if report.verified > 0 { format!("; {} read back and equal", report.verified) } else { String::new() };
+    let verified = if report.verified > 0 {
+        format!("; {} read back and equal", report.verified)
+    } else {
+        String::new()
+    };
     line(&format!(
         "{} files, {} directories, {} others, {}{verified}",
         report.files + report.links,
@@ -309,12 +363,18 @@ fn print_files(report: &FilesReport, json: bool) -> Printed {
         report.others,
         size(report.size_bytes)
     ))?;
-    report.notes.iter().try_for_each(|note| line(&format!("  note: {}: {}", note.path, note.why)))?;
+    report
+        .notes
+        .iter()
+        .try_for_each(|note| line(&format!("  note: {}: {}", note.path, note.why)))?;
     report.left_to_root().try_for_each(|note| line(&format!("  note: {note}")))?;
     if report.more_notes > 0 {
         line(&format!("  note: {} more like these", report.more_notes))?;
     }
-    report.problems.iter().try_for_each(|problem| line(&format!("  FAILED: {}: {}", problem.path, problem.why)))?;
+    report
+        .problems
+        .iter()
+        .try_for_each(|problem| line(&format!("  FAILED: {}: {}", problem.path, problem.why)))?;
     if report.more_problems > 0 {
         line(&format!("  FAILED: {} more like these", report.more_problems))?;
     }

@@ -13,8 +13,8 @@ use kaleem_dr_core::{
     operate::{
         config::References,
         schedule::{
-            InstallReport, Installed, Plan, PlannedFile, Premises, RemoveReport, Style, carry_out, install, list, planned_files,
-            remove,
+            InstallReport, Installed, Plan, PlannedFile, Premises, RemoveReport, Style, carry_out,
+            install, list, planned_files, remove,
         },
     },
 };
@@ -125,7 +125,9 @@ pub fn plan(site: &Site, root: &Path) -> Result<Plan, Failure> {
 
 fn print_files(files: &[PlannedFile], warnings: &[String], json: bool) -> Printed {
     if json {
-        return document(&json!({ "message_type": "schedule_files", "files": files, "warnings": warnings }));
+        return document(
+            &json!({ "message_type": "schedule_files", "files": files, "warnings": warnings }),
+        );
     }
     for file in files {
         line(&format!("### {}\n{}", file.path.display(), file.content))?;
@@ -135,7 +137,9 @@ fn print_files(files: &[PlannedFile], warnings: &[String], json: bool) -> Printe
 
 fn print_installed(report: &InstallReport, run: bool, json: bool) -> Printed {
     if json {
-        return document(&json!({ "message_type": "schedule_installed", "commands_run": run, "report": report }));
+        return document(
+            &json!({ "message_type": "schedule_installed", "commands_run": run, "report": report }),
+        );
     }
     let would = if report.dry_run { "would be " } else { "" };
     for path in &report.removed {
@@ -153,7 +157,9 @@ fn print_installed(report: &InstallReport, run: bool, json: bool) -> Printed {
 
 fn print_removed(report: &RemoveReport, run: bool, json: bool) -> Printed {
     if json {
-        return document(&json!({ "message_type": "schedule_removed", "commands_run": run, "report": report }));
+        return document(
+            &json!({ "message_type": "schedule_removed", "commands_run": run, "report": report }),
+        );
     }
     if report.removed.is_empty() {
         return line("nothing of ours is installed");
@@ -191,7 +197,11 @@ pub fn print_commands(commands: &[String], run: bool) -> Printed {
     if commands.is_empty() {
         return Ok(());
     }
-    line(if run { "run:" } else { "systemd does not run here, or nothing was to be done; on the machine itself, run:" })?;
+    line(if run {
+        "run:"
+    } else {
+        "systemd does not run here, or nothing was to be done; on the machine itself, run:"
+    })?;
     commands.iter().try_for_each(|command| line(&format!("  {command}")))
 }
 

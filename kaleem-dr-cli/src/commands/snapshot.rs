@@ -39,7 +39,16 @@ pub async fn snapshot(context: &Context, command: &SnapshotCommand) -> Outcome {
     let repository = site.repository().await?;
     let lock = repository.lock(LockKind::Exclusive, context.global.retry_lock).await?;
     let state_directory = &site.config().settings.state_directory;
-    let rewritten = pin(&repository, state_directory, wanted, pinned, &lock, &context.progress, &context.cancel).await;
+    let rewritten = pin(
+        &repository,
+        state_directory,
+        wanted,
+        pinned,
+        &lock,
+        &context.progress,
+        &context.cancel,
+    )
+    .await;
     lock.release().await?;
     print(&rewritten?, pinned, context.global.json)?;
     Ok(Exit::Done)

@@ -50,13 +50,15 @@ fn print(snapshots: &[Snapshot], json: bool) -> Printed {
     let now = Timestamp::now();
     let mut rows = table(["snapshot", "time", "host", "source", "run", "size", "added", "paths"]);
     for snapshot in snapshots {
-        let paths: Vec<String> = snapshot.paths().iter().map(|path| path.display().to_string()).collect();
+        let paths: Vec<String> =
+            snapshot.paths().iter().map(|path| path.display().to_string()).collect();
         let marks = [
             (snapshot.is_whole(), " (incomplete)"),
             (!snapshot.is_pinned(), " (pinned)"),
             (!snapshot.is_of_the_future(now), " (DATED IN THE FUTURE)"),
         ];
-        let mark: String = marks.into_iter().filter(|(is_usual, _)| !is_usual).map(|(_, mark)| mark).collect();
+        let mark: String =
+            marks.into_iter().filter(|(is_usual, _)| !is_usual).map(|(_, mark)| mark).collect();
         rows.add_row([
             snapshot.id().short(),
             snapshot.time().strftime("%Y-%m-%d %H:%M:%S").to_string(),

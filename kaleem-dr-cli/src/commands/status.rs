@@ -40,7 +40,8 @@ async fn sources(context: &Context) -> Outcome {
     let (own, _) = site.chosen_repository()?;
     let repository = site.repository().await?;
     let snapshots = repository.snapshots().await?;
-    let (ledger, sources) = (Ledger::open(&settings.state_directory)?, site.config().backup_sources());
+    let (ledger, sources) =
+        (Ledger::open(&settings.state_directory)?, site.config().backup_sources());
     let host = settings.host_name();
     let rules = StatusRules {
         ledger: &ledger,
@@ -52,7 +53,8 @@ async fn sources(context: &Context) -> Outcome {
     };
     let location = |name: &str| Ok::<_, Failure>(site.location(name)?.in_words());
     let of = |name: &str| {
-        let mirror_of = settings.repository.get(name).and_then(|settings| settings.mirror_of.as_deref());
+        let mirror_of =
+            settings.repository.get(name).and_then(|settings| settings.mirror_of.as_deref());
         Ok::<_, Failure>(StatusOf {
             name: name.to_owned(),
             location: location(name)?,
@@ -83,7 +85,8 @@ async fn hosts(context: &Context) -> Outcome {
     let settings = &site.config().settings;
     let snapshots = site.repository().await?.snapshots().await?;
     let max_age = SignedDuration::from_hours(i64::from(settings.status.max_age_hours));
-    let rows = status_of_hosts(&snapshots, &settings.status.expected_hosts, max_age, Timestamp::now());
+    let rows =
+        status_of_hosts(&snapshots, &settings.status.expected_hosts, max_age, Timestamp::now());
     print_hosts(&rows, context.global.json)?;
     if !context.global.json {
         print_recorded(&Alarm::recorded(&snapshots), &[])?;
@@ -93,23 +96,46 @@ async fn hosts(context: &Context) -> Outcome {
     Ok(if broken { Exit::Stale } else { Exit::Done })
 }
 
-fn print_sources(sources: &[SourceStatus], rto_broken: Option<bool>, alarms: &[Alarm], json: bool) -> Printed {
+fn print_sources(
+    sources: &[SourceStatus],
+    rto_broken: Option<bool>,
+    alarms: &[Alarm],
+    json: bool,
+) -> Printed {
     if json {
         let with_alarm = |status: &SourceStatus| {
             let mut value = serde_json::to_value(status)?;
-            value["alarm"] = serde_json::to_value(alarms.iter().find(|alarm| alarm.source == status.standing.source))?;
+            value["alarm"] = serde_json::to_value(
+                alarms.iter().find(|alarm| alarm.source == status.standing.source),
+            )?;
             Ok(value)
         };
-        return document(&sources.iter().map(with_alarm).collect::<Result<Vec<Value>, serde_json::Error>>()?);
+        return document(
+            &sources.iter().map(with_alarm).collect::<Result<Vec<Value>, serde_json::Error>>()?,
+        );
     }
-    let mut rows = table(["repository", "source", "newest", "age", "state", "proven", "RPO", "RTO", "RTO forecast"]);
+    let mut rows = table([
+        "repository",
+        "source",
+        "newest",
+        "age",
+        "state",
+        "proven",
+        "RPO",
+        "RTO",
+        "RTO forecast",
+    ]);
     for status in sources {
         let standing = &status.standing;
         let rpo = standing.rpo_seconds.map_or_else(|| "never proven".to_owned(), age);
         rows.add_row([
             status.repository.clone(),
             standing.source.to_string(),
-            status.freshness.time.map(|time| time.strftime("%Y-%m-%d %H:%M:%S UTC").to_string()).unwrap_or_default(),
+            status
+                .freshness
+                .time
+                .map(|time| time.strftime("%Y-%m-%d %H:%M:%S UTC").to_string())
+                .unwrap_or_default(),
             status.freshness.age_seconds.map(age).unwrap_or_default(),
             state(&status.freshness),
             standing.proven_level.map(|level| level.to_string()).unwrap_or_default(),
@@ -120,7 +146,9 @@ fn print_sources(sources: &[SourceStatus], rto_broken: Option<bool>, alarms: &[A
     }
     line(&rows.to_string())?;
     if rto_broken == Some(true) {
-        line("RTO: restoring everything should take longer than `objectives.rto_hours`, or was never tried: `kaleem-dr drill`")?;
+        line(
+            "RTO: restoring everything should take longer than `objectives.rto_hours`, or was never tried: `kaleem-dr drill`",
+        )?;
     }
     alarms.iter().try_for_each(|alarm| line(&format!("ALARM: {alarm}")))
 }
@@ -151,7 +179,9 @@ fn print_hosts(statuses: &[HostStatus], json: bool) -> Printed {
         rows.add_row([
             status.host.clone(),
             status.source.as_ref().map(ToString::to_string).unwrap_or_default(),
-            freshness.and_then(|of| Some(of.time?.strftime("%Y-%m-%d %H:%M:%S UTC").to_string())).unwrap_or_default(),
+            freshness
+                .and_then(|of| Some(of.time?.strftime("%Y-%m-%d %H:%M:%S UTC").to_string()))
+                .unwrap_or_default(),
             freshness.and_then(|of| Some(age(of.age_seconds?))).unwrap_or_default(),
             if status.is_expected { state } else { format!("{state} (not expected)") },
         ]);
@@ -162,7 +192,12 @@ fn print_hosts(statuses: &[HostStatus], json: bool) -> Printed {
 /// The alarms that other hosts recorded in the repository.
 fn print_recorded(recorded: &[RecordedAlarm], own: &[Alarm]) -> Printed {
     let is_own = |alarm: &RecordedAlarm| {
-        alarm.alarm.as_ref().is_some_and(|alarm| own.iter().any(|own| own.run == alarm.run && own.source == alarm.source))
+        alarm.alarm.as_ref().is_some_and(|alarm| {
+            own.iter().any(|own| own.run == alarm.run && own.source == alarm.source)
+        })
     };
-    recorded.iter().filter(|alarm| !is_own(alarm)).try_for_each(|alarm| line(&format!("ALARM: {alarm}")))
+    recorded
+        .iter()
+        .filter(|alarm| !is_own(alarm))
+        .try_for_each(|alarm| line(&format!("ALARM: {alarm}")))
 }

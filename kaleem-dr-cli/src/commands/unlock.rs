@@ -37,7 +37,8 @@ pub async fn unlock(context: &Context, args: Unlock) -> Outcome {
         return Ok(Exit::Done);
     }
     let question = format!("remove {} locks?", going.len());
-    consent::ask(consent, &question, &context.cancel, || print(&going, &staying, false, false)).await?;
+    consent::ask(consent, &question, &context.cancel, || print(&going, &staying, false, false))
+        .await?;
     repository.remove_locks(&going).await?;
     print(&going, &staying, true, context.global.json)?;
     Ok(Exit::Done)
@@ -51,16 +52,21 @@ async fn standing(repository: &Repository, look_only: bool) -> Result<Vec<Standi
 /// Locks that go, or went, and those that stay.
 fn print(going: &[StandingLock], staying: &[StandingLock], done: bool, json: bool) -> Printed {
     if json {
-        return document(&json!({ "message_type": "locks", "removed": done, "stale": going, "held": staying }));
+        return document(
+            &json!({ "message_type": "locks", "removed": done, "stale": going, "held": staying }),
+        );
     }
     if going.is_empty() && staying.is_empty() {
         return line("the repository has no locks");
     }
     let mut rows = table(["", "lock", "holder", "written", "known of it"]);
     let what = if done { "removed" } else { "to remove" };
-    for (mark, lock) in going.iter().map(|lock| (what, lock)).chain(staying.iter().map(|lock| ("stays", lock))) {
+    for (mark, lock) in
+        going.iter().map(|lock| (what, lock)).chain(staying.iter().map(|lock| ("stays", lock)))
+    {
         let id = lock.object.rsplit('/').next().unwrap_or_default();
-        let written = lock.age_seconds.map(|seconds| format!("{} ago", age(seconds))).unwrap_or_default();
+        let written =
+            lock.age_seconds.map(|seconds| format!("{} ago", age(seconds))).unwrap_or_default();
         rows.add_row([mark, &id[..8.min(id.len())], &lock.holder, &written, verdict(lock)]);
     }
     line(&rows.to_string())
@@ -70,7 +76,9 @@ fn verdict(lock: &StandingLock) -> &'static str {
     match lock.verdict {
         LockVerdict::Running => "its process runs on this machine",
         LockVerdict::Dead => "its process has ended",
-        LockVerdict::Unknown if lock.is_stale => "not renewed for half an hour; of another machine, container or program",
+        LockVerdict::Unknown if lock.is_stale => {
+            "not renewed for half an hour; of another machine, container or program"
+        }
         LockVerdict::Unknown => "of another machine, container or program",
         LockVerdict::Unreadable if lock.is_stale => "unreadable, and old",
         LockVerdict::Unreadable => "unreadable",

@@ -53,7 +53,12 @@ pub struct Verify {
 impl Verify {
     fn options(&self) -> Options {
         let Self { sources, point, snapshot, level, from: _ } = self;
-        Options { sources: sources.clone(), point: point.clone(), snapshot: snapshot.clone(), level: *level }
+        Options {
+            sources: sources.clone(),
+            point: point.clone(),
+            snapshot: snapshot.clone(),
+            level: *level,
+        }
     }
 }
 
@@ -81,7 +86,11 @@ pub async fn verify(context: &Context, args: &Verify) -> JobOutcome {
 }
 
 /// Verifies what lies in the repository.
-pub async fn run(context: &Context, site: &Site, options: &Options) -> Result<Vec<VerifyReport>, Failure> {
+pub async fn run(
+    context: &Context,
+    site: &Site,
+    options: &Options,
+) -> Result<Vec<VerifyReport>, Failure> {
     let repository = site.repository().await?;
     let Some(wanted) = &options.snapshot else {
         // What is newest has to be proven, whole or not.
@@ -90,9 +99,14 @@ pub async fn run(context: &Context, site: &Site, options: &Options) -> Result<Ve
     };
     let snapshots = repository.snapshots().await?;
     let snapshot = select(&snapshots, wanted, &site.identity().scope)?;
-    let declared = snapshot.source().filter(|source| snapshot.is_ours() && site.config().sources.contains_key(source));
+    let declared = snapshot
+        .source()
+        .filter(|source| snapshot.is_ours() && site.config().sources.contains_key(source));
     if let Some(name) = declared {
-        let point = PointChoice { wanted: snapshot.id().to_string(), ..PointChoice::newest(HostScope::Any) };
+        let point = PointChoice {
+            wanted: snapshot.id().to_string(),
+            ..PointChoice::newest(HostScope::Any)
+        };
         return points(context, site, repository, &[name], point, options.level).await;
     }
     let level = options.level.unwrap_or(ProofLevel::Readable);
@@ -103,7 +117,10 @@ pub async fn run(context: &Context, site: &Site, options: &Options) -> Result<Ve
         )));
     }
     let lock = context.lock_to_read(&repository).await?;
-    let report = async { verify_snapshot(&repository.read(snapshot).await?, level, &site.staged_work()).await }.await;
+    let report = async {
+        verify_snapshot(&repository.read(snapshot).await?, level, &site.staged_work()).await
+    }
+    .await;
     lock.release().await?;
     let report = report?;
     if let Some(proof) = report.proof(context.run, &repository.location(), Timestamp::now()) {
@@ -136,7 +153,9 @@ async fn points(
 
 async fn file(site: &Site, args: &Verify, path: &Path) -> Result<VerifyReport, Failure> {
     let [name] = args.sources.as_slice() else {
-        return Err(Failure::usage("name the one source whose form the file has: `kaleem-dr verify mongo --from FILE`"));
+        return Err(Failure::usage(
+            "name the one source whose form the file has: `kaleem-dr verify mongo --from FILE`",
+        ));
     };
     let source = site.source(name)?;
     let work = site.staged_work();
@@ -165,7 +184,10 @@ pub fn print(reports: &[VerifyReport], json: bool) -> Printed {
             Some(held) => format!("; what is there is {held}, but the point is incomplete"),
             None => format!("; {} was asked for", report.wanted),
         };
-        line(&format!("{}{of}: {proven} is proven{wanted}, in {:.1} s", report.point, report.seconds))?;
+        line(&format!(
+            "{}{of}: {proven} is proven{wanted}, in {:.1} s",
+            report.point, report.seconds
+        ))?;
         report.checked.iter().try_for_each(|what| line(&format!("  {what}")))?;
         report.findings.iter().try_for_each(|finding| line(&format!("  {finding}")))?;
     }

@@ -12,7 +12,8 @@ pub fn failure(failure: &Failure, json: bool) {
     let text = if json {
         json!({ "message_type": "exit_error", "code": code, "message": failure.message, "advice": failure.advice }).to_string()
     } else {
-        let advice = failure.advice.as_ref().map(|advice| format!("\n  {advice}")).unwrap_or_default();
+        let advice =
+            failure.advice.as_ref().map(|advice| format!("\n  {advice}")).unwrap_or_default();
         format!("error: {}{advice}", failure.message)
     };
     // Standard error may be closed; the exit status still tells.

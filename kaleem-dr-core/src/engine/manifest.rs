@@ -159,6 +159,7 @@ impl Manifest {
     /// Bytes of all artifacts and files together.
     #[must_use]
     pub fn size_bytes(&self) -> u64 {
-        self.tree.size_bytes + self.artifacts.iter().map(|artifact| artifact.size_bytes).sum::<u64>()
+        self.tree.size_bytes
+            + self.artifacts.iter().map(|artifact| artifact.size_bytes).sum::<u64>()
     }
 }

@@ -15,11 +15,17 @@ impl ArtifactPath {
     ///
     /// # Errors
     /// When there is no component, or one is empty, `.`, `..`, or holds `/` or NUL.
-    pub fn join<S: AsRef<str>>(components: impl IntoIterator<Item = S>) -> Result<Self, InvalidArtifactPath> {
+    pub fn join<S: AsRef<str>>(
+        components: impl IntoIterator<Item = S>,
+    ) -> Result<Self, InvalidArtifactPath> {
         let mut path = String::new();
         for component in components {
             let component = component.as_ref();
-            if component.is_empty() || component == "." || component == ".." || component.contains(['/', '\0']) {
+            if component.is_empty()
+                || component == "."
+                || component == ".."
+                || component.contains(['/', '\0'])
+            {
                 return Err(InvalidArtifactPath(component.to_owned()));
             }
             path.push('/');

@@ -102,12 +102,22 @@ impl Diagnosis {
     pub fn of_clock(server: &str, theirs: Timestamp, ours: Timestamp) -> Self {
         let apart = ours.duration_since(theirs);
         if apart.abs() <= CLOCK_TOLERANCE {
-            return Self::ok("clock", format!("the clock is within {} s of that of {server}", apart.abs().as_secs().max(1)));
+            return Self::ok(
+                "clock",
+                format!(
+                    "the clock is within {} s of that of {server}",
+                    apart.abs().as_secs().max(1)
+                ),
+            );
         }
-        let (seconds, side) = (apart.abs().as_secs(), if apart.is_positive() { "ahead of" } else { "behind" });
-        Self::error("clock-skew", format!("this machine's clock is {seconds} s {side} that of {server}"))
-            .because("signed requests are good for minutes, and snapshots are ordered by this clock")
-            .fix("timedatectl set-ntp true; timedatectl status")
+        let (seconds, side) =
+            (apart.abs().as_secs(), if apart.is_positive() { "ahead of" } else { "behind" });
+        Self::error(
+            "clock-skew",
+            format!("this machine's clock is {seconds} s {side} that of {server}"),
+        )
+        .because("signed requests are good for minutes, and snapshots are ordered by this clock")
+        .fix("timedatectl set-ntp true; timedatectl status")
     }
 
     /// As [`Diagnosis::of_clock`], of the header `Date` of an HTTP answer (RFC 9110, 5.6.7). `None` where it is no date.
@@ -129,7 +139,11 @@ mod tests {
         assert_eq!(of("Sat, 31 Jan 2026 03:04:59 GMT").severity, Severity::Ok);
         let behind = of("Sat, 31 Jan 2026 03:10:00 GMT");
         assert_eq!((behind.id, behind.severity), ("clock-skew", Severity::Error));
-        assert!(behind.what.contains("600 s behind") && behind.what.contains("s3.example"), "{}", behind.what);
+        assert!(
+            behind.what.contains("600 s behind") && behind.what.contains("s3.example"),
+            "{}",
+            behind.what
+        );
         assert!(of("Sat, 31 Jan 2026 02:00:00 GMT").what.contains("3600 s ahead"));
         assert_eq!(Diagnosis::of_http_date("s3.example", "yesterday", now), None);
     }

@@ -82,7 +82,9 @@ fn acts(step: Step) -> Option<Action> {
     if name != "any" && !name.eq_ignore_ascii_case(&format!("{step:?}")) {
         return None;
     }
-    let (action, nth) = action.split_once(':').map_or((action, 1), |(action, nth)| (action, nth.parse().unwrap_or(1)));
+    let (action, nth) = action
+        .split_once(':')
+        .map_or((action, 1), |(action, nth)| (action, nth.parse().unwrap_or(1)));
     if PASSED.fetch_add(1, Ordering::SeqCst) + 1 != nth {
         return None;
     }

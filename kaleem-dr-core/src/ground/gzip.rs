@@ -126,7 +126,8 @@ fn work(blocks: &Receiver<Vec<u8>>, members: &SyncSender<io::Result<Vec<u8>>>) {
     let mut compressor = Compressor::new(level);
     let mut packed = vec![0; compressor.gzip_compress_bound(BLOCK_BYTES)];
     while let Ok(block) = blocks.recv() {
-        let member = compressor.gzip_compress(&block, &mut packed).map(|length| packed[..length].to_vec());
+        let member =
+            compressor.gzip_compress(&block, &mut packed).map(|length| packed[..length].to_vec());
         // The writer has gone away: nobody wants the rest.
         if members.send(member.map_err(io::Error::other)).is_err() {
             return;

@@ -14,7 +14,8 @@ const LONGEST_NAME: usize = 253;
 /// The machine's name, as `hostname` prints it.
 #[must_use]
 pub fn name() -> String {
-    unistd::gethostname().map_or_else(|_| "localhost".to_owned(), |name| name.to_string_lossy().into_owned())
+    unistd::gethostname()
+        .map_or_else(|_| "localhost".to_owned(), |name| name.to_string_lossy().into_owned())
 }
 
 /// The user's name; the number where it has none.
@@ -31,7 +32,9 @@ pub fn user() -> String {
 ///
 /// Several hosts share a repository. Points, proofs, retention and alarms are kept apart by this name, so it has to outlive the machine: a
 /// container's or a replacement's name changes, `host = "db1"` does not.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(try_from = "String", into = "String")]
 pub struct HostName(String);
 
@@ -62,7 +65,9 @@ impl FromStr for HostName {
         let fits = !text.is_empty()
             && text.len() <= LONGEST_NAME
             && text != ANY
-            && !text.chars().any(|character| character.is_control() || character.is_whitespace() || character == ',');
+            && !text.chars().any(|character| {
+                character.is_control() || character.is_whitespace() || character == ','
+            });
         if fits { Ok(Self(text.to_owned())) } else { Err(InvalidHostName(text.to_owned())) }
     }
 }
@@ -83,7 +88,9 @@ impl From<HostName> for String {
 
 /// A text that cannot name a host.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("`{0}` cannot name a host: use up to 253 characters without blanks and commas, and not `any`")]
+#[error(
+    "`{0}` cannot name a host: use up to 253 characters without blanks and commas, and not `any`"
+)]
 pub struct InvalidHostName(String);
 
 /// Whose snapshots a command means.

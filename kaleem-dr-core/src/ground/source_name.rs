@@ -6,7 +6,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// A source's name: lower-case ASCII letters, digits, `-` and `_`, at most 64 characters, beginning with a letter.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(try_from = "String", into = "String")]
 pub struct SourceName(#[schemars(regex(pattern = r"^[a-z][a-z0-9_-]{0,63}$"))] String);
 
@@ -30,7 +32,9 @@ impl FromStr for SourceName {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let valid = text.len() <= 64
             && text.starts_with(|first: char| first.is_ascii_lowercase())
-            && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_');
+            && text
+                .chars()
+                .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_');
         if valid { Ok(Self(text.to_owned())) } else { Err(InvalidSourceName(text.to_owned())) }
     }
 }
@@ -51,5 +55,7 @@ impl From<SourceName> for String {
 
 /// A source name that breaks the rule.
 #[derive(Debug, thiserror::Error)]
-#[error("`{0}` is not a source name: use 1 to 64 lower-case letters, digits, `-` and `_`, beginning with a letter")]
+#[error(
+    "`{0}` is not a source name: use 1 to 64 lower-case letters, digits, `-` and `_`, beginning with a letter"
+)]
 pub struct InvalidSourceName(String);

@@ -66,7 +66,8 @@ impl Stopwatch {
     }
 
     fn note(&self, name: String, began: Instant, bytes: u64, items: u64) {
-        let (began_seconds, seconds) = (began.duration_since(self.started).as_secs_f64(), began.elapsed().as_secs_f64());
+        let (began_seconds, seconds) =
+            (began.duration_since(self.started).as_secs_f64(), began.elapsed().as_secs_f64());
         let stage = Stage { name, began_seconds, seconds, bytes, items };
         self.stages.lock().unwrap_or_else(PoisonError::into_inner).push(stage);
     }
@@ -137,7 +138,8 @@ mod tests {
         drop(outer);
         watch.time("silent", async {}).await;
         let stages = watch.stages();
-        let seen: Vec<_> = stages.iter().map(|stage| (stage.name.as_str(), stage.bytes, stage.items)).collect();
+        let seen: Vec<_> =
+            stages.iter().map(|stage| (stage.name.as_str(), stage.bytes, stage.items)).collect();
         assert_eq!(seen, [("outer", 7, 0), ("inner", 0, 3), ("silent", 0, 0)]);
         assert!(stages[0].seconds >= stages[1].seconds);
     }

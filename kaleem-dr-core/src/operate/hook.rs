@@ -26,11 +26,17 @@ const OUTPUT_LIMIT_BYTES: usize = 4 << 10;
 const OUTPUT_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Runs hooks in order and stops at the first that fails; those behind it are reported as not run.
-pub async fn run_hooks(hooks: &[Vec<String>], patience: Duration, cancel: &CancellationToken) -> Vec<HookReport> {
+pub async fn run_hooks(
+    hooks: &[Vec<String>],
+    patience: Duration,
+    cancel: &CancellationToken,
+) -> Vec<HookReport> {
     let mut reports: Vec<HookReport> = Vec::with_capacity(hooks.len());
     for hook in hooks {
         let report = match reports.last() {
-            Some(before) if before.status != Some(0) => not_run(hook, "not run, because one before it failed"),
+            Some(before) if before.status != Some(0) => {
+                not_run(hook, "not run, because one before it failed")
+            }
             _ => run(hook, patience, cancel).await,
         };
         reports.push(report);
@@ -45,7 +51,9 @@ pub fn not_run(command: &[String], why: &str) -> HookReport {
 }
 
 async fn run(command: &[String], patience: Duration, cancel: &CancellationToken) -> HookReport {
-    let Some((program, arguments)) = command.split_first() else { return not_run(command, "it names no program") };
+    let Some((program, arguments)) = command.split_first() else {
+        return not_run(command, "it names no program");
+    };
     let started = Command::new(program)
         .args(arguments)
         .env_clear()
@@ -131,27 +139,42 @@ mod tests {
 
     #[tokio::test]
     async fn hooks_run_in_order_until_one_fails() {
-        let hooks = [shell("echo one; echo two >&2"), shell("echo bad config; exit 3"), shell("echo never")];
+        let hooks = [
+            shell("echo one; echo two >&2"),
+            shell("echo bad config; exit 3"),
+            shell("echo never"),
+        ];
         let reports = run_all(&hooks).await;
         assert_eq!(reports[0].status, Some(0));
         assert_eq!(reports[0].output, "one\ntwo");
         assert_eq!((reports[1].status, reports[1].output.as_str()), (Some(3), "bad config"));
-        assert_eq!((reports[2].status, reports[2].output.as_str()), (None, "not run, because one before it failed"));
+        assert_eq!(
+            (reports[2].status, reports[2].output.as_str()),
+            (None, "not run, because one before it failed")
+        );
     }
 
     #[tokio::test]
     async fn a_hook_that_hangs_is_killed_with_what_it_started() {
         let hooks = [shell("echo begun; sleep 600 & sleep 600")];
-        let reports = run_hooks(&hooks, Duration::from_millis(300), &CancellationToken::new()).await;
+        let reports =
+            run_hooks(&hooks, Duration::from_millis(300), &CancellationToken::new()).await;
         assert_eq!(reports[0].status, None);
         assert!(reports[0].output.starts_with("begun\nkilled, for it was not done"), "{reports:?}");
     }
 
     #[tokio::test]
     async fn a_program_that_is_not_there_and_a_flood_of_output_are_told() {
-        let hooks = [shell("i=0; while [ $i -lt 3000 ]; do echo line $i; i=$((i+1)); done"), vec!["/no/such/program".into()]];
+        let hooks = [
+            shell("i=0; while [ $i -lt 3000 ]; do echo line $i; i=$((i+1)); done"),
+            vec!["/no/such/program".into()],
+        ];
         let reports = run_all(&hooks).await;
-        assert!(reports[0].output.len() < 2 * OUTPUT_LIMIT_BYTES && reports[0].output.ends_with("line 2999"), "{reports:?}");
+        assert!(
+            reports[0].output.len() < 2 * OUTPUT_LIMIT_BYTES
+                && reports[0].output.ends_with("line 2999"),
+            "{reports:?}"
+        );
         assert!(reports[1].output.starts_with("/no/such/program cannot be started"), "{reports:?}");
         let empty = run_all(&[Vec::new()]).await;
         assert_eq!(empty[0].status, None);

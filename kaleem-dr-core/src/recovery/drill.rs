@@ -16,7 +16,10 @@ use crate::{
         ledger::{ChainedReport, Event, EventKind, Ledger, LedgerError, Part},
         repository::{Repository, RepositoryError},
     },
-    ground::{Exit, ProofLevel, RunId, SourceError, SourceName, error_chain, host::HostName, progress::ProgressSink},
+    ground::{
+        Exit, ProofLevel, RunId, SourceError, SourceName, error_chain, host::HostName,
+        progress::ProgressSink,
+    },
     recovery::{
         objectives::{Sample, forecast_seconds},
         points::PointChoice,
@@ -147,7 +150,11 @@ pub async fn drill(
     cancel: &CancellationToken,
 ) -> Result<(DrillReport, ChainedReport), DrillError> {
     let ledger = Ledger::open(&job.state_directory)?;
-    let work = StagedWork { scratch: job.scratch_directory.clone(), progress: progress.clone(), cancel: cancel.clone() };
+    let work = StagedWork {
+        scratch: job.scratch_directory.clone(),
+        progress: progress.clone(),
+        cancel: cancel.clone(),
+    };
     let cleared = scratch::clear_abandoned(&work.scratch, &job.sources)
         .await
         .map_err(|cause| DrillError::Scratch { path: work.scratch.clone(), cause })?;
@@ -208,7 +215,9 @@ async fn drill_source(job: &DrillJob, source: &dyn Restorable, work: &StagedWork
     SourceDrill {
         source: source.name().clone(),
         kind: source.kind().to_owned(),
-        control_caught: verification.as_ref().and_then(|report| Some(report.control.as_ref()?.is_caught())),
+        control_caught: verification
+            .as_ref()
+            .and_then(|report| Some(report.control.as_ref()?.is_caught())),
         verification,
         rto_forecast_seconds: None,
         error,
@@ -222,8 +231,13 @@ fn in_words(source: &dyn Restorable, error: &SourceError) -> String {
 }
 
 /// From this drill and those before it, of the same source and repository.
-fn forecast(ledger: &Ledger, repository: &str, line: &SourceDrill) -> Result<Option<f64>, LedgerError> {
-    let Some((verification, seconds)) = line.verification.as_ref().and_then(|report| Some((report, report.restore_seconds?)))
+fn forecast(
+    ledger: &Ledger,
+    repository: &str,
+    line: &SourceDrill,
+) -> Result<Option<f64>, LedgerError> {
+    let Some((verification, seconds)) =
+        line.verification.as_ref().and_then(|report| Some((report, report.restore_seconds?)))
     else {
         return Ok(None);
     };
@@ -304,12 +318,19 @@ pub fn broken_links(chain: &[ChainedReport], start: Option<&str>) -> Vec<String>
     for report in chain {
         let name = format!("report {}", report.run);
         if crate::ground::digest::ByteDigest::of(report.body.as_bytes()) != report.hash {
-            wrong.push(format!("{name} does not hash to {}: it was changed afterwards", report.hash));
+            wrong.push(format!(
+                "{name} does not hash to {}: it was changed afterwards",
+                report.hash
+            ));
         }
         match serde_json::from_str::<Body>(&report.body) {
-            Ok(body) if body.run != report.run => wrong.push(format!("{name} holds the report of {}", body.run)),
+            Ok(body) if body.run != report.run => {
+                wrong.push(format!("{name} holds the report of {}", body.run))
+            }
             Ok(body) if body.previous.as_deref() != before => {
-                wrong.push(format!("{name} does not follow the one before it: a report was removed or put between"));
+                wrong.push(format!(
+                    "{name} does not follow the one before it: a report was removed or put between"
+                ));
             }
             Ok(_) => {}
             Err(error) => wrong.push(format!("{name} cannot be read: {error}")),
@@ -328,7 +349,11 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let ledger = Ledger::open(home.path()).unwrap();
         for run in ["one", "two", "three"] {
-            ledger.append_report(run, |previous| serde_json::json!({ "run": run, "previous": previous }).to_string()).unwrap();
+            ledger
+                .append_report(run, |previous| {
+                    serde_json::json!({ "run": run, "previous": previous }).to_string()
+                })
+                .unwrap();
         }
         let chain = ledger.reports().unwrap();
         assert_eq!(broken_links(&chain, None), Vec::<String>::new());

@@ -76,8 +76,13 @@ impl Sample {
     /// The timed restores of a source from a repository, newest first as `proofs` are.
     #[must_use]
     pub fn of_source(proofs: &[Proof], source: &str, repository: &str) -> Vec<Self> {
-        let of = proofs.iter().filter(|proof| proof.source == source && proof.repository == repository && proof.is_good());
-        of.filter_map(|proof| Some(Self { size_bytes: proof.size_bytes, seconds: proof.restore_seconds? })).collect()
+        let of = proofs.iter().filter(|proof| {
+            proof.source == source && proof.repository == repository && proof.is_good()
+        });
+        of.filter_map(|proof| {
+            Some(Self { size_bytes: proof.size_bytes, seconds: proof.restore_seconds? })
+        })
+        .collect()
     }
 }
 
@@ -93,14 +98,17 @@ pub fn forecast_seconds(samples: &[Sample], size_bytes: u64) -> Option<f64> {
     let count = samples.len() as f64;
     let mean_size = samples.iter().map(|sample| sample.size_bytes as f64).sum::<f64>() / count;
     let mean_seconds = samples.iter().map(|sample| sample.seconds).sum::<f64>() / count;
-    let spread: f64 = samples.iter().map(|sample| (sample.size_bytes as f64 - mean_size).powi(2)).sum();
+    let spread: f64 =
+        samples.iter().map(|sample| (sample.size_bytes as f64 - mean_size).powi(2)).sum();
     // Sizes within a tenth of each other say nothing of a slope.
     if samples.len() < 3 || (spread / count).sqrt() < mean_size / 10.0 {
         return Some(in_proportion);
     }
-    let slope =
-        samples.iter().map(|sample| (sample.size_bytes as f64 - mean_size) * (sample.seconds - mean_seconds)).sum::<f64>()
-            / spread;
+    let slope = samples
+        .iter()
+        .map(|sample| (sample.size_bytes as f64 - mean_size) * (sample.seconds - mean_seconds))
+        .sum::<f64>()
+        / spread;
     let fixed = mean_seconds - slope * mean_size;
     Some(if slope > 0.0 { (fixed + slope * today).max(0.0) } else { in_proportion })
 }
@@ -152,13 +160,18 @@ pub fn standings(
     };
     let limit = objectives.rpo_hours.map(|hours| SignedDuration::from_hours(i64::from(hours)));
     let standing = |(source, today): &(SourceName, Option<u64>)| {
-        let mine: Vec<&Proof> = proofs.iter().filter(|proof| proof.source == source.as_str()).collect();
+        let mine: Vec<&Proof> =
+            proofs.iter().filter(|proof| proof.source == source.as_str()).collect();
         let proven = snapshots_proven(&mine, of, &mirrored)
             .into_iter()
-            .filter(|proven| proven.level.is_some_and(|level| level >= objectives.proof) && proven.consistent_at <= now + DRIFT)
+            .filter(|proven| {
+                proven.level.is_some_and(|level| level >= objectives.proof)
+                    && proven.consistent_at <= now + DRIFT
+            })
             .max_by_key(|proven| (proven.consistent_at, proven.level, proven.at));
-        let timed =
-            mine.iter().find(|proof| proof.repository == of.repository && proof.is_good() && proof.restore_seconds.is_some());
+        let timed = mine.iter().find(|proof| {
+            proof.repository == of.repository && proof.is_good() && proof.restore_seconds.is_some()
+        });
         let samples = Sample::of_source(&proofs, source.as_str(), of.repository);
         let rpo = proven.as_ref().map(|proven| now.duration_since(proven.consistent_at));
         Standing {
@@ -171,7 +184,8 @@ pub fn standings(
             rpo_broken: limit.is_some_and(|limit| rpo.is_none_or(|age| age > limit)),
             rto_seconds: timed.and_then(|proof| proof.restore_seconds),
             rto_at: timed.map(|proof| proof.at),
-            rto_forecast_seconds: timed.and_then(|proof| forecast_seconds(&samples, today.unwrap_or(proof.size_bytes))),
+            rto_forecast_seconds: timed
+                .and_then(|proof| forecast_seconds(&samples, today.unwrap_or(proof.size_bytes))),
         }
     };
     Ok(sources.iter().map(standing).collect())
@@ -189,7 +203,11 @@ pub(crate) struct Proven<'a> {
 }
 
 /// Goes through proofs, which are newest first, from the oldest on.
-pub(crate) fn snapshots_proven<'a>(proofs: &[&'a Proof], of: &ProofsOf<'_>, mirrored: &BTreeSet<String>) -> Vec<Proven<'a>> {
+pub(crate) fn snapshots_proven<'a>(
+    proofs: &[&'a Proof],
+    of: &ProofsOf<'_>,
+    mirrored: &BTreeSet<String>,
+) -> Vec<Proven<'a>> {
     let mut snapshots: BTreeMap<&str, Proven<'a>> = BTreeMap::new();
     // What holds at the origin of a mirror says nothing against the mirror once the mirror was looked at itself.
     let mut seen_here: BTreeSet<&str> = BTreeSet::new();
@@ -199,7 +217,9 @@ pub(crate) fn snapshots_proven<'a>(proofs: &[&'a Proof], of: &ProofsOf<'_>, mirr
             continue;
         }
         let here = proof.repository == of.repository;
-        let inherited = of.mirror.is_some_and(|origin| proof.repository == origin.origin && mirrored.contains(snapshot));
+        let inherited = of
+            .mirror
+            .is_some_and(|origin| proof.repository == origin.origin && mirrored.contains(snapshot));
         if !here && !inherited || !here && seen_here.contains(snapshot) && !proof.is_good() {
             continue;
         }
@@ -223,9 +243,13 @@ pub(crate) fn snapshots_proven<'a>(proofs: &[&'a Proof], of: &ProofsOf<'_>, mirr
 /// Whether restoring everything, one after the other, should take longer than is promised. `None` where nothing is promised;
 /// a source that was never restored breaks the promise.
 #[must_use]
-pub fn rto_broken<'a>(objectives: &Objectives, standings: impl IntoIterator<Item = &'a Standing>) -> Option<bool> {
+pub fn rto_broken<'a>(
+    objectives: &Objectives,
+    standings: impl IntoIterator<Item = &'a Standing>,
+) -> Option<bool> {
     let limit = f64::from(objectives.rto_hours?) * 3600.0;
-    let total: Option<f64> = standings.into_iter().map(|standing| standing.rto_forecast_seconds).sum();
+    let total: Option<f64> =
+        standings.into_iter().map(|standing| standing.rto_forecast_seconds).sum();
     Some(total.is_none_or(|total| total > limit))
 }
 
@@ -239,16 +263,30 @@ mod tests {
 
     #[test]
     fn a_forecast_follows_the_size_with_a_fixed_cost() {
-        let line: Vec<_> = [100, 200, 400].map(|size| sample(size, 10.0 + 0.1 * f64::from(u32::try_from(size).unwrap()))).into();
+        let line: Vec<_> = [100, 200, 400]
+            .map(|size| sample(size, 10.0 + 0.1 * f64::from(u32::try_from(size).unwrap())))
+            .into();
         assert!((forecast_seconds(&line, 1000).unwrap() - 110.0).abs() < 1e-6);
-        assert!((forecast_seconds(&[sample(100, 5.0)], 300).unwrap() - 15.0).abs() < 1e-9, "in proportion");
-        assert!((forecast_seconds(&[sample(100, 5.0)], 50).unwrap() - 5.0).abs() < 1e-9, "never less than was measured");
+        assert!(
+            (forecast_seconds(&[sample(100, 5.0)], 300).unwrap() - 15.0).abs() < 1e-9,
+            "in proportion"
+        );
+        assert!(
+            (forecast_seconds(&[sample(100, 5.0)], 50).unwrap() - 5.0).abs() < 1e-9,
+            "never less than was measured"
+        );
         let alike = [sample(100, 5.0), sample(101, 9.0), sample(99, 1.0)];
         assert!((forecast_seconds(&alike, 100).unwrap() - 9.0).abs() < 1e-9, "the slowest");
         assert_eq!(forecast_seconds(&[], 1), None);
     }
 
-    fn proof(repository: &str, snapshot: &str, age_hours: i64, proven: Option<ProofLevel>, now: Timestamp) -> Proof {
+    fn proof(
+        repository: &str,
+        snapshot: &str,
+        age_hours: i64,
+        proven: Option<ProofLevel>,
+        now: Timestamp,
+    ) -> Proof {
         Proof {
             run: "r".into(),
             source: "mongo".into(),
@@ -270,24 +308,36 @@ mod tests {
 
     fn proven(ledger: &Ledger, of: &ProofsOf<'_>) -> Option<String> {
         let sources = [("mongo".parse().unwrap(), None)];
-        standings(ledger, &Objectives::default(), of, &sources, Timestamp::now()).unwrap()[0].proven_snapshot.clone()
+        standings(ledger, &Objectives::default(), of, &sources, Timestamp::now()).unwrap()[0]
+            .proven_snapshot
+            .clone()
     }
 
     #[test]
     fn rpo_counts_from_the_newest_proven_point_and_a_mirror_inherits_what_it_holds() {
         let (home, now) = (tempfile::tempdir().unwrap(), Timestamp::now());
         let ledger = Ledger::open(home.path()).unwrap();
-        for (snapshot, age, proven) in
-            [("aa", 50, Some(ProofLevel::Parsed)), ("bb", 20, Some(ProofLevel::Parsed)), ("cc", 1, Some(ProofLevel::Stored))]
-        {
+        for (snapshot, age, proven) in [
+            ("aa", 50, Some(ProofLevel::Parsed)),
+            ("bb", 20, Some(ProofLevel::Parsed)),
+            ("cc", 1, Some(ProofLevel::Stored)),
+        ] {
             ledger.record_proof(&proof("/local", snapshot, age, proven, now)).unwrap();
         }
         let objectives = Objectives { rpo_hours: Some(24), ..Objectives::default() };
         let sources = [("mongo".parse().unwrap(), None), ("n8n".parse().unwrap(), None)];
-        let of = |repository, mirror| standings(&ledger, &objectives, &of(repository, mirror), &sources, now).unwrap();
+        let of = |repository, mirror| {
+            standings(&ledger, &objectives, &of(repository, mirror), &sources, now).unwrap()
+        };
         let local = of("/local", None);
-        assert_eq!((local[0].proven_snapshot.as_deref(), local[0].rpo_seconds), (Some("bb"), Some(20 * 3600)));
-        assert!(!local[0].rpo_broken && local[1].rpo_broken, "a source that was never proven breaks it");
+        assert_eq!(
+            (local[0].proven_snapshot.as_deref(), local[0].rpo_seconds),
+            (Some("bb"), Some(20 * 3600))
+        );
+        assert!(
+            !local[0].rpo_broken && local[1].rpo_broken,
+            "a source that was never proven breaks it"
+        );
         let mirror = Some(MirrorOf { origin: "/local", mirror: "s3:b" });
         assert!(of("s3:b", mirror)[0].rpo_broken, "nothing was brought there");
         ledger.saw("s3:b", &["snapshots/aa".to_owned()]).unwrap();
@@ -308,24 +358,40 @@ mod tests {
         assert!(!look(None));
         assert!(!look(Some(ProofLevel::Readable)), "less than was asked for");
         assert!(look(Some(ProofLevel::Restored)));
-        let less = Proof { wanted: ProofLevel::Stored, ..proof("/local", "aa", 2, Some(ProofLevel::Stored), now) };
+        let less = Proof {
+            wanted: ProofLevel::Stored,
+            ..proof("/local", "aa", 2, Some(ProofLevel::Stored), now)
+        };
         ledger.record_proof(&less).unwrap();
-        assert!(proven(&ledger, &of("/local", None)).is_some(), "a good look at less takes nothing back");
+        assert!(
+            proven(&ledger, &of("/local", None)).is_some(),
+            "a good look at less takes nothing back"
+        );
     }
 
     #[test]
     fn another_hosts_proof_and_one_of_a_snapshot_that_is_gone_count_for_nothing() {
         let (home, now) = (tempfile::tempdir().unwrap(), Timestamp::now());
         let ledger = Ledger::open(home.path()).unwrap();
-        let theirs = Proof { host: "web1".into(), ..proof("/local", "aa", 2, Some(ProofLevel::Parsed), now) };
+        let theirs = Proof {
+            host: "web1".into(),
+            ..proof("/local", "aa", 2, Some(ProofLevel::Parsed), now)
+        };
         ledger.record_proof(&theirs).unwrap();
         assert_eq!(proven(&ledger, &of("/local", None)), None);
         ledger.record_proof(&proof("/local", "bb", 2, Some(ProofLevel::Parsed), now)).unwrap();
         assert_eq!(proven(&ledger, &of("/local", None)).as_deref(), Some("bb"));
         let gone = BTreeSet::from(["cc".to_owned()]);
-        assert_eq!(proven(&ledger, &ProofsOf { restorable: Some(&gone), ..of("/local", None) }), None);
+        assert_eq!(
+            proven(&ledger, &ProofsOf { restorable: Some(&gone), ..of("/local", None) }),
+            None
+        );
         ledger.record_proof(&proof("/local", "ff", -200, Some(ProofLevel::Parsed), now)).unwrap();
-        assert_eq!(proven(&ledger, &of("/local", None)).as_deref(), Some("bb"), "the future is not the newest");
+        assert_eq!(
+            proven(&ledger, &of("/local", None)).as_deref(),
+            Some("bb"),
+            "the future is not the newest"
+        );
     }
 
     #[test]

@@ -66,8 +66,18 @@ pub struct FilePart {
 impl PointReader {
     /// A staged file as a point. The manifest says what was found in it; a reader compares what it reads with that.
     #[must_use]
-    pub fn of_file(manifest: Manifest, file: FilePoint, progress: Arc<dyn ProgressSink>, cancel: CancellationToken) -> Self {
-        Self { manifest: Arc::new(manifest), origin: Origin::File(Arc::new(file)), progress, cancel }
+    pub fn of_file(
+        manifest: Manifest,
+        file: FilePoint,
+        progress: Arc<dyn ProgressSink>,
+        cancel: CancellationToken,
+    ) -> Self {
+        Self {
+            manifest: Arc::new(manifest),
+            origin: Origin::File(Arc::new(file)),
+            progress,
+            cancel,
+        }
     }
 
     /// Opens a snapshot of ours as a recovery point.
@@ -81,9 +91,15 @@ impl PointReader {
     ) -> Result<Self, RepositoryError> {
         let manifest = snapshot.manifest().await?.ok_or_else(|| RepositoryError::Damaged {
             object: format!("snapshot {}", snapshot.snapshot().id().short()),
-            why: "it has no manifest, so another tool made it; `kaleem-dr restore files` takes it".into(),
+            why: "it has no manifest, so another tool made it; `kaleem-dr restore files` takes it"
+                .into(),
         })?;
-        Ok(Self { manifest: Arc::new(manifest), origin: Origin::Snapshot(Arc::new(snapshot)), progress, cancel })
+        Ok(Self {
+            manifest: Arc::new(manifest),
+            origin: Origin::Snapshot(Arc::new(snapshot)),
+            progress,
+            cancel,
+        })
     }
 
     /// The same point, with another place for long work to tell of itself.
@@ -121,19 +137,29 @@ impl PointReader {
     /// # Errors
     /// When the manifest has no such artifact, or the repository cannot give it.
     pub async fn artifact(&self, path: &str) -> Result<ArtifactReader, SourceError> {
-        let record =
-            self.manifest.artifact(path).ok_or_else(|| SourceError::Point(format!("it holds no artifact {path}").into()))?;
+        let record = self
+            .manifest
+            .artifact(path)
+            .ok_or_else(|| SourceError::Point(format!("it holds no artifact {path}").into()))?;
         let pieces = match &self.origin {
-            Origin::Snapshot(snapshot) => {
-                from_snapshot(snapshot, path).await.map_err(|error| SourceError::Point(error.into()))?
-            }
+            Origin::Snapshot(snapshot) => from_snapshot(snapshot, path)
+                .await
+                .map_err(|error| SourceError::Point(error.into()))?,
             Origin::File(file) => {
                 let part = file.parts.get(path).cloned();
-                let part = part.ok_or_else(|| SourceError::Point(format!("{} holds no {path}", file.path.display()).into()))?;
+                let part = part.ok_or_else(|| {
+                    SourceError::Point(format!("{} holds no {path}", file.path.display()).into())
+                })?;
                 from_file(part, file.clone())
             }
         };
-        Ok(ArtifactReader { pieces, digest: ByteDigest::default(), read: 0, expected: record.clone(), turned: None })
+        Ok(ArtifactReader {
+            pieces,
+            digest: ByteDigest::default(),
+            read: 0,
+            expected: record.clone(),
+            turned: None,
+        })
     }
 }
 
@@ -158,13 +184,17 @@ fn from_file(part: FilePart, file: Arc<FilePoint>) -> Pieces {
         if let Err(cause) = read_part(&part, &sender) {
             let path = part.path;
             // Nobody may be left to hear of it.
-            let _ = sender.blocking_send(Err(RepositoryError::Path { path, action: "read", cause }));
+            let _ =
+                sender.blocking_send(Err(RepositoryError::Path { path, action: "read", cause }));
         }
     });
     receiver
 }
 
-fn read_part(part: &FilePart, pieces: &mpsc::Sender<Result<Bytes, RepositoryError>>) -> io::Result<()> {
+fn read_part(
+    part: &FilePart,
+    pieces: &mpsc::Sender<Result<Bytes, RepositoryError>>,
+) -> io::Result<()> {
     let mut file = File::open(&part.path)?;
     file.seek(SeekFrom::Start(part.offset_bytes))?;
     let mut rest = file.take(part.size_bytes);
@@ -205,7 +235,10 @@ impl ArtifactReader {
     pub async fn next(&mut self) -> Result<Option<Bytes>, SourceError> {
         match self.pieces.recv().await {
             Some(Ok(mut bytes)) => {
-                let within = self.turned.and_then(|at| at.checked_sub(self.read)).and_then(|at| usize::try_from(at).ok());
+                let within = self
+                    .turned
+                    .and_then(|at| at.checked_sub(self.read))
+                    .and_then(|at| usize::try_from(at).ok());
                 if let Some(at) = within.filter(|at| *at < bytes.len()) {
                     let mut damaged = bytes.to_vec();
                     damaged[at] ^= 1;
@@ -241,7 +274,9 @@ impl ArtifactReader {
         let mut all = Vec::new();
         while let Some(bytes) = self.next().await? {
             if self.read > limit_bytes {
-                return Err(SourceError::Point(format!("{} is longer than {limit_bytes} bytes", self.expected.path).into()));
+                return Err(SourceError::Point(
+                    format!("{} is longer than {limit_bytes} bytes", self.expected.path).into(),
+                ));
             }
             all.extend_from_slice(&bytes);
         }

@@ -39,10 +39,16 @@ impl RecoveryPoint {
 
 /// Groups our snapshots of the hosts in `hosts` by run, newest first. `wanted` are the sources a complete point has.
 #[must_use]
-pub fn recovery_points(snapshots: &[Snapshot], wanted: &[SourceName], hosts: &HostScope) -> Vec<RecoveryPoint> {
+pub fn recovery_points(
+    snapshots: &[Snapshot],
+    wanted: &[SourceName],
+    hosts: &HostScope,
+) -> Vec<RecoveryPoint> {
     let now = Timestamp::now();
     let mut points: BTreeMap<RunId, (RecoveryPoint, Vec<SourceName>)> = BTreeMap::new();
-    for snapshot in snapshots.iter().filter(|snapshot| snapshot.is_ours() && hosts.includes(snapshot.host())) {
+    for snapshot in
+        snapshots.iter().filter(|snapshot| snapshot.is_ours() && hosts.includes(snapshot.host()))
+    {
         let (Some(run), Some(source)) = (snapshot.run(), snapshot.source()) else { continue };
         let time = snapshot.time().timestamp();
         let (point, whole) = points.entry(run).or_insert_with(|| {
@@ -66,7 +72,8 @@ pub fn recovery_points(snapshots: &[Snapshot], wanted: &[SourceName], hosts: &Ho
     let mut points: Vec<RecoveryPoint> = points
         .into_values()
         .map(|(mut point, whole)| {
-            point.missing = wanted.iter().filter(|source| !whole.contains(source)).cloned().collect();
+            point.missing =
+                wanted.iter().filter(|source| !whole.contains(source)).cloned().collect();
             point
         })
         .collect();
@@ -122,8 +129,10 @@ pub fn choose(
     choice: &PointChoice,
     now: Timestamp,
 ) -> Result<ChosenPoint, RepositoryError> {
-    let of_source: Vec<&Snapshot> =
-        snapshots.iter().filter(|snapshot| snapshot.is_ours() && snapshot.source().as_ref() == Some(source)).collect();
+    let of_source: Vec<&Snapshot> = snapshots
+        .iter()
+        .filter(|snapshot| snapshot.is_ours() && snapshot.source().as_ref() == Some(source))
+        .collect();
     if choice.wanted != LATEST {
         return by_id(&of_source, source, choice, now);
     }
@@ -131,10 +140,14 @@ pub fn choose(
         .iter()
         .filter(|snapshot| choice.hosts.includes(snapshot.host()))
         .partition(|snapshot| snapshot.is_of_the_future(now));
-    let mut notes: Vec<String> =
-        future.iter().map(|snapshot| format!("{}; it was passed over", in_the_future(snapshot))).collect();
+    let mut notes: Vec<String> = future
+        .iter()
+        .map(|snapshot| format!("{}; it was passed over", in_the_future(snapshot)))
+        .collect();
     let newest = |snapshots: &mut dyn Iterator<Item = &&Snapshot>| {
-        snapshots.max_by_key(|snapshot| snapshot.time().timestamp()).map(|snapshot| (*snapshot).clone())
+        snapshots
+            .max_by_key(|snapshot| snapshot.time().timestamp())
+            .map(|snapshot| (*snapshot).clone())
     };
     let any = newest(&mut past.iter());
     let whole = newest(&mut past.iter().filter(|snapshot| snapshot.is_whole()));
@@ -164,7 +177,8 @@ fn by_id(
         snapshot.id().to_string().starts_with(wanted)
             || snapshot.run().is_some_and(|run| run.to_string().starts_with(&wanted.to_uppercase()))
     };
-    let found: Vec<&&Snapshot> = of_source.iter().filter(|_| !wanted.is_empty()).filter(matches).collect();
+    let found: Vec<&&Snapshot> =
+        of_source.iter().filter(|_| !wanted.is_empty()).filter(matches).collect();
     match found[..] {
         [] => Err(RepositoryError::NoSnapshot { wanted: format!("{wanted} of source {source}") }),
         [snapshot] => {
@@ -187,9 +201,17 @@ fn in_the_future(snapshot: &Snapshot) -> String {
     )
 }
 
-fn no_point(source: &SourceName, choice: &PointChoice, of_source: &[&Snapshot], now: Timestamp) -> RepositoryError {
-    let past: Vec<&Snapshot> = of_source.iter().copied().filter(|snapshot| !snapshot.is_of_the_future(now)).collect();
-    let future = of_source.iter().find(|snapshot| choice.hosts.includes(snapshot.host()) && snapshot.is_of_the_future(now));
+fn no_point(
+    source: &SourceName,
+    choice: &PointChoice,
+    of_source: &[&Snapshot],
+    now: Timestamp,
+) -> RepositoryError {
+    let past: Vec<&Snapshot> =
+        of_source.iter().copied().filter(|snapshot| !snapshot.is_of_the_future(now)).collect();
+    let future = of_source
+        .iter()
+        .find(|snapshot| choice.hosts.includes(snapshot.host()) && snapshot.is_of_the_future(now));
     let future = future.map(|snapshot| in_the_future(snapshot));
     RepositoryError::no_point(&format!("source {source}"), &choice.hosts, &past, future)
 }
@@ -206,7 +228,9 @@ pub async fn open_point(
     cancel: &CancellationToken,
 ) -> Result<(PointReader, Vec<String>), RepositoryError> {
     let ChosenPoint { snapshot, notes } = find_snapshot(repository, source, choice).await?;
-    let point = PointReader::open(repository.read(&snapshot).await?, progress.clone(), cancel.clone()).await?;
+    let point =
+        PointReader::open(repository.read(&snapshot).await?, progress.clone(), cancel.clone())
+            .await?;
     Ok((point, notes))
 }
 
@@ -243,10 +267,14 @@ mod tests {
         of.iter().enumerate().map(one).collect()
     }
 
-    fn chosen(of: &[(&str, i64, bool)], choice: &PointChoice) -> Result<(usize, String), RepositoryError> {
+    fn chosen(
+        of: &[(&str, i64, bool)],
+        choice: &PointChoice,
+    ) -> Result<(usize, String), RepositoryError> {
         let snapshots = snapshots(of);
         let chosen = choose(&snapshots, &"s".parse().unwrap(), choice, Timestamp::now())?;
-        let at = snapshots.iter().position(|snapshot| snapshot.id() == chosen.snapshot.id()).unwrap();
+        let at =
+            snapshots.iter().position(|snapshot| snapshot.id() == chosen.snapshot.id()).unwrap();
         Ok((at, chosen.notes.join("\n")))
     }
 
@@ -259,12 +287,20 @@ mod tests {
         assert_eq!(chosen(&all, &PointChoice::newest(scope("db1"))).unwrap().0, 2);
         assert_eq!(chosen(&all, &PointChoice::latest(HostScope::Any)).unwrap().0, 1);
         let only = [("db1", 2, false)];
-        assert_eq!(chosen(&only, &PointChoice::latest(scope("db1"))).unwrap().0, 0, "better than nothing");
+        assert_eq!(
+            chosen(&only, &PointChoice::latest(scope("db1"))).unwrap().0,
+            0,
+            "better than nothing"
+        );
     }
 
     #[test]
     fn a_host_without_a_point_hears_which_hosts_have_one() {
-        let error = chosen(&[("db1", 3, true), ("db1", 5, true)], &PointChoice::latest(HostName::of_machine())).unwrap_err();
+        let error = chosen(
+            &[("db1", 3, true), ("db1", 5, true)],
+            &PointChoice::latest(HostName::of_machine()),
+        )
+        .unwrap_err();
         let RepositoryError::NoPoint { others, .. } = &error else { panic!("{error}") };
         assert_eq!((others.len(), others[0].host.as_str()), (1, "db1"));
         assert!(error.to_string().contains("db1"), "{error}");

@@ -66,7 +66,8 @@ impl Scratch {
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&note)?;
         serde_json::to_writer(&mut file, &Note { source: source.clone() })?;
         file.flush()?;
-        let held = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| io::Error::from(errno))?;
+        let held = Flock::lock(file, FlockArg::LockExclusiveNonblock)
+            .map_err(|(_, errno)| io::Error::from(errno))?;
         // Durable before anything is made on a server: otherwise a crash of the machine would leave what nobody knows of.
         held.sync_all()?;
         File::open(directory)?.sync_all()?;
@@ -96,7 +97,10 @@ impl Scratch {
 ///
 /// # Errors
 /// When the notes cannot be read. What could not be removed is in the list.
-pub async fn clear_abandoned(directory: &Path, sources: &[Arc<dyn Restorable>]) -> io::Result<Vec<Cleared>> {
+pub async fn clear_abandoned(
+    directory: &Path,
+    sources: &[Arc<dyn Restorable>],
+) -> io::Result<Vec<Cleared>> {
     let mut all = Vec::new();
     for (name, note) in abandoned(directory)? {
         all.push(clear(directory, name, &note, sources).await);
@@ -112,9 +116,15 @@ pub fn left_over(directory: &Path) -> io::Result<Vec<String>> {
     Ok(abandoned(directory)?.into_iter().map(|(name, _)| name).collect())
 }
 
-async fn clear(directory: &Path, name: String, note: &Flock<File>, sources: &[Arc<dyn Restorable>]) -> Cleared {
+async fn clear(
+    directory: &Path,
+    name: String,
+    note: &Flock<File>,
+    sources: &[Arc<dyn Restorable>],
+) -> Cleared {
     let said: Option<Note> = serde_json::from_reader(io::BufReader::new(&**note)).ok();
-    let mut cleared = Cleared { source: said.map(|note| note.source), removed: Vec::new(), error: None, name };
+    let mut cleared =
+        Cleared { source: said.map(|note| note.source), removed: Vec::new(), error: None, name };
     let path = note_of(directory, &cleared.name);
     let Some(of) = &cleared.source else {
         // It died while the note was written, before anything was made.
@@ -141,7 +151,8 @@ async fn clear(directory: &Path, name: String, note: &Flock<File>, sources: &[Ar
             return cleared;
         }
     }
-    cleared.error = fs::remove_file(&path).err().map(|error| format!("{}: {error}", path.display()));
+    cleared.error =
+        fs::remove_file(&path).err().map(|error| format!("{}: {error}", path.display()));
     cleared
 }
 
@@ -155,7 +166,8 @@ fn abandoned(directory: &Path) -> io::Result<Vec<(String, Flock<File>)>> {
     let mut found = Vec::new();
     for entry in entries {
         let path = entry?.path();
-        let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+        let name =
+            path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
         if path.extension().is_none_or(|extension| extension != NOTE) || !name.starts_with(PREFIX) {
             continue;
         }

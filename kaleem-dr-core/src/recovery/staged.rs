@@ -102,7 +102,12 @@ pub async fn export(
 ///
 /// # Errors
 /// As [`export`]; [`SourceError::Refused`] when there is a file of that name.
-pub async fn export_to(form: &dyn StagedForm, point: &PointReader, path: &Path, gzip: bool) -> Result<u64, SourceError> {
+pub async fn export_to(
+    form: &dyn StagedForm,
+    point: &PointReader,
+    path: &Path,
+    gzip: bool,
+) -> Result<u64, SourceError> {
     let directory = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
@@ -111,7 +116,12 @@ pub async fn export_to(form: &dyn StagedForm, point: &PointReader, path: &Path, 
         let (path, action) = (path.to_path_buf(), action.to_owned());
         move |cause| SourceError::Path { path, action, cause }
     };
-    let taken = || SourceError::Refused(format!("{} is there already; name another file, or remove it", path.display()));
+    let taken = || {
+        SourceError::Refused(format!(
+            "{} is there already; name another file, or remove it",
+            path.display()
+        ))
+    };
     if path.exists() {
         return Err(taken());
     }
@@ -122,13 +132,17 @@ pub async fn export_to(form: &dyn StagedForm, point: &PointReader, path: &Path, 
         .suffix(PARTIAL_SUFFIX)
         .tempfile_in(directory)
         .map_err(failed("create"))?;
-    let written = export(form, point, Box::new(file.as_file().try_clone().map_err(failed("open"))?), gzip).await?;
+    let written =
+        export(form, point, Box::new(file.as_file().try_clone().map_err(failed("open"))?), gzip)
+            .await?;
     file.as_file().sync_all().map_err(failed("write"))?;
     file.persist_noclobber(path).map_err(|error| match error.error.kind() {
         io::ErrorKind::AlreadyExists => taken(),
         _ => failed("rename into place")(error.error),
     })?;
-    File::open(directory).and_then(|directory| directory.sync_all()).map_err(failed("make durable the name of"))?;
+    File::open(directory)
+        .and_then(|directory| directory.sync_all())
+        .map_err(failed("make durable the name of"))?;
     Ok(written)
 }
 
@@ -154,7 +168,11 @@ impl StagedWork {
     }
 
     fn unusable(&self, cause: io::Error) -> SourceError {
-        SourceError::Path { path: self.scratch.clone(), action: "unpack a staged file here".to_owned(), cause }
+        SourceError::Path {
+            path: self.scratch.clone(),
+            action: "unpack a staged file here".to_owned(),
+            cause,
+        }
     }
 }
 
@@ -227,7 +245,9 @@ fn pump(pieces: &mut mpsc::Receiver<Piece>, out: &mut impl Write) -> io::Result<
         match pieces.blocking_recv() {
             Some(Piece::Data(bytes)) => out.write_all(&bytes)?,
             Some(Piece::End) => return Ok(()),
-            None => return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "its content broke off")),
+            None => {
+                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "its content broke off"));
+            }
         }
     }
 }
@@ -270,7 +290,9 @@ impl Write for BlockingSink {
             return Ok(());
         }
         let piece = Bytes::from(std::mem::take(&mut self.buffer));
-        self.pieces.blocking_send(Piece::Data(piece)).map_err(|_| io::Error::other("the output cannot be written"))
+        self.pieces
+            .blocking_send(Piece::Data(piece))
+            .map_err(|_| io::Error::other("the output cannot be written"))
     }
 }
 
@@ -321,7 +343,10 @@ mod tests {
         };
         work.ensure_room(1).unwrap();
         let error = crate::ground::error_chain(&work.ensure_room(u64::MAX).unwrap_err());
-        assert!(error.contains("cannot unpack a staged file here") && error.contains("bytes are free"), "{error}");
+        assert!(
+            error.contains("cannot unpack a staged file here") && error.contains("bytes are free"),
+            "{error}"
+        );
     }
 
     #[tokio::test]

@@ -43,7 +43,12 @@ pub async fn write_tar(
     cancel: &CancellationToken,
 ) -> Result<FilesReport, SourceError> {
     let stage = progress.begin("writing the tar", Unit::Bytes, None);
-    let mut tar = Tar { out, buffer: BytesMut::new(), first_links: HashMap::new(), report: FilesReport::default() };
+    let mut tar = Tar {
+        out,
+        buffer: BytesMut::new(),
+        first_links: HashMap::new(),
+        report: FilesReport::default(),
+    };
     let mut walk = begin(snapshot, directory).await?;
     loop {
         let (items, next) = window(walk).await?;
@@ -52,7 +57,11 @@ pub async fn write_tar(
             break;
         }
         let entries = tar.entries(items, directory);
-        let content = entries.iter().filter(|entry| entry.link.is_none()).flat_map(|entry| entry.item.blobs.clone()).collect();
+        let content = entries
+            .iter()
+            .filter(|entry| entry.link.is_none())
+            .flat_map(|entry| entry.item.blobs.clone())
+            .collect();
         let mut content = snapshot.stream_places(content);
         for entry in entries {
             if cancel.is_cancelled() {
@@ -63,7 +72,11 @@ pub async fn write_tar(
                 continue;
             }
             for _ in &entry.item.blobs {
-                let broken = || SourceError::Point(format!("{}: its content broke off", entry.item.target.display()).into());
+                let broken = || {
+                    SourceError::Point(
+                        format!("{}: its content broke off", entry.item.target.display()).into(),
+                    )
+                };
                 let blob = content.recv().await.ok_or_else(broken)?.map_err(point)?;
                 stage.advance(blob.len() as u64);
                 tar.put(blob).await?;
@@ -101,7 +114,11 @@ pub async fn read_through(
                 report.directories += 1;
             } else if item.node.is_file() {
                 // Files share reads; only where one of those failed is each file tried by itself.
-                let read = if whole.is_ok() { Ok(()) } else { read_all(snapshot, vec![item], cancel).await? };
+                let read = if whole.is_ok() {
+                    Ok(())
+                } else {
+                    read_all(snapshot, vec![item], cancel).await?
+                };
                 match read {
                     Ok(()) => {
                         report.files += 1;
@@ -109,7 +126,10 @@ pub async fn read_through(
                         report.size_bytes += item.size_bytes();
                         stage.advance(item.size_bytes());
                     }
-                    Err(why) => report.problems.push(FileProblem { path: item.target.to_string_lossy().into_owned(), why }),
+                    Err(why) => report.problems.push(FileProblem {
+                        path: item.target.to_string_lossy().into_owned(),
+                        why,
+                    }),
                 }
             } else {
                 report.others += 1;
@@ -124,7 +144,8 @@ async fn read_all(
     items: Vec<&Item>,
     cancel: &CancellationToken,
 ) -> Result<Result<(), String>, SourceError> {
-    let mut content = snapshot.stream_places(items.into_iter().flat_map(|item| item.blobs.clone()).collect());
+    let mut content =
+        snapshot.stream_places(items.into_iter().flat_map(|item| item.blobs.clone()).collect());
     while let Some(blob) = content.recv().await {
         if cancel.is_cancelled() {
             return Err(SourceError::Cancelled);
@@ -138,9 +159,12 @@ async fn read_all(
 
 async fn begin(snapshot: &SnapshotReader, directory: &Path) -> Result<Walk, SourceError> {
     let snapshot = snapshot.clone();
-    let include = if directory == Path::new("/") { None } else { directory.to_str().map(str::to_owned) };
+    let include =
+        if directory == Path::new("/") { None } else { directory.to_str().map(str::to_owned) };
     let include: Vec<String> = include.into_iter().collect();
-    let walk = blocking(move || Walk::new(snapshot, Selection::of(&include, &[], true)?, PathBuf::from("/")));
+    let walk = blocking(move || {
+        Walk::new(snapshot, Selection::of(&include, &[], true)?, PathBuf::from("/"))
+    });
     walk.await.map_err(point)
 }
 
@@ -224,7 +248,11 @@ impl Tar<'_> {
     }
 
     async fn flush(&mut self) -> Result<(), SourceError> {
-        if self.buffer.is_empty() { Ok(()) } else { self.out.write(self.buffer.split().freeze()).await }
+        if self.buffer.is_empty() {
+            Ok(())
+        } else {
+            self.out.write(self.buffer.split().freeze()).await
+        }
     }
 
     async fn finish(mut self) -> Result<FilesReport, SourceError> {
@@ -241,7 +269,9 @@ fn header(node: &Node, name: &OsStr, link: Option<&OsStr>, size: u64) -> Vec<u8>
         NodeType::File if link.is_some() => (b'1', link.map(OsStr::to_owned), 0),
         NodeType::File | NodeType::Socket => (b'0', None, 0),
         NodeType::Dir => (b'5', None, 0),
-        symlink @ NodeType::Symlink { .. } => (b'2', Some(symlink.to_link().as_os_str().to_owned()), 0),
+        symlink @ NodeType::Symlink { .. } => {
+            (b'2', Some(symlink.to_link().as_os_str().to_owned()), 0)
+        }
         NodeType::Chardev { device } => (b'3', None, *device),
         NodeType::Dev { device } => (b'4', None, *device),
         NodeType::Fifo => (b'6', None, 0),
@@ -327,14 +357,16 @@ impl Pax {
     }
 
     fn time(&mut self, block: &mut Block, nanoseconds: i128) {
-        let (second, rest) = (nanoseconds.div_euclid(1_000_000_000), nanoseconds.rem_euclid(1_000_000_000));
+        let (second, rest) =
+            (nanoseconds.div_euclid(1_000_000_000), nanoseconds.rem_euclid(1_000_000_000));
         let fits = u64::try_from(second).is_ok_and(|second| block.number(136..148, second));
         if !fits {
             block.number(136..148, 0);
         }
         if !fits || rest != 0 {
             let sign = if nanoseconds < 0 { "-" } else { "" };
-            let (second, rest) = (nanoseconds.abs() / 1_000_000_000, nanoseconds.abs() % 1_000_000_000);
+            let (second, rest) =
+                (nanoseconds.abs() / 1_000_000_000, nanoseconds.abs() % 1_000_000_000);
             self.record("mtime", format!("{sign}{second}.{rest:09}").as_bytes());
         }
     }

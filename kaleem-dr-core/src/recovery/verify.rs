@@ -135,8 +135,16 @@ impl VerifyReport {
     }
 
     /// Of a source whose point could not be verified at all.
-    pub(crate) fn untried(source: &SourceName, wanted: ProofLevel, exit: Exit, why: String) -> Self {
-        Self { error: Some(Untried { exit, why }), ..Self::of(format!("source {source}"), Some(source.to_string()), wanted) }
+    pub(crate) fn untried(
+        source: &SourceName,
+        wanted: ProofLevel,
+        exit: Exit,
+        why: String,
+    ) -> Self {
+        Self {
+            error: Some(Untried { exit, why }),
+            ..Self::of(format!("source {source}"), Some(source.to_string()), wanted)
+        }
     }
 
     /// Whether all that was asked for is proven.
@@ -179,7 +187,8 @@ pub async fn verify_source(
 ) -> Result<VerifyReport, SourceError> {
     let how = how.into();
     let point = |error: RepositoryError| SourceError::Point(error.into());
-    let ChosenPoint { snapshot, notes } = find_snapshot(repository, source.name(), choice).await.map_err(point)?;
+    let ChosenPoint { snapshot, notes } =
+        find_snapshot(repository, source.name(), choice).await.map_err(point)?;
     let reader = repository.read(&snapshot).await.map_err(point)?;
     let verified = async {
         match PointReader::open(reader.clone(), work.progress.clone(), work.cancel.clone()).await {
@@ -187,9 +196,13 @@ pub async fn verify_source(
             Err(RepositoryError::Cancelled) => Err(SourceError::Cancelled),
             Err(error) if !matches!(error, RepositoryError::Damaged { .. }) => Err(point(error)),
             Err(unopened) => {
-                let mut report = verify_snapshot(&reader, ProofLevel::Stored, work).await.map_err(point)?;
+                let mut report =
+                    verify_snapshot(&reader, ProofLevel::Stored, work).await.map_err(point)?;
                 report.wanted = how.level;
-                report.findings.push(Finding::error(format!("its manifest cannot be read: {}", error_chain(&unopened))));
+                report.findings.push(Finding::error(format!(
+                    "its manifest cannot be read: {}",
+                    error_chain(&unopened)
+                )));
                 Ok(report)
             }
         }
@@ -202,8 +215,11 @@ pub async fn verify_source(
     let mut report = match verified {
         // Damage that kept it from being looked at further is a finding of this snapshot, and takes its earlier proofs back.
         Err(error) if Exit::from(&error) == Exit::NotVerified => {
-            let mut report =
-                VerifyReport::of(format!("snapshot {}", snapshot.id().short()), Some(source.name().to_string()), how.level);
+            let mut report = VerifyReport::of(
+                format!("snapshot {}", snapshot.id().short()),
+                Some(source.name().to_string()),
+                how.level,
+            );
             report.findings.push(Finding::error(error_chain(&error)));
             report
         }
@@ -228,7 +244,8 @@ pub async fn verify_point(
     work: &StagedWork,
 ) -> Result<VerifyReport, SourceError> {
     let Thoroughness { level, control } = how.into();
-    let mut proof = Verification::of(in_words(point.origin()), Some(source.name().to_string()), level);
+    let mut proof =
+        Verification::of(in_words(point.origin()), Some(source.name().to_string()), level);
     let watch = Stopwatch::over(work.progress.clone());
     let work = &StagedWork { progress: watch.sink(), ..work.clone() };
     let point = &point.telling(watch.sink());
@@ -287,7 +304,8 @@ pub async fn verify_snapshot(
     work: &StagedWork,
 ) -> Result<VerifyReport, RepositoryError> {
     let source = snapshot.snapshot().source().map(|source| source.to_string());
-    let mut proof = Verification::of(format!("snapshot {}", snapshot.snapshot().id().short()), source, level);
+    let mut proof =
+        Verification::of(format!("snapshot {}", snapshot.snapshot().id().short()), source, level);
     proof.report.snapshot = Some(snapshot.snapshot().id());
     proof.report.host = Some(snapshot.snapshot().host().to_owned());
     proof.objects(snapshot, work).await?;
@@ -329,9 +347,10 @@ impl Verification {
             self.report.findings.push(Finding::warning(left_out(incomplete)));
         }
         for left in &self.uncompared {
-            self.report
-                .findings
-                .push(Finding::warning(format!("{} came back and could not be compared: {}", left.what, left.why)));
+            self.report.findings.push(Finding::warning(format!(
+                "{} came back and could not be compared: {}",
+                left.what, left.why
+            )));
         }
         self.report.incomplete = incomplete.iter().chain(&self.uncompared).cloned().collect();
         if !self.report.incomplete.is_empty() {
@@ -344,12 +363,19 @@ impl Verification {
         self.report
     }
 
-    async fn objects(&mut self, snapshot: &SnapshotReader, work: &StagedWork) -> Result<(), RepositoryError> {
+    async fn objects(
+        &mut self,
+        snapshot: &SnapshotReader,
+        work: &StagedWork,
+    ) -> Result<(), RepositoryError> {
         let bar = work.progress.begin("verifying objects", Unit::Bytes, None);
         let found = snapshot.verify_objects(&*bar, &work.cancel).await?;
         bar.finish();
         self.report.findings.extend(found.wrong.into_iter().map(Finding::error));
-        self.report.checked.push(format!("{} objects of {} bytes hash to their names", found.objects, found.size_bytes));
+        self.report.checked.push(format!(
+            "{} objects of {} bytes hash to their names",
+            found.objects, found.size_bytes
+        ));
         self.reach(ProofLevel::Stored, 0);
         Ok(())
     }
@@ -362,7 +388,8 @@ impl Verification {
         expected: Option<&TreeTotals>,
         work: &StagedWork,
     ) -> Result<(), RepositoryError> {
-        let artifacts: HashSet<&Path> = artifacts.iter().map(|artifact| Path::new(&artifact.path)).collect();
+        let artifacts: HashSet<&Path> =
+            artifacts.iter().map(|artifact| Path::new(&artifact.path)).collect();
         let bar = work.progress.begin("reading files", Unit::Bytes, None);
         let mut walk = snapshot.files();
         let (mut files, mut bytes, mut seen) = (0u64, 0u64, 0usize);
@@ -387,38 +414,57 @@ impl Verification {
                     bytes += read;
                     files += u64::from(!is_own(&file.path));
                 }
-                Err(why) => self.report.findings.push(Finding::error(format!("{}: {why}", file.path.display()))),
+                Err(why) => self
+                    .report
+                    .findings
+                    .push(Finding::error(format!("{}: {why}", file.path.display()))),
             }
         }
         bar.finish();
         if seen != artifacts.len() {
-            self.report
-                .findings
-                .push(Finding::error(format!("the manifest names {} artifacts, but the tree holds {seen}", artifacts.len())));
+            self.report.findings.push(Finding::error(format!(
+                "the manifest names {} artifacts, but the tree holds {seen}",
+                artifacts.len()
+            )));
         }
         if let Some(expected) = expected.filter(|expected| expected.files != files) {
-            self.report
-                .findings
-                .push(Finding::error(format!("the manifest counts {} files, but {files} could be read", expected.files)));
+            self.report.findings.push(Finding::error(format!(
+                "the manifest counts {} files, but {files} could be read",
+                expected.files
+            )));
         }
         self.report.checked.push(format!("{files} files of {bytes} bytes can be read"));
         Ok(())
     }
 
-    async fn artifacts(&mut self, point: &PointReader, work: &StagedWork) -> Result<(), SourceError> {
-        let bar = work.progress.begin("reading artifacts", Unit::Bytes, Some(point.manifest().size_bytes()));
+    async fn artifacts(
+        &mut self,
+        point: &PointReader,
+        work: &StagedWork,
+    ) -> Result<(), SourceError> {
+        let bar = work.progress.begin(
+            "reading artifacts",
+            Unit::Bytes,
+            Some(point.manifest().size_bytes()),
+        );
         let mut equal = 0usize;
         for artifact in &point.manifest().artifacts {
             match read_artifact(point, &artifact.path, &*bar, work).await {
                 Ok(()) => equal += 1,
                 Err(SourceError::Cancelled) => return Err(SourceError::Cancelled),
-                Err(error) => self.report.findings.push(Finding::error(format!("{}: {}", artifact.path, error_chain(&error)))),
+                Err(error) => self.report.findings.push(Finding::error(format!(
+                    "{}: {}",
+                    artifact.path,
+                    error_chain(&error)
+                ))),
             }
         }
         bar.finish();
         let of = point.manifest().artifacts.len();
         if of > 0 {
-            self.report.checked.push(format!("{equal} of {of} artifacts are what the manifest says"));
+            self.report
+                .checked
+                .push(format!("{equal} of {of} artifacts are what the manifest says"));
         }
         Ok(())
     }
@@ -447,11 +493,18 @@ impl Verification {
         };
         let damage = format!("turned a byte of {} over on its way", artifact.path);
         if ended.is_none() {
-            self.report.findings.push(Finding::error(format!("reading is blind: we {damage}, and it was read to its end")));
+            self.report.findings.push(Finding::error(format!(
+                "reading is blind: we {damage}, and it was read to its end"
+            )));
         }
-        let found = ended.map(|why| Difference { what: artifact.path.clone(), expected: artifact.sha256.clone(), found: why });
+        let found = ended.map(|why| Difference {
+            what: artifact.path.clone(),
+            expected: artifact.sha256.clone(),
+            found: why,
+        });
         let found = found.into_iter().collect();
-        self.report.control = Some(Control { damage, found, seconds: began.elapsed().as_secs_f64() });
+        self.report.control =
+            Some(Control { damage, found, seconds: began.elapsed().as_secs_f64() });
         Ok(())
     }
 
@@ -466,7 +519,8 @@ impl Verification {
             let (path, action) = (work.scratch.clone(), action.to_owned());
             move |cause| SourceError::Path { path, action, cause }
         };
-        let scratch = Scratch::begin(&work.scratch, source.name(), control).map_err(failed("make a scratch target in"))?;
+        let scratch = Scratch::begin(&work.scratch, source.name(), control)
+            .map_err(failed("make a scratch target in"))?;
         let began = Instant::now();
         let rehearsed = source.rehearse(point, scratch.target()).await;
         let seconds = began.elapsed().as_secs_f64();
@@ -479,7 +533,8 @@ impl Verification {
         let removed = scratch.end(left.is_ok());
         let report = rehearsed?;
         removed.map_err(failed("remove the scratch directory in"))?;
-        self.report.restore_seconds = Some(seconds - report.control.as_ref().map_or(0.0, |control| control.seconds));
+        self.report.restore_seconds =
+            Some(seconds - report.control.as_ref().map_or(0.0, |control| control.seconds));
         self.take(report.without(&name), control);
         Ok(())
     }
@@ -487,11 +542,18 @@ impl Verification {
     /// What a rehearsal showed. A comparison that does not see the damage of its negative control has shown nothing.
     fn take(&mut self, report: RestoreReport, controlled: bool) {
         let equal = report.is_equal();
-        self.report.checked.extend(report.compared.into_iter().map(|what| format!("restored and equal: {what}")));
+        self.report
+            .checked
+            .extend(report.compared.into_iter().map(|what| format!("restored and equal: {what}")));
         self.report.findings.extend(report.warnings.into_iter().map(Finding::warning));
-        self.uncompared.extend(report.uncompared.into_iter().map(|left| Incomplete { what: left.what, why: left.why }));
+        self.uncompared.extend(
+            report.uncompared.into_iter().map(|left| Incomplete { what: left.what, why: left.why }),
+        );
         for difference in report.differences {
-            let message = format!("{}: expected {}, found {}", difference.what, difference.expected, difference.found);
+            let message = format!(
+                "{}: expected {}, found {}",
+                difference.what, difference.expected, difference.found
+            );
             self.report.findings.push(Finding::error(message));
         }
         if !equal && self.errors() == 0 {
@@ -499,7 +561,10 @@ impl Verification {
         }
         match &report.control {
             Some(control) if !control.is_caught() => {
-                let why = format!("the comparison is blind: we {} in the scratch, and it found no difference", control.damage);
+                let why = format!(
+                    "the comparison is blind: we {} in the scratch, and it found no difference",
+                    control.damage
+                );
                 self.report.findings.push(Finding::error(why));
             }
             None if controlled && equal => {
@@ -514,9 +579,14 @@ impl Verification {
 
 /// What an incomplete point lacks, in one sentence.
 pub(crate) fn left_out(incomplete: &[Incomplete]) -> String {
-    let named: Vec<String> = incomplete.iter().take(NAMED).map(|left| format!("{} ({})", left.what, left.why)).collect();
+    let named: Vec<String> =
+        incomplete.iter().take(NAMED).map(|left| format!("{} ({})", left.what, left.why)).collect();
     let more = if incomplete.len() > NAMED { ", …" } else { "" };
-    format!("the point is incomplete: {} missing: {}{more}", counted(incomplete.len(), "part is", "parts are"), named.join(", "))
+    format!(
+        "the point is incomplete: {} missing: {}{more}",
+        counted(incomplete.len(), "part is", "parts are"),
+        named.join(", ")
+    )
 }
 
 fn counted(count: usize, one: &str, many: &str) -> String {
@@ -534,7 +604,11 @@ fn is_own(path: &Path) -> bool {
     path == Path::new(MANIFEST_PATH) || path == Path::new("/RESTORE.md")
 }
 
-async fn read_file(snapshot: &SnapshotReader, file: &TreeFile, bar: &dyn StageProgress) -> Result<u64, String> {
+async fn read_file(
+    snapshot: &SnapshotReader,
+    file: &TreeFile,
+    bar: &dyn StageProgress,
+) -> Result<u64, String> {
     let mut pieces = snapshot.stream_file(file).map_err(|error| error_chain(&error))?;
     let mut read = 0;
     while let Some(piece) = pieces.recv().await {
@@ -542,10 +616,19 @@ async fn read_file(snapshot: &SnapshotReader, file: &TreeFile, bar: &dyn StagePr
         read += piece.len() as u64;
         bar.advance(piece.len() as u64);
     }
-    if read == file.size_bytes { Ok(read) } else { Err(format!("it is {} bytes long, but {read} were read", file.size_bytes)) }
+    if read == file.size_bytes {
+        Ok(read)
+    } else {
+        Err(format!("it is {} bytes long, but {read} were read", file.size_bytes))
+    }
 }
 
-async fn read_artifact(point: &PointReader, path: &str, bar: &dyn StageProgress, work: &StagedWork) -> Result<(), SourceError> {
+async fn read_artifact(
+    point: &PointReader,
+    path: &str,
+    bar: &dyn StageProgress,
+    work: &StagedWork,
+) -> Result<(), SourceError> {
     let mut reader = point.artifact(path).await?;
     while let Some(piece) = reader.next().await? {
         if work.cancel.is_cancelled() {

@@ -36,13 +36,16 @@ impl Excludes {
         let mut patterns = Vec::new();
         for (of, text) in config.exclude.iter().enumerate() {
             for alternative in alternatives(text) {
-                patterns.extend(
-                    Pattern::new(&alternative, of)
-                        .map_err(|why| SourceError::Unsupported(format!("the pattern `{text}` is not valid: {why}")))?,
-                );
+                patterns.extend(Pattern::new(&alternative, of).map_err(|why| {
+                    SourceError::Unsupported(format!("the pattern `{text}` is not valid: {why}"))
+                })?);
             }
         }
-        Ok(Self { patterns, if_present: config.exclude_if_present.clone(), caches: config.exclude_caches })
+        Ok(Self {
+            patterns,
+            if_present: config.exclude_if_present.clone(),
+            caches: config.exclude_caches,
+        })
     }
 
     /// Nothing has matched yet.
@@ -54,7 +57,11 @@ impl Excludes {
     pub(super) fn excludes(&self, path: &Path, matched: &mut Matched) -> bool {
         let mut components: Vec<&[u8]> = Vec::new();
         for component in path.components() {
-            components.push(if component == Component::RootDir { b"/" } else { component.as_os_str().as_bytes() });
+            components.push(if component == Component::RootDir {
+                b"/"
+            } else {
+                component.as_os_str().as_bytes()
+            });
         }
         let mut excluded = false;
         for pattern in &self.patterns {
@@ -75,7 +82,10 @@ impl Excludes {
 
 /// Only a regular file can be one: a pipe would never end.
 fn is_cache_tag(path: &Path) -> io::Result<bool> {
-    let file = fs::OpenOptions::new().read(true).custom_flags((OFlag::O_NONBLOCK | OFlag::O_NOCTTY).bits()).open(path)?;
+    let file = fs::OpenOptions::new()
+        .read(true)
+        .custom_flags((OFlag::O_NONBLOCK | OFlag::O_NOCTTY).bits())
+        .open(path)?;
     if !file.metadata()?.is_file() {
         return Ok(false);
     }
@@ -87,7 +97,12 @@ fn is_cache_tag(path: &Path) -> io::Result<bool> {
 impl Matched {
     /// The patterns that matched nothing.
     pub(super) fn idle<'a>(&self, patterns: &'a [String]) -> Vec<&'a String> {
-        patterns.iter().zip(&self.0).filter(|(_, matched)| !**matched).map(|(pattern, _)| pattern).collect()
+        patterns
+            .iter()
+            .zip(&self.0)
+            .filter(|(_, matched)| !**matched)
+            .map(|(pattern, _)| pattern)
+            .collect()
     }
 }
 
@@ -221,7 +236,10 @@ fn matches(parts: &[Part], path: &[&[u8]]) -> bool {
         }
     }
     let is_root = |part: &Part| *part == Part::Plain(b"/".to_vec());
-    let (Some(first), Some(last_offset)) = (parts.first(), path.len().checked_sub(parts.len())) else { return false };
+    let (Some(first), Some(last_offset)) = (parts.first(), path.len().checked_sub(parts.len()))
+    else {
+        return false;
+    };
     let offsets = if is_root(first) { 0..=0 } else { 1..=last_offset };
     offsets.rev().any(|offset| {
         parts.iter().zip(&path[offset..]).all(|(part, name)| match part {

@@ -51,10 +51,14 @@ impl Glob {
                     retry = Some((after, rest));
                     Some((after, rest))
                 }
-                Some((Token::Plain(byte), after)) => rest.strip_prefix(&[*byte]).map(|rest| (after, rest)),
+                Some((Token::Plain(byte), after)) => {
+                    rest.strip_prefix(&[*byte]).map(|rest| (after, rest))
+                }
                 Some((Token::One, after)) => character(rest).map(|(_, rest)| (after, rest)),
                 Some((Token::Class { negated, ranges }, after)) => character(rest)
-                    .filter(|(c, _)| ranges.iter().any(|(low, high)| low <= c && c <= high) != *negated)
+                    .filter(|(c, _)| {
+                        ranges.iter().any(|(low, high)| low <= c && c <= high) != *negated
+                    })
                     .map(|(_, rest)| (after, rest)),
             };
             (tokens, rest) = match (step, retry) {
@@ -106,7 +110,8 @@ fn bound(text: &str) -> Option<(char, &str)> {
 
 /// The first character of a name, and what follows; a byte that is not UTF-8 counts as one.
 fn character(name: &[u8]) -> Option<(char, &[u8])> {
-    let length = (1..=name.len().min(4)).find(|&length| std::str::from_utf8(&name[..length]).is_ok());
+    let length =
+        (1..=name.len().min(4)).find(|&length| std::str::from_utf8(&name[..length]).is_ok());
     match length {
         Some(length) => {
             let c = std::str::from_utf8(&name[..length]).ok()?.chars().next()?;

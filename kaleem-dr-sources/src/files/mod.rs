@@ -97,8 +97,9 @@ impl FilesSource {
     pub fn new(name: SourceName, config: FilesConfig) -> Result<Self, SourceError> {
         let mut roots = BTreeSet::new();
         for path in &config.paths {
-            let plain =
-                path.components().all(|part| matches!(part, std::path::Component::RootDir | std::path::Component::Normal(_)));
+            let plain = path.components().all(|part| {
+                matches!(part, std::path::Component::RootDir | std::path::Component::Normal(_))
+            });
             if !path.is_absolute() || !plain {
                 return Err(SourceError::Unsupported(format!(
                     "path {} must be absolute and without `.` or `..`",
@@ -111,10 +112,15 @@ impl FilesSource {
             return Err(SourceError::Unsupported("`paths` names nothing to back up".into()));
         }
         // A path below another is captured with it.
-        let roots: Vec<PathBuf> =
-            roots.iter().filter(|path| !path.ancestors().skip(1).any(|above| roots.contains(above))).cloned().collect();
+        let roots: Vec<PathBuf> = roots
+            .iter()
+            .filter(|path| !path.ancestors().skip(1).any(|above| roots.contains(above)))
+            .cloned()
+            .collect();
         if config.after_restore.iter().any(|hook| hook.first().is_none_or(String::is_empty)) {
-            return Err(SourceError::Unsupported("a command of `after_restore` names no program".into()));
+            return Err(SourceError::Unsupported(
+                "a command of `after_restore` names no program".into(),
+            ));
         }
         let excludes = Excludes::new(&config)?;
         Ok(Self { name, config, roots, excludes })
@@ -161,10 +167,15 @@ impl Source for FilesSource {
     }
 
     async fn capture(&self, out: &mut Capture) -> Result<(), SourceError> {
-        out.set_consistency(Consistency { grade: ConsistencyGrade::PerFile, at: out.started(), note: None });
+        out.set_consistency(Consistency {
+            grade: ConsistencyGrade::PerFile,
+            at: out.started(),
+            note: None,
+        });
         let (sender, mut found) = mpsc::channel(FOUND_IN_FLIGHT);
         let excludes = (self.excludes.clone(), Excludes::unmatched(self.config.exclude.len()));
-        let walk = walk::Walk::new(self.roots.clone(), excludes, self.config.one_file_system, sender);
+        let walk =
+            walk::Walk::new(self.roots.clone(), excludes, self.config.one_file_system, sender);
         let walk = tokio::task::spawn_blocking(move || walk.run());
         let mut entries = 0u64;
         while let Some(next) = found.recv().await {
@@ -176,8 +187,9 @@ impl Source for FilesSource {
                 Found::Problem { path, why } => out.incomplete(path.to_string_lossy(), why),
             }
         }
-        let matched =
-            walk.await.map_err(|panic| SourceError::Unsupported(format!("the walk of the file trees broke off: {panic}")))?;
+        let matched = walk.await.map_err(|panic| {
+            SourceError::Unsupported(format!("the walk of the file trees broke off: {panic}"))
+        })?;
         self.report_excludes(&matched);
         if entries == 0 {
             return Err(SourceError::Path {
@@ -196,11 +208,19 @@ impl Restorable for FilesSource {
         self.roots.clone()
     }
 
-    async fn plan_restore(&self, point: &PointReader, request: RestoreRequest) -> Result<RestorePlan, SourceError> {
+    async fn plan_restore(
+        &self,
+        point: &PointReader,
+        request: RestoreRequest,
+    ) -> Result<RestorePlan, SourceError> {
         restore::plan(&self.config, point, request).await
     }
 
-    async fn restore(&self, point: &PointReader, plan: RestorePlan) -> Result<RestoreReport, SourceError> {
+    async fn restore(
+        &self,
+        point: &PointReader,
+        plan: RestorePlan,
+    ) -> Result<RestoreReport, SourceError> {
         restore::restore(&self.config, point, plan).await
     }
 
@@ -208,7 +228,11 @@ impl Restorable for FilesSource {
         restore::inspect(point).await
     }
 
-    async fn rehearse(&self, point: &PointReader, scratch: &ScratchTarget) -> Result<RestoreReport, SourceError> {
+    async fn rehearse(
+        &self,
+        point: &PointReader,
+        scratch: &ScratchTarget,
+    ) -> Result<RestoreReport, SourceError> {
         restore::rehearse(&self.config, point, scratch).await
     }
 

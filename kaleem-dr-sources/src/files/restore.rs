@@ -15,11 +15,12 @@ use kaleem_dr_core::{
     recovery::{
         point::{Origin, PointReader},
         restore::{
-            FileProblem, FilesReport, RestoreOptions, compare_files, default_target, ensure_room, restore_files, turn_a_byte,
+            FileProblem, FilesReport, RestoreOptions, compare_files, default_target, ensure_room,
+            restore_files, turn_a_byte,
         },
         source::{
-            Change, Control, Difference, Inspection, PlannedAction, RestorePlan, RestoreReport, RestoreRequest, RestoreTarget,
-            ScratchTarget,
+            Change, Control, Difference, Inspection, PlannedAction, RestorePlan, RestoreReport,
+            RestoreRequest, RestoreTarget, ScratchTarget,
         },
         tarball::read_through,
         untar::{UntarOptions, extract},
@@ -28,8 +29,13 @@ use kaleem_dr_core::{
 
 use super::{FilesConfig, staged};
 
-pub(super) async fn plan(config: &FilesConfig, point: &PointReader, request: RestoreRequest) -> Result<RestorePlan, SourceError> {
-    let plain = RestoreRequest { only: request.only.clone(), ..RestoreRequest::whole(request.to.clone()) };
+pub(super) async fn plan(
+    config: &FilesConfig,
+    point: &PointReader,
+    request: RestoreRequest,
+) -> Result<RestorePlan, SourceError> {
+    let plain =
+        RestoreRequest { only: request.only.clone(), ..RestoreRequest::whole(request.to.clone()) };
     if request != plain {
         return Err(SourceError::Unsupported(
             "a source of kind files takes --only, but not --rename, --existing or --extras".into(),
@@ -39,13 +45,19 @@ pub(super) async fn plan(config: &FilesConfig, point: &PointReader, request: Res
     let in_place = request.to == RestoreTarget::InPlace;
     let totals = counts(point, &request.only).await?;
     if totals.files + totals.directories + totals.others == 0 {
-        return Err(SourceError::Unsupported(format!("nothing in the recovery point is meant by {}", request.only.join(", "))));
+        return Err(SourceError::Unsupported(format!(
+            "nothing in the recovery point is meant by {}",
+            request.only.join(", ")
+        )));
     }
     let mut actions = Vec::new();
     for path in named(point, &request.only) {
         let path = below(&target, &path);
         let there = tokio::fs::symlink_metadata(&path).await.is_ok();
-        actions.push(PlannedAction::new(if there { Change::Overwrite } else { Change::Create }, path.display().to_string()));
+        actions.push(PlannedAction::new(
+            if there { Change::Overwrite } else { Change::Create },
+            path.display().to_string(),
+        ));
     }
     for pattern in request.only.iter().filter(|pattern| is_glob(pattern)) {
         let change = if in_place { Change::Overwrite } else { Change::Create };
@@ -53,14 +65,29 @@ pub(super) async fn plan(config: &FilesConfig, point: &PointReader, request: Res
     }
     let mut warnings = vec![format!("{} files with {} bytes", totals.files, totals.size_bytes)];
     if in_place {
-        actions.push(PlannedAction::new(Change::Leave, "files that are there but not in the recovery point"));
-        warnings.extend(config.after_restore.iter().map(|hook| format!("afterwards runs: {}", hook.join(" "))));
+        actions.push(PlannedAction::new(
+            Change::Leave,
+            "files that are there but not in the recovery point",
+        ));
+        warnings.extend(
+            config.after_restore.iter().map(|hook| format!("afterwards runs: {}", hook.join(" "))),
+        );
     }
     if matches!(point.origin(), Origin::File(_)) {
-        warnings.extend(point.manifest().incomplete.iter().map(|missing| format!("{}: {}", missing.what, missing.why)));
+        warnings.extend(
+            point
+                .manifest()
+                .incomplete
+                .iter()
+                .map(|missing| format!("{}: {}", missing.what, missing.why)),
+        );
     }
     // Settled here: a default name holds the time.
-    let to = if in_place { RestoreTarget::InPlace } else { RestoreTarget::Beside(Some(target.display().to_string())) };
+    let to = if in_place {
+        RestoreTarget::InPlace
+    } else {
+        RestoreTarget::Beside(Some(target.display().to_string()))
+    };
     let request = RestoreRequest { to, ..request };
     Ok(RestorePlan::new(request, format!("directory {}", target.display()), actions, warnings))
 }
@@ -72,7 +99,8 @@ async fn counts(point: &PointReader, only: &[String]) -> Result<TreeTotals, Sour
     }
     let found = match point.origin() {
         Origin::Snapshot(snapshot) => {
-            let options = RestoreOptions { dry_run: true, ..options(PathBuf::from("/"), only, true) };
+            let options =
+                RestoreOptions { dry_run: true, ..options(PathBuf::from("/"), only, true) };
             restore_files(snapshot, &options, point.progress(), &point.cancellation())
                 .await
                 .map_err(|error| SourceError::Point(error.into()))?
@@ -114,9 +142,14 @@ fn options(target: PathBuf, only: &[String], overwrite: bool) -> RestoreOptions 
     }
 }
 
-pub(super) async fn restore(config: &FilesConfig, point: &PointReader, plan: RestorePlan) -> Result<RestoreReport, SourceError> {
+pub(super) async fn restore(
+    config: &FilesConfig,
+    point: &PointReader,
+    plan: RestorePlan,
+) -> Result<RestoreReport, SourceError> {
     let in_place = plan.request.to == RestoreTarget::InPlace;
-    let mut report = put_back(config, point, directory(&plan.request.to), &plan.request.only, in_place).await?;
+    let mut report =
+        put_back(config, point, directory(&plan.request.to), &plan.request.only, in_place).await?;
     report.target = plan.target;
     if in_place {
         report.hooks = if report.is_equal() {
@@ -146,9 +179,14 @@ async fn put_back(
         Origin::File(file) => {
             if !in_place && ensure_room(&target, point.manifest().tree.size_bytes).is_err() {
                 // Holes need no room: only what is stored is asked for in the end.
-                let stored = staged::look(&file.path, only, &point.cancellation()).await?.stored_bytes;
+                let stored =
+                    staged::look(&file.path, only, &point.cancellation()).await?.stored_bytes;
                 let path = target.clone();
-                ensure_room(&target, stored).map_err(|cause| SourceError::Path { path, action: "restore into".into(), cause })?;
+                ensure_room(&target, stored).map_err(|cause| SourceError::Path {
+                    path,
+                    action: "restore into".into(),
+                    cause,
+                })?;
             }
             let options = UntarOptions {
                 target,
@@ -157,8 +195,11 @@ async fn put_back(
                 special_files: config.special_files_of_tars,
                 limit_bytes: None,
             };
-            let (path, progress, cancel) = (file.path.clone(), point.progress().clone(), point.cancellation());
-            let extracted = tokio::task::spawn_blocking(move || extract(&path, &options, &*progress, &cancel)).await;
+            let (path, progress, cancel) =
+                (file.path.clone(), point.progress().clone(), point.cancellation());
+            let extracted =
+                tokio::task::spawn_blocking(move || extract(&path, &options, &*progress, &cancel))
+                    .await;
             let extracted = extracted.map_err(|panic| staged::broke_off(&file.path, &panic))?;
             extracted.map_err(|error| staged::untar_error(&file.path, error))?
         }
@@ -168,14 +209,26 @@ async fn put_back(
 
 /// What was put back, beside what was meant.
 fn report(files: &FilesReport, meant: &TreeTotals) -> RestoreReport {
-    let read_back = format!("{} files read back and compared with the recovery point", files.verified);
+    let read_back =
+        format!("{} files read back and compared with the recovery point", files.verified);
     let (compared, differences) = compare(vec![read_back], files, meant);
     let items = files.files + files.links;
     let warnings = notes(files);
-    RestoreReport { items, size_bytes: files.size_bytes, compared, differences, warnings, ..RestoreReport::default() }
+    RestoreReport {
+        items,
+        size_bytes: files.size_bytes,
+        compared,
+        differences,
+        warnings,
+        ..RestoreReport::default()
+    }
 }
 
-fn compare(mut compared: Vec<String>, files: &FilesReport, meant: &TreeTotals) -> (Vec<String>, Vec<Difference>) {
+fn compare(
+    mut compared: Vec<String>,
+    files: &FilesReport,
+    meant: &TreeTotals,
+) -> (Vec<String>, Vec<Difference>) {
     let mut differences = Vec::new();
     for (what, expected, found) in [
         ("files", meant.files, files.files + files.links),
@@ -185,7 +238,11 @@ fn compare(mut compared: Vec<String>, files: &FilesReport, meant: &TreeTotals) -
         if expected == found {
             compared.push(format!("{what}: {found}"));
         } else {
-            differences.push(Difference { what: what.into(), expected: expected.to_string(), found: found.to_string() });
+            differences.push(Difference {
+                what: what.into(),
+                expected: expected.to_string(),
+                found: found.to_string(),
+            });
         }
     }
     differences.extend(files.problems.iter().map(|problem| Difference {
@@ -203,17 +260,22 @@ pub(super) async fn inspect(point: &PointReader) -> Result<Inspection, SourceErr
     match point.origin() {
         Origin::Snapshot(snapshot) => {
             let found = read_through(snapshot, &**point.progress(), &point.cancellation()).await?;
-            let read =
-                vec![format!("{} files with {} bytes read, each piece hashes to its id", found.verified, found.size_bytes)];
+            let read = vec![format!(
+                "{} files with {} bytes read, each piece hashes to its id",
+                found.verified, found.size_bytes
+            )];
             let (checked, differences) = compare(read, &found, &manifest.tree);
             inspection.checked = checked;
             inspection.findings.extend(differences.into_iter().map(|difference| {
                 let Difference { what, expected, found } = difference;
                 Finding::error(format!("{what}: expected {expected}, found {found}"))
             }));
-            inspection
-                .findings
-                .extend(manifest.incomplete.iter().map(|missing| Finding::warning(format!("{}: {}", missing.what, missing.why))));
+            inspection.findings.extend(
+                manifest
+                    .incomplete
+                    .iter()
+                    .map(|missing| Finding::warning(format!("{}: {}", missing.what, missing.why))),
+            );
         }
         Origin::File(file) => {
             let tree = &manifest.tree;
@@ -225,9 +287,12 @@ pub(super) async fn inspect(point: &PointReader) -> Result<Inspection, SourceErr
                 tree.directories,
                 tree.others
             ));
-            inspection
-                .findings
-                .extend(manifest.incomplete.iter().map(|missing| Finding::error(format!("{}: {}", missing.what, missing.why))));
+            inspection.findings.extend(
+                manifest
+                    .incomplete
+                    .iter()
+                    .map(|missing| Finding::error(format!("{}: {}", missing.what, missing.why))),
+            );
         }
     }
     Ok(inspection)
@@ -246,10 +311,13 @@ pub(super) async fn rehearse(
         if let Origin::Snapshot(snapshot) = point.origin() {
             // Read once more, and apart from the restore: also owners, modes, times and links.
             let everything = options(directory.clone(), &[], true);
-            let found = compare_files(snapshot, &everything, point.progress(), &point.cancellation())
-                .await
-                .map_err(|error| SourceError::Point(error.into()))?;
-            report.compared.push(format!("owners, modes, times and links of {} paths", found.verified));
+            let found =
+                compare_files(snapshot, &everything, point.progress(), &point.cancellation())
+                    .await
+                    .map_err(|error| SourceError::Point(error.into()))?;
+            report
+                .compared
+                .push(format!("owners, modes, times and links of {} paths", found.verified));
             report.differences.extend(differences(&found));
             if scratch.control && report.is_equal() {
                 report.control = control(snapshot, point, &directory).await?;
@@ -263,13 +331,21 @@ pub(super) async fn rehearse(
         _ => Ok(()),
     };
     let mut report: RestoreReport = tried?;
-    removed.map_err(|cause| SourceError::Path { path: directory.clone(), action: "remove after the rehearsal".into(), cause })?;
+    removed.map_err(|cause| SourceError::Path {
+        path: directory.clone(),
+        action: "remove after the rehearsal".into(),
+        cause,
+    })?;
     report.target = format!("directory {}", directory.display());
     Ok(report)
 }
 
 /// Turns one byte of a restored file over, its times left as they are, and compares once more. `None` where no file holds a byte.
-async fn control(snapshot: &SnapshotReader, point: &PointReader, directory: &Path) -> Result<Option<Control>, SourceError> {
+async fn control(
+    snapshot: &SnapshotReader,
+    point: &PointReader,
+    directory: &Path,
+) -> Result<Option<Control>, SourceError> {
     let began = Instant::now();
     let mut walk = snapshot.files();
     let file = loop {
@@ -281,7 +357,11 @@ async fn control(snapshot: &SnapshotReader, point: &PointReader, directory: &Pat
         }
     };
     let path = below(directory, &file.path);
-    let at = turn_a_byte(&path).map_err(|cause| SourceError::Path { path: path.clone(), action: "damage".into(), cause })?;
+    let at = turn_a_byte(&path).map_err(|cause| SourceError::Path {
+        path: path.clone(),
+        action: "damage".into(),
+        cause,
+    })?;
     let only = vec![file.path.display().to_string()];
     let options = options(directory.to_path_buf(), &only, true);
     let compared = compare_files(snapshot, &options, point.progress(), &point.cancellation()).await;
@@ -317,7 +397,9 @@ fn notes(files: &FilesReport) -> Vec<String> {
     let listed = files.notes.iter().map(|note| format!("{}: {}", note.path, note.why));
     listed
         .chain(files.left_to_root())
-        .chain((files.more_notes > 0).then(|| format!("{} more notes like these", files.more_notes)))
+        .chain(
+            (files.more_notes > 0).then(|| format!("{} more notes like these", files.more_notes)),
+        )
         .collect()
 }
 

@@ -34,7 +34,9 @@ impl StagedForm for FilesSource {
     async fn write(&self, point: &PointReader, out: &mut Sink) -> Result<(), SourceError> {
         match point.origin() {
             Origin::Snapshot(snapshot) => {
-                write_tar(snapshot, Path::new("/"), out, &**point.progress(), &point.cancellation()).await.map(|_| ())
+                write_tar(snapshot, Path::new("/"), out, &**point.progress(), &point.cancellation())
+                    .await
+                    .map(|_| ())
             }
             Origin::File(file) => Err(SourceError::Unsupported(format!(
                 "{} is a tar already, so there is nothing to write anew: copy it",
@@ -46,7 +48,10 @@ impl StagedForm for FilesSource {
     async fn open(&self, file: &Path, work: &StagedWork) -> Result<PointReader, SourceError> {
         let started = Timestamp::now();
         let found = look(file, &[], &work.cancel).await?;
-        let at = found.newest_seconds.and_then(|second| Timestamp::from_second(second).ok()).unwrap_or(started);
+        let at = found
+            .newest_seconds
+            .and_then(|second| Timestamp::from_second(second).ok())
+            .unwrap_or(started);
         let note = "read from a tar, which does not say when it was made: this is the newest time of a file in it";
         let report = &found.report;
         let manifest = Manifest {
@@ -54,7 +59,11 @@ impl StagedForm for FilesSource {
             tool: "tar".into(),
             started,
             finished: Timestamp::now(),
-            consistency: Consistency { grade: ConsistencyGrade::PerFile, at, note: Some(note.into()) },
+            consistency: Consistency {
+                grade: ConsistencyGrade::PerFile,
+                at,
+                note: Some(note.into()),
+            },
             tree: TreeTotals {
                 files: report.files + report.links,
                 directories: report.directories,
@@ -84,7 +93,11 @@ pub(super) fn roots(manifest: &Manifest) -> Vec<PathBuf> {
 }
 
 /// Reads a tar through.
-pub(super) async fn look(file: &Path, only: &[String], cancel: &CancellationToken) -> Result<Survey, SourceError> {
+pub(super) async fn look(
+    file: &Path,
+    only: &[String],
+    cancel: &CancellationToken,
+) -> Result<Survey, SourceError> {
     let (path, only, cancel) = (file.to_path_buf(), only.to_vec(), cancel.clone());
     let surveyed = tokio::task::spawn_blocking(move || survey(&path, &only, &cancel)).await;
     surveyed.map_err(|panic| broke_off(file, &panic))?.map_err(|error| untar_error(file, error))
@@ -98,7 +111,9 @@ pub(super) fn untar_error(file: &Path, error: UntarError) -> SourceError {
     match error {
         UntarError::Damaged(why) => SourceError::Damaged { path: file.to_path_buf(), why },
         UntarError::Refused(why) => SourceError::Refused(why),
-        UntarError::Path { path, action, cause } => SourceError::Path { path, action: action.into(), cause },
+        UntarError::Path { path, action, cause } => {
+            SourceError::Path { path, action: action.into(), cause }
+        }
         UntarError::Cancelled => SourceError::Cancelled,
         other => SourceError::Point(other.into()),
     }

@@ -55,7 +55,15 @@ impl Walk {
         one_file_system: bool,
         found: mpsc::Sender<Found>,
     ) -> Self {
-        Self { roots, excludes, matched, one_file_system, found, users: HashMap::new(), groups: HashMap::new() }
+        Self {
+            roots,
+            excludes,
+            matched,
+            one_file_system,
+            found,
+            users: HashMap::new(),
+            groups: HashMap::new(),
+        }
     }
 
     /// Walks, and gives back which patterns matched.
@@ -78,7 +86,8 @@ impl Walk {
             let why = "it is named in `paths`, and a pattern of `exclude` leaves it out with everything below";
             return self.problem(root, &io::Error::other(why));
         }
-        let mut parents: Vec<&Path> = root.ancestors().skip(1).filter(|path| path.parent().is_some()).collect();
+        let mut parents: Vec<&Path> =
+            root.ancestors().skip(1).filter(|path| path.parent().is_some()).collect();
         parents.reverse();
         for parent in parents {
             if !above.iter().any(|known| known == parent) {
@@ -91,8 +100,9 @@ impl Walk {
             }
         }
         if meta.is_symlink() {
-            let why =
-                io::Error::other("it is a symbolic link, and only the link was captured; name what it points to in `paths`");
+            let why = io::Error::other(
+                "it is a symbolic link, and only the link was captured; name what it points to in `paths`",
+            );
             self.problem(root, &why)?;
         }
         self.visit(root, &meta, meta.dev())
@@ -106,7 +116,10 @@ impl Walk {
             return Ok(());
         }
         if OWN.iter().any(|own| path == Path::new(own)) {
-            return self.problem(path, &io::Error::other("each snapshot has something of its own at this path: rename it"));
+            return self.problem(
+                path,
+                &io::Error::other("each snapshot has something of its own at this path: rename it"),
+            );
         }
         let kind = meta.file_type();
         if kind.is_dir() {
@@ -114,7 +127,9 @@ impl Walk {
         }
         let entry = if kind.is_file() {
             let path = path.to_path_buf();
-            EntryKind::File(Box::new(move || open(&path).map(|file| Box::new(file) as Box<dyn io::Read + Send>)))
+            EntryKind::File(Box::new(move || {
+                open(&path).map(|file| Box::new(file) as Box<dyn io::Read + Send>)
+            }))
         } else if kind.is_symlink() {
             match fs::read_link(path) {
                 Ok(target) => EntryKind::Symlink(target),
@@ -209,8 +224,9 @@ impl Walk {
                 (Some(name), Ok(Some(value))) => {
                     kept_bytes += name.len() + value.len();
                     if kept_bytes > ATTRIBUTES_LIMIT_BYTES {
-                        let why =
-                            format!("it has more than 1 MiB of extended attributes; {name} and those after it are left out");
+                        let why = format!(
+                            "it has more than 1 MiB of extended attributes; {name} and those after it are left out"
+                        );
                         self.problem(path, &io::Error::other(why))?;
                         break;
                     }
@@ -219,8 +235,15 @@ impl Walk {
                 (Some(_), Ok(None)) => {}
                 (Some(_), Err(error)) if is_unsupported(&error) => {}
                 (_, result) => {
-                    let error = result.err().unwrap_or_else(|| io::Error::other("its name is not UTF-8"));
-                    self.problem(path, &io::Error::new(error.kind(), format!("extended attribute {}: {error}", name.display())))?;
+                    let error =
+                        result.err().unwrap_or_else(|| io::Error::other("its name is not UTF-8"));
+                    self.problem(
+                        path,
+                        &io::Error::new(
+                            error.kind(),
+                            format!("extended attribute {}: {error}", name.display()),
+                        ),
+                    )?;
                 }
             }
         }
@@ -228,13 +251,20 @@ impl Walk {
     }
 
     fn user(&mut self, uid: u32) -> Option<String> {
-        self.users.entry(uid).or_insert_with(|| User::from_uid(Uid::from_raw(uid)).ok().flatten().map(|user| user.name)).clone()
+        self.users
+            .entry(uid)
+            .or_insert_with(|| {
+                User::from_uid(Uid::from_raw(uid)).ok().flatten().map(|user| user.name)
+            })
+            .clone()
     }
 
     fn group(&mut self, gid: u32) -> Option<String> {
         self.groups
             .entry(gid)
-            .or_insert_with(|| Group::from_gid(Gid::from_raw(gid)).ok().flatten().map(|group| group.name))
+            .or_insert_with(|| {
+                Group::from_gid(Gid::from_raw(gid)).ok().flatten().map(|group| group.name)
+            })
             .clone()
     }
 
@@ -249,7 +279,10 @@ impl Walk {
 
 /// A file that became a pipe or a link since it was listed is not followed and not waited for.
 fn open(path: &Path) -> io::Result<fs::File> {
-    OpenOptions::new().read(true).custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY).bits()).open(path)
+    OpenOptions::new()
+        .read(true)
+        .custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY).bits())
+        .open(path)
 }
 
 fn is_unsupported(error: &io::Error) -> bool {

@@ -151,7 +151,9 @@ pub enum MongoConfigError {
     )]
     Uri(SecretRef),
     /// No database was named.
-    #[error("no database is named: set `databases`, or put one into the path of the connection string (mongodb://host/database)")]
+    #[error(
+        "no database is named: set `databases`, or put one into the path of the connection string (mongodb://host/database)"
+    )]
     NoDatabase,
     /// All databases were asked for, and single ones beside.
     #[error("databases = [\"*\"] means all of them: name no other beside it")]
@@ -163,7 +165,9 @@ pub enum MongoConfigError {
     )]
     OplogNeedsAll,
     /// The container's name is none that Docker gives.
-    #[error("`{0}` is no name of a container: letters, digits, `_`, `.` and `-`, beginning with a letter or digit")]
+    #[error(
+        "`{0}` is no name of a container: letters, digits, `_`, `.` and `-`, beginning with a letter or digit"
+    )]
     Container(String),
     /// A container has one address, the connection string must have one host.
     #[error(
@@ -191,8 +195,10 @@ mod tests {
         let config: MongoConfig = serde_json::from_str(r#"{"uri": {"env": "MONGO_URI"}}"#).unwrap();
         assert_eq!(config.parallel_collections.get(), 4);
         assert_eq!(config.consistency, ConsistencyMode::Auto);
-        let strict: MongoConfig =
-            serde_json::from_str(r#"{"uri": {"env": "MONGO_URI"}, "consistency": "point-in-time"}"#).unwrap();
+        let strict: MongoConfig = serde_json::from_str(
+            r#"{"uri": {"env": "MONGO_URI"}, "consistency": "point-in-time"}"#,
+        )
+        .unwrap();
         assert_eq!(strict.consistency, ConsistencyMode::PointInTime);
     }
 
@@ -209,7 +215,9 @@ mod tests {
 
     #[test]
     fn a_misspelt_field_is_refused() {
-        let error = serde_json::from_str::<MongoConfig>(r#"{"uri": {"env": "M"}, "database": "x"}"#).unwrap_err();
+        let error =
+            serde_json::from_str::<MongoConfig>(r#"{"uri": {"env": "M"}, "database": "x"}"#)
+                .unwrap_err();
         assert!(error.to_string().contains("unknown field `database`"), "{error}");
     }
 }

@@ -9,7 +9,8 @@ use std::{
 };
 
 use bson::{
-    Binary, Bson, DateTime, Document, JavaScriptCodeWithScope, Regex, Timestamp, doc, oid::ObjectId, spec::BinarySubtype,
+    Binary, Bson, DateTime, Document, JavaScriptCodeWithScope, Regex, Timestamp, doc,
+    oid::ObjectId, spec::BinarySubtype,
 };
 use bytes::{Bytes, BytesMut};
 use kaleem_dr_core::{
@@ -39,8 +40,11 @@ use super::{
 };
 
 fn connect(events: Option<EventHandler<CommandEvent>>) -> Arc<Connection> {
-    let uri = std::env::var("KALEEM_TEST_MONGO_URI").expect("KALEEM_TEST_MONGO_URI is not set: run `make test`");
-    let mut connection = Connection::new(SecretString::from(uri), &SecretRef::Env("KALEEM_TEST_MONGO_URI".into())).unwrap();
+    let uri = std::env::var("KALEEM_TEST_MONGO_URI")
+        .expect("KALEEM_TEST_MONGO_URI is not set: run `make test`");
+    let mut connection =
+        Connection::new(SecretString::from(uri), &SecretRef::Env("KALEEM_TEST_MONGO_URI".into()))
+            .unwrap();
     connection.events = events;
     Arc::new(connection)
 }
@@ -82,17 +86,31 @@ async fn create(connection: &Connection, database: &str, command: Document) {
     connection.run(database, command, "create").await.unwrap();
 }
 
-async fn insert(connection: &Connection, database: &str, collection: &str, documents: Vec<Document>) {
+async fn insert(
+    connection: &Connection,
+    database: &str,
+    collection: &str,
+    documents: Vec<Document>,
+) {
     for chunk in documents.chunks(1000) {
         connection
-            .run(database, doc! { "insert": collection, "documents": chunk, "bypassEmptyTsReplacement": true }, "insert")
+            .run(
+                database,
+                doc! { "insert": collection, "documents": chunk, "bypassEmptyTsReplacement": true },
+                "insert",
+            )
             .await
             .unwrap();
     }
 }
 
 /// Inserts documents as they are.
-async fn insert_raw(connection: &Arc<Connection>, database: &str, collection: &str, documents: Bytes) {
+async fn insert_raw(
+    connection: &Arc<Connection>,
+    database: &str,
+    collection: &str,
+    documents: Bytes,
+) {
     let spec = CollectionSpec {
         database: database.into(),
         name: collection.into(),
@@ -101,7 +119,14 @@ async fn insert_raw(connection: &Arc<Connection>, database: &str, collection: &s
         indexes: vec![],
         uuid: None,
     };
-    load::load(connection, &destination(connection, &spec).await, pieces(&documents, 1 << 20), |_| ()).await.unwrap();
+    load::load(
+        connection,
+        &destination(connection, &spec).await,
+        pieces(&documents, 1 << 20),
+        |_| (),
+    )
+    .await
+    .unwrap();
 }
 
 /// Fills a database with what is awkward: types, names, options, indexes.
@@ -124,8 +149,13 @@ async fn seed(connection: &Arc<Connection>, database: &str) {
         { "key": { "name": 1 }, "name": "german", "collation": { "locale": "de", "strength": 2 } },
     ] };
     create(connection, database, indexes).await;
-    insert(connection, database, "types", vec![every_type(), doc! { "_id": Bson::MinKey }, doc! { "_id": { "a": 1 }, "": "" }])
-        .await;
+    insert(
+        connection,
+        database,
+        "types",
+        vec![every_type(), doc! { "_id": Bson::MinKey }, doc! { "_id": { "a": 1 }, "": "" }],
+    )
+    .await;
     // Deprecated, so that no driver makes it, but stored data has it: a DBPointer. And two fields of one name.
     let mut odd = b"\0\0\0\0\x10_id\0\x07\0\0\0\x0cptr\0\x05\0\0\0d.ns\0".to_vec();
     odd.extend_from_slice(&[3; 12]);
@@ -133,33 +163,73 @@ async fn seed(connection: &Arc<Connection>, database: &str) {
     odd[0] = u8::try_from(odd.len()).unwrap();
     insert_raw(connection, database, "types", odd.into()).await;
     create(connection, database, doc! { "create": "empty" }).await;
-    create(connection, database, doc! { "create": "log", "capped": true, "size": 1 << 20, "max": 500 }).await;
-    insert(connection, database, "log", (0..50).rev().map(|n| doc! { "_id": n, "line": "x".repeat(50) }).collect()).await;
-    create(connection, database, doc! { "create": "collated", "collation": { "locale": "fr", "strength": 2 } }).await;
+    create(
+        connection,
+        database,
+        doc! { "create": "log", "capped": true, "size": 1 << 20, "max": 500 },
+    )
+    .await;
+    insert(
+        connection,
+        database,
+        "log",
+        (0..50).rev().map(|n| doc! { "_id": n, "line": "x".repeat(50) }).collect(),
+    )
+    .await;
+    create(
+        connection,
+        database,
+        doc! { "create": "collated", "collation": { "locale": "fr", "strength": 2 } },
+    )
+    .await;
     let indexes = doc! { "createIndexes": "collated", "indexes": [
         { "key": { "v": 1 }, "name": "inherits" },
         { "key": { "w": 1 }, "name": "simple", "collation": { "locale": "simple" } },
     ] };
     create(connection, database, indexes).await;
     insert(connection, database, "strict", vec![doc! { "_id": 1, "n": "not a number" }]).await;
-    create(connection, database, doc! { "collMod": "strict", "validator": { "n": { "$type": "int" } } }).await;
+    create(
+        connection,
+        database,
+        doc! { "collMod": "strict", "validator": { "n": { "$type": "int" } } },
+    )
+    .await;
     create(
         connection,
         database,
         doc! { "create": "adults", "viewOn": "people", "pipeline": [ { "$match": { "age": { "$gte": 18 } } } ] },
     )
     .await;
-    for name in ["weird näme", "a.b.c", "perc%25ent", "sl/ash", "uni_東京_😀", "plus+and&eq=", &"L".repeat(180)] {
+    for name in [
+        "weird näme",
+        "a.b.c",
+        "perc%25ent",
+        "sl/ash",
+        "uni_東京_😀",
+        "plus+and&eq=",
+        &"L".repeat(180),
+    ] {
         insert(connection, database, name, vec![doc! { "_id": 1, "of": name }]).await;
     }
     let filler = "f".repeat(16_777_216 - 40);
-    insert(connection, database, "large", vec![doc! { "_id": 1, "f": filler }, doc! { "_id": 2, "f": "small" }]).await;
+    insert(
+        connection,
+        database,
+        "large",
+        vec![doc! { "_id": 1, "f": filler }, doc! { "_id": 2, "f": "small" }],
+    )
+    .await;
 }
 
 /// Everything a collection holds, in the order it is read, and its record as a capture makes it.
-async fn read(connection: &Arc<Connection>, spec: &CollectionSpec, at: Option<Timestamp>) -> (ArtifactRecord, Bytes) {
+async fn read(
+    connection: &Arc<Connection>,
+    spec: &CollectionSpec,
+    at: Option<Timestamp>,
+) -> (ArtifactRecord, Bytes) {
     let place = DataPlace::of(spec, false).unwrap();
-    let mut reader = CollectionReader::open(connection, spec, &place, at, None, None).await.unwrap();
+    let mut reader =
+        CollectionReader::open(connection, spec, &place, at, None, None).await.unwrap();
     let (mut bytes, mut digest) = (BytesMut::new(), MultisetDigest::default());
     while let Some(batch) = reader.next().await.unwrap() {
         for document in documents(&batch).unwrap() {
@@ -187,8 +257,12 @@ fn writes() -> Writes {
 }
 
 /// Bytes as a stream of pieces that cut documents anywhere.
-fn pieces(bytes: &Bytes, length: usize) -> impl futures::Stream<Item = Result<Bytes, SourceError>> + Unpin + use<> {
-    let pieces: Vec<_> = bytes.chunks(length).map(|piece| Ok(Bytes::copy_from_slice(piece))).collect();
+fn pieces(
+    bytes: &Bytes,
+    length: usize,
+) -> impl futures::Stream<Item = Result<Bytes, SourceError>> + Unpin + use<> {
+    let pieces: Vec<_> =
+        bytes.chunks(length).map(|piece| Ok(Bytes::copy_from_slice(piece))).collect();
     futures::stream::iter(pieces)
 }
 
@@ -206,16 +280,32 @@ async fn everything_awkward_comes_back_as_it_was() {
     let mut differences = Vec::new();
     for spec in &specs {
         let target = CollectionSpec { database: copy.clone(), ..spec.clone() };
-        connection.run(&copy, rebuild::create_command(&target, &writes().concern), "create").await.unwrap();
+        connection
+            .run(&copy, rebuild::create_command(&target, &writes().concern), "create")
+            .await
+            .unwrap();
         if spec.kind != CollectionKind::View {
             let (record, bytes) = read(&connection, spec, None).await;
             let advanced = AtomicU64::new(0);
             let advance = |bytes| {
                 advanced.fetch_add(bytes, Ordering::Relaxed);
             };
-            let loaded =
-                load::load(&connection, &destination(&connection, &target).await, pieces(&bytes, 70_001), advance).await.unwrap();
-            assert_eq!(loaded, Loaded { items: record.items.unwrap(), size_bytes: record.size_bytes, ..Loaded::default() });
+            let loaded = load::load(
+                &connection,
+                &destination(&connection, &target).await,
+                pieces(&bytes, 70_001),
+                advance,
+            )
+            .await
+            .unwrap();
+            assert_eq!(
+                loaded,
+                Loaded {
+                    items: record.items.unwrap(),
+                    size_bytes: record.size_bytes,
+                    ..Loaded::default()
+                }
+            );
             assert_eq!(advanced.load(Ordering::Relaxed), record.size_bytes);
             let place = DataPlace::of(&target, false).unwrap();
             let found = compare::read_back(&connection, &target, &place, |_| ()).await.unwrap();
@@ -225,8 +315,13 @@ async fn everything_awkward_comes_back_as_it_was() {
             connection.run(&copy, command, "index").await.unwrap();
         }
     }
-    let made: BTreeMap<String, CollectionSpec> =
-        scope(&copy).list(&connection).await.unwrap().into_iter().map(|spec| (spec.name.clone(), spec)).collect();
+    let made: BTreeMap<String, CollectionSpec> = scope(&copy)
+        .list(&connection)
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|spec| (spec.name.clone(), spec))
+        .collect();
     assert_eq!(made.len(), specs.len());
     for spec in &specs {
         let made = &made[&spec.name];
@@ -252,7 +347,10 @@ async fn a_refused_document_is_an_error_that_names_the_collection() {
     };
     let document = bson::serialize_to_vec(&doc! { "_id": 1 }).unwrap();
     let twice = Bytes::from([document.clone(), document].concat());
-    let error = load::load(&connection, &destination(&connection, &spec).await, pieces(&twice, 5), |_| ()).await.unwrap_err();
+    let error =
+        load::load(&connection, &destination(&connection, &spec).await, pieces(&twice, 5), |_| ())
+            .await
+            .unwrap_err();
     let SourceError::Server { action, cause, .. } = &error else { panic!("{error:?}") };
     assert!(action.contains(&format!("{database}.people")), "{action}");
     assert!(cause.to_string().contains("E11000"), "{cause}");
@@ -273,7 +371,10 @@ async fn all_collections_are_read_at_one_cluster_time() {
         insert(&connection, &database, name, vec![doc! { "_id": 1 }]).await;
     }
     let facts = connection.facts().await.unwrap();
-    let listed = snapshot::list(&connection, &facts, &scope(&database), ConsistencyMode::PointInTime).await.unwrap();
+    let listed =
+        snapshot::list(&connection, &facts, &scope(&database), ConsistencyMode::PointInTime)
+            .await
+            .unwrap();
     let at = listed.reading.at.expect("a replica set gives a cluster time");
     commands.lock().unwrap().clear();
     for spec in &listed.collections {
@@ -293,7 +394,10 @@ async fn all_collections_are_read_at_one_cluster_time() {
     connection.run(&database, doc! { "drop": "b" }, "drop").await.unwrap();
     insert(&connection, &database, "b", vec![doc! { "_id": 2 }]).await;
     let error = snapshot::verify(&connection, &scope(&database), &listed).await.unwrap_err();
-    assert!(error.to_string().contains(&format!("{database}.b")), "a collection made anew is another one: {error}");
+    assert!(
+        error.to_string().contains(&format!("{database}.b")),
+        "a collection made anew is another one: {error}"
+    );
     drop_databases(&connection, &[&database]).await;
 }
 
@@ -302,9 +406,13 @@ async fn a_probe_tells_version_and_size_and_warns_of_an_empty_database() {
     let connection = connect(None);
     let database = database();
     let empty = probe(&connection, &scope(&database), ConsistencyMode::Auto, false).await.unwrap();
-    assert!(empty.warnings.iter().any(|warning| warning.contains("no collection to capture")), "{empty:?}");
+    assert!(
+        empty.warnings.iter().any(|warning| warning.contains("no collection to capture")),
+        "{empty:?}"
+    );
     insert(&connection, &database, "a", vec![doc! { "_id": 1, "x": "y".repeat(1000) }]).await;
-    let found = probe(&connection, &scope(&database), ConsistencyMode::PerCollection, false).await.unwrap();
+    let found =
+        probe(&connection, &scope(&database), ConsistencyMode::PerCollection, false).await.unwrap();
     assert_eq!(found.warnings, Vec::<String>::new());
     assert!(found.size_bytes.unwrap() >= 1000, "{found:?}");
     drop_databases(&connection, &[&database]).await;
@@ -347,7 +455,8 @@ fn mixed_ids() -> Vec<Bson> {
 async fn ranges_give_every_document_once_whatever_the_types_and_the_cuts() {
     let connection = connect(None);
     let database = database();
-    let documents: Vec<Document> = mixed_ids().into_iter().map(|id| doc! { "_id": id, "filler": "f".repeat(200) }).collect();
+    let documents: Vec<Document> =
+        mixed_ids().into_iter().map(|id| doc! { "_id": id, "filler": "f".repeat(200) }).collect();
     insert(&connection, &database, "mixed", documents).await;
     let mut spec = scope(&database).list(&connection).await.unwrap().remove(0);
     spec.indexes = listing::list_indexes(&connection, &spec).await.unwrap();
@@ -363,7 +472,13 @@ async fn ranges_give_every_document_once_whatever_the_types_and_the_cuts() {
 
     let ranged = async |ranges: Vec<Range>| {
         let place = DataPlace::of(&spec, false).unwrap();
-        let read = RangedRead { connection: connection.clone(), spec: spec.clone(), place, at: None, from: None };
+        let read = RangedRead {
+            connection: connection.clone(),
+            spec: spec.clone(),
+            place,
+            at: None,
+            from: None,
+        };
         let mut reader = RangedReader::new(read, ranges);
         let (mut digest, mut ids) = (MultisetDigest::default(), Vec::new());
         while let Some(batch) = reader.next().await.unwrap() {
@@ -386,12 +501,25 @@ async fn ranges_give_every_document_once_whatever_the_types_and_the_cuts() {
             (state >> 20) % (share * share * 4) == 0
         });
         let (items, digest, ids) = ranged(between(cuts)).await;
-        assert_eq!((Some(items), Some(digest)), (whole.items, whole.content_digest.clone()), "seed {seed}");
-        assert_eq!(format!("{ids:?}"), format!("{sorted:?}"), "in the order of the index, seed {seed}");
+        assert_eq!(
+            (Some(items), Some(digest)),
+            (whole.items, whole.content_digest.clone()),
+            "seed {seed}"
+        );
+        assert_eq!(
+            format!("{ids:?}"),
+            format!("{sorted:?}"),
+            "in the order of the index, seed {seed}"
+        );
     }
 
-    assert_eq!(ranges::split(&connection, &spec, 1 << 40).await.unwrap(), None, "it is smaller than that");
-    let cut = ranges::split(&connection, &spec, 10_000).await.unwrap().expect("it is larger than that");
+    assert_eq!(
+        ranges::split(&connection, &spec, 1 << 40).await.unwrap(),
+        None,
+        "it is smaller than that"
+    );
+    let cut =
+        ranges::split(&connection, &spec, 10_000).await.unwrap().expect("it is larger than that");
     assert!(cut.len() > 3, "{cut:?}");
     let (items, digest, _) = ranged(cut).await;
     assert_eq!((Some(items), Some(digest)), (whole.items, whole.content_digest));

@@ -76,7 +76,11 @@ impl MongoSource {
     ///
     /// # Errors
     /// When a connection string cannot be read or is none, no database is named, or a pattern is malformed.
-    pub fn new(name: SourceName, config: MongoConfig, environment: &Environment) -> Result<Self, MongoConfigError> {
+    pub fn new(
+        name: SourceName,
+        config: MongoConfig,
+        environment: &Environment,
+    ) -> Result<Self, MongoConfigError> {
         let connect = |uri: &SecretRef| {
             let connection = Connection::new(environment.secret(uri)?, uri)?;
             Ok::<_, MongoConfigError>(Arc::new(match &config.docker {
@@ -103,7 +107,13 @@ impl MongoSource {
     }
 
     fn patient(&self) -> Patient<'_> {
-        Patient { name: &self.name, config: &self.config, scope: &self.scope, reader: &self.reader, writer: &self.writer }
+        Patient {
+            name: &self.name,
+            config: &self.config,
+            scope: &self.scope,
+            reader: &self.reader,
+            writer: &self.writer,
+        }
     }
 
     /// Drops one of [`MongoSource::scratch_databases`].
@@ -130,7 +140,13 @@ impl Source for MongoSource {
     }
 
     async fn probe(&self) -> Result<Probe, SourceError> {
-        server::probe(&self.reader, &self.scope, self.config.consistency, self.config.users_and_roles).await
+        server::probe(
+            &self.reader,
+            &self.scope,
+            self.config.consistency,
+            self.config.users_and_roles,
+        )
+        .await
     }
 
     async fn capture(&self, out: &mut Capture) -> Result<(), SourceError> {
@@ -152,16 +168,29 @@ impl Restorable for MongoSource {
         self.patient().diagnose(self.probe().await).await
     }
 
-    async fn plan_restore(&self, point: &PointReader, request: RestoreRequest) -> Result<RestorePlan, SourceError> {
+    async fn plan_restore(
+        &self,
+        point: &PointReader,
+        request: RestoreRequest,
+    ) -> Result<RestorePlan, SourceError> {
         restore::plan(&self.writer, &self.scope, &Writes::of(&self.config), point, request).await
     }
 
-    async fn restore(&self, point: &PointReader, plan: RestorePlan) -> Result<RestoreReport, SourceError> {
+    async fn restore(
+        &self,
+        point: &PointReader,
+        plan: RestorePlan,
+    ) -> Result<RestoreReport, SourceError> {
         restore::restore(&self.writer, &self.scope, &Writes::of(&self.config), point, plan).await
     }
 
-    async fn rehearse(&self, point: &PointReader, scratch: &ScratchTarget) -> Result<RestoreReport, SourceError> {
-        rehearse::rehearse(&self.writer, &self.scope, &Writes::of(&self.config), point, scratch).await
+    async fn rehearse(
+        &self,
+        point: &PointReader,
+        scratch: &ScratchTarget,
+    ) -> Result<RestoreReport, SourceError> {
+        rehearse::rehearse(&self.writer, &self.scope, &Writes::of(&self.config), point, scratch)
+            .await
     }
 
     async fn clear_scratch(&self, name: &str) -> Result<Vec<String>, SourceError> {
@@ -203,7 +232,9 @@ mod tests {
     #[test]
     fn a_source_shows_no_secret() {
         let environment: Environment =
-            [("MONGO_URI", "mongodb://backup:c4n4ry@127.0.0.1:27017/kaleem?authSource=admin")].into_iter().collect();
+            [("MONGO_URI", "mongodb://backup:c4n4ry@127.0.0.1:27017/kaleem?authSource=admin")]
+                .into_iter()
+                .collect();
         let config = MongoConfig::new(SecretRef::Env("MONGO_URI".into()));
         let source = MongoSource::new("mongo".parse().unwrap(), config, &environment).unwrap();
         let shown = format!("{source:?}");

@@ -122,10 +122,18 @@ mod tests {
 
     #[test]
     fn a_made_up_database_name_fits_the_server() {
-        assert_eq!(restored_database("kaleem", "20260131_120000"), "kaleem_restored_20260131_120000");
+        assert_eq!(
+            restored_database("kaleem", "20260131_120000"),
+            "kaleem_restored_20260131_120000"
+        );
         let long = restored_database(&"é".repeat(31), "20260131_120000");
         assert_eq!(invalid_database(&long), None, "{long}");
-        let long = |end: &str| prefixed_database("kdr_drill_01arz3ndektsv4rrffq69g5fav", &format!("{}{end}", "é".repeat(30)));
+        let long = |end: &str| {
+            prefixed_database(
+                "kdr_drill_01arz3ndektsv4rrffq69g5fav",
+                &format!("{}{end}", "é".repeat(30)),
+            )
+        };
         assert_eq!(invalid_database(&long("a")), None, "{}", long("a"));
         assert_ne!(long("a"), long("b"), "what is cut off still tells them apart");
         assert!(invalid_database("a.b").is_some() && invalid_database("").is_some());

@@ -20,7 +20,10 @@ use nix::fcntl::OFlag;
 use serde_json::json;
 use tokio::sync::mpsc;
 
-use super::{DATABASE, KEY_FILE, N8nSource, ROOT, TABLES, TREES, artifact_path, blocking, database, path_error};
+use super::{
+    DATABASE, KEY_FILE, N8nSource, ROOT, TABLES, TREES, artifact_path, blocking, database,
+    path_error,
+};
 
 /// Tables without which it is no n8n.
 pub(super) const EXPECTED: [&str; 2] = ["workflow_entity", "credentials_entity"];
@@ -51,15 +54,23 @@ impl N8nSource {
             database::count(&to)
         })
         .await?;
-        out.set_server(ServerInfo { product: "n8n on SQLite".into(), version: database::version().into() });
+        out.set_server(ServerInfo {
+            product: "n8n on SQLite".into(),
+            version: database::version().into(),
+        });
         out.set_consistency(Consistency {
             grade: ConsistencyGrade::PointInTime,
             at,
-            note: Some("the database is one committed state; files were read right after it".into()),
+            note: Some(
+                "the database is one committed state; files were read right after it".into(),
+            ),
         });
         for expected in EXPECTED {
             if !tables.keys().any(|name| name.ends_with(expected)) {
-                out.incomplete(self.database().to_string_lossy(), format!("it has no table {expected}; is it n8n's?"));
+                out.incomplete(
+                    self.database().to_string_lossy(),
+                    format!("it has no table {expected}; is it n8n's?"),
+                );
             }
         }
         out.detail(TABLES, json!(tables));
@@ -71,7 +82,10 @@ impl N8nSource {
         for tree in &TREES[1..] {
             self.tree_entries(out, tree).await?;
         }
-        scratch.close().map_err(path_error(&self.config.scratch_directory, "remove the temporary directory in"))
+        scratch.close().map_err(path_error(
+            &self.config.scratch_directory,
+            "remove the temporary directory in",
+        ))
     }
 
     async fn key_file(&self, out: &mut Capture) -> Result<(), SourceError> {
@@ -103,9 +117,16 @@ impl N8nSource {
             };
             loop {
                 let mut piece = Vec::with_capacity(PIECE_BYTES);
-                let read = file.by_ref().take(PIECE_BYTES as u64).read_to_end(&mut piece).map(|_| Bytes::from(piece));
+                let read = file
+                    .by_ref()
+                    .take(PIECE_BYTES as u64)
+                    .read_to_end(&mut piece)
+                    .map(|_| Bytes::from(piece));
                 let ended = read.as_ref().map_or(true, Bytes::is_empty);
-                if read.as_ref().is_ok_and(Bytes::is_empty) || sender.blocking_send(read).is_err() || ended {
+                if read.as_ref().is_ok_and(Bytes::is_empty)
+                    || sender.blocking_send(read).is_err()
+                    || ended
+                {
                     return;
                 }
             }
@@ -120,16 +141,21 @@ impl N8nSource {
     async fn tree_entries(&self, out: &mut Capture, name: &'static str) -> Result<(), SourceError> {
         let from = self.tree(name);
         let (sender, mut found) = mpsc::channel(FOUND_IN_FLIGHT);
-        let walk = tokio::task::spawn_blocking(move || walk(&from, &Path::new(ROOT).join(name), &sender));
+        let walk =
+            tokio::task::spawn_blocking(move || walk(&from, &Path::new(ROOT).join(name), &sender));
         while let Some(next) = found.recv().await {
             match next {
                 Found::Entry(entry) => out.entry(*entry).await?,
                 // What went away between the listing and now is no loss: n8n deleted it.
                 Found::Problem(_, error) if error.kind() == io::ErrorKind::NotFound => {}
-                Found::Problem(path, error) => out.incomplete(path.to_string_lossy(), error.to_string()),
+                Found::Problem(path, error) => {
+                    out.incomplete(path.to_string_lossy(), error.to_string())
+                }
             }
         }
-        walk.await.map_err(|panic| SourceError::Unsupported(format!("the walk of n8n's files broke off: {panic}")))
+        walk.await.map_err(|panic| {
+            SourceError::Unsupported(format!("the walk of n8n's files broke off: {panic}"))
+        })
     }
 }
 
@@ -154,11 +180,14 @@ fn walk(path: &Path, name: &Path, found: &mpsc::Sender<Found>) {
     } else if meta.is_file() {
         let path = path.to_path_buf();
         EntryKind::File(Box::new(move || {
-            let file = fs::OpenOptions::new().read(true).custom_flags(OPEN_FLAGS.bits()).open(&path)?;
+            let file =
+                fs::OpenOptions::new().read(true).custom_flags(OPEN_FLAGS.bits()).open(&path)?;
             Ok(Box::new(file) as Box<dyn io::Read + Send>)
         }))
     } else {
-        return problem(io::Error::other("it is a socket, pipe or device, which n8n does not make"));
+        return problem(io::Error::other(
+            "it is a socket, pipe or device, which n8n does not make",
+        ));
     };
     let entry = Entry { path: name.to_path_buf(), kind, meta: entry_meta(&meta) };
     if found.blocking_send(Found::Entry(Box::new(entry))).is_err() || !meta.is_dir() {
@@ -176,7 +205,9 @@ fn walk(path: &Path, name: &Path, found: &mpsc::Sender<Found>) {
 }
 
 fn entry_meta(meta: &Metadata) -> EntryMeta {
-    let time = |second, nanosecond: i64| Timestamp::new(second, i32::try_from(nanosecond).unwrap_or(0)).ok();
+    let time = |second, nanosecond: i64| {
+        Timestamp::new(second, i32::try_from(nanosecond).unwrap_or(0)).ok()
+    };
     EntryMeta {
         mode: meta.mode() & 0o7777,
         mtime: time(meta.mtime(), meta.mtime_nsec()),

@@ -34,8 +34,10 @@ pub fn copy(from: &Path, to: &Path, cancel: &CancellationToken) -> Result<(), So
     let live = open(from, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
     let mut copy = Connection::open(to).map_err(failed(to, "create a copy of the database"))?;
     // Half a copy is thrown away, so it needs no journal.
-    copy.execute_batch("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF").map_err(failed(to, "take a copy"))?;
-    live.execute_batch("BEGIN; SELECT count(*) FROM sqlite_schema").map_err(failed(from, "begin a read transaction"))?;
+    copy.execute_batch("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF")
+        .map_err(failed(to, "take a copy"))?;
+    live.execute_batch("BEGIN; SELECT count(*) FROM sqlite_schema")
+        .map_err(failed(from, "begin a read transaction"))?;
     let backup = Backup::new(&live, &mut copy).map_err(failed(from, "begin a copy"))?;
     loop {
         if cancel.is_cancelled() {
@@ -45,7 +47,12 @@ pub fn copy(from: &Path, to: &Path, cancel: &CancellationToken) -> Result<(), So
             StepResult::Done => return Ok(()),
             StepResult::More => {}
             // The read transaction holds what a step needs; only the copy can be locked, and nobody else knows of it.
-            _ => return Err(SourceError::Unsupported(format!("{} stayed locked for {PATIENCE:?}", from.display()))),
+            _ => {
+                return Err(SourceError::Unsupported(format!(
+                    "{} stayed locked for {PATIENCE:?}",
+                    from.display()
+                )));
+            }
         }
     }
 }
@@ -95,7 +102,8 @@ pub fn check(path: &Path) -> Result<Health, SourceError> {
         health.dangling = dangling(&copy).map_err(failed(path, "be read"))?;
         if let Some(name) = health.tables.keys().find(|name| name.ends_with("credentials_entity")) {
             // CryptoJS writes base64 of `Salted__`, a salt and the ciphertext.
-            let query = format!("SELECT count(*) FROM {} WHERE data NOT LIKE 'U2FsdGVkX1%'", quoted(name));
+            let query =
+                format!("SELECT count(*) FROM {} WHERE data NOT LIKE 'U2FsdGVkX1%'", quoted(name));
             health.unsealed = number(&copy, &query).map_err(failed(path, "be read"))?;
         }
     }
@@ -108,7 +116,8 @@ pub fn check(path: &Path) -> Result<Health, SourceError> {
 /// When SQLite cannot.
 pub fn fold(path: &Path) -> Result<(), SourceError> {
     let copy = open(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-    copy.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).map_err(failed(path, "take its log in"))
+    copy.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+        .map_err(failed(path, "take its log in"))
 }
 
 /// Makes sure that no other connection is open on a database, and closes it as the last one does: with its log folded in. Blocking.
@@ -121,10 +130,12 @@ pub fn take_over(path: &Path) -> Result<(), SourceError> {
     let exclusive = "PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE; COMMIT";
     match database.execute_batch(exclusive) {
         Ok(()) => Ok(()),
-        Err(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy) => Err(SourceError::Refused(format!(
-            "{} is in use: stop n8n before restoring in place, or restore beside with --to DIRECTORY",
-            path.display()
-        ))),
+        Err(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy) => {
+            Err(SourceError::Refused(format!(
+                "{} is in use: stop n8n before restoring in place, or restore beside with --to DIRECTORY",
+                path.display()
+            )))
+        }
         // What is damaged may be replaced.
         Err(error) => {
             tracing::warn!(path = %path.display(), %error, "the database that is replaced cannot be read");
@@ -134,8 +145,8 @@ pub fn take_over(path: &Path) -> Result<(), SourceError> {
 }
 
 fn open(path: &Path, flags: OpenFlags) -> Result<Connection, SourceError> {
-    let database =
-        Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX).map_err(failed(path, "be opened"))?;
+    let database = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)
+        .map_err(failed(path, "be opened"))?;
     database.busy_timeout(PATIENCE).map_err(failed(path, "be opened"))?;
     Ok(database)
 }
@@ -145,12 +156,16 @@ fn quiet(path: &Path) -> Result<Connection, SourceError> {
     let mut uri = String::from("file:");
     for byte in path.as_os_str().as_encoded_bytes() {
         match byte {
-            b'/' | b'-' | b'_' | b'.' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' => uri.push(char::from(*byte)),
+            b'/' | b'-' | b'_' | b'.' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' => {
+                uri.push(char::from(*byte))
+            }
             other => uri.extend(["%".to_owned(), format!("{other:02X}")]),
         }
     }
     uri.push_str("?immutable=1");
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
+        | OpenFlags::SQLITE_OPEN_URI
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     Connection::open_with_flags(uri, flags).map_err(failed(path, "be opened"))
 }
 

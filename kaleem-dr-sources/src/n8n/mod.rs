@@ -22,7 +22,9 @@ use kaleem_dr_core::{
         source::{Probe, Source},
     },
     ground::{ArtifactPath, SourceError, SourceName, language::Language},
-    operate::config::secret::{Environment, ExposeSecret as _, SecretError, SecretRef, SecretString},
+    operate::config::secret::{
+        Environment, ExposeSecret as _, SecretError, SecretRef, SecretString,
+    },
     recovery::{
         point::PointReader,
         source::{Inspection, RestorePlan, RestoreReport, RestoreRequest, ScratchTarget},
@@ -96,7 +98,11 @@ impl N8nSource {
     ///
     /// # Errors
     /// When a path is relative, or the key cannot be read.
-    pub fn new(name: SourceName, config: N8nConfig, environment: &Environment) -> Result<Self, N8nConfigError> {
+    pub fn new(
+        name: SourceName,
+        config: N8nConfig,
+        environment: &Environment,
+    ) -> Result<Self, N8nConfigError> {
         let paths = [
             ("directory", Some(&config.directory)),
             ("binary_data", config.binary_data.as_ref()),
@@ -107,7 +113,8 @@ impl N8nSource {
                 return Err(N8nConfigError::Relative { key, path: path.clone() });
             }
         }
-        let key = config.encryption_key.as_ref().map(|secret| environment.secret(secret)).transpose();
+        let key =
+            config.encryption_key.as_ref().map(|secret| environment.secret(secret)).transpose();
         Ok(Self { name, key: key.map_err(N8nConfigError::Key)?, config })
     }
 
@@ -167,10 +174,14 @@ fn path_error(path: &Path, action: &str) -> impl FnOnce(std::io::Error) -> Sourc
 }
 
 /// Runs blocking work off the runtime's workers.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, SourceError> + Send + 'static) -> Result<T, SourceError> {
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, SourceError> + Send + 'static,
+) -> Result<T, SourceError> {
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,
-        Err(panic) => Err(SourceError::Unsupported(format!("the work on n8n's files broke off: {panic}"))),
+        Err(panic) => {
+            Err(SourceError::Unsupported(format!("the work on n8n's files broke off: {panic}")))
+        }
     }
 }
 
@@ -190,10 +201,14 @@ impl Source for N8nSource {
 
     async fn probe(&self) -> Result<Probe, SourceError> {
         let database = self.database();
-        let length = tokio::fs::metadata(&database).await.map_err(path_error(&database, "find n8n's database at"))?.len();
+        let length = tokio::fs::metadata(&database)
+            .await
+            .map_err(path_error(&database, "find n8n's database at"))?
+            .len();
         let key_file = tokio::fs::read(self.config.directory.join(KEY_FILE)).await.ok();
         let warnings = self.key_problem(key_file.as_deref()).into_iter().collect();
-        let server = ServerInfo { product: "n8n on SQLite".into(), version: database::version().into() };
+        let server =
+            ServerInfo { product: "n8n on SQLite".into(), version: database::version().into() };
         Ok(Probe { server: Some(server), size_bytes: Some(length), warnings })
     }
 
@@ -208,11 +223,19 @@ impl Restorable for N8nSource {
         vec![self.config.directory.clone()]
     }
 
-    async fn plan_restore(&self, point: &PointReader, request: RestoreRequest) -> Result<RestorePlan, SourceError> {
+    async fn plan_restore(
+        &self,
+        point: &PointReader,
+        request: RestoreRequest,
+    ) -> Result<RestorePlan, SourceError> {
         self.plan(point, &request)
     }
 
-    async fn restore(&self, point: &PointReader, plan: RestorePlan) -> Result<RestoreReport, SourceError> {
+    async fn restore(
+        &self,
+        point: &PointReader,
+        plan: RestorePlan,
+    ) -> Result<RestoreReport, SourceError> {
         self.put_back(point, plan).await
     }
 
@@ -220,7 +243,11 @@ impl Restorable for N8nSource {
         self.look_into(point).await
     }
 
-    async fn rehearse(&self, point: &PointReader, scratch: &ScratchTarget) -> Result<RestoreReport, SourceError> {
+    async fn rehearse(
+        &self,
+        point: &PointReader,
+        scratch: &ScratchTarget,
+    ) -> Result<RestoreReport, SourceError> {
         self.try_out(point, scratch).await
     }
 

@@ -21,8 +21,8 @@ use kaleem_dr_core::{
         point::{Origin, PointReader},
         restore::{RestoreOptions, ensure_room, restore_files, turn_a_byte},
         source::{
-            Change, Control, Difference, Inspection, PlannedAction, RestorePlan, RestoreReport, RestoreRequest, RestoreTarget,
-            ScratchTarget,
+            Change, Control, Difference, Inspection, PlannedAction, RestorePlan, RestoreReport,
+            RestoreRequest, RestoreTarget, ScratchTarget,
         },
         tarball::read_through,
     },
@@ -36,27 +36,44 @@ use super::{
 };
 
 impl N8nSource {
-    pub(super) fn plan(&self, point: &PointReader, request: &RestoreRequest) -> Result<RestorePlan, SourceError> {
+    pub(super) fn plan(
+        &self,
+        point: &PointReader,
+        request: &RestoreRequest,
+    ) -> Result<RestorePlan, SourceError> {
         request.refuse_choices("n8n")?;
         let manifest = point.manifest();
         let in_place = request.to == RestoreTarget::InPlace;
         let target = self.target(&request.to);
-        let mut warnings: Vec<String> =
-            manifest.incomplete.iter().map(|missing| format!("{}: {}", missing.what, missing.why)).collect();
+        let mut warnings: Vec<String> = manifest
+            .incomplete
+            .iter()
+            .map(|missing| format!("{}: {}", missing.what, missing.why))
+            .collect();
         if in_place {
             self.refuse_in_use()?;
         } else if !target.is_absolute() {
-            return Err(SourceError::Unsupported(format!("{} must be an absolute path", target.display())));
+            return Err(SourceError::Unsupported(format!(
+                "{} must be an absolute path",
+                target.display()
+            )));
         } else if is_occupied(&target)? {
-            return Err(SourceError::Refused(format!("{} is not empty; name a new directory", target.display())));
+            return Err(SourceError::Refused(format!(
+                "{} is not empty; name a new directory",
+                target.display()
+            )));
         }
         let mut actions: Vec<PlannedAction> = manifest
             .artifacts
             .iter()
             .map(|artifact| {
-                let path = target.join(artifact.path.trim_start_matches(ROOT).trim_start_matches('/'));
+                let path =
+                    target.join(artifact.path.trim_start_matches(ROOT).trim_start_matches('/'));
                 let change = if path.exists() { Change::Overwrite } else { Change::Create };
-                PlannedAction { size_bytes: Some(artifact.size_bytes), ..PlannedAction::new(change, path.display().to_string()) }
+                PlannedAction {
+                    size_bytes: Some(artifact.size_bytes),
+                    ..PlannedAction::new(change, path.display().to_string())
+                }
             })
             .collect();
         let tree = &manifest.tree;
@@ -70,31 +87,54 @@ impl N8nSource {
             });
         }
         if in_place {
-            actions.push(PlannedAction::new(Change::Leave, "files that are there but not in the recovery point"));
+            actions.push(PlannedAction::new(
+                Change::Leave,
+                "files that are there but not in the recovery point",
+            ));
         }
         warnings.push(
             "start n8n with the environment it had: another N8N_ENCRYPTION_KEY than the one in `config` keeps it from starting"
                 .into(),
         );
-        let to = if in_place { RestoreTarget::InPlace } else { RestoreTarget::Beside(Some(target.display().to_string())) };
-        Ok(RestorePlan::new(RestoreRequest::whole(to), format!("directory {}", target.display()), actions, warnings))
+        let to = if in_place {
+            RestoreTarget::InPlace
+        } else {
+            RestoreTarget::Beside(Some(target.display().to_string()))
+        };
+        Ok(RestorePlan::new(
+            RestoreRequest::whole(to),
+            format!("directory {}", target.display()),
+            actions,
+            warnings,
+        ))
     }
 
-    pub(super) async fn put_back(&self, point: &PointReader, plan: RestorePlan) -> Result<RestoreReport, SourceError> {
+    pub(super) async fn put_back(
+        &self,
+        point: &PointReader,
+        plan: RestorePlan,
+    ) -> Result<RestoreReport, SourceError> {
         let in_place = plan.request.to == RestoreTarget::InPlace;
         let target = self.target(&plan.request.to);
         let parent = target.parent().unwrap_or(Path::new("/")).to_path_buf();
         if in_place {
             self.refuse_in_use()?;
         } else if is_occupied(&target)? {
-            return Err(SourceError::Refused(format!("{} is not empty; name a new directory", target.display())));
+            return Err(SourceError::Refused(format!(
+                "{} is not empty; name a new directory",
+                target.display()
+            )));
         }
         fs::create_dir_all(&parent).map_err(path_error(&parent, "create the directory"))?;
         let scratch = tempfile::Builder::new().prefix(".kaleem-dr-restore-").tempdir_in(&parent);
         let scratch = scratch.map_err(path_error(&parent, "make a temporary directory in"))?;
-        let held = HeldDirectory::open(scratch.path()).map_err(path_error(scratch.path(), "open"))?;
+        let held =
+            HeldDirectory::open(scratch.path()).map_err(path_error(scratch.path(), "open"))?;
         if !held.is_ours().map_err(path_error(scratch.path(), "look at"))? {
-            return Err(SourceError::Refused(format!("someone exchanged {} meanwhile", scratch.path().display())));
+            return Err(SourceError::Refused(format!(
+                "someone exchanged {} meanwhile",
+                scratch.path().display()
+            )));
         }
         if let Origin::File(_) = point.origin() {
             ensure_room(&parent, point.manifest().size_bytes() + point.manifest().tree.size_bytes)
@@ -104,26 +144,41 @@ impl N8nSource {
         let mut report = compare(base.clone(), point.manifest().clone()).await?;
         report.target = plan.target;
         if !report.is_equal() {
-            report.warnings.push(format!("{} was left as it is, because of the differences", target.display()));
+            report.warnings.push(format!(
+                "{} was left as it is, because of the differences",
+                target.display()
+            ));
             return Ok(report);
         }
         let owner = fs::metadata(&self.config.directory).ok().map(|meta| (meta.uid(), meta.gid()));
         let (there, manifest) = (target.clone(), point.manifest().clone());
-        let places: Vec<(&str, PathBuf)> = TREES.iter().map(|&name| (name, self.tree(name))).collect();
+        let places: Vec<(&str, PathBuf)> =
+            TREES.iter().map(|&name| (name, self.tree(name))).collect();
         let below = base.strip_prefix(scratch.path()).unwrap_or(&base).to_path_buf();
         let restored = Restored { scratch: held, below };
-        blocking(move || if in_place { restored.move_over(&there, &places, owner) } else { restored.move_beside(&there, owner) })
-            .await?;
+        blocking(move || {
+            if in_place {
+                restored.move_over(&there, &places, owner)
+            } else {
+                restored.move_beside(&there, owner)
+            }
+        })
+        .await?;
         drop(scratch);
         let moved = blocking(move || artifact_differences(&target, &manifest)).await?;
         report.differences.extend(moved);
         Ok(report)
     }
 
-    pub(super) async fn try_out(&self, point: &PointReader, scratch: &ScratchTarget) -> Result<RestoreReport, SourceError> {
+    pub(super) async fn try_out(
+        &self,
+        point: &PointReader,
+        scratch: &ScratchTarget,
+    ) -> Result<RestoreReport, SourceError> {
         let directory = scratch.directory.join(&scratch.name);
         let tried = async {
-            fs::create_dir_all(&directory).map_err(path_error(&directory, "create the directory"))?;
+            fs::create_dir_all(&directory)
+                .map_err(path_error(&directory, "create the directory"))?;
             let base = stage(point, &directory).await?;
             scratch.filled();
             let mut report = compare(base.clone(), point.manifest().clone()).await?;
@@ -143,40 +198,62 @@ impl N8nSource {
     pub(super) async fn look_into(&self, point: &PointReader) -> Result<Inspection, SourceError> {
         let manifest = point.manifest();
         let mut inspection = Inspection::default();
-        let error = |inspection: &mut Inspection, message: String| inspection.findings.push(Finding::error(message));
+        let error = |inspection: &mut Inspection, message: String| {
+            inspection.findings.push(Finding::error(message))
+        };
         for missing in &manifest.incomplete {
             error(&mut inspection, format!("{}: {}", missing.what, missing.why));
         }
         if manifest.artifact(&in_root(KEY_FILE)).is_some() {
-            let file = point.artifact(&in_root(KEY_FILE)).await?.read_all(KEY_FILE_LIMIT_BYTES).await?;
+            let file =
+                point.artifact(&in_root(KEY_FILE)).await?.read_all(KEY_FILE_LIMIT_BYTES).await?;
             match key_in(&file) {
                 Some(_) => {
-                    inspection.checked.push("the key of the credentials is there; whether it opens them is not tried".into());
+                    inspection.checked.push(
+                        "the key of the credentials is there; whether it opens them is not tried"
+                            .into(),
+                    );
                 }
-                None => error(&mut inspection, "`config` holds no `encryptionKey`, so no credential can be read".into()),
+                None => error(
+                    &mut inspection,
+                    "`config` holds no `encryptionKey`, so no credential can be read".into(),
+                ),
             }
         }
-        let scratch = tempfile::Builder::new().prefix("kaleem-dr-n8n-").tempdir_in(&self.config.scratch_directory);
-        let scratch = scratch.map_err(path_error(&self.config.scratch_directory, "make a temporary directory in"))?;
+        let scratch = tempfile::Builder::new()
+            .prefix("kaleem-dr-n8n-")
+            .tempdir_in(&self.config.scratch_directory);
+        let scratch = scratch
+            .map_err(path_error(&self.config.scratch_directory, "make a temporary directory in"))?;
         let copy = scratch.path().join(DATABASE);
         spill(point, &copy).await?;
         match blocking(move || database::check(&copy)).await {
             Ok(health) => judge(&health, manifest, &mut inspection),
             Err(why) => {
-                error(&mut inspection, format!("{DATABASE} cannot be read: {}", kaleem_dr_core::ground::error_chain(&why)));
+                error(
+                    &mut inspection,
+                    format!(
+                        "{DATABASE} cannot be read: {}",
+                        kaleem_dr_core::ground::error_chain(&why)
+                    ),
+                );
             }
         }
         if let Origin::Snapshot(snapshot) = point.origin() {
             let found = read_through(snapshot, &**point.progress(), &point.cancellation()).await?;
-            inspection
-                .checked
-                .push(format!("{} files with {} bytes read, each piece hashes to its id", found.verified, found.size_bytes));
+            inspection.checked.push(format!(
+                "{} files with {} bytes read, each piece hashes to its id",
+                found.verified, found.size_bytes
+            ));
             for problem in found.problems {
                 error(&mut inspection, format!("{}: {}", problem.path, problem.why));
             }
             let meant = manifest.tree.files + manifest.artifacts.len() as u64;
             if found.files != meant {
-                error(&mut inspection, format!("it holds {} files, but the manifest says {meant}", found.files));
+                error(
+                    &mut inspection,
+                    format!("it holds {} files, but the manifest says {meant}", found.files),
+                );
             }
         }
         Ok(inspection)
@@ -215,29 +292,48 @@ fn judge(health: &database::Health, manifest: &Manifest, inspection: &mut Inspec
     for expected in EXPECTED {
         match health.rows(expected) {
             Some(rows) => inspection.checked.push(format!("{expected}: {rows} rows")),
-            None => inspection.findings.push(Finding::error(format!("{DATABASE} has no table {expected}; is it n8n's?"))),
+            None => inspection
+                .findings
+                .push(Finding::error(format!("{DATABASE} has no table {expected}; is it n8n's?"))),
         }
     }
     for (table, expected, found) in row_differences(&health.tables, manifest) {
-        inspection.findings.push(Finding::error(format!("table {table}: {found} rows, but the manifest says {expected}")));
+        inspection.findings.push(Finding::error(format!(
+            "table {table}: {found} rows, but the manifest says {expected}"
+        )));
     }
     if health.dangling > 0 {
-        let message = format!("{} rows refer to others that are not there; n8n itself leaves some", health.dangling);
+        let message = format!(
+            "{} rows refer to others that are not there; n8n itself leaves some",
+            health.dangling
+        );
         inspection.findings.push(Finding::warning(message));
     }
     if health.unsealed > 0 {
-        let message = format!("{} credentials do not look sealed as n8n seals them", health.unsealed);
+        let message =
+            format!("{} credentials do not look sealed as n8n seals them", health.unsealed);
         inspection.findings.push(Finding::warning(message));
     }
 }
 
-fn row_differences(tables: &BTreeMap<String, u64>, manifest: &Manifest) -> Vec<(String, String, String)> {
-    let meant: BTreeMap<String, u64> =
-        manifest.details.get(TABLES).and_then(|tables| serde_json::from_value(tables.clone()).ok()).unwrap_or_default();
-    let shown = |rows: Option<&u64>| rows.map_or_else(|| "no such table".to_owned(), ToString::to_string);
-    let mut names: Vec<&String> = meant.keys().chain(tables.keys().filter(|name| !meant.contains_key(*name))).collect();
+fn row_differences(
+    tables: &BTreeMap<String, u64>,
+    manifest: &Manifest,
+) -> Vec<(String, String, String)> {
+    let meant: BTreeMap<String, u64> = manifest
+        .details
+        .get(TABLES)
+        .and_then(|tables| serde_json::from_value(tables.clone()).ok())
+        .unwrap_or_default();
+    let shown =
+        |rows: Option<&u64>| rows.map_or_else(|| "no such table".to_owned(), ToString::to_string);
+    let mut names: Vec<&String> =
+        meant.keys().chain(tables.keys().filter(|name| !meant.contains_key(*name))).collect();
     names.retain(|name| meant.get(*name) != tables.get(*name));
-    names.into_iter().map(|name| (name.clone(), shown(meant.get(name)), shown(tables.get(name)))).collect()
+    names
+        .into_iter()
+        .map(|name| (name.clone(), shown(meant.get(name)), shown(tables.get(name))))
+        .collect()
 }
 
 /// Puts everything of a point into a directory of ours; where n8n's own lies in it.
@@ -258,7 +354,9 @@ async fn stage(point: &PointReader, into: &Path) -> Result<PathBuf, SourceError>
                 .await
                 .map_err(|error| SourceError::Point(error.into()))?;
             match files.problems.first() {
-                Some(problem) => Err(SourceError::Point(format!("{}: {}", problem.path, problem.why).into())),
+                Some(problem) => {
+                    Err(SourceError::Point(format!("{}: {}", problem.path, problem.why).into()))
+                }
                 None => Ok(target.join(ROOT.trim_start_matches('/'))),
             }
         }
@@ -296,11 +394,19 @@ async fn compare(base: PathBuf, manifest: Manifest) -> Result<RestoreReport, Sou
         if tree.files == manifest.tree.files {
             report.compared.push(format!("{} other files", tree.files));
         } else {
-            report.differences.push(difference("other files", &manifest.tree.files.to_string(), &tree.files.to_string()));
+            report.differences.push(difference(
+                "other files",
+                &manifest.tree.files.to_string(),
+                &tree.files.to_string(),
+            ));
         }
         let health = database::check(&base.join(DATABASE))?;
         if !health.broken.is_empty() {
-            report.differences.push(difference("SQLite's integrity check", "ok", &health.broken.join("; ")));
+            report.differences.push(difference(
+                "SQLite's integrity check",
+                "ok",
+                &health.broken.join("; "),
+            ));
             return Ok(report);
         }
         report.compared.push("SQLite's integrity check".into());
@@ -308,9 +414,9 @@ async fn compare(base: PathBuf, manifest: Manifest) -> Result<RestoreReport, Sou
         if rows.is_empty() {
             report.compared.push(format!("rows of {} tables", health.tables.len()));
         }
-        report
-            .differences
-            .extend(rows.iter().map(|(table, meant, found)| difference(&format!("rows of table {table}"), meant, found)));
+        report.differences.extend(rows.iter().map(|(table, meant, found)| {
+            difference(&format!("rows of table {table}"), meant, found)
+        }));
         Ok(report)
     })
     .await
@@ -321,11 +427,19 @@ async fn control(base: PathBuf, manifest: Manifest) -> Result<Control, SourceErr
     let (began, database) = (Instant::now(), base.join(DATABASE));
     let at = turn_a_byte(&database).map_err(path_error(&database, "damage"))?;
     let found = compare(base, manifest).await?.differences;
-    Ok(Control { damage: format!("turned byte {at} of {DATABASE} over"), found, seconds: began.elapsed().as_secs_f64() })
+    Ok(Control {
+        damage: format!("turned byte {at} of {DATABASE} over"),
+        found,
+        seconds: began.elapsed().as_secs_f64(),
+    })
 }
 
 fn names(manifest: &Manifest) -> String {
-    let names: Vec<_> = manifest.artifacts.iter().map(|artifact| artifact.path.rsplit('/').next().unwrap_or_default()).collect();
+    let names: Vec<_> = manifest
+        .artifacts
+        .iter()
+        .map(|artifact| artifact.path.rsplit('/').next().unwrap_or_default())
+        .collect();
     names.join(" and ")
 }
 
@@ -336,7 +450,11 @@ fn artifact_differences(base: &Path, manifest: &Manifest) -> Result<Vec<Differen
         let (size_bytes, sha256) = digest(&base.join(name))?;
         if (size_bytes, &sha256) != (artifact.size_bytes, &artifact.sha256) {
             let shown = |size: u64, sha256: &str| format!("{size} bytes with SHA-256 {sha256}");
-            differences.push(difference(name, &shown(artifact.size_bytes, &artifact.sha256), &shown(size_bytes, &sha256)));
+            differences.push(difference(
+                name,
+                &shown(artifact.size_bytes, &artifact.sha256),
+                &shown(size_bytes, &sha256),
+            ));
         }
     }
     Ok(differences)
@@ -389,33 +507,51 @@ impl Restored {
         moved().map_err(path_error(target, "put the restored directory at"))
     }
 
-    fn move_over(&self, target: &Path, places: &[(&str, PathBuf)], owner: Option<(u32, u32)>) -> Result<(), SourceError> {
+    fn move_over(
+        &self,
+        target: &Path,
+        places: &[(&str, PathBuf)],
+        owner: Option<(u32, u32)>,
+    ) -> Result<(), SourceError> {
         // Before anything is changed: a refusal leaves all as it was.
         let database = target.join(DATABASE);
         if database.exists() {
             database::take_over(&database)?;
         }
         let is_new = !target.exists();
-        let into = HeldDirectory::open(target).map_err(path_error(target, "create the directory"))?;
+        let into =
+            HeldDirectory::open(target).map_err(path_error(target, "create the directory"))?;
         let base = self.base().map_err(path_error(target, "find what was restored for"))?;
-        give(&base, owner).map_err(path_error(target, "set modes and owners in what was restored for"))?;
+        give(&base, owner)
+            .map_err(path_error(target, "set modes and owners in what was restored for"))?;
         if is_new {
             into.give(0o700, owner).map_err(path_error(target, "set the mode and owner of"))?;
         }
         for (name, to) in places {
             let failed = path_error(to, "put the restored files at");
-            if base.is_directory(OsStr::new(name)).map_err(path_error(to, "look at what was restored for"))?.is_none() {
+            if base
+                .is_directory(OsStr::new(name))
+                .map_err(path_error(to, "look at what was restored for"))?
+                .is_none()
+            {
                 continue;
             }
-            let place = split(to).and_then(|(parent, to_name)| Ok((HeldDirectory::open(parent)?, to_name)));
+            let place =
+                split(to).and_then(|(parent, to_name)| Ok((HeldDirectory::open(parent)?, to_name)));
             let (parent, to_name) = place.map_err(failed)?;
-            merge(&base, OsStr::new(name), &parent, to_name).map_err(|error| put_error(to, error))?;
+            merge(&base, OsStr::new(name), &parent, to_name)
+                .map_err(|error| put_error(to, error))?;
         }
         let rename = |name: &str| {
             let name = OsStr::new(name);
-            into.take(&base, name, name).map_err(path_error(&target.join(name), "put the restored file at"))
+            into.take(&base, name, name)
+                .map_err(path_error(&target.join(name), "put the restored file at"))
         };
-        if base.is_directory(OsStr::new(KEY_FILE)).map_err(path_error(target, "look at what was restored for"))?.is_some() {
+        if base
+            .is_directory(OsStr::new(KEY_FILE))
+            .map_err(path_error(target, "look at what was restored for"))?
+            .is_some()
+        {
             rename(KEY_FILE)?;
         }
         for suffix in ["-wal", "-shm", "-journal"] {
@@ -442,7 +578,12 @@ fn put_error(to: &Path, error: io::Error) -> SourceError {
 }
 
 /// Moves what is in a directory over what is in another; what is only there stays. A link in the place of a directory is not followed.
-fn merge(from: &HeldDirectory, name: &OsStr, into: &HeldDirectory, into_name: &OsStr) -> io::Result<()> {
+fn merge(
+    from: &HeldDirectory,
+    name: &OsStr,
+    into: &HeldDirectory,
+    into_name: &OsStr,
+) -> io::Result<()> {
     if from.is_directory(name)? != Some(true) || into.is_directory(into_name)?.is_none() {
         return into.take(from, name, into_name);
     }

@@ -11,13 +11,16 @@ pub(super) fn holder(path: &Path) -> Option<String> {
     let wanted = fs::metadata(path).ok()?;
     let own = std::process::id().to_string();
     for process in entries(Path::new("/proc")) {
-        let Some(id) = process.file_name().and_then(|name| name.to_str()).map(str::to_owned) else { continue };
+        let Some(id) = process.file_name().and_then(|name| name.to_str()).map(str::to_owned) else {
+            continue;
+        };
         if id == own || !id.bytes().all(|byte| byte.is_ascii_digit()) {
             continue;
         }
-        let holds = entries(&process.join("fd"))
-            .into_iter()
-            .any(|open| fs::metadata(open).is_ok_and(|open| (open.dev(), open.ino()) == (wanted.dev(), wanted.ino())));
+        let holds = entries(&process.join("fd")).into_iter().any(|open| {
+            fs::metadata(open)
+                .is_ok_and(|open| (open.dev(), open.ino()) == (wanted.dev(), wanted.ino()))
+        });
         if holds {
             let name = fs::read_to_string(process.join("comm")).unwrap_or_default();
             return Some(format!("process {id} ({})", name.trim()));

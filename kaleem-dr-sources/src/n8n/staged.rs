@@ -11,7 +11,9 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use kaleem_dr_core::{
     CancellationToken,
-    engine::manifest::{ArtifactRecord, Consistency, ConsistencyGrade, Incomplete, Manifest, TreeTotals},
+    engine::manifest::{
+        ArtifactRecord, Consistency, ConsistencyGrade, Incomplete, Manifest, TreeTotals,
+    },
     ground::{SourceError, digest::ByteDigest, host, progress::ProgressSink},
     recovery::{
         point::{FilePart, FilePoint, Origin, PointReader},
@@ -22,7 +24,9 @@ use kaleem_dr_core::{
 };
 use serde_json::json;
 
-use super::{DATABASE, KEY_FILE, N8nSource, ROOT, TABLES, TREES, blocking, database, in_root, path_error};
+use super::{
+    DATABASE, KEY_FILE, N8nSource, ROOT, TABLES, TREES, blocking, database, in_root, path_error,
+};
 
 /// How deep n8n's directory may lie in a tar: `home/node/.n8n`, or a volume's path on the host.
 const DEPTH_LIMIT: usize = 10;
@@ -35,9 +39,15 @@ impl StagedForm for N8nSource {
 
     async fn write(&self, point: &PointReader, out: &mut Sink) -> Result<(), SourceError> {
         match point.origin() {
-            Origin::Snapshot(snapshot) => {
-                write_tar(snapshot, Path::new(ROOT), out, &**point.progress(), &point.cancellation()).await.map(|_| ())
-            }
+            Origin::Snapshot(snapshot) => write_tar(
+                snapshot,
+                Path::new(ROOT),
+                out,
+                &**point.progress(),
+                &point.cancellation(),
+            )
+            .await
+            .map(|_| ()),
             Origin::File(file) => Err(SourceError::Unsupported(format!(
                 "{} is a tar already, so there is nothing to write anew: copy it",
                 file.path.display()
@@ -47,7 +57,8 @@ impl StagedForm for N8nSource {
 
     async fn open(&self, file: &Path, work: &StagedWork) -> Result<PointReader, SourceError> {
         let scratch = work.directory()?;
-        let (path, into, own_work) = (file.to_path_buf(), scratch.path().to_path_buf(), work.clone());
+        let (path, into, own_work) =
+            (file.to_path_buf(), scratch.path().to_path_buf(), work.clone());
         let name = self.name.as_str().to_owned();
         let (manifest, parts) = blocking(move || {
             let base = unpack(&path, &into, &*own_work.progress, &own_work.cancel)?;
@@ -77,7 +88,9 @@ pub(super) fn unpack(
     let report = extract(file, &options, progress, cancel).map_err(|error| match error {
         UntarError::Damaged(why) => damaged(why),
         UntarError::Cancelled => SourceError::Cancelled,
-        UntarError::Path { path, action, cause } => SourceError::Path { path, action: action.into(), cause },
+        UntarError::Path { path, action, cause } => {
+            SourceError::Path { path, action: action.into(), cause }
+        }
         other => SourceError::Refused(other.to_string()),
     })?;
     if let Some(problem) = report.problems.first() {
@@ -92,7 +105,9 @@ pub(super) fn unpack(
         for suffix in ["-wal", "-shm"] {
             let beside = base.join(format!("{DATABASE}{suffix}"));
             match fs::remove_file(&beside) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(path_error(&beside, "remove")(error)),
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(path_error(&beside, "remove")(error));
+                }
                 _ => {}
             }
         }
@@ -105,11 +120,21 @@ fn find(directory: &Path, depth: usize) -> Option<PathBuf> {
     if fs::symlink_metadata(directory.join(DATABASE)).is_ok_and(|meta| meta.is_file()) {
         return Some(directory.to_path_buf());
     }
-    let below = fs::read_dir(directory).ok()?.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
-    if depth == 0 { None } else { below.into_iter().find_map(|entry| find(&entry.path(), depth - 1)) }
+    let below = fs::read_dir(directory)
+        .ok()?
+        .flatten()
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    if depth == 0 {
+        None
+    } else {
+        below.into_iter().find_map(|entry| find(&entry.path(), depth - 1))
+    }
 }
 
-fn describe(base: &Path, name: String) -> Result<(Manifest, BTreeMap<String, FilePart>), SourceError> {
+fn describe(
+    base: &Path,
+    name: String,
+) -> Result<(Manifest, BTreeMap<String, FilePart>), SourceError> {
     let now = Timestamp::now();
     let mut artifacts = Vec::new();
     let mut parts = BTreeMap::new();
@@ -117,11 +142,20 @@ fn describe(base: &Path, name: String) -> Result<(Manifest, BTreeMap<String, Fil
     for file in [KEY_FILE, DATABASE] {
         let path = base.join(file);
         if !path.is_file() {
-            incomplete.push(Incomplete { what: file.into(), why: "the file with the key is not in the tar".into() });
+            incomplete.push(Incomplete {
+                what: file.into(),
+                why: "the file with the key is not in the tar".into(),
+            });
             continue;
         }
         let (size_bytes, sha256) = digest(&path)?;
-        artifacts.push(ArtifactRecord { path: in_root(file), size_bytes, sha256, items: None, content_digest: None });
+        artifacts.push(ArtifactRecord {
+            path: in_root(file),
+            size_bytes,
+            sha256,
+            items: None,
+            content_digest: None,
+        });
         parts.insert(in_root(file), FilePart { path, offset_bytes: 0, size_bytes });
     }
     let modified = fs::metadata(base.join(DATABASE)).and_then(|meta| meta.modified()).ok();

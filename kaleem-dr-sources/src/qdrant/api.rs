@@ -82,7 +82,8 @@ impl QdrantClient {
             #[serde(default)]
             peers: serde_json::Map<String, Value>,
         }
-        let cluster: Cluster = self.call(Method::GET, "cluster", None, "describe its cluster").await?.result()?;
+        let cluster: Cluster =
+            self.call(Method::GET, "cluster", None, "describe its cluster").await?.result()?;
         Ok((cluster.status != "disabled").then_some(cluster.peers.len()))
     }
 
@@ -96,8 +97,10 @@ impl QdrantClient {
         struct Named {
             name: String,
         }
-        let answer: Collections = self.call(Method::GET, "collections", None, "list collections").await?.result()?;
-        let mut names: Vec<_> = answer.collections.into_iter().map(|collection| collection.name).collect();
+        let answer: Collections =
+            self.call(Method::GET, "collections", None, "list collections").await?.result()?;
+        let mut names: Vec<_> =
+            answer.collections.into_iter().map(|collection| collection.name).collect();
         names.sort();
         Ok(names)
     }
@@ -108,7 +111,8 @@ impl QdrantClient {
         struct Aliases {
             aliases: Vec<Alias>,
         }
-        let answer: Aliases = self.call(Method::GET, "aliases", None, "list aliases").await?.result()?;
+        let answer: Aliases =
+            self.call(Method::GET, "aliases", None, "list aliases").await?.result()?;
         let mut aliases = answer.aliases;
         aliases.sort();
         Ok(aliases)
@@ -116,7 +120,9 @@ impl QdrantClient {
 
     /// A collection; `None` where there is none of this name.
     pub(super) async fn describe(&self, name: &str) -> Result<Option<LiveCollection>, SourceError> {
-        let answer = self.call(Method::GET, &collection(name), None, &format!("describe collection {name}")).await?;
+        let answer = self
+            .call(Method::GET, &collection(name), None, &format!("describe collection {name}"))
+            .await?;
         answer.found().map(super::client::Answer::result).transpose()
     }
 
@@ -129,7 +135,10 @@ impl QdrantClient {
             remote_shards: Vec<Shard>,
         }
         let path = format!("{}/cluster", collection(name));
-        let answer: Distribution = self.call(Method::GET, &path, None, &format!("list shards of {name}")).await?.result()?;
+        let answer: Distribution = self
+            .call(Method::GET, &path, None, &format!("list shards of {name}"))
+            .await?
+            .result()?;
         let mut shards = answer.local_shards;
         shards.extend(answer.remote_shards);
         shards.sort_by_key(|shard| shard.shard_id);
@@ -145,13 +154,20 @@ impl QdrantClient {
         }
         let path = format!("{}/points/count", collection(name));
         let body = json!({ "exact": true });
-        let answer: Count =
-            self.call(Method::POST, &path, Some(&body), &format!("count the points of {name}")).await?.result()?;
+        let answer: Count = self
+            .call(Method::POST, &path, Some(&body), &format!("count the points of {name}"))
+            .await?
+            .result()?;
         Ok(answer.count)
     }
 
     /// One page of points with vectors and payloads, in the order of their ids, from `offset` on.
-    pub(super) async fn scroll(&self, name: &str, offset: Option<&Value>, limit: u64) -> Result<Bytes, SourceError> {
+    pub(super) async fn scroll(
+        &self,
+        name: &str,
+        offset: Option<&Value>,
+        limit: u64,
+    ) -> Result<Bytes, SourceError> {
         let path = format!("{}/points/scroll", collection(name));
         let mut body = json!({ "limit": limit, "with_payload": true, "with_vector": true });
         if let Some(offset) = offset {
@@ -164,7 +180,10 @@ impl QdrantClient {
     pub(super) async fn delete_point(&self, name: &str, id: &Value) -> Result<(), SourceError> {
         let path = format!("{}/points/delete?wait=true", collection(name));
         let body = json!({ "points": [id] });
-        self.call(Method::POST, &path, Some(&body), &format!("delete a point of {name}")).await?.result::<Value>().map(drop)
+        self.call(Method::POST, &path, Some(&body), &format!("delete a point of {name}"))
+            .await?
+            .result::<Value>()
+            .map(drop)
     }
 
     /// Makes the server take a snapshot, which stays there until it is deleted.
@@ -186,12 +205,17 @@ impl QdrantClient {
     /// The snapshot files of a collection; none where there is no such collection.
     pub(super) async fn snapshots(&self, name: &str) -> Result<Vec<SnapshotFile>, SourceError> {
         let path = format!("{}/snapshots", collection(name));
-        let answer = self.call(Method::GET, &path, None, &format!("list snapshots of {name}")).await?;
+        let answer =
+            self.call(Method::GET, &path, None, &format!("list snapshots of {name}")).await?;
         answer.found().map_or_else(|| Ok(Vec::new()), super::client::Answer::result)
     }
 
     /// Deletes a snapshot file. One that is gone already is as good.
-    pub(super) async fn delete_snapshot(&self, name: &str, snapshot: &str) -> Result<(), SourceError> {
+    pub(super) async fn delete_snapshot(
+        &self,
+        name: &str,
+        snapshot: &str,
+    ) -> Result<(), SourceError> {
         let path = format!("{}/snapshots/{}?wait=true", collection(name), path_segment(snapshot));
         let action = format!("delete the temporary snapshot {snapshot} of {name}");
         let answer = self.call(Method::DELETE, &path, None, &action).await?;
@@ -209,7 +233,9 @@ impl QdrantClient {
         let action = format!("give snapshot {snapshot} of {name}");
         let path = format!("{}/snapshots/{}", collection(name), path_segment(snapshot));
         // A body in gzip would be other bytes than the checksum's.
-        let mut request = self.request(Method::GET, &path)?.header(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        let mut request = self
+            .request(Method::GET, &path)?
+            .header(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         if offset > 0 {
             request = request.header(RANGE, format!("bytes={offset}-"));
             if let Some(etag) = etag {
@@ -217,7 +243,8 @@ impl QdrantClient {
             }
         }
         let sent = tokio::time::timeout(self.timeout(), request.send()).await;
-        let response = sent.map_err(|_| self.silent(&action))?.map_err(|error| self.unreachable(error))?;
+        let response =
+            sent.map_err(|_| self.silent(&action))?.map_err(|error| self.unreachable(error))?;
         let expected = if offset > 0 { StatusCode::PARTIAL_CONTENT } else { StatusCode::OK };
         if response.status() != expected {
             self.allowed(&response, b"", &action)?;
@@ -229,9 +256,16 @@ impl QdrantClient {
             return Err(self.failed(&action, Failure::Status { status, reason: reason(&body) }));
         }
         if offset > 0 {
-            let range = response.headers().get(CONTENT_RANGE).and_then(|range| range.to_str().ok()).unwrap_or_default();
+            let range = response
+                .headers()
+                .get(CONTENT_RANGE)
+                .and_then(|range| range.to_str().ok())
+                .unwrap_or_default();
             if !range.starts_with(&format!("bytes {offset}-")) {
-                return Err(self.failed(&action, format!("it gave another part of the file than asked for: {range}")));
+                return Err(self.failed(
+                    &action,
+                    format!("it gave another part of the file than asked for: {range}"),
+                ));
             }
         }
         let etag = response.headers().get(ETAG).cloned();
@@ -255,24 +289,42 @@ impl QdrantClient {
         body: Body,
     ) -> Result<(), SourceError> {
         let action = format!("restore collection {name}");
-        let path = format!("{}/snapshots/upload?wait=true&priority=snapshot&checksum={sha256}", collection(name));
+        let path = format!(
+            "{}/snapshots/upload?wait=true&priority=snapshot&checksum={sha256}",
+            collection(name)
+        );
         let part = Part::stream_with_length(body, size_bytes).file_name(file_name.to_owned());
-        let part = part.mime_str("application/octet-stream").map_err(|error| self.unreachable(error))?;
+        let part =
+            part.mime_str("application/octet-stream").map_err(|error| self.unreachable(error))?;
         let form = Form::new().part("snapshot", part);
         let request = self.long(self.request(Method::POST, &path)?.multipart(form));
         let taken: bool = self.send(request, &action).await?.result()?;
-        if taken { Ok(()) } else { Err(self.failed(&action, "it answered that it did not take the snapshot")) }
+        if taken {
+            Ok(())
+        } else {
+            Err(self.failed(&action, "it answered that it did not take the snapshot"))
+        }
     }
 
     /// Makes an empty collection.
-    pub(super) async fn create_collection(&self, name: &str, definition: &Value) -> Result<(), SourceError> {
+    pub(super) async fn create_collection(
+        &self,
+        name: &str,
+        definition: &Value,
+    ) -> Result<(), SourceError> {
         let action = format!("create collection {name}");
-        let made: bool = self.call(Method::PUT, &collection(name), Some(definition), &action).await?.result()?;
+        let made: bool =
+            self.call(Method::PUT, &collection(name), Some(definition), &action).await?.result()?;
         if made { Ok(()) } else { Err(self.failed(&action, "it answered that it did not")) }
     }
 
     /// Adds the shards of one key.
-    pub(super) async fn create_shard_key(&self, name: &str, key: &Value, shards: u64) -> Result<(), SourceError> {
+    pub(super) async fn create_shard_key(
+        &self,
+        name: &str,
+        key: &Value,
+        shards: u64,
+    ) -> Result<(), SourceError> {
         let path = format!("{}/shards", collection(name));
         let action = format!("create the shard key {key} of {name}");
         let body = json!({ "shard_key": key, "shards_number": shards });
@@ -290,8 +342,15 @@ impl QdrantClient {
     /// Changes aliases, all in one step.
     pub(super) async fn change_aliases(&self, actions: &[Value]) -> Result<(), SourceError> {
         let body = json!({ "actions": actions });
-        let made: bool = self.call(Method::POST, "collections/aliases", Some(&body), "change aliases").await?.result()?;
-        if made { Ok(()) } else { Err(self.failed("change aliases", "it answered that it did not")) }
+        let made: bool = self
+            .call(Method::POST, "collections/aliases", Some(&body), "change aliases")
+            .await?
+            .result()?;
+        if made {
+            Ok(())
+        } else {
+            Err(self.failed("change aliases", "it answered that it did not"))
+        }
     }
 }
 

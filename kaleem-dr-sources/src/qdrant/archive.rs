@@ -61,12 +61,21 @@ impl CollectionFile {
     /// The shards with their keys.
     pub(super) fn shards(&self) -> Vec<Shard> {
         let key_of = |id: u32| match &self.keys {
-            Value::Array(pairs) => pairs.iter().find(|pair| holds(&pair["shard_ids"], id)).map(|pair| pair["key"].clone()),
+            Value::Array(pairs) => pairs
+                .iter()
+                .find(|pair| holds(&pair["shard_ids"], id))
+                .map(|pair| pair["key"].clone()),
             // As Qdrant wrote it before 1.15.
-            Value::Object(keys) => keys.iter().find(|(_, ids)| holds(ids, id)).map(|(key, _)| Value::from(key.as_str())),
+            Value::Object(keys) => keys
+                .iter()
+                .find(|(_, ids)| holds(ids, id))
+                .map(|(key, _)| Value::from(key.as_str())),
             _ => None,
         };
-        self.shards.keys().map(|&shard_id| Shard { shard_id, shard_key: key_of(shard_id) }).collect()
+        self.shards
+            .keys()
+            .map(|&shard_id| Shard { shard_id, shard_key: key_of(shard_id) })
+            .collect()
     }
 
     fn entries(&mut self, file: &mut dyn Read) -> io::Result<()> {
@@ -88,7 +97,10 @@ impl CollectionFile {
                         ["segments", segment] if segment.strip_suffix(".tar").is_some() => {
                             self.shard(id).segments += 1;
                             // Qdrant writes no mark of the end into these.
-                            if let Err(error) = self.segment(&name, &mut entry).and_then(|()| only_zeros(&mut entry)) {
+                            if let Err(error) = self
+                                .segment(&name, &mut entry)
+                                .and_then(|()| only_zeros(&mut entry))
+                            {
                                 self.faults.push(format!("segment {name}: {error}"));
                             }
                         }
@@ -119,7 +131,9 @@ impl CollectionFile {
             match name {
                 "version.info" => has_version = !text(&mut entry)?.trim().is_empty(),
                 "segment.json" => settings = self.json(&format!("{segment}/{name}"), &mut entry)?,
-                name if name.strip_suffix(".json").is_some() => drop(self.json(&format!("{segment}/{name}"), &mut entry)?),
+                name if name.strip_suffix(".json").is_some() => {
+                    drop(self.json(&format!("{segment}/{name}"), &mut entry)?)
+                }
                 _ => {}
             }
         }
@@ -128,9 +142,14 @@ impl CollectionFile {
         }
         for kind in ["vector_data", "sparse_vector_data"] {
             for vector in settings["config"][kind].as_object().into_iter().flat_map(Map::keys) {
-                let storage = if vector.is_empty() { "vector_storage".to_owned() } else { format!("vector_storage-{vector}") };
+                let storage = if vector.is_empty() {
+                    "vector_storage".to_owned()
+                } else {
+                    format!("vector_storage-{vector}")
+                };
                 if !directories.contains(&storage) {
-                    self.faults.push(format!("segment {segment} lacks the storage of vector `{vector}`"));
+                    self.faults
+                        .push(format!("segment {segment} lacks the storage of vector `{vector}`"));
                 }
             }
         }
@@ -143,12 +162,14 @@ impl CollectionFile {
         let shown = if within.is_empty() { name.clone() } else { format!("{within}/{name}") };
         let kind = entry.header().entry_type();
         if !matches!(kind, EntryType::Regular | EntryType::Directory | EntryType::GNUSparse) {
-            self.faults.push(format!("{shown} is an entry of a kind that Qdrant refuses ({kind:?})"));
+            self.faults
+                .push(format!("{shown} is an entry of a kind that Qdrant refuses ({kind:?})"));
             return None;
         }
-        let plain = entry
-            .path()
-            .is_ok_and(|path| path.components().all(|component| matches!(component, Component::Normal(_) | Component::CurDir)));
+        let plain = entry.path().is_ok_and(|path| {
+            path.components()
+                .all(|component| matches!(component, Component::Normal(_) | Component::CurDir))
+        });
         if !plain {
             self.faults.push(format!("{shown} leads out of the collection's directory"));
             return None;
@@ -179,7 +200,9 @@ impl CollectionFile {
         }
         let by_key = self.config["params"]["sharding_method"] == "custom";
         let expected = self.config["params"]["shard_number"].as_u64();
-        if let Some(expected) = expected.filter(|expected| !by_key && *expected != self.shards.len() as u64) {
+        if let Some(expected) =
+            expected.filter(|expected| !by_key && *expected != self.shards.len() as u64)
+        {
             self.faults.push(format!(
                 "it holds {} shards, but the collection has {expected}: was it taken of one peer of a cluster?",
                 self.shards.len()
@@ -200,7 +223,8 @@ impl CollectionFile {
         }
         if by_key {
             for shard in self.shards().into_iter().filter(|shard| shard.shard_key.is_none()) {
-                self.faults.push(format!("shard {} has no key in shard_key_mapping.json", shard.shard_id));
+                self.faults
+                    .push(format!("shard {} has no key in shard_key_mapping.json", shard.shard_id));
             }
         }
     }
@@ -225,7 +249,12 @@ fn only_zeros(rest: &mut dyn Read) -> io::Result<()> {
         match rest.read(&mut buffer)? {
             0 => return Ok(()),
             taken if buffer[..taken].iter().all(|&byte| byte == 0) => {}
-            _ => return Err(io::Error::new(io::ErrorKind::InvalidData, "data follows where it seems to end")),
+            _ => {
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    "data follows where it seems to end",
+                ));
+            }
         }
     }
 }
@@ -248,7 +277,10 @@ impl<'a> EndWatch<'a> {
         if self.last.len() == END_BYTES && self.last.iter().all(|&byte| byte == 0) {
             Ok(())
         } else {
-            Err(io::Error::new(io::ErrorKind::UnexpectedEof, format!("it breaks off after {} bytes", self.read)))
+            Err(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                format!("it breaks off after {} bytes", self.read),
+            ))
         }
     }
 }
@@ -299,7 +331,10 @@ mod tests {
     fn a_real_snapshot_is_walked_down_to_its_segments() {
         let found = walk(DOCS);
         assert_eq!(found.faults, [] as [String; 0]);
-        assert_eq!((found.segments(), found.shards()), (1, vec![Shard { shard_id: 0, shard_key: None }]));
+        assert_eq!(
+            (found.segments(), found.shards()),
+            (1, vec![Shard { shard_id: 0, shard_key: None }])
+        );
         assert_eq!(found.config["params"]["vectors"]["title"]["size"], 8);
         assert_eq!(found.payload_index["schema"]["tenant"]["type"], "keyword");
     }
@@ -319,12 +354,18 @@ mod tests {
             ("0/replica_state.json", "shard 0 lacks replica_state.json"),
             ("0/segments/8dbdae82-73b9-42a3-b0f3-2ca6171fe553.tar", "no segment"),
         ] {
-            let faults = walk(&changed(|name| (name != missing).then_some(EntryType::Regular))).faults;
+            let faults =
+                walk(&changed(|name| (name != missing).then_some(EntryType::Regular))).faults;
             assert!(faults.iter().any(|fault| fault.contains(told)), "{missing}: {faults:?}");
         }
-        let faults =
-            walk(&changed(|name| Some(if name == "version.info" { EntryType::Symlink } else { EntryType::Regular }))).faults;
-        assert!(faults[0].contains("version.info is an entry of a kind that Qdrant refuses"), "{faults:?}");
+        let faults = walk(&changed(|name| {
+            Some(if name == "version.info" { EntryType::Symlink } else { EntryType::Regular })
+        }))
+        .faults;
+        assert!(
+            faults[0].contains("version.info is an entry of a kind that Qdrant refuses"),
+            "{faults:?}"
+        );
     }
 
     #[test]
@@ -334,7 +375,10 @@ mod tests {
             let mut bytes = DOCS.to_vec();
             bytes[at..at + 512].fill(0);
             let faults = walk(&bytes).faults;
-            assert!(faults.iter().any(|fault| fault.contains("data follows where it seems to end")), "{faults:?}");
+            assert!(
+                faults.iter().any(|fault| fault.contains("data follows where it seems to end")),
+                "{faults:?}"
+            );
         }
     }
 
@@ -346,7 +390,10 @@ mod tests {
             let mut bytes = DOCS.to_vec();
             bytes[offset] = byte;
             let faults = walk(&bytes).faults;
-            assert!(faults.iter().any(|fault| fault.contains("0/segments/8dbdae82")), "byte {offset}: {faults:?}");
+            assert!(
+                faults.iter().any(|fault| fault.contains("0/segments/8dbdae82")),
+                "byte {offset}: {faults:?}"
+            );
         }
     }
 }

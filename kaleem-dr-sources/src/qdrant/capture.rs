@@ -42,7 +42,8 @@ pub(super) struct Selection {
 
 impl Selection {
     pub(super) fn takes(&self, collection: &str) -> bool {
-        self.wanted.as_ref().is_none_or(|wanted| wanted.is_match(collection)) && !self.unwanted.is_match(collection)
+        self.wanted.as_ref().is_none_or(|wanted| wanted.is_match(collection))
+            && !self.unwanted.is_match(collection)
     }
 }
 
@@ -60,20 +61,41 @@ pub(super) struct Snapshots<'a> {
 }
 
 impl<'a> Snapshots<'a> {
-    pub(super) fn new(client: &'a QdrantClient, pace: &'a Pace, with_content: bool, cancel: CancellationToken) -> Self {
+    pub(super) fn new(
+        client: &'a QdrantClient,
+        pace: &'a Pace,
+        with_content: bool,
+        cancel: CancellationToken,
+    ) -> Self {
         Self { client, pace, cancel, with_content, on_server: BTreeMap::new() }
     }
 
     /// Captures everything that is selected, and cleans up on the server.
-    pub(super) async fn capture(mut self, selection: &Selection, out: &mut Capture) -> Result<(), SourceError> {
+    pub(super) async fn capture(
+        mut self,
+        selection: &Selection,
+        out: &mut Capture,
+    ) -> Result<(), SourceError> {
         let captured = self.emit(selection, out).await;
         for (collection, file) in std::mem::take(&mut self.on_server) {
             if let Err(error) = self.client.delete_snapshot(&collection, &file.name).await {
                 let why = error_chain(&error);
-                tracing::warn!(collection, snapshot = file.name, why, "a temporary snapshot stays on the server");
+                tracing::warn!(
+                    collection,
+                    snapshot = file.name,
+                    why,
+                    "a temporary snapshot stays on the server"
+                );
                 // The data may be safe, but each night would leave another file until the server's disk is full: the run must not
                 // look done.
-                out.incomplete(format!("removal of the temporary snapshot {} from {}", file.name, self.client.server()), why);
+                out.incomplete(
+                    format!(
+                        "removal of the temporary snapshot {} from {}",
+                        file.name,
+                        self.client.server()
+                    ),
+                    why,
+                );
             }
         }
         captured
@@ -92,7 +114,8 @@ impl<'a> Snapshots<'a> {
             note: Some("Qdrant takes a snapshot of one collection after the other".into()),
         });
         let path = aliases_path();
-        let document = serde_json::to_vec_pretty(&json!({ "aliases": aliases })).map_err(|e| SourceError::artifact(&path, e))?;
+        let document = serde_json::to_vec_pretty(&json!({ "aliases": aliases }))
+            .map_err(|e| SourceError::artifact(&path, e))?;
         out.whole(path, document.into(), Some(aliases.len() as u64)).await?;
 
         let mut ready: BTreeMap<&str, Description> = BTreeMap::new();
@@ -108,7 +131,8 @@ impl<'a> Snapshots<'a> {
                         out.whole(description.path(), description.to_bytes().into(), None).await?;
                         ready.insert(collection, description);
                     }
-                    Ok(None) => out.incomplete(format!("collection {collection}"), "it was deleted meanwhile"),
+                    Ok(None) => out
+                        .incomplete(format!("collection {collection}"), "it was deleted meanwhile"),
                     // One broken collection must not cost the others their backup; the run ends as done in part.
                     Err(error @ SourceError::Server { .. }) => {
                         out.incomplete(format!("collection {collection}"), error_chain(&error));
@@ -124,7 +148,9 @@ impl<'a> Snapshots<'a> {
             }
         }
         if !collections.is_empty() && details.is_empty() {
-            return Err(self.client.failed("take a snapshot", "of no collection at all; look at the server's log"));
+            return Err(self
+                .client
+                .failed("take a snapshot", "of no collection at all; look at the server's log"));
         }
         out.set_server(server);
         out.detail("collections", Value::Object(details));
@@ -132,7 +158,11 @@ impl<'a> Snapshots<'a> {
     }
 
     /// Makes the server take a snapshot, between two readings of the points. `None` when the collection is gone.
-    async fn take(&mut self, collection: &str, version: &str) -> Result<Option<Description>, SourceError> {
+    async fn take(
+        &mut self,
+        collection: &str,
+        version: &str,
+    ) -> Result<Option<Description>, SourceError> {
         let Some(live) = self.client.describe(collection).await? else { return Ok(None) };
         let shards = self.client.shards(collection).await?;
         let mut description = Description::new(collection, version, &live, shards);
@@ -173,18 +203,32 @@ impl<'a> Snapshots<'a> {
         }
     }
 
-    async fn download(&self, description: &Description, out: &mut Capture) -> Result<(), SourceError> {
+    async fn download(
+        &self,
+        description: &Description,
+        out: &mut Capture,
+    ) -> Result<(), SourceError> {
         let path = description.snapshot_path();
         let failed = |why: String| SourceError::artifact(&path, why);
-        let file = self.on_server.get(&description.name).ok_or_else(|| failed("its snapshot is gone".into()))?;
+        let file = self
+            .on_server
+            .get(&description.name)
+            .ok_or_else(|| failed("its snapshot is gone".into()))?;
         let mut writer = out.artifact(path.clone()).await?;
-        let transfer = Transfer { client: self.client, collection: &description.name, file, cancel: &self.cancel };
+        let transfer = Transfer {
+            client: self.client,
+            collection: &description.name,
+            file,
+            cancel: &self.cancel,
+        };
         let (read, sha256) = transfer.run(&mut writer).await.map_err(|error| match error {
             SourceError::Cancelled | SourceError::Aborted => error,
             other => SourceError::artifact(&path, other),
         })?;
         let promised = file.checksum.as_deref();
-        if (file.size != 0 && read != file.size) || promised.is_some_and(|promised| !promised.eq_ignore_ascii_case(&sha256)) {
+        if (file.size != 0 && read != file.size)
+            || promised.is_some_and(|promised| !promised.eq_ignore_ascii_case(&sha256))
+        {
             return Err(failed(format!(
                 "the snapshot {} is not what {} promised: {read} bytes with SHA-256 {sha256}, not {} bytes with {}; was another snapshot \
                  taken in the same second?",
@@ -255,7 +299,11 @@ impl Transfer<'_> {
         writer: &mut ArtifactWriter,
     ) -> Result<(), Broke> {
         let asking = self.client.download(self.collection, &self.file.name, *read, etag.as_ref());
-        let asked = self.cancel.run_until_cancelled(asking).await.ok_or(Broke::ForGood(SourceError::Cancelled))?;
+        let asked = self
+            .cancel
+            .run_until_cancelled(asking)
+            .await
+            .ok_or(Broke::ForGood(SourceError::Cancelled))?;
         let mut download = asked.map_err(|error| match error {
             SourceError::Unreachable { .. } => Broke::Connection(error),
             other => Broke::ForGood(other),
@@ -264,7 +312,11 @@ impl Transfer<'_> {
         let mut rest = download.length();
         loop {
             let reading = tokio::time::timeout(self.client.timeout(), download.response.chunk());
-            let chunk = self.cancel.run_until_cancelled(reading).await.ok_or(Broke::ForGood(SourceError::Cancelled))?;
+            let chunk = self
+                .cancel
+                .run_until_cancelled(reading)
+                .await
+                .ok_or(Broke::ForGood(SourceError::Cancelled))?;
             let action = format!("give snapshot {} of {}", self.file.name, self.collection);
             let chunk = chunk.map_err(|_| Broke::Connection(self.client.silent(&action)))?;
             match chunk.map_err(|error| Broke::Connection(self.client.unreachable(error)))? {
@@ -274,7 +326,9 @@ impl Transfer<'_> {
                     digest.update(&bytes);
                     writer.write(bytes).await.map_err(Broke::ForGood)?;
                 }
-                None if rest.unwrap_or(0) > 0 => return Err(Broke::Connection(self.client.failed(&action, "it broke off"))),
+                None if rest.unwrap_or(0) > 0 => {
+                    return Err(Broke::Connection(self.client.failed(&action, "it broke off")));
+                }
                 None => return Ok(()),
             }
         }
@@ -328,7 +382,9 @@ mod tests {
 
     #[test]
     fn globs_pick_and_leave_out_collections() {
-        let set = |patterns: &[&str]| globs(&patterns.iter().map(|&p| p.to_owned()).collect::<Vec<_>>()).unwrap();
+        let set = |patterns: &[&str]| {
+            globs(&patterns.iter().map(|&p| p.to_owned()).collect::<Vec<_>>()).unwrap()
+        };
         let selection = Selection { wanted: Some(set(&["docs*"])), unwanted: set(&["*_tmp"]) };
         assert!(selection.takes("docs") && selection.takes("docs_2"));
         assert!(!selection.takes("docs_tmp") && !selection.takes("sessions"));

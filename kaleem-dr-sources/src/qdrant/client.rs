@@ -46,8 +46,12 @@ impl QdrantClient {
     ///
     /// # Errors
     /// When the address is none, holds credentials, or the certificates cannot be used.
-    pub fn new(config: &QdrantConfig, api_key: Option<&SecretString>) -> Result<Self, QdrantConfigError> {
-        let mut base: Url = config.url.parse().map_err(|error| QdrantConfigError::Url(format!("{error}")))?;
+    pub fn new(
+        config: &QdrantConfig,
+        api_key: Option<&SecretString>,
+    ) -> Result<Self, QdrantConfigError> {
+        let mut base: Url =
+            config.url.parse().map_err(|error| QdrantConfigError::Url(format!("{error}")))?;
         if !base.username().is_empty() || base.password().is_some() || base.query().is_some() {
             return Err(QdrantConfigError::CredentialsInUrl);
         }
@@ -64,15 +68,22 @@ impl QdrantClient {
         }
         let mut headers = HeaderMap::new();
         if let Some(key) = api_key {
-            let mut key = HeaderValue::from_str(key.expose_secret()).map_err(|_| QdrantConfigError::ApiKeyCharacters)?;
+            let mut key = HeaderValue::from_str(key.expose_secret())
+                .map_err(|_| QdrantConfigError::ApiKeyCharacters)?;
             key.set_sensitive(true);
             headers.insert("api-key", key);
         }
-        let mut http =
-            Client::builder().connect_timeout(CONNECT_TIMEOUT).redirect(Policy::none()).no_proxy().default_headers(headers);
+        let mut http = Client::builder()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .redirect(Policy::none())
+            .no_proxy()
+            .default_headers(headers);
         if let Some(path) = &config.ca_file {
-            let pem = fs::read(path).map_err(|cause| QdrantConfigError::CaFile { path: path.clone(), cause })?;
-            http = http.tls_certs_merge(Certificate::from_pem_bundle(&pem).map_err(QdrantConfigError::Tls)?);
+            let pem = fs::read(path)
+                .map_err(|cause| QdrantConfigError::CaFile { path: path.clone(), cause })?;
+            http = http.tls_certs_merge(
+                Certificate::from_pem_bundle(&pem).map_err(QdrantConfigError::Tls)?,
+            );
         }
         Ok(Self {
             http: http.build().map_err(QdrantConfigError::Tls)?,
@@ -108,7 +119,9 @@ impl QdrantClient {
     }
 
     fn is_here(&self) -> bool {
-        self.base.host_str().is_some_and(|host| host == "localhost" || host.starts_with("127.") || host == "[::1]")
+        self.base
+            .host_str()
+            .is_some_and(|host| host == "localhost" || host.starts_with("127.") || host == "[::1]")
     }
 
     /// The server's time, as it heads its answers with it; `None` where it does not.
@@ -116,8 +129,13 @@ impl QdrantClient {
     /// # Errors
     /// [`SourceError::Unreachable`].
     pub async fn date(&self) -> Result<Option<String>, SourceError> {
-        let answer =
-            self.http.get(self.base.clone()).timeout(self.timeout).send().await.map_err(|error| self.unreachable(error))?;
+        let answer = self
+            .http
+            .get(self.base.clone())
+            .timeout(self.timeout)
+            .send()
+            .await
+            .map_err(|error| self.unreachable(error))?;
         Ok(answer.headers().get(DATE).and_then(|date| date.to_str().ok()).map(str::to_owned))
     }
 
@@ -127,9 +145,16 @@ impl QdrantClient {
     }
 
     /// A request without a time-out of its own.
-    pub(super) fn request(&self, method: Method, path: &str) -> Result<RequestBuilder, SourceError> {
+    pub(super) fn request(
+        &self,
+        method: Method,
+        path: &str,
+    ) -> Result<RequestBuilder, SourceError> {
         // The paths are ours and escaped, so joining them cannot fail; were it to, the cause is told like any other.
-        let url = self.base.join(path).map_err(|error| SourceError::Unsupported(format!("{path} is no path: {error}")))?;
+        let url = self
+            .base
+            .join(path)
+            .map_err(|error| SourceError::Unsupported(format!("{path} is no path: {error}")))?;
         Ok(self.http.request(method, url))
     }
 
@@ -145,7 +170,12 @@ impl QdrantClient {
     }
 
     /// A call that makes the server read or write a whole collection before it answers.
-    pub(super) async fn long_call(&self, method: Method, path: &str, action: &str) -> Result<Answer, SourceError> {
+    pub(super) async fn long_call(
+        &self,
+        method: Method,
+        path: &str,
+        action: &str,
+    ) -> Result<Answer, SourceError> {
         self.send(self.long(self.request(method, path)?), action).await
     }
 
@@ -154,7 +184,12 @@ impl QdrantClient {
         request.timeout(self.snapshot_timeout)
     }
 
-    fn with_body(&self, method: Method, path: &str, body: Option<&Value>) -> Result<RequestBuilder, SourceError> {
+    fn with_body(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<RequestBuilder, SourceError> {
         let request = self.request(method, path)?;
         Ok(match body {
             Some(body) => request.json(body),
@@ -163,7 +198,11 @@ impl QdrantClient {
     }
 
     /// Sends a request and takes the whole answer. Only a refusal of the key is an error here; the answer's status is the caller's.
-    pub(super) async fn send(&self, request: RequestBuilder, action: &str) -> Result<Answer, SourceError> {
+    pub(super) async fn send(
+        &self,
+        request: RequestBuilder,
+        action: &str,
+    ) -> Result<Answer, SourceError> {
         let mut response = request.send().await.map_err(|error| self.unreachable(error))?;
         let mut body = BytesMut::new();
         while let Some(chunk) = response.chunk().await.map_err(|error| self.unreachable(error))? {
@@ -173,18 +212,32 @@ impl QdrantClient {
             }
         }
         self.allowed(&response, &body, action)?;
-        Ok(Answer { status: response.status(), body: body.freeze(), action: action.to_owned(), server: self.server.clone() })
+        Ok(Answer {
+            status: response.status(),
+            body: body.freeze(),
+            action: action.to_owned(),
+            server: self.server.clone(),
+        })
     }
 
     /// Tells a refusal of the key from every other answer.
-    pub(super) fn allowed(&self, response: &Response, body: &[u8], action: &str) -> Result<(), SourceError> {
+    pub(super) fn allowed(
+        &self,
+        response: &Response,
+        body: &[u8],
+        action: &str,
+    ) -> Result<(), SourceError> {
         let why = match response.status() {
             StatusCode::UNAUTHORIZED if !self.has_key => Denied::NoKey,
             StatusCode::UNAUTHORIZED => Denied::Key { reason: reason(body) },
             StatusCode::FORBIDDEN => Denied::Rights { reason: reason(body) },
             _ => return Ok(()),
         };
-        Err(SourceError::Unauthorised { server: self.server.clone(), action: action.to_owned(), cause: why.into() })
+        Err(SourceError::Unauthorised {
+            server: self.server.clone(),
+            action: action.to_owned(),
+            cause: why.into(),
+        })
     }
 
     pub(super) fn unreachable(&self, error: reqwest::Error) -> SourceError {
@@ -193,7 +246,11 @@ impl QdrantClient {
 
     /// The server's answer is of no use, in our words.
     pub(super) fn failed(&self, action: &str, why: impl Into<Cause>) -> SourceError {
-        SourceError::Server { server: self.server.clone(), action: action.to_owned(), cause: why.into() }
+        SourceError::Server {
+            server: self.server.clone(),
+            action: action.to_owned(),
+            cause: why.into(),
+        }
     }
 }
 
@@ -226,7 +283,8 @@ impl Answer {
         if !self.status.is_success() {
             return Err(self.error());
         }
-        serde_json::from_slice(&self.body).map_err(|error| self.failed(Failure::NotOurs(error.into())))
+        serde_json::from_slice(&self.body)
+            .map_err(|error| self.failed(Failure::NotOurs(error.into())))
     }
 
     /// The body of an answer that reports success.
@@ -244,7 +302,11 @@ impl Answer {
     }
 
     fn failed(&self, why: Failure) -> SourceError {
-        SourceError::Server { server: self.server.clone(), action: self.action.clone(), cause: why.into() }
+        SourceError::Server {
+            server: self.server.clone(),
+            action: self.action.clone(),
+            cause: why.into(),
+        }
     }
 }
 
@@ -305,7 +367,13 @@ mod tests {
 
     #[test]
     fn an_address_with_credentials_is_refused_without_showing_them() {
-        for url in ["http://u:canary@127.0.0.1:6333", "http://h/?api-key=canary", "ftp://127.0.0.1/canary", "canary", "http://"] {
+        for url in [
+            "http://u:canary@127.0.0.1:6333",
+            "http://h/?api-key=canary",
+            "ftp://127.0.0.1/canary",
+            "canary",
+            "http://",
+        ] {
             let shown = format!("{0} {0:?}", client(url).unwrap_err());
             assert!(!shown.contains("canary"), "{shown}");
         }
@@ -316,14 +384,18 @@ mod tests {
         let shown = format!("{:?}", client("http://127.0.0.1:6333").unwrap());
         assert!(shown.contains("127.0.0.1:6333") && !shown.contains("canary"), "{shown}");
         let key = SecretString::from("canary\n2".to_owned());
-        let shown = format!("{0} {0:?}", QdrantClient::new(&config("http://h"), Some(&key)).unwrap_err());
+        let shown =
+            format!("{0} {0:?}", QdrantClient::new(&config("http://h"), Some(&key)).unwrap_err());
         assert!(!shown.contains("canary"), "{shown}");
     }
 
     #[test]
     fn a_path_prefix_is_kept() {
         let client = client("https://q.example/qdrant").unwrap();
-        assert_eq!(client.base.join("collections").unwrap().as_str(), "https://q.example/qdrant/collections");
+        assert_eq!(
+            client.base.join("collections").unwrap().as_str(),
+            "https://q.example/qdrant/collections"
+        );
         assert_eq!(client.server(), "q.example:443");
         assert!(!client.is_exposed());
     }

@@ -33,11 +33,16 @@ impl Comparison {
     ) -> Result<Self, SourceError> {
         let description = &stored.description;
         let live = client.describe(target).await?;
-        let live = live.ok_or_else(|| client.failed(&format!("describe collection {target}"), "it is not there"))?;
-        let mut comparison = Self { differences: description.compare_settings(&live), ..Self::default() };
+        let live = live.ok_or_else(|| {
+            client.failed(&format!("describe collection {target}"), "it is not there")
+        })?;
+        let mut comparison =
+            Self { differences: description.compare_settings(&live), ..Self::default() };
         comparison.differences.extend(compare_shards(description, client, target).await?);
         if comparison.differences.is_empty() {
-            comparison.compared.push(format!("settings, indexes and shards of collection {}", description.name));
+            comparison
+                .compared
+                .push(format!("settings, indexes and shards of collection {}", description.name));
         }
         comparison.compare_points(client, point, stored, target).await?;
         Ok(comparison)
@@ -54,15 +59,22 @@ impl Comparison {
         self.points = client.count(target).await?;
         let points = &stored.description.points;
         if let Points::Nothing { why, about } = points {
-            let about = about.map_or(String::new(), |about| format!(" (about {about} when it was captured)"));
-            self.uncompared
-                .push(Uncompared { what: format!("{} points of collection {name}{about}", self.points), why: why.clone() });
+            let about = about
+                .map_or(String::new(), |about| format!(" (about {about} when it was captured)"));
+            self.uncompared.push(Uncompared {
+                what: format!("{} points of collection {name}{about}", self.points),
+                why: why.clone(),
+            });
             return Ok(());
         }
         let mut differ = |what: &str, expected: String, found: String| {
             let differs = expected != found;
             if differs {
-                self.differences.push(Difference { what: format!("collection {name}: {what}"), expected, found });
+                self.differences.push(Difference {
+                    what: format!("collection {name}: {what}"),
+                    expected,
+                    found,
+                });
             }
             differs
         };
@@ -70,17 +82,21 @@ impl Comparison {
         let mut differs = differ("points", expected.to_string(), self.points.to_string());
         let Some(digest) = points.content_digest() else {
             if !differs {
-                self.compared.push(format!("{expected} points of collection {name}, by number only"));
+                self.compared
+                    .push(format!("{expected} points of collection {name}, by number only"));
             }
             return Ok(());
         };
-        let stage = point.progress().begin(&format!("compare {target}"), Unit::Items, Some(self.points));
+        let stage =
+            point.progress().begin(&format!("compare {target}"), Unit::Items, Some(self.points));
         let content = client.content(target, &point.cancellation(), stage.as_ref()).await?;
         stage.finish();
         differs |= differ("points read", expected.to_string(), content.points.to_string());
         differs |= differ("content digest", digest.to_owned(), content.digest);
         if !differs {
-            self.compared.push(format!("{expected} points of collection {name}, every id, vector and payload"));
+            self.compared.push(format!(
+                "{expected} points of collection {name}, every id, vector and payload"
+            ));
         }
         Ok(())
     }
@@ -99,5 +115,9 @@ async fn compare_shards(
         shards.iter().map(one).collect::<Vec<_>>().join(", ")
     };
     let (expected, found) = (said(&description.shards), said(&client.shards(target).await?));
-    Ok((expected != found).then(|| Difference { what: format!("collection {}: shards", description.name), expected, found }))
+    Ok((expected != found).then(|| Difference {
+        what: format!("collection {}: shards", description.name),
+        expected,
+        found,
+    }))
 }

@@ -100,12 +100,23 @@ mod tests {
 
     #[test]
     fn a_misspelt_key_is_refused_and_all_but_the_address_has_a_default() {
-        let config = |extra: &str| serde_json::from_str::<QdrantConfig>(&format!(r#"{{"url": "http://q:6333"{extra}}}"#));
+        let config = |extra: &str| {
+            serde_json::from_str::<QdrantConfig>(&format!(r#"{{"url": "http://q:6333"{extra}}}"#))
+        };
         let plain = config("").unwrap();
         assert!(plain.content_digest && plain.api_key.is_none() && plain.collections.is_empty());
         assert_eq!(plain.timeout_seconds.get(), 60);
-        assert!(config(r#", "colections": []"#).unwrap_err().to_string().contains("unknown field `colections`"));
+        assert!(
+            config(r#", "colections": []"#)
+                .unwrap_err()
+                .to_string()
+                .contains("unknown field `colections`")
+        );
         let written = config(r#", "api_key": "canary""#).unwrap_err().to_string();
-        assert!(written.contains("a secret is not written into the config") && !written.contains("canary"), "{written}");
+        assert!(
+            written.contains("a secret is not written into the config")
+                && !written.contains("canary"),
+            "{written}"
+        );
     }
 }

@@ -1,7 +1,9 @@
 //! What a point holds of this source: descriptions, snapshots, aliases.
 
 use globset::GlobSet;
-use kaleem_dr_core::{engine::manifest::ArtifactRecord, ground::SourceError, recovery::point::PointReader};
+use kaleem_dr_core::{
+    engine::manifest::ArtifactRecord, ground::SourceError, recovery::point::PointReader,
+};
 use serde::Deserialize;
 
 use super::{
@@ -46,7 +48,8 @@ impl Contents {
             let description = Description::parse(&bytes, &record.path)?;
             let path = description.snapshot_path();
             let snapshot = point.manifest().artifact(path.as_str()).cloned();
-            let snapshot = snapshot.ok_or_else(|| SourceError::Point(format!("it holds no artifact {path}").into()))?;
+            let snapshot = snapshot
+                .ok_or_else(|| SourceError::Point(format!("it holds no artifact {path}").into()))?;
             collections.push(Stored { description, snapshot });
         }
         collections.sort_by(|a, b| a.name().cmp(b.name()));
@@ -59,7 +62,9 @@ impl Contents {
     /// When one of them means nothing: it is misspelt, and the restore would lack what was asked for.
     pub(super) fn select(&mut self, only: &[String]) -> Result<(), SourceError> {
         let globs = |patterns: &[String]| -> Result<GlobSet, SourceError> {
-            names::globs(patterns).map_err(|error| SourceError::Unsupported(format!("`{}`: {error}", patterns.join(", "))))
+            names::globs(patterns).map_err(|error| {
+                SourceError::Unsupported(format!("`{}`: {error}", patterns.join(", ")))
+            })
         };
         for pattern in only {
             let one = globs(std::slice::from_ref(pattern))?;
@@ -93,6 +98,7 @@ async fn read_aliases(point: &PointReader) -> Result<Vec<Alias>, SourceError> {
         return Ok(Vec::new());
     }
     let bytes = point.artifact(path.as_str()).await?.read_all(LIMIT_BYTES).await?;
-    let document: Document = serde_json::from_slice(&bytes).map_err(|error| SourceError::artifact(&path, error))?;
+    let document: Document =
+        serde_json::from_slice(&bytes).map_err(|error| SourceError::artifact(&path, error))?;
     Ok(document.aliases)
 }

@@ -23,8 +23,15 @@ pub(super) const DIRECTORY: [&str; 2] = ["qdrant", "collections"];
 pub(super) const ALIASES: [&str; 2] = ["qdrant", "aliases.json"];
 
 /// The parts of a collection's settings that a restore must bring back.
-const SETTINGS: [&str; 7] =
-    ["params", "hnsw_config", "optimizer_config", "wal_config", "quantization_config", "strict_mode_config", "metadata"];
+const SETTINGS: [&str; 7] = [
+    "params",
+    "hnsw_config",
+    "optimizer_config",
+    "wal_config",
+    "quantization_config",
+    "strict_mode_config",
+    "metadata",
+];
 
 /// One collection of a point.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -121,7 +128,12 @@ impl Points {
 
 impl Description {
     /// From what the server says, before its points are known.
-    pub(super) fn new(name: &str, version: &str, live: &LiveCollection, shards: Vec<Shard>) -> Self {
+    pub(super) fn new(
+        name: &str,
+        version: &str,
+        live: &LiveCollection,
+        shards: Vec<Shard>,
+    ) -> Self {
         Self {
             name: name.to_owned(),
             server_version: Some(version.to_owned()),
@@ -154,8 +166,9 @@ impl Description {
     /// # Errors
     /// When it is none.
     pub(super) fn parse(bytes: &[u8], path: &str) -> Result<Self, SourceError> {
-        serde_json::from_slice(bytes)
-            .map_err(|error| SourceError::Point(format!("{path} is no description of a collection: {error}").into()))
+        serde_json::from_slice(bytes).map_err(|error| {
+            SourceError::Point(format!("{path} is no description of a collection: {error}").into())
+        })
     }
 
     /// Whether its shards are made by hand, by key.
@@ -170,14 +183,17 @@ impl Description {
     pub(super) fn shard_keys(&self) -> Result<Vec<(&Value, u64)>, SourceError> {
         let mut keys: Vec<(&Value, u64)> = Vec::new();
         for (at, shard) in self.shards.iter().enumerate() {
-            let Some(key) = shard.shard_key.as_ref().filter(|_| shard.shard_id as usize == at) else {
+            let Some(key) = shard.shard_key.as_ref().filter(|_| shard.shard_id as usize == at)
+            else {
                 return Err(self.unnumbered("their numbers have gaps, or one has no key"));
             };
             let known = keys.iter().position(|(known, _)| *known == key);
             match known {
                 None => keys.push((key, 1)),
                 Some(at) if at + 1 == keys.len() => keys[at].1 += 1,
-                Some(_) => return Err(self.unnumbered("the numbers of one key are not next to each other")),
+                Some(_) => {
+                    return Err(self.unnumbered("the numbers of one key are not next to each other"));
+                }
             }
         }
         Ok(keys)
@@ -219,17 +235,34 @@ impl Description {
         let mut compare = |what: String, expected: &Value, found: &Value| {
             let (expected, found) = (without_nulls(expected), without_nulls(found));
             if expected != found {
-                let said = |value: &Value| if value.is_null() { "none".into() } else { value.to_string() };
-                differences.push(Difference { what, expected: said(&expected), found: said(&found) });
+                let said =
+                    |value: &Value| if value.is_null() { "none".into() } else { value.to_string() };
+                differences.push(Difference {
+                    what,
+                    expected: said(&expected),
+                    found: said(&found),
+                });
             }
         };
         for key in SETTINGS {
-            compare(format!("collection {}: {key}", self.name), &self.config[key], &live.config[key]);
+            compare(
+                format!("collection {}: {key}", self.name),
+                &self.config[key],
+                &live.config[key],
+            );
         }
         let found = indexes(&live.payload_schema);
-        for field in self.payload_schema.keys().chain(found.keys().filter(|field| !self.payload_schema.contains_key(*field))) {
+        for field in self
+            .payload_schema
+            .keys()
+            .chain(found.keys().filter(|field| !self.payload_schema.contains_key(*field)))
+        {
             let of = |schema: &Map<String, Value>| schema.get(field).cloned().unwrap_or_default();
-            compare(format!("collection {}: index of {field}", self.name), &of(&self.payload_schema), &of(&found));
+            compare(
+                format!("collection {}: index of {field}", self.name),
+                &of(&self.payload_schema),
+                &of(&found),
+            );
         }
         differences
     }
@@ -251,13 +284,17 @@ pub(super) fn aliases_path() -> ArtifactPath {
 fn indexes(schema: &Value) -> Map<String, Value> {
     let one = |index: &Value| {
         let kind = index.get("data_type").or_else(|| index.get("type")).unwrap_or(index).clone();
-        let mut params = index.get("params").unwrap_or(index).as_object().cloned().unwrap_or_default();
+        let mut params =
+            index.get("params").unwrap_or(index).as_object().cloned().unwrap_or_default();
         for known in ["type", "data_type", "points"] {
             params.remove(known);
         }
         json!({ "type": kind, "params": params })
     };
-    schema.as_object().map(|fields| fields.iter().map(|(field, index)| (field.clone(), one(index))).collect()).unwrap_or_default()
+    schema
+        .as_object()
+        .map(|fields| fields.iter().map(|(field, index)| (field.clone(), one(index))).collect())
+        .unwrap_or_default()
 }
 
 /// The indexes of a snapshot's own `payload_index.json`.
@@ -267,9 +304,11 @@ pub(super) fn indexes_of_file(document: &Value) -> Map<String, Value> {
 
 fn without_nulls(value: &Value) -> Value {
     match value {
-        Value::Object(map) => {
-            map.iter().filter(|(_, item)| !item.is_null()).map(|(key, item)| (key.clone(), without_nulls(item))).collect()
-        }
+        Value::Object(map) => map
+            .iter()
+            .filter(|(_, item)| !item.is_null())
+            .map(|(key, item)| (key.clone(), without_nulls(item)))
+            .collect(),
         Value::Array(items) => items.iter().map(without_nulls).collect(),
         other => other.clone(),
     }
@@ -302,7 +341,10 @@ mod tests {
             Points::Nothing { why: "no".into(), about: None },
         ] {
             description.points = points;
-            assert_eq!(Description::parse(&description.to_bytes(), "docs.json").unwrap(), description);
+            assert_eq!(
+                Description::parse(&description.to_bytes(), "docs.json").unwrap(),
+                description
+            );
         }
         assert_eq!(description.path().as_str(), "/qdrant/collections/docs.json");
         assert_eq!(description.snapshot_path().as_str(), "/qdrant/collections/docs.snapshot");
@@ -314,7 +356,10 @@ mod tests {
         assert_eq!(Points::between(content(3, "a"), &content(3, "a")).content_digest(), Some("a"));
         for after in [content(3, "b"), content(4, "b")] {
             let points = Points::between(content(3, "a"), &after);
-            assert_eq!((points.count(), points.content_digest(), points.about()), (None, None, Some(3)));
+            assert_eq!(
+                (points.count(), points.content_digest(), points.about()),
+                (None, None, Some(3))
+            );
         }
         assert_eq!(Points::between_counts(3, 3).count(), Some(3));
         assert_eq!(Points::between_counts(3, 4).count(), None);
@@ -348,7 +393,8 @@ mod tests {
     #[test]
     fn an_index_is_the_same_however_it_is_told_and_a_lost_one_shows() {
         let description = described(&json!([]));
-        let from_file = indexes_of_file(&json!({"schema": {"tenant": {"type": "keyword", "is_tenant": true}}}));
+        let from_file =
+            indexes_of_file(&json!({"schema": {"tenant": {"type": "keyword", "is_tenant": true}}}));
         assert_eq!(description.payload_schema, from_file);
         assert_eq!(
             indexes(&json!({"n": {"data_type": "integer", "points": 1}})),

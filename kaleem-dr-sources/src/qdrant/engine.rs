@@ -23,7 +23,10 @@ const COMPLAINT_BYTES: u64 = 2000;
 ///
 /// # Errors
 /// When the program cannot be run: that says nothing of the file.
-pub(super) fn content(program: &Path, file: &mut dyn Read) -> Result<Result<Content, Cause>, SourceError> {
+pub(super) fn content(
+    program: &Path,
+    file: &mut dyn Read,
+) -> Result<Result<Content, Cause>, SourceError> {
     let child = Command::new(program)
         .env_clear()
         .envs(["PATH", "TMPDIR"].iter().filter_map(|name| Some((name, env::var_os(name)?))))
@@ -43,7 +46,8 @@ pub(super) fn content(program: &Path, file: &mut dyn Read) -> Result<Result<Cont
 
 fn read(mut child: Child, file: &mut dyn Read) -> Result<Content, Cause> {
     let (output, complaints) = (child.stdout.take(), child.stderr.take());
-    let digested = thread::spawn(move || output.map_or_else(|| Ok(MultisetDigest::default()), digest));
+    let digested =
+        thread::spawn(move || output.map_or_else(|| Ok(MultisetDigest::default()), digest));
     let complained = thread::spawn(move || {
         let mut said = String::new();
         // What it says is for people; half of it is better than none.
@@ -55,7 +59,11 @@ fn read(mut child: Child, file: &mut dyn Read) -> Result<Content, Cause> {
     let digested = digested.join().map_err(|_| "reading what it printed failed")?;
     let complaint = complained.join().unwrap_or_default();
     if !status.success() {
-        let why = complaint.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("it does not say why");
+        let why = complaint
+            .lines()
+            .rev()
+            .find(|line| !line.trim().is_empty())
+            .unwrap_or("it does not say why");
         return Err(why.trim_start_matches("error: ").into());
     }
     fed?;
@@ -99,18 +107,26 @@ mod tests {
     #[test]
     fn pages_are_summed_and_a_failure_is_never_a_count() {
         let home = tempfile::tempdir().unwrap();
-        let page = |id: u64| format!(r#"{{"shard":0,"result":{{"points":[{{"id":{id},"payload":null,"vector":[0.5]}}]}}}}"#);
+        let page = |id: u64| {
+            format!(
+                r#"{{"shard":0,"result":{{"points":[{{"id":{id},"payload":null,"vector":[0.5]}}]}}}}"#
+            )
+        };
         let pages = format!("cat >/dev/null; echo '{}'; echo '{}'", page(1), page(2));
-        let read = content(&program(home.path(), &pages), &mut &b"a snapshot"[..]).unwrap().unwrap();
+        let read =
+            content(&program(home.path(), &pages), &mut &b"a snapshot"[..]).unwrap().unwrap();
         assert_eq!(read.points, 2);
         let fails = format!("{pages}; echo 'error: shard 1: no segment' >&2; exit 1");
-        let why = content(&program(home.path(), &fails), &mut &b"a snapshot"[..]).unwrap().unwrap_err();
+        let why =
+            content(&program(home.path(), &fails), &mut &b"a snapshot"[..]).unwrap().unwrap_err();
         assert_eq!(why.to_string(), "shard 1: no segment");
         // It hangs up before it has read everything.
         let hangs_up = program(home.path(), "echo 'error: not a tar' >&2; exit 1");
         let why = content(&hangs_up, &mut io::repeat(0).take(1 << 24)).unwrap().unwrap_err();
         assert_eq!(why.to_string(), "not a tar");
-        content(&program(home.path(), "cat >/dev/null; echo '{\"shard\":'"), &mut &b""[..]).unwrap().unwrap_err();
+        content(&program(home.path(), "cat >/dev/null; echo '{\"shard\":'"), &mut &b""[..])
+            .unwrap()
+            .unwrap_err();
         let absent = content(&home.path().join("absent"), &mut &b""[..]).unwrap_err().to_string();
         assert!(absent.contains("cannot be run"), "{absent}");
     }

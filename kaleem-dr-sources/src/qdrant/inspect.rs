@@ -15,7 +15,10 @@ use super::{
 };
 
 /// Checks everything of a point.
-pub(super) async fn inspect(point: &PointReader, engine: Option<&Path>) -> Result<Inspection, SourceError> {
+pub(super) async fn inspect(
+    point: &PointReader,
+    engine: Option<&Path>,
+) -> Result<Inspection, SourceError> {
     let contents = Contents::read(point).await?;
     let mut inspection = Inspection::default();
     for stored in &contents.collections {
@@ -25,7 +28,10 @@ pub(super) async fn inspect(point: &PointReader, engine: Option<&Path>) -> Resul
         if let Some(program) = engine {
             let artifact = point.artifact(&stored.snapshot.path).await?;
             let program = program.to_path_buf();
-            let read = pipe::through(artifact, &point.cancellation(), move |file| engine::content(&program, file)).await?;
+            let read = pipe::through(artifact, &point.cancellation(), move |file| {
+                engine::content(&program, file)
+            })
+            .await?;
             match read? {
                 Ok(content) => compare(stored, &content, &mut inspection),
                 Err(why) => inspection.findings.push(Finding::error(format!(
@@ -37,10 +43,16 @@ pub(super) async fn inspect(point: &PointReader, engine: Option<&Path>) -> Resul
         }
     }
     let names: BTreeSet<_> = contents.collections.iter().map(Stored::name).collect();
-    let strays: Vec<_> = contents.aliases.iter().filter(|alias| !names.contains(alias.collection_name.as_str())).collect();
+    let strays: Vec<_> = contents
+        .aliases
+        .iter()
+        .filter(|alias| !names.contains(alias.collection_name.as_str()))
+        .collect();
     for alias in &strays {
-        let what =
-            format!("alias {} is for collection {}, which the point does not hold", alias.alias_name, alias.collection_name);
+        let what = format!(
+            "alias {} is for collection {}, which the point does not hold",
+            alias.alias_name, alias.collection_name
+        );
         inspection.findings.push(Finding::error(what));
     }
     if strays.is_empty() {
@@ -71,7 +83,11 @@ fn look_at(stored: &Stored, found: &CollectionFile, inspection: &mut Inspection)
             found.segments()
         ));
     }
-    inspection.findings.extend(faults.into_iter().map(|fault| Finding::error(format!("snapshot of collection {name}: {fault}"))));
+    inspection.findings.extend(
+        faults
+            .into_iter()
+            .map(|fault| Finding::error(format!("snapshot of collection {name}: {fault}"))),
+    );
 }
 
 /// What the engine read, beside what was captured.

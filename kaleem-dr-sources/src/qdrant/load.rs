@@ -38,7 +38,10 @@ impl<'a> Loader<'a> {
         let taken = client.collections().await?.iter().any(|name| name == target)
             || client.aliases().await?.iter().any(|alias| alias.alias_name == target);
         if taken {
-            return Err(SourceError::Refused(format!("{target} has come to be on {} meanwhile; name another", client.server())));
+            return Err(SourceError::Refused(format!(
+                "{target} has come to be on {} meanwhile; name another",
+                client.server()
+            )));
         }
         self.made.push(target.to_owned());
         let description = &stored.description;
@@ -67,7 +70,10 @@ impl<'a> Loader<'a> {
     async fn look_for_nothing(&self, stored: &Stored, target: &str) -> Result<(), SourceError> {
         let action = format!("restore collection {target}");
         let nothing = |what: &str| {
-            self.client.failed(&action, format!("it took the upload and reported success, but the collection has {what}"))
+            self.client.failed(
+                &action,
+                format!("it took the upload and reported success, but the collection has {what}"),
+            )
         };
         if self.client.describe(target).await?.is_none() {
             return Err(nothing("never been made"));
@@ -75,15 +81,26 @@ impl<'a> Loader<'a> {
         if self.client.shards(target).await?.is_empty() {
             return Err(nothing("no shards"));
         }
-        if stored.description.points.about().is_some_and(|points| points > 0) && self.client.count(target).await? == 0 {
+        if stored.description.points.about().is_some_and(|points| points > 0)
+            && self.client.count(target).await? == 0
+        {
             return Err(nothing("no points"));
         }
         Ok(())
     }
 
-    async fn upload(&self, stored: &Stored, target: &str, file_name: &str) -> Result<(), SourceError> {
+    async fn upload(
+        &self,
+        stored: &Stored,
+        target: &str,
+        file_name: &str,
+    ) -> Result<(), SourceError> {
         let record = &stored.snapshot;
-        let stage = self.point.progress().begin(&format!("upload {target}"), Unit::Bytes, Some(record.size_bytes));
+        let stage = self.point.progress().begin(
+            &format!("upload {target}"),
+            Unit::Bytes,
+            Some(record.size_bytes),
+        );
         let failure = Arc::new(Mutex::new(None));
         let source = Upload {
             reader: self.point.artifact(&record.path).await?,
@@ -92,7 +109,8 @@ impl<'a> Loader<'a> {
             failure: failure.clone(),
         };
         let body = Body::wrap_stream(try_unfold(source, Upload::next));
-        let uploaded = self.client.upload(target, file_name, &record.sha256, record.size_bytes, body).await;
+        let uploaded =
+            self.client.upload(target, file_name, &record.sha256, record.size_bytes, body).await;
         stage.finish();
         // What broke the body tells more than that it broke.
         let why = failure.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -117,7 +135,9 @@ impl<'a> Loader<'a> {
     pub(super) async fn remove(&mut self, target: &str) -> Result<(), SourceError> {
         self.client.delete_collection(target).await?;
         if self.client.collections().await?.iter().any(|name| name == target) {
-            return Err(self.client.failed(&format!("delete collection {target}"), "it is still there"));
+            return Err(self
+                .client
+                .failed(&format!("delete collection {target}"), "it is still there"));
         }
         self.keep(target);
         Ok(())
@@ -129,7 +149,9 @@ impl<'a> Loader<'a> {
         let mut left = Vec::new();
         for target in std::mem::take(&mut self.made) {
             match self.remove(&target).await {
-                Ok(()) => tracing::info!(collection = target, "removed a collection of a failed restore"),
+                Ok(()) => {
+                    tracing::info!(collection = target, "removed a collection of a failed restore")
+                }
                 Err(error) => {
                     tracing::warn!(collection = target, error = %error_chain(&error), "could not remove a collection of a failed restore");
                     left.push(target);
@@ -139,7 +161,8 @@ impl<'a> Loader<'a> {
         if left.is_empty() {
             return after;
         }
-        let action = format!("remove {} after a restore that failed; delete it by hand", left.join(", "));
+        let action =
+            format!("remove {} after a restore that failed; delete it by hand", left.join(", "));
         self.client.failed(&action, format!("the restore failed because {}", error_chain(&after)))
     }
 }
@@ -155,7 +178,11 @@ struct Upload {
 impl Upload {
     /// A body that breaks off is never taken for a snapshot; so a cancellation ends it here, and not behind the server's back.
     async fn next(mut self) -> Result<Option<(Bytes, Self)>, std::io::Error> {
-        let piece = self.cancel.run_until_cancelled(self.reader.next()).await.unwrap_or(Err(SourceError::Cancelled));
+        let piece = self
+            .cancel
+            .run_until_cancelled(self.reader.next())
+            .await
+            .unwrap_or(Err(SourceError::Cancelled));
         match piece {
             Ok(Some(bytes)) => {
                 self.stage.advance(bytes.len() as u64);

@@ -88,8 +88,17 @@ impl QdrantSource {
     ///
     /// # Errors
     /// When the address, the key, a pattern or the certificates cannot be used.
-    pub fn new(name: SourceName, config: &QdrantConfig, environment: &Environment) -> Result<Self, QdrantConfigError> {
-        let key = config.api_key.as_ref().map(|key| environment.secret(key)).transpose().map_err(QdrantConfigError::ApiKey)?;
+    pub fn new(
+        name: SourceName,
+        config: &QdrantConfig,
+        environment: &Environment,
+    ) -> Result<Self, QdrantConfigError> {
+        let key = config
+            .api_key
+            .as_ref()
+            .map(|key| environment.secret(key))
+            .transpose()
+            .map_err(QdrantConfigError::ApiKey)?;
         let globs = |key, patterns: &[String]| -> Result<GlobSet, QdrantConfigError> {
             names::globs(patterns).map_err(|cause| QdrantConfigError::Pattern { key, cause })
         };
@@ -145,8 +154,10 @@ impl Source for QdrantSource {
                 }
                 Ok(_) => {}
                 Err(error @ SourceError::Server { .. }) => {
-                    warnings
-                        .push(format!("collection {collection} is broken, and a capture leaves it out: {}", error_chain(&error)));
+                    warnings.push(format!(
+                        "collection {collection} is broken, and a capture leaves it out: {}",
+                        error_chain(&error)
+                    ));
                 }
                 Err(error) => return Err(error),
             }
@@ -157,13 +168,17 @@ impl Source for QdrantSource {
             warnings.push(MAY_NOT_SNAPSHOT.into());
         }
         if self.client.is_exposed() {
-            warnings.push(format!("the API key goes to {} unencrypted; use https", self.client.server()));
+            warnings.push(format!(
+                "the API key goes to {} unencrypted; use https",
+                self.client.server()
+            ));
         }
         Ok(Probe { server: Some(server), size_bytes: None, warnings })
     }
 
     async fn capture(&self, out: &mut Capture) -> Result<(), SourceError> {
-        let snapshots = Snapshots::new(&self.client, &self.pace, self.content_digest, out.cancellation());
+        let snapshots =
+            Snapshots::new(&self.client, &self.pace, self.content_digest, out.cancellation());
         snapshots.capture(&self.selection, out).await
     }
 }
@@ -175,8 +190,10 @@ impl Restorable for QdrantSource {
         let mut found = diagnosis_of_probe(&self.name, &probe);
         for seen in found.iter_mut().filter(|seen| seen.what.ends_with(MAY_NOT_SNAPSHOT)) {
             (seen.id, seen.severity) = ("qdrant-no-snapshots", Severity::Error);
-            seen.fix =
-                Some(format!("write a key with the right to write into the file that `api_key` of [source.{}] names", self.name));
+            seen.fix = Some(format!(
+                "write a key with the right to write into the file that `api_key` of [source.{}] names",
+                self.name
+            ));
         }
         let server = self.client.server();
         if self.client.is_open() {
@@ -189,19 +206,31 @@ impl Restorable for QdrantSource {
         if probe.is_ok() {
             // A date is not everywhere: proxies before Qdrant leave it out.
             let clock = match self.client.date().await {
-                Ok(date) => date.and_then(|date| Diagnosis::of_http_date(server, &date, Timestamp::now())),
-                Err(error) => Some(Diagnosis::unseen(&format!("the clock of {server}"), &error_chain(&error))),
+                Ok(date) => {
+                    date.and_then(|date| Diagnosis::of_http_date(server, &date, Timestamp::now()))
+                }
+                Err(error) => {
+                    Some(Diagnosis::unseen(&format!("the clock of {server}"), &error_chain(&error)))
+                }
             };
             found.extend(clock);
         }
         found
     }
 
-    async fn plan_restore(&self, point: &PointReader, request: RestoreRequest) -> Result<RestorePlan, SourceError> {
+    async fn plan_restore(
+        &self,
+        point: &PointReader,
+        request: RestoreRequest,
+    ) -> Result<RestorePlan, SourceError> {
         Ok(Restoration::prepare(&self.client, point, request).await?.plan())
     }
 
-    async fn restore(&self, point: &PointReader, plan: RestorePlan) -> Result<RestoreReport, SourceError> {
+    async fn restore(
+        &self,
+        point: &PointReader,
+        plan: RestorePlan,
+    ) -> Result<RestoreReport, SourceError> {
         Restoration::prepare(&self.client, point, plan.request).await?.run(&plan.actions).await
     }
 
@@ -209,7 +238,11 @@ impl Restorable for QdrantSource {
         inspect::inspect(point, self.engine.as_deref()).await
     }
 
-    async fn rehearse(&self, point: &PointReader, scratch: &ScratchTarget) -> Result<RestoreReport, SourceError> {
+    async fn rehearse(
+        &self,
+        point: &PointReader,
+        scratch: &ScratchTarget,
+    ) -> Result<RestoreReport, SourceError> {
         rehearse::rehearse(&self.client, point, scratch).await
     }
 

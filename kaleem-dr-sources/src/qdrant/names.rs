@@ -56,7 +56,9 @@ pub(super) fn invalid(name: &str) -> Option<&'static str> {
         Some("it is empty or dots")
     } else if name.len() > COLLECTION_BYTES {
         Some("it is too long: its snapshots on the server would have no name")
-    } else if name.contains(['<', '>', ':', '"', '/', '\\', '|', '?', '*']) || name.contains(char::is_control) {
+    } else if name.contains(['<', '>', ':', '"', '/', '\\', '|', '?', '*'])
+        || name.contains(char::is_control)
+    {
         Some("it holds one of < > : \" / \\ | ? * or a control character")
     } else {
         None

@@ -19,7 +19,8 @@ pub(super) async fn through<T: Send + 'static>(
     work: impl FnOnce(&mut dyn Read) -> T + Send + 'static,
 ) -> Result<T, SourceError> {
     let (sender, pieces) = mpsc::channel(PIECES_IN_FLIGHT);
-    let worker = tokio::task::spawn_blocking(move || work(&mut Pieces { pieces, current: Bytes::new() }));
+    let worker =
+        tokio::task::spawn_blocking(move || work(&mut Pieces { pieces, current: Bytes::new() }));
     let mut sender = Some(sender);
     let read = loop {
         match cancel.run_until_cancelled(artifact.next()).await {

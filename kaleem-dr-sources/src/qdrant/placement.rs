@@ -55,7 +55,10 @@ pub(super) fn place(
     rename: &[Rename],
     stamp: &str,
 ) -> Result<(Vec<Placement>, Vec<AliasChange>), SourceError> {
-    if let Some(unknown) = rename.iter().find(|rename| !contents.collections.iter().any(|stored| stored.name() == rename.from)) {
+    if let Some(unknown) = rename
+        .iter()
+        .find(|rename| !contents.collections.iter().any(|stored| stored.name() == rename.from))
+    {
         return Err(SourceError::Unsupported(format!(
             "{} is to be renamed, but is no collection that is restored",
             unknown.from
@@ -78,7 +81,8 @@ pub(super) fn place(
             RestoreTarget::InPlace if is_reached(&name, &aliases, live) => Then::IsReached,
             RestoreTarget::InPlace => Then::Replaces,
         };
-        let chosen = rename.iter().find(|rename| rename.from == name).map(|rename| rename.to.clone());
+        let chosen =
+            rename.iter().find(|rename| rename.from == name).map(|rename| rename.to.clone());
         let target = chosen.unwrap_or_else(|| match to {
             RestoreTarget::Beside(Some(prefix)) => names::prefixed(prefix, &name),
             RestoreTarget::InPlace if then == Then::Stays => name.clone(),
@@ -95,12 +99,15 @@ pub(super) fn place(
 }
 
 fn is_reached(name: &str, of_point: &[Alias], live: &Live) -> bool {
-    of_point.iter().any(|alias| alias.collection_name == name) || live.aliases.values().any(|collection| collection == name)
+    of_point.iter().any(|alias| alias.collection_name == name)
+        || live.aliases.values().any(|collection| collection == name)
 }
 
 fn check_free(target: &str, live: &Live, placements: &[Placement]) -> Result<(), SourceError> {
     if let Some(why) = names::invalid(target) {
-        return Err(SourceError::Unsupported(format!("`{target}` cannot be the name of a collection: {why}")));
+        return Err(SourceError::Unsupported(format!(
+            "`{target}` cannot be the name of a collection: {why}"
+        )));
     }
     let taken = if live.collections.contains(target) {
         "is a collection on the server already"
@@ -115,18 +122,26 @@ fn check_free(target: &str, live: &Live, placements: &[Placement]) -> Result<(),
 }
 
 /// Aliases stand afterwards as the point has them; one that only the server has follows its collection to the restored one.
-fn changes(placements: &[Placement], of_point: &[Alias], live: &Live) -> Result<Vec<AliasChange>, SourceError> {
+fn changes(
+    placements: &[Placement],
+    of_point: &[Alias],
+    live: &Live,
+) -> Result<Vec<AliasChange>, SourceError> {
     let mut wanted = BTreeMap::new();
     for placement in placements {
         let name = placement.stored.name();
         let end = if placement.then == Then::Replaces { name } else { placement.target.as_str() };
-        let own = of_point.iter().filter(|alias| alias.collection_name == name).map(|alias| alias.alias_name.as_str());
-        let followers = live
-            .aliases
+        let own = of_point
             .iter()
-            .filter(|(alias, collection)| *collection == name && !of_point.iter().any(|known| known.alias_name == **alias));
+            .filter(|alias| alias.collection_name == name)
+            .map(|alias| alias.alias_name.as_str());
+        let followers = live.aliases.iter().filter(|(alias, collection)| {
+            *collection == name && !of_point.iter().any(|known| known.alias_name == **alias)
+        });
         for alias in own.chain(followers.map(|(alias, _)| alias.as_str())) {
-            if live.collections.contains(alias) || placements.iter().any(|placement| placement.target == alias) {
+            if live.collections.contains(alias)
+                || placements.iter().any(|placement| placement.target == alias)
+            {
                 return Err(SourceError::Refused(format!(
                     "alias {alias} of the point is the name of a collection on the server; restore beside it"
                 )));
@@ -136,7 +151,11 @@ fn changes(placements: &[Placement], of_point: &[Alias], live: &Live) -> Result<
     }
     let change = |(alias, to): (&str, &str)| {
         let from = live.aliases.get(alias).cloned();
-        (from.as_deref() != Some(to)).then(|| AliasChange { alias: alias.to_owned(), from, to: to.to_owned() })
+        (from.as_deref() != Some(to)).then(|| AliasChange {
+            alias: alias.to_owned(),
+            from,
+            to: to.to_owned(),
+        })
     };
     Ok(wanted.into_iter().filter_map(change).collect())
 }
@@ -168,21 +187,34 @@ mod tests {
                 content_digest: None,
             },
         };
-        let alias =
-            |(alias, collection): &(&str, &str)| Alias { alias_name: (*alias).into(), collection_name: (*collection).into() };
-        Contents { collections: names.iter().map(stored).collect(), aliases: aliases.iter().map(alias).collect() }
+        let alias = |(alias, collection): &(&str, &str)| Alias {
+            alias_name: (*alias).into(),
+            collection_name: (*collection).into(),
+        };
+        Contents {
+            collections: names.iter().map(stored).collect(),
+            aliases: aliases.iter().map(alias).collect(),
+        }
     }
 
     fn live(collections: &[&str], aliases: &[(&str, &str)]) -> Live {
         Live {
             collections: collections.iter().map(|&name| name.into()).collect(),
-            aliases: aliases.iter().map(|&(alias, collection)| (alias.into(), collection.into())).collect(),
+            aliases: aliases
+                .iter()
+                .map(|&(alias, collection)| (alias.into(), collection.into()))
+                .collect(),
         }
     }
 
     type Placed = (Vec<(String, Then)>, Vec<(String, Option<String>, String)>);
 
-    fn placed(contents: Contents, live: &Live, to: &RestoreTarget, rename: &[Rename]) -> Result<Placed, SourceError> {
+    fn placed(
+        contents: Contents,
+        live: &Live,
+        to: &RestoreTarget,
+        rename: &[Rename],
+    ) -> Result<Placed, SourceError> {
         let (placements, changes) = place(contents, live, to, rename, "T")?;
         Ok((
             placements.into_iter().map(|placement| (placement.target, placement.then)).collect(),
@@ -200,21 +232,37 @@ mod tests {
         let point = || contents(&["docs"], &[("search", "docs")]);
         let (targets, changes) = placed(point(), &there, &beside("new"), &[]).unwrap();
         assert_eq!((targets, changes.len()), (vec![("new_docs".into(), Then::Stays)], 0));
-        assert_eq!(placed(point(), &there, &RestoreTarget::Beside(None), &[]).unwrap().0[0].0, "docs_restored_T");
+        assert_eq!(
+            placed(point(), &there, &RestoreTarget::Beside(None), &[]).unwrap().0[0].0,
+            "docs_restored_T"
+        );
         let rename = |to: &str| [Rename { from: "docs".into(), to: to.into() }];
-        assert_eq!(placed(point(), &there, &beside("new"), &rename("mine")).unwrap().0[0].0, "mine");
+        assert_eq!(
+            placed(point(), &there, &beside("new"), &rename("mine")).unwrap().0[0].0,
+            "mine"
+        );
         for (to, names) in [(beside("copy"), &[][..]), (beside("new"), &rename("docs")[..])] {
-            assert!(matches!(placed(point(), &there, &to, names), Err(SourceError::Refused(_))), "{to:?}");
+            assert!(
+                matches!(placed(point(), &there, &to, names), Err(SourceError::Refused(_))),
+                "{to:?}"
+            );
         }
         let unknown = [Rename { from: "dosc".into(), to: "x".into() }];
-        assert!(matches!(placed(point(), &there, &beside("new"), &unknown), Err(SourceError::Unsupported(_))));
-        assert!(matches!(placed(point(), &there, &beside("a/b"), &[]), Err(SourceError::Unsupported(_))));
+        assert!(matches!(
+            placed(point(), &there, &beside("new"), &unknown),
+            Err(SourceError::Unsupported(_))
+        ));
+        assert!(matches!(
+            placed(point(), &there, &beside("a/b"), &[]),
+            Err(SourceError::Unsupported(_))
+        ));
     }
 
     #[test]
     fn in_place_a_lost_collection_comes_back_under_its_name_with_its_aliases() {
         let point = contents(&["docs"], &[("search", "docs")]);
-        let (targets, changes) = placed(point, &live(&[], &[]), &RestoreTarget::InPlace, &[]).unwrap();
+        let (targets, changes) =
+            placed(point, &live(&[], &[]), &RestoreTarget::InPlace, &[]).unwrap();
         assert_eq!(targets, [("docs".into(), Then::Stays)]);
         assert_eq!(changes, [("search".into(), None, "docs".into())]);
     }
@@ -222,9 +270,15 @@ mod tests {
     #[test]
     fn in_place_a_collection_behind_aliases_stays_and_all_its_aliases_move() {
         let point = contents(&["docs", "other"], &[("search", "docs"), ("find", "other")]);
-        let there = live(&["docs", "elsewhere"], &[("search", "elsewhere"), ("live-only", "docs"), ("apart", "elsewhere")]);
+        let there = live(
+            &["docs", "elsewhere"],
+            &[("search", "elsewhere"), ("live-only", "docs"), ("apart", "elsewhere")],
+        );
         let (targets, changes) = placed(point, &there, &RestoreTarget::InPlace, &[]).unwrap();
-        assert_eq!(targets, [("docs_restored_T".into(), Then::IsReached), ("other".into(), Then::Stays)]);
+        assert_eq!(
+            targets,
+            [("docs_restored_T".into(), Then::IsReached), ("other".into(), Then::Stays)]
+        );
         let expected = [
             ("find".into(), None, "other".into()),
             ("live-only".into(), Some("docs".into()), "docs_restored_T".into()),
@@ -236,17 +290,25 @@ mod tests {
     #[test]
     fn in_place_a_plain_collection_is_replaced_only_through_a_verified_copy() {
         let point = contents(&["docs"], &[]);
-        let (targets, changes) = placed(point, &live(&["docs"], &[]), &RestoreTarget::InPlace, &[]).unwrap();
+        let (targets, changes) =
+            placed(point, &live(&["docs"], &[]), &RestoreTarget::InPlace, &[]).unwrap();
         assert_eq!((targets, changes.len()), (vec![("docs_restored_T".into(), Then::Replaces)], 0));
     }
 
     #[test]
     fn in_place_nothing_goes_through_an_alias() {
         let there = live(&["other"], &[("docs", "other")]);
-        let error = placed(contents(&["docs"], &[]), &there, &RestoreTarget::InPlace, &[]).unwrap_err();
+        let error =
+            placed(contents(&["docs"], &[]), &there, &RestoreTarget::InPlace, &[]).unwrap_err();
         assert!(error.to_string().contains("docs is now an alias of other"), "{error}");
         let there = live(&["docs", "search"], &[]);
-        let error = placed(contents(&["docs"], &[("search", "docs")]), &there, &RestoreTarget::InPlace, &[]).unwrap_err();
+        let error = placed(
+            contents(&["docs"], &[("search", "docs")]),
+            &there,
+            &RestoreTarget::InPlace,
+            &[],
+        )
+        .unwrap_err();
         assert!(error.to_string().contains("alias search"), "{error}");
     }
 }

@@ -47,10 +47,13 @@ impl QdrantClient {
         let mut limit = FIRST_PAGE_POINTS;
         loop {
             let reading = self.scroll(collection, offset.as_ref(), limit);
-            let body = cancel.run_until_cancelled(reading).await.ok_or(SourceError::Cancelled)??;
+            let body =
+                cancel.run_until_cancelled(reading).await.ok_or(SourceError::Cancelled)??;
             let length = body.len() as u64;
             let not_ours = |error| self.failed(&read_points(collection), Failure::NotOurs(error));
-            let page = tokio::task::spawn_blocking(move || Page::of(&body)).await.map_err(|panic| not_ours(panic.into()))?;
+            let page = tokio::task::spawn_blocking(move || Page::of(&body))
+                .await
+                .map_err(|panic| not_ours(panic.into()))?;
             let page = page.map_err(|error| not_ours(error.into()))?;
             let points = page.digest.items();
             stage.advance(points);
@@ -59,7 +62,10 @@ impl QdrantClient {
                 None => return Ok(Content { points: digest.items(), digest: digest.to_hex() }),
                 // Otherwise a server that does not move on would be read for ever.
                 Some(next) if points == 0 || offset.as_ref() == Some(&next) => {
-                    return Err(self.failed(&read_points(collection), format!("its pages do not move on from {next}")));
+                    return Err(self.failed(
+                        &read_points(collection),
+                        format!("its pages do not move on from {next}"),
+                    ));
                 }
                 next => offset = next,
             }
@@ -88,7 +94,8 @@ impl Page {
             points: Vec<Point<'a>>,
             next_page_offset: Option<Value>,
         }
-        let Points { points, next_page_offset } = serde_json::from_slice::<Document<'_>>(body)?.result;
+        let Points { points, next_page_offset } =
+            serde_json::from_slice::<Document<'_>>(body)?.result;
         let mut digest = MultisetDigest::default();
         let mut form = Vec::new();
         for point in points {
@@ -141,7 +148,8 @@ fn canonical(value: &RawValue, form: &mut Vec<u8>) -> Result<(), serde_json::Err
     match json.as_bytes().first() {
         Some(b'[') => {
             form.push(b'[');
-            for (at, item) in serde_json::from_str::<Vec<&RawValue>>(json)?.into_iter().enumerate() {
+            for (at, item) in serde_json::from_str::<Vec<&RawValue>>(json)?.into_iter().enumerate()
+            {
                 if at > 0 {
                     form.push(b',');
                 }
@@ -151,7 +159,9 @@ fn canonical(value: &RawValue, form: &mut Vec<u8>) -> Result<(), serde_json::Err
         }
         Some(b'{') => {
             form.push(b'{');
-            for (at, (key, item)) in serde_json::from_str::<BTreeMap<String, &RawValue>>(json)?.into_iter().enumerate() {
+            for (at, (key, item)) in
+                serde_json::from_str::<BTreeMap<String, &RawValue>>(json)?.into_iter().enumerate()
+            {
                 if at > 0 {
                     form.push(b',');
                 }
@@ -173,7 +183,11 @@ fn spell(number: &str, form: &mut Vec<u8>) {
     const EXACT: f64 = 9_007_199_254_740_992.0;
     match number.parse::<f64>() {
         Ok(float) if number.contains(['.', 'e', 'E']) => {
-            let text = if float.fract() == 0.0 && float.abs() < EXACT { format!("{float:.0}") } else { format!("{float:e}") };
+            let text = if float.fract() == 0.0 && float.abs() < EXACT {
+                format!("{float:.0}")
+            } else {
+                format!("{float:e}")
+            };
             form.extend(text.into_bytes());
         }
         _ => form.extend(number.as_bytes()),
@@ -192,7 +206,10 @@ mod tests {
 
     #[test]
     fn one_value_has_one_form_whatever_its_spelling() {
-        assert_eq!(form(r#"{"b": 1.0, "a": [1, 0.5e0, -0.0, "و\n"], "Z": null}"#), r#"{"Z":null,"a":[1,5e-1,-0,"و\n"],"b":1}"#);
+        assert_eq!(
+            form(r#"{"b": 1.0, "a": [1, 0.5e0, -0.0, "و\n"], "Z": null}"#),
+            r#"{"Z":null,"a":[1,5e-1,-0,"و\n"],"b":1}"#
+        );
         assert_eq!(form("0.1"), form("1e-1"));
         assert_ne!(form("0.0"), form("-0.0"));
         assert_eq!(form("18446744073709551615"), "18446744073709551615");
@@ -216,7 +233,8 @@ mod tests {
             r#"{"id":1,"payload":{"a":1,"b":2},"vector":{"x":[0.25],"y":[1.0]}}"#,
             r#"{"id":"8dbdae82-73b9-42a3-b0f3-2ca6171fe553","payload":{},"vector":[0.5]}"#,
         );
-        let turned = r#"{"vector":{"y":[1.0],"x":[0.25]},"payload":{"b":2,"a":1},"id":1,"order_value":3}"#;
+        let turned =
+            r#"{"vector":{"y":[1.0],"x":[0.25]},"payload":{"b":2,"a":1},"id":1,"order_value":3}"#;
         assert_eq!(page(&format!("{one},{two}")), page(&format!("{two},{turned}")));
         assert_ne!(page(one), page(&one.replace("0.25", "0.25000003")));
         assert_eq!(page(two), page(&two.replace(r#""payload":{},"#, "")));

@@ -36,14 +36,19 @@ pub(super) async fn rehearse(
     let request = RestoreRequest::whole(RestoreTarget::Beside(Some(scratch.name.clone())));
     let restoration = Restoration::prepare(client, point, request).await?;
     let mut loader = Loader::new(client, point);
-    let mut report =
-        RestoreReport { target: restoration.target(), warnings: restoration.warnings.clone(), ..RestoreReport::default() };
+    let mut report = RestoreReport {
+        target: restoration.target(),
+        warnings: restoration.warnings.clone(),
+        ..RestoreReport::default()
+    };
     for placement in &restoration.placements {
         let tried = async {
             let found = restoration.restore_one(placement, &placement.target, &mut loader).await?;
             scratch.filled();
-            let wanted = scratch.control && report.control.is_none() && found.differences.is_empty();
-            let control = if wanted { control(&restoration, placement, found.points).await? } else { None };
+            let wanted =
+                scratch.control && report.control.is_none() && found.differences.is_empty();
+            let control =
+                if wanted { control(&restoration, placement, found.points).await? } else { None };
             Ok((found, control))
         }
         .await;
@@ -61,14 +66,20 @@ pub(super) async fn rehearse(
 }
 
 /// Deletes one point of a restored collection, and compares it once more. `None` where it has none.
-async fn control(restoration: &Restoration<'_>, placement: &Placement, points: u64) -> Result<Option<Control>, SourceError> {
+async fn control(
+    restoration: &Restoration<'_>,
+    placement: &Placement,
+    points: u64,
+) -> Result<Option<Control>, SourceError> {
     let (client, target, began) = (restoration.client, &placement.target, Instant::now());
     let page: Value = serde_json::from_slice(&client.scroll(target, None, 1).await?)
         .map_err(|error| client.failed(&format!("read a point of {target}"), error))?;
     let Some(id) = page.pointer("/result/points/0/id") else { return Ok(None) };
     client.delete_point(target, id).await?;
-    let found = Comparison::of(client, restoration.point, &placement.stored, target).await?.differences;
-    let damage = format!("deleted one of {points} points of collection {}", placement.stored.name());
+    let found =
+        Comparison::of(client, restoration.point, &placement.stored, target).await?.differences;
+    let damage =
+        format!("deleted one of {points} points of collection {}", placement.stored.name());
     Ok(Some(Control { damage, found, seconds: began.elapsed().as_secs_f64() }))
 }
 

@@ -11,7 +11,10 @@ use kaleem_dr_core::{
     ground::{SourceError, error_chain},
     recovery::{
         point::PointReader,
-        source::{Change, Existing, Extras, PlannedAction, Rename, RestorePlan, RestoreReport, RestoreRequest, RestoreTarget},
+        source::{
+            Change, Existing, Extras, PlannedAction, Rename, RestorePlan, RestoreReport,
+            RestoreRequest, RestoreTarget,
+        },
     },
 };
 use serde_json::json;
@@ -69,12 +72,20 @@ impl<'a> Restoration<'a> {
                 stored.description.shard_keys()?;
             }
             if let Points::Nothing { why, .. } = &stored.description.points {
-                warnings.push(format!("collection {}: its points cannot be compared afterwards: {why}", stored.name()));
+                warnings.push(format!(
+                    "collection {}: its points cannot be compared afterwards: {why}",
+                    stored.name()
+                ));
             }
         }
         let live = Live {
             collections: client.collections().await?.into_iter().collect(),
-            aliases: client.aliases().await?.into_iter().map(|alias| (alias.alias_name, alias.collection_name)).collect(),
+            aliases: client
+                .aliases()
+                .await?
+                .into_iter()
+                .map(|alias| (alias.alias_name, alias.collection_name))
+                .collect(),
         };
         let stamp = Timestamp::now().strftime("%Y%m%d_%H%M%S").to_string();
         let (placements, changes) = place(contents, &live, &request.to, &request.rename, &stamp)?;
@@ -82,7 +93,10 @@ impl<'a> Restoration<'a> {
         request.rename = placements
             .iter()
             .filter(|placement| placement.target != placement.stored.name())
-            .map(|placement| Rename { from: placement.stored.name().to_owned(), to: placement.target.clone() })
+            .map(|placement| Rename {
+                from: placement.stored.name().to_owned(),
+                to: placement.target.clone(),
+            })
             .collect();
         Ok(Self { client, point, request, placements, changes, warnings })
     }
@@ -103,7 +117,10 @@ impl<'a> Restoration<'a> {
                 Then::Stays => {}
                 Then::IsReached => {
                     actions.push(PlannedAction {
-                        why: Some("it stays as it is; delete it when the restored one has proved good".into()),
+                        why: Some(
+                            "it stays as it is; delete it when the restored one has proved good"
+                                .into(),
+                        ),
                         ..PlannedAction::new(Change::Leave, format!("collection {name}"))
                     });
                     warnings
@@ -120,10 +137,16 @@ impl<'a> Restoration<'a> {
         }
         actions.extend(self.changes.iter().map(|change| {
             let (kind, why) = match &change.from {
-                Some(from) => (Change::Overwrite, format!("it stands for {from} now, and for {} then", change.to)),
+                Some(from) => (
+                    Change::Overwrite,
+                    format!("it stands for {from} now, and for {} then", change.to),
+                ),
                 None => (Change::Create, format!("for collection {}", change.to)),
             };
-            PlannedAction { why: Some(why), ..PlannedAction::new(kind, format!("alias {}", change.alias)) }
+            PlannedAction {
+                why: Some(why),
+                ..PlannedAction::new(kind, format!("alias {}", change.alias))
+            }
         }));
         RestorePlan::new(self.request.clone(), self.target(), actions, warnings)
     }
@@ -156,20 +179,29 @@ impl<'a> Restoration<'a> {
     }
 
     async fn carry_out(&self, loader: &mut Loader<'_>) -> Result<RestoreReport, SourceError> {
-        let mut report = RestoreReport { target: self.target(), warnings: self.warnings.clone(), ..RestoreReport::default() };
+        let mut report = RestoreReport {
+            target: self.target(),
+            warnings: self.warnings.clone(),
+            ..RestoreReport::default()
+        };
         let mut points = BTreeMap::new();
         for placement in &self.placements {
             let found = self.restore_one(placement, &placement.target, loader).await?;
-            let end = if placement.then == Then::Replaces { placement.stored.name() } else { &placement.target };
+            let end = if placement.then == Then::Replaces {
+                placement.stored.name()
+            } else {
+                &placement.target
+            };
             points.insert(end.to_owned(), found.points);
             add(&mut report, placement, found);
         }
         if self.request.to == RestoreTarget::InPlace {
             self.put_in_use(&mut report, &points, loader).await?;
         } else if !report.differences.is_empty() {
-            report
-                .warnings
-                .push(format!("the new collections stand, to be looked at; not equal to the point: {}", self.targets()));
+            report.warnings.push(format!(
+                "the new collections stand, to be looked at; not equal to the point: {}",
+                self.targets()
+            ));
         }
         report.warnings.append(&mut loader.warnings);
         Ok(report)
@@ -188,7 +220,8 @@ impl<'a> Restoration<'a> {
             ));
             return Ok(());
         }
-        for placement in self.placements.iter().filter(|placement| placement.then == Then::Replaces) {
+        for placement in self.placements.iter().filter(|placement| placement.then == Then::Replaces)
+        {
             self.replace(placement, report, loader).await?;
         }
         if self.changes.is_empty() {
@@ -200,13 +233,21 @@ impl<'a> Restoration<'a> {
             }
             return Err(failed.error);
         }
-        report.compared.push(format!("{} aliases, and the points they lead to", self.changes.len()));
-        report.warnings.push(format!("to go back to the aliases as they were, send {}", switch::by_hand(&self.changes)));
-        for placement in self.placements.iter().filter(|placement| placement.then == Then::IsReached) {
+        report
+            .compared
+            .push(format!("{} aliases, and the points they lead to", self.changes.len()));
+        report.warnings.push(format!(
+            "to go back to the aliases as they were, send {}",
+            switch::by_hand(&self.changes)
+        ));
+        for placement in
+            self.placements.iter().filter(|placement| placement.then == Then::IsReached)
+        {
             let name = placement.stored.name();
-            report
-                .warnings
-                .push(format!("the old collection {name} still stands; delete it when {} has proved good", placement.target));
+            report.warnings.push(format!(
+                "the old collection {name} still stands; delete it when {} has proved good",
+                placement.target
+            ));
         }
         Ok(())
     }
@@ -225,20 +266,26 @@ impl<'a> Restoration<'a> {
         // From here on the verified copy may be all there is.
         loader.keep(copy);
         if let Err(error) = self.client.delete_collection(name).await {
-            let why = format!("{}; the copy {copy} was found equal to the point, and stands beside it", error_chain(&error));
+            let why = format!(
+                "{}; the copy {copy} was found equal to the point, and stands beside it",
+                error_chain(&error)
+            );
             return Err(self.client.failed(&format!("put {name} in place"), why));
         }
         let replaced = match self.restore_one(placement, name, loader).await {
             Ok(found) if found.differences.is_empty() => Ok(()),
-            Ok(found) => Err(format!("it is not equal to the point: {}", found.differences[0].what)),
+            Ok(found) => {
+                Err(format!("it is not equal to the point: {}", found.differences[0].what))
+            }
             Err(error) => Err(error_chain(&error)),
         };
         let Err(why) = replaced else {
             loader.keep(name);
             if let Err(error) = loader.remove(copy).await {
-                report
-                    .warnings
-                    .push(format!("the copy {copy} is no longer needed, and could not be deleted: {}", error_chain(&error)));
+                report.warnings.push(format!(
+                    "the copy {copy} is no longer needed, and could not be deleted: {}",
+                    error_chain(&error)
+                ));
             }
             return Ok(());
         };
@@ -248,9 +295,14 @@ impl<'a> Restoration<'a> {
             self.client.change_aliases(&[action]).await
         };
         let outcome = match stand_in.await {
-            Ok(()) => format!("an alias {name} now leads to {copy}, which was found equal to the point"),
+            Ok(()) => {
+                format!("an alias {name} now leads to {copy}, which was found equal to the point")
+            }
             Err(error) => {
-                format!("{copy} was found equal to the point, but no alias {name} leads to it: {}", error_chain(&error))
+                format!(
+                    "{copy} was found equal to the point, but no alias {name} leads to it: {}",
+                    error_chain(&error)
+                )
             }
         };
         Err(self.client.failed(&format!("put {name} in place"), format!("{why}; {outcome}")))
@@ -270,7 +322,11 @@ impl<'a> Restoration<'a> {
     }
 
     fn targets(&self) -> String {
-        self.placements.iter().map(|placement| placement.target.as_str()).collect::<Vec<_>>().join(", ")
+        self.placements
+            .iter()
+            .map(|placement| placement.target.as_str())
+            .collect::<Vec<_>>()
+            .join(", ")
     }
 }
 

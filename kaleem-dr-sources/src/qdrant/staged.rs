@@ -78,20 +78,26 @@ impl StagedForm for FullSnapshot {
     async fn write(&self, point: &PointReader, out: &mut Sink) -> Result<(), SourceError> {
         let contents = Contents::read(point).await?;
         let taken = point.manifest().started;
-        let aliases = contents.aliases.iter().map(|alias| (alias.alias_name.clone(), alias.collection_name.clone()));
+        let aliases = contents
+            .aliases
+            .iter()
+            .map(|alias| (alias.alias_name.clone(), alias.collection_name.clone()));
         let mut mapping = Mapping { collections_aliases: aliases.collect(), ..Mapping::default() };
         for (at, stored) in contents.collections.iter().enumerate() {
             let member = member_name(stored, at, taken);
             write_header(out, &member, stored.snapshot.size_bytes, taken).await?;
             let mut reader = point.artifact(&stored.snapshot.path).await?;
             let cancel = point.cancellation();
-            while let Some(bytes) = cancel.run_until_cancelled(reader.next()).await.ok_or(SourceError::Cancelled)?? {
+            while let Some(bytes) =
+                cancel.run_until_cancelled(reader.next()).await.ok_or(SourceError::Cancelled)??
+            {
                 out.write(bytes).await?;
             }
             pad(out, stored.snapshot.size_bytes).await?;
             mapping.collections_mapping.insert(stored.name().to_owned(), member);
         }
-        let mapping = serde_json::to_vec_pretty(&mapping).map_err(|error| SourceError::Output(error.into()))?;
+        let mapping = serde_json::to_vec_pretty(&mapping)
+            .map_err(|error| SourceError::Output(error.into()))?;
         write_header(out, MAPPING, mapping.len() as u64, taken).await?;
         let length = mapping.len() as u64;
         out.write(mapping.into()).await?;
@@ -101,7 +107,8 @@ impl StagedForm for FullSnapshot {
 
     async fn open(&self, file: &Path, work: &StagedWork) -> Result<PointReader, SourceError> {
         let (path, source, own) = (file.to_owned(), self.source.clone(), work.clone());
-        let opened = tokio::task::spawn_blocking(move || Opening::new(path, &own)?.run(&source)).await;
+        let opened =
+            tokio::task::spawn_blocking(move || Opening::new(path, &own)?.run(&source)).await;
         let (manifest, point) = opened.map_err(|panic| SourceError::Point(panic.into()))??;
         Ok(PointReader::of_file(manifest, point, work.progress.clone(), work.cancel.clone()))
     }
@@ -114,7 +121,12 @@ fn member_name(stored: &Stored, at: usize, taken: Timestamp) -> String {
     if name.len() > MEMBER_BYTES { format!("collection-{at}-{date}.snapshot") } else { name }
 }
 
-async fn write_header(out: &mut Sink, name: &str, size_bytes: u64, taken: Timestamp) -> Result<(), SourceError> {
+async fn write_header(
+    out: &mut Sink,
+    name: &str,
+    size_bytes: u64,
+    taken: Timestamp,
+) -> Result<(), SourceError> {
     let mut header = Header::new_gnu();
     header.set_path(name).map_err(SourceError::Output)?;
     header.set_entry_type(EntryType::Regular);
@@ -158,9 +170,14 @@ impl Opening {
 
     fn run(self, source: &SourceName) -> Result<(Manifest, FilePoint), SourceError> {
         let meta = self.file()?.metadata().map_err(|cause| self.unreadable(cause))?;
-        let (mapping, members) = if self.is_collection_file()? { self.single(meta.len())? } else { self.full()? };
+        let (mapping, members) =
+            if self.is_collection_file()? { self.single(meta.len())? } else { self.full()? };
         self.stage.finish();
-        let taken = meta.modified().ok().and_then(|time| Timestamp::try_from(time).ok()).unwrap_or_else(Timestamp::now);
+        let taken = meta
+            .modified()
+            .ok()
+            .and_then(|time| Timestamp::try_from(time).ok())
+            .unwrap_or_else(Timestamp::now);
         self.point(source, taken, &mapping, members)
     }
 
@@ -196,7 +213,9 @@ impl Opening {
         let mut entries = archive.entries().map_err(|cause| self.unreadable(cause))?;
         match entries.next() {
             Some(Ok(entry)) => {
-                let name = String::from_utf8_lossy(&entry.path_bytes()).trim_start_matches("./").to_owned();
+                let name = String::from_utf8_lossy(&entry.path_bytes())
+                    .trim_start_matches("./")
+                    .to_owned();
                 Ok(name.contains('/') || !(name == MAPPING || is_snapshot(&name)))
             }
             Some(Err(error)) => Err(self.damaged(format!("it is no snapshot of Qdrant: {error}"))),
@@ -205,7 +224,11 @@ impl Opening {
     }
 
     fn single(&self, size_bytes: u64) -> Result<(Mapping, BTreeMap<String, Member>), SourceError> {
-        let file_name = self.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let file_name = self
+            .path
+            .file_name()
+            .map(|name| name.to_string_lossy().into_owned())
+            .unwrap_or_default();
         let mut reader = Watched::new(self.file()?, self);
         let found = CollectionFile::walk(&mut reader);
         if !found.faults.is_empty() {
@@ -213,8 +236,10 @@ impl Opening {
         }
         let part = FilePart { path: self.path.clone(), offset_bytes: 0, size_bytes };
         let member = Member { part, sha256: reader.digest.finish(), found };
-        let mapping =
-            Mapping { collections_mapping: [(collection_of(&file_name), file_name.clone())].into(), ..Mapping::default() };
+        let mapping = Mapping {
+            collections_mapping: [(collection_of(&file_name), file_name.clone())].into(),
+            ..Mapping::default()
+        };
         Ok((mapping, [(file_name, member)].into()))
     }
 
@@ -241,8 +266,13 @@ impl Opening {
                 whole()
             ))
         })?;
-        if let Some((collection, lost)) = mapping.collections_mapping.iter().find(|(_, member)| !members.contains_key(*member)) {
-            return Err(self.damaged(format!("{lost}, the snapshot of collection {collection}, is not in it; {}", whole())));
+        if let Some((collection, lost)) =
+            mapping.collections_mapping.iter().find(|(_, member)| !members.contains_key(*member))
+        {
+            return Err(self.damaged(format!(
+                "{lost}, the snapshot of collection {collection}, is not in it; {}",
+                whole()
+            )));
         }
         Ok((mapping, members))
     }
@@ -255,11 +285,13 @@ impl Opening {
     ) -> io::Result<()> {
         for entry in Archive::new(&mut *file as &mut dyn Read).entries()? {
             let mut entry = entry?;
-            let name = String::from_utf8_lossy(&entry.path_bytes()).trim_start_matches("./").to_owned();
+            let name =
+                String::from_utf8_lossy(&entry.path_bytes()).trim_start_matches("./").to_owned();
             if name == MAPPING {
                 let mut text = String::new();
                 entry.take(MAPPING_BYTES).read_to_string(&mut text)?;
-                let read = serde_json::from_str(&text).map_err(|error| io::Error::other(format!("{MAPPING}: {error}")))?;
+                let read = serde_json::from_str(&text)
+                    .map_err(|error| io::Error::other(format!("{MAPPING}: {error}")))?;
                 *mapping = Some(read);
             } else if is_snapshot(&name) {
                 let size_bytes = entry.size();
@@ -298,13 +330,17 @@ impl Opening {
         let aliases: Vec<_> = mapping
             .collections_aliases
             .iter()
-            .map(|(alias, collection)| json!({ "alias_name": alias, "collection_name": collection }))
+            .map(
+                |(alias, collection)| json!({ "alias_name": alias, "collection_name": collection }),
+            )
             .collect();
         let document = json!({ "aliases": aliases }).to_string().into_bytes();
         self.write_beside(aliases_path().as_str(), &document, &mut artifacts, &mut parts)?;
         for (collection, file_name) in &mapping.collections_mapping {
             let Some(member) = members.remove(file_name) else {
-                return Err(self.damaged(format!("two collections have the one snapshot {file_name}")));
+                return Err(
+                    self.damaged(format!("two collections have the one snapshot {file_name}"))
+                );
             };
             let description = Description {
                 name: collection.clone(),
@@ -312,9 +348,17 @@ impl Opening {
                 config: member.found.config.clone(),
                 payload_schema: indexes_of_file(&member.found.payload_index),
                 shards: member.found.shards(),
-                points: Points::Nothing { why: "a file of this form does not say how many there should be".into(), about: None },
+                points: Points::Nothing {
+                    why: "a file of this form does not say how many there should be".into(),
+                    about: None,
+                },
             };
-            self.write_beside(description.path().as_str(), &description.to_bytes(), &mut artifacts, &mut parts)?;
+            self.write_beside(
+                description.path().as_str(),
+                &description.to_bytes(),
+                &mut artifacts,
+                &mut parts,
+            )?;
             let path = description.snapshot_path().as_str().to_owned();
             artifacts.push(ArtifactRecord {
                 path: path.clone(),
@@ -347,7 +391,11 @@ impl Opening {
         parts: &mut BTreeMap<String, FilePart>,
     ) -> Result<(), SourceError> {
         let path = self.unpacked.path().join(format!("document-{}", parts.len()));
-        std::fs::write(&path, bytes).map_err(|cause| SourceError::Path { path: path.clone(), action: "write".into(), cause })?;
+        std::fs::write(&path, bytes).map_err(|cause| SourceError::Path {
+            path: path.clone(),
+            action: "write".into(),
+            cause,
+        })?;
         let size_bytes = bytes.len() as u64;
         artifacts.push(ArtifactRecord {
             path: artifact.to_owned(),
@@ -398,7 +446,10 @@ fn is_snapshot(name: &str) -> bool {
 fn collection_of(file_name: &str) -> String {
     let stem = file_name.strip_suffix(".snapshot").unwrap_or(file_name);
     let mut parts = stem.rsplitn(8, '-');
-    let numbers = parts.by_ref().take(7).filter(|part| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit()));
+    let numbers = parts
+        .by_ref()
+        .take(7)
+        .filter(|part| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit()));
     let all = numbers.count() == 7;
     match parts.next() {
         Some(collection) if all && !collection.is_empty() => collection.to_owned(),
@@ -413,7 +464,10 @@ mod tests {
     #[test]
     fn the_name_of_a_snapshot_tells_its_collection() {
         assert_eq!(collection_of("docs-6214784781599714-2026-11-23-05-01-03.snapshot"), "docs");
-        assert_eq!(collection_of("my-docs-1-2-6214784781599714-2026-11-23-05-01-03.snapshot"), "my-docs-1-2");
+        assert_eq!(
+            collection_of("my-docs-1-2-6214784781599714-2026-11-23-05-01-03.snapshot"),
+            "my-docs-1-2"
+        );
         assert_eq!(collection_of("weekly-copy.snapshot"), "weekly-copy");
         assert_eq!(collection_of("2026-11-23-05-01-03.snapshot"), "2026-11-23-05-01-03");
     }

@@ -23,7 +23,9 @@ impl AliasChange {
     }
 
     fn back(&self) -> Vec<Value> {
-        std::iter::once(delete(&self.alias)).chain(self.from.as_ref().map(|from| create(&self.alias, from))).collect()
+        std::iter::once(delete(&self.alias))
+            .chain(self.from.as_ref().map(|from| create(&self.alias, from)))
+            .collect()
     }
 }
 
@@ -52,7 +54,11 @@ pub(super) fn by_hand(changes: &[AliasChange]) -> String {
 ///
 /// # Errors
 /// When it did not come to be; then everything is switched back, or the error says what to send by hand.
-pub(super) async fn switch(client: &QdrantClient, changes: &[AliasChange], points: &BTreeMap<String, u64>) -> Result<(), Failed> {
+pub(super) async fn switch(
+    client: &QdrantClient,
+    changes: &[AliasChange],
+    points: &BTreeMap<String, u64>,
+) -> Result<(), Failed> {
     let actions: Vec<Value> = changes.iter().flat_map(AliasChange::forward).collect();
     let switched = async {
         client.change_aliases(&actions).await?;
@@ -73,16 +79,26 @@ pub(super) async fn switch(client: &QdrantClient, changes: &[AliasChange], point
     Err(Failed { error, is_undone })
 }
 
-async fn verify(client: &QdrantClient, changes: &[AliasChange], points: &BTreeMap<String, u64>) -> Result<(), SourceError> {
+async fn verify(
+    client: &QdrantClient,
+    changes: &[AliasChange],
+    points: &BTreeMap<String, u64>,
+) -> Result<(), SourceError> {
     let live = current(client).await?;
     for AliasChange { alias, to, .. } in changes {
         if live.get(alias) != Some(to) {
             let now = live.get(alias).map_or("nothing", String::as_str);
-            return Err(client.failed("switch the aliases", format!("{alias} stands for {now} and not for {to}")));
+            return Err(client.failed(
+                "switch the aliases",
+                format!("{alias} stands for {now} and not for {to}"),
+            ));
         }
         let found = client.count(alias).await?;
         if let Some(expected) = points.get(to).filter(|expected| **expected != found) {
-            return Err(client.failed("switch the aliases", format!("{alias} gives {found} points and not {expected}")));
+            return Err(client.failed(
+                "switch the aliases",
+                format!("{alias} gives {found} points and not {expected}"),
+            ));
         }
     }
     Ok(())
@@ -91,20 +107,31 @@ async fn verify(client: &QdrantClient, changes: &[AliasChange], points: &BTreeMa
 /// Undoes what was done of the changes: after an error nobody knows whether the server carried them out.
 async fn roll_back(client: &QdrantClient, changes: &[AliasChange]) -> Result<(), SourceError> {
     let live = current(client).await?;
-    let actions: Vec<Value> =
-        changes.iter().filter(|change| live.get(&change.alias) == Some(&change.to)).flat_map(AliasChange::back).collect();
+    let actions: Vec<Value> = changes
+        .iter()
+        .filter(|change| live.get(&change.alias) == Some(&change.to))
+        .flat_map(AliasChange::back)
+        .collect();
     if !actions.is_empty() {
         client.change_aliases(&actions).await?;
     }
     let live = current(client).await?;
     match changes.iter().find(|change| live.get(&change.alias) != change.from.as_ref()) {
         None => Ok(()),
-        Some(change) => Err(client.failed("switch the aliases back", format!("{} is not as it was", change.alias))),
+        Some(change) => {
+            Err(client
+                .failed("switch the aliases back", format!("{} is not as it was", change.alias)))
+        }
     }
 }
 
 async fn current(client: &QdrantClient) -> Result<BTreeMap<String, String>, SourceError> {
-    Ok(client.aliases().await?.into_iter().map(|alias| (alias.alias_name, alias.collection_name)).collect())
+    Ok(client
+        .aliases()
+        .await?
+        .into_iter()
+        .map(|alias| (alias.alias_name, alias.collection_name))
+        .collect())
 }
 
 #[cfg(test)]
@@ -114,13 +141,21 @@ mod tests {
     #[test]
     fn the_way_back_of_a_new_alias_is_to_delete_it() {
         let changes = [
-            AliasChange { alias: "search".into(), from: Some("docs".into()), to: "docs_new".into() },
+            AliasChange {
+                alias: "search".into(),
+                from: Some("docs".into()),
+                to: "docs_new".into(),
+            },
             AliasChange { alias: "new".into(), from: None, to: "docs_new".into() },
         ];
         assert_eq!(changes[0].forward(), [delete("search"), create("search", "docs_new")]);
         assert_eq!(changes[1].forward(), [create("new", "docs_new")]);
         let back = by_hand(&changes);
-        let body: Value = serde_json::from_str(back.strip_prefix("POST /collections/aliases ").unwrap()).unwrap();
-        assert_eq!(body, json!({"actions": [delete("search"), create("search", "docs"), delete("new")]}));
+        let body: Value =
+            serde_json::from_str(back.strip_prefix("POST /collections/aliases ").unwrap()).unwrap();
+        assert_eq!(
+            body,
+            json!({"actions": [delete("search"), create("search", "docs"), delete("new")]})
+        );
     }
 }

@@ -26,11 +26,16 @@ pub(super) fn check(captured: Option<&str>, live: &str) -> Result<Option<String>
         )));
     };
     let (Some(made), Some(found)) = (parse(captured), parse(live)) else {
-        return Ok(Some(format!("versions {captured} (captured) and {live} (here) cannot be compared")));
+        return Ok(Some(format!(
+            "versions {captured} (captured) and {live} (here) cannot be compared"
+        )));
     };
     let (major, minor, patch) = made;
-    let upgrade =
-        if (found.0, found.1) > (major, minor) { " and then upgrade that server, one minor version after the other" } else { "" };
+    let upgrade = if (found.0, found.1) > (major, minor) {
+        " and then upgrade that server, one minor version after the other"
+    } else {
+        ""
+    };
     if (found.0, found.1) == (major, minor) && found.2 >= patch {
         return Ok(None);
     }
@@ -51,9 +56,17 @@ mod tests {
         }
         for live in ["1.18.1", "1.17.9", "1.19.0", "2.18.2"] {
             let error = check(Some("1.18.2"), live).unwrap_err();
-            assert!(matches!(&error, SourceError::Refused(why) if why.contains("start a Qdrant 1.18.2")), "{live}: {error}");
+            assert!(
+                matches!(&error, SourceError::Refused(why) if why.contains("start a Qdrant 1.18.2")),
+                "{live}: {error}"
+            );
         }
-        assert!(check(Some("1.18.2"), "1.19.0").unwrap_err().to_string().ends_with("one minor version after the other"));
+        assert!(
+            check(Some("1.18.2"), "1.19.0")
+                .unwrap_err()
+                .to_string()
+                .ends_with("one minor version after the other")
+        );
     }
 
     #[test]

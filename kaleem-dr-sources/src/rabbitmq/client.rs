@@ -47,7 +47,10 @@ pub struct ManagementClient {
 
 impl fmt::Debug for ManagementClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ManagementClient").field("server", &self.server).field("username", &self.username).finish_non_exhaustive()
+        f.debug_struct("ManagementClient")
+            .field("server", &self.server)
+            .field("username", &self.username)
+            .finish_non_exhaustive()
     }
 }
 
@@ -84,8 +87,12 @@ impl ManagementClient {
     ///
     /// # Errors
     /// When the address is none, holds credentials, or the certificates cannot be used.
-    pub fn new(config: &RabbitmqConfig, password: SecretString) -> Result<Self, RabbitmqConfigError> {
-        let mut base: Url = config.url.parse().map_err(|error| RabbitmqConfigError::Url(format!("{error}")))?;
+    pub fn new(
+        config: &RabbitmqConfig,
+        password: SecretString,
+    ) -> Result<Self, RabbitmqConfigError> {
+        let mut base: Url =
+            config.url.parse().map_err(|error| RabbitmqConfigError::Url(format!("{error}")))?;
         if !base.username().is_empty() || base.password().is_some() {
             return Err(RabbitmqConfigError::CredentialsInUrl);
         }
@@ -100,10 +107,14 @@ impl ManagementClient {
         if !base.path().ends_with('/') {
             base.set_path(&format!("{}/", base.path()));
         }
-        let mut http = Client::builder().connect_timeout(CONNECT_TIMEOUT).redirect(Policy::none()).no_proxy();
+        let mut http =
+            Client::builder().connect_timeout(CONNECT_TIMEOUT).redirect(Policy::none()).no_proxy();
         if let Some(path) = &config.ca_file {
-            let pem = fs::read(path).map_err(|cause| RabbitmqConfigError::CaFile { path: path.clone(), cause })?;
-            http = http.tls_certs_merge(Certificate::from_pem_bundle(&pem).map_err(RabbitmqConfigError::Tls)?);
+            let pem = fs::read(path)
+                .map_err(|cause| RabbitmqConfigError::CaFile { path: path.clone(), cause })?;
+            http = http.tls_certs_merge(
+                Certificate::from_pem_bundle(&pem).map_err(RabbitmqConfigError::Tls)?,
+            );
         }
         let http = http.build().map_err(RabbitmqConfigError::Tls)?;
         let timeout = Duration::from_secs(config.timeout_seconds.get());
@@ -130,8 +141,10 @@ impl ManagementClient {
     /// Whether the password crosses a network in the clear.
     #[must_use]
     pub fn is_exposed(&self) -> bool {
-        let loopback =
-            self.base.host_str().is_some_and(|host| host == "localhost" || host.starts_with("127.") || host == "[::1]");
+        let loopback = self
+            .base
+            .host_str()
+            .is_some_and(|host| host == "localhost" || host.starts_with("127.") || host == "[::1]");
         self.base.scheme() == "http" && !loopback
     }
 
@@ -157,7 +170,11 @@ impl ManagementClient {
         let answer: Answer = self.get_json("api/overview", "give its version").await?;
         let product = answer.product_name.unwrap_or_else(|| "RabbitMQ".into());
         let server = ServerInfo { product, version: answer.rabbitmq_version };
-        let open = answer.listeners.iter().filter(|listener| listener.is_open_management()).map(|listener| listener.port);
+        let open = answer
+            .listeners
+            .iter()
+            .filter(|listener| listener.is_open_management())
+            .map(|listener| listener.port);
         Ok(Overview { server, messages: answer.queue_totals.messages, open_ports: open.collect() })
     }
 
@@ -167,8 +184,10 @@ impl ManagementClient {
     /// [`SourceError::Unreachable`].
     pub async fn date(&self) -> Result<Option<String>, SourceError> {
         let answer = self.http.head(self.base.clone()).timeout(self.timeout).send().await;
-        let unreachable =
-            |error: reqwest::Error| SourceError::Unreachable { server: self.server.clone(), cause: error.without_url().into() };
+        let unreachable = |error: reqwest::Error| SourceError::Unreachable {
+            server: self.server.clone(),
+            cause: error.without_url().into(),
+        };
         let answer = answer.map_err(unreachable)?;
         Ok(answer.headers().get(DATE).and_then(|date| date.to_str().ok()).map(str::to_owned))
     }
@@ -179,7 +198,11 @@ impl ManagementClient {
     /// [`SourceError::Unauthorised`] tells a refused login from a user without the tag `administrator`.
     pub async fn check_rights(&self) -> Result<(), SourceError> {
         let user: User = self.get_json("api/whoami", "log in").await?;
-        if user.is_administrator() { Ok(()) } else { Err(self.denied("read definitions", user.lacks_rights())) }
+        if user.is_administrator() {
+            Ok(())
+        } else {
+            Err(self.denied("read definitions", user.lacks_rights()))
+        }
     }
 
     /// All definitions of the cluster.
@@ -189,7 +212,8 @@ impl ManagementClient {
     pub async fn definitions(&self) -> Result<Definitions, SourceError> {
         let action = "read definitions";
         let document = self.call(Method::GET, "api/definitions", None, action).await?;
-        Definitions::parse(&document).map_err(|error| self.failed(action, Failure::NotOurs(error.into())))
+        Definitions::parse(&document)
+            .map_err(|error| self.failed(action, Failure::NotOurs(error.into())))
     }
 
     /// Merges definitions into what the server has. An error may come after a part of them was taken in.
@@ -198,7 +222,9 @@ impl ManagementClient {
     /// As every call.
     pub async fn import(&self, definitions: &Definitions) -> Result<(), SourceError> {
         let document = definitions.to_bytes().into();
-        self.call(Method::POST, "api/definitions", Some(document), "import definitions").await.map(drop)
+        self.call(Method::POST, "api/definitions", Some(document), "import definitions")
+            .await
+            .map(drop)
     }
 
     /// Makes an empty virtual host; `false` if it was there already.
@@ -208,7 +234,14 @@ impl ManagementClient {
     pub async fn create_vhost(&self, name: &str) -> Result<bool, SourceError> {
         let path = format!("api/vhosts/{}", encode_segment(name));
         let body = Bytes::from_static(b"{}");
-        let (status, _) = self.call_for_status(Method::PUT, &path, Some(body), &format!("make the virtual host {name}")).await?;
+        let (status, _) = self
+            .call_for_status(
+                Method::PUT,
+                &path,
+                Some(body),
+                &format!("make the virtual host {name}"),
+            )
+            .await?;
         Ok(status == StatusCode::CREATED)
     }
 
@@ -216,9 +249,21 @@ impl ManagementClient {
     ///
     /// # Errors
     /// As every call.
-    pub(super) async fn delete_definition(&self, kind: &str, vhost: &str, name: &str) -> Result<(), SourceError> {
+    pub(super) async fn delete_definition(
+        &self,
+        kind: &str,
+        vhost: &str,
+        name: &str,
+    ) -> Result<(), SourceError> {
         let path = format!("api/{kind}/{}/{}", encode_segment(vhost), encode_segment(name));
-        self.call(Method::DELETE, &path, None, &format!("delete {name} of the virtual host {vhost}")).await.map(drop)
+        self.call(
+            Method::DELETE,
+            &path,
+            None,
+            &format!("delete {name} of the virtual host {vhost}"),
+        )
+        .await
+        .map(drop)
     }
 
     /// Deletes a virtual host with all that is in it.
@@ -227,15 +272,28 @@ impl ManagementClient {
     /// As every call.
     pub async fn delete_vhost(&self, name: &str) -> Result<(), SourceError> {
         let path = format!("api/vhosts/{}", encode_segment(name));
-        self.call(Method::DELETE, &path, None, &format!("delete the virtual host {name}")).await.map(drop)
+        self.call(Method::DELETE, &path, None, &format!("delete the virtual host {name}"))
+            .await
+            .map(drop)
     }
 
-    async fn get_json<T: DeserializeOwned>(&self, path: &str, action: &str) -> Result<T, SourceError> {
+    async fn get_json<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        action: &str,
+    ) -> Result<T, SourceError> {
         let body = self.call(Method::GET, path, None, action).await?;
-        serde_json::from_slice(&body).map_err(|error| self.failed(action, Failure::NotOurs(error.into())))
+        serde_json::from_slice(&body)
+            .map_err(|error| self.failed(action, Failure::NotOurs(error.into())))
     }
 
-    async fn call(&self, method: Method, path: &str, body: Option<Bytes>, action: &str) -> Result<Bytes, SourceError> {
+    async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Bytes>,
+        action: &str,
+    ) -> Result<Bytes, SourceError> {
         self.call_for_status(method, path, body, action).await.map(|(_, answer)| answer)
     }
 
@@ -264,7 +322,10 @@ impl ManagementClient {
         action: &str,
     ) -> Result<(StatusCode, Bytes), SourceError> {
         // The paths are ours and escaped, so joining them cannot fail; were it to, the cause is told like any other.
-        let url = self.base.join(path).map_err(|error| SourceError::Unsupported(format!("{path} is no path: {error}")))?;
+        let url = self
+            .base
+            .join(path)
+            .map_err(|error| SourceError::Unsupported(format!("{path} is no path: {error}")))?;
         let patience = if method == Method::POST { IMPORT_PATIENCE } else { 1 };
         let mut request = self
             .http
@@ -272,14 +333,20 @@ impl ManagementClient {
             .timeout(self.timeout.saturating_mul(patience))
             .basic_auth(&self.username, Some(self.password.expose_secret()));
         if let Some(body) = body {
-            request = request.header(CONTENT_TYPE, HeaderValue::from_static("application/json")).body(body);
+            request = request
+                .header(CONTENT_TYPE, HeaderValue::from_static("application/json"))
+                .body(body);
         }
-        let unreachable =
-            |error: reqwest::Error| SourceError::Unreachable { server: self.server.clone(), cause: error.without_url().into() };
+        let unreachable = |error: reqwest::Error| SourceError::Unreachable {
+            server: self.server.clone(),
+            cause: error.without_url().into(),
+        };
         let mut response = request.send().await.map_err(unreachable)?;
         let mut answer = BytesMut::new();
-        while let Some(chunk) =
-            response.chunk().await.map_err(|error| self.failed(action, Failure::Broken(error.without_url())))?
+        while let Some(chunk) = response
+            .chunk()
+            .await
+            .map_err(|error| self.failed(action, Failure::Broken(error.without_url())))?
         {
             answer.extend_from_slice(&chunk);
             if answer.len() as u64 > ANSWER_LIMIT_BYTES {
@@ -298,7 +365,10 @@ impl ManagementClient {
             },
             // A user who may not even use the API is known to RabbitMQ, and its password was right.
             Ok((_, body)) if reason(&body).contains("Not management user") => {
-                Denied::NotAdministrator { user: self.username.clone(), tags: "none for the management API".into() }
+                Denied::NotAdministrator {
+                    user: self.username.clone(),
+                    tags: "none for the management API".into(),
+                }
             }
             Ok((_, body)) => Denied::Login { user: self.username.clone(), reason: reason(&body) },
             Err(_) => Denied::Refused { reason: reason(answer) },
@@ -306,11 +376,19 @@ impl ManagementClient {
     }
 
     fn denied(&self, action: &str, why: Denied) -> SourceError {
-        SourceError::Unauthorised { server: self.server.clone(), action: action.to_owned(), cause: why.into() }
+        SourceError::Unauthorised {
+            server: self.server.clone(),
+            action: action.to_owned(),
+            cause: why.into(),
+        }
     }
 
     fn failed(&self, action: &str, why: Failure) -> SourceError {
-        SourceError::Server { server: self.server.clone(), action: action.to_owned(), cause: why.into() }
+        SourceError::Server {
+            server: self.server.clone(),
+            action: action.to_owned(),
+            cause: why.into(),
+        }
     }
 }
 
@@ -333,7 +411,9 @@ impl User {
     fn tags(&self) -> Vec<&str> {
         match &self.tags {
             Tags::List(tags) => tags.iter().map(String::as_str).collect(),
-            Tags::Text(tags) => tags.split(',').map(str::trim).filter(|tag| !tag.is_empty()).collect(),
+            Tags::Text(tags) => {
+                tags.split(',').map(str::trim).filter(|tag| !tag.is_empty()).collect()
+            }
         }
     }
 
@@ -387,7 +467,9 @@ fn reason(answer: &[u8]) -> String {
 /// RabbitMQ repeats the parameter it did not like, and the URI of a shovel holds a password.
 fn without_credentials(word: &str) -> String {
     match (word.find("://"), word.rfind('@')) {
-        (Some(scheme), Some(at)) if scheme < at => format!("{}://…{}", &word[..scheme], &word[at..]),
+        (Some(scheme), Some(at)) if scheme < at => {
+            format!("{}://…{}", &word[..scheme], &word[at..])
+        }
         _ => word.to_owned(),
     }
 }
@@ -428,7 +510,9 @@ mod tests {
 
     #[test]
     fn an_address_with_credentials_is_refused_without_showing_them() {
-        for url in ["http://kaleem:canary@127.0.0.1:15672", "ftp://127.0.0.1/canary", "canary", "http://"] {
+        for url in
+            ["http://kaleem:canary@127.0.0.1:15672", "ftp://127.0.0.1/canary", "canary", "http://"]
+        {
             let shown = format!("{0} {0:?}", client(url).unwrap_err());
             assert!(!shown.contains("canary"), "{shown}");
         }
@@ -444,7 +528,10 @@ mod tests {
     #[test]
     fn a_path_prefix_is_kept() {
         let client = client("https://mq.example/rabbit").unwrap();
-        assert_eq!(client.base.join("api/overview").unwrap().as_str(), "https://mq.example/rabbit/api/overview");
+        assert_eq!(
+            client.base.join("api/overview").unwrap().as_str(),
+            "https://mq.example/rabbit/api/overview"
+        );
         assert_eq!(client.server(), "mq.example:443");
     }
 
@@ -464,10 +551,20 @@ mod tests {
 
     #[test]
     fn only_a_management_api_on_every_address_is_open() {
-        let listener =
-            |protocol: &str, address: &str| Listener { protocol: protocol.into(), ip_address: address.into(), port: 15672 };
-        assert!(listener("http", "::").is_open_management() && listener("https", "0.0.0.0").is_open_management());
-        for closed in [listener("http", "127.0.0.1"), listener("amqp", "::"), listener("http/prometheus", "::")] {
+        let listener = |protocol: &str, address: &str| Listener {
+            protocol: protocol.into(),
+            ip_address: address.into(),
+            port: 15672,
+        };
+        assert!(
+            listener("http", "::").is_open_management()
+                && listener("https", "0.0.0.0").is_open_management()
+        );
+        for closed in [
+            listener("http", "127.0.0.1"),
+            listener("amqp", "::"),
+            listener("http/prometheus", "::"),
+        ] {
             assert!(!closed.is_open_management(), "{} {}", closed.protocol, closed.ip_address);
         }
     }

@@ -65,11 +65,18 @@ mod tests {
     #[test]
     fn a_misspelt_key_is_refused_and_the_time_out_has_a_default() {
         let config = |extra: &str| {
-            let text = format!(r#"{{"url": "http://mq:15672", "username": "kaleem", "password": {{"env": "MQ"}}{extra}}}"#);
+            let text = format!(
+                r#"{{"url": "http://mq:15672", "username": "kaleem", "password": {{"env": "MQ"}}{extra}}}"#
+            );
             serde_json::from_str::<RabbitmqConfig>(&text)
         };
         assert_eq!(config("").unwrap().timeout_seconds.get(), 60);
-        assert!(config(r#", "timeout": 5"#).unwrap_err().to_string().contains("unknown field `timeout`"));
+        assert!(
+            config(r#", "timeout": 5"#)
+                .unwrap_err()
+                .to_string()
+                .contains("unknown field `timeout`")
+        );
         assert!(config(r#", "timeout_seconds": 0"#).is_err());
     }
 }

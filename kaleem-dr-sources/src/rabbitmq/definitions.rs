@@ -10,8 +10,14 @@ use std::{collections::BTreeMap, fmt};
 use serde_json::{Map, Value};
 
 /// What the document says of its writer and not of the topology. RabbitMQ imports a document without them.
-const VOLATILE: [&str; 6] =
-    ["explanation", "original_cluster_name", "product_name", "product_version", "rabbit_version", "rabbitmq_version"];
+const VOLATILE: [&str; 6] = [
+    "explanation",
+    "original_cluster_name",
+    "product_name",
+    "product_version",
+    "rabbit_version",
+    "rabbitmq_version",
+];
 
 /// What the document of one virtual host says it is.
 const ONE_VHOST: &str = "single_virtual_host";
@@ -106,7 +112,10 @@ impl Kind {
     /// Whether it lies in a virtual host and is no matter of users.
     #[must_use]
     pub fn is_topology(self) -> bool {
-        matches!(self, Self::Parameters | Self::Policies | Self::Exchanges | Self::Queues | Self::Bindings)
+        matches!(
+            self,
+            Self::Parameters | Self::Policies | Self::Exchanges | Self::Queues | Self::Bindings
+        )
     }
 
     /// Whether an import leaves one that exists as it is, without a word (rabbitmq-management#627).
@@ -132,7 +141,9 @@ impl Kind {
             Self::TopicPermissions => &["vhost", "user", "exchange"],
             Self::Parameters => &["vhost", "component", "name"],
             Self::Policies | Self::Exchanges | Self::Queues => &["vhost", "name"],
-            Self::Bindings => &["vhost", "source", "destination_type", "destination", "routing_key"],
+            Self::Bindings => {
+                &["vhost", "source", "destination_type", "destination", "routing_key"]
+            }
         }
     }
 }
@@ -147,9 +158,13 @@ pub struct Identity {
 impl Identity {
     fn of(kind: Kind, item: &Map<String, Value>) -> Result<Self, InvalidDefinitions> {
         let text = |field: &&str| item.get(*field).and_then(Value::as_str).map(str::to_owned);
-        let missing = |field: &&str| InvalidDefinitions::NoIdentity { kind, field: (*field).to_owned() };
-        let mut fields =
-            kind.identifying().iter().map(|field| text(field).ok_or_else(|| missing(field))).collect::<Result<Vec<_>, _>>()?;
+        let missing =
+            |field: &&str| InvalidDefinitions::NoIdentity { kind, field: (*field).to_owned() };
+        let mut fields = kind
+            .identifying()
+            .iter()
+            .map(|field| text(field).ok_or_else(|| missing(field)))
+            .collect::<Result<Vec<_>, _>>()?;
         if kind == Kind::Bindings {
             // Two bindings may differ in nothing but these.
             fields.push(item.get("arguments").map(Value::to_string).unwrap_or_default());
@@ -172,7 +187,8 @@ impl Identity {
     /// The virtual host it lies in, or is.
     #[must_use]
     pub fn vhost(&self) -> Option<&str> {
-        (!matches!(self.kind, Kind::Users | Kind::GlobalParameters)).then(|| self.fields[0].as_str())
+        (!matches!(self.kind, Kind::Users | Kind::GlobalParameters))
+            .then(|| self.fields[0].as_str())
     }
 }
 
@@ -183,8 +199,12 @@ impl fmt::Display for Identity {
             (Kind::Bindings, [vhost, source, _, destination, key, ..]) => {
                 write!(f, "{noun} of {source} to {destination} with key `{key}` in {vhost}")
             }
-            (Kind::Permissions | Kind::TopicPermissions, [vhost, user, ..]) => write!(f, "{noun} of {user} in {vhost}"),
-            (Kind::Parameters, [vhost, component, name]) => write!(f, "{noun} {component} {name} in {vhost}"),
+            (Kind::Permissions | Kind::TopicPermissions, [vhost, user, ..]) => {
+                write!(f, "{noun} of {user} in {vhost}")
+            }
+            (Kind::Parameters, [vhost, component, name]) => {
+                write!(f, "{noun} {component} {name} in {vhost}")
+            }
             (_, [vhost, name]) => write!(f, "{noun} {name} in {vhost}"),
             (_, fields) => write!(f, "{noun} {}", fields.join(" ")),
         }
@@ -217,7 +237,10 @@ impl Definitions {
         let mut document: Map<String, Value> = serde_json::from_slice(document)?;
         if document.get("rabbitmq_definition_format").is_some_and(|format| format == ONE_VHOST) {
             document = of_cluster(document)?;
-        } else if document.get("rabbitmq_definition_format").is_some_and(|format| format != "cluster") {
+        } else if document
+            .get("rabbitmq_definition_format")
+            .is_some_and(|format| format != "cluster")
+        {
             return Err(InvalidDefinitions::UnknownFormat);
         }
         if !document.contains_key(Kind::Vhosts.key()) {
@@ -231,11 +254,15 @@ impl Definitions {
                 Some(_) => return Err(InvalidDefinitions::NoList(kind)),
             };
             for item in items {
-                let Value::Object(item) = canonical(item) else { return Err(InvalidDefinitions::NoList(kind)) };
+                let Value::Object(item) = canonical(item) else {
+                    return Err(InvalidDefinitions::NoList(kind));
+                };
                 definitions.insert(kind, item)?;
             }
         }
-        for (key, value) in document.into_iter().filter(|(key, _)| !VOLATILE.contains(&key.as_str())) {
+        for (key, value) in
+            document.into_iter().filter(|(key, _)| !VOLATILE.contains(&key.as_str()))
+        {
             let mut value = canonical(value);
             if let Value::Array(items) = &mut value {
                 items.sort_by_cached_key(Value::to_string);
@@ -245,7 +272,11 @@ impl Definitions {
         Ok(definitions)
     }
 
-    fn insert(&mut self, kind: Kind, mut item: Map<String, Value>) -> Result<(), InvalidDefinitions> {
+    fn insert(
+        &mut self,
+        kind: Kind,
+        mut item: Map<String, Value>,
+    ) -> Result<(), InvalidDefinitions> {
         if kind == Kind::Users
             && let Some(Value::Array(tags)) = item.get_mut("tags")
         {
@@ -265,13 +296,19 @@ impl Definitions {
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
         let lists = Kind::ALL.into_iter().map(|kind| {
-            let items: Vec<_> = self.of_kind(kind).map(|(_, item)| format!("\n{}", Value::Object(item.clone()))).collect();
+            let items: Vec<_> = self
+                .of_kind(kind)
+                .map(|(_, item)| format!("\n{}", Value::Object(item.clone())))
+                .collect();
             let end = if items.is_empty() { "" } else { "\n" };
             (kind.key(), format!("[{}{end}]", items.join(",")))
         });
         let rest = self.rest.iter().map(|(key, value)| (key.as_str(), value.to_string()));
         let entries: BTreeMap<_, _> = lists.chain(rest).collect();
-        let entries: Vec<_> = entries.into_iter().map(|(key, value)| format!("{}:{value}", Value::from(key))).collect();
+        let entries: Vec<_> = entries
+            .into_iter()
+            .map(|(key, value)| format!("{}:{value}", Value::from(key)))
+            .collect();
         format!("{{\n{}\n}}\n", entries.join(",\n")).into_bytes()
     }
 
@@ -312,8 +349,11 @@ impl Definitions {
     /// Those definitions that pass a test. What this release does not know stays.
     #[must_use]
     pub fn filtered(&self, mut keep: impl FnMut(&Identity) -> bool) -> Self {
-        let items =
-            self.items.iter().filter(|(identity, _)| keep(identity)).map(|(identity, item)| (identity.clone(), item.clone()));
+        let items = self
+            .items
+            .iter()
+            .filter(|(identity, _)| keep(identity))
+            .map(|(identity, item)| (identity.clone(), item.clone()));
         Self { items: items.collect(), rest: self.rest.clone() }
     }
 
@@ -321,7 +361,9 @@ impl Definitions {
     #[must_use]
     pub fn moves_messages(identity: &Identity) -> bool {
         identity.kind == Kind::Parameters
-            && identity.fields.get(1).is_some_and(|component| component == "shovel" || component.starts_with("federation-"))
+            && identity.fields.get(1).is_some_and(|component| {
+                component == "shovel" || component.starts_with("federation-")
+            })
     }
 
     /// Only these virtual hosts with all that lies in them, permissions too; without what belongs to the whole server.
@@ -366,8 +408,11 @@ impl Definitions {
             };
             (identity, standing)
         });
-        let extra =
-            live.items.keys().filter(|identity| !self.items.contains_key(identity)).map(|identity| (identity, Standing::Extra));
+        let extra = live
+            .items
+            .keys()
+            .filter(|identity| !self.items.contains_key(identity))
+            .map(|identity| (identity, Standing::Extra));
         wanted.chain(extra)
     }
 
@@ -457,15 +502,22 @@ pub enum InvalidDefinitions {
 
 /// The document of one virtual host as one of a cluster: each definition says again where it lies.
 fn of_cluster(mut document: Map<String, Value>) -> Result<Map<String, Value>, InvalidDefinitions> {
-    let Some(Value::String(name)) = document.remove("original_vhost_name") else { return Err(InvalidDefinitions::NoVhostName) };
+    let Some(Value::String(name)) = document.remove("original_vhost_name") else {
+        return Err(InvalidDefinitions::NoVhostName);
+    };
     for kind in Kind::ALL.into_iter().filter(|kind| kind.is_topology()) {
-        for item in document.get_mut(kind.key()).and_then(Value::as_array_mut).into_iter().flatten() {
+        for item in document.get_mut(kind.key()).and_then(Value::as_array_mut).into_iter().flatten()
+        {
             let Value::Object(item) = item else { return Err(InvalidDefinitions::NoList(kind)) };
             item.insert("vhost".into(), name.as_str().into());
         }
     }
     let mut vhost = Map::from_iter([("name".to_owned(), name.into())]);
-    vhost.extend(["metadata", "limits"].into_iter().filter_map(|key| Some((key.to_owned(), document.remove(key)?))));
+    vhost.extend(
+        ["metadata", "limits"]
+            .into_iter()
+            .filter_map(|key| Some((key.to_owned(), document.remove(key)?))),
+    );
     document.remove("description");
     document.remove("default_queue_type");
     document.insert("rabbitmq_definition_format".into(), "cluster".into());
@@ -478,7 +530,8 @@ fn canonical(value: Value) -> Value {
     match value {
         Value::Array(values) => Value::Array(values.into_iter().map(canonical).collect()),
         Value::Object(entries) => {
-            let entries: BTreeMap<_, _> = entries.into_iter().map(|(key, value)| (key, canonical(value))).collect();
+            let entries: BTreeMap<_, _> =
+                entries.into_iter().map(|(key, value)| (key, canonical(value))).collect();
             Value::Object(entries.into_iter().collect())
         }
         other => other,
@@ -524,7 +577,9 @@ mod tests {
                 let entries: Vec<_> = entries
                     .iter()
                     .rev()
-                    .map(|(key, value)| format!("{}:{}", Value::from(key.as_str()), reversed(value, top)))
+                    .map(|(key, value)| {
+                        format!("{}:{}", Value::from(key.as_str()), reversed(value, top))
+                    })
                     .collect();
                 format!("{{{}}}", entries.join(","))
             }
@@ -540,7 +595,10 @@ mod tests {
     fn the_canonical_form_depends_on_no_order_and_is_its_own() {
         let bytes = parse(&sample()).to_bytes();
         assert_eq!(Definitions::parse(&bytes).unwrap().to_bytes(), bytes);
-        assert_eq!(Definitions::parse(reversed(&sample(), true).as_bytes()).unwrap().to_bytes(), bytes);
+        assert_eq!(
+            Definitions::parse(reversed(&sample(), true).as_bytes()).unwrap().to_bytes(),
+            bytes
+        );
     }
 
     #[test]
@@ -549,7 +607,12 @@ mod tests {
         for gone in ["rabbit_version", "explanation", "internal_cluster_id"] {
             assert!(!text.contains(gone), "{text}");
         }
-        assert!(text.contains("\n{\"arguments\":{\"x-a\":[2,1],\"x-b\":1},\"name\":\"q\",\"vhost\":\"b\"}\n]"), "{text}");
+        assert!(
+            text.contains(
+                "\n{\"arguments\":{\"x-a\":[2,1],\"x-b\":1},\"name\":\"q\",\"vhost\":\"b\"}\n]"
+            ),
+            "{text}"
+        );
         assert!(text.contains("\"things_of_tomorrow\":[{\"a\":2},{\"b\":1}]"), "{text}");
         serde_json::from_str::<Value>(&text).unwrap();
     }
@@ -570,7 +633,16 @@ mod tests {
             .map(|(id, s)| (id.to_string(), format!("{s:?}")))
             .collect();
         let names: Vec<_> = unequal.keys().map(String::as_str).collect();
-        assert_eq!(names, ["parameter shovel s in /", "queue only here in /", "queue q in /", "queue q in b", "user u"]);
+        assert_eq!(
+            names,
+            [
+                "parameter shovel s in /",
+                "queue only here in /",
+                "queue q in /",
+                "queue q in b",
+                "user u"
+            ]
+        );
         assert_eq!(unequal["queue q in /"], "Missing");
         assert_eq!(unequal["queue only here in /"], "Extra");
         assert!(unequal["queue q in b"].contains("x-b"), "{unequal:?}");
@@ -579,7 +651,8 @@ mod tests {
 
     #[test]
     fn renaming_takes_virtual_hosts_and_their_topology_only() {
-        let renamed = parse(&sample()).renamed(&BTreeMap::from([("/".into(), "copy".into())])).unwrap();
+        let renamed =
+            parse(&sample()).renamed(&BTreeMap::from([("/".into(), "copy".into())])).unwrap();
         let identities: Vec<_> = renamed.items.keys().map(ToString::to_string).collect();
         assert_eq!(
             identities,
@@ -602,9 +675,18 @@ mod tests {
         let error = |text: &str| Definitions::parse(text.as_bytes()).unwrap_err().to_string();
         assert_eq!(error("<html>"), "the definitions are not JSON");
         assert!(error("{}").contains("no list of virtual hosts"));
-        assert!(error(r#"{"rabbitmq_definition_format": "single_virtual_host", "vhosts": []}"#).contains("one virtual host"));
+        assert!(
+            error(r#"{"rabbitmq_definition_format": "single_virtual_host", "vhosts": []}"#)
+                .contains("one virtual host")
+        );
         assert_eq!(error(r#"{"vhosts": [], "queues": {}}"#), "`queues` is not a list of objects");
-        assert_eq!(error(r#"{"vhosts": [{"name": "a"}, {"name": "a"}]}"#), "virtual host a is there twice");
-        assert_eq!(error(r#"{"vhosts": [], "queues": [{"vhost": "/"}]}"#), "a queue lacks its `name`");
+        assert_eq!(
+            error(r#"{"vhosts": [{"name": "a"}, {"name": "a"}]}"#),
+            "virtual host a is there twice"
+        );
+        assert_eq!(
+            error(r#"{"vhosts": [], "queues": [{"vhost": "/"}]}"#),
+            "a queue lacks its `name`"
+        );
     }
 }

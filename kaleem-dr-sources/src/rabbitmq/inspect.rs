@@ -27,7 +27,9 @@ pub(crate) fn inspect(document: &[u8], path: &str) -> Inspection {
     let more = wrong.len().saturating_sub(FINDINGS);
     inspection.findings.extend(wrong.into_iter().take(FINDINGS).map(Finding::error));
     if more > 0 {
-        inspection.findings.push(Finding::error(format!("{more} more definitions refer to what is not there")));
+        inspection
+            .findings
+            .push(Finding::error(format!("{more} more definitions refer to what is not there")));
     }
     let counts: Vec<_> = Kind::ALL
         .into_iter()
@@ -70,11 +72,19 @@ fn dangling(definitions: &Definitions) -> Vec<String> {
             }
             Kind::Bindings => {
                 let (source, destination) = (text(item, "source"), text(item, "destination"));
-                expect(is_built_in(source) || exchanges.contains(&(vhost, source)), "exchange", source);
+                expect(
+                    is_built_in(source) || exchanges.contains(&(vhost, source)),
+                    "exchange",
+                    source,
+                );
                 if text(item, "destination_type") == "queue" {
                     expect(queues.contains(&(vhost, destination)), "queue", destination);
                 } else {
-                    expect(is_built_in(destination) || exchanges.contains(&(vhost, destination)), "exchange", destination);
+                    expect(
+                        is_built_in(destination) || exchanges.contains(&(vhost, destination)),
+                        "exchange",
+                        destination,
+                    );
                 }
             }
             _ => {}
@@ -99,7 +109,11 @@ mod tests {
     use super::*;
 
     fn findings(document: &Value) -> Vec<String> {
-        inspect(document.to_string().as_bytes(), "d").findings.iter().map(ToString::to_string).collect()
+        inspect(document.to_string().as_bytes(), "d")
+            .findings
+            .iter()
+            .map(ToString::to_string)
+            .collect()
     }
 
     #[test]

@@ -66,8 +66,13 @@ impl RabbitmqSource {
     ///
     /// # Errors
     /// When the address, the password or the certificates cannot be used.
-    pub fn new(name: SourceName, config: &RabbitmqConfig, environment: &Environment) -> Result<Self, RabbitmqConfigError> {
-        let password = environment.secret(&config.password).map_err(RabbitmqConfigError::Password)?;
+    pub fn new(
+        name: SourceName,
+        config: &RabbitmqConfig,
+        environment: &Environment,
+    ) -> Result<Self, RabbitmqConfigError> {
+        let password =
+            environment.secret(&config.password).map_err(RabbitmqConfigError::Password)?;
         Ok(Self { name, client: ManagementClient::new(config, password)? })
     }
 }
@@ -91,18 +96,25 @@ impl Source for RabbitmqSource {
         let overview = self.client.overview().await?;
         let mut warnings = Vec::new();
         if overview.messages > 0 {
-            warnings.push(format!("{} messages lie in queues now; {NO_MESSAGES}", overview.messages));
+            warnings
+                .push(format!("{} messages lie in queues now; {NO_MESSAGES}", overview.messages));
         }
         if self.client.is_exposed() {
-            warnings.push(format!("the password goes to {} unencrypted; use https", self.client.server()));
+            warnings.push(format!(
+                "the password goes to {} unencrypted; use https",
+                self.client.server()
+            ));
         }
         Ok(Probe { server: Some(overview.server), size_bytes: None, warnings })
     }
 
     async fn capture(&self, out: &mut Capture) -> Result<(), SourceError> {
         let cancel = out.cancellation();
-        let reading = async { Ok::<_, SourceError>((self.client.overview().await?, self.client.definitions().await?)) };
-        let (overview, definitions) = cancel.run_until_cancelled(reading).await.ok_or(SourceError::Cancelled)??;
+        let reading = async {
+            Ok::<_, SourceError>((self.client.overview().await?, self.client.definitions().await?))
+        };
+        let (overview, definitions) =
+            cancel.run_until_cancelled(reading).await.ok_or(SourceError::Cancelled)??;
         out.set_server(overview.server);
         out.set_consistency(Consistency {
             grade: ConsistencyGrade::PerCollection,
@@ -135,8 +147,12 @@ impl Restorable for RabbitmqSource {
         found.push(match date {
             Ok(date) => date
                 .and_then(|date| Diagnosis::of_http_date(server, &date, Timestamp::now()))
-                .unwrap_or_else(|| Diagnosis::unseen(&format!("the clock of {server}"), "its answer has no date")),
-            Err(error) => Diagnosis::unseen(&format!("the clock of {server}"), &error_chain(&error)),
+                .unwrap_or_else(|| {
+                    Diagnosis::unseen(&format!("the clock of {server}"), "its answer has no date")
+                }),
+            Err(error) => {
+                Diagnosis::unseen(&format!("the clock of {server}"), &error_chain(&error))
+            }
         });
         match overview {
             Ok(overview) => found.extend(overview.open_ports.iter().map(|port| {
@@ -152,23 +168,46 @@ impl Restorable for RabbitmqSource {
         found
     }
 
-    async fn plan_restore(&self, point: &PointReader, request: RestoreRequest) -> Result<RestorePlan, SourceError> {
+    async fn plan_restore(
+        &self,
+        point: &PointReader,
+        request: RestoreRequest,
+    ) -> Result<RestorePlan, SourceError> {
         let wanted = selection(&request)?;
         self.client.check_rights().await?;
         let taken = point.manifest().server.clone();
-        let (point, live) = (selected(read(point).await?, wanted.as_ref())?, self.client.definitions().await?);
+        let (point, live) =
+            (selected(read(point).await?, wanted.as_ref())?, self.client.definitions().await?);
         let here = self.client.overview().await?.server;
-        let mut plan = Import::prepare(&point, &live, &request.to, self.client.server(), self.client.username())?.plan(&live);
+        let mut plan = Import::prepare(
+            &point,
+            &live,
+            &request.to,
+            self.client.server(),
+            self.client.username(),
+        )?
+        .plan(&live);
         plan.request.only = request.only;
         plan.warnings.extend(version::warnings(taken.as_ref(), &here, &point));
         Ok(plan)
     }
 
-    async fn restore(&self, point: &PointReader, plan: RestorePlan) -> Result<RestoreReport, SourceError> {
+    async fn restore(
+        &self,
+        point: &PointReader,
+        plan: RestorePlan,
+    ) -> Result<RestoreReport, SourceError> {
         let cancel = point.cancellation();
         let wanted = selection(&plan.request)?;
-        let (point, live) = (selected(read(point).await?, wanted.as_ref())?, self.client.definitions().await?);
-        let import = Import::prepare(&point, &live, &plan.request.to, self.client.server(), self.client.username())?;
+        let (point, live) =
+            (selected(read(point).await?, wanted.as_ref())?, self.client.definitions().await?);
+        let import = Import::prepare(
+            &point,
+            &live,
+            &plan.request.to,
+            self.client.server(),
+            self.client.username(),
+        )?;
         // Up to here nothing is written. An import is one request, and is not torn off half way.
         if cancel.is_cancelled() {
             return Err(SourceError::Cancelled);
@@ -182,7 +221,11 @@ impl Restorable for RabbitmqSource {
         Ok(inspect::inspect(&document, path.as_str()))
     }
 
-    async fn rehearse(&self, point: &PointReader, scratch: &ScratchTarget) -> Result<RestoreReport, SourceError> {
+    async fn rehearse(
+        &self,
+        point: &PointReader,
+        scratch: &ScratchTarget,
+    ) -> Result<RestoreReport, SourceError> {
         rehearse::rehearse(&self.client, &read(point).await?, scratch).await
     }
 
@@ -207,7 +250,10 @@ fn selection(request: &RestoreRequest) -> Result<Option<GlobSet>, SourceError> {
     }
     let mut globs = GlobSetBuilder::new();
     for pattern in &request.only {
-        globs.add(Glob::new(pattern).map_err(|error| SourceError::Refused(format!("--only {pattern}: {error}")))?);
+        globs.add(
+            Glob::new(pattern)
+                .map_err(|error| SourceError::Refused(format!("--only {pattern}: {error}")))?,
+        );
     }
     globs.build().map(Some).map_err(|error| SourceError::Refused(format!("--only: {error}")))
 }
@@ -217,7 +263,10 @@ fn selected(point: Definitions, wanted: Option<&GlobSet>) -> Result<Definitions,
     let selected = point.of_vhosts(|vhost| wanted.is_match(vhost));
     if selected.is_empty() {
         let known: Vec<_> = point.vhosts().collect();
-        return Err(SourceError::Refused(format!("--only names no virtual host of the point; it has: {}", known.join(", "))));
+        return Err(SourceError::Refused(format!(
+            "--only names no virtual host of the point; it has: {}",
+            known.join(", ")
+        )));
     }
     Ok(selected)
 }

@@ -31,7 +31,11 @@ pub(super) async fn rehearse(
     // What was sent in part is removed by the import itself when it fails.
     let mut report = import.send(client).await?;
     scratch.filled();
-    let controlled = if scratch.control && report.is_equal() { control(client, &import).await } else { Ok(None) };
+    let controlled = if scratch.control && report.is_equal() {
+        control(client, &import).await
+    } else {
+        Ok(None)
+    };
     for vhost in import.definitions().vhosts() {
         delete(client, vhost).await?;
     }
@@ -40,25 +44,39 @@ pub(super) async fn rehearse(
 }
 
 /// Deletes one definition and compares once more. `None` where there is nothing but empty virtual hosts.
-async fn control(client: &ManagementClient, import: &Import) -> Result<Option<Control>, SourceError> {
+async fn control(
+    client: &ManagementClient,
+    import: &Import,
+) -> Result<Option<Control>, SourceError> {
     let began = Instant::now();
-    let deletable = [(Kind::Queues, "queues"), (Kind::Exchanges, "exchanges"), (Kind::Policies, "policies")];
+    let deletable =
+        [(Kind::Queues, "queues"), (Kind::Exchanges, "exchanges"), (Kind::Policies, "policies")];
     let found = deletable.into_iter().find_map(|(kind, word)| {
-        let (identity, definition) = import.definitions().iter().find(|(identity, _)| identity.kind() == kind)?;
+        let (identity, definition) =
+            import.definitions().iter().find(|(identity, _)| identity.kind() == kind)?;
         Some((word, identity.to_string(), identity.vhost()?, definition.get("name")?.as_str()?))
     });
     let Some((word, label, vhost, name)) = found else { return Ok(None) };
     refuse_foreign(vhost)?;
     client.delete_definition(word, vhost, name).await?;
     let found = import.report(&client.definitions().await?).differences;
-    Ok(Some(Control { damage: format!("deleted {label}"), found, seconds: began.elapsed().as_secs_f64() }))
+    Ok(Some(Control {
+        damage: format!("deleted {label}"),
+        found,
+        seconds: began.elapsed().as_secs_f64(),
+    }))
 }
 
 /// Deletes the virtual hosts that a killed rehearsal of this name left.
-pub(super) async fn clear(client: &ManagementClient, name: &str) -> Result<Vec<String>, SourceError> {
+pub(super) async fn clear(
+    client: &ManagementClient,
+    name: &str,
+) -> Result<Vec<String>, SourceError> {
     let live = client.definitions().await?;
     let mut cleared = Vec::new();
-    for vhost in live.vhosts().filter(|vhost| *vhost == name || vhost.starts_with(&format!("{name}."))) {
+    for vhost in
+        live.vhosts().filter(|vhost| *vhost == name || vhost.starts_with(&format!("{name}.")))
+    {
         delete(client, vhost).await?;
         cleared.push(format!("virtual host {vhost}"));
     }
@@ -74,5 +92,7 @@ fn refuse_foreign(vhost: &str) -> Result<(), SourceError> {
     if vhost.starts_with(PREFIX) {
         return Ok(());
     }
-    Err(SourceError::Refused(format!("the virtual host {vhost} is no scratch: those begin with {PREFIX}")))
+    Err(SourceError::Refused(format!(
+        "the virtual host {vhost} is no scratch: those begin with {PREFIX}"
+    )))
 }

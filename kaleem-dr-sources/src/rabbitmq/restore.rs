@@ -8,7 +8,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use kaleem_dr_core::{
     ground::SourceError,
-    recovery::source::{Change, Difference, PlannedAction, RestorePlan, RestoreReport, RestoreRequest, RestoreTarget},
+    recovery::source::{
+        Change, Difference, PlannedAction, RestorePlan, RestoreReport, RestoreRequest,
+        RestoreTarget,
+    },
 };
 
 use super::{
@@ -47,9 +50,9 @@ impl Import {
         match to {
             RestoreTarget::InPlace => Ok(Self::in_place(point, live, server, acting)),
             RestoreTarget::Beside(name) => {
-                let name = name
-                    .clone()
-                    .unwrap_or_else(|| format!("kaleem_restored_{}", jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ")));
+                let name = name.clone().unwrap_or_else(|| {
+                    format!("kaleem_restored_{}", jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ"))
+                });
                 Self::beside(point, live, server, name)
             }
         }
@@ -57,8 +60,9 @@ impl Import {
 
     fn in_place(point: &Definitions, live: &Definitions, server: &str, acting: &str) -> Self {
         let mut warnings = Vec::new();
-        if point.against(live).any(|(identity, standing)| identity.is_user(acting) && matches!(standing, Standing::Different(_)))
-        {
+        if point.against(live).any(|(identity, standing)| {
+            identity.is_user(acting) && matches!(standing, Standing::Different(_))
+        }) {
             warnings.push(format!(
                 "user {acting} is the one that restores, so it stays as it is on the server; the point has another password or other \
                  tags for it"
@@ -72,9 +76,15 @@ impl Import {
         }
     }
 
-    fn beside(point: &Definitions, live: &Definitions, server: &str, name: String) -> Result<Self, SourceError> {
+    fn beside(
+        point: &Definitions,
+        live: &Definitions,
+        server: &str,
+        name: String,
+    ) -> Result<Self, SourceError> {
         let names = new_names(point, &name);
-        let taken: Vec<_> = names.values().filter(|name| live.has_vhost(name)).map(String::as_str).collect();
+        let taken: Vec<_> =
+            names.values().filter(|name| live.has_vhost(name)).map(String::as_str).collect();
         if !taken.is_empty() {
             return Err(already_there(server, &taken));
         }
@@ -121,7 +131,11 @@ impl Import {
                         (Change::Overwrite, differing(&fields))
                     };
                     let (what, why) = (identity.to_string(), Some(why));
-                    actions.push(PlannedAction { items: Some(1), why, ..PlannedAction::new(change, what) });
+                    actions.push(PlannedAction {
+                        items: Some(1),
+                        why,
+                        ..PlannedAction::new(change, what)
+                    });
                     continue;
                 }
             };
@@ -143,7 +157,12 @@ impl Import {
                  `management.http.max_body_size` is raised"
             ));
         }
-        RestorePlan::new(RestoreRequest::whole(self.to.clone()), self.target.clone(), actions, warnings)
+        RestorePlan::new(
+            RestoreRequest::whole(self.to.clone()),
+            self.target.clone(),
+            actions,
+            warnings,
+        )
     }
 
     /// Sends it, reads everything back and compares.
@@ -167,7 +186,11 @@ impl Import {
 
     /// The virtual hosts are made one by one before the import, because only that tells ours from one that somebody else has made
     /// since the plan.
-    async fn send_beside<'a>(&'a self, client: &ManagementClient, made: &mut Vec<&'a str>) -> Result<(), SourceError> {
+    async fn send_beside<'a>(
+        &'a self,
+        client: &ManagementClient,
+        made: &mut Vec<&'a str>,
+    ) -> Result<(), SourceError> {
         for vhost in self.definitions.vhosts() {
             if !client.create_vhost(vhost).await? {
                 return Err(already_there(client.server(), &[vhost]));
@@ -193,11 +216,13 @@ impl Import {
                         found: "missing".into(),
                     });
                 }
-                Standing::Different(fields) => differences.extend(fields.into_iter().map(|field| Difference {
-                    what: format!("{identity}: {}", field.field),
-                    expected: field.wanted,
-                    found: field.found,
-                })),
+                Standing::Different(fields) => {
+                    differences.extend(fields.into_iter().map(|field| Difference {
+                        what: format!("{identity}: {}", field.field),
+                        expected: field.wanted,
+                        found: field.found,
+                    }))
+                }
             }
         }
         RestoreReport {
@@ -205,7 +230,10 @@ impl Import {
             target: self.target.clone(),
             items: self.definitions.len(),
             size_bytes: self.definitions.to_bytes().len() as u64,
-            compared: equal.into_iter().map(|(kind, count)| format!("{count} {}", kind.noun(count > 1))).collect(),
+            compared: equal
+                .into_iter()
+                .map(|(kind, count)| format!("{count} {}", kind.noun(count > 1)))
+                .collect(),
             differences,
             warnings: self.warnings.clone(),
             hooks: Vec::new(),
@@ -221,14 +249,19 @@ fn differing(fields: &[FieldDifference]) -> String {
 }
 
 fn already_there(server: &str, vhosts: &[&str]) -> SourceError {
-    SourceError::Refused(format!("{server} has a virtual host {} already; name another to restore beside it", vhosts.join(", ")))
+    SourceError::Refused(format!(
+        "{server} has a virtual host {} already; name another to restore beside it",
+        vhosts.join(", ")
+    ))
 }
 
 async fn delete_vhosts(client: &ManagementClient, vhosts: &[&str]) {
     for vhost in vhosts {
         match client.delete_vhost(vhost).await {
             Ok(()) => tracing::info!(vhost, "deleted the virtual host of a failed restore"),
-            Err(error) => tracing::warn!(vhost, %error, "could not delete the virtual host of a failed restore"),
+            Err(error) => {
+                tracing::warn!(vhost, %error, "could not delete the virtual host of a failed restore")
+            }
         }
     }
 }
@@ -258,12 +291,15 @@ impl Fate {
 /// The new name of each virtual host that a restore beside takes.
 fn new_names(point: &Definitions, name: &str) -> BTreeMap<String, String> {
     let all: BTreeSet<_> = point.vhosts().collect();
-    let mut filled: BTreeSet<_> = point.topology_vhosts().filter(|vhost| all.contains(vhost)).collect();
+    let mut filled: BTreeSet<_> =
+        point.topology_vhosts().filter(|vhost| all.contains(vhost)).collect();
     if filled.is_empty() {
         filled = all;
     }
     let only_one = filled.len() == 1;
-    let renamed = |vhost: &str| if only_one || vhost == "/" { name.to_owned() } else { format!("{name}.{vhost}") };
+    let renamed = |vhost: &str| {
+        if only_one || vhost == "/" { name.to_owned() } else { format!("{name}.{vhost}") }
+    };
     filled.into_iter().map(|vhost| (vhost.to_owned(), renamed(vhost))).collect()
 }
 
@@ -301,11 +337,13 @@ mod tests {
         live["users"][0]["password_hash"] = "newer".into();
         live["users"][1]["password_hash"] = "newer".into();
         let live = parse(&live);
-        let import = Import::prepare(&point, &live, &RestoreTarget::InPlace, "mq:1", "admin").unwrap();
+        let import =
+            Import::prepare(&point, &live, &RestoreTarget::InPlace, "mq:1", "admin").unwrap();
         assert!(!String::from_utf8(import.definitions().to_bytes()).unwrap().contains("admin"));
         let plan = import.plan(&live);
         assert!(plan.warnings[0].starts_with("user admin is the one that restores"), "{plan:?}");
-        let overwritten: Vec<_> = plan.actions.iter().filter(|action| action.change == Change::Overwrite).collect();
+        let overwritten: Vec<_> =
+            plan.actions.iter().filter(|action| action.change == Change::Overwrite).collect();
         assert_eq!(overwritten.len(), 1);
         assert_eq!(overwritten[0].what, "user shop");
     }
@@ -316,12 +354,21 @@ mod tests {
         let mut live = definitions(&["/"]);
         live["queues"][0]["arguments"] = json!({"x-max-priority": 3});
         let live = parse(&live);
-        let import = Import::prepare(&point, &live, &RestoreTarget::InPlace, "mq:1", "admin").unwrap();
+        let import =
+            Import::prepare(&point, &live, &RestoreTarget::InPlace, "mq:1", "admin").unwrap();
         let plan = import.plan(&live);
         assert!(!plan.overwrites(), "{plan:?}");
-        let conflict = plan.actions.iter().find(|action| action.change == Change::Conflict).unwrap();
+        let conflict =
+            plan.actions.iter().find(|action| action.change == Change::Conflict).unwrap();
         assert_eq!(conflict.what, "queue q in /");
-        assert!(conflict.why.as_ref().unwrap().starts_with("there with other arguments; RabbitMQ passes over it"), "{plan:?}");
+        assert!(
+            conflict
+                .why
+                .as_ref()
+                .unwrap()
+                .starts_with("there with other arguments; RabbitMQ passes over it"),
+            "{plan:?}"
+        );
         let report = import.report(&live);
         assert!(!report.is_equal());
         assert_eq!(report.differences[0].what, "queue q in /: arguments");
@@ -331,9 +378,16 @@ mod tests {
     #[test]
     fn what_the_server_lost_is_created_and_what_only_it_has_is_left() {
         let point = parse(&definitions(&["/", "shop"]));
-        let live = parse(&json!({"vhosts": [{"name": "/"}], "queues": [{"name": "own", "vhost": "/"}]}));
-        let plan = Import::prepare(&point, &live, &RestoreTarget::InPlace, "mq:1", "admin").unwrap().plan(&live);
-        let lines: Vec<_> = plan.actions.iter().map(|action| format!("{:?} {}", action.change, action.what)).collect();
+        let live =
+            parse(&json!({"vhosts": [{"name": "/"}], "queues": [{"name": "own", "vhost": "/"}]}));
+        let plan = Import::prepare(&point, &live, &RestoreTarget::InPlace, "mq:1", "admin")
+            .unwrap()
+            .plan(&live);
+        let lines: Vec<_> = plan
+            .actions
+            .iter()
+            .map(|action| format!("{:?} {}", action.change, action.what))
+            .collect();
         for line in [
             "Create virtual host shop",
             "Create queue in shop",
@@ -349,7 +403,8 @@ mod tests {
     fn beside_one_virtual_host_takes_the_name_and_several_share_it() {
         let prepare = |vhosts: &[&str]| {
             let point = parse(&definitions(vhosts));
-            let import = Import::prepare(&point, &empty(), &beside("copy"), "mq:1", "admin").unwrap();
+            let import =
+                Import::prepare(&point, &empty(), &beside("copy"), "mq:1", "admin").unwrap();
             import.definitions().vhosts().map(str::to_owned).collect::<Vec<_>>()
         };
         assert_eq!(prepare(&["shop"]), ["copy"]);
@@ -365,24 +420,44 @@ mod tests {
             {"vhost": "/", "component": "federation-upstream", "name": "f", "value": {}},
             {"vhost": "/", "component": "operator_policy", "name": "o", "value": {}},
         ]);
-        let import = Import::prepare(&parse(&point), &empty(), &beside("copy"), "mq:1", "admin").unwrap();
+        let import =
+            Import::prepare(&parse(&point), &empty(), &beside("copy"), "mq:1", "admin").unwrap();
         assert_eq!(import.definitions().counts()["parameters"], 1);
         assert_eq!(import.definitions().counts()["users"], 0);
-        assert!(import.plan(&empty()).warnings.iter().any(|warning| warning.starts_with("2 parameters of shovels")));
+        assert!(
+            import
+                .plan(&empty())
+                .warnings
+                .iter()
+                .any(|warning| warning.starts_with("2 parameters of shovels"))
+        );
     }
 
     #[test]
     fn beside_never_goes_into_a_virtual_host_that_is_there() {
         let live = parse(&json!({"vhosts": [{"name": "copy"}]}));
-        let error = Import::prepare(&parse(&definitions(&["/"])), &live, &beside("copy"), "mq:1", "admin").unwrap_err();
-        assert!(matches!(&error, SourceError::Refused(why) if why.contains("virtual host copy")), "{error:?}");
+        let error =
+            Import::prepare(&parse(&definitions(&["/"])), &live, &beside("copy"), "mq:1", "admin")
+                .unwrap_err();
+        assert!(
+            matches!(&error, SourceError::Refused(why) if why.contains("virtual host copy")),
+            "{error:?}"
+        );
     }
 
     #[test]
     fn a_name_of_our_own_is_in_the_plan() {
-        let import =
-            Import::prepare(&parse(&definitions(&["/"])), &empty(), &RestoreTarget::Beside(None), "mq:1", "admin").unwrap();
-        let RestoreTarget::Beside(Some(name)) = import.plan(&empty()).request.to else { panic!("no name in {import:?}") };
+        let import = Import::prepare(
+            &parse(&definitions(&["/"])),
+            &empty(),
+            &RestoreTarget::Beside(None),
+            "mq:1",
+            "admin",
+        )
+        .unwrap();
+        let RestoreTarget::Beside(Some(name)) = import.plan(&empty()).request.to else {
+            panic!("no name in {import:?}")
+        };
         assert!(name.starts_with("kaleem_restored_2"), "{name}");
     }
 }

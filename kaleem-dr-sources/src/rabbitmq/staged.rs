@@ -42,22 +42,27 @@ impl StagedForm for RabbitmqSource {
             move |cause| SourceError::Path { path, action, cause }
         };
         let opened = File::open(file).map_err(failed("open"))?;
-        let made = opened.metadata().and_then(|metadata| metadata.modified()).map_err(failed("read"))?;
+        let made =
+            opened.metadata().and_then(|metadata| metadata.modified()).map_err(failed("read"))?;
         let mut document = Vec::new();
         let plain = gzip::decompressed(opened).map_err(failed("read"))?;
         plain.take(ANSWER_LIMIT_BYTES + 1).read_to_end(&mut document).map_err(failed("read"))?;
         let damaged = |why| SourceError::Damaged { path: file.to_path_buf(), why };
         if document.len() as u64 > ANSWER_LIMIT_BYTES {
-            return Err(damaged(format!("it is longer than {ANSWER_LIMIT_BYTES} bytes, which no definitions are")));
+            return Err(damaged(format!(
+                "it is longer than {ANSWER_LIMIT_BYTES} bytes, which no definitions are"
+            )));
         }
-        let definitions = Definitions::parse(&document).map_err(|error| damaged(error_chain(&error)))?;
+        let definitions =
+            Definitions::parse(&document).map_err(|error| damaged(error_chain(&error)))?;
         let canonical = definitions.to_bytes();
 
         let unpacked = work.directory()?;
         let copy = unpacked.path().join("definitions.json");
         fs::write(&copy, &canonical).map_err(failed("unpack"))?;
         let path = artifact_path();
-        let mut manifest = Manifest::of_file(Source::name(self).as_str(), self.kind(), timestamp(made));
+        let mut manifest =
+            Manifest::of_file(Source::name(self).as_str(), self.kind(), timestamp(made));
         manifest.server = server(&document);
         manifest.artifacts = vec![ArtifactRecord {
             path: path.as_str().to_owned(),
@@ -67,8 +72,11 @@ impl StagedForm for RabbitmqSource {
             content_digest: None,
         }];
         let part = FilePart { path: copy, offset_bytes: 0, size_bytes: canonical.len() as u64 };
-        let file =
-            FilePoint { path: file.to_path_buf(), parts: [(path.as_str().to_owned(), part)].into(), unpacked: Some(unpacked) };
+        let file = FilePoint {
+            path: file.to_path_buf(),
+            parts: [(path.as_str().to_owned(), part)].into(),
+            unpacked: Some(unpacked),
+        };
         Ok(PointReader::of_file(manifest, file, work.progress.clone(), work.cancel.clone()))
     }
 }

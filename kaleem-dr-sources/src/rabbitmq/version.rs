@@ -14,7 +14,11 @@ fn release(version: &str) -> Option<(u32, u32)> {
 ///
 /// The releases' own notes: classic mirroring left in 4.0; 4.3 declares no queue that is transient and not exclusive unless told to,
 /// and none of the old classic queue modes.
-pub(crate) fn warnings(taken: Option<&ServerInfo>, here: &ServerInfo, definitions: &Definitions) -> Vec<String> {
+pub(crate) fn warnings(
+    taken: Option<&ServerInfo>,
+    here: &ServerInfo,
+    definitions: &Definitions,
+) -> Vec<String> {
     let mut warnings = Vec::new();
     let (from, to) = (taken.and_then(|server| release(&server.version)), release(&here.version));
     match (from, to) {
@@ -33,7 +37,9 @@ pub(crate) fn warnings(taken: Option<&ServerInfo>, here: &ServerInfo, definition
     }
     if to.is_some_and(|to| to >= (4, 0)) {
         let mirrored = count(definitions, Kind::Policies, |item| {
-            item["definition"].as_object().is_some_and(|definition| definition.keys().any(|key| key.starts_with("ha-")))
+            item["definition"]
+                .as_object()
+                .is_some_and(|definition| definition.keys().any(|key| key.starts_with("ha-")))
         });
         if mirrored > 0 {
             warnings.push(format!(
@@ -50,16 +56,23 @@ pub(crate) fn warnings(taken: Option<&ServerInfo>, here: &ServerInfo, definition
             ));
         }
         let old = count(definitions, Kind::Queues, |item| {
-            item["arguments"].get("x-queue-mode").is_some() || item["arguments"].get("x-queue-version").is_some_and(|n| *n == 1)
+            item["arguments"].get("x-queue-mode").is_some()
+                || item["arguments"].get("x-queue-version").is_some_and(|n| *n == 1)
         });
         if old > 0 {
-            warnings.push(format!("{old} queues have `x-queue-mode` or `x-queue-version: 1`, which 4.3 refuses"));
+            warnings.push(format!(
+                "{old} queues have `x-queue-mode` or `x-queue-version: 1`, which 4.3 refuses"
+            ));
         }
     }
     warnings
 }
 
-fn count(definitions: &Definitions, kind: Kind, matches: impl Fn(&serde_json::Map<String, serde_json::Value>) -> bool) -> usize {
+fn count(
+    definitions: &Definitions,
+    kind: Kind,
+    matches: impl Fn(&serde_json::Map<String, serde_json::Value>) -> bool,
+) -> usize {
     definitions.iter().filter(|(identity, item)| identity.kind() == kind && matches(item)).count()
 }
 
@@ -84,12 +97,19 @@ mod tests {
             ],
         });
         let definitions = Definitions::parse(document.to_string().as_bytes()).unwrap();
-        let told = |from: Option<&str>, to: &str| warnings(from.map(server).as_ref(), &server(to), &definitions).join("\n");
+        let told = |from: Option<&str>, to: &str| {
+            warnings(from.map(server).as_ref(), &server(to), &definitions).join("\n")
+        };
         assert_eq!(told(Some("3.10.8"), "3.10.12"), "");
         assert!(told(Some("4.0.1"), "3.13.2").contains("newer than this 3.13.2"));
         assert!(told(None, "3.13.2").contains("not known"));
         let newest = told(Some("3.10.8"), "4.3.5");
-        for words in ["1 policies mirror", "1 queues are transient", "1 queues have `x-queue-mode`", "this is 4.3.5"] {
+        for words in [
+            "1 policies mirror",
+            "1 queues are transient",
+            "1 queues have `x-queue-mode`",
+            "this is 4.3.5",
+        ] {
             assert!(newest.contains(words), "{words}: {newest}");
         }
         assert!(!told(Some("4.0.0"), "4.1.0").contains("transient"));

@@ -25,7 +25,11 @@ pub struct Namespace {
 
 impl Namespace {
     pub fn name(&self) -> String {
-        format!("{}.{}", self.entry.get_str("db").expect("db"), self.entry.get_str("collection").expect("collection"))
+        format!(
+            "{}.{}",
+            self.entry.get_str("db").expect("db"),
+            self.entry.get_str("collection").expect("collection")
+        )
     }
 }
 
@@ -44,18 +48,26 @@ pub fn crc64(bytes: impl IntoIterator<Item = u8>) -> u64 {
 /// Takes the next document off, or nothing at a terminator.
 fn next<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
     let length = i32::from_le_bytes(rest[..4].try_into().expect("four bytes"));
-    let (taken, after) = rest.split_at(if length == -1 { 4 } else { usize::try_from(length).expect("a length") });
+    let (taken, after) =
+        rest.split_at(if length == -1 { 4 } else { usize::try_from(length).expect("a length") });
     *rest = after;
     if length == -1 {
         return None;
     }
-    assert!((5..=16_777_216).contains(&length) && taken.last() == Some(&0), "a document of {length} bytes");
+    assert!(
+        (5..=16_777_216).contains(&length) && taken.last() == Some(&0),
+        "a document of {length} bytes"
+    );
     Some(taken)
 }
 
 fn parsed(bytes: &[u8], keys: &[&str]) -> Document {
     let document: Document = bson::deserialize_from_slice(bytes).expect("a document");
-    assert_eq!(document.keys().map(String::as_str).collect::<Vec<_>>(), keys, "the fields in mongodump's order");
+    assert_eq!(
+        document.keys().map(String::as_str).collect::<Vec<_>>(),
+        keys,
+        "the fields in mongodump's order"
+    );
     document
 }
 
@@ -65,7 +77,10 @@ impl Archive {
         assert_eq!(rest[..4], 0x8199_e26d_u32.to_le_bytes(), "the magic bytes");
         rest = &rest[4..];
         let header = next(&mut rest).expect("a header");
-        let header = parsed(header, &["concurrent_collections", "version", "server_version", "tool_version"]);
+        let header = parsed(
+            header,
+            &["concurrent_collections", "version", "server_version", "tool_version"],
+        );
         assert!(matches!(header["concurrent_collections"], Bson::Int32(1..)), "{header}");
         assert_eq!(header["version"], Bson::from("0.1"));
         let mut namespaces = Vec::new();
@@ -76,19 +91,31 @@ impl Archive {
         }
         let mut at = BTreeMap::new();
         for (place, namespace) in namespaces.iter().enumerate() {
-            let (db, name) =
-                (namespace.entry.get_str("db").expect("db"), namespace.entry.get_str("collection").expect("collection"));
+            let (db, name) = (
+                namespace.entry.get_str("db").expect("db"),
+                namespace.entry.get_str("collection").expect("collection"),
+            );
             let viewless = header.get_str("server_version").expect("server_version") >= "8.3";
-            let is_series = namespace.entry.get_str("type").expect("type") == "timeseries" && !viewless;
+            let is_series =
+                namespace.entry.get_str("type").expect("type") == "timeseries" && !viewless;
             let blocks = if is_series { format!("system.buckets.{name}") } else { name.to_owned() };
-            assert_eq!(at.insert((db.to_owned(), blocks), place), None, "a name space is listed once");
+            assert_eq!(
+                at.insert((db.to_owned(), blocks), place),
+                None,
+                "a name space is listed once"
+            );
         }
         while !rest.is_empty() {
             let begin = next(&mut rest).expect("a block begins with a header");
             let begin = parsed(begin, &["db", "collection", "EOF", "CRC"]);
-            let (db, blocks) = (begin.get_str("db").expect("db"), begin.get_str("collection").expect("collection"));
+            let (db, blocks) = (
+                begin.get_str("db").expect("db"),
+                begin.get_str("collection").expect("collection"),
+            );
             let key = (db.to_owned(), blocks.to_owned());
-            let place = *at.get(&key).unwrap_or_else(|| panic!("{db}.{blocks} is not in the prelude, or has ended"));
+            let place = *at
+                .get(&key)
+                .unwrap_or_else(|| panic!("{db}.{blocks} is not in the prelude, or has ended"));
             blocks.clone_into(&mut namespaces[place].blocks);
             let Bson::Int64(crc) = begin["CRC"] else { panic!("{begin}") };
             if begin["EOF"] == Bson::Boolean(true) {
@@ -110,13 +137,16 @@ impl Archive {
     /// An archive in which name spaces take turns document by document.
     pub fn interleaved(&self) -> Vec<u8> {
         let mut out = 0x8199_e26d_u32.to_le_bytes().to_vec();
-        let put = |out: &mut Vec<u8>, document: &Document| out.extend(bson::serialize_to_vec(document).expect("bytes"));
+        let put = |out: &mut Vec<u8>, document: &Document| {
+            out.extend(bson::serialize_to_vec(document).expect("bytes"))
+        };
         put(&mut out, &self.header);
         for namespace in &self.namespaces {
             put(&mut out, &namespace.entry);
         }
         out.extend(TERMINATOR);
-        let most = self.namespaces.iter().map(|namespace| namespace.documents.len()).max().unwrap_or(0);
+        let most =
+            self.namespaces.iter().map(|namespace| namespace.documents.len()).max().unwrap_or(0);
         for round in 0..=most {
             for namespace in &self.namespaces {
                 let db = namespace.entry.get_str("db").expect("db");
@@ -126,7 +156,10 @@ impl Archive {
                 }
                 let crc = if round == all.len() { crc64(all.iter().flatten().copied()) } else { 0 };
                 let end = round == all.len();
-                put(&mut out, &doc! { "db": db, "collection": &namespace.blocks, "EOF": end, "CRC": crc.cast_signed() });
+                put(
+                    &mut out,
+                    &doc! { "db": db, "collection": &namespace.blocks, "EOF": end, "CRC": crc.cast_signed() },
+                );
                 out.extend(all.get(round).into_iter().flatten());
                 out.extend(TERMINATOR);
             }

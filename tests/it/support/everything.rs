@@ -34,11 +34,18 @@ impl Everything {
 
     /// Everything, with more in its config, and no repository yet.
     pub async fn set_up(more: impl FnOnce(Site) -> Site) -> Self {
-        let (mongo, rabbitmq, qdrant) = (MongoServer::start(), RabbitmqServer::start(), QdrantStandIn::recorded());
-        let database = Client::with_uri_str(mongo.uri()).await.expect("a valid address").database("kaleem");
-        let users: Vec<Document> = (0..200).map(|n| doc! { "_id": n, "name": format!("مستخدم {n}") }).collect();
+        let (mongo, rabbitmq, qdrant) =
+            (MongoServer::start(), RabbitmqServer::start(), QdrantStandIn::recorded());
+        let database =
+            Client::with_uri_str(mongo.uri()).await.expect("a valid address").database("kaleem");
+        let users: Vec<Document> =
+            (0..200).map(|n| doc! { "_id": n, "name": format!("مستخدم {n}") }).collect();
         database.collection("users").insert_many(users).await.expect("documents can be inserted");
-        database.collection("orders").insert_one(doc! { "_id": "o1", "total": 7 }).await.expect("a document can be inserted");
+        database
+            .collection("orders")
+            .insert_one(doc! { "_id": "o1", "total": 7 })
+            .await
+            .expect("a document can be inserted");
         let site = Site::new();
         let tree = site.path("tree");
         seed::file_tree(&tree);
@@ -49,7 +56,10 @@ impl Everything {
             .with_rabbitmq_at("rabbitmq", &rabbitmq.server)
             .with_qdrant("qdrant", &qdrant.url(), API_KEY, &collections)
             .with_files("configs", &[&tree])
-            .with(&format!("[source.n8n]\ntype = \"n8n\"\ndirectory = {:?}", site_path(&tree, ".n8n")));
+            .with(&format!(
+                "[source.n8n]\ntype = \"n8n\"\ndirectory = {:?}",
+                site_path(&tree, ".n8n")
+            ));
         rabbitmq.import(&seed::definitions("shop")).await;
         let site = more(site);
         Self { site, mongo, rabbitmq, qdrant }
@@ -62,7 +72,11 @@ impl Everything {
         found.extend(self.rabbitmq.vhosts().await);
         found.extend(self.qdrant.collections());
         if let Ok(entries) = fs::read_dir(self.site.path("state/scratch")) {
-            found.extend(entries.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned()));
+            found.extend(
+                entries.map(|entry| {
+                    entry.expect("an entry").file_name().to_string_lossy().into_owned()
+                }),
+            );
         }
         found.retain(|name| name.contains("kdr_drill_") && name != "kdr_drill_of_somebody_else");
         found
@@ -75,7 +89,8 @@ fn site_path(beside: &Path, name: &str) -> std::path::PathBuf {
 
 fn n8n(directory: &Path) {
     fs::create_dir_all(directory).expect("a directory can be made");
-    fs::write(directory.join("config"), r#"{"encryptionKey":"fXc2Zl7g3Kp0n8nkey"}"#).expect("a file can be written");
+    fs::write(directory.join("config"), r#"{"encryptionKey":"fXc2Zl7g3Kp0n8nkey"}"#)
+        .expect("a file can be written");
     Connection::open(directory.join("database.sqlite"))
         .expect("a database can be made")
         .execute_batch(

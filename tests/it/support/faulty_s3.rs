@@ -110,8 +110,18 @@ impl FaultyS3 {
 
     fn start(upstream: Upstream) -> Self {
         let (seed, zero) = (AtomicU64::new(0), || AtomicU64::new(0));
-        let shared = Arc::new(Shared { upstream, seed, per_mille: zero(), requests: zero(), lists: zero(), injected: zero() });
-        let router = Router::new().fallback(answer).layer(DefaultBodyLimit::disable()).with_state(shared.clone());
+        let shared = Arc::new(Shared {
+            upstream,
+            seed,
+            per_mille: zero(),
+            requests: zero(),
+            lists: zero(),
+            injected: zero(),
+        });
+        let router = Router::new()
+            .fallback(answer)
+            .layer(DefaultBodyLimit::disable())
+            .with_state(shared.clone());
         let served = Served::start(router);
         Self { shared, served }
     }
@@ -145,7 +155,9 @@ impl FaultyS3 {
 
 /// splitmix64: a well-mixed number of a counter.
 fn mixed(seed: u64, counter: u64) -> u64 {
-    let mut z = seed.wrapping_mul(0xD6E8_FEB8_6659_FD93).wrapping_add(counter.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+    let mut z = seed
+        .wrapping_mul(0xD6E8_FEB8_6659_FD93)
+        .wrapping_add(counter.wrapping_mul(0x9E37_79B9_7F4A_7C15));
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
     z ^ (z >> 31)
@@ -161,7 +173,8 @@ struct Call {
 
 impl Call {
     fn is_list(&self) -> bool {
-        self.method == Method::GET && self.uri.query().is_some_and(|query| query.contains("list-type=2"))
+        self.method == Method::GET
+            && self.uri.query().is_some_and(|query| query.contains("list-type=2"))
     }
 
     /// Whether a body of an object travels, there or back.
@@ -179,8 +192,8 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
     let number = shared.requests.fetch_add(1, Ordering::SeqCst);
     shared.lists.fetch_add(u64::from(call.is_list()), Ordering::SeqCst);
     let drawn = mixed(shared.seed.load(Ordering::SeqCst), number);
-    let mut fault =
-        (drawn % 1000 < shared.per_mille.load(Ordering::SeqCst)).then(|| FAULTS[(drawn / 1000) as usize % FAULTS.len()]);
+    let mut fault = (drawn % 1000 < shared.per_mille.load(Ordering::SeqCst))
+        .then(|| FAULTS[(drawn / 1000) as usize % FAULTS.len()]);
     // What a request has not, cannot go wrong.
     match fault {
         Some(Fault::CutPage) if !call.is_list() => fault = Some(Fault::ResetWithin),
@@ -200,12 +213,15 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
         }
         _ => {}
     }
-    let (wrong_answer, page) = (call.method == Method::GET && fault == Some(Fault::WrongByte), call.is_list());
+    let (wrong_answer, page) =
+        (call.method == Method::GET && fault == Some(Fault::WrongByte), call.is_list());
     let (status, headers, body) = carry_out(&shared.upstream, call).await;
     match fault {
         Some(Fault::CarriedOutButRefused(status)) => refusal(status),
         Some(Fault::ResetWithin) => broken(body.slice(..body.len() / 2), Some(body.len())),
-        Some(Fault::CutPage) if page => plain(status, headers, body.slice(..cut(body.len(), drawn))),
+        Some(Fault::CutPage) if page => {
+            plain(status, headers, body.slice(..cut(body.len(), drawn)))
+        }
         Some(Fault::WrongByte) if wrong_answer && status.is_success() && !body.is_empty() => {
             plain(status, headers, with_wrong_byte(&body, drawn))
         }
@@ -219,7 +235,10 @@ async fn carry_out(upstream: &Upstream, call: Call) -> (StatusCode, HeaderMap, B
         Upstream::Http(endpoint, client) => {
             let path = call.uri.path_and_query().map_or("/", |path| path.as_str());
             // The host of the request stays: the signature covers it.
-            let request = client.request(call.method, format!("{endpoint}{path}")).headers(call.headers).body(call.body);
+            let request = client
+                .request(call.method, format!("{endpoint}{path}"))
+                .headers(call.headers)
+                .body(call.body);
             let answer = request.send().await.expect("the server behind answers");
             let (status, headers) = (answer.status(), answer.headers().clone());
             (status, headers, answer.bytes().await.expect("the server behind answers whole"))
@@ -233,7 +252,9 @@ async fn carry_out(upstream: &Upstream, call: Call) -> (StatusCode, HeaderMap, B
                 Err(error) => panic!("s3s-fs: {error:?}"),
             };
             let (parts, body) = answer.into_parts();
-            let body = axum::body::to_bytes(Body::new(body), BODY_LIMIT).await.expect("the server behind answers whole");
+            let body = axum::body::to_bytes(Body::new(body), BODY_LIMIT)
+                .await
+                .expect("the server behind answers whole");
             (parts.status, parts.headers, body)
         }
     }
@@ -256,13 +277,16 @@ fn refusal(status: u16) -> Response {
         503 => "SlowDown",
         _ => "InternalError",
     };
-    let body = format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?><Error><Code>{code}</Code><Message>injected</Message></Error>");
+    let body = format!(
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?><Error><Code>{code}</Code><Message>injected</Message></Error>"
+    );
     (status, [(header::CONTENT_TYPE, "application/xml")], body).into_response()
 }
 
 /// An answer that promises more than it gives, and then breaks.
 fn broken(begun: Bytes, promised: Option<usize>) -> Response {
-    let pieces = futures::stream::iter([Ok(begun), Err(std::io::Error::other("an injected break"))]);
+    let pieces =
+        futures::stream::iter([Ok(begun), Err(std::io::Error::other("an injected break"))]);
     let mut answer = Body::from_stream(pieces).into_response();
     let length: HeaderName = header::CONTENT_LENGTH;
     answer.headers_mut().insert(length, promised.unwrap_or(1).max(1).into());

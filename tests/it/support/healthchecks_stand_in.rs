@@ -33,7 +33,8 @@ pub struct Seen {
 impl Seen {
     /// Its body as JSON.
     pub fn json(&self) -> Value {
-        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{:?} is not JSON: {error}", self.body))
+        serde_json::from_str(&self.body)
+            .unwrap_or_else(|error| panic!("{:?} is not JSON: {error}", self.body))
     }
 }
 
@@ -84,14 +85,21 @@ impl HealthchecksStandIn {
 
     /// The requests to addresses below a path.
     pub fn seen_at(&self, path: &str) -> Vec<Seen> {
-        self.seen().into_iter().filter(|seen| seen.path.trim_start_matches('/').starts_with(path)).collect()
+        self.seen()
+            .into_iter()
+            .filter(|seen| seen.path.trim_start_matches('/').starts_with(path))
+            .collect()
     }
 
     /// What each check heard, in order: `backup` heard `start` and `0`.
     pub fn heard(&self) -> BTreeMap<String, Vec<String>> {
         let mut heard: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for seen in self.seen_at("ping/") {
-            let (check, signal) = seen.path.trim_start_matches("/ping/").rsplit_once('/').expect("a check and a signal");
+            let (check, signal) = seen
+                .path
+                .trim_start_matches("/ping/")
+                .rsplit_once('/')
+                .expect("a check and a signal");
             heard.entry(check.to_owned()).or_default().push(signal.to_owned());
         }
         heard
@@ -111,8 +119,15 @@ impl HealthchecksStandIn {
     }
 }
 
-async fn answer(State(inner): State<Arc<Mutex<Inner>>>, method: Method, uri: Uri, headers: HeaderMap, body: String) -> Response {
-    let pair = |pair: &str| pair.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()));
+async fn answer(
+    State(inner): State<Arc<Mutex<Inner>>>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    body: String,
+) -> Response {
+    let pair =
+        |pair: &str| pair.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()));
     let query = uri.query().unwrap_or_default().split('&').filter_map(pair).collect();
     let (never, unavailable, limit) = {
         let mut inner = inner.lock().unwrap_or_else(PoisonError::into_inner);

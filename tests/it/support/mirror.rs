@@ -51,7 +51,8 @@ impl S3Mirror {
 
     /// The site with a mirror of its repository there.
     pub fn of(&self, site: Site, name: &str) -> Site {
-        let (key, secret) = (site.secret("s3.key", &self.s3.key), site.secret("s3.secret", &self.s3.secret));
+        let (key, secret) =
+            (site.secret("s3.key", &self.s3.key), site.secret("s3.secret", &self.s3.secret));
         let password = site.path("repository.pass");
         let (endpoint, bucket, prefix) = (&self.s3.endpoint, &self.s3.bucket, &self.prefix);
         site.with(&format!(
@@ -71,7 +72,12 @@ pub fn objects(repository: &Path) -> BTreeMap<String, String> {
     while let Some(directory) = pending.pop() {
         for entry in fs::read_dir(&directory).expect("a directory can be read") {
             let path = entry.expect("an entry").path();
-            let key = path.strip_prefix(repository).expect("it lies below").to_str().expect("UTF-8").to_owned();
+            let key = path
+                .strip_prefix(repository)
+                .expect("it lies below")
+                .to_str()
+                .expect("UTF-8")
+                .to_owned();
             if path.is_dir() {
                 if key != "locks" && key != "tmp" {
                     pending.push(path);

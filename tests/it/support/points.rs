@@ -51,7 +51,9 @@ impl Points {
             .read(select(&snapshots, "latest", &HostScope::Any).expect("one is there"))
             .await
             .expect("it can be read");
-        PointReader::open(reader, progress(), CancellationToken::new()).await.expect("it is one of ours")
+        PointReader::open(reader, progress(), CancellationToken::new())
+            .await
+            .expect("it is one of ours")
     }
 }
 

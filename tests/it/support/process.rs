@@ -11,7 +11,10 @@ use nix::unistd::Pid;
 pub fn await_stopped(pid: Pid) {
     let deadline = Instant::now() + Duration::from_secs(30);
     while state(pid) != Some('T') {
-        assert!(state(pid).is_some_and(|state| state != 'Z'), "the program ended before it came to the step");
+        assert!(
+            state(pid).is_some_and(|state| state != 'Z'),
+            "the program ended before it came to the step"
+        );
         assert!(Instant::now() < deadline, "the program did not come to the step");
         thread::sleep(Duration::from_millis(5));
     }

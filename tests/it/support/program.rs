@@ -29,8 +29,10 @@ fn built() -> &'static Path {
 /// profile's directory.
 fn build() -> PathBuf {
     let test = env::current_exe().expect("a running test knows its own path");
-    let profile_directory = test.ancestors().nth(2).expect("a test lies in <target>/<profile>/deps");
-    let target = profile_directory.parent().expect("a profile's directory lies in the target directory");
+    let profile_directory =
+        test.ancestors().nth(2).expect("a test lies in <target>/<profile>/deps");
+    let target =
+        profile_directory.parent().expect("a profile's directory lies in the target directory");
     let profile = match profile_directory.file_name().and_then(|name| name.to_str()) {
         Some("debug") | None => "dev",
         Some(name) => name,
@@ -38,7 +40,8 @@ fn build() -> PathBuf {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     // The build script of `ring` runs again when one of these changes, and with it all that stands on ring.
     for (name, _) in env::vars_os() {
-        let of_this_package = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_CRATE_", "CARGO_BIN_", "CARGO_PRIMARY_"];
+        let of_this_package =
+            ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_CRATE_", "CARGO_BIN_", "CARGO_PRIMARY_"];
         if of_this_package.iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {
             cargo.env_remove(name);
         }
@@ -76,7 +79,11 @@ impl From<Output> for Outcome {
 
 /// Runs a program to its end.
 pub fn run(command: &mut Command) -> Outcome {
-    command.stdin(Stdio::null()).output().unwrap_or_else(|error| panic!("{command:?} cannot be run: {error}")).into()
+    command
+        .stdin(Stdio::null())
+        .output()
+        .unwrap_or_else(|error| panic!("{command:?} cannot be run: {error}"))
+        .into()
 }
 
 /// Runs a program to its end and measures the most memory it held, in bytes.
@@ -96,12 +103,14 @@ pub fn run_measured(command: &mut Command) -> (Outcome, u64) {
         peak_bytes = peak_bytes.max(peak_rss_bytes(&status).unwrap_or(0));
         thread::sleep(Duration::from_millis(1));
     }
-    let output = ended.join().expect("waiting does not panic").expect("our child can be waited for");
+    let output =
+        ended.join().expect("waiting does not panic").expect("our child can be waited for");
     (output.into(), peak_bytes)
 }
 
 fn peak_rss_bytes(status: &Path) -> Option<u64> {
     let status = fs::read_to_string(status).ok()?;
-    let kib = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?.trim().strip_suffix(" kB")?;
+    let kib =
+        status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?.trim().strip_suffix(" kB")?;
     kib.parse::<u64>().ok().map(|kib| kib * 1024)
 }

@@ -131,7 +131,12 @@ impl QdrantStandIn {
             faults: Faults::default(),
             calls: Vec::new(),
         }));
-        let served = Served::start(Router::new().fallback(answer).layer(DefaultBodyLimit::disable()).with_state(inner.clone()));
+        let served = Served::start(
+            Router::new()
+                .fallback(answer)
+                .layer(DefaultBodyLimit::disable())
+                .with_state(inner.clone()),
+        );
         Self { inner, served }
     }
 
@@ -144,9 +149,14 @@ impl QdrantStandIn {
                 let request = &exchange["request"];
                 let path = request["path"].as_str().expect("a path");
                 let seeds = request["method"] == "PUT" || path == "/collections/aliases";
-                if seeds && !path.contains("__restore") && !request["json"].to_string().contains("__restore") {
-                    let method = request["method"].as_str().expect("a method").parse().expect("a method");
-                    let response = inner.respond(&method, path, &HeaderMap::new(), &request["json"]);
+                if seeds
+                    && !path.contains("__restore")
+                    && !request["json"].to_string().contains("__restore")
+                {
+                    let method =
+                        request["method"].as_str().expect("a method").parse().expect("a method");
+                    let response =
+                        inner.respond(&method, path, &HeaderMap::new(), &request["json"]);
                     assert_eq!(response.status().as_u16(), 200, "{path}");
                 }
             }
@@ -211,13 +221,15 @@ impl QdrantStandIn {
 pub fn exchanges() -> &'static [Value] {
     static RECORDED: OnceLock<Value> = OnceLock::new();
     let recorded = RECORDED.get_or_init(|| {
-        serde_json::from_str(include_str!("../../fixtures/qdrant/exchanges.json")).expect("the recording is JSON")
+        serde_json::from_str(include_str!("../../fixtures/qdrant/exchanges.json"))
+            .expect("the recording is JSON")
     });
     recorded["exchanges"].as_array().expect("a list of exchanges")
 }
 
 async fn answer(State(state): State<Arc<Mutex<Inner>>>, request: Request) -> Response {
-    let (method, uri, headers) = (request.method().clone(), request.uri().to_string(), request.headers().clone());
+    let (method, uri, headers) =
+        (request.method().clone(), request.uri().to_string(), request.headers().clone());
     let path = uri.split('?').next().unwrap_or_default().to_owned();
     // The body is read first, as a server reads it.
     let mut upload = None;
@@ -232,7 +244,12 @@ async fn answer(State(state): State<Arc<Mutex<Inner>>>, request: Request) -> Res
         if !bytes.is_empty() {
             match serde_json::from_slice(&bytes) {
                 Ok(json) => body = json,
-                Err(error) => return failure(StatusCode::BAD_REQUEST, &format!("Format error in JSON body: {error}")),
+                Err(error) => {
+                    return failure(
+                        StatusCode::BAD_REQUEST,
+                        &format!("Format error in JSON body: {error}"),
+                    );
+                }
             }
         }
     }
@@ -267,8 +284,11 @@ async fn answer(State(state): State<Arc<Mutex<Inner>>>, request: Request) -> Res
 
 async fn read_upload(request: Request) -> Result<(String, Bytes), Response> {
     let text = |text: &str| (StatusCode::BAD_REQUEST, text.to_owned()).into_response();
-    let mut form = Multipart::from_request(request, &()).await.map_err(|_| text("Multipart error"))?;
-    while let Some(field) = form.next_field().await.map_err(|_| text("Multipart stream is incomplete"))? {
+    let mut form =
+        Multipart::from_request(request, &()).await.map_err(|_| text("Multipart error"))?;
+    while let Some(field) =
+        form.next_field().await.map_err(|_| text("Multipart stream is incomplete"))?
+    {
         if field.name() == Some("snapshot") {
             let name = field.file_name().unwrap_or("nameless").to_owned();
             let bytes = field.bytes().await.map_err(|_| text("Multipart stream is incomplete"))?;
@@ -296,7 +316,11 @@ fn unescaped(segment: &str) -> String {
     while let Some((&first, after)) = rest.split_first() {
         rest = after;
         let code = (first == b'%' && after.len() >= 2)
-            .then(|| std::str::from_utf8(&after[..2]).ok().and_then(|hex| u8::from_str_radix(hex, 16).ok()))
+            .then(|| {
+                std::str::from_utf8(&after[..2])
+                    .ok()
+                    .and_then(|hex| u8::from_str_radix(hex, 16).ok())
+            })
             .flatten();
         if code.is_some() {
             rest = &after[2..];
@@ -315,15 +339,25 @@ impl Inner {
         if !self.keys || path == "/" {
             return None;
         }
-        let bearer = headers.get("authorization").and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
+        let bearer = headers
+            .get("authorization")
+            .and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
         let key = headers.get("api-key").and_then(|value| value.to_str().ok()).or(bearer);
-        let reads = *method == Method::GET || path.ends_with("/points/scroll") || path.ends_with("/points/count");
+        let reads = *method == Method::GET
+            || path.ends_with("/points/scroll")
+            || path.ends_with("/points/count");
         let (status, text) = match key {
-            None => (StatusCode::UNAUTHORIZED, "Must provide an API key or an Authorization bearer token"),
+            None => (
+                StatusCode::UNAUTHORIZED,
+                "Must provide an API key or an Authorization bearer token",
+            ),
             Some(API_KEY) => return None,
             Some(READ_ONLY_KEY) if reads => return None,
             Some(READ_ONLY_KEY) => {
-                return Some(failure(StatusCode::FORBIDDEN, "Forbidden: Global manage access is required"));
+                return Some(failure(
+                    StatusCode::FORBIDDEN,
+                    "Forbidden: Global manage access is required",
+                ));
             }
             Some(_) => (StatusCode::UNAUTHORIZED, "Invalid API key or JWT"),
         };
@@ -344,7 +378,13 @@ impl Inner {
         }
     }
 
-    fn respond(&mut self, method: &Method, uri: &str, headers: &HeaderMap, body: &Value) -> Response {
+    fn respond(
+        &mut self,
+        method: &Method,
+        uri: &str,
+        headers: &HeaderMap,
+        body: &Value,
+    ) -> Response {
         if *method == Method::HEAD {
             return StatusCode::NOT_FOUND.into_response();
         }
@@ -352,30 +392,36 @@ impl Inner {
         let segments: Vec<String> = path.trim_matches('/').split('/').map(unescaped).collect();
         let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
         match (method.as_str(), &segments[..]) {
-            ("GET", [""]) => {
-                json_response(StatusCode::OK, &json!({ "title": "qdrant - vector search engine", "version": self.version }))
-            }
+            ("GET", [""]) => json_response(
+                StatusCode::OK,
+                &json!({ "title": "qdrant - vector search engine", "version": self.version }),
+            ),
             ("GET", ["cluster"]) if self.peers == 0 => result(&json!({ "status": "disabled" })),
             ("GET", ["cluster"]) => {
-                let peers: HashMap<_, _> =
-                    (0..self.peers).map(|peer| (peer.to_string(), json!({ "uri": "http://peer" }))).collect();
+                let peers: HashMap<_, _> = (0..self.peers)
+                    .map(|peer| (peer.to_string(), json!({ "uri": "http://peer" })))
+                    .collect();
                 result(&json!({ "status": "enabled", "peer_id": 0, "peers": peers }))
             }
             ("GET", ["collections"]) => {
-                let names: Vec<_> = self.collections.keys().map(|name| json!({ "name": name })).collect();
+                let names: Vec<_> =
+                    self.collections.keys().map(|name| json!({ "name": name })).collect();
                 result(&json!({ "collections": names }))
             }
             ("GET", ["aliases"]) => result(&json!({ "aliases": self.alias_list(None) })),
             ("POST", ["collections", "aliases"]) => self.change_aliases(body),
             ("POST", ["snapshots"]) => self.full_snapshot(),
-            ("GET" | "PUT" | "DELETE", ["collections", name]) => self.collection(method, name, body),
+            ("GET" | "PUT" | "DELETE", ["collections", name]) => {
+                self.collection(method, name, body)
+            }
             (_, ["collections", name, rest @ ..]) => {
                 let real = self.aliases.get(*name).cloned().unwrap_or_else(|| (*name).to_owned());
                 match self.collections.get(&real) {
                     None => no_collection(name),
-                    Some(collection) if collection.broken => {
-                        failure(StatusCode::INTERNAL_SERVER_ERROR, "Service internal error: shard 0 failed to load")
-                    }
+                    Some(collection) if collection.broken => failure(
+                        StatusCode::INTERNAL_SERVER_ERROR,
+                        "Service internal error: shard 0 failed to load",
+                    ),
                     Some(_) => self.of_collection(method, &real, rest, headers, body),
                 }
             }
@@ -384,15 +430,23 @@ impl Inner {
     }
 
     fn alias_list(&self, of: Option<&str>) -> Vec<Value> {
-        let aliases = self.aliases.iter().filter(|(_, collection)| of.is_none_or(|of| of == collection.as_str()));
-        aliases.map(|(alias, collection)| json!({ "alias_name": alias, "collection_name": collection })).collect()
+        let aliases = self
+            .aliases
+            .iter()
+            .filter(|(_, collection)| of.is_none_or(|of| of == collection.as_str()));
+        aliases
+            .map(
+                |(alias, collection)| json!({ "alias_name": alias, "collection_name": collection }),
+            )
+            .collect()
     }
 
     fn collection(&mut self, method: &Method, name: &str, body: &Value) -> Response {
         match method.as_str() {
-            "PUT" if self.collections.contains_key(name) => {
-                failure(StatusCode::CONFLICT, &format!("Wrong input: Collection `{name}` already exists!"))
-            }
+            "PUT" if self.collections.contains_key(name) => failure(
+                StatusCode::CONFLICT,
+                &format!("Wrong input: Collection `{name}` already exists!"),
+            ),
             "PUT" => {
                 self.collections.insert(name.to_owned(), Collection::created(body));
                 result(&json!(true))
@@ -407,16 +461,24 @@ impl Inner {
                 let real = self.aliases.get(name).map_or(name, String::as_str);
                 match self.collections.get(real) {
                     None => no_collection(name),
-                    Some(collection) if collection.broken => {
-                        failure(StatusCode::INTERNAL_SERVER_ERROR, "Service internal error: shard 0 failed to load")
-                    }
+                    Some(collection) if collection.broken => failure(
+                        StatusCode::INTERNAL_SERVER_ERROR,
+                        "Service internal error: shard 0 failed to load",
+                    ),
                     Some(collection) => result(&collection.describe()),
                 }
             }
         }
     }
 
-    fn of_collection(&mut self, method: &Method, name: &str, rest: &[&str], headers: &HeaderMap, body: &Value) -> Response {
+    fn of_collection(
+        &mut self,
+        method: &Method,
+        name: &str,
+        rest: &[&str],
+        headers: &HeaderMap,
+        body: &Value,
+    ) -> Response {
         let collection = self.collections.get_mut(name).expect("the caller has looked");
         match (method.as_str(), rest) {
             ("GET", ["aliases"]) => result(&json!({ "aliases": self.alias_list(Some(name)) })),
@@ -436,7 +498,9 @@ impl Inner {
                 if schema.is_object() {
                     index["params"] = schema.clone();
                 }
-                collection.schema.insert(body["field_name"].as_str().expect("a field").to_owned(), index);
+                collection
+                    .schema
+                    .insert(body["field_name"].as_str().expect("a field").to_owned(), index);
                 collection.recorded = None;
                 result(&json!({ "operation_id": 2, "status": "completed" }))
             }
@@ -449,7 +513,8 @@ impl Inner {
             ("POST", ["points", "count"]) => result(&json!({ "count": collection.points.len() })),
             ("POST", ["points", "scroll"]) => result(&collection.scroll(body)),
             ("POST", ["points", "delete"]) => {
-                let ids: Vec<_> = body["points"].as_array().into_iter().flatten().map(key).collect();
+                let ids: Vec<_> =
+                    body["points"].as_array().into_iter().flatten().map(key).collect();
                 collection.points.retain(|id, _| !ids.contains(id));
                 collection.recorded = None;
                 result(&json!({ "operation_id": 1, "status": "completed" }))
@@ -459,25 +524,37 @@ impl Inner {
                 let listed: Vec<_> = self
                     .files
                     .iter()
-                    .filter(|((collection, file), _)| collection == name && file.ends_with(".snapshot"))
+                    .filter(|((collection, file), _)| {
+                        collection == name && file.ends_with(".snapshot")
+                    })
                     .map(|((_, file), bytes)| self.file(file, bytes))
                     .collect();
                 result(&json!(listed))
             }
-            ("GET", ["snapshots", file]) => match self.files.get(&(name.to_owned(), (*file).to_owned())) {
+            ("GET", ["snapshots", file]) => match self
+                .files
+                .get(&(name.to_owned(), (*file).to_owned()))
+            {
                 Some(bytes) => self.download(file, bytes, headers),
-                None => (StatusCode::NOT_FOUND, format!("Not found: Snapshot {file} not found")).into_response(),
+                None => (StatusCode::NOT_FOUND, format!("Not found: Snapshot {file} not found"))
+                    .into_response(),
             },
-            ("DELETE", ["snapshots", file]) => match self.files.remove(&(name.to_owned(), (*file).to_owned())) {
-                Some(_) => result(&json!(true)),
-                None => failure(StatusCode::NOT_FOUND, &format!("Not found: Snapshot {file} not found")),
-            },
+            ("DELETE", ["snapshots", file]) => {
+                match self.files.remove(&(name.to_owned(), (*file).to_owned())) {
+                    Some(_) => result(&json!(true)),
+                    None => failure(
+                        StatusCode::NOT_FOUND,
+                        &format!("Not found: Snapshot {file} not found"),
+                    ),
+                }
+            }
             _ => StatusCode::NOT_FOUND.into_response(),
         }
     }
 
     fn file(&self, name: &str, bytes: &Bytes) -> Value {
-        let mut file = json!({ "name": name, "creation_time": "2026-11-23T05:01:03", "size": bytes.len() });
+        let mut file =
+            json!({ "name": name, "creation_time": "2026-11-23T05:01:03", "size": bytes.len() });
         if !self.faults.no_checksums {
             file["checksum"] = ByteDigest::of(bytes).into();
         }
@@ -495,7 +572,11 @@ impl Inner {
             collection.upsert(&point, &Value::Null);
         }
         let described = self.file(&file, &bytes);
-        let kept = if self.faults.same_second_snapshot { Bytes::from([&bytes[..], &[0; 512]].concat()) } else { bytes };
+        let kept = if self.faults.same_second_snapshot {
+            Bytes::from([&bytes[..], &[0; 512]].concat())
+        } else {
+            bytes
+        };
         self.files.insert((name.to_owned(), file), kept);
         result(&described)
     }
@@ -503,9 +584,13 @@ impl Inner {
     /// One broken collection makes it fail; and one in the same second as a collection's deletes that.
     fn full_snapshot(&mut self) -> Response {
         if self.collections.values().any(|collection| collection.broken) {
-            return failure(StatusCode::INTERNAL_SERVER_ERROR, "Service internal error: shard 0 failed to load");
+            return failure(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "Service internal error: shard 0 failed to load",
+            );
         }
-        let second = kaleem_dr_core::jiff::Timestamp::now().strftime("%Y-%m-%d-%H-%M-%S").to_string();
+        let second =
+            kaleem_dr_core::jiff::Timestamp::now().strftime("%Y-%m-%d-%H-%M-%S").to_string();
         self.files.retain(|(_, file), _| !file.contains(&second));
         let name = format!("full-snapshot-{second}.snapshot");
         self.full.insert(name.clone(), 0);
@@ -520,16 +605,21 @@ impl Inner {
             other[middle] ^= 1;
             bytes = other.into();
         }
-        let text = |name: header::HeaderName| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let text = |name: header::HeaderName| {
+            headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+        };
         if text(header::ACCEPT_ENCODING).contains("gzip") {
             let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
             packed.write_all(&bytes).expect("memory takes all");
             let packed = packed.finish().expect("memory takes all");
-            let body = Body::from_stream(futures::stream::iter([Ok::<_, io::Error>(Bytes::from(packed))]));
+            let body =
+                Body::from_stream(futures::stream::iter([Ok::<_, io::Error>(Bytes::from(packed))]));
             return ([(header::CONTENT_ENCODING, "gzip")], body).into_response();
         }
         let etag = format!("\"{}\"", &ByteDigest::of(&bytes)[..16]);
-        let range = text(header::RANGE).strip_prefix("bytes=").and_then(|range| range.strip_suffix('-')?.parse::<usize>().ok());
+        let range = text(header::RANGE)
+            .strip_prefix("bytes=")
+            .and_then(|range| range.strip_suffix('-')?.parse::<usize>().ok());
         let same = text(header::IF_RANGE).is_empty() || text(header::IF_RANGE) == etag;
         let start = range.filter(|_| same).unwrap_or(0);
         let part = bytes.slice(start..);
@@ -543,7 +633,8 @@ impl Inner {
         let is_cut = end_of_part < length;
         let body = match self.faults.hang_downloads_after {
             Some(after) => {
-                let first = futures::stream::iter([Ok::<_, io::Error>(part.slice(..after.min(length)))]);
+                let first =
+                    futures::stream::iter([Ok::<_, io::Error>(part.slice(..after.min(length)))]);
                 Body::from_stream(first.chain(futures::stream::pending()))
             }
             None if is_cut => {
@@ -562,11 +653,15 @@ impl Inner {
         let answered = response.headers_mut();
         answered.insert(header::CONTENT_LENGTH, value(length.to_string()));
         answered.insert(header::CONTENT_TYPE, value("application/octet-stream".into()));
-        answered.insert(header::CONTENT_DISPOSITION, value(format!("attachment; filename=\"{name}\"")));
+        answered
+            .insert(header::CONTENT_DISPOSITION, value(format!("attachment; filename=\"{name}\"")));
         answered.insert(header::ACCEPT_RANGES, value("bytes".into()));
         answered.insert(header::ETAG, value(etag));
         if range.is_some() && same {
-            answered.insert(header::CONTENT_RANGE, value(format!("bytes {start}-{}/{}", bytes.len() - 1, bytes.len())));
+            answered.insert(
+                header::CONTENT_RANGE,
+                value(format!("bytes {start}-{}/{}", bytes.len() - 1, bytes.len())),
+            );
             *response.status_mut() = StatusCode::PARTIAL_CONTENT;
         }
         response
@@ -574,19 +669,28 @@ impl Inner {
 
     fn upload(&mut self, uri: &str, file_name: &str, bytes: Bytes) -> Response {
         let (path, query) = uri.split_once('?').unwrap_or((uri, ""));
-        let name = unescaped(path.trim_start_matches("/collections/").trim_end_matches("/snapshots/upload"));
-        let query: HashMap<_, _> = query.split('&').filter_map(|pair| pair.split_once('=')).collect();
+        let name = unescaped(
+            path.trim_start_matches("/collections/").trim_end_matches("/snapshots/upload"),
+        );
+        let query: HashMap<_, _> =
+            query.split('&').filter_map(|pair| pair.split_once('=')).collect();
         // An upload to an alias overwrites what it stands for.
         let name = self.aliases.get(&name).cloned().unwrap_or(name);
         let file_name = file_name.rsplit('/').next().unwrap_or_default().to_owned();
         self.files.insert((name.clone(), file_name), bytes.clone());
         if let Some(expected) = query.get("checksum") {
             if expected.len() != 64 {
-                return failure(StatusCode::UNPROCESSABLE_ENTITY, "Validation error in query parameters: checksum");
+                return failure(
+                    StatusCode::UNPROCESSABLE_ENTITY,
+                    "Validation error in query parameters: checksum",
+                );
             }
             let actual = ByteDigest::of(&bytes);
             if actual != *expected {
-                return failure(StatusCode::BAD_REQUEST, &format!("Checksum mismatch: expected {actual}, actual {expected}"));
+                return failure(
+                    StatusCode::BAD_REQUEST,
+                    &format!("Checksum mismatch: expected {actual}, actual {expected}"),
+                );
             }
         }
         let Some(mut collection) = Collection::of_snapshot(&bytes) else {
@@ -597,7 +701,10 @@ impl Inner {
         };
         if self.faults.break_uploads {
             self.collections.insert(name, Collection { broken: true, ..Collection::default() });
-            return failure(StatusCode::INTERNAL_SERVER_ERROR, "Service internal error: segment failed to load");
+            return failure(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "Service internal error: segment failed to load",
+            );
         }
         if self.faults.alter_vector {
             collection.alter_vector();
@@ -625,11 +732,14 @@ impl Inner {
         for action in body["actions"].as_array().expect("actions") {
             let text = |value: &Value| value.as_str().expect("a name").to_owned();
             if let Some(create) = action.get("create_alias") {
-                let (alias, collection) = (text(&create["alias_name"]), text(&create["collection_name"]));
+                let (alias, collection) =
+                    (text(&create["alias_name"]), text(&create["collection_name"]));
                 if self.collections.contains_key(&alias) {
                     return failure(
                         StatusCode::CONFLICT,
-                        &format!("Wrong input: Can't create alias `{alias}`: a collection has that name"),
+                        &format!(
+                            "Wrong input: Can't create alias `{alias}`: a collection has that name"
+                        ),
                     );
                 }
                 if !self.collections.contains_key(&collection) {
@@ -706,7 +816,8 @@ impl Collection {
 
     fn distribution(&self) -> Value {
         let shard = |(id, key): &(u32, Value)| {
-            let mut shard = json!({ "shard_id": id, "points_count": self.points.len(), "state": "Active" });
+            let mut shard =
+                json!({ "shard_id": id, "points_count": self.points.len(), "state": "Active" });
             if !key.is_null() {
                 shard["shard_key"] = key.clone();
             }
@@ -725,12 +836,15 @@ impl Collection {
         } else if let Some(named) = vector.as_object_mut() {
             for (name, vector) in named {
                 *vector = match vector.get("values") {
-                    Some(values) => json!({ "indices": vector["indices"], "values": kept(values, &Value::Null) }),
+                    Some(values) => {
+                        json!({ "indices": vector["indices"], "values": kept(values, &Value::Null) })
+                    }
                     None => kept(vector, &vectors[name]["distance"]),
                 };
             }
         }
-        let mut stored = json!({ "id": point["id"], "payload": point["payload"], "vector": vector });
+        let mut stored =
+            json!({ "id": point["id"], "payload": point["payload"], "vector": vector });
         if !shard_key.is_null() {
             stored["shard_key"] = shard_key.clone();
         }
@@ -741,8 +855,13 @@ impl Collection {
     fn scroll(&self, body: &Value) -> Value {
         let limit = usize::try_from(body["limit"].as_u64().unwrap_or(10)).expect("a limit");
         let from = if body["offset"].is_null() { (0, String::new()) } else { key(&body["offset"]) };
-        let mut points: Vec<Value> = self.points.range(from..).take(limit + 1).map(|(_, point)| point.clone()).collect();
-        let next = if points.len() > limit { points.pop().map_or(Value::Null, |point| point["id"].clone()) } else { Value::Null };
+        let mut points: Vec<Value> =
+            self.points.range(from..).take(limit + 1).map(|(_, point)| point.clone()).collect();
+        let next = if points.len() > limit {
+            points.pop().map_or(Value::Null, |point| point["id"].clone())
+        } else {
+            Value::Null
+        };
         for point in &mut points {
             if body["with_vector"] != true {
                 point["vector"] = Value::Null;
@@ -757,7 +876,9 @@ impl Collection {
     fn alter_vector(&mut self) {
         let point = self.points.values_mut().next().expect("a point");
         let vector = match &mut point["vector"] {
-            Value::Object(named) => named.values_mut().find(|vector| vector.is_array()).expect("a dense vector"),
+            Value::Object(named) => {
+                named.values_mut().find(|vector| vector.is_array()).expect("a dense vector")
+            }
             plain => plain,
         };
         vector[0] = json!(vector[0].as_f64().expect("a component") + 0.5);
@@ -772,7 +893,10 @@ impl Collection {
         let mut file = Tar::default();
         for (at, (id, _)) in self.shards.iter().enumerate() {
             let points: Vec<_> = if at == 0 { self.points.values().collect() } else { Vec::new() };
-            file.add(&format!("{id}/segments/00000000-0000-0000-0000-{id:012}.tar"), &self.segment(&json!(points)));
+            file.add(
+                &format!("{id}/segments/00000000-0000-0000-0000-{id:012}.tar"),
+                &self.segment(&json!(points)),
+            );
             file.add(&format!("{id}/wal/open-1"), &[0; 4096]);
             file.add(&format!("{id}/replica_state.json"), br#"{"is_local":true}"#);
             file.add(&format!("{id}/shard_config.json"), br#"{"type":"ReplicaSet"}"#);
@@ -787,7 +911,9 @@ impl Collection {
         let schema: serde_json::Map<_, _> = self
             .schema
             .iter()
-            .map(|(field, index)| (field.clone(), index.get("params").unwrap_or(&index["data_type"]).clone()))
+            .map(|(field, index)| {
+                (field.clone(), index.get("params").unwrap_or(&index["data_type"]).clone())
+            })
             .collect();
         file.add("version.info", b"0.4.2");
         file.add("config.json", self.config.to_string().as_bytes());
@@ -801,7 +927,11 @@ impl Collection {
         let vectors = &self.config["params"]["vectors"];
         let named = if vectors["size"].is_u64() { json!({ "": vectors }) } else { vectors.clone() };
         for vector in named.as_object().expect("vectors").keys() {
-            let storage = if vector.is_empty() { "vector_storage".to_owned() } else { format!("vector_storage-{vector}") };
+            let storage = if vector.is_empty() {
+                "vector_storage".to_owned()
+            } else {
+                format!("vector_storage-{vector}")
+            };
             file.add(&format!("snapshot/files/{storage}/vectors/config.json"), b"{}");
         }
         file.add(
@@ -855,20 +985,30 @@ impl Collection {
         }
         collection.config.as_object_mut()?.remove("uuid");
         for (id, key) in &mut collection.shards {
-            let of_shard = |pair: &&Value| pair["shard_ids"].as_array().is_some_and(|ids| ids.contains(&json!(id)));
-            *key = keys.as_array()?.iter().find(of_shard).map_or(Value::Null, |pair| pair["key"].clone());
+            let of_shard = |pair: &&Value| {
+                pair["shard_ids"].as_array().is_some_and(|ids| ids.contains(&json!(id)))
+            };
+            *key = keys
+                .as_array()?
+                .iter()
+                .find(of_shard)
+                .map_or(Value::Null, |pair| pair["key"].clone());
         }
         let recorded = recorded_files().into_iter().find(|(_, file)| *file == &bytes[..]);
         if let Some((name, file)) = recorded {
             let path = format!("/collections/{name}/points?wait=true");
-            let seed = exchanges().iter().find(|exchange| exchange["request"]["path"] == path).expect("it is recorded");
+            let seed = exchanges()
+                .iter()
+                .find(|exchange| exchange["request"]["path"] == path)
+                .expect("it is recorded");
             for point in seed["request"]["json"]["points"].as_array().expect("points") {
                 collection.upsert(point, &Value::Null);
             }
             collection.recorded = Some(file);
         } else {
             // They are as they were kept; nothing is rounded twice.
-            collection.points = points.into_iter().map(|point| (key(&point["id"]), point)).collect();
+            collection.points =
+                points.into_iter().map(|point| (key(&point["id"]), point)).collect();
         }
         Some(collection)
     }
@@ -894,8 +1034,12 @@ fn key(id: &Value) -> (u64, String) {
 
 #[expect(clippy::cast_possible_truncation, reason = "Qdrant keeps 32-bit components")]
 fn kept(vector: &Value, distance: &Value) -> Value {
-    let mut components: Vec<f32> =
-        vector.as_array().expect("a vector").iter().map(|component| component.as_f64().expect("a number") as f32).collect();
+    let mut components: Vec<f32> = vector
+        .as_array()
+        .expect("a vector")
+        .iter()
+        .map(|component| component.as_f64().expect("a number") as f32)
+        .collect();
     if distance == "Cosine" {
         let length = components.iter().map(|component| component * component).sum::<f32>().sqrt();
         for component in &mut components {
@@ -903,7 +1047,9 @@ fn kept(vector: &Value, distance: &Value) -> Value {
         }
     }
     // In the fewest digits that read back as the same 32-bit number, as Qdrant prints them.
-    let printed = |component: &f32| component.to_string().parse::<f64>().expect("a printed number reads back");
+    let printed = |component: &f32| {
+        component.to_string().parse::<f64>().expect("a printed number reads back")
+    };
     components.iter().map(printed).map(Value::from).collect()
 }
 

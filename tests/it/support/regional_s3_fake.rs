@@ -54,9 +54,17 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
     let region = &shared.region;
     if query.contains("location") {
         let name = if region == "us-east-1" { "" } else { region };
-        return reply(StatusCode::OK, &[], format!("<LocationConstraint>{name}</LocationConstraint>"));
+        return reply(
+            StatusCode::OK,
+            &[],
+            format!("<LocationConstraint>{name}</LocationConstraint>"),
+        );
     }
-    let signed = parts.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let signed = parts
+        .headers
+        .get(header::AUTHORIZATION)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
     if !signed.contains(&format!("/{region}/s3/aws4_request")) {
         let message = format!(
             "<Error><Code>AuthorizationHeaderMalformed</Code><Message>the region is wrong; expecting '{region}'</Message>\
@@ -74,9 +82,15 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
 
 fn list(shared: &Shared, query: &str) -> Response {
     let asked: reqwest::Url = format!("http://h/?{query}").parse().expect("a query");
-    let prefix = asked.query_pairs().find(|(name, _)| name == "prefix").map(|(_, value)| value.into_owned()).unwrap_or_default();
+    let prefix = asked
+        .query_pairs()
+        .find(|(name, _)| name == "prefix")
+        .map(|(_, value)| value.into_owned())
+        .unwrap_or_default();
     let mut page = String::from("<ListBucketResult><IsTruncated>false</IsTruncated>");
-    for (key, content) in shared.objects.lock().expect("no panic").iter().filter(|(key, _)| key.starts_with(&prefix)) {
+    for (key, content) in
+        shared.objects.lock().expect("no panic").iter().filter(|(key, _)| key.starts_with(&prefix))
+    {
         write!(
             page,
             "<Contents><Key>{key}</Key><LastModified>2026-01-01T00:00:00.000Z</LastModified>\
@@ -89,7 +103,13 @@ fn list(shared: &Shared, query: &str) -> Response {
     reply(StatusCode::OK, &[("content-type", "application/xml")], page)
 }
 
-fn object(shared: &Shared, method: &Method, headers: &HeaderMap, key: &str, body: Bytes) -> Response {
+fn object(
+    shared: &Shared,
+    method: &Method,
+    headers: &HeaderMap,
+    key: &str,
+    body: Bytes,
+) -> Response {
     let mut objects = shared.objects.lock().expect("no panic");
     match *method {
         Method::PUT => {
@@ -105,12 +125,21 @@ fn object(shared: &Shared, method: &Method, headers: &HeaderMap, key: &str, body
             let Some(content) = objects.get(key) else {
                 return reply(StatusCode::NOT_FOUND, &[], "<Error><Code>NoSuchKey</Code></Error>");
             };
-            let range = headers.get(header::RANGE).and_then(|range| range.to_str().ok()?.strip_prefix("bytes=")?.split_once('-'));
-            let Some((first, last)) = range else { return reply(StatusCode::OK, &[], content.clone()) };
+            let range = headers
+                .get(header::RANGE)
+                .and_then(|range| range.to_str().ok()?.strip_prefix("bytes=")?.split_once('-'));
+            let Some((first, last)) = range else {
+                return reply(StatusCode::OK, &[], content.clone());
+            };
             let first: usize = first.parse().expect("a number");
-            let end = last.parse::<usize>().map_or(content.len(), |last| content.len().min(last + 1));
+            let end =
+                last.parse::<usize>().map_or(content.len(), |last| content.len().min(last + 1));
             let said = format!("bytes {first}-{}/{}", end - 1, content.len());
-            reply(StatusCode::PARTIAL_CONTENT, &[("content-range", &said)], content.slice(first..end))
+            reply(
+                StatusCode::PARTIAL_CONTENT,
+                &[("content-range", &said)],
+                content.slice(first..end),
+            )
         }
     }
 }

@@ -36,7 +36,8 @@ impl Restic {
         let home = tempfile::tempdir().expect("a temporary directory can be made");
         let restic = Self { repository, s3, home };
         fs::write(restic.password_file(), password).expect("the password file can be written");
-        fs::set_permissions(restic.password_file(), fs::Permissions::from_mode(0o600)).expect("our file's mode can be set");
+        fs::set_permissions(restic.password_file(), fs::Permissions::from_mode(0o600))
+            .expect("our file's mode can be set");
         restic
     }
 
@@ -69,7 +70,8 @@ impl Restic {
 
     /// Restores the latest snapshot below a directory; `verify` reads back what was written.
     pub fn restore_latest(&self, target: &Path, verify: bool) {
-        let mut args: Vec<&OsStr> = vec!["restore".as_ref(), "latest".as_ref(), "--target".as_ref(), target.as_ref()];
+        let mut args: Vec<&OsStr> =
+            vec!["restore".as_ref(), "latest".as_ref(), "--target".as_ref(), target.as_ref()];
         if verify {
             args.push("--verify".as_ref());
         }
@@ -80,7 +82,9 @@ impl Restic {
     pub fn snapshots(&self) -> Vec<Value> {
         let output = self.succeed(["snapshots", "--json"]);
         // restic prints `null` where there is none.
-        serde_json::from_slice::<Option<_>>(&output.stdout).expect("`restic snapshots --json` prints JSON").unwrap_or_default()
+        serde_json::from_slice::<Option<_>>(&output.stdout)
+            .expect("`restic snapshots --json` prints JSON")
+            .unwrap_or_default()
     }
 
     /// Runs any command to its end, however it ends.

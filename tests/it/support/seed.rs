@@ -66,7 +66,8 @@ pub fn definitions(vhost: &str) -> Value {
 /// Fills a directory with what a file backup tends to lose: names that are not ASCII or not even UTF-8, links of both kinds, a
 /// hole, a pipe, odd modes and times, extended attributes (where the file system takes them).
 pub fn file_tree(root: &Path) {
-    let directory = |path: &str| fs::create_dir_all(root.join(path)).expect("a directory can be made");
+    let directory =
+        |path: &str| fs::create_dir_all(root.join(path)).expect("a directory can be made");
     directory("etc/nginx/conf.d");
     directory("empty");
     directory("نسخ احتياطية");
@@ -78,20 +79,29 @@ pub fn file_tree(root: &Path) {
     write(&root.join(OsStr::from_bytes(b"latin-1 caf\xe9")), b"not UTF-8\n");
     write(&root.join("new\nline 'quotes\" $HOME *"), b"awkward\n");
     write(&root.join("--help"), b"looks like an option\n");
-    write(&root.join("large"), &(0..3_000_000_u32).map(|n| n.wrapping_mul(2_654_435_761).to_be_bytes()[0]).collect::<Vec<_>>());
+    write(
+        &root.join("large"),
+        &(0..3_000_000_u32)
+            .map(|n| n.wrapping_mul(2_654_435_761).to_be_bytes()[0])
+            .collect::<Vec<_>>(),
+    );
 
     let mut sparse = File::create(root.join("sparse")).expect("a file can be made");
     sparse.seek(SeekFrom::Start(5 << 20)).expect("a file can be longer than what was written");
     sparse.write_all(b"after the hole").expect("a file can be written");
 
-    fs::hard_link(root.join("large"), root.join("etc/large hard link")).expect("a hard link can be made");
+    fs::hard_link(root.join("large"), root.join("etc/large hard link"))
+        .expect("a hard link can be made");
     symlink("nginx.conf", root.join("etc/nginx/link")).expect("a symbolic link can be made");
     // Not one that is no UTF-8: stock restic before 0.16 itself does not bring such a target back.
     symlink("/nowhere/مقهى", root.join("dangling")).expect("a symbolic link can be made");
     mkfifo(&root.join("pipe"), Mode::from_bits_truncate(0o640)).expect("a named pipe can be made");
 
-    for (path, mode) in [("etc/nginx/nginx.conf", 0o640), ("--help", 0o4755), ("large", 0o400), ("empty", 0o3770)] {
-        fs::set_permissions(root.join(path), fs::Permissions::from_mode(mode)).expect("our file's mode can be set");
+    for (path, mode) in
+        [("etc/nginx/nginx.conf", 0o640), ("--help", 0o4755), ("large", 0o400), ("empty", 0o3770)]
+    {
+        fs::set_permissions(root.join(path), fs::Permissions::from_mode(mode))
+            .expect("our file's mode can be set");
     }
     // Not every file system takes them (tmpfs before Linux 6.6 does not); then there are none to lose.
     let _ = xattr::set(root.join("empty file"), "user.comment", b"\x00\xffbytes");
@@ -101,8 +111,14 @@ pub fn file_tree(root: &Path) {
     set_modified(&root.join("etc/nginx/nginx.conf"), Duration::new(1_000_000_000, 123_456_789));
     set_modified(&root.join("empty file"), Duration::ZERO);
     set_modified(&root.join("etc/nginx"), Duration::new(1_234_567_890, 1));
-    utimensat(AT_FDCWD, &root.join("dangling"), &TimeSpec::new(0, 0), &TimeSpec::new(86_400, 5), UtimensatFlags::NoFollowSymlink)
-        .expect("our link's time can be set");
+    utimensat(
+        AT_FDCWD,
+        &root.join("dangling"),
+        &TimeSpec::new(0, 0),
+        &TimeSpec::new(86_400, 5),
+        UtimensatFlags::NoFollowSymlink,
+    )
+    .expect("our link's time can be set");
 }
 
 fn write(path: &Path, content: &[u8]) {

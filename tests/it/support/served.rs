@@ -19,14 +19,19 @@ pub struct Served {
 impl Served {
     /// Serves a router on a free port.
     pub fn start(router: Router) -> Self {
-        let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("loopback has a free port");
+        let listener =
+            std::net::TcpListener::bind(("127.0.0.1", 0)).expect("loopback has a free port");
         listener.set_nonblocking(true).expect("a socket can be made non-blocking");
         let address = listener.local_addr().expect("a bound socket has an address");
         let (stop, stopped) = oneshot::channel::<()>();
         let server = thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime can be made");
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .expect("a runtime can be made");
             runtime.block_on(async move {
-                let listener = tokio::net::TcpListener::from_std(listener).expect("the socket is good");
+                let listener =
+                    tokio::net::TcpListener::from_std(listener).expect("the socket is good");
                 tokio::select! {
                     served = axum::serve(listener, router) => served.expect("the router is served"),
                     _ = stopped => {}

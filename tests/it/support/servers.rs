@@ -36,7 +36,9 @@ fn rabbitmq_at(url: &str) -> Rabbitmq {
     let mut url: reqwest::Url = url.parse().expect("the address of RabbitMQ is a URL");
     let username = url.username().to_owned();
     let password = url.password().unwrap_or_default().to_owned();
-    url.set_username("").and_then(|()| url.set_password(None)).expect("an HTTP URL has room for credentials");
+    url.set_username("")
+        .and_then(|()| url.set_password(None))
+        .expect("an HTTP URL has room for credentials");
     Rabbitmq { url: url.to_string(), username, password }
 }
 
@@ -51,9 +53,13 @@ impl RabbitmqServer {
     /// Starts a blank one with the same script that starts the shared ones.
     pub fn start() -> Self {
         let state = tempfile::tempdir().expect("a temporary directory can be made");
-        let output = script("dev/up", &state).env_remove("KALEEM_TEST_RABBITMQ_URL").output().expect("dev/up can be run");
+        let output = script("dev/up", &state)
+            .env_remove("KALEEM_TEST_RABBITMQ_URL")
+            .output()
+            .expect("dev/up can be run");
         assert!(output.status.success(), "dev/up: {}", String::from_utf8_lossy(&output.stderr));
-        let written = fs::read_to_string(state.path().join("env")).expect("dev/up says where its servers are");
+        let written = fs::read_to_string(state.path().join("env"))
+            .expect("dev/up says where its servers are");
         let url = written
             .lines()
             .find_map(|line| line.strip_prefix("export KALEEM_TEST_RABBITMQ_URL="))
@@ -72,7 +78,8 @@ impl RabbitmqServer {
 
     /// The names of its virtual hosts.
     pub async fn vhosts(&self) -> Vec<String> {
-        let answer = self.request(Method::GET, "api/vhosts").send().await.expect("the broker answers");
+        let answer =
+            self.request(Method::GET, "api/vhosts").send().await.expect("the broker answers");
         let vhosts: Vec<Value> = answer.json().await.expect("a list");
         vhosts.iter().filter_map(|vhost| vhost["name"].as_str().map(str::to_owned)).collect()
     }
@@ -132,7 +139,9 @@ pub fn qdrant_engine() -> PathBuf {
 }
 
 fn variable(name: &str) -> String {
-    env::var(name).unwrap_or_else(|_| panic!("{name} is not set: run `make test`, or `dev/up` and `source .dev/env`"))
+    env::var(name).unwrap_or_else(|_| {
+        panic!("{name} is not set: run `make test`, or `dev/up` and `source .dev/env`")
+    })
 }
 
 /// A MongoDB wire server of one test's own. It dies with this value.
@@ -147,7 +156,9 @@ impl MongoServer {
     /// Starts one on a free port and waits until it takes connections.
     pub fn start() -> Self {
         // Another process may take the port between our look and the server's bind; the server then ends at once.
-        (0..5).find_map(|_| Self::try_start()).expect("five private MongoDB servers ended before they took a connection")
+        (0..5)
+            .find_map(|_| Self::try_start())
+            .expect("five private MongoDB servers ended before they took a connection")
     }
 
     fn try_start() -> Option<Self> {
@@ -155,7 +166,15 @@ impl MongoServer {
         let log = fs::File::create(storage.path().join("log")).expect("the log can be made");
         let port = free_port();
         let process = Command::new(variable("KALEEM_TEST_SECANTUSD"))
-            .args(["--host", "127.0.0.1", "--cache-size", "64M", "--port", &port.to_string(), "--storage-path"])
+            .args([
+                "--host",
+                "127.0.0.1",
+                "--cache-size",
+                "64M",
+                "--port",
+                &port.to_string(),
+                "--storage-path",
+            ])
             .arg(storage.path().join("data"))
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a file handle can be copied"))
@@ -168,7 +187,10 @@ impl MongoServer {
             if server.process.try_wait().expect("our child can be waited for").is_some() {
                 return None;
             }
-            assert!(Instant::now() < deadline, "a private MongoDB server took no connection for 30 s");
+            assert!(
+                Instant::now() < deadline,
+                "a private MongoDB server took no connection for 30 s"
+            );
             thread::sleep(Duration::from_millis(20));
         }
         Some(server)
@@ -196,5 +218,8 @@ impl Drop for MongoServer {
 
 /// A loopback port nobody listens on at this moment.
 pub fn free_port() -> u16 {
-    TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr()).expect("loopback has a free port").port()
+    TcpListener::bind(("127.0.0.1", 0))
+        .and_then(|listener| listener.local_addr())
+        .expect("loopback has a free port")
+        .port()
 }

@@ -99,7 +99,11 @@ impl Site {
     }
 
     /// With a broker as a source.
-    pub fn with_rabbitmq_at(self, name: &str, Rabbitmq { url, username, password }: &Rabbitmq) -> Self {
+    pub fn with_rabbitmq_at(
+        self,
+        name: &str,
+        Rabbitmq { url, username, password }: &Rabbitmq,
+    ) -> Self {
         let secret = self.secret(&format!("{name}.pass"), password);
         self.with(&format!(
             "[source.{name}]\ntype = \"rabbitmq\"\nurl = {url:?}\nusername = {username:?}\npassword = {{ file = {secret:?} }}"
@@ -147,7 +151,9 @@ impl Site {
     /// The program on this site, ready to take arguments. No variable of ours leads it elsewhere.
     pub fn command(&self) -> Command {
         let mut command = kaleem_dr();
-        for variable in ["RESTIC_REPOSITORY", "RESTIC_PASSWORD", "RESTIC_PASSWORD_FILE", "KALEEM_DR_FAILPOINT"] {
+        for variable in
+            ["RESTIC_REPOSITORY", "RESTIC_PASSWORD", "RESTIC_PASSWORD_FILE", "KALEEM_DR_FAILPOINT"]
+        {
             command.env_remove(variable);
         }
         command.env("KALEEM_DR_CONFIG", self.config_path());
@@ -163,7 +169,13 @@ impl Site {
     #[track_caller]
     pub fn succeed<'a>(&self, args: impl IntoIterator<Item = &'a str>) -> Outcome {
         let outcome = self.run(args);
-        assert_eq!(outcome.code, Some(0), "stdout:\n{}\nstderr:\n{}", outcome.stdout, outcome.stderr);
+        assert_eq!(
+            outcome.code,
+            Some(0),
+            "stdout:\n{}\nstderr:\n{}",
+            outcome.stdout,
+            outcome.stderr
+        );
         outcome
     }
 
@@ -173,7 +185,10 @@ impl Site {
         let lines = outcome
             .stdout
             .lines()
-            .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{line:?} is not JSON: {error}")))
+            .map(|line| {
+                serde_json::from_str(line)
+                    .unwrap_or_else(|error| panic!("{line:?} is not JSON: {error}"))
+            })
             .collect();
         (outcome, lines)
     }

@@ -1,5 +1,8 @@
 //! A directory tree as a value: what a faithful restore must give back, in a form that compares and shows its differences.
-#![expect(clippy::unnecessary_debug_formatting, reason = "names that are not UTF-8 must not fall together")]
+#![expect(
+    clippy::unnecessary_debug_formatting,
+    reason = "names that are not UTF-8 must not fall together"
+)]
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -30,7 +33,10 @@ impl Tree {
             if node["type"] == "directory" {
                 let mut children: Vec<_> = fs::read_dir(&path)
                     .unwrap_or_else(|error| panic!("{}: {error}", path.display()))
-                    .map(|child| relative.join(child.expect("a directory can be read to its end").file_name()))
+                    .map(|child| {
+                        relative
+                            .join(child.expect("a directory can be read to its end").file_name())
+                    })
                     .collect();
                 // The first of several hard links names their group, so the walk must not depend on the disk's order.
                 children.sort_by(|a, b| b.cmp(a));
@@ -62,10 +68,20 @@ impl Tree {
                 (None, Some(_)) => writeln!(lines, "{path:?}: is there and should not be"),
                 (Some(expected), Some(found)) => {
                     let facts: BTreeSet<_> = expected.keys().chain(found.keys()).collect();
-                    facts.into_iter().filter(|fact| expected.get(*fact) != found.get(*fact)).try_for_each(|fact| {
-                        let shown = |node: &Node| node.get(fact).map_or("none", String::as_str).to_owned();
-                        writeln!(lines, "{path:?}: {fact} is {}, expected {}", shown(found), shown(expected))
-                    })
+                    facts
+                        .into_iter()
+                        .filter(|fact| expected.get(*fact) != found.get(*fact))
+                        .try_for_each(|fact| {
+                            let shown = |node: &Node| {
+                                node.get(fact).map_or("none", String::as_str).to_owned()
+                            };
+                            writeln!(
+                                lines,
+                                "{path:?}: {fact} is {}, expected {}",
+                                shown(found),
+                                shown(expected)
+                            )
+                        })
                 }
                 (None, None) => Ok(()),
             }
@@ -90,16 +106,21 @@ fn node(path: &Path, relative: &Path, first_of_inode: &mut HashMap<(u64, u64), P
     } else if kind.is_file() {
         node.insert("type", "file".into());
         let content = fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-        node.insert("content", format!("{} bytes, SHA-256 {}", content.len(), ByteDigest::of(&content)));
+        node.insert(
+            "content",
+            format!("{} bytes, SHA-256 {}", content.len(), ByteDigest::of(&content)),
+        );
     } else if kind.is_symlink() {
         node.insert("type", "symlink".into());
-        let target = fs::read_link(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let target =
+            fs::read_link(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         node.insert("target", format!("{target:?}"));
     } else if kind.is_fifo() {
         node.insert("type", "fifo".into());
     }
     if meta.nlink() > 1 && !kind.is_dir() {
-        let first = first_of_inode.entry((meta.dev(), meta.ino())).or_insert_with(|| relative.to_owned());
+        let first =
+            first_of_inode.entry((meta.dev(), meta.ino())).or_insert_with(|| relative.to_owned());
         node.insert("hard link of", format!("{first:?}"));
     }
     // Links and pipes have none, or none that a user may set.
@@ -108,7 +129,15 @@ fn node(path: &Path, relative: &Path, first_of_inode: &mut HashMap<(u64, u64), P
         let shown: Vec<_> = names
             .into_iter()
             .map(|name| {
-                format!("{name:?}={:?}", xattr::get(path, &name).ok().flatten().unwrap_or_default().escape_ascii().to_string())
+                format!(
+                    "{name:?}={:?}",
+                    xattr::get(path, &name)
+                        .ok()
+                        .flatten()
+                        .unwrap_or_default()
+                        .escape_ascii()
+                        .to_string()
+                )
             })
             .collect();
         node.insert("xattrs", shown.join(" "));

@@ -41,7 +41,10 @@ pub struct Capture {
 
 impl Capture {
     /// A new capture: the source's end, and the entries the archiver pulls. `poison` is raised when anything goes wrong.
-    pub(crate) fn begin(poison: Arc<AtomicBool>, cancel: CancellationToken) -> (Self, mpsc::Receiver<Entry>, Arc<CaptureState>) {
+    pub(crate) fn begin(
+        poison: Arc<AtomicBool>,
+        cancel: CancellationToken,
+    ) -> (Self, mpsc::Receiver<Entry>, Arc<CaptureState>) {
         let state = Arc::new(CaptureState::new(poison, cancel.clone()));
         let (entries, receiver) = mpsc::channel(ENTRIES_IN_FLIGHT);
         (Self { entries, state: state.clone(), last: PathBuf::new(), cancel }, receiver, state)
@@ -62,17 +65,29 @@ impl Capture {
             path: name.clone(),
             state: self.state.clone(),
         };
-        let meta = EntryMeta { mode: 0o600, mtime: Some(self.state.started), ..EntryMeta::default() };
+        let meta =
+            EntryMeta { mode: 0o600, mtime: Some(self.state.started), ..EntryMeta::default() };
         self.send(Entry { path: name, kind: EntryKind::Stream(Box::new(reader)), meta }).await?;
         self.state.lock().opened += 1;
-        Ok(ArtifactWriter { path, pieces: Some(pieces), digest: ByteDigest::default(), size_bytes: 0, state: self.state.clone() })
+        Ok(ArtifactWriter {
+            path,
+            pieces: Some(pieces),
+            digest: ByteDigest::default(),
+            size_bytes: 0,
+            state: self.state.clone(),
+        })
     }
 
     /// Emits one artifact that is at hand as a whole.
     ///
     /// # Errors
     /// As [`Capture::artifact`].
-    pub async fn whole(&mut self, path: ArtifactPath, bytes: Bytes, items: Option<u64>) -> Result<(), SourceError> {
+    pub async fn whole(
+        &mut self,
+        path: ArtifactPath,
+        bytes: Bytes,
+        items: Option<u64>,
+    ) -> Result<(), SourceError> {
         let mut writer = self.artifact(path).await?;
         writer.write(bytes).await?;
         writer.finish(items, None).await
@@ -134,7 +149,8 @@ impl Capture {
             .map(Path::to_path_buf)
             .collect();
         for directory in missing.into_iter().rev() {
-            let meta = EntryMeta { mode: 0o700, mtime: Some(self.state.started), ..EntryMeta::default() };
+            let meta =
+                EntryMeta { mode: 0o700, mtime: Some(self.state.started), ..EntryMeta::default() };
             self.hand_over(Entry { path: directory, kind: EntryKind::Directory, meta }).await?;
         }
         self.last.clone_from(&entry.path);
@@ -208,7 +224,11 @@ impl ArtifactWriter {
     ///
     /// # Errors
     /// [`SourceError::Aborted`] when the repository stopped taking data.
-    pub async fn finish(mut self, items: Option<u64>, content_digest: Option<String>) -> Result<(), SourceError> {
+    pub async fn finish(
+        mut self,
+        items: Option<u64>,
+        content_digest: Option<String>,
+    ) -> Result<(), SourceError> {
         let Some(pieces) = self.pieces.take() else { return Err(SourceError::Aborted) };
         pieces.send(Piece::End).await.map_err(|_| SourceError::Aborted)?;
         self.state.lock().records.insert(

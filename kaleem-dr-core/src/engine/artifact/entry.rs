@@ -119,8 +119,15 @@ impl io::Read for StreamReader {
                     self.state.ended(&self.path, self.read, 0, true);
                 }
                 None => {
-                    self.state.spoil(format!("{}: the stream broke off after {} bytes", self.path.display(), self.read));
-                    return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the stream broke off"));
+                    self.state.spoil(format!(
+                        "{}: the stream broke off after {} bytes",
+                        self.path.display(),
+                        self.read
+                    ));
+                    return Err(io::Error::new(
+                        io::ErrorKind::UnexpectedEof,
+                        "the stream broke off",
+                    ));
                 }
             }
         }

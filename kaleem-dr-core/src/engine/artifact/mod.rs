@@ -41,7 +41,9 @@ mod tests {
     }
 
     /// Reads every stream to its end on a thread of its own, as the archiver does.
-    fn drain(mut entries: mpsc::Receiver<Entry>) -> std::thread::JoinHandle<Vec<(PathBuf, io::Result<Vec<u8>>)>> {
+    fn drain(
+        mut entries: mpsc::Receiver<Entry>,
+    ) -> std::thread::JoinHandle<Vec<(PathBuf, io::Result<Vec<u8>>)>> {
         std::thread::spawn(move || {
             let mut seen = Vec::new();
             while let Some(entry) = entries.blocking_recv() {

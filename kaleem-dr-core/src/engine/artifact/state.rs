@@ -14,7 +14,9 @@ use jiff::Timestamp;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use crate::engine::manifest::{ArtifactRecord, Consistency, ConsistencyGrade, Incomplete, ServerInfo, TreeTotals};
+use crate::engine::manifest::{
+    ArtifactRecord, Consistency, ConsistencyGrade, Incomplete, ServerInfo, TreeTotals,
+};
 
 /// What is known of a running capture: shared by its writers, its readers and the commit gate.
 #[derive(Debug)]
@@ -105,7 +107,9 @@ impl CaptureState {
         let mut inner = self.lock();
         inner.unreadable += 1;
         inner.totals.files = inner.totals.files.saturating_sub(1);
-        inner.incomplete.push(Incomplete { what: path.to_string_lossy().into_owned(), why: error.to_string() });
+        inner
+            .incomplete
+            .push(Incomplete { what: path.to_string_lossy().into_owned(), why: error.to_string() });
     }
 
     /// Closes the books. An error says why this capture must not be committed.
@@ -115,7 +119,11 @@ impl CaptureState {
             return Err(why);
         }
         if inner.opened != inner.records.len() as u64 {
-            return Err(format!("{} artifacts were opened but {} ended well", inner.opened, inner.records.len()));
+            return Err(format!(
+                "{} artifacts were opened but {} ended well",
+                inner.opened,
+                inner.records.len()
+            ));
         }
         for (path, record) in &inner.records {
             if inner.delivered.remove(path) != Some(record.size_bytes) {
@@ -123,7 +131,11 @@ impl CaptureState {
             }
         }
         let consistency = inner.consistency.unwrap_or(Consistency {
-            grade: if inner.records.is_empty() { ConsistencyGrade::PerFile } else { ConsistencyGrade::PerCollection },
+            grade: if inner.records.is_empty() {
+                ConsistencyGrade::PerFile
+            } else {
+                ConsistencyGrade::PerCollection
+            },
             at: self.started,
             note: None,
         });

@@ -73,7 +73,12 @@ impl Ledger {
     pub fn held(&self, mirror: &str) -> Result<BTreeSet<String>, LedgerError> {
         let id = |object: &String| object.rsplit('/').next().unwrap_or_default().to_owned();
         let begun: BTreeSet<String> = self.begun(mirror)?.iter().map(id).collect();
-        Ok(self.mirrored(mirror)?.iter().map(id).filter(|snapshot| !begun.contains(snapshot)).collect())
+        Ok(self
+            .mirrored(mirror)?
+            .iter()
+            .map(id)
+            .filter(|snapshot| !begun.contains(snapshot))
+            .collect())
     }
 
     /// Objects that were on their way to a mirror when a pass was cut short: what is stored there of them is unproven.
@@ -100,7 +105,9 @@ impl Ledger {
     /// # Errors
     /// When it cannot be written; then nothing of it is.
     pub fn arrived(&self, mirror: &str, objects: &[String]) -> Result<(), LedgerError> {
-        self.change(|change| each(change, "delete from begun where mirror = ?1 and object = ?2", mirror, objects))
+        self.change(|change| {
+            each(change, "delete from begun where mirror = ?1 and object = ?2", mirror, objects)
+        })
     }
 
     /// Notes objects that were seen on both sides.
@@ -116,10 +123,21 @@ impl Ledger {
     /// # Errors
     /// When it cannot be written; then nothing of it is.
     pub fn gone(&self, mirror: &str, objects: &[String]) -> Result<(), LedgerError> {
-        let snapshots: Vec<String> = objects.iter().filter_map(|object| snapshot(object)).map(str::to_owned).collect();
+        let snapshots: Vec<String> =
+            objects.iter().filter_map(|object| snapshot(object)).map(str::to_owned).collect();
         self.change(|change| {
-            each(change, "delete from mirrored where mirror = ?1 and snapshot = ?2", mirror, &snapshots)?;
-            each(change, "delete from mirror_object where mirror = ?1 and object = ?2", mirror, objects)?;
+            each(
+                change,
+                "delete from mirrored where mirror = ?1 and snapshot = ?2",
+                mirror,
+                &snapshots,
+            )?;
+            each(
+                change,
+                "delete from mirror_object where mirror = ?1 and object = ?2",
+                mirror,
+                objects,
+            )?;
             each(change, "delete from begun where mirror = ?1 and object = ?2", mirror, objects)
         })
     }
@@ -131,12 +149,19 @@ impl Ledger {
     pub fn mirror_record(&self, mirror: &str) -> Result<MirrorRecord, LedgerError> {
         let record = self
             .connection()
-            .query_row("select filled, postponed_since, postponed_passes from mirror where mirror = ?1", [mirror], |row| {
-                let since = super::maybe_time(row, 1)?;
-                let passes: i64 = row.get(2)?;
-                let passes = u32::try_from(passes).map_err(|error| conversion(2, error))?;
-                Ok(MirrorRecord { filled: super::maybe_time(row, 0)?, postponed: since.map(|since| Postponed { since, passes }) })
-            })
+            .query_row(
+                "select filled, postponed_since, postponed_passes from mirror where mirror = ?1",
+                [mirror],
+                |row| {
+                    let since = super::maybe_time(row, 1)?;
+                    let passes: i64 = row.get(2)?;
+                    let passes = u32::try_from(passes).map_err(|error| conversion(2, error))?;
+                    Ok(MirrorRecord {
+                        filled: super::maybe_time(row, 0)?,
+                        postponed: since.map(|since| Postponed { since, passes }),
+                    })
+                },
+            )
             .optional();
         Ok(record.map_err(self.failed("read"))?.unwrap_or_default())
     }
@@ -206,7 +231,9 @@ impl Ledger {
     /// When it cannot be written.
     pub fn note_removed_key(&self, repository: &str, key: &str) -> Result<(), LedgerError> {
         let object = [format!("keys/{key}")];
-        self.change(|change| each(change, "insert or ignore into removed_key values (?1, ?2)", repository, &object))
+        self.change(|change| {
+            each(change, "insert or ignore into removed_key values (?1, ?2)", repository, &object)
+        })
     }
 
     /// The keys that were removed from a repository on purpose.
@@ -225,7 +252,10 @@ impl Ledger {
     }
 
     /// All of a change, or nothing.
-    fn change(&self, work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<()>) -> Result<(), LedgerError> {
+    fn change(
+        &self,
+        work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<()>,
+    ) -> Result<(), LedgerError> {
         let mut connection = self.connection();
         let changed = connection.transaction().and_then(|change| {
             work(&change)?;
@@ -241,14 +271,20 @@ fn snapshot(object: &str) -> Option<&str> {
 
 /// Packs are too many to remember each, and their names are of no use to a guard.
 fn remember(change: &Transaction<'_>, mirror: &str, objects: &[String]) -> rusqlite::Result<()> {
-    let snapshots: Vec<String> = objects.iter().filter_map(|object| snapshot(object)).map(str::to_owned).collect();
+    let snapshots: Vec<String> =
+        objects.iter().filter_map(|object| snapshot(object)).map(str::to_owned).collect();
     each(change, "insert or ignore into mirrored values (?1, ?2)", mirror, &snapshots)?;
     let others = |object: &&String| object.starts_with("index/") || object.starts_with("keys/");
     let others: Vec<String> = objects.iter().filter(others).cloned().collect();
     each(change, "insert or ignore into mirror_object values (?1, ?2)", mirror, &others)
 }
 
-fn each(change: &Transaction<'_>, statement: &str, of: &str, names: &[String]) -> rusqlite::Result<()> {
+fn each(
+    change: &Transaction<'_>,
+    statement: &str,
+    of: &str,
+    names: &[String],
+) -> rusqlite::Result<()> {
     let mut statement = change.prepare(statement)?;
     names.iter().try_for_each(|name| statement.execute([of, name]).map(drop))
 }
@@ -274,17 +310,24 @@ mod tests {
     #[test]
     fn each_mirror_has_a_record_of_its_own_and_packs_are_not_remembered() {
         let (_home, ledger) = ledger();
-        ledger.begin("a", &objects(&["data/12/1234", "index/ab", "keys/cd", "snapshots/ef"])).unwrap();
+        ledger
+            .begin("a", &objects(&["data/12/1234", "index/ab", "keys/cd", "snapshots/ef"]))
+            .unwrap();
         ledger.saw("b", &objects(&["snapshots/01"])).unwrap();
         assert_eq!(ledger.mirrored("a").unwrap(), set(&["ef"]));
         assert_eq!(ledger.brought("a").unwrap(), set(&["index/ab", "keys/cd"]));
         assert_eq!(ledger.begun("a").unwrap().len(), 4);
         assert!(ledger.held("a").unwrap().is_empty(), "it is on its way");
-        ledger.arrived("a", &objects(&["data/12/1234", "index/ab", "keys/cd", "snapshots/ef"])).unwrap();
+        ledger
+            .arrived("a", &objects(&["data/12/1234", "index/ab", "keys/cd", "snapshots/ef"]))
+            .unwrap();
         assert!(ledger.begun("a").unwrap().is_empty());
         assert_eq!(ledger.held("a").unwrap(), set(&["ef"]));
         ledger.gone("a", &objects(&["index/ab", "snapshots/ef"])).unwrap();
-        assert_eq!((ledger.mirrored("a").unwrap(), ledger.brought("a").unwrap()), (set(&[]), set(&["keys/cd"])));
+        assert_eq!(
+            (ledger.mirrored("a").unwrap(), ledger.brought("a").unwrap()),
+            (set(&[]), set(&["keys/cd"]))
+        );
         assert_eq!(ledger.held("b").unwrap(), set(&["01"]));
     }
 
@@ -295,9 +338,15 @@ mod tests {
         ledger.set_filled("a").unwrap();
         let filled = ledger.mirror_record("a").unwrap().filled;
         ledger.set_filled("a").unwrap();
-        assert!(filled.is_some() && ledger.mirror_record("a").unwrap().filled == filled, "the first time counts");
+        assert!(
+            filled.is_some() && ledger.mirror_record("a").unwrap().filled == filled,
+            "the first time counts"
+        );
         let first = ledger.postpone("a").unwrap();
-        assert_eq!((first.passes, ledger.postpone("a").unwrap()), (1, Postponed { passes: 2, ..first }));
+        assert_eq!(
+            (first.passes, ledger.postpone("a").unwrap()),
+            (1, Postponed { passes: 2, ..first })
+        );
         ledger.set_not_postponed("a").unwrap();
         assert_eq!(ledger.mirror_record("a").unwrap().postponed, None);
         ledger.forget_mirror("a").unwrap();

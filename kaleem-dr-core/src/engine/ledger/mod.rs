@@ -282,11 +282,9 @@ impl Ledger {
     /// # Errors
     /// When the directory or the file cannot be used, or a newer program wrote it.
     pub fn open(state_directory: &Path) -> Result<Self, LedgerError> {
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(state_directory)
-            .map_err(|cause| LedgerError::Directory { path: state_directory.to_path_buf(), cause })?;
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(state_directory).map_err(
+            |cause| LedgerError::Directory { path: state_directory.to_path_buf(), cause },
+        )?;
         let path = state_directory.join(FILE);
         let failed = |cause| LedgerError::Database { path: path.clone(), action: "opened", cause };
         let mut connection = Connection::open(&path).map_err(failed)?;
@@ -294,11 +292,16 @@ impl Ledger {
         connection.pragma_update(None, "journal_mode", "wal").map_err(failed)?;
         connection.pragma_update(None, "synchronous", "full").map_err(failed)?;
         // Two processes may find it new at once: whoever comes second sees the first one's tables.
-        let making = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).map_err(failed)?;
-        let found: i64 = making.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(failed)?;
+        let making = connection
+            .transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)
+            .map_err(failed)?;
+        let found: i64 =
+            making.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(failed)?;
         match found {
             0..=VERSION => {
-                for step in [EVENTS, PROOFS, HOSTS].iter().skip(usize::try_from(found).unwrap_or_default()) {
+                for step in
+                    [EVENTS, PROOFS, HOSTS].iter().skip(usize::try_from(found).unwrap_or_default())
+                {
                     making.execute_batch(step).map_err(failed)?;
                 }
             }
@@ -317,7 +320,11 @@ impl Ledger {
     /// # Errors
     /// As [`Ledger::open`].
     pub fn find(state_directory: &Path) -> Result<Option<Self>, LedgerError> {
-        if state_directory.join(FILE).exists() { Self::open(state_directory).map(Some) } else { Ok(None) }
+        if state_directory.join(FILE).exists() {
+            Self::open(state_directory).map(Some)
+        } else {
+            Ok(None)
+        }
     }
 
     /// Adds an event with its parts: all of it, or nothing.
@@ -372,7 +379,11 @@ impl Ledger {
     /// When it cannot be read.
     pub fn has(&self, run: RunId) -> Result<bool, LedgerError> {
         self.connection()
-            .query_row("select exists (select 1 from event where run = ?1)", [run.to_string()], |row| row.get(0))
+            .query_row(
+                "select exists (select 1 from event where run = ?1)",
+                [run.to_string()],
+                |row| row.get(0),
+            )
             .map_err(self.failed("read"))
     }
 
@@ -446,7 +457,9 @@ impl Ledger {
                  and (repository = ?2 or exists (select 1 from part p where p.event = e.id and p.repository = ?2))",
             )
             .map_err(self.failed("read"))?;
-        let rows = query.query_map([kind.word(), repository], |row| row.get(0)).map_err(self.failed("read"))?;
+        let rows = query
+            .query_map([kind.word(), repository], |row| row.get(0))
+            .map_err(self.failed("read"))?;
         rows.collect::<Result<_, _>>().map_err(self.failed("read"))
     }
 
@@ -465,7 +478,11 @@ impl Ledger {
         Ok(events)
     }
 
-    fn events(&self, query: &str, with: impl rusqlite::Params) -> Result<Vec<PastEvent>, LedgerError> {
+    fn events(
+        &self,
+        query: &str,
+        with: impl rusqlite::Params,
+    ) -> Result<Vec<PastEvent>, LedgerError> {
         let connection = self.connection();
         let mut query = connection.prepare(query).map_err(self.failed("read"))?;
         let rows = query
@@ -489,7 +506,11 @@ impl Ledger {
     ///
     /// # Errors
     /// When it cannot be read.
-    pub fn last_success(&self, kind: EventKind, repository: &str) -> Result<Option<Timestamp>, LedgerError> {
+    pub fn last_success(
+        &self,
+        kind: EventKind,
+        repository: &str,
+    ) -> Result<Option<Timestamp>, LedgerError> {
         let found: Option<String> = self
             .connection()
             .query_row(
@@ -587,11 +608,16 @@ mod tests {
         };
         for (exit, size) in [(0, 10), (7, 0)] {
             let parts = vec![part("mongo", exit, size), part("n8n", 0, size + 1)];
-            ledger.record(&Event { kind: EventKind::Backup, parts, ..event(Exit::Partial) }).unwrap();
+            ledger
+                .record(&Event { kind: EventKind::Backup, parts, ..event(Exit::Partial) })
+                .unwrap();
         }
         let of = |good| -> Vec<_> {
             let parts = ledger.newest_parts(good).unwrap();
-            parts.into_iter().map(|past| (past.kind, past.part.source, past.part.exit, past.part.size_bytes)).collect()
+            parts
+                .into_iter()
+                .map(|past| (past.kind, past.part.source, past.part.exit, past.part.size_bytes))
+                .collect()
         };
         let line = |source: &str, exit, size| ("backup".to_owned(), source.to_owned(), exit, size);
         assert_eq!(of(false), [line("mongo", 7, 0), line("n8n", 0, 1)]);

@@ -110,7 +110,9 @@ impl Ledger {
             .map_err(self.failed("read"))?;
         let rows = query
             .query_map([i64::try_from(most).unwrap_or(i64::MAX)], |row| {
-                let level = |at: usize, text: &str| text.parse::<ProofLevel>().map_err(|error| conversion(at, error));
+                let level = |at: usize, text: &str| {
+                    text.parse::<ProofLevel>().map_err(|error| conversion(at, error))
+                };
                 let (wanted, proven): (String, Option<String>) = (row.get(6)?, row.get(7)?);
                 Ok(Proof {
                     run: row.get(0)?,
@@ -134,10 +136,16 @@ impl Ledger {
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn append_report(&self, run: &str, body: impl FnOnce(Option<&str>) -> String) -> Result<ChainedReport, LedgerError> {
+    pub fn append_report(
+        &self,
+        run: &str,
+        body: impl FnOnce(Option<&str>) -> String,
+    ) -> Result<ChainedReport, LedgerError> {
         let mut connection = self.connection();
         let failed = || self.failed("written");
-        let change = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).map_err(failed())?;
+        let change = connection
+            .transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)
+            .map_err(failed())?;
         let previous: Option<String> = change
             .query_row("select hash from report order by id desc limit 1", [], |row| row.get(0))
             .optional()
@@ -145,7 +153,10 @@ impl Ledger {
         let body = body(previous.as_deref());
         let hash = hex::encode(Sha256::digest(body.as_bytes()));
         change
-            .execute("insert into report (run, previous, hash, body) values (?1, ?2, ?3, ?4)", params![run, previous, hash, body])
+            .execute(
+                "insert into report (run, previous, hash, body) values (?1, ?2, ?3, ?4)",
+                params![run, previous, hash, body],
+            )
             .map_err(failed())?;
         change.commit().map_err(failed())?;
         Ok(ChainedReport { run: run.to_owned(), previous, hash, body })
@@ -157,11 +168,17 @@ impl Ledger {
     /// When they cannot be read.
     pub fn reports(&self) -> Result<Vec<ChainedReport>, LedgerError> {
         let connection = self.connection();
-        let mut query =
-            connection.prepare("select run, previous, hash, body from report order by id").map_err(self.failed("read"))?;
+        let mut query = connection
+            .prepare("select run, previous, hash, body from report order by id")
+            .map_err(self.failed("read"))?;
         let rows = query
             .query_map([], |row| {
-                Ok(ChainedReport { run: row.get(0)?, previous: row.get(1)?, hash: row.get(2)?, body: row.get(3)? })
+                Ok(ChainedReport {
+                    run: row.get(0)?,
+                    previous: row.get(1)?,
+                    hash: row.get(2)?,
+                    body: row.get(3)?,
+                })
             })
             .map_err(self.failed("read"))?;
         rows.collect::<Result<_, _>>().map_err(self.failed("read"))

@@ -36,9 +36,11 @@ impl Ledger {
         let mut connection = self.connection();
         let failed = || self.failed("written");
         let change = connection.transaction().map_err(failed())?;
-        let oldest = now.saturating_sub(SignedDuration::from_hours(24 * i64::from(limits.keep_days)));
+        let oldest =
+            now.saturating_sub(SignedDuration::from_hours(24 * i64::from(limits.keep_days)));
         // jiff saturates at the ends of its range, and neither is an error for a comparison of texts.
-        let oldest = oldest.map_or_else(|_| Timestamp::MIN.to_string(), |oldest| oldest.to_string());
+        let oldest =
+            oldest.map_or_else(|_| Timestamp::MIN.to_string(), |oldest| oldest.to_string());
         let removed = trim(&change, limits, &oldest).map_err(failed())?;
         change.commit().map_err(failed())?;
         Ok(removed)
@@ -58,7 +60,9 @@ impl Ledger {
 
 fn trim(change: &Transaction<'_>, limits: LedgerLimits, oldest: &str) -> rusqlite::Result<usize> {
     let events = i64::from(limits.keep_events.max(1));
-    change.execute_batch("create temp table if not exists goes (id integer primary key); delete from temp.goes")?;
+    change.execute_batch(
+        "create temp table if not exists goes (id integer primary key); delete from temp.goes",
+    )?;
     change.execute(
         "insert into temp.goes select id from event
          where (finished < ?1 or id <= (select max(id) from event) - ?2)
@@ -70,7 +74,8 @@ fn trim(change: &Transaction<'_>, limits: LedgerLimits, oldest: &str) -> rusqlit
         params![oldest, events],
     )?;
     change.execute("delete from part where event in (select id from temp.goes)", [])?;
-    let mut removed = change.execute("delete from event where id in (select id from temp.goes)", [])?;
+    let mut removed =
+        change.execute("delete from event where id in (select id from temp.goes)", [])?;
     removed += change.execute(
         "delete from proof where (at < ?1 or id <= (select max(id) from proof) - 10 * ?2)
          and id not in (select max(id) from proof group by source, host, repository)
@@ -136,14 +141,25 @@ mod tests {
     }
 
     fn left(ledger: &Ledger) -> Vec<i64> {
-        ledger.history(99).unwrap().iter().map(|event| event.report["days_ago"].as_i64().unwrap()).collect()
+        ledger
+            .history(99)
+            .unwrap()
+            .iter()
+            .map(|event| event.report["days_ago"].as_i64().unwrap())
+            .collect()
     }
 
     #[test]
     fn old_events_go_but_the_newest_good_one_stays_however_old() {
         let home = tempfile::tempdir().unwrap();
         let ledger = Ledger::open(home.path()).unwrap();
-        for (days, exit) in [(50, Exit::Done), (40, Exit::Done), (30, Exit::Failed), (2, Exit::Failed), (1, Exit::Failed)] {
+        for (days, exit) in [
+            (50, Exit::Done),
+            (40, Exit::Done),
+            (30, Exit::Failed),
+            (2, Exit::Failed),
+            (1, Exit::Failed),
+        ] {
             ledger.record(&event(days, exit)).unwrap();
         }
         let limits = LedgerLimits { keep_days: 10, ..LedgerLimits::default() };
@@ -179,14 +195,19 @@ mod tests {
         let (chain, start) = (ledger.reports().unwrap(), ledger.chain_start().unwrap());
         assert_eq!((chain.len(), broken_links(&chain, start.as_deref())), (2, Vec::new()));
         assert!(!broken_links(&chain, None).is_empty(), "without the note, what is missing shows");
-        assert!(!broken_links(&chain[1..], start.as_deref()).is_empty(), "as does what was removed by others");
+        assert!(
+            !broken_links(&chain[1..], start.as_deref()).is_empty(),
+            "as does what was removed by others"
+        );
     }
 
     #[test]
     fn proofs_are_trimmed_but_the_newest_of_each_source_stays() {
         let home = tempfile::tempdir().unwrap();
         let ledger = Ledger::open(home.path()).unwrap();
-        for (days_ago, proven) in [(90, Some(ProofLevel::Parsed)), (80, Some(ProofLevel::Parsed)), (70, None)] {
+        for (days_ago, proven) in
+            [(90, Some(ProofLevel::Parsed)), (80, Some(ProofLevel::Parsed)), (70, None)]
+        {
             let at = Timestamp::now() - SignedDuration::from_hours(24 * days_ago);
             let proof = Proof {
                 run: "r".into(),
@@ -203,8 +224,11 @@ mod tests {
             };
             ledger.record_proof(&proof).unwrap();
         }
-        ledger.trim(LedgerLimits { keep_days: 10, ..LedgerLimits::default() }, Timestamp::now()).unwrap();
-        let left: Vec<String> = ledger.proofs(9).unwrap().into_iter().map(|proof| proof.snapshot).collect();
+        ledger
+            .trim(LedgerLimits { keep_days: 10, ..LedgerLimits::default() }, Timestamp::now())
+            .unwrap();
+        let left: Vec<String> =
+            ledger.proofs(9).unwrap().into_iter().map(|proof| proof.snapshot).collect();
         assert_eq!(left, ["70", "80"]);
     }
 }

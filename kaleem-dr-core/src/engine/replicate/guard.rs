@@ -34,7 +34,12 @@ pub(crate) struct Indexes {
 
 impl Deletions<'_> {
     /// Why nothing may be deleted, as far as listings tell; `None` when it may. `surplus` is what would go.
-    pub(crate) fn refusal(&self, near: &Inventory, far: &Inventory, surplus: &[Named]) -> Option<String> {
+    pub(crate) fn refusal(
+        &self,
+        near: &Inventory,
+        far: &Inventory,
+        surplus: &[Named],
+    ) -> Option<String> {
         if surplus.is_empty() {
             return None;
         }
@@ -42,11 +47,15 @@ impl Deletions<'_> {
             return Some(emptied);
         }
         if let Some(alarm) = self.alarm {
-            return Some(format!("an alarm stands: {alarm}. Look into it, then `kaleem-dr alarm acknowledge`"));
+            return Some(format!(
+                "an alarm stands: {alarm}. Look into it, then `kaleem-dr alarm acknowledge`"
+            ));
         }
         let gone = |kind| surplus.iter().filter(move |object| object.kind == kind);
-        let snapshots: Vec<&str> = gone(ObjectKind::Snapshot).map(|object| object.name.as_str()).collect();
-        let foreign: Vec<&str> = snapshots.iter().copied().filter(|&name| !self.known.contains(name)).collect();
+        let snapshots: Vec<&str> =
+            gone(ObjectKind::Snapshot).map(|object| object.name.as_str()).collect();
+        let foreign: Vec<&str> =
+            snapshots.iter().copied().filter(|&name| !self.known.contains(name)).collect();
         if let (false, Some(first)) = (self.foreign, foreign.first()) {
             return Some(format!(
                 "the mirror holds {} snapshot(s) that did not come from here ({}…): another program writes to it, or the record of \
@@ -56,7 +65,9 @@ impl Deletions<'_> {
                 &first[..8]
             ));
         }
-        let share = |gone: u64, all: u64| u128::from(gone) * 100 > u128::from(all) * u128::from(self.max_percent);
+        let share = |gone: u64, all: u64| {
+            u128::from(gone) * 100 > u128::from(all) * u128::from(self.max_percent)
+        };
         let far_count = far.kind(ObjectKind::Snapshot).len();
         if share(snapshots.len() as u64, far_count as u64) {
             return Some(format!(
@@ -79,11 +90,18 @@ impl Deletions<'_> {
 
     /// Why nothing may be deleted, as index files tell. A prune leaves the near side with an index of exactly the packs that it has;
     /// whatever else is missing there was lost.
-    pub(crate) fn refusal_by_index(&self, near: &Inventory, surplus: &[Named], indexes: &Indexes) -> Option<String> {
+    pub(crate) fn refusal_by_index(
+        &self,
+        near: &Inventory,
+        surplus: &[Named],
+        indexes: &Indexes,
+    ) -> Option<String> {
         const BACK: &str = "`kaleem-dr repair --from MIRROR --missing` brings back what was lost";
         let packs = near.kind(ObjectKind::Pack);
         let lost: Vec<&str> = (surplus.iter())
-            .filter(|object| object.kind == ObjectKind::Pack && indexes.near.live.contains(&object.name))
+            .filter(|object| {
+                object.kind == ObjectKind::Pack && indexes.near.live.contains(&object.name)
+            })
             .map(|object| object.name.as_str())
             .collect();
         if !lost.is_empty() {
@@ -96,13 +114,15 @@ impl Deletions<'_> {
         for (index, named) in &indexes.only_far {
             let Some(named) = named else {
                 let is_known = self.foreign || self.brought.contains(&ObjectKind::Index.key(index));
-                if let Some(why) = refusal_of_damaged(index, is_known, packs.keys(), &indexes.near) {
+                if let Some(why) = refusal_of_damaged(index, is_known, packs.keys(), &indexes.near)
+                {
                     return Some(why);
                 }
                 continue;
             };
             let unnamed = |pack: &&String| packs.contains_key(*pack) && !indexes.near.names(pack);
-            let orphans: Vec<&str> = named.live.iter().filter(unnamed).map(String::as_str).collect();
+            let orphans: Vec<&str> =
+                named.live.iter().filter(unnamed).map(String::as_str).collect();
             if !orphans.is_empty() {
                 return Some(format!(
                     "index file {}… is gone from the repository, and {} of the packs that it names are in no other index there ({}): it \
@@ -188,6 +208,10 @@ fn emptied(near: &Inventory, far: &Inventory) -> Option<String> {
 
 fn listed(names: &[&str]) -> String {
     let more = if names.len() > LISTED { ", …" } else { "" };
-    let listed: Vec<String> = names.iter().take(LISTED).map(|name| format!("{}…", name.get(..8).unwrap_or(name))).collect();
+    let listed: Vec<String> = names
+        .iter()
+        .take(LISTED)
+        .map(|name| format!("{}…", name.get(..8).unwrap_or(name)))
+        .collect();
     format!("{}{more}", listed.join(", "))
 }

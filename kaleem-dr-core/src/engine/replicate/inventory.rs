@@ -120,14 +120,19 @@ impl Inventory {
 
     /// Whether there is an object of this key.
     pub(crate) fn has(&self, key: &str) -> bool {
-        let (directory, name) = (key.split('/').next().unwrap_or_default(), key.rsplit('/').next().unwrap_or_default());
+        let (directory, name) =
+            (key.split('/').next().unwrap_or_default(), key.rsplit('/').next().unwrap_or_default());
         let kind = ObjectKind::WRITTEN.into_iter().find(|kind| kind.directory() == directory);
         kind.is_some_and(|kind| self.kind(kind).contains_key(name))
     }
 
     pub(crate) fn all(&self) -> impl Iterator<Item = Named> {
         self.kinds.iter().flat_map(|(&kind, objects)| {
-            objects.iter().map(move |(name, &size_bytes)| Named { kind, name: name.clone(), size_bytes })
+            objects.iter().map(move |(name, &size_bytes)| Named {
+                kind,
+                name: name.clone(),
+                size_bytes,
+            })
         })
     }
 
@@ -154,7 +159,10 @@ impl Inventory {
 
 /// The objects of one kind. Files with other names (half-written ones of some tool) are not ours to see; a directory that is
 /// not there holds nothing.
-pub(crate) async fn list(store: &dyn ObjectStore, kind: ObjectKind) -> Result<Objects, RepositoryError> {
+pub(crate) async fn list(
+    store: &dyn ObjectStore,
+    kind: ObjectKind,
+) -> Result<Objects, RepositoryError> {
     Ok(list_with_etags(store, kind).await?.0)
 }
 
@@ -169,7 +177,9 @@ async fn list_with_etags(
         Err(error) => return Err(error.into()),
     };
     for object in listed {
-        let Some(name) = object.key.rsplit('/').next().filter(|name| is_name(name)) else { continue };
+        let Some(name) = object.key.rsplit('/').next().filter(|name| is_name(name)) else {
+            continue;
+        };
         let named = Named { kind, name: name.to_owned(), size_bytes: object.size_bytes };
         // A pack in the wrong directory is found by nobody.
         if named.key() == object.key {
@@ -202,12 +212,17 @@ pub(crate) async fn config(store: &dyn ObjectStore) -> Result<Option<Bytes>, Rep
 
 /// Names of locks that may be alive: written within restic's half hour, or at a time the store does not tell. Files with other names
 /// are not locks.
-pub(crate) async fn live_locks(store: &dyn ObjectStore, now: Timestamp) -> Result<Vec<String>, RepositoryError> {
+pub(crate) async fn live_locks(
+    store: &dyn ObjectStore,
+    now: Timestamp,
+) -> Result<Vec<String>, RepositoryError> {
     const STALE_AFTER: jiff::SignedDuration = jiff::SignedDuration::from_mins(30);
     match store.list("locks").await {
         Ok(locks) => Ok(locks
             .into_iter()
-            .filter(|lock| lock.modified.is_none_or(|modified| now.duration_since(modified) < STALE_AFTER))
+            .filter(|lock| {
+                lock.modified.is_none_or(|modified| now.duration_since(modified) < STALE_AFTER)
+            })
             .filter_map(|lock| lock.key.rsplit('/').next().map(str::to_owned))
             .filter(|name| is_name(name))
             .collect()),

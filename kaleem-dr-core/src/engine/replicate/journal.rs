@@ -25,7 +25,10 @@ impl<'a> Journal<'a> {
     }
 
     /// Asks the ledger, where there is one.
-    fn ask<T: Default>(&self, question: impl FnOnce(&Ledger, &str) -> Result<T, LedgerError>) -> Result<T, LedgerError> {
+    fn ask<T: Default>(
+        &self,
+        question: impl FnOnce(&Ledger, &str) -> Result<T, LedgerError>,
+    ) -> Result<T, LedgerError> {
         self.ledger.map_or_else(|| Ok(T::default()), |ledger| question(ledger, self.mirror))
     }
 
@@ -77,7 +80,8 @@ impl<'a> Journal<'a> {
     pub(super) fn saw(&self, near: &Inventory, far: &Inventory) -> Result<(), LedgerError> {
         self.ask(|ledger, mirror| {
             let known = Self::known(ledger, mirror)?;
-            let both = REMEMBERED.into_iter().flat_map(|kind| near.keys(kind)).filter(|key| far.has(key));
+            let both =
+                REMEMBERED.into_iter().flat_map(|kind| near.keys(kind)).filter(|key| far.has(key));
             let new: Vec<String> = both.filter(|key| !known.contains(key)).collect();
             if new.is_empty() { Ok(()) } else { ledger.saw(mirror, &new) }
         })
@@ -89,7 +93,11 @@ impl<'a> Journal<'a> {
     }
 
     pub(super) fn arrived(&self, keys: &[String]) -> Result<(), LedgerError> {
-        if keys.is_empty() { Ok(()) } else { self.ask(|ledger, mirror| ledger.arrived(mirror, keys)) }
+        if keys.is_empty() {
+            Ok(())
+        } else {
+            self.ask(|ledger, mirror| ledger.arrived(mirror, keys))
+        }
     }
 
     pub(super) fn gone(&self, objects: &[Named]) -> Result<(), LedgerError> {
@@ -98,7 +106,11 @@ impl<'a> Journal<'a> {
     }
 
     /// Forgets what neither side had when they were listed: another host may have deleted it there.
-    pub(super) fn forget_beyond(&self, near: &Inventory, far: &Inventory) -> Result<(), LedgerError> {
+    pub(super) fn forget_beyond(
+        &self,
+        near: &Inventory,
+        far: &Inventory,
+    ) -> Result<(), LedgerError> {
         self.ask(|ledger, mirror| {
             let known = Self::known(ledger, mirror)?.into_iter().chain(ledger.begun(mirror)?);
             let stale: Vec<String> = known.filter(|key| !near.has(key) && !far.has(key)).collect();

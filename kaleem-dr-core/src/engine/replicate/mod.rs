@@ -56,7 +56,10 @@ pub struct MirrorJob {
 
 /// How a pass goes.
 #[derive(Clone, Debug)]
-#[allow(clippy::struct_excessive_bools, reason = "each is a switch of its own that an operator sets")]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each is a switch of its own that an operator sets"
+)]
 pub struct MirrorOptions {
     /// List and plan only.
     pub dry_run: bool,
@@ -176,7 +179,10 @@ pub async fn mirror(
     if let Some(ledger) = &job.ledger {
         let (exit, report) = match &result {
             Ok(report) => (report.exit, serde_json::to_value(report).unwrap_or_default()),
-            Err(error) => (error.into(), serde_json::json!({ "from": begun.from, "to": begun.to, "error": error_chain(error) })),
+            Err(error) => (
+                error.into(),
+                serde_json::json!({ "from": begun.from, "to": begun.to, "error": error_chain(error) }),
+            ),
         };
         ledger.record(&Event {
             run: begun.run,
@@ -197,7 +203,11 @@ pub async fn mirror(
 ///
 /// # Errors
 /// [`RepositoryError::Guarded`] when it was a mirror and is empty, or holds other things; when it cannot be reached.
-pub fn place(ledger: &Ledger, location: &Location, options: &MirrorOptions) -> Result<Arc<dyn ObjectStore>, RepositoryError> {
+pub fn place(
+    ledger: &Ledger,
+    location: &Location,
+    options: &MirrorOptions,
+) -> Result<Arc<dyn ObjectStore>, RepositoryError> {
     let words = location.in_words();
     if let Location::Directory(path) = location
         && !options.refill
@@ -233,7 +243,12 @@ async fn unless_cancelled<T>(
 ///
 /// # Errors
 /// When the ledger cannot be written.
-pub fn record_not_begun(ledger: &Ledger, to: &str, exit: Exit, why: &str) -> Result<(), LedgerError> {
+pub fn record_not_begun(
+    ledger: &Ledger,
+    to: &str,
+    exit: Exit,
+    why: &str,
+) -> Result<(), LedgerError> {
     let now = Timestamp::now();
     ledger.record(&Event {
         run: RunId::new(),

@@ -48,7 +48,8 @@ pub(super) async fn pass(
         return Err(emptied(&journal, job)?);
     }
     report.lost = known.lost.len() as u64;
-    let mut missing: Vec<Vec<Named>> = ObjectKind::WRITTEN.iter().map(|&kind| near.beyond(&far, kind)).collect();
+    let mut missing: Vec<Vec<Named>> =
+        ObjectKind::WRITTEN.iter().map(|&kind| near.beyond(&far, kind)).collect();
     let unproven = proof::unproven(job, &journal, (&near, &far), cancel).await?;
     for (kind, objects) in ObjectKind::WRITTEN.into_iter().zip(&mut missing) {
         objects.extend(unproven.iter().filter(|object| object.kind == kind).cloned());
@@ -56,7 +57,9 @@ pub(super) async fn pass(
     report.compare(&near, &missing);
     let surplus = surplus(job, (&near, &far), &mut report)?;
     if !job.options.keep_all {
-        report.refused = unless_cancelled(cancel, refusal(job, &known, (&near, &far), &surplus.concat())).await?;
+        report.refused =
+            unless_cancelled(cancel, refusal(job, &known, (&near, &far), &surplus.concat()))
+                .await?;
     }
     if job.options.dry_run {
         report.plan(&missing, if job.options.keep_all { &[] } else { &surplus });
@@ -64,7 +67,8 @@ pub(super) async fn pass(
     }
 
     journal.saw(&near, &far)?;
-    bring_all(job, &journal, (&missing, new_config.as_ref()), &mut report, progress, cancel).await?;
+    bring_all(job, &journal, (&missing, new_config.as_ref()), &mut report, progress, cancel)
+        .await?;
     journal.filled()?;
     if report.refused.is_none() && !job.options.keep_all {
         if surplus.iter().any(|objects| !objects.is_empty()) {
@@ -94,19 +98,27 @@ struct Known {
 
 impl Known {
     fn of(journal: &Journal<'_>, near: &Inventory, far: &Inventory) -> Result<Self, LedgerError> {
-        let (mut snapshots, mut brought, begun) = (journal.mirrored()?, journal.brought()?, journal.begun()?);
+        let (mut snapshots, mut brought, begun) =
+            (journal.mirrored()?, journal.brought()?, journal.begun()?);
         let key = |name: &String| ObjectKind::Snapshot.key(name);
-        let arrived = snapshots.iter().map(key).chain(brought.iter().cloned()).filter(|key| !begun.contains(key));
+        let arrived = snapshots
+            .iter()
+            .map(key)
+            .chain(brought.iter().cloned())
+            .filter(|key| !begun.contains(key));
         let lost = arrived.filter(|key| near.has(key) && !far.has(key)).collect();
         snapshots.extend(near.names(ObjectKind::Snapshot));
-        brought.extend([ObjectKind::Index, ObjectKind::Key].into_iter().flat_map(|kind| near.keys(kind)));
+        brought.extend(
+            [ObjectKind::Index, ObjectKind::Key].into_iter().flat_map(|kind| near.keys(kind)),
+        );
         Ok(Self { snapshots, brought, lost })
     }
 }
 
 /// Compares the configs. Gives the one that the far side still needs.
 async fn same_repository(job: &MirrorJob) -> Result<Option<bytes::Bytes>, RepositoryError> {
-    let (near, far) = futures::try_join!(inventory::config(&*job.from), inventory::config(&*job.to))?;
+    let (near, far) =
+        futures::try_join!(inventory::config(&*job.from), inventory::config(&*job.to))?;
     match (near, far) {
         (Some(near), Some(far)) if near == far => Ok(None),
         (Some(_), Some(_)) => Err(RepositoryError::Guarded(format!(
@@ -154,7 +166,10 @@ async fn list_both(job: &MirrorJob, new: bool) -> Result<(Inventory, Inventory),
     }
     for _ in 0..LISTINGS {
         let equal = ObjectKind::WRITTEN.iter().all(|&kind| near.kind(kind) == far.kind(kind));
-        if equal || inventory::list(&*job.from, ObjectKind::Index).await? == *near.kind(ObjectKind::Index) {
+        if equal
+            || inventory::list(&*job.from, ObjectKind::Index).await?
+                == *near.kind(ObjectKind::Index)
+        {
             return Ok((near, far));
         }
         tracing::info!("the repository changed while it was listed; listing it again");
@@ -170,7 +185,8 @@ fn surplus(
     (near, far): (&Inventory, &Inventory),
     report: &mut MirrorReport,
 ) -> Result<Vec<Vec<Named>>, LedgerError> {
-    let mut surplus: Vec<Vec<Named>> = ObjectKind::DELETED.iter().map(|&kind| far.surplus(near, kind)).collect();
+    let mut surplus: Vec<Vec<Named>> =
+        ObjectKind::DELETED.iter().map(|&kind| far.surplus(near, kind)).collect();
     if job.options.delete_foreign {
         return Ok(surplus);
     }
@@ -222,10 +238,12 @@ async fn refusal(
             "index files or packs are gone from {location}, and without its password nobody can tell whether they were pruned or lost: \
              look at `password` in the repository's table, or say --delete-foreign to delete them unseen"
         ))),
-        Err(error @ (RepositoryError::Damaged { .. } | RepositoryError::Engine { .. })) => Ok(Some(format!(
-            "index files or packs are gone from the repository, and its index cannot be read: {}. Look at it with `kaleem-dr check` first",
-            error_chain(&error)
-        ))),
+        Err(error @ (RepositoryError::Damaged { .. } | RepositoryError::Engine { .. })) => {
+            Ok(Some(format!(
+                "index files or packs are gone from the repository, and its index cannot be read: {}. Look at it with `kaleem-dr check` first",
+                error_chain(&error)
+            )))
+        }
         Err(error) => Err(error),
     }
 }
@@ -238,7 +256,8 @@ async fn read_indexes(
 ) -> Result<Indexes, RepositoryError> {
     let repository = Repository::open_in(job.from.clone(), access).await?;
     let keys: Vec<String> = near.keys(ObjectKind::Index).collect();
-    let mut indexes = Indexes { near: repository.indexed_packs(&*job.from, keys).await?, only_far: Vec::new() };
+    let mut indexes =
+        Indexes { near: repository.indexed_packs(&*job.from, keys).await?, only_far: Vec::new() };
     for object in surplus.iter().filter(|object| object.kind == ObjectKind::Index) {
         let named = match repository.indexed_packs(&*job.to, vec![object.key()]).await {
             Ok(named) => Some(named),
@@ -260,7 +279,11 @@ async fn bring_all(
     cancel: &CancellationToken,
 ) -> Result<(), RepositoryError> {
     let carrier = Carrier::new(job.from.clone(), job.to.clone(), cancel.clone());
-    let bar = progress.begin("replicating", Unit::Bytes, Some(missing.iter().flatten().map(|object| object.size_bytes).sum()));
+    let bar = progress.begin(
+        "replicating",
+        Unit::Bytes,
+        Some(missing.iter().flatten().map(|object| object.size_bytes).sum()),
+    );
     for (kind, objects) in ObjectKind::WRITTEN.into_iter().zip(missing) {
         bring(&carrier, journal, objects, report, &*bar).await?;
         if let (ObjectKind::Key, Some(config)) = (kind, new_config) {
@@ -289,14 +312,17 @@ async fn bring(
     report: &mut MirrorReport,
     bar: &dyn StageProgress,
 ) -> Result<(), RepositoryError> {
-    let announced = futures::stream::iter(objects.chunks(super::journal::AT_ONCE).map(Ok::<_, RepositoryError>))
-        .and_then(|chunk| async move {
-            journal.begin(chunk)?;
-            Ok(futures::stream::iter(chunk.iter().map(Ok::<_, RepositoryError>)))
-        })
-        .try_flatten();
-    let brought =
-        announced.map_ok(|object| async move { Ok((object, carrier.bring(object, bar).await?)) }).try_buffer_unordered(AT_ONCE);
+    let announced = futures::stream::iter(
+        objects.chunks(super::journal::AT_ONCE).map(Ok::<_, RepositoryError>),
+    )
+    .and_then(|chunk| async move {
+        journal.begin(chunk)?;
+        Ok(futures::stream::iter(chunk.iter().map(Ok::<_, RepositoryError>)))
+    })
+    .try_flatten();
+    let brought = announced
+        .map_ok(|object| async move { Ok((object, carrier.bring(object, bar).await?)) })
+        .try_buffer_unordered(AT_ONCE);
     futures::pin_mut!(brought);
     let mut arrived = journal.arrivals();
     let ended = loop {
@@ -320,14 +346,19 @@ async fn bring(
 }
 
 /// Why deletions must wait: somebody reads the far side, or the near side has changed since it was listed.
-async fn postponement(job: &MirrorJob, near: &Inventory) -> Result<Option<String>, RepositoryError> {
+async fn postponement(
+    job: &MirrorJob,
+    near: &Inventory,
+) -> Result<Option<String>, RepositoryError> {
     if let Some(why) = in_use(job).await? {
         return Ok(Some(why));
     }
     for kind in [ObjectKind::Index, ObjectKind::Snapshot] {
         let now = inventory::list(&*job.from, kind).await?;
         if near.kind(kind).keys().any(|name| !now.contains_key(name)) {
-            return Ok(Some("the repository was pruned or forgotten from during this pass".to_owned()));
+            return Ok(Some(
+                "the repository was pruned or forgotten from during this pass".to_owned(),
+            ));
         }
     }
     Ok(None)

@@ -34,7 +34,10 @@ pub(super) async fn unproven(
     let begun = journal.begun()?;
     let suspects: Vec<Named> = near
         .all()
-        .filter(|object| begun.contains(&object.key()) && far.kind(object.kind).get(&object.name) == Some(&object.size_bytes))
+        .filter(|object| {
+            begun.contains(&object.key())
+                && far.kind(object.kind).get(&object.name) == Some(&object.size_bytes)
+        })
         .collect();
     let mut proofs = futures::stream::iter(suspects)
         .map(|object| {
@@ -43,7 +46,8 @@ pub(super) async fn unproven(
                 if is_md5_of(far.etag(&object.name), &*job.from, &key, object.size_bytes).await? {
                     return Ok((object, Ok(())));
                 }
-                let proven = hashes_to_name(&*job.to, &key, object.size_bytes, &Silent, cancel).await?;
+                let proven =
+                    hashes_to_name(&*job.to, &key, object.size_bytes, &Silent, cancel).await?;
                 Ok((object, proven))
             })
         })
@@ -66,7 +70,12 @@ pub(super) async fn unproven(
 }
 
 /// Whether an ETag is the MD5 of an object's content.
-async fn is_md5_of(etag: Option<&str>, store: &dyn ObjectStore, key: &str, size_bytes: u64) -> Result<bool, RepositoryError> {
+async fn is_md5_of(
+    etag: Option<&str>,
+    store: &dyn ObjectStore,
+    key: &str,
+    size_bytes: u64,
+) -> Result<bool, RepositoryError> {
     let Some(etag) = etag else { return Ok(false) };
     let (mut digest, mut at) = (Md5::new(), 0);
     while at < size_bytes {
@@ -84,14 +93,16 @@ pub(super) async fn verify(
     progress: &Arc<dyn ProgressSink>,
     cancel: &CancellationToken,
 ) -> Result<(), RepositoryError> {
-    let mut objects: Vec<Named> = unless_cancelled(cancel, Inventory::of(&*job.to)).await?.all().collect();
+    let mut objects: Vec<Named> =
+        unless_cancelled(cancel, Inventory::of(&*job.to)).await?.all().collect();
     draw(&mut objects, job.options.verify_percent);
     let bar = progress.begin("verifying", Unit::Bytes, Some(Count::of(&objects).bytes));
     let mut checks = futures::stream::iter(&objects)
         .map(|object| {
             let bar = &*bar;
             unless_cancelled(cancel, async move {
-                let verified = hashes_to_name(&*job.to, &object.key(), object.size_bytes, bar, cancel).await?;
+                let verified =
+                    hashes_to_name(&*job.to, &object.key(), object.size_bytes, bar, cancel).await?;
                 Ok((object, verified))
             })
         })

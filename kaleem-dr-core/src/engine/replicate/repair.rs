@@ -121,7 +121,9 @@ pub async fn repair(
             } else {
                 match carrier.bring(&there, &*bar).await {
                     Ok(Brought::Refused(why)) => Err(why),
-                    Ok(Brought::Whole) => hashes_to_name(&**repository, &key, size_bytes, &*bar, cancel).await?,
+                    Ok(Brought::Whole) => {
+                        hashes_to_name(&**repository, &key, size_bytes, &*bar, cancel).await?
+                    }
                     Err(RepositoryError::Cancelled) => return Err(RepositoryError::Cancelled),
                     Err(error) => Err(error_chain(&error)),
                 }
@@ -135,7 +137,8 @@ pub async fn repair(
     bar.finish();
     report.finished = Timestamp::now();
     // A damage that a dry run found is still there.
-    let damage_stays = !report.unrepaired.is_empty() || (options.dry_run && !report.repaired.is_empty());
+    let damage_stays =
+        !report.unrepaired.is_empty() || (options.dry_run && !report.repaired.is_empty());
     report.exit = if damage_stays { Exit::NotVerified } else { Exit::Done };
     Ok(report)
 }
@@ -151,15 +154,16 @@ async fn damaged(
     let objects: Vec<Named> = inventory.all().collect();
     let bar = progress.begin("reading every object", Unit::Bytes, Some(Count::of(&objects).bytes));
     let mut wrong = BTreeSet::new();
-    let mut checks =
-        futures::stream::iter(objects.iter().enumerate())
-            .map(|(at, object)| {
-                let bar = &*bar;
-                async move {
-                    hashes_to_name(store, &object.key(), object.size_bytes, bar, cancel).await.map(|verified| (at, verified))
-                }
-            })
-            .buffer_unordered(4);
+    let mut checks = futures::stream::iter(objects.iter().enumerate())
+        .map(|(at, object)| {
+            let bar = &*bar;
+            async move {
+                hashes_to_name(store, &object.key(), object.size_bytes, bar, cancel)
+                    .await
+                    .map(|verified| (at, verified))
+            }
+        })
+        .buffer_unordered(4);
     while let Some((at, verified)) = checks.try_next().await? {
         match verified {
             Ok(()) => report.sound.add(objects[at].size_bytes),

@@ -51,13 +51,21 @@ pub(crate) struct Carrier {
 }
 
 impl Carrier {
-    pub(crate) fn new(from: Arc<dyn ObjectStore>, to: Arc<dyn ObjectStore>, cancel: CancellationToken) -> Self {
+    pub(crate) fn new(
+        from: Arc<dyn ObjectStore>,
+        to: Arc<dyn ObjectStore>,
+        cancel: CancellationToken,
+    ) -> Self {
         let kibibytes = usize::try_from(BUDGET_BYTES >> 10).unwrap_or(usize::MAX);
         Self { from, to, cancel, budget: Arc::new(Semaphore::new(kibibytes)) }
     }
 
     /// Brings one object over. It is visible at its end only when its content hashes to its name.
-    pub(crate) async fn bring(&self, object: &Named, bar: &dyn StageProgress) -> Result<Brought, RepositoryError> {
+    pub(crate) async fn bring(
+        &self,
+        object: &Named,
+        bar: &dyn StageProgress,
+    ) -> Result<Brought, RepositoryError> {
         let mut tries = TRIES;
         loop {
             tries -= 1;
@@ -76,17 +84,25 @@ impl Carrier {
         }
     }
 
-    async fn try_bring(&self, object: &Named, bar: &dyn StageProgress) -> Result<Brought, RepositoryError> {
+    async fn try_bring(
+        &self,
+        object: &Named,
+        bar: &dyn StageProgress,
+    ) -> Result<Brought, RepositoryError> {
         let key = object.key();
         if object.kind == ObjectKind::Key && object.size_bytes > LONGEST_KEY_BYTES {
-            return Ok(Brought::Refused(format!("a key file of {} bytes is none", object.size_bytes)));
+            return Ok(Brought::Refused(format!(
+                "a key file of {} bytes is none",
+                object.size_bytes
+            )));
         }
         if object.size_bytes > WHOLE_BYTES {
             return self.stream(object, &key, bar).await.map(|()| Brought::Whole);
         }
         let share = u32::try_from(object.size_bytes.max(SHARE_BYTES) >> 10).unwrap_or(u32::MAX);
         // The semaphore is never closed.
-        let _held = self.budget.acquire_many(share).await.map_err(|_| RepositoryError::Cancelled)?;
+        let _held =
+            self.budget.acquire_many(share).await.map_err(|_| RepositoryError::Cancelled)?;
         let bytes = self.from.read(&key, None).await?;
         let hashed = {
             let bytes = bytes.clone();
@@ -101,9 +117,15 @@ impl Carrier {
         Ok(Brought::Whole)
     }
 
-    async fn stream(&self, object: &Named, key: &str, bar: &dyn StageProgress) -> Result<(), RepositoryError> {
+    async fn stream(
+        &self,
+        object: &Named,
+        key: &str,
+        bar: &dyn StageProgress,
+    ) -> Result<(), RepositoryError> {
         let share = u32::try_from(BUDGET_BYTES >> 10).unwrap_or(u32::MAX);
-        let _held = self.budget.acquire_many(share).await.map_err(|_| RepositoryError::Cancelled)?;
+        let _held =
+            self.budget.acquire_many(share).await.map_err(|_| RepositoryError::Cancelled)?;
         let mut writer = self.to.writer(key).await?;
         let sent = async {
             let (mut digest, mut at) = (ByteDigest::default(), 0);
@@ -140,14 +162,20 @@ fn hostile_key(file: &[u8]) -> Option<String> {
     let Cost { n, r, p } = serde_json::from_slice(file).ok()?;
     let memory = 128 * u128::from(n) * u128::from(r);
     let work = memory * u128::from(p);
-    (memory > MOST_KEY_MEMORY || work > 16 * MOST_KEY_MEMORY)
-        .then(|| format!("its scrypt parameters (N = {n}, r = {r}, p = {p}) would take {} MiB of memory", memory >> 20))
+    (memory > MOST_KEY_MEMORY || work > 16 * MOST_KEY_MEMORY).then(|| {
+        format!(
+            "its scrypt parameters (N = {n}, r = {r}, p = {p}) would take {} MiB of memory",
+            memory >> 20
+        )
+    })
 }
 
 fn may_pass(error: &RepositoryError) -> bool {
     match error {
         RepositoryError::Damaged { .. } => true,
-        RepositoryError::Store(error) => matches!(error.fault(), StoreFault::Other | StoreFault::Short),
+        RepositoryError::Store(error) => {
+            matches!(error.fault(), StoreFault::Other | StoreFault::Short)
+        }
         _ => false,
     }
 }

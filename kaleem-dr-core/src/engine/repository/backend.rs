@@ -17,7 +17,9 @@ use std::{
 };
 
 use bytes::Bytes;
-use rustic_core::{BytesList, ErrorKind, FileType, Id, ReadBackend, RusticError, RusticResult, WriteBackend};
+use rustic_core::{
+    BytesList, ErrorKind, FileType, Id, ReadBackend, RusticError, RusticResult, WriteBackend,
+};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
@@ -95,7 +97,10 @@ impl Gate {
             return Err(RusticError::new(ErrorKind::Other, "cancelled"));
         }
         if self.poison.load(Ordering::SeqCst) {
-            return Err(RusticError::new(ErrorKind::Other, "the operation was given up after an earlier error"));
+            return Err(RusticError::new(
+                ErrorKind::Other,
+                "the operation was given up after an earlier error",
+            ));
         }
         Ok(())
     }
@@ -120,11 +125,17 @@ impl Backend {
         Self { store, runtime, gate }
     }
 
-    fn wait<T: Send + 'static>(&self, call: impl Future<Output = Result<T, StoreError>> + Send + 'static) -> RusticResult<T> {
+    fn wait<T: Send + 'static>(
+        &self,
+        call: impl Future<Output = Result<T, StoreError>> + Send + 'static,
+    ) -> RusticResult<T> {
         self.wait_for(call)?.map_err(backend_error)
     }
 
-    fn wait_for<T: Send + 'static>(&self, call: impl Future<Output = T> + Send + 'static) -> RusticResult<T> {
+    fn wait_for<T: Send + 'static>(
+        &self,
+        call: impl Future<Output = T> + Send + 'static,
+    ) -> RusticResult<T> {
         let (sender, receiver) = mpsc::sync_channel(1);
         let cancel = self.gate.cancel.clone();
         self.runtime.spawn(async move {
@@ -139,17 +150,22 @@ impl Backend {
             }
         });
         receiver.recv().map_err(|_| {
-            RusticError::new(ErrorKind::Backend, "the call was given up: cancelled, or the async runtime has shut down")
+            RusticError::new(
+                ErrorKind::Backend,
+                "the call was given up: cancelled, or the async runtime has shut down",
+            )
         })
     }
 
     /// What is removed cannot be had back: others must have seen our lock all the time.
     fn confirm_lock(&self) -> RusticResult<()> {
         let Some(lock) = self.gate.lock.clone() else { return Ok(()) };
-        self.wait_for(async move { lock.confirm_within(LOCK_SEEN_WITHIN).await })?.map_err(|error| match error {
-            RepositoryError::Store(error) => backend_error(error),
-            lost => RusticError::new(ErrorKind::Other, error_chain(&lost)),
-        })
+        self.wait_for(async move { lock.confirm_within(LOCK_SEEN_WITHIN).await })?.map_err(
+            |error| match error {
+                RepositoryError::Store(error) => backend_error(error),
+                lost => RusticError::new(ErrorKind::Other, error_chain(&lost)),
+            },
+        )
     }
 }
 
@@ -176,7 +192,8 @@ impl ReadBackend for Backend {
             .iter()
             .filter_map(|object| {
                 // What other programs left there is not ours to see.
-                let id = is_object_name(&object.key).then(|| object.key.rsplit('/').next()?.parse::<Id>().ok())??;
+                let id = is_object_name(&object.key)
+                    .then(|| object.key.rsplit('/').next()?.parse::<Id>().ok())??;
                 let shown = kind != FileType::Index || !self.gate.hides(&id);
                 shown.then(|| (id, short(object.size_bytes)))
             })
@@ -191,14 +208,27 @@ impl ReadBackend for Backend {
             async move { store.read(&key, None).await }
         })?;
         if kind != FileType::Config && ByteDigest::of(&bytes) != id.to_hex().as_str() {
-            let error = StoreError::new("read", &key, self.store.location(), false, "its content does not hash to its name")
-                .with_fault(StoreFault::Short);
+            let error = StoreError::new(
+                "read",
+                &key,
+                self.store.location(),
+                false,
+                "its content does not hash to its name",
+            )
+            .with_fault(StoreFault::Short);
             return Err(backend_error(error));
         }
         Ok(bytes)
     }
 
-    fn read_partial(&self, kind: FileType, id: &Id, _cacheable: bool, offset: u32, length: u32) -> RusticResult<Bytes> {
+    fn read_partial(
+        &self,
+        kind: FileType,
+        id: &Id,
+        _cacheable: bool,
+        offset: u32,
+        length: u32,
+    ) -> RusticResult<Bytes> {
         self.gate.check()?;
         let (store, key) = (self.store.clone(), key_of(kind, id));
         let range = u64::from(offset)..u64::from(offset) + u64::from(length);
@@ -215,13 +245,24 @@ impl WriteBackend for Backend {
         Ok(())
     }
 
-    fn write_bytes(&self, kind: FileType, id: &Id, _cacheable: bool, content: BytesList) -> RusticResult<()> {
+    fn write_bytes(
+        &self,
+        kind: FileType,
+        id: &Id,
+        _cacheable: bool,
+        content: BytesList,
+    ) -> RusticResult<()> {
         self.gate.check()?;
         if kind == FileType::Snapshot && self.gate.withhold {
             return Ok(());
         }
         let (store, key, size) = (self.store.clone(), key_of(kind, id), content.size());
-        let _writing = self.gate.valve.as_ref().filter(|_| kind == FileType::Pack).map(|valve| valve.writing(size as u64));
+        let _writing = self
+            .gate
+            .valve
+            .as_ref()
+            .filter(|_| kind == FileType::Pack)
+            .map(|valve| valve.writing(size as u64));
         self.wait(async move {
             // Of use only once an index names it: the store makes it durable before it writes that.
             if kind == FileType::Pack {

@@ -59,8 +59,19 @@ impl BucketReport {
         }
     }
 
-    fn note(&mut self, step: &'static str, verdict: Verdict, message: impl Into<String>, advice: Option<&str>) {
-        self.findings.push(BucketFinding { step, verdict, message: message.into(), advice: advice.map(str::to_owned) });
+    fn note(
+        &mut self,
+        step: &'static str,
+        verdict: Verdict,
+        message: impl Into<String>,
+        advice: Option<&str>,
+    ) {
+        self.findings.push(BucketFinding {
+            step,
+            verdict,
+            message: message.into(),
+            advice: advice.map(str::to_owned),
+        });
     }
 
     fn failed(&mut self, step: &'static str, error: &StoreError) {
@@ -75,7 +86,8 @@ impl BucketReport {
 /// When the access data make no sense. What the service refuses is in the report.
 pub async fn check_bucket(access: &S3Access) -> Result<BucketReport, StoreError> {
     let store = OpendalStore::s3(access)?;
-    let mut report = BucketReport { location: access.location(), findings: Vec::new(), kept_out: false };
+    let mut report =
+        BucketReport { location: access.location(), findings: Vec::new(), kept_out: false };
     let canary = format!("kaleem-dr-canary-{}", Ulid::generate());
     let came = try_objects(&store, &canary, &mut report).await;
     // Whatever happened: a write whose answer was lost may have left it too.
@@ -109,14 +121,16 @@ pub async fn check_bucket(access: &S3Access) -> Result<BucketReport, StoreError>
 
 /// Reads a bucket's lifecycle rules, and writes nothing.
 pub async fn check_lifecycle(access: &S3Access) -> BucketReport {
-    let mut report = BucketReport { location: access.location(), findings: Vec::new(), kept_out: false };
+    let mut report =
+        BucketReport { location: access.location(), findings: Vec::new(), kept_out: false };
     lifecycle(access, &mut report).await;
     report
 }
 
 /// Whether the canary came to be.
 async fn try_objects(store: &OpendalStore, canary: &str, report: &mut BucketReport) -> bool {
-    let (first, second) = (Bytes::from(format!("{canary} 1\n")), Bytes::from(format!("{canary} 2\n")));
+    let (first, second) =
+        (Bytes::from(format!("{canary} 1\n")), Bytes::from(format!("{canary} 2\n")));
     if let Err(error) = store.write(canary, vec![first.clone()]).await {
         report.failed("put", &error);
         if error.fault() == StoreFault::Denied && store.has(canary).await.is_ok() {
@@ -125,8 +139,21 @@ async fn try_objects(store: &OpendalStore, canary: &str, report: &mut BucketRepo
         }
         return false;
     }
-    report.note("put", Verdict::Ok, "an object can be written, and the service's digest of it is right", None);
-    read_back(store, canary, &first, "get", "an object can be read, and is what was written", report).await;
+    report.note(
+        "put",
+        Verdict::Ok,
+        "an object can be written, and the service's digest of it is right",
+        None,
+    );
+    read_back(
+        store,
+        canary,
+        &first,
+        "get",
+        "an object can be read, and is what was written",
+        report,
+    )
+    .await;
     match store.has(canary).await {
         Ok(true) => report.note("list", Verdict::Ok, "a listing has an object at once after it was written", None),
         Ok(false) => report.note(
@@ -138,7 +165,10 @@ async fn try_objects(store: &OpendalStore, canary: &str, report: &mut BucketRepo
         Err(error) => report.failed("list", &error),
     }
     match store.write(canary, vec![second.clone()]).await {
-        Ok(()) => read_back(store, canary, &second, "overwrite", "an object can be written over", report).await,
+        Ok(()) => {
+            read_back(store, canary, &second, "overwrite", "an object can be written over", report)
+                .await
+        }
         Err(error) => report.failed("overwrite", &error),
     }
     match store.write_new(canary, first).await {
@@ -162,7 +192,14 @@ async fn try_objects(store: &OpendalStore, canary: &str, report: &mut BucketRepo
     true
 }
 
-async fn read_back(store: &OpendalStore, key: &str, wanted: &Bytes, step: &'static str, well: &str, report: &mut BucketReport) {
+async fn read_back(
+    store: &OpendalStore,
+    key: &str,
+    wanted: &Bytes,
+    step: &'static str,
+    well: &str,
+    report: &mut BucketReport,
+) {
     match store.read(key, None).await {
         Ok(found) if found == wanted => report.note(step, Verdict::Ok, well, None),
         Ok(_) => report.note(
@@ -178,8 +215,10 @@ async fn read_back(store: &OpendalStore, key: &str, wanted: &Bytes, step: &'stat
 /// What of a prefix R2's bucket locks may hold.
 fn lock_advice(prefix: &str) -> String {
     let below = if prefix.is_empty() { String::new() } else { format!("{prefix}/") };
-    let prefixes: Vec<String> =
-        ["data/", "index/", "keys/", "snapshots/", "config"].iter().map(|part| format!("{below}{part}")).collect();
+    let prefixes: Vec<String> = ["data/", "index/", "keys/", "snapshots/", "config"]
+        .iter()
+        .map(|part| format!("{below}{part}"))
+        .collect();
     format!(
         "against deletion by whoever has the key, R2 bucket locks of N days on {} help; never on {below}locks/, which each run deletes. \
          N must be below the age at which forget and prune first delete (keep_daily, and the days between prunes): while an object is \
@@ -234,13 +273,20 @@ impl Rule {
     fn meets(&self, repository: &str) -> bool {
         let filter = self.filter.as_ref();
         let and = filter.and_then(|filter| filter.and.as_deref());
-        if filter.is_some_and(|filter| filter.tag.is_some()) || and.is_some_and(|and| and.tag.is_some()) {
+        if filter.is_some_and(|filter| filter.tag.is_some())
+            || and.is_some_and(|and| and.tag.is_some())
+        {
             return false;
         }
-        let prefix = [filter.and_then(|filter| filter.prefix.as_deref()), and.and_then(|and| and.prefix.as_deref())];
-        let prefix = prefix.into_iter().flatten().next().or(self.prefix.as_deref()).unwrap_or_default();
+        let prefix = [
+            filter.and_then(|filter| filter.prefix.as_deref()),
+            and.and_then(|and| and.prefix.as_deref()),
+        ];
+        let prefix =
+            prefix.into_iter().flatten().next().or(self.prefix.as_deref()).unwrap_or_default();
         let below = if repository.is_empty() { String::new() } else { format!("{repository}/") };
-        self.status.eq_ignore_ascii_case("enabled") && (below.starts_with(prefix) || prefix.starts_with(&below))
+        self.status.eq_ignore_ascii_case("enabled")
+            && (below.starts_with(prefix) || prefix.starts_with(&below))
     }
 
     fn expires(&self) -> Option<String> {
@@ -253,11 +299,19 @@ impl Rule {
 async fn lifecycle(access: &S3Access, report: &mut BucketReport) {
     const STEP: &str = "lifecycle";
     let unread = |report: &mut BucketReport, why: String| {
-        let advice = "look in the bucket's settings yourself: no rule may expire objects of the repository";
-        report.note(STEP, Verdict::Warning, format!("the lifecycle rules could not be read: {why}"), Some(advice));
+        let advice =
+            "look in the bucket's settings yourself: no rule may expire objects of the repository";
+        report.note(
+            STEP,
+            Verdict::Warning,
+            format!("the lifecycle rules could not be read: {why}"),
+            Some(advice),
+        );
     };
     let asked = match region::of(access).await {
-        Ok(region) => region::signed_get(access, &region, "lifecycle").await.map_err(|(_, why)| error_chain(&*why)),
+        Ok(region) => region::signed_get(access, &region, "lifecycle")
+            .await
+            .map_err(|(_, why)| error_chain(&*why)),
         Err(error) => Err(error_chain(&error)),
     };
     let (status, body) = match asked {
@@ -297,8 +351,14 @@ fn judge(lifecycle: &Lifecycle, prefix: &str, report: &mut BucketReport) {
         }
         for transition in &rule.transition {
             let class = transition.storage_class.as_deref().unwrap_or("another storage class");
-            let message = format!("the lifecycle rule \"{name}\" moves objects of the repository to {class}");
-            report.note(STEP, Verdict::Warning, message, Some("a restore may wait or cost; an archive class makes it fail"));
+            let message =
+                format!("the lifecycle rule \"{name}\" moves objects of the repository to {class}");
+            report.note(
+                STEP,
+                Verdict::Warning,
+                message,
+                Some("a restore may wait or cost; an archive class makes it fail"),
+            );
         }
     }
     if report.findings.len() == before {
@@ -311,9 +371,11 @@ mod tests {
     use super::*;
 
     fn judged(rules: &str, prefix: &str) -> Vec<(Verdict, String)> {
-        let xml =
-            format!("<LifecycleConfiguration xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">{rules}</LifecycleConfiguration>");
-        let mut report = BucketReport { location: String::new(), findings: Vec::new(), kept_out: false };
+        let xml = format!(
+            "<LifecycleConfiguration xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">{rules}</LifecycleConfiguration>"
+        );
+        let mut report =
+            BucketReport { location: String::new(), findings: Vec::new(), kept_out: false };
         judge(&quick_xml::de::from_str(&xml).unwrap(), prefix, &mut report);
         report.findings.into_iter().map(|finding| (finding.verdict, finding.message)).collect()
     }
@@ -344,7 +406,11 @@ mod tests {
             rule("Enabled", &on("restic-old/"), expires),
             rule("Enabled", &on("logs/"), expires),
             rule("Enabled", "<Filter><Tag><Key>a</Key><Value>b</Value></Tag></Filter>", expires),
-            rule("Enabled", &on(""), "<Expiration><ExpiredObjectDeleteMarker>true</ExpiredObjectDeleteMarker></Expiration>"),
+            rule(
+                "Enabled",
+                &on(""),
+                "<Expiration><ExpiredObjectDeleteMarker>true</ExpiredObjectDeleteMarker></Expiration>",
+            ),
             rule(
                 "Enabled",
                 &on(""),
@@ -359,16 +425,30 @@ mod tests {
         ] {
             assert!(matches!(&judged(&harmless, "restic")[..], [(Verdict::Ok, _)]), "{harmless}");
         }
-        let moves = rule("Enabled", &on(""), "<Transition><Days>30</Days><StorageClass>GLACIER</StorageClass></Transition>");
-        assert!(matches!(&judged(&moves, "")[..], [(Verdict::Warning, why)] if why.contains("GLACIER")));
+        let moves = rule(
+            "Enabled",
+            &on(""),
+            "<Transition><Days>30</Days><StorageClass>GLACIER</StorageClass></Transition>",
+        );
+        assert!(
+            matches!(&judged(&moves, "")[..], [(Verdict::Warning, why)] if why.contains("GLACIER"))
+        );
         // Two rules, with the harmless one first.
-        let two = format!("{}{}", rule("Enabled", &on("logs/"), expires), rule("Enabled", &on("restic/"), expires));
+        let two = format!(
+            "{}{}",
+            rule("Enabled", &on("logs/"), expires),
+            rule("Enabled", &on("restic/"), expires)
+        );
         assert_eq!(judged(&two, "restic").len(), 1);
     }
 
     #[test]
     fn locks_are_never_to_be_locked() {
         let advice = lock_advice("restic");
-        assert!(advice.contains("restic/data/, restic/index/") && advice.contains("never on restic/locks/"), "{advice}");
+        assert!(
+            advice.contains("restic/data/, restic/index/")
+                && advice.contains("never on restic/locks/"),
+            "{advice}"
+        );
     }
 }

@@ -58,14 +58,19 @@ impl Release {
         manifest: &Manifest,
         lock: &Lock,
     ) -> Result<(SnapshotId, u64), RepositoryError> {
-        let manifest = serde_json::to_vec_pretty(manifest)
-            .map_err(|cause| RepositoryError::Engine { action: "write a manifest to", cause: cause.into() })?;
+        let manifest = serde_json::to_vec_pretty(manifest).map_err(|cause| {
+            RepositoryError::Engine { action: "write a manifest to", cause: cause.into() }
+        })?;
         let (key, version) = (repository.0.key.clone(), repository.0.version);
         let (file, packs) = blocking(move || {
             let Self { engine, file, outcome, restore_text, mut reach, stop } = self;
-            let engine = engine.to_indexed().map_err(RepositoryError::engine("read the index of"))?;
+            let engine =
+                engine.to_indexed().map_err(RepositoryError::engine("read the index of"))?;
             whole(&reach.walk(&engine, file.tree, &|_| false, &stop)?)?;
-            let documents = Documents { manifest: &manifest, restore: restore_text.as_deref().unwrap_or(RESTORE_TEXT) };
+            let documents = Documents {
+                manifest: &manifest,
+                restore: restore_text.as_deref().unwrap_or(RESTORE_TEXT),
+            };
             complete(&engine, &key, version, file, &documents, &outcome)
         })
         .await?;
@@ -110,18 +115,25 @@ pub(crate) async fn publish(
     let store = &repository.0.store;
     failpoint::pass(Step::BeforeRelease);
     lock.confirm().await?;
-    let json = serde_json::to_vec(file)
-        .map_err(|cause| RepositoryError::Engine { action: "write a snapshot to", cause: cause.into() })?;
+    let json = serde_json::to_vec(file).map_err(|cause| RepositoryError::Engine {
+        action: "write a snapshot to",
+        cause: cause.into(),
+    })?;
     let sealed = Bytes::from(repository.0.key.seal(&json));
     let id = ByteDigest::of(&sealed);
     let key = format!("snapshots/{id}");
     store.write(&key, vec![sealed.clone()]).await?;
     failpoint::pass(Step::AfterRelease);
     if store.read(&key, None).await? != sealed {
-        return Err(RepositoryError::Damaged { object: key, why: "it reads back otherwise than it was written".into() });
+        return Err(RepositoryError::Damaged {
+            object: key,
+            why: "it reads back otherwise than it was written".into(),
+        });
     }
-    let id =
-        id.parse().map(|id: rustic_core::Id| SnapshotId(id.into())).map_err(RepositoryError::engine("name a snapshot of"))?;
+    let id = id
+        .parse()
+        .map(|id: rustic_core::Id| SnapshotId(id.into()))
+        .map_err(RepositoryError::engine("name a snapshot of"))?;
     Ok((id, sealed.len() as u64))
 }
 
@@ -146,7 +158,15 @@ fn complete(
     let followers: BTreeSet<PathBuf> =
         outcome.artifacts.iter().map(|artifact| follower_path(Path::new(&artifact.path))).collect();
     let dirty = ancestors(outcome.sizes.keys().chain(&followers));
-    let mut root = Trees { engine, pack: &mut trees, sizes: &outcome.sizes, followers: &followers, dirty, fixed: 0, removed: 0 };
+    let mut root = Trees {
+        engine,
+        pack: &mut trees,
+        sizes: &outcome.sizes,
+        followers: &followers,
+        dirty,
+        fixed: 0,
+        removed: 0,
+    };
     let mut tree = root.corrected(&file.tree, Path::new("/"))?;
     if root.fixed != outcome.sizes.len() {
         return Err(RepositoryError::NotCommitted(format!(
@@ -156,12 +176,18 @@ fn complete(
         )));
     }
     if root.removed != followers.len() {
-        return Err(RepositoryError::NotCommitted("an artifact is not where it belongs in the snapshot".into()));
+        return Err(RepositoryError::NotCommitted(
+            "an artifact is not where it belongs in the snapshot".into(),
+        ));
     }
     let mut inner = Tree::default();
     inner.nodes.push(document("manifest.json", documents.manifest, &mut data, now));
     let inner = trees.tree(&inner)?;
-    let meta = Metadata { mode: Some(0o700 | go_mode::DIRECTORY), mtime: Some(now), ..Metadata::default() };
+    let meta = Metadata {
+        mode: Some(0o700 | go_mode::DIRECTORY),
+        mtime: Some(now),
+        ..Metadata::default()
+    };
     let mut directory = Node::new_node(".kaleem-dr".as_ref(), NodeType::Dir, meta);
     directory.subtree = Some(inner);
     for node in [directory, document("RESTORE.md", documents.restore.as_bytes(), &mut data, now)] {
@@ -172,9 +198,11 @@ fn complete(
     }
     file.tree = trees.tree(&tree)?;
     if let Some(summary) = &mut file.summary {
-        summary.total_bytes_processed += documents.manifest.len() as u64 + documents.restore.len() as u64;
+        summary.total_bytes_processed +=
+            documents.manifest.len() as u64 + documents.restore.len() as u64;
         let followers = followers.len() as u64;
-        summary.total_files_processed = (summary.total_files_processed + 2).saturating_sub(followers);
+        summary.total_files_processed =
+            (summary.total_files_processed + 2).saturating_sub(followers);
         summary.files_new = (summary.files_new + 2).saturating_sub(followers);
     }
 
@@ -182,7 +210,10 @@ fn complete(
 }
 
 /// The packs and the index file that names their blobs, in the order in which they must be written.
-pub(super) fn sealed_objects(key: &SealKey, writers: [PackWriter<'_>; 2]) -> Result<Vec<Object>, RepositoryError> {
+pub(super) fn sealed_objects(
+    key: &SealKey,
+    writers: [PackWriter<'_>; 2],
+) -> Result<Vec<Object>, RepositoryError> {
     let mut objects = Vec::new();
     let mut packs = Vec::new();
     for writer in writers {
@@ -190,18 +221,31 @@ pub(super) fn sealed_objects(key: &SealKey, writers: [PackWriter<'_>; 2]) -> Res
         objects.push(object);
         packs.push(index);
     }
-    let index = serde_json::to_vec(&json!({ "packs": packs }))
-        .map_err(|cause| RepositoryError::Engine { action: "write an index to", cause: cause.into() })?;
+    let index = serde_json::to_vec(&json!({ "packs": packs })).map_err(|cause| {
+        RepositoryError::Engine { action: "write an index to", cause: cause.into() }
+    })?;
     let sealed = Bytes::from(key.seal(&index));
     objects.push(Object { key: format!("index/{}", ByteDigest::of(&sealed)), bytes: sealed });
     Ok(objects)
 }
 
 /// The node of a small file, whose blobs go into `data`.
-pub(super) fn document(name: &str, content: &[u8], data: &mut PackWriter<'_>, now: Timestamp) -> Node {
-    let meta = Metadata { mode: Some(0o600), mtime: Some(now), size: content.len() as u64, links: 1, ..Metadata::default() };
+pub(super) fn document(
+    name: &str,
+    content: &[u8],
+    data: &mut PackWriter<'_>,
+    now: Timestamp,
+) -> Node {
+    let meta = Metadata {
+        mode: Some(0o600),
+        mtime: Some(now),
+        size: content.len() as u64,
+        links: 1,
+        ..Metadata::default()
+    };
     let mut node = Node::new_node(name.as_ref(), NodeType::File, meta);
-    node.content = Some(content.chunks(BLOB_BYTES).map(|chunk| DataId::from(data.blob(chunk))).collect());
+    node.content =
+        Some(content.chunks(BLOB_BYTES).map(|chunk| DataId::from(data.blob(chunk))).collect());
     node
 }
 
@@ -222,7 +266,8 @@ struct Trees<'a, 'k> {
 
 impl Trees<'_, '_> {
     fn corrected(&mut self, id: &TreeId, path: &Path) -> Result<Tree, RepositoryError> {
-        let mut tree = self.engine.get_tree(id).map_err(RepositoryError::engine("read back a tree of"))?;
+        let mut tree =
+            self.engine.get_tree(id).map_err(RepositoryError::engine("read back a tree of"))?;
         let all = tree.nodes.len();
         tree.nodes.retain(|node| !self.followers.contains(&path.join(node.name())));
         self.removed += all - tree.nodes.len();

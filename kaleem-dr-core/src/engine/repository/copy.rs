@@ -90,7 +90,10 @@ impl CopyReport {
         let worst = [Exit::Cancelled, Exit::NotVerified];
         match &self.failed[..] {
             [] => Exit::Done,
-            failed => match worst.into_iter().find(|exit| failed.iter().any(|failure| failure.exit == *exit)) {
+            failed => match worst
+                .into_iter()
+                .find(|exit| failed.iter().any(|failure| failure.exit == *exit))
+            {
                 Some(exit) => exit,
                 None if self.copied.is_empty() => failed[0].exit,
                 None => Exit::Partial,
@@ -116,7 +119,8 @@ impl PartialEq for ChunkerParams {
         let Self(b) = other;
         a.chunker == b.chunker
             && a.chunker_polynomial == b.chunker_polynomial
-            && (a.chunk_size, a.chunk_min_size, a.chunk_max_size) == (b.chunk_size, b.chunk_min_size, b.chunk_max_size)
+            && (a.chunk_size, a.chunk_min_size, a.chunk_max_size)
+                == (b.chunk_size, b.chunk_min_size, b.chunk_max_size)
     }
 }
 
@@ -128,7 +132,8 @@ impl ChunkerParams {
     /// A new repository's config with these parameters and nothing else of the old one.
     pub(super) fn config(self, version: u32) -> Result<ConfigFile, RepositoryError> {
         let id: [u8; 32] = rand::random();
-        let id: rustic_core::Id = hex::encode(id).parse().map_err(RepositoryError::engine("name"))?;
+        let id: rustic_core::Id =
+            hex::encode(id).parse().map_err(RepositoryError::engine("name"))?;
         let Self(like) = self;
         Ok(ConfigFile {
             version,
@@ -149,7 +154,13 @@ type Identity = (TreeId, jiff::Timestamp, String, Vec<std::path::PathBuf>, Optio
 fn identity(snapshot: &Snapshot) -> Identity {
     let mut paths = snapshot.paths();
     paths.sort();
-    (snapshot.file.tree, snapshot.time().timestamp(), snapshot.host().to_owned(), paths, snapshot.run())
+    (
+        snapshot.file.tree,
+        snapshot.time().timestamp(),
+        snapshot.host().to_owned(),
+        paths,
+        snapshot.run(),
+    )
 }
 
 impl Repository {
@@ -180,7 +191,8 @@ impl Repository {
             dry_run: options.dry_run,
             ..CopyReport::default()
         };
-        let mut there: HashSet<Identity> = destination.snapshots().await?.iter().map(identity).collect();
+        let mut there: HashSet<Identity> =
+            destination.snapshots().await?.iter().map(identity).collect();
         let mut wanted: Vec<&Snapshot> = snapshots.iter().collect();
         wanted.sort_by_key(|snapshot| snapshot.time().timestamp());
         let (new, old): (Vec<&Snapshot>, Vec<&Snapshot>) =
@@ -211,7 +223,8 @@ impl Repository {
         let (lost_here, lost_there) = (source_lock.lost(), destination_lock.lost());
         for snapshot in new {
             let Some(mut carrying) = carrier.take().filter(|_| broken.is_none()) else {
-                let (error, exit) = broken.clone().unwrap_or(("the copy broke off".into(), Exit::Failed));
+                let (error, exit) =
+                    broken.clone().unwrap_or(("the copy broke off".into(), Exit::Failed));
                 report.failed.push(failure(snapshot, format!("not tried: {error}"), exit));
                 continue;
             };
@@ -236,7 +249,12 @@ impl Repository {
             let copied = match carried {
                 Ok(()) => {
                     source_lock.confirm().await?;
-                    commit::publish(destination, &as_copied(&snapshot.file, &options.tags), destination_lock).await
+                    commit::publish(
+                        destination,
+                        &as_copied(&snapshot.file, &options.tags),
+                        destination_lock,
+                    )
+                    .await
                 }
                 Err(error) => Err(self.diagnosed(destination, snapshot, error, cancel).await),
             };
@@ -244,7 +262,12 @@ impl Repository {
                 Ok((id, bytes)) => {
                     let added_bytes = bytes + gate.written_bytes() - before;
                     let (from, source) = (snapshot.id(), snapshot.source());
-                    report.copied.push(CopiedSnapshot { from, snapshot: Some(id), source, added_bytes });
+                    report.copied.push(CopiedSnapshot {
+                        from,
+                        snapshot: Some(id),
+                        source,
+                        added_bytes,
+                    });
                     report.added_bytes += bytes;
                 }
                 Err(error) => {
@@ -271,7 +294,9 @@ impl Repository {
         if cancel.is_cancelled() {
             return RepositoryError::Cancelled;
         }
-        if matches!(error, RepositoryError::Damaged { .. }) || !matches!(destination.0.store.size("config").await, Ok(Some(_))) {
+        if matches!(error, RepositoryError::Damaged { .. })
+            || !matches!(destination.0.store.size("config").await, Ok(Some(_)))
+        {
             return error;
         }
         let look = async {
@@ -337,28 +362,35 @@ impl Carrier {
     /// Carries a snapshot's blobs over, and looks whether all are there.
     fn carry(&mut self, file: &SnapshotFile) -> Result<(), RepositoryError> {
         let before = self.gate.written_bytes();
-        let carried = self.source.copy(self.engine()?, [file]).map_err(RepositoryError::engine("copy to"));
+        let carried =
+            self.source.copy(self.engine()?, [file]).map_err(RepositoryError::engine("copy to"));
         // What a failure left half-way is in the index too, and needs not be carried again.
         if self.gate.written_bytes() != before {
             let engine = self.destination.take().map(rustic_core::Repository::drop_index);
             let engine = engine.map(rustic_core::Repository::to_indexed).transpose();
-            self.destination = engine.map_err(RepositoryError::engine("read the destination's index of"))?;
+            self.destination =
+                engine.map_err(RepositoryError::engine("read the destination's index of"))?;
         }
         carried?;
         self.complete(&file.tree)
     }
 
     fn engine(&self) -> Result<&Engine, RepositoryError> {
-        let gone = || RepositoryError::Engine { action: "copy to", cause: "its index could not be read before".into() };
+        let gone = || RepositoryError::Engine {
+            action: "copy to",
+            cause: "its index could not be read before".into(),
+        };
         self.destination.as_ref().ok_or_else(gone)
     }
 
     /// Whether every blob below a tree is in the destination's index.
     fn complete(&mut self, root: &TreeId) -> Result<(), RepositoryError> {
         let engine = self.engine()?;
-        let lacks = |what: &str, id: &rustic_core::Id| RepositoryError::Damaged {
+        let lacks = |what: &str, id: &rustic_core::Id| {
+            RepositoryError::Damaged {
             object: format!("{what} {}", id.to_hex().as_str()),
             why: "it is not in the source's index, or was lost on the way; `check` of the source tells".into(),
+        }
         };
         let mut seen = HashSet::new();
         let mut pending = vec![*root];
@@ -367,7 +399,8 @@ impl Carrier {
                 continue;
             }
             engine.get_index_entry(&id).map_err(|_| lacks("tree", &id.into_inner()))?;
-            let tree = engine.get_tree(&id).map_err(RepositoryError::engine("read back a tree of"))?;
+            let tree =
+                engine.get_tree(&id).map_err(RepositoryError::engine("read back a tree of"))?;
             for node in tree.nodes {
                 pending.extend(node.subtree);
                 for blob in node.content.iter().flatten() {

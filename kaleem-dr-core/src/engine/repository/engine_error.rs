@@ -28,13 +28,18 @@ pub(crate) fn engine_cause(error: &RusticError) -> Cause {
     let store = store_error(error);
     // What the store says is a sentence already; the engine would tell it twice.
     let said = store.map_or(said, |store| error_chain(store));
-    Box::new(EngineCause { said, fault: store.map(StoreError::fault), is_full: store.is_some_and(StoreError::is_full) })
+    Box::new(EngineCause {
+        said,
+        fault: store.map(StoreError::fault),
+        is_full: store.is_some_and(StoreError::is_full),
+    })
 }
 
 /// The store's error behind one of rustic_core's.
 fn store_error(error: &RusticError) -> Option<&StoreError> {
     let first = std::error::Error::source(error);
-    std::iter::successors(first, |cause| cause.source()).find_map(|cause| cause.downcast_ref::<StoreError>())
+    std::iter::successors(first, |cause| cause.source())
+        .find_map(|cause| cause.downcast_ref::<StoreError>())
 }
 
 /// What the store said of an error of rustic_core's, where it came from there.

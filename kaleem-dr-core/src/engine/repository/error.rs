@@ -121,7 +121,9 @@ pub enum RepositoryError {
         cause: std::io::Error,
     },
     /// It does not hold still for long enough.
-    #[error("{location} changes while it is read: something prunes it or writes to it; run this again later")]
+    #[error(
+        "{location} changes while it is read: something prunes it or writes to it; run this again later"
+    )]
     Changing {
         /// The place, in words.
         location: String,
@@ -147,8 +149,10 @@ fn listed(hosts: &[HostNewest]) -> String {
     if hosts.is_empty() {
         return "; neither has any other host".to_owned();
     }
-    let each: Vec<String> =
-        hosts.iter().map(|of| format!("{} (newest {})", of.host, of.newest.strftime("%Y-%m-%d %H:%M UTC"))).collect();
+    let each: Vec<String> = hosts
+        .iter()
+        .map(|of| format!("{} (newest {})", of.host, of.newest.strftime("%Y-%m-%d %H:%M UTC")))
+        .collect();
     format!("; hosts that have: {}", each.join(", "))
 }
 
@@ -168,7 +172,9 @@ impl RepositoryError {
     pub fn is_full(&self) -> bool {
         match self {
             Self::Store(error) => error.is_full(),
-            Self::Engine { cause, .. } => cause.downcast_ref::<EngineCause>().is_some_and(|cause| cause.is_full),
+            Self::Engine { cause, .. } => {
+                cause.downcast_ref::<EngineCause>().is_some_and(|cause| cause.is_full)
+            }
             _ => false,
         }
     }
@@ -189,7 +195,9 @@ impl From<&RepositoryError> for Exit {
             RepositoryError::Damaged { .. } => Self::NotVerified,
             RepositoryError::Changing { .. } => Self::Temporary,
             RepositoryError::Cancelled => Self::Cancelled,
-            error if error.fault().is_some_and(super::store::StoreFault::keeps_out) => Self::Unreachable,
+            error if error.fault().is_some_and(super::store::StoreFault::keeps_out) => {
+                Self::Unreachable
+            }
             _ => Self::Failed,
         }
     }
@@ -202,7 +210,9 @@ impl From<&SourceError> for Exit {
             SourceError::Refused(_) => Self::Refused,
             SourceError::Damaged { .. } => Self::NotVerified,
             SourceError::Cancelled => Self::Cancelled,
-            SourceError::Point(cause) => cause.downcast_ref::<RepositoryError>().map_or(Self::Failed, Self::from),
+            SourceError::Point(cause) => {
+                cause.downcast_ref::<RepositoryError>().map_or(Self::Failed, Self::from)
+            }
             _ => Self::Failed,
         }
     }

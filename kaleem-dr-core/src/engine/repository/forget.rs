@@ -40,7 +40,8 @@ impl Repository {
         if dry_run {
             return Ok(report);
         }
-        let ids: Vec<SnapshotId> = report.groups.iter().flat_map(|group| group.remove.iter().map(Snapshot::id)).collect();
+        let ids: Vec<SnapshotId> =
+            report.groups.iter().flat_map(|group| group.remove.iter().map(Snapshot::id)).collect();
         self.forget_snapshots(&ids, lock, progress, cancel).await?;
         report.dry_run = false;
         Ok(report)
@@ -87,14 +88,17 @@ impl Repository {
             return Ok(Rewritten { from, to: from });
         }
         let mut file = snapshot.file.clone();
-        let mut tags: Vec<String> = snapshot.tags().into_iter().filter(|tag| tag != PINNED_TAG).collect();
+        let mut tags: Vec<String> =
+            snapshot.tags().into_iter().filter(|tag| tag != PINNED_TAG).collect();
         if pinned {
             tags.push(PINNED_TAG.to_owned());
         }
-        file.tags = tags
-            .join(",")
-            .parse()
-            .map_err(|_| RepositoryError::NotCommitted(format!("a tag of snapshot {} is not valid", from.short())))?;
+        file.tags = tags.join(",").parse().map_err(|_| {
+            RepositoryError::NotCommitted(format!(
+                "a tag of snapshot {} is not valid",
+                from.short()
+            ))
+        })?;
         file.delete = if pinned { DeleteOption::Never } else { DeleteOption::NotSet };
         file.original.get_or_insert(from.0);
         let (to, _) = commit::publish(self, &file, lock).await?;
@@ -107,7 +111,11 @@ impl Repository {
 ///
 /// # Errors
 /// [`RepositoryError::Guarded`] for one that is pinned, or the last whole one of its source and host that is not dated in the future.
-pub fn may_be_forgotten(snapshot: &Snapshot, among: &[Snapshot], now: Timestamp) -> Result<(), RepositoryError> {
+pub fn may_be_forgotten(
+    snapshot: &Snapshot,
+    among: &[Snapshot],
+    now: Timestamp,
+) -> Result<(), RepositoryError> {
     let short = snapshot.id().short();
     if snapshot.is_protected() {
         return Err(RepositoryError::Guarded(format!(
@@ -116,7 +124,10 @@ pub fn may_be_forgotten(snapshot: &Snapshot, among: &[Snapshot], now: Timestamp)
     }
     let is_good = |of: &Snapshot| of.is_ours() && of.is_whole() && !of.is_of_the_future(now);
     let same = |other: &&Snapshot| {
-        other.id() != snapshot.id() && other.host() == snapshot.host() && other.source() == snapshot.source() && is_good(other)
+        other.id() != snapshot.id()
+            && other.host() == snapshot.host()
+            && other.source() == snapshot.source()
+            && is_good(other)
     };
     if is_good(snapshot) && !among.iter().any(|other| same(&other)) {
         return Err(RepositoryError::Guarded(format!(

@@ -55,9 +55,12 @@ impl Repository {
                 let sealed = store.read(&key, None).await?;
                 let seal = self.0.key.clone();
                 blocking(move || {
-                    let damaged = |why: String| RepositoryError::Damaged { object: key.clone(), why };
-                    let json = seal.open_file(&sealed).map_err(|error| damaged(error.to_string()))?;
-                    serde_json::from_slice::<IndexFile>(&json).map_err(|error| damaged(error.to_string()))
+                    let damaged =
+                        |why: String| RepositoryError::Damaged { object: key.clone(), why };
+                    let json =
+                        seal.open_file(&sealed).map_err(|error| damaged(error.to_string()))?;
+                    serde_json::from_slice::<IndexFile>(&json)
+                        .map_err(|error| damaged(error.to_string()))
                 })
                 .await
             })

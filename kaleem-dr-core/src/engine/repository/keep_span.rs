@@ -22,7 +22,12 @@ pub struct KeepSpan {
 
 impl KeepSpan {
     pub(super) fn span(self) -> Span {
-        Span::new().years(self.years).months(self.months).weeks(self.weeks).days(self.days).hours(self.hours)
+        Span::new()
+            .years(self.years)
+            .months(self.months)
+            .weeks(self.weeks)
+            .days(self.days)
+            .hours(self.hours)
     }
 }
 
@@ -37,7 +42,8 @@ impl FromStr for KeepSpan {
         while !rest.is_empty() {
             let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
             // Four digits at most: jiff's spans hold 19,998 years, and none of these sums reaches that.
-            let number: u16 = rest[..digits].parse().ok().filter(|number| *number <= 9999).ok_or_else(invalid)?;
+            let number: u16 =
+                rest[..digits].parse().ok().filter(|number| *number <= 9999).ok_or_else(invalid)?;
             let unit = rest[digits..].chars().next().ok_or_else(invalid)?;
             let at = "ymwdh".find(unit).filter(|at| *at >= next_unit).ok_or_else(invalid)?;
             counts[at] = number;
@@ -45,14 +51,27 @@ impl FromStr for KeepSpan {
             rest = &rest[digits + 1..];
         }
         let [years, months, weeks, days, hours] = counts;
-        if counts == [0; 5] { Err(invalid()) } else { Ok(Self { years, months, weeks, days, hours }) }
+        if counts == [0; 5] {
+            Err(invalid())
+        } else {
+            Ok(Self { years, months, weeks, days, hours })
+        }
     }
 }
 
 impl fmt::Display for KeepSpan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let parts = [(self.years, 'y'), (self.months, 'm'), (self.weeks, 'w'), (self.days, 'd'), (self.hours, 'h')];
-        parts.into_iter().filter(|(count, _)| *count > 0).try_for_each(|(count, unit)| write!(f, "{count}{unit}"))
+        let parts = [
+            (self.years, 'y'),
+            (self.months, 'm'),
+            (self.weeks, 'w'),
+            (self.days, 'd'),
+            (self.hours, 'h'),
+        ];
+        parts
+            .into_iter()
+            .filter(|(count, _)| *count > 0)
+            .try_for_each(|(count, unit)| write!(f, "{count}{unit}"))
     }
 }
 
@@ -72,7 +91,9 @@ impl From<KeepSpan> for String {
 
 /// A text that is not a span of time.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("`{0}` is not a span of time; write years, months, weeks, days and hours as in `2y5m`, `14d` or `36h`")]
+#[error(
+    "`{0}` is not a span of time; write years, months, weeks, days and hours as in `2y5m`, `14d` or `36h`"
+)]
 pub struct InvalidKeepSpan(String);
 
 #[cfg(test)]
@@ -84,7 +105,8 @@ mod tests {
         let span: KeepSpan = "2y5m7d3h".parse().unwrap();
         assert_eq!((span.years, span.months, span.weeks, span.days, span.hours), (2, 5, 0, 7, 3));
         assert_eq!(span.to_string(), "2y5m7d3h");
-        for bad in ["", "5", "d", "0d", "3h7d", "1d1d", "1mo", "-1d", "99999d", "1 d", "1D", "7é"] {
+        for bad in ["", "5", "d", "0d", "3h7d", "1d1d", "1mo", "-1d", "99999d", "1 d", "1D", "7é"]
+        {
             assert!(bad.parse::<KeepSpan>().is_err(), "{bad}");
         }
     }

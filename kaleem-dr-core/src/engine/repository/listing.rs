@@ -3,7 +3,10 @@
 use super::object_key;
 use serde::Serialize;
 
-use super::{Repository, RepositoryError, backend::Gate, blocking, names, silent, snapshot::Snapshot, snapshot::SnapshotId};
+use super::{
+    Repository, RepositoryError, backend::Gate, blocking, names, silent, snapshot::Snapshot,
+    snapshot::SnapshotId,
+};
 use crate::CancellationToken;
 
 /// What is in `snapshots/`.
@@ -35,7 +38,9 @@ impl Repository {
             let repository = self.clone();
             let cached = blocking(move || {
                 let engine = repository.engine(Gate::open(CancellationToken::new()), &silent())?;
-                let files = engine.get_all_snapshots().map_err(RepositoryError::engine("read the snapshots of"))?;
+                let files = engine
+                    .get_all_snapshots()
+                    .map_err(RepositoryError::engine("read the snapshots of"))?;
                 Ok(files.into_iter().map(Snapshot::new).collect::<Vec<_>>())
             });
             if let Ok(mut snapshots) = cached.await {
@@ -83,7 +88,10 @@ impl Repository {
         .await
     }
 
-    async fn read_those_left(&self, keys: &[String]) -> Result<Vec<Option<bytes::Bytes>>, RepositoryError> {
+    async fn read_those_left(
+        &self,
+        keys: &[String],
+    ) -> Result<Vec<Option<bytes::Bytes>>, RepositoryError> {
         let mut all = Vec::with_capacity(keys.len());
         for key in keys {
             all.push(match self.0.store.read(key, None).await {

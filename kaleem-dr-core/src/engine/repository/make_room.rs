@@ -72,7 +72,12 @@ impl Repository {
     }
 
     /// Writes an index file anew, with the used packs only.
-    async fn without(&self, key: &String, used: &HashSet<Id>, lock: &Lock) -> Result<(), RepositoryError> {
+    async fn without(
+        &self,
+        key: &String,
+        used: &HashSet<Id>,
+        lock: &Lock,
+    ) -> Result<(), RepositoryError> {
         let Some(Ok(mut file)) = self.read_index(key).await? else { return Ok(()) };
         let is_used = |pack: &IndexPack| used.contains(&pack.id.into_inner());
         file.packs.retain(is_used);
@@ -81,7 +86,13 @@ impl Repository {
         self.replace_index(Some(file), std::slice::from_ref(key), lock).await
     }
 
-    async fn free_all(&self, packs: &[Id], survey: &Survey, lock: &Lock, freed: &mut Freed) -> Result<(), RepositoryError> {
+    async fn free_all(
+        &self,
+        packs: &[Id],
+        survey: &Survey,
+        lock: &Lock,
+        freed: &mut Freed,
+    ) -> Result<(), RepositoryError> {
         for id in packs.iter().filter(|id| !survey.lost.contains_key(*id)) {
             let size = survey.packs.get(id).map_or(0, |pack| u64::from(pack.size_bytes));
             self.free(id, size, lock, freed).await?;
@@ -89,7 +100,13 @@ impl Repository {
         Ok(())
     }
 
-    async fn free(&self, id: &Id, size: u64, lock: &Lock, freed: &mut Freed) -> Result<(), RepositoryError> {
+    async fn free(
+        &self,
+        id: &Id,
+        size: u64,
+        lock: &Lock,
+        freed: &mut Freed,
+    ) -> Result<(), RepositoryError> {
         lock.confirm().await?;
         self.0.store.delete(&pack_key(id)).await?;
         freed.packs += 1;
@@ -105,7 +122,8 @@ impl Repository {
         cancel: &CancellationToken,
     ) -> Result<HashSet<Id>, RepositoryError> {
         let snapshots = self.snapshot_listing().await?.snapshots;
-        let bar = progress.begin("finding what is in use", Unit::Items, Some(snapshots.len() as u64));
+        let bar =
+            progress.begin("finding what is in use", Unit::Items, Some(snapshots.len() as u64));
         let stop = cancel.clone();
         self.guarded(lock, cancel, move |repository, _| {
             let engine = repository.without_cache().indexed(Gate::open(stop.clone()), &silent())?;

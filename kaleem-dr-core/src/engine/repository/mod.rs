@@ -45,8 +45,8 @@ use std::{
 
 use bytesize::ByteSize;
 use rustic_core::{
-    ConfigOptions, Credentials, IndexedFullStatus, KeyOptions, OpenStatus, Progress, ProgressBars, ProgressType,
-    RepositoryBackends, RepositoryOptions, RusticProgress, repofile::MasterKey,
+    ConfigOptions, Credentials, IndexedFullStatus, KeyOptions, OpenStatus, Progress, ProgressBars,
+    ProgressType, RepositoryBackends, RepositoryOptions, RusticProgress, repofile::MasterKey,
 };
 use secrecy::SecretString;
 use tokio::runtime::Handle;
@@ -75,7 +75,9 @@ pub use self::{
     repair::{IndexRepair, LostSnapshot, RepairedSnapshot, SnapshotRepair},
     retention::{ForgetGroup, ForgetReason, ForgetReport, Retention, RetentionScope},
     save::{SaveError, SaveOptions, Saved},
-    snapshot::{INCOMPLETE_TAG, OWN_TAG, PINNED_TAG, Snapshot, SnapshotId, is_of_the_future, select},
+    snapshot::{
+        INCOMPLETE_TAG, OWN_TAG, PINNED_TAG, Snapshot, SnapshotId, is_of_the_future, select,
+    },
 };
 pub(crate) use self::{
     copy::tags_for,
@@ -136,7 +138,9 @@ impl Location {
         match self {
             Self::Directory(path) => match OpendalStore::directory(path) {
                 Ok(store) => Ok(Arc::new(store)),
-                Err(error) if error.is_not_found() => Err(RepositoryError::NotFound { location: path.display().to_string() }),
+                Err(error) if error.is_not_found() => {
+                    Err(RepositoryError::NotFound { location: path.display().to_string() })
+                }
                 Err(error) => Err(error.into()),
             },
             Self::S3(access) => Ok(Arc::new(OpendalStore::s3(access)?)),
@@ -196,14 +200,23 @@ impl Repository {
         if let Location::Directory(path) = &access.location {
             lay_out(path)?;
         }
-        Self::init_in(access.location.store()?, access, InitOptions { version, ..InitOptions::default() }).await
+        Self::init_in(
+            access.location.store()?,
+            access,
+            InitOptions { version, ..InitOptions::default() },
+        )
+        .await
     }
 
     /// As [`Repository::init`], in a store of one's own; the location in `access` is not used.
     ///
     /// # Errors
     /// As [`Repository::init`].
-    pub async fn init_in(store: Arc<dyn ObjectStore>, access: &Access, options: InitOptions) -> Result<Self, RepositoryError> {
+    pub async fn init_in(
+        store: Arc<dyn ObjectStore>,
+        access: &Access,
+        options: InitOptions,
+    ) -> Result<Self, RepositoryError> {
         Self::make(store, access, options, None).await
     }
 
@@ -212,7 +225,11 @@ impl Repository {
     ///
     /// # Errors
     /// As [`Repository::init`].
-    pub async fn init_like(access: &Access, version: u32, like: &Self) -> Result<Self, RepositoryError> {
+    pub async fn init_like(
+        access: &Access,
+        version: u32,
+        like: &Self,
+    ) -> Result<Self, RepositoryError> {
         if let Location::Directory(path) = &access.location {
             lay_out(path)?;
         }
@@ -238,7 +255,8 @@ impl Repository {
         store.write(&name, vec![file]).await?;
         let (runtime, backing) = (Handle::current(), store.clone());
         blocking(move || {
-            let engine = unopened(backing, runtime, Gate::open(CancellationToken::new()), None, &silent())?;
+            let engine =
+                unopened(backing, runtime, Gate::open(CancellationToken::new()), None, &silent())?;
             let (credentials, keys) = (Credentials::Masterkey(master), KeyOptions::default());
             let made = if let Some(chunker) = chunker {
                 let mut config = chunker.config(version)?;
@@ -277,15 +295,21 @@ impl Repository {
     ///
     /// # Errors
     /// As [`Repository::open`].
-    pub async fn open_in(store: Arc<dyn ObjectStore>, access: &Access) -> Result<Self, RepositoryError> {
+    pub async fn open_in(
+        store: Arc<dyn ObjectStore>,
+        access: &Access,
+    ) -> Result<Self, RepositoryError> {
         if store.size("config").await?.is_none() {
             return Err(RepositoryError::NotFound { location: store.location() });
         }
         let (master, key_id) = key::open_with(&store, &access.password).await?;
         let (runtime, backing) = (Handle::current(), store.clone());
         let (key, id, version, chunker) = blocking(move || {
-            let engine = unopened(backing, runtime, Gate::open(CancellationToken::new()), None, &silent())?;
-            let engine = engine.open(&Credentials::Masterkey(master)).map_err(RepositoryError::engine("open"))?;
+            let engine =
+                unopened(backing, runtime, Gate::open(CancellationToken::new()), None, &silent())?;
+            let engine = engine
+                .open(&Credentials::Masterkey(master))
+                .map_err(RepositoryError::engine("open"))?;
             let config = engine.config();
             let id = config.id.into_inner().to_hex().to_string();
             Ok((SealKey::new(engine.key()), id, config.version, ChunkerParams::of(config)))
@@ -293,7 +317,17 @@ impl Repository {
         .await?;
         let runtime = Handle::current();
         let cache_directory = access.cache_directory.clone();
-        Ok(Self(Arc::new(Inner { store, key, key_id, id, version, chunker, cache_directory, runtime, is_lockless: false })))
+        Ok(Self(Arc::new(Inner {
+            store,
+            key,
+            key_id,
+            id,
+            version,
+            chunker,
+            cache_directory,
+            runtime,
+            is_lockless: false,
+        })))
     }
 
     /// The repository's id: 64 hex digits, the same in every mirror of it.
@@ -338,9 +372,15 @@ impl Repository {
         progress: &Arc<dyn ProgressSink>,
     ) -> Result<rustic_core::Repository<OpenStatus>, RepositoryError> {
         let inner = &self.0;
-        unopened(inner.store.clone(), inner.runtime.clone(), gate, inner.cache_directory.as_deref(), progress)?
-            .open(&Credentials::Masterkey(inner.key.master()))
-            .map_err(RepositoryError::engine("open"))
+        unopened(
+            inner.store.clone(),
+            inner.runtime.clone(),
+            gate,
+            inner.cache_directory.as_deref(),
+            progress,
+        )?
+        .open(&Credentials::Masterkey(inner.key.master()))
+        .map_err(RepositoryError::engine("open"))
     }
 
     /// The same with its index in memory, 48 bytes a blob. Index files that are damaged are passed over with a warning: what they alone
@@ -392,7 +432,9 @@ impl Repository {
         };
         match result {
             Err(_) if cancel.is_cancelled() => Err(RepositoryError::Cancelled),
-            Err(_) if lock.lost().is_cancelled() => lock.confirm().await.and(Err(RepositoryError::Cancelled)),
+            Err(_) if lock.lost().is_cancelled() => {
+                lock.confirm().await.and(Err(RepositoryError::Cancelled))
+            }
             result => result,
         }
     }
@@ -412,7 +454,9 @@ pub(crate) async fn blocking<T: Send + 'static>(
             let cause = match error.try_into_panic() {
                 Ok(panic) => {
                     let text = panic.downcast_ref::<String>().map(String::as_str);
-                    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("it panicked").to_owned()
+                    text.or_else(|| panic.downcast_ref::<&str>().copied())
+                        .unwrap_or("it panicked")
+                        .to_owned()
                 }
                 Err(error) => error.to_string(),
             };
@@ -464,7 +508,9 @@ fn make_directories(root: &Path) -> Result<(), RepositoryError> {
     if root.exists() {
         for entry in fs::read_dir(root).map_err(failed(root))? {
             let name = entry.map_err(failed(root))?.file_name();
-            if name != store::TEMPORARY_DIRECTORY && !DIRECTORIES.iter().any(|directory| name == *directory) {
+            if name != store::TEMPORARY_DIRECTORY
+                && !DIRECTORIES.iter().any(|directory| name == *directory)
+            {
                 return Err(RepositoryError::Guarded(format!(
                     "{} holds {}, and is no repository; name an empty or a new directory",
                     root.display(),

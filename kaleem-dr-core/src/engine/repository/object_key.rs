@@ -9,7 +9,9 @@ const DIGITS: usize = 64;
 /// hex digits. `config` has a fixed name and is not listed.
 #[must_use]
 pub fn is_object_name(key: &str) -> bool {
-    let is_id = |name: &str| name.len() == DIGITS && name.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    let is_id = |name: &str| {
+        name.len() == DIGITS && name.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    };
     let mut parts = key.split('/');
     match (parts.next(), parts.next(), parts.next(), parts.next()) {
         (Some("keys" | "index" | "snapshots" | "locks"), Some(name), None, None) => is_id(name),

@@ -13,7 +13,9 @@ use rustic_core::{
 };
 use tokio::sync::mpsc;
 
-use super::{RepositoryError, SnapshotReader, blocking, names, object_key::key_of, store::ObjectStore};
+use super::{
+    RepositoryError, SnapshotReader, blocking, names, object_key::key_of, store::ObjectStore,
+};
 use crate::{
     CancellationToken,
     ground::{digest::ByteDigest, progress::StageProgress},
@@ -95,7 +97,10 @@ impl SnapshotReader {
     ///
     /// # Errors
     /// When a blob of it is in no index.
-    pub fn stream_file(&self, file: &TreeFile) -> Result<mpsc::Receiver<Result<Bytes, RepositoryError>>, RepositoryError> {
+    pub fn stream_file(
+        &self,
+        file: &TreeFile,
+    ) -> Result<mpsc::Receiver<Result<Bytes, RepositoryError>>, RepositoryError> {
         Ok(self.stream_places(self.places(&file.node)?))
     }
 
@@ -124,7 +129,9 @@ impl SnapshotReader {
             .map(|key| {
                 let size = sizes.get(&key).copied();
                 async move {
-                    let Some(size) = size else { return Ok((key, Err("it is not there".to_owned()))) };
+                    let Some(size) = size else {
+                        return Ok((key, Err("it is not there".to_owned())));
+                    };
                     let verified = hashes_to_name(store, &key, size, bar, cancel).await?;
                     Ok::<_, RepositoryError>((key, verified.map(|()| size)))
                 }
@@ -144,7 +151,10 @@ impl SnapshotReader {
     }
 
     /// Keys of the packs and the snapshot file, and what is missing already in the index. Blocking.
-    fn needed(&self, cancel: &CancellationToken) -> Result<(HashSet<String>, Vec<String>), RepositoryError> {
+    fn needed(
+        &self,
+        cancel: &CancellationToken,
+    ) -> Result<(HashSet<String>, Vec<String>), RepositoryError> {
         let (mut packs, mut wrong) = (HashSet::<Id>::new(), Vec::new());
         let mut seen = HashSet::<TreeId>::new();
         let mut pending = vec![self.snapshot().file.tree];
@@ -178,7 +188,8 @@ impl SnapshotReader {
                 }
             }
         }
-        let mut keys: HashSet<String> = packs.iter().map(|pack| key_of(FileType::Pack, pack)).collect();
+        let mut keys: HashSet<String> =
+            packs.iter().map(|pack| key_of(FileType::Pack, pack)).collect();
         keys.insert(format!("snapshots/{}", self.snapshot().id()));
         Ok((keys, wrong))
     }
@@ -202,7 +213,9 @@ pub(crate) async fn hashes_to_name(
         match store.read(key, Some(at..end)).await {
             Ok(bytes) => digest.update(&bytes),
             // Only the object's own fault says something of it; else it cannot be told, and is not damage.
-            Err(error) if error.fault().is_loss() => return Ok(Err(crate::ground::error_chain(&error))),
+            Err(error) if error.fault().is_loss() => {
+                return Ok(Err(crate::ground::error_chain(&error)));
+            }
             Err(error) => return Err(error.into()),
         }
         bar.advance(end - at);
@@ -210,5 +223,9 @@ pub(crate) async fn hashes_to_name(
     }
     let found = digest.finish();
     let name = key.rsplit('/').next().unwrap_or_default();
-    Ok(if found == name { Ok(()) } else { Err(format!("it hashes to {found} and not to its name")) })
+    Ok(if found == name {
+        Ok(())
+    } else {
+        Err(format!("it hashes to {found} and not to its name"))
+    })
 }

@@ -64,7 +64,8 @@ impl<'k> PackWriter<'k> {
         if self.seen.insert(hex.clone()) {
             let zipped = self.compress.then(|| zstd::encode_all(plain, ZSTD_LEVEL).ok()).flatten();
             let sealed = self.key.seal(zipped.as_deref().unwrap_or(plain));
-            let kind_byte = u8::from(self.kind == BlobKind::Tree) + if zipped.is_some() { 2 } else { 0 };
+            let kind_byte =
+                u8::from(self.kind == BlobKind::Tree) + if zipped.is_some() { 2 } else { 0 };
             self.header.push(kind_byte);
             self.header.extend(length(sealed.len()).to_le_bytes());
             if zipped.is_some() {
@@ -90,9 +91,12 @@ impl<'k> PackWriter<'k> {
 
     /// Adds a tree.
     pub(crate) fn tree(&mut self, tree: &Tree) -> Result<TreeId, RepositoryError> {
-        let (json, _) = tree
-            .serialize()
-            .map_err(|error| RepositoryError::NotCommitted(format!("a tree cannot be written: {}", error_chain(&error))))?;
+        let (json, _) = tree.serialize().map_err(|error| {
+            RepositoryError::NotCommitted(format!(
+                "a tree cannot be written: {}",
+                error_chain(&error)
+            ))
+        })?;
         Ok(TreeId::from(self.blob(&json)))
     }
 
@@ -120,7 +124,9 @@ pub(crate) fn header_length(tail: &[u8], pack_bytes: u64) -> Result<u64, String>
     let bytes: [u8; 4] = tail.try_into().map_err(|_| "it is too short for a pack".to_owned())?;
     let length = u64::from(u32::from_le_bytes(bytes));
     if length < OVERHEAD as u64 || length + LENGTH_BYTES > pack_bytes {
-        return Err(format!("it says that its header has {length} bytes, and is {pack_bytes} bytes long"));
+        return Err(format!(
+            "it says that its header has {length} bytes, and is {pack_bytes} bytes long"
+        ));
     }
     Ok(length)
 }
@@ -177,12 +183,15 @@ mod tests {
             let (object, index) = writer.finish();
             let size = object.bytes.len() as u64;
             let tail = object.bytes.len() - 4;
-            let length = usize::try_from(header_length(&object.bytes[tail..], size).unwrap()).unwrap();
+            let length =
+                usize::try_from(header_length(&object.bytes[tail..], size).unwrap()).unwrap();
             let header = key.open(&object.bytes[tail - length..tail]).unwrap();
             assert_eq!(parse_header(index["id"].as_str().unwrap(), &header, size).unwrap(), index);
             assert!(parse_header("", &header, size - 1).is_err());
             assert!(parse_header("", &header[..header.len() - 1], size - 1).is_err());
-            assert!(header_length(&[0xff; 4], size).is_err() && header_length(&[0; 4], size).is_err());
+            assert!(
+                header_length(&[0xff; 4], size).is_err() && header_length(&[0; 4], size).is_err()
+            );
         }
     }
 }

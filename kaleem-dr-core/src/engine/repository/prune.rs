@@ -117,7 +117,9 @@ impl Repository {
                 report.bytes_deleted += freed.bytes;
                 Ok(report)
             }
-            Err(error @ RepositoryError::Engine { .. }) if error.fault().is_none_or(StoreFault::is_loss) => {
+            Err(error @ RepositoryError::Engine { .. })
+                if error.fault().is_none_or(StoreFault::is_loss) =>
+            {
                 Err(self.why_not_pruned(error, cancel).await)
             }
             result => result,
@@ -138,8 +140,10 @@ impl Repository {
             how.max_unused = limit(options.max_unused_percent);
             how.max_repack = limit(options.max_repack_percent);
             how.instant_delete = options.instant;
-            how.keep_delete = jiff::Span::new().seconds(i64::try_from(KEEP_MARKED.as_secs()).unwrap_or(i64::MAX));
-            let plan = engine.prune_plan(&how).map_err(RepositoryError::engine("plan the prune of"))?;
+            how.keep_delete =
+                jiff::Span::new().seconds(i64::try_from(KEEP_MARKED.as_secs()).unwrap_or(i64::MAX));
+            let plan =
+                engine.prune_plan(&how).map_err(RepositoryError::engine("plan the prune of"))?;
             let report = report(&plan.stats, options);
             if !options.dry_run {
                 engine.prune(&how, plan).map_err(RepositoryError::engine("prune"))?;
@@ -150,14 +154,20 @@ impl Repository {
     }
 
     /// Where the engine could not plan because the repository has lost something, says what, and what mends it.
-    async fn why_not_pruned(&self, error: RepositoryError, cancel: &CancellationToken) -> RepositoryError {
+    async fn why_not_pruned(
+        &self,
+        error: RepositoryError,
+        cancel: &CancellationToken,
+    ) -> RepositoryError {
         match self.survey(cancel).await {
-            Ok(survey) if !survey.damaged.is_empty() || !survey.lost.is_empty() => RepositoryError::Guarded(format!(
-                "{} index files are damaged and {} packs are lost: to prune now could lose more. `kaleem-dr check` names them, and says \
+            Ok(survey) if !survey.damaged.is_empty() || !survey.lost.is_empty() => {
+                RepositoryError::Guarded(format!(
+                    "{} index files are damaged and {} packs are lost: to prune now could lose more. `kaleem-dr check` names them, and says \
                  what mends them",
-                survey.damaged.len(),
-                survey.lost.len()
-            )),
+                    survey.damaged.len(),
+                    survey.lost.len()
+                ))
+            }
             _ => error,
         }
     }
@@ -185,8 +195,13 @@ impl Repository {
         blocking(move || {
             let engine = repository.engine(Gate::open(CancellationToken::new()), &silent())?;
             let files = engine.infos_files().map_err(RepositoryError::engine("list"))?;
-            let index = engine.infos_index().map_err(RepositoryError::engine("read the index of"))?;
-            let snapshots = files.repo.iter().find(|info| info.tpe == FileType::Snapshot).map_or(0, |info| info.count);
+            let index =
+                engine.infos_index().map_err(RepositoryError::engine("read the index of"))?;
+            let snapshots = files
+                .repo
+                .iter()
+                .find(|info| info.tpe == FileType::Snapshot)
+                .map_or(0, |info| info.count);
             Ok(RepositoryStats {
                 snapshots_count: snapshots,
                 total_blob_count: index.blobs.iter().map(|info| info.count).sum(),

@@ -52,7 +52,13 @@ impl fmt::Display for Lost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let first: Vec<String> = self.first.iter().map(|path| path.display().to_string()).collect();
         let more = (self.directories + self.files).saturating_sub(first.len() as u64);
-        write!(f, "{} directories and {} files are lost: {}", self.directories, self.files, first.join(", "))?;
+        write!(
+            f,
+            "{} directories and {} files are lost: {}",
+            self.directories,
+            self.files,
+            first.join(", ")
+        )?;
         if more > 0 { write!(f, " and {more} more") } else { Ok(()) }
     }
 }
@@ -178,16 +184,30 @@ fn visit_all(
         let threads: Vec<_> = (0..THREADS.min(trees.len())).map(|_| scope.spawn(work)).collect();
         let mut all = Vec::with_capacity(trees.len());
         for thread in threads {
-            let panicked = |_| RepositoryError::Engine { action: "read a tree of", cause: "a thread panicked".into() };
+            let panicked = |_| RepositoryError::Engine {
+                action: "read a tree of",
+                cause: "a thread panicked".into(),
+            };
             all.extend(thread.join().map_err(panicked)??);
         }
         Ok(all)
     })
 }
 
-fn visit(engine: &Engine, id: TreeId, path: &Path, is_lost: &(dyn Fn(&Id) -> bool + Sync)) -> Result<Visited, RepositoryError> {
-    let mut visited =
-        Visited { id, below: Vec::new(), lost_files: Vec::new(), packs: HashSet::new(), lost: None, path: path.to_owned() };
+fn visit(
+    engine: &Engine,
+    id: TreeId,
+    path: &Path,
+    is_lost: &(dyn Fn(&Id) -> bool + Sync),
+) -> Result<Visited, RepositoryError> {
+    let mut visited = Visited {
+        id,
+        below: Vec::new(),
+        lost_files: Vec::new(),
+        packs: HashSet::new(),
+        lost: None,
+        path: path.to_owned(),
+    };
     match read_tree(engine, &id, is_lost)? {
         Ok(tree) => {
             visited.packs.extend(engine.get_index_entry(&id).map(|entry| entry.pack.into_inner()));
@@ -212,7 +232,11 @@ fn visit(engine: &Engine, id: TreeId, path: &Path, is_lost: &(dyn Fn(&Id) -> boo
     Ok(visited)
 }
 
-fn read_tree(engine: &Engine, id: &TreeId, is_lost: &(dyn Fn(&Id) -> bool + Sync)) -> Result<Result<Tree, Why>, RepositoryError> {
+fn read_tree(
+    engine: &Engine,
+    id: &TreeId,
+    is_lost: &(dyn Fn(&Id) -> bool + Sync),
+) -> Result<Result<Tree, Why>, RepositoryError> {
     let Ok(entry) = engine.get_index_entry(id) else { return Ok(Err(Why::NotIndexed)) };
     let pack = entry.pack.into_inner();
     if is_lost(&pack) {

@@ -51,7 +51,9 @@ pub struct SnapshotReader {
 
 impl std::fmt::Debug for SnapshotReader {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SnapshotReader").field("snapshot", &self.snapshot.id()).finish_non_exhaustive()
+        f.debug_struct("SnapshotReader")
+            .field("snapshot", &self.snapshot.id())
+            .finish_non_exhaustive()
     }
 }
 
@@ -108,7 +110,9 @@ impl Repository {
     /// When the index cannot be read.
     pub async fn read(&self, snapshot: &Snapshot) -> Result<SnapshotReader, RepositoryError> {
         let repository = self.clone();
-        let engine = blocking(move || repository.indexed(Gate::open(CancellationToken::new()), &silent())).await?;
+        let engine =
+            blocking(move || repository.indexed(Gate::open(CancellationToken::new()), &silent()))
+                .await?;
         let blobs = BlobReader { store: self.0.store.clone(), key: self.0.key.clone() };
         Ok(SnapshotReader { engine: Arc::new(engine), blobs, snapshot: snapshot.clone() })
     }
@@ -135,7 +139,10 @@ impl SnapshotReader {
         let reader = self.clone();
         let node = blocking(move || reader.find(Path::new(MANIFEST_PATH))).await?;
         let Some(node) = node else { return Ok(None) };
-        let damaged = |why: String| RepositoryError::Damaged { object: format!("manifest of {:?}", self.snapshot.id()), why };
+        let damaged = |why: String| RepositoryError::Damaged {
+            object: format!("manifest of {:?}", self.snapshot.id()),
+            why,
+        };
         if node.meta.size > MANIFEST_LIMIT_BYTES {
             return Err(damaged(format!("it is {} bytes long", node.meta.size)));
         }
@@ -144,15 +151,22 @@ impl SnapshotReader {
         while let Some(piece) = pieces.recv().await {
             json.extend_from_slice(&piece?);
         }
-        let manifest: Manifest = serde_json::from_slice(&json).map_err(|error| damaged(error.to_string()))?;
+        let manifest: Manifest =
+            serde_json::from_slice(&json).map_err(|error| damaged(error.to_string()))?;
         if manifest.format > crate::engine::manifest::MANIFEST_FORMAT {
-            return Err(damaged(format!("format {} is newer than this program; use a newer one", manifest.format)));
+            return Err(damaged(format!(
+                "format {} is newer than this program; use a newer one",
+                manifest.format
+            )));
         }
         Ok(Some(manifest))
     }
 
     /// Streams blobs in order, a few runs ahead of whoever takes them.
-    pub(crate) fn stream_places(&self, places: Vec<BlobPlace>) -> mpsc::Receiver<Result<Bytes, RepositoryError>> {
+    pub(crate) fn stream_places(
+        &self,
+        places: Vec<BlobPlace>,
+    ) -> mpsc::Receiver<Result<Bytes, RepositoryError>> {
         let blobs = self.blobs.clone();
         let (sender, receiver) = mpsc::channel(1);
         let runs = runs(&places, false);
@@ -195,7 +209,9 @@ impl SnapshotReader {
         });
         let Some(mut wanted) = components.next() else { return Ok(None) };
         loop {
-            let Some(node) = tree.nodes.into_iter().find(|node| node.name() == wanted) else { return Ok(None) };
+            let Some(node) = tree.nodes.into_iter().find(|node| node.name() == wanted) else {
+                return Ok(None);
+            };
             match (components.next(), node.subtree) {
                 (None, _) => return Ok(Some(node)),
                 (Some(next), Some(subtree)) => {
@@ -215,16 +231,27 @@ impl SnapshotReader {
     /// A tree. Blocking.
     pub(crate) fn tree(&self, id: &TreeId) -> Result<Tree, RepositoryError> {
         self.engine.get_tree(id).map_err(|error| {
-            let from_store =
-                iter::successors(error.source(), |&cause| cause.source()).find_map(|cause| cause.downcast_ref::<StoreError>());
+            let from_store = iter::successors(error.source(), |&cause| cause.source())
+                .find_map(|cause| cause.downcast_ref::<StoreError>());
             match from_store {
-                Some(store) if !store.fault().is_loss() => RepositoryError::engine("read a tree of")(error),
+                Some(store) if !store.fault().is_loss() => {
+                    RepositoryError::engine("read a tree of")(error)
+                }
                 lost => RepositoryError::Damaged {
                     object: self.pack_of_tree(id).map_or_else(
                         |_| format!("tree {}", id.into_inner().to_hex().as_str()),
-                        |pack| format!("tree {} in pack {}", id.into_inner().to_hex().as_str(), key_of(FileType::Pack, &pack)),
+                        |pack| {
+                            format!(
+                                "tree {} in pack {}",
+                                id.into_inner().to_hex().as_str(),
+                                key_of(FileType::Pack, &pack)
+                            )
+                        },
                     ),
-                    why: lost.map_or_else(|| "what is there does not decrypt, or is no tree".into(), |store| error_chain(store)),
+                    why: lost.map_or_else(
+                        || "what is there does not decrypt, or is no tree".into(),
+                        |store| error_chain(store),
+                    ),
                 },
             }
         })
@@ -236,10 +263,11 @@ impl SnapshotReader {
             .iter()
             .flatten()
             .map(|id| {
-                let entry = self.engine.get_index_entry(id).map_err(|_| RepositoryError::Damaged {
-                    object: format!("file {}", node.name),
-                    why: format!("blob {} is in no index", id.into_inner().to_hex().as_str()),
-                })?;
+                let entry =
+                    self.engine.get_index_entry(id).map_err(|_| RepositoryError::Damaged {
+                        object: format!("file {}", node.name),
+                        why: format!("blob {} is in no index", id.into_inner().to_hex().as_str()),
+                    })?;
                 Ok(BlobPlace {
                     id: *id,
                     pack: entry.pack.into_inner(),
@@ -304,19 +332,30 @@ pub(crate) fn runs(places: &[BlobPlace], reorder: bool) -> Vec<Run> {
 
 impl BlobReader {
     /// Reads one run: the plain bytes of each place, in the run's order.
-    pub(crate) async fn read(&self, run: &Run, places: &[BlobPlace]) -> Result<Vec<Bytes>, RepositoryError> {
+    pub(crate) async fn read(
+        &self,
+        run: &Run,
+        places: &[BlobPlace],
+    ) -> Result<Vec<Bytes>, RepositoryError> {
         let key = key_of(FileType::Pack, &run.pack);
-        let bytes = match self.store.read(&key, Some(u64::from(run.start)..u64::from(run.end))).await {
-            Err(error) if error.fault().is_loss() => {
-                return Err(RepositoryError::Damaged { object: format!("pack {key}"), why: error_chain(&error) });
-            }
-            read => read?,
-        };
+        let bytes =
+            match self.store.read(&key, Some(u64::from(run.start)..u64::from(run.end))).await {
+                Err(error) if error.fault().is_loss() => {
+                    return Err(RepositoryError::Damaged {
+                        object: format!("pack {key}"),
+                        why: error_chain(&error),
+                    });
+                }
+                read => read?,
+            };
         let (seal, start, places) = (self.key.clone(), run.start, places.to_vec());
         blocking(move || {
             let opened = |place: &BlobPlace, sealed: Vec<u8>| {
                 open(&seal, place, sealed).map_err(|why| RepositoryError::Damaged {
-                    object: format!("blob {} in pack {key}", place.id.into_inner().to_hex().as_str()),
+                    object: format!(
+                        "blob {} in pack {key}",
+                        place.id.into_inner().to_hex().as_str()
+                    ),
                     why: error_chain(&*why),
                 })
             };

@@ -60,7 +60,8 @@ impl Record {
     /// The records of a kind among a repository's snapshots, oldest first.
     #[must_use]
     pub fn among(snapshots: &[Snapshot], kind: RecordKind) -> Vec<Self> {
-        let of_kind = |snapshot: &&Snapshot| snapshot.is_record() && snapshot.file.tags.contains(kind.word());
+        let of_kind =
+            |snapshot: &&Snapshot| snapshot.is_record() && snapshot.file.tags.contains(kind.word());
         let mut records: Vec<Self> = snapshots
             .iter()
             .filter(of_kind)
@@ -68,7 +69,12 @@ impl Record {
                 snapshot: snapshot.id(),
                 host: snapshot.host().to_owned(),
                 time: snapshot.time().timestamp(),
-                body: snapshot.file.description.as_deref().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default(),
+                body: snapshot
+                    .file
+                    .description
+                    .as_deref()
+                    .and_then(|text| serde_json::from_str(text).ok())
+                    .unwrap_or_default(),
             })
             .collect();
         records.sort_by_key(|record| record.time);
@@ -99,16 +105,20 @@ impl Repository {
             .map_err(RepositoryError::engine("write a record to"))?;
         PROGRAM.clone_into(&mut file.program_version);
         let name = format!("{word}.json");
-        file.paths = format!("/.kaleem-dr/{name}")
-            .parse()
-            .map_err(|_| RepositoryError::NotCommitted(format!("`{name}` cannot be a path of a snapshot")))?;
+        file.paths = format!("/.kaleem-dr/{name}").parse().map_err(|_| {
+            RepositoryError::NotCommitted(format!("`{name}` cannot be a path of a snapshot"))
+        })?;
         let objects = {
             let (key, version) = (&self.0.key, self.0.version);
             let mut data = PackWriter::new(key, version, BlobKind::Data);
             let mut trees = PackWriter::new(key, version, BlobKind::Tree);
             let mut inner = Tree::default();
             inner.nodes.push(document(&name, text.as_bytes(), &mut data, now));
-            let meta = Metadata { mode: Some(0o700 | go_mode::DIRECTORY), mtime: Some(now), ..Metadata::default() };
+            let meta = Metadata {
+                mode: Some(0o700 | go_mode::DIRECTORY),
+                mtime: Some(now),
+                ..Metadata::default()
+            };
             let mut directory = Node::new_node(".kaleem-dr".as_ref(), NodeType::Dir, meta);
             directory.subtree = Some(trees.tree(&inner)?);
             let mut root = Tree::default();

@@ -6,7 +6,9 @@
 use std::collections::BTreeMap;
 
 use jiff::Zoned;
-use rustic_core::{ForgetGroups, Grouped, KeepOptions, SnapshotGroupCriterion, repofile::StringList};
+use rustic_core::{
+    ForgetGroups, Grouped, KeepOptions, SnapshotGroupCriterion, repofile::StringList,
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -157,8 +159,9 @@ impl Retention {
             .keep_tag
             .iter()
             .map(|tags| {
-                tags.parse::<StringList>()
-                    .map_err(|_| RepositoryError::Guarded(format!("keep_tag `{tags}` is not a list of tags")))
+                tags.parse::<StringList>().map_err(|_| {
+                    RepositoryError::Guarded(format!("keep_tag `{tags}` is not a list of tags"))
+                })
             })
             .collect::<Result<_, _>>()?;
         Ok(keep)
@@ -187,7 +190,12 @@ impl Retention {
     ///
     /// # Errors
     /// [`RepositoryError::Guarded`] when nothing would be kept by policy, or a snapshot that the policy would judge is dated in the future.
-    pub fn plan(&self, snapshots: Vec<Snapshot>, scope: &RetentionScope, now: &Zoned) -> Result<ForgetReport, RepositoryError> {
+    pub fn plan(
+        &self,
+        snapshots: Vec<Snapshot>,
+        scope: &RetentionScope,
+        now: &Zoned,
+    ) -> Result<ForgetReport, RepositoryError> {
         if !self.keeps_something() {
             return Err(RepositoryError::Guarded(
                 "this retention keeps nothing; set at least one of keep_last, keep_hourly, keep_daily, keep_weekly, keep_monthly, \
@@ -200,9 +208,12 @@ impl Retention {
         for snapshot in snapshots {
             let of = match snapshot.source().filter(|_| snapshot.is_ours()) {
                 Some(source) => source.to_string(),
-                None if self.take_over && !snapshot.is_record() => {
-                    snapshot.paths().iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
-                }
+                None if self.take_over && !snapshot.is_record() => snapshot
+                    .paths()
+                    .iter()
+                    .map(|path| path.display().to_string())
+                    .collect::<Vec<_>>()
+                    .join(", "),
                 None => {
                     foreign += usize::from(!snapshot.is_record());
                     continue;
@@ -212,7 +223,10 @@ impl Retention {
                 of_other_hosts += 1;
                 continue;
             }
-            groups.entry((snapshot.host().to_owned(), snapshot.is_ours(), of)).or_default().push(snapshot);
+            groups
+                .entry((snapshot.host().to_owned(), snapshot.is_ours(), of))
+                .or_default()
+                .push(snapshot);
         }
         let groups = groups
             .into_iter()
@@ -237,8 +251,12 @@ impl Retention {
             .map(Snapshot::id);
         let files = snapshots.into_iter().map(|snapshot| snapshot.file).collect();
         let grouped = Grouped::from_items(files, SnapshotGroupCriterion::new());
-        let decided = ForgetGroups::from_grouped_snapshots_with_retention(grouped, &self.keep_options()?, now)
-            .map_err(RepositoryError::engine("apply the retention of"))?;
+        let decided = ForgetGroups::from_grouped_snapshots_with_retention(
+            grouped,
+            &self.keep_options()?,
+            now,
+        )
+        .map_err(RepositoryError::engine("apply the retention of"))?;
         let mut group = ForgetGroup { host, of, keep: Vec::new(), remove: Vec::new() };
         for item in decided.0.into_iter().flat_map(|group| group.items) {
             let snapshot = Snapshot::new(item.snapshot);
@@ -261,7 +279,10 @@ impl Retention {
 }
 
 fn refuse_the_future(snapshots: &[Snapshot], now: &Zoned) -> Result<(), RepositoryError> {
-    let Some(ahead) = snapshots.iter().find(|snapshot| snapshot.is_of_the_future(now.timestamp())) else { return Ok(()) };
+    let Some(ahead) = snapshots.iter().find(|snapshot| snapshot.is_of_the_future(now.timestamp()))
+    else {
+        return Ok(());
+    };
     Err(RepositoryError::Guarded(format!(
         "snapshot {} is dated {}, in the future; a policy would keep it and forget true ones. \
          Check the clocks; if it is wrong, run `kaleem-dr forget {}`",
@@ -287,7 +308,11 @@ mod tests {
     }
 
     fn kept(report: &ForgetReport) -> Vec<String> {
-        let ids = report.groups.iter().flat_map(|group| &group.keep).map(|kept| kept.snapshot.id().to_string());
+        let ids = report
+            .groups
+            .iter()
+            .flat_map(|group| &group.keep)
+            .map(|kept| kept.snapshot.id().to_string());
         ids.map(|id| id[62..].to_owned()).collect()
     }
 
@@ -306,8 +331,13 @@ mod tests {
         let retention = Retention { keep_daily: 1, ..Retention::nothing() };
         let report = retention.plan(snapshots.clone(), &scope("h"), &now).unwrap();
         assert_eq!(report.foreign, 1);
-        assert_eq!(kept(&report), ["05", "02", "06"], "the newest, the last whole one, and the other source's only one");
-        let all = Retention { take_over: true, ..retention }.plan(snapshots, &scope("h"), &now).unwrap();
+        assert_eq!(
+            kept(&report),
+            ["05", "02", "06"],
+            "the newest, the last whole one, and the other source's only one"
+        );
+        let all =
+            Retention { take_over: true, ..retention }.plan(snapshots, &scope("h"), &now).unwrap();
         assert_eq!(all.foreign, 0);
     }
 
@@ -315,22 +345,34 @@ mod tests {
     fn another_hosts_snapshots_are_left_alone_unless_they_are_meant() {
         let now: Zoned = "2026-11-20T12:00:00+00:00[UTC]".parse().unwrap();
         let day = |n: i64| now.checked_sub(n.days()).unwrap();
-        let of = |host: &str, n: i64, number: u8| snapshot_for_tests(host, "configs", &day(n), true, number);
-        let snapshots = vec![of("a", 3, 1), of("a", 2, 2), of("b", 3, 3), of("b", 2, 4), of("b", -9, 5)];
+        let of = |host: &str, n: i64, number: u8| {
+            snapshot_for_tests(host, "configs", &day(n), true, number)
+        };
+        let snapshots =
+            vec![of("a", 3, 1), of("a", 2, 2), of("b", 3, 3), of("b", 2, 4), of("b", -9, 5)];
         let retention = Retention { keep_last: 1, ..Retention::nothing() };
         let report = retention.plan(snapshots.clone(), &scope("a"), &now).unwrap();
-        assert_eq!((report.removed(), report.of_other_hosts, kept(&report)), (1, 3, vec!["02".to_owned()]));
-        assert!(retention.plan(snapshots, &HostScope::Any.into(), &now).is_err(), "b has a snapshot of the future");
+        assert_eq!(
+            (report.removed(), report.of_other_hosts, kept(&report)),
+            (1, 3, vec!["02".to_owned()])
+        );
+        assert!(
+            retention.plan(snapshots, &HostScope::Any.into(), &now).is_err(),
+            "b has a snapshot of the future"
+        );
     }
 
     #[test]
     fn what_a_scope_protects_stays() {
         let now: Zoned = "2026-11-20T12:00:00+00:00[UTC]".parse().unwrap();
         let day = |n: i64| now.checked_sub(n.days()).unwrap();
-        let snapshots = vec![snapshot("mongo", &day(9), true, 1), snapshot("mongo", &day(1), true, 2)];
+        let snapshots =
+            vec![snapshot("mongo", &day(9), true, 1), snapshot("mongo", &day(1), true, 2)];
         let protected = [(snapshots[0].id(), "normal before an alarm".to_owned())].into();
         let scope = RetentionScope { protected, ..scope("h") };
-        let report = Retention { keep_last: 1, ..Retention::nothing() }.plan(snapshots, &scope, &now).unwrap();
+        let report = Retention { keep_last: 1, ..Retention::nothing() }
+            .plan(snapshots, &scope, &now)
+            .unwrap();
         assert_eq!((report.removed(), kept(&report)), (0, vec!["02".to_owned(), "01".to_owned()]));
     }
 
@@ -338,13 +380,23 @@ mod tests {
     fn rules_by_hour_by_span_and_by_tag_keep_what_they_say() {
         let now: Zoned = "2026-11-20T12:00:00+00:00[UTC]".parse().unwrap();
         let at = |minutes: i64| now.checked_sub(minutes.minutes()).unwrap();
-        let snapshots: Vec<_> =
-            (0..8u8).map(|n| snapshot("mongo", &at(i64::from(n) * 30).with_time_zone(TimeZone::UTC), true, n)).collect();
-        let of = |retention: Retention| kept(&retention.plan(snapshots.clone(), &scope("h"), &now).unwrap());
-        assert_eq!(of(Retention { keep_hourly: 2, ..Retention::nothing() }), ["00", "01"], "12:00 and 11:30");
+        let snapshots: Vec<_> = (0..8u8)
+            .map(|n| {
+                snapshot("mongo", &at(i64::from(n) * 30).with_time_zone(TimeZone::UTC), true, n)
+            })
+            .collect();
+        let of = |retention: Retention| {
+            kept(&retention.plan(snapshots.clone(), &scope("h"), &now).unwrap())
+        };
+        assert_eq!(
+            of(Retention { keep_hourly: 2, ..Retention::nothing() }),
+            ["00", "01"],
+            "12:00 and 11:30"
+        );
         let within = Retention { keep_within: Some("1h".parse().unwrap()), ..Retention::nothing() };
         assert_eq!(of(within), ["00", "01"], "an hour back from the newest, itself excluded");
-        let hourly = Retention { keep_within_hourly: Some("2h".parse().unwrap()), ..Retention::nothing() };
+        let hourly =
+            Retention { keep_within_hourly: Some("2h".parse().unwrap()), ..Retention::nothing() };
         assert_eq!(of(hourly), ["00", "01", "03"]);
         let run = snapshots[5].tags().into_iter().find(|tag| tag.starts_with("run:")).unwrap();
         let tagged = Retention { keep_last: 1, keep_tag: vec![run], ..Retention::nothing() };
@@ -355,8 +407,14 @@ mod tests {
     fn a_policy_that_keeps_nothing_and_a_snapshot_from_the_future_are_refused() {
         let now: Zoned = "2026-11-20T12:00:00+00:00[UTC]".parse().unwrap();
         let nothing = Retention { take_over: true, ..Retention::nothing() };
-        assert!(matches!(nothing.plan(Vec::new(), &scope("h"), &now), Err(RepositoryError::Guarded(_))));
+        assert!(matches!(
+            nothing.plan(Vec::new(), &scope("h"), &now),
+            Err(RepositoryError::Guarded(_))
+        ));
         let ahead = snapshot("mongo", &now.checked_add(2.days()).unwrap(), true, 1);
-        assert!(matches!(Retention::default().plan(vec![ahead], &scope("h"), &now), Err(RepositoryError::Guarded(_))));
+        assert!(matches!(
+            Retention::default().plan(vec![ahead], &scope("h"), &now),
+            Err(RepositoryError::Guarded(_))
+        ));
     }
 }

@@ -14,8 +14,8 @@ use base64::prelude::{BASE64_STANDARD, Engine as _};
 use jiff::Zoned;
 use nix::unistd::{getgid, getuid};
 use rustic_core::{
-    BackupOptions, ErrorKind, OpenStatus, ParentOptions, ReadSource, ReadSourceEntry, ReadSourceOpen, RusticError, RusticResult,
-    SnapshotGroupCriterion, SnapshotOptions,
+    BackupOptions, ErrorKind, OpenStatus, ParentOptions, ReadSource, ReadSourceEntry,
+    ReadSourceOpen, RusticError, RusticResult, SnapshotGroupCriterion, SnapshotOptions,
     repofile::{Metadata, Node, NodeType, SnapshotFile},
 };
 use serde_json::json;
@@ -140,9 +140,22 @@ impl Repository {
         }
         let snapshots = self.snapshots().await?;
         let mut prepared = {
-            let (repository, gate, progress) = (self.clone(), gate.clone(), CaptureBar::of(source.name(), progress));
-            let (host, name, roots, stop) = (options.host.clone(), source.name().clone(), source.roots(), stop.clone());
-            blocking(move || Prepared::new(&repository, gate, &progress, &snapshots, (&host, &name), &roots, &stop)).await?
+            let (repository, gate, progress) =
+                (self.clone(), gate.clone(), CaptureBar::of(source.name(), progress));
+            let (host, name, roots, stop) =
+                (options.host.clone(), source.name().clone(), source.roots(), stop.clone());
+            blocking(move || {
+                Prepared::new(
+                    &repository,
+                    gate,
+                    &progress,
+                    &snapshots,
+                    (&host, &name),
+                    &roots,
+                    &stop,
+                )
+            })
+            .await?
         };
         let (reach, healed) = (std::mem::take(&mut prepared.reach), prepared.healed.take());
         if let Some(healed) = &healed {
@@ -151,14 +164,18 @@ impl Repository {
 
         let (capture, entries, state) = Capture::begin(gate.poison.clone(), stop.clone());
         let archive = {
-            let (state, roots, dry_run, host) = (state.clone(), source.roots(), options.dry_run, options.host.clone());
+            let (state, roots, dry_run, host) =
+                (state.clone(), source.roots(), options.dry_run, options.host.clone());
             let tags = snapshot::tags(&options.run, source.name(), true, &options.tags);
             let label = source.name().to_string();
             let feed = Feed { entries: Mutex::new(Some(entries)), state, valve };
-            tokio::task::spawn_blocking(move || prepared.archive(&feed, &roots, (&host, label), &tags, dry_run))
+            tokio::task::spawn_blocking(move || {
+                prepared.archive(&feed, &roots, (&host, label), &tags, dry_run)
+            })
         };
         let ends = Ends { lock, cancel, stop: &stop };
-        let (captured, archived) = tokio::join!(ends.capture(source, capture, &state), ends.archive(archive));
+        let (captured, archived) =
+            tokio::join!(ends.capture(source, capture, &state), ends.archive(archive));
         let Archived { engine, mut file } = ends.agree(captured, archived, &state).await?;
         let outcome = state.conclude().map_err(RepositoryError::NotCommitted)?;
         let summary = file.summary.clone().unwrap_or_default();
@@ -183,7 +200,14 @@ impl Repository {
                 .parse()
                 .map_err(|_| RepositoryError::NotCommitted("a tag is not valid".into()))?;
         }
-        let release = commit::Release { engine, file, outcome, restore_text: options.restore_text.clone(), reach, stop };
+        let release = commit::Release {
+            engine,
+            file,
+            outcome,
+            restore_text: options.restore_text.clone(),
+            reach,
+            stop,
+        };
         let (id, added) = release.run(self, &saved.manifest, lock).await?;
         saved.added_bytes += added;
         saved.snapshot = Some(id);
@@ -201,7 +225,12 @@ struct Ends<'a> {
 
 impl Ends<'_> {
     /// Captures a source until it has ended, the lock is lost, or the run is cancelled.
-    async fn capture(&self, source: &dyn Source, mut capture: Capture, state: &CaptureState) -> Result<(), SourceError> {
+    async fn capture(
+        &self,
+        source: &dyn Source,
+        mut capture: Capture,
+        state: &CaptureState,
+    ) -> Result<(), SourceError> {
         let lost = self.lock.lost();
         let captured = {
             let mut capturing = source.capture(&mut capture);
@@ -254,7 +283,8 @@ impl Ends<'_> {
         if self.lock.lost().is_cancelled() {
             self.lock.confirm().await?;
         }
-        let archived = archived.map_err(|panic| RepositoryError::Engine { action: "write to", cause: panic.into() })?;
+        let archived = archived
+            .map_err(|panic| RepositoryError::Engine { action: "write to", cause: panic.into() })?;
         match captured {
             // Cut off by the repository's failure, a source has nothing to say of its own.
             Err(SourceError::Aborted) if archived.is_err() => {}
@@ -274,10 +304,17 @@ fn all_arrived(captured: u64, arrived: u64) -> Result<(), RepositoryError> {
     if captured == arrived {
         return Ok(());
     }
-    Err(RepositoryError::NotCommitted(format!("{captured} entries were captured but {arrived} reached the repository")))
+    Err(RepositoryError::NotCommitted(format!(
+        "{captured} entries were captured but {arrived} reached the repository"
+    )))
 }
 
-fn manifest(source: &dyn Source, options: &SaveOptions, state: &CaptureState, outcome: CaptureOutcome) -> Manifest {
+fn manifest(
+    source: &dyn Source,
+    options: &SaveOptions,
+    state: &CaptureState,
+    outcome: CaptureOutcome,
+) -> Manifest {
     Manifest {
         format: MANIFEST_FORMAT,
         run: options.run.to_string(),
@@ -317,7 +354,11 @@ struct CaptureBar {
 
 impl CaptureBar {
     fn of(source: &SourceName, sink: &Arc<dyn ProgressSink>) -> Arc<Self> {
-        Arc::new(Self { sink: sink.clone(), title: format!("capturing {source}"), expected: OnceLock::new() })
+        Arc::new(Self {
+            sink: sink.clone(),
+            title: format!("capturing {source}"),
+            expected: OnceLock::new(),
+        })
     }
 }
 
@@ -351,7 +392,11 @@ impl Prepared {
         let newest = |matches: &dyn Fn(&Snapshot) -> bool, snapshots: &[Snapshot]| {
             snapshots
                 .iter()
-                .filter(|snapshot| snapshot.host() == host.as_str() && !snapshot.is_of_the_future(now) && matches(snapshot))
+                .filter(|snapshot| {
+                    snapshot.host() == host.as_str()
+                        && !snapshot.is_of_the_future(now)
+                        && matches(snapshot)
+                })
                 .max_by_key(|snapshot| snapshot.time().timestamp())
                 .map(Snapshot::id)
         };
@@ -366,7 +411,9 @@ impl Prepared {
         let engine = repository.indexed(gate, &progress)?;
         // What the engine takes over from a parent, it takes unseen. So the parent must be whole; else all is read and stored anew.
         let mut reach = Reach::default();
-        let lost = parent.map(|parent| reach.walk(&engine, parent.file.tree, &|_| false, stop)).transpose()?;
+        let lost = parent
+            .map(|parent| reach.walk(&engine, parent.file.tree, &|_| false, stop))
+            .transpose()?;
         let (parent, healed) = match (parent, lost) {
             (Some(parent), Some(lost)) if !lost.is_empty() => {
                 let id = parent.id().short();
@@ -402,7 +449,9 @@ impl Prepared {
         file.username = host::user();
         (file.uid, file.gid) = (getuid().as_raw(), getgid().as_raw());
         let parents = match self.parent {
-            Some(id) => ParentOptions::default().parents(vec![id.to_string()]).group_by(SnapshotGroupCriterion::new()),
+            Some(id) => ParentOptions::default()
+                .parents(vec![id.to_string()])
+                .group_by(SnapshotGroupCriterion::new()),
             None => ParentOptions::default().force(true),
         };
         let options = BackupOptions::default().parent_opts(parents).dry_run(dry_run).no_scan(true);
@@ -489,9 +538,9 @@ impl ReadSourceOpen for Opener {
 
     fn open(self) -> RusticResult<Self::Reader> {
         let Self { kind, path, declared, state, valve } = self;
-        Entry::open(kind, path, declared, state)
-            .map(|reader| valve.held(reader))
-            .map_err(|error| RusticError::with_source(ErrorKind::InputOutput, "cannot open an entry", error))
+        Entry::open(kind, path, declared, state).map(|reader| valve.held(reader)).map_err(|error| {
+            RusticError::with_source(ErrorKind::InputOutput, "cannot open an entry", error)
+        })
     }
 }
 
@@ -502,7 +551,9 @@ fn node(path: &Path, kind: &EntryKind, meta: EntryMeta) -> Node {
         EntryKind::Symlink(target) => (NodeType::from_link(target), go_mode::SYMLINK),
         EntryKind::Fifo => (NodeType::Fifo, go_mode::FIFO),
         EntryKind::Socket => (NodeType::Socket, go_mode::SOCKET),
-        EntryKind::CharDevice(device) => (NodeType::Chardev { device: *device }, go_mode::DEVICE | go_mode::CHAR_DEVICE),
+        EntryKind::CharDevice(device) => {
+            (NodeType::Chardev { device: *device }, go_mode::DEVICE | go_mode::CHAR_DEVICE)
+        }
         EntryKind::BlockDevice(device) => (NodeType::Dev { device: *device }, go_mode::DEVICE),
     };
     let metadata = Metadata {
@@ -523,7 +574,9 @@ fn node(path: &Path, kind: &EntryKind, meta: EntryMeta) -> Node {
         extended_attributes: serde_json::from_value(
             meta.xattrs
                 .into_iter()
-                .map(|(name, value)| json!({ "name": name, "value": BASE64_STANDARD.encode(value) }))
+                .map(
+                    |(name, value)| json!({ "name": name, "value": BASE64_STANDARD.encode(value) }),
+                )
                 .collect(),
         )
         .unwrap_or_default(),

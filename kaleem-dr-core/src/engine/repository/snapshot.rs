@@ -103,7 +103,8 @@ impl Snapshot {
             return Err("its content does not hash to its name".into());
         }
         let json = key.open_file(sealed).map_err(|error| error.to_string())?;
-        let mut file: SnapshotFile = serde_json::from_slice(&json).map_err(|error| format!("it is no snapshot: {error}"))?;
+        let mut file: SnapshotFile =
+            serde_json::from_slice(&json).map_err(|error| format!("it is no snapshot: {error}"))?;
         file.id = id.0;
         // As rustic_core does: a snapshot that is no copy or rewriting of another one is its own original.
         file.original.get_or_insert(id.0);
@@ -226,7 +227,8 @@ impl Snapshot {
 
 /// The tags of a snapshot of ours.
 pub(crate) fn tags(run: &RunId, source: &SourceName, whole: bool, more: &[String]) -> String {
-    let mut tags = vec![OWN_TAG.to_owned(), format!("{RUN_PREFIX}{run}"), format!("{SOURCE_PREFIX}{source}")];
+    let mut tags =
+        vec![OWN_TAG.to_owned(), format!("{RUN_PREFIX}{run}"), format!("{SOURCE_PREFIX}{source}")];
     if !whole {
         tags.push(INCOMPLETE_TAG.to_owned());
     }
@@ -237,23 +239,51 @@ pub(crate) fn tags(run: &RunId, source: &SourceName, whole: bool, more: &[String
 /// A snapshot as [`crate::operate::job::backup`] would make it, whose id ends with `number`.
 impl RepositoryError {
     /// None of these snapshots is of the hosts that are meant; the error names the hosts that they are of.
-    pub(crate) fn no_point(of: &str, hosts: &HostScope, snapshots: &[&Snapshot], future: Option<String>) -> Self {
+    pub(crate) fn no_point(
+        of: &str,
+        hosts: &HostScope,
+        snapshots: &[&Snapshot],
+        future: Option<String>,
+    ) -> Self {
         let mut newest: BTreeMap<&str, Timestamp> = BTreeMap::new();
         for snapshot in snapshots {
             let time = snapshot.time().timestamp();
-            newest.entry(snapshot.host()).and_modify(|known| *known = time.max(*known)).or_insert(time);
+            newest
+                .entry(snapshot.host())
+                .and_modify(|known| *known = time.max(*known))
+                .or_insert(time);
         }
-        let others = newest.into_iter().map(|(host, newest)| HostNewest { host: host.to_owned(), newest }).collect();
+        let others = newest
+            .into_iter()
+            .map(|(host, newest)| HostNewest { host: host.to_owned(), newest })
+            .collect();
         Self::NoPoint { of: of.to_owned(), hosts: hosts.to_string(), others, future }
     }
 }
 
 #[cfg(test)]
-pub(crate) fn snapshot_for_tests(host: &str, source: &str, time: &Zoned, whole: bool, number: u8) -> Snapshot {
-    let tags = if source.is_empty() { "restic".to_owned() } else { tags(&RunId::new(), &source.parse().unwrap(), whole, &[]) };
-    let options = rustic_core::SnapshotOptions::default().host(Some(host.into())).time(time.clone()).add_tags(&tags).unwrap();
+pub(crate) fn snapshot_for_tests(
+    host: &str,
+    source: &str,
+    time: &Zoned,
+    whole: bool,
+    number: u8,
+) -> Snapshot {
+    let tags = if source.is_empty() {
+        "restic".to_owned()
+    } else {
+        tags(&RunId::new(), &source.parse().unwrap(), whole, &[])
+    };
+    let options = rustic_core::SnapshotOptions::default()
+        .host(Some(host.into()))
+        .time(time.clone())
+        .add_tags(&tags)
+        .unwrap();
     let mut file = options.to_snapshot().unwrap();
-    file.id = format!("{number:02x}{}{number:02x}", "0".repeat(60)).parse::<rustic_core::Id>().unwrap().into();
+    file.id = format!("{number:02x}{}{number:02x}", "0".repeat(60))
+        .parse::<rustic_core::Id>()
+        .unwrap()
+        .into();
     Snapshot::new(file)
 }
 
@@ -262,15 +292,24 @@ pub(crate) fn snapshot_for_tests(host: &str, source: &str, time: &Zoned, whole: 
 ///
 /// # Errors
 /// When none matches, or several do.
-pub fn select<'a>(snapshots: &'a [Snapshot], wanted: &str, hosts: &HostScope) -> Result<&'a Snapshot, RepositoryError> {
+pub fn select<'a>(
+    snapshots: &'a [Snapshot],
+    wanted: &str,
+    hosts: &HostScope,
+) -> Result<&'a Snapshot, RepositoryError> {
     let none = || RepositoryError::NoSnapshot { wanted: wanted.to_owned() };
     let snapshots = snapshots.iter().filter(|snapshot| !snapshot.is_record());
     if wanted == "latest" {
         let now = Timestamp::now();
-        let past: Vec<&Snapshot> = snapshots.filter(|snapshot| !snapshot.is_of_the_future(now)).collect();
-        let newest =
-            past.iter().filter(|snapshot| hosts.includes(snapshot.host())).max_by_key(|snapshot| snapshot.time().timestamp());
-        return newest.copied().ok_or_else(|| RepositoryError::no_point("any source", hosts, &past, None));
+        let past: Vec<&Snapshot> =
+            snapshots.filter(|snapshot| !snapshot.is_of_the_future(now)).collect();
+        let newest = past
+            .iter()
+            .filter(|snapshot| hosts.includes(snapshot.host()))
+            .max_by_key(|snapshot| snapshot.time().timestamp());
+        return newest
+            .copied()
+            .ok_or_else(|| RepositoryError::no_point("any source", hosts, &past, None));
     }
     let mut found = snapshots.filter(|snapshot| snapshot.id().to_string().starts_with(wanted));
     let first = found.next().filter(|_| !wanted.is_empty()).ok_or_else(none)?;

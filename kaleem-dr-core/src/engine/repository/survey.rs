@@ -60,7 +60,9 @@ impl fmt::Display for Loss {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Missing => f.write_str("it is not there"),
-            Self::Length(found, expected) => write!(f, "it is {found} bytes long, and {expected} by the index"),
+            Self::Length(found, expected) => {
+                write!(f, "it is {found} bytes long, and {expected} by the index")
+            }
         }
     }
 }
@@ -70,12 +72,17 @@ impl Repository {
     ///
     /// # Errors
     /// When either cannot be listed or the store fails. What is damaged is in the survey.
-    pub(crate) async fn survey(&self, cancel: &CancellationToken) -> Result<Survey, RepositoryError> {
+    pub(crate) async fn survey(
+        &self,
+        cancel: &CancellationToken,
+    ) -> Result<Survey, RepositoryError> {
         let store = &self.0.store;
         let mut survey = Survey::default();
         let listed = names::objects(&**store, "index").await?;
         let mut reads = futures::stream::iter(listed)
-            .map(|object| async move { self.read_index(&object.key).await.map(|read| (object.key, read)) })
+            .map(|object| async move {
+                self.read_index(&object.key).await.map(|read| (object.key, read))
+            })
             .buffer_unordered(AT_ONCE);
         while let Some((key, read)) = reads.try_next().await? {
             if cancel.is_cancelled() {
@@ -90,14 +97,17 @@ impl Repository {
         }
         drop(reads);
         let packs = names::objects(&**store, "data").await?;
-        survey.compare(
-            packs.into_iter().filter_map(|object| Some((object_key::id_of(&object.key).parse().ok()?, object.size_bytes))),
-        );
+        survey.compare(packs.into_iter().filter_map(|object| {
+            Some((object_key::id_of(&object.key).parse().ok()?, object.size_bytes))
+        }));
         Ok(survey)
     }
 
     /// An index file: `None` when there is none of that name any more, the inner error when it is damaged.
-    pub(crate) async fn read_index(&self, key: &str) -> Result<Option<Result<IndexFile, String>>, RepositoryError> {
+    pub(crate) async fn read_index(
+        &self,
+        key: &str,
+    ) -> Result<Option<Result<IndexFile, String>>, RepositoryError> {
         let sealed = match self.0.store.read(key, None).await {
             Ok(sealed) => sealed,
             Err(error) if error.is_not_found() => return Ok(None),
@@ -112,17 +122,29 @@ impl Repository {
     ///
     /// # Errors
     /// [`RepositoryError::Guarded`] when every pack is lost: a disk is not mounted, rather.
-    pub(crate) async fn mended(&self, lock: &Lock, cancel: &CancellationToken) -> Result<Mended, RepositoryError> {
+    pub(crate) async fn mended(
+        &self,
+        lock: &Lock,
+        cancel: &CancellationToken,
+    ) -> Result<Mended, RepositoryError> {
         let shared = lock.shared();
         shared.mended.get_or_try_init(|| self.mend(lock, cancel)).await.cloned()
     }
 
-    async fn mend(&self, lock: &Lock, cancel: &CancellationToken) -> Result<Mended, RepositoryError> {
+    async fn mend(
+        &self,
+        lock: &Lock,
+        cancel: &CancellationToken,
+    ) -> Result<Mended, RepositoryError> {
         let survey = self.survey(cancel).await?;
         for (key, why) in &survey.damaged {
             tracing::warn!(%key, %why, "an index file is damaged and passed over; `kaleem-dr repair index` makes it anew");
         }
-        let damaged = survey.damaged.iter().filter_map(|(key, _)| object_key::id_of(key).parse().ok()).collect();
+        let damaged = survey
+            .damaged
+            .iter()
+            .filter_map(|(key, _)| object_key::id_of(key).parse().ok())
+            .collect();
         if !survey.lost.is_empty() {
             survey.guard(&self.location())?;
             tracing::warn!(
@@ -135,8 +157,15 @@ impl Repository {
     }
 
     /// Writes index files without the lost packs, then removes those that name them.
-    pub(crate) async fn drop_from_index(&self, survey: &Survey, lock: &Lock) -> Result<(), RepositoryError> {
-        let stale = survey.files.iter().filter(|(_, packs)| packs.iter().any(|pack| survey.lost.contains_key(pack)));
+    pub(crate) async fn drop_from_index(
+        &self,
+        survey: &Survey,
+        lock: &Lock,
+    ) -> Result<(), RepositoryError> {
+        let stale = survey
+            .files
+            .iter()
+            .filter(|(_, packs)| packs.iter().any(|pack| survey.lost.contains_key(pack)));
         for (key, _) in stale {
             let Some(Ok(mut file)) = self.read_index(key).await? else { continue };
             let kept = |pack: &IndexPack| !survey.lost.contains_key(&pack.id.into_inner());
@@ -155,7 +184,9 @@ impl Repository {
         old: &[String],
         lock: &Lock,
     ) -> Result<(), RepositoryError> {
-        if let Some(file) = file.filter(|file| !file.packs.is_empty() || !file.packs_to_delete.is_empty()) {
+        if let Some(file) =
+            file.filter(|file| !file.packs.is_empty() || !file.packs_to_delete.is_empty())
+        {
             let (key, bytes) = self.sealed_index(&file)?;
             self.0.store.write(&key, vec![bytes]).await?;
         }
@@ -167,9 +198,14 @@ impl Repository {
     }
 
     /// An index file, with its key.
-    pub(crate) fn sealed_index(&self, file: &IndexFile) -> Result<(String, Bytes), RepositoryError> {
-        let json = serde_json::to_vec(file)
-            .map_err(|cause| RepositoryError::Engine { action: "write an index to", cause: cause.into() })?;
+    pub(crate) fn sealed_index(
+        &self,
+        file: &IndexFile,
+    ) -> Result<(String, Bytes), RepositoryError> {
+        let json = serde_json::to_vec(file).map_err(|cause| RepositoryError::Engine {
+            action: "write an index to",
+            cause: cause.into(),
+        })?;
         let sealed = Bytes::from(self.0.key.seal_file(&json, self.0.version));
         Ok((format!("index/{}", ByteDigest::of(&sealed)), sealed))
     }
@@ -183,7 +219,10 @@ impl Survey {
             let id = pack.id.into_inner();
             let size_bytes = pack.pack_size();
             named.push(id);
-            self.packs.entry(id).and_modify(|known| known.is_marked &= is_marked).or_insert(Indexed { size_bytes, is_marked });
+            self.packs
+                .entry(id)
+                .and_modify(|known| known.is_marked &= is_marked)
+                .or_insert(Indexed { size_bytes, is_marked });
         }
         self.files.insert(key, named);
     }
@@ -241,7 +280,10 @@ pub(crate) fn damaged_indexes(
     for (id, _) in backend.list_with_size(rustic_core::FileType::Index)? {
         let why = match backend.read_full(rustic_core::FileType::Index, &id) {
             Ok(sealed) => open_index(seal, &id.to_hex(), &sealed).err(),
-            Err(error) if super::engine_error::fault_of(&error).is_some_and(super::store::StoreFault::is_loss) => {
+            Err(error)
+                if super::engine_error::fault_of(&error)
+                    .is_some_and(super::store::StoreFault::is_loss) =>
+            {
                 Some("its content does not hash to its name".into())
             }
             Err(error) => return Err(error),

@@ -21,11 +21,17 @@ pub(crate) mod go_mode {
 
     /// From `0o7777` bits.
     pub(crate) fn from_unix(mode: u32) -> u32 {
-        SPECIAL.iter().filter(|(unix, _)| mode & unix != 0).fold(mode & 0o777, |mode, (_, go)| mode | go)
+        SPECIAL
+            .iter()
+            .filter(|(unix, _)| mode & unix != 0)
+            .fold(mode & 0o777, |mode, (_, go)| mode | go)
     }
 
     /// To `0o7777` bits.
     pub(crate) fn to_unix(mode: u32) -> u32 {
-        SPECIAL.iter().filter(|(_, go)| mode & go != 0).fold(mode & 0o777, |mode, (unix, _)| mode | unix)
+        SPECIAL
+            .iter()
+            .filter(|(_, go)| mode & go != 0)
+            .fold(mode & 0o777, |mode, (unix, _)| mode | unix)
     }
 }

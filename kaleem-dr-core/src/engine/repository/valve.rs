@@ -101,7 +101,8 @@ mod tests {
 
     /// Reads so many bytes; tells when it has.
     fn read(valve: &Valve, bytes: u64) -> mpsc::Receiver<()> {
-        let (mut reader, (told, tells)) = (valve.held(Box::new(io::repeat(7).take(bytes))), mpsc::channel());
+        let (mut reader, (told, tells)) =
+            (valve.held(Box::new(io::repeat(7).take(bytes))), mpsc::channel());
         thread::spawn(move || {
             io::copy(&mut reader, &mut io::sink()).unwrap();
             told.send(())

@@ -17,7 +17,11 @@ pub(super) fn lines(job: &Inspection, known: &Known) -> Vec<ChecklistLine> {
             "There is enough free space on the disks of repositories and staged files",
             "توجد مساحة حرة كافية على أقراص المستودعات والملفات المرحلية",
         ),
-        snapshots(job, known).line("snapshots-today", "Every source has a snapshot of today", "لكل مصدر لقطة من اليوم"),
+        snapshots(job, known).line(
+            "snapshots-today",
+            "Every source has a snapshot of today",
+            "لكل مصدر لقطة من اليوم",
+        ),
     ]
 }
 
@@ -34,7 +38,9 @@ fn backup(job: &Inspection, known: &Known) -> Answer {
         }
     };
     let kind = EventKind::Backup.word();
-    let Some(last) = events.iter().rfind(|event| event.kind == kind && event.repository == known.primary) else {
+    let Some(last) =
+        events.iter().rfind(|event| event.kind == kind && event.repository == known.primary)
+    else {
         answer.against(format!("no backup into {} ended since {since}", job.primary));
         return answer;
     };
@@ -46,7 +52,10 @@ fn backup(job: &Inspection, known: &Known) -> Answer {
     }
     for source in job.config.backup_sources() {
         let good = parts.iter().map(|past| (&past.kind, &past.part)).any(|(of, part)| {
-            of == kind && part.source == source.as_str() && part.repository == known.primary && part.finished >= since
+            of == kind
+                && part.source == source.as_str()
+                && part.repository == known.primary
+                && part.finished >= since
         });
         if !good {
             answer.against(format!("source {source} was not saved since {since}"));
@@ -59,14 +68,26 @@ fn space(job: &Inspection) -> Answer {
     let mut answer = Answer::new();
     let settings = &job.config.settings;
     let least = u64::from(settings.doctor.min_free_percent);
-    for (what, path) in places(settings, &job.environment).into_iter().filter(|(what, _)| what != "state") {
+    for (what, path) in
+        places(settings, &job.environment).into_iter().filter(|(what, _)| what != "state")
+    {
         match job.host.facts.space(&path) {
             Ok(space) => {
                 let (free, total) = (space.free_bytes, space.total_bytes);
-                let seen = format!("{what}: {} % of {} is free ({free} of {total} bytes)", space.free_percent(), path.display());
-                if space.free_percent() >= least { answer.for_it(seen) } else { answer.against(seen) }
+                let seen = format!(
+                    "{what}: {} % of {} is free ({free} of {total} bytes)",
+                    space.free_percent(),
+                    path.display()
+                );
+                if space.free_percent() >= least {
+                    answer.for_it(seen)
+                } else {
+                    answer.against(seen)
+                }
             }
-            Err(error) => answer.untold(&format!("the room in {}", path.display()), &error.to_string()),
+            Err(error) => {
+                answer.untold(&format!("the room in {}", path.display()), &error.to_string())
+            }
         }
     }
     answer
@@ -91,7 +112,11 @@ fn snapshots(job: &Inspection, known: &Known) -> Answer {
             }
             (Some(id), Some(time)) => {
                 let whole = if source.whole { "" } else { ", which is incomplete" };
-                answer.against(format!("{}: the newest is {} of {time}{whole}", source.source, id.short()));
+                answer.against(format!(
+                    "{}: the newest is {} of {time}{whole}",
+                    source.source,
+                    id.short()
+                ));
             }
             _ => answer.against(format!("{}: there is none", source.source)),
         }

@@ -56,8 +56,11 @@ impl FromStr for Period {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let found = [Self::Daily, Self::Weekly, Self::Monthly].into_iter().find(|period| period.word() == text);
-        found.ok_or_else(|| format!("`{text}` is no checklist; there are daily, weekly and monthly"))
+        let found = [Self::Daily, Self::Weekly, Self::Monthly]
+            .into_iter()
+            .find(|period| period.word() == text);
+        found
+            .ok_or_else(|| format!("`{text}` is no checklist; there are daily, weekly and monthly"))
     }
 }
 
@@ -162,8 +165,15 @@ impl Known {
     async fn gather(job: &Inspection, period: Period) -> Self {
         let settings = &job.config.settings;
         let ledger = Ledger::find(&settings.state_directory).map_err(|error| error_chain(&error));
-        let location = settings.repository.get(&job.primary).and_then(|repository| repository.location(&job.environment).ok());
-        let snapshots = if period == Period::Monthly { Ok(Vec::new()) } else { listed(job, &job.primary).await };
+        let location = settings
+            .repository
+            .get(&job.primary)
+            .and_then(|repository| repository.location(&job.environment).ok());
+        let snapshots = if period == Period::Monthly {
+            Ok(Vec::new())
+        } else {
+            listed(job, &job.primary).await
+        };
         let primary = location.map_or_else(|| job.primary.clone(), |location| location.in_words());
         Self { now: job.host.facts.now(), ledger, snapshots, primary }
     }
@@ -173,7 +183,13 @@ impl Known {
         let snapshots = self.snapshots.as_ref().map_err(Clone::clone)?;
         let settings = &job.config.settings;
         let limit = SignedDuration::from_hours(i64::from(settings.status.max_age_hours));
-        Ok(freshness(snapshots, &job.config.backup_sources(), settings.host_name().as_str(), limit, self.now))
+        Ok(freshness(
+            snapshots,
+            &job.config.backup_sources(),
+            settings.host_name().as_str(),
+            limit,
+            self.now,
+        ))
     }
 
     /// Asks the ledger; without one, nothing is known to have run.
@@ -192,8 +208,13 @@ impl Known {
 /// Opens a repository and lists it.
 async fn listed(job: &Inspection, name: &str) -> Result<Vec<Snapshot>, String> {
     let settings = &job.config.settings;
-    let repository = settings.repository.get(name).ok_or_else(|| format!("the config has no repository {name}"))?;
-    let access = repository.access(&settings.cache_directory, &job.environment).map_err(|error| error_chain(&error))?;
+    let repository = settings
+        .repository
+        .get(name)
+        .ok_or_else(|| format!("the config has no repository {name}"))?;
+    let access = repository
+        .access(&settings.cache_directory, &job.environment)
+        .map_err(|error| error_chain(&error))?;
     let opened = Repository::open(&access).await.map_err(|error| error_chain(&error))?;
     opened.snapshots().await.map_err(|error| error_chain(&error))
 }

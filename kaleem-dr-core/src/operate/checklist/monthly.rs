@@ -14,7 +14,8 @@ const MONTH: SignedDuration = SignedDuration::from_hours(31 * 24);
 /// Proofs of a month that are looked through.
 const MOST_PROOFS: usize = 10_000;
 /// What restores leave, by where and by how it begins: ours, and those of the scripts before.
-const LEFTOVERS: [(&str, &str); 3] = [("/var/tmp", "kaleem_restored_"), ("/var/tmp", "kdr_drill_"), ("/tmp", "restore-")];
+const LEFTOVERS: [(&str, &str); 3] =
+    [("/var/tmp", "kaleem_restored_"), ("/var/tmp", "kdr_drill_"), ("/tmp", "restore-")];
 
 pub(super) fn lines(job: &Inspection, known: &Known) -> Vec<ChecklistLine> {
     vec![
@@ -23,7 +24,11 @@ pub(super) fn lines(job: &Inspection, known: &Known) -> Vec<ChecklistLine> {
             "The last restore drill of each repository succeeded, within 31 days",
             "نجح آخر اختبار استعادة لكل مستودع خلال 31 يومًا",
         ),
-        scratch(job).line("scratch", "Nothing is left of scratch directories", "لم يبقَ شيء من مجلدات الاستعادة المؤقتة"),
+        scratch(job).line(
+            "scratch",
+            "Nothing is left of scratch directories",
+            "لم يبقَ شيء من مجلدات الاستعادة المؤقتة",
+        ),
     ]
 }
 
@@ -37,10 +42,16 @@ struct Drills {
 fn drills(job: &Inspection, known: &Known) -> Answer {
     let mut answer = Answer::new();
     let asked = known.ask(|ledger| {
-        Ok(Drills { events: ledger.newest_events(false)?, proofs: ledger.proofs(MOST_PROOFS)?, reports: ledger.reports()? })
+        Ok(Drills {
+            events: ledger.newest_events(false)?,
+            proofs: ledger.proofs(MOST_PROOFS)?,
+            reports: ledger.reports()?,
+        })
     });
     let drills = match asked {
-        Ok(drills) => drills.unwrap_or(Drills { events: Vec::new(), proofs: Vec::new(), reports: Vec::new() }),
+        Ok(drills) => {
+            drills.unwrap_or(Drills { events: Vec::new(), proofs: Vec::new(), reports: Vec::new() })
+        }
         Err(why) => {
             answer.untold("what was drilled", &why);
             return answer;
@@ -48,26 +59,42 @@ fn drills(job: &Inspection, known: &Known) -> Answer {
     };
     for (name, repository) in &job.config.settings.repository {
         match repository.location(&job.environment) {
-            Ok(location) => of_repository(job, known, &drills, name, &location.in_words(), &mut answer),
-            Err(error) => answer.untold(&format!("what was drilled in repository {name}"), &error_chain(&error)),
+            Ok(location) => {
+                of_repository(job, known, &drills, name, &location.in_words(), &mut answer)
+            }
+            Err(error) => answer
+                .untold(&format!("what was drilled in repository {name}"), &error_chain(&error)),
         }
     }
     answer
 }
 
-fn of_repository(job: &Inspection, known: &Known, drills: &Drills, name: &str, words: &str, answer: &mut Answer) {
-    let last = drills.events.iter().find(|event| event.kind == EventKind::Drill.word() && event.repository == words);
+fn of_repository(
+    job: &Inspection,
+    known: &Known,
+    drills: &Drills,
+    name: &str,
+    words: &str,
+    answer: &mut Answer,
+) {
+    let last = drills
+        .events
+        .iter()
+        .find(|event| event.kind == EventKind::Drill.word() && event.repository == words);
     let Some(last) = last else {
         return answer.against(format!("{name} was never drilled"));
     };
-    let how = format!("{name}: drill {} ended at {} with exit {}", last.run, last.finished, last.exit);
+    let how =
+        format!("{name}: drill {} ended at {} with exit {}", last.run, last.finished, last.exit);
     if last.exit != 0 || known.now.duration_since(last.finished) > MONTH {
         answer.against(how);
     } else {
         answer.for_it(how);
     }
     match drills.reports.iter().find(|report| report.run == last.run) {
-        Some(report) => answer.for_it(format!("{name}: its report has the SHA-256 {}", report.hash)),
+        Some(report) => {
+            answer.for_it(format!("{name}: its report has the SHA-256 {}", report.hash))
+        }
         None => answer.against(format!("{name}: no report of that drill is kept")),
     }
     for source in job.config.backup_sources() {
@@ -81,7 +108,10 @@ fn of_repository(job: &Inspection, known: &Known, drills: &Drills, name: &str, w
         match proof {
             Some(proof) => {
                 let id = proof.snapshot.get(..8).unwrap_or(&proof.snapshot);
-                answer.for_it(format!("{name}: {source} {id} was restored and found equal at {}", proof.at));
+                answer.for_it(format!(
+                    "{name}: {source} {id} was restored and found equal at {}",
+                    proof.at
+                ));
             }
             None => answer.against(format!("{name}: {source} was not restored in 31 days")),
         }
@@ -107,7 +137,8 @@ fn scratch(job: &Inspection) -> Answer {
                     answer.against(format!("{} is left", entry.path().display()));
                 }
                 Ok(_) => {}
-                Err(error) => answer.untold(&format!("what is in {}", directory.display()), &error.to_string()),
+                Err(error) => answer
+                    .untold(&format!("what is in {}", directory.display()), &error.to_string()),
             }
         }
     }

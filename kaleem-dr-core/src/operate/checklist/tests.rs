@@ -29,7 +29,10 @@ async fn list(place: &Place, period: Period) -> Checklist {
 fn says(list: &Checklist, id: &str, holds: Holds, words: &str) {
     let line = list.lines.iter().find(|line| line.id == id).expect("there is such a line");
     assert_eq!(line.holds, holds, "{line:?}");
-    assert!(line.evidence.iter().any(|evidence| evidence.contains(words)), "{words:?} is not in {line:?}");
+    assert!(
+        line.evidence.iter().any(|evidence| evidence.contains(words)),
+        "{words:?} is not in {line:?}"
+    );
     assert!(!line.text.en.is_empty() && !line.text.ar.is_ascii());
 }
 
@@ -49,7 +52,8 @@ async fn a_day_holds_after_a_backup_and_no_longer_two_days_later() {
     let due = Inspection { last_scheduled: Some(Timestamp::now()), ..inspection(&place) };
     says(&go_through(Period::Daily, &due).await, "backup-job", Holds::No, "no backup into local");
     place.machine.now = Timestamp::now() + SignedDuration::from_hours(48);
-    place.machine.space = Some(Space { free_bytes: 19, total_bytes: 100, free_inodes: 1, total_inodes: 1 });
+    place.machine.space =
+        Some(Space { free_bytes: 19, total_bytes: 100, free_inodes: 1, total_inodes: 1 });
     let later = list(&place, Period::Daily).await;
     says(&later, "backup-job", Holds::No, "no backup into local");
     says(&later, "snapshots-today", Holds::No, &id);
@@ -78,7 +82,10 @@ async fn what_cannot_be_told_is_unknown_and_ends_with_1() {
     place.secret("pass", "password");
     place.machine.space = None;
     says(&list(&place, Period::Daily).await, "free-space", Holds::Unknown, "does not answer");
-    place.write("state/ledger.sqlite", "this is no database, but it is long enough to be looked at as one");
+    place.write(
+        "state/ledger.sqlite",
+        "this is no database, but it is long enough to be looked at as one",
+    );
     says(&list(&place, Period::Daily).await, "backup-job", Holds::Unknown, "ledger");
     // What certainly does not hold weighs more.
     place.machine.now = Timestamp::now() + SignedDuration::from_hours(48);
@@ -137,20 +144,30 @@ async fn a_copy_is_known_by_the_ledger_and_failures_older_than_a_week_are_forgot
         consistent_at: None,
     };
     let ledger = Ledger::open(&place.state()).unwrap();
-    ledger.record(&Event { parts: vec![part], ..event(EventKind::Copy, MIRROR, Exit::Done) }).unwrap();
+    ledger
+        .record(&Event { parts: vec![part], ..event(EventKind::Copy, MIRROR, Exit::Done) })
+        .unwrap();
     ledger.record(&event(EventKind::Backup, "/elsewhere", Exit::Partial)).unwrap();
     let week = list(&place, Period::Weekly).await;
     says(&week, "snapshots-elsewhere", Holds::Yes, "r2 has stub");
     says(&week, "no-failures", Holds::No, "exit 3");
     place.machine.now = Timestamp::now() + SignedDuration::from_hours(8 * 24);
-    says(&list(&place, Period::Weekly).await, "no-failures", Holds::No, "nothing ran in seven days");
+    says(
+        &list(&place, Period::Weekly).await,
+        "no-failures",
+        Holds::No,
+        "nothing ran in seven days",
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn staged_files_that_pile_up_or_swell_are_counted() {
     let mut place = Place::new();
     place.backed_up(1).await;
-    let staged = format!("[staged]\ndirectory = '{}'\nkeep = 2\n[source.stub]", place.path("staged").display());
+    let staged = format!(
+        "[staged]\ndirectory = '{}'\nkeep = 2\n[source.stub]",
+        place.path("staged").display()
+    );
     place.replace("[source.stub]", &staged);
     says(&list(&place, Period::Weekly).await, "staged-files", Holds::Yes, "nothing is staged");
     for name in ["a", "b"] {
@@ -161,7 +178,12 @@ async fn staged_files_that_pile_up_or_swell_are_counted() {
     let old = std::fs::File::options().write(true).open(place.path("staged/stub/a")).unwrap();
     old.set_modified(week_before).unwrap();
     place.write("staged/stub/b", &"x".repeat(21));
-    says(&list(&place, Period::Weekly).await, "staged-files", Holds::No, "21 bytes, a week before 10");
+    says(
+        &list(&place, Period::Weekly).await,
+        "staged-files",
+        Holds::No,
+        "21 bytes, a week before 10",
+    );
     place.write("staged/stub/b", "x");
     place.write("staged/stub/c", "x");
     says(&list(&place, Period::Weekly).await, "staged-files", Holds::No, "3 files");
@@ -192,7 +214,12 @@ async fn a_month_holds_with_a_drill_of_each_repository_its_report_and_nothing_le
             restore_seconds: Some(1.0),
         };
         ledger.record(&drill).unwrap();
-        hashes.push(ledger.append_report(&drill.run.to_string(), |previous| format!("{previous:?}")).unwrap().hash);
+        hashes.push(
+            ledger
+                .append_report(&drill.run.to_string(), |previous| format!("{previous:?}"))
+                .unwrap()
+                .hash,
+        );
         if repository == MIRROR {
             let month = list(&place, Period::Monthly).await;
             says(&month, "drill", Holds::No, "r2: stub was not restored in 31 days");

@@ -38,7 +38,11 @@ pub(super) async fn lines(job: &Inspection, known: &Known) -> Vec<ChecklistLine>
             "No backup and no replication failed in the last seven days",
             "لم يفشل أي نسخ احتياطي أو مزامنة في الأيام السبعة الأخيرة",
         ),
-        staged(job, known.now).line("staged-files", "Staged files do not pile up", "لا يوجد تراكم غير مبرر للملفات المرحلية"),
+        staged(job, known.now).line(
+            "staged-files",
+            "Staged files do not pile up",
+            "لا يوجد تراكم غير مبرر للملفات المرحلية",
+        ),
     ]
 }
 
@@ -52,16 +56,24 @@ async fn elsewhere(job: &Inspection, known: &Known) -> Answer {
         }
     };
     for source in newest.iter().filter(|source| source.snapshot.is_none()) {
-        answer.against(format!("{} has no snapshot in repository {} itself", source.source, job.primary));
+        answer.against(format!(
+            "{} has no snapshot in repository {} itself",
+            source.source, job.primary
+        ));
     }
-    let others: Vec<_> = job.config.settings.repository.iter().filter(|(name, _)| **name != job.primary).collect();
+    let others: Vec<_> =
+        job.config.settings.repository.iter().filter(|(name, _)| **name != job.primary).collect();
     if others.is_empty() {
         answer.against("the config has no other repository");
     }
     for (name, repository) in others {
         match repository.location(&job.environment) {
-            Ok(location) => of_repository(job, known, &newest, (name, repository, &location), &mut answer).await,
-            Err(error) => answer.untold(&format!("what is in repository {name}"), &error_chain(&error)),
+            Ok(location) => {
+                of_repository(job, known, &newest, (name, repository, &location), &mut answer).await
+            }
+            Err(error) => {
+                answer.untold(&format!("what is in repository {name}"), &error_chain(&error))
+            }
         }
     }
     answer
@@ -76,7 +88,9 @@ async fn of_repository(
 ) {
     let words = location.in_words();
     let of_mirror = repository.mirror_of.is_some();
-    let held = known.ask(|ledger| if of_mirror { mirrored(ledger, &words, newest) } else { copied(ledger, &words, newest) });
+    let held = known.ask(|ledger| {
+        if of_mirror { mirrored(ledger, &words, newest) } else { copied(ledger, &words, newest) }
+    });
     let mut missing: Vec<&Freshness> = match held {
         Ok(held) => {
             let held = held.unwrap_or_default();
@@ -96,12 +110,17 @@ async fn of_repository(
                 })
             }),
             Ok(Err(why)) => return answer.untold(&format!("what is in repository {name}"), &why),
-            Err(_) => return answer.untold(&format!("what is in repository {name}"), "it did not answer in time"),
+            Err(_) => {
+                return answer
+                    .untold(&format!("what is in repository {name}"), "it did not answer in time");
+            }
         }
     }
     if missing.is_empty() {
-        let ids: Vec<String> =
-            newest.iter().filter_map(|source| Some(format!("{} {}", source.source, source.snapshot?.short()))).collect();
+        let ids: Vec<String> = newest
+            .iter()
+            .filter_map(|source| Some(format!("{} {}", source.source, source.snapshot?.short())))
+            .collect();
         answer.for_it(format!("{name} has {}", ids.join(", ")));
     }
     for source in missing {
@@ -112,20 +131,30 @@ async fn of_repository(
 
 /// The sources whose newest snapshot a mirror holds. What a pass was about to bring is noted before it is there, so a good pass
 /// after the snapshot is asked for too.
-fn mirrored(ledger: &Ledger, mirror: &str, newest: &[Freshness]) -> Result<Vec<String>, LedgerError> {
+fn mirrored(
+    ledger: &Ledger,
+    mirror: &str,
+    newest: &[Freshness],
+) -> Result<Vec<String>, LedgerError> {
     let there = ledger.mirrored(mirror)?;
     let last = ledger.last_success(EventKind::Replicate, mirror)?;
     if !ledger.begun(mirror)?.is_empty() {
         return Ok(Vec::new());
     }
     let held = newest.iter().filter(|source| {
-        source.snapshot.is_some_and(|id| there.contains(&id.to_string())) && last.is_some() && last >= source.time
+        source.snapshot.is_some_and(|id| there.contains(&id.to_string()))
+            && last.is_some()
+            && last >= source.time
     });
     Ok(held.map(|source| source.source.to_string()).collect())
 }
 
 /// The sources whose newest snapshot was copied to a repository.
-fn copied(ledger: &Ledger, repository: &str, newest: &[Freshness]) -> Result<Vec<String>, LedgerError> {
+fn copied(
+    ledger: &Ledger,
+    repository: &str,
+    newest: &[Freshness],
+) -> Result<Vec<String>, LedgerError> {
     let parts = ledger.newest_parts(true)?;
     let kinds = [EventKind::Backup.word(), EventKind::Copy.word()];
     let held = newest.iter().filter(|source| {
@@ -150,8 +179,10 @@ fn failures(known: &Known) -> Answer {
         }
     };
     let kinds = [EventKind::Backup.word(), EventKind::Replicate.word()];
-    let (good, bad): (Vec<_>, Vec<_>) =
-        events.iter().filter(|event| kinds.contains(&event.kind.as_str())).partition(|event| event.exit == 0);
+    let (good, bad): (Vec<_>, Vec<_>) = events
+        .iter()
+        .filter(|event| kinds.contains(&event.kind.as_str()))
+        .partition(|event| event.exit == 0);
     if good.is_empty() && bad.is_empty() {
         answer.against("nothing ran in seven days");
     }
@@ -159,8 +190,10 @@ fn failures(known: &Known) -> Answer {
         answer.for_it(format!("{} ended well", good.len()));
     }
     for event in bad.iter().take(MOST_LISTED) {
-        let what =
-            format!("{} {} to {} ended at {} with exit {}", event.kind, event.run, event.repository, event.finished, event.exit);
+        let what = format!(
+            "{} {} to {} ended at {} with exit {}",
+            event.kind, event.run, event.repository, event.finished, event.exit
+        );
         answer.against(what);
     }
     if bad.len() > MOST_LISTED {
@@ -185,9 +218,20 @@ fn staged(job: &Inspection, now: Timestamp) -> Answer {
     for source in job.config.backup_sources().iter().filter(|source| staging.wants(source)) {
         let directory = staging.directory.join(source.as_str());
         match files(&directory) {
-            Ok(files) => of_files(source.as_str(), &directory, &files, staging.keep.get() as usize, now, &mut answer),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => answer.for_it(format!("{source}: nothing is staged")),
-            Err(error) => answer.untold(&format!("what is in {}", directory.display()), &error.to_string()),
+            Ok(files) => of_files(
+                source.as_str(),
+                &directory,
+                &files,
+                staging.keep.get() as usize,
+                now,
+                &mut answer,
+            ),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                answer.for_it(format!("{source}: nothing is staged"))
+            }
+            Err(error) => {
+                answer.untold(&format!("what is in {}", directory.display()), &error.to_string())
+            }
         }
     }
     answer
@@ -207,15 +251,28 @@ fn files(directory: &Path) -> io::Result<Vec<Staged>> {
     Ok(files)
 }
 
-fn of_files(source: &str, directory: &Path, files: &[Staged], keep: usize, now: Timestamp, answer: &mut Answer) {
+fn of_files(
+    source: &str,
+    directory: &Path,
+    files: &[Staged],
+    keep: usize,
+    now: Timestamp,
+    answer: &mut Answer,
+) {
     let bytes: u64 = files.iter().map(|file| file.bytes).sum();
-    let seen = format!("{source}: {} files, {bytes} bytes in {}, {keep} are kept", files.len(), directory.display());
+    let seen = format!(
+        "{source}: {} files, {bytes} bytes in {}, {keep} are kept",
+        files.len(),
+        directory.display()
+    );
     if files.len() > keep {
         answer.against(seen);
     } else {
         answer.for_it(seen);
     }
-    let before = files.iter().rfind(|file| now.duration_since(file.written) >= WEEK - SignedDuration::from_hours(24));
+    let before = files
+        .iter()
+        .rfind(|file| now.duration_since(file.written) >= WEEK - SignedDuration::from_hours(24));
     if let (Some(before), Some(last)) = (before, files.last())
         && before.path != last.path
     {

@@ -18,7 +18,8 @@ pub fn parse_env_file(text: &str) -> Result<Environment, InvalidEnvFile> {
         }
         let fault = |why| InvalidEnvFile { line: number + 1, why };
         let assignment = line.strip_prefix("export ").unwrap_or(line).trim_start();
-        let (name, value) = assignment.split_once('=').ok_or_else(|| fault("it is no NAME=VALUE"))?;
+        let (name, value) =
+            assignment.split_once('=').ok_or_else(|| fault("it is no NAME=VALUE"))?;
         let valid = !name.is_empty()
             && !name.starts_with(|c: char| c.is_ascii_digit())
             && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
@@ -58,7 +59,9 @@ fn unquote(text: &str) -> Result<String, &'static str> {
                         Some(c) => value.extend(['\\', c]),
                         None => return Err("a quote is not closed"),
                     },
-                    Some('$' | '`') => return Err("`$` and backquotes are not expanded; quote them singly"),
+                    Some('$' | '`') => {
+                        return Err("`$` and backquotes are not expanded; quote them singly");
+                    }
                     Some(c) => value.push(c),
                     None => return Err("a quote is not closed"),
                 }
@@ -69,7 +72,11 @@ fn unquote(text: &str) -> Result<String, &'static str> {
             c if c.is_whitespace() => {
                 let rest: String = chars.collect();
                 let rest = rest.trim_start();
-                return if rest.is_empty() || rest.starts_with('#') { Ok(value) } else { Err("the value has a space; quote it") };
+                return if rest.is_empty() || rest.starts_with('#') {
+                    Ok(value)
+                } else {
+                    Err("the value has a space; quote it")
+                };
             }
             c => value.push(c),
         }
@@ -83,7 +90,9 @@ fn unquote(text: &str) -> Result<String, &'static str> {
 /// # Errors
 /// When a variable asks for what this release does not do: nothing is left out in silence.
 pub fn config_of_environment(environment: &Environment) -> Result<Option<String>, String> {
-    let Some(location) = environment.get("RESTIC_REPOSITORY").or_else(|| environment.get("RESTIC_REPO")) else {
+    let Some(location) =
+        environment.get("RESTIC_REPOSITORY").or_else(|| environment.get("RESTIC_REPO"))
+    else {
         return Ok(None);
     };
     let password = if environment.get("RESTIC_PASSWORD").is_some() {
@@ -102,13 +111,22 @@ pub fn config_of_environment(environment: &Environment) -> Result<Option<String>
     if let Some(directory) = environment.get("KALEEM_DR_STATE_DIRECTORY") {
         line(&mut config, "state_directory", directory);
     }
-    let _ = writeln!(config, "[repository.local]\nlocation = {}\npassword = {password}", quoted(location));
-    let keeps: Vec<(&str, u32)> =
-        [("KEEP_DAILY", "keep_daily"), ("KEEP_WEEKLY", "keep_weekly"), ("KEEP_MONTHLY", "keep_monthly")]
-            .into_iter()
-            .filter_map(|(variable, key)| environment.get(variable).map(|value| (variable, key, value)))
-            .map(|(variable, key, value)| value.parse().map(|n| (key, n)).map_err(|_| format!("{variable} is not a number")))
-            .collect::<Result<_, _>>()?;
+    let _ = writeln!(
+        config,
+        "[repository.local]\nlocation = {}\npassword = {password}",
+        quoted(location)
+    );
+    let keeps: Vec<(&str, u32)> = [
+        ("KEEP_DAILY", "keep_daily"),
+        ("KEEP_WEEKLY", "keep_weekly"),
+        ("KEEP_MONTHLY", "keep_monthly"),
+    ]
+    .into_iter()
+    .filter_map(|(variable, key)| environment.get(variable).map(|value| (variable, key, value)))
+    .map(|(variable, key, value)| {
+        value.parse().map(|n| (key, n)).map_err(|_| format!("{variable} is not a number"))
+    })
+    .collect::<Result<_, _>>()?;
     if !keeps.is_empty() {
         config.push_str("[backup]\nforget = true\nprune = true\n[retention]\n");
         for (key, n) in keeps {
@@ -121,7 +139,9 @@ pub fn config_of_environment(environment: &Environment) -> Result<Option<String>
     }
     // The handbook has a check for its restore test, and a drill is what a restore test is here.
     if environment.get("RESTORE_HC_URL").is_some() {
-        config.push_str("[monitoring.healthchecks]\nchecks = { drill = { env = \"RESTORE_HC_URL\" } }\n");
+        config.push_str(
+            "[monitoring.healthchecks]\nchecks = { drill = { env = \"RESTORE_HC_URL\" } }\n",
+        );
     }
     config.push_str(&sources(environment)?);
     Ok(Some(config))
@@ -146,14 +166,22 @@ fn sources(environment: &Environment) -> Result<String, String> {
     }
     if let Some(url) = ["RABBIT_URL", "RABBIT_API"].iter().find_map(|name| environment.get(name)) {
         config.push_str("[source.rabbitmq]\ntype = \"rabbitmq\"\n");
-        line(&mut config, "url", url.trim_end_matches('/').trim_end_matches("/api/definitions").trim_end_matches("/api"));
+        line(
+            &mut config,
+            "url",
+            url.trim_end_matches('/').trim_end_matches("/api/definitions").trim_end_matches("/api"),
+        );
         line(&mut config, "username", environment.get("RABBIT_USER").unwrap_or("kaleem"));
-        let password = ["RABBIT_PASS", "RABBIT_PASSWORD"].iter().find(|name| environment.get(name).is_some());
-        let password = password.ok_or("RABBIT_URL is set, but neither RABBIT_PASS nor RABBIT_PASSWORD is")?;
+        let password =
+            ["RABBIT_PASS", "RABBIT_PASSWORD"].iter().find(|name| environment.get(name).is_some());
+        let password =
+            password.ok_or("RABBIT_URL is set, but neither RABBIT_PASS nor RABBIT_PASSWORD is")?;
         let _ = writeln!(config, "password = {{ env = \"{password}\" }}");
     }
     // Snapshots come over HTTP: where only the container is named, its default port on this host is meant.
-    let qdrant = environment.get("QDRANT_URL").or_else(|| environment.get("QDRANT_CONTAINER").map(|_| "http://127.0.0.1:6333"));
+    let qdrant = environment
+        .get("QDRANT_URL")
+        .or_else(|| environment.get("QDRANT_CONTAINER").map(|_| "http://127.0.0.1:6333"));
     if let Some(url) = qdrant {
         config.push_str("[source.qdrant]\ntype = \"qdrant\"\n");
         line(&mut config, "url", url);
@@ -163,7 +191,9 @@ fn sources(environment: &Environment) -> Result<String, String> {
     }
     if environment.get("N8N_ENABLED").is_some_and(|enabled| !matches!(enabled, "" | "0")) {
         let folder = environment.get("N8N_USER_FOLDER");
-        let folder = folder.ok_or("N8N_ENABLED is set, but not N8N_USER_FOLDER: the directory in which n8n's `.n8n` lies")?;
+        let folder = folder.ok_or(
+            "N8N_ENABLED is set, but not N8N_USER_FOLDER: the directory in which n8n's `.n8n` lies",
+        )?;
         config.push_str("[source.n8n]\ntype = \"n8n\"\n");
         line(&mut config, "directory", &format!("{}/.n8n", folder.trim_end_matches('/')));
         if environment.get("N8N_ENCRYPTION_KEY").is_some() {
@@ -171,8 +201,10 @@ fn sources(environment: &Environment) -> Result<String, String> {
         }
     }
     if let Some(paths) = environment.get("BACKUP_PATHS") {
-        let paths: Vec<String> = paths.split([' ', ':']).filter(|path| !path.is_empty()).map(quoted).collect();
-        let _ = writeln!(config, "[source.configs]\ntype = \"files\"\npaths = [{}]", paths.join(", "));
+        let paths: Vec<String> =
+            paths.split([' ', ':']).filter(|path| !path.is_empty()).map(quoted).collect();
+        let _ =
+            writeln!(config, "[source.configs]\ntype = \"files\"\npaths = [{}]", paths.join(", "));
     }
     Ok(config)
 }
@@ -196,7 +228,10 @@ mod tests {
             "# secrets\nMONGO_MODE=host\nexport MONGO_URI=\"mongodb://backup:p%40ss@127.0.0.1:27017/kaleem?authSource=admin&w=1\"\nN8N_ENABLED=0\nA='$x y' # why\n",
         )
         .unwrap();
-        assert_eq!(environment.get("MONGO_URI"), Some("mongodb://backup:p%40ss@127.0.0.1:27017/kaleem?authSource=admin&w=1"));
+        assert_eq!(
+            environment.get("MONGO_URI"),
+            Some("mongodb://backup:p%40ss@127.0.0.1:27017/kaleem?authSource=admin&w=1")
+        );
         assert_eq!(environment.get("A"), Some("$x y"));
         for bad in ["X=$(id)", "X=\"$HOME\"", "X='a", "no assignment", "1X=a", "X=a b"] {
             let error = parse_env_file(bad).unwrap_err().to_string();
@@ -235,14 +270,17 @@ mod tests {
             assert!(config.lines().any(|found| found == line), "{line}: {config}");
         }
         let off: Environment =
-            [("RESTIC_REPO", "/r"), ("RESTIC_PASSWORD_FILE", "/p"), ("N8N_ENABLED", "0")].into_iter().collect();
+            [("RESTIC_REPO", "/r"), ("RESTIC_PASSWORD_FILE", "/p"), ("N8N_ENABLED", "0")]
+                .into_iter()
+                .collect();
         assert!(!config_of_environment(&off).unwrap().unwrap().contains("n8n"));
     }
 
     #[test]
     fn what_this_release_cannot_do_is_said_not_skipped() {
         let base = [("RESTIC_REPOSITORY", "/r"), ("RESTIC_PASSWORD_FILE", "/p")];
-        for extra in [&[("N8N_ENABLED", "1")][..], &[("MONGO_URI", "x"), ("MONGO_MODE", "podman")]] {
+        for extra in [&[("N8N_ENABLED", "1")][..], &[("MONGO_URI", "x"), ("MONGO_MODE", "podman")]]
+        {
             let environment: Environment = base.into_iter().chain(extra.iter().copied()).collect();
             let asked = extra.last().unwrap().0;
             assert!(config_of_environment(&environment).unwrap_err().contains(asked));

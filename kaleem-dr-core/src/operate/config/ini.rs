@@ -33,7 +33,10 @@ impl Ini {
                 continue;
             }
             if let Some(head) = line.strip_prefix('[') {
-                let name = head.strip_suffix(']').ok_or_else(|| fault("the section's name does not end with `]`"))?.trim();
+                let name = head
+                    .strip_suffix(']')
+                    .ok_or_else(|| fault("the section's name does not end with `]`"))?
+                    .trim();
                 ini.0.entry(name.to_owned()).or_default();
                 current = Some(name.to_owned());
                 continue;
@@ -41,7 +44,10 @@ impl Ini {
             let (key, value) = line.split_once('=').ok_or_else(|| fault("it is no KEY = VALUE"))?;
             let section = current.as_ref().and_then(|name| ini.0.get_mut(name));
             let section = section.ok_or_else(|| fault("it stands before the first [section]"))?;
-            section.0.insert(key.trim().to_lowercase(), SecretString::from(unquoted(value.trim()).to_owned()));
+            section.0.insert(
+                key.trim().to_lowercase(),
+                SecretString::from(unquoted(value.trim()).to_owned()),
+            );
         }
         Ok(ini)
     }
@@ -95,7 +101,9 @@ mod tests {
 
     #[test]
     fn a_line_that_is_not_understood_is_named_and_not_repeated() {
-        for (bad, line) in [("[a\n", "line 1"), ("[a]\ncanary\n", "line 2"), ("canary = 1\n", "line 1")] {
+        for (bad, line) in
+            [("[a\n", "line 1"), ("[a]\ncanary\n", "line 2"), ("canary = 1\n", "line 1")]
+        {
             let error = Ini::parse(bad).unwrap_err();
             assert!(error.starts_with(line) && !error.contains("canary"), "{bad}: {error}");
         }

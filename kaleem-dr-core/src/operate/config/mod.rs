@@ -55,7 +55,8 @@ pub struct SourceKind {
 }
 
 /// From a source's table to what makes the source of it. Secrets are read in the second step only.
-type Build = dyn Fn(SourceName, ValueDeserializer<'_>) -> Result<Box<Make>, toml::de::Error> + Send + Sync;
+type Build =
+    dyn Fn(SourceName, ValueDeserializer<'_>) -> Result<Box<Make>, toml::de::Error> + Send + Sync;
 type Make = dyn Fn(&Environment) -> Result<Arc<dyn Restorable>, Cause> + Send + Sync;
 
 impl SourceKind {
@@ -75,7 +76,8 @@ impl SourceKind {
                 let config = C::deserialize(table)?;
                 let make = make.clone();
                 Ok(Box::new(move |environment: &Environment| {
-                    let source: Arc<dyn Restorable> = Arc::new(make(source.clone(), &config, environment).map_err(Into::into)?);
+                    let source: Arc<dyn Restorable> =
+                        Arc::new(make(source.clone(), &config, environment).map_err(Into::into)?);
                     Ok(source)
                 }) as Box<Make>)
             }),
@@ -128,7 +130,10 @@ impl DeclaredSource {
 
 impl fmt::Debug for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Config").field("settings", &self.settings).field("sources", &self.sources).finish()
+        f.debug_struct("Config")
+            .field("settings", &self.settings)
+            .field("sources", &self.sources)
+            .finish()
     }
 }
 
@@ -159,32 +164,44 @@ impl Config {
     ///
     /// # Errors
     /// The first fault, with its place.
-    pub fn parse(text: &str, path: &Path, kinds: &[SourceKind], environment: &Environment) -> Result<Self, ConfigError> {
+    pub fn parse(
+        text: &str,
+        path: &Path,
+        kinds: &[SourceKind],
+        environment: &Environment,
+    ) -> Result<Self, ConfigError> {
         let error = |message: String, span: Option<std::ops::Range<usize>>| ConfigError {
             path: path.to_path_buf(),
-            place: Place(span.filter(|span| *span != (0..0)).map(|span| line_and_column(text, span.start))),
+            place: Place(
+                span.filter(|span| *span != (0..0)).map(|span| line_and_column(text, span.start)),
+            ),
             message,
         };
         let shape = |fault: toml::de::Error| error(fault.message().to_owned(), fault.span());
         let overrides = overrides(environment);
         let mut document = DeTable::parse(text).map_err(shape)?;
         for over in &overrides {
-            override_key(document.get_mut(), over)
-                .map_err(|why| error(format!("the environment variable {}: {why}", over.variable), None))?;
+            override_key(document.get_mut(), over).map_err(|why| {
+                error(format!("the environment variable {}: {why}", over.variable), None)
+            })?;
         }
         let tables = take_table(document.get_mut(), "source")
             .map_err(|span| error("`source` must be a table of tables".into(), Some(span)))?;
-        let settings = <Settings as serde::Deserialize>::deserialize(toml::de::Deserializer::from(document)).map_err(shape)?;
+        let settings =
+            <Settings as serde::Deserialize>::deserialize(toml::de::Deserializer::from(document))
+                .map_err(shape)?;
 
         let mut sources = BTreeMap::new();
         for (key, mut table) in tables {
-            let name: SourceName = key
-                .get_ref()
-                .parse()
-                .map_err(|fault: crate::ground::InvalidSourceName| error(fault.to_string(), Some(key.span())))?;
+            let name: SourceName =
+                key.get_ref().parse().map_err(|fault: crate::ground::InvalidSourceName| {
+                    error(fault.to_string(), Some(key.span()))
+                })?;
             if RESERVED_NAMES.contains(&name.as_str()) {
                 return Err(error(
-                    format!("`{name}` means something else on the command line; choose another name"),
+                    format!(
+                        "`{name}` means something else on the command line; choose another name"
+                    ),
                     Some(key.span()),
                 ));
             }
@@ -194,7 +211,10 @@ impl Config {
             };
             let known = || kinds.iter().map(|kind| kind.name).collect::<Vec<_>>().join(", ");
             let Some(kind) = inner.remove("type") else {
-                return Err(error(format!("source {name} needs a `type`: one of {}", known()), Some(span)));
+                return Err(error(
+                    format!("source {name} needs a `type`: one of {}", known()),
+                    Some(span),
+                ));
             };
             let wanted = kind.get_ref().as_str().unwrap_or_default().to_owned();
             let Some(builder) = kinds.iter().find(|kind| kind.name == wanted) else {
@@ -204,23 +224,43 @@ impl Config {
                 ));
             };
             let secret_files = secret_files(table.get_ref());
-            let make = (builder.build)(name.clone(), ValueDeserializer::from(table))
-                .map_err(|fault| error(format!("source {name}: {}", fault.message()), fault.span().or(Some(span))))?;
-            sources.insert(name, DeclaredSource { kind: builder.name, secret_files, make: make.into() });
+            let make =
+                (builder.build)(name.clone(), ValueDeserializer::from(table)).map_err(|fault| {
+                    error(
+                        format!("source {name}: {}", fault.message()),
+                        fault.span().or(Some(span)),
+                    )
+                })?;
+            sources.insert(
+                name,
+                DeclaredSource { kind: builder.name, secret_files, make: make.into() },
+            );
         }
-        if let Some(unknown) = settings.backup.sources.iter().flatten().find(|name| !sources.contains_key(name)) {
-            return Err(error(format!("`backup.sources` names {unknown}, but there is no [source.{unknown}]"), None));
+        if let Some(unknown) =
+            settings.backup.sources.iter().flatten().find(|name| !sources.contains_key(name))
+        {
+            return Err(error(
+                format!("`backup.sources` names {unknown}, but there is no [source.{unknown}]"),
+                None,
+            ));
         }
         for (name, repository) in &settings.repository {
             if let Some(of) = &repository.mirror_of
                 && (of == name || !settings.repository.contains_key(of))
             {
-                let why = format!("`repository.{name}.mirror_of` names {of}, which is no other repository of this config");
+                let why = format!(
+                    "`repository.{name}.mirror_of` names {of}, which is no other repository of this config"
+                );
                 return Err(error(why, None));
             }
         }
-        if let Some(unknown) = settings.backup.also.iter().find(|name| !settings.repository.contains_key(*name)) {
-            return Err(error(format!("`backup.also` names {unknown}, but there is no [repository.{unknown}]"), None));
+        if let Some(unknown) =
+            settings.backup.also.iter().find(|name| !settings.repository.contains_key(*name))
+        {
+            return Err(error(
+                format!("`backup.also` names {unknown}, but there is no [repository.{unknown}]"),
+                None,
+            ));
         }
         if let Some(fault) = settings.monitoring.fault() {
             return Err(error(fault, None));
@@ -244,7 +284,11 @@ fn secret_files(table: &DeValue<'_>) -> Vec<(String, PathBuf)> {
     let mut files = Vec::new();
     for (key, value) in table {
         let DeValue::Table(inner) = value.get_ref() else { continue };
-        match inner.get("file").and_then(|file| file.get_ref().as_str()).filter(|_| inner.len() == 1) {
+        match inner
+            .get("file")
+            .and_then(|file| file.get_ref().as_str())
+            .filter(|_| inner.len() == 1)
+        {
             Some(file) => files.push((key.get_ref().to_string(), PathBuf::from(file))),
             None => files.extend(secret_files(value.get_ref())),
         }
@@ -261,7 +305,10 @@ fn line_and_column(text: &str, at: usize) -> (usize, usize) {
 
 type Tables<'i> = Vec<(Spanned<std::borrow::Cow<'i, str>>, Spanned<DeValue<'i>>)>;
 
-fn take_table<'i>(document: &mut DeTable<'i>, key: &str) -> Result<Tables<'i>, std::ops::Range<usize>> {
+fn take_table<'i>(
+    document: &mut DeTable<'i>,
+    key: &str,
+) -> Result<Tables<'i>, std::ops::Range<usize>> {
     let Some(value) = document.remove(key) else { return Ok(Vec::new()) };
     let span = value.span();
     match value.into_inner() {
@@ -282,14 +329,20 @@ fn overrides(environment: &Environment) -> Vec<Override> {
         .names_with(OVERRIDE_PREFIX)
         .filter_map(|name| {
             let keys = name[OVERRIDE_PREFIX.len()..].split("__").map(str::to_lowercase).collect();
-            Some(Override { variable: name.to_owned(), keys, text: environment.get(name)?.to_owned() })
+            Some(Override {
+                variable: name.to_owned(),
+                keys,
+                text: environment.get(name)?.to_owned(),
+            })
         })
         .collect()
 }
 
 /// Lays a variable over the document: as TOML where it parses as a value, else as text.
 fn override_key<'i>(document: &mut DeTable<'i>, over: &'i Override) -> Result<(), String> {
-    let Some((last, above)) = over.keys.split_last().filter(|_| over.keys.iter().all(|key| !key.is_empty())) else {
+    let Some((last, above)) =
+        over.keys.split_last().filter(|_| over.keys.iter().all(|key| !key.is_empty()))
+    else {
         return Err("it names no key; write KALEEM_DR__SECTION__KEY".into());
     };
     let value = match DeValue::parse(&over.text) {
@@ -321,7 +374,9 @@ pub fn schema(kinds: &[SourceKind]) -> serde_json::Value {
             if let Some(object) = schema.as_object_mut() {
                 let properties = object.entry("properties").or_insert_with(|| json!({}));
                 properties["type"] = json!({ "const": kind.name });
-                if let Some(required) = object.entry("required").or_insert_with(|| json!([])).as_array_mut() {
+                if let Some(required) =
+                    object.entry("required").or_insert_with(|| json!([])).as_array_mut()
+                {
                     required.push(json!("type"));
                 }
             }
@@ -379,7 +434,12 @@ mod tests {
     fn a_secret_written_into_the_config_is_refused_and_not_repeated() {
         let text = "[repository.local]\nlocation = \"/r\"\npassword = \"canary\"\n";
         let error = parse(text, &Environment::default()).unwrap_err().to_string();
-        assert!(error.starts_with("t.toml:3:") && error.contains("file = ") && !error.contains("canary"), "{error}");
+        assert!(
+            error.starts_with("t.toml:3:")
+                && error.contains("file = ")
+                && !error.contains("canary"),
+            "{error}"
+        );
     }
 
     #[test]
@@ -395,7 +455,8 @@ mod tests {
         assert_eq!(config.settings.retention.keep_daily, 14);
         assert!(config.settings.backup.prune);
         assert_eq!(config.settings.repository["local"].location, "/elsewhere");
-        let environment: Environment = [("KALEEM_DR__RETENTION__KEEP_DAYLY", "1")].into_iter().collect();
+        let environment: Environment =
+            [("KALEEM_DR__RETENTION__KEEP_DAYLY", "1")].into_iter().collect();
         assert!(parse(LOCAL, &environment).unwrap_err().to_string().contains("keep_dayly"));
     }
 }

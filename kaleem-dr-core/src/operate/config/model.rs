@@ -15,7 +15,10 @@ use crate::{
         },
     },
     ground::{SourceName, host::HostName},
-    operate::{doctor::DoctorSettings, job::Staging, monitor::Monitoring, schedule::ScheduleSettings, tripwire::Tripwire},
+    operate::{
+        doctor::DoctorSettings, job::Staging, monitor::Monitoring, schedule::ScheduleSettings,
+        tripwire::Tripwire,
+    },
     recovery::objectives::Objectives,
 };
 

@@ -40,7 +40,11 @@ impl Remote {
 ///
 /// # Errors
 /// When the config cannot be read or has no such remote, or the remote is of a kind that we do not speak.
-pub(super) fn resolve(location: &str, config: Option<&Path>, environment: &Environment) -> Result<Place, String> {
+pub(super) fn resolve(
+    location: &str,
+    config: Option<&Path>,
+    environment: &Environment,
+) -> Result<Place, String> {
     let path = config.map(Path::to_path_buf).map_or_else(|| config_path(environment), Ok)?;
     let shown = path.display();
     let text = read_private(&path).map_err(|error| match error {
@@ -63,26 +67,37 @@ pub(super) fn resolve(location: &str, config: Option<&Path>, environment: &Envir
 fn follow(location: &str, ini: Ini, shown: &str) -> Result<Place, String> {
     let mut location = location.to_owned();
     for _ in 0..LONGEST_CHAIN {
-        let (name, path) =
-            location.split_once(':').ok_or("an rclone location is rclone:REMOTE:PATH, such as rclone:r2:kaleem-backup/restic")?;
+        let (name, path) = location.split_once(':').ok_or(
+            "an rclone location is rclone:REMOTE:PATH, such as rclone:r2:kaleem-backup/restic",
+        )?;
         let (name, path) = (name.trim(), path.trim());
         let Some(section) = ini.section(name) else {
-            return Err(format!("rclone's config {shown} has no remote `{name}`; it has: {}", ini.names()));
+            return Err(format!(
+                "rclone's config {shown} has no remote `{name}`; it has: {}",
+                ini.names()
+            ));
         };
         match section.get("type").unwrap_or_default() {
             "s3" => {
                 let path = path.trim_matches('/');
                 let (bucket, prefix) = path.split_once('/').unwrap_or((path, ""));
                 if bucket.is_empty() {
-                    return Err(format!("rclone:{name}: names no bucket; write rclone:{name}:BUCKET/PREFIX"));
+                    return Err(format!(
+                        "rclone:{name}: names no bucket; write rclone:{name}:BUCKET/PREFIX"
+                    ));
                 }
                 let (bucket, prefix) = (bucket.to_owned(), prefix.trim_matches('/').to_owned());
-                return Ok(Place::S3 { remote: Remote { name: name.to_owned(), ini }, bucket, prefix });
+                return Ok(Place::S3 {
+                    remote: Remote { name: name.to_owned(), ini },
+                    bucket,
+                    prefix,
+                });
             }
             "local" => return Ok(Place::Directory(PathBuf::from(path))),
             "alias" => {
-                let target =
-                    section.get("remote").ok_or_else(|| format!("rclone's alias `{name}` in {shown} has no `remote`"))?;
+                let target = section
+                    .get("remote")
+                    .ok_or_else(|| format!("rclone's alias `{name}` in {shown} has no `remote`"))?;
                 let joined = match (target, path.trim_start_matches('/')) {
                     (target, "") => target.to_owned(),
                     (target, path) if target.ends_with([':', '/']) => format!("{target}{path}"),
@@ -109,12 +124,15 @@ pub(super) fn config_path(environment: &Environment) -> Result<PathBuf, String> 
     if let Some(path) = environment.get("RCLONE_CONFIG") {
         return Ok(path.into());
     }
-    let places: Vec<PathBuf> = [("XDG_CONFIG_HOME", "rclone/rclone.conf"), ("HOME", ".config/rclone/rclone.conf")]
-        .into_iter()
-        .filter_map(|(variable, below)| Some(Path::new(environment.get(variable)?).join(below)))
-        .collect();
+    let places: Vec<PathBuf> =
+        [("XDG_CONFIG_HOME", "rclone/rclone.conf"), ("HOME", ".config/rclone/rclone.conf")]
+            .into_iter()
+            .filter_map(|(variable, below)| Some(Path::new(environment.get(variable)?).join(below)))
+            .collect();
     let found = places.iter().find(|path| path.exists()).or_else(|| places.last());
-    found.cloned().ok_or_else(|| "where is rclone's config? name it with `rclone_config` or RCLONE_CONFIG".to_owned())
+    found.cloned().ok_or_else(|| {
+        "where is rclone's config? name it with `rclone_config` or RCLONE_CONFIG".to_owned()
+    })
 }
 
 #[cfg(feature = "fuzzing")]
@@ -173,14 +191,23 @@ mod tests {
             fs::write(&path, text).unwrap();
             fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
         };
-        let environment: Environment = [("HOME", home), ("XDG_CONFIG_HOME", "/nonexistent")].into_iter().collect();
+        let environment: Environment =
+            [("HOME", home), ("XDG_CONFIG_HOME", "/nonexistent")].into_iter().collect();
         write(CONFIG);
         assert!(resolve("r2:b", None, &environment).is_ok());
         write("# Encrypted rclone configuration File\n\nRCLONE_ENCRYPT_V0:\nAAAA\n");
         let error = resolve("r2:b", None, &environment).map(|_| ()).unwrap_err();
         assert!(error.contains("encrypted") && error.contains("rclone config show"), "{error}");
-        let elsewhere: Environment = [("HOME", home), ("RCLONE_CONFIG", "/nonexistent/rclone.conf")].into_iter().collect();
-        assert!(resolve("r2:b", None, &elsewhere).map(|_| ()).unwrap_err().contains("/nonexistent/rclone.conf"));
-        assert!(resolve("r2:b", Some(&path), &elsewhere).map(|_| ()).unwrap_err().contains("encrypted"));
+        let elsewhere: Environment =
+            [("HOME", home), ("RCLONE_CONFIG", "/nonexistent/rclone.conf")].into_iter().collect();
+        assert!(
+            resolve("r2:b", None, &elsewhere)
+                .map(|_| ())
+                .unwrap_err()
+                .contains("/nonexistent/rclone.conf")
+        );
+        assert!(
+            resolve("r2:b", Some(&path), &elsewhere).map(|_| ()).unwrap_err().contains("encrypted")
+        );
     }
 }

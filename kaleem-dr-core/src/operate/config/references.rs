@@ -58,7 +58,9 @@ impl References {
 /// The secret that a table is, if it is one.
 fn secret(table: &Table) -> Option<SecretRef> {
     let mut entries = table.iter();
-    let (Some((kind, Value::String(value))), None) = (entries.next(), entries.next()) else { return None };
+    let (Some((kind, Value::String(value))), None) = (entries.next(), entries.next()) else {
+        return None;
+    };
     match kind.as_str() {
         "file" => Some(SecretRef::File(value.into())),
         "env" => Some(SecretRef::Env(value.clone())),

@@ -17,8 +17,7 @@ use crate::engine::repository::{
     store::{Network, S3Access, Tuning, is_loopback, is_r2},
 };
 
-const FORMS: &str =
-    "name a directory, s3:https://ENDPOINT/BUCKET/PREFIX, s3://BUCKET/PREFIX with `endpoint`, or rclone:REMOTE:PATH";
+const FORMS: &str = "name a directory, s3:https://ENDPOINT/BUCKET/PREFIX, s3://BUCKET/PREFIX with `endpoint`, or rclone:REMOTE:PATH";
 
 /// A bucket on some service.
 #[expect(clippy::struct_field_names, reason = "the word of S3 for its name")]
@@ -34,11 +33,19 @@ impl RepositorySettings {
     ///
     /// # Errors
     /// When a secret cannot be read, or the location is not understood.
-    pub fn access(&self, cache_directory: &std::path::Path, environment: &Environment) -> Result<Access, SettingsError> {
+    pub fn access(
+        &self,
+        cache_directory: &std::path::Path,
+        environment: &Environment,
+    ) -> Result<Access, SettingsError> {
         let password = environment.secret(&self.password)?;
         let location = location(self, environment)?;
         let remote = matches!(location, Location::S3(_));
-        Ok(Access { location, password, cache_directory: remote.then(|| cache_directory.to_path_buf()) })
+        Ok(Access {
+            location,
+            password,
+            cache_directory: remote.then(|| cache_directory.to_path_buf()),
+        })
     }
 
     /// Where rclone's config is looked for; `None` where nothing says.
@@ -60,24 +67,35 @@ impl RepositorySettings {
 ///
 /// # Errors
 /// When it is not understood, a secret cannot be read, or the key cannot be one of the service.
-pub(super) fn location(settings: &RepositorySettings, environment: &Environment) -> Result<Location, SettingsError> {
+pub(super) fn location(
+    settings: &RepositorySettings,
+    environment: &Environment,
+) -> Result<Location, SettingsError> {
     let text = settings.location.as_str();
     if let Some(remote) = text.strip_prefix("rclone:") {
-        let place = rclone::resolve(remote, settings.rclone_config.as_deref(), environment).map_err(SettingsError::Location)?;
+        let place = rclone::resolve(remote, settings.rclone_config.as_deref(), environment)
+            .map_err(SettingsError::Location)?;
         return match place {
             Place::Directory(path) => Ok(Location::Directory(path)),
             Place::S3 { remote, bucket, prefix } => {
                 let endpoint = endpoint_of(settings, &remote, environment)?;
-                access(settings, environment, Bucket { endpoint, bucket, prefix, remote: Some(remote) })
+                access(
+                    settings,
+                    environment,
+                    Bucket { endpoint, bucket, prefix, remote: Some(remote) },
+                )
             }
         };
     }
     let Some(url) = text.strip_prefix("s3:") else {
         let path = text.strip_prefix("local:").unwrap_or(text);
-        let scheme = path.split_once(':').map(|(scheme, _)| scheme).filter(|scheme| !scheme.contains('/'));
+        let scheme =
+            path.split_once(':').map(|(scheme, _)| scheme).filter(|scheme| !scheme.contains('/'));
         return match scheme {
             None => Ok(Location::Directory(PathBuf::from(path))),
-            Some(scheme) => Err(invalid(format!("`{scheme}:` repositories are not supported; {FORMS}"))),
+            Some(scheme) => {
+                Err(invalid(format!("`{scheme}:` repositories are not supported; {FORMS}")))
+            }
         };
     };
     access(settings, environment, bucket_of(settings, url, environment)?)
@@ -88,9 +106,15 @@ fn invalid(why: impl Into<String>) -> SettingsError {
 }
 
 /// What stands after `s3:`. restic's forms hold the endpoint; AWS's, `s3://BUCKET/PREFIX`, leaves it to others.
-fn bucket_of(settings: &RepositorySettings, url: &str, environment: &Environment) -> Result<Bucket, SettingsError> {
+fn bucket_of(
+    settings: &RepositorySettings,
+    url: &str,
+    environment: &Environment,
+) -> Result<Bucket, SettingsError> {
     let apart = settings.endpoint.as_deref();
-    let of_environment = ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"].into_iter().find_map(|name| environment.get(name));
+    let of_environment = ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"]
+        .into_iter()
+        .find_map(|name| environment.get(name));
     let (scheme, rest) = match url.strip_prefix("//") {
         Some(rest) => match apart.or(of_environment) {
             Some(endpoint) => {
@@ -99,7 +123,9 @@ fn bucket_of(settings: &RepositorySettings, url: &str, environment: &Environment
                 return Ok(Bucket { endpoint: endpoint.to_owned(), bucket, prefix, remote: None });
             }
             // `s3://s3.example.org/BUCKET` is one of restic's forms.
-            None if rest.split('/').next().is_some_and(|host| host.contains(['.', ':'])) => ("https", rest),
+            None if rest.split('/').next().is_some_and(|host| host.contains(['.', ':'])) => {
+                ("https", rest)
+            }
             None => {
                 return Err(invalid(
                     "s3://BUCKET/PREFIX does not say on which service; add `endpoint = \"https://…\"` to the repository's table",
@@ -109,20 +135,40 @@ fn bucket_of(settings: &RepositorySettings, url: &str, environment: &Environment
         None => url.split_once("://").unwrap_or(("https", url)),
     };
     if apart.is_some() {
-        return Err(invalid("there are two endpoints, one in `location` and one in `endpoint`; write s3://BUCKET/PREFIX there"));
+        return Err(invalid(
+            "there are two endpoints, one in `location` and one in `endpoint`; write s3://BUCKET/PREFIX there",
+        ));
     }
     let mut parts = rest.splitn(3, '/');
     let (host, bucket) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
     let prefix = parts.next().unwrap_or_default().trim_matches('/').to_owned();
-    Ok(Bucket { endpoint: format!("{scheme}://{host}"), bucket: bucket.to_owned(), prefix, remote: None })
+    Ok(Bucket {
+        endpoint: format!("{scheme}://{host}"),
+        bucket: bucket.to_owned(),
+        prefix,
+        remote: None,
+    })
 }
 
-fn endpoint_of(settings: &RepositorySettings, remote: &Remote, environment: &Environment) -> Result<String, SettingsError> {
+fn endpoint_of(
+    settings: &RepositorySettings,
+    remote: &Remote,
+    environment: &Environment,
+) -> Result<String, SettingsError> {
     let section = remote.settings();
-    let written = settings.endpoint.as_deref().or_else(|| section.and_then(|section| section.get("endpoint")));
-    let written = written.or_else(|| environment.get("AWS_ENDPOINT_URL_S3")).or_else(|| environment.get("AWS_ENDPOINT_URL"));
+    let written = settings
+        .endpoint
+        .as_deref()
+        .or_else(|| section.and_then(|section| section.get("endpoint")));
+    let written = written
+        .or_else(|| environment.get("AWS_ENDPOINT_URL_S3"))
+        .or_else(|| environment.get("AWS_ENDPOINT_URL"));
     if let Some(endpoint) = written {
-        return Ok(if endpoint.contains("://") { endpoint.to_owned() } else { format!("https://{endpoint}") });
+        return Ok(if endpoint.contains("://") {
+            endpoint.to_owned()
+        } else {
+            format!("https://{endpoint}")
+        });
     }
     match section.and_then(|section| section.get("provider")) {
         Some("AWS") => {
@@ -134,17 +180,25 @@ fn endpoint_of(settings: &RepositorySettings, remote: &Remote, environment: &Env
 }
 
 /// Checks the address, finds the key, and puts them together.
-fn access(settings: &RepositorySettings, environment: &Environment, place: Bucket) -> Result<Location, SettingsError> {
+fn access(
+    settings: &RepositorySettings,
+    environment: &Environment,
+    place: Bucket,
+) -> Result<Location, SettingsError> {
     let endpoint = checked_endpoint(&place.endpoint, &place.bucket, settings.insecure_http)?;
     let section = place.remote.as_ref().and_then(Remote::settings);
     let key = key(settings, environment, place.remote.as_ref())?;
     check_key(&key, is_r2(&endpoint)).map_err(SettingsError::Key)?;
-    let own = settings.region.as_deref().or_else(|| section.and_then(|section| section.get("region")));
+    let own =
+        settings.region.as_deref().or_else(|| section.and_then(|section| section.get("region")));
     // R2 has one region; what the environment says of AWS's is not about it.
-    let environments = ["AWS_REGION", "AWS_DEFAULT_REGION"].into_iter().filter(|_| !is_r2(&endpoint));
+    let environments =
+        ["AWS_REGION", "AWS_DEFAULT_REGION"].into_iter().filter(|_| !is_r2(&endpoint));
     let region = own.or_else(|| environments.into_iter().find_map(|name| environment.get(name)));
     if settings.proxy.as_ref().is_some_and(|proxy| proxy.contains('@')) {
-        return Err(invalid("`proxy` has credentials in it; leave it out and set HTTPS_PROXY in the environment"));
+        return Err(invalid(
+            "`proxy` has credentials in it; leave it out and set HTTPS_PROXY in the environment",
+        ));
     }
     Ok(Location::S3(S3Access {
         region: region.unwrap_or("auto").to_owned(),
@@ -166,11 +220,22 @@ fn access(settings: &RepositorySettings, environment: &Environment, place: Bucke
 }
 
 /// An endpoint as `SCHEME://HOST[:PORT]`.
-fn checked_endpoint(endpoint: &str, bucket: &str, insecure_http: bool) -> Result<String, SettingsError> {
-    let unclear = || invalid(format!("the S3 location is not understood; {FORMS}, without credentials in it"));
+fn checked_endpoint(
+    endpoint: &str,
+    bucket: &str,
+    insecure_http: bool,
+) -> Result<String, SettingsError> {
+    let unclear = || {
+        invalid(format!("the S3 location is not understood; {FORMS}, without credentials in it"))
+    };
     let url: reqwest::Url = endpoint.parse().map_err(|_| unclear())?;
-    let host = url.host_str().filter(|_| matches!(url.scheme(), "http" | "https")).ok_or_else(unclear)?;
-    if !url.username().is_empty() || url.password().is_some() || url.query().is_some() || bucket.contains(['@', '?', '#']) {
+    let host =
+        url.host_str().filter(|_| matches!(url.scheme(), "http" | "https")).ok_or_else(unclear)?;
+    if !url.username().is_empty()
+        || url.password().is_some()
+        || url.query().is_some()
+        || bucket.contains(['@', '?', '#'])
+    {
         return Err(unclear());
     }
     if bucket.is_empty() {
@@ -178,7 +243,9 @@ fn checked_endpoint(endpoint: &str, bucket: &str, insecure_http: bool) -> Result
     }
     let below = url.path().trim_matches('/');
     if below == bucket || host.starts_with(&format!("{bucket}.")) {
-        return Err(invalid(format!("the bucket {bucket} stands in the endpoint too; write the endpoint without it")));
+        return Err(invalid(format!(
+            "the bucket {bucket} stands in the endpoint too; write the endpoint without it"
+        )));
     }
     if !below.is_empty() {
         return Err(invalid("an S3 endpoint is https://HOST, with nothing behind it"));
@@ -201,7 +268,11 @@ struct Key {
 }
 
 /// The table's own key; else the rclone remote's; else the environment's; else that of AWS's shared credentials.
-fn key(settings: &RepositorySettings, environment: &Environment, remote: Option<&Remote>) -> Result<Key, SettingsError> {
+fn key(
+    settings: &RepositorySettings,
+    environment: &Environment,
+    remote: Option<&Remote>,
+) -> Result<Key, SettingsError> {
     if settings.access_key_id.is_some() || settings.secret_access_key.is_some() {
         let either = |own: &Option<SecretRef>, variable: &str| {
             environment.secret(own.as_ref().unwrap_or(&SecretRef::Env(variable.to_owned())))
@@ -209,13 +280,19 @@ fn key(settings: &RepositorySettings, environment: &Environment, remote: Option<
         return Ok(Key {
             id: either(&settings.access_key_id, "AWS_ACCESS_KEY_ID")?,
             secret: either(&settings.secret_access_key, "AWS_SECRET_ACCESS_KEY")?,
-            token: settings.session_token.as_ref().map(|token| environment.secret(token)).transpose()?,
+            token: settings
+                .session_token
+                .as_ref()
+                .map(|token| environment.secret(token))
+                .transpose()?,
         });
     }
     if let Some(remote) = remote
         && let Some(section) = remote.settings()
     {
-        if let (Some(id), Some(secret)) = (section.secret("access_key_id"), section.secret("secret_access_key")) {
+        if let (Some(id), Some(secret)) =
+            (section.secret("access_key_id"), section.secret("secret_access_key"))
+        {
             return Ok(Key { id, secret, token: section.secret("session_token") });
         }
         if section.get("env_auth") != Some("true") {
@@ -225,7 +302,8 @@ fn key(settings: &RepositorySettings, environment: &Environment, remote: Option<
             )));
         }
     }
-    let variable = |name: &str| environment.get(name).map(|value| SecretString::from(value.to_owned()));
+    let variable =
+        |name: &str| environment.get(name).map(|value| SecretString::from(value.to_owned()));
     if environment.get("AWS_ACCESS_KEY_ID").is_some() {
         let secret = environment.secret(&SecretRef::Env("AWS_SECRET_ACCESS_KEY".into()))?;
         let id = environment.secret(&SecretRef::Env("AWS_ACCESS_KEY_ID".into()))?;
@@ -247,12 +325,13 @@ fn profile(environment: &Environment) -> Result<Key, SettingsError> {
                 .into(),
         ));
     };
-    let ini = Ini::parse(&read_private(&path)?).map_err(|why| SettingsError::Key(format!("{}: {why}", path.display())))?;
+    let ini = Ini::parse(&read_private(&path)?)
+        .map_err(|why| SettingsError::Key(format!("{}: {why}", path.display())))?;
     let section = ini.section(name);
     let value = |key: &str| {
-        section
-            .and_then(|section| section.secret(key))
-            .ok_or_else(|| SettingsError::Key(format!("{} has no {key} in the profile [{name}]", path.display())))
+        section.and_then(|section| section.secret(key)).ok_or_else(|| {
+            SettingsError::Key(format!("{} has no {key} in the profile [{name}]", path.display()))
+        })
     };
     Ok(Key {
         id: value("aws_access_key_id")?,
@@ -263,10 +342,14 @@ fn profile(environment: &Environment) -> Result<Key, SettingsError> {
 
 /// Looks at the shape of a key. What it says has nothing of the key in it but lengths.
 fn check_key(key: &Key, r2: bool) -> Result<(), String> {
-    for (what, value, digits) in [("access key id", &key.id, 32), ("secret access key", &key.secret, 64)] {
+    for (what, value, digits) in
+        [("access key id", &key.id, 32), ("secret access key", &key.secret, 64)]
+    {
         let value = value.expose_secret();
         if value.is_empty() || value.chars().any(|c| c.is_whitespace() || c.is_control()) {
-            return Err(format!("the S3 {what} is empty, or has a space or a line break in it; was it copied whole, and alone?"));
+            return Err(format!(
+                "the S3 {what} is empty, or has a space or a line break in it; was it copied whole, and alone?"
+            ));
         }
         if r2 && (value.len() != digits || !value.bytes().all(|byte| byte.is_ascii_hexdigit())) {
             return Err(format!(
@@ -295,7 +378,10 @@ mod tests {
     }
 
     fn keyed(id: &str, secret: &str) -> Vec<(String, String)> {
-        vec![("AWS_ACCESS_KEY_ID".into(), id.into()), ("AWS_SECRET_ACCESS_KEY".into(), secret.into())]
+        vec![
+            ("AWS_ACCESS_KEY_ID".into(), id.into()),
+            ("AWS_SECRET_ACCESS_KEY".into(), secret.into()),
+        ]
     }
 
     fn s3(toml: &str, environment: Vec<(String, String)>) -> Result<S3Access, String> {
@@ -313,22 +399,44 @@ mod tests {
             ("location = \"s3:h.example/b\"", "s3:https://h.example/b/"),
             ("location = \"s3://h.example/b/p/\"", "s3:https://h.example/b/p"),
             ("location = \"s3:http://127.0.0.1:9000/b/p\"", "s3:http://127.0.0.1:9000/b/p"),
-            ("location = \"s3://b/p\"\nendpoint = \"https://h.example/\"", "s3:https://h.example/b/p"),
-            ("location = \"s3:http://h.example/b\"\ninsecure_http = true", "s3:http://h.example/b/"),
+            (
+                "location = \"s3://b/p\"\nendpoint = \"https://h.example/\"",
+                "s3:https://h.example/b/p",
+            ),
+            (
+                "location = \"s3:http://h.example/b\"\ninsecure_http = true",
+                "s3:http://h.example/b/",
+            ),
         ] {
-            assert_eq!(s3(toml, keyed("k", "s")).map(|access| access.location()).as_deref(), Ok(wanted), "{toml}");
+            assert_eq!(
+                s3(toml, keyed("k", "s")).map(|access| access.location()).as_deref(),
+                Ok(wanted),
+                "{toml}"
+            );
         }
         let mut environment = keyed("k", "s");
         environment.push(("AWS_ENDPOINT_URL".into(), "https://e.example".into()));
-        assert_eq!(s3("location = \"s3://b/p\"", environment).unwrap().location(), "s3:https://e.example/b/p");
+        assert_eq!(
+            s3("location = \"s3://b/p\"", environment).unwrap().location(),
+            "s3:https://e.example/b/p"
+        );
         for (toml, why) in [
             ("location = \"s3://b/p\"", "endpoint"),
             ("location = \"s3:https://h.example\"", "no bucket"),
             ("location = \"s3:https://user:canary@h.example/b\"", "without credentials"),
             ("location = \"s3:ftp://h.example/b\"", "not understood"),
-            ("location = \"s3:https://h.example/b\"\nendpoint = \"https://h.example\"", "two endpoints"),
-            ("location = \"s3://b/p\"\nendpoint = \"https://h.example/b\"", "stands in the endpoint too"),
-            ("location = \"s3://b/p\"\nendpoint = \"https://b.h.example\"", "stands in the endpoint too"),
+            (
+                "location = \"s3:https://h.example/b\"\nendpoint = \"https://h.example\"",
+                "two endpoints",
+            ),
+            (
+                "location = \"s3://b/p\"\nendpoint = \"https://h.example/b\"",
+                "stands in the endpoint too",
+            ),
+            (
+                "location = \"s3://b/p\"\nendpoint = \"https://b.h.example\"",
+                "stands in the endpoint too",
+            ),
             ("location = \"s3://b/p\"\nendpoint = \"https://h.example/x\"", "nothing behind it"),
             ("location = \"s3:http://h.example/b\"", "insecure_http"),
             ("location = \"s3:https://h.example/b\"\nproxy = \"http://u:canary@p\"", "HTTPS_PROXY"),
@@ -346,7 +454,10 @@ mod tests {
         let mut environment = keyed(R2_ID, R2_SECRET);
         environment.push(("AWS_DEFAULT_REGION".into(), "eu-central-1".into()));
         assert_eq!(s3(r2, environment.clone()).unwrap().region, "auto");
-        assert_eq!(s3("location = \"s3:https://h.example/b\"", environment).unwrap().region, "eu-central-1");
+        assert_eq!(
+            s3("location = \"s3:https://h.example/b\"", environment).unwrap().region,
+            "eu-central-1"
+        );
         for (id, secret) in [
             ("AKIAIOSFODNN7CANARY1", R2_SECRET),
             (R2_ID, "canary/K7MDENG/bPxRfiCYEXAMPLEKEY"),
@@ -354,7 +465,10 @@ mod tests {
             ("canary3456789abcdef0123456789abc", R2_SECRET),
         ] {
             let error = s3(r2, keyed(id, secret)).unwrap_err();
-            assert!(error.contains("R2 API token") && !error.to_lowercase().contains("canary"), "{error}");
+            assert!(
+                error.contains("R2 API token") && !error.to_lowercase().contains("canary"),
+                "{error}"
+            );
             assert!(!error.contains(&id[..6]) && !error.contains(&secret[..6]), "{error}");
         }
         let error = s3("location = \"s3:https://h.example/b\"", keyed("k k", "s")).unwrap_err();
@@ -381,7 +495,14 @@ mod tests {
         assert_eq!(id(s3(plain, environment.clone()).unwrap()), "d");
         environment.push(("AWS_PROFILE".into(), "p".into()));
         let of_profile = s3(plain, environment.clone()).unwrap();
-        assert_eq!(of_profile.session_token.as_ref().map(|token| token.expose_secret().to_owned()).as_deref(), Some("t"));
+        assert_eq!(
+            of_profile
+                .session_token
+                .as_ref()
+                .map(|token| token.expose_secret().to_owned())
+                .as_deref(),
+            Some("t")
+        );
         assert_eq!(id(of_profile), "p");
         environment.extend(keyed("e", "s"));
         assert_eq!(id(s3(plain, environment.clone()).unwrap()), "e");
@@ -389,8 +510,12 @@ mod tests {
             "rclone.conf",
             "[r]\ntype=s3\nendpoint=h.example\naccess_key_id=r\nsecret_access_key=s\nregion=x\n[e]\ntype=s3\nendpoint=h.example\nenv_auth=true\n[n]\ntype=s3\nendpoint=h.example\n",
         );
-        let of =
-            |remote: &str| s3(&format!("location = \"rclone:{remote}:b/p\"\nrclone_config = \"{rclone}\""), environment.clone());
+        let of = |remote: &str| {
+            s3(
+                &format!("location = \"rclone:{remote}:b/p\"\nrclone_config = \"{rclone}\""),
+                environment.clone(),
+            )
+        };
         let r = of("r").unwrap();
         assert_eq!((r.location().as_str(), r.region.as_str()), ("s3:https://h.example/b/p", "x"));
         assert_eq!((id(r), id(of("e").unwrap())), ("r".into(), "e".into()));

@@ -59,7 +59,9 @@ impl<'de> Deserialize<'de> for SecretRef {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<SecretRef, A::Error> {
-                let kind: String = map.next_key()?.ok_or_else(|| A::Error::custom("an empty table names no secret"))?;
+                let kind: String = map
+                    .next_key()?
+                    .ok_or_else(|| A::Error::custom("an empty table names no secret"))?;
                 let value: String = map.next_value()?;
                 if map.next_key::<String>()?.is_some() {
                     return Err(A::Error::custom("name one place of a secret, not two"));
@@ -96,7 +98,10 @@ impl fmt::Debug for Environment {
 
 impl<K: Into<String>, V: Into<String>> FromIterator<(K, V)> for Environment {
     fn from_iter<I: IntoIterator<Item = (K, V)>>(variables: I) -> Self {
-        let variables = variables.into_iter().map(|(name, value)| (name.into(), SecretString::from(value.into()))).collect();
+        let variables = variables
+            .into_iter()
+            .map(|(name, value)| (name.into(), SecretString::from(value.into())))
+            .collect();
         Self { variables, read: Arc::default() }
     }
 }
@@ -105,7 +110,9 @@ impl Environment {
     /// The process environment; variables that are not UTF-8 are left out.
     #[must_use]
     pub fn of_process() -> Self {
-        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))).collect()
+        std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .collect()
     }
 
     /// Lays other variables over these.
@@ -131,12 +138,18 @@ impl Environment {
     pub fn secret(&self, secret: &SecretRef) -> Result<SecretString, SecretError> {
         let text = match secret {
             SecretRef::File(path) => read_private(path)?,
-            SecretRef::Env(name) => self.get(name).map(str::to_owned).ok_or_else(|| SecretError::NoVariable(name.clone()))?,
+            SecretRef::Env(name) => self
+                .get(name)
+                .map(str::to_owned)
+                .ok_or_else(|| SecretError::NoVariable(name.clone()))?,
             SecretRef::Credential(name) => {
-                let directory = self.get("CREDENTIALS_DIRECTORY").ok_or_else(|| SecretError::NoCredentials(name.clone()))?;
+                let directory = self
+                    .get("CREDENTIALS_DIRECTORY")
+                    .ok_or_else(|| SecretError::NoCredentials(name.clone()))?;
                 // systemd keeps this directory to the service alone; its mode says nothing more.
                 let path = Path::new(directory).join(name);
-                fs::read_to_string(&path).map_err(|cause| SecretError::Unreadable { path, cause })?
+                fs::read_to_string(&path)
+                    .map_err(|cause| SecretError::Unreadable { path, cause })?
             }
         };
         let text = text.strip_suffix('\n').unwrap_or(&text);
@@ -192,7 +205,9 @@ pub enum SecretError {
     #[error("the environment variable {0} is not set, or is empty")]
     NoVariable(String),
     /// No systemd credentials are there.
-    #[error("the systemd credential {0} is not there: CREDENTIALS_DIRECTORY is not set; is LoadCredential= in the unit?")]
+    #[error(
+        "the systemd credential {0} is not there: CREDENTIALS_DIRECTORY is not set; is LoadCredential= in the unit?"
+    )]
     NoCredentials(String),
     /// The secret is empty.
     #[error("the secret in {0} is empty")]
@@ -221,7 +236,10 @@ mod tests {
     #[test]
     fn debug_shows_names_only() {
         let environment: Environment = [("MONGO_URI", "canary")].into_iter().collect();
-        let shown = format!("{environment:?} {:?}", environment.secret(&SecretRef::Env("MONGO_URI".into())));
+        let shown = format!(
+            "{environment:?} {:?}",
+            environment.secret(&SecretRef::Env("MONGO_URI".into()))
+        );
         assert!(shown.contains("MONGO_URI") && !shown.contains("canary"), "{shown}");
     }
 }

@@ -34,7 +34,8 @@ pub(crate) fn places(settings: &Settings, environment: &Environment) -> Vec<(Str
         places.push((STAGED.to_owned(), staged.directory.clone()));
     }
     places.push(("state".to_owned(), settings.state_directory.clone()));
-    places.extend(settings.scratch_directory.iter().map(|path| ("scratch".to_owned(), path.clone())));
+    places
+        .extend(settings.scratch_directory.iter().map(|path| ("scratch".to_owned(), path.clone())));
     places
 }
 
@@ -43,25 +44,40 @@ pub(super) fn room(job: &Examination) -> Vec<Diagnosis> {
     let settings = &job.config.settings;
     let (added, mut found) = match added_last(job) {
         Ok(added) => (added, Vec::new()),
-        Err(error) => (Vec::new(), vec![Diagnosis::unseen("what the last runs added", &error_chain(&error))]),
+        Err(error) => {
+            (Vec::new(), vec![Diagnosis::unseen("what the last runs added", &error_chain(&error))])
+        }
     };
     let staged = settings.staged.as_ref().and_then(|staged| largest_file(&staged.directory));
     for (what, path) in places(settings, &job.environment) {
-        let newest =
-            added.iter().filter(|part| part.repository == path.display().to_string()).max_by_key(|part| part.added_bytes);
+        let newest = added
+            .iter()
+            .filter(|part| part.repository == path.display().to_string())
+            .max_by_key(|part| part.added_bytes);
         let largest = match newest {
-            Some(part) => Some((format!("what the last run added for {}", part.source), part.added_bytes)),
-            None if what == STAGED => {
-                staged.as_ref().map(|(file, bytes)| (format!("the largest staged file, {}", file.display()), *bytes))
+            Some(part) => {
+                Some((format!("what the last run added for {}", part.source), part.added_bytes))
             }
+            None if what == STAGED => staged.as_ref().map(|(file, bytes)| {
+                (format!("the largest staged file, {}", file.display()), *bytes)
+            }),
             None => None,
         };
         match job.host.facts.space(&path) {
             Ok(space) => {
-                found.extend(of_space(&what, &path, space, u64::from(settings.doctor.min_free_percent), largest.as_ref()));
+                found.extend(of_space(
+                    &what,
+                    &path,
+                    space,
+                    u64::from(settings.doctor.min_free_percent),
+                    largest.as_ref(),
+                ));
             }
             Err(error) => {
-                found.push(Diagnosis::unseen(&format!("the room for {what} in {}", path.display()), &error.to_string()));
+                found.push(Diagnosis::unseen(
+                    &format!("the room for {what} in {}", path.display()),
+                    &error.to_string(),
+                ));
             }
         }
     }
@@ -70,12 +86,20 @@ pub(super) fn room(job: &Examination) -> Vec<Diagnosis> {
 
 /// What the newest good run of each source wrote.
 fn added_last(job: &Examination) -> Result<Vec<Part>, LedgerError> {
-    let Some(ledger) = Ledger::find(&job.config.settings.state_directory)? else { return Ok(Vec::new()) };
+    let Some(ledger) = Ledger::find(&job.config.settings.state_directory)? else {
+        return Ok(Vec::new());
+    };
     let parts = ledger.newest_parts(true)?.into_iter();
     Ok(parts.filter(|past| past.kind == EventKind::Backup.word()).map(|past| past.part).collect())
 }
 
-fn of_space(what: &str, path: &Path, space: Space, min_percent: u64, largest: Option<&(String, u64)>) -> Vec<Diagnosis> {
+fn of_space(
+    what: &str,
+    path: &Path,
+    space: Space,
+    min_percent: u64,
+    largest: Option<&(String, u64)>,
+) -> Vec<Diagnosis> {
     let (shown, free) = (path.display(), space.free_bytes);
     let mut found = Vec::new();
     if let Some((next, bytes)) = largest
@@ -92,7 +116,10 @@ fn of_space(what: &str, path: &Path, space: Space, min_percent: u64, largest: Op
         found.push(
             Diagnosis::warning(
                 "disk-space-low",
-                format!("{shown} ({what}) is {percent} % free: {free} of {} bytes", space.total_bytes),
+                format!(
+                    "{shown} ({what}) is {percent} % free: {free} of {} bytes",
+                    space.total_bytes
+                ),
             )
             .because(format!("less than {min_percent} % (`doctor.min_free_percent`)"))
             .fix("make room; `kaleem-dr prune` gives back what no snapshot needs"),
@@ -101,13 +128,19 @@ fn of_space(what: &str, path: &Path, space: Space, min_percent: u64, largest: Op
     if space.free_inode_percent() < min_percent {
         let (free, total) = (space.free_inodes, space.total_inodes);
         found.push(
-            Diagnosis::warning("disk-inodes-low", format!("{shown} ({what}) has {free} of {total} inodes free"))
-                .because("files cannot be made when they run out, however many bytes are free")
-                .fix(format!("remove small files: `du --inodes -x {shown} | sort -n | tail`")),
+            Diagnosis::warning(
+                "disk-inodes-low",
+                format!("{shown} ({what}) has {free} of {total} inodes free"),
+            )
+            .because("files cannot be made when they run out, however many bytes are free")
+            .fix(format!("remove small files: `du --inodes -x {shown} | sort -n | tail`")),
         );
     }
     if found.is_empty() {
-        found.push(Diagnosis::ok("disk-space", format!("{shown} ({what}) is {} % free", space.free_percent())));
+        found.push(Diagnosis::ok(
+            "disk-space",
+            format!("{shown} ({what}) is {} % free", space.free_percent()),
+        ));
     }
     found
 }
@@ -115,7 +148,8 @@ fn of_space(what: &str, path: &Path, space: Space, min_percent: u64, largest: Op
 /// The largest file of the directories below, one level down.
 fn largest_file(directory: &Path) -> Option<(PathBuf, u64)> {
     let below = fs::read_dir(directory).ok()?.flatten().filter(|entry| entry.path().is_dir());
-    let files = below.filter_map(|entry| fs::read_dir(entry.path()).ok()).flat_map(Iterator::flatten);
+    let files =
+        below.filter_map(|entry| fs::read_dir(entry.path()).ok()).flat_map(Iterator::flatten);
     files
         .filter_map(|file| Some((file.path(), file.metadata().ok()?)))
         .filter(|(_, meta)| meta.is_file())
@@ -124,7 +158,10 @@ fn largest_file(directory: &Path) -> Option<(PathBuf, u64)> {
 }
 
 /// Three copies, two devices, one elsewhere.
-pub(super) fn copies(job: &Examination, sources: &[std::sync::Arc<dyn Restorable>]) -> Vec<Diagnosis> {
+pub(super) fn copies(
+    job: &Examination,
+    sources: &[std::sync::Arc<dyn Restorable>],
+) -> Vec<Diagnosis> {
     let mut found = Vec::new();
     let mut local: BTreeMap<u64, Vec<String>> = BTreeMap::new();
     let (mut directories, mut elsewhere) = (0, 0);
@@ -135,7 +172,10 @@ pub(super) fn copies(job: &Examination, sources: &[std::sync::Arc<dyn Restorable
                 directories += 1;
                 match job.host.facts.device(&path) {
                     Ok(device) => local.entry(device).or_default().push(name.clone()),
-                    Err(error) => found.push(Diagnosis::unseen(&format!("the device of repository {name}"), &error.to_string())),
+                    Err(error) => found.push(Diagnosis::unseen(
+                        &format!("the device of repository {name}"),
+                        &error.to_string(),
+                    )),
                 }
             }
             // What is wrong with it is told where it is opened.
@@ -150,7 +190,10 @@ pub(super) fn copies(job: &Examination, sources: &[std::sync::Arc<dyn Restorable
                     let others = devices > 1 || elsewhere > 0;
                     same_device(source.name(), &path, there, others)
                 })),
-                Err(error) => found.push(Diagnosis::unseen(&format!("the device of {}", path.display()), &error.to_string())),
+                Err(error) => found.push(Diagnosis::unseen(
+                    &format!("the device of {}", path.display()),
+                    &error.to_string(),
+                )),
             }
         }
     }
@@ -164,17 +207,29 @@ pub(super) fn copies(job: &Examination, sources: &[std::sync::Arc<dyn Restorable
     if found.is_empty() {
         found.push(Diagnosis::ok(
             "copies",
-            format!("{directories} repositories on other devices than the data, {elsewhere} elsewhere"),
+            format!(
+                "{directories} repositories on other devices than the data, {elsewhere} elsewhere"
+            ),
         ));
     }
     found
 }
 
 /// A copy beside its data is worth less; it is harmless where there is another one elsewhere.
-fn same_device(source: &SourceName, path: &Path, repositories: &[String], others: bool) -> Diagnosis {
-    let what = format!("{} of source {source} lies on the device of repository {}", path.display(), repositories.join(", "));
+fn same_device(
+    source: &SourceName,
+    path: &Path,
+    repositories: &[String],
+    others: bool,
+) -> Diagnosis {
+    let what = format!(
+        "{} of source {source} lies on the device of repository {}",
+        path.display(),
+        repositories.join(", ")
+    );
     if others {
-        return Diagnosis::information("one-device", what).because("another repository is elsewhere: it has to be kept fresh");
+        return Diagnosis::information("one-device", what)
+            .because("another repository is elsewhere: it has to be kept fresh");
     }
     Diagnosis::warning("one-device", what)
         .because("one broken disk takes the data and their only copy")

@@ -24,13 +24,20 @@ enum Way {
 }
 
 /// Looks at the way to the service of a repository. An `endpoint` among the findings says that it answered.
-pub(super) async fn way(job: &Examination, name: &str, access: &S3Access, deadline: Duration) -> Vec<Diagnosis> {
+pub(super) async fn way(
+    job: &Examination,
+    name: &str,
+    access: &S3Access,
+    deadline: Duration,
+) -> Vec<Diagnosis> {
     let endpoint = &access.endpoint;
     let Some((host, port)) = host_and_port(endpoint) else {
         return vec![Diagnosis::unseen(&format!("the endpoint {endpoint}"), "it is no address")];
     };
     let proxied = access.network.proxy.is_some()
-        || ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"].iter().any(|name| job.environment.get(name).is_some());
+        || ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"]
+            .iter()
+            .any(|name| job.environment.get(name).is_some());
     if proxied {
         // The proxy looks names up and chooses addresses.
         return judged(job, name, endpoint, None, Some(ask(access, None, deadline).await), None);
@@ -48,9 +55,16 @@ pub(super) async fn way(job: &Examination, name: &str, access: &S3Access, deadli
     };
     let (six, four): (Vec<_>, Vec<_>) = addresses.into_iter().partition(SocketAddr::is_ipv6);
     let reach = async |addresses: Vec<SocketAddr>, wanted: bool| {
-        if addresses.is_empty() || !wanted { None } else { Some(reach(access, &host, &addresses, deadline).await) }
+        if addresses.is_empty() || !wanted {
+            None
+        } else {
+            Some(reach(access, &host, &addresses, deadline).await)
+        }
     };
-    let (four, six) = tokio::join!(reach(four, access.network.ip != IpChoice::V6), reach(six, access.network.ip != IpChoice::V4));
+    let (four, six) = tokio::join!(
+        reach(four, access.network.ip != IpChoice::V6),
+        reach(six, access.network.ip != IpChoice::V4)
+    );
     judged(job, name, endpoint, Some(&host), four, six)
 }
 
@@ -69,8 +83,11 @@ fn judged(
     let mut found = Vec::new();
     if let Some(date) = date(&four).or_else(|| date(&six)) {
         found.push(Diagnosis::ok("endpoint", format!("repository {name}: {endpoint} answers")));
-        let clock = date.and_then(|date| Diagnosis::of_http_date(endpoint, &date, job.host.facts.now()));
-        found.push(clock.unwrap_or_else(|| Diagnosis::unseen(&format!("the clock of {endpoint}"), "its answer has no date")));
+        let clock =
+            date.and_then(|date| Diagnosis::of_http_date(endpoint, &date, job.host.facts.now()));
+        found.push(clock.unwrap_or_else(|| {
+            Diagnosis::unseen(&format!("the clock of {endpoint}"), "its answer has no date")
+        }));
         found.extend(one_family(["ipv6-broken", "IPv6", "v4"], name, endpoint, six));
         found.extend(one_family(["ipv4-broken", "IPv4", "v6"], name, endpoint, four));
         return found;
@@ -80,7 +97,10 @@ fn judged(
         _ => None,
     });
     let (fault, why) = shut.unwrap_or_else(|| {
-        let why = format!("{} has no address of a family that this machine and `ip` allow", host.unwrap_or(endpoint));
+        let why = format!(
+            "{} has no address of a family that this machine and `ip` allow",
+            host.unwrap_or(endpoint)
+        );
         (StoreFault::Dns, why)
     });
     let id = match fault {
@@ -88,7 +108,8 @@ fn judged(
         StoreFault::Dns => "endpoint-name",
         _ => "endpoint-unreachable",
     };
-    let seen = Diagnosis::error(id, format!("repository {name}: {endpoint} cannot be reached: {why}"));
+    let seen =
+        Diagnosis::error(id, format!("repository {name}: {endpoint} cannot be reached: {why}"));
     vec![match fault.advice() {
         Some(advice) => seen.fix(advice),
         None => seen.fix(format!("try `ip = \"v4\"` in [repository.{name}]; is the network up?")),
@@ -96,16 +117,25 @@ fn judged(
 }
 
 /// What is said of one family where somebody answers over the other.
-fn one_family([id, family, other]: [&'static str; 3], name: &str, endpoint: &str, way: Option<Way>) -> Option<Diagnosis> {
+fn one_family(
+    [id, family, other]: [&'static str; 3],
+    name: &str,
+    endpoint: &str,
+    way: Option<Way>,
+) -> Option<Diagnosis> {
     match way? {
         Way::Open(_) => None,
-        Way::NoNetwork => {
-            Some(Diagnosis::information("no-such-network", format!("this machine has no {family}; {endpoint} has")))
-        }
+        Way::NoNetwork => Some(Diagnosis::information(
+            "no-such-network",
+            format!("this machine has no {family}; {endpoint} has"),
+        )),
         Way::Shut(_, why) => Some(
-            Diagnosis::warning(id, format!("repository {name}: {endpoint} does not answer over {family}: {why}"))
-                .because("a connection may wait for it, and TLS handshakes fail now and then")
-                .fix(format!("write `ip = \"{other}\"` into [repository.{name}]")),
+            Diagnosis::warning(
+                id,
+                format!("repository {name}: {endpoint} does not answer over {family}: {why}"),
+            )
+            .because("a connection may wait for it, and TLS handshakes fail now and then")
+            .fix(format!("write `ip = \"{other}\"` into [repository.{name}]")),
         ),
     }
 }
@@ -114,11 +144,19 @@ fn one_family([id, family, other]: [&'static str; 3], name: &str, endpoint: &str
 async fn reach(access: &S3Access, host: &str, addresses: &[SocketAddr], deadline: Duration) -> Way {
     match tokio::time::timeout(deadline, TcpStream::connect(addresses)).await {
         Ok(Ok(_)) => ask(access, Some((host, addresses)), deadline).await,
-        Ok(Err(error)) if matches!(error.kind(), io::ErrorKind::NetworkUnreachable | io::ErrorKind::AddrNotAvailable) => {
+        Ok(Err(error))
+            if matches!(
+                error.kind(),
+                io::ErrorKind::NetworkUnreachable | io::ErrorKind::AddrNotAvailable
+            ) =>
+        {
             Way::NoNetwork
         }
         Ok(Err(error)) => Way::Shut(StoreFault::Unreachable, error.to_string()),
-        Err(_) => Way::Shut(StoreFault::Unreachable, format!("no connection within {} s", deadline.as_secs())),
+        Err(_) => Way::Shut(
+            StoreFault::Unreachable,
+            format!("no connection within {} s", deadline.as_secs()),
+        ),
     }
 }
 
@@ -150,7 +188,10 @@ async fn ask(access: &S3Access, to: Option<(&str, &[SocketAddr])>, deadline: Dur
 /// Looks at the rules of the bucket.
 pub(super) async fn lifecycle(name: &str, access: &S3Access, deadline: Duration) -> Vec<Diagnosis> {
     let Ok(report) = tokio::time::timeout(deadline, check_lifecycle(access)).await else {
-        return vec![Diagnosis::unseen(&format!("the lifecycle rules of repository {name}"), "no answer in time")];
+        return vec![Diagnosis::unseen(
+            &format!("the lifecycle rules of repository {name}"),
+            "no answer in time",
+        )];
     };
     let of = |finding: crate::engine::repository::BucketFinding| {
         let what = format!("repository {name}: {}", finding.message);
@@ -180,13 +221,16 @@ mod tests {
     #[test]
     fn a_family_that_is_shut_while_the_other_answers_is_left_out_by_the_other() {
         let shut = || Some(Way::Shut(StoreFault::Unreachable, "refused".into()));
-        for (family, mend) in [(["ipv6-broken", "IPv6", "v4"], "`ip = \"v4\"`"), (["ipv4-broken", "IPv4", "v6"], "`ip = \"v6\"`")]
-        {
+        for (family, mend) in [
+            (["ipv6-broken", "IPv6", "v4"], "`ip = \"v4\"`"),
+            (["ipv4-broken", "IPv4", "v6"], "`ip = \"v6\"`"),
+        ] {
             let seen = one_family(family, "r2", "https://s3.example.test", shut()).unwrap();
             assert_eq!(seen.id, family[0]);
             assert!(seen.fix.as_deref().is_some_and(|fix| fix.contains(mend)), "{seen:?}");
             assert!(
-                one_family(family, "r2", "e", Some(Way::Open(None))).is_none() && one_family(family, "r2", "e", None).is_none()
+                one_family(family, "r2", "e", Some(Way::Open(None))).is_none()
+                    && one_family(family, "r2", "e", None).is_none()
             );
         }
     }

@@ -40,7 +40,11 @@ impl Space {
 }
 
 fn share(free: u64, total: u64) -> u64 {
-    if total == 0 { 100 } else { u64::try_from(u128::from(free) * 100 / u128::from(total)).unwrap_or(100) }
+    if total == 0 {
+        100
+    } else {
+        u64::try_from(u128::from(free) * 100 / u128::from(total)).unwrap_or(100)
+    }
 }
 
 /// What only a running machine can tell.
@@ -106,7 +110,10 @@ impl HostFacts for ThisMachine {
     async fn version_of(&self, program: &Path) -> io::Result<String> {
         // Whoever may write to a program decides what it does when we run it.
         if program.metadata()?.mode() & 0o022 != 0 {
-            return Err(io::Error::new(io::ErrorKind::PermissionDenied, "others may write to it, so it is not run"));
+            return Err(io::Error::new(
+                io::ErrorKind::PermissionDenied,
+                "others may write to it, so it is not run",
+            ));
         }
         let mut command = tokio::process::Command::new(program);
         command.arg("version").env_clear().stdin(std::process::Stdio::null()).kill_on_drop(true);
@@ -136,7 +143,12 @@ impl Host {
     /// This machine, with its files under `root`.
     #[must_use]
     pub fn this(root: PathBuf) -> Self {
-        Self { root, name: crate::ground::host::name(), uid: nix::unistd::geteuid().as_raw(), facts: Arc::new(ThisMachine) }
+        Self {
+            root,
+            name: crate::ground::host::name(),
+            uid: nix::unistd::geteuid().as_raw(),
+            facts: Arc::new(ThisMachine),
+        }
     }
 
     /// Where an absolute path of this machine lies.

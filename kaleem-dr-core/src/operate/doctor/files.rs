@@ -26,7 +26,10 @@ pub(super) fn secrets(job: &Examination) -> Vec<Diagnosis> {
         found.extend(of_config(&job.host, path));
     }
     if found.iter().all(|seen| seen.severity == Severity::Ok) {
-        found.push(Diagnosis::ok("secret-files", format!("{} files of secrets are for their owner alone", files.len())));
+        found.push(Diagnosis::ok(
+            "secret-files",
+            format!("{} files of secrets are for their owner alone", files.len()),
+        ));
     }
     found
 }
@@ -51,19 +54,31 @@ fn secret_files(job: &Examination) -> Vec<(String, PathBuf)> {
         }
     }
     // The jobs of before may have used one that nothing here names.
-    let home = job.environment.get("HOME").map(|home| Path::new(home).join(".config/rclone/rclone.conf"));
-    if let Some(path) = home.filter(|path| path.exists() && !files.iter().any(|(_, known)| known == path)) {
+    let home =
+        job.environment.get("HOME").map(|home| Path::new(home).join(".config/rclone/rclone.conf"));
+    if let Some(path) =
+        home.filter(|path| path.exists() && !files.iter().any(|(_, known)| known == path))
+    {
         files.push(("HOME".to_owned(), path));
     }
     for (name, source) in &job.config.sources {
-        files.extend(source.secret_files.iter().map(|(key, path)| (format!("source.{name}.{key}"), path.clone())));
+        files.extend(
+            source
+                .secret_files
+                .iter()
+                .map(|(key, path)| (format!("source.{name}.{key}"), path.clone())),
+        );
     }
     files
 }
 
 /// rclone's config, where a repository needs it.
 fn rclone_config(job: &Examination, repository: &RepositorySettings) -> Option<PathBuf> {
-    repository.location.starts_with("rclone:").then(|| repository.rclone_config_path(&job.environment)).flatten()
+    repository
+        .location
+        .starts_with("rclone:")
+        .then(|| repository.rclone_config_path(&job.environment))
+        .flatten()
 }
 
 fn of_secret(host: &Host, key: &str, path: &Path) -> Option<Diagnosis> {
@@ -72,24 +87,35 @@ fn of_secret(host: &Host, key: &str, path: &Path) -> Option<Diagnosis> {
         Ok(meta) => meta,
         Err(error) => {
             return Some(
-                Diagnosis::error("secret-file-unreadable", format!("{shown}, which `{key}` names: {error}"))
-                    .fix(format!("write the secret into {shown}, then chmod 600 {shown}; or mend `{key}`")),
+                Diagnosis::error(
+                    "secret-file-unreadable",
+                    format!("{shown}, which `{key}` names: {error}"),
+                )
+                .fix(format!(
+                    "write the secret into {shown}, then chmod 600 {shown}; or mend `{key}`"
+                )),
             );
         }
     };
     let mode = meta.mode() & 0o7777;
     if meta.is_file() && mode & 0o077 != 0 {
         return Some(
-            Diagnosis::error("secret-file-mode", format!("{shown}, which `{key}` leads to, has mode {mode:03o}"))
-                .because("others than its owner can read or change it, and it is refused")
-                .fix(format!("chmod 600 {shown}")),
+            Diagnosis::error(
+                "secret-file-mode",
+                format!("{shown}, which `{key}` leads to, has mode {mode:03o}"),
+            )
+            .because("others than its owner can read or change it, and it is refused")
+            .fix(format!("chmod 600 {shown}")),
         );
     }
     if meta.uid() != host.uid && meta.uid() != 0 {
         return Some(
-            Diagnosis::error("secret-file-owner", format!("{shown}, which `{key}` names, belongs to the user {}", meta.uid()))
-                .because("that user can read it and put another in its place")
-                .fix(format!("chown {} {shown}", host.uid)),
+            Diagnosis::error(
+                "secret-file-owner",
+                format!("{shown}, which `{key}` names, belongs to the user {}", meta.uid()),
+            )
+            .because("that user can read it and put another in its place")
+            .fix(format!("chown {} {shown}", host.uid)),
         );
     }
     None
@@ -100,9 +126,12 @@ fn of_config(host: &Host, path: &Path) -> Option<Diagnosis> {
     let meta = fs::metadata(path).ok()?;
     let foreign = meta.uid() != host.uid && meta.uid() != 0;
     (meta.mode() & 0o022 != 0 || foreign).then(|| {
-        Diagnosis::error("config-writable", format!("others may write to the config {shown} (mode {:03o})", meta.mode() & 0o7777))
-            .because("it names commands that run after a restore, and where secrets lie")
-            .fix(format!("chown root {shown} && chmod 644 {shown}"))
+        Diagnosis::error(
+            "config-writable",
+            format!("others may write to the config {shown} (mode {:03o})", meta.mode() & 0o7777),
+        )
+        .because("it names commands that run after a restore, and where secrets lie")
+        .fix(format!("chown root {shown} && chmod 644 {shown}"))
     })
 }
 
@@ -139,8 +168,14 @@ fn age_in_days(path: &Path, now: Timestamp) -> Option<i64> {
 pub(super) fn directories(job: &Examination) -> Vec<Diagnosis> {
     let settings = &job.config.settings;
     let remote = settings.repository.values().any(|repository| !is_directory(repository));
-    let mut found = vec![of_directory("state-directory", "state_directory", &settings.state_directory, true)];
-    found.push(of_directory("cache-directory", "cache_directory", &settings.cache_directory, remote));
+    let mut found =
+        vec![of_directory("state-directory", "state_directory", &settings.state_directory, true)];
+    found.push(of_directory(
+        "cache-directory",
+        "cache_directory",
+        &settings.cache_directory,
+        remote,
+    ));
     if job.environment.get("HOME").is_none() {
         let needs_home = settings.repository.values().any(|repository| needs_home(job, repository));
         let what = "HOME is not set";
@@ -160,11 +195,14 @@ fn is_directory(repository: &RepositorySettings) -> bool {
 }
 
 fn needs_home(job: &Examination, repository: &RepositorySettings) -> bool {
-    let keyless = repository.access_key_id.is_none() && job.environment.get("AWS_ACCESS_KEY_ID").is_none();
+    let keyless =
+        repository.access_key_id.is_none() && job.environment.get("AWS_ACCESS_KEY_ID").is_none();
     if repository.location.starts_with("rclone:") {
         return repository.rclone_config_path(&job.environment).is_none();
     }
-    !is_directory(repository) && keyless && job.environment.get("AWS_SHARED_CREDENTIALS_FILE").is_none()
+    !is_directory(repository)
+        && keyless
+        && job.environment.get("AWS_SHARED_CREDENTIALS_FILE").is_none()
 }
 
 fn of_directory(id: &'static str, key: &str, path: &Path, needed: bool) -> Diagnosis {
@@ -172,12 +210,17 @@ fn of_directory(id: &'static str, key: &str, path: &Path, needed: bool) -> Diagn
     let nearest = path.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
     let usable = nearest.is_dir() && access(nearest, AccessFlags::W_OK | AccessFlags::X_OK).is_ok();
     if usable {
-        let what = if path.exists() { "can be written" } else { "is not there yet, and can be made" };
+        let what =
+            if path.exists() { "can be written" } else { "is not there yet, and can be made" };
         return Diagnosis::ok(id, format!("{shown} {what}"));
     }
-    let what =
-        if path.exists() { format!("{shown} cannot be written") } else { format!("{shown} is not there and cannot be made") };
+    let what = if path.exists() {
+        format!("{shown} cannot be written")
+    } else {
+        format!("{shown} is not there and cannot be made")
+    };
     let seen = if needed { Diagnosis::error(id, what) } else { Diagnosis::information(id, what) };
-    seen.because(format!("the user we run as may not write in {}", nearest.display()))
-        .fix(format!("install -d -m 700 -o \"$(id -un)\" {shown}, as root; or name another place in `{key}`"))
+    seen.because(format!("the user we run as may not write in {}", nearest.display())).fix(format!(
+        "install -d -m 700 -o \"$(id -un)\" {shown}, as root; or name another place in `{key}`"
+    ))
 }

@@ -127,7 +127,9 @@ impl Job {
     /// What the job sets: `MONGO_URI` and the like, as far as it is written out.
     pub(super) fn variables(&self) -> BTreeMap<&str, &str> {
         let lines = self.lines.iter().filter(|line| !line.is_comment());
-        lines.flat_map(|line| words(&line.text).filter_map(|word| assignment(strip_key(word)))).collect()
+        lines
+            .flat_map(|line| words(&line.text).filter_map(|word| assignment(strip_key(word))))
+            .collect()
     }
 }
 
@@ -235,7 +237,9 @@ fn name(path: &Path) -> &str {
 impl Jobs {
     fn entries(&mut self, host: &Host, directory: &str) -> Vec<PathBuf> {
         let path = host.at(directory);
-        let read = fs::read_dir(&path).and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>());
+        let read = fs::read_dir(&path).and_then(|entries| {
+            entries.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>()
+        });
         match read {
             Ok(mut entries) => {
                 entries.sort();
@@ -272,9 +276,19 @@ impl Jobs {
     }
 
     /// Adds lines, and those of the scripts they name.
-    fn follow(&mut self, host: &Host, own: Vec<Line>, seen: &mut BTreeSet<PathBuf>, all: &mut Vec<Line>, depth: usize) {
-        let called: Vec<(PathBuf, FileKind)> =
-            own.iter().filter(|line| !line.is_comment()).flat_map(|line| called(host, line)).collect();
+    fn follow(
+        &mut self,
+        host: &Host,
+        own: Vec<Line>,
+        seen: &mut BTreeSet<PathBuf>,
+        all: &mut Vec<Line>,
+        depth: usize,
+    ) {
+        let called: Vec<(PathBuf, FileKind)> = own
+            .iter()
+            .filter(|line| !line.is_comment())
+            .flat_map(|line| called(host, line))
+            .collect();
         all.extend(own);
         for (path, kind) in called {
             if depth == 0 || !seen.insert(path.clone()) {
@@ -295,7 +309,10 @@ fn called(host: &Host, line: &Line) -> Vec<(PathBuf, FileKind)> {
     for piece in line.text.split([';', '|', '&', '(', ')', '`']) {
         for word in words(piece) {
             let (key, path) = match word.split_once('=') {
-                Some((key @ ("EnvironmentFile" | "ExecStart" | "ExecStartPre" | "ExecStartPost"), path)) => (key, path),
+                Some((
+                    key @ ("EnvironmentFile" | "ExecStart" | "ExecStartPre" | "ExecStartPost"),
+                    path,
+                )) => (key, path),
                 _ => ("", word),
             };
             let path = path.trim_start_matches(['-', '@', '+', '!', ':']);
@@ -313,7 +330,9 @@ fn called(host: &Host, line: &Line) -> Vec<(PathBuf, FileKind)> {
 
 /// Whether a file is a script; `None` for data, programs, and what is not there.
 fn kind_of(path: &Path, sourced: bool) -> Option<FileKind> {
-    let meta = fs::metadata(path).ok().filter(|meta| meta.is_file() && meta.len() <= LONGEST_SCRIPT_BYTES)?;
+    let meta = fs::metadata(path)
+        .ok()
+        .filter(|meta| meta.is_file() && meta.len() <= LONGEST_SCRIPT_BYTES)?;
     let suffix = path.extension().and_then(|suffix| suffix.to_str()).unwrap_or_default();
     if sourced && suffix != "sh" || suffix == "env" {
         return Some(FileKind::Variables);
@@ -363,7 +382,13 @@ mod tests {
     use super::*;
 
     fn line(kind: FileKind, text: &str) -> Line {
-        Line { place: String::new(), file: PathBuf::new(), kind, mode: 0o600, text: text.to_owned() }
+        Line {
+            place: String::new(),
+            file: PathBuf::new(),
+            kind,
+            mode: 0o600,
+            text: text.to_owned(),
+        }
     }
 
     #[test]
@@ -383,7 +408,13 @@ mod tests {
         let programs: Vec<&str> = two.commands().iter().map(|words| words[0]).collect();
         assert_eq!(programs, ["cd", "restic", "tee", "restic"]);
         for harmless in ["log \"restic forget is done\"", "# restic prune", "echo restic prune"] {
-            assert!(line(FileKind::Script, harmless).commands().iter().all(|words| words[0] != "restic"), "{harmless}");
+            assert!(
+                line(FileKind::Script, harmless)
+                    .commands()
+                    .iter()
+                    .all(|words| words[0] != "restic"),
+                "{harmless}"
+            );
         }
         assert!(line(system, "RESTIC_REPOSITORY=/r").commands().is_empty());
     }

@@ -9,8 +9,16 @@ use super::{
 use crate::ground::diagnosis::Diagnosis;
 
 /// How names of variables end that hold secrets.
-const SECRET_NAMES: [&str; 8] =
-    ["PASSWORD", "_PASS", "PASSWD", "SECRET", "SECRET_ACCESS_KEY", "API_KEY", "ENCRYPTION_KEY", "TOKEN"];
+const SECRET_NAMES: [&str; 8] = [
+    "PASSWORD",
+    "_PASS",
+    "PASSWD",
+    "SECRET",
+    "SECRET_ACCESS_KEY",
+    "API_KEY",
+    "ENCRYPTION_KEY",
+    "TOKEN",
+];
 
 /// What of a line is a secret, commented out or not. Files of variables have rules of their own.
 pub(super) fn of_line(line: &Line) -> Option<Diagnosis> {
@@ -19,8 +27,14 @@ pub(super) fn of_line(line: &Line) -> Option<Diagnosis> {
     }
     let kind = secret_in(&line.text)?;
     let what = format!("{} holds {kind}", line.place);
-    let is_private = line.mode.trailing_zeros() >= 6 && line.kind == FileKind::Script && kind.starts_with("a value");
-    let seen = if is_private { Diagnosis::warning("secret-in-job", what) } else { Diagnosis::error("secret-in-job", what) };
+    let is_private = line.mode.trailing_zeros() >= 6
+        && line.kind == FileKind::Script
+        && kind.starts_with("a value");
+    let seen = if is_private {
+        Diagnosis::warning("secret-in-job", what)
+    } else {
+        Diagnosis::error("secret-in-job", what)
+    };
     Some(
         seen.because("whoever may read the file, or list processes while it runs, has the secret")
             .fix("move it into a file of mode 600 and name that file; then change the secret, for it was seen"),
@@ -31,15 +45,21 @@ pub(super) fn of_line(line: &Line) -> Option<Diagnosis> {
 pub(super) fn of_variable_files(host: &Host, jobs: &Jobs) -> Vec<Diagnosis> {
     let mut found = Vec::new();
     let lines = jobs.jobs.iter().flat_map(|job| &job.lines);
-    for line in lines.filter(|line| line.kind == FileKind::Variables && secret_in(&line.text).is_some()) {
+    for line in
+        lines.filter(|line| line.kind == FileKind::Variables && secret_in(&line.text).is_some())
+    {
         let shown = host.shown(&line.file);
         let owner = std::fs::metadata(&line.file).map(|meta| meta.uid());
-        let exposed = line.mode & 0o077 != 0 || owner.is_ok_and(|owner| owner != 0 && owner != host.uid);
+        let exposed =
+            line.mode & 0o077 != 0 || owner.is_ok_and(|owner| owner != 0 && owner != host.uid);
         if exposed && !found.iter().any(|seen: &Diagnosis| seen.what.contains(&shown)) {
             found.push(
                 Diagnosis::error(
                     "secret-file-mode",
-                    format!("{shown} holds secrets, and not only root may read it (mode {:03o})", line.mode),
+                    format!(
+                        "{shown} holds secrets, and not only root may read it (mode {:03o})",
+                        line.mode
+                    ),
                 )
                 .because("secrets belong into files that only their owner reads")
                 .fix(format!("chown root {shown} && chmod 600 {shown}")),
@@ -61,10 +81,17 @@ fn secret_in(text: &str) -> Option<&'static str> {
             "-u" | "--user" => next,
             _ => word.strip_prefix("--user=").unwrap_or_default(),
         };
-        if login.split_once(':').is_some_and(|(user, password)| !user.is_empty() && is_written_out(password)) {
+        if login
+            .split_once(':')
+            .is_some_and(|(user, password)| !user.is_empty() && is_written_out(password))
+        {
             return Some("a user with a password on a command line");
         }
-        let option = if *word == "--password" { next } else { word.strip_prefix("--password=").unwrap_or_default() };
+        let option = if *word == "--password" {
+            next
+        } else {
+            word.strip_prefix("--password=").unwrap_or_default()
+        };
         if is_written_out(option) && !option.starts_with('-') {
             return Some("a password on a command line");
         }
@@ -81,9 +108,14 @@ fn secret_in(text: &str) -> Option<&'static str> {
 /// `mongodb://user:password@host`.
 fn has_uri_with_password(text: &str) -> bool {
     text.split("://").skip(1).any(|rest| {
-        let authority = rest.split(|c: char| c.is_whitespace() || "/?#\"'".contains(c)).next().unwrap_or_default();
+        let authority = rest
+            .split(|c: char| c.is_whitespace() || "/?#\"'".contains(c))
+            .next()
+            .unwrap_or_default();
         let login = authority.rsplit_once('@').map(|(login, _)| login);
-        login.and_then(|login| login.split_once(':')).is_some_and(|(_, password)| is_written_out(password))
+        login
+            .and_then(|login| login.split_once(':'))
+            .is_some_and(|(_, password)| is_written_out(password))
     })
 }
 

@@ -16,7 +16,8 @@ use crate::{
 const RESTIC_DELETES: [&str; 3] = ["forget", "prune", "rewrite"];
 const RESTIC_WRITES: [&str; 5] = ["backup", "copy", "tag", "repair", "migrate"];
 /// Commands of rclone that delete on their target, and those that only write.
-const RCLONE_DELETES: [&str; 8] = ["sync", "bisync", "move", "moveto", "delete", "deletefile", "purge", "rmdirs"];
+const RCLONE_DELETES: [&str; 8] =
+    ["sync", "bisync", "move", "moveto", "delete", "deletefile", "purge", "rmdirs"];
 const RCLONE_WRITES: [&str; 3] = ["copy", "copyto", "rcat"];
 /// How the scripts that this replaces are called.
 const OLD_SCRIPTS: [&str; 2] = ["kaleem-backup", "kaleem-restore-test"];
@@ -36,29 +37,40 @@ impl Names {
             return true;
         }
         let variables = job.variables();
-        let set = variables.iter().any(|(name, value)| name.starts_with("RESTIC_REPO") && !value.contains('$'));
-        let named = job
-            .lines
+        let set = variables
             .iter()
-            .flat_map(Line::commands)
-            .any(|words| value_of(&words, &["-r", "--repo"]).is_some_and(|repository| !repository.contains('$')));
+            .any(|(name, value)| name.starts_with("RESTIC_REPO") && !value.contains('$'));
+        let named = job.lines.iter().flat_map(Line::commands).any(|words| {
+            value_of(&words, &["-r", "--repo"]).is_some_and(|repository| !repository.contains('$'))
+        });
         !set && !named
     }
 
     fn in_words(&self, words: &[&str]) -> bool {
-        words.iter().any(|word| word.contains('$') || self.0.iter().any(|name| word.contains(name.as_str())))
+        words.iter().any(|word| {
+            word.contains('$') || self.0.iter().any(|name| word.contains(name.as_str()))
+        })
     }
 }
 
 /// Looks at every job.
 pub(super) fn examine(host: &Host, jobs: &Jobs, names: &Names) -> Vec<Diagnosis> {
-    let mut found: Vec<Diagnosis> =
-        jobs.unread.iter().map(|(place, error)| Diagnosis::unseen(&format!("the jobs in {place}"), &error.to_string())).collect();
+    let mut found: Vec<Diagnosis> = jobs
+        .unread
+        .iter()
+        .map(|(place, error)| {
+            Diagnosis::unseen(&format!("the jobs in {place}"), &error.to_string())
+        })
+        .collect();
     for job in &jobs.jobs {
         let ours = names.are_meant(job);
         for line in &job.lines {
             for words in line.commands() {
-                found.extend(of_command(job, line, &words, ours, names).into_iter().map(|seen| weighed(job, seen)));
+                found.extend(
+                    of_command(job, line, &words, ours, names)
+                        .into_iter()
+                        .map(|seen| weighed(job, seen)),
+                );
             }
             found.extend(leaks::of_line(line));
         }
@@ -75,7 +87,10 @@ pub(super) fn examine(host: &Host, jobs: &Jobs, names: &Names) -> Vec<Diagnosis>
     if found.iter().all(|seen| seen.severity <= Severity::Information) {
         found.push(Diagnosis::ok(
             "jobs",
-            format!("{} crontabs and services: none writes into a repository of ours", jobs.jobs.len()),
+            format!(
+                "{} crontabs and services: none writes into a repository of ours",
+                jobs.jobs.len()
+            ),
         ));
     }
     found
@@ -100,9 +115,15 @@ fn of_command(job: &Job, line: &Line, words: &[&str], ours: bool, names: &Names)
     let has = |commands: &[&str]| words[1..].iter().find(|word| commands.contains(word)).copied();
     let foreign = |severity: Severity, what: String| {
         let (id, cause) = if severity == Severity::Error {
-            ("foreign-pruner", "it may delete what we write: a prune beside a run destroys the run's packs")
+            (
+                "foreign-pruner",
+                "it may delete what we write: a prune beside a run destroys the run's packs",
+            )
         } else {
-            ("foreign-writer", "two programs that write one repository wait for each other, and their snapshots get mixed up")
+            (
+                "foreign-writer",
+                "two programs that write one repository wait for each other, and their snapshots get mixed up",
+            )
         };
         Diagnosis { severity, ..Diagnosis::warning(id, what).because(cause).fix(off.clone()) }
     };
@@ -114,10 +135,15 @@ fn of_command(job: &Job, line: &Line, words: &[&str], ours: bool, names: &Names)
             } else if words.contains(&"unlock") && words.contains(&"--remove-all") {
                 found.push(foreign(
                     Severity::Error,
-                    format!("{place} runs `{program} unlock --remove-all`, which takes our locks away"),
+                    format!(
+                        "{place} runs `{program} unlock --remove-all`, which takes our locks away"
+                    ),
                 ));
             } else if let Some(command) = has(&RESTIC_WRITES) {
-                found.push(foreign(Severity::Warning, format!("{place} runs `{program} {command}`")));
+                found.push(foreign(
+                    Severity::Warning,
+                    format!("{place} runs `{program} {command}`"),
+                ));
             }
         }
         "restic" | "rustic" if has(&RESTIC_DELETES).or(has(&RESTIC_WRITES)).is_some() => {
@@ -155,16 +181,26 @@ fn oplog_of_one(job: &Job, line: &Line, words: &[&str]) -> Option<Diagnosis> {
         return None;
     }
     let variables = job.variables();
-    let database = value_of(words, &["-d", "--db", "-c", "--collection"]).map(str::to_owned).or_else(|| {
-        let uri = expanded(value_of(words, &["--uri"])?, &variables);
-        let path = uri.split_once("://")?.1.split_once('/')?.1;
-        let database = path.split('?').next()?;
-        (!database.is_empty()).then(|| database.to_owned())
-    })?;
+    let database = value_of(words, &["-d", "--db", "-c", "--collection"])
+        .map(str::to_owned)
+        .or_else(|| {
+            let uri = expanded(value_of(words, &["--uri"])?, &variables);
+            let path = uri.split_once("://")?.1.split_once('/')?.1;
+            let database = path.split('?').next()?;
+            (!database.is_empty()).then(|| database.to_owned())
+        })?;
     Some(
-        Diagnosis::error("mongodump-oplog", format!("{} dumps one database ({}) with --oplog", line.place, base(&database)))
-            .because("mongodump answers \"--oplog mode only supported on full dumps\" and dumps nothing")
-            .fix(format!("{}; `kaleem-dr backup` reads all collections at one moment without it", switch_off(job, line))),
+        Diagnosis::error(
+            "mongodump-oplog",
+            format!("{} dumps one database ({}) with --oplog", line.place, base(&database)),
+        )
+        .because(
+            "mongodump answers \"--oplog mode only supported on full dumps\" and dumps nothing",
+        )
+        .fix(format!(
+            "{}; `kaleem-dr backup` reads all collections at one moment without it",
+            switch_off(job, line)
+        )),
     )
 }
 
@@ -175,23 +211,34 @@ fn value_of<'a>(words: &[&'a str], options: &[&str]) -> Option<&'a str> {
             if word == option {
                 return words.get(at + 1).copied();
             }
-            word.strip_prefix(option)?.strip_prefix('=').map(|value| value.trim_matches(['"', '\'']))
+            word.strip_prefix(option)?
+                .strip_prefix('=')
+                .map(|value| value.trim_matches(['"', '\'']))
         })
     })
 }
 
 fn expanded(value: &str, variables: &BTreeMap<&str, &str>) -> String {
     let name = value.trim_start_matches('$').trim_matches(['{', '}', '"']);
-    if value.starts_with('$') { variables.get(name).copied().unwrap_or_default().to_owned() } else { value.to_owned() }
+    if value.starts_with('$') {
+        variables.get(name).copied().unwrap_or_default().to_owned()
+    } else {
+        value.to_owned()
+    }
 }
 
 /// A service that calls restic without saying where its cache is.
 fn without_cache(job: &Job) -> Option<Diagnosis> {
-    let calls = job.lines.iter().any(|line| line.commands().iter().any(|words| base(words[0]) == "restic"));
+    let calls =
+        job.lines.iter().any(|line| line.commands().iter().any(|words| base(words[0]) == "restic"));
     let set = job.variables();
-    let known = ["HOME", "XDG_CACHE_HOME", "RESTIC_CACHE_DIR"].into_iter().any(|name| set.contains_key(name))
+    let known = ["HOME", "XDG_CACHE_HOME", "RESTIC_CACHE_DIR"]
+        .into_iter()
+        .any(|name| set.contains_key(name))
         || job.lines.iter().any(|line| {
-            line.text.contains("--cache-dir") || line.text.contains("--no-cache") || line.text.trim_start().starts_with("User=")
+            line.text.contains("--cache-dir")
+                || line.text.contains("--no-cache")
+                || line.text.trim_start().starts_with("User=")
         });
     (job.kind == JobKind::Service && calls && !known).then(|| {
         Diagnosis::warning(
@@ -211,7 +258,9 @@ fn switch_off(job: &Job, line: &Line) -> String {
             let unit = job.place.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
             format!("systemctl disable --now {unit}.timer {unit}.service")
         }
-        JobKind::Cron if matches!(line.kind, FileKind::Crontab { .. }) => format!("delete the line {}", line.place),
+        JobKind::Cron if matches!(line.kind, FileKind::Crontab { .. }) => {
+            format!("delete the line {}", line.place)
+        }
         JobKind::Cron => format!("take the line that calls it out of {place}"),
     }
 }
@@ -221,36 +270,61 @@ fn base(path: &str) -> &str {
 }
 
 /// Looks for an old restic, which the jobs of before would run.
-pub(super) async fn old_restic(host: &Host, environment: &Environment, jobs: &Jobs) -> Vec<Diagnosis> {
-    let called =
-        jobs.jobs.iter().any(|job| job.lines.iter().any(|line| line.commands().iter().any(|words| base(words[0]) == "restic")));
+pub(super) async fn old_restic(
+    host: &Host,
+    environment: &Environment,
+    jobs: &Jobs,
+) -> Vec<Diagnosis> {
+    let called = jobs.jobs.iter().any(|job| {
+        job.lines.iter().any(|line| line.commands().iter().any(|words| base(words[0]) == "restic"))
+    });
     let mut found = Vec::new();
-    let directories = environment.get("PATH").unwrap_or(PATH).split(':').filter(|directory| directory.starts_with('/'));
+    let directories = environment
+        .get("PATH")
+        .unwrap_or(PATH)
+        .split(':')
+        .filter(|directory| directory.starts_with('/'));
     // `/bin` is often the same as `/usr/bin`.
-    let programs = directories.filter_map(|directory| host.at(directory).join("restic").canonicalize().ok());
+    let programs =
+        directories.filter_map(|directory| host.at(directory).join("restic").canonicalize().ok());
     for program in programs.filter(|program| program.is_file()).collect::<BTreeSet<_>>() {
         let shown = host.shown(&program);
         let said = match host.facts.version_of(&program).await {
             Ok(said) => said,
             Err(error) => {
-                found.push(Diagnosis::unseen(&format!("the version of {shown}"), &error.to_string()));
+                found.push(Diagnosis::unseen(
+                    &format!("the version of {shown}"),
+                    &error.to_string(),
+                ));
                 continue;
             }
         };
         match version(&said) {
             Some(version) if version >= GOOD_RESTIC => {
-                found.push(Diagnosis::ok("restic-version", format!("{shown} is restic {}.{}", version.0, version.1)));
+                found.push(Diagnosis::ok(
+                    "restic-version",
+                    format!("{shown} is restic {}.{}", version.0, version.1),
+                ));
             }
             Some((major, minor)) => {
-                let what = format!("{shown} is restic {major}.{minor}, older than {}.{}", GOOD_RESTIC.0, GOOD_RESTIC.1);
-                let seen =
-                    if called { Diagnosis::warning("restic-old", what) } else { Diagnosis::information("restic-old", what) };
+                let what = format!(
+                    "{shown} is restic {major}.{minor}, older than {}.{}",
+                    GOOD_RESTIC.0, GOOD_RESTIC.1
+                );
+                let seen = if called {
+                    Diagnosis::warning("restic-old", what)
+                } else {
+                    Diagnosis::information("restic-old", what)
+                };
                 found.push(
                     seen.because("it knows fewer options of S3, and before 0.14 not the repositories that we make; kaleem-dr itself does not use it")
                         .fix(format!("{shown} self-update, or remove it")),
                 );
             }
-            None => found.push(Diagnosis::unseen(&format!("the version of {shown}"), "it does not say which it is")),
+            None => found.push(Diagnosis::unseen(
+                &format!("the version of {shown}"),
+                "it does not say which it is",
+            )),
         }
     }
     found
@@ -277,27 +351,48 @@ mod tests {
             fs::write(path, text).unwrap();
         }
         let host = Host::this(root.path().to_path_buf());
-        examine(&host, &gather(&host), &Names(vec!["/backups/restic-local".into(), "kaleem-backup/restic".into()]))
+        examine(
+            &host,
+            &gather(&host),
+            &Names(vec!["/backups/restic-local".into(), "kaleem-backup/restic".into()]),
+        )
     }
 
     fn ids(found: &[Diagnosis]) -> Vec<(&'static str, Severity)> {
-        found.iter().filter(|seen| seen.severity != Severity::Ok).map(|seen| (seen.id, seen.severity)).collect()
+        found
+            .iter()
+            .filter(|seen| seen.severity != Severity::Ok)
+            .map(|seen| (seen.id, seen.severity))
+            .collect()
     }
 
     #[test]
     fn a_prune_in_a_script_that_cron_calls_is_an_error_and_names_both() {
         let found = seen(&[
-            ("etc/cron.d/kaleem-backups", "0 3 * * * root . /etc/kaleem-backups.env && /usr/local/bin/kaleem-backup.v2.1.sh\n"),
+            (
+                "etc/cron.d/kaleem-backups",
+                "0 3 * * * root . /etc/kaleem-backups.env && /usr/local/bin/kaleem-backup.v2.1.sh\n",
+            ),
             (
                 "usr/local/bin/kaleem-backup.v2.1.sh",
                 "#!/bin/bash\nRESTIC_REPOSITORY=/backups/restic-local\nrestic backup /backups \\\n  --tag local\nrestic forget --keep-daily 7 --prune\n",
             ),
         ]);
-        let wanted =
-            [("foreign-writer", Severity::Warning), ("foreign-writer", Severity::Warning), ("foreign-pruner", Severity::Error)];
+        let wanted = [
+            ("foreign-writer", Severity::Warning),
+            ("foreign-writer", Severity::Warning),
+            ("foreign-pruner", Severity::Error),
+        ];
         assert_eq!(ids(&found), wanted, "{found:#?}");
-        assert!(found[2].what.starts_with("/usr/local/bin/kaleem-backup.v2.1.sh:5"), "{}", found[2].what);
-        assert!(found[2].fix.as_deref().is_some_and(|fix| fix.contains("/etc/cron.d/kaleem-backups")), "{found:#?}");
+        assert!(
+            found[2].what.starts_with("/usr/local/bin/kaleem-backup.v2.1.sh:5"),
+            "{}",
+            found[2].what
+        );
+        assert!(
+            found[2].fix.as_deref().is_some_and(|fix| fix.contains("/etc/cron.d/kaleem-backups")),
+            "{found:#?}"
+        );
     }
 
     #[test]
@@ -307,9 +402,13 @@ mod tests {
         let off = seen(&[service]);
         assert_eq!(ids(&off), [("foreign-pruner", Severity::Warning)]);
         assert!(off[0].what.contains("switched off"));
-        let on = seen(&[service, ("etc/systemd/system/timers.target.wants/kaleem-backup-r2.timer", "")]);
+        let on =
+            seen(&[service, ("etc/systemd/system/timers.target.wants/kaleem-backup-r2.timer", "")]);
         assert_eq!(ids(&on), [("foreign-pruner", Severity::Error)]);
-        assert_eq!(on[0].fix.as_deref(), Some("systemctl disable --now kaleem-backup-r2.timer kaleem-backup-r2.service"));
+        assert_eq!(
+            on[0].fix.as_deref(),
+            Some("systemctl disable --now kaleem-backup-r2.timer kaleem-backup-r2.service")
+        );
     }
 
     #[test]
@@ -321,9 +420,17 @@ mod tests {
         ] {
             let found = seen(&[("etc/cron.daily/dump", &format!("#!/bin/sh\n{script}"))]);
             assert_eq!(ids(&found), [("mongodump-oplog", Severity::Error)], "{script}: {found:#?}");
-            assert!(found[0].what.contains("kaleem") && found[0].what.contains("/etc/cron.daily/dump:"), "{}", found[0].what);
+            assert!(
+                found[0].what.contains("kaleem") && found[0].what.contains("/etc/cron.daily/dump:"),
+                "{}",
+                found[0].what
+            );
         }
-        for fine in ["mongodump --oplog --archive=/b/x\n", "mongodump --db kaleem\n", "# mongodump --db kaleem --oplog\n"] {
+        for fine in [
+            "mongodump --oplog --archive=/b/x\n",
+            "mongodump --db kaleem\n",
+            "# mongodump --db kaleem --oplog\n",
+        ] {
             assert_eq!(ids(&seen(&[("etc/cron.daily/dump", fine)])), [], "{fine}");
         }
     }
@@ -335,24 +442,41 @@ mod tests {
                 "etc/cron.d/photos",
                 "0 1 * * * root rclone sync /home/photos photos:all\n0 2 * * * root restic -r /mnt/usb forget --prune\n",
             ),
-            ("etc/cron.d/old.disabled", "0 3 * * * root rclone sync /backups/restic-local r2:kaleem-backup/restic\n"),
+            (
+                "etc/cron.d/old.disabled",
+                "0 3 * * * root rclone sync /backups/restic-local r2:kaleem-backup/restic\n",
+            ),
             ("etc/cron.d/ours", "0 3 * * * root kaleem-dr --repo local backup\n"),
         ]);
         assert_eq!(
             ids(&found),
-            [("foreign-pruner", Severity::Warning), ("foreign-job-elsewhere", Severity::Information)],
+            [
+                ("foreign-pruner", Severity::Warning),
+                ("foreign-job-elsewhere", Severity::Information)
+            ],
             "{found:#?}"
         );
-        let synced =
-            seen(&[("var/spool/cron/crontabs/root", "30 3 * * * rclone sync /backups/restic-local r2:kaleem-backup/restic\n")]);
+        let synced = seen(&[(
+            "var/spool/cron/crontabs/root",
+            "30 3 * * * rclone sync /backups/restic-local r2:kaleem-backup/restic\n",
+        )]);
         assert_eq!(ids(&synced), [("foreign-pruner", Severity::Error)]);
     }
 
     #[test]
     fn options_and_services_that_restic_stumbles_over_are_named() {
         let unit = "[Service]\nExecStart=/usr/bin/restic -r s3:b/kaleem-backup/restic -o s3.endpoint=https://x snapshots\n";
-        let found = seen(&[("etc/systemd/system/a.service", unit), ("etc/systemd/system/multi-user.target.wants/a.service", "")]);
-        assert_eq!(ids(&found), [("restic-s3-endpoint", Severity::Error), ("restic-without-cache", Severity::Warning)]);
-        assert_eq!((version("restic 0.12.1 compiled with go1.18"), version("restic 0.18.0-dev")), (Some((0, 12)), Some((0, 18))));
+        let found = seen(&[
+            ("etc/systemd/system/a.service", unit),
+            ("etc/systemd/system/multi-user.target.wants/a.service", ""),
+        ]);
+        assert_eq!(
+            ids(&found),
+            [("restic-s3-endpoint", Severity::Error), ("restic-without-cache", Severity::Warning)]
+        );
+        assert_eq!(
+            (version("restic 0.12.1 compiled with go1.18"), version("restic 0.18.0-dev")),
+            (Some((0, 12)), Some((0, 18)))
+        );
     }
 }

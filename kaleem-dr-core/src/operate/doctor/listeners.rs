@@ -35,15 +35,20 @@ pub(super) fn examine(host: &Host) -> Vec<Diagnosis> {
             }
             // A kernel without IPv6 has no such table.
             Err(error) if error.kind() == io::ErrorKind::NotFound && path.ends_with('6') => {}
-            Err(error) => found.push(Diagnosis::unseen(&format!("what listens ({path})"), &error.to_string())),
+            Err(error) => {
+                found.push(Diagnosis::unseen(&format!("what listens ({path})"), &error.to_string()))
+            }
         }
     }
     for (port, panel, fix) in PANELS {
         if open.contains(&port) {
             found.push(
-                Diagnosis::warning("panel-open", format!("port {port} ({panel}) listens on every address of this machine"))
-                    .because("whoever reaches the machine reaches the panel")
-                    .fix(fix),
+                Diagnosis::warning(
+                    "panel-open",
+                    format!("port {port} ({panel}) listens on every address of this machine"),
+                )
+                .because("whoever reaches the machine reaches the panel")
+                .fix(fix),
             );
         }
     }
@@ -58,7 +63,9 @@ fn open_to_all(table: &str) -> impl Iterator<Item = u16> {
         let mut fields = line.split_whitespace().skip(1);
         let (address, port) = fields.next()?.split_once(':')?;
         let listens = fields.nth(1)? == LISTEN;
-        (listens && address.bytes().all(|digit| digit == b'0')).then(|| u16::from_str_radix(port, 16).ok()).flatten()
+        (listens && address.bytes().all(|digit| digit == b'0'))
+            .then(|| u16::from_str_radix(port, 16).ok())
+            .flatten()
     })
 }
 

@@ -75,7 +75,11 @@ impl DoctorReport {
     #[must_use]
     pub fn exit(&self, strict: bool) -> Exit {
         let bad = if strict { Severity::Warning } else { Severity::Error };
-        if self.findings.iter().any(|seen| seen.severity >= bad) { Exit::Failed } else { Exit::Done }
+        if self.findings.iter().any(|seen| seen.severity >= bad) {
+            Exit::Failed
+        } else {
+            Exit::Done
+        }
     }
 }
 
@@ -102,9 +106,13 @@ pub async fn examine(job: Examination) -> DoctorReport {
         checks.push(Box::pin(repositories::examine(&job, name, deadline)));
     }
     if job.offline && !sources.is_empty() {
-        findings.push(Diagnosis::information("offline", format!("{} sources were not asked: --offline", sources.len())));
+        findings.push(Diagnosis::information(
+            "offline",
+            format!("{} sources were not asked: --offline", sources.len()),
+        ));
     } else {
-        checks.extend(sources.into_iter().map(|source| Box::pin(ask(source, deadline)) as Check<'_>));
+        checks
+            .extend(sources.into_iter().map(|source| Box::pin(ask(source, deadline)) as Check<'_>));
     }
     findings.extend(futures::future::join_all(checks).await.into_iter().flatten());
     DoctorReport { findings }
@@ -121,8 +129,11 @@ fn sources(job: &Examination) -> (Vec<Arc<dyn Restorable>>, Vec<Diagnosis>) {
     }
     if job.config.sources.is_empty() {
         findings.push(
-            Diagnosis::warning("no-source", "the config has no [source.NAME]: nothing is backed up")
-                .fix("add one; `kaleem-dr config init -` prints examples"),
+            Diagnosis::warning(
+                "no-source",
+                "the config has no [source.NAME]: nothing is backed up",
+            )
+            .fix("add one; `kaleem-dr config init -` prints examples"),
         );
     }
     (sources, findings)
@@ -160,14 +171,22 @@ async fn jobs_of_before(job: &Arc<Examination>, deadline: Duration) -> Vec<Diagn
     };
     match tokio::time::timeout(deadline, look).await {
         Ok(Ok((jobs, mut found))) => {
-            match tokio::time::timeout(deadline, leftovers::old_restic(&job.host, &job.environment, &jobs)).await {
+            match tokio::time::timeout(
+                deadline,
+                leftovers::old_restic(&job.host, &job.environment, &jobs),
+            )
+            .await
+            {
                 Ok(restic) => found.extend(restic),
-                Err(_) => found.push(Diagnosis::unseen("the version of restic", "it did not answer in time")),
+                Err(_) => found
+                    .push(Diagnosis::unseen("the version of restic", "it did not answer in time")),
             }
             found
         }
         Ok(Err(panic)) => vec![Diagnosis::unseen("the jobs of this machine", &panic.to_string())],
-        Err(_) => vec![Diagnosis::unseen("the jobs of this machine", "the disk did not answer in time")],
+        Err(_) => {
+            vec![Diagnosis::unseen("the jobs of this machine", "the disk did not answer in time")]
+        }
     }
 }
 
@@ -199,7 +218,9 @@ fn on_disk<'a>(
         match tokio::time::timeout(deadline, look).await {
             Ok(Ok(found)) => found,
             Ok(Err(panic)) => vec![Diagnosis::unseen(what, &panic.to_string())],
-            Err(_) => vec![Diagnosis::unseen(what, &format!("no answer within {} s", deadline.as_secs()))],
+            Err(_) => {
+                vec![Diagnosis::unseen(what, &format!("no answer within {} s", deadline.as_secs()))]
+            }
         }
     })
 }

@@ -41,7 +41,8 @@ use crate::{
 };
 
 /// Half free, of everything.
-const ROOMY: Space = Space { free_bytes: 500 << 30, total_bytes: 1000 << 30, free_inodes: 500, total_inodes: 1000 };
+const ROOMY: Space =
+    Space { free_bytes: 500 << 30, total_bytes: 1000 << 30, free_inodes: 500, total_inodes: 1000 };
 
 /// What a machine says.
 #[derive(Clone)]
@@ -59,7 +60,13 @@ pub struct Machine {
 impl Default for Machine {
     fn default() -> Self {
         let restic = "restic 0.18.0 compiled with go1.24".to_owned();
-        Self { now: Timestamp::now(), space: Some(ROOMY), other_devices: Vec::new(), addresses: None, restic }
+        Self {
+            now: Timestamp::now(),
+            space: Some(ROOMY),
+            other_devices: Vec::new(),
+            addresses: None,
+            restic,
+        }
     }
 }
 
@@ -74,7 +81,11 @@ impl HostFacts for Machine {
     }
 
     fn device(&self, path: &Path) -> io::Result<u64> {
-        Ok(self.other_devices.iter().find(|(other, _)| path.starts_with(other)).map_or(1, |(_, device)| *device))
+        Ok(self
+            .other_devices
+            .iter()
+            .find(|(other, _)| path.starts_with(other))
+            .map_or(1, |(_, device)| *device))
     }
 
     async fn addresses(&self, _host: &str, _port: u16) -> io::Result<Vec<SocketAddr>> {
@@ -122,15 +133,22 @@ impl Source for Stub {
         let server = "10.0.0.9:1".to_owned();
         match self.config.fault.as_str() {
             "down" => Err(SourceError::Unreachable { server, cause: "connection refused".into() }),
-            "shut" => Err(SourceError::Unauthorised { server, action: "log in".into(), cause: "no".into() }),
-            "odd" => Ok(Probe { server: None, size_bytes: None, warnings: vec!["it is odd".into()] }),
+            "shut" => Err(SourceError::Unauthorised {
+                server,
+                action: "log in".into(),
+                cause: "no".into(),
+            }),
+            "odd" => {
+                Ok(Probe { server: None, size_bytes: None, warnings: vec!["it is odd".into()] })
+            }
             "silent" => std::future::pending().await,
             _ => Ok(Probe { server: None, size_bytes: None, warnings: Vec::new() }),
         }
     }
 
     async fn capture(&self, out: &mut Capture) -> Result<(), SourceError> {
-        let path = ArtifactPath::join(["stub", "data"]).map_err(|error| SourceError::Unsupported(error.to_string()))?;
+        let path = ArtifactPath::join(["stub", "data"])
+            .map_err(|error| SourceError::Unsupported(error.to_string()))?;
         out.whole(path, bytes::Bytes::from_static(b"data"), Some(1)).await
     }
 }
@@ -141,7 +159,11 @@ impl Restorable for Stub {
         self.config.paths.clone()
     }
 
-    async fn plan_restore(&self, _: &PointReader, _: RestoreRequest) -> Result<RestorePlan, SourceError> {
+    async fn plan_restore(
+        &self,
+        _: &PointReader,
+        _: RestoreRequest,
+    ) -> Result<RestorePlan, SourceError> {
         Err(SourceError::Unsupported("not in this test".into()))
     }
 
@@ -231,26 +253,34 @@ impl Place {
     }
 
     pub fn config(&self) -> Config {
-        let kind = SourceKind::new("stub", |name, config: &StubConfig, environment: &Environment| {
-            let key = config.key.as_ref().map(|key| environment.secret(key)).transpose();
-            key.map(|_| Stub { name, config: config.clone() })
-        });
+        let kind =
+            SourceKind::new("stub", |name, config: &StubConfig, environment: &Environment| {
+                let key = config.key.as_ref().map(|key| environment.secret(key)).transpose();
+                key.map(|_| Stub { name, config: config.clone() })
+            });
         Config::parse(&self.toml, Path::new("t.toml"), &[kind], &self.environment()).unwrap()
     }
 
     pub fn host(&self) -> Host {
-        Host { root: self.path("root"), name: self.host_name.clone(), uid: self.uid, facts: Arc::new(self.machine.clone()) }
+        Host {
+            root: self.path("root"),
+            name: self.host_name.clone(),
+            uid: self.uid,
+            facts: Arc::new(self.machine.clone()),
+        }
     }
 
     /// Makes the repository, and backs the source up so many times.
     pub async fn backed_up(&self, times: usize) -> Repository {
         let config = self.config();
         let environment = self.environment();
-        let access = config.settings.repository["local"].access(Path::new("/none"), &environment).unwrap();
+        let access =
+            config.settings.repository["local"].access(Path::new("/none"), &environment).unwrap();
         let repository = Repository::init(&access, 2).await.unwrap();
         let progress: Arc<dyn ProgressSink> = Arc::new(Silent);
         for _ in 0..times {
-            let sources = config.sources.values().map(|source| source.make(&environment).unwrap()).collect();
+            let sources =
+                config.sources.values().map(|source| source.make(&environment).unwrap()).collect();
             let mut job = BackupJob::new(repository.clone(), sources);
             job.state_directory = Some(self.state());
             let report = backup(&job, &progress, &CancellationToken::new()).await.unwrap();

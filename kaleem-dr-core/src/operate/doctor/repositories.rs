@@ -6,7 +6,9 @@ use jiff::Timestamp;
 
 use super::{Examination, endpoint};
 use crate::{
-    engine::repository::{Access, Location, LockVerdict, Repository, RepositoryError, Snapshot, StandingLock},
+    engine::repository::{
+        Access, Location, LockVerdict, Repository, RepositoryError, Snapshot, StandingLock,
+    },
     ground::{diagnosis::Diagnosis, error_chain},
     operate::config::{RepositorySettings, SettingsError},
 };
@@ -26,7 +28,10 @@ pub(super) async fn examine(job: &Examination, name: &str, deadline: Duration) -
         return content(job, name, repository, &location, deadline).await;
     };
     if job.offline {
-        return vec![Diagnosis::information("offline", format!("repository {name} was not looked at: --offline"))];
+        return vec![Diagnosis::information(
+            "offline",
+            format!("repository {name} was not looked at: --offline"),
+        )];
     }
     let mut found = endpoint::way(job, name, s3, deadline).await;
     // Where nobody answers, that is told once and not waited for again.
@@ -87,11 +92,17 @@ async fn mirror(name: &str, of: &str, location: &Location) -> Vec<Diagnosis> {
         Err(error) => Err(error),
     };
     match config {
-        Ok(Some(_)) => vec![Diagnosis::ok("repository", format!("repository {name} is there, a mirror of {of}"))],
+        Ok(Some(_)) => vec![Diagnosis::ok(
+            "repository",
+            format!("repository {name} is there, a mirror of {of}"),
+        )],
         Ok(None) | Err(RepositoryError::NotFound { .. }) => vec![
-            Diagnosis::error("mirror-missing", format!("repository {name}, the mirror of {of}, is not there"))
-                .because("it was never made, or its disk is not mounted")
-                .fix(format!("mount it, or run `kaleem-dr replicate {name}`")),
+            Diagnosis::error(
+                "mirror-missing",
+                format!("repository {name}, the mirror of {of}, is not there"),
+            )
+            .because("it was never made, or its disk is not mounted")
+            .fix(format!("mount it, or run `kaleem-dr replicate {name}`")),
         ],
         Err(error) => vec![of_error(name, &error)],
     }
@@ -114,7 +125,10 @@ async fn inside(job: &Examination, name: &str, access: &Access) -> Vec<Diagnosis
     }
     match locks {
         Ok(locks) => found.extend(locks.iter().map(|lock| of_lock(job, name, lock))),
-        Err(error) => found.push(Diagnosis::unseen(&format!("the locks of repository {name}"), &error_chain(&error))),
+        Err(error) => found.push(Diagnosis::unseen(
+            &format!("the locks of repository {name}"),
+            &error_chain(&error),
+        )),
     }
     found
 }
@@ -134,7 +148,8 @@ fn of_error(name: &str, error: &RepositoryError) -> Diagnosis {
                 None => seen.fix(format!("kaleem-dr --repo {name} snapshots --verbose")),
             }
         }
-        _ => Diagnosis::error("repository-failed", what).fix(format!("kaleem-dr --repo {name} check")),
+        _ => Diagnosis::error("repository-failed", what)
+            .fix(format!("kaleem-dr --repo {name} check")),
     }
 }
 
@@ -162,25 +177,32 @@ fn of_snapshots(job: &Examination, name: &str, snapshots: &[Snapshot]) -> Vec<Di
 fn first_backups(job: &Examination, name: &str, snapshots: &[Snapshot]) -> Vec<Diagnosis> {
     let host = job.config.settings.host_name();
     let has = |source| {
-        snapshots
-            .iter()
-            .any(|snapshot| snapshot.is_ours() && snapshot.host() == host.as_str() && snapshot.source().as_ref() == Some(source))
+        snapshots.iter().any(|snapshot| {
+            snapshot.is_ours()
+                && snapshot.host() == host.as_str()
+                && snapshot.source().as_ref() == Some(source)
+        })
     };
     let wanted = job.config.backup_sources();
     let missing: Vec<_> = wanted.iter().filter(|source| !has(source)).collect();
     let of = |source: &&crate::ground::SourceName| {
-        Diagnosis::error("no-backup-yet", format!("repository {name} has no snapshot of source {source} from this host"))
-            .because("it was never backed up, or each try failed (`kaleem-dr history`)")
-            .fix(format!("kaleem-dr backup {source}"))
+        Diagnosis::error(
+            "no-backup-yet",
+            format!("repository {name} has no snapshot of source {source} from this host"),
+        )
+        .because("it was never backed up, or each try failed (`kaleem-dr history`)")
+        .fix(format!("kaleem-dr backup {source}"))
     };
     missing.iter().map(of).collect()
 }
 
 fn newer_of_others(name: &str, snapshots: &[Snapshot], now: Timestamp) -> Option<Diagnosis> {
     let newest = |ours: bool| {
-        let dated = snapshots
-            .iter()
-            .filter(|snapshot| !snapshot.is_record() && snapshot.is_ours() == ours && snapshot.time().timestamp() <= now);
+        let dated = snapshots.iter().filter(|snapshot| {
+            !snapshot.is_record()
+                && snapshot.is_ours() == ours
+                && snapshot.time().timestamp() <= now
+        });
         dated.max_by_key(|snapshot| snapshot.time().timestamp())
     };
     let (own, other) = (newest(true)?, newest(false)?);
@@ -197,7 +219,8 @@ fn newer_of_others(name: &str, snapshots: &[Snapshot], now: Timestamp) -> Option
 pub(super) fn of_lock(job: &Examination, name: &str, lock: &StandingLock) -> Diagnosis {
     let what = format!("repository {name} is locked by {}", lock.holder);
     if lock.verdict == LockVerdict::Dead {
-        return Diagnosis::information("stale-lock", what).because("its process is gone; the next run takes it away");
+        return Diagnosis::information("stale-lock", what)
+            .because("its process is gone; the next run takes it away");
     }
     if lock.is_stale {
         return Diagnosis::warning("left-over-lock", what)
@@ -205,11 +228,16 @@ pub(super) fn of_lock(job: &Examination, name: &str, lock: &StandingLock) -> Dia
             .fix("make sure that its process has ended, then run `kaleem-dr unlock`");
     }
     let here = lock.host == job.host.name;
-    let process = fs::read_to_string(job.host.at(format!("/proc/{}/comm", lock.pid))).unwrap_or_default();
+    let process =
+        fs::read_to_string(job.host.at(format!("/proc/{}/comm", lock.pid))).unwrap_or_default();
     if here && process.trim() == PROGRAM {
         return Diagnosis::information("run-at-work", what).because("a run of ours is at work");
     }
-    let by = if here { format!("the program {}", process.trim()) } else { format!("the host {}", lock.host) };
+    let by = if here {
+        format!("the program {}", process.trim())
+    } else {
+        format!("the host {}", lock.host)
+    };
     Diagnosis::warning("foreign-lock", what)
         .because(format!("{by} works in this repository; while it does, forget and prune wait"))
         .fix("let it end; switch its job off, if kaleem-dr is to be alone here")

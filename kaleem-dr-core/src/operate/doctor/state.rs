@@ -29,13 +29,21 @@ pub(super) fn alarms(job: &Examination) -> Vec<Diagnosis> {
 
 /// The last pass of each mirror.
 pub(super) fn mirrors(job: &Examination) -> Vec<Diagnosis> {
-    let wanted: Vec<_> = job.config.settings.repository.iter().filter(|(_, repository)| repository.mirror_of.is_some()).collect();
+    let wanted: Vec<_> = job
+        .config
+        .settings
+        .repository
+        .iter()
+        .filter(|(_, repository)| repository.mirror_of.is_some())
+        .collect();
     if wanted.is_empty() {
         return Vec::new();
     }
     let known = match known(job) {
         Ok(known) => known,
-        Err(error) => return vec![Diagnosis::unseen("the history of the mirrors", &error_chain(&error))],
+        Err(error) => {
+            return vec![Diagnosis::unseen("the history of the mirrors", &error_chain(&error))];
+        }
     };
     let mut found = Vec::new();
     for (name, repository) in wanted {
@@ -57,27 +65,41 @@ fn known(job: &Examination) -> Result<Option<Known>, LedgerError> {
 fn of_mirror(name: &str, location: &Location, known: Option<&Known>) -> Diagnosis {
     let words = location.in_words();
     let newest = known.and_then(|(_, events)| {
-        events.iter().find(|event| event.kind == EventKind::Replicate.word() && event.repository == words)
+        events
+            .iter()
+            .find(|event| event.kind == EventKind::Replicate.word() && event.repository == words)
     });
     let fix = format!("kaleem-dr replicate {name}");
     let Some((ledger, _)) = known.filter(|_| newest.is_some()) else {
-        return Diagnosis::warning("mirror-never-made", format!("this host never replicated to the mirror {name}")).fix(fix);
+        return Diagnosis::warning(
+            "mirror-never-made",
+            format!("this host never replicated to the mirror {name}"),
+        )
+        .fix(fix);
     };
-    let Some(event) = newest else { return Diagnosis::unseen(&format!("the mirror {name}"), "the ledger has no pass of it") };
+    let Some(event) = newest else {
+        return Diagnosis::unseen(&format!("the mirror {name}"), "the ledger has no pass of it");
+    };
     if event.exit != 0 {
-        let what =
-            format!("the last pass of the mirror {name}, run {} at {}, ended with {}", event.run, event.finished, event.exit);
+        let what = format!(
+            "the last pass of the mirror {name}, run {} at {}, ended with {}",
+            event.run, event.finished, event.exit
+        );
         return Diagnosis::error("mirror-broken", what)
             .because("what was saved since the last good pass may be on this machine only")
             .fix(format!("{fix}; `kaleem-dr --json history` has its report"));
     }
     match ledger.begun(&words) {
-        Ok(begun) if begun.is_empty() => {
-            Diagnosis::ok("mirror", format!("the mirror {name} was made equal at {} (run {})", event.finished, event.run))
-        }
+        Ok(begun) if begun.is_empty() => Diagnosis::ok(
+            "mirror",
+            format!("the mirror {name} was made equal at {} (run {})", event.finished, event.run),
+        ),
         Ok(begun) => Diagnosis::warning(
             "mirror-cut-short",
-            format!("a pass of the mirror {name} was cut short; {} objects are unproven", begun.len()),
+            format!(
+                "a pass of the mirror {name} was cut short; {} objects are unproven",
+                begun.len()
+            ),
         )
         .because("it was killed, or the machine went down")
         .fix(fix),

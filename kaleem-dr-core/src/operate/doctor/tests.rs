@@ -42,7 +42,8 @@ fn find<'a>(report: &'a DoctorReport, id: &str) -> Option<&'a Diagnosis> {
 /// Looks at a place that is broken, and wants one finding that says so and what mends it.
 #[track_caller]
 fn wants(report: &DoctorReport, id: &str, severity: Severity, words: &str) {
-    let seen = find(report, id).unwrap_or_else(|| panic!("no finding {id}: {:#?}", report.findings));
+    let seen =
+        find(report, id).unwrap_or_else(|| panic!("no finding {id}: {:#?}", report.findings));
     assert_eq!(seen.severity, severity, "{seen:?}");
     assert!(seen.what.contains(words), "{words:?} is not in {seen:?}");
     let mends = severity <= Severity::Information || id == Diagnosis::UNSEEN || seen.fix.is_some();
@@ -61,20 +62,25 @@ fn case(id: &'static str, severity: Severity, words: &'static str, breaks: fn(&m
     Case { breaks, id, severity, words }
 }
 
-const LOW: Space = Space { free_bytes: 199, total_bytes: 1000, free_inodes: 500, total_inodes: 1000 };
+const LOW: Space =
+    Space { free_bytes: 199, total_bytes: 1000, free_inodes: 500, total_inodes: 1000 };
 
 #[expect(clippy::too_many_lines, reason = "a table")]
 fn cases() -> Vec<Case> {
     use Severity::{Error, Information, Warning};
     vec![
-        case("secret-file-mode", Error, "repository.local.password", |place| place.set_mode("pass", 0o640)),
+        case("secret-file-mode", Error, "repository.local.password", |place| {
+            place.set_mode("pass", 0o640)
+        }),
         case("secret-file-mode", Error, "source.stub.key", |place| {
             let path = place.write("stub.key", "x");
             let key = format!("key = {{ file = '{}' }}\n", path.display());
             place.toml.push_str(&key);
             place.set_mode("stub.key", 0o604);
         }),
-        case("secret-file-unreadable", Error, "s3.key", |place| fs::remove_file(place.path("s3.key")).unwrap()),
+        case("secret-file-unreadable", Error, "s3.key", |place| {
+            fs::remove_file(place.path("s3.key")).unwrap()
+        }),
         case("secret-file-mode", Error, "rclone_config", |place| {
             let path = place.write("rclone.conf", "[r]\ntype = s3\n");
             place.set_mode("rclone.conf", 0o644);
@@ -97,10 +103,15 @@ fn cases() -> Vec<Case> {
         case("disk-room-short", Error, "199 bytes free", |place| {
             place.machine.space = Some(LOW);
             place.write("staged/stub/stub-1.tar", &"x".repeat(100));
-            let staged = format!("[staged]\ndirectory = '{}'\n[source.stub]", place.path("staged").display());
+            let staged = format!(
+                "[staged]\ndirectory = '{}'\n[source.stub]",
+                place.path("staged").display()
+            );
             place.replace("[source.stub]", &staged);
         }),
-        case(Diagnosis::UNSEEN, Warning, "the disk does not answer", |place| place.machine.space = None),
+        case(Diagnosis::UNSEEN, Warning, "the disk does not answer", |place| {
+            place.machine.space = None
+        }),
         case("one-device", Warning, "/srv/data", |place| {
             place.machine.other_devices.clear();
             only_local(place);
@@ -111,7 +122,10 @@ fn cases() -> Vec<Case> {
             place.write("root/proc/net/tcp", "  sl\n 0: 00000000:3D38 00000000:0000 0A 0\n");
         }),
         case("panel-open", Warning, "8081", |place| {
-            place.write("root/proc/net/tcp6", "  sl\n 0: 00000000000000000000000000000000:1F91 00:0000 0A 0\n");
+            place.write(
+                "root/proc/net/tcp6",
+                "  sl\n 0: 00000000000000000000000000000000:1F91 00:0000 0A 0\n",
+            );
         }),
         case("secret-file-owner", Error, "belongs to the user", |place| {
             let pass = place.path("pass");
@@ -120,7 +134,9 @@ fn cases() -> Vec<Case> {
                 place.uid = 4242;
             }
         }),
-        case(Diagnosis::UNSEEN, Warning, "/proc/net/tcp", |place| fs::remove_file(place.path("root/proc/net/tcp")).unwrap()),
+        case(Diagnosis::UNSEEN, Warning, "/proc/net/tcp", |place| {
+            fs::remove_file(place.path("root/proc/net/tcp")).unwrap()
+        }),
         case("bucket-key", Error, "20 characters", |place| {
             place.environment.retain(|(name, _)| name != "KEY");
             place.environment.push(("KEY".into(), "AKIAIOSFODNN7CANARY1".into()));
@@ -128,12 +144,18 @@ fn cases() -> Vec<Case> {
         }),
         case("no-home", Error, "HOME", |place| {
             place.environment.retain(|(name, _)| name != "HOME");
-            place.replace("'s3:https://s3.example.test/bucket/restic'", "'rclone:r2:bucket/restic'");
+            place
+                .replace("'s3:https://s3.example.test/bucket/restic'", "'rclone:r2:bucket/restic'");
         }),
-        case("no-home", Information, "HOME", |place| place.environment.retain(|(name, _)| name != "HOME")),
+        case("no-home", Information, "HOME", |place| {
+            place.environment.retain(|(name, _)| name != "HOME")
+        }),
         case("cache-directory", Error, "cannot be made", |place| {
             place.write("cache", "a file");
-            let (from, to) = (place.path("cache").display().to_string(), place.path("cache/below").display().to_string());
+            let (from, to) = (
+                place.path("cache").display().to_string(),
+                place.path("cache/below").display().to_string(),
+            );
             place.replace(&from, &to);
         }),
         case("state-directory", Error, "cannot be written", |place| {
@@ -149,15 +171,25 @@ fn cases() -> Vec<Case> {
             place.machine.restic = "restic 0.12.1 compiled with go1.16".into();
         }),
         case("foreign-pruner", Error, "/etc/cron.d/old:1", |place| {
-            let line = format!("0 3 * * * root restic -r {} forget --prune\n", place.path("repository").display());
+            let line = format!(
+                "0 3 * * * root restic -r {} forget --prune\n",
+                place.path("repository").display()
+            );
             place.write("root/etc/cron.d/old", &line);
         }),
         case("secret-in-job", Error, "/etc/crontab:1", |place| {
-            place.write("root/etc/crontab", "0 3 * * * root curl -u kaleem:canary http://127.0.0.1:15672/api/definitions\n");
+            place.write(
+                "root/etc/crontab",
+                "0 3 * * * root curl -u kaleem:canary http://127.0.0.1:15672/api/definitions\n",
+            );
         }),
         case("repository-missing", Error, "local", |_| {}),
-        case("source-unreachable", Error, "connection refused", |place| place.toml.push_str("fault = 'down'\n")),
-        case("source-unauthorised", Error, "log in", |place| place.toml.push_str("fault = 'shut'\n")),
+        case("source-unreachable", Error, "connection refused", |place| {
+            place.toml.push_str("fault = 'down'\n")
+        }),
+        case("source-unauthorised", Error, "log in", |place| {
+            place.toml.push_str("fault = 'shut'\n")
+        }),
         case("source-warning", Warning, "odd", |place| place.toml.push_str("fault = 'odd'\n")),
         case("source-unreachable", Error, "no answer within 1 s", |place| {
             place.toml.push_str("fault = 'silent'\n[doctor]\ndeadline_seconds = 1\n");
@@ -170,7 +202,8 @@ fn cases() -> Vec<Case> {
 }
 
 fn only_local(place: &mut Place) {
-    let (from, to) = (place.toml.find("[repository.r2]").unwrap(), place.toml.find("[source.stub]").unwrap());
+    let (from, to) =
+        (place.toml.find("[repository.r2]").unwrap(), place.toml.find("[source.stub]").unwrap());
     place.toml.replace_range(from..to, "");
     place.replace("also = ['r2']", "");
 }
@@ -194,21 +227,44 @@ async fn a_healthy_machine_has_no_finding_above_information() {
     place.write("config.toml", "");
     place.backed_up(1).await;
     let report = look(&place, true).await;
-    let bad: Vec<_> = report.findings.iter().filter(|seen| seen.severity > Severity::Information).collect();
+    let bad: Vec<_> =
+        report.findings.iter().filter(|seen| seen.severity > Severity::Information).collect();
     assert!(bad.is_empty(), "{bad:#?}");
     assert_eq!(report.exit(true), Exit::Done);
-    for looked_at in
-        ["secret-files", "disk-space", "copies", "jobs", "panels", "alarms", "repository", "state-directory", "key-age"]
-    {
-        assert!(report.findings.iter().any(|seen| seen.id == looked_at && seen.severity == Severity::Ok), "{looked_at}");
+    for looked_at in [
+        "secret-files",
+        "disk-space",
+        "copies",
+        "jobs",
+        "panels",
+        "alarms",
+        "repository",
+        "state-directory",
+        "key-age",
+    ] {
+        assert!(
+            report
+                .findings
+                .iter()
+                .any(|seen| seen.id == looked_at && seen.severity == Severity::Ok),
+            "{looked_at}"
+        );
     }
 }
 
 #[test]
 fn warnings_fail_only_when_they_are_to() {
-    let report = |severity| DoctorReport { findings: vec![Diagnosis { severity, ..Diagnosis::ok("x", "x") }] };
-    assert_eq!((report(Severity::Warning).exit(false), report(Severity::Warning).exit(true)), (Exit::Done, Exit::Failed));
-    assert_eq!((report(Severity::Error).exit(false), report(Severity::Information).exit(true)), (Exit::Failed, Exit::Done));
+    let report = |severity| DoctorReport {
+        findings: vec![Diagnosis { severity, ..Diagnosis::ok("x", "x") }],
+    };
+    assert_eq!(
+        (report(Severity::Warning).exit(false), report(Severity::Warning).exit(true)),
+        (Exit::Done, Exit::Failed)
+    );
+    assert_eq!(
+        (report(Severity::Error).exit(false), report(Severity::Information).exit(true)),
+        (Exit::Failed, Exit::Done)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -258,7 +314,10 @@ fn a_lock_whose_process_is_gone_is_only_mentioned() {
     let seen = of_lock(&job, "local", &unknown);
     assert_eq!((seen.id, seen.severity), ("left-over-lock", Severity::Warning));
     let lock = StandingLock { verdict: LockVerdict::Running, ..lock };
-    assert_eq!(of_lock(&job, "local", &StandingLock { is_stale: false, ..lock }).id, "foreign-lock");
+    assert_eq!(
+        of_lock(&job, "local", &StandingLock { is_stale: false, ..lock }).id,
+        "foreign-lock"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -293,7 +352,10 @@ async fn standing_alarms_and_broken_mirrors_are_errors() {
         snapshot: "ab".into(),
         normal: None,
         is_recorded: false,
-        suspicions: vec![Suspicion { what: "9 of 10 items are gone".into(), why: "more than 50 percent".into() }],
+        suspicions: vec![Suspicion {
+            what: "9 of 10 items are gone".into(),
+            why: "more than 50 percent".into(),
+        }],
     };
     Alarms::note(&place.state(), alarm).unwrap();
     wants(&look(&place, true).await, "alarm-standing", Severity::Error, "9 of 10 items are gone");
@@ -311,7 +373,8 @@ async fn service(date: Timestamp, lifecycle: &'static str) -> SocketAddr {
                 let mut head = vec![0; 8192];
                 let length = connection.read(&mut head).await.unwrap_or(0);
                 let asks_rules = String::from_utf8_lossy(&head[..length]).contains("?lifecycle");
-                let (status, body) = if asks_rules { ("200 OK", lifecycle) } else { ("403 Forbidden", "") };
+                let (status, body) =
+                    if asks_rules { ("200 OK", lifecycle) } else { ("403 Forbidden", "") };
                 let date = date.strftime("%a, %d %b %Y %H:%M:%S GMT");
                 let answer = format!(
                     "HTTP/1.1 {status}\r\nDate: {date}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
@@ -339,10 +402,20 @@ async fn the_way_to_a_bucket_is_looked_at_family_by_family() {
     let six: SocketAddr = format!("[::1]:{}", here.port()).parse().unwrap();
     place.machine.addresses = Some(vec![six, here]);
     let report = look(&place, false).await;
-    assert!(report.findings.iter().any(|seen| seen.id == "endpoint" && seen.severity == Severity::Ok), "{:#?}", report.findings);
+    assert!(
+        report.findings.iter().any(|seen| seen.id == "endpoint" && seen.severity == Severity::Ok),
+        "{:#?}",
+        report.findings
+    );
     if find(&report, "no-such-network").is_none() {
         wants(&report, "ipv6-broken", Severity::Warning, "IPv6");
-        assert!(find(&report, "ipv6-broken").unwrap().fix.as_deref().is_some_and(|fix| fix.contains("ip = \"v4\"")));
+        assert!(
+            find(&report, "ipv6-broken")
+                .unwrap()
+                .fix
+                .as_deref()
+                .is_some_and(|fix| fix.contains("ip = \"v4\""))
+        );
     }
     place.replace("insecure_http = true", "insecure_http = true\nip = 'v4'");
     let report = look(&place, false).await;

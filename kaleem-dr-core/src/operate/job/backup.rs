@@ -26,7 +26,8 @@ use crate::{
     engine::{
         ledger::{Event, EventKind, Ledger, Part},
         repository::{
-            Lock, LockKind, Repository, RepositoryError, Retention, SaveError, SaveOptions, Saved, SnapshotId, select, tags_for,
+            Lock, LockKind, Repository, RepositoryError, Retention, SaveError, SaveOptions, Saved,
+            SnapshotId, select, tags_for,
         },
     },
     ground::{
@@ -111,7 +112,9 @@ pub async fn backup(
 ) -> Result<RunReport, RepositoryError> {
     let (run, started) = (job.run.unwrap_or_default(), Timestamp::now());
     // Every line that is logged below bears the run's id.
-    let result = run_backup(job, run, progress, cancel).instrument(tracing::info_span!("run", id = %run)).await;
+    let result = run_backup(job, run, progress, cancel)
+        .instrument(tracing::info_span!("run", id = %run))
+        .await;
     if let (Some(directory), false) = (&job.state_directory, job.dry_run) {
         note(directory, job, run, started, &result)?;
     }
@@ -127,11 +130,25 @@ fn note(
     result: &Result<RunReport, RepositoryError>,
 ) -> Result<(), RepositoryError> {
     let (exit, report, parts) = match result {
-        Ok(report) => (report.exit, serde_json::to_value(report).unwrap_or_default(), parts(report)),
-        Err(error) => (error.into(), serde_json::json!({ "error": error_chain(error) }), Vec::new()),
+        Ok(report) => {
+            (report.exit, serde_json::to_value(report).unwrap_or_default(), parts(report))
+        }
+        Err(error) => {
+            (error.into(), serde_json::json!({ "error": error_chain(error) }), Vec::new())
+        }
     };
-    let (kind, repository, finished) = (EventKind::Backup, job.repository.location(), Timestamp::now());
-    Ok(Ledger::open(directory)?.record(&Event { run, kind, repository, started, finished, exit, report, parts })?)
+    let (kind, repository, finished) =
+        (EventKind::Backup, job.repository.location(), Timestamp::now());
+    Ok(Ledger::open(directory)?.record(&Event {
+        run,
+        kind,
+        repository,
+        started,
+        finished,
+        exit,
+        report,
+        parts,
+    })?)
 }
 
 /// The report of a run that begins now.
@@ -209,7 +226,9 @@ async fn run_backup(
     let mut report = begin(job, run, started);
     let lock = match job.repository.lock(LockKind::Shared, job.patience).await {
         Ok(lock) => Some(lock),
-        Err(error) if job.also.is_empty() || job.dry_run || !is_broken(&error) => return Err(error),
+        Err(error) if job.also.is_empty() || job.dry_run || !is_broken(&error) => {
+            return Err(error);
+        }
         Err(error) => {
             tracing::error!(error = %error_chain(&error), "the repository cannot be used; the next one stands in for it");
             report.repository_error = Some(error_chain(&error));
@@ -222,16 +241,24 @@ async fn run_backup(
         let began = Timestamp::now();
         let mut result = match &lock {
             Some(lock) => job.repository.save(&**source, &options, lock, progress, cancel).await,
-            None => Err(RepositoryError::Unusable(report.repository_error.clone().unwrap_or_default()).into()),
+            None => {
+                Err(RepositoryError::Unusable(report.repository_error.clone().unwrap_or_default())
+                    .into())
+            }
         };
-        let stop = matches!(&result, Err(SaveError::Repository(RepositoryError::LockLost { .. } | RepositoryError::Cancelled)))
-            || cancel.is_cancelled();
+        let stop = matches!(
+            &result,
+            Err(SaveError::Repository(
+                RepositoryError::LockLost { .. } | RepositoryError::Cancelled
+            ))
+        ) || cancel.is_cancelled();
         let mut held_by = OWN;
         let mut stand_in = None;
         if let Err(SaveError::Repository(error)) = &result
             && is_broken(error)
             && !job.dry_run
-            && let Some((by, saved)) = save_instead(job, &mut further, &**source, &options, progress, cancel).await
+            && let Some((by, saved)) =
+                save_instead(job, &mut further, &**source, &options, progress, cancel).await
         {
             let failed = error_chain(error);
             let outcome = CopyOutcome {
@@ -247,12 +274,16 @@ async fn run_backup(
             && let Some(snapshot) = saved.snapshot
         {
             let (source, manifest) = (source.name().clone(), saved.manifest.clone());
-            fresh.push((held_by, Fresh { source, snapshot, manifest, new_blob_bytes: saved.new_blob_bytes }));
+            fresh.push((
+                held_by,
+                Fresh { source, snapshot, manifest, new_blob_bytes: saved.new_blob_bytes },
+            ));
         }
         if let Some((failed, outcome)) = stand_in {
             line.snapshot = None;
             line.added_bytes = 0;
-            line.error = Some(format!("source {}: {failed}; {} has it", source.name(), outcome.repository));
+            line.error =
+                Some(format!("source {}: {failed}; {} has it", source.name(), outcome.repository));
             line.exit = Exit::Partial;
             line.copies.push(outcome);
         }
@@ -283,7 +314,8 @@ async fn run_backup(
         }
     }
     if !job.dry_run {
-        copy_everywhere(job, lock.as_ref(), &mut further, &fresh, &mut report, progress, cancel).await;
+        copy_everywhere(job, lock.as_ref(), &mut further, &fresh, &mut report, progress, cancel)
+            .await;
     }
     for repository in &mut further {
         repository.release().await;
@@ -381,7 +413,8 @@ async fn copy_everywhere(
     cancel: &CancellationToken,
 ) {
     for holder in std::iter::once(OWN).chain(0..further.len()) {
-        let ids: HashSet<SnapshotId> = fresh.iter().filter(|(by, _)| *by == holder).map(|(_, fresh)| fresh.snapshot).collect();
+        let ids: HashSet<SnapshotId> =
+            fresh.iter().filter(|(by, _)| *by == holder).map(|(_, fresh)| fresh.snapshot).collect();
         if ids.is_empty() {
             continue;
         }
@@ -394,7 +427,11 @@ async fn copy_everywhere(
             let from = if holder == OWN {
                 lock.map(|lock| (&job.repository, lock))
             } else {
-                let holder = if holder < at { before.get_mut(holder) } else { after.get_mut(holder - at - 1) };
+                let holder = if holder < at {
+                    before.get_mut(holder)
+                } else {
+                    after.get_mut(holder - at - 1)
+                };
                 match holder {
                     Some(holder) => holder.locked(job.patience).await,
                     None => None,
@@ -407,15 +444,28 @@ async fn copy_everywhere(
 }
 
 /// Looks whether what was saved is normal, and what alarms stand now. When nobody can tell, nothing is to be forgotten.
-async fn watch_all(job: &BackupJob, further: &[Further<'_>], fresh: &[(usize, Fresh)], report: &mut RunReport) {
+async fn watch_all(
+    job: &BackupJob,
+    further: &[Further<'_>],
+    fresh: &[(usize, Fresh)],
+    report: &mut RunReport,
+) {
     let Some(state_directory) = &job.state_directory else { return };
     if let Some(tripwire) = &job.tripwire {
-        let others = further.iter().enumerate().filter_map(|(at, next)| Some((at, next.of.repository.as_ref().ok()?)));
+        let others = further
+            .iter()
+            .enumerate()
+            .filter_map(|(at, next)| Some((at, next.of.repository.as_ref().ok()?)));
         for (at, repository) in std::iter::once((OWN, &job.repository)).chain(others) {
-            let saved: Vec<Fresh> = fresh.iter().filter(|(by, _)| *by == at).map(|(_, fresh)| fresh.clone()).collect();
-            let watched = Watched { repository, host: &job.host, state_directory, patience: job.patience };
+            let saved: Vec<Fresh> =
+                fresh.iter().filter(|(by, _)| *by == at).map(|(_, fresh)| fresh.clone()).collect();
+            let watched =
+                Watched { repository, host: &job.host, state_directory, patience: job.patience };
             if let Err(error) = watch(&watched, tripwire, report.run, &saved).await {
-                let error = format!("nobody can tell whether the snapshots are normal: {}", error_chain(&error));
+                let error = format!(
+                    "nobody can tell whether the snapshots are normal: {}",
+                    error_chain(&error)
+                );
                 tracing::error!(%error, "nothing is forgotten or pruned");
                 report.withheld = Some(error);
             }
@@ -447,7 +497,10 @@ async fn stage(
     }
     let point = async {
         let snapshots = job.repository.snapshots().await?;
-        let reader = job.repository.read(select(&snapshots, &snapshot.to_string(), &HostScope::Any)?).await?;
+        let reader = job
+            .repository
+            .read(select(&snapshots, &snapshot.to_string(), &HostScope::Any)?)
+            .await?;
         PointReader::open(reader, progress.clone(), cancel.clone()).await
     };
     staging.stage(source, &point.await.map_err(|error| SourceError::Point(error.into()))?).await
@@ -458,18 +511,28 @@ fn exit(report: &RunReport, wanted: usize, cancel: &CancellationToken) -> Exit {
     if cancel.is_cancelled() {
         return Exit::Cancelled;
     }
-    let failed: Vec<Exit> = report.sources.iter().filter(|source| source.is_lost()).map(|source| source.exit).collect();
+    let failed: Vec<Exit> =
+        report.sources.iter().filter(|source| source.is_lost()).map(|source| source.exit).collect();
     if !failed.is_empty() && failed.len() == wanted {
         // Nothing was saved. One reason for all is the run's; else it just failed.
         return if failed.iter().all(|exit| *exit == failed[0]) { failed[0] } else { Exit::Failed };
     }
     let partial = report.sources.iter().any(|source| source.exit != Exit::Done);
-    let further = report.further.iter().any(|further| further.error.is_some() || further.retention_error.is_some());
-    let own = report.retention_error.is_some() || report.repository_error.is_some() || report.withheld.is_some();
+    let further = report
+        .further
+        .iter()
+        .any(|further| further.error.is_some() || further.retention_error.is_some());
+    let own = report.retention_error.is_some()
+        || report.repository_error.is_some()
+        || report.withheld.is_some();
     if partial || further || own { Exit::Partial } else { Exit::Done }
 }
 
-fn report_of(source: &dyn Restorable, result: &Result<Saved, SaveError>, began: Timestamp) -> SourceReport {
+fn report_of(
+    source: &dyn Restorable,
+    result: &Result<Saved, SaveError>,
+    began: Timestamp,
+) -> SourceReport {
     let mut report = SourceReport::empty(source.name().clone(), source.kind().to_owned());
     report.seconds = Timestamp::now().duration_since(began).as_secs_f64();
     match result {
@@ -502,7 +565,11 @@ fn report_of(source: &dyn Restorable, result: &Result<Saved, SaveError>, began: 
 }
 
 /// Waits for this host's turn at a repository. The queue ends with the file's handle, however the process ends.
-async fn queue(directory: &Path, repository: &str, cancel: &CancellationToken) -> Result<Flock<File>, RepositoryError> {
+async fn queue(
+    directory: &Path,
+    repository: &str,
+    cancel: &CancellationToken,
+) -> Result<Flock<File>, RepositoryError> {
     let path = directory.join(format!("writer-{}.lock", &repository[..16.min(repository.len())]));
     let failed = |action| {
         let path = path.clone();
@@ -511,12 +578,19 @@ async fn queue(directory: &Path, repository: &str, cancel: &CancellationToken) -
     fs::create_dir_all(directory).map_err(failed("create the directory of"))?;
     let mut told = false;
     loop {
-        let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(failed("open"))?;
+        let file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path)
+            .map_err(failed("open"))?;
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(lock) => return Ok(lock),
             Err((_, nix::errno::Errno::EWOULDBLOCK)) => {
                 if !told {
-                    tracing::info!("another run of this host is using the repository; waiting for it");
+                    tracing::info!(
+                        "another run of this host is using the repository; waiting for it"
+                    );
                     told = true;
                 }
                 tokio::select! {

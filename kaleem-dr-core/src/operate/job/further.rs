@@ -86,7 +86,16 @@ impl<'a> Further<'a> {
                 async {
                     let mut snapshots = holder.snapshots().await?;
                     snapshots.retain(|snapshot| ids.contains(&snapshot.id()));
-                    holder.copy_to(repository, &snapshots, &options, (holder_lock, lock), progress, cancel).await
+                    holder
+                        .copy_to(
+                            repository,
+                            &snapshots,
+                            &options,
+                            (holder_lock, lock),
+                            progress,
+                            cancel,
+                        )
+                        .await
                 }
                 .await,
             ),
@@ -102,12 +111,19 @@ impl<'a> Further<'a> {
         }
         for report in reports {
             let Some(from) = report.held().filter(|id| ids.contains(id)) else { continue };
-            let mut outcome = CopyOutcome { repository: self.of.name.clone(), snapshot: None, error: None, added_bytes: 0 };
+            let mut outcome = CopyOutcome {
+                repository: self.of.name.clone(),
+                snapshot: None,
+                error: None,
+                added_bytes: 0,
+            };
             if let Some(copy) = copied.copied.iter().find(|copy| copy.from == from) {
                 (outcome.snapshot, outcome.added_bytes) = (copy.snapshot, copy.added_bytes);
             } else {
                 let failure = copied.failed.iter().find(|failure| failure.snapshot == from);
-                outcome.error = failure.map(|failure| failure.error.clone()).or_else(|| self.report.error.clone());
+                outcome.error = failure
+                    .map(|failure| failure.error.clone())
+                    .or_else(|| self.report.error.clone());
                 report.exit = if report.exit == Exit::Done { Exit::Partial } else { report.exit };
             }
             report.copies.push(outcome);

@@ -20,6 +20,8 @@ pub use self::{
     report::{CopyOutcome, FurtherReport, RunReport, SourceReport},
     restoring::{Restoring, plan_restore},
     stage::{StagedFile, Staging, file_name},
-    status::{Freshness, HostStatus, SourceStatus, StatusOf, StatusRules, freshness, status_of_hosts},
+    status::{
+        Freshness, HostStatus, SourceStatus, StatusOf, StatusRules, freshness, status_of_hosts,
+    },
     verifying::{VerifyJob, exit_of, verify},
 };

@@ -8,7 +8,10 @@ use crate::{
     CancellationToken,
     engine::{
         ledger::Ledger,
-        repository::{Lock, Repository, RepositoryError, Rewritten, Snapshot, SnapshotId, may_be_forgotten, select},
+        repository::{
+            Lock, Repository, RepositoryError, Rewritten, Snapshot, SnapshotId, may_be_forgotten,
+            select,
+        },
     },
     ground::{
         host::{HostScope, Identity},
@@ -21,7 +24,11 @@ use crate::{
 /// # Errors
 /// [`RepositoryError::Guarded`] for one that is pinned, is the last good one of its source, or is of a host that was not meant; when one is not
 /// found or not the only match.
-pub fn forget_by_id(snapshots: &[Snapshot], wanted: &[String], identity: &Identity) -> Result<Vec<Snapshot>, RepositoryError> {
+pub fn forget_by_id(
+    snapshots: &[Snapshot],
+    wanted: &[String],
+    identity: &Identity,
+) -> Result<Vec<Snapshot>, RepositoryError> {
     let now = Timestamp::now();
     let mut chosen: BTreeMap<SnapshotId, Snapshot> = BTreeMap::new();
     for wanted in wanted {
@@ -35,7 +42,8 @@ pub fn forget_by_id(snapshots: &[Snapshot], wanted: &[String], identity: &Identi
         }
         chosen.insert(snapshot.id(), snapshot.clone());
     }
-    let stay: Vec<Snapshot> = snapshots.iter().filter(|snapshot| !chosen.contains_key(&snapshot.id())).cloned().collect();
+    let stay: Vec<Snapshot> =
+        snapshots.iter().filter(|snapshot| !chosen.contains_key(&snapshot.id())).cloned().collect();
     for snapshot in chosen.values() {
         may_be_forgotten(snapshot, &stay, now)?;
     }
@@ -56,8 +64,10 @@ pub async fn pin(
     cancel: &CancellationToken,
 ) -> Result<Vec<Rewritten>, RepositoryError> {
     let snapshots = repository.snapshots().await?;
-    let chosen: Vec<&Snapshot> =
-        wanted.iter().map(|wanted| select(&snapshots, wanted, &HostScope::Any)).collect::<Result<_, _>>()?;
+    let chosen: Vec<&Snapshot> = wanted
+        .iter()
+        .map(|wanted| select(&snapshots, wanted, &HostScope::Any))
+        .collect::<Result<_, _>>()?;
     let ledger = Ledger::find(state_directory)?;
     let mut rewritten = Vec::new();
     for snapshot in chosen {

@@ -17,10 +17,17 @@ use crate::{
 ///
 /// # Errors
 /// When the ledger cannot be read or written.
-pub fn rebuild(ledger: &Ledger, location: &str, snapshots: &[Snapshot], host: &str) -> Result<usize, LedgerError> {
+pub fn rebuild(
+    ledger: &Ledger,
+    location: &str,
+    snapshots: &[Snapshot],
+    host: &str,
+) -> Result<usize, LedgerError> {
     let known = ledger.runs(EventKind::Backup, location)?;
     let mut runs = BTreeMap::<RunId, Vec<&Snapshot>>::new();
-    for snapshot in snapshots.iter().filter(|snapshot| snapshot.is_ours() && snapshot.host() == host) {
+    for snapshot in
+        snapshots.iter().filter(|snapshot| snapshot.is_ours() && snapshot.host() == host)
+    {
         if let Some(run) = snapshot.run().filter(|run| !known.contains(&run.to_string())) {
             runs.entry(run).or_default().push(snapshot);
         }

@@ -25,19 +25,28 @@ pub struct Restoring<'a> {
 ///
 /// # Errors
 /// [`SourceError::Refused`] for a restore in place from another host's snapshot, unless that host was named; whatever the source says.
-pub async fn plan_restore(restoring: Restoring<'_>, request: RestoreRequest) -> Result<RestorePlan, SourceError> {
+pub async fn plan_restore(
+    restoring: Restoring<'_>,
+    request: RestoreRequest,
+) -> Result<RestorePlan, SourceError> {
     let Restoring { source, point, notes, identity } = restoring;
     let origin = match point.origin() {
         Origin::Snapshot(reader) => {
             let snapshot = reader.snapshot();
-            Some(PlanOrigin { snapshot: snapshot.id(), host: snapshot.host().to_owned(), taken: snapshot.time().timestamp() })
+            Some(PlanOrigin {
+                snapshot: snapshot.id(),
+                host: snapshot.host().to_owned(),
+                taken: snapshot.time().timestamp(),
+            })
         }
         Origin::File(_) => None,
     };
     if let Some(origin) = &origin
         && request.to == RestoreTarget::InPlace
     {
-        identity.refuse_replacing_from(&origin.snapshot.short(), &origin.host).map_err(SourceError::Refused)?;
+        identity
+            .refuse_replacing_from(&origin.snapshot.short(), &origin.host)
+            .map_err(SourceError::Refused)?;
     }
     let mut plan = source.plan_restore(point, request).await?;
     plan.origin = origin;

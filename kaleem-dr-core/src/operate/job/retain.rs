@@ -4,7 +4,9 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use crate::{
     CancellationToken,
-    engine::repository::{LockKind, PruneOptions, PruneReport, Repository, RepositoryError, Retention},
+    engine::repository::{
+        LockKind, PruneOptions, PruneReport, Repository, RepositoryError, Retention,
+    },
     ground::{
         error_chain,
         host::{HostName, HostScope},
@@ -52,11 +54,18 @@ pub(super) async fn retain(
         };
         guard(Removal::Forget)?;
         let scope = protected_by(&recorded, hosts.clone());
-        let forgotten = repository.forget(of.retention, &scope, false, &lock, progress, cancel).await?.removed();
+        let forgotten = repository
+            .forget(of.retention, &scope, false, &lock, progress, cancel)
+            .await?
+            .removed();
         let mut retained = Retained { forgotten, prune: None, withheld: None };
         if of.prune {
             match guard(Removal::Prune) {
-                Ok(()) => retained.prune = Some(repository.prune(PruneOptions::default(), &lock, progress, cancel).await?),
+                Ok(()) => {
+                    retained.prune = Some(
+                        repository.prune(PruneOptions::default(), &lock, progress, cancel).await?,
+                    )
+                }
                 Err(error) => retained.withheld = Some(error_chain(&error)),
             }
         }

@@ -72,14 +72,23 @@ impl Staging {
     /// # Errors
     /// [`SourceError::Refused`] when too little space would stay free; whatever keeps the file from being written. Then no file
     /// is there, and none was removed.
-    pub async fn stage(&self, source: &dyn Restorable, point: &PointReader) -> Result<Option<StagedFile>, SourceError> {
+    pub async fn stage(
+        &self,
+        source: &dyn Restorable,
+        point: &PointReader,
+    ) -> Result<Option<StagedFile>, SourceError> {
         let Some(form) = source.staged() else { return Ok(None) };
         let (name, directory) = (form.name(), self.directory.join(source.name().as_str()));
-        let failed = |cause| SourceError::Path { path: directory.clone(), action: "use the directory".into(), cause };
+        let failed = |cause| SourceError::Path {
+            path: directory.clone(),
+            action: "use the directory".into(),
+            cause,
+        };
         fs::create_dir_all(&directory).map_err(failed)?;
         remove_partial(&directory, name).map_err(failed)?;
         let earlier = staged_files(&directory, name).map_err(failed)?;
-        let newest = earlier.last().and_then(|path| fs::metadata(path).ok()).map(|metadata| metadata.len());
+        let newest =
+            earlier.last().and_then(|path| fs::metadata(path).ok()).map(|metadata| metadata.len());
         // A file grows little from night to night; of the first, only the plain length is known.
         let expected = newest.map_or(point.manifest().size_bytes(), |size| size + size / 4);
         self.require_room(&directory, expected)?;
@@ -89,7 +98,11 @@ impl Staging {
         let surplus = files.len().saturating_sub(self.keep.get() as usize);
         let removed: Vec<PathBuf> = files.into_iter().take(surplus).collect();
         for path in &removed {
-            fs::remove_file(path).map_err(|cause| SourceError::Path { path: path.clone(), action: "remove".into(), cause })?;
+            fs::remove_file(path).map_err(|cause| SourceError::Path {
+                path: path.clone(),
+                action: "remove".into(),
+                cause,
+            })?;
         }
         Ok(Some(StagedFile { path, size_bytes, removed }))
     }
@@ -139,7 +152,11 @@ fn staged_files(directory: &Path, name: StagedName) -> std::io::Result<Vec<PathB
     for entry in fs::read_dir(directory)? {
         let path = entry?.path();
         let date = path.file_name().and_then(|file| file.to_str()).and_then(|file| {
-            file.strip_prefix(name.stem)?.strip_prefix('-')?.strip_suffix(name.suffix)?.strip_suffix('.').map(str::to_owned)
+            file.strip_prefix(name.stem)?
+                .strip_prefix('-')?
+                .strip_suffix(name.suffix)?
+                .strip_suffix('.')
+                .map(str::to_owned)
         });
         if date.is_some_and(|date| jiff::civil::DateTime::strptime(DATE, &date).is_ok()) {
             files.push(path);
@@ -195,7 +212,9 @@ mod tests {
     fn two_files_of_one_second_have_two_names_that_sort() {
         let directory = tempfile::tempdir().unwrap();
         let time = "2026-01-31T03:00:59.7Z".parse().unwrap();
-        for expected in ["mongo-2026-01-31T030059Z.archive.gz", "mongo-2026-01-31T030100Z.archive.gz"] {
+        for expected in
+            ["mongo-2026-01-31T030059Z.archive.gz", "mongo-2026-01-31T030100Z.archive.gz"]
+        {
             let path = free_path(directory.path(), NAME, time);
             assert_eq!(path, directory.path().join(expected));
             fs::write(path, "x").unwrap();
@@ -205,9 +224,19 @@ mod tests {
     #[test]
     fn too_little_room_is_refused_with_what_to_do() {
         let directory = tempfile::tempdir().unwrap();
-        let staging = Staging { directory: directory.path().into(), keep: seven(), min_free_percent: 0, sources: None };
+        let staging = Staging {
+            directory: directory.path().into(),
+            keep: seven(),
+            min_free_percent: 0,
+            sources: None,
+        };
         staging.require_room(directory.path(), 0).unwrap();
-        let error = Staging { min_free_percent: 100, ..staging }.require_room(directory.path(), 1).unwrap_err();
-        assert!(matches!(&error, SourceError::Refused(why) if why.contains("Make room")), "{error:?}");
+        let error = Staging { min_free_percent: 100, ..staging }
+            .require_room(directory.path(), 1)
+            .unwrap_err();
+        assert!(
+            matches!(&error, SourceError::Refused(why) if why.contains("Make room")),
+            "{error:?}"
+        );
     }
 }

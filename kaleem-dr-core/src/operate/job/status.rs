@@ -70,9 +70,17 @@ impl StatusRules<'_> {
     ///
     /// # Errors
     /// When the ledger cannot be read.
-    pub fn of_repository(&self, of: &StatusOf, snapshots: &[Snapshot]) -> Result<Vec<SourceStatus>, LedgerError> {
+    pub fn of_repository(
+        &self,
+        of: &StatusOf,
+        snapshots: &[Snapshot],
+    ) -> Result<Vec<SourceStatus>, LedgerError> {
         let restorable = restorable(snapshots, self.host, self.now);
-        self.judge(of, freshness(snapshots, self.sources, self.host, self.max_age, self.now), Some(&restorable))
+        self.judge(
+            of,
+            freshness(snapshots, self.sources, self.host, self.max_age, self.now),
+            Some(&restorable),
+        )
     }
 
     /// How they stand in one that is not opened, by what the ledger knows: of a mirror, which of its origin's snapshots it holds; of
@@ -80,7 +88,11 @@ impl StatusRules<'_> {
     ///
     /// # Errors
     /// When the ledger cannot be read.
-    pub fn of_replica(&self, of: &StatusOf, origin: &[Snapshot]) -> Result<Vec<SourceStatus>, LedgerError> {
+    pub fn of_replica(
+        &self,
+        of: &StatusOf,
+        origin: &[Snapshot],
+    ) -> Result<Vec<SourceStatus>, LedgerError> {
         if of.mirror_of.is_some() {
             let held = self.ledger.held(&of.location)?;
             let is_held = |snapshot: &&Snapshot| held.contains(&snapshot.id().to_string());
@@ -91,7 +103,9 @@ impl StatusRules<'_> {
         let brings = [EventKind::Backup.word(), EventKind::Copy.word()];
         let fresh = |source: &SourceName| {
             let mine = parts.iter().filter(|past| {
-                brings.contains(&past.kind.as_str()) && past.part.repository == of.location && past.part.source == source.as_str()
+                brings.contains(&past.kind.as_str())
+                    && past.part.repository == of.location
+                    && past.part.source == source.as_str()
             });
             let newest = mine.max_by_key(|past| past.part.finished).map(|past| Newest {
                 snapshot: past.part.snapshot.as_ref().and_then(|id| id.parse().ok()),
@@ -110,8 +124,10 @@ impl StatusRules<'_> {
         fresh: Vec<Freshness>,
         restorable: Option<&BTreeSet<String>>,
     ) -> Result<Vec<SourceStatus>, LedgerError> {
-        let sizes: Vec<_> = fresh.iter().map(|fresh| (fresh.source.clone(), fresh.size_bytes)).collect();
-        let mirror = of.mirror_of.as_deref().map(|origin| MirrorOf { origin, mirror: &of.location });
+        let sizes: Vec<_> =
+            fresh.iter().map(|fresh| (fresh.source.clone(), fresh.size_bytes)).collect();
+        let mirror =
+            of.mirror_of.as_deref().map(|origin| MirrorOf { origin, mirror: &of.location });
         let proofs = ProofsOf { repository: &of.location, mirror, host: self.host, restorable };
         let standings = standings(self.ledger, self.objectives, &proofs, &sizes, self.now)?;
         let status = |(standing, freshness): (Standing, Freshness)| SourceStatus {
@@ -150,11 +166,17 @@ pub struct Freshness {
 }
 
 impl Freshness {
-    fn of(source: &SourceName, snapshots: &[Newest], max_age: SignedDuration, now: Timestamp) -> Self {
+    fn of(
+        source: &SourceName,
+        snapshots: &[Newest],
+        max_age: SignedDuration,
+        now: Timestamp,
+    ) -> Self {
         let (future, past): (Vec<&Newest>, Vec<&Newest>) =
             snapshots.iter().partition(|snapshot| is_of_the_future(snapshot.time, now));
         let newest = past.iter().max_by_key(|snapshot| snapshot.time);
-        let whole_time = past.iter().filter(|snapshot| snapshot.is_whole).map(|snapshot| snapshot.time).max();
+        let whole_time =
+            past.iter().filter(|snapshot| snapshot.is_whole).map(|snapshot| snapshot.time).max();
         Self {
             source: source.clone(),
             snapshot: newest.and_then(|newest| newest.snapshot),
@@ -179,9 +201,11 @@ pub fn freshness(
     now: Timestamp,
 ) -> Vec<Freshness> {
     let of_source = |source: &SourceName| -> Vec<Newest> {
-        let mine = snapshots
-            .iter()
-            .filter(|snapshot| snapshot.is_ours() && snapshot.host() == host && snapshot.source().as_ref() == Some(source));
+        let mine = snapshots.iter().filter(|snapshot| {
+            snapshot.is_ours()
+                && snapshot.host() == host
+                && snapshot.source().as_ref() == Some(source)
+        });
         mine.map(|snapshot| Newest {
             snapshot: Some(snapshot.id()),
             time: snapshot.time().timestamp(),
@@ -225,17 +249,30 @@ pub fn status_of_hosts(
     }
     let mut rows = Vec::new();
     for (host, sources) in sources {
-        let is_expected = expected.is_empty() || expected.iter().any(|expected| expected.as_str() == host);
+        let is_expected =
+            expected.is_empty() || expected.iter().any(|expected| expected.as_str() == host);
         let host = host.to_owned();
         if sources.is_empty() {
-            rows.push(HostStatus { host, source: None, freshness: None, is_expected, is_broken: is_expected });
+            rows.push(HostStatus {
+                host,
+                source: None,
+                freshness: None,
+                is_expected,
+                is_broken: is_expected,
+            });
             continue;
         }
         let sources: Vec<SourceName> = sources.into_iter().collect();
         for freshness in freshness(snapshots, &sources, &host, max_age, now) {
             let is_broken = is_expected && (freshness.stale || freshness.future.is_some());
             let source = Some(freshness.source.clone());
-            rows.push(HostStatus { host: host.clone(), source, freshness: Some(freshness), is_expected, is_broken });
+            rows.push(HostStatus {
+                host: host.clone(),
+                source,
+                freshness: Some(freshness),
+                is_expected,
+                is_broken,
+            });
         }
     }
     rows
@@ -245,7 +282,9 @@ pub fn status_of_hosts(
 fn restorable(snapshots: &[Snapshot], host: &str, now: Timestamp) -> BTreeSet<String> {
     snapshots
         .iter()
-        .filter(|snapshot| snapshot.host() == host && snapshot.is_whole() && !snapshot.is_of_the_future(now))
+        .filter(|snapshot| {
+            snapshot.host() == host && snapshot.is_whole() && !snapshot.is_of_the_future(now)
+        })
         .map(|snapshot| snapshot.id().to_string())
         .collect()
 }
@@ -270,7 +309,13 @@ mod tests {
     fn snapshots(of: &[(&str, i64, bool)], now: Timestamp) -> Vec<Snapshot> {
         let numbered = of.iter().zip(1u8..);
         let one = |(&(host, hours, whole), number): (&(&str, i64, bool), u8)| {
-            snapshot_for_tests(host, "s", &(now - hours.hours()).to_zoned(TimeZone::UTC), whole, number)
+            snapshot_for_tests(
+                host,
+                "s",
+                &(now - hours.hours()).to_zoned(TimeZone::UTC),
+                whole,
+                number,
+            )
         };
         numbered.map(one).collect()
     }
@@ -278,13 +323,24 @@ mod tests {
     #[test]
     fn a_source_is_as_fresh_as_its_newest_whole_snapshot_that_is_not_of_the_future() {
         let now = Timestamp::now();
-        let of = |of: &[(&str, i64, bool)]| freshness(&snapshots(of, now), &["s".parse().unwrap()], "h", DAY, now).pop().unwrap();
+        let of = |of: &[(&str, i64, bool)]| {
+            freshness(&snapshots(of, now), &["s".parse().unwrap()], "h", DAY, now).pop().unwrap()
+        };
         let fresh = of(&[("h", 30, true), ("h", 2, true), ("other", 1, true)]);
-        assert_eq!((fresh.age_seconds, fresh.whole, fresh.stale, fresh.future), (Some(7200), true, false, None));
+        assert_eq!(
+            (fresh.age_seconds, fresh.whole, fresh.stale, fresh.future),
+            (Some(7200), true, false, None)
+        );
         let incomplete = of(&[("h", 30, true), ("h", 2, false)]);
-        assert_eq!((incomplete.age_seconds, incomplete.whole, incomplete.stale), (Some(7200), false, true));
+        assert_eq!(
+            (incomplete.age_seconds, incomplete.whole, incomplete.stale),
+            (Some(7200), false, true)
+        );
         let future = of(&[("h", 2, true), ("h", -90, true)]);
-        assert_eq!((future.age_seconds, future.stale, future.future.is_some()), (Some(7200), false, true));
+        assert_eq!(
+            (future.age_seconds, future.stale, future.future.is_some()),
+            (Some(7200), false, true)
+        );
         let only_future = of(&[("h", -90, true)]);
         assert_eq!((only_future.age_seconds, only_future.stale), (None, true));
     }
@@ -294,12 +350,16 @@ mod tests {
         let now = Timestamp::now();
         let snapshots = snapshots(&[("db1", 2, true), ("old", 900, true)], now);
         let rows = |expected: &[&str]| -> Vec<(String, bool)> {
-            let expected: Vec<HostName> = expected.iter().map(|host| host.parse().unwrap()).collect();
+            let expected: Vec<HostName> =
+                expected.iter().map(|host| host.parse().unwrap()).collect();
             let rows = status_of_hosts(&snapshots, &expected, DAY, now);
             rows.into_iter().map(|row| (row.host, row.is_broken)).collect()
         };
         let row = |host: &str, broken| (host.to_owned(), broken);
         assert_eq!(rows(&[]), [row("db1", false), row("old", true)]);
-        assert_eq!(rows(&["db1", "web1"]), [row("db1", false), row("old", false), row("web1", true)]);
+        assert_eq!(
+            rows(&["db1", "web1"]),
+            [row("db1", false), row("old", false), row("web1", true)]
+        );
     }
 }

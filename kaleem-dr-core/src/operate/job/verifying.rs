@@ -45,8 +45,13 @@ pub struct VerifyJob {
 ///
 /// # Errors
 /// When the repository cannot be used, the job was cancelled, or a proof cannot be kept.
-pub async fn verify(job: &VerifyJob, work: &StagedWork) -> Result<Vec<VerifyReport>, RepositoryError> {
-    let untried = |of: &Unavailable| VerifyReport::untried(&of.source, job.level, Exit::Usage, of.why.clone());
+pub async fn verify(
+    job: &VerifyJob,
+    work: &StagedWork,
+) -> Result<Vec<VerifyReport>, RepositoryError> {
+    let untried = |of: &Unavailable| {
+        VerifyReport::untried(&of.source, job.level, Exit::Usage, of.why.clone())
+    };
     let mut reports: Vec<VerifyReport> = job.unavailable.iter().map(untried).collect();
     let lock = job.repository.lock_to_read(job.patience).await?;
     let mut cancelled = false;
@@ -58,7 +63,12 @@ pub async fn verify(job: &VerifyJob, work: &StagedWork) -> Result<Vec<VerifyRepo
             Err(error) => {
                 let why = format!("source {}: {}", source.name(), error_chain(&error));
                 tracing::error!(source = %source.name(), error = %error_chain(&error), "not verified");
-                reports.push(VerifyReport::untried(source.name(), job.level, Exit::from(&error), why));
+                reports.push(VerifyReport::untried(
+                    source.name(),
+                    job.level,
+                    Exit::from(&error),
+                    why,
+                ));
             }
         }
         if cancelled || work.cancel.is_cancelled() {
@@ -87,7 +97,10 @@ pub fn exit_of(reports: &[VerifyReport]) -> Exit {
     let exits: Vec<Exit> = reports.iter().map(VerifyReport::exit).collect();
     if reports.iter().all(|report| report.error.is_some()) {
         Exit::Failed
-    } else if reports.iter().any(|report| report.error.is_none() && report.exit() == Exit::NotVerified) {
+    } else if reports
+        .iter()
+        .any(|report| report.error.is_none() && report.exit() == Exit::NotVerified)
+    {
         Exit::NotVerified
     } else if exits.iter().all(|exit| *exit == Exit::Done) {
         Exit::Done
@@ -103,13 +116,19 @@ mod tests {
     #[test]
     fn nothing_tried_is_a_failure_and_damage_outweighs_what_could_not_be_tried() {
         let source = "mongo".parse().unwrap();
-        let report =
-            |proven, held| VerifyReport { proven, held, ..VerifyReport::of("snapshot".into(), None, ProofLevel::Parsed) };
+        let report = |proven, held| VerifyReport {
+            proven,
+            held,
+            ..VerifyReport::of("snapshot".into(), None, ProofLevel::Parsed)
+        };
         let good = report(Some(ProofLevel::Parsed), None);
         let bad = report(Some(ProofLevel::Stored), None);
         let incomplete = report(None, Some(ProofLevel::Parsed));
-        let untried = VerifyReport::untried(&source, ProofLevel::Parsed, Exit::Unreachable, "no".into());
-        let of = |reports: &[&VerifyReport]| exit_of(&reports.iter().map(|report| (*report).clone()).collect::<Vec<_>>());
+        let untried =
+            VerifyReport::untried(&source, ProofLevel::Parsed, Exit::Unreachable, "no".into());
+        let of = |reports: &[&VerifyReport]| {
+            exit_of(&reports.iter().map(|report| (*report).clone()).collect::<Vec<_>>())
+        };
         assert_eq!(of(&[]), Exit::Failed);
         assert_eq!(of(&[&untried]), Exit::Failed);
         assert_eq!(of(&[&good]), Exit::Done);

@@ -8,10 +8,14 @@ use crate::ground::RunId;
 use crate::{
     engine::{
         manifest::Manifest,
-        repository::{LockKind, RecordKind, Repository, RepositoryError, Snapshot, SnapshotId, SnapshotReader},
+        repository::{
+            LockKind, RecordKind, Repository, RepositoryError, Snapshot, SnapshotId, SnapshotReader,
+        },
     },
     ground::{SourceName, host::HostName},
-    operate::tripwire::{Alarm, AlarmError, Alarms, History, Observed, RecordedAlarm, Tripwire, Volume},
+    operate::tripwire::{
+        Alarm, AlarmError, Alarms, History, Observed, RecordedAlarm, Tripwire, Volume,
+    },
 };
 
 /// A snapshot that this run has saved.
@@ -43,7 +47,12 @@ pub(super) struct Watched<'a> {
 }
 
 /// Judges what a run saved into a repository, and raises an alarm for what is suspicious, here and in the repository.
-pub(super) async fn watch(of: &Watched<'_>, tripwire: &Tripwire, run: RunId, saved: &[Fresh]) -> Result<(), WatchError> {
+pub(super) async fn watch(
+    of: &Watched<'_>,
+    tripwire: &Tripwire,
+    run: RunId,
+    saved: &[Fresh],
+) -> Result<(), WatchError> {
     if saved.is_empty() || !tripwire.enabled {
         return Ok(());
     }
@@ -65,8 +74,14 @@ pub(super) async fn watch(of: &Watched<'_>, tripwire: &Tripwire, run: RunId, sav
         let alarms = Alarms::load(state_directory)?;
         let known = alarms.normal(repository.id(), &fresh.source);
         // A run that died before it could judge its snapshot must not have made it normal: so it is not just the last one.
-        let normal = earlier.iter().find(|snapshot| known == Some(snapshot.id().to_string().as_str())).or(earlier.last());
-        let mut history = History { normal: None, volumes: earlier.iter().filter_map(|snapshot| volume(snapshot)).collect() };
+        let normal = earlier
+            .iter()
+            .find(|snapshot| known == Some(snapshot.id().to_string().as_str()))
+            .or(earlier.last());
+        let mut history = History {
+            normal: None,
+            volumes: earlier.iter().filter_map(|snapshot| volume(snapshot)).collect(),
+        };
         if let Some(normal) = normal {
             let opened = match &reader {
                 Some(reader) => reader.at(normal),
@@ -103,7 +118,9 @@ async fn record(of: &Watched<'_>, recorded: &[RecordedAlarm]) -> Result<(), Watc
         for alarm in &unrecorded {
             // Of plain fields: it always becomes JSON.
             let body = serde_json::to_value(alarm).unwrap_or_default();
-            of.repository.add_record(RecordKind::Alarm, of.host, &alarm.source, &body, &lock).await?;
+            of.repository
+                .add_record(RecordKind::Alarm, of.host, &alarm.source, &body, &lock)
+                .await?;
             Alarms::note_recorded(of.state_directory, alarm)?;
         }
         Ok(())

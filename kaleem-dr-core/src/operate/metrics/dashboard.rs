@@ -90,8 +90,14 @@ impl Panel {
             ] });
         }
         let (kind, options) = match self.shape {
-            Shape::Stat => ("stat", json!({ "reduceOptions": { "calcs": ["lastNotNull"] }, "colorMode": "background" })),
-            Shape::Graph => ("timeseries", json!({ "legend": { "displayMode": "list", "placement": "bottom" } })),
+            Shape::Stat => (
+                "stat",
+                json!({ "reduceOptions": { "calcs": ["lastNotNull"] }, "colorMode": "background" }),
+            ),
+            Shape::Graph => (
+                "timeseries",
+                json!({ "legend": { "displayMode": "list", "placement": "bottom" } }),
+            ),
         };
         json!({
             "id": id,
@@ -115,7 +121,10 @@ const PANELS: [Panel; 13] = [
         width: 12,
         unit: "none",
         limits: Some((1.0, 3.0)),
-        queries: &[("kaleem_dr_last_run_status{instance=~\"$instance\",source=\"\"}", "{{kind}} {{repository}}")],
+        queries: &[(
+            "kaleem_dr_last_run_status{instance=~\"$instance\",source=\"\"}",
+            "{{kind}} {{repository}}",
+        )],
     },
     Panel {
         title: "Newest backup of each source",
@@ -171,8 +180,14 @@ const PANELS: [Panel; 13] = [
         unit: "s",
         limits: None,
         queries: &[
-            ("kaleem_dr_rto_measured_seconds{instance=~\"$instance\"}", "{{source}} {{repository}} measured"),
-            ("kaleem_dr_rto_forecast_seconds{instance=~\"$instance\"}", "{{source}} {{repository}} forecast"),
+            (
+                "kaleem_dr_rto_measured_seconds{instance=~\"$instance\"}",
+                "{{source}} {{repository}} measured",
+            ),
+            (
+                "kaleem_dr_rto_forecast_seconds{instance=~\"$instance\"}",
+                "{{source}} {{repository}} forecast",
+            ),
         ],
     },
     Panel {
@@ -182,7 +197,10 @@ const PANELS: [Panel; 13] = [
         width: 12,
         unit: "s",
         limits: None,
-        queries: &[("kaleem_dr_run_duration_seconds{instance=~\"$instance\"}", "{{kind}} {{source}} {{repository}}")],
+        queries: &[(
+            "kaleem_dr_run_duration_seconds{instance=~\"$instance\"}",
+            "{{kind}} {{source}} {{repository}}",
+        )],
     },
     Panel {
         title: "Size of sources",
@@ -191,7 +209,10 @@ const PANELS: [Panel; 13] = [
         width: 12,
         unit: "bytes",
         limits: None,
-        queries: &[("kaleem_dr_source_bytes{instance=~\"$instance\"}", "{{source}} {{repository}}")],
+        queries: &[(
+            "kaleem_dr_source_bytes{instance=~\"$instance\"}",
+            "{{source}} {{repository}}",
+        )],
     },
     Panel {
         title: "Added by each backup",
@@ -209,7 +230,10 @@ const PANELS: [Panel; 13] = [
         width: 6,
         unit: "s",
         limits: Some((31.0 * DAY, 32.0 * DAY)),
-        queries: &[("time() - kaleem_dr_drill_last_success_timestamp_seconds{instance=~\"$instance\"}", "{{repository}}")],
+        queries: &[(
+            "time() - kaleem_dr_drill_last_success_timestamp_seconds{instance=~\"$instance\"}",
+            "{{repository}}",
+        )],
     },
     Panel {
         title: "Restores that were not equal",
@@ -218,7 +242,10 @@ const PANELS: [Panel; 13] = [
         width: 6,
         unit: "none",
         limits: Some((1.0, 1.0)),
-        queries: &[("kaleem_dr_drill_mismatches{instance=~\"$instance\"}", "{{source}} {{repository}}")],
+        queries: &[(
+            "kaleem_dr_drill_mismatches{instance=~\"$instance\"}",
+            "{{source}} {{repository}}",
+        )],
     },
     Panel {
         title: "Mirrors: since the newest good pass",
@@ -227,7 +254,10 @@ const PANELS: [Panel; 13] = [
         width: 6,
         unit: "s",
         limits: Some((25.0 * HOUR, 26.0 * HOUR)),
-        queries: &[("time() - kaleem_dr_mirror_synced_timestamp_seconds{instance=~\"$instance\"}", "{{repository}}")],
+        queries: &[(
+            "time() - kaleem_dr_mirror_synced_timestamp_seconds{instance=~\"$instance\"}",
+            "{{repository}}",
+        )],
     },
     Panel {
         title: "Mirrors: behind the newest backup",

@@ -33,7 +33,14 @@ pub static METRICS: [Metric; 20] = [
         name: "kaleem_dr_last_run_status",
         help: "Exit status of the newest run: 0 done, 3 done in part, anything else failed. Of the job as a whole where source is empty.",
         labels: OF_JOB,
-        read: |picture| of_jobs(&picture.events, &picture.parts, |event| f64::from(event.exit), |past| f64::from(past.part.exit)),
+        read: |picture| {
+            of_jobs(
+                &picture.events,
+                &picture.parts,
+                |event| f64::from(event.exit),
+                |past| f64::from(past.part.exit),
+            )
+        },
     },
     Metric {
         name: "kaleem_dr_last_run_timestamp_seconds",
@@ -52,7 +59,8 @@ pub static METRICS: [Metric; 20] = [
         help: "How long the newest run took.",
         labels: OF_JOB,
         read: |picture| {
-            let lasted = |event: &PastEvent| event.finished.duration_since(event.started).as_secs_f64();
+            let lasted =
+                |event: &PastEvent| event.finished.duration_since(event.started).as_secs_f64();
             of_jobs(&picture.events, &picture.parts, lasted, |past| past.part.seconds)
         },
     },
@@ -80,7 +88,9 @@ pub static METRICS: [Metric; 20] = [
         labels: OF_SOURCE,
         read: |picture| {
             let proven = picture.proven_at.iter();
-            proven.map(|(source, repository, at)| sample(&[source, repository], unix(*at))).collect()
+            proven
+                .map(|(source, repository, at)| sample(&[source, repository], unix(*at)))
+                .collect()
         },
     },
     Metric {
@@ -103,7 +113,9 @@ pub static METRICS: [Metric; 20] = [
             let measured = picture.newest_proofs(|proof| proof.restore_seconds.is_some());
             measured
                 .iter()
-                .filter_map(|proof| Some(sample(&[&proof.source, &proof.repository], proof.restore_seconds?)))
+                .filter_map(|proof| {
+                    Some(sample(&[&proof.source, &proof.repository], proof.restore_seconds?))
+                })
                 .collect()
         },
     },
@@ -118,7 +130,8 @@ pub static METRICS: [Metric; 20] = [
         help: "When the newest drill that ended with 0 ended.",
         labels: &["repository"],
         read: |picture| {
-            let drills = picture.good_events.iter().filter(|event| event.kind == EventKind::Drill.word());
+            let drills =
+                picture.good_events.iter().filter(|event| event.kind == EventKind::Drill.word());
             drills.map(|event| sample(&[&event.repository], unix(event.finished))).collect()
         },
     },
@@ -129,7 +142,10 @@ pub static METRICS: [Metric; 20] = [
         read: |picture| {
             let restored = picture.newest_proofs(|proof| proof.wanted == ProofLevel::Restored);
             let value = |good| if good { 0.0 } else { 1.0 };
-            restored.iter().map(|proof| sample(&[&proof.source, &proof.repository], value(proof.is_good()))).collect()
+            restored
+                .iter()
+                .map(|proof| sample(&[&proof.source, &proof.repository], value(proof.is_good())))
+                .collect()
         },
     },
     Metric {
@@ -142,15 +158,22 @@ pub static METRICS: [Metric; 20] = [
         name: "kaleem_dr_mirror_info",
         help: "Always 1; what the mirror is of is in the label.",
         labels: &["repository", "mirror_of"],
-        read: |picture| picture.mirrors.iter().map(|(mirror, of)| sample(&[mirror, of], 1.0)).collect(),
+        read: |picture| {
+            picture.mirrors.iter().map(|(mirror, of)| sample(&[mirror, of], 1.0)).collect()
+        },
     },
     Metric {
         name: "kaleem_dr_mirror_synced_timestamp_seconds",
         help: "When the newest good pass of the mirror began: what was saved before is in it.",
         labels: &["repository"],
         read: |picture| {
-            let passes = picture.good_events.iter().filter(|event| event.kind == EventKind::Replicate.word());
-            let passes = passes.filter(|event| picture.mirrors.iter().any(|(mirror, _)| *mirror == event.repository));
+            let passes = picture
+                .good_events
+                .iter()
+                .filter(|event| event.kind == EventKind::Replicate.word());
+            let passes = passes.filter(|event| {
+                picture.mirrors.iter().any(|(mirror, _)| *mirror == event.repository)
+            });
             passes.map(|event| sample(&[&event.repository], unix(event.started))).collect()
         },
     },
@@ -191,14 +214,19 @@ fn of_jobs(
     of_event: impl Fn(&PastEvent) -> f64,
     of_part: impl Fn(&PastPart) -> f64,
 ) -> Vec<Sample> {
-    let whole = events.iter().map(|event| sample(&[&event.kind, "", &event.repository], of_event(event)));
-    let each = parts.iter().map(|past| sample(&[&past.kind, &past.part.source, &past.part.repository], of_part(past)));
+    let whole =
+        events.iter().map(|event| sample(&[&event.kind, "", &event.repository], of_event(event)));
+    let each = parts
+        .iter()
+        .map(|past| sample(&[&past.kind, &past.part.source, &past.part.repository], of_part(past)));
     whole.chain(each).collect()
 }
 
 fn of_backups(picture: &Picture, value: impl Fn(&PastPart) -> Option<f64>) -> Vec<Sample> {
     let backups = picture.backups();
-    backups.filter_map(|past| Some(sample(&[&past.part.source, &past.part.repository], value(past)?))).collect()
+    backups
+        .filter_map(|past| Some(sample(&[&past.part.source, &past.part.repository], value(past)?)))
+        .collect()
 }
 
 fn proven(picture: &Picture) -> Vec<Sample> {
@@ -213,16 +241,20 @@ fn proven(picture: &Picture) -> Vec<Sample> {
         for level in ProofLevel::ALL {
             let holds = snapshots.iter().filter(|proven| proven.level >= Some(level));
             let newest = holds.map(|proven| proven.consistent_at).max();
-            samples.extend(newest.map(|at| sample(&[source, repository, level.as_str()], unix(at))));
+            samples
+                .extend(newest.map(|at| sample(&[source, repository, level.as_str()], unix(at))));
         }
     }
     samples
 }
 
 fn forecast(picture: &Picture) -> Vec<Sample> {
-    let measured = picture.newest_proofs(|proof| proof.restore_seconds.is_some() && proof.size_bytes > 0);
+    let measured =
+        picture.newest_proofs(|proof| proof.restore_seconds.is_some() && proof.size_bytes > 0);
     let of = |proof: &&Proof| {
-        let now = picture.backups().find(|past| past.part.source == proof.source && past.part.repository == proof.repository);
+        let now = picture.backups().find(|past| {
+            past.part.source == proof.source && past.part.repository == proof.repository
+        });
         let today = now.map_or(proof.size_bytes, |now| now.part.size_bytes);
         let timed = Timed::of_source(&picture.proofs, &proof.source, &proof.repository);
         Some(sample(&[&proof.source, &proof.repository], forecast_seconds(&timed, today)?))
@@ -231,7 +263,8 @@ fn forecast(picture: &Picture) -> Vec<Sample> {
 }
 
 fn alarms(picture: &Picture) -> Vec<Sample> {
-    let mut standing: BTreeMap<&str, f64> = picture.sources.iter().map(|source| (source.as_str(), 0.0)).collect();
+    let mut standing: BTreeMap<&str, f64> =
+        picture.sources.iter().map(|source| (source.as_str(), 0.0)).collect();
     for alarm in &picture.alarms {
         *standing.entry(alarm.source.as_str()).or_default() += 1.0;
     }
@@ -240,9 +273,15 @@ fn alarms(picture: &Picture) -> Vec<Sample> {
 
 fn lag(picture: &Picture) -> Vec<Sample> {
     let of = |(mirror, of): &(String, String)| {
-        let pass = |event: &&PastEvent| event.kind == EventKind::Replicate.word() && event.repository == *mirror;
+        let pass = |event: &&PastEvent| {
+            event.kind == EventKind::Replicate.word() && event.repository == *mirror
+        };
         let synced = picture.good_events.iter().find(pass)?.started;
-        let newest = picture.backups().filter(|past| past.part.repository == *of).map(|past| past.part.finished).max()?;
+        let newest = picture
+            .backups()
+            .filter(|past| past.part.repository == *of)
+            .map(|past| past.part.finished)
+            .max()?;
         Some(sample(&[mirror], newest.duration_since(synced).as_secs_f64().max(0.0)))
     };
     picture.mirrors.iter().filter_map(of).collect()

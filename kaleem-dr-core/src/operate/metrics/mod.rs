@@ -75,7 +75,9 @@ pub fn values(config: &Config, environment: &Environment) -> Result<Vec<Value>, 
         let named = |sample: Sample| metric.labels.iter().copied().zip(sample.labels).collect();
         (metric.read)(&picture).into_iter().map(move |sample| (sample.value, named(sample)))
     };
-    let all = METRICS.iter().flat_map(|metric| of(metric).map(|(value, labels)| Value { name: metric.name, labels, value }));
+    let all = METRICS.iter().flat_map(|metric| {
+        of(metric).map(|(value, labels)| Value { name: metric.name, labels, value })
+    });
     Ok(all.collect())
 }
 
@@ -92,10 +94,16 @@ pub fn text(config: &Config, environment: &Environment) -> Result<String, Metric
             continue;
         }
         // Writing to a String cannot fail.
-        let _ = writeln!(text, "# HELP {} {}\n# TYPE {} gauge", metric.name, metric.help, metric.name);
+        let _ =
+            writeln!(text, "# HELP {} {}\n# TYPE {} gauge", metric.name, metric.help, metric.name);
         for value in of {
-            let labels: Vec<String> = value.labels.iter().map(|(name, value)| format!("{name}=\"{}\"", escaped(value))).collect();
-            let labels = if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
+            let labels: Vec<String> = value
+                .labels
+                .iter()
+                .map(|(name, value)| format!("{name}=\"{}\"", escaped(value)))
+                .collect();
+            let labels =
+                if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
             let _ = writeln!(text, "{}{labels} {}", metric.name, value.value);
         }
     }
@@ -135,19 +143,32 @@ mod tests {
     #[test]
     fn what_is_packaged_is_what_this_makes() {
         let packaging = concat!(env!("CARGO_MANIFEST_DIR"), "/../packaging/");
-        for (path, made, option) in
-            [("prometheus/kaleem-dr.rules.yml", rules(), "--rules"), ("grafana/kaleem-dr.json", dashboard(), "--dashboard")]
-        {
-            let packaged = std::fs::read_to_string(format!("{packaging}{path}")).unwrap_or_default();
-            assert!(packaged == made, "packaging/{path} is old: write it with `kaleem-dr metrics {option} > packaging/{path}`");
+        for (path, made, option) in [
+            ("prometheus/kaleem-dr.rules.yml", rules(), "--rules"),
+            ("grafana/kaleem-dr.json", dashboard(), "--dashboard"),
+        ] {
+            let packaged =
+                std::fs::read_to_string(format!("{packaging}{path}")).unwrap_or_default();
+            assert!(
+                packaged == made,
+                "packaging/{path} is old: write it with `kaleem-dr metrics {option} > packaging/{path}`"
+            );
         }
     }
 
     #[test]
     fn names_and_labels_are_those_prometheus_likes() {
         for metric in &METRICS {
-            assert!(!metric.labels.contains(&"job") && !metric.labels.contains(&"instance"), "{}", metric.name);
-            assert!(metric.name.starts_with("kaleem_dr_") && !metric.name.ends_with("_total"), "{}", metric.name);
+            assert!(
+                !metric.labels.contains(&"job") && !metric.labels.contains(&"instance"),
+                "{}",
+                metric.name
+            );
+            assert!(
+                metric.name.starts_with("kaleem_dr_") && !metric.name.ends_with("_total"),
+                "{}",
+                metric.name
+            );
             assert!(metric.help.ends_with('.') && !metric.help.contains('\n'), "{}", metric.name);
         }
         assert_eq!(escaped("a\"b\\c\nd"), "a\\\"b\\\\c\\nd");

@@ -44,17 +44,24 @@ impl Picture {
         let ledger = Ledger::open(&settings.state_directory)?;
         let names = RepositoryNames::of(settings, environment);
         let sources: Vec<String> = config.sources.keys().map(ToString::to_string).collect();
-        let parts = |good| Ok::<_, MetricsError>(newest_parts(ledger.newest_parts(good)?, &names, &sources));
-        let events = |good| Ok::<_, MetricsError>(newest_events(ledger.newest_events(good)?, &names));
+        let parts = |good| {
+            Ok::<_, MetricsError>(newest_parts(ledger.newest_parts(good)?, &names, &sources))
+        };
+        let events =
+            |good| Ok::<_, MetricsError>(newest_events(ledger.newest_events(good)?, &names));
         let (mut proofs, host) = (ledger.proofs(PROOFS)?, settings.host_name());
         proofs.retain_mut(|proof| match names.name_of(&proof.repository) {
             Some(name) => {
                 proof.repository = name;
-                sources.contains(&proof.source) && (proof.host.is_empty() || proof.host == host.as_str())
+                sources.contains(&proof.source)
+                    && (proof.host.is_empty() || proof.host == host.as_str())
             }
             None => false,
         });
-        let mirrors = settings.repository.iter().filter_map(|(name, of)| Some((name.clone(), of.mirror_of.clone()?)));
+        let mirrors = settings
+            .repository
+            .iter()
+            .filter_map(|(name, of)| Some((name.clone(), of.mirror_of.clone()?)));
         Ok(Self {
             now: Timestamp::now(),
             parts: parts(false)?,
@@ -65,7 +72,9 @@ impl Picture {
             proofs,
             alarms: Alarms::load(&settings.state_directory)?.standing().to_vec(),
             mirrors: mirrors.collect(),
-            rpo_seconds: f64::from(settings.objectives.rpo_hours.unwrap_or(settings.status.max_age_hours)) * 3600.0,
+            rpo_seconds: f64::from(
+                settings.objectives.rpo_hours.unwrap_or(settings.status.max_age_hours),
+            ) * 3600.0,
             sources,
         })
     }
@@ -95,7 +104,8 @@ fn proven_at(
     let host = settings.host_name();
     let sources: Vec<_> = config.sources.keys().map(|source| (source.clone(), None)).collect();
     // One whose location cannot be made out now was never looked at either.
-    let location = |name: &String| Some(settings.repository.get(name)?.location(environment).ok()?.in_words());
+    let location =
+        |name: &String| Some(settings.repository.get(name)?.location(environment).ok()?.in_words());
     let mut proven_at = Vec::new();
     for (name, repository) in &settings.repository {
         let Some(words) = location(name) else { continue };
@@ -112,7 +122,11 @@ fn proven_at(
 }
 
 /// Two locations may be one repository's: the newest counts.
-fn newest_parts(parts: Vec<PastPart>, names: &RepositoryNames, sources: &[String]) -> Vec<PastPart> {
+fn newest_parts(
+    parts: Vec<PastPart>,
+    names: &RepositoryNames,
+    sources: &[String],
+) -> Vec<PastPart> {
     let mut newest: BTreeMap<(String, String, String), PastPart> = BTreeMap::new();
     for mut past in parts {
         let Some(name) = names.name_of(&past.part.repository) else { continue };

@@ -39,7 +39,8 @@ pub(crate) async fn publish(config: &Config, environment: &Environment) -> Vec<S
 
 /// Writes the file beside its place, under a name that node exporter does not read, and puts it there whole.
 fn write(path: &Path, text: &str) -> io::Result<()> {
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let directory =
+        path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut file = tempfile::NamedTempFile::new_in(directory)?;
     file.write_all(text.as_bytes())?;
     // node exporter runs as a user of its own.
@@ -52,8 +53,14 @@ fn write(path: &Path, text: &str) -> io::Result<()> {
 async fn push(url: &str, instance: &HostName, text: String) -> Result<(), String> {
     let mut to: reqwest::Url = url.parse().map_err(|_| "it is no address".to_owned())?;
     let grouping = ["metrics", "job", "kaleem_dr", "instance", instance.as_str()];
-    to.path_segments_mut().map_err(|()| "it is no address".to_owned())?.pop_if_empty().extend(grouping);
-    let request = monitor::http_client(TIMEOUT)?.post(to).header("content-type", "text/plain; version=0.0.4").body(text);
+    to.path_segments_mut()
+        .map_err(|()| "it is no address".to_owned())?
+        .pop_if_empty()
+        .extend(grouping);
+    let request = monitor::http_client(TIMEOUT)?
+        .post(to)
+        .header("content-type", "text/plain; version=0.0.4")
+        .body(text);
     monitor::http_send(request).await.map(drop)
 }
 
@@ -69,7 +76,11 @@ mod tests {
         let reader = fs::File::open(&path).unwrap();
         write(&path, "kaleem_dr_build_info 1\n").unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "kaleem_dr_build_info 1\n");
-        assert_eq!(io::read_to_string(reader).unwrap(), "old", "whoever reads the old one reads it to its end");
+        assert_eq!(
+            io::read_to_string(reader).unwrap(),
+            "old",
+            "whoever reads the old one reads it to its end"
+        );
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o644);
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
         let error = write(Path::new("/nowhere/x.prom"), "").unwrap_err();

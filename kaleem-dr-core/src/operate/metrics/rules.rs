@@ -22,7 +22,9 @@ struct Alert {
 /// The rules file, as `packaging/prometheus/kaleem-dr.rules.yml` has it.
 #[must_use]
 pub fn rules() -> String {
-    let mut text = String::from("# Made by `kaleem-dr metrics --rules`.\ngroups:\n  - name: kaleem-dr\n    rules:\n");
+    let mut text = String::from(
+        "# Made by `kaleem-dr metrics --rules`.\ngroups:\n  - name: kaleem-dr\n    rules:\n",
+    );
     for alert in alerts() {
         // Writing to a String cannot fail.
         let _ = write!(
@@ -46,7 +48,10 @@ fn quoted(text: &str) -> String {
 }
 
 fn alerts() -> Vec<Alert> {
-    [of_jobs(), of_points(), of_drills(), of_mirrors(), of_metrics()].into_iter().flatten().collect()
+    [of_jobs(), of_points(), of_drills(), of_mirrors(), of_metrics()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 /// A time that is too long ago.

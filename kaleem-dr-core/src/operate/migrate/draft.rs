@@ -54,7 +54,8 @@ struct Writer<'a> {
 impl Draft {
     /// The config of an old installation, and what could not be taken over.
     pub(super) fn of(old: &Old, places: &Places, relation: &Relation) -> (Self, Vec<Finding>) {
-        let mut writer = Writer { old, config: String::new(), secrets: Vec::new(), findings: Vec::new() };
+        let mut writer =
+            Writer { old, config: String::new(), secrets: Vec::new(), findings: Vec::new() };
         writer.head();
         writer.repositories(places, relation);
         writer.keeping(relation);
@@ -72,8 +73,12 @@ impl Writer<'_> {
              # No secret stands here: each key of one says where it lies.\n\n",
         );
         if self.old.root != Path::new("/") {
-            for (key, path) in [("state_directory", "/var/lib/kaleem-dr"), ("cache_directory", "/var/cache/kaleem-dr")] {
-                let _ = writeln!(self.config, "{key} = {}", quoted_path(&below(&self.old.root, path)));
+            for (key, path) in [
+                ("state_directory", "/var/lib/kaleem-dr"),
+                ("cache_directory", "/var/cache/kaleem-dr"),
+            ] {
+                let _ =
+                    writeln!(self.config, "{key} = {}", quoted_path(&below(&self.old.root, path)));
             }
             self.config.push('\n');
         }
@@ -82,7 +87,9 @@ impl Writer<'_> {
     fn repositories(&mut self, places: &Places, relation: &Relation) {
         let password = match &places.password {
             Password::File(path) => reference(path),
-            _ => self.secret("RESTIC_PASSWORD", "restic.pass").unwrap_or_else(|| reference(&self.secret_path("restic.pass"))),
+            _ => self
+                .secret("RESTIC_PASSWORD", "restic.pass")
+                .unwrap_or_else(|| reference(&self.secret_path("restic.pass"))),
         };
         let _ = writeln!(
             self.config,
@@ -95,7 +102,9 @@ impl Writer<'_> {
                 Relation::Mirror { .. } => {
                     "Off site: the same repository, so `kaleem-dr replicate` keeps it equal, object by object."
                 }
-                Relation::Own => "Off site: a repository with an id of its own, so each run copies into it.",
+                Relation::Own => {
+                    "Off site: a repository with an id of its own, so each run copies into it."
+                }
                 _ => {
                     "Off site. Whether it is a mirror of `local` could not be told, so each run copies into it and nothing is deleted."
                 }
@@ -116,7 +125,8 @@ impl Writer<'_> {
             ("KEEP_WEEKLY", "--keep-weekly", "keep_weekly", 4),
             ("KEEP_MONTHLY", "--keep-monthly", "keep_monthly", 6),
         ] {
-            let set = self.old.variables.get(variable).map(str::to_owned).or_else(|| self.option(option));
+            let set =
+                self.old.variables.get(variable).map(str::to_owned).or_else(|| self.option(option));
             let number = set.as_deref().and_then(|value| value.parse::<u32>().ok());
             if let (Some(_), None) = (&set, number) {
                 self.findings.push(
@@ -144,8 +154,12 @@ impl Writer<'_> {
     /// A number that stands behind an option in a script.
     fn option(&self, option: &str) -> Option<String> {
         let commands = self.old.commands();
-        let words: Vec<&str> = commands.iter().flat_map(|(_, line)| line.split_whitespace()).collect();
-        let value = words.windows(2).find(|pair| pair[0] == option).map(|pair| pair[1].trim_matches(['"', '\'']).to_owned());
+        let words: Vec<&str> =
+            commands.iter().flat_map(|(_, line)| line.split_whitespace()).collect();
+        let value = words
+            .windows(2)
+            .find(|pair| pair[0] == option)
+            .map(|pair| pair[1].trim_matches(['"', '\'']).to_owned());
         value.filter(|value| value.bytes().all(|byte| byte.is_ascii_digit()))
     }
 
@@ -190,11 +204,17 @@ impl Writer<'_> {
 
     fn qdrant(&mut self) {
         let variables = &self.old.variables;
-        if variables.first(&["QDRANT_URL", "QDRANT_CONTAINER"]).is_none() && !self.is_used(&[":6333", "/qdrant"]) {
+        if variables.first(&["QDRANT_URL", "QDRANT_CONTAINER"]).is_none()
+            && !self.is_used(&[":6333", "/qdrant"])
+        {
             return;
         }
         let url = variables.get("QDRANT_URL").unwrap_or("http://127.0.0.1:6333").to_owned();
-        let _ = writeln!(self.config, "\n[source.qdrant]\ntype = \"qdrant\"\nurl = {}", quoted(url.trim_end_matches('/')));
+        let _ = writeln!(
+            self.config,
+            "\n[source.qdrant]\ntype = \"qdrant\"\nurl = {}",
+            quoted(url.trim_end_matches('/'))
+        );
         if let Some(key) = self.secret("QDRANT_API_KEY", "qdrant.key") {
             let _ = writeln!(self.config, "api_key = {key}");
         }
@@ -202,7 +222,9 @@ impl Writer<'_> {
 
     fn rabbitmq(&mut self) {
         let variables = &self.old.variables;
-        let named = variables.first(&["RABBIT_URL", "RABBIT_API", "RABBIT_PASS", "RABBIT_PASSWORD"]).is_some();
+        let named = variables
+            .first(&["RABBIT_URL", "RABBIT_API", "RABBIT_PASS", "RABBIT_PASSWORD"])
+            .is_some();
         if !named && !self.is_used(&["/api/definitions"]) {
             return;
         }
@@ -210,7 +232,11 @@ impl Writer<'_> {
             .first(&["RABBIT_URL", "RABBIT_API"])
             .and_then(|name| variables.get(name))
             .unwrap_or("http://127.0.0.1:15672");
-        let url = url.trim_end_matches('/').trim_end_matches("/api/definitions").trim_end_matches("/api").to_owned();
+        let url = url
+            .trim_end_matches('/')
+            .trim_end_matches("/api/definitions")
+            .trim_end_matches("/api")
+            .to_owned();
         let user = variables.get("RABBIT_USER").unwrap_or("kaleem").to_owned();
         let Some(variable) = variables.first(&["RABBIT_PASS", "RABBIT_PASSWORD"]) else {
             return self.missing("RabbitMQ", "RABBIT_PASS");
@@ -229,9 +255,15 @@ impl Writer<'_> {
             self.config.push_str("\n# [source.n8n]   # off, as it was\n# type = \"n8n\"\n# directory = \"/home/node/.n8n\"\n");
             return;
         }
-        let Some(folder) = self.old.variables.get("N8N_USER_FOLDER") else { return self.missing("n8n", "N8N_USER_FOLDER") };
+        let Some(folder) = self.old.variables.get("N8N_USER_FOLDER") else {
+            return self.missing("n8n", "N8N_USER_FOLDER");
+        };
         let directory = below(&self.old.root, format!("{}/.n8n", folder.trim_end_matches('/')));
-        let _ = writeln!(self.config, "\n[source.n8n]\ntype = \"n8n\"\ndirectory = {}", quoted_path(&directory));
+        let _ = writeln!(
+            self.config,
+            "\n[source.n8n]\ntype = \"n8n\"\ndirectory = {}",
+            quoted_path(&directory)
+        );
         if let Some(key) = self.secret("N8N_ENCRYPTION_KEY", "n8n.key") {
             let _ = writeln!(self.config, "encryption_key = {key}");
         }
@@ -239,19 +271,32 @@ impl Writer<'_> {
 
     fn files(&mut self) {
         let paths: Vec<PathBuf> = match self.old.variables.get("BACKUP_PATHS") {
-            Some(paths) => {
-                paths.split([' ', ':']).filter(|path| !path.is_empty()).map(|path| below(&self.old.root, path)).collect()
-            }
-            None => CONFIG_PATHS.iter().map(|path| below(&self.old.root, path)).filter(|path| path.exists()).collect(),
+            Some(paths) => paths
+                .split([' ', ':'])
+                .filter(|path| !path.is_empty())
+                .map(|path| below(&self.old.root, path))
+                .collect(),
+            None => CONFIG_PATHS
+                .iter()
+                .map(|path| below(&self.old.root, path))
+                .filter(|path| path.exists())
+                .collect(),
         };
         let paths: Vec<String> = paths.iter().map(|path| quoted_path(path)).collect();
-        let _ = writeln!(self.config, "\n[source.configs]\ntype = \"files\"\npaths = [{}]", paths.join(", "));
+        let _ = writeln!(
+            self.config,
+            "\n[source.configs]\ntype = \"files\"\npaths = [{}]",
+            paths.join(", ")
+        );
     }
 
     fn schedule(&mut self, relation: &Relation) {
-        self.config.push_str("\n[schedule]   # UTC; `kaleem-dr schedule print` shows what it comes to\n");
+        self.config
+            .push_str("\n[schedule]   # UTC; `kaleem-dr schedule print` shows what it comes to\n");
         let usual = ScheduleSettings::default();
-        for (job, key, usual) in [(OldJob::Backup, "backup", usual.backup), (OldJob::RestoreTest, "drill", usual.drill)] {
+        for (job, key, usual) in
+            [(OldJob::Backup, "backup", usual.backup), (OldJob::RestoreTest, "drill", usual.drill)]
+        {
             let when = self.old.when(job);
             if when.is_none() {
                 self.unscheduled(job, key);
@@ -270,12 +315,20 @@ impl Writer<'_> {
 
     /// A time that is there but none of ours.
     fn unscheduled(&mut self, job: OldJob, key: &str) {
-        let line = self.old.cron.iter().find(|line| OldJob::of(&line.command) == Some(job)).map(|line| line.fields.clone());
-        let written = if job == OldJob::OffSite { self.old.calendar.clone().or(line) } else { line };
+        let line = self
+            .old
+            .cron
+            .iter()
+            .find(|line| OldJob::of(&line.command) == Some(job))
+            .map(|line| line.fields.clone());
+        let written =
+            if job == OldJob::OffSite { self.old.calendar.clone().or(line) } else { line };
         if let Some(written) = written {
             self.findings.push(Finding::warning(
                 "other-time",
-                format!("the old time `{written}` of what is now `{key}` cannot be said in [schedule]"),
+                format!(
+                    "the old time `{written}` of what is now `{key}` cannot be said in [schedule]"
+                ),
                 "the usual time stands there instead",
                 "look whether it suits you",
             ));
@@ -283,9 +336,14 @@ impl Writer<'_> {
     }
 
     fn monitoring(&mut self) {
-        let Some(variable) = self.old.variables.first(&["RESTORE_HC_URL", "HC_URL"]) else { return };
+        let Some(variable) = self.old.variables.first(&["RESTORE_HC_URL", "HC_URL"]) else {
+            return;
+        };
         if let Some(url) = self.secret(variable, "healthchecks.url") {
-            let _ = writeln!(self.config, "\n# [monitoring.healthchecks]   # what the old restore test told\n# url = {url}");
+            let _ = writeln!(
+                self.config,
+                "\n# [monitoring.healthchecks]   # what the old restore test told\n# url = {url}"
+            );
         }
     }
 
@@ -294,7 +352,12 @@ impl Writer<'_> {
         let (value, from) = self.old.variables.secret(variable)?;
         let path = self.secret_path(file);
         let reference = reference(&path);
-        self.secrets.push(DraftSecret { path, value, variable: variable.to_owned(), from: from.to_path_buf() });
+        self.secrets.push(DraftSecret {
+            path,
+            value,
+            variable: variable.to_owned(),
+            from: from.to_path_buf(),
+        });
         Some(reference)
     }
 

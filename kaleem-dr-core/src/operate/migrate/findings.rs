@@ -37,21 +37,44 @@ pub struct Finding {
 
 impl Finding {
     fn new(severity: Severity, code: &'static str, what: String, why: &str, advice: &str) -> Self {
-        Self { code, severity, blocks: false, place: None, what, why: why.to_owned(), advice: advice.to_owned() }
+        Self {
+            code,
+            severity,
+            blocks: false,
+            place: None,
+            what,
+            why: why.to_owned(),
+            advice: advice.to_owned(),
+        }
     }
 
     /// Data or secrets are at risk, or a restore cannot work.
-    pub(super) fn error(code: &'static str, what: impl Into<String>, why: &str, advice: &str) -> Self {
+    pub(super) fn error(
+        code: &'static str,
+        what: impl Into<String>,
+        why: &str,
+        advice: &str,
+    ) -> Self {
         Self::new(Severity::Error, code, what.into(), why, advice)
     }
 
     /// It may go wrong.
-    pub(super) fn warning(code: &'static str, what: impl Into<String>, why: &str, advice: &str) -> Self {
+    pub(super) fn warning(
+        code: &'static str,
+        what: impl Into<String>,
+        why: &str,
+        advice: &str,
+    ) -> Self {
         Self::new(Severity::Warning, code, what.into(), why, advice)
     }
 
     /// Worth knowing.
-    pub(super) fn information(code: &'static str, what: impl Into<String>, why: &str, advice: &str) -> Self {
+    pub(super) fn information(
+        code: &'static str,
+        what: impl Into<String>,
+        why: &str,
+        advice: &str,
+    ) -> Self {
         Self::new(Severity::Information, code, what.into(), why, advice)
     }
 

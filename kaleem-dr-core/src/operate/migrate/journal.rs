@@ -97,7 +97,9 @@ impl Journal {
     pub fn load(root: &Path) -> Result<Option<Self>, MigrateError> {
         let path = below(root, FILE);
         match fs::read(&path) {
-            Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|fault| failed("understand", &path)(fault.into())),
+            Ok(bytes) => serde_json::from_slice(&bytes)
+                .map(Some)
+                .map_err(|fault| failed("understand", &path)(fault.into())),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(failed("read", &path)(error)),
         }
@@ -142,7 +144,10 @@ impl Journal {
 pub fn undo(root: &Path) -> Result<UndoReport, MigrateError> {
     let root = fs::canonicalize(root).map_err(failed("find", root))?;
     let Some(journal) = Journal::load(&root)? else {
-        return Err(MigrateError::Nothing(format!("there is no {}: nothing was migrated here", below(&root, FILE).display())));
+        return Err(MigrateError::Nothing(format!(
+            "there is no {}: nothing was migrated here",
+            below(&root, FILE).display()
+        )));
     };
     let mut report = UndoReport { done: Vec::new(), left: Vec::new(), commands: Vec::new() };
     for step in journal.steps.iter().rev() {
@@ -160,19 +165,27 @@ fn put_back(root: &Path, step: &Step, report: &mut UndoReport) -> Result<(), Mig
                 fs::rename(to, from).map_err(failed("rename", to))?;
                 report.done.push(format!("{} is back", from.display()));
             }
-            (true, true) => report.left.push(format!("{}: {} is there too", to.display(), from.display())),
+            (true, true) => {
+                report.left.push(format!("{}: {} is there too", to.display(), from.display()))
+            }
             (true, false) => {}
-            (false, false) => report.left.push(format!("{} is gone, under both names", from.display())),
+            (false, false) => {
+                report.left.push(format!("{} is gone, under both names", from.display()))
+            }
         },
         Step::Unlink { path, target } if !exists(path) => {
             symlink(target, path).map_err(failed("make the link", path))?;
             report.done.push(format!("{} is back", path.display()));
             let timer = path.file_name().unwrap_or_default().to_string_lossy();
-            report.commands.extend(["systemctl daemon-reload".to_owned(), format!("systemctl start {timer}")]);
+            report
+                .commands
+                .extend(["systemctl daemon-reload".to_owned(), format!("systemctl start {timer}")]);
         }
         Step::InstallSchedules { .. } => {
             let removed = schedule::remove(root, false)?;
-            report.done.extend(removed.removed.iter().map(|path| format!("{} is removed", path.display())));
+            report.done.extend(
+                removed.removed.iter().map(|path| format!("{} is removed", path.display())),
+            );
             report.commands.extend(removed.commands);
         }
         Step::Write { path, sha256 } if exists(path) => {

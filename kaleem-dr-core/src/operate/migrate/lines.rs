@@ -33,9 +33,12 @@ pub(super) fn findings(old: &Old) -> Vec<Finding> {
     let commands = old.commands();
     let mut findings = Vec::new();
     for (place, line) in &commands {
-        findings.extend(CHECKS.iter().filter_map(|check| check(line)).map(|finding| finding.at(place.as_str())));
+        findings.extend(
+            CHECKS.iter().filter_map(|check| check(line)).map(|finding| finding.at(place.as_str())),
+        );
     }
-    let commands: Vec<Command<'_>> = commands.iter().map(|(place, line)| (place.as_str(), line.as_str())).collect();
+    let commands: Vec<Command<'_>> =
+        commands.iter().map(|(place, line)| (place.as_str(), line.as_str())).collect();
     findings.extend(syncs(&commands));
     findings.extend(secrets_in_cron(&old.cron));
     findings.extend(strangers(&old.cron));
@@ -50,12 +53,16 @@ pub(super) fn off_site(old: &Old) -> Option<String> {
     let direct = words().find_map(|word| {
         let at = ["rclone:", "s3:"].iter().filter_map(|scheme| word.find(scheme)).min()?;
         let location = &word[at..];
-        let is_whole = !location.contains('$') && location.split_once(':').is_some_and(|(_, rest)| rest.contains(['/', ':']));
+        let is_whole = !location.contains('$')
+            && location.split_once(':').is_some_and(|(_, rest)| rest.contains(['/', ':']));
         is_whole.then(|| location.to_owned())
     });
     direct.or_else(|| {
         let targets = commands.iter().filter_map(|(_, line)| sync_target(line));
-        targets.filter(|target| !target.contains('$')).map(|target| format!("rclone:{target}")).next()
+        targets
+            .filter(|target| !target.contains('$'))
+            .map(|target| format!("rclone:{target}"))
+            .next()
     })
 }
 
@@ -65,7 +72,8 @@ fn words(line: &str) -> impl Iterator<Item = &str> {
 
 /// The target of a command that carries a directory into a remote with rclone.
 fn sync_target(line: &str) -> Option<&str> {
-    let mut words = words(line).skip_while(|word| *word != "rclone" && !word.ends_with("/rclone")).skip(1);
+    let mut words =
+        words(line).skip_while(|word| *word != "rclone" && !word.ends_with("/rclone")).skip(1);
     words.by_ref().find(|word| matches!(*word, "sync" | "copy" | "move"))?;
     let mut places = words.filter(|word| !word.starts_with('-'));
     let (from, to) = (places.next()?, places.next()?);
@@ -88,7 +96,8 @@ fn qdrant_recover(line: &str) -> Option<Finding> {
 }
 
 fn qdrant_priority(line: &str) -> Option<Finding> {
-    let recovers = line.contains("/collections/") && (line.contains("snapshots/recover") || line.contains("snapshots/upload"));
+    let recovers = line.contains("/collections/")
+        && (line.contains("snapshots/recover") || line.contains("snapshots/upload"));
     (recovers && !line.contains("priority")).then(|| {
         Finding::error(
             "qdrant-priority",
@@ -100,7 +109,9 @@ fn qdrant_priority(line: &str) -> Option<Finding> {
 }
 
 fn oplog(line: &str) -> Option<Finding> {
-    let of_one = ["--db", "-d ", "MONGO_URI", "mongodb://", "mongodb+srv://"].iter().any(|word| line.contains(word));
+    let of_one = ["--db", "-d ", "MONGO_URI", "mongodb://", "mongodb+srv://"]
+        .iter()
+        .any(|word| line.contains(word));
     (line.contains("mongodump") && line.contains("--oplog") && of_one).then(|| {
         Finding::error(
             "mongodump-oplog",
@@ -135,21 +146,25 @@ fn prune(line: &str) -> Option<Finding> {
 }
 
 fn unlock(line: &str) -> Option<Finding> {
-    (line.contains("restic") && line.contains("unlock") && line.contains("--remove-all")).then(|| {
-        Finding::error(
-            "old-unlock",
-            "an old job removes all locks of the repository",
-            "locks keep a prune from deleting what another program is writing at this moment",
-            "take the line out now; locks of dead programs go by themselves",
-        )
-    })
+    (line.contains("restic") && line.contains("unlock") && line.contains("--remove-all")).then(
+        || {
+            Finding::error(
+                "old-unlock",
+                "an old job removes all locks of the repository",
+                "locks keep a prune from deleting what another program is writing at this moment",
+                "take the line out now; locks of dead programs go by themselves",
+            )
+        },
+    )
 }
 
 fn credentials_in_arguments(line: &str) -> Option<Finding> {
     let words: Vec<&str> = words(line).collect();
     let of_user = |pair: &[&str]| matches!(pair[0], "-u" | "--user") && pair[1].contains(':');
     let by_option = line.contains("curl") && words.windows(2).any(of_user);
-    let password = words.iter().any(|word| word.strip_prefix("--password=").is_some_and(|value| !value.is_empty()));
+    let password = words
+        .iter()
+        .any(|word| word.strip_prefix("--password=").is_some_and(|value| !value.is_empty()));
     (by_option || password || has_credentials(line)).then(|| {
         Finding::error(
             "secret-in-arguments",
@@ -195,7 +210,8 @@ fn live_database_in_tar(line: &str) -> Option<Finding> {
 }
 
 fn lifecycle(line: &str) -> Option<Finding> {
-    let tool = ["aws ", "wrangler", "rclone", "s3cmd", "mc "].iter().any(|tool| line.contains(tool));
+    let tool =
+        ["aws ", "wrangler", "rclone", "s3cmd", "mc "].iter().any(|tool| line.contains(tool));
     (tool && line.contains("lifecycle")).then(|| {
         Finding::error(
             "bucket-lifecycle",
@@ -212,7 +228,9 @@ fn syncs(commands: &[Command<'_>]) -> Vec<Finding> {
     for (place, line) in commands {
         let Some(target) = sync_target(line) else { continue };
         let direct = commands.iter().find(|(_, other)| {
-            words(other).any(|word| word.split_once("rclone:").is_some_and(|(_, location)| location == target))
+            words(other).any(|word| {
+                word.split_once("rclone:").is_some_and(|(_, location)| location == target)
+            })
         });
         findings.push(
             match direct {
@@ -238,11 +256,16 @@ fn syncs(commands: &[Command<'_>]) -> Vec<Finding> {
 
 /// Secrets that are assigned in cron's lines.
 fn secrets_in_cron(lines: &[CronLine]) -> Vec<Finding> {
-    let is_secret = |name: &str| ["PASS", "SECRET", "TOKEN", "API_KEY", "ACCESS_KEY"].iter().any(|part| name.contains(part));
+    let is_secret = |name: &str| {
+        ["PASS", "SECRET", "TOKEN", "API_KEY", "ACCESS_KEY"].iter().any(|part| name.contains(part))
+    };
     let assigns = |line: &CronLine| {
-        words(&line.command)
-            .filter_map(|word| word.split_once('='))
-            .any(|(name, value)| is_secret(name) && !name.ends_with("_FILE") && !value.is_empty() && !value.starts_with('$'))
+        words(&line.command).filter_map(|word| word.split_once('=')).any(|(name, value)| {
+            is_secret(name)
+                && !name.ends_with("_FILE")
+                && !value.is_empty()
+                && !value.starts_with('$')
+        })
     };
     lines
         .iter()
@@ -282,21 +305,32 @@ fn meetings(old: &Old, commands: &[Command<'_>]) -> Option<Finding> {
     if commands.iter().any(|(_, line)| line.contains("flock")) {
         return None;
     }
-    let jobs: Vec<_> =
-        [("local backup", OldJob::Backup), ("off-site backup", OldJob::OffSite), ("restore test", OldJob::RestoreTest)]
-            .into_iter()
-            .filter_map(|(name, job)| Some((name, old.when(job)?)))
-            .collect();
+    let jobs: Vec<_> = [
+        ("local backup", OldJob::Backup),
+        ("off-site backup", OldJob::OffSite),
+        ("restore test", OldJob::RestoreTest),
+    ]
+    .into_iter()
+    .filter_map(|(name, job)| Some((name, old.when(job)?)))
+    .collect();
     let near = |at: usize, (name, when): &(&str, When)| {
-        let others = jobs[..at].iter().filter_map(|(other, earlier)| Some((*other, when.minutes_apart(*earlier)?)));
-        let pair = others.filter(|(_, minutes)| *minutes < NEAR_MINUTES).min_by_key(|(_, minutes)| *minutes);
+        let others = jobs[..at]
+            .iter()
+            .filter_map(|(other, earlier)| Some((*other, when.minutes_apart(*earlier)?)));
+        let pair = others
+            .filter(|(_, minutes)| *minutes < NEAR_MINUTES)
+            .min_by_key(|(_, minutes)| *minutes);
         pair.map(|(other, minutes)| format!("{other} and {name}: {minutes} min"))
     };
-    let pairs: Vec<String> = jobs.iter().enumerate().filter_map(|(at, job)| near(at, job)).collect();
+    let pairs: Vec<String> =
+        jobs.iter().enumerate().filter_map(|(at, job)| near(at, job)).collect();
     (!pairs.is_empty()).then(|| {
         Finding::warning(
             "no-lock",
-            format!("old jobs begin close to each other ({}), and no lock keeps them apart", pairs.join(", ")),
+            format!(
+                "old jobs begin close to each other ({}), and no lock keeps them apart",
+                pairs.join(", ")
+            ),
             "when the first is slow, the next works on what is half written",
             "nothing: our jobs wait for each other",
         )
@@ -315,12 +349,18 @@ mod tests {
     fn each_fault_is_seen_in_the_line_that_has_it_and_in_no_other() {
         for (line, code) in [
             ("curl -fsS -X POST http://127.0.0.1:6333/snapshots/recover -d '{}'", "qdrant-recover"),
-            ("curl -X PUT http://127.0.0.1:6333/collections/c/snapshots/recover -d '{}'", "qdrant-priority"),
+            (
+                "curl -X PUT http://127.0.0.1:6333/collections/c/snapshots/recover -d '{}'",
+                "qdrant-priority",
+            ),
             ("mongodump --db kaleem --oplog", "mongodump-oplog"),
             ("mongodump --archive=a --gzip", "compressed-before-deduplication"),
             ("restic forget --keep-daily 7 --prune", "old-prune"),
             ("restic unlock --remove-all", "old-unlock"),
-            ("curl -u \"kaleem:supersecret\" -X POST http://127.0.0.1:15672/api/definitions", "secret-in-arguments"),
+            (
+                "curl -u \"kaleem:supersecret\" -X POST http://127.0.0.1:15672/api/definitions",
+                "secret-in-arguments",
+            ),
             ("x mongodb://backup:canary@127.0.0.1/kaleem", "secret-in-arguments"),
             ("mongodump --uri=\"$MONGO_URI\"", "uri-in-arguments"),
             ("tar -czf n.tgz /home/node/.n8n", "live-database-in-tar"),
@@ -346,9 +386,14 @@ mod tests {
     fn a_sync_onto_the_place_of_direct_backups_is_the_worst() {
         let sync = ("/a.sh:3", "rclone sync /backups/restic-local r2:kaleem-backup/restic");
         let direct = ("/b.sh:2", "RESTIC_REPOSITORY=\"rclone:r2:kaleem-backup/restic\"");
-        let codes = |commands: &[Command<'_>]| syncs(commands).iter().map(|finding| finding.code).collect::<Vec<_>>();
+        let codes = |commands: &[Command<'_>]| {
+            syncs(commands).iter().map(|finding| finding.code).collect::<Vec<_>>()
+        };
         assert_eq!(codes(&[sync, direct]), ["sync-over-repository"]);
         assert_eq!(codes(&[sync]), ["unordered-sync"]);
-        assert!(codes(&[("/a:1", "rclone sync r2:kaleem-backup/restic /tmp/restic-remote"), direct]).is_empty());
+        assert!(
+            codes(&[("/a:1", "rclone sync r2:kaleem-backup/restic /tmp/restic-remote"), direct])
+                .is_empty()
+        );
     }
 }

@@ -100,12 +100,16 @@ impl Old {
             )));
         }
         let cron = cron_text.as_deref().map(cron_lines).unwrap_or_default();
-        let mut texts: Vec<OldFile> = cron_text.map(|text| OldFile { path: CRON_FILE.into(), text }).into_iter().collect();
+        let mut texts: Vec<OldFile> =
+            cron_text.map(|text| OldFile { path: CRON_FILE.into(), text }).into_iter().collect();
         for unit in [SERVICE, TIMER] {
             let path = Path::new(UNITS).join(unit);
             texts.extend(read(root, &path)?.map(|text| OldFile { path, text }));
         }
-        let calendar = texts.iter().find(|file| file.path.ends_with(TIMER)).and_then(|file| calendar(&file.text));
+        let calendar = texts
+            .iter()
+            .find(|file| file.path.ends_with(TIMER))
+            .and_then(|file| calendar(&file.text));
         let scripts = scripts(root, &texts)?;
         let mut old = Self {
             variables: Variables::default(),
@@ -128,7 +132,9 @@ impl Old {
                 Err(fault) => old.env_fault = Some(fault.to_string()),
             }
         }
-        for line in old.cron.iter().filter(|line| OldJob::of(&line.command) != Some(OldJob::OffSite)) {
+        for line in
+            old.cron.iter().filter(|line| OldJob::of(&line.command) != Some(OldJob::OffSite))
+        {
             for (name, value) in assignments(&line.command) {
                 old.variables.set(&name, value, Path::new(CRON_FILE));
             }
@@ -144,7 +150,10 @@ impl Old {
         {
             return Some(when);
         }
-        self.cron.iter().filter(|line| OldJob::of(&line.command) == Some(job)).find_map(|line| line.when)
+        self.cron
+            .iter()
+            .filter(|line| OldJob::of(&line.command) == Some(job))
+            .find_map(|line| line.when)
     }
 
     /// The commands of all files, one a line, with their places. Comments are left out, continued lines joined.
@@ -185,21 +194,34 @@ fn cron_lines(text: &str) -> Vec<CronLine> {
 }
 
 fn calendar(text: &str) -> Option<String> {
-    text.lines().find_map(|line| line.trim().strip_prefix("OnCalendar=")).map(|value| value.trim().to_owned())
+    text.lines()
+        .find_map(|line| line.trim().strip_prefix("OnCalendar="))
+        .map(|value| value.trim().to_owned())
 }
 
 /// The scripts that commands name, and those beside them whose names begin alike.
 fn scripts(root: &Path, texts: &[OldFile]) -> Result<Vec<OldFile>, MigrateError> {
     let mut paths = BTreeSet::new();
-    for word in texts.iter().flat_map(|file| file.text.split(|c: char| c.is_whitespace() || "\"';|&()=".contains(c))) {
+    for word in texts
+        .iter()
+        .flat_map(|file| file.text.split(|c: char| c.is_whitespace() || "\"';|&()=".contains(c)))
+    {
         if word.starts_with('/') && is_script(&below(root, word)) {
             paths.insert(PathBuf::from(word));
         }
     }
-    for directory in paths.iter().filter_map(|path| path.parent()).map(Path::to_path_buf).collect::<BTreeSet<_>>() {
+    for directory in paths
+        .iter()
+        .filter_map(|path| path.parent())
+        .map(Path::to_path_buf)
+        .collect::<BTreeSet<_>>()
+    {
         let Ok(entries) = fs::read_dir(below(root, &directory)) else { continue };
         for name in entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()) {
-            if name.starts_with("kaleem-") && is_shell(Path::new(&name)) && is_script(&below(root, directory.join(&name))) {
+            if name.starts_with("kaleem-")
+                && is_shell(Path::new(&name))
+                && is_script(&below(root, directory.join(&name)))
+            {
                 paths.insert(directory.join(name));
             }
         }
@@ -216,16 +238,20 @@ fn is_shell(path: &Path) -> bool {
 }
 
 fn is_script(path: &Path) -> bool {
-    let is_small = fs::metadata(path).is_ok_and(|metadata| metadata.is_file() && metadata.len() <= LARGEST_SCRIPT_BYTES);
+    let is_small = fs::metadata(path)
+        .is_ok_and(|metadata| metadata.is_file() && metadata.len() <= LARGEST_SCRIPT_BYTES);
     is_small
-        && (path.extension().is_some_and(|ending| ending == "sh") || fs::read(path).is_ok_and(|text| text.starts_with(b"#!")))
+        && (path.extension().is_some_and(|ending| ending == "sh")
+            || fs::read(path).is_ok_and(|text| text.starts_with(b"#!")))
 }
 
 /// Files that hold secrets and can be read by others than their owner.
 fn exposed(root: &Path) -> Vec<(PathBuf, u32)> {
     [ENV_FILE, RCLONE_CONFIG, PASSWORD_FILE]
         .into_iter()
-        .filter_map(|path| Some((PathBuf::from(path), fs::metadata(below(root, path)).ok()?.mode() & 0o7777)))
+        .filter_map(|path| {
+            Some((PathBuf::from(path), fs::metadata(below(root, path)).ok()?.mode() & 0o7777))
+        })
         .filter(|(_, mode)| mode & 0o077 != 0)
         .collect()
 }
@@ -233,19 +259,34 @@ fn exposed(root: &Path) -> Vec<(PathBuf, u32)> {
 /// Other places in which cron may start the old jobs.
 fn elsewhere(root: &Path) -> Vec<PathBuf> {
     let mut places: Vec<PathBuf> =
-        ["/etc/crontab", "/var/spool/cron/crontabs/root", "/var/spool/cron/root"].map(PathBuf::from).to_vec();
-    for directory in ["/etc/cron.d", "/etc/cron.hourly", "/etc/cron.daily", "/etc/cron.weekly", "/etc/cron.monthly"] {
+        ["/etc/crontab", "/var/spool/cron/crontabs/root", "/var/spool/cron/root"]
+            .map(PathBuf::from)
+            .to_vec();
+    for directory in [
+        "/etc/cron.d",
+        "/etc/cron.hourly",
+        "/etc/cron.daily",
+        "/etc/cron.weekly",
+        "/etc/cron.monthly",
+    ] {
         let Ok(entries) = fs::read_dir(below(root, directory)) else { continue };
         let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
         // cron passes over names with a dot, and ours is ours.
-        places
-            .extend(names.filter(|name| !name.contains('.') && name != "kaleem-dr").map(|name| Path::new(directory).join(name)));
+        places.extend(
+            names
+                .filter(|name| !name.contains('.') && name != "kaleem-dr")
+                .map(|name| Path::new(directory).join(name)),
+        );
     }
     places.retain(|place| {
-        let text = fs::read(below(root, place)).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
+        let text = fs::read(below(root, place))
+            .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+            .unwrap_or_default();
         let of_ours = ["kaleem-backup", "kaleem-restore-test", "rclone sync", "restic "];
         place != Path::new(CRON_FILE)
-            && commands(place, &text).iter().any(|(_, line)| of_ours.iter().any(|word| line.contains(word)))
+            && commands(place, &text)
+                .iter()
+                .any(|(_, line)| of_ours.iter().any(|word| line.contains(word)))
     });
     places.sort();
     places
@@ -285,12 +326,21 @@ mod tests {
         assert_eq!(OldJob::of(&lines[1].command), Some(OldJob::RestoreTest));
         assert_eq!(OldJob::of(&lines[2].command), None);
         let named = assignments(&lines[0].command);
-        assert!(named.contains(&("RESTIC_REPO".into(), "/backups/restic-local".into())), "{named:?}");
+        assert!(
+            named.contains(&("RESTIC_REPO".into(), "/backups/restic-local".into())),
+            "{named:?}"
+        );
     }
 
     #[test]
     fn commands_that_go_on_over_lines_are_one_and_comments_are_none() {
-        let found = commands(Path::new("/s.sh"), "#!/bin/sh\n# rclone sync\nrestic forget \\\n  --prune\n\necho\n");
-        assert_eq!(found, [("/s.sh:3".into(), "restic forget --prune".into()), ("/s.sh:6".into(), "echo".into())]);
+        let found = commands(
+            Path::new("/s.sh"),
+            "#!/bin/sh\n# rclone sync\nrestic forget \\\n  --prune\n\necho\n",
+        );
+        assert_eq!(
+            found,
+            [("/s.sh:3".into(), "restic forget --prune".into()), ("/s.sh:6".into(), "echo".into())]
+        );
     }
 }

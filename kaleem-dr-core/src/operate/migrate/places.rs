@@ -35,15 +35,18 @@ pub(super) enum Password {
 impl Places {
     pub(super) fn of(old: &Old, off_site: Option<String>) -> Self {
         let variables = &old.variables;
-        let local = variables.first(&["RESTIC_REPO", "RESTIC_REPOSITORY"]).and_then(|name| variables.get(name));
+        let local = variables
+            .first(&["RESTIC_REPO", "RESTIC_REPOSITORY"])
+            .and_then(|name| variables.get(name));
         let file = variables.get("RESTIC_PASSWORD_FILE").unwrap_or(PASSWORD_FILE);
-        let password = if variables.get("RESTIC_PASSWORD_FILE").is_some() || below(&old.root, file).exists() {
-            Password::File(below(&old.root, file))
-        } else if variables.get("RESTIC_PASSWORD").is_some() {
-            Password::Variable
-        } else {
-            Password::Nowhere
-        };
+        let password =
+            if variables.get("RESTIC_PASSWORD_FILE").is_some() || below(&old.root, file).exists() {
+                Password::File(below(&old.root, file))
+            } else if variables.get("RESTIC_PASSWORD").is_some() {
+                Password::Variable
+            } else {
+                Password::Nowhere
+            };
         let by_rclone = off_site.as_ref().is_some_and(|location| location.starts_with("rclone:"));
         Self {
             local: below(&old.root, local.unwrap_or(LOCAL_REPOSITORY)),
@@ -67,16 +70,24 @@ impl Places {
     }
 
     /// The settings of both, as far as they can be opened before the config is written, and the environment for them.
-    pub(super) fn settings(&self, old: &Old) -> Result<(RepositorySettings, Option<RepositorySettings>, Environment), String> {
-        let parse = |table: &str| toml::from_str::<RepositorySettings>(table).map_err(|fault| fault.message().to_owned());
+    pub(super) fn settings(
+        &self,
+        old: &Old,
+    ) -> Result<(RepositorySettings, Option<RepositorySettings>, Environment), String> {
+        let parse = |table: &str| {
+            toml::from_str::<RepositorySettings>(table).map_err(|fault| fault.message().to_owned())
+        };
         let password = match &self.password {
             Password::File(path) => reference(path),
             _ => "{ env = \"RESTIC_PASSWORD\" }".to_owned(),
         };
         let local = parse(&self.local_table(&password))?;
-        let off_site = self.off_site_table(&password, false).map(|table| parse(&table)).transpose()?;
-        let password =
-            old.variables.secret("RESTIC_PASSWORD").map(|(value, _)| ("RESTIC_PASSWORD", value.expose_secret().to_owned()));
+        let off_site =
+            self.off_site_table(&password, false).map(|table| parse(&table)).transpose()?;
+        let password = old
+            .variables
+            .secret("RESTIC_PASSWORD")
+            .map(|(value, _)| ("RESTIC_PASSWORD", value.expose_secret().to_owned()));
         Ok((local, off_site, password.into_iter().collect()))
     }
 
@@ -85,11 +96,16 @@ impl Places {
     }
 
     pub(super) fn off_site_table(&self, password: &str, is_mirror: bool) -> Option<String> {
-        let mut table = format!("location = {}\npassword = {password}\n", quoted(self.off_site.as_deref()?));
+        let mut table =
+            format!("location = {}\npassword = {password}\n", quoted(self.off_site.as_deref()?));
         if let Some(path) = &self.rclone_config {
             let _ = writeln!(table, "rclone_config = {}", quoted_path(path));
         }
-        table.push_str(if is_mirror { "mirror_of = \"local\"\n" } else { "tags = [\"r2\", \"server:{host}\"]\n" });
+        table.push_str(if is_mirror {
+            "mirror_of = \"local\"\n"
+        } else {
+            "tags = [\"r2\", \"server:{host}\"]\n"
+        });
         Some(table)
     }
 }

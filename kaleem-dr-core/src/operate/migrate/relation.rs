@@ -40,7 +40,8 @@ struct Opened {
 
 async fn open(settings: &RepositorySettings, environment: &Environment) -> Result<Opened, String> {
     // Nothing is cached: a survey writes nothing.
-    let mut access = settings.access("".as_ref(), environment).map_err(|error| error_chain(&error))?;
+    let mut access =
+        settings.access("".as_ref(), environment).map_err(|error| error_chain(&error))?;
     access.cache_directory = None;
     let repository = Repository::open(&access).await.map_err(|error| error_chain(&error))?;
     let snapshots = repository.snapshots().await.map_err(|error| error_chain(&error))?;
@@ -71,7 +72,9 @@ pub(super) async fn relate(
     let relation = match (&near, open(off_site, environment).await) {
         (Err(why), _) => Relation::Unknown { why: format!("the local one: {why}") },
         (_, Err(why)) => Relation::Unknown { why: format!("the one off site: {why}") },
-        (Ok(near), Ok(far)) if near.id == far.id => Relation::Mirror { only_there: only_there(near, &far) },
+        (Ok(near), Ok(far)) if near.id == far.id => {
+            Relation::Mirror { only_there: only_there(near, &far) }
+        }
         (Ok(_), Ok(_)) => Relation::Own,
     };
     findings.extend(of_relation(&relation));
@@ -96,7 +99,11 @@ fn snapshots(near: &Opened) -> Vec<Finding> {
             "find out whose they are and remove them; until then `kaleem-dr forget` refuses",
         ));
     }
-    let others = near.snapshots.iter().filter(|snapshot| !snapshot.is_ours() && !snapshot.is_record()).count();
+    let others = near
+        .snapshots
+        .iter()
+        .filter(|snapshot| !snapshot.is_ours() && !snapshot.is_record())
+        .count();
     if others > 0 {
         findings.push(Finding::information(
             "history",
@@ -119,7 +126,9 @@ fn of_relation(relation: &Relation) -> Option<Finding> {
         )),
         Relation::Mirror { only_there } => Some(Finding::warning(
             "off-site-snapshots",
-            format!("the mirror off site holds {only_there} snapshots that the local repository does not have"),
+            format!(
+                "the mirror off site holds {only_there} snapshots that the local repository does not have"
+            ),
             "direct backups made them; the next `rclone sync` deletes them",
             "stop that sync now; with the new config, bring them home: `kaleem-dr replicate --from r2 --to local --no-delete`. \
              Until then `replicate` ends with 5 and deletes nothing",
@@ -132,7 +141,9 @@ fn of_relation(relation: &Relation) -> Option<Finding> {
         )),
         Relation::Unknown { why } => Some(Finding::warning(
             "off-site-unknown",
-            format!("whether the repository off site is the local one's mirror cannot be told: {why}"),
+            format!(
+                "whether the repository off site is the local one's mirror cannot be told: {why}"
+            ),
             "the config takes the way that deletes nothing: `also = [\"r2\"]`",
             "mend what it says and run this again",
         )),

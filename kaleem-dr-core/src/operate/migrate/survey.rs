@@ -77,7 +77,10 @@ fn of_files(old: &Old, places: &Places) -> Vec<Finding> {
                 "exposed-secret",
                 format!("others than its owner can read this file of secrets (mode {mode:03o})"),
                 "every user of the machine can read the secrets, and kaleem-dr refuses the file",
-                &format!("chmod 600 {}, and change what is in it", below(&old.root, path).display()),
+                &format!(
+                    "chmod 600 {}, and change what is in it",
+                    below(&old.root, path).display()
+                ),
             )
             .at(path.display().to_string()),
         );
@@ -94,12 +97,16 @@ fn of_files(old: &Old, places: &Places) -> Vec<Finding> {
         );
     }
     let device = |path: &Path| fs::metadata(path).ok().map(|metadata| metadata.dev());
-    if let (Some(repository), Some(system)) = (device(&places.local), device(&below(&old.root, "/etc")))
+    if let (Some(repository), Some(system)) =
+        (device(&places.local), device(&below(&old.root, "/etc")))
         && repository == system
     {
         findings.push(Finding::warning(
             "same-disk",
-            format!("the local repository {} lies on the file system of what it backs up", places.local.display()),
+            format!(
+                "the local repository {} lies on the file system of what it backs up",
+                places.local.display()
+            ),
             "one broken disk takes both: that is one medium, not two",
             "move the repository to a disk of its own, or count on the one off site alone",
         ));
@@ -131,7 +138,10 @@ fn of_variables(old: &Old) -> Vec<Finding> {
         );
     }
     let Some(uri) = old.variables.get("MONGO_URI") else { return findings };
-    let login = uri.split_once("://").and_then(|(_, rest)| rest.split('/').next()?.rsplit_once('@')).map(|(login, _)| login);
+    let login = uri
+        .split_once("://")
+        .and_then(|(_, rest)| rest.split('/').next()?.rsplit_once('@'))
+        .map(|(login, _)| login);
     let (user, password) = login.and_then(|login| login.split_once(':')).unwrap_or_default();
     if !password.is_ascii() {
         findings.push(

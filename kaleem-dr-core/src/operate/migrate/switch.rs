@@ -62,21 +62,32 @@ pub struct SwitchReport {
 pub fn begin(survey: &Survey) -> Result<Journal, MigrateError> {
     if let Some(first) = survey.blocking().next() {
         let place = first.place.as_ref().map(|place| format!(" ({place})")).unwrap_or_default();
-        return Err(MigrateError::Refused(format!("nothing was changed: {}{place}; {}", first.what, first.advice)));
+        return Err(MigrateError::Refused(format!(
+            "nothing was changed: {}{place}; {}",
+            first.what, first.advice
+        )));
     }
     let mut journal = match Journal::load(&survey.root)? {
         Some(journal) if journal.finished.is_some() => {
-            return Err(MigrateError::Refused("this installation was migrated already; --undo takes it back".into()));
+            return Err(MigrateError::Refused(
+                "this installation was migrated already; --undo takes it back".into(),
+            ));
         }
         Some(journal) => journal,
         None if exists(&survey.config_path) => {
             let path = survey.config_path.display();
-            return Err(MigrateError::Refused(format!("nothing was changed: {path} is there and is not written over")));
+            return Err(MigrateError::Refused(format!(
+                "nothing was changed: {path} is there and is not written over"
+            )));
         }
         None => Journal::new(&survey.root, &survey.config_path),
     };
     for secret in &survey.draft.secrets {
-        write(&mut journal, &secret.path, format!("{}\n", secret.value.expose_secret()).as_bytes())?;
+        write(
+            &mut journal,
+            &secret.path,
+            format!("{}\n", secret.value.expose_secret()).as_bytes(),
+        )?;
     }
     write(&mut journal, &survey.config_path, survey.draft.config.as_bytes())?;
     Ok(journal)
@@ -85,18 +96,31 @@ pub fn begin(survey: &Survey) -> Result<Journal, MigrateError> {
 /// Writes a file for its owner alone, whole or not at all. One that this migration wrote before stays as it is now, for the operator
 /// may have mended it.
 fn write(journal: &mut Journal, path: &Path, content: &[u8]) -> Result<(), MigrateError> {
-    let is_noted = journal.steps.iter().any(|step| matches!(step, Step::Write { path: written, .. } if written == path));
+    let is_noted = journal
+        .steps
+        .iter()
+        .any(|step| matches!(step, Step::Write { path: written, .. } if written == path));
     if exists(path) {
         if is_noted || fs::read(path).map_err(failed("read", path))? == content {
             return Ok(());
         }
-        return Err(MigrateError::Refused(format!("{} is there, says something else, and is not written over", path.display())));
+        return Err(MigrateError::Refused(format!(
+            "{} is there, says something else, and is not written over",
+            path.display()
+        )));
     }
     let directory = path.parent().unwrap_or(Path::new("/"));
-    let missing: Vec<_> = directory.ancestors().take_while(|directory| !directory.exists()).map(Path::to_path_buf).collect();
+    let missing: Vec<_> = directory
+        .ancestors()
+        .take_while(|directory| !directory.exists())
+        .map(Path::to_path_buf)
+        .collect();
     for directory in missing.into_iter().rev() {
         journal.note(Step::MakeDirectory { path: directory.clone() })?;
-        DirBuilder::new().mode(0o700).create(&directory).map_err(failed("make the directory", &directory))?;
+        DirBuilder::new()
+            .mode(0o700)
+            .create(&directory)
+            .map_err(failed("make the directory", &directory))?;
     }
     journal.note(Step::Write { path: path.to_path_buf(), sha256: digest(content) })?;
     let write = || {
@@ -115,7 +139,12 @@ fn write(journal: &mut Journal, path: &Path, content: &[u8]) -> Result<(), Migra
 ///
 /// # Errors
 /// [`NotProven`] with the run's own exit where that is no success, else [`Exit::NotVerified`] or the mirror's.
-pub fn prove(run: &RunReport, wanted: &[SourceName], verified: &[VerifyReport], mirrors: &[Exit]) -> Result<Proven, NotProven> {
+pub fn prove(
+    run: &RunReport,
+    wanted: &[SourceName],
+    verified: &[VerifyReport],
+    mirrors: &[Exit],
+) -> Result<Proven, NotProven> {
     let not = |why: String, exit| Err(NotProven { why, exit });
     if run.exit != Exit::Done {
         return not(format!("the first backup failed or is not whole: {}", faults(run)), run.exit);
@@ -123,14 +152,21 @@ pub fn prove(run: &RunReport, wanted: &[SourceName], verified: &[VerifyReport], 
     if run.dry_run || wanted.is_empty() {
         return not("nothing was backed up".into(), Exit::NotVerified);
     }
-    let saved: BTreeSet<&str> =
-        run.sources.iter().filter(|source| source.snapshot.is_some()).map(|source| source.source.as_str()).collect();
+    let saved: BTreeSet<&str> = run
+        .sources
+        .iter()
+        .filter(|source| source.snapshot.is_some())
+        .map(|source| source.source.as_str())
+        .collect();
     let proven: BTreeSet<&str> = verified
         .iter()
         .filter(|report| report.is_proven() && report.wanted >= ProofLevel::Parsed)
         .filter_map(|report| report.source.as_deref())
         .collect();
-    if let Some(source) = wanted.iter().find(|source| !saved.contains(source.as_str()) || !proven.contains(source.as_str())) {
+    if let Some(source) = wanted
+        .iter()
+        .find(|source| !saved.contains(source.as_str()) || !proven.contains(source.as_str()))
+    {
         return not(format!("the first backup of {source} is not proven"), Exit::NotVerified);
     }
     if let Some(exit) = mirrors.iter().find(|exit| **exit != Exit::Done) {
@@ -141,15 +177,27 @@ pub fn prove(run: &RunReport, wanted: &[SourceName], verified: &[VerifyReport], 
 
 /// What a run says of why it did not end well.
 fn faults(run: &RunReport) -> String {
-    let mut faults: Vec<String> = run.repository_error.iter().chain(&run.retention_error).chain(&run.withheld).cloned().collect();
+    let mut faults: Vec<String> = run
+        .repository_error
+        .iter()
+        .chain(&run.retention_error)
+        .chain(&run.withheld)
+        .cloned()
+        .collect();
     for source in &run.sources {
         faults.extend(source.error.iter().chain(&source.staged_error).cloned());
         if !source.incomplete.is_empty() {
-            faults.push(format!("source {}: {} of its parts could not be read", source.source, source.incomplete.len()));
+            faults.push(format!(
+                "source {}: {} of its parts could not be read",
+                source.source,
+                source.incomplete.len()
+            ));
         }
     }
     for further in &run.further {
-        faults.extend(further.error.iter().map(|error| format!("repository {}: {error}", further.repository)));
+        faults.extend(
+            further.error.iter().map(|error| format!("repository {}: {error}", further.repository)),
+        );
     }
     if faults.is_empty() { "its report says more".to_owned() } else { faults.join("; ") }
 }
@@ -159,16 +207,25 @@ fn faults(run: &RunReport) -> String {
 /// # Errors
 /// [`MigrateError::Refused`] when the cron file's other name is taken; [`MigrateError::Schedule`] when our schedules cannot be installed: then the old
 /// ones are as they were.
-pub fn switch(journal: &mut Journal, Proven(()): Proven, plan: &Plan, style: Style) -> Result<SwitchReport, MigrateError> {
+pub fn switch(
+    journal: &mut Journal,
+    Proven(()): Proven,
+    plan: &Plan,
+    style: Style,
+) -> Result<SwitchReport, MigrateError> {
     let root = journal.root.clone();
     let cron = below(&root, CRON_FILE);
     let off = PathBuf::from(format!("{}{DISABLED}", cron.display()));
     if exists(&cron) && exists(&off) {
-        return Err(MigrateError::Refused(format!("{} is there already; move it away", off.display())));
+        return Err(MigrateError::Refused(format!(
+            "{} is there already; move it away",
+            off.display()
+        )));
     }
     journal.note(Step::InstallSchedules { style })?;
     let installed = schedule::install(plan, style, &root, false)?;
-    let mut report = SwitchReport { commands: installed.commands.clone(), installed, disabled: Vec::new() };
+    let mut report =
+        SwitchReport { commands: installed.commands.clone(), installed, disabled: Vec::new() };
     if exists(&cron) {
         journal.note(Step::Rename { from: cron.clone(), to: off.clone() })?;
         fs::rename(&cron, &off).map_err(failed("rename", &cron))?;
@@ -180,7 +237,9 @@ pub fn switch(journal: &mut Journal, Proven(()): Proven, plan: &Plan, style: Sty
         journal.note(Step::Unlink { path: link.clone(), target })?;
         fs::remove_file(&link).map_err(failed("remove", &link))?;
         report.disabled.push(format!("{} is removed", link.display()));
-        report.commands.extend([format!("systemctl stop {TIMER}"), "systemctl daemon-reload".to_owned()]);
+        report
+            .commands
+            .extend([format!("systemctl stop {TIMER}"), "systemctl daemon-reload".to_owned()]);
     }
     Ok(report)
 }
@@ -246,7 +305,8 @@ mod tests {
 
     #[test]
     fn only_a_whole_run_of_which_every_point_is_parsed_proves_anything() {
-        let wanted: Vec<SourceName> = ["configs", "mongo"].map(|name| name.parse().unwrap()).to_vec();
+        let wanted: Vec<SourceName> =
+            ["configs", "mongo"].map(|name| name.parse().unwrap()).to_vec();
         let parsed = |name| verified(name, ProofLevel::Parsed, Some(ProofLevel::Parsed));
         let both = [parsed("configs"), parsed("mongo")];
         let exit = |run: &RunReport, verified: &[VerifyReport], mirrors: &[Exit]| {
@@ -254,13 +314,25 @@ mod tests {
         };
         assert_eq!(exit(&run(), &both, &[Exit::Done]), Ok(()));
         assert_eq!(exit(&run(), &both[..1], &[]), Err(Exit::NotVerified), "mongo was not verified");
-        let damaged = [parsed("configs"), verified("mongo", ProofLevel::Parsed, Some(ProofLevel::Readable))];
+        let damaged =
+            [parsed("configs"), verified("mongo", ProofLevel::Parsed, Some(ProofLevel::Readable))];
         assert_eq!(exit(&run(), &damaged, &[]), Err(Exit::NotVerified), "mongo is no BSON");
-        let shallow = [parsed("configs"), verified("mongo", ProofLevel::Stored, Some(ProofLevel::Stored))];
+        let shallow =
+            [parsed("configs"), verified("mongo", ProofLevel::Stored, Some(ProofLevel::Stored))];
         assert_eq!(exit(&run(), &shallow, &[]), Err(Exit::NotVerified), "less was asked for");
-        assert_eq!(exit(&run(), &both, &[Exit::Refused]), Err(Exit::Refused), "the mirror is not as it should be");
-        assert_eq!(exit(&RunReport { exit: Exit::Partial, ..run() }, &both, &[]), Err(Exit::Partial));
+        assert_eq!(
+            exit(&run(), &both, &[Exit::Refused]),
+            Err(Exit::Refused),
+            "the mirror is not as it should be"
+        );
+        assert_eq!(
+            exit(&RunReport { exit: Exit::Partial, ..run() }, &both, &[]),
+            Err(Exit::Partial)
+        );
         assert_eq!(exit(&RunReport { dry_run: true, ..run() }, &both, &[]), Err(Exit::NotVerified));
-        assert_eq!(exit(&RunReport { sources: vec![source("configs")], ..run() }, &both, &[]), Err(Exit::NotVerified));
+        assert_eq!(
+            exit(&RunReport { sources: vec![source("configs")], ..run() }, &both, &[]),
+            Err(Exit::NotVerified)
+        );
     }
 }

@@ -69,7 +69,8 @@ impl Variables {
 
     pub(super) fn set(&mut self, name: &str, value: String, from: &Path) {
         // Where the off-site repository is, its own search finds.
-        let off_site = name.starts_with("RESTIC_REPO") && ["rclone:", "s3:"].iter().any(|scheme| value.starts_with(scheme));
+        let off_site = name.starts_with("RESTIC_REPO")
+            && ["rclone:", "s3:"].iter().any(|scheme| value.starts_with(scheme));
         if KNOWN.contains(&name) && !off_site {
             self.0.insert(name.to_owned(), (SecretString::from(value), from.to_path_buf()));
         }
@@ -90,16 +91,26 @@ pub(super) fn defaults(script: &str) -> Vec<(String, String)> {
     let mut found = Vec::new();
     for line in script.lines() {
         let line = line.trim();
-        let line = ["export ", ": "].iter().find_map(|word| line.strip_prefix(word)).unwrap_or(line);
-        let parameter = line.trim_matches('"').strip_prefix("${").and_then(|rest| rest.strip_suffix('}'));
-        let (name, value) = if let Some((name, value)) = parameter.and_then(|rest| rest.split_once(":=")) {
+        let line =
+            ["export ", ": "].iter().find_map(|word| line.strip_prefix(word)).unwrap_or(line);
+        let parameter =
+            line.trim_matches('"').strip_prefix("${").and_then(|rest| rest.strip_suffix('}'));
+        let (name, value) = if let Some((name, value)) =
+            parameter.and_then(|rest| rest.split_once(":="))
+        {
             (name, value.to_owned())
         } else {
             let Some((name, value)) = line.split_once('=') else { continue };
             let bare = value.trim_matches('"');
             let own = format!("${{{name}:-");
             let default = bare.strip_prefix(own.as_str()).and_then(|rest| rest.strip_suffix('}'));
-            (name, default.map_or_else(|| value.to_owned(), |default| format!("\"{}\"", default.trim_matches('"'))))
+            (
+                name,
+                default.map_or_else(
+                    || value.to_owned(),
+                    |default| format!("\"{}\"", default.trim_matches('"')),
+                ),
+            )
         };
         if is_name(name)
             && let Ok(parsed) = parse_env_file(&format!("{name}={value}"))
@@ -113,7 +124,9 @@ pub(super) fn defaults(script: &str) -> Vec<(String, String)> {
 
 /// The `NAME=value` words of a command line.
 pub(super) fn assignments(command: &str) -> Vec<(String, String)> {
-    let words = command.split(|c: char| c.is_whitespace() || c == ';').map(|word| word.trim_matches(['"', '\'']));
+    let words = command
+        .split(|c: char| c.is_whitespace() || c == ';')
+        .map(|word| word.trim_matches(['"', '\'']));
     words
         .filter_map(|word| word.split_once('='))
         .filter(|(name, value)| is_name(name) && !value.contains('$'))
@@ -136,7 +149,8 @@ mod tests {
             "KEEP_DAILY=\"${KEEP_DAILY:-9}\"\nexport RABBIT_USER=kaleem # who\n: \"${QDRANT_URL:=http://q:6333}\"\n\
              STAMP=$(date)\nBACKUP_ROOT=\"$HOME/b\"\nif [ a = b ]\n",
         );
-        let expected = [("KEEP_DAILY", "9"), ("RABBIT_USER", "kaleem"), ("QDRANT_URL", "http://q:6333")];
+        let expected =
+            [("KEEP_DAILY", "9"), ("RABBIT_USER", "kaleem"), ("QDRANT_URL", "http://q:6333")];
         assert_eq!(found, expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
     }
 }

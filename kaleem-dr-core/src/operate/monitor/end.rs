@@ -72,12 +72,18 @@ impl Ended {
             name: source.source.to_string(),
             exit: source.exit,
             message: source.error.clone().or_else(|| source.staged_error.clone()).or_else(|| {
-                let copy = source.copies.iter().find_map(|copy| copy.error.as_ref().map(|error| (copy, error)));
+                let copy = source
+                    .copies
+                    .iter()
+                    .find_map(|copy| copy.error.as_ref().map(|error| (copy, error)));
                 copy.map(|(copy, error)| format!("not copied to {}: {error}", copy.repository))
             }),
             seconds: source.seconds,
         };
-        let why = [&report.repository_error, &report.withheld, &report.retention_error].into_iter().flatten().cloned();
+        let why = [&report.repository_error, &report.withheld, &report.retention_error]
+            .into_iter()
+            .flatten()
+            .cloned();
         let why: Vec<String> = why.collect();
         Self {
             parts: report.sources.iter().map(part).collect(),
@@ -90,10 +96,20 @@ impl Ended {
     #[must_use]
     pub fn of_verification(reports: &[VerifyReport]) -> Self {
         let parts = reports.iter().filter_map(|report| {
-            let wrong = report.findings.iter().find(|finding| finding.is_error).map(|finding| finding.message.clone());
+            let wrong = report
+                .findings
+                .iter()
+                .find(|finding| finding.is_error)
+                .map(|finding| finding.message.clone());
             let message = report.error.as_ref().map(|untried| untried.why.clone()).or(wrong);
-            let message = message.or_else(|| (!report.incomplete.is_empty()).then(|| left_out(&report.incomplete)));
-            Some(EndedPart { name: report.source.clone()?, exit: report.exit(), message, seconds: report.seconds })
+            let message = message
+                .or_else(|| (!report.incomplete.is_empty()).then(|| left_out(&report.incomplete)));
+            Some(EndedPart {
+                name: report.source.clone()?,
+                exit: report.exit(),
+                message,
+                seconds: report.seconds,
+            })
         });
         Self { parts: parts.collect(), ..Self::new(exit_of(reports), &reports) }
     }
@@ -102,11 +118,17 @@ impl Ended {
     #[must_use]
     pub fn of_drill(report: &DrillReport) -> Self {
         let part = |drill: &SourceDrill| {
-            let wrong = drill.verification.as_ref().and_then(|found| found.findings.iter().find(|finding| finding.is_error));
+            let wrong = drill
+                .verification
+                .as_ref()
+                .and_then(|found| found.findings.iter().find(|finding| finding.is_error));
             EndedPart {
                 name: drill.source.to_string(),
                 exit: drill.exit,
-                message: drill.error.clone().or_else(|| wrong.map(|finding| finding.message.clone())),
+                message: drill
+                    .error
+                    .clone()
+                    .or_else(|| wrong.map(|finding| finding.message.clone())),
                 seconds: drill.seconds,
             }
         };
@@ -141,7 +163,8 @@ impl Ended {
         finished: Timestamp,
         redactor: &Redactor,
     ) -> Event {
-        let of_sources = matches!(job.kind, EventKind::Backup | EventKind::Verify | EventKind::Drill);
+        let of_sources =
+            matches!(job.kind, EventKind::Backup | EventKind::Verify | EventKind::Drill);
         let part = |part: &EndedPart| Part {
             source: part.name.clone(),
             repository: repository.to_owned(),
@@ -155,7 +178,9 @@ impl Ended {
         };
         let report = match &self.message {
             // Of an error of any depth; a report's own fields were made to be shown.
-            Some(why) if self.report.get("error").is_some() => serde_json::json!({ "error": redactor.clean(why) }),
+            Some(why) if self.report.get("error").is_some() => {
+                serde_json::json!({ "error": redactor.clean(why) })
+            }
             _ => self.report.clone(),
         };
         Event {
@@ -177,7 +202,8 @@ impl Ended {
             exit => format!("ended with {} ({})", exit.code(), word(exit)),
         };
         let seconds = finished.duration_since(started).as_secs_f64();
-        let mut lines = vec![format!("{} {how} after {seconds:.0} s, run {}", job.kind.word(), job.run)];
+        let mut lines =
+            vec![format!("{} {how} after {seconds:.0} s, run {}", job.kind.word(), job.run)];
         lines.extend(self.message.clone());
         lines.extend(self.parts.iter().map(EndedPart::line));
         lines.join("\n") + "\n"
@@ -206,7 +232,10 @@ impl EndedPart {
 
 /// `not-verified`, as in JSON.
 fn word(exit: Exit) -> String {
-    serde_json::to_value(exit).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
+    serde_json::to_value(exit)
+        .ok()
+        .and_then(|value| value.as_str().map(str::to_owned))
+        .unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -216,15 +245,25 @@ mod tests {
 
     fn job() -> Job {
         let parts = vec!["mongo".to_owned(), "n8n".to_owned()];
-        Job { kind: EventKind::Verify, run: RunId::new(), repositories: vec!["/r".into()], parts, is_narrowed: false }
+        Job {
+            kind: EventKind::Verify,
+            run: RunId::new(),
+            repositories: vec!["/r".into()],
+            parts,
+            is_narrowed: false,
+        }
     }
 
     #[test]
     fn a_part_that_was_not_come_to_ends_as_the_job_did() {
         let n8n = EndedPart { name: "n8n".into(), exit: Exit::Done, message: None, seconds: 1.0 };
-        let ended = Ended { parts: vec![n8n], ..Ended::failed(Exit::WrongPassword, "the password opens nothing") };
+        let ended = Ended {
+            parts: vec![n8n],
+            ..Ended::failed(Exit::WrongPassword, "the password opens nothing")
+        };
         let ended = ended.completed(&job());
-        let exits: Vec<_> = ended.parts.iter().map(|part| (part.name.as_str(), part.exit)).collect();
+        let exits: Vec<_> =
+            ended.parts.iter().map(|part| (part.name.as_str(), part.exit)).collect();
         assert_eq!(exits, [("n8n", Exit::Done), ("mongo", Exit::WrongPassword)]);
         let now = Timestamp::now();
         let summary = ended.summary(&job(), now, now);
@@ -241,6 +280,9 @@ mod tests {
         assert_eq!(ended.exit, Exit::Failed);
         let mut ended = Ended::failed(Exit::Unreachable, "no server");
         ended.spoil("and no ledger");
-        assert_eq!((ended.exit, ended.message.as_deref()), (Exit::Unreachable, Some("no server; and no ledger")));
+        assert_eq!(
+            (ended.exit, ended.message.as_deref()),
+            (Exit::Unreachable, Some("no server; and no ledger"))
+        );
     }
 }

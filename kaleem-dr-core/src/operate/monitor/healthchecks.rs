@@ -79,26 +79,38 @@ pub(crate) struct Ping {
 
 impl Healthchecks {
     /// Reads the secrets. What cannot be read is left out, and told.
-    pub(crate) fn new(settings: &HealthchecksSettings, environment: &Environment) -> Result<(Self, Vec<String>), String> {
+    pub(crate) fn new(
+        settings: &HealthchecksSettings,
+        environment: &Environment,
+    ) -> Result<(Self, Vec<String>), String> {
         let mut missing = Vec::new();
         let checks = if let Some(url) = &settings.url {
             Checks::One(environment.secret(url).map_err(|error| error_chain(&error))?)
         } else if let Some(key) = &settings.ping_key {
             let key = environment.secret(key).map_err(|error| error_chain(&error))?;
-            Checks::Slugs { server: settings.base_url.trim_end_matches('/').to_owned(), key, create: settings.create }
+            Checks::Slugs {
+                server: settings.base_url.trim_end_matches('/').to_owned(),
+                key,
+                create: settings.create,
+            }
         } else {
             let mut each = BTreeMap::new();
             for (name, secret) in &settings.checks {
                 match environment.secret(secret) {
                     Ok(url) => _ = each.insert(name.clone(), url),
-                    Err(error) => missing.push(format!("the check of {name}: {}", error_chain(&error))),
+                    Err(error) => {
+                        missing.push(format!("the check of {name}: {}", error_chain(&error)))
+                    }
                 }
             }
             Checks::Each(each)
         };
         let timeout = Duration::from_secs(settings.timeout_seconds);
         let body_bytes = Arc::new(AtomicUsize::new(BODY_BYTES));
-        Ok((Self { client: post::client(timeout)?, checks, log: settings.log, body_bytes, timeout }, missing))
+        Ok((
+            Self { client: post::client(timeout)?, checks, log: settings.log, body_bytes, timeout },
+            missing,
+        ))
     }
 
     /// Whether all jobs share one check.
@@ -142,13 +154,18 @@ impl Healthchecks {
 
     async fn ping(&self, run: Option<RunId>, ping: &Ping) -> Result<(), String> {
         let url = self.address(&ping.check, ping.signal, run).ok_or("its address is none")?;
-        let body = if self.log { end_of(&ping.body, self.body_bytes.load(Ordering::Relaxed)).to_owned() } else { String::new() };
+        let body = if self.log {
+            end_of(&ping.body, self.body_bytes.load(Ordering::Relaxed)).to_owned()
+        } else {
+            String::new()
+        };
         let (headers, text) = post::send(self.client.post(url).body(body)).await?;
         // The API answers 200 to addresses of checks that it does not have.
         if text.contains("not found") {
             return Err("there is no such check".into());
         }
-        let limit = headers.get(LIMIT_HEADER).and_then(|value| value.to_str().ok()?.trim().parse().ok());
+        let limit =
+            headers.get(LIMIT_HEADER).and_then(|value| value.to_str().ok()?.trim().parse().ok());
         if let Some(limit) = limit {
             self.body_bytes.store(limit, Ordering::Relaxed);
         }
@@ -159,7 +176,9 @@ impl Healthchecks {
         let (url, create) = match &self.checks {
             Checks::One(url) => (url.expose_secret().to_owned(), false),
             Checks::Each(each) => (each.get(check)?.expose_secret().to_owned(), false),
-            Checks::Slugs { server, key, create } => (format!("{server}/{}/{}", key.expose_secret(), slug(check)), *create),
+            Checks::Slugs { server, key, create } => {
+                (format!("{server}/{}/{}", key.expose_secret(), slug(check)), *create)
+            }
         };
         let mut url: Url = url.trim().parse().ok()?;
         if !matches!(url.scheme(), "http" | "https") {
@@ -179,7 +198,8 @@ impl Healthchecks {
 /// `kaleem-dr-backup-mongo` of `backup/mongo`. Slugs have small letters, digits, `-` and `_` only.
 fn slug(check: &str) -> String {
     let name = check.chars().map(|c| c.to_ascii_lowercase());
-    let name: String = name.map(|c| if c.is_ascii_alphanumeric() || c == '_' { c } else { '-' }).collect();
+    let name: String =
+        name.map(|c| if c.is_ascii_alphanumeric() || c == '_' { c } else { '-' }).collect();
     format!("kaleem-dr-{name}")
 }
 
@@ -188,10 +208,13 @@ mod tests {
     use super::*;
 
     fn with(checks: &str) -> Healthchecks {
-        let environment: Environment =
-            [("ONE", "https://hc-ping.com/0b8a/"), ("KEY", "k3y"), ("MONGO", "http://hc.example/ping/1?x=1")]
-                .into_iter()
-                .collect();
+        let environment: Environment = [
+            ("ONE", "https://hc-ping.com/0b8a/"),
+            ("KEY", "k3y"),
+            ("MONGO", "http://hc.example/ping/1?x=1"),
+        ]
+        .into_iter()
+        .collect();
         Healthchecks::new(&toml::from_str(checks).unwrap(), &environment).unwrap().0
     }
 
@@ -199,27 +222,43 @@ mod tests {
     fn addresses_are_those_of_the_api() {
         let run: RunId = "01ARZ3NDEKTSV4RRFFQ69G5FAV".parse().unwrap();
         let rid = "rid=01563e3a-b5d3-d676-4c61-efb99302bd5b";
-        let said = |healthchecks: &Healthchecks, check, signal| healthchecks.address(check, signal, Some(run)).map(String::from);
+        let said = |healthchecks: &Healthchecks, check, signal| {
+            healthchecks.address(check, signal, Some(run)).map(String::from)
+        };
         let one = with("url = { env = \"ONE\" }");
-        assert_eq!(said(&one, "backup", Signal::Start), Some(format!("https://hc-ping.com/0b8a/start?{rid}")));
-        assert_eq!(one.of(["backup".to_owned(), "backup/mongo".to_owned()]).len(), 1, "parts have no check of their own");
+        assert_eq!(
+            said(&one, "backup", Signal::Start),
+            Some(format!("https://hc-ping.com/0b8a/start?{rid}"))
+        );
+        assert_eq!(
+            one.of(["backup".to_owned(), "backup/mongo".to_owned()]).len(),
+            1,
+            "parts have no check of their own"
+        );
         let slugs = with("ping_key = { env = \"KEY\" }\ncreate = true");
         assert_eq!(
             said(&slugs, "backup/mongo", Signal::End(3)),
             Some(format!("https://hc-ping.com/k3y/kaleem-dr-backup-mongo/3?create=1&{rid}"))
         );
         let each = with("checks = { \"backup/mongo\" = { env = \"MONGO\" } }");
-        assert_eq!(each.address("backup/mongo", Signal::Log, None).unwrap().as_str(), "http://hc.example/ping/1/log?x=1");
+        assert_eq!(
+            each.address("backup/mongo", Signal::Log, None).unwrap().as_str(),
+            "http://hc.example/ping/1/log?x=1"
+        );
         assert!(each.of(["backup".to_owned()]).is_empty());
     }
 
     #[test]
     fn a_check_whose_secret_is_missing_leaves_the_others_alone() {
         let settings: HealthchecksSettings =
-            toml::from_str("checks = { backup = { env = \"A\" }, drill = { env = \"B\" } }").unwrap();
+            toml::from_str("checks = { backup = { env = \"A\" }, drill = { env = \"B\" } }")
+                .unwrap();
         let environment: Environment = [("B", "https://h/1")].into_iter().collect();
         let (healthchecks, missing) = Healthchecks::new(&settings, &environment).unwrap();
         assert_eq!(healthchecks.tested(), ["drill"]);
-        assert!(missing[0].contains("the check of backup") && missing[0].contains("variable A"), "{missing:?}");
+        assert!(
+            missing[0].contains("the check of backup") && missing[0].contains("variable A"),
+            "{missing:?}"
+        );
     }
 }

@@ -30,7 +30,9 @@ use tokio::task::JoinSet;
 pub(crate) use self::post::{client as http_client, send as http_send};
 pub use self::{
     end::{Ended, EndedPart},
-    settings::{HealthchecksSettings, Monitoring, NtfySettings, PrometheusSettings, WebhookSettings, When},
+    settings::{
+        HealthchecksSettings, Monitoring, NtfySettings, PrometheusSettings, WebhookSettings, When,
+    },
     tail::LogTail,
 };
 use self::{
@@ -97,13 +99,17 @@ impl<'a> Monitor<'a> {
     pub fn new(config: &'a Config, environment: &'a Environment, log: LogTail) -> Self {
         let settings = &config.settings.monitoring;
         let mut problems = Vec::new();
-        let mut failed = |why: String| problems.push(Told { whom: "monitoring".into(), error: Some(why) });
+        let mut failed =
+            |why: String| problems.push(Told { whom: "monitoring".into(), error: Some(why) });
         let mut healthchecks = None;
         if let Some(settings) = &settings.healthchecks {
             match Healthchecks::new(settings, environment) {
                 Ok((made, missing)) => {
                     healthchecks = Some(made);
-                    missing.into_iter().map(|why| format!("healthchecks: {why}")).for_each(&mut failed);
+                    missing
+                        .into_iter()
+                        .map(|why| format!("healthchecks: {why}"))
+                        .for_each(&mut failed);
                 }
                 Err(why) => failed(format!("healthchecks: {why}")),
             }
@@ -121,19 +127,27 @@ impl<'a> Monitor<'a> {
                 Err(why) => failed(why),
             }
         }
-        let client = if notifiers.is_empty() { None } else { post::client(notifiers::TIMEOUT).map_err(&mut failed).ok() };
+        let client = if notifiers.is_empty() {
+            None
+        } else {
+            post::client(notifiers::TIMEOUT).map_err(&mut failed).ok()
+        };
         Self { config, environment, log, healthchecks, client, notifiers, problems }
     }
 
     /// Announces a job. The announcement travels while the job runs.
     pub fn start(&self, job: Job) -> Running<'_> {
         for problem in &self.problems {
-            tracing::warn!(error = problem.error.as_deref(), "somebody will not be told how this ends");
+            tracing::warn!(
+                error = problem.error.as_deref(),
+                "somebody will not be told how this ends"
+            );
         }
         let mut starting = JoinSet::new();
         if let Some(healthchecks) = self.healthchecks.clone() {
             let own = (!job.is_narrowed).then(|| job.kind.word().to_owned());
-            let checks = healthchecks.of(own.into_iter().chain(job.parts.iter().map(|part| check_of(job.kind, part))));
+            let checks = healthchecks
+                .of(own.into_iter().chain(job.parts.iter().map(|part| check_of(job.kind, part))));
             let ping = |check| Ping { check, signal: Signal::Start, body: String::new() };
             let pings: Vec<Ping> = checks.into_iter().map(ping).collect();
             starting.spawn(async move { healthchecks.send(Some(job.run), pings).await });
@@ -152,9 +166,11 @@ impl<'a> Monitor<'a> {
     ) -> (T, Result<(), LedgerError>) {
         let running = self.start(job);
         let mut work = pin!(work);
-        let caught = poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(context))) {
-            Ok(poll) => poll.map(Ok),
-            Err(panic) => Poll::Ready(Err(panic)),
+        let caught = poll_fn(|context| {
+            match catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(context))) {
+                Ok(poll) => poll.map(Ok),
+                Err(panic) => Poll::Ready(Err(panic)),
+            }
         });
         match caught.await {
             Ok(result) => {
@@ -163,9 +179,12 @@ impl<'a> Monitor<'a> {
             }
             Err(panic) => {
                 let said = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-                let said = said.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
+                let said =
+                    said.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
                 // It goes on to whoever called, so what the ledger says is of no use any more.
-                let _ = running.end(Ended::failed(Exit::Failed, format!("the program panicked: {said}"))).await;
+                let _ = running
+                    .end(Ended::failed(Exit::Failed, format!("the program panicked: {said}")))
+                    .await;
                 resume_unwind(panic)
             }
         }
@@ -173,11 +192,16 @@ impl<'a> Monitor<'a> {
 
     /// Tells everybody that this is a test. Checks get a log entry, which changes nothing about them.
     pub async fn test(&self) -> Vec<Told> {
-        let message = format!("this is a test of kaleem-dr on {}", self.config.settings.host_name());
+        let message =
+            format!("this is a test of kaleem-dr on {}", self.config.settings.host_name());
         let mut told = self.problems.clone();
         if let Some(healthchecks) = &self.healthchecks {
             let ping = |check| Ping { check, signal: Signal::Log, body: message.clone() };
-            told.extend(healthchecks.send(None, healthchecks.tested().into_iter().map(ping).collect()).await);
+            told.extend(
+                healthchecks
+                    .send(None, healthchecks.tested().into_iter().map(ping).collect())
+                    .await,
+            );
         }
         told.extend(self.tell(&self.notice(When::Test, "notify test", Exit::Done, &message)).await);
         told
@@ -188,13 +212,21 @@ impl<'a> Monitor<'a> {
     /// # Errors
     /// When the unit is none of ours, as a sentence.
     pub async fn unit_failed(&self, unit: &str) -> Result<Vec<Told>, String> {
-        let job = unit::job_of(unit).ok_or_else(|| format!("`{unit}` is no unit of ours: they are kaleem-dr-JOB.service"))?;
-        let message =
-            format!("the unit {unit} failed on {}; `journalctl -u {unit}` tells more", self.config.settings.host_name());
+        let job = unit::job_of(unit).ok_or_else(|| {
+            format!("`{unit}` is no unit of ours: they are kaleem-dr-JOB.service")
+        })?;
+        let message = format!(
+            "the unit {unit} failed on {}; `journalctl -u {unit}` tells more",
+            self.config.settings.host_name()
+        );
         let mut told = self.problems.clone();
         if let Some(healthchecks) = &self.healthchecks {
-            let has_parts = matches!(job.kind, Some(EventKind::Backup | EventKind::Verify | EventKind::Replicate));
-            let mut names: Vec<String> = job.kind.map(|kind| kind.word().to_owned()).into_iter().collect();
+            let has_parts = matches!(
+                job.kind,
+                Some(EventKind::Backup | EventKind::Verify | EventKind::Replicate)
+            );
+            let mut names: Vec<String> =
+                job.kind.map(|kind| kind.word().to_owned()).into_iter().collect();
             if let (Some(kind), Some(of)) = (job.kind, &job.of)
                 && (has_parts || !healthchecks.has_slugs())
             {
@@ -204,9 +236,15 @@ impl<'a> Monitor<'a> {
                 names.push(job.word.clone());
             }
             let ping = |check| Ping { check, signal: Signal::Fail, body: message.clone() };
-            told.extend(healthchecks.send(None, healthchecks.of(names).into_iter().map(ping).collect()).await);
+            told.extend(
+                healthchecks
+                    .send(None, healthchecks.of(names).into_iter().map(ping).collect())
+                    .await,
+            );
         }
-        told.extend(self.tell(&self.notice(When::Failure, &job.word, Exit::Failed, &message)).await);
+        told.extend(
+            self.tell(&self.notice(When::Failure, &job.word, Exit::Failed, &message)).await,
+        );
         Ok(told)
     }
 
@@ -233,16 +271,20 @@ impl<'a> Monitor<'a> {
 
     async fn tell(&self, notice: &Notice) -> Vec<Told> {
         let Some(client) = &self.client else { return Vec::new() };
-        let telling: Vec<_> = self.notifiers.iter().map(|notifier| tell(&**notifier, client, notice)).collect();
+        let telling: Vec<_> =
+            self.notifiers.iter().map(|notifier| tell(&**notifier, client, notice)).collect();
         stream::iter(telling).buffered(8).filter_map(std::future::ready).collect().await
     }
 
     /// Whether the newest job of such a kind, in a repository that the config has, did not end well. Without a ledger, nobody knows.
     fn is_failing(&self, of: impl Fn(&str) -> bool) -> bool {
         let names = RepositoryNames::of(&self.config.settings, self.environment);
-        let events = Ledger::open(&self.config.settings.state_directory).and_then(|ledger| ledger.newest_events(false));
+        let events = Ledger::open(&self.config.settings.state_directory)
+            .and_then(|ledger| ledger.newest_events(false));
         let known = events.unwrap_or_default();
-        known.iter().any(|event| event.exit != 0 && of(&event.kind) && names.name_of(&event.repository).is_some())
+        known.iter().any(|event| {
+            event.exit != 0 && of(&event.kind) && names.name_of(&event.repository).is_some()
+        })
     }
 }
 
@@ -312,10 +354,9 @@ impl Running<'_> {
             return Ok(());
         }
         let redactor = Redactor::of(self.monitor.environment);
-        self.job
-            .repositories
-            .iter()
-            .try_for_each(|repository| ledger.record(&ended.event(&self.job, repository, self.started, finished, &redactor)))
+        self.job.repositories.iter().try_for_each(|repository| {
+            ledger.record(&ended.event(&self.job, repository, self.started, finished, &redactor))
+        })
     }
 
     fn event(&self, ended: &Ended) -> When {
@@ -331,15 +372,26 @@ impl Running<'_> {
         let Some(healthchecks) = &self.monitor.healthchecks else { return Vec::new() };
         let (kind, code) = (self.job.kind, ended.exit.code());
         // What is shared, or is about more than this job was, does not turn green by this job alone.
-        let others_fail = || healthchecks.is_shared() && self.monitor.is_failing(|other| other != kind.word());
-        let signal = if code == 0 && (self.job.is_narrowed || others_fail()) { Signal::Log } else { Signal::End(code) };
+        let others_fail =
+            || healthchecks.is_shared() && self.monitor.is_failing(|other| other != kind.word());
+        let signal = if code == 0 && (self.job.is_narrowed || others_fail()) {
+            Signal::Log
+        } else {
+            Signal::End(code)
+        };
         let of_job = healthchecks.of([kind.word().to_owned()]);
-        let mut pings: Vec<Ping> =
-            of_job.into_iter().map(|check| Ping { check, signal, body: format!("{log}{summary}") }).collect();
+        let mut pings: Vec<Ping> = of_job
+            .into_iter()
+            .map(|check| Ping { check, signal, body: format!("{log}{summary}") })
+            .collect();
         for part in &ended.parts {
             let line = redactor.clean(&part.line());
             for check in healthchecks.of([check_of(kind, &part.name)]) {
-                pings.push(Ping { check, signal: Signal::End(part.exit.code()), body: format!("{log}{line}\n") });
+                pings.push(Ping {
+                    check,
+                    signal: Signal::End(part.exit.code()),
+                    body: format!("{log}{line}\n"),
+                });
             }
         }
         pings
@@ -348,10 +400,17 @@ impl Running<'_> {
 
 impl Monitor<'_> {
     /// Pings when the announcement has arrived, or has had time to: an end must not overtake its start.
-    async fn ping_after(&self, mut starting: JoinSet<Vec<Told>>, run: RunId, pings: Vec<Ping>) -> Vec<Told> {
+    async fn ping_after(
+        &self,
+        mut starting: JoinSet<Vec<Told>>,
+        run: RunId,
+        pings: Vec<Ping>,
+    ) -> Vec<Told> {
         let Some(healthchecks) = &self.healthchecks else { return Vec::new() };
         let mut told = Vec::new();
-        if let Ok(Some(Ok(started))) = tokio::time::timeout(healthchecks.timeout, starting.join_next()).await {
+        if let Ok(Some(Ok(started))) =
+            tokio::time::timeout(healthchecks.timeout, starting.join_next()).await
+        {
             told = started;
         }
         starting.abort_all();
@@ -359,7 +418,10 @@ impl Monitor<'_> {
         let longest: Duration = post::longest(healthchecks.timeout);
         match tokio::time::timeout(longest, healthchecks.send(Some(run), pings)).await {
             Ok(ended) => told.extend(ended),
-            Err(_) => told.push(Told { whom: "healthchecks".into(), error: Some("it does not answer".into()) }),
+            Err(_) => told.push(Told {
+                whom: "healthchecks".into(),
+                error: Some("it does not answer".into()),
+            }),
         }
         told
     }

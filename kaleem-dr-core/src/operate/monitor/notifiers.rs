@@ -62,7 +62,11 @@ pub(crate) trait Notifier: Send + Sync {
 }
 
 /// Tells one, if it wants to hear.
-pub(crate) async fn tell(notifier: &dyn Notifier, client: &Client, notice: &Notice) -> Option<Told> {
+pub(crate) async fn tell(
+    notifier: &dyn Notifier,
+    client: &Client,
+    notice: &Notice,
+) -> Option<Told> {
     let request = notifier.request(client, notice)?;
     Some(Told { whom: notifier.name(), error: post::send(request).await.err() })
 }
@@ -76,15 +80,23 @@ pub(crate) struct Webhook {
 }
 
 impl Webhook {
-    pub(crate) fn new(number: usize, settings: &WebhookSettings, environment: &Environment) -> Result<Self, String> {
+    pub(crate) fn new(
+        number: usize,
+        settings: &WebhookSettings,
+        environment: &Environment,
+    ) -> Result<Self, String> {
         let named = |error: &dyn std::fmt::Display| format!("webhook {number}: {error}");
-        let secret = |secret| environment.secret(secret).map_err(|error| named(&error_chain(&error)));
+        let secret =
+            |secret| environment.secret(secret).map_err(|error| named(&error_chain(&error)));
         let url = secret(&settings.url)?;
         let mut headers = Vec::new();
         for (name, value) in &settings.headers {
-            let header: HeaderName = name.parse().map_err(|_| named(&format!("`{name}` is no name of a header")))?;
-            let mut value = HeaderValue::from_str(secret(value)?.expose_secret())
-                .map_err(|_| named(&format!("the header {name} has characters that none may have")))?;
+            let header: HeaderName =
+                name.parse().map_err(|_| named(&format!("`{name}` is no name of a header")))?;
+            let mut value =
+                HeaderValue::from_str(secret(value)?.expose_secret()).map_err(|_| {
+                    named(&format!("the header {name} has characters that none may have"))
+                })?;
             value.set_sensitive(true);
             headers.push((header, value));
         }
@@ -117,8 +129,14 @@ pub(crate) struct Ntfy {
 impl Ntfy {
     pub(crate) fn new(settings: &NtfySettings, environment: &Environment) -> Result<Self, String> {
         let token = settings.token.as_ref().map(|token| environment.secret(token)).transpose();
-        let token = token.map_err(|error| format!("ntfy topic {}: {}", settings.topic, error_chain(&error)))?;
-        Ok(Self { url: settings.url.clone(), topic: settings.topic.clone(), token, on: settings.on.clone() })
+        let token = token
+            .map_err(|error| format!("ntfy topic {}: {}", settings.topic, error_chain(&error)))?;
+        Ok(Self {
+            url: settings.url.clone(),
+            topic: settings.topic.clone(),
+            token,
+            on: settings.on.clone(),
+        })
     }
 
     fn message(&self, notice: &Notice) -> Value {

@@ -38,7 +38,9 @@ pub(crate) async fn send(request: RequestBuilder) -> Result<(HeaderMap, String),
     let mut wait = BACKOFF;
     let mut why = String::new();
     for attempt in 1..=ATTEMPTS {
-        let Some(request) = request.try_clone() else { return Err("its body cannot be sent".into()) };
+        let Some(request) = request.try_clone() else {
+            return Err("its body cannot be sent".into());
+        };
         match request.send().await {
             Ok(answer) if answer.status().is_success() => {
                 let headers = answer.headers().clone();

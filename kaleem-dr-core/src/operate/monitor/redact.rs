@@ -41,9 +41,11 @@ impl Redactor {
                 .filter(|name| is_secret_name(name))
                 .filter_map(|name| Some(SecretString::from(environment.get(name)?.to_owned()))),
         );
-        let within: Vec<SecretString> = secrets.iter().filter_map(|secret| password_of(secret.expose_secret())).collect();
+        let within: Vec<SecretString> =
+            secrets.iter().filter_map(|secret| password_of(secret.expose_secret())).collect();
         secrets.extend(within);
-        let mut texts: Vec<SecretString> = secrets.into_iter().flat_map(|secret| forms(secret.expose_secret())).collect();
+        let mut texts: Vec<SecretString> =
+            secrets.into_iter().flat_map(|secret| forms(secret.expose_secret())).collect();
         texts.retain(|text| text.expose_secret().len() >= SHORTEST_SECRET_BYTES);
         // A secret that holds another one goes first, or its rest would stay.
         texts.sort_by_key(|text| std::cmp::Reverse(text.expose_secret().len()));
@@ -65,15 +67,21 @@ impl Redactor {
 fn is_secret_name(name: &str) -> bool {
     let name = name.to_ascii_uppercase();
     // Where a secret lies is none: RESTIC_PASSWORD_FILE, CREDENTIALS_DIRECTORY.
-    let is_place = ["_FILE", "_DIRECTORY", "_PATH", "_COMMAND", "_DIR"].iter().any(|end| name.ends_with(end));
-    !is_place && ["PASS", "SECRET", "TOKEN", "_KEY", "HC_URL", "MONGO_URI"].iter().any(|part| name.contains(part))
+    let is_place =
+        ["_FILE", "_DIRECTORY", "_PATH", "_COMMAND", "_DIR"].iter().any(|end| name.ends_with(end));
+    !is_place
+        && ["PASS", "SECRET", "TOKEN", "_KEY", "HC_URL", "MONGO_URI"]
+            .iter()
+            .any(|part| name.contains(part))
 }
 
 /// As it is, percent-encoded and decoded, as in an address, and as in JSON.
 fn forms(secret: &str) -> Vec<SecretString> {
     let mut forms = vec![secret.to_owned()];
     let json = serde_json::Value::from(secret).to_string();
-    for form in [percent_encoded(secret), percent_decoded(secret), json[1..json.len() - 1].to_owned()] {
+    for form in
+        [percent_encoded(secret), percent_decoded(secret), json[1..json.len() - 1].to_owned()]
+    {
         if !forms.contains(&form) {
             forms.push(form);
         }
@@ -99,7 +107,10 @@ fn percent_decoded(text: &str) -> String {
     let mut decoded = Vec::new();
     let mut at = 0;
     while at < bytes.len() {
-        let byte = (bytes[at] == b'%').then(|| bytes.get(at + 1..at + 3)).flatten().and_then(|digits| hex::decode(digits).ok());
+        let byte = (bytes[at] == b'%')
+            .then(|| bytes.get(at + 1..at + 3))
+            .flatten()
+            .and_then(|digits| hex::decode(digits).ok());
         decoded.push(byte.as_ref().map_or(bytes[at], |byte| byte[0]));
         at += if byte.is_some() { 3 } else { 1 };
     }
@@ -122,7 +133,9 @@ fn without_user_data(text: &str) -> String {
     while let Some(at) = rest.find("://") {
         let (before, after) = rest.split_at(at + 3);
         clean.push_str(before);
-        let authority = after.find(|c: char| c.is_whitespace() || "/?#\"'<>".contains(c)).unwrap_or(after.len());
+        let authority = after
+            .find(|c: char| c.is_whitespace() || "/?#\"'<>".contains(c))
+            .unwrap_or(after.len());
         rest = match after[..authority].rfind('@') {
             Some(user_data) => {
                 clean.push_str(GONE);
@@ -145,8 +158,13 @@ fn without_assignments(text: &str) -> String {
         if is_secret_word(name) && !after.starts_with("//") {
             let value = after.trim_start_matches([' ', '"', '\'', '\\']);
             clean.push_str(&after[..after.len() - value.len()]);
-            let value = ["Bearer ", "Basic "].iter().find_map(|scheme| value.strip_prefix(scheme)).unwrap_or(value);
-            let length = value.find(|c: char| c.is_whitespace() || "\"',;&}".contains(c)).unwrap_or(value.len());
+            let value = ["Bearer ", "Basic "]
+                .iter()
+                .find_map(|scheme| value.strip_prefix(scheme))
+                .unwrap_or(value);
+            let length = value
+                .find(|c: char| c.is_whitespace() || "\"',;&}".contains(c))
+                .unwrap_or(value.len());
             if length > 0 {
                 clean.push_str(GONE);
             }
@@ -159,8 +177,11 @@ fn without_assignments(text: &str) -> String {
 /// Whether a text ends in a word after which a secret stands.
 fn is_secret_word(text: &str) -> bool {
     let text = text.trim_end_matches([' ', '"', '\'', '\\']);
-    let word = text.rfind(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == '-')).map_or(text, |at| &text[at + 1..]);
-    let word: String = word.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect();
+    let word = text
+        .rfind(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == '-'))
+        .map_or(text, |at| &text[at + 1..]);
+    let word: String =
+        word.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect();
     SECRET_WORDS.iter().any(|secret| word.ends_with(secret))
 }
 
@@ -173,14 +194,20 @@ mod tests {
     fn addresses_and_assignments_lose_their_secrets_and_nothing_else() {
         let redactor = Redactor::default();
         for (said, clean) in [
-            ("mongodb://backup:p%40ss@h:27017/kaleem is down", "mongodb://***@h:27017/kaleem is down"),
+            (
+                "mongodb://backup:p%40ss@h:27017/kaleem is down",
+                "mongodb://***@h:27017/kaleem is down",
+            ),
             ("http://only-user@h, http://h/x", "http://***@h, http://h/x"),
             ("password=hunter22 and more", "password=*** and more"),
             ("RESTIC_PASSWORD = 'hunter22'", "RESTIC_PASSWORD = '***'"),
             (r#"{"api_key":"abc","n":1}"#, r#"{"api_key":"***","n":1}"#),
             ("Authorization: Bearer abc.def x", "Authorization: *** x"),
             ("X-Amz-Signature=abc&X=1", "X-Amz-Signature=***&X=1"),
-            ("wrong password: look at RESTIC_PASSWORD_FILE", "wrong password: *** at RESTIC_PASSWORD_FILE"),
+            (
+                "wrong password: look at RESTIC_PASSWORD_FILE",
+                "wrong password: *** at RESTIC_PASSWORD_FILE",
+            ),
             ("bytes=12 at 03:00: http://h/p?a=b", "bytes=12 at 03:00: http://h/p?a=b"),
         ] {
             assert_eq!(redactor.clean(said), clean);
@@ -189,11 +216,19 @@ mod tests {
 
     #[test]
     fn what_was_read_as_a_secret_is_known_in_every_form() {
-        let environment: Environment =
-            [("A", "mongodb://u:p@$$/w%C3%B6rd@h/db"), ("B", "can\"ary/1"), ("RABBIT_PASS", "rabbit77")].into_iter().collect();
+        let environment: Environment = [
+            ("A", "mongodb://u:p@$$/w%C3%B6rd@h/db"),
+            ("B", "can\"ary/1"),
+            ("RABBIT_PASS", "rabbit77"),
+        ]
+        .into_iter()
+        .collect();
         environment.secret(&SecretRef::Env("B".into())).unwrap();
         let redactor = Redactor::of(&environment);
-        assert_eq!(redactor.clean("x can\"ary/1 can%22ary%2F1 can\\\"ary/1 rabbit77"), "x *** *** *** ***");
+        assert_eq!(
+            redactor.clean("x can\"ary/1 can%22ary%2F1 can\\\"ary/1 rabbit77"),
+            "x *** *** *** ***"
+        );
         environment.secret(&SecretRef::Env("A".into())).unwrap();
         let cleaned = Redactor::of(&environment).clean("says p@$$/w%C3%B6rd");
         assert!(cleaned.contains("says"), "{cleaned}");

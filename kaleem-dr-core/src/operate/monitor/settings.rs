@@ -139,14 +139,30 @@ impl Monitoring {
     pub fn secrets(&self) -> Vec<(String, &SecretRef)> {
         let mut secrets = Vec::new();
         if let Some(settings) = &self.healthchecks {
-            secrets.extend(settings.url.iter().map(|secret| ("monitoring.healthchecks.url".to_owned(), secret)));
-            secrets.extend(settings.ping_key.iter().map(|secret| ("monitoring.healthchecks.ping_key".to_owned(), secret)));
-            let named = |(name, secret)| (format!("monitoring.healthchecks.checks.\"{name}\""), secret);
+            secrets.extend(
+                settings
+                    .url
+                    .iter()
+                    .map(|secret| ("monitoring.healthchecks.url".to_owned(), secret)),
+            );
+            secrets.extend(
+                settings
+                    .ping_key
+                    .iter()
+                    .map(|secret| ("monitoring.healthchecks.ping_key".to_owned(), secret)),
+            );
+            let named =
+                |(name, secret)| (format!("monitoring.healthchecks.checks.\"{name}\""), secret);
             secrets.extend(settings.checks.iter().map(named));
         }
         for webhook in &self.webhook {
             secrets.push(("monitoring.webhook.url".to_owned(), &webhook.url));
-            secrets.extend(webhook.headers.iter().map(|(name, secret)| (format!("monitoring.webhook.headers.{name}"), secret)));
+            secrets.extend(
+                webhook
+                    .headers
+                    .iter()
+                    .map(|(name, secret)| (format!("monitoring.webhook.headers.{name}"), secret)),
+            );
         }
         let tokens = self.ntfy.iter().filter_map(|ntfy| ntfy.token.as_ref());
         secrets.extend(tokens.map(|secret| ("monitoring.ntfy.token".to_owned(), secret)));
@@ -161,7 +177,9 @@ impl HealthchecksSettings {
             return Some("`monitoring.healthchecks` needs one of `url`, `checks` and `ping_key`, and no second".into());
         }
         if !is_http(&self.base_url) {
-            return Some("`monitoring.healthchecks.base_url` must begin with http:// or https://".into());
+            return Some(
+                "`monitoring.healthchecks.base_url` must begin with http:// or https://".into(),
+            );
         }
         if self.timeout_seconds == 0 {
             return Some("`monitoring.healthchecks.timeout_seconds` must be at least 1".into());
@@ -171,13 +189,19 @@ impl HealthchecksSettings {
             !EventKind::ALL.iter().any(|kind| kind.word() == job)
         })?;
         let known = EventKind::ALL.map(EventKind::word).join(", ");
-        Some(format!("`monitoring.healthchecks.checks` names `{unknown}`, which is no job; jobs are {known}"))
+        Some(format!(
+            "`monitoring.healthchecks.checks` names `{unknown}`, which is no job; jobs are {known}"
+        ))
     }
 }
 
 impl PrometheusSettings {
     fn fault(&self) -> Option<String> {
-        if self.textfile.as_ref().is_some_and(|path| path.extension().is_none_or(|extension| extension != "prom")) {
+        if self
+            .textfile
+            .as_ref()
+            .is_some_and(|path| path.extension().is_none_or(|extension| extension != "prom"))
+        {
             return Some("`monitoring.prometheus.textfile` must end in .prom: node exporter reads no other file".into());
         }
         let url = self.pushgateway.as_ref()?;
@@ -186,7 +210,9 @@ impl PrometheusSettings {
                 "`monitoring.prometheus.pushgateway` has credentials in it; a secret is not written into the config".into(),
             );
         }
-        (!is_http(url)).then(|| "`monitoring.prometheus.pushgateway` must begin with http:// or https://".into())
+        (!is_http(url)).then(|| {
+            "`monitoring.prometheus.pushgateway` must begin with http:// or https://".into()
+        })
     }
 }
 

@@ -17,7 +17,8 @@ impl LogTail {
     /// What is kept, as text.
     #[must_use]
     pub fn text(&self) -> String {
-        let kept: Vec<u8> = self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().copied().collect();
+        let kept: Vec<u8> =
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().copied().collect();
         String::from_utf8_lossy(&kept).into_owned()
     }
 }

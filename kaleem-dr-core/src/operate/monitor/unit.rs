@@ -18,7 +18,8 @@ pub(crate) fn job_of(unit: &str) -> Option<UnitJob> {
     let name = unit.strip_prefix("kaleem-dr-")?;
     let name = name.strip_suffix(".service").unwrap_or(name);
     // An instance, `kaleem-dr-backup@mongo`, is about what stands after the `@`.
-    let (word, of) = name.split_once(['-', '@']).map_or((name, None), |(word, of)| (word, Some(of.to_owned())));
+    let (word, of) =
+        name.split_once(['-', '@']).map_or((name, None), |(word, of)| (word, Some(of.to_owned())));
     if word.is_empty() {
         return None;
     }
@@ -34,8 +35,14 @@ mod tests {
     fn units_are_named_after_their_jobs() {
         let of = |unit| job_of(unit).map(|job| (job.kind, job.of));
         assert_eq!(of("kaleem-dr-backup.service"), Some((Some(EventKind::Backup), None)));
-        assert_eq!(of("kaleem-dr-drill-r2.service"), Some((Some(EventKind::Drill), Some("r2".into()))));
-        assert_eq!(of("kaleem-dr-backup@mongo"), Some((Some(EventKind::Backup), Some("mongo".into()))));
+        assert_eq!(
+            of("kaleem-dr-drill-r2.service"),
+            Some((Some(EventKind::Drill), Some("r2".into())))
+        );
+        assert_eq!(
+            of("kaleem-dr-backup@mongo"),
+            Some((Some(EventKind::Backup), Some("mongo".into())))
+        );
         assert_eq!(of("kaleem-dr-tidy.service"), Some((None, None)));
         assert_eq!(of("nginx.service"), None);
         assert_eq!(of("kaleem-dr-.service"), None);

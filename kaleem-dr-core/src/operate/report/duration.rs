@@ -1,7 +1,11 @@
 //! Durations for people.
 
 /// `850 ms`, `12.3 s`, `4 min 10 s`, `3 h 20 min`: the same in both languages, as units are.
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a duration for people, never negative")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a duration for people, never negative"
+)]
 #[must_use]
 pub fn duration(seconds: f64) -> String {
     let whole = seconds.max(0.0).round() as u64;
@@ -20,6 +24,9 @@ mod tests {
     #[test]
     fn durations_have_the_unit_that_fits() {
         let said = [0.0184, 0.999, 1.0, 12.34, 59.96, 250.0, 12_000.0].map(duration);
-        assert_eq!(said, ["18 ms", "999 ms", "1.0 s", "12.3 s", "1 min 0 s", "4 min 10 s", "3 h 20 min"]);
+        assert_eq!(
+            said,
+            ["18 ms", "999 ms", "1.0 s", "12.3 s", "1 min 0 s", "4 min 10 s", "3 h 20 min"]
+        );
     }
 }

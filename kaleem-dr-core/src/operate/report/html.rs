@@ -76,16 +76,24 @@ fn head(html: &mut String, report: &ProofReport, words: &Words) {
 
 fn table(html: &mut String, report: &ProofReport, words: &Words) {
     let _ = write!(html, "<h2>{}</h2>\n<div class=\"wide\"><table>\n<thead><tr>", words.sources);
-    for head in
-        [words.source, words.level, words.control, words.restore_time, words.forecast, words.size, words.data_of, words.snapshot]
-    {
+    for head in [
+        words.source,
+        words.level,
+        words.control,
+        words.restore_time,
+        words.forecast,
+        words.size,
+        words.data_of,
+        words.snapshot,
+    ] {
         let _ = write!(html, "<th scope=\"col\">{head}</th>");
     }
     html.push_str("</tr></thead>\n<tbody>\n");
     for source in &report.drill.sources {
         row(html, source, words);
     }
-    let _ = write!(html, "</tbody>\n</table></div>\n<p class=\"note\">{}</p>\n", words.control_meaning);
+    let _ =
+        write!(html, "</tbody>\n</table></div>\n<p class=\"note\">{}</p>\n", words.control_meaning);
 }
 
 fn row(html: &mut String, drill: &SourceDrill, words: &Words) {
@@ -99,8 +107,10 @@ fn row(html: &mut String, drill: &SourceDrill, words: &Words) {
         );
         return;
     };
-    let (class, level) =
-        (if found.is_proven() { "good" } else { "bad" }, found.proven.map_or(words.nothing, |level| words.level(level)));
+    let (class, level) = (
+        if found.is_proven() { "good" } else { "bad" },
+        found.proven.map_or(words.nothing, |level| words.level(level)),
+    );
     let (control_class, control) = control_cell(found.control.as_ref(), words);
     let _ = write!(
         html,
@@ -129,7 +139,9 @@ fn control_cell(control: Option<&Control>, words: &Words) -> (&'static str, &'st
 
 fn over_time(html: &mut String, report: &ProofReport, words: &Words) {
     let _ = writeln!(html, "<h2>{}</h2>", words.over_time);
-    let limit = |hours: Option<u32>, unit: f64| hours.map(|hours| (f64::from(hours) * 3600.0 / unit, words.limit));
+    let limit = |hours: Option<u32>, unit: f64| {
+        hours.map(|hours| (f64::from(hours) * 3600.0 / unit, words.limit))
+    };
     let rpo = Plot {
         label: words.rpo_title,
         unit: words.hours,
@@ -139,14 +151,22 @@ fn over_time(html: &mut String, report: &ProofReport, words: &Words) {
     };
     figure(html, words.rpo_title, words.rpo_meaning, &rpo, words);
     // The limit is of everything together: beside single sources it would mislead.
-    let rto =
-        Plot { label: words.rto_title, unit: words.seconds, series: rto_series(&report.proofs), limit: None, joined: false };
+    let rto = Plot {
+        label: words.rto_title,
+        unit: words.seconds,
+        series: rto_series(&report.proofs),
+        limit: None,
+        joined: false,
+    };
     figure(html, words.rto_title, words.rto_meaning, &rto, words);
 }
 
 fn figure(html: &mut String, title: &str, meaning: &str, plot: &Plot<'_>, words: &Words) {
     let drawn = plot.svg().unwrap_or_else(|| format!("<p class=\"note\">{}</p>", words.no_history));
-    let _ = writeln!(html, "<figure><figcaption><strong>{title}</strong><br>{meaning}</figcaption>{drawn}</figure>");
+    let _ = writeln!(
+        html,
+        "<figure><figcaption><strong>{title}</strong><br>{meaning}</figcaption>{drawn}</figure>"
+    );
 }
 
 fn by_source(proofs: &[Proof]) -> BTreeMap<&str, Vec<&Proof>> {
@@ -159,11 +179,16 @@ fn by_source(proofs: &[Proof]) -> BTreeMap<&str, Vec<&Proof>> {
 
 /// The age of the newest proven data: just before each proof, just after it, and when the drill ended.
 fn rpo_series(report: &ProofReport) -> Vec<Series> {
-    let hours = |later: jiff::Timestamp, earlier: jiff::Timestamp| later.duration_since(earlier).as_secs_f64() / 3600.0;
+    let hours = |later: jiff::Timestamp, earlier: jiff::Timestamp| {
+        later.duration_since(earlier).as_secs_f64() / 3600.0
+    };
     let of = |(source, proofs): (&str, Vec<&Proof>)| {
         let mut points = Vec::new();
         let mut newest: Option<jiff::Timestamp> = None;
-        for proof in proofs.iter().filter(|proof| proof.proven.is_some_and(|level| level >= report.objectives.proof)) {
+        for proof in proofs
+            .iter()
+            .filter(|proof| proof.proven.is_some_and(|level| level >= report.objectives.proof))
+        {
             if let Some(newest) = newest {
                 points.push((proof.at, hours(proof.at, newest)));
             }
@@ -172,13 +197,20 @@ fn rpo_series(report: &ProofReport) -> Vec<Series> {
         }
         Series { name: source.to_owned(), points }
     };
-    by_source(&report.proofs).into_iter().map(of).filter(|series| !series.points.is_empty()).collect()
+    by_source(&report.proofs)
+        .into_iter()
+        .map(of)
+        .filter(|series| !series.points.is_empty())
+        .collect()
 }
 
 fn rto_series(proofs: &[Proof]) -> Vec<Series> {
     let of = |(source, proofs): (&str, Vec<&Proof>)| {
         let timed = proofs.iter().filter(|proof| proof.is_good());
-        Series { name: source.to_owned(), points: timed.filter_map(|proof| Some((proof.at, proof.restore_seconds?))).collect() }
+        Series {
+            name: source.to_owned(),
+            points: timed.filter_map(|proof| Some((proof.at, proof.restore_seconds?))).collect(),
+        }
     };
     by_source(proofs).into_iter().map(of).filter(|series| !series.points.is_empty()).collect()
 }
@@ -195,11 +227,18 @@ fn details(html: &mut String, drill: &SourceDrill, words: &Words) {
     );
     findings(html, found, words);
     if let Some(control) = &found.control {
-        let found = control
-            .found
-            .iter()
-            .map(|difference| format!("{}: expected {}, found {}", difference.what, difference.expected, difference.found));
-        let _ = write!(html, "<h3>{}</h3>\n<ul lang=\"en\" dir=\"ltr\"><li>we {}</li>", words.control, escape(&control.damage));
+        let found = control.found.iter().map(|difference| {
+            format!(
+                "{}: expected {}, found {}",
+                difference.what, difference.expected, difference.found
+            )
+        });
+        let _ = write!(
+            html,
+            "<h3>{}</h3>\n<ul lang=\"en\" dir=\"ltr\"><li>we {}</li>",
+            words.control,
+            escape(&control.damage)
+        );
         for difference in found.take(5) {
             let _ = write!(html, "<li>{}</li>", escape(&difference));
         }

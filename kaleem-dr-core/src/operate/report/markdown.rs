@@ -7,8 +7,11 @@ use crate::{ground::language::Language, recovery::drill::SourceDrill};
 
 pub(super) fn document(report: &ProofReport, language: Language) -> String {
     let (words, drill) = (Words::of(language), &report.drill);
-    let (verdict, detail) =
-        if report.is_proven() { (words.proven, words.proven_detail) } else { (words.not_proven, words.not_proven_detail) };
+    let (verdict, detail) = if report.is_proven() {
+        (words.proven, words.proven_detail)
+    } else {
+        (words.not_proven, words.not_proven_detail)
+    };
     let mut text = String::new();
     // Writing to a string cannot fail; so here and below.
     let _ = writeln!(text, "# {}: {verdict}\n\n{detail}\n", words.title);
@@ -91,7 +94,10 @@ fn details(text: &mut String, drill: &SourceDrill, words: &Words) {
         let _ = writeln!(text, "- {}", plain(&finding.to_string()));
     }
     if let Some(control) = &found.control {
-        let seen = control.found.first().map_or(words.control_blind.to_owned(), |difference| plain(&difference.what));
+        let seen = control
+            .found
+            .first()
+            .map_or(words.control_blind.to_owned(), |difference| plain(&difference.what));
         let _ = writeln!(text, "- {}: {} → {seen}", words.control, plain(&control.damage));
     }
     for what in &found.checked {

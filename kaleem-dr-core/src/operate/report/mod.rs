@@ -66,16 +66,22 @@ impl ProofReport {
     ///
     /// # Errors
     /// When the ledger cannot be read or has no such report.
-    pub fn load(ledger: &Ledger, run: Option<&str>, objectives: &Objectives) -> Result<Self, ReportError> {
+    pub fn load(
+        ledger: &Ledger,
+        run: Option<&str>,
+        objectives: &Objectives,
+    ) -> Result<Self, ReportError> {
         let chain = ledger.reports()?;
         let at = match run {
-            Some(wanted) => chain.iter().rposition(|report| report.run.starts_with(&wanted.to_uppercase())),
+            Some(wanted) => {
+                chain.iter().rposition(|report| report.run.starts_with(&wanted.to_uppercase()))
+            }
             None => chain.len().checked_sub(1),
         };
         let at = at.ok_or_else(|| ReportError::Unknown(run.unwrap_or("any drill").to_owned()))?;
         let ChainedReport { run, hash, body, .. } = &chain[at];
-        let drill: DrillReport =
-            serde_json::from_str(body).map_err(|cause| ReportError::Unreadable { run: run.clone(), cause })?;
+        let drill: DrillReport = serde_json::from_str(body)
+            .map_err(|cause| ReportError::Unreadable { run: run.clone(), cause })?;
         let mut proofs = ledger.proofs(PLOTTED)?;
         proofs.retain(|proof| proof.repository == drill.repository && proof.at <= drill.finished);
         proofs.reverse();

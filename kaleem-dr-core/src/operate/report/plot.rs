@@ -35,7 +35,11 @@ pub(super) struct Plot<'a> {
 impl Plot<'_> {
     /// The figure, with its legend; `None` where there is nothing to draw.
     pub(super) fn svg(&self) -> Option<String> {
-        let times: Vec<Timestamp> = self.series.iter().flat_map(|series| series.points.iter().map(|point| point.0)).collect();
+        let times: Vec<Timestamp> = self
+            .series
+            .iter()
+            .flat_map(|series| series.points.iter().map(|point| point.0))
+            .collect();
         let (first, last) = (times.iter().min()?, times.iter().max()?);
         // A single moment still gets an axis.
         let (first, last) = if first == last {
@@ -43,11 +47,17 @@ impl Plot<'_> {
         } else {
             (*first, *last)
         };
-        let highest = self.series.iter().flat_map(|series| series.points.iter().map(|point| point.1)).fold(0.0, f64::max);
+        let highest = self
+            .series
+            .iter()
+            .flat_map(|series| series.points.iter().map(|point| point.1))
+            .fold(0.0, f64::max);
         let top = nice_top(highest.max(self.limit.map_or(0.0, |limit| limit.0)));
         let (left, above, right, below) = MARGINS;
         let span = last.duration_since(first).as_secs_f64();
-        let x = |time: Timestamp| left + (WIDTH - left - right) * time.duration_since(first).as_secs_f64() / span;
+        let x = |time: Timestamp| {
+            left + (WIDTH - left - right) * time.duration_since(first).as_secs_f64() / span
+        };
         let y = |value: f64| HEIGHT - below - (HEIGHT - above - below) * value / top;
         let mut svg = String::new();
         // Writing to a string cannot fail; so here and below.
@@ -72,7 +82,8 @@ impl Plot<'_> {
         let format = if span > 3.0 * 86_400.0 { "%Y-%m-%d" } else { "%m-%d %H:%M" };
         for step in 0..=3 {
             let time = first + SignedDuration::from_secs_f64(span * f64::from(step) / 3.0);
-            let anchor = ["start", "middle", "middle", "end"][usize::try_from(step).unwrap_or_default()];
+            let anchor =
+                ["start", "middle", "middle", "end"][usize::try_from(step).unwrap_or_default()];
             let _ = write!(
                 svg,
                 "<text class=\"tick {anchor}\" x=\"{:.1}\" y=\"{:.1}\">{}</text>",
@@ -97,9 +108,16 @@ impl Plot<'_> {
         for (at, series) in self.series.iter().enumerate() {
             let colour = at % COLOURS;
             if self.joined && series.points.len() > 1 {
-                let path: Vec<String> =
-                    series.points.iter().map(|(time, value)| format!("{:.1},{:.1}", x(*time), y(*value))).collect();
-                let _ = write!(svg, "<polyline class=\"line c{colour}\" points=\"{}\"/>", path.join(" "));
+                let path: Vec<String> = series
+                    .points
+                    .iter()
+                    .map(|(time, value)| format!("{:.1},{:.1}", x(*time), y(*value)))
+                    .collect();
+                let _ = write!(
+                    svg,
+                    "<polyline class=\"line c{colour}\" points=\"{}\"/>",
+                    path.join(" ")
+                );
             }
             // Too many marks would hide the line.
             if !self.joined || series.points.len() <= 24 {
@@ -119,7 +137,12 @@ impl Plot<'_> {
         }
         svg.push_str("</svg><ul class=\"legend\">");
         for (at, series) in self.series.iter().enumerate() {
-            let _ = write!(svg, "<li><i class=\"c{}\"></i><bdi>{}</bdi></li>", at % COLOURS, escape(&series.name));
+            let _ = write!(
+                svg,
+                "<li><i class=\"c{}\"></i><bdi>{}</bdi></li>",
+                at % COLOURS,
+                escape(&series.name)
+            );
         }
         let _ = write!(svg, "<li class=\"unit\">{}</li></ul>", escape(self.unit));
         Some(svg)
@@ -132,7 +155,11 @@ fn nice_top(highest: f64) -> f64 {
         return 1.0;
     }
     let power = 10f64.powf(highest.log10().floor());
-    [1.0, 2.0, 4.0, 8.0, 10.0].into_iter().map(|step| step * power).find(|top| *top >= highest * 1.02).unwrap_or(20.0 * power)
+    [1.0, 2.0, 4.0, 8.0, 10.0]
+        .into_iter()
+        .map(|step| step * power)
+        .find(|top| *top >= highest * 1.02)
+        .unwrap_or(20.0 * power)
 }
 
 fn number(value: f64) -> String {
@@ -146,18 +173,35 @@ mod tests {
 
     #[test]
     fn axes_end_on_round_numbers_above_all_that_is_drawn() {
-        for (highest, top) in [(0.0, 1.0), (0.7, 0.8), (1.0, 2.0), (26.0, 40.0), (79.0, 100.0), (1000.0, 2000.0)] {
+        for (highest, top) in
+            [(0.0, 1.0), (0.7, 0.8), (1.0, 2.0), (26.0, 40.0), (79.0, 100.0), (1000.0, 2000.0)]
+        {
             assert!((nice_top(highest) - top).abs() < 1e-9, "{highest}: {}", nice_top(highest));
         }
-        assert_eq!((number(2.50), number(40.0), number(0.0)), ("2.5".to_owned(), "40".to_owned(), "0".to_owned()));
+        assert_eq!(
+            (number(2.50), number(40.0), number(0.0)),
+            ("2.5".to_owned(), "40".to_owned(), "0".to_owned())
+        );
     }
 
     #[test]
     fn a_single_point_is_drawn_and_names_cannot_break_out() {
-        let series = vec![Series { name: "</svg><script>".into(), points: vec![(Timestamp::UNIX_EPOCH, 3.0)] }];
-        let plot = Plot { label: "a \"label\"", unit: "hours", series, limit: Some((24.0, "limit")), joined: true };
+        let series = vec![Series {
+            name: "</svg><script>".into(),
+            points: vec![(Timestamp::UNIX_EPOCH, 3.0)],
+        }];
+        let plot = Plot {
+            label: "a \"label\"",
+            unit: "hours",
+            series,
+            limit: Some((24.0, "limit")),
+            joined: true,
+        };
         let svg = plot.svg().expect("a figure");
-        assert!(svg.contains("<circle") && svg.contains("limit 24") && !svg.contains("<script>"), "{svg}");
+        assert!(
+            svg.contains("<circle") && svg.contains("limit 24") && !svg.contains("<script>"),
+            "{svg}"
+        );
         let none = Plot { label: "", unit: "", series: Vec::new(), limit: None, joined: true };
         assert!(none.svg().is_none());
     }

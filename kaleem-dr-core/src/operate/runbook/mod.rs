@@ -52,7 +52,8 @@ impl Runbook {
                 Place {
                     name: name.clone(),
                     is_bucket: !matches!(location, Ok(Location::Directory(_))),
-                    location: location.map_or_else(|_| settings.location.clone(), |location| location.in_words()),
+                    location: location
+                        .map_or_else(|_| settings.location.clone(), |location| location.in_words()),
                     password: settings.password.clone(),
                     mirror_of: settings.mirror_of.clone(),
                 }
@@ -61,7 +62,10 @@ impl Runbook {
         let guides = |language| -> Vec<(SourceName, &str, Option<String>)> {
             let guide = |name: &SourceName| {
                 let declared = config.sources.get(name)?;
-                let guide = declared.make(environment).ok().and_then(|source| Restorable::guide(&*source, language, RESTORED));
+                let guide = declared
+                    .make(environment)
+                    .ok()
+                    .and_then(|source| Restorable::guide(&*source, language, RESTORED));
                 Some((name.clone(), declared.kind, guide))
             };
             config.backup_sources().iter().filter_map(guide).collect()
@@ -86,7 +90,12 @@ impl Runbook {
     }
 }
 
-fn written(words: &Words, path: &Path, places: &[Place], sources: &[(SourceName, &str, Option<String>)]) -> String {
+fn written(
+    words: &Words,
+    path: &Path,
+    places: &[Place],
+    sources: &[(SourceName, &str, Option<String>)],
+) -> String {
     let mut text = String::new();
     let main = places.iter().find(|place| place.name == "local").or(places.first());
     let stock = main.map_or_else(|| "REPOSITORY".to_owned(), |place| place.location.clone());
@@ -99,7 +108,13 @@ fn written(words: &Words, path: &Path, places: &[Place], sources: &[(SourceName,
     );
     for place in places {
         let mirror = place.mirror_of.as_ref().map(|of| words.mirror_of(of)).unwrap_or_default();
-        let _ = writeln!(text, "| {} | `{}` | {} | {mirror} |", place.name, place.location, words.secret(&place.password));
+        let _ = writeln!(
+            text,
+            "| {} | `{}` | {} | {mirror} |",
+            place.name,
+            place.location,
+            words.secret(&place.password)
+        );
     }
     let _ = write!(text, "\n{}\n\n", words.look);
     code(&mut text, &["kaleem-dr points", "kaleem-dr status", "kaleem-dr snapshots"]);
@@ -107,8 +122,12 @@ fn written(words: &Words, path: &Path, places: &[Place], sources: &[(SourceName,
     code(&mut text, &stock_commands(main, &stock));
     for (name, kind, guide) in sources {
         let _ = write!(text, "## {name} ({kind})\n\n{}\n\n", words.restore);
-        let (beside, in_place) = (format!("kaleem-dr restore {name}"), format!("kaleem-dr restore {name} --in-place"));
-        let (plan, older) = (format!("kaleem-dr restore {name} --dry-run"), format!("kaleem-dr restore {name} --point RUN"));
+        let (beside, in_place) =
+            (format!("kaleem-dr restore {name}"), format!("kaleem-dr restore {name} --in-place"));
+        let (plan, older) = (
+            format!("kaleem-dr restore {name} --dry-run"),
+            format!("kaleem-dr restore {name} --point RUN"),
+        );
         let with = |command: &str, why: &str| format!("{command:<44} # {why}");
         code(
             &mut text,
@@ -141,8 +160,12 @@ fn stock_commands(main: Option<&Place>, location: &str) -> Vec<String> {
             commands.push("export AWS_ACCESS_KEY_ID=… AWS_SECRET_ACCESS_KEY=…".to_owned());
         }
         match &place.password {
-            SecretRef::File(path) => commands.push(format!("export RESTIC_PASSWORD_FILE={}", path.display())),
-            SecretRef::Env(_) | SecretRef::Credential(_) => commands.push("export RESTIC_PASSWORD_FILE=…".to_owned()),
+            SecretRef::File(path) => {
+                commands.push(format!("export RESTIC_PASSWORD_FILE={}", path.display()))
+            }
+            SecretRef::Env(_) | SecretRef::Credential(_) => {
+                commands.push("export RESTIC_PASSWORD_FILE=…".to_owned())
+            }
         }
     }
     commands.push(format!("restic -r {location} snapshots"));
@@ -151,18 +174,31 @@ fn stock_commands(main: Option<&Place>, location: &str) -> Vec<String> {
 }
 
 /// All of it, from each repository; and a lost repository from its mirror.
-fn everything(text: &mut String, words: &Words, places: &[Place], sources: &[(SourceName, &str, Option<String>)]) {
+fn everything(
+    text: &mut String,
+    words: &Words,
+    places: &[Place],
+    sources: &[(SourceName, &str, Option<String>)],
+) {
     let _ = write!(text, "## {}\n\n", words.everything);
     for place in places {
         let _ = write!(text, "{}\n\n", words.from(&place.name));
-        let commands: Vec<String> =
-            sources.iter().map(|(name, ..)| format!("kaleem-dr --repo {} restore {name}", place.name)).collect();
+        let commands: Vec<String> = sources
+            .iter()
+            .map(|(name, ..)| format!("kaleem-dr --repo {} restore {name}", place.name))
+            .collect();
         code(text, &commands);
     }
     for place in places {
         if let Some(of) = &place.mirror_of {
             let _ = write!(text, "{}\n\n", words.lost(of, &place.name));
-            code(text, &[format!("kaleem-dr replicate --from {} --to {of}", place.name), format!("kaleem-dr --repo {of} check")]);
+            code(
+                text,
+                &[
+                    format!("kaleem-dr replicate --from {} --to {of}", place.name),
+                    format!("kaleem-dr --repo {of} check"),
+                ],
+            );
         }
     }
 }

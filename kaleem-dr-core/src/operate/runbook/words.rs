@@ -52,7 +52,9 @@ impl Words {
         match (self.language, secret) {
             (Language::En, SecretRef::File(path)) => format!("in the file `{}`", path.display()),
             (Language::En, SecretRef::Env(name)) => format!("in the variable `{name}`"),
-            (Language::En, SecretRef::Credential(name)) => format!("the systemd credential `{name}`"),
+            (Language::En, SecretRef::Credential(name)) => {
+                format!("the systemd credential `{name}`")
+            }
             (Language::Ar, SecretRef::File(path)) => format!("في الملف `{}`", path.display()),
             (Language::Ar, SecretRef::Env(name)) => format!("في المتغير `{name}`"),
             (Language::Ar, SecretRef::Credential(name)) => format!("اعتماد systemd ‏`{name}`"),
@@ -68,7 +70,9 @@ impl Words {
 
     pub(super) fn from(&self, repository: &str) -> String {
         match self.language {
-            Language::En => format!("From the repository `{repository}`, each source beside what is there:"),
+            Language::En => {
+                format!("From the repository `{repository}`, each source beside what is there:")
+            }
             Language::Ar => format!("من المستودع `{repository}`، كل مصدر إلى جانب ما هو موجود:"),
         }
     }
@@ -78,7 +82,9 @@ impl Words {
             Language::En => format!(
                 "When the repository `{of}` itself is lost, bring it back from its mirror `{mirror}`, object by object; no password is needed:"
             ),
-            Language::Ar => format!("إذا ضاع المستودع `{of}` نفسه فأعده من مرآته `{mirror}` كائنًا كائنًا، دون حاجة إلى كلمة سر:"),
+            Language::Ar => format!(
+                "إذا ضاع المستودع `{of}` نفسه فأعده من مرآته `{mirror}` كائنًا كائنًا، دون حاجة إلى كلمة سر:"
+            ),
         }
     }
 }

@@ -35,22 +35,30 @@ pub(super) fn file(plan: &Plan) -> Result<PlannedFile, ScheduleError> {
         let Some(fields) = job.when.cron_fields() else { continue };
         let command = command(plan, job);
         if command.len() > LONGEST_COMMAND {
-            let why = format!("the line of {} would be longer than cron takes; give program and config shorter paths", job.name);
+            let why = format!(
+                "the line of {} would be longer than cron takes; give program and config shorter paths",
+                job.name
+            );
             return Err(ScheduleError::Settings(why));
         }
-        let _ = write!(text, "\n# {}\n{WHEN_NOTE}{}\n{fields} root {command}\n", job.name, job.when);
+        let _ =
+            write!(text, "\n# {}\n{WHEN_NOTE}{}\n{fields} root {command}\n", job.name, job.when);
     }
     Ok(PlannedFile { path: Path::new(FILE).to_path_buf(), content: text })
 }
 
 fn command(plan: &Plan, job: &Job) -> String {
     let program = shell(&plan.program.display().to_string());
-    let mut with_config = format!("{program} --config {}", shell(&plan.config.display().to_string()));
+    let mut with_config =
+        format!("{program} --config {}", shell(&plan.config.display().to_string()));
     if let Some(file) = &plan.environment_file {
         let _ = write!(with_config, " --env-file {}", shell(&file.display().to_string()));
     }
     let unit = format!("kaleem-dr-{}", job.name);
-    let work = format!("flock -w {PATIENCE_SECONDS} {LOCK} nice {with_config} --retry-lock 2h {}", job.args.join(" "));
+    let work = format!(
+        "flock -w {PATIENCE_SECONDS} {LOCK} nice {with_config} --retry-lock 2h {}",
+        job.args.join(" ")
+    );
     let failed = format!(
         "{{ echo \"{unit} failed with exit status $?; journalctl -t {unit} has its words\" >&3; \
          {with_config} notify --failed-unit {unit} 2>&1; }}"
@@ -62,5 +70,9 @@ fn command(plan: &Plan, job: &Job) -> String {
 /// One word for the shell.
 fn shell(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+,:@%".contains(c);
-    if !text.is_empty() && text.chars().all(plain) { text.to_owned() } else { format!("'{}'", text.replace('\'', "'\\''")) }
+    if !text.is_empty() && text.chars().all(plain) {
+        text.to_owned()
+    } else {
+        format!("'{}'", text.replace('\'', "'\\''"))
+    }
 }

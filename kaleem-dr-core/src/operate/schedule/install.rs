@@ -90,7 +90,12 @@ pub fn planned_files(plan: &Plan, style: Style) -> Result<Vec<PlannedFile>, Sche
 ///
 /// # Errors
 /// [`ScheduleError::NotOurs`] before anything is written; [`ScheduleError::File`] when something cannot be.
-pub fn install(plan: &Plan, style: Style, root: &Path, dry_run: bool) -> Result<InstallReport, ScheduleError> {
+pub fn install(
+    plan: &Plan,
+    style: Style,
+    root: &Path,
+    dry_run: bool,
+) -> Result<InstallReport, ScheduleError> {
     let files = planned_files(plan, style)?;
     let links: Vec<PathBuf> = match style {
         Style::Systemd => plan.jobs.iter().map(|job| link(&systemd::timer_name(job))).collect(),
@@ -103,15 +108,29 @@ pub fn install(plan: &Plan, style: Style, root: &Path, dry_run: bool) -> Result<
         }
     }
     let keep: BTreeSet<&PathBuf> = files.iter().map(|file| &file.path).chain(&links).collect();
-    let surplus: Vec<PathBuf> = ours(root)?.into_iter().filter(|path| !keep.contains(path)).collect();
-    let mut report =
-        InstallReport { style, dry_run, written: vec![], unchanged: vec![], removed: vec![], commands: vec![], warnings: vec![] };
+    let surplus: Vec<PathBuf> =
+        ours(root)?.into_iter().filter(|path| !keep.contains(path)).collect();
+    let mut report = InstallReport {
+        style,
+        dry_run,
+        written: vec![],
+        unchanged: vec![],
+        removed: vec![],
+        commands: vec![],
+        warnings: vec![],
+    };
     report.warnings.clone_from(&plan.warnings);
     if style == Style::Cron && !plan.clock_is_utc {
-        report.warnings.push("the clock of this machine is not UTC: on Debian, cron takes the times as local ones".into());
+        report.warnings.push(
+            "the clock of this machine is not UTC: on Debian, cron takes the times as local ones"
+                .into(),
+        );
     }
     if style == Style::Cron && !plan.credentials.is_empty() {
-        report.warnings.push("the config refers to systemd's credentials, which jobs of cron do not have; use files".into());
+        report.warnings.push(
+            "the config refers to systemd's credentials, which jobs of cron do not have; use files"
+                .into(),
+        );
     }
     take_away(root, &surplus, dry_run)?;
     report.removed = surplus;
@@ -130,10 +149,15 @@ pub fn install(plan: &Plan, style: Style, root: &Path, dry_run: bool) -> Result<
         report.written.push(path);
     }
     for path in links {
-        if link_timer(root, &path, dry_run)? { report.written.push(path) } else { report.unchanged.push(path) }
+        if link_timer(root, &path, dry_run)? {
+            report.written.push(path)
+        } else {
+            report.unchanged.push(path)
+        }
     }
     let timers = plan.jobs.iter().map(systemd::timer_name).collect::<Vec<_>>();
-    report.commands = commands(&report.removed, if style == Style::Systemd { &timers } else { &[] });
+    report.commands =
+        commands(&report.removed, if style == Style::Systemd { &timers } else { &[] });
     Ok(report)
 }
 
@@ -167,7 +191,9 @@ pub fn list(root: &Path, now: Timestamp) -> Result<Vec<Installed>, ScheduleError
                 }
                 before = line;
             }
-        } else if let Some(unit) = name.strip_suffix(".timer").filter(|_| path.parent() == Some(Path::new(systemd::UNITS))) {
+        } else if let Some(unit) =
+            name.strip_suffix(".timer").filter(|_| path.parent() == Some(Path::new(systemd::UNITS)))
+        {
             let text = read(&place)?;
             let when = text.lines().find_map(|line| line.strip_prefix(WHEN_NOTE));
             let enabled = below(root, &link(&name)).symlink_metadata().is_ok();
@@ -177,7 +203,14 @@ pub fn list(root: &Path, now: Timestamp) -> Result<Vec<Installed>, ScheduleError
     Ok(installed)
 }
 
-fn entry(name: String, style: Style, path: &Path, when: Option<&str>, enabled: bool, now: Timestamp) -> Installed {
+fn entry(
+    name: String,
+    style: Style,
+    path: &Path,
+    when: Option<&str>,
+    enabled: bool,
+    now: Timestamp,
+) -> Installed {
     let when = when.and_then(|when| when.trim().parse::<When>().ok());
     let next = when.filter(|_| enabled).and_then(|when| when.next_after(now));
     Installed { name, style, path: path.to_path_buf(), when, next, enabled }
@@ -210,7 +243,8 @@ fn commands(removed: &[PathBuf], timers: &[String]) -> Vec<String> {
     let stopped: Vec<&str> = removed
         .iter()
         .filter(|path| {
-            path.parent() == Some(Path::new(systemd::UNITS)) && path.extension().is_some_and(|ending| ending == "timer")
+            path.parent() == Some(Path::new(systemd::UNITS))
+                && path.extension().is_some_and(|ending| ending == "timer")
         })
         .filter_map(|path| path.file_name()?.to_str())
         .collect();
@@ -234,7 +268,8 @@ fn link(timer: &str) -> PathBuf {
 
 /// Whether a link had to be made.
 fn link_timer(root: &Path, path: &Path, dry_run: bool) -> Result<bool, ScheduleError> {
-    let (place, target) = (below(root, path), Path::new(systemd::UNITS).join(path.file_name().unwrap_or_default()));
+    let (place, target) =
+        (below(root, path), Path::new(systemd::UNITS).join(path.file_name().unwrap_or_default()));
     if fs::read_link(&place).is_ok_and(|there| there == target) {
         return Ok(false);
     }
@@ -252,10 +287,13 @@ fn link_timer(root: &Path, path: &Path, dry_run: bool) -> Result<bool, ScheduleE
 
 /// The state and cache directories that the config names away from their usual places: the services could not make them.
 fn make_own_directories(plan: &Plan) -> Result<(), ScheduleError> {
-    for (path, usual) in [(&plan.state_directory, DEFAULT_STATE), (&plan.cache_directory, DEFAULT_CACHE)] {
+    for (path, usual) in
+        [(&plan.state_directory, DEFAULT_STATE), (&plan.cache_directory, DEFAULT_CACHE)]
+    {
         if path != Path::new(usual) && !path.exists() {
             fs::create_dir_all(path).map_err(failed("make the directory", path))?;
-            fs::set_permissions(path, fs::Permissions::from_mode(0o700)).map_err(failed("set the mode of", path))?;
+            fs::set_permissions(path, fs::Permissions::from_mode(0o700))
+                .map_err(failed("set the mode of", path))?;
         }
     }
     Ok(())
@@ -265,7 +303,9 @@ fn make_own_directories(plan: &Plan) -> Result<(), ScheduleError> {
 fn ours(root: &Path) -> Result<Vec<PathBuf>, ScheduleError> {
     let mut found = Vec::new();
     let units = Path::new(systemd::UNITS);
-    for name in names(&below(root, units))?.into_iter().filter(|name| name.starts_with(systemd::PREFIX)) {
+    for name in
+        names(&below(root, units))?.into_iter().filter(|name| name.starts_with(systemd::PREFIX))
+    {
         if !is_ours(&below(root, &units.join(&name)))? {
             continue;
         }
@@ -344,7 +384,8 @@ fn make_public_directory(path: &Path) -> Result<(), ScheduleError> {
         make_public_directory(above)?;
     }
     fs::create_dir(path).map_err(failed("make the directory", path))?;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).map_err(failed("set the mode of", path))
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755))
+        .map_err(failed("set the mode of", path))
 }
 
 fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ScheduleError {
@@ -370,12 +411,20 @@ mod tests {
 
     #[test]
     fn systemd_stops_what_is_gone_before_it_starts_what_is_new() {
-        let gone =
-            [PathBuf::from("/etc/systemd/system/kaleem-dr-check.timer"), "/etc/systemd/system/kaleem-dr-check.service".into()];
+        let gone = [
+            PathBuf::from("/etc/systemd/system/kaleem-dr-check.timer"),
+            "/etc/systemd/system/kaleem-dr-check.service".into(),
+        ];
         let timers = ["kaleem-dr-backup.timer".to_owned()];
-        let expected =
-            ["systemctl stop kaleem-dr-check.timer", "systemctl daemon-reload", "systemctl restart kaleem-dr-backup.timer"];
+        let expected = [
+            "systemctl stop kaleem-dr-check.timer",
+            "systemctl daemon-reload",
+            "systemctl restart kaleem-dr-backup.timer",
+        ];
         assert_eq!(commands(&gone, &timers), expected);
-        assert!(commands(&["/etc/cron.d/kaleem-dr".into()], &[]).is_empty(), "cron needs no telling");
+        assert!(
+            commands(&["/etc/cron.d/kaleem-dr".into()], &[]).is_empty(),
+            "cron needs no telling"
+        );
     }
 }

@@ -13,7 +13,10 @@ mod when;
 
 pub use self::{
     error::ScheduleError,
-    install::{InstallReport, Installed, RemoveReport, Style, carry_out, install, list, planned_files, remove},
+    install::{
+        InstallReport, Installed, RemoveReport, Style, carry_out, install, list, planned_files,
+        remove,
+    },
     plan::{Credential, Job, JobKind, Plan, PlannedFile, Premises},
     settings::ScheduleSettings,
     when::{InvalidWhen, When},

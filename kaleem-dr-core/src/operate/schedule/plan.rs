@@ -135,7 +135,8 @@ impl Plan {
         let environment_file = environment_file(premises, &mut warnings);
         let settings = premises.settings;
         let written = writes.iter().chain([&settings.state_directory, &settings.cache_directory]);
-        let writes_for_others = written.filter_map(|path| fs::metadata(path).ok()).any(|metadata| metadata.uid() != 0);
+        let writes_for_others =
+            written.filter_map(|path| fs::metadata(path).ok()).any(|metadata| metadata.uid() != 0);
         Ok(Self {
             jobs,
             program: premises.program.clone(),
@@ -167,7 +168,9 @@ fn jobs(settings: &Settings) -> Result<Vec<Job>, ScheduleError> {
     let replicate = match schedule.replicate {
         None if mirrors => When::daily(3, 30),
         Some(When::Off) | None => When::Off,
-        Some(_) if !mirrors => return invalid("`schedule.replicate` is set, but no repository has `mirror_of`".into()),
+        Some(_) if !mirrors => {
+            return invalid("`schedule.replicate` is set, but no repository has `mirror_of`".into());
+        }
         Some(when) => when,
     };
     let plain = |kind, word: &str, when| job(kind, word, when, [word]);
@@ -178,8 +181,14 @@ fn jobs(settings: &Settings) -> Result<Vec<Job>, ScheduleError> {
         plain(JobKind::Check, "check", schedule.check),
         plain(JobKind::Drill, "drill", schedule.drill),
     ];
-    if let Some(unknown) = schedule.drill_of.keys().find(|name| !settings.repository.contains_key(*name) || *name == own) {
-        return invalid(format!("`schedule.drill_of.{unknown}` names no further repository of the config; `drill` is for {own}"));
+    if let Some(unknown) = schedule
+        .drill_of
+        .keys()
+        .find(|name| !settings.repository.contains_key(*name) || *name == own)
+    {
+        return invalid(format!(
+            "`schedule.drill_of.{unknown}` names no further repository of the config; `drill` is for {own}"
+        ));
     }
     let mut hour = 4;
     for (name, repository) in settings.repository.iter().filter(|(name, _)| *name != own) {
@@ -190,7 +199,9 @@ fn jobs(settings: &Settings) -> Result<Vec<Job>, ScheduleError> {
             None => continue,
         };
         if !is_unit_word(name) {
-            return invalid(format!("repository `{name}` cannot be in a unit's name; letters, digits, `-` and `_` can"));
+            return invalid(format!(
+                "repository `{name}` cannot be in a unit's name; letters, digits, `-` and `_` can"
+            ));
         }
         hour += 1;
         jobs.push(job(JobKind::Drill, &format!("drill-{name}"), when, ["--repo", name, "drill"]));
@@ -234,7 +245,10 @@ fn writes(premises: &Premises<'_>) -> (Vec<PathBuf>, Vec<String>) {
     writes.extend(premises.settings.scratch_directory.clone());
     writes.extend(premises.settings.staged.iter().map(|staged| staged.directory.clone()));
     for path in writes.iter().filter(|path| !path.exists()) {
-        warnings.push(format!("{} is not there yet; make it before the first job runs, for jobs cannot", path.display()));
+        warnings.push(format!(
+            "{} is not there yet; make it before the first job runs, for jobs cannot",
+            path.display()
+        ));
     }
     (writes.into_iter().collect(), warnings)
 }
@@ -252,7 +266,10 @@ fn credentials(premises: &Premises<'_>, warnings: &mut Vec<String>) -> Vec<Crede
         let encrypted = below(&premises.root, &sealed).exists();
         let path = if encrypted { sealed } else { Path::new(PLAIN_CREDENTIALS).join(name) };
         if !below(&premises.root, &path).exists() {
-            warnings.push(format!("the credential {name} is not there: jobs fail until {} is", path.display()));
+            warnings.push(format!(
+                "the credential {name} is not there: jobs fail until {} is",
+                path.display()
+            ));
         }
         found.push(Credential { name: name.clone(), path, encrypted, for_notices });
     }
@@ -262,13 +279,18 @@ fn credentials(premises: &Premises<'_>, warnings: &mut Vec<String>) -> Vec<Crede
 /// The file of variables, where the config refers to any; and a warning of those that jobs would not see.
 fn environment_file(premises: &Premises<'_>, warnings: &mut Vec<String>) -> Option<PathBuf> {
     for variable in premises.environment.names_with("KALEEM_DR__") {
-        warnings.push(format!("{variable} overrides the config here; scheduled jobs do not see it"));
+        warnings
+            .push(format!("{variable} overrides the config here; scheduled jobs do not see it"));
     }
     let variables: Vec<&str> = premises
         .references
         .secrets
         .iter()
-        .filter_map(|(_, secret)| if let SecretRef::Env(name) = secret { Some(name.as_str()) } else { None })
+        .filter_map(
+            |(_, secret)| {
+                if let SecretRef::Env(name) = secret { Some(name.as_str()) } else { None }
+            },
+        )
         .collect();
     let first = variables.first()?;
     let file = premises.settings.schedule.environment_file.clone();
@@ -284,15 +306,17 @@ fn environment_file(premises: &Premises<'_>, warnings: &mut Vec<String>) -> Opti
 /// Whether the config names something in the directories that systemd would hide behind private ones.
 fn uses_tmp(premises: &Premises<'_>) -> bool {
     let settings = premises.settings;
-    let files = premises.references.secrets.iter().filter_map(
-        |(_, secret)| {
-            if let SecretRef::File(path) = secret { Some(path) } else { None }
-        },
-    );
-    let places = [&premises.config, &premises.program, &settings.state_directory, &settings.cache_directory];
+    let files = premises.references.secrets.iter().filter_map(|(_, secret)| {
+        if let SecretRef::File(path) = secret { Some(path) } else { None }
+    });
+    let places =
+        [&premises.config, &premises.program, &settings.state_directory, &settings.cache_directory];
     let scratch = settings.scratch_directory.iter();
     premises.references.paths.iter().chain(files).chain(places).chain(scratch).any(|path| {
-        path == Path::new("/") || path.starts_with("/tmp") || path.starts_with("/var/tmp") || path == Path::new("/var")
+        path == Path::new("/")
+            || path.starts_with("/tmp")
+            || path.starts_with("/var/tmp")
+            || path == Path::new("/var")
     })
 }
 
@@ -329,16 +353,26 @@ mod tests {
 
     fn jobs(text: &str) -> Vec<(String, String, String)> {
         let plan = plan(text, Path::new("/")).unwrap();
-        plan.jobs.iter().map(|job| (job.name.clone(), job.when.to_string(), job.args.join(" "))).collect()
+        plan.jobs
+            .iter()
+            .map(|job| (job.name.clone(), job.when.to_string(), job.args.join(" ")))
+            .collect()
     }
 
     fn content(plan: &Plan, style: Style, name: &str) -> String {
-        planned_files(plan, style).unwrap().into_iter().find(|file| file.path.ends_with(name)).unwrap().content
+        planned_files(plan, style)
+            .unwrap()
+            .into_iter()
+            .find(|file| file.path.ends_with(name))
+            .unwrap()
+            .content
     }
 
     #[test]
     fn the_defaults_are_the_handbooks_times() {
-        let of = |name: &str, when: &str, args: &str| (name.to_owned(), when.to_owned(), args.to_owned());
+        let of = |name: &str, when: &str, args: &str| {
+            (name.to_owned(), when.to_owned(), args.to_owned())
+        };
         let alone = [
             of("backup", "daily 03:00", "backup"),
             of("verify", "daily 04:30", "verify"),
@@ -353,8 +387,17 @@ mod tests {
         let copied = jobs(&format!(
             "{TWO}[backup]\nalso = [\"r2\"]\n[schedule]\ncheck = \"off\"\ndrill_of = {{ r2 = \"weekly mon 01:00\" }}\n"
         ));
-        let words: Vec<String> = copied.iter().map(|(name, when, _)| format!("{name} {when}")).collect();
-        assert_eq!(words, ["backup daily 03:00", "verify daily 04:30", "drill monthly 1 03:20", "drill-r2 weekly mon 01:00"]);
+        let words: Vec<String> =
+            copied.iter().map(|(name, when, _)| format!("{name} {when}")).collect();
+        assert_eq!(
+            words,
+            [
+                "backup daily 03:00",
+                "verify daily 04:30",
+                "drill monthly 1 03:20",
+                "drill-r2 weekly mon 01:00"
+            ]
+        );
     }
 
     #[test]
@@ -370,7 +413,9 @@ mod tests {
         let unclear = TWO.replace("repository.local", "repository.near");
         assert!(plan(&unclear, Path::new("/")).unwrap_err().to_string().contains("`local`"));
         let text = "[schedule]\nbackup = \"nightly\"\n";
-        let error = Config::parse(text, Path::new("t.toml"), &[], &Environment::default()).unwrap_err().to_string();
+        let error = Config::parse(text, Path::new("t.toml"), &[], &Environment::default())
+            .unwrap_err()
+            .to_string();
         assert!(error.starts_with("t.toml:2:") && error.contains("daily 03:00"), "{error}");
     }
 
@@ -379,26 +424,43 @@ mod tests {
         let plan = plan(TWO, Path::new("/")).unwrap();
         let service = content(&plan, Style::Systemd, "kaleem-dr-backup.service");
         assert!(service.lines().any(|line| line == "ReadWritePaths=\"-/srv/a 50%%\""), "{service}");
-        assert!(service.contains("StateDirectory=kaleem-dr\nStateDirectoryMode=0700\n") && service.contains("PrivateTmp=yes"));
+        assert!(
+            service.contains("StateDirectory=kaleem-dr\nStateDirectoryMode=0700\n")
+                && service.contains("PrivateTmp=yes")
+        );
         let mut odd = plan.clone();
         odd.config = "/etc/it's 100%.toml".into();
         let cron = content(&odd, Style::Cron, "kaleem-dr");
         assert!(cron.contains(r"--config '/etc/it'\''s 100\%.toml' "), "{cron}");
         odd.config = format!("/{}", "x".repeat(500)).into();
-        assert!(planned_files(&odd, Style::Cron).unwrap_err().to_string().contains("longer than cron takes"));
+        assert!(
+            planned_files(&odd, Style::Cron)
+                .unwrap_err()
+                .to_string()
+                .contains("longer than cron takes")
+        );
     }
 
     #[test]
     fn a_credential_that_is_sealed_is_loaded_sealed() {
         let root = tempfile::tempdir().unwrap();
-        let plain = content(&plan(TWO, root.path()).unwrap(), Style::Systemd, "kaleem-dr-backup.service");
+        let plain =
+            content(&plan(TWO, root.path()).unwrap(), Style::Systemd, "kaleem-dr-backup.service");
         assert!(plain.contains("LoadCredential=far:/etc/kaleem-dr/credentials/far\n"), "{plain}");
         fs::create_dir_all(root.path().join("etc/credstore.encrypted")).unwrap();
         fs::write(root.path().join("etc/credstore.encrypted/far"), "sealed").unwrap();
-        let sealed = content(&plan(TWO, root.path()).unwrap(), Style::Systemd, "kaleem-dr-backup.service");
-        assert!(sealed.contains("LoadCredentialEncrypted=far:/etc/credstore.encrypted/far\n"), "{sealed}");
-        let failed = content(&plan(TWO, root.path()).unwrap(), Style::Systemd, "kaleem-dr-failed@.service");
-        assert!(!failed.contains("LoadCredential"), "a notice needs only what `monitoring` refers to: {failed}");
+        let sealed =
+            content(&plan(TWO, root.path()).unwrap(), Style::Systemd, "kaleem-dr-backup.service");
+        assert!(
+            sealed.contains("LoadCredentialEncrypted=far:/etc/credstore.encrypted/far\n"),
+            "{sealed}"
+        );
+        let failed =
+            content(&plan(TWO, root.path()).unwrap(), Style::Systemd, "kaleem-dr-failed@.service");
+        assert!(
+            !failed.contains("LoadCredential"),
+            "a notice needs only what `monitoring` refers to: {failed}"
+        );
     }
 
     #[test]

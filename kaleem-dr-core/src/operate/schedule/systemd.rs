@@ -24,7 +24,8 @@ const FAILED: &str = "kaleem-dr-failed@.service";
 
 /// All units of a plan.
 pub(super) fn files(plan: &Plan) -> Vec<PlannedFile> {
-    let unit = |name: &str, content: String| PlannedFile { path: Path::new(UNITS).join(name), content };
+    let unit =
+        |name: &str, content: String| PlannedFile { path: Path::new(UNITS).join(name), content };
     let mut files = Vec::new();
     for (at, job) in plan.jobs.iter().enumerate() {
         files.push(unit(&service_name(job), service(plan, job, &plan.jobs[..at])));
@@ -60,16 +61,26 @@ fn service(plan: &Plan, job: &Job, before: &[Job]) -> String {
     let waits: Vec<String> = before.iter().map(service_name).collect();
     let _ = writeln!(unit, "Wants=network-online.target\nAfter=network-online.target");
     if !waits.is_empty() {
-        let _ = writeln!(unit, "# Those that begin earlier end earlier, however long they take.\nAfter={}", waits.join(" "));
+        let _ = writeln!(
+            unit,
+            "# Those that begin earlier end earlier, however long they take.\nAfter={}",
+            waits.join(" ")
+        );
     }
     let _ = writeln!(unit, "OnFailure=kaleem-dr-failed@%n.service");
     if !plan.writes.is_empty() {
         let _ = writeln!(unit, "RequiresMountsFor={}", quoted_list(&plan.writes));
     }
-    let _ =
-        writeln!(unit, "\n[Service]\nType=oneshot\n# Every exit status but 0 is a failure: 3 (done in part) and 6 (stale) too.");
+    let _ = writeln!(
+        unit,
+        "\n[Service]\nType=oneshot\n# Every exit status but 0 is a failure: 3 (done in part) and 6 (stale) too."
+    );
     let _ = writeln!(unit, "{}", command(plan, &job.args, "--retry-lock 2h "));
-    let _ = writeln!(unit, "TimeoutStartSec={}\nTimeoutStopSec=5min\nKillMode=mixed", time_limit(job.kind));
+    let _ = writeln!(
+        unit,
+        "TimeoutStartSec={}\nTimeoutStopSec=5min\nKillMode=mixed",
+        time_limit(job.kind)
+    );
     let _ = writeln!(unit, "Nice=10\nIOSchedulingClass=best-effort\nIOSchedulingPriority=7");
     unit.push_str(&surroundings(plan, plan.credentials.iter()));
     unit.push_str(&writable(plan));
@@ -80,10 +91,16 @@ fn service(plan: &Plan, job: &Job, before: &[Job]) -> String {
 /// Which unit failed is its instance; `notify` knows what to do.
 fn failed_service(plan: &Plan) -> String {
     let mut unit = head("Disaster recovery: tell that %i failed");
-    let _ = writeln!(unit, "Wants=network-online.target\nAfter=network-online.target\n\n[Service]\nType=oneshot");
+    let _ = writeln!(
+        unit,
+        "Wants=network-online.target\nAfter=network-online.target\n\n[Service]\nType=oneshot"
+    );
     let args = ["notify".to_owned(), "--failed-unit".to_owned()];
     let _ = writeln!(unit, "{} %i\nTimeoutStartSec=5min", command(plan, &args, ""));
-    unit.push_str(&surroundings(plan, plan.credentials.iter().filter(|credential| credential.for_notices)));
+    unit.push_str(&surroundings(
+        plan,
+        plan.credentials.iter().filter(|credential| credential.for_notices),
+    ));
     unit.push_str(&writable_state(plan));
     unit.push_str(&confinement(plan, None));
     unit
@@ -95,7 +112,11 @@ fn head(description: &str) -> String {
 
 fn command(plan: &Plan, args: &[String], options: &str) -> String {
     let config = escaped(&plan.config.display().to_string());
-    format!("ExecStart={} --config {config} {options}{}", escaped(&plan.program.display().to_string()), args.join(" "))
+    format!(
+        "ExecStart={} --config {config} {options}{}",
+        escaped(&plan.program.display().to_string()),
+        args.join(" ")
+    )
 }
 
 /// Longest that a job may take, so that one that hangs is told of, and those that wait for it run.
@@ -113,7 +134,12 @@ fn surroundings<'a>(plan: &Plan, credentials: impl Iterator<Item = &'a Credentia
     }
     for credential in credentials {
         let key = if credential.encrypted { "LoadCredentialEncrypted" } else { "LoadCredential" };
-        let _ = writeln!(text, "{key}={}:{}", percent(&credential.name), percent(&credential.path.display().to_string()));
+        let _ = writeln!(
+            text,
+            "{key}={}:{}",
+            percent(&credential.name),
+            percent(&credential.path.display().to_string())
+        );
     }
     text
 }
@@ -121,9 +147,10 @@ fn surroundings<'a>(plan: &Plan, credentials: impl Iterator<Item = &'a Credentia
 /// State and cache: made by systemd at their usual places, else only let through.
 fn writable_state(plan: &Plan) -> String {
     let mut text = String::new();
-    for (path, usual, key) in
-        [(&plan.state_directory, DEFAULT_STATE, "StateDirectory"), (&plan.cache_directory, DEFAULT_CACHE, "CacheDirectory")]
-    {
+    for (path, usual, key) in [
+        (&plan.state_directory, DEFAULT_STATE, "StateDirectory"),
+        (&plan.cache_directory, DEFAULT_CACHE, "CacheDirectory"),
+    ] {
         if path == Path::new(usual) {
             let _ = writeln!(text, "{key}=kaleem-dr\n{key}Mode=0700");
         } else {
@@ -186,9 +213,12 @@ fn confinement(plan: &Plan, kind: Option<JobKind>) -> String {
         text.push('\n');
     }
     if is_drill {
-        text.push_str("# What is restored gets the owners and modes it had.\nSystemCallFilter=@chown\n");
+        text.push_str(
+            "# What is restored gets the owners and modes it had.\nSystemCallFilter=@chown\n",
+        );
     }
-    let _ = writeln!(text, "RestrictSUIDSGID={}\nPrivateTmp={}", yes(!is_drill), yes(plan.private_tmp));
+    let _ =
+        writeln!(text, "RestrictSUIDSGID={}\nPrivateTmp={}", yes(!is_drill), yes(plan.private_tmp));
     if !plan.private_tmp {
         text.push_str("# The config names something there.\nReadWritePaths=/tmp /var/tmp\n");
     }

@@ -9,7 +9,8 @@ use jiff::{
 };
 use serde::{Deserialize, Serialize};
 
-const FORMS: &str = "write `daily 03:00`, `weekly sun 04:00`, `monthly 1 03:20`, `hourly`, `every 6h` or `off`";
+const FORMS: &str =
+    "write `daily 03:00`, `weekly sun 04:00`, `monthly 1 03:20`, `hourly`, `every 6h` or `off`";
 const DAYS: [&str; 7] = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"];
 
 /// When a job runs, in UTC.
@@ -83,7 +84,8 @@ impl FromStr for HourMinute {
 }
 
 fn number(text: &str, least: u8, most: u8) -> Option<u8> {
-    let plain = !text.is_empty() && text.len() <= 2 && text.bytes().all(|byte| byte.is_ascii_digit());
+    let plain =
+        !text.is_empty() && text.len() <= 2 && text.bytes().all(|byte| byte.is_ascii_digit());
     plain.then(|| text.parse().ok()).flatten().filter(|number| (least..=most).contains(number))
 }
 
@@ -108,8 +110,12 @@ impl FromStr for When {
             ["every", every] => hours(every, ":00"),
             ["every", every, minute] => hours(every, minute),
             ["daily", time] => at(time).map(Self::Daily),
-            ["weekly", day, time] => day_of_week(day).zip(at(time)).map(|(day, at)| Self::Weekly { day, at }),
-            ["monthly", day, time] => number(day, 1, 28).zip(at(time)).map(|(day, at)| Self::Monthly { day, at }),
+            ["weekly", day, time] => {
+                day_of_week(day).zip(at(time)).map(|(day, at)| Self::Weekly { day, at })
+            }
+            ["monthly", day, time] => {
+                number(day, 1, 28).zip(at(time)).map(|(day, at)| Self::Monthly { day, at })
+            }
             _ => None,
         };
         parsed.ok_or_else(|| InvalidWhen(text.to_owned()))
@@ -224,7 +230,9 @@ impl When {
                 match (day, weekday) {
                     ("*", "*") => Some(Self::Daily(at)),
                     ("*", weekday) => {
-                        let day = number(weekday, 0, 7).map(|day| day % 7).or_else(|| day_of_week(weekday))?;
+                        let day = number(weekday, 0, 7)
+                            .map(|day| day % 7)
+                            .or_else(|| day_of_week(weekday))?;
                         Some(Self::Weekly { day, at })
                     }
                     (day, "*") => Some(Self::Monthly { day: number(day, 1, 28)?, at }),
@@ -257,14 +265,20 @@ impl When {
         let weekday = weekday.map(|weekday| day_of_week(weekday).ok_or(())).transpose().ok()?;
         let (hour, minute) = clock.split_once(':')?;
         match (weekday, date) {
-            (None, "*-*-*") if hour == "*" => Some(Self::Hours { every: 1, minute: number(minute, 0, 59)? }),
+            (None, "*-*-*") if hour == "*" => {
+                Some(Self::Hours { every: 1, minute: number(minute, 0, 59)? })
+            }
             (None, "*-*-*") if hour.contains('/') => {
-                let every = number(hour.strip_prefix("00/").or_else(|| hour.strip_prefix("0/"))?, 1, 12)?;
+                let every =
+                    number(hour.strip_prefix("00/").or_else(|| hour.strip_prefix("0/"))?, 1, 12)?;
                 (24 % every == 0).then_some(Self::Hours { every, minute: number(minute, 0, 59)? })
             }
             (None, "*-*-*") => clock.parse().ok().map(Self::Daily),
             (Some(day), "*-*-*") => clock.parse().ok().map(|at| Self::Weekly { day, at }),
-            (None, date) => Some(Self::Monthly { day: number(date.strip_prefix("*-*-")?, 1, 28)?, at: clock.parse().ok()? }),
+            (None, date) => Some(Self::Monthly {
+                day: number(date.strip_prefix("*-*-")?, 1, 28)?,
+                at: clock.parse().ok()?,
+            }),
             (Some(_), _) => None,
         }
     }
@@ -282,17 +296,23 @@ impl When {
     fn runs_of(self, day: Date) -> Vec<Timestamp> {
         let at = |hour: u8, minute: u8| {
             let clock = time(i8::try_from(hour).ok()?, i8::try_from(minute).ok()?, 0, 0);
-            day.to_datetime(clock).to_zoned(TimeZone::UTC).ok().map(|zoned: Zoned| zoned.timestamp())
+            day.to_datetime(clock)
+                .to_zoned(TimeZone::UTC)
+                .ok()
+                .map(|zoned: Zoned| zoned.timestamp())
         };
         match self {
-            Self::Hours { every, minute } => {
-                (0..24).step_by(usize::from(every.max(1))).filter_map(|hour| at(hour, minute)).collect()
-            }
+            Self::Hours { every, minute } => (0..24)
+                .step_by(usize::from(every.max(1)))
+                .filter_map(|hour| at(hour, minute))
+                .collect(),
             Self::Daily(daily) => at(daily.hour, daily.minute).into_iter().collect(),
             Self::Weekly { day: wanted, at: weekly } if sunday_based(day.weekday()) == wanted => {
                 at(weekly.hour, weekly.minute).into_iter().collect()
             }
-            Self::Monthly { day: wanted, at: monthly } if day.day() == i8::try_from(wanted).unwrap_or_default() => {
+            Self::Monthly { day: wanted, at: monthly }
+                if day.day() == i8::try_from(wanted).unwrap_or_default() =>
+            {
                 at(monthly.hour, monthly.minute).into_iter().collect()
             }
             Self::Off | Self::Weekly { .. } | Self::Monthly { .. } => Vec::new(),
@@ -342,7 +362,11 @@ mod tests {
             assert_eq!(parsed.on_calendar().as_deref(), Some(calendar), "{text}");
             assert_eq!(parsed.cron_fields().as_deref(), Some(cron), "{text}");
             assert_eq!(When::from_calendar(calendar), Some(parsed), "{text}");
-            assert_eq!(When::from_cron(&cron.split(' ').collect::<Vec<_>>()), Some(parsed), "{text}");
+            assert_eq!(
+                When::from_cron(&cron.split(' ').collect::<Vec<_>>()),
+                Some(parsed),
+                "{text}"
+            );
             assert_eq!(when(&parsed.to_string()), parsed, "{text}");
         }
         assert_eq!((when("off").on_calendar(), when("off").cron_fields()), (None, None));
@@ -376,10 +400,25 @@ mod tests {
 
     #[test]
     fn times_of_others_that_are_none_of_ours_are_not_guessed() {
-        for fields in ["*/5 * * * *", "0 3 1 1 *", "0 3 1 * 1", "0 3,15 * * *", "0 3 31 * *", "0 */5 * * *", "0 3 * *"] {
+        for fields in [
+            "*/5 * * * *",
+            "0 3 1 1 *",
+            "0 3 1 * 1",
+            "0 3,15 * * *",
+            "0 3 31 * *",
+            "0 */5 * * *",
+            "0 3 * *",
+        ] {
             assert_eq!(When::from_cron(&fields.split(' ').collect::<Vec<_>>()), None, "{fields}");
         }
-        for calendar in ["*-*-* 03:30:00 Europe/Berlin", "Mon..Fri 03:00", "*-1-1 03:00", "*:0/15", "03:00:30", "*-*-31 03:00"] {
+        for calendar in [
+            "*-*-* 03:30:00 Europe/Berlin",
+            "Mon..Fri 03:00",
+            "*-1-1 03:00",
+            "*:0/15",
+            "03:00:30",
+            "*-*-31 03:00",
+        ] {
             assert_eq!(When::from_calendar(calendar), None, "{calendar}");
         }
         assert_eq!(When::from_calendar("*-*-* 03:30:00"), Some(when("daily 03:30")));

@@ -35,7 +35,9 @@ impl From<&SiteError> for Exit {
     fn from(error: &SiteError) -> Self {
         match error {
             SiteError::Config(_) => Self::Usage,
-            SiteError::Repository(error) | SiteError::Drill(DrillError::Repository(error)) => error.into(),
+            SiteError::Repository(error) | SiteError::Drill(DrillError::Repository(error)) => {
+                error.into()
+            }
             SiteError::Source(error) => error.into(),
             SiteError::Ledger(_) | SiteError::Alarms(_) | SiteError::Drill(_) => Self::Failed,
         }

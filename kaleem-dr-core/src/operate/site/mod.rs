@@ -25,7 +25,9 @@ use crate::{
         host::{HostScope, Identity},
         progress::{ProgressSink, Silent},
     },
-    operate::config::{Config, DeclaredSource, RepositorySettings, SourceKind, secret::Environment},
+    operate::config::{
+        Config, DeclaredSource, RepositorySettings, SourceKind, secret::Environment,
+    },
     recovery::{
         points::PointChoice,
         source::{Restorable, Unavailable},
@@ -62,8 +64,10 @@ impl Site {
     /// # Errors
     /// [`SiteError::Config`] when the directory cannot be named in a config.
     pub fn new(access: Access, state_directory: &Path) -> Result<Self, SiteError> {
-        let quoted =
-            |path: &Path| serde_json::to_string(&path.to_string_lossy()).map_err(|error| SiteError::Config(error.to_string()));
+        let quoted = |path: &Path| {
+            serde_json::to_string(&path.to_string_lossy())
+                .map_err(|error| SiteError::Config(error.to_string()))
+        };
         let text = format!("state_directory = {}\n", quoted(state_directory)?);
         let mut site = Self::parse(&text, Path::new("this program"), &[], Environment::default())?;
         site.access = Some(Arc::new(access));
@@ -75,8 +79,14 @@ impl Site {
     ///
     /// # Errors
     /// [`SiteError::Config`] with the first fault and its place.
-    pub fn parse(text: &str, path: &Path, kinds: &[SourceKind], environment: Environment) -> Result<Self, SiteError> {
-        let config = Config::parse(text, path, kinds, &environment).map_err(|error| SiteError::Config(error.to_string()))?;
+    pub fn parse(
+        text: &str,
+        path: &Path,
+        kinds: &[SourceKind],
+        environment: Environment,
+    ) -> Result<Self, SiteError> {
+        let config = Config::parse(text, path, kinds, &environment)
+            .map_err(|error| SiteError::Config(error.to_string()))?;
         Ok(Self {
             identity: Identity::own(config.settings.host_name()),
             config: Arc::new(config),
@@ -96,8 +106,13 @@ impl Site {
     ///
     /// # Errors
     /// As [`Site::parse`], and when the file cannot be read.
-    pub fn open(path: &Path, kinds: &[SourceKind], environment: Environment) -> Result<Self, SiteError> {
-        let text = std::fs::read_to_string(path).map_err(|error| SiteError::Config(format!("{}: {error}", path.display())))?;
+    pub fn open(
+        path: &Path,
+        kinds: &[SourceKind],
+        environment: Environment,
+    ) -> Result<Self, SiteError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| SiteError::Config(format!("{}: {error}", path.display())))?;
         Self::parse(&text, path, kinds, environment)
     }
 
@@ -224,9 +239,9 @@ impl Site {
     fn named(&self, name: &str) -> Result<(&str, &RepositorySettings), SiteError> {
         let all = &self.config.settings.repository;
         let names = || all.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
-        all.get_key_value(name)
-            .map(|(name, settings)| (name.as_str(), settings))
-            .ok_or_else(|| SiteError::Config(format!("the config has no repository `{name}`; it has {}", names())))
+        all.get_key_value(name).map(|(name, settings)| (name.as_str(), settings)).ok_or_else(|| {
+            SiteError::Config(format!("the config has no repository `{name}`; it has {}", names()))
+        })
     }
 
     /// Where a repository of the config is. Its password is not read.
@@ -235,7 +250,9 @@ impl Site {
     /// [`SiteError::Config`] when there is none of this name, or its location is not understood.
     pub fn location(&self, name: &str) -> Result<Location, SiteError> {
         let (_, repository) = self.named(name)?;
-        repository.location(&self.environment).map_err(|error| SiteError::Config(error_chain(&error)))
+        repository
+            .location(&self.environment)
+            .map_err(|error| SiteError::Config(error_chain(&error)))
     }
 
     /// Where a repository of the config is, and its password.
@@ -254,10 +271,17 @@ impl Site {
     /// # Errors
     /// [`SiteError::Config`] when a name is unknown, or there is no source at all.
     pub fn sources(&self, wanted: &[SourceName]) -> Result<Made, SiteError> {
-        let all = self.config.backup_sources().into_iter().chain(self.own.iter().map(|source| source.name().clone()));
+        let all = self
+            .config
+            .backup_sources()
+            .into_iter()
+            .chain(self.own.iter().map(|source| source.name().clone()));
         let wanted = if wanted.is_empty() { all.collect() } else { wanted.to_vec() };
         if wanted.is_empty() {
-            return Err(SiteError::Config(format!("{} has no [source.NAME]: there is nothing to do", self.path.display())));
+            return Err(SiteError::Config(format!(
+                "{} has no [source.NAME]: there is nothing to do",
+                self.path.display()
+            )));
         }
         let (mut sources, mut unavailable) = (Vec::new(), Vec::new());
         for name in wanted {
@@ -269,7 +293,11 @@ impl Site {
             match declared.make(&self.environment) {
                 Ok(source) => sources.push(source),
                 Err(error) => {
-                    unavailable.push(Unavailable { source: name, kind: declared.kind.to_owned(), why: error_chain(&*error) });
+                    unavailable.push(Unavailable {
+                        source: name,
+                        kind: declared.kind.to_owned(),
+                        why: error_chain(&*error),
+                    });
                 }
             }
         }
@@ -293,20 +321,35 @@ impl Site {
     /// # Errors
     /// [`SiteError::Config`] lists those that there are.
     pub fn declared(&self, name: &SourceName) -> Result<&DeclaredSource, SiteError> {
-        let known = || self.config.sources.keys().map(SourceName::as_str).collect::<Vec<_>>().join(", ");
-        let none = || SiteError::Config(format!("{} has no source `{name}`; it has: {}", self.path.display(), known()));
+        let known =
+            || self.config.sources.keys().map(SourceName::as_str).collect::<Vec<_>>().join(", ");
+        let none = || {
+            SiteError::Config(format!(
+                "{} has no source `{name}`; it has: {}",
+                self.path.display(),
+                known()
+            ))
+        };
         self.config.sources.get(name).ok_or_else(none)
     }
 
     /// A point of the hosts that are meant: `latest`, or the beginning of a run's or a snapshot's id.
     #[must_use]
     pub fn point(&self, wanted: &str, allow_incomplete: bool) -> PointChoice {
-        PointChoice { wanted: wanted.to_owned(), hosts: self.identity.scope.clone(), allow_incomplete }
+        PointChoice {
+            wanted: wanted.to_owned(),
+            hosts: self.identity.scope.clone(),
+            allow_incomplete,
+        }
     }
 
     /// What work on points and staged files may use.
     #[must_use]
     pub fn staged_work(&self) -> StagedWork {
-        StagedWork { scratch: self.config.settings.scratch(), progress: self.progress.clone(), cancel: self.cancel.clone() }
+        StagedWork {
+            scratch: self.config.settings.scratch(),
+            progress: self.progress.clone(),
+            cancel: self.cancel.clone(),
+        }
     }
 }

@@ -14,7 +14,10 @@ use crate::{
     ground::{ProofLevel, RunId, SourceError, SourceName, error_chain, host::HostScope},
     operate::{
         config::RepositorySettings,
-        job::{self, BackupJob, FurtherRepository, Restoring, RunReport, SourceStatus, StatusOf, StatusRules, VerifyJob},
+        job::{
+            self, BackupJob, FurtherRepository, Restoring, RunReport, SourceStatus, StatusOf,
+            StatusRules, VerifyJob,
+        },
         runbook::Runbook,
     },
     recovery::{
@@ -54,7 +57,12 @@ pub struct Verification {
 impl Default for Verification {
     /// The newest point of every source, parsed.
     fn default() -> Self {
-        Self { run: None, sources: Vec::new(), point: "latest".to_owned(), level: ProofLevel::Parsed }
+        Self {
+            run: None,
+            sources: Vec::new(),
+            point: "latest".to_owned(),
+            level: ProofLevel::Parsed,
+        }
     }
 }
 
@@ -74,7 +82,12 @@ pub struct Drill {
 impl Default for Drill {
     /// The newest point of every source, restored.
     fn default() -> Self {
-        Self { run: None, sources: Vec::new(), point: "latest".to_owned(), level: ProofLevel::Restored }
+        Self {
+            run: None,
+            sources: Vec::new(),
+            point: "latest".to_owned(),
+            level: ProofLevel::Restored,
+        }
     }
 }
 
@@ -85,7 +98,9 @@ impl Site {
     /// [`SiteError::Config`] on a site with a config; what keeps the repository from being made or opened.
     pub async fn init(&self) -> Result<Repository, SiteError> {
         let Some(access) = &self.access else {
-            return Err(SiteError::Config("this site has a config: its repositories are made one by one".to_owned()));
+            return Err(SiteError::Config(
+                "this site has a config: its repositories are made one by one".to_owned(),
+            ));
         };
         match Repository::init(access, 2).await {
             Err(RepositoryError::AlreadyExists { .. }) => Ok(Repository::open(access).await?),
@@ -100,7 +115,9 @@ impl Site {
     /// What keeps the run from beginning: a lock, an unknown source, no repository that opens.
     pub async fn backup(&self, backup: Backup) -> Result<RunReport, SiteError> {
         if self.identity.scope == HostScope::Any {
-            return Err(SiteError::Config("a backup is of one host; --host any does not say which".to_owned()));
+            return Err(SiteError::Config(
+                "a backup is of one host; --host any does not say which".to_owned(),
+            ));
         }
         let (sources, unavailable) = self.sources(&backup.sources)?;
         let settings = &self.config.settings;
@@ -115,7 +132,9 @@ impl Site {
             prune: settings.backup.prune,
             staging: settings.staged.clone(),
             tags,
-            restore_text: Some(Runbook::of(&self.config, &self.environment, &self.path).restore_md().into()),
+            restore_text: Some(
+                Runbook::of(&self.config, &self.environment, &self.path).restore_md().into(),
+            ),
             dry_run: backup.dry_run,
             also,
             tripwire: Some(settings.tripwire),
@@ -127,31 +146,50 @@ impl Site {
 
     /// The run's repository, the tags of what is saved in it, and the further repositories. When the first cannot be opened, the next that
     /// can takes its place, and it counts as one that failed.
-    async fn repositories(&self, tags: Vec<String>) -> Result<(Repository, Vec<String>, Vec<FurtherRepository>), SiteError> {
+    async fn repositories(
+        &self,
+        tags: Vec<String>,
+    ) -> Result<(Repository, Vec<String>, Vec<FurtherRepository>), SiteError> {
         let settings = &self.config.settings;
         if self.access.is_some() {
             return Ok((self.repository().await?, tags, Vec::new()));
         }
         let own = self.chosen_repository()?.0;
-        let tags_of = |name: &str| settings.repository.get(name).map(|repository| repository.tags.clone()).unwrap_or_default();
+        let tags_of = |name: &str| {
+            settings
+                .repository
+                .get(name)
+                .map(|repository| repository.tags.clone())
+                .unwrap_or_default()
+        };
         let mut also = Vec::new();
         for name in settings.backup.also.iter().filter(|name| *name != own) {
             let opened = match self.access_to(name) {
                 Ok(access) => Repository::open(&access).await.map_err(|error| error_chain(&error)),
                 Err(error) => Err(error.to_string()),
             };
-            also.push(FurtherRepository { name: name.clone(), repository: opened, tags: tags_of(name) });
+            also.push(FurtherRepository {
+                name: name.clone(),
+                repository: opened,
+                tags: tags_of(name),
+            });
         }
         let more = settings.backup.tags.iter().cloned().chain(tags);
         match self.repository().await {
             Ok(repository) => Ok((repository, more.chain(tags_of(own)).collect(), also)),
             Err(error) => {
-                let Some(at) = also.iter().position(|further| further.repository.is_ok()) else { return Err(error) };
+                let Some(at) = also.iter().position(|further| further.repository.is_ok()) else {
+                    return Err(error);
+                };
                 let stand_in = also.remove(at);
                 let repository = stand_in.repository.map_err(SiteError::Config)?;
                 also.insert(
                     0,
-                    FurtherRepository { name: own.to_owned(), repository: Err(error_chain(&error)), tags: Vec::new() },
+                    FurtherRepository {
+                        name: own.to_owned(),
+                        repository: Err(error_chain(&error)),
+                        tags: Vec::new(),
+                    },
                 );
                 Ok((repository, more.chain(stand_in.tags).collect(), also))
             }
@@ -230,10 +268,17 @@ impl Site {
         let lock = repository.lock_to_read(self.patience).await?;
         let restored = async {
             let choice = self.point(point, false);
-            let (point, notes) = open_point(&repository, source.name(), &choice, &self.progress, &self.cancel).await?;
-            let restoring = Restoring { source: &*source, point: &point, notes, identity: &self.identity };
+            let (point, notes) =
+                open_point(&repository, source.name(), &choice, &self.progress, &self.cancel)
+                    .await?;
+            let restoring =
+                Restoring { source: &*source, point: &point, notes, identity: &self.identity };
             let plan = job::plan_restore(restoring, request).await?;
-            Ok::<_, SiteError>(if agree(&plan) { Some(source.restore(&point, plan).await?) } else { None })
+            Ok::<_, SiteError>(if agree(&plan) {
+                Some(source.restore(&point, plan).await?)
+            } else {
+                None
+            })
         }
         .await;
         lock.release().await?;
@@ -249,7 +294,8 @@ impl Site {
         let repository = self.repository().await?;
         let snapshots = repository.snapshots().await?;
         let own = self.own.iter().map(|source| source.name().clone());
-        let sources: Vec<SourceName> = self.config.backup_sources().into_iter().chain(own).collect();
+        let sources: Vec<SourceName> =
+            self.config.backup_sources().into_iter().chain(own).collect();
         let (ledger, host) = (Ledger::open(&settings.state_directory)?, settings.host_name());
         let rules = StatusRules {
             ledger: &ledger,
@@ -260,7 +306,11 @@ impl Site {
             now: Timestamp::now(),
         };
         if self.access.is_some() {
-            let of = StatusOf { name: "repository".to_owned(), location: repository.location(), mirror_of: None };
+            let of = StatusOf {
+                name: "repository".to_owned(),
+                location: repository.location(),
+                mirror_of: None,
+            };
             return Ok(rules.of_repository(&of, &snapshots)?);
         }
         let name = self.chosen_repository()?.0;
@@ -276,7 +326,11 @@ impl Site {
     fn status_of(&self, name: &str) -> Result<StatusOf, SiteError> {
         let location = |name: &str| Ok::<_, SiteError>(self.location(name)?.in_words());
         let mirror_of = self.named(name)?.1.mirror_of.as_deref();
-        Ok(StatusOf { name: name.to_owned(), location: location(name)?, mirror_of: mirror_of.map(location).transpose()? })
+        Ok(StatusOf {
+            name: name.to_owned(),
+            location: location(name)?,
+            mirror_of: mirror_of.map(location).transpose()?,
+        })
     }
 
     /// Repositories that are fed from one of the config: its mirrors, and those that a backup copies to.
@@ -303,7 +357,9 @@ impl Site {
             let probe = Arc::clone(&source).probe().await;
             probes.push((source.name().clone(), probe));
         }
-        probes.extend(unavailable.into_iter().map(|of| (of.source, Err(SourceError::Unsupported(of.why)))));
+        probes.extend(
+            unavailable.into_iter().map(|of| (of.source, Err(SourceError::Unsupported(of.why)))),
+        );
         Ok(probes)
     }
 }

@@ -16,7 +16,9 @@ use serde::{Deserialize, Serialize};
 
 use super::Suspicion;
 use crate::{
-    engine::repository::{Record, RecordKind, RepositoryError, RetentionScope, Snapshot, SnapshotId},
+    engine::repository::{
+        Record, RecordKind, RepositoryError, RetentionScope, Snapshot, SnapshotId,
+    },
     ground::{RunId, SourceName, failpoint, failpoint::Step, host::HostScope},
 };
 
@@ -78,7 +80,11 @@ impl fmt::Display for RecordedAlarm {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.alarm {
             Some(alarm) => write!(f, "host {}, {alarm}", self.host),
-            None => write!(f, "host {}: this program cannot read what was seen; use a newer one", self.host),
+            None => write!(
+                f,
+                "host {}: this program cannot read what was seen; use a newer one",
+                self.host
+            ),
         }
     }
 }
@@ -105,7 +111,8 @@ pub enum Removal {
 impl Alarm {
     /// Whether both are about the same source of the same host in the same repository.
     fn is_of(&self, other: &Self) -> bool {
-        (&self.repository, &self.source, &self.host) == (&other.repository, &other.source, &other.host)
+        (&self.repository, &self.source, &self.host)
+            == (&other.repository, &other.source, &other.host)
     }
 }
 
@@ -180,10 +187,15 @@ impl Alarms {
             Err(error) => return Err(AlarmError::Damaged { path, why: error.to_string() }),
         };
         if stored.format > FORMAT {
-            let why = format!("format {} is newer than this program; use a newer one", stored.format);
+            let why =
+                format!("format {} is newer than this program; use a newer one", stored.format);
             return Err(AlarmError::Damaged { path, why });
         }
-        let normal = stored.normal.into_iter().map(|normal| ((normal.repository, normal.source), normal.snapshot)).collect();
+        let normal = stored
+            .normal
+            .into_iter()
+            .map(|normal| ((normal.repository, normal.source), normal.snapshot))
+            .collect();
         Ok(Self { standing: stored.alarms, normal })
     }
 
@@ -207,7 +219,9 @@ impl Alarms {
     #[expect(clippy::needless_pass_by_value, reason = "it is kept")]
     pub fn note(state_directory: &Path, new: Alarm) -> Result<Self, AlarmError> {
         Self::change(state_directory, |alarms| {
-            let same = |alarm: &&mut Alarm| alarm.repository == new.repository && alarm.source == new.source;
+            let same = |alarm: &&mut Alarm| {
+                alarm.repository == new.repository && alarm.source == new.source
+            };
             match alarms.standing.iter_mut().find(same) {
                 Some(alarm) => {
                     // What was seen first stays; what else is wrong by now is added.
@@ -219,7 +233,9 @@ impl Alarms {
                     }
                 }
                 None if new.suspicions.is_empty() => {
-                    alarms.normal.insert((new.repository.clone(), new.source.clone()), new.snapshot.clone());
+                    alarms
+                        .normal
+                        .insert((new.repository.clone(), new.source.clone()), new.snapshot.clone());
                 }
                 None => alarms.standing.push(new.clone()),
             }
@@ -232,8 +248,14 @@ impl Alarms {
     ///
     /// # Errors
     /// When they cannot be read or written; nothing is changed then.
-    pub fn acknowledge(state_directory: &Path, hosts: &HostScope, sources: &[SourceName]) -> Result<Vec<Alarm>, AlarmError> {
-        let is_meant = |alarm: &Alarm| hosts.includes(&alarm.host) && (sources.is_empty() || sources.contains(&alarm.source));
+    pub fn acknowledge(
+        state_directory: &Path,
+        hosts: &HostScope,
+        sources: &[SourceName],
+    ) -> Result<Vec<Alarm>, AlarmError> {
+        let is_meant = |alarm: &Alarm| {
+            hosts.includes(&alarm.host) && (sources.is_empty() || sources.contains(&alarm.source))
+        };
         Self::change(state_directory, |alarms| alarms.settle(is_meant)).map(|(_, gone)| gone)
     }
 
@@ -267,10 +289,19 @@ impl Alarms {
     ///
     /// # Errors
     /// As [`Alarms::guard`].
-    pub fn guard_recorded(recorded: &[RecordedAlarm], hosts: &HostScope, removal: Removal) -> Result<(), RepositoryError> {
-        let stops = |alarm: &&RecordedAlarm| removal == Removal::Prune || hosts.includes(&alarm.host);
+    pub fn guard_recorded(
+        recorded: &[RecordedAlarm],
+        hosts: &HostScope,
+        removal: Removal,
+    ) -> Result<(), RepositoryError> {
+        let stops =
+            |alarm: &&RecordedAlarm| removal == Removal::Prune || hosts.includes(&alarm.host);
         let seen: Vec<String> = recorded.iter().filter(stops).map(ToString::to_string).collect();
-        if seen.is_empty() { Ok(()) } else { Err(RepositoryError::Guarded(refusal(&seen.join("; ")))) }
+        if seen.is_empty() {
+            Ok(())
+        } else {
+            Err(RepositoryError::Guarded(refusal(&seen.join("; "))))
+        }
     }
 
     /// Takes over what became of alarms in a repository: one whose record was removed there was acknowledged, by whichever host. Gives the
@@ -278,13 +309,21 @@ impl Alarms {
     ///
     /// # Errors
     /// When they cannot be read or written; nothing is changed then.
-    pub fn reconcile(state_directory: &Path, repository: &str, recorded: &[RecordedAlarm]) -> Result<Vec<Alarm>, AlarmError> {
+    pub fn reconcile(
+        state_directory: &Path,
+        repository: &str,
+        recorded: &[RecordedAlarm],
+    ) -> Result<Vec<Alarm>, AlarmError> {
         if Self::load(state_directory)?.standing.is_empty() {
             return Ok(Vec::new());
         }
-        let is_recorded = |alarm: &Alarm| recorded.iter().any(|record| record.alarm.as_ref().is_some_and(|of| of.is_of(alarm)));
+        let is_recorded = |alarm: &Alarm| {
+            recorded.iter().any(|record| record.alarm.as_ref().is_some_and(|of| of.is_of(alarm)))
+        };
         let (_, unrecorded) = Self::change(state_directory, |alarms| {
-            let gone = |alarm: &Alarm| alarm.repository == repository && alarm.is_recorded && !is_recorded(alarm);
+            let gone = |alarm: &Alarm| {
+                alarm.repository == repository && alarm.is_recorded && !is_recorded(alarm)
+            };
             alarms.settle(gone);
             let mut unrecorded = Vec::new();
             for alarm in alarms.standing.iter_mut().filter(|alarm| alarm.repository == repository) {
@@ -304,7 +343,11 @@ impl Alarms {
     /// When they cannot be read or written; nothing is changed then.
     pub fn note_recorded(state_directory: &Path, recorded: &Alarm) -> Result<(), AlarmError> {
         let note = |alarms: &mut Self| {
-            alarms.standing.iter_mut().filter(|alarm| alarm.is_of(recorded)).for_each(|alarm| alarm.is_recorded = true);
+            alarms
+                .standing
+                .iter_mut()
+                .filter(|alarm| alarm.is_of(recorded))
+                .for_each(|alarm| alarm.is_recorded = true);
         };
         Self::change(state_directory, note).map(drop)
     }
@@ -315,13 +358,17 @@ impl Alarms {
             std::mem::take(&mut self.standing).into_iter().partition(|alarm| goes(alarm));
         self.standing = stay;
         for alarm in &gone {
-            self.normal.insert((alarm.repository.clone(), alarm.source.clone()), alarm.snapshot.clone());
+            self.normal
+                .insert((alarm.repository.clone(), alarm.source.clone()), alarm.snapshot.clone());
         }
         gone
     }
 
     /// Reads, changes and writes under a lock: jobs of several repositories share the file.
-    fn change<T>(state_directory: &Path, change: impl FnOnce(&mut Self) -> T) -> Result<(Self, T), AlarmError> {
+    fn change<T>(
+        state_directory: &Path,
+        change: impl FnOnce(&mut Self) -> T,
+    ) -> Result<(Self, T), AlarmError> {
         let path = state_directory.join(FILE);
         let failed = |action| {
             let path = path.clone();
@@ -329,8 +376,14 @@ impl Alarms {
         };
         fs::create_dir_all(state_directory).map_err(failed("create the directory of"))?;
         let beside = state_directory.join("alarms.lock");
-        let file = fs::OpenOptions::new().create(true).truncate(false).write(true).open(beside).map_err(failed("lock"))?;
-        let _lock = Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| failed("lock")(errno.into()))?;
+        let file = fs::OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(beside)
+            .map_err(failed("lock"))?;
+        let _lock = Flock::lock(file, FlockArg::LockExclusive)
+            .map_err(|(_, errno)| failed("lock")(errno.into()))?;
         let mut alarms = Self::load(state_directory)?;
         let before = alarms.clone();
         let result = change(&mut alarms);
@@ -347,7 +400,11 @@ impl Alarms {
             source: source.clone(),
             snapshot: snapshot.clone(),
         };
-        let stored = Stored { format: FORMAT, alarms: self.standing.clone(), normal: self.normal.iter().map(normal).collect() };
+        let stored = Stored {
+            format: FORMAT,
+            alarms: self.standing.clone(),
+            normal: self.normal.iter().map(normal).collect(),
+        };
         let mut file = tempfile::NamedTempFile::new_in(state_directory)?;
         file.write_all(&serde_json::to_vec_pretty(&stored)?)?;
         file.as_file().sync_all()?;
@@ -387,37 +444,69 @@ mod tests {
             snapshot: snapshot.into(),
             normal: Some("1".into()),
             is_recorded: false,
-            suspicions: seen.iter().map(|what| Suspicion { what: (*what).into(), why: "so".into() }).collect(),
+            suspicions: seen
+                .iter()
+                .map(|what| Suspicion { what: (*what).into(), why: "so".into() })
+                .collect(),
         };
         Alarms::note(home.path(), alarm("1", &[])).unwrap();
         assert!(guarded(home.path(), &[]).is_ok());
         Alarms::note(home.path(), alarm("2", &["gone"])).unwrap();
         Alarms::note(home.path(), alarm("3", &[])).unwrap();
         let alarms = Alarms::load(home.path()).unwrap();
-        assert_eq!(alarms.normal("r", &source), Some("1"), "nothing is normal while an alarm stands");
+        assert_eq!(
+            alarms.normal("r", &source),
+            Some("1"),
+            "nothing is normal while an alarm stands"
+        );
         assert_eq!(alarms.standing().len(), 1);
         assert!(guarded(home.path(), &[]).unwrap_err().to_string().contains("gone"));
-        assert!(Alarms::acknowledge(home.path(), &HostScope::Any, &["files-of-mine".parse().unwrap()]).unwrap().is_empty());
+        assert!(
+            Alarms::acknowledge(home.path(), &HostScope::Any, &["files-of-mine".parse().unwrap()])
+                .unwrap()
+                .is_empty()
+        );
         let elsewhere = HostScope::One("another".parse().unwrap());
-        assert!(Alarms::acknowledge(home.path(), &elsewhere, &[]).unwrap().is_empty(), "it is this host's");
-        assert_eq!(Alarms::acknowledge(home.path(), &HostScope::Any, std::slice::from_ref(&source)).unwrap().len(), 1);
+        assert!(
+            Alarms::acknowledge(home.path(), &elsewhere, &[]).unwrap().is_empty(),
+            "it is this host's"
+        );
+        assert_eq!(
+            Alarms::acknowledge(home.path(), &HostScope::Any, std::slice::from_ref(&source))
+                .unwrap()
+                .len(),
+            1
+        );
         assert!(guarded(home.path(), &[]).is_ok());
         assert_eq!(Alarms::load(home.path()).unwrap().normal("r", &source), Some("3"));
         fs::write(home.path().join(FILE), "{").unwrap();
-        assert!(matches!(guarded(home.path(), &[]), Err(RepositoryError::Guarded(_))), "nobody can tell");
+        assert!(
+            matches!(guarded(home.path(), &[]), Err(RepositoryError::Guarded(_))),
+            "nobody can tell"
+        );
     }
 
     #[test]
     fn an_alarm_of_another_host_stops_prune_and_what_would_forget_that_hosts_snapshots() {
         let home = tempfile::tempdir().unwrap();
-        let recorded = |host: &str| RecordedAlarm { record: "aa".repeat(32).parse().unwrap(), host: host.into(), alarm: None };
+        let recorded = |host: &str| RecordedAlarm {
+            record: "aa".repeat(32).parse().unwrap(),
+            host: host.into(),
+            alarm: None,
+        };
         let others = [recorded("web1")];
         assert!(guarded(home.path(), &others).is_ok());
-        for (hosts, removal) in [(HostScope::Any, Removal::Forget), (HostScope::One("h".parse().unwrap()), Removal::Prune)] {
+        for (hosts, removal) in [
+            (HostScope::Any, Removal::Forget),
+            (HostScope::One("h".parse().unwrap()), Removal::Prune),
+        ] {
             let refused = Alarms::guard(home.path(), &others, &hosts, removal).unwrap_err();
             assert!(refused.to_string().contains("web1"), "{refused}");
         }
-        assert!(guarded(home.path(), &[recorded("h")]).is_err(), "the machine before this one raised it");
+        assert!(
+            guarded(home.path(), &[recorded("h")]).is_err(),
+            "the machine before this one raised it"
+        );
     }
 
     #[test]
@@ -435,12 +524,23 @@ mod tests {
             suspicions: vec![Suspicion { what: "gone".into(), why: "so".into() }],
         };
         Alarms::note(home.path(), alarm.clone()).unwrap();
-        assert_eq!(Alarms::reconcile(home.path(), "r", &[]).unwrap().len(), 1, "it has no record yet");
+        assert_eq!(
+            Alarms::reconcile(home.path(), "r", &[]).unwrap().len(),
+            1,
+            "it has no record yet"
+        );
         Alarms::note_recorded(home.path(), &alarm).unwrap();
-        let record = RecordedAlarm { record: "aa".repeat(32).parse().unwrap(), host: "h".into(), alarm: Some(alarm.clone()) };
+        let record = RecordedAlarm {
+            record: "aa".repeat(32).parse().unwrap(),
+            host: "h".into(),
+            alarm: Some(alarm.clone()),
+        };
         assert!(Alarms::reconcile(home.path(), "r", &[record]).unwrap().is_empty());
         assert_eq!(Alarms::load(home.path()).unwrap().standing().len(), 1);
-        assert!(Alarms::reconcile(home.path(), "other", &[]).unwrap().is_empty(), "another repository says nothing of it");
+        assert!(
+            Alarms::reconcile(home.path(), "other", &[]).unwrap().is_empty(),
+            "another repository says nothing of it"
+        );
         assert_eq!(Alarms::load(home.path()).unwrap().standing().len(), 1);
         Alarms::reconcile(home.path(), "r", &[]).unwrap();
         let alarms = Alarms::load(home.path()).unwrap();

@@ -103,14 +103,20 @@ impl Tripwire {
         let shrunk = history.normal.as_ref().into_iter().flat_map(|normal| {
             let items = (items(normal), items(new.manifest));
             let files = (normal.tree.files, new.manifest.tree.files);
-            [vanished(normal, new.manifest), self.shrunk("items", items), self.shrunk("files", files)]
+            [
+                vanished(normal, new.manifest),
+                self.shrunk("items", items),
+                self.shrunk("files", files),
+            ]
         });
         shrunk.flatten().chain(self.rewritten(new, &history.volumes)).collect()
     }
 
     fn shrunk(&self, of: &str, (before, now): (u64, u64)) -> Option<Suspicion> {
         let gone = before.saturating_sub(now);
-        (gone >= FEW_ITEMS && gone.saturating_mul(100) > before.saturating_mul(self.max_shrink_percent)).then(|| Suspicion {
+        (gone >= FEW_ITEMS
+            && gone.saturating_mul(100) > before.saturating_mul(self.max_shrink_percent))
+        .then(|| Suspicion {
             what: format!("{gone} of {before} {of} are gone"),
             why: format!("more than {} percent", self.max_shrink_percent),
         })
@@ -127,7 +133,10 @@ impl Tripwire {
         let median = *usual.get(usual.len() / 2).filter(|_| usual.len() >= ENOUGH_HISTORY)?;
         (percent > self.max_new_percent && median < QUIET_PERCENT).then(|| Suspicion {
             what: format!("{} percent of the data are new", percent.min(100)),
-            why: format!("usually {median} percent are, and the limit is {} percent: were they encrypted?", self.max_new_percent),
+            why: format!(
+                "usually {median} percent are, and the limit is {} percent: were they encrypted?",
+                self.max_new_percent
+            ),
         })
     }
 }
@@ -137,11 +146,19 @@ fn items(manifest: &Manifest) -> u64 {
 }
 
 fn vanished(before: &Manifest, now: &Manifest) -> Option<Suspicion> {
-    let gone: Vec<&str> =
-        before.artifacts.iter().map(|artifact| artifact.path.as_str()).filter(|path| now.artifact(path).is_none()).collect();
+    let gone: Vec<&str> = before
+        .artifacts
+        .iter()
+        .map(|artifact| artifact.path.as_str())
+        .filter(|path| now.artifact(path).is_none())
+        .collect();
     let more = if gone.len() > NAMES { ", …" } else { "" };
     (!gone.is_empty()).then(|| Suspicion {
-        what: format!("{} artifacts are gone: {}{more}", gone.len(), gone[..gone.len().min(NAMES)].join(", ")),
+        what: format!(
+            "{} artifacts are gone: {}{more}",
+            gone.len(),
+            gone[..gone.len().min(NAMES)].join(", ")
+        ),
         why: format!("they were in run {}", before.run),
     })
 }
@@ -170,9 +187,18 @@ mod tests {
         manifest
     }
 
-    fn seen(now: &Manifest, new_blob_bytes: u64, normal: Option<Manifest>, percents: &[u64]) -> Vec<String> {
-        let volumes = percents.iter().map(|&percent| Volume { new_bytes: percent, size_bytes: 100 }).collect();
-        let found = Tripwire::default().judge(Observed { manifest: now, new_blob_bytes }, &History { normal, volumes });
+    fn seen(
+        now: &Manifest,
+        new_blob_bytes: u64,
+        normal: Option<Manifest>,
+        percents: &[u64],
+    ) -> Vec<String> {
+        let volumes = percents
+            .iter()
+            .map(|&percent| Volume { new_bytes: percent, size_bytes: 100 })
+            .collect();
+        let found = Tripwire::default()
+            .judge(Observed { manifest: now, new_blob_bytes }, &History { normal, volumes });
         found.into_iter().map(|suspicion| suspicion.what).collect()
     }
 
@@ -194,7 +220,11 @@ mod tests {
             (&[("/a", 60), ("/b", 40)], 14, &["16 of 30 files are gone"]),
         ];
         for (collections, files, expected) in cases {
-            assert_eq!(seen(&manifest(collections, files, 0), 0, Some(before.clone()), &[]), expected, "{collections:?} {files}");
+            assert_eq!(
+                seen(&manifest(collections, files, 0), 0, Some(before.clone()), &[]),
+                expected,
+                "{collections:?} {files}"
+            );
         }
         // Nine of nine is a handful; a first snapshot is compared with nothing.
         assert!(seen(&manifest(&[], 0, 0), 0, Some(manifest(&[], 9, 0)), &[]).is_empty());

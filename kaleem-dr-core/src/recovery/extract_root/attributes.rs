@@ -49,7 +49,11 @@ impl fmt::Display for Lack {
 impl Lack {
     fn of(what: impl Into<String>, cause: &io::Error) -> Self {
         let denied = cause.raw_os_error() == Some(Errno::EPERM as i32);
-        Self { what: what.into(), why: cause.to_string(), is_roots: denied && !unistd::geteuid().is_root() }
+        Self {
+            what: what.into(),
+            why: cause.to_string(),
+            is_roots: denied && !unistd::geteuid().is_root(),
+        }
     }
 }
 
@@ -62,7 +66,9 @@ impl Attributes<'_> {
             let set = || xattr::FileExt::set_xattr(file, name, value);
             set().or_else(|error| match error.kind() {
                 // A directory that existed, and that its owner may not write into.
-                io::ErrorKind::PermissionDenied if stat::fchmod(file, Mode::S_IRWXU).is_ok() => set(),
+                io::ErrorKind::PermissionDenied if stat::fchmod(file, Mode::S_IRWXU).is_ok() => {
+                    set()
+                }
                 _ => Err(error),
             })
         };
@@ -86,17 +92,23 @@ impl Attributes<'_> {
     pub(crate) fn set_at(&self, place: &Place, is_link: bool) -> Vec<Lack> {
         let mut lacks = Vec::new();
         let (directory, name) = (&*place.directory, place.name.as_os_str());
-        self.extend(&mut lacks, false, |attribute, value| xattr::set(place.by_descriptor(), attribute, value));
-        let given = self.own(&mut lacks, |uid, gid| unistd::fchownat(directory, name, uid, gid, AtFlags::AT_SYMLINK_NOFOLLOW));
+        self.extend(&mut lacks, false, |attribute, value| {
+            xattr::set(place.by_descriptor(), attribute, value)
+        });
+        let given = self.own(&mut lacks, |uid, gid| {
+            unistd::fchownat(directory, name, uid, gid, AtFlags::AT_SYMLINK_NOFOLLOW)
+        });
         // A link has no mode.
         if !is_link
             && let Some(mode) = self.mode_where(given, &lacks)
-            && let Err(errno) = stat::fchmodat(directory, name, mode, FchmodatFlags::NoFollowSymlink)
+            && let Err(errno) =
+                stat::fchmodat(directory, name, mode, FchmodatFlags::NoFollowSymlink)
         {
             lacks.push(Lack::of("mode", &errno.into()));
         }
         if let Some(time) = &self.mtime
-            && let Err(errno) = stat::utimensat(directory, name, time, time, UtimensatFlags::NoFollowSymlink)
+            && let Err(errno) =
+                stat::utimensat(directory, name, time, time, UtimensatFlags::NoFollowSymlink)
         {
             lacks.push(Lack::of("time", &errno.into()));
         }
@@ -104,8 +116,15 @@ impl Attributes<'_> {
     }
 
     /// Sets the extended attributes: capabilities, or all others.
-    fn extend(&self, lacks: &mut Vec<Lack>, capabilities: bool, set: impl Fn(&OsStr, &[u8]) -> io::Result<()>) {
-        for (name, value) in self.xattrs.iter().filter(|(name, _)| (**name == *CAPABILITIES) == capabilities) {
+    fn extend(
+        &self,
+        lacks: &mut Vec<Lack>,
+        capabilities: bool,
+        set: impl Fn(&OsStr, &[u8]) -> io::Result<()>,
+    ) {
+        for (name, value) in
+            self.xattrs.iter().filter(|(name, _)| (**name == *CAPABILITIES) == capabilities)
+        {
             if let Err(error) = set(name, value) {
                 lacks.push(Lack::of(format!("extended attribute {}", name.display()), &error));
             }
@@ -113,7 +132,11 @@ impl Attributes<'_> {
     }
 
     /// Gives it to its owner; whether that was done.
-    fn own(&self, lacks: &mut Vec<Lack>, chown: impl Fn(Option<Uid>, Option<Gid>) -> nix::Result<()>) -> bool {
+    fn own(
+        &self,
+        lacks: &mut Vec<Lack>,
+        chown: impl Fn(Option<Uid>, Option<Gid>) -> nix::Result<()>,
+    ) -> bool {
         let id = |id: u64| u32::try_from(id).ok().filter(|&id| id != u32::MAX);
         let shown = || {
             let shown = |id: Option<u64>| id.map_or_else(|| "?".to_owned(), |id| id.to_string());
@@ -121,7 +144,11 @@ impl Attributes<'_> {
         };
         let (uid, gid) = (self.uid.map(id), self.gid.map(id));
         if uid == Some(None) || gid == Some(None) {
-            lacks.push(Lack { what: shown(), why: "no such number can be an owner".into(), is_roots: false });
+            lacks.push(Lack {
+                what: shown(),
+                why: "no such number can be an owner".into(),
+                is_roots: false,
+            });
             return false;
         }
         let (uid, gid) = (uid.flatten().map(Uid::from_raw), gid.flatten().map(Gid::from_raw));

@@ -62,7 +62,9 @@ impl HeldDirectory {
     /// # Errors
     /// When it cannot be read.
     pub fn names(&self) -> io::Result<Vec<OsString>> {
-        fs::read_dir(format!("/proc/self/fd/{}", self.0.as_raw_fd()))?.map(|entry| Ok(entry?.file_name())).collect()
+        fs::read_dir(format!("/proc/self/fd/{}", self.0.as_raw_fd()))?
+            .map(|entry| Ok(entry?.file_name()))
+            .collect()
     }
 
     /// Whether something of a name is a directory; `None` where there is nothing.

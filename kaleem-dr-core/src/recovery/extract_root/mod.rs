@@ -94,8 +94,15 @@ impl Ground {
     pub(crate) fn open(target: &Path, links: Links) -> io::Result<Self> {
         let target = std::path::absolute(target)?;
         let below = target.strip_prefix("/").unwrap_or(&target);
-        let top = fcntl::open("/", OFlag::O_DIRECTORY | OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?;
-        let mut whole = Self { root: Arc::new(top), links: Links::All, made: None, last: None, moved: Vec::new() };
+        let top =
+            fcntl::open("/", OFlag::O_DIRECTORY | OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?;
+        let mut whole = Self {
+            root: Arc::new(top),
+            links: Links::All,
+            made: None,
+            last: None,
+            moved: Vec::new(),
+        };
         if !below.as_os_str().is_empty() {
             let standing = whole.make_directory(below)?;
             let directory = whole.directory(below)?;
@@ -155,7 +162,12 @@ impl Ground {
     pub(crate) fn open_directory(&mut self, path: &Path) -> io::Result<File> {
         let place = self.place(path)?;
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        Ok(File::from(fcntl::openat(&place.directory, place.name.as_os_str(), flags, Mode::empty())?))
+        Ok(File::from(fcntl::openat(
+            &place.directory,
+            place.name.as_os_str(),
+            flags,
+            Mode::empty(),
+        )?))
     }
 
     /// Creates a file for its owner alone. What is there is replaced when the file is finished.
@@ -179,32 +191,60 @@ impl Ground {
     }
 
     /// Makes a pipe, a socket or a device.
-    pub(crate) fn special(&mut self, path: &Path, place: &Place, kind: SFlag, device: u64) -> io::Result<()> {
-        self.put(path, place, |directory, name| stat::mknodat(directory, name, kind, Mode::S_IRUSR | Mode::S_IWUSR, device))
+    pub(crate) fn special(
+        &mut self,
+        path: &Path,
+        place: &Place,
+        kind: SFlag,
+        device: u64,
+    ) -> io::Result<()> {
+        self.put(path, place, |directory, name| {
+            stat::mknodat(directory, name, kind, Mode::S_IRUSR | Mode::S_IWUSR, device)
+        })
     }
 
     /// Makes another name of something that this restore made; of anything else it is refused. `expected` is what it made there,
     /// where not everything is remembered.
-    pub(crate) fn hard_link(&mut self, path: &Path, place: &Place, to: &Path, expected: Option<Identity>) -> io::Result<()> {
+    pub(crate) fn hard_link(
+        &mut self,
+        path: &Path,
+        place: &Place,
+        to: &Path,
+        expected: Option<Identity>,
+    ) -> io::Result<()> {
         let original = self.find(to)?;
         let ours = original.look()?.filter(|there| match expected {
             Some(expected) => Identity::of(there) == expected,
             None => self.has_made(there),
         });
         let Some(ours) = ours else {
-            return Err(io::Error::other(format!("it is a hard link to {}, which was not extracted from here", to.display())));
+            return Err(io::Error::other(format!(
+                "it is a hard link to {}, which was not extracted from here",
+                to.display()
+            )));
         };
         // It is a name of that file already: to rename one name over another of the same file does nothing, and leaves both.
         if place.look()?.is_some_and(|there| Identity::of(&there) == Identity::of(&ours)) {
             return Ok(());
         }
         self.put(path, place, |directory, name| {
-            unistd::linkat(&original.directory, original.name.as_os_str(), directory, name, AtFlags::empty())
+            unistd::linkat(
+                &original.directory,
+                original.name.as_os_str(),
+                directory,
+                name,
+                AtFlags::empty(),
+            )
         })
     }
 
     /// Makes something that has no content, in one step where it replaces something.
-    fn put(&mut self, path: &Path, place: &Place, make: impl Fn(&OwnedFd, &OsStr) -> nix::Result<()>) -> io::Result<()> {
+    fn put(
+        &mut self,
+        path: &Path,
+        place: &Place,
+        make: impl Fn(&OwnedFd, &OsStr) -> nix::Result<()>,
+    ) -> io::Result<()> {
         if self.make_way(path, place)? {
             let name = place::temporary();
             make(&place.directory, &name)?;
@@ -224,7 +264,11 @@ impl Ground {
         let in_place = !matches!(self.links, Links::None);
         if !is(&there, SFlag::S_IFDIR) {
             let free = in_place || self.has_made(&there);
-            return if free { Ok(true) } else { Err(io::Error::other("something is there already")) };
+            return if free {
+                Ok(true)
+            } else {
+                Err(io::Error::other("something is there already"))
+            };
         }
         if !in_place && self.made.is_none() {
             return Err(io::Error::other("a directory is there"));
@@ -235,11 +279,18 @@ impl Ground {
             // Its content is in no snapshot that we know of: it is kept.
             Err(Errno::ENOTEMPTY | Errno::EEXIST) if in_place => {
                 let kept = place::kept(&place.name);
-                fcntl::renameat(&place.directory, place.name.as_os_str(), &place.directory, kept.as_os_str())?;
+                fcntl::renameat(
+                    &place.directory,
+                    place.name.as_os_str(),
+                    &place.directory,
+                    kept.as_os_str(),
+                )?;
                 self.moved.push((path.to_path_buf(), kept));
                 Ok(false)
             }
-            Err(Errno::ENOTEMPTY | Errno::EEXIST) => Err(io::Error::other("a directory that is not empty is there")),
+            Err(Errno::ENOTEMPTY | Errno::EEXIST) => {
+                Err(io::Error::other("a directory that is not empty is there"))
+            }
             Err(errno) => Err(errno.into()),
         }
     }
@@ -250,7 +301,10 @@ impl Ground {
 
     /// The place of a relative path; nothing is made.
     fn find(&self, path: &Path) -> io::Result<Place> {
-        let name = path.file_name().ok_or_else(|| io::Error::other("it is a hard link to nothing"))?.to_owned();
+        let name = path
+            .file_name()
+            .ok_or_else(|| io::Error::other("it is a hard link to nothing"))?
+            .to_owned();
         Ok(Place { directory: self.walk(path.parent().unwrap_or(Path::new("")), false)?, name })
     }
 
@@ -309,16 +363,27 @@ impl Ground {
         above.pop().ok_or_else(leaves)
     }
 
-    fn check_link(&self, here: &OwnedFd, link: &FileStat, name: &OsStr, path: Option<&Path>) -> io::Result<()> {
+    fn check_link(
+        &self,
+        here: &OwnedFd,
+        link: &FileStat,
+        name: &OsStr,
+        path: Option<&Path>,
+    ) -> io::Result<()> {
         let through = format!("it goes through the link {}", name.display());
         if self.has_made(link) {
-            Err(io::Error::other(format!("it goes through {}, a link from the archive itself", name.display())))
+            Err(io::Error::other(format!(
+                "it goes through {}, a link from the archive itself",
+                name.display()
+            )))
         } else if !path.is_none_or(|path| self.links.may_follow(path)) {
             Err(io::Error::other(through))
         } else if !is_trusted(link.st_uid) {
             Err(io::Error::other(format!("{through}, which user {} made", link.st_uid)))
         } else if !is_closed(&stat::fstat(here)?) {
-            Err(io::Error::other(format!("{through}, in a directory where other users can exchange it")))
+            Err(io::Error::other(format!(
+                "{through}, in a directory where other users can exchange it"
+            )))
         } else {
             Ok(())
         }
@@ -329,7 +394,10 @@ impl Ground {
         let place = self.place(path)?;
         let (facts, above) = (stat::fstat(directory)?, stat::fstat(&*place.directory)?);
         if above.st_mode & 0o002 != 0 && !is_trusted(facts.st_uid) {
-            let why = format!("user {} made it, where every user may; name another directory", facts.st_uid);
+            let why = format!(
+                "user {} made it, where every user may; name another directory",
+                facts.st_uid
+            );
             return Err(io::Error::other(why));
         }
         Ok(())
@@ -346,7 +414,8 @@ fn is_closed(directory: &FileStat) -> bool {
     let mode = directory.st_mode;
     let sticky = mode & 0o1000 != 0;
     let our_group = directory.st_gid == 0 || directory.st_gid == unistd::getegid().as_raw();
-    is_trusted(directory.st_uid) && (sticky || mode & 0o002 == 0 && (mode & 0o020 == 0 || our_group))
+    is_trusted(directory.st_uid)
+        && (sticky || mode & 0o002 == 0 && (mode & 0o020 == 0 || our_group))
 }
 
 /// The next component of a path.
@@ -370,7 +439,10 @@ fn enter(here: &OwnedFd, name: &OsStr, make: bool) -> io::Result<Step> {
         Err(Errno::ENOTDIR | Errno::ELOOP) => {
             let facts = stat::fstatat(here, name, AtFlags::AT_SYMLINK_NOFOLLOW)?;
             if !is(&facts, SFlag::S_IFLNK) {
-                return Err(io::Error::other(format!("{} above it is not a directory", name.display())));
+                return Err(io::Error::other(format!(
+                    "{} above it is not a directory",
+                    name.display()
+                )));
             }
             Ok(Step::Link(facts, fcntl::readlinkat(here, name)?.into()))
         }

@@ -98,23 +98,34 @@ impl Place {
 
     pub(super) fn create(self, replaces: bool) -> io::Result<(Unfinished, File)> {
         let name = if replaces { temporary() } else { self.name.clone() };
-        let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let file = fcntl::openat(&*self.directory, name.as_os_str(), flags, Mode::S_IRUSR | Mode::S_IWUSR)?;
+        let flags =
+            OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let file = fcntl::openat(
+            &*self.directory,
+            name.as_os_str(),
+            flags,
+            Mode::S_IRUSR | Mode::S_IWUSR,
+        )?;
         let identity = Identity::of(&stat::fstat(&file)?);
         Ok((Unfinished { place: self, name, identity }, File::from(file)))
     }
 
     /// Renames what was made under a temporary name.
     pub(super) fn take(&self, temporary: &OsStr) -> io::Result<()> {
-        fcntl::renameat(&*self.directory, temporary, &*self.directory, self.name.as_os_str()).map_err(|errno| {
-            // The first failure is the one to report; the name says what it is.
-            let _ = unistd::unlinkat(&*self.directory, temporary, UnlinkatFlags::NoRemoveDir);
-            errno.into()
-        })
+        fcntl::renameat(&*self.directory, temporary, &*self.directory, self.name.as_os_str())
+            .map_err(|errno| {
+                // The first failure is the one to report; the name says what it is.
+                let _ = unistd::unlinkat(&*self.directory, temporary, UnlinkatFlags::NoRemoveDir);
+                errno.into()
+            })
     }
 
     fn open(&self, name: &OsStr) -> io::Result<(File, FileStat)> {
-        let flags = OFlag::O_RDWR | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+        let flags = OFlag::O_RDWR
+            | OFlag::O_NOFOLLOW
+            | OFlag::O_NONBLOCK
+            | OFlag::O_NOCTTY
+            | OFlag::O_CLOEXEC;
         let file = fcntl::openat(&*self.directory, name, flags, Mode::empty())?;
         let facts = stat::fstat(&file)?;
         Ok((File::from(file), facts))
@@ -140,7 +151,12 @@ impl Unfinished {
             return Ok(Finish::Named);
         }
         let directory = &*self.place.directory;
-        match fcntl::renameat(directory, self.name.as_os_str(), directory, self.place.name.as_os_str()) {
+        match fcntl::renameat(
+            directory,
+            self.name.as_os_str(),
+            directory,
+            self.place.name.as_os_str(),
+        ) {
             Ok(()) => Ok(Finish::Named),
             // A file that is a mount point, such as /etc/hosts in a container, cannot be replaced.
             Err(Errno::EBUSY) => self.write_through(file).map(Finish::WrittenThrough),
@@ -162,6 +178,10 @@ impl Unfinished {
 
     /// Removes what was written, after a failure.
     pub(crate) fn discard(&self) -> io::Result<()> {
-        Ok(unistd::unlinkat(&*self.place.directory, self.name.as_os_str(), UnlinkatFlags::NoRemoveDir)?)
+        Ok(unistd::unlinkat(
+            &*self.place.directory,
+            self.name.as_os_str(),
+            UnlinkatFlags::NoRemoveDir,
+        )?)
     }
 }

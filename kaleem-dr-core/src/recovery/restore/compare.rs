@@ -77,7 +77,11 @@ fn compare_one(
     }
 }
 
-fn is_equal(item: &Item, first_names: &mut HashMap<(u64, u64), PathBuf>, cancel: &CancellationToken) -> io::Result<()> {
+fn is_equal(
+    item: &Item,
+    first_names: &mut HashMap<(u64, u64), PathBuf>,
+    cancel: &CancellationToken,
+) -> io::Result<()> {
     let (path, node) = (&item.target, &item.node);
     let found = fs::symlink_metadata(path)?;
     let kind = found.file_type();
@@ -103,7 +107,10 @@ fn is_equal(item: &Item, first_names: &mut HashMap<(u64, u64), PathBuf>, cancel:
     if let Some(inode) = item.inode() {
         let first = first_names.entry(inode).or_insert_with(|| path.clone());
         if fs::symlink_metadata(&*first)?.ino() != found.ino() {
-            return Err(io::Error::other(format!("it is no other name of {}, as it was", first.display())));
+            return Err(io::Error::other(format!(
+                "it is no other name of {}, as it was",
+                first.display()
+            )));
         }
     }
     let file = OpenOptions::new().read(true).custom_flags(OFlag::O_NOFOLLOW.bits()).open(path)?;
@@ -126,8 +133,15 @@ fn attributes(path: &Path, node: &Node, found: &fs::Metadata) -> io::Result<()> 
         }
     }
     // Only root may give files away.
-    if geteuid().is_root() && (meta.uid, meta.gid) != (Some(found.uid()), Some(found.gid())) && meta.uid.is_some() {
-        return differs("its owner is", format!("{:?}:{:?}", meta.uid, meta.gid), format!("{}:{}", found.uid(), found.gid()));
+    if geteuid().is_root()
+        && (meta.uid, meta.gid) != (Some(found.uid()), Some(found.gid()))
+        && meta.uid.is_some()
+    {
+        return differs(
+            "its owner is",
+            format!("{:?}:{:?}", meta.uid, meta.gid),
+            format!("{}:{}", found.uid(), found.gid()),
+        );
     }
     if let Some(mtime) = meta.mtime {
         let time = i128::from(found.mtime()) * 1_000_000_000 + i128::from(found.mtime_nsec());
@@ -139,7 +153,10 @@ fn attributes(path: &Path, node: &Node, found: &fs::Metadata) -> io::Result<()> 
         let value = xattr::get(path, &attribute.name)?;
         // Trusted and security attributes need root.
         if value != attribute.value && geteuid().is_root() {
-            return Err(io::Error::other(format!("its extended attribute {} is another", attribute.name)));
+            return Err(io::Error::other(format!(
+                "its extended attribute {} is another",
+                attribute.name
+            )));
         }
     }
     Ok(())
@@ -171,6 +188,7 @@ pub fn turn_a_byte(path: &Path) -> io::Result<u64> {
 }
 
 fn keep_times(file: &File, before: &fs::Metadata) -> io::Result<()> {
-    let times = fs::FileTimes::new().set_modified(before.modified()?).set_accessed(before.accessed()?);
+    let times =
+        fs::FileTimes::new().set_modified(before.modified()?).set_accessed(before.accessed()?);
     file.set_times(times)
 }

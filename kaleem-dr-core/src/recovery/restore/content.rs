@@ -54,9 +54,14 @@ pub(super) async fn write(
                 let read = snapshot.blobs().read(&run, &picked).await;
                 let wanted = run.wanted;
                 match read {
-                    Ok(blobs) => blocking(move || Ok(write_blobs(&window, &homes, &wanted, &blobs))).await,
+                    Ok(blobs) => {
+                        blocking(move || Ok(write_blobs(&window, &homes, &wanted, &blobs))).await
+                    }
                     // The files that needed this run are lost; others may still come back.
-                    Err(error) => Ok(wanted.iter().map(|&at| (homes[at].0, Err(error_chain(&error)))).collect()),
+                    Err(error) => Ok(wanted
+                        .iter()
+                        .map(|&at| (homes[at].0, Err(error_chain(&error))))
+                        .collect()),
                 }
             }
         })
@@ -79,7 +84,12 @@ pub(super) async fn write(
     }
 }
 
-fn write_blobs(window: &[Item], homes: &[(usize, u64)], wanted: &[usize], blobs: &[Bytes]) -> Vec<(usize, Result<u64, String>)> {
+fn write_blobs(
+    window: &[Item],
+    homes: &[(usize, u64)],
+    wanted: &[usize],
+    blobs: &[Bytes],
+) -> Vec<(usize, Result<u64, String>)> {
     let mut open: Option<(usize, File)> = None;
     let mut results = Vec::with_capacity(wanted.len());
     for (&place, blob) in wanted.iter().zip(blobs) {
@@ -121,7 +131,11 @@ pub(crate) fn write_sparsely(file: &File, bytes: &[u8], offset: u64) -> io::Resu
 }
 
 /// Reads a file back and compares each blob's stretch with its id. Ends early when the operator cancels; the caller must ask.
-pub(super) fn verify(mut file: &File, blobs: &[BlobPlace], cancel: &CancellationToken) -> io::Result<()> {
+pub(super) fn verify(
+    mut file: &File,
+    blobs: &[BlobPlace],
+    cancel: &CancellationToken,
+) -> io::Result<()> {
     file.rewind()?;
     let mut buffer = Vec::new();
     for place in blobs {

@@ -37,9 +37,14 @@ pub(super) struct Disk {
 }
 
 impl Disk {
-    pub(super) fn new(options: RestoreOptions, roots: Vec<PathBuf>, cancel: CancellationToken) -> io::Result<Self> {
+    pub(super) fn new(
+        options: RestoreOptions,
+        roots: Vec<PathBuf>,
+        cancel: CancellationToken,
+    ) -> io::Result<Self> {
         let links = if options.overwrite { Links::Above(roots.clone()) } else { Links::None };
-        let ground = if options.dry_run { None } else { Some(Ground::open(&options.target, links)?) };
+        let ground =
+            if options.dry_run { None } else { Some(Ground::open(&options.target, links)?) };
         Ok(Self {
             options,
             ground,
@@ -80,7 +85,9 @@ impl Disk {
         match &item.node.node_type {
             NodeType::Dir => {
                 let standing = ground.make_directory(&item.below)?;
-                let is_theirs = standing == Standing::Before && self.options.overwrite && is_above(&item.below, &self.roots);
+                let is_theirs = standing == Standing::Before
+                    && self.options.overwrite
+                    && is_above(&item.below, &self.roots);
                 // What a link of the host leads to, and what lies above the configured paths, was not captured to be changed.
                 if standing == Standing::Linked || is_theirs {
                     self.keeping.push(item.below.clone());
@@ -90,7 +97,8 @@ impl Disk {
             NodeType::File => {
                 let place = ground.place(&item.below)?;
                 let (unfinished, file) = ground.create(&item.below, place)?;
-                if let Some(first) = item.inode().and_then(|inode| self.first_names.get_mut(&inode)) {
+                if let Some(first) = item.inode().and_then(|inode| self.first_names.get_mut(&inode))
+                {
                     first.identity = Some(unfinished.identity);
                 }
                 item.unfinished = Some(unfinished);
@@ -177,15 +185,21 @@ impl Disk {
         if let Some(ground) = &mut self.ground {
             if let Some(first) = &item.link_to {
                 // Files of this window got their identity after the link to them was resolved.
-                let made = item.inode().and_then(|inode| self.first_names.get(&inode)).and_then(|first| first.identity);
-                let made = made.ok_or_else(|| io::Error::other(format!("{} was not restored", first.below.display())))?;
+                let made = item
+                    .inode()
+                    .and_then(|inode| self.first_names.get(&inode))
+                    .and_then(|first| first.identity);
+                let made = made.ok_or_else(|| {
+                    io::Error::other(format!("{} was not restored", first.below.display()))
+                })?;
                 let place = ground.place(&item.below)?;
                 ground.hard_link(&item.below, &place, &first.below, Some(made))?;
                 self.report.links += 1;
                 self.note_moved();
                 return Ok(());
             }
-            let unfinished = item.unfinished.as_ref().ok_or_else(|| io::Error::other("it was not created"))?;
+            let unfinished =
+                item.unfinished.as_ref().ok_or_else(|| io::Error::other("it was not created"))?;
             let file = unfinished.open()?;
             if self.options.verify {
                 verify(&file, &item.blobs, &self.cancel)?;
@@ -229,7 +243,10 @@ impl Disk {
         let Some(ground) = &mut self.ground else { return };
         for (below, kept) in ground.moved() {
             let path = self.options.target.join(below);
-            let why = format!("a directory was there; it is kept as {}", path.with_file_name(kept).display());
+            let why = format!(
+                "a directory was there; it is kept as {}",
+                path.with_file_name(kept).display()
+            );
             self.report.note(&path, why);
         }
     }
@@ -246,7 +263,8 @@ impl FilesReport {
         for lack in lacks {
             if lack.is_roots {
                 // Without the numbers: otherwise there would be one for each owner.
-                let what = if lack.what.starts_with("owner") { "owner".to_owned() } else { lack.what };
+                let what =
+                    if lack.what.starts_with("owner") { "owner".to_owned() } else { lack.what };
                 *self.roots_only.entry(what).or_default() += 1;
             } else {
                 self.problem(path, lack.to_string());
@@ -270,7 +288,9 @@ fn attributes(node: &Node) -> Attributes<'_> {
         xattrs: meta
             .extended_attributes
             .iter()
-            .map(|attribute| (OsStr::new(&attribute.name).into(), attribute.value.as_deref().unwrap_or_default()))
+            .map(|attribute| {
+                (OsStr::new(&attribute.name).into(), attribute.value.as_deref().unwrap_or_default())
+            })
             .collect(),
     }
 }

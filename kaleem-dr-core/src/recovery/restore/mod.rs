@@ -96,8 +96,9 @@ impl FilesReport {
 
     /// What was not set since only root can set it, a sentence each.
     pub fn left_to_root(&self) -> impl Iterator<Item = String> + '_ {
-        let sentence =
-            |(what, paths): (&String, &u64)| format!("only root can set the {what} of {paths} paths, so it was not set");
+        let sentence = |(what, paths): (&String, &u64)| {
+            format!("only root can set the {what} of {paths} paths, so it was not set")
+        };
         self.roots_only.iter().map(sentence)
     }
 
@@ -151,12 +152,23 @@ pub async fn restore_files(
     let stage = progress.begin("restoring files", Unit::Bytes, None);
     let (reader, own_options, own_cancel) = (snapshot.clone(), options.clone(), cancel.clone());
     let (mut walk, mut disk) = blocking(move || {
-        let roots =
-            reader.snapshot().paths().iter().filter_map(|path| path.strip_prefix("/").ok().map(Path::to_path_buf)).collect();
+        let roots = reader
+            .snapshot()
+            .paths()
+            .iter()
+            .filter_map(|path| path.strip_prefix("/").ok().map(Path::to_path_buf))
+            .collect();
         let walk = Walk::new(reader, selection, own_options.target.clone())?;
         let target = own_options.target.clone();
         let disk = Disk::new(own_options, roots, own_cancel);
-        Ok((walk, disk.map_err(|cause| RepositoryError::Path { path: target, action: "restore into", cause })?))
+        Ok((
+            walk,
+            disk.map_err(|cause| RepositoryError::Path {
+                path: target,
+                action: "restore into",
+                cause,
+            })?,
+        ))
     })
     .await?;
     loop {
@@ -170,7 +182,11 @@ pub async fn restore_files(
         if window.is_empty() {
             break;
         }
-        let written = if options.dry_run { Ok(()) } else { content::write(snapshot, &window, &mut failed, &stage, cancel).await };
+        let written = if options.dry_run {
+            Ok(())
+        } else {
+            content::write(snapshot, &window, &mut failed, &stage, cancel).await
+        };
         disk = blocking(move || {
             match &written {
                 Ok(()) => disk.complete(&window, failed),
@@ -202,6 +218,8 @@ pub(crate) fn is_occupied(target: &Path) -> Result<bool, RepositoryError> {
     match fs::read_dir(target) {
         Ok(entries) => Ok(entries.flatten().any(|entry| entry.file_name() != "lost+found")),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(cause) => Err(RepositoryError::Path { path: target.to_path_buf(), action: "look into", cause }),
+        Err(cause) => {
+            Err(RepositoryError::Path { path: target.to_path_buf(), action: "look into", cause })
+        }
     }
 }

@@ -27,7 +27,9 @@ pub fn ensure_room(directory: &Path, needed_bytes: u64) -> io::Result<()> {
     if free_bytes >= wanted {
         return Ok(());
     }
-    let why = format!("{free_bytes} bytes are free and at least {wanted} are needed; make room, or name another directory");
+    let why = format!(
+        "{free_bytes} bytes are free and at least {wanted} are needed; make room, or name another directory"
+    );
     Err(io::Error::new(io::ErrorKind::StorageFull, why))
 }
 
@@ -46,9 +48,14 @@ pub(super) async fn ensure_for(
     cancel: &CancellationToken,
 ) -> Result<(), RepositoryError> {
     let target = options.target.clone();
-    let failed = move |cause| RepositoryError::Path { path: target.clone(), action: "restore into", cause };
+    let failed =
+        move |cause| RepositoryError::Path { path: target.clone(), action: "restore into", cause };
     if let Some(manifest) = snapshot.manifest().await?
-        && ensure_room(&options.target, manifest.tree.size_bytes.saturating_add(manifest.size_bytes())).is_ok()
+        && ensure_room(
+            &options.target,
+            manifest.tree.size_bytes.saturating_add(manifest.size_bytes()),
+        )
+        .is_ok()
     {
         return Ok(());
     }
@@ -59,7 +66,11 @@ pub(super) async fn ensure_for(
 }
 
 /// The least that it takes. A hole is one blob of zeros again and again, so a blob that repeats the one before it is not counted.
-fn needed_bytes(snapshot: SnapshotReader, options: &RestoreOptions, cancel: &CancellationToken) -> Result<u64, RepositoryError> {
+fn needed_bytes(
+    snapshot: SnapshotReader,
+    options: &RestoreOptions,
+    cancel: &CancellationToken,
+) -> Result<u64, RepositoryError> {
     let selection = Selection::of(&options.include, &options.exclude, options.without_own_files)?;
     let mut walk = Walk::new(snapshot, selection, PathBuf::from("/"))?;
     let mut needed = 0u64;
@@ -91,7 +102,12 @@ mod tests {
         ensure_room(&target, 1).unwrap();
         let error = ensure_room(&target, u64::MAX / 2).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::StorageFull);
-        assert!(error.to_string().contains("bytes are free and at least 9511602413006487550 are needed"), "{error}");
+        assert!(
+            error
+                .to_string()
+                .contains("bytes are free and at least 9511602413006487550 are needed"),
+            "{error}"
+        );
         assert!(!target.exists());
     }
 }

@@ -16,7 +16,11 @@ pub(crate) struct Selection {
 }
 
 impl Selection {
-    pub(crate) fn of(include: &[String], exclude: &[String], without_own_files: bool) -> Result<Self, RepositoryError> {
+    pub(crate) fn of(
+        include: &[String],
+        exclude: &[String],
+        without_own_files: bool,
+    ) -> Result<Self, RepositoryError> {
         let (globs, prefixes): (Vec<&String>, Vec<&String>) =
             include.iter().partition(|pattern| pattern.contains(['*', '?', '[']));
         Ok(Self {
@@ -37,9 +41,10 @@ impl Selection {
     pub(crate) fn includes(&self, path: &Path) -> bool {
         let Some(globs) = &self.include else { return true };
         self.prefixes.iter().any(|prefix| path.starts_with(prefix))
-            || path
-                .ancestors()
-                .any(|ancestor| globs.is_match(ancestor) || ancestor.file_name().is_some_and(|name| globs.is_match(name)))
+            || path.ancestors().any(|ancestor| {
+                globs.is_match(ancestor)
+                    || ancestor.file_name().is_some_and(|name| globs.is_match(name))
+            })
     }
 
     /// Whether something below a directory may be wanted.
@@ -54,9 +59,13 @@ fn globset<'a>(patterns: impl IntoIterator<Item = &'a String>) -> Result<GlobSet
     let mut set = GlobSetBuilder::new();
     for pattern in patterns {
         let glob = GlobBuilder::new(pattern).literal_separator(true).build();
-        set.add(
-            glob.map_err(|error| RepositoryError::Guarded(format!("the pattern `{pattern}` is not valid: {}", error.kind())))?,
-        );
+        set.add(glob.map_err(|error| {
+            RepositoryError::Guarded(format!(
+                "the pattern `{pattern}` is not valid: {}",
+                error.kind()
+            ))
+        })?);
     }
-    set.build().map_err(|error| RepositoryError::Guarded(format!("the patterns are not valid: {error}")))
+    set.build()
+        .map_err(|error| RepositoryError::Guarded(format!("the patterns are not valid: {error}")))
 }

@@ -65,7 +65,11 @@ pub(crate) struct Walk {
 }
 
 impl Walk {
-    pub(crate) fn new(snapshot: SnapshotReader, selection: Selection, target: PathBuf) -> Result<Self, RepositoryError> {
+    pub(crate) fn new(
+        snapshot: SnapshotReader,
+        selection: Selection,
+        target: PathBuf,
+    ) -> Result<Self, RepositoryError> {
         let mut walk = Self { snapshot, selection, target, stack: Vec::new(), above: Vec::new() };
         let root = walk.snapshot.root()?;
         walk.push(Path::new("/"), root)?;
@@ -93,7 +97,8 @@ impl Walk {
     pub(crate) fn window(&mut self) -> Result<Vec<Item>, RepositoryError> {
         let mut items = Vec::new();
         let (mut blobs, mut directories, mut last) = (0, 0, PathBuf::new());
-        while blobs < WINDOW_BLOBS && items.len() < WINDOW_ITEMS && directories < WINDOW_DIRECTORIES {
+        while blobs < WINDOW_BLOBS && items.len() < WINDOW_ITEMS && directories < WINDOW_DIRECTORIES
+        {
             let Some(item) = self.next_item()? else { break };
             blobs += item.blobs.len();
             if item.below.parent() != Some(&last) {
@@ -135,6 +140,13 @@ impl Walk {
     fn item(&self, path: &Path, node: Node) -> Result<Item, RepositoryError> {
         let blobs = if node.is_file() { self.snapshot.places(&node)? } else { Vec::new() };
         let below = path.strip_prefix("/").unwrap_or(path).to_path_buf();
-        Ok(Item { node, target: self.target.join(&below), below, blobs, link_to: None, unfinished: None })
+        Ok(Item {
+            node,
+            target: self.target.join(&below),
+            below,
+            blobs,
+            link_to: None,
+            unfinished: None,
+        })
     }
 }

@@ -7,14 +7,24 @@ use crate::{
 
 /// What a probe of a source says.
 #[must_use]
-pub fn diagnosis_of_probe(source: &SourceName, probe: &Result<Probe, SourceError>) -> Vec<Diagnosis> {
+pub fn diagnosis_of_probe(
+    source: &SourceName,
+    probe: &Result<Probe, SourceError>,
+) -> Vec<Diagnosis> {
     match probe {
         Ok(probe) => {
             let server = probe.server.as_ref();
-            let server = server.map_or_else(String::new, |server| format!(": {} {}", server.product, server.version));
-            let mut found = vec![Diagnosis::ok("source-reachable", format!("source {source} can be captured{server}"))];
+            let server = server.map_or_else(String::new, |server| {
+                format!(": {} {}", server.product, server.version)
+            });
+            let mut found = vec![Diagnosis::ok(
+                "source-reachable",
+                format!("source {source} can be captured{server}"),
+            )];
             found.extend(probe.warnings.iter().map(|why| {
-                let fix = format!("mend it at the server or in [source.{source}], then run `kaleem-dr probe`");
+                let fix = format!(
+                    "mend it at the server or in [source.{source}], then run `kaleem-dr probe`"
+                );
                 Diagnosis::warning("source-warning", format!("source {source}: {why}")).fix(fix)
             }));
             found
@@ -30,8 +40,9 @@ pub fn diagnosis_of_source_error(source: &SourceName, error: &SourceError) -> Di
     match error {
         SourceError::Unreachable { server, .. } => Diagnosis::error("source-unreachable", what)
             .fix(format!("start the server, or mend its address {server} in [source.{source}]")),
-        SourceError::Unauthorised { .. } => Diagnosis::error("source-unauthorised", what)
-            .fix(format!("mend the secret named in [source.{source}], or give that user the rights")),
+        SourceError::Unauthorised { .. } => Diagnosis::error("source-unauthorised", what).fix(
+            format!("mend the secret named in [source.{source}], or give that user the rights"),
+        ),
         _ => Diagnosis::error("source-failed", what)
             .fix(format!("mend [source.{source}] in the config, then run `kaleem-dr probe`")),
     }
@@ -44,8 +55,13 @@ mod tests {
     #[test]
     fn a_source_that_is_down_is_not_one_that_keeps_us_out() {
         let source: SourceName = "mongo".parse().unwrap();
-        let down = SourceError::Unreachable { server: "127.0.0.1:9".into(), cause: "refused".into() };
-        let out = SourceError::Unauthorised { server: "127.0.0.1:9".into(), action: "log in".into(), cause: "no".into() };
+        let down =
+            SourceError::Unreachable { server: "127.0.0.1:9".into(), cause: "refused".into() };
+        let out = SourceError::Unauthorised {
+            server: "127.0.0.1:9".into(),
+            action: "log in".into(),
+            cause: "no".into(),
+        };
         assert_eq!(diagnosis_of_source_error(&source, &down).id, "source-unreachable");
         assert_eq!(diagnosis_of_source_error(&source, &out).id, "source-unauthorised");
     }

@@ -31,29 +31,47 @@ pub trait Restorable: Source {
     ///
     /// # Errors
     /// When the target cannot be reached, or the point cannot be restored there at all.
-    async fn plan_restore(&self, point: &PointReader, request: RestoreRequest) -> Result<RestorePlan, SourceError>;
+    async fn plan_restore(
+        &self,
+        point: &PointReader,
+        request: RestoreRequest,
+    ) -> Result<RestorePlan, SourceError>;
 
     /// Carries a plan out, then reads the target back and compares it with the point's manifest.
     ///
     /// # Errors
     /// When something could not be written or read. Differences found afterwards are no error here: they are in the report,
     /// and whoever asked must look at [`RestoreReport::is_equal`].
-    async fn restore(&self, point: &PointReader, plan: RestorePlan) -> Result<RestoreReport, SourceError>;
+    async fn restore(
+        &self,
+        point: &PointReader,
+        plan: RestorePlan,
+    ) -> Result<RestoreReport, SourceError>;
 
     /// Checks every artifact deeply in its own format, without a server.
     ///
     /// # Errors
     /// When the point cannot be read. What is wrong with its content is in the findings.
     async fn inspect(&self, _point: &PointReader) -> Result<Inspection, SourceError> {
-        Err(SourceError::Unsupported(format!("a source of kind {} cannot check its format", self.kind())))
+        Err(SourceError::Unsupported(format!(
+            "a source of kind {} cannot check its format",
+            self.kind()
+        )))
     }
 
     /// Restores into a scratch target of its own making, compares it with the manifest, and removes it, also after a failure.
     ///
     /// # Errors
     /// As [`Restorable::restore`], and when the scratch target could not be removed.
-    async fn rehearse(&self, _point: &PointReader, _scratch: &ScratchTarget) -> Result<RestoreReport, SourceError> {
-        Err(SourceError::Unsupported(format!("a source of kind {} cannot be rehearsed", self.kind())))
+    async fn rehearse(
+        &self,
+        _point: &PointReader,
+        _scratch: &ScratchTarget,
+    ) -> Result<RestoreReport, SourceError> {
+        Err(SourceError::Unsupported(format!(
+            "a source of kind {} cannot be rehearsed",
+            self.kind()
+        )))
     }
 
     /// Removes what a rehearsal of this scratch name left because it was killed, and says what that was. Only what bears the name

@@ -35,14 +35,21 @@ pub struct PlanOrigin {
 impl RestorePlan {
     /// A plan as a source makes it.
     #[must_use]
-    pub fn new(request: RestoreRequest, target: impl Into<String>, actions: Vec<PlannedAction>, warnings: Vec<String>) -> Self {
+    pub fn new(
+        request: RestoreRequest,
+        target: impl Into<String>,
+        actions: Vec<PlannedAction>,
+        warnings: Vec<String>,
+    ) -> Self {
         Self { request, target: target.into(), actions, warnings, origin: None }
     }
 
     /// Whether anything that exists would be changed.
     #[must_use]
     pub fn overwrites(&self) -> bool {
-        self.actions.iter().any(|action| matches!(action.change, Change::Overwrite | Change::Merge | Change::Remove))
+        self.actions.iter().any(|action| {
+            matches!(action.change, Change::Overwrite | Change::Merge | Change::Remove)
+        })
     }
 }
 

@@ -49,7 +49,9 @@ impl RestoreReport {
                 *text = format!("{}{stands_for}{rest}", &text[..begin]);
             }
         };
-        let differences = |differences: &mut Vec<Difference>| differences.iter_mut().for_each(|found| plain(&mut found.what));
+        let differences = |differences: &mut Vec<Difference>| {
+            differences.iter_mut().for_each(|found| plain(&mut found.what))
+        };
         self.compared.iter_mut().for_each(plain);
         differences(&mut self.differences);
         if let Some(control) = &mut self.control {
@@ -111,7 +113,12 @@ mod tests {
         let plain = report.without("kdr_drill_1");
         assert_eq!(
             plain.compared,
-            ["collection orders: 7 documents", "7 queues", "collection a.b: x", "q in the scratch: arguments"]
+            [
+                "collection orders: 7 documents",
+                "7 queues",
+                "collection a.b: x",
+                "q in the scratch: arguments"
+            ]
         );
         assert_eq!(plain.differences[0].what, "/etc/passwd");
     }

@@ -33,7 +33,13 @@ impl RestoreRequest {
     /// Everything, under the point's own names; what is there is replaced in place, and nothing else is removed.
     #[must_use]
     pub fn whole(to: RestoreTarget) -> Self {
-        Self { to, only: Vec::new(), rename: Vec::new(), existing: Existing::default(), extras: Extras::default() }
+        Self {
+            to,
+            only: Vec::new(),
+            rename: Vec::new(),
+            existing: Existing::default(),
+            extras: Extras::default(),
+        }
     }
 
     /// For sources that can only be restored as a whole.
@@ -49,9 +55,9 @@ impl RestoreRequest {
         ];
         match choices.into_iter().find(|(_, made)| *made) {
             None => Ok(()),
-            Some((choice, _)) => {
-                Err(SourceError::Unsupported(format!("a source of kind {kind} knows no {choice}: leave it out")))
-            }
+            Some((choice, _)) => Err(SourceError::Unsupported(format!(
+                "a source of kind {kind} knows no {choice}: leave it out"
+            ))),
         }
     }
 }

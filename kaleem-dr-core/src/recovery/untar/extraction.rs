@@ -50,9 +50,14 @@ pub(super) struct Extraction<'a> {
 }
 
 impl<'a> Extraction<'a> {
-    pub(super) fn begin(options: &'a UntarOptions, cancel: &'a CancellationToken) -> Result<Self, UntarError> {
+    pub(super) fn begin(
+        options: &'a UntarOptions,
+        cancel: &'a CancellationToken,
+    ) -> Result<Self, UntarError> {
         let selection = selection(&options.include)?;
-        let occupied = || is_occupied(&options.target).map_err(|error| UntarError::Refused(error_chain(&error)));
+        let occupied = || {
+            is_occupied(&options.target).map_err(|error| UntarError::Refused(error_chain(&error)))
+        };
         if !options.in_place && occupied()? {
             return Err(UntarError::Refused(format!(
                 "{} is not empty; name a new directory, or say --in-place to write over it",
@@ -121,7 +126,10 @@ impl<'a> Extraction<'a> {
     fn note_moved(&mut self) {
         for (below, kept) in self.ground.moved() {
             let path = self.options.target.join(below);
-            let why = format!("a directory was there; it is kept as {}", path.with_file_name(kept).display());
+            let why = format!(
+                "a directory was there; it is kept as {}",
+                path.with_file_name(kept).display()
+            );
             self.report.note(&path, why);
         }
     }
@@ -132,7 +140,11 @@ impl<'a> Extraction<'a> {
     }
 
     /// Extracts one member, if it is wanted; the bytes written.
-    fn member<R: io::Read>(&mut self, members: &mut Members<R>, member: &Member) -> Result<u64, Failure> {
+    fn member<R: io::Read>(
+        &mut self,
+        members: &mut Members<R>,
+        member: &Member,
+    ) -> Result<u64, Failure> {
         let path = relative(&member.name).map_err(io::Error::other)?;
         let absolute = Path::new("/").join(&path);
         // The target itself is whoever asked's.
@@ -153,7 +165,9 @@ impl<'a> Extraction<'a> {
             MemberKind::Directory => self.directory(&path, member)?,
             MemberKind::File => return self.file(members, &path, member),
             MemberKind::HardLink(to) => {
-                let to = relative(to).map_err(|why| io::Error::other(format!("it is a hard link to {}: {why}", to.display())))?;
+                let to = relative(to).map_err(|why| {
+                    io::Error::other(format!("it is a hard link to {}: {why}", to.display()))
+                })?;
                 let place = self.ground.place(&path)?;
                 self.ground.hard_link(&path, &place, &to, None)?;
                 self.forget_directory(&path);
@@ -168,8 +182,12 @@ impl<'a> Extraction<'a> {
                 self.finish_other(&path, &place, member, true);
             }
             MemberKind::Fifo => self.special(&path, member, SFlag::S_IFIFO, 0, "a named pipe")?,
-            MemberKind::CharDevice(device) => self.special(&path, member, SFlag::S_IFCHR, *device, "a device")?,
-            MemberKind::BlockDevice(device) => self.special(&path, member, SFlag::S_IFBLK, *device, "a device")?,
+            MemberKind::CharDevice(device) => {
+                self.special(&path, member, SFlag::S_IFCHR, *device, "a device")?
+            }
+            MemberKind::BlockDevice(device) => {
+                self.special(&path, member, SFlag::S_IFBLK, *device, "a device")?
+            }
             MemberKind::Other(what) => return Err(io::Error::other(format!("it is {what}")).into()),
         }
         Ok(0)
@@ -194,9 +212,18 @@ impl<'a> Extraction<'a> {
         Ok(())
     }
 
-    fn special(&mut self, path: &Path, member: &Member, kind: SFlag, device: u64, what: &str) -> io::Result<()> {
+    fn special(
+        &mut self,
+        path: &Path,
+        member: &Member,
+        kind: SFlag,
+        device: u64,
+        what: &str,
+    ) -> io::Result<()> {
         if !self.options.special_files {
-            return Err(io::Error::other(format!("it is {what}, which is made only when asked for")));
+            return Err(io::Error::other(format!(
+                "it is {what}, which is made only when asked for"
+            )));
         }
         let place = self.ground.place(path)?;
         self.ground.special(path, &place, kind, device)?;
@@ -211,21 +238,30 @@ impl<'a> Extraction<'a> {
         self.report.others += 1;
     }
 
-    fn file<R: io::Read>(&mut self, members: &mut Members<R>, path: &Path, member: &Member) -> Result<u64, Failure> {
+    fn file<R: io::Read>(
+        &mut self,
+        members: &mut Members<R>,
+        path: &Path,
+        member: &Member,
+    ) -> Result<u64, Failure> {
         let place = self.ground.place(path)?;
         // Holes count: a few bytes can say to be as long as all disks together.
         let fits = self.left_bytes.min(place.free_bytes()?.unwrap_or(u64::MAX));
         if member.size_bytes > fits {
-            let why = format!("it says to be {} bytes long, and only {fits} more may be extracted", member.size_bytes);
+            let why = format!(
+                "it says to be {} bytes long, and only {fits} more may be extracted",
+                member.size_bytes
+            );
             return Err(io::Error::other(why).into());
         }
         let (unfinished, file) = self.ground.create(path, place)?;
         let written = self.content(members, &unfinished, &file, path, member);
         if let Err(failure) = written {
             return Err(match (unfinished.discard(), failure) {
-                (Err(error), Failure::Member(why)) => {
-                    io::Error::other(format!("{why}; and half of it could not be removed again: {error}")).into()
-                }
+                (Err(error), Failure::Member(why)) => io::Error::other(format!(
+                    "{why}; and half of it could not be removed again: {error}"
+                ))
+                .into(),
                 (_, failure) => failure,
             });
         }
@@ -258,7 +294,9 @@ impl<'a> Extraction<'a> {
                     .read_content(&mut self.buffer[..wanted])
                     .map_err(|damage| Failure::Archive(broken(damage, self.cancel)))?;
                 if read == 0 {
-                    return Err(Failure::Archive(members.damage("a member is shorter than its map says").into()));
+                    return Err(Failure::Archive(
+                        members.damage("a member is shorter than its map says").into(),
+                    ));
                 }
                 arrived.update(&self.buffer[..read]);
                 write_sparsely(file, &self.buffer[..read], offset)?;
@@ -276,8 +314,16 @@ impl<'a> Extraction<'a> {
         Ok(())
     }
 
-    fn compare(&mut self, file: &File, stretches: &[Stretch], arrived: &str, member: &Member) -> Result<(), Failure> {
-        if self.digest_on_disk(file, stretches)? != arrived || file.metadata()?.len() != member.size_bytes {
+    fn compare(
+        &mut self,
+        file: &File,
+        stretches: &[Stretch],
+        arrived: &str,
+        member: &Member,
+    ) -> Result<(), Failure> {
+        if self.digest_on_disk(file, stretches)? != arrived
+            || file.metadata()?.len() != member.size_bytes
+        {
             return Err(io::Error::other("it reads back otherwise than it was written").into());
         }
         Ok(())
@@ -327,6 +373,10 @@ fn attributes(member: &Member) -> Attributes<'_> {
         gid: Some(member.gid),
         mode: Some(member.mode),
         mtime: Some(TimeSpec::new(member.mtime.0, member.mtime.1.into())),
-        xattrs: member.xattrs.iter().map(|(name, value)| (name.as_os_str().into(), value.as_slice())).collect(),
+        xattrs: member
+            .xattrs
+            .iter()
+            .map(|(name, value)| (name.as_os_str().into(), value.as_slice()))
+            .collect(),
     }
 }

@@ -37,7 +37,9 @@ impl Member {
     /// Bytes of a file without its holes.
     pub(crate) fn stored_bytes(&self) -> u64 {
         let stretches = self.stretches.as_ref();
-        stretches.map_or(self.size_bytes, |stretches| stretches.iter().map(|stretch| stretch.size_bytes).sum())
+        stretches.map_or(self.size_bytes, |stretches| {
+            stretches.iter().map(|stretch| stretch.size_bytes).sum()
+        })
     }
 
     /// Bytes of its extended attributes, names counted.
@@ -135,15 +137,18 @@ impl<R: io::Read> Members<R> {
             if !header.checksum_is_right() {
                 return Err(self.damage("this is no header: its checksum is wrong"));
             }
-            let size = header.number(124..136).ok_or_else(|| self.damage("a header holds no valid size"))?;
+            let size = header
+                .number(124..136)
+                .ok_or_else(|| self.damage("a header holds no valid size"))?;
             if !matches!(header.kind(), b'L' | b'K' | b'x' | b'g') {
                 return self.member(&header, size, extensions).map(Some);
             }
             // Their headers count, so that they cannot go on for ever.
             extended = size.saturating_add(extended + BLOCK_BYTES as u64);
             if extended > EXTENSIONS_LIMIT_BYTES {
-                let why =
-                    format!("names and pax headers of {extended} bytes before one member, longer than any that is meant well");
+                let why = format!(
+                    "names and pax headers of {extended} bytes before one member, longer than any that is meant well"
+                );
                 return Err(self.damage(why));
             }
             let content = self.extension(size)?;
@@ -165,7 +170,12 @@ impl<R: io::Read> Members<R> {
         Ok(wanted)
     }
 
-    fn member(&mut self, header: &Header<'_>, size: u64, extensions: Extensions) -> Result<Member, Damage> {
+    fn member(
+        &mut self,
+        header: &Header<'_>,
+        size: u64,
+        extensions: Extensions,
+    ) -> Result<Member, Damage> {
         let name = extensions.name.unwrap_or_else(|| header.name());
         self.current = Some(String::from_utf8_lossy(&name).into_owned());
         let link = OsString::from_vec(extensions.link.unwrap_or_else(|| header.text(157..257)));
@@ -174,9 +184,12 @@ impl<R: io::Read> Members<R> {
             let (major, minor) = (header.number(329..337)?, header.number(337..345)?);
             Some(nix::sys::stat::makedev(major, minor))
         };
-        let number = |range| header.number(range).ok_or_else(|| self.damage("a header holds a number that is none"));
+        let number = |range| {
+            header.number(range).ok_or_else(|| self.damage("a header holds a number that is none"))
+        };
         let (mode, uid, gid) = (number(100..108)?, number(108..116)?, number(116..124)?);
-        let mtime = header.signed(136..148).ok_or_else(|| self.damage("a header holds no valid time"))?;
+        let mtime =
+            header.signed(136..148).ok_or_else(|| self.damage("a header holds no valid time"))?;
         let no_device = || self.damage("a device has no valid number");
         let kind = match header.kind() {
             _ if extensions.pax_sparse => MemberKind::Other("a sparse file in the pax form".into()),
@@ -189,7 +202,10 @@ impl<R: io::Read> Members<R> {
             b'4' => MemberKind::BlockDevice(device().ok_or_else(no_device)?),
             b'5' | b'D' => MemberKind::Directory,
             b'6' => MemberKind::Fifo,
-            other => MemberKind::Other(format!("of the unknown type `{}`", char::from(other).escape_default())),
+            other => MemberKind::Other(format!(
+                "of the unknown type `{}`",
+                char::from(other).escape_default()
+            )),
         };
         let mut member = Member {
             name: OsString::from_vec(name),
@@ -204,7 +220,9 @@ impl<R: io::Read> Members<R> {
             stretches: None,
         };
         if header.kind() == b'S' && member.kind == MemberKind::File {
-            member.size_bytes = header.number(483..495).ok_or_else(|| self.damage("a sparse file has no valid length"))?;
+            member.size_bytes = header
+                .number(483..495)
+                .ok_or_else(|| self.damage("a sparse file has no valid length"))?;
             member.stretches = Some(self.stretches(header, stored, member.size_bytes)?);
         }
         // A hard link has no content, whatever length its header repeats.
@@ -214,7 +232,12 @@ impl<R: io::Read> Members<R> {
     }
 
     /// The map of a GNU sparse file: it goes on in blocks behind the header.
-    fn stretches(&mut self, header: &Header<'_>, stored: u64, length: u64) -> Result<Vec<Stretch>, Damage> {
+    fn stretches(
+        &mut self,
+        header: &Header<'_>,
+        stored: u64,
+        length: u64,
+    ) -> Result<Vec<Stretch>, Damage> {
         let mut stretches = Vec::new();
         let mut block = *header.0;
         let (mut places, mut more_at) = (386..482, 482);
@@ -242,11 +265,18 @@ impl<R: io::Read> Members<R> {
         let mut end = 0u64;
         let mut sum = 0u64;
         for stretch in &stretches {
-            let next = stretch.offset.checked_add(stretch.size_bytes).filter(|&next| stretch.offset >= end && next <= length);
+            let next = stretch
+                .offset
+                .checked_add(stretch.size_bytes)
+                .filter(|&next| stretch.offset >= end && next <= length);
             end = next.ok_or_else(|| self.damage("the map of a sparse file contradicts itself"))?;
             sum += stretch.size_bytes;
         }
-        if sum == stored { Ok(stretches) } else { Err(self.damage("the map of a sparse file contradicts its size")) }
+        if sum == stored {
+            Ok(stretches)
+        } else {
+            Err(self.damage("the map of a sparse file contradicts its size"))
+        }
     }
 
     /// The content of an extension header, whose size is within the limit.
@@ -287,7 +317,9 @@ impl<R: io::Read> Members<R> {
     fn skip(&mut self) -> Result<(), Damage> {
         let mut buffer = [0; 16 << 10];
         while self.content + self.padding > 0 {
-            let wanted = usize::try_from(self.content + self.padding).unwrap_or(usize::MAX).min(buffer.len());
+            let wanted = usize::try_from(self.content + self.padding)
+                .unwrap_or(usize::MAX)
+                .min(buffer.len());
             self.fill(&mut buffer[..wanted], "the content of a member")?;
             let of_content = self.content.min(wanted as u64);
             self.content -= of_content;
@@ -332,7 +364,10 @@ impl Extensions {
         const BROKEN: &str = "a pax header is not well formed";
         while !records.is_empty() {
             let space = records.iter().take(20).position(|&byte| byte == b' ').ok_or(BROKEN)?;
-            let length = std::str::from_utf8(&records[..space]).ok().and_then(|text| text.parse::<usize>().ok()).ok_or(BROKEN)?;
+            let length = std::str::from_utf8(&records[..space])
+                .ok()
+                .and_then(|text| text.parse::<usize>().ok())
+                .ok_or(BROKEN)?;
             if length > records.len() || length < space + 2 || records[length - 1] != b'\n' {
                 return Err(BROKEN);
             }
@@ -340,14 +375,22 @@ impl Extensions {
             records = &records[length..];
             let equals = record.iter().position(|&byte| byte == b'=').ok_or(BROKEN)?;
             let (key, value) = (&record[..equals], &record[equals + 1..]);
-            let whole = || std::str::from_utf8(value).ok().and_then(|text| text.parse::<u64>().ok()).ok_or(BROKEN);
+            let whole = || {
+                std::str::from_utf8(value)
+                    .ok()
+                    .and_then(|text| text.parse::<u64>().ok())
+                    .ok_or(BROKEN)
+            };
             match key {
                 b"path" => self.name = Some(value.to_vec()),
                 b"linkpath" => self.link = Some(value.to_vec()),
                 b"size" => self.size = Some(whole()?),
                 b"uid" => self.uid = Some(whole()?),
                 b"gid" => self.gid = Some(whole()?),
-                b"mtime" => self.mtime = Some(std::str::from_utf8(value).ok().and_then(number::time).ok_or(BROKEN)?),
+                b"mtime" => {
+                    self.mtime =
+                        Some(std::str::from_utf8(value).ok().and_then(number::time).ok_or(BROKEN)?)
+                }
                 _ => {
                     if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
                         self.xattrs.insert(decode_attribute(name), value.to_vec());
@@ -403,7 +446,12 @@ impl Header<'_> {
     /// Old writers summed signed bytes.
     fn checksum_is_right(&self) -> bool {
         let Some(written) = self.signed(148..156) else { return false };
-        let bytes = || self.0.iter().enumerate().map(|(at, &byte)| if (148..156).contains(&at) { b' ' } else { byte });
+        let bytes = || {
+            self.0
+                .iter()
+                .enumerate()
+                .map(|(at, &byte)| if (148..156).contains(&at) { b' ' } else { byte })
+        };
         let unsigned: i64 = bytes().map(i64::from).sum();
         let signed: i64 = bytes().map(|byte| i64::from(byte.cast_signed())).sum();
         written == unsigned || written == signed

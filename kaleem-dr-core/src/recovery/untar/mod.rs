@@ -103,7 +103,11 @@ pub struct Survey {
 ///
 /// # Errors
 /// [`UntarError::Damaged`] says where it breaks, and which member is the last whole one.
-pub fn survey(archive: &Path, include: &[String], cancel: &CancellationToken) -> Result<Survey, UntarError> {
+pub fn survey(
+    archive: &Path,
+    include: &[String],
+    cancel: &CancellationToken,
+) -> Result<Survey, UntarError> {
     let selection = selection(include)?;
     let mut members = open(archive, cancel)?;
     let mut survey = Survey::default();
@@ -137,16 +141,22 @@ pub fn survey(archive: &Path, include: &[String], cancel: &CancellationToken) ->
         match member.kind {
             MemberKind::File => {
                 survey.report.files += 1;
-                survey.report.size_bytes = survey.report.size_bytes.saturating_add(member.size_bytes);
+                survey.report.size_bytes =
+                    survey.report.size_bytes.saturating_add(member.size_bytes);
                 survey.stored_bytes = survey.stored_bytes.saturating_add(member.stored_bytes());
                 survey.newest_seconds = survey.newest_seconds.max(Some(member.mtime.0));
             }
             MemberKind::HardLink(_) => survey.report.links += 1,
             MemberKind::Directory => survey.report.directories += 1,
-            MemberKind::Symlink(_) | MemberKind::Fifo | MemberKind::CharDevice(_) | MemberKind::BlockDevice(_) => {
+            MemberKind::Symlink(_)
+            | MemberKind::Fifo
+            | MemberKind::CharDevice(_)
+            | MemberKind::BlockDevice(_) => {
                 survey.report.others += 1;
             }
-            MemberKind::Other(ref what) => refuse(&mut survey.report, &member, &format!("it is {what}"))?,
+            MemberKind::Other(ref what) => {
+                refuse(&mut survey.report, &member, &format!("it is {what}"))?
+            }
         }
     }
     Ok(survey)
@@ -170,7 +180,8 @@ pub fn extract(
 }
 
 fn open(archive: &Path, cancel: &CancellationToken) -> Result<Members<Cancellable>, UntarError> {
-    let failed = |action| move |cause| UntarError::Path { path: archive.to_path_buf(), action, cause };
+    let failed =
+        |action| move |cause| UntarError::Path { path: archive.to_path_buf(), action, cause };
     let file = File::open(archive).map_err(failed("open"))?;
     let plain = decompressed(file).map_err(failed("read"))?;
     Ok(Members::new(Cancellable { plain, cancel: cancel.clone() }))
@@ -184,7 +195,11 @@ struct Cancellable {
 
 impl io::Read for Cancellable {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.cancel.is_cancelled() { Err(io::Error::other("cancelled")) } else { self.plain.read(buffer) }
+        if self.cancel.is_cancelled() {
+            Err(io::Error::other("cancelled"))
+        } else {
+            self.plain.read(buffer)
+        }
     }
 }
 

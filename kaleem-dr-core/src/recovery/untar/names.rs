@@ -65,8 +65,10 @@ mod tests {
         // Every name of up to six of the characters that matter.
         let mut names = vec![String::new()];
         for _ in 0..6 {
-            let longer: Vec<String> =
-                names.iter().flat_map(|name| "a=%235D".chars().map(move |c| format!("{name}{c}"))).collect();
+            let longer: Vec<String> = names
+                .iter()
+                .flat_map(|name| "a=%235D".chars().map(move |c| format!("{name}{c}")))
+                .collect();
             for name in &longer {
                 let key = encode_attribute(name);
                 assert!(!key.contains('='), "{key}");

@@ -6,14 +6,19 @@ pub(super) fn field(bytes: &[u8]) -> Option<i64> {
     if first & 0x80 != 0 {
         // Two's complement, whose sign is the bit behind the mark.
         let negative = first & 0x40 != 0;
-        let mut value: i64 = if negative { i64::from(first.cast_signed()) } else { i64::from(first & 0x3f) };
+        let mut value: i64 =
+            if negative { i64::from(first.cast_signed()) } else { i64::from(first & 0x3f) };
         for &byte in rest {
             value = value.checked_mul(256)?.checked_add(i64::from(byte))?;
         }
         return Some(value);
     }
     let text = std::str::from_utf8(bytes).ok()?.trim_matches([' ', '\0']);
-    if text.is_empty() { Some(0) } else { i64::from_str_radix(text, 8).ok().filter(|&value| value >= 0) }
+    if text.is_empty() {
+        Some(0)
+    } else {
+        i64::from_str_radix(text, 8).ok().filter(|&value| value >= 0)
+    }
 }
 
 /// A pax time: seconds, maybe negative, maybe with a fraction. Nanoseconds count forward.
@@ -42,7 +47,10 @@ mod tests {
         assert_eq!(field(&[0; 8]), Some(0));
         assert_eq!(field(&[0x80, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 1]), Some((2 << 56) + 1));
         assert_eq!(field(&[0xff; 12]), Some(-1));
-        assert_eq!(field(&[0x80, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]), None);
+        assert_eq!(
+            field(&[0x80, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]),
+            None
+        );
         for bad in [&b"64x"[..], b"-644", b"8", b"\xc3\x28"] {
             assert!(field(bad).is_none_or(|value| value < 0), "{bad:?}");
         }

@@ -76,7 +76,9 @@ mod tests {
     use super::*;
 
     fn stream() -> Vec<u8> {
-        let document = |n: usize| bson::serialize_to_vec(&bson::doc! { "_id": 1, "t": "x".repeat(n) }).unwrap();
+        let document = |n: usize| {
+            bson::serialize_to_vec(&bson::doc! { "_id": 1, "t": "x".repeat(n) }).unwrap()
+        };
         [document(0), document(300), vec![5, 0, 0, 0, 0], document(7)].concat()
     }
 
@@ -102,9 +104,11 @@ mod tests {
             }
             assert!(borders.finish().unwrap_err().contains("ends inside"));
         }
-        for (lie, why) in
-            [([4, 0, 0, 0, 0, 0], "4 bytes long"), ([1, 0, 0, 1, 0, 0], "16777217 bytes"), ([6, 0, 0, 0, 0, 9], "does not end")]
-        {
+        for (lie, why) in [
+            ([4, 0, 0, 0, 0, 0], "4 bytes long"),
+            ([1, 0, 0, 1, 0, 0], "16777217 bytes"),
+            ([6, 0, 0, 0, 0, 9], "does not end"),
+        ] {
             let mut borders = Borders::default();
             let error = lie.chunks(1).find_map(|byte| borders.follow(byte).err()).unwrap();
             assert!(error.contains(why), "{error}");

@@ -43,8 +43,11 @@ impl Header {
     /// # Errors
     /// A sentence.
     pub(super) fn read(document: &[u8]) -> Result<Self, String> {
-        let [concurrent, version, server_version, tool_version] =
-            fields(document, ["concurrent_collections", "version", "server_version", "tool_version"], Others::Ignored)?;
+        let [concurrent, version, server_version, tool_version] = fields(
+            document,
+            ["concurrent_collections", "version", "server_version", "tool_version"],
+            Others::Ignored,
+        )?;
         if !matches!(concurrent, None | Some(RawBsonRef::Int32(_))) {
             return Err("its `concurrent_collections` is no 32-bit number".to_owned());
         }
@@ -56,8 +59,12 @@ impl Header {
         if release(server_version).is_none() {
             return Err(format!("its server version `{server_version}` is not of the form 8.0.4"));
         }
-        let tool_version = tool_version.map_or(Ok(""), |value| text("tool_version", Some(value)))?;
-        Ok(Self { server_version: server_version.to_owned(), tool_version: tool_version.to_owned() })
+        let tool_version =
+            tool_version.map_or(Ok(""), |value| text("tool_version", Some(value)))?;
+        Ok(Self {
+            server_version: server_version.to_owned(),
+            tool_version: tool_version.to_owned(),
+        })
     }
 }
 
@@ -129,9 +136,14 @@ impl BlockHeader {
     /// # Errors
     /// A sentence.
     pub(super) fn read(document: &[u8]) -> Result<Self, String> {
-        let [database, collection, end, crc] = fields(document, ["db", "collection", "EOF", "CRC"], Others::Refused)?;
-        let Some(RawBsonRef::Boolean(end)) = end else { return Err("it has no `EOF` that is true or false".to_owned()) };
-        let Some(RawBsonRef::Int64(crc)) = crc else { return Err("it has no `CRC` of 64 bits".to_owned()) };
+        let [database, collection, end, crc] =
+            fields(document, ["db", "collection", "EOF", "CRC"], Others::Refused)?;
+        let Some(RawBsonRef::Boolean(end)) = end else {
+            return Err("it has no `EOF` that is true or false".to_owned());
+        };
+        let Some(RawBsonRef::Int64(crc)) = crc else {
+            return Err("it has no `CRC` of 64 bits".to_owned());
+        };
         if !end && crc != 0 {
             return Err("it has a CRC where no name space ends".to_owned());
         }
@@ -168,7 +180,9 @@ fn fields<'a, const N: usize>(
         match names.iter().position(|known| *known == name.as_str()) {
             Some(at) if found[at].is_some() => return Err(format!("it has `{}` twice", names[at])),
             Some(at) => found[at] = Some(value),
-            None if others == Others::Refused => return Err(format!("it has an unknown field `{}`", name.as_str())),
+            None if others == Others::Refused => {
+                return Err(format!("it has an unknown field `{}`", name.as_str()));
+            }
             None => {}
         }
     }
@@ -202,7 +216,12 @@ mod tests {
     fn headers_come_back_as_they_were_written() {
         let header = Header { server_version: "8.0.4".into(), tool_version: "t".into() };
         assert_eq!(Header::read(header.to_document().as_bytes()), Ok(header));
-        let entry = Entry { database: String::new(), collection: "oplog".into(), metadata: String::new(), kind: String::new() };
+        let entry = Entry {
+            database: String::new(),
+            collection: "oplog".into(),
+            metadata: String::new(),
+            kind: String::new(),
+        };
         assert_eq!(Entry::read(entry.to_document().as_bytes()), Ok(entry));
         for end in [None, Some(0), Some(u64::MAX - 7)] {
             let block = BlockHeader { database: "d".into(), collection: "c".into(), end };
@@ -212,10 +231,12 @@ mod tests {
 
     #[test]
     fn unknown_fields_are_fine_in_the_prelude_and_not_after_it() {
-        let mut header = Header { server_version: "8.0.4".into(), tool_version: "t".into() }.to_document();
+        let mut header =
+            Header { server_version: "8.0.4".into(), tool_version: "t".into() }.to_document();
         header.append(bson::cstr!("new"), 1);
         assert!(Header::read(header.as_bytes()).is_ok());
-        let mut block = BlockHeader { database: "d".into(), collection: "c".into(), end: None }.to_document();
+        let mut block =
+            BlockHeader { database: "d".into(), collection: "c".into(), end: None }.to_document();
         block.append(bson::cstr!("new"), 1);
         assert!(BlockHeader::read(block.as_bytes()).unwrap_err().contains("unknown field `new`"));
     }

@@ -73,7 +73,9 @@ impl<R: Read> Frames<R> {
         };
         let there = self.fill(length)?;
         if there < length {
-            return Err(format!("it breaks off inside a document: {there} of {length} bytes are there"));
+            return Err(format!(
+                "it breaks off inside a document: {there} of {length} bytes are there"
+            ));
         }
         if self.buffer[self.begin + length - 1] != 0 {
             return Err("a document does not end where it says".to_owned());

@@ -70,7 +70,8 @@ fn mutate(original: &[u8], borders: &[usize], random: &mut Random) -> Vec<u8> {
             5 => drop(bytes.drain(random.range(&bytes.clone()))),
             // Whole frames are lost, doubled, or change places.
             6 | 7 => {
-                let (a, b) = (borders[random.below(borders.len())], borders[random.below(borders.len())]);
+                let (a, b) =
+                    (borders[random.below(borders.len())], borders[random.below(borders.len())]);
                 let range = a.min(b).min(bytes.len())..a.max(b).min(bytes.len());
                 let frames: Vec<u8> = bytes[range.clone()].to_vec();
                 if random.below(2) == 0 {
@@ -83,12 +84,15 @@ fn mutate(original: &[u8], borders: &[usize], random: &mut Random) -> Vec<u8> {
             }
             8 => {
                 let at = random.below(bytes.len());
-                let some: Vec<u8> = (0..=random.below(8)).map(|_| u8::try_from(random.below(256)).unwrap()).collect();
+                let some: Vec<u8> = (0..=random.below(8))
+                    .map(|_| u8::try_from(random.below(256)).unwrap())
+                    .collect();
                 bytes.splice(at..at, some);
             }
             // A field of a header: its value, or a length.
             _ => {
-                let at = (borders[random.below(borders.len())] + random.below(60)).min(bytes.len() - 1);
+                let at =
+                    (borders[random.below(borders.len())] + random.below(60)).min(bytes.len() - 1);
                 bytes[at] = bytes[at].wrapping_add(if random.below(2) == 0 { 1 } else { 0xff });
             }
         }
@@ -102,7 +106,12 @@ fn content(archive: impl io::Read) -> Option<Vec<(String, Vec<u8>)>> {
     match read(archive, &mut kept) {
         Ok(prelude) => {
             kept.0.resize(prelude.namespaces.len(), Vec::new());
-            let mut content: Vec<_> = prelude.namespaces.iter().map(super::prelude::Namespace::name).zip(kept.0).collect();
+            let mut content: Vec<_> = prelude
+                .namespaces
+                .iter()
+                .map(super::prelude::Namespace::name)
+                .zip(kept.0)
+                .collect();
             content.sort();
             Some(content)
         }
@@ -125,7 +134,10 @@ fn survive(rounds: u64, attempt: impl Fn(&mut Random) -> bool + Sync) -> u64 {
                     for round in 0..rounds / 2 {
                         let seed = round * 2 + thread;
                         let outcome = catch_unwind(AssertUnwindSafe(|| attempt(&mut Random(seed))));
-                        taken += u64::from(outcome.unwrap_or_else(|_| panic!("the archive of seed {seed} is a panic")));
+                        taken +=
+                            u64::from(outcome.unwrap_or_else(|_| {
+                                panic!("the archive of seed {seed} is a panic")
+                            }));
                     }
                     taken
                 })

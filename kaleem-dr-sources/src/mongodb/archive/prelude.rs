@@ -13,7 +13,8 @@ use crate::mongodb::{
 /// The entry of the oplog, which belongs to no database.
 pub(super) const OPLOG: &str = "oplog";
 /// How mongodump calls a database's users, its roles, and the version of their form.
-pub(super) const ACCOUNTS: [&str; 3] = ["$admin.system.users", "$admin.system.roles", "$admin.system.version"];
+pub(super) const ACCOUNTS: [&str; 3] =
+    ["$admin.system.users", "$admin.system.roles", "$admin.system.version"];
 
 /// All that comes before the documents.
 #[derive(Clone, Debug)]
@@ -46,7 +47,11 @@ impl Namespace {
     /// A sentence.
     pub(super) fn of_entry(entry: Entry) -> Result<Self, String> {
         let Entry { database, collection, metadata, kind } = entry;
-        let special = if database.is_empty() { collection == OPLOG } else { ACCOUNTS.contains(&collection.as_str()) };
+        let special = if database.is_empty() {
+            collection == OPLOG
+        } else {
+            ACCOUNTS.contains(&collection.as_str())
+        };
         if special && metadata.is_empty() {
             return Ok(Self { database, collection, described: None });
         }
@@ -59,7 +64,11 @@ impl Namespace {
 
     /// Its name, as an operator knows it.
     pub(super) fn name(&self) -> String {
-        if self.database.is_empty() { self.collection.clone() } else { format!("{}.{}", self.database, self.collection) }
+        if self.database.is_empty() {
+            self.collection.clone()
+        } else {
+            format!("{}.{}", self.database, self.collection)
+        }
     }
 
     pub(super) fn kind(&self) -> Option<CollectionKind> {
@@ -73,12 +82,15 @@ fn describe(database: &str, collection: &str, json: &str, kind: &str) -> Result<
     let odd = |why: String| format!("the metadata of {name}: {why}");
     let mut document: Document = match json {
         "" => Document::new(),
-        json => serde_json::from_str(json).map_err(|error| odd(format!("it is not extended JSON: {error}")))?,
+        json => serde_json::from_str(json)
+            .map_err(|error| odd(format!("it is not extended JSON: {error}")))?,
     };
     let complete = document.contains_key("collectionName") && document.contains_key("type");
     document.entry("indexes".to_owned()).or_insert_with(|| Bson::Array(Vec::new()));
     document.entry("collectionName".to_owned()).or_insert_with(|| collection.into());
-    document.entry("type".to_owned()).or_insert_with(|| if kind.is_empty() { "collection".into() } else { kind.into() });
+    document
+        .entry("type".to_owned())
+        .or_insert_with(|| if kind.is_empty() { "collection".into() } else { kind.into() });
     let json = if complete { json.to_owned() } else { metadata::canonical(&document) };
     let spec = metadata::from_json(database, &json).map_err(odd)?;
     if spec.name != collection {

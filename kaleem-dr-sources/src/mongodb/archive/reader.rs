@@ -57,11 +57,18 @@ impl fmt::Display for Damage {
         }
         write!(f, ": {}; ", self.why)?;
         match self.whole {
-            None => write!(f, "nothing of it can be read, for what describes its collections is not whole"),
+            None => write!(
+                f,
+                "nothing of it can be read, for what describes its collections is not whole"
+            ),
             Some((whole, all)) => {
                 write!(f, "{whole} of its {all} name spaces are whole")?;
                 match &self.namespace {
-                    Some(broken) => write!(f, ", and {} documents of {} can be read", broken.documents, broken.name),
+                    Some(broken) => write!(
+                        f,
+                        ", and {} documents of {} can be read",
+                        broken.documents, broken.name
+                    ),
                     None => Ok(()),
                 }
             }
@@ -76,10 +83,12 @@ impl fmt::Display for Damage {
 /// handing it on, so that the error can say what else is whole.
 pub(super) fn read(input: impl Read, contents: &mut impl Contents) -> Result<Prelude, ReadError> {
     let mut frames = Frames::new(input);
-    let (prelude, blocks) = read_prelude(&mut frames)
-        .map_err(|why| ReadError::Damaged(Damage { at: frames.at(), namespace: None, why, whole: None }))?;
+    let (prelude, blocks) = read_prelude(&mut frames).map_err(|why| {
+        ReadError::Damaged(Damage { at: frames.at(), namespace: None, why, whole: None })
+    })?;
     let bodies = prelude.namespaces.iter().map(|_| Body::default()).collect();
-    let mut reading = Reading { prelude: &prelude, blocks, bodies, current: None, contents, damage: None };
+    let mut reading =
+        Reading { prelude: &prelude, blocks, bodies, current: None, contents, damage: None };
     match reading.blocks(&mut frames) {
         Err(ReadError::Damaged(damage)) => Err(ReadError::Damaged(reading.counted(damage))),
         Err(error) => Err(error),
@@ -97,7 +106,9 @@ fn read_prelude<R: Read>(frames: &mut Frames<R>) -> Result<(Prelude, Blocks), St
         None => return Err("it is too short for an archive of mongodump".to_owned()),
     }
     let header = match frames.next()? {
-        Frame::Document(document) => Header::read(document).map_err(|why| format!("the archive's header: {why}"))?,
+        Frame::Document(document) => {
+            Header::read(document).map_err(|why| format!("the archive's header: {why}"))?
+        }
         Frame::Terminator | Frame::End => return Err("it has no header".to_owned()),
     };
     let mut namespaces = Vec::new();
@@ -105,14 +116,17 @@ fn read_prelude<R: Read>(frames: &mut Frames<R>) -> Result<(Prelude, Blocks), St
     loop {
         match frames.next()? {
             Frame::Document(document) => {
-                let entry =
-                    Entry::read(document).map_err(|why| format!("entry {} of the prelude: {why}", namespaces.len() + 1))?;
+                let entry = Entry::read(document).map_err(|why| {
+                    format!("entry {} of the prelude: {why}", namespaces.len() + 1)
+                })?;
                 let namespace = Namespace::of_entry(entry)?;
                 blocks.add(namespaces.len(), &namespace)?;
                 namespaces.push(namespace);
             }
             Frame::Terminator if namespaces.is_empty() => {
-                return Err("it lists no collection: whatever wrote it found nothing to dump".to_owned());
+                return Err(
+                    "it lists no collection: whatever wrote it found nothing to dump".to_owned()
+                );
             }
             Frame::Terminator => return Ok((Prelude { header, namespaces }, blocks)),
             Frame::End => return Err("it breaks off in the list of its collections".to_owned()),
@@ -146,9 +160,8 @@ impl<C: Contents> Reading<'_, C> {
         loop {
             self.current = None;
             let header = match frames.next() {
-                Ok(Frame::Document(document)) => {
-                    BlockHeader::read(document).map_err(|why| format!("the header of a block: {why}"))
-                }
+                Ok(Frame::Document(document)) => BlockHeader::read(document)
+                    .map_err(|why| format!("the header of a block: {why}")),
                 Ok(Frame::Terminator) => Err("a block has no header".to_owned()),
                 Ok(Frame::End) => break,
                 Err(why) => Err(why),
@@ -164,7 +177,10 @@ impl<C: Contents> Reading<'_, C> {
             None => Ok(()),
             Some(open) => {
                 self.current = Some(open);
-                Err(ReadError::Damaged(self.damaged(frames.at(), "the archive ends before this name space does".to_owned())))
+                Err(ReadError::Damaged(self.damaged(
+                    frames.at(),
+                    "the archive ends before this name space does".to_owned(),
+                )))
             }
         }
     }
@@ -177,11 +193,17 @@ impl<C: Contents> Reading<'_, C> {
             return Err(format!("a block belongs to {name}, which the prelude does not list"));
         };
         self.current = Some(at);
-        if self.bodies[at].ended { Err("a block comes after the end of its name space".to_owned()) } else { Ok(end) }
+        if self.bodies[at].ended {
+            Err("a block comes after the end of its name space".to_owned())
+        } else {
+            Ok(end)
+        }
     }
 
     fn end(&mut self, expected: u64, at: u64) {
-        let Some(body) = self.current.and_then(|current| self.bodies.get_mut(current)) else { return };
+        let Some(body) = self.current.and_then(|current| self.bodies.get_mut(current)) else {
+            return;
+        };
         body.ended = true;
         let found = body.crc.sum64();
         body.whole = found == expected;
@@ -200,7 +222,9 @@ impl<C: Contents> Reading<'_, C> {
         loop {
             let why = match frames.next() {
                 Ok(Frame::Terminator) => return Ok(()),
-                Ok(Frame::Document(_)) if ended => "a document comes after the end of its name space".to_owned(),
+                Ok(Frame::Document(_)) if ended => {
+                    "a document comes after the end of its name space".to_owned()
+                }
                 Ok(Frame::Document(_)) if is_view => "a view has documents".to_owned(),
                 Ok(Frame::Document(document)) => {
                     let body = &mut self.bodies[current];
@@ -268,7 +292,10 @@ mod tests {
     #[test]
     fn name_spaces_in_turns_are_put_together_again() {
         let (names, contents) = accept(&everything());
-        assert_eq!(names, ["d.series", "d.a", "d.empty", "d.view", "d.$admin.system.users", "oplog"]);
+        assert_eq!(
+            names,
+            ["d.series", "d.a", "d.empty", "d.view", "d.$admin.system.users", "oplog"]
+        );
         let lengths: Vec<usize> = contents.iter().map(Vec::len).collect();
         let series = document(3, "three").len() + document(4, "").len();
         let a = document(1, "one").len() + document(2, &"2".repeat(70)).len() + series;
@@ -302,14 +329,21 @@ mod tests {
     #[test]
     fn the_metadata_of_older_releases_is_completed() {
         let mut old = Sample::new();
-        let metadata = r#"{"options":{},"indexes":[{"v":2,"key":{"z":1,"a":-1},"name":"za"}],"uuid":"00"}"#;
-        old.put(&rawdoc! { "db": "d", "collection": "a", "metadata": metadata, "size": 0 }).end_block().end("d", "a", &[]);
+        let metadata =
+            r#"{"options":{},"indexes":[{"v":2,"key":{"z":1,"a":-1},"name":"za"}],"uuid":"00"}"#;
+        old.put(&rawdoc! { "db": "d", "collection": "a", "metadata": metadata, "size": 0 })
+            .end_block()
+            .end("d", "a", &[]);
         let prelude = read(&old.0[..], &mut Kept::default()).unwrap();
         let described = prelude.namespaces[0].described.as_ref().unwrap();
         assert_eq!(described.spec.kind, CollectionKind::Collection);
         let key = described.spec.indexes[0].get_document("key").unwrap();
         assert_eq!(key.keys().collect::<Vec<_>>(), ["z", "a"]);
-        assert!(described.json.contains(r#""collectionName":"a","type":"collection""#), "{}", described.json);
+        assert!(
+            described.json.contains(r#""collectionName":"a","type":"collection""#),
+            "{}",
+            described.json
+        );
     }
 
     #[test]
@@ -325,7 +359,9 @@ mod tests {
             sample
         };
         let mut extra_field = begun();
-        extra_field.put(&rawdoc! { "db": "d", "collection": "a", "EOF": false, "CRC": 0_i64, "x": 1 }).end_block();
+        extra_field
+            .put(&rawdoc! { "db": "d", "collection": "a", "EOF": false, "CRC": 0_i64, "x": 1 })
+            .end_block();
         let mut late_document = begun();
         late_document.end("d", "a", &[]);
         late_document.0.truncate(late_document.0.len() - 4);
@@ -342,12 +378,19 @@ mod tests {
             ),
             (
                 extra_field,
-                format!("at byte {begins} of the uncompressed archive: the header of a block: it has an unknown field `x`"),
+                format!(
+                    "at byte {begins} of the uncompressed archive: the header of a block: it has an unknown field `x`"
+                ),
             ),
-            (begun().block("d", "b", &[]).clone(), "d.b, which the prelude does not list".to_owned()),
+            (
+                begun().block("d", "b", &[]).clone(),
+                "d.b, which the prelude does not list".to_owned(),
+            ),
             (
                 whole().block("d", "a", &[]).clone(),
-                format!("at byte {length} of the uncompressed archive, in d.a: a block comes after"),
+                format!(
+                    "at byte {length} of the uncompressed archive, in d.a: a block comes after"
+                ),
             ),
             (late_document, "a document comes after the end of its name space".to_owned()),
             (
@@ -355,19 +398,43 @@ mod tests {
                 "in d.a: the archive ends before this name space does; 0 of its 1".to_owned(),
             ),
             (begun(), "the archive ends before this name space does".to_owned()),
-            (Sample(whole().0[..length - 1].to_vec()), "it breaks off inside the length of a document".to_owned()),
+            (
+                Sample(whole().0[..length - 1].to_vec()),
+                "it breaks off inside the length of a document".to_owned(),
+            ),
             (after(&[0]), "it breaks off inside the length".to_owned()),
-            (after(&[0; 512]), format!("at byte {length} of the uncompressed archive: 0 is the length of no document")),
+            (
+                after(&[0; 512]),
+                format!(
+                    "at byte {length} of the uncompressed archive: 0 is the length of no document"
+                ),
+            ),
             (after(&super::super::format::TERMINATOR), "a block has no header".to_owned()),
-            (begun().block("d", "a", &too_large).clone(), "16777217 is the length of no document".to_owned()),
-            (begun().block("d", "a", &documents).end("d", "a", &[]).clone(), "should have 0000000000000000".to_owned()),
+            (
+                begun().block("d", "a", &too_large).clone(),
+                "16777217 is the length of no document".to_owned(),
+            ),
+            (
+                begun().block("d", "a", &documents).end("d", "a", &[]).clone(),
+                "should have 0000000000000000".to_owned(),
+            ),
             (Sample::new().end_block().clone(), "it lists no collection".to_owned()),
             (
-                Sample::new().entry("d", "a", "collection").entry("d", "a", "view").end_block().clone(),
+                Sample::new()
+                    .entry("d", "a", "collection")
+                    .entry("d", "a", "view")
+                    .end_block()
+                    .clone(),
                 "d.a is listed twice".to_owned(),
             ),
-            (Sample::new().entry("", "a", "collection").end_block().clone(), "belongs to no database".to_owned()),
-            (Sample::new().entry("d", "a", "odd").end_block().clone(), "unknown type `odd`".to_owned()),
+            (
+                Sample::new().entry("", "a", "collection").end_block().clone(),
+                "belongs to no database".to_owned(),
+            ),
+            (
+                Sample::new().entry("d", "a", "odd").end_block().clone(),
+                "unknown type `odd`".to_owned(),
+            ),
         ] {
             let refusal = refusal(&sample);
             assert!(refusal.contains(&why), "{why:?} is not in {refusal:?}");
@@ -381,12 +448,17 @@ mod tests {
     fn a_break_says_what_can_be_read() {
         let documents = [document(1, "a"), document(2, "b"), document(3, "c")];
         let mut sample = Sample::new();
-        sample.entry("d", "a", "collection").entry("d", "b", "collection").entry("d", "c", "collection").end_block();
+        sample
+            .entry("d", "a", "collection")
+            .entry("d", "b", "collection")
+            .entry("d", "c", "collection")
+            .end_block();
         sample.block("d", "a", &documents).end("d", "a", &documents).block("d", "b", &documents);
         let cut = Sample(sample.0[..sample.0.len() - 10].to_vec());
         let refusal_of_cut = refusal(&cut);
         assert!(
-            refusal_of_cut.contains("1 of its 3 name spaces are whole, and 2 documents of d.b can be read"),
+            refusal_of_cut
+                .contains("1 of its 3 name spaces are whole, and 2 documents of d.b can be read"),
             "{refusal_of_cut}"
         );
 

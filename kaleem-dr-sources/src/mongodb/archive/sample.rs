@@ -47,18 +47,35 @@ impl Sample {
     }
 
     /// A whole block of documents.
-    pub(super) fn block(&mut self, database: &str, collection: &str, documents: &[Vec<u8>]) -> &mut Self {
-        self.put(&BlockHeader { database: database.into(), collection: collection.into(), end: None }.to_document());
+    pub(super) fn block(
+        &mut self,
+        database: &str,
+        collection: &str,
+        documents: &[Vec<u8>],
+    ) -> &mut Self {
+        self.put(
+            &BlockHeader { database: database.into(), collection: collection.into(), end: None }
+                .to_document(),
+        );
         self.0.extend(documents.concat());
         self.end_block()
     }
 
     /// The block at the end of a name space with these documents.
-    pub(super) fn end(&mut self, database: &str, collection: &str, documents: &[Vec<u8>]) -> &mut Self {
+    pub(super) fn end(
+        &mut self,
+        database: &str,
+        collection: &str,
+        documents: &[Vec<u8>],
+    ) -> &mut Self {
         let mut crc = crc64fast::Digest::new();
         crc.write(&documents.concat());
         let end = Some(crc.sum64());
-        self.put(&BlockHeader { database: database.into(), collection: collection.into(), end }.to_document()).end_block()
+        self.put(
+            &BlockHeader { database: database.into(), collection: collection.into(), end }
+                .to_document(),
+        )
+        .end_block()
     }
 }
 
@@ -70,7 +87,10 @@ pub(super) fn document(n: i32, text: &str) -> Vec<u8> {
 /// One of everything, in turns: two collections, one of them empty, a view, a time series, users, and the oplog.
 pub(super) fn everything() -> Sample {
     let mut sample = Sample::new();
-    let (a, b) = (vec![document(1, "one"), document(2, &"2".repeat(70))], vec![document(3, "three"), document(4, "")]);
+    let (a, b) = (
+        vec![document(1, "one"), document(2, &"2".repeat(70))],
+        vec![document(3, "three"), document(4, "")],
+    );
     let oplog = vec![bson::serialize_to_vec(&doc! { "op": "n", "o": {} } as &Document).unwrap()];
     sample
         .entry("d", "series", "timeseries")

@@ -62,7 +62,13 @@ struct Tally {
 impl Spool {
     pub(super) fn new(work: &StagedWork) -> Result<Self, SourceError> {
         let directory = work.directory()?;
-        Ok(Self { work: work.clone(), directory, open: None, tallies: BTreeMap::new(), unwatched_bytes: ROOM_BYTES })
+        Ok(Self {
+            work: work.clone(),
+            directory,
+            open: None,
+            tallies: BTreeMap::new(),
+            unwatched_bytes: ROOM_BYTES,
+        })
     }
 
     fn path(&self, namespace: usize) -> PathBuf {
@@ -70,7 +76,11 @@ impl Spool {
     }
 
     fn unwritten(&self, cause: io::Error) -> SourceError {
-        SourceError::Path { path: self.directory.path().to_owned(), action: "unpack the archive here".to_owned(), cause }
+        SourceError::Path {
+            path: self.directory.path().to_owned(),
+            action: "unpack the archive here".to_owned(),
+            cause,
+        }
     }
 
     fn file(&mut self, namespace: usize) -> Result<&mut BufWriter<File>, SourceError> {
@@ -123,7 +133,8 @@ impl Spool {
             }
         }
         listed.sort_by(|a, b| (&a.database, &a.metadata).cmp(&(&b.database, &b.metadata)));
-        std::fs::write(&parts.metadata_path, &parts.metadata).map_err(|cause| self.unwritten(cause))?;
+        std::fs::write(&parts.metadata_path, &parts.metadata)
+            .map_err(|cause| self.unwritten(cause))?;
         // Component by component, as a capture has them.
         parts.records.sort_by(|a, b| a.path.split('/').cmp(b.path.split('/')));
         let manifest = Manifest {
@@ -138,7 +149,11 @@ impl Spool {
             details: [(catalogue::KEY.to_owned(), catalogue::to_value(&listed))].into(),
             ..Manifest::of_file(source, "mongodb", written)
         };
-        let point = FilePoint { path: file.to_owned(), parts: parts.places, unpacked: Some(self.directory) };
+        let point = FilePoint {
+            path: file.to_owned(),
+            parts: parts.places,
+            unpacked: Some(self.directory),
+        };
         Ok((manifest, point))
     }
 }
@@ -165,12 +180,14 @@ impl Contents for Spool {
 fn places(namespace: &Namespace) -> Result<(Option<ArtifactPath>, Option<ArtifactPath>), String> {
     let stem = names::file_stem(&namespace.collection);
     let path = |file: String| artifact_path(&namespace.database, &file);
-    let metadata = namespace.described.as_ref().map(|_| path(format!("{stem}.metadata.json"))).transpose()?;
+    let metadata =
+        namespace.described.as_ref().map(|_| path(format!("{stem}.metadata.json"))).transpose()?;
     let data = match namespace.kind() {
         Some(CollectionKind::View) => None,
-        Some(CollectionKind::TimeSeries) => {
-            Some(path(format!("{}.bson", names::file_stem(&format!("{BUCKETS}{}", namespace.collection))))?)
-        }
+        Some(CollectionKind::TimeSeries) => Some(path(format!(
+            "{}.bson",
+            names::file_stem(&format!("{BUCKETS}{}", namespace.collection))
+        ))?),
         Some(CollectionKind::Collection) | None => Some(path(format!("{stem}.bson"))?),
     };
     Ok((metadata, data))
@@ -209,8 +226,11 @@ impl Parts {
 
     /// An empty artifact has no file of its own.
     fn data(&mut self, path: &ArtifactPath, file: Option<PathBuf>, tally: Tally) {
-        let part =
-            FilePart { path: file.unwrap_or_else(|| self.metadata_path.clone()), offset_bytes: 0, size_bytes: tally.size_bytes };
+        let part = FilePart {
+            path: file.unwrap_or_else(|| self.metadata_path.clone()),
+            offset_bytes: 0,
+            size_bytes: tally.size_bytes,
+        };
         let record = ArtifactRecord {
             path: path.as_str().to_owned(),
             size_bytes: tally.size_bytes,

@@ -35,7 +35,10 @@ impl StagedForm for MongoSource {
 
     async fn write(&self, point: &PointReader, out: &mut Sink) -> Result<(), SourceError> {
         let cancel = point.cancellation();
-        cancel.run_until_cancelled(writer::write(point, out)).await.unwrap_or(Err(SourceError::Cancelled))
+        cancel
+            .run_until_cancelled(writer::write(point, out))
+            .await
+            .unwrap_or(Err(SourceError::Cancelled))
     }
 
     async fn open(&self, file: &Path, work: &StagedWork) -> Result<PointReader, SourceError> {
@@ -61,18 +64,28 @@ fn open(source: String, path: &Path, work: &StagedWork) -> Result<PointReader, S
     let mut spool = Spool::new(work)?;
     let watched = Watched {
         file,
-        progress: work.progress.begin(&format!("read {}", path.display()), Unit::Bytes, Some(facts.len())),
+        progress: work.progress.begin(
+            &format!("read {}", path.display()),
+            Unit::Bytes,
+            Some(facts.len()),
+        ),
         cancel: work.cancel.clone(),
     };
     let progress = watched.progress.clone();
     let stream = gzip::decompressed(watched).map_err(failed("read"))?;
     let prelude = reader::read(stream, &mut spool).map_err(|error| match error {
         _ if work.cancel.is_cancelled() => SourceError::Cancelled,
-        ReadError::Damaged(damage) => SourceError::Damaged { path: path.to_owned(), why: damage.to_string() },
+        ReadError::Damaged(damage) => {
+            SourceError::Damaged { path: path.to_owned(), why: damage.to_string() }
+        }
         ReadError::Contents(error) => error,
     })?;
     progress.finish();
-    let written = facts.modified().ok().and_then(|time| time.try_into().ok()).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+    let written = facts
+        .modified()
+        .ok()
+        .and_then(|time| time.try_into().ok())
+        .unwrap_or(jiff::Timestamp::UNIX_EPOCH);
     let (manifest, point) = spool.finish(prelude, source, path, written)?;
     Ok(PointReader::of_file(manifest, point, work.progress.clone(), work.cancel.clone()))
 }

@@ -28,10 +28,14 @@ const VIEWLESS_TIME_SERIES_SINCE: (u32, u32, u32) = (8, 3, 0);
 pub(super) async fn write(point: &PointReader, out: &mut Sink) -> Result<(), SourceError> {
     let server_version = plain_version(point.manifest());
     let outgoing = outgoing(point.manifest(), &server_version)?;
-    let total = outgoing.iter().filter_map(|each| each.data.as_ref()).map(|data| data.size_bytes).sum();
+    let total =
+        outgoing.iter().filter_map(|each| each.data.as_ref()).map(|data| data.size_bytes).sum();
     let progress = point.progress().begin("write the archive", Unit::Bytes, Some(total));
 
-    let header = Header { server_version, tool_version: concat!("kaleem-dr ", env!("CARGO_PKG_VERSION")).to_owned() };
+    let header = Header {
+        server_version,
+        tool_version: concat!("kaleem-dr ", env!("CARGO_PKG_VERSION")).to_owned(),
+    };
     out.write(Bytes::from_static(&MAGIC)).await?;
     out.write(header.to_document().into_bytes().into()).await?;
     for each in &outgoing {
@@ -39,8 +43,12 @@ pub(super) async fn write(point: &PointReader, out: &mut Sink) -> Result<(), Sou
             Some(metadata) => text(point, metadata).await?,
             None => String::new(),
         };
-        let entry =
-            Entry { database: each.database.clone(), collection: each.collection.clone(), metadata, kind: each.kind.to_owned() };
+        let entry = Entry {
+            database: each.database.clone(),
+            collection: each.collection.clone(),
+            metadata,
+            kind: each.kind.to_owned(),
+        };
         let document = entry.to_document().into_bytes();
         if document.len() > LARGEST_DOCUMENT {
             return Err(unfit(&each.collection, "its metadata is longer than an archive can hold"));
@@ -49,7 +57,11 @@ pub(super) async fn write(point: &PointReader, out: &mut Sink) -> Result<(), Sou
     }
     out.write(Bytes::from_static(&TERMINATOR)).await?;
     for each in &outgoing {
-        let block = |end| BlockHeader { database: each.database.clone(), collection: each.blocks.clone(), end };
+        let block = |end| BlockHeader {
+            database: each.database.clone(),
+            collection: each.blocks.clone(),
+            end,
+        };
         out.write(block(None).to_document().into_bytes().into()).await?;
         let crc = match &each.data {
             Some(data) => documents(point, data, out, |bytes| progress.advance(bytes)).await?,
@@ -80,7 +92,8 @@ struct Outgoing {
 /// # Errors
 /// When the point holds something that has no place in an archive: it would be missing, and nobody told.
 fn outgoing(manifest: &Manifest, server_version: &str) -> Result<Vec<Outgoing>, SourceError> {
-    let viewless = release(server_version).is_some_and(|release| release >= VIEWLESS_TIME_SERIES_SINCE);
+    let viewless =
+        release(server_version).is_some_and(|release| release >= VIEWLESS_TIME_SERIES_SINCE);
     let mut outgoing = Vec::new();
     for stored in catalogue::read(manifest)? {
         let name = stored.spec.name;
@@ -99,14 +112,23 @@ fn outgoing(manifest: &Manifest, server_version: &str) -> Result<Vec<Outgoing>, 
     }
     let placed: BTreeSet<&str> = outgoing
         .iter()
-        .flat_map(|each| each.metadata.as_deref().into_iter().chain(each.data.as_ref().map(|data| data.path.as_str())))
+        .flat_map(|each| {
+            each.metadata
+                .as_deref()
+                .into_iter()
+                .chain(each.data.as_ref().map(|data| data.path.as_str()))
+        })
         .collect();
-    let others = manifest.artifacts.iter().filter(|artifact| !placed.contains(artifact.path.as_str()));
+    let others =
+        manifest.artifacts.iter().filter(|artifact| !placed.contains(artifact.path.as_str()));
     let mut others: Vec<&ArtifactRecord> = others.collect();
     others.sort_by_key(|artifact| is_oplog(&artifact.path));
     for artifact in others {
         let (database, collection) = special(&artifact.path).ok_or_else(|| {
-            SourceError::Unsupported(format!("the recovery point holds {}, which has no place in an archive", artifact.path))
+            SourceError::Unsupported(format!(
+                "the recovery point holds {}, which has no place in an archive",
+                artifact.path
+            ))
         })?;
         outgoing.push(Outgoing {
             blocks: collection.clone(),
@@ -118,7 +140,9 @@ fn outgoing(manifest: &Manifest, server_version: &str) -> Result<Vec<Outgoing>, 
         });
     }
     if outgoing.is_empty() {
-        return Err(SourceError::Unsupported("the recovery point holds no collection to write".to_owned()));
+        return Err(SourceError::Unsupported(
+            "the recovery point holds no collection to write".to_owned(),
+        ));
     }
     Ok(outgoing)
 }
@@ -134,14 +158,19 @@ fn special(path: &str) -> Option<(String, String)> {
     }
     let (directory, file) = path.rsplit_once('/')?;
     let (_, database) = directory.rsplit_once('/')?;
-    let name = ACCOUNTS.into_iter().find(|name| file.strip_suffix(".bson") == Some(names::file_stem(name).as_str()))?;
+    let name = ACCOUNTS
+        .into_iter()
+        .find(|name| file.strip_suffix(".bson") == Some(names::file_stem(name).as_str()))?;
     Some((database.to_owned(), name.to_owned()))
 }
 
 /// The version of the server as mongorestore can read it: three numbers.
 fn plain_version(manifest: &Manifest) -> String {
     let version = manifest.server.as_ref().map_or("", |server| server.version.as_str());
-    release(version).map_or_else(|| "0.0.0".to_owned(), |(major, minor, patch)| format!("{major}.{minor}.{patch}"))
+    release(version).map_or_else(
+        || "0.0.0".to_owned(),
+        |(major, minor, patch)| format!("{major}.{minor}.{patch}"),
+    )
 }
 
 async fn text(point: &PointReader, path: &str) -> Result<String, SourceError> {
@@ -167,9 +196,10 @@ async fn documents(
     }
     let documents = borders.finish().map_err(|why| unfit(&data.path, &why))?;
     match data.items {
-        Some(items) if items != documents => {
-            Err(SourceError::Point(format!("{} holds {documents} documents, but the manifest says {items}", data.path).into()))
-        }
+        Some(items) if items != documents => Err(SourceError::Point(
+            format!("{} holds {documents} documents, but the manifest says {items}", data.path)
+                .into(),
+        )),
         _ => Ok(crc.sum64()),
     }
 }

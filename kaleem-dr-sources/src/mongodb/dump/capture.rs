@@ -60,7 +60,11 @@ enum Content {
 type Artifacts = Vec<(ArtifactPath, Content)>;
 
 /// Captures everything in scope.
-pub(crate) async fn capture(connection: &Arc<Connection>, order: CaptureOrder<'_>, out: &mut Capture) -> Result<(), SourceError> {
+pub(crate) async fn capture(
+    connection: &Arc<Connection>,
+    order: CaptureOrder<'_>,
+    out: &mut Capture,
+) -> Result<(), SourceError> {
     let cancel = out.cancellation();
     let mut tasks = JoinSet::new();
     let result = match cancel.run_until_cancelled(run(connection, order, out, &mut tasks)).await {
@@ -90,11 +94,14 @@ async fn run(
     }
     out.set_consistency(listed.reading.consistency(&listed.collections, out.started()));
 
-    let with_users = if order.users { order.scope.databases(connection).await? } else { Vec::new() };
-    let (mut artifacts, catalogue) = arrange(&listed.collections, &with_users, facts.has_viewless_time_series())?;
+    let with_users =
+        if order.users { order.scope.databases(connection).await? } else { Vec::new() };
+    let (mut artifacts, catalogue) =
+        arrange(&listed.collections, &with_users, facts.has_viewless_time_series())?;
     if order.oplog {
         let start = oplog::start(connection, &listed.reading, &listed.collections)?;
-        let path = ArtifactPath::join([ROOT, oplog::FILE]).map_err(|error| SourceError::Unsupported(error.to_string()))?;
+        let path = ArtifactPath::join([ROOT, oplog::FILE])
+            .map_err(|error| SourceError::Unsupported(error.to_string()))?;
         artifacts.push((path, Content::Oplog(start)));
         sort(&mut artifacts);
     }
@@ -116,7 +123,13 @@ async fn run(
                 }
                 let writer = out.artifact(path).await?;
                 let at = listed.reading.at(&spec);
-                let read = RangedRead { connection: connection.clone(), spec, place, at, from: connection.reads_from().await? };
+                let read = RangedRead {
+                    connection: connection.clone(),
+                    spec,
+                    place,
+                    at,
+                    from: connection.reads_from().await?,
+                };
                 tasks.spawn(copy(read, order.range_bytes, writer));
             }
         }
@@ -134,14 +147,22 @@ async fn run(
 }
 
 /// A database without collections is more often a misspelt name than data worth a recovery point.
-fn refuse_emptiness(connection: &Connection, scope: &Scope, collections: &[CollectionSpec]) -> Result<(), SourceError> {
+fn refuse_emptiness(
+    connection: &Connection,
+    scope: &Scope,
+    collections: &[CollectionSpec],
+) -> Result<(), SourceError> {
     if collections.is_empty() && scope.named().is_empty() {
         return Err(SourceError::Unsupported(format!(
             "{} shows no collection at all: check the patterns, and the rights of the login",
             connection.server()
         )));
     }
-    match scope.named().iter().find(|database| !collections.iter().any(|spec| spec.database == **database)) {
+    match scope
+        .named()
+        .iter()
+        .find(|database| !collections.iter().any(|spec| spec.database == **database))
+    {
         None => Ok(()),
         Some(empty) => Err(SourceError::Unsupported(format!(
             "{} shows no collection of the database {empty} that is to be captured: check `databases`, the database in the path of \
@@ -158,8 +179,11 @@ fn arrange(
     viewless_time_series: bool,
 ) -> Result<(Artifacts, Vec<Catalogued>), SourceError> {
     let path = |database: &str, file: String| {
-        ArtifactPath::join([ROOT, database, &file])
-            .map_err(|_| SourceError::Unsupported(format!("the database name `{database}` cannot stand in a path")))
+        ArtifactPath::join([ROOT, database, &file]).map_err(|_| {
+            SourceError::Unsupported(format!(
+                "the database name `{database}` cannot stand in a path"
+            ))
+        })
     };
     let mut artifacts = Vec::with_capacity(collections.len() * 2);
     let mut catalogue = Vec::with_capacity(collections.len());
@@ -181,8 +205,11 @@ fn arrange(
         artifacts.push((described, Content::Metadata(json)));
         if let Some(place) = DataPlace::of(spec, viewless_time_series) {
             // mongorestore looks for a time series' buckets under this name, whatever the server calls them.
-            let stem =
-                if spec.kind == CollectionKind::TimeSeries { names::file_stem(&format!("{BUCKETS}{}", spec.name)) } else { stem };
+            let stem = if spec.kind == CollectionKind::TimeSeries {
+                names::file_stem(&format!("{BUCKETS}{}", spec.name))
+            } else {
+                stem
+            };
             let data = path(&spec.database, format!("{stem}.bson"))?;
             entry.data = Some(data.as_str().to_owned());
             artifacts.push((data, Content::Documents(spec.clone(), place)));
@@ -205,7 +232,9 @@ async fn join_next(tasks: &mut JoinSet<Result<(), SourceError>>) -> Result<(), S
     }
 }
 
-fn done(joined: Result<Result<(), SourceError>, tokio::task::JoinError>) -> Result<(), SourceError> {
+fn done(
+    joined: Result<Result<(), SourceError>, tokio::task::JoinError>,
+) -> Result<(), SourceError> {
     match joined {
         Ok(result) => result,
         Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
@@ -237,7 +266,11 @@ impl Reader {
 }
 
 /// Copies one collection into its artifact.
-async fn copy(read: RangedRead, range_bytes: u64, mut writer: ArtifactWriter) -> Result<(), SourceError> {
+async fn copy(
+    read: RangedRead,
+    range_bytes: u64,
+    mut writer: ArtifactWriter,
+) -> Result<(), SourceError> {
     let path = writer.path().clone();
     let failed = |error: SourceError| match error {
         // These are not the artifact's fault.
@@ -253,12 +286,17 @@ async fn copy(read: RangedRead, range_bytes: u64, mut writer: ArtifactWriter) ->
     let mut batch = reader.next().await.map_err(failed)?;
     while let Some(current) = batch {
         if is_oversized(&current) {
-            pieces::write(&mut writer, &current, &mut content, &mut pieces).await.map_err(failed)?;
+            pieces::write(&mut writer, &current, &mut content, &mut pieces)
+                .await
+                .map_err(failed)?;
             drop(current);
             batch = reader.next().await.map_err(failed)?;
         } else {
             // The next reply is on its way while this one is hashed and handed over.
-            let (next, written) = tokio::join!(reader.next(), pieces::write(&mut writer, &current, &mut content, &mut pieces));
+            let (next, written) = tokio::join!(
+                reader.next(),
+                pieces::write(&mut writer, &current, &mut content, &mut pieces)
+            );
             written.map_err(failed)?;
             batch = next.map_err(failed)?;
         }

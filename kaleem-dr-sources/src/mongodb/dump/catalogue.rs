@@ -46,19 +46,23 @@ pub(crate) fn to_value(catalogue: &[Catalogued]) -> Value {
 /// When the manifest is not one of this source, or its list and its artifacts do not belong together.
 pub(crate) fn read(manifest: &Manifest) -> Result<Vec<StoredCollection>, SourceError> {
     let odd = |why: String| SourceError::Point(why.into());
-    let listed = manifest.details.get(KEY).ok_or_else(|| odd("its manifest lists no collections".to_owned()))?;
-    let listed: Vec<Catalogued> =
-        Vec::deserialize(listed).map_err(|error| odd(format!("its list of collections is malformed: {error}")))?;
+    let listed = manifest
+        .details
+        .get(KEY)
+        .ok_or_else(|| odd("its manifest lists no collections".to_owned()))?;
+    let listed: Vec<Catalogued> = Vec::deserialize(listed)
+        .map_err(|error| odd(format!("its list of collections is malformed: {error}")))?;
     listed
         .into_iter()
         .map(|entry| {
-            let spec = metadata::from_json(&entry.database, &entry.specification)
-                .map_err(|why| odd(format!("the specification of {} is malformed: {why}", entry.metadata)))?;
+            let spec =
+                metadata::from_json(&entry.database, &entry.specification).map_err(|why| {
+                    odd(format!("the specification of {} is malformed: {why}", entry.metadata))
+                })?;
             let record = |path: &String| {
-                manifest
-                    .artifact(path)
-                    .cloned()
-                    .ok_or_else(|| odd(format!("the collection {} lacks its artifact {path}", spec.namespace())))
+                manifest.artifact(path).cloned().ok_or_else(|| {
+                    odd(format!("the collection {} lacks its artifact {path}", spec.namespace()))
+                })
             };
             record(&entry.metadata)?;
             let data = entry.data.as_ref().map(record).transpose()?;
@@ -96,7 +100,9 @@ mod tests {
             specification: specification.into(),
         };
         let written = manifest(&["/mongo/d/c.bson", "/mongo/d/c.metadata.json"], &entry);
-        let stored = read(&serde_json::from_str(&serde_json::to_string(&written).unwrap()).unwrap()).unwrap();
+        let stored =
+            read(&serde_json::from_str(&serde_json::to_string(&written).unwrap()).unwrap())
+                .unwrap();
         let key = stored[0].spec.indexes[0].get_document("key").unwrap();
         assert_eq!(key.keys().collect::<Vec<_>>(), ["z", "a"]);
         assert_eq!(stored[0].data.as_ref().unwrap().items, Some(3));

@@ -74,8 +74,9 @@ impl CollectionReader {
         if let Some(range) = range {
             range.put_into(&mut command);
         }
-        let command =
-            (&command).try_into().map_err(|error: bson::error::Error| connection.odd_answer(&action, error.to_string()))?;
+        let command = (&command).try_into().map_err(|error: bson::error::Error| {
+            connection.odd_answer(&action, error.to_string())
+        })?;
         let database = connection.client().await?.database(&spec.database);
         let cursor = connection
             .answer(&action, async {
@@ -95,9 +96,15 @@ impl CollectionReader {
     }
 }
 
-fn find_command(spec: &CollectionSpec, place: &DataPlace, at: Option<Timestamp>, batch: u32) -> Document {
+fn find_command(
+    spec: &CollectionSpec,
+    place: &DataPlace,
+    at: Option<Timestamp>,
+    batch: u32,
+) -> Document {
     // A capture may wait for the repository for longer than the ten minutes after which idle cursors are closed.
-    let mut command = doc! { "find": &place.collection, "batchSize": i64::from(batch), "noCursorTimeout": true };
+    let mut command =
+        doc! { "find": &place.collection, "batchSize": i64::from(batch), "noCursorTimeout": true };
     if spec.kind == CollectionKind::Collection {
         // The order on disk: no index is walked, and capped collections come in the order of insertion.
         command.insert("hint", doc! { "$natural": 1 });
@@ -112,8 +119,15 @@ fn find_command(spec: &CollectionSpec, place: &DataPlace, at: Option<Timestamp>,
 }
 
 /// How many documents of this collection make a reply of a good size. Replies over 16 MB the server splits by itself.
-async fn batch_documents(connection: &Connection, database: &str, collection: &str) -> Result<u32, SourceError> {
-    let stats = match connection.run(database, doc! { "collStats": collection }, "tell the size of a collection").await {
+async fn batch_documents(
+    connection: &Connection,
+    database: &str,
+    collection: &str,
+) -> Result<u32, SourceError> {
+    let stats = match connection
+        .run(database, doc! { "collStats": collection }, "tell the size of a collection")
+        .await
+    {
         Ok(stats) => stats,
         Err(error @ SourceError::Unreachable { .. }) => return Err(error),
         // A login may read a collection and still not be shown its statistics.
@@ -122,11 +136,14 @@ async fn batch_documents(connection: &Connection, database: &str, collection: &s
     let average = match stats.get("avgObjSize") {
         Some(bson::Bson::Int32(size)) => u64::try_from(*size).unwrap_or(0),
         Some(bson::Bson::Int64(size)) => u64::try_from(*size).unwrap_or(0),
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // A size in bytes; `as` saturates.
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        // A size in bytes; `as` saturates.
         Some(bson::Bson::Double(size)) => *size as u64,
         _ => 0,
     };
-    let documents = REPLY_BYTES.checked_div(average).map_or(BATCH_DOCUMENTS.into(), |documents| documents.clamp(2, 100_000));
+    let documents = REPLY_BYTES
+        .checked_div(average)
+        .map_or(BATCH_DOCUMENTS.into(), |documents| documents.clamp(2, 100_000));
     Ok(u32::try_from(documents).unwrap_or(BATCH_DOCUMENTS))
 }
 
@@ -134,11 +151,15 @@ async fn batch_documents(connection: &Connection, database: &str, collection: &s
 ///
 /// # Errors
 /// A sentence, when the batch is no array of whole documents.
-pub(crate) fn documents(batch: &RawBatch) -> Result<impl Iterator<Item = Result<&[u8], String>>, String> {
+pub(crate) fn documents(
+    batch: &RawBatch,
+) -> Result<impl Iterator<Item = Result<&[u8], String>>, String> {
     let array = batch.doc_slices().map_err(|error| error.to_string())?;
     Ok(array.into_iter().map(|element| match element.map_err(|error| error.to_string())? {
         RawBsonRef::Document(document) => Ok(document.as_bytes()),
-        other => Err(format!("a batch holds a {:?} where a document must be", other.element_type())),
+        other => {
+            Err(format!("a batch holds a {:?} where a document must be", other.element_type()))
+        }
     }))
 }
 
@@ -168,7 +189,10 @@ impl DocumentSplitter {
         let Some(length) = self.pending.first_chunk::<4>() else { return Ok(None) };
         let length = u32::from_le_bytes(*length) as usize;
         if !(SMALLEST_DOCUMENT..=LARGEST_DOCUMENT).contains(&length) {
-            return Err(format!("at byte {} a document claims to be {length} bytes long", self.taken));
+            return Err(format!(
+                "at byte {} a document claims to be {length} bytes long",
+                self.taken
+            ));
         }
         if self.pending.len() < length {
             return Ok(None);
@@ -185,7 +209,11 @@ impl DocumentSplitter {
     /// # Errors
     /// A sentence, when it ends inside a document.
     pub(crate) fn finish(self) -> Result<(), String> {
-        if self.pending.is_empty() { Ok(()) } else { Err(format!("it ends inside the document at byte {}", self.taken)) }
+        if self.pending.is_empty() {
+            Ok(())
+        } else {
+            Err(format!("it ends inside the document at byte {}", self.taken))
+        }
     }
 }
 
@@ -199,7 +227,8 @@ mod tests {
 
     /// A small generator with a seed, so that a failure can be repeated.
     fn random(state: &mut u64) -> usize {
-        *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        *state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         usize::try_from(*state >> 33).unwrap()
     }
 
@@ -207,7 +236,8 @@ mod tests {
     fn documents_come_out_whole_however_the_stream_is_cut() {
         for seed in 0..200_u64 {
             let mut state = seed;
-            let documents: Vec<Vec<u8>> = (0..random(&mut state) % 20).map(|_| document(random(&mut state) % 3000)).collect();
+            let documents: Vec<Vec<u8>> =
+                (0..random(&mut state) % 20).map(|_| document(random(&mut state) % 3000)).collect();
             let stream = documents.concat();
             let mut splitter = DocumentSplitter::default();
             let (mut rest, mut seen) = (stream.as_slice(), Vec::new());
@@ -237,7 +267,10 @@ mod tests {
             splitter.push(&whole);
             assert!(splitter.next().unwrap().is_some());
             splitter.push(&length.to_le_bytes());
-            assert!(splitter.next().unwrap_err().contains(&format!("at byte {}", whole.len())), "{length}");
+            assert!(
+                splitter.next().unwrap_err().contains(&format!("at byte {}", whole.len())),
+                "{length}"
+            );
         }
         let mut unterminated = DocumentSplitter::default();
         unterminated.push(&[5, 0, 0, 0, 1]);
@@ -257,7 +290,10 @@ mod tests {
         let at = Timestamp { time: 7, increment: 3 };
         let place = DataPlace::of(&spec, true).unwrap();
         let command = find_command(&spec, &place, Some(at), 9);
-        assert_eq!(command.get_document("readConcern").unwrap(), &doc! { "level": "snapshot", "atClusterTime": at });
+        assert_eq!(
+            command.get_document("readConcern").unwrap(),
+            &doc! { "level": "snapshot", "atClusterTime": at }
+        );
         assert_eq!(command.get_document("hint").unwrap(), &doc! { "$natural": 1 });
         assert!(!command.contains_key("rawData"));
 
@@ -267,6 +303,9 @@ mod tests {
         let new = find_command(&series, &DataPlace::of(&series, true).unwrap(), None, 9);
         assert_eq!((new.get_str("find").unwrap(), new.get_bool("rawData").unwrap()), ("c", true));
         assert!(!new.contains_key("hint") && !new.contains_key("readConcern"));
-        assert_eq!(DataPlace::of(&CollectionSpec { kind: CollectionKind::View, ..spec }, true), None);
+        assert_eq!(
+            DataPlace::of(&CollectionSpec { kind: CollectionKind::View, ..spec }, true),
+            None
+        );
     }
 }

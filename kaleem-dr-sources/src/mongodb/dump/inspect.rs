@@ -47,11 +47,20 @@ async fn run(point: &PointReader) -> Result<Inspection, SourceError> {
         described(point, stored, &mut inspection).await?;
         if inspection.findings.len() == before {
             let indexes = stored.spec.indexes.len();
-            inspection.checked.push(format!("{}: options and {indexes} indexes", stored.entry.metadata));
+            inspection
+                .checked
+                .push(format!("{}: options and {indexes} indexes", stored.entry.metadata));
         }
     }
-    let described: BTreeSet<&str> = stored.iter().map(|stored| stored.entry.metadata.as_str()).collect();
-    let data = || point.manifest().artifacts.iter().filter(|artifact| !described.contains(artifact.path.as_str()));
+    let described: BTreeSet<&str> =
+        stored.iter().map(|stored| stored.entry.metadata.as_str()).collect();
+    let data = || {
+        point
+            .manifest()
+            .artifacts
+            .iter()
+            .filter(|artifact| !described.contains(artifact.path.as_str()))
+    };
     let total = data().map(|artifact| artifact.size_bytes).sum();
     let progress = point.progress().begin("check documents", Unit::Bytes, Some(total));
     for artifact in data() {
@@ -66,7 +75,11 @@ async fn run(point: &PointReader) -> Result<Inspection, SourceError> {
 }
 
 /// Looks at the description of one collection.
-async fn described(point: &PointReader, stored: &StoredCollection, inspection: &mut Inspection) -> Result<(), SourceError> {
+async fn described(
+    point: &PointReader,
+    stored: &StoredCollection,
+    inspection: &mut Inspection,
+) -> Result<(), SourceError> {
     let path = &stored.entry.metadata;
     let json = match point.artifact(path).await?.read_all(LARGEST_METADATA).await {
         Ok(json) => json,
@@ -77,9 +90,13 @@ async fn described(point: &PointReader, stored: &StoredCollection, inspection: &
         Err(error) => return Err(error),
     };
     if json != stored.entry.specification.as_bytes() {
-        inspection.findings.push(Finding::error(format!("{path} is not what the manifest says of it")));
+        inspection
+            .findings
+            .push(Finding::error(format!("{path} is not what the manifest says of it")));
     }
-    inspection.findings.extend(complaints(&stored.spec).into_iter().map(|why| Finding::error(format!("{path}: {why}"))));
+    inspection.findings.extend(
+        complaints(&stored.spec).into_iter().map(|why| Finding::error(format!("{path}: {why}"))),
+    );
     Ok(())
 }
 
@@ -89,13 +106,19 @@ fn complaints(spec: &CollectionSpec) -> Vec<String> {
     let options = &spec.options;
     match spec.kind {
         CollectionKind::View => {
-            if options.get_str("viewOn").is_ok_and(|on| !on.is_empty()) && options.get_array("pipeline").is_ok() {
+            if options.get_str("viewOn").is_ok_and(|on| !on.is_empty())
+                && options.get_array("pipeline").is_ok()
+            {
             } else {
                 complaints.push("a view must have `viewOn` and a `pipeline`".to_owned());
             }
         }
         CollectionKind::TimeSeries => {
-            if options.get_document("timeseries").and_then(|series| series.get_str("timeField")).is_err() {
+            if options
+                .get_document("timeseries")
+                .and_then(|series| series.get_str("timeField"))
+                .is_err()
+            {
                 complaints.push("a time series must have a `timeField`".to_owned());
             }
         }
@@ -141,7 +164,9 @@ struct Found {
 impl Found {
     fn add(&mut self, path: &str, finding: impl FnOnce(String) -> Finding, what: &str) {
         match self.findings.len() {
-            FINDINGS => self.findings.push(finding(format!("{path}: and more than {FINDINGS} in all; the rest are not listed"))),
+            FINDINGS => self.findings.push(finding(format!(
+                "{path}: and more than {FINDINGS} in all; the rest are not listed"
+            ))),
             some if some < FINDINGS => self.findings.push(finding(format!("{path}: {what}"))),
             _ => {}
         }
@@ -149,7 +174,11 @@ impl Found {
 }
 
 /// Walks every document of an artifact and compares count and digest with the manifest.
-async fn documents(point: &PointReader, artifact: &ArtifactRecord, progress: &dyn StageProgress) -> Result<Found, SourceError> {
+async fn documents(
+    point: &PointReader,
+    artifact: &ArtifactRecord,
+    progress: &dyn StageProgress,
+) -> Result<Found, SourceError> {
     let path = &artifact.path;
     let mut found = Found::default();
     let mut content = MultisetDigest::default();
@@ -171,7 +200,9 @@ async fn documents(point: &PointReader, artifact: &ArtifactRecord, progress: &dy
     if let Some(why) = broken {
         let number = found.documents + 1;
         let at = found.at;
-        found.findings.push(Finding::error(format!("{path}: document {number}, at byte {at}, cannot be read: {why}")));
+        found.findings.push(Finding::error(format!(
+            "{path}: document {number}, at byte {at}, cannot be read: {why}"
+        )));
         return Ok(found);
     }
     if artifact.items.is_some_and(|items| items != found.documents) {
@@ -180,13 +211,20 @@ async fn documents(point: &PointReader, artifact: &ArtifactRecord, progress: &dy
         found.findings.push(Finding::error(format!("{path}: {what}")));
     }
     if artifact.content_digest.as_ref().is_some_and(|digest| *digest != content.to_hex()) {
-        found.findings.push(Finding::error(format!("{path}: its documents are not those that the manifest says")));
+        found.findings.push(Finding::error(format!(
+            "{path}: its documents are not those that the manifest says"
+        )));
     }
     Ok(found)
 }
 
 /// Walks the documents that are whole by now.
-fn walk(splitter: &mut DocumentSplitter, path: &str, found: &mut Found, content: &mut MultisetDigest) -> Result<(), String> {
+fn walk(
+    splitter: &mut DocumentSplitter,
+    path: &str,
+    found: &mut Found,
+    content: &mut MultisetDigest,
+) -> Result<(), String> {
     while let Some(document) = splitter.next()? {
         content.add(&document);
         found.documents += 1;
@@ -195,11 +233,19 @@ fn walk(splitter: &mut DocumentSplitter, path: &str, found: &mut Found, content:
             Ok(None) => {}
             Ok(Some(text)) => {
                 let place = at + text as u64;
-                found.add(path, Finding::warning, &format!("document {number}: the text at byte {place} is not UTF-8"));
+                found.add(
+                    path,
+                    Finding::warning,
+                    &format!("document {number}: the text at byte {place} is not UTF-8"),
+                );
             }
             Err(flaw) => {
                 let place = at + flaw.at as u64;
-                found.add(path, Finding::error, &format!("document {number} is malformed at byte {place}: {}", flaw.why));
+                found.add(
+                    path,
+                    Finding::error,
+                    &format!("document {number} is malformed at byte {place}: {}", flaw.why),
+                );
             }
         }
         found.at += document.len() as u64;

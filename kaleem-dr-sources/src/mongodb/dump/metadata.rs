@@ -30,10 +30,13 @@ pub(crate) fn to_json(spec: &CollectionSpec) -> String {
 /// # Errors
 /// A sentence, when the text is not such metadata.
 pub(crate) fn from_json(database: &str, json: &str) -> Result<CollectionSpec, String> {
-    let mut metadata: Document = serde_json::from_str(json).map_err(|error| format!("it is not extended JSON: {error}"))?;
-    let name = metadata.get_str("collectionName").map_err(|_| "it has no collectionName")?.to_owned();
+    let mut metadata: Document =
+        serde_json::from_str(json).map_err(|error| format!("it is not extended JSON: {error}"))?;
+    let name =
+        metadata.get_str("collectionName").map_err(|_| "it has no collectionName")?.to_owned();
     let kind = metadata.get_str("type").unwrap_or("collection");
-    let kind = CollectionKind::parse(kind).ok_or_else(|| format!("{name} has an unknown type `{kind}`"))?;
+    let kind = CollectionKind::parse(kind)
+        .ok_or_else(|| format!("{name} has an unknown type `{kind}`"))?;
     let uuid = metadata.get_str("uuid").ok().map(str::to_owned);
     let options = match metadata.remove("options") {
         None => doc! {},
@@ -109,7 +112,10 @@ fn write_value(json: &mut String, value: &Bson) {
             json.push_str("}}");
         }
         Bson::Timestamp(stamp) => {
-            put(json, format_args!(r#"{{"$timestamp":{{"t":{},"i":{}}}}}"#, stamp.time, stamp.increment));
+            put(
+                json,
+                format_args!(r#"{{"$timestamp":{{"t":{},"i":{}}}}}"#, stamp.time, stamp.increment),
+            );
         }
         Bson::Binary(binary) => {
             json.push_str(r#"{"$binary":{"base64":"#);
@@ -128,7 +134,9 @@ fn write_value(json: &mut String, value: &Bson) {
         Bson::MaxKey => json.push_str(r#"{"$maxKey":1}"#),
         Bson::MinKey => json.push_str(r#"{"$minKey":1}"#),
         // Its parts are private to the crate; the relaxed form of this deprecated type is its canonical one.
-        Bson::DbPointer(_) => json.push_str(&serde_json::to_string(value).unwrap_or_else(|_| "null".to_owned())),
+        Bson::DbPointer(_) => {
+            json.push_str(&serde_json::to_string(value).unwrap_or_else(|_| "null".to_owned()))
+        }
     }
 }
 
@@ -192,13 +200,19 @@ mod tests {
         };
         let back: Document = serde_json::from_str(&canonical(&all)).unwrap();
         assert_eq!(back, all);
-        assert_eq!(back.keys().collect::<Vec<_>>(), all.keys().collect::<Vec<_>>(), "the order of keys is kept");
+        assert_eq!(
+            back.keys().collect::<Vec<_>>(),
+            all.keys().collect::<Vec<_>>(),
+            "the order of keys is kept"
+        );
     }
 
     #[test]
     fn what_is_no_metadata_is_refused_in_words() {
         assert!(from_json("d", "{").unwrap_err().contains("not extended JSON"));
         assert!(from_json("d", r#"{"indexes":[]}"#).unwrap_err().contains("collectionName"));
-        assert!(from_json("d", r#"{"collectionName":"c","type":"odd"}"#).unwrap_err().contains("odd"));
+        assert!(
+            from_json("d", r#"{"collectionName":"c","type":"odd"}"#).unwrap_err().contains("odd")
+        );
     }
 }

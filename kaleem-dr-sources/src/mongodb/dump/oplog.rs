@@ -43,7 +43,11 @@ pub(crate) fn start(
 }
 
 /// Copies the entries after `start` into their artifact, and says from when to when they are.
-pub(crate) async fn copy(connection: &Connection, start: Timestamp, mut writer: ArtifactWriter) -> Result<Value, SourceError> {
+pub(crate) async fn copy(
+    connection: &Connection,
+    start: Timestamp,
+    mut writer: ArtifactWriter,
+) -> Result<Value, SourceError> {
     let path = writer.path().clone();
     let failed = |error| SourceError::artifact(&path, error);
     let end = edge(connection, -1).await.map_err(failed)?;
@@ -55,13 +59,19 @@ pub(crate) async fn copy(connection: &Connection, start: Timestamp, mut writer: 
             "readConcern": { "level": "majority" },
         };
         let odd = |why: String| connection.odd_answer(ACTION, why);
-        let find = (&find).try_into().map_err(|error: bson::error::Error| odd(error.to_string()))?;
+        let find =
+            (&find).try_into().map_err(|error: bson::error::Error| odd(error.to_string()))?;
         let local = connection.client().await?.database("local");
-        let cursor = connection.answer(ACTION, async { local.run_raw_cursor_command(find).batch().await }).await;
+        let cursor = connection
+            .answer(ACTION, async { local.run_raw_cursor_command(find).batch().await })
+            .await;
         let mut cursor = cursor.map_err(failed)?;
-        while let Some(batch) = connection.answer(ACTION, cursor.try_next()).await.map_err(failed)? {
+        while let Some(batch) =
+            connection.answer(ACTION, cursor.try_next()).await.map_err(failed)?
+        {
             for entry in documents(&batch).map_err(odd)? {
-                let entry = RawDocument::from_bytes(entry.map_err(odd)?).map_err(|error| odd(error.to_string()))?;
+                let entry = RawDocument::from_bytes(entry.map_err(odd)?)
+                    .map_err(|error| odd(error.to_string()))?;
                 if let Some(namespace) = renamed(entry) {
                     return Err(SourceError::artifact(
                         &path,
@@ -95,7 +105,9 @@ async fn edge(connection: &Connection, direction: i32) -> Result<Timestamp, Sour
         "readConcern": { "level": "majority" },
     };
     let found: Vec<Document> = connection.list("local", find, ACTION).await?;
-    let entry = found.first().ok_or_else(|| connection.odd_answer(ACTION, "it is empty: is this a member of a replica set?"))?;
+    let entry = found.first().ok_or_else(|| {
+        connection.odd_answer(ACTION, "it is empty: is this a member of a replica set?")
+    })?;
     entry.get_timestamp("ts").map_err(|_| connection.odd_answer(ACTION, "an entry has no time"))
 }
 
@@ -123,12 +135,16 @@ mod tests {
 
     #[test]
     fn a_rename_is_seen_by_itself_and_among_others() {
-        let rename = rawdoc! { "op": "c", "ns": "d.$cmd", "o": { "renameCollection": "d.a", "to": "d.b" } };
+        let rename =
+            rawdoc! { "op": "c", "ns": "d.$cmd", "o": { "renameCollection": "d.a", "to": "d.b" } };
         assert_eq!(renamed(&rename).as_deref(), Some("d.a"));
         let among = rawdoc! { "op": "c", "ns": "admin.$cmd", "o": { "applyOps": [ { "op": "i", "o": { "_id": 1 } }, rename ] } };
         assert_eq!(renamed(&among).as_deref(), Some("d.a"));
         // A document may well have such a field.
-        assert_eq!(renamed(&rawdoc! { "op": "i", "ns": "d.a", "o": { "renameCollection": "d.a" } }), None);
+        assert_eq!(
+            renamed(&rawdoc! { "op": "i", "ns": "d.a", "o": { "renameCollection": "d.a" } }),
+            None
+        );
         assert_eq!(renamed(&rawdoc! { "op": "n", "ns": "", "o": {} }), None);
     }
 }

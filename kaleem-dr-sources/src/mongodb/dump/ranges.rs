@@ -59,7 +59,8 @@ pub(crate) async fn split(
     };
     // Any cuts are right; these are of one length, more or less.
     let sampled = connection.list(&spec.database, sample, &action).await?;
-    let mut ids: Vec<Bson> = sampled.into_iter().filter_map(|mut document| document.remove("_id")).collect();
+    let mut ids: Vec<Bson> =
+        sampled.into_iter().filter_map(|mut document| document.remove("_id")).collect();
     // As bytes: NaN is not equal to itself.
     ids.dedup_by_key(|id| bson::serialize_to_vec(&doc! { "": id.clone() }).ok());
     let step = ids.len().div_ceil(usize::try_from(count).unwrap_or(1)).max(1);
@@ -72,14 +73,18 @@ fn is_divisible(spec: &CollectionSpec) -> bool {
         .options
         .get_document("collation")
         .is_ok_and(|collation| collation.get_str("locale").is_ok_and(|locale| locale != "simple"));
-    spec.kind == CollectionKind::Collection && !spec.is_capped() && !collated && spec.indexes.iter().any(index::is_id)
+    spec.kind == CollectionKind::Collection
+        && !spec.is_capped()
+        && !collated
+        && spec.indexes.iter().any(index::is_id)
 }
 
 fn whole(number: Option<&Bson>) -> u64 {
     match number {
         Some(Bson::Int32(number)) => u64::try_from(*number).unwrap_or(0),
         Some(Bson::Int64(number)) => u64::try_from(*number).unwrap_or(0),
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // A size in bytes; `as` saturates.
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        // A size in bytes; `as` saturates.
         Some(Bson::Double(number)) => *number as u64,
         _ => 0,
     }
@@ -138,7 +143,10 @@ impl RangedReader {
                 }
                 None => {
                     let action = format!("read {}", self.read.spec.namespace());
-                    return Err(self.read.connection.odd_answer(&action, "the reader of a range ended before its end"));
+                    return Err(self
+                        .read
+                        .connection
+                        .odd_answer(&action, "the reader of a range ended before its end"));
                 }
             }
         }
@@ -154,9 +162,20 @@ async fn read_range(read: RangedRead, range: Range, pieces: mpsc::Sender<Piece>)
     let _ = pieces.send(end).await;
 }
 
-async fn feed(read: &RangedRead, range: &Range, pieces: &mpsc::Sender<Piece>) -> Result<(), SourceError> {
-    let mut reader =
-        CollectionReader::open(&read.connection, &read.spec, &read.place, read.at, read.from.clone(), Some(range)).await?;
+async fn feed(
+    read: &RangedRead,
+    range: &Range,
+    pieces: &mpsc::Sender<Piece>,
+) -> Result<(), SourceError> {
+    let mut reader = CollectionReader::open(
+        &read.connection,
+        &read.spec,
+        &read.place,
+        read.at,
+        read.from.clone(),
+        Some(range),
+    )
+    .await?;
     while let Some(batch) = reader.next().await? {
         if pieces.send(Piece::Batch(batch)).await.is_err() {
             return Ok(());
@@ -182,7 +201,13 @@ mod tests {
         assert!(is_divisible(&spec(doc! {})));
         assert!(!is_divisible(&spec(doc! { "capped": true })));
         assert!(!is_divisible(&spec(doc! { "collation": { "locale": "fr" } })));
-        assert!(!is_divisible(&CollectionSpec { indexes: vec![], ..spec(doc! {}) }), "a clustered collection has no such index");
-        assert!(!is_divisible(&CollectionSpec { kind: CollectionKind::TimeSeries, ..spec(doc! {}) }));
+        assert!(
+            !is_divisible(&CollectionSpec { indexes: vec![], ..spec(doc! {}) }),
+            "a clustered collection has no such index"
+        );
+        assert!(!is_divisible(&CollectionSpec {
+            kind: CollectionKind::TimeSeries,
+            ..spec(doc! {})
+        }));
     }
 }

@@ -56,10 +56,17 @@ impl Reading {
     }
 
     /// What goes into the manifest. `started` is when the capture began.
-    pub(crate) fn consistency(&self, collections: &[CollectionSpec], started: Moment) -> Consistency {
+    pub(crate) fn consistency(
+        &self,
+        collections: &[CollectionSpec],
+        started: Moment,
+    ) -> Consistency {
         let moment = self.at.and_then(|at| Moment::from_second(i64::from(at.time)).ok());
-        let apart: Vec<String> =
-            collections.iter().filter(|spec| spec.is_capped() && !self.capped).map(CollectionSpec::namespace).collect();
+        let apart: Vec<String> = collections
+            .iter()
+            .filter(|spec| spec.is_capped() && !self.capped)
+            .map(CollectionSpec::namespace)
+            .collect();
         match moment {
             Some(at) if apart.is_empty() => Consistency {
                 grade: ConsistencyGrade::PointInTime,
@@ -74,7 +81,11 @@ impl Reading {
                     apart.join(", ")
                 )),
             },
-            None => Consistency { grade: ConsistencyGrade::PerCollection, at: started, note: self.note.clone() },
+            None => Consistency {
+                grade: ConsistencyGrade::PerCollection,
+                at: started,
+                note: self.note.clone(),
+            },
         }
     }
 }
@@ -94,7 +105,10 @@ pub(crate) async fn list(
         }
         let again = scope.list(connection).await?;
         if is_same(&collections, &again) {
-            if mode == ConsistencyMode::PointInTime && !reading.capped && collections.iter().any(CollectionSpec::is_capped) {
+            if mode == ConsistencyMode::PointInTime
+                && !reading.capped
+                && collections.iter().any(CollectionSpec::is_capped)
+            {
                 return Err(SourceError::Unsupported(format!(
                     "{} cannot read capped collections in a snapshot before version 8.0: leave them out with `exclude_collections`, or set \
                      consistency = \"auto\"",
@@ -113,7 +127,8 @@ pub(crate) async fn list(
 }
 
 fn is_same(before: &[CollectionSpec], after: &[CollectionSpec]) -> bool {
-    before.len() == after.len() && before.iter().zip(after).all(|(before, after)| before.is_same(after))
+    before.len() == after.len()
+        && before.iter().zip(after).all(|(before, after)| before.is_same(after))
 }
 
 /// Asks the server for a cluster time to read at.
@@ -134,13 +149,21 @@ async fn begin(
         return Ok(Reading::per_collection("as configured"));
     }
     if facts.topology == Topology::Standalone {
-        return settle("a standalone server has no snapshot reads, a replica set of one member has".to_owned());
+        return settle(
+            "a standalone server has no snapshot reads, a replica set of one member has".to_owned(),
+        );
     }
     if facts.release < SNAPSHOTS_SINCE {
-        return settle(format!("version {} has no snapshot reads, 5.0 and later have", facts.version));
+        return settle(format!(
+            "version {} has no snapshot reads, 5.0 and later have",
+            facts.version
+        ));
     }
     let capped = facts.release >= CAPPED_SNAPSHOTS_SINCE;
-    let Some(first) = collections.iter().find(|spec| spec.kind != CollectionKind::View && (capped || !spec.is_capped())) else {
+    let Some(first) = collections
+        .iter()
+        .find(|spec| spec.kind != CollectionKind::View && (capped || !spec.is_capped()))
+    else {
         return settle("there is no collection to read in a snapshot".to_owned());
     };
     let Some(place) = DataPlace::of(first, facts.has_viewless_time_series()) else {
@@ -167,7 +190,9 @@ async fn begin(
             Err(error) if code(&error) == Some(codes::SNAPSHOT_UNAVAILABLE) && tries < LISTINGS => {
                 tokio::time::sleep(std::time::Duration::from_millis(200)).await;
             }
-            Err(error) if is_refusal(&error) => return settle(format!("the server refused a snapshot read: {}", error.kind)),
+            Err(error) if is_refusal(&error) => {
+                return settle(format!("the server refused a snapshot read: {}", error.kind));
+            }
             Err(error) => return Err(connection.error(&action, &error)),
         }
     };
@@ -179,13 +204,23 @@ async fn begin(
 
 fn is_refusal(error: &Error) -> bool {
     code(error).is_some_and(|code| {
-        [codes::SNAPSHOT_UNAVAILABLE, codes::INVALID_OPTIONS, codes::NOT_A_REPLICA_SET, codes::ILLEGAL_OPERATION].contains(&code)
+        [
+            codes::SNAPSHOT_UNAVAILABLE,
+            codes::INVALID_OPTIONS,
+            codes::NOT_A_REPLICA_SET,
+            codes::ILLEGAL_OPERATION,
+        ]
+        .contains(&code)
     })
 }
 
 /// After the reads: that every collection we read is still the one we listed. A collection that was dropped, renamed or
 /// made anew meanwhile may have been read as empty, and no error tells.
-pub(crate) async fn verify(connection: &Connection, scope: &Scope, listed: &Listed) -> Result<(), SourceError> {
+pub(crate) async fn verify(
+    connection: &Connection,
+    scope: &Scope,
+    listed: &Listed,
+) -> Result<(), SourceError> {
     let after = scope.list(connection).await?;
     match listed.collections.iter().find(|before| !after.iter().any(|after| before.is_same(after))) {
         None => Ok(()),
@@ -233,7 +268,10 @@ mod tests {
         let old = Reading { capped: false, ..new.clone() };
 
         let reached = new.consistency(&capped, started);
-        assert_eq!((reached.grade, reached.at), (ConsistencyGrade::PointInTime, Moment::from_second(900).unwrap()));
+        assert_eq!(
+            (reached.grade, reached.at),
+            (ConsistencyGrade::PointInTime, Moment::from_second(900).unwrap())
+        );
         assert_eq!(new.at(&capped[1]), Some(at));
 
         let reached = old.consistency(&capped, started);
@@ -243,13 +281,21 @@ mod tests {
         assert_eq!(old.consistency(&plain, started).grade, ConsistencyGrade::PointInTime);
 
         let reached = Reading::per_collection("because").consistency(&plain, started);
-        assert_eq!((reached.grade, reached.note.as_deref()), (ConsistencyGrade::PerCollection, Some("because")));
+        assert_eq!(
+            (reached.grade, reached.note.as_deref()),
+            (ConsistencyGrade::PerCollection, Some("because"))
+        );
     }
 
     #[test]
     fn a_snapshot_that_is_gone_comes_with_advice() {
-        let failed = |cause: &str| SourceError::Server { server: "h:1".into(), action: "read d.a".into(), cause: cause.into() };
-        let gone = failed("Read timestamp is older than the oldest available (SnapshotTooOld, code 239)");
+        let failed = |cause: &str| SourceError::Server {
+            server: "h:1".into(),
+            action: "read d.a".into(),
+            cause: cause.into(),
+        };
+        let gone =
+            failed("Read timestamp is older than the oldest available (SnapshotTooOld, code 239)");
         assert!(advice(&gone).unwrap().contains("minSnapshotHistoryWindowInSeconds"));
         assert_eq!(advice(&failed("cursor id 7 not found (CursorNotFound, code 43)")), None);
     }

@@ -21,7 +21,11 @@ pub(crate) struct Flaw {
 pub(crate) fn check(document: &[u8]) -> Result<Option<usize>, Flaw> {
     let mut walk = Walk { bytes: document, at: 0, not_utf8: None };
     walk.document(1)?;
-    if walk.at == document.len() { Ok(walk.not_utf8) } else { Err(walk.flaw("the document ends before its bytes do")) }
+    if walk.at == document.len() {
+        Ok(walk.not_utf8)
+    } else {
+        Err(walk.flaw("the document ends before its bytes do"))
+    }
 }
 
 struct Walk<'a> {
@@ -41,7 +45,10 @@ impl<'a> Walk<'a> {
                 self.at += length;
                 Ok(taken)
             }
-            None => Err(self.flaw(format!("{length} bytes are wanted, {} are left", self.bytes.len() - self.at))),
+            None => Err(self.flaw(format!(
+                "{length} bytes are wanted, {} are left",
+                self.bytes.len() - self.at
+            ))),
         }
     }
 
@@ -52,7 +59,8 @@ impl<'a> Walk<'a> {
     fn length(&mut self) -> Result<usize, Flaw> {
         let mut length = [0; 4];
         length.copy_from_slice(self.take(4)?);
-        usize::try_from(i32::from_le_bytes(length)).map_err(|_| Flaw { at: self.at - 4, why: "a length is negative".to_owned() })
+        usize::try_from(i32::from_le_bytes(length))
+            .map_err(|_| Flaw { at: self.at - 4, why: "a length is negative".to_owned() })
     }
 
     fn text(&mut self, bytes: &[u8], at: usize) {
@@ -64,7 +72,9 @@ impl<'a> Walk<'a> {
     /// A text that ends with the first NUL.
     fn name(&mut self) -> Result<(), Flaw> {
         let rest = &self.bytes[self.at..];
-        let Some(end) = rest.iter().position(|byte| *byte == 0) else { return Err(self.flaw("a name has no end")) };
+        let Some(end) = rest.iter().position(|byte| *byte == 0) else {
+            return Err(self.flaw("a name has no end"));
+        };
         let at = self.at;
         self.at += end + 1;
         self.text(&rest[..end], at);
@@ -91,7 +101,10 @@ impl<'a> Walk<'a> {
         let begin = self.at;
         let length = self.length()?;
         let Some(end) = begin.checked_add(length).filter(|end| *end <= self.bytes.len()) else {
-            return Err(Flaw { at: begin, why: format!("a document claims to be {length} bytes long") });
+            return Err(Flaw {
+                at: begin,
+                why: format!("a document claims to be {length} bytes long"),
+            });
         };
         loop {
             let kind_at = self.at;
@@ -105,7 +118,11 @@ impl<'a> Walk<'a> {
                 return Err(self.flaw("an element reaches over the end of its document"));
             }
         }
-        if self.at == end { Ok(()) } else { Err(self.flaw("a document does not end where it says")) }
+        if self.at == end {
+            Ok(())
+        } else {
+            Err(self.flaw("a document does not end where it says"))
+        }
     }
 
     fn value(&mut self, kind: u8, kind_at: usize, depth: usize) -> Result<(), Flaw> {
@@ -139,7 +156,11 @@ impl<'a> Walk<'a> {
                 let length = self.length()?;
                 self.string()?;
                 self.document(depth + 1)?;
-                if self.at - begin == length { Ok(()) } else { Err(self.flaw("code with a scope does not end where it says")) }
+                if self.at - begin == length {
+                    Ok(())
+                } else {
+                    Err(self.flaw("code with a scope does not end where it says"))
+                }
             }
             0x10 => self.take(4).map(drop),
             0x13 => self.take(16).map(drop),
@@ -153,7 +174,9 @@ impl<'a> Walk<'a> {
         let at = self.at;
         let bytes = self.take(length)?;
         // The old subtype repeats its length inside.
-        let inner = bytes.first_chunk::<4>().and_then(|inner| usize::try_from(i32::from_le_bytes(*inner)).ok());
+        let inner = bytes
+            .first_chunk::<4>()
+            .and_then(|inner| usize::try_from(i32::from_le_bytes(*inner)).ok());
         if subtype == 2 && inner.is_none_or(|inner| inner != length - 4) {
             return Err(Flaw { at, why: "binary data of the old kind has two lengths".to_owned() });
         }
@@ -168,7 +191,8 @@ mod tests {
     use super::*;
 
     fn every_type() -> Vec<u8> {
-        let binary = |subtype, bytes: &[u8]| Bson::Binary(Binary { subtype, bytes: bytes.to_vec() });
+        let binary =
+            |subtype, bytes: &[u8]| Bson::Binary(Binary { subtype, bytes: bytes.to_vec() });
         bson::serialize_to_vec(&doc! {
             "double": 1.5, "text": "naïve", "empty": "", "nested": { "array": [1, { "deep": [] }, "x"] },
             "binary": binary(BinarySubtype::Generic, b"ab"), "old": binary(BinarySubtype::BinaryOld, b"cd"),

@@ -55,11 +55,19 @@ pub(crate) async fn read_back(
         drop(current);
         batch = reader.next().await?;
     }
-    Ok(Content { items: digest.items(), digest: digest.to_hex(), in_order: in_order.map(ByteDigest::finish) })
+    Ok(Content {
+        items: digest.items(),
+        digest: digest.to_hex(),
+        in_order: in_order.map(ByteDigest::finish),
+    })
 }
 
 /// Compares what was read back with the manifest. `label` names the collection.
-pub(crate) fn documents(label: &str, expected: &ArtifactRecord, found: &Content) -> Vec<Difference> {
+pub(crate) fn documents(
+    label: &str,
+    expected: &ArtifactRecord,
+    found: &Content,
+) -> Vec<Difference> {
     let mut differences = Vec::new();
     let mut differ = |what: &str, expected: String, found: String| {
         if expected != found {
@@ -71,7 +79,11 @@ pub(crate) fn documents(label: &str, expected: &ArtifactRecord, found: &Content)
         expected.items.map_or_else(|| "not counted".to_owned(), |items| items.to_string()),
         found.items.to_string(),
     );
-    differ("content digest", expected.content_digest.clone().unwrap_or_else(|| "none".to_owned()), found.digest.clone());
+    differ(
+        "content digest",
+        expected.content_digest.clone().unwrap_or_else(|| "none".to_owned()),
+        found.digest.clone(),
+    );
     if let Some(in_order) = &found.in_order {
         differ("content in order", expected.sha256.clone(), in_order.clone());
     }
@@ -79,7 +91,11 @@ pub(crate) fn documents(label: &str, expected: &ArtifactRecord, found: &Content)
 }
 
 /// Compares options (of a view: its definition) with those of the capture.
-pub(crate) fn options(label: &str, expected: &CollectionSpec, found: &CollectionSpec) -> Vec<Difference> {
+pub(crate) fn options(
+    label: &str,
+    expected: &CollectionSpec,
+    found: &CollectionSpec,
+) -> Vec<Difference> {
     let mut differences = Vec::new();
     if expected.kind != found.kind {
         differences.push(Difference {
@@ -99,7 +115,10 @@ pub(crate) fn options(label: &str, expected: &CollectionSpec, found: &Collection
 /// Compares indexes with those of the capture, name by name.
 pub(crate) fn indexes(label: &str, expected: &[Document], found: &[Document]) -> Vec<Difference> {
     let by_name = |indexes: &[Document]| -> BTreeMap<String, String> {
-        indexes.iter().map(|index| (index.get_str("name").unwrap_or_default().to_owned(), normal(index))).collect()
+        indexes
+            .iter()
+            .map(|index| (index.get_str("name").unwrap_or_default().to_owned(), normal(index)))
+            .collect()
     };
     let (expected, found) = (by_name(expected), by_name(found));
     let mut names: Vec<&String> = expected.keys().chain(found.keys()).collect();
@@ -125,19 +144,24 @@ pub(crate) fn is_lack(difference: &Difference) -> bool {
 }
 
 /// What a server sets by its own lights, or what an upgrade changes, and what says nothing of the content.
-const NOT_COMPARED: [&str; 6] = ["v", "ns", "background", "uuid", "recordIdsReplicated", "autoIndexId"];
+const NOT_COMPARED: [&str; 6] =
+    ["v", "ns", "background", "uuid", "recordIdsReplicated", "autoIndexId"];
 
 /// Whether this is the collation that means none. Some servers list it where others leave it out.
 fn is_simple(key: &str, value: &Bson) -> bool {
     key == "collation"
-        && value.as_document().is_some_and(|collation| collation.get_str("locale").is_ok_and(|locale| locale == "simple"))
+        && value.as_document().is_some_and(|collation| {
+            collation.get_str("locale").is_ok_and(|locale| locale == "simple")
+        })
 }
 
 /// A specification as text in which equal things look equal: keys of the specification sorted, those within (the key of an
 /// index, a pipeline) in their own order, numbers by value.
 fn normal(specification: &Document) -> String {
-    let mut sorted: Vec<(&String, &Bson)> =
-        specification.iter().filter(|(key, value)| !NOT_COMPARED.contains(&key.as_str()) && !is_simple(key, value)).collect();
+    let mut sorted: Vec<(&String, &Bson)> = specification
+        .iter()
+        .filter(|(key, value)| !NOT_COMPARED.contains(&key.as_str()) && !is_simple(key, value))
+        .collect();
     sorted.sort_by_key(|(key, _)| *key);
     let normal: Document = sorted
         .into_iter()
@@ -155,7 +179,13 @@ fn normal(specification: &Document) -> String {
             // Made by the server out of its own defaults too: `v` within.
             Bson::Document(clustered) if key == "clusteredIndex" => (
                 key.clone(),
-                Bson::Document(clustered.iter().filter(|(key, _)| *key != "v").map(|(k, v)| (k.clone(), number(v))).collect()),
+                Bson::Document(
+                    clustered
+                        .iter()
+                        .filter(|(key, _)| *key != "v")
+                        .map(|(k, v)| (k.clone(), number(v)))
+                        .collect(),
+                ),
             ),
             value => (key.clone(), number(value)),
         })
@@ -167,9 +197,14 @@ fn normal(specification: &Document) -> String {
 fn number(value: &Bson) -> Bson {
     match value {
         Bson::Int32(number) => Bson::Int64(i64::from(*number)),
-        #[allow(clippy::cast_possible_truncation)] // Whole, and within the range that a double holds exactly.
-        Bson::Double(number) if number.fract() == 0.0 && number.abs() < 9_007_199_254_740_992.0 => Bson::Int64(*number as i64),
-        Bson::Document(document) => Bson::Document(document.iter().map(|(key, value)| (key.clone(), number(value))).collect()),
+        #[allow(clippy::cast_possible_truncation)]
+        // Whole, and within the range that a double holds exactly.
+        Bson::Double(number) if number.fract() == 0.0 && number.abs() < 9_007_199_254_740_992.0 => {
+            Bson::Int64(*number as i64)
+        }
+        Bson::Document(document) => Bson::Document(
+            document.iter().map(|(key, value)| (key.clone(), number(value))).collect(),
+        ),
         Bson::Array(values) => Bson::Array(values.iter().map(number).collect()),
         other => other.clone(),
     }
@@ -192,7 +227,8 @@ mod tests {
             doc! { "v": 2, "key": { "a": 1, "b": -1 }, "name": "ab" },
         ];
         assert_eq!(indexes("c", &dumped, &listed), []);
-        let swapped = [doc! { "v": 2, "key": { "b": -1, "a": 1 }, "name": "ab" }, listed[0].clone()];
+        let swapped =
+            [doc! { "v": 2, "key": { "b": -1, "a": 1 }, "name": "ab" }, listed[0].clone()];
         assert_eq!(indexes("c", &dumped, &swapped)[0].what, "c: index ab");
         assert_eq!(indexes("c", &dumped, &listed[..1])[0].found, "no such index");
         assert_eq!(indexes("c", &dumped[..1], &listed)[0].expected, "no such index");
@@ -208,11 +244,15 @@ mod tests {
             indexes: vec![],
             uuid: None,
         };
-        let dumped =
-            spec(doc! { "capped": true, "size": 4096, "collation": { "locale": "fr", "strength": 2, "version": "57.1" } });
-        let same =
-            spec(doc! { "size": 4096.0, "collation": { "strength": 2_i64, "locale": "fr", "version": "60" }, "capped": true });
-        let other = spec(doc! { "capped": true, "size": 8192, "collation": { "locale": "fr", "strength": 2 } });
+        let dumped = spec(
+            doc! { "capped": true, "size": 4096, "collation": { "locale": "fr", "strength": 2, "version": "57.1" } },
+        );
+        let same = spec(
+            doc! { "size": 4096.0, "collation": { "strength": 2_i64, "locale": "fr", "version": "60" }, "capped": true },
+        );
+        let other = spec(
+            doc! { "capped": true, "size": 8192, "collation": { "locale": "fr", "strength": 2 } },
+        );
         assert_eq!(options("c", &dumped, &same), []);
         assert_eq!(options("c", &dumped, &other)[0].what, "c: options");
     }
@@ -228,8 +268,17 @@ mod tests {
         };
         let found = Content { items: 2, digest: "cc".into(), in_order: None };
         assert_eq!(documents("c", &expected, &found), []);
-        assert_eq!(documents("c", &expected, &Content { items: 1, ..found.clone() })[0].what, "c: documents");
-        assert_eq!(documents("c", &expected, &Content { digest: "dd".into(), ..found.clone() })[0].what, "c: content digest");
-        assert_eq!(documents("c", &expected, &Content { in_order: Some("bb".into()), ..found })[0].what, "c: content in order");
+        assert_eq!(
+            documents("c", &expected, &Content { items: 1, ..found.clone() })[0].what,
+            "c: documents"
+        );
+        assert_eq!(
+            documents("c", &expected, &Content { digest: "dd".into(), ..found.clone() })[0].what,
+            "c: content digest"
+        );
+        assert_eq!(
+            documents("c", &expected, &Content { in_order: Some("bb".into()), ..found })[0].what,
+            "c: content in order"
+        );
     }
 }

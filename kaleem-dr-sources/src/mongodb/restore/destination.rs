@@ -33,7 +33,12 @@ pub(crate) struct Destination {
 
 impl Destination {
     /// A collection that was just made.
-    pub(crate) fn new(spec: &CollectionSpec, place: &DataPlace, facts: &ServerFacts, writes: &Writes) -> Self {
+    pub(crate) fn new(
+        spec: &CollectionSpec,
+        place: &DataPlace,
+        facts: &ServerFacts,
+        writes: &Writes,
+    ) -> Self {
         let flags = [
             // What the validator refuses was there, so it is put back. This takes a right of its own: it is asked for only where
             // there is a validator.

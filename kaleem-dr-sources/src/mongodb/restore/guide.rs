@@ -3,7 +3,12 @@
 use kaleem_dr_core::ground::language::Language;
 
 /// With mongorestore, out of mongodump's layout. `server` is where restores go.
-pub(crate) fn guide(language: Language, restored: &str, server: &str, databases: &[String]) -> String {
+pub(crate) fn guide(
+    language: Language,
+    restored: &str,
+    server: &str,
+    databases: &[String],
+) -> String {
     let (first, all) = match databases {
         [] => ("DATABASE", "DATABASE".to_owned()),
         [first, ..] => (first.as_str(), databases.join(", ")),

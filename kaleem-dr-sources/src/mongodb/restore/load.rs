@@ -30,20 +30,30 @@ pub(crate) async fn load<S>(
 where
     S: Stream<Item = Result<Bytes, SourceError>> + Unpin,
 {
-    let mut inserts =
-        Inserts { connection, to: Arc::new(to.clone()), running: JoinSet::new(), loaded: Loaded::default(), advance };
+    let mut inserts = Inserts {
+        connection,
+        to: Arc::new(to.clone()),
+        running: JoinSet::new(),
+        loaded: Loaded::default(),
+        advance,
+    };
     let result = fill(&mut inserts, &mut stream).await;
     // After a failure the other inserts are stopped and waited for, so that no write comes later than the error.
     inserts.running.shutdown().await;
     result.map(|()| inserts.loaded)
 }
 
-async fn fill<S, A: Fn(u64)>(inserts: &mut Inserts<'_, A>, stream: &mut S) -> Result<(), SourceError>
+async fn fill<S, A: Fn(u64)>(
+    inserts: &mut Inserts<'_, A>,
+    stream: &mut S,
+) -> Result<(), SourceError>
 where
     S: Stream<Item = Result<Bytes, SourceError>> + Unpin,
 {
     let namespace = format!("{}.{}", inserts.to.database, inserts.to.collection);
-    let malformed = |why: String| SourceError::Point(format!("the data for {namespace} is malformed: {why}").into());
+    let malformed = |why: String| {
+        SourceError::Point(format!("the data for {namespace} is malformed: {why}").into())
+    };
     let mut splitter = DocumentSplitter::default();
     let mut batch = Batch::new(&inserts.to);
     while let Some(piece) = stream.next().await {
@@ -105,7 +115,11 @@ impl<A: Fn(u64)> Inserts<'_, A> {
     }
 }
 
-async fn insert(connection: Arc<Connection>, to: Arc<Destination>, batch: Batch) -> Result<Batched, SourceError> {
+async fn insert(
+    connection: Arc<Connection>,
+    to: Arc<Destination>,
+    batch: Batch,
+) -> Result<Batched, SourceError> {
     let action = format!("insert into {}.{}", to.database, to.collection);
     let (items, read_bytes) = (batch.documents as u64, batch.size_bytes);
     let command = batch.finish().map_err(|why| connection.odd_answer(&action, why))?;
@@ -118,19 +132,24 @@ async fn insert(connection: Arc<Connection>, to: Arc<Destination>, batch: Batch)
     let mut reply = connection.run_raw(&to.database, command, &action).await?;
     let mut expected = items;
     if let Some((series, command)) = sent
-        && let Some((again, refused)) = mixed_schema::cure(&connection, &to.database, series, &command, &reply).await?
+        && let Some((again, refused)) =
+            mixed_schema::cure(&connection, &to.database, series, &command, &reply).await?
     {
         let accepted = reply::inserted(&reply);
         if accepted + refused != items {
-            return Err(
-                connection.odd_answer(&action, format!("{items} buckets were sent, but it counts {accepted} and {refused}"))
-            );
+            return Err(connection.odd_answer(
+                &action,
+                format!("{items} buckets were sent, but it counts {accepted} and {refused}"),
+            ));
         }
         reply = connection.run_raw(&to.database, again, &action).await?;
         expected = refused;
     }
     match reply::complaint(&reply, expected) {
-        None => Ok(Batched { loaded: Loaded { items, size_bytes: read_bytes, ..Loaded::default() }, read_bytes }),
+        None => Ok(Batched {
+            loaded: Loaded { items, size_bytes: read_bytes, ..Loaded::default() },
+            read_bytes,
+        }),
         Some(why) => Err(connection.odd_answer(&action, why)),
     }
 }
@@ -165,7 +184,9 @@ impl Batch {
     }
 
     fn has_room_for(&self, document: &[u8]) -> bool {
-        self.documents == 0 || (self.documents < self.most_documents && self.command.len() + document.len() <= self.most_bytes)
+        self.documents == 0
+            || (self.documents < self.most_documents
+                && self.command.len() + document.len() <= self.most_bytes)
     }
 
     fn add(&mut self, document: &[u8]) {
@@ -183,7 +204,8 @@ impl Batch {
         self.command.push(0);
         let command_bytes = self.command.len();
         for (at, bytes) in [(self.array, array_bytes), (0, command_bytes)] {
-            let bytes = i32::try_from(bytes).map_err(|_| "the insert is larger than a message may be".to_owned())?;
+            let bytes = i32::try_from(bytes)
+                .map_err(|_| "the insert is larger than a message may be".to_owned())?;
             self.command[at..at + 4].copy_from_slice(&bytes.to_le_bytes());
         }
         RawDocumentBuf::from_bytes(self.command).map_err(|error| error.to_string())
@@ -213,8 +235,9 @@ mod tests {
     #[test]
     fn the_bytes_put_together_are_the_command_meant() {
         let mut batch = Batch::new(&destination());
-        let documents: Vec<Document> =
-            (0..12_usize).map(|n| doc! { "_id": i64::try_from(n).unwrap(), "s": "x".repeat(n) }).collect();
+        let documents: Vec<Document> = (0..12_usize)
+            .map(|n| doc! { "_id": i64::try_from(n).unwrap(), "s": "x".repeat(n) })
+            .collect();
         for document in &documents {
             batch.add(&bson::serialize_to_vec(document).unwrap());
         }

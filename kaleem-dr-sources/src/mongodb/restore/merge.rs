@@ -17,7 +17,11 @@ use crate::mongodb::{
 };
 
 /// Sends one `insert` and finds out what became of each of its documents.
-pub(crate) async fn batch(connection: &Connection, to: &Destination, insert: RawDocumentBuf) -> Result<Loaded, SourceError> {
+pub(crate) async fn batch(
+    connection: &Connection,
+    to: &Destination,
+    insert: RawDocumentBuf,
+) -> Result<Loaded, SourceError> {
     let action = format!("merge into {}.{}", to.database, to.collection);
     let odd = |why: String| connection.odd_answer(&action, why);
     let reply = connection.run_raw(&to.database, insert.clone(), &action).await?;
@@ -40,8 +44,11 @@ fn sent(insert: &RawDocument) -> Result<Vec<Sent<'_>>, String> {
         .into_iter()
         .map(|document| {
             let document = document.map_err(|error| error.to_string())?;
-            let document = document.as_document().ok_or("what was to be inserted is no document")?;
-            let id = id(document)?.ok_or("a document without an _id cannot be merged: nothing tells whether it is there")?;
+            let document =
+                document.as_document().ok_or("what was to be inserted is no document")?;
+            let id = id(document)?.ok_or(
+                "a document without an _id cannot be merged: nothing tells whether it is there",
+            )?;
             Ok(Sent { key: key(id), id, bytes: document.as_bytes() })
         })
         .collect()
@@ -84,7 +91,10 @@ fn refusals(reply: &Document, sent: usize) -> Result<HashMap<usize, Refusal>, St
     }
     let inserted = reply::inserted(reply);
     if inserted != (sent - refusals.len().min(sent)) as u64 {
-        return Err(format!("{sent} documents were sent and {} refused, but it counts {inserted}", refusals.len()));
+        return Err(format!(
+            "{sent} documents were sent and {} refused, but it counts {inserted}",
+            refusals.len()
+        ));
     }
     Ok(refusals)
 }
@@ -109,14 +119,18 @@ async fn read_back(
     }
     let find = rawdoc! { "find": to.collection.as_str(), "filter": { "_id": { "$in": ids } } };
     let database = connection.client().await?.database(&to.database);
-    let mut cursor = connection.answer(action, async { database.run_raw_cursor_command(find).batch().await }).await?;
-    let places: HashMap<&[u8], usize> = sent.iter().enumerate().map(|(at, sent)| (sent.key.as_slice(), at)).collect();
+    let mut cursor = connection
+        .answer(action, async { database.run_raw_cursor_command(find).batch().await })
+        .await?;
+    let places: HashMap<&[u8], usize> =
+        sent.iter().enumerate().map(|(at, sent)| (sent.key.as_slice(), at)).collect();
     let odd = |why: String| connection.odd_answer(action, why);
     let mut found = HashMap::new();
     while let Some(batch) = connection.answer(action, cursor.try_next()).await? {
         for document in documents(&batch).map_err(odd)? {
             let bytes = document.map_err(odd)?;
-            let document = RawDocument::from_bytes(bytes).map_err(|error| odd(error.to_string()))?;
+            let document =
+                RawDocument::from_bytes(bytes).map_err(|error| odd(error.to_string()))?;
             // One that was not asked for has an `_id` the server takes for equal: another type of number, another case.
             if let Some(id) = id(document).map_err(odd)?
                 && let Some(at) = places.get(key(id).as_slice())
@@ -129,7 +143,11 @@ async fn read_back(
 }
 
 /// Counts each document once: inserted, there already, there with other content, or not there.
-fn account(sent: &[Sent<'_>], refusals: &HashMap<usize, Refusal>, found: &HashMap<usize, bool>) -> Loaded {
+fn account(
+    sent: &[Sent<'_>],
+    refusals: &HashMap<usize, Refusal>,
+    found: &HashMap<usize, bool>,
+) -> Loaded {
     let mut loaded = Loaded::default();
     let mut missing = |why: String| {
         loaded.missing += 1;
@@ -142,7 +160,9 @@ fn account(sent: &[Sent<'_>], refusals: &HashMap<usize, Refusal>, found: &HashMa
                 items += 1;
                 size_bytes += document.bytes.len() as u64;
             }
-            (None, Some(false)) => missing("a document was inserted but reads back otherwise".to_owned()),
+            (None, Some(false)) => {
+                missing("a document was inserted but reads back otherwise".to_owned())
+            }
             (None, None) => missing("a document was inserted but does not read back".to_owned()),
             (Some(_), Some(true)) => same += 1,
             (Some(_), Some(false)) | (Some(Refusal { by_id: true, .. }), None) => kept += 1,
@@ -196,9 +216,17 @@ mod tests {
 
     #[test]
     fn ids_of_other_types_are_other_ids() {
-        let keys = [rawdoc! { "_id": 1 }, rawdoc! { "_id": 1_i64 }, rawdoc! { "_id": 1.0 }, rawdoc! { "_id": "1" }]
-            .map(|document| key(id(&document).unwrap().unwrap()));
+        let keys = [
+            rawdoc! { "_id": 1 },
+            rawdoc! { "_id": 1_i64 },
+            rawdoc! { "_id": 1.0 },
+            rawdoc! { "_id": "1" },
+        ]
+        .map(|document| key(id(&document).unwrap().unwrap()));
         assert!((1..4).all(|at| keys[at] != keys[0]));
-        assert!(sent(&rawdoc! { "documents": [ { "a": 1 } ] }).is_err(), "without an _id nothing can be told");
+        assert!(
+            sent(&rawdoc! { "documents": [ { "a": 1 } ] }).is_err(),
+            "without an _id nothing can be told"
+        );
     }
 }

@@ -42,7 +42,8 @@ pub(crate) async fn cure(
     let Some(refused) = refused(reply) else { return Ok(None) };
     let action = format!("allow buckets of a mixed schema in {database}.{series}");
     connection.write(database, doc! { "collMod": series, CURE: true }, &action).await?;
-    let again = again(insert, &refused).map_err(|error| connection.odd_answer(&action, error.to_string()))?;
+    let again = again(insert, &refused)
+        .map_err(|error| connection.odd_answer(&action, error.to_string()))?;
     Ok(Some((again, refused.len() as u64)))
 }
 
@@ -83,16 +84,23 @@ mod tests {
         let reply = doc! { "n": 1, "writeErrors": [ error(0, 408, &why), error(2, 408, "") ] };
         let refused = refused(&reply).unwrap();
         assert_eq!(refused, [0, 2]);
-        let insert =
-            rawdoc! { "insert": "system.buckets.s", "ordered": false, "documents": [ { "_id": 1 }, { "_id": 2 }, { "_id": 3 } ] };
+        let insert = rawdoc! { "insert": "system.buckets.s", "ordered": false, "documents": [ { "_id": 1 }, { "_id": 2 }, { "_id": 3 } ] };
         let again: Document = (&again(&insert, &refused).unwrap()).try_into().unwrap();
-        assert_eq!(again, doc! { "insert": "system.buckets.s", "ordered": false, "documents": [ { "_id": 1 }, { "_id": 3 } ] });
+        assert_eq!(
+            again,
+            doc! { "insert": "system.buckets.s", "ordered": false, "documents": [ { "_id": 1 }, { "_id": 3 } ] }
+        );
     }
 
     #[test]
     fn another_refusal_is_not_cured() {
         let why = format!("run collMod with {CURE}");
-        assert_eq!(refused(&doc! { "writeErrors": [ error(0, 408, &why), error(1, 121, "failed validation") ] }), None);
+        assert_eq!(
+            refused(
+                &doc! { "writeErrors": [ error(0, 408, &why), error(1, 121, "failed validation") ] }
+            ),
+            None
+        );
         assert_eq!(refused(&doc! { "writeErrors": [ error(0, 11000, "E11000") ] }), None);
         assert_eq!(refused(&doc! { "n": 3 }), None);
     }

@@ -19,4 +19,7 @@ mod writes;
 
 #[cfg(test)]
 pub(crate) use self::loaded::Loaded;
-pub(crate) use self::{destination::Destination, guide::guide, plan::plan, run::restore, stream::pieces, writes::Writes};
+pub(crate) use self::{
+    destination::Destination, guide::guide, plan::plan, run::restore, stream::pieces,
+    writes::Writes,
+};

@@ -46,22 +46,32 @@ impl Placement {
                 "what is not in the point can be removed only when all of the point is restored: leave out `only`",
             ));
         }
-        let names: BTreeSet<(String, String)> =
-            stored.iter().map(|stored| (stored.spec.database.clone(), stored.spec.name.clone())).collect();
+        let names: BTreeSet<(String, String)> = stored
+            .iter()
+            .map(|stored| (stored.spec.database.clone(), stored.spec.name.clone()))
+            .collect();
         let selected = select(stored, &request.only)?;
-        let databases: BTreeSet<&str> = selected.iter().map(|stored| stored.spec.database.as_str()).collect();
+        let databases: BTreeSet<&str> =
+            selected.iter().map(|stored| stored.spec.database.as_str()).collect();
         request.to = resolve(request.to, &databases, now);
         let databases = target_databases(&request.to, &databases)?;
         let known = names
             .iter()
-            .filter_map(|(database, name)| databases.get(database).map(|target| format!("{target}.{name}")))
+            .filter_map(|(database, name)| {
+                databases.get(database).map(|target| format!("{target}.{name}"))
+            })
             .collect();
         let renamed = renames(&selected, &request.rename)?;
         let parts: Vec<Placed> = selected
             .into_iter()
             .map(|stored| {
-                let name = renamed.get(&stored.spec.namespace()).unwrap_or(&stored.spec.name).clone();
-                let target = CollectionSpec { database: databases[&stored.spec.database].clone(), name, ..stored.spec.clone() };
+                let name =
+                    renamed.get(&stored.spec.namespace()).unwrap_or(&stored.spec.name).clone();
+                let target = CollectionSpec {
+                    database: databases[&stored.spec.database].clone(),
+                    name,
+                    ..stored.spec.clone()
+                };
                 Placed { stored, target }
             })
             .collect();
@@ -72,14 +82,17 @@ impl Placement {
     /// Whether a collection of the target is neither restored nor in the point.
     pub(crate) fn is_extra(&self, found: &CollectionSpec) -> bool {
         let namespace = found.namespace();
-        !self.known.contains(&namespace) && !self.parts.iter().any(|placed| placed.target.namespace() == namespace)
+        !self.known.contains(&namespace)
+            && !self.parts.iter().any(|placed| placed.target.namespace() == namespace)
     }
 
     /// Views whose collection gets another name: their definition still names the old one.
     pub(crate) fn stranded_views(&self) -> Vec<String> {
         let moved = |database: &str, name: &str| {
             self.parts.iter().any(|placed| {
-                placed.stored.spec.database == database && placed.stored.spec.name == name && placed.target.name != name
+                placed.stored.spec.database == database
+                    && placed.stored.spec.name == name
+                    && placed.target.name != name
             })
         };
         self.parts
@@ -97,8 +110,13 @@ fn refused(why: impl Into<String>) -> SourceError {
 }
 
 /// The collections that `only` asks for. A pattern that matches none is refused: what it meant would be missing.
-fn select(stored: Vec<StoredCollection>, only: &[String]) -> Result<Vec<StoredCollection>, SourceError> {
-    let Some(patterns) = Patterns::new(only).map_err(|error| refused(error.to_string()))? else { return Ok(stored) };
+fn select(
+    stored: Vec<StoredCollection>,
+    only: &[String],
+) -> Result<Vec<StoredCollection>, SourceError> {
+    let Some(patterns) = Patterns::new(only).map_err(|error| refused(error.to_string()))? else {
+        return Ok(stored);
+    };
     if let Some(unmatched) = patterns.unmatched(stored.iter().map(|stored| &stored.spec)).first() {
         return Err(refused(format!(
             "no collection of the recovery point matches `{unmatched}`; give names or globs of `collection` or `database.collection`"
@@ -108,10 +126,14 @@ fn select(stored: Vec<StoredCollection>, only: &[String]) -> Result<Vec<StoredCo
 }
 
 /// The new names by the namespace in the point.
-fn renames(selected: &[StoredCollection], asked: &[Rename]) -> Result<BTreeMap<String, String>, SourceError> {
+fn renames(
+    selected: &[StoredCollection],
+    asked: &[Rename],
+) -> Result<BTreeMap<String, String>, SourceError> {
     let mut renamed = BTreeMap::new();
     for Rename { from, to } in asked {
-        let full: Vec<_> = selected.iter().filter(|stored| stored.spec.namespace() == *from).collect();
+        let full: Vec<_> =
+            selected.iter().filter(|stored| stored.spec.namespace() == *from).collect();
         let (found, name) = if full.is_empty() {
             (selected.iter().filter(|stored| stored.spec.name == *from).collect(), to.as_str())
         } else {
@@ -125,7 +147,9 @@ fn renames(selected: &[StoredCollection], asked: &[Rename]) -> Result<BTreeMap<S
             (full, name)
         };
         if found.is_empty() {
-            return Err(refused(format!("nothing that is to be restored is called `{from}`, so it cannot be renamed to `{to}`")));
+            return Err(refused(format!(
+                "nothing that is to be restored is called `{from}`, so it cannot be renamed to `{to}`"
+            )));
         }
         if let Some(why) = names::invalid_collection(name) {
             return Err(refused(format!("`{name}` cannot be the name of a collection: {why}")));
@@ -142,7 +166,8 @@ fn renames(selected: &[StoredCollection], asked: &[Rename]) -> Result<BTreeMap<S
 fn refuse_doubles(parts: &[Placed]) -> Result<(), SourceError> {
     let mut taken = BTreeMap::new();
     for placed in parts {
-        if let Some(other) = taken.insert(placed.target.namespace(), placed.stored.spec.namespace()) {
+        if let Some(other) = taken.insert(placed.target.namespace(), placed.stored.spec.namespace())
+        {
             return Err(refused(format!(
                 "{other} and {} would both become {}: choose another name for one of them",
                 placed.stored.spec.namespace(),
@@ -167,7 +192,10 @@ fn resolve(to: RestoreTarget, databases: &BTreeSet<&str>, now: Timestamp) -> Res
 }
 
 /// The database each database of the point goes to.
-fn target_databases(to: &RestoreTarget, databases: &BTreeSet<&str>) -> Result<BTreeMap<String, String>, SourceError> {
+fn target_databases(
+    to: &RestoreTarget,
+    databases: &BTreeSet<&str>,
+) -> Result<BTreeMap<String, String>, SourceError> {
     let target = |database: &str| match to {
         RestoreTarget::Beside(Some(name)) if databases.len() == 1 => name.clone(),
         RestoreTarget::Beside(Some(prefix)) => names::prefixed_database(prefix, database),
@@ -179,7 +207,9 @@ fn target_databases(to: &RestoreTarget, databases: &BTreeSet<&str>) -> Result<BT
             let target = target(database);
             match names::invalid_database(&target) {
                 None => Ok(((*database).to_owned(), target)),
-                Some(why) => Err(refused(format!("`{target}` cannot be the name of a database: {why}; choose another name"))),
+                Some(why) => Err(refused(format!(
+                    "`{target}` cannot be the name of a database: {why}; choose another name"
+                ))),
             }
         })
         .collect()
@@ -218,7 +248,12 @@ mod tests {
                 indexes: vec![],
                 uuid: None,
             },
-            entry: Catalogued { database: database.into(), metadata: String::new(), data: None, specification: String::new() },
+            entry: Catalogued {
+                database: database.into(),
+                metadata: String::new(),
+                data: None,
+                specification: String::new(),
+            },
             data: None,
         }
     }
@@ -246,7 +281,10 @@ mod tests {
         let beside = |name: &str| RestoreRequest::whole(RestoreTarget::Beside(Some(name.into())));
         let one = ["kaleem.a"];
         let two = ["kaleem.a", "other.b"];
-        assert_eq!(place(&one, whole(RestoreTarget::Beside(None))).unwrap(), ["kaleem_restored_20260131_120005.a"]);
+        assert_eq!(
+            place(&one, whole(RestoreTarget::Beside(None))).unwrap(),
+            ["kaleem_restored_20260131_120005.a"]
+        );
         assert_eq!(
             place(&two, whole(RestoreTarget::Beside(None))).unwrap(),
             ["restored_20260131_120005_kaleem.a", "restored_20260131_120005_other.b"]
@@ -264,31 +302,55 @@ mod tests {
             ..RestoreRequest::whole(RestoreTarget::Beside(Some("x".into())))
         };
         let point = ["d.users", "d.users_old", "e.users"];
-        assert_eq!(place(&point, only(&["d.users"])).unwrap(), ["x.users"], "one database is left, so its target is the name");
+        assert_eq!(
+            place(&point, only(&["d.users"])).unwrap(),
+            ["x.users"],
+            "one database is left, so its target is the name"
+        );
         assert_eq!(place(&point, only(&["users"])).unwrap(), ["x_d.users", "x_e.users"]);
         refused(place(&point, only(&["users", "ghost*"])), "`ghost*`");
         refused(place(&point, only(&["[a"])), "malformed");
-        refused(place(&point, RestoreRequest { extras: Extras::Remove, ..only(&["users"]) }), "leave out `only`");
+        refused(
+            place(&point, RestoreRequest { extras: Extras::Remove, ..only(&["users"]) }),
+            "leave out `only`",
+        );
     }
 
     #[test]
     fn renames_stay_in_their_database_and_never_meet() {
-        let with = |renames: Vec<Rename>| RestoreRequest { rename: renames, ..RestoreRequest::whole(RestoreTarget::InPlace) };
+        let with = |renames: Vec<Rename>| RestoreRequest {
+            rename: renames,
+            ..RestoreRequest::whole(RestoreTarget::InPlace)
+        };
         let point = ["d.a", "d.b", "e.a"];
         assert_eq!(place(&point, with(vec![rename("a", "z")])).unwrap(), ["d.z", "d.b", "e.z"]);
         assert_eq!(place(&point, with(vec![rename("d.a", "d.z")])).unwrap(), ["d.z", "d.b", "e.a"]);
-        assert_eq!(place(&point, with(vec![rename("d.a", "d.b"), rename("d.b", "d.a")])).unwrap(), ["d.b", "d.a", "e.a"]);
+        assert_eq!(
+            place(&point, with(vec![rename("d.a", "d.b"), rename("d.b", "d.a")])).unwrap(),
+            ["d.b", "d.a", "e.a"]
+        );
         refused(place(&point, with(vec![rename("d.a", "e.z")])), "stays in its database");
-        refused(place(&point, with(vec![rename("ghost", "z")])), "nothing that is to be restored is called `ghost`");
+        refused(
+            place(&point, with(vec![rename("ghost", "z")])),
+            "nothing that is to be restored is called `ghost`",
+        );
         refused(place(&point, with(vec![rename("d.a", "d.b")])), "would both become d.b");
         refused(place(&point, with(vec![rename("a", "z"), rename("d.a", "d.y")])), "renamed twice");
-        refused(place(&point, with(vec![rename("b", "system.users")])), "cannot be the name of a collection");
+        refused(
+            place(&point, with(vec![rename("b", "system.users")])),
+            "cannot be the name of a collection",
+        );
     }
 
     #[test]
     fn a_collection_of_the_point_is_no_extra_even_when_it_is_not_restored() {
-        let request = RestoreRequest { rename: vec![rename("a", "z")], ..RestoreRequest::whole(RestoreTarget::InPlace) };
-        let (placement, _) = Placement::settle(vec![stored("d.a"), stored("d.b")], request, Timestamp::UNIX_EPOCH).unwrap();
+        let request = RestoreRequest {
+            rename: vec![rename("a", "z")],
+            ..RestoreRequest::whole(RestoreTarget::InPlace)
+        };
+        let (placement, _) =
+            Placement::settle(vec![stored("d.a"), stored("d.b")], request, Timestamp::UNIX_EPOCH)
+                .unwrap();
         let is_extra = |name: &str| placement.is_extra(&stored(name).spec);
         assert_eq!(["d.a", "d.z", "d.b", "d.c"].map(is_extra), [false, false, false, true]);
     }

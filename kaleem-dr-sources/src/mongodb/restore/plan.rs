@@ -5,7 +5,9 @@ use kaleem_dr_core::{
     ground::SourceError,
     recovery::{
         point::PointReader,
-        source::{Change, Existing, Extras, PlannedAction, RestorePlan, RestoreRequest, RestoreTarget},
+        source::{
+            Change, Existing, Extras, PlannedAction, RestorePlan, RestoreRequest, RestoreTarget,
+        },
     },
 };
 
@@ -31,7 +33,8 @@ pub(crate) async fn plan(
     point: &PointReader,
     request: RestoreRequest,
 ) -> Result<RestorePlan, SourceError> {
-    let (placement, request) = Placement::settle(catalogue::read(point.manifest())?, request, Timestamp::now())?;
+    let (placement, request) =
+        Placement::settle(catalogue::read(point.manifest())?, request, Timestamp::now())?;
     let facts = connection.facts().await?;
     refuse_sharded_config(connection, &facts, &placement, &request.to)?;
     let mut actions = Vec::new();
@@ -40,7 +43,9 @@ pub(crate) async fn plan(
         if request.to != RestoreTarget::InPlace {
             refuse_if_filled(connection, target, &existing)?;
         }
-        for placed in placement.parts.iter().filter(|placed| placed.stored.spec.database == *database) {
+        for placed in
+            placement.parts.iter().filter(|placed| placed.stored.spec.database == *database)
+        {
             let there = existing.iter().find(|spec| spec.name == placed.target.name);
             actions.push(action(placed, there, request.existing)?);
         }
@@ -48,11 +53,21 @@ pub(crate) async fn plan(
             existing
                 .iter()
                 .filter(|spec| !listing::is_the_servers_own(target, &spec.name))
-                .filter(|spec| !placement.parts.iter().any(|placed| placed.target.namespace() == spec.namespace()))
+                .filter(|spec| {
+                    !placement
+                        .parts
+                        .iter()
+                        .any(|placed| placed.target.namespace() == spec.namespace())
+                })
                 .map(|spec| left_over(spec, &placement, scope, request.extras)),
         );
     }
-    actions.extend(placement.databases.keys().filter_map(|database| users::planned(point.manifest(), database, &request)));
+    actions.extend(
+        placement
+            .databases
+            .keys()
+            .filter_map(|database| users::planned(point.manifest(), database, &request)),
+    );
     let mut warnings = warnings(&placement, &request, &actions);
     if let Some(oplog) = replay::artifact(point) {
         if writes.replays && replay::is_possible(&request) {
@@ -70,18 +85,29 @@ pub(crate) async fn plan(
 }
 
 /// What happens to one collection of the point.
-fn action(placed: &Placed, there: Option<&CollectionSpec>, existing: Existing) -> Result<PlannedAction, SourceError> {
+fn action(
+    placed: &Placed,
+    there: Option<&CollectionSpec>,
+    existing: Existing,
+) -> Result<PlannedAction, SourceError> {
     let spec = &placed.stored.spec;
-    let renamed = (spec.name != placed.target.name).then(|| format!("it is {} in the point", spec.name));
+    let renamed =
+        (spec.name != placed.target.name).then(|| format!("it is {} in the point", spec.name));
     let (change, why) = match (there, existing) {
         (None, _) => (Change::Create, renamed),
         (Some(_), Existing::Replace) => {
             let why = "it is dropped just before it is rebuilt".to_owned();
-            (Change::Overwrite, Some(renamed.map_or(why.clone(), |renamed| format!("{renamed}; {why}"))))
+            (
+                Change::Overwrite,
+                Some(renamed.map_or(why.clone(), |renamed| format!("{renamed}; {why}"))),
+            )
         }
         (Some(there), Existing::Merge) if there.kind != spec.kind => (
             Change::Conflict,
-            Some(format!("a {} of this name is there and stays: nothing is merged into it", there.kind.word())),
+            Some(format!(
+                "a {} of this name is there and stays: nothing is merged into it",
+                there.kind.word()
+            )),
         ),
         (Some(_), Existing::Merge) if spec.kind == CollectionKind::View => {
             (Change::Leave, Some("a view of this name is there and stays".to_owned()))
@@ -90,7 +116,10 @@ fn action(placed: &Placed, there: Option<&CollectionSpec>, existing: Existing) -
             placement::refuse_unmergeable(&placed.target)?;
             placement::refuse_unmergeable(there)?;
             let why = "documents whose _id is not there are inserted, missing indexes are built; all that is there stays";
-            (Change::Merge, Some(renamed.map_or(why.to_owned(), |renamed| format!("{renamed}; {why}"))))
+            (
+                Change::Merge,
+                Some(renamed.map_or(why.to_owned(), |renamed| format!("{renamed}; {why}"))),
+            )
         }
     };
     Ok(PlannedAction {
@@ -103,11 +132,22 @@ fn action(placed: &Placed, there: Option<&CollectionSpec>, existing: Existing) -
 }
 
 /// What happens to a collection of the target that nothing is restored to.
-fn left_over(spec: &CollectionSpec, placement: &Placement, scope: &Scope, extras: Extras) -> PlannedAction {
+fn left_over(
+    spec: &CollectionSpec,
+    placement: &Placement,
+    scope: &Scope,
+    extras: Extras,
+) -> PlannedAction {
     let (change, why) = match extras {
-        _ if !placement.is_extra(spec) => (Change::Leave, "it is in the point, but not to be restored here"),
-        Extras::Remove if is_removed(spec, placement, scope) => (Change::Remove, "it is not in the point"),
-        Extras::Remove => (Change::Leave, "captures leave it out, so that it is not in the point says nothing"),
+        _ if !placement.is_extra(spec) => {
+            (Change::Leave, "it is in the point, but not to be restored here")
+        }
+        Extras::Remove if is_removed(spec, placement, scope) => {
+            (Change::Remove, "it is not in the point")
+        }
+        Extras::Remove => {
+            (Change::Leave, "captures leave it out, so that it is not in the point says nothing")
+        }
         Extras::Keep => (Change::Leave, "it is not in the point"),
     };
     PlannedAction { why: Some(why.to_owned()), ..PlannedAction::new(change, label(spec)) }
@@ -115,10 +155,16 @@ fn left_over(spec: &CollectionSpec, placement: &Placement, scope: &Scope, extras
 
 /// Whether an extra is removed when extras are: only what a capture would have taken is.
 pub(crate) fn is_removed(spec: &CollectionSpec, placement: &Placement, scope: &Scope) -> bool {
-    !listing::is_the_servers_own(&spec.database, &spec.name) && placement.is_extra(spec) && scope.takes(spec)
+    !listing::is_the_servers_own(&spec.database, &spec.name)
+        && placement.is_extra(spec)
+        && scope.takes(spec)
 }
 
-fn warnings(placement: &Placement, request: &RestoreRequest, actions: &[PlannedAction]) -> Vec<String> {
+fn warnings(
+    placement: &Placement,
+    request: &RestoreRequest,
+    actions: &[PlannedAction],
+) -> Vec<String> {
     let mut warnings = Vec::new();
     if actions.iter().any(|action| action.change == Change::Overwrite) {
         warnings.push(
@@ -128,7 +174,10 @@ fn warnings(placement: &Placement, request: &RestoreRequest, actions: &[PlannedA
         );
     }
     if request.extras == Extras::Remove {
-        warnings.push("what is not in the point is removed last, and only if all else was found equal".to_owned());
+        warnings.push(
+            "what is not in the point is removed last, and only if all else was found equal"
+                .to_owned(),
+        );
     }
     let stranded = placement.stranded_views();
     if !stranded.is_empty() {
@@ -144,7 +193,8 @@ fn warnings(placement: &Placement, request: &RestoreRequest, actions: &[PlannedA
 /// That documents may vanish by themselves after the restore.
 pub(crate) fn expiry_warning(placement: &Placement) -> Option<String> {
     let targets = placement.parts.iter().map(|placed| &placed.target);
-    let expiring: Vec<String> = targets.filter(|spec| rebuild::expires(spec)).map(CollectionSpec::namespace).collect();
+    let expiring: Vec<String> =
+        targets.filter(|spec| rebuild::expires(spec)).map(CollectionSpec::namespace).collect();
     (!expiring.is_empty()).then(|| {
         format!(
             "documents past their time are deleted by the server soon after the restore, since they expire in: {}",
@@ -154,8 +204,16 @@ pub(crate) fn expiry_warning(placement: &Placement) -> Option<String> {
 }
 
 /// Beside, nothing may be there.
-pub(crate) fn refuse_if_filled(connection: &Connection, target: &str, existing: &[CollectionSpec]) -> Result<(), SourceError> {
-    let taken: Vec<&str> = existing.iter().map(|spec| spec.name.as_str()).filter(|name| !name.starts_with("system.")).collect();
+pub(crate) fn refuse_if_filled(
+    connection: &Connection,
+    target: &str,
+    existing: &[CollectionSpec],
+) -> Result<(), SourceError> {
+    let taken: Vec<&str> = existing
+        .iter()
+        .map(|spec| spec.name.as_str())
+        .filter(|name| !name.starts_with("system."))
+        .collect();
     match taken.first() {
         None => Ok(()),
         Some(first) => Err(SourceError::Refused(format!(
@@ -174,7 +232,10 @@ pub(crate) fn refuse_sharded_config(
     placement: &Placement,
     to: &RestoreTarget,
 ) -> Result<(), SourceError> {
-    if facts.topology == Topology::Sharded && *to == RestoreTarget::InPlace && placement.databases.contains_key("config") {
+    if facts.topology == Topology::Sharded
+        && *to == RestoreTarget::InPlace
+        && placement.databases.contains_key("config")
+    {
         return Err(SourceError::Refused(format!(
             "{} is a sharded cluster, whose own state is the database config: name what is to be restored with `only`, without it",
             connection.server()

@@ -39,7 +39,11 @@ pub(crate) fn indexes_command(spec: &CollectionSpec, concern: &Document) -> Opti
 }
 
 /// The command that makes these indexes of a collection.
-pub(crate) fn create_indexes(spec: &CollectionSpec, indexes: Vec<Bson>, concern: &Document) -> Document {
+pub(crate) fn create_indexes(
+    spec: &CollectionSpec,
+    indexes: Vec<Bson>,
+    concern: &Document,
+) -> Document {
     doc! {
         "createIndexes": &spec.name,
         "indexes": indexes,
@@ -75,12 +79,15 @@ pub(crate) fn index_specifications(spec: &CollectionSpec) -> Vec<Document> {
 }
 
 fn is_2dsphere(index: &Document) -> bool {
-    index.get_document("key").is_ok_and(|key| key.values().any(|value| value.as_str() == Some("2dsphere")))
+    index
+        .get_document("key")
+        .is_ok_and(|key| key.values().any(|value| value.as_str() == Some("2dsphere")))
 }
 
 /// Whether documents vanish by themselves from this collection: the server deletes what is past its time.
 pub(crate) fn expires(spec: &CollectionSpec) -> bool {
-    spec.options.contains_key("expireAfterSeconds") || spec.indexes.iter().any(|index| index.contains_key("expireAfterSeconds"))
+    spec.options.contains_key("expireAfterSeconds")
+        || spec.indexes.iter().any(|index| index.contains_key("expireAfterSeconds"))
 }
 
 #[cfg(test)]
@@ -88,7 +95,14 @@ mod tests {
     use super::*;
 
     fn spec(options: Document, indexes: Vec<Document>) -> CollectionSpec {
-        CollectionSpec { database: "d".into(), name: "c".into(), kind: CollectionKind::Collection, options, indexes, uuid: None }
+        CollectionSpec {
+            database: "d".into(),
+            name: "c".into(),
+            kind: CollectionKind::Collection,
+            options,
+            indexes,
+            uuid: None,
+        }
     }
 
     fn majority() -> Document {
@@ -98,7 +112,10 @@ mod tests {
     #[test]
     fn a_collection_is_made_with_its_options_and_its_id_index() {
         let id = doc! { "v": 2, "key": { "_id": 1 }, "name": "_id_", "ns": "d.c" };
-        let capped = spec(doc! { "capped": true, "size": 4096, "autoIndexId": false, "recordIdsReplicated": true }, vec![id]);
+        let capped = spec(
+            doc! { "capped": true, "size": 4096, "autoIndexId": false, "recordIdsReplicated": true },
+            vec![id],
+        );
         assert_eq!(
             create_command(&capped, &majority()),
             doc! {
@@ -111,9 +128,12 @@ mod tests {
 
     #[test]
     fn a_clustered_collection_gets_no_second_id_index() {
-        let index = doc! { "v": 2, "key": { "_id": 1 }, "name": "cl", "unique": true, "clustered": true };
-        let clustered =
-            spec(doc! { "clusteredIndex": { "v": 2, "key": { "_id": 1 }, "name": "cl", "unique": true } }, vec![index]);
+        let index =
+            doc! { "v": 2, "key": { "_id": 1 }, "name": "cl", "unique": true, "clustered": true };
+        let clustered = spec(
+            doc! { "clusteredIndex": { "v": 2, "key": { "_id": 1 }, "name": "cl", "unique": true } },
+            vec![index],
+        );
         assert!(!create_command(&clustered, &majority()).contains_key("idIndex"));
         assert_eq!(indexes_command(&clustered, &majority()), None);
     }
@@ -127,17 +147,25 @@ mod tests {
             doc! { "v": 2, "key": { "geo": "2dsphere" }, "name": "geo" },
             doc! { "v": 2, "key": { "_id": "hashed" }, "name": "_id_hashed" },
         ];
-        let command = indexes_command(&spec(doc! { "collation": { "locale": "fr" } }, indexes), &majority()).unwrap();
+        let command =
+            indexes_command(&spec(doc! { "collation": { "locale": "fr" } }, indexes), &majority())
+                .unwrap();
         let simple = doc! { "locale": "simple" };
         assert_eq!(
             command.get_array("indexes").unwrap(),
             &vec![
-                Bson::Document(doc! { "key": { "w": 1 }, "name": "w_simple", "collation": &simple }),
-                Bson::Document(doc! { "key": { "x": 1 }, "name": "x_fr", "collation": { "locale": "fr" } }),
+                Bson::Document(
+                    doc! { "key": { "w": 1 }, "name": "w_simple", "collation": &simple }
+                ),
+                Bson::Document(
+                    doc! { "key": { "x": 1 }, "name": "x_fr", "collation": { "locale": "fr" } }
+                ),
                 Bson::Document(
                     doc! { "key": { "geo": "2dsphere" }, "name": "geo", "collation": &simple, "2dsphereIndexVersion": 1 }
                 ),
-                Bson::Document(doc! { "key": { "_id": "hashed" }, "name": "_id_hashed", "collation": &simple }),
+                Bson::Document(
+                    doc! { "key": { "_id": "hashed" }, "name": "_id_hashed", "collation": &simple }
+                ),
             ]
         );
         assert!(command.get_bool("ignoreUnknownIndexOptions").unwrap());

@@ -11,7 +11,10 @@ use kaleem_dr_core::{
     recovery::source::{Difference, RestoreReport},
 };
 
-use super::{compare, destination::Destination, load, loaded::Loaded, placement, plan::label, rebuild, writes::Writes};
+use super::{
+    compare, destination::Destination, load, loaded::Loaded, placement, plan::label, rebuild,
+    writes::Writes,
+};
 use crate::mongodb::{
     dump::DataPlace,
     server::{
@@ -42,7 +45,9 @@ impl Rebuilder<'_> {
         S: Stream<Item = Result<Bytes, SourceError>> + Unpin,
     {
         self.make(spec).await?;
-        if let (Some((record, pieces)), Some(place)) = (content, DataPlace::of(spec, self.facts.has_viewless_time_series())) {
+        if let (Some((record, pieces)), Some(place)) =
+            (content, DataPlace::of(spec, self.facts.has_viewless_time_series()))
+        {
             let destination = Destination::new(spec, &place, self.facts, self.writes);
             let advance = |bytes| self.progress.advance(bytes);
             let loaded = load::load(self.connection, &destination, pieces, advance).await?;
@@ -57,7 +62,13 @@ impl Rebuilder<'_> {
             report.differences.extend(differences);
         }
         if let Some(command) = rebuild::indexes_command(spec, &self.writes.concern) {
-            self.connection.write(&spec.database, command, &format!("build the indexes of {}", spec.namespace())).await?;
+            self.connection
+                .write(
+                    &spec.database,
+                    command,
+                    &format!("build the indexes of {}", spec.namespace()),
+                )
+                .await?;
         }
         Ok(())
     }
@@ -76,11 +87,16 @@ impl Rebuilder<'_> {
     {
         placement::refuse_unmergeable(spec)?;
         placement::refuse_unmergeable(there)?;
-        let Some(place) = DataPlace::of(spec, self.facts.has_viewless_time_series()) else { return Ok(()) };
-        let destination =
-            Destination::new(spec, &place, self.facts, self.writes).merging(there.options.contains_key("validator"));
+        let Some(place) = DataPlace::of(spec, self.facts.has_viewless_time_series()) else {
+            return Ok(());
+        };
+        let destination = Destination::new(spec, &place, self.facts, self.writes)
+            .merging(there.options.contains_key("validator"));
         // Each document is read back with its batch, so both ways go at once.
-        let loaded = load::load(self.connection, &destination, pieces, |bytes| self.progress.advance(2 * bytes)).await?;
+        let loaded = load::load(self.connection, &destination, pieces, |bytes| {
+            self.progress.advance(2 * bytes)
+        })
+        .await?;
         report.items += loaded.items;
         report.size_bytes += loaded.size_bytes;
         account(&label(spec), record, &loaded, report);
@@ -97,15 +113,21 @@ impl Rebuilder<'_> {
         let existing = listing::list_indexes(self.connection, there).await?;
         for index in rebuild::index_specifications(spec) {
             let name = index.get_str("name").unwrap_or_default().to_owned();
-            if existing.iter().any(|existing| existing.get_str("name").is_ok_and(|there| there == name)) {
+            if existing
+                .iter()
+                .any(|existing| existing.get_str("name").is_ok_and(|there| there == name))
+            {
                 continue;
             }
-            let command = rebuild::create_indexes(spec, vec![Bson::Document(index)], &self.writes.concern);
+            let command =
+                rebuild::create_indexes(spec, vec![Bson::Document(index)], &self.writes.concern);
             let action = format!("build the index {name} of {}", spec.namespace());
             match self.connection.write(&spec.database, command, &action).await {
                 Ok(()) => {}
                 // The server's reason goes to the operator; that the index is missing the comparison finds.
-                Err(SourceError::Server { cause, .. }) => report.warnings.push(format!("could not {action}: {cause}")),
+                Err(SourceError::Server { cause, .. }) => {
+                    report.warnings.push(format!("could not {action}: {cause}"))
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -122,13 +144,30 @@ impl Rebuilder<'_> {
                 let all = doc! { "delete": &spec.name, "deletes": [ { "q": {}, "limit": 0 } ], "writeConcern": concern };
                 (all, format!("empty {}", spec.namespace()))
             } else {
-                (doc! { "drop": &spec.name, "writeConcern": concern }, format!("drop {}", spec.namespace()))
+                (
+                    doc! { "drop": &spec.name, "writeConcern": concern },
+                    format!("drop {}", spec.namespace()),
+                )
             };
-            self.connection.write_tolerating(&spec.database, command, &action, Some(codes::NAMESPACE_NOT_FOUND)).await?;
+            self.connection
+                .write_tolerating(
+                    &spec.database,
+                    command,
+                    &action,
+                    Some(codes::NAMESPACE_NOT_FOUND),
+                )
+                .await?;
         }
         let command = rebuild::create_command(spec, concern);
         let fine = system.then_some(codes::NAMESPACE_EXISTS);
-        self.connection.write_tolerating(&spec.database, command, &format!("create {}", spec.namespace()), fine).await
+        self.connection
+            .write_tolerating(
+                &spec.database,
+                command,
+                &format!("create {}", spec.namespace()),
+                fine,
+            )
+            .await
     }
 }
 

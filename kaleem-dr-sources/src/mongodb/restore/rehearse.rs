@@ -39,7 +39,8 @@ pub(crate) async fn rehearse(
     scratch: &ScratchTarget,
 ) -> Result<RestoreReport, SourceError> {
     let request = RestoreRequest::whole(RestoreTarget::Beside(Some(scratch.name.clone())));
-    let (placement, _) = Placement::settle(catalogue::read(point.manifest())?, request.clone(), Timestamp::now())?;
+    let (placement, _) =
+        Placement::settle(catalogue::read(point.manifest())?, request.clone(), Timestamp::now())?;
     for database in placement.databases.values() {
         refuse_foreign(database)?;
     }
@@ -70,16 +71,29 @@ pub(crate) async fn rehearse(
 
 /// Deletes one document of the smallest collection in the scratch, and compares that collection once more. `None` where the point
 /// holds no document that could be deleted.
-async fn control(connection: &Arc<Connection>, writes: &Writes, placement: &Placement) -> Result<Option<Control>, SourceError> {
-    let items = |placed: &Placed| placed.stored.data.as_ref().and_then(|data| data.items).unwrap_or_default();
+async fn control(
+    connection: &Arc<Connection>,
+    writes: &Writes,
+    placement: &Placement,
+) -> Result<Option<Control>, SourceError> {
+    let items = |placed: &Placed| {
+        placed.stored.data.as_ref().and_then(|data| data.items).unwrap_or_default()
+    };
     // From capped collections and time series not every server deletes single documents.
     let plain = |placed: &&Placed| {
         placed.target.kind == CollectionKind::Collection
             && !placed.target.is_capped()
             && !placed.target.name.starts_with("system.")
     };
-    let smallest = placement.parts.iter().filter(plain).filter(|placed| items(placed) > 0).min_by_key(|placed| items(placed));
-    let Some((placed, record)) = smallest.and_then(|placed| Some((placed, placed.stored.data.as_ref()?))) else {
+    let smallest = placement
+        .parts
+        .iter()
+        .filter(plain)
+        .filter(|placed| items(placed) > 0)
+        .min_by_key(|placed| items(placed));
+    let Some((placed, record)) =
+        smallest.and_then(|placed| Some((placed, placed.stored.data.as_ref()?)))
+    else {
         return Ok(None);
     };
     let (began, spec) = (Instant::now(), &placed.target);
@@ -89,7 +103,9 @@ async fn control(connection: &Arc<Connection>, writes: &Writes, placement: &Plac
         "deletes": [ { "q": {}, "limit": 1 } ],
         "writeConcern": &writes.concern,
     };
-    connection.write(&spec.database, delete, &format!("delete one document of {}", spec.namespace())).await?;
+    connection
+        .write(&spec.database, delete, &format!("delete one document of {}", spec.namespace()))
+        .await?;
     let viewless = connection.facts().await?.has_viewless_time_series();
     let Some(place) = DataPlace::of(spec, viewless) else { return Ok(None) };
     let content = compare::read_back(connection, spec, &place, |_| ()).await?;
@@ -99,7 +115,11 @@ async fn control(connection: &Arc<Connection>, writes: &Writes, placement: &Plac
 }
 
 /// Drops what a killed rehearsal of this name left.
-pub(crate) async fn clear(connection: &Connection, writes: &Writes, name: &str) -> Result<Vec<String>, SourceError> {
+pub(crate) async fn clear(
+    connection: &Connection,
+    writes: &Writes,
+    name: &str,
+) -> Result<Vec<String>, SourceError> {
     let mut cleared = Vec::new();
     for database in scratch_databases(connection).await? {
         if database == name || database.starts_with(&format!("{name}_")) {
@@ -117,7 +137,11 @@ pub(crate) async fn scratch_databases(connection: &Connection) -> Result<Vec<Str
 }
 
 /// Drops one scratch database.
-pub(crate) async fn drop_database(connection: &Connection, writes: &Writes, database: &str) -> Result<(), SourceError> {
+pub(crate) async fn drop_database(
+    connection: &Connection,
+    writes: &Writes,
+    database: &str,
+) -> Result<(), SourceError> {
     refuse_foreign(database)?;
     let command = doc! { "dropDatabase": 1, "writeConcern": &writes.concern };
     connection.write(database, command, &format!("drop the scratch database {database}")).await
@@ -127,5 +151,7 @@ fn refuse_foreign(database: &str) -> Result<(), SourceError> {
     if database.starts_with(SCRATCH) {
         return Ok(());
     }
-    Err(SourceError::Refused(format!("the database {database} is no scratch database: those begin with {SCRATCH}")))
+    Err(SourceError::Refused(format!(
+        "the database {database} is no scratch database: those begin with {SCRATCH}"
+    )))
 }

@@ -89,7 +89,12 @@ pub(crate) async fn replay(
     Ok(())
 }
 
-async fn take(connection: &Connection, writes: &Writes, step: Step, action: &str) -> Result<(), SourceError> {
+async fn take(
+    connection: &Connection,
+    writes: &Writes,
+    step: Step,
+    action: &str,
+) -> Result<(), SourceError> {
     let mut steps = vec![step];
     while let Some(step) = steps.pop() {
         match step {
@@ -102,8 +107,9 @@ async fn take(connection: &Connection, writes: &Writes, step: Step, action: &str
             Step::Apply(entry) => {
                 let command = doc! { "applyOps": [entry], "writeConcern": &writes.concern };
                 let reply = connection.run("admin", command, action).await?;
-                let done =
-                    reply.get_array("results").is_ok_and(|results| results.iter().all(|done| done.as_bool() == Some(true)));
+                let done = reply
+                    .get_array("results")
+                    .is_ok_and(|results| results.iter().all(|done| done.as_bool() == Some(true)));
                 if !done {
                     return Err(connection.odd_answer(action, "the server did not apply it"));
                 }
@@ -123,7 +129,11 @@ struct Entries {
 
 impl Entries {
     async fn open(point: &PointReader, path: &str) -> Result<Self, SourceError> {
-        Ok(Self { reader: point.artifact(path).await?, splitter: Some(DocumentSplitter::default()), path: path.to_owned() })
+        Ok(Self {
+            reader: point.artifact(path).await?,
+            splitter: Some(DocumentSplitter::default()),
+            path: path.to_owned(),
+        })
     }
 
     fn odd(&self, why: impl std::fmt::Display) -> SourceError {
@@ -136,7 +146,9 @@ impl Entries {
             match splitter.next().map_err(|why| self.odd(why))? {
                 Some(entry) => {
                     self.splitter = Some(splitter);
-                    return bson::deserialize_from_slice(&entry).map(Some).map_err(|error| self.odd(error));
+                    return bson::deserialize_from_slice(&entry)
+                        .map(Some)
+                        .map_err(|error| self.odd(error));
                 }
                 None => match self.reader.next().await? {
                     Some(piece) => {
@@ -174,19 +186,32 @@ fn step(entry: &Document) -> Result<Step, String> {
 fn command(entry: &Document, database: &str, command: &Document) -> Result<Step, String> {
     let name = command.keys().next().map(String::as_str).unwrap_or_default();
     match name {
-        "create" | "drop" | "dropDatabase" | "collMod" | "dropIndexes" | "deleteIndexes" | "deleteIndex" | "convertToCapped"
-        | "emptycapped" => Ok(Step::Apply(bare(entry))),
+        "create" | "drop" | "dropDatabase" | "collMod" | "dropIndexes" | "deleteIndexes"
+        | "deleteIndex" | "convertToCapped" | "emptycapped" => Ok(Step::Apply(bare(entry))),
         "createIndexes" => {
-            let collection = command.get_str("createIndexes").map_err(|_| "builds an index of no collection")?;
-            let index: Document =
-                command.iter().skip(1).filter(|(key, _)| *key != "v").map(|(key, value)| (key.clone(), value.clone())).collect();
-            Ok(Step::Run(database.to_owned(), doc! { "createIndexes": collection, "indexes": [index] }))
+            let collection =
+                command.get_str("createIndexes").map_err(|_| "builds an index of no collection")?;
+            let index: Document = command
+                .iter()
+                .skip(1)
+                .filter(|(key, _)| *key != "v")
+                .map(|(key, value)| (key.clone(), value.clone()))
+                .collect();
+            Ok(Step::Run(
+                database.to_owned(),
+                doc! { "createIndexes": collection, "indexes": [index] },
+            ))
         }
         "commitIndexBuild" => {
-            let collection = command.get_str("commitIndexBuild").map_err(|_| "builds an index of no collection")?;
+            let collection = command
+                .get_str("commitIndexBuild")
+                .map_err(|_| "builds an index of no collection")?;
             let indexes = command.get_array("indexes").map_err(|_| "builds no index")?;
             let indexes: Vec<Bson> = indexes.iter().map(without_version).collect();
-            Ok(Step::Run(database.to_owned(), doc! { "createIndexes": collection, "indexes": indexes }))
+            Ok(Step::Run(
+                database.to_owned(),
+                doc! { "createIndexes": collection, "indexes": indexes },
+            ))
         }
         // The index is made when it is committed; a check changes nothing.
         "startIndexBuild" | "abortIndexBuild" | "dbCheck" => Ok(Step::Nothing),
@@ -198,28 +223,37 @@ fn command(entry: &Document, database: &str, command: &Document) -> Result<Step,
 /// A transaction that lies in one entry. One in several, or prepared, would have to be held back until its end.
 fn transaction(entry: &Document, command: &Document) -> Result<Step, String> {
     let flag = |name: &str| command.get_bool(name).unwrap_or(false);
-    let continued = entry
-        .get_document("prevOpTime")
-        .is_ok_and(|before| before.get_timestamp("ts").is_ok_and(|at| at.time != 0 || at.increment != 0));
+    let continued = entry.get_document("prevOpTime").is_ok_and(|before| {
+        before.get_timestamp("ts").is_ok_and(|at| at.time != 0 || at.increment != 0)
+    });
     if flag("partialTxn") || flag("prepare") || continued {
         return Err("is a part of a transaction that lies in several entries".to_owned());
     }
     let inner = command.get_array("applyOps").map_err(|_| "is a transaction without operations")?;
-    let steps = inner.iter().map(|inner| step(inner.as_document().ok_or("holds what is no operation")?));
+    let steps =
+        inner.iter().map(|inner| step(inner.as_document().ok_or("holds what is no operation")?));
     steps.collect::<Result<_, _>>().map(Step::Steps)
 }
 
 /// The fields that `applyOps` goes by. The collection's UUID is left out: the restored one has another.
 fn bare(entry: &Document) -> Document {
     let taken = |key: &str| ["ts", "t", "h", "v", "op", "ns", "o", "o2"].contains(&key);
-    entry.iter().filter(|(key, _)| taken(key)).map(|(key, value)| (key.clone(), value.clone())).collect()
+    entry
+        .iter()
+        .filter(|(key, _)| taken(key))
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect()
 }
 
 fn without_version(index: &Bson) -> Bson {
     match index {
-        Bson::Document(index) => {
-            Bson::Document(index.iter().filter(|(key, _)| *key != "v").map(|(key, value)| (key.clone(), value.clone())).collect())
-        }
+        Bson::Document(index) => Bson::Document(
+            index
+                .iter()
+                .filter(|(key, _)| *key != "v")
+                .map(|(key, value)| (key.clone(), value.clone()))
+                .collect(),
+        ),
         other => other.clone(),
     }
 }
@@ -255,9 +289,19 @@ mod tests {
         ] {
             assert_eq!(step(&own), Ok(Step::Nothing), "{own}");
         }
-        assert!(matches!(step(&entry("i", "d.system.buckets.s", doc! {})), Ok(Step::Apply(_))), "measurements are data");
-        assert!(matches!(step(&entry("i", "d.system.views", doc! {})), Ok(Step::Apply(_))), "so are definitions of views");
-        assert!(step(&entry("c", "d.$cmd", doc! { "renameCollection": "d.a" })).unwrap_err().contains("renameCollection"));
+        assert!(
+            matches!(step(&entry("i", "d.system.buckets.s", doc! {})), Ok(Step::Apply(_))),
+            "measurements are data"
+        );
+        assert!(
+            matches!(step(&entry("i", "d.system.views", doc! {})), Ok(Step::Apply(_))),
+            "so are definitions of views"
+        );
+        assert!(
+            step(&entry("c", "d.$cmd", doc! { "renameCollection": "d.a" }))
+                .unwrap_err()
+                .contains("renameCollection")
+        );
         assert!(step(&entry("x", "d.a", doc! {})).unwrap_err().contains("unknown kind"));
         let part = entry("c", "admin.$cmd", doc! { "applyOps": [], "partialTxn": true });
         assert!(step(&part).unwrap_err().contains("several entries"));
@@ -268,18 +312,23 @@ mod tests {
 
     #[tokio::test]
     async fn each_entry_is_sent_as_mongorestore_sends_it() {
-        let server = Recorder::start(|command| match command.keys().next().map(String::as_str)? {
-            "applyOps" => Some(doc! { "applied": 1, "results": [true] }),
-            "createIndexes" => Some(doc! {}),
-            _ => None,
-        })
-        .await;
+        let server =
+            Recorder::start(|command| match command.keys().next().map(String::as_str)? {
+                "applyOps" => Some(doc! { "applied": 1, "results": [true] }),
+                "createIndexes" => Some(doc! {}),
+                _ => None,
+            })
+            .await;
         let writes = Writes::of(&MongoConfig::new(SecretRef::Env("M".into())));
         let transaction = doc! { "applyOps": [
             { "op": "i", "ns": "d.a", "ui": "uuid", "o": { "_id": 1 } }, { "op": "d", "ns": "d.a", "ui": "uuid", "o": { "_id": 2 } },
         ] };
         let index = doc! { "createIndexes": "a", "v": 2, "key": { "x": 1 }, "name": "x_1" };
-        for entry in [entry("i", "d.a", doc! { "_id": 0 }), entry("c", "admin.$cmd", transaction), entry("c", "d.$cmd", index)] {
+        for entry in [
+            entry("i", "d.a", doc! { "_id": 0 }),
+            entry("c", "admin.$cmd", transaction),
+            entry("c", "d.$cmd", index),
+        ] {
             take(&server.connection, &writes, step(&entry).unwrap(), "replay").await.unwrap();
         }
         let at = bson::Timestamp { time: 7, increment: 1 };

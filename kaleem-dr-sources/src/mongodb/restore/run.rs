@@ -12,7 +12,10 @@ use kaleem_dr_core::{
     ground::{SourceError, progress::Unit},
     recovery::{
         point::PointReader,
-        source::{Change, Difference, Existing, Extras, PlannedAction, RestorePlan, RestoreReport, RestoreTarget},
+        source::{
+            Change, Difference, Existing, Extras, PlannedAction, RestorePlan, RestoreReport,
+            RestoreTarget,
+        },
     },
 };
 
@@ -53,16 +56,21 @@ pub(crate) async fn restore(
         // Soon done and never broken off: for a moment the users lie in collections that must not stay.
         for database in placement.databases.keys() {
             if users::Part::Users.of(point.manifest(), database).is_some() {
-                users::restore(connection, writes, point, database, request.extras, &mut report).await?;
+                users::restore(connection, writes, point, database, request.extras, &mut report)
+                    .await?;
             }
         }
     }
-    if let Some(oplog) = replay::artifact(point).filter(|_| writes.replays && replay::is_possible(&request)) {
+    if let Some(oplog) =
+        replay::artifact(point).filter(|_| writes.replays && replay::is_possible(&request))
+    {
         if report.is_equal() {
             let replayed = replay::replay(connection, writes, point, &oplog, &mut report);
             cancel.run_until_cancelled(replayed).await.unwrap_or(Err(SourceError::Cancelled))?;
         } else {
-            report.warnings.push("the oplog was not replayed, since not all of the point was found equal".to_owned());
+            report.warnings.push(
+                "the oplog was not replayed, since not all of the point was found equal".to_owned(),
+            );
         }
     }
     Ok(report)
@@ -75,7 +83,8 @@ async fn run(
     point: &PointReader,
     plan: RestorePlan,
 ) -> Result<(Placement, RestoreReport), SourceError> {
-    let (placement, request) = Placement::settle(catalogue::read(point.manifest())?, plan.request, Timestamp::now())?;
+    let (placement, request) =
+        Placement::settle(catalogue::read(point.manifest())?, plan.request, Timestamp::now())?;
     let facts = connection.facts().await?;
     plan::refuse_sharded_config(connection, &facts, &placement, &request.to)?;
     let in_place = request.to == RestoreTarget::InPlace;
@@ -90,7 +99,12 @@ async fn run(
     }
     check_metadata(point, placement.parts.iter().map(|placed| &placed.stored)).await?;
 
-    let total = placement.parts.iter().filter_map(|placed| placed.stored.data.as_ref()).map(|data| data.size_bytes).sum::<u64>();
+    let total = placement
+        .parts
+        .iter()
+        .filter_map(|placed| placed.stored.data.as_ref())
+        .map(|data| data.size_bytes)
+        .sum::<u64>();
     // Each byte is written once and read back once.
     let progress = point.progress().begin("restore MongoDB", Unit::Bytes, Some(2 * total));
     let mut report = RestoreReport { target: plan.target, ..RestoreReport::default() };
@@ -115,7 +129,9 @@ async fn run(
                 continue;
             }
             if let Some(data) = placed.stored.data.as_ref() {
-                rebuilder.merge(target, found, data, pieces(point, &data.path).await?, &mut report).await?;
+                rebuilder
+                    .merge(target, found, data, pieces(point, &data.path).await?, &mut report)
+                    .await?;
             }
             continue;
         }
@@ -127,7 +143,13 @@ async fn run(
     }
     compare_specifications(connection, &placement, &merged, &mut report).await?;
     if request.extras == Extras::Remove && in_place {
-        remove_extras(connection, writes, &Extra { placement: &placement, scope, planned: &plan.actions }, &mut report).await?;
+        remove_extras(
+            connection,
+            writes,
+            &Extra { placement: &placement, scope, planned: &plan.actions },
+            &mut report,
+        )
+        .await?;
     }
     report.warnings.extend(plan::expiry_warning(&placement));
     progress.finish();
@@ -144,7 +166,9 @@ async fn compare_specifications(
 ) -> Result<(), SourceError> {
     for (database, target) in &placement.databases {
         let found = listing::list_database(connection, target).await?;
-        for placed in placement.parts.iter().filter(|placed| placed.stored.spec.database == *database) {
+        for placed in
+            placement.parts.iter().filter(|placed| placed.stored.spec.database == *database)
+        {
             let (spec, label) = (&placed.stored.spec, label(&placed.target));
             let Some(made) = found.iter().find(|made| made.name == placed.target.name) else {
                 report.differences.push(Difference {
@@ -164,10 +188,12 @@ async fn compare_specifications(
                 });
             }
             if merged.contains(&placed.target.namespace()) {
-                let (lacks, kept): (Vec<_>, Vec<_>) = differences.into_iter().partition(compare::is_lack);
+                let (lacks, kept): (Vec<_>, Vec<_>) =
+                    differences.into_iter().partition(compare::is_lack);
                 report.differences.extend(lacks);
-                let kept =
-                    kept.iter().map(|kept| format!("{} was there otherwise and stays as it is: {}", kept.what, kept.found));
+                let kept = kept.iter().map(|kept| {
+                    format!("{} was there otherwise and stays as it is: {}", kept.what, kept.found)
+                });
                 report.warnings.extend(kept);
             } else {
                 report.differences.extend(differences);
@@ -197,23 +223,39 @@ async fn remove_extras(
         extra.planned.iter().any(|action| action.change == Change::Remove && action.what == label)
     };
     if !report.is_equal() {
-        report.warnings.push("what is not in the point was not removed, since not all of the point was found equal".to_owned());
+        report.warnings.push(
+            "what is not in the point was not removed, since not all of the point was found equal"
+                .to_owned(),
+        );
         return Ok(());
     }
     for target in extra.placement.databases.values() {
         let found = listing::list_database(connection, target).await?;
-        let extras = found.iter().filter(|spec| plan::is_removed(spec, extra.placement, extra.scope));
+        let extras =
+            found.iter().filter(|spec| plan::is_removed(spec, extra.placement, extra.scope));
         for spec in extras {
             if shown(spec) {
                 let command = doc! { "drop": &spec.name, "writeConcern": &writes.concern };
                 let action = format!("drop {}", spec.namespace());
-                connection.write_tolerating(&spec.database, command, &action, Some(codes::NAMESPACE_NOT_FOUND)).await?;
+                connection
+                    .write_tolerating(
+                        &spec.database,
+                        command,
+                        &action,
+                        Some(codes::NAMESPACE_NOT_FOUND),
+                    )
+                    .await?;
             } else {
-                report.warnings.push(format!("{} came after the plan was made, and stays", label(spec)));
+                report
+                    .warnings
+                    .push(format!("{} came after the plan was made, and stays", label(spec)));
             }
         }
         let left = listing::list_database(connection, target).await?;
-        for spec in left.iter().filter(|spec| plan::is_removed(spec, extra.placement, extra.scope) && shown(spec)) {
+        for spec in left
+            .iter()
+            .filter(|spec| plan::is_removed(spec, extra.placement, extra.scope) && shown(spec))
+        {
             report.differences.push(Difference {
                 what: label(spec),
                 expected: "it is removed".to_owned(),
@@ -225,11 +267,16 @@ async fn remove_extras(
 }
 
 /// Before anything is written: every description can be read and is the one the manifest has.
-async fn check_metadata(point: &PointReader, stored: impl Iterator<Item = &StoredCollection>) -> Result<(), SourceError> {
+async fn check_metadata(
+    point: &PointReader,
+    stored: impl Iterator<Item = &StoredCollection>,
+) -> Result<(), SourceError> {
     for stored in stored {
         let json = point.artifact(&stored.entry.metadata).await?.read_all(LARGEST_METADATA).await?;
         if json != stored.entry.specification.as_bytes() {
-            return Err(SourceError::Point(format!("{} is not what the manifest says of it", stored.entry.metadata).into()));
+            return Err(SourceError::Point(
+                format!("{} is not what the manifest says of it", stored.entry.metadata).into(),
+            ));
         }
     }
     Ok(())

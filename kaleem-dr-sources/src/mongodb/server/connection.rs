@@ -51,13 +51,19 @@ impl Connection {
     /// Reads a connection string; `named` is where it came from. Nothing is connected yet.
     pub(crate) fn new(uri: SecretString, named: &SecretRef) -> Result<Self, MongoConfigError> {
         // The driver's own words are dropped: they may quote the password.
-        let parsed = ConnectionString::parse(uri.expose_secret()).map_err(|_| MongoConfigError::Uri(named.clone()))?;
+        let parsed = ConnectionString::parse(uri.expose_secret())
+            .map_err(|_| MongoConfigError::Uri(named.clone()))?;
         let server = match &parsed.host_info {
-            HostInfo::HostIdentifiers(hosts) => hosts.iter().map(ToString::to_string).collect::<Vec<_>>().join(","),
+            HostInfo::HostIdentifiers(hosts) => {
+                hosts.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+            }
             HostInfo::DnsRecord(name) => name.clone(),
             _ => "MongoDB".to_owned(),
         };
-        let (user, password) = parsed.credential.map(|credential| (credential.username, credential.password)).unwrap_or_default();
+        let (user, password) = parsed
+            .credential
+            .map(|credential| (credential.username, credential.password))
+            .unwrap_or_default();
         Ok(Self {
             server,
             database: parsed.default_database,
@@ -72,13 +78,20 @@ impl Connection {
     }
 
     /// The same server, in a container whose address is asked for when it is connected to.
-    pub(crate) fn inside(mut self, docker: &DockerContainer, named: &SecretRef) -> Result<Self, MongoConfigError> {
+    pub(crate) fn inside(
+        mut self,
+        docker: &DockerContainer,
+        named: &SecretRef,
+    ) -> Result<Self, MongoConfigError> {
         if !docker.is_valid() {
             return Err(MongoConfigError::Container(docker.container.clone()));
         }
         // It was parsed when this was made.
-        let parsed = ConnectionString::parse(self.uri.expose_secret()).map_err(|_| MongoConfigError::Uri(named.clone()))?;
-        let HostInfo::HostIdentifiers(hosts) = parsed.host_info else { return Err(MongoConfigError::NotOneHost(named.clone())) };
+        let parsed = ConnectionString::parse(self.uri.expose_secret())
+            .map_err(|_| MongoConfigError::Uri(named.clone()))?;
+        let HostInfo::HostIdentifiers(hosts) = parsed.host_info else {
+            return Err(MongoConfigError::NotOneHost(named.clone()));
+        };
         let [ServerAddress::Tcp { port, .. }] = hosts.as_slice() else {
             return Err(MongoConfigError::NotOneHost(named.clone()));
         };
@@ -138,13 +151,23 @@ impl Connection {
     }
 
     /// Runs one command that answers soon. `action` completes "failed to …".
-    pub(crate) async fn run(&self, database: &str, command: Document, action: &str) -> Result<Document, SourceError> {
+    pub(crate) async fn run(
+        &self,
+        database: &str,
+        command: Document,
+        action: &str,
+    ) -> Result<Document, SourceError> {
         let database = self.client().await?.database(database);
         self.answer(action, async { database.run_command(command).await }).await
     }
 
     /// Runs one command that writes and may take as long as it wants to, such as an index build.
-    pub(crate) async fn write(&self, database: &str, command: Document, action: &str) -> Result<(), SourceError> {
+    pub(crate) async fn write(
+        &self,
+        database: &str,
+        command: Document,
+        action: &str,
+    ) -> Result<(), SourceError> {
         self.write_tolerating(database, command, action, None).await
     }
 
@@ -169,25 +192,46 @@ impl Connection {
     }
 
     /// Runs one command that is at hand as bytes.
-    pub(crate) async fn run_raw(&self, database: &str, command: RawDocumentBuf, action: &str) -> Result<Document, SourceError> {
+    pub(crate) async fn run_raw(
+        &self,
+        database: &str,
+        command: RawDocumentBuf,
+        action: &str,
+    ) -> Result<Document, SourceError> {
         let database = self.client().await?.database(database);
         self.answer(action, async { database.run_raw_command(command).await }).await
     }
 
     /// Reads a listing command to its end: all of it, or an error.
-    pub(crate) async fn list(&self, database: &str, command: Document, action: &str) -> Result<Vec<Document>, SourceError> {
+    pub(crate) async fn list(
+        &self,
+        database: &str,
+        command: Document,
+        action: &str,
+    ) -> Result<Vec<Document>, SourceError> {
         use futures::TryStreamExt as _;
         let database = self.client().await?.database(database);
-        self.answer(action, async { database.run_cursor_command(command).await?.try_collect().await }).await
+        self.answer(action, async {
+            database.run_cursor_command(command).await?.try_collect().await
+        })
+        .await
     }
 
     /// Waits for an answer, but not for ever.
-    pub(crate) async fn answer<T>(&self, action: &str, answer: impl Future<Output = Result<T, Error>>) -> Result<T, SourceError> {
+    pub(crate) async fn answer<T>(
+        &self,
+        action: &str,
+        answer: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, SourceError> {
         match tokio::time::timeout(ANSWER_TIMEOUT, answer).await {
             Ok(answer) => answer.map_err(|error| self.error(action, &error)),
             Err(_) => Err(SourceError::Unreachable {
                 server: self.server.clone(),
-                cause: format!("no answer within {} s when asked to {action}", ANSWER_TIMEOUT.as_secs()).into(),
+                cause: format!(
+                    "no answer within {} s when asked to {action}",
+                    ANSWER_TIMEOUT.as_secs()
+                )
+                .into(),
             }),
         }
     }
@@ -214,12 +258,16 @@ impl Connection {
         let server = self.server.clone();
         let cause = self.scrub(&describe(error)).into();
         match error.kind.as_ref() {
-            ErrorKind::Authentication { .. } => SourceError::Unauthorised { server, action: "log in".to_owned(), cause },
+            ErrorKind::Authentication { .. } => {
+                SourceError::Unauthorised { server, action: "log in".to_owned(), cause }
+            }
             ErrorKind::Command(command) if command.code == codes::AUTHENTICATION_FAILED => {
                 SourceError::Unauthorised { server, action: "log in".to_owned(), cause }
             }
             // After a login failed the driver marks the server as unknown, and the next command finds none to run on.
-            ErrorKind::ServerSelection { message, .. } if message.contains("AuthenticationFailed") => {
+            ErrorKind::ServerSelection { message, .. }
+                if message.contains("AuthenticationFailed") =>
+            {
                 SourceError::Unauthorised { server, action: "log in".to_owned(), cause }
             }
             ErrorKind::Command(command) if command.code == codes::UNAUTHORISED => {
@@ -236,14 +284,20 @@ impl Connection {
 
     /// An answer that is not what it must be.
     pub(crate) fn odd_answer(&self, action: &str, why: impl Into<String>) -> SourceError {
-        SourceError::Server { server: self.server.clone(), action: action.to_owned(), cause: self.scrub(&why.into()).into() }
+        SourceError::Server {
+            server: self.server.clone(),
+            action: action.to_owned(),
+            cause: self.scrub(&why.into()).into(),
+        }
     }
 
     /// Takes the password out of a text, should it ever get into one.
     fn scrub(&self, text: &str) -> String {
         let text = text.replace(self.uri.expose_secret(), "<connection string>");
         match &self.password {
-            Some(password) if !password.expose_secret().is_empty() => text.replace(password.expose_secret(), "***"),
+            Some(password) if !password.expose_secret().is_empty() => {
+                text.replace(password.expose_secret(), "***")
+            }
             _ => text,
         }
     }
@@ -274,7 +328,9 @@ pub(crate) fn code(error: &Error) -> Option<i32> {
 /// What went wrong, without the driver's debugging dump.
 fn describe(error: &Error) -> String {
     match error.kind.as_ref() {
-        ErrorKind::Command(command) => format!("{} ({}, code {})", command.message, command.code_name, command.code),
+        ErrorKind::Command(command) => {
+            format!("{} ({}, code {})", command.message, command.code_name, command.code)
+        }
         ErrorKind::ServerSelection { message, .. } => describe_selection(message),
         kind => kind.to_string(),
     }
@@ -282,10 +338,17 @@ fn describe(error: &Error) -> String {
 
 /// Why no server was found. The driver dumps its whole view of the topology; of that, what each server failed with is kept.
 fn describe_selection(message: &str) -> String {
-    let mut reasons: Vec<&str> =
-        message.split("Error: Kind: ").skip(1).filter_map(|dump| dump.split(", labels: ").next()).collect();
+    let mut reasons: Vec<&str> = message
+        .split("Error: Kind: ")
+        .skip(1)
+        .filter_map(|dump| dump.split(", labels: ").next())
+        .collect();
     reasons.dedup();
-    if reasons.is_empty() { message.to_owned() } else { format!("no server answered in time: {}", reasons.join("; ")) }
+    if reasons.is_empty() {
+        message.to_owned()
+    } else {
+        format!("no server answered in time: {}", reasons.join("; "))
+    }
 }
 
 /// What a server says of itself.
@@ -355,7 +418,9 @@ mod tests {
 
     #[test]
     fn only_host_and_port_are_shown() {
-        let connection = connection(&format!("mongodb://backup:{CANARY}@db1:27018,db2/kaleem?authSource=admin")).unwrap();
+        let connection =
+            connection(&format!("mongodb://backup:{CANARY}@db1:27018,db2/kaleem?authSource=admin"))
+                .unwrap();
         assert_eq!(connection.server(), "db1:27018,db2:27017");
         assert_eq!(connection.database(), Some("kaleem"));
         assert!(!format!("{connection:?}").contains(CANARY));
@@ -365,12 +430,15 @@ mod tests {
 
     #[tokio::test]
     async fn a_server_that_is_not_there_is_unreachable_and_named() {
-        let uri = format!("mongodb://backup:{CANARY}@127.0.0.1:9/kaleem?serverSelectionTimeoutMS=100");
+        let uri =
+            format!("mongodb://backup:{CANARY}@127.0.0.1:9/kaleem?serverSelectionTimeoutMS=100");
         let connection = connection(&uri).unwrap();
         let error = connection.facts().await.unwrap_err();
         assert!(matches!(error, SourceError::Unreachable { .. }), "{error:?}");
         assert_eq!(error.to_string(), "cannot reach 127.0.0.1:9");
-        assert!(error.source().is_some_and(|cause| cause.to_string().starts_with("no server answered in time: I/O error")));
+        assert!(error.source().is_some_and(|cause| {
+            cause.to_string().starts_with("no server answered in time: I/O error")
+        }));
         assert!(!chain(&error).contains(CANARY), "{}", chain(&error));
     }
 }

@@ -31,7 +31,9 @@ pub(crate) struct Patient<'a> {
 impl Patient<'_> {
     /// Everything beside and including what a probe found.
     pub(crate) async fn diagnose(&self, probe: Result<Probe, SourceError>) -> Vec<Diagnosis> {
-        if let Some(refused) = login_refused(self.name, self.reader, &self.config.uri, probe.as_ref().err()) {
+        if let Some(refused) =
+            login_refused(self.name, self.reader, &self.config.uri, probe.as_ref().err())
+        {
             return vec![refused];
         }
         let mut found = diagnosis_of_probe(self.name, &probe);
@@ -52,13 +54,21 @@ impl Patient<'_> {
             Err(error) => {
                 let named = self.config.restore_uri.as_ref().unwrap_or(&self.config.uri);
                 let refused = login_refused(self.name, self.writer, named, Some(&error));
-                let unseen = || Diagnosis::unseen(&format!("the restore rights of source {}", self.name), &error_chain(&error));
+                let unseen = || {
+                    Diagnosis::unseen(
+                        &format!("the restore rights of source {}", self.name),
+                        &error_chain(&error),
+                    )
+                };
                 return vec![refused.unwrap_or_else(unseen)];
             }
         };
         match self.scope.databases(self.reader).await {
             Ok(databases) => self.judged(&status, &databases),
-            Err(error) => vec![Diagnosis::unseen(&format!("the databases of source {}", self.name), &error_chain(&error))],
+            Err(error) => vec![Diagnosis::unseen(
+                &format!("the databases of source {}", self.name),
+                &error_chain(&error),
+            )],
         }
     }
 
@@ -72,7 +82,10 @@ impl Patient<'_> {
             })
             .collect();
         if lacking.is_empty() {
-            return vec![Diagnosis::ok("mongo-restore-rights", format!("source {name}: the login of restores may write"))];
+            return vec![Diagnosis::ok(
+                "mongo-restore-rights",
+                format!("source {name}: the login of restores may write"),
+            )];
         }
         let what = format!("source {name}: the login of restores may not {}", lacking.join("; "));
         let role = "give it the role `restore` on admin: db.getSiblingDB(\"admin\").grantRolesToUser(USER, [\"restore\"])";
@@ -124,12 +137,19 @@ async fn clock(connection: &Connection) -> Vec<Diagnosis> {
     let server = connection.server();
     match connection.run("admin", doc! { "hello": 1 }, "say hello").await {
         Ok(hello) => {
-            let theirs =
-                hello.get_datetime("localTime").ok().and_then(|time| Timestamp::from_millisecond(time.timestamp_millis()).ok());
+            let theirs = hello
+                .get_datetime("localTime")
+                .ok()
+                .and_then(|time| Timestamp::from_millisecond(time.timestamp_millis()).ok());
             // Not every server that speaks the protocol tells its time.
-            theirs.map(|theirs| Diagnosis::of_clock(server, theirs, Timestamp::now())).into_iter().collect()
+            theirs
+                .map(|theirs| Diagnosis::of_clock(server, theirs, Timestamp::now()))
+                .into_iter()
+                .collect()
         }
-        Err(error) => vec![Diagnosis::unseen(&format!("the clock of {server}"), &error_chain(&error))],
+        Err(error) => {
+            vec![Diagnosis::unseen(&format!("the clock of {server}"), &error_chain(&error))]
+        }
     }
 }
 
@@ -141,7 +161,8 @@ mod tests {
     use crate::mongodb::MongoSource;
 
     fn source(uri: &str, restore_uri: Option<&str>) -> MongoSource {
-        let environment: Environment = [("U", uri), ("R", restore_uri.unwrap_or("x"))].into_iter().collect();
+        let environment: Environment =
+            [("U", uri), ("R", restore_uri.unwrap_or("x"))].into_iter().collect();
         let mut config = MongoConfig::new(SecretRef::Env("U".into()));
         config.restore_uri = restore_uri.map(|_| SecretRef::Env("R".into()));
         MongoSource::new("mongo".parse().unwrap(), config, &environment).unwrap()
@@ -162,10 +183,19 @@ mod tests {
         let plain = source("mongodb://backup:p@127.0.0.1:9/kaleem", None);
         let found = plain.patient().judged(&reads, &databases);
         assert_eq!((found[0].id, found[0].severity), ("mongo-restore-rights", Severity::Warning));
-        assert!(found[0].what.contains("insert, createCollection, createIndex, dropCollection on kaleem"), "{}", found[0].what);
+        assert!(
+            found[0]
+                .what
+                .contains("insert, createCollection, createIndex, dropCollection on kaleem"),
+            "{}",
+            found[0].what
+        );
         assert!(found[0].fix.as_deref().is_some_and(|fix| fix.contains("restore_uri")));
         assert_eq!(plain.patient().judged(&writes, &databases)[0].severity, Severity::Ok);
-        let broken = source("mongodb://backup:p@127.0.0.1:9/kaleem", Some("mongodb://restore:p@127.0.0.1:9/kaleem"));
+        let broken = source(
+            "mongodb://backup:p@127.0.0.1:9/kaleem",
+            Some("mongodb://restore:p@127.0.0.1:9/kaleem"),
+        );
         assert_eq!(broken.patient().judged(&reads, &databases)[0].severity, Severity::Error);
     }
 
@@ -177,15 +207,25 @@ mod tests {
             action: "log in".into(),
             cause: "Authentication failed".into(),
         };
-        for (password, id) in [("canary", "mongo-login-refused"), ("c%C3%A4nary", "mongo-password-not-ascii")] {
+        for (password, id) in
+            [("canary", "mongo-login-refused"), ("c%C3%A4nary", "mongo-password-not-ascii")]
+        {
             let uri = SecretString::from(format!("mongodb://backup:{password}@127.0.0.1:9/kaleem"));
             let connection = Connection::new(uri, &named).unwrap();
-            let seen = login_refused(&"mongo".parse().unwrap(), &connection, &named, Some(&refused)).unwrap();
+            let seen =
+                login_refused(&"mongo".parse().unwrap(), &connection, &named, Some(&refused))
+                    .unwrap();
             assert_eq!((seen.id, seen.severity), (id, Severity::Error));
             assert!(!format!("{seen:?}").contains("nary"), "{seen:?}");
         }
-        let rights = SourceError::Unauthorised { server: "s".into(), action: "list collections".into(), cause: "no".into() };
+        let rights = SourceError::Unauthorised {
+            server: "s".into(),
+            action: "list collections".into(),
+            cause: "no".into(),
+        };
         let connection = Connection::new("mongodb://h/k".to_owned().into(), &named).unwrap();
-        assert!(login_refused(&"mongo".parse().unwrap(), &connection, &named, Some(&rights)).is_none());
+        assert!(
+            login_refused(&"mongo".parse().unwrap(), &connection, &named, Some(&rights)).is_none()
+        );
     }
 }

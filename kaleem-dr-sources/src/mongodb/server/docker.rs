@@ -2,7 +2,10 @@
 //!
 //! Only `GET /containers/{name}/json` is asked (Engine API, any version). No `docker` program is run.
 
-use std::{collections::BTreeMap, error::Error, fmt::Write as _, io, net::IpAddr, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeMap, error::Error, fmt::Write as _, io, net::IpAddr, path::PathBuf,
+    time::Duration,
+};
 
 use kaleem_dr_core::ground::SourceError;
 use reqwest::{Client, StatusCode};
@@ -43,24 +46,29 @@ impl DockerContainer {
     }
 
     async fn inspect(&self) -> Result<Inspected, SourceError> {
-        let client = Client::builder().unix_socket(self.socket.as_path()).timeout(ANSWER_TIMEOUT).build();
+        let client =
+            Client::builder().unix_socket(self.socket.as_path()).timeout(ANSWER_TIMEOUT).build();
         let client = client.map_err(|error| self.unreachable(error.to_string()))?;
         // The host is not looked at: all goes through the socket.
         let request = client.get(format!("http://docker/containers/{}/json", self.container));
-        let reply = request.send().await.map_err(|error| self.unreachable(self.describe(&error)))?;
+        let reply =
+            request.send().await.map_err(|error| self.unreachable(self.describe(&error)))?;
         match reply.status() {
-            StatusCode::OK => {
-                reply.json().await.map_err(|error| self.unreachable(format!("its description is malformed: {error}")))
-            }
-            StatusCode::NOT_FOUND => {
-                Err(self.unreachable("there is no container of this name: `docker ps` shows those that run"))
-            }
+            StatusCode::OK => reply.json().await.map_err(|error| {
+                self.unreachable(format!("its description is malformed: {error}"))
+            }),
+            StatusCode::NOT_FOUND => Err(self.unreachable(
+                "there is no container of this name: `docker ps` shows those that run",
+            )),
             status => Err(self.unreachable(format!("the Docker engine answered {status}"))),
         }
     }
 
     fn unreachable(&self, why: impl Into<String>) -> SourceError {
-        SourceError::Unreachable { server: format!("the container {}", self.container), cause: why.into().into() }
+        SourceError::Unreachable {
+            server: format!("the container {}", self.container),
+            cause: why.into().into(),
+        }
     }
 
     fn describe(&self, error: &reqwest::Error) -> String {
@@ -75,7 +83,9 @@ impl DockerContainer {
                     );
                 }
                 Some(io::ErrorKind::NotFound) => {
-                    return format!("there is no socket {socket}: does Docker run here, and is `socket` its path?");
+                    return format!(
+                        "there is no socket {socket}: does Docker run here, and is `socket` its path?"
+                    );
                 }
                 Some(io::ErrorKind::ConnectionRefused) => {
                     return format!("nobody listens on {socket}: start Docker");
@@ -143,12 +153,22 @@ struct Network {
 impl Inspected {
     fn address(&self, port: u16) -> Result<(String, u16), String> {
         if !self.state.running {
-            return Err(format!("it does not run ({}): start it with `docker start`", self.state.status));
+            return Err(format!(
+                "it does not run ({}): start it with `docker start`",
+                self.state.status
+            ));
         }
         let settings = &self.network_settings;
-        let published = settings.ports.as_ref().and_then(|ports| ports.get(&format!("{port}/tcp"))).and_then(Option::as_ref);
+        let published = settings
+            .ports
+            .as_ref()
+            .and_then(|ports| ports.get(&format!("{port}/tcp")))
+            .and_then(Option::as_ref);
         if let Some(published) = published.and_then(|published| published.first()) {
-            let port = published.port.parse().map_err(|_| format!("its published port `{}` is no number", published.port))?;
+            let port = published
+                .port
+                .parse()
+                .map_err(|_| format!("its published port `{}` is no number", published.port))?;
             return Ok((reachable(&published.ip), port));
         }
         if self.host_config.network_mode == "host" {
@@ -202,10 +222,15 @@ mod tests {
             "Networks": { "kaleem": { "IPAddress": "172.18.0.3" } },
         });
         assert_eq!(address(running(&settings), 27017).unwrap(), ("127.0.0.1".into(), 32768));
-        assert_eq!(address(running(&settings), 27018).unwrap(), ("172.18.0.3".into(), 27018), "another port is not published");
+        assert_eq!(
+            address(running(&settings), 27018).unwrap(),
+            ("172.18.0.3".into(), 27018),
+            "another port is not published"
+        );
         let exposed = json!({ "Ports": { "27017/tcp": null }, "Networks": { "a": { "IPAddress": "" }, "b": { "IPAddress": "172.18.0.4" } } });
         assert_eq!(address(running(&exposed), 27017).unwrap(), ("172.18.0.4".into(), 27017));
-        let inside = json!({ "Ports": { "27017/tcp": [ { "HostIp": "10.0.0.5", "HostPort": "27017" } ] } });
+        let inside =
+            json!({ "Ports": { "27017/tcp": [ { "HostIp": "10.0.0.5", "HostPort": "27017" } ] } });
         assert_eq!(address(running(&inside), 27017).unwrap(), ("10.0.0.5".into(), 27017));
     }
 
@@ -214,7 +239,9 @@ mod tests {
         let stopped = json!({ "State": { "Running": false, "Status": "exited" } });
         assert!(address(stopped, 27017).unwrap_err().contains("does not run (exited)"));
         assert!(
-            address(running(&json!({ "Ports": {}, "Networks": {} })), 27017).unwrap_err().contains("publishes no port 27017")
+            address(running(&json!({ "Ports": {}, "Networks": {} })), 27017)
+                .unwrap_err()
+                .contains("publishes no port 27017")
         );
         let host = json!({ "State": { "Running": true }, "HostConfig": { "NetworkMode": "host" }, "NetworkSettings": {} });
         assert_eq!(address(host, 27017).unwrap(), ("127.0.0.1".into(), 27017));
@@ -227,8 +254,10 @@ mod tests {
         while !request.ends_with(b"\r\n\r\n") {
             request.push(stream.read_u8().await.unwrap());
         }
-        let reply =
-            format!("HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+        let reply = format!(
+            "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
         stream.write_all(reply.as_bytes()).await.unwrap();
         String::from_utf8(request).unwrap().lines().next().unwrap().to_owned()
     }
@@ -236,8 +265,12 @@ mod tests {
     #[tokio::test]
     async fn the_engine_is_asked_over_its_socket() {
         let directory = tempfile::tempdir().unwrap();
-        let docker = DockerContainer { container: "kaleem-mongo".into(), socket: directory.path().join("engine.sock") };
-        let cause = |error: SourceError| error.source().map(ToString::to_string).unwrap_or_default();
+        let docker = DockerContainer {
+            container: "kaleem-mongo".into(),
+            socket: directory.path().join("engine.sock"),
+        };
+        let cause =
+            |error: SourceError| error.source().map(ToString::to_string).unwrap_or_default();
 
         let absent = docker.address(27017).await.unwrap_err();
         assert_eq!(absent.to_string(), "cannot reach the container kaleem-mongo");
@@ -245,14 +278,16 @@ mod tests {
 
         let listener = UnixListener::bind(&docker.socket).unwrap();
         let body = running(&json!({ "Ports": { "27017/tcp": [ { "HostIp": "127.0.0.1", "HostPort": "27099" } ] } })).to_string();
-        let (request, found) = tokio::join!(stand_in(listener, "200 OK", &body), docker.address(27017));
+        let (request, found) =
+            tokio::join!(stand_in(listener, "200 OK", &body), docker.address(27017));
         assert_eq!(request, "GET /containers/kaleem-mongo/json HTTP/1.1");
         assert_eq!(found.unwrap(), ("127.0.0.1".into(), 27099));
 
         std::fs::remove_file(&docker.socket).unwrap();
         let listener = UnixListener::bind(&docker.socket).unwrap();
         let body = r#"{"message":"No such container: kaleem-mongo"}"#;
-        let (_, missing) = tokio::join!(stand_in(listener, "404 Not Found", body), docker.address(27017));
+        let (_, missing) =
+            tokio::join!(stand_in(listener, "404 Not Found", body), docker.address(27017));
         assert!(cause(missing.unwrap_err()).contains("no container of this name"));
 
         // A socket file that nobody listens on any more.
@@ -263,7 +298,9 @@ mod tests {
 
     #[test]
     fn only_names_that_docker_gives_are_asked_for() {
-        let named = |name: &str| DockerContainer { container: name.into(), socket: default_socket() }.is_valid();
+        let named = |name: &str| {
+            DockerContainer { container: name.into(), socket: default_socket() }.is_valid()
+        };
         assert!(named("kaleem-mongo") && named("a_1.b"));
         assert!(!named("") && !named("../images") && !named("a/json?x") && !named("-a"));
     }

@@ -6,7 +6,8 @@ use bson::{Bson, Document, doc};
 pub(crate) fn is_id(index: &Document) -> bool {
     !is_clustered(index)
         && index.get_document("key").is_ok_and(|key| {
-            key.len() == 1 && matches!(key.get("_id"), Some(Bson::Int32(1) | Bson::Int64(1))) || key == &doc! { "_id": 1.0 }
+            key.len() == 1 && matches!(key.get("_id"), Some(Bson::Int32(1) | Bson::Int64(1)))
+                || key == &doc! { "_id": 1.0 }
         })
 }
 

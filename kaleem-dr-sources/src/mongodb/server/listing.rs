@@ -46,7 +46,10 @@ impl CollectionSpec {
 
     /// Whether two listings show the same collection, not one that took the other's name.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
-        self.database == other.database && self.name == other.name && self.kind == other.kind && self.uuid == other.uuid
+        self.database == other.database
+            && self.name == other.name
+            && self.kind == other.kind
+            && self.uuid == other.uuid
     }
 }
 
@@ -77,7 +80,9 @@ impl CollectionKind {
     }
 
     pub(crate) fn parse(word: &str) -> Option<Self> {
-        [Self::Collection, Self::View, Self::TimeSeries].into_iter().find(|kind| kind.as_str() == word)
+        [Self::Collection, Self::View, Self::TimeSeries]
+            .into_iter()
+            .find(|kind| kind.as_str() == word)
     }
 }
 
@@ -108,7 +113,8 @@ impl Patterns {
         if patterns.is_empty() {
             return Ok(None);
         }
-        let malformed = |pattern: &str, cause| MongoConfigError::Pattern { pattern: pattern.to_owned(), cause };
+        let malformed =
+            |pattern: &str, cause| MongoConfigError::Pattern { pattern: pattern.to_owned(), cause };
         let mut set = GlobSetBuilder::new();
         for pattern in patterns {
             set.add(GlobBuilder::new(pattern).build().map_err(|cause| malformed(pattern, cause))?);
@@ -122,20 +128,33 @@ impl Patterns {
     }
 
     /// The patterns that none of these collections matches: a name misspelt, or a collection that is gone.
-    pub(crate) fn unmatched<'a>(&self, specs: impl IntoIterator<Item = &'a CollectionSpec>) -> Vec<String> {
+    pub(crate) fn unmatched<'a>(
+        &self,
+        specs: impl IntoIterator<Item = &'a CollectionSpec>,
+    ) -> Vec<String> {
         let mut matched = vec![false; self.written.len()];
         for spec in specs {
-            for at in self.set.matches(&spec.name).into_iter().chain(self.set.matches(spec.namespace())) {
+            for at in
+                self.set.matches(&spec.name).into_iter().chain(self.set.matches(spec.namespace()))
+            {
                 matched[at] = true;
             }
         }
-        self.written.iter().zip(matched).filter(|(_, matched)| !matched).map(|(pattern, _)| pattern.clone()).collect()
+        self.written
+            .iter()
+            .zip(matched)
+            .filter(|(_, matched)| !matched)
+            .map(|(pattern, _)| pattern.clone())
+            .collect()
     }
 }
 
 impl Scope {
     /// The scope of a config; `default_database` is the one in the path of the connection string.
-    pub(crate) fn new(config: &MongoConfig, default_database: Option<&str>) -> Result<Self, MongoConfigError> {
+    pub(crate) fn new(
+        config: &MongoConfig,
+        default_database: Option<&str>,
+    ) -> Result<Self, MongoConfigError> {
         let mut databases = config.databases.clone();
         if databases.iter().any(|name| name == ALL) && databases.len() > 1 {
             return Err(MongoConfigError::NotOnlyAll);
@@ -145,11 +164,20 @@ impl Scope {
         }
         databases.sort();
         databases.dedup();
-        if config.oplog && (databases != [ALL] || !config.collections.is_empty() || !config.exclude_collections.is_empty()) {
+        if config.oplog
+            && (databases != [ALL]
+                || !config.collections.is_empty()
+                || !config.exclude_collections.is_empty())
+        {
             return Err(MongoConfigError::OplogNeedsAll);
         }
-        let databases = if databases == [ALL] { Databases::All } else { Databases::Named(databases) };
-        Ok(Self { databases, include: Patterns::new(&config.collections)?, exclude: Patterns::new(&config.exclude_collections)? })
+        let databases =
+            if databases == [ALL] { Databases::All } else { Databases::Named(databases) };
+        Ok(Self {
+            databases,
+            include: Patterns::new(&config.collections)?,
+            exclude: Patterns::new(&config.exclude_collections)?,
+        })
     }
 
     /// Whether a capture takes this collection, if it is not the server's own.
@@ -164,7 +192,10 @@ impl Scope {
     }
 
     /// The databases that are captured: those named, or all that are there and not the server's own.
-    pub(crate) async fn databases(&self, connection: &Connection) -> Result<Vec<String>, SourceError> {
+    pub(crate) async fn databases(
+        &self,
+        connection: &Connection,
+    ) -> Result<Vec<String>, SourceError> {
         match &self.databases {
             Databases::Named(names) => Ok(names.clone()),
             Databases::All => {
@@ -185,7 +216,10 @@ impl Scope {
     }
 
     /// Lists what is captured, without indexes, in order of names.
-    pub(crate) async fn list(&self, connection: &Connection) -> Result<Vec<CollectionSpec>, SourceError> {
+    pub(crate) async fn list(
+        &self,
+        connection: &Connection,
+    ) -> Result<Vec<CollectionSpec>, SourceError> {
         let mut all = Vec::new();
         for database in self.databases(connection).await? {
             all.extend(
@@ -210,7 +244,10 @@ pub(crate) enum Shown {
 }
 
 /// Lists the names of databases.
-pub(crate) async fn list_databases(connection: &Connection, shown: Shown) -> Result<Vec<String>, SourceError> {
+pub(crate) async fn list_databases(
+    connection: &Connection,
+    shown: Shown,
+) -> Result<Vec<String>, SourceError> {
     let action = "list its databases";
     let mut command = doc! { "listDatabases": 1, "nameOnly": true };
     if shown == Shown::All {
@@ -218,28 +255,46 @@ pub(crate) async fn list_databases(connection: &Connection, shown: Shown) -> Res
         command.insert("authorizedDatabases", false);
     }
     let reply = connection.run("admin", command, action).await?;
-    let listed = reply.get_array("databases").map_err(|_| connection.odd_answer(action, "it named no databases"))?;
+    let listed = reply
+        .get_array("databases")
+        .map_err(|_| connection.odd_answer(action, "it named no databases"))?;
     listed
         .iter()
-        .map(|database| database.as_document().and_then(|database| database.get_str("name").ok()).map(str::to_owned))
+        .map(|database| {
+            database
+                .as_document()
+                .and_then(|database| database.get_str("name").ok())
+                .map(str::to_owned)
+        })
         .collect::<Option<_>>()
         .ok_or_else(|| connection.odd_answer(action, "it listed a database without a name"))
 }
 
 /// Whether a database is left out when all are captured: the server's own ones, and what rehearsals of ours made.
 fn is_left_out(database: &str) -> bool {
-    database == "local" || database.starts_with("__mdb_internal") || database.starts_with(names::SCRATCH)
+    database == "local"
+        || database.starts_with("__mdb_internal")
+        || database.starts_with(names::SCRATCH)
 }
 
 /// Lists everything a database holds, without indexes.
-pub(crate) async fn list_database(connection: &Connection, database: &str) -> Result<Vec<CollectionSpec>, SourceError> {
+pub(crate) async fn list_database(
+    connection: &Connection,
+    database: &str,
+) -> Result<Vec<CollectionSpec>, SourceError> {
     let action = format!("list the collections of {database}");
     let listed = connection.list(database, doc! { "listCollections": 1 }, &action).await?;
-    listed.into_iter().map(|listed| spec(database, listed).map_err(|why| connection.odd_answer(&action, why))).collect()
+    listed
+        .into_iter()
+        .map(|listed| spec(database, listed).map_err(|why| connection.odd_answer(&action, why)))
+        .collect()
 }
 
 /// Lists the indexes of one collection, the one on `_id` included. A view has none.
-pub(crate) async fn list_indexes(connection: &Connection, spec: &CollectionSpec) -> Result<Vec<Document>, SourceError> {
+pub(crate) async fn list_indexes(
+    connection: &Connection,
+    spec: &CollectionSpec,
+) -> Result<Vec<Document>, SourceError> {
     if spec.kind == CollectionKind::View {
         return Ok(Vec::new());
     }
@@ -248,18 +303,29 @@ pub(crate) async fn list_indexes(connection: &Connection, spec: &CollectionSpec)
 }
 
 fn spec(database: &str, mut listed: Document) -> Result<CollectionSpec, String> {
-    let name = listed.get_str("name").map_err(|_| "a collection without a name was listed")?.to_owned();
+    let name =
+        listed.get_str("name").map_err(|_| "a collection without a name was listed")?.to_owned();
     let kind = listed.get_str("type").unwrap_or("collection");
-    let kind = CollectionKind::parse(kind).ok_or_else(|| format!("{name} is of the unknown type `{kind}`"))?;
+    let kind = CollectionKind::parse(kind)
+        .ok_or_else(|| format!("{name} is of the unknown type `{kind}`"))?;
     let uuid = match listed.get_document("info").ok().and_then(|info| info.get("uuid")) {
-        Some(Bson::Binary(uuid)) => uuid.to_uuid().ok().map(|uuid| uuid.to_string().replace('-', "")),
+        Some(Bson::Binary(uuid)) => {
+            uuid.to_uuid().ok().map(|uuid| uuid.to_string().replace('-', ""))
+        }
         _ => None,
     };
     let options = match listed.remove("options") {
         Some(Bson::Document(options)) => options,
         _ => Document::new(),
     };
-    Ok(CollectionSpec { database: database.to_owned(), name, kind, options, indexes: Vec::new(), uuid })
+    Ok(CollectionSpec {
+        database: database.to_owned(),
+        name,
+        kind,
+        options,
+        indexes: Vec::new(),
+        uuid,
+    })
 }
 
 /// Whether a collection is the server's own, which a dump leaves out (mongodump, shouldSkipSystemNamespace).
@@ -270,7 +336,10 @@ pub(crate) fn is_the_servers_own(database: &str, name: &str) -> bool {
     match database {
         "local" => true,
         // The seven that describe a cluster; the rest is what servers note for themselves.
-        "config" => !matches!(name, "chunks" | "collections" | "databases" | "settings" | "shards" | "tags" | "version"),
+        "config" => !matches!(
+            name,
+            "chunks" | "collections" | "databases" | "settings" | "shards" | "tags" | "version"
+        ),
         // Also in `admin`, where mongodump takes them: users and roles are captured by themselves, and the server's version
         // document must never be put into another server.
         _ => name.starts_with("system.") && name != "system.js",
@@ -325,7 +394,10 @@ mod tests {
         let taken = |name: &str| scope.takes(&collection(name));
         assert!(taken("kaleem.users") && taken("kaleem.orders") && taken("other.users"));
         assert!(!taken("kaleem.users_tmp") && !taken("other.orders"));
-        assert_eq!(scope.unmatched(&[collection("kaleem.users"), collection("kaleem.orders")]), ["ghost"]);
+        assert_eq!(
+            scope.unmatched(&[collection("kaleem.users"), collection("kaleem.orders")]),
+            ["ghost"]
+        );
     }
 
     #[test]
@@ -346,7 +418,9 @@ mod tests {
         assert!(matches!(Scope::new(&config, None), Err(MongoConfigError::OplogNeedsAll)));
         config.databases.push("kaleem".into());
         assert!(matches!(Scope::new(&config, None), Err(MongoConfigError::NotOnlyAll)));
-        let left_out = ["local", "__mdb_internal_search", "kdr_drill_x", "admin", "config", "kaleem"].map(is_left_out);
+        let left_out =
+            ["local", "__mdb_internal_search", "kdr_drill_x", "admin", "config", "kaleem"]
+                .map(is_left_out);
         assert_eq!(left_out, [true, true, true, false, false, false]);
     }
 }

@@ -46,12 +46,16 @@ pub(crate) async fn probe(
         }
     }
     warnings.extend(
-        scope.unmatched(&collections).into_iter().map(|pattern| format!("no collection matches the pattern `{pattern}`")),
+        scope
+            .unmatched(&collections)
+            .into_iter()
+            .map(|pattern| format!("no collection matches the pattern `{pattern}`")),
     );
     let mut size_bytes = None;
     for database in &databases {
         // Best effort: a login may read a database and still not be shown its statistics.
-        if let Ok(stats) = connection.run(database, doc! { "dbStats": 1 }, "tell the size of a database").await
+        if let Ok(stats) =
+            connection.run(database, doc! { "dbStats": 1 }, "tell the size of a database").await
             && let Some(bytes) = size(stats.get("dataSize"))
         {
             *size_bytes.get_or_insert(0) += bytes;
@@ -72,21 +76,30 @@ pub(crate) async fn probe(
     for database in &databases {
         warnings.extend(users::warning(connection, database, with_users).await);
     }
-    Ok(Probe { server: Some(ServerInfo { product: "MongoDB".to_owned(), version: facts.version }), size_bytes, warnings })
+    Ok(Probe {
+        server: Some(ServerInfo { product: "MongoDB".to_owned(), version: facts.version }),
+        size_bytes,
+        warnings,
+    })
 }
 
 fn size(value: Option<&Bson>) -> Option<u64> {
     match value? {
         Bson::Int32(size) => u64::try_from(*size).ok(),
         Bson::Int64(size) => u64::try_from(*size).ok(),
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // A size in bytes; `as` saturates.
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        // A size in bytes; `as` saturates.
         Bson::Double(size) => Some(*size as u64),
         _ => None,
     }
 }
 
 /// Which of some actions no privilege of this login grants on a whole database. None, where nobody has to log in.
-pub(crate) fn missing_actions(status: &Document, database: &str, actions: &[&'static str]) -> Vec<&'static str> {
+pub(crate) fn missing_actions(
+    status: &Document,
+    database: &str,
+    actions: &[&'static str],
+) -> Vec<&'static str> {
     let Ok(auth) = status.get_document("authInfo") else { return Vec::new() };
     if auth.get_array("authenticatedUsers").map_or(true, Vec::is_empty) {
         return Vec::new();
@@ -104,9 +117,15 @@ pub(crate) fn missing_actions(status: &Document, database: &str, actions: &[&'st
                     && resource.get_str("db").is_ok_and(|db| db.is_empty() || db == database))
         });
         covers
-            && privilege.get_array("actions").is_ok_and(|actions| actions.iter().any(|granted| granted.as_str() == Some(action)))
+            && privilege
+                .get_array("actions")
+                .is_ok_and(|actions| actions.iter().any(|granted| granted.as_str() == Some(action)))
     };
-    actions.iter().copied().filter(|action| !privileges.iter().any(|privilege| grants(privilege, action))).collect()
+    actions
+        .iter()
+        .copied()
+        .filter(|action| !privileges.iter().any(|privilege| grants(privilege, action)))
+        .collect()
 }
 
 #[cfg(test)]
@@ -124,6 +143,9 @@ mod tests {
         } };
         assert!(missing_actions(&status, "kaleem", &ACTIONS).is_empty());
         assert_eq!(missing_actions(&status, "other", &ACTIONS), ["find", "listIndexes"]);
-        assert!(missing_actions(&doc! { "authInfo": { "authenticatedUsers": [] } }, "other", &ACTIONS).is_empty());
+        assert!(
+            missing_actions(&doc! { "authInfo": { "authenticatedUsers": [] } }, "other", &ACTIONS)
+                .is_empty()
+        );
     }
 }

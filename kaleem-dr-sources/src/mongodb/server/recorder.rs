@@ -27,7 +27,9 @@ pub(crate) struct Recorder {
 
 impl Recorder {
     /// Listens on a free port, as a member of a replica set of version 8.0.
-    pub(crate) async fn start(answer: impl Fn(&Document) -> Option<Document> + Send + Sync + 'static) -> Self {
+    pub(crate) async fn start(
+        answer: impl Fn(&Document) -> Option<Document> + Send + Sync + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let uri = format!("mongodb://{}/?directConnection=true", listener.local_addr().unwrap());
         let commands = Arc::new(Mutex::new(Vec::new()));
@@ -38,7 +40,9 @@ impl Recorder {
                 tokio::spawn(serve(stream, seen.clone(), answer.clone()));
             }
         });
-        let connection = Arc::new(Connection::new(SecretString::from(uri), &SecretRef::Env("M".into())).unwrap());
+        let connection = Arc::new(
+            Connection::new(SecretString::from(uri), &SecretRef::Env("M".into())).unwrap(),
+        );
         Self { connection, commands }
     }
 
@@ -48,13 +52,21 @@ impl Recorder {
         commands
             .iter()
             .filter(|command| command.keys().next().is_some_and(|first| first == name))
-            .map(|command| command.iter().filter(|(key, _)| !["lsid", "$clusterTime", "$readPreference"].contains(&key.as_str())))
+            .map(|command| {
+                command.iter().filter(|(key, _)| {
+                    !["lsid", "$clusterTime", "$readPreference"].contains(&key.as_str())
+                })
+            })
             .map(|fields| fields.map(|(key, value)| (key.clone(), value.clone())).collect())
             .collect()
     }
 }
 
-async fn serve(mut stream: TcpStream, commands: Arc<Mutex<Vec<Document>>>, answer: Arc<Answer>) -> std::io::Result<()> {
+async fn serve(
+    mut stream: TcpStream,
+    commands: Arc<Mutex<Vec<Document>>>,
+    answer: Arc<Answer>,
+) -> std::io::Result<()> {
     loop {
         let mut head = [0; 16];
         stream.read_exact(&mut head).await?;
@@ -72,7 +84,8 @@ async fn serve(mut stream: TcpStream, commands: Arc<Mutex<Vec<Document>>>, answe
         let command: Document = bson::deserialize_from_slice(command).unwrap();
         commands.lock().unwrap().push(command.clone());
         let reply = bson::serialize_to_vec(&reply(&command, &*answer)).unwrap();
-        let (operation, prefix) = if operation == OP_MSG { (OP_MSG, vec![0; 5]) } else { (OP_REPLY, reply_prefix()) };
+        let (operation, prefix) =
+            if operation == OP_MSG { (OP_MSG, vec![0; 5]) } else { (OP_REPLY, reply_prefix()) };
         let length = i32::try_from(16 + prefix.len() + reply.len()).unwrap();
         let mut message = Vec::new();
         for number in [length, request, request, operation] {

@@ -7,8 +7,14 @@ pub(crate) fn complaint(reply: &Document, sent: u64) -> Option<String> {
     if let Ok(errors) = reply.get_array("writeErrors")
         && !errors.is_empty()
     {
-        let first = errors[0].as_document().and_then(|error| error.get_str("errmsg").ok()).unwrap_or("no reason was given");
-        return Some(format!("{} of {sent} documents were refused, the first one: {first}", errors.len()));
+        let first = errors[0]
+            .as_document()
+            .and_then(|error| error.get_str("errmsg").ok())
+            .unwrap_or("no reason was given");
+        return Some(format!(
+            "{} of {sent} documents were refused, the first one: {first}",
+            errors.len()
+        ));
     }
     if let Some(why) = unacknowledged(reply) {
         return Some(why);
@@ -29,7 +35,12 @@ pub(crate) fn inserted(reply: &Document) -> u64 {
 /// That a write was done but not by as many members as asked: a failover may still undo it.
 pub(crate) fn unacknowledged(reply: &Document) -> Option<String> {
     let error = reply.get_document("writeConcernError").ok()?;
-    Some(error.get_str("errmsg").unwrap_or("not as many members as asked have acknowledged the write").to_owned())
+    Some(
+        error
+            .get_str("errmsg")
+            .unwrap_or("not as many members as asked have acknowledged the write")
+            .to_owned(),
+    )
 }
 
 #[cfg(test)]
@@ -41,8 +52,7 @@ mod tests {
     #[test]
     fn an_answer_that_is_ok_but_refuses_documents_is_a_complaint() {
         assert_eq!(complaint(&doc! { "n": 3, "ok": 1.0 }, 3), None);
-        let refused =
-            doc! { "n": 2, "ok": 1.0, "writeErrors": [ { "index": 1, "code": 11000, "errmsg": "E11000 duplicate key" } ] };
+        let refused = doc! { "n": 2, "ok": 1.0, "writeErrors": [ { "index": 1, "code": 11000, "errmsg": "E11000 duplicate key" } ] };
         let why = complaint(&refused, 3).unwrap();
         assert!(why.contains("1 of 3") && why.contains("E11000"), "{why}");
         assert!(complaint(&doc! { "n": 2, "ok": 1.0 }, 3).unwrap().contains("counts 2"));

@@ -32,7 +32,11 @@ impl Part {
     }
 
     /// Its artifact in a point, if users were captured.
-    pub(crate) fn of<'a>(self, manifest: &'a Manifest, database: &str) -> Option<&'a ArtifactRecord> {
+    pub(crate) fn of<'a>(
+        self,
+        manifest: &'a Manifest,
+        database: &str,
+    ) -> Option<&'a ArtifactRecord> {
         manifest.artifact(&format!("/{ROOT}/{database}/{}", self.file()))
     }
 

@@ -10,19 +10,35 @@ use super::part::{Part, label};
 /// Whether a restore brings users and roles back: only in place, since they belong to a database by its name, and only with
 /// all else, since they are not part of any collection.
 pub(crate) fn are_restored(request: &RestoreRequest) -> bool {
-    request.to == RestoreTarget::InPlace && request.existing == Existing::Replace && request.only.is_empty()
+    request.to == RestoreTarget::InPlace
+        && request.existing == Existing::Replace
+        && request.only.is_empty()
 }
 
 /// The line of a plan for the users and roles of one database, if the point has them.
-pub(crate) fn planned(manifest: &Manifest, database: &str, request: &RestoreRequest) -> Option<PlannedAction> {
+pub(crate) fn planned(
+    manifest: &Manifest,
+    database: &str,
+    request: &RestoreRequest,
+) -> Option<PlannedAction> {
     let count = |part: Part| part.of(manifest, database).and_then(|record| record.items);
     let items = count(Part::Users)? + count(Part::Roles)?;
     let (change, why) = match (are_restored(request), request.extras) {
-        (false, _) => (Change::Leave, "they are restored in place only, with all collections and not merged"),
-        (true, Extras::Keep) => (Change::Overwrite, "those of the same names are replaced, with their passwords; others stay"),
-        (true, Extras::Remove) => {
-            (Change::Overwrite, "they are replaced, with their passwords; those not in the point are removed")
+        (false, _) => {
+            (Change::Leave, "they are restored in place only, with all collections and not merged")
         }
+        (true, Extras::Keep) => (
+            Change::Overwrite,
+            "those of the same names are replaced, with their passwords; others stay",
+        ),
+        (true, Extras::Remove) => (
+            Change::Overwrite,
+            "they are replaced, with their passwords; those not in the point are removed",
+        ),
     };
-    Some(PlannedAction { items: Some(items), why: Some(why.to_owned()), ..PlannedAction::new(change, label(database)) })
+    Some(PlannedAction {
+        items: Some(items),
+        why: Some(why.to_owned()),
+        ..PlannedAction::new(change, label(database))
+    })
 }

@@ -54,7 +54,12 @@ pub(crate) async fn restore(
     };
     if differences.is_empty() {
         report.items += (wanted.users.len() + wanted.roles.len()) as u64;
-        report.compared.push(format!("{}: {} users and {} roles", label(database), wanted.users.len(), wanted.roles.len()));
+        report.compared.push(format!(
+            "{}: {} users and {} roles",
+            label(database),
+            wanted.users.len(),
+            wanted.roles.len()
+        ));
     }
     report.differences.extend(differences);
     Ok(())
@@ -70,16 +75,25 @@ struct Wanted {
 impl Wanted {
     async fn read(point: &PointReader, database: &str) -> Result<Self, SourceError> {
         let version = documents(point, database, Part::Version).await?;
-        let schema = version.iter().find(|document| document.get_str("_id").is_ok_and(|id| id == "authSchema"));
+        let schema = version
+            .iter()
+            .find(|document| document.get_str("_id").is_ok_and(|id| id == "authSchema"));
         Ok(Self {
             users: documents(point, database, Part::Users).await?,
             roles: documents(point, database, Part::Roles).await?,
-            schema: schema.and_then(|schema| whole(schema.get("currentVersion"))).unwrap_or(OLDEST_SCHEMA),
+            schema: schema
+                .and_then(|schema| whole(schema.get("currentVersion")))
+                .unwrap_or(OLDEST_SCHEMA),
         })
     }
 
     /// Reads them back. Names are told, contents are not: they hold the hashes of passwords.
-    async fn differences(&self, connection: &Connection, database: &str, extras: Extras) -> Result<Vec<Difference>, SourceError> {
+    async fn differences(
+        &self,
+        connection: &Connection,
+        database: &str,
+        extras: Extras,
+    ) -> Result<Vec<Difference>, SourceError> {
         let mut differences = Vec::new();
         for (part, wanted) in [(Part::Users, &self.users), (Part::Roles, &self.roles)] {
             let action = format!("read the {} back", label(database));
@@ -87,7 +101,11 @@ impl Wanted {
             let found = connection.list("admin", find, &action).await?;
             for document in wanted.iter().filter(|wanted| !found.contains(wanted)) {
                 let name = document.get_str("_id").unwrap_or("one without a name");
-                differences.push(difference(database, &format!("{name} is there as it was"), "it is not, or otherwise"));
+                differences.push(difference(
+                    database,
+                    &format!("{name} is there as it was"),
+                    "it is not, or otherwise",
+                ));
             }
             if extras == Extras::Remove && found.len() != wanted.len() {
                 differences.push(difference(
@@ -101,15 +119,26 @@ impl Wanted {
     }
 }
 
-async fn documents(point: &PointReader, database: &str, part: Part) -> Result<Vec<Document>, SourceError> {
-    let odd = |why: String| SourceError::Point(format!("the {} are malformed: {why}", label(database)).into());
-    let record = part.of(point.manifest(), database).ok_or_else(|| odd(format!("{} is missing", part.file())))?;
+async fn documents(
+    point: &PointReader,
+    database: &str,
+    part: Part,
+) -> Result<Vec<Document>, SourceError> {
+    let odd = |why: String| {
+        SourceError::Point(format!("the {} are malformed: {why}", label(database)).into())
+    };
+    let record = part
+        .of(point.manifest(), database)
+        .ok_or_else(|| odd(format!("{} is missing", part.file())))?;
     let bytes = point.artifact(&record.path).await?.read_all(LARGEST).await?;
     let mut splitter = DocumentSplitter::default();
     splitter.push(&bytes);
     let mut documents = Vec::new();
     while let Some(document) = splitter.next().map_err(odd)? {
-        documents.push(bson::deserialize_from_slice(&document).map_err(|_| odd("a document cannot be read".to_owned()))?);
+        documents.push(
+            bson::deserialize_from_slice(&document)
+                .map_err(|_| odd("a document cannot be read".to_owned()))?,
+        );
     }
     splitter.finish().map_err(odd)?;
     Ok(documents)
@@ -148,7 +177,9 @@ async fn take_over(
     extras: Extras,
 ) -> Result<(), SourceError> {
     let existing = listing::list_database(connection, "admin").await?;
-    if let Some((_, name)) = TEMPORARY.iter().find(|(_, name)| existing.iter().any(|spec| spec.name == *name)) {
+    if let Some((_, name)) =
+        TEMPORARY.iter().find(|(_, name)| existing.iter().any(|spec| spec.name == *name))
+    {
         return Err(SourceError::Refused(format!(
             "admin.{name} is there: another restore of users is at work, or one was interrupted and left it; drop it then, and restore \
              again"
@@ -159,7 +190,10 @@ async fn take_over(
     for (_, name) in TEMPORARY {
         let command = doc! { "drop": name, "writeConcern": &writes.concern };
         let action = format!("drop admin.{name}, which holds hashes of passwords: do it by hand");
-        if let Err(error) = connection.write_tolerating("admin", command, &action, Some(codes::NAMESPACE_NOT_FOUND)).await {
+        if let Err(error) = connection
+            .write_tolerating("admin", command, &action, Some(codes::NAMESPACE_NOT_FOUND))
+            .await
+        {
             dropped = Err(error);
         }
     }
@@ -207,7 +241,8 @@ fn whole(number: Option<&Bson>) -> Option<i64> {
     match number? {
         Bson::Int32(number) => Some(i64::from(*number)),
         Bson::Int64(number) => Some(*number),
-        #[allow(clippy::cast_possible_truncation)] // A small whole number that the shell wrote; `as` saturates.
+        #[allow(clippy::cast_possible_truncation)]
+        // A small whole number that the shell wrote; `as` saturates.
         Bson::Double(number) => Some(*number as i64),
         _ => None,
     }
@@ -256,8 +291,13 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let (mut parts, mut artifacts) = (BTreeMap::new(), Vec::new());
         let schema = [doc! { "_id": "authSchema", "currentVersion": 5 }];
-        for (part, documents) in [(Part::Roles, &[][..]), (Part::Users, users), (Part::Version, &schema[..])] {
-            let bytes: Vec<u8> = documents.iter().flat_map(|document| bson::serialize_to_vec(document).unwrap()).collect();
+        for (part, documents) in
+            [(Part::Roles, &[][..]), (Part::Users, users), (Part::Version, &schema[..])]
+        {
+            let bytes: Vec<u8> = documents
+                .iter()
+                .flat_map(|document| bson::serialize_to_vec(document).unwrap())
+                .collect();
             let path = format!("/mongo/kaleem/{}", part.file());
             let file = directory.path().join(part.file());
             std::fs::write(&file, &bytes).unwrap();
@@ -271,9 +311,13 @@ mod tests {
             });
             parts.insert(path, FilePart { path: file, offset_bytes: 0, size_bytes });
         }
-        let manifest = Manifest { artifacts, ..Manifest::of_file("", "mongodb", jiff::Timestamp::UNIX_EPOCH) };
+        let manifest =
+            Manifest { artifacts, ..Manifest::of_file("", "mongodb", jiff::Timestamp::UNIX_EPOCH) };
         let file = FilePoint { path: directory.path().to_path_buf(), parts, unpacked: None };
-        (PointReader::of_file(manifest, file, Arc::new(Silent), CancellationToken::new()), directory)
+        (
+            PointReader::of_file(manifest, file, Arc::new(Silent), CancellationToken::new()),
+            directory,
+        )
     }
 
     fn cursor(documents: &[Document]) -> Document {
@@ -286,13 +330,17 @@ mod tests {
         Recorder::start(move |command| match command.keys().next().map(String::as_str)? {
             "getParameter" => Some(doc! { "authSchemaVersion": schema }),
             "listCollections" => {
-                let listed: Vec<_> =
-                    left.iter().map(|name| doc! { "name": *name, "type": "collection", "options": {} }).collect();
+                let listed: Vec<_> = left
+                    .iter()
+                    .map(|name| doc! { "name": *name, "type": "collection", "options": {} })
+                    .collect();
                 Some(cursor(&listed))
             }
             "insert" => {
                 let documents = command.get_array("documents").unwrap();
-                temporary.lock().unwrap().extend(documents.iter().map(|document| document.as_document().unwrap().clone()));
+                temporary.lock().unwrap().extend(
+                    documents.iter().map(|document| document.as_document().unwrap().clone()),
+                );
                 Some(doc! { "n": i32::try_from(documents.len()).unwrap() })
             }
             "_mergeAuthzCollections" if takes_over => {
@@ -300,7 +348,10 @@ mod tests {
                 Some(doc! {})
             }
             "drop" => Some(doc! {}),
-            "find" if command.get_str("find").is_ok_and(|of| of == "system.users") && taken.load(Ordering::SeqCst) => {
+            "find"
+                if command.get_str("find").is_ok_and(|of| of == "system.users")
+                    && taken.load(Ordering::SeqCst) =>
+            {
                 Some(cursor(&temporary.lock().unwrap()))
             }
             "find" => Some(cursor(&[])),
@@ -332,8 +383,16 @@ mod tests {
             }]
         );
         let inserted = server.sent("insert");
-        assert_eq!((inserted.len(), inserted[0].get_str("insert").unwrap()), (1, "tempusers"), "there are no roles");
-        let dropped: Vec<_> = server.sent("drop").iter().map(|drop| drop.get_str("drop").unwrap().to_owned()).collect();
+        assert_eq!(
+            (inserted.len(), inserted[0].get_str("insert").unwrap()),
+            (1, "tempusers"),
+            "there are no roles"
+        );
+        let dropped: Vec<_> = server
+            .sent("drop")
+            .iter()
+            .map(|drop| drop.get_str("drop").unwrap().to_owned())
+            .collect();
         assert_eq!(dropped, ["tempusers", "temproles"]);
         let none = self::server(5, true, &[]).await;
         assert!(restored(&none, &[], Extras::Keep).await.differences.is_empty());
@@ -347,7 +406,10 @@ mod tests {
     async fn a_server_that_cannot_is_a_difference_without_a_password_in_it() {
         let incapable = server(5, false, &[]).await;
         let report = restored(&incapable, &[user("app")], Extras::Keep).await;
-        assert!(!report.is_equal() && report.differences[0].found.contains("no such command"), "{report:#?}");
+        assert!(
+            !report.is_equal() && report.differences[0].found.contains("no such command"),
+            "{report:#?}"
+        );
         assert_eq!(incapable.sent("drop").len(), 2, "what was loaded does not stay");
         assert!(!format!("{report:?}").contains(HASH), "{report:?}");
 

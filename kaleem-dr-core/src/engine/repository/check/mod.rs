@@ -62,7 +62,11 @@ impl FromStr for ReadData {
         let invalid = || InvalidSubset(text.to_owned());
         if let Some(percent) = text.strip_suffix('%') {
             let percent: f64 = percent.parse().map_err(|_| invalid())?;
-            return if percent > 0.0 && percent <= 100.0 { Ok(Self::Percent(percent)) } else { Err(invalid()) };
+            return if percent > 0.0 && percent <= 100.0 {
+                Ok(Self::Percent(percent))
+            } else {
+                Err(invalid())
+            };
         }
         if let Some((n, of)) = text.split_once('/') {
             let (n, of) = (n.parse().map_err(|_| invalid())?, of.parse().map_err(|_| invalid())?);
@@ -78,7 +82,11 @@ impl FromStr for ReadData {
             _ => return Err(invalid()),
         };
         let number: u64 = digits.parse().map_err(|_| invalid())?;
-        number.checked_mul(1 << shift).filter(|&bytes| bytes > 0).map(Self::Bytes).ok_or_else(invalid)
+        number
+            .checked_mul(1 << shift)
+            .filter(|&bytes| bytes > 0)
+            .map(Self::Bytes)
+            .ok_or_else(invalid)
     }
 }
 
@@ -146,8 +154,16 @@ impl Repository {
         let mut report = CheckReport::default();
         report.add(&[Remedy::FromMirror], "keys are damaged", self.damaged_keys(cancel).await?);
         let listing = self.snapshot_listing().await?;
-        let unreadable = listing.unreadable.iter().map(|lost| format!("{} is damaged: {}", lost.object, lost.why)).collect();
-        report.add(&[Remedy::FromMirror, Remedy::RepairSnapshots], "snapshots are damaged", unreadable);
+        let unreadable = listing
+            .unreadable
+            .iter()
+            .map(|lost| format!("{} is damaged: {}", lost.object, lost.why))
+            .collect();
+        report.add(
+            &[Remedy::FromMirror, Remedy::RepairSnapshots],
+            "snapshots are damaged",
+            unreadable,
+        );
         let survey = self.survey(cancel).await?;
         report.add_survey(&survey);
         self.check_trees(&mut report, &survey, listing.snapshots, lock, progress, cancel).await?;
@@ -159,7 +175,10 @@ impl Repository {
         Ok(report)
     }
 
-    async fn damaged_keys(&self, cancel: &CancellationToken) -> Result<Vec<String>, RepositoryError> {
+    async fn damaged_keys(
+        &self,
+        cancel: &CancellationToken,
+    ) -> Result<Vec<String>, RepositoryError> {
         let store = &self.0.store;
         let checks = futures::stream::iter(names::objects(&**store, "keys").await?)
             .map(|object| async move {
@@ -197,11 +216,18 @@ impl Repository {
         let found = self
             .guarded(lock, cancel, move |repository, _| {
                 // Not the cache: what is checked is the repository.
-                let engine = repository.without_cache().indexed(Gate::open(stop.clone()), &super::silent())?;
+                let engine = repository
+                    .without_cache()
+                    .indexed(Gate::open(stop.clone()), &super::silent())?;
                 let mut reach = Reach::default();
                 let mut found = Vec::new();
                 for snapshot in snapshots {
-                    let what = reach.walk(&engine, snapshot.file.tree, &|pack| lost.contains(pack), &stop)?;
+                    let what = reach.walk(
+                        &engine,
+                        snapshot.file.tree,
+                        &|pack| lost.contains(pack),
+                        &stop,
+                    )?;
                     if !what.is_empty() {
                         found.push((snapshot, what));
                     }
@@ -211,7 +237,8 @@ impl Repository {
                 Ok(found)
             })
             .await?;
-        let damaged: BTreeSet<String> = found.iter().flat_map(|(_, lost)| lost.damaged.iter().cloned()).collect();
+        let damaged: BTreeSet<String> =
+            found.iter().flat_map(|(_, lost)| lost.damaged.iter().cloned()).collect();
         let damaged = damaged.into_iter().map(|tree| format!("{tree} is damaged")).collect();
         report.add(&[Remedy::FromMirror], "trees are damaged", damaged);
         let told = found.iter().map(|(snapshot, lost)| of_snapshot(snapshot, lost)).collect();
@@ -227,14 +254,23 @@ impl Repository {
 
 fn of_snapshot(snapshot: &Snapshot, lost: &Lost) -> String {
     let of = snapshot.source().map_or_else(String::new, |source| format!(" of source {source}"));
-    format!("snapshot {}{of} of {}: {lost}", snapshot.id().short(), snapshot.time().strftime("%Y-%m-%d %H:%M"))
+    format!(
+        "snapshot {}{of} of {}: {lost}",
+        snapshot.id().short(),
+        snapshot.time().strftime("%Y-%m-%d %H:%M")
+    )
 }
 
 impl CheckReport {
     fn add_survey(&mut self, survey: &Survey) {
-        let damaged = survey.damaged.iter().map(|(key, why)| format!("{key} is damaged: {why}")).collect();
+        let damaged =
+            survey.damaged.iter().map(|(key, why)| format!("{key} is damaged: {why}")).collect();
         self.add(&[Remedy::FromMirror, Remedy::RepairIndex], "index files are damaged", damaged);
-        let lost = survey.lost.iter().map(|(id, loss)| format!("pack {} is lost: {loss}", pack_key(id))).collect();
+        let lost = survey
+            .lost
+            .iter()
+            .map(|(id, loss)| format!("pack {} is lost: {loss}", pack_key(id)))
+            .collect();
         self.add(&[Remedy::FromMirror, Remedy::RepairIndex], "packs are lost", lost);
         if !survey.unindexed.is_empty() {
             let bytes: u64 = survey.unindexed.values().sum();

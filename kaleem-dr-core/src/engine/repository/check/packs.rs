@@ -54,10 +54,14 @@ impl Repository {
             }
             let Some(Ok(file)) = self.read_index(key).await? else { continue };
             let packs = file.packs.into_iter().chain(file.packs_to_delete);
-            let packs: Vec<IndexPack> =
-                packs.filter(|pack| wanted.contains(&pack.id.into_inner()) && seen.insert(pack.id.into_inner())).collect();
-            let mut reads =
-                futures::stream::iter(packs).map(|pack| self.damage_of(pack, &*bar, cancel)).buffer_unordered(AT_ONCE);
+            let packs: Vec<IndexPack> = packs
+                .filter(|pack| {
+                    wanted.contains(&pack.id.into_inner()) && seen.insert(pack.id.into_inner())
+                })
+                .collect();
+            let mut reads = futures::stream::iter(packs)
+                .map(|pack| self.damage_of(pack, &*bar, cancel))
+                .buffer_unordered(AT_ONCE);
             while let Some(found) = reads.try_next().await? {
                 damaged.extend(found);
                 if lock.lost().is_cancelled() {
@@ -82,7 +86,8 @@ impl Repository {
         let size_bytes = pack.pack_size();
         let mut blobs = pack.blobs;
         blobs.sort_unstable_by_key(|blob| blob.location.offset);
-        let (count, mut wrong, mut at, mut digest) = (blobs.len(), 0_usize, 0_u32, ByteDigest::default());
+        let (count, mut wrong, mut at, mut digest) =
+            (blobs.len(), 0_usize, 0_u32, ByteDigest::default());
         let mut blobs = blobs.into_iter().peekable();
         while at < size_bytes {
             if cancel.is_cancelled() {
@@ -109,12 +114,12 @@ impl Repository {
         let hashes = digest.finish() == *id.to_hex();
         Ok(match (hashes, wrong) {
             (true, 0) => None,
-            (false, 0) => {
-                Some(format!("pack {key} is damaged: it does not hash to its name, but all of its {count} blobs are right"))
-            }
-            (_, wrong) => {
-                Some(format!("pack {key} is damaged: {wrong} of its {count} blobs do not decrypt to what they should be"))
-            }
+            (false, 0) => Some(format!(
+                "pack {key} is damaged: it does not hash to its name, but all of its {count} blobs are right"
+            )),
+            (_, wrong) => Some(format!(
+                "pack {key} is damaged: {wrong} of its {count} blobs do not decrypt to what they should be"
+            )),
         })
     }
 }
@@ -178,7 +183,11 @@ fn chosen(read: ReadData, survey: &Survey) -> HashSet<Id> {
         ReadData::All => return packs.into_iter().map(|(id, _)| id).collect(),
         ReadData::Part { n, of } => {
             let first = |id: &Id| u32::from_str_radix(&id.to_hex()[..8], 16).unwrap_or_default();
-            return packs.into_iter().map(|(id, _)| id).filter(|id| first(id) % of == n % of).collect();
+            return packs
+                .into_iter()
+                .map(|(id, _)| id)
+                .filter(|id| first(id) % of == n % of)
+                .collect();
         }
         ReadData::Percent(percent) => share(percent),
         ReadData::Bytes(bytes) => bytes,

@@ -30,8 +30,10 @@ pub(crate) fn key_file(
     owner: &KeyOwner,
 ) -> Result<(String, Bytes), RepositoryError> {
     let salt: [u8; 64] = rand::random();
-    let failed = |cause: crate::ground::Cause| RepositoryError::Engine { action: "make a key of", cause };
-    let params = scrypt::Params::new(LOG_N, BLOCK_SIZE, PASSES).map_err(|error| failed(error.into()))?;
+    let failed =
+        |cause: crate::ground::Cause| RepositoryError::Engine { action: "make a key of", cause };
+    let params =
+        scrypt::Params::new(LOG_N, BLOCK_SIZE, PASSES).map_err(|error| failed(error.into()))?;
     let mut derived = [0; 64];
     scrypt::scrypt(password.expose_secret().as_bytes(), &salt, &params, &mut derived)
         .map_err(|error| failed(error.to_string().into()))?;

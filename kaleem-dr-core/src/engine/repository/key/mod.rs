@@ -96,10 +96,14 @@ impl Repository {
             };
             let id = KeyId(object_key::id_of(&object.key).to_owned());
             let parsed = parse::parse(&bytes);
-            let changed = (ByteDigest::of(&bytes) != id.0).then(|| "its content does not hash to its name".to_owned());
+            let changed = (ByteDigest::of(&bytes) != id.0)
+                .then(|| "its content does not hash to its name".to_owned());
             let problem = parsed.as_ref().err().cloned().or(changed);
             let (owner, created) = parsed.map_or((KeyOwner::unknown(), None), |key| {
-                (KeyOwner { user: key.username, host: key.hostname }, key.created.and_then(|time| time.parse().ok()))
+                (
+                    KeyOwner { user: key.username, host: key.hostname },
+                    key.created.and_then(|time| time.parse().ok()),
+                )
             });
             keys.push(KeyInfo { current: id == self.0.key_id, id, owner, created, problem });
         }
@@ -112,7 +116,12 @@ impl Repository {
     /// # Errors
     /// [`RepositoryError::Guarded`] for a password that restic could not be given; or when the key cannot be written or does
     /// not open the repository, and then it is taken away again.
-    pub async fn add_key(&self, password: &SecretString, owner: &KeyOwner, lock: &Lock) -> Result<KeyId, RepositoryError> {
+    pub async fn add_key(
+        &self,
+        password: &SecretString,
+        owner: &KeyOwner,
+        lock: &Lock,
+    ) -> Result<KeyId, RepositoryError> {
         usable(password)?;
         let (name, file) = {
             let (seal, password, owner) = (self.0.key.clone(), password.clone(), owner.clone());
@@ -134,7 +143,8 @@ impl Repository {
     /// beginning that does not name exactly one.
     pub async fn remove_key(&self, wanted: &str, lock: &Lock) -> Result<KeyId, RepositoryError> {
         let keys = self.keys().await?;
-        let found: Vec<&KeyInfo> = keys.iter().filter(|key| !wanted.is_empty() && key.id.0.starts_with(wanted)).collect();
+        let found: Vec<&KeyInfo> =
+            keys.iter().filter(|key| !wanted.is_empty() && key.id.0.starts_with(wanted)).collect();
         let [key] = found[..] else {
             return Err(RepositoryError::NoKey { wanted: wanted.to_owned(), count: found.len() });
         };
@@ -162,7 +172,12 @@ impl Repository {
     ///
     /// # Errors
     /// As [`Repository::add_key`].
-    pub async fn change_password(&self, password: &SecretString, owner: &KeyOwner, lock: &Lock) -> Result<Self, RepositoryError> {
+    pub async fn change_password(
+        &self,
+        password: &SecretString,
+        owner: &KeyOwner,
+        lock: &Lock,
+    ) -> Result<Self, RepositoryError> {
         let added = self.add_key(password, owner, lock).await?;
         lock.confirm().await?;
         self.0.store.delete(&self.0.key_id.object()).await?;

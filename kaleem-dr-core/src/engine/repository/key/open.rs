@@ -44,7 +44,10 @@ pub(crate) async fn open_with(
         }
     }
     if tried == 0 && !unusable.is_empty() {
-        return Err(RepositoryError::Damaged { object: "every key of the repository".into(), why: unusable.join("; ") });
+        return Err(RepositoryError::Damaged {
+            object: "every key of the repository".into(),
+            why: unusable.join("; "),
+        });
     }
     Err(RepositoryError::WrongPassword { location: store.location() })
 }

@@ -59,13 +59,18 @@ pub(super) fn parse(bytes: &[u8]) -> Result<ParsedKey, String> {
     if bytes.len() > SIZE_LIMIT_BYTES {
         return Err(format!("it is {} bytes long, and no key file", bytes.len()));
     }
-    let file: KeyFile = serde_json::from_slice(bytes).map_err(|error| format!("it is no key file: {error}"))?;
+    let file: KeyFile =
+        serde_json::from_slice(bytes).map_err(|error| format!("it is no key file: {error}"))?;
     if file.kdf != "scrypt" {
-        return Err(format!("its key derivation is {:?}, and not scrypt", file.kdf.chars().take(40).collect::<String>()));
+        return Err(format!(
+            "its key derivation is {:?}, and not scrypt",
+            file.kdf.chars().take(40).collect::<String>()
+        ));
     }
     let (log_n, r, p) = parameters(file.n, file.r, file.p)?;
-    let bytes_of =
-        |what: &str, text: &str| BASE64_STANDARD.decode(text).map_err(|error| format!("its {what} is not base64: {error}"));
+    let bytes_of = |what: &str, text: &str| {
+        BASE64_STANDARD.decode(text).map_err(|error| format!("its {what} is not base64: {error}"))
+    };
     let (salt, data) = (bytes_of("salt", &file.salt)?, bytes_of("data", &file.data)?);
     if salt.is_empty() || salt.len() > SALT_LIMIT_BYTES {
         return Err(format!("its salt has {} bytes", salt.len()));
@@ -94,7 +99,10 @@ fn parameters(n: u64, r: u64, p: u64) -> Result<(u8, u32, u32), String> {
     let mixed = n.checked_mul(r);
     let memory = mixed.and_then(|mixed| mixed.checked_mul(128));
     if memory.is_none_or(|bytes| bytes > MEMORY_LIMIT_BYTES) {
-        return Err(format!("its scrypt parameters ({all}) need more than {} MiB of memory", MEMORY_LIMIT_BYTES >> 20));
+        return Err(format!(
+            "its scrypt parameters ({all}) need more than {} MiB of memory",
+            MEMORY_LIMIT_BYTES >> 20
+        ));
     }
     if mixed.and_then(|mixed| mixed.checked_mul(p)).is_none_or(|work| work > WORK_LIMIT) {
         return Err(format!("its scrypt parameters ({all}) need more time than any key is worth"));
@@ -111,7 +119,9 @@ mod tests {
     use super::*;
 
     fn file(n: u64, r: u64, p: u64) -> Vec<u8> {
-        json!({ "kdf": "scrypt", "N": n, "r": r, "p": p, "salt": "c2FsdA==", "data": "ZGF0YQ==" }).to_string().into_bytes()
+        json!({ "kdf": "scrypt", "N": n, "r": r, "p": p, "salt": "c2FsdA==", "data": "ZGF0YQ==" })
+            .to_string()
+            .into_bytes()
     }
 
     #[test]

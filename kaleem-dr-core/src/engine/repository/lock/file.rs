@@ -127,7 +127,11 @@ impl LockFile {
             return LockVerdict::Unknown;
         }
         if same(&here.boot_id, &self.boot_id) {
-            return if same(&here.pid_namespace, &self.pid_namespace) { self.by_process() } else { LockVerdict::Unknown };
+            return if same(&here.pid_namespace, &self.pid_namespace) {
+                self.by_process()
+            } else {
+                LockVerdict::Unknown
+            };
         }
         // A clone has the same machine id and maybe the same name, but it renews its lock while it runs: so also by the time.
         let before_boot = booted.is_some_and(|booted| self.time < booted);
@@ -154,7 +158,13 @@ impl LockFile {
     /// Who holds it, in words.
     pub(super) fn describe(&self) -> String {
         let kind = if self.exclusive { "exclusively" } else { "shared" };
-        format!("process {} of {}@{}, {kind} since {}", self.pid, self.username, self.hostname, self.time.strftime("%FT%TZ"))
+        format!(
+            "process {} of {}@{}, {kind} since {}",
+            self.pid,
+            self.username,
+            self.hostname,
+            self.time.strftime("%FT%TZ")
+        )
     }
 }
 
@@ -221,7 +231,10 @@ mod tests {
         assert_eq!(judged(&lock(own)), LockVerdict::Running);
         let again = LockFile { process_start: Some(1), ..lock(own) };
         assert_eq!(judged(&again), LockVerdict::Dead, "the process id was given out again");
-        let later = |lock: LockFile| LockFile { time: Timestamp::now() + SignedDuration::from_hours(1), ..lock };
+        let later = |lock: LockFile| LockFile {
+            time: Timestamp::now() + SignedDuration::from_hours(1),
+            ..lock
+        };
         for other in [
             LockFile { hostname: "db2".into(), ..lock(GONE) },
             LockFile { pid_namespace: Some("pid:[2]".into()), ..lock(GONE) },
@@ -229,11 +242,16 @@ mod tests {
             LockFile { boot_id: None, ..lock(GONE) },
             later(LockFile { boot_id: Some("boot-2".into()), ..lock(GONE) }),
             LockFile { time: Timestamp::UNIX_EPOCH, boot_id: None, ..lock(GONE) },
-            LockFile { boot_id: Some("boot-0".into()), machine_id: Some("another".into()), ..lock(GONE) },
+            LockFile {
+                boot_id: Some("boot-0".into()),
+                machine_id: Some("another".into()),
+                ..lock(GONE)
+            },
         ] {
             assert_eq!(judged(&other), LockVerdict::Unknown, "{other:?}");
         }
-        let earlier = LockFile { boot_id: Some("boot-0".into()), time: Timestamp::UNIX_EPOCH, ..lock(own) };
+        let earlier =
+            LockFile { boot_id: Some("boot-0".into()), time: Timestamp::UNIX_EPOCH, ..lock(own) };
         assert_eq!(judged(&earlier), LockVerdict::Dead, "an earlier boot of this machine");
     }
 
@@ -242,7 +260,8 @@ mod tests {
         let restic = br#"{"time":"2026-01-31T03:00:00.5+03:00","exclusive":true,"hostname":"h","username":"u","pid":7}"#;
         let lock = parse(restic).unwrap();
         assert_eq!((lock.pid, lock.exclusive, lock.verdict()), (7, true, LockVerdict::Unknown));
-        let ours: serde_json::Value = serde_json::to_value(LockFile::ours(LockKind::Shared)).unwrap();
+        let ours: serde_json::Value =
+            serde_json::to_value(LockFile::ours(LockKind::Shared)).unwrap();
         for field in ["time", "exclusive", "hostname", "username", "pid", "uid", "gid"] {
             assert!(ours.get(field).is_some(), "{field}");
         }

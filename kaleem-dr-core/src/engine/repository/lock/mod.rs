@@ -126,7 +126,9 @@ impl Lock {
         let deadline = tokio::time::Instant::now() + patience;
         loop {
             match Self::try_acquire(&store, &key, kind).await {
-                Err(RepositoryError::Locked { holder }) if tokio::time::Instant::now() < deadline => {
+                Err(RepositoryError::Locked { holder })
+                    if tokio::time::Instant::now() < deadline =>
+                {
                     tracing::info!(%holder, "waiting for the repository's lock");
                     tokio::time::sleep(LOOK_AGAIN).await;
                 }
@@ -143,7 +145,11 @@ impl Lock {
         }
     }
 
-    async fn try_acquire(store: &Arc<dyn ObjectStore>, key: &SealKey, kind: LockKind) -> Result<Self, RepositoryError> {
+    async fn try_acquire(
+        store: &Arc<dyn ObjectStore>,
+        key: &SealKey,
+        kind: LockKind,
+    ) -> Result<Self, RepositoryError> {
         refuse_others(store, key, kind, None).await?;
         let mut lock = Self::absent(store.clone(), key.clone(), kind);
         let refused = match lock.write_first().await {
@@ -174,7 +180,9 @@ impl Lock {
             let mut objects = shared.objects.lock().await;
             shared.write(&mut objects).await
         });
-        writing.await.map_err(|panic| RepositoryError::Engine { action: "lock", cause: panic.into() })?
+        writing
+            .await
+            .map_err(|panic| RepositoryError::Engine { action: "lock", cause: panic.into() })?
     }
 
     /// Work without a lock in the store.
@@ -253,7 +261,9 @@ impl Drop for Lock {
             runtime.block_on(async { tokio::time::timeout(LAST_WORDS, removal).await })
         });
         if !matches!(removal.join(), Ok(Ok(Ok(())))) {
-            tracing::warn!("the repository's lock could not be removed; `kaleem-dr unlock` does so");
+            tracing::warn!(
+                "the repository's lock could not be removed; `kaleem-dr unlock` does so"
+            );
         }
     }
 }
@@ -262,7 +272,8 @@ impl Shared {
     /// Writes the lock anew. Its name is known before it is written, so that whatever breaks off in between can be taken away.
     async fn write(&self, objects: &mut Objects) -> Result<String, RepositoryError> {
         let lock = LockFile::ours(self.kind);
-        let json = serde_json::to_vec(&lock).map_err(|cause| RepositoryError::Engine { action: "lock", cause: cause.into() })?;
+        let json = serde_json::to_vec(&lock)
+            .map_err(|cause| RepositoryError::Engine { action: "lock", cause: cause.into() })?;
         let sealed = self.key.seal(&json);
         let name = format!("{DIRECTORY}/{}", ByteDigest::of(&sealed));
         let written = uptime().unwrap_or_default();
@@ -290,11 +301,15 @@ impl Shared {
         let Some(name) = objects.names.last() else { return Ok(()) };
         if self.lost.is_cancelled() || self.store.size(name).await?.is_none() {
             self.lost.cancel();
-            return Err(RepositoryError::LockLost { why: "it was removed from the repository".into() });
+            return Err(RepositoryError::LockLost {
+                why: "it was removed from the repository".into(),
+            });
         }
         if objects.is_overdue() {
             self.lost.cancel();
-            return Err(RepositoryError::LockLost { why: "it could not be renewed in time".into() });
+            return Err(RepositoryError::LockLost {
+                why: "it could not be renewed in time".into(),
+            });
         }
         self.note();
         Ok(())
@@ -316,7 +331,9 @@ impl Shared {
                     continue;
                 }
                 Err(error) if tries == 0 || error.takes_no_writes() => return Err(error.into()),
-                Err(error) => tracing::warn!(%error, "the repository's lock could not be removed; trying again"),
+                Err(error) => {
+                    tracing::warn!(%error, "the repository's lock could not be removed; trying again")
+                }
             }
             tries -= 1;
             tokio::time::sleep(SETTLE).await;
@@ -357,7 +374,9 @@ async fn renew(shared: Arc<Shared>, every: Duration) {
         for name in old {
             match shared.store.delete(&name).await {
                 Ok(()) => objects.names.retain(|other| *other != name),
-                Err(error) => tracing::warn!(%error, "an old lock could not be removed; trying again"),
+                Err(error) => {
+                    tracing::warn!(%error, "an old lock could not be removed; trying again")
+                }
             }
         }
     }

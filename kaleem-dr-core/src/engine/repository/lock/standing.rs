@@ -43,7 +43,10 @@ impl StandingLock {
         let is_old = age.is_some_and(is_old);
         let (verdict, holder) = (found.verdict(), found.describe());
         let age_seconds = age.map(|age| age.as_secs().max(0));
-        let (object, is_stale) = (found.object, verdict == LockVerdict::Dead || (verdict != LockVerdict::Running && is_old));
+        let (object, is_stale) = (
+            found.object,
+            verdict == LockVerdict::Dead || (verdict != LockVerdict::Running && is_old),
+        );
         match found.content {
             Ok(lock) => Self {
                 object,
@@ -103,7 +106,8 @@ impl Repository {
     /// # Errors
     /// [`RepositoryError::Locked`] says who holds it.
     pub async fn lock(&self, kind: LockKind, patience: Duration) -> Result<Lock, RepositoryError> {
-        Lock::acquire(self.0.store.clone(), self.0.key.clone(), kind, patience, Without::Never).await
+        Lock::acquire(self.0.store.clone(), self.0.key.clone(), kind, patience, Without::Never)
+            .await
     }
 
     /// Takes a shared lock for work that only reads. Where none can be written (a read-only mount, a key that may only read, a full disk), it
@@ -115,7 +119,14 @@ impl Repository {
         if self.0.is_lockless {
             return Ok(self.absent_lock());
         }
-        Lock::acquire(self.0.store.clone(), self.0.key.clone(), LockKind::Shared, patience, Without::Writes).await
+        Lock::acquire(
+            self.0.store.clone(),
+            self.0.key.clone(),
+            LockKind::Shared,
+            patience,
+            Without::Writes,
+        )
+        .await
     }
 
     /// Takes an exclusive lock for work that makes room. On a full disk it goes on without one, if no other lock is there: nothing else can
@@ -124,7 +135,14 @@ impl Repository {
     /// # Errors
     /// As [`Repository::lock`].
     pub async fn lock_to_free(&self, patience: Duration) -> Result<Lock, RepositoryError> {
-        Lock::acquire(self.0.store.clone(), self.0.key.clone(), LockKind::Exclusive, patience, Without::Room).await
+        Lock::acquire(
+            self.0.store.clone(),
+            self.0.key.clone(),
+            LockKind::Exclusive,
+            patience,
+            Without::Room,
+        )
+        .await
     }
 
     fn absent_lock(&self) -> Lock {
@@ -192,7 +210,9 @@ async fn find(store: &Arc<dyn ObjectStore>, key: &SealKey) -> Result<Vec<Found>,
         let content = if sealed.is_empty() {
             Err("it is empty".to_owned())
         } else {
-            key.open_file(&sealed).map_err(|error| error.to_string()).and_then(|plain| parse(&plain))
+            key.open_file(&sealed)
+                .map_err(|error| error.to_string())
+                .and_then(|plain| parse(&plain))
         };
         found.push(Found { object: object.key, modified: object.modified, content });
     }
@@ -230,7 +250,9 @@ pub(super) async fn refuse_others(
                             "an old lock that cannot be read holds no one back; `kaleem-dr unlock` removes it"
                         );
                     }
-                    _ if own.is_some() => return Err(RepositoryError::Locked { holder: other.describe() }),
+                    _ if own.is_some() => {
+                        return Err(RepositoryError::Locked { holder: other.describe() });
+                    }
                     _ => {}
                 }
             }

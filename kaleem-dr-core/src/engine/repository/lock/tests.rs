@@ -53,12 +53,14 @@ impl Place {
         let directory = tempfile::tempdir().unwrap();
         std::fs::create_dir(directory.path().join(DIRECTORY)).unwrap();
         let store = OpendalStore::directory(directory.path()).unwrap();
-        let slow = Arc::new(Slow { store, permits: Semaphore::new(permits), waiting: Semaphore::new(0) });
+        let slow =
+            Arc::new(Slow { store, permits: Semaphore::new(permits), waiting: Semaphore::new(0) });
         Self { _directory: directory, slow, key: SealKey::new(MasterKey::new()) }
     }
 
     async fn take(&self, kind: LockKind) -> Result<Lock, RepositoryError> {
-        Lock::acquire(self.slow.clone(), self.key.clone(), kind, Duration::ZERO, Without::Never).await
+        Lock::acquire(self.slow.clone(), self.key.clone(), kind, Duration::ZERO, Without::Never)
+            .await
     }
 
     async fn locks(&self) -> usize {
@@ -89,7 +91,9 @@ async fn a_lock_that_is_given_up_while_it_is_taken_leaves_nothing() {
     let place = Place::new(0);
     let slow = place.slow.clone();
     let key = place.key.clone();
-    let taking = tokio::spawn(async move { Lock::acquire(slow, key, LockKind::Shared, Duration::ZERO, Without::Never).await });
+    let taking = tokio::spawn(async move {
+        Lock::acquire(slow, key, LockKind::Shared, Duration::ZERO, Without::Never).await
+    });
     place.writes_begun(1).await;
     taking.abort();
     place.slow.permits.add_permits(8);
@@ -113,7 +117,10 @@ async fn a_renewed_lock_is_one_lock_and_a_removed_one_is_lost() {
     lock.confirm().await.unwrap();
     place.slow.delete(&now[0]).await.unwrap();
     lock.shared().confirm_within(Duration::from_hours(1)).await.expect("it was seen just now");
-    assert!(matches!(lock.shared().confirm_within(Duration::ZERO).await, Err(RepositoryError::LockLost { .. })));
+    assert!(matches!(
+        lock.shared().confirm_within(Duration::ZERO).await,
+        Err(RepositoryError::LockLost { .. })
+    ));
     assert!(lock.lost().is_cancelled());
     lock.release().await.unwrap();
     assert_eq!(place.locks().await, 0);

@@ -74,12 +74,17 @@ impl Repository {
             Loss::Length(found, _) => Some((*id, *found)),
             Loss::Missing => None,
         });
-        let to_read: Vec<(Id, u64)> = survey.unindexed.iter().map(|(id, size)| (*id, *size)).chain(other_length).collect();
-        let bar = progress.begin("reading headers of packs", Unit::Items, Some(to_read.len() as u64));
+        let to_read: Vec<(Id, u64)> =
+            survey.unindexed.iter().map(|(id, size)| (*id, *size)).chain(other_length).collect();
+        let bar =
+            progress.begin("reading headers of packs", Unit::Items, Some(to_read.len() as u64));
         let mut plan = IndexRepair::default();
-        let mut reads = futures::stream::iter(to_read)
-            .map(|(id, size)| async move { self.header_of(&id, size).await.map(|header| (id, header)) })
-            .buffer_unordered(AT_ONCE);
+        let mut reads =
+            futures::stream::iter(to_read)
+                .map(|(id, size)| async move {
+                    self.header_of(&id, size).await.map(|header| (id, header))
+                })
+                .buffer_unordered(AT_ONCE);
         while let Some((id, header)) = reads.try_next().await? {
             if cancel.is_cancelled() {
                 return Err(RepositoryError::Cancelled);
@@ -114,7 +119,11 @@ impl Repository {
     ///
     /// # Errors
     /// When something cannot be written or removed; run again, it goes on from there.
-    pub async fn repair_index(&self, plan: &IndexRepair, lock: &Lock) -> Result<(), RepositoryError> {
+    pub async fn repair_index(
+        &self,
+        plan: &IndexRepair,
+        lock: &Lock,
+    ) -> Result<(), RepositoryError> {
         let mut file = IndexFile::default();
         let mut blobs = 0;
         for pack in &plan.headers {
@@ -131,7 +140,11 @@ impl Repository {
     }
 
     /// What a pack holds, by its header; the inner error says what is wrong with the pack.
-    async fn header_of(&self, id: &Id, size: u64) -> Result<Result<IndexPack, String>, RepositoryError> {
+    async fn header_of(
+        &self,
+        id: &Id,
+        size: u64,
+    ) -> Result<Result<IndexPack, String>, RepositoryError> {
         let store = &self.0.store;
         let key = pack_key(id);
         let read = async |from: u64, to: u64| match store.read(&key, Some(from..to)).await {
@@ -157,10 +170,12 @@ impl Repository {
         };
         let (seal, name) = (self.0.key.clone(), id.to_hex().to_string());
         blocking(move || {
-            Ok(seal.open(&sealed).map_err(|error| format!("its header: {error}")).and_then(|header| {
-                let pack = parse_header(&name, &header, size)?;
-                serde_json::from_value(pack).map_err(|error| error.to_string())
-            }))
+            Ok(seal.open(&sealed).map_err(|error| format!("its header: {error}")).and_then(
+                |header| {
+                    let pack = parse_header(&name, &header, size)?;
+                    serde_json::from_value(pack).map_err(|error| error.to_string())
+                },
+            ))
         })
         .await
     }

@@ -92,7 +92,8 @@ impl SnapshotRepair {
     /// Whether anything is to be done.
     #[must_use]
     pub fn is_needed(&self, forget: bool) -> bool {
-        self.lost.iter().any(|lost| forget || !lost.is_gone) || (forget && !self.unreadable.is_empty())
+        self.lost.iter().any(|lost| forget || !lost.is_gone)
+            || (forget && !self.unreadable.is_empty())
     }
 }
 
@@ -115,7 +116,9 @@ impl Repository {
         let snapshots = if wanted.is_empty() {
             listing.snapshots
         } else {
-            let chosen = wanted.iter().map(|wanted| select(&listing.snapshots, wanted, &HostScope::Any).cloned());
+            let chosen = wanted
+                .iter()
+                .map(|wanted| select(&listing.snapshots, wanted, &HostScope::Any).cloned());
             chosen.collect::<Result<_, _>>()?
         };
         let unreadable = if wanted.is_empty() { listing.unreadable } else { Vec::new() };
@@ -125,7 +128,8 @@ impl Repository {
         let stop = cancel.clone();
         let (whole, lost) = self
             .guarded(lock, cancel, move |repository, _| {
-                let engine = repository.without_cache().indexed(Gate::open(stop.clone()), &silent())?;
+                let engine =
+                    repository.without_cache().indexed(Gate::open(stop.clone()), &silent())?;
                 let (mut reach, mut whole, mut lost) = (Reach::default(), 0, Vec::new());
                 for snapshot in snapshots {
                     let is_lost = |pack: &rustic_core::Id| survey.lost.contains_key(pack);
@@ -182,7 +186,8 @@ impl Repository {
             if cancel.is_cancelled() {
                 return Err(RepositoryError::Cancelled);
             }
-            let snapshot = if lost.is_gone { None } else { Some(self.rewrite(lost, lock, cancel).await?) };
+            let snapshot =
+                if lost.is_gone { None } else { Some(self.rewrite(lost, lock, cancel).await?) };
             if forget {
                 lock.confirm().await?;
                 self.0.store.delete(&format!("snapshots/{}", lost.snapshot)).await?;
@@ -200,8 +205,14 @@ impl Repository {
         Ok(done)
     }
 
-    async fn rewrite(&self, lost: &LostSnapshot, lock: &Lock, cancel: &CancellationToken) -> Result<SnapshotId, RepositoryError> {
-        let manifest = match self.read(&Snapshot::new((*lost.file).clone())).await?.manifest().await {
+    async fn rewrite(
+        &self,
+        lost: &LostSnapshot,
+        lock: &Lock,
+        cancel: &CancellationToken,
+    ) -> Result<SnapshotId, RepositoryError> {
+        let manifest = match self.read(&Snapshot::new((*lost.file).clone())).await?.manifest().await
+        {
             Ok(manifest) => manifest,
             // Then the new snapshot has none either, and is no point of ours any more.
             Err(RepositoryError::Damaged { .. }) => None,
@@ -210,7 +221,8 @@ impl Repository {
         let (file, objects) = {
             let (file, stop) = (lost.file.clone(), cancel.clone());
             self.guarded(lock, cancel, move |repository, _| {
-                let engine = repository.without_cache().indexed(Gate::open(stop.clone()), &silent())?;
+                let engine =
+                    repository.without_cache().indexed(Gate::open(stop.clone()), &silent())?;
                 Rewriting::new(&repository, &engine, &stop).snapshot(*file, manifest)
             })
             .await?
@@ -259,7 +271,8 @@ impl<'a> Rewriting<'a> {
         manifest: Option<Manifest>,
     ) -> Result<(SnapshotFile, Vec<Object>), RepositoryError> {
         let mut tree = self.tree(&file.tree, Path::new("/"))?;
-        let mut data = PackWriter::new(&self.repository.0.key, self.repository.0.version, BlobKind::Data);
+        let mut data =
+            PackWriter::new(&self.repository.0.key, self.repository.0.version, BlobKind::Data);
         if let Some(manifest) = manifest {
             let manifest = self.manifest(manifest, &tree)?;
             self.put_manifest(&mut tree, &manifest, &mut data)?;
@@ -304,7 +317,12 @@ impl<'a> Rewriting<'a> {
                     rewritten
                 };
                 node.subtree = Some(rewritten);
-            } else if !node.content.iter().flatten().all(|blob| self.engine.get_index_entry(blob).is_ok()) {
+            } else if !node
+                .content
+                .iter()
+                .flatten()
+                .all(|blob| self.engine.get_index_entry(blob).is_ok())
+            {
                 self.left_out.push(path);
                 continue;
             }
@@ -324,7 +342,10 @@ impl<'a> Rewriting<'a> {
         }
         match self.engine.get_tree(id) {
             Ok(tree) => Ok(Some(tree)),
-            Err(error) if super::super::engine_error::fault_of(&error).is_some_and(|fault| !fault.is_loss()) => {
+            Err(error)
+                if super::super::engine_error::fault_of(&error)
+                    .is_some_and(|fault| !fault.is_loss()) =>
+            {
                 Err(RepositoryError::engine("read a tree of")(error))
             }
             Err(_) => Ok(None),
@@ -346,7 +367,8 @@ impl<'a> Rewriting<'a> {
     }
 
     fn flush(&mut self) -> Result<(), RepositoryError> {
-        let empty = PackWriter::new(&self.repository.0.key, self.repository.0.version, BlobKind::Tree);
+        let empty =
+            PackWriter::new(&self.repository.0.key, self.repository.0.version, BlobKind::Tree);
         let full = std::mem::replace(&mut self.trees, empty);
         if full.len() == 0 {
             return Ok(());
@@ -378,21 +400,32 @@ impl<'a> Rewriting<'a> {
         if manifest.tree.files > 0 {
             (manifest.tree.files, manifest.tree.size_bytes) = (files, size_bytes);
         }
-        let incomplete = self.left_out.iter().map(|path| Incomplete { what: path.display().to_string(), why: WHY.to_owned() });
+        let incomplete = self
+            .left_out
+            .iter()
+            .map(|path| Incomplete { what: path.display().to_string(), why: WHY.to_owned() });
         manifest.incomplete.extend(incomplete);
         Ok(manifest)
     }
 
-    fn put_manifest(&mut self, root: &mut Tree, manifest: &Manifest, data: &mut PackWriter<'_>) -> Result<(), RepositoryError> {
+    fn put_manifest(
+        &mut self,
+        root: &mut Tree,
+        manifest: &Manifest,
+        data: &mut PackWriter<'_>,
+    ) -> Result<(), RepositoryError> {
         let json = serde_json::to_vec_pretty(manifest).map_err(failed)?;
         let path = Path::new(MANIFEST_PATH);
         let (directory, name) = (path.parent().and_then(Path::file_name), path.file_name());
-        let Some(at) = root.nodes.iter().position(|node| Some(&*node.name()) == directory) else { return Ok(()) };
+        let Some(at) = root.nodes.iter().position(|node| Some(&*node.name()) == directory) else {
+            return Ok(());
+        };
         let Some(subtree) = root.nodes[at].subtree else { return Ok(()) };
         let Some(mut inner) = self.read(&subtree)? else { return Ok(()) };
         for node in inner.nodes.iter_mut().filter(|node| Some(&*node.name()) == name) {
             node.meta.size = json.len() as u64;
-            node.content = Some(json.chunks(BLOB_BYTES).map(|chunk| DataId::from(data.blob(chunk))).collect());
+            node.content =
+                Some(json.chunks(BLOB_BYTES).map(|chunk| DataId::from(data.blob(chunk))).collect());
         }
         root.nodes[at].subtree = Some(self.put(&inner)?);
         Ok(())

@@ -57,7 +57,11 @@ pub fn is_r2(endpoint: &str) -> bool {
 /// Whether an endpoint is on this machine.
 pub(crate) fn is_loopback(endpoint: &str) -> bool {
     host_of(endpoint).is_some_and(|host| {
-        host == "localhost" || host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+        host == "localhost"
+            || host
+                .trim_matches(['[', ']'])
+                .parse::<IpAddr>()
+                .is_ok_and(|address| address.is_loopback())
     })
 }
 
@@ -100,7 +104,11 @@ impl Tuning {
     /// What suits the service at an endpoint.
     #[must_use]
     pub fn of(endpoint: &str) -> Self {
-        if is_r2(endpoint) { Self { concurrency: R2_CONCURRENCY, ..Self::default() } } else { Self::default() }
+        if is_r2(endpoint) {
+            Self { concurrency: R2_CONCURRENCY, ..Self::default() }
+        } else {
+            Self::default()
+        }
     }
 }
 
@@ -207,9 +215,14 @@ mod tests {
 
     #[test]
     fn rates_are_read_as_they_are_written() {
-        for (text, bytes) in
-            [("2 MiB/s", 2 << 20), ("2M", 2 << 20), ("500 kB/s", 500_000), ("64k", 64 << 10), ("1 MB/s", 1_000_000), ("7", 7)]
-        {
+        for (text, bytes) in [
+            ("2 MiB/s", 2 << 20),
+            ("2M", 2 << 20),
+            ("500 kB/s", 500_000),
+            ("64k", 64 << 10),
+            ("1 MB/s", 1_000_000),
+            ("7", 7),
+        ] {
             assert_eq!(text.parse::<Rate>().map(Rate::get), Ok(bytes), "{text}");
         }
         for bad in ["", "0", "M", "2 Mbit/s", "-1M", "1.5M", "99999999999G"] {
@@ -219,8 +232,15 @@ mod tests {
 
     #[test]
     fn r2_is_known_by_its_host_alone() {
-        assert!(is_r2("https://0123.r2.cloudflarestorage.com") && is_r2("https://0123.EU.r2.cloudflarestorage.com"));
-        for other in ["https://r2.cloudflarestorage.com.example.org", "https://example.org/a.r2.cloudflarestorage.com", "x"] {
+        assert!(
+            is_r2("https://0123.r2.cloudflarestorage.com")
+                && is_r2("https://0123.EU.r2.cloudflarestorage.com")
+        );
+        for other in [
+            "https://r2.cloudflarestorage.com.example.org",
+            "https://example.org/a.r2.cloudflarestorage.com",
+            "x",
+        ] {
             assert!(!is_r2(other), "{other}");
         }
         assert_eq!(Tuning::of("https://a.r2.cloudflarestorage.com").concurrency, R2_CONCURRENCY);

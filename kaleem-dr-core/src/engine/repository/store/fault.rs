@@ -37,7 +37,10 @@ impl StoreFault {
     /// Whether we never got as far as the objects: nothing is said about them.
     #[must_use]
     pub fn keeps_out(self) -> bool {
-        matches!(self, Self::NoBucket | Self::Denied | Self::Clock | Self::Tls | Self::Dns | Self::Unreachable)
+        matches!(
+            self,
+            Self::NoBucket | Self::Denied | Self::Clock | Self::Tls | Self::Dns | Self::Unreachable
+        )
     }
 
     /// Whether the object itself is at fault, and not the way to it.
@@ -57,12 +60,18 @@ impl StoreFault {
             Self::NoBucket => {
                 "make the bucket, or mend its name in `location`; an R2 endpoint is that of the bucket's own account"
             }
-            Self::Clock => "set this machine's clock (`timedatectl`): signatures are good for 15 minutes",
+            Self::Clock => {
+                "set this machine's clock (`timedatectl`): signatures are good for 15 minutes"
+            }
             Self::Tls => {
                 "try `ip = \"v4\"` in the repository's table; behind a proxy or with a private certificate, name its PEM file in `ca_file`"
             }
-            Self::Dns => "is the host in the endpoint right, and does this machine resolve names (`getent hosts HOST`)?",
-            Self::Unreachable => "is the endpoint right and the network up? try `ip = \"v4\"`, or name a `proxy`",
+            Self::Dns => {
+                "is the host in the endpoint right, and does this machine resolve names (`getent hosts HOST`)?"
+            }
+            Self::Unreachable => {
+                "is the endpoint right and the network up? try `ip = \"v4\"`, or name a `proxy`"
+            }
             _ => return None,
         })
     }
@@ -112,11 +121,16 @@ impl StoreFault {
             Self::Tls
         } else if lower.contains("dns error") || lower.contains("failed to lookup address") {
             Self::Dns
-        } else if sources(error)
-            .any(|cause| cause.downcast_ref::<reqwest::Error>().is_some_and(|e| e.is_connect() || e.is_timeout()))
-            || ["timeout reached", "connection reset", "connection refused", "connection closed"]
-                .into_iter()
-                .any(|word| lower.contains(word))
+        } else if sources(error).any(|cause| {
+            cause.downcast_ref::<reqwest::Error>().is_some_and(|e| e.is_connect() || e.is_timeout())
+        }) || [
+            "timeout reached",
+            "connection reset",
+            "connection refused",
+            "connection closed",
+        ]
+        .into_iter()
+        .any(|word| lower.contains(word))
         {
             Self::Unreachable
         } else {
@@ -131,9 +145,24 @@ pub(super) fn in_words(error: &opendal::Error) -> String {
     let status = context(error, "status");
     let message = error.message();
     // `S3Error { code: "NoSuchKey", message: "…", resource: "…", request_id: "…" }`
-    let field = |name: &str| Some(message.split_once(&format!("{name}: \""))?.1.split('"').next().unwrap_or_default().to_owned());
+    let field = |name: &str| {
+        Some(
+            message
+                .split_once(&format!("{name}: \""))?
+                .1
+                .split('"')
+                .next()
+                .unwrap_or_default()
+                .to_owned(),
+        )
+    };
     let said = if message.starts_with("S3Error") {
-        [field("code"), field("message")].into_iter().flatten().filter(|text| !text.is_empty()).collect::<Vec<_>>().join(": ")
+        [field("code"), field("message")]
+            .into_iter()
+            .flatten()
+            .filter(|text| !text.is_empty())
+            .collect::<Vec<_>>()
+            .join(": ")
     } else {
         let mut said = message.chars().take(LONGEST_ANSWER).collect::<String>();
         for cause in sources(error).skip(1) {
@@ -169,7 +198,9 @@ pub(super) fn one_line(text: &str) -> String {
     }
 }
 
-fn sources<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+fn sources<'a>(
+    error: &'a (dyn Error + 'static),
+) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     std::iter::successors(Some(error), |error| (**error).source())
 }
 
@@ -193,14 +224,24 @@ mod tests {
         let skewed = "S3Error { code: \"RequestTimeTooSkewed\", message: \"\" }";
         assert_eq!(answer(ErrorKind::PermissionDenied, skewed), StoreFault::Clock);
         assert_eq!(answer(ErrorKind::PermissionDenied, ""), StoreFault::Denied);
-        assert_eq!(answer(ErrorKind::ConfigInvalid, "S3Error { code: \"NoSuchBucket\" }"), StoreFault::NoBucket);
+        assert_eq!(
+            answer(ErrorKind::ConfigInvalid, "S3Error { code: \"NoSuchBucket\" }"),
+            StoreFault::NoBucket
+        );
         let handbook = "S3Error { code: \"InvalidArgument\", message: \"Credential access key has length 20, should be 32\" }";
         assert_eq!(answer(ErrorKind::Unexpected, handbook), StoreFault::Denied);
-        assert_eq!(answer(ErrorKind::Unexpected, "S3Error { code: \"InternalError\" }"), StoreFault::Other);
-        let words = in_words(
-            &opendal::Error::new(ErrorKind::Unexpected, handbook).with_context("response", "Parts { status: 400, x: 1 }"),
+        assert_eq!(
+            answer(ErrorKind::Unexpected, "S3Error { code: \"InternalError\" }"),
+            StoreFault::Other
         );
-        assert_eq!(words, "the service answered 400 (InvalidArgument: Credential access key has length 20, should be 32)");
+        let words = in_words(
+            &opendal::Error::new(ErrorKind::Unexpected, handbook)
+                .with_context("response", "Parts { status: 400, x: 1 }"),
+        );
+        assert_eq!(
+            words,
+            "the service answered 400 (InvalidArgument: Credential access key has length 20, should be 32)"
+        );
         assert!(StoreFault::Denied.keeps_out() && !StoreFault::Other.keeps_out());
     }
 }

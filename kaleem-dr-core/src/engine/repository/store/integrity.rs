@@ -40,7 +40,14 @@ impl PartDigests {
     }
 
     fn empty(part_bytes: usize) -> Self {
-        Self { part_bytes, finished: Vec::new(), part: Md5::new(), in_part: 0, whole: None, size: 0 }
+        Self {
+            part_bytes,
+            finished: Vec::new(),
+            part: Md5::new(),
+            in_part: 0,
+            whole: None,
+            size: 0,
+        }
     }
 
     pub(super) fn update(&mut self, mut bytes: &[u8]) {
@@ -67,7 +74,11 @@ impl PartDigests {
     pub(super) fn finish(mut self) -> Sent {
         // An empty object has one part too, of nothing.
         self.end_part();
-        Sent { parts: self.finished, sha256: self.whole.map(|whole| whole.finalize().into()), size: self.size }
+        Sent {
+            parts: self.finished,
+            sha256: self.whole.map(|whole| whole.finalize().into()),
+            size: self.size,
+        }
     }
 
     /// Of content in memory.
@@ -100,7 +111,8 @@ impl Sent {
     pub(super) fn is_proven_by(&self, etag: &str) -> bool {
         let etag = etag.trim_start_matches("W/").trim_matches('"').to_ascii_lowercase();
         self.whole_md5().is_some_and(|only| etag == hex::encode(only))
-            || etag == format!("{}-{}", hex::encode(Md5::digest(self.parts.concat())), self.parts.len())
+            || etag
+                == format!("{}-{}", hex::encode(Md5::digest(self.parts.concat())), self.parts.len())
     }
 }
 

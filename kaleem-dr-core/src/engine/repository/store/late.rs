@@ -40,7 +40,12 @@ struct Waiting {
 
 impl Late {
     /// Writes an object whole: readers see all of it or nothing. It waits only if the batch before last is not durable yet. Blocking.
-    pub(super) fn write(&self, temporary: &Temporary, key: &str, content: &[Bytes]) -> io::Result<()> {
+    pub(super) fn write(
+        &self,
+        temporary: &Temporary,
+        key: &str,
+        content: &[Bytes],
+    ) -> io::Result<()> {
         let mut unplaced = temporary.begin(key)?;
         content.iter().try_for_each(|piece| unplaced.add(piece))?;
         let target = unplaced.place()?;
@@ -83,7 +88,10 @@ impl Waiting {
 
     /// Waits for the batch that is being synced.
     fn join(&mut self) -> io::Result<()> {
-        let synced = self.behind.take().map_or(Ok(()), |behind| behind.join().expect("syncing files does not panic"));
+        let synced = self
+            .behind
+            .take()
+            .map_or(Ok(()), |behind| behind.join().expect("syncing files does not panic"));
         self.note(synced)
     }
 
@@ -91,9 +99,10 @@ impl Waiting {
     fn note(&mut self, synced: io::Result<()>) -> io::Result<()> {
         self.failed = self.failed.take().or(synced.err());
         match &self.failed {
-            Some(error) => {
-                Err(io::Error::new(error.kind(), format!("what was written before could not be made durable: {error}")))
-            }
+            Some(error) => Err(io::Error::new(
+                error.kind(),
+                format!("what was written before could not be made durable: {error}"),
+            )),
             None => Ok(()),
         }
     }
@@ -145,9 +154,19 @@ mod tests {
     fn a_failed_sync_is_told_ever_after() {
         let home = tempfile::tempdir().unwrap();
         let late = Late::default();
-        late.write(&Temporary::of(home.path().to_path_buf()), "data/ab/abcd", &[Bytes::from_static(b"x")]).unwrap();
+        late.write(
+            &Temporary::of(home.path().to_path_buf()),
+            "data/ab/abcd",
+            &[Bytes::from_static(b"x")],
+        )
+        .unwrap();
         no_directory_any_more(&home.path().join("data/ab"));
-        assert!(late.sync().unwrap_err().to_string().starts_with("what was written before could not be made durable"));
+        assert!(
+            late.sync()
+                .unwrap_err()
+                .to_string()
+                .starts_with("what was written before could not be made durable")
+        );
         late.sync().unwrap_err();
         assert!(!late.is_empty());
     }

@@ -33,7 +33,10 @@ pub(super) fn check_page(page: &[u8], token: &str) -> Result<(), String> {
     let mut path: Vec<String> = Vec::new();
     let (mut ended, mut truncated, mut next) = (false, String::new(), String::new());
     loop {
-        match reader.read_event().map_err(|error| format!("the listing is cut or garbled: {error}"))? {
+        match reader
+            .read_event()
+            .map_err(|error| format!("the listing is cut or garbled: {error}"))?
+        {
             Event::Start(start) => {
                 let name = start.local_name().as_ref().to_owned();
                 if path.is_empty() && name != ROOT {
@@ -54,7 +57,9 @@ pub(super) fn check_page(page: &[u8], token: &str) -> Result<(), String> {
                 place.push_str(&text);
             }
             // A token may hold an entity; that it is there is enough.
-            Event::GeneralRef(_) if matches!(path.as_slice(), [_, field] if field == "NextContinuationToken") => next.push('&'),
+            Event::GeneralRef(_) if matches!(path.as_slice(), [_, field] if field == "NextContinuationToken") => {
+                next.push('&')
+            }
             Event::Eof => break,
             _ => {}
         }
@@ -64,8 +69,12 @@ pub(super) fn check_page(page: &[u8], token: &str) -> Result<(), String> {
     }
     match truncated.trim() {
         "false" => Ok(()),
-        "true" if next.trim().is_empty() => Err("the listing goes on, but the service does not say where".to_owned()),
-        "true" if next.trim() == token => Err("the listing goes on where it was already".to_owned()),
+        "true" if next.trim().is_empty() => {
+            Err("the listing goes on, but the service does not say where".to_owned())
+        }
+        "true" if next.trim() == token => {
+            Err("the listing goes on where it was already".to_owned())
+        }
         "true" => Ok(()),
         _ => Err("the listing does not say whether it goes on".to_owned()),
     }
@@ -77,11 +86,16 @@ mod tests {
 
     #[test]
     fn a_page_must_be_whole_and_say_how_it_goes_on() {
-        let page = |inner: &str| format!("<?xml version=\"1.0\"?>\n<ListBucketResult xmlns=\"x\">{inner}</ListBucketResult>\n");
+        let page = |inner: &str| {
+            format!(
+                "<?xml version=\"1.0\"?>\n<ListBucketResult xmlns=\"x\">{inner}</ListBucketResult>\n"
+            )
+        };
         let object = "<Contents><Key>a</Key><Size>1</Size></Contents>";
         let last = page(&format!("<IsTruncated>false</IsTruncated>{object}"));
-        let more =
-            page(&format!("{object}<IsTruncated>true</IsTruncated><NextContinuationToken>t&amp;2</NextContinuationToken>"));
+        let more = page(&format!(
+            "{object}<IsTruncated>true</IsTruncated><NextContinuationToken>t&amp;2</NextContinuationToken>"
+        ));
         assert_eq!(check_page(last.as_bytes(), ""), Ok(()));
         assert_eq!(check_page(more.as_bytes(), "t1"), Ok(()));
         for (bad, why) in [
@@ -90,7 +104,12 @@ mod tests {
             ("", "cut"),
             (&page(object), "whether"),
             (&page("<IsTruncated>true</IsTruncated>"), "where"),
-            (&page("<IsTruncated>true</IsTruncated><NextContinuationToken>t1</NextContinuationToken>"), "already"),
+            (
+                &page(
+                    "<IsTruncated>true</IsTruncated><NextContinuationToken>t1</NextContinuationToken>",
+                ),
+                "already",
+            ),
             ("<html><body>Log in</body></html>", "no listing"),
         ] {
             let error = check_page(bad.as_bytes(), "t1").unwrap_err();
@@ -101,7 +120,8 @@ mod tests {
     #[test]
     fn only_listings_are_looked_at() {
         let uri = |text: &str| text.parse().unwrap();
-        let asked = token_of_request(&uri("https://h/b?list-type=2&prefix=p%2F&continuation-token=a%2Bb"));
+        let asked =
+            token_of_request(&uri("https://h/b?list-type=2&prefix=p%2F&continuation-token=a%2Bb"));
         assert_eq!(asked.as_deref(), Some("a+b"));
         assert_eq!(token_of_request(&uri("https://h/b/list-type=2")), None);
     }

@@ -189,7 +189,13 @@ pub struct StoreError {
 
 impl StoreError {
     /// An error of a store of one's own.
-    pub fn new(action: &'static str, key: &str, location: String, not_found: bool, cause: impl Into<Cause>) -> Self {
+    pub fn new(
+        action: &'static str,
+        key: &str,
+        location: String,
+        not_found: bool,
+        cause: impl Into<Cause>,
+    ) -> Self {
         let fault = if not_found { StoreFault::NotFound } else { StoreFault::Other };
         Self { action, key: key.to_owned(), location, fault, cause: cause.into() }
     }
@@ -209,8 +215,11 @@ impl StoreError {
     /// Whether the place takes no writes from us: it is read-only, full, or not ours to write to.
     #[must_use]
     pub fn takes_no_writes(&self) -> bool {
-        let refused = [std::io::ErrorKind::ReadOnlyFilesystem, std::io::ErrorKind::PermissionDenied];
-        self.fault == StoreFault::Denied || self.is_full() || self.io_kinds().any(|kind| refused.contains(&kind))
+        let refused =
+            [std::io::ErrorKind::ReadOnlyFilesystem, std::io::ErrorKind::PermissionDenied];
+        self.fault == StoreFault::Denied
+            || self.is_full()
+            || self.io_kinds().any(|kind| refused.contains(&kind))
     }
 
     /// Whether there is no room left.
@@ -220,7 +229,9 @@ impl StoreError {
         // What S3 services answer who have a disk or a quota.
         let said = || self.cause.to_string();
         self.io_kinds().any(|kind| full.contains(&kind))
-            || ["answered 507", "StorageFull", "QuotaExceeded", "InsufficientStorage"].iter().any(|word| said().contains(word))
+            || ["answered 507", "StorageFull", "QuotaExceeded", "InsufficientStorage"]
+                .iter()
+                .any(|word| said().contains(word))
     }
 
     fn io_kinds(&self) -> impl Iterator<Item = std::io::ErrorKind> {
@@ -267,12 +278,21 @@ impl OpendalStore {
     /// When it is not a directory.
     pub fn directory(path: &Path) -> Result<Self, StoreError> {
         let location = path.display().to_string();
-        let failed = |not_found, cause: Cause| StoreError::new("open", ".", location.clone(), not_found, cause);
-        let root = path.canonicalize().map_err(|cause| failed(cause.kind() == std::io::ErrorKind::NotFound, cause.into()))?;
+        let failed = |not_found, cause: Cause| {
+            StoreError::new("open", ".", location.clone(), not_found, cause)
+        };
+        let root = path
+            .canonicalize()
+            .map_err(|cause| failed(cause.kind() == std::io::ErrorKind::NotFound, cause.into()))?;
         let text = root.to_str().ok_or_else(|| failed(false, "the path is not UTF-8".into()))?;
-        let operator = Operator::new(services::Fs::default().root(text)).map_err(|cause| failed(false, cause.into()))?;
+        let operator = Operator::new(services::Fs::default().root(text))
+            .map_err(|cause| failed(false, cause.into()))?;
         let operator = OnceCell::new_with(Some(layered(operator, &location, &Tuning::default())));
-        let place = Place::Directory(Directory { temporary: Temporary::of(root.clone()), root, late: Late::default() });
+        let place = Place::Directory(Directory {
+            temporary: Temporary::of(root.clone()),
+            root,
+            late: Late::default(),
+        });
         Ok(Self { operator: Arc::new(operator), location, place })
     }
 
@@ -291,7 +311,9 @@ impl OpendalStore {
     /// What requests go through.
     async fn operator(&self) -> Result<&Operator, StoreError> {
         let make = || async {
-            let Place::Bucket(access) = &self.place else { unreachable!("that of a directory is made with the store") };
+            let Place::Bucket(access) = &self.place else {
+                unreachable!("that of a directory is made with the store")
+            };
             operator(access, &region::of(access).await?)
         };
         self.operator.get_or_try_init(make).await
@@ -313,7 +335,12 @@ impl OpendalStore {
     /// # Errors
     /// [`StoreFault::Condition`] when there is one; or when it cannot be written.
     pub(crate) async fn write_new(&self, key: &str, content: Bytes) -> Result<(), StoreError> {
-        self.operator().await?.write_with(key, content).if_not_exists(true).await.map_err(self.failed("write", key))?;
+        self.operator()
+            .await?
+            .write_with(key, content)
+            .if_not_exists(true)
+            .await
+            .map_err(self.failed("write", key))?;
         Ok(())
     }
 
@@ -349,12 +376,28 @@ impl OpendalStore {
     }
 
     /// Makes sure that the bucket holds what was sent; what it holds instead is deleted.
-    async fn confirm(&self, key: &str, meta: &Metadata, sent: &Sent, content: &[Bytes]) -> Result<(), StoreError> {
+    async fn confirm(
+        &self,
+        key: &str,
+        meta: &Metadata,
+        sent: &Sent,
+        content: &[Bytes],
+    ) -> Result<(), StoreError> {
         if meta.etag().is_some_and(|etag| sent.is_proven_by(etag)) {
             return Ok(());
         }
-        tracing::debug!(key, etag = meta.etag(), "the ETag is no digest of what was sent; reading the object back");
-        let found = self.operator().await?.stat(key).await.map_err(self.failed("read back", key))?.content_length();
+        tracing::debug!(
+            key,
+            etag = meta.etag(),
+            "the ETag is no digest of what was sent; reading the object back"
+        );
+        let found = self
+            .operator()
+            .await?
+            .stat(key)
+            .await
+            .map_err(self.failed("read back", key))?
+            .content_length();
         let mut digest = Sha256::new();
         let mut at = 0;
         while found == sent.size && at < found {
@@ -368,18 +411,30 @@ impl OpendalStore {
         }
         let removed = self.operator().await?.delete(key).await;
         let then = if removed.is_ok() { "it was deleted" } else { "and it could not be deleted" };
-        let why = format!("what the service stored is not what was sent ({found} bytes of {}); {then}", sent.size);
+        let why = format!(
+            "what the service stored is not what was sent ({found} bytes of {}); {then}",
+            sent.size
+        );
         Err(StoreError::new("write", key, self.location.clone(), false, why))
     }
 
     /// Nothing that is written in the plain way may refer to what a crash would take away.
     async fn sync_late(&self, key: &str) -> Result<(), StoreError> {
-        let Some(late) = self.on_disk().map(|disk| disk.late.clone()).filter(|late| !late.is_empty()) else { return Ok(()) };
+        let Some(late) =
+            self.on_disk().map(|disk| disk.late.clone()).filter(|late| !late.is_empty())
+        else {
+            return Ok(());
+        };
         self.ended(key, tokio::task::spawn_blocking(move || late.sync()).await)
     }
 
-    fn ended<T>(&self, key: &str, result: Result<std::io::Result<T>, tokio::task::JoinError>) -> Result<T, StoreError> {
-        let failed = |cause: Cause| StoreError::new("write", key, self.location.clone(), false, cause);
+    fn ended<T>(
+        &self,
+        key: &str,
+        result: Result<std::io::Result<T>, tokio::task::JoinError>,
+    ) -> Result<T, StoreError> {
+        let failed =
+            |cause: Cause| StoreError::new("write", key, self.location.clone(), false, cause);
         result.map_err(|panic| failed(panic.into()))?.map_err(|cause| failed(cause.into()))
     }
 }
@@ -431,15 +486,27 @@ struct DiskWriter {
 impl ObjectWriter for DiskWriter {
     async fn write(&mut self, bytes: Bytes) -> Result<(), StoreError> {
         let Some(mut unplaced) = self.unplaced.take() else { return Ok(()) };
-        let written = tokio::task::spawn_blocking(move || unplaced.add(&bytes).map(|()| unplaced)).await;
+        let written =
+            tokio::task::spawn_blocking(move || unplaced.add(&bytes).map(|()| unplaced)).await;
         self.unplaced = Some(self.store.ended(&self.key, written)?);
         Ok(())
     }
 
     async fn finish(&mut self) -> Result<(), StoreError> {
-        let gone = || StoreError::new("write", &self.key, self.store.location.clone(), false, "it failed before");
+        let gone = || {
+            StoreError::new(
+                "write",
+                &self.key,
+                self.store.location.clone(),
+                false,
+                "it failed before",
+            )
+        };
         let unplaced = self.unplaced.take().ok_or_else(gone)?;
-        self.store.ended(&self.key, tokio::task::spawn_blocking(move || unplaced.place_durably()).await)?;
+        self.store.ended(
+            &self.key,
+            tokio::task::spawn_blocking(move || unplaced.place_durably()).await,
+        )?;
         failpoint::reach(Step::Write).await;
         Ok(())
     }
@@ -480,7 +547,11 @@ fn operator(access: &S3Access, region: &str) -> Result<Operator, StoreError> {
 /// The tuning of an access, with time for what its bandwidth limits hold back: a body waits for all that are under way.
 fn patient(access: &S3Access) -> Tuning {
     let mut tuning = access.tuning;
-    let slowest = [access.network.upload_limit, access.network.download_limit].into_iter().flatten().map(Rate::get).min();
+    let slowest = [access.network.upload_limit, access.network.download_limit]
+        .into_iter()
+        .flatten()
+        .map(Rate::get)
+        .min();
     if let Some(slowest) = slowest {
         // Each request has up to two streamed parts under way.
         let held_back = (tuning.concurrency * 2 * STREAMED_PART_BYTES) as u64 / slowest;
@@ -492,9 +563,17 @@ fn patient(access: &S3Access) -> Tuning {
 fn layered(operator: Operator, location: &str, tuning: &Tuning) -> Operator {
     let retries = tuning.retries;
     let notice = Notice { location: location.to_owned(), retries };
-    let retry = RetryLayer::new().with_max_times(retries).with_jitter().with_min_delay(tuning.retry_delay).with_notify(notice);
+    let retry = RetryLayer::new()
+        .with_max_times(retries)
+        .with_jitter()
+        .with_min_delay(tuning.retry_delay)
+        .with_notify(notice);
     operator
-        .layer(TimeoutLayer::new().with_timeout(tuning.call_timeout).with_io_timeout(tuning.io_timeout))
+        .layer(
+            TimeoutLayer::new()
+                .with_timeout(tuning.call_timeout)
+                .with_io_timeout(tuning.io_timeout),
+        )
         .layer(retry)
         .layer(ConcurrentLimitLayer::new(tuning.concurrency))
 }
@@ -526,15 +605,32 @@ impl ObjectStore for OpendalStore {
             // OpenDAL lists a directory that is not there, or is no directory, as empty.
             let path = root.join(directory);
             let failed = |cause: std::io::Error| {
-                StoreError::new("list", directory, self.location.clone(), cause.kind() == std::io::ErrorKind::NotFound, cause)
+                StoreError::new(
+                    "list",
+                    directory,
+                    self.location.clone(),
+                    cause.kind() == std::io::ErrorKind::NotFound,
+                    cause,
+                )
             };
             if !tokio::fs::metadata(&path).await.map_err(failed)?.is_dir() {
-                return Err(StoreError::new("list", directory, self.location.clone(), false, "it is not a directory"));
+                return Err(StoreError::new(
+                    "list",
+                    directory,
+                    self.location.clone(),
+                    false,
+                    "it is not a directory",
+                ));
             }
         }
         let prefix = format!("{directory}/");
-        let mut lister =
-            self.operator().await?.lister_with(&prefix).recursive(true).await.map_err(self.failed("list", directory))?;
+        let mut lister = self
+            .operator()
+            .await?
+            .lister_with(&prefix)
+            .recursive(true)
+            .await
+            .map_err(self.failed("list", directory))?;
         let mut objects = Vec::new();
         let mut seen = HashSet::new();
         while let Some(entry) = lister.try_next().await.map_err(self.failed("list", directory))? {
@@ -542,8 +638,16 @@ impl ObjectStore for OpendalStore {
                 EntryMode::FILE => {
                     let (key, meta) = entry.into_parts();
                     if self.is_bucket() && !seen.insert(key.clone()) {
-                        let why = format!("{key} is in the listing twice; the service's pages do not fit together");
-                        return Err(StoreError::new("list", directory, self.location.clone(), false, why));
+                        let why = format!(
+                            "{key} is in the listing twice; the service's pages do not fit together"
+                        );
+                        return Err(StoreError::new(
+                            "list",
+                            directory,
+                            self.location.clone(),
+                            false,
+                            why,
+                        ));
                     }
                     let modified = meta.last_modified().map(opendal::raw::Timestamp::into_inner);
                     let etag = meta.etag().map(|etag| etag.trim_matches('"').to_ascii_lowercase());
@@ -554,7 +658,13 @@ impl ObjectStore for OpendalStore {
                 EntryMode::Unknown if !super::object_key::is_object_name(entry.path()) => {}
                 EntryMode::Unknown => {
                     let why = format!("{} is neither a file nor a directory", entry.path());
-                    return Err(StoreError::new("list", directory, self.location.clone(), false, why));
+                    return Err(StoreError::new(
+                        "list",
+                        directory,
+                        self.location.clone(),
+                        false,
+                        why,
+                    ));
                 }
             }
         }
@@ -567,14 +677,24 @@ impl ObjectStore for OpendalStore {
             (Some(Directory { root, .. }), range) => {
                 let path = root.join(key);
                 let read = tokio::task::spawn_blocking(move || read_file(&path, range)).await;
-                let failed = |is_gone, cause: Cause| StoreError::new("read", key, self.location.clone(), is_gone, cause);
-                read.map_err(|panic| failed(false, panic.into()))?
-                    .map_err(|cause| failed(cause.kind() == std::io::ErrorKind::NotFound, cause.into()))?
+                let failed = |is_gone, cause: Cause| {
+                    StoreError::new("read", key, self.location.clone(), is_gone, cause)
+                };
+                read.map_err(|panic| failed(false, panic.into()))?.map_err(|cause| {
+                    failed(cause.kind() == std::io::ErrorKind::NotFound, cause.into())
+                })?
             }
-            (None, Some(range)) => {
-                self.operator().await?.read_with(key).range(range).await.map_err(self.failed("read", key))?.to_bytes()
+            (None, Some(range)) => self
+                .operator()
+                .await?
+                .read_with(key)
+                .range(range)
+                .await
+                .map_err(self.failed("read", key))?
+                .to_bytes(),
+            (None, None) => {
+                self.operator().await?.read(key).await.map_err(self.failed("read", key))?.to_bytes()
             }
-            (None, None) => self.operator().await?.read(key).await.map_err(self.failed("read", key))?.to_bytes(),
         };
         match range {
             Some(range) if range.end - range.start != bytes.len() as u64 => Err(StoreError::new(
@@ -582,7 +702,11 @@ impl ObjectStore for OpendalStore {
                 key,
                 self.location.clone(),
                 false,
-                format!("{} bytes came where {} were asked for", bytes.len(), range.end - range.start),
+                format!(
+                    "{} bytes came where {} were asked for",
+                    bytes.len(),
+                    range.end - range.start
+                ),
             )
             .with_fault(StoreFault::Short)),
             _ => Ok(bytes),
@@ -603,7 +727,9 @@ impl ObjectStore for OpendalStore {
             })
         };
         let all = tokio::task::spawn_blocking(move || keys.into_iter().map(read).collect());
-        all.await.map_err(|panic| StoreError::new("read", "objects", self.location.clone(), false, panic))?
+        all.await.map_err(|panic| {
+            StoreError::new("read", "objects", self.location.clone(), false, panic)
+        })?
     }
 
     async fn write(&self, key: &str, content: Vec<Bytes>) -> Result<(), StoreError> {
@@ -612,7 +738,10 @@ impl ObjectStore for OpendalStore {
         if let Some(Directory { temporary, .. }) = self.on_disk() {
             self.sync_late(key).await?;
             let (temporary, name) = (temporary.clone(), key.to_owned());
-            self.ended(key, tokio::task::spawn_blocking(move || temporary.write(&name, &content)).await)?;
+            self.ended(
+                key,
+                tokio::task::spawn_blocking(move || temporary.write(&name, &content)).await,
+            )?;
             failpoint::reach(Step::Write).await;
             return Ok(());
         }
@@ -623,14 +752,21 @@ impl ObjectStore for OpendalStore {
         let meta = if length > MULTIPART_ABOVE {
             self.operator().await?.write_with(key, buffer).chunk(PART_BYTES).concurrent(4).await
         } else {
-            WHOLE_MD5.scope(sent.whole_md5().unwrap_or_default(), self.operator().await?.write(key, buffer)).await
+            WHOLE_MD5
+                .scope(
+                    sent.whole_md5().unwrap_or_default(),
+                    self.operator().await?.write(key, buffer),
+                )
+                .await
         }
         .map_err(failed)?;
         self.confirm(key, &meta, &sent, &content).await
     }
 
     async fn write_late(&self, key: &str, content: Vec<Bytes>) -> Result<(), StoreError> {
-        let Some(Directory { temporary, late, .. }) = self.on_disk().cloned() else { return self.write(key, content).await };
+        let Some(Directory { temporary, late, .. }) = self.on_disk().cloned() else {
+            return self.write(key, content).await;
+        };
         let name = key.to_owned();
         let written = tokio::task::spawn_blocking(move || late.write(&temporary, &name, &content));
         self.ended(key, written.await)?;
@@ -642,10 +778,16 @@ impl ObjectStore for OpendalStore {
         self.sync_late(key).await?;
         if let Some(Directory { temporary, .. }) = self.on_disk() {
             let (temporary, name) = (temporary.clone(), key.to_owned());
-            let begun = self.ended(key, tokio::task::spawn_blocking(move || temporary.begin(&name)).await)?;
-            return Ok(Box::new(DiskWriter { unplaced: Some(begun), store: self.clone(), key: key.to_owned() }));
+            let begun =
+                self.ended(key, tokio::task::spawn_blocking(move || temporary.begin(&name)).await)?;
+            return Ok(Box::new(DiskWriter {
+                unplaced: Some(begun),
+                store: self.clone(),
+                key: key.to_owned(),
+            }));
         }
-        let writer = self.operator().await?.writer_with(key).chunk(STREAMED_PART_BYTES).concurrent(2);
+        let writer =
+            self.operator().await?.writer_with(key).chunk(STREAMED_PART_BYTES).concurrent(2);
         let writer = writer.await.map_err(self.failed("write", key))?;
         let digests = Some(PartDigests::of_stream(STREAMED_PART_BYTES));
         Ok(Box::new(BucketWriter { writer, store: self.clone(), key: key.to_owned(), digests }))

@@ -60,7 +60,9 @@ impl Turn {
     /// Ready when a slice of this length may pass. Its place is taken at the first poll.
     pub(super) fn poll(&mut self, bytes: usize, context: &mut Context<'_>) -> Poll<()> {
         let Some(pace) = &self.pace else { return Poll::Ready(()) };
-        let waiting = self.waiting.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(pace.reserve(bytes))));
+        let waiting = self
+            .waiting
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(pace.reserve(bytes))));
         ready!(waiting.as_mut().poll(context));
         self.waiting = None;
         Poll::Ready(())
@@ -76,7 +78,10 @@ mod tests {
         let pace = Pace::new(Rate::bytes_per_second(1 << 20).unwrap());
         let other = pace.clone();
         let first = pace.reserve(SLICE_BYTES);
-        let last = (1..16).flat_map(|_| [pace.reserve(SLICE_BYTES), other.reserve(SLICE_BYTES)]).last().unwrap();
+        let last = (1..16)
+            .flat_map(|_| [pace.reserve(SLICE_BYTES), other.reserve(SLICE_BYTES)])
+            .last()
+            .unwrap();
         // 31 slices; each waits until those before it have had their time.
         let waited = last - first;
         let wanted = Duration::from_micros(62_500) * 30;

@@ -36,12 +36,21 @@ pub(crate) async fn of(access: &S3Access) -> Result<String, StoreError> {
                 tracing::debug!(location = %access.location(), %region, "the bucket's region was asked for");
                 return Ok(region);
             }
-            Ok(answer) => (StoreFault::Other, format!("the service answered {}", answer.status).into()),
+            Ok(answer) => {
+                (StoreFault::Other, format!("the service answered {}", answer.status).into())
+            }
             Err(error) => error,
         };
         let (fault, cause): (StoreFault, Cause) = why;
         if attempt > access.tuning.retries {
-            return Err(StoreError::new("find the region of", "the bucket", access.location(), false, cause).with_fault(fault));
+            return Err(StoreError::new(
+                "find the region of",
+                "the bucket",
+                access.location(),
+                false,
+                cause,
+            )
+            .with_fault(fault));
         }
         let pause = retry::pause(access.tuning.retry_delay, attempt);
         retry::note(
@@ -72,9 +81,15 @@ impl Answer {
 
     /// The bucket's region, wherever the answer names it.
     fn region(&self) -> Option<String> {
-        let header = self.headers.get(transport::REGION_HEADER).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let header = self
+            .headers
+            .get(transport::REGION_HEADER)
+            .and_then(|value| value.to_str().ok())
+            .map(str::to_owned);
         let body = &self.body;
-        let between = |before: &str, after: char| Some(body.split_once(before)?.1.split_once(after)?.0.to_owned());
+        let between = |before: &str, after: char| {
+            Some(body.split_once(before)?.1.split_once(after)?.0.to_owned())
+        };
         let location = || {
             let (_, rest) = body.split_once("<LocationConstraint")?;
             let name = rest.split_once('>')?.1.split('<').next()?;
@@ -101,34 +116,53 @@ impl Answer {
 
 /// A name that goes into a signature, and not anything that an answer may hold.
 fn is_region(name: &str) -> bool {
-    !name.is_empty() && name.len() <= 64 && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+    !name.is_empty()
+        && name.len() <= 64
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
 }
 
 /// A signed GET of something about the bucket itself.
 ///
 /// # Errors
 /// When no answer came.
-pub(crate) async fn signed_get(access: &S3Access, region: &str, query: &str) -> Result<Answer, (StoreFault, Cause)> {
+pub(crate) async fn signed_get(
+    access: &S3Access,
+    region: &str,
+    query: &str,
+) -> Result<Answer, (StoreFault, Cause)> {
     let other = |cause: Cause| (StoreFault::Other, cause);
     let (address, headers) = signed(access, region, query).await.map_err(other)?;
     let http = transport::client(&access.network, &access.tuning).map_err(other)?;
     let sent = http.get(address).headers(headers).timeout(access.tuning.call_timeout).send().await;
-    let failed = |error: reqwest::Error| (StoreFault::of_request(&error), error.without_url().into());
+    let failed =
+        |error: reqwest::Error| (StoreFault::of_request(&error), error.without_url().into());
     let answer = sent.map_err(failed)?;
     let (status, headers) = (answer.status(), answer.headers().clone());
     Ok(Answer { status, headers, body: answer.text().await.map_err(failed)? })
 }
 
-async fn signed(access: &S3Access, region: &str, query: &str) -> Result<(String, HeaderMap), Cause> {
+async fn signed(
+    access: &S3Access,
+    region: &str,
+    query: &str,
+) -> Result<(String, HeaderMap), Cause> {
     use reqsign_aws_v4::{EMPTY_STRING_SHA256, RequestSigner, StaticCredentialProvider};
     let address = format!("{}/{}?{query}", access.endpoint, access.bucket);
-    let request = http::Request::get(&address).header("x-amz-content-sha256", EMPTY_STRING_SHA256).body(())?;
+    let request =
+        http::Request::get(&address).header("x-amz-content-sha256", EMPTY_STRING_SHA256).body(())?;
     let (mut parts, ()) = request.into_parts();
-    let mut key = StaticCredentialProvider::new(access.access_key_id.expose_secret(), access.secret_access_key.expose_secret());
+    let mut key = StaticCredentialProvider::new(
+        access.access_key_id.expose_secret(),
+        access.secret_access_key.expose_secret(),
+    );
     if let Some(token) = &access.session_token {
         key = key.with_session_token(token.expose_secret());
     }
-    let signer = reqsign_core::Signer::new(reqsign_core::Context::new(), key, RequestSigner::new("s3", region));
+    let signer = reqsign_core::Signer::new(
+        reqsign_core::Context::new(),
+        key,
+        RequestSigner::new("s3", region),
+    );
     signer.sign(&mut parts, None).await?;
     parts.headers.remove(http::header::HOST);
     Ok((address, parts.headers))
@@ -149,14 +183,31 @@ mod tests {
         };
         let xmlns = "xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"";
         assert_eq!(answer(Some("eu-central-1"), "").as_deref(), Some("eu-central-1"));
-        assert_eq!(answer(None, &format!("<LocationConstraint {xmlns}>fr-par</LocationConstraint>")).as_deref(), Some("fr-par"));
-        assert_eq!(answer(None, &format!("<LocationConstraint {xmlns}/>")).as_deref(), Some("us-east-1"));
-        assert_eq!(answer(None, "<LocationConstraint></LocationConstraint>").as_deref(), Some("us-east-1"));
-        assert_eq!(answer(None, "<LocationConstraint>EU</LocationConstraint>").as_deref(), Some("eu-west-1"));
-        assert_eq!(answer(None, "<Error><Region>eu-west-3</Region></Error>").as_deref(), Some("eu-west-3"));
+        assert_eq!(
+            answer(None, &format!("<LocationConstraint {xmlns}>fr-par</LocationConstraint>"))
+                .as_deref(),
+            Some("fr-par")
+        );
+        assert_eq!(
+            answer(None, &format!("<LocationConstraint {xmlns}/>")).as_deref(),
+            Some("us-east-1")
+        );
+        assert_eq!(
+            answer(None, "<LocationConstraint></LocationConstraint>").as_deref(),
+            Some("us-east-1")
+        );
+        assert_eq!(
+            answer(None, "<LocationConstraint>EU</LocationConstraint>").as_deref(),
+            Some("eu-west-1")
+        );
+        assert_eq!(
+            answer(None, "<Error><Region>eu-west-3</Region></Error>").as_deref(),
+            Some("eu-west-3")
+        );
         let message = "<Message>the region 'us-east-1' is wrong; expecting 'ap-south-1'</Message>";
         assert_eq!(answer(None, message).as_deref(), Some("ap-south-1"));
-        let garage = "<Message>unexpected scope, expected: 20260101/garage/s3/aws4_request</Message>";
+        let garage =
+            "<Message>unexpected scope, expected: 20260101/garage/s3/aws4_request</Message>";
         assert_eq!(answer(None, garage).as_deref(), Some("garage"));
         assert_eq!(answer(None, "<Region>a/../b</Region>"), None);
         assert_eq!(answer(None, "<html>Log in</html>"), None);

@@ -17,15 +17,31 @@ impl RetryInterceptor for Notice {
         let key = fault::context(event.err, "path").unwrap_or_default();
         let attempts = (usize::try_from(event.attempt).unwrap_or(usize::MAX), self.retries);
         let operation = event.op.into_static();
-        note(operation, &key, &self.location, &fault::in_words(event.err), attempts, event.retry_after);
+        note(
+            operation,
+            &key,
+            &self.location,
+            &fault::in_words(event.err),
+            attempts,
+            event.retry_after,
+        );
     }
 }
 
 /// The line. `attempt` counts from 1.
-pub(super) fn note(what: &str, key: &str, location: &str, why: &str, (attempt, retries): (usize, usize), pause: Duration) {
+pub(super) fn note(
+    what: &str,
+    key: &str,
+    location: &str,
+    why: &str,
+    (attempt, retries): (usize, usize),
+    pause: Duration,
+) {
     let why = fault::one_line(why);
     let (attempts, pause) = (retries + 1, pause.as_secs_f64());
-    tracing::warn!("cannot {what} {key} in {location}: {why}; attempt {attempt} of {attempts}, the next in {pause:.1} s");
+    tracing::warn!(
+        "cannot {what} {key} in {location}: {why}; attempt {attempt} of {attempts}, the next in {pause:.1} s"
+    );
 }
 
 /// How long to wait after an attempt; it doubles with each.

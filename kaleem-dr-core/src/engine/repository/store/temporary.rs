@@ -56,7 +56,8 @@ impl Temporary {
         }
         fs::create_dir_all(&directory)?;
         let process = Process::this().map_or_else(|| "-".to_owned(), Process::in_a_name);
-        let path = directory.join(format!("{}.{process}.{}", key.replace('/', "-"), Ulid::generate()));
+        let path =
+            directory.join(format!("{}.{process}.{}", key.replace('/', "-"), Ulid::generate()));
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
         Ok(Unplaced { path, target, file, placed: false })
     }
@@ -115,7 +116,9 @@ fn clear(directory: &Path, this: Option<&Process>) {
                 Ok(()) => {
                     tracing::info!(file = %path.display(), bytes = meta.len(), "removed what a write that was cut short left");
                 }
-                Err(error) => tracing::debug!(file = %path.display(), %error, "a left-over cannot be removed"),
+                Err(error) => {
+                    tracing::debug!(file = %path.display(), %error, "a left-over cannot be removed")
+                }
             }
         }
     }
@@ -123,7 +126,10 @@ fn clear(directory: &Path, this: Option<&Process>) {
 
 /// How long a file has not been written to; nothing for one of the future.
 fn rested(meta: &fs::Metadata) -> Duration {
-    meta.modified().ok().and_then(|at| SystemTime::now().duration_since(at).ok()).unwrap_or_default()
+    meta.modified()
+        .ok()
+        .and_then(|at| SystemTime::now().duration_since(at).ok())
+        .unwrap_or_default()
 }
 
 /// Whether a file has a name that we give. Older programs of ours named them by the object's last part and eight random letters.
@@ -160,7 +166,8 @@ impl Process {
         let look = || {
             let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
             let namespace = fs::read_link("/proc/self/ns/pid").ok()?;
-            let namespace = namespace.to_str()?.trim_matches(|c: char| !c.is_ascii_digit()).parse().ok()?;
+            let namespace =
+                namespace.to_str()?.trim_matches(|c: char| !c.is_ascii_digit()).parse().ok()?;
             let pid = std::process::id();
             Some(Self { boot: boot.get(..8)?.to_owned(), namespace, pid, start: start_of(pid)? })
         };
@@ -203,7 +210,8 @@ mod tests {
 
     fn names(home: &Path) -> Vec<String> {
         let entries = fs::read_dir(home.join(TEMPORARY_DIRECTORY)).unwrap();
-        let mut names: Vec<String> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        let mut names: Vec<String> =
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
         names.sort();
         names
     }
@@ -215,7 +223,9 @@ mod tests {
         let dead = Process { pid: 4_194_303, start: 1, boot: this.boot.clone(), ..*this };
         let again = Process { start: this.start + 1, boot: this.boot.clone(), ..*this };
         let other = Process { namespace: 7, boot: this.boot.clone(), ..*this };
-        let file = |object: &str, process: &Process| format!("{object}.{}.{}", process.in_a_name(), Ulid::generate());
+        let file = |object: &str, process: &Process| {
+            format!("{object}.{}.{}", process.in_a_name(), Ulid::generate())
+        };
         let directory = home.path().join(TEMPORARY_DIRECTORY);
         fs::create_dir(&directory).unwrap();
         let make = |name: &str, hours: u64| {
@@ -235,7 +245,12 @@ mod tests {
         ];
         kept.sort();
         let temporary = Temporary::of(home.path().to_path_buf());
-        temporary.write(&format!("data/00/{HASH}"), &[Bytes::from_static(b"a "), Bytes::from_static(b"pack")]).unwrap();
+        temporary
+            .write(
+                &format!("data/00/{HASH}"),
+                &[Bytes::from_static(b"a "), Bytes::from_static(b"pack")],
+            )
+            .unwrap();
         assert_eq!(names(home.path()), kept);
         assert_eq!(fs::read(home.path().join("data/00").join(HASH)).unwrap(), b"a pack");
         assert_eq!(Process::of_name(&file("config", this)).as_ref(), Some(this));

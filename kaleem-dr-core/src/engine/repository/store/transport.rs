@@ -63,7 +63,8 @@ pub(crate) fn builder(network: &Network, tuning: &Tuning) -> Result<ClientBuilde
     }
     if let Some(proxy) = &network.proxy {
         // The error would repeat the address.
-        http = http.proxy(Proxy::all(proxy).map_err(|_| "`proxy` is no address; write http://HOST:PORT")?);
+        http = http
+            .proxy(Proxy::all(proxy).map_err(|_| "`proxy` is no address; write http://HOST:PORT")?);
     }
     Ok(http)
 }
@@ -105,7 +106,11 @@ pub(super) struct Transport {
 
 impl Transport {
     pub(super) fn new(client: Client, network: &Network) -> Self {
-        Self { client, upload: network.upload_limit.map(Pace::new), download: network.download_limit.map(Pace::new) }
+        Self {
+            client,
+            upload: network.upload_limit.map(Pace::new),
+            download: network.download_limit.map(Pace::new),
+        }
     }
 }
 
@@ -116,14 +121,22 @@ impl HttpTransport for Transport {
         let listing = (parts.method == Method::GET).then(|| token_of_request(&uri)).flatten();
         let is_put = parts.method == Method::PUT;
         let is_head = parts.method == Method::HEAD;
-        let url = reqwest::Url::parse(&uri.to_string())
-            .map_err(|error| Error::new(ErrorKind::Unexpected, "the request's address is invalid").set_source(error))?;
-        let mut send = self.client.request(parts.method, url).headers(std::mem::take(&mut parts.headers)).version(parts.version);
+        let url = reqwest::Url::parse(&uri.to_string()).map_err(|error| {
+            Error::new(ErrorKind::Unexpected, "the request's address is invalid").set_source(error)
+        })?;
+        let mut send = self
+            .client
+            .request(parts.method, url)
+            .headers(std::mem::take(&mut parts.headers))
+            .version(parts.version);
         if !body.is_empty() {
             if is_put {
                 send = send.header("content-md5", content_md5(&body));
             }
-            send = send.body(reqwest::Body::wrap(PacedBuffer { rest: body, turn: Turn::new(self.upload.clone()) }));
+            send = send.body(reqwest::Body::wrap(PacedBuffer {
+                rest: body,
+                turn: Turn::new(self.upload.clone()),
+            }));
         }
         let mut answer = send.send().await.map_err(|error| {
             let passes = !is_lasting(&error);
@@ -132,30 +145,45 @@ impl HttpTransport for Transport {
         let status = answer.status();
         if status == StatusCode::NOT_IMPLEMENTED {
             // R2 answers so now and then to what it does implement.
-            return Err(Error::new(ErrorKind::Unexpected, "the service answered 501 Not Implemented").set_temporary());
+            return Err(Error::new(
+                ErrorKind::Unexpected,
+                "the service answered 501 Not Implemented",
+            )
+            .set_temporary());
         }
-        let elsewhere =
-            answer.headers().get(REGION_HEADER).filter(|_| status == StatusCode::BAD_REQUEST || status.is_redirection());
+        let elsewhere = answer
+            .headers()
+            .get(REGION_HEADER)
+            .filter(|_| status == StatusCode::BAD_REQUEST || status.is_redirection());
         if let Some(region) = elsewhere.and_then(|region| region.to_str().ok()) {
-            let why =
-                format!("the service answered {status}: the bucket is in the region {region}; write `region = \"{region}\"`");
+            let why = format!(
+                "the service answered {status}: the bucket is in the region {region}; write `region = \"{region}\"`"
+            );
             return Err(Error::new(ErrorKind::Unexpected, why));
         }
         // Bodies are taken as they come, never decoded, so the length holds for every one.
         let length = if is_head { None } else { parse_content_length(answer.headers())? };
-        let mut response = Response::builder().status(status).version(answer.version()).extension(uri);
+        let mut response =
+            Response::builder().status(status).version(answer.version()).extension(uri);
         if let Some(headers) = response.headers_mut() {
             std::mem::swap(headers, answer.headers_mut());
         }
-        let stream = PacedStream { inner: Box::pin(answer.bytes_stream()), next: None, turn: Turn::new(self.download.clone()) };
+        let stream = PacedStream {
+            inner: Box::pin(answer.bytes_stream()),
+            next: None,
+            turn: Turn::new(self.download.clone()),
+        };
         let mut body = HttpBody::new(stream, length);
         if let (Some(token), StatusCode::OK) = (listing, status) {
             let page = body.to_buffer().await?;
-            check_page(&page.to_bytes(), &token).map_err(|why| Error::new(ErrorKind::Unexpected, why).set_temporary())?;
+            check_page(&page.to_bytes(), &token)
+                .map_err(|why| Error::new(ErrorKind::Unexpected, why).set_temporary())?;
             let size = page.len() as u64;
             body = HttpBody::new(futures::stream::iter([Ok(page)]), Some(size));
         }
-        response.body(body).map_err(|error| Error::new(ErrorKind::Unexpected, "the answer is invalid").set_source(error))
+        response.body(body).map_err(|error| {
+            Error::new(ErrorKind::Unexpected, "the answer is invalid").set_source(error)
+        })
     }
 }
 
@@ -184,7 +212,10 @@ impl http_body::Body for PacedBuffer {
     type Data = Bytes;
     type Error = Infallible;
 
-    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         if self.rest.is_empty() {
             return Poll::Ready(None);
         }
@@ -221,7 +252,9 @@ impl<S: Stream<Item = reqwest::Result<Bytes>>> Stream for PacedStream<S> {
             this.next = match ready!(this.inner.as_mut().poll_next(context)) {
                 None => return Poll::Ready(None),
                 Some(Ok(bytes)) => Some(bytes),
-                Some(Err(error)) => return Poll::Ready(Some(Err(failed("the answer broke off", error, true)))),
+                Some(Err(error)) => {
+                    return Poll::Ready(Some(Err(failed("the answer broke off", error, true))));
+                }
             };
         }
         let here = this.next.as_ref().map_or(0, Bytes::len);
@@ -238,8 +271,9 @@ mod tests {
 
     #[test]
     fn ipv4_comes_first_or_alone() {
-        let addresses: Vec<SocketAddr> =
-            ["[2001:db8::1]:0", "192.0.2.1:0", "192.0.2.2:0"].map(|text| text.parse().unwrap()).to_vec();
+        let addresses: Vec<SocketAddr> = ["[2001:db8::1]:0", "192.0.2.1:0", "192.0.2.2:0"]
+            .map(|text| text.parse().unwrap())
+            .to_vec();
         let first = |choice| chosen(addresses.clone(), choice).first().map(ToString::to_string);
         assert_eq!(chosen(addresses.clone(), IpChoice::Any).len(), 3);
         assert_eq!(first(IpChoice::Any).as_deref(), Some("192.0.2.1:0"));
