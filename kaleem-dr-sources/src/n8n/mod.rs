@@ -5,8 +5,11 @@
 //! makes the capture incomplete.
 
 mod capture;
+mod compare;
 pub mod database;
 mod guide;
+mod inspect;
+mod place;
 mod restore;
 mod running;
 mod staged;

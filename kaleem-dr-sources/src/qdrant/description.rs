@@ -192,7 +192,9 @@ impl Description {
                 None => keys.push((key, 1)),
                 Some(at) if at + 1 == keys.len() => keys[at].1 += 1,
                 Some(_) => {
-                    return Err(self.unnumbered("the numbers of one key are not next to each other"));
+                    return Err(
+                        self.unnumbered("the numbers of one key are not next to each other")
+                    );
                 }
             }
         }

@@ -4,6 +4,8 @@
 //! being written. The repositories stay the truth: without a ledger, history is short and guards are stricter, nothing else.
 //! Repositories are named here by their location in words, as [`crate::engine::repository::Location`] prints it.
 
+mod error;
+mod event;
 mod mirrors;
 mod proofs;
 mod trim;
@@ -19,15 +21,15 @@ use std::{
 
 use jiff::{SignedDuration, Timestamp};
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
-use serde::Serialize;
-use serde_json::Value;
 
 pub use self::{
+    error::LedgerError,
+    event::{Event, EventKind, Part, PastEvent, PastPart},
     mirrors::{MirrorRecord, Postponed},
     proofs::{ChainedReport, Proof},
     trim::LedgerLimits,
 };
-use crate::ground::{Exit, RunId};
+use crate::ground::RunId;
 
 /// The file in the state directory.
 const FILE: &str = "ledger.sqlite";
@@ -105,169 +107,6 @@ const HOSTS: &str = "
     update event set report = 'null' where kind = 'drill' and run in (select run from report);
     create table chain_start (previous text not null);
 ";
-
-/// What kind of work an event tells of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-#[non_exhaustive]
-pub enum EventKind {
-    /// A run of captures.
-    Backup,
-    /// A pass of a mirror.
-    Replicate,
-    /// Objects put back from a replica.
-    Repair,
-    /// Snapshots copied into a repository of another id.
-    Copy,
-    /// Points proven, short of a drill.
-    Verify,
-    /// Points restored into scratch targets and compared, with their negative controls.
-    Drill,
-    /// A look at a repository's structure or bytes.
-    Check,
-    /// Snapshots forgotten by retention, outside of a backup.
-    Forget,
-    /// Space given back, outside of a backup.
-    Prune,
-}
-
-impl EventKind {
-    /// Every kind.
-    pub const ALL: [Self; 9] = [
-        Self::Backup,
-        Self::Replicate,
-        Self::Repair,
-        Self::Copy,
-        Self::Verify,
-        Self::Drill,
-        Self::Check,
-        Self::Forget,
-        Self::Prune,
-    ];
-
-    /// Its word, which is also the command's name.
-    #[must_use]
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Backup => "backup",
-            Self::Replicate => "replicate",
-            Self::Repair => "repair",
-            Self::Copy => "copy",
-            Self::Verify => "verify",
-            Self::Drill => "drill",
-            Self::Check => "check",
-            Self::Forget => "forget",
-            Self::Prune => "prune",
-        }
-    }
-}
-
-/// One piece of work that ended, well or not.
-#[derive(Clone, Debug)]
-pub struct Event {
-    /// Its id.
-    pub run: RunId,
-    /// What it was.
-    pub kind: EventKind,
-    /// Repository it wrote to, in words.
-    pub repository: String,
-    /// When it began.
-    pub started: Timestamp,
-    /// When it ended.
-    pub finished: Timestamp,
-    /// How it ended.
-    pub exit: Exit,
-    /// Its report, as `--json` prints it.
-    pub report: Value,
-    /// What became of each source in each repository; empty for work on a repository as a whole.
-    pub parts: Vec<Part>,
-}
-
-/// What became of one source in one repository.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Part {
-    /// The source.
-    pub source: String,
-    /// The repository, in words.
-    pub repository: String,
-    /// The snapshot that was made or looked at.
-    pub snapshot: Option<String>,
-    /// How it ended, as an exit status.
-    pub exit: u8,
-    /// When it ended.
-    pub finished: Timestamp,
-    /// How long it took.
-    pub seconds: f64,
-    /// Bytes of the source.
-    pub size_bytes: u64,
-    /// Bytes that were new to the repository.
-    pub added_bytes: u64,
-    /// The moment its data stand for.
-    pub consistent_at: Option<Timestamp>,
-}
-
-/// A part as the ledger holds it, with the kind of its event.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct PastPart {
-    /// `backup`, `drill`, …
-    pub kind: String,
-    /// What became of it.
-    #[serde(flatten)]
-    pub part: Part,
-}
-
-/// An event as the ledger holds it.
-#[derive(Clone, Debug, Serialize)]
-pub struct PastEvent {
-    /// Id of the run.
-    pub run: String,
-    /// `backup`, `replicate`, …
-    pub kind: String,
-    /// Repository it wrote to, in words.
-    pub repository: String,
-    /// When it began.
-    pub started: Timestamp,
-    /// When it ended.
-    pub finished: Timestamp,
-    /// Exit status.
-    pub exit: u8,
-    /// Its report.
-    pub report: Value,
-}
-
-/// Why the ledger cannot be used.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum LedgerError {
-    /// The state directory cannot be used.
-    #[error("{}: cannot make the directory of the ledger", path.display())]
-    Directory {
-        /// The directory.
-        path: PathBuf,
-        /// What the system said.
-        #[source]
-        cause: std::io::Error,
-    },
-    /// SQLite failed.
-    #[error("{}: the ledger cannot be {action}", path.display())]
-    Database {
-        /// The file.
-        path: PathBuf,
-        /// `opened`, `read`, `written`.
-        action: &'static str,
-        /// What SQLite said.
-        #[source]
-        cause: rusqlite::Error,
-    },
-    /// A newer program wrote it.
-    #[error("{}: this ledger is of a newer version ({found}); use that program, or move the file away: it is rebuilt", path.display())]
-    Newer {
-        /// The file.
-        path: PathBuf,
-        /// Its version.
-        found: i64,
-    },
-}
 
 /// The ledger of a state directory. Clones share it.
 #[derive(Clone, Debug)]
@@ -556,129 +395,4 @@ fn conversion(at: usize, error: impl std::error::Error + Send + Sync + 'static) 
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::ground::ProofLevel;
-
-    fn event(exit: Exit) -> Event {
-        let now = Timestamp::now();
-        Event {
-            run: RunId::new(),
-            kind: EventKind::Replicate,
-            repository: "r2".into(),
-            started: now,
-            finished: now,
-            exit,
-            report: serde_json::json!({ "copied": 3 }),
-            parts: Vec::new(),
-        }
-    }
-
-    #[test]
-    fn history_is_newest_first_and_survives_a_reopening() {
-        let home = tempfile::tempdir().unwrap();
-        let ledger = Ledger::open(home.path()).unwrap();
-        let (good, bad) = (event(Exit::Done), event(Exit::Failed));
-        ledger.record(&good).unwrap();
-        ledger.record(&bad).unwrap();
-        drop(ledger);
-        let ledger = Ledger::open(home.path()).unwrap();
-        let history = ledger.history(10).unwrap();
-        assert_eq!(history.iter().map(|event| event.exit).collect::<Vec<_>>(), [1, 0]);
-        assert_eq!(history[1].report["copied"], 3);
-        assert_eq!(ledger.last_success(EventKind::Replicate, "r2").unwrap(), Some(good.finished));
-        assert_eq!(ledger.last_success(EventKind::Backup, "r2").unwrap(), None);
-        assert!(ledger.has(bad.run).unwrap() && !ledger.has(RunId::new()).unwrap());
-    }
-
-    #[test]
-    fn parts_and_proofs_are_found_by_what_they_are_of() {
-        let home = tempfile::tempdir().unwrap();
-        let ledger = Ledger::open(home.path()).unwrap();
-        let part = |source: &str, exit: u8, size_bytes| Part {
-            source: source.into(),
-            repository: "/r".into(),
-            snapshot: None,
-            exit,
-            finished: Timestamp::now(),
-            seconds: 1.5,
-            size_bytes,
-            added_bytes: 1,
-            consistent_at: Some(Timestamp::UNIX_EPOCH),
-        };
-        for (exit, size) in [(0, 10), (7, 0)] {
-            let parts = vec![part("mongo", exit, size), part("n8n", 0, size + 1)];
-            ledger
-                .record(&Event { kind: EventKind::Backup, parts, ..event(Exit::Partial) })
-                .unwrap();
-        }
-        let of = |good| -> Vec<_> {
-            let parts = ledger.newest_parts(good).unwrap();
-            parts
-                .into_iter()
-                .map(|past| (past.kind, past.part.source, past.part.exit, past.part.size_bytes))
-                .collect()
-        };
-        let line = |source: &str, exit, size| ("backup".to_owned(), source.to_owned(), exit, size);
-        assert_eq!(of(false), [line("mongo", 7, 0), line("n8n", 0, 1)]);
-        assert_eq!(of(true), [line("mongo", 0, 10), line("n8n", 0, 1)]);
-        assert_eq!(ledger.newest_events(false).unwrap().len(), 1);
-        assert_eq!(ledger.newest_events(true).unwrap().len(), 0);
-        let proof = Proof {
-            run: "r".into(),
-            source: "mongo".into(),
-            host: "db1".into(),
-            repository: "/r".into(),
-            snapshot: "a".repeat(64),
-            consistent_at: Timestamp::UNIX_EPOCH,
-            at: Timestamp::now(),
-            wanted: ProofLevel::Restored,
-            proven: Some(ProofLevel::Parsed),
-            size_bytes: 7,
-            restore_seconds: Some(0.5),
-        };
-        ledger.record_proof(&proof).unwrap();
-        assert_eq!(ledger.proofs(9).unwrap(), std::slice::from_ref(&proof));
-        assert!(!proof.is_good());
-    }
-
-    #[test]
-    fn each_report_bears_the_hash_of_the_one_before() {
-        let home = tempfile::tempdir().unwrap();
-        let ledger = Ledger::open(home.path()).unwrap();
-        let body = |previous: Option<&str>| format!("after {}", previous.unwrap_or("nothing"));
-        let first = ledger.append_report("1", body).unwrap();
-        let second = ledger.append_report("2", body).unwrap();
-        assert_eq!((first.body.as_str(), first.previous.as_ref()), ("after nothing", None));
-        assert_eq!(second.body, format!("after {}", first.hash));
-        assert_eq!(ledger.reports().unwrap(), [first, second]);
-    }
-
-    #[test]
-    fn a_ledger_of_version_1_is_taken_on() {
-        let home = tempfile::tempdir().unwrap();
-        let connection = Connection::open(home.path().join(FILE)).unwrap();
-        connection.execute_batch(EVENTS).unwrap();
-        connection.pragma_update(None, "user_version", 1).unwrap();
-        connection
-            .execute(
-                "insert into event values (1, '01J9', 'backup', '/r', '2026-01-01T00:00:00Z', '2026-01-01T00:00:01Z', 0, '{}')",
-                [],
-            )
-            .unwrap();
-        drop(connection);
-        let ledger = Ledger::open(home.path()).unwrap();
-        assert_eq!(ledger.history(9).unwrap()[0].run, "01J9");
-        assert!(ledger.proofs(9).unwrap().is_empty());
-    }
-
-    #[test]
-    fn a_ledger_of_a_newer_program_is_left_alone() {
-        let home = tempfile::tempdir().unwrap();
-        drop(Ledger::open(home.path()).unwrap());
-        let connection = Connection::open(home.path().join(FILE)).unwrap();
-        connection.pragma_update(None, "user_version", 99).unwrap();
-        drop(connection);
-        assert!(matches!(Ledger::open(home.path()), Err(LedgerError::Newer { found: 99, .. })));
-    }
-}
+mod tests;

@@ -10,11 +10,13 @@ mod commit;
 mod copy;
 mod engine_error;
 mod error;
+mod feed;
 mod forget;
 mod indexed;
 mod keep_span;
 mod key;
 mod listing;
+mod location;
 mod lock;
 mod make_room;
 mod mended;
@@ -22,6 +24,7 @@ pub mod names;
 mod object_key;
 mod objects;
 mod pack;
+mod progress_bars;
 mod prune;
 mod reach;
 mod reader;
@@ -36,19 +39,17 @@ mod survey;
 mod tree_entry;
 mod valve;
 
+use self::{location::lay_out, progress_bars::Bars};
 use std::{
-    fs,
-    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use bytesize::ByteSize;
 use rustic_core::{
-    ConfigOptions, Credentials, IndexedFullStatus, KeyOptions, OpenStatus, Progress, ProgressBars,
-    ProgressType, RepositoryBackends, RepositoryOptions, RusticProgress, repofile::MasterKey,
+    ConfigOptions, Credentials, IndexedFullStatus, KeyOptions, OpenStatus, RepositoryBackends,
+    RepositoryOptions, repofile::MasterKey,
 };
-use secrecy::SecretString;
 use tokio::runtime::Handle;
 
 #[cfg(test)]
@@ -56,7 +57,7 @@ pub(crate) use self::snapshot::snapshot_for_tests;
 use self::{
     backend::{Backend, Gate},
     seal::SealKey,
-    store::{ObjectStore, OpendalStore, S3Access},
+    store::ObjectStore,
 };
 pub use self::{
     bucket::{BucketFinding, BucketReport, Verdict, check_bucket, check_lifecycle},
@@ -67,6 +68,7 @@ pub use self::{
     keep_span::{InvalidKeepSpan, KeepSpan},
     key::{KeyId, KeyInfo, KeyOwner, vet as vet_key},
     listing::{SnapshotListing, UnreadableSnapshot},
+    location::{Access, Location},
     lock::{Lock, LockKind, LockVerdict, StandingLock},
     objects::{FileWalk, TreeFile},
     prune::{PruneOptions, PruneReport, RepositoryStats},
@@ -88,7 +90,7 @@ pub(crate) use self::{
 };
 use crate::{
     CancellationToken,
-    ground::progress::{ProgressSink, Silent, StageProgress, Unit},
+    ground::progress::{ProgressSink, Silent},
 };
 
 /// How a repository is made.
@@ -105,71 +107,6 @@ impl Default for InitOptions {
     fn default() -> Self {
         Self { version: 2, pack_bytes: 16 << 20 }
     }
-}
-
-/// The directories of a repository on disk.
-const DIRECTORIES: [&str; 5] = ["data", "index", "keys", "locks", "snapshots"];
-
-/// Where a repository is.
-#[derive(Clone, Debug)]
-#[expect(clippy::large_enum_variant, reason = "there are a handful of them in a process")]
-pub enum Location {
-    /// A directory.
-    Directory(PathBuf),
-    /// A bucket, or a prefix in one.
-    S3(S3Access),
-}
-
-impl Location {
-    /// The place in words, without credentials: what a store says of itself, and the ledger calls it.
-    #[must_use]
-    pub fn in_words(&self) -> String {
-        match self {
-            Self::Directory(path) => path.display().to_string(),
-            Self::S3(access) => access.location(),
-        }
-    }
-
-    /// The object store of a place that is there.
-    ///
-    /// # Errors
-    /// [`RepositoryError::NotFound`] for a directory that is not there; what the store says.
-    pub fn store(&self) -> Result<Arc<dyn ObjectStore>, RepositoryError> {
-        match self {
-            Self::Directory(path) => match OpendalStore::directory(path) {
-                Ok(store) => Ok(Arc::new(store)),
-                Err(error) if error.is_not_found() => {
-                    Err(RepositoryError::NotFound { location: path.display().to_string() })
-                }
-                Err(error) => Err(error.into()),
-            },
-            Self::S3(access) => Ok(Arc::new(OpendalStore::s3(access)?)),
-        }
-    }
-
-    /// As [`Location::store`], for a place that is to be filled object by object: the directories of a repository are made.
-    ///
-    /// # Errors
-    /// [`RepositoryError::Guarded`] when something else is there.
-    pub fn store_to_fill(&self) -> Result<Arc<dyn ObjectStore>, RepositoryError> {
-        if let Self::Directory(path) = self
-            && !path.join("config").exists()
-        {
-            make_directories(path)?;
-        }
-        self.store()
-    }
-}
-
-/// Where a repository is and what opens it.
-#[derive(Clone, Debug)]
-pub struct Access {
-    /// Where it is.
-    pub location: Location,
-    /// The password of one of its keys.
-    pub password: SecretString,
-    /// Where index and trees of a remote repository are cached; `None` for no cache.
-    pub cache_directory: Option<PathBuf>,
 }
 
 /// An open repository. Clones share it.
@@ -479,86 +416,6 @@ fn unopened(
     let backends = RepositoryBackends::new(Arc::new(Backend::new(store, runtime, gate)), None);
     rustic_core::Repository::new_with_progress(&options, &backends, Bars(progress.clone()))
         .map_err(RepositoryError::engine("reach"))
-}
-
-/// Makes the directories of a repository, for its owner alone.
-fn lay_out(root: &Path) -> Result<(), RepositoryError> {
-    let failed = |path: &Path| {
-        let path = path.to_path_buf();
-        move |cause| RepositoryError::Path { path, action: "create the directory", cause }
-    };
-    if root.join("config").exists() {
-        return Err(RepositoryError::AlreadyExists { location: root.display().to_string() });
-    }
-    if root.exists() && fs::read_dir(root).map_err(failed(root))?.next().is_some() {
-        return Err(RepositoryError::Guarded(format!(
-            "{} is not empty and is no repository; name an empty or a new directory",
-            root.display()
-        )));
-    }
-    make_directories(root)
-}
-
-/// Makes the directories of a repository where nothing else is. What is there of them already stays: a mirror may be half made.
-fn make_directories(root: &Path) -> Result<(), RepositoryError> {
-    let failed = |path: &Path| {
-        let path = path.to_path_buf();
-        move |cause| RepositoryError::Path { path, action: "create the directory", cause }
-    };
-    if root.exists() {
-        for entry in fs::read_dir(root).map_err(failed(root))? {
-            let name = entry.map_err(failed(root))?.file_name();
-            if name != store::TEMPORARY_DIRECTORY
-                && !DIRECTORIES.iter().any(|directory| name == *directory)
-            {
-                return Err(RepositoryError::Guarded(format!(
-                    "{} holds {}, and is no repository; name an empty or a new directory",
-                    root.display(),
-                    name.display()
-                )));
-            }
-        }
-    }
-    let mut builder = fs::DirBuilder::new();
-    builder.recursive(true).mode(0o700);
-    for directory in DIRECTORIES {
-        let path = root.join(directory);
-        builder.create(&path).map_err(failed(&path))?;
-    }
-    Ok(())
-}
-
-/// rustic_core's progress, handed on to ours.
-#[derive(Debug)]
-struct Bars(Arc<dyn ProgressSink>);
-
-impl ProgressBars for Bars {
-    fn progress(&self, kind: ProgressType, title: &str) -> Progress {
-        let unit = if matches!(kind, ProgressType::Bytes) { Unit::Bytes } else { Unit::Items };
-        if title.is_empty() {
-            return Progress::hidden();
-        }
-        Progress::new(Bar(self.0.begin(title.trim_end_matches('.'), unit, None)))
-    }
-}
-
-#[derive(Debug)]
-struct Bar(Arc<dyn StageProgress>);
-
-impl RusticProgress for Bar {
-    fn is_hidden(&self) -> bool {
-        false
-    }
-    fn set_length(&self, length: u64) {
-        self.0.set_total(length);
-    }
-    fn set_title(&self, _title: &str) {}
-    fn inc(&self, by: u64) {
-        self.0.advance(by);
-    }
-    fn finish(&self) {
-        self.0.finish();
-    }
 }
 
 #[cfg(feature = "fuzzing")]

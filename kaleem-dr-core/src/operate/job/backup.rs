@@ -1,16 +1,10 @@
 //! The nightly run: every source into a snapshot of its own, copies of them, a look at whether they are normal, then retention.
 
 use super::report::{RunReport, SourceReport};
-use std::{
-    collections::HashSet,
-    fs::{self, File, OpenOptions},
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use super::{history::note, queue::queue};
+use std::{collections::HashSet, path::PathBuf, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
-use nix::fcntl::{Flock, FlockArg};
 use tracing::Instrument as _;
 
 use super::{
@@ -23,12 +17,9 @@ use crate::ground::RunId;
 use crate::recovery::source::Unavailable;
 use crate::{
     CancellationToken,
-    engine::{
-        ledger::{Event, EventKind, Ledger, Part},
-        repository::{
-            Lock, LockKind, Repository, RepositoryError, Retention, SaveError, SaveOptions, Saved,
-            SnapshotId, select, tags_for,
-        },
+    engine::repository::{
+        Lock, LockKind, Repository, RepositoryError, Retention, SaveError, SaveOptions, Saved,
+        SnapshotId, select, tags_for,
     },
     ground::{
         Exit, SourceError, error_chain,
@@ -121,36 +112,6 @@ pub async fn backup(
     result
 }
 
-/// Puts the run into the host's ledger, however it ended.
-fn note(
-    directory: &Path,
-    job: &BackupJob,
-    run: RunId,
-    started: Timestamp,
-    result: &Result<RunReport, RepositoryError>,
-) -> Result<(), RepositoryError> {
-    let (exit, report, parts) = match result {
-        Ok(report) => {
-            (report.exit, serde_json::to_value(report).unwrap_or_default(), parts(report))
-        }
-        Err(error) => {
-            (error.into(), serde_json::json!({ "error": error_chain(error) }), Vec::new())
-        }
-    };
-    let (kind, repository, finished) =
-        (EventKind::Backup, job.repository.location(), Timestamp::now());
-    Ok(Ledger::open(directory)?.record(&Event {
-        run,
-        kind,
-        repository,
-        started,
-        finished,
-        exit,
-        report,
-        parts,
-    })?)
-}
-
 /// The report of a run that begins now.
 fn begin(job: &BackupJob, run: RunId, started: Timestamp) -> RunReport {
     RunReport {
@@ -170,37 +131,6 @@ fn begin(job: &BackupJob, run: RunId, started: Timestamp) -> RunReport {
         repository_error: None,
         exit: Exit::Done,
     }
-}
-
-/// A part for each source in the run's repository and in each further one.
-fn parts(report: &RunReport) -> Vec<Part> {
-    let location = |name: &str| {
-        let further = report.further.iter().find(|further| further.repository == name);
-        further.and_then(|further| further.location.clone()).unwrap_or_else(|| name.to_owned())
-    };
-    let mut parts = Vec::new();
-    for source in &report.sources {
-        let own = Part {
-            source: source.source.to_string(),
-            repository: report.repository.clone(),
-            snapshot: source.snapshot.map(|id| id.to_string()),
-            exit: source.exit.code(),
-            finished: report.finished,
-            seconds: source.seconds,
-            size_bytes: source.size_bytes,
-            added_bytes: source.added_bytes,
-            consistent_at: source.consistent_at,
-        };
-        parts.extend(source.copies.iter().map(|copy| Part {
-            repository: location(&copy.repository),
-            snapshot: copy.snapshot.map(|id| id.to_string()),
-            exit: if copy.error.is_none() { Exit::Done } else { Exit::Failed }.code(),
-            added_bytes: copy.added_bytes,
-            ..own.clone()
-        }));
-        parts.push(own);
-    }
-    parts
 }
 
 #[expect(clippy::too_many_lines, reason = "the order of a run, told in one place")]
@@ -562,43 +492,4 @@ fn report_of(
         }
     }
     report
-}
-
-/// Waits for this host's turn at a repository. The queue ends with the file's handle, however the process ends.
-async fn queue(
-    directory: &Path,
-    repository: &str,
-    cancel: &CancellationToken,
-) -> Result<Flock<File>, RepositoryError> {
-    let path = directory.join(format!("writer-{}.lock", &repository[..16.min(repository.len())]));
-    let failed = |action| {
-        let path = path.clone();
-        move |cause| RepositoryError::Path { path, action, cause }
-    };
-    fs::create_dir_all(directory).map_err(failed("create the directory of"))?;
-    let mut told = false;
-    loop {
-        let file = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&path)
-            .map_err(failed("open"))?;
-        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => return Ok(lock),
-            Err((_, nix::errno::Errno::EWOULDBLOCK)) => {
-                if !told {
-                    tracing::info!(
-                        "another run of this host is using the repository; waiting for it"
-                    );
-                    told = true;
-                }
-                tokio::select! {
-                    () = tokio::time::sleep(Duration::from_millis(200)) => {}
-                    () = cancel.cancelled() => return Err(RepositoryError::Cancelled),
-                }
-            }
-            Err((_, errno)) => return Err(failed("lock")(errno.into())),
-        }
-    }
 }

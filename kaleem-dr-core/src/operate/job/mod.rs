@@ -2,7 +2,9 @@
 
 mod backup;
 mod further;
+mod history;
 mod pinning;
+mod queue;
 mod rebuild;
 mod report;
 mod restoring;

@@ -169,7 +169,9 @@ fn jobs(settings: &Settings) -> Result<Vec<Job>, ScheduleError> {
         None if mirrors => When::daily(3, 30),
         Some(When::Off) | None => When::Off,
         Some(_) if !mirrors => {
-            return invalid("`schedule.replicate` is set, but no repository has `mirror_of`".into());
+            return invalid(
+                "`schedule.replicate` is set, but no repository has `mirror_of`".into(),
+            );
         }
         Some(when) => when,
     };

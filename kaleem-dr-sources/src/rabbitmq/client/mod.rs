@@ -4,21 +4,22 @@
 //! carry the password elsewhere), and errors name the server by host and port only. The process' proxy variables are not
 //! read: the management API is not for the open network.
 
+mod refusal;
+mod request;
+
 use std::{fmt, fs, net::IpAddr, time::Duration};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use kaleem_dr_core::{
-    engine::manifest::ServerInfo,
-    ground::{Cause, SourceError},
-    operate::config::secret::{ExposeSecret as _, SecretString},
+    engine::manifest::ServerInfo, ground::SourceError, operate::config::secret::SecretString,
 };
-use reqwest::{
-    Certificate, Client, Method, StatusCode, Url,
-    header::{CONTENT_TYPE, DATE, HeaderValue},
-    redirect::Policy,
-};
-use serde::{Deserialize, de::DeserializeOwned};
+use reqwest::{Certificate, Client, Method, StatusCode, Url, header::DATE, redirect::Policy};
+use serde::Deserialize;
 
+use self::{
+    refusal::User,
+    request::{Failure, encode_segment},
+};
 use super::{
     config::{RabbitmqConfig, RabbitmqConfigError},
     definitions::Definitions,
@@ -28,12 +29,6 @@ use super::{
 pub const ANSWER_LIMIT_BYTES: u64 = 256 << 20;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// How many times longer an import may take than any other request: the server declares every queue before it answers.
-const IMPORT_PATIENCE: u32 = 10;
-
-/// The tag without which RabbitMQ keeps its definitions to itself.
-const ADMINISTRATOR: &str = "administrator";
 
 /// A login at a management API.
 pub struct ManagementClient {
@@ -276,216 +271,6 @@ impl ManagementClient {
             .await
             .map(drop)
     }
-
-    async fn get_json<T: DeserializeOwned>(
-        &self,
-        path: &str,
-        action: &str,
-    ) -> Result<T, SourceError> {
-        let body = self.call(Method::GET, path, None, action).await?;
-        serde_json::from_slice(&body)
-            .map_err(|error| self.failed(action, Failure::NotOurs(error.into())))
-    }
-
-    async fn call(
-        &self,
-        method: Method,
-        path: &str,
-        body: Option<Bytes>,
-        action: &str,
-    ) -> Result<Bytes, SourceError> {
-        self.call_for_status(method, path, body, action).await.map(|(_, answer)| answer)
-    }
-
-    async fn call_for_status(
-        &self,
-        method: Method,
-        path: &str,
-        body: Option<Bytes>,
-        action: &str,
-    ) -> Result<(StatusCode, Bytes), SourceError> {
-        let (status, answer) = self.send(method, path, body, action).await?;
-        if status.is_success() {
-            Ok((status, answer))
-        } else if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
-            Err(self.denied(action, self.why_denied(&answer).await))
-        } else {
-            Err(self.failed(action, Failure::Status { status, reason: reason(&answer) }))
-        }
-    }
-
-    async fn send(
-        &self,
-        method: Method,
-        path: &str,
-        body: Option<Bytes>,
-        action: &str,
-    ) -> Result<(StatusCode, Bytes), SourceError> {
-        // The paths are ours and escaped, so joining them cannot fail; were it to, the cause is told like any other.
-        let url = self
-            .base
-            .join(path)
-            .map_err(|error| SourceError::Unsupported(format!("{path} is no path: {error}")))?;
-        let patience = if method == Method::POST { IMPORT_PATIENCE } else { 1 };
-        let mut request = self
-            .http
-            .request(method, url)
-            .timeout(self.timeout.saturating_mul(patience))
-            .basic_auth(&self.username, Some(self.password.expose_secret()));
-        if let Some(body) = body {
-            request = request
-                .header(CONTENT_TYPE, HeaderValue::from_static("application/json"))
-                .body(body);
-        }
-        let unreachable = |error: reqwest::Error| SourceError::Unreachable {
-            server: self.server.clone(),
-            cause: error.without_url().into(),
-        };
-        let mut response = request.send().await.map_err(unreachable)?;
-        let mut answer = BytesMut::new();
-        while let Some(chunk) = response
-            .chunk()
-            .await
-            .map_err(|error| self.failed(action, Failure::Broken(error.without_url())))?
-        {
-            answer.extend_from_slice(&chunk);
-            if answer.len() as u64 > ANSWER_LIMIT_BYTES {
-                return Err(self.failed(action, Failure::TooLong));
-            }
-        }
-        Ok((response.status(), answer.freeze()))
-    }
-
-    /// RabbitMQ answers 401 to a wrong password and to a right one without rights; who we are to it tells them apart.
-    async fn why_denied(&self, answer: &[u8]) -> Denied {
-        match self.send(Method::GET, "api/whoami", None, "log in").await {
-            Ok((StatusCode::OK, body)) => match serde_json::from_slice::<User>(&body) {
-                Ok(user) if !user.is_administrator() => user.lacks_rights(),
-                _ => Denied::Refused { reason: reason(answer) },
-            },
-            // A user who may not even use the API is known to RabbitMQ, and its password was right.
-            Ok((_, body)) if reason(&body).contains("Not management user") => {
-                Denied::NotAdministrator {
-                    user: self.username.clone(),
-                    tags: "none for the management API".into(),
-                }
-            }
-            Ok((_, body)) => Denied::Login { user: self.username.clone(), reason: reason(&body) },
-            Err(_) => Denied::Refused { reason: reason(answer) },
-        }
-    }
-
-    fn denied(&self, action: &str, why: Denied) -> SourceError {
-        SourceError::Unauthorised {
-            server: self.server.clone(),
-            action: action.to_owned(),
-            cause: why.into(),
-        }
-    }
-
-    fn failed(&self, action: &str, why: Failure) -> SourceError {
-        SourceError::Server {
-            server: self.server.clone(),
-            action: action.to_owned(),
-            cause: why.into(),
-        }
-    }
-}
-
-/// Who we are to the server.
-#[derive(Deserialize)]
-struct User {
-    name: String,
-    tags: Tags,
-}
-
-/// A list since RabbitMQ 3.9, one string with commas before.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Tags {
-    List(Vec<String>),
-    Text(String),
-}
-
-impl User {
-    fn tags(&self) -> Vec<&str> {
-        match &self.tags {
-            Tags::List(tags) => tags.iter().map(String::as_str).collect(),
-            Tags::Text(tags) => {
-                tags.split(',').map(str::trim).filter(|tag| !tag.is_empty()).collect()
-            }
-        }
-    }
-
-    fn is_administrator(&self) -> bool {
-        self.tags().contains(&ADMINISTRATOR)
-    }
-
-    fn lacks_rights(&self) -> Denied {
-        Denied::NotAdministrator { user: self.name.clone(), tags: self.tags().join(", ") }
-    }
-}
-
-/// Why the server denies us something.
-#[derive(Debug, thiserror::Error)]
-enum Denied {
-    #[error("the login of user {user} was refused: {reason}")]
-    Login { user: String, reason: String },
-    #[error("user {user} lacks the tag {ADMINISTRATOR}; its tags: {tags}")]
-    NotAdministrator { user: String, tags: String },
-    #[error("{reason}")]
-    Refused { reason: String },
-}
-
-/// Why an answer is of no use.
-#[derive(Debug, thiserror::Error)]
-enum Failure {
-    #[error("it answered {status}: {reason}")]
-    Status { status: StatusCode, reason: String },
-    #[error("its answer broke off")]
-    Broken(#[source] reqwest::Error),
-    #[error("its answer is longer than {ANSWER_LIMIT_BYTES} bytes")]
-    TooLong,
-    #[error("its answer is not that of RabbitMQ's management API")]
-    NotOurs(#[source] Cause),
-}
-
-/// The `reason` of an error document, on one line; or the beginning of whatever else was answered (by a proxy, say).
-fn reason(answer: &[u8]) -> String {
-    #[derive(Deserialize)]
-    struct Document {
-        reason: String,
-    }
-    let text = match serde_json::from_slice(answer) {
-        Ok(Document { reason }) => reason,
-        Err(_) => String::from_utf8_lossy(answer).chars().take(200).collect(),
-    };
-    let text = text.split_whitespace().map(without_credentials).collect::<Vec<_>>().join(" ");
-    if text.is_empty() { "no reason given".into() } else { text }
-}
-
-/// RabbitMQ repeats the parameter it did not like, and the URI of a shovel holds a password.
-fn without_credentials(word: &str) -> String {
-    match (word.find("://"), word.rfind('@')) {
-        (Some(scheme), Some(at)) if scheme < at => {
-            format!("{}://…{}", &word[..scheme], &word[at..])
-        }
-        _ => word.to_owned(),
-    }
-}
-
-/// Escapes a name for use as one segment of a path; `/` is the usual virtual host, so slashes too.
-fn encode_segment(name: &str) -> String {
-    use fmt::Write as _;
-    name.bytes().fold(String::new(), |mut path, byte| {
-        if byte.is_ascii_alphanumeric() || b"-_~".contains(&byte) {
-            path.push(byte.into());
-        } else {
-            // Writing to a string cannot fail.
-            let _ = write!(path, "%{byte:02X}");
-        }
-        path
-    })
 }
 
 #[cfg(test)]
@@ -533,20 +318,6 @@ mod tests {
             "https://mq.example/rabbit/api/overview"
         );
         assert_eq!(client.server(), "mq.example:443");
-    }
-
-    #[test]
-    fn reasons_are_one_line_and_hold_no_credentials() {
-        let answer = br#"{"error":"bad_request","reason":"Validation failed\n\nuri amqp://u:canary@h/v is bad\n"}"#;
-        assert_eq!(reason(answer), "Validation failed uri amqp://…@h/v is bad");
-        assert_eq!(reason(b"<html>\n502"), "<html> 502");
-        assert_eq!(reason(b""), "no reason given");
-    }
-
-    #[test]
-    fn names_become_one_segment_of_a_path() {
-        assert_eq!(encode_segment("/"), "%2F");
-        assert_eq!(encode_segment("a.b ü"), "a%2Eb%20%C3%BC");
     }
 
     #[test]

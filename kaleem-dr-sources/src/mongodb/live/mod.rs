@@ -1,270 +1,39 @@
 //! Tests of the inner parts against a live server, whose address is in `KALEEM_TEST_MONGO_URI`.
 
+mod seed;
+mod server;
+
 use std::{
     collections::BTreeMap,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
 };
 
-use bson::{
-    Binary, Bson, DateTime, Document, JavaScriptCodeWithScope, Regex, Timestamp, doc,
-    oid::ObjectId, spec::BinarySubtype,
-};
-use bytes::{Bytes, BytesMut};
-use kaleem_dr_core::{
-    engine::manifest::ArtifactRecord,
-    ground::{
-        SourceError,
-        digest::{ByteDigest, MultisetDigest},
-    },
-    operate::config::secret::{SecretRef, SecretString},
-};
+use bson::{Binary, Bson, DateTime, Document, Timestamp, doc, oid::ObjectId, spec::BinarySubtype};
+use bytes::Bytes;
+use kaleem_dr_core::ground::{SourceError, digest::MultisetDigest};
 use mongodb::event::{EventHandler, command::CommandEvent};
 
+use self::{
+    seed::{insert, seed},
+    server::{connect, database, destination, drop_databases, pieces, read, scope, writes},
+};
 use super::{
-    config::{ConsistencyMode, MongoConfig},
+    config::ConsistencyMode,
     dump::{
-        CollectionReader, DataPlace, documents,
+        DataPlace, documents,
         range::{Range, between},
         ranges::{self, RangedRead, RangedReader},
         snapshot,
     },
-    restore::{Destination, Loaded, Writes, compare, load, rebuild},
+    restore::{Loaded, compare, load, rebuild},
     server::{
-        Connection,
-        listing::{self, CollectionKind, CollectionSpec, Scope},
+        listing::{self, CollectionKind, CollectionSpec},
         probe,
     },
 };
-
-fn connect(events: Option<EventHandler<CommandEvent>>) -> Arc<Connection> {
-    let uri = std::env::var("KALEEM_TEST_MONGO_URI")
-        .expect("KALEEM_TEST_MONGO_URI is not set: run `make test`");
-    let mut connection =
-        Connection::new(SecretString::from(uri), &SecretRef::Env("KALEEM_TEST_MONGO_URI".into()))
-            .unwrap();
-    connection.events = events;
-    Arc::new(connection)
-}
-
-/// A database of the test's own.
-fn database() -> String {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    format!("kdr_inner_{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
-}
-
-async fn drop_databases(connection: &Connection, names: &[&str]) {
-    for name in names {
-        connection.run(name, doc! { "dropDatabase": 1 }, "drop").await.unwrap();
-    }
-}
-
-fn scope(database: &str) -> Scope {
-    Scope::new(&MongoConfig::new(SecretRef::Env("M".into())), Some(database)).unwrap()
-}
-
-/// One document with a value of every type a server stores as it is.
-fn every_type() -> Document {
-    let binary = |subtype, bytes: &[u8]| Bson::Binary(Binary { subtype, bytes: bytes.to_vec() });
-    doc! {
-        "_id": ObjectId::from_bytes([1; 12]), "double": 1.5, "nan": f64::NAN, "minus_zero": -0.0, "infinite": f64::NEG_INFINITY,
-        "text": "نص 東京 😀 \u{0}", "nested": { "a": { "b": [1, [2, { "c": Bson::Null }]] } }, "empty": {}, "none": [],
-        "generic": binary(BinarySubtype::Generic, b"\x00\xff"), "uuid": binary(BinarySubtype::Uuid, &[7; 16]),
-        "old": binary(BinarySubtype::BinaryOld, b"old"), "md5": binary(BinarySubtype::Md5, &[9; 16]),
-        "own": binary(BinarySubtype::UserDefined(0x80), b"own"), "yes": true, "date": DateTime::from_millis(-62_135_596_800_000),
-        "regex": Bson::RegularExpression(Regex { pattern: "^a/b".try_into().unwrap(), options: "imx".try_into().unwrap() }),
-        "code": Bson::JavaScriptCode("return 1".into()), "symbol": Bson::Symbol("sym".into()), "undefined": Bson::Undefined,
-        "scoped": Bson::JavaScriptCodeWithScope(JavaScriptCodeWithScope { code: "x".into(), scope: doc! { "x": 1 } }),
-        "int": i32::MIN, "long": i64::MAX, "stamp": Bson::Timestamp(Timestamp { time: 0, increment: 0 }),
-        "decimal": Bson::Decimal128("1E+6144".parse().unwrap()), "min": Bson::MinKey, "max": Bson::MaxKey,
-    }
-}
-
-async fn create(connection: &Connection, database: &str, command: Document) {
-    connection.run(database, command, "create").await.unwrap();
-}
-
-async fn insert(
-    connection: &Connection,
-    database: &str,
-    collection: &str,
-    documents: Vec<Document>,
-) {
-    for chunk in documents.chunks(1000) {
-        connection
-            .run(
-                database,
-                doc! { "insert": collection, "documents": chunk, "bypassEmptyTsReplacement": true },
-                "insert",
-            )
-            .await
-            .unwrap();
-    }
-}
-
-/// Inserts documents as they are.
-async fn insert_raw(
-    connection: &Arc<Connection>,
-    database: &str,
-    collection: &str,
-    documents: Bytes,
-) {
-    let spec = CollectionSpec {
-        database: database.into(),
-        name: collection.into(),
-        kind: CollectionKind::Collection,
-        options: doc! {},
-        indexes: vec![],
-        uuid: None,
-    };
-    load::load(
-        connection,
-        &destination(connection, &spec).await,
-        pieces(&documents, 1 << 20),
-        |_| (),
-    )
-    .await
-    .unwrap();
-}
-
-/// Fills a database with what is awkward: types, names, options, indexes.
-async fn seed(connection: &Arc<Connection>, database: &str) {
-    let people: Vec<Document> = (0..300)
-        .map(|n| {
-            let place = doc! { "type": "Point", "coordinates": [ f64::from(n) / 10.0, 1.0 ] };
-            doc! { "_id": n, "name": format!("n{n}"), "email": format!("e{n}"), "age": n % 90, "at": DateTime::now(), "place": place }
-        })
-        .collect();
-    insert(connection, database, "people", people).await;
-    let indexes = doc! { "createIndexes": "people", "indexes": [
-        { "key": { "email": 1 }, "name": "email_u", "unique": true },
-        { "key": { "name": 1, "age": -1 }, "name": "compound" },
-        { "key": { "age": -1, "name": 1 }, "name": "compound_reversed" },
-        { "key": { "tags": 1 }, "name": "sparse", "sparse": true },
-        { "key": { "age": 1 }, "name": "partial", "partialFilterExpression": { "age": { "$gte": 18 } } },
-        { "key": { "at": 1 }, "name": "ttl", "expireAfterSeconds": 2_000_000_000 },
-        { "key": { "place": "2dsphere" }, "name": "geo" },
-        { "key": { "name": 1 }, "name": "german", "collation": { "locale": "de", "strength": 2 } },
-    ] };
-    create(connection, database, indexes).await;
-    insert(
-        connection,
-        database,
-        "types",
-        vec![every_type(), doc! { "_id": Bson::MinKey }, doc! { "_id": { "a": 1 }, "": "" }],
-    )
-    .await;
-    // Deprecated, so that no driver makes it, but stored data has it: a DBPointer. And two fields of one name.
-    let mut odd = b"\0\0\0\0\x10_id\0\x07\0\0\0\x0cptr\0\x05\0\0\0d.ns\0".to_vec();
-    odd.extend_from_slice(&[3; 12]);
-    odd.extend_from_slice(b"\x0aa\0\x0aa\0\0");
-    odd[0] = u8::try_from(odd.len()).unwrap();
-    insert_raw(connection, database, "types", odd.into()).await;
-    create(connection, database, doc! { "create": "empty" }).await;
-    create(
-        connection,
-        database,
-        doc! { "create": "log", "capped": true, "size": 1 << 20, "max": 500 },
-    )
-    .await;
-    insert(
-        connection,
-        database,
-        "log",
-        (0..50).rev().map(|n| doc! { "_id": n, "line": "x".repeat(50) }).collect(),
-    )
-    .await;
-    create(
-        connection,
-        database,
-        doc! { "create": "collated", "collation": { "locale": "fr", "strength": 2 } },
-    )
-    .await;
-    let indexes = doc! { "createIndexes": "collated", "indexes": [
-        { "key": { "v": 1 }, "name": "inherits" },
-        { "key": { "w": 1 }, "name": "simple", "collation": { "locale": "simple" } },
-    ] };
-    create(connection, database, indexes).await;
-    insert(connection, database, "strict", vec![doc! { "_id": 1, "n": "not a number" }]).await;
-    create(
-        connection,
-        database,
-        doc! { "collMod": "strict", "validator": { "n": { "$type": "int" } } },
-    )
-    .await;
-    create(
-        connection,
-        database,
-        doc! { "create": "adults", "viewOn": "people", "pipeline": [ { "$match": { "age": { "$gte": 18 } } } ] },
-    )
-    .await;
-    for name in [
-        "weird näme",
-        "a.b.c",
-        "perc%25ent",
-        "sl/ash",
-        "uni_東京_😀",
-        "plus+and&eq=",
-        &"L".repeat(180),
-    ] {
-        insert(connection, database, name, vec![doc! { "_id": 1, "of": name }]).await;
-    }
-    let filler = "f".repeat(16_777_216 - 40);
-    insert(
-        connection,
-        database,
-        "large",
-        vec![doc! { "_id": 1, "f": filler }, doc! { "_id": 2, "f": "small" }],
-    )
-    .await;
-}
-
-/// Everything a collection holds, in the order it is read, and its record as a capture makes it.
-async fn read(
-    connection: &Arc<Connection>,
-    spec: &CollectionSpec,
-    at: Option<Timestamp>,
-) -> (ArtifactRecord, Bytes) {
-    let place = DataPlace::of(spec, false).unwrap();
-    let mut reader =
-        CollectionReader::open(connection, spec, &place, at, None, None).await.unwrap();
-    let (mut bytes, mut digest) = (BytesMut::new(), MultisetDigest::default());
-    while let Some(batch) = reader.next().await.unwrap() {
-        for document in documents(&batch).unwrap() {
-            digest.add(document.as_ref().unwrap());
-            bytes.extend_from_slice(document.unwrap());
-        }
-    }
-    let record = ArtifactRecord {
-        path: String::new(),
-        size_bytes: bytes.len() as u64,
-        sha256: ByteDigest::of(&bytes),
-        items: Some(digest.items()),
-        content_digest: Some(digest.to_hex()),
-    };
-    (record, bytes.freeze())
-}
-
-async fn destination(connection: &Connection, spec: &CollectionSpec) -> Destination {
-    let facts = connection.facts().await.unwrap();
-    Destination::new(spec, &DataPlace::of(spec, false).unwrap(), &facts, &writes())
-}
-
-fn writes() -> Writes {
-    Writes::of(&MongoConfig::new(SecretRef::Env("M".into())))
-}
-
-/// Bytes as a stream of pieces that cut documents anywhere.
-fn pieces(
-    bytes: &Bytes,
-    length: usize,
-) -> impl futures::Stream<Item = Result<Bytes, SourceError>> + Unpin + use<> {
-    let pieces: Vec<_> =
-        bytes.chunks(length).map(|piece| Ok(Bytes::copy_from_slice(piece))).collect();
-    futures::stream::iter(pieces)
-}
 
 #[tokio::test]
 async fn everything_awkward_comes_back_as_it_was() {

@@ -1,0 +1,37 @@
+//! Why the history cannot be used.
+
+use std::path::PathBuf;
+
+/// Why the ledger cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LedgerError {
+    /// The state directory cannot be used.
+    #[error("{}: cannot make the directory of the ledger", path.display())]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        cause: std::io::Error,
+    },
+    /// SQLite failed.
+    #[error("{}: the ledger cannot be {action}", path.display())]
+    Database {
+        /// The file.
+        path: PathBuf,
+        /// `opened`, `read`, `written`.
+        action: &'static str,
+        /// What SQLite said.
+        #[source]
+        cause: rusqlite::Error,
+    },
+    /// A newer program wrote it.
+    #[error("{}: this ledger is of a newer version ({found}); use that program, or move the file away: it is rebuilt", path.display())]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        found: i64,
+    },
+}

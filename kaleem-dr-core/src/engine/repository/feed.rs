@@ -1,0 +1,157 @@
+//! The archiver's stream of entries: files, and artifacts with what follows each.
+
+use super::tree_entry::{follower_path, go_mode};
+use super::valve::Valve;
+use crate::{
+    engine::artifact::{CaptureState, Entry, EntryKind, EntryMeta},
+    ground::{failpoint, failpoint::Step},
+};
+use base64::prelude::{BASE64_STANDARD, Engine as _};
+use rustic_core::{
+    ErrorKind, ReadSource, ReadSourceEntry, ReadSourceOpen, RusticError, RusticResult,
+    repofile::{Metadata, Node, NodeType},
+};
+use serde_json::json;
+use std::{
+    io::Read,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+};
+use tokio::sync::mpsc;
+
+/// The entries of a capture as rustic_core reads them.
+pub(super) struct Feed {
+    pub(super) entries: Mutex<Option<mpsc::Receiver<Entry>>>,
+    pub(super) state: Arc<CaptureState>,
+    pub(super) valve: Valve,
+}
+
+impl ReadSource for Feed {
+    type Open = Opener;
+    type Iter = Entries;
+
+    fn size(&self) -> RusticResult<Option<u64>> {
+        Ok(None)
+    }
+
+    fn entries(&self) -> Entries {
+        let queued = self.entries.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        Entries { queued, state: self.state.clone(), valve: self.valve.clone(), follower: None }
+    }
+}
+
+pub(super) struct Entries {
+    queued: Option<mpsc::Receiver<Entry>>,
+    state: Arc<CaptureState>,
+    valve: Valve,
+    /// Follows the stream that was given out last.
+    follower: Option<ReadSourceEntry<Opener>>,
+}
+
+impl Iterator for Entries {
+    type Item = RusticResult<ReadSourceEntry<Opener>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if let Some(follower) = self.follower.take() {
+            return Some(Ok(follower));
+        }
+        let Entry { path, kind, meta } = self.queued.as_mut()?.blocking_recv()?;
+        if self.state.is_given_up() {
+            return None;
+        }
+        failpoint::pass(Step::Capture);
+        if matches!(kind, EntryKind::Stream(_)) {
+            self.follower = Some(follower(&path));
+        }
+        let declared = meta.size_bytes;
+        let node = node(&path, &kind, meta);
+        let open = matches!(kind, EntryKind::File(_) | EntryKind::Stream(_)).then(|| Opener {
+            kind,
+            path: path.clone(),
+            declared,
+            state: self.state.clone(),
+            valve: self.valve.clone(),
+        });
+        Some(Ok(ReadSourceEntry { path, node, open }))
+    }
+}
+
+/// rustic_core reads an entry only when it has the one after it. A stream's source may well open its next artifact only when
+/// this one is read, and both would wait for ever: so each stream is followed by an empty entry, which the commit takes out.
+fn follower(path: &Path) -> ReadSourceEntry<Opener> {
+    let path = follower_path(path);
+    let node = node(&path, &EntryKind::Fifo, EntryMeta::default());
+    ReadSourceEntry { path, node, open: None }
+}
+
+pub(super) struct Opener {
+    kind: EntryKind,
+    path: PathBuf,
+    declared: u64,
+    state: Arc<CaptureState>,
+    valve: Valve,
+}
+
+impl ReadSourceOpen for Opener {
+    type Reader = Box<dyn Read + Send>;
+
+    fn open(self) -> RusticResult<Self::Reader> {
+        let Self { kind, path, declared, state, valve } = self;
+        Entry::open(kind, path, declared, state).map(|reader| valve.held(reader)).map_err(|error| {
+            RusticError::with_source(ErrorKind::InputOutput, "cannot open an entry", error)
+        })
+    }
+}
+
+fn node(path: &Path, kind: &EntryKind, meta: EntryMeta) -> Node {
+    let (node_type, type_bits) = match kind {
+        EntryKind::File(_) | EntryKind::Stream(_) => (NodeType::File, 0),
+        EntryKind::Directory => (NodeType::Dir, go_mode::DIRECTORY),
+        EntryKind::Symlink(target) => (NodeType::from_link(target), go_mode::SYMLINK),
+        EntryKind::Fifo => (NodeType::Fifo, go_mode::FIFO),
+        EntryKind::Socket => (NodeType::Socket, go_mode::SOCKET),
+        EntryKind::CharDevice(device) => {
+            (NodeType::Chardev { device: *device }, go_mode::DEVICE | go_mode::CHAR_DEVICE)
+        }
+        EntryKind::BlockDevice(device) => (NodeType::Dev { device: *device }, go_mode::DEVICE),
+    };
+    let metadata = Metadata {
+        mode: Some(go_mode::from_unix(meta.mode) | type_bits),
+        mtime: meta.mtime,
+        // Left out as restic does by default: reading a tree for its backup would change every directory in it.
+        atime: None,
+        ctime: meta.ctime,
+        uid: meta.uid,
+        gid: meta.gid,
+        user: meta.user,
+        group: meta.group,
+        inode: meta.inode,
+        device_id: meta.device_id,
+        size: meta.size_bytes,
+        links: meta.links,
+        // rustic_core does not export the type; its stored form is the way in.
+        extended_attributes: serde_json::from_value(
+            meta.xattrs
+                .into_iter()
+                .map(
+                    |(name, value)| json!({ "name": name, "value": BASE64_STANDARD.encode(value) }),
+                )
+                .collect(),
+        )
+        .unwrap_or_default(),
+    };
+    Node::new_node(path.file_name().unwrap_or_default(), node_type, metadata)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::go_mode;
+
+    #[test]
+    fn modes_survive_gos_numbers() {
+        for mode in 0..=0o7777 {
+            assert_eq!(go_mode::to_unix(go_mode::from_unix(mode)), mode, "{mode:o}");
+        }
+        assert_eq!(go_mode::from_unix(0o4755), 0o755 | 1 << 23);
+    }
+}

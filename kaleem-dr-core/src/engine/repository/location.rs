@@ -1,0 +1,123 @@
+//! Where a repository is, and what opens it.
+
+use super::store::{ObjectStore, OpendalStore, S3Access};
+use super::{RepositoryError, store};
+use secrecy::SecretString;
+use std::{
+    fs,
+    os::unix::fs::DirBuilderExt as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+/// The directories of a repository on disk.
+const DIRECTORIES: [&str; 5] = ["data", "index", "keys", "locks", "snapshots"];
+
+/// Where a repository is.
+#[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "there are a handful of them in a process")]
+pub enum Location {
+    /// A directory.
+    Directory(PathBuf),
+    /// A bucket, or a prefix in one.
+    S3(S3Access),
+}
+
+impl Location {
+    /// The place in words, without credentials: what a store says of itself, and the ledger calls it.
+    #[must_use]
+    pub fn in_words(&self) -> String {
+        match self {
+            Self::Directory(path) => path.display().to_string(),
+            Self::S3(access) => access.location(),
+        }
+    }
+
+    /// The object store of a place that is there.
+    ///
+    /// # Errors
+    /// [`RepositoryError::NotFound`] for a directory that is not there; what the store says.
+    pub fn store(&self) -> Result<Arc<dyn ObjectStore>, RepositoryError> {
+        match self {
+            Self::Directory(path) => match OpendalStore::directory(path) {
+                Ok(store) => Ok(Arc::new(store)),
+                Err(error) if error.is_not_found() => {
+                    Err(RepositoryError::NotFound { location: path.display().to_string() })
+                }
+                Err(error) => Err(error.into()),
+            },
+            Self::S3(access) => Ok(Arc::new(OpendalStore::s3(access)?)),
+        }
+    }
+
+    /// As [`Location::store`], for a place that is to be filled object by object: the directories of a repository are made.
+    ///
+    /// # Errors
+    /// [`RepositoryError::Guarded`] when something else is there.
+    pub fn store_to_fill(&self) -> Result<Arc<dyn ObjectStore>, RepositoryError> {
+        if let Self::Directory(path) = self
+            && !path.join("config").exists()
+        {
+            make_directories(path)?;
+        }
+        self.store()
+    }
+}
+
+/// Where a repository is and what opens it.
+#[derive(Clone, Debug)]
+pub struct Access {
+    /// Where it is.
+    pub location: Location,
+    /// The password of one of its keys.
+    pub password: SecretString,
+    /// Where index and trees of a remote repository are cached; `None` for no cache.
+    pub cache_directory: Option<PathBuf>,
+}
+
+/// Makes the directories of a repository, for its owner alone.
+pub(super) fn lay_out(root: &Path) -> Result<(), RepositoryError> {
+    let failed = |path: &Path| {
+        let path = path.to_path_buf();
+        move |cause| RepositoryError::Path { path, action: "create the directory", cause }
+    };
+    if root.join("config").exists() {
+        return Err(RepositoryError::AlreadyExists { location: root.display().to_string() });
+    }
+    if root.exists() && fs::read_dir(root).map_err(failed(root))?.next().is_some() {
+        return Err(RepositoryError::Guarded(format!(
+            "{} is not empty and is no repository; name an empty or a new directory",
+            root.display()
+        )));
+    }
+    make_directories(root)
+}
+
+/// Makes the directories of a repository where nothing else is. What is there of them already stays: a mirror may be half made.
+pub(super) fn make_directories(root: &Path) -> Result<(), RepositoryError> {
+    let failed = |path: &Path| {
+        let path = path.to_path_buf();
+        move |cause| RepositoryError::Path { path, action: "create the directory", cause }
+    };
+    if root.exists() {
+        for entry in fs::read_dir(root).map_err(failed(root))? {
+            let name = entry.map_err(failed(root))?.file_name();
+            if name != store::TEMPORARY_DIRECTORY
+                && !DIRECTORIES.iter().any(|directory| name == *directory)
+            {
+                return Err(RepositoryError::Guarded(format!(
+                    "{} holds {}, and is no repository; name an empty or a new directory",
+                    root.display(),
+                    name.display()
+                )));
+            }
+        }
+    }
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true).mode(0o700);
+    for directory in DIRECTORIES {
+        let path = root.join(directory);
+        builder.create(&path).map_err(failed(&path))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,607 @@
+//! The store on OpenDAL: a directory, or a bucket.
+
+use super::object_store::READS_AT_ONCE;
+use super::{Object, ObjectStore, ObjectWriter, StoreError, fault, region, transport};
+use super::{Rate, S3Access, StoreFault, Tuning};
+use super::{
+    integrity::{PartDigests, Sent, WHOLE_MD5},
+    late::Late,
+    retry::Notice,
+    temporary::{Temporary, Unplaced},
+};
+use crate::ground::{Cause, failpoint, failpoint::Step};
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::{StreamExt as _, TryStreamExt as _};
+use opendal::{
+    Buffer, EntryMode, ErrorKind, HttpTransporter, Metadata, OperationContext, Operator,
+    layers::{CapabilityOverrideLayer, ConcurrentLimitLayer, RetryLayer, TimeoutLayer},
+    services,
+};
+use secrecy::ExposeSecret as _;
+use sha2::{Digest as _, Sha256};
+use std::{
+    collections::HashSet,
+    fs::File,
+    io::{Read as _, Seek as _, SeekFrom},
+    ops::Range,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+use tokio::sync::OnceCell;
+
+/// Objects above this size go to S3 in parts of [`PART_BYTES`]; R2 wants all parts but the last equal.
+const MULTIPART_ABOVE: usize = 48 << 20;
+const PART_BYTES: usize = 8 << 20;
+/// Parts of an object that is streamed, of unknown length: S3 takes 10,000 at most, so objects up to 156 GiB.
+const STREAMED_PART_BYTES: usize = 16 << 20;
+/// Most that is read at once when an object is compared with what was sent.
+const COMPARE_BYTES: u64 = 8 << 20;
+/// Keys of one batch that is deleted; R2 fails above 700.
+const DELETE_BATCH: usize = 700;
+
+/// A directory on disk or an S3 bucket, through OpenDAL with time-outs, retries and a limit on concurrency.
+#[derive(Clone, Debug)]
+pub struct OpendalStore {
+    /// Made at the first request, where the bucket's region must be asked for.
+    operator: Arc<OnceCell<Operator>>,
+    location: String,
+    place: Place,
+}
+
+#[derive(Clone, Debug)]
+enum Place {
+    Directory(Directory),
+    Bucket(Arc<S3Access>),
+}
+
+#[derive(Clone, Debug)]
+struct Directory {
+    root: PathBuf,
+    temporary: Temporary,
+    /// What is written and not durable yet.
+    late: Late,
+}
+
+impl OpendalStore {
+    /// A directory on disk. It must exist: opening must never make an empty one where a disk is not mounted.
+    ///
+    /// # Errors
+    /// When it is not a directory.
+    pub fn directory(path: &Path) -> Result<Self, StoreError> {
+        let location = path.display().to_string();
+        let failed = |not_found, cause: Cause| {
+            StoreError::new("open", ".", location.clone(), not_found, cause)
+        };
+        let root = path
+            .canonicalize()
+            .map_err(|cause| failed(cause.kind() == std::io::ErrorKind::NotFound, cause.into()))?;
+        let text = root.to_str().ok_or_else(|| failed(false, "the path is not UTF-8".into()))?;
+        let operator = Operator::new(services::Fs::default().root(text))
+            .map_err(|cause| failed(false, cause.into()))?;
+        let operator = OnceCell::new_with(Some(layered(operator, &location, &Tuning::default())));
+        let place = Place::Directory(Directory {
+            temporary: Temporary::of(root.clone()),
+            root,
+            late: Late::default(),
+        });
+        Ok(Self { operator: Arc::new(operator), location, place })
+    }
+
+    /// A bucket of an S3 service, addressed path-style, without checksum headers (R2 refuses trailing ones).
+    ///
+    /// # Errors
+    /// When the access data make no sense.
+    pub fn s3(access: &S3Access) -> Result<Self, StoreError> {
+        // Whatever the region will be: the rest is judged now.
+        let operator = operator(access, &access.region)?;
+        let operator = OnceCell::new_with((!region::is_unknown(access)).then_some(operator));
+        let place = Place::Bucket(Arc::new(access.clone()));
+        Ok(Self { operator: Arc::new(operator), location: access.location(), place })
+    }
+
+    /// What requests go through.
+    async fn operator(&self) -> Result<&Operator, StoreError> {
+        let make = || async {
+            let Place::Bucket(access) = &self.place else {
+                unreachable!("that of a directory is made with the store")
+            };
+            operator(access, &region::of(access).await?)
+        };
+        self.operator.get_or_try_init(make).await
+    }
+
+    fn is_bucket(&self) -> bool {
+        self.on_disk().is_none()
+    }
+
+    fn on_disk(&self) -> Option<&Directory> {
+        match &self.place {
+            Place::Directory(directory) => Some(directory),
+            Place::Bucket(_) => None,
+        }
+    }
+
+    /// Writes an object unless there is one, if the service knows that condition. One that does not writes over it.
+    ///
+    /// # Errors
+    /// [`StoreFault::Condition`] when there is one; or when it cannot be written.
+    pub(crate) async fn write_new(&self, key: &str, content: Bytes) -> Result<(), StoreError> {
+        self.operator()
+            .await?
+            .write_with(key, content)
+            .if_not_exists(true)
+            .await
+            .map_err(self.failed("write", key))?;
+        Ok(())
+    }
+
+    /// Whether a listing has an object.
+    ///
+    /// # Errors
+    /// When it cannot be listed.
+    pub(crate) async fn has(&self, key: &str) -> Result<bool, StoreError> {
+        // Without a slash at its end, a path is a prefix.
+        let listed = self.operator().await?.list(key).await.map_err(self.failed("list", key))?;
+        Ok(listed.iter().any(|entry| entry.path() == key))
+    }
+
+    fn failed(&self, action: &'static str, key: &str) -> impl FnOnce(opendal::Error) -> StoreError {
+        let (key, location, is_bucket) = (key.to_owned(), self.location.clone(), self.is_bucket());
+        move |cause| {
+            let fault = match cause.kind() {
+                _ if is_bucket => StoreFault::of(&cause),
+                ErrorKind::NotFound => StoreFault::NotFound,
+                _ => StoreFault::Other,
+            };
+            // OpenDAL's own text has many lines. What the system said of a disk is kept by its kind.
+            let words = fault::in_words(&cause);
+            let first: &(dyn std::error::Error + 'static) = &cause;
+            let io = std::iter::successors(Some(first), |error| error.source())
+                .find_map(|error| error.downcast_ref::<std::io::Error>().map(std::io::Error::kind));
+            let cause: Cause = match io {
+                Some(kind) if !is_bucket => std::io::Error::new(kind, words).into(),
+                _ => words.into(),
+            };
+            StoreError { action, key, location, fault, cause }
+        }
+    }
+
+    /// Makes sure that the bucket holds what was sent; what it holds instead is deleted.
+    async fn confirm(
+        &self,
+        key: &str,
+        meta: &Metadata,
+        sent: &Sent,
+        content: &[Bytes],
+    ) -> Result<(), StoreError> {
+        if meta.etag().is_some_and(|etag| sent.is_proven_by(etag)) {
+            return Ok(());
+        }
+        tracing::debug!(
+            key,
+            etag = meta.etag(),
+            "the ETag is no digest of what was sent; reading the object back"
+        );
+        let found = self
+            .operator()
+            .await?
+            .stat(key)
+            .await
+            .map_err(self.failed("read back", key))?
+            .content_length();
+        let mut digest = Sha256::new();
+        let mut at = 0;
+        while found == sent.size && at < found {
+            let range = at..found.min(at + COMPARE_BYTES);
+            let bytes = self.read(key, Some(range.clone())).await?;
+            digest.update(&bytes);
+            at = range.end;
+        }
+        if found == sent.size && digest.finalize()[..] == sent.sha256(content) {
+            return Ok(());
+        }
+        let removed = self.operator().await?.delete(key).await;
+        let then = if removed.is_ok() { "it was deleted" } else { "and it could not be deleted" };
+        let why = format!(
+            "what the service stored is not what was sent ({found} bytes of {}); {then}",
+            sent.size
+        );
+        Err(StoreError::new("write", key, self.location.clone(), false, why))
+    }
+
+    /// Nothing that is written in the plain way may refer to what a crash would take away.
+    async fn sync_late(&self, key: &str) -> Result<(), StoreError> {
+        let Some(late) =
+            self.on_disk().map(|disk| disk.late.clone()).filter(|late| !late.is_empty())
+        else {
+            return Ok(());
+        };
+        self.ended(key, tokio::task::spawn_blocking(move || late.sync()).await)
+    }
+
+    fn ended<T>(
+        &self,
+        key: &str,
+        result: Result<std::io::Result<T>, tokio::task::JoinError>,
+    ) -> Result<T, StoreError> {
+        let failed =
+            |cause: Cause| StoreError::new("write", key, self.location.clone(), false, cause);
+        result.map_err(|panic| failed(panic.into()))?.map_err(|cause| failed(cause.into()))
+    }
+}
+
+/// An object that a bucket takes in parts.
+struct BucketWriter {
+    writer: opendal::Writer,
+    store: OpendalStore,
+    key: String,
+    /// Of what was sent; `None` once finished.
+    digests: Option<PartDigests>,
+}
+
+#[async_trait]
+impl ObjectWriter for BucketWriter {
+    async fn write(&mut self, bytes: Bytes) -> Result<(), StoreError> {
+        if let Some(digests) = &mut self.digests {
+            digests.update(&bytes);
+        }
+        self.writer.write(bytes).await.map_err(self.store.failed("write", &self.key))
+    }
+
+    async fn finish(&mut self) -> Result<(), StoreError> {
+        let meta = self.writer.close().await.map_err(self.store.failed("write", &self.key))?;
+        if let Some(digests) = self.digests.take() {
+            self.store.confirm(&self.key, &meta, &digests.finish(), &[]).await?;
+        }
+        failpoint::reach(Step::Write).await;
+        Ok(())
+    }
+
+    async fn abort(&mut self) {
+        if let Err(error) = self.writer.abort().await {
+            let why = fault::in_words(&error);
+            tracing::debug!(key = %self.key, %why, "what was written of an object could not be taken away");
+        }
+    }
+}
+
+/// An object that is written on disk, in a file beside its place.
+struct DiskWriter {
+    /// `None` once it is finished or given up: its file is then in its place, or gone.
+    unplaced: Option<Unplaced>,
+    store: OpendalStore,
+    key: String,
+}
+
+#[async_trait]
+impl ObjectWriter for DiskWriter {
+    async fn write(&mut self, bytes: Bytes) -> Result<(), StoreError> {
+        let Some(mut unplaced) = self.unplaced.take() else { return Ok(()) };
+        let written =
+            tokio::task::spawn_blocking(move || unplaced.add(&bytes).map(|()| unplaced)).await;
+        self.unplaced = Some(self.store.ended(&self.key, written)?);
+        Ok(())
+    }
+
+    async fn finish(&mut self) -> Result<(), StoreError> {
+        let gone = || {
+            StoreError::new(
+                "write",
+                &self.key,
+                self.store.location.clone(),
+                false,
+                "it failed before",
+            )
+        };
+        let unplaced = self.unplaced.take().ok_or_else(gone)?;
+        self.store.ended(
+            &self.key,
+            tokio::task::spawn_blocking(move || unplaced.place_durably()).await,
+        )?;
+        failpoint::reach(Step::Write).await;
+        Ok(())
+    }
+
+    async fn abort(&mut self) {
+        self.unplaced = None;
+    }
+}
+
+/// What requests to a bucket go through, signed for a region.
+fn operator(access: &S3Access, region: &str) -> Result<Operator, StoreError> {
+    let location = access.location();
+    let failed = |cause: Cause| StoreError::new("open", ".", location.clone(), false, cause);
+    let mut service = services::S3::default()
+        .endpoint(&access.endpoint)
+        .bucket(&access.bucket)
+        .root(&access.prefix)
+        .region(region)
+        .access_key_id(access.access_key_id.expose_secret())
+        .secret_access_key(access.secret_access_key.expose_secret())
+        .disable_config_load()
+        .disable_ec2_metadata();
+    if let Some(token) = &access.session_token {
+        service = service.session_token(token.expose_secret());
+    }
+    let client = transport::client(&access.network, &access.tuning).map_err(failed)?;
+    let http = HttpTransporter::new(transport::Transport::new(client, &access.network));
+    let operator = Operator::new(service)
+        .map_err(|cause| failed(cause.into()))?
+        .with_context(OperationContext::new().with_http_transport(http))
+        .layer(CapabilityOverrideLayer::new(|mut capability| {
+            capability.delete_max_size = Some(DELETE_BATCH);
+            capability
+        }));
+    Ok(layered(operator, &location, &patient(access)))
+}
+
+/// The tuning of an access, with time for what its bandwidth limits hold back: a body waits for all that are under way.
+fn patient(access: &S3Access) -> Tuning {
+    let mut tuning = access.tuning;
+    let slowest = [access.network.upload_limit, access.network.download_limit]
+        .into_iter()
+        .flatten()
+        .map(Rate::get)
+        .min();
+    if let Some(slowest) = slowest {
+        // Each request has up to two streamed parts under way.
+        let held_back = (tuning.concurrency * 2 * STREAMED_PART_BYTES) as u64 / slowest;
+        tuning.io_timeout += std::time::Duration::from_secs(held_back);
+    }
+    tuning
+}
+
+fn layered(operator: Operator, location: &str, tuning: &Tuning) -> Operator {
+    let retries = tuning.retries;
+    let notice = Notice { location: location.to_owned(), retries };
+    let retry = RetryLayer::new()
+        .with_max_times(retries)
+        .with_jitter()
+        .with_min_delay(tuning.retry_delay)
+        .with_notify(notice);
+    operator
+        .layer(
+            TimeoutLayer::new()
+                .with_timeout(tuning.call_timeout)
+                .with_io_timeout(tuning.io_timeout),
+        )
+        .layer(retry)
+        .layer(ConcurrentLimitLayer::new(tuning.concurrency))
+}
+
+/// A file, or what there is of a range of it. Blocking.
+fn read_file(path: &Path, range: Option<Range<u64>>) -> std::io::Result<Bytes> {
+    let mut file = File::open(path)?;
+    let length = file.metadata()?.len();
+    let Range { start, end } = range.unwrap_or(0..length);
+    let wanted = end.min(length).saturating_sub(start);
+    file.seek(SeekFrom::Start(start))?;
+    let mut bytes = Vec::with_capacity(usize::try_from(wanted).unwrap_or_default());
+    file.take(wanted).read_to_end(&mut bytes)?;
+    Ok(bytes.into())
+}
+
+#[async_trait]
+impl ObjectStore for OpendalStore {
+    fn location(&self) -> String {
+        self.location.clone()
+    }
+
+    fn is_remote(&self) -> bool {
+        self.is_bucket()
+    }
+
+    async fn list(&self, directory: &str) -> Result<Vec<Object>, StoreError> {
+        if let Some(Directory { root, .. }) = self.on_disk() {
+            // OpenDAL lists a directory that is not there, or is no directory, as empty.
+            let path = root.join(directory);
+            let failed = |cause: std::io::Error| {
+                StoreError::new(
+                    "list",
+                    directory,
+                    self.location.clone(),
+                    cause.kind() == std::io::ErrorKind::NotFound,
+                    cause,
+                )
+            };
+            if !tokio::fs::metadata(&path).await.map_err(failed)?.is_dir() {
+                return Err(StoreError::new(
+                    "list",
+                    directory,
+                    self.location.clone(),
+                    false,
+                    "it is not a directory",
+                ));
+            }
+        }
+        let prefix = format!("{directory}/");
+        let mut lister = self
+            .operator()
+            .await?
+            .lister_with(&prefix)
+            .recursive(true)
+            .await
+            .map_err(self.failed("list", directory))?;
+        let mut objects = Vec::new();
+        let mut seen = HashSet::new();
+        while let Some(entry) = lister.try_next().await.map_err(self.failed("list", directory))? {
+            match entry.metadata().mode() {
+                EntryMode::FILE => {
+                    let (key, meta) = entry.into_parts();
+                    if self.is_bucket() && !seen.insert(key.clone()) {
+                        let why = format!(
+                            "{key} is in the listing twice; the service's pages do not fit together"
+                        );
+                        return Err(StoreError::new(
+                            "list",
+                            directory,
+                            self.location.clone(),
+                            false,
+                            why,
+                        ));
+                    }
+                    let modified = meta.last_modified().map(opendal::raw::Timestamp::into_inner);
+                    let etag = meta.etag().map(|etag| etag.trim_matches('"').to_ascii_lowercase());
+                    objects.push(Object { key, size_bytes: meta.content_length(), modified, etag });
+                }
+                EntryMode::DIR => {}
+                // A socket or a broken link that another program left.
+                EntryMode::Unknown
+                    if !crate::engine::repository::object_key::is_object_name(entry.path()) => {}
+                EntryMode::Unknown => {
+                    let why = format!("{} is neither a file nor a directory", entry.path());
+                    return Err(StoreError::new(
+                        "list",
+                        directory,
+                        self.location.clone(),
+                        false,
+                        why,
+                    ));
+                }
+            }
+        }
+        Ok(objects)
+    }
+
+    async fn read(&self, key: &str, range: Option<Range<u64>>) -> Result<Bytes, StoreError> {
+        failpoint::reach(Step::Read).await;
+        let bytes = match (self.on_disk(), range.clone()) {
+            (Some(Directory { root, .. }), range) => {
+                let path = root.join(key);
+                let read = tokio::task::spawn_blocking(move || read_file(&path, range)).await;
+                let failed = |is_gone, cause: Cause| {
+                    StoreError::new("read", key, self.location.clone(), is_gone, cause)
+                };
+                read.map_err(|panic| failed(false, panic.into()))?.map_err(|cause| {
+                    failed(cause.kind() == std::io::ErrorKind::NotFound, cause.into())
+                })?
+            }
+            (None, Some(range)) => self
+                .operator()
+                .await?
+                .read_with(key)
+                .range(range)
+                .await
+                .map_err(self.failed("read", key))?
+                .to_bytes(),
+            (None, None) => {
+                self.operator().await?.read(key).await.map_err(self.failed("read", key))?.to_bytes()
+            }
+        };
+        match range {
+            Some(range) if range.end - range.start != bytes.len() as u64 => Err(StoreError::new(
+                "read",
+                key,
+                self.location.clone(),
+                false,
+                format!(
+                    "{} bytes came where {} were asked for",
+                    bytes.len(),
+                    range.end - range.start
+                ),
+            )
+            .with_fault(StoreFault::Short)),
+            _ => Ok(bytes),
+        }
+    }
+
+    async fn read_many(&self, keys: Vec<String>) -> Result<Vec<Bytes>, StoreError> {
+        let Some(root) = self.on_disk().map(|disk| disk.root.clone()) else {
+            let reads = keys.into_iter().map(|key| async move { self.read(&key, None).await });
+            return futures::stream::iter(reads).buffered(READS_AT_ONCE).try_collect().await;
+        };
+        // On disk a thousand of them take a moment, and handing each to another thread takes much longer.
+        let location = self.location.clone();
+        let read = move |key: String| {
+            read_file(&root.join(&key), None).map_err(|cause| {
+                let is_gone = cause.kind() == std::io::ErrorKind::NotFound;
+                StoreError::new("read", &key, location.clone(), is_gone, cause)
+            })
+        };
+        let all = tokio::task::spawn_blocking(move || keys.into_iter().map(read).collect());
+        all.await.map_err(|panic| {
+            StoreError::new("read", "objects", self.location.clone(), false, panic)
+        })?
+    }
+
+    async fn write(&self, key: &str, content: Vec<Bytes>) -> Result<(), StoreError> {
+        let length: usize = content.iter().map(Bytes::len).sum();
+        let failed = self.failed("write", key);
+        if let Some(Directory { temporary, .. }) = self.on_disk() {
+            self.sync_late(key).await?;
+            let (temporary, name) = (temporary.clone(), key.to_owned());
+            self.ended(
+                key,
+                tokio::task::spawn_blocking(move || temporary.write(&name, &content)).await,
+            )?;
+            failpoint::reach(Step::Write).await;
+            return Ok(());
+        }
+        let part = if length > MULTIPART_ABOVE { PART_BYTES } else { usize::MAX };
+        let sent = PartDigests::of(&content, part);
+        // Clones of what is counted, not copies.
+        let buffer: Buffer = content.iter().cloned().collect();
+        let meta = if length > MULTIPART_ABOVE {
+            self.operator().await?.write_with(key, buffer).chunk(PART_BYTES).concurrent(4).await
+        } else {
+            WHOLE_MD5
+                .scope(
+                    sent.whole_md5().unwrap_or_default(),
+                    self.operator().await?.write(key, buffer),
+                )
+                .await
+        }
+        .map_err(failed)?;
+        self.confirm(key, &meta, &sent, &content).await
+    }
+
+    async fn write_late(&self, key: &str, content: Vec<Bytes>) -> Result<(), StoreError> {
+        let Some(Directory { temporary, late, .. }) = self.on_disk().cloned() else {
+            return self.write(key, content).await;
+        };
+        let name = key.to_owned();
+        let written = tokio::task::spawn_blocking(move || late.write(&temporary, &name, &content));
+        self.ended(key, written.await)?;
+        failpoint::reach(Step::Write).await;
+        Ok(())
+    }
+
+    async fn writer(&self, key: &str) -> Result<Box<dyn ObjectWriter>, StoreError> {
+        self.sync_late(key).await?;
+        if let Some(Directory { temporary, .. }) = self.on_disk() {
+            let (temporary, name) = (temporary.clone(), key.to_owned());
+            let begun =
+                self.ended(key, tokio::task::spawn_blocking(move || temporary.begin(&name)).await)?;
+            return Ok(Box::new(DiskWriter {
+                unplaced: Some(begun),
+                store: self.clone(),
+                key: key.to_owned(),
+            }));
+        }
+        let writer =
+            self.operator().await?.writer_with(key).chunk(STREAMED_PART_BYTES).concurrent(2);
+        let writer = writer.await.map_err(self.failed("write", key))?;
+        let digests = Some(PartDigests::of_stream(STREAMED_PART_BYTES));
+        Ok(Box::new(BucketWriter { writer, store: self.clone(), key: key.to_owned(), digests }))
+    }
+
+    async fn delete(&self, key: &str) -> Result<(), StoreError> {
+        self.operator().await?.delete(key).await.map_err(self.failed("delete", key))?;
+        failpoint::reach(Step::Delete).await;
+        Ok(())
+    }
+
+    async fn delete_many(&self, keys: Vec<String>) -> Result<(), StoreError> {
+        let what = format!("{} objects", keys.len());
+        self.operator().await?.delete_iter(keys).await.map_err(self.failed("delete", &what))
+    }
+
+    async fn size(&self, key: &str) -> Result<Option<u64>, StoreError> {
+        match self.operator().await?.stat(key).await {
+            Ok(meta) => Ok(Some(meta.content_length())),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(self.failed("stat", key)(error)),
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! Proving a recovery point, at one of four levels, each including those below it.
+//!
+//! *Stored*: every object that the snapshot needs is there and hashes to its name. *Readable*: every blob decrypts and every
+//! artifact is what the manifest says. *Parsed*: the source finds each artifact valid in its own format. *Restored*: it was
+//! loaded into a scratch target and is equal by content. What is wrong is a finding and never hides what comes after it.
+
+mod report;
+mod work;
+
+use crate::{
+    engine::repository::{Repository, RepositoryError, SnapshotReader},
+    ground::{Exit, ProofLevel, SourceError, error_chain, finding::Finding, stopwatch::Stopwatch},
+    recovery::{
+        point::{Origin, PointReader},
+        points::{ChosenPoint, PointChoice, find_snapshot},
+        source::Restorable,
+        staged::StagedWork,
+    },
+};
+
+pub use self::report::{Untried, VerifyReport};
+use self::work::Verification;
+pub(crate) use self::work::left_out;
+
+/// How far a verification goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Thoroughness {
+    /// The level that is to be proven.
+    pub level: ProofLevel,
+    /// Whether a negative control follows ([`Control`]): the scratch is damaged on purpose and must be found different; below
+    /// [`ProofLevel::Restored`], an artifact with a byte turned over must not be read to its end.
+    pub control: bool,
+}
+
+impl From<ProofLevel> for Thoroughness {
+    fn from(level: ProofLevel) -> Self {
+        Self { level, control: false }
+    }
+}
+
+/// Verifies a source's snapshot, chosen as by [`find_snapshot`].
+///
+/// # Errors
+/// As [`verify_point`], and when there is no such snapshot. One that is too damaged to be opened is a report.
+pub async fn verify_source(
+    repository: &Repository,
+    source: &dyn Restorable,
+    choice: &PointChoice,
+    how: impl Into<Thoroughness>,
+    work: &StagedWork,
+) -> Result<VerifyReport, SourceError> {
+    let how = how.into();
+    let point = |error: RepositoryError| SourceError::Point(error.into());
+    let ChosenPoint { snapshot, notes } =
+        find_snapshot(repository, source.name(), choice).await.map_err(point)?;
+    let reader = repository.read(&snapshot).await.map_err(point)?;
+    let verified = async {
+        match PointReader::open(reader.clone(), work.progress.clone(), work.cancel.clone()).await {
+            Ok(point) => verify_point(source, &point, how, work).await,
+            Err(RepositoryError::Cancelled) => Err(SourceError::Cancelled),
+            Err(error) if !matches!(error, RepositoryError::Damaged { .. }) => Err(point(error)),
+            Err(unopened) => {
+                let mut report =
+                    verify_snapshot(&reader, ProofLevel::Stored, work).await.map_err(point)?;
+                report.wanted = how.level;
+                report.findings.push(Finding::error(format!(
+                    "its manifest cannot be read: {}",
+                    error_chain(&unopened)
+                )));
+                Ok(report)
+            }
+        }
+    };
+    let verified = verified.await;
+    // What could not be read any more is no damage.
+    if work.cancel.is_cancelled() {
+        return Err(SourceError::Cancelled);
+    }
+    let mut report = match verified {
+        // Damage that kept it from being looked at further is a finding of this snapshot, and takes its earlier proofs back.
+        Err(error) if Exit::from(&error) == Exit::NotVerified => {
+            let mut report = VerifyReport::of(
+                format!("snapshot {}", snapshot.id().short()),
+                Some(source.name().to_string()),
+                how.level,
+            );
+            report.findings.push(Finding::error(error_chain(&error)));
+            report
+        }
+        verified => verified?,
+    };
+    report.findings.extend(notes.into_iter().map(Finding::warning));
+    report.snapshot = Some(snapshot.id());
+    report.host = Some(snapshot.host().to_owned());
+    report.consistent_at.get_or_insert(snapshot.time().timestamp());
+    Ok(report)
+}
+
+/// Verifies a recovery point of a source.
+///
+/// # Errors
+/// When it cannot be verified at all: the repository or the scratch target cannot be reached. What is wrong with the point is in
+/// the report: whoever asked must look at [`VerifyReport::is_proven`].
+pub async fn verify_point(
+    source: &dyn Restorable,
+    point: &PointReader,
+    how: impl Into<Thoroughness>,
+    work: &StagedWork,
+) -> Result<VerifyReport, SourceError> {
+    let Thoroughness { level, control } = how.into();
+    let mut proof =
+        Verification::of(in_words(point.origin()), Some(source.name().to_string()), level);
+    let watch = Stopwatch::over(work.progress.clone());
+    let work = &StagedWork { progress: watch.sink(), ..work.clone() };
+    let point = &point.telling(watch.sink());
+    proof.report.consistent_at = Some(point.manifest().consistency.at);
+    proof.report.size_bytes = point.manifest().size_bytes();
+    if let Origin::Snapshot(snapshot) = point.origin() {
+        proof.report.snapshot = Some(snapshot.snapshot().id());
+        proof.report.host = Some(snapshot.snapshot().host().to_owned());
+        proof.objects(snapshot, work).await.map_err(|error| SourceError::Point(error.into()))?;
+    } else {
+        // Opening a file reads it whole, against all that its form has to check it by.
+        proof.reach(ProofLevel::Stored, 0);
+    }
+    if level >= ProofLevel::Readable {
+        let (before, manifest) = (proof.errors(), point.manifest());
+        if let Origin::Snapshot(snapshot) = point.origin() {
+            proof
+                .files(snapshot, &manifest.artifacts, Some(&manifest.tree), work)
+                .await
+                .map_err(|error| SourceError::Point(error.into()))?;
+        }
+        proof.artifacts(point, work).await?;
+        proof.reach(ProofLevel::Readable, before);
+        if control && level < ProofLevel::Restored {
+            proof.turned_byte(point).await?;
+        }
+    }
+    if level >= ProofLevel::Parsed {
+        let before = proof.errors();
+        let inspection = watch.time("inspecting the format", source.inspect(point)).await?;
+        let well = inspection.is_well();
+        proof.report.checked.extend(inspection.checked);
+        proof.report.findings.extend(inspection.findings);
+        if !well && proof.errors() == before {
+            proof.report.findings.push(Finding::error("nothing in it could be inspected"));
+        }
+        proof.reach(ProofLevel::Parsed, before);
+    }
+    if level >= ProofLevel::Restored {
+        let before = proof.errors();
+        proof.rehearsal(source, point, control, work).await?;
+        proof.reach(ProofLevel::Restored, before);
+    }
+    proof.report.stages = watch.stages();
+    proof.leave_out(&point.manifest().incomplete);
+    Ok(proof.ended())
+}
+
+/// Verifies any snapshot, also one that another tool made, at [`ProofLevel::Stored`] or [`ProofLevel::Readable`].
+///
+/// # Errors
+/// As [`verify_point`].
+pub async fn verify_snapshot(
+    snapshot: &SnapshotReader,
+    level: ProofLevel,
+    work: &StagedWork,
+) -> Result<VerifyReport, RepositoryError> {
+    let source = snapshot.snapshot().source().map(|source| source.to_string());
+    let mut proof =
+        Verification::of(format!("snapshot {}", snapshot.snapshot().id().short()), source, level);
+    proof.report.snapshot = Some(snapshot.snapshot().id());
+    proof.report.host = Some(snapshot.snapshot().host().to_owned());
+    proof.objects(snapshot, work).await?;
+    if level >= ProofLevel::Readable {
+        let before = proof.errors();
+        proof.files(snapshot, &[], None, work).await?;
+        proof.reach(ProofLevel::Readable, before);
+    }
+    Ok(proof.ended())
+}
+
+fn in_words(origin: &Origin) -> String {
+    match origin {
+        Origin::Snapshot(snapshot) => format!("snapshot {}", snapshot.snapshot().id().short()),
+        Origin::File(file) => file.path.display().to_string(),
+    }
+}

@@ -1,0 +1,136 @@
+//! What was restored, renamed from the directory it was put into first to where it belongs.
+//!
+//! In place the database comes last, after the log files of the old one are gone: SQLite would replay them into the new one.
+
+use std::{
+    ffi::OsStr,
+    io,
+    path::{Path, PathBuf},
+};
+
+use kaleem_dr_core::{ground::SourceError, recovery::extract_root::HeldDirectory};
+
+use super::{DATABASE, KEY_FILE, database, path_error};
+
+/// What is restored, held by descriptor: n8n's user may write beside n8n's directory, where it was put first.
+pub(super) struct Restored {
+    /// The directory of ours that it was put into.
+    pub(super) scratch: HeldDirectory,
+    /// Where in it n8n's own lies.
+    pub(super) below: PathBuf,
+}
+
+impl Restored {
+    fn base(&self) -> io::Result<HeldDirectory> {
+        self.scratch.directory(OsStr::new("."))?.below(&self.below)
+    }
+
+    pub(super) fn move_beside(
+        &self,
+        target: &Path,
+        owner: Option<(u32, u32)>,
+    ) -> Result<(), SourceError> {
+        let moved = || {
+            give(&self.base()?, owner)?;
+            let (above, name) = split(&self.below)?;
+            let (parent, target_name) = split(target)?;
+            // An empty directory gives way; one that was filled meanwhile does not.
+            let from = self.scratch.directory(OsStr::new("."))?.below(above)?;
+            HeldDirectory::open(parent)?.take(&from, name, target_name)
+        };
+        moved().map_err(path_error(target, "put the restored directory at"))
+    }
+
+    pub(super) fn move_over(
+        &self,
+        target: &Path,
+        places: &[(&str, PathBuf)],
+        owner: Option<(u32, u32)>,
+    ) -> Result<(), SourceError> {
+        // Before anything is changed: a refusal leaves all as it was.
+        let database = target.join(DATABASE);
+        if database.exists() {
+            database::take_over(&database)?;
+        }
+        let is_new = !target.exists();
+        let into =
+            HeldDirectory::open(target).map_err(path_error(target, "create the directory"))?;
+        let base = self.base().map_err(path_error(target, "find what was restored for"))?;
+        give(&base, owner)
+            .map_err(path_error(target, "set modes and owners in what was restored for"))?;
+        if is_new {
+            into.give(0o700, owner).map_err(path_error(target, "set the mode and owner of"))?;
+        }
+        for (name, to) in places {
+            let failed = path_error(to, "put the restored files at");
+            if base
+                .is_directory(OsStr::new(name))
+                .map_err(path_error(to, "look at what was restored for"))?
+                .is_none()
+            {
+                continue;
+            }
+            let place =
+                split(to).and_then(|(parent, to_name)| Ok((HeldDirectory::open(parent)?, to_name)));
+            let (parent, to_name) = place.map_err(failed)?;
+            merge(&base, OsStr::new(name), &parent, to_name)
+                .map_err(|error| put_error(to, error))?;
+        }
+        let rename = |name: &str| {
+            let name = OsStr::new(name);
+            into.take(&base, name, name)
+                .map_err(path_error(&target.join(name), "put the restored file at"))
+        };
+        if base
+            .is_directory(OsStr::new(KEY_FILE))
+            .map_err(path_error(target, "look at what was restored for"))?
+            .is_some()
+        {
+            rename(KEY_FILE)?;
+        }
+        for suffix in ["-wal", "-shm", "-journal"] {
+            let log = format!("{DATABASE}{suffix}");
+            into.remove(OsStr::new(&log)).map_err(path_error(&target.join(&log), "remove"))?;
+        }
+        rename(DATABASE)
+    }
+}
+
+/// Modes, and the owner that n8n's own directory has: a capture is made by root, but n8n does not run as root.
+fn give(base: &HeldDirectory, owner: Option<(u32, u32)>) -> io::Result<()> {
+    for name in [DATABASE, KEY_FILE] {
+        if base.is_directory(OsStr::new(name))?.is_some() {
+            base.give_file(OsStr::new(name), 0o600, owner)?;
+        }
+    }
+    base.give(0o700, owner)
+}
+
+fn split(path: &Path) -> io::Result<(&Path, &OsStr)> {
+    let name = path.file_name().ok_or_else(|| io::Error::other("it has no name"))?;
+    Ok((path.parent().unwrap_or(Path::new("")), name))
+}
+
+fn put_error(to: &Path, error: io::Error) -> SourceError {
+    if error.kind() == io::ErrorKind::CrossesDevices {
+        return SourceError::Unsupported(format!(
+            "{} lies on another file system than n8n's directory: restore beside with --to DIRECTORY, and copy it there",
+            to.display()
+        ));
+    }
+    path_error(to, "put the restored file at")(error)
+}
+
+/// Moves what is in a directory over what is in another; what is only there stays. A link in the place of a directory is not followed.
+fn merge(
+    from: &HeldDirectory,
+    name: &OsStr,
+    into: &HeldDirectory,
+    into_name: &OsStr,
+) -> io::Result<()> {
+    if from.is_directory(name)? != Some(true) || into.is_directory(into_name)?.is_none() {
+        return into.take(from, name, into_name);
+    }
+    let (from, into) = (from.directory(name)?, into.directory(into_name)?);
+    from.names()?.iter().try_for_each(|name| merge(&from, name, &into, name))
+}

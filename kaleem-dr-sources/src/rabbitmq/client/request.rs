@@ -1,0 +1,176 @@
+//! How one request is sent, and what its answer means: a body, a refusal or a failure.
+
+use std::fmt;
+
+use bytes::{Bytes, BytesMut};
+use kaleem_dr_core::{
+    ground::{Cause, SourceError},
+    operate::config::secret::ExposeSecret as _,
+};
+use reqwest::{
+    Method, StatusCode,
+    header::{CONTENT_TYPE, HeaderValue},
+};
+use serde::de::DeserializeOwned;
+
+use super::{
+    ANSWER_LIMIT_BYTES, ManagementClient,
+    refusal::{Denied, User, reason},
+};
+
+/// How many times longer an import may take than any other request: the server declares every queue before it answers.
+const IMPORT_PATIENCE: u32 = 10;
+
+impl ManagementClient {
+    pub(super) async fn get_json<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        action: &str,
+    ) -> Result<T, SourceError> {
+        let body = self.call(Method::GET, path, None, action).await?;
+        serde_json::from_slice(&body)
+            .map_err(|error| self.failed(action, Failure::NotOurs(error.into())))
+    }
+
+    pub(super) async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Bytes>,
+        action: &str,
+    ) -> Result<Bytes, SourceError> {
+        self.call_for_status(method, path, body, action).await.map(|(_, answer)| answer)
+    }
+
+    pub(super) async fn call_for_status(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Bytes>,
+        action: &str,
+    ) -> Result<(StatusCode, Bytes), SourceError> {
+        let (status, answer) = self.send(method, path, body, action).await?;
+        if status.is_success() {
+            Ok((status, answer))
+        } else if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+            Err(self.denied(action, self.why_denied(&answer).await))
+        } else {
+            Err(self.failed(action, Failure::Status { status, reason: reason(&answer) }))
+        }
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Bytes>,
+        action: &str,
+    ) -> Result<(StatusCode, Bytes), SourceError> {
+        // The paths are ours and escaped, so joining them cannot fail; were it to, the cause is told like any other.
+        let url = self
+            .base
+            .join(path)
+            .map_err(|error| SourceError::Unsupported(format!("{path} is no path: {error}")))?;
+        let patience = if method == Method::POST { IMPORT_PATIENCE } else { 1 };
+        let mut request = self
+            .http
+            .request(method, url)
+            .timeout(self.timeout.saturating_mul(patience))
+            .basic_auth(&self.username, Some(self.password.expose_secret()));
+        if let Some(body) = body {
+            request = request
+                .header(CONTENT_TYPE, HeaderValue::from_static("application/json"))
+                .body(body);
+        }
+        let unreachable = |error: reqwest::Error| SourceError::Unreachable {
+            server: self.server.clone(),
+            cause: error.without_url().into(),
+        };
+        let mut response = request.send().await.map_err(unreachable)?;
+        let mut answer = BytesMut::new();
+        while let Some(chunk) = response
+            .chunk()
+            .await
+            .map_err(|error| self.failed(action, Failure::Broken(error.without_url())))?
+        {
+            answer.extend_from_slice(&chunk);
+            if answer.len() as u64 > ANSWER_LIMIT_BYTES {
+                return Err(self.failed(action, Failure::TooLong));
+            }
+        }
+        Ok((response.status(), answer.freeze()))
+    }
+
+    /// RabbitMQ answers 401 to a wrong password and to a right one without rights; who we are to it tells them apart.
+    async fn why_denied(&self, answer: &[u8]) -> Denied {
+        match self.send(Method::GET, "api/whoami", None, "log in").await {
+            Ok((StatusCode::OK, body)) => match serde_json::from_slice::<User>(&body) {
+                Ok(user) if !user.is_administrator() => user.lacks_rights(),
+                _ => Denied::Refused { reason: reason(answer) },
+            },
+            // A user who may not even use the API is known to RabbitMQ, and its password was right.
+            Ok((_, body)) if reason(&body).contains("Not management user") => {
+                Denied::NotAdministrator {
+                    user: self.username.clone(),
+                    tags: "none for the management API".into(),
+                }
+            }
+            Ok((_, body)) => Denied::Login { user: self.username.clone(), reason: reason(&body) },
+            Err(_) => Denied::Refused { reason: reason(answer) },
+        }
+    }
+
+    pub(super) fn denied(&self, action: &str, why: Denied) -> SourceError {
+        SourceError::Unauthorised {
+            server: self.server.clone(),
+            action: action.to_owned(),
+            cause: why.into(),
+        }
+    }
+
+    pub(super) fn failed(&self, action: &str, why: Failure) -> SourceError {
+        SourceError::Server {
+            server: self.server.clone(),
+            action: action.to_owned(),
+            cause: why.into(),
+        }
+    }
+}
+
+/// Why an answer is of no use.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    #[error("it answered {status}: {reason}")]
+    Status { status: StatusCode, reason: String },
+    #[error("its answer broke off")]
+    Broken(#[source] reqwest::Error),
+    #[error("its answer is longer than {ANSWER_LIMIT_BYTES} bytes")]
+    TooLong,
+    #[error("its answer is not that of RabbitMQ's management API")]
+    NotOurs(#[source] Cause),
+}
+
+/// Escapes a name for use as one segment of a path; `/` is the usual virtual host, so slashes too.
+pub(super) fn encode_segment(name: &str) -> String {
+    use fmt::Write as _;
+    name.bytes().fold(String::new(), |mut path, byte| {
+        if byte.is_ascii_alphanumeric() || b"-_~".contains(&byte) {
+            path.push(byte.into());
+        } else {
+            // Writing to a string cannot fail.
+            let _ = write!(path, "%{byte:02X}");
+        }
+        path
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_become_one_segment_of_a_path() {
+        assert_eq!(encode_segment("/"), "%2F");
+        assert_eq!(encode_segment("a.b ü"), "a%2Eb%20%C3%BC");
+    }
+}

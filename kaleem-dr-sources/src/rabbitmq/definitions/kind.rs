@@ -1,0 +1,124 @@
+//! The kinds of definitions that RabbitMQ has, and what holds of every definition of a kind.
+
+/// A kind of definitions. The order is that in which RabbitMQ imports them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// Users, with the hashes of their passwords.
+    Users,
+    /// Virtual hosts.
+    Vhosts,
+    /// What a user may do in a virtual host.
+    Permissions,
+    /// What a user may do with topics.
+    TopicPermissions,
+    /// Settings of plugins and limits, for the whole cluster.
+    GlobalParameters,
+    /// Settings of plugins and limits, for a virtual host.
+    Parameters,
+    /// Policies.
+    Policies,
+    /// Exchanges.
+    Exchanges,
+    /// Queues, without their messages.
+    Queues,
+    /// Bindings of exchanges to queues and exchanges.
+    Bindings,
+}
+
+impl Kind {
+    /// Every kind.
+    pub const ALL: [Self; 10] = [
+        Self::Users,
+        Self::Vhosts,
+        Self::Permissions,
+        Self::TopicPermissions,
+        Self::GlobalParameters,
+        Self::Parameters,
+        Self::Policies,
+        Self::Exchanges,
+        Self::Queues,
+        Self::Bindings,
+    ];
+
+    /// Its key in the document.
+    #[must_use]
+    pub fn key(self) -> &'static str {
+        match self {
+            Self::Users => "users",
+            Self::Vhosts => "vhosts",
+            Self::Permissions => "permissions",
+            Self::TopicPermissions => "topic_permissions",
+            Self::GlobalParameters => "global_parameters",
+            Self::Parameters => "parameters",
+            Self::Policies => "policies",
+            Self::Exchanges => "exchanges",
+            Self::Queues => "queues",
+            Self::Bindings => "bindings",
+        }
+    }
+
+    /// One of it in words, or many.
+    #[must_use]
+    pub fn noun(self, many: bool) -> &'static str {
+        match (self, many) {
+            (Self::Users, false) => "user",
+            (Self::Users, true) => "users",
+            (Self::Vhosts, false) => "virtual host",
+            (Self::Vhosts, true) => "virtual hosts",
+            (Self::Permissions, false) => "permission",
+            (Self::Permissions, true) => "permissions",
+            (Self::TopicPermissions, false) => "topic permission",
+            (Self::TopicPermissions, true) => "topic permissions",
+            (Self::GlobalParameters, false) => "global parameter",
+            (Self::GlobalParameters, true) => "global parameters",
+            (Self::Parameters, false) => "parameter",
+            (Self::Parameters, true) => "parameters",
+            (Self::Policies, false) => "policy",
+            (Self::Policies, true) => "policies",
+            (Self::Exchanges, false) => "exchange",
+            (Self::Exchanges, true) => "exchanges",
+            (Self::Queues, false) => "queue",
+            (Self::Queues, true) => "queues",
+            (Self::Bindings, false) => "binding",
+            (Self::Bindings, true) => "bindings",
+        }
+    }
+
+    /// Whether it lies in a virtual host and is no matter of users.
+    #[must_use]
+    pub fn is_topology(self) -> bool {
+        matches!(
+            self,
+            Self::Parameters | Self::Policies | Self::Exchanges | Self::Queues | Self::Bindings
+        )
+    }
+
+    /// Whether an import leaves one that exists as it is, without a word (rabbitmq-management#627).
+    #[must_use]
+    pub fn is_immutable(self) -> bool {
+        matches!(self, Self::Exchanges | Self::Queues | Self::Bindings)
+    }
+
+    /// Whether a field may hold a password's hash, or a URI with a password.
+    pub(super) fn is_secret(self, field: &str) -> bool {
+        match self {
+            Self::Users => field == "password_hash",
+            Self::Parameters | Self::GlobalParameters => field == "value",
+            _ => false,
+        }
+    }
+
+    /// The fields that tell one from another; of a binding its arguments too, see [`Identity`](super::Identity).
+    pub(super) fn identifying(self) -> &'static [&'static str] {
+        match self {
+            Self::Users | Self::Vhosts | Self::GlobalParameters => &["name"],
+            Self::Permissions => &["vhost", "user"],
+            Self::TopicPermissions => &["vhost", "user", "exchange"],
+            Self::Parameters => &["vhost", "component", "name"],
+            Self::Policies | Self::Exchanges | Self::Queues => &["vhost", "name"],
+            Self::Bindings => {
+                &["vhost", "source", "destination_type", "destination", "routing_key"]
+            }
+        }
+    }
+}
