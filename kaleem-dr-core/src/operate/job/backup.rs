@@ -107,7 +107,7 @@ pub async fn backup(
         .instrument(tracing::info_span!("run", id = %run))
         .await;
     if let (Some(directory), false) = (&job.state_directory, job.dry_run) {
-        note(directory, job, run, started, &result)?;
+        note(directory, job.repository.location(), run, started, &result)?;
     }
     result
 }

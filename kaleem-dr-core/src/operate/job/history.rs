@@ -1,6 +1,5 @@
 //! What a run leaves in the history.
 
-use super::BackupJob;
 use super::report::RunReport;
 use crate::ground::RunId;
 use crate::{
@@ -16,7 +15,7 @@ use std::path::Path;
 /// Puts the run into the host's ledger, however it ended.
 pub(super) fn note(
     directory: &Path,
-    job: &BackupJob,
+    repository: String,
     run: RunId,
     started: Timestamp,
     result: &Result<RunReport, RepositoryError>,
@@ -29,8 +28,7 @@ pub(super) fn note(
             (error.into(), serde_json::json!({ "error": error_chain(error) }), Vec::new())
         }
     };
-    let (kind, repository, finished) =
-        (EventKind::Backup, job.repository.location(), Timestamp::now());
+    let (kind, finished) = (EventKind::Backup, Timestamp::now());
     Ok(Ledger::open(directory)?.record(&Event {
         run,
         kind,

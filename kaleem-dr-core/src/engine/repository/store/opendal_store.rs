@@ -1,5 +1,8 @@
 //! The store on OpenDAL: a directory, or a bucket.
 
+mod writers;
+
+use self::writers::{BucketWriter, DiskWriter};
 use super::object_store::READS_AT_ONCE;
 use super::{Object, ObjectStore, ObjectWriter, StoreError, fault, region, transport};
 use super::{Rate, S3Access, StoreFault, Tuning};
@@ -7,7 +10,7 @@ use super::{
     integrity::{PartDigests, Sent, WHOLE_MD5},
     late::Late,
     retry::Notice,
-    temporary::{Temporary, Unplaced},
+    temporary::Temporary,
 };
 use crate::ground::{Cause, failpoint, failpoint::Step};
 use async_trait::async_trait;
@@ -228,83 +231,6 @@ impl OpendalStore {
         let failed =
             |cause: Cause| StoreError::new("write", key, self.location.clone(), false, cause);
         result.map_err(|panic| failed(panic.into()))?.map_err(|cause| failed(cause.into()))
-    }
-}
-
-/// An object that a bucket takes in parts.
-struct BucketWriter {
-    writer: opendal::Writer,
-    store: OpendalStore,
-    key: String,
-    /// Of what was sent; `None` once finished.
-    digests: Option<PartDigests>,
-}
-
-#[async_trait]
-impl ObjectWriter for BucketWriter {
-    async fn write(&mut self, bytes: Bytes) -> Result<(), StoreError> {
-        if let Some(digests) = &mut self.digests {
-            digests.update(&bytes);
-        }
-        self.writer.write(bytes).await.map_err(self.store.failed("write", &self.key))
-    }
-
-    async fn finish(&mut self) -> Result<(), StoreError> {
-        let meta = self.writer.close().await.map_err(self.store.failed("write", &self.key))?;
-        if let Some(digests) = self.digests.take() {
-            self.store.confirm(&self.key, &meta, &digests.finish(), &[]).await?;
-        }
-        failpoint::reach(Step::Write).await;
-        Ok(())
-    }
-
-    async fn abort(&mut self) {
-        if let Err(error) = self.writer.abort().await {
-            let why = fault::in_words(&error);
-            tracing::debug!(key = %self.key, %why, "what was written of an object could not be taken away");
-        }
-    }
-}
-
-/// An object that is written on disk, in a file beside its place.
-struct DiskWriter {
-    /// `None` once it is finished or given up: its file is then in its place, or gone.
-    unplaced: Option<Unplaced>,
-    store: OpendalStore,
-    key: String,
-}
-
-#[async_trait]
-impl ObjectWriter for DiskWriter {
-    async fn write(&mut self, bytes: Bytes) -> Result<(), StoreError> {
-        let Some(mut unplaced) = self.unplaced.take() else { return Ok(()) };
-        let written =
-            tokio::task::spawn_blocking(move || unplaced.add(&bytes).map(|()| unplaced)).await;
-        self.unplaced = Some(self.store.ended(&self.key, written)?);
-        Ok(())
-    }
-
-    async fn finish(&mut self) -> Result<(), StoreError> {
-        let gone = || {
-            StoreError::new(
-                "write",
-                &self.key,
-                self.store.location.clone(),
-                false,
-                "it failed before",
-            )
-        };
-        let unplaced = self.unplaced.take().ok_or_else(gone)?;
-        self.store.ended(
-            &self.key,
-            tokio::task::spawn_blocking(move || unplaced.place_durably()).await,
-        )?;
-        failpoint::reach(Step::Write).await;
-        Ok(())
-    }
-
-    async fn abort(&mut self) {
-        self.unplaced = None;
     }
 }
 
