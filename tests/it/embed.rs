@@ -60,7 +60,7 @@ async fn a_service_in_a_bucket_is_drilled_and_says_over_http_how_well_it_is_prot
         |name: &str, value: &str| format!("{{ file = '{}' }}", site.secret(name, value).display());
     let toml = format!(
         "state_directory = '{}'\ncache_directory = '{}'\n[repository.bucket]\nlocation = \"s3:{}/{}/embed-{}\"\npassword = {}\n\
-         access_key_id = {}\nsecret_access_key = {}\n[source.files]\ntype = \"files\"\npaths = ['{}']\n",
+         access_key_id = {}\nsecret_access_key = {}\n[source.data]\ntype = \"files\"\npaths = ['{}']\n",
         state.display(),
         site.path("service-cache").display(),
         s3.endpoint,
@@ -74,7 +74,8 @@ async fn a_service_in_a_bucket_is_drilled_and_says_over_http_how_well_it_is_prot
     fs::write(&config, toml).expect("a config can be written");
     let mut init = site.command();
     init.env("KALEEM_DR_CONFIG", &config).arg("init");
-    assert_eq!(run(&mut init).code, Some(0));
+    let made = run(&mut init);
+    assert_eq!(made.code, Some(0), "{}", made.stderr);
 
     let mut service = example("status_endpoint");
     let mut service =
@@ -90,7 +91,7 @@ async fn a_service_in_a_bucket_is_drilled_and_says_over_http_how_well_it_is_prot
         .json()
         .await
         .expect("JSON");
-    assert_eq!(status["sources"][0]["source"], "files", "{status}");
+    assert_eq!(status["sources"][0]["source"], "data", "{status}");
     let health = reqwest::get(format!("{url}/healthz")).await.expect("it answers");
     assert_eq!(health.status(), 200, "{status}");
 }
