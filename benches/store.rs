@@ -25,7 +25,7 @@ fn store(c: &mut Criterion) {
         b.iter(|| {
             runtime
                 .block_on(store.write("data/cd/pack", vec![pack.clone()]))
-                .expect("a pack can be written")
+                .expect("a pack can be written");
         });
     });
     group.bench_function("read", |b| {

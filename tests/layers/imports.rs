@@ -81,7 +81,7 @@ fn expand(tree: &UseTree, above: &mut Vec<String>, paths: &mut Vec<(Vec<String>,
         }
         UseTree::Name(name) => paths.push((with(&name.ident), name.ident.to_string())),
         UseTree::Rename(rename) if rename.ident == "self" => {
-            paths.push((above.clone(), rename.rename.to_string()))
+            paths.push((above.clone(), rename.rename.to_string()));
         }
         UseTree::Rename(rename) => paths.push((with(&rename.ident), rename.rename.to_string())),
         UseTree::Glob(_) => paths.push((above.clone(), "*".to_owned())),

@@ -67,7 +67,7 @@ pub async fn alarm(context: &Context, command: &AlarmCommand) -> Outcome {
             context.global.json,
         )?,
         AlarmCommand::Acknowledge { .. } => {
-            print_acknowledged(&gone, &recorded, context.global.json)?
+            print_acknowledged(&gone, &recorded, context.global.json)?;
         }
     }
     Ok(worst)

@@ -62,7 +62,7 @@ pub fn config(context: &Context, command: ConfigCommand) -> Outcome {
             print(&site, context.global.json)?;
         }
         ConfigCommand::Schema => {
-            line(&serde_json::to_string_pretty(&schema(&kaleem_dr_sources::kinds()))?)?
+            line(&serde_json::to_string_pretty(&schema(&kaleem_dr_sources::kinds()))?)?;
         }
         ConfigCommand::Init { path } if path == Path::new("-") => line(TEMPLATE.trim_end())?,
         ConfigCommand::Init { path } => {

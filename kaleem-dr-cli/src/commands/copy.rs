@@ -39,7 +39,7 @@ pub struct CopySnapshots {
 pub async fn copy(context: &Context, args: &CopySnapshots) -> JobOutcome {
     let site = context.load()?;
     let access = site.access_to(&args.to)?;
-    if site.chosen_repository()?.0 == &args.to {
+    if site.chosen_repository()?.0 == args.to {
         return Err(Failure::usage(format!(
             "{} cannot be copied into itself; --repo names where to copy from",
             args.to

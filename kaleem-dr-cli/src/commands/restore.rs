@@ -257,7 +257,7 @@ fn print_plan(plan: &RestorePlan, point: &PointReader, json: bool) -> Printed {
         value["message_type"] = "plan".into();
         match point.origin() {
             Origin::Snapshot(reader) => {
-                value["snapshot_id"] = reader.snapshot().id().to_string().into()
+                value["snapshot_id"] = reader.snapshot().id().to_string().into();
             }
             Origin::File(file) => value["file"] = file.path.display().to_string().into(),
         }

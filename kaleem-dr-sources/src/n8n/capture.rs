@@ -149,7 +149,7 @@ impl N8nSource {
                 // What went away between the listing and now is no loss: n8n deleted it.
                 Found::Problem(_, error) if error.kind() == io::ErrorKind::NotFound => {}
                 Found::Problem(path, error) => {
-                    out.incomplete(path.to_string_lossy(), error.to_string())
+                    out.incomplete(path.to_string_lossy(), error.to_string());
                 }
             }
         }

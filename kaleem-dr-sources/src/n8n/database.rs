@@ -157,7 +157,7 @@ fn quiet(path: &Path) -> Result<Connection, SourceError> {
     for byte in path.as_os_str().as_encoded_bytes() {
         match byte {
             b'/' | b'-' | b'_' | b'.' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' => {
-                uri.push(char::from(*byte))
+                uri.push(char::from(*byte));
             }
             other => uri.extend(["%".to_owned(), format!("{other:02X}")]),
         }

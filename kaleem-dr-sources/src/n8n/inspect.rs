@@ -22,7 +22,7 @@ impl N8nSource {
         let manifest = point.manifest();
         let mut inspection = Inspection::default();
         let error = |inspection: &mut Inspection, message: String| {
-            inspection.findings.push(Finding::error(message))
+            inspection.findings.push(Finding::error(message));
         };
         for missing in &manifest.incomplete {
             error(&mut inspection, format!("{}: {}", missing.what, missing.why));

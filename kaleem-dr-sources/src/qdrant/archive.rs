@@ -132,7 +132,7 @@ impl CollectionFile {
                 "version.info" => has_version = !text(&mut entry)?.trim().is_empty(),
                 "segment.json" => settings = self.json(&format!("{segment}/{name}"), &mut entry)?,
                 name if name.strip_suffix(".json").is_some() => {
-                    drop(self.json(&format!("{segment}/{name}"), &mut entry)?)
+                    drop(self.json(&format!("{segment}/{name}"), &mut entry)?);
                 }
                 _ => {}
             }

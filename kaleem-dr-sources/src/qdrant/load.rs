@@ -150,7 +150,7 @@ impl<'a> Loader<'a> {
         for target in std::mem::take(&mut self.made) {
             match self.remove(&target).await {
                 Ok(()) => {
-                    tracing::info!(collection = target, "removed a collection of a failed restore")
+                    tracing::info!(collection = target, "removed a collection of a failed restore");
                 }
                 Err(error) => {
                     tracing::warn!(collection = target, error = %error_chain(&error), "could not remove a collection of a failed restore");

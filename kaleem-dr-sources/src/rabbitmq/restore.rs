@@ -221,7 +221,7 @@ impl Import {
                         what: format!("{identity}: {}", field.field),
                         expected: field.wanted,
                         found: field.found,
-                    }))
+                    }));
                 }
             }
         }
@@ -260,7 +260,7 @@ async fn delete_vhosts(client: &ManagementClient, vhosts: &[&str]) {
         match client.delete_vhost(vhost).await {
             Ok(()) => tracing::info!(vhost, "deleted the virtual host of a failed restore"),
             Err(error) => {
-                tracing::warn!(vhost, %error, "could not delete the virtual host of a failed restore")
+                tracing::warn!(vhost, %error, "could not delete the virtual host of a failed restore");
             }
         }
     }

@@ -167,7 +167,7 @@ async fn try_objects(store: &OpendalStore, canary: &str, report: &mut BucketRepo
     match store.write(canary, vec![second.clone()]).await {
         Ok(()) => {
             read_back(store, canary, &second, "overwrite", "an object can be written over", report)
-                .await
+                .await;
         }
         Err(error) => report.failed("overwrite", &error),
     }

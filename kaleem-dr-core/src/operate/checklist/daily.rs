@@ -80,13 +80,13 @@ fn space(job: &Inspection) -> Answer {
                     path.display()
                 );
                 if space.free_percent() >= least {
-                    answer.for_it(seen)
+                    answer.for_it(seen);
                 } else {
-                    answer.against(seen)
+                    answer.against(seen);
                 }
             }
             Err(error) => {
-                answer.untold(&format!("the room in {}", path.display()), &error.to_string())
+                answer.untold(&format!("the room in {}", path.display()), &error.to_string());
             }
         }
     }

@@ -60,7 +60,7 @@ fn drills(job: &Inspection, known: &Known) -> Answer {
     for (name, repository) in &job.config.settings.repository {
         match repository.location(&job.environment) {
             Ok(location) => {
-                of_repository(job, known, &drills, name, &location.in_words(), &mut answer)
+                of_repository(job, known, &drills, name, &location.in_words(), &mut answer);
             }
             Err(error) => answer
                 .untold(&format!("what was drilled in repository {name}"), &error_chain(&error)),
@@ -93,7 +93,7 @@ fn of_repository(
     }
     match drills.reports.iter().find(|report| report.run == last.run) {
         Some(report) => {
-            answer.for_it(format!("{name}: its report has the SHA-256 {}", report.hash))
+            answer.for_it(format!("{name}: its report has the SHA-256 {}", report.hash));
         }
         None => answer.against(format!("{name}: no report of that drill is kept")),
     }

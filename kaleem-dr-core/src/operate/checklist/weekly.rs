@@ -69,10 +69,10 @@ async fn elsewhere(job: &Inspection, known: &Known) -> Answer {
     for (name, repository) in others {
         match repository.location(&job.environment) {
             Ok(location) => {
-                of_repository(job, known, &newest, (name, repository, &location), &mut answer).await
+                of_repository(job, known, &newest, (name, repository, &location), &mut answer).await;
             }
             Err(error) => {
-                answer.untold(&format!("what is in repository {name}"), &error_chain(&error))
+                answer.untold(&format!("what is in repository {name}"), &error_chain(&error));
             }
         }
     }
@@ -227,10 +227,10 @@ fn staged(job: &Inspection, now: Timestamp) -> Answer {
                 &mut answer,
             ),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                answer.for_it(format!("{source}: nothing is staged"))
+                answer.for_it(format!("{source}: nothing is staged"));
             }
             Err(error) => {
-                answer.untold(&format!("what is in {}", directory.display()), &error.to_string())
+                answer.untold(&format!("what is in {}", directory.display()), &error.to_string());
             }
         }
     }

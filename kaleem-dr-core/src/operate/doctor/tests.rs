@@ -70,7 +70,7 @@ fn cases() -> Vec<Case> {
     use Severity::{Error, Information, Warning};
     vec![
         case("secret-file-mode", Error, "repository.local.password", |place| {
-            place.set_mode("pass", 0o640)
+            place.set_mode("pass", 0o640);
         }),
         case("secret-file-mode", Error, "source.stub.key", |place| {
             let path = place.write("stub.key", "x");
@@ -79,7 +79,7 @@ fn cases() -> Vec<Case> {
             place.set_mode("stub.key", 0o604);
         }),
         case("secret-file-unreadable", Error, "s3.key", |place| {
-            fs::remove_file(place.path("s3.key")).unwrap()
+            fs::remove_file(place.path("s3.key")).unwrap();
         }),
         case("secret-file-mode", Error, "rclone_config", |place| {
             let path = place.write("rclone.conf", "[r]\ntype = s3\n");
@@ -110,7 +110,7 @@ fn cases() -> Vec<Case> {
             place.replace("[source.stub]", &staged);
         }),
         case(Diagnosis::UNSEEN, Warning, "the disk does not answer", |place| {
-            place.machine.space = None
+            place.machine.space = None;
         }),
         case("one-device", Warning, "/srv/data", |place| {
             place.machine.other_devices.clear();
@@ -135,7 +135,7 @@ fn cases() -> Vec<Case> {
             }
         }),
         case(Diagnosis::UNSEEN, Warning, "/proc/net/tcp", |place| {
-            fs::remove_file(place.path("root/proc/net/tcp")).unwrap()
+            fs::remove_file(place.path("root/proc/net/tcp")).unwrap();
         }),
         case("bucket-key", Error, "20 characters", |place| {
             place.environment.retain(|(name, _)| name != "KEY");
@@ -148,7 +148,7 @@ fn cases() -> Vec<Case> {
                 .replace("'s3:https://s3.example.test/bucket/restic'", "'rclone:r2:bucket/restic'");
         }),
         case("no-home", Information, "HOME", |place| {
-            place.environment.retain(|(name, _)| name != "HOME")
+            place.environment.retain(|(name, _)| name != "HOME");
         }),
         case("cache-directory", Error, "cannot be made", |place| {
             place.write("cache", "a file");
@@ -185,10 +185,10 @@ fn cases() -> Vec<Case> {
         }),
         case("repository-missing", Error, "local", |_| {}),
         case("source-unreachable", Error, "connection refused", |place| {
-            place.toml.push_str("fault = 'down'\n")
+            place.toml.push_str("fault = 'down'\n");
         }),
         case("source-unauthorised", Error, "log in", |place| {
-            place.toml.push_str("fault = 'shut'\n")
+            place.toml.push_str("fault = 'shut'\n");
         }),
         case("source-warning", Warning, "odd", |place| place.toml.push_str("fault = 'odd'\n")),
         case("source-unreachable", Error, "no answer within 1 s", |place| {

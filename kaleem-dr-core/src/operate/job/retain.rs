@@ -64,7 +64,7 @@ pub(super) async fn retain(
                 Ok(()) => {
                     retained.prune = Some(
                         repository.prune(PruneOptions::default(), &lock, progress, cancel).await?,
-                    )
+                    );
                 }
                 Err(error) => retained.withheld = Some(error_chain(&error)),
             }

@@ -166,11 +166,11 @@ fn put_back(root: &Path, step: &Step, report: &mut UndoReport) -> Result<(), Mig
                 report.done.push(format!("{} is back", from.display()));
             }
             (true, true) => {
-                report.left.push(format!("{}: {} is there too", to.display(), from.display()))
+                report.left.push(format!("{}: {} is there too", to.display(), from.display()));
             }
             (true, false) => {}
             (false, false) => {
-                report.left.push(format!("{} is gone, under both names", from.display()))
+                report.left.push(format!("{} is gone, under both names", from.display()));
             }
         },
         Step::Unlink { path, target } if !exists(path) => {

@@ -99,7 +99,7 @@ impl Healthchecks {
                 match environment.secret(secret) {
                     Ok(url) => _ = each.insert(name.clone(), url),
                     Err(error) => {
-                        missing.push(format!("the check of {name}: {}", error_chain(&error)))
+                        missing.push(format!("the check of {name}: {}", error_chain(&error)));
                     }
                 }
             }

@@ -161,10 +161,10 @@ fn stock_commands(main: Option<&Place>, location: &str) -> Vec<String> {
         }
         match &place.password {
             SecretRef::File(path) => {
-                commands.push(format!("export RESTIC_PASSWORD_FILE={}", path.display()))
+                commands.push(format!("export RESTIC_PASSWORD_FILE={}", path.display()));
             }
             SecretRef::Env(_) | SecretRef::Credential(_) => {
-                commands.push("export RESTIC_PASSWORD_FILE=…".to_owned())
+                commands.push("export RESTIC_PASSWORD_FILE=…".to_owned());
             }
         }
     }

@@ -150,9 +150,9 @@ pub fn install(
     }
     for path in links {
         if link_timer(root, &path, dry_run)? {
-            report.written.push(path)
+            report.written.push(path);
         } else {
-            report.unchanged.push(path)
+            report.unchanged.push(path);
         }
     }
     let timers = plan.jobs.iter().map(systemd::timer_name).collect::<Vec<_>>();

@@ -50,7 +50,7 @@ impl RestoreReport {
             }
         };
         let differences = |differences: &mut Vec<Difference>| {
-            differences.iter_mut().for_each(|found| plain(&mut found.what))
+            differences.iter_mut().for_each(|found| plain(&mut found.what));
         };
         self.compared.iter_mut().for_each(plain);
         differences(&mut self.differences);

@@ -183,10 +183,10 @@ impl<'a> Extraction<'a> {
             }
             MemberKind::Fifo => self.special(&path, member, SFlag::S_IFIFO, 0, "a named pipe")?,
             MemberKind::CharDevice(device) => {
-                self.special(&path, member, SFlag::S_IFCHR, *device, "a device")?
+                self.special(&path, member, SFlag::S_IFCHR, *device, "a device")?;
             }
             MemberKind::BlockDevice(device) => {
-                self.special(&path, member, SFlag::S_IFBLK, *device, "a device")?
+                self.special(&path, member, SFlag::S_IFBLK, *device, "a device")?;
             }
             MemberKind::Other(what) => return Err(io::Error::other(format!("it is {what}")).into()),
         }

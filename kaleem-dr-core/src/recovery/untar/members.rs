@@ -389,7 +389,7 @@ impl Extensions {
                 b"gid" => self.gid = Some(whole()?),
                 b"mtime" => {
                     self.mtime =
-                        Some(std::str::from_utf8(value).ok().and_then(number::time).ok_or(BROKEN)?)
+                        Some(std::str::from_utf8(value).ok().and_then(number::time).ok_or(BROKEN)?);
                 }
                 _ => {
                     if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {

@@ -155,7 +155,7 @@ pub fn survey(
                 survey.report.others += 1;
             }
             MemberKind::Other(ref what) => {
-                refuse(&mut survey.report, &member, &format!("it is {what}"))?
+                refuse(&mut survey.report, &member, &format!("it is {what}"))?;
             }
         }
     }

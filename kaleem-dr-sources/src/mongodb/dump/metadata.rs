@@ -135,7 +135,7 @@ fn write_value(json: &mut String, value: &Bson) {
         Bson::MinKey => json.push_str(r#"{"$minKey":1}"#),
         // Its parts are private to the crate; the relaxed form of this deprecated type is its canonical one.
         Bson::DbPointer(_) => {
-            json.push_str(&serde_json::to_string(value).unwrap_or_else(|_| "null".to_owned()))
+            json.push_str(&serde_json::to_string(value).unwrap_or_else(|_| "null".to_owned()));
         }
     }
 }

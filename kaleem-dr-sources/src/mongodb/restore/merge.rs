@@ -161,7 +161,7 @@ fn account(
                 size_bytes += document.bytes.len() as u64;
             }
             (None, Some(false)) => {
-                missing("a document was inserted but reads back otherwise".to_owned())
+                missing("a document was inserted but reads back otherwise".to_owned());
             }
             (None, None) => missing("a document was inserted but does not read back".to_owned()),
             (Some(_), Some(true)) => same += 1,

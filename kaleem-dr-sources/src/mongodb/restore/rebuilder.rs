@@ -94,7 +94,7 @@ impl Rebuilder<'_> {
             .merging(there.options.contains_key("validator"));
         // Each document is read back with its batch, so both ways go at once.
         let loaded = load::load(self.connection, &destination, pieces, |bytes| {
-            self.progress.advance(2 * bytes)
+            self.progress.advance(2 * bytes);
         })
         .await?;
         report.items += loaded.items;
@@ -126,7 +126,7 @@ impl Rebuilder<'_> {
                 Ok(()) => {}
                 // The server's reason goes to the operator; that the index is missing the comparison finds.
                 Err(SourceError::Server { cause, .. }) => {
-                    report.warnings.push(format!("could not {action}: {cause}"))
+                    report.warnings.push(format!("could not {action}: {cause}"));
                 }
                 Err(error) => return Err(error),
             }

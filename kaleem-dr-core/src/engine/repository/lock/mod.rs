@@ -332,7 +332,7 @@ impl Shared {
                 }
                 Err(error) if tries == 0 || error.takes_no_writes() => return Err(error.into()),
                 Err(error) => {
-                    tracing::warn!(%error, "the repository's lock could not be removed; trying again")
+                    tracing::warn!(%error, "the repository's lock could not be removed; trying again");
                 }
             }
             tries -= 1;
@@ -375,7 +375,7 @@ async fn renew(shared: Arc<Shared>, every: Duration) {
             match shared.store.delete(&name).await {
                 Ok(()) => objects.names.retain(|other| *other != name),
                 Err(error) => {
-                    tracing::warn!(%error, "an old lock could not be removed; trying again")
+                    tracing::warn!(%error, "an old lock could not be removed; trying again");
                 }
             }
         }

@@ -58,7 +58,7 @@ pub(super) fn check_page(page: &[u8], token: &str) -> Result<(), String> {
             }
             // A token may hold an entity; that it is there is enough.
             Event::GeneralRef(_) if matches!(path.as_slice(), [_, field] if field == "NextContinuationToken") => {
-                next.push('&')
+                next.push('&');
             }
             Event::Eof => break,
             _ => {}

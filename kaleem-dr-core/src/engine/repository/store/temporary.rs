@@ -117,7 +117,7 @@ fn clear(directory: &Path, this: Option<&Process>) {
                     tracing::info!(file = %path.display(), bytes = meta.len(), "removed what a write that was cut short left");
                 }
                 Err(error) => {
-                    tracing::debug!(file = %path.display(), %error, "a left-over cannot be removed")
+                    tracing::debug!(file = %path.display(), %error, "a left-over cannot be removed");
                 }
             }
         }
