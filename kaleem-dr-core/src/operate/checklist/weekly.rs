@@ -69,7 +69,8 @@ async fn elsewhere(job: &Inspection, known: &Known) -> Answer {
     for (name, repository) in others {
         match repository.location(&job.environment) {
             Ok(location) => {
-                of_repository(job, known, &newest, (name, repository, &location), &mut answer).await;
+                of_repository(job, known, &newest, (name, repository, &location), &mut answer)
+                    .await;
             }
             Err(error) => {
                 answer.untold(&format!("what is in repository {name}"), &error_chain(&error));

@@ -57,7 +57,8 @@ pub(super) fn check_page(page: &[u8], token: &str) -> Result<(), String> {
                 place.push_str(&text);
             }
             // A token may hold an entity; that it is there is enough.
-            Event::GeneralRef(_) if matches!(path.as_slice(), [_, field] if field == "NextContinuationToken") => {
+            Event::GeneralRef(_) if matches!(path.as_slice(), [_, field] if field == "NextContinuationToken") =>
+            {
                 next.push('&');
             }
             Event::Eof => break,
