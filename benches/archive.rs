@@ -156,6 +156,6 @@ fn peak_megabytes() -> f64 {
     let line = status
         .lines()
         .find_map(|line| line.strip_prefix("VmHWM:"))
-        .expect("the kernel tells the peak");
+        .expect("the kernel reports the peak");
     line.trim().trim_end_matches(" kB").trim().parse::<f64>().expect("a number") * 1024.0 / 1e6
 }

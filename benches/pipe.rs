@@ -6,7 +6,6 @@ use std::{path::PathBuf, sync::Arc};
 use async_trait::async_trait;
 use bytes::Bytes;
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use kaleem_dr_core::recovery::source::Restorable;
 use kaleem_dr_core::{
     CancellationToken,
     engine::{
@@ -24,7 +23,7 @@ use kaleem_dr_core::{
     },
     recovery::{
         point::PointReader,
-        source::{RestorePlan, RestoreReport, RestoreRequest},
+        source::{Restorable, RestorePlan, RestoreReport, RestoreRequest},
     },
 };
 

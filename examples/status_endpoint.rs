@@ -12,7 +12,6 @@ use kaleem_dr_core::{
     Exit, Site, error_chain,
     operate::{
         config::secret::Environment,
-        job::SourceStatus,
         site::{Backup, Drill},
     },
 };
@@ -42,7 +41,15 @@ async fn main() -> Result<(), Box<dyn Error>> {
 /// Every source: its newest point, its age, and what is proven of it.
 async fn status(State(site): State<Arc<Site>>) -> (StatusCode, Json<Value>) {
     match site.status().await {
-        Ok(sources) => (StatusCode::OK, Json(json!({ "sources": sources }))),
+        Ok(status) => {
+            let body = json!({
+                "broken": status.is_broken(),
+                "sources": status.sources,
+                "rto_broken": status.rto_broken,
+                "alarms": status.alarms,
+            });
+            (StatusCode::OK, Json(body))
+        }
         Err(error) => (
             StatusCode::SERVICE_UNAVAILABLE,
             Json(json!({ "error": error_chain(&error), "exit": Exit::from(&error).code() })),
@@ -50,12 +57,10 @@ async fn status(State(site): State<Arc<Site>>) -> (StatusCode, Json<Value>) {
     }
 }
 
-/// 200 while every source is as fresh and as proven as the config asks for.
+/// 200 while every source is as fresh and as proven, and as quickly restored, as the config asks for.
 async fn healthz(State(site): State<Arc<Site>>) -> StatusCode {
     match site.status().await {
-        Ok(sources) if !sources.is_empty() && !sources.iter().any(SourceStatus::is_broken) => {
-            StatusCode::OK
-        }
+        Ok(status) if !status.sources.is_empty() && !status.is_broken() => StatusCode::OK,
         _ => StatusCode::SERVICE_UNAVAILABLE,
     }
 }

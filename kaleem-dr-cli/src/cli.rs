@@ -99,7 +99,7 @@ pub enum Command {
     Checklist(checklist::Checklist),
     /// Reach each source and tell what a backup would find
     Probe,
-    /// Tell those who are told how jobs end
+    /// Send a test notification, or report a failed unit
     Notify(notify::Notify),
     /// Print the metrics, as Prometheus reads them
     Metrics(metrics::Metrics),

@@ -75,7 +75,7 @@ impl Context {
                 (None, Some(path)) => (read(&path)?, path),
                 (None, None) => {
                     let mut failure = Failure::usage(format!(
-                        "there is no config: neither {SYSTEM_CONFIG} nor RESTIC_REPOSITORY is set"
+                        "no config found: {SYSTEM_CONFIG} does not exist, and RESTIC_REPOSITORY is not set"
                     ));
                     failure.advice = Some("`kaleem-dr config init` writes one to start from; or name one with --config".into());
                     return Err(failure);

@@ -15,10 +15,12 @@ use std::{
 };
 
 use flate2::{Compression, write::GzEncoder};
-use kaleem_dr_core::engine::source::Source as _;
 use kaleem_dr_core::{
     CancellationToken,
-    engine::repository::{Access, Location, Repository},
+    engine::{
+        repository::{Access, Location, Repository},
+        source::Source as _,
+    },
     ground::{
         SourceError,
         host::HostScope,

@@ -6,7 +6,6 @@ use std::{collections::BTreeMap, fs, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use bson::doc;
 use bytes::Bytes;
-use kaleem_dr_core::recovery::source::Restorable;
 use kaleem_dr_core::{
     CancellationToken,
     engine::{
@@ -24,7 +23,10 @@ use kaleem_dr_core::{
         drill::{DrillJob, broken_links, drill},
         point::PointReader,
         points::PointChoice,
-        source::{Control, Inspection, RestorePlan, RestoreReport, RestoreRequest, ScratchTarget},
+        source::{
+            Control, Inspection, Restorable, RestorePlan, RestoreReport, RestoreRequest,
+            ScratchTarget,
+        },
     },
 };
 use mongodb::Client;

@@ -5,7 +5,6 @@ use std::{path::PathBuf, sync::Arc};
 use ::mongodb::{Client, bson::doc};
 use async_trait::async_trait;
 use bytes::Bytes;
-use kaleem_dr_core::recovery::source::Restorable;
 use kaleem_dr_core::{
     CancellationToken,
     engine::{
@@ -23,7 +22,7 @@ use kaleem_dr_core::{
     },
     recovery::{
         point::PointReader,
-        source::{RestorePlan, RestoreReport, RestoreRequest},
+        source::{Restorable, RestorePlan, RestoreReport, RestoreRequest},
     },
 };
 use nix::{

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use kaleem_dr_core::engine::source::Source as _;
 use kaleem_dr_core::{
+    engine::source::Source as _,
     ground::SourceError,
     operate::config::secret::{Environment, SecretRef},
 };

@@ -8,14 +8,17 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    thread::{self, JoinHandle},
+    thread,
+    thread::JoinHandle,
     time::Duration,
 };
 
-use kaleem_dr_core::engine::source::Source as _;
 use kaleem_dr_core::{
     CancellationToken,
-    engine::repository::{Access, Location, Repository},
+    engine::{
+        repository::{Access, Location, Repository},
+        source::Source as _,
+    },
     ground::{
         SourceError,
         host::HostScope,

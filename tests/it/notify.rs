@@ -85,7 +85,7 @@ fn a_test_says_who_answered_and_who_did_not() {
     let outcome = site.succeed(["notify", "test"]);
     assert_eq!(
         outcome.stdout,
-        "told  healthchecks, check of backup\ntold  webhook 1\ntold  ntfy topic kaleem\n"
+        "sent  healthchecks, check of backup\nsent  webhook 1\nsent  ntfy topic kaleem\n"
     );
     assert_eq!(server.heard()["backup"], ["log"], "a test changes nothing about a check");
     assert_eq!(server.seen_at("hook")[0].json()["event"], "test");

@@ -5,10 +5,12 @@
 
 use std::{env, fs, ops::Deref, path::Path, sync::Arc};
 
-use kaleem_dr_core::engine::source::Source as _;
 use kaleem_dr_core::{
     CancellationToken,
-    engine::repository::{Access, Location, Repository},
+    engine::{
+        repository::{Access, Location, Repository},
+        source::Source as _,
+    },
     ground::{
         Exit, SourceError, error_chain,
         host::HostScope,

@@ -2,8 +2,8 @@
 
 use std::{error::Error, net::TcpListener};
 
-use kaleem_dr_core::engine::source::Source as _;
 use kaleem_dr_core::{
+    engine::source::Source as _,
     ground::SourceError,
     operate::config::secret::{Environment, SecretRef, SecretString},
     recovery::source::{Change, RestoreTarget},
@@ -17,8 +17,8 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::support::{
-    seed,
-    servers::{self, Rabbitmq, free_port},
+    seed, servers,
+    servers::{Rabbitmq, free_port},
 };
 
 /// One test's virtual host on the shared broker, and the user that belongs to it.

@@ -6,6 +6,7 @@ use kaleem_dr_core::{
     operate::{
         job::{FurtherReport, RunReport},
         monitor::Ended,
+        site,
     },
 };
 use serde::Serialize;
@@ -16,7 +17,6 @@ use crate::{
     context::Context,
     output::{Printed, document, line, size, table},
 };
-use kaleem_dr_core::operate::site;
 
 /// What to capture.
 #[derive(Debug, Args)]

@@ -4,7 +4,7 @@ use clap::Args;
 use kaleem_dr_core::{
     engine::ledger::ChainedReport,
     ground::{ProofLevel, SourceName},
-    operate::{monitor::Ended, report::duration},
+    operate::{monitor::Ended, report::duration, site},
     recovery::drill::{DrillReport, SourceDrill},
 };
 use serde_json::json;
@@ -17,7 +17,6 @@ use crate::{
     context::Context,
     output::{Printed, document, line, size},
 };
-use kaleem_dr_core::operate::site;
 
 pub const EXAMPLES: &str = "Examples:
   kaleem-dr drill                                 every source, from the repository `local`

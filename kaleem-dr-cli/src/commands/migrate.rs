@@ -11,6 +11,7 @@ use clap::Args;
 use kaleem_dr_core::{
     Site,
     ground::{Exit, ProofLevel},
+    operate::site::{Backup, Verification},
     operate::{
         migrate::{Journal, Proven, Survey, SwitchReport, UndoReport, begin, prove, switch, undo},
         schedule::{Style, carry_out},
@@ -97,10 +98,7 @@ async fn first_run(context: &Context, site: &Site, journal: &Journal) -> Result<
         ..failure
     };
     let report = site
-        .backup(kaleem_dr_core::operate::site::Backup {
-            run: Some(context.run),
-            ..Default::default()
-        })
+        .backup(Backup { run: Some(context.run), ..Default::default() })
         .await
         .map_err(|error| unchanged(error.into()))?;
     backup::print(&report, context.global.json)?;
@@ -109,13 +107,14 @@ async fn first_run(context: &Context, site: &Site, journal: &Journal) -> Result<
     let mut mirrors = Vec::new();
     // A run that failed is not worth verifying; what it says is what counts.
     if report.exit == Exit::Done {
-        let what = verify::Options {
+        let what = Verification {
+            run: Some(context.run),
             sources: wanted.clone(),
             point: report.run.to_string(),
-            snapshot: None,
             level: Some(ProofLevel::Parsed),
+            ..Verification::default()
         };
-        verified = verify::run(context, site, &what).await.map_err(unchanged)?;
+        verified = site.verify(what).await.map_err(|error| unchanged(error.into()))?;
         verify::print(&verified, context.global.json)?;
         if site
             .config()

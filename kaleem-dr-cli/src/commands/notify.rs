@@ -54,7 +54,7 @@ fn print(told: &[Told], json: bool) -> Printed {
         return document(&told);
     }
     told.iter().try_for_each(|told| match &told.error {
-        None => line(&format!("told  {}", told.whom)),
+        None => line(&format!("sent  {}", told.whom)),
         Some(error) => line(&format!("NOT   {}: {error}", told.whom)),
     })
 }

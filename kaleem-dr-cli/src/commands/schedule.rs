@@ -184,8 +184,8 @@ fn print_list(jobs: &[Installed], json: bool) -> Printed {
         rows.add_row([
             job.name.clone(),
             if job.style == Style::Cron { "cron" } else { "systemd" }.to_owned(),
-            job.when.map_or_else(|| "not told".to_owned(), |when| when.to_string()),
-            next.unwrap_or_else(|| if job.enabled { "not told" } else { "NOT ENABLED" }.to_owned()),
+            job.when.map_or_else(|| "unknown".to_owned(), |when| when.to_string()),
+            next.unwrap_or_else(|| if job.enabled { "unknown" } else { "NOT ENABLED" }.to_owned()),
             job.path.display().to_string(),
         ]);
     }

@@ -2,22 +2,19 @@
 
 use clap::Args;
 use kaleem_dr_core::{
-    engine::ledger::Ledger,
     ground::Exit,
     jiff::{SignedDuration, Timestamp},
     operate::{
-        job::{Freshness, HostStatus, SourceStatus, StatusOf, StatusRules, status_of_hosts},
+        job::{Freshness, HostStatus, SourceStatus, status_of_hosts},
         report::duration,
-        tripwire::{Alarm, Alarms, RecordedAlarm},
+        tripwire::{Alarm, RecordedAlarm},
     },
-    recovery::objectives::rto_broken,
 };
 use serde_json::Value;
 
 use super::Outcome;
 use crate::{
     context::Context,
-    failure::Failure,
     output::{Printed, age, document, line, table},
 };
 
@@ -36,47 +33,12 @@ pub async fn status(context: &Context, args: Status) -> Outcome {
 /// A row for each repository and source of this host.
 async fn sources(context: &Context) -> Outcome {
     let site = context.load()?;
-    let settings = &site.config().settings;
-    let (own, _) = site.chosen_repository()?;
-    let repository = site.repository().await?;
-    let snapshots = repository.snapshots().await?;
-    let (ledger, sources) =
-        (Ledger::open(&settings.state_directory)?, site.config().backup_sources());
-    let host = settings.host_name();
-    let rules = StatusRules {
-        ledger: &ledger,
-        objectives: &settings.objectives,
-        sources: &sources,
-        host: host.as_str(),
-        max_age: SignedDuration::from_hours(i64::from(settings.status.max_age_hours)),
-        now: Timestamp::now(),
-    };
-    let location = |name: &str| Ok::<_, Failure>(site.location(name)?.in_words());
-    let of = |name: &str| {
-        let mirror_of =
-            settings.repository.get(name).and_then(|settings| settings.mirror_of.as_deref());
-        Ok::<_, Failure>(StatusOf {
-            name: name.to_owned(),
-            location: location(name)?,
-            mirror_of: mirror_of.map(location).transpose()?,
-        })
-    };
-    let mut all = rules.of_repository(&of(own)?, &snapshots)?;
-    let rto_broken = rto_broken(&settings.objectives, all.iter().map(|status| &status.standing));
-    if context.global.repo.is_none() {
-        for name in site.replicas(own) {
-            all.extend(rules.of_replica(&of(name)?, &snapshots)?);
-        }
-    }
-    let recorded = Alarm::recorded(&snapshots);
-    Alarms::reconcile(&settings.state_directory, repository.id(), &recorded)?;
-    let alarms = Alarms::load(&settings.state_directory)?;
-    print_sources(&all, rto_broken, alarms.standing(), context.global.json)?;
+    let status = site.status().await?;
+    print_sources(&status.sources, status.rto_broken, &status.alarms, context.global.json)?;
     if !context.global.json {
-        print_recorded(&recorded, alarms.standing())?;
+        print_recorded(&status.recorded, &status.alarms)?;
     }
-    let broken = rto_broken == Some(true) || all.iter().any(SourceStatus::is_broken);
-    Ok(if broken { Exit::Stale } else { Exit::Done })
+    Ok(if status.is_broken() { Exit::Stale } else { Exit::Done })
 }
 
 /// A row for each host and source.

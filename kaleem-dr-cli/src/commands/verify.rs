@@ -5,17 +5,9 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use kaleem_dr_core::{
     Site,
-    engine::{
-        ledger::Ledger,
-        repository::{Repository, select},
-    },
-    ground::{ProofLevel, SourceName, host::HostScope},
-    jiff::Timestamp,
-    operate::{job, job::VerifyJob, monitor::Ended},
-    recovery::{
-        points::PointChoice,
-        verify::{VerifyReport, verify_point, verify_snapshot},
-    },
+    ground::{ProofLevel, SourceName},
+    operate::{monitor::Ended, site::Verification},
+    recovery::verify::{VerifyReport, verify_point},
 };
 
 use super::{JobOutcome, export::no_form};
@@ -27,7 +19,7 @@ use crate::{
 
 pub const EXAMPLES: &str = "Examples:
   kaleem-dr verify                                newest point of every source, each format checked
-  kaleem-dr verify mongo --level restored         site into a scratch database, compared, removed
+  kaleem-dr verify mongo --level restored         loaded into a scratch database, compared, removed
   kaleem-dr verify --snapshot 4f3a --level readable
   kaleem-dr verify mongo --from mongo.archive.gz";
 
@@ -50,105 +42,24 @@ pub struct Verify {
     pub level: Option<ProofLevel>,
 }
 
-impl Verify {
-    fn options(&self) -> Options {
-        let Self { sources, point, snapshot, level, from: _ } = self;
-        Options {
-            sources: sources.clone(),
-            point: point.clone(),
-            snapshot: snapshot.clone(),
-            level: *level,
-        }
-    }
-}
-
-/// What to prove of a repository, and how far.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// Sources of the config; all of them when none is named.
-    pub sources: Vec<SourceName>,
-    /// Run or snapshot, by the beginning of its id, or `latest`.
-    pub point: String,
-    /// Instead, any one snapshot.
-    pub snapshot: Option<String>,
-    /// Parsed, when none is named; of other tools' snapshots, readable.
-    pub level: Option<ProofLevel>,
-}
-
 pub async fn verify(context: &Context, args: &Verify) -> JobOutcome {
     let site = context.load()?;
     let reports = match &args.from {
         Some(path) => vec![file(&site, args, path).await?],
-        None => run(context, &site, &args.options()).await?,
+        None => {
+            let Verify { sources, point, snapshot, level, from: _ } = args;
+            let wanted = Verification {
+                run: Some(context.run),
+                sources: sources.clone(),
+                point: point.clone(),
+                snapshot: snapshot.clone(),
+                level: *level,
+            };
+            site.verify(wanted).await?
+        }
     };
     print(&reports, context.global.json)?;
     Ok(Ended::of_verification(&reports))
-}
-
-/// Verifies what lies in the repository.
-pub async fn run(
-    context: &Context,
-    site: &Site,
-    options: &Options,
-) -> Result<Vec<VerifyReport>, Failure> {
-    let repository = site.repository().await?;
-    let Some(wanted) = &options.snapshot else {
-        // What is newest has to be proven, whole or not.
-        let point = site.point(&options.point, true);
-        return points(context, site, repository, &options.sources, point, options.level).await;
-    };
-    let snapshots = repository.snapshots().await?;
-    let snapshot = select(&snapshots, wanted, &site.identity().scope)?;
-    let declared = snapshot
-        .source()
-        .filter(|source| snapshot.is_ours() && site.config().sources.contains_key(source));
-    if let Some(name) = declared {
-        let point = PointChoice {
-            wanted: snapshot.id().to_string(),
-            ..PointChoice::newest(HostScope::Any)
-        };
-        return points(context, site, repository, &[name], point, options.level).await;
-    }
-    let level = options.level.unwrap_or(ProofLevel::Readable);
-    if level > ProofLevel::Readable {
-        return Err(Failure::usage(format!(
-            "no source of the config made snapshot {}, so its format is unknown; --level readable is the most",
-            snapshot.id().short()
-        )));
-    }
-    let lock = context.lock_to_read(&repository).await?;
-    let report = async {
-        verify_snapshot(&repository.read(snapshot).await?, level, &site.staged_work()).await
-    }
-    .await;
-    lock.release().await?;
-    let report = report?;
-    if let Some(proof) = report.proof(context.run, &repository.location(), Timestamp::now()) {
-        Ledger::open(&site.config().settings.state_directory)?.record_proof(&proof)?;
-    }
-    Ok(vec![report])
-}
-
-async fn points(
-    context: &Context,
-    site: &Site,
-    repository: Repository,
-    names: &[SourceName],
-    point: PointChoice,
-    level: Option<ProofLevel>,
-) -> Result<Vec<VerifyReport>, Failure> {
-    let (sources, unavailable) = site.sources(names)?;
-    let job = VerifyJob {
-        run: context.run,
-        repository,
-        sources,
-        unavailable,
-        point,
-        level: level.unwrap_or(ProofLevel::Parsed),
-        state_directory: site.config().settings.state_directory.clone(),
-        patience: context.global.retry_lock,
-    };
-    Ok(job::verify(&job, &site.staged_work()).await?)
 }
 
 async fn file(site: &Site, args: &Verify, path: &Path) -> Result<VerifyReport, Failure> {

@@ -13,7 +13,6 @@ mod walk;
 use std::{collections::BTreeSet, num::NonZeroU64, path::PathBuf, time::Duration};
 
 use async_trait::async_trait;
-use kaleem_dr_core::recovery::source::Restorable;
 use kaleem_dr_core::{
     engine::{
         artifact::Capture,
@@ -23,7 +22,9 @@ use kaleem_dr_core::{
     ground::{SourceError, SourceName, language::Language},
     recovery::{
         point::PointReader,
-        source::{Inspection, RestorePlan, RestoreReport, RestoreRequest, ScratchTarget},
+        source::{
+            Inspection, Restorable, RestorePlan, RestoreReport, RestoreRequest, ScratchTarget,
+        },
         staged::StagedForm,
     },
 };

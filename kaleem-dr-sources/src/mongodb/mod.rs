@@ -27,7 +27,6 @@ mod live;
 use std::{path::PathBuf, sync::Arc};
 
 use async_trait::async_trait;
-use kaleem_dr_core::recovery::source::Restorable;
 use kaleem_dr_core::{
     engine::{
         artifact::Capture,
@@ -37,7 +36,9 @@ use kaleem_dr_core::{
     operate::config::secret::{Environment, SecretRef},
     recovery::{
         point::PointReader,
-        source::{Inspection, RestorePlan, RestoreReport, RestoreRequest, ScratchTarget},
+        source::{
+            Inspection, Restorable, RestorePlan, RestoreReport, RestoreRequest, ScratchTarget,
+        },
         staged::StagedForm,
     },
 };

@@ -17,7 +17,6 @@ mod staged;
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
-use kaleem_dr_core::recovery::source::Restorable;
 use kaleem_dr_core::{
     engine::{
         artifact::Capture,
@@ -30,7 +29,9 @@ use kaleem_dr_core::{
     },
     recovery::{
         point::PointReader,
-        source::{Inspection, RestorePlan, RestoreReport, RestoreRequest, ScratchTarget},
+        source::{
+            Inspection, Restorable, RestorePlan, RestoreReport, RestoreRequest, ScratchTarget,
+        },
         staged::StagedForm,
     },
 };

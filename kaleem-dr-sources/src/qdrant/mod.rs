@@ -32,8 +32,6 @@ use std::path::PathBuf;
 use async_trait::async_trait;
 use globset::GlobSet;
 use jiff::Timestamp;
-use kaleem_dr_core::recovery::source::Restorable;
-use kaleem_dr_core::recovery::source::diagnosis_of_probe;
 use kaleem_dr_core::{
     engine::{
         artifact::Capture,
@@ -48,7 +46,10 @@ use kaleem_dr_core::{
     operate::config::secret::Environment,
     recovery::{
         point::PointReader,
-        source::{Inspection, RestorePlan, RestoreReport, RestoreRequest, ScratchTarget},
+        source::{
+            Inspection, Restorable, RestorePlan, RestoreReport, RestoreRequest, ScratchTarget,
+            diagnosis_of_probe,
+        },
         staged::StagedForm,
     },
 };

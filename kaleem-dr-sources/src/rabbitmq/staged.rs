@@ -1,17 +1,14 @@
 //! Definitions as one file: `defs-<DATE>.json`, which RabbitMQ itself imports.
 
-use std::{
-    fs::{self, File},
-    io::Read as _,
-    path::Path,
-    time::SystemTime,
-};
+use std::{fs, fs::File, io::Read as _, path::Path, time::SystemTime};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use kaleem_dr_core::engine::source::Source;
 use kaleem_dr_core::{
-    engine::manifest::{ArtifactRecord, Manifest, ServerInfo},
+    engine::{
+        manifest::{ArtifactRecord, Manifest, ServerInfo},
+        source::Source,
+    },
     ground::{SourceError, digest::ByteDigest, error_chain, gzip},
     recovery::{
         point::{FilePart, FilePoint, PointReader},

@@ -1,9 +1,10 @@
 //! What is noted of jobs.
 
-use crate::ground::{Exit, RunId};
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
+
+use crate::ground::{Exit, RunId};
 
 /// What kind of work an event tells of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

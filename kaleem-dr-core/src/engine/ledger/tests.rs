@@ -1,6 +1,5 @@
 use super::*;
-use crate::ground::Exit;
-use crate::ground::ProofLevel;
+use crate::ground::{Exit, ProofLevel};
 
 fn event(exit: Exit) -> Event {
     let now = Timestamp::now();

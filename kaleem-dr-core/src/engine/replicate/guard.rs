@@ -48,7 +48,7 @@ impl Deletions<'_> {
         }
         if let Some(alarm) = self.alarm {
             return Some(format!(
-                "an alarm stands: {alarm}. Look into it, then `kaleem-dr alarm acknowledge`"
+                "an alarm is not acknowledged: {alarm}. Look into it, then `kaleem-dr alarm acknowledge`"
             ));
         }
         let gone = |kind| surplus.iter().filter(move |object| object.kind == kind);

@@ -3,7 +3,6 @@
 //! rustic_core is blocking and calls from threads of its own; the store is async. Each call is spawned onto the runtime and
 //! waited for over a channel: that works on any thread, where `block_on` would panic on a worker of the runtime.
 
-use super::object_key::key_of;
 use std::{
     collections::HashSet,
     fmt,
@@ -24,9 +23,10 @@ use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    RepositoryError,
-    lock::{self, Lock},
+    RepositoryError, lock,
+    lock::Lock,
     names::is_object_name,
+    object_key::key_of,
     store::{ObjectStore, StoreError, StoreFault},
     valve::Valve,
 };

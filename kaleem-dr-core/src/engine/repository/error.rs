@@ -9,8 +9,10 @@ use super::{
     engine_error::{EngineCause, engine_cause},
     store::{StoreError, StoreFault},
 };
-use crate::ground::{Exit, SourceError};
-use crate::{engine::ledger::LedgerError, ground::Cause};
+use crate::{
+    engine::ledger::LedgerError,
+    ground::{Cause, Exit, SourceError},
+};
 
 /// Why a repository operation failed.
 #[derive(Debug, thiserror::Error)]

@@ -1,23 +1,27 @@
 //! The archiver's stream of entries: files, and artifacts with what follows each.
 
-use super::tree_entry::{follower_path, go_mode};
-use super::valve::Valve;
-use crate::{
-    engine::artifact::{CaptureState, Entry, EntryKind, EntryMeta},
-    ground::{failpoint, failpoint::Step},
+use std::{
+    io::Read,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
 };
+
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use rustic_core::{
     ErrorKind, ReadSource, ReadSourceEntry, ReadSourceOpen, RusticError, RusticResult,
     repofile::{Metadata, Node, NodeType},
 };
 use serde_json::json;
-use std::{
-    io::Read,
-    path::{Path, PathBuf},
-    sync::{Arc, Mutex},
-};
 use tokio::sync::mpsc;
+
+use super::{
+    tree_entry::{follower_path, go_mode},
+    valve::Valve,
+};
+use crate::{
+    engine::artifact::{CaptureState, Entry, EntryKind, EntryMeta},
+    ground::{failpoint, failpoint::Step},
+};
 
 /// The entries of a capture as rustic_core reads them.
 pub(super) struct Feed {

@@ -1,11 +1,12 @@
 //! Every snapshot of a repository, and those that cannot be read.
 
-use super::object_key;
 use serde::Serialize;
 
 use super::{
-    Repository, RepositoryError, backend::Gate, blocking, names, silent, snapshot::Snapshot,
-    snapshot::SnapshotId,
+    Repository, RepositoryError,
+    backend::Gate,
+    blocking, names, object_key, silent,
+    snapshot::{Snapshot, SnapshotId},
 };
 use crate::CancellationToken;
 

@@ -1,13 +1,17 @@
 //! Where a repository is, and what opens it.
 
-use super::store::{ObjectStore, OpendalStore, S3Access};
-use super::{RepositoryError, store};
-use secrecy::SecretString;
 use std::{
     fs,
     os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     sync::Arc,
+};
+
+use secrecy::SecretString;
+
+use super::{
+    RepositoryError, store,
+    store::{ObjectStore, OpendalStore, S3Access},
 };
 
 /// The directories of a repository on disk.
@@ -86,7 +90,7 @@ pub(super) fn lay_out(root: &Path) -> Result<(), RepositoryError> {
     }
     if root.exists() && fs::read_dir(root).map_err(failed(root))?.next().is_some() {
         return Err(RepositoryError::Guarded(format!(
-            "{} is not empty and is no repository; name an empty or a new directory",
+            "{} is not empty and is not a repository; choose an empty or a new directory",
             root.display()
         )));
     }
@@ -106,7 +110,7 @@ pub(super) fn make_directories(root: &Path) -> Result<(), RepositoryError> {
                 && !DIRECTORIES.iter().any(|directory| name == *directory)
             {
                 return Err(RepositoryError::Guarded(format!(
-                    "{} holds {}, and is no repository; name an empty or a new directory",
+                    "{} contains {} and is not a repository; choose an empty or a new directory",
                     root.display(),
                     name.display()
                 )));

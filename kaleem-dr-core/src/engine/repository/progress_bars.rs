@@ -1,8 +1,10 @@
 //! rustic_core's progress, shown by a sink of ours.
 
-use crate::ground::progress::{ProgressSink, StageProgress, Unit};
-use rustic_core::{Progress, ProgressBars, ProgressType, RusticProgress};
 use std::sync::Arc;
+
+use rustic_core::{Progress, ProgressBars, ProgressType, RusticProgress};
+
+use crate::ground::progress::{ProgressSink, StageProgress, Unit};
 
 /// rustic_core's progress, handed on to ours.
 #[derive(Debug)]

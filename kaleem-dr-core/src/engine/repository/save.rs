@@ -3,7 +3,6 @@
 //! The archiver of rustic_core runs on blocking threads behind a gate that withholds the snapshot file, while the source
 //! feeds it through the artifact pipe. Only when both have ended well does [`super::commit`] release the snapshot.
 
-use super::feed::Feed;
 use std::{
     path::PathBuf,
     sync::{Arc, Mutex, OnceLock},
@@ -22,21 +21,22 @@ use super::{
     Repository, RepositoryError,
     backend::Gate,
     blocking, commit,
+    feed::Feed,
     lock::Lock,
     reach::Reach,
-    snapshot::{self, Snapshot, SnapshotId},
+    snapshot,
+    snapshot::{Snapshot, SnapshotId},
     valve::Valve,
 };
-use crate::ground::Exit;
 use crate::{
     CancellationToken,
-    engine::source::Source,
     engine::{
         artifact::{Capture, CaptureOutcome, CaptureState},
         manifest::{MANIFEST_FORMAT, Manifest},
+        source::Source,
     },
     ground::{
-        RunId, SourceError, SourceName, error_chain, host,
+        Exit, RunId, SourceError, SourceName, error_chain, host,
         host::HostName,
         progress::{ProgressSink, StageProgress, Unit},
     },

@@ -1,14 +1,15 @@
 //! Snapshots as the rest of the library sees them.
 
-use std::collections::BTreeMap;
-use std::{fmt, path::PathBuf, str::FromStr};
+use std::{collections::BTreeMap, fmt, path::PathBuf, str::FromStr};
 
 use jiff::{SignedDuration, Timestamp, Zoned};
-use rustic_core::repofile::{self, SnapshotFile};
+use rustic_core::{repofile, repofile::SnapshotFile};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::error::HostNewest;
-use super::{error::RepositoryError, seal::SealKey};
+use super::{
+    error::{HostNewest, RepositoryError},
+    seal::SealKey,
+};
 use crate::ground::{RunId, SourceName, digest::ByteDigest, host::HostScope};
 
 /// Tag on every snapshot we make. Retention touches nothing without it.

@@ -3,8 +3,6 @@
 //! The index is read first and the packs are listed after it: a writer writes packs before the index that names them, so whatever an
 //! index names that was read before must be in the listing.
 
-use super::mended::Mended;
-use super::object_key;
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     fmt,
@@ -17,7 +15,10 @@ use rustic_core::{
     repofile::{IndexFile, IndexPack},
 };
 
-use super::{Repository, RepositoryError, blocking, lock::Lock, names, seal::SealKey};
+use super::{
+    Repository, RepositoryError, blocking, lock::Lock, mended::Mended, names, object_key,
+    seal::SealKey,
+};
 use crate::{CancellationToken, ground::digest::ByteDigest};
 
 /// Index files that are read at once.

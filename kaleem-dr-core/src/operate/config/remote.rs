@@ -1,7 +1,6 @@
 //! From a repository's table to a place: a directory, a bucket, what an rclone remote names. And the key that opens it, whose
 //! shape is checked before anything is sent.
 
-use crate::engine::repository::Access;
 use std::path::{Path, PathBuf};
 
 use secrecy::{ExposeSecret as _, SecretString};
@@ -9,11 +8,12 @@ use secrecy::{ExposeSecret as _, SecretString};
 use super::{
     ini::Ini,
     model::{RepositorySettings, SettingsError},
-    rclone::{self, Place, Remote},
+    rclone,
+    rclone::{Place, Remote},
     secret::{Environment, SecretRef, read_private},
 };
 use crate::engine::repository::{
-    Location,
+    Access, Location,
     store::{Network, S3Access, Tuning, is_loopback, is_r2},
 };
 

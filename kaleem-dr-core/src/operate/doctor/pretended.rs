@@ -15,7 +15,6 @@ use serde::Deserialize;
 use tempfile::TempDir;
 
 use super::{Host, HostFacts, Space};
-use crate::recovery::source::Restorable;
 use crate::{
     CancellationToken,
     engine::{
@@ -36,7 +35,7 @@ use crate::{
     },
     recovery::{
         point::PointReader,
-        source::{RestorePlan, RestoreReport, RestoreRequest},
+        source::{Restorable, RestorePlan, RestoreReport, RestoreRequest},
     },
 };
 

@@ -1,7 +1,5 @@
 //! The nightly run: every source into a snapshot of its own, copies of them, a look at whether they are normal, then retention.
 
-use super::report::{RunReport, SourceReport};
-use super::{history::note, queue::queue};
 use std::{collections::HashSet, path::PathBuf, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
@@ -10,11 +8,12 @@ use tracing::Instrument as _;
 use super::{
     CopyOutcome, FurtherRepository, StagedFile, Staging,
     further::Further,
+    history::note,
+    queue::queue,
+    report::{RunReport, SourceReport},
     retain::{Retaining, retain},
     watch::{Fresh, Watched, watch},
 };
-use crate::ground::RunId;
-use crate::recovery::source::Unavailable;
 use crate::{
     CancellationToken,
     engine::repository::{
@@ -22,7 +21,7 @@ use crate::{
         SnapshotId, select, tags_for,
     },
     ground::{
-        Exit, SourceError, error_chain,
+        Exit, RunId, SourceError, error_chain,
         host::{HostName, HostScope},
         progress::ProgressSink,
     },
@@ -30,7 +29,10 @@ use crate::{
         tripwire,
         tripwire::{Alarms, Tripwire},
     },
-    recovery::{point::PointReader, source::Restorable},
+    recovery::{
+        point::PointReader,
+        source::{Restorable, Unavailable},
+    },
 };
 
 /// What a run does.

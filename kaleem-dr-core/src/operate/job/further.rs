@@ -1,9 +1,11 @@
 //! Further repositories of a run: each is fed by a copy of what the run saved, and saved into directly when no other can be.
 
-use super::report::{CopyOutcome, FurtherReport, SourceReport};
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
-use super::retain::{Retaining, retain};
+use super::{
+    report::{CopyOutcome, FurtherReport, SourceReport},
+    retain::{Retaining, retain},
+};
 use crate::{
     CancellationToken,
     engine::repository::{CopyOptions, Lock, LockKind, Repository, RepositoryError, SnapshotId},

@@ -1,16 +1,17 @@
 //! What a run leaves in the history.
 
+use std::path::Path;
+
+use jiff::Timestamp;
+
 use super::report::RunReport;
-use crate::ground::RunId;
 use crate::{
     engine::{
         ledger::{Event, EventKind, Ledger, Part},
         repository::RepositoryError,
     },
-    ground::{Exit, error_chain},
+    ground::{Exit, RunId, error_chain},
 };
-use jiff::Timestamp;
-use std::path::Path;
 
 /// Puts the run into the host's ledger, however it ended.
 pub(super) fn note(

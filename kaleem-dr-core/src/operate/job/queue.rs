@@ -1,12 +1,15 @@
 //! The queue of this host's runs for a repository.
 
-use crate::{CancellationToken, engine::repository::RepositoryError};
-use nix::fcntl::{Flock, FlockArg};
 use std::{
-    fs::{self, File, OpenOptions},
+    fs,
+    fs::{File, OpenOptions},
     path::Path,
     time::Duration,
 };
+
+use nix::fcntl::{Flock, FlockArg};
+
+use crate::{CancellationToken, engine::repository::RepositoryError};
 
 /// Waits for this host's turn at a repository. The queue ends with the file's handle, however the process ends.
 pub(super) async fn queue(

@@ -4,17 +4,15 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 
-use crate::ground::RunId;
-use crate::recovery::points::PointChoice;
-use crate::recovery::source::Unavailable;
 use crate::{
     engine::{
         ledger::Ledger,
         repository::{Repository, RepositoryError},
     },
-    ground::{Exit, ProofLevel, SourceError, error_chain},
+    ground::{Exit, ProofLevel, RunId, SourceError, error_chain},
     recovery::{
-        source::Restorable,
+        points::PointChoice,
+        source::{Restorable, Unavailable},
         staged::StagedWork,
         verify::{VerifyReport, verify_source},
     },

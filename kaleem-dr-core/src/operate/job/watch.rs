@@ -4,7 +4,6 @@ use std::{path::Path, time::Duration};
 
 use jiff::Timestamp;
 
-use crate::ground::RunId;
 use crate::{
     engine::{
         manifest::Manifest,
@@ -12,7 +11,7 @@ use crate::{
             LockKind, RecordKind, Repository, RepositoryError, Snapshot, SnapshotId, SnapshotReader,
         },
     },
-    ground::{SourceName, host::HostName},
+    ground::{RunId, SourceName, host::HostName},
     operate::tripwire::{
         Alarm, AlarmError, Alarms, History, Observed, RecordedAlarm, Tripwire, Volume,
     },

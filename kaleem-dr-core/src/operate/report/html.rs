@@ -2,9 +2,10 @@
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
-use super::escape::escape;
 use super::{
-    ProofReport, duration, moment,
+    ProofReport, duration,
+    escape::escape,
+    moment,
     plot::{Plot, Series},
     size,
     words::Words,

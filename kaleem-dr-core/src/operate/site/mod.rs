@@ -15,7 +15,7 @@ use std::{
 
 pub use self::{
     error::SiteError,
-    verbs::{Backup, Drill, Verification},
+    verbs::{Backup, Drill, SiteStatus, Verification},
 };
 use crate::{
     CancellationToken,

@@ -1,6 +1,6 @@
 //! The verbs of a site.
 
-use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -8,7 +8,7 @@ use super::{Site, SiteError};
 use crate::{
     engine::{
         ledger::{ChainedReport, Ledger},
-        repository::{Repository, RepositoryError},
+        repository::{Repository, RepositoryError, select},
         source::Probe,
     },
     ground::{ProofLevel, RunId, SourceError, SourceName, error_chain, host::HostScope},
@@ -19,14 +19,19 @@ use crate::{
             StatusRules, VerifyJob,
         },
         runbook::Runbook,
+        tripwire::{Alarm, Alarms, RecordedAlarm},
     },
     recovery::{
         drill::{DrillJob, DrillReport, drill},
-        points::{RecoveryPoint, open_point, recovery_points},
+        objectives::rto_broken,
+        points::{PointChoice, RecoveryPoint, open_point, recovery_points},
         source::{RestorePlan, RestoreReport, RestoreRequest},
-        verify::VerifyReport,
+        verify::{VerifyReport, verify_snapshot},
     },
 };
+
+/// After a cancellation, how long work may take to end by itself.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// What [`Site::backup`] saves.
 #[derive(Clone, Debug, Default)]
@@ -50,8 +55,10 @@ pub struct Verification {
     pub sources: Vec<SourceName>,
     /// `latest`, or the beginning of a run's or a snapshot's id.
     pub point: String,
-    /// How far.
-    pub level: ProofLevel,
+    /// One snapshot instead, by the beginning of its id: also one of another tool.
+    pub snapshot: Option<String>,
+    /// How far: [`ProofLevel::Parsed`] unless it is set, and [`ProofLevel::Readable`] for another tool's snapshot.
+    pub level: Option<ProofLevel>,
 }
 
 impl Default for Verification {
@@ -61,7 +68,8 @@ impl Default for Verification {
             run: None,
             sources: Vec::new(),
             point: "latest".to_owned(),
-            level: ProofLevel::Parsed,
+            snapshot: None,
+            level: None,
         }
     }
 }
@@ -88,6 +96,29 @@ impl Default for Drill {
             point: "latest".to_owned(),
             level: ProofLevel::Restored,
         }
+    }
+}
+
+/// What [`Site::status`] found.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct SiteStatus {
+    /// A line for each repository and source.
+    pub sources: Vec<SourceStatus>,
+    /// Whether recovering all sources from the repository that is meant would take longer than the config allows; `None` where the config sets
+    /// no limit, or nothing was measured.
+    pub rto_broken: Option<bool>,
+    /// Alarms of this host that are not acknowledged. They block forget and prune.
+    pub alarms: Vec<Alarm>,
+    /// Alarms of every host that are recorded in the repository.
+    pub recorded: Vec<RecordedAlarm>,
+}
+
+impl SiteStatus {
+    /// Whether a limit of the config is broken: the command then ends with 6. Without a source, nothing is protected.
+    #[must_use]
+    pub fn is_broken(&self) -> bool {
+        self.rto_broken == Some(true) || self.sources.iter().any(SourceStatus::is_broken)
     }
 }
 
@@ -141,7 +172,8 @@ impl Site {
             state_directory: Some(settings.state_directory.clone()),
             patience: self.patience,
         };
-        Ok(job::backup(&job, &self.progress, &self.cancel).await?)
+        self.until_cancelled(async { Ok(job::backup(&job, &self.progress, &self.cancel).await?) })
+            .await
     }
 
     /// The run's repository, the tags of what is saved in it, and the further repositories. When the first cannot be opened, the next that
@@ -196,20 +228,66 @@ impl Site {
         }
     }
 
-    /// Proves the points of sources, and keeps what was shown in the history. [`job::exit_of`] sums the reports up.
+    /// Proves points, or one snapshot, and keeps what was shown in the history. [`job::exit_of`] sums the reports up.
     ///
     /// # Errors
     /// When the repository cannot be used, the job was cancelled, or a proof cannot be kept.
-    pub async fn verify(&self, verification: Verification) -> Result<Vec<VerifyReport>, SiteError> {
-        let (sources, unavailable) = self.sources(&verification.sources)?;
+    pub async fn verify(&self, wanted: Verification) -> Result<Vec<VerifyReport>, SiteError> {
+        self.until_cancelled(self.verify_wanted(wanted)).await
+    }
+
+    async fn verify_wanted(&self, wanted: Verification) -> Result<Vec<VerifyReport>, SiteError> {
+        let repository = self.repository().await?;
+        let run = wanted.run.unwrap_or_default();
+        let Some(id) = &wanted.snapshot else {
+            // What is newest has to be proven, whole or not.
+            let point = self.point(&wanted.point, true);
+            return self.verify_points(run, repository, &wanted.sources, point, wanted.level).await;
+        };
+        let snapshots = repository.snapshots().await?;
+        let snapshot = select(&snapshots, id, &self.identity.scope)?;
+        let own = snapshot.source().filter(|name| snapshot.is_ours() && self.source(name).is_ok());
+        if let Some(name) = own {
+            let newest = PointChoice::newest(HostScope::Any);
+            let point = PointChoice { wanted: snapshot.id().to_string(), ..newest };
+            return self.verify_points(run, repository, &[name], point, wanted.level).await;
+        }
+        let level = wanted.level.unwrap_or(ProofLevel::Readable);
+        if level > ProofLevel::Readable {
+            return Err(SiteError::Config(format!(
+                "no source of the config made snapshot {}, so its format is unknown; --level readable is the most",
+                snapshot.id().short()
+            )));
+        }
+        let lock = repository.lock_to_read(self.patience).await?;
+        let verified = async {
+            verify_snapshot(&repository.read(snapshot).await?, level, &self.staged_work()).await
+        }
+        .await;
+        lock.release().await?;
+        let report = verified?;
+        if let Some(proof) = report.proof(run, &repository.location(), Timestamp::now()) {
+            Ledger::open(&self.config.settings.state_directory)?.record_proof(&proof)?;
+        }
+        Ok(vec![report])
+    }
+
+    async fn verify_points(
+        &self,
+        run: RunId,
+        repository: Repository,
+        names: &[SourceName],
+        point: PointChoice,
+        level: Option<ProofLevel>,
+    ) -> Result<Vec<VerifyReport>, SiteError> {
+        let (sources, unavailable) = self.sources(names)?;
         let job = VerifyJob {
-            run: verification.run.unwrap_or_default(),
-            repository: self.repository().await?,
+            run,
+            repository,
             sources,
             unavailable,
-            // What is newest has to be proven, whole or not.
-            point: self.point(&verification.point, true),
-            level: verification.level,
+            point,
+            level: level.unwrap_or(ProofLevel::Parsed),
             state_directory: self.config.settings.state_directory.clone(),
             patience: self.patience,
         };
@@ -236,7 +314,7 @@ impl Site {
             scratch_directory: settings.scratch(),
             patience: self.patience,
         };
-        Ok(drill(&job, &self.progress, &self.cancel).await?)
+        self.until_cancelled(async { Ok(drill(&job, &self.progress, &self.cancel).await?) }).await
     }
 
     /// The recovery points of the hosts that are meant, newest first.
@@ -248,6 +326,21 @@ impl Site {
         let own = self.own.iter().map(|source| source.name().clone());
         let wanted: Vec<SourceName> = self.config.backup_sources().into_iter().chain(own).collect();
         Ok(recovery_points(&snapshots, &wanted, &self.identity.scope))
+    }
+
+    /// Lets work end by itself for a second after a cancellation. Then it is dropped, as a wait for a lock is, and a lock that it held is
+    /// removed.
+    async fn until_cancelled<T>(
+        &self,
+        work: impl Future<Output = Result<T, SiteError>>,
+    ) -> Result<T, SiteError> {
+        tokio::pin!(work);
+        tokio::select! {
+            done = &mut work => done,
+            () = self.cancel.cancelled() => {
+                tokio::time::timeout(GRACE, work).await.unwrap_or(Err(RepositoryError::Cancelled.into()))
+            }
+        }
     }
 
     /// Restores a source, after `agree` has seen the plan and said yes; `None` when it said no. Differences found afterwards are in the
@@ -265,7 +358,9 @@ impl Site {
         let source = self.source(source)?;
         let repository = self.repository().await?;
         // Nobody may prune what is read.
-        let lock = repository.lock_to_read(self.patience).await?;
+        let lock = self
+            .until_cancelled(async { Ok(repository.lock_to_read(self.patience).await?) })
+            .await?;
         let restored = async {
             let choice = self.point(point, false);
             let (point, notes) =
@@ -285,42 +380,50 @@ impl Site {
         restored
     }
 
-    /// How old and how well proven the newest point of each source is, in the repository that is meant and in those that are fed from it.
+    /// How old and how well proven the newest point of each source is, in the repository that is meant and in those that are fed from it,
+    /// and which alarms are not acknowledged. [`SiteStatus::is_broken`] sums it up.
     ///
     /// # Errors
-    /// When the repository or the history cannot be read.
-    pub async fn status(&self) -> Result<Vec<SourceStatus>, SiteError> {
+    /// When the repository, the history or the alarms cannot be read.
+    pub async fn status(&self) -> Result<SiteStatus, SiteError> {
         let settings = &self.config.settings;
         let repository = self.repository().await?;
         let snapshots = repository.snapshots().await?;
         let own = self.own.iter().map(|source| source.name().clone());
-        let sources: Vec<SourceName> =
-            self.config.backup_sources().into_iter().chain(own).collect();
+        let names: Vec<SourceName> = self.config.backup_sources().into_iter().chain(own).collect();
         let (ledger, host) = (Ledger::open(&settings.state_directory)?, settings.host_name());
         let rules = StatusRules {
             ledger: &ledger,
             objectives: &settings.objectives,
-            sources: &sources,
+            sources: &names,
             host: host.as_str(),
             max_age: SignedDuration::from_hours(i64::from(settings.status.max_age_hours)),
             now: Timestamp::now(),
         };
-        if self.access.is_some() {
-            let of = StatusOf {
+        let primary = match &self.access {
+            Some(_) => None,
+            None => Some(self.chosen_repository()?.0),
+        };
+        let of = match primary {
+            Some(name) => self.status_of(name)?,
+            None => StatusOf {
                 name: "repository".to_owned(),
                 location: repository.location(),
                 mirror_of: None,
-            };
-            return Ok(rules.of_repository(&of, &snapshots)?);
-        }
-        let name = self.chosen_repository()?.0;
-        let mut all = rules.of_repository(&self.status_of(name)?, &snapshots)?;
-        if self.chosen.is_none() {
-            for replica in self.replicas(name) {
-                all.extend(rules.of_replica(&self.status_of(replica)?, &snapshots)?);
+            },
+        };
+        let mut sources = rules.of_repository(&of, &snapshots)?;
+        let standings = sources.iter().map(|status| &status.standing);
+        let rto_broken = rto_broken(&settings.objectives, standings);
+        if let (Some(primary), None) = (primary, &self.chosen) {
+            for replica in self.replicas(primary) {
+                sources.extend(rules.of_replica(&self.status_of(replica)?, &snapshots)?);
             }
         }
-        Ok(all)
+        let recorded = Alarm::recorded(&snapshots);
+        Alarms::reconcile(&settings.state_directory, repository.id(), &recorded)?;
+        let alarms = Alarms::load(&settings.state_directory)?.standing().to_vec();
+        Ok(SiteStatus { sources, rto_broken, alarms, recorded })
     }
 
     fn status_of(&self, name: &str) -> Result<StatusOf, SiteError> {
@@ -354,8 +457,7 @@ impl Site {
         let (sources, unavailable) = self.sources(&[])?;
         let mut probes = Vec::new();
         for source in sources {
-            let probe = Arc::clone(&source).probe().await;
-            probes.push((source.name().clone(), probe));
+            probes.push((source.name().clone(), source.probe().await));
         }
         probes.extend(
             unavailable.into_iter().map(|of| (of.source, Err(SourceError::Unsupported(of.why)))),

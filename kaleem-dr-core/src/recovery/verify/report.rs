@@ -1,12 +1,13 @@
 //! What a verification showed.
 
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
 use crate::{
     engine::{ledger::Proof, manifest::Incomplete, repository::SnapshotId},
     ground::{Exit, ProofLevel, RunId, SourceName, finding::Finding, stopwatch::Stage},
     recovery::source::Control,
 };
-use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
 
 /// What a verification showed.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -1,5 +1,7 @@
 //! A verification at work: level by level, each finding added to the report.
 
+use std::{collections::HashSet, path::Path, time::Instant};
+
 use super::VerifyReport;
 use crate::{
     engine::{
@@ -18,7 +20,6 @@ use crate::{
         staged::StagedWork,
     },
 };
-use std::{collections::HashSet, path::Path, time::Instant};
 
 /// So many missing parts are named in a sentence.
 const NAMED: usize = 5;

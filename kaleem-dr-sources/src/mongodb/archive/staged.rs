@@ -1,15 +1,10 @@
 //! A point of this source as one file, and back: the archive, compressed with gzip.
 
-use std::{
-    fs::File,
-    io::{self, Read},
-    path::Path,
-    sync::Arc,
-};
+use std::{fs::File, io, io::Read, path::Path, sync::Arc};
 
 use async_trait::async_trait;
-use kaleem_dr_core::engine::source::Source;
 use kaleem_dr_core::{
+    engine::source::Source,
     ground::{
         SourceError, gzip,
         progress::{StageProgress, Unit},
@@ -20,11 +15,7 @@ use kaleem_dr_core::{
     },
 };
 
-use super::{
-    reader::{self, ReadError},
-    spool::Spool,
-    writer,
-};
+use super::{reader, reader::ReadError, spool::Spool, writer};
 use crate::mongodb::MongoSource;
 
 #[async_trait]

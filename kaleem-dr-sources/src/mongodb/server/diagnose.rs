@@ -2,7 +2,6 @@
 
 use bson::{Document, doc};
 use jiff::Timestamp;
-use kaleem_dr_core::recovery::source::diagnosis_of_probe;
 use kaleem_dr_core::{
     engine::source::Probe,
     ground::{
@@ -11,6 +10,7 @@ use kaleem_dr_core::{
         error_chain,
     },
     operate::config::secret::SecretRef,
+    recovery::source::diagnosis_of_probe,
 };
 
 use super::{connection::Connection, listing::Scope, probe::missing_actions};

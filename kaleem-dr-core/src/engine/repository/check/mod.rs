@@ -5,7 +5,6 @@
 
 mod packs;
 
-use crate::engine::repository::object_key;
 use std::{collections::BTreeSet, str::FromStr, sync::Arc};
 
 use futures::{StreamExt as _, TryStreamExt as _};
@@ -22,6 +21,7 @@ use super::{
 };
 use crate::{
     CancellationToken,
+    engine::repository::object_key,
     ground::{
         digest::ByteDigest,
         finding::Finding,

@@ -7,12 +7,13 @@ mod file;
 mod open;
 mod parse;
 
-use crate::engine::repository::object_key;
 use std::{fmt, path::PathBuf, sync::Arc};
 
 use jiff::Timestamp;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Serialize;
+
+use crate::engine::repository::object_key;
 
 pub use self::parse::vet;
 pub(crate) use self::{file::key_file, open::open_with};

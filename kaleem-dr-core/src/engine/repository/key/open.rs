@@ -3,7 +3,6 @@
 //! Each key file is tried by itself: one that is rotten, hostile or foreign is passed over with a warning, for the one after it
 //! may open.
 
-use crate::engine::repository::object_key;
 use std::sync::Arc;
 
 use rustic_core::repofile::MasterKey;
@@ -14,6 +13,7 @@ use super::{
     DIRECTORY, KeyId,
     parse::{ParsedKey, parse},
 };
+use crate::engine::repository::object_key;
 
 /// Tries the password on every key. Gives the master key, and the key file that it came from.
 pub(crate) async fn open_with(

@@ -2,17 +2,15 @@
 
 mod writers;
 
-use self::writers::{BucketWriter, DiskWriter};
-use super::object_store::READS_AT_ONCE;
-use super::{Object, ObjectStore, ObjectWriter, StoreError, fault, region, transport};
-use super::{Rate, S3Access, StoreFault, Tuning};
-use super::{
-    integrity::{PartDigests, Sent, WHOLE_MD5},
-    late::Late,
-    retry::Notice,
-    temporary::Temporary,
+use std::{
+    collections::HashSet,
+    fs::File,
+    io::{Read as _, Seek as _, SeekFrom},
+    ops::Range,
+    path::{Path, PathBuf},
+    sync::Arc,
 };
-use crate::ground::{Cause, failpoint, failpoint::Step};
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _};
@@ -23,15 +21,20 @@ use opendal::{
 };
 use secrecy::ExposeSecret as _;
 use sha2::{Digest as _, Sha256};
-use std::{
-    collections::HashSet,
-    fs::File,
-    io::{Read as _, Seek as _, SeekFrom},
-    ops::Range,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
 use tokio::sync::OnceCell;
+
+use self::writers::{BucketWriter, DiskWriter};
+use super::{
+    Object, ObjectStore, ObjectWriter, Rate, S3Access, StoreError, StoreFault, Tuning, fault,
+    integrity::{PartDigests, Sent, WHOLE_MD5},
+    late::Late,
+    object_store::READS_AT_ONCE,
+    region,
+    retry::Notice,
+    temporary::Temporary,
+    transport,
+};
+use crate::ground::{Cause, failpoint, failpoint::Step};
 
 /// Objects above this size go to S3 in parts of [`PART_BYTES`]; R2 wants all parts but the last equal.
 const MULTIPART_ABOVE: usize = 48 << 20;

@@ -1,11 +1,13 @@
 //! Objects that are written piece by piece.
 
-use super::super::{ObjectWriter, StoreError, fault};
-use super::super::{integrity::PartDigests, temporary::Unplaced};
-use super::OpendalStore;
-use crate::ground::{failpoint, failpoint::Step};
 use async_trait::async_trait;
 use bytes::Bytes;
+
+use super::{
+    super::{ObjectWriter, StoreError, fault, integrity::PartDigests, temporary::Unplaced},
+    OpendalStore,
+};
+use crate::ground::{failpoint, failpoint::Step};
 
 /// An object that a bucket takes in parts.
 pub(super) struct BucketWriter {
