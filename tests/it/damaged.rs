@@ -178,9 +178,9 @@ fn the_index_is_made_anew_from_the_packs() {
     site.succeed(["backup"]);
     for (at, index) in objects(&site, "index").into_iter().enumerate() {
         if at == 0 {
-            overwrite(&index, b"")
+            overwrite(&index, b"");
         } else {
-            fs::remove_file(index).expect("an index file can be lost")
+            fs::remove_file(index).expect("an index file can be lost");
         }
     }
     assert_eq!(site.run(["check"]).code, Some(4));

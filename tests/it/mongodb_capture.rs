@@ -65,6 +65,7 @@ fn paths(point: &PointReader) -> Vec<&str> {
 }
 
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "one history, from the capture to the restore")]
 async fn all_databases_are_captured_with_an_oplog_that_goes_on_where_they_end() {
     let server = MongoServer::start();
     let client = client(&server.uri()).await;

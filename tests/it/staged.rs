@@ -148,7 +148,7 @@ fn definitions_of_one_virtual_host_are_taken_and_a_damaged_file_is_named() {
     let file = site.path("one.json");
     let path = file.to_str().expect("a UTF-8 path").to_owned();
     let write = |document: &serde_json::Value| {
-        fs::write(&file, document.to_string()).expect("a file can be written")
+        fs::write(&file, document.to_string()).expect("a file can be written");
     };
     write(&document);
     let nameless = site.run(["verify", "rabbitmq", "--from", &path]);

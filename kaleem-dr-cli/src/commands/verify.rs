@@ -44,19 +44,18 @@ pub struct Verify {
 
 pub async fn verify(context: &Context, args: &Verify) -> JobOutcome {
     let site = context.load()?;
-    let reports = match &args.from {
-        Some(path) => vec![file(&site, args, path).await?],
-        None => {
-            let Verify { sources, point, snapshot, level, from: _ } = args;
-            let wanted = Verification {
-                run: Some(context.run),
-                sources: sources.clone(),
-                point: point.clone(),
-                snapshot: snapshot.clone(),
-                level: *level,
-            };
-            site.verify(wanted).await?
-        }
+    let reports = if let Some(path) = &args.from {
+        vec![file(&site, args, path).await?]
+    } else {
+        let Verify { sources, point, snapshot, level, from: _ } = args;
+        let wanted = Verification {
+            run: Some(context.run),
+            sources: sources.clone(),
+            point: point.clone(),
+            snapshot: snapshot.clone(),
+            level: *level,
+        };
+        site.verify(wanted).await?
     };
     print(&reports, context.global.json)?;
     Ok(Ended::of_verification(&reports))

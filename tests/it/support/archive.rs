@@ -138,7 +138,7 @@ impl Archive {
     pub fn interleaved(&self) -> Vec<u8> {
         let mut out = 0x8199_e26d_u32.to_le_bytes().to_vec();
         let put = |out: &mut Vec<u8>, document: &Document| {
-            out.extend(bson::serialize_to_vec(document).expect("bytes"))
+            out.extend(bson::serialize_to_vec(document).expect("bytes"));
         };
         put(&mut out, &self.header);
         for namespace in &self.namespaces {

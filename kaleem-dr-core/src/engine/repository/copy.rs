@@ -199,13 +199,7 @@ impl Repository {
             wanted.into_iter().partition(|snapshot| there.insert(identity(snapshot)));
         report.skipped = old.into_iter().map(Snapshot::id).collect();
         if options.dry_run || new.is_empty() {
-            let would = |snapshot: &Snapshot| CopiedSnapshot {
-                from: snapshot.id(),
-                snapshot: None,
-                source: snapshot.source(),
-                added_bytes: 0,
-            };
-            report.copied = new.into_iter().map(would).collect();
+            report.copied = new.into_iter().map(|from| copied_as(from, None, 0)).collect();
             return Ok(report);
         }
 
@@ -261,13 +255,7 @@ impl Repository {
             match copied {
                 Ok((id, bytes)) => {
                     let added_bytes = bytes + gate.written_bytes() - before;
-                    let (from, source) = (snapshot.id(), snapshot.source());
-                    report.copied.push(CopiedSnapshot {
-                        from,
-                        snapshot: Some(id),
-                        source,
-                        added_bytes,
-                    });
+                    report.copied.push(copied_as(snapshot, Some(id), added_bytes));
                     report.added_bytes += bytes;
                 }
                 Err(error) => {
@@ -311,6 +299,11 @@ impl Repository {
             _ => error,
         }
     }
+}
+
+/// What became of a snapshot: the new one, or `None` where it would be made.
+fn copied_as(from: &Snapshot, snapshot: Option<SnapshotId>, added_bytes: u64) -> CopiedSnapshot {
+    CopiedSnapshot { from: from.id(), snapshot, source: from.source(), added_bytes }
 }
 
 fn failure(snapshot: &Snapshot, error: String, exit: Exit) -> CopyFailure {

@@ -34,6 +34,7 @@ pub(super) struct Plot<'a> {
 
 impl Plot<'_> {
     /// The figure, with its legend; `None` where there is nothing to draw.
+    #[expect(clippy::too_many_lines, reason = "one drawing, from its axes to its legend")]
     pub(super) fn svg(&self) -> Option<String> {
         let times: Vec<Timestamp> = self
             .series

@@ -172,8 +172,8 @@ impl Site {
             state_directory: Some(settings.state_directory.clone()),
             patience: self.patience,
         };
-        self.until_cancelled(async { Ok(job::backup(&job, &self.progress, &self.cancel).await?) })
-            .await
+        let run = async { Ok(job::backup(&job, &self.progress, &self.cancel).await?) };
+        self.until_cancelled(Box::pin(run)).await
     }
 
     /// The run's repository, the tags of what is saved in it, and the further repositories. When the first cannot be opened, the next that
@@ -233,7 +233,7 @@ impl Site {
     /// # Errors
     /// When the repository cannot be used, the job was cancelled, or a proof cannot be kept.
     pub async fn verify(&self, wanted: Verification) -> Result<Vec<VerifyReport>, SiteError> {
-        self.until_cancelled(self.verify_wanted(wanted)).await
+        self.until_cancelled(Box::pin(self.verify_wanted(wanted))).await
     }
 
     async fn verify_wanted(&self, wanted: Verification) -> Result<Vec<VerifyReport>, SiteError> {
@@ -314,7 +314,8 @@ impl Site {
             scratch_directory: settings.scratch(),
             patience: self.patience,
         };
-        self.until_cancelled(async { Ok(drill(&job, &self.progress, &self.cancel).await?) }).await
+        let run = async { Ok(drill(&job, &self.progress, &self.cancel).await?) };
+        self.until_cancelled(Box::pin(run)).await
     }
 
     /// The recovery points of the hosts that are meant, newest first.
@@ -332,9 +333,8 @@ impl Site {
     /// removed.
     async fn until_cancelled<T>(
         &self,
-        work: impl Future<Output = Result<T, SiteError>>,
+        mut work: impl Future<Output = Result<T, SiteError>> + Unpin,
     ) -> Result<T, SiteError> {
-        tokio::pin!(work);
         tokio::select! {
             done = &mut work => done,
             () = self.cancel.cancelled() => {
@@ -358,9 +358,8 @@ impl Site {
         let source = self.source(source)?;
         let repository = self.repository().await?;
         // Nobody may prune what is read.
-        let lock = self
-            .until_cancelled(async { Ok(repository.lock_to_read(self.patience).await?) })
-            .await?;
+        let waiting = async { Ok(repository.lock_to_read(self.patience).await?) };
+        let lock = self.until_cancelled(Box::pin(waiting)).await?;
         let restored = async {
             let choice = self.point(point, false);
             let (point, notes) =
