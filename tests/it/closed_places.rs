@@ -208,8 +208,18 @@ fn a_lock_of_restic_is_not_judged_by_its_process_id() {
         .spawn()
         .expect("restic runs");
     let locks = site.repository().join("locks");
+    // restic writes a lock beside its name first, and renames it.
+    let complete = |lock: fs::DirEntry| {
+        lock.file_name().to_str().is_some_and(|name| {
+            name.len() == 64 && name.bytes().all(|byte| byte.is_ascii_hexdigit())
+        })
+    };
+    let taken = || {
+        let listed = fs::read_dir(&locks).expect("the locks can be listed");
+        listed.map(|lock| lock.expect("a lock can be listed")).any(complete)
+    };
     let deadline = std::time::Instant::now() + std::time::Duration::from_mins(1);
-    while fs::read_dir(&locks).expect("the locks can be listed").count() == 0 {
+    while !taken() {
         assert!(std::time::Instant::now() < deadline, "restic took no lock");
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
