@@ -42,7 +42,7 @@ use kaleem_dr_core::{
 use kaleem_dr_sources::files::{FilesConfig, FilesSource};
 use tar::{EntryType, Header};
 
-use crate::support::{program::run, seed, tree::Tree};
+use crate::support::{program::run, seed, site::Site, tree::Tree};
 
 /// A site for one test: a directory with a tree to back up, a repository, and room for what comes out.
 struct Place {
@@ -1054,6 +1054,27 @@ fn headers_before_one_member_are_bounded_in_total() {
         error.contains("before one member") && error.contains("last whole member is first"),
         "{error}"
     );
+}
+
+#[test]
+fn the_program_refuses_a_small_file_whose_headers_would_fill_memory() {
+    let site = Site::new();
+    let tree = site.path("tree");
+    fs::create_dir(&tree).expect("a directory");
+    let site = site.with_files("configs", &[&tree]);
+    let mut record = b"1000000 comment=".to_vec();
+    record.resize(999_999, b'x');
+    record.push(b'\n');
+    let mut bomb = Handmade::default();
+    for _ in 0..200 {
+        bomb = bomb.member("PaxHeaders", EntryType::XHeader, "", &record);
+    }
+    let file = site.path("bomb.tar.gz");
+    fs::write(&file, gzip(&bomb.file("after", "content").end())).expect("a file");
+    assert!(fs::metadata(&file).expect("it is there").len() < 2_000_000);
+    let outcome = site.run(["verify", "configs", "--from", file.to_str().expect("UTF-8")]);
+    let said = format!("{}{}", outcome.stdout, outcome.stderr);
+    assert!(outcome.code != Some(0) && said.contains("before one member"), "{said}");
 }
 
 #[test]

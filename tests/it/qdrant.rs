@@ -647,6 +647,19 @@ async fn the_handbooks_full_snapshot_and_one_collections_file_restore() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_program_names_what_of_a_full_snapshot_it_could_not_compare() {
+    let server = Server::recorded();
+    let site = Site::new().with_qdrant("vectors", &server.url, &server.key, &["*".to_owned()]);
+    let file = site.path("full-snapshot-2026-11-23-05-01-03.snapshot");
+    fs::write(&file, FULL).expect("a file");
+    let file = file.to_str().expect("UTF-8");
+    let outcome = site.succeed(["restore", "vectors", "--from", file, "--target", "copy"]);
+    assert_eq!(server.points("copy_docs").await.len(), 120);
+    assert!(outcome.stdout.contains("NOT COMPARED: "), "{}", outcome.stdout);
+    assert!(!outcome.stdout.contains("it is equal to what was captured"), "{}", outcome.stdout);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_operator_backs_up_and_restores_with_the_program_and_no_output_holds_the_key() {
     let server = Server::any("program");
     server.seed().await;

@@ -35,6 +35,24 @@ fn another_day(site: &Site, tree: &Path, day: u64) {
 }
 
 #[test]
+fn what_a_pass_that_died_left_on_the_mirror_is_cleared_by_the_next() {
+    let (site, tree, mirror) = with_disk_mirror();
+    site.succeed(["replicate"]);
+    let left = mirror.join("tmp").join(format!("{}.aB3dE6gH", "0123456789abcdef".repeat(4)));
+    fs::create_dir_all(mirror.join("tmp")).expect("a directory can be made");
+    fs::write(&left, noise(400_000, 9)).expect("a file can be written");
+    let long_ago = std::time::SystemTime::now() - Duration::from_hours(2);
+    fs::File::options()
+        .write(true)
+        .open(&left)
+        .and_then(|file| file.set_modified(long_ago))
+        .expect("a time can be set");
+    another_day(&site, &tree, 1);
+    site.succeed(["replicate"]);
+    assert!(!left.exists(), "a half-written object stays on the mirror for ever");
+}
+
+#[test]
 fn a_bucket_becomes_equal_and_stock_restic_reads_it() {
     let site = Site::new();
     let tree = site.path("tree");
