@@ -3,10 +3,12 @@
 mod artifact_path;
 pub mod diagnosis;
 pub mod digest;
+pub(crate) mod durable_file;
 mod error_chain;
 pub mod exit;
 pub(crate) mod failpoint;
 pub mod finding;
+pub(crate) mod flock;
 pub mod gzip;
 pub mod host;
 pub mod language;
