@@ -19,10 +19,10 @@ use serde_json::json;
 
 use super::{
     Repository, RepositoryError, blocking,
+    crypto::SealKey,
     lock::Lock,
     pack::{BlobKind, Object, PackWriter},
     reach::{Lost, Reach},
-    seal::SealKey,
     snapshot::SnapshotId,
     tree_entry::{follower_path, go_mode},
 };

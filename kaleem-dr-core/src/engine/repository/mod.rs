@@ -8,6 +8,7 @@ mod bucket;
 mod check;
 mod commit;
 mod copy;
+mod crypto;
 mod engine_error;
 mod error;
 mod feed;
@@ -32,7 +33,6 @@ mod record;
 mod repair;
 mod retention;
 mod save;
-mod seal;
 mod snapshot;
 pub mod store;
 mod survey;
@@ -56,7 +56,7 @@ use tokio::runtime::Handle;
 pub(crate) use self::snapshot::snapshot_for_tests;
 use self::{
     backend::{Backend, Gate},
-    seal::SealKey,
+    crypto::SealKey,
     store::ObjectStore,
 };
 pub use self::{

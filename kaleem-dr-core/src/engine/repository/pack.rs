@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{
     RepositoryError,
-    seal::{OVERHEAD, SealKey},
+    crypto::{OVERHEAD, SealKey},
 };
 use crate::ground::{digest::ByteDigest, error_chain};
 

@@ -7,8 +7,8 @@ use rustic_core::{repofile, repofile::SnapshotFile};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{
+    crypto::SealKey,
     error::{HostNewest, RepositoryError},
-    seal::SealKey,
 };
 use crate::ground::{RunId, SourceName, digest::ByteDigest, host::HostScope};
 

@@ -16,8 +16,8 @@ use rustic_core::{
 };
 
 use super::{
-    Repository, RepositoryError, blocking, lock::Lock, mended::Mended, names, object_key,
-    seal::SealKey,
+    Repository, RepositoryError, blocking, crypto::SealKey, lock::Lock, mended::Mended, names,
+    object_key,
 };
 use crate::{CancellationToken, ground::digest::ByteDigest};
 

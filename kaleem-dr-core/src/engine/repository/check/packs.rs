@@ -12,8 +12,8 @@ use rustic_core::{
 use super::{
     super::{
         Repository, RepositoryError, blocking,
+        crypto::SealKey,
         lock::Lock,
-        seal::SealKey,
         survey::{Survey, pack_key},
     },
     ReadData,

@@ -11,7 +11,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::json;
 
 use super::{
-    super::{RepositoryError, seal::SealKey},
+    super::{RepositoryError, crypto::SealKey},
     KeyOwner,
     open::user_key,
 };

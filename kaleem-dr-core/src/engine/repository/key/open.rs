@@ -9,7 +9,7 @@ use rustic_core::repofile::MasterKey;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::{
-    super::{RepositoryError, blocking, names, seal::SealKey, store::ObjectStore},
+    super::{RepositoryError, blocking, crypto::SealKey, names, store::ObjectStore},
     DIRECTORY, KeyId,
     parse::{ParsedKey, parse},
 };

@@ -28,9 +28,9 @@ use self::{
     standing::refuse_others,
 };
 use super::{
+    crypto::SealKey,
     error::RepositoryError,
     mended::Mended,
-    seal::SealKey,
     store::{ObjectStore, StoreError},
 };
 use crate::ground::digest::ByteDigest;

@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
 use super::{
-    super::{Repository, RepositoryError, names, seal::SealKey, store::ObjectStore},
+    super::{Repository, RepositoryError, crypto::SealKey, names, store::ObjectStore},
     DIRECTORY, Lock, LockKind, STALE_AFTER, Without,
     file::{LockFile, LockVerdict, parse},
 };
