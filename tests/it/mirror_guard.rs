@@ -9,7 +9,10 @@ use std::{
 use kaleem_dr_core::{
     engine::{
         ledger::Ledger,
-        repository::{Access, InitOptions, Location, Repository, store::ObjectStore as _},
+        repository::{
+            Access, InitOptions, Location, Repository,
+            store::{BasicStore as _, ObjectStore as _},
+        },
     },
     ground::digest::ByteDigest,
     operate::config::secret::SecretString,

@@ -18,7 +18,7 @@ use axum::{
 };
 use bytes::Bytes;
 use kaleem_dr_core::engine::repository::store::{
-    Network, ObjectStore as _, OpendalStore, Rate, S3Access, Tuning,
+    BasicStore as _, Network, ObjectStore as _, OpendalStore, Rate, S3Access, Tuning,
 };
 use reqsign_aws_v4::{RequestSigner, StaticCredentialProvider};
 use serde_json::Value;

@@ -9,7 +9,7 @@ use kaleem_dr_core::{
         replicate::{MirrorJob, MirrorOptions, MirrorReport, mirror},
         repository::{
             Access, InitOptions, Location, Repository, RepositoryError,
-            store::{Network, ObjectStore, OpendalStore, S3Access, Tuning},
+            store::{BasicStore as _, Network, OpendalStore, S3Access, Tuning},
         },
     },
     ground::{

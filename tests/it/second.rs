@@ -21,7 +21,7 @@ use kaleem_dr_core::{
     CancellationToken,
     engine::repository::{
         Access, Location, Repository,
-        store::{Object, ObjectStore, ObjectWriter, OpendalStore, StoreError},
+        store::{BasicStore, Object, ObjectStore, ObjectWriter, OpendalStore, StoreError},
     },
     ground::Exit,
     operate::{
@@ -183,7 +183,7 @@ struct FullDisk {
 }
 
 #[async_trait]
-impl ObjectStore for FullDisk {
+impl BasicStore for FullDisk {
     fn location(&self) -> String {
         self.inner.location()
     }
@@ -215,6 +215,8 @@ impl ObjectStore for FullDisk {
         self.inner.size(key).await
     }
 }
+
+impl ObjectStore for FullDisk {}
 
 fn access(directory: &Path, password: &str) -> Access {
     let location = Location::Directory(directory.to_path_buf());

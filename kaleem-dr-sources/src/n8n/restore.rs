@@ -15,7 +15,7 @@ use kaleem_dr_core::{
     engine::manifest::Manifest,
     ground::SourceError,
     recovery::{
-        extract_root::HeldDirectory,
+        extract_root::DirectoryHandle,
         point::{Origin, PointReader},
         restore::{RestoreOptions, ensure_room, restore_files, turn_a_byte},
         source::{
@@ -128,7 +128,7 @@ impl N8nSource {
         let scratch = tempfile::Builder::new().prefix(".kaleem-dr-restore-").tempdir_in(&parent);
         let scratch = scratch.map_err(path_error(&parent, "make a temporary directory in"))?;
         let held =
-            HeldDirectory::open(scratch.path()).map_err(path_error(scratch.path(), "open"))?;
+            DirectoryHandle::open(scratch.path()).map_err(path_error(scratch.path(), "open"))?;
         if !held.is_ours().map_err(path_error(scratch.path(), "look at"))? {
             return Err(SourceError::Refused(format!(
                 "someone exchanged {} meanwhile",

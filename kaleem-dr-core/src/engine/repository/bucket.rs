@@ -4,7 +4,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use ulid::Ulid;
 
-use super::store::{ObjectStore as _, OpendalStore, S3Access, StoreError, StoreFault, region};
+use super::store::{BasicStore as _, OpendalStore, S3Access, StoreError, StoreErrorKind, region};
 use crate::ground::{Exit, error_chain};
 
 /// What was found out about a bucket.
@@ -75,8 +75,8 @@ impl BucketReport {
     }
 
     fn failed(&mut self, step: &'static str, error: &StoreError) {
-        self.kept_out |= error.fault().keeps_out();
-        self.note(step, Verdict::Error, error_chain(error), error.fault().advice());
+        self.kept_out |= error.kind().keeps_out();
+        self.note(step, Verdict::Error, error_chain(error), error.kind().advice());
     }
 }
 
@@ -133,7 +133,7 @@ async fn try_objects(store: &OpendalStore, canary: &str, report: &mut BucketRepo
         (Bytes::from(format!("{canary} 1\n")), Bytes::from(format!("{canary} 2\n")));
     if let Err(error) = store.write(canary, vec![first.clone()]).await {
         report.failed("put", &error);
-        if error.fault() == StoreFault::Denied && store.has(canary).await.is_ok() {
+        if error.kind() == StoreErrorKind::Denied && store.has(canary).await.is_ok() {
             let advice = "give the token \"Object Read & Write\": this one may list, but not write";
             report.note("list", Verdict::Ok, "objects can be listed", Some(advice));
         }
@@ -172,7 +172,7 @@ async fn try_objects(store: &OpendalStore, canary: &str, report: &mut BucketRepo
         Err(error) => report.failed("overwrite", &error),
     }
     match store.write_new(canary, first).await {
-        Err(error) if error.fault() == StoreFault::Condition => {
+        Err(error) if error.kind() == StoreErrorKind::Condition => {
             report.note(
                 "conditional-put",
                 Verdict::Information,

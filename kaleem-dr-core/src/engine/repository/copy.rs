@@ -148,7 +148,7 @@ impl ChunkerParams {
     }
 }
 
-/// What makes two snapshots in two repositories the same. Ids differ, for a snapshot is sealed with its repository's key.
+/// What makes two snapshots in two repositories the same. Ids differ, for a snapshot is encrypted with its repository's key.
 type Identity = (TreeId, jiff::Timestamp, String, Vec<std::path::PathBuf>, Option<RunId>);
 
 fn identity(snapshot: &Snapshot) -> Identity {

@@ -4,6 +4,7 @@
 //! pipe are the only borders between the two worlds.
 
 mod backend;
+mod backpressure;
 mod bucket;
 mod check;
 mod commit;
@@ -37,7 +38,6 @@ mod snapshot;
 pub mod store;
 mod survey;
 mod tree_entry;
-mod valve;
 
 use self::{location::lay_out, progress_bars::Bars};
 use std::{
@@ -56,7 +56,7 @@ use tokio::runtime::Handle;
 pub(crate) use self::snapshot::snapshot_for_tests;
 use self::{
     backend::{Backend, Gate},
-    crypto::SealKey,
+    crypto::RepositoryKey,
     store::ObjectStore,
 };
 pub use self::{
@@ -69,7 +69,7 @@ pub use self::{
     key::{KeyId, KeyInfo, KeyOwner, vet as vet_key},
     listing::{SnapshotListing, UnreadableSnapshot},
     location::{Access, Location},
-    lock::{Lock, LockKind, LockVerdict, StandingLock},
+    lock::{Lock, LockInfo, LockKind, LockVerdict},
     objects::{FileWalk, TreeFile},
     prune::{PruneOptions, PruneReport, RepositoryStats},
     reader::SnapshotReader,
@@ -116,7 +116,7 @@ pub struct Repository(Arc<Inner>);
 #[derive(Clone, Debug)]
 struct Inner {
     store: Arc<dyn ObjectStore>,
-    key: SealKey,
+    key: RepositoryKey,
     /// The key file that the password opened.
     key_id: KeyId,
     id: String,
@@ -249,7 +249,7 @@ impl Repository {
                 .map_err(RepositoryError::engine("open"))?;
             let config = engine.config();
             let id = config.id.into_inner().to_hex().to_string();
-            Ok((SealKey::new(engine.key()), id, config.version, ChunkerParams::of(config)))
+            Ok((RepositoryKey::new(engine.key()), id, config.version, ChunkerParams::of(config)))
         })
         .await?;
         let runtime = Handle::current();
@@ -332,7 +332,7 @@ impl Repository {
             Ok(engine) => return Ok(engine),
             Err(error) => error,
         };
-        if engine_error::fault_of(&error).is_some_and(|fault| !fault.is_loss()) {
+        if engine_error::store_error_kind(&error).is_some_and(|kind| !kind.is_loss()) {
             return Err(failed()(error));
         }
         let backend = Backend::new(self.0.store.clone(), self.0.runtime.clone(), gate.clone());

@@ -213,7 +213,7 @@ pub(crate) async fn hashes_to_name(
         match store.read(key, Some(at..end)).await {
             Ok(bytes) => digest.update(&bytes),
             // Only the object's own fault says something of it; else it cannot be told, and is not damage.
-            Err(error) if error.fault().is_loss() => {
+            Err(error) if error.kind().is_loss() => {
                 return Ok(Err(crate::ground::error_chain(&error)));
             }
             Err(error) => return Err(error.into()),

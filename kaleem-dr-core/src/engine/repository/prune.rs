@@ -11,7 +11,7 @@ use super::{
     blocking,
     lock::Lock,
     silent,
-    store::{StoreFault, TEMPORARY_DIRECTORY},
+    store::{StoreErrorKind, TEMPORARY_DIRECTORY},
 };
 use crate::{CancellationToken, ground::progress::ProgressSink};
 
@@ -118,7 +118,7 @@ impl Repository {
                 Ok(report)
             }
             Err(error @ RepositoryError::Engine { .. })
-                if error.fault().is_none_or(StoreFault::is_loss) =>
+                if error.store_error_kind().is_none_or(StoreErrorKind::is_loss) =>
             {
                 Err(self.why_not_pruned(error, cancel).await)
             }

@@ -20,13 +20,13 @@ use tokio::task::{JoinError, JoinHandle};
 use super::{
     Repository, RepositoryError,
     backend::Gate,
+    backpressure::Backpressure,
     blocking, commit,
     feed::Feed,
     lock::Lock,
     reach::Reach,
     snapshot,
     snapshot::{Snapshot, SnapshotId},
-    valve::Valve,
 };
 use crate::{
     CancellationToken,
@@ -74,7 +74,7 @@ pub struct Saved {
     pub snapshot: Option<SnapshotId>,
     /// What it holds.
     pub manifest: Manifest,
-    /// Bytes added to the repository: packs and index files, compressed and sealed.
+    /// Bytes added to the repository: packs and index files, compressed and encrypted.
     pub added_bytes: u64,
     /// Files that were read because they are new or changed (artifacts among them).
     pub files_new: u64,
@@ -124,8 +124,8 @@ impl Repository {
         cancel: &CancellationToken,
     ) -> Result<Saved, SaveError> {
         let stop = cancel.child_token();
-        let valve = Valve::new(self.0.store.is_remote());
-        let gate = Gate::capturing(stop.clone(), valve.clone());
+        let backpressure = Backpressure::new(self.0.store.is_remote());
+        let gate = Gate::capturing(stop.clone(), backpressure.clone());
         if !options.dry_run {
             gate.hide(self.mended(lock, cancel).await?.damaged);
         }
@@ -159,7 +159,7 @@ impl Repository {
                 (state.clone(), source.roots(), options.dry_run, options.host.clone());
             let tags = snapshot::tags(&options.run, source.name(), true, &options.tags);
             let label = source.name().to_string();
-            let feed = Feed { entries: Mutex::new(Some(entries)), state, valve };
+            let feed = Feed { entries: Mutex::new(Some(entries)), state, backpressure };
             tokio::task::spawn_blocking(move || {
                 prepared.archive(&feed, &roots, (&host, label), &tags, dry_run)
             })

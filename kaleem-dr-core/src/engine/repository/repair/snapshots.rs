@@ -286,7 +286,7 @@ impl<'a> Rewriting<'a> {
             self.packs.push(index);
         }
         let index = IndexFile { packs: self.packs, ..IndexFile::default() };
-        let (key, bytes) = self.repository.sealed_index(&index)?;
+        let (key, bytes) = self.repository.encrypted_index(&index)?;
         self.objects.push(Object { key, bytes });
         file.original.get_or_insert(file.id);
         file.id = rustic_core::repofile::SnapshotId::default();
@@ -343,8 +343,8 @@ impl<'a> Rewriting<'a> {
         match self.engine.get_tree(id) {
             Ok(tree) => Ok(Some(tree)),
             Err(error)
-                if super::super::engine_error::fault_of(&error)
-                    .is_some_and(|fault| !fault.is_loss()) =>
+                if super::super::engine_error::store_error_kind(&error)
+                    .is_some_and(|kind| !kind.is_loss()) =>
             {
                 Err(RepositoryError::engine("read a tree of")(error))
             }
