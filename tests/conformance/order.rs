@@ -28,11 +28,7 @@ use crate::{
 };
 
 fn access(directory: &Path) -> Access {
-    Access {
-        location: Location::Directory(directory.to_path_buf()),
-        password: SecretString::from("a password"),
-        cache_directory: None,
-    }
+    Access::new(Location::Directory(directory.to_path_buf()), SecretString::from("a password"))
 }
 
 /// The kind of object that a write was of: `data`, `index`, `snapshots`, …

@@ -10,7 +10,7 @@ use std::{
 };
 
 use kaleem_dr_core::{
-    engine::repository::store::{Network, ObjectStore, OpendalStore, S3Access, Tuning},
+    engine::repository::store::{ObjectStore, OpendalStore, S3Access},
     operate::config::secret::SecretString,
 };
 
@@ -84,16 +84,9 @@ fn bucket(
     prefix: &str,
     (key, secret): (&str, &str),
 ) -> Arc<dyn ObjectStore> {
-    let access = S3Access {
-        endpoint: endpoint.to_owned(),
-        bucket: bucket.to_owned(),
-        prefix: prefix.to_owned(),
-        region: "us-east-1".to_owned(),
-        access_key_id: SecretString::from(key),
-        secret_access_key: SecretString::from(secret),
-        session_token: None,
-        network: Network::default(),
-        tuning: Tuning::default(),
-    };
+    let mut access =
+        S3Access::new(endpoint, bucket, SecretString::from(key), SecretString::from(secret));
+    access.prefix = prefix.to_owned();
+    access.region = "us-east-1".to_owned();
     Arc::new(OpendalStore::s3(&access).expect("the access data are good"))
 }

@@ -22,11 +22,7 @@ use kaleem_dr_sources::files::{FilesConfig, FilesSource};
 use crate::support::{faulty_store::FaultyStore, restic::Restic, seed, site::PASSWORD, tree::Tree};
 
 fn access(directory: &Path) -> Access {
-    Access {
-        location: Location::Directory(directory.to_path_buf()),
-        password: SecretString::from(PASSWORD),
-        cache_directory: None,
-    }
+    Access::new(Location::Directory(directory.to_path_buf()), SecretString::from(PASSWORD))
 }
 
 /// One run with forget and prune on a store whose nth call fails. Gives the report and how many calls there were.

@@ -220,7 +220,7 @@ impl ObjectStore for FullDisk {}
 
 fn access(directory: &Path, password: &str) -> Access {
     let location = Location::Directory(directory.to_path_buf());
-    Access { location, password: SecretString::from(password), cache_directory: None }
+    Access::new(location, SecretString::from(password))
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -15,6 +15,7 @@ pub mod language;
 pub mod progress;
 mod proof_level;
 mod run_id;
+mod severity;
 mod source_error;
 mod source_name;
 pub mod stopwatch;

@@ -47,6 +47,7 @@ struct Note {
 
 /// What became of the scratch of a rehearsal that died.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Cleared {
     /// Its name.
     pub name: String,

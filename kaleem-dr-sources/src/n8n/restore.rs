@@ -222,15 +222,9 @@ async fn stage(point: &PointReader, into: &Path) -> Result<PathBuf, SourceError>
     match point.origin() {
         Origin::Snapshot(snapshot) => {
             let target = into.join("snapshot");
-            let options = RestoreOptions {
-                target: target.clone(),
-                include: vec![ROOT.into()],
-                exclude: Vec::new(),
-                without_own_files: true,
-                overwrite: false,
-                verify: true,
-                dry_run: false,
-            };
+            let mut options = RestoreOptions::new(target.clone());
+            options.include = vec![ROOT.into()];
+            options.without_own_files = true;
             let files = restore_files(snapshot, &options, point.progress(), &point.cancellation())
                 .await
                 .map_err(|error| SourceError::Point(error.into()))?;

@@ -140,6 +140,7 @@ pub enum RepositoryError {
 
 /// A host that has points, and when its newest was taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct HostNewest {
     /// Its name.
     pub host: String,

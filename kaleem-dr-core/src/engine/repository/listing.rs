@@ -12,6 +12,7 @@ use crate::CancellationToken;
 
 /// What is in `snapshots/`.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct SnapshotListing {
     /// Every snapshot that can be read, oldest first.
     pub snapshots: Vec<Snapshot>,
@@ -21,6 +22,7 @@ pub struct SnapshotListing {
 
 /// A snapshot file that is empty, damaged or encrypted with another key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct UnreadableSnapshot {
     /// Its key in the store.
     pub object: String,

@@ -60,7 +60,7 @@ use self::{
     store::ObjectStore,
 };
 pub use self::{
-    bucket::{BucketFinding, BucketReport, Verdict, check_bucket, check_lifecycle},
+    bucket::{BucketReport, check_bucket, check_lifecycle},
     check::{CheckReport, ReadData, Remedy},
     copy::{ChunkerParams, CopiedSnapshot, CopyFailure, CopyOptions, CopyReport},
     error::{HostNewest, RepositoryError},
@@ -95,6 +95,7 @@ use crate::{
 
 /// How a repository is made.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct InitOptions {
     /// restic's format: 2 compresses, 1 is for restic before 0.14.
     pub version: u32,

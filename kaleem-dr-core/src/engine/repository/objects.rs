@@ -39,6 +39,7 @@ pub(crate) struct VerifiedObjects {
 
 /// A regular file of a snapshot.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct TreeFile {
     /// Its absolute path in the snapshot.
     pub path: PathBuf,

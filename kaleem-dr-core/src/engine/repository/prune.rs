@@ -20,6 +20,7 @@ pub const KEEP_MARKED: Duration = Duration::from_hours(23);
 
 /// How to prune.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct PruneOptions {
     /// Most unused bytes that may stay, in percent of the used ones.
     pub max_unused_percent: u64,
@@ -39,6 +40,7 @@ impl Default for PruneOptions {
 
 /// What pruning did, or would do.
 #[derive(Clone, Debug, Default, Serialize)]
+#[non_exhaustive]
 pub struct PruneReport {
     /// Packs marked now or before, and deleted by this prune.
     pub packs_deleted: u64,
@@ -72,6 +74,7 @@ impl PruneReport {
 
 /// A repository's size.
 #[derive(Clone, Debug, Default, Serialize)]
+#[non_exhaustive]
 pub struct RepositoryStats {
     /// Snapshots.
     pub snapshots_count: u64,

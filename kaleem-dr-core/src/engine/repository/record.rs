@@ -45,6 +45,7 @@ impl RecordKind {
 
 /// A record of a repository.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Record {
     /// The snapshot that holds it.
     pub snapshot: SnapshotId,

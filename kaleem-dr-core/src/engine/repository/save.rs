@@ -54,6 +54,7 @@ const ARCHIVING: &str = "backing up";
 
 /// How a source is saved.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct SaveOptions {
     /// The run this belongs to.
     pub run: RunId,
@@ -67,8 +68,17 @@ pub struct SaveOptions {
     pub restore_text: Option<Arc<str>>,
 }
 
+impl SaveOptions {
+    /// A snapshot without more tags, with the general text in `/RESTORE.md`.
+    #[must_use]
+    pub fn new(run: RunId, host: HostName) -> Self {
+        Self { run, host, tags: Vec::new(), dry_run: false, restore_text: None }
+    }
+}
+
 /// What saving a source gave.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Saved {
     /// The snapshot; `None` after a dry run.
     pub snapshot: Option<SnapshotId>,

@@ -7,7 +7,7 @@ use tokio::net::TcpStream;
 use super::Examination;
 use crate::{
     engine::repository::{
-        Verdict, check_lifecycle,
+        check_lifecycle,
         store::{IpChoice, S3Access, StoreErrorKind, transport},
     },
     ground::{diagnosis::Diagnosis, error_chain},
@@ -193,18 +193,10 @@ pub(super) async fn lifecycle(name: &str, access: &S3Access, deadline: Duration)
             "no answer in time",
         )];
     };
-    let of = |finding: crate::engine::repository::BucketFinding| {
-        let what = format!("repository {name}: {}", finding.message);
-        let seen = match finding.verdict {
-            Verdict::Ok => Diagnosis::ok("bucket-lifecycle", what),
-            Verdict::Information => Diagnosis::information("bucket-lifecycle", what),
-            Verdict::Warning => Diagnosis::warning("bucket-lifecycle", what),
-            Verdict::Error => Diagnosis::error("bucket-lifecycle", what),
-        };
-        match finding.advice {
-            Some(advice) => seen.fix(advice),
-            None => seen,
-        }
+    let of = |finding: Diagnosis| Diagnosis {
+        id: "bucket-lifecycle",
+        what: format!("repository {name}: {}", finding.what),
+        ..finding
     };
     report.findings.into_iter().map(of).collect()
 }

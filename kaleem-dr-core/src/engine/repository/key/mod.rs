@@ -68,6 +68,7 @@ impl KeyOwner {
 
 /// What a key says of itself in the clear.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct KeyInfo {
     /// Its id.
     pub id: KeyId,

@@ -13,6 +13,7 @@ use super::{
 
 /// A lock in a repository, whoever holds it.
 #[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
 pub struct LockInfo {
     /// Its object in the store.
     pub object: String,

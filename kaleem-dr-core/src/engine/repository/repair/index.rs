@@ -33,6 +33,7 @@ const BLOBS: usize = 50_000;
 
 /// What is wrong with the index, and what would set it right.
 #[derive(Debug, Default, Serialize)]
+#[non_exhaustive]
 pub struct IndexRepair {
     /// Index files that are damaged: they go, for all that they can have named is read from the packs.
     pub damaged: Vec<String>,

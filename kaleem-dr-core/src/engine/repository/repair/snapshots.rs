@@ -47,6 +47,7 @@ const PACK_BYTES: usize = 8 << 20;
 
 /// What is wrong with the snapshots.
 #[derive(Clone, Debug, Default, Serialize)]
+#[non_exhaustive]
 pub struct SnapshotRepair {
     /// How many are whole.
     pub whole: usize,
@@ -58,6 +59,7 @@ pub struct SnapshotRepair {
 
 /// A snapshot that has lost something.
 #[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
 pub struct LostSnapshot {
     /// Its id.
     pub snapshot: SnapshotId,
@@ -79,6 +81,7 @@ pub struct LostSnapshot {
 
 /// What became of a damaged snapshot.
 #[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
 pub struct RepairedSnapshot {
     /// Its id.
     pub from: SnapshotId,

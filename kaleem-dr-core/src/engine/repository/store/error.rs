@@ -5,6 +5,7 @@ use crate::ground::Cause;
 /// What failed in a store, on which object.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {action} {key} in {location}")]
+#[non_exhaustive]
 pub struct StoreError {
     /// `list`, `read`, `write`, `delete`, `stat`.
     pub action: &'static str,

@@ -14,6 +14,7 @@ const DELETE_CONCURRENCY: usize = 8;
 
 /// One object of a listing.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Object {
     /// Its key, such as `data/ab/ab12…`.
     pub key: String,
@@ -23,6 +24,14 @@ pub struct Object {
     pub modified: Option<Timestamp>,
     /// The service's ETag of it, without quotes; of a plain write the MD5 of its content in hex. `None` on disk.
     pub etag: Option<String>,
+}
+
+impl Object {
+    /// An object of which the store gives neither time nor `ETag`.
+    #[must_use]
+    pub fn new(key: impl Into<String>, size_bytes: u64) -> Self {
+        Self { key: key.into(), size_bytes, modified: None, etag: None }
+    }
 }
 
 /// Bytes by key: the seven calls that a store must have. Keys are `/`-separated and relative to the store's root.
