@@ -66,11 +66,10 @@ fn mongo(c: &mut Criterion) {
         b.iter_batched(
             || {
                 let directory = tempfile::tempdir().expect("a directory can be made");
-                let access = Access {
-                    location: Location::Directory(directory.path().join("repository")),
-                    password: SecretString::from("bench"),
-                    cache_directory: None,
-                };
+                let access = Access::new(
+                    Location::Directory(directory.path().join("repository")),
+                    SecretString::from("bench"),
+                );
                 (
                     directory,
                     runtime

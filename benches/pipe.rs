@@ -122,11 +122,10 @@ fn pipe(c: &mut Criterion) {
                 b.iter_batched(
                     || {
                         let directory = tempfile::tempdir().expect("a directory can be made");
-                        let access = Access {
-                            location: Location::Directory(directory.path().join("repository")),
-                            password: SecretString::from("bench"),
-                            cache_directory: None,
-                        };
+                        let access = Access::new(
+                            Location::Directory(directory.path().join("repository")),
+                            SecretString::from("bench"),
+                        );
                         let repository = runtime
                             .block_on(Repository::init(&access, 2))
                             .expect("a repository can be made");

@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use kaleem_dr_core::engine::repository::store::{ObjectStore as _, OpendalStore};
+use kaleem_dr_core::engine::repository::store::{BasicStore as _, OpendalStore};
 
 /// About the size of a pack.
 const PACK_BYTES: usize = 16 << 20;

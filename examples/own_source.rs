@@ -104,11 +104,10 @@ impl Restorable for Settings {
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let directory = PathBuf::from(std::env::args().nth(1).ok_or("usage: own_source DIRECTORY")?);
-    let access = Access {
-        location: Location::Directory(directory.join("repository")),
-        password: SecretString::from("example"),
-        cache_directory: None,
-    };
+    let access = Access::new(
+        Location::Directory(directory.join("repository")),
+        SecretString::from("example"),
+    );
     let source = Arc::new(Settings(
         "settings".parse()?,
         Mutex::new([("colour".into(), "green".into())].into()),

@@ -8,7 +8,7 @@ use kaleem_dr_core::{
         ledger::LedgerError,
         repository::{
             Remedy, RepositoryError, SaveError,
-            store::{StoreError, StoreFault},
+            store::{StoreError, StoreErrorKind},
         },
     },
     ground::{Exit, SourceError, error_chain},
@@ -89,7 +89,7 @@ impl From<RepositoryError> for Failure {
             ),
             RepositoryError::NoPoint { .. } => Some("`kaleem-dr snapshots` lists what there is"),
             RepositoryError::Store(_) | RepositoryError::Engine { .. } => {
-                error.fault().and_then(StoreFault::advice)
+                error.store_error_kind().and_then(StoreErrorKind::advice)
             }
             RepositoryError::LockLost { .. } => {
                 Some("look for `restic unlock --remove-all` in other jobs, then run this again")

@@ -437,11 +437,10 @@ async fn a_snapshot_goes_through_an_archive_into_another_database_and_is_equal()
         .unwrap();
 
     let directory = tempfile::tempdir().unwrap();
-    let access = Access {
-        location: Location::Directory(directory.path().join("repository")),
-        password: SecretString::from("archive"),
-        cache_directory: None,
-    };
+    let access = Access::new(
+        Location::Directory(directory.path().join("repository")),
+        SecretString::from("archive"),
+    );
     let repository = Repository::init(&access, 2).await.unwrap();
     let source = Arc::new(source(&uri, "archive_out"));
     let progress: Arc<dyn ProgressSink> = Arc::new(Silent);

@@ -73,11 +73,10 @@ impl Place {
 
     /// Backs the tree up and opens the snapshot.
     async fn backed_up(&self, source: &Arc<FilesSource>) -> PointReader {
-        let access = Access {
-            location: Location::Directory(self.path("repository")),
-            password: SecretString::from("password"),
-            cache_directory: None,
-        };
+        let access = Access::new(
+            Location::Directory(self.path("repository")),
+            SecretString::from("password"),
+        );
         let repository = Repository::init(&access, 2).await.expect("a repository can be made");
         let job = BackupJob::new(repository.clone(), vec![source.clone()]);
         let report =

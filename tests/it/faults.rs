@@ -1,21 +1,11 @@
 //! Every single call to the store fails once: the run says so, loses nothing, and leaves what stock restic finds whole.
 
-use std::{
-    ops::Range,
-    path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-};
+use std::{path::Path, sync::Arc};
 
-use async_trait::async_trait;
-use bytes::Bytes;
 use kaleem_dr_core::{
     CancellationToken,
     engine::repository::{
-        Access, Location, Repository, RepositoryError, Retention,
-        store::{Object, ObjectStore, ObjectWriter, OpendalStore, StoreError},
+        Access, Location, Repository, RepositoryError, Retention, store::OpendalStore,
     },
     ground::{
         Exit,
@@ -29,63 +19,10 @@ use kaleem_dr_core::{
 };
 use kaleem_dr_sources::files::{FilesConfig, FilesSource};
 
-use crate::support::{restic::Restic, seed, site::PASSWORD, tree::Tree};
-
-/// A store whose nth call fails; it counts from one. Zero never fails.
-#[derive(Debug)]
-struct FaultyStore {
-    inner: OpendalStore,
-    fails_at: u64,
-    calls: AtomicU64,
-}
-
-impl FaultyStore {
-    fn pass(&self, action: &'static str, key: &str) -> Result<(), StoreError> {
-        let call = self.calls.fetch_add(1, Ordering::SeqCst) + 1;
-        if call == self.fails_at {
-            return Err(StoreError::new(action, key, self.location(), false, "an injected fault"));
-        }
-        Ok(())
-    }
-}
-
-#[async_trait]
-impl ObjectStore for FaultyStore {
-    fn location(&self) -> String {
-        self.inner.location()
-    }
-    async fn list(&self, directory: &str) -> Result<Vec<Object>, StoreError> {
-        self.pass("list", directory)?;
-        self.inner.list(directory).await
-    }
-    async fn read(&self, key: &str, range: Option<Range<u64>>) -> Result<Bytes, StoreError> {
-        self.pass("read", key)?;
-        self.inner.read(key, range).await
-    }
-    async fn write(&self, key: &str, content: Vec<Bytes>) -> Result<(), StoreError> {
-        self.pass("write", key)?;
-        self.inner.write(key, content).await
-    }
-    async fn writer(&self, key: &str) -> Result<Box<dyn ObjectWriter>, StoreError> {
-        self.pass("write", key)?;
-        self.inner.writer(key).await
-    }
-    async fn delete(&self, key: &str) -> Result<(), StoreError> {
-        self.pass("delete", key)?;
-        self.inner.delete(key).await
-    }
-    async fn size(&self, key: &str) -> Result<Option<u64>, StoreError> {
-        self.pass("stat", key)?;
-        self.inner.size(key).await
-    }
-}
+use crate::support::{faulty_store::FaultyStore, restic::Restic, seed, site::PASSWORD, tree::Tree};
 
 fn access(directory: &Path) -> Access {
-    Access {
-        location: Location::Directory(directory.to_path_buf()),
-        password: SecretString::from(PASSWORD),
-        cache_directory: None,
-    }
+    Access::new(Location::Directory(directory.to_path_buf()), SecretString::from(PASSWORD))
 }
 
 /// One run with forget and prune on a store whose nth call fails. Gives the report and how many calls there were.
@@ -95,7 +32,7 @@ async fn run(
     fails_at: u64,
 ) -> (Result<RunReport, RepositoryError>, u64) {
     let inner = OpendalStore::directory(directory).expect("the repository is there");
-    let store = Arc::new(FaultyStore { inner, fails_at, calls: AtomicU64::new(0) });
+    let store = Arc::new(FaultyStore::new(Arc::new(inner), fails_at));
     let report = async {
         let repository = Repository::open_in(store.clone(), &access(directory)).await?;
         let config: FilesConfig = serde_json::from_value(serde_json::json!({ "paths": [tree] }))
@@ -115,7 +52,7 @@ async fn run(
         backup(&job, &progress, &CancellationToken::new()).await
     }
     .await;
-    (report, store.calls.load(Ordering::SeqCst))
+    (report, store.calls())
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -109,11 +109,8 @@ impl Restorable for Scripted {
 }
 
 async fn run(directory: &std::path::Path, sources: Vec<(&str, Ends)>) -> (Repository, RunReport) {
-    let access = Access {
-        location: Location::Directory(directory.to_path_buf()),
-        password: SecretString::from(PASSWORD),
-        cache_directory: None,
-    };
+    let access =
+        Access::new(Location::Directory(directory.to_path_buf()), SecretString::from(PASSWORD));
     let repository = Repository::init(&access, 2).await.expect("a repository can be made");
     let sources = sources
         .into_iter()

@@ -9,7 +9,10 @@ use std::{
 use kaleem_dr_core::{
     engine::{
         ledger::Ledger,
-        repository::{Access, InitOptions, Location, Repository, store::ObjectStore as _},
+        repository::{
+            Access, InitOptions, Location, Repository,
+            store::{BasicStore as _, ObjectStore as _},
+        },
     },
     ground::digest::ByteDigest,
     operate::config::secret::SecretString,
@@ -288,13 +291,10 @@ async fn a_first_pass_that_is_cut_goes_on_where_it_was() {
     }
     let site = site.with_files("configs", &[&tree]).with_mirror("mirror", &mirror);
     let local = Location::Directory(site.repository());
-    let access = Access {
-        location: local.clone(),
-        password: SecretString::from(PASSWORD),
-        cache_directory: None,
-    };
+    let access = Access::new(local.clone(), SecretString::from(PASSWORD));
     // A pack for each file.
-    let options = InitOptions { pack_bytes: 1000, ..InitOptions::default() };
+    let mut options = InitOptions::default();
+    options.pack_bytes = 1000;
     Repository::init_in(local.store_to_fill().expect("a directory"), &access, options)
         .await
         .expect("a repository");

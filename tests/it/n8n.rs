@@ -118,11 +118,10 @@ impl Place {
     }
 
     async fn back_up(&self, source: &Arc<N8nSource>) -> (RunReport, PointReader) {
-        let access = Access {
-            location: Location::Directory(self.path("repository")),
-            password: SecretString::from("password"),
-            cache_directory: None,
-        };
+        let access = Access::new(
+            Location::Directory(self.path("repository")),
+            SecretString::from("password"),
+        );
         let repository = if self.path("repository").exists() {
             Repository::open(&access).await.expect("the repository opens")
         } else {

@@ -245,11 +245,10 @@ impl Captured {
 
     async fn of_cancelled(source: Arc<QdrantSource>, cancel: &CancellationToken) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
-        let access = Access {
-            location: Location::Directory(directory.path().join("repository")),
-            password: SecretString::from(PASSWORD),
-            cache_directory: None,
-        };
+        let access = Access::new(
+            Location::Directory(directory.path().join("repository")),
+            SecretString::from(PASSWORD),
+        );
         let repository = Repository::init(&access, 2).await.expect("a repository can be made");
         let job = BackupJob::new(repository.clone(), vec![source as Arc<dyn Restorable>]);
         let report = backup(&job, &progress(), cancel).await.expect("the run begins");

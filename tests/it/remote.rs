@@ -18,7 +18,7 @@ use axum::{
 };
 use bytes::Bytes;
 use kaleem_dr_core::engine::repository::store::{
-    Network, ObjectStore as _, OpendalStore, Rate, S3Access, Tuning,
+    BasicStore as _, ObjectStore as _, OpendalStore, Rate, S3Access,
 };
 use reqsign_aws_v4::{RequestSigner, StaticCredentialProvider};
 use serde_json::Value;
@@ -65,17 +65,13 @@ fn site_in(s3: &S3, prefix: &str) -> Site {
 }
 
 fn access(s3: &S3, prefix: &str) -> S3Access {
-    S3Access {
-        endpoint: s3.endpoint.clone(),
-        bucket: s3.bucket.clone(),
-        prefix: prefix.to_owned(),
-        region: "us-east-1".to_owned(),
-        access_key_id: s3.key.clone().into(),
-        secret_access_key: s3.secret.clone().into(),
-        session_token: None,
-        network: Network::default(),
-        tuning: Tuning { retries: 2, retry_delay: Duration::from_millis(10), ..Tuning::default() },
-    }
+    let (key, secret) = (s3.key.clone().into(), s3.secret.clone().into());
+    let mut access = S3Access::new(&s3.endpoint, &s3.bucket, key, secret);
+    access.prefix = prefix.to_owned();
+    access.region = "us-east-1".to_owned();
+    access.tuning.retries = 2;
+    access.tuning.retry_delay = Duration::from_millis(10);
+    access
 }
 
 fn store(s3: &S3, prefix: &str) -> OpendalStore {

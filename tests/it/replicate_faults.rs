@@ -6,10 +6,10 @@ use kaleem_dr_core::{
     CancellationToken,
     engine::{
         ledger::Ledger,
-        replicate::{MirrorJob, MirrorOptions, MirrorReport, mirror},
+        replicate::{MirrorJob, MirrorReport, mirror},
         repository::{
             Access, InitOptions, Location, Repository, RepositoryError,
-            store::{Network, ObjectStore, OpendalStore, S3Access, Tuning},
+            store::{BasicStore as _, OpendalStore, S3Access, Tuning},
         },
     },
     ground::{
@@ -64,13 +64,12 @@ fn repository(directory: &Path, count: usize, seed: u64) {
 fn impatience() -> Tuning {
     let patience = Duration::from_millis(250);
     let retry_delay = Duration::from_millis(2);
-    Tuning {
-        call_timeout: patience,
-        io_timeout: patience,
-        retries: 3,
-        retry_delay,
-        ..Tuning::default()
-    }
+    let mut tuning = Tuning::default();
+    tuning.call_timeout = patience;
+    tuning.io_timeout = patience;
+    tuning.retries = 3;
+    tuning.retry_delay = retry_delay;
+    tuning
 }
 
 fn client(
@@ -81,18 +80,12 @@ fn client(
     secret: &str,
     tuning: Tuning,
 ) -> OpendalStore {
-    OpendalStore::s3(&S3Access {
-        endpoint,
-        bucket: bucket.to_owned(),
-        prefix: prefix.to_owned(),
-        region: "us-east-1".to_owned(),
-        access_key_id: SecretString::from(key),
-        secret_access_key: SecretString::from(secret),
-        session_token: None,
-        network: Network::default(),
-        tuning,
-    })
-    .expect("the access data are good")
+    let mut access =
+        S3Access::new(endpoint, bucket, SecretString::from(key), SecretString::from(secret));
+    access.prefix = prefix.to_owned();
+    access.region = "us-east-1".to_owned();
+    access.tuning = tuning;
+    OpendalStore::s3(&access).expect("the access data are good")
 }
 
 async fn pass(
@@ -100,19 +93,10 @@ async fn pass(
     to: &OpendalStore,
     ledger: &Ledger,
 ) -> Result<MirrorReport, RepositoryError> {
-    let options = MirrorOptions {
-        delete_foreign: true,
-        max_delete_percent: 100,
-        verify_percent: 0.0,
-        ..MirrorOptions::default()
-    };
-    let job = MirrorJob {
-        from: Arc::new(from.clone()),
-        to: Arc::new(to.clone()),
-        ledger: Some(ledger.clone()),
-        access: None,
-        options,
-    };
+    let mut job = MirrorJob::new(Arc::new(from.clone()), Arc::new(to.clone()));
+    job.ledger = Some(ledger.clone());
+    job.options.delete_foreign = true;
+    job.options.max_delete_percent = 100;
     let progress: Arc<dyn ProgressSink> = Arc::new(Silent);
     mirror(&job, &progress, &CancellationToken::new()).await
 }
@@ -268,13 +252,10 @@ async fn ten_thousand_objects_and_a_second_pass_that_moves_nothing() {
     let site = site.with_files("configs", &[&tree]);
     let site = behind.of(site, "r2");
     let local = Location::Directory(site.repository());
-    let access = Access {
-        location: local.clone(),
-        password: SecretString::from(PASSWORD),
-        cache_directory: None,
-    };
+    let access = Access::new(local.clone(), SecretString::from(PASSWORD));
     // A pack for each file.
-    let options = InitOptions { pack_bytes: 1000, ..InitOptions::default() };
+    let mut options = InitOptions::default();
+    options.pack_bytes = 1000;
     Repository::init_in(local.store_to_fill().expect("a directory"), &access, options)
         .await
         .expect("a repository");

@@ -21,7 +21,7 @@ use kaleem_dr_core::{
     CancellationToken,
     engine::repository::{
         Access, Location, Repository,
-        store::{Object, ObjectStore, ObjectWriter, OpendalStore, StoreError},
+        store::{BasicStore, Object, ObjectStore, ObjectWriter, OpendalStore, StoreError},
     },
     ground::Exit,
     operate::{
@@ -183,7 +183,7 @@ struct FullDisk {
 }
 
 #[async_trait]
-impl ObjectStore for FullDisk {
+impl BasicStore for FullDisk {
     fn location(&self) -> String {
         self.inner.location()
     }
@@ -216,9 +216,11 @@ impl ObjectStore for FullDisk {
     }
 }
 
+impl ObjectStore for FullDisk {}
+
 fn access(directory: &Path, password: &str) -> Access {
     let location = Location::Directory(directory.to_path_buf());
-    Access { location, password: SecretString::from(password), cache_directory: None }
+    Access::new(location, SecretString::from(password))
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -43,7 +43,7 @@ pub async fn check(context: &Context, args: &Check) -> JobOutcome {
     let message = report
         .findings
         .iter()
-        .find(|finding| finding.is_error)
+        .find(|finding| finding.is_error())
         .map(|finding| finding.message.clone());
     Ok(Ended {
         message,

@@ -67,7 +67,9 @@ pub async fn copy(context: &Context, args: &CopySnapshots) -> JobOutcome {
         .get(&args.to)
         .map(|settings| settings.tags.clone())
         .unwrap_or_default();
-    let options = CopyOptions { tags, dry_run: args.dry_run };
+    let mut options = CopyOptions::default();
+    options.tags = tags;
+    options.dry_run = args.dry_run;
 
     let patience = context.global.retry_lock;
     let here = source.lock_to_read(patience).await?;

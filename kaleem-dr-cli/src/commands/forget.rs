@@ -169,7 +169,8 @@ pub async fn forget(context: &Context, args: &Forget) -> JobOutcome {
             if !args.consent.dry_run {
                 guard(&site, &repository, &site.identity().scope, Removal::Prune).await?;
             }
-            let options = PruneOptions { dry_run: args.consent.dry_run, ..PruneOptions::default() };
+            let mut options = PruneOptions::default();
+            options.dry_run = args.consent.dry_run;
             let report =
                 repository.prune(options, &lock, &context.progress, &context.cancel).await?;
             prune::print(&report, context.global.json)?;

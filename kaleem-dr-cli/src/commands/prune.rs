@@ -34,12 +34,10 @@ pub async fn prune(context: &Context, args: &Prune) -> JobOutcome {
     if !consent.dry_run {
         guard(&site, &repository, &site.identity().scope, Removal::Prune).await?;
     }
-    let options = PruneOptions {
-        instant,
-        max_unused_percent: max_unused,
-        dry_run: true,
-        ..PruneOptions::default()
-    };
+    let mut options = PruneOptions::default();
+    options.instant = instant;
+    options.max_unused_percent = max_unused;
+    options.dry_run = true;
     let lock = context.lock_to_free(&repository).await?;
     let result = async {
         let plan = repository.prune(options, &lock, &context.progress, &context.cancel).await?;
@@ -50,7 +48,7 @@ pub async fn prune(context: &Context, args: &Prune) -> JobOutcome {
         if instant || !plan.deletes_nothing() {
             consent::ask(consent, "prune?", &context.cancel, || print(&plan, false)).await?;
         }
-        let options = PruneOptions { dry_run: false, ..options };
+        options.dry_run = false;
         let report = repository.prune(options, &lock, &context.progress, &context.cancel).await?;
         print(&report, context.global.json)?;
         Ok(Ended::new(Exit::Done, &report))

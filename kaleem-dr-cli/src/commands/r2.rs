@@ -2,8 +2,8 @@
 
 use clap::Subcommand;
 use kaleem_dr_core::{
-    engine::repository::{BucketReport, Location, Verdict, check_bucket},
-    ground::Exit,
+    engine::repository::{BucketReport, Location, check_bucket},
+    ground::{Exit, diagnosis::Severity},
 };
 
 use super::Outcome;
@@ -45,14 +45,14 @@ fn print(report: &BucketReport, json: bool) -> Printed {
     }
     line(&report.location)?;
     for finding in &report.findings {
-        let verdict = match finding.verdict {
-            Verdict::Ok => "ok",
-            Verdict::Information => "info",
-            Verdict::Warning => "warning",
-            Verdict::Error => "ERROR",
+        let verdict = match finding.severity {
+            Severity::Ok => "ok",
+            Severity::Information => "info",
+            Severity::Warning => "warning",
+            Severity::Error => "ERROR",
         };
-        line(&format!("  {verdict:<8}{:<16}{}", finding.step, finding.message))?;
-        if let Some(advice) = &finding.advice {
+        line(&format!("  {verdict:<8}{:<16}{}", finding.id, finding.what))?;
+        if let Some(advice) = &finding.fix {
             line(&format!("{:26}{advice}", ""))?;
         }
     }

@@ -97,7 +97,9 @@ async fn from_mirror(context: &Context, args: &Repair) -> JobOutcome {
         .ok_or_else(|| Failure::usage("say from which mirror with --from NAME"))?;
     let repository: Arc<dyn ObjectStore> = site.location(name)?.store()?;
     let replica = site.location(from)?.store()?;
-    let options = RepairOptions { dry_run: args.dry_run, missing: args.missing };
+    let mut options = RepairOptions::default();
+    options.dry_run = args.dry_run;
+    options.missing = args.missing;
     let report =
         replicate::repair(&repository, &replica, options, &context.progress, &context.cancel)
             .await?;

@@ -67,18 +67,17 @@ pub struct Replicate {
 impl Replicate {
     /// What these arguments ask for.
     pub fn options(&self) -> Options {
+        let mut mirror = MirrorOptions::default();
+        mirror.dry_run = self.dry_run;
+        mirror.keep_all = self.no_delete;
+        mirror.delete_foreign = self.delete_foreign;
+        mirror.refill = self.refill;
+        mirror.max_delete_percent = self.max_delete;
+        mirror.verify_percent = self.verify;
         Options {
             mirrors: self.mirrors.clone(),
             pair: self.from.clone().zip(self.to.clone()),
-            mirror: MirrorOptions {
-                dry_run: self.dry_run,
-                keep_all: self.no_delete,
-                delete_foreign: self.delete_foreign,
-                refill: self.refill,
-                max_delete_percent: self.max_delete,
-                verify_percent: self.verify,
-                alarm: None,
-            },
+            mirror,
         }
     }
 }
@@ -97,8 +96,8 @@ pub struct Options {
 /// Every mirror of the config, as without arguments.
 impl Default for Options {
     fn default() -> Self {
-        let mirror =
-            MirrorOptions { max_delete_percent: MAX_DELETE_PERCENT, ..MirrorOptions::default() };
+        let mut mirror = MirrorOptions::default();
+        mirror.max_delete_percent = MAX_DELETE_PERCENT;
         Self { mirrors: Vec::new(), pair: None, mirror }
     }
 }
@@ -114,7 +113,8 @@ pub async fn run(context: &Context, wanted: &Options) -> JobOutcome {
     // Of which repository it is, only its password would tell; so any alarm keeps deletions back.
     let alarms = Alarms::load(&site.config().settings.state_directory)?;
     let alarm = alarms.standing().first().map(ToString::to_string);
-    let options = MirrorOptions { alarm, ..wanted.mirror.clone() };
+    let mut options = wanted.mirror.clone();
+    options.alarm = alarm;
     let mut ended = Ended { is_recorded: true, ..Ended::from(Exit::Done) };
     for (from, to) in pairs(&site, wanted)? {
         let started = Timestamp::now();
@@ -169,14 +169,11 @@ async fn pass(
             return Err(failure);
         }
     };
-    let job = MirrorJob {
-        from: near,
-        to: far,
-        ledger: Some(ledger.clone()),
-        // A password that was lost keeps nothing from being brought over.
-        access: site.access_to(from).ok(),
-        options,
-    };
+    let mut job = MirrorJob::new(near, far);
+    job.ledger = Some(ledger.clone());
+    // A password that was lost keeps nothing from being brought over.
+    job.access = site.access_to(from).ok();
+    job.options = options;
     Ok(library::mirror(&job, &context.progress, &context.cancel).await?)
 }
 

@@ -210,15 +210,13 @@ async fn files(context: &Context, site: &Site, repository: &Repository, args: Re
             .map_err(|why| Failure::new(Exit::Refused, why))?;
     }
     let snapshot = repository.read(chosen).await?;
-    let mut options = RestoreOptions {
-        target,
-        include: args.include,
-        exclude: args.exclude,
-        without_own_files: args.in_place,
-        overwrite: args.in_place,
-        verify: !args.no_verify,
-        dry_run: true,
-    };
+    let mut options = RestoreOptions::new(target);
+    options.include = args.include;
+    options.exclude = args.exclude;
+    options.without_own_files = args.in_place;
+    options.overwrite = args.in_place;
+    options.verify = !args.no_verify;
+    options.dry_run = true;
     if args.in_place && !args.consent.dry_run {
         let plan = restore_files(&snapshot, &options, &context.progress, &context.cancel).await?;
         consent::ask(

@@ -2,7 +2,7 @@
 
 use clap::Args;
 use kaleem_dr_core::{
-    engine::repository::{LockVerdict, Repository, StandingLock},
+    engine::repository::{LockInfo, LockVerdict, Repository},
     ground::Exit,
 };
 use serde_json::json;
@@ -30,7 +30,7 @@ pub async fn unlock(context: &Context, args: Unlock) -> Outcome {
     let site = context.load()?;
     let repository = site.repository().await?;
     let locks = standing(&repository, consent.dry_run).await?;
-    let (going, staying): (Vec<StandingLock>, Vec<StandingLock>) =
+    let (going, staying): (Vec<LockInfo>, Vec<LockInfo>) =
         locks.into_iter().partition(|lock| remove_all || lock.is_stale);
     if consent.dry_run || going.is_empty() {
         print(&going, &staying, false, context.global.json)?;
@@ -45,12 +45,12 @@ pub async fn unlock(context: &Context, args: Unlock) -> Outcome {
 }
 
 /// To look only, nothing is written, and ages are by this machine's clock.
-async fn standing(repository: &Repository, look_only: bool) -> Result<Vec<StandingLock>, Failure> {
+async fn standing(repository: &Repository, look_only: bool) -> Result<Vec<LockInfo>, Failure> {
     Ok(if look_only { repository.locks().await? } else { repository.locks_of_others().await? })
 }
 
 /// Locks that go, or went, and those that stay.
-fn print(going: &[StandingLock], staying: &[StandingLock], done: bool, json: bool) -> Printed {
+fn print(going: &[LockInfo], staying: &[LockInfo], done: bool, json: bool) -> Printed {
     if json {
         return document(
             &json!({ "message_type": "locks", "removed": done, "stale": going, "held": staying }),
@@ -72,7 +72,7 @@ fn print(going: &[StandingLock], staying: &[StandingLock], done: bool, json: boo
     line(&rows.to_string())
 }
 
-fn verdict(lock: &StandingLock) -> &'static str {
+fn verdict(lock: &LockInfo) -> &'static str {
     match lock.verdict {
         LockVerdict::Running => "its process runs on this machine",
         LockVerdict::Dead => "its process has ended",

@@ -6,42 +6,17 @@
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
+pub use super::severity::Severity;
+
 /// Clocks that differ by more than this break signatures and order of snapshots.
 const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_mins(5);
-
-/// How bad it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Severity {
-    /// It was looked at, and is well.
-    Ok,
-    /// Worth knowing.
-    Information,
-    /// It may cost a backup or a restore one day, or it could not be looked at.
-    Warning,
-    /// A backup or a restore fails, or can be lost.
-    Error,
-}
-
-impl Severity {
-    /// Its word.
-    #[must_use]
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Ok => "ok",
-            Self::Information => "information",
-            Self::Warning => "warning",
-            Self::Error => "error",
-        }
-    }
-}
 
 /// One thing that was looked at.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Diagnosis {
     /// What kind of thing it is, in kebab case. It stays the same from version to version.
     pub id: &'static str,
-    /// How bad it is.
+    /// Its severity.
     pub severity: Severity,
     /// What was seen, with its place.
     pub what: String,
@@ -93,7 +68,8 @@ impl Diagnosis {
         Self { fix: Some(fix.into()), ..self }
     }
 
-    fn new(severity: Severity, id: &'static str, what: impl Into<String>) -> Self {
+    /// Of this severity.
+    pub(crate) fn new(severity: Severity, id: &'static str, what: impl Into<String>) -> Self {
         Self { id, severity, what: what.into(), cause: None, fix: None }
     }
 

@@ -1,32 +1,80 @@
-//! A finding: one line of a check or an inspection.
+//! A finding: one line of a check or an inspection. It says what is wrong with data; a [`Diagnosis`] has an id and a fix besides.
+//!
+//! [`Diagnosis`]: super::diagnosis::Diagnosis
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// One thing that is wrong, or worth knowing.
+use super::severity::Severity;
+
+/// One thing that is wrong, or worth knowing. In JSON: `is_error` and `message`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Json", into = "Json")]
+#[non_exhaustive]
 pub struct Finding {
-    /// Whether data may be lost or useless; else it is worth knowing only.
-    pub is_error: bool,
+    /// [`Severity::Error`] when data may be lost or useless, else [`Severity::Warning`].
+    pub severity: Severity,
     /// What is wrong, with the object's id or path.
     pub message: String,
+}
+
+/// The JSON of a finding, in reports and in the ledger.
+#[derive(Serialize, Deserialize)]
+struct Json {
+    is_error: bool,
+    message: String,
 }
 
 impl Finding {
     /// Something that makes the data useless, in whole or in part.
     pub fn error(message: impl Into<String>) -> Self {
-        Self { is_error: true, message: message.into() }
+        Self { severity: Severity::Error, message: message.into() }
     }
 
     /// Something the operator should know.
     pub fn warning(message: impl Into<String>) -> Self {
-        Self { is_error: false, message: message.into() }
+        Self { severity: Severity::Warning, message: message.into() }
+    }
+
+    /// Whether data may be lost or useless.
+    #[must_use]
+    pub fn is_error(&self) -> bool {
+        self.severity == Severity::Error
+    }
+}
+
+impl From<Json> for Finding {
+    fn from(Json { is_error, message }: Json) -> Self {
+        if is_error { Self::error(message) } else { Self::warning(message) }
+    }
+}
+
+impl From<Finding> for Json {
+    fn from(finding: Finding) -> Self {
+        Self { is_error: finding.is_error(), message: finding.message }
     }
 }
 
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", if self.is_error { "error" } else { "warning" }, self.message)
+        write!(f, "{}: {}", self.severity.word(), self.message)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_json_of_a_finding_says_whether_it_is_an_error() {
+        for (finding, json) in [
+            (Finding::error("lost"), r#"{"is_error":true,"message":"lost"}"#),
+            (Finding::warning("odd"), r#"{"is_error":false,"message":"odd"}"#),
+        ] {
+            assert_eq!(serde_json::to_string(&finding).unwrap(), json);
+            assert_eq!(serde_json::from_str::<Finding>(json).unwrap(), finding);
+        }
+        assert_eq!(Finding::error("lost").to_string(), "error: lost");
     }
 }

@@ -63,6 +63,7 @@ pub struct DrillJob {
 
 /// What a drill showed.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct DrillReport {
     /// Number of this format.
     pub format: u32,
@@ -92,6 +93,7 @@ pub struct DrillReport {
 
 /// What a drill showed of one source.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct SourceDrill {
     /// Its name.
     pub source: SourceName,

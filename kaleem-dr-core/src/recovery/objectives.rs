@@ -40,6 +40,7 @@ impl Default for Objectives {
 
 /// How one source stands in one repository.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct Standing {
     /// The source.
     pub source: SourceName,
@@ -65,6 +66,7 @@ pub struct Standing {
 
 /// One restore that was timed.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Sample {
     /// Bytes restored.
     pub size_bytes: u64,

@@ -14,6 +14,7 @@ use crate::{
 
 /// What one run left.
 #[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
 pub struct RecoveryPoint {
     /// The run.
     pub run: RunId,
@@ -111,6 +112,7 @@ const LATEST: &str = "latest";
 
 /// The snapshot that was chosen, and what the operator should know about the choice.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct ChosenPoint {
     /// The snapshot.
     pub snapshot: Snapshot,

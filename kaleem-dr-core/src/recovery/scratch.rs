@@ -12,12 +12,16 @@ use std::{
     sync::Arc,
 };
 
-use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 use ulid::Ulid;
 
 use crate::{
-    ground::{SourceName, error_chain},
+    ground::{
+        SourceName,
+        durable_file::sync_directory,
+        error_chain,
+        flock::{self, FileLock},
+    },
     recovery::source::{Restorable, ScratchTarget},
 };
 
@@ -32,7 +36,7 @@ pub struct Scratch {
     target: ScratchTarget,
     note: PathBuf,
     /// Locked as long as this lives.
-    _held: Flock<File>,
+    _held: FileLock,
 }
 
 /// What a note says.
@@ -43,6 +47,7 @@ struct Note {
 
 /// What became of the scratch of a rehearsal that died.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Cleared {
     /// Its name.
     pub name: String,
@@ -66,11 +71,10 @@ impl Scratch {
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&note)?;
         serde_json::to_writer(&mut file, &Note { source: source.clone() })?;
         file.flush()?;
-        let held = Flock::lock(file, FlockArg::LockExclusiveNonblock)
-            .map_err(|(_, errno)| io::Error::from(errno))?;
+        let held = flock::try_lock(file)?.ok_or(io::ErrorKind::WouldBlock)?;
         // Durable before anything is made on a server: otherwise a crash of the machine would leave what nobody knows of.
         held.sync_all()?;
-        File::open(directory)?.sync_all()?;
+        sync_directory(directory)?;
         let target = ScratchTarget { directory: directory.join(&name), name, control };
         private_directory(&target.directory)?;
         Ok(Self { target, note, _held: held })
@@ -119,7 +123,7 @@ pub fn left_over(directory: &Path) -> io::Result<Vec<String>> {
 async fn clear(
     directory: &Path,
     name: String,
-    note: &Flock<File>,
+    note: &FileLock,
     sources: &[Arc<dyn Restorable>],
 ) -> Cleared {
     let said: Option<Note> = serde_json::from_reader(io::BufReader::new(&**note)).ok();
@@ -157,7 +161,7 @@ async fn clear(
 }
 
 /// Notes that nobody holds, each locked now.
-fn abandoned(directory: &Path) -> io::Result<Vec<(String, Flock<File>)>> {
+fn abandoned(directory: &Path) -> io::Result<Vec<(String, FileLock)>> {
     let entries = match fs::read_dir(directory) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -176,7 +180,7 @@ fn abandoned(directory: &Path) -> io::Result<Vec<(String, Flock<File>)>> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             opened => opened?,
         };
-        if let Ok(held) = Flock::lock(file, FlockArg::LockExclusiveNonblock)
+        if let Ok(Some(held)) = flock::try_lock(file)
             && path.exists()
         {
             found.push((name, held));

@@ -4,7 +4,7 @@
 //! whether the file is compressed is settled here.
 
 use std::{
-    fs::{self, File},
+    fs,
     io::{self, Write},
     path::{Path, PathBuf},
     sync::Arc,
@@ -17,7 +17,7 @@ use tokio::{sync::mpsc, task::JoinHandle};
 
 use crate::{
     CancellationToken,
-    ground::{SourceError, gzip::GzipWriter, progress::ProgressSink},
+    ground::{SourceError, durable_file::DurableFile, gzip::GzipWriter, progress::ProgressSink},
     recovery::{point::PointReader, restore::ensure_room},
 };
 
@@ -25,8 +25,6 @@ use crate::{
 const PIECES_IN_FLIGHT: usize = 8;
 /// Length of the pieces that blocking code writes.
 const PIECE_BYTES: usize = 256 << 10;
-/// What the name of a file ends with while it is being written.
-pub(crate) const PARTIAL_SUFFIX: &str = ".partial";
 
 /// A source's points as files.
 #[async_trait]
@@ -108,10 +106,6 @@ pub async fn export_to(
     path: &Path,
     gzip: bool,
 ) -> Result<u64, SourceError> {
-    let directory = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
     let failed = |action: &str| {
         let (path, action) = (path.to_path_buf(), action.to_owned());
         move |cause| SourceError::Path { path, action, cause }
@@ -125,24 +119,14 @@ pub async fn export_to(
     if path.exists() {
         return Err(taken());
     }
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    // Made for its owner alone, and removed unless it is renamed below.
-    let file = tempfile::Builder::new()
-        .prefix(&format!(".{name}."))
-        .suffix(PARTIAL_SUFFIX)
-        .tempfile_in(directory)
-        .map_err(failed("create"))?;
+    let file = DurableFile::begin(path, 0o600).map_err(failed("create"))?;
     let written =
-        export(form, point, Box::new(file.as_file().try_clone().map_err(failed("open"))?), gzip)
+        export(form, point, Box::new(file.file().try_clone().map_err(failed("open"))?), gzip)
             .await?;
-    file.as_file().sync_all().map_err(failed("write"))?;
-    file.persist_noclobber(path).map_err(|error| match error.error.kind() {
+    file.create_new().map_err(|error| match error.kind() {
         io::ErrorKind::AlreadyExists => taken(),
-        _ => failed("rename into place")(error.error),
+        _ => failed("write")(error),
     })?;
-    File::open(directory)
-        .and_then(|directory| directory.sync_all())
-        .map_err(failed("make durable the name of"))?;
     Ok(written)
 }
 

@@ -99,8 +99,8 @@ async fn counts(point: &PointReader, only: &[String]) -> Result<TreeTotals, Sour
     }
     let found = match point.origin() {
         Origin::Snapshot(snapshot) => {
-            let options =
-                RestoreOptions { dry_run: true, ..options(PathBuf::from("/"), only, true) };
+            let mut options = options(PathBuf::from("/"), only, true);
+            options.dry_run = true;
             restore_files(snapshot, &options, point.progress(), &point.cancellation())
                 .await
                 .map_err(|error| SourceError::Point(error.into()))?
@@ -131,15 +131,11 @@ fn is_glob(pattern: &str) -> bool {
 }
 
 fn options(target: PathBuf, only: &[String], overwrite: bool) -> RestoreOptions {
-    RestoreOptions {
-        target,
-        include: only.to_vec(),
-        exclude: Vec::new(),
-        without_own_files: true,
-        overwrite,
-        verify: true,
-        dry_run: false,
-    }
+    let mut options = RestoreOptions::new(target);
+    options.include = only.to_vec();
+    options.without_own_files = true;
+    options.overwrite = overwrite;
+    options
 }
 
 pub(super) async fn restore(

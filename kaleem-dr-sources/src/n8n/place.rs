@@ -8,20 +8,20 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use kaleem_dr_core::{ground::SourceError, recovery::extract_root::HeldDirectory};
+use kaleem_dr_core::{ground::SourceError, recovery::extract_root::DirectoryHandle};
 
 use super::{DATABASE, KEY_FILE, database, path_error};
 
 /// What is restored, held by descriptor: n8n's user may write beside n8n's directory, where it was put first.
 pub(super) struct Restored {
     /// The directory of ours that it was put into.
-    pub(super) scratch: HeldDirectory,
+    pub(super) scratch: DirectoryHandle,
     /// Where in it n8n's own lies.
     pub(super) below: PathBuf,
 }
 
 impl Restored {
-    fn base(&self) -> io::Result<HeldDirectory> {
+    fn base(&self) -> io::Result<DirectoryHandle> {
         self.scratch.directory(OsStr::new("."))?.below(&self.below)
     }
 
@@ -36,7 +36,7 @@ impl Restored {
             let (parent, target_name) = split(target)?;
             // An empty directory gives way; one that was filled meanwhile does not.
             let from = self.scratch.directory(OsStr::new("."))?.below(above)?;
-            HeldDirectory::open(parent)?.take(&from, name, target_name)
+            DirectoryHandle::open(parent)?.take(&from, name, target_name)
         };
         moved().map_err(path_error(target, "put the restored directory at"))
     }
@@ -54,7 +54,7 @@ impl Restored {
         }
         let is_new = !target.exists();
         let into =
-            HeldDirectory::open(target).map_err(path_error(target, "create the directory"))?;
+            DirectoryHandle::open(target).map_err(path_error(target, "create the directory"))?;
         let base = self.base().map_err(path_error(target, "find what was restored for"))?;
         give(&base, owner)
             .map_err(path_error(target, "set modes and owners in what was restored for"))?;
@@ -70,8 +70,8 @@ impl Restored {
             {
                 continue;
             }
-            let place =
-                split(to).and_then(|(parent, to_name)| Ok((HeldDirectory::open(parent)?, to_name)));
+            let place = split(to)
+                .and_then(|(parent, to_name)| Ok((DirectoryHandle::open(parent)?, to_name)));
             let (parent, to_name) = place.map_err(failed)?;
             merge(&base, OsStr::new(name), &parent, to_name)
                 .map_err(|error| put_error(to, error))?;
@@ -97,7 +97,7 @@ impl Restored {
 }
 
 /// Modes, and the owner that n8n's own directory has: a capture is made by root, but n8n does not run as root.
-fn give(base: &HeldDirectory, owner: Option<(u32, u32)>) -> io::Result<()> {
+fn give(base: &DirectoryHandle, owner: Option<(u32, u32)>) -> io::Result<()> {
     for name in [DATABASE, KEY_FILE] {
         if base.is_directory(OsStr::new(name))?.is_some() {
             base.give_file(OsStr::new(name), 0o600, owner)?;
@@ -123,9 +123,9 @@ fn put_error(to: &Path, error: io::Error) -> SourceError {
 
 /// Moves what is in a directory over what is in another; what is only there stays. A link in the place of a directory is not followed.
 fn merge(
-    from: &HeldDirectory,
+    from: &DirectoryHandle,
     name: &OsStr,
-    into: &HeldDirectory,
+    into: &DirectoryHandle,
     into_name: &OsStr,
 ) -> io::Result<()> {
     if from.is_directory(name)? != Some(true) || into.is_directory(into_name)?.is_none() {

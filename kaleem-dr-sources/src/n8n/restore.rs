@@ -15,7 +15,7 @@ use kaleem_dr_core::{
     engine::manifest::Manifest,
     ground::SourceError,
     recovery::{
-        extract_root::HeldDirectory,
+        extract_root::DirectoryHandle,
         point::{Origin, PointReader},
         restore::{RestoreOptions, ensure_room, restore_files, turn_a_byte},
         source::{
@@ -128,7 +128,7 @@ impl N8nSource {
         let scratch = tempfile::Builder::new().prefix(".kaleem-dr-restore-").tempdir_in(&parent);
         let scratch = scratch.map_err(path_error(&parent, "make a temporary directory in"))?;
         let held =
-            HeldDirectory::open(scratch.path()).map_err(path_error(scratch.path(), "open"))?;
+            DirectoryHandle::open(scratch.path()).map_err(path_error(scratch.path(), "open"))?;
         if !held.is_ours().map_err(path_error(scratch.path(), "look at"))? {
             return Err(SourceError::Refused(format!(
                 "someone exchanged {} meanwhile",
@@ -222,15 +222,9 @@ async fn stage(point: &PointReader, into: &Path) -> Result<PathBuf, SourceError>
     match point.origin() {
         Origin::Snapshot(snapshot) => {
             let target = into.join("snapshot");
-            let options = RestoreOptions {
-                target: target.clone(),
-                include: vec![ROOT.into()],
-                exclude: Vec::new(),
-                without_own_files: true,
-                overwrite: false,
-                verify: true,
-                dry_run: false,
-            };
+            let mut options = RestoreOptions::new(target.clone());
+            options.include = vec![ROOT.into()];
+            options.without_own_files = true;
             let files = restore_files(snapshot, &options, point.progress(), &point.cancellation())
                 .await
                 .map_err(|error| SourceError::Point(error.into()))?;

@@ -9,7 +9,7 @@ use std::{
 };
 
 use kaleem_dr_core::{
-    engine::repository::store::{Network, OpendalStore, S3Access, Tuning},
+    engine::repository::store::{OpendalStore, S3Access},
     ground::digest::ByteDigest,
     operate::config::secret::SecretString,
 };
@@ -35,18 +35,15 @@ impl S3Mirror {
 
     /// The place as a store.
     pub fn store(&self) -> OpendalStore {
-        OpendalStore::s3(&S3Access {
-            endpoint: self.s3.endpoint.clone(),
-            bucket: self.s3.bucket.clone(),
-            prefix: self.prefix.clone(),
-            region: "us-east-1".to_owned(),
-            access_key_id: SecretString::from(self.s3.key.as_str()),
-            secret_access_key: SecretString::from(self.s3.secret.as_str()),
-            session_token: None,
-            network: Network::default(),
-            tuning: Tuning::default(),
-        })
-        .expect("the access data are good")
+        let mut access = S3Access::new(
+            &self.s3.endpoint,
+            &self.s3.bucket,
+            SecretString::from(self.s3.key.as_str()),
+            SecretString::from(self.s3.secret.as_str()),
+        );
+        access.prefix.clone_from(&self.prefix);
+        access.region = "us-east-1".to_owned();
+        OpendalStore::s3(&access).expect("the access data are good")
     }
 
     /// The site with a mirror of its repository there.

@@ -5,6 +5,7 @@
 pub mod archive;
 pub mod everything;
 pub mod faulty_s3;
+pub mod faulty_store;
 pub mod healthchecks_stand_in;
 pub mod mirror;
 pub mod points;

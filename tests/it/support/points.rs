@@ -27,11 +27,10 @@ pub struct Points {
 impl Points {
     pub async fn new() -> Self {
         let directory = tempfile::tempdir().expect("a directory can be made");
-        let access = Access {
-            location: Location::Directory(directory.path().join("repository")),
-            password: SecretString::from("points"),
-            cache_directory: None,
-        };
+        let access = Access::new(
+            Location::Directory(directory.path().join("repository")),
+            SecretString::from("points"),
+        );
         let repository = Repository::init(&access, 2).await.expect("a repository can be made");
         Self { repository, _directory: directory }
     }

@@ -108,6 +108,7 @@ pub struct Part {
 
 /// A part as the ledger holds it, with the kind of its event.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct PastPart {
     /// `backup`, `drill`, …
     pub kind: String,
@@ -118,6 +119,7 @@ pub struct PastPart {
 
 /// An event as the ledger holds it.
 #[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
 pub struct PastEvent {
     /// Id of the run.
     pub run: String,

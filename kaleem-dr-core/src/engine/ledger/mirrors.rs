@@ -33,6 +33,7 @@ pub(super) const TABLES: &str = "
 
 /// What is known of a mirror as a whole.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct MirrorRecord {
     /// When it was first seen to be a repository; `None` before that.
     pub filled: Option<Timestamp>,
@@ -42,6 +43,7 @@ pub struct MirrorRecord {
 
 /// Deletions that have waited for more than one pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Postponed {
     /// Since when.
     pub since: Timestamp,

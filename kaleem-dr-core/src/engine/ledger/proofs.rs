@@ -45,6 +45,7 @@ impl Proof {
 
 /// A proof report in the chain.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ChainedReport {
     /// The drill's run.
     pub run: String,

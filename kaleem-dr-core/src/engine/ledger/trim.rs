@@ -12,6 +12,7 @@ use super::{Ledger, LedgerError};
 /// How much history the ledger keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
 pub struct LedgerLimits {
     /// Days after which events, proofs and drill reports are removed.
     pub keep_days: u32,

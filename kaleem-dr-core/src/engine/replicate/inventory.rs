@@ -190,7 +190,7 @@ async fn list_with_etags(
     Ok((objects, etags))
 }
 
-/// The config of a repository as it lies there: sealed, the same in every mirror. `None` where there is none.
+/// The config of a repository as it lies there: encrypted, the same in every mirror. `None` where there is none.
 ///
 /// It is the one object that does not have its hash as its name, so it is read until two reads agree.
 pub(crate) async fn config(store: &dyn ObjectStore) -> Result<Option<Bytes>, RepositoryError> {

@@ -39,6 +39,7 @@ const LISTINGS: u32 = 4;
 
 /// A pass of a mirror.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct MirrorJob {
     /// The repository.
     pub from: Arc<dyn ObjectStore>,
@@ -54,12 +55,22 @@ pub struct MirrorJob {
     pub options: MirrorOptions,
 }
 
+impl MirrorJob {
+    /// A pass with the default options that relies on no ledger and opens no repository: it brings over, and deletes neither index files nor
+    /// packs.
+    #[must_use]
+    pub fn new(from: Arc<dyn ObjectStore>, to: Arc<dyn ObjectStore>) -> Self {
+        Self { from, to, ledger: None, access: None, options: MirrorOptions::default() }
+    }
+}
+
 /// How a pass goes.
 #[derive(Clone, Debug)]
 #[allow(
     clippy::struct_excessive_bools,
     reason = "each is a switch of its own that an operator sets"
 )]
+#[non_exhaustive]
 pub struct MirrorOptions {
     /// List and plan only.
     pub dry_run: bool,
@@ -93,6 +104,7 @@ impl Default for MirrorOptions {
 
 /// Objects and their bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Count {
     /// How many.
     pub objects: u64,
@@ -117,6 +129,7 @@ impl Count {
 
 /// What a pass did, or would do.
 #[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
 pub struct MirrorReport {
     /// Its id.
     pub run: RunId,

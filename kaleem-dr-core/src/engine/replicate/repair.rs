@@ -25,6 +25,7 @@ use crate::{
 
 /// How a repair goes.
 #[derive(Clone, Copy, Debug, Default)]
+#[non_exhaustive]
 pub struct RepairOptions {
     /// Say what is damaged, change nothing.
     pub dry_run: bool,
@@ -35,6 +36,7 @@ pub struct RepairOptions {
 
 /// What a repair did, or would do.
 #[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
 pub struct RepairReport {
     /// Its id.
     pub run: RunId,

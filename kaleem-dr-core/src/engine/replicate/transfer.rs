@@ -9,7 +9,7 @@ use crate::{
     CancellationToken,
     engine::repository::{
         RepositoryError,
-        store::{ObjectStore, StoreFault},
+        store::{ObjectStore, StoreErrorKind},
     },
     ground::{digest::ByteDigest, error_chain, progress::StageProgress},
 };
@@ -174,7 +174,7 @@ fn may_pass(error: &RepositoryError) -> bool {
     match error {
         RepositoryError::Damaged { .. } => true,
         RepositoryError::Store(error) => {
-            matches!(error.fault(), StoreFault::Other | StoreFault::Short)
+            matches!(error.kind(), StoreErrorKind::Other | StoreErrorKind::Short)
         }
         _ => false,
     }

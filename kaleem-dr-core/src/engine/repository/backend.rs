@@ -23,12 +23,13 @@ use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    RepositoryError, lock,
+    RepositoryError,
+    backpressure::Backpressure,
+    lock,
     lock::Lock,
     names::is_object_name,
     object_key::key_of,
-    store::{ObjectStore, StoreError, StoreFault},
-    valve::Valve,
+    store::{ObjectStore, StoreError, StoreErrorKind},
 };
 use crate::ground::{digest::ByteDigest, error_chain, failpoint, failpoint::Step};
 
@@ -49,7 +50,7 @@ pub(crate) struct Gate {
     /// Bytes written to the store: packs and index files.
     written: AtomicU64,
     /// Holds back the reads of a capture while a pack is written.
-    valve: Option<Valve>,
+    backpressure: Option<Backpressure>,
     /// Confirmed before anything is removed.
     lock: Option<Arc<lock::Shared>>,
     /// Index files that are not shown, by their ids: they are damaged.
@@ -82,9 +83,14 @@ impl Gate {
         Arc::new(Self { withhold: true, cancel, ..Self::default() })
     }
 
-    /// The same for a capture, whose reads the valve holds back.
-    pub(crate) fn capturing(cancel: CancellationToken, valve: Valve) -> Arc<Self> {
-        Arc::new(Self { withhold: true, valve: Some(valve), cancel, ..Self::default() })
+    /// The same for a capture; backpressure slows its reads.
+    pub(crate) fn capturing(cancel: CancellationToken, backpressure: Backpressure) -> Arc<Self> {
+        Arc::new(Self {
+            withhold: true,
+            backpressure: Some(backpressure),
+            cancel,
+            ..Self::default()
+        })
     }
 
     /// Bytes written through this gate.
@@ -215,7 +221,7 @@ impl ReadBackend for Backend {
                 false,
                 "its content does not hash to its name",
             )
-            .with_fault(StoreFault::Short);
+            .with_kind(StoreErrorKind::Short);
             return Err(backend_error(error));
         }
         Ok(bytes)
@@ -259,14 +265,14 @@ impl WriteBackend for Backend {
         let (store, key, size) = (self.store.clone(), key_of(kind, id), content.size());
         let _writing = self
             .gate
-            .valve
+            .backpressure
             .as_ref()
             .filter(|_| kind == FileType::Pack)
-            .map(|valve| valve.writing(size as u64));
+            .map(|backpressure| backpressure.writing(size as u64));
         self.wait(async move {
             // Of use only once an index names it: the store makes it durable before it writes that.
             if kind == FileType::Pack {
-                store.write_late(&key, content.into_vec()).await
+                store.write_deferred(&key, content.into_vec()).await
             } else {
                 store.write(&key, content.into_vec()).await
             }

@@ -1,49 +1,47 @@
 //! Whether a bucket will serve: each thing a repository does in one, tried on a canary, and the rules that would eat it.
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use ulid::Ulid;
 
-use super::store::{ObjectStore as _, OpendalStore, S3Access, StoreError, StoreFault, region};
-use crate::ground::{Exit, error_chain};
+use super::store::{BasicStore as _, OpendalStore, S3Access, StoreError, StoreErrorKind, region};
+use crate::ground::{
+    Exit,
+    diagnosis::{Diagnosis, Severity},
+    error_chain,
+};
 
-/// What was found out about a bucket.
+/// The result of trying a bucket.
 #[derive(Clone, Debug, Serialize)]
 #[must_use]
+#[non_exhaustive]
 pub struct BucketReport {
     /// The bucket and prefix, without credentials.
     pub location: String,
-    /// What was tried, in order.
-    pub findings: Vec<BucketFinding>,
+    /// What was tried, in order. Each id is a step: `put`, `get`, `list`, `overwrite`, `conditional-put`, `delete`, `lifecycle`,
+    /// `bucket-lock`.
+    #[serde(serialize_with = "as_steps")]
+    pub findings: Vec<Diagnosis>,
     /// Whether we never got as far as the objects.
     pub kept_out: bool,
 }
 
-/// One thing that was tried.
-#[derive(Clone, Debug, Serialize)]
-pub struct BucketFinding {
-    /// `put`, `get`, `list`, `overwrite`, `conditional-put`, `delete`, `lifecycle`, `bucket-lock`.
-    pub step: &'static str,
-    /// How it ended.
-    pub verdict: Verdict,
-    /// What was found.
-    pub message: String,
-    /// What to do about it.
-    pub advice: Option<String>,
+/// A diagnosis in the JSON of `r2 check`.
+#[derive(Serialize)]
+struct Step<'a> {
+    step: &'a str,
+    verdict: Severity,
+    message: &'a str,
+    advice: Option<&'a str>,
 }
 
-/// How one thing ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Verdict {
-    /// As it should.
-    Ok,
-    /// Worth knowing.
-    Information,
-    /// Could not be found out, or may cost something.
-    Warning,
-    /// A repository must not lie here as it is.
-    Error,
+fn as_steps<S: Serializer>(findings: &[Diagnosis], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(findings.iter().map(|found| Step {
+        step: found.id,
+        verdict: found.severity,
+        message: &found.what,
+        advice: found.fix.as_deref(),
+    }))
 }
 
 impl BucketReport {
@@ -52,7 +50,7 @@ impl BucketReport {
     pub fn exit(&self) -> Exit {
         if self.kept_out {
             Exit::Unreachable
-        } else if self.findings.iter().any(|finding| finding.verdict == Verdict::Error) {
+        } else if self.findings.iter().any(|finding| finding.severity == Severity::Error) {
             Exit::NotVerified
         } else {
             Exit::Done
@@ -62,21 +60,20 @@ impl BucketReport {
     fn note(
         &mut self,
         step: &'static str,
-        verdict: Verdict,
+        severity: Severity,
         message: impl Into<String>,
         advice: Option<&str>,
     ) {
-        self.findings.push(BucketFinding {
-            step,
-            verdict,
-            message: message.into(),
-            advice: advice.map(str::to_owned),
+        let found = Diagnosis::new(severity, step, message);
+        self.findings.push(match advice {
+            Some(advice) => found.fix(advice),
+            None => found,
         });
     }
 
     fn failed(&mut self, step: &'static str, error: &StoreError) {
-        self.kept_out |= error.fault().keeps_out();
-        self.note(step, Verdict::Error, error_chain(error), error.fault().advice());
+        self.kept_out |= error.kind().keeps_out();
+        self.note(step, Severity::Error, error_chain(error), error.kind().advice());
     }
 }
 
@@ -95,10 +92,10 @@ pub async fn check_bucket(access: &S3Access) -> Result<BucketReport, StoreError>
     if came {
         match deleted {
             Ok(()) => match store.size(&canary).await {
-                Ok(None) => report.note("delete", Verdict::Ok, "an object can be deleted, and is gone then", None),
+                Ok(None) => report.note("delete", Severity::Ok, "an object can be deleted, and is gone then", None),
                 Ok(Some(_)) => report.note(
                     "delete",
-                    Verdict::Error,
+                    Severity::Error,
                     format!("the service says it deleted {canary}, and still has it"),
                     Some("is there a cache or a lock rule before the bucket? forget and prune would not free anything"),
                 ),
@@ -106,7 +103,7 @@ pub async fn check_bucket(access: &S3Access) -> Result<BucketReport, StoreError>
             },
             Err(error) => {
                 report.failed("delete", &error);
-                report.note("delete", Verdict::Warning, format!("{canary} is left in the bucket"), Some("delete it by hand"));
+                report.note("delete", Severity::Warning, format!("{canary} is left in the bucket"), Some("delete it by hand"));
             }
         }
     }
@@ -114,7 +111,7 @@ pub async fn check_bucket(access: &S3Access) -> Result<BucketReport, StoreError>
         lifecycle(access, &mut report).await;
     }
     if access.is_r2() {
-        report.note("bucket-lock", Verdict::Information, lock_advice(&access.prefix), None);
+        report.note("bucket-lock", Severity::Information, lock_advice(&access.prefix), None);
     }
     Ok(report)
 }
@@ -133,15 +130,15 @@ async fn try_objects(store: &OpendalStore, canary: &str, report: &mut BucketRepo
         (Bytes::from(format!("{canary} 1\n")), Bytes::from(format!("{canary} 2\n")));
     if let Err(error) = store.write(canary, vec![first.clone()]).await {
         report.failed("put", &error);
-        if error.fault() == StoreFault::Denied && store.has(canary).await.is_ok() {
+        if error.kind() == StoreErrorKind::Denied && store.has(canary).await.is_ok() {
             let advice = "give the token \"Object Read & Write\": this one may list, but not write";
-            report.note("list", Verdict::Ok, "objects can be listed", Some(advice));
+            report.note("list", Severity::Ok, "objects can be listed", Some(advice));
         }
         return false;
     }
     report.note(
         "put",
-        Verdict::Ok,
+        Severity::Ok,
         "an object can be written, and the service's digest of it is right",
         None,
     );
@@ -155,10 +152,10 @@ async fn try_objects(store: &OpendalStore, canary: &str, report: &mut BucketRepo
     )
     .await;
     match store.has(canary).await {
-        Ok(true) => report.note("list", Verdict::Ok, "a listing has an object at once after it was written", None),
+        Ok(true) => report.note("list", Severity::Ok, "a listing has an object at once after it was written", None),
         Ok(false) => report.note(
             "list",
-            Verdict::Error,
+            Severity::Error,
             "a listing does not have an object that was just written",
             Some("the service lists late: prune would take new packs for garbage; use one that is consistent"),
         ),
@@ -172,21 +169,21 @@ async fn try_objects(store: &OpendalStore, canary: &str, report: &mut BucketRepo
         Err(error) => report.failed("overwrite", &error),
     }
     match store.write_new(canary, first).await {
-        Err(error) if error.fault() == StoreFault::Condition => {
+        Err(error) if error.kind() == StoreErrorKind::Condition => {
             report.note(
                 "conditional-put",
-                Verdict::Information,
+                Severity::Information,
                 "`If-None-Match: *` is honoured: an object is not written over",
                 None,
             );
         }
         Err(error) => {
             let message = format!("`If-None-Match: *` is not understood: {}", error_chain(&error));
-            report.note("conditional-put", Verdict::Information, message, None);
+            report.note("conditional-put", Severity::Information, message, None);
         }
         Ok(()) => {
             let message = "`If-None-Match: *` is ignored: an object was written over; nothing here relies on it";
-            report.note("conditional-put", Verdict::Information, message, None);
+            report.note("conditional-put", Severity::Information, message, None);
         }
     }
     true
@@ -201,10 +198,10 @@ async fn read_back(
     report: &mut BucketReport,
 ) {
     match store.read(key, None).await {
-        Ok(found) if found == wanted => report.note(step, Verdict::Ok, well, None),
+        Ok(found) if found == wanted => report.note(step, Severity::Ok, well, None),
         Ok(_) => report.note(
             step,
-            Verdict::Error,
+            Severity::Error,
             "what was read is not what was just written",
             Some("is there a cache before the bucket? use the service's own endpoint"),
         ),
@@ -303,7 +300,7 @@ async fn lifecycle(access: &S3Access, report: &mut BucketReport) {
             "look in the bucket's settings yourself: no rule may expire objects of the repository";
         report.note(
             STEP,
-            Verdict::Warning,
+            Severity::Warning,
             format!("the lifecycle rules could not be read: {why}"),
             Some(advice),
         );
@@ -319,7 +316,7 @@ async fn lifecycle(access: &S3Access, report: &mut BucketReport) {
         Err(why) => return unread(report, why),
     };
     if status == 404 || body.contains("NoSuchLifecycleConfiguration") {
-        return report.note(STEP, Verdict::Ok, "no lifecycle rule is set", None);
+        return report.note(STEP, Severity::Ok, "no lifecycle rule is set", None);
     }
     if status == 403 {
         return unread(report, "the key may not (R2: only \"Admin\" tokens may)".to_owned());
@@ -341,7 +338,7 @@ fn judge(lifecycle: &Lifecycle, prefix: &str, report: &mut BucketReport) {
         if let Some(when) = rule.expires() {
             report.note(
                 STEP,
-                Verdict::Error,
+                Severity::Error,
                 format!(
                     "the lifecycle rule \"{name}\" deletes objects of the repository {when}: packs are shared by old and new \
                      snapshots, so expiry by age destroys the repository"
@@ -355,14 +352,14 @@ fn judge(lifecycle: &Lifecycle, prefix: &str, report: &mut BucketReport) {
                 format!("the lifecycle rule \"{name}\" moves objects of the repository to {class}");
             report.note(
                 STEP,
-                Verdict::Warning,
+                Severity::Warning,
                 message,
                 Some("a restore may wait or cost; an archive class makes it fail"),
             );
         }
     }
     if report.findings.len() == before {
-        report.note(STEP, Verdict::Ok, "no lifecycle rule touches the repository", None);
+        report.note(STEP, Severity::Ok, "no lifecycle rule touches the repository", None);
     }
 }
 
@@ -370,14 +367,14 @@ fn judge(lifecycle: &Lifecycle, prefix: &str, report: &mut BucketReport) {
 mod tests {
     use super::*;
 
-    fn judged(rules: &str, prefix: &str) -> Vec<(Verdict, String)> {
+    fn judged(rules: &str, prefix: &str) -> Vec<(Severity, String)> {
         let xml = format!(
             "<LifecycleConfiguration xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">{rules}</LifecycleConfiguration>"
         );
         let mut report =
             BucketReport { location: String::new(), findings: Vec::new(), kept_out: false };
         judge(&quick_xml::de::from_str(&xml).unwrap(), prefix, &mut report);
-        report.findings.into_iter().map(|finding| (finding.verdict, finding.message)).collect()
+        report.findings.into_iter().map(|finding| (finding.severity, finding.what)).collect()
     }
 
     #[test]
@@ -397,7 +394,7 @@ mod tests {
         ] {
             let found = judged(&rule("Enabled", &filter, expires), "restic");
             assert!(
-                matches!(&found[..], [(Verdict::Error, why)] if why.contains("old things") && why.contains("30 days")),
+                matches!(&found[..], [(Severity::Error, why)] if why.contains("old things") && why.contains("30 days")),
                 "{filter}: {found:?}"
             );
         }
@@ -423,7 +420,7 @@ mod tests {
             ),
             String::new(),
         ] {
-            assert!(matches!(&judged(&harmless, "restic")[..], [(Verdict::Ok, _)]), "{harmless}");
+            assert!(matches!(&judged(&harmless, "restic")[..], [(Severity::Ok, _)]), "{harmless}");
         }
         let moves = rule(
             "Enabled",
@@ -431,7 +428,7 @@ mod tests {
             "<Transition><Days>30</Days><StorageClass>GLACIER</StorageClass></Transition>",
         );
         assert!(
-            matches!(&judged(&moves, "")[..], [(Verdict::Warning, why)] if why.contains("GLACIER"))
+            matches!(&judged(&moves, "")[..], [(Severity::Warning, why)] if why.contains("GLACIER"))
         );
         // Two rules, with the harmless one first.
         let two = format!(
@@ -449,6 +446,18 @@ mod tests {
             advice.contains("restic/data/, restic/index/")
                 && advice.contains("never on restic/locks/"),
             "{advice}"
+        );
+    }
+
+    #[test]
+    fn the_json_of_a_report_is_of_steps_and_verdicts() {
+        let mut report =
+            BucketReport { location: "l".into(), findings: Vec::new(), kept_out: false };
+        report.note("put", Severity::Ok, "well", None);
+        report.note("get", Severity::Information, "odd", Some("look"));
+        assert_eq!(
+            serde_json::to_string(&report).unwrap(),
+            r#"{"location":"l","findings":[{"step":"put","verdict":"ok","message":"well","advice":null},{"step":"get","verdict":"information","message":"odd","advice":"look"}],"kept_out":false}"#
         );
     }
 }

@@ -19,10 +19,10 @@ use serde_json::json;
 
 use super::{
     Repository, RepositoryError, blocking,
+    crypto::RepositoryKey,
     lock::Lock,
     pack::{BlobKind, Object, PackWriter},
     reach::{Lost, Reach},
-    seal::SealKey,
     snapshot::SnapshotId,
     tree_entry::{follower_path, go_mode},
 };
@@ -119,12 +119,12 @@ pub(crate) async fn publish(
         action: "write a snapshot to",
         cause: cause.into(),
     })?;
-    let sealed = Bytes::from(repository.0.key.seal(&json));
-    let id = ByteDigest::of(&sealed);
+    let encrypted = Bytes::from(repository.0.key.encrypt(&json));
+    let id = ByteDigest::of(&encrypted);
     let key = format!("snapshots/{id}");
-    store.write(&key, vec![sealed.clone()]).await?;
+    store.write(&key, vec![encrypted.clone()]).await?;
     failpoint::pass(Step::AfterRelease);
-    if store.read(&key, None).await? != sealed {
+    if store.read(&key, None).await? != encrypted {
         return Err(RepositoryError::Damaged {
             object: key,
             why: "it reads back otherwise than it was written".into(),
@@ -134,7 +134,7 @@ pub(crate) async fn publish(
         .parse()
         .map(|id: rustic_core::Id| SnapshotId(id.into()))
         .map_err(RepositoryError::engine("name a snapshot of"))?;
-    Ok((id, sealed.len() as u64))
+    Ok((id, encrypted.len() as u64))
 }
 
 /// What we add to a snapshot.
@@ -145,7 +145,7 @@ struct Documents<'a> {
 
 fn complete(
     engine: &rustic_core::Repository<IndexedFullStatus>,
-    key: &SealKey,
+    key: &RepositoryKey,
     version: u32,
     mut file: SnapshotFile,
     documents: &Documents<'_>,
@@ -206,12 +206,12 @@ fn complete(
         summary.files_new = (summary.files_new + 2).saturating_sub(followers);
     }
 
-    Ok((file, sealed_objects(key, [data, trees])?))
+    Ok((file, encrypted_objects(key, [data, trees])?))
 }
 
 /// The packs and the index file that names their blobs, in the order in which they must be written.
-pub(super) fn sealed_objects(
-    key: &SealKey,
+pub(super) fn encrypted_objects(
+    key: &RepositoryKey,
     writers: [PackWriter<'_>; 2],
 ) -> Result<Vec<Object>, RepositoryError> {
     let mut objects = Vec::new();
@@ -224,8 +224,8 @@ pub(super) fn sealed_objects(
     let index = serde_json::to_vec(&json!({ "packs": packs })).map_err(|cause| {
         RepositoryError::Engine { action: "write an index to", cause: cause.into() }
     })?;
-    let sealed = Bytes::from(key.seal(&index));
-    objects.push(Object { key: format!("index/{}", ByteDigest::of(&sealed)), bytes: sealed });
+    let encrypted = Bytes::from(key.encrypt(&index));
+    objects.push(Object { key: format!("index/{}", ByteDigest::of(&encrypted)), bytes: encrypted });
     Ok(objects)
 }
 

@@ -33,6 +33,7 @@ const HOST_MARK: &str = "{host}";
 
 /// How snapshots are copied.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct CopyOptions {
     /// More tags for what is copied. `{host}` in one stands for the host of the snapshot.
     pub tags: Vec<String>,
@@ -42,6 +43,7 @@ pub struct CopyOptions {
 
 /// What copying did, or would do.
 #[derive(Clone, Debug, Default, Serialize)]
+#[non_exhaustive]
 pub struct CopyReport {
     /// What was copied, oldest first.
     pub copied: Vec<CopiedSnapshot>,
@@ -59,6 +61,7 @@ pub struct CopyReport {
 
 /// A snapshot that was copied.
 #[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
 pub struct CopiedSnapshot {
     /// Its id where it came from.
     pub from: SnapshotId,
@@ -72,6 +75,7 @@ pub struct CopiedSnapshot {
 
 /// A snapshot that was not copied.
 #[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
 pub struct CopyFailure {
     /// Its id where it is.
     pub snapshot: SnapshotId,
@@ -148,7 +152,7 @@ impl ChunkerParams {
     }
 }
 
-/// What makes two snapshots in two repositories the same. Ids differ, for a snapshot is sealed with its repository's key.
+/// What makes two snapshots in two repositories the same. Ids differ, for a snapshot is encrypted with its repository's key.
 type Identity = (TreeId, jiff::Timestamp, String, Vec<std::path::PathBuf>, Option<RunId>);
 
 fn identity(snapshot: &Snapshot) -> Identity {

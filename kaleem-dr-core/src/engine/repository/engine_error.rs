@@ -2,7 +2,7 @@
 
 use rustic_core::RusticError;
 
-use super::store::{StoreError, StoreFault};
+use super::store::{StoreError, StoreErrorKind};
 use crate::ground::{Cause, error_chain};
 
 /// What rustic_core said, in one line, and what the store said to it.
@@ -10,7 +10,7 @@ use crate::ground::{Cause, error_chain};
 #[error("{said}")]
 pub(crate) struct EngineCause {
     said: String,
-    pub(crate) fault: Option<StoreFault>,
+    pub(crate) kind: Option<StoreErrorKind>,
     pub(crate) is_full: bool,
 }
 
@@ -30,7 +30,7 @@ pub(crate) fn engine_cause(error: &RusticError) -> Cause {
     let said = store.map_or(said, |store| error_chain(store));
     Box::new(EngineCause {
         said,
-        fault: store.map(StoreError::fault),
+        kind: store.map(StoreError::kind),
         is_full: store.is_some_and(StoreError::is_full),
     })
 }
@@ -43,6 +43,6 @@ fn store_error(error: &RusticError) -> Option<&StoreError> {
 }
 
 /// What the store said of an error of rustic_core's, where it came from there.
-pub(crate) fn fault_of(error: &RusticError) -> Option<StoreFault> {
-    store_error(error).map(StoreError::fault)
+pub(crate) fn store_error_kind(error: &RusticError) -> Option<StoreErrorKind> {
+    store_error(error).map(StoreError::kind)
 }

@@ -7,7 +7,7 @@ use rustic_core::RusticError;
 
 use super::{
     engine_error::{EngineCause, engine_cause},
-    store::{StoreError, StoreFault},
+    store::{StoreError, StoreErrorKind},
 };
 use crate::{
     engine::ledger::LedgerError,
@@ -140,6 +140,7 @@ pub enum RepositoryError {
 
 /// A host that has points, and when its newest was taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct HostNewest {
     /// Its name.
     pub host: String,
@@ -159,12 +160,12 @@ fn listed(hosts: &[HostNewest]) -> String {
 }
 
 impl RepositoryError {
-    /// What kind of trouble the store is in, where it is the store that failed.
+    /// The kind of the store's error, if a store error is the cause.
     #[must_use]
-    pub fn fault(&self) -> Option<StoreFault> {
+    pub fn store_error_kind(&self) -> Option<StoreErrorKind> {
         match self {
-            Self::Store(error) => Some(error.fault()),
-            Self::Engine { cause, .. } => cause.downcast_ref::<EngineCause>()?.fault,
+            Self::Store(error) => Some(error.kind()),
+            Self::Engine { cause, .. } => cause.downcast_ref::<EngineCause>()?.kind,
             _ => None,
         }
     }
@@ -197,7 +198,11 @@ impl From<&RepositoryError> for Exit {
             RepositoryError::Damaged { .. } => Self::NotVerified,
             RepositoryError::Changing { .. } => Self::Temporary,
             RepositoryError::Cancelled => Self::Cancelled,
-            error if error.fault().is_some_and(super::store::StoreFault::keeps_out) => {
+            error
+                if error
+                    .store_error_kind()
+                    .is_some_and(super::store::StoreErrorKind::keeps_out) =>
+            {
                 Self::Unreachable
             }
             _ => Self::Failed,

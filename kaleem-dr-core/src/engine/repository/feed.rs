@@ -15,8 +15,8 @@ use serde_json::json;
 use tokio::sync::mpsc;
 
 use super::{
+    backpressure::Backpressure,
     tree_entry::{follower_path, go_mode},
-    valve::Valve,
 };
 use crate::{
     engine::artifact::{CaptureState, Entry, EntryKind, EntryMeta},
@@ -27,7 +27,7 @@ use crate::{
 pub(super) struct Feed {
     pub(super) entries: Mutex<Option<mpsc::Receiver<Entry>>>,
     pub(super) state: Arc<CaptureState>,
-    pub(super) valve: Valve,
+    pub(super) backpressure: Backpressure,
 }
 
 impl ReadSource for Feed {
@@ -40,14 +40,19 @@ impl ReadSource for Feed {
 
     fn entries(&self) -> Entries {
         let queued = self.entries.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
-        Entries { queued, state: self.state.clone(), valve: self.valve.clone(), follower: None }
+        Entries {
+            queued,
+            state: self.state.clone(),
+            backpressure: self.backpressure.clone(),
+            follower: None,
+        }
     }
 }
 
 pub(super) struct Entries {
     queued: Option<mpsc::Receiver<Entry>>,
     state: Arc<CaptureState>,
-    valve: Valve,
+    backpressure: Backpressure,
     /// Follows the stream that was given out last.
     follower: Option<ReadSourceEntry<Opener>>,
 }
@@ -74,7 +79,7 @@ impl Iterator for Entries {
             path: path.clone(),
             declared,
             state: self.state.clone(),
-            valve: self.valve.clone(),
+            backpressure: self.backpressure.clone(),
         });
         Some(Ok(ReadSourceEntry { path, node, open }))
     }
@@ -93,17 +98,19 @@ pub(super) struct Opener {
     path: PathBuf,
     declared: u64,
     state: Arc<CaptureState>,
-    valve: Valve,
+    backpressure: Backpressure,
 }
 
 impl ReadSourceOpen for Opener {
     type Reader = Box<dyn Read + Send>;
 
     fn open(self) -> RusticResult<Self::Reader> {
-        let Self { kind, path, declared, state, valve } = self;
-        Entry::open(kind, path, declared, state).map(|reader| valve.held(reader)).map_err(|error| {
-            RusticError::with_source(ErrorKind::InputOutput, "cannot open an entry", error)
-        })
+        let Self { kind, path, declared, state, backpressure } = self;
+        Entry::open(kind, path, declared, state)
+            .map(|reader| backpressure.throttle(reader))
+            .map_err(|error| {
+                RusticError::with_source(ErrorKind::InputOutput, "cannot open an entry", error)
+            })
     }
 }
 

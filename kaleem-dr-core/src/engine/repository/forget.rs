@@ -15,6 +15,7 @@ use crate::{CancellationToken, ground::progress::ProgressSink};
 
 /// A snapshot that was pinned or unpinned. Its file is written anew, so its id changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[non_exhaustive]
 pub struct Rewritten {
     /// Its id before.
     pub from: SnapshotId,

@@ -1,4 +1,4 @@
-//! Which packs a set of index files names: of this repository, or of a mirror of it, which is sealed with the same key.
+//! Which packs a set of index files names: of this repository, or of a mirror of it, which is encrypted with the same key.
 
 use std::collections::HashSet;
 
@@ -52,13 +52,14 @@ impl Repository {
     ) -> Result<IndexedPacks, RepositoryError> {
         let mut reads = futures::stream::iter(keys)
             .map(|key| async move {
-                let sealed = store.read(&key, None).await?;
-                let seal = self.0.key.clone();
+                let encrypted = store.read(&key, None).await?;
+                let repository_key = self.0.key.clone();
                 blocking(move || {
                     let damaged =
                         |why: String| RepositoryError::Damaged { object: key.clone(), why };
-                    let json =
-                        seal.open_file(&sealed).map_err(|error| damaged(error.to_string()))?;
+                    let json = repository_key
+                        .decrypt_file(&encrypted)
+                        .map_err(|error| damaged(error.to_string()))?;
                     serde_json::from_slice::<IndexFile>(&json)
                         .map_err(|error| damaged(error.to_string()))
                 })

@@ -12,6 +12,7 @@ use crate::CancellationToken;
 
 /// What is in `snapshots/`.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct SnapshotListing {
     /// Every snapshot that can be read, oldest first.
     pub snapshots: Vec<Snapshot>,
@@ -19,8 +20,9 @@ pub struct SnapshotListing {
     pub unreadable: Vec<UnreadableSnapshot>,
 }
 
-/// A snapshot file that is empty, damaged or sealed with another key.
+/// A snapshot file that is empty, damaged or encrypted with another key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct UnreadableSnapshot {
     /// Its key in the store.
     pub object: String,
@@ -63,8 +65,8 @@ impl Repository {
     pub async fn snapshot_listing(&self) -> Result<SnapshotListing, RepositoryError> {
         let listed = names::objects(&*self.0.store, "snapshots").await?;
         let keys: Vec<String> = listed.into_iter().map(|object| object.key).collect();
-        let sealed = match self.0.store.read_many(keys.clone()).await {
-            Ok(sealed) => sealed.into_iter().map(Some).collect(),
+        let encrypted = match self.0.store.read_many(keys.clone()).await {
+            Ok(encrypted) => encrypted.into_iter().map(Some).collect(),
             // One was forgotten since they were listed.
             Err(error) if error.is_not_found() => self.read_those_left(&keys).await?,
             Err(error) => return Err(error.into()),
@@ -72,10 +74,10 @@ impl Repository {
         let key = self.0.key.clone();
         blocking(move || {
             let mut listing = SnapshotListing::default();
-            for (name, sealed) in keys.into_iter().zip(sealed) {
-                let Some(sealed) = sealed else { continue };
+            for (name, encrypted) in keys.into_iter().zip(encrypted) {
+                let Some(encrypted) = encrypted else { continue };
                 let opened = match object_key::id_of(&name).parse::<SnapshotId>() {
-                    Ok(id) => Snapshot::open(&key, id, &sealed),
+                    Ok(id) => Snapshot::open(&key, id, &encrypted),
                     Err(error) => Err(error.to_string()),
                 };
                 match opened {
@@ -96,7 +98,7 @@ impl Repository {
         let mut all = Vec::with_capacity(keys.len());
         for key in keys {
             all.push(match self.0.store.read(key, None).await {
-                Ok(sealed) => Some(sealed),
+                Ok(encrypted) => Some(encrypted),
                 Err(error) if error.is_not_found() => None,
                 Err(error) => return Err(error.into()),
             });

@@ -70,6 +70,7 @@ impl Location {
 
 /// Where a repository is and what opens it.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Access {
     /// Where it is.
     pub location: Location,
@@ -77,6 +78,14 @@ pub struct Access {
     pub password: SecretString,
     /// Where index and trees of a remote repository are cached; `None` for no cache.
     pub cache_directory: Option<PathBuf>,
+}
+
+impl Access {
+    /// Without a cache.
+    #[must_use]
+    pub fn new(location: Location, password: SecretString) -> Self {
+        Self { location, password, cache_directory: None }
+    }
 }
 
 /// Makes the directories of a repository, for its owner alone.

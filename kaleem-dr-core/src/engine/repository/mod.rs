@@ -4,10 +4,12 @@
 //! pipe are the only borders between the two worlds.
 
 mod backend;
+mod backpressure;
 mod bucket;
 mod check;
 mod commit;
 mod copy;
+mod crypto;
 mod engine_error;
 mod error;
 mod feed;
@@ -32,12 +34,10 @@ mod record;
 mod repair;
 mod retention;
 mod save;
-mod seal;
 mod snapshot;
 pub mod store;
 mod survey;
 mod tree_entry;
-mod valve;
 
 use self::{location::lay_out, progress_bars::Bars};
 use std::{
@@ -56,11 +56,11 @@ use tokio::runtime::Handle;
 pub(crate) use self::snapshot::snapshot_for_tests;
 use self::{
     backend::{Backend, Gate},
-    seal::SealKey,
+    crypto::RepositoryKey,
     store::ObjectStore,
 };
 pub use self::{
-    bucket::{BucketFinding, BucketReport, Verdict, check_bucket, check_lifecycle},
+    bucket::{BucketReport, check_bucket, check_lifecycle},
     check::{CheckReport, ReadData, Remedy},
     copy::{ChunkerParams, CopiedSnapshot, CopyFailure, CopyOptions, CopyReport},
     error::{HostNewest, RepositoryError},
@@ -69,7 +69,7 @@ pub use self::{
     key::{KeyId, KeyInfo, KeyOwner, vet as vet_key},
     listing::{SnapshotListing, UnreadableSnapshot},
     location::{Access, Location},
-    lock::{Lock, LockKind, LockVerdict, StandingLock},
+    lock::{Lock, LockInfo, LockKind, LockVerdict},
     objects::{FileWalk, TreeFile},
     prune::{PruneOptions, PruneReport, RepositoryStats},
     reader::SnapshotReader,
@@ -95,6 +95,7 @@ use crate::{
 
 /// How a repository is made.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct InitOptions {
     /// restic's format: 2 compresses, 1 is for restic before 0.14.
     pub version: u32,
@@ -116,7 +117,7 @@ pub struct Repository(Arc<Inner>);
 #[derive(Clone, Debug)]
 struct Inner {
     store: Arc<dyn ObjectStore>,
-    key: SealKey,
+    key: RepositoryKey,
     /// The key file that the password opened.
     key_id: KeyId,
     id: String,
@@ -249,7 +250,7 @@ impl Repository {
                 .map_err(RepositoryError::engine("open"))?;
             let config = engine.config();
             let id = config.id.into_inner().to_hex().to_string();
-            Ok((SealKey::new(engine.key()), id, config.version, ChunkerParams::of(config)))
+            Ok((RepositoryKey::new(engine.key()), id, config.version, ChunkerParams::of(config)))
         })
         .await?;
         let runtime = Handle::current();
@@ -332,7 +333,7 @@ impl Repository {
             Ok(engine) => return Ok(engine),
             Err(error) => error,
         };
-        if engine_error::fault_of(&error).is_some_and(|fault| !fault.is_loss()) {
+        if engine_error::store_error_kind(&error).is_some_and(|kind| !kind.is_loss()) {
             return Err(failed()(error));
         }
         let backend = Backend::new(self.0.store.clone(), self.0.runtime.clone(), gate.clone());

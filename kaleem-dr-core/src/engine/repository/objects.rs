@@ -39,6 +39,7 @@ pub(crate) struct VerifiedObjects {
 
 /// A regular file of a snapshot.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct TreeFile {
     /// Its absolute path in the snapshot.
     pub path: PathBuf,
@@ -213,7 +214,7 @@ pub(crate) async fn hashes_to_name(
         match store.read(key, Some(at..end)).await {
             Ok(bytes) => digest.update(&bytes),
             // Only the object's own fault says something of it; else it cannot be told, and is not damage.
-            Err(error) if error.fault().is_loss() => {
+            Err(error) if error.kind().is_loss() => {
                 return Ok(Err(crate::ground::error_chain(&error)));
             }
             Err(error) => return Err(error.into()),

@@ -1,4 +1,4 @@
-//! Packs, made and read by hand: sealed blobs, then the sealed header, then the header's length (restic, `doc/design.rst`).
+//! Packs, made and read by hand: encrypted blobs, then the encrypted header, then the header's length (restic, `doc/design.rst`).
 
 use std::{collections::BTreeSet, num::NonZeroU32};
 
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{
     RepositoryError,
-    seal::{OVERHEAD, SealKey},
+    crypto::{OVERHEAD, RepositoryKey},
 };
 use crate::ground::{digest::ByteDigest, error_chain};
 
@@ -28,9 +28,9 @@ pub(crate) enum BlobKind {
     Tree,
 }
 
-/// Builds one pack in memory: sealed blobs, then the sealed header, then the header's length (restic, `doc/design.rst`).
+/// Builds one pack in memory: encrypted blobs, then the encrypted header, then the header's length (restic, `doc/design.rst`).
 pub(crate) struct PackWriter<'k> {
-    key: &'k SealKey,
+    key: &'k RepositoryKey,
     compress: bool,
     kind: BlobKind,
     bytes: Vec<u8>,
@@ -40,7 +40,7 @@ pub(crate) struct PackWriter<'k> {
 }
 
 impl<'k> PackWriter<'k> {
-    pub(crate) fn new(key: &'k SealKey, version: u32, kind: BlobKind) -> Self {
+    pub(crate) fn new(key: &'k RepositoryKey, version: u32, kind: BlobKind) -> Self {
         Self {
             key,
             compress: version >= 2,
@@ -63,11 +63,11 @@ impl<'k> PackWriter<'k> {
         let id: rustic_core::Id = hex.parse().expect("64 hex digits are an id");
         if self.seen.insert(hex.clone()) {
             let zipped = self.compress.then(|| zstd::encode_all(plain, ZSTD_LEVEL).ok()).flatten();
-            let sealed = self.key.seal(zipped.as_deref().unwrap_or(plain));
+            let encrypted = self.key.encrypt(zipped.as_deref().unwrap_or(plain));
             let kind_byte =
                 u8::from(self.kind == BlobKind::Tree) + if zipped.is_some() { 2 } else { 0 };
             self.header.push(kind_byte);
-            self.header.extend(length(sealed.len()).to_le_bytes());
+            self.header.extend(length(encrypted.len()).to_le_bytes());
             if zipped.is_some() {
                 self.header.extend(length(plain.len()).to_le_bytes());
             }
@@ -76,7 +76,7 @@ impl<'k> PackWriter<'k> {
                 "id": hex,
                 "type": if self.kind == BlobKind::Tree { "tree" } else { "data" },
                 "offset": self.bytes.len(),
-                "length": sealed.len(),
+                "length": encrypted.len(),
             });
             if zipped.is_some()
                 && let Some(plain) = NonZeroU32::new(length(plain.len()))
@@ -84,7 +84,7 @@ impl<'k> PackWriter<'k> {
                 entry["uncompressed_length"] = plain.get().into();
             }
             self.blobs.push(entry);
-            self.bytes.extend(sealed);
+            self.bytes.extend(encrypted);
         }
         id.into()
     }
@@ -102,7 +102,7 @@ impl<'k> PackWriter<'k> {
 
     /// The pack, and what an index says of it.
     pub(crate) fn finish(mut self) -> (Object, Value) {
-        let header = self.key.seal(&self.header);
+        let header = self.key.encrypt(&self.header);
         self.bytes.extend(&header);
         self.bytes.extend(length(header.len()).to_le_bytes());
         debug_assert!(header.len() >= OVERHEAD);
@@ -116,7 +116,7 @@ fn length(bytes: usize) -> u32 {
     u32::try_from(bytes).expect("packs we build hold manifests and trees, far below 4 GiB")
 }
 
-/// The length of a pack's sealed header, from the last bytes of the pack.
+/// The length of a pack's encrypted header, from the last bytes of the pack.
 ///
 /// # Errors
 /// When a pack of this length cannot have such a header.
@@ -174,7 +174,7 @@ mod tests {
 
     #[test]
     fn a_pack_that_was_made_is_read_from_its_header() {
-        let key = SealKey::new(MasterKey::new());
+        let key = RepositoryKey::new(MasterKey::new());
         for version in [1, 2] {
             let mut writer = PackWriter::new(&key, version, BlobKind::Data);
             for blob in [&b"one"[..], b"", b"two", b"one"] {
@@ -185,7 +185,7 @@ mod tests {
             let tail = object.bytes.len() - 4;
             let length =
                 usize::try_from(header_length(&object.bytes[tail..], size).unwrap()).unwrap();
-            let header = key.open(&object.bytes[tail - length..tail]).unwrap();
+            let header = key.decrypt(&object.bytes[tail - length..tail]).unwrap();
             assert_eq!(parse_header(index["id"].as_str().unwrap(), &header, size).unwrap(), index);
             assert!(parse_header("", &header, size - 1).is_err());
             assert!(parse_header("", &header[..header.len() - 1], size - 1).is_err());

@@ -11,7 +11,7 @@ use super::{
     blocking,
     lock::Lock,
     silent,
-    store::{StoreFault, TEMPORARY_DIRECTORY},
+    store::{StoreErrorKind, TEMPORARY_DIRECTORY},
 };
 use crate::{CancellationToken, ground::progress::ProgressSink};
 
@@ -20,6 +20,7 @@ pub const KEEP_MARKED: Duration = Duration::from_hours(23);
 
 /// How to prune.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct PruneOptions {
     /// Most unused bytes that may stay, in percent of the used ones.
     pub max_unused_percent: u64,
@@ -39,6 +40,7 @@ impl Default for PruneOptions {
 
 /// What pruning did, or would do.
 #[derive(Clone, Debug, Default, Serialize)]
+#[non_exhaustive]
 pub struct PruneReport {
     /// Packs marked now or before, and deleted by this prune.
     pub packs_deleted: u64,
@@ -72,6 +74,7 @@ impl PruneReport {
 
 /// A repository's size.
 #[derive(Clone, Debug, Default, Serialize)]
+#[non_exhaustive]
 pub struct RepositoryStats {
     /// Snapshots.
     pub snapshots_count: u64,
@@ -118,7 +121,7 @@ impl Repository {
                 Ok(report)
             }
             Err(error @ RepositoryError::Engine { .. })
-                if error.fault().is_none_or(StoreFault::is_loss) =>
+                if error.store_error_kind().is_none_or(StoreErrorKind::is_loss) =>
             {
                 Err(self.why_not_pruned(error, cancel).await)
             }

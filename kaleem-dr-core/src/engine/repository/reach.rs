@@ -13,7 +13,7 @@ use std::{
 
 use rustic_core::{Id, IndexedFullStatus, TreeId, repofile::Tree};
 
-use super::{RepositoryError, engine_error::fault_of};
+use super::{RepositoryError, engine_error::store_error_kind};
 use crate::CancellationToken;
 
 type Engine = rustic_core::Repository<IndexedFullStatus>;
@@ -244,7 +244,7 @@ fn read_tree(
     }
     match engine.get_tree(id) {
         Ok(tree) => Ok(Ok(tree)),
-        Err(error) if fault_of(&error).is_some_and(|fault| !fault.is_loss()) => {
+        Err(error) if store_error_kind(&error).is_some_and(|kind| !kind.is_loss()) => {
             Err(RepositoryError::engine("read a tree of")(error))
         }
         Err(_) => Ok(Err(Why::Damaged(format!(

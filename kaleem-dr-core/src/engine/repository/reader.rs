@@ -19,8 +19,8 @@ use super::{
     Repository, RepositoryError,
     backend::Gate,
     blocking,
+    crypto::RepositoryKey,
     object_key::key_of,
-    seal::SealKey,
     silent,
     snapshot::Snapshot,
     store::{ObjectStore, StoreError},
@@ -36,7 +36,7 @@ const RUN_BYTES: u32 = 2 << 20;
 const GAP_BYTES: u32 = 128 << 10;
 /// Runs under way at once when reading in order.
 const READ_AHEAD: usize = 3;
-/// Most that these may hold, sealed and plain; a run that is larger, one blob of up to 8 MiB, is read alone.
+/// Most that these may hold, encrypted and plain; a run that is larger, one blob of up to 8 MiB, is read alone.
 const READ_AHEAD_KIB: u32 = 16 << 10;
 /// Most a manifest may hold.
 const MANIFEST_LIMIT_BYTES: u64 = 256 << 20;
@@ -61,7 +61,7 @@ impl std::fmt::Debug for SnapshotReader {
 #[derive(Clone, Debug)]
 pub(crate) struct BlobReader {
     store: Arc<dyn ObjectStore>,
-    key: SealKey,
+    key: RepositoryKey,
 }
 
 /// Where a blob lies.
@@ -234,7 +234,7 @@ impl SnapshotReader {
             let from_store = iter::successors(error.source(), |&cause| cause.source())
                 .find_map(|cause| cause.downcast_ref::<StoreError>());
             match from_store {
-                Some(store) if !store.fault().is_loss() => {
+                Some(store) if !store.kind().is_loss() => {
                     RepositoryError::engine("read a tree of")(error)
                 }
                 lost => RepositoryError::Damaged {
@@ -340,7 +340,7 @@ impl BlobReader {
         let key = key_of(FileType::Pack, &run.pack);
         let bytes =
             match self.store.read(&key, Some(u64::from(run.start)..u64::from(run.end))).await {
-                Err(error) if error.fault().is_loss() => {
+                Err(error) if error.kind().is_loss() => {
                     return Err(RepositoryError::Damaged {
                         object: format!("pack {key}"),
                         why: error_chain(&error),
@@ -348,10 +348,10 @@ impl BlobReader {
                 }
                 read => read?,
             };
-        let (seal, start, places) = (self.key.clone(), run.start, places.to_vec());
+        let (repository_key, start, places) = (self.key.clone(), run.start, places.to_vec());
         blocking(move || {
-            let opened = |place: &BlobPlace, sealed: Vec<u8>| {
-                open(&seal, place, sealed).map_err(|why| RepositoryError::Damaged {
+            let opened = |place: &BlobPlace, encrypted: Vec<u8>| {
+                open(&repository_key, place, encrypted).map_err(|why| RepositoryError::Damaged {
                     object: format!(
                         "blob {} in pack {key}",
                         place.id.into_inner().to_hex().as_str()
@@ -375,8 +375,8 @@ impl BlobReader {
     }
 }
 
-fn open(seal: &SealKey, place: &BlobPlace, sealed: Vec<u8>) -> Result<Bytes, Cause> {
-    let mut plain = seal.open_owned(sealed)?;
+fn open(key: &RepositoryKey, place: &BlobPlace, encrypted: Vec<u8>) -> Result<Bytes, Cause> {
+    let mut plain = key.decrypt_owned(encrypted)?;
     if place.compressed {
         plain = zstd::bulk::decompress(&plain, place.plain_length as usize)?;
     }

@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use super::{
     Repository, RepositoryError,
-    commit::{self, document, sealed_objects},
+    commit::{self, document, encrypted_objects},
     lock::Lock,
     pack::{BlobKind, PackWriter},
     save::PROGRAM,
@@ -45,6 +45,7 @@ impl RecordKind {
 
 /// A record of a repository.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Record {
     /// The snapshot that holds it.
     pub snapshot: SnapshotId,
@@ -124,7 +125,7 @@ impl Repository {
             let mut root = Tree::default();
             root.nodes.push(directory);
             file.tree = trees.tree(&root)?;
-            sealed_objects(key, [data, trees])?
+            encrypted_objects(key, [data, trees])?
         };
         file.description = Some(text);
         for object in objects {

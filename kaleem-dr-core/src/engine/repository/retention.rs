@@ -61,6 +61,7 @@ impl Default for Retention {
 
 /// What forgetting did, or would do.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct ForgetReport {
     /// By host and source.
     pub groups: Vec<ForgetGroup>,
@@ -82,6 +83,7 @@ impl ForgetReport {
 
 /// One group of a forget.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct ForgetGroup {
     /// The group's host.
     pub host: String,
@@ -95,6 +97,7 @@ pub struct ForgetGroup {
 
 /// Why a snapshot stays.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct ForgetReason {
     /// The snapshot.
     pub snapshot: Snapshot,

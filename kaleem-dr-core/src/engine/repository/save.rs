@@ -20,13 +20,13 @@ use tokio::task::{JoinError, JoinHandle};
 use super::{
     Repository, RepositoryError,
     backend::Gate,
+    backpressure::Backpressure,
     blocking, commit,
     feed::Feed,
     lock::Lock,
     reach::Reach,
     snapshot,
     snapshot::{Snapshot, SnapshotId},
-    valve::Valve,
 };
 use crate::{
     CancellationToken,
@@ -54,6 +54,7 @@ const ARCHIVING: &str = "backing up";
 
 /// How a source is saved.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct SaveOptions {
     /// The run this belongs to.
     pub run: RunId,
@@ -67,14 +68,23 @@ pub struct SaveOptions {
     pub restore_text: Option<Arc<str>>,
 }
 
+impl SaveOptions {
+    /// A snapshot without more tags, with the general text in `/RESTORE.md`.
+    #[must_use]
+    pub fn new(run: RunId, host: HostName) -> Self {
+        Self { run, host, tags: Vec::new(), dry_run: false, restore_text: None }
+    }
+}
+
 /// What saving a source gave.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Saved {
     /// The snapshot; `None` after a dry run.
     pub snapshot: Option<SnapshotId>,
     /// What it holds.
     pub manifest: Manifest,
-    /// Bytes added to the repository: packs and index files, compressed and sealed.
+    /// Bytes added to the repository: packs and index files, compressed and encrypted.
     pub added_bytes: u64,
     /// Files that were read because they are new or changed (artifacts among them).
     pub files_new: u64,
@@ -124,8 +134,8 @@ impl Repository {
         cancel: &CancellationToken,
     ) -> Result<Saved, SaveError> {
         let stop = cancel.child_token();
-        let valve = Valve::new(self.0.store.is_remote());
-        let gate = Gate::capturing(stop.clone(), valve.clone());
+        let backpressure = Backpressure::new(self.0.store.is_remote());
+        let gate = Gate::capturing(stop.clone(), backpressure.clone());
         if !options.dry_run {
             gate.hide(self.mended(lock, cancel).await?.damaged);
         }
@@ -159,7 +169,7 @@ impl Repository {
                 (state.clone(), source.roots(), options.dry_run, options.host.clone());
             let tags = snapshot::tags(&options.run, source.name(), true, &options.tags);
             let label = source.name().to_string();
-            let feed = Feed { entries: Mutex::new(Some(entries)), state, valve };
+            let feed = Feed { entries: Mutex::new(Some(entries)), state, backpressure };
             tokio::task::spawn_blocking(move || {
                 prepared.archive(&feed, &roots, (&host, label), &tags, dry_run)
             })

@@ -7,8 +7,8 @@ use rustic_core::{repofile, repofile::SnapshotFile};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{
+    crypto::RepositoryKey,
     error::{HostNewest, RepositoryError},
-    seal::SealKey,
 };
 use crate::ground::{RunId, SourceName, digest::ByteDigest, host::HostScope};
 
@@ -96,14 +96,18 @@ impl Snapshot {
     ///
     /// # Errors
     /// What is wrong with it.
-    pub(super) fn open(key: &SealKey, id: SnapshotId, sealed: &[u8]) -> Result<Self, String> {
-        if sealed.is_empty() {
+    pub(super) fn open(
+        key: &RepositoryKey,
+        id: SnapshotId,
+        encrypted: &[u8],
+    ) -> Result<Self, String> {
+        if encrypted.is_empty() {
             return Err("it is empty".into());
         }
-        if ByteDigest::of(sealed) != id.to_string() {
+        if ByteDigest::of(encrypted) != id.to_string() {
             return Err("its content does not hash to its name".into());
         }
-        let json = key.open_file(sealed).map_err(|error| error.to_string())?;
+        let json = key.decrypt_file(encrypted).map_err(|error| error.to_string())?;
         let mut file: SnapshotFile =
             serde_json::from_slice(&json).map_err(|error| format!("it is no snapshot: {error}"))?;
         file.id = id.0;

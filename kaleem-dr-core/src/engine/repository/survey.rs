@@ -16,8 +16,8 @@ use rustic_core::{
 };
 
 use super::{
-    Repository, RepositoryError, blocking, lock::Lock, mended::Mended, names, object_key,
-    seal::SealKey,
+    Repository, RepositoryError, blocking, crypto::RepositoryKey, lock::Lock, mended::Mended,
+    names, object_key,
 };
 use crate::{CancellationToken, ground::digest::ByteDigest};
 
@@ -109,13 +109,13 @@ impl Repository {
         &self,
         key: &str,
     ) -> Result<Option<Result<IndexFile, String>>, RepositoryError> {
-        let sealed = match self.0.store.read(key, None).await {
-            Ok(sealed) => sealed,
+        let encrypted = match self.0.store.read(key, None).await {
+            Ok(encrypted) => encrypted,
             Err(error) if error.is_not_found() => return Ok(None),
             Err(error) => return Err(error.into()),
         };
-        let (seal, name) = (self.0.key.clone(), key.to_owned());
-        blocking(move || Ok(Some(open_index(&seal, &name, &sealed)))).await
+        let (key, name) = (self.0.key.clone(), key.to_owned());
+        blocking(move || Ok(Some(open_index(&key, &name, &encrypted)))).await
     }
 
     /// Before a capture: packs that are lost are taken out of the index, so that their blobs are stored again, as after restic's
@@ -188,7 +188,7 @@ impl Repository {
         if let Some(file) =
             file.filter(|file| !file.packs.is_empty() || !file.packs_to_delete.is_empty())
         {
-            let (key, bytes) = self.sealed_index(&file)?;
+            let (key, bytes) = self.encrypted_index(&file)?;
             self.0.store.write(&key, vec![bytes]).await?;
         }
         lock.confirm().await?;
@@ -199,7 +199,7 @@ impl Repository {
     }
 
     /// An index file, with its key.
-    pub(crate) fn sealed_index(
+    pub(crate) fn encrypted_index(
         &self,
         file: &IndexFile,
     ) -> Result<(String, Bytes), RepositoryError> {
@@ -207,8 +207,8 @@ impl Repository {
             action: "write an index to",
             cause: cause.into(),
         })?;
-        let sealed = Bytes::from(self.0.key.seal_file(&json, self.0.version));
-        Ok((format!("index/{}", ByteDigest::of(&sealed)), sealed))
+        let encrypted = Bytes::from(self.0.key.encrypt_file(&json, self.0.version));
+        Ok((format!("index/{}", ByteDigest::of(&encrypted)), encrypted))
     }
 }
 
@@ -261,29 +261,33 @@ impl Survey {
 }
 
 /// The content of an index file.
-pub(crate) fn open_index(seal: &SealKey, key: &str, sealed: &[u8]) -> Result<IndexFile, String> {
-    if sealed.is_empty() {
+pub(crate) fn open_index(
+    repository_key: &RepositoryKey,
+    key: &str,
+    encrypted: &[u8],
+) -> Result<IndexFile, String> {
+    if encrypted.is_empty() {
         return Err("it is empty".into());
     }
-    if ByteDigest::of(sealed) != object_key::id_of(key) {
+    if ByteDigest::of(encrypted) != object_key::id_of(key) {
         return Err("its content does not hash to its name".into());
     }
-    let plain = seal.open_file(sealed).map_err(|error| error.to_string())?;
+    let plain = repository_key.decrypt_file(encrypted).map_err(|error| error.to_string())?;
     serde_json::from_slice(&plain).map_err(|error| format!("it is no index file: {error}"))
 }
 
 /// Ids of index files that cannot be read, for an engine to pass over. Blocking.
 pub(crate) fn damaged_indexes(
     backend: &dyn rustic_core::ReadBackend,
-    seal: &SealKey,
+    key: &RepositoryKey,
 ) -> Result<Vec<(Id, String)>, Box<rustic_core::RusticError>> {
     let mut damaged = Vec::new();
     for (id, _) in backend.list_with_size(rustic_core::FileType::Index)? {
         let why = match backend.read_full(rustic_core::FileType::Index, &id) {
-            Ok(sealed) => open_index(seal, &id.to_hex(), &sealed).err(),
+            Ok(encrypted) => open_index(key, &id.to_hex(), &encrypted).err(),
             Err(error)
-                if super::engine_error::fault_of(&error)
-                    .is_some_and(super::store::StoreFault::is_loss) =>
+                if super::engine_error::store_error_kind(&error)
+                    .is_some_and(super::store::StoreErrorKind::is_loss) =>
             {
                 Some("its content does not hash to its name".into())
             }

@@ -7,8 +7,8 @@ use tokio::net::TcpStream;
 use super::Examination;
 use crate::{
     engine::repository::{
-        Verdict, check_lifecycle,
-        store::{IpChoice, S3Access, StoreFault, transport},
+        check_lifecycle,
+        store::{IpChoice, S3Access, StoreErrorKind, transport},
     },
     ground::{diagnosis::Diagnosis, error_chain},
 };
@@ -20,7 +20,7 @@ enum Way {
     /// This machine has no network of that family.
     NoNetwork,
     /// It did not.
-    Shut(StoreFault, String),
+    Shut(StoreErrorKind, String),
 }
 
 /// Looks at the way to the service of a repository. An `endpoint` among the findings says that it answered.
@@ -101,11 +101,11 @@ fn judged(
             "{} has no address of a family that this machine and `ip` allow",
             host.unwrap_or(endpoint)
         );
-        (StoreFault::Dns, why)
+        (StoreErrorKind::Dns, why)
     });
     let id = match fault {
-        StoreFault::Tls => "endpoint-tls",
-        StoreFault::Dns => "endpoint-name",
+        StoreErrorKind::Tls => "endpoint-tls",
+        StoreErrorKind::Dns => "endpoint-name",
         _ => "endpoint-unreachable",
     };
     let seen =
@@ -152,9 +152,9 @@ async fn reach(access: &S3Access, host: &str, addresses: &[SocketAddr], deadline
         {
             Way::NoNetwork
         }
-        Ok(Err(error)) => Way::Shut(StoreFault::Unreachable, error.to_string()),
+        Ok(Err(error)) => Way::Shut(StoreErrorKind::Unreachable, error.to_string()),
         Err(_) => Way::Shut(
-            StoreFault::Unreachable,
+            StoreErrorKind::Unreachable,
             format!("no connection within {} s", deadline.as_secs()),
         ),
     }
@@ -171,7 +171,7 @@ async fn ask(access: &S3Access, to: Option<(&str, &[SocketAddr])>, deadline: Dur
     });
     let http = match built {
         Ok(http) => http,
-        Err(error) => return Way::Shut(StoreFault::Other, error_chain(&*error)),
+        Err(error) => return Way::Shut(StoreErrorKind::Other, error_chain(&*error)),
     };
     match http.get(&access.endpoint).send().await {
         Ok(answer) => {
@@ -180,7 +180,7 @@ async fn ask(access: &S3Access, to: Option<(&str, &[SocketAddr])>, deadline: Dur
         }
         Err(error) => {
             let error = error.without_url();
-            Way::Shut(StoreFault::of_request(&error), error_chain(&error))
+            Way::Shut(StoreErrorKind::of_request(&error), error_chain(&error))
         }
     }
 }
@@ -193,18 +193,10 @@ pub(super) async fn lifecycle(name: &str, access: &S3Access, deadline: Duration)
             "no answer in time",
         )];
     };
-    let of = |finding: crate::engine::repository::BucketFinding| {
-        let what = format!("repository {name}: {}", finding.message);
-        let seen = match finding.verdict {
-            Verdict::Ok => Diagnosis::ok("bucket-lifecycle", what),
-            Verdict::Information => Diagnosis::information("bucket-lifecycle", what),
-            Verdict::Warning => Diagnosis::warning("bucket-lifecycle", what),
-            Verdict::Error => Diagnosis::error("bucket-lifecycle", what),
-        };
-        match finding.advice {
-            Some(advice) => seen.fix(advice),
-            None => seen,
-        }
+    let of = |finding: Diagnosis| Diagnosis {
+        id: "bucket-lifecycle",
+        what: format!("repository {name}: {}", finding.what),
+        ..finding
     };
     report.findings.into_iter().map(of).collect()
 }
@@ -220,7 +212,7 @@ mod tests {
 
     #[test]
     fn a_family_that_is_shut_while_the_other_answers_is_left_out_by_the_other() {
-        let shut = || Some(Way::Shut(StoreFault::Unreachable, "refused".into()));
+        let shut = || Some(Way::Shut(StoreErrorKind::Unreachable, "refused".into()));
         for (family, mend) in [
             (["ipv6-broken", "IPv6", "v4"], "`ip = \"v4\"`"),
             (["ipv4-broken", "IPv4", "v6"], "`ip = \"v6\"`"),

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::{Examination, endpoint};
 use crate::{
     engine::repository::{
-        Access, Location, LockVerdict, Repository, RepositoryError, Snapshot, StandingLock,
+        Access, Location, LockInfo, LockVerdict, Repository, RepositoryError, Snapshot,
     },
     ground::{diagnosis::Diagnosis, error_chain},
     operate::config::{RepositorySettings, SettingsError},
@@ -143,7 +143,7 @@ fn of_error(name: &str, error: &RepositoryError) -> Diagnosis {
             .fix(format!("mend the secret that `password` of [repository.{name}] names")),
         RepositoryError::Store(store) => {
             let seen = Diagnosis::error("repository-unreachable", what);
-            match store.fault().advice() {
+            match store.kind().advice() {
                 Some(advice) => seen.fix(advice),
                 None => seen.fix(format!("kaleem-dr --repo {name} snapshots --verbose")),
             }
@@ -216,7 +216,7 @@ fn newer_of_others(name: &str, snapshots: &[Snapshot], now: Timestamp) -> Option
     })
 }
 
-pub(super) fn of_lock(job: &Examination, name: &str, lock: &StandingLock) -> Diagnosis {
+pub(super) fn of_lock(job: &Examination, name: &str, lock: &LockInfo) -> Diagnosis {
     let what = format!("repository {name} is locked by {}", lock.holder);
     if lock.verdict == LockVerdict::Dead {
         return Diagnosis::information("stale-lock", what)

@@ -16,7 +16,7 @@ use super::{DoctorReport, Examination, Space, examine, pretended::Place, reposit
 use crate::{
     engine::{
         ledger::{Event, EventKind, Ledger},
-        repository::{LockKind, LockVerdict, StandingLock},
+        repository::{LockInfo, LockKind, LockVerdict},
     },
     ground::{
         Exit, RunId,
@@ -295,7 +295,7 @@ async fn a_repository_tells_of_missing_backups_of_the_future_and_of_who_is_at_wo
 fn a_lock_whose_process_is_gone_is_only_mentioned() {
     let job = examination(&Place::new(), true);
     let (host, holder) = (job.host.name.clone(), "process 4242, since yesterday".to_owned());
-    let lock = StandingLock {
+    let lock = LockInfo {
         object: "locks/4242".into(),
         host,
         user: "root".into(),
@@ -310,14 +310,11 @@ fn a_lock_whose_process_is_gone_is_only_mentioned() {
     let seen = of_lock(&job, "local", &lock);
     assert_eq!((seen.id, seen.severity), ("stale-lock", Severity::Information));
     assert!(seen.what.contains("process 4242"), "{seen:?}");
-    let unknown = StandingLock { verdict: LockVerdict::Unknown, ..lock.clone() };
+    let unknown = LockInfo { verdict: LockVerdict::Unknown, ..lock.clone() };
     let seen = of_lock(&job, "local", &unknown);
     assert_eq!((seen.id, seen.severity), ("left-over-lock", Severity::Warning));
-    let lock = StandingLock { verdict: LockVerdict::Running, ..lock };
-    assert_eq!(
-        of_lock(&job, "local", &StandingLock { is_stale: false, ..lock }).id,
-        "foreign-lock"
-    );
+    let lock = LockInfo { verdict: LockVerdict::Running, ..lock };
+    assert_eq!(of_lock(&job, "local", &LockInfo { is_stale: false, ..lock }).id, "foreign-lock");
 }
 
 #[tokio::test(flavor = "multi_thread")]

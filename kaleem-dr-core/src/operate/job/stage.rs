@@ -13,11 +13,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ground::{SourceError, SourceName},
+    ground::{SourceError, SourceName, durable_file::PARTIAL_SUFFIX},
     recovery::{
         point::PointReader,
         source::Restorable,
-        staged::{PARTIAL_SUFFIX, StagedName, export_to},
+        staged::{StagedName, export_to},
     },
 };
 

@@ -1,9 +1,9 @@
 //! Metrics on their way: into node exporter's directory, and to a Pushgateway.
 
-use std::{fs, io, io::Write as _, os::unix::fs::PermissionsExt as _, path::Path, time::Duration};
+use std::{io, path::Path, time::Duration};
 
 use crate::{
-    ground::{error_chain, host::HostName},
+    ground::{durable_file, error_chain, host::HostName},
     operate::{
         config::{Config, secret::Environment},
         monitor,
@@ -37,16 +37,9 @@ pub(crate) async fn publish(config: &Config, environment: &Environment) -> Vec<S
     failed
 }
 
-/// Writes the file beside its place, under a name that node exporter does not read, and puts it there whole.
+/// Writes the file whole. All may read it: node exporter runs as a user of its own.
 fn write(path: &Path, text: &str) -> io::Result<()> {
-    let directory =
-        path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(directory)?;
-    file.write_all(text.as_bytes())?;
-    // node exporter runs as a user of its own.
-    file.as_file().set_permissions(fs::Permissions::from_mode(0o644))?;
-    file.as_file().sync_all()?;
-    file.persist(path).map(drop).map_err(|error| error.error)
+    durable_file::replace(path, text.as_bytes(), 0o644)
 }
 
 /// POST replaces metrics of these names only; PUT would take the last success away with a failure.
@@ -66,6 +59,8 @@ async fn push(url: &str, instance: &HostName, text: String) -> Result<(), String
 
 #[cfg(test)]
 mod tests {
+    use std::{fs, os::unix::fs::PermissionsExt as _};
+
     use super::*;
 
     #[test]

@@ -2,7 +2,6 @@
 
 use std::{
     fs, io,
-    io::Write as _,
     os::unix::fs::symlink,
     path::{Path, PathBuf},
 };
@@ -12,7 +11,10 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::{MigrateError, below, failed};
-use crate::operate::{schedule, schedule::Style};
+use crate::{
+    ground::durable_file,
+    operate::{schedule, schedule::Style},
+};
 
 /// Where it lies, below the root: at the default place of the state directory, whatever the config says later.
 const FILE: &str = "/var/lib/kaleem-dr/migration.json";
@@ -127,11 +129,7 @@ impl Journal {
         let directory = path.parent().unwrap_or(Path::new("/"));
         let write = || {
             fs::DirBuilder::new().recursive(true).create(directory)?;
-            let mut file = tempfile::NamedTempFile::new_in(directory)?;
-            file.write_all(&serde_json::to_vec_pretty(self)?)?;
-            file.as_file().sync_all()?;
-            file.persist(&path).map_err(|error| error.error)?;
-            fs::File::open(directory)?.sync_all()
+            durable_file::replace(&path, &serde_json::to_vec_pretty(self)?, 0o600)
         };
         write().map_err(failed("write", &path))
     }

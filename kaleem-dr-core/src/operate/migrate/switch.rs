@@ -5,7 +5,6 @@ use std::{
     collections::BTreeSet,
     fs,
     fs::DirBuilder,
-    io::Write as _,
     os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
 };
@@ -19,7 +18,7 @@ use super::{
     old::{CRON_FILE, TIMER, UNITS},
 };
 use crate::{
-    ground::{Exit, ProofLevel, SourceName},
+    ground::{Exit, ProofLevel, SourceName, durable_file},
     operate::{
         job::RunReport,
         schedule,
@@ -123,15 +122,7 @@ fn write(journal: &mut Journal, path: &Path, content: &[u8]) -> Result<(), Migra
             .map_err(failed("make the directory", &directory))?;
     }
     journal.note(Step::Write { path: path.to_path_buf(), sha256: digest(content) })?;
-    let write = || {
-        // tempfile makes its files for their owner alone.
-        let mut file = tempfile::NamedTempFile::new_in(directory)?;
-        file.write_all(content)?;
-        file.as_file().sync_all()?;
-        file.persist_noclobber(path).map_err(|error| error.error)?;
-        fs::File::open(directory)?.sync_all()
-    };
-    write().map_err(failed("write", path))
+    durable_file::create_new(path, content, 0o600).map_err(failed("write", path))
 }
 
 /// Whether a first run and what was verified of it show that the new config does the old jobs' work. `mirrors` is how replicating

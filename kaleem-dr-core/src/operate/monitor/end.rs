@@ -99,7 +99,7 @@ impl Ended {
             let wrong = report
                 .findings
                 .iter()
-                .find(|finding| finding.is_error)
+                .find(|finding| finding.is_error())
                 .map(|finding| finding.message.clone());
             let message = report.error.as_ref().map(|untried| untried.why.clone()).or(wrong);
             let message = message
@@ -121,7 +121,7 @@ impl Ended {
             let wrong = drill
                 .verification
                 .as_ref()
-                .and_then(|found| found.findings.iter().find(|finding| finding.is_error));
+                .and_then(|found| found.findings.iter().find(|finding| finding.is_error()));
             EndedPart {
                 name: drill.source.to_string(),
                 exit: drill.exit,

@@ -256,7 +256,7 @@ fn findings(html: &mut String, found: &VerifyReport, words: &Words) {
     }
     let _ = write!(html, "<h3>{}</h3>\n<ul lang=\"en\" dir=\"ltr\">", words.findings);
     for finding in &found.findings {
-        let class = if finding.is_error { "bad" } else { "" };
+        let class = if finding.is_error() { "bad" } else { "" };
         let _ = write!(html, "<li class=\"{class}\">{}</li>", escape(&finding.to_string()));
     }
     html.push_str("</ul>\n");

@@ -3,7 +3,6 @@
 use std::{
     collections::BTreeSet,
     fs, io,
-    io::Write as _,
     os::unix::fs::{PermissionsExt as _, symlink},
     path::{Path, PathBuf},
 };
@@ -16,6 +15,7 @@ use super::{
     plan::{DEFAULT_CACHE, DEFAULT_STATE, below},
     systemd,
 };
+use crate::ground::durable_file;
 
 /// Who runs the jobs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -359,20 +359,10 @@ fn read(path: &Path) -> Result<String, ScheduleError> {
     fs::read_to_string(path).map_err(failed("read", path))
 }
 
-/// Writes a file that all may read, in one step: cron and systemd see the old one or the new one. A name that begins with a dot
-/// is passed over by both.
+/// Writes a file that all may read, in one step: cron and systemd see the old one or the new one.
 fn write_public(path: &Path, content: &str) -> Result<(), ScheduleError> {
-    let directory = path.parent().unwrap_or(Path::new("/"));
-    make_public_directory(directory)?;
-    let write = || {
-        let mut file = tempfile::Builder::new().prefix(".kaleem-dr-").tempfile_in(directory)?;
-        file.write_all(content.as_bytes())?;
-        file.as_file().set_permissions(fs::Permissions::from_mode(0o644))?;
-        file.as_file().sync_all()?;
-        file.persist(path).map_err(|error| error.error)?;
-        fs::File::open(directory)?.sync_all()
-    };
-    write().map_err(failed("write", path))
+    make_public_directory(path.parent().unwrap_or(Path::new("/")))?;
+    durable_file::replace(path, content.as_bytes(), 0o644).map_err(failed("write", path))
 }
 
 /// A directory as the system's own are; one that is there keeps its mode.

@@ -6,12 +6,10 @@
 use std::{
     collections::BTreeMap,
     fmt, fs, io,
-    io::Write as _,
     path::{Path, PathBuf},
 };
 
 use jiff::Timestamp;
-use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 
 use super::Suspicion;
@@ -19,7 +17,7 @@ use crate::{
     engine::repository::{
         Record, RecordKind, RepositoryError, RetentionScope, Snapshot, SnapshotId,
     },
-    ground::{RunId, SourceName, failpoint, failpoint::Step, host::HostScope},
+    ground::{RunId, SourceName, durable_file, failpoint, failpoint::Step, flock, host::HostScope},
 };
 
 /// File with the alarms, in the state directory.
@@ -376,14 +374,7 @@ impl Alarms {
         };
         fs::create_dir_all(state_directory).map_err(failed("create the directory of"))?;
         let beside = state_directory.join("alarms.lock");
-        let file = fs::OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(beside)
-            .map_err(failed("lock"))?;
-        let _lock = Flock::lock(file, FlockArg::LockExclusive)
-            .map_err(|(_, errno)| failed("lock")(errno.into()))?;
+        let _lock = flock::wait(&beside).map_err(failed("lock"))?;
         let mut alarms = Self::load(state_directory)?;
         let before = alarms.clone();
         let result = change(&mut alarms);
@@ -393,7 +384,7 @@ impl Alarms {
         Ok((alarms, result))
     }
 
-    /// A file beside it, flushed, then renamed into place: a crash leaves the old alarms or the new ones.
+    /// A crash leaves the old alarms or the new ones.
     fn store(&self, state_directory: &Path) -> io::Result<()> {
         let normal = |((repository, source), snapshot): (&(String, SourceName), &String)| Normal {
             repository: repository.clone(),
@@ -405,11 +396,8 @@ impl Alarms {
             alarms: self.standing.clone(),
             normal: self.normal.iter().map(normal).collect(),
         };
-        let mut file = tempfile::NamedTempFile::new_in(state_directory)?;
-        file.write_all(&serde_json::to_vec_pretty(&stored)?)?;
-        file.as_file().sync_all()?;
-        file.persist(state_directory.join(FILE)).map_err(|error| error.error)?;
-        fs::File::open(state_directory)?.sync_all()?;
+        let content = serde_json::to_vec_pretty(&stored)?;
+        durable_file::replace(&state_directory.join(FILE), &content, 0o600)?;
         failpoint::pass(Step::Alarms);
         Ok(())
     }

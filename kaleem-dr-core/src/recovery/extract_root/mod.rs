@@ -7,7 +7,7 @@
 //! made it (decision 9). It is followed as if the target were the root directory, so that it cannot leave the target.
 
 mod attributes;
-mod held;
+mod directory_handle;
 mod place;
 
 use std::{
@@ -27,7 +27,7 @@ use nix::{
     unistd::{self, UnlinkatFlags},
 };
 
-pub use self::held::HeldDirectory;
+pub use self::directory_handle::DirectoryHandle;
 pub(crate) use self::{
     attributes::{Attributes, Lack},
     place::{Finish, Identity, Place, Unfinished},
@@ -62,8 +62,8 @@ pub(crate) fn is_above(path: &Path, roots: &[PathBuf]) -> bool {
     roots.iter().any(|root| root != path && root.starts_with(path))
 }
 
-/// The target directory.
-pub(crate) struct Ground {
+/// The directory a restore writes into.
+pub(crate) struct ExtractRoot {
     root: Arc<OwnedFd>,
     links: Links,
     /// Everything made that is not a directory; `None` where nothing needs to know.
@@ -74,18 +74,18 @@ pub(crate) struct Ground {
     moved: Vec<(PathBuf, OsString)>,
 }
 
-/// How a directory came to be there.
+/// The origin of a directory after [`ExtractRoot::make_directory`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Standing {
+pub(crate) enum DirectoryOrigin {
     /// It was made now.
     New,
-    /// It existed.
-    Before,
+    /// It existed before.
+    Existing,
     /// A link that may be followed leads to it.
     Linked,
 }
 
-impl Ground {
+impl ExtractRoot {
     /// Opens the target, and makes it for its owner alone where it is missing.
     ///
     /// # Errors
@@ -104,9 +104,9 @@ impl Ground {
             moved: Vec::new(),
         };
         if !below.as_os_str().is_empty() {
-            let standing = whole.make_directory(below)?;
+            let origin = whole.make_directory(below)?;
             let directory = whole.directory(below)?;
-            if standing != Standing::New {
+            if origin != DirectoryOrigin::New {
                 whole.check_owner(below, &directory)?;
             }
             whole.root = directory;
@@ -131,31 +131,31 @@ impl Ground {
     }
 
     /// Makes a directory, or takes the one that is there. Something of another kind makes way, where it may be replaced.
-    pub(crate) fn make_directory(&mut self, path: &Path) -> io::Result<Standing> {
+    pub(crate) fn make_directory(&mut self, path: &Path) -> io::Result<DirectoryOrigin> {
         let place = self.place(path)?;
         let make = || stat::mkdirat(&place.directory, place.name.as_os_str(), Mode::S_IRWXU);
         match make() {
-            Ok(()) => return Ok(Standing::New),
+            Ok(()) => return Ok(DirectoryOrigin::New),
             Err(Errno::EEXIST) => {}
             Err(errno) => return Err(errno.into()),
         }
         let Some(there) = place.look()? else {
             make()?;
-            return Ok(Standing::New);
+            return Ok(DirectoryOrigin::New);
         };
         if is(&there, SFlag::S_IFDIR) {
-            return Ok(Standing::Before);
+            return Ok(DirectoryOrigin::Existing);
         }
         let made = self.has_made(&there);
         if is(&there, SFlag::S_IFLNK) && !made && self.links.may_follow(path) {
-            return self.directory(path).map(|_| Standing::Linked);
+            return self.directory(path).map(|_| DirectoryOrigin::Linked);
         }
         if !made && matches!(self.links, Links::None) {
             return Err(io::Error::other("something is there that is not a directory"));
         }
         unistd::unlinkat(&place.directory, place.name.as_os_str(), UnlinkatFlags::NoRemoveDir)?;
         make()?;
-        Ok(Standing::New)
+        Ok(DirectoryOrigin::New)
     }
 
     /// Opens a directory that is there, to set its attributes.

@@ -13,14 +13,16 @@ use super::{
 use crate::{
     CancellationToken,
     engine::repository::go_mode,
-    recovery::extract_root::{Attributes, Finish, Ground, Lack, Links, Standing, is_above},
+    recovery::extract_root::{
+        Attributes, DirectoryOrigin, ExtractRoot, Finish, Lack, Links, is_above,
+    },
 };
 
 /// The target of one restore.
 pub(super) struct Disk {
     options: RestoreOptions,
     /// `None` where nothing is written.
-    ground: Option<Ground>,
+    root: Option<ExtractRoot>,
     /// The snapshot's configured paths, below the target. In place, what is above them keeps its own attributes.
     roots: Vec<PathBuf>,
     cancel: CancellationToken,
@@ -43,11 +45,11 @@ impl Disk {
         cancel: CancellationToken,
     ) -> io::Result<Self> {
         let links = if options.overwrite { Links::Above(roots.clone()) } else { Links::None };
-        let ground =
-            if options.dry_run { None } else { Some(Ground::open(&options.target, links)?) };
+        let root =
+            if options.dry_run { None } else { Some(ExtractRoot::open(&options.target, links)?) };
         Ok(Self {
             options,
-            ground,
+            root,
             roots,
             cancel,
             report: FilesReport::default(),
@@ -77,26 +79,26 @@ impl Disk {
     }
 
     fn prepare_one(&mut self, item: &mut Item) -> io::Result<()> {
-        let Some(ground) = &mut self.ground else { return Ok(()) };
+        let Some(root) = &mut self.root else { return Ok(()) };
         if let Some(above) = self.blocked.iter().find(|blocked| item.below.starts_with(blocked)) {
             let above = self.options.target.join(above);
             return Err(io::Error::other(format!("{} could not be made", above.display())));
         }
         match &item.node.node_type {
             NodeType::Dir => {
-                let standing = ground.make_directory(&item.below)?;
-                let is_theirs = standing == Standing::Before
+                let origin = root.make_directory(&item.below)?;
+                let is_theirs = origin == DirectoryOrigin::Existing
                     && self.options.overwrite
                     && is_above(&item.below, &self.roots);
                 // What a link of the host leads to, and what lies above the configured paths, was not captured to be changed.
-                if standing == Standing::Linked || is_theirs {
+                if origin == DirectoryOrigin::Linked || is_theirs {
                     self.keeping.push(item.below.clone());
                 }
             }
             NodeType::File if item.link_to.is_some() => {}
             NodeType::File => {
-                let place = ground.place(&item.below)?;
-                let (unfinished, file) = ground.create(&item.below, place)?;
+                let place = root.place(&item.below)?;
+                let (unfinished, file) = root.create(&item.below, place)?;
                 if let Some(first) = item.inode().and_then(|inode| self.first_names.get_mut(&inode))
                 {
                     first.identity = Some(unfinished.identity);
@@ -105,14 +107,14 @@ impl Disk {
                 file.set_len(item.size_bytes())?;
             }
             special => {
-                let place = ground.place(&item.below)?;
-                let mut make = |kind, device| ground.special(&item.below, &place, kind, device);
+                let place = root.place(&item.below)?;
+                let mut make = |kind, device| root.special(&item.below, &place, kind, device);
                 match special {
                     NodeType::Fifo => make(SFlag::S_IFIFO, 0)?,
                     NodeType::Socket => make(SFlag::S_IFSOCK, 0)?,
                     NodeType::Chardev { device } => make(SFlag::S_IFCHR, *device)?,
                     NodeType::Dev { device } => make(SFlag::S_IFBLK, *device)?,
-                    link => ground.symlink(&item.below, &place, link.to_link().as_os_str())?,
+                    link => root.symlink(&item.below, &place, link.to_link().as_os_str())?,
                 }
             }
         }
@@ -174,15 +176,15 @@ impl Disk {
             NodeType::File => {}
             _ => {
                 self.report.others += 1;
-                if let Some(ground) = &mut self.ground {
-                    let place = ground.place(&item.below)?;
+                if let Some(root) = &mut self.root {
+                    let place = root.place(&item.below)?;
                     let lacks = attributes(&item.node).set_at(&place, item.node.is_symlink());
                     self.report.lacks(&item.target, lacks);
                 }
                 return Ok(());
             }
         }
-        if let Some(ground) = &mut self.ground {
+        if let Some(root) = &mut self.root {
             if let Some(first) = &item.link_to {
                 // Files of this window got their identity after the link to them was resolved.
                 let made = item
@@ -192,8 +194,8 @@ impl Disk {
                 let made = made.ok_or_else(|| {
                     io::Error::other(format!("{} was not restored", first.below.display()))
                 })?;
-                let place = ground.place(&item.below)?;
-                ground.hard_link(&item.below, &place, &first.below, Some(made))?;
+                let place = root.place(&item.below)?;
+                root.hard_link(&item.below, &place, &first.below, Some(made))?;
                 self.report.links += 1;
                 self.note_moved();
                 return Ok(());
@@ -207,7 +209,7 @@ impl Disk {
             }
             let attributes = attributes(&item.node);
             let mut lacks = attributes.set(&file);
-            if let Finish::WrittenThrough(mounted) = ground.finish(unfinished, &file)? {
+            if let Finish::WrittenThrough(mounted) = root.finish(unfinished, &file)? {
                 if self.options.verify {
                     verify(&mounted, &item.blobs, &self.cancel)?;
                 }
@@ -225,11 +227,11 @@ impl Disk {
         while let Some((below, target, node)) =
             self.open.pop_if(|(below, ..)| next.is_none_or(|next| !next.below.starts_with(below)))
         {
-            let Some(ground) = &mut self.ground else { continue };
+            let Some(root) = &mut self.root else { continue };
             if self.keeping.contains(&below) {
                 continue;
             }
-            match ground.open_directory(&below) {
+            match root.open_directory(&below) {
                 Ok(directory) => {
                     let lacks = attributes(&node).set(&directory);
                     self.report.lacks(&target, lacks);
@@ -240,8 +242,8 @@ impl Disk {
     }
 
     fn note_moved(&mut self) {
-        let Some(ground) = &mut self.ground else { return };
-        for (below, kept) in ground.moved() {
+        let Some(root) = &mut self.root else { return };
+        for (below, kept) in root.moved() {
             let path = self.options.target.join(below);
             let why = format!(
                 "a directory was there; it is kept as {}",

@@ -43,6 +43,7 @@ const LISTED: usize = 10_000;
 /// What to restore, and how.
 #[derive(Clone, Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
+#[non_exhaustive]
 pub struct RestoreOptions {
     /// Directory under which the snapshot's paths are made.
     pub target: PathBuf,
@@ -60,8 +61,25 @@ pub struct RestoreOptions {
     pub dry_run: bool,
 }
 
+impl RestoreOptions {
+    /// Everything into an empty or new directory, read back and compared.
+    #[must_use]
+    pub fn new(target: PathBuf) -> Self {
+        Self {
+            target,
+            include: Vec::new(),
+            exclude: Vec::new(),
+            without_own_files: false,
+            overwrite: false,
+            verify: true,
+            dry_run: false,
+        }
+    }
+}
+
 /// What restoring files did.
 #[derive(Clone, Debug, Default, Serialize)]
+#[non_exhaustive]
 pub struct FilesReport {
     /// Regular files written.
     pub files: u64,
@@ -113,6 +131,7 @@ impl FilesReport {
 
 /// One path that could not be restored.
 #[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
 pub struct FileProblem {
     /// Path in the target; lossily decoded where it is not UTF-8.
     pub path: String,

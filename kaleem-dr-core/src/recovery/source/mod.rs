@@ -108,6 +108,7 @@ pub trait Restorable: Source {
 
 /// A source that could not be made.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Unavailable {
     /// Its name.
     pub source: SourceName,

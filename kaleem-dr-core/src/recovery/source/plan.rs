@@ -8,6 +8,7 @@ use crate::engine::repository::SnapshotId;
 
 /// What a restore will do.
 #[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
 pub struct RestorePlan {
     /// What was asked, with the names settled.
     pub request: RestoreRequest,
@@ -23,6 +24,7 @@ pub struct RestorePlan {
 
 /// The snapshot that a plan restores.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct PlanOrigin {
     /// Its id.
     pub snapshot: SnapshotId,

@@ -61,6 +61,6 @@ impl Inspection {
     /// Whether something was looked at, and nothing of it is an error.
     #[must_use]
     pub fn is_well(&self) -> bool {
-        !self.checked.is_empty() && !self.findings.iter().any(|finding| finding.is_error)
+        !self.checked.is_empty() && !self.findings.iter().any(|finding| finding.is_error())
     }
 }

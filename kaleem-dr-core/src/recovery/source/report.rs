@@ -79,6 +79,7 @@ pub struct Uncompared {
 
 /// A command that ran after a restore.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct HookReport {
     /// Program and arguments.
     pub command: Vec<String>,

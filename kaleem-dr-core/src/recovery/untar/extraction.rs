@@ -20,7 +20,9 @@ use crate::{
     CancellationToken,
     ground::{digest::ByteDigest, error_chain, progress::StageProgress},
     recovery::{
-        extract_root::{Attributes, Finish, Ground, Links, Place, Standing, Unfinished},
+        extract_root::{
+            Attributes, DirectoryOrigin, ExtractRoot, Finish, Links, Place, Unfinished,
+        },
         restore::{FilesReport, Selection, is_occupied, write_sparsely},
     },
 };
@@ -35,7 +37,7 @@ const KEPT_ATTRIBUTES_LIMIT_BYTES: usize = 128 << 20;
 pub(super) struct Extraction<'a> {
     options: &'a UntarOptions,
     selection: Selection,
-    ground: Ground,
+    root: ExtractRoot,
     /// Bytes that may still come.
     left_bytes: u64,
     report: FilesReport,
@@ -65,16 +67,16 @@ impl<'a> Extraction<'a> {
             )));
         }
         let links = if options.in_place { Links::All } else { Links::None };
-        let ground = Ground::open(&options.target, links).map_err(|cause| UntarError::Path {
+        let root = ExtractRoot::open(&options.target, links).map_err(|cause| UntarError::Path {
             path: options.target.clone(),
             action: "extract into",
             cause,
         })?;
-        let ground = ground.remembering();
+        let root = root.remembering();
         Ok(Self {
             options,
             selection,
-            ground,
+            root,
             left_bytes: options.limit_bytes.unwrap_or(u64::MAX),
             report: FilesReport::default(),
             cancel,
@@ -112,7 +114,7 @@ impl<'a> Extraction<'a> {
             if self.cancel.is_cancelled() {
                 return Err(UntarError::Cancelled);
             }
-            match self.ground.open_directory(path) {
+            match self.root.open_directory(path) {
                 Ok(directory) => {
                     let lacks = attributes(member).set(&directory);
                     self.report.lacks(&self.options.target.join(path), lacks);
@@ -124,7 +126,7 @@ impl<'a> Extraction<'a> {
     }
 
     fn note_moved(&mut self) {
-        for (below, kept) in self.ground.moved() {
+        for (below, kept) in self.root.moved() {
             let path = self.options.target.join(below);
             let why = format!(
                 "a directory was there; it is kept as {}",
@@ -168,8 +170,8 @@ impl<'a> Extraction<'a> {
                 let to = relative(to).map_err(|why| {
                     io::Error::other(format!("it is a hard link to {}: {why}", to.display()))
                 })?;
-                let place = self.ground.place(&path)?;
-                self.ground.hard_link(&path, &place, &to, None)?;
+                let place = self.root.place(&path)?;
+                self.root.hard_link(&path, &place, &to, None)?;
                 self.forget_directory(&path);
                 self.report.links += 1;
             }
@@ -177,8 +179,8 @@ impl<'a> Extraction<'a> {
                 if to.is_empty() || to.as_bytes().contains(&0) {
                     return Err(io::Error::other("it is a link to nothing").into());
                 }
-                let place = self.ground.place(&path)?;
-                self.ground.symlink(&path, &place, to)?;
+                let place = self.root.place(&path)?;
+                self.root.symlink(&path, &place, to)?;
                 self.finish_other(&path, &place, member, true);
             }
             MemberKind::Fifo => self.special(&path, member, SFlag::S_IFIFO, 0, "a named pipe")?,
@@ -195,7 +197,7 @@ impl<'a> Extraction<'a> {
 
     fn directory(&mut self, path: &Path, member: &Member) -> io::Result<()> {
         // What a link of the host leads to keeps its own attributes.
-        if self.ground.make_directory(path)? != Standing::Linked {
+        if self.root.make_directory(path)? != DirectoryOrigin::Linked {
             let mut member = member.clone();
             self.kept_bytes += member.xattr_bytes();
             if self.kept_bytes > KEPT_ATTRIBUTES_LIMIT_BYTES {
@@ -225,8 +227,8 @@ impl<'a> Extraction<'a> {
                 "it is {what}, which is made only when asked for"
             )));
         }
-        let place = self.ground.place(path)?;
-        self.ground.special(path, &place, kind, device)?;
+        let place = self.root.place(path)?;
+        self.root.special(path, &place, kind, device)?;
         self.finish_other(path, &place, member, false);
         Ok(())
     }
@@ -244,7 +246,7 @@ impl<'a> Extraction<'a> {
         path: &Path,
         member: &Member,
     ) -> Result<u64, Failure> {
-        let place = self.ground.place(path)?;
+        let place = self.root.place(path)?;
         // Holes count: a few bytes can say to be as long as all disks together.
         let fits = self.left_bytes.min(place.free_bytes()?.unwrap_or(u64::MAX));
         if member.size_bytes > fits {
@@ -254,7 +256,7 @@ impl<'a> Extraction<'a> {
             );
             return Err(io::Error::other(why).into());
         }
-        let (unfinished, file) = self.ground.create(path, place)?;
+        let (unfinished, file) = self.root.create(path, place)?;
         let written = self.content(members, &unfinished, &file, path, member);
         if let Err(failure) = written {
             return Err(match (unfinished.discard(), failure) {
@@ -306,7 +308,7 @@ impl<'a> Extraction<'a> {
         let arrived = arrived.finish();
         self.compare(file, stretches, &arrived, member)?;
         let mut lacks = attributes(member).set(file);
-        if let Finish::WrittenThrough(mounted) = self.ground.finish(unfinished, file)? {
+        if let Finish::WrittenThrough(mounted) = self.root.finish(unfinished, file)? {
             self.compare(&mounted, stretches, &arrived, member)?;
             lacks = attributes(member).set(&mounted);
         }

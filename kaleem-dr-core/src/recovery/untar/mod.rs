@@ -88,6 +88,7 @@ impl From<Damage> for UntarError {
 
 /// What is in an archive.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct Survey {
     /// Counts of what is meant; nothing was written or verified.
     pub report: FilesReport,

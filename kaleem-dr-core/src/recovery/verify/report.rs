@@ -11,6 +11,7 @@ use crate::{
 
 /// What a verification showed.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct VerifyReport {
     /// What was verified, in words: a snapshot or a file.
     pub point: String,
@@ -127,6 +128,7 @@ impl VerifyReport {
 
 /// Why a source's point could not be verified.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Untried {
     /// What kind of failure it is.
     pub exit: Exit,

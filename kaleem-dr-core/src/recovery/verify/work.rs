@@ -38,7 +38,7 @@ impl Verification {
     }
 
     pub(super) fn errors(&self) -> usize {
-        self.report.findings.iter().filter(|finding| finding.is_error).count()
+        self.report.findings.iter().filter(|finding| finding.is_error()).count()
     }
 
     /// A level holds when all below it hold and it brought no error.

@@ -97,6 +97,7 @@ pub struct InvalidSubset(String);
 
 /// What a check found.
 #[derive(Clone, Debug, Default, Serialize)]
+#[non_exhaustive]
 pub struct CheckReport {
     /// What was found, errors and warnings.
     pub findings: Vec<Finding>,
@@ -120,7 +121,7 @@ impl CheckReport {
     /// How many findings are errors.
     #[must_use]
     pub fn errors(&self) -> usize {
-        self.findings.iter().filter(|finding| finding.is_error).count()
+        self.findings.iter().filter(|finding| finding.is_error()).count()
     }
 
     /// Errors of one kind: the first by name, the rest counted.

@@ -12,8 +12,8 @@ use rustic_core::{
 use super::{
     super::{
         Repository, RepositoryError, blocking,
+        crypto::RepositoryKey,
         lock::Lock,
-        seal::SealKey,
         survey::{Survey, pack_key},
     },
     ReadData,
@@ -96,16 +96,16 @@ impl Repository {
             let (end, piece) = next_range(&mut blobs, at, size_bytes);
             let bytes = match self.0.store.read(&key, Some(u64::from(at)..u64::from(end))).await {
                 Ok(bytes) => bytes,
-                Err(error) if error.fault().is_loss() => {
+                Err(error) if error.kind().is_loss() => {
                     return Ok(Some(format!("pack {key} is damaged: {}", error_chain(&error))));
                 }
                 Err(error) => return Err(error.into()),
             };
             bar.advance(u64::from(end - at));
-            let (seal, start) = (self.0.key.clone(), at);
+            let (key, start) = (self.0.key.clone(), at);
             let (seen, bad) = blocking(move || {
                 digest.update(&bytes);
-                let bad = piece.iter().filter(|blob| !is_right(&seal, blob, start, &bytes)).count();
+                let bad = piece.iter().filter(|blob| !is_right(&key, blob, start, &bytes)).count();
                 Ok((digest, bad))
             })
             .await?;
@@ -147,16 +147,16 @@ fn next_range(
     (if end == at { size_bytes.min(at.saturating_add(RANGE_BYTES)) } else { end }, piece)
 }
 
-fn is_right(seal: &SealKey, blob: &IndexBlob, start: u32, bytes: &[u8]) -> bool {
+fn is_right(key: &RepositoryKey, blob: &IndexBlob, start: u32, bytes: &[u8]) -> bool {
     let place = || {
         let from = blob.location.offset.checked_sub(start)? as usize;
         bytes.get(from..from.checked_add(blob.location.length as usize)?)
     };
     let plain = || {
-        let sealed = seal.open(place()?).ok()?;
+        let encrypted = key.decrypt(place()?).ok()?;
         match blob.location.uncompressed_length {
-            Some(length) => zstd::bulk::decompress(&sealed, length.get() as usize).ok(),
-            None => Some(sealed),
+            Some(length) => zstd::bulk::decompress(&encrypted, length.get() as usize).ok(),
+            None => Some(encrypted),
         }
     };
     plain().is_some_and(|plain| ByteDigest::of(&plain) == *blob.id.to_hex())

@@ -11,7 +11,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::json;
 
 use super::{
-    super::{RepositoryError, seal::SealKey},
+    super::{RepositoryError, crypto::RepositoryKey},
     KeyOwner,
     open::user_key,
 };
@@ -47,7 +47,7 @@ pub(crate) fn key_file(
         "r": BLOCK_SIZE,
         "p": PASSES,
         "salt": BASE64_STANDARD.encode(salt),
-        "data": BASE64_STANDARD.encode(SealKey::new(user_key(&derived)).seal(&plain)),
+        "data": BASE64_STANDARD.encode(RepositoryKey::new(user_key(&derived)).encrypt(&plain)),
     });
     let bytes = Bytes::from(file.to_string());
     Ok((format!("keys/{}", ByteDigest::of(&bytes)), bytes))

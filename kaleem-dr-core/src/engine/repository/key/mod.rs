@@ -1,4 +1,4 @@
-//! The keys of a repository: one small file a password, each of which holds the same master key, sealed.
+//! The keys of a repository: one small file a password, each of which holds the same master key, encrypted.
 //!
 //! Adding or removing a key touches no data. A key that was removed opens nothing any more; whoever has copied the master
 //! key while it could still be opened keeps it, as with restic.
@@ -68,6 +68,7 @@ impl KeyOwner {
 
 /// What a key says of itself in the clear.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct KeyInfo {
     /// Its id.
     pub id: KeyId,
@@ -125,8 +126,8 @@ impl Repository {
     ) -> Result<KeyId, RepositoryError> {
         usable(password)?;
         let (name, file) = {
-            let (seal, password, owner) = (self.0.key.clone(), password.clone(), owner.clone());
-            blocking(move || key_file(&seal.master(), &password, &owner)).await?
+            let (key, password, owner) = (self.0.key.clone(), password.clone(), owner.clone());
+            blocking(move || key_file(&key.master(), &password, &owner)).await?
         };
         lock.confirm().await?;
         self.0.store.write(&name, vec![file]).await?;

@@ -9,7 +9,7 @@ use rustic_core::repofile::MasterKey;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::{
-    super::{RepositoryError, blocking, names, seal::SealKey, store::ObjectStore},
+    super::{RepositoryError, blocking, crypto::RepositoryKey, names, store::ObjectStore},
     DIRECTORY, KeyId,
     parse::{ParsedKey, parse},
 };
@@ -57,7 +57,7 @@ fn master_of(key: &ParsedKey, password: &SecretString) -> Option<MasterKey> {
     let params = scrypt::Params::new(key.log_n, key.r, key.p).ok()?;
     let mut derived = [0; 64];
     scrypt::scrypt(password.expose_secret().as_bytes(), &key.salt, &params, &mut derived).ok()?;
-    let plain = SealKey::new(user_key(&derived)).open(&key.data).ok()?;
+    let plain = RepositoryKey::new(user_key(&derived)).decrypt(&key.data).ok()?;
     let master: MasterKey = serde_json::from_slice(&plain).ok()?;
     let whole = master.encrypt.len() == 32 && master.mac.k.len() == 16 && master.mac.r.len() == 16;
     whole.then_some(master)

@@ -9,7 +9,7 @@ const MEMORY_LIMIT_BYTES: u64 = 512 << 20;
 const WORK_LIMIT: u64 = 1 << 28;
 /// A key file is a few hundred bytes.
 const SIZE_LIMIT_BYTES: usize = 64 << 10;
-/// Sealed JSON of a master key; anything much larger is none.
+/// Encrypted JSON of a master key; anything much larger is none.
 const SALT_LIMIT_BYTES: usize = 4 << 10;
 
 /// A key file within limits.
@@ -19,7 +19,7 @@ pub(super) struct ParsedKey {
     pub(super) r: u32,
     pub(super) p: u32,
     pub(super) salt: Vec<u8>,
-    /// The master key, sealed with what the password gives.
+    /// The master key, encrypted with what the password gives.
     pub(super) data: Vec<u8>,
     pub(super) username: String,
     pub(super) hostname: String,

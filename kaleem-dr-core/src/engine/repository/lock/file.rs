@@ -67,7 +67,7 @@ pub enum LockVerdict {
     Dead,
     /// It is of another machine, container or program: nothing is known of its process.
     Unknown,
-    /// Its content is empty, damaged or sealed with another key.
+    /// Its content is empty, damaged or encrypted with another key.
     Unreadable,
 }
 

@@ -1,6 +1,6 @@
 //! restic's locks, which rustic_core neither writes nor honours.
 //!
-//! A lock is the object `locks/<SHA-256 of its bytes>`: sealed JSON with time, kind, host, process and owner (restic,
+//! A lock is the object `locks/<SHA-256 of its bytes>`: encrypted JSON with time, kind, host, process and owner (restic,
 //! `doc/design.rst`, "Locks"). Shared locks allow each other; an exclusive one allows no other. Ours are renewed every five minutes.
 //! Without them, a `restic prune` from an old cron line deletes the packs a running backup has written.
 //!
@@ -8,7 +8,7 @@
 //! refused, as restic does; `unlock` is the operator's word that they are left over.
 
 mod file;
-mod standing;
+mod judge;
 
 use std::{
     sync::{
@@ -22,15 +22,15 @@ use bytes::Bytes;
 use tokio::{runtime::Handle, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-pub use self::{file::LockVerdict, standing::StandingLock};
+pub use self::{file::LockVerdict, judge::LockInfo};
 use self::{
     file::{LockFile, uptime},
-    standing::refuse_others,
+    judge::refuse_others,
 };
 use super::{
+    crypto::RepositoryKey,
     error::RepositoryError,
     mended::Mended,
-    seal::SealKey,
     store::{ObjectStore, StoreError},
 };
 use crate::ground::digest::ByteDigest;
@@ -89,7 +89,7 @@ pub struct Lock {
 #[derive(Debug)]
 pub(crate) struct Shared {
     store: Arc<dyn ObjectStore>,
-    key: SealKey,
+    key: RepositoryKey,
     kind: LockKind,
     runtime: Handle,
     objects: tokio::sync::Mutex<Objects>,
@@ -118,7 +118,7 @@ impl Lock {
     /// waits, it leaves nothing.
     pub(crate) async fn acquire(
         store: Arc<dyn ObjectStore>,
-        key: SealKey,
+        key: RepositoryKey,
         kind: LockKind,
         patience: Duration,
         without: Without,
@@ -147,7 +147,7 @@ impl Lock {
 
     async fn try_acquire(
         store: &Arc<dyn ObjectStore>,
-        key: &SealKey,
+        key: &RepositoryKey,
         kind: LockKind,
     ) -> Result<Self, RepositoryError> {
         refuse_others(store, key, kind, None).await?;
@@ -186,7 +186,7 @@ impl Lock {
     }
 
     /// Work without a lock in the store.
-    pub(crate) fn absent(store: Arc<dyn ObjectStore>, key: SealKey, kind: LockKind) -> Self {
+    pub(crate) fn absent(store: Arc<dyn ObjectStore>, key: RepositoryKey, kind: LockKind) -> Self {
         let shared = Shared {
             store,
             key,
@@ -274,12 +274,12 @@ impl Shared {
         let lock = LockFile::ours(self.kind);
         let json = serde_json::to_vec(&lock)
             .map_err(|cause| RepositoryError::Engine { action: "lock", cause: cause.into() })?;
-        let sealed = self.key.seal(&json);
-        let name = format!("{DIRECTORY}/{}", ByteDigest::of(&sealed));
+        let encrypted = self.key.encrypt(&json);
+        let name = format!("{DIRECTORY}/{}", ByteDigest::of(&encrypted));
         let written = uptime().unwrap_or_default();
         // Before the current one: as long as this fails, that one stays the current one.
         objects.names.insert(objects.names.len().saturating_sub(1), name.clone());
-        self.store.write(&name, vec![Bytes::from(sealed)]).await?;
+        self.store.write(&name, vec![Bytes::from(encrypted)]).await?;
         objects.names.retain(|other| *other != name);
         objects.names.push(name.clone());
         objects.written = written;

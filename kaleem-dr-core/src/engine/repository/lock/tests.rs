@@ -5,7 +5,7 @@ use rustic_core::repofile::MasterKey;
 use tokio::sync::Semaphore;
 
 use super::*;
-use crate::engine::repository::store::{Object, ObjectWriter, OpendalStore};
+use crate::engine::repository::store::{BasicStore, Object, ObjectWriter, OpendalStore};
 
 /// A directory whose writes wait for a permit.
 #[derive(Debug)]
@@ -16,7 +16,7 @@ struct Slow {
 }
 
 #[async_trait]
-impl ObjectStore for Slow {
+impl BasicStore for Slow {
     fn location(&self) -> String {
         self.store.location()
     }
@@ -42,10 +42,12 @@ impl ObjectStore for Slow {
     }
 }
 
+impl ObjectStore for Slow {}
+
 struct Place {
     _directory: tempfile::TempDir,
     slow: Arc<Slow>,
-    key: SealKey,
+    key: RepositoryKey,
 }
 
 impl Place {
@@ -55,7 +57,7 @@ impl Place {
         let store = OpendalStore::directory(directory.path()).unwrap();
         let slow =
             Arc::new(Slow { store, permits: Semaphore::new(permits), waiting: Semaphore::new(0) });
-        Self { _directory: directory, slow, key: SealKey::new(MasterKey::new()) }
+        Self { _directory: directory, slow, key: RepositoryKey::new(MasterKey::new()) }
     }
 
     async fn take(&self, kind: LockKind) -> Result<Lock, RepositoryError> {

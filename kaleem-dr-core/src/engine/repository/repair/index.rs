@@ -33,6 +33,7 @@ const BLOBS: usize = 50_000;
 
 /// What is wrong with the index, and what would set it right.
 #[derive(Debug, Default, Serialize)]
+#[non_exhaustive]
 pub struct IndexRepair {
     /// Index files that are damaged: they go, for all that they can have named is read from the packs.
     pub damaged: Vec<String>,
@@ -149,7 +150,7 @@ impl Repository {
         let key = pack_key(id);
         let read = async |from: u64, to: u64| match store.read(&key, Some(from..to)).await {
             Ok(bytes) => Ok(Ok(bytes)),
-            Err(error) if error.fault().is_loss() => Ok(Err(error_chain(&error))),
+            Err(error) if error.kind().is_loss() => Ok(Err(error_chain(&error))),
             Err(error) => Err(RepositoryError::from(error)),
         };
         if size <= LENGTH_BYTES {
@@ -164,13 +165,13 @@ impl Repository {
             Ok(length) => length,
             Err(why) => return Ok(Err(why)),
         };
-        let sealed = match read(end - length, end).await? {
-            Ok(sealed) => sealed,
+        let encrypted = match read(end - length, end).await? {
+            Ok(encrypted) => encrypted,
             Err(why) => return Ok(Err(why)),
         };
-        let (seal, name) = (self.0.key.clone(), id.to_hex().to_string());
+        let (key, name) = (self.0.key.clone(), id.to_hex().to_string());
         blocking(move || {
-            Ok(seal.open(&sealed).map_err(|error| format!("its header: {error}")).and_then(
+            Ok(key.decrypt(&encrypted).map_err(|error| format!("its header: {error}")).and_then(
                 |header| {
                     let pack = parse_header(&name, &header, size)?;
                     serde_json::from_value(pack).map_err(|error| error.to_string())

@@ -47,6 +47,7 @@ const PACK_BYTES: usize = 8 << 20;
 
 /// What is wrong with the snapshots.
 #[derive(Clone, Debug, Default, Serialize)]
+#[non_exhaustive]
 pub struct SnapshotRepair {
     /// How many are whole.
     pub whole: usize,
@@ -58,6 +59,7 @@ pub struct SnapshotRepair {
 
 /// A snapshot that has lost something.
 #[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
 pub struct LostSnapshot {
     /// Its id.
     pub snapshot: SnapshotId,
@@ -79,6 +81,7 @@ pub struct LostSnapshot {
 
 /// What became of a damaged snapshot.
 #[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
 pub struct RepairedSnapshot {
     /// Its id.
     pub from: SnapshotId,
@@ -286,7 +289,7 @@ impl<'a> Rewriting<'a> {
             self.packs.push(index);
         }
         let index = IndexFile { packs: self.packs, ..IndexFile::default() };
-        let (key, bytes) = self.repository.sealed_index(&index)?;
+        let (key, bytes) = self.repository.encrypted_index(&index)?;
         self.objects.push(Object { key, bytes });
         file.original.get_or_insert(file.id);
         file.id = rustic_core::repofile::SnapshotId::default();
@@ -343,8 +346,8 @@ impl<'a> Rewriting<'a> {
         match self.engine.get_tree(id) {
             Ok(tree) => Ok(Some(tree)),
             Err(error)
-                if super::super::engine_error::fault_of(&error)
-                    .is_some_and(|fault| !fault.is_loss()) =>
+                if super::super::engine_error::store_error_kind(&error)
+                    .is_some_and(|kind| !kind.is_loss()) =>
             {
                 Err(RepositoryError::engine("read a tree of")(error))
             }

@@ -13,6 +13,7 @@ const R2_CONCURRENCY: usize = 8;
 
 /// How to reach an S3 bucket.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct S3Access {
     /// Service address, such as `https://<account>.r2.cloudflarestorage.com`.
     pub endpoint: String,
@@ -35,6 +36,28 @@ pub struct S3Access {
 }
 
 impl S3Access {
+    /// The root of a bucket, over the system's network and with the tuning that suits the service. The service is asked for the region.
+    #[must_use]
+    pub fn new(
+        endpoint: impl Into<String>,
+        bucket: impl Into<String>,
+        access_key_id: SecretString,
+        secret_access_key: SecretString,
+    ) -> Self {
+        let endpoint = endpoint.into();
+        Self {
+            bucket: bucket.into(),
+            prefix: String::new(),
+            region: "auto".to_owned(),
+            access_key_id,
+            secret_access_key,
+            session_token: None,
+            network: Network::default(),
+            tuning: Tuning::of(&endpoint),
+            endpoint,
+        }
+    }
+
     /// The bucket or prefix in words, without credentials.
     #[must_use]
     pub fn location(&self) -> String {
@@ -72,6 +95,7 @@ fn host_of(endpoint: &str) -> Option<String> {
 
 /// Time-outs, retries and concurrency of the requests to a bucket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Tuning {
     /// Longest wait for a connection.
     pub connect_timeout: Duration,
@@ -114,6 +138,7 @@ impl Tuning {
 
 /// The way to a service. The default is the system's: its roots, `HTTPS_PROXY` and its kin, no limit.
 #[derive(Clone, Default)]
+#[non_exhaustive]
 pub struct Network {
     /// Which addresses of the service's name are tried.
     pub ip: IpChoice,

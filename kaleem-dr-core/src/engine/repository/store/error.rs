@@ -1,11 +1,11 @@
-//! What a store says when it fails.
+//! Errors of a store, and what the operator can do about each kind.
 
-use super::StoreFault;
 use crate::ground::Cause;
 
 /// What failed in a store, on which object.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {action} {key} in {location}")]
+#[non_exhaustive]
 pub struct StoreError {
     /// `list`, `read`, `write`, `delete`, `stat`.
     pub action: &'static str,
@@ -13,7 +13,7 @@ pub struct StoreError {
     pub key: String,
     /// The store, in words.
     pub location: String,
-    pub(super) fault: StoreFault,
+    pub(super) kind: StoreErrorKind,
     #[source]
     pub(super) cause: Cause,
 }
@@ -27,20 +27,20 @@ impl StoreError {
         not_found: bool,
         cause: impl Into<Cause>,
     ) -> Self {
-        let fault = if not_found { StoreFault::NotFound } else { StoreFault::Other };
-        Self { action, key: key.to_owned(), location, fault, cause: cause.into() }
+        let kind = if not_found { StoreErrorKind::NotFound } else { StoreErrorKind::Other };
+        Self { action, key: key.to_owned(), location, kind, cause: cause.into() }
     }
 
     /// Of this kind.
     #[must_use]
-    pub fn with_fault(self, fault: StoreFault) -> Self {
-        Self { fault, ..self }
+    pub fn with_kind(self, kind: StoreErrorKind) -> Self {
+        Self { kind, ..self }
     }
 
     /// Its kind.
     #[must_use]
-    pub fn fault(&self) -> StoreFault {
-        self.fault
+    pub fn kind(&self) -> StoreErrorKind {
+        self.kind
     }
 
     /// Whether the place takes no writes from us: it is read-only, full, or not ours to write to.
@@ -48,7 +48,7 @@ impl StoreError {
     pub fn takes_no_writes(&self) -> bool {
         let refused =
             [std::io::ErrorKind::ReadOnlyFilesystem, std::io::ErrorKind::PermissionDenied];
-        self.fault == StoreFault::Denied
+        self.kind == StoreErrorKind::Denied
             || self.is_full()
             || self.io_kinds().any(|kind| refused.contains(&kind))
     }
@@ -75,6 +75,76 @@ impl StoreError {
     /// Whether what was asked for is not there.
     #[must_use]
     pub fn is_not_found(&self) -> bool {
-        self.fault == StoreFault::NotFound
+        self.kind == StoreErrorKind::NotFound
+    }
+}
+
+/// The kind of a store's failure, as far as it changes what the operator does next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StoreErrorKind {
+    /// The object or directory is not there.
+    NotFound,
+    /// The object ends before what was asked for.
+    Short,
+    /// The bucket is not there.
+    NoBucket,
+    /// The service does not let us do it.
+    Denied,
+    /// The clocks of this machine and the service differ too much for signatures.
+    Clock,
+    /// The service's certificate is not trusted, or the TLS connection broke.
+    Tls,
+    /// The service's name has no address.
+    Dns,
+    /// The service cannot be reached.
+    Unreachable,
+    /// A condition of the request does not hold: the object is there already.
+    Condition,
+    /// Anything else.
+    Other,
+}
+
+impl StoreErrorKind {
+    /// Whether we never got as far as the objects: nothing is said about them.
+    #[must_use]
+    pub fn keeps_out(self) -> bool {
+        matches!(
+            self,
+            Self::NoBucket | Self::Denied | Self::Clock | Self::Tls | Self::Dns | Self::Unreachable
+        )
+    }
+
+    /// Whether the object itself is at fault, and not the way to it.
+    #[must_use]
+    pub fn is_loss(self) -> bool {
+        matches!(self, Self::NotFound | Self::Short)
+    }
+
+    /// What the operator does about it.
+    #[must_use]
+    pub fn advice(self) -> Option<&'static str> {
+        Some(match self {
+            Self::Denied => {
+                "the key pair must be an S3 one of this service and may read and write the bucket; for R2: an API token with \
+                 \"Object Read & Write\" on this bucket, its Access Key ID (32 hex digits) and Secret Access Key (64)"
+            }
+            Self::NoBucket => {
+                "make the bucket, or mend its name in `location`; an R2 endpoint is that of the bucket's own account"
+            }
+            Self::Clock => {
+                "set this machine's clock (`timedatectl`): signatures are good for 15 minutes"
+            }
+            Self::Tls => {
+                "try `ip = \"v4\"` in the repository's table; behind a proxy or with a private certificate, name its PEM file in `ca_file`"
+            }
+            Self::Dns => {
+                "is the host in the endpoint right, and does this machine resolve names (`getent hosts HOST`)?"
+            }
+            Self::Unreachable => {
+                "is the endpoint right and the network up? try `ip = \"v4\"`, or name a `proxy`"
+            }
+            _ => return None,
+        })
     }
 }

@@ -1,18 +1,19 @@
 //! Bytes by key: the object store under a repository.
 //!
-//! [`ObjectStore`] is the seam; [`OpendalStore`] is the store for disks and S3 buckets. Wrappers (a recorder, a fault
-//! injector) are stores too. A list is all or nothing: what a listing leaves out, prune would take for garbage. A write to a
-//! bucket is done when the bucket is known to hold what was sent.
+//! [`ObjectStore`] is the seam, and [`BasicStore`] the part of it that must be written; [`OpendalStore`] is the store for disks and S3
+//! buckets. Wrappers are stores too: the tests have one that records calls and one that injects failures. `tests/conformance` says what
+//! every store must do. A list is all or nothing: what a listing leaves out, prune would take for garbage. A write to a bucket is done
+//! when the bucket is known to hold what was sent.
 
 mod access;
+mod deferred_sync;
 mod error;
-mod fault;
 mod integrity;
-mod late;
 mod listing;
 mod object_store;
+mod opendal_error;
 mod opendal_store;
-mod pace;
+mod rate_limit;
 pub(crate) mod region;
 mod retry;
 mod temporary;
@@ -21,8 +22,7 @@ pub(crate) mod transport;
 pub(crate) use self::{access::is_loopback, temporary::TEMPORARY_DIRECTORY};
 pub use self::{
     access::{IpChoice, Network, Rate, S3Access, Tuning, is_r2},
-    error::StoreError,
-    fault::StoreFault,
-    object_store::{Object, ObjectStore, ObjectWriter},
+    error::{StoreError, StoreErrorKind},
+    object_store::{BasicStore, Object, ObjectStore, ObjectWriter},
     opendal_store::OpendalStore,
 };

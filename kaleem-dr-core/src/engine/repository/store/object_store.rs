@@ -1,4 +1,4 @@
-//! What a store of objects does, whatever it is made on.
+//! The calls of an object store, whatever it is made on.
 
 use super::StoreError;
 use async_trait::async_trait;
@@ -8,12 +8,13 @@ use jiff::Timestamp;
 use std::{fmt, ops::Range};
 
 /// Small objects that are read at once.
-pub(super) const READS_AT_ONCE: usize = 16;
+const READ_CONCURRENCY: usize = 16;
 /// Deletions under way at once in stores without batches.
 const DELETE_CONCURRENCY: usize = 8;
 
 /// One object of a listing.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Object {
     /// Its key, such as `data/ab/ab12…`.
     pub key: String,
@@ -25,18 +26,22 @@ pub struct Object {
     pub etag: Option<String>,
 }
 
-/// Bytes by key. Keys are `/`-separated and relative to the store's root.
+impl Object {
+    /// An object of which the store gives neither time nor `ETag`.
+    #[must_use]
+    pub fn new(key: impl Into<String>, size_bytes: u64) -> Self {
+        Self { key: key.into(), size_bytes, modified: None, etag: None }
+    }
+}
+
+/// Bytes by key: the seven calls that a store must have. Keys are `/`-separated and relative to the store's root.
 #[async_trait]
-pub trait ObjectStore: fmt::Debug + Send + Sync + 'static {
+pub trait BasicStore: fmt::Debug + Send + Sync + 'static {
     /// The store in words, without credentials.
     fn location(&self) -> String;
 
-    /// Whether each call crosses a network, so that writes are slow and more is kept ready for them.
-    fn is_remote(&self) -> bool {
-        false
-    }
-
-    /// Every object below a directory, at any depth, in no order.
+    /// Every object below a directory, at any depth, in no order. A directory that does not exist is empty or not found, as the store has
+    /// directories or not.
     ///
     /// # Errors
     /// When any part of the listing failed: a short list is never returned.
@@ -45,32 +50,14 @@ pub trait ObjectStore: fmt::Debug + Send + Sync + 'static {
     /// An object's bytes, or a range of them.
     ///
     /// # Errors
-    /// [`StoreError::is_not_found`] when there is none; an error when fewer bytes came than were asked for.
+    /// [`StoreError::is_not_found`] when the object does not exist; an error when the range reaches beyond its end.
     async fn read(&self, key: &str, range: Option<Range<u64>>) -> Result<Bytes, StoreError>;
 
-    /// Many small objects, whole, in the order of their keys.
-    ///
-    /// # Errors
-    /// As [`ObjectStore::read`], of any of them.
-    async fn read_many(&self, keys: Vec<String>) -> Result<Vec<Bytes>, StoreError> {
-        let reads = keys.into_iter().map(|key| async move { self.read(&key, None).await });
-        futures::stream::iter(reads).buffered(READS_AT_ONCE).try_collect().await
-    }
-
-    /// Writes an object whole: readers see all of it or nothing.
+    /// Writes an object whole, over one that exists: readers see all of the old one or all of the new one.
     ///
     /// # Errors
     /// When it cannot be written.
     async fn write(&self, key: &str, content: Vec<Bytes>) -> Result<(), StoreError>;
-
-    /// Writes an object that may be lost in a crash until the next [`ObjectStore::write`] to this store has ended: a pack that no index
-    /// names yet. Stores for which that is no quicker write it at once.
-    ///
-    /// # Errors
-    /// When it cannot be written.
-    async fn write_late(&self, key: &str, content: Vec<Bytes>) -> Result<(), StoreError> {
-        self.write(key, content).await
-    }
 
     /// Begins an object that comes piece by piece, for those too large to hold in memory.
     ///
@@ -78,13 +65,46 @@ pub trait ObjectStore: fmt::Debug + Send + Sync + 'static {
     /// When it cannot be begun.
     async fn writer(&self, key: &str) -> Result<Box<dyn ObjectWriter>, StoreError>;
 
-    /// Removes an object; one that is not there is no error.
+    /// Removes an object; one that does not exist is no error.
     ///
     /// # Errors
     /// When it cannot be removed.
     async fn delete(&self, key: &str) -> Result<(), StoreError>;
 
-    /// Removes many objects; those that are not there are no error. In batches, where the store has them.
+    /// An object's length in bytes, or `None` when it does not exist.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    async fn size(&self, key: &str) -> Result<Option<u64>, StoreError>;
+}
+
+/// A store of a repository: the seven calls, and four that have a default, which a store overrides when it has something better
+/// (decision 11). `impl ObjectStore for MyStore {}` takes all defaults.
+#[async_trait]
+pub trait ObjectStore: BasicStore {
+    /// Whether each call crosses a network, so that writes are slow and more is kept ready for them.
+    fn is_remote(&self) -> bool {
+        false
+    }
+
+    /// Many small objects, whole, in the order of their keys.
+    ///
+    /// # Errors
+    /// As [`BasicStore::read`], of any of them.
+    async fn read_many(&self, keys: Vec<String>) -> Result<Vec<Bytes>, StoreError> {
+        read_each(self, keys).await
+    }
+
+    /// Writes an object that a crash may lose until the next [`BasicStore::write`] to this store has ended: a pack that no index names yet.
+    /// Stores that gain nothing from the delay write it at once.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    async fn write_deferred(&self, key: &str, content: Vec<Bytes>) -> Result<(), StoreError> {
+        self.write(key, content).await
+    }
+
+    /// Removes many objects; those that do not exist are no error. In batches, where the store has them.
     ///
     /// # Errors
     /// When one cannot be removed; others may be gone.
@@ -92,15 +112,18 @@ pub trait ObjectStore: fmt::Debug + Send + Sync + 'static {
         let deletions = keys.into_iter().map(|key| async move { self.delete(&key).await });
         futures::stream::iter(deletions).buffer_unordered(DELETE_CONCURRENCY).try_collect().await
     }
-
-    /// An object's length, or `None` when there is none.
-    ///
-    /// # Errors
-    /// When the store cannot tell.
-    async fn size(&self, key: &str) -> Result<Option<u64>, StoreError>;
 }
 
-/// An object on its way into a store. Nobody sees it before [`ObjectWriter::finish`]; dropped or aborted, it never was.
+/// Many objects, one read each, in the order of their keys.
+pub(super) async fn read_each(
+    store: &(impl BasicStore + ?Sized),
+    keys: Vec<String>,
+) -> Result<Vec<Bytes>, StoreError> {
+    let reads = keys.into_iter().map(|key| async move { store.read(&key, None).await });
+    futures::stream::iter(reads).buffered(READ_CONCURRENCY).try_collect().await
+}
+
+/// An object on its way into a store. It is not visible before [`ObjectWriter::finish`]; dropped or aborted, it leaves nothing.
 #[async_trait]
 pub trait ObjectWriter: Send {
     /// Adds bytes.

@@ -1,5 +1,6 @@
 //! The store on OpenDAL: a directory, or a bucket.
 
+mod operator;
 mod writers;
 
 use std::{
@@ -13,26 +14,19 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::{StreamExt as _, TryStreamExt as _};
-use opendal::{
-    Buffer, EntryMode, ErrorKind, HttpTransporter, Metadata, OperationContext, Operator,
-    layers::{CapabilityOverrideLayer, ConcurrentLimitLayer, RetryLayer, TimeoutLayer},
-    services,
-};
-use secrecy::ExposeSecret as _;
+use futures::TryStreamExt as _;
+use opendal::{Buffer, EntryMode, ErrorKind, Metadata, Operator, services};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::OnceCell;
 
 use self::writers::{BucketWriter, DiskWriter};
 use super::{
-    Object, ObjectStore, ObjectWriter, Rate, S3Access, StoreError, StoreFault, Tuning, fault,
+    BasicStore, Object, ObjectStore, ObjectWriter, S3Access, StoreError, StoreErrorKind, Tuning,
+    deferred_sync::DeferredSync,
     integrity::{PartDigests, Sent, WHOLE_MD5},
-    late::Late,
-    object_store::READS_AT_ONCE,
-    region,
-    retry::Notice,
+    object_store::read_each,
+    opendal_error, region,
     temporary::Temporary,
-    transport,
 };
 use crate::ground::{Cause, failpoint, failpoint::Step};
 
@@ -43,8 +37,6 @@ const PART_BYTES: usize = 8 << 20;
 const STREAMED_PART_BYTES: usize = 16 << 20;
 /// Most that is read at once when an object is compared with what was sent.
 const COMPARE_BYTES: u64 = 8 << 20;
-/// Keys of one batch that is deleted; R2 fails above 700.
-const DELETE_BATCH: usize = 700;
 
 /// A directory on disk or an S3 bucket, through OpenDAL with time-outs, retries and a limit on concurrency.
 #[derive(Clone, Debug)]
@@ -66,7 +58,7 @@ struct Directory {
     root: PathBuf,
     temporary: Temporary,
     /// What is written and not durable yet.
-    late: Late,
+    deferred: DeferredSync,
 }
 
 impl OpendalStore {
@@ -85,11 +77,12 @@ impl OpendalStore {
         let text = root.to_str().ok_or_else(|| failed(false, "the path is not UTF-8".into()))?;
         let operator = Operator::new(services::Fs::default().root(text))
             .map_err(|cause| failed(false, cause.into()))?;
-        let operator = OnceCell::new_with(Some(layered(operator, &location, &Tuning::default())));
+        let operator =
+            OnceCell::new_with(Some(operator::layered(operator, &location, &Tuning::default())));
         let place = Place::Directory(Directory {
             temporary: Temporary::of(root.clone()),
             root,
-            late: Late::default(),
+            deferred: DeferredSync::default(),
         });
         Ok(Self { operator: Arc::new(operator), location, place })
     }
@@ -100,7 +93,7 @@ impl OpendalStore {
     /// When the access data make no sense.
     pub fn s3(access: &S3Access) -> Result<Self, StoreError> {
         // Whatever the region will be: the rest is judged now.
-        let operator = operator(access, &access.region)?;
+        let operator = operator::of_bucket(access, &access.region)?;
         let operator = OnceCell::new_with((!region::is_unknown(access)).then_some(operator));
         let place = Place::Bucket(Arc::new(access.clone()));
         Ok(Self { operator: Arc::new(operator), location: access.location(), place })
@@ -112,7 +105,7 @@ impl OpendalStore {
             let Place::Bucket(access) = &self.place else {
                 unreachable!("that of a directory is made with the store")
             };
-            operator(access, &region::of(access).await?)
+            operator::of_bucket(access, &region::of(access).await?)
         };
         self.operator.get_or_try_init(make).await
     }
@@ -131,7 +124,7 @@ impl OpendalStore {
     /// Writes an object unless there is one, if the service knows that condition. One that does not writes over it.
     ///
     /// # Errors
-    /// [`StoreFault::Condition`] when there is one; or when it cannot be written.
+    /// [`StoreErrorKind::Condition`] when there is one; or when it cannot be written.
     pub(crate) async fn write_new(&self, key: &str, content: Bytes) -> Result<(), StoreError> {
         self.operator()
             .await?
@@ -155,13 +148,13 @@ impl OpendalStore {
     fn failed(&self, action: &'static str, key: &str) -> impl FnOnce(opendal::Error) -> StoreError {
         let (key, location, is_bucket) = (key.to_owned(), self.location.clone(), self.is_bucket());
         move |cause| {
-            let fault = match cause.kind() {
-                _ if is_bucket => StoreFault::of(&cause),
-                ErrorKind::NotFound => StoreFault::NotFound,
-                _ => StoreFault::Other,
+            let kind = match cause.kind() {
+                _ if is_bucket => StoreErrorKind::of(&cause),
+                ErrorKind::NotFound => StoreErrorKind::NotFound,
+                _ => StoreErrorKind::Other,
             };
             // OpenDAL's own text has many lines. What the system said of a disk is kept by its kind.
-            let words = fault::in_words(&cause);
+            let words = opendal_error::in_words(&cause);
             let first: &(dyn std::error::Error + 'static) = &cause;
             let io = std::iter::successors(Some(first), |error| error.source())
                 .find_map(|error| error.downcast_ref::<std::io::Error>().map(std::io::Error::kind));
@@ -169,7 +162,7 @@ impl OpendalStore {
                 Some(kind) if !is_bucket => std::io::Error::new(kind, words).into(),
                 _ => words.into(),
             };
-            StoreError { action, key, location, fault, cause }
+            StoreError { action, key, location, kind, cause }
         }
     }
 
@@ -217,13 +210,15 @@ impl OpendalStore {
     }
 
     /// Nothing that is written in the plain way may refer to what a crash would take away.
-    async fn sync_late(&self, key: &str) -> Result<(), StoreError> {
-        let Some(late) =
-            self.on_disk().map(|disk| disk.late.clone()).filter(|late| !late.is_empty())
+    async fn sync_deferred(&self, key: &str) -> Result<(), StoreError> {
+        let Some(deferred) = self
+            .on_disk()
+            .map(|disk| disk.deferred.clone())
+            .filter(|deferred| !deferred.is_empty())
         else {
             return Ok(());
         };
-        self.ended(key, tokio::task::spawn_blocking(move || late.sync()).await)
+        self.ended(key, tokio::task::spawn_blocking(move || deferred.sync()).await)
     }
 
     fn ended<T>(
@@ -235,68 +230,6 @@ impl OpendalStore {
             |cause: Cause| StoreError::new("write", key, self.location.clone(), false, cause);
         result.map_err(|panic| failed(panic.into()))?.map_err(|cause| failed(cause.into()))
     }
-}
-
-/// What requests to a bucket go through, signed for a region.
-fn operator(access: &S3Access, region: &str) -> Result<Operator, StoreError> {
-    let location = access.location();
-    let failed = |cause: Cause| StoreError::new("open", ".", location.clone(), false, cause);
-    let mut service = services::S3::default()
-        .endpoint(&access.endpoint)
-        .bucket(&access.bucket)
-        .root(&access.prefix)
-        .region(region)
-        .access_key_id(access.access_key_id.expose_secret())
-        .secret_access_key(access.secret_access_key.expose_secret())
-        .disable_config_load()
-        .disable_ec2_metadata();
-    if let Some(token) = &access.session_token {
-        service = service.session_token(token.expose_secret());
-    }
-    let client = transport::client(&access.network, &access.tuning).map_err(failed)?;
-    let http = HttpTransporter::new(transport::Transport::new(client, &access.network));
-    let operator = Operator::new(service)
-        .map_err(|cause| failed(cause.into()))?
-        .with_context(OperationContext::new().with_http_transport(http))
-        .layer(CapabilityOverrideLayer::new(|mut capability| {
-            capability.delete_max_size = Some(DELETE_BATCH);
-            capability
-        }));
-    Ok(layered(operator, &location, &patient(access)))
-}
-
-/// The tuning of an access, with time for what its bandwidth limits hold back: a body waits for all that are under way.
-fn patient(access: &S3Access) -> Tuning {
-    let mut tuning = access.tuning;
-    let slowest = [access.network.upload_limit, access.network.download_limit]
-        .into_iter()
-        .flatten()
-        .map(Rate::get)
-        .min();
-    if let Some(slowest) = slowest {
-        // Each request has up to two streamed parts under way.
-        let held_back = (tuning.concurrency * 2 * STREAMED_PART_BYTES) as u64 / slowest;
-        tuning.io_timeout += std::time::Duration::from_secs(held_back);
-    }
-    tuning
-}
-
-fn layered(operator: Operator, location: &str, tuning: &Tuning) -> Operator {
-    let retries = tuning.retries;
-    let notice = Notice { location: location.to_owned(), retries };
-    let retry = RetryLayer::new()
-        .with_max_times(retries)
-        .with_jitter()
-        .with_min_delay(tuning.retry_delay)
-        .with_notify(notice);
-    operator
-        .layer(
-            TimeoutLayer::new()
-                .with_timeout(tuning.call_timeout)
-                .with_io_timeout(tuning.io_timeout),
-        )
-        .layer(retry)
-        .layer(ConcurrentLimitLayer::new(tuning.concurrency))
 }
 
 /// A file, or what there is of a range of it. Blocking.
@@ -312,13 +245,9 @@ fn read_file(path: &Path, range: Option<Range<u64>>) -> std::io::Result<Bytes> {
 }
 
 #[async_trait]
-impl ObjectStore for OpendalStore {
+impl BasicStore for OpendalStore {
     fn location(&self) -> String {
         self.location.clone()
-    }
-
-    fn is_remote(&self) -> bool {
-        self.is_bucket()
     }
 
     async fn list(&self, directory: &str) -> Result<Vec<Object>, StoreError> {
@@ -430,35 +359,16 @@ impl ObjectStore for OpendalStore {
                     range.end - range.start
                 ),
             )
-            .with_fault(StoreFault::Short)),
+            .with_kind(StoreErrorKind::Short)),
             _ => Ok(bytes),
         }
-    }
-
-    async fn read_many(&self, keys: Vec<String>) -> Result<Vec<Bytes>, StoreError> {
-        let Some(root) = self.on_disk().map(|disk| disk.root.clone()) else {
-            let reads = keys.into_iter().map(|key| async move { self.read(&key, None).await });
-            return futures::stream::iter(reads).buffered(READS_AT_ONCE).try_collect().await;
-        };
-        // On disk a thousand of them take a moment, and handing each to another thread takes much longer.
-        let location = self.location.clone();
-        let read = move |key: String| {
-            read_file(&root.join(&key), None).map_err(|cause| {
-                let is_gone = cause.kind() == std::io::ErrorKind::NotFound;
-                StoreError::new("read", &key, location.clone(), is_gone, cause)
-            })
-        };
-        let all = tokio::task::spawn_blocking(move || keys.into_iter().map(read).collect());
-        all.await.map_err(|panic| {
-            StoreError::new("read", "objects", self.location.clone(), false, panic)
-        })?
     }
 
     async fn write(&self, key: &str, content: Vec<Bytes>) -> Result<(), StoreError> {
         let length: usize = content.iter().map(Bytes::len).sum();
         let failed = self.failed("write", key);
         if let Some(Directory { temporary, .. }) = self.on_disk() {
-            self.sync_late(key).await?;
+            self.sync_deferred(key).await?;
             let (temporary, name) = (temporary.clone(), key.to_owned());
             self.ended(
                 key,
@@ -485,19 +395,8 @@ impl ObjectStore for OpendalStore {
         self.confirm(key, &meta, &sent, &content).await
     }
 
-    async fn write_late(&self, key: &str, content: Vec<Bytes>) -> Result<(), StoreError> {
-        let Some(Directory { temporary, late, .. }) = self.on_disk().cloned() else {
-            return self.write(key, content).await;
-        };
-        let name = key.to_owned();
-        let written = tokio::task::spawn_blocking(move || late.write(&temporary, &name, &content));
-        self.ended(key, written.await)?;
-        failpoint::reach(Step::Write).await;
-        Ok(())
-    }
-
     async fn writer(&self, key: &str) -> Result<Box<dyn ObjectWriter>, StoreError> {
-        self.sync_late(key).await?;
+        self.sync_deferred(key).await?;
         if let Some(Directory { temporary, .. }) = self.on_disk() {
             let (temporary, name) = (temporary.clone(), key.to_owned());
             let begun =
@@ -521,16 +420,53 @@ impl ObjectStore for OpendalStore {
         Ok(())
     }
 
-    async fn delete_many(&self, keys: Vec<String>) -> Result<(), StoreError> {
-        let what = format!("{} objects", keys.len());
-        self.operator().await?.delete_iter(keys).await.map_err(self.failed("delete", &what))
-    }
-
     async fn size(&self, key: &str) -> Result<Option<u64>, StoreError> {
         match self.operator().await?.stat(key).await {
             Ok(meta) => Ok(Some(meta.content_length())),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(self.failed("stat", key)(error)),
         }
+    }
+}
+
+#[async_trait]
+impl ObjectStore for OpendalStore {
+    fn is_remote(&self) -> bool {
+        self.is_bucket()
+    }
+
+    async fn read_many(&self, keys: Vec<String>) -> Result<Vec<Bytes>, StoreError> {
+        let Some(root) = self.on_disk().map(|disk| disk.root.clone()) else {
+            return read_each(self, keys).await;
+        };
+        // On disk a thousand of them take a moment, and handing each to another thread takes much longer.
+        let location = self.location.clone();
+        let read = move |key: String| {
+            read_file(&root.join(&key), None).map_err(|cause| {
+                let is_gone = cause.kind() == std::io::ErrorKind::NotFound;
+                StoreError::new("read", &key, location.clone(), is_gone, cause)
+            })
+        };
+        let all = tokio::task::spawn_blocking(move || keys.into_iter().map(read).collect());
+        all.await.map_err(|panic| {
+            StoreError::new("read", "objects", self.location.clone(), false, panic)
+        })?
+    }
+
+    async fn write_deferred(&self, key: &str, content: Vec<Bytes>) -> Result<(), StoreError> {
+        let Some(Directory { temporary, deferred, .. }) = self.on_disk().cloned() else {
+            return self.write(key, content).await;
+        };
+        let name = key.to_owned();
+        let written =
+            tokio::task::spawn_blocking(move || deferred.write(&temporary, &name, &content));
+        self.ended(key, written.await)?;
+        failpoint::reach(Step::Write).await;
+        Ok(())
+    }
+
+    async fn delete_many(&self, keys: Vec<String>) -> Result<(), StoreError> {
+        let what = format!("{} objects", keys.len());
+        self.operator().await?.delete_iter(keys).await.map_err(self.failed("delete", &what))
     }
 }

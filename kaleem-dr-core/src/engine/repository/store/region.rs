@@ -6,7 +6,7 @@
 use http::{HeaderMap, StatusCode};
 use secrecy::ExposeSecret as _;
 
-use super::{S3Access, StoreError, StoreFault, retry, transport};
+use super::{S3Access, StoreError, StoreErrorKind, retry, transport};
 use crate::ground::Cause;
 
 /// What R2 takes for its only region, and what stands for "not configured" elsewhere.
@@ -37,11 +37,11 @@ pub(crate) async fn of(access: &S3Access) -> Result<String, StoreError> {
                 return Ok(region);
             }
             Ok(answer) => {
-                (StoreFault::Other, format!("the service answered {}", answer.status).into())
+                (StoreErrorKind::Other, format!("the service answered {}", answer.status).into())
             }
             Err(error) => error,
         };
-        let (fault, cause): (StoreFault, Cause) = why;
+        let (kind, cause): (StoreErrorKind, Cause) = why;
         if attempt > access.tuning.retries {
             return Err(StoreError::new(
                 "find the region of",
@@ -50,7 +50,7 @@ pub(crate) async fn of(access: &S3Access) -> Result<String, StoreError> {
                 false,
                 cause,
             )
-            .with_fault(fault));
+            .with_kind(kind));
         }
         let pause = retry::pause(access.tuning.retry_delay, attempt);
         retry::note(
@@ -129,13 +129,13 @@ pub(crate) async fn signed_get(
     access: &S3Access,
     region: &str,
     query: &str,
-) -> Result<Answer, (StoreFault, Cause)> {
-    let other = |cause: Cause| (StoreFault::Other, cause);
+) -> Result<Answer, (StoreErrorKind, Cause)> {
+    let other = |cause: Cause| (StoreErrorKind::Other, cause);
     let (address, headers) = signed(access, region, query).await.map_err(other)?;
     let http = transport::client(&access.network, &access.tuning).map_err(other)?;
     let sent = http.get(address).headers(headers).timeout(access.tuning.call_timeout).send().await;
     let failed =
-        |error: reqwest::Error| (StoreFault::of_request(&error), error.without_url().into());
+        |error: reqwest::Error| (StoreErrorKind::of_request(&error), error.without_url().into());
     let answer = sent.map_err(failed)?;
     let (status, headers) = (answer.status(), answer.headers().clone());
     Ok(Answer { status, headers, body: answer.text().await.map_err(failed)? })

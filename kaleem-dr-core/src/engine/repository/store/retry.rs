@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use opendal::layers::{RetryEvent, RetryInterceptor};
 
-use super::fault;
+use super::opendal_error;
 
 /// Says so in place of OpenDAL, whose own line is its error's debug form: the whole answer with its headers, and a backtrace.
 pub(super) struct Notice {
@@ -14,14 +14,14 @@ pub(super) struct Notice {
 
 impl RetryInterceptor for Notice {
     fn intercept(&self, event: RetryEvent<'_>) {
-        let key = fault::context(event.err, "path").unwrap_or_default();
+        let key = opendal_error::context(event.err, "path").unwrap_or_default();
         let attempts = (usize::try_from(event.attempt).unwrap_or(usize::MAX), self.retries);
         let operation = event.op.into_static();
         note(
             operation,
             &key,
             &self.location,
-            &fault::in_words(event.err),
+            &opendal_error::in_words(event.err),
             attempts,
             event.retry_after,
         );
@@ -37,7 +37,7 @@ pub(super) fn note(
     (attempt, retries): (usize, usize),
     pause: Duration,
 ) {
-    let why = fault::one_line(why);
+    let why = opendal_error::one_line(why);
     let (attempts, pause) = (retries + 1, pause.as_secs_f64());
     tracing::warn!(
         "cannot {what} {key} in {location}: {why}; attempt {attempt} of {attempts}, the next in {pause:.1} s"

@@ -17,6 +17,8 @@ use std::{
 use bytes::Bytes;
 use ulid::Ulid;
 
+use crate::ground::durable_file::sync_directory;
+
 /// Where half-written objects of a repository on disk are until they are renamed into place.
 pub(crate) const TEMPORARY_DIRECTORY: &str = "tmp";
 /// How long a file of an unknown process may rest.
@@ -86,7 +88,7 @@ impl Unplaced {
     pub(super) fn place_durably(self) -> io::Result<()> {
         self.file.sync_all()?;
         let target = self.place()?;
-        target.parent().map_or(Ok(()), |parent| File::open(parent)?.sync_all())
+        target.parent().map_or(Ok(()), sync_directory)
     }
 }
 

@@ -23,10 +23,10 @@ use reqwest::{
 
 use super::{
     access::{IpChoice, Network, Tuning},
-    fault::is_lasting,
     integrity::WHOLE_MD5,
     listing::{check_page, token_of_request},
-    pace::{Pace, SLICE_BYTES, Turn},
+    opendal_error::is_lasting,
+    rate_limit::{RateLimit, SLICE_BYTES, Turn},
 };
 use crate::ground::Cause;
 
@@ -100,16 +100,16 @@ fn chosen(mut addresses: Vec<SocketAddr>, choice: IpChoice) -> Vec<SocketAddr> {
 /// OpenDAL's requests over our connections.
 pub(super) struct Transport {
     client: Client,
-    upload: Option<Pace>,
-    download: Option<Pace>,
+    upload: Option<RateLimit>,
+    download: Option<RateLimit>,
 }
 
 impl Transport {
     pub(super) fn new(client: Client, network: &Network) -> Self {
         Self {
             client,
-            upload: network.upload_limit.map(Pace::new),
-            download: network.download_limit.map(Pace::new),
+            upload: network.upload_limit.map(RateLimit::new),
+            download: network.download_limit.map(RateLimit::new),
         }
     }
 }
@@ -133,7 +133,7 @@ impl HttpTransport for Transport {
             if is_put {
                 send = send.header("content-md5", content_md5(&body));
             }
-            send = send.body(reqwest::Body::wrap(PacedBuffer {
+            send = send.body(reqwest::Body::wrap(LimitedBuffer {
                 rest: body,
                 turn: Turn::new(self.upload.clone()),
             }));
@@ -168,7 +168,7 @@ impl HttpTransport for Transport {
         if let Some(headers) = response.headers_mut() {
             std::mem::swap(headers, answer.headers_mut());
         }
-        let stream = PacedStream {
+        let stream = LimitedStream {
             inner: Box::pin(answer.bytes_stream()),
             next: None,
             turn: Turn::new(self.download.clone()),
@@ -202,13 +202,13 @@ fn failed(what: &'static str, error: reqwest::Error, passes: bool) -> Error {
     Error::new(ErrorKind::Unexpected, what).with_temporary(passes).set_source(error.without_url())
 }
 
-/// A body that goes out at a pace.
-struct PacedBuffer {
+/// A body that is sent within the rate limit.
+struct LimitedBuffer {
     rest: Buffer,
     turn: Turn,
 }
 
-impl http_body::Body for PacedBuffer {
+impl http_body::Body for LimitedBuffer {
     type Data = Bytes;
     type Error = Infallible;
 
@@ -235,14 +235,14 @@ impl http_body::Body for PacedBuffer {
     }
 }
 
-/// A body that is taken at a pace.
-struct PacedStream<S> {
+/// A body that is received within the rate limit.
+struct LimitedStream<S> {
     inner: Pin<Box<S>>,
     next: Option<Bytes>,
     turn: Turn,
 }
 
-impl<S: Stream<Item = reqwest::Result<Bytes>>> Stream for PacedStream<S> {
+impl<S: Stream<Item = reqwest::Result<Bytes>>> Stream for LimitedStream<S> {
     type Item = opendal::Result<Buffer>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {

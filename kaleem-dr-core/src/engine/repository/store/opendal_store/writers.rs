@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::{
-    super::{ObjectWriter, StoreError, fault, integrity::PartDigests, temporary::Unplaced},
+    super::{ObjectWriter, StoreError, integrity::PartDigests, opendal_error, temporary::Unplaced},
     OpendalStore,
 };
 use crate::ground::{failpoint, failpoint::Step};
@@ -38,7 +38,7 @@ impl ObjectWriter for BucketWriter {
 
     async fn abort(&mut self) {
         if let Err(error) = self.writer.abort().await {
-            let why = fault::in_words(&error);
+            let why = opendal_error::in_words(&error);
             tracing::debug!(key = %self.key, %why, "what was written of an object could not be taken away");
         }
     }

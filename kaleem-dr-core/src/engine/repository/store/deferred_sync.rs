@@ -17,14 +17,15 @@ use std::{
 use bytes::Bytes;
 
 use super::temporary::Temporary;
+use crate::ground::durable_file::sync_directory;
 
 /// Objects are synced together once they are as many bytes, which is two packs, or as many objects.
 const BATCH_BYTES: usize = 32 << 20;
 const BATCH_OBJECTS: usize = 64;
 
-/// The objects of one store that are not durable yet. Clones share them.
+/// Objects of one store that are written and not yet synced. Clones share them.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Late(Arc<Mutex<Waiting>>);
+pub(super) struct DeferredSync(Arc<Mutex<Waiting>>);
 
 #[derive(Debug, Default)]
 struct Waiting {
@@ -34,11 +35,11 @@ struct Waiting {
     bytes: usize,
     /// The batch before them, which is being synced.
     behind: Option<JoinHandle<io::Result<()>>>,
-    /// Why a sync failed. The system tells that once and may take the lost bytes for written from then on, so no later sync is believed.
+    /// Why a sync failed. The kernel reports a failed sync once and may count the lost bytes as written from then on, so no later sync is trusted.
     failed: Option<io::Error>,
 }
 
-impl Late {
+impl DeferredSync {
     /// Writes an object whole: readers see all of it or nothing. It waits only if the batch before last is not durable yet. Blocking.
     pub(super) fn write(
         &self,
@@ -118,7 +119,7 @@ fn sync_all(files: &[PathBuf]) -> io::Result<()> {
         }
         directories.extend(path.parent());
     }
-    directories.into_iter().try_for_each(|directory| File::open(directory)?.sync_all())
+    directories.into_iter().try_for_each(sync_directory)
 }
 
 #[cfg(test)]
@@ -128,61 +129,65 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_late_is_there_at_once_and_waits_until_it_is_synced() {
+    fn a_deferred_write_is_visible_at_once_and_pending_until_synced() {
         let home = tempfile::tempdir().unwrap();
-        let (late, temporary) = (Late::default(), Temporary::of(home.path().to_path_buf()));
+        let (deferred, temporary) =
+            (DeferredSync::default(), Temporary::of(home.path().to_path_buf()));
         let content = [Bytes::from_static(b"a pack "), Bytes::from_static(b"in pieces")];
-        late.write(&temporary, "data/ab/abcd", &content).unwrap();
+        deferred.write(&temporary, "data/ab/abcd", &content).unwrap();
         assert_eq!(fs::read(home.path().join("data/ab/abcd")).unwrap(), b"a pack in pieces");
         assert_eq!(fs::read_dir(home.path().join("tmp")).unwrap().count(), 0);
-        assert!(!late.is_empty());
-        late.sync().unwrap();
-        assert!(late.is_empty());
+        assert!(!deferred.is_empty());
+        deferred.sync().unwrap();
+        assert!(deferred.is_empty());
         for n in 0..2 * BATCH_OBJECTS {
-            late.write(&temporary, &format!("data/cd/{n}"), &content).unwrap();
-            assert!(late.waiting().files.len() < BATCH_OBJECTS, "the rest is being synced");
+            deferred.write(&temporary, &format!("data/cd/{n}"), &content).unwrap();
+            assert!(deferred.waiting().files.len() < BATCH_OBJECTS, "the rest is being synced");
         }
         let large = [Bytes::from(vec![7; BATCH_BYTES])];
-        late.write(&temporary, "data/ef/large", &large).unwrap();
-        assert!(late.waiting().files.is_empty(), "so much does not wait for more");
-        assert!(!late.is_empty(), "a batch counts until it is known to be durable");
-        late.sync().unwrap();
-        assert!(late.is_empty());
+        deferred.write(&temporary, "data/ef/large", &large).unwrap();
+        assert!(deferred.waiting().files.is_empty(), "so much does not wait for more");
+        assert!(!deferred.is_empty(), "a batch counts until it is known to be durable");
+        deferred.sync().unwrap();
+        assert!(deferred.is_empty());
     }
 
     #[test]
-    fn a_failed_sync_is_told_ever_after() {
+    fn a_failed_sync_is_reported_ever_after() {
         let home = tempfile::tempdir().unwrap();
-        let late = Late::default();
-        late.write(
-            &Temporary::of(home.path().to_path_buf()),
-            "data/ab/abcd",
-            &[Bytes::from_static(b"x")],
-        )
-        .unwrap();
+        let deferred = DeferredSync::default();
+        deferred
+            .write(
+                &Temporary::of(home.path().to_path_buf()),
+                "data/ab/abcd",
+                &[Bytes::from_static(b"x")],
+            )
+            .unwrap();
         no_directory_any_more(&home.path().join("data/ab"));
         assert!(
-            late.sync()
+            deferred
+                .sync()
                 .unwrap_err()
                 .to_string()
                 .starts_with("what was written before could not be made durable")
         );
-        late.sync().unwrap_err();
-        assert!(!late.is_empty());
+        deferred.sync().unwrap_err();
+        assert!(!deferred.is_empty());
     }
 
     #[test]
-    fn a_batch_that_failed_behind_is_told_at_the_next_sync() {
+    fn a_batch_that_failed_in_the_background_is_reported_at_the_next_sync() {
         let home = tempfile::tempdir().unwrap();
-        let (late, temporary) = (Late::default(), Temporary::of(home.path().to_path_buf()));
+        let (deferred, temporary) =
+            (DeferredSync::default(), Temporary::of(home.path().to_path_buf()));
         for n in 0..BATCH_OBJECTS - 1 {
-            late.write(&temporary, &format!("data/ab/{n}"), &[]).unwrap();
+            deferred.write(&temporary, &format!("data/ab/{n}"), &[]).unwrap();
         }
         no_directory_any_more(&home.path().join("data/ab"));
-        late.write(&temporary, "data/cd/cdef", &[]).unwrap();
-        assert!(late.waiting().files.is_empty(), "they are being synced behind");
-        late.sync().unwrap_err();
-        late.sync().unwrap_err();
+        deferred.write(&temporary, "data/cd/cdef", &[]).unwrap();
+        assert!(deferred.waiting().files.is_empty(), "they are being synced in the background");
+        deferred.sync().unwrap_err();
+        deferred.sync().unwrap_err();
     }
 
     /// To open a file in it then fails otherwise than by the file's absence.

@@ -1,81 +1,15 @@
-//! Which kind of trouble a store is in, and what to do about it.
+//! OpenDAL's errors: their kind, and their text in one line.
 
 use std::error::Error;
 
 use opendal::ErrorKind;
 
+use super::StoreErrorKind;
+
 /// Most of an answer that is no S3 error which is repeated.
 const LONGEST_ANSWER: usize = 200;
 
-/// The kind of a store's failure, as far as it changes what the operator does next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum StoreFault {
-    /// The object or directory is not there.
-    NotFound,
-    /// The object ends before what was asked for.
-    Short,
-    /// The bucket is not there.
-    NoBucket,
-    /// The service does not let us do it.
-    Denied,
-    /// The clocks of this machine and the service differ too much for signatures.
-    Clock,
-    /// The service's certificate is not trusted, or the TLS connection broke.
-    Tls,
-    /// The service's name has no address.
-    Dns,
-    /// The service cannot be reached.
-    Unreachable,
-    /// A condition of the request does not hold: the object is there already.
-    Condition,
-    /// Anything else.
-    Other,
-}
-
-impl StoreFault {
-    /// Whether we never got as far as the objects: nothing is said about them.
-    #[must_use]
-    pub fn keeps_out(self) -> bool {
-        matches!(
-            self,
-            Self::NoBucket | Self::Denied | Self::Clock | Self::Tls | Self::Dns | Self::Unreachable
-        )
-    }
-
-    /// Whether the object itself is at fault, and not the way to it.
-    #[must_use]
-    pub fn is_loss(self) -> bool {
-        matches!(self, Self::NotFound | Self::Short)
-    }
-
-    /// What the operator does about it.
-    #[must_use]
-    pub fn advice(self) -> Option<&'static str> {
-        Some(match self {
-            Self::Denied => {
-                "the key pair must be an S3 one of this service and may read and write the bucket; for R2: an API token with \
-                 \"Object Read & Write\" on this bucket, its Access Key ID (32 hex digits) and Secret Access Key (64)"
-            }
-            Self::NoBucket => {
-                "make the bucket, or mend its name in `location`; an R2 endpoint is that of the bucket's own account"
-            }
-            Self::Clock => {
-                "set this machine's clock (`timedatectl`): signatures are good for 15 minutes"
-            }
-            Self::Tls => {
-                "try `ip = \"v4\"` in the repository's table; behind a proxy or with a private certificate, name its PEM file in `ca_file`"
-            }
-            Self::Dns => {
-                "is the host in the endpoint right, and does this machine resolve names (`getent hosts HOST`)?"
-            }
-            Self::Unreachable => {
-                "is the endpoint right and the network up? try `ip = \"v4\"`, or name a `proxy`"
-            }
-            _ => return None,
-        })
-    }
-
+impl StoreErrorKind {
     /// Of what OpenDAL says about an S3 service. It gives answers as text only: `S3Error { code: "NoSuchBucket", …`.
     pub(super) fn of(error: &opendal::Error) -> Self {
         let said = chain(error);
@@ -220,19 +154,19 @@ mod tests {
 
     #[test]
     fn a_services_answer_has_its_kind() {
-        let answer = |kind, text: &str| StoreFault::of(&opendal::Error::new(kind, text));
+        let answer = |kind, text: &str| StoreErrorKind::of(&opendal::Error::new(kind, text));
         let skewed = "S3Error { code: \"RequestTimeTooSkewed\", message: \"\" }";
-        assert_eq!(answer(ErrorKind::PermissionDenied, skewed), StoreFault::Clock);
-        assert_eq!(answer(ErrorKind::PermissionDenied, ""), StoreFault::Denied);
+        assert_eq!(answer(ErrorKind::PermissionDenied, skewed), StoreErrorKind::Clock);
+        assert_eq!(answer(ErrorKind::PermissionDenied, ""), StoreErrorKind::Denied);
         assert_eq!(
             answer(ErrorKind::ConfigInvalid, "S3Error { code: \"NoSuchBucket\" }"),
-            StoreFault::NoBucket
+            StoreErrorKind::NoBucket
         );
         let handbook = "S3Error { code: \"InvalidArgument\", message: \"Credential access key has length 20, should be 32\" }";
-        assert_eq!(answer(ErrorKind::Unexpected, handbook), StoreFault::Denied);
+        assert_eq!(answer(ErrorKind::Unexpected, handbook), StoreErrorKind::Denied);
         assert_eq!(
             answer(ErrorKind::Unexpected, "S3Error { code: \"InternalError\" }"),
-            StoreFault::Other
+            StoreErrorKind::Other
         );
         let words = in_words(
             &opendal::Error::new(ErrorKind::Unexpected, handbook)
@@ -242,6 +176,6 @@ mod tests {
             words,
             "the service answered 400 (InvalidArgument: Credential access key has length 20, should be 32)"
         );
-        assert!(StoreFault::Denied.keeps_out() && !StoreFault::Other.keeps_out());
+        assert!(StoreErrorKind::Denied.keeps_out() && !StoreErrorKind::Other.keeps_out());
     }
 }

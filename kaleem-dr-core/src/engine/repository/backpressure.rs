@@ -1,4 +1,4 @@
-//! Holds a capture's reads back while a write lasts.
+//! Backpressure on a capture: its reads wait while a pack is being written.
 //!
 //! Behind a slow disk or bucket, rustic_core lets up to six packs queue up, and how slow the slowest moment was decides how much memory a
 //! capture took. Here, while a pack is being written, a part of the next may be read, and then the readers wait. On a disk, which takes a
@@ -16,9 +16,9 @@ const MOST_PACKS: u64 = 4;
 /// What may always be read: packs can be made small.
 const LEAST_BYTES: u64 = 4 << 20;
 
-/// Between the readers of a capture and the writers of its packs. Clones share it.
+/// Shared by the readers of a capture and the writers of its packs. Clones share it.
 #[derive(Clone, Debug)]
-pub(crate) struct Valve(Arc<(Mutex<Flow>, Condvar)>);
+pub(crate) struct Backpressure(Arc<(Mutex<Flow>, Condvar)>);
 
 #[derive(Debug, Default)]
 struct Flow {
@@ -31,7 +31,7 @@ struct Flow {
     part: u64,
 }
 
-impl Valve {
+impl Backpressure {
     /// For writes to a disk, or across a network.
     pub(crate) fn new(is_remote: bool) -> Self {
         let part = if is_remote { 1 } else { 4 };
@@ -48,8 +48,8 @@ impl Valve {
     }
 
     /// The same bytes, as fast as writes allow.
-    pub(crate) fn held(&self, reader: Box<dyn Read + Send>) -> Box<dyn Read + Send> {
-        Box::new(Held { reader, valve: self.clone() })
+    pub(crate) fn throttle(&self, reader: Box<dyn Read + Send>) -> Box<dyn Read + Send> {
+        Box::new(ThrottledReader { reader, backpressure: self.clone() })
     }
 
     fn pass(&self, bytes: u64) {
@@ -67,7 +67,7 @@ impl Valve {
 
 /// A write under way.
 #[must_use]
-pub(crate) struct Writing(Valve);
+pub(crate) struct Writing(Backpressure);
 
 impl Drop for Writing {
     fn drop(&mut self) {
@@ -76,16 +76,16 @@ impl Drop for Writing {
     }
 }
 
-struct Held {
+struct ThrottledReader {
     reader: Box<dyn Read + Send>,
-    valve: Valve,
+    backpressure: Backpressure,
 }
 
-impl Read for Held {
+impl Read for ThrottledReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.reader.read(buffer)?;
         if read > 0 {
-            self.valve.pass(read as u64);
+            self.backpressure.pass(read as u64);
         }
         Ok(read)
     }
@@ -100,9 +100,9 @@ mod tests {
     const PACK: u64 = 16 << 20;
 
     /// Reads so many bytes; tells when it has.
-    fn read(valve: &Valve, bytes: u64) -> mpsc::Receiver<()> {
+    fn read(backpressure: &Backpressure, bytes: u64) -> mpsc::Receiver<()> {
         let (mut reader, (told, tells)) =
-            (valve.held(Box::new(io::repeat(7).take(bytes))), mpsc::channel());
+            (backpressure.throttle(Box::new(io::repeat(7).take(bytes))), mpsc::channel());
         thread::spawn(move || {
             io::copy(&mut reader, &mut io::sink()).unwrap();
             told.send(())
@@ -121,25 +121,25 @@ mod tests {
     #[test]
     fn while_a_pack_is_written_a_part_of_the_next_is_read() {
         for (is_remote, part) in [(false, PACK / 4), (true, PACK)] {
-            let valve = Valve::new(is_remote);
-            goes_on(&read(&valve, PACK));
-            let write = valve.writing(PACK);
-            goes_on(&read(&valve, part));
-            let waiting = read(&valve, 1);
+            let backpressure = Backpressure::new(is_remote);
+            goes_on(&read(&backpressure, PACK));
+            let write = backpressure.writing(PACK);
+            goes_on(&read(&backpressure, part));
+            let waiting = read(&backpressure, 1);
             waits(&waiting);
             drop(write);
             goes_on(&waiting);
-            goes_on(&read(&valve, 10 * PACK));
+            goes_on(&read(&backpressure, 10 * PACK));
         }
     }
 
     #[test]
     fn what_compresses_may_be_read_in_proportion_up_to_a_limit() {
-        let valve = Valve::new(true);
-        goes_on(&read(&valve, 100 * PACK));
-        let write = valve.writing(PACK);
-        goes_on(&read(&valve, 4 * PACK));
-        let waiting = read(&valve, 1);
+        let backpressure = Backpressure::new(true);
+        goes_on(&read(&backpressure, 100 * PACK));
+        let write = backpressure.writing(PACK);
+        goes_on(&read(&backpressure, 4 * PACK));
+        let waiting = read(&backpressure, 1);
         waits(&waiting);
         drop(write);
         goes_on(&waiting);

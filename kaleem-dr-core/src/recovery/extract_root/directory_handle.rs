@@ -14,21 +14,21 @@ use nix::{
     unistd::{self, Gid, Uid, UnlinkatFlags},
 };
 
-use super::{Ground, Links, is};
+use super::{ExtractRoot, Links, is};
 
-/// A directory: what happens in it happens there, whatever its path leads to by then. No link in it is followed.
+/// An open directory. Operations act on that directory, even if its path leads elsewhere by then. No link in it is followed.
 #[derive(Debug)]
-pub struct HeldDirectory(OwnedFd);
+pub struct DirectoryHandle(OwnedFd);
 
-impl HeldDirectory {
+impl DirectoryHandle {
     /// Opens a directory, and makes it for its owner alone where it is missing.
     ///
     /// # Errors
     /// When its path leads through a link that another user can have made (decision 9).
     pub fn open(path: &Path) -> io::Result<Self> {
-        let ground = Ground::open(path, Links::None)?;
+        let root = ExtractRoot::open(path, Links::None)?;
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        Ok(Self(fcntl::openat(&*ground.root, ".", flags, Mode::empty())?))
+        Ok(Self(fcntl::openat(&*root.root, ".", flags, Mode::empty())?))
     }
 
     /// Whether it belongs to who we are, so that nobody else but root can change what is in it.
@@ -52,7 +52,7 @@ impl HeldDirectory {
     /// A directory below it, step by step.
     ///
     /// # Errors
-    /// As [`HeldDirectory::directory`].
+    /// As [`DirectoryHandle::directory`].
     pub fn below(self, path: &Path) -> io::Result<Self> {
         path.components().try_fold(self, |held, component| held.directory(component.as_os_str()))
     }
@@ -87,7 +87,7 @@ impl HeldDirectory {
         give(&self.0, mode, owner)
     }
 
-    /// Sets mode and owner of a file in it, as [`HeldDirectory::give`].
+    /// Sets mode and owner of a file in it, as [`DirectoryHandle::give`].
     ///
     /// # Errors
     /// When they cannot be set; when it is a link.

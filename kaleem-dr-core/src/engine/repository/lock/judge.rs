@@ -1,4 +1,4 @@
-//! The locks that are in a repository, whoever holds them: judged, waited for, removed.
+//! The locks in a repository, whoever holds them: listed, judged stale or not, removed.
 
 use std::{sync::Arc, time::Duration};
 
@@ -6,14 +6,15 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
 use super::{
-    super::{Repository, RepositoryError, names, seal::SealKey, store::ObjectStore},
+    super::{Repository, RepositoryError, crypto::RepositoryKey, names, store::ObjectStore},
     DIRECTORY, Lock, LockKind, STALE_AFTER, Without,
     file::{LockFile, LockVerdict, parse},
 };
 
 /// A lock in a repository, whoever holds it.
 #[derive(Clone, Debug, Serialize)]
-pub struct StandingLock {
+#[non_exhaustive]
+pub struct LockInfo {
     /// Its object in the store.
     pub object: String,
     /// Its host.
@@ -36,7 +37,7 @@ pub struct StandingLock {
     pub holder: String,
 }
 
-impl StandingLock {
+impl LockInfo {
     /// `now` is the store's.
     fn of(found: Found, now: Option<Timestamp>) -> Self {
         let age = found.modified.zip(now).map(|(written, now)| now.duration_since(written));
@@ -153,17 +154,17 @@ impl Repository {
     ///
     /// # Errors
     /// When they cannot be listed or read.
-    pub async fn locks(&self) -> Result<Vec<StandingLock>, RepositoryError> {
+    pub async fn locks(&self) -> Result<Vec<LockInfo>, RepositoryError> {
         let now = Timestamp::now();
         let found = find(&self.0.store, &self.0.key).await?;
-        Ok(found.into_iter().map(|found| StandingLock::of(found, Some(now))).collect())
+        Ok(found.into_iter().map(|found| LockInfo::of(found, Some(now))).collect())
     }
 
     /// The locks of others, with ages by the store's clock: a lock of ours is written for a moment to read it.
     ///
     /// # Errors
     /// When they cannot be listed or read, or nothing can be written.
-    pub async fn locks_of_others(&self) -> Result<Vec<StandingLock>, RepositoryError> {
+    pub async fn locks_of_others(&self) -> Result<Vec<LockInfo>, RepositoryError> {
         let probe = self.absent_lock();
         let written = probe.write_first().await;
         let found = match &written {
@@ -175,14 +176,14 @@ impl Repository {
         removed?;
         let now = found.iter().find(|found| found.object == name).and_then(|found| found.modified);
         let others = found.into_iter().filter(|found| found.object != name);
-        Ok(others.map(|found| StandingLock::of(found, now)).collect())
+        Ok(others.map(|found| LockInfo::of(found, now)).collect())
     }
 
     /// Removes locks, as found before. One that was renewed since has another name, and stays.
     ///
     /// # Errors
     /// When one cannot be removed.
-    pub async fn remove_locks(&self, locks: &[StandingLock]) -> Result<(), RepositoryError> {
+    pub async fn remove_locks(&self, locks: &[LockInfo]) -> Result<(), RepositoryError> {
         for lock in locks {
             tracing::info!(object = %lock.object, holder = %lock.holder, "removing a lock");
             self.0.store.delete(&lock.object).await?;
@@ -192,7 +193,10 @@ impl Repository {
 }
 
 /// Reads every lock, and touches none.
-async fn find(store: &Arc<dyn ObjectStore>, key: &SealKey) -> Result<Vec<Found>, RepositoryError> {
+async fn find(
+    store: &Arc<dyn ObjectStore>,
+    key: &RepositoryKey,
+) -> Result<Vec<Found>, RepositoryError> {
     let listed = match names::objects(&**store, DIRECTORY).await {
         Ok(listed) => listed,
         // A repository that another tool made may have no such directory until its first lock.
@@ -201,16 +205,16 @@ async fn find(store: &Arc<dyn ObjectStore>, key: &SealKey) -> Result<Vec<Found>,
     };
     let mut found = Vec::with_capacity(listed.len());
     for object in listed {
-        let sealed = match store.read(&object.key, None).await {
-            Ok(sealed) => sealed,
+        let encrypted = match store.read(&object.key, None).await {
+            Ok(encrypted) => encrypted,
             // Its holder removed or renewed it while we looked.
             Err(error) if error.is_not_found() => continue,
             Err(error) => return Err(error.into()),
         };
-        let content = if sealed.is_empty() {
+        let content = if encrypted.is_empty() {
             Err("it is empty".to_owned())
         } else {
-            key.open_file(&sealed)
+            key.decrypt_file(&encrypted)
                 .map_err(|error| error.to_string())
                 .and_then(|plain| parse(&plain))
         };
@@ -223,7 +227,7 @@ async fn find(store: &Arc<dyn ObjectStore>, key: &SealKey) -> Result<Vec<Found>,
 /// the store's clock: it may be a lock that is just being written, or one that a power cut left years ago.
 pub(super) async fn refuse_others(
     store: &Arc<dyn ObjectStore>,
-    key: &SealKey,
+    key: &RepositoryKey,
     kind: LockKind,
     own: Option<&str>,
 ) -> Result<(), RepositoryError> {

@@ -1,4 +1,4 @@
-//! A limit on bytes a second that all bodies of a store share.
+//! A rate limit, in bytes a second, that all bodies of a store share.
 
 use std::{
     pin::Pin,
@@ -16,7 +16,7 @@ pub(super) const SLICE_BYTES: usize = 64 << 10;
 
 /// A limit that clones share.
 #[derive(Clone, Debug)]
-pub(super) struct Pace(Arc<Shared>);
+pub(super) struct RateLimit(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
@@ -25,7 +25,7 @@ struct Shared {
     free_at: Mutex<Instant>,
 }
 
-impl Pace {
+impl RateLimit {
     pub(super) fn new(rate: Rate) -> Self {
         Self(Arc::new(Shared { rate, free_at: Mutex::new(Instant::now()) }))
     }
@@ -43,26 +43,26 @@ impl Pace {
 /// The turn of one body: polled to ready once for each of its slices.
 #[derive(Debug)]
 pub(super) struct Turn {
-    pace: Option<Pace>,
+    limit: Option<RateLimit>,
     waiting: Option<Pin<Box<Sleep>>>,
 }
 
 impl Turn {
-    pub(super) fn new(pace: Option<Pace>) -> Self {
-        Self { pace, waiting: None }
+    pub(super) fn new(limit: Option<RateLimit>) -> Self {
+        Self { limit, waiting: None }
     }
 
     /// Whether slices must be cut at all.
     pub(super) fn is_limited(&self) -> bool {
-        self.pace.is_some()
+        self.limit.is_some()
     }
 
     /// Ready when a slice of this length may pass. Its place is taken at the first poll.
     pub(super) fn poll(&mut self, bytes: usize, context: &mut Context<'_>) -> Poll<()> {
-        let Some(pace) = &self.pace else { return Poll::Ready(()) };
+        let Some(limit) = &self.limit else { return Poll::Ready(()) };
         let waiting = self
             .waiting
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(pace.reserve(bytes))));
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(limit.reserve(bytes))));
         ready!(waiting.as_mut().poll(context));
         self.waiting = None;
         Poll::Ready(())
@@ -75,11 +75,11 @@ mod tests {
 
     #[test]
     fn bodies_under_way_together_share_one_limit() {
-        let pace = Pace::new(Rate::bytes_per_second(1 << 20).unwrap());
-        let other = pace.clone();
-        let first = pace.reserve(SLICE_BYTES);
+        let limit = RateLimit::new(Rate::bytes_per_second(1 << 20).unwrap());
+        let other = limit.clone();
+        let first = limit.reserve(SLICE_BYTES);
         let last = (1..16)
-            .flat_map(|_| [pace.reserve(SLICE_BYTES), other.reserve(SLICE_BYTES)])
+            .flat_map(|_| [limit.reserve(SLICE_BYTES), other.reserve(SLICE_BYTES)])
             .last()
             .unwrap();
         // 31 slices; each waits until those before it have had their time.
