@@ -816,7 +816,7 @@ async fn a_part_of_the_files_can_be_restored_from_a_snapshot_and_from_a_tar() {
             .await
             .expect_err("a restore of nothing is no success");
         assert!(
-            error.to_string().contains("nothing in the recovery point is meant by /no/such"),
+            error.to_string().contains("nothing in the recovery point matches /no/such"),
             "{error}"
         );
         let merged = RestoreRequest {

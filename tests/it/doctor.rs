@@ -179,7 +179,7 @@ fn servers_that_are_down_keep_us_out_or_take_no_snapshots_are_told_apart() {
     assert_eq!(code, Some(1));
     wants(&findings, "source-unreachable", "error", "mongo");
     wants(&findings, "source-unreachable", "error", "gone");
-    wants(&findings, "qdrant-no-snapshots", "error", "right to write");
+    wants(&findings, "qdrant-no-snapshots", "error", "write access");
     wants(&findings, "source-unauthorised", "error", "rabbitmq");
     assert!(!format!("{findings:?}").contains("canary"));
     let (_, offline) = doctor(&site, &["--offline"]);

@@ -67,9 +67,9 @@ async fn a_drill_of_all_five_sources_is_green_its_controls_are_red_and_nothing_i
         })
         .collect();
     let beginnings = [
-        ("configs", "turned byte"),
+        ("configs", "changed byte"),
         ("mongo", "deleted one of 1 documents of"),
-        ("n8n", "turned byte"),
+        ("n8n", "changed byte"),
         ("qdrant", "deleted one of 120 points of"),
         ("rabbitmq", "deleted queue"),
     ];

@@ -85,7 +85,7 @@ fn a_root_that_is_a_link_or_that_a_pattern_leaves_out_ends_as_done_in_part() {
             link = link.display().to_string(),
         ))
         .initialised();
-    for (source, why) in [("linked", "only the link was captured"), ("excluded", "leaves it out")] {
+    for (source, why) in [("linked", "only the link was captured"), ("excluded", "excludes it")] {
         let outcome = site.run(["backup", source]);
         assert_eq!(outcome.code, Some(3), "{source}: {}{}", outcome.stdout, outcome.stderr);
         assert!(
@@ -271,7 +271,7 @@ fn a_pattern_that_matched_nothing_is_reported() {
     for (pattern, why) in [
         ("~/secrets", "is not expanded"),
         ("nowhere", "matched nothing"),
-        ("/elsewhere/x", "under none of `paths`"),
+        ("/elsewhere/x", "not below any of `paths`"),
     ] {
         let lines: Vec<_> = outcome
             .stderr

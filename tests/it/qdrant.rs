@@ -601,7 +601,9 @@ async fn a_full_snapshot_that_we_wrote_opens_again_and_restores() {
     };
     let plan = source.plan_restore(&opened, request).await.expect("a plan");
     assert!(
-        plan.warnings.iter().any(|warning| warning.contains("does not say which Qdrant made it")),
+        plan.warnings
+            .iter()
+            .any(|warning| warning.contains("does not record which Qdrant made it")),
         "{plan:?}"
     );
     let report = source.restore(&opened, plan).await.expect("a restore");
@@ -674,8 +676,8 @@ async fn an_operator_backs_up_and_restores_with_the_program_and_no_output_holds_
     if server.stand_in.is_some() {
         let denied = site.run(["backup"]);
         assert!(
-            denied.stdout.contains("does not know the API key")
-                || denied.stderr.contains("does not know the API key"),
+            denied.stdout.contains("rejects the API key")
+                || denied.stderr.contains("rejects the API key"),
             "{denied:?}"
         );
         said.push_str(&denied.stdout);
@@ -820,7 +822,7 @@ async fn a_failed_capture_keeps_no_snapshot_and_leaves_no_file_on_the_server() {
         ),
         (
             Faults { refusals: refuse(Method::POST, "/snapshots", 500), ..Faults::default() },
-            "of no collection at all",
+            "of any collection",
         ),
         (
             Faults { refusals: refuse(Method::POST, "/snapshots", 403), ..Faults::default() },
@@ -916,7 +918,7 @@ async fn writes_during_a_snapshot_leave_the_digest_out_and_raise_no_alarm() {
         point.manifest().details["collections"]["docs"]["why"]
             .as_str()
             .expect("a reason")
-            .contains("written to while")
+            .contains("modified while")
     );
     let report = restore(&source, &point, beside("copy")).await.expect("a restore");
     assert!(report.is_equal(), "{report:?}");
@@ -946,7 +948,7 @@ async fn without_digests_counts_are_compared() {
     let report = restore(&source, &point, beside("copy")).await.expect("a restore");
     assert!(report.is_equal(), "{report:?}");
     assert!(
-        report.compared.contains(&"120 points of collection docs, by number only".to_owned()),
+        report.compared.contains(&"120 points of collection docs, only counted".to_owned()),
         "{report:?}"
     );
     assert_eq!(server.collections().await, ["copy_docs", "docs", "sessions"]);
@@ -1135,7 +1137,7 @@ async fn a_replacement_that_fails_leaves_the_verified_copy_in_use() {
     let copy = plan.request.rename[0].to.clone();
     let error = source.restore(&point, plan).await.expect_err("it fails");
     let told = error_chain(&error);
-    assert!(told.contains(&format!("an alias docs now leads to {copy}")), "{told}");
+    assert!(told.contains(&format!("the alias docs now refers to {copy}")), "{told}");
     assert_eq!(server.alias("docs").await, Some(copy));
     assert_eq!(server.points("docs").await, before);
 }
@@ -1230,21 +1232,18 @@ async fn a_read_only_key_is_told_by_a_probe_that_writes_nothing() {
     let source = server.source_of(READ_ONLY_KEY, &json!({}));
     let probe = source.probe().await.expect("a probe");
     assert!(
-        probe.warnings.iter().any(|warning| warning.contains("may not take snapshots")),
+        probe.warnings.iter().any(|warning| warning.contains("may not create snapshots")),
         "{probe:?}"
     );
     assert_eq!(server.source().probe().await.expect("a probe").warnings, [] as [&str; 0]);
     server.assert_no_files("after a probe").await;
     let captured = Captured::of(Arc::new(source)).await;
-    assert!(captured.error().contains("such as a read-only one"), "{}", captured.error());
+    assert!(captured.error().contains("as a read-only key does"), "{}", captured.error());
 
     let error =
         server.source_of("kanarienvogel81", &json!({})).probe().await.expect_err("it is denied");
     let told = format!("{} {error:?}", error_chain(&error));
-    assert!(
-        told.contains("does not know the API key") && !told.contains("kanarienvogel"),
-        "{told}"
-    );
+    assert!(told.contains("rejects the API key") && !told.contains("kanarienvogel"), "{told}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -1257,11 +1256,14 @@ async fn damaged_staged_files_say_where_they_break_and_what_is_whole() {
     let mut packed = Vec::from([0x1f, 0x8b]);
     packed.extend([0; 600]);
     for (content, told) in [
-        (&FULL[..FULL.len() - 1024], "breaks off"),
-        (&FULL[..180_000], "whole in it are docs-6214784781599714-2026-11-23-05-01-03.snapshot"),
-        (&FULL[..90_000], "no collection in it is whole"),
-        (&FULL[..206_336 - 512], "no config.json at its end"),
-        (&b"not a tar at all"[..], "is no snapshot of Qdrant"),
+        (&FULL[..FULL.len() - 1024], "it ends after"),
+        (
+            &FULL[..180_000],
+            "the complete ones are docs-6214784781599714-2026-11-23-05-01-03.snapshot",
+        ),
+        (&FULL[..90_000], "no collection in it is complete"),
+        (&FULL[..206_336 - 512], "it does not end with config.json"),
+        (&b"not a tar at all"[..], "is not a Qdrant snapshot"),
         (&packed, "gunzip"),
     ] {
         fs::write(&path, content).expect("a file");
@@ -1326,7 +1328,7 @@ async fn a_selection_that_means_nothing_and_choices_without_meaning_are_refused(
     for (request, told) in [
         (
             RestoreRequest { only: vec!["dosc".into()], ..beside("copy") },
-            "no collection of the point is meant by `dosc`",
+            "no collection of the point matches `dosc`",
         ),
         (
             RestoreRequest {
@@ -1340,7 +1342,7 @@ async fn a_selection_that_means_nothing_and_choices_without_meaning_are_refused(
                 extras: kaleem_dr_core::recovery::source::Extras::Remove,
                 ..in_place()
             },
-            "never removed",
+            "a restore never removes",
         ),
         (
             RestoreRequest {

@@ -75,7 +75,7 @@ fn verify_compares_each_point_of_a_snapshot_with_the_capture_and_sees_one_altere
     site.succeed(["backup"]);
     let verified = site.run(["verify", "vectors"]);
     assert_eq!(verified.code, Some(4), "{}{}", verified.stdout, verified.stderr);
-    let line = "snapshot of collection docs: Qdrant's engine reads 120 points in it, and not all of them are what was captured";
+    let line = "snapshot of collection docs: Qdrant's engine reads 120 points in it, and not all of them equal what was captured";
     assert!(verified.stdout.contains(line), "{}", verified.stdout);
     assert!(verified.stdout.contains("collection sessions: 30 points read"), "{}", verified.stdout);
 }

@@ -155,7 +155,7 @@ async fn a_broker_that_lost_everything_comes_back_equal_and_conflicts_are_told_b
         })
         .collect();
     for (begins, holds) in [
-        ("conflict queue work.2 in shop", "there with other arguments; RabbitMQ passes over it"),
+        ("conflict queue work.2 in shop", "exists with other arguments; RabbitMQ ignores it"),
         ("conflict exchange unrouted in billing", "type"),
         ("overwrite policy expire in shop", "definition"),
         ("overwrite user shop user", "password_hash"),

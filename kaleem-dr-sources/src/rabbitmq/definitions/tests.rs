@@ -30,7 +30,7 @@ fn parse(document: &Value) -> Definitions {
     Definitions::parse(document.to_string().as_bytes()).unwrap()
 }
 
-/// The same document with every list and every object of it turned about.
+/// The same document with every list and every object reversed.
 fn reversed(value: &Value, top: bool) -> String {
     match value {
         Value::Object(entries) => {
@@ -133,12 +133,12 @@ fn what_is_no_document_of_definitions_is_told_apart() {
     assert!(error("{}").contains("no list of virtual hosts"));
     assert!(
         error(r#"{"rabbitmq_definition_format": "single_virtual_host", "vhosts": []}"#)
-            .contains("one virtual host")
+            .contains("a single virtual host")
     );
     assert_eq!(error(r#"{"vhosts": [], "queues": {}}"#), "`queues` is not a list of objects");
     assert_eq!(
         error(r#"{"vhosts": [{"name": "a"}, {"name": "a"}]}"#),
-        "virtual host a is there twice"
+        "virtual host a occurs twice"
     );
     assert_eq!(error(r#"{"vhosts": [], "queues": [{"vhost": "/"}]}"#), "a queue lacks its `name`");
 }
