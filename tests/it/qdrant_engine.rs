@@ -1,4 +1,5 @@
-//! Qdrant's own engine, a real one, reads snapshot files without a server. The server before it is the stand-in with recorded files.
+//! Qdrant's real engine reads snapshot files without a server. The captured server is the stand-in
+//! with recorded files.
 
 use std::{
     io::{Cursor, Write as _},
@@ -21,7 +22,8 @@ fn site(server: &QdrantStandIn) -> Site {
     site.with(&format!("[source.vectors]\ntype = \"qdrant\"\nurl = {url:?}\napi_key = {{ file = {key:?} }}\nengine = {engine:?}"))
 }
 
-/// The recorded snapshot of `docs` with the least bit of one vector's first component turned over, found by what the engine reads.
+/// The recorded snapshot of `docs` with the lowest bit of one vector's first component flipped,
+/// located by what the engine reads.
 fn altered() -> Vec<u8> {
     let mut engine = Command::new(qdrant_engine())
         .stdin(Stdio::piped())

@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn a_write_nobody_acknowledges_is_refused() {
+    fn an_unacknowledged_write_is_refused() {
         let parse = |concern: &str| {
             let json = format!(r#"{{"uri": {{"env": "M"}}, "restore_write_concern": {concern}}}"#);
             serde_json::from_str::<MongoConfig>(&json).map(|config| config.restore_write_concern)

@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_name_is_cut_and_told_apart_by_its_hash() {
+    fn a_long_name_is_cut_and_made_unique_by_its_hash() {
         let a = file_stem(&"L".repeat(239));
         let b = file_stem(&format!("{}M", "L".repeat(238)));
         assert_eq!(a.len(), STEM_BYTES);

@@ -395,7 +395,7 @@ mod tests {
     }
 
     #[test]
-    fn an_index_is_the_same_however_it_is_told_and_a_lost_one_shows() {
+    fn an_index_is_the_same_in_every_form_and_a_lost_one_is_detected() {
         let description = described(&json!([]));
         let from_file =
             indexes_of_file(&json!({"schema": {"tenant": {"type": "keyword", "is_tenant": true}}}));

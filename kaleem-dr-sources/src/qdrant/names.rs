@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_qdrant_refuses_are_told_before_it_does() {
+    fn names_that_qdrant_refuses_are_refused_before_it_does() {
         for name in ["", "..", "a/b", "a:b", "tab\t", &"x".repeat(206)] {
             assert!(invalid(name).is_some(), "{name:?}");
         }

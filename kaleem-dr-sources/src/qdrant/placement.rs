@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn beside_touches_no_alias_and_no_name_that_is_taken() {
+    fn a_restore_to_new_names_touches_no_alias_and_no_name_that_is_taken() {
         let there = live(&["docs"], &[("copy_docs", "docs")]);
         let point = || contents(&["docs"], &[("search", "docs")]);
         let (targets, changes) = placed(point(), &there, &beside("new"), &[]).unwrap();

@@ -467,7 +467,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_name_of_a_snapshot_tells_its_collection() {
+    fn the_name_of_a_snapshot_contains_its_collection() {
         assert_eq!(collection_of("docs-6214784781599714-2026-11-23-05-01-03.snapshot"), "docs");
         assert_eq!(
             collection_of("my-docs-1-2-6214784781599714-2026-11-23-05-01-03.snapshot"),

@@ -406,7 +406,7 @@ mod tests {
     }
 
     #[test]
-    fn beside_one_virtual_host_takes_the_name_and_several_share_it() {
+    fn one_new_virtual_host_takes_the_name_and_several_share_it() {
         let prepare = |vhosts: &[&str]| {
             let point = parse(&definitions(vhosts));
             let import =
@@ -419,7 +419,7 @@ mod tests {
     }
 
     #[test]
-    fn beside_holds_back_what_would_move_messages_and_takes_no_users() {
+    fn a_restore_to_a_new_virtual_host_leaves_out_what_would_move_messages_and_users() {
         let mut point = definitions(&["/"]);
         point["parameters"] = json!([
             {"vhost": "/", "component": "shovel", "name": "s", "value": {}},
@@ -440,7 +440,7 @@ mod tests {
     }
 
     #[test]
-    fn beside_never_goes_into_a_virtual_host_that_is_there() {
+    fn a_restore_to_a_new_virtual_host_never_uses_an_existing_one() {
         let live = parse(&json!({"vhosts": [{"name": "copy"}]}));
         let error =
             Import::prepare(&parse(&definitions(&["/"])), &live, &beside("copy"), "mq:1", "admin")

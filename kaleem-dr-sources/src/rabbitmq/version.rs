@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_release_will_not_take_is_told_before() {
+    fn settings_that_a_release_rejects_are_reported_before() {
         let document = json!({
             "vhosts": [{"name": "/"}],
             "policies": [{"vhost": "/", "name": "ha", "definition": {"ha-mode": "all"}}],

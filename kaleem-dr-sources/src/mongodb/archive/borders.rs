@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_that_breaks_off_or_lies_is_an_error() {
+    fn a_truncated_or_inconsistent_stream_is_an_error() {
         let stream = stream();
         for (length, piece) in [(stream.len() - 1, 3), (stream.len() - 30, 1000), (2, 1)] {
             let mut borders = Borders::default();

@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_that_breaks_off_or_lies_is_an_error() {
+    fn a_truncated_or_inconsistent_stream_is_an_error() {
         let whole = document(10);
         let mut cut = DocumentSplitter::default();
         cut.push(&whole[..whole.len() - 1]);

@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_metadata_is_refused_in_words() {
+    fn invalid_metadata_is_refused_with_a_reason() {
         assert!(from_json("d", "{").unwrap_err().contains("not extended JSON"));
         assert!(from_json("d", r#"{"indexes":[]}"#).unwrap_err().contains("collectionName"));
         assert!(

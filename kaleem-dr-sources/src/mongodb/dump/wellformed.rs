@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_that_is_not_utf8_is_no_flaw_but_told() {
+    fn a_text_that_is_not_utf8_is_reported_but_not_a_flaw() {
         let mut odd = bson::serialize_to_vec(&doc! { "a": 1, "text": "xyz" }).unwrap();
         let at = odd.len() - 5;
         odd[at] = 0xff;

@@ -171,7 +171,7 @@ async fn all_collections_are_read_at_one_cluster_time() {
 }
 
 #[tokio::test]
-async fn a_probe_tells_version_and_size_and_warns_of_an_empty_database() {
+async fn a_probe_shows_version_and_size_and_warns_of_an_empty_database() {
     let connection = connect(None);
     let database = database();
     let empty = probe(&connection, &scope(&database), ConsistencyMode::Auto, false).await.unwrap();

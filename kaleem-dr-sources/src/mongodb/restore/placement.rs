@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn a_restore_lands_beside_unless_told_otherwise() {
+    fn a_restore_uses_a_new_name_by_default() {
         let whole = |to| RestoreRequest::whole(to);
         let beside = |name: &str| RestoreRequest::whole(RestoreTarget::Beside(Some(name.into())));
         let one = ["kaleem.a"];
@@ -346,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn a_collection_of_the_point_is_no_extra_even_when_it_is_not_restored() {
+    fn a_collection_of_the_point_is_not_an_extra_even_when_it_is_not_restored() {
         let request = RestoreRequest {
             rename: vec![rename("a", "z")],
             ..RestoreRequest::whole(RestoreTarget::InPlace)

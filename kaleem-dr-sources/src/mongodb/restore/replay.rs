@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_data_is_passed_over_and_what_is_unknown_is_refused() {
+    fn entries_without_data_are_skipped_and_unknown_ones_are_refused() {
         for own in [
             entry("n", "", doc! { "msg": "periodic noop" }),
             entry("i", "config.transactions", doc! { "_id": 1 }),

@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_login_that_only_reads_is_told_of_and_restore_uri_answers_it() {
+    fn a_read_only_login_is_reported_and_restore_uri_resolves_it() {
         let reads = login(&["find", "listCollections", "listIndexes"]);
         let writes = login(&RESTORE_ACTIONS);
         let databases = ["kaleem".to_owned()];

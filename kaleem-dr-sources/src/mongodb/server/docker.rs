@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn a_container_that_cannot_be_reached_is_told_with_what_to_do() {
+    fn an_unreachable_container_is_reported_with_advice() {
         let stopped = json!({ "State": { "Running": false, "Status": "exited" } });
         assert!(address(stopped, 27017).unwrap_err().contains("does not run (exited)"));
         assert!(

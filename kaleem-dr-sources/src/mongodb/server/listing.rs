@@ -390,7 +390,7 @@ mod tests {
     }
 
     #[test]
-    fn patterns_match_bare_and_full_names_and_those_that_match_nothing_are_told() {
+    fn patterns_match_bare_and_full_names_and_those_that_match_nothing_are_reported() {
         let mut config = MongoConfig::new(SecretRef::Env("M".into()));
         config.collections = vec!["user*".into(), "kaleem.orders".into(), "ghost".into()];
         config.exclude_collections = vec!["*.users_tmp".into()];
@@ -412,7 +412,7 @@ mod tests {
     }
 
     #[test]
-    fn all_databases_are_all_but_the_servers_own_and_stand_alone() {
+    fn all_databases_are_all_but_the_servers_own_and_exclude_other_names() {
         let mut config = MongoConfig::new(SecretRef::Env("M".into()));
         config.databases = vec!["*".into()];
         assert!(Scope::new(&config, Some("kaleem")).unwrap().named().is_empty());
