@@ -190,7 +190,7 @@ def documents_of(file):
     while offset < len(content):
         length = int.from_bytes(content[offset : offset + 4], "little")
         raw = content[offset : offset + length]
-        RawBSONDocument(raw)  # raises where this is no document
+        RawBSONDocument(raw)  # raises an error if this is not a document
         yield raw
         offset += length
 

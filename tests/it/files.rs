@@ -55,7 +55,7 @@ fn a_file_that_cannot_be_read_is_reported_and_the_rest_is_kept() {
     let site = Site::new();
     let tree = site.path("tree");
     seed::file_tree(&tree);
-    fs::write(tree.join("closed"), "for nobody").expect("a file can be written");
+    fs::write(tree.join("closed"), "unreadable").expect("a file can be written");
     fs::set_permissions(tree.join("closed"), fs::Permissions::from_mode(0o000))
         .expect("its mode can be set");
     let site = site.with_files("configs", &[&tree]);

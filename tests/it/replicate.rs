@@ -263,7 +263,7 @@ fn deletions_wait_while_another_program_reads_the_mirror() {
     another_day(&site, &tree, 2);
     site.succeed(["replicate"]);
     site.succeed(["forget", "--keep-last", "2", "--yes"]);
-    fs::write(mirror.join("locks").join("00".repeat(32)), "a lock of somebody")
+    fs::write(mirror.join("locks").join("00".repeat(32)), "a foreign lock")
         .expect("a lock can be written");
     let (outcome, lines) = site.json(["replicate"]);
     assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);

@@ -72,7 +72,7 @@ mod tests {
 
     #[test]
     fn an_unknown_version_is_a_warning() {
-        assert!(check(None, "1.18.2").unwrap().unwrap().contains("does not say"));
+        assert!(check(None, "1.18.2").unwrap().unwrap().contains("does not record"));
         assert!(check(Some("nightly"), "1.18.2").unwrap().unwrap().contains("cannot be compared"));
     }
 }
