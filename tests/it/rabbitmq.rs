@@ -368,7 +368,7 @@ async fn what_is_not_rabbitmq_is_not_taken_for_it() {
     let error = client(&server).definitions().await.unwrap_err();
     website.await.unwrap();
     assert!(
-        told(&error).contains("its answer is not that of RabbitMQ's management API"),
+        told(&error).contains("its reply is not that of RabbitMQ's management API"),
         "{}",
         told(&error)
     );

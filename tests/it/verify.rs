@@ -50,7 +50,7 @@ fn a_point_is_proven_at_each_level_and_not_above_what_was_asked() {
     for (level, checked) in [
         ("stored", "hash to their names"),
         ("readable", "1 of 1 artifacts are what the manifest says"),
-        ("parsed", "/rabbitmq/definitions.json holds together"),
+        ("parsed", "/rabbitmq/definitions.json is consistent"),
         ("restored", "restored and equal: "),
     ] {
         let (outcome, lines) = site.json(["verify", "rabbitmq", "--level", level]);

@@ -366,7 +366,7 @@ mod tests {
         }))
         .faults;
         assert!(
-            faults[0].contains("version.info is an entry of a kind that Qdrant refuses"),
+            faults[0].contains("version.info is an entry of a type that Qdrant refuses"),
             "{faults:?}"
         );
     }
@@ -379,7 +379,7 @@ mod tests {
             bytes[at..at + 512].fill(0);
             let faults = walk(&bytes).faults;
             assert!(
-                faults.iter().any(|fault| fault.contains("data follows where it seems to end")),
+                faults.iter().any(|fault| fault.contains("there are data after its apparent end")),
                 "{faults:?}"
             );
         }

@@ -347,7 +347,7 @@ mod tests {
             Import::prepare(&point, &live, &RestoreTarget::InPlace, "mq:1", "admin").unwrap();
         assert!(!String::from_utf8(import.definitions().to_bytes()).unwrap().contains("admin"));
         let plan = import.plan(&live);
-        assert!(plan.warnings[0].starts_with("user admin is the one that restores"), "{plan:?}");
+        assert!(plan.warnings[0].starts_with("user admin performs the restore"), "{plan:?}");
         let overwritten: Vec<_> =
             plan.actions.iter().filter(|action| action.change == Change::Overwrite).collect();
         assert_eq!(overwritten.len(), 1);

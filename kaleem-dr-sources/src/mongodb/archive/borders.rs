@@ -108,7 +108,7 @@ mod tests {
             assert!(borders.finish().unwrap_err().contains("ends inside"));
         }
         for (lie, why) in [
-            ([4, 0, 0, 0, 0, 0], "4 bytes long"),
+            ([4, 0, 0, 0, 0, 0], "a length of 4 bytes"),
             ([1, 0, 0, 1, 0, 0], "16777217 bytes"),
             ([6, 0, 0, 0, 0, 9], "does not end"),
         ] {

@@ -409,17 +409,17 @@ mod tests {
             (
                 after(&[0; 512]),
                 format!(
-                    "at byte {length} of the uncompressed archive: 0 is the length of no document"
+                    "at byte {length} of the uncompressed archive: 0 is neither the length of a document"
                 ),
             ),
             (after(&super::super::format::TERMINATOR), "a block has no header".to_owned()),
             (
                 begun().block("d", "a", &too_large).clone(),
-                "16777217 is the length of no document".to_owned(),
+                "16777217 is neither the length of a document".to_owned(),
             ),
             (
                 begun().block("d", "a", &documents).end("d", "a", &[]).clone(),
-                "should have 0000000000000000".to_owned(),
+                "instead of 0000000000000000".to_owned(),
             ),
             (Sample::new().end_block().clone(), "it lists no collection".to_owned()),
             (

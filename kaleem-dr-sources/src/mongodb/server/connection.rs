@@ -445,7 +445,7 @@ mod tests {
         assert!(matches!(error, SourceError::Unreachable { .. }), "{error:?}");
         assert_eq!(error.to_string(), "cannot reach 127.0.0.1:9");
         assert!(error.source().is_some_and(|cause| {
-            cause.to_string().starts_with("no server answered in time: I/O error")
+            cause.to_string().starts_with("no server replied in time: I/O error")
         }));
         assert!(!chain(&error).contains(CANARY), "{}", chain(&error));
     }

@@ -240,11 +240,11 @@ mod tests {
     #[test]
     fn an_unreachable_container_is_reported_with_advice() {
         let stopped = json!({ "State": { "Running": false, "Status": "exited" } });
-        assert!(address(stopped, 27017).unwrap_err().contains("does not run (exited)"));
+        assert!(address(stopped, 27017).unwrap_err().contains("is not running (exited)"));
         assert!(
             address(running(&json!({ "Ports": {}, "Networks": {} })), 27017)
                 .unwrap_err()
-                .contains("publishes no port 27017")
+                .contains("does not publish port 27017")
         );
         let host = json!({ "State": { "Running": true }, "HostConfig": { "NetworkMode": "host" }, "NetworkSettings": {} });
         assert_eq!(address(host, 27017).unwrap(), ("127.0.0.1".into(), 27017));

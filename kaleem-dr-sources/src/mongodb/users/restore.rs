@@ -421,7 +421,7 @@ mod tests {
 
         let busy = server(5, true, &["tempusers"]).await;
         let report = restored(&busy, &[user("app")], Extras::Keep).await;
-        assert!(report.differences[0].found.contains("admin.tempusers is there"), "{report:#?}");
+        assert!(report.differences[0].found.contains("admin.tempusers exists"), "{report:#?}");
         assert!(busy.sent("drop").is_empty(), "what another restore is working on is left alone");
     }
 
