@@ -1,6 +1,6 @@
-//! Writing an archive and opening it again: seconds, and the most memory the process ever held.
+//! Writes an archive and opens it again: wall time, and the peak memory of the process.
 //!
-//! `cargo bench --bench archive`. `BENCH_MB=250` says how much. Memory must not grow with it.
+//! `cargo bench --bench archive`. `BENCH_MB=250` sets the size of the data. Memory must not grow with it.
 #![allow(missing_docs)]
 #![expect(clippy::print_stdout, clippy::cast_precision_loss, reason = "a benchmark shows figures")]
 
@@ -89,7 +89,7 @@ fn report(what: &str, gzip: bool, begun: Instant, size: f64, written: u64) {
     );
 }
 
-/// A point of one collection.
+/// Captures a point with one collection.
 fn point(directory: &Path, bytes: usize) -> PointReader {
     let data = directory.join("data");
     let (size, documents) = documents::seed(&data, bytes);

@@ -1,6 +1,6 @@
-//! Our compressor beside `gzip -6` on the same documents, in alternated rounds: seconds of the clock, seconds of all cores, size.
+//! Our compressor compared with `gzip -6` on the same documents, in alternating rounds: wall time, CPU time, size.
 //!
-//! `cargo bench --bench gzip`. `BENCH_MB=250 BENCH_ROUNDS=3` say how much and how often.
+//! `cargo bench --bench gzip`. `BENCH_MB=250 BENCH_ROUNDS=3` set the size and the number of rounds.
 #![allow(missing_docs)]
 #![expect(clippy::print_stdout, clippy::cast_precision_loss, reason = "a benchmark shows figures")]
 
@@ -55,7 +55,7 @@ fn measure(work: impl FnOnce() -> u64) -> (f64, f64, u64) {
     (begun.elapsed().as_secs_f64(), cpu_seconds() - before, packed)
 }
 
-/// What this process and its children that have ended took of all cores (proc(5), stat).
+/// CPU time of this process and its finished children, on all cores (proc(5), stat).
 fn cpu_seconds() -> f64 {
     let stat = fs::read_to_string("/proc/self/stat").expect("/proc is there");
     let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields).split_whitespace();

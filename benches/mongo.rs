@@ -1,4 +1,4 @@
-//! Capturing a MongoDB database into a repository on disk. Needs a server: `KALEEM_TEST_MONGO_URI`.
+//! Captures a MongoDB database into a repository on disk. Needs a server: `KALEEM_TEST_MONGO_URI`.
 #![allow(missing_docs)]
 
 use std::sync::Arc;
@@ -24,7 +24,7 @@ use mongodb::Client;
 const DATABASE: &str = "kaleem_bench";
 const DOCUMENTS: i32 = 20_000;
 
-/// Seeds the database; gives the bytes its documents have.
+/// Seeds the database. Returns the size of its documents in bytes.
 async fn seed(uri: &str) -> u64 {
     let database = Client::with_uri_str(uri).await.expect("a valid address").database(DATABASE);
     database.drop().await.expect("our own database can be dropped");

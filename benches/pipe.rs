@@ -1,4 +1,4 @@
-//! How fast bytes go from an async source through the artifact pipe into a repository on disk.
+//! Throughput from an async source through the artifact pipe into a repository on disk.
 #![allow(missing_docs)]
 
 use std::{path::PathBuf, sync::Arc};
@@ -30,7 +30,7 @@ use kaleem_dr_core::{
 const PIECE_BYTES: usize = 1 << 20;
 const PIECES: usize = 64;
 
-/// Emits artifacts of noise, all at once.
+/// Emits several artifacts of random data in parallel.
 struct Noise {
     name: SourceName,
     artifacts: usize,
@@ -83,7 +83,7 @@ impl Restorable for Noise {
     }
 }
 
-/// Each piece begins elsewhere in the noise, so that none is a duplicate of another.
+/// Each piece starts at another offset of the random data, so that no two are duplicates.
 async fn write(
     mut writer: ArtifactWriter,
     noise: Bytes,

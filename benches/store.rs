@@ -1,13 +1,13 @@
-//! The object store on disk: packs written, read whole, and read by range.
+//! The object store on disk: writes packs, reads them whole and by range.
 #![allow(missing_docs)]
 
 use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use kaleem_dr_core::engine::repository::store::{BasicStore as _, OpendalStore};
 
-/// About the size of a pack.
+/// The approximate size of a pack, in bytes.
 const PACK_BYTES: usize = 16 << 20;
-/// About what a restore reads at once.
+/// The approximate size of a restore's reads, in bytes.
 const RANGE_BYTES: u64 = 4 << 20;
 
 fn store(c: &mut Criterion) {

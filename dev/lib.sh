@@ -1,11 +1,11 @@
-# What the scripts of dev/ share: where things lie, and how a server is started, awaited and stopped.
-# Sourced, never run. Everything lies under .dev/, so that checkouts do not meet.
+# Shared by the scripts of dev/: paths, and functions that start, await and stop a server.
+# Sourced, never run. Everything is under .dev/, so that checkouts do not interfere.
 # shellcheck shell=bash
 
 TOP=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 DEV=$TOP/.dev
 VENV=$DEV/venv
-# One set of servers: `run/` holds their data, logs and pid files, `env` what the tests need to find them.
+# One set of servers: `run/` contains their data, logs and pid files, `env` the variables with which the tests find them.
 STATE=${KALEEM_DEV_STATE:-$DEV}
 RUN=$STATE/run
 
@@ -15,8 +15,8 @@ die() {
     exit 1
 }
 
-# free_ports N: N loopback ports nobody uses. Below the range from which the kernel takes ports for outgoing
-# connections, so that nothing takes one between this look and the server's bind.
+# free_ports N: prints N unused loopback ports. They are below the range from which the kernel takes ports for outgoing
+# connections, so that no connection takes one before the server binds it.
 free_ports() {
     "$VENV/bin/python" - "$1" <<'PY'
 import random, socket, sys
@@ -35,25 +35,25 @@ print(*(candidate.getsockname()[1] for candidate in held))
 PY
 }
 
-# started_at PID: when the running process began, in ticks since boot. With the pid it names one process for good.
+# started_at PID: prints the start time of a running process, in ticks since boot. With the pid, it identifies a process uniquely.
 started_at() {
     local stat
     stat=$(cat "/proc/$1/stat" 2>/dev/null) || return 1
-    # The second field is the program's name and may hold anything; the rest follows its last parenthesis.
+    # The second field is the program's name and may contain anything; the others follow its last parenthesis.
     read -ra stat <<<"${stat##*) }"
-    # A zombie has ended, however late its parent collects it.
+    # A zombie has ended, even if its parent has not collected it yet.
     [[ ${stat[0]} != Z ]] || return 1
     echo "${stat[19]}"
 }
 
-# start NAME COMMAND...: runs a server in a session of its own, so that Ctrl-C does not reach it before our trap. It notes its
-# own pid before it begins: whenever we are interrupted, what runs can be found, and what cannot note it does not run.
+# start NAME COMMAND...: runs a server in its own session, so that Ctrl-C does not reach it before our trap. It writes its
+# own pid file before it starts: whenever we are interrupted, every running server can be found.
 start() {
     local pid_file=$RUN/$1.pid log=$RUN/$1.log
     shift
     # shellcheck disable=SC2016 # expanded by the inner shell
     setsid bash -ec 'read -ra stat </proc/$$/stat; echo "$$ ${stat[21]}" >"$0"; exec "$@"' "$pid_file" "$@" >"$log" 2>&1 </dev/null &
-    # Otherwise the shell tells of its end.
+    # Otherwise the shell reports its end.
     disown
     until [[ -s $pid_file ]]; do
         kill -0 $! 2>/dev/null || die "cannot write $pid_file"
@@ -66,7 +66,7 @@ alive() {
     read -r pid since <"$RUN/$1.pid" && [[ $(started_at "$pid") == "$since" ]]
 }
 
-# await NAME SECONDS COMMAND...: repeats the command until it succeeds; gives up when the server ends or time is over.
+# await NAME SECONDS COMMAND...: repeats the command until it succeeds; gives up when the server ends or the time limit is reached.
 await() {
     local name=$1 limit=$2 deadline=$((SECONDS + $2))
     shift 2
@@ -83,8 +83,8 @@ await() {
     done
 }
 
-# stop NAME: ends the server and all it started. Nothing else can be hit: pid and start time must both be ours.
-# Killed and not asked: the data goes too, and an orderly end takes a server many seconds.
+# stop NAME: ends the server and its children. It cannot hit another process: pid and start time must both match.
+# It kills the server instead of asking: the data are removed too, and an orderly shutdown takes many seconds.
 stop() {
     local pid
     if alive "$1"; then
@@ -95,19 +95,19 @@ stop() {
     rm -f "$RUN/$1.pid"
 }
 
-# stop_all: stops what runs in $RUN, last started first, and removes its data. Not to be interrupted.
+# stop_all: stops the servers in $RUN, last started first, and removes their data. Ignores signals.
 stop_all() {
     local name
     trap '' INT TERM HUP
     for name in s3 rabbitmq epmd mongo; do
         [[ ! -f $RUN/$name.pid ]] || stop "$name"
     done
-    # weed puts its sockets there whatever TMPDIR says.
+    # weed puts its sockets there regardless of TMPDIR.
     [[ ! -f $RUN/s3/ports ]] || xargs -I{} -a "$RUN/s3/ports" find /tmp -maxdepth 1 -name 'seaweedfs-*-{}.sock' -delete
     rm -rf "$RUN" "$STATE/env"
 }
 
-# stop_on_exit COMMAND: runs it however the script ends, with an exit code that says which signal it was.
+# stop_on_exit COMMAND: runs the command whenever the script ends; the exit code shows the signal.
 stop_on_exit() {
     trap 'exit 130' INT
     trap 'exit 143' TERM HUP
@@ -117,8 +117,8 @@ stop_on_exit() {
 
 listens() { (: <>"/dev/tcp/127.0.0.1/$1"); }
 
-# http_ok PORT PATH CREDENTIALS: whether a GET with basic authentication is answered with 200.
-# In a subshell: a shell whose `exec` cannot open a redirection ends.
+# http_ok PORT PATH CREDENTIALS: succeeds if a GET with basic authentication is answered with 200.
+# In a subshell, because a shell exits if its `exec` cannot open a redirection.
 http_ok() (
     exec 3<>"/dev/tcp/127.0.0.1/$1"
     printf 'GET %s HTTP/1.0\r\nAuthorization: Basic %s\r\n\r\n' "$2" "$(printf %s "$3" | base64)" >&3

@@ -1,6 +1,6 @@
-//! A service that embeds kaleem-dr defines a source of its own, backs it up and restores it.
+//! A service that embeds kaleem-dr: it defines its own source, backs it up and restores it.
 //!
-//! `cargo run --example own_source -- DIRECTORY` makes a repository in DIRECTORY/repository.
+//! `cargo run --example own_source -- DIRECTORY` creates a repository in DIRECTORY/repository.
 
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 
@@ -29,7 +29,7 @@ use kaleem_dr_core::{
 };
 use tokio::sync::Mutex;
 
-/// The service's own data: settings by name, one artifact each.
+/// The service's data: settings by name, each captured as one artifact.
 struct Settings(SourceName, Mutex<BTreeMap<String, String>>);
 
 #[async_trait]

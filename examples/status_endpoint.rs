@@ -1,7 +1,7 @@
-//! A service whose files are backed up to a bucket and drilled, and which says over HTTP how well they are protected.
+//! A service that backs up its files to a bucket, drills them, and reports over HTTP how well they are protected.
 //!
-//! `cargo run --example status_endpoint -- CONFIG` reads a config as the program does, makes a backup and a drill, and serves `/status` and
-//! `/healthz` on a free port of the loopback until it is stopped.
+//! `cargo run --example status_endpoint -- CONFIG` reads a config like the command line, makes a backup and a drill, and serves `/status` and
+//! `/healthz` on a free loopback port until it is stopped.
 
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 
@@ -38,7 +38,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Every source: its newest point, its age, and what is proven of it.
+/// Lists every source with its newest point, the point's age, and its proven level.
 async fn status(State(site): State<Arc<Site>>) -> (StatusCode, Json<Value>) {
     match site.status().await {
         Ok(status) => {
@@ -57,7 +57,7 @@ async fn status(State(site): State<Arc<Site>>) -> (StatusCode, Json<Value>) {
     }
 }
 
-/// 200 while every source is as fresh and as proven, and as quickly restored, as the config asks for.
+/// Returns 200 while every source satisfies the limits of the config for age, proof and recovery time.
 async fn healthz(State(site): State<Arc<Site>>) -> StatusCode {
     match site.status().await {
         Ok(status) if !status.sources.is_empty() && !status.is_broken() => StatusCode::OK,

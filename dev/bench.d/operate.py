@@ -16,7 +16,7 @@ from pathlib import Path
 PROGRAM, HOME = sys.argv[1], Path(sys.argv[2]).resolve() / "operate"
 SNAPSHOTS = int(os.environ.get("BENCH_SNAPSHOTS", "1000"))
 ROUNDS = int(os.environ.get("BENCH_ROUNDS", "5"))
-# 6: a line of a checklist does not hold; 1: a finding of doctor's. Both are answers.
+# 6: an item of a checklist fails; 1: doctor has a finding. Both are valid answers.
 ANSWERS = {0, 1, 6}
 
 

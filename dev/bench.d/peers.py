@@ -56,7 +56,7 @@ def change(tree):
         file.write(random.Random(8).randbytes(1000))
 
 
-# A process's peak counts what its parent held when it was forked, so a small one of its own does the forking.
+# The peak memory of a process includes its parent's memory at the fork, so a small helper process forks it.
 MEASURE = """
 import json, os, subprocess, sys, time
 began = time.monotonic()

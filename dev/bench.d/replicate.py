@@ -24,7 +24,7 @@ LARGE_GB = int(os.environ.get("BENCH_LARGE_GB", "0"))
 S3 = {name: os.environ[f"KALEEM_TEST_S3_{name}"] for name in ("ENDPOINT", "BUCKET", "KEY", "SECRET", "METRICS")}
 results = {}
 
-# A process's peak counts what its parent held when it was forked, so a small one of its own does the forking.
+# The peak memory of a process includes its parent's memory at the fork, so a small helper process forks it.
 MEASURE = """
 import json, os, subprocess, sys, time
 began = time.monotonic()

@@ -175,7 +175,7 @@ def fingerprint(database):
             documents = database.get_collection(info["name"], raw).find()
             entry |= digest((document.raw for document in documents), bool(info["options"].get("capped")))
             indexes = {index["name"]: index for index in database[info["name"]].list_indexes()}
-            # A server may name the collection in its index, and that is the one thing that must differ.
+            # A server may include the collection's name in its index, which is the only thing that must differ.
             entry["indexes"] = {
                 name: {key: bson.json_util.dumps(index[key]) for key in sorted(index) if key != "ns"}
                 for name, index in sorted(indexes.items())
@@ -190,7 +190,7 @@ def documents_of(file):
     while offset < len(content):
         length = int.from_bytes(content[offset : offset + 4], "little")
         raw = content[offset : offset + length]
-        RawBSONDocument(raw)  # raises where this is no document
+        RawBSONDocument(raw)  # raises an error if this is not a document
         yield raw
         offset += length
 

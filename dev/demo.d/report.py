@@ -63,7 +63,7 @@ def artifacts(directory):
     for artifact in recorded:
         content = (root / artifact["path"].lstrip("/")).read_bytes()
         if len(content) != artifact["size_bytes"] or hashlib.sha256(content).hexdigest() != artifact["sha256"]:
-            sys.exit(f"{artifact['path']} is not what the manifest says")
+            sys.exit(f"{artifact['path']} differs from the manifest")
 
 
 def without(prefix, value):

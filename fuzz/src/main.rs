@@ -1,4 +1,4 @@
-//! Every parser that reads foreign bytes, as a target of libFuzzer. One program, so that there is one link:
+//! Every parser of foreign data, as a target of libFuzzer. A single program, so that only one is linked:
 //! `KALEEM_FUZZ_TARGET=tar kaleem-dr-fuzz CORPUS`. `dev/fuzz` builds and runs it.
 #![no_main]
 
@@ -10,7 +10,7 @@ use libfuzzer_sys::fuzz_target;
 
 type Target = fn(&[u8]);
 
-/// By the names that `dev/fuzz` and the directories of `seeds/` bear.
+/// By the names used in `dev/fuzz` and for the directories in `seeds/`.
 const TARGETS: [(&str, Target); 12] = [
     ("archive", sources::archive),
     ("bson", sources::bson),

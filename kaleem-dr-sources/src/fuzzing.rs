@@ -1,4 +1,5 @@
-//! The parsers that read foreign bytes, each as a function of bytes: what the targets of `fuzz/` call. Only with the feature `fuzzing`.
+//! The parsers of foreign data as functions of bytes, for the targets of `fuzz/`. Only with the
+//! feature `fuzzing`.
 
 use std::{path::Path, str};
 
@@ -9,10 +10,10 @@ pub use crate::{
     qdrant::fuzz_tar as qdrant_tar,
 };
 
-/// The definitions of a broker, read and written again: what comes of it reads as the same.
+/// Parses a broker's definitions, writes them, and parses the result again.
 ///
 /// # Panics
-/// When it does not.
+/// If the two results differ.
 pub fn definitions(bytes: &[u8]) {
     use crate::rabbitmq::Definitions;
     if let Ok(definitions) = Definitions::parse(bytes) {
@@ -22,7 +23,7 @@ pub fn definitions(bytes: &[u8]) {
     }
 }
 
-/// A config with every kind of source.
+/// Parses a config that may contain every kind of source.
 pub fn config(bytes: &[u8]) {
     if let Ok(text) = str::from_utf8(bytes) {
         drop(Config::parse(

@@ -1,4 +1,5 @@
-//! The sources that come with kaleem-dr. None knows another, and each is behind a cargo feature.
+//! The sources that come with kaleem-dr. They are independent of each other, and each has its own
+//! cargo feature.
 
 use kaleem_dr_core::operate::config::SourceKind;
 
@@ -15,7 +16,7 @@ pub mod qdrant;
 #[cfg(feature = "rabbitmq")]
 pub mod rabbitmq;
 
-/// Every kind of source that is compiled in: what `type = "…"` may say in a config.
+/// Returns every kind of source that is compiled in: the valid values of `type` in a config.
 #[must_use]
 pub fn kinds() -> Vec<SourceKind> {
     vec![

@@ -1,4 +1,5 @@
-//! mongodump archives: real ones are read to the byte, ours are read by an independent reader, and both are restored.
+//! mongodump archives: real ones are read byte for byte, an independent reader reads ours, and both
+//! are restored.
 
 use std::{
     collections::BTreeMap,
@@ -39,7 +40,7 @@ fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/mongo").join(name)
 }
 
-/// A source; archives need no server behind it.
+/// A source for tests that need no server.
 fn source(uri: &str, database: &str) -> MongoSource {
     let environment: Environment = [("MONGO_URI", uri)].into_iter().collect();
     let mut config = MongoConfig::new(SecretRef::Env("MONGO_URI".into()));
@@ -240,13 +241,14 @@ async fn what_we_write_is_read_by_another_reader_and_comes_back_equal() {
     }
 }
 
-/// How long our archive must be: as the real one, but for the tool's version and the order of things.
+/// The expected length of our archive: that of the real one, except for the tool's version and the
+/// order of entries.
 fn real_length_with(ours: &Archive, real: &Archive) -> usize {
     let tool = |archive: &Archive| archive.header.get_str("tool_version").expect("a version").len();
     fs::read(fixture("small.archive")).expect("the fixture").len() + tool(ours) - tool(real)
 }
 
-/// Everything that is no plain collection: a time series, users, the oplog.
+/// Everything except plain collections: a time series, users, the oplog.
 fn special() -> Archive {
     let entry = |db: &str, collection: &str, kind: &str, metadata: &str| {
         doc! { "db": db, "collection": collection, "metadata": metadata, "size": 0, "type": kind }
@@ -337,14 +339,14 @@ async fn a_damaged_archive_is_refused_with_the_place_and_leaves_nothing_behind()
         "{why}"
     );
     assert!(
-        why.contains("25 of its 25 name spaces are whole") || why.contains("24 of its 25"),
+        why.contains("25 of its 25 namespaces are intact") || why.contains("24 of its 25"),
         "{why}"
     );
 
     let packed = fs::read(fixture("small.archive.gz")).unwrap();
     fs::write(&file, &packed[..packed.len() / 2]).unwrap();
     let error = open(&offline(), &file, scratch.path()).await.unwrap_err();
-    assert!(error.to_string().contains("it cannot be read on"), "{error}");
+    assert!(error.to_string().contains("reading it failed"), "{error}");
     assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 0);
 }
 
@@ -352,7 +354,7 @@ async fn a_damaged_archive_is_refused_with_the_place_and_leaves_nothing_behind()
 async fn a_point_that_breaks_while_it_is_written_leaves_no_whole_file() {
     let scratch = tempfile::tempdir().expect("a directory");
     let point = open(&offline(), &fixture("small.archive"), scratch.path()).await.unwrap();
-    // One of the files it was unpacked to is damaged.
+    // Damage one of the unpacked files.
     let unpacked = fs::read_dir(scratch.path()).unwrap().next().unwrap().unwrap().path();
     let data = fs::read_dir(unpacked).unwrap().map(|entry| entry.unwrap().path());
     let data = data
@@ -378,7 +380,8 @@ async fn an_inspection_walks_everything_and_names_what_is_wrong() {
     assert!(inspection.is_well(), "{:?}", inspection.findings);
     assert_eq!(inspection.checked.len(), 25 + 23, "{:#?}", inspection.checked);
 
-    // What has the right length and checksum can still be no BSON: the reader takes it, the inspection does not.
+    // Data with the correct length and checksum can still be invalid BSON: the reader accepts it,
+    // the inspection does not.
     let mut broken = special();
     let mut document = broken.namespaces[2].documents[1].clone();
     document[4] = 0x20;
@@ -473,7 +476,7 @@ async fn a_snapshot_goes_through_an_archive_into_another_database_and_is_equal()
     assert_eq!(artifacts(&point), artifacts(&snapshot));
     restored(&source, &point, "archive_back").await;
 
-    // As mongodump writes it, four collections at once.
+    // As mongodump writes it, four collections in parallel.
     let file = directory.path().join("mongo.archive");
     fs::write(&file, archive.interleaved()).unwrap();
     let point = open(&source, &file, directory.path()).await.unwrap();

@@ -1,4 +1,5 @@
-//! File trees as one tar: written from a snapshot, read back, and extracted safely whatever it holds.
+//! File trees as one tar: written from a snapshot, read back, and extracted safely whatever the tar
+//! contains.
 
 use std::{
     collections::BTreeSet,
@@ -44,7 +45,7 @@ use tar::{EntryType, Header};
 
 use crate::support::{program::run, seed, site::Site, tree::Tree};
 
-/// A site for one test: a directory with a tree to back up, a repository, and room for what comes out.
+/// A directory for one test, with a tree to back up, a repository, and space for the output.
 struct Place {
     directory: tempfile::TempDir,
 }
@@ -117,7 +118,7 @@ impl Place {
         source.staged().expect("files have a staged form").open(file, &work).await
     }
 
-    /// The tree below a target where it was restored to.
+    /// The restored tree below a target.
     fn tree_in(&self, target: &str) -> Tree {
         Tree::of(&self.path(target).join(self.path("tree").strip_prefix("/").expect("absolute")))
     }
@@ -137,7 +138,7 @@ fn gzip(plain: &[u8]) -> Vec<u8> {
     packed.finish().expect("memory can be written")
 }
 
-/// A tar made by hand.
+/// A handmade tar.
 #[derive(Default)]
 struct Handmade(Vec<u8>);
 
@@ -189,7 +190,7 @@ fn header(name: &str, kind: EntryType, link: &str, size: u64) -> Header {
     header
 }
 
-/// A directory that a hostile tar wants to reach, and the target beside it.
+/// A directory that a hostile tar wants to reach, and a target next to it.
 struct Fortress {
     place: Place,
     outside: Tree,
@@ -231,7 +232,7 @@ impl Fortress {
         assert_eq!(
             names,
             ["hostile.tar", "outside", "target"].map(str::to_owned).into(),
-            "nothing new beside the target"
+            "nothing new next to the target"
         );
     }
 
@@ -388,7 +389,7 @@ fn links_that_were_in_the_target_before_are_followed_only_in_place_and_only_insi
 }
 
 #[test]
-fn a_link_that_somebody_else_made_is_not_followed() {
+fn a_link_that_another_user_made_is_not_followed() {
     if !nix::unistd::geteuid().is_root() {
         return;
     }
@@ -428,7 +429,7 @@ fn bombs_are_refused_by_name() {
     );
     assert_eq!(fortress.content("small"), "good");
 
-    // Longer than any disk: refused without a limit.
+    // Larger than any disk: refused even without a limit.
     let fortress = Fortress::new();
     let mut endless = header("endless", EntryType::GNUSparse, "", 4);
     let gnu = endless.as_gnu_mut().expect("a GNU header");
@@ -514,7 +515,7 @@ fn mutated_tars_never_write_outside_and_never_panic() {
                 _ => tar.truncate(at.max(1)),
             }
         }
-        mend_checksums(&mut tar);
+        fix_checksums(&mut tar);
         let target = fortress.place.path("target");
         fs::remove_dir_all(&target).expect("the target can be removed");
         let options = UntarOptions {
@@ -542,8 +543,8 @@ fn mutated_tars_never_write_outside_and_never_panic() {
     );
 }
 
-/// Makes the headers valid again, so that mutations get past the checksum.
-fn mend_checksums(tar: &mut [u8]) {
+/// Recomputes the checksums of headers, so that mutations get past them.
+fn fix_checksums(tar: &mut [u8]) {
     for block in tar.chunks_exact_mut(512).filter(|block| &block[257..262] == b"ustar") {
         block[148..156].fill(b' ');
         let sum: u32 = block.iter().map(|&byte| u32::from(byte)).sum();
@@ -644,7 +645,7 @@ fn what_gnu_tar_writes_in_any_form_is_extracted_equal() {
         assert!(report.problems.is_empty(), "{report:?}");
         let back = Tree::of(&options.target);
         if format == "posix" {
-            // The directory the archive begins with is ours, and keeps its own times.
+            // The archive's first directory is ours, and keeps its own times.
             let top = fs::metadata(&tree).expect("the tree").modified().expect("a time");
             fs::File::open(&options.target)
                 .and_then(|target| target.set_modified(top))
@@ -656,7 +657,7 @@ fn what_gnu_tar_writes_in_any_form_is_extracted_equal() {
             .expect("its mode can be set");
             Tree::of(&options.target).assert_equal(&before);
         } else {
-            // This form keeps whole seconds and no attributes.
+            // This format stores whole seconds and no extended attributes.
             assert_eq!(back.paths().collect::<Vec<_>>(), before.paths().collect::<Vec<_>>());
             for name in ["large", "many holes", "sparse"] {
                 let read = |root: &Path| fs::read(root.join(name)).expect("the file");
@@ -739,7 +740,7 @@ async fn hooks_run_after_a_restore_in_place_and_their_output_is_in_the_report() 
     let report = source.restore(&point, plan).await.expect("it is restored");
     assert!(
         report.is_done() && report.hooks.is_empty() && !marker.exists(),
-        "beside, no hook runs: {report:?}"
+        "next to the live data, no hook runs: {report:?}"
     );
 
     for origin in [&point, &from_tar] {
@@ -813,9 +814,9 @@ async fn a_part_of_the_files_can_be_restored_from_a_snapshot_and_from_a_tar() {
         let error = source
             .plan_restore(origin, nothing)
             .await
-            .expect_err("a restore of nothing is no success");
+            .expect_err("an empty restore is not a success");
         assert!(
-            error.to_string().contains("nothing in the recovery point is meant by /no/such"),
+            error.to_string().contains("nothing in the recovery point matches /no/such"),
             "{error}"
         );
         let merged = RestoreRequest {
@@ -864,7 +865,7 @@ async fn an_inspection_reads_every_file_of_a_snapshot_and_names_the_damaged_ones
         "{inspection:?}"
     );
 
-    // The largest pack holds the files' content.
+    // The largest pack contains the files' content.
     let mut packs = Vec::new();
     for directory in fs::read_dir(place.path("repository/data")).expect("packs") {
         for pack in fs::read_dir(directory.expect("an entry").path()).expect("a directory") {
@@ -895,7 +896,7 @@ async fn an_inspection_reads_every_file_of_a_snapshot_and_names_the_damaged_ones
 }
 
 #[test]
-fn a_survey_counts_what_is_there_and_tells_the_topmost_paths() {
+fn a_survey_counts_the_entries_and_lists_the_topmost_paths() {
     let place = Place::new();
     let tar = Handmade::default()
         .directory("etc")
@@ -910,7 +911,7 @@ fn a_survey_counts_what_is_there_and_tells_the_topmost_paths() {
         (found.report.files, found.report.links, found.report.directories, found.report.size_bytes),
         (1, 1, 2, 3)
     );
-    // What `tar` itself reads must be what we count.
+    // `tar` itself must read what we count.
     let mut names = Vec::new();
     let mut stock = tar::Archive::new(Cursor::new(fs::read(&archive).expect("the file")));
     for entry in stock.entries().expect("a tar") {
@@ -1013,8 +1014,8 @@ fn appended_overlapping_and_absolute_tars_of_gnu_tar_come_back_as_gnu_tar_unpack
             (report.files, report.directories),
             "{name}: as planned"
         );
-        // The targets themselves were made at different times.
-        // And so were the directories above `etc`, which the absolute archive does not hold.
+        // The targets themselves, and the directories above `etc`, which the absolute archive does
+        // not contain, were created at different times.
         let etc = if name == "absolute" {
             source.strip_prefix("/").expect("absolute").join("etc")
         } else {
@@ -1047,7 +1048,7 @@ fn headers_before_one_member_are_bounded_in_total() {
         .end();
     fs::write(&archive, five).expect("a file");
     let error = survey(&archive, &[], &CancellationToken::new())
-        .expect_err("nobody means that well")
+        .expect_err("such a tar is never well-meant")
         .to_string();
     assert!(
         error.contains("before one member") && error.contains("last whole member is first"),

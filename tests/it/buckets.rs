@@ -1,4 +1,4 @@
-//! Buckets of services that are strict, and of services that are broken.
+//! Buckets of strict services, and of broken ones.
 
 use std::fs;
 
@@ -29,7 +29,7 @@ async fn a_region_that_is_not_configured_is_asked_for() {
         for args in [&["init"][..], &["backup"], &["check", "--read-data"], &["snapshots"]] {
             site.succeed(["--repo", "bucket"].iter().chain(args).copied());
         }
-        // A wrong one is refused, and the right one named.
+        // A wrong value is refused, and the error gives the right one.
         let outcome =
             site_at(&s3.endpoint(), "region = 'af-south-1'").run(["--repo", "bucket", "snapshots"]);
         assert_ne!(outcome.code, Some(0));
@@ -54,7 +54,8 @@ async fn a_retry_is_one_short_line() {
     let lines: Vec<&str> = outcome.stderr.lines().collect();
     assert!(lines.len() < 30, "{}", outcome.stderr);
     assert!(lines.iter().all(|line| line.chars().count() < 500), "{}", outcome.stderr);
-    let retry = lines.iter().find(|line| line.contains("attempt 1 of 5")).expect("a retry is told");
+    let retry =
+        lines.iter().find(|line| line.contains("attempt 1 of 5")).expect("a retry is logged");
     assert!(retry.contains("answered 500") && retry.contains("the next in"), "{retry}");
     for never in ["x-secret-header", "Parts {", "stack backtrace", "xxxx", "   at "] {
         assert!(!outcome.stderr.contains(never), "{never}: {}", outcome.stderr);

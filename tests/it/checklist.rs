@@ -1,4 +1,4 @@
-//! `checklist`: what the operators tick off each day, week and month, answered with evidence.
+//! `checklist`: answers the operators' daily, weekly and monthly items with evidence.
 
 use std::fs;
 
@@ -14,7 +14,7 @@ fn site_with_data() -> Site {
     site.with_files("configs", &[&data])
 }
 
-/// The lines of a list, and how it ended. How full the disk of the tests is, is not asked.
+/// Runs a checklist; returns its exit code and items. The limit for free disk space is disabled.
 fn list(site: &Site, period: &str) -> (Option<i32>, Vec<Value>) {
     let (outcome, documents) = site.json(["checklist", period]);
     let document = documents.first().unwrap_or_else(|| panic!("{outcome:?}"));

@@ -1,4 +1,4 @@
-//! From a place that takes no writes everything that reads works; and a full one can be emptied.
+//! Every read-only command works on storage that cannot be written, and a full disk can be emptied.
 
 use std::{
     fs,
@@ -14,7 +14,7 @@ use crate::support::{
     tree::Tree,
 };
 
-/// A mount that goes with the test.
+/// A mount that is removed at the end of the test.
 struct Mount(PathBuf);
 
 impl Mount {
@@ -28,7 +28,7 @@ impl Mount {
 
 impl Drop for Mount {
     fn drop(&mut self) {
-        // Nothing is left to do where it fails; the test has ended.
+        // A failure is ignored: the test has ended.
         let _ = Command::new("umount").arg("-l").arg(&self.0).status();
     }
 }
@@ -94,7 +94,7 @@ fn a_full_repository_is_read_and_forgotten_and_pruned() {
     let _mount =
         Mount::new(&["-t", "tmpfs", "-o", "size=24m,mode=700", "tmpfs"], &site.repository());
     site.initialised_and_backed_up();
-    // What goes, in packs of its own.
+    // The data to forget, in packs of their own.
     let extra = site.path("tree/extra");
     fs::write(&extra, noise(6 << 20)).expect("a file can be written");
     site.succeed(["backup"]);
@@ -114,7 +114,7 @@ fn a_full_repository_is_read_and_forgotten_and_pruned() {
     site.succeed(["check", "--read-data"]);
 }
 
-/// Bytes that do not compress.
+/// Incompressible bytes.
 fn noise(length: usize) -> Vec<u8> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     (0..length)
@@ -127,7 +127,7 @@ fn noise(length: usize) -> Vec<u8> {
         .collect()
 }
 
-/// Takes whatever room is left, to the last byte.
+/// Uses all remaining space, to the last byte.
 fn fill(path: &Path) {
     let mut file = fs::OpenOptions::new()
         .create(true)
@@ -143,9 +143,9 @@ fn fill(path: &Path) {
 fn a_foreign_lock_is_refused_shown_and_removed_by_unlock() {
     let site = site();
     site.initialised_and_backed_up();
-    // In a PID namespace of its own, as a container is: its process id says nothing here.
+    // In its own PID namespace, like a container: its process id is meaningless here.
     let mut contained = Command::new("unshare");
-    // Not as the first process there, which no signal from within ends.
+    // Not as the first process of the namespace, because no signal from within ends that one.
     contained
         .args(["--pid", "--fork", "--mount-proc", "sh", "-c", "\"$0\" backup; exit 7"])
         .arg(site.command().get_program());
@@ -197,7 +197,7 @@ fn a_lock_of_restic_is_not_judged_by_its_process_id() {
     let site = site();
     site.initialised_and_backed_up();
     let restic = site.restic();
-    // Its process is gone, and nothing in the lock says where it ran.
+    // The process has ended, and the lock does not record where it ran.
     let mut child = Command::new(crate::support::servers::restic_program())
         .args(["-r", restic.repository(), "backup", "--stdin"])
         .env("RESTIC_PASSWORD_FILE", restic.password_file())
@@ -208,7 +208,7 @@ fn a_lock_of_restic_is_not_judged_by_its_process_id() {
         .spawn()
         .expect("restic runs");
     let locks = site.repository().join("locks");
-    // restic writes a lock beside its name first, and renames it.
+    // restic writes a lock under a temporary name first, and renames it.
     let complete = |lock: fs::DirEntry| {
         lock.file_name().to_str().is_some_and(|name| {
             name.len() == 64 && name.bytes().all(|byte| byte.is_ascii_hexdigit())

@@ -1,4 +1,5 @@
-//! Copies into a second repository: whole or not at all, once, and without storing twice.
+//! Copies into a second repository: complete or not at all, only once, and without storing data
+//! twice.
 #![expect(clippy::unnecessary_debug_formatting, reason = "a quoted path is a TOML string")]
 
 use std::{
@@ -19,7 +20,7 @@ use crate::support::{
 
 const FAR_PASSWORD: &str = "far-password";
 
-/// A second repository in a directory of the site.
+/// Adds a second repository in a directory of the site.
 fn with_far(site: Site) -> Site {
     let (location, password) = (site.path("far"), site.secret("far.pass", FAR_PASSWORD));
     site.with(&format!(
@@ -127,7 +128,7 @@ fn a_copy_goes_into_a_bucket_and_back() {
     Restic::on_directory(&back, FAR_PASSWORD).check_read_data();
 }
 
-/// Two sources, of which `broken` has one pack of file data to itself, and the path of that pack.
+/// Two sources; the file data of `broken` are in a pack of their own, whose path is returned.
 fn one_of_two_damaged() -> (Site, PathBuf) {
     let site = Site::new();
     let (good, broken) = (site.path("good"), site.path("broken"));
@@ -198,7 +199,7 @@ fn a_repository_made_with_the_same_chunker_stores_nothing_twice() {
     let (code, report) = copy(&site);
     assert_eq!(code, Some(0), "{report}");
     assert_eq!(report["chunkers_differ"], false);
-    // The same bytes under another name, so that they are read and cut anew.
+    // The same bytes under another name, so that they are read and chunked again.
     fs::rename(tree.join("big"), tree.join("renamed")).expect("a file can be renamed");
     let (outcome, lines) = site.json(["--repo", "r2", "backup"]);
     assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);

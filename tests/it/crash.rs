@@ -4,13 +4,13 @@ use std::{fs, path::Path};
 
 use crate::support::{program::run, seed, site::Site};
 
-/// Steps of a backup run with forget and prune, as `KALEEM_DR_FAILPOINT` names them.
+/// Steps of a backup run with forget and prune, as named in `KALEEM_DR_FAILPOINT`.
 const STEPS: [&str; 7] =
     ["capture", "pack", "index", "beforerelease", "afterrelease", "forget", "prune"];
-/// Kills at each step; the first hits the step's first passing, the second its second, and so on.
+/// Number of kills at each step, at its first and second execution alternately.
 const ROUNDS: usize = 8;
 
-/// New content, so that each run has packs to write and old ones to give back.
+/// New content, so that each run has packs to write and old ones to release.
 fn change(tree: &Path, round: usize) {
     let noise: Vec<u8> = (0..600_000_usize)
         .map(|n| (n.wrapping_mul(31 + round) >> 3).to_le_bytes()[0] ^ round.to_le_bytes()[0])
@@ -26,7 +26,7 @@ fn a_kill_at_any_step_leaves_garbage_at_worst() {
     let (first, second) = (site.path("first"), site.path("second"));
     seed::file_tree(&first);
     fs::create_dir_all(&second).expect("a directory can be made");
-    // What a kill leaves is found again by prune; keeping one snapshot makes every run forget and give back.
+    // Prune finds what a kill leaves behind; keeping one snapshot makes every run forget and prune.
     let retention = "[backup]\nforget = true\nprune = true\n[retention]\nkeep_last = 1\nkeep_daily = 0\nkeep_weekly = 0\nkeep_monthly = 0";
     let site =
         site.with(retention).with_files("a", &[&first]).with_files("b", &[&second]).initialised();
@@ -38,9 +38,10 @@ fn a_kill_at_any_step_leaves_garbage_at_worst() {
     for round in 0..ROUNDS {
         for (number, step) in STEPS.iter().enumerate() {
             change(&second, round * STEPS.len() + number + 1);
-            // A run has two captures, two releases and a few packs; later passings may not come, and then nothing dies.
+            // A run has two captures, two releases and a few packs; later executions of a step may
+            // not happen, and then nothing is killed.
             let nth = round % 2 + 1;
-            // Marked packs are deleted a day later; for this test prune must come to its step at once.
+            // Marked packs are deleted a day later; in this test prune must reach its step at once.
             if *step == "prune" {
                 let outcome = run(site
                     .command()
@@ -54,7 +55,7 @@ fn a_kill_at_any_step_leaves_garbage_at_worst() {
                     .env("KALEEM_DR_FAILPOINT", format!("{step}=kill:{nth}")));
                 killed += usize::from(outcome.code.is_none());
             }
-            // restic leaves a dead process's lock to `restic unlock`; ours goes with our next run.
+            // restic leaves a dead process's lock to `restic unlock`; our next run removes it.
             let seen = restic.succeed(["check", "--no-lock"]);
             let said = String::from_utf8_lossy(&seen.stdout).into_owned()
                 + &String::from_utf8_lossy(&seen.stderr);

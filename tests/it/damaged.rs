@@ -1,5 +1,6 @@
-//! A repository that has lost something: the next backup heals what its source still has, `check` names the damage, `repair` mends the rest;
-//! and one rotten object keeps nothing else from working.
+//! A repository that has lost objects: the next backup heals what its source still has, `check`
+//! reports the damage, `repair` repairs the rest; and a single damaged object does not stop
+//! anything that does not need it.
 
 use std::{
     collections::BTreeSet,
@@ -34,7 +35,7 @@ fn objects(site: &Site, directory: &str) -> BTreeSet<PathBuf> {
     found
 }
 
-/// The packs that hold blobs of a kind, `tree` or `data`, by restic's reading of the index.
+/// The packs with blobs of a type, `tree` or `data`, according to restic's reading of the index.
 fn packs_of(site: &Site, kind: &str) -> Vec<PathBuf> {
     let restic = site.restic();
     let mut packs = Vec::new();
@@ -57,7 +58,7 @@ fn overwrite(path: &Path, content: &[u8]) {
     fs::write(path, content).expect("an object can be written");
 }
 
-/// What stock restic restores of the newest snapshot is the tree.
+/// Stock restic restores the tree from the newest snapshot.
 fn assert_newest_is_whole(site: &Site) {
     let target = site.path("restored");
     site.restic().restore_latest(&target, true);
@@ -82,7 +83,7 @@ fn a_lost_index_file_is_healed_by_the_next_backup_which_says_so() {
     assert_newest_is_whole(&site);
     let (again, lines) = site.json(["backup"]);
     assert_eq!((again.code, &lines[0]["healed"]), (Some(0), &Value::Null), "once is enough");
-    // The first day's packs are there, and no index names them.
+    // The first day's packs exist, but no index refers to them.
     assert_eq!(site.run(["check"]).code, Some(4));
     site.succeed(["repair", "index", "--yes"]);
     site.succeed(["check", "--read-data"]);
@@ -116,7 +117,7 @@ fn a_lost_pack_is_healed_by_the_next_backup_and_what_its_source_lost_too_is_not_
         assert!(lines[0]["healed"].is_string(), "{kind}: {lines:?}");
         assert_newest_is_whole(&site);
 
-        // The first day cannot be whole again: its own file is gone.
+        // The first day cannot become whole again: its own file is lost.
         assert_eq!(site.run(["check"]).code, Some(4), "{kind}");
         let plan = site.succeed(["repair", "snapshots", "--forget", "--dry-run"]);
         assert!(
@@ -277,7 +278,7 @@ fn what_other_programs_left_is_passed_over() {
     ] {
         site.succeed(command.iter().copied());
     }
-    // Stock restic of old releases lists a directory only up to what it does not understand.
+    // Old releases of stock restic list a directory only up to the first unexpected entry.
     for directory in ["snapshots", "index", "keys", "data", "locks"] {
         let directory = site.repository().join(directory);
         fs::remove_dir_all(directory.join("@eaDir")).expect("the junk can be removed");

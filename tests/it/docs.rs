@@ -1,5 +1,5 @@
-//! What the documentation tells an operator to type works as written, on a site with the names of the handbook. The Arabic editions
-//! tell the same.
+//! Every command in the documentation works as written, on a site with the names of the handbook.
+//! The Arabic pages have the same commands.
 
 use std::{fs, path::PathBuf};
 
@@ -7,7 +7,7 @@ use crate::support::{
     everything::Everything, healthchecks_stand_in::HealthchecksStandIn, program::run, site::Site,
 };
 
-/// Commands whose exit status tells of the site, not of the command: 1 and 6 are answers here.
+/// Commands whose exit code describes the site and not the command: 1 and 6 are valid answers.
 const ANSWERS: [&str; 3] = ["doctor", "checklist", "status"];
 
 fn document(name: &str) -> String {
@@ -15,7 +15,8 @@ fn document(name: &str) -> String {
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// The command lines in the fenced blocks of a document: of ours, and files moved into place. Synopses are left out.
+/// The command lines in the fenced blocks of a document: ours, and files moved into place. Synopses
+/// are left out.
 fn commands(document: &str) -> Vec<String> {
     let mut fenced = false;
     let mut found = Vec::new();
@@ -37,7 +38,7 @@ fn commands(document: &str) -> Vec<String> {
     found
 }
 
-/// Runs every command of a document in its order. `places` stand for paths and ids of the document.
+/// Runs every command of a document in order. `places` replaces paths and ids of the document.
 fn run_all(site: &Site, name: &str, places: &[(&str, String)]) {
     let commands = commands(&document(name));
     assert!(commands.len() >= 10, "{name}: {commands:?}");
@@ -55,7 +56,7 @@ fn run_all(site: &Site, name: &str, places: &[(&str, String)]) {
         let mut program = site.command();
         program.current_dir(site.path(".")).args(&words[1..]);
         if words.contains(&"--in-place") && !words.contains(&"--dry-run") {
-            // Nobody is there to be asked.
+            // There is no terminal to ask on.
             program.arg("--yes");
         }
         let outcome = run(&mut program);
@@ -122,7 +123,7 @@ async fn every_command_of_the_operator_guide_works_as_written() {
         ("/var/tmp/look", text(site.path("look"))),
         ("/etc/apt", format!("{}/etc/nginx", text(site.path("tree")))),
         ("/root/second.pass", text(site.secret("second.pass", "another-password"))),
-        // The guide begins with the making of a repository; here one is needed that has a history.
+        // The guide begins by creating a repository; the test needs one with a history.
         ("kaleem-dr init", "kaleem-dr stats".to_owned()),
     ];
     run_all(site, "docs/operator.md", &places);
@@ -145,7 +146,7 @@ async fn every_command_of_the_runbooks_works_as_written() {
         .find(|snapshot| snapshot["source"] == "configs")
         .expect("files");
     let places = [
-        // First, for what stands for others lies below `/tmp`.
+        // First, because the other replacements contain `/tmp`.
         ("/tmp/", format!("{}/", text(site.path("")))),
         ("4f3a", of_files["short_id"].as_str().expect("an id").to_owned()),
         ("01J9", of_files["run"].as_str().expect("a run").to_owned()),
@@ -158,7 +159,7 @@ async fn every_command_of_the_runbooks_works_as_written() {
 }
 
 #[test]
-fn both_languages_tell_the_same_commands() {
+fn both_languages_have_the_same_commands() {
     for (english, arabic) in
         [("docs/operator.md", "docs/operator.ar.md"), ("docs/runbooks.md", "docs/runbooks.ar.md")]
     {

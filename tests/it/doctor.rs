@@ -1,4 +1,5 @@
-//! `doctor`: the faults of the handbook, made on a real site and found by the program, with what mends them.
+//! `doctor`: problems from the handbook, reproduced on a real site, and found by the program with
+//! their fixes.
 
 use std::{
     fs,
@@ -16,7 +17,7 @@ use crate::support::{
     site::Site,
 };
 
-/// A machine's root with nothing of before in it.
+/// The root directory of a machine without earlier scripts.
 fn bare_root(site: &Site) -> PathBuf {
     let root = site.path("root");
     put(&root, "proc/net/tcp", "  sl  local_address rem_address   st\n");
@@ -29,7 +30,7 @@ fn put(root: &Path, path: &str, text: &str) {
     fs::write(&path, text).expect("it can be written");
 }
 
-/// The findings of `doctor --json`, and how it ended.
+/// Runs `doctor --json`; returns its exit code and findings.
 fn doctor(site: &Site, args: &[&str]) -> (Option<i32>, Vec<Value>) {
     let root = bare_root(site);
     let mut command = site.command();
@@ -58,7 +59,7 @@ fn quoted(path: &Path) -> String {
 }
 
 #[test]
-fn a_site_that_is_well_has_nothing_to_mend() {
+fn a_healthy_site_has_nothing_to_fix() {
     let bucket = S3Mirror::new("doctor");
     let site = bucket.of(Site::new(), "r2");
     fs::create_dir(site.path("data")).expect("a directory");
@@ -78,7 +79,8 @@ fn a_site_that_is_well_has_nothing_to_mend() {
         .iter()
         .filter(|seen| seen["severity"] == "warning" || seen["severity"] == "error")
         .collect();
-    // How full the disk of the tests is, and whether their server tells its rules, is not up to the site.
+    // The free space of the test disk, and whether the server reveals its lifecycle rules, do not
+    // depend on the site.
     let ours: Vec<_> = above
         .iter()
         .filter(|seen| !["disk-space-low", "bucket-lifecycle"].iter().any(|id| seen["id"] == *id))
@@ -161,7 +163,7 @@ fn what_the_scripts_before_left_is_found_with_its_line_and_no_secret_is_repeated
 }
 
 #[test]
-fn servers_that_are_down_keep_us_out_or_take_no_snapshots_are_told_apart() {
+fn servers_that_are_down_deny_access_or_take_no_snapshots_are_distinguished() {
     let qdrant = QdrantStandIn::start();
     let rabbitmq = servers::rabbitmq();
     let site = Site::new()
@@ -179,7 +181,7 @@ fn servers_that_are_down_keep_us_out_or_take_no_snapshots_are_told_apart() {
     assert_eq!(code, Some(1));
     wants(&findings, "source-unreachable", "error", "mongo");
     wants(&findings, "source-unreachable", "error", "gone");
-    wants(&findings, "qdrant-no-snapshots", "error", "right to write");
+    wants(&findings, "qdrant-no-snapshots", "error", "write access");
     wants(&findings, "source-unauthorised", "error", "rabbitmq");
     assert!(!format!("{findings:?}").contains("canary"));
     let (_, offline) = doctor(&site, &["--offline"]);

@@ -1,5 +1,5 @@
-//! Drills: every source restored into scratch targets and equal, a comparison that cannot fail is told, and nothing is left
-//! behind, whatever ended it.
+//! Drills: every source is restored into scratch targets and equal, a comparison that cannot fail
+//! is reported, and nothing is left behind, whatever the outcome.
 
 use std::{collections::BTreeMap, fs, sync::Arc, time::Duration};
 
@@ -54,7 +54,7 @@ async fn a_drill_of_all_five_sources_is_green_its_controls_are_red_and_nothing_i
             assert_eq!(source["control_caught"], true, "{source}");
             assert!(
                 found["control"]["found"][0]["what"].is_string(),
-                "what the comparison found is told: {source}"
+                "the comparison's finding is reported: {source}"
             );
             assert!(
                 found["restore_seconds"].as_f64().is_some_and(|seconds| seconds > 0.0),
@@ -67,9 +67,9 @@ async fn a_drill_of_all_five_sources_is_green_its_controls_are_red_and_nothing_i
         })
         .collect();
     let beginnings = [
-        ("configs", "turned byte"),
+        ("configs", "changed byte"),
         ("mongo", "deleted one of 1 documents of"),
-        ("n8n", "turned byte"),
+        ("n8n", "changed byte"),
         ("qdrant", "deleted one of 120 points of"),
         ("rabbitmq", "deleted queue"),
     ];
@@ -79,7 +79,7 @@ async fn a_drill_of_all_five_sources_is_green_its_controls_are_red_and_nothing_i
     }
     assert_eq!(all.scratch().await, Vec::<String>::new());
 
-    // What it showed is kept, and the next report follows it.
+    // The result is kept, and the next report follows it.
     let first = lines[0]["hash"].as_str().expect("a hash").to_owned();
     let (outcome, lines) = all.site.json(["drill", "configs"]);
     assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
@@ -94,9 +94,9 @@ async fn a_drill_of_all_five_sources_is_green_its_controls_are_red_and_nothing_i
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_killed_drill_left_is_cleared_by_the_next_one_and_by_nobody_else() {
+async fn what_a_killed_drill_left_is_removed_by_the_next_one_only() {
     let all = Everything::backed_up().await;
-    // Of somebody else: it bears such a name, but nothing here notes it.
+    // Another program's database: it has such a name, but no note here refers to it.
     let client = Client::with_uri_str(all.mongo.uri()).await.expect("a valid address");
     let foreign = client.database("kdr_drill_of_somebody_else");
     foreign
@@ -136,7 +136,7 @@ async fn what_a_killed_drill_left_is_cleared_by_the_next_one_and_by_nobody_else(
     let databases = client.list_database_names().await.expect("databases can be listed");
     assert!(
         databases.iter().any(|name| name == "kdr_drill_of_somebody_else"),
-        "it was none of our business: {databases:?}"
+        "another program's database stays: {databases:?}"
     );
 }
 
@@ -179,7 +179,7 @@ fn a_drill_on_a_damaged_repository_is_red_and_kept_as_such() {
     assert_eq!(ledger.history(1).expect("a history")[0].exit, 4);
 }
 
-/// A source whose comparison sees nothing, or which cannot be damaged.
+/// A source whose comparison detects nothing, or which cannot be damaged.
 struct Blind {
     name: SourceName,
     control: Option<Control>,

@@ -1,4 +1,4 @@
-//! The examples for programs that embed the library, run as they are.
+//! Runs the examples for programs that embed the library.
 
 use std::{
     fs,
@@ -15,12 +15,12 @@ use crate::support::{
     site::Site,
 };
 
-/// A program that is ended with the test.
+/// A program that is killed at the end of the test.
 struct Running(Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // It may have ended already.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }

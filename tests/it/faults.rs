@@ -1,4 +1,5 @@
-//! Every single call to the store fails once: the run says so, loses nothing, and leaves what stock restic finds whole.
+//! Every single call to the store fails once: the run reports it, loses nothing, and leaves a
+//! repository that stock restic finds whole.
 
 use std::{path::Path, sync::Arc};
 
@@ -25,7 +26,8 @@ fn access(directory: &Path) -> Access {
     Access::new(Location::Directory(directory.to_path_buf()), SecretString::from(PASSWORD))
 }
 
-/// One run with forget and prune on a store whose nth call fails. Gives the report and how many calls there were.
+/// Runs a backup with forget and prune on a store whose nth call fails. Returns the report and the
+/// number of calls.
 async fn run(
     directory: &Path,
     tree: &Path,
@@ -56,7 +58,7 @@ async fn run(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn any_one_failed_call_is_told_and_harms_nothing() {
+async fn any_one_failed_call_is_reported_and_harms_nothing() {
     let home = tempfile::tempdir().expect("a directory");
     let (tree, directory) = (home.path().join("tree"), home.path().join("repository"));
     seed::file_tree(&tree);
@@ -68,7 +70,7 @@ async fn any_one_failed_call_is_told_and_harms_nothing() {
 
     let mut failed = 0;
     let mut last = None;
-    // Runs after the first do a little more than it: they forget and prune as well.
+    // Later runs make a few more calls than the first: they also forget and prune.
     for fails_at in 1..=calls + 20 {
         std::fs::write(tree.join("changing"), format!("{fails_at}").repeat(1000))
             .expect("a file can be written");
@@ -78,7 +80,8 @@ async fn any_one_failed_call_is_told_and_harms_nothing() {
         let snapshots = restic.snapshots();
         let newest = snapshots.last().map(|snapshot| snapshot["id"].clone());
         assert!(newest.is_some(), "call {fails_at}: the last good snapshot is still there");
-        // A call that was made up for (a lock removed at the second try) may pass; then the run did save something.
+        // A failed call that was retried (such as the removal of a lock) may go unnoticed; then the
+        // run must have saved a snapshot.
         assert!(
             told || newest != last,
             "call {fails_at} of {made} failed, nothing was saved, and the run said nothing"
@@ -90,7 +93,7 @@ async fn any_one_failed_call_is_told_and_harms_nothing() {
             "call {fails_at}: {report:?}"
         );
     }
-    assert!(failed >= calls / 2, "of {calls} calls only {failed} failures were told");
+    assert!(failed >= calls / 2, "of {calls} calls only {failed} failures were reported");
 
     std::fs::remove_file(tree.join("changing")).expect("a file can be removed");
     let (report, _) = run(&directory, &tree, 0).await;

@@ -1,4 +1,5 @@
-//! File trees: everything a file system knows comes back, and what cannot be read is said.
+//! File trees: everything that the file system stores is restored, and unreadable entries are
+//! reported.
 
 use std::{
     fs,
@@ -54,17 +55,17 @@ fn a_file_that_cannot_be_read_is_reported_and_the_rest_is_kept() {
     let site = Site::new();
     let tree = site.path("tree");
     seed::file_tree(&tree);
-    fs::write(tree.join("closed"), "for nobody").expect("a file can be written");
+    fs::write(tree.join("closed"), "unreadable").expect("a file can be written");
     fs::set_permissions(tree.join("closed"), fs::Permissions::from_mode(0o000))
         .expect("its mode can be set");
     let site = site.with_files("configs", &[&tree]);
-    // Root reads everything: the run is somebody else's.
+    // Root can read everything, so another user runs the program.
     let nobody = 65534;
     for path in [site.path("."), site.path("repository.pass"), site.config_path()] {
         std::os::unix::fs::chown(&path, Some(nobody), Some(nobody))
             .expect("root may give files away");
     }
-    // The target directory may lie where nobody may go; a copy of the program does not.
+    // That user may have no access to the target directory; a copy of the program works.
     let program = site.path("kaleem-dr");
     fs::copy(site.command().get_program(), &program).expect("the program can be copied");
     for command in ["init", "backup"] {
@@ -142,7 +143,7 @@ fn excludes_and_selections_take_globs() {
     assert_eq!(
         nothing.code,
         Some(1),
-        "a restore of nothing is no success: {}{}",
+        "an empty restore is not a success: {}{}",
         nothing.stdout,
         nothing.stderr
     );

@@ -1,4 +1,5 @@
-//! Files back on a disk that is not as it was: links planted, kinds changed, mounts in the way, attributes that cannot be set.
+//! Restores to a disk that has changed: planted links, changed types, mounts in the way, attributes
+//! that cannot be set.
 
 use std::{
     fs,
@@ -16,14 +17,14 @@ use crate::support::{
     tree::Tree,
 };
 
-/// A user that is neither root nor we.
+/// A user that is neither root nor ours.
 const NOBODY: u32 = 65534;
 
 fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
 }
 
-/// A site with a source of one tree, which `fill` fills; backed up.
+/// A site with one tree, filled by `fill` and backed up.
 fn backed_up(fill: impl FnOnce(&Path)) -> (Site, PathBuf) {
     let site = Site::new();
     let tree = site.path("tree");
@@ -34,12 +35,12 @@ fn backed_up(fill: impl FnOnce(&Path)) -> (Site, PathBuf) {
     (site, tree)
 }
 
-/// Where a path is below a target.
+/// The path below a target.
 fn below(target: &Path, path: &Path) -> PathBuf {
     target.join(path.strip_prefix("/").expect("absolute"))
 }
 
-/// A script in a name space of its own; the program is `$K`.
+/// A script in its own mount namespace; `$K` is the program.
 fn unshared(site: &Site, options: &[&str], script: &str) -> Outcome {
     let command = site.command();
     let mut unshare = Command::new("unshare");
@@ -155,9 +156,9 @@ fn a_configured_path_through_a_link_is_written_back_through_it_and_the_link_stay
     assert_eq!(fs::read_to_string(site.path("real/conf/b")).expect("the file"), "two");
     assert!(fs::symlink_metadata(site.path("link")).expect("it is there").is_symlink());
     let mode = fs::metadata(site.path("real")).expect("it is there").mode() & 0o7777;
-    assert_eq!(mode, 0o710, "what lies above the configured path keeps its attributes");
+    assert_eq!(mode, 0o710, "what is above the configured path keeps its attributes");
 
-    // The same link, where another user can have made it or can exchange it, is not followed.
+    // The same link is not followed if another user could have created or replaced it.
     if !is_root() {
         return;
     }
@@ -374,7 +375,7 @@ fn attributes_of_a_read_only_file_come_back_to_its_owner_and_what_is_roots_is_no
         let outcome = run(&mut command);
         assert_eq!(outcome.code, Some(0), "{args:?}: {}{}", outcome.stdout, outcome.stderr);
         if args[0] == "restore" && is_root() {
-            // The other file was root's.
+            // The other file belonged to root.
             assert!(
                 outcome.stdout.contains("only root can set the owner of"),
                 "{}",
@@ -399,7 +400,7 @@ fn room_is_asked_for_before_a_restore_and_a_drill_and_the_scratch_directory_can_
             .map(|n| (n.wrapping_mul(2_654_435_761) >> 13).to_le_bytes()[0])
             .collect();
         fs::write(tree.join("large"), noise).expect("a file");
-        // A hole needs no room.
+        // A hole needs no space.
         fs::File::create(tree.join("sparse"))
             .and_then(|file| file.set_len(64 << 20))
             .expect("a file");

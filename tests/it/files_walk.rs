@@ -1,4 +1,5 @@
-//! What a backup of file trees takes and leaves out: the root directory, and patterns as restic's users bring them.
+//! Which files a backup captures and excludes: the root directory, and patterns as restic's users
+//! write them.
 
 use std::{
     collections::BTreeSet,
@@ -16,7 +17,7 @@ fn the_root_directory_can_be_backed_up() {
     let tree = site.path("tree");
     fs::create_dir(&tree).expect("a directory");
     fs::write(tree.join("hosts"), "content").expect("a file");
-    // All but this tree, to keep it small.
+    // Everything except this tree, to keep it small.
     let mut excludes = Vec::new();
     let mut kept: &Path = &tree;
     while let Some(directory) = kept.parent() {
@@ -85,7 +86,7 @@ fn a_root_that_is_a_link_or_that_a_pattern_leaves_out_ends_as_done_in_part() {
             link = link.display().to_string(),
         ))
         .initialised();
-    for (source, why) in [("linked", "only the link was captured"), ("excluded", "leaves it out")] {
+    for (source, why) in [("linked", "only the link was captured"), ("excluded", "excludes it")] {
         let outcome = site.run(["backup", source]);
         assert_eq!(outcome.code, Some(3), "{source}: {}{}", outcome.stdout, outcome.stderr);
         assert!(
@@ -97,7 +98,7 @@ fn a_root_that_is_a_link_or_that_a_pattern_leaves_out_ends_as_done_in_part() {
     }
 }
 
-/// Everything that an exclude may be written as, on a tree that has all of it.
+/// Every form of exclude pattern, on a tree that contains a match for each.
 #[test]
 fn excludes_leave_out_what_restic_leaves_out() {
     let site = Site::new();
@@ -221,7 +222,8 @@ fn excludes_leave_out_what_restic_leaves_out() {
         );
     }
     let site = site.with(&sources).initialised();
-    // Where everything is left out, the configured path too, ours ends as done in part, and restic with a snapshot of nothing.
+    // If everything is excluded, including the configured path, our run ends as partly done, and
+    // restic's with an empty snapshot.
     let outcome = site.run(["backup"]);
     assert_eq!(outcome.code, Some(3), "{}{}", outcome.stdout, outcome.stderr);
     let restic = site.restic();
@@ -239,7 +241,7 @@ fn excludes_leave_out_what_restic_leaves_out() {
     assert!(kept_something > 40, "{kept_something}");
 }
 
-/// The paths that stock restic lists; none where there is no such snapshot.
+/// The paths that stock restic lists; empty if there is no such snapshot.
 fn listed(site: &Site, which: &[&str]) -> Vec<String> {
     let output = site.restic().run(["ls"].iter().chain(which));
     String::from_utf8_lossy(&output.stdout)
@@ -271,7 +273,7 @@ fn a_pattern_that_matched_nothing_is_reported() {
     for (pattern, why) in [
         ("~/secrets", "is not expanded"),
         ("nowhere", "matched nothing"),
-        ("/elsewhere/x", "under none of `paths`"),
+        ("/elsewhere/x", "not below any of `paths`"),
     ] {
         let lines: Vec<_> = outcome
             .stderr

@@ -1,4 +1,5 @@
-//! No failure looks like success: a source that dies half way leaves no snapshot and spoils no other.
+//! No failure looks like success: a source that fails half way leaves no snapshot and does not
+//! affect the others.
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -38,7 +39,7 @@ use crate::support::{
     site::{PASSWORD, Site},
 };
 
-/// A source of one artifact of a few MiB that ends as it is told.
+/// A source with one artifact of a few MiB, which ends as scripted.
 struct Scripted {
     name: SourceName,
     ends: Ends,
@@ -189,7 +190,8 @@ async fn a_server_killed_during_capture_fails_its_source_alone() {
     let uri = format!("{}kaleem", server.uri());
     let site = site.with_mongo("mongo", &uri).with_files("configs", &[&tree]).initialised();
 
-    // Frozen when the first collection has begun, the server dies; then the run goes on.
+    // The run is frozen once the first collection has begun, the server is killed, and the run
+    // continues.
     let mut command = site.command();
     command
         .args(["--json", "backup", "mongo", "configs"])

@@ -1,10 +1,12 @@
-//! Several hosts on one repository: each means its own points, proofs and retention, and another's only where it is named.
+//! Several hosts on one repository: each uses its own points, proofs and retention, and another
+//! host's only if it is named.
 
 use std::{fs, path::Path};
 
 use crate::support::site::Site;
 
-/// A host with one file, which says whose it is. The repository is made, and nothing is saved yet.
+/// A host with one file that contains its name. The repository exists, and nothing has been saved
+/// yet.
 fn host(name: &str) -> Site {
     let site = with_file(Site::new().named(name), name);
     site.succeed(["init"]);
@@ -100,7 +102,7 @@ fn what_one_host_proves_proves_nothing_of_another() {
     web1.succeed(["backup"]);
     assert_eq!(db1.run(["status"]).code, Some(6), "nothing is proven");
     db1.succeed(["--host", "web1", "verify"]);
-    assert_eq!(db1.run(["status"]).code, Some(6), "web1's proof is none of db1's");
+    assert_eq!(db1.run(["status"]).code, Some(6), "web1's proof does not count for db1");
     db1.succeed(["verify"]);
     db1.succeed(["status"]);
     let (_, proofs) = db1.json(["--host", "web1", "status"]);
@@ -152,7 +154,7 @@ fn another_hosts_alarm_stops_prune_and_a_forget_that_means_that_host() {
         assert_eq!(outcome.code, Some(5), "{refused:?}: {}", outcome.stderr);
         assert!(outcome.stderr.contains("files are gone"), "{}", outcome.stderr);
     }
-    // A machine that takes a's place honours what a's lost state knew.
+    // A machine that replaces a honours what a's lost state contained.
     let heir = with_file(a.neighbour("a"), "a").with(keep);
     assert_eq!(heir.run(["forget", "--yes"]).code, Some(5));
     a.restic().check_read_data();

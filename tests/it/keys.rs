@@ -1,4 +1,5 @@
-//! Keys: added, listed, removed and changed, and each time asked of stock restic what opens the repository now.
+//! Keys: listed, added, removed and changed; stock restic confirms each time which passwords open
+//! the repository.
 
 use std::{
     fs,
@@ -50,7 +51,7 @@ fn add(site: &Site, password: &str) -> Value {
 #[test]
 fn a_key_that_is_added_opens_and_one_that_is_removed_does_not() {
     let site = site();
-    // Letters beyond ASCII, and a space inside.
+    // Non-ASCII letters, and a space inside.
     let password = "كلمة السر ü";
     let added = add(&site, password);
     assert!(opens(&site, password) && opens(&site, PASSWORD));
@@ -90,7 +91,7 @@ fn a_key_of_restics_is_listed_and_opens_and_can_be_removed() {
     assert_eq!(theirs["hostName"], "hal");
     assert_eq!(theirs["current"], false);
 
-    // Opened with theirs, ours can go; then theirs is the last.
+    // With theirs in use, ours can be removed; then theirs is the last.
     let ours =
         listed.iter().find(|key| key["current"] == true).expect("one is in use")["id"].clone();
     site.secret("repository.pass", "theirs");
@@ -128,7 +129,7 @@ fn what_would_shut_us_out_is_refused() {
     let in_use = site.run(["key", "remove", &current]);
     assert_eq!(in_use.code, Some(5), "{}", in_use.stderr);
     assert!(in_use.stderr.contains(&current), "it says which: {}", in_use.stderr);
-    assert_eq!(site.run(["key", "remove", ""]).code, Some(1), "nothing is no name");
+    assert_eq!(site.run(["key", "remove", ""]).code, Some(1), "an empty name is refused");
     assert_eq!(site.run(["key", "remove", "zz"]).code, Some(1));
 
     for (password, code) in [("", 2), (" led by a space", 5)] {
@@ -146,7 +147,7 @@ fn what_would_shut_us_out_is_refused() {
     let exposed = site.run(["key", "add", "--new-password-file", file.to_str().expect("UTF-8")]);
     assert_eq!(exposed.code, Some(2), "{}", exposed.stderr);
     let nobody = site.run(["key", "add"]);
-    assert_eq!(nobody.code, Some(2), "there is nobody to ask: {}", nobody.stderr);
+    assert_eq!(nobody.code, Some(2), "there is no terminal to ask on: {}", nobody.stderr);
     assert_eq!(keys(&site).len(), 2);
     site.restic().check_read_data();
 }
@@ -157,7 +158,7 @@ fn a_password_is_asked_for_twice_and_not_shown() {
     let ask = |answers: [&str; 2]| {
         let program = site.command();
         let line = format!("{} key add", program.get_program().to_str().expect("UTF-8"));
-        // `script` (util-linux) gives it a terminal.
+        // `script` (util-linux) provides a terminal.
         let mut child = std::process::Command::new("script")
             .args(["--quiet", "--return", "--command", &line, "/dev/null"])
             .env("KALEEM_DR_CONFIG", site.config_path())
@@ -175,7 +176,8 @@ fn a_password_is_asked_for_twice_and_not_shown() {
                 assert_eq!(read, 1, "it ended: {}", String::from_utf8_lossy(&seen));
                 seen.push(byte[0]);
             }
-            // What is typed before the echo is off is thrown away; the state of the terminal is not ours to see from here.
+            // Input before the echo is disabled is discarded, and the test cannot observe the
+            // terminal's state.
             std::thread::sleep(std::time::Duration::from_millis(300));
             writeln!(input, "{answer}").expect("an answer can be typed");
         }
@@ -203,7 +205,7 @@ fn a_rotten_or_hostile_key_is_passed_over_where_a_good_one_is_there() {
         serde_json::from_slice(&fs::read(good).expect("a key can be read")).expect("a key is JSON");
     let mut hostile = good.clone();
     hostile["N"] = (1_u64 << 31).into();
-    // Names that come before and behind any other.
+    // Names that sort before and after any other.
     fs::write(directory.join("0".repeat(64)), "").expect("a file can be written");
     fs::write(directory.join(format!("{}1", "0".repeat(63))), hostile.to_string())
         .expect("a file can be written");

@@ -1,4 +1,5 @@
-//! restic's locks are ours: honoured both ways, and never in the way for longer than restic's rule.
+//! We take part in restic's locking: locks are honoured in both directions, and never block for
+//! longer than restic's rule allows.
 
 use std::{fs, io::Write as _, process::Stdio};
 
@@ -54,7 +55,7 @@ fn stock_prune_is_refused_while_our_backup_is_frozen() {
 fn our_prune_is_refused_under_restics_lock() {
     let site = site();
     site.succeed(["backup"]);
-    // restic holds its lock as long as nobody reads what it prints into.
+    // restic holds its lock until its output is read.
     let restic = site.restic();
     let mut child = std::process::Command::new(crate::support::servers::restic_program())
         .args(["-r", restic.repository(), "backup", "--stdin"])
@@ -93,7 +94,7 @@ fn our_prune_is_refused_under_restics_lock() {
 }
 
 #[test]
-fn the_lock_of_a_dead_process_is_in_nobodys_way() {
+fn the_lock_of_a_dead_process_blocks_no_command() {
     let site = site();
     let killed = run(site.command().arg("backup").env("KALEEM_DR_FAILPOINT", "capture=kill"));
     assert_eq!(killed.code, None, "it was killed");

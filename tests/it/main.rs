@@ -1,4 +1,4 @@
-//! What an operator does with kaleem-dr, on real servers. One file a capability.
+//! Tests of what an operator does with kaleem-dr, on real servers. One file a capability.
 
 #![allow(
     clippy::needless_pass_by_value,

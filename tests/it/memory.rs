@@ -1,5 +1,5 @@
-//! Memory stays flat: much more data than could be held is captured, exported, verified and restored. How flat it is over ten times
-//! the size is measured by `BENCH_ONLY=memory make bench`.
+//! Memory stays flat while far more data than would fit are captured, exported, verified and
+//! restored. `BENCH_ONLY=memory make bench` measures the growth over ten times the size.
 
 use std::{
     env,
@@ -18,9 +18,9 @@ use crate::support::{
     site::Site,
 };
 
-/// What is captured.
+/// Size of the captured data.
 const DATA_MB: usize = 640;
-/// What may be held of it: packs, ranges and blobs under way, and the index.
+/// Limit for the peak memory: packs, ranges and blobs in progress, and the index.
 const HELD_MB: f64 = 220.0;
 
 /// Bytes that neither compress nor repeat, eight at a time.
@@ -42,7 +42,8 @@ fn noise_file(path: &Path, megabytes: usize, seed: u64) {
     }
 }
 
-/// Everything that is done with a source's data, and none of it holds too much. `KALEEM_TEST_MEMORY_SHOW=1` prints what each held.
+/// Runs every operation on a source's data and checks the peak memory of each.
+/// `KALEEM_TEST_MEMORY_SHOW=1` prints it.
 fn goes_out_and_comes_back(site: &Site, source: &str, target: &str) {
     let file = text(site.path("exported"));
     for args in [
@@ -82,7 +83,7 @@ fn files_of_which_memory_holds_a_part_only_go_out_and_come_back() {
     goes_out_and_comes_back(&site, "configs", &text(site.path("restored")));
 }
 
-/// `KALEEM_TEST_MEMORY_QDRANT_MB` makes the collection larger.
+/// `KALEEM_TEST_MEMORY_QDRANT_MB` sets a larger collection.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_qdrant_collection_of_which_memory_holds_a_part_only_goes_out_and_comes_back() {
     let megabytes = env::var("KALEEM_TEST_MEMORY_QDRANT_MB")

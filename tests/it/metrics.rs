@@ -1,4 +1,4 @@
-//! Metrics as Prometheus reads them, and alerts that fire when they should and not before.
+//! Metrics that Prometheus can read, and alerts that fire when they should and not before.
 #![expect(clippy::unnecessary_debug_formatting, reason = "a quoted path is a TOML string")]
 
 use std::{
@@ -20,7 +20,7 @@ use crate::support::{
     healthchecks_stand_in::HealthchecksStandIn, seed, servers::free_port, site::Site,
 };
 
-/// Runs Prometheus' own checker.
+/// Runs Prometheus's own checker.
 fn promtool(args: &[&str], input: &str) -> (bool, String) {
     let mut child = Command::new("promtool")
         .args(args)
@@ -42,7 +42,7 @@ fn packaged(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging").join(name)
 }
 
-/// A site of one tree that publishes metrics in both ways.
+/// A site with one tree that publishes metrics in both ways.
 fn site(server: &HealthchecksStandIn) -> Site {
     let site = Site::new();
     let tree = site.path("tree");
@@ -128,7 +128,7 @@ fn a_failure_is_seen_at_once_and_the_last_success_stays() {
         );
         assert!(value(&after, &series) > 0.5, "{after}");
     }
-    // What the config does not have any more raises no alarm for ever.
+    // Sources that were removed from the config do not alert forever.
     let config = fs::read_to_string(site.config_path()).expect("the config can be read");
     fs::write(site.config_path(), config.replace("[source.configs]", "[source.others]"))
         .expect("the config can be written");
@@ -181,7 +181,7 @@ fn proofs_drills_and_mirrors_have_their_metrics() {
         at: Timestamp::now(),
         wanted: ProofLevel::Restored,
         proven,
-        // Half of what it is now: a restore would take twice as long.
+        // Half of the current size: a restore would take twice as long.
         size_bytes: size_bytes / 2,
         restore_seconds,
         host: String::new(),
@@ -247,19 +247,19 @@ fn the_alerts_are_rules_of_prometheus_and_the_packaged_ones_are_those_printed() 
     assert!(dashboard["panels"].as_array().is_some_and(|panels| panels.len() > 8));
 }
 
-/// What a healthy host publishes, as series of Prometheus' rule tests with one sample a minute.
+/// The metrics of a healthy host, as series for Prometheus's rule tests with one sample a minute.
 const HEALTHY: &str = "      - { series: 'kaleem_dr_build_info{instance=\"db1\",version=\"0.1.0\"}', values: '1x4000' }
       - { series: 'kaleem_dr_metrics_written_timestamp_seconds{instance=\"db1\"}', values: '0+60x4000' }
       - { series: 'kaleem_dr_rpo_target_seconds{instance=\"db1\"}', values: '93600x4000' }
       - { series: 'kaleem_dr_alarms{instance=\"db1\",source=\"mongo\"}', values: '0x4000' }
 ";
 
-/// Tells which alerts fire at a time, with these series.
+/// Asserts that an alert fires, or does not fire, at a time with these series.
 fn assert_fires(series: &str, minutes: u32, alert: &str, fires: bool) {
     let home = tempfile::tempdir().expect("a temporary directory can be made");
     let test = home.path().join("test.yml");
     let rules = packaged("prometheus/kaleem-dr.rules.yml");
-    // Whether it fires is asked of the ALERTS series, so that the test need not repeat labels and texts.
+    // Queries the ALERTS series, so that the test need not repeat labels and texts.
     let wanted = if fires { "[{ labels: '{}', value: 1 }]" } else { "[]" };
     let text = format!(
         "rule_files: [{rules:?}]\nevaluation_interval: 1m\ntests:\n  - interval: 1m\n    input_series:\n{series}    \
@@ -296,7 +296,7 @@ fn alerts_fire_when_they_should_and_not_before() {
         assert_fires(&once, minutes, "KaleemDrBackupLate", late);
         assert_fires(&once, minutes, "KaleemDrRpoExceeded", late);
     }
-    // A backup that goes on every minute while no point is proven any more.
+    // A backup that succeeds every minute, while no point is proven any more.
     assert_fires(
         &format!("{}{}", with(&backup("0+60x4000", "0x4000")), proven("0x4000")),
         26 * 60 + 10,
@@ -308,11 +308,11 @@ fn alerts_fire_when_they_should_and_not_before() {
     }
     assert_fires(&once, 60, "KaleemDrSourceFailed", false);
     assert_fires(&with(&backup("0x4000", "0x30 7x3000")), 60, "KaleemDrSourceFailed", true);
-    // Prometheus drops a label that is empty.
+    // Prometheus drops empty labels.
     let job = "      - { series: 'kaleem_dr_last_run_status{instance=\"db1\",kind=\"check\",repository=\"local\"}', values: '4x4000' }\n";
     assert_fires(&with(job), 10, "KaleemDrJobFailed", true);
     assert_fires(&with(job), 10, "KaleemDrSourceFailed", false);
-    // A timer that has not fired yet is given its day; one that never fires is not given more.
+    // A timer that has not fired yet gets one day; one that never fires gets no more.
     let never = with("");
     assert_fires(&never, 25 * 60, "KaleemDrNeverBackedUp", false);
     assert_fires(&never, 27 * 60, "KaleemDrNeverBackedUp", true);
@@ -322,7 +322,7 @@ fn alerts_fire_when_they_should_and_not_before() {
     let other = "      - { series: 'up{instance=\"db1\"}', values: '1x4000' }\n";
     assert_fires(other, 30, "KaleemDrMetricsMissing", false);
     assert_fires(other, 70, "KaleemDrMetricsMissing", true);
-    // The file is there and nobody writes it.
+    // The file exists but is no longer written.
     let stale = HEALTHY.replace("'0+60x4000'", "'0x4000'");
     assert_fires(&stale, 26 * 60 + 10, "KaleemDrMetricsStale", true);
     assert_fires(HEALTHY, 26 * 60 + 10, "KaleemDrMetricsStale", false);

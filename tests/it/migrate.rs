@@ -1,4 +1,5 @@
-//! Taking over from the scripts before: a tree with what they install, read, judged, replaced once the new jobs are proven, and put back.
+//! Migration from earlier scripts: a tree with everything that they install is read, judged,
+//! replaced once the new jobs are proven, and reverted.
 
 use std::{
     collections::BTreeMap,
@@ -26,13 +27,14 @@ const CRON: &str = "etc/cron.d/kaleem-backups";
 const LINK: &str = "etc/systemd/system/timers.target.wants/kaleem-backup-r2.timer";
 const CONFIG: &str = "etc/kaleem-dr/kaleem-dr.toml";
 
-/// A machine with the scripts before, in a directory of its own.
+/// A machine with the earlier scripts, in a directory.
 struct Machine {
     root: TempDir,
 }
 
 impl Machine {
-    /// With MongoDB at an address. Off site is what rclone calls `r2`: here a directory.
+    /// With the given address for MongoDB. The off-site remote `r2` in rclone's config is a
+    /// directory.
     fn new(mongo_uri: &str) -> Self {
         let root = tempfile::tempdir().expect("a temporary directory can be made");
         let machine = Self { root };
@@ -141,7 +143,7 @@ impl Machine {
         Restic::on_directory(&self.path("far/kaleem-backup/restic"), PASSWORD)
     }
 
-    /// The local repository, as rclone would carry it off site.
+    /// Syncs the local repository off site, like rclone.
     fn sync(&self) {
         copy(&self.path("backups/restic-local"), &self.path("far/kaleem-backup/restic"));
     }
@@ -160,7 +162,8 @@ impl Machine {
         serde_json::from_str::<Value>(&outcome.stdout).expect("JSON")["survey"].take()
     }
 
-    /// Files and links of `/etc`, with modes and contents, but for what restic and the new jobs keep elsewhere.
+    /// Files and links in `/etc`, with modes and contents, except what restic and the new jobs keep
+    /// elsewhere.
     fn etc(&self) -> BTreeMap<PathBuf, (u32, String)> {
         let mut found = BTreeMap::new();
         let mut pending = vec![self.path("etc")];
@@ -264,7 +267,8 @@ fn a_survey_names_what_is_wrong_repeats_no_secret_and_writes_nothing() {
         let said = outcome.stdout + &outcome.stderr;
         assert!(!said.contains("canary") && !said.contains(PASSWORD), "{name}: {said}");
     }
-    // RabbitMQ's password stands in no variable: leaving it out of the config would be found out too late.
+    // RabbitMQ's password is in no variable: leaving it out of the config would be noticed too
+    // late.
     let refused = machine.migrate(&["--apply"]);
     assert_eq!(refused.code, Some(5), "{}", refused.stdout);
     assert!(
@@ -372,7 +376,7 @@ async fn a_first_run_that_fails_switches_nothing_off_and_can_be_taken_up_again()
     assert_eq!(undone.code, Some(0), "{}", undone.stderr);
     assert!(
         undone.stdout.contains("mongo.uri was changed since"),
-        "what the operator mended stays: {}",
+        "the operator's fix stays: {}",
         undone.stdout
     );
     fs::remove_dir_all(machine.path("etc/kaleem-dr")).expect("what was left is there");
@@ -380,7 +384,7 @@ async fn a_first_run_that_fails_switches_nothing_off_and_can_be_taken_up_again()
 }
 
 #[test]
-fn ids_tell_a_mirror_from_a_repository_of_its_own() {
+fn ids_distinguish_a_mirror_from_a_repository_of_its_own() {
     let machine = Machine::new(&nobody());
     let survey = machine.survey();
     assert_eq!(

@@ -1,4 +1,4 @@
-//! What a mirror keeps when this side, or its own, lost something: no loss here becomes a loss there.
+//! A mirror after a loss here or on the mirror itself: no loss here becomes a loss there.
 
 use std::{
     collections::BTreeMap,
@@ -25,7 +25,7 @@ use crate::support::{
     site::{PASSWORD, Site},
 };
 
-/// A site with two days in its repository, and a mirror on disk that holds them.
+/// A site with two days in its repository, and a mirror on disk with the same content.
 fn with_mirror_of_two_days() -> (Site, PathBuf) {
     let site = Site::new();
     let (tree, mirror) = (site.path("tree"), site.path("mirror"));
@@ -44,7 +44,7 @@ fn another_day(site: &Site, day: u64) {
     site.succeed(["backup"]);
 }
 
-/// The files of a repository's directory.
+/// The files in a directory of the repository.
 fn files(repository: &Path, directory: &str) -> Vec<PathBuf> {
     let below = objects(repository);
     below
@@ -54,7 +54,8 @@ fn files(repository: &Path, directory: &str) -> Vec<PathBuf> {
         .collect()
 }
 
-/// A pass that is refused for this reason, with every flag that allows deletions, and leaves the mirror as it was.
+/// Asserts that a pass is refused for this reason, even with every flag that allows deletions, and
+/// leaves the mirror unchanged.
 fn refused(site: &Site, mirror: &Path, why: &str) {
     let before = objects(mirror);
     for flags in [&[][..], &["--max-delete", "100"], &["--max-delete", "100", "--delete-foreign"]] {
@@ -164,7 +165,7 @@ fn without_the_password_nothing_that_is_indexed_is_deleted_unasked() {
 fn a_key_goes_from_the_mirror_only_when_it_was_removed_here_on_purpose() {
     let (site, mirror) = with_mirror_of_two_days();
     let keys = |repository: &Path| files(repository, "keys").len();
-    // Added on the mirror alone.
+    // Added on the mirror only.
     let restic = Restic::on_directory(&mirror, PASSWORD);
     let second = site.secret("second.pass", "second");
     restic.succeed(["key", "add", "--new-password-file", second.to_str().expect("UTF-8")]);
@@ -201,7 +202,7 @@ fn a_key_goes_from_the_mirror_only_when_it_was_removed_here_on_purpose() {
     assert_eq!(keys(&mirror), 2);
     assert!(!mirror.join("keys").join(id).exists());
     Restic::on_directory(&mirror, "second").check_read_data();
-    // And a changed password opens the mirror, the old one does not.
+    // A changed password opens the mirror too, and the old one no longer does.
     let new = site.secret("new.pass", "new");
     site.succeed(["key", "passwd", "--new-password-file", new.to_str().expect("UTF-8")]);
     site.secret("repository.pass", "new");
@@ -236,7 +237,7 @@ fn an_empty_place_that_was_a_mirror_is_filled_only_when_that_is_said() {
     assert_eq!(objects(&mirror), whole);
     site.succeed(["replicate"]);
 
-    // Its config survived, and nothing else did.
+    // Only its config survived.
     for directory in ["snapshots", "index", "data"] {
         fs::remove_dir_all(mirror.join(directory)).expect("it can be lost");
     }
@@ -244,7 +245,7 @@ fn an_empty_place_that_was_a_mirror_is_filled_only_when_that_is_said() {
     assert_eq!(outcome.code, Some(5), "{}", outcome.stderr);
     site.succeed(["replicate", "--refill"]);
     assert_eq!(objects(&mirror), whole);
-    // One snapshot that was lost there comes back, and that is said.
+    // A snapshot that was lost on the mirror is copied again, and the report says so.
     fs::remove_file(&files(&mirror, "snapshots")[0]).expect("a snapshot can be lost");
     let (outcome, lines) = site.json(["replicate"]);
     assert_eq!((outcome.code, &lines[0]["lost"]), (Some(0), &1.into()), "{}", outcome.stderr);
@@ -292,7 +293,7 @@ async fn a_first_pass_that_is_cut_goes_on_where_it_was() {
     let site = site.with_files("configs", &[&tree]).with_mirror("mirror", &mirror);
     let local = Location::Directory(site.repository());
     let access = Access::new(local.clone(), SecretString::from(PASSWORD));
-    // A pack for each file.
+    // One pack per file.
     let mut options = InitOptions::default();
     options.pack_bytes = 1000;
     Repository::init_in(local.store_to_fill().expect("a directory"), &access, options)
@@ -312,7 +313,7 @@ async fn a_first_pass_that_is_cut_goes_on_where_it_was() {
     let (outcome, lines) = site.json(["replicate"]);
     assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
     let copied = lines[0]["copied"]["objects"].as_u64().expect("a number");
-    // What was there is proven and left, whether or not it was struck out.
+    // Existing objects are verified and kept, whether or not the ledger still lists them.
     assert!(copied <= (all - 240) as u64, "{copied} of {all}, {there} were there");
     assert_eq!(objects(&mirror), objects(&site.repository()));
     assert!(ledger.begun(&mirror.display().to_string()).expect("it can be read").is_empty());
@@ -354,7 +355,7 @@ fn deletions_that_wait_pass_after_pass_are_a_failure() {
     assert_eq!(lines[0]["postponed_passes"], 0);
 }
 
-/// Two hosts replicate one repository to one mirror, each with a ledger of its own.
+/// Two hosts replicate one repository to one mirror, each with its own ledger.
 #[test]
 fn another_hosts_first_pass_is_safe_and_not_refused_for_ever() {
     let (site, mirror) = with_mirror_of_two_days();
@@ -367,13 +368,13 @@ fn another_hosts_first_pass_is_safe_and_not_refused_for_ever() {
     let on_b = |args: &[&str]| run(site.command().env("KALEEM_DR_CONFIG", &other).args(args));
     let first = on_b(&["replicate"]);
     assert_eq!(first.code, Some(0), "{}{}", first.stdout, first.stderr);
-    // What was forgotten here after B has seen it is deleted by B.
+    // Snapshots forgotten here after B has seen them are deleted by B.
     site.succeed(["forget", "--keep-last", "3", "--yes"]);
     site.succeed(["prune", "--instant", "--max-unused", "0", "--yes"]);
     let second = on_b(&["replicate"]);
     assert_eq!(second.code, Some(0), "{}{}", second.stdout, second.stderr);
     assert_eq!(objects(&mirror), objects(&site.repository()));
-    // What B has never seen is kept until the host that brought it deletes it.
+    // Snapshots that B has never seen are kept until the host that brought them deletes them.
     another_day(&site, 4);
     site.succeed(["replicate"]);
     site.succeed(["forget", "--keep-last", "2", "--yes"]);

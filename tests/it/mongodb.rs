@@ -1,4 +1,5 @@
-//! A MongoDB as an operator meets it: reachable or not, readable or not, and never with a password in what is said.
+//! A MongoDB from the operator's point of view: reachable or not, readable or not, and never a
+//! password in the output.
 
 use std::time::{Duration, Instant};
 
@@ -24,7 +25,7 @@ fn source(uri: &str, databases: &[&str]) -> Result<MongoSource, MongoConfigError
     MongoSource::new("mongo".parse().expect("a name"), config, &environment)
 }
 
-/// An error with all of its causes, as an operator and as a debugger would see it.
+/// An error with all of its causes, in its display and debug forms.
 fn shown(error: &dyn std::error::Error) -> String {
     let mut text = format!("{error}\n{error:?}");
     let mut cause = error.source();
@@ -54,7 +55,7 @@ async fn a_probe_reads_version_and_size() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_down_is_told_within_seconds_and_without_the_password() {
+async fn a_server_that_is_down_is_reported_within_seconds_and_without_the_password() {
     let uri = format!("mongodb://backup:{CANARY}@127.0.0.1:9/kaleem?authSource=admin");
     let begun = Instant::now();
     let error = source(&uri, &[]).unwrap().probe().await.unwrap_err();

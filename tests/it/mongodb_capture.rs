@@ -1,5 +1,5 @@
-//! What a capture of a MongoDB may take beside the collections of one database: all databases, the oplog, users; and large
-//! collections in ranges.
+//! Options of a MongoDB capture beyond the collections of one database: all
+//! databases, the oplog, users; and large collections in ranges.
 
 use std::{
     collections::BTreeSet,
@@ -69,7 +69,7 @@ fn paths(point: &PointReader) -> Vec<&str> {
 async fn all_databases_are_captured_with_an_oplog_that_goes_on_where_they_end() {
     let server = MongoServer::start();
     let client = client(&server.uri()).await;
-    // Names on both sides of `oplog.bson`, which stands among the databases.
+    // Names on both sides of `oplog.bson`, which is sorted among the databases.
     for database in ["app", "shop", "kdr_drill_left"] {
         client
             .database(database)
@@ -78,7 +78,7 @@ async fn all_databases_are_captured_with_an_oplog_that_goes_on_where_they_end() 
             .await
             .expect("a document can be inserted");
     }
-    // So many that their capture takes a while: meanwhile the oplog goes on.
+    // Enough collections for the capture to take a while, during which the oplog grows.
     for n in 0..20 {
         let name = format!("more{n}");
         client
@@ -149,7 +149,7 @@ async fn all_databases_are_captured_with_an_oplog_that_goes_on_where_they_end() 
     );
     assert!(reached <= last);
 
-    // What is not replayed is told, and the rest comes back.
+    // A warning says that the oplog is not replayed, and the rest is restored.
     let request = RestoreRequest::whole(RestoreTarget::Beside(Some("back".into())));
     let plan = source.plan_restore(&point, request).await.expect("a plan");
     assert!(
@@ -167,7 +167,7 @@ async fn all_databases_are_captured_with_an_oplog_that_goes_on_where_they_end() 
         .expect("it can be read");
     assert_eq!(back, Some(doc! { "_id": 1 }));
 
-    // This server cannot replay: what was asked for and not done is no success.
+    // This server cannot replay: a requested replay that did not happen is not a success.
     let replaying = self::source(&server.uri(), |config| {
         config.databases = vec!["*".into()];
         config.replay_oplog = true;

@@ -1,4 +1,4 @@
-//! What a restore of a MongoDB may be asked for: parts, other names, merging, removing extras; and rehearsing it.
+//! Options of a MongoDB restore: parts, other names, merging, removing extras; and its rehearsal.
 
 use std::sync::Arc;
 
@@ -26,7 +26,7 @@ use crate::support::{
     servers,
 };
 
-/// A database of one test's own, and a recovery point of it.
+/// A database for one test, and a recovery point of it.
 struct Scene {
     database: Database,
     source: Arc<MongoSource>,
@@ -34,7 +34,8 @@ struct Scene {
 }
 
 impl Scene {
-    /// `users` with a unique index on `email`, `orders`, and a view on `users`; then a backup of them.
+    /// Creates `users` with a unique index on `email`, `orders`, and a view on `users`; then backs
+    /// them up.
     async fn new(name: &str) -> Self {
         Self::with(name, |_| ()).await
     }
@@ -152,7 +153,7 @@ fn change_of(plan: &RestorePlan, what: &str) -> (Change, String) {
 }
 
 #[tokio::test]
-async fn one_collection_is_restored_beside_under_another_name() {
+async fn one_collection_is_restored_next_to_the_live_one_under_another_name() {
     let scene = Scene::new("mr_only").await;
     let (copy, to) = scene.beside("copy");
     copy.drop().await.expect("our own database can be dropped");
@@ -187,7 +188,7 @@ async fn a_replacement_leaves_what_is_not_asked_for() {
     let plan = scene.plan(request.clone()).await.unwrap();
     assert_eq!(change_of(&plan, "collection mr_replace.users").0, Change::Overwrite);
     let (change, why) = change_of(&plan, "collection mr_replace.orders");
-    assert!(change == Change::Leave && why.contains("not to be restored"), "{why}");
+    assert!(change == Change::Leave && why.contains("not selected"), "{why}");
     assert!(plan.overwrites());
 
     let report = scene.restore(request).await;
@@ -222,7 +223,7 @@ async fn a_merge_adds_what_is_missing_and_counts_what_it_keeps() {
     let request = RestoreRequest { existing: Existing::Merge, ..in_place() };
     let plan = scene.plan(request.clone()).await.unwrap();
     let users = change_of(&plan, "collection mr_merge.users");
-    assert!(users.0 == Change::Merge && users.1.contains("_id is not there"), "{users:?}");
+    assert!(users.0 == Change::Merge && users.1.contains("a new _id"), "{users:?}");
     assert_eq!(change_of(&plan, "collection mr_merge.orders").0, Change::Create);
     assert_eq!(change_of(&plan, "view mr_merge.adults").0, Change::Leave);
     assert!(plan.overwrites(), "what is there is touched, so it takes a yes");
@@ -234,7 +235,7 @@ async fn a_merge_adds_what_is_missing_and_counts_what_it_keeps() {
         .compared
         .iter()
         .find(|line| line.contains("mr_merge.users: all"))
-        .expect("the numbers are told");
+        .expect("the numbers are reported");
     assert!(
         said.contains(
             "29 were equal already, 20 were inserted and are equal, 1 have other content"
@@ -245,8 +246,7 @@ async fn a_merge_adds_what_is_missing_and_counts_what_it_keeps() {
         report
             .warnings
             .iter()
-            .any(|warning| warning
-                .contains("1 documents of the point were there with other content"))
+            .any(|warning| warning.contains("1 documents of the point existed with other content"))
     );
     assert_eq!(
         scene.find("users", doc! { "_id": 30 }).await.unwrap().get_i32("n").unwrap(),
@@ -305,7 +305,7 @@ async fn extras_are_removed_only_when_asked_and_only_what_captures_take() {
     let (change, why) = change_of(&plan, "collection mr_extras.cache_pages");
     assert!(change == Change::Leave && why.contains("captures leave it out"), "{why}");
 
-    // What comes after the plan was shown is not removed.
+    // What appears after the plan was shown is not removed.
     let point = scene.point().await;
     scene.insert("latest", doc! { "_id": 1 }).await;
     let report = scene.source.restore(&point, plan).await.unwrap();
@@ -341,7 +341,7 @@ async fn a_rehearsal_compares_and_leaves_nothing() {
     };
     assert_eq!(ours(scene.source.scratch_databases().await.unwrap()), Vec::<String>::new());
 
-    // One that was killed leaves its database; it is found, and can be dropped.
+    // A killed rehearsal leaves its database behind, which can be found and dropped.
     let left =
         scene.database.client().database(&format!("kdr_drill_{}_left", scene.database.name()));
     left.collection("a").insert_one(doc! { "_id": 1 }).await.expect("a document can be inserted");
@@ -357,7 +357,8 @@ async fn a_rehearsal_compares_and_leaves_nothing() {
 async fn a_rehearsal_that_fails_leaves_nothing_either() {
     let scene = Scene::new("mr_broken").await;
     let point = scene.point().await;
-    // The data of one collection is not what the manifest says: found when its end is reached, after documents went in.
+    // The data of one collection differ from the manifest: this is detected at the end, after
+    // documents were inserted.
     let mut manifest = point.manifest().clone();
     for artifact in &mut manifest.artifacts {
         if artifact.path.ends_with("users.bson") {

@@ -1,4 +1,5 @@
-//! Whoever watches over jobs hears of each end: exactly what happened, nothing secret, and never at the cost of the job.
+//! Monitoring is notified of the end of every job: accurately, without secrets, and never at the
+//! job's expense.
 #![expect(clippy::unnecessary_debug_formatting, reason = "a quoted path is a TOML string")]
 
 use std::{
@@ -33,7 +34,7 @@ use crate::support::{
     site::Site,
 };
 
-/// A site of one tree, with a check for each of these.
+/// A site with one tree, and with a check for each of these names.
 fn site(server: &HealthchecksStandIn, checks: &[&str]) -> Site {
     let site = Site::new();
     let tree = site.path("tree");
@@ -53,7 +54,7 @@ fn with_checks(site: Site, server: &HealthchecksStandIn, checks: &[&str], more: 
     site.with(&format!("[monitoring.healthchecks]\nchecks = {{ {} }}\n{more}", checks.join(", ")))
 }
 
-/// A broker at an address.
+/// A broker at a port.
 fn broker_at(port: u16) -> Rabbitmq {
     Rabbitmq {
         url: format!("http://127.0.0.1:{port}"),
@@ -95,7 +96,7 @@ fn a_good_run_is_heard_from_its_start_to_its_end_under_its_id() {
 }
 
 #[test]
-fn a_dry_run_is_nothing_to_tell_of() {
+fn a_dry_run_is_not_reported() {
     let server = HealthchecksStandIn::start();
     let site = site(&server, &["backup", "forget", "prune"]);
     for args in [
@@ -128,7 +129,7 @@ fn a_source_that_cannot_be_reached_fails_its_check_and_the_jobs_and_no_other() {
     let why = &server.seen_at("ping/backup/rabbitmq/7")[0].body;
     assert!(why.contains("rabbitmq: unreachable: source rabbitmq"), "{why}");
 
-    // That one alone: the job's own check is about all sources.
+    // Only that check: the job's own check represents all sources.
     assert_eq!(site.run(["backup", "rabbitmq"]).code, Some(7));
     site.succeed(["backup", "configs"]);
     assert_heard(
@@ -151,7 +152,7 @@ fn a_wrong_password_and_a_missing_repository_are_heard_too() {
     fs::remove_dir_all(site.repository()).expect("the repository can be lost");
     assert_eq!(site.run(["check"]).code, Some(10));
     assert_eq!(server.heard()["check"], ["start", "10"]);
-    // The ledger knows, and so do metrics.
+    // The ledger and the metrics have it too.
     let (_, history) = site.json(["history"]);
     let ends: Vec<_> = history[0]
         .as_array()
@@ -169,7 +170,7 @@ fn a_wrong_password_and_a_missing_repository_are_heard_too() {
     }
 }
 
-/// Starts a backup that waits for a broker which takes connections and never answers.
+/// Starts a backup that waits for a broker which accepts connections and never replies.
 fn waiting_backup(server: &HealthchecksStandIn) -> (Site, Child, TcpListener) {
     let silent = TcpListener::bind(("127.0.0.1", 0)).expect("loopback has a free port");
     let port = silent.local_addr().expect("an address").port();
@@ -207,7 +208,7 @@ fn a_cancelled_run_is_heard_as_one() {
     assert_heard(&server, &[("backup", &["start", "130"])]);
 }
 
-/// A backup that must succeed although nobody hears of it, within a time.
+/// A backup that must succeed within a time although no notification arrives.
 #[track_caller]
 fn unheard_backup(site: &Site, within: Duration) -> Outcome {
     let began = Instant::now();
@@ -264,7 +265,8 @@ fn a_server_that_stumbles_is_tried_again() {
 fn no_body_holds_a_secret() {
     let server = HealthchecksStandIn::start();
     let site = Site::new();
-    // What cannot be read is named in log and report: here by a name that is a secret elsewhere, and one that looks like one.
+    // Unreadable files are named in log and report: here with a name that is a secret elsewhere,
+    // and one that looks like one.
     let (known, assigned) = ("kanarienvogel77", "kanarienvogel88");
     let webhook = site.secret("webhook.url", &server.url("hook"));
     let header = site.secret("header", known);
@@ -463,10 +465,10 @@ async fn a_panic_is_heard_as_a_failure_and_goes_on() {
 }
 
 #[test]
-fn a_ledger_that_cannot_be_written_is_no_good_end() {
+fn a_ledger_that_cannot_be_written_is_a_failure() {
     let server = HealthchecksStandIn::start();
     let site = site(&server, &["check"]);
-    // A directory where the ledger's file should be.
+    // A directory in place of the ledger's file.
     fs::create_dir_all(site.path("state/ledger.sqlite")).expect("a directory can be made");
     let outcome = run(site.command().arg("check"));
     assert_eq!(outcome.code, Some(1), "{}", outcome.stderr);

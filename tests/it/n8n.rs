@@ -1,4 +1,5 @@
-//! n8n: a copy under load is one committed state, the key is never forgotten in silence, and what comes back is equal.
+//! n8n: a copy under load is a single committed state, a missing key is always reported, and
+//! restored data are equal.
 
 use std::{
     fs,
@@ -41,17 +42,18 @@ use serde_json::json;
 
 use crate::support::{program::run, site::Site};
 
-/// Rows of one transaction.
+/// Rows per transaction.
 const BATCH: i64 = 3;
 const KEY_FILE: &str = "{\n\t\"encryptionKey\": \"fXc2Zl7g3Kp0n8nkey\"\n}";
 
-/// An n8n's directory, a repository, and room for what comes back.
+/// An n8n directory, a repository, and space for restored data.
 struct Place {
     directory: tempfile::TempDir,
 }
 
 impl Place {
-    /// With three workflows, two credentials, the key, binary data and a list of community packages.
+    /// With three workflows, two credentials, the key, binary data and a list of community
+    /// packages.
     fn new() -> Self {
         let place =
             Self { directory: tempfile::tempdir().expect("a temporary directory can be made") };
@@ -89,7 +91,7 @@ impl Place {
         self.path(".n8n/database.sqlite")
     }
 
-    /// As n8n opens it.
+    /// A connection like n8n's own.
     fn connection(&self) -> Connection {
         let connection = Connection::open(self.database()).expect("the database opens");
         connection.busy_timeout(Duration::from_secs(20)).expect("a time-out can be set");
@@ -175,7 +177,7 @@ fn silent() -> Arc<dyn ProgressSink> {
     Arc::new(Silent)
 }
 
-/// Writes numbered rows, a transaction after the other, about 200 rows a second.
+/// Writes numbered rows in transactions, about 200 rows a second.
 struct Writer {
     stop: Arc<AtomicBool>,
     committed: Arc<AtomicU64>,
@@ -201,7 +203,7 @@ impl Writer {
                         )
                         .expect("a row can be written");
                 }
-                transaction.commit().expect("a transaction commits: nobody locks n8n out");
+                transaction.commit().expect("a transaction commits: n8n is not locked out");
                 done.fetch_add(1, Ordering::SeqCst);
                 thread::sleep(Duration::from_millis(10));
             }
@@ -215,7 +217,8 @@ impl Writer {
     }
 }
 
-/// How many rows a copy holds: numbers without a gap, whole transactions only.
+/// The number of rows in a copy, which must be numbered without a gap and end with a whole
+/// transaction.
 fn committed_prefix(copy: &Path) -> i64 {
     let health = database::check(copy).expect("the copy opens");
     assert!(health.broken.is_empty(), "{health:?}");
@@ -256,7 +259,8 @@ fn fifty_copies_under_load_are_each_a_committed_prefix() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_only_in_the_log_is_captured_and_the_live_files_are_left_as_they_are() {
     let place = Place::new();
-    // One that stays open, so that nothing is folded in; and a log that a copy file by file would miss.
+    // A connection that stays open, so that the log is not checkpointed and a copy file by file
+    // would miss it.
     let live = place.connection();
     live.execute_batch("PRAGMA wal_autocheckpoint = 0; INSERT INTO workflow_entity VALUES ('d', 'only in the log', '[]')")
         .expect("a row can be written");
@@ -278,7 +282,7 @@ async fn what_is_only_in_the_log_is_captured_and_the_live_files_are_left_as_they
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_comes_back_equal_beside_and_the_tar_does_too() {
+async fn it_is_restored_equal_to_a_new_directory_and_so_is_the_tar() {
     let place = Place::new();
     let source = place.source();
     let writer = Writer::start(&place);
@@ -383,7 +387,7 @@ fn another_process_that_has_it_open_is_named() {
         ))
         .initialised();
     site.succeed(["backup"]);
-    // The test itself stands for n8n: it has the database open, and no lock on it.
+    // The test itself plays n8n: it has the database open, without a lock on it.
     let open = fs::File::open(place.database()).expect("it can be opened");
     let refused = site.run(["restore", "n8n", "--in-place", "--yes"]);
     assert_eq!(refused.code, Some(5), "{}{}", refused.stdout, refused.stderr);
@@ -458,7 +462,8 @@ async fn a_rehearsal_compares_and_leaves_nothing() {
 async fn a_damaged_or_torn_copy_in_a_tar_is_found() {
     let place = Place::new();
     let source = place.source();
-    // A tar as the shell script before made it: of the live directory, file by file, under its path on the host.
+    // A tar like that of the earlier shell script: of the live directory, file by file, under its
+    // path on the host.
     let live = place.connection();
     live.execute_batch("PRAGMA wal_autocheckpoint = 0; INSERT INTO workflow_entity VALUES ('d', 'only in the log', '[]')")
         .expect("a row can be written");

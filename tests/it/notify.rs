@@ -1,4 +1,5 @@
-//! Webhooks and ntfy hear of failures and of the first success after one; `notify` tries them, and speaks for units that failed.
+//! Webhooks and ntfy are notified of failures and of the first success after one; `notify` tests
+//! them, and reports units that failed.
 #![expect(clippy::unnecessary_debug_formatting, reason = "a quoted path is a TOML string")]
 
 use std::fs;
@@ -13,7 +14,7 @@ use crate::support::{
     site::Site,
 };
 
-/// A site whose one tree can be taken away and put back, with a webhook and a topic.
+/// A site whose only tree can be removed and restored, with a webhook and a topic.
 fn site(server: &HealthchecksStandIn) -> Site {
     let site = Site::new();
     let tree = site.path("tree");
@@ -28,11 +29,11 @@ fn site(server: &HealthchecksStandIn) -> Site {
 }
 
 #[test]
-fn a_failure_and_the_recovery_from_it_are_told_and_nights_without_news_are_not() {
+fn a_failure_and_the_recovery_from_it_are_notified_and_quiet_nights_are_not() {
     let server = HealthchecksStandIn::start();
     let site = site(&server);
     site.succeed(["backup"]);
-    assert!(server.seen().is_empty(), "a good night is no news");
+    assert!(server.seen().is_empty(), "a good night sends nothing");
     let (password, other) = (site.path("repository.pass"), "another");
     let right = fs::read_to_string(&password).expect("the password can be read");
     site.secret("repository.pass", other);
@@ -111,7 +112,7 @@ fn a_test_says_who_answered_and_who_did_not() {
 }
 
 #[test]
-fn nobody_to_tell_is_said() {
+fn a_missing_recipient_is_reported() {
     let outcome = Site::new().run(["notify", "test"]);
     assert_eq!(outcome.code, Some(2));
     assert!(

@@ -1,7 +1,8 @@
-//! Qdrant: captured into a real repository, put back, compared, and every way it goes wrong.
+//! Qdrant: captured into a real repository, restored, compared, and every kind of failure.
 //!
-//! Tests of what a healthy server does run against the one at `KALEEM_TEST_QDRANT_URL` (with `KALEEM_TEST_QDRANT_API_KEY`) where there
-//! is one, and against a stand-in otherwise; a server that fails on demand is always the stand-in.
+//! Tests of a healthy server run against the one at `KALEEM_TEST_QDRANT_URL` (with
+//! `KALEEM_TEST_QDRANT_API_KEY`) if it is set, and against a stand-in otherwise; a server that
+//! fails on demand is always the stand-in.
 
 use std::{env, fs, ops::Deref, path::Path, sync::Arc};
 
@@ -44,7 +45,7 @@ use crate::support::{
 const FULL: &[u8] = include_bytes!("../fixtures/qdrant/full.snapshot");
 const DOCS: &[u8] = include_bytes!("../fixtures/qdrant/docs.snapshot");
 
-/// A server, and the names on it that are one test's own.
+/// A server, and the names on it that belong to one test.
 struct Server {
     url: String,
     key: String,
@@ -53,7 +54,7 @@ struct Server {
 }
 
 impl Server {
-    /// A real server where there is one.
+    /// A real server if one is configured.
     fn any(test: &str) -> Self {
         let prefix = format!("kdr_{test}_{}_", Timestamp::now().as_microsecond());
         match env::var("KALEEM_TEST_QDRANT_URL") {
@@ -66,7 +67,7 @@ impl Server {
         }
     }
 
-    /// A stand-in, whatever there is.
+    /// Always a stand-in.
     fn failing(stand_in: QdrantStandIn) -> Self {
         Self {
             url: stand_in.url(),
@@ -106,7 +107,8 @@ impl Server {
         answer["result"].clone()
     }
 
-    /// `docs` with named vectors and an index, behind the alias `search`; `sessions` with plain vectors, behind none.
+    /// Creates `docs` with named vectors and an index, behind the alias `search`; and `sessions`
+    /// with plain vectors and no alias.
     async fn seed(&self) {
         let (docs, sessions) = (self.name("docs"), self.name("sessions"));
         let wal = json!({ "wal_capacity_mb": 1 });
@@ -163,7 +165,7 @@ impl Server {
         .await;
     }
 
-    /// The collections that are this test's own.
+    /// The collections of this test.
     async fn collections(&self) -> Vec<String> {
         let (_, answer) = self.api(Method::GET, "collections", None).await;
         let mut names: Vec<_> = answer["result"]["collections"]
@@ -177,7 +179,7 @@ impl Server {
         names
     }
 
-    /// What each alias of this test stands for.
+    /// The collection of an alias of this test.
     async fn alias(&self, alias: &str) -> Option<String> {
         let (_, answer) = self.api(Method::GET, "aliases", None).await;
         let aliases = answer["result"]["aliases"].as_array().expect("a list").clone();
@@ -185,7 +187,7 @@ impl Server {
         Some(found["collection_name"].as_str().expect("a name").to_owned())
     }
 
-    /// Every point of a collection, as the server tells it.
+    /// Every point of a collection, as returned by the server.
     async fn points(&self, collection: &str) -> Vec<Value> {
         let body = json!({ "limit": 10000, "with_payload": true, "with_vector": true });
         let page =
@@ -193,7 +195,7 @@ impl Server {
         page["points"].as_array().expect("points").clone()
     }
 
-    /// No temporary snapshot, no uploaded file, listed or not.
+    /// Asserts that no temporary snapshot and no uploaded file exist, listed or not.
     async fn assert_no_files(&self, when: &str) {
         if let Some(stand_in) = &self.stand_in {
             assert_eq!(stand_in.files(), [], "{when}: files are left on the server");
@@ -231,7 +233,7 @@ impl Server {
     }
 }
 
-/// A repository, and what one run left in it.
+/// A repository, and the outcome of one run.
 struct Captured {
     directory: TempDir,
     repository: Repository,
@@ -255,7 +257,7 @@ impl Captured {
         Self { directory, repository, report }
     }
 
-    /// The point of a run that went well.
+    /// The point of a successful run.
     async fn point(self) -> Held {
         assert_eq!(self.report.exit, Exit::Done, "{:?}", self.report);
         Held { point: self.point_of(&CancellationToken::new()).await, directory: self.directory }
@@ -285,7 +287,7 @@ impl Captured {
     }
 }
 
-/// A point, and the repository it lies in.
+/// A point, and the repository that contains it.
 struct Held {
     point: PointReader,
     directory: TempDir,
@@ -344,10 +346,10 @@ fn staged_work(directory: &Path) -> StagedWork {
     }
 }
 
-// What a healthy server does.
+// Tests of a healthy server.
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_capture_is_whole_in_the_eyes_of_stock_restic_and_comes_back_beside_point_by_point() {
+async fn a_capture_is_whole_for_stock_restic_and_is_restored_under_new_names_point_by_point() {
     let server = Server::any("beside");
     server.seed().await;
     let (docs, sessions) = (server.name("docs"), server.name("sessions"));
@@ -483,11 +485,7 @@ async fn in_place_an_alias_is_switched_and_can_be_switched_back_while_a_plain_co
     assert_eq!(server.alias(&search).await, Some(new.clone()));
     assert_eq!(server.points(&search).await, docs_before);
     assert_eq!(server.points(&sessions).await, sessions_before);
-    assert_ne!(
-        server.points(&docs).await,
-        docs_before,
-        "the old collection still stands as it was"
-    );
+    assert_ne!(server.points(&docs).await, docs_before, "the old collection is unchanged");
     assert_eq!(
         server.collections().await,
         [docs.clone(), new.clone(), sessions],
@@ -495,7 +493,7 @@ async fn in_place_an_alias_is_switched_and_can_be_switched_back_while_a_plain_co
     );
     server.assert_no_files("after a restore in place").await;
 
-    // The way back that the report gives.
+    // The request in the report that undoes the switch.
     let by_hand = report
         .warnings
         .iter()
@@ -572,7 +570,7 @@ async fn a_full_snapshot_that_we_wrote_opens_again_and_restores() {
     staged.write(&point, &mut sink).await.expect("it can be written");
     sink.finish().await.expect("the file is written");
 
-    // As Qdrant's own: snapshots at the root, the mapping last, every entry a regular file.
+    // Like Qdrant's own: snapshots in the root, the mapping last, every entry a regular file.
     let mut members = Vec::new();
     let mut archive = tar::Archive::new(fs::File::open(&path).expect("a file"));
     for entry in archive.entries().expect("a tar") {
@@ -600,7 +598,9 @@ async fn a_full_snapshot_that_we_wrote_opens_again_and_restores() {
     };
     let plan = source.plan_restore(&opened, request).await.expect("a plan");
     assert!(
-        plan.warnings.iter().any(|warning| warning.contains("does not say which Qdrant made it")),
+        plan.warnings
+            .iter()
+            .any(|warning| warning.contains("does not record which Qdrant made it")),
         "{plan:?}"
     );
     let report = source.restore(&opened, plan).await.expect("a restore");
@@ -678,7 +678,7 @@ async fn an_operator_backs_up_and_restores_with_the_program_and_no_output_holds_
         said.push_str(&outcome.stdout);
         said.push_str(&outcome.stderr);
     }
-    // Once more: what is there already is refused.
+    // Again: an existing target is refused.
     let refused = site.run(["restore", "vectors", "--target", &name]);
     assert_eq!(refused.code, Some(5), "{}", refused.stderr);
     said.push_str(&refused.stderr);
@@ -686,8 +686,8 @@ async fn an_operator_backs_up_and_restores_with_the_program_and_no_output_holds_
     if server.stand_in.is_some() {
         let denied = site.run(["backup"]);
         assert!(
-            denied.stdout.contains("does not know the API key")
-                || denied.stderr.contains("does not know the API key"),
+            denied.stdout.contains("rejects the API key")
+                || denied.stderr.contains("rejects the API key"),
             "{denied:?}"
         );
         said.push_str(&denied.stdout);
@@ -725,7 +725,7 @@ fn escaped(name: &str) -> String {
     name.bytes().map(|byte| format!("%{byte:02X}")).collect::<Vec<_>>().concat()
 }
 
-// What only a server that fails on demand shows.
+// Tests of a server that fails on demand.
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_stand_in_answers_as_was_recorded() {
@@ -751,7 +751,7 @@ async fn the_stand_in_answers_as_was_recorded() {
     }
 }
 
-/// Equal but for times, the order of aliases, and the last digit of a normalised component.
+/// Equal except for times, the order of aliases, and the last digit of a normalised component.
 fn alike(one: &Value, other: &Value) -> bool {
     match (one, other) {
         (Value::Object(one), Value::Object(other)) => {
@@ -832,7 +832,7 @@ async fn a_failed_capture_keeps_no_snapshot_and_leaves_no_file_on_the_server() {
         ),
         (
             Faults { refusals: refuse(Method::POST, "/snapshots", 500), ..Faults::default() },
-            "of no collection at all",
+            "of any collection",
         ),
         (
             Faults { refusals: refuse(Method::POST, "/snapshots", 403), ..Faults::default() },
@@ -867,7 +867,7 @@ async fn a_failed_capture_keeps_no_snapshot_and_leaves_no_file_on_the_server() {
 async fn a_cancelled_capture_leaves_no_file_on_the_server() {
     let server = Server::recorded();
     let cancel = CancellationToken::new();
-    // Cancelled while the first download hangs on a connection that gives nothing more.
+    // Cancelled while the first download hangs on a silent connection.
     server
         .stand_in()
         .set_faults(Faults { hang_downloads_after: Some(100_000), ..Faults::default() });
@@ -899,7 +899,7 @@ async fn a_file_that_cannot_be_deleted_makes_the_run_incomplete() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_broken_collection_is_left_out_and_told_and_the_others_are_saved() {
+async fn a_broken_collection_is_left_out_and_reported_and_the_others_are_saved() {
     let server = Server::recorded();
     server.stand_in().break_collection("docs");
     let probe = server.source().probe().await.expect("a probe");
@@ -928,7 +928,7 @@ async fn writes_during_a_snapshot_leave_the_digest_out_and_raise_no_alarm() {
         point.manifest().details["collections"]["docs"]["why"]
             .as_str()
             .expect("a reason")
-            .contains("written to while")
+            .contains("modified while")
     );
     let report = restore(&source, &point, beside("copy")).await.expect("a restore");
     assert!(report.is_equal(), "{report:?}");
@@ -958,7 +958,7 @@ async fn without_digests_counts_are_compared() {
     let report = restore(&source, &point, beside("copy")).await.expect("a restore");
     assert!(report.is_equal(), "{report:?}");
     assert!(
-        report.compared.contains(&"120 points of collection docs, by number only".to_owned()),
+        report.compared.contains(&"120 points of collection docs, only counted".to_owned()),
         "{report:?}"
     );
     assert_eq!(server.collections().await, ["copy_docs", "docs", "sessions"]);
@@ -1110,7 +1110,7 @@ async fn a_switch_that_fails_is_switched_back() {
         assert_eq!(server.collections().await, ["docs", "sessions"]);
         server.assert_no_files("after a switch that failed").await;
     }
-    // When the way back is barred too, the error gives it.
+    // If switching back is blocked too, the error gives the request.
     let server = Server::recorded();
     let source = server.source();
     let point = Captured::of(source.clone()).await.point().await;
@@ -1147,7 +1147,7 @@ async fn a_replacement_that_fails_leaves_the_verified_copy_in_use() {
     let copy = plan.request.rename[0].to.clone();
     let error = source.restore(&point, plan).await.expect_err("it fails");
     let told = error_chain(&error);
-    assert!(told.contains(&format!("an alias docs now leads to {copy}")), "{told}");
+    assert!(told.contains(&format!("the alias docs now refers to {copy}")), "{told}");
     assert_eq!(server.alias("docs").await, Some(copy));
     assert_eq!(server.points("docs").await, before);
 }
@@ -1224,7 +1224,8 @@ async fn shards_by_key_are_made_first_and_a_success_without_shards_is_none() {
         ]
     );
 
-    // The shards are made by a call that reports success and does nothing: Qdrant then answers 200 and drops every point.
+    // The shards are created by a call that reports success and does nothing: Qdrant then answers
+    // 200 and drops every point.
     let refusals = vec![Refusal::always(Method::PUT, "/collections/lost_tenants", 200, "")];
     server.stand_in().set_faults(Faults { refusals, ..Faults::default() });
     let error = restore(&source, &point, beside("lost")).await.expect_err("it fails");
@@ -1237,26 +1238,23 @@ async fn shards_by_key_are_made_first_and_a_success_without_shards_is_none() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_read_only_key_is_told_by_a_probe_that_writes_nothing() {
+async fn a_read_only_key_is_detected_by_a_probe_that_writes_nothing() {
     let server = Server::recorded();
     let source = server.source_of(READ_ONLY_KEY, &json!({}));
     let probe = source.probe().await.expect("a probe");
     assert!(
-        probe.warnings.iter().any(|warning| warning.contains("may not take snapshots")),
+        probe.warnings.iter().any(|warning| warning.contains("may not create snapshots")),
         "{probe:?}"
     );
     assert_eq!(server.source().probe().await.expect("a probe").warnings, [] as [&str; 0]);
     server.assert_no_files("after a probe").await;
     let captured = Captured::of(Arc::new(source)).await;
-    assert!(captured.error().contains("such as a read-only one"), "{}", captured.error());
+    assert!(captured.error().contains("as a read-only key does"), "{}", captured.error());
 
     let error =
         server.source_of("kanarienvogel81", &json!({})).probe().await.expect_err("it is denied");
     let told = format!("{} {error:?}", error_chain(&error));
-    assert!(
-        told.contains("does not know the API key") && !told.contains("kanarienvogel"),
-        "{told}"
-    );
+    assert!(told.contains("rejects the API key") && !told.contains("kanarienvogel"), "{told}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -1269,11 +1267,14 @@ async fn damaged_staged_files_say_where_they_break_and_what_is_whole() {
     let mut packed = Vec::from([0x1f, 0x8b]);
     packed.extend([0; 600]);
     for (content, told) in [
-        (&FULL[..FULL.len() - 1024], "breaks off"),
-        (&FULL[..180_000], "whole in it are docs-6214784781599714-2026-11-23-05-01-03.snapshot"),
-        (&FULL[..90_000], "no collection in it is whole"),
-        (&FULL[..206_336 - 512], "no config.json at its end"),
-        (&b"not a tar at all"[..], "is no snapshot of Qdrant"),
+        (&FULL[..FULL.len() - 1024], "it ends after"),
+        (
+            &FULL[..180_000],
+            "the complete ones are docs-6214784781599714-2026-11-23-05-01-03.snapshot",
+        ),
+        (&FULL[..90_000], "no collection in it is complete"),
+        (&FULL[..206_336 - 512], "it does not end with config.json"),
+        (&b"not a tar at all"[..], "is not a Qdrant snapshot"),
         (&packed, "gunzip"),
     ] {
         fs::write(&path, content).expect("a file");
@@ -1287,7 +1288,8 @@ async fn damaged_staged_files_say_where_they_break_and_what_is_whole() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_member_with_holes_is_restored_with_its_holes_filled() {
-    // As the tar of a file with a hole: the last 1,024 bytes of the snapshot are zeros, and are left out of the archive.
+    // Like the tar of a file with a hole: the last 1,024 bytes of the snapshot are zeros, and are
+    // left out of the archive.
     let data = DOCS.len() - 1024;
     let mut header = tar::Header::new_gnu();
     header.set_path("docs-1-2026-11-23-05-01-03.snapshot").expect("a path");
@@ -1338,7 +1340,7 @@ async fn a_selection_that_means_nothing_and_choices_without_meaning_are_refused(
     for (request, told) in [
         (
             RestoreRequest { only: vec!["dosc".into()], ..beside("copy") },
-            "no collection of the point is meant by `dosc`",
+            "no collection of the point matches `dosc`",
         ),
         (
             RestoreRequest {
@@ -1352,7 +1354,7 @@ async fn a_selection_that_means_nothing_and_choices_without_meaning_are_refused(
                 extras: kaleem_dr_core::recovery::source::Extras::Remove,
                 ..in_place()
             },
-            "never removed",
+            "a restore never removes",
         ),
         (
             RestoreRequest {
@@ -1365,7 +1367,7 @@ async fn a_selection_that_means_nothing_and_choices_without_meaning_are_refused(
         let error = source.plan_restore(&point, request).await.expect_err("it is refused");
         assert!(error_chain(&error).contains(told), "{told}: {}", error_chain(&error));
     }
-    // What was planned is no longer so: an alias has come between.
+    // The plan is outdated: an alias has appeared in the meantime.
     let plan = source.plan_restore(&point, in_place()).await.expect("a plan");
     let alias = json!({ "actions": [{ "create_alias": { "collection_name": "docs", "alias_name": "newcomer" } }] });
     server.done(Method::POST, "collections/aliases", alias).await;

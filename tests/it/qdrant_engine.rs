@@ -1,4 +1,5 @@
-//! Qdrant's own engine, a real one, reads snapshot files without a server. The server before it is the stand-in with recorded files.
+//! Qdrant's real engine reads snapshot files without a server. The captured server is the stand-in
+//! with recorded files.
 
 use std::{
     io::{Cursor, Write as _},
@@ -21,7 +22,8 @@ fn site(server: &QdrantStandIn) -> Site {
     site.with(&format!("[source.vectors]\ntype = \"qdrant\"\nurl = {url:?}\napi_key = {{ file = {key:?} }}\nengine = {engine:?}"))
 }
 
-/// The recorded snapshot of `docs` with the least bit of one vector's first component turned over, found by what the engine reads.
+/// The recorded snapshot of `docs` with the lowest bit of one vector's first component flipped,
+/// located by what the engine reads.
 fn altered() -> Vec<u8> {
     let mut engine = Command::new(qdrant_engine())
         .stdin(Stdio::piped())
@@ -75,7 +77,7 @@ fn verify_compares_each_point_of_a_snapshot_with_the_capture_and_sees_one_altere
     site.succeed(["backup"]);
     let verified = site.run(["verify", "vectors"]);
     assert_eq!(verified.code, Some(4), "{}{}", verified.stdout, verified.stderr);
-    let line = "snapshot of collection docs: Qdrant's engine reads 120 points in it, and not all of them are what was captured";
+    let line = "snapshot of collection docs: Qdrant's engine reads 120 points in it, and not all of them equal what was captured";
     assert!(verified.stdout.contains(line), "{}", verified.stdout);
     assert!(verified.stdout.contains("collection sessions: 30 points read"), "{}", verified.stdout);
 }

@@ -1,4 +1,4 @@
-//! RabbitMQ's definitions on a real broker: captured in a form that does not change by itself, put back, and compared.
+//! RabbitMQ's definitions on a real broker: captured in a stable form, restored, and compared.
 
 use std::{error::Error, net::TcpListener};
 
@@ -21,7 +21,7 @@ use crate::support::{
     servers::{Rabbitmq, free_port},
 };
 
-/// One test's virtual host on the shared broker, and the user that belongs to it.
+/// One test's virtual host on the shared broker, and its user.
 struct Broker {
     server: Rabbitmq,
     client: ManagementClient,
@@ -29,7 +29,7 @@ struct Broker {
 }
 
 impl Broker {
-    /// Seeds the virtual host, after removing what an earlier run of the test left.
+    /// Seeds the virtual host, after removing the leftovers of an earlier run.
     async fn seeded(vhost: &'static str) -> Self {
         let server = servers::rabbitmq();
         let client = client(&server);
@@ -61,7 +61,7 @@ impl Broker {
         request.send().await.expect("the broker answers").status().as_u16()
     }
 
-    /// The definitions of this test alone: others change theirs meanwhile.
+    /// The definitions of this test only: other tests change theirs at the same time.
     async fn own(&self) -> Definitions {
         let user = format!("{} user", self.vhost);
         let is_own =
@@ -105,7 +105,7 @@ fn source(server: &Rabbitmq) -> RabbitmqSource {
         .expect("the config is good")
 }
 
-/// An error with all its causes, as an operator reads it.
+/// An error with all its causes, as shown to an operator.
 fn told(error: &SourceError) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -149,7 +149,7 @@ async fn a_lost_virtual_host_and_its_user_come_back_equal() {
 }
 
 #[tokio::test]
-async fn a_restore_beside_makes_an_equal_virtual_host_and_leaves_the_first_alone() {
+async fn a_restore_to_a_new_virtual_host_is_equal_and_leaves_the_first_alone() {
     let broker = Broker::seeded("beside").await;
     let point = broker.own().await;
     let import = broker.prepare(&point, &broker.beside()).await.unwrap();
@@ -171,7 +171,7 @@ async fn a_restore_beside_makes_an_equal_virtual_host_and_leaves_the_first_alone
 }
 
 #[tokio::test]
-async fn a_queue_that_the_import_passes_over_is_told_before_and_after() {
+async fn a_queue_that_the_import_ignores_is_reported_before_and_after() {
     let broker = Broker::seeded("conflict").await;
     let point = broker.own().await;
     let queue = "queues/conflict/orders.new";
@@ -234,7 +234,7 @@ async fn a_changed_policy_and_password_are_overwritten_and_named_in_the_plan() {
 }
 
 #[tokio::test]
-async fn an_import_that_fails_half_way_leaves_no_virtual_host_beside() {
+async fn an_import_that_fails_half_way_leaves_no_new_virtual_host() {
     let broker = Broker::seeded("half").await;
     let document = json!({
         "vhosts": [{"name": "half"}],
@@ -280,7 +280,7 @@ async fn the_user_that_restores_keeps_its_password() {
 }
 
 #[tokio::test]
-async fn a_wrong_password_and_a_user_without_rights_are_told_apart() {
+async fn a_wrong_password_and_a_user_without_rights_are_distinguished() {
     let broker = Broker::seeded("rights").await;
     let user = |password: &str, tags: &str| json!({"password": password, "tags": tags});
     let login = |password: &str| Rabbitmq {
@@ -368,7 +368,7 @@ async fn what_is_not_rabbitmq_is_not_taken_for_it() {
     let error = client(&server).definitions().await.unwrap_err();
     website.await.unwrap();
     assert!(
-        told(&error).contains("its answer is not that of RabbitMQ's management API"),
+        told(&error).contains("its reply is not that of RabbitMQ's management API"),
         "{}",
         told(&error)
     );

@@ -1,4 +1,5 @@
-//! A broker that lost everything comes back, and what a restore will do is told before it writes.
+//! A broker that lost everything is restored, and the plan announces every change before anything
+//! is written.
 
 use kaleem_dr_sources::rabbitmq::definitions::Definitions;
 use reqwest::Method;
@@ -56,7 +57,7 @@ fn large() -> Value {
         }));
     }
     for vhost in ["/", "billing", "shop"] {
-        // The seed allows 100 queues.
+        // The seed limits queues to 100.
         all["parameters"]
             .as_array_mut()
             .expect("a list")
@@ -68,7 +69,7 @@ fn large() -> Value {
     all
 }
 
-/// Deletes everything but the user we log in as.
+/// Deletes everything except the user that we log in as.
 async fn wipe(server: &Rabbitmq) {
     let (_, vhosts) = api(server, Method::GET, "vhosts", None).await;
     for vhost in serde_json::from_slice::<Value>(&vhosts).expect("JSON").as_array().expect("a list")
@@ -88,7 +89,7 @@ async fn wipe(server: &Rabbitmq) {
 }
 
 #[tokio::test]
-async fn a_broker_that_lost_everything_comes_back_equal_and_conflicts_are_told_before_anything_is_written()
+async fn a_broker_that_lost_everything_is_restored_equal_and_conflicts_are_reported_before_anything_is_written()
  {
     let broker = RabbitmqServer::start();
     let server = &broker.server;
@@ -115,11 +116,11 @@ async fn a_broker_that_lost_everything_comes_back_equal_and_conflicts_are_told_b
             *standing != kaleem_dr_sources::rabbitmq::definitions::Standing::Equal
         })
         .map(|(identity, standing)| format!("{identity}: {standing:?}"))
-        // A user that restores without permissions on a virtual host gets none.
+        // A restoring user without permissions on a virtual host gets none.
         .collect();
     assert_eq!(unequal, [""; 0]);
 
-    // Each kind of change, and the plan that tells it.
+    // Each kind of change, and its line in the plan.
     let put = async |path: &str, body: Value| {
         let status = api(server, Method::PUT, path, Some(&body)).await.0;
         assert!(matches!(status, 201 | 204), "PUT {path}: {status}");
@@ -155,7 +156,7 @@ async fn a_broker_that_lost_everything_comes_back_equal_and_conflicts_are_told_b
         })
         .collect();
     for (begins, holds) in [
-        ("conflict queue work.2 in shop", "there with other arguments; RabbitMQ passes over it"),
+        ("conflict queue work.2 in shop", "exists with other arguments; RabbitMQ ignores it"),
         ("conflict exchange unrouted in billing", "type"),
         ("overwrite policy expire in shop", "definition"),
         ("overwrite user shop user", "password_hash"),
@@ -170,7 +171,7 @@ async fn a_broker_that_lost_everything_comes_back_equal_and_conflicts_are_told_b
     assert_eq!(definitions(server).await.to_bytes(), changed.to_bytes(), "a plan writes nothing");
 
     let (restored, lines) = site.json(["restore", "rabbitmq", "--in-place", "--yes"]);
-    assert_eq!(restored.code, Some(4), "what the broker passed over is no success");
+    assert_eq!(restored.code, Some(4), "what the broker ignored is not a success");
     let differs: Vec<&str> = lines[0]["differences"]
         .as_array()
         .expect("a list")

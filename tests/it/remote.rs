@@ -1,4 +1,5 @@
-//! Repositories in buckets: how they are named, what is said when the way is barred, and that what arrives is what was sent.
+//! Repositories in buckets: their configuration, the errors for unreachable ones, and the
+//! verification of every write.
 
 use std::{
     fs,
@@ -28,12 +29,12 @@ use super::support::{
     site::Site,
 };
 
-/// A prefix of one test's own.
+/// A prefix for one test.
 fn prefix(name: &str) -> String {
     format!("remote-{name}-{}", std::process::id())
 }
 
-/// A table `[repository.NAME]` at a location, with the site's password.
+/// A table `[repository.NAME]` with a location and the site's password.
 fn table(site: &Site, name: &str, location: &str, more: &str) -> String {
     let password = site.path("repository.pass");
     format!(
@@ -46,7 +47,7 @@ fn quoted(path: &Path) -> String {
     format!("{:?}", path.to_str().expect("UTF-8"))
 }
 
-/// The keys of a table, in files of the site.
+/// The access keys for a table, in files of the site.
 fn keys(site: &Site, s3: &S3) -> String {
     let (key, secret) = (site.secret("s3.key", &s3.key), site.secret("s3.secret", &s3.secret));
     format!(
@@ -167,7 +168,7 @@ fn a_key_that_is_none_of_r2s_is_refused_before_anything_is_sent() {
     assert!(!outcome.stderr.to_lowercase().contains("canary"), "{}", outcome.stderr);
 }
 
-/// The verdicts of a check by step.
+/// Runs `r2 check`; returns its exit code and report.
 fn checked(site: &Site) -> (Option<i32>, Value) {
     let (outcome, mut lines) = site.json(["--repo", "bucket", "r2", "check"]);
     assert_eq!(lines.len(), 1, "{}", outcome.stderr);
@@ -214,7 +215,7 @@ async fn a_good_bucket_passes_its_check_and_is_left_as_it_was() {
     );
 }
 
-/// A signed PUT of something about a bucket.
+/// A signed PUT of a bucket setting.
 async fn put(s3: &S3, path: &str, body: &str) {
     let address = format!("{}/{path}", s3.endpoint);
     let digest = kaleem_dr_core::ground::digest::ByteDigest::of(body.as_bytes());
@@ -259,7 +260,7 @@ async fn a_rule_that_expires_packs_fails_the_check_by_its_name() {
         found["verdict"] == "error" && message.contains("tidy-up") && message.contains("destroys"),
         "{report}"
     );
-    // Beside it, a repository is safe.
+    // Next to it, a repository is safe.
     let (code, report) = checked(&site_in(&own, "other"));
     assert_eq!(code, Some(0), "{report}");
 }
@@ -282,7 +283,7 @@ fn a_key_is_rotated_by_writing_its_file_anew() {
     site.succeed(["--repo", "bucket", "backup"]);
     let (_, mut lines) = site.json(["--repo", "bucket", "snapshots"]);
     assert_eq!(lines.remove(0).as_array().expect("snapshots").len(), 2);
-    // The old one is revoked: whoever still has it is refused.
+    // The old key is revoked: whoever still uses it is refused.
     site.secret("s3.key", "kaleem-revoked");
     site.secret("s3.secret", &old.secret);
     let outcome = site.run(["--repo", "bucket", "r2", "check"]);
@@ -316,16 +317,16 @@ async fn uploads_together_keep_to_their_limit() {
     );
 }
 
-/// What lies between us and the bucket, and does one thing wrong.
+/// A proxy between us and the bucket that fails in one way.
 #[derive(Default)]
 struct Faults {
     flip_a_byte: AtomicBool,
-    /// The service behind does not know `Content-MD5`.
+    /// Hides `Content-MD5` from the service.
     no_content_md5: AtomicBool,
     cut_listings: AtomicBool,
     endless_listings: AtomicBool,
     stranger: AtomicBool,
-    /// Requests yet to be answered with this status.
+    /// Number of requests still to be answered with this status.
     refusals: AtomicUsize,
     status: AtomicUsize,
     gets: AtomicUsize,
@@ -338,7 +339,7 @@ struct Middle {
 }
 
 impl Middle {
-    /// Starts it; the S3 that is returned leads through it.
+    /// Starts it; the returned S3 leads through it.
     async fn start(s3: &S3) -> (S3, Arc<Faults>) {
         let faults = Arc::new(Faults::default());
         let middle = Arc::new(Self {
@@ -387,7 +388,7 @@ async fn pass(State(middle): State<Arc<Middle>>, request: Request) -> Response {
         parts.headers.remove("content-md5");
     }
     let address = format!("{}{}", middle.endpoint, parts.uri);
-    // With the Host that was signed.
+    // With the signed Host header.
     let sent =
         middle.http.request(parts.method, address).headers(parts.headers).body(body).send().await;
     let mut got = sent.expect("the server answers");
@@ -411,7 +412,7 @@ async fn pass(State(middle): State<Arc<Middle>>, request: Request) -> Response {
     response.body(Body::from(body)).expect("a response")
 }
 
-/// 56 MiB that no two parts of are equal.
+/// 56 MiB without repetitions.
 fn large() -> Vec<Bytes> {
     (0_u8..56).map(|n| Bytes::from(vec![n; 1 << 20])).collect()
 }

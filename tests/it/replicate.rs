@@ -1,4 +1,5 @@
-//! Mirrors: equal object by object, guarded, whole at every moment; and repositories repaired from them.
+//! Mirrors: equal object by object, guarded, consistent at every moment; and repositories repaired
+//! from them.
 
 use std::{
     collections::BTreeMap,
@@ -18,7 +19,7 @@ use crate::support::{
     tree::Tree,
 };
 
-/// A site with a tree that was saved, and a mirror of its repository on disk.
+/// A site with a saved tree, and a mirror of its repository on disk.
 fn with_disk_mirror() -> (Site, PathBuf, PathBuf) {
     let site = Site::new();
     let (tree, mirror) = (site.path("tree"), site.path("mirror"));
@@ -28,7 +29,7 @@ fn with_disk_mirror() -> (Site, PathBuf, PathBuf) {
     (site, tree, mirror)
 }
 
-/// One more snapshot with new content.
+/// Adds a snapshot with new content.
 fn another_day(site: &Site, tree: &Path, day: u64) {
     fs::write(tree.join(format!("day-{day}")), noise(400_000, day)).expect("a file can be written");
     site.succeed(["backup"]);
@@ -81,7 +82,7 @@ fn a_bucket_becomes_equal_and_stock_restic_reads_it() {
     assert_eq!(lines[0]["copied"]["bytes"], 0, "a second pass moves nothing");
     assert_eq!(lines[0]["deleted"]["objects"], 0);
 
-    // What is forgotten here goes there, and nothing but that.
+    // What is forgotten here is deleted there, and nothing else.
     another_day(&site, &tree, 2);
     site.succeed(["forget", "--keep-last", "2", "--yes"]);
     site.succeed(["prune", "--instant", "--yes"]);
@@ -110,7 +111,7 @@ fn a_mirror_on_disk_is_the_same_files_and_comes_back_as_a_repository() {
         (&0.into(), &0.into())
     );
 
-    // The repository is lost, and comes back from its mirror, with no password needed to do it.
+    // The repository is lost and restored from its mirror, without a password.
     fs::remove_dir_all(site.repository()).expect("the repository can be lost");
     site.secret("repository.pass", "lost as well");
     site.succeed(["replicate", "--from", "mirror", "--to", "local"]);
@@ -161,7 +162,7 @@ fn a_place_that_holds_other_things_is_not_filled() {
 fn snapshots_of_others_on_the_mirror_stay_until_they_are_given_up() {
     let (site, tree, mirror) = with_disk_mirror();
     site.succeed(["replicate"]);
-    // As the handbook's second script does: straight into the mirror.
+    // Like the handbook's second script: straight into the mirror.
     let stock = Restic::on_directory(&mirror, PASSWORD);
     stock.backup([tree.join("etc")].iter().filter(|path| path.exists()).chain([&tree]));
     another_day(&site, &tree, 1);
@@ -175,7 +176,7 @@ fn snapshots_of_others_on_the_mirror_stay_until_they_are_given_up() {
     assert_eq!(stock.snapshots().len(), 3, "the new one came over, the foreign one is still there");
     stock.check_read_data();
 
-    // Brought home, it is foreign no longer.
+    // Once brought home, it is no longer foreign.
     site.succeed(["replicate", "--from", "mirror", "--to", "local", "--no-delete"]);
     assert_eq!(site.snapshots().len(), 3);
     site.succeed(["replicate"]);
@@ -256,7 +257,7 @@ fn an_alarm_keeps_the_mirror_as_it_is_until_it_is_acknowledged() {
         fs::remove_file(tree.join(number.to_string())).expect("a file can be lost");
     }
     assert_eq!(site.run(["backup"]).code, Some(3), "most files are gone: that is an alarm");
-    // Somebody who means ill goes around our own forget, which refuses as well.
+    // An attacker bypasses our own forget, which would refuse as well.
     let oldest = site.snapshots()[0]["id"].as_str().expect("an id").to_owned();
     site.restic().succeed(["forget", &oldest]);
     let outcome = site.run(["replicate"]);
@@ -274,13 +275,13 @@ fn an_alarm_keeps_the_mirror_as_it_is_until_it_is_acknowledged() {
 }
 
 #[test]
-fn deletions_wait_while_somebody_reads_the_mirror() {
+fn deletions_wait_while_another_program_reads_the_mirror() {
     let (site, tree, mirror) = with_disk_mirror();
     another_day(&site, &tree, 1);
     another_day(&site, &tree, 2);
     site.succeed(["replicate"]);
     site.succeed(["forget", "--keep-last", "2", "--yes"]);
-    fs::write(mirror.join("locks").join("00".repeat(32)), "a lock of somebody")
+    fs::write(mirror.join("locks").join("00".repeat(32)), "a foreign lock")
         .expect("a lock can be written");
     let (outcome, lines) = site.json(["replicate"]);
     assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
@@ -332,7 +333,7 @@ fn a_flipped_byte_anywhere_is_found_and_put_back_from_the_mirror() {
         site.succeed(["check", "--read-data"]);
         site.restic().check_read_data();
     }
-    // What is damaged on both sides is said to be so.
+    // Damage on both sides is reported.
     let damaged = whole.keys().find(|key| key.starts_with("data/")).expect("a pack");
     flip_byte(&site.repository().join(damaged));
     flip_byte(&mirror.join(damaged));
@@ -343,7 +344,8 @@ fn a_flipped_byte_anywhere_is_found_and_put_back_from_the_mirror() {
     assert_eq!(verified.code, Some(4), "the mirror's damage is found: {}", verified.stdout);
 }
 
-/// kill -9 a hundred times. Readers look at the far side all the while, with stock restic and its locks.
+/// Kills a pass a hundred times with SIGKILL, while stock restic reads the mirror with its locks
+/// all the time.
 #[test]
 fn a_kill_at_any_moment_leaves_a_mirror_that_can_be_read() {
     const KILLS: u32 = 100;
@@ -371,7 +373,7 @@ fn a_kill_at_any_moment_leaves_a_mirror_that_can_be_read() {
             }
         });
         let mut killed = 0;
-        // Some end by themselves before their moment comes.
+        // Some passes end before they are killed.
         for round in 0..u64::from(4 * KILLS) {
             if killed == KILLS {
                 break;
@@ -387,7 +389,7 @@ fn a_kill_at_any_moment_leaves_a_mirror_that_can_be_read() {
             }
             let mut pass = site.command();
             if round % 2 == 1 {
-                // Right behind the first or the second object that it moves, if there is one left to move.
+                // Right after the first or second object that it copies, if there is one left.
                 pass.env("KALEEM_DR_FAILPOINT", format!("replicate=kill:{}", 1 + round / 2 % 2));
             }
             let mut pass = pass
@@ -399,7 +401,7 @@ fn a_kill_at_any_moment_leaves_a_mirror_that_can_be_read() {
                 .expect("the program can be run");
             let moment = u64::from(noise(1, round)[0]) % 80;
             thread::sleep(Duration::from_millis(if round % 2 == 1 { 400 } else { moment }));
-            // One that has ended by itself is no longer there to be killed.
+            // A pass that has already ended cannot be killed.
             let _ = pass.kill();
             let ended = pass.wait().expect("our child can be waited for");
             killed += u32::from(ended.code().is_none());

@@ -1,4 +1,5 @@
-//! Ten thousand faults of an S3 server and the network before it: a mirror is equal, or the pass says why it is not.
+//! Ten thousand faults of an S3 server and the network in front of it: a mirror is equal, or the
+//! pass reports why it is not.
 
 use std::{collections::BTreeMap, fs, path::Path, sync::Arc, time::Duration};
 
@@ -28,14 +29,14 @@ use crate::support::{
     site::{PASSWORD, Site},
 };
 
-/// Faults that must have been met in all.
+/// Total number of faults that must have occurred.
 const WANTED: u64 = 10_000;
-/// Of a thousand requests, so many meet one; it changes from seed to seed.
+/// Number of faults per thousand requests; it changes from seed to seed.
 const RATES: [u64; 3] = [60, 200, 450];
 const KEY: &str = "s3s-fs-test";
 const SECRET: &str = "s3s-fs-test-secret";
 
-/// A repository of many small objects, each under its hash. Nothing here needs to decrypt them.
+/// A repository of many small objects, each named by its hash. Nothing here needs to decrypt them.
 fn sealed_objects(directory: &Path, count: usize, seed: u64) {
     for (place, share) in
         [("keys", 1), ("data", count), ("index", 1 + count / 10), ("snapshots", 1 + count / 5)]
@@ -60,7 +61,7 @@ fn repository(directory: &Path, count: usize, seed: u64) {
     sealed_objects(directory, count, seed);
 }
 
-/// Gives up soon.
+/// Settings with short time-outs.
 fn impatience() -> Tuning {
     let patience = Duration::from_millis(250);
     let retry_delay = Duration::from_millis(2);
@@ -101,7 +102,7 @@ async fn pass(
     mirror(&job, &progress, &CancellationToken::new()).await
 }
 
-/// What the far side holds, read without faults.
+/// The content of the mirror, read without faults.
 async fn far_objects(store: &OpendalStore) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     for place in ["keys", "data", "index", "snapshots"] {
@@ -118,7 +119,8 @@ async fn far_objects(store: &OpendalStore) -> BTreeMap<String, String> {
     found
 }
 
-/// The same objects with the same content; else the first that differ.
+/// Asserts that both sides have the same objects with the same content; shows the first
+/// differences.
 fn assert_equal(found: &BTreeMap<String, String>, wanted: &BTreeMap<String, String>, seed: u64) {
     let differing = |one: &BTreeMap<String, String>, other: &BTreeMap<String, String>| {
         one.iter()
@@ -129,7 +131,7 @@ fn assert_equal(found: &BTreeMap<String, String>, wanted: &BTreeMap<String, Stri
     assert!(odd.is_none() && missing.is_none(), "seed {seed}: found {odd:?}, wanted {missing:?}");
 }
 
-/// Nothing on the far side that is not what its name says.
+/// Asserts that every object on the mirror matches its name.
 fn assert_true_to_names(far: &BTreeMap<String, String>, seed: u64) {
     for (key, hash) in far.iter().filter(|(key, _)| *key != "config") {
         assert_eq!(
@@ -140,8 +142,8 @@ fn assert_true_to_names(far: &BTreeMap<String, String>, seed: u64) {
     }
 }
 
-/// Passes under faults, from the near side to the far one and back, until so many were met.
-/// `proof` is the same place with more patience: for the test's own look, and for passes that must succeed.
+/// Replicates under faults, back and forth, until `wanted` faults have occurred. `proof` is the
+/// same location without faults: for the test's own reads, and for passes that must succeed.
 async fn survive(
     faulty: &FaultyS3,
     far: &OpendalStore,
@@ -187,7 +189,7 @@ async fn survive(
             }
         }
         if seed % 5 == 0 {
-            // And back: reads meet faults too.
+            // And back, so that reads meet faults too.
             pass(&near, proof, &ledger).await.expect("without faults, a pass succeeds");
             let _ = fs::remove_dir_all(&back_path);
             for place in ["keys", "data", "index", "snapshots", "locks"] {
@@ -231,7 +233,7 @@ async fn faults_before_s3s_fs_never_look_like_success() {
     let faulty = FaultyS3::before_s3s_fs(home.path(), KEY, SECRET);
     let far = client(faulty.endpoint(), "bucket", "prefix", KEY, SECRET, impatience());
     let proof = client(faulty.endpoint(), "bucket", "prefix", KEY, SECRET, Tuning::default());
-    // It stores a body that is not what `Content-MD5` says, and then refuses it.
+    // This server stores a body that does not match `Content-MD5`, and then refuses it.
     survive(&faulty, &far, &proof, false, WANTED / 2).await;
 }
 
@@ -253,7 +255,7 @@ async fn ten_thousand_objects_and_a_second_pass_that_moves_nothing() {
     let site = behind.of(site, "r2");
     let local = Location::Directory(site.repository());
     let access = Access::new(local.clone(), SecretString::from(PASSWORD));
-    // A pack for each file.
+    // One pack per file.
     let mut options = InitOptions::default();
     options.pack_bytes = 1000;
     Repository::init_in(local.store_to_fill().expect("a directory"), &access, options)
@@ -270,7 +272,7 @@ async fn ten_thousand_objects_and_a_second_pass_that_moves_nothing() {
     assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
     assert_eq!(lines[0]["copied"]["bytes"], 0);
     let (requests, lists) = (through.requests().0 - requests, through.requests().1 - lists);
-    // Keys, index and snapshots are one page each, and the packs are ten or eleven.
+    // Keys, index and snapshots need one page each, and the packs ten or eleven.
     assert!((13..=14).contains(&lists), "each prefix is listed once, in {lists} pages");
     assert_eq!(
         requests,

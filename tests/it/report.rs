@@ -1,4 +1,4 @@
-//! Proof reports and what `status` says of RPO and RTO: from evidence, and never greener than it.
+//! Proof reports, and RPO and RTO in `status`: based on evidence, and never more optimistic.
 
 use std::fs;
 
@@ -74,7 +74,7 @@ fn a_report_is_one_page_that_asks_for_nothing_in_both_languages() {
 }
 
 #[test]
-fn a_report_that_was_changed_afterwards_is_told_and_no_longer_green() {
+fn a_report_that_was_changed_afterwards_is_detected_and_no_longer_green() {
     let site = site();
     for _ in 0..2 {
         site.succeed(["drill"]);
@@ -142,7 +142,7 @@ fn rpo_is_broken_until_something_is_proven_and_a_mirror_follows_its_passes() {
         (&"r2".into(), &"restored".into())
     );
 
-    // A newer snapshot that nobody proved does not move the RPO.
+    // A newer snapshot without a proof does not change the RPO.
     site.succeed(["backup"]);
     let (_, after) = status(&site, &["--repo", "local"]);
     assert_eq!(after[0]["proven_snapshot"], found[0]["proven_snapshot"]);

@@ -1,4 +1,5 @@
-//! Keeping a repository: take over, retention, prune, check, stats, and what each refusal means.
+//! Maintaining a repository: adopting one, retention, prune, check, stats, and the exit code of
+//! each refusal.
 
 use std::{fs, path::PathBuf};
 
@@ -10,7 +11,7 @@ use crate::support::{
     tree::Tree,
 };
 
-/// A site whose repository stock restic made, with one snapshot of the tree.
+/// A site whose repository was created by stock restic, with one snapshot of the tree.
 fn taken_over(version: u8) -> (Site, PathBuf) {
     let site = Site::new();
     let tree = site.path("tree");
@@ -55,13 +56,13 @@ fn a_repository_of_stock_restic_is_taken_over_as_it_is() {
 }
 
 #[test]
-fn forget_leaves_what_is_not_ours_until_told_to_take_over() {
+fn forget_leaves_what_is_not_ours_unless_it_takes_over() {
     let (site, _) = taken_over(2);
     for _ in 0..3 {
         site.succeed(["backup"]);
     }
     let asked = site.run(["forget", "--keep-last", "1"]);
-    assert_eq!(asked.code, Some(5), "nobody said yes: {}", asked.stderr);
+    assert_eq!(asked.code, Some(5), "the operator has not agreed: {}", asked.stderr);
     assert_eq!(site.snapshots().len(), 4);
     site.succeed(["forget", "--keep-last", "1", "--dry-run"]);
     assert_eq!(site.snapshots().len(), 4);
@@ -78,7 +79,7 @@ fn forget_leaves_what_is_not_ours_until_told_to_take_over() {
 }
 
 #[test]
-fn prune_marks_first_and_deletes_a_day_later_or_when_told() {
+fn prune_marks_first_and_deletes_a_day_later_or_at_once_on_request() {
     let site = Site::new();
     let tree = site.path("tree");
     fs::create_dir_all(&tree).expect("a directory");

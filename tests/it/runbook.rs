@@ -1,4 +1,5 @@
-//! The runbook: of this config, in two languages, with commands that work as written; and the same text in every snapshot.
+//! The runbook: for this config, in two languages, with commands that work as written; and the same
+//! text in every snapshot.
 
 use std::process::Command;
 
@@ -30,7 +31,7 @@ async fn site(database: &str) -> Site {
     site
 }
 
-/// The indented lines of a text that begin with a program's name, comments left out.
+/// The indented lines of a text that begin with a program's name, without comments.
 fn commands(text: &str, program: &str) -> Vec<String> {
     let lines = text.lines().filter_map(|line| line.strip_prefix("    "));
     let ours = lines.filter(|line| line.starts_with(&format!("{program} ")));
@@ -50,7 +51,7 @@ async fn every_command_of_the_runbook_works_as_written() {
         if command.contains("--in-place") {
             arguments.push("--yes");
         }
-        // Two restores beside within one second would want one name.
+        // Two restores within one second would use the same default name.
         let elsewhere = site.path(&format!("beside-{}", arguments.join("-").replace('/', "_")));
         if arguments.contains(&"configs") && !command.contains("--in-place") {
             arguments.extend(["--to", elsewhere.to_str().expect("a UTF-8 path")]);
@@ -86,7 +87,7 @@ async fn every_command_of_the_runbook_works_as_written() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn both_languages_name_what_is_really_there_and_lie_in_each_snapshot() {
+async fn both_languages_name_what_really_exists_and_are_in_each_snapshot() {
     let site = site("kdr_runbook_text").await;
     let (english, arabic) =
         (site.succeed(["runbook"]).stdout, site.succeed(["runbook", "--lang", "ar"]).stdout);

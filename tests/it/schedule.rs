@@ -1,4 +1,5 @@
-//! Schedules: what is written for systemd and for cron, what systemd says to it, and that nothing of others is touched.
+//! Schedules: the files for systemd and cron, systemd's verdict on them, and that no other
+//! program's files are touched.
 #![expect(clippy::unnecessary_debug_formatting, reason = "a quoted path is a TOML string")]
 
 use std::{
@@ -17,10 +18,10 @@ use crate::support::{
     site::{PASSWORD, Site},
 };
 
-/// Most that systemd may find exposed, in tenths.
+/// Limit for systemd's exposure score, in tenths.
 const MOST_EXPOSED: &str = "--threshold=25";
 
-/// A site with a mirror, staged files, a credential and a variable: whatever jobs may need.
+/// A site with a mirror, staged files, a credential and a variable: everything that jobs may need.
 fn site() -> Site {
     let site = Site::new();
     let (tree, staged, far) = (site.path("tree"), site.path("sta ged"), site.path("far"));
@@ -42,7 +43,7 @@ fn root(site: &Site) -> PathBuf {
     root
 }
 
-/// Everything below a directory that is no directory: contents, and where links lead.
+/// Everything below a directory except directories: contents, and targets of links.
 fn files(root: &Path) -> BTreeMap<PathBuf, String> {
     let mut found = BTreeMap::new();
     let mut pending = vec![root.to_path_buf()];
@@ -101,7 +102,7 @@ fn systemd_takes_every_unit_and_finds_each_service_confined() {
     assert_eq!(
         all.len(),
         13,
-        "six jobs with a service and a timer each, and the one that tells of failures: {all:?}"
+        "six jobs with a service and a timer each, and the one that reports failures: {all:?}"
     );
     let verified = analyze(&["verify", "--man=no"], &all);
     assert_eq!((verified.code, verified.stderr.as_str()), (Some(0), ""), "{}", verified.stdout);
@@ -120,7 +121,7 @@ fn systemd_takes_every_unit_and_finds_each_service_confined() {
             judged.stdout,
             judged.stderr
         );
-        // A backup that may write nowhere would be confined too.
+        // A backup that could write nowhere would pass this check as well.
         let text = fs::read_to_string(service).expect("a unit");
         assert!(
             text.contains(&format!("ReadWritePaths={}", site.path("state").display())),
@@ -231,7 +232,7 @@ fn a_job_that_is_turned_off_loses_its_timer() {
 }
 
 #[test]
-fn a_file_of_somebody_else_is_never_written_over() {
+fn a_file_of_another_program_is_never_overwritten() {
     for (name, style) in [
         ("etc/systemd/system/kaleem-dr-verify.timer", None),
         ("etc/cron.d/kaleem-dr", Some("--cron")),
@@ -280,8 +281,8 @@ fn no_job_runs_twice_when_cron_takes_over_from_systemd_and_back() {
     assert!(!cron.exists() && jobs(&site).iter().all(|job| job["style"] == "systemd"));
 }
 
-/// Runs a job's line of the cron file as cron does, with programs of our own for the lock and the log. Gives what cron would
-/// mail, and what went to the log.
+/// Runs a job's line of the cron file like cron, with our own programs for lock and log. Returns
+/// what cron would mail, and what went to the log.
 fn as_cron(site: &Site, job: &str) -> (String, String) {
     let text = fs::read_to_string(root(site).join("etc/cron.d/kaleem-dr")).expect("the cron file");
     let line = text
@@ -315,7 +316,7 @@ fn cron_mails_of_failures_alone_and_the_log_has_the_words() {
     let site = site();
     succeed(&site, &["install", "--cron"]);
     let (mail, log) = as_cron(&site, "check");
-    assert_eq!(mail, "", "a job that ends well is nobody's mail: {log}");
+    assert_eq!(mail, "", "a job that succeeds is not mailed: {log}");
     fs::rename(site.repository(), site.path("elsewhere")).expect("the repository can be moved");
     let (mail, log) = as_cron(&site, "check");
     assert!(mail.contains("kaleem-dr-check failed with exit status 10"), "{mail}");
@@ -330,7 +331,7 @@ fn variables_instead_of_a_config_are_refused_for_no_job_would_see_them() {
     let outcome = run(command
         .env("RESTIC_PASSWORD_FILE", site.path("repository.pass"))
         .args(["schedule", "print"]));
-    // A machine with a config at the default place takes that one.
+    // On a machine with a config at the default path, the program uses that one.
     if !Path::new("/etc/kaleem-dr/kaleem-dr.toml").exists() {
         assert_eq!(outcome.code, Some(2), "{}", outcome.stdout);
         assert!(outcome.stderr.contains("need a config file"), "{}", outcome.stderr);

@@ -1,4 +1,5 @@
-//! Two repositories in one run: the source is read once, both hold the same, and neither's failure takes the other along.
+//! Two repositories in one run: the source is read once, both have the same content, and the
+//! failure of one does not affect the other.
 #![expect(clippy::unnecessary_debug_formatting, reason = "a quoted path is a TOML string")]
 
 use std::{
@@ -89,7 +90,7 @@ async fn a_source_is_read_once_and_both_repositories_hold_the_same() {
         }
         assert!(run["further"][0]["forgotten"].is_u64(), "{run}");
     }
-    // A tree holds the times of its capture: the same tree in both is one capture.
+    // A tree contains the times of its capture: equal trees come from a single capture.
     let trees = |restic: &Restic| {
         let mut trees: Vec<String> =
             restic.snapshots().iter().map(|snapshot| snapshot["tree"].to_string()).collect();
@@ -175,7 +176,7 @@ fn when_the_first_repository_is_gone_the_next_one_takes_its_place() {
     far(&site).check_read_data();
 }
 
-/// A disk that takes no more packs.
+/// A disk that accepts no more packs.
 #[derive(Debug)]
 struct FullDisk {
     inner: OpendalStore,

@@ -1,4 +1,5 @@
-//! A secret never leaves its wrapper: canaries in every place that holds one, and every output searched for them.
+//! A secret never leaves its wrapper: canaries wherever a secret can be configured, and a search
+//! for them in every output.
 
 use std::{fs, process::Stdio, thread, time::Duration};
 
@@ -7,10 +8,11 @@ use crate::support::{
     site::Site,
 };
 
-/// In the text of every secret; what a person could not type by accident.
+/// Contained in every secret; a string that a person could not type by accident.
 const CANARY: &str = "kanarienvogel77";
 
-/// Runs commands that succeed and fail in all the ways a secret is used, and gives back all they said and showed.
+/// Runs commands that succeed and fail in every way that uses a secret, and returns their complete
+/// output.
 fn everything_said(site: &Site, extra: &[(&str, &str)]) -> String {
     let commands: [&[&str]; 15] = [
         &["config", "check"],
@@ -45,7 +47,7 @@ fn everything_said(site: &Site, extra: &[(&str, &str)]) -> String {
                 .stderr(Stdio::piped())
                 .spawn()
                 .expect("the program runs");
-            // What `ps` shows of it, while it is there.
+            // What `ps` shows of the process, while it exists.
             let line = fs::read(format!("/proc/{}/cmdline", child.id())).unwrap_or_default();
             said.push_str(&String::from_utf8_lossy(&line));
             let output = child.wait_with_output().expect("it ends");
@@ -67,7 +69,7 @@ fn assert_silent(said: &str) {
 fn no_output_holds_a_secret() {
     let refused = free_port();
     let uris = [
-        // Nobody listens; a login that is refused; text that is no URI at all; options that are not known.
+        // Nothing listens; a refused login; text that is not a URI; unknown options.
         format!(
             "mongodb://backup:{CANARY}@127.0.0.1:{refused}/kaleem?serverSelectionTimeoutMS=300"
         ),
@@ -88,7 +90,7 @@ fn no_output_holds_a_secret() {
         assert!(said.contains("mongo"), "the commands did run");
         assert_silent(&said);
         if number == 0 {
-            // What was written is searched as stock restic gives it back.
+            // The repository's content is searched as stock restic restores it.
             let state = fs::read_dir(site.path("state")).map_or(0, Iterator::count);
             assert!(state > 0, "a run leaves its queue file");
         }
@@ -126,7 +128,7 @@ fn secrets_from_the_environment_credentials_and_env_files_stay_there() {
         extra.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     assert_silent(&everything_said(&site, &extra));
 
-    // A bucket nobody serves: retries are cut short by ending the program, as an operator would.
+    // A bucket without a server: the test ends the program during its retries, like an operator.
     let mut command = site.command();
     command.args(["--repo", "bucket", "-vv", "snapshots"]).envs(extra.iter().copied());
     let mut child =
@@ -159,7 +161,8 @@ fn secrets_from_the_environment_credentials_and_env_files_stay_there() {
     }
     assert!(site.path("other/config").exists(), "the env file made a config that works");
 
-    // A secret in the wrong place of a config, and a broken line of an env file, are not repeated either.
+    // A secret in the wrong place of a config, and in an invalid line of an env file, is not
+    // repeated either.
     let site =
         Site::new().with(&format!("[repository.two]\nlocation = \"/x\"\npassword = \"{CANARY}\""));
     let outcome = site.run(["snapshots"]);

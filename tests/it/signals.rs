@@ -1,7 +1,9 @@
-//! SIGINT and SIGTERM: every command ends within two seconds, with 130, and leaves nothing that is in the way.
+//! SIGINT and SIGTERM: every command ends within two seconds, with 130, and leaves nothing that
+//! blocks others.
 //!
-//! Each command is held up at a named step, as a store that does not answer would hold it, so that the signal comes in its middle
-//! however fast the machine is; and once it is not held up, in the middle of data.
+//! Each command is held at a named step, as by a store that does not reply, so that the signal
+//! arrives in the middle of its work on any machine; and once without holding it, in the middle of
+//! data.
 
 use std::{
     fs,
@@ -25,11 +27,11 @@ use crate::support::{
     site::{PASSWORD, Site},
 };
 
-/// What is allowed, from the signal to the end of the process.
+/// Limit for the time from the signal to the end of the process.
 const LIMIT: Duration = Duration::from_secs(2);
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// A command in its middle.
+/// A running command.
 struct Running {
     child: Child,
     lines: mpsc::Receiver<String>,
@@ -51,7 +53,7 @@ impl Running {
         Self { child, lines }
     }
 
-    /// Waits until the program says so.
+    /// Waits until the program has printed this.
     fn until(&self, said: &str) {
         let mut before = String::new();
         loop {
@@ -67,13 +69,13 @@ impl Running {
         }
     }
 
-    /// Sends the signal, and gives the end and how long it took.
+    /// Sends the signal; returns the outcome and the time that it took.
     fn end(mut self, signal: Signal) -> (Outcome, Duration) {
         let pid = Pid::from_raw(self.child.id().try_into().expect("pids are small"));
         let began = Instant::now();
         kill(pid, signal).expect("it runs");
         let mut stdout = String::new();
-        // Its end closes the pipe.
+        // The end of the process closes the pipe.
         self.child.stdout.take().expect("it is a pipe").read_to_string(&mut stdout).expect("UTF-8");
         let status = self.child.wait().expect("our child can be waited for");
         let took = began.elapsed();
@@ -82,7 +84,7 @@ impl Running {
     }
 }
 
-/// The command ends in time with 130, does not call anything damaged, and leaves no lock.
+/// Asserts that the command ended in time with 130, reported no damage, and left no lock.
 #[track_caller]
 fn assert_ended_well(site: &Site, what: &str, (outcome, took): &(Outcome, Duration)) {
     let said = format!(
@@ -103,7 +105,7 @@ fn assert_no_lock(repository: &Path, said: &str) {
     assert!(locks.is_empty(), "{} locks are left in {}; {said}", locks.len(), repository.display());
 }
 
-/// A site with data, a mirror that is one snapshot behind, and another repository.
+/// A site with data, a mirror that lacks one snapshot, and another repository.
 fn site() -> Site {
     let site = Site::new();
     let tree = site.path("tree");
@@ -132,7 +134,7 @@ fn a_signal_ends_every_command_within_two_seconds_whatever_it_waits_for() {
     let (exported, restored) = (site.path("exported.tar"), site.path("restored"));
     let (exported, restored) =
         (exported.to_str().expect("UTF-8"), restored.to_str().expect("UTF-8"));
-    // Command, and where it is held up: early and late in what it does.
+    // Each command with the steps at which it is held: early and late in its work.
     let commands: [(&[&str], &[&str]); 14] = [
         (&["backup"], &["capture", "pack", "write:2", "read"]),
         (&["check"], &["read", "read:4"]),
@@ -170,9 +172,9 @@ fn a_signal_ends_every_command_within_two_seconds_whatever_it_waits_for() {
     }
     assert!(!Path::new(exported).exists(), "half of a file was exported");
     site.restic().check_read_data();
-    // Nothing is in the way of the next run.
+    // Nothing blocks the next run.
     site.succeed(["backup"]);
-    // What was forgotten before the signal came goes from the mirror.
+    // Snapshots forgotten before the signal are deleted from the mirror.
     site.succeed(["replicate", "--max-delete", "100"]);
     site.succeed(["drill"]);
     site.succeed(["status"]);
@@ -180,7 +182,7 @@ fn a_signal_ends_every_command_within_two_seconds_whatever_it_waits_for() {
 
 #[test]
 fn a_signal_in_the_middle_of_a_large_file_ends_its_backup_within_two_seconds() {
-    // In `make soak`, as large as that of a real machine.
+    // In `make soak`, as large as on a real machine.
     let mebibytes = std::env::var("KALEEM_TEST_SIGNAL_MIB")
         .map_or(300, |text| text.parse().expect("a number of MiB"));
     let site = Site::new();
@@ -205,7 +207,7 @@ fn a_signal_in_the_middle_of_a_large_file_ends_its_backup_within_two_seconds() {
     site.restic().check_read_data();
 }
 
-/// Bytes that neither compress nor are the same twice.
+/// Bytes that neither compress nor repeat.
 fn large_file(tree: &Path, mebibytes: u64) {
     use std::io::Write as _;
     fs::create_dir_all(tree).expect("a directory can be made");
@@ -227,7 +229,7 @@ fn packs(site: &Site) -> usize {
 #[test]
 fn a_signal_at_the_question_ends_the_command_and_releases_the_lock() {
     let site = site();
-    // `script` gives the program a terminal to ask on.
+    // `script` provides a terminal to ask on.
     let question = format!(
         "{} forget --keep-last 1",
         crate::support::program::kaleem_dr().get_program().display()

@@ -1,4 +1,5 @@
-//! The nightly run on real servers: three sources go out, and come back equal through our restore and through stock restic.
+//! The nightly run on real servers: three sources are backed up, and restored with equal content by
+//! us and by stock restic.
 
 use std::{collections::BTreeMap, fs, path::Path};
 
@@ -126,7 +127,7 @@ async fn three_sources_go_out_and_come_back_equal_through_stock_restic() {
     client.database("spine_out").drop().await.expect("our own database can be dropped");
 }
 
-/// Parses every document and metadata file as mongorestore would.
+/// Parses every document and metadata file like mongorestore.
 fn assert_mongodump_layout(directory: &Path, users: &BTreeMap<String, Vec<u8>>) {
     let mut names: Vec<String> = fs::read_dir(directory)
         .expect("mongodump's directory")
@@ -182,14 +183,14 @@ fn assert_mongodump_layout(directory: &Path, users: &BTreeMap<String, Vec<u8>>) 
 }
 
 #[tokio::test]
-async fn a_restore_goes_beside_and_is_compared_by_content() {
+async fn a_restore_goes_next_to_the_live_data_and_is_compared_by_content() {
     let client = seeded_database("spine_back").await;
     let copy = client.database("spine_back_copy");
     copy.drop().await.expect("our own database can be dropped");
     let site = Site::new().with_mongo("mongo", &uri_of("spine_back")).initialised();
     site.succeed(["backup"]);
     let before = documents(&client, "spine_back", "users").await;
-    // What happens after the backup is not in it.
+    // Changes after the backup are not in it.
     client
         .database("spine_back")
         .collection::<Document>("users")
@@ -231,7 +232,7 @@ async fn an_unchanged_second_night_adds_next_to_nothing() {
         .expect("the test server's address is valid");
     let database = client.database(name);
     database.drop().await.expect("our own database can be dropped");
-    // 12 MB that do not compress away: the share is that of real data.
+    // 12 MB that do not compress to nothing: the ratio is that of real data.
     let mut state = 88_172_645_463_325_252_u64;
     for part in 0..12 {
         let documents = (0..1000).map(|n| {

@@ -1,4 +1,4 @@
-//! Staged files: under the handbook's names, from the one read of the server, and back again.
+//! Staged files: with the handbook's names, from the single read of the server, and restored.
 
 use std::{
     fs,
@@ -42,7 +42,7 @@ fn a_run_leaves_each_sources_file_whole_for_its_owner_and_keeps_as_many_as_it_sh
         let run = lines.last().expect("a report");
         let path = run["sources"][0]["staged"]["path"].as_str().expect("a staged file").to_owned();
         assert!(Path::new(&path).exists());
-        // Names have one second.
+        // Names have a resolution of one second.
         let began = std::time::Instant::now();
         while began.elapsed() < std::time::Duration::from_millis(1100) {
             std::thread::yield_now();
@@ -91,7 +91,7 @@ async fn an_archive_goes_through_a_pipe_and_comes_back_into_another_database() {
         .initialised();
     site.succeed(["backup"]);
 
-    // As an operator would: through a pipe, compressed, and read by another program.
+    // Like an operator: through a pipe, compressed, and read by another program.
     let file = site.path("mongo.archive.gz");
     let into = fs::File::create(&file).expect("a file can be made");
     let status = site

@@ -1,4 +1,5 @@
-//! Losses and encryptions stop what would drive the last good snapshots out, until somebody has looked.
+//! After a loss or an encryption, nothing displaces the last good snapshots until an operator has
+//! acknowledged the alarm.
 
 use std::{fs, path::Path};
 
@@ -10,14 +11,14 @@ use serde_json::Value;
 
 use crate::support::{mirror::noise, servers, site::Site};
 
-/// Retention that keeps the newest so many, after every run.
+/// Retention that keeps the newest `count`, after every run.
 fn keep_last(count: u32) -> String {
     format!(
         "[backup]\nforget = true\nprune = true\n[retention]\nkeep_last = {count}\nkeep_daily = 0\nkeep_weekly = 0\nkeep_monthly = 0"
     )
 }
 
-/// A run on a normal night: it ends well, and no alarm stands.
+/// A run on a normal night: it succeeds, and no alarm is active.
 #[track_caller]
 fn quiet_night(site: &Site) {
     let (outcome, lines) = site.json(["backup"]);
@@ -26,9 +27,10 @@ fn quiet_night(site: &Site) {
     assert_eq!(run["alarms"], serde_json::json!([]));
 }
 
-/// A run that must raise an alarm: the snapshot is saved, and nothing is forgotten until the alarm is acknowledged.
+/// A run that must raise an alarm: the snapshot is saved, and nothing is forgotten until the alarm
+/// is acknowledged.
 #[track_caller]
-fn assert_stands_until_acknowledged(site: &Site, source: &str, seen: &str) {
+fn assert_active_until_acknowledged(site: &Site, source: &str, seen: &str) {
     let before = site.snapshots().len();
     let (outcome, lines) = site.json(["backup"]);
     let run = lines.last().expect("a report");
@@ -51,7 +53,7 @@ fn assert_stands_until_acknowledged(site: &Site, source: &str, seen: &str) {
         );
     }
     site.succeed(["forget", "--dry-run"]);
-    // Another night changes nothing, also when all is normal again beside the loss.
+    // Another night changes nothing, even if everything but the loss is normal again.
     assert_eq!(site.run(["backup"]).code, Some(3));
     assert_eq!(site.snapshots().len(), before + 2);
     let (_, listed) = site.json(["alarm", "list"]);
@@ -91,11 +93,11 @@ async fn a_dropped_collection_stops_retention() {
     quiet_night(&site);
     quiet_night(&site);
     database.collection::<Document>("orders").drop().await.expect("a collection can be dropped");
-    assert_stands_until_acknowledged(&site, "mongo", "/mongo/tripwire_drop/orders.bson");
+    assert_active_until_acknowledged(&site, "mongo", "/mongo/tripwire_drop/orders.bson");
     database.drop().await.expect("our own database can be dropped");
 }
 
-/// A site of one directory with some files, after four quiet nights.
+/// A site with one directory with some files, after four quiet nights.
 fn site_of_files(files: u64, length: usize, keep: u32) -> Site {
     let site = Site::new();
     let tree = site.path("tree");
@@ -124,15 +126,15 @@ fn files_deleted_in_masses_stop_retention() {
         fs::remove_file(site.path("tree").join(format!("file-{n}")))
             .expect("a file can be removed");
     }
-    assert_stands_until_acknowledged(&site, "data", "30 of 41 files are gone");
+    assert_active_until_acknowledged(&site, "data", "30 of 41 files are gone");
 }
 
 #[test]
 fn files_that_were_rewritten_stop_retention() {
     let site = site_of_files(9, 2 << 20, 5);
-    // What an encryption looks like: every file another, of the same length.
+    // An encryption: every file has other content of the same length.
     write(&site.path("tree"), 0..9, 1000, 2 << 20);
-    assert_stands_until_acknowledged(&site, "data", "percent of the data are new");
+    assert_active_until_acknowledged(&site, "data", "percent of the data are new");
 }
 
 #[test]

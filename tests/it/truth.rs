@@ -1,4 +1,5 @@
-//! No yes that is not true: proofs that were taken back, points that lack something, snapshots of the future, sources that cannot be tried.
+//! No false positives: proofs that were revoked, incomplete points, snapshots dated in the future,
+//! sources that cannot be verified.
 
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
 
@@ -6,7 +7,7 @@ use kaleem_dr_core::{engine::ledger::Ledger, ground::RunId};
 
 use crate::support::{program::run, site::Site};
 
-/// A site of one small tree whose RPO is promised.
+/// A site with one small tree and an RPO objective.
 fn site() -> Site {
     let site = Site::new();
     let tree = site.path("tree");
@@ -15,7 +16,7 @@ fn site() -> Site {
     site.with_files("configs", &[&tree]).with("[objectives]\nrpo_hours = 24").initialised()
 }
 
-/// With a source whose tree is nowhere, so that each capture of it is incomplete or fails.
+/// Adds a source whose tree does not exist, so that each capture of it is incomplete or fails.
 fn with_unreadable(site: Site) -> Site {
     let gone = site.path("gone");
     let tree = site.path("tree");
@@ -58,7 +59,7 @@ fn an_incomplete_point_is_never_proven_and_a_restore_prefers_the_whole_one_befor
     let site = site();
     site.succeed(["backup"]);
     let whole = site.path("tree/a");
-    // The same source, with a path that is not there.
+    // The same source, with a path that does not exist.
     let gone = site.path("gone");
     let paths = format!("[{:?}, {gone:?}]", site.path("tree"));
     fs::write(&whole, "second").expect("a file");
@@ -124,7 +125,7 @@ fn verify_goes_on_past_a_source_that_cannot_be_tried_and_nothing_tried_is_a_fail
     assert_eq!(Site::new().initialised().run(["verify"]).code, Some(2), "no source at all");
 }
 
-/// A snapshot of the source, as a run of ours would leave it under a clock that is years ahead.
+/// Adds a snapshot of the source, as made by a run with a clock that is years ahead.
 fn snapshot_of_the_future(site: &Site) {
     let tags = format!("kaleem-dr,source:configs,run:{}", RunId::new());
     let tree = site.path("tree").display().to_string();

@@ -1,4 +1,4 @@
-//! Proofs: what is damaged is found at the level that can see it, and what is proven is said no higher.
+//! Proofs: damage is found at the level that can detect it, and no higher level is reported.
 
 use std::{
     fs,
@@ -19,7 +19,7 @@ fn site() -> Site {
     site
 }
 
-/// The packs of a repository, the largest first.
+/// The packs of a repository, largest first.
 fn packs(site: &Site) -> Vec<PathBuf> {
     let mut packs = Vec::new();
     for directory in fs::read_dir(site.repository().join("data")).expect("a repository has packs") {
@@ -50,7 +50,7 @@ fn a_point_is_proven_at_each_level_and_not_above_what_was_asked() {
     for (level, checked) in [
         ("stored", "hash to their names"),
         ("readable", "1 of 1 artifacts are what the manifest says"),
-        ("parsed", "/rabbitmq/definitions.json holds together"),
+        ("parsed", "/rabbitmq/definitions.json is consistent"),
         ("restored", "restored and equal: "),
     ] {
         let (outcome, lines) = site.json(["verify", "rabbitmq", "--level", level]);
@@ -70,7 +70,7 @@ fn a_flipped_byte_in_a_pack_is_found_and_nothing_is_called_proven() {
     let (outcome, lines) = site.json(["verify", "--level", "readable"]);
     assert_eq!(outcome.code, Some(4), "{}", outcome.stderr);
     let damaged: Vec<&Value> = lines.iter().filter(|report| report["proven"].is_null()).collect();
-    assert_eq!(damaged.len(), 1, "one source's data lie in that pack: {}", outcome.stdout);
+    assert_eq!(damaged.len(), 1, "one source's data are in that pack: {}", outcome.stdout);
     let told = messages(damaged[0]);
     assert!(told.contains(&name) && told.contains("not to its name"), "{told}");
 }
@@ -78,10 +78,11 @@ fn a_flipped_byte_in_a_pack_is_found_and_nothing_is_called_proven() {
 #[test]
 fn packs_that_are_missing_cut_short_or_altered_end_with_4_at_every_level() {
     let site = site();
-    // Packs of trees that were corrected before the snapshot was written are needed by none; after this each one is.
+    // Packs of trees that were corrected before the snapshot was written are not needed; after
+    // this, each pack is.
     site.restic().succeed(["prune", "--max-unused", "0"]);
     let packs = packs(&site);
-    assert!(packs.len() >= 2, "data and trees lie in packs of their own");
+    assert!(packs.len() >= 2, "data and trees have packs of their own");
     for pack in packs {
         let whole = fs::read(&pack).expect("a pack can be read");
         let name =

@@ -1,4 +1,4 @@
-//! Which file of a crate imports which.
+//! The import graph of a crate's files.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -8,15 +8,16 @@ use std::{
 
 use crate::imports::Imports;
 
-/// The files of a crate as modules (`engine::repository::save`), and what each imports. A module and the parts below it are one idea:
-/// what they import of each other does not count. A name that a module only hands on is looked for where it comes from.
+/// The files of a crate as modules (`engine::repository::save`), and the imports of each. A module
+/// and its submodules are one idea: imports between them do not count. A re-exported name is
+/// resolved to the module that defines it.
 #[derive(Debug)]
 pub struct Graph {
     edges: BTreeMap<String, BTreeSet<String>>,
 }
 
 impl Graph {
-    /// Reads all files below the directory of a crate's sources.
+    /// Reads all files below a source directory.
     pub fn of(sources: &Path) -> Self {
         let mut files = BTreeMap::new();
         read(sources, "", &mut files);
@@ -31,7 +32,7 @@ impl Graph {
         Self { edges }
     }
 
-    /// Every import: who, and what.
+    /// Every import, as (importer, imported).
     pub fn edges(&self) -> impl Iterator<Item = (&str, &str)> {
         self.edges
             .iter()
@@ -97,14 +98,14 @@ fn read(directory: &Path, above: &str, files: &mut BTreeMap<String, Imports>) {
     }
 }
 
-/// Whether `module` is `other` or lies above it.
+/// Reports whether `module` is `other` or one of its ancestors.
 fn is_above(module: &str, other: &str) -> bool {
     module == "crate"
         || other == module
         || other.strip_prefix(module).is_some_and(|rest| rest.starts_with("::"))
 }
 
-/// The file that a path of a module leads to.
+/// Resolves a path to the file that it leads to.
 fn resolved(
     files: &BTreeMap<String, Imports>,
     module: &str,

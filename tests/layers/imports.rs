@@ -1,21 +1,21 @@
-//! The paths within its own crate that a file names.
+//! The paths within its own crate that a file uses.
 
 use syn::{
     ItemMod, ItemUse, UseTree, Visibility,
     visit::{self, Visit},
 };
 
-/// What a file says of other modules.
+/// The references of a file to other modules.
 #[derive(Debug, Default)]
 pub struct Imports {
-    /// Paths it names, from `crate`, `self` or `super` on.
+    /// Paths in the file, starting with `crate`, `self` or `super`.
     pub paths: Vec<Vec<String>>,
-    /// Names it hands on from its parts (`pub use self::part::Name`), with where they come from.
+    /// Re-exported names (`pub use self::part::Name`), with their origin.
     pub handed_on: Vec<(String, Vec<String>)>,
 }
 
 impl Imports {
-    /// Reads a file's text.
+    /// Parses a source file.
     pub fn of(text: &str) -> Result<Self, syn::Error> {
         let mut imports = Self::default();
         imports.visit_file(&syn::parse_file(text)?);
@@ -66,7 +66,7 @@ impl<'ast> Visit<'ast> for Imports {
     }
 }
 
-/// Every path of a use tree, with the name that it gets.
+/// Every path of a use tree, with its local name.
 fn expand(tree: &UseTree, above: &mut Vec<String>, paths: &mut Vec<(Vec<String>, String)>) {
     let with =
         |name: &syn::Ident| above.iter().cloned().chain([name.to_string()]).collect::<Vec<_>>();

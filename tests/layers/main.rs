@@ -1,5 +1,5 @@
-//! The layering of the code, read from its `use` lines and paths: no wing of core knows one below it, and no files import each other in a
-//! circle. What only tests use does not count.
+//! The layering of the code, read from its `use` lines and paths: no wing of core uses a later one,
+//! and no files import each other in a circle. Test code does not count.
 
 mod graph;
 mod imports;
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use graph::Graph;
 
-/// The wings of core: each knows itself and those before it.
+/// The wings of core: each may use itself and those before it.
 const WINGS: [&str; 4] = ["ground", "engine", "recovery", "operate"];
 
 /// The packages whose files may not import each other in a circle.

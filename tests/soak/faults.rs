@@ -1,4 +1,4 @@
-//! Objects that are lost or damaged under the program, and what the operator does about it.
+//! Objects that are lost or damaged while the program runs, and the operator's reaction.
 
 use std::{collections::BTreeSet, fs, path::PathBuf};
 
@@ -9,7 +9,7 @@ use crate::{
     world::{World, bytes_of, unequal, unequal_after},
 };
 
-/// A damaged object, with what it was.
+/// A damaged object, with its original content.
 struct Fault {
     path: PathBuf,
     key: String,
@@ -18,7 +18,7 @@ struct Fault {
 }
 
 impl Fault {
-    /// Damages one object of some kinds.
+    /// Damages an object in one of the directories.
     fn strike(repository: &Repository, directories: &[&str], random: &mut Random) -> Option<Self> {
         let of_kind = |key: &str| directories.iter().any(|directory| key.starts_with(directory));
         let keys: Vec<String> =
@@ -59,8 +59,8 @@ fn rewrite(path: &std::path::Path, bytes: &[u8]) -> std::io::Result<()> {
     fs::write(path, bytes)
 }
 
-/// The near repository loses something. No command may call it whole; a backup that ends with 0 all the same is restorable; the mirror
-/// mends what it has.
+/// The near repository loses an object. No command may report it whole; a backup that still ends
+/// with 0 can be restored; the mirror repairs what it has.
 pub fn near(world: &mut World, host: usize) -> Result<(), String> {
     let before = world.near.objects();
     let Some(fault) =
@@ -71,9 +71,10 @@ pub fn near(world: &mut World, host: usize) -> Result<(), String> {
     let line = format!("{} is {} in the near repository", fault.key, fault.kind);
     world.tell(&line);
     let done = under_fault(world, host, &fault);
-    // After that: a pass with --max-delete 100 takes a snapshot that is gone for one that was forgotten.
+    // Afterwards, a pass with --max-delete 100 would take the lost snapshot for a forgotten one.
     let mirrored = world.mirror.objects();
-    // From the mirror, where it has it, as an operator would; else the test puts it back.
+    // Repaired from the mirror if it has the object, like an operator would; otherwise the test
+    // restores it.
     if mirrored.contains_key(&fault.key) && done.is_ok() {
         let repaired = world.run(host, &["repair", "--from", "mirror", "--missing"], None);
         if repaired.is_done() && !fault.is_mended() {
@@ -91,7 +92,7 @@ pub fn near(world: &mut World, host: usize) -> Result<(), String> {
             ));
         }
     }
-    // An index is made anew from the packs.
+    // An index is rebuilt from the packs.
     if fault.key.starts_with("index/") && !fault.is_mended() && done.is_ok() {
         let repaired = world.run(host, &["repair", "index", "--yes"], None);
         if !repaired.is_done() {
@@ -111,7 +112,8 @@ pub fn near(world: &mut World, host: usize) -> Result<(), String> {
         }
     } else if !fault.is_mended() {
         fault.undo();
-        // A backup in between has taken the pack out of the index. Now that it is back, it is taken in again.
+        // A backup in between has removed the pack from the index. Now that it exists again, it is
+        // indexed again.
         let repaired = world.run(host, &["repair", "index", "--yes"], None);
         if !repaired.is_done() {
             return Err(format!(
@@ -122,7 +124,8 @@ pub fn near(world: &mut World, host: usize) -> Result<(), String> {
             ));
         }
     }
-    // What repair brought back from the mirror besides, and what was written while something was missing.
+    // Objects that repair brought back from the mirror in addition, and those written while
+    // something was missing.
     let listed = world.near.snapshots()?;
     world.held = listed.into_keys().filter(|id| world.truths.contains_key(id)).collect();
     done
@@ -130,8 +133,9 @@ pub fn near(world: &mut World, host: usize) -> Result<(), String> {
 
 fn under_fault(world: &mut World, host: usize, fault: &Fault) -> Result<(), String> {
     let checked = world.run(host, &["check", "--read-data"], None);
-    // What stock restic finds, the program must find. What neither finds is needed by nobody: a pack that prune has marked, or a snapshot
-    // that is gone without a trace, which is for the mirror and the ledger to miss.
+    // Whatever stock restic finds, the program must find. What neither finds is not needed: a pack
+    // marked by prune, or a snapshot that is gone without a trace, which only the mirror and the
+    // ledger can miss.
     if checked.is_done()
         && let Some(complaint) = world.near.complaint(true)
     {
@@ -149,7 +153,8 @@ fn under_fault(world: &mut World, host: usize, fault: &Fault) -> Result<(), Stri
     Ok(())
 }
 
-/// A pass from a damaged repository: what is new is copied as it is, but what the mirror had stays there, whole.
+/// A pass from a damaged repository: new objects are copied as they are, but the mirror's own
+/// objects stay intact.
 fn replicate_under_fault(world: &mut World, host: usize, fault: &Fault) -> Result<(), String> {
     let had = world.mirror.snapshots()?;
     let replicated = world.run(host, &["replicate", "--max-delete", "100"], None);
@@ -173,7 +178,8 @@ fn replicate_under_fault(world: &mut World, host: usize, fault: &Fault) -> Resul
     Ok(())
 }
 
-/// A backup over a damaged repository: it may refuse, but what it releases is whole once 0 is said.
+/// A backup over a damaged repository: it may refuse, but once it ends with 0, the released
+/// snapshot is whole.
 fn backup_under_fault(world: &mut World, host: usize, fault: &Fault) -> Result<(), String> {
     let known: BTreeSet<String> = world.held.iter().cloned().collect();
     let saved = world.run(host, &["backup"], None);
@@ -190,7 +196,8 @@ fn backup_under_fault(world: &mut World, host: usize, fault: &Fault) -> Result<(
             crate::tree::content_of(&world.hosts[host].tree).map_err(|error| error.to_string())?;
         let truth = crate::world::Truth { host, content: content.into() };
         world.truths.insert(id.clone(), truth.clone());
-        // Flipped or cut packs are not looked into: a backup does not read what it does not write.
+        // Flipped or truncated packs are not detected: a backup does not read what it does not
+        // write.
         let is_seen =
             saved.is_done() && fault.kind == "deleted" && !fault.key.starts_with("snapshots/");
         if is_seen {
@@ -202,7 +209,7 @@ fn backup_under_fault(world: &mut World, host: usize, fault: &Fault) -> Result<(
     Ok(())
 }
 
-/// `repair` from the mirror dies on its way; the next one mends.
+/// `repair` from the mirror is killed; the next one completes the repair.
 pub fn repair_killed(world: &mut World, host: usize, die: Option<&str>) -> Result<(), String> {
     if !world.mirror.exists() || unequal(&world.near, &world.mirror).is_some() {
         return steps::replicate(world, host, None);
@@ -227,7 +234,7 @@ pub fn repair_killed(world: &mut World, host: usize, die: Option<&str>) -> Resul
     }
 }
 
-/// The mirror loses something. `replicate` brings it back, or says so.
+/// The mirror loses an object. `replicate` copies it again, or reports it.
 pub fn mirror(world: &mut World, host: usize) -> Result<(), String> {
     if !world.mirror.exists() {
         return steps::replicate(world, host, None);
@@ -263,7 +270,8 @@ pub fn mirror(world: &mut World, host: usize) -> Result<(), String> {
     if !world.near.objects().contains_key(&fault.key)
         && world.mirror.objects().contains_key(&fault.key)
     {
-        // Out of use, and damaged: it goes, at the latest once the near repository is tidy.
+        // A damaged object that is not needed: it is deleted, at the latest once the near
+        // repository has been pruned.
         steps::prune(world, host, None)?;
         steps::replicate(world, host, None)?;
         if world.mirror.objects().contains_key(&fault.key) {

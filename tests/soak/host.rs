@@ -1,4 +1,5 @@
-//! A host: a name, processes that no other host sees, a clock that may be wrong, files to save, and a config.
+//! A host: a name, processes that other hosts do not see, a clock that may be wrong, files to save,
+//! and a config.
 
 use std::{
     fs, io,
@@ -12,23 +13,23 @@ use crate::{
     tree,
 };
 
-/// Debian's libfaketime, for programs of several threads.
+/// Debian's libfaketime, for multi-threaded programs.
 const FAKETIME: &str = "faketime/libfaketimeMT.so.1";
 
 #[derive(Debug)]
 pub struct Host {
     pub name: String,
     pub tree: PathBuf,
-    /// How far its clock is ahead, in seconds.
+    /// Offset of its clock, in seconds.
     pub ahead: i64,
     config: PathBuf,
 }
 
 impl Host {
-    /// A host of a world, with files.
+    /// Creates a host of a world, with files.
     pub fn new(world: &Path, name: &str, random: &mut Random) -> io::Result<Self> {
         let home = world.join(name);
-        // All hosts have a source of the same name, and files of their own in it.
+        // All hosts have a source with the same name, but different files.
         let tree = home.join("tree");
         tree::plant(&tree, random)?;
         let config = home.join("kaleem-dr.toml");
@@ -50,7 +51,7 @@ impl Host {
         Ok(Self { name: name.to_owned(), tree, ahead: 0, config })
     }
 
-    /// The program on this host, ready to take arguments: in namespaces of its own, as a container's.
+    /// The program on this host, ready for arguments: in namespaces of its own, like a container.
     pub fn command(&self) -> Command {
         let mut command = Command::new("unshare");
         // Without root, as the root of a user namespace.
@@ -58,11 +59,11 @@ impl Host {
             command.arg("--map-root-user");
         }
         command.args(["--uts", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c"]);
-        // The shell stays: the first process of a namespace cannot kill itself.
+        // Keeps the shell, because the first process of a namespace cannot kill itself.
         command.arg(r#"hostname "$1" && shift && "$@"; exit $?"#).arg("sh").arg(&self.name);
         if self.ahead != 0 {
             command.arg("env").arg(format!("LD_PRELOAD=/usr/lib/x86_64-linux-gnu/{FAKETIME}"));
-            // Only what the clock on the wall says: time-outs go on as they do.
+            // Only the wall clock is shifted: time-outs are not affected.
             command
                 .args(["DONT_FAKE_MONOTONIC=1", "FAKETIME_DONT_FAKE_MONOTONIC=1"])
                 .arg(format!("FAKETIME={:+}s", self.ahead));
@@ -74,14 +75,14 @@ impl Host {
         command
     }
 
-    /// Runs the program; with `die`, as `KALEEM_DR_FAILPOINT` says.
+    /// Runs the program; `die` is the value of `KALEEM_DR_FAILPOINT`.
     pub fn run(&self, args: &[&str], die: Option<&str>) -> Ended {
         let mut command = self.command();
         if let Some(die) = die {
             command.env("KALEEM_DR_FAILPOINT", die);
         }
         let mut ended = program::run(command.args(args));
-        // What a shell, and `unshare`, make of a signal.
+        // The exit code of a shell, and of `unshare`, for a signal.
         if ended.code == Some(137) {
             ended.code = None;
         }

@@ -1,8 +1,10 @@
-//! kill -9 at named steps, wherever a command writes or deletes: garbage at worst, and the next run goes on.
+//! kill -9 at named steps, wherever a command writes or deletes: it leaves garbage at worst, and
+//! the next run continues.
 
 use crate::{faults, steps, world::World};
 
-/// Steps at which a debug build can be killed, as `KALEEM_DR_FAILPOINT` names them, with the latest passing that is tried.
+/// Steps at which a debug build can be killed, as named in `KALEEM_DR_FAILPOINT`, with the last
+/// execution of each that is tried.
 const STEPS: [(&str, usize); 12] = [
     ("capture", 4),
     ("pack", 2),
@@ -18,10 +20,10 @@ const STEPS: [(&str, usize); 12] = [
     ("alarms", 1),
 ];
 
-/// Where the next command dies.
+/// The step at which the next command is killed.
 pub fn place(world: &mut World) -> String {
     if world.random.chance(30) {
-        // At the n-th step of any name, reads among them.
+        // At the n-th execution of any step, including reads.
         let most = *world.random.pick(&[8, 25, 80]);
         return format!("any=kill:{}", world.random.between(1, most));
     }
@@ -29,7 +31,7 @@ pub fn place(world: &mut World) -> String {
     format!("{step}=kill:{}", world.random.between(1, most))
 }
 
-/// A command that dies at some step, if it comes there; the world goes on.
+/// A command that is killed at some step, if it reaches the step; the world continues.
 pub fn killed(world: &mut World, host: usize) -> Result<(), String> {
     let die = place(world);
     let die = Some(die.as_str());
@@ -45,7 +47,8 @@ pub fn killed(world: &mut World, host: usize) -> Result<(), String> {
     }
 }
 
-/// Lives through kills until there were so many. What is killed is repeated now and then, and must then be done.
+/// Runs until `kills` commands were killed. Now and then a killed command is repeated, and must
+/// then succeed.
 pub fn live(world: &mut World, kills: u64) -> Result<(), String> {
     while world.kills < kills {
         let host = world.random.below(world.hosts.len());

@@ -1,7 +1,8 @@
-//! A model of two hosts, one repository and its mirror, lived through at random, and kills at random steps. From a seed: what fails
-//! can be repeated, and says how.
+//! A model of two hosts, one repository and its mirror, with random histories and kills at random
+//! steps. Everything is derived from a seed: a failure can be reproduced, and prints how.
 //!
-//! `SOAK_SEEDS` and `SOAK_STEPS` say how much (`make soak` says much), `SOAK_SEED` repeats one.
+//! `SOAK_SEEDS` and `SOAK_STEPS` set the amount (large in `make soak`), `SOAK_SEED` repeats one
+//! seed.
 
 #![allow(clippy::needless_pass_by_value, reason = "JSON is handed over as it is written")]
 
@@ -27,9 +28,9 @@ use std::{
 
 use world::World;
 
-/// Sequences that are lived through at the same time.
+/// Number of sequences that run at the same time.
 const AT_ONCE: usize = 2;
-/// Commands that are killed in one world.
+/// Number of killed commands in one world.
 const KILLS_A_WORLD: u64 = 25;
 
 fn setting(name: &str, default: u64) -> u64 {
@@ -47,7 +48,7 @@ fn no_command_that_ends_with_0_is_wrong_and_every_snapshot_stays_what_it_was() {
     all_hold(&seeds, |seed| live(seed, steps));
 }
 
-/// Lives through a world for each seed, some at the same time, and fails with the report of each that failed.
+/// Runs a world for each seed, some in parallel, and fails with the reports of those that failed.
 fn all_hold(seeds: &[u64], live: impl Fn(u64) -> Result<(), String> + Sync) {
     let (next, failed) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     thread::scope(|scope| {
@@ -66,7 +67,7 @@ fn all_hold(seeds: &[u64], live: impl Fn(u64) -> Result<(), String> + Sync) {
     assert!(failed.is_empty(), "{} of {} seeds failed: {failed:?}", failed.len(), seeds.len());
 }
 
-/// One sequence from its seed. An error is a report with the command to repeat it.
+/// One sequence from its seed. An error is a report with the command to reproduce it.
 fn live(seed: u64, steps: u64) -> Result<(), String> {
     let mut world = World::new(seed).map_err(|error| error.to_string())?;
     for step in 1..=steps {
@@ -96,7 +97,8 @@ fn kills_at_named_steps_leave_garbage_at_worst() {
     });
 }
 
-/// What went wrong, all that led to it, and how it is repeated. The world is kept to be looked at.
+/// The failure, the history that led to it, and the command to reproduce it. The world is kept for
+/// inspection.
 fn report(mut world: World, why: &str, repeat: &str) -> String {
     let story = std::mem::take(&mut world.story);
     let kept = world.keep();

@@ -1,4 +1,5 @@
-//! Two hosts at work at the same time: whoever needs the repository alone is refused, whatever the clocks say.
+//! Two hosts at work at the same time: a command that needs the repository exclusively is refused,
+//! whatever the clocks show.
 
 use std::{
     collections::BTreeSet,
@@ -14,15 +15,16 @@ use nix::{
 
 use crate::world::World;
 
-/// What needs the repository alone.
+/// Commands that need the repository exclusively.
 const NEED_IT_ALONE: [&[&str]; 2] =
     [&["prune", "--yes", "--instant"], &["forget", "--keep-last", "1", "--yes", "--prune"]];
 
-/// A backup of one host is held up under its lock, while the other wants to forget or prune. Then an operator ends the backup.
+/// A backup of one host is held while it has its lock, and the other host tries to forget or prune.
+/// Then an operator ends the backup.
 pub fn overlap(world: &mut World, host: usize) -> Result<(), String> {
     let other = (host + 1) % world.hosts.len();
     if world.excuses.killed {
-        // A left-over lock would refuse, too.
+        // An abandoned lock would refuse, too.
         return Ok(());
     }
     let mut backup = world.hosts[host].command();
@@ -51,7 +53,7 @@ pub fn overlap(world: &mut World, host: usize) -> Result<(), String> {
     ));
     let interrupted = interrupt(&mut child);
     let mut rest = String::new();
-    // Its end closes the pipe.
+    // The end of the process closes the pipe.
     log.read_to_string(&mut rest).map_err(|error| error.to_string())?;
     let code = child.wait().map_err(|error| error.to_string())?.code();
     interrupted?;
@@ -72,7 +74,7 @@ pub fn overlap(world: &mut World, host: usize) -> Result<(), String> {
     }
 }
 
-/// Sends SIGTERM to the program itself: below `unshare` and its shell.
+/// Sends SIGTERM to the program itself, below `unshare` and its shell.
 fn interrupt(child: &mut Child) -> Result<(), String> {
     let below = |pid: u32| {
         let children =

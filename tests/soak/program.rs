@@ -1,4 +1,4 @@
-//! Running programs, and what they said.
+//! Runs programs, and keeps their output.
 
 use std::{
     env,
@@ -6,10 +6,10 @@ use std::{
     process::{Command, Stdio},
 };
 
-/// How a program ended.
+/// The exit code and output of a program.
 #[derive(Clone, Debug)]
 pub struct Ended {
-    /// The exit code; `None` when a signal ended it.
+    /// The exit code; `None` if a signal ended it.
     pub code: Option<i32>,
     pub stdout: String,
     pub stderr: String,
@@ -20,7 +20,7 @@ impl Ended {
         self.code == Some(0)
     }
 
-    /// Everything it said, for a person.
+    /// The complete output, for a report.
     pub fn said(&self) -> String {
         format!("{:?}: {} {}", self.code, self.stdout.trim(), self.stderr.trim())
     }
@@ -38,11 +38,12 @@ pub fn run(command: &mut Command) -> Ended {
     }
 }
 
-/// The built program: `<target>/<profile>/kaleem-dr`, where this test lies in `<target>/<profile>/deps`.
+/// The built program: `<target>/<profile>/kaleem-dr`, where this test is in
+/// `<target>/<profile>/deps`.
 pub fn kaleem_dr() -> PathBuf {
     let test = env::current_exe().expect("a running test knows its own path");
     let program =
-        test.ancestors().nth(2).expect("a test lies in <target>/<profile>/deps").join("kaleem-dr");
+        test.ancestors().nth(2).expect("a test is in <target>/<profile>/deps").join("kaleem-dr");
     assert!(
         program.exists(),
         "{} is not built: `cargo build --workspace --bins`",

@@ -1,4 +1,5 @@
-//! Numbers that look random and are the same for the same seed, on every machine and in every version (`SplitMix64`, Steele et al. 2014).
+//! Pseudo-random numbers that are the same for the same seed, on every machine and in every version
+//! (`SplitMix64`, Steele et al. 2014).
 
 #[derive(Clone, Debug)]
 pub struct Random(u64);
@@ -16,7 +17,7 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// From 0 to `below`, which it never is.
+    /// A number from 0 to `below`, exclusive.
     pub fn below(&mut self, below: usize) -> usize {
         usize::try_from(self.next() % below as u64).expect("it is below a usize")
     }

@@ -1,4 +1,4 @@
-//! The repositories of a world, looked at from outside: by stock restic, and as files.
+//! The repositories of a world, seen from outside: by stock restic, and as files.
 
 use std::{
     collections::BTreeMap,
@@ -16,12 +16,12 @@ use crate::{
 
 pub const PASSWORD: &str = "soak-password";
 
-/// What stock restic says of a snapshot.
+/// A snapshot as listed by stock restic.
 #[derive(Clone, Debug)]
 pub struct Listed {
     pub host: String,
     pub time: String,
-    /// The snapshot it is a copy of.
+    /// The snapshot that it is a copy of.
     pub original: Option<String>,
 }
 
@@ -33,7 +33,8 @@ pub struct Repository {
 }
 
 impl Repository {
-    /// Lays out a repository without snapshots. Its one key is cheap to derive (N = 1024), so that thousands of commands are quick.
+    /// Creates a repository without snapshots. Its only key is cheap to derive (N = 1024), so that
+    /// thousands of commands are fast.
     pub fn lay_out(directory: &Path, kind: &str, password_file: &Path) -> io::Result<Self> {
         let made = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/soak").join(kind);
         for part in ["data", "index", "keys", "locks", "snapshots"] {
@@ -50,7 +51,7 @@ impl Repository {
         Ok(Self::at(directory, password_file))
     }
 
-    /// A place that may become a repository.
+    /// A location that may become a repository.
     pub fn at(directory: &Path, password_file: &Path) -> Self {
         Self { directory: directory.to_path_buf(), password_file: password_file.to_path_buf() }
     }
@@ -71,7 +72,7 @@ impl Repository {
         program::run(command.args(args))
     }
 
-    /// Why stock restic does not find it whole; `None` when it does.
+    /// The reason why stock restic does not find it whole; `None` if it does.
     pub fn complaint(&self, read_data: bool) -> Option<String> {
         let args: &[&str] = if read_data {
             &["check", "--no-lock", "--read-data"]
@@ -84,7 +85,7 @@ impl Repository {
             .then(|| format!("restic check in {}: {}", self.directory.display(), checked.said()))
     }
 
-    /// Every snapshot by id, as stock restic lists them.
+    /// Every snapshot by id, as listed by stock restic.
     pub fn snapshots(&self) -> Result<BTreeMap<String, Listed>, String> {
         let listed = self.restic(&["snapshots", "--no-lock", "--json"]);
         if !listed.is_done() {
@@ -107,7 +108,7 @@ impl Repository {
             .collect())
     }
 
-    /// What stock restic restores of a snapshot, below a tree's path.
+    /// The content of a snapshot below a tree's path, restored by stock restic.
     pub fn restored(&self, snapshot: &str, tree: &Path) -> Result<Content, String> {
         let target = tempfile::tempdir().map_err(|error| error.to_string())?;
         let to = target.path().to_str().expect("UTF-8");
@@ -119,7 +120,7 @@ impl Repository {
         content_of(&below).map_err(|error| error.to_string())
     }
 
-    /// Every object but locks, by key, with its length.
+    /// Every object except locks, by key, with its length.
     pub fn objects(&self) -> BTreeMap<String, u64> {
         let mut objects = BTreeMap::new();
         for part in ["data", "index", "keys", "snapshots"] {

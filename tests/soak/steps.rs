@@ -1,4 +1,5 @@
-//! The steps of a sequence: each is something that hosts do or suffer, with what must hold if the command ended with 0.
+//! The steps of a sequence: each is an action or an accident of hosts, with the conditions that
+//! must hold if the command ended with 0.
 
 use std::{collections::BTreeSet, fs, os::unix::fs::PermissionsExt as _};
 
@@ -11,7 +12,7 @@ use crate::{
     world::{World, unequal_after},
 };
 
-/// One step. An error says which promise was broken.
+/// Runs one step. An error names the broken promise.
 pub fn take(world: &mut World) -> Result<(), String> {
     let host = world.random.below(world.hosts.len());
     if world.held.len() < 2 {
@@ -37,7 +38,7 @@ pub fn take(world: &mut World) -> Result<(), String> {
     }
 }
 
-/// What must hold after each step, whatever it was.
+/// Checks the conditions that must hold after every step.
 pub fn invariants(world: &mut World) -> Result<(), String> {
     if let Some(complaint) = world.near.complaint(world.random.chance(5)) {
         return Err(complaint);
@@ -50,11 +51,12 @@ pub fn invariants(world: &mut World) -> Result<(), String> {
     Ok(())
 }
 
-/// A command that ended otherwise than with 0, and why it may have.
+/// Decides whether a command that did not end with 0 had a valid reason.
 fn excused(world: &mut World, host: usize, what: &str, ended: &Ended) -> Result<(), String> {
     match ended.code {
         None => Ok(()),
-        // An alarm stands, because a tree changed much: an operator looks, and acknowledges it.
+        // An alarm is active because a tree changed a lot: an operator inspects and acknowledges
+        // it.
         Some(5) if ended.stderr.contains("alarm") => {
             for at in 0..world.hosts.len() {
                 world.run(at, &["alarm", "acknowledge"], None);
@@ -62,7 +64,7 @@ fn excused(world: &mut World, host: usize, what: &str, ended: &Ended) -> Result<
             Ok(())
         }
         Some(5 | 6) if world.excuses.clock => Ok(()),
-        // All that there is of this host is dated in the future.
+        // All snapshots of this host are dated in the future.
         Some(1) if world.excuses.clock && ended.stderr.contains("in the future") => Ok(()),
         _ => Err(format!("{what} on {} failed: {}", world.hosts[host].name, ended.said())),
     }
@@ -73,7 +75,7 @@ pub fn backup(world: &mut World, host: usize, die: Option<&str>) -> Result<(), S
     tree::change(&tree, &mut world.random).map_err(|error| error.to_string())?;
     let ended = world.run(host, &["backup"], die);
     let changes = world.take_in(host, true, &BTreeSet::new())?;
-    // Also one that was killed after its release must be right.
+    // Even a snapshot whose run was killed after the release must be correct.
     for id in &changes.come {
         world.restore_equals(&world.near, id, &world.truths[id])?;
     }
@@ -128,18 +130,20 @@ pub fn replicate(world: &mut World, host: usize, die: Option<&str>) -> Result<()
     const ARGS: [&str; 5] = ["replicate", "--max-delete", "100", "--verify", "5"];
     let mut ended = world.run(host, &ARGS, die);
     if is_foreign(&ended) {
-        // What the other host brought, and was forgotten before this one saw it: the other host deletes it, as the error says.
+        // A snapshot that the other host brought, and that was forgotten before this one saw it:
+        // the other host deletes it, as the error says.
         let other = (host + 1) % world.hosts.len();
         world.run(other, &ARGS, None);
         ended = world.run(host, &ARGS, None);
     }
     if world.kills > 0 && ended.code == Some(5) && ended.said().contains("prune was cut short") {
-        // It may have been one that was killed: the next finishes it, as the refusal says.
+        // A prune may have been killed: the next one completes it, as the refusal says.
         prune(world, host, None)?;
         ended = world.run(host, &ARGS, None);
     }
     if is_foreign(&ended) {
-        // Its pass was killed before it had noted what it brought: an operator gives it up.
+        // Its pass was killed before it had recorded what it brought: an operator gives the
+        // snapshot up.
         let args: Vec<&str> = ARGS.into_iter().chain(["--delete-foreign"]).collect();
         ended = world.run(host, &args, None);
     }
@@ -151,7 +155,8 @@ pub fn replicate(world: &mut World, host: usize, die: Option<&str>) -> Result<()
             Ok(())
         };
     }
-    // Also one that was cut short is a whole repository, of what it has.
+    // Even a mirror whose pass was interrupted is a whole repository, for the snapshots that it
+    // has.
     if let Some(complaint) = world.mirror.complaint(false) {
         return Err(complaint);
     }
@@ -166,7 +171,7 @@ pub fn replicate(world: &mut World, host: usize, die: Option<&str>) -> Result<()
     world.restore_equals(&world.mirror, &id, &world.truths[&id])
 }
 
-/// Whether a pass refused to delete what its own host did not bring.
+/// Reports whether a pass refused to delete what its own host did not bring.
 fn is_foreign(ended: &Ended) -> bool {
     ended.code == Some(5) && ended.said().contains("--delete-foreign")
 }
@@ -194,7 +199,7 @@ pub fn copy(world: &mut World, host: usize, die: Option<&str>) -> Result<(), Str
     if ended.is_done() { Ok(()) } else { excused(world, host, "copy", &ended) }
 }
 
-/// Proves this host's newest point. A good end is believed, and stock restic asked.
+/// Verifies this host's newest point. A success is checked with stock restic.
 fn verify(world: &mut World, host: usize) -> Result<(), String> {
     let has_own = world.held.iter().any(|id| world.truths[id].host == host);
     let ended = world.run(host, &["verify"], None);
@@ -206,7 +211,7 @@ fn verify(world: &mut World, host: usize) -> Result<(), String> {
     }
 }
 
-/// Restores this host's newest point by the program, and compares with the oracle.
+/// Restores this host's newest point with the program, and compares it with the oracle.
 fn restore(world: &mut World, host: usize) -> Result<(), String> {
     let listed = world.near.snapshots()?;
     let newest =
@@ -228,7 +233,7 @@ fn restore(world: &mut World, host: usize) -> Result<(), String> {
         return excused(world, host, "restore", &ended);
     }
     if world.excuses.clock {
-        // Which is the newest is for a clock to say.
+        // Which one is the newest depends on a clock.
         return Ok(());
     }
     let below = target.join(world.hosts[host].tree.strip_prefix("/").expect("absolute"));
@@ -238,7 +243,7 @@ fn restore(world: &mut World, host: usize) -> Result<(), String> {
     })
 }
 
-/// Adds a password, which then opens the repository, or removes it, and then it does not.
+/// Adds a password, which must then open the repository, or removes one, which then must not.
 pub fn keys(world: &mut World, host: usize, die: Option<&str>) -> Result<(), String> {
     let file = world.path_of("second-password");
     fs::write(&file, "another\n").map_err(|error| error.to_string())?;
@@ -267,19 +272,19 @@ pub fn keys(world: &mut World, host: usize, die: Option<&str>) -> Result<(), Str
     }
 }
 
-/// The key that each world begins with.
+/// The initial key of each world.
 fn is_first_key(key: &str) -> bool {
     let made = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/soak/near");
     made.join(format!("key-{}", key.trim_start_matches("keys/"))).exists()
 }
 
-/// Says that an alarm, if one stands, is all right.
+/// Acknowledges the alarm, if one is active.
 pub fn acknowledge(world: &mut World, host: usize, die: Option<&str>) -> Result<(), String> {
     let ended = world.run(host, &["alarm", "acknowledge"], die);
     if ended.is_done() { Ok(()) } else { excused(world, host, "alarm acknowledge", &ended) }
 }
 
-/// A clock that goes wrong, or right again.
+/// Sets a clock wrong, or right again.
 fn clock(world: &mut World, host: usize) {
     let ahead = if world.hosts[host].ahead != 0 || world.random.chance(20) {
         0

@@ -10,10 +10,10 @@ use kaleem_dr_core::ground::digest::ByteDigest;
 
 use crate::random::Random;
 
-/// Files by path below the tree, each as the hash of its content.
+/// Files by path below the tree, each with the hash of its content.
 pub type Content = BTreeMap<PathBuf, String>;
 
-/// What lies below a directory; nothing where there is none.
+/// The content of a directory; empty if it does not exist.
 pub fn content_of(root: &Path) -> io::Result<Content> {
     let mut content = Content::new();
     let mut pending = vec![root.to_path_buf()];
@@ -27,7 +27,7 @@ pub fn content_of(root: &Path) -> io::Result<Content> {
             if path.is_dir() {
                 pending.push(path);
             } else {
-                let relative = path.strip_prefix(root).expect("it lies below").to_path_buf();
+                let relative = path.strip_prefix(root).expect("it is below").to_path_buf();
                 content.insert(relative, ByteDigest::of(&fs::read(&path)?));
             }
         }
@@ -35,7 +35,7 @@ pub fn content_of(root: &Path) -> io::Result<Content> {
     Ok(content)
 }
 
-/// A few words on how two trees differ.
+/// A summary of the differences between two trees.
 pub fn difference(found: &Content, expected: &Content) -> Option<String> {
     let missing = expected.keys().filter(|path| !found.contains_key(*path)).count();
     let surplus = found.keys().filter(|path| !expected.contains_key(*path)).count();
@@ -56,7 +56,7 @@ pub fn plant(root: &Path, random: &mut Random) -> io::Result<()> {
     Ok(())
 }
 
-/// Changes, adds and removes some files, as a day does. Some days nothing changes.
+/// Changes, adds and removes some files, as on a normal day. On some days nothing changes.
 pub fn change(root: &Path, random: &mut Random) -> io::Result<()> {
     if random.chance(15) {
         return Ok(());
@@ -70,7 +70,7 @@ pub fn change(root: &Path, random: &mut Random) -> io::Result<()> {
             write(root, number, random)?;
         }
     }
-    // A tree without a file is no source.
+    // A tree without files is not a valid source.
     write(root, 0, random)
 }
 
@@ -80,7 +80,7 @@ fn name(number: usize) -> PathBuf {
 
 fn write(root: &Path, number: usize, random: &mut Random) -> io::Result<()> {
     let path = root.join(name(number));
-    fs::create_dir_all(path.parent().expect("it lies in a directory"))?;
+    fs::create_dir_all(path.parent().expect("it is in a directory"))?;
     let content = match random.below(10) {
         0 => Vec::new(),
         1 => vec![7; random.between(1, 200_000)],

@@ -1,4 +1,5 @@
-//! Two hosts, one repository, its mirror and another repository, with an oracle of what each snapshot holds.
+//! Two hosts, one repository, its mirror and another repository, with an oracle for the content of
+//! each snapshot.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,17 +20,17 @@ use crate::{
     tree::{Content, content_of, difference},
 };
 
-/// What a snapshot must hold, and of which host it is.
+/// The expected content of a snapshot, and its host.
 #[derive(Clone, Debug)]
 pub struct Truth {
     pub host: usize,
     pub content: Arc<Content>,
 }
 
-/// Why a command may refuse for a while.
+/// Reasons for which a command may refuse for a while.
 #[derive(Clone, Debug, Default)]
 pub struct Excuses {
-    /// A command was killed: its lock may be in the way.
+    /// A command was killed: its lock may still exist.
     pub killed: bool,
     /// A clock is or was wrong: a snapshot may be dated in the future.
     pub clock: bool,
@@ -41,15 +42,15 @@ pub struct World {
     pub near: Repository,
     pub mirror: Repository,
     pub other: Repository,
-    /// Every snapshot of the near repository that was ever seen, by id.
+    /// Every snapshot of the near repository that ever existed, by id.
     pub truths: BTreeMap<String, Truth>,
-    /// The snapshots that the near repository holds.
+    /// The current snapshots of the near repository.
     pub held: BTreeSet<String>,
     pub excuses: Excuses,
-    /// Commands that were killed.
+    /// Number of killed commands.
     pub kills: u64,
     pub random: Random,
-    /// What was done so far, a line a command.
+    /// The commands so far, one a line.
     pub story: String,
 }
 
@@ -81,16 +82,18 @@ impl World {
     }
 
     pub fn tell(&mut self, line: &str) {
-        // Writing to a string does not fail.
+        // Writing to a string cannot fail.
         let _ = writeln!(self.story, "{line}");
     }
 
-    /// Runs a command on a host. A lock that a killed command left is removed as an operator would, and the command repeated.
+    /// Runs a command on a host. If a killed command left a lock, it is removed like an operator
+    /// would, and the command is repeated.
     pub fn run(&mut self, host: usize, args: &[&str], die: Option<&str>) -> Ended {
         let mut ended = self.hosts[host].run(args, die);
         self.note(host, args, die, &ended);
         if ended.code == Some(11) && self.excuses.killed {
-            // Its process was in a namespace that is gone: only an operator can say that it is over.
+            // Its process was in a namespace that no longer exists: only an operator can know that
+            // it has ended.
             for (name, repository) in
                 [("local", &self.near), ("mirror", &self.mirror), ("other", &self.other)]
             {
@@ -124,8 +127,8 @@ impl World {
         }
     }
 
-    /// Looks at the near repository after a command of a host, and takes in what it did: a snapshot more is of that host and equals its
-    /// tree; what is gone must be among `may_go`.
+    /// Inspects the near repository after a command of a host, and records the changes: a new
+    /// snapshot belongs to that host and equals its tree; a removed one must be in `may_go`.
     pub fn take_in(
         &mut self,
         host: usize,
@@ -155,7 +158,7 @@ impl World {
         Ok(Changes { come, gone })
     }
 
-    /// A restore of one snapshot of a repository by stock restic equals what the oracle has of it.
+    /// Asserts that stock restic restores one snapshot of a repository as recorded by the oracle.
     pub fn restore_equals(
         &self,
         repository: &Repository,
@@ -173,30 +176,32 @@ impl World {
         })
     }
 
-    /// The tree of a host as it is now.
+    /// The current tree of a host.
     pub fn path_of(&self, name: &str) -> std::path::PathBuf {
         self.directory.path().join(name)
     }
 
-    /// Keeps the directory of a world that failed, and says where it is.
+    /// Keeps the directory of a failed world, and returns its path.
     pub fn keep(self) -> std::path::PathBuf {
         self.directory.keep()
     }
 }
 
-/// What a command did to the near repository.
+/// The changes that a command made to the near repository.
 #[derive(Debug)]
 pub struct Changes {
     pub come: Vec<String>,
     pub gone: BTreeSet<String>,
 }
 
-/// What differs between the objects of two repositories after a pass that ended with 0; `None` when nothing does but what it said.
+/// Describes the differences between two repositories after a pass that ended with 0; `None` if
+/// there are only those that it reported.
 pub fn unequal_after(near: &Repository, mirror: &Repository, pass: &Ended) -> Option<String> {
     if pass.stdout.contains("postponed") {
         return None;
     }
-    // A key that another host removed is kept until that host's own pass: this one cannot know that it was not lost.
+    // A key that another host removed is kept until that host's own pass: this host cannot know
+    // that it was not lost.
     let is_kept = |key: &String| {
         let id = key.strip_prefix("keys/").unwrap_or_default();
         !id.is_empty()
@@ -207,7 +212,7 @@ pub fn unequal_after(near: &Repository, mirror: &Repository, pass: &Ended) -> Op
     difference_of(&near.objects(), &there)
 }
 
-/// What differs between the objects of two repositories; `None` when nothing does.
+/// Describes the differences between the objects of two repositories; `None` if there are none.
 pub fn unequal(near: &Repository, mirror: &Repository) -> Option<String> {
     difference_of(&near.objects(), &mirror.objects())
 }
@@ -220,10 +225,10 @@ fn difference_of(here: &BTreeMap<String, u64>, there: &BTreeMap<String, u64>) ->
         .collect();
     let surplus: Vec<_> = there.keys().filter(|key| !here.contains_key(*key)).collect();
     (!missing.is_empty() || !surplus.is_empty())
-        .then(|| format!("the mirror lacks {missing:?} and has besides {surplus:?}"))
+        .then(|| format!("the mirror lacks {missing:?} and has in addition {surplus:?}"))
 }
 
-/// Reads an object that is about to be damaged.
+/// Reads an object before it is damaged.
 pub fn bytes_of(path: &Path) -> Vec<u8> {
     fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }

@@ -1,13 +1,13 @@
-//! Reads the points out of the snapshot file of a Qdrant collection with Qdrant's own engine, without a server.
+//! Reads the points from the snapshot file of a Qdrant collection with Qdrant's own engine, without a server.
 //!
 //! ```text
 //! kaleem-dr-qdrant-engine < docs-….snapshot
 //! ```
 //!
-//! The file comes on standard input and is unpacked below `TMPDIR`. Each line of standard output is a page of points in the form of
-//! Qdrant's scroll API, with the shard it comes from; a collection without points gives none. Exit code 0: every shard was loaded and read.
+//! It reads the file from standard input and unpacks it below `TMPDIR`. Each line of standard output is a page of points in the format of
+//! Qdrant's scroll API, with its shard; a collection without points gives no lines. Exit code 0 means that every shard was loaded and read.
 //!
-//! `kaleem-dr verify` runs it for each collection when a source's `engine` names it, and compares what it reads with the capture.
+//! `kaleem-dr verify` runs it for each collection of a source whose `engine` is its path, and compares its output with the capture.
 
 use std::{
     collections::BTreeMap,
@@ -22,10 +22,10 @@ use qdrant_edge::{EdgeShard, Payload, PointId, ScrollRequest, VectorStructPersis
 use serde::Serialize;
 use serde_json::{Value, json};
 
-/// Points of a page.
+/// Number of points per page.
 const PAGE_POINTS: usize = 256;
 
-/// A line of what is printed. Written as it is and never by way of a `Value`, which would print other digits of a 32-bit component.
+/// A line of output. Serialized directly and never through a `Value`, which would print a 32-bit component with other digits.
 #[derive(Serialize)]
 struct Line<'a> {
     shard: u32,
@@ -78,7 +78,7 @@ fn run(out: &mut dyn Write) -> Result<(), Box<dyn Error>> {
     Ok(out.flush()?)
 }
 
-/// The engine takes the snapshot of one shard, which is a tar of what the collection's has below the shard's number.
+/// Converts the files below a shard's number in the collection's snapshot to the snapshot of one shard, a tar, which the engine expects.
 fn read_shard(id: u32, directory: &Path, key: Option<&Value>, scratch: &Path, out: &mut dyn Write) -> Result<(), Box<dyn Error>> {
     let (packed, unpacked) = (scratch.join("shard.tar"), scratch.join("shard"));
     let mut file = tar::Builder::new(File::create(&packed)?);
@@ -119,7 +119,7 @@ fn read_shard(id: u32, directory: &Path, key: Option<&Value>, scratch: &Path, ou
     Ok(fs::remove_dir_all(&unpacked)?)
 }
 
-/// The key of each shard, where the collection is sharded by keys: a list of keys with their shards, or a map of them (before Qdrant 1.15).
+/// The shard key of each shard, if the collection is sharded by key: a list of keys with their shards, or a map of them (before Qdrant 1.15).
 fn shard_keys(mapping: &Path) -> Result<BTreeMap<u32, Value>, Box<dyn Error>> {
     let mapping: Value = match fs::read(mapping) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),

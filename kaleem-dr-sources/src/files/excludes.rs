@@ -1,8 +1,10 @@
-//! What a walk leaves out, by patterns that mean what they mean to restic (`internal/filter` and Go's `filepath.Match`).
+//! The patterns that exclude paths from a walk, with restic's semantics (`internal/filter` and Go's
+//! `filepath.Match`).
 //!
-//! A pattern is a list of components. One that begins with `/` matches from the root, any other one anywhere in a path; what it
-//! matches is left out with everything below. `**` is any number of components, `!` takes back what earlier patterns left out, and the
-//! last pattern that matches decides. Beyond restic, `{a,b}` stands for either.
+//! A pattern is a list of components. If it begins with `/`, it matches from the root, otherwise
+//! anywhere in a path; a match excludes the entry with everything below it. `**` matches any number
+//! of components, `!` includes again what earlier patterns excluded, and the last matching pattern
+//! decides. As an extension to restic, `{a,b}` matches either.
 
 use std::{
     fs, io,
@@ -19,7 +21,7 @@ use super::{FilesConfig, glob::Glob};
 /// First bytes of a `CACHEDIR.TAG` (Cache Directory Tagging Specification).
 const CACHE_TAG: &[u8] = b"Signature: 8a477f597d28d172789f06886806bc55";
 
-/// What is left out.
+/// The compiled `exclude`, `exclude_if_present` and `exclude_caches` of a config.
 #[derive(Clone, Debug)]
 pub(super) struct Excludes {
     patterns: Vec<Pattern>,
@@ -27,7 +29,7 @@ pub(super) struct Excludes {
     caches: bool,
 }
 
-/// Which patterns have matched something in one walk, in the order of the config.
+/// For each pattern of the config, in order, whether it has matched in this walk.
 #[derive(Clone, Debug)]
 pub(super) struct Matched(Vec<bool>);
 
@@ -48,12 +50,12 @@ impl Excludes {
         })
     }
 
-    /// Nothing has matched yet.
+    /// The state before a walk.
     pub(super) fn unmatched(config_patterns: usize) -> Matched {
         Matched(vec![false; config_patterns])
     }
 
-    /// Whether a path is left out.
+    /// Decides whether a path is excluded, and records the patterns that matched it.
     pub(super) fn excludes(&self, path: &Path, matched: &mut Matched) -> bool {
         let mut components: Vec<&[u8]> = Vec::new();
         for component in path.components() {
@@ -73,14 +75,14 @@ impl Excludes {
         excluded
     }
 
-    /// Whether a directory is left out by what lies in it.
+    /// Decides whether a directory is excluded because of a marker file in it.
     pub(super) fn excludes_directory(&self, path: &Path) -> bool {
         self.if_present.iter().any(|marker| path.join(marker).exists())
             || self.caches && is_cache_tag(&path.join("CACHEDIR.TAG")).unwrap_or(false)
     }
 }
 
-/// Only a regular file can be one: a pipe would never end.
+/// Opens regular files only: reading a pipe would block forever.
 fn is_cache_tag(path: &Path) -> io::Result<bool> {
     let file = fs::OpenOptions::new()
         .read(true)
@@ -95,7 +97,7 @@ fn is_cache_tag(path: &Path) -> io::Result<bool> {
 }
 
 impl Matched {
-    /// The patterns that matched nothing.
+    /// Returns the patterns that have matched nothing.
     pub(super) fn idle<'a>(&self, patterns: &'a [String]) -> Vec<&'a String> {
         patterns
             .iter()
@@ -106,7 +108,8 @@ impl Matched {
     }
 }
 
-/// Why a pattern is probably not what was meant: it can match nothing under these roots, or does not mean what it seems to.
+/// Returns a warning for each pattern that is probably a mistake: it cannot match below these
+/// roots, or does not mean what it seems to.
 pub(super) fn doubts(patterns: &[String], roots: &[PathBuf]) -> Vec<String> {
     let mut doubts = Vec::new();
     let mut any_before = false;
@@ -116,19 +119,19 @@ pub(super) fn doubts(patterns: &[String], roots: &[PathBuf]) -> Vec<String> {
         let why = if plain.is_empty() {
             Some("it is empty and can match nothing")
         } else if plain.trim() != plain {
-            Some("it begins or ends with a space, which counts")
+            Some("it begins or ends with a space, which is part of the pattern")
         } else if plain == "~" || plain.starts_with("~/") {
             Some("`~` is not expanded, so it can match nothing: write the directory's path")
         } else if plain.contains("$HOME") || plain.contains("${") {
             Some("variables are not expanded here: write the path")
         } else if plain.contains("[!") {
-            Some("`[!x]` matches `!` and `x`: write `[^x]` for anything but `x`")
+            Some("`[!x]` matches `!` and `x`: write `[^x]` for any character except `x`")
         } else if clean(plain).first().is_some_and(|first| *first == "." || *first == "..") {
             Some("paths are absolute, so `.` and `..` can match nothing")
         } else if takes_back && !any_before {
-            Some("it takes back what earlier patterns leave out, and none comes before it")
+            Some("it includes again what earlier patterns exclude, but there is no earlier pattern")
         } else if plain.starts_with('/') && !roots.iter().any(|root| may_reach(plain, root)) {
-            Some("it lies under none of `paths`, so it can match nothing")
+            Some("it is not below any of `paths`, so it can match nothing")
         } else {
             None
         };
@@ -138,22 +141,22 @@ pub(super) fn doubts(patterns: &[String], roots: &[PathBuf]) -> Vec<String> {
     doubts
 }
 
-/// Whether an absolute pattern may match a root, or something below or above it.
+/// Reports whether an absolute pattern can match a root, or something below or above it.
 fn may_reach(pattern: &str, root: &Path) -> bool {
     let is_plain = |part: &&&str| !part.contains(['*', '?', '[', '\\', '{']);
     let parts = clean(pattern);
-    // Without the `/` that both begin with.
+    // Skips the `/` that both begin with.
     let fixed: PathBuf = parts.iter().skip(1).take_while(is_plain).collect();
     let root = root.strip_prefix("/").unwrap_or(root);
     root.starts_with(&fixed) || fixed.starts_with(root)
 }
 
-/// One pattern.
+/// A compiled pattern.
 #[derive(Clone, Debug)]
 struct Pattern {
     parts: Vec<Part>,
     takes_back: bool,
-    /// The place of the config's pattern.
+    /// Index of the pattern in the config.
     of: usize,
 }
 
@@ -164,13 +167,13 @@ enum Part {
     AnyNumber,
     /// `*`.
     AnyOne,
-    /// `/` at the beginning, and names without anything special.
+    /// A name without special characters, or the leading `/`.
     Plain(Vec<u8>),
     Glob(Glob),
 }
 
 impl Pattern {
-    /// `None` of an empty one, which restic passes over.
+    /// Compiles a pattern. `None` for an empty one, which restic ignores.
     fn new(text: &str, of: usize) -> Result<Option<Self>, &'static str> {
         if text.is_empty() {
             return Ok(None);
@@ -184,12 +187,12 @@ impl Pattern {
                 part if part.contains(['\\', '[', ']', '*', '?']) => Part::Glob(Glob::new(part)?),
                 part => Part::Plain(part.as_bytes().to_vec()),
             };
-            // Two in a row mean no more than one.
+            // Two in a row are equivalent to one.
             if part != Part::AnyNumber || parts.last() != Some(&part) {
                 parts.push(part);
             }
         }
-        // restic takes `/` alone for everything.
+        // In restic, `/` alone matches everything.
         if parts == [Part::Plain(b"/".to_vec())] {
             parts.push(Part::AnyNumber);
         }
@@ -197,7 +200,8 @@ impl Pattern {
     }
 }
 
-/// The components of a path as Go's `filepath.Clean` leaves them, `/` as the first of an absolute one.
+/// Splits a path into components as Go's `filepath.Clean` does; the first component of an absolute
+/// path is `/`.
 fn clean(text: &str) -> Vec<&str> {
     let rooted = text.starts_with('/');
     let mut parts: Vec<&str> = Vec::new();
@@ -219,10 +223,10 @@ fn clean(text: &str) -> Vec<&str> {
     parts
 }
 
-/// Whether the parts match somewhere in a path, or from its root where they begin with `/`.
+/// Reports whether the parts match somewhere in a path, or from its root if they begin with `/`.
 fn matches(parts: &[Part], path: &[&[u8]]) -> bool {
     if let Some(at) = parts.iter().position(|part| *part == Part::AnyNumber) {
-        // It stands for no component, for one, for two …
+        // Expands `**` to no component, one, two …
         let mut expanded = parts[..at].to_vec();
         loop {
             if expanded.len() + parts.len() - at - 1 > path.len() {
@@ -251,7 +255,8 @@ fn matches(parts: &[Part], path: &[&[u8]]) -> bool {
     })
 }
 
-/// A pattern with its `{a,b}` written out, itself first: braces without a comma are plain characters.
+/// Expands `{a,b}` into all alternatives, after the pattern itself: braces without a comma are
+/// plain characters.
 fn alternatives(text: &str) -> Vec<String> {
     let mut all = vec![text.to_owned()];
     if let Some(open) = text.find('{')
@@ -333,8 +338,8 @@ mod tests {
             ("cache ", "space"),
             ("../x", "absolute"),
             ("./", "absolute"),
-            ("/u/cache", "under none"),
-            ("!x", "none comes before"),
+            ("/u/cache", "not below any"),
+            ("!x", "no earlier pattern"),
             ("", "empty"),
             ("[!a]x", "write `[^x]`"),
         ] {

@@ -1,14 +1,15 @@
-//! One component of a pattern, as Go's `filepath.Match` reads it: `*`, `?`, `[a-z]`, `[^a]` and `\` before a plain character.
+//! A single component of a pattern, as in Go's `filepath.Match`: `*`, `?`, `[a-z]`, `[^a]` and `\`
+//! before a plain character.
 
-/// A pattern for one name.
+/// A compiled pattern for one file name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Glob(Vec<Token>);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Token {
-    /// Any number of characters.
+    /// `*`.
     Star,
-    /// One character.
+    /// `?`.
     One,
     Plain(u8),
     Class {
@@ -19,7 +20,7 @@ enum Token {
 
 impl Glob {
     /// # Errors
-    /// Why it is not valid.
+    /// The reason why the pattern is invalid.
     pub(super) fn new(text: &str) -> Result<Self, &'static str> {
         let mut tokens = Vec::new();
         let mut rest = text.chars();
@@ -40,7 +41,7 @@ impl Glob {
     }
 
     pub(super) fn matches(&self, name: &[u8]) -> bool {
-        // Back to the last star, one character further on, as long as that helps.
+        // On a mismatch, back up to the last star and let it match one more character.
         let (mut tokens, mut rest) = (&self.0[..], name);
         let mut retry: Option<(&[Token], &[u8])> = None;
         loop {
@@ -78,7 +79,7 @@ fn plain(tokens: &mut Vec<Token>, c: char) {
 }
 
 fn class(text: &str) -> Result<(Token, &str), &'static str> {
-    const OPEN: &str = "its `[` is not closed, or holds no valid range";
+    const OPEN: &str = "its `[` is not closed, or contains no valid range";
     let negated = text.starts_with('^');
     let mut rest = text.strip_prefix('^').unwrap_or(text);
     let mut ranges = Vec::new();
@@ -98,7 +99,7 @@ fn class(text: &str) -> Result<(Token, &str), &'static str> {
     }
 }
 
-/// One end of a range.
+/// Parses one end of a range.
 fn bound(text: &str) -> Option<(char, &str)> {
     let mut chars = text.chars();
     match chars.next()? {
@@ -108,7 +109,7 @@ fn bound(text: &str) -> Option<(char, &str)> {
     }
 }
 
-/// The first character of a name, and what follows; a byte that is not UTF-8 counts as one.
+/// Splits off the first character of a name; a byte that is not UTF-8 counts as one character.
 fn character(name: &[u8]) -> Option<(char, &[u8])> {
     let length =
         (1..=name.len().min(4)).find(|&length| std::str::from_utf8(&name[..length]).is_ok());

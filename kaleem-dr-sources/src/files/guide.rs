@@ -1,10 +1,11 @@
-//! How files are got back by hand.
+//! Instructions for restoring files by hand.
 
 use std::path::PathBuf;
 
 use kaleem_dr_core::ground::language::Language;
 
-/// With restic to their real paths, or out of the restored snapshot; then the services that read them.
+/// Restores with restic to the real paths, or copies from the restored snapshot; then reloads the
+/// services.
 pub(super) fn guide(
     language: Language,
     restored: &str,
@@ -25,11 +26,11 @@ pub(super) fn guide(
     let (paths, commands) = (paths.join(", "), commands.join("\n"));
     match language {
         Language::En => format!(
-            "The trees {paths} lie in the snapshot at their real paths. Look at the differences, copy what is wanted, then check and reload the \
+            "The snapshot contains the trees {paths} at their real paths. Review the differences, copy what you need, then check and reload the \
              services that read them:\n\n{commands}"
         ),
         Language::Ar => format!(
-            "توجد الأشجار {paths} في اللقطة بمساراتها الحقيقية. انظر إلى الفروق وانسخ المطلوب، ثم افحص الخدمات التي تقرؤها وأعد تحميلها:\n\n{commands}"
+            "تحتوي اللقطة على الأشجار {paths} بمساراتها الحقيقية. راجع الفروق وانسخ ما تحتاج إليه، ثم افحص الخدمات التي تقرؤها وأعد تحميلها:\n\n{commands}"
         ),
     }
 }

@@ -1,7 +1,7 @@
-//! File trees at their real paths, with everything a file system knows of them.
+//! File trees at their real paths, with all attributes that the file system stores.
 //!
-//! What cannot be read is reported and the run ends as done in part; it never passes unseen. Unchanged files (same size,
-//! mtime and ctime as in the last snapshot) are not read again.
+//! An unreadable entry is reported, and the run ends as partly done; it is never skipped silently.
+//! Unchanged files (same size, mtime and ctime as in the last snapshot) are not read again.
 
 mod excludes;
 mod glob;
@@ -37,36 +37,38 @@ use self::{
     walk::Found,
 };
 
-/// Found entries that may wait for the repository.
+/// Capacity of the channel from the walk to the repository, in entries.
 const FOUND_IN_FLIGHT: usize = 1024;
 
-/// File trees.
+/// The config of a source of type `files`.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FilesConfig {
     /// Absolute paths of directories or files.
     pub paths: Vec<PathBuf>,
-    /// What to leave out, in restic's patterns: `cache` and `logs/old` match anywhere in a path, `/srv/cache` from the root, `**` any
-    /// number of directories; `!keep.log` takes back what earlier patterns leave out; the last one that matches decides.
+    /// Exclude patterns with restic's semantics: `cache` and `logs/old` match anywhere in a path,
+    /// `/srv/cache` from the root, `**` any number of directories; `!keep.log` includes again what
+    /// earlier patterns excluded; the last matching pattern decides.
     #[serde(default)]
     pub exclude: Vec<String>,
-    /// Leave out directories that hold a file of one of these names, such as `.nobackup`.
+    /// Leave out directories that contain a file with one of these names, such as `.nobackup`.
     #[serde(default)]
     pub exclude_if_present: Vec<String>,
     /// Leave out directories marked by a `CACHEDIR.TAG`.
     #[serde(default)]
     pub exclude_caches: bool,
-    /// Do not go into other file systems mounted below the paths.
+    /// Do not descend into file systems mounted below the paths.
     #[serde(default)]
     pub one_file_system: bool,
-    /// Commands that run, in this order, after a restore in place that brought everything back: a program and its arguments each,
-    /// such as `["nginx", "-t"]`. The first that fails ends them.
+    /// Commands that run, in this order, after an in-place restore that restored everything: a list
+    /// of programs with their arguments, such as `["nginx", "-t"]`. The first failure stops them.
     #[serde(default)]
     pub after_restore: Vec<Vec<String>>,
-    /// The most that one of these commands may take, in seconds.
+    /// Time limit for each of these commands, in seconds.
     #[serde(default = "default_hook_timeout_seconds")]
     pub hook_timeout_seconds: NonZeroU64,
-    /// Make named pipes and devices from a tar too. From a snapshot they are always made: nobody can have slipped them in there.
+    /// Also create the named pipes and devices of a tar. Those of a snapshot are always created,
+    /// because only kaleem-dr can have put them there.
     #[serde(default)]
     pub special_files_of_tars: bool,
 }
@@ -81,7 +83,7 @@ impl FilesConfig {
     }
 }
 
-/// A file-tree source.
+/// A source that captures file trees.
 #[derive(Debug)]
 pub struct FilesSource {
     name: SourceName,
@@ -91,10 +93,10 @@ pub struct FilesSource {
 }
 
 impl FilesSource {
-    /// Checks the config.
+    /// Validates the config.
     ///
     /// # Errors
-    /// When no path is named, one is not absolute, or a pattern is not valid.
+    /// If `paths` is empty, a path is not absolute, or a pattern is invalid.
     pub fn new(name: SourceName, config: FilesConfig) -> Result<Self, SourceError> {
         let mut roots = BTreeSet::new();
         for path in &config.paths {
@@ -110,7 +112,9 @@ impl FilesSource {
             roots.insert(path.clone());
         }
         if roots.is_empty() {
-            return Err(SourceError::Unsupported("`paths` names nothing to back up".into()));
+            return Err(SourceError::Unsupported(
+                "`paths` is empty: there is nothing to back up".into(),
+            ));
         }
         // A path below another is captured with it.
         let roots: Vec<PathBuf> = roots
@@ -120,14 +124,15 @@ impl FilesSource {
             .collect();
         if config.after_restore.iter().any(|hook| hook.first().is_none_or(String::is_empty)) {
             return Err(SourceError::Unsupported(
-                "a command of `after_restore` names no program".into(),
+                "a command of `after_restore` is empty: it needs a program".into(),
             ));
         }
         let excludes = Excludes::new(&config)?;
         Ok(Self { name, config, roots, excludes })
     }
 
-    /// Patterns that match nothing leave in each snapshot what was meant to stay out of it.
+    /// Warns about patterns that matched nothing: what they should exclude ends up in every
+    /// snapshot.
     fn report_excludes(&self, matched: &Matched) {
         let doubts = excludes::doubts(&self.config.exclude, &self.roots);
         for doubt in &doubts {
@@ -189,7 +194,7 @@ impl Source for FilesSource {
             }
         }
         let matched = walk.await.map_err(|panic| {
-            SourceError::Unsupported(format!("the walk of the file trees broke off: {panic}"))
+            SourceError::Unsupported(format!("the walk of the file trees aborted: {panic}"))
         })?;
         self.report_excludes(&matched);
         if entries == 0 {

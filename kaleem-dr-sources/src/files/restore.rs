@@ -1,4 +1,4 @@
-//! File trees back on disk, from a snapshot or from a tar, and what is checked afterwards.
+//! Restores file trees from a snapshot or a tar, and compares them afterwards.
 
 use std::{
     path::{Path, PathBuf},
@@ -38,7 +38,8 @@ pub(super) async fn plan(
         RestoreRequest { only: request.only.clone(), ..RestoreRequest::whole(request.to.clone()) };
     if request != plain {
         return Err(SourceError::Unsupported(
-            "a source of kind files takes --only, but not --rename, --existing or --extras".into(),
+            "a source of type files supports --only, but not --rename, --existing or --extras"
+                .into(),
         ));
     }
     let target = directory(&request.to);
@@ -46,7 +47,7 @@ pub(super) async fn plan(
     let totals = counts(point, &request.only).await?;
     if totals.files + totals.directories + totals.others == 0 {
         return Err(SourceError::Unsupported(format!(
-            "nothing in the recovery point is meant by {}",
+            "nothing in the recovery point matches {}",
             request.only.join(", ")
         )));
     }
@@ -67,7 +68,7 @@ pub(super) async fn plan(
     if in_place {
         actions.push(PlannedAction::new(
             Change::Leave,
-            "files that are there but not in the recovery point",
+            "existing files that are not in the recovery point",
         ));
         warnings.extend(
             config.after_restore.iter().map(|hook| format!("afterwards runs: {}", hook.join(" "))),
@@ -82,7 +83,7 @@ pub(super) async fn plan(
                 .map(|missing| format!("{}: {}", missing.what, missing.why)),
         );
     }
-    // Settled here: a default name holds the time.
+    // Resolved once, here: a default name contains the time.
     let to = if in_place {
         RestoreTarget::InPlace
     } else {
@@ -92,7 +93,7 @@ pub(super) async fn plan(
     Ok(RestorePlan::new(request, format!("directory {}", target.display()), actions, warnings))
 }
 
-/// What is meant.
+/// Counts the files that `only` selects.
 async fn counts(point: &PointReader, only: &[String]) -> Result<TreeTotals, SourceError> {
     if only.is_empty() {
         return Ok(point.manifest().tree.clone());
@@ -115,7 +116,7 @@ async fn counts(point: &PointReader, only: &[String]) -> Result<TreeTotals, Sour
     })
 }
 
-/// The paths that can be told one by one.
+/// The selected paths, as far as they can be listed one by one.
 fn named(point: &PointReader, only: &[String]) -> Vec<PathBuf> {
     if !only.is_empty() {
         return only.iter().filter(|pattern| !is_glob(pattern)).map(PathBuf::from).collect();
@@ -174,7 +175,7 @@ async fn put_back(
         }
         Origin::File(file) => {
             if !in_place && ensure_room(&target, point.manifest().tree.size_bytes).is_err() {
-                // Holes need no room: only what is stored is asked for in the end.
+                // Holes of sparse files need no space: the requirement is the stored size.
                 let stored =
                     staged::look(&file.path, only, &point.cancellation()).await?.stored_bytes;
                 let path = target.clone();
@@ -203,7 +204,7 @@ async fn put_back(
     Ok(report(&files, &counts(point, only).await?))
 }
 
-/// What was put back, beside what was meant.
+/// Builds the report, with differences between what was restored and what the point contains.
 fn report(files: &FilesReport, meant: &TreeTotals) -> RestoreReport {
     let read_back =
         format!("{} files read back and compared with the recovery point", files.verified);
@@ -257,7 +258,7 @@ pub(super) async fn inspect(point: &PointReader) -> Result<Inspection, SourceErr
         Origin::Snapshot(snapshot) => {
             let found = read_through(snapshot, &**point.progress(), &point.cancellation()).await?;
             let read = vec![format!(
-                "{} files with {} bytes read, each piece hashes to its id",
+                "{} files with {} bytes read, each blob matches its hash",
                 found.verified, found.size_bytes
             )];
             let (checked, differences) = compare(read, &found, &manifest.tree);
@@ -294,7 +295,7 @@ pub(super) async fn inspect(point: &PointReader) -> Result<Inspection, SourceErr
     Ok(inspection)
 }
 
-/// Restores a point into the scratch directory, compares what stands there, and removes it whatever came of it.
+/// Restores a point into the scratch directory, compares it, and removes it, whatever the outcome.
 pub(super) async fn rehearse(
     config: &FilesConfig,
     point: &PointReader,
@@ -305,7 +306,8 @@ pub(super) async fn rehearse(
         let mut report = put_back(config, point, directory.clone(), &[], false).await?;
         scratch.filled();
         if let Origin::Snapshot(snapshot) = point.origin() {
-            // Read once more, and apart from the restore: also owners, modes, times and links.
+            // Reads the target again, independently of the restore: also owners, modes, times and
+            // links.
             let everything = options(directory.clone(), &[], true);
             let found =
                 compare_files(snapshot, &everything, point.progress(), &point.cancellation())
@@ -336,7 +338,8 @@ pub(super) async fn rehearse(
     Ok(report)
 }
 
-/// Turns one byte of a restored file over, its times left as they are, and compares once more. `None` where no file holds a byte.
+/// The negative control: flips one byte of a restored file without changing its times, and compares
+/// again. `None` if all files are empty.
 async fn control(
     snapshot: &SnapshotReader,
     point: &PointReader,
@@ -362,7 +365,7 @@ async fn control(
     let options = options(directory.to_path_buf(), &only, true);
     let compared = compare_files(snapshot, &options, point.progress(), &point.cancellation()).await;
     let found = differences(&compared.map_err(|error| SourceError::Point(error.into()))?);
-    let damage = format!("turned byte {at} of {} over", file.path.display());
+    let damage = format!("changed byte {at} of {}", file.path.display());
     Ok(Some(Control { damage, found, seconds: began.elapsed().as_secs_f64() }))
 }
 
@@ -379,7 +382,7 @@ fn differences(files: &FilesReport) -> Vec<Difference> {
     files.problems.iter().map(difference).chain(unlisted(files)).collect()
 }
 
-/// Problems that a report only counts.
+/// Problems that the report counts without listing them.
 fn unlisted(files: &FilesReport) -> Option<Difference> {
     (files.more_problems > 0).then(|| Difference {
         what: format!("{} more paths", files.more_problems),
@@ -388,7 +391,7 @@ fn unlisted(files: &FilesReport) -> Option<Difference> {
     })
 }
 
-/// What is worth knowing, in sentences.
+/// Notes for the operator, one sentence each.
 fn notes(files: &FilesReport) -> Vec<String> {
     let listed = files.notes.iter().map(|note| format!("{}: {}", note.path, note.why));
     listed
@@ -399,7 +402,7 @@ fn notes(files: &FilesReport) -> Vec<String> {
         .collect()
 }
 
-/// Where a restore goes on disk.
+/// The directory that a restore writes to.
 fn directory(to: &RestoreTarget) -> PathBuf {
     match to {
         RestoreTarget::InPlace => PathBuf::from("/"),

@@ -1,4 +1,4 @@
-//! File trees as one `configs-<DATE>.tar.gz`, as `tar -czf` writes it.
+//! File trees as one `configs-<DATE>.tar.gz`, like `tar -czf`.
 
 use std::{
     collections::BTreeMap,
@@ -22,7 +22,7 @@ use serde_json::json;
 
 use super::FilesSource;
 
-/// Where a manifest made from a tar tells the topmost paths in it.
+/// The key in the manifest's details with the topmost paths of a tar.
 const ROOTS: &str = "roots";
 
 #[async_trait]
@@ -39,7 +39,7 @@ impl StagedForm for FilesSource {
                     .map(|_| ())
             }
             Origin::File(file) => Err(SourceError::Unsupported(format!(
-                "{} is a tar already, so there is nothing to write anew: copy it",
+                "{} is already a tar, so there is nothing to convert: copy it",
                 file.path.display()
             ))),
         }
@@ -52,7 +52,7 @@ impl StagedForm for FilesSource {
             .newest_seconds
             .and_then(|second| Timestamp::from_second(second).ok())
             .unwrap_or(started);
-        let note = "read from a tar, which does not say when it was made: this is the newest time of a file in it";
+        let note = "read from a tar, which does not record its creation time: this is the newest modification time in it";
         let report = &found.report;
         let manifest = Manifest {
             host: host::name(),
@@ -92,7 +92,7 @@ pub(super) fn roots(manifest: &Manifest) -> Vec<PathBuf> {
     listed.into_iter().flatten().filter_map(|root| root.as_str()).map(PathBuf::from).collect()
 }
 
-/// Reads a tar through.
+/// Reads a tar completely and checks it.
 pub(super) async fn look(
     file: &Path,
     only: &[String],
@@ -104,7 +104,7 @@ pub(super) async fn look(
 }
 
 pub(super) fn broke_off(file: &Path, panic: &tokio::task::JoinError) -> SourceError {
-    SourceError::Point(format!("reading {} broke off: {panic}", file.display()).into())
+    SourceError::Point(format!("reading {} aborted: {panic}", file.display()).into())
 }
 
 pub(super) fn untar_error(file: &Path, error: UntarError) -> SourceError {

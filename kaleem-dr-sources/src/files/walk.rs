@@ -21,20 +21,20 @@ use tokio::sync::mpsc;
 
 use super::excludes::{Excludes, Matched};
 
-/// Most bytes of extended attributes, names counted, that are kept of one entry: more than `ext4` takes, and so few that a tar of them
-/// can be read again.
+/// Limit for the extended attributes of one entry, names included, in bytes: more than `ext4`
+/// supports, and few enough for a tar of them to be readable.
 const ATTRIBUTES_LIMIT_BYTES: usize = 1 << 20;
-/// What a snapshot holds of our own. A file of the host cannot have the same path.
+/// The paths in a snapshot that are reserved for us. A file of the host cannot have the same path.
 const OWN: [&str; 2] = ["/.kaleem-dr", "/RESTORE.md"];
 
-/// What a walk gives.
+/// An entry of a walk.
 #[derive(Debug)]
 pub(super) enum Found {
     Entry(Box<Entry>),
     Problem { path: PathBuf, why: String },
 }
 
-/// One walk over all roots. Blocking.
+/// A walk over all roots. Blocking.
 pub(super) struct Walk {
     roots: Vec<PathBuf>,
     excludes: Excludes,
@@ -45,7 +45,7 @@ pub(super) struct Walk {
     groups: HashMap<u32, Option<String>>,
 }
 
-/// Nobody takes what is found any more.
+/// The receiver was dropped.
 struct Gone;
 
 impl Walk {
@@ -66,7 +66,7 @@ impl Walk {
         }
     }
 
-    /// Walks, and gives back which patterns matched.
+    /// Walks all roots. Returns the patterns that matched.
     pub(super) fn run(mut self) -> Matched {
         let mut above: Vec<PathBuf> = Vec::new();
         for root in std::mem::take(&mut self.roots) {
@@ -83,7 +83,7 @@ impl Walk {
             Err(error) => return self.problem(root, &error),
         };
         if self.excludes.excludes(root, &mut self.matched) {
-            let why = "it is named in `paths`, and a pattern of `exclude` leaves it out with everything below";
+            let why = "it is listed in `paths`, but a pattern of `exclude` excludes it with everything below";
             return self.problem(root, &io::Error::other(why));
         }
         let mut parents: Vec<&Path> =
@@ -92,7 +92,8 @@ impl Walk {
         for parent in parents {
             if !above.iter().any(|known| known == parent) {
                 above.push(parent.to_path_buf());
-                // A linked parent is stored as the directory it leads to, so that the paths below it exist.
+                // Stores a linked parent as the directory that it points to, so that the paths
+                // below it exist.
                 match fs::metadata(parent) {
                     Ok(meta) => self.emit(parent, EntryKind::Directory, &meta)?,
                     Err(error) => self.problem(parent, &error)?,
@@ -101,7 +102,7 @@ impl Walk {
         }
         if meta.is_symlink() {
             let why = io::Error::other(
-                "it is a symbolic link, and only the link was captured; name what it points to in `paths`",
+                "it is a symbolic link, and only the link was captured; add its target to `paths`",
             );
             self.problem(root, &why)?;
         }
@@ -118,7 +119,9 @@ impl Walk {
         if OWN.iter().any(|own| path == Path::new(own)) {
             return self.problem(
                 path,
-                &io::Error::other("each snapshot has something of its own at this path: rename it"),
+                &io::Error::other(
+                    "kaleem-dr stores a file of its own at this path in each snapshot: rename it",
+                ),
             );
         }
         let kind = meta.file_type();
@@ -152,7 +155,7 @@ impl Walk {
         if self.excludes.excludes_directory(path) {
             return Ok(());
         }
-        // The root directory is where every snapshot begins: it is no entry of one.
+        // The root directory is the root of every snapshot and has no entry of its own.
         if path.parent().is_some() {
             self.emit(path, EntryKind::Directory, meta)?;
         }
@@ -161,7 +164,7 @@ impl Walk {
         }
         let entries = match fs::read_dir(path) {
             Ok(entries) => entries,
-            // It went away between the listing and now.
+            // It was removed after the listing.
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(error) => return self.problem(path, &error),
         };
@@ -180,7 +183,7 @@ impl Walk {
             let path = path.join(name);
             match fs::symlink_metadata(&path) {
                 Ok(meta) => self.visit(&path, &meta, device)?,
-                // It went away between the listing and now.
+                // It was removed after the listing.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => self.problem(&path, &error)?,
             }
@@ -277,7 +280,8 @@ impl Walk {
     }
 }
 
-/// A file that became a pipe or a link since it was listed is not followed and not waited for.
+/// Opens a file without following links or blocking, in case it was replaced by a link or a pipe
+/// after the listing.
 fn open(path: &Path) -> io::Result<fs::File> {
     OpenOptions::new()
         .read(true)

@@ -1,4 +1,4 @@
-//! What an operator says of such a source.
+//! The config of a source of type `mongodb`.
 
 use std::num::{NonZeroU32, NonZeroUsize};
 
@@ -8,68 +8,73 @@ use serde::{Deserialize, Serialize};
 
 use super::server::DockerContainer;
 
-/// A server, replica set or sharded cluster, and what of it is captured.
+/// A server, replica set or sharded cluster, and the parts of it to capture.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MongoConfig {
-    /// Where the connection string lies: `{ env = "MONGO_URI" }`. A login that can read is enough.
+    /// The connection string: `{ env = "MONGO_URI" }`. A user with read access is enough.
     pub uri: SecretRef,
-    /// Where a connection string with write rights lies, for restores only. Without it, `uri` is used for them too.
+    /// A connection string with write access, for restores only. Default: `uri`.
     #[serde(default)]
     pub restore_uri: Option<SecretRef>,
-    /// The container the server runs in, if its address is to be asked of Docker: `{ container = "kaleem-mongo" }`. Of the
-    /// connection string host and port are replaced; its port says which port of the container is meant.
+    /// The server's container, if Docker provides the address: `{ container = "kaleem-mongo" }`. It
+    /// replaces host and port of the connection string; the connection string's port is the port
+    /// inside the container.
     #[serde(default)]
     pub docker: Option<DockerContainer>,
-    /// Databases to capture. Empty: the database in the path of `uri`. `["*"]`: all but those that belong to the server itself.
+    /// Databases to capture. Empty: the database in the path of `uri`. `["*"]`: all except the
+    /// server's internal ones.
     #[serde(default)]
     pub databases: Vec<String>,
-    /// Whether the users and roles of the captured databases are captured too; the login then needs the role backup on admin.
+    /// Also capture the users and roles of the captured databases; the user then needs the role
+    /// backup on admin.
     #[serde(default)]
     pub users_and_roles: bool,
-    /// Whether the oplog is captured beside all databases: what was written between the moment the collections show and the end of
-    /// the capture. `mongorestore --oplogReplay` takes it.
+    /// With all databases, also capture the oplog: the writes between the time that the collections
+    /// represent and the end of the capture. `mongorestore --oplogReplay` accepts it.
     #[serde(default)]
     pub oplog: bool,
-    /// Collections to capture, as globs over `collection` or `database.collection`. Empty: all of them.
+    /// Collections to capture, as globs over `collection` or `database.collection`. Empty: all.
     #[serde(default)]
     pub collections: Vec<String>,
     /// Collections to leave out, as globs over `collection` or `database.collection`.
     #[serde(default)]
     pub exclude_collections: Vec<String>,
-    /// How many collections are read at once.
+    /// Number of collections read in parallel.
     #[serde(default = "four")]
     pub parallel_collections: NonZeroUsize,
-    /// A collection of as many bytes or more is read in several ranges of `_id` at once; 0, the default, is never. This helps where
-    /// the server answers one cursor slower than the network and the repository take it; it reads in the order of `_id`, which
-    /// costs more where that is not the order on disk.
+    /// A collection of at least this many bytes is read in several ranges of `_id` in parallel; 0,
+    /// the default, disables this. It helps if a single cursor is slower than the network and the
+    /// repository; it reads in the order of `_id`, which costs more if that is not the order on
+    /// disk.
     #[serde(default)]
     pub range_bytes: u64,
-    /// How many inserts run at once in a restore.
+    /// Number of parallel inserts in a restore.
     #[serde(default = "four")]
     pub restore_workers: NonZeroUsize,
-    /// Documents in one insert of a restore; at most 100,000.
+    /// Documents per insert in a restore; at most 100,000.
     #[serde(default = "ten_thousand")]
     pub restore_batch_documents: NonZeroUsize,
-    /// Bytes of one insert of a restore, but for a single document that is larger; at most 16 MiB.
+    /// Bytes per insert in a restore, except for a single document that is larger; at most 16 MiB.
     #[serde(default = "four_mib")]
     pub restore_batch_bytes: NonZeroUsize,
-    /// Who must have written before a write of a restore counts: `"majority"`, a number of members, or the name of a rule of the
-    /// replica set.
+    /// The write concern of restores: `"majority"`, a number of members, or the name of a custom
+    /// write concern of the replica set.
     #[serde(default)]
     pub restore_write_concern: WriteConcern,
-    /// Whether a restore of everything in place goes on to the end of the captured oplog. The login needs `anyAction` on
-    /// `anyResource`, since `applyOps` asks for it. Elsewhere, and without it, all collections come back as they were when they were
-    /// read.
+    /// After an in-place restore of everything, also replay the captured oplog. The user needs
+    /// `anyAction` on `anyResource`, which `applyOps` requires. In other restores, and without this
+    /// option, all collections are restored as they were when they were read.
     #[serde(default)]
     pub replay_oplog: bool,
-    /// How far the collections must belong to one moment.
+    /// The required consistency of the collections.
     #[serde(default)]
     pub consistency: ConsistencyMode,
 }
 
 impl MongoConfig {
-    /// A config with every default: the database of the connection string, all of its collections.
+    /// A config with defaults for all other keys: all collections of the connection string's
+    /// database.
     #[must_use]
     pub fn new(uri: SecretRef) -> Self {
         Self {
@@ -93,28 +98,28 @@ impl MongoConfig {
     }
 }
 
-/// How far the collections must belong to one moment.
+/// The required consistency of the collections.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ConsistencyMode {
-    /// One snapshot of all collections where the server can (a replica set or sharded cluster from 5.0), otherwise one
-    /// collection at a time. The manifest says which it was, and why.
+    /// One snapshot of all collections if the server supports it (a replica set or sharded cluster
+    /// from 5.0), otherwise one collection at a time. The manifest records which, and why.
     #[default]
     Auto,
     /// One snapshot of all collections, or the capture fails.
     PointInTime,
-    /// Each collection is read by itself.
+    /// Each collection is read independently.
     PerCollection,
 }
 
-/// Who must have written before a write counts. Writes that nobody acknowledges there are none: their failures would look like
-/// success.
+/// The write concern of restores. Unacknowledged writes are not offered: their failures would look
+/// like success.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum WriteConcern {
-    /// So many members.
+    /// This many members.
     Members(NonZeroU32),
-    /// `majority`, or a rule of the replica set by its name.
+    /// `majority`, or the name of a custom write concern of the replica set.
     Named(String),
 }
 
@@ -124,7 +129,7 @@ impl Default for WriteConcern {
     }
 }
 
-// Larger batches were no quicker when measured.
+// Larger batches were not faster in measurements.
 fn ten_thousand() -> NonZeroUsize {
     const { NonZeroUsize::new(10_000).expect("ten thousand is not zero") }
 }
@@ -137,50 +142,51 @@ fn four() -> NonZeroUsize {
     const { NonZeroUsize::new(4).expect("four is not zero") }
 }
 
-/// A config that no source can be made of.
+/// The reason why a config is invalid.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum MongoConfigError {
     /// A connection string could not be read.
     #[error("cannot read the MongoDB connection string")]
     Secret(#[from] SecretError),
-    /// The text is no connection string. What the driver says of it is not shown: it may quote the password.
+    /// The text is not a connection string. The driver's message is not shown, because it may quote
+    /// the password.
     #[error(
-        "the {0} holds no MongoDB connection string: it must look like mongodb://user:password@host:27017/database, with \
+        "the {0} does not contain a MongoDB connection string: it must look like mongodb://user:password@host:27017/database, with \
          characters such as @ : / % in user and password percent-encoded"
     )]
     Uri(SecretRef),
-    /// No database was named.
+    /// No database is configured.
     #[error(
-        "no database is named: set `databases`, or put one into the path of the connection string (mongodb://host/database)"
+        "no database is configured: set `databases`, or put one into the path of the connection string (mongodb://host/database)"
     )]
     NoDatabase,
-    /// All databases were asked for, and single ones beside.
-    #[error("databases = [\"*\"] means all of them: name no other beside it")]
+    /// `databases` contains `"*"` together with other names.
+    #[error("databases = [\"*\"] means all of them: it cannot be combined with other names")]
     NotOnlyAll,
-    /// An oplog of a part cannot be replayed.
+    /// The oplog of a partial capture cannot be replayed.
     #[error(
-        "oplog = true goes with databases = [\"*\"] and no patterns only, as with mongodump (\"--oplog mode only supported on full \
+        "oplog = true requires databases = [\"*\"] without patterns, as with mongodump (\"--oplog mode only supported on full \
          dumps\"): for a single database leave it out; on a replica set all of its collections are read at one moment without it"
     )]
     OplogNeedsAll,
-    /// The container's name is none that Docker gives.
+    /// Docker would not accept this container name.
     #[error(
-        "`{0}` is no name of a container: letters, digits, `_`, `.` and `-`, beginning with a letter or digit"
+        "`{0}` is not a container name: use letters, digits, `_`, `.` and `-`, beginning with a letter or digit"
     )]
     Container(String),
-    /// A container has one address, the connection string must have one host.
+    /// A container has one address, so the connection string must have one host.
     #[error(
         "the {0} names several hosts or a DNS record, but with `docker` it must name one host, such as \
          mongodb://user:password@localhost:27017/database"
     )]
     NotOneHost(SecretRef),
-    /// A pattern over collection names is malformed.
+    /// A pattern for collection names is malformed.
     #[error("the collection pattern `{pattern}` is malformed")]
     Pattern {
-        /// The pattern.
+        /// The pattern, as configured.
         pattern: String,
-        /// What is wrong with it.
+        /// The error from the glob parser.
         #[source]
         cause: globset::Error,
     },
@@ -203,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn a_write_nobody_acknowledges_is_refused() {
+    fn an_unacknowledged_write_is_refused() {
         let parse = |concern: &str| {
             let json = format!(r#"{{"uri": {{"env": "M"}}, "restore_write_concern": {concern}}}"#);
             serde_json::from_str::<MongoConfig>(&json).map(|config| config.restore_write_concern)

@@ -1,8 +1,10 @@
-//! The source for mongod and mongos: captured by raw reads in mongodump's directory layout, restored by raw inserts and
+//! The source for mongod and mongos: captured by raw reads in mongodump's directory layout,
+//! restored by raw inserts and
 //! compared by content.
 //!
-//! Stock `mongorestore --dir` reads what is captured here. Documents are never decoded on the way; what the server calls
-//! options, indexes and validators is kept as it says them. Users and roles are captured if asked for.
+//! Stock `mongorestore --dir` can read a capture. Documents are never decoded on the way; options,
+//! indexes and
+//! validators are kept exactly as the server returns them. Users and roles are captured on request.
 //!
 //! ```no_run
 //! use kaleem_dr_core::operate::config::secret::{Environment, SecretRef};
@@ -58,25 +60,27 @@ use self::{
 
 /// A server, replica set or sharded cluster as a source.
 ///
-/// Restores go to the database `<db>_restored_<time>` unless a name is given. With several databases the given name is a
-/// prefix: `<name>_<db>`. In place, collections of the recovery point are dropped and rebuilt, or merged into; others are left
-/// alone unless asked for.
+/// Restores go to the database `<db>_restored_<time>` by default. With several databases, the given
+/// name is a prefix: `<name>_<db>`. In place, collections of the recovery point are dropped and
+/// rebuilt, or merged into; others are left alone unless the request removes them.
 #[derive(Debug)]
 pub struct MongoSource {
     name: SourceName,
     config: MongoConfig,
     scope: Scope,
-    /// The login that reads.
+    /// The connection for reads.
     reader: Arc<Connection>,
-    /// The login that restores; often the same.
+    /// The connection for restores; often the same.
     writer: Arc<Connection>,
 }
 
 impl MongoSource {
-    /// Makes the source of a config. The connection strings are read here and stay wrapped; nothing is connected yet.
+    /// Creates a source. Reads the connection strings, which stay wrapped, but does not connect
+    /// yet.
     ///
     /// # Errors
-    /// When a connection string cannot be read or is none, no database is named, or a pattern is malformed.
+    /// If a connection string cannot be read or parsed, no database is configured, or a pattern is
+    /// malformed.
     pub fn new(
         name: SourceName,
         config: MongoConfig,
@@ -98,11 +102,11 @@ impl MongoSource {
         Ok(Self { name, config, scope, reader, writer })
     }
 
-    /// Databases of rehearsals on the server that restores go to. Where none is at work, they are left over from one that was
-    /// killed.
+    /// Lists the databases of rehearsals on the server used for restores. If no rehearsal is
+    /// running, a killed one left them behind.
     ///
     /// # Errors
-    /// When the server cannot be reached, or does not list its databases.
+    /// If the server cannot be reached, or does not list its databases.
     pub async fn scratch_databases(&self) -> Result<Vec<String>, SourceError> {
         rehearse::scratch_databases(&self.writer).await
     }
@@ -120,7 +124,8 @@ impl MongoSource {
     /// Drops one of [`MongoSource::scratch_databases`].
     ///
     /// # Errors
-    /// [`SourceError::Refused`] when the name is not one of a rehearsal, and when the server does not drop it.
+    /// [`SourceError::Refused`] if the name is not that of a rehearsal's database; other errors if
+    /// the server fails to drop it.
     pub async fn drop_scratch_database(&self, name: &str) -> Result<(), SourceError> {
         rehearse::drop_database(&self.writer, &Writes::of(&self.config), name).await
     }
@@ -219,10 +224,10 @@ impl Restorable for MongoSource {
 #[cfg(feature = "fuzzing")]
 pub use self::archive::fuzz_archive;
 
-/// Walks a document.
+/// The fuzz target for BSON.
 #[cfg(feature = "fuzzing")]
 pub fn fuzz_bson(bytes: &[u8]) {
-    // That it is no BSON is a good answer.
+    // An error is a correct result for malformed input.
     drop(dump::wellformed::check(bytes));
 }
 

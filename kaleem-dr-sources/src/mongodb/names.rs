@@ -1,24 +1,29 @@
-//! Names: of files for collections, as mongodump makes them, of databases a restore goes to, and of what is always ours.
+//! Naming rules: files of collections, as in mongodump; databases that a restore creates; scratch
+//! databases.
 
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use sha1::{Digest as _, Sha1};
 
-/// Everything of this source lies under this directory.
+/// The directory in a snapshot that contains all artifacts of this source.
 pub(crate) const ROOT: &str = "mongo";
-/// Every scratch database of a rehearsal begins like this; nothing that does not is ever dropped as one.
+/// The prefix of every scratch database of a rehearsal; a database without it is never dropped as
+/// one.
 pub(crate) const SCRATCH: &str = "kdr_drill_";
 
-/// Longest file name without its extension; with `.metadata.json.gz` a file system takes just that (mongodump, outputPath).
+/// Limit for a file name without extension, in bytes; with `.metadata.json.gz` it is exactly the
+/// limit of a file system (mongodump, outputPath).
 const STEM_BYTES: usize = 238;
-/// What is kept of a longer one, before `%24` and the hash.
+/// The part of a longer name that is kept before `%24` and the hash, in bytes.
 const KEPT_BYTES: usize = 208;
-/// Longest name of a database that a server takes.
+/// The server's limit for the name of a database, in bytes.
 const DATABASE_BYTES: usize = 63;
 
-/// The file name of a collection, without extension: everything but letters, digits, `-`, `_`, `.` and `~` is percent-encoded.
+/// The file name of a collection, without extension: everything except letters, digits, `-`, `_`,
+/// `.` and `~` is percent-encoded.
 ///
-/// Releases of mongodump differ in what they escape (a space is `+` for some, `%20` for others); percent signs alone are
-/// decoded alike by all of them. A name too long for a file is cut and gets a hash; the full one is in the metadata.
+/// Releases of mongodump differ in what they escape (a space is `+` for some, `%20` for others),
+/// but all of them decode percent signs alike. A name that is too long for a file is cut and gets a
+/// hash; the full name is in the metadata.
 pub(crate) fn file_stem(collection: &str) -> String {
     let mut stem = String::with_capacity(collection.len());
     for byte in collection.bytes() {
@@ -39,7 +44,7 @@ pub(crate) fn file_stem(collection: &str) -> String {
     stem
 }
 
-/// The name of the database a restore makes up next to `database`: `kaleem_restored_20260131_120000`.
+/// The default target database of a restore, next to `database`: `kaleem_restored_20260131_120000`.
 pub(crate) fn restored_database(database: &str, stamp: &str) -> String {
     let suffix = format!("_restored_{stamp}");
     let mut end = database.len().min(DATABASE_BYTES - suffix.len());
@@ -49,7 +54,8 @@ pub(crate) fn restored_database(database: &str, stamp: &str) -> String {
     format!("{}{suffix}", &database[..end])
 }
 
-/// The name of a database that keeps its own behind a prefix. One too long for a server is cut and told apart by a hash.
+/// Prefixes the name of a database. A result that is too long for a server is cut and made unique
+/// by a hash.
 pub(crate) fn prefixed_database(prefix: &str, database: &str) -> String {
     let whole = format!("{prefix}_{database}");
     if whole.len() <= DATABASE_BYTES {
@@ -64,27 +70,27 @@ pub(crate) fn prefixed_database(prefix: &str, database: &str) -> String {
     format!("{}_{hash}", &whole[..end])
 }
 
-/// Why a restore does not make a collection of this name.
+/// The reason why a restore does not create a collection with this name.
 pub(crate) fn invalid_collection(name: &str) -> Option<&'static str> {
     if name.is_empty() {
         Some("it is empty")
     } else if name.starts_with("system.") {
-        Some("names that begin with `system.` are the server's own")
+        Some("names that begin with `system.` are reserved for the server")
     } else if name.starts_with('.') || name.contains(['$', '\0']) {
-        Some("it begins with a dot, or holds a `$`")
+        Some("it begins with a dot, or contains a `$`")
     } else {
         None
     }
 }
 
-/// Why no server would take this name for a database.
+/// The reason why no server would accept this name for a database.
 pub(crate) fn invalid_database(name: &str) -> Option<&'static str> {
     if name.is_empty() {
         Some("it is empty")
     } else if name.len() > DATABASE_BYTES {
         Some("it is longer than 63 bytes")
     } else if name.contains(['/', '\\', '.', ' ', '"', '$', '*', '<', '>', ':', '|', '?', '\0']) {
-        Some("it holds one of / \\ . \" $ * < > : | ? or a space")
+        Some("it contains one of / \\ . \" $ * < > : | ? or a space")
     } else {
         None
     }
@@ -110,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_name_is_cut_and_told_apart_by_its_hash() {
+    fn a_long_name_is_cut_and_made_unique_by_its_hash() {
         let a = file_stem(&"L".repeat(239));
         let b = file_stem(&format!("{}M", "L".repeat(238)));
         assert_eq!(a.len(), STEM_BYTES);
@@ -135,7 +141,7 @@ mod tests {
             )
         };
         assert_eq!(invalid_database(&long("a")), None, "{}", long("a"));
-        assert_ne!(long("a"), long("b"), "what is cut off still tells them apart");
+        assert_ne!(long("a"), long("b"), "the cut-off part still distinguishes them");
         assert!(invalid_database("a.b").is_some() && invalid_database("").is_some());
     }
 }

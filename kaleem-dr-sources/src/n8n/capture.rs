@@ -1,4 +1,4 @@
-//! Capturing n8n: the database first, so that the files it speaks of are read after it.
+//! Captures n8n: the database first, so that the files it refers to are read after it.
 
 use std::{
     fs::{self, Metadata},
@@ -25,13 +25,14 @@ use super::{
     path_error,
 };
 
-/// Tables without which it is no n8n.
+/// Every n8n database has these tables.
 pub(super) const EXPECTED: [&str; 2] = ["workflow_entity", "credentials_entity"];
-/// Pieces the copy is read in.
+/// Size of the pieces in which the copy is read, in bytes.
 const PIECE_BYTES: usize = 1 << 20;
-/// Found entries that may wait for the repository.
+/// Capacity of the channel from the walk to the repository, in entries.
 const FOUND_IN_FLIGHT: usize = 256;
-/// A file that became a link or a pipe since it was listed is not followed and not waited for.
+/// Opens a file without following links or blocking, in case it was replaced by a link or a pipe
+/// after the listing.
 const OPEN_FLAGS: OFlag = OFlag::O_NOFOLLOW.union(OFlag::O_NONBLOCK);
 
 enum Found {
@@ -44,7 +45,10 @@ impl N8nSource {
         let scratch = tempfile::Builder::new()
             .prefix("kaleem-dr-n8n-")
             .tempdir_in(&self.config.scratch_directory)
-            .map_err(path_error(&self.config.scratch_directory, "make a temporary directory in"))?;
+            .map_err(path_error(
+                &self.config.scratch_directory,
+                "create a temporary directory in",
+            ))?;
         let copy = scratch.path().join(DATABASE);
         let at = Timestamp::now();
         let (from, to, cancel) = (self.database(), copy.clone(), out.cancellation());
@@ -62,7 +66,7 @@ impl N8nSource {
             grade: ConsistencyGrade::PointInTime,
             at,
             note: Some(
-                "the database is one committed state; files were read right after it".into(),
+                "the database is a single committed state; files were read right after it".into(),
             ),
         });
         for expected in EXPECTED {
@@ -112,7 +116,7 @@ impl N8nSource {
         let reader = tokio::task::spawn_blocking(move || {
             let mut file = match fs::File::open(&copy) {
                 Ok(file) => file,
-                // Nobody may be left to hear of it; then the capture failed already.
+                // The receiver may be gone; then the capture has already failed.
                 Err(error) => return drop(sender.blocking_send(Err(error))),
             };
             loop {
@@ -146,7 +150,7 @@ impl N8nSource {
         while let Some(next) = found.recv().await {
             match next {
                 Found::Entry(entry) => out.entry(*entry).await?,
-                // What went away between the listing and now is no loss: n8n deleted it.
+                // An entry removed after the listing is not a loss: n8n deleted it.
                 Found::Problem(_, error) if error.kind() == io::ErrorKind::NotFound => {}
                 Found::Problem(path, error) => {
                     out.incomplete(path.to_string_lossy(), error.to_string());
@@ -154,16 +158,16 @@ impl N8nSource {
             }
         }
         walk.await.map_err(|panic| {
-            SourceError::Unsupported(format!("the walk of n8n's files broke off: {panic}"))
+            SourceError::Unsupported(format!("the walk of n8n's files aborted: {panic}"))
         })
     }
 }
 
-/// Emits what is at a path and below it, in path order. Of `nodes`, installed packages are left out: they come back from
-/// `package.json`.
+/// Emits a path and everything below it, in path order. Packages installed in `nodes` are omitted:
+/// they can be reinstalled from `package.json`.
 fn walk(path: &Path, name: &Path, found: &mpsc::Sender<Found>) {
     let problem = |error| {
-        // The capture failed already when nobody takes it any more.
+        // If the receiver is gone, the capture has already failed.
         let _ = found.blocking_send(Found::Problem(path.to_path_buf(), error));
     };
     let meta = match fs::symlink_metadata(path) {
@@ -186,7 +190,7 @@ fn walk(path: &Path, name: &Path, found: &mpsc::Sender<Found>) {
         }))
     } else {
         return problem(io::Error::other(
-            "it is a socket, pipe or device, which n8n does not make",
+            "it is a socket, pipe or device, which n8n never creates",
         ));
     };
     let entry = Entry { path: name.to_path_buf(), kind, meta: entry_meta(&meta) };

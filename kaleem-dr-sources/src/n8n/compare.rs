@@ -1,4 +1,4 @@
-//! What was put back beside what the manifest says: files by their hashes, tables by their rows.
+//! Compares restored data with the manifest: files by their hashes, tables by their row counts.
 
 use std::{
     collections::BTreeMap,
@@ -16,7 +16,7 @@ use super::{
     staged::{digest, trees},
 };
 
-/// What was put back, beside the manifest.
+/// Compares the restored files with the manifest.
 pub(super) async fn compare(
     base: PathBuf,
     manifest: Manifest,
@@ -70,8 +70,7 @@ pub(super) fn row_differences(
         .get(TABLES)
         .and_then(|tables| serde_json::from_value(tables.clone()).ok())
         .unwrap_or_default();
-    let shown =
-        |rows: Option<&u64>| rows.map_or_else(|| "no such table".to_owned(), ToString::to_string);
+    let shown = |rows: Option<&u64>| rows.map_or_else(|| "missing".to_owned(), ToString::to_string);
     let mut names: Vec<&String> =
         meant.keys().chain(tables.keys().filter(|name| !meant.contains_key(*name))).collect();
     names.retain(|name| meant.get(*name) != tables.get(*name));

@@ -1,4 +1,4 @@
-//! Copying a live SQLite database, and looking at a copy.
+//! Copies a live SQLite database, and checks a copy.
 
 use std::{collections::BTreeMap, path::Path, time::Duration};
 
@@ -8,12 +8,12 @@ use rusqlite::{
     backup::{Backup, StepResult},
 };
 
-/// Pages copied between two looks at whether the operator cancelled.
+/// Pages copied between two checks for cancellation.
 const PAGES: i32 = 2048;
-/// How long to wait for a lock.
+/// Time limit for waiting for a lock.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Most violations that are told one by one.
-const TOLD: usize = 10;
+/// Limit for the number of violations listed one by one.
+const VIOLATIONS_LISTED: usize = 10;
 
 /// SQLite's version.
 #[must_use]
@@ -21,19 +21,21 @@ pub fn version() -> &'static str {
     rusqlite::version()
 }
 
-/// Copies a database that may be in use: its last committed state, with what is in its write-ahead log. Blocking.
+/// Copies a database that may be in use: its last committed state, including its write-ahead log.
+/// Blocking.
 ///
-/// It is opened for reading only, so that closing it does not fold the log of a live database into it. One read transaction holds
-/// that state for the whole copy: without it, SQLite begins anew with every write of somebody else, and under load never ends. In
-/// WAL mode nobody waits for us; with a rollback journal, writers wait until the copy is done. Pages keep their places, so that
-/// the next copy deduplicates against this one.
+/// The database is opened read-only, so that closing it does not checkpoint the log of a live
+/// database. One read transaction keeps that state for the whole copy: without it, SQLite restarts
+/// with every write by another process, and never finishes under load. In WAL mode writers do not
+/// wait for us; with a rollback journal, they wait until the copy is complete. Pages keep their
+/// positions, so that the next copy deduplicates against this one.
 ///
 /// # Errors
-/// When the database cannot be read or the copy not be written.
+/// If the database cannot be read or the copy cannot be written.
 pub fn copy(from: &Path, to: &Path, cancel: &CancellationToken) -> Result<(), SourceError> {
     let live = open(from, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
     let mut copy = Connection::open(to).map_err(failed(to, "create a copy of the database"))?;
-    // Half a copy is thrown away, so it needs no journal.
+    // An incomplete copy is discarded, so it needs no journal.
     copy.execute_batch("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF")
         .map_err(failed(to, "take a copy"))?;
     live.execute_batch("BEGIN; SELECT count(*) FROM sqlite_schema")
@@ -46,10 +48,11 @@ pub fn copy(from: &Path, to: &Path, cancel: &CancellationToken) -> Result<(), So
         match backup.step(PAGES).map_err(failed(from, "be copied"))? {
             StepResult::Done => return Ok(()),
             StepResult::More => {}
-            // The read transaction holds what a step needs; only the copy can be locked, and nobody else knows of it.
+            // The read transaction already provides everything a step needs; only the copy can be
+            // locked, and no other process uses it.
             _ => {
                 return Err(SourceError::Unsupported(format!(
-                    "{} stayed locked for {PATIENCE:?}",
+                    "{} was locked for longer than {PATIENCE:?}",
                     from.display()
                 )));
             }
@@ -57,39 +60,40 @@ pub fn copy(from: &Path, to: &Path, cancel: &CancellationToken) -> Result<(), So
     }
 }
 
-/// What a look at a database showed.
+/// The result of checking a database.
 #[derive(Clone, Debug, Default)]
 pub struct Health {
-    /// Rows of each table.
+    /// Number of rows by table.
     pub tables: BTreeMap<String, u64>,
-    /// What SQLite's integrity check says, where it is not `ok`.
+    /// Messages of SQLite's integrity check, if it is not `ok`.
     pub broken: Vec<String>,
-    /// References that lead nowhere, where they were looked for.
+    /// Number of foreign keys without a target, if they were checked.
     pub dangling: u64,
-    /// Credentials whose data do not look sealed.
+    /// Number of credentials whose data do not look encrypted.
     pub unsealed: u64,
 }
 
 impl Health {
-    /// Rows of a table, which may have a prefix of the operator's.
+    /// Number of rows of a table, which may have a prefix set by the operator.
     #[must_use]
     pub fn rows(&self, table: &str) -> Option<u64> {
         self.tables.iter().find(|(name, _)| name.ends_with(table)).map(|(_, rows)| *rows)
     }
 }
 
-/// Counts the rows of a copy that nobody writes to. Nothing is created beside it. Blocking.
+/// Counts the rows of a copy that no process writes to. Creates no files. Blocking.
 ///
 /// # Errors
-/// When it cannot be read.
+/// If it cannot be read.
 pub fn count(path: &Path) -> Result<BTreeMap<String, u64>, SourceError> {
     tables(&quiet(path)?).map_err(failed(path, "be read"))
 }
 
-/// Checks a copy that nobody writes to: SQLite's integrity check, references, counts, and whether credentials are sealed. Blocking.
+/// Checks a copy that no process writes to: SQLite's integrity check, foreign keys, row counts, and
+/// whether credentials are encrypted. Blocking.
 ///
 /// # Errors
-/// When it cannot be opened at all. What is wrong with it is in the answer.
+/// If it cannot be opened at all. Defects are in the result.
 pub fn check(path: &Path) -> Result<Health, SourceError> {
     let copy = quiet(path)?;
     let mut health = Health::default();
@@ -110,20 +114,21 @@ pub fn check(path: &Path) -> Result<Health, SourceError> {
     Ok(health)
 }
 
-/// Folds the write-ahead log of a copy that was made file by file into it. Blocking.
+/// Checkpoints the write-ahead log of a copy that was made file by file. Blocking.
 ///
 /// # Errors
-/// When SQLite cannot.
+/// If SQLite fails.
 pub fn fold(path: &Path) -> Result<(), SourceError> {
     let copy = open(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     copy.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
-        .map_err(failed(path, "take its log in"))
+        .map_err(failed(path, "checkpoint its write-ahead log"))
 }
 
-/// Makes sure that no other connection is open on a database, and closes it as the last one does: with its log folded in. Blocking.
+/// Makes sure that no other connection to a database is open, and closes it as the last connection,
+/// which checkpoints its log. Blocking.
 ///
 /// # Errors
-/// [`SourceError::Refused`] when it is in use.
+/// [`SourceError::Refused`] if it is in use.
 pub fn take_over(path: &Path) -> Result<(), SourceError> {
     let database = open(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     database.busy_timeout(Duration::from_secs(1)).map_err(failed(path, "be opened"))?;
@@ -132,13 +137,13 @@ pub fn take_over(path: &Path) -> Result<(), SourceError> {
         Ok(()) => Ok(()),
         Err(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy) => {
             Err(SourceError::Refused(format!(
-                "{} is in use: stop n8n before restoring in place, or restore beside with --to DIRECTORY",
+                "{} is in use: stop n8n before you restore in place, or restore to another directory with --to DIRECTORY",
                 path.display()
             )))
         }
-        // What is damaged may be replaced.
+        // A damaged database may be replaced.
         Err(error) => {
-            tracing::warn!(path = %path.display(), %error, "the database that is replaced cannot be read");
+            tracing::warn!(path = %path.display(), %error, "the database to be replaced cannot be read");
             Ok(())
         }
     }
@@ -151,7 +156,7 @@ fn open(path: &Path, flags: OpenFlags) -> Result<Connection, SourceError> {
     Ok(database)
 }
 
-/// Opens a file that does not change: without locks, and without files beside it.
+/// Opens a file that does not change: without locks, and without creating files.
 fn quiet(path: &Path) -> Result<Connection, SourceError> {
     let mut uri = String::from("file:");
     for byte in path.as_os_str().as_encoded_bytes() {
@@ -180,7 +185,7 @@ fn tables(database: &Connection) -> rusqlite::Result<BTreeMap<String, u64>> {
 
 fn integrity(database: &Connection) -> rusqlite::Result<Vec<String>> {
     let mut said: Vec<String> = database
-        .prepare(&format!("PRAGMA integrity_check({TOLD})"))?
+        .prepare(&format!("PRAGMA integrity_check({VIOLATIONS_LISTED})"))?
         .query_map([], |row| row.get(0))?
         .collect::<rusqlite::Result<_>>()?;
     said.retain(|line| line != "ok");
@@ -191,7 +196,7 @@ fn dangling(database: &Connection) -> rusqlite::Result<u64> {
     number(database, "SELECT count(*) FROM pragma_foreign_key_check")
 }
 
-/// A count, which is never negative.
+/// Runs a query for a count, which is never negative.
 fn number(database: &Connection, query: &str) -> rusqlite::Result<u64> {
     database.query_row(query, [], |row| row.get::<_, i64>(0)).map(i64::unsigned_abs)
 }

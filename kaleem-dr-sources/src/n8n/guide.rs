@@ -1,10 +1,10 @@
-//! How an n8n is got back by hand.
+//! Instructions for restoring n8n by hand.
 
 use std::path::Path;
 
 use kaleem_dr_core::ground::language::Language;
 
-/// With copies into n8n's directory.
+/// By copying files into n8n's directory.
 pub(super) fn guide(language: Language, restored: &str, directory: &Path) -> String {
     let directory = directory.display();
     let commands = format!(
@@ -12,7 +12,7 @@ pub(super) fn guide(language: Language, restored: &str, directory: &Path) -> Str
     );
     match language {
         Language::En => format!(
-            "Stop n8n, put the files into its directory, give them to the user that n8n runs as, and start it with the environment it had:\n\n\
+            "Stop n8n, copy the files into its directory, make its user their owner, and start it with its previous environment:\n\n\
              {commands}\n\nWithout the key in `config` (or `N8N_ENCRYPTION_KEY`) no stored credential can be read."
         ),
         Language::Ar => format!(

@@ -1,4 +1,4 @@
-//! What can be checked of a recovery point without restoring it.
+//! Checks of a recovery point that need no restore.
 
 use std::path::Path;
 
@@ -33,21 +33,23 @@ impl N8nSource {
             match key_in(&file) {
                 Some(_) => {
                     inspection.checked.push(
-                        "the key of the credentials is there; whether it opens them is not tried"
+                        "the encryption key exists; whether it decrypts the credentials is not tested"
                             .into(),
                     );
                 }
                 None => error(
                     &mut inspection,
-                    "`config` holds no `encryptionKey`, so no credential can be read".into(),
+                    "`config` contains no `encryptionKey`, so no credential can be read".into(),
                 ),
             }
         }
         let scratch = tempfile::Builder::new()
             .prefix("kaleem-dr-n8n-")
             .tempdir_in(&self.config.scratch_directory);
-        let scratch = scratch
-            .map_err(path_error(&self.config.scratch_directory, "make a temporary directory in"))?;
+        let scratch = scratch.map_err(path_error(
+            &self.config.scratch_directory,
+            "create a temporary directory in",
+        ))?;
         let copy = scratch.path().join(DATABASE);
         spill(point, &copy).await?;
         match blocking(move || database::check(&copy)).await {
@@ -65,7 +67,7 @@ impl N8nSource {
         if let Origin::Snapshot(snapshot) = point.origin() {
             let found = read_through(snapshot, &**point.progress(), &point.cancellation()).await?;
             inspection.checked.push(format!(
-                "{} files with {} bytes read, each piece hashes to its id",
+                "{} files with {} bytes read, each blob matches its hash",
                 found.verified, found.size_bytes
             ));
             for problem in found.problems {
@@ -75,7 +77,7 @@ impl N8nSource {
             if found.files != meant {
                 error(
                     &mut inspection,
-                    format!("it holds {} files, but the manifest says {meant}", found.files),
+                    format!("it has {} files, but the manifest records {meant}", found.files),
                 );
             }
         }
@@ -100,19 +102,16 @@ fn judge(health: &database::Health, manifest: &Manifest, inspection: &mut Inspec
     }
     for (table, expected, found) in row_differences(&health.tables, manifest) {
         inspection.findings.push(Finding::error(format!(
-            "table {table}: {found} rows, but the manifest says {expected}"
+            "table {table}: {found} rows, but the manifest records {expected}"
         )));
     }
     if health.dangling > 0 {
-        let message = format!(
-            "{} rows refer to others that are not there; n8n itself leaves some",
-            health.dangling
-        );
+        let message =
+            format!("{} rows refer to missing ones; n8n itself leaves some", health.dangling);
         inspection.findings.push(Finding::warning(message));
     }
     if health.unsealed > 0 {
-        let message =
-            format!("{} credentials do not look sealed as n8n seals them", health.unsealed);
+        let message = format!("{} credentials do not look encrypted by n8n", health.unsealed);
         inspection.findings.push(Finding::warning(message));
     }
 }

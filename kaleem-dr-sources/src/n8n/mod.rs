@@ -1,8 +1,8 @@
-//! n8n on SQLite: its database, the key its credentials are sealed with, and its files.
+//! n8n on SQLite: its database, the key that encrypts its credentials, and its files.
 //!
-//! The database is copied by SQLite's own backup under one read transaction ([`database`]), so a copy under load is one committed
-//! state, what is still in the write-ahead log included. Without the key no credential of it can ever be read again: a missing one
-//! makes the capture incomplete.
+//! The database is copied by SQLite's own backup under one read transaction ([`database`]), so a
+//! copy under load is a single committed state, including the write-ahead log. Without the key its
+//! credentials can never be read again: a missing key makes the capture incomplete.
 
 mod capture;
 mod compare;
@@ -40,30 +40,32 @@ use serde::Deserialize;
 
 /// The directory of this source in a snapshot.
 const ROOT: &str = "/n8n";
-/// The database, under [`ROOT`] and in n8n's own directory.
+/// The database file, under [`ROOT`] and in n8n's own directory.
 const DATABASE: &str = "database.sqlite";
-/// The file with the key, likewise.
+/// The file with the key, in the same two places.
 const KEY_FILE: &str = "config";
-/// Where the manifest tells how many rows each table has.
+/// The key in the manifest's details with the row counts.
 const TABLES: &str = "tables";
-/// Directories of n8n's that are captured where they are there, in path order. Community packages come back from their list.
+/// Directories of n8n that are captured if they exist, in path order. Community packages are
+/// reinstalled from their list.
 const TREES: [&str; 4] = ["binaryData", "git", "nodes", "ssh"];
-/// Most that the key file may hold.
+/// Limit for the key file, in bytes.
 const KEY_FILE_LIMIT_BYTES: u64 = 1 << 20;
 
-/// An n8n with its data on SQLite.
+/// An n8n with its data in SQLite.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct N8nConfig {
-    /// n8n's own directory, such as `/home/node/.n8n` or where that volume lies on the host.
+    /// n8n's own directory, such as `/home/node/.n8n`, or the path of that volume on the host.
     pub directory: PathBuf,
-    /// Where `N8N_ENCRYPTION_KEY` lies, if n8n gets its key from the environment. It is compared with the key file and never stored.
+    /// `N8N_ENCRYPTION_KEY`, if n8n gets its key from the environment. It is compared with the key
+    /// file and never stored.
     #[serde(default)]
     pub encryption_key: Option<SecretRef>,
-    /// Where binary data lie, if elsewhere than in `binaryData` of that directory.
+    /// Directory of the binary data, if it is not `binaryData` in n8n's directory.
     #[serde(default)]
     pub binary_data: Option<PathBuf>,
-    /// Where the database is copied to before it goes into the repository: room for one copy.
+    /// Directory for the temporary copy of the database: it needs space for one copy.
     #[serde(default = "scratch_directory")]
     pub scratch_directory: PathBuf,
 }
@@ -72,24 +74,24 @@ fn scratch_directory() -> PathBuf {
     "/var/tmp".into()
 }
 
-/// Why an n8n source cannot be made from its config.
+/// The reason why a config is invalid.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum N8nConfigError {
-    /// A path must be absolute.
+    /// A path is relative.
     #[error("`{key}`: {} must be an absolute path", path.display())]
     Relative {
-        /// The key in the config.
+        /// Name of the config key.
         key: &'static str,
-        /// What it says.
+        /// Its value.
         path: PathBuf,
     },
-    /// The key cannot be had.
-    #[error("`encryption_key` cannot be had")]
+    /// The key could not be read.
+    #[error("cannot read `encryption_key`")]
     Key(#[source] SecretError),
 }
 
-/// An n8n source.
+/// A source that captures n8n.
 #[derive(Debug)]
 pub struct N8nSource {
     name: SourceName,
@@ -98,10 +100,10 @@ pub struct N8nSource {
 }
 
 impl N8nSource {
-    /// Checks the config and reads the key, where one is named.
+    /// Validates the config and reads the key, if one is configured.
     ///
     /// # Errors
-    /// When a path is relative, or the key cannot be read.
+    /// If a path is relative, or the key cannot be read.
     pub fn new(
         name: SourceName,
         config: N8nConfig,
@@ -126,7 +128,7 @@ impl N8nSource {
         self.config.directory.join(DATABASE)
     }
 
-    /// Where a captured tree lies.
+    /// The path of a captured tree on this host.
     fn tree(&self, name: &str) -> PathBuf {
         match &self.config.binary_data {
             Some(elsewhere) if name == TREES[0] => elsewhere.clone(),
@@ -134,22 +136,22 @@ impl N8nSource {
         }
     }
 
-    /// What is wrong with the key, in a sentence.
+    /// A sentence that describes the problem with the key, if there is one.
     fn key_problem(&self, key_file: Option<&[u8]>) -> Option<String> {
         let in_file = key_file.map(key_in);
         match (in_file, &self.key) {
             (Some(Some(file)), Some(key)) if file != key.expose_secret() => {
-                Some("it holds another key than the one in `encryption_key`; n8n does not start so".into())
+                Some("it contains another key than `encryption_key`; n8n does not start with this mismatch".into())
             }
             (Some(Some(_)), _) => None,
             (_, Some(_)) => Some(
-                "the key is only in n8n's environment, which no backup holds: keep N8N_ENCRYPTION_KEY in a safe place, for without it \
+                "the key is only in n8n's environment, which no backup contains: keep N8N_ENCRYPTION_KEY in a safe place, because without it \
                  no credential can be read"
                     .into(),
             ),
-            (Some(None), None) => Some("it holds no `encryptionKey`; without the key no credential can be read".into()),
+            (Some(None), None) => Some("it contains no `encryptionKey`; without the key no credential can be read".into()),
             (None, None) => Some(
-                "the file with the key is not there; without the key no credential can be read. If n8n gets it as N8N_ENCRYPTION_KEY, \
+                "the file with the key does not exist; without the key no credential can be read. If n8n gets it from N8N_ENCRYPTION_KEY, \
                  keep that in a safe place"
                     .into(),
             ),
@@ -157,7 +159,7 @@ impl N8nSource {
     }
 }
 
-/// The key in n8n's `config` file.
+/// Extracts the key from n8n's `config` file.
 fn key_in(file: &[u8]) -> Option<String> {
     let config: serde_json::Value = serde_json::from_slice(file).ok()?;
     config.get("encryptionKey")?.as_str().filter(|key| !key.is_empty()).map(str::to_owned)
@@ -167,7 +169,7 @@ fn artifact_path(name: &str) -> Result<ArtifactPath, SourceError> {
     ArtifactPath::join(["n8n", name]).map_err(|error| SourceError::Unsupported(error.to_string()))
 }
 
-/// An artifact's path as the manifest has it.
+/// The path of an artifact in the manifest.
 fn in_root(name: &str) -> String {
     format!("{ROOT}/{name}")
 }
@@ -184,7 +186,7 @@ async fn blocking<T: Send + 'static>(
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,
         Err(panic) => {
-            Err(SourceError::Unsupported(format!("the work on n8n's files broke off: {panic}")))
+            Err(SourceError::Unsupported(format!("the work on n8n's files aborted: {panic}")))
         }
     }
 }

@@ -1,6 +1,7 @@
-//! What was restored, renamed from the directory it was put into first to where it belongs.
+//! Moves restored data from the staging directory to their destination.
 //!
-//! In place the database comes last, after the log files of the old one are gone: SQLite would replay them into the new one.
+//! In place the database comes last, after the log files of the old one were removed: SQLite would
+//! replay them into the new one.
 
 use std::{
     ffi::OsStr,
@@ -12,11 +13,12 @@ use kaleem_dr_core::{ground::SourceError, recovery::extract_root::DirectoryHandl
 
 use super::{DATABASE, KEY_FILE, database, path_error};
 
-/// What is restored, held by descriptor: n8n's user may write beside n8n's directory, where it was put first.
+/// The restored data, held by descriptor, because n8n's user may have write access to the staging
+/// directory's parent.
 pub(super) struct Restored {
-    /// The directory of ours that it was put into.
+    /// Our staging directory.
     pub(super) scratch: DirectoryHandle,
-    /// Where in it n8n's own lies.
+    /// The path of n8n's directory in it.
     pub(super) below: PathBuf,
 }
 
@@ -34,7 +36,7 @@ impl Restored {
             give(&self.base()?, owner)?;
             let (above, name) = split(&self.below)?;
             let (parent, target_name) = split(target)?;
-            // An empty directory gives way; one that was filled meanwhile does not.
+            // Replaces an empty directory, but not one that was filled in the meantime.
             let from = self.scratch.directory(OsStr::new("."))?.below(above)?;
             DirectoryHandle::open(parent)?.take(&from, name, target_name)
         };
@@ -47,7 +49,7 @@ impl Restored {
         places: &[(&str, PathBuf)],
         owner: Option<(u32, u32)>,
     ) -> Result<(), SourceError> {
-        // Before anything is changed: a refusal leaves all as it was.
+        // Checked before any change: a refusal leaves everything as it was.
         let database = target.join(DATABASE);
         if database.exists() {
             database::take_over(&database)?;
@@ -57,7 +59,7 @@ impl Restored {
             DirectoryHandle::open(target).map_err(path_error(target, "create the directory"))?;
         let base = self.base().map_err(path_error(target, "find what was restored for"))?;
         give(&base, owner)
-            .map_err(path_error(target, "set modes and owners in what was restored for"))?;
+            .map_err(path_error(target, "set modes and owners of the restored data for"))?;
         if is_new {
             into.give(0o700, owner).map_err(path_error(target, "set the mode and owner of"))?;
         }
@@ -96,7 +98,8 @@ impl Restored {
     }
 }
 
-/// Modes, and the owner that n8n's own directory has: a capture is made by root, but n8n does not run as root.
+/// Sets modes, and the owner of n8n's own directory: a capture is made by root, but n8n does not
+/// run as root.
 fn give(base: &DirectoryHandle, owner: Option<(u32, u32)>) -> io::Result<()> {
     for name in [DATABASE, KEY_FILE] {
         if base.is_directory(OsStr::new(name))?.is_some() {
@@ -114,14 +117,15 @@ fn split(path: &Path) -> io::Result<(&Path, &OsStr)> {
 fn put_error(to: &Path, error: io::Error) -> SourceError {
     if error.kind() == io::ErrorKind::CrossesDevices {
         return SourceError::Unsupported(format!(
-            "{} lies on another file system than n8n's directory: restore beside with --to DIRECTORY, and copy it there",
+            "{} is on another file system than n8n's directory: restore to another directory with --to DIRECTORY, and copy it there",
             to.display()
         ));
     }
     path_error(to, "put the restored file at")(error)
 }
 
-/// Moves what is in a directory over what is in another; what is only there stays. A link in the place of a directory is not followed.
+/// Moves the content of one directory over another's; entries that exist only there stay. A link in
+/// place of a directory is not followed.
 fn merge(
     from: &DirectoryHandle,
     name: &OsStr,

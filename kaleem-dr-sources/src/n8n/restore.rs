@@ -1,7 +1,7 @@
-//! n8n back on disk: what a restore will do, the restore, and one that is only tried out.
+//! Restores n8n to disk: the plan, the restore, and the rehearsal.
 //!
-//! Everything is first put into a directory beside the target, on the same file system, and compared there ([`compare`]); then
-//! it is renamed into place ([`Restored`]).
+//! Everything is first written to a directory next to the target, on the same file system, and
+//! compared there ([`compare`]); then it is renamed into place ([`Restored`]).
 
 use std::{
     fs, io,
@@ -58,7 +58,7 @@ impl N8nSource {
             )));
         } else if is_occupied(&target)? {
             return Err(SourceError::Refused(format!(
-                "{} is not empty; name a new directory",
+                "{} is not empty; choose a new directory",
                 target.display()
             )));
         }
@@ -88,11 +88,11 @@ impl N8nSource {
         if in_place {
             actions.push(PlannedAction::new(
                 Change::Leave,
-                "files that are there but not in the recovery point",
+                "existing files that are not in the recovery point",
             ));
         }
         warnings.push(
-            "start n8n with the environment it had: another N8N_ENCRYPTION_KEY than the one in `config` keeps it from starting"
+            "start n8n with its previous environment: with an N8N_ENCRYPTION_KEY other than the key in `config` it does not start"
                 .into(),
         );
         let to = if in_place {
@@ -120,18 +120,18 @@ impl N8nSource {
             self.refuse_in_use()?;
         } else if is_occupied(&target)? {
             return Err(SourceError::Refused(format!(
-                "{} is not empty; name a new directory",
+                "{} is not empty; choose a new directory",
                 target.display()
             )));
         }
         fs::create_dir_all(&parent).map_err(path_error(&parent, "create the directory"))?;
         let scratch = tempfile::Builder::new().prefix(".kaleem-dr-restore-").tempdir_in(&parent);
-        let scratch = scratch.map_err(path_error(&parent, "make a temporary directory in"))?;
+        let scratch = scratch.map_err(path_error(&parent, "create a temporary directory in"))?;
         let held =
             DirectoryHandle::open(scratch.path()).map_err(path_error(scratch.path(), "open"))?;
-        if !held.is_ours().map_err(path_error(scratch.path(), "look at"))? {
+        if !held.is_ours().map_err(path_error(scratch.path(), "inspect"))? {
             return Err(SourceError::Refused(format!(
-                "someone exchanged {} meanwhile",
+                "{} was replaced by another process in the meantime",
                 scratch.path().display()
             )));
         }
@@ -144,7 +144,7 @@ impl N8nSource {
         report.target = plan.target;
         if !report.is_equal() {
             report.warnings.push(format!(
-                "{} was left as it is, because of the differences",
+                "{} was left unchanged, because of the differences",
                 target.display()
             ));
             return Ok(report);
@@ -210,14 +210,15 @@ impl N8nSource {
         match running::holder(&self.database()) {
             None => Ok(()),
             Some(holder) => Err(SourceError::Refused(format!(
-                "{} is in use by {holder}: stop n8n before restoring in place, or restore beside with --to DIRECTORY",
+                "{} is in use by {holder}: stop n8n before you restore in place, or restore to another directory with --to DIRECTORY",
                 self.database().display()
             ))),
         }
     }
 }
 
-/// Puts everything of a point into a directory of ours; where n8n's own lies in it.
+/// Writes everything of a point into a directory of ours. Returns the path of n8n's directory in
+/// it.
 async fn stage(point: &PointReader, into: &Path) -> Result<PathBuf, SourceError> {
     match point.origin() {
         Origin::Snapshot(snapshot) => {
@@ -243,13 +244,13 @@ async fn stage(point: &PointReader, into: &Path) -> Result<PathBuf, SourceError>
     }
 }
 
-/// Turns one byte of the restored database over, and compares once more.
+/// Flips one byte of the restored database, and compares again.
 async fn control(base: PathBuf, manifest: Manifest) -> Result<Control, SourceError> {
     let (began, database) = (Instant::now(), base.join(DATABASE));
     let at = turn_a_byte(&database).map_err(path_error(&database, "damage"))?;
     let found = compare(base, manifest).await?.differences;
     Ok(Control {
-        damage: format!("turned byte {at} of {DATABASE} over"),
+        damage: format!("changed byte {at} of {DATABASE}"),
         found,
         seconds: began.elapsed().as_secs_f64(),
     })
@@ -259,6 +260,6 @@ fn is_occupied(target: &Path) -> Result<bool, SourceError> {
     match fs::read_dir(target) {
         Ok(mut entries) => Ok(entries.next().is_some()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(path_error(target, "look into")(error)),
+        Err(error) => Err(path_error(target, "read")(error)),
     }
 }

@@ -1,4 +1,5 @@
-//! Who has a database open: told by the files that processes hold, for an idle connection holds no lock.
+//! Finds the process that has a database open, from the files that processes hold open: an idle
+//! connection holds no lock.
 
 use std::{
     fs,
@@ -6,7 +7,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// A process that has a file open, in words. Sees the processes of containers on this host too; others' only as root.
+/// A description of a process that has a file open. Also sees processes in containers on this host;
+/// other users' processes only as root.
 pub(super) fn holder(path: &Path) -> Option<String> {
     let wanted = fs::metadata(path).ok()?;
     let own = std::process::id().to_string();
@@ -29,7 +31,7 @@ pub(super) fn holder(path: &Path) -> Option<String> {
     None
 }
 
-/// What cannot be listed (another user's, or gone by now) holds nothing that we could see.
+/// A directory that cannot be listed (another user's, or already gone) counts as empty.
 fn entries(directory: &Path) -> Vec<PathBuf> {
     fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
 }

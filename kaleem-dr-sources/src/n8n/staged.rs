@@ -1,4 +1,4 @@
-//! n8n as one `n8n-sqlite-<DATE>.tar.gz`: `database.sqlite`, `config` and the files beside them.
+//! n8n as one `n8n-sqlite-<DATE>.tar.gz`: `database.sqlite`, `config` and the other files.
 
 use std::{
     collections::BTreeMap,
@@ -28,7 +28,8 @@ use super::{
     DATABASE, KEY_FILE, N8nSource, ROOT, TABLES, TREES, blocking, database, in_root, path_error,
 };
 
-/// How deep n8n's directory may lie in a tar: `home/node/.n8n`, or a volume's path on the host.
+/// Limit for the depth of n8n's directory in a tar: `home/node/.n8n`, or a volume's path on the
+/// host.
 const DEPTH_LIMIT: usize = 10;
 
 #[async_trait]
@@ -49,7 +50,7 @@ impl StagedForm for N8nSource {
             .await
             .map(|_| ()),
             Origin::File(file) => Err(SourceError::Unsupported(format!(
-                "{} is a tar already, so there is nothing to write anew: copy it",
+                "{} is already a tar, so there is nothing to convert: copy it",
                 file.path.display()
             ))),
         }
@@ -70,7 +71,8 @@ impl StagedForm for N8nSource {
     }
 }
 
-/// Extracts a tar and finds n8n's directory in it. A database that was copied file by file gets its log folded in. Blocking.
+/// Extracts a tar and finds n8n's directory in it. Checkpoints the log of a database that was
+/// copied file by file. Blocking.
 pub(super) fn unpack(
     file: &Path,
     into: &Path,
@@ -97,10 +99,11 @@ pub(super) fn unpack(
         let more = report.problems.len() - 1;
         return Err(damaged(format!("{}: {} ({more} more like it)", problem.path, problem.why)));
     }
-    let base = find(into, DEPTH_LIMIT).ok_or_else(|| damaged(format!("it holds no {DATABASE}")))?;
+    let base =
+        find(into, DEPTH_LIMIT).ok_or_else(|| damaged(format!("it contains no {DATABASE}")))?;
     let copy = base.join(DATABASE);
     if base.join(format!("{DATABASE}-wal")).exists() {
-        tracing::warn!(file = %file.display(), "its database was copied file by file, and may be torn; its log is folded in");
+        tracing::warn!(file = %file.display(), "its database was copied file by file, and may be inconsistent; its log was checkpointed");
         database::fold(&copy)?;
         for suffix in ["-wal", "-shm"] {
             let beside = base.join(format!("{DATABASE}{suffix}"));
@@ -115,7 +118,7 @@ pub(super) fn unpack(
     Ok(base)
 }
 
-/// The directory that holds the database. Links are not followed.
+/// Finds the directory that contains the database. Links are not followed.
 fn find(directory: &Path, depth: usize) -> Option<PathBuf> {
     if fs::symlink_metadata(directory.join(DATABASE)).is_ok_and(|meta| meta.is_file()) {
         return Some(directory.to_path_buf());
@@ -160,7 +163,7 @@ fn describe(
     }
     let modified = fs::metadata(base.join(DATABASE)).and_then(|meta| meta.modified()).ok();
     let at = modified.and_then(|time| Timestamp::try_from(time).ok()).unwrap_or(now);
-    // A database that is no database is what an inspection tells; the point opens all the same.
+    // Reporting an invalid database is the task of an inspection; the point opens all the same.
     let details = match database::count(&base.join(DATABASE)) {
         Ok(tables) => BTreeMap::from([(TABLES.to_owned(), json!(tables))]),
         Err(_) => BTreeMap::new(),
@@ -173,7 +176,7 @@ fn describe(
         consistency: Consistency {
             grade: ConsistencyGrade::PerFile,
             at,
-            note: Some("read from a tar, which does not say how it was made".into()),
+            note: Some("read from a tar, which does not record how it was made".into()),
         },
         artifacts,
         tree: trees(base)?,
@@ -184,7 +187,7 @@ fn describe(
     Ok((manifest, parts))
 }
 
-/// Counts the files beside database and key. Blocking.
+/// Counts the files other than database and key. Blocking.
 pub(super) fn trees(base: &Path) -> Result<TreeTotals, SourceError> {
     let mut totals = TreeTotals::default();
     let mut pending: Vec<PathBuf> = TREES.iter().map(|name| base.join(name)).collect();
@@ -192,12 +195,12 @@ pub(super) fn trees(base: &Path) -> Result<TreeTotals, SourceError> {
         let meta = match fs::symlink_metadata(&path) {
             Ok(meta) => meta,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
-            Err(error) => return Err(path_error(&path, "look at")(error)),
+            Err(error) => return Err(path_error(&path, "inspect")(error)),
         };
         if meta.is_dir() {
             totals.directories += 1;
-            for entry in fs::read_dir(&path).map_err(path_error(&path, "look into"))? {
-                pending.push(entry.map_err(path_error(&path, "look into"))?.path());
+            for entry in fs::read_dir(&path).map_err(path_error(&path, "read"))? {
+                pending.push(entry.map_err(path_error(&path, "read"))?.path());
             }
         } else if meta.is_file() {
             totals.files += 1;
@@ -209,7 +212,7 @@ pub(super) fn trees(base: &Path) -> Result<TreeTotals, SourceError> {
     Ok(totals)
 }
 
-/// Length and SHA-256 of a file. Blocking.
+/// Length in bytes and SHA-256 of a file. Blocking.
 pub(super) fn digest(path: &Path) -> Result<(u64, String), SourceError> {
     let mut file = File::open(path).map_err(path_error(path, "open"))?;
     let (mut digest, mut length) = (ByteDigest::default(), 0);

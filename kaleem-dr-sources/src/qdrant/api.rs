@@ -1,4 +1,4 @@
-//! The calls of Qdrant's HTTP API that this source makes, as measured on Qdrant 1.18.
+//! The calls of Qdrant's HTTP API that this source uses, as observed with Qdrant 1.18.
 
 use bytes::Bytes;
 use kaleem_dr_core::{engine::manifest::ServerInfo, ground::SourceError};
@@ -15,16 +15,16 @@ use super::{
     names::path_segment,
 };
 
-/// An alias and the collection it stands for.
+/// An alias and its collection.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Alias {
-    /// The alias.
+    /// Name of the alias.
     pub alias_name: String,
-    /// The collection.
+    /// Name of the collection.
     pub collection_name: String,
 }
 
-/// A collection as the server describes it.
+/// The server's description of a collection.
 #[derive(Clone, Debug, Deserialize)]
 pub(super) struct LiveCollection {
     pub(super) status: String,
@@ -37,9 +37,9 @@ pub(super) struct LiveCollection {
 /// A shard of a collection.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shard {
-    /// Its number.
+    /// Id of the shard.
     pub shard_id: u32,
-    /// Its key, where the collection is sharded by keys: a text or a number.
+    /// Its shard key, a string or a number; `None` unless the collection is sharded by key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shard_key: Option<Value>,
 }
@@ -53,7 +53,7 @@ pub(super) struct SnapshotFile {
     pub(super) checksum: Option<String>,
 }
 
-/// One download, or the rest of one.
+/// The body of a download, or of the rest of one.
 pub(super) struct Download {
     pub(super) response: Response,
     pub(super) etag: Option<HeaderValue>,
@@ -64,17 +64,18 @@ fn collection(name: &str) -> String {
 }
 
 impl QdrantClient {
-    /// Product and version. It needs no key.
+    /// Product and version. Needs no API key.
     pub(super) async fn version(&self) -> Result<ServerInfo, SourceError> {
         #[derive(Deserialize)]
         struct Root {
             version: String,
         }
-        let root: Root = self.call(Method::GET, "", None, "give its version").await?.document()?;
+        let root: Root =
+            self.call(Method::GET, "", None, "return its version").await?.document()?;
         Ok(ServerInfo { product: "Qdrant".into(), version: root.version })
     }
 
-    /// How many peers the cluster has; `None` on a server that is none.
+    /// Number of peers in the cluster; `None` if the server is not clustered.
     pub(super) async fn peers(&self) -> Result<Option<usize>, SourceError> {
         #[derive(Deserialize)]
         struct Cluster {
@@ -105,7 +106,7 @@ impl QdrantClient {
         Ok(names)
     }
 
-    /// All aliases, sorted.
+    /// All aliases, sorted by name.
     pub(super) async fn aliases(&self) -> Result<Vec<Alias>, SourceError> {
         #[derive(Deserialize)]
         struct Aliases {
@@ -118,7 +119,7 @@ impl QdrantClient {
         Ok(aliases)
     }
 
-    /// A collection; `None` where there is none of this name.
+    /// Describes a collection; `None` if it does not exist.
     pub(super) async fn describe(&self, name: &str) -> Result<Option<LiveCollection>, SourceError> {
         let answer = self
             .call(Method::GET, &collection(name), None, &format!("describe collection {name}"))
@@ -126,7 +127,7 @@ impl QdrantClient {
         answer.found().map(super::client::Answer::result).transpose()
     }
 
-    /// The shards of a collection, by number.
+    /// The shards of a collection, sorted by id.
     pub(super) async fn shards(&self, name: &str) -> Result<Vec<Shard>, SourceError> {
         #[derive(Deserialize)]
         struct Distribution {
@@ -146,7 +147,7 @@ impl QdrantClient {
         Ok(shards)
     }
 
-    /// How many points a collection has, exactly.
+    /// The exact number of points in a collection.
     pub(super) async fn count(&self, name: &str) -> Result<u64, SourceError> {
         #[derive(Deserialize)]
         struct Count {
@@ -161,7 +162,7 @@ impl QdrantClient {
         Ok(answer.count)
     }
 
-    /// One page of points with vectors and payloads, in the order of their ids, from `offset` on.
+    /// Returns a page of points with vectors and payloads, sorted by id, starting at `offset`.
     pub(super) async fn scroll(
         &self,
         name: &str,
@@ -186,23 +187,24 @@ impl QdrantClient {
             .map(drop)
     }
 
-    /// Makes the server take a snapshot, which stays there until it is deleted.
+    /// Creates a snapshot, which stays on the server until it is deleted.
     pub(super) async fn create_snapshot(&self, name: &str) -> Result<SnapshotFile, SourceError> {
         let path = format!("{}/snapshots?wait=true", collection(name));
-        self.long_call(Method::POST, &path, &format!("make a snapshot of {name}")).await?.result()
+        self.long_call(Method::POST, &path, &format!("create a snapshot of {name}")).await?.result()
     }
 
-    /// Whether the key may take snapshots, found out without taking one: `absent` is the name of no collection.
+    /// Reports whether the API key may create snapshots, without creating one: `absent` is a
+    /// collection that does not exist.
     pub(super) async fn may_snapshot(&self, absent: &str) -> Result<bool, SourceError> {
         let path = format!("{}/snapshots?wait=true", collection(absent));
-        match self.call(Method::POST, &path, None, "take snapshots").await {
+        match self.call(Method::POST, &path, None, "create snapshots").await {
             Ok(answer) => Ok(answer.status == StatusCode::NOT_FOUND),
             Err(SourceError::Unauthorised { .. }) => Ok(false),
             Err(error) => Err(error),
         }
     }
 
-    /// The snapshot files of a collection; none where there is no such collection.
+    /// The snapshot files of a collection; empty if the collection does not exist.
     pub(super) async fn snapshots(&self, name: &str) -> Result<Vec<SnapshotFile>, SourceError> {
         let path = format!("{}/snapshots", collection(name));
         let answer =
@@ -210,7 +212,7 @@ impl QdrantClient {
         answer.found().map_or_else(|| Ok(Vec::new()), super::client::Answer::result)
     }
 
-    /// Deletes a snapshot file. One that is gone already is as good.
+    /// Deletes a snapshot file. Succeeds if it does not exist.
     pub(super) async fn delete_snapshot(
         &self,
         name: &str,
@@ -222,7 +224,8 @@ impl QdrantClient {
         answer.found().map_or(Ok(()), |answer| answer.result::<bool>().map(drop))
     }
 
-    /// Begins to download a snapshot, or goes on at `offset` if the file is still the same. The body has no time-out.
+    /// Starts a download of a snapshot, or resumes it at `offset` if the file is unchanged. The
+    /// body has no time-out.
     pub(super) async fn download(
         &self,
         name: &str,
@@ -230,9 +233,9 @@ impl QdrantClient {
         offset: u64,
         etag: Option<&HeaderValue>,
     ) -> Result<Download, SourceError> {
-        let action = format!("give snapshot {snapshot} of {name}");
+        let action = format!("send snapshot {snapshot} of {name}");
         let path = format!("{}/snapshots/{}", collection(name), path_segment(snapshot));
-        // A body in gzip would be other bytes than the checksum's.
+        // With gzip encoding, the bytes of the body would not match the checksum.
         let mut request = self
             .request(Method::GET, &path)?
             .header(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
@@ -264,7 +267,7 @@ impl QdrantClient {
             if !range.starts_with(&format!("bytes {offset}-")) {
                 return Err(self.failed(
                     &action,
-                    format!("it gave another part of the file than asked for: {range}"),
+                    format!("it sent a part of the file that was not requested: {range}"),
                 ));
             }
         }
@@ -272,12 +275,13 @@ impl QdrantClient {
         Ok(Download { response, etag })
     }
 
-    /// A server that is silent for too long in the middle of a body.
+    /// The error for a server that stops sending in the middle of a body.
     pub(super) fn silent(&self, action: &str) -> SourceError {
-        self.failed(action, format!("it was silent for {} s", self.timeout().as_secs()))
+        self.failed(action, format!("it sent nothing for {} s", self.timeout().as_secs()))
     }
 
-    /// Hands the server a snapshot to make (or overwrite!) the collection `name` of. The file stays there as `file_name`.
+    /// Uploads a snapshot, which creates (or overwrites!) the collection `name`. The file stays on
+    /// the server as `file_name`.
     ///
     /// `name` must not be an alias: the collection behind it would be overwritten.
     pub(super) async fn upload(
@@ -302,11 +306,11 @@ impl QdrantClient {
         if taken {
             Ok(())
         } else {
-            Err(self.failed(&action, "it answered that it did not take the snapshot"))
+            Err(self.failed(&action, "its reply says that it did not accept the snapshot"))
         }
     }
 
-    /// Makes an empty collection.
+    /// Creates an empty collection.
     pub(super) async fn create_collection(
         &self,
         name: &str,
@@ -315,10 +319,10 @@ impl QdrantClient {
         let action = format!("create collection {name}");
         let made: bool =
             self.call(Method::PUT, &collection(name), Some(definition), &action).await?.result()?;
-        if made { Ok(()) } else { Err(self.failed(&action, "it answered that it did not")) }
+        if made { Ok(()) } else { Err(self.failed(&action, "its reply says that it did not")) }
     }
 
-    /// Adds the shards of one key.
+    /// Creates the shards of one shard key.
     pub(super) async fn create_shard_key(
         &self,
         name: &str,
@@ -329,17 +333,17 @@ impl QdrantClient {
         let action = format!("create the shard key {key} of {name}");
         let body = json!({ "shard_key": key, "shards_number": shards });
         let made: bool = self.call(Method::PUT, &path, Some(&body), &action).await?.result()?;
-        if made { Ok(()) } else { Err(self.failed(&action, "it answered that it did not")) }
+        if made { Ok(()) } else { Err(self.failed(&action, "its reply says that it did not")) }
     }
 
-    /// Deletes a collection with everything in it. One that is gone already is as good.
+    /// Deletes a collection with all of its points. Succeeds if it does not exist.
     pub(super) async fn delete_collection(&self, name: &str) -> Result<(), SourceError> {
         let action = format!("delete collection {name}");
         let answer = self.call(Method::DELETE, &collection(name), None, &action).await?;
         answer.found().map_or(Ok(()), |answer| answer.result::<bool>().map(drop))
     }
 
-    /// Changes aliases, all in one step.
+    /// Changes aliases in a single step.
     pub(super) async fn change_aliases(&self, actions: &[Value]) -> Result<(), SourceError> {
         let body = json!({ "actions": actions });
         let made: bool = self
@@ -349,19 +353,19 @@ impl QdrantClient {
         if made {
             Ok(())
         } else {
-            Err(self.failed("change aliases", "it answered that it did not"))
+            Err(self.failed("change aliases", "its reply says that it did not"))
         }
     }
 }
 
 impl Download {
-    /// How long the server says the body is.
+    /// The length of the body in bytes, if the server announced it.
     pub(super) fn length(&self) -> Option<u64> {
         self.response.headers().get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
     }
 }
 
-/// What a reading of points is called in errors.
+/// The action of reading points, for error messages.
 pub(super) fn read_points(name: &str) -> String {
     format!("read the points of {name}")
 }

@@ -1,8 +1,9 @@
-//! The snapshot file of one collection, walked down to the files of its segments.
+//! The snapshot file of one collection, checked down to the files of its segments.
 //!
-//! It is a tar: `version.info`, `config.json`, `shard_key_mapping.json`, `payload_index.json`, and for each shard `N/` its
-//! `segments/<id>.tar`, `wal/` and settings. Files of segments and logs are GNU sparse entries, which are passed over unexpanded.
-//! Qdrant itself takes no other kinds of entries than regular files, directories and GNU sparse ones.
+//! It is a tar with `version.info`, `config.json`, `shard_key_mapping.json`, `payload_index.json`,
+//! and for each shard `N/` with `segments/<id>.tar`, `wal/` and settings. Files of segments and
+//! logs are GNU sparse entries, which are skipped without expanding them. Qdrant itself accepts
+//! only regular files, directories and GNU sparse entries.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,12 +16,12 @@ use tar::{Archive, EntryType};
 
 use super::api::Shard;
 
-/// The longest settings file that is read.
+/// Limit for a settings file, in bytes.
 const SETTINGS_BYTES: u64 = 64 << 20;
 /// A tar ends with two blocks of zeros.
 const END_BYTES: usize = 1024;
 
-/// What was found in the snapshot file of a collection.
+/// The result of checking the snapshot file of a collection.
 #[derive(Debug, Default)]
 pub(super) struct CollectionFile {
     pub(super) config: Value,
@@ -28,7 +29,7 @@ pub(super) struct CollectionFile {
     keys: Value,
     shards: BTreeMap<u32, ShardFiles>,
     has_version: bool,
-    /// What is wrong with it, one sentence each.
+    /// Its defects, one sentence each.
     pub(super) faults: Vec<String>,
 }
 
@@ -40,12 +41,12 @@ struct ShardFiles {
 }
 
 impl CollectionFile {
-    /// Walks through the whole file, and reads it to its end.
+    /// Checks the whole file and reads it to its end.
     pub(super) fn walk(file: &mut dyn Read) -> Self {
         let mut found = Self::default();
         let mut file = EndWatch::new(file);
         if let Err(error) = found.entries(&mut file) {
-            found.faults.push(format!("it cannot be read on after {} bytes: {error}", file.read));
+            found.faults.push(format!("reading it failed after {} bytes: {error}", file.read));
         } else if let Err(error) = file.check_end() {
             found.faults.push(error.to_string());
         }
@@ -53,19 +54,19 @@ impl CollectionFile {
         found
     }
 
-    /// How many segments there are in all shards.
+    /// Total number of segments in all shards.
     pub(super) fn segments(&self) -> u64 {
         self.shards.values().map(|shard| shard.segments).sum()
     }
 
-    /// The shards with their keys.
+    /// The shards with their shard keys.
     pub(super) fn shards(&self) -> Vec<Shard> {
         let key_of = |id: u32| match &self.keys {
             Value::Array(pairs) => pairs
                 .iter()
                 .find(|pair| holds(&pair["shard_ids"], id))
                 .map(|pair| pair["key"].clone()),
-            // As Qdrant wrote it before 1.15.
+            // The format of Qdrant before 1.15.
             Value::Object(keys) => keys
                 .iter()
                 .find(|(_, ids)| holds(ids, id))
@@ -84,7 +85,7 @@ impl CollectionFile {
             let mut entry = entry?;
             let Some(name) = self.plain_name(&entry, "") else { continue };
             if !names.insert(name.clone()) {
-                self.faults.push(format!("it holds {name} twice"));
+                self.faults.push(format!("it contains {name} twice"));
             }
             match name.split('/').collect::<Vec<_>>()[..] {
                 ["version.info"] => self.has_version = !text(&mut entry)?.trim().is_empty(),
@@ -96,7 +97,7 @@ impl CollectionFile {
                     match *rest {
                         ["segments", segment] if segment.strip_suffix(".tar").is_some() => {
                             self.shard(id).segments += 1;
-                            // Qdrant writes no mark of the end into these.
+                            // Qdrant writes no end-of-archive marker into these.
                             if let Err(error) = self
                                 .segment(&name, &mut entry)
                                 .and_then(|()| only_zeros(&mut entry))
@@ -156,14 +157,14 @@ impl CollectionFile {
         Ok(())
     }
 
-    /// The name of an entry that Qdrant would take.
+    /// The name of an entry that Qdrant would accept.
     fn plain_name<R: Read>(&mut self, entry: &tar::Entry<'_, R>, within: &str) -> Option<String> {
         let name = String::from_utf8_lossy(&entry.path_bytes()).trim_end_matches('/').to_owned();
         let shown = if within.is_empty() { name.clone() } else { format!("{within}/{name}") };
         let kind = entry.header().entry_type();
         if !matches!(kind, EntryType::Regular | EntryType::Directory | EntryType::GNUSparse) {
             self.faults
-                .push(format!("{shown} is an entry of a kind that Qdrant refuses ({kind:?})"));
+                .push(format!("{shown} is an entry of a type that Qdrant refuses ({kind:?})"));
             return None;
         }
         let plain = entry.path().is_ok_and(|path| {
@@ -171,7 +172,7 @@ impl CollectionFile {
                 .all(|component| matches!(component, Component::Normal(_) | Component::CurDir))
         });
         if !plain {
-            self.faults.push(format!("{shown} leads out of the collection's directory"));
+            self.faults.push(format!("{shown} points outside the collection's directory"));
             return None;
         }
         (kind != EntryType::Directory).then(|| name.trim_start_matches("./").to_owned())
@@ -204,7 +205,7 @@ impl CollectionFile {
             expected.filter(|expected| !by_key && *expected != self.shards.len() as u64)
         {
             self.faults.push(format!(
-                "it holds {} shards, but the collection has {expected}: was it taken of one peer of a cluster?",
+                "it contains {} shards, but the collection has {expected}: was it taken from one peer of a cluster?",
                 self.shards.len()
             ));
         }
@@ -237,12 +238,13 @@ fn holds(ids: &Value, id: u32) -> bool {
 fn text(entry: &mut dyn Read) -> io::Result<String> {
     let mut text = String::new();
     if entry.take(SETTINGS_BYTES).read_to_string(&mut text)? as u64 == SETTINGS_BYTES {
-        return Err(io::Error::other("a settings file is too long to be one"));
+        return Err(io::Error::other("a settings file is too long"));
     }
     Ok(text)
 }
 
-/// Reads what follows the last entry. A header that was wiped ends a tar early, and hides what comes behind it.
+/// Reads the data after the last entry. A zeroed header ends a tar early, and hides everything
+/// after it.
 fn only_zeros(rest: &mut dyn Read) -> io::Result<()> {
     let mut buffer = vec![0; 64 << 10];
     loop {
@@ -252,14 +254,15 @@ fn only_zeros(rest: &mut dyn Read) -> io::Result<()> {
             _ => {
                 return Err(io::Error::new(
                     io::ErrorKind::InvalidData,
-                    "data follows where it seems to end",
+                    "there are data after its apparent end",
                 ));
             }
         }
     }
 }
 
-/// Remembers the last bytes of a tar: without the mark of its end, one that was cut between two entries looks whole.
+/// Remembers the last bytes of a tar: without checking the end-of-archive marker, a tar that was
+/// truncated between two entries looks complete.
 pub(super) struct EndWatch<'a> {
     inner: &'a mut dyn Read,
     pub(super) read: u64,
@@ -271,7 +274,7 @@ impl<'a> EndWatch<'a> {
         Self { inner, read: 0, last: Vec::new() }
     }
 
-    /// Reads what is left, and looks at the end.
+    /// Reads the rest, and checks the end.
     pub(super) fn check_end(&mut self) -> io::Result<()> {
         only_zeros(self)?;
         if self.last.len() == END_BYTES && self.last.iter().all(|&byte| byte == 0) {
@@ -279,7 +282,7 @@ impl<'a> EndWatch<'a> {
         } else {
             Err(io::Error::new(
                 io::ErrorKind::UnexpectedEof,
-                format!("it breaks off after {} bytes", self.read),
+                format!("it ends after {} bytes, without an end-of-archive marker", self.read),
             ))
         }
     }
@@ -309,7 +312,7 @@ mod tests {
         CollectionFile::walk(&mut { bytes })
     }
 
-    /// The fixture with each entry as `change` leaves it; `None` drops it. Sparse entries are kept as they lie in the file.
+    /// The fixture with each entry as `change` leaves it; `None` drops it. Sparse entries are kept as they are in the file.
     fn changed(change: impl Fn(&str) -> Option<EntryType>) -> Vec<u8> {
         let mut out = Builder::new(Vec::new());
         let mut archive = Archive::new(DOCS);
@@ -363,7 +366,7 @@ mod tests {
         }))
         .faults;
         assert!(
-            faults[0].contains("version.info is an entry of a kind that Qdrant refuses"),
+            faults[0].contains("version.info is an entry of a type that Qdrant refuses"),
             "{faults:?}"
         );
     }
@@ -376,7 +379,7 @@ mod tests {
             bytes[at..at + 512].fill(0);
             let faults = walk(&bytes).faults;
             assert!(
-                faults.iter().any(|fault| fault.contains("data follows where it seems to end")),
+                faults.iter().any(|fault| fault.contains("there are data after its apparent end")),
                 "{faults:?}"
             );
         }

@@ -1,8 +1,9 @@
-//! Capturing: one collection after the other, each as the snapshot that Qdrant itself takes of it.
+//! The capture: one collection after another, each as a snapshot taken by Qdrant itself.
 //!
-//! The server writes a snapshot to its own disk, we read it from there and delete it again, also after a failure or a cancellation.
-//! Names of snapshots have one-second resolution, and two of one collection within a second destroy each other; so those of one
-//! collection are kept apart, and a file that is not what the server promised fails the capture.
+//! The server writes a snapshot to its own disk; we download it and delete it again, even after a
+//! failure or a cancellation. Snapshot names have one-second resolution, and two snapshots of a
+//! collection within the same second destroy each other; so we keep those of one collection apart,
+//! and fail the capture if a file is not what the server announced.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -28,12 +29,12 @@ use super::{
     names::file_stem,
 };
 
-/// Snapshots of one collection are at least so far apart.
+/// Minimum time between two snapshots of one collection.
 const APART: Duration = Duration::from_secs(2);
-/// How often a download that makes no headway is taken up again.
+/// Number of attempts to resume a download that makes no progress.
 const RESUMPTIONS: u32 = 3;
 
-/// Which collections are taken.
+/// The collections to capture.
 #[derive(Clone, Debug)]
 pub(super) struct Selection {
     pub(super) wanted: Option<GlobSet>,
@@ -47,16 +48,17 @@ impl Selection {
     }
 }
 
-/// When this process took the last snapshot of each collection. Held while one is taken: one at a time.
+/// When this process last took a snapshot of each collection. Locked while a snapshot is taken, so
+/// that there is one at a time.
 pub(super) type Pace = Mutex<HashMap<String, Instant>>;
 
-/// One capture under way.
+/// A capture in progress.
 pub(super) struct Snapshots<'a> {
     client: &'a QdrantClient,
     pace: &'a Pace,
     cancel: CancellationToken,
     with_content: bool,
-    /// What lies on the server and is to be deleted: the snapshot of each collection.
+    /// The snapshot of each collection that is on the server and must be deleted.
     on_server: BTreeMap<String, SnapshotFile>,
 }
 
@@ -70,7 +72,7 @@ impl<'a> Snapshots<'a> {
         Self { client, pace, cancel, with_content, on_server: BTreeMap::new() }
     }
 
-    /// Captures everything that is selected, and cleans up on the server.
+    /// Captures all selected collections, and cleans up on the server.
     pub(super) async fn capture(
         mut self,
         selection: &Selection,
@@ -84,10 +86,10 @@ impl<'a> Snapshots<'a> {
                     collection,
                     snapshot = file.name,
                     why,
-                    "a temporary snapshot stays on the server"
+                    "a temporary snapshot was left on the server"
                 );
-                // The data may be safe, but each night would leave another file until the server's disk is full: the run must not
-                // look done.
+                // The data may be complete, but every night would leave another file until the
+                // server's disk is full: the run must not look successful.
                 out.incomplete(
                     format!(
                         "removal of the temporary snapshot {} from {}",
@@ -111,7 +113,7 @@ impl<'a> Snapshots<'a> {
         out.set_consistency(Consistency {
             grade: ConsistencyGrade::PerCollection,
             at: out.started(),
-            note: Some("Qdrant takes a snapshot of one collection after the other".into()),
+            note: Some("Qdrant takes the snapshots of the collections one after another".into()),
         });
         let path = aliases_path();
         let document = serde_json::to_vec_pretty(&json!({ "aliases": aliases }))
@@ -131,9 +133,12 @@ impl<'a> Snapshots<'a> {
                         out.whole(description.path(), description.to_bytes().into(), None).await?;
                         ready.insert(collection, description);
                     }
-                    Ok(None) => out
-                        .incomplete(format!("collection {collection}"), "it was deleted meanwhile"),
-                    // One broken collection must not cost the others their backup; the run ends as done in part.
+                    Ok(None) => out.incomplete(
+                        format!("collection {collection}"),
+                        "it was deleted in the meantime",
+                    ),
+                    // One broken collection must not cost the others their backup; the run ends as
+                    // partly done.
                     Err(error @ SourceError::Server { .. }) => {
                         out.incomplete(format!("collection {collection}"), error_chain(&error));
                     }
@@ -150,14 +155,15 @@ impl<'a> Snapshots<'a> {
         if !collections.is_empty() && details.is_empty() {
             return Err(self
                 .client
-                .failed("take a snapshot", "of no collection at all; look at the server's log"));
+                .failed("take a snapshot", "of any collection; check the server's log"));
         }
         out.set_server(server);
         out.detail("collections", Value::Object(details));
         Ok(())
     }
 
-    /// Makes the server take a snapshot, between two readings of the points. `None` when the collection is gone.
+    /// Takes a snapshot on the server, between two reads of the points. `None` if the collection
+    /// was deleted.
     async fn take(
         &mut self,
         collection: &str,
@@ -178,7 +184,8 @@ impl<'a> Snapshots<'a> {
         Ok(Some(description))
     }
 
-    /// Not torn off by a cancellation: the server would finish the file all the same, under a name that we never hear.
+    /// Not interrupted by a cancellation: the server would still finish the file, under a name that
+    /// we never learn.
     async fn snapshot(&mut self, collection: &str) -> Result<(), SourceError> {
         let mut pace = self.pace.lock().await;
         if let Some(last) = pace.get(collection) {
@@ -194,7 +201,8 @@ impl<'a> Snapshots<'a> {
         Ok(())
     }
 
-    /// Deletes a snapshot now, for the sake of the server's disk. What fails is tried again, and told, at the end.
+    /// Deletes a snapshot now, to free the server's disk. A failure is retried, and reported, at
+    /// the end.
     async fn discard(&mut self, collection: &str) {
         if let Some(file) = self.on_server.get(collection)
             && self.client.delete_snapshot(collection, &file.name).await.is_ok()
@@ -213,7 +221,7 @@ impl<'a> Snapshots<'a> {
         let file = self
             .on_server
             .get(&description.name)
-            .ok_or_else(|| failed("its snapshot is gone".into()))?;
+            .ok_or_else(|| failed("its snapshot no longer exists".into()))?;
         let mut writer = out.artifact(path.clone()).await?;
         let transfer = Transfer {
             client: self.client,
@@ -230,7 +238,7 @@ impl<'a> Snapshots<'a> {
             || promised.is_some_and(|promised| !promised.eq_ignore_ascii_case(&sha256))
         {
             return Err(failed(format!(
-                "the snapshot {} is not what {} promised: {read} bytes with SHA-256 {sha256}, not {} bytes with {}; was another snapshot \
+                "the snapshot {} is not what {} announced: {read} bytes with SHA-256 {sha256}, not {} bytes with {}; was another snapshot \
                  taken in the same second?",
                 file.name,
                 self.client.server(),
@@ -243,7 +251,8 @@ impl<'a> Snapshots<'a> {
     }
 }
 
-/// A snapshot that the server may still finish, and whose name never reached us. Told also when the capture is torn off.
+/// A snapshot that the server may still finish, but whose name we never received. Reported even if
+/// the capture is dropped.
 struct UnheardOf<'a> {
     collection: &'a str,
     is_possible: bool,
@@ -255,13 +264,13 @@ impl Drop for UnheardOf<'_> {
             let collection = self.collection;
             tracing::warn!(
                 collection,
-                "the server may still finish a snapshot of this collection; look for it there and delete it"
+                "the server may still finish a snapshot of this collection; look for it on the server and delete it"
             );
         }
     }
 }
 
-/// One file on its way from the server.
+/// A file being downloaded.
 struct Transfer<'a> {
     client: &'a QdrantClient,
     collection: &'a str,
@@ -270,7 +279,7 @@ struct Transfer<'a> {
 }
 
 impl Transfer<'_> {
-    /// Streams the file, taking it up again where a connection broke. Gives its length and SHA-256.
+    /// Streams the file, and resumes after broken connections. Returns its length and SHA-256.
     async fn run(&self, writer: &mut ArtifactWriter) -> Result<(u64, String), SourceError> {
         let mut digest = ByteDigest::default();
         let (mut read, mut etag, mut fruitless) = (0, None, 0);
@@ -283,7 +292,7 @@ impl Transfer<'_> {
                     if fruitless > RESUMPTIONS {
                         return Err(error);
                     }
-                    tracing::debug!(collection = self.collection, read, error = %error_chain(&error), "taking the download up again");
+                    tracing::debug!(collection = self.collection, read, error = %error_chain(&error), "resuming the download");
                 }
                 Err(Broke::ForGood(error)) => return Err(error),
             }
@@ -317,7 +326,7 @@ impl Transfer<'_> {
                 .run_until_cancelled(reading)
                 .await
                 .ok_or(Broke::ForGood(SourceError::Cancelled))?;
-            let action = format!("give snapshot {} of {}", self.file.name, self.collection);
+            let action = format!("send snapshot {} of {}", self.file.name, self.collection);
             let chunk = chunk.map_err(|_| Broke::Connection(self.client.silent(&action)))?;
             match chunk.map_err(|error| Broke::Connection(self.client.unreachable(error)))? {
                 Some(bytes) => {
@@ -327,7 +336,9 @@ impl Transfer<'_> {
                     writer.write(bytes).await.map_err(Broke::ForGood)?;
                 }
                 None if rest.unwrap_or(0) > 0 => {
-                    return Err(Broke::Connection(self.client.failed(&action, "it broke off")));
+                    return Err(Broke::Connection(
+                        self.client.failed(&action, "the connection broke"),
+                    ));
                 }
                 None => return Ok(()),
             }
@@ -335,23 +346,24 @@ impl Transfer<'_> {
     }
 }
 
-/// How a part of a download ended before its end.
+/// The reason why a part of a download ended early.
 enum Broke {
-    /// It can be taken up again.
+    /// The download can be resumed.
     Connection(SourceError),
     ForGood(SourceError),
 }
 
-/// What is done for one artifact.
+/// A step of the capture.
 #[derive(Debug, PartialEq, Eq)]
 enum Step<'a> {
-    /// Its snapshot is taken, and its description written.
+    /// Take the collection's snapshot, and write its description.
     Take(&'a str),
-    /// Its snapshot is read.
+    /// Download its snapshot.
     Download(&'a str),
 }
 
-/// The steps in the order of the artifacts' paths. `a.snapshot` comes after `a.k.json`, so two collections may interleave.
+/// The steps in the order of artifact paths. `a.snapshot` comes after `a.k.json`, so two
+/// collections may interleave.
 fn steps(collections: &[String]) -> Vec<Step<'_>> {
     let mut steps: BTreeMap<String, Step<'_>> = BTreeMap::new();
     for collection in collections {

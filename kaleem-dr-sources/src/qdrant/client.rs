@@ -1,7 +1,8 @@
-//! Requests to one Qdrant server: address, API key, time-outs, and what an answer means.
+//! Requests to one Qdrant server: address, API key, time-outs, and interpretation of replies.
 //!
-//! Redirects are not followed (they would carry the key elsewhere), errors name the server by host and port only, and the
-//! process' proxy variables are not read. Which calls there are is in [`super::api`].
+//! Redirects are not followed (they would send the key elsewhere), errors name the server by host
+//! and port only, and the process's proxy variables are ignored. The calls themselves are in
+//! [`super::api`].
 
 use std::{fmt, fs, time::Duration};
 
@@ -20,12 +21,13 @@ use serde_json::Value;
 
 use super::config::{QdrantConfig, QdrantConfigError};
 
-/// The longest answer that is taken into memory. Points are read in pages of a few MiB; only one huge point can be longer.
+/// Limit for a reply kept in memory, in bytes. Points are read in pages of a few MiB; only a single
+/// huge point can be longer.
 const ANSWER_LIMIT_BYTES: usize = 256 << 20;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// One server, and the key to it.
+/// A server, with the API key for it.
 pub struct QdrantClient {
     http: Client,
     base: Url,
@@ -42,10 +44,10 @@ impl fmt::Debug for QdrantClient {
 }
 
 impl QdrantClient {
-    /// Prepares the calls; makes none.
+    /// Prepares the client without connecting.
     ///
     /// # Errors
-    /// When the address is none, holds credentials, or the certificates cannot be used.
+    /// If the URL is invalid or contains credentials, or the certificates cannot be used.
     pub fn new(
         config: &QdrantConfig,
         api_key: Option<&SecretString>,
@@ -59,10 +61,10 @@ impl QdrantClient {
             return Err(QdrantConfigError::Url(format!("it begins with `{}:`", base.scheme())));
         }
         let (Some(host), Some(port)) = (base.host_str(), base.port_or_known_default()) else {
-            return Err(QdrantConfigError::Url("it names no host".into()));
+            return Err(QdrantConfigError::Url("it has no host".into()));
         };
         let server = format!("{host}:{port}");
-        // `Url::join` replaces what follows the last slash, which would drop the prefix of a proxy.
+        // `Url::join` replaces everything after the last slash, which would drop a proxy's prefix.
         if !base.path().ends_with('/') {
             base.set_path(&format!("{}/", base.path()));
         }
@@ -95,24 +97,24 @@ impl QdrantClient {
         })
     }
 
-    /// The address, without a slash at its end; it holds no credentials.
+    /// The URL, without a trailing slash; it contains no credentials.
     pub(super) fn url(&self) -> &str {
         self.base.as_str().trim_end_matches('/')
     }
 
-    /// Host and port.
+    /// Host and port, for messages.
     #[must_use]
     pub fn server(&self) -> &str {
         &self.server
     }
 
-    /// Whether the key crosses a network in the clear.
+    /// Reports whether the API key is sent over a network unencrypted.
     #[must_use]
     pub fn is_exposed(&self) -> bool {
         self.has_key && self.base.scheme() == "http" && !self.is_here()
     }
 
-    /// Whether whoever reaches it over a network needs no key.
+    /// Reports whether the server can be reached over a network and needs no API key.
     #[must_use]
     pub fn is_open(&self) -> bool {
         !self.has_key && !self.is_here()
@@ -124,7 +126,7 @@ impl QdrantClient {
             .is_some_and(|host| host == "localhost" || host.starts_with("127.") || host == "[::1]")
     }
 
-    /// The server's time, as it heads its answers with it; `None` where it does not.
+    /// The server's time from the header of a reply; `None` if the reply has none.
     ///
     /// # Errors
     /// [`SourceError::Unreachable`].
@@ -139,7 +141,7 @@ impl QdrantClient {
         Ok(answer.headers().get(DATE).and_then(|date| date.to_str().ok()).map(str::to_owned))
     }
 
-    /// How long a silence within a download is borne.
+    /// Limit for a silence within a download.
     pub(super) fn timeout(&self) -> Duration {
         self.timeout
     }
@@ -150,11 +152,12 @@ impl QdrantClient {
         method: Method,
         path: &str,
     ) -> Result<RequestBuilder, SourceError> {
-        // The paths are ours and escaped, so joining them cannot fail; were it to, the cause is told like any other.
+        // The paths are ours and escaped, so joining them cannot fail; if it does, the cause is
+        // reported like any other.
         let url = self
             .base
             .join(path)
-            .map_err(|error| SourceError::Unsupported(format!("{path} is no path: {error}")))?;
+            .map_err(|error| SourceError::Unsupported(format!("{path} is not a path: {error}")))?;
         Ok(self.http.request(method, url))
     }
 
@@ -169,7 +172,7 @@ impl QdrantClient {
         self.send(self.with_body(method, path, body)?.timeout(self.timeout), action).await
     }
 
-    /// A call that makes the server read or write a whole collection before it answers.
+    /// A call for which the server reads or writes a whole collection before it replies.
     pub(super) async fn long_call(
         &self,
         method: Method,
@@ -179,7 +182,7 @@ impl QdrantClient {
         self.send(self.long(self.request(method, path)?), action).await
     }
 
-    /// Gives a request the patience that whole collections need.
+    /// Sets the time-out for operations on whole collections.
     pub(super) fn long(&self, request: RequestBuilder) -> RequestBuilder {
         request.timeout(self.snapshot_timeout)
     }
@@ -197,7 +200,8 @@ impl QdrantClient {
         })
     }
 
-    /// Sends a request and takes the whole answer. Only a refusal of the key is an error here; the answer's status is the caller's.
+    /// Sends a request and reads the whole reply. Only a denied key is an error here; the caller
+    /// interprets the status.
     pub(super) async fn send(
         &self,
         request: RequestBuilder,
@@ -220,7 +224,7 @@ impl QdrantClient {
         })
     }
 
-    /// Tells a refusal of the key from every other answer.
+    /// Turns a denied API key into an error, and passes on every other reply.
     pub(super) fn allowed(
         &self,
         response: &Response,
@@ -244,7 +248,7 @@ impl QdrantClient {
         SourceError::Unreachable { server: self.server.clone(), cause: error.without_url().into() }
     }
 
-    /// The server's answer is of no use, in our words.
+    /// The error for a reply that we cannot use.
     pub(super) fn failed(&self, action: &str, why: impl Into<Cause>) -> SourceError {
         SourceError::Server {
             server: self.server.clone(),
@@ -254,7 +258,7 @@ impl QdrantClient {
     }
 }
 
-/// What the server answered, whole.
+/// A complete reply of the server.
 pub(super) struct Answer {
     pub(super) status: StatusCode,
     body: Bytes,
@@ -263,7 +267,7 @@ pub(super) struct Answer {
 }
 
 impl Answer {
-    /// The `result` of an answer that reports success.
+    /// The `result` of a successful reply.
     pub(super) fn result<T: DeserializeOwned>(self) -> Result<T, SourceError> {
         #[derive(Deserialize)]
         struct Document<T> {
@@ -278,7 +282,7 @@ impl Answer {
         }
     }
 
-    /// The answer as a document of another shape than usual.
+    /// The reply as a document of another form than usual.
     pub(super) fn document<T: DeserializeOwned>(self) -> Result<T, SourceError> {
         if !self.status.is_success() {
             return Err(self.error());
@@ -287,12 +291,12 @@ impl Answer {
             .map_err(|error| self.failed(Failure::NotOurs(error.into())))
     }
 
-    /// The body of an answer that reports success.
+    /// The body of a successful reply.
     pub(super) fn body(self) -> Result<Bytes, SourceError> {
         if self.status.is_success() { Ok(self.body) } else { Err(self.error()) }
     }
 
-    /// `None` where the server does not have it.
+    /// `None` if the server replied with 404.
     pub(super) fn found(self) -> Option<Self> {
         (self.status != StatusCode::NOT_FOUND).then_some(self)
     }
@@ -310,32 +314,33 @@ impl Answer {
     }
 }
 
-/// Why the server denies us something.
+/// The reason why the server denies a request.
 #[derive(Debug, thiserror::Error)]
 enum Denied {
-    #[error("it wants an API key; name the place of one in `api_key`")]
+    #[error("it requires an API key; set `api_key`")]
     NoKey,
-    #[error("it does not know the API key: {reason}")]
+    #[error("it rejects the API key: {reason}")]
     Key { reason: String },
-    #[error("the API key may not do this, such as a read-only one: {reason}")]
+    #[error("the API key lacks the permission, as a read-only key does: {reason}")]
     Rights { reason: String },
 }
 
-/// Why an answer is of no use.
+/// The reason why a reply cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Failure {
-    /// The server says so.
+    /// The server reported an error.
     #[error("it answered {status}: {reason}")]
     Status { status: StatusCode, reason: String },
-    /// No answer of Qdrant's is that long.
-    #[error("its answer is longer than {ANSWER_LIMIT_BYTES} bytes")]
+    /// The reply is longer than any of Qdrant's.
+    #[error("its reply is longer than {ANSWER_LIMIT_BYTES} bytes")]
     TooLong,
-    /// A proxy's, say.
-    #[error("its answer is not that of Qdrant's HTTP API")]
+    /// The reply comes from another program, such as a proxy.
+    #[error("its reply is not that of Qdrant's HTTP API")]
     NotOurs(#[source] Cause),
 }
 
-/// The error of an answer on one line: Qdrant's JSON or its plain text, or the beginning of whatever else was answered.
+/// The error in a reply, on one line: Qdrant's JSON or plain text, or the beginning of any other
+/// body.
 pub(super) fn reason(body: &[u8]) -> String {
     #[derive(Deserialize)]
     struct Document {

@@ -1,4 +1,4 @@
-//! Comparing a restored collection with what the point says of it.
+//! Compares a restored collection with its description in the point.
 
 use kaleem_dr_core::{
     ground::{SourceError, progress::Unit},
@@ -14,7 +14,7 @@ use super::{
     description::{Description, Points},
 };
 
-/// What a comparison showed.
+/// The result of a comparison.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Comparison {
     pub(super) points: u64,
@@ -34,7 +34,7 @@ impl Comparison {
         let description = &stored.description;
         let live = client.describe(target).await?;
         let live = live.ok_or_else(|| {
-            client.failed(&format!("describe collection {target}"), "it is not there")
+            client.failed(&format!("describe collection {target}"), "it does not exist")
         })?;
         let mut comparison =
             Self { differences: description.compare_settings(&live), ..Self::default() };
@@ -82,8 +82,7 @@ impl Comparison {
         let mut differs = differ("points", expected.to_string(), self.points.to_string());
         let Some(digest) = points.content_digest() else {
             if !differs {
-                self.compared
-                    .push(format!("{expected} points of collection {name}, by number only"));
+                self.compared.push(format!("{expected} points of collection {name}, only counted"));
             }
             return Ok(());
         };

@@ -1,4 +1,4 @@
-//! What the config says of a Qdrant source.
+//! The config of a source of type `qdrant`.
 
 use std::{num::NonZeroU64, path::PathBuf};
 
@@ -10,32 +10,34 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct QdrantConfig {
-    /// Where the HTTP API listens, such as `http://127.0.0.1:6333`.
+    /// URL of the HTTP API, such as `http://127.0.0.1:6333`.
     pub url: String,
-    /// Where an API key lies that may write: Qdrant takes no snapshot for a read-only one.
+    /// An API key with write access: Qdrant takes no snapshot with a read-only key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_key: Option<SecretRef>,
-    /// Certificates in PEM to trust besides the system's, for `https` with a private authority.
+    /// PEM certificates to trust in addition to the system's, for `https` with a private authority.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_file: Option<PathBuf>,
-    /// Globs of the collections to take. Empty: all.
+    /// Globs of the collections to capture. Empty: all.
     #[serde(default)]
     pub collections: Vec<String>,
     /// Globs of collections to leave out.
     #[serde(default)]
     pub exclude_collections: Vec<String>,
-    /// Whether every point is read before and after a snapshot, so that a restore can be compared point by point. It costs two
-    /// readings of the data through the API; without it a restore compares counts and settings only.
+    /// Read every point before and after a snapshot, so that a restore can be compared point by
+    /// point. This reads the data twice through the API; without it, a restore compares only counts
+    /// and settings.
     #[serde(default = "default_content_digest")]
     pub content_digest: bool,
-    /// A program that reads snapshot files with Qdrant's own engine, `kaleem-dr-qdrant-engine`: `verify` then compares every point in them with
-    /// the capture, without a server. Without it they are walked down to the list of their segments' files.
+    /// Path of `kaleem-dr-qdrant-engine`, a program that reads snapshot files with Qdrant's own
+    /// engine: `verify` then compares every point in them with the capture, without a server.
+    /// Without it, the files are checked only down to the list of segment files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub engine: Option<PathBuf>,
-    /// The most that one ordinary request may take, and the longest silence within a download, in seconds.
+    /// Time limit for an ordinary request, and for a silence within a download, in seconds.
     #[serde(default = "default_timeout_seconds")]
     pub timeout_seconds: NonZeroU64,
-    /// The most that the server may take to make a snapshot of one collection, or to take one in, in seconds.
+    /// Time limit for the server to create or restore a snapshot of one collection, in seconds.
     #[serde(default = "default_snapshot_timeout_seconds")]
     pub snapshot_timeout_seconds: NonZeroU64,
 }
@@ -52,45 +54,47 @@ fn default_snapshot_timeout_seconds() -> NonZeroU64 {
     const { NonZeroU64::new(6 * 60 * 60).expect("six hours are not zero") }
 }
 
-/// Why a Qdrant source cannot be made from its config.
+/// The reason why a config is invalid.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum QdrantConfigError {
-    /// It is no address of an API. The address is not shown, for it may hold a key.
-    #[error("`url` is not the address of a Qdrant HTTP API, such as http://127.0.0.1:6333: {0}")]
+    /// The URL is invalid. It is not shown, because it may contain a key.
+    #[error("`url` is not the URL of a Qdrant HTTP API, such as http://127.0.0.1:6333: {0}")]
     Url(String),
-    /// The address holds a user, a password or a query.
+    /// The URL contains a user, a password or a query.
     #[error(
-        "`url` holds a user, a password or a query, which would show in `ps`, logs and reports; name the place of the API key in \
+        "`url` contains a user, a password or a query, which would be visible in `ps`, logs and reports; set the API key with \
          `api_key`, such as {{ file = \"/etc/kaleem-dr/qdrant.key\" }}"
     )]
     CredentialsInUrl,
-    /// The key cannot be had.
-    #[error("`api_key` cannot be had")]
+    /// The API key could not be read.
+    #[error("cannot read `api_key`")]
     ApiKey(#[source] SecretError),
-    /// The key cannot stand in a header.
-    #[error("`api_key` holds a character that no API key has, such as a line break")]
+    /// The API key cannot be sent in a header.
+    #[error(
+        "`api_key` contains a character that is not allowed in an API key, such as a line break"
+    )]
     ApiKeyCharacters,
-    /// A pattern is none.
-    #[error("`{key}` holds a pattern that is none")]
+    /// A pattern is not a valid glob.
+    #[error("`{key}` contains an invalid pattern")]
     Pattern {
-        /// The key.
+        /// Name of the config key.
         key: &'static str,
-        /// What is wrong with it.
+        /// The error from the glob parser.
         #[source]
         cause: globset::Error,
     },
-    /// The certificates cannot be read.
+    /// The certificates could not be read.
     #[error("`ca_file`: cannot read {}", path.display())]
     CaFile {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         #[source]
         cause: std::io::Error,
     },
-    /// TLS cannot be set up with these certificates.
-    #[error("TLS cannot be set up")]
+    /// TLS could not be set up with these certificates.
+    #[error("cannot set up TLS")]
     Tls(#[source] reqwest::Error),
 }
 

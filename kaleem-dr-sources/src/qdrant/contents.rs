@@ -1,4 +1,4 @@
-//! What a point holds of this source: descriptions, snapshots, aliases.
+//! The content of a point of this source: descriptions, snapshots, aliases.
 
 use globset::GlobSet;
 use kaleem_dr_core::{
@@ -12,14 +12,14 @@ use super::{
     names,
 };
 
-/// Everything of a point but the snapshots' bytes.
+/// Everything in a point except the bytes of the snapshots.
 #[derive(Clone, Debug)]
 pub(super) struct Contents {
     pub(super) collections: Vec<Stored>,
     pub(super) aliases: Vec<Alias>,
 }
 
-/// One collection in a point.
+/// A collection in a point.
 #[derive(Clone, Debug)]
 pub(super) struct Stored {
     pub(super) description: Description,
@@ -36,7 +36,7 @@ impl Contents {
     /// Reads the descriptions and aliases of a point.
     ///
     /// # Errors
-    /// When the point cannot be read, or lacks the snapshot of a collection.
+    /// If the point cannot be read, or lacks the snapshot of a collection.
     pub(super) async fn read(point: &PointReader) -> Result<Self, SourceError> {
         let directory = format!("/{}/", DIRECTORY.join("/"));
         let mut collections = Vec::new();
@@ -49,17 +49,17 @@ impl Contents {
             let path = description.snapshot_path();
             let snapshot = point.manifest().artifact(path.as_str()).cloned();
             let snapshot = snapshot
-                .ok_or_else(|| SourceError::Point(format!("it holds no artifact {path}").into()))?;
+                .ok_or_else(|| SourceError::Point(format!("it has no artifact {path}").into()))?;
             collections.push(Stored { description, snapshot });
         }
         collections.sort_by(|a, b| a.name().cmp(b.name()));
         Ok(Self { collections, aliases: read_aliases(point).await? })
     }
 
-    /// Leaves only what the globs mean; no globs mean everything.
+    /// Keeps only the collections that match the globs; without globs, all.
     ///
     /// # Errors
-    /// When one of them means nothing: it is misspelt, and the restore would lack what was asked for.
+    /// If a glob matches nothing: it is misspelt, and the restore would be incomplete.
     pub(super) fn select(&mut self, only: &[String]) -> Result<(), SourceError> {
         let globs = |patterns: &[String]| -> Result<GlobSet, SourceError> {
             names::globs(patterns).map_err(|error| {
@@ -71,7 +71,7 @@ impl Contents {
             if !self.collections.iter().any(|stored| one.is_match(stored.name())) {
                 let there: Vec<_> = self.collections.iter().map(Stored::name).collect();
                 return Err(SourceError::Unsupported(format!(
-                    "no collection of the point is meant by `{pattern}`; it holds {}",
+                    "no collection of the point matches `{pattern}`; it contains {}",
                     there.join(", ")
                 )));
             }
@@ -81,13 +81,13 @@ impl Contents {
             self.collections.retain(|stored| wanted.is_match(stored.name()));
         }
         if self.collections.is_empty() {
-            return Err(SourceError::Unsupported("the point holds no collection".into()));
+            return Err(SourceError::Unsupported("the point contains no collection".into()));
         }
         Ok(())
     }
 }
 
-/// The aliases of a point; none where it says nothing of them.
+/// The aliases of a point; empty if it records none.
 async fn read_aliases(point: &PointReader) -> Result<Vec<Alias>, SourceError> {
     #[derive(Deserialize)]
     struct Document {

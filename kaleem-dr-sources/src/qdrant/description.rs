@@ -1,7 +1,7 @@
-//! What a point says of a collection beside its snapshot: `<name>.json`.
+//! The description of a collection in a point, in addition to its snapshot: `<name>.json`.
 //!
-//! The snapshot file itself does not tell which server made it, how its shards are keyed once it has been uploaded, or what a restore
-//! should find in it.
+//! The snapshot file itself does not record the server's version, the shard keys of an uploaded
+//! collection, or the points that a restore should contain.
 
 use kaleem_dr_core::{
     ground::{ArtifactPath, SourceError},
@@ -16,13 +16,13 @@ use super::{
     points::Content,
 };
 
-/// The longest description that is read.
+/// Limit for a description, in bytes.
 pub(super) const LIMIT_BYTES: u64 = 64 << 20;
-/// The directory of collections in a snapshot, and the file of aliases beside it.
+/// The directory of collections in a snapshot; the file of aliases is in its parent.
 pub(super) const DIRECTORY: [&str; 2] = ["qdrant", "collections"];
 pub(super) const ALIASES: [&str; 2] = ["qdrant", "aliases.json"];
 
-/// The parts of a collection's settings that a restore must bring back.
+/// The settings of a collection that a restore must reproduce.
 const SETTINGS: [&str; 7] = [
     "params",
     "hnsw_config",
@@ -33,52 +33,52 @@ const SETTINGS: [&str; 7] = [
     "metadata",
 ];
 
-/// One collection of a point.
+/// The description of a collection.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Description {
-    /// The collection.
+    /// Name of the collection.
     pub name: String,
-    /// Version of the Qdrant it comes from, where that is known.
+    /// Version of the Qdrant server that it was captured from, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server_version: Option<String>,
-    /// Its settings, as Qdrant gives them.
+    /// Its settings, as returned by Qdrant.
     pub config: Value,
-    /// Its indexes over payload fields, without their counts.
+    /// Its payload indexes, without their counts.
     pub payload_schema: Map<String, Value>,
-    /// Its shards.
+    /// Its shards, sorted by id.
     pub shards: Vec<Shard>,
-    /// What the snapshot holds.
+    /// The points in the snapshot, as far as they are known.
     pub points: Points,
 }
 
-/// How much is known of a snapshot's points.
+/// The known facts about the points of a snapshot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "known")]
 pub enum Points {
-    /// Every point was read before and after the snapshot, and nothing had changed.
+    /// Every point was read before and after the snapshot, without a change.
     Content {
-        /// How many there are.
+        /// Number of points.
         count: u64,
-        /// Digest over ids, vectors, payloads.
+        /// Digest over ids, vectors, payloads and shard keys, in hex.
         content_digest: String,
     },
-    /// They were counted before and after the snapshot, to the same number, but not read.
+    /// The points were counted before and after the snapshot, with the same result, but not read.
     Count {
-        /// How many there are.
+        /// Number of points.
         count: u64,
     },
-    /// Nothing that a comparison could rest on.
+    /// Nothing that a comparison could use.
     Nothing {
-        /// Why not; one sentence.
+        /// The reason, in one sentence.
         why: String,
-        /// How many there were just before the snapshot, where somebody counted.
+        /// Number of points just before the snapshot, if they were counted.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         about: Option<u64>,
     },
 }
 
 impl Points {
-    /// How many points there are, where that is certain.
+    /// The number of points, if it is certain.
     pub(super) fn count(&self) -> Option<u64> {
         match self {
             Self::Content { count, .. } | Self::Count { count } => Some(*count),
@@ -86,7 +86,7 @@ impl Points {
         }
     }
 
-    /// How many points there are, more or less.
+    /// The approximate number of points.
     pub(super) fn about(&self) -> Option<u64> {
         match self {
             Self::Nothing { about, .. } => *about,
@@ -94,7 +94,7 @@ impl Points {
         }
     }
 
-    /// The digest, where it is certain.
+    /// The digest, if it is certain.
     pub(super) fn content_digest(&self) -> Option<&str> {
         match self {
             Self::Content { content_digest, .. } => Some(content_digest),
@@ -102,8 +102,8 @@ impl Points {
         }
     }
 
-    /// What two readings around a snapshot prove of it: equal ones that nothing was written meanwhile, others that nobody can say
-    /// which of the changes the snapshot holds.
+    /// Combines two reads around a snapshot: equal ones prove that nothing was written in between,
+    /// others leave open which of the changes the snapshot contains.
     pub(super) fn between(before: Content, after: &Content) -> Self {
         if before == *after {
             Self::Content { count: before.points, content_digest: before.digest }
@@ -112,14 +112,14 @@ impl Points {
         }
     }
 
-    /// What two counts around a snapshot prove of it.
+    /// Combines two counts around a snapshot.
     pub(super) fn between_counts(before: u64, after: u64) -> Self {
         if before == after { Self::Count { count: before } } else { Self::written_to(before) }
     }
 
     fn written_to(about: u64) -> Self {
         Self::Nothing {
-            why: "it was written to while its snapshot was taken, so no count and no digest is certain to be the snapshot's"
+            why: "it was modified while its snapshot was taken, so no count and no digest is certain to be the snapshot's"
                 .into(),
             about: Some(about),
         }
@@ -127,7 +127,7 @@ impl Points {
 }
 
 impl Description {
-    /// From what the server says, before its points are known.
+    /// From the server's description, before its points are known.
     pub(super) fn new(
         name: &str,
         version: &str,
@@ -144,57 +144,58 @@ impl Description {
         }
     }
 
-    /// Where it lies in a snapshot.
+    /// The path in a snapshot of this description.
     pub(super) fn path(&self) -> ArtifactPath {
         artifact(&format!("{}.json", file_stem(&self.name)))
     }
 
-    /// Where the snapshot it describes lies.
+    /// The path in a snapshot of the collection's snapshot file.
     pub(super) fn snapshot_path(&self) -> ArtifactPath {
         artifact(&format!("{}.snapshot", file_stem(&self.name)))
     }
 
     pub(super) fn to_bytes(&self) -> Vec<u8> {
-        // Maps have text for keys and numbers are finite, so this cannot fail.
+        // Map keys are strings and numbers are finite, so this cannot fail.
         let mut bytes = serde_json::to_vec_pretty(self).expect("a description is plain JSON");
         bytes.push(b'\n');
         bytes
     }
 
-    /// Reads one back.
+    /// Parses a description.
     ///
     /// # Errors
-    /// When it is none.
+    /// If the bytes are not a description.
     pub(super) fn parse(bytes: &[u8], path: &str) -> Result<Self, SourceError> {
         serde_json::from_slice(bytes).map_err(|error| {
-            SourceError::Point(format!("{path} is no description of a collection: {error}").into())
+            SourceError::Point(
+                format!("{path} is not a description of a collection: {error}").into(),
+            )
         })
     }
 
-    /// Whether its shards are made by hand, by key.
+    /// Reports whether its shards are created by key.
     pub(super) fn is_sharded_by_key(&self) -> bool {
         self.config["params"]["sharding_method"] == "custom"
     }
 
-    /// The keys of its shards with the number of shards of each, in the order in which Qdrant numbers shards when they are made anew.
+    /// The shard keys with the number of shards of each, in the order in which they must be created
+    /// to get the same ids.
     ///
     /// # Errors
-    /// When no order of making them gives the same numbers: the snapshot's shards would find no place.
+    /// If no order of creation gives the same ids, because the snapshot's shards would not match.
     pub(super) fn shard_keys(&self) -> Result<Vec<(&Value, u64)>, SourceError> {
         let mut keys: Vec<(&Value, u64)> = Vec::new();
         for (at, shard) in self.shards.iter().enumerate() {
             let Some(key) = shard.shard_key.as_ref().filter(|_| shard.shard_id as usize == at)
             else {
-                return Err(self.unnumbered("their numbers have gaps, or one has no key"));
+                return Err(self.unnumbered("their ids have gaps, or one has no key"));
             };
             let known = keys.iter().position(|(known, _)| *known == key);
             match known {
                 None => keys.push((key, 1)),
                 Some(at) if at + 1 == keys.len() => keys[at].1 += 1,
                 Some(_) => {
-                    return Err(
-                        self.unnumbered("the numbers of one key are not next to each other")
-                    );
+                    return Err(self.unnumbered("the ids of one key are not consecutive"));
                 }
             }
         }
@@ -203,14 +204,15 @@ impl Description {
 
     fn unnumbered(&self, why: &str) -> SourceError {
         SourceError::Unsupported(format!(
-            "the shards of {} cannot be made anew for a restore: Qdrant numbers shards itself, and {why}; restore its file by hand with \
+            "the shards of {} cannot be recreated for a restore: Qdrant assigns shard ids itself, and {why}; restore its file by hand with \
              `--storage-snapshot` or into a copy of the old cluster",
             self.name
         ))
     }
 
-    /// What makes an empty collection of the same settings. A collection that is made by a snapshot takes its settings from there;
-    /// only one whose shards must stand first needs this.
+    /// The request that creates an empty collection with the same settings. A collection created
+    /// from a snapshot takes its settings from there; only one whose shards must exist first needs
+    /// this.
     pub(super) fn definition(&self) -> Value {
         let mut definition = self.config["params"].as_object().cloned().unwrap_or_default();
         for (from, to) in [
@@ -226,7 +228,7 @@ impl Description {
         without_nulls(&Value::Object(definition))
     }
 
-    /// Whether a snapshot's own settings are of the same collection.
+    /// Reports whether a snapshot's own settings match these.
     pub(super) fn is_of(&self, config: &Value) -> bool {
         without_nulls(&self.config["params"]) == without_nulls(&config["params"])
     }
@@ -271,18 +273,18 @@ impl Description {
 }
 
 fn artifact(file: &str) -> ArtifactPath {
-    // The stem has no slash and no NUL, and the extension keeps it from being empty or dots.
+    // The stem has no slash and no NUL, and with the extension it is neither empty nor dots.
     ArtifactPath::join(DIRECTORY.into_iter().chain([file])).expect("an escaped name makes a path")
 }
 
 /// The path of the aliases.
 pub(super) fn aliases_path() -> ArtifactPath {
-    // Neither component is empty, a dot or holds a slash.
+    // Neither component is empty, a dot or contains a slash.
     ArtifactPath::join(ALIASES).expect("two plain names make a path")
 }
 
-/// What each payload index is, in one form: the server adds how many points it covers, which changes by itself, and leaves out the
-/// details of a plain one.
+/// Normalises payload indexes: the server adds the number of points that they cover, which changes
+/// by itself, and omits the details of a plain index.
 fn indexes(schema: &Value) -> Map<String, Value> {
     let one = |index: &Value| {
         let kind = index.get("data_type").or_else(|| index.get("type")).unwrap_or(index).clone();
@@ -393,7 +395,7 @@ mod tests {
     }
 
     #[test]
-    fn an_index_is_the_same_however_it_is_told_and_a_lost_one_shows() {
+    fn an_index_is_the_same_in_every_form_and_a_lost_one_is_detected() {
         let description = described(&json!([]));
         let from_file =
             indexes_of_file(&json!({"schema": {"tenant": {"type": "keyword", "is_tenant": true}}}));

@@ -1,8 +1,9 @@
-//! The points of a snapshot file, read by Qdrant's own engine and without a server.
+//! Reads the points of a snapshot file with Qdrant's own engine, without a server.
 //!
-//! The engine is a program of its own (`examples/qdrant-engine`): it is larger than all of this project, and nothing else needs it. It takes the
-//! file on standard input and prints a page of points a line, in the form of the scroll API. So they can be digested as a server's are,
-//! and an altered component of a vector shows, which Qdrant itself does not notice.
+//! The engine is a separate program (`examples/qdrant-engine`): it is larger than this whole
+//! project, and nothing else needs it. It reads the file from standard input and prints one page of
+//! points per line, in the format of the scroll API. So the points can be digested like a server's,
+//! which detects an altered component of a vector; Qdrant itself does not.
 
 use std::{
     env,
@@ -16,13 +17,14 @@ use kaleem_dr_core::ground::{Cause, SourceError, digest::MultisetDigest};
 
 use super::points::{Content, Page};
 
-/// What is told of a program's complaints.
+/// Limit for the part of the program's error output that is reported, in bytes.
 const COMPLAINT_BYTES: u64 = 2000;
 
-/// What the engine reads out of a snapshot file, or why it does not read it.
+/// The content of a snapshot file according to the engine, or the reason why it does not read the
+/// file.
 ///
 /// # Errors
-/// When the program cannot be run: that says nothing of the file.
+/// If the program cannot be run, which proves nothing about the file.
 pub(super) fn content(
     program: &Path,
     file: &mut dyn Read,
@@ -36,8 +38,8 @@ pub(super) fn content(
         .spawn()
         .map_err(|error| {
             SourceError::Unsupported(format!(
-                "`engine` names {}, which cannot be run: {error}; install it with `cargo install --path examples/qdrant-engine`, or leave \
-                 `engine` out",
+                "cannot run `engine` {}: {error}; install it with `cargo install --path examples/qdrant-engine`, or remove \
+                 `engine`",
                 program.display()
             ))
         })?;
@@ -50,20 +52,20 @@ fn read(mut child: Child, file: &mut dyn Read) -> Result<Content, Cause> {
         thread::spawn(move || output.map_or_else(|| Ok(MultisetDigest::default()), digest));
     let complained = thread::spawn(move || {
         let mut said = String::new();
-        // What it says is for people; half of it is better than none.
+        // The output is for people; an incomplete one is better than none.
         let _ = complaints.map(|pipe| pipe.take(COMPLAINT_BYTES).read_to_string(&mut said));
         said
     });
     let fed = feed(&mut child, file);
     let status = child.wait()?;
-    let digested = digested.join().map_err(|_| "reading what it printed failed")?;
+    let digested = digested.join().map_err(|_| "reading its output failed")?;
     let complaint = complained.join().unwrap_or_default();
     if !status.success() {
         let why = complaint
             .lines()
             .rev()
             .find(|line| !line.trim().is_empty())
-            .unwrap_or("it does not say why");
+            .unwrap_or("it gives no reason");
         return Err(why.trim_start_matches("error: ").into());
     }
     fed?;
@@ -71,7 +73,8 @@ fn read(mut child: Child, file: &mut dyn Read) -> Result<Content, Cause> {
     Ok(Content { points: digest.items(), digest: digest.to_hex() })
 }
 
-/// Hands the file over. A program that has read enough, or has failed, hangs up; then its status tells.
+/// Passes the file to the program. A program that has read enough, or has failed, closes the pipe;
+/// then its status decides.
 fn feed(child: &mut Child, file: &mut dyn Read) -> io::Result<()> {
     let mut pipe: Option<ChildStdin> = child.stdin.take();
     let Some(into) = &mut pipe else { return Ok(()) };
@@ -128,6 +131,6 @@ mod tests {
             .unwrap()
             .unwrap_err();
         let absent = content(&home.path().join("absent"), &mut &b""[..]).unwrap_err().to_string();
-        assert!(absent.contains("cannot be run"), "{absent}");
+        assert!(absent.contains("cannot run"), "{absent}");
     }
 }

@@ -1,8 +1,8 @@
-//! How Qdrant's collections are got back by hand.
+//! Instructions for restoring Qdrant's collections by hand.
 
 use kaleem_dr_core::ground::language::Language;
 
-/// With one upload for each collection to the server at `url`.
+/// With one upload per collection to the server at `url`.
 pub(super) fn guide(language: Language, restored: &str, url: &str) -> String {
     let command = format!(
         "    curl -H \"api-key: $QDRANT_API_KEY\" -F 'snapshot=@{restored}/qdrant/collections/NAME.snapshot' \\\n        \
@@ -10,19 +10,19 @@ pub(super) fn guide(language: Language, restored: &str, url: &str) -> String {
     );
     match language {
         Language::En => format!(
-            "The server must be of the minor version that the manifest names, and not older. Give each collection a new name:\n\n{command}\n\n\
-             Without `priority=snapshot` the server may keep an empty collection and answer that all is well; an upload to the name of an alias \
-             overwrites the collection behind it. A collection that is sharded by key must first be made with its shard keys, as `NAME.json` has \
-             them. Compare the number of points with `NAME.json`, then move the aliases of `aliases.json` with one `POST {url}/collections/aliases`.\n\n\
-             There is no `POST /snapshots/recover`. A full snapshot (`full-snapshot-*.snapshot`) is restored online by `kaleem-dr restore SOURCE \
-             --from FILE`."
+            "The server must have the minor version recorded in the manifest, and not be older. Give each collection a new name:\n\n{command}\n\n\
+             Without `priority=snapshot` the server may keep an empty collection and still report success; an upload to the name of an alias \
+             overwrites the collection behind it. A collection that is sharded by key must first be created with the shard keys in `NAME.json`. \
+             Compare the number of points with `NAME.json`, then move the aliases of `aliases.json` with one `POST {url}/collections/aliases`.\n\n\
+             There is no `POST /snapshots/recover`. `kaleem-dr restore SOURCE --from FILE` restores a full snapshot \
+             (`full-snapshot-*.snapshot`) while the server is running."
         ),
         Language::Ar => format!(
-            "يجب أن يكون الخادم من الإصدار الفرعي المذكور في البيان وألا يكون أقدم. أعط كل مجموعة اسمًا جديدًا:\n\n{command}\n\nبدون \
-             `priority=snapshot` قد يُبقي الخادم مجموعة فارغة ويجيب بالنجاح؛ والرفع إلى اسم مستعار يكتب فوق المجموعة التي خلفه. المجموعة المقسمة \
-             بمفاتيح تُنشأ أولًا بمفاتيحها كما في `NAME.json`. قارن عدد النقاط بما في `NAME.json`، ثم انقل الأسماء المستعارة في `aliases.json` بطلب واحد \
-             `POST {url}/collections/aliases`.\n\nلا وجود للمسار `POST /snapshots/recover`. اللقطة الكاملة (`full-snapshot-*.snapshot`) يستعيدها \
-             `kaleem-dr restore SOURCE --from FILE` والخادم يعمل."
+            "يجب أن يكون الخادم من الإصدار الفرعي المسجَّل في البيان وألا يكون أقدم منه. أعط كل مجموعة اسمًا جديدًا:\n\n{command}\n\nبدون \
+             `priority=snapshot` قد يُبقي الخادم مجموعة فارغة ويجيب بالنجاح؛ والرفع إلى اسم مستعار يكتب فوق المجموعة التي يشير إليها. المجموعة \
+             المقسمة بمفاتيح تُنشأ أولًا بمفاتيحها المسجَّلة في `NAME.json`. قارن عدد النقاط بما في `NAME.json`، ثم انقل الأسماء المستعارة في \
+             `aliases.json` بطلب واحد `POST {url}/collections/aliases`.\n\nلا وجود للمسار `POST /snapshots/recover`. اللقطة الكاملة \
+             (`full-snapshot-*.snapshot`) يستعيدها `kaleem-dr restore SOURCE --from FILE` والخادم يعمل."
         ),
     }
 }

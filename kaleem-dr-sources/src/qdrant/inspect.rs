@@ -1,4 +1,5 @@
-//! A deep check without a server: every snapshot file, walked down to its segments, and read by Qdrant's engine where there is one.
+//! Checks every snapshot file without a server: down to its segments, and with Qdrant's engine if
+//! it is configured.
 
 use std::{collections::BTreeSet, path::Path};
 
@@ -14,7 +15,7 @@ use super::{
     points::Content,
 };
 
-/// Checks everything of a point.
+/// Checks all artifacts of a point.
 pub(super) async fn inspect(
     point: &PointReader,
     engine: Option<&Path>,
@@ -35,7 +36,7 @@ pub(super) async fn inspect(
             match read? {
                 Ok(content) => compare(stored, &content, &mut inspection),
                 Err(why) => inspection.findings.push(Finding::error(format!(
-                    "snapshot of collection {}: Qdrant's engine does not read it: {}",
+                    "snapshot of collection {}: Qdrant's engine cannot read it: {}",
                     stored.name(),
                     error_chain(&*why)
                 ))),
@@ -50,7 +51,7 @@ pub(super) async fn inspect(
         .collect();
     for alias in &strays {
         let what = format!(
-            "alias {} is for collection {}, which the point does not hold",
+            "alias {} refers to collection {}, which the point does not contain",
             alias.alias_name, alias.collection_name
         );
         inspection.findings.push(Finding::error(what));
@@ -60,8 +61,8 @@ pub(super) async fn inspect(
     }
     if !contents.collections.is_empty() && engine.is_none() {
         inspection.findings.push(Finding::warning(
-            "Qdrant's files hold no checksums of their content, so an altered vector cannot be found in them; only a restore compares every \
-             point with the digest of the capture, or Qdrant's engine where `engine` names it",
+            "Qdrant's files have no checksums of their content, so an altered vector in them cannot be detected; only a restore compares every \
+             point with the digest of the capture, or Qdrant's engine if `engine` is set",
         ));
     }
     Ok(inspection)
@@ -71,14 +72,14 @@ fn look_at(stored: &Stored, found: &CollectionFile, inspection: &mut Inspection)
     let name = stored.name();
     let mut faults = found.faults.clone();
     if !stored.description.is_of(&found.config) {
-        faults.push("its settings are not those of its description".into());
+        faults.push("its settings differ from its description".into());
     }
     if found.shards() != stored.description.shards {
-        faults.push("its shards are not those of its description".into());
+        faults.push("its shards differ from its description".into());
     }
     if faults.is_empty() {
         inspection.checked.push(format!(
-            "collection {name}: {} shards with {} segments, whole down to the list of their files",
+            "collection {name}: {} shards with {} segments, complete down to the list of their files",
             found.shards().len(),
             found.segments()
         ));
@@ -90,16 +91,16 @@ fn look_at(stored: &Stored, found: &CollectionFile, inspection: &mut Inspection)
     );
 }
 
-/// What the engine read, beside what was captured.
+/// Compares what the engine read with what was captured.
 fn compare(stored: &Stored, read: &Content, inspection: &mut Inspection) {
     let (name, points) = (stored.name(), &stored.description.points);
     let Content { points: found, digest } = read;
     match (points.count(), points.content_digest()) {
         (Some(count), _) if count != *found => inspection.findings.push(Finding::error(format!(
-            "snapshot of collection {name}: Qdrant's engine reads {found} points in it, where {count} were captured"
+            "snapshot of collection {name}: Qdrant's engine reads {found} points in it, but {count} were captured"
         ))),
         (_, Some(captured)) if captured != digest => inspection.findings.push(Finding::error(format!(
-            "snapshot of collection {name}: Qdrant's engine reads {found} points in it, and not all of them are what was captured"
+            "snapshot of collection {name}: Qdrant's engine reads {found} points in it, and not all of them equal what was captured"
         ))),
         (_, Some(_)) => inspection
             .checked
@@ -112,7 +113,7 @@ fn compare(stored: &Stored, read: &Content, inspection: &mut Inspection) {
         (None, None) => {
             inspection
                 .checked
-                .push(format!("collection {name}: {found} points read by Qdrant's engine; what was captured is not known"));
+                .push(format!("collection {name}: {found} points read by Qdrant's engine; it is not known what was captured"));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Making one collection out of a snapshot, and removing it again.
+//! Creates a collection from a snapshot, and removes it again.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -17,13 +17,13 @@ use reqwest::Body;
 
 use super::{client::QdrantClient, contents::Stored};
 
-/// Makes collections of a point's snapshots, and remembers them.
+/// Creates collections from a point's snapshots, and keeps track of them.
 pub(super) struct Loader<'a> {
     client: &'a QdrantClient,
     point: &'a PointReader,
-    /// Collections that were made, or may have been.
+    /// Collections that were, or may have been, created.
     made: Vec<String>,
-    /// What the operator should know.
+    /// Warnings for the operator.
     pub(super) warnings: Vec<String>,
 }
 
@@ -32,21 +32,22 @@ impl<'a> Loader<'a> {
         Self { client, point, made: Vec::new(), warnings: Vec::new() }
     }
 
-    /// Makes the collection `target`, which must not exist, and looks whether anything arrived.
+    /// Creates the collection `target`, which must not exist, and checks that it has content.
     pub(super) async fn load(&mut self, stored: &Stored, target: &str) -> Result<(), SourceError> {
         let client = self.client;
         let taken = client.collections().await?.iter().any(|name| name == target)
             || client.aliases().await?.iter().any(|alias| alias.alias_name == target);
         if taken {
             return Err(SourceError::Refused(format!(
-                "{target} has come to be on {} meanwhile; name another",
+                "{target} has appeared on {} in the meantime; choose another name",
                 client.server()
             )));
         }
         self.made.push(target.to_owned());
         let description = &stored.description;
         if description.is_sharded_by_key() {
-            // Into an absent collection, Qdrant takes such a snapshot with 200 and makes no shard.
+            // If the collection does not exist, Qdrant accepts such a snapshot with status 200 and
+            // creates no shard.
             let keys = description.shard_keys()?;
             client.create_collection(target, &description.definition()).await?;
             for (key, shards) in keys {
@@ -55,10 +56,11 @@ impl<'a> Loader<'a> {
         }
         let file_name = format!("kaleem-dr-{}.snapshot", Timestamp::now().as_nanosecond());
         let uploaded = self.upload(stored, target, &file_name).await;
-        // Good or bad, the upload stays in the server's directory of snapshots until it is deleted.
+        // Whether it succeeded or not, the upload stays in the server's snapshot directory until it
+        // is deleted.
         if let Err(error) = self.remove_upload(target, &file_name).await {
             self.warnings.push(format!(
-                "the uploaded file {file_name} stays in the directory of snapshots of {target} on the server: {}",
+                "the uploaded file {file_name} was left in the snapshot directory of {target} on the server: {}",
                 error_chain(&error)
             ));
         }
@@ -66,17 +68,19 @@ impl<'a> Loader<'a> {
         self.look_for_nothing(stored, target).await
     }
 
-    /// A success of the server's that brought nothing.
+    /// Detects a success reported by the server that restored nothing.
     async fn look_for_nothing(&self, stored: &Stored, target: &str) -> Result<(), SourceError> {
         let action = format!("restore collection {target}");
         let nothing = |what: &str| {
             self.client.failed(
                 &action,
-                format!("it took the upload and reported success, but the collection has {what}"),
+                format!(
+                    "it accepted the upload and reported success, but the collection has {what}"
+                ),
             )
         };
         if self.client.describe(target).await?.is_none() {
-            return Err(nothing("never been made"));
+            return Err(nothing("not been created"));
         }
         if self.client.shards(target).await?.is_empty() {
             return Err(nothing("no shards"));
@@ -112,7 +116,7 @@ impl<'a> Loader<'a> {
         let uploaded =
             self.client.upload(target, file_name, &record.sha256, record.size_bytes, body).await;
         stage.finish();
-        // What broke the body tells more than that it broke.
+        // The error that broke the body is more useful than the fact that it broke.
         let why = failure.lock().unwrap_or_else(PoisonError::into_inner).take();
         why.map_or(uploaded, Err)
     }
@@ -126,25 +130,25 @@ impl<'a> Loader<'a> {
         Ok(())
     }
 
-    /// Takes a collection out of what is removed after a failure.
+    /// Excludes a collection from the removal after a failure.
     pub(super) fn keep(&mut self, target: &str) {
         self.made.retain(|made| made != target);
     }
 
-    /// Removes one collection that this restore made.
+    /// Removes one collection created by this restore.
     pub(super) async fn remove(&mut self, target: &str) -> Result<(), SourceError> {
         self.client.delete_collection(target).await?;
         if self.client.collections().await?.iter().any(|name| name == target) {
             return Err(self
                 .client
-                .failed(&format!("delete collection {target}"), "it is still there"));
+                .failed(&format!("delete collection {target}"), "it still exists"));
         }
         self.keep(target);
         Ok(())
     }
 
-    /// Removes everything that was made: a broken collection makes every later full snapshot of the server fail. Gives back the
-    /// error that led here, with what could not be removed.
+    /// Removes every collection created by this restore: a broken collection makes every later full
+    /// snapshot of the server fail. Returns `after`, extended with what could not be removed.
     pub(super) async fn remove_all(&mut self, after: SourceError) -> SourceError {
         let mut left = Vec::new();
         for target in std::mem::take(&mut self.made) {
@@ -153,7 +157,7 @@ impl<'a> Loader<'a> {
                     tracing::info!(collection = target, "removed a collection of a failed restore");
                 }
                 Err(error) => {
-                    tracing::warn!(collection = target, error = %error_chain(&error), "could not remove a collection of a failed restore");
+                    tracing::warn!(collection = target, error = %error_chain(&error), "cannot remove a collection of a failed restore");
                     left.push(target);
                 }
             }
@@ -162,8 +166,8 @@ impl<'a> Loader<'a> {
             return after;
         }
         let action =
-            format!("remove {} after a restore that failed; delete it by hand", left.join(", "));
-        self.client.failed(&action, format!("the restore failed because {}", error_chain(&after)))
+            format!("remove {} after a failed restore; delete it by hand", left.join(", "));
+        self.client.failed(&action, format!("the restore failed: {}", error_chain(&after)))
     }
 }
 
@@ -176,7 +180,8 @@ struct Upload {
 }
 
 impl Upload {
-    /// A body that breaks off is never taken for a snapshot; so a cancellation ends it here, and not behind the server's back.
+    /// An incomplete body is never accepted as a snapshot; so a cancellation ends it here, which
+    /// the server notices.
     async fn next(mut self) -> Result<Option<(Bytes, Self)>, std::io::Error> {
         let piece = self
             .cancel

@@ -1,9 +1,11 @@
 //! Qdrant: collections with vectors, payloads and indexes, and aliases, through the HTTP API.
 //!
-//! A capture is one of Qdrant's own snapshots of each collection, with what they lack beside it ([`description`]): the version of
-//! the server, shard keys, and a digest over every point, because Qdrant notices no altered byte itself. A restore uploads each under
-//! a new name, reads it back and compares, and only then switches aliases ([`restore`]). A cluster of several peers is refused: a
-//! peer's snapshot holds only its own shards, and restoring it looks like success.
+//! A capture contains Qdrant's own snapshot of each collection, with the information that it lacks
+//! ([`description`]): the server's version, shard keys, and a digest over every point, because
+//! Qdrant itself does not detect altered bytes. A restore uploads each snapshot under a new name,
+//! reads it back and compares, and only then switches aliases ([`restore`]). A cluster of several
+//! peers is refused: a peer's snapshot contains only its own shards, and restoring it looks like a
+//! success.
 
 mod api;
 mod archive;
@@ -68,11 +70,11 @@ use self::{
 /// The directory of this source in a snapshot.
 const ROOT: &str = "/qdrant";
 
-/// What a probe says of a key that is of no use.
-const MAY_NOT_SNAPSHOT: &str = "the API key may not take snapshots of any collection (it is read-only, or only for some collections): a \
-                                capture will fail; give one with the right to write";
+/// The probe's warning about an API key that lacks permissions.
+const MAY_NOT_SNAPSHOT: &str = "the API key may not create snapshots of any collection (it is read-only, or limited to some collections): a \
+                                capture will fail; use a key with write access";
 
-/// Collections and aliases of one Qdrant server.
+/// A source that captures the collections and aliases of one Qdrant server.
 #[derive(Debug)]
 pub struct QdrantSource {
     name: SourceName,
@@ -85,10 +87,10 @@ pub struct QdrantSource {
 }
 
 impl QdrantSource {
-    /// Reads the API key and prepares the connection; calls nobody.
+    /// Reads the API key and prepares the client without connecting.
     ///
     /// # Errors
-    /// When the address, the key, a pattern or the certificates cannot be used.
+    /// If the URL, the key, a pattern or the certificates cannot be used.
     pub fn new(
         name: SourceName,
         config: &QdrantConfig,
@@ -145,13 +147,13 @@ impl Source for QdrantSource {
         let mut collections = self.client.collections().await?;
         collections.retain(|collection| self.selection.takes(collection));
         if collections.is_empty() {
-            warnings.push("there is no collection that a capture would take".into());
+            warnings.push("there is no collection to capture".into());
         }
         for collection in &collections {
             match self.client.describe(collection).await {
                 Ok(Some(live)) if live.status == "red" => {
                     warnings
-                        .push(format!("collection {collection} is in status red: Qdrant says that an operation on it failed"));
+                        .push(format!("collection {collection} has status red: Qdrant reports that an operation on it failed"));
                 }
                 Ok(_) => {}
                 Err(error @ SourceError::Server { .. }) => {
@@ -163,14 +165,15 @@ impl Source for QdrantSource {
                 Err(error) => return Err(error),
             }
         }
-        // To ask for a snapshot of what does not exist writes nothing, and a key that may not write is refused before that is seen.
+        // Requesting a snapshot of a collection that does not exist writes nothing, and a read-only
+        // key is refused before the server checks for the collection.
         let absent = format!("kaleem-dr-no-such-collection-{}", Timestamp::now().as_nanosecond());
         if !self.client.may_snapshot(&absent).await? {
             warnings.push(MAY_NOT_SNAPSHOT.into());
         }
         if self.client.is_exposed() {
             warnings.push(format!(
-                "the API key goes to {} unencrypted; use https",
+                "the API key is sent to {} unencrypted; use https",
                 self.client.server()
             ));
         }
@@ -192,20 +195,20 @@ impl Restorable for QdrantSource {
         for seen in found.iter_mut().filter(|seen| seen.what.ends_with(MAY_NOT_SNAPSHOT)) {
             (seen.id, seen.severity) = ("qdrant-no-snapshots", Severity::Error);
             seen.fix = Some(format!(
-                "write a key with the right to write into the file that `api_key` of [source.{}] names",
+                "write a key with write access into the file that `api_key` of [source.{}] refers to",
                 self.name
             ));
         }
         let server = self.client.server();
         if self.client.is_open() {
             found.push(
-                Diagnosis::warning("qdrant-open", format!("source {}: {server} asks for no API key", self.name))
-                    .because("whoever reaches it over the network may read and delete every collection")
-                    .fix("set `service.api_key` in Qdrant's config and name the key in `api_key`; or let it listen on 127.0.0.1 only"),
+                Diagnosis::warning("qdrant-open", format!("source {}: {server} requires no API key", self.name))
+                    .because("anyone who can reach it over the network can read and delete every collection")
+                    .fix("set `service.api_key` in Qdrant's config and configure it in `api_key`; or let Qdrant listen on 127.0.0.1 only"),
             );
         }
         if probe.is_ok() {
-            // A date is not everywhere: proxies before Qdrant leave it out.
+            // Some replies have no date: proxies in front of Qdrant remove it.
             let clock = match self.client.date().await {
                 Ok(date) => {
                     date.and_then(|date| Diagnosis::of_http_date(server, &date, Timestamp::now()))
@@ -260,12 +263,12 @@ impl Restorable for QdrantSource {
     }
 }
 
-/// A snapshot holds the shards of the peer that took it, and no others; uploaded alone it is taken with `200 true` and a part of the
-/// points.
+/// A snapshot contains only the shards of the peer that took it; uploaded alone it is accepted with
+/// `200 true` and part of the points.
 async fn refuse_cluster(client: &QdrantClient) -> Result<(), SourceError> {
     match client.peers().await? {
         Some(peers) if peers > 1 => Err(SourceError::Unsupported(format!(
-            "{} is a cluster of {peers} peers, and the snapshots of one peer hold only its own shards; clusters of several peers are not \
+            "{} is a cluster of {peers} peers, and a peer's snapshots contain only its own shards; clusters of several peers are not \
              supported",
             client.server()
         ))),
@@ -273,7 +276,7 @@ async fn refuse_cluster(client: &QdrantClient) -> Result<(), SourceError> {
     }
 }
 
-/// Walks the snapshot file of a collection.
+/// The fuzz target for the snapshot file of a collection.
 #[cfg(feature = "fuzzing")]
 pub fn fuzz_tar(mut bytes: &[u8]) {
     let file = archive::CollectionFile::walk(&mut bytes);

@@ -1,11 +1,14 @@
-//! Names: of artifacts for collections, of collections a restore goes to, and in the paths of requests.
+//! Naming rules: artifacts of collections, collections that a restore creates, and segments of
+//! request paths.
 
 use globset::{Glob, GlobSet, GlobSetBuilder};
 
-/// Longest name of a collection: it is a directory's name on the server, and begins the names of its snapshots there.
+/// Limit for the name of a collection, in bytes: it is the name of a directory on the server, and
+/// the prefix of its snapshots' names there.
 const COLLECTION_BYTES: usize = 255 - "-18446744073709551615-2026-01-31-12-00-00.snapshot".len();
 
-/// The file name of a collection, without extension: the name itself, with `%XX` for what no file name or terminal takes.
+/// The file name of a collection, without extension: the name itself, with `%XX` for characters
+/// that are unsafe in file names or terminals.
 pub(super) fn file_stem(collection: &str) -> String {
     let mut stem = String::with_capacity(collection.len());
     for character in collection.chars() {
@@ -40,35 +43,35 @@ fn percent(text: &str) -> String {
     })
 }
 
-/// The name a restore makes up next to `collection`: `docs_restored_20260131_120000`.
+/// The default target of a restore, next to `collection`: `docs_restored_20260131_120000`.
 pub(super) fn restored(collection: &str, stamp: &str) -> String {
     format!("{collection}_restored_{stamp}")
 }
 
-/// The name of `collection` under a prefix the operator chose.
+/// The name of `collection` with a prefix chosen by the operator.
 pub(super) fn prefixed(prefix: &str, collection: &str) -> String {
     format!("{prefix}_{collection}")
 }
 
-/// Why Qdrant would not take this name for a collection.
+/// The reason why Qdrant would not accept this name for a collection.
 pub(super) fn invalid(name: &str) -> Option<&'static str> {
     if name.is_empty() || name == "." || name == ".." {
-        Some("it is empty or dots")
+        Some("it is empty or consists of dots")
     } else if name.len() > COLLECTION_BYTES {
-        Some("it is too long: its snapshots on the server would have no name")
+        Some("it is too long: its snapshots on the server could not be named")
     } else if name.contains(['<', '>', ':', '"', '/', '\\', '|', '?', '*'])
         || name.contains(char::is_control)
     {
-        Some("it holds one of < > : \" / \\ | ? * or a control character")
+        Some("it contains one of < > : \" / \\ | ? * or a control character")
     } else {
         None
     }
 }
 
-/// Globs as one matcher; a collection's name has no directories, so `*` takes anything.
+/// Compiles globs into one matcher; collection names have no directories, so `*` matches anything.
 ///
 /// # Errors
-/// When one is not a glob.
+/// If one is not a glob.
 pub(super) fn globs(patterns: &[String]) -> Result<GlobSet, globset::Error> {
     let mut set = GlobSetBuilder::new();
     for pattern in patterns {
@@ -102,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_qdrant_refuses_are_told_before_it_does() {
+    fn names_that_qdrant_refuses_are_refused_before_it_does() {
         for name in ["", "..", "a/b", "a:b", "tab\t", &"x".repeat(206)] {
             assert!(invalid(name).is_some(), "{name:?}");
         }

@@ -1,4 +1,4 @@
-//! An artifact as a blocking reader: for what takes archives apart.
+//! An artifact as a blocking reader, for code that parses archives.
 
 use std::io::{self, Read};
 
@@ -6,13 +6,14 @@ use bytes::{Buf as _, Bytes};
 use kaleem_dr_core::{CancellationToken, ground::SourceError, recovery::point::ArtifactReader};
 use tokio::sync::mpsc;
 
-/// Pieces that may wait for the reader.
+/// Capacity of the channel to the reader, in pieces.
 const PIECES_IN_FLIGHT: usize = 4;
 
-/// Hands an artifact to blocking work. It is read, and checked against the manifest, to its end, even if the work ends sooner.
+/// Passes an artifact to blocking work. The artifact is read to its end and checked against the
+/// manifest, even if the work ends earlier.
 ///
 /// # Errors
-/// When the artifact cannot be read or is not what was captured, and [`SourceError::Cancelled`].
+/// If the artifact cannot be read or differs from the capture, and [`SourceError::Cancelled`].
 pub(super) async fn through<T: Send + 'static>(
     mut artifact: ArtifactReader,
     cancel: &CancellationToken,

@@ -1,7 +1,8 @@
-//! Where each collection of a point goes, and which aliases follow it.
+//! Decides the target of each collection of a point, and which aliases follow it.
 //!
-//! Uploading onto a collection that is there can destroy it, and uploading to an alias overwrites the collection behind it. So
-//! everything goes to a name that is neither, and what is in use changes only afterwards.
+//! Uploading to an existing collection can destroy it, and uploading to an alias overwrites the
+//! collection behind it. So everything is restored to a name that is neither, and collections in
+//! use change only afterwards.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,37 +18,37 @@ use super::{
     switch::AliasChange,
 };
 
-/// What is on the server now.
+/// The current collections and aliases on the server.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Live {
     pub(super) collections: BTreeSet<String>,
     pub(super) aliases: BTreeMap<String, String>,
 }
 
-/// One collection's way.
+/// The placement of one collection.
 #[derive(Clone, Debug)]
 pub(super) struct Placement {
     pub(super) stored: Stored,
-    /// The new name it is restored to.
+    /// The new name to which it is restored.
     pub(super) target: String,
     pub(super) then: Then,
 }
 
-/// What happens when everything has been restored and is equal.
+/// The action once everything has been restored and is equal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Then {
-    /// It is where it should be.
+    /// It keeps its new name.
     Stays,
-    /// Aliases are switched to it, and the collection they stood for stays as it is.
+    /// Aliases are switched to it, and their previous collection stays unchanged.
     IsReached,
-    /// The collection of its name, which no alias leads to, gives way to it.
+    /// It replaces the collection with its original name, which no alias refers to.
     Replaces,
 }
 
-/// Settles names and aliases.
+/// Decides names and aliases.
 ///
 /// # Errors
-/// [`SourceError::Refused`] when a name is taken, [`SourceError::Unsupported`] when one is none.
+/// [`SourceError::Refused`] if a name is taken, [`SourceError::Unsupported`] if one is invalid.
 pub(super) fn place(
     contents: Contents,
     live: &Live,
@@ -60,7 +61,7 @@ pub(super) fn place(
         .find(|rename| !contents.collections.iter().any(|stored| stored.name() == rename.from))
     {
         return Err(SourceError::Unsupported(format!(
-            "{} is to be renamed, but is no collection that is restored",
+            "{} is to be renamed, but no collection with this name is restored",
             unknown.from
         )));
     }
@@ -73,7 +74,7 @@ pub(super) fn place(
             RestoreTarget::InPlace if live.aliases.contains_key(&name) => {
                 return Err(SourceError::Refused(format!(
                     "{name} is now an alias of {} on the server, and a restore to that name would overwrite that collection; restore \
-                     beside it, or delete the alias first",
+                     to another name, or delete the alias first",
                     live.aliases[&name]
                 )));
             }
@@ -106,22 +107,23 @@ fn is_reached(name: &str, of_point: &[Alias], live: &Live) -> bool {
 fn check_free(target: &str, live: &Live, placements: &[Placement]) -> Result<(), SourceError> {
     if let Some(why) = names::invalid(target) {
         return Err(SourceError::Unsupported(format!(
-            "`{target}` cannot be the name of a collection: {why}"
+            "`{target}` is not a valid collection name: {why}"
         )));
     }
     let taken = if live.collections.contains(target) {
-        "is a collection on the server already"
+        "already exists as a collection on the server"
     } else if live.aliases.contains_key(target) {
         "is an alias on the server, and a restore to it would overwrite the collection behind it"
     } else if placements.iter().any(|placement| placement.target == target) {
-        "is to be the name of two collections"
+        "would be the name of two collections"
     } else {
         return Ok(());
     };
-    Err(SourceError::Refused(format!("{target} {taken}; name another")))
+    Err(SourceError::Refused(format!("{target} {taken}; choose another name")))
 }
 
-/// Aliases stand afterwards as the point has them; one that only the server has follows its collection to the restored one.
+/// Afterwards aliases are as in the point; an alias that exists only on the server follows its
+/// collection to the restored one.
 fn changes(
     placements: &[Placement],
     of_point: &[Alias],
@@ -143,7 +145,7 @@ fn changes(
                 || placements.iter().any(|placement| placement.target == alias)
             {
                 return Err(SourceError::Refused(format!(
-                    "alias {alias} of the point is the name of a collection on the server; restore beside it"
+                    "alias {alias} of the point is the name of a collection on the server; restore to new names instead"
                 )));
             }
             wanted.insert(alias, end);
@@ -227,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn beside_touches_no_alias_and_no_name_that_is_taken() {
+    fn a_restore_to_new_names_touches_no_alias_and_no_name_that_is_taken() {
         let there = live(&["docs"], &[("copy_docs", "docs")]);
         let point = || contents(&["docs"], &[("search", "docs")]);
         let (targets, changes) = placed(point(), &there, &beside("new"), &[]).unwrap();

@@ -1,7 +1,8 @@
-//! The content of a collection as one digest: every id, vector and payload, in whatever order.
+//! The content of a collection as one digest: every id, vector and payload, in any order.
 //!
-//! Qdrant keeps no checksums of content, and restores a snapshot with one altered vector byte without a word. So the points are
-//! read page by page, each is brought into one form ([`canonical`]), and the forms are summed.
+//! Qdrant keeps no checksums of content, and restores a snapshot with an altered vector byte
+//! without an error. So the points are read page by page, each is normalised ([`canonical`]), and
+//! the digests of the results are summed.
 
 use std::collections::BTreeMap;
 
@@ -17,17 +18,17 @@ use super::{
     client::{Failure, QdrantClient},
 };
 
-/// What a page of points should be long; the number of points asked for follows from it.
+/// Target size of a page of points, in bytes; it determines the number of points requested.
 const PAGE_BYTES: u64 = 4 << 20;
 const FIRST_PAGE_POINTS: u64 = 64;
 const MOST_PAGE_POINTS: u64 = 8192;
 
-/// How many points there are, and their digest.
+/// The number and digest of points.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Content {
-    /// Points read.
+    /// Number of points.
     pub points: u64,
-    /// [`MultisetDigest`] over them, in hex.
+    /// Their [`MultisetDigest`], in hex.
     pub digest: String,
 }
 
@@ -35,7 +36,7 @@ impl QdrantClient {
     /// Reads all points of a collection.
     ///
     /// # Errors
-    /// As every call, and [`SourceError::Cancelled`].
+    /// Those of every call, and [`SourceError::Cancelled`].
     pub async fn content(
         &self,
         collection: &str,
@@ -60,11 +61,11 @@ impl QdrantClient {
             digest.merge(&page.digest);
             match page.next {
                 None => return Ok(Content { points: digest.items(), digest: digest.to_hex() }),
-                // Otherwise a server that does not move on would be read for ever.
+                // Otherwise a server that does not advance would be read forever.
                 Some(next) if points == 0 || offset.as_ref() == Some(&next) => {
                     return Err(self.failed(
                         &read_points(collection),
-                        format!("its pages do not move on from {next}"),
+                        format!("its pages do not advance past {next}"),
                     ));
                 }
                 next => offset = next,
@@ -74,14 +75,14 @@ impl QdrantClient {
     }
 }
 
-/// One page, digested.
+/// A page of points, digested.
 pub(super) struct Page {
     pub(super) digest: MultisetDigest,
     next: Option<Value>,
 }
 
 impl Page {
-    /// Of the scroll API's answer.
+    /// Parses a reply of the scroll API.
     pub(super) fn of(body: &[u8]) -> Result<Self, serde_json::Error> {
         #[derive(Deserialize)]
         struct Document<'a> {
@@ -107,7 +108,8 @@ impl Page {
     }
 }
 
-/// What counts of a point; a server may tell more of it (an order value, a version). Kept as text: a parser may round numbers.
+/// The significant fields of a point; a server may return others (an order value, a version). Kept
+/// as text, because a parser may round numbers.
 #[derive(Deserialize)]
 struct Point<'a> {
     #[serde(borrow)]
@@ -121,7 +123,7 @@ struct Point<'a> {
 }
 
 impl Point<'_> {
-    /// `[id,payload,vector,shard key]`. No payload is the same as an empty one.
+    /// Writes `[id,payload,vector,shard key]`. A missing payload equals an empty one.
     fn write(&self, form: &mut Vec<u8>) -> Result<(), serde_json::Error> {
         form.push(b'[');
         canonical(self.id, form)?;
@@ -141,8 +143,9 @@ fn is_empty_object(json: &str) -> bool {
     json.strip_prefix('{').is_some_and(|rest| rest.trim_start() == "}")
 }
 
-/// JSON without spaces, keys sorted by their bytes, and one spelling for each text and number: an integer in its digits, any other
-/// number in Rust's shortest exponent form that reads back as the same 64-bit float.
+/// Writes JSON without spaces, with keys sorted by their bytes and one spelling for each string and
+/// number: an integer in digits, any other number in Rust's shortest exponent form that parses to
+/// the same 64-bit float.
 fn canonical(value: &RawValue, form: &mut Vec<u8>) -> Result<(), serde_json::Error> {
     let json = value.get();
     match json.as_bytes().first() {
@@ -178,7 +181,7 @@ fn canonical(value: &RawValue, form: &mut Vec<u8>) -> Result<(), serde_json::Err
     Ok(())
 }
 
-/// A server may write a whole number with or without `.0`. Minus zero is another component than zero, though.
+/// A server may write a whole number with or without `.0`. Minus zero differs from zero, though.
 fn spell(number: &str, form: &mut Vec<u8>) {
     const EXACT: f64 = 9_007_199_254_740_992.0;
     match number.parse::<f64>() {

@@ -1,6 +1,8 @@
-//! A rehearsal: each collection restored under a name of the scratch's own, compared, and deleted whatever came of it.
+//! A rehearsal: restores each collection under a scratch name, compares it, and deletes it whatever
+//! the outcome.
 //!
-//! Its negative control: one point of the first collection that holds any is deleted there, and the collection compared once more.
+//! The negative control deletes one point of the first collection that has any, and compares the
+//! collection again.
 
 use std::time::Instant;
 
@@ -21,13 +23,13 @@ use super::{
     restore::{Restoration, add},
 };
 
-/// Every scratch collection begins like this; nothing that does not is ever deleted by [`clear`].
+/// The prefix of every scratch collection; [`clear`] never deletes a collection without it.
 const PREFIX: &str = "kdr_drill_";
 
-/// Restores, compares and removes one collection after the other.
+/// Restores, compares and removes one collection after another.
 ///
 /// # Errors
-/// As a restore, and when a collection could not be removed.
+/// Those of a restore, and if a collection could not be removed.
 pub(super) async fn rehearse(
     client: &QdrantClient,
     point: &PointReader,
@@ -65,7 +67,7 @@ pub(super) async fn rehearse(
     Ok(report)
 }
 
-/// Deletes one point of a restored collection, and compares it once more. `None` where it has none.
+/// Deletes one point of a restored collection, and compares it again. `None` if it has no points.
 async fn control(
     restoration: &Restoration<'_>,
     placement: &Placement,
@@ -83,7 +85,7 @@ async fn control(
     Ok(Some(Control { damage, found, seconds: began.elapsed().as_secs_f64() }))
 }
 
-/// Deletes the collections that a killed rehearsal of this name left.
+/// Deletes the collections that a killed rehearsal with this name left behind.
 pub(super) async fn clear(client: &QdrantClient, name: &str) -> Result<Vec<String>, SourceError> {
     let mut cleared = Vec::new();
     for collection in client.collections().await? {

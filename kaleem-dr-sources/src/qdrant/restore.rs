@@ -1,8 +1,10 @@
-//! Restoring: everything to new names, then a comparison point by point, and only then what is in use changes.
+//! Restoring: everything to new names, then a comparison point by point, and only then a change to
+//! collections in use.
 //!
-//! A failed upload onto a collection can destroy it, so nothing that is there is ever uploaded to. A collection that is reached
-//! through aliases is replaced by switching them, in one step that can be undone; the old one stays. Only a collection that no alias
-//! leads to is deleted for its successor, after a verified copy stands beside it.
+//! A failed upload to a collection can destroy it, so nothing is ever uploaded to an existing one.
+//! A collection that is used through aliases is replaced by switching them, in one step that can be
+//! undone; the old one stays. Only a collection without aliases is deleted in favour of its
+//! successor, once a verified copy exists.
 
 use std::collections::BTreeMap;
 
@@ -30,7 +32,7 @@ use super::{
     version,
 };
 
-/// A restore whose names are settled.
+/// A restore whose names are decided.
 pub struct Restoration<'a> {
     pub(super) client: &'a QdrantClient,
     pub(super) point: &'a PointReader,
@@ -41,10 +43,11 @@ pub struct Restoration<'a> {
 }
 
 impl<'a> Restoration<'a> {
-    /// Reads the point and the server, and settles what goes where. Writes nothing.
+    /// Reads the point and the server, and decides targets. Writes nothing.
     ///
     /// # Errors
-    /// When it cannot be done: versions that do not fit, names that are taken, a cluster of several peers.
+    /// If the restore is impossible: incompatible versions, names that are taken, a cluster of
+    /// several peers.
     pub async fn prepare(
         client: &'a QdrantClient,
         point: &'a PointReader,
@@ -52,13 +55,14 @@ impl<'a> Restoration<'a> {
     ) -> Result<Self, SourceError> {
         if request.existing == Existing::Merge {
             return Err(SourceError::Unsupported(
-                "Qdrant restores a whole collection or none of it, so nothing can be merged into one: leave out --existing"
+                "Qdrant restores only whole collections, so nothing can be merged into one: leave out --existing"
                     .into(),
             ));
         }
         if request.extras == Extras::Remove {
             return Err(SourceError::Unsupported(
-                "collections that are not in the point are never removed by a restore: leave out --extras".into(),
+                "a restore never removes collections that are not in the point: leave out --extras"
+                    .into(),
             ));
         }
         let server = client.version().await?;
@@ -89,7 +93,7 @@ impl<'a> Restoration<'a> {
         };
         let stamp = Timestamp::now().strftime("%Y%m%d_%H%M%S").to_string();
         let (placements, changes) = place(contents, &live, &request.to, &request.rename, &stamp)?;
-        // Settled, so that the names of the plan are those of the restore.
+        // Fixed now, so that the restore uses the names of the plan.
         request.rename = placements
             .iter()
             .filter(|placement| placement.target != placement.stored.name())
@@ -101,7 +105,7 @@ impl<'a> Restoration<'a> {
         Ok(Self { client, point, request, placements, changes, warnings })
     }
 
-    /// What it will do.
+    /// Describes what the restore will do.
     #[must_use]
     pub fn plan(&self) -> RestorePlan {
         let mut warnings = self.warnings.clone();
@@ -118,20 +122,20 @@ impl<'a> Restoration<'a> {
                 Then::IsReached => {
                     actions.push(PlannedAction {
                         why: Some(
-                            "it stays as it is; delete it when the restored one has proved good"
+                            "it stays unchanged; delete it when you are satisfied with the restored one"
                                 .into(),
                         ),
                         ..PlannedAction::new(Change::Leave, format!("collection {name}"))
                     });
                     warnings
-                        .push(format!("whoever asks for {name} by its own name, and not by an alias, still gets the old data"));
+                        .push(format!("clients that use the name {name} directly, instead of an alias, still get the old data"));
                 }
                 Then::Replaces => {
                     actions.push(PlannedAction {
-                        why: Some(format!("no alias leads to it: it is deleted and made anew, once {target} is found equal")),
+                        why: Some(format!("it has no alias: it is deleted and recreated, once {target} is found equal")),
                         ..PlannedAction::new(Change::Overwrite, format!("collection {name}"))
                     });
-                    warnings.push(format!("{name} is away while it is made anew; an alias in front of it would spare you that"));
+                    warnings.push(format!("{name} is unavailable while it is recreated; an alias for it would avoid this"));
                 }
             }
         }
@@ -139,7 +143,7 @@ impl<'a> Restoration<'a> {
             let (kind, why) = match &change.from {
                 Some(from) => (
                     Change::Overwrite,
-                    format!("it stands for {from} now, and for {} then", change.to),
+                    format!("it refers to {from} now, and to {} afterwards", change.to),
                 ),
                 None => (Change::Create, format!("for collection {}", change.to)),
             };
@@ -160,10 +164,11 @@ impl<'a> Restoration<'a> {
         }
     }
 
-    /// Carries it out if it still is what was planned.
+    /// Executes the restore if nothing has changed since the plan.
     ///
     /// # Errors
-    /// When something failed; then everything that was made is removed again, and aliases are as they were.
+    /// If a step failed; then everything that was created is removed again, and aliases are as they
+    /// were.
     pub async fn run(self, planned: &[PlannedAction]) -> Result<RestoreReport, SourceError> {
         if self.plan().actions != planned {
             return Err(SourceError::Refused(format!(
@@ -199,7 +204,7 @@ impl<'a> Restoration<'a> {
             self.put_in_use(&mut report, &points, loader).await?;
         } else if !report.differences.is_empty() {
             report.warnings.push(format!(
-                "the new collections stand, to be looked at; not equal to the point: {}",
+                "the new collections are kept for inspection; not equal to the point: {}",
                 self.targets()
             ));
         }
@@ -215,7 +220,7 @@ impl<'a> Restoration<'a> {
     ) -> Result<(), SourceError> {
         if !report.differences.is_empty() {
             report.warnings.push(format!(
-                "no alias was switched and no collection replaced, because what came back is not equal to the point; it stands, to be looked at, as {}",
+                "no alias was switched and no collection replaced, because the restored data differ from the point; they are kept for inspection as {}",
                 self.targets()
             ));
             return Ok(());
@@ -235,9 +240,9 @@ impl<'a> Restoration<'a> {
         }
         report
             .compared
-            .push(format!("{} aliases, and the points they lead to", self.changes.len()));
+            .push(format!("{} aliases, and the points that they lead to", self.changes.len()));
         report.warnings.push(format!(
-            "to go back to the aliases as they were, send {}",
+            "to restore the previous aliases, send {}",
             switch::by_hand(&self.changes)
         ));
         for placement in
@@ -245,14 +250,15 @@ impl<'a> Restoration<'a> {
         {
             let name = placement.stored.name();
             report.warnings.push(format!(
-                "the old collection {name} still stands; delete it when {} has proved good",
+                "the old collection {name} still exists; delete it when you are satisfied with {}",
                 placement.target
             ));
         }
         Ok(())
     }
 
-    /// Gives the name of a collection to its verified successor. Qdrant renames nothing, so the snapshot is uploaded once more.
+    /// Gives the name of a collection to its verified successor. Qdrant cannot rename collections,
+    /// so the snapshot is uploaded again.
     async fn replace(
         &self,
         placement: &Placement,
@@ -263,11 +269,11 @@ impl<'a> Restoration<'a> {
         if self.point.cancellation().is_cancelled() {
             return Err(SourceError::Cancelled);
         }
-        // From here on the verified copy may be all there is.
+        // From here on the verified copy may be the only one.
         loader.keep(copy);
         if let Err(error) = self.client.delete_collection(name).await {
             let why = format!(
-                "{}; the copy {copy} was found equal to the point, and stands beside it",
+                "{}; the copy {copy} was found equal to the point, and is kept",
                 error_chain(&error)
             );
             return Err(self.client.failed(&format!("put {name} in place"), why));
@@ -283,7 +289,7 @@ impl<'a> Restoration<'a> {
             loader.keep(name);
             if let Err(error) = loader.remove(copy).await {
                 report.warnings.push(format!(
-                    "the copy {copy} is no longer needed, and could not be deleted: {}",
+                    "the copy {copy} is no longer needed, but could not be deleted: {}",
                     error_chain(&error)
                 ));
             }
@@ -296,11 +302,11 @@ impl<'a> Restoration<'a> {
         };
         let outcome = match stand_in.await {
             Ok(()) => {
-                format!("an alias {name} now leads to {copy}, which was found equal to the point")
+                format!("the alias {name} now refers to {copy}, which was found equal to the point")
             }
             Err(error) => {
                 format!(
-                    "{copy} was found equal to the point, but no alias {name} leads to it: {}",
+                    "{copy} was found equal to the point, but no alias {name} refers to it: {}",
                     error_chain(&error)
                 )
             }

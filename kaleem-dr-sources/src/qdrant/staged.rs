@@ -1,8 +1,9 @@
-//! Points as Qdrant's own full snapshot, `full-snapshot-<DATE>.snapshot`: what the handbook keeps, and what
-//! `--storage-snapshot FILE` restores without us.
+//! Points as Qdrant's own full snapshot, `full-snapshot-<DATE>.snapshot`: the handbook's format,
+//! which `--storage-snapshot FILE` restores without us.
 //!
-//! A plain tar of the collections' snapshot files, and `config.json` at its end, which says what they are. Such a file does not tell
-//! which server made it or how many points there should be; a restore says so.
+//! It is a plain tar of the collections' snapshot files, followed by `config.json`, which lists
+//! them. Such a file records neither the server's version nor the number of points; a restore warns
+//! about this.
 
 use std::{
     collections::BTreeMap,
@@ -42,11 +43,12 @@ use super::{
 
 const BLOCK_BYTES: u64 = 512;
 static BLOCKS_OF_ZEROS: [u8; 1024] = [0; 1024];
-/// Longest name that a tar header holds in one piece; Qdrant reads longer ones too, but nobody needs them.
+/// Limit for a name that fits into a tar header, in bytes; Qdrant also reads longer ones, but they
+/// are not needed.
 const MEMBER_BYTES: usize = 99;
-/// The longest `config.json` that is read.
+/// Limit for `config.json`, in bytes.
 const MAPPING_BYTES: u64 = 64 << 20;
-/// What the file at the end is called.
+/// The name of the last member.
 const MAPPING: &str = "config.json";
 
 /// The full snapshot as a staged form.
@@ -55,7 +57,7 @@ pub(super) struct FullSnapshot {
     source: SourceName,
 }
 
-/// What `config.json` says.
+/// The content of `config.json`.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Mapping {
     collections_mapping: BTreeMap<String, String>,
@@ -114,7 +116,7 @@ impl StagedForm for FullSnapshot {
     }
 }
 
-/// As Qdrant names them, but for the number of the peer.
+/// Qdrant's naming scheme, except for the number of the peer.
 fn member_name(stored: &Stored, at: usize, taken: Timestamp) -> String {
     let date = taken.strftime("%Y-%m-%d-%H-%M-%S");
     let name = format!("{}-{date}.snapshot", file_stem(stored.name()));
@@ -144,17 +146,17 @@ async fn pad(out: &mut Sink, size_bytes: u64) -> Result<(), SourceError> {
     out.write(Bytes::from_static(&BLOCKS_OF_ZEROS[..rest])).await
 }
 
-/// One snapshot file within the staged file.
+/// A snapshot file within the staged file.
 struct Member {
     part: FilePart,
     sha256: String,
     found: CollectionFile,
 }
 
-/// A file being read through. Blocking.
+/// A file being opened. Blocking.
 struct Opening {
     path: PathBuf,
-    /// Descriptions, and members that lie in the file with holes.
+    /// Descriptions, and members stored with holes.
     unpacked: TempDir,
     cancel: CancellationToken,
     stage: Arc<dyn StageProgress>,
@@ -199,13 +201,14 @@ impl Opening {
         SourceError::Damaged { path: self.path.clone(), why: why.into() }
     }
 
-    /// Whether this is the snapshot of one collection: in a full one, everything lies at the root and is a `.snapshot`.
+    /// Reports whether this is the snapshot of a single collection: a full one contains only
+    /// `.snapshot` files in its root.
     fn is_collection_file(&self) -> Result<bool, SourceError> {
         let mut magic = [0; 2];
         let mut file = self.file()?;
         if file.read_exact(&mut magic).is_ok() && magic == [0x1f, 0x8b] {
             return Err(SourceError::Unsupported(format!(
-                "{} is packed with gzip, and a snapshot is read where it lies; unpack it first with gunzip",
+                "{} is compressed with gzip, but a snapshot is read in place; decompress it first with gunzip",
                 self.path.display()
             )));
         }
@@ -218,7 +221,7 @@ impl Opening {
                     .to_owned();
                 Ok(name.contains('/') || !(name == MAPPING || is_snapshot(&name)))
             }
-            Some(Err(error)) => Err(self.damaged(format!("it is no snapshot of Qdrant: {error}"))),
+            Some(Err(error)) => Err(self.damaged(format!("it is not a Qdrant snapshot: {error}"))),
             None => Err(self.damaged("it is empty")),
         }
     }
@@ -252,9 +255,9 @@ impl Opening {
         let whole = || {
             let names: Vec<_> = members.keys().map(String::as_str).collect();
             if names.is_empty() {
-                "no collection in it is whole".to_owned()
+                "no collection in it is complete".to_owned()
             } else {
-                format!("whole in it are {}", names.join(", "))
+                format!("the complete ones are {}", names.join(", "))
             }
         };
         if let Err(error) = read.and_then(|()| file.check_end()) {
@@ -262,7 +265,7 @@ impl Opening {
         }
         let mapping: Mapping = mapping.ok_or_else(|| {
             self.damaged(format!(
-                "it has no {MAPPING} at its end, so it breaks off or is no full snapshot of Qdrant; {}",
+                "it does not end with {MAPPING}, so it is truncated or not a full snapshot of Qdrant; {}",
                 whole()
             ))
         })?;
@@ -270,7 +273,7 @@ impl Opening {
             mapping.collections_mapping.iter().find(|(_, member)| !members.contains_key(*member))
         {
             return Err(self.damaged(format!(
-                "{lost}, the snapshot of collection {collection}, is not in it; {}",
+                "{lost}, the snapshot of collection {collection}, is missing from it; {}",
                 whole()
             )));
         }
@@ -296,7 +299,7 @@ impl Opening {
             } else if is_snapshot(&name) {
                 let size_bytes = entry.size();
                 let (part, mut copy) = if entry.header().entry_type() == EntryType::GNUSparse {
-                    // It lies in the file with its holes left out, so its bytes are no range of the file.
+                    // It is stored without its holes, so its bytes are not a range of the file.
                     let path = self.unpacked.path().join(format!("member-{}", members.len()));
                     let copy = File::create(&path)?;
                     (FilePart { path, offset_bytes: 0, size_bytes }, Some(copy))
@@ -317,7 +320,7 @@ impl Opening {
         Ok(())
     }
 
-    /// Puts the manifest together, and writes what our own points have beside the snapshots.
+    /// Builds the manifest, and writes what our own points have in addition to the snapshots.
     fn point(
         self,
         source: &SourceName,
@@ -339,7 +342,7 @@ impl Opening {
         for (collection, file_name) in &mapping.collections_mapping {
             let Some(member) = members.remove(file_name) else {
                 return Err(
-                    self.damaged(format!("two collections have the one snapshot {file_name}"))
+                    self.damaged(format!("two collections have the same snapshot {file_name}"))
                 );
             };
             let description = Description {
@@ -349,7 +352,7 @@ impl Opening {
                 payload_schema: indexes_of_file(&member.found.payload_index),
                 shards: member.found.shards(),
                 points: Points::Nothing {
-                    why: "a file of this form does not say how many there should be".into(),
+                    why: "a file in this format does not record their number".into(),
                     about: None,
                 },
             };
@@ -375,7 +378,7 @@ impl Opening {
             consistency: Consistency {
                 grade: ConsistencyGrade::PerCollection,
                 at: taken,
-                note: Some("Qdrant takes a snapshot of one collection after the other; the time is the file's".into()),
+                note: Some("Qdrant takes the snapshots of the collections one after another; the time is the file's".into()),
             },
             artifacts,
             ..Manifest::of_file(source.as_str(), "qdrant", taken)
@@ -409,7 +412,8 @@ impl Opening {
     }
 }
 
-/// The bytes of one snapshot on their way through the check: hashed, counted, and kept where they must be.
+/// A reader that hashes and counts a snapshot on its way through the check, and keeps a copy if
+/// necessary.
 struct Watched<'a, R> {
     inner: R,
     digest: ByteDigest,
@@ -442,7 +446,8 @@ fn is_snapshot(name: &str) -> bool {
     !name.contains('/') && name.strip_suffix(".snapshot").is_some_and(|stem| !stem.is_empty())
 }
 
-/// The collection in the name of its snapshot: `docs` of `docs-6214784781599714-2026-11-23-05-01-03.snapshot`.
+/// The collection in the name of its snapshot: `docs` in
+/// `docs-6214784781599714-2026-11-23-05-01-03.snapshot`.
 fn collection_of(file_name: &str) -> String {
     let stem = file_name.strip_suffix(".snapshot").unwrap_or(file_name);
     let mut parts = stem.rsplitn(8, '-');
@@ -462,7 +467,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_name_of_a_snapshot_tells_its_collection() {
+    fn the_name_of_a_snapshot_contains_its_collection() {
         assert_eq!(collection_of("docs-6214784781599714-2026-11-23-05-01-03.snapshot"), "docs");
         assert_eq!(
             collection_of("my-docs-1-2-6214784781599714-2026-11-23-05-01-03.snapshot"),

@@ -1,4 +1,4 @@
-//! Switching aliases, all in one step, and back.
+//! Switches aliases in a single step, and back.
 
 use std::collections::BTreeMap;
 
@@ -7,11 +7,11 @@ use serde_json::{Value, json};
 
 use super::client::QdrantClient;
 
-/// An alias that gets another collection.
+/// A change of one alias.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct AliasChange {
     pub(super) alias: String,
-    /// What it stands for now; `None` where it does not exist.
+    /// Its current collection; `None` if the alias does not exist.
     pub(super) from: Option<String>,
     pub(super) to: String,
 }
@@ -37,23 +37,26 @@ fn create(alias: &str, collection: &str) -> Value {
     json!({ "create_alias": { "collection_name": collection, "alias_name": alias } })
 }
 
-/// A switch that did not come to be.
+/// A failed switch.
 pub(super) struct Failed {
     pub(super) error: SourceError,
-    /// Whether all aliases are as they were. Otherwise they may lead to the new collections, which must stay then.
+    /// All aliases are as they were. Otherwise they may refer to the new collections, which must
+    /// then stay.
     pub(super) is_undone: bool,
 }
 
-/// The request that undoes the changes, for a person to send.
+/// The request that undoes the changes, for the operator to send.
 pub(super) fn by_hand(changes: &[AliasChange]) -> String {
     let actions: Vec<Value> = changes.iter().flat_map(AliasChange::back).collect();
     format!("POST /collections/aliases {}", json!({ "actions": actions }))
 }
 
-/// Switches all aliases in one call, reads them back, and asks each for its points. `points` is what each collection has.
+/// Switches all aliases in one call, reads them back, and counts the points of each. `points` are
+/// the expected counts.
 ///
 /// # Errors
-/// When it did not come to be; then everything is switched back, or the error says what to send by hand.
+/// If the switch failed; then everything is switched back, or the error shows the request to send
+/// by hand.
 pub(super) async fn switch(
     client: &QdrantClient,
     changes: &[AliasChange],
@@ -70,7 +73,7 @@ pub(super) async fn switch(
     let outcome = match undone {
         Ok(()) => "all of them are as they were".to_owned(),
         Err(second) => format!(
-            "switching back failed too ({}): look at GET /aliases, and to go back send {}",
+            "switching back failed too ({}): check GET /aliases, and to restore the previous state send {}",
             error_chain(&second),
             by_hand(changes)
         ),
@@ -88,23 +91,22 @@ async fn verify(
     for AliasChange { alias, to, .. } in changes {
         if live.get(alias) != Some(to) {
             let now = live.get(alias).map_or("nothing", String::as_str);
-            return Err(client.failed(
-                "switch the aliases",
-                format!("{alias} stands for {now} and not for {to}"),
-            ));
+            return Err(client
+                .failed("switch the aliases", format!("{alias} refers to {now} instead of {to}")));
         }
         let found = client.count(alias).await?;
         if let Some(expected) = points.get(to).filter(|expected| **expected != found) {
             return Err(client.failed(
                 "switch the aliases",
-                format!("{alias} gives {found} points and not {expected}"),
+                format!("{alias} has {found} points instead of {expected}"),
             ));
         }
     }
     Ok(())
 }
 
-/// Undoes what was done of the changes: after an error nobody knows whether the server carried them out.
+/// Undoes the changes as far as they were made: after an error it is unknown whether the server
+/// executed them.
 async fn roll_back(client: &QdrantClient, changes: &[AliasChange]) -> Result<(), SourceError> {
     let live = current(client).await?;
     let actions: Vec<Value> = changes
@@ -120,7 +122,7 @@ async fn roll_back(client: &QdrantClient, changes: &[AliasChange]) -> Result<(),
         None => Ok(()),
         Some(change) => {
             Err(client
-                .failed("switch the aliases back", format!("{} is not as it was", change.alias)))
+                .failed("switch the aliases back", format!("{} is not as before", change.alias)))
         }
     }
 }

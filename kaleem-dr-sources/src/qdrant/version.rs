@@ -1,11 +1,11 @@
-//! Whether a server of one version takes the snapshots of another.
+//! Checks whether a server of one version accepts the snapshots of another.
 //!
-//! Qdrant promises it within one minor version only, checks nothing of it itself, and answers 500 to segments that are newer than
-//! it: by then a broken collection may be left behind.
+//! Qdrant guarantees it only within one minor version, does not check it itself, and answers 500 to
+//! segments that are newer than itself: by then it may leave a broken collection behind.
 
 use kaleem_dr_core::ground::SourceError;
 
-/// `major.minor.patch`; what follows a `-` or `+` is left aside.
+/// Parses `major.minor.patch`; a suffix after `-` or `+` is ignored.
 fn parse(version: &str) -> Option<(u64, u64, u64)> {
     let plain = version.trim().trim_start_matches('v').split(['-', '+']).next()?;
     let mut numbers = plain.split('.').map(|number| number.parse().ok());
@@ -15,14 +15,15 @@ fn parse(version: &str) -> Option<(u64, u64, u64)> {
     }
 }
 
-/// Succeeds when the server is of the same minor version as the snapshot, and no older. A version nobody can read is a warning.
+/// Succeeds if the server has the same minor version as the snapshot, and is not older. An
+/// unparsable version is a warning.
 ///
 /// # Errors
-/// [`SourceError::Refused`] with what to do.
+/// [`SourceError::Refused`], with advice.
 pub(super) fn check(captured: Option<&str>, live: &str) -> Result<Option<String>, SourceError> {
     let Some(captured) = captured else {
         return Ok(Some(format!(
-            "the file does not say which Qdrant made it; this one is {live}, and one of another minor version may not take it"
+            "the file does not record which Qdrant made it; this one is {live}, and a snapshot of another minor version may not be accepted"
         )));
     };
     let (Some(made), Some(found)) = (parse(captured), parse(live)) else {
@@ -71,7 +72,7 @@ mod tests {
 
     #[test]
     fn an_unknown_version_is_a_warning() {
-        assert!(check(None, "1.18.2").unwrap().unwrap().contains("does not say"));
+        assert!(check(None, "1.18.2").unwrap().unwrap().contains("does not record"));
         assert!(check(Some("nightly"), "1.18.2").unwrap().unwrap().contains("cannot be compared"));
     }
 }

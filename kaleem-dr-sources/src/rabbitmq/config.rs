@@ -1,4 +1,4 @@
-//! What the config says of a RabbitMQ source.
+//! The config of a source of type `rabbitmq`.
 
 use std::{num::NonZeroU64, path::PathBuf};
 
@@ -10,16 +10,16 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RabbitmqConfig {
-    /// Where the management API listens, such as `http://127.0.0.1:15672`. Without user and password.
+    /// URL of the management API, such as `http://127.0.0.1:15672`, without user and password.
     pub url: String,
-    /// A user with the tag `administrator`: RabbitMQ shows its definitions to no other.
+    /// A user with the tag `administrator`: RabbitMQ shows its definitions only to administrators.
     pub username: String,
-    /// Where that user's password lies, such as `{ file = "/etc/kaleem-dr/rabbitmq.pass" }`.
+    /// The password of this user, such as `{ file = "/etc/kaleem-dr/rabbitmq.pass" }`.
     pub password: SecretRef,
-    /// The most that one request may take, in seconds; an import may take ten times as long.
+    /// Time limit for one request, in seconds; an import may take ten times as long.
     #[serde(default = "default_timeout_seconds")]
     pub timeout_seconds: NonZeroU64,
-    /// Certificates in PEM to trust besides the system's, for `https` with a private authority.
+    /// PEM certificates to trust in addition to the system's, for `https` with a private authority.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_file: Option<PathBuf>,
 }
@@ -28,33 +28,33 @@ fn default_timeout_seconds() -> NonZeroU64 {
     const { NonZeroU64::new(60).expect("60 is not zero") }
 }
 
-/// Why a RabbitMQ source cannot be made from its config.
+/// The reason why a config is invalid.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RabbitmqConfigError {
-    /// It is no address of a management API. The address is not shown, for it may hold a password.
-    #[error("`url` is not the address of a management API, such as http://127.0.0.1:15672: {0}")]
+    /// The URL is invalid. It is not shown, because it may contain a password.
+    #[error("`url` is not the URL of a management API, such as http://127.0.0.1:15672: {0}")]
     Url(String),
-    /// The address holds a user or a password.
+    /// The URL contains a user or a password.
     #[error(
-        "`url` holds a user or a password, which would show in `ps`, logs and reports; name the user in `username` and the place \
-         of the password in `password`, such as {{ file = \"/etc/kaleem-dr/rabbitmq.pass\" }}"
+        "`url` contains a user or a password, which would be visible in `ps`, logs and reports; set the user with `username` and the password \
+         with `password`, such as {{ file = \"/etc/kaleem-dr/rabbitmq.pass\" }}"
     )]
     CredentialsInUrl,
-    /// The password cannot be had.
-    #[error("`password` cannot be had")]
+    /// The password could not be read.
+    #[error("cannot read `password`")]
     Password(#[source] SecretError),
-    /// The certificates cannot be read.
+    /// The certificates could not be read.
     #[error("`ca_file`: cannot read {}", path.display())]
     CaFile {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         #[source]
         cause: std::io::Error,
     },
-    /// TLS cannot be set up with these certificates.
-    #[error("TLS cannot be set up")]
+    /// TLS could not be set up with these certificates.
+    #[error("cannot set up TLS")]
     Tls(#[source] reqwest::Error),
 }
 

@@ -1,4 +1,4 @@
-//! How RabbitMQ's definitions are got back by hand.
+//! Instructions for restoring RabbitMQ's definitions by hand.
 
 use kaleem_dr_core::ground::language::Language;
 
@@ -9,8 +9,8 @@ pub(super) fn guide(language: Language, restored: &str, url: &str, user: &str) -
     );
     match language {
         Language::En => format!(
-            "The password is asked for, so that it is in no command line:\n\n{command}\n\nThe server answers 204 even where it ignored a queue or \
-             exchange that exists with other arguments: look afterwards, or let kaleem-dr compare. Messages are not in the definitions."
+            "curl asks for the password, so that it is not on the command line:\n\n{command}\n\nThe server answers 204 even if it ignored a queue or \
+             exchange that exists with other arguments: check afterwards, or let kaleem-dr compare. The definitions contain no messages."
         ),
         Language::Ar => format!(
             "تُطلب كلمة السر عند التنفيذ فلا تظهر في سطر الأوامر:\n\n{command}\n\nيجيب الخادم بالرمز 204 حتى إن تجاهل طابورًا أو مبدِّلًا موجودًا \

@@ -1,4 +1,4 @@
-//! Whether definitions hold together, without a server: what refers to something refers to what is there.
+//! Checks definitions for consistency without a server: every reference must have a target.
 
 use std::collections::BTreeSet;
 
@@ -10,10 +10,10 @@ use serde_json::{Map, Value};
 
 use super::definitions::{Definitions, Kind};
 
-/// Most findings of one kind that are told one by one.
+/// Limit for the number of findings of one kind that are listed one by one.
 const FINDINGS: usize = 100;
 
-/// Checks a document.
+/// Checks a document. `path` names it in findings.
 pub(crate) fn inspect(document: &[u8], path: &str) -> Inspection {
     let mut inspection = Inspection::default();
     let definitions = match Definitions::parse(document) {
@@ -29,7 +29,7 @@ pub(crate) fn inspect(document: &[u8], path: &str) -> Inspection {
     if more > 0 {
         inspection
             .findings
-            .push(Finding::error(format!("{more} more definitions refer to what is not there")));
+            .push(Finding::error(format!("{more} more definitions refer to missing ones")));
     }
     let counts: Vec<_> = Kind::ALL
         .into_iter()
@@ -41,11 +41,11 @@ pub(crate) fn inspect(document: &[u8], path: &str) -> Inspection {
     if definitions.vhosts().next().is_none() {
         inspection.findings.push(Finding::error(format!("{path}: it has no virtual host")));
     }
-    inspection.checked.push(format!("{path} holds together: {}", counts.join(", ")));
+    inspection.checked.push(format!("{path} is consistent: {}", counts.join(", ")));
     inspection
 }
 
-/// Everything that names a virtual host, user, exchange or queue that is not in the document.
+/// Every reference to a virtual host, user, exchange or queue that is not in the document.
 fn dangling(definitions: &Definitions) -> Vec<String> {
     let named = |kind: Kind| -> BTreeSet<(&str, &str)> {
         let of_kind = definitions.iter().filter(move |(identity, _)| identity.kind() == kind);
@@ -58,14 +58,16 @@ fn dangling(definitions: &Definitions) -> Vec<String> {
         let vhost = text(item, "vhost");
         let mut expect = |there: bool, noun: &str, name: &str| {
             if !there {
-                wrong.push(format!("{identity} refers to the {noun} `{name}`, which is not there"));
+                wrong.push(format!(
+                    "{identity} refers to the {noun} `{name}`, which does not exist"
+                ));
             }
         };
         if !matches!(identity.kind(), Kind::Users | Kind::Vhosts | Kind::GlobalParameters) {
             expect(vhosts.contains(&("", vhost)), "virtual host", vhost);
         }
         match identity.kind() {
-            // A document of one virtual host holds no users.
+            // The document of a single virtual host contains no users.
             Kind::Permissions | Kind::TopicPermissions => {
                 let user = text(item, "user");
                 expect(users.contains(&("", user)), "user", user);
@@ -93,7 +95,7 @@ fn dangling(definitions: &Definitions) -> Vec<String> {
     wrong
 }
 
-/// Exchanges that every virtual host has, and no document lists.
+/// Exchanges that every virtual host has, and that no document lists.
 fn is_built_in(exchange: &str) -> bool {
     exchange.is_empty() || exchange.starts_with("amq.")
 }
@@ -135,9 +137,9 @@ mod tests {
         assert_eq!(
             findings(&document),
             [
-                "error: permission of nobody in / refers to the user `nobody`, which is not there",
-                "error: queue other in gone refers to the virtual host `gone`, which is not there",
-                "error: binding of e to q with key `` in / refers to the queue `q`, which is not there",
+                "error: permission of nobody in / refers to the user `nobody`, which does not exist",
+                "error: queue other in gone refers to the virtual host `gone`, which does not exist",
+                "error: binding of e to q with key `` in / refers to the queue `q`, which does not exist",
             ]
         );
         assert!(!inspect(b"{}", "d").is_well());

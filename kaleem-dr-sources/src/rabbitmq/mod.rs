@@ -1,8 +1,10 @@
-//! RabbitMQ: users, virtual hosts, policies, exchanges, queues and bindings, through the management API.
+//! RabbitMQ: users, virtual hosts, policies, exchanges, queues and bindings, through the management
+//! API.
 //!
-//! A capture is one request; the artifact is the server's own document in a canonical order ([`definitions`]), which any
-//! RabbitMQ imports as it is. Messages are no part of it: RabbitMQ gives them to consumers only. A restore is RabbitMQ's own
-//! import and a comparison of everything afterwards ([`restore`]), because an import passes over conflicts without a word.
+//! A capture is one request; the artifact is the server's own document in a canonical order
+//! ([`definitions`]), which any RabbitMQ can import unchanged. It contains no messages: RabbitMQ
+//! delivers them only to consumers. A restore is RabbitMQ's own import, followed by a comparison of
+//! everything ([`restore`]), because an import silently ignores conflicts.
 
 mod client;
 mod config;
@@ -49,13 +51,13 @@ pub use self::{
     config::{RabbitmqConfig, RabbitmqConfigError},
 };
 
-/// The directory of this source in a snapshot, and the only artifact in it.
+/// The directory of this source in a snapshot, and its only artifact.
 const ROOT: &str = "/rabbitmq";
 const ARTIFACT: [&str; 2] = ["rabbitmq", "definitions.json"];
-/// How a probe ends that tells of messages.
-const NO_MESSAGES: &str = "a capture holds the queues but no messages";
+/// The end of the probe's note about messages.
+const NO_MESSAGES: &str = "a capture contains the queues but no messages";
 
-/// Definitions of one RabbitMQ server or cluster.
+/// A source that captures the definitions of one RabbitMQ server or cluster.
 #[derive(Debug)]
 pub struct RabbitmqSource {
     name: SourceName,
@@ -63,10 +65,10 @@ pub struct RabbitmqSource {
 }
 
 impl RabbitmqSource {
-    /// Reads the password and prepares the connection; calls nobody.
+    /// Reads the password and prepares the client without connecting.
     ///
     /// # Errors
-    /// When the address, the password or the certificates cannot be used.
+    /// If the URL, the password or the certificates cannot be used.
     pub fn new(
         name: SourceName,
         config: &RabbitmqConfig,
@@ -98,11 +100,11 @@ impl Source for RabbitmqSource {
         let mut warnings = Vec::new();
         if overview.messages > 0 {
             warnings
-                .push(format!("{} messages lie in queues now; {NO_MESSAGES}", overview.messages));
+                .push(format!("{} messages are in queues now; {NO_MESSAGES}", overview.messages));
         }
         if self.client.is_exposed() {
             warnings.push(format!(
-                "the password goes to {} unencrypted; use https",
+                "the password is sent to {} unencrypted; use https",
                 self.client.server()
             ));
         }
@@ -121,7 +123,7 @@ impl Source for RabbitmqSource {
             grade: ConsistencyGrade::PerCollection,
             at: out.started(),
             note: Some(
-                "RabbitMQ reads one kind of definitions after the other, so a change during that second may show in part".into(),
+                "RabbitMQ reads one kind of definitions after another, so a change during that second may be captured in part".into(),
             ),
         });
         for (kind, count) in definitions.counts() {
@@ -137,7 +139,7 @@ impl Restorable for RabbitmqSource {
         let probe = self.probe().await;
         let mut found = diagnosis_of_probe(&self.name, &probe);
         for seen in found.iter_mut().filter(|seen| seen.what.ends_with(NO_MESSAGES)) {
-            // A broker that is used has messages.
+            // A broker in use always has messages.
             (seen.id, seen.severity, seen.fix) = ("rabbitmq-messages", Severity::Information, None);
         }
         if probe.is_err() {
@@ -149,7 +151,7 @@ impl Restorable for RabbitmqSource {
             Ok(date) => date
                 .and_then(|date| Diagnosis::of_http_date(server, &date, Timestamp::now()))
                 .unwrap_or_else(|| {
-                    Diagnosis::unseen(&format!("the clock of {server}"), "its answer has no date")
+                    Diagnosis::unseen(&format!("the clock of {server}"), "its reply has no date")
                 }),
             Err(error) => {
                 Diagnosis::unseen(&format!("the clock of {server}"), &error_chain(&error))
@@ -159,10 +161,10 @@ impl Restorable for RabbitmqSource {
             Ok(overview) => found.extend(overview.open_ports.iter().map(|port| {
                 Diagnosis::warning(
                     "rabbitmq-management-open",
-                    format!("source {}: {server} listens for management on every address, port {port}", self.name),
+                    format!("source {}: the management API of {server} listens on every address, port {port}", self.name),
                 )
-                .because("whoever reaches the server reaches its users, queues and messages")
-                .fix("write `management.tcp.ip = 127.0.0.1` into rabbitmq.conf, or publish the port on 127.0.0.1 only")
+                .because("anyone who can reach the server can reach its users, queues and messages")
+                .fix("set `management.tcp.ip = 127.0.0.1` in rabbitmq.conf, or publish the port on 127.0.0.1 only")
             })),
             Err(error) => found.push(Diagnosis::unseen(&format!("the listeners of {server}"), &error_chain(&error))),
         }
@@ -209,7 +211,7 @@ impl Restorable for RabbitmqSource {
             self.client.server(),
             self.client.username(),
         )?;
-        // Up to here nothing is written. An import is one request, and is not torn off half way.
+        // Nothing has been written so far. An import is a single request, and is not interrupted.
         if cancel.is_cancelled() {
             return Err(SourceError::Cancelled);
         }
@@ -243,7 +245,7 @@ impl Restorable for RabbitmqSource {
     }
 }
 
-/// The virtual hosts that are asked for; `None` for everything.
+/// The selected virtual hosts; `None` for everything.
 fn selection(request: &RestoreRequest) -> Result<Option<GlobSet>, SourceError> {
     RestoreRequest { only: Vec::new(), ..request.clone() }.refuse_choices("rabbitmq")?;
     if request.only.is_empty() {
@@ -265,7 +267,7 @@ fn selected(point: Definitions, wanted: Option<&GlobSet>) -> Result<Definitions,
     if selected.is_empty() {
         let known: Vec<_> = point.vhosts().collect();
         return Err(SourceError::Refused(format!(
-            "--only names no virtual host of the point; it has: {}",
+            "--only matches no virtual host of the point; it has: {}",
             known.join(", ")
         )));
     }
@@ -279,6 +281,6 @@ async fn read(point: &PointReader) -> Result<Definitions, SourceError> {
 }
 
 fn artifact_path() -> ArtifactPath {
-    // Neither component is empty, a dot or holds a slash.
+    // Neither component is empty, a dot or contains a slash.
     ArtifactPath::join(ARTIFACT).expect("two plain names make a path")
 }

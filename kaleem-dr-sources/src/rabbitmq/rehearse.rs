@@ -1,6 +1,7 @@
-//! A rehearsal: definitions imported into scratch virtual hosts, compared there, and the virtual hosts deleted whatever came of it.
+//! A rehearsal: imports definitions into scratch virtual hosts, compares them, and deletes the
+//! virtual hosts whatever the outcome.
 //!
-//! Its negative control: one definition is deleted from the scratch, which is read back once more.
+//! The negative control deletes one definition from the scratch and reads it back again.
 
 use std::time::Instant;
 
@@ -15,10 +16,10 @@ use super::{
     restore::Import,
 };
 
-/// Every scratch virtual host begins like this; nothing that does not is ever deleted here.
+/// The prefix of every scratch virtual host; none without it is ever deleted here.
 const PREFIX: &str = "kdr_drill_";
 
-/// Imports a point beside, into virtual hosts of the scratch name, compares, and deletes them.
+/// Imports a point into virtual hosts with the scratch name, compares, and deletes them.
 pub(super) async fn rehearse(
     client: &ManagementClient,
     point: &Definitions,
@@ -28,7 +29,7 @@ pub(super) async fn rehearse(
     let live = client.definitions().await?;
     let to = RestoreTarget::Beside(Some(scratch.name.clone()));
     let import = Import::prepare(point, &live, &to, client.server(), client.username())?;
-    // What was sent in part is removed by the import itself when it fails.
+    // If the import fails, it removes itself what it sent.
     let mut report = import.send(client).await?;
     scratch.filled();
     let controlled = if scratch.control && report.is_equal() {
@@ -43,7 +44,7 @@ pub(super) async fn rehearse(
     Ok(report)
 }
 
-/// Deletes one definition and compares once more. `None` where there is nothing but empty virtual hosts.
+/// Deletes one definition and compares again. `None` if the virtual hosts are empty.
 async fn control(
     client: &ManagementClient,
     import: &Import,
@@ -67,7 +68,7 @@ async fn control(
     }))
 }
 
-/// Deletes the virtual hosts that a killed rehearsal of this name left.
+/// Deletes the virtual hosts that a killed rehearsal with this name left behind.
 pub(super) async fn clear(
     client: &ManagementClient,
     name: &str,
@@ -93,6 +94,6 @@ fn refuse_foreign(vhost: &str) -> Result<(), SourceError> {
         return Ok(());
     }
     Err(SourceError::Refused(format!(
-        "the virtual host {vhost} is no scratch: those begin with {PREFIX}"
+        "the virtual host {vhost} is not a scratch virtual host: their names begin with {PREFIX}"
     )))
 }

@@ -1,8 +1,9 @@
-//! What a restore of definitions sends, what that will do to the server, and whether it did.
+//! A restore of definitions: selection, plan, import and comparison.
 //!
-//! [`Import::prepare`] picks what is sent, [`Import::plan`] says what it will do, [`Import::send`] does it, and
-//! [`Import::report`] compares what is there afterwards. RabbitMQ's import is a merge that never deletes, and it passes over
-//! exchanges and queues that exist with other arguments, without a word; the comparison is what finds that out.
+//! [`Import::prepare`] selects what to send, [`Import::plan`] describes the effect,
+//! [`Import::send`] sends it, and [`Import::report`] compares the result. RabbitMQ's import is a
+//! merge that never deletes, and it silently ignores exchanges and queues that exist with other
+//! arguments; only the comparison detects that.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,13 +20,13 @@ use super::{
     definitions::{Definitions, FieldDifference, Kind, Standing},
 };
 
-/// The longest body that RabbitMQ takes unless `management.http.max_body_size` says otherwise.
+/// RabbitMQ's default limit for a request body (`management.http.max_body_size`), in bytes.
 const BODY_LIMIT_BYTES: usize = 20_000_000;
 
-/// What a restore sends to one server.
+/// The definitions that a restore sends to a server.
 #[derive(Clone, Debug)]
 pub struct Import {
-    /// Where it goes, with the name that was picked.
+    /// The target, with its name resolved.
     to: RestoreTarget,
     target: String,
     definitions: Definitions,
@@ -33,13 +34,15 @@ pub struct Import {
 }
 
 impl Import {
-    /// Picks what of a point goes to a server that has `live` and names itself `server`, on behalf of the user `acting`.
+    /// Selects what to send to `server`, whose current definitions are `live`, as the user
+    /// `acting`.
     ///
-    /// In place, everything goes but that user, whose password must not change under our hands. Beside, virtual hosts go under
-    /// new names: `name` for the only one that holds something, else `name` for `/` and `name.<virtual host>` for the others.
+    /// In place, everything is sent except that user, whose password must not change while we use
+    /// it. Otherwise, virtual hosts get new names: `name` for the only one with content, or `name`
+    /// for `/` and `name.<virtual host>` for the others.
     ///
     /// # Errors
-    /// [`SourceError::Refused`] when a virtual host of such a name is there already.
+    /// [`SourceError::Refused`] if a virtual host with such a name already exists.
     pub fn prepare(
         point: &Definitions,
         live: &Definitions,
@@ -64,7 +67,7 @@ impl Import {
             identity.is_user(acting) && matches!(standing, Standing::Different(_))
         }) {
             warnings.push(format!(
-                "user {acting} is the one that restores, so it stays as it is on the server; the point has another password or other \
+                "user {acting} performs the restore, so it stays unchanged on the server; the point has another password or other \
                  tags for it"
             ));
         }
@@ -91,12 +94,12 @@ impl Import {
         let renamed = point.renamed(&names).map_err(|error| SourceError::Point(error.into()))?;
         let definitions = renamed.filtered(|identity| !Definitions::moves_messages(identity));
         let mut warnings = vec![
-            "users, permissions and global parameters belong to the whole server; a restore beside leaves them alone".to_owned(),
+            "users, permissions and global parameters belong to the whole server; a restore to new virtual hosts leaves them alone".to_owned(),
         ];
         let held_back = renamed.len() - definitions.len();
         if held_back > 0 {
             warnings.push(format!(
-                "{held_back} parameters of shovels and federation are held back: in a second virtual host they would begin to move messages"
+                "{held_back} parameters of shovels and federation are left out: in a second virtual host they would start to move messages"
             ));
         }
         let vhosts: Vec<_> = names.values().map(String::as_str).collect();
@@ -104,13 +107,14 @@ impl Import {
         Ok(Self { to: RestoreTarget::Beside(Some(name)), target, definitions, warnings })
     }
 
-    /// What is sent.
+    /// The definitions to be sent.
     #[must_use]
     pub fn definitions(&self) -> &Definitions {
         &self.definitions
     }
 
-    /// What sending it will do. What is overwritten is named; the rest is counted by kind and virtual host.
+    /// Describes the effect of sending them. Overwritten definitions are listed; the others are
+    /// counted by kind and virtual host.
     #[must_use]
     pub fn plan(&self, live: &Definitions) -> RestorePlan {
         let mut warnings = self.warnings.clone();
@@ -120,12 +124,13 @@ impl Import {
             let fate = match standing {
                 Standing::Missing => Fate::Created,
                 Standing::Equal => Fate::Equal,
-                // A restore beside leaves every other virtual host alone; listing them all would hide what it does.
+                // A restore to new virtual hosts leaves all others alone; listing them would hide
+                // its actual effect.
                 Standing::Extra if matches!(self.to, RestoreTarget::Beside(_)) => continue,
                 Standing::Extra => Fate::Extra,
                 Standing::Different(fields) => {
                     let (change, why) = if identity.kind().is_immutable() {
-                        let why = "RabbitMQ passes over it in an import and answers as if it had not: it stays as it is until it is deleted";
+                        let why = "RabbitMQ ignores it in an import and still reports success: it stays unchanged until it is deleted";
                         (Change::Conflict, format!("{}; {why}", differing(&fields)))
                     } else {
                         (Change::Overwrite, differing(&fields))
@@ -153,7 +158,7 @@ impl Import {
         let size_bytes = self.definitions.to_bytes().len();
         if size_bytes > BODY_LIMIT_BYTES {
             warnings.push(format!(
-                "the definitions are {size_bytes} bytes long, but RabbitMQ takes {BODY_LIMIT_BYTES} at most unless \
+                "the definitions have {size_bytes} bytes, but RabbitMQ accepts at most {BODY_LIMIT_BYTES} unless \
                  `management.http.max_body_size` is raised"
             ));
         }
@@ -165,11 +170,12 @@ impl Import {
         )
     }
 
-    /// Sends it, reads everything back and compares.
+    /// Sends the definitions, reads everything back and compares.
     ///
     /// # Errors
-    /// When the server cannot be reached or does not take it. RabbitMQ keeps the part it took in before an error: in place that
-    /// stays, and sending again goes over it; beside, the virtual hosts made for it are deleted.
+    /// If the server cannot be reached or rejects the request. RabbitMQ keeps what it imported
+    /// before an error: in place it stays, and a second attempt overwrites it; new virtual hosts
+    /// are deleted.
     pub async fn send(&self, client: &ManagementClient) -> Result<RestoreReport, SourceError> {
         match self.to {
             RestoreTarget::InPlace => client.import(&self.definitions).await?,
@@ -184,8 +190,8 @@ impl Import {
         Ok(self.report(&client.definitions().await?))
     }
 
-    /// The virtual hosts are made one by one before the import, because only that tells ours from one that somebody else has made
-    /// since the plan.
+    /// Creates the virtual hosts one by one before the import, because only this distinguishes ours
+    /// from one that another client has created since the plan.
     async fn send_beside<'a>(
         &'a self,
         client: &ManagementClient,
@@ -200,7 +206,7 @@ impl Import {
         client.import(&self.definitions).await
     }
 
-    /// Whether it is all there: what was sent, compared with what the server has afterwards.
+    /// Compares what was sent with what the server has afterwards.
     #[must_use]
     pub fn report(&self, live: &Definitions) -> RestoreReport {
         let mut equal = BTreeMap::<Kind, u64>::new();
@@ -242,15 +248,15 @@ impl Import {
     }
 }
 
-/// Which fields are there otherwise: `there with other arguments, durable`.
+/// Lists the fields that differ: `exists with other arguments, durable`.
 fn differing(fields: &[FieldDifference]) -> String {
     let fields: Vec<_> = fields.iter().map(|difference| difference.field.as_str()).collect();
-    format!("there with other {}", fields.join(", "))
+    format!("exists with other {}", fields.join(", "))
 }
 
 fn already_there(server: &str, vhosts: &[&str]) -> SourceError {
     SourceError::Refused(format!(
-        "{server} has a virtual host {} already; name another to restore beside it",
+        "{server} already has a virtual host {}; choose another name for the restore",
         vhosts.join(", ")
     ))
 }
@@ -260,13 +266,13 @@ async fn delete_vhosts(client: &ManagementClient, vhosts: &[&str]) {
         match client.delete_vhost(vhost).await {
             Ok(()) => tracing::info!(vhost, "deleted the virtual host of a failed restore"),
             Err(error) => {
-                tracing::warn!(vhost, %error, "could not delete the virtual host of a failed restore");
+                tracing::warn!(vhost, %error, "cannot delete the virtual host of a failed restore");
             }
         }
     }
 }
 
-/// What becomes of a definition that is not overwritten.
+/// The plan for a definition that is not overwritten.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Fate {
     Created,
@@ -288,7 +294,7 @@ impl Fate {
     }
 }
 
-/// The new name of each virtual host that a restore beside takes.
+/// The new name of each virtual host in a restore to new virtual hosts.
 fn new_names(point: &Definitions, name: &str) -> BTreeMap<String, String> {
     let all: BTreeSet<_> = point.vhosts().collect();
     let mut filled: BTreeSet<_> =
@@ -341,7 +347,7 @@ mod tests {
             Import::prepare(&point, &live, &RestoreTarget::InPlace, "mq:1", "admin").unwrap();
         assert!(!String::from_utf8(import.definitions().to_bytes()).unwrap().contains("admin"));
         let plan = import.plan(&live);
-        assert!(plan.warnings[0].starts_with("user admin is the one that restores"), "{plan:?}");
+        assert!(plan.warnings[0].starts_with("user admin performs the restore"), "{plan:?}");
         let overwritten: Vec<_> =
             plan.actions.iter().filter(|action| action.change == Change::Overwrite).collect();
         assert_eq!(overwritten.len(), 1);
@@ -366,7 +372,7 @@ mod tests {
                 .why
                 .as_ref()
                 .unwrap()
-                .starts_with("there with other arguments; RabbitMQ passes over it"),
+                .starts_with("exists with other arguments; RabbitMQ ignores it"),
             "{plan:?}"
         );
         let report = import.report(&live);
@@ -400,7 +406,7 @@ mod tests {
     }
 
     #[test]
-    fn beside_one_virtual_host_takes_the_name_and_several_share_it() {
+    fn one_new_virtual_host_takes_the_name_and_several_share_it() {
         let prepare = |vhosts: &[&str]| {
             let point = parse(&definitions(vhosts));
             let import =
@@ -413,7 +419,7 @@ mod tests {
     }
 
     #[test]
-    fn beside_holds_back_what_would_move_messages_and_takes_no_users() {
+    fn a_restore_to_a_new_virtual_host_leaves_out_what_would_move_messages_and_users() {
         let mut point = definitions(&["/"]);
         point["parameters"] = json!([
             {"vhost": "/", "component": "shovel", "name": "s", "value": {}},
@@ -434,7 +440,7 @@ mod tests {
     }
 
     #[test]
-    fn beside_never_goes_into_a_virtual_host_that_is_there() {
+    fn a_restore_to_a_new_virtual_host_never_uses_an_existing_one() {
         let live = parse(&json!({"vhosts": [{"name": "copy"}]}));
         let error =
             Import::prepare(&parse(&definitions(&["/"])), &live, &beside("copy"), "mq:1", "admin")

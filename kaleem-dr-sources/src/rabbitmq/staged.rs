@@ -1,4 +1,4 @@
-//! Definitions as one file: `defs-<DATE>.json`, which RabbitMQ itself imports.
+//! Definitions as one file, `defs-<DATE>.json`, which RabbitMQ itself can import.
 
 use std::{fs, fs::File, io::Read as _, path::Path, time::SystemTime};
 
@@ -47,7 +47,7 @@ impl StagedForm for RabbitmqSource {
         let damaged = |why| SourceError::Damaged { path: file.to_path_buf(), why };
         if document.len() as u64 > ANSWER_LIMIT_BYTES {
             return Err(damaged(format!(
-                "it is longer than {ANSWER_LIMIT_BYTES} bytes, which no definitions are"
+                "it is longer than {ANSWER_LIMIT_BYTES} bytes, which is too long for definitions"
             )));
         }
         let definitions =
@@ -78,12 +78,12 @@ impl StagedForm for RabbitmqSource {
     }
 }
 
-/// A file's time; the epoch where the file system's is beyond what can be said.
+/// The modification time of a file; the epoch if it is out of range.
 fn timestamp(time: SystemTime) -> Timestamp {
     Timestamp::try_from(time).unwrap_or_default()
 }
 
-/// The release that wrote the document; ours leave it out, so that equal topologies are equal bytes.
+/// The release that wrote the document; ours omit it, so that equal topologies have equal bytes.
 fn server(document: &[u8]) -> Option<ServerInfo> {
     #[derive(Deserialize)]
     struct Writer {

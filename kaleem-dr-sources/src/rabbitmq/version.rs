@@ -1,4 +1,4 @@
-//! What an operator should know when definitions go to another release than they came from.
+//! Warnings about definitions that are restored to another release.
 
 use kaleem_dr_core::engine::manifest::ServerInfo;
 
@@ -10,10 +10,10 @@ fn release(version: &str) -> Option<(u32, u32)> {
     Some((numbers.next()??, numbers.next()??))
 }
 
-/// Warnings for definitions that were taken from one release and go to another.
+/// Warnings for definitions that were captured from one release and are restored to another.
 ///
-/// The releases' own notes: classic mirroring left in 4.0; 4.3 declares no queue that is transient and not exclusive unless told to,
-/// and none of the old classic queue modes.
+/// From the release notes: classic mirroring was removed in 4.0; 4.3 rejects by default queues that
+/// are transient and not exclusive, and the old classic queue modes.
 pub(crate) fn warnings(
     taken: Option<&ServerInfo>,
     here: &ServerInfo,
@@ -23,16 +23,16 @@ pub(crate) fn warnings(
     let (from, to) = (taken.and_then(|server| release(&server.version)), release(&here.version));
     match (from, to) {
         (Some(from), Some(to)) if from > to => warnings.push(format!(
-            "the definitions are of {}, which is newer than this {}: settings that it does not know are refused or lost",
+            "the definitions are from {}, which is newer than this {}: unknown settings are rejected or lost",
             taken.map_or("", |server| &server.version),
             here.version
         )),
         (Some(from), Some(to)) if from < to => warnings.push(format!(
-            "the definitions are of {}, this is {}: what changed in between shows in the comparison afterwards",
+            "the definitions are from {}, but this is {}: the comparison afterwards shows what changed in between",
             taken.map_or("", |server| &server.version),
             here.version
         )),
-        (None, _) => warnings.push("it is not known of which RabbitMQ release the definitions are".into()),
+        (None, _) => warnings.push("the RabbitMQ release of the definitions is not known".into()),
         _ => {}
     }
     if to.is_some_and(|to| to >= (4, 0)) {
@@ -43,7 +43,7 @@ pub(crate) fn warnings(
         });
         if mirrored > 0 {
             warnings.push(format!(
-                "{mirrored} policies mirror classic queues (`ha-…`), which 4.0 removed: it may refuse them; use quorum queues"
+                "{mirrored} policies mirror classic queues (`ha-…`), which 4.0 removed: it may reject them; use quorum queues"
             ));
         }
     }
@@ -51,7 +51,7 @@ pub(crate) fn warnings(
         let transient = count(definitions, Kind::Queues, |item| item["durable"] == false);
         if transient > 0 {
             warnings.push(format!(
-                "{transient} queues are transient, which 4.3 refuses unless every node has \
+                "{transient} queues are transient, which 4.3 rejects unless every node has \
                  `deprecated_features.permit.transient_nonexcl_queues = true`"
             ));
         }
@@ -61,7 +61,7 @@ pub(crate) fn warnings(
         });
         if old > 0 {
             warnings.push(format!(
-                "{old} queues have `x-queue-mode` or `x-queue-version: 1`, which 4.3 refuses"
+                "{old} queues have `x-queue-mode` or `x-queue-version: 1`, which 4.3 rejects"
             ));
         }
     }
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_release_will_not_take_is_told_before() {
+    fn settings_that_a_release_rejects_are_reported_before() {
         let document = json!({
             "vhosts": [{"name": "/"}],
             "policies": [{"vhost": "/", "name": "ha", "definition": {"ha-mode": "all"}}],

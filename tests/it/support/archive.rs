@@ -1,5 +1,5 @@
-//! A second reader and writer of mongodump's archive format 0.1, for the tests alone: small, strict about every byte, and sharing
-//! nothing with the ones under test.
+//! A second reader and writer of mongodump's archive format 0.1, for tests only: small, strict
+//! about every byte, and independent of the ones under test.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use bson::{Bson, Document, doc};
 
 const TERMINATOR: [u8; 4] = [0xff; 4];
 
-/// An archive taken apart.
+/// A parsed archive.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Archive {
     pub header: Document,
@@ -16,9 +16,9 @@ pub struct Archive {
 
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Namespace {
-    /// As in the prelude.
+    /// The entry in the prelude.
     pub entry: Document,
-    /// How its blocks are headed.
+    /// The name in its block headers.
     pub blocks: String,
     pub documents: Vec<Vec<u8>>,
 }
@@ -45,7 +45,7 @@ pub fn crc64(bytes: impl IntoIterator<Item = u8>) -> u64 {
     !crc
 }
 
-/// Takes the next document off, or nothing at a terminator.
+/// Splits off the next document; `None` at a terminator.
 fn next<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
     let length = i32::from_le_bytes(rest[..4].try_into().expect("four bytes"));
     let (taken, after) =
@@ -72,7 +72,7 @@ fn parsed(bytes: &[u8], keys: &[&str]) -> Document {
 }
 
 impl Archive {
-    /// Reads a plain archive as one mongodump writes that dumps one collection after the other.
+    /// Reads an uncompressed archive of a mongodump that dumps one collection after another.
     pub fn read(mut rest: &[u8]) -> Self {
         assert_eq!(rest[..4], 0x8199_e26d_u32.to_le_bytes(), "the magic bytes");
         rest = &rest[4..];
@@ -134,7 +134,7 @@ impl Archive {
         Self { header, namespaces }
     }
 
-    /// An archive in which name spaces take turns document by document.
+    /// An archive whose namespaces are interleaved document by document.
     pub fn interleaved(&self) -> Vec<u8> {
         let mut out = 0x8199_e26d_u32.to_le_bytes().to_vec();
         let put = |out: &mut Vec<u8>, document: &Document| {

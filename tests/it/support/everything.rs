@@ -1,4 +1,4 @@
-//! The five sources of the handbook, each on a server of one test's own.
+//! The five sources of the handbook, each on a server that belongs to one test.
 #![expect(clippy::unnecessary_debug_formatting, reason = "a quoted path is a TOML string")]
 
 use std::{fs, path::Path};
@@ -25,14 +25,14 @@ pub struct Everything {
 }
 
 impl Everything {
-    /// Everything, and a backup of it.
+    /// Starts everything, and backs it up.
     pub async fn backed_up() -> Self {
         let all = Self::set_up(|site| site).await;
         all.site.initialised_and_backed_up();
         all
     }
 
-    /// Everything, with more in its config, and no repository yet.
+    /// Starts everything, with additions to the config, and without a repository.
     pub async fn set_up(more: impl FnOnce(Site) -> Site) -> Self {
         let (mongo, rabbitmq, qdrant) =
             (MongoServer::start(), RabbitmqServer::start(), QdrantStandIn::recorded());
@@ -65,7 +65,7 @@ impl Everything {
         Self { site, mongo, rabbitmq, qdrant }
     }
 
-    /// Everything on the servers and on disk that bears a scratch name.
+    /// Everything on the servers and on disk that has a scratch name.
     pub async fn scratch(&self) -> Vec<String> {
         let client = Client::with_uri_str(self.mongo.uri()).await.expect("a valid address");
         let mut found = client.list_database_names().await.expect("databases can be listed");
@@ -84,7 +84,7 @@ impl Everything {
 }
 
 fn site_path(beside: &Path, name: &str) -> std::path::PathBuf {
-    beside.parent().expect("it lies in the site").join(name)
+    beside.parent().expect("it is in the site").join(name)
 }
 
 fn n8n(directory: &Path) {

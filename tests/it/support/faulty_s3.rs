@@ -1,7 +1,7 @@
 //! A bad network in front of a real S3 server: each request may meet one fault, drawn from a seed.
 //!
-//! The servers behind it are real: `SeaweedFS`, or `s3s-fs` in this process. The client's own time-outs are short in these tests,
-//! so that a fault costs little time.
+//! The servers behind it are real: `SeaweedFS`, or `s3s-fs` in this process. The client's own
+//! time-outs are short in these tests, so that a fault costs little time.
 
 use std::{
     convert::Infallible,
@@ -25,29 +25,29 @@ use s3s::{auth::SimpleAuth, service::S3ServiceBuilder};
 
 use super::served::Served;
 
-/// Largest body that passes.
+/// Limit for a body, in bytes.
 const BODY_LIMIT: usize = 64 << 20;
-/// How long a request hangs that is to time out; the client must be less patient.
+/// Duration of a hanging request; the client must time out earlier.
 const HANG: Duration = Duration::from_secs(20);
 
-/// What a request may meet.
+/// A fault of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Fault {
-    /// No answer ever.
+    /// No reply at all.
     TimeOut,
     /// The connection breaks before the request reaches the server.
     ResetBefore,
-    /// The request is carried out, and the connection breaks within the answer.
+    /// The request is executed, and the connection breaks within the reply.
     ResetWithin,
-    /// Refused with a status, not carried out.
+    /// Refused with a status, not executed.
     Refused(u16),
-    /// Carried out, and reported as failed.
+    /// Executed, but reported as failed.
     CarriedOutButRefused(u16),
-    /// A list page ends in the middle, with a matching length.
+    /// A list page is truncated in the middle, with a matching length.
     CutPage,
-    /// A byte of the object is another: of the answer of a read, of the request of a write.
+    /// A byte of the object is changed: in the reply to a read, or in the request of a write.
     WrongByte,
-    /// The answer comes in small pieces.
+    /// The reply arrives in small pieces.
     SlowDrip,
 }
 
@@ -68,7 +68,7 @@ const FAULTS: [Fault; 14] = [
     Fault::SlowDrip,
 ];
 
-/// The server behind.
+/// The server behind the network.
 #[derive(Clone, Debug)]
 enum Upstream {
     Http(String, reqwest::Client),
@@ -79,14 +79,14 @@ enum Upstream {
 struct Shared {
     upstream: Upstream,
     seed: AtomicU64,
-    /// Faults among a thousand requests.
+    /// Number of faults per thousand requests.
     per_mille: AtomicU64,
     requests: AtomicU64,
     lists: AtomicU64,
     injected: AtomicU64,
 }
 
-/// A bad network. It ends with this value.
+/// A bad network. It ends when this value is dropped.
 #[derive(Debug)]
 pub struct FaultyS3 {
     shared: Arc<Shared>,
@@ -94,7 +94,7 @@ pub struct FaultyS3 {
 }
 
 impl FaultyS3 {
-    /// In front of a server at an address.
+    /// In front of the server at `endpoint`.
     pub fn before(endpoint: &str) -> Self {
         let client = reqwest::Client::builder().no_proxy().build().expect("a client can be made");
         Self::start(Upstream::Http(endpoint.to_owned(), client))
@@ -126,12 +126,12 @@ impl FaultyS3 {
         Self { shared, served }
     }
 
-    /// Where it is.
+    /// The URL of the proxy.
     pub fn endpoint(&self) -> String {
         format!("http://{}", self.served.address)
     }
 
-    /// From now on, so many of a thousand requests meet a fault, drawn from this seed.
+    /// From now on, `per_mille` of a thousand requests meet a fault, drawn from this seed.
     pub fn misbehave(&self, seed: u64, per_mille: u64) {
         self.shared.seed.store(seed, Ordering::SeqCst);
         self.shared.per_mille.store(per_mille, Ordering::SeqCst);
@@ -142,18 +142,18 @@ impl FaultyS3 {
         self.misbehave(0, 0);
     }
 
-    /// Faults so far.
+    /// Number of faults so far.
     pub fn injected(&self) -> u64 {
         self.shared.injected.load(Ordering::SeqCst)
     }
 
-    /// Requests so far, and the lists among them.
+    /// Number of requests so far, and of list requests among them.
     pub fn requests(&self) -> (u64, u64) {
         (self.shared.requests.load(Ordering::SeqCst), self.shared.lists.load(Ordering::SeqCst))
     }
 }
 
-/// splitmix64: a well-mixed number of a counter.
+/// splitmix64: a well-mixed number derived from a counter.
 fn mixed(seed: u64, counter: u64) -> u64 {
     let mut z = seed
         .wrapping_mul(0xD6E8_FEB8_6659_FD93)
@@ -163,7 +163,7 @@ fn mixed(seed: u64, counter: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// A request with its body read.
+/// A request with its complete body.
 struct Call {
     method: Method,
     uri: Uri,
@@ -177,7 +177,7 @@ impl Call {
             && self.uri.query().is_some_and(|query| query.contains("list-type=2"))
     }
 
-    /// Whether a body of an object travels, there or back.
+    /// Reports whether the request transfers an object, in either direction.
     fn moves_object(&self) -> bool {
         !self.is_list() && (self.method == Method::GET || self.method == Method::PUT)
     }
@@ -194,7 +194,7 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
     let drawn = mixed(shared.seed.load(Ordering::SeqCst), number);
     let mut fault = (drawn % 1000 < shared.per_mille.load(Ordering::SeqCst))
         .then(|| FAULTS[(drawn / 1000) as usize % FAULTS.len()]);
-    // What a request has not, cannot go wrong.
+    // A request cannot fail in a part that it does not have.
     match fault {
         Some(Fault::CutPage) if !call.is_list() => fault = Some(Fault::ResetWithin),
         Some(Fault::WrongByte) if !call.moves_object() => fault = Some(Fault::Refused(503)),
@@ -234,7 +234,7 @@ async fn carry_out(upstream: &Upstream, call: Call) -> (StatusCode, HeaderMap, B
     match upstream {
         Upstream::Http(endpoint, client) => {
             let path = call.uri.path_and_query().map_or("/", |path| path.as_str());
-            // The host of the request stays: the signature covers it.
+            // The request keeps its Host header, which the signature covers.
             let request = client
                 .request(call.method, format!("{endpoint}{path}"))
                 .headers(call.headers)
@@ -262,7 +262,7 @@ async fn carry_out(upstream: &Upstream, call: Call) -> (StatusCode, HeaderMap, B
 
 fn plain(status: StatusCode, mut headers: HeaderMap, body: Bytes) -> Response {
     headers.remove(header::TRANSFER_ENCODING);
-    // A HEAD answer tells the length of what it does not hold.
+    // The reply to a HEAD has the length of a body that it does not contain.
     if !body.is_empty() {
         headers.insert(header::CONTENT_LENGTH, body.len().into());
     }
@@ -283,7 +283,7 @@ fn refusal(status: u16) -> Response {
     (status, [(header::CONTENT_TYPE, "application/xml")], body).into_response()
 }
 
-/// An answer that promises more than it gives, and then breaks.
+/// A reply that promises more than it sends, and then breaks.
 fn broken(begun: Bytes, promised: Option<usize>) -> Response {
     let pieces =
         futures::stream::iter([Ok(begun), Err(std::io::Error::other("an injected break"))]);

@@ -1,6 +1,7 @@
-//! A stand-in for the servers that are told how jobs end: it records every request, and answers as Healthchecks does.
+//! A stand-in for the servers that are notified of the end of jobs: it records every request, and
+//! replies like Healthchecks.
 //!
-//! It is no Healthchecks: it knows no checks and keeps no state of them. What a request looks like is by its HTTP API
+//! It is not Healthchecks: it has no checks and no state. Requests follow its HTTP API
 //! (`http_api.md` of the project); webhooks, ntfy and a Pushgateway are addresses in it too.
 
 use std::{
@@ -20,7 +21,7 @@ use serde_json::Value;
 
 use super::served::Served;
 
-/// A request as it came.
+/// A request as received.
 #[derive(Clone, Debug)]
 pub struct Seen {
     pub method: Method,
@@ -31,25 +32,25 @@ pub struct Seen {
 }
 
 impl Seen {
-    /// Its body as JSON.
+    /// Its body, parsed as JSON.
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.body)
             .unwrap_or_else(|error| panic!("{:?} is not JSON: {error}", self.body))
     }
 }
 
-/// How requests are answered.
+/// The replies of the stand-in.
 #[derive(Clone, Debug, Default)]
 pub struct Answers {
-    /// So many requests are answered 503 first.
+    /// This many requests are answered with 503 first.
     pub unavailable: usize,
     /// No request is ever answered.
     pub never: bool,
-    /// What is announced as the most that a body may have, in bytes.
+    /// The announced limit for a body, in bytes.
     pub body_limit: Option<usize>,
 }
 
-/// A running stand-in. It ends with this value.
+/// A running stand-in. It ends when this value is dropped.
 pub struct HealthchecksStandIn {
     inner: Arc<Mutex<Inner>>,
     served: Served,
@@ -73,12 +74,12 @@ impl HealthchecksStandIn {
         self
     }
 
-    /// An address in it.
+    /// The URL of a path in it.
     pub fn url(&self, path: &str) -> String {
         format!("http://{}/{path}", self.served.address)
     }
 
-    /// Every request so far, in the order of their arrival.
+    /// Every request so far, in order of arrival.
     pub fn seen(&self) -> Vec<Seen> {
         self.lock().seen.clone()
     }
@@ -91,7 +92,7 @@ impl HealthchecksStandIn {
             .collect()
     }
 
-    /// What each check heard, in order: `backup` heard `start` and `0`.
+    /// The pings of each check, in order: `start` and `0` for `backup`.
     pub fn heard(&self) -> BTreeMap<String, Vec<String>> {
         let mut heard: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for seen in self.seen_at("ping/") {
@@ -105,7 +106,7 @@ impl HealthchecksStandIn {
         heard
     }
 
-    /// Waits until something has come to an address.
+    /// Waits until a request to an address has arrived.
     pub fn await_at(&self, path: &str) {
         let deadline = Instant::now() + Duration::from_secs(30);
         while self.seen_at(path).is_empty() {

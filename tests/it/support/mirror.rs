@@ -1,4 +1,4 @@
-//! What tests of mirrors share: a place in the S3 server's bucket, and repositories as objects.
+//! Shared by the tests of mirrors: a prefix in the S3 server's bucket, and repositories as objects.
 
 use std::{
     collections::BTreeMap,
@@ -19,7 +19,7 @@ use super::{
     site::Site,
 };
 
-/// A prefix of one test's own in the shared bucket.
+/// A prefix for one test in the shared bucket.
 #[derive(Clone, Debug)]
 pub struct S3Mirror {
     pub s3: S3,
@@ -33,7 +33,7 @@ impl S3Mirror {
         Self { s3: servers::s3(), prefix: format!("mirror-{name}-{}-{number}", std::process::id()) }
     }
 
-    /// The place as a store.
+    /// A store for the prefix.
     pub fn store(&self) -> OpendalStore {
         let mut access = S3Access::new(
             &self.s3.endpoint,
@@ -46,7 +46,7 @@ impl S3Mirror {
         OpendalStore::s3(&access).expect("the access data are good")
     }
 
-    /// The site with a mirror of its repository there.
+    /// Adds to the site a mirror of its repository there.
     pub fn of(&self, site: Site, name: &str) -> Site {
         let (key, secret) =
             (site.secret("s3.key", &self.s3.key), site.secret("s3.secret", &self.s3.secret));
@@ -62,7 +62,7 @@ impl S3Mirror {
     }
 }
 
-/// Every object of a repository on disk but its locks, by key, with the hash of its content.
+/// Every object of a repository on disk except its locks, by key, with the hash of its content.
 pub fn objects(repository: &Path) -> BTreeMap<String, String> {
     let mut objects = BTreeMap::new();
     let mut pending = vec![repository.to_path_buf()];
@@ -71,7 +71,7 @@ pub fn objects(repository: &Path) -> BTreeMap<String, String> {
             let path = entry.expect("an entry").path();
             let key = path
                 .strip_prefix(repository)
-                .expect("it lies below")
+                .expect("it is below")
                 .to_str()
                 .expect("UTF-8")
                 .to_owned();
@@ -87,7 +87,7 @@ pub fn objects(repository: &Path) -> BTreeMap<String, String> {
     objects
 }
 
-/// Damages a file in its middle.
+/// Flips a byte in the middle of a file.
 pub fn flip_byte(path: &Path) {
     let mut bytes = fs::read(path).expect("the object can be read");
     let middle = bytes.len() / 2;
@@ -96,7 +96,7 @@ pub fn flip_byte(path: &Path) {
     fs::write(path, bytes).expect("the object can be written");
 }
 
-/// Bytes that do not compress, the same for the same seed.
+/// Incompressible bytes, the same for the same seed.
 pub fn noise(length: usize, seed: u64) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
     (0..length)

@@ -1,6 +1,7 @@
 //! Servers, seeds and stock tools for the tests.
 //!
-//! A helper panics with a sentence when it cannot do its part; what is under test is asserted in the test itself.
+//! A helper panics with a message if it fails; assertions about the code under test are in the test
+//! itself.
 
 pub mod archive;
 pub mod everything;

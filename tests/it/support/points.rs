@@ -1,4 +1,4 @@
-//! Recovery points of single sources, made and opened through the library.
+//! Recovery points of single sources, created and opened through the library.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use kaleem_dr_core::{
 };
 use tempfile::TempDir;
 
-/// A repository of one test's own. It is removed with this value.
+/// A repository for one test. It is removed when this value is dropped.
 pub struct Points {
     pub repository: Repository,
     _directory: TempDir,
@@ -56,7 +56,7 @@ impl Points {
     }
 }
 
-/// Nobody looks.
+/// A sink that ignores progress.
 pub fn progress() -> Arc<dyn ProgressSink> {
     Arc::new(Silent)
 }

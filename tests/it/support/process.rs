@@ -1,4 +1,4 @@
-//! Processes of the program that are frozen and woken.
+//! Processes of the program that are stopped and continued.
 
 use std::{
     fs, thread,
@@ -20,7 +20,7 @@ pub fn await_stopped(pid: Pid) {
     }
 }
 
-/// The state letter of `/proc/PID/stat` (proc(5)).
+/// The state letter in `/proc/PID/stat` (proc(5)).
 fn state(pid: Pid) -> Option<char> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     stat.rsplit_once(") ")?.1.chars().next()

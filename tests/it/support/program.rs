@@ -1,4 +1,4 @@
-//! The `kaleem-dr` program, built from this tree and run as an operator would run it.
+//! The `kaleem-dr` program, built from this tree and run like an operator runs it.
 
 use std::{
     env, fs,
@@ -9,36 +9,37 @@ use std::{
     time::Duration,
 };
 
-/// The built program, ready to take arguments. Built once a test run, so that no test meets a stale one.
+/// The built program, ready for arguments. Built once per test run, so that no test uses a stale
+/// one.
 pub fn kaleem_dr() -> Command {
     Command::new(built().join("kaleem-dr"))
 }
 
-/// An example of `examples/`, built likewise.
+/// An example in `examples/`, built in the same way.
 pub fn example(name: &str) -> Command {
     Command::new(built().join("examples").join(name))
 }
 
-/// Where programs and examples lie, after they were built.
+/// The directory of programs and examples, after building them.
 fn built() -> &'static Path {
     static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
     DIRECTORY.get_or_init(build)
 }
 
-/// Builds into the target directory and profile of the running test, `<target>/<profile>/deps/it-…`, and gives the
-/// profile's directory.
+/// Builds into the target directory and profile of the running test,
+/// `<target>/<profile>/deps/it-…`, and returns the profile's directory.
 fn build() -> PathBuf {
     let test = env::current_exe().expect("a running test knows its own path");
-    let profile_directory =
-        test.ancestors().nth(2).expect("a test lies in <target>/<profile>/deps");
+    let profile_directory = test.ancestors().nth(2).expect("a test is in <target>/<profile>/deps");
     let target =
-        profile_directory.parent().expect("a profile's directory lies in the target directory");
+        profile_directory.parent().expect("a profile's directory is in the target directory");
     let profile = match profile_directory.file_name().and_then(|name| name.to_str()) {
         Some("debug") | None => "dev",
         Some(name) => name,
     };
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    // The build script of `ring` runs again when one of these changes, and with it all that stands on ring.
+    // The build script of `ring` runs again when one of these changes, and everything that depends
+    // on ring is rebuilt.
     for (name, _) in env::vars_os() {
         let of_this_package =
             ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_CRATE_", "CARGO_BIN_", "CARGO_PRIMARY_"];
@@ -49,7 +50,8 @@ fn build() -> PathBuf {
     let status = cargo
         .args(["build", "--quiet", "--profile", profile, "--target-dir"])
         .arg(target)
-        // The whole workspace, as `make test` has built it: a part of it would want dependencies with other features, and build them.
+        // The whole workspace, like `make test`: building a part of it would select other features
+        // of dependencies, and rebuild them.
         .args(["--workspace", "--bins", "--examples"])
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .status()
@@ -58,10 +60,10 @@ fn build() -> PathBuf {
     profile_directory.to_path_buf()
 }
 
-/// How a program ended and what it said.
+/// The exit code and output of a program.
 #[derive(Debug)]
 pub struct Outcome {
-    /// The exit code; `None` when a signal ended it.
+    /// The exit code; `None` if a signal ended it.
     pub code: Option<i32>,
     pub stdout: String,
     pub stderr: String,
@@ -86,9 +88,10 @@ pub fn run(command: &mut Command) -> Outcome {
         .into()
 }
 
-/// Runs a program to its end and measures the most memory it held, in bytes.
+/// Runs a program to its end and measures its peak memory, in bytes.
 ///
-/// The kernel keeps the peak itself; it is read until the program ends, so only growth of the last millisecond is missed.
+/// The kernel keeps the peak itself; it is polled until the program ends, so only growth in the
+/// last millisecond is missed.
 pub fn run_measured(command: &mut Command) -> (Outcome, u64) {
     let child = command
         .stdin(Stdio::null())

@@ -1,10 +1,12 @@
-//! A stand-in for Qdrant, **not** Qdrant: the few calls our source makes, on loopback, as recorded on a real 1.18.2
-//! (`tests/fixtures/qdrant/exchanges.json`, and the measured traps).
+//! A stand-in for Qdrant, **not** Qdrant: the few calls that our source makes, on loopback, as
+//! recorded from a real 1.18.2 (`tests/fixtures/qdrant/exchanges.json`, and traps that were
+//! measured).
 //!
-//! What is real in it: paths, parameters, status codes, bodies, headers, and the snapshot files of `docs` and `sessions`, which are
-//! served and taken byte for byte. What is made up: it keeps points in memory, and snapshots of any other collection are tars in
-//! Qdrant's layout with the points as JSON inside. It knows the points of a recorded file by its bytes. A real server,
-//! named by `KALEEM_TEST_QDRANT_URL`, has the last word.
+//! Real are paths, parameters, status codes, bodies, headers, and the snapshot files of `docs` and
+//! `sessions`, which are served and accepted byte for byte. Invented: it keeps points in memory,
+//! and snapshots of any other collection are tars in Qdrant's layout with the points as JSON
+//! inside. It recognises a recorded file by its bytes. A real server, set with
+//! `KALEEM_TEST_QDRANT_URL`, has the last word.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -30,36 +32,36 @@ use super::served::Served;
 pub const DOCS: &[u8] = include_bytes!("../../fixtures/qdrant/docs.snapshot");
 const SESSIONS: &[u8] = include_bytes!("../../fixtures/qdrant/sessions.snapshot");
 const FULL: &[u8] = include_bytes!("../../fixtures/qdrant/full.snapshot");
-/// The stand-in's own file in a segment of a snapshot it made.
+/// The stand-in's own file in a segment of a snapshot that it made.
 const POINTS: &str = "snapshot/files/stand-in-points.dat";
 const PEER: u64 = 6_214_784_781_599_714;
 
-/// The keys it knows.
+/// The valid API key.
 pub const API_KEY: &str = "stand-in-key-kanarienvogel78";
 pub const READ_ONLY_KEY: &str = "stand-in-read-only-kanarienvogel79";
 
-/// What goes wrong.
+/// Faults of the stand-in.
 #[derive(Clone, Debug, Default)]
 pub struct Faults {
     /// Calls that are answered with an error.
     pub refusals: Vec<Refusal>,
-    /// Every connection of a download breaks after so many bytes.
+    /// Every connection of a download breaks after this many bytes.
     pub cut_downloads_after: Option<usize>,
-    /// No download ever gets beyond this byte.
+    /// No download ever gets past this byte.
     pub no_download_beyond: Option<usize>,
-    /// A download gives nothing more after so many bytes, and does not end.
+    /// A download sends nothing more after this many bytes, and does not end.
     pub hang_downloads_after: Option<usize>,
-    /// A byte of each download is another than the checksum's.
+    /// One byte of each download does not match the checksum.
     pub corrupt_downloads: bool,
-    /// A component of one vector is another after an upload.
+    /// One component of one vector is changed after an upload.
     pub alter_vector: bool,
     /// A point is written while a snapshot is taken.
     pub write_during_snapshot: bool,
-    /// Another snapshot of the same second comes after ours, with other bytes.
+    /// Another snapshot in the same second replaces ours with other bytes.
     pub same_second_snapshot: bool,
-    /// An upload makes a collection that answers 500 to everything.
+    /// An upload creates a collection that answers 500 to everything.
     pub break_uploads: bool,
-    /// The checksum of a description is left out.
+    /// The description of a snapshot has no checksum.
     pub no_checksums: bool,
 }
 
@@ -67,16 +69,16 @@ pub struct Faults {
 #[derive(Clone, Debug)]
 pub struct Refusal {
     pub method: Method,
-    /// In its path.
+    /// A part of its path.
     pub path: &'static str,
-    /// 200: the call is said to have succeeded.
+    /// With 200, the call is reported as successful.
     pub status: u16,
     pub error: &'static str,
-    /// Whether the server does the work all the same.
+    /// The server does the work all the same.
     pub done: bool,
-    /// How many such calls fail.
+    /// Number of calls that fail.
     pub times: usize,
-    /// How many such calls are let through first.
+    /// Number of calls that succeed first.
     pub after: usize,
 }
 
@@ -86,7 +88,7 @@ impl Refusal {
     }
 }
 
-/// A running stand-in. It ends with this value.
+/// A running stand-in. It ends when this value is dropped.
 pub struct QdrantStandIn {
     inner: Arc<Mutex<Inner>>,
     served: Served,
@@ -98,7 +100,7 @@ struct Inner {
     keys: bool,
     collections: BTreeMap<String, Collection>,
     aliases: BTreeMap<String, String>,
-    /// Files in the directories of snapshots, also those that are not listed.
+    /// Files in the snapshot directories, including unlisted ones.
     files: BTreeMap<(String, String), Bytes>,
     full: BTreeMap<String, u64>,
     faults: Faults,
@@ -109,16 +111,16 @@ struct Inner {
 struct Collection {
     config: Value,
     schema: serde_json::Map<String, Value>,
-    /// By id: numbers before texts.
+    /// By id: numbers before strings.
     points: BTreeMap<(u64, String), Value>,
     shards: Vec<(u32, Value)>,
     broken: bool,
-    /// The recorded file, while the collection is as it was recorded.
+    /// The recorded file, as long as the collection is unchanged.
     recorded: Option<&'static [u8]>,
 }
 
 impl QdrantStandIn {
-    /// An empty one that wants [`API_KEY`].
+    /// An empty one that requires [`API_KEY`].
     pub fn start() -> Self {
         let inner = Arc::new(Mutex::new(Inner {
             version: "1.18.2".into(),
@@ -140,7 +142,8 @@ impl QdrantStandIn {
         Self { inner, served }
     }
 
-    /// One with the recorded collections `docs` (120 points, alias `search`) and `sessions` (30 points, alias `live-sessions`).
+    /// One with the recorded collections `docs` (120 points, alias `search`) and `sessions` (30
+    /// points, alias `live-sessions`).
     pub fn recorded() -> Self {
         let stand_in = Self::start();
         {
@@ -167,27 +170,27 @@ impl QdrantStandIn {
         stand_in
     }
 
-    /// Where it listens.
+    /// URL of the stand-in.
     pub fn url(&self) -> String {
         format!("http://{}", self.served.address)
     }
 
-    /// Makes it go wrong.
+    /// Sets the faults.
     pub fn set_faults(&self, faults: Faults) {
         self.lock().faults = faults;
     }
 
-    /// Makes it a server of another version.
+    /// Sets the reported version.
     pub fn set_version(&self, version: &str) {
         self.lock().version = version.into();
     }
 
-    /// Makes it a cluster of so many peers.
+    /// Turns it into a cluster with this many peers.
     pub fn set_peers(&self, peers: usize) {
         self.lock().peers = peers;
     }
 
-    /// Snapshots of a collection hold this from now on, whatever its points are.
+    /// From now on, snapshots of a collection have this content, regardless of its points.
     pub fn serve_file(&self, name: &str, content: Vec<u8>) {
         self.lock().collections.get_mut(name).expect("it is there").recorded = Some(content.leak());
     }
@@ -197,7 +200,7 @@ impl QdrantStandIn {
         self.lock().collections.get_mut(name).expect("it is there").broken = true;
     }
 
-    /// Files in its directories of snapshots, listed or not, by collection.
+    /// Files in the snapshot directories, listed or not, by collection.
     pub fn files(&self) -> Vec<(String, String)> {
         self.lock().files.keys().cloned().collect()
     }
@@ -231,7 +234,7 @@ async fn answer(State(state): State<Arc<Mutex<Inner>>>, request: Request) -> Res
     let (method, uri, headers) =
         (request.method().clone(), request.uri().to_string(), request.headers().clone());
     let path = uri.split('?').next().unwrap_or_default().to_owned();
-    // The body is read first, as a server reads it.
+    // The body is read first, as a server does.
     let mut upload = None;
     let mut body = Value::Null;
     if path.ends_with("/snapshots/upload") {
@@ -581,7 +584,7 @@ impl Inner {
         result(&described)
     }
 
-    /// One broken collection makes it fail; and one in the same second as a collection's deletes that.
+    /// Fails if one collection is broken; and deletes a collection's snapshot from the same second.
     fn full_snapshot(&mut self) -> Response {
         if self.collections.values().any(|collection| collection.broken) {
             return failure(
@@ -639,7 +642,7 @@ impl Inner {
             }
             None if is_cut => {
                 let first = futures::stream::iter([Ok(part.slice(..end_of_part))]);
-                // What was given is sent before the connection breaks.
+                // Everything up to here is sent before the connection breaks.
                 let then = futures::stream::once(async {
                     tokio::task::yield_now().await;
                     Err(io::Error::other("cut"))
@@ -674,7 +677,7 @@ impl Inner {
         );
         let query: HashMap<_, _> =
             query.split('&').filter_map(|pair| pair.split_once('=')).collect();
-        // An upload to an alias overwrites what it stands for.
+        // An upload to an alias overwrites its collection.
         let name = self.aliases.get(&name).cloned().unwrap_or(name);
         let file_name = file_name.rsplit('/').next().unwrap_or_default().to_owned();
         self.files.insert((name.clone(), file_name), bytes.clone());
@@ -710,7 +713,7 @@ impl Inner {
             collection.alter_vector();
         }
         if let Some(there) = self.collections.get_mut(&name) {
-            // Only shards that are there take anything, and the settings stay.
+            // Only existing shards accept anything, and the settings stay.
             let ids: Vec<u32> = there.shards.iter().map(|(id, _)| *id).collect();
             if collection.shards.iter().all(|(id, _)| ids.contains(id)) {
                 there.points = collection.points;
@@ -827,7 +830,7 @@ impl Collection {
         json!({ "peer_id": PEER, "shard_count": shards.len(), "local_shards": shards, "remote_shards": [], "shard_transfers": [] })
     }
 
-    /// Keeps a point as Qdrant does: 32-bit components, of length one under the cosine distance.
+    /// Stores a point like Qdrant: 32-bit components, normalised for the cosine distance.
     fn upsert(&mut self, point: &Value, shard_key: &Value) {
         let vectors = self.config["params"]["vectors"].clone();
         let mut vector = point["vector"].clone();
@@ -943,7 +946,7 @@ impl Collection {
         file.finish()
     }
 
-    /// What a snapshot brings back; `None` when it is none.
+    /// The collection in a snapshot; `None` if the bytes are not one.
     fn of_snapshot(bytes: &Bytes) -> Option<Self> {
         let mut collection = Self::default();
         let mut keys = Value::Null;
@@ -1006,7 +1009,7 @@ impl Collection {
             }
             collection.recorded = Some(file);
         } else {
-            // They are as they were kept; nothing is rounded twice.
+            // Kept as they were stored: nothing is rounded twice.
             collection.points =
                 points.into_iter().map(|point| (key(&point["id"]), point)).collect();
         }
@@ -1014,7 +1017,8 @@ impl Collection {
     }
 }
 
-/// Every recorded snapshot of a collection; those in the full one were taken anew, and are other files.
+/// Every recorded snapshot of a collection; those in the full snapshot were taken separately, and
+/// are other files.
 fn recorded_files() -> [(&'static str, &'static [u8]); 4] {
     let in_full = |offset: usize, length: usize| &FULL[offset..offset + length];
     [
@@ -1046,7 +1050,7 @@ fn kept(vector: &Value, distance: &Value) -> Value {
             *component /= length;
         }
     }
-    // In the fewest digits that read back as the same 32-bit number, as Qdrant prints them.
+    // With the fewest digits that parse to the same 32-bit number, like Qdrant.
     let printed = |component: &f32| {
         component.to_string().parse::<f64>().expect("a printed number reads back")
     };

@@ -1,4 +1,5 @@
-//! A fake S3 in memory that checks the region of a request's signature, as AWS does, and not the signature itself.
+//! A fake S3 in memory that checks the region of a request's signature, like AWS, but not the
+//! signature itself.
 
 use std::{
     collections::BTreeMap,
@@ -17,7 +18,7 @@ use bytes::Bytes;
 
 use super::served::Served;
 
-/// The service. It ends with this value.
+/// The service. It ends when this value is dropped.
 pub struct RegionalS3Fake {
     served: Served,
 }
@@ -28,7 +29,7 @@ struct Shared {
 }
 
 impl RegionalS3Fake {
-    /// In this region. It has every bucket.
+    /// A service in this region. It has every bucket.
     pub fn start(region: &str) -> Self {
         let shared = Arc::new(Shared { region: region.to_owned(), objects: Mutex::default() });
         Self { served: Served::start(Router::new().fallback(answer).with_state(shared)) }
@@ -114,7 +115,7 @@ fn object(
     match *method {
         Method::PUT => {
             objects.insert(key.to_owned(), body);
-            // No digest of the content: what was written is read back.
+            // Not a digest of the content, so that the client reads back what it wrote.
             reply(StatusCode::OK, &[("etag", "\"none\"")], Body::empty())
         }
         Method::DELETE => {

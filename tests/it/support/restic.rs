@@ -1,4 +1,5 @@
-//! Stock restic, as an operator without kaleem-dr would use it. Whatever we write must satisfy it.
+//! Stock restic, used like an operator without kaleem-dr would. It must accept everything that we
+//! write.
 
 use std::{
     ffi::OsStr,
@@ -13,7 +14,7 @@ use tempfile::TempDir;
 
 use super::servers::{S3, restic_program};
 
-/// Stock restic on one repository, with a cache and a password file of its own.
+/// Stock restic for one repository, with its own cache and password file.
 #[derive(Debug)]
 pub struct Restic {
     repository: String,
@@ -41,17 +42,17 @@ impl Restic {
         restic
     }
 
-    /// The repository in restic's words.
+    /// The location in restic's syntax.
     pub fn repository(&self) -> &str {
         &self.repository
     }
 
-    /// The file that holds the password.
+    /// The file with the password.
     pub fn password_file(&self) -> PathBuf {
         self.home.path().join("password")
     }
 
-    /// Makes the repository, in restic's format 1 or 2.
+    /// Creates the repository, in restic's format 1 or 2.
     pub fn init(&self, version: u8) {
         self.succeed(["init", "--repository-version", &version.to_string()]);
     }
@@ -78,16 +79,16 @@ impl Restic {
         self.succeed(args);
     }
 
-    /// Every snapshot as restic's JSON has it, oldest first.
+    /// Every snapshot in restic's JSON, oldest first.
     pub fn snapshots(&self) -> Vec<Value> {
         let output = self.succeed(["snapshots", "--json"]);
-        // restic prints `null` where there is none.
+        // restic prints `null` if there is none.
         serde_json::from_slice::<Option<_>>(&output.stdout)
             .expect("`restic snapshots --json` prints JSON")
             .unwrap_or_default()
     }
 
-    /// Runs any command to its end, however it ends.
+    /// Runs any command to its end, and returns its output even if it failed.
     pub fn run<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Output {
         let mut command = Command::new(restic_program());
         command
@@ -100,7 +101,7 @@ impl Restic {
         command.args(args).output().expect("KALEEM_TEST_RESTIC can be run")
     }
 
-    /// Runs any command and panics with what it said when it fails.
+    /// Runs any command; panics with its output if it fails.
     pub fn succeed<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Output {
         let args: Vec<_> = args.into_iter().map(|arg| arg.as_ref().to_owned()).collect();
         let output = self.run(&args);

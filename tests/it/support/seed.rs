@@ -1,4 +1,4 @@
-//! What the tests put into servers and directories: small, and with everything that tends to be lost.
+//! Test data for servers and directories: small, and with everything that tends to get lost.
 
 use std::{
     ffi::OsStr,
@@ -19,8 +19,8 @@ use nix::{
 };
 use serde_json::{Value, json};
 
-/// Definitions of one virtual host with one of each kind that RabbitMQ knows, and names that need escaping. Users carry the
-/// virtual host's name, so that tests do not meet.
+/// Definitions of a virtual host with one of each kind in RabbitMQ, and names that need escaping.
+/// Users have the virtual host's name, so that tests do not interfere.
 pub fn definitions(vhost: &str) -> Value {
     let user = format!("{vhost} user");
     json!({
@@ -63,8 +63,9 @@ pub fn definitions(vhost: &str) -> Value {
     })
 }
 
-/// Fills a directory with what a file backup tends to lose: names that are not ASCII or not even UTF-8, links of both kinds, a
-/// hole, a pipe, odd modes and times, extended attributes (where the file system takes them).
+/// Fills a directory with what a file backup tends to lose: names that are not ASCII or not even
+/// UTF-8, links of both kinds, a hole, a pipe, unusual modes and times, extended attributes (if the
+/// file system supports them).
 pub fn file_tree(root: &Path) {
     let directory =
         |path: &str| fs::create_dir_all(root.join(path)).expect("a directory can be made");
@@ -93,7 +94,7 @@ pub fn file_tree(root: &Path) {
     fs::hard_link(root.join("large"), root.join("etc/large hard link"))
         .expect("a hard link can be made");
     symlink("nginx.conf", root.join("etc/nginx/link")).expect("a symbolic link can be made");
-    // Not one that is no UTF-8: stock restic before 0.16 itself does not bring such a target back.
+    // Not a target that is invalid UTF-8: stock restic before 0.16 does not restore it itself.
     symlink("/nowhere/مقهى", root.join("dangling")).expect("a symbolic link can be made");
     mkfifo(&root.join("pipe"), Mode::from_bits_truncate(0o640)).expect("a named pipe can be made");
 
@@ -103,11 +104,11 @@ pub fn file_tree(root: &Path) {
         fs::set_permissions(root.join(path), fs::Permissions::from_mode(mode))
             .expect("our file's mode can be set");
     }
-    // Not every file system takes them (tmpfs before Linux 6.6 does not); then there are none to lose.
+    // Some file systems do not support them (tmpfs before Linux 6.6); then there are none to lose.
     let _ = xattr::set(root.join("empty file"), "user.comment", b"\x00\xffbytes");
     let _ = xattr::set(root.join("etc"), "user.note", "ملاحظة".as_bytes());
 
-    // Times last, and a directory's after what is in it.
+    // Times last, and a directory's after those of its content.
     set_modified(&root.join("etc/nginx/nginx.conf"), Duration::new(1_000_000_000, 123_456_789));
     set_modified(&root.join("empty file"), Duration::ZERO);
     set_modified(&root.join("etc/nginx"), Duration::new(1_234_567_890, 1));

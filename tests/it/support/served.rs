@@ -1,4 +1,4 @@
-//! A server of the tests' own on loopback, on a thread of its own: a test may wait for a program that talks to it.
+//! A test server on loopback, on a thread of its own: a test may block on a program that uses it.
 
 use std::{
     net::SocketAddr,
@@ -8,7 +8,7 @@ use std::{
 use axum::Router;
 use tokio::sync::oneshot;
 
-/// A router that is served. It ends with this value.
+/// A router being served. It ends when this value is dropped.
 #[derive(Debug)]
 pub struct Served {
     pub address: SocketAddr,
@@ -46,7 +46,7 @@ impl Drop for Served {
     fn drop(&mut self) {
         drop(self.stop.take());
         if let Some(server) = self.server.take() {
-            // Its panic has been printed; a drop has nobody else to tell.
+            // Its panic has been printed; a drop cannot report it.
             let _ = server.join();
         }
     }

@@ -1,4 +1,4 @@
-//! The servers the tests run on: shared ones that `dev/up` started, and private ones that a test may kill.
+//! The test servers: shared ones started by `dev/up`, and private ones that a test may kill.
 
 use std::{
     env, fs,
@@ -13,15 +13,16 @@ use reqwest::{Method, RequestBuilder};
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// The shared MongoDB wire server. Each test takes databases of its own.
+/// The shared MongoDB wire server. Each test uses its own databases.
 pub fn mongo_uri() -> String {
     variable("KALEEM_TEST_MONGO_URI")
 }
 
-/// The management API of the shared RabbitMQ, and an administrator of it. Each test takes virtual hosts of its own.
+/// The management API of the shared RabbitMQ, with an administrator. Each test uses its own virtual
+/// hosts.
 #[derive(Clone, Debug)]
 pub struct Rabbitmq {
-    /// Without credentials.
+    /// URL without credentials.
     pub url: String,
     pub username: String,
     pub password: String,
@@ -42,7 +43,7 @@ fn rabbitmq_at(url: &str) -> Rabbitmq {
     Rabbitmq { url: url.to_string(), username, password }
 }
 
-/// A RabbitMQ of one test's own, which the test may wipe. It is stopped with this value.
+/// A RabbitMQ for one test, which the test may wipe. It is stopped when this value is dropped.
 #[derive(Debug)]
 pub struct RabbitmqServer {
     state: TempDir,
@@ -50,7 +51,7 @@ pub struct RabbitmqServer {
 }
 
 impl RabbitmqServer {
-    /// Starts a blank one with the same script that starts the shared ones.
+    /// Starts an empty broker with the script that starts the shared ones.
     pub fn start() -> Self {
         let state = tempfile::tempdir().expect("a temporary directory can be made");
         let output = script("dev/up", &state)
@@ -93,7 +94,7 @@ impl RabbitmqServer {
 
 impl Drop for RabbitmqServer {
     fn drop(&mut self) {
-        // A drop has nobody to tell; what is left lies in a temporary directory.
+        // A drop cannot report a failure; the leftovers are in a temporary directory.
         let _ = script("dev/down", &self.state).status();
     }
 }
@@ -104,7 +105,7 @@ fn script(name: &str, state: &TempDir) -> Command {
     command
 }
 
-/// The shared S3 server. Each test takes a prefix of its own in the bucket.
+/// The shared S3 server. Each test uses its own prefix in the bucket.
 #[derive(Clone, Debug)]
 pub struct S3 {
     pub endpoint: String,
@@ -123,7 +124,7 @@ pub fn s3() -> S3 {
     }
 }
 
-/// The shared S3 server, with another key to the same bucket.
+/// The shared S3 server, with another access key for the same bucket.
 pub fn s3_with_second_key() -> S3 {
     S3 { key: variable("KALEEM_TEST_S3_KEY2"), secret: variable("KALEEM_TEST_S3_SECRET2"), ..s3() }
 }
@@ -144,7 +145,7 @@ fn variable(name: &str) -> String {
     })
 }
 
-/// A MongoDB wire server of one test's own. It dies with this value.
+/// A MongoDB wire server for one test. It is killed when this value is dropped.
 #[derive(Debug)]
 pub struct MongoServer {
     process: Child,
@@ -153,9 +154,10 @@ pub struct MongoServer {
 }
 
 impl MongoServer {
-    /// Starts one on a free port and waits until it takes connections.
+    /// Starts one on a free port and waits until it accepts connections.
     pub fn start() -> Self {
-        // Another process may take the port between our look and the server's bind; the server then ends at once.
+        // Another process may take the port before the server binds it; the server then ends at
+        // once.
         (0..5)
             .find_map(|_| Self::try_start())
             .expect("five private MongoDB servers ended before they took a connection")
@@ -196,12 +198,12 @@ impl MongoServer {
         Some(server)
     }
 
-    /// Where it listens.
+    /// The connection string.
     pub fn uri(&self) -> String {
         format!("mongodb://127.0.0.1:{}/", self.port)
     }
 
-    /// Kills it with SIGKILL, as the kernel's memory killer would.
+    /// Kills it with SIGKILL, like the kernel's OOM killer.
     pub fn kill(&mut self) {
         self.process.kill().expect("our child can be killed");
         self.process.wait().expect("our child can be waited for");
@@ -210,13 +212,13 @@ impl MongoServer {
 
 impl Drop for MongoServer {
     fn drop(&mut self) {
-        // It may be dead already, and a drop has nobody to tell.
+        // It may have ended already, and a drop cannot report a failure.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
 }
 
-/// A loopback port nobody listens on at this moment.
+/// A loopback port that is unused at this moment.
 pub fn free_port() -> u16 {
     TcpListener::bind(("127.0.0.1", 0))
         .and_then(|listener| listener.local_addr())

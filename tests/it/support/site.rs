@@ -1,4 +1,5 @@
-//! A site to back up: a directory of its own with a config, secrets, a repository, and what its sources need.
+//! A site to back up: a directory with a config, secrets, a repository, and the data of its
+//! sources.
 #![expect(clippy::unnecessary_debug_formatting, reason = "a quoted path is a TOML string")]
 
 use std::{
@@ -17,14 +18,14 @@ use super::{
     servers::{self, Rabbitmq},
 };
 
-/// The password of every site's repository.
+/// The repository password of every site.
 pub const PASSWORD: &str = "site-password";
 
-/// A site. Its directory is removed with it.
+/// A site. Its directory is removed when it is dropped.
 pub struct Site {
     directory: TempDir,
     config: String,
-    /// Another site's repository, where it shares one.
+    /// The shared repository, if it belongs to another site.
     shared: Option<PathBuf>,
 }
 
@@ -34,12 +35,12 @@ impl Site {
         Self::on(None)
     }
 
-    /// Another host, with a state of its own, on the repository of this site. It is there already.
+    /// Another host, with its own state, on the repository of this site, which already exists.
     pub fn neighbour(&self, host: &str) -> Self {
         Self::on(Some(self.repository())).named(host)
     }
 
-    /// The same site under the name of a host.
+    /// The same site with another host name.
     pub fn named(mut self, host: &str) -> Self {
         self.config.insert_str(0, &format!("host = {host:?}\n"));
         self.written()
@@ -59,25 +60,25 @@ impl Site {
         Self { config, ..site }.written()
     }
 
-    /// With more TOML.
+    /// Adds TOML to the config.
     pub fn with(mut self, toml: &str) -> Self {
         self.config.push_str(toml);
         self.config.push('\n');
         self.written()
     }
 
-    /// With a source of file trees.
+    /// Adds a source of file trees.
     pub fn with_files(self, name: &str, paths: &[&Path]) -> Self {
         self.with(&format!("[source.{name}]\ntype = \"files\"\npaths = {paths:?}"))
     }
 
-    /// With a source of one database.
+    /// Adds a source with one database.
     pub fn with_mongo(self, name: &str, uri: &str) -> Self {
         let secret = self.secret(&format!("{name}.uri"), uri);
         self.with(&format!("[source.{name}]\ntype = \"mongodb\"\nuri = {{ file = {secret:?} }}"))
     }
 
-    /// With a Qdrant as a source of some of its collections.
+    /// Adds a Qdrant source with some of its collections.
     pub fn with_qdrant(self, name: &str, url: &str, api_key: &str, collections: &[String]) -> Self {
         let secret = self.secret(&format!("{name}.key"), api_key);
         self.with(&format!(
@@ -85,7 +86,7 @@ impl Site {
         ))
     }
 
-    /// With a mirror of its repository in a directory.
+    /// Adds a mirror of its repository in a directory.
     pub fn with_mirror(self, name: &str, directory: &Path) -> Self {
         let password = self.path("repository.pass");
         self.with(&format!(
@@ -93,12 +94,12 @@ impl Site {
         ))
     }
 
-    /// With the shared broker as a source.
+    /// Adds the shared broker as a source.
     pub fn with_rabbitmq(self, name: &str) -> Self {
         self.with_rabbitmq_at(name, &servers::rabbitmq())
     }
 
-    /// With a broker as a source.
+    /// Adds a broker as a source.
     pub fn with_rabbitmq_at(
         self,
         name: &str,
@@ -115,13 +116,13 @@ impl Site {
         self
     }
 
-    /// Makes the repository.
+    /// Creates the repository.
     pub fn initialised(self) -> Self {
         self.succeed(["init"]);
         self
     }
 
-    /// Makes the repository and fills it once.
+    /// Creates the repository and backs up once.
     pub fn initialised_and_backed_up(&self) {
         self.succeed(["init"]);
         self.succeed(["backup"]);
@@ -140,7 +141,7 @@ impl Site {
         self.path("kaleem-dr.toml")
     }
 
-    /// Writes a secret for its owner alone.
+    /// Writes a secret with mode 600. Returns its path.
     pub fn secret(&self, name: &str, value: &str) -> PathBuf {
         let path = self.path(name);
         fs::write(&path, format!("{value}\n")).expect("a secret can be written");
@@ -148,7 +149,8 @@ impl Site {
         path
     }
 
-    /// The program on this site, ready to take arguments. No variable of ours leads it elsewhere.
+    /// The program for this site, ready for arguments, without environment variables that affect
+    /// it.
     pub fn command(&self) -> Command {
         let mut command = kaleem_dr();
         for variable in
@@ -193,14 +195,14 @@ impl Site {
         (outcome, lines)
     }
 
-    /// Its snapshots as the program lists them.
+    /// The snapshots listed by the program.
     pub fn snapshots(&self) -> Vec<Value> {
         let (outcome, mut lines) = self.json(["snapshots"]);
         assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
         lines.remove(0).as_array().expect("a list of snapshots").clone()
     }
 
-    /// Stock restic on its repository.
+    /// Stock restic for its repository.
     pub fn restic(&self) -> Restic {
         Restic::on_directory(&self.repository(), PASSWORD)
     }

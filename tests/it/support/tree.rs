@@ -1,4 +1,5 @@
-//! A directory tree as a value: what a faithful restore must give back, in a form that compares and shows its differences.
+//! A directory tree as a value: what a faithful restore must reproduce, in a form that can be
+//! compared and shows differences.
 #![expect(
     clippy::unnecessary_debug_formatting,
     reason = "names that are not UTF-8 must not fall together"
@@ -14,11 +15,13 @@ use std::{
 
 use kaleem_dr_core::ground::digest::ByteDigest;
 
-/// Everything below a directory (and the directory itself, as the empty path), by path relative to it.
+/// Everything below a directory (including the directory itself, as the empty path), by relative
+/// path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tree(BTreeMap<PathBuf, Node>);
 
-/// One entry of a tree: its facts by name, in words that compare. Bytes that are not UTF-8 are shown escaped.
+/// An entry of a tree: its attributes by name, as comparable text. Bytes that are not UTF-8 are
+/// escaped.
 type Node = BTreeMap<&'static str, String>;
 
 impl Tree {
@@ -38,7 +41,8 @@ impl Tree {
                             .join(child.expect("a directory can be read to its end").file_name())
                     })
                     .collect();
-                // The first of several hard links names their group, so the walk must not depend on the disk's order.
+                // The first of several hard links names their group, so the walk must not depend on
+                // the order on disk.
                 children.sort_by(|a, b| b.cmp(a));
                 pending.extend(children);
             }

@@ -1,25 +1,26 @@
-//! Where documents begin and end in bytes that come in pieces of any length; nothing is copied or held.
+//! Finds document boundaries in a stream that arrives in pieces of any length, without copying or
+//! buffering.
 
 use super::format::{LARGEST_DOCUMENT, SMALLEST_DOCUMENT};
 
-/// Follows a stream of documents.
+/// The state of a document stream.
 #[derive(Debug, Default)]
 pub(super) struct Borders {
-    /// Whole documents so far.
+    /// Number of complete documents so far.
     documents: u64,
-    /// Bytes so far.
+    /// Number of bytes so far.
     at: u64,
-    /// The length of the document at hand, as far as it is known.
+    /// The length field of the current document, as far as it has arrived.
     prefix: [u8; 4],
-    /// How many bytes of the document at hand were seen.
+    /// Number of bytes of the current document so far.
     seen: usize,
 }
 
 impl Borders {
-    /// Looks at the next piece.
+    /// Processes the next piece.
     ///
     /// # Errors
-    /// A sentence, when the stream cannot stand in an archive.
+    /// The reason, if an archive cannot contain the stream.
     pub(super) fn follow(&mut self, mut piece: &[u8]) -> Result<(), String> {
         while !piece.is_empty() {
             let begin = self.at - self.seen as u64;
@@ -31,7 +32,9 @@ impl Borders {
                 let length = self.length();
                 let taken = piece.len().min(length - self.seen);
                 if self.seen + taken == length && piece[taken - 1] != 0 {
-                    return Err(format!("the document at byte {begin} does not end where it says"));
+                    return Err(format!(
+                        "the document at byte {begin} does not end at its declared length"
+                    ));
                 }
                 taken
             };
@@ -44,7 +47,7 @@ impl Borders {
             let length = self.length();
             if self.seen == 4 && !(SMALLEST_DOCUMENT..=LARGEST_DOCUMENT).contains(&length) {
                 return Err(format!(
-                    "the document at byte {begin} says that it is {length} bytes long, and mongorestore takes {LARGEST_DOCUMENT} at most"
+                    "the document at byte {begin} has a length of {length} bytes, but mongorestore accepts at most {LARGEST_DOCUMENT}"
                 ));
             }
             if self.seen == length {
@@ -55,10 +58,10 @@ impl Borders {
         Ok(())
     }
 
-    /// Ends the stream; gives how many documents it had.
+    /// Ends the stream and returns its number of documents.
     ///
     /// # Errors
-    /// A sentence, when it ends inside a document.
+    /// The reason, if the stream ends inside a document.
     pub(super) fn finish(self) -> Result<u64, String> {
         match self.seen {
             0 => Ok(self.documents),
@@ -95,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_that_breaks_off_or_lies_is_an_error() {
+    fn a_truncated_or_inconsistent_stream_is_an_error() {
         let stream = stream();
         for (length, piece) in [(stream.len() - 1, 3), (stream.len() - 30, 1000), (2, 1)] {
             let mut borders = Borders::default();
@@ -105,7 +108,7 @@ mod tests {
             assert!(borders.finish().unwrap_err().contains("ends inside"));
         }
         for (lie, why) in [
-            ([4, 0, 0, 0, 0, 0], "4 bytes long"),
+            ([4, 0, 0, 0, 0, 0], "a length of 4 bytes"),
             ([1, 0, 0, 1, 0, 0], "16777217 bytes"),
             ([6, 0, 0, 0, 0, 9], "does not end"),
         ] {

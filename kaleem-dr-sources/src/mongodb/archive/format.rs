@@ -1,30 +1,32 @@
-//! The documents and marks an archive is made of, as bytes and back (mongo-tools, `common/archive/archive.go`).
+//! The documents and markers of an archive, encoded and decoded (mongo-tools,
+//! `common/archive/archive.go`).
 //!
-//! An archive is one stream: magic bytes, a header, the metadata of all namespaces (the prelude), and then blocks of documents.
-//! Blocks of several namespaces may come in turns; each namespace ends with a block that holds the CRC of its documents.
+//! An archive is one stream: magic bytes, a header, the metadata of all namespaces (the prelude),
+//! and then blocks of documents. Blocks of several namespaces may be interleaved; each namespace
+//! ends with a block that contains the CRC of its documents.
 //!
-//! Reading is at least as strict as mongorestore's: what it takes is taken, but for what no mongodump writes and only damage
-//! explains.
+//! Reading is at least as strict as in mongorestore: we accept what it accepts, except for content
+//! that mongodump never writes and only damage can explain.
 
 use bson::{RawBsonRef, RawDocument, RawDocumentBuf, rawdoc};
 
 use crate::mongodb::dump::wellformed;
 
-/// What an archive begins with.
+/// The first bytes of an archive.
 pub(super) const MAGIC: [u8; 4] = [0x6d, 0xe2, 0x99, 0x81];
-/// The version that is written and read.
+/// The format version that we write and read.
 const VERSION: &str = "0.1";
-/// What ends a block.
+/// Ends a block.
 pub(super) const TERMINATOR: [u8; 4] = [0xff; 4];
-/// The largest document that mongorestore takes from an archive.
+/// The largest document that mongorestore accepts from an archive, in bytes.
 pub(super) const LARGEST_DOCUMENT: usize = 16 << 20;
-/// The smallest: length and terminator.
+/// The smallest document, in bytes: its length and terminator.
 pub(super) const SMALLEST_DOCUMENT: usize = 5;
 
-/// What an archive says of itself.
+/// The header of an archive.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Header {
-    /// `x.y.z`, or reading it fails.
+    /// `x.y.z`; anything else is a read error.
     pub(super) server_version: String,
     pub(super) tool_version: String,
 }
@@ -32,7 +34,8 @@ pub(super) struct Header {
 impl Header {
     pub(super) fn to_document(&self) -> RawDocumentBuf {
         rawdoc! {
-            // Ours come one after the other. mongorestore takes it for how many it restores at once.
+            // Ours come one after another. mongorestore uses this as the number of collections that
+            // it restores in parallel.
             "concurrent_collections": 4_i32,
             "version": VERSION,
             "server_version": self.server_version.as_str(),
@@ -41,7 +44,7 @@ impl Header {
     }
 
     /// # Errors
-    /// A sentence.
+    /// The reason why the header is invalid.
     pub(super) fn read(document: &[u8]) -> Result<Self, String> {
         let [concurrent, version, server_version, tool_version] = fields(
             document,
@@ -49,15 +52,15 @@ impl Header {
             Others::Ignored,
         )?;
         if !matches!(concurrent, None | Some(RawBsonRef::Int32(_))) {
-            return Err("its `concurrent_collections` is no 32-bit number".to_owned());
+            return Err("its `concurrent_collections` is not a 32-bit number".to_owned());
         }
         let version = text("version", version)?;
         if version != VERSION {
-            return Err(format!("it is of the format `{version}`, and only {VERSION} is known"));
+            return Err(format!("its format is `{version}`, but only {VERSION} is supported"));
         }
         let server_version = text("server_version", server_version)?;
         if release(server_version).is_none() {
-            return Err(format!("its server version `{server_version}` is not of the form 8.0.4"));
+            return Err(format!("its server version `{server_version}` does not look like 8.0.4"));
         }
         let tool_version =
             tool_version.map_or(Ok(""), |value| text("tool_version", Some(value)))?;
@@ -68,13 +71,13 @@ impl Header {
     }
 }
 
-/// One entry of the prelude.
+/// A namespace entry of the prelude.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Entry {
     /// Empty for the oplog.
     pub(super) database: String,
     pub(super) collection: String,
-    /// The text of a `.metadata.json`; empty where there is none.
+    /// The content of the `.metadata.json`; empty if there is none.
     pub(super) metadata: String,
     /// `collection`, `view`, `timeseries`, or empty.
     pub(super) kind: String,
@@ -92,12 +95,12 @@ impl Entry {
     }
 
     /// # Errors
-    /// A sentence.
+    /// The reason why the entry is invalid.
     pub(super) fn read(document: &[u8]) -> Result<Self, String> {
         let [database, collection, metadata, size, kind] =
             fields(document, ["db", "collection", "metadata", "size", "type"], Others::Ignored)?;
         if !matches!(size, None | Some(RawBsonRef::Int32(_) | RawBsonRef::Int64(_))) {
-            return Err("its `size` is no whole number".to_owned());
+            return Err("its `size` is not an integer".to_owned());
         }
         let collection = text("collection", collection)?;
         if collection.is_empty() {
@@ -106,20 +109,22 @@ impl Entry {
         Ok(Self {
             database: text("db", database)?.to_owned(),
             collection: collection.to_owned(),
-            // Empty is fine, but each mongodump writes it: without it indexes would be lost and nobody told.
+            // Every mongodump writes this field, though it may be empty: without it, indexes would
+            // be lost unnoticed.
             metadata: text("metadata", metadata)?.to_owned(),
-            // Releases before 4.4 know no types.
+            // Releases before 4.4 have no types.
             kind: kind.map_or(Ok(""), |value| text("type", Some(value)))?.to_owned(),
         })
     }
 }
 
-/// What begins a block.
+/// The header of a block.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct BlockHeader {
     pub(super) database: String,
     pub(super) collection: String,
-    /// The CRC of all its documents, when the name space ends here; such a block has no documents.
+    /// The CRC of all documents of the namespace, if the namespace ends here; such a block has no
+    /// documents.
     pub(super) end: Option<u64>,
 }
 
@@ -134,18 +139,18 @@ impl BlockHeader {
     }
 
     /// # Errors
-    /// A sentence.
+    /// The reason why the header is invalid.
     pub(super) fn read(document: &[u8]) -> Result<Self, String> {
         let [database, collection, end, crc] =
             fields(document, ["db", "collection", "EOF", "CRC"], Others::Refused)?;
         let Some(RawBsonRef::Boolean(end)) = end else {
-            return Err("it has no `EOF` that is true or false".to_owned());
+            return Err("its `EOF` is missing or not a boolean".to_owned());
         };
         let Some(RawBsonRef::Int64(crc)) = crc else {
-            return Err("it has no `CRC` of 64 bits".to_owned());
+            return Err("its `CRC` is missing or not a 64-bit number".to_owned());
         };
         if !end && crc != 0 {
-            return Err("it has a CRC where no name space ends".to_owned());
+            return Err("it has a CRC although the namespace does not end there".to_owned());
         }
         Ok(Self {
             database: text("db", database)?.to_owned(),
@@ -155,30 +160,32 @@ impl BlockHeader {
     }
 }
 
-/// What to make of fields nobody knows. mongorestore ignores them in the prelude and refuses them after it.
+/// The treatment of unknown fields. mongorestore ignores them in the prelude and rejects them after it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Others {
     Ignored,
     Refused,
 }
 
-/// The named fields of a document, each at most once.
+/// Extracts the named fields of a document, each at most once.
 fn fields<'a, const N: usize>(
     document: &'a [u8],
     names: [&str; N],
     others: Others,
 ) -> Result<[Option<RawBsonRef<'a>>; N], String> {
-    // Before anything is decoded: reading raw values relies on it.
+    // Checked before anything is decoded: reading raw values relies on it.
     match wellformed::check(document) {
         Ok(None) => {}
-        Ok(Some(at)) => return Err(format!("its byte {at} begins a text that is not UTF-8")),
+        Ok(Some(at)) => return Err(format!("the text at its byte {at} is not UTF-8")),
         Err(flaw) => return Err(format!("it is malformed at its byte {}: {}", flaw.at, flaw.why)),
     }
     let mut found = [None; N];
     for element in RawDocument::from_bytes(document).map_err(|error| error.to_string())? {
         let (name, value) = element.map_err(|error| error.to_string())?;
         match names.iter().position(|known| *known == name.as_str()) {
-            Some(at) if found[at].is_some() => return Err(format!("it has `{}` twice", names[at])),
+            Some(at) if found[at].is_some() => {
+                return Err(format!("it has the field `{}` twice", names[at]));
+            }
             Some(at) => found[at] = Some(value),
             None if others == Others::Refused => {
                 return Err(format!("it has an unknown field `{}`", name.as_str()));
@@ -192,12 +199,12 @@ fn fields<'a, const N: usize>(
 fn text<'a>(name: &str, value: Option<RawBsonRef<'a>>) -> Result<&'a str, String> {
     match value {
         Some(RawBsonRef::String(text)) => Ok(text),
-        Some(_) => Err(format!("its `{name}` is no text")),
+        Some(_) => Err(format!("its `{name}` is not a string")),
         None => Err(format!("it has no `{name}`")),
     }
 }
 
-/// The three numbers a server's version begins with.
+/// The first three numbers of a server version.
 pub(super) fn release(version: &str) -> Option<(u32, u32, u32)> {
     let plain = version.split_once(['-', '+']).map_or(version, |(plain, _)| plain);
     let mut numbers = plain.split('.').map(|number| {

@@ -1,18 +1,19 @@
-//! The lowest layer of an archive: documents and terminators, one after the other.
+//! The lowest layer of an archive: documents and terminators, one after another.
 //!
-//! Memory is one buffer that grows to the largest document there is, as its bytes come in: a length that lies costs nothing.
+//! Memory is a single buffer that grows to the size of the largest document as its bytes arrive, so
+//! a wrong length costs nothing.
 
 use std::io::{self, Read};
 
 use super::format::{LARGEST_DOCUMENT, SMALLEST_DOCUMENT, TERMINATOR};
 
-/// The least and the most by which the buffer grows.
+/// Minimum and maximum growth of the buffer, in bytes.
 const STEP_BYTES: (usize, usize) = (16 << 10, 1 << 20);
 
-/// What comes next in an archive.
+/// An item of an archive.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Frame<'a> {
-    /// The bytes of a document: its length is possible, and it ends with its NUL.
+    /// The bytes of a document: its length is plausible, and it ends with its NUL.
     Document(&'a [u8]),
     /// The end of a block.
     Terminator,
@@ -20,12 +21,12 @@ pub(super) enum Frame<'a> {
     End,
 }
 
-/// Cuts a stream into frames.
+/// Splits a stream into frames.
 #[derive(Debug)]
 pub(super) struct Frames<R> {
     input: R,
     buffer: Vec<u8>,
-    /// What is not given out yet is `buffer[begin..end]`.
+    /// The bytes not returned yet are `buffer[begin..end]`.
     begin: usize,
     end: usize,
     /// Offset of the latest frame in the stream.
@@ -39,25 +40,25 @@ impl<R: Read> Frames<R> {
         Self { input, buffer: Vec::new(), begin: 0, end: 0, at: 0, length: 0 }
     }
 
-    /// Offset in the stream of what was given out last, or failed.
+    /// Offset in the stream of the frame that was returned last, or that failed.
     pub(super) fn at(&self) -> u64 {
         self.at
     }
 
-    /// The next four bytes, whatever they are.
+    /// Reads the next four bytes, without interpreting them. `None` at the end.
     pub(super) fn magic(&mut self) -> Result<Option<[u8; 4]>, String> {
         let there = self.fill(4)?;
         Ok(if there < 4 { None } else { self.give(4).first_chunk().copied() })
     }
 
-    /// The next frame.
+    /// Reads the next frame.
     ///
     /// # Errors
-    /// A sentence, when what follows is none.
+    /// The reason, if what follows is not a frame.
     pub(super) fn next(&mut self) -> Result<Frame<'_>, String> {
         match self.fill(4)? {
             0 => return Ok(Frame::End),
-            1..4 => return Err("it breaks off inside the length of a document".to_owned()),
+            1..4 => return Err("it ends inside the length of a document".to_owned()),
             _ => {}
         }
         let mut length = [0; 4];
@@ -69,16 +70,18 @@ impl<R: Read> Frames<R> {
         let claimed = i32::from_le_bytes(length);
         let length = match usize::try_from(claimed) {
             Ok(length) if (SMALLEST_DOCUMENT..=LARGEST_DOCUMENT).contains(&length) => length,
-            _ => return Err(format!("{claimed} is the length of no document, and no terminator")),
+            _ => {
+                return Err(format!(
+                    "{claimed} is neither the length of a document nor a terminator"
+                ));
+            }
         };
         let there = self.fill(length)?;
         if there < length {
-            return Err(format!(
-                "it breaks off inside a document: {there} of {length} bytes are there"
-            ));
+            return Err(format!("it ends inside a document, after {there} of {length} bytes"));
         }
         if self.buffer[self.begin + length - 1] != 0 {
-            return Err("a document does not end where it says".to_owned());
+            return Err("a document does not end at its declared length".to_owned());
         }
         Ok(Frame::Document(self.give(length)))
     }
@@ -90,7 +93,8 @@ impl<R: Read> Frames<R> {
         given
     }
 
-    /// Reads until `wanted` bytes are there, or the stream ends; gives how many of them are.
+    /// Reads until `wanted` bytes are buffered, or the stream ends; returns how many of them are
+    /// buffered.
     fn fill(&mut self, wanted: usize) -> Result<usize, String> {
         self.at += self.length as u64;
         self.length = 0;
@@ -107,7 +111,7 @@ impl<R: Read> Frames<R> {
                 Ok(0) => break,
                 Ok(read) => self.end += read,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(format!("it cannot be read on: {error}")),
+                Err(error) => return Err(format!("reading it failed: {error}")),
             }
         }
         Ok(wanted.min(self.end - self.begin))

@@ -1,11 +1,11 @@
-//! What the fuzzer does with an archive.
+//! The fuzz target for archives.
 
 use kaleem_dr_core::ground::SourceError;
 
 use super::reader::{Contents, read};
 use crate::mongodb::dump::wellformed;
 
-/// Reads an archive through.
+/// Reads an archive completely.
 pub fn fuzz_archive(bytes: &[u8]) {
     struct Dropped;
     impl Contents for Dropped {
@@ -14,6 +14,6 @@ pub fn fuzz_archive(bytes: &[u8]) {
             Ok(())
         }
     }
-    // That it is damaged is a good answer.
+    // An error is a correct result for damaged input.
     drop(read(bytes, &mut Dropped));
 }

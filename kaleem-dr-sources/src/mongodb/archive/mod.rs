@@ -1,5 +1,5 @@
-//! mongodump's archive format 0.1: points written as archives, and archives opened as points. Reader and writer
-//! stream, and hold one document at a time.
+//! mongodump's archive format 0.1: writes points as archives, and opens archives as points. Reader
+//! and writer stream, and keep one document in memory at a time.
 
 mod borders;
 mod format;

@@ -1,4 +1,5 @@
-//! A million damaged archives: none is a panic, and none that is taken lacks a document or has another.
+//! A million damaged archives: none causes a panic, and none that is accepted has missing or
+//! changed documents.
 
 use std::{
     io::{self, Write as _},
@@ -16,7 +17,7 @@ const PLAIN: u64 = 900_000;
 const REAL: u64 = 20_000;
 const COMPRESSED: u64 = 80_000;
 
-/// A small generator with a seed, so that a failure can be repeated.
+/// A small seeded generator, so that a failure can be reproduced.
 struct Random(u64);
 
 impl Random {
@@ -38,7 +39,7 @@ impl Random {
     }
 }
 
-/// Where frames of an archive begin: damage on these borders is the hardest to see.
+/// The offsets of an archive's frames: damage at these boundaries is the hardest to detect.
 fn borders(archive: &[u8]) -> Vec<usize> {
     let mut borders = vec![0, 4];
     let mut at = 4;
@@ -68,7 +69,7 @@ fn mutate(original: &[u8], borders: &[usize], random: &mut Random) -> Vec<u8> {
             3 => bytes.truncate(random.below(bytes.len())),
             4 => bytes.truncate(borders[random.below(borders.len())]),
             5 => drop(bytes.drain(random.range(&bytes.clone()))),
-            // Whole frames are lost, doubled, or change places.
+            // Whole frames are lost, duplicated or swapped.
             6 | 7 => {
                 let (a, b) =
                     (borders[random.below(borders.len())], borders[random.below(borders.len())]);
@@ -100,7 +101,8 @@ fn mutate(original: &[u8], borders: &[usize], random: &mut Random) -> Vec<u8> {
     bytes
 }
 
-/// What an archive holds, by names and not by places: the prelude may have changed its order.
+/// The content of an archive, by names instead of positions, because a mutation may reorder the
+/// prelude.
 fn content(archive: impl io::Read) -> Option<Vec<(String, Vec<u8>)>> {
     let mut kept = Kept::default();
     match read(archive, &mut kept) {
@@ -123,7 +125,7 @@ fn content(archive: impl io::Read) -> Option<Vec<(String, Vec<u8>)>> {
     }
 }
 
-/// Tries mutations on two threads; gives how many were taken.
+/// Runs mutations on two threads; returns how many were accepted.
 fn survive(rounds: u64, attempt: impl Fn(&mut Random) -> bool + Sync) -> u64 {
     std::thread::scope(|scope| {
         let threads: Vec<_> = (0..2)
@@ -157,7 +159,7 @@ fn no_damage_goes_unseen(archive: &[u8], rounds: u64) {
             true
         })
     });
-    // Such as change a version or a metadata text, which nothing protects.
+    // Accepted mutations are those of a version or a metadata text, which no checksum protects.
     assert!(taken > 0 && taken < rounds / 3, "{taken} of {rounds} were taken");
 }
 

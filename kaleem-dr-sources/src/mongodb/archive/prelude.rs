@@ -1,4 +1,4 @@
-//! The name spaces of an archive: which there are, what each is, and which blocks belong to it.
+//! The namespaces of an archive, and the lookup from a block to its namespace.
 
 use std::collections::HashMap;
 
@@ -12,39 +12,40 @@ use crate::mongodb::{
 
 /// The entry of the oplog, which belongs to no database.
 pub(super) const OPLOG: &str = "oplog";
-/// How mongodump calls a database's users, its roles, and the version of their form.
+/// mongodump's names for a database's users, its roles, and their schema version.
 pub(super) const ACCOUNTS: [&str; 3] =
     ["$admin.system.users", "$admin.system.roles", "$admin.system.version"];
 
-/// All that comes before the documents.
+/// Everything before the documents.
 #[derive(Clone, Debug)]
 pub(super) struct Prelude {
     pub(super) header: Header,
     pub(super) namespaces: Vec<Namespace>,
 }
 
-/// One name space.
+/// A namespace.
 #[derive(Clone, Debug)]
 pub(super) struct Namespace {
     pub(super) database: String,
     pub(super) collection: String,
-    /// What makes it a collection, view or time series; none for the oplog and for users and roles.
+    /// The description of a collection, view or time series; `None` for the oplog and for users and
+    /// roles.
     pub(super) described: Option<Described>,
 }
 
-/// A collection and the text it is described by.
+/// A collection and its metadata text.
 #[derive(Clone, Debug)]
 pub(super) struct Described {
     pub(super) spec: CollectionSpec,
-    /// As mongodump 100 writes it: with the name and the type in it.
+    /// In the form that mongodump 100 writes: with the name and the type.
     pub(super) json: String,
 }
 
 impl Namespace {
-    /// What an entry of the prelude says.
+    /// Converts an entry of the prelude.
     ///
     /// # Errors
-    /// A sentence.
+    /// The reason why the entry is invalid.
     pub(super) fn of_entry(entry: Entry) -> Result<Self, String> {
         let Entry { database, collection, metadata, kind } = entry;
         let special = if database.is_empty() {
@@ -56,13 +57,13 @@ impl Namespace {
             return Ok(Self { database, collection, described: None });
         }
         if database.is_empty() {
-            return Err(format!("{collection} belongs to no database, and only the oplog may"));
+            return Err(format!("{collection} belongs to no database, which only the oplog may"));
         }
         let described = describe(&database, &collection, &metadata, &kind)?;
         Ok(Self { database, collection, described: Some(described) })
     }
 
-    /// Its name, as an operator knows it.
+    /// The name shown to the operator.
     pub(super) fn name(&self) -> String {
         if self.database.is_empty() {
             self.collection.clone()
@@ -76,7 +77,8 @@ impl Namespace {
     }
 }
 
-/// Reads a collection's metadata. Such a text as older releases leave out or write without name and type is completed.
+/// Parses a collection's metadata. Older releases omit the text, or write it without name and type:
+/// these are filled in.
 fn describe(database: &str, collection: &str, json: &str, kind: &str) -> Result<Described, String> {
     let name = format!("{database}.{collection}");
     let odd = |why: String| format!("the metadata of {name}: {why}");
@@ -94,25 +96,28 @@ fn describe(database: &str, collection: &str, json: &str, kind: &str) -> Result<
     let json = if complete { json.to_owned() } else { metadata::canonical(&document) };
     let spec = metadata::from_json(database, &json).map_err(odd)?;
     if spec.name != collection {
-        return Err(odd(format!("it is that of `{}`", spec.name)));
+        return Err(odd(format!("it belongs to `{}`", spec.name)));
     }
     if !kind.is_empty() && kind != spec.kind.as_str() {
-        return Err(odd(format!("its type is {} there and {kind} here", spec.kind.as_str())));
+        return Err(odd(format!(
+            "its type is {} in the metadata, but {kind} in the archive",
+            spec.kind.as_str()
+        )));
     }
     Ok(Described { spec, json })
 }
 
-/// Finds the name space a block belongs to.
+/// Finds the namespace of a block.
 #[derive(Debug, Default)]
 pub(super) struct Blocks(HashMap<(String, String), usize>);
 
 impl Blocks {
     /// # Errors
-    /// A sentence, when two entries have one name.
+    /// The reason, if two entries have the same name.
     pub(super) fn add(&mut self, at: usize, namespace: &Namespace) -> Result<(), String> {
         let mut names = vec![namespace.collection.clone()];
         if namespace.kind() == Some(CollectionKind::TimeSeries) {
-            // Servers before 8.3 keep, and have dumped, its data under this name.
+            // Servers before 8.3 store, and dump, its data under this name.
             names.push(format!("{BUCKETS}{}", namespace.collection));
         }
         for name in names {

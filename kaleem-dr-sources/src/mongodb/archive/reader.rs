@@ -1,6 +1,7 @@
-//! Reading an archive through: everything the format lets one check is checked, and each document is handed on.
+//! Reads a complete archive, checks everything that the format allows to check, and passes on each
+//! document.
 //!
-//! Nothing here touches a disk; whoever takes the documents decides where they go.
+//! It writes nothing to disk; the receiver of the documents decides where they go.
 
 use std::{fmt, io::Read};
 
@@ -13,33 +14,34 @@ use super::{
 };
 use crate::mongodb::server::listing::CollectionKind;
 
-/// Takes what an archive holds.
+/// Receives the content of an archive.
 pub(super) trait Contents {
-    /// The next document of a name space, by its place in the prelude.
+    /// Receives the next document of a namespace, given by its index in the prelude.
     ///
     /// # Errors
-    /// When it cannot be taken; this ends the reading.
+    /// If the document cannot be processed; this stops the reading.
     fn document(&mut self, namespace: usize, document: &[u8]) -> Result<(), SourceError>;
 }
 
-/// Why an archive could not be read.
+/// The reason why an archive could not be read.
 #[derive(Debug)]
 pub(super) enum ReadError {
-    /// It is not what it should be.
+    /// The archive is damaged.
     Damaged(Damage),
-    /// Whoever takes the documents failed.
+    /// The receiver of the documents failed.
     Contents(SourceError),
 }
 
-/// Where an archive breaks, and what there is of it.
+/// The position of the damage, and how much of the archive is intact.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Damage {
-    /// Offset in the uncompressed stream.
+    /// Offset in the uncompressed stream, in bytes.
     at: u64,
-    /// The name space it happened in.
+    /// The damaged namespace.
     namespace: Option<Broken>,
     why: String,
-    /// Name spaces read to their end, with the CRC they should have, and how many there are. None: not even the prelude is whole.
+    /// The number of complete namespaces with a correct CRC, and of all namespaces. `None` if not
+    /// even the prelude is complete.
     whole: Option<(usize, usize)>,
 }
 
@@ -59,10 +61,10 @@ impl fmt::Display for Damage {
         match self.whole {
             None => write!(
                 f,
-                "nothing of it can be read, for what describes its collections is not whole"
+                "nothing of it can be read, because the description of its collections is incomplete"
             ),
             Some((whole, all)) => {
-                write!(f, "{whole} of its {all} name spaces are whole")?;
+                write!(f, "{whole} of its {all} namespaces are intact")?;
                 match &self.namespace {
                     Some(broken) => write!(
                         f,
@@ -76,11 +78,11 @@ impl fmt::Display for Damage {
     }
 }
 
-/// Reads an archive, uncompressed, to its end.
+/// Reads an uncompressed archive to its end.
 ///
 /// # Errors
-/// The first place where it is not what it should be. Where a checksum alone is wrong, the rest is read all the same, without
-/// handing it on, so that the error can say what else is whole.
+/// The first damage. If only a checksum is wrong, the rest is still read, without passing it on, so
+/// that the error can report what else is intact.
 pub(super) fn read(input: impl Read, contents: &mut impl Contents) -> Result<Prelude, ReadError> {
     let mut frames = Frames::new(input);
     let (prelude, blocks) = read_prelude(&mut frames).map_err(|why| {
@@ -102,8 +104,8 @@ pub(super) fn read(input: impl Read, contents: &mut impl Contents) -> Result<Pre
 fn read_prelude<R: Read>(frames: &mut Frames<R>) -> Result<(Prelude, Blocks), String> {
     match frames.magic()? {
         Some(MAGIC) => {}
-        Some(_) => return Err("it does not begin as an archive of mongodump does".to_owned()),
-        None => return Err("it is too short for an archive of mongodump".to_owned()),
+        Some(_) => return Err("it does not begin like a mongodump archive".to_owned()),
+        None => return Err("it is too short for a mongodump archive".to_owned()),
     }
     let header = match frames.next()? {
         Frame::Document(document) => {
@@ -125,22 +127,23 @@ fn read_prelude<R: Read>(frames: &mut Frames<R>) -> Result<(Prelude, Blocks), St
             }
             Frame::Terminator if namespaces.is_empty() => {
                 return Err(
-                    "it lists no collection: whatever wrote it found nothing to dump".to_owned()
+                    "it lists no collection: the program that wrote it found nothing to dump"
+                        .to_owned(),
                 );
             }
             Frame::Terminator => return Ok((Prelude { header, namespaces }, blocks)),
-            Frame::End => return Err("it breaks off in the list of its collections".to_owned()),
+            Frame::End => return Err("it ends inside the list of its collections".to_owned()),
         }
     }
 }
 
-/// What was seen of one name space.
+/// The state of one namespace.
 #[derive(Default)]
 struct Body {
     crc: crc64fast::Digest,
     documents: u64,
     ended: bool,
-    /// Whether its end bore the right checksum.
+    /// The namespace ended with the correct checksum.
     whole: bool,
 }
 
@@ -148,10 +151,10 @@ struct Reading<'a, C> {
     prelude: &'a Prelude,
     blocks: Blocks,
     bodies: Vec<Body>,
-    /// The name space of the block at hand.
+    /// Index of the current block's namespace.
     current: Option<usize>,
     contents: &'a mut C,
-    /// A wrong checksum, while the rest is still read.
+    /// A wrong checksum, kept while the rest is read.
     damage: Option<Damage>,
 }
 
@@ -179,13 +182,13 @@ impl<C: Contents> Reading<'_, C> {
                 self.current = Some(open);
                 Err(ReadError::Damaged(self.damaged(
                     frames.at(),
-                    "the archive ends before this name space does".to_owned(),
+                    "the archive ends before this namespace does".to_owned(),
                 )))
             }
         }
     }
 
-    /// Finds the name space of a block. Gives the CRC when it ends there.
+    /// Starts a block. Returns the CRC if the namespace ends with it.
     fn begin(&mut self, header: BlockHeader) -> Result<Option<u64>, String> {
         let BlockHeader { database, collection, end } = header;
         let name = format!("{database}.{collection}");
@@ -194,7 +197,7 @@ impl<C: Contents> Reading<'_, C> {
         };
         self.current = Some(at);
         if self.bodies[at].ended {
-            Err("a block comes after the end of its name space".to_owned())
+            Err("a block comes after the end of its namespace".to_owned())
         } else {
             Ok(end)
         }
@@ -209,13 +212,13 @@ impl<C: Contents> Reading<'_, C> {
         body.whole = found == expected;
         if !body.whole && self.damage.is_none() {
             let why = format!(
-                "its documents have the CRC {found:016x} and should have {expected:016x}, so some of them are changed or missing"
+                "its documents have the CRC {found:016x} instead of {expected:016x}, so some of them are changed or missing"
             );
             self.damage = Some(self.damaged(at, why));
         }
     }
 
-    /// The documents of a block, up to its terminator.
+    /// Reads the documents of a block, up to its terminator.
     fn documents<R: Read>(&mut self, frames: &mut Frames<R>, ended: bool) -> Result<(), ReadError> {
         let Some(current) = self.current else { return Ok(()) };
         let is_view = self.prelude.namespaces[current].kind() == Some(CollectionKind::View);
@@ -223,7 +226,7 @@ impl<C: Contents> Reading<'_, C> {
             let why = match frames.next() {
                 Ok(Frame::Terminator) => return Ok(()),
                 Ok(Frame::Document(_)) if ended => {
-                    "a document comes after the end of its name space".to_owned()
+                    "a document comes after the end of its namespace".to_owned()
                 }
                 Ok(Frame::Document(_)) if is_view => "a view has documents".to_owned(),
                 Ok(Frame::Document(document)) => {
@@ -235,14 +238,14 @@ impl<C: Contents> Reading<'_, C> {
                     }
                     continue;
                 }
-                Ok(Frame::End) => "it breaks off inside a block".to_owned(),
+                Ok(Frame::End) => "it ends inside a block".to_owned(),
                 Err(why) => why,
             };
             return Err(ReadError::Damaged(self.damaged(frames.at(), why)));
         }
     }
 
-    /// The damage to tell of: what was found first counts.
+    /// The damage to report: an earlier checksum error takes precedence.
     fn damaged(&self, at: u64, why: String) -> Damage {
         self.damage.clone().unwrap_or_else(|| Damage {
             at,
@@ -371,10 +374,10 @@ mod tests {
         let begins = begun().0.len();
         for (sample, why) in [
             (Sample(Vec::new()), "too short".to_owned()),
-            (changed(0), "does not begin as an archive".to_owned()),
+            (changed(0), "does not begin like a mongodump archive".to_owned()),
             (
                 Sample(whole().0[..40].to_vec()),
-                "at byte 4 of the uncompressed archive: it breaks off inside a document".to_owned(),
+                "at byte 4 of the uncompressed archive: it ends inside a document".to_owned(),
             ),
             (
                 extra_field,
@@ -392,31 +395,31 @@ mod tests {
                     "at byte {length} of the uncompressed archive, in d.a: a block comes after"
                 ),
             ),
-            (late_document, "a document comes after the end of its name space".to_owned()),
+            (late_document, "a document comes after the end of its namespace".to_owned()),
             (
                 begun().block("d", "a", &documents).clone(),
-                "in d.a: the archive ends before this name space does; 0 of its 1".to_owned(),
+                "in d.a: the archive ends before this namespace does; 0 of its 1".to_owned(),
             ),
-            (begun(), "the archive ends before this name space does".to_owned()),
+            (begun(), "the archive ends before this namespace does".to_owned()),
             (
                 Sample(whole().0[..length - 1].to_vec()),
-                "it breaks off inside the length of a document".to_owned(),
+                "it ends inside the length of a document".to_owned(),
             ),
-            (after(&[0]), "it breaks off inside the length".to_owned()),
+            (after(&[0]), "it ends inside the length".to_owned()),
             (
                 after(&[0; 512]),
                 format!(
-                    "at byte {length} of the uncompressed archive: 0 is the length of no document"
+                    "at byte {length} of the uncompressed archive: 0 is neither the length of a document"
                 ),
             ),
             (after(&super::super::format::TERMINATOR), "a block has no header".to_owned()),
             (
                 begun().block("d", "a", &too_large).clone(),
-                "16777217 is the length of no document".to_owned(),
+                "16777217 is neither the length of a document".to_owned(),
             ),
             (
                 begun().block("d", "a", &documents).end("d", "a", &[]).clone(),
-                "should have 0000000000000000".to_owned(),
+                "instead of 0000000000000000".to_owned(),
             ),
             (Sample::new().end_block().clone(), "it lists no collection".to_owned()),
             (
@@ -458,7 +461,7 @@ mod tests {
         let refusal_of_cut = refusal(&cut);
         assert!(
             refusal_of_cut
-                .contains("1 of its 3 name spaces are whole, and 2 documents of d.b can be read"),
+                .contains("1 of its 3 namespaces are intact, and 2 documents of d.b can be read"),
             "{refusal_of_cut}"
         );
 
@@ -466,6 +469,6 @@ mod tests {
         sample.end("d", "b", &documents[..2]).block("d", "c", &documents).end("d", "c", &documents);
         let refusal = refusal(&sample);
         assert!(refusal.contains("in d.b: its documents have the CRC"), "{refusal}");
-        assert!(refusal.contains("2 of its 3 name spaces are whole"), "{refusal}");
+        assert!(refusal.contains("2 of its 3 namespaces are intact"), "{refusal}");
     }
 }

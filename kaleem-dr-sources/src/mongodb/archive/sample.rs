@@ -1,4 +1,4 @@
-//! Archives put together by hand for the tests, block by block, right or wrong.
+//! Handmade archives for the tests, valid or not, block by block.
 
 use bson::{Document, RawDocumentBuf, doc, rawdoc};
 
@@ -8,12 +8,12 @@ use super::{
 };
 use kaleem_dr_core::ground::SourceError;
 
-/// An archive in the making.
+/// An archive under construction.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Sample(pub(super) Vec<u8>);
 
 impl Sample {
-    /// With magic bytes and a header.
+    /// Starts with magic bytes and a header.
     pub(super) fn new() -> Self {
         let mut sample = Self(MAGIC.to_vec());
         sample.put(&rawdoc! {
@@ -32,7 +32,7 @@ impl Sample {
         self
     }
 
-    /// An entry of the prelude.
+    /// Appends an entry of the prelude.
     pub(super) fn entry(&mut self, database: &str, collection: &str, kind: &str) -> &mut Self {
         let metadata = match kind {
             "" => String::new(),
@@ -46,7 +46,7 @@ impl Sample {
         self.put(&rawdoc! { "db": database, "collection": collection, "metadata": metadata.as_str(), "size": 0, "type": kind })
     }
 
-    /// A whole block of documents.
+    /// Appends a complete block of documents.
     pub(super) fn block(
         &mut self,
         database: &str,
@@ -61,7 +61,7 @@ impl Sample {
         self.end_block()
     }
 
-    /// The block at the end of a name space with these documents.
+    /// Appends the final block of a namespace with these documents.
     pub(super) fn end(
         &mut self,
         database: &str,
@@ -79,12 +79,13 @@ impl Sample {
     }
 }
 
-/// The bytes of one document.
+/// Encodes one document.
 pub(super) fn document(n: i32, text: &str) -> Vec<u8> {
     bson::serialize_to_vec(&doc! { "_id": n, "text": text }).unwrap()
 }
 
-/// One of everything, in turns: two collections, one of them empty, a view, a time series, users, and the oplog.
+/// Contains every kind of namespace, interleaved: two collections, one of them empty, a view, a
+/// time series, users, and the oplog.
 pub(super) fn everything() -> Sample {
     let mut sample = Sample::new();
     let (a, b) = (
@@ -118,7 +119,7 @@ pub(super) fn everything() -> Sample {
     sample
 }
 
-/// Keeps what it is given: by name space, the documents one after the other.
+/// Keeps the documents of each namespace, concatenated.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Kept(pub(super) Vec<Vec<u8>>);
 

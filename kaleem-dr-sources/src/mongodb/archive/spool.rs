@@ -1,6 +1,8 @@
-//! An archive taken apart: the documents of each name space in a file of their own, counted and hashed on the way.
+//! Unpacks an archive: the documents of each namespace go to a file of their own, and are counted
+//! and hashed on the way.
 //!
-//! Blocks of name spaces come in turns, but seldom: one file is open at a time, and opened again when its turn comes.
+//! Namespaces are interleaved only in large blocks, so only one file is open at a time, and is
+//! reopened when its next block comes.
 
 use std::{
     collections::BTreeMap,
@@ -34,24 +36,24 @@ use crate::mongodb::{
     server::listing::{BUCKETS, CollectionKind},
 };
 
-/// How much is written between two looks at the room that is left, and how much there must be at each.
+/// Bytes written between two checks of the free space, and the space required at each check.
 const ROOM_BYTES: u64 = 64 << 20;
 const BUFFER_BYTES: usize = 256 << 10;
 
-/// Takes an archive's documents to a temporary directory.
+/// Writes an archive's documents to a temporary directory.
 #[derive(Debug)]
 pub(super) struct Spool {
     work: StagedWork,
     directory: TempDir,
-    /// The name space written last, and its file.
+    /// The namespace written last, and its file.
     open: Option<(usize, BufWriter<File>)>,
-    /// By the name space's place in the prelude.
+    /// By the namespace's index in the prelude.
     tallies: BTreeMap<usize, Tally>,
-    /// Bytes to write before the next look at the room.
+    /// Bytes left to write before the next check of the free space.
     unwatched_bytes: u64,
 }
 
-/// What the documents of one name space come to.
+/// Counts and digests of one namespace's documents.
 #[derive(Debug, Default)]
 struct Tally {
     size_bytes: u64,
@@ -103,7 +105,7 @@ impl Spool {
         }
     }
 
-    /// Makes a point of what was unpacked. `written` is when the archive was.
+    /// Builds a point from the unpacked files. `written` is the archive's time.
     pub(super) fn finish(
         mut self,
         prelude: Prelude,
@@ -135,7 +137,7 @@ impl Spool {
         listed.sort_by(|a, b| (&a.database, &a.metadata).cmp(&(&b.database, &b.metadata)));
         std::fs::write(&parts.metadata_path, &parts.metadata)
             .map_err(|cause| self.unwritten(cause))?;
-        // Component by component, as a capture has them.
+        // Sorted component by component, as in a capture.
         parts.records.sort_by(|a, b| a.path.split('/').cmp(b.path.split('/')));
         let manifest = Manifest {
             tool: prelude.header.tool_version,
@@ -143,7 +145,7 @@ impl Spool {
             consistency: Consistency {
                 grade: ConsistencyGrade::PerCollection,
                 at: written,
-                note: Some("an archive does not say when and how it was read; the time is that of its file".to_owned()),
+                note: Some("an archive does not record when and how it was read; the time is that of its file".to_owned()),
             },
             artifacts: parts.records,
             details: [(catalogue::KEY.to_owned(), catalogue::to_value(&listed))].into(),
@@ -176,7 +178,7 @@ impl Contents for Spool {
     }
 }
 
-/// The paths of metadata and data, as a capture names them.
+/// The artifact paths of metadata and data, as in a capture.
 fn places(namespace: &Namespace) -> Result<(Option<ArtifactPath>, Option<ArtifactPath>), String> {
     let stem = names::file_stem(&namespace.collection);
     let path = |file: String| artifact_path(&namespace.database, &file);
@@ -193,11 +195,11 @@ fn places(namespace: &Namespace) -> Result<(Option<ArtifactPath>, Option<Artifac
     Ok((metadata, data))
 }
 
-/// The artifacts of a point, and where their bytes lie.
+/// The artifacts of a point, and the files with their bytes.
 struct Parts {
     records: Vec<ArtifactRecord>,
     places: BTreeMap<String, FilePart>,
-    /// All metadata lies in one file, one text after the other.
+    /// A single file with all metadata texts, one after another.
     metadata_path: PathBuf,
     metadata: Vec<u8>,
 }
@@ -224,7 +226,7 @@ impl Parts {
         self.add(record, part);
     }
 
-    /// An empty artifact has no file of its own.
+    /// Adds a data artifact. An empty one has no file.
     fn data(&mut self, path: &ArtifactPath, file: Option<PathBuf>, tally: Tally) {
         let part = FilePart {
             path: file.unwrap_or_else(|| self.metadata_path.clone()),

@@ -1,4 +1,4 @@
-//! A point of this source as one file, and back: the archive, compressed with gzip.
+//! A point of this source as one file, and back: an archive compressed with gzip.
 
 use std::{fs::File, io, io::Read, path::Path, sync::Arc};
 
@@ -42,7 +42,7 @@ impl StagedForm for MongoSource {
     }
 }
 
-/// Reads an archive through and takes it apart.
+/// Reads an archive completely and unpacks it.
 fn open(source: String, path: &Path, work: &StagedWork) -> Result<PointReader, SourceError> {
     let failed = |action: &str| {
         let (path, action) = (path.to_owned(), action.to_owned());
@@ -50,7 +50,7 @@ fn open(source: String, path: &Path, work: &StagedWork) -> Result<PointReader, S
     };
     let file = File::open(path).map_err(failed("open"))?;
     let facts = file.metadata().map_err(failed("read the length and time of"))?;
-    // Documents take what they take in the file, and more when they are compressed in it.
+    // Unpacked documents need at least the file's size, and more if they are compressed in it.
     work.ensure_room(facts.len())?;
     let mut spool = Spool::new(work)?;
     let watched = Watched {
@@ -81,7 +81,7 @@ fn open(source: String, path: &Path, work: &StagedWork) -> Result<PointReader, S
     Ok(PointReader::of_file(manifest, point, work.progress.clone(), work.cancel.clone()))
 }
 
-/// A file whose reading is shown and can be cancelled.
+/// A file with progress reporting and cancellation.
 struct Watched {
     file: File,
     progress: Arc<dyn StageProgress>,

@@ -1,4 +1,5 @@
-//! A point written as an archive: name space after name space, in the order the documents have in the point.
+//! Writes a point as an archive: one namespace after another, with documents in the order of the
+//! point.
 
 use std::collections::BTreeSet;
 
@@ -21,10 +22,10 @@ use crate::mongodb::{
     server::listing::{BUCKETS, CollectionKind},
 };
 
-/// From this release on the data of a time series is dumped under its own name.
+/// From this release on, the data of a time series is dumped under its own name.
 const VIEWLESS_TIME_SERIES_SINCE: (u32, u32, u32) = (8, 3, 0);
 
-/// Writes a point.
+/// Writes a point to `out`.
 pub(super) async fn write(point: &PointReader, out: &mut Sink) -> Result<(), SourceError> {
     let server_version = plain_version(point.manifest());
     let outgoing = outgoing(point.manifest(), &server_version)?;
@@ -51,7 +52,7 @@ pub(super) async fn write(point: &PointReader, out: &mut Sink) -> Result<(), Sou
         };
         let document = entry.to_document().into_bytes();
         if document.len() > LARGEST_DOCUMENT {
-            return Err(unfit(&each.collection, "its metadata is longer than an archive can hold"));
+            return Err(unfit(&each.collection, "its metadata is too long for an archive"));
         }
         out.write(document.into()).await?;
     }
@@ -75,22 +76,22 @@ pub(super) async fn write(point: &PointReader, out: &mut Sink) -> Result<(), Sou
     Ok(())
 }
 
-/// One name space to be written.
+/// A namespace to be written.
 struct Outgoing {
     database: String,
     collection: String,
-    /// What its blocks are headed: the data of a time series goes by another name.
+    /// The name in its block headers: the data of a time series uses another name.
     blocks: String,
     kind: &'static str,
-    /// The path of its metadata; none for the oplog and for users and roles.
+    /// The path of its metadata; `None` for the oplog and for users and roles.
     metadata: Option<String>,
     data: Option<ArtifactRecord>,
 }
 
-/// All name spaces of a point: its collections, then users and roles, then the oplog.
+/// All namespaces of a point: its collections, then users and roles, then the oplog.
 ///
 /// # Errors
-/// When the point holds something that has no place in an archive: it would be missing, and nobody told.
+/// If the point contains something that an archive cannot represent: it would be lost unnoticed.
 fn outgoing(manifest: &Manifest, server_version: &str) -> Result<Vec<Outgoing>, SourceError> {
     let viewless =
         release(server_version).is_some_and(|release| release >= VIEWLESS_TIME_SERIES_SINCE);
@@ -126,7 +127,7 @@ fn outgoing(manifest: &Manifest, server_version: &str) -> Result<Vec<Outgoing>, 
     for artifact in others {
         let (database, collection) = special(&artifact.path).ok_or_else(|| {
             SourceError::Unsupported(format!(
-                "the recovery point holds {}, which has no place in an archive",
+                "the recovery point contains {}, which an archive cannot represent",
                 artifact.path
             ))
         })?;
@@ -141,7 +142,7 @@ fn outgoing(manifest: &Manifest, server_version: &str) -> Result<Vec<Outgoing>, 
     }
     if outgoing.is_empty() {
         return Err(SourceError::Unsupported(
-            "the recovery point holds no collection to write".to_owned(),
+            "the recovery point contains no collection to write".to_owned(),
         ));
     }
     Ok(outgoing)
@@ -151,7 +152,8 @@ fn is_oplog(path: &str) -> bool {
     artifact_path("", &format!("{OPLOG}.bson")).is_ok_and(|oplog| oplog.as_str() == path)
 }
 
-/// Database and collection of an artifact that is no collection's: the oplog, or a database's users and roles.
+/// Database and collection of an artifact that belongs to no collection: the oplog, or a database's
+/// users and roles.
 fn special(path: &str) -> Option<(String, String)> {
     if is_oplog(path) {
         return Some((String::new(), OPLOG.to_owned()));
@@ -164,7 +166,7 @@ fn special(path: &str) -> Option<(String, String)> {
     Some((database.to_owned(), name.to_owned()))
 }
 
-/// The version of the server as mongorestore can read it: three numbers.
+/// The server version in the form that mongorestore parses: three numbers.
 fn plain_version(manifest: &Manifest) -> String {
     let version = manifest.server.as_ref().map_or("", |server| server.version.as_str());
     release(version).map_or_else(
@@ -178,7 +180,7 @@ async fn text(point: &PointReader, path: &str) -> Result<String, SourceError> {
     String::from_utf8(bytes).map_err(|_| SourceError::Point(format!("{path} is not UTF-8").into()))
 }
 
-/// Passes the documents of one artifact on, and gives their CRC.
+/// Passes on the documents of one artifact, and returns their CRC.
 async fn documents(
     point: &PointReader,
     data: &ArtifactRecord,
@@ -197,7 +199,7 @@ async fn documents(
     let documents = borders.finish().map_err(|why| unfit(&data.path, &why))?;
     match data.items {
         Some(items) if items != documents => Err(SourceError::Point(
-            format!("{} holds {documents} documents, but the manifest says {items}", data.path)
+            format!("{} has {documents} documents, but the manifest records {items}", data.path)
                 .into(),
         )),
         _ => Ok(crc.sum64()),

@@ -1,4 +1,5 @@
-//! Capturing: every collection becomes `<db>/<collection>.bson` and `<collection>.metadata.json`, as mongodump lays them out.
+//! The capture: every collection becomes `<db>/<collection>.bson` and `<collection>.metadata.json`,
+//! in mongodump's layout.
 
 use std::{num::NonZeroUsize, sync::Arc};
 
@@ -32,25 +33,25 @@ use crate::mongodb::{
     users,
 };
 
-/// What a capture needs to know beside the server.
+/// The parameters of a capture, except for the server.
 #[derive(Debug)]
 pub(crate) struct CaptureOrder<'a> {
     pub(crate) scope: &'a Scope,
     pub(crate) consistency: ConsistencyMode,
     pub(crate) parallel: NonZeroUsize,
-    /// Collections of as many bytes are read in several ranges at once; 0 is never.
+    /// A collection of at least this many bytes is read in parallel ranges; 0 disables this.
     pub(crate) range_bytes: u64,
-    /// Users and roles of the databases too.
+    /// Also capture the databases' users and roles.
     pub(crate) users: bool,
-    /// The oplog too.
+    /// Also capture the oplog.
     pub(crate) oplog: bool,
 }
 
-/// One artifact to come.
+/// The content of an artifact to be written.
 enum Content {
     Metadata(String),
     Documents(CollectionSpec, DataPlace),
-    /// Users and roles of this database.
+    /// The users and roles of this database.
     Users(String, users::Part),
     /// The oplog after this time.
     Oplog(Timestamp),
@@ -71,7 +72,7 @@ pub(crate) async fn capture(
         Some(result) => result,
         None => Err(SourceError::Cancelled),
     };
-    // Whatever still reads is stopped and waited for: nothing of ours runs on after this call.
+    // Stop the remaining readers and wait for them: no task of ours outlives this call.
     tasks.shutdown().await;
     result
 }
@@ -133,7 +134,7 @@ async fn run(
                 tasks.spawn(copy(read, order.range_bytes, writer));
             }
         }
-        // A failure of one stream ends the capture at once, not when the last stream is opened.
+        // If one stream fails, the capture ends at once, not when the last stream has been opened.
         while let Some(joined) = tasks.try_join_next() {
             done(joined)?;
         }
@@ -154,7 +155,7 @@ fn refuse_emptiness(
 ) -> Result<(), SourceError> {
     if collections.is_empty() && scope.named().is_empty() {
         return Err(SourceError::Unsupported(format!(
-            "{} shows no collection at all: check the patterns, and the rights of the login",
+            "{} lists no collections: check the patterns, and the user's permissions",
             connection.server()
         )));
     }
@@ -165,14 +166,14 @@ fn refuse_emptiness(
     {
         None => Ok(()),
         Some(empty) => Err(SourceError::Unsupported(format!(
-            "{} shows no collection of the database {empty} that is to be captured: check `databases`, the database in the path of \
-             the connection string, the patterns, and the rights of the login",
+            "{} lists no collections for the configured database {empty}: check `databases`, the database in the path of \
+             the connection string, the patterns, and the user's permissions",
             connection.server()
         ))),
     }
 }
 
-/// All artifacts in the order of their paths, and the list of them for the manifest.
+/// All artifacts in path order, and the catalogue for the manifest.
 fn arrange(
     collections: &[CollectionSpec],
     with_users: &[String],
@@ -181,7 +182,7 @@ fn arrange(
     let path = |database: &str, file: String| {
         ArtifactPath::join([ROOT, database, &file]).map_err(|_| {
             SourceError::Unsupported(format!(
-                "the database name `{database}` cannot stand in a path"
+                "the database name `{database}` cannot be used in a path"
             ))
         })
     };
@@ -204,7 +205,8 @@ fn arrange(
         };
         artifacts.push((described, Content::Metadata(json)));
         if let Some(place) = DataPlace::of(spec, viewless_time_series) {
-            // mongorestore looks for a time series' buckets under this name, whatever the server calls them.
+            // mongorestore looks for a time series' buckets under this name, whatever the server's
+            // own name for them.
             let stem = if spec.kind == CollectionKind::TimeSeries {
                 names::file_stem(&format!("{BUCKETS}{}", spec.name))
             } else {
@@ -220,7 +222,8 @@ fn arrange(
     Ok((artifacts, catalogue))
 }
 
-/// Component by component: `-`, `%` and others are less than `/`, so that whole paths would sort otherwise.
+/// Sorts component by component: `-`, `%` and others are less than `/`, so sorting whole paths
+/// would give another order.
 fn sort(artifacts: &mut Artifacts) {
     artifacts.sort_by(|(a, _), (b, _)| a.as_str().split('/').cmp(b.as_str().split('/')));
 }
@@ -242,7 +245,7 @@ fn done(
     }
 }
 
-/// A collection as it is read: from one end to the other, or in ranges at once.
+/// Reads a collection: sequentially, or in parallel ranges.
 enum Reader {
     Whole(CollectionReader),
     Ranged(RangedReader),
@@ -273,7 +276,7 @@ async fn copy(
 ) -> Result<(), SourceError> {
     let path = writer.path().clone();
     let failed = |error: SourceError| match error {
-        // These are not the artifact's fault.
+        // These have no relation to the artifact.
         SourceError::Aborted | SourceError::Cancelled => error,
         error => match snapshot::advice(&error) {
             Some(advice) => SourceError::artifact(&path, advice),
@@ -292,7 +295,7 @@ async fn copy(
             drop(current);
             batch = reader.next().await.map_err(failed)?;
         } else {
-            // The next reply is on its way while this one is hashed and handed over.
+            // The next reply is requested while this one is hashed and passed on.
             let (next, written) = tokio::join!(
                 reader.next(),
                 pieces::write(&mut writer, &current, &mut content, &mut pieces)
@@ -354,6 +357,10 @@ mod tests {
             ]
         );
         assert_eq!(catalogue.iter().filter(|entry| entry.data.is_none()).count(), 1);
-        assert_eq!(catalogue.len(), collections.len(), "users are no collection of the database");
+        assert_eq!(
+            catalogue.len(),
+            collections.len(),
+            "users are not a collection of the database"
+        );
     }
 }

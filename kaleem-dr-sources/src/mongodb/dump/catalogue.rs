@@ -1,4 +1,5 @@
-//! The list of collections that a capture leaves in the manifest, so that a restore can be planned without reading artifacts.
+//! The list of collections in the manifest, which allows a restore to be planned without reading
+//! artifacts.
 
 use kaleem_dr_core::{
     engine::manifest::{ArtifactRecord, Manifest},
@@ -10,10 +11,10 @@ use serde_json::Value;
 use super::metadata;
 use crate::mongodb::server::listing::CollectionSpec;
 
-/// Its key among the manifest's details.
+/// Its key in the manifest's details.
 pub(crate) const KEY: &str = "collections";
 
-/// One collection, view or time series of a recovery point.
+/// A collection, view or time series of a recovery point.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Catalogued {
     pub(crate) database: String,
@@ -22,7 +23,8 @@ pub(crate) struct Catalogued {
     /// Path of its `.bson`; views have none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) data: Option<String>,
-    /// Its metadata as text: the order of keys counts in an index, and a JSON object in the manifest would not keep it.
+    /// Its metadata as text: the order of keys is significant in an index, and a JSON object in the
+    /// manifest would not preserve it.
     pub(crate) specification: String,
 }
 
@@ -31,19 +33,19 @@ pub(crate) struct Catalogued {
 pub(crate) struct StoredCollection {
     pub(crate) spec: CollectionSpec,
     pub(crate) entry: Catalogued,
-    /// Its data in the manifest; none for views.
+    /// Its data in the manifest; `None` for views.
     pub(crate) data: Option<ArtifactRecord>,
 }
 
-/// The list as it goes into the manifest.
+/// Encodes the list for the manifest.
 pub(crate) fn to_value(catalogue: &[Catalogued]) -> Value {
     catalogue.iter().map(|entry| serde_json::to_value(entry).unwrap_or(Value::Null)).collect()
 }
 
-/// Reads the list back.
+/// Decodes the list.
 ///
 /// # Errors
-/// When the manifest is not one of this source, or its list and its artifacts do not belong together.
+/// If the manifest belongs to another kind of source, or its list does not match its artifacts.
 pub(crate) fn read(manifest: &Manifest) -> Result<Vec<StoredCollection>, SourceError> {
     let odd = |why: String| SourceError::Point(why.into());
     let listed = manifest
@@ -61,7 +63,7 @@ pub(crate) fn read(manifest: &Manifest) -> Result<Vec<StoredCollection>, SourceE
                 })?;
             let record = |path: &String| {
                 manifest.artifact(path).cloned().ok_or_else(|| {
-                    odd(format!("the collection {} lacks its artifact {path}", spec.namespace()))
+                    odd(format!("the collection {} has no artifact {path}", spec.namespace()))
                 })
             };
             record(&entry.metadata)?;
@@ -109,6 +111,6 @@ mod tests {
 
         let error = read(&manifest(&["/mongo/d/c.metadata.json"], &entry)).unwrap_err();
         let SourceError::Point(cause) = error else { panic!("{error:?}") };
-        assert!(cause.to_string().contains("lacks its artifact /mongo/d/c.bson"), "{cause}");
+        assert!(cause.to_string().contains("has no artifact /mongo/d/c.bson"), "{cause}");
     }
 }

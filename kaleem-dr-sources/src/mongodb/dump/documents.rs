@@ -1,4 +1,5 @@
-//! Documents as raw bytes: read from a collection in batches, cut out of a stream. Nothing is decoded on either way.
+//! Documents as raw bytes: read from a collection in batches, or split from a stream. Nothing is
+//! decoded in either case.
 
 use std::sync::Arc;
 
@@ -17,25 +18,26 @@ use crate::mongodb::server::{
     listing::{BUCKETS, CollectionKind, CollectionSpec},
 };
 
-/// Bytes one reply should hold. Replies of four collections at once, each with its successor on the way, stay under 40 MB.
+/// Target size of one reply, in bytes. Replies of four collections in parallel, each with the next
+/// one in flight, stay under 40 MB.
 const REPLY_BYTES: u64 = 4 << 20;
-/// Documents in a reply, where the server does not tell their average size.
+/// Documents per reply if the server does not report their average size.
 const BATCH_DOCUMENTS: u32 = 500;
-/// The largest document of a server, 16 MiB, and the slack it grants its own.
+/// The largest document of a server, 16 MiB, plus the overhead that it allows for internal ones.
 const LARGEST_DOCUMENT: usize = (16 << 20) + (16 << 10);
-/// The smallest: length and terminator.
+/// The smallest document, in bytes: its length and terminator.
 const SMALLEST_DOCUMENT: usize = 5;
 
-/// Where the data of a collection lies, and under which extra field of the command.
+/// The collection that contains the data, and the option that the command needs for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct DataPlace {
     pub(crate) collection: String,
-    /// `rawData: true`: gives and takes a time series' buckets under the series' own name.
+    /// `rawData: true`: reads and writes a time series' buckets under the series' own name.
     pub(crate) raw_data: bool,
 }
 
 impl DataPlace {
-    /// Where a server keeps the documents of a collection; nowhere for a view.
+    /// The place of a collection's documents; `None` for a view.
     pub(crate) fn of(spec: &CollectionSpec, viewless_time_series: bool) -> Option<Self> {
         let place = |collection, raw_data| Some(Self { collection, raw_data });
         match spec.kind {
@@ -55,11 +57,12 @@ pub(crate) struct CollectionReader {
 }
 
 impl CollectionReader {
-    /// Opens a cursor, at one moment of the server's history if `at` says so, on the members that `from` prefers; otherwise
-    /// on the primary. With a range it gives that part in the order of `_id`, without one all in natural order.
+    /// Opens a cursor, at the cluster time `at` if given, on the members that `from` prefers;
+    /// otherwise on the primary. With a range, it returns that part in the order of `_id`,
+    /// otherwise everything in natural order.
     ///
-    /// The command is written out rather than made by `Collection::find`, which knows no `rawData`; a cluster time in the
-    /// read concern does the same as a driver's snapshot session.
+    /// The command is built by hand because `Collection::find` does not support `rawData`; a
+    /// cluster time in the read concern has the same effect as a driver's snapshot session.
     pub(crate) async fn open(
         connection: &Arc<Connection>,
         spec: &CollectionSpec,
@@ -90,7 +93,7 @@ impl CollectionReader {
         Ok(Self { connection: connection.clone(), cursor, action })
     }
 
-    /// The next batch; `None` at the end. It may be empty before the end.
+    /// Returns the next batch; `None` at the end. A batch may be empty before the end.
     pub(crate) async fn next(&mut self) -> Result<Option<RawBatch>, SourceError> {
         self.connection.answer(&self.action, self.cursor.try_next()).await
     }
@@ -102,11 +105,12 @@ fn find_command(
     at: Option<Timestamp>,
     batch: u32,
 ) -> Document {
-    // A capture may wait for the repository for longer than the ten minutes after which idle cursors are closed.
+    // A capture may wait for the repository for longer than ten minutes, after which a server
+    // closes idle cursors.
     let mut command =
         doc! { "find": &place.collection, "batchSize": i64::from(batch), "noCursorTimeout": true };
     if spec.kind == CollectionKind::Collection {
-        // The order on disk: no index is walked, and capped collections come in the order of insertion.
+        // The order on disk: no index is used, and capped collections are read in insertion order.
         command.insert("hint", doc! { "$natural": 1 });
     }
     if place.raw_data {
@@ -118,19 +122,20 @@ fn find_command(
     command
 }
 
-/// How many documents of this collection make a reply of a good size. Replies over 16 MB the server splits by itself.
+/// The number of documents of this collection that fill a reply. The server itself splits replies
+/// over 16 MB.
 async fn batch_documents(
     connection: &Connection,
     database: &str,
     collection: &str,
 ) -> Result<u32, SourceError> {
     let stats = match connection
-        .run(database, doc! { "collStats": collection }, "tell the size of a collection")
+        .run(database, doc! { "collStats": collection }, "determine the size of a collection")
         .await
     {
         Ok(stats) => stats,
         Err(error @ SourceError::Unreachable { .. }) => return Err(error),
-        // A login may read a collection and still not be shown its statistics.
+        // A user may be allowed to read a collection, but not its statistics.
         Err(_) => Document::new(),
     };
     let average = match stats.get("avgObjSize") {
@@ -147,10 +152,10 @@ async fn batch_documents(
     Ok(u32::try_from(documents).unwrap_or(BATCH_DOCUMENTS))
 }
 
-/// The bytes of every document of a batch, not copied.
+/// Returns the bytes of every document of a batch without copying them.
 ///
 /// # Errors
-/// A sentence, when the batch is no array of whole documents.
+/// The reason, if the batch is not an array of complete documents.
 pub(crate) fn documents(
     batch: &RawBatch,
 ) -> Result<impl Iterator<Item = Result<&[u8], String>>, String> {
@@ -158,17 +163,18 @@ pub(crate) fn documents(
     Ok(array.into_iter().map(|element| match element.map_err(|error| error.to_string())? {
         RawBsonRef::Document(document) => Ok(document.as_bytes()),
         other => {
-            Err(format!("a batch holds a {:?} where a document must be", other.element_type()))
+            Err(format!("a batch contains a {:?} instead of a document", other.element_type()))
         }
     }))
 }
 
-/// Whether a batch is so large that its successor should not be in memory beside it: it holds documents of many megabytes.
+/// Reports whether a batch is too large for the next one to be kept in memory at the same time: it
+/// contains documents of many megabytes.
 pub(crate) fn is_oversized(batch: &RawBatch) -> bool {
     batch.as_raw_document().as_bytes().len() as u64 > 2 * REPLY_BYTES
 }
 
-/// Cuts documents out of bytes that come in pieces of any length.
+/// Splits documents from bytes that arrive in pieces of any length.
 #[derive(Debug, Default)]
 pub(crate) struct DocumentSplitter {
     pending: BytesMut,
@@ -176,21 +182,21 @@ pub(crate) struct DocumentSplitter {
 }
 
 impl DocumentSplitter {
-    /// Adds the next piece.
+    /// Appends the next piece.
     pub(crate) fn push(&mut self, piece: &[u8]) {
         self.pending.extend_from_slice(piece);
     }
 
-    /// The next whole document, or `None` until more bytes are pushed.
+    /// Returns the next complete document, or `None` until more bytes are pushed.
     ///
     /// # Errors
-    /// A sentence, when what follows cannot be a document.
+    /// The reason, if what follows cannot be a document.
     pub(crate) fn next(&mut self) -> Result<Option<Bytes>, String> {
         let Some(length) = self.pending.first_chunk::<4>() else { return Ok(None) };
         let length = u32::from_le_bytes(*length) as usize;
         if !(SMALLEST_DOCUMENT..=LARGEST_DOCUMENT).contains(&length) {
             return Err(format!(
-                "at byte {} a document claims to be {length} bytes long",
+                "at byte {} a document has a declared length of {length} bytes",
                 self.taken
             ));
         }
@@ -198,7 +204,10 @@ impl DocumentSplitter {
             return Ok(None);
         }
         if self.pending[length - 1] != 0 {
-            return Err(format!("the document at byte {} does not end where it says", self.taken));
+            return Err(format!(
+                "the document at byte {} does not end at its declared length",
+                self.taken
+            ));
         }
         self.taken += length as u64;
         Ok(Some(self.pending.split_to(length).freeze()))
@@ -207,7 +216,7 @@ impl DocumentSplitter {
     /// Ends the stream.
     ///
     /// # Errors
-    /// A sentence, when it ends inside a document.
+    /// The reason, if it ends inside a document.
     pub(crate) fn finish(self) -> Result<(), String> {
         if self.pending.is_empty() {
             Ok(())
@@ -255,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_that_breaks_off_or_lies_is_an_error() {
+    fn a_truncated_or_inconsistent_stream_is_an_error() {
         let whole = document(10);
         let mut cut = DocumentSplitter::default();
         cut.push(&whole[..whole.len() - 1]);

@@ -1,4 +1,5 @@
-//! The deep check of a point without a server: every document is walked, every description read.
+//! Checks a point at every depth without a server: every document is parsed, every description
+//! read.
 
 use std::collections::BTreeSet;
 
@@ -21,12 +22,12 @@ use super::{
 };
 use crate::mongodb::server::listing::{CollectionKind, CollectionSpec};
 
-/// A metadata file larger than this is not one.
+/// Limit for a metadata file, in bytes: a larger file is not metadata.
 const LARGEST_METADATA: u64 = 64 << 20;
-/// Findings about one artifact; more of them say no more.
+/// Limit for the number of findings listed per artifact; more add no information.
 const FINDINGS: usize = 20;
 
-/// Checks a point, whatever it is read from.
+/// Checks a point from a snapshot or a staged file.
 pub(crate) async fn inspect(point: &PointReader) -> Result<Inspection, SourceError> {
     let cancel = point.cancellation();
     cancel.run_until_cancelled(run(point)).await.unwrap_or(Err(SourceError::Cancelled))
@@ -74,7 +75,7 @@ async fn run(point: &PointReader) -> Result<Inspection, SourceError> {
     Ok(inspection)
 }
 
-/// Looks at the description of one collection.
+/// Checks the description of one collection.
 async fn described(
     point: &PointReader,
     stored: &StoredCollection,
@@ -90,9 +91,7 @@ async fn described(
         Err(error) => return Err(error),
     };
     if json != stored.entry.specification.as_bytes() {
-        inspection
-            .findings
-            .push(Finding::error(format!("{path} is not what the manifest says of it")));
+        inspection.findings.push(Finding::error(format!("{path} differs from the manifest")));
     }
     inspection.findings.extend(
         complaints(&stored.spec).into_iter().map(|why| Finding::error(format!("{path}: {why}"))),
@@ -100,7 +99,7 @@ async fn described(
     Ok(())
 }
 
-/// Why no server could make this collection.
+/// The reasons why a server could not create this collection.
 fn complaints(spec: &CollectionSpec) -> Vec<String> {
     let mut complaints = Vec::new();
     let options = &spec.options;
@@ -153,7 +152,7 @@ fn is_number(value: Option<&Bson>) -> bool {
     matches!(value, Some(Bson::Int32(_) | Bson::Int64(_) | Bson::Double(_)))
 }
 
-/// What was found in one artifact.
+/// Findings in one artifact.
 #[derive(Default)]
 struct Found {
     documents: u64,
@@ -165,7 +164,7 @@ impl Found {
     fn add(&mut self, path: &str, finding: impl FnOnce(String) -> Finding, what: &str) {
         match self.findings.len() {
             FINDINGS => self.findings.push(finding(format!(
-                "{path}: and more than {FINDINGS} in all; the rest are not listed"
+                "{path}: more than {FINDINGS} findings in total; the others are not listed"
             ))),
             some if some < FINDINGS => self.findings.push(finding(format!("{path}: {what}"))),
             _ => {}
@@ -173,7 +172,7 @@ impl Found {
     }
 }
 
-/// Walks every document of an artifact and compares count and digest with the manifest.
+/// Parses every document of an artifact and compares count and digest with the manifest.
 async fn documents(
     point: &PointReader,
     artifact: &ArtifactRecord,
@@ -201,24 +200,25 @@ async fn documents(
         let number = found.documents + 1;
         let at = found.at;
         found.findings.push(Finding::error(format!(
-            "{path}: document {number}, at byte {at}, cannot be read: {why}"
+            "{path}: document {number} at byte {at} cannot be read: {why}"
         )));
         return Ok(found);
     }
     if artifact.items.is_some_and(|items| items != found.documents) {
         let items = artifact.items.unwrap_or_default();
-        let what = format!("it holds {} documents, but the manifest says {items}", found.documents);
+        let what =
+            format!("it has {} documents, but the manifest records {items}", found.documents);
         found.findings.push(Finding::error(format!("{path}: {what}")));
     }
     if artifact.content_digest.as_ref().is_some_and(|digest| *digest != content.to_hex()) {
-        found.findings.push(Finding::error(format!(
-            "{path}: its documents are not those that the manifest says"
-        )));
+        found
+            .findings
+            .push(Finding::error(format!("{path}: its documents differ from the manifest")));
     }
     Ok(found)
 }
 
-/// Walks the documents that are whole by now.
+/// Parses the documents that are complete so far.
 fn walk(
     splitter: &mut DocumentSplitter,
     path: &str,

@@ -1,7 +1,8 @@
-//! The `<collection>.metadata.json` of a dump: canonical extended JSON, keys in mongodump's order.
+//! The `<collection>.metadata.json` of a dump: canonical extended JSON, with keys in mongodump's
+//! order.
 //!
-//! Order carries meaning here (`{a: 1, b: 1}` and `{b: 1, a: 1}` are different indexes), so the text is written and read
-//! without passing through a sorted map.
+//! Order is significant here (`{a: 1, b: 1}` and `{b: 1, a: 1}` are different indexes), so the text
+//! is written and read without a sorted map in between.
 
 use std::fmt::Write as _;
 
@@ -10,7 +11,8 @@ use bson::{Bson, Document, doc};
 
 use crate::mongodb::server::listing::{CollectionKind, CollectionSpec};
 
-/// A collection's metadata as mongodump 100 writes it: options (if any), indexes, uuid (if any), name, type.
+/// Encodes a collection's metadata as mongodump 100 does: options (if any), indexes, uuid (if any),
+/// name, type.
 pub(crate) fn to_json(spec: &CollectionSpec) -> String {
     let mut metadata = Document::new();
     if !spec.options.is_empty() {
@@ -25,10 +27,10 @@ pub(crate) fn to_json(spec: &CollectionSpec) -> String {
     canonical(&metadata)
 }
 
-/// Reads a collection's metadata back. `database` is not in the text.
+/// Decodes a collection's metadata. The text does not contain `database`.
 ///
 /// # Errors
-/// A sentence, when the text is not such metadata.
+/// The reason, if the text is not such metadata.
 pub(crate) fn from_json(database: &str, json: &str) -> Result<CollectionSpec, String> {
     let mut metadata: Document =
         serde_json::from_str(json).map_err(|error| format!("it is not extended JSON: {error}"))?;
@@ -41,7 +43,7 @@ pub(crate) fn from_json(database: &str, json: &str) -> Result<CollectionSpec, St
     let options = match metadata.remove("options") {
         None => doc! {},
         Some(Bson::Document(options)) => options,
-        Some(_) => return Err(format!("the options of {name} are no document")),
+        Some(_) => return Err(format!("the options of {name} are not a document")),
     };
     let indexes = match metadata.remove("indexes") {
         None => Vec::new(),
@@ -49,15 +51,15 @@ pub(crate) fn from_json(database: &str, json: &str) -> Result<CollectionSpec, St
             .into_iter()
             .map(|index| match index {
                 Bson::Document(index) => Ok(index),
-                _ => Err(format!("an index of {name} is no document")),
+                _ => Err(format!("an index of {name} is not a document")),
             })
             .collect::<Result<_, _>>()?,
-        Some(_) => return Err(format!("the indexes of {name} are no array")),
+        Some(_) => return Err(format!("the indexes of {name} are not an array")),
     };
     Ok(CollectionSpec { database: database.to_owned(), name, kind, options, indexes, uuid })
 }
 
-/// A document as canonical extended JSON, its keys in their own order.
+/// Encodes a document as canonical extended JSON, with keys in their original order.
 pub(crate) fn canonical(document: &Document) -> String {
     let mut json = String::new();
     write_document(&mut json, document);
@@ -133,7 +135,8 @@ fn write_value(json: &mut String, value: &Bson) {
         Bson::Undefined => json.push_str(r#"{"$undefined":true}"#),
         Bson::MaxKey => json.push_str(r#"{"$maxKey":1}"#),
         Bson::MinKey => json.push_str(r#"{"$minKey":1}"#),
-        // Its parts are private to the crate; the relaxed form of this deprecated type is its canonical one.
+        // Its fields are private; for this deprecated type the relaxed form is also the canonical
+        // one.
         Bson::DbPointer(_) => {
             json.push_str(&serde_json::to_string(value).unwrap_or_else(|_| "null".to_owned()));
         }
@@ -163,7 +166,7 @@ fn double(value: f64) -> String {
     } else if value.is_infinite() {
         if value > 0.0 { "Infinity".to_owned() } else { "-Infinity".to_owned() }
     } else {
-        // Debug keeps the point (`1.0`) that tells a double from an integer.
+        // Debug keeps the decimal point (`1.0`) that distinguishes a double from an integer.
         format!("{value:?}")
     }
 }
@@ -174,7 +177,7 @@ mod tests {
 
     use super::*;
 
-    /// What a real mongodump wrote, one collection a line.
+    /// The output of a real mongodump, one collection a line.
     const REAL: &str = include_str!("testdata/metadata.jsonl");
 
     #[test]
@@ -208,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_metadata_is_refused_in_words() {
+    fn invalid_metadata_is_refused_with_a_reason() {
         assert!(from_json("d", "{").unwrap_err().contains("not extended JSON"));
         assert!(from_json("d", r#"{"indexes":[]}"#).unwrap_err().contains("collectionName"));
         assert!(

@@ -1,4 +1,4 @@
-//! The dump: what a capture writes, in mongodump's directory layout, and how it is read and inspected.
+//! The dump: writing a capture in mongodump's directory layout, reading it back, and inspecting it.
 
 mod capture;
 pub(crate) mod catalogue;

@@ -1,8 +1,10 @@
-//! The oplog beside a capture of all databases: what was written after the moment that the collections show.
+//! The oplog of a capture of all databases: the writes after the time that the collections
+//! represent.
 //!
-//! The collections are all read at one cluster time, so the oplog may be read whenever its turn comes in the order of paths: it
-//! begins right after that time, and ends at the newest entry a majority has when it is read. Collections that are read one
-//! after the other would need it up to the end of the last one, so there is no oplog for those.
+//! All collections are read at one cluster time, so the oplog may be read at any point in the order
+//! of paths: it begins right after that time, and ends at the newest majority-committed entry when
+//! it is read. Collections that are read one after another would need the oplog up to the end of
+//! the last one, so it is not supported for those.
 
 use bson::{Document, RawBsonRef, RawDocument, Timestamp, doc};
 use bytes::BytesMut;
@@ -16,17 +18,17 @@ use serde_json::{Value, json};
 use super::{documents::documents, pieces, snapshot::Reading};
 use crate::mongodb::server::{Connection, listing::CollectionSpec};
 
-/// Its file, as mongodump names it.
+/// Its file name in mongodump's layout.
 pub(crate) const FILE: &str = "oplog.bson";
-/// Its key among the manifest's details.
+/// Its key in the manifest's details.
 pub(crate) const KEY: &str = "oplog";
 
 const ACTION: &str = "read the oplog local.oplog.rs (the role backup on admin allows it)";
 
-/// The moment it begins at: the one all collections are read at.
+/// The start time of the oplog: the time at which all collections are read.
 ///
 /// # Errors
-/// When there is no such moment.
+/// If there is no such time.
 pub(crate) fn start(
     connection: &Connection,
     reading: &Reading,
@@ -35,14 +37,14 @@ pub(crate) fn start(
     let apart = collections.iter().any(|spec| reading.at(spec).is_none());
     reading.at.filter(|_| !apart).ok_or_else(|| {
         SourceError::Unsupported(format!(
-            "oplog = true needs all collections to be read at one moment, which {} cannot: a replica set of MongoDB 5.0 or later can, \
+            "oplog = true requires that all collections are read at one moment, which {} does not support: a replica set of MongoDB 5.0 or later does, \
              with capped collections from 8.0; set oplog = false",
             connection.server()
         ))
     })
 }
 
-/// Copies the entries after `start` into their artifact, and says from when to when they are.
+/// Copies the entries after `start` into their artifact. Returns their first and last time.
 pub(crate) async fn copy(
     connection: &Connection,
     start: Timestamp,
@@ -84,12 +86,12 @@ pub(crate) async fn copy(
             pieces::write(&mut writer, &batch, &mut content, &mut pieces).await?;
         }
     }
-    // Entries are dropped from the other end meanwhile.
+    // The server drops the oldest entries in the meantime.
     let oldest = edge(connection, 1).await.map_err(failed)?;
     if oldest > start {
         return Err(SourceError::artifact(
             &path,
-            "the oplog no longer reaches back to the beginning of the capture: raise its size (replSetResizeOplog), or set oplog = false",
+            "the oplog no longer reaches back to the start of the capture: increase its size (replSetResizeOplog), or set oplog = false",
         ));
     }
     writer.write(pieces.freeze()).await?;
@@ -111,7 +113,7 @@ async fn edge(connection: &Connection, direction: i32) -> Result<Timestamp, Sour
     entry.get_timestamp("ts").map_err(|_| connection.odd_answer(ACTION, "an entry has no time"))
 }
 
-/// The name a collection had that was renamed, by itself or among other operations.
+/// The previous name of a collection that this entry renames, directly or in a transaction.
 fn renamed(entry: &RawDocument) -> Option<String> {
     if entry.get_str("op").ok()? != "c" {
         return None;

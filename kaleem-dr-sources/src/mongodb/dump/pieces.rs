@@ -1,4 +1,5 @@
-//! Documents as an artifact takes them: digested one by one, and handed on in pieces of a good length.
+//! Writes documents to an artifact: digests each one, and groups them into pieces of a suitable
+//! length.
 
 use bytes::BytesMut;
 use kaleem_dr_core::{
@@ -9,10 +10,10 @@ use mongodb::raw_batch_cursor::RawBatch;
 
 use super::documents::documents;
 
-/// Length of the pieces that go to the repository.
+/// Target length of the pieces passed to the repository, in bytes.
 pub(super) const PIECE_BYTES: usize = 1 << 20;
 
-/// Writes the documents of a batch, in pieces of a good length.
+/// Writes the documents of a batch.
 pub(crate) async fn write(
     writer: &mut ArtifactWriter,
     batch: &RawBatch,

@@ -1,8 +1,9 @@
-//! A range of a collection: which part of it is read, in the order of `_id`.
+//! A range of a collection in the order of `_id`.
 
 use bson::{Bson, Document, doc};
 
-/// A part of a collection in the order of `_id`: from one on, and up to but without another. None is open.
+/// A part of a collection in the order of `_id`, with an inclusive lower and an exclusive upper
+/// bound. `None` is unbounded.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Range {
     pub(crate) from: Option<Bson>,
@@ -10,7 +11,7 @@ pub(crate) struct Range {
 }
 
 impl Range {
-    /// The range's part of a `find`.
+    /// Adds the bounds to a `find`.
     pub(crate) fn put_into(&self, find: &mut Document) {
         find.insert("hint", doc! { "_id": 1 });
         for (bound, id) in [("min", &self.from), ("max", &self.to)] {
@@ -21,7 +22,7 @@ impl Range {
     }
 }
 
-/// The ranges between cuts, which ascend as the server sorts them.
+/// The ranges between cuts, which are in the server's sort order.
 pub(crate) fn between(cuts: Vec<Bson>) -> Vec<Range> {
     let mut ranges = vec![Range::default()];
     for cut in cuts {

@@ -1,8 +1,9 @@
-//! Reading one large collection in ranges of `_id` at once, in order.
+//! Reads one large collection in parallel ranges of `_id`, and returns them in order.
 //!
-//! The ranges are cut with `min` and `max` on the index of `_id`, not with `$gte` and `$lt`: those compare within one BSON type
-//! only, so that documents whose `_id` is of another type would fall between two ranges. The first range has no beginning and the
-//! last no end, so whatever the cuts are, every document is in just one range.
+//! The ranges use `min` and `max` on the index of `_id`, not `$gte` and `$lt`: those compare only
+//! within one BSON type, so documents whose `_id` has another type would be missed between two
+//! ranges. The first range has no lower and the last no upper bound, so every document is in
+//! exactly one range, whatever the cuts are.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -20,18 +21,20 @@ use crate::mongodb::server::{
     listing::{CollectionKind, CollectionSpec},
 };
 
-/// Bytes one range should hold: as much as can be read ahead, so that no reader waits long for its turn.
+/// Target size of a range, in bytes: what can be read ahead, so that no reader waits long for its
+/// turn.
 const RANGE_BYTES: u64 = 16 << 20;
-/// Cuts stay in memory.
+/// Limit for the number of ranges: cuts are kept in memory.
 const MOST_RANGES: u64 = 4096;
-/// Samples for each range: the more, the less the ranges differ in length.
+/// Samples per range: more samples make the ranges more equal.
 const SAMPLES: u64 = 8;
-/// Ranges read at once.
+/// Number of ranges read in parallel.
 const READERS: usize = 3;
-/// Replies that may wait for their turn in each range.
+/// Number of replies that each range may read ahead.
 const REPLIES_AHEAD: usize = 1;
 
-/// Cuts a collection of `threshold` bytes or more into ranges; `None` where it is smaller, or its order or index does not allow it.
+/// Cuts a collection of `threshold` bytes or more into ranges; `None` if it is smaller, or if its
+/// order or index does not allow it.
 pub(crate) async fn split(
     connection: &Connection,
     spec: &CollectionSpec,
@@ -40,12 +43,12 @@ pub(crate) async fn split(
     if threshold == 0 || !is_divisible(spec) {
         return Ok(None);
     }
-    let action = format!("cut {} into ranges", spec.namespace());
+    let action = format!("split {} into ranges", spec.namespace());
     let stats = connection.run(&spec.database, doc! { "collStats": &spec.name }, &action).await;
     let size = match stats {
         Ok(stats) => whole(stats.get("size")),
         Err(error @ SourceError::Unreachable { .. }) => return Err(error),
-        // A login may read a collection and still not be shown its statistics.
+        // A user may be allowed to read a collection, but not its statistics.
         Err(_) => return Ok(None),
     };
     if size < threshold {
@@ -57,17 +60,18 @@ pub(crate) async fn split(
             { "$sample": { "size": i64::try_from(count * SAMPLES).unwrap_or(i64::MAX) } }, { "$project": { "_id": 1 } }, { "$sort": { "_id": 1 } },
         ],
     };
-    // Any cuts are right; these are of one length, more or less.
+    // Any cuts are correct; these have roughly the same length.
     let sampled = connection.list(&spec.database, sample, &action).await?;
     let mut ids: Vec<Bson> =
         sampled.into_iter().filter_map(|mut document| document.remove("_id")).collect();
-    // As bytes: NaN is not equal to itself.
+    // Compared as bytes: NaN is not equal to itself.
     ids.dedup_by_key(|id| bson::serialize_to_vec(&doc! { "": id.clone() }).ok());
     let step = ids.len().div_ceil(usize::try_from(count).unwrap_or(1)).max(1);
     Ok(Some(between(ids.into_iter().step_by(step).skip(1).collect())))
 }
 
-/// Whether the order does not count, and an index holds every `_id` in the plain order of its type.
+/// Reports whether the natural order is insignificant, and an index contains every `_id` in the
+/// plain order of its type.
 fn is_divisible(spec: &CollectionSpec) -> bool {
     let collated = spec
         .options
@@ -90,7 +94,7 @@ fn whole(number: Option<&Bson>) -> u64 {
     }
 }
 
-/// What is read of each range.
+/// Parameters of the reads, common to all ranges.
 #[derive(Clone, Debug)]
 pub(crate) struct RangedRead {
     pub(crate) connection: Arc<Connection>,
@@ -100,20 +104,20 @@ pub(crate) struct RangedRead {
     pub(crate) from: Option<SelectionCriteria>,
 }
 
-/// Reads ranges at once and gives their batches in the order of the ranges.
+/// Reads ranges in parallel and returns their batches in the order of the ranges.
 pub(crate) struct RangedReader {
     read: RangedRead,
     waiting: VecDeque<Range>,
-    /// What each range at work gives, first range first.
+    /// The output of each range being read, first range first.
     open: VecDeque<mpsc::Receiver<Piece>>,
-    /// Ends with the reader.
+    /// Aborted when the reader is dropped.
     readers: JoinSet<()>,
 }
 
 enum Piece {
     Batch(RawBatch),
     Failed(SourceError),
-    /// A range that breaks off without it was not read to its end.
+    /// Sent after the last batch. A channel that closes without it means an incomplete range.
     End,
 }
 
@@ -122,7 +126,7 @@ impl RangedReader {
         Self { read, waiting: ranges.into(), open: VecDeque::new(), readers: JoinSet::new() }
     }
 
-    /// The next batch; `None` after the last one of the last range.
+    /// Returns the next batch; `None` after the last batch of the last range.
     pub(crate) async fn next(&mut self) -> Result<Option<RawBatch>, SourceError> {
         loop {
             while self.open.len() < READERS
@@ -138,15 +142,15 @@ impl RangedReader {
                 Some(Piece::Failed(error)) => return Err(error),
                 Some(Piece::End) => {
                     self.open.pop_front();
-                    // The one that ended, and with it what it held.
+                    // Reaps the finished reader and frees its memory.
                     while self.readers.try_join_next().is_some() {}
                 }
                 None => {
                     let action = format!("read {}", self.read.spec.namespace());
-                    return Err(self
-                        .read
-                        .connection
-                        .odd_answer(&action, "the reader of a range ended before its end"));
+                    return Err(self.read.connection.odd_answer(
+                        &action,
+                        "the reader of a range stopped before the end of the range",
+                    ));
                 }
             }
         }
@@ -158,7 +162,7 @@ async fn read_range(read: RangedRead, range: Range, pieces: mpsc::Sender<Piece>)
         Ok(()) => Piece::End,
         Err(error) => Piece::Failed(error),
     };
-    // Nobody is left to hear of it when the capture has failed elsewhere.
+    // The receiver is gone if the capture has failed elsewhere.
     let _ = pieces.send(end).await;
 }
 

@@ -1,8 +1,9 @@
-//! How far the collections of a capture belong to one moment.
+//! The consistency of a capture: how far its collections belong to the same moment.
 //!
-//! A replica set or sharded cluster can read all collections as they were at one cluster time. The first read asks for the
-//! newest such time; every other read, on any connection, names it. What was reached is recorded, with the reason if it
-//! is not the best, and a grade that was asked for is never silently lowered.
+//! A replica set or sharded cluster can read all collections as of one cluster time. The first read
+//! asks for the newest such time; every other read, on any connection, uses that time. The manifest
+//! records the grade that was reached, with the reason if it is not the best one. A configured
+//! grade is never silently lowered.
 
 use bson::{Timestamp, doc};
 use jiff::Timestamp as Moment;
@@ -21,26 +22,26 @@ use crate::mongodb::{
     },
 };
 
-/// How often the listing is taken again before we say that the database does not hold still.
+/// Number of attempts to get a stable listing.
 const LISTINGS: u32 = 5;
-/// Snapshot reads outside transactions came with this release.
+/// Snapshot reads outside transactions exist from this release on.
 const SNAPSHOTS_SINCE: (u32, u32) = (5, 0);
 /// Before this release, capped collections cannot be read in a snapshot.
 const CAPPED_SNAPSHOTS_SINCE: (u32, u32) = (8, 0);
 
-/// The collections of a capture, and the moment they are read at.
+/// The collections of a capture, and the time at which they are read.
 #[derive(Debug)]
 pub(crate) struct Listed {
     pub(crate) collections: Vec<CollectionSpec>,
     pub(crate) reading: Reading,
 }
 
-/// How the collections are read.
+/// The read mode of a capture.
 #[derive(Clone, Debug)]
 pub(crate) struct Reading {
-    /// The cluster time all reads name; none for collection by collection.
+    /// The cluster time of all reads; `None` if each collection is read independently.
     pub(crate) at: Option<Timestamp>,
-    /// Whether capped collections can be read at that time.
+    /// Capped collections can be read at that time.
     capped: bool,
     note: Option<String>,
 }
@@ -50,12 +51,12 @@ impl Reading {
         Self { at: None, capped: false, note: Some(note.into()) }
     }
 
-    /// The moment one collection is read at.
+    /// The cluster time at which to read one collection.
     pub(crate) fn at(&self, spec: &CollectionSpec) -> Option<Timestamp> {
         self.at.filter(|_| self.capped || !spec.is_capped())
     }
 
-    /// What goes into the manifest. `started` is when the capture began.
+    /// The entry for the manifest. `started` is the start of the capture.
     pub(crate) fn consistency(
         &self,
         collections: &[CollectionSpec],
@@ -77,7 +78,7 @@ impl Reading {
                 grade: ConsistencyGrade::PerCollection,
                 at: started,
                 note: Some(format!(
-                    "all collections were read in one snapshot but the capped ones, which this server cannot read in one: {}",
+                    "all collections were read in one snapshot, except the capped ones, which this server cannot read in a snapshot: {}",
                     apart.join(", ")
                 )),
             },
@@ -90,7 +91,7 @@ impl Reading {
     }
 }
 
-/// Lists the collections and finds the moment to read them at, so that the listing holds at that moment.
+/// Lists the collections and finds a cluster time at which this listing is valid.
 pub(crate) async fn list(
     connection: &Connection,
     facts: &ServerFacts,
@@ -120,7 +121,7 @@ pub(crate) async fn list(
         collections = again;
     }
     Err(SourceError::Unsupported(format!(
-        "collections on {} are made or dropped all the time, so no listing of them holds still: leave those out with \
+        "collections on {} are constantly created or dropped, so there is no stable listing: leave those out with \
          `exclude_collections`, or set consistency = \"per-collection\"",
         connection.server()
     )))
@@ -131,7 +132,7 @@ fn is_same(before: &[CollectionSpec], after: &[CollectionSpec]) -> bool {
         && before.iter().zip(after).all(|(before, after)| before.is_same(after))
 }
 
-/// Asks the server for a cluster time to read at.
+/// Asks the server for a cluster time.
 async fn begin(
     connection: &Connection,
     facts: &ServerFacts,
@@ -140,7 +141,7 @@ async fn begin(
 ) -> Result<Reading, SourceError> {
     let settle = |why: String| match mode {
         ConsistencyMode::PointInTime => Err(SourceError::Unsupported(format!(
-            "{} cannot give a point-in-time capture: {why}; set consistency = \"auto\" to take collection by collection",
+            "{} does not support a point-in-time capture: {why}; set consistency = \"auto\" to capture collection by collection",
             connection.server()
         ))),
         _ => Ok(Reading::per_collection(why)),
@@ -150,12 +151,13 @@ async fn begin(
     }
     if facts.topology == Topology::Standalone {
         return settle(
-            "a standalone server has no snapshot reads, a replica set of one member has".to_owned(),
+            "a standalone server has no snapshot reads, but a replica set with one member has"
+                .to_owned(),
         );
     }
     if facts.release < SNAPSHOTS_SINCE {
         return settle(format!(
-            "version {} has no snapshot reads, 5.0 and later have",
+            "version {} has no snapshot reads, which require 5.0 or later",
             facts.version
         ));
     }
@@ -183,10 +185,11 @@ async fn begin(
             find = find.selection_criteria(preference);
         }
         tries += 1;
-        // The driver's result is kept as it is: some of its errors mean "not here", not "failed".
+        // The driver's error is not converted: some errors mean "not supported here" rather than
+        // "failed".
         match connection.answer(&action, async { Ok(find.await) }).await? {
             Ok(reply) => break reply,
-            // A collection that was made a moment ago is not in the newest snapshot yet.
+            // A newly created collection is not in the newest snapshot yet.
             Err(error) if code(&error) == Some(codes::SNAPSHOT_UNAVAILABLE) && tries < LISTINGS => {
                 tokio::time::sleep(std::time::Duration::from_millis(200)).await;
             }
@@ -198,7 +201,7 @@ async fn begin(
     };
     match reply.get_document("cursor").and_then(|cursor| cursor.get_timestamp("atClusterTime")) {
         Ok(at) => Ok(Reading { at: Some(at), capped, note: None }),
-        Err(_) => settle("the server did not say which moment its snapshot shows".to_owned()),
+        Err(_) => settle("the server did not return the time of its snapshot".to_owned()),
     }
 }
 
@@ -214,8 +217,8 @@ fn is_refusal(error: &Error) -> bool {
     })
 }
 
-/// After the reads: that every collection we read is still the one we listed. A collection that was dropped, renamed or
-/// made anew meanwhile may have been read as empty, and no error tells.
+/// Checks after the reads that every collection is still the one that was listed. A collection that
+/// was dropped, renamed or recreated in the meantime may have been read as empty, without an error.
 pub(crate) async fn verify(
     connection: &Connection,
     scope: &Scope,
@@ -226,19 +229,19 @@ pub(crate) async fn verify(
         None => Ok(()),
         Some(gone) => Err(SourceError::Server {
             server: connection.server().to_owned(),
-            action: format!("hold {} still", gone.namespace()),
-            cause: "it was dropped, renamed or made anew while it was captured; run the capture again, or leave it out with \
+            action: format!("keep {} unchanged", gone.namespace()),
+            cause: "it was dropped, renamed or recreated during the capture; run the capture again, or leave it out with \
                     `exclude_collections`"
                 .into(),
         }),
     }
 }
 
-/// What an operator can do about a read that failed because the snapshot is gone.
+/// Advice for a read that failed because the server has discarded the snapshot.
 pub(crate) fn advice(error: &SourceError) -> Option<&'static str> {
     let SourceError::Server { cause, .. } = error else { return None };
     cause.to_string().contains(&format!("code {}", codes::SNAPSHOT_TOO_OLD)).then_some(
-        "the capture took longer than the server keeps history: raise minSnapshotHistoryWindowInSeconds (300 by default) with \
+        "the capture took longer than the server keeps history: increase minSnapshotHistoryWindowInSeconds (300 by default) with \
          db.adminCommand({setParameter: 1, minSnapshotHistoryWindowInSeconds: 3600}), or set consistency = \"per-collection\"",
     )
 }

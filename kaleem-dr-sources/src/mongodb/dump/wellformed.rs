@@ -1,23 +1,26 @@
-//! Whether bytes are a well-formed BSON document: every element of every level, without decoding one.
+//! Checks that bytes are a well-formed BSON document: every element at every level, without
+//! decoding.
 //!
-//! The specification is bsonspec.org, version 1.1. A text that is not UTF-8 is told apart from what is malformed: servers store
-//! such texts and give them back, and a restore puts back the bytes.
+//! The specification is bsonspec.org, version 1.1. Strings that are not UTF-8 are reported
+//! separately from malformed data: servers store and return such strings, and a restore writes the
+//! same bytes.
 
-/// Levels a document may have. Servers store 100 and take 200 in a message.
+/// Limit for the nesting depth. Servers store 100 levels and accept 200 in a message.
 const DEEPEST: usize = 200;
 
-/// What is wrong with a document.
+/// A defect in a document.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Flaw {
-    /// At which byte of the document.
+    /// Offset in the document, in bytes.
     pub(crate) at: usize,
     pub(crate) why: String,
 }
 
-/// Walks a whole document. Gives the place of the first text that is not UTF-8, if there is one.
+/// Checks a whole document. Returns the offset of the first string that is not UTF-8, if there is
+/// one.
 ///
 /// # Errors
-/// The first place where these bytes are no BSON.
+/// The first offset at which the bytes are not BSON.
 pub(crate) fn check(document: &[u8]) -> Result<Option<usize>, Flaw> {
     let mut walk = Walk { bytes: document, at: 0, not_utf8: None };
     walk.document(1)?;
@@ -46,7 +49,7 @@ impl<'a> Walk<'a> {
                 Ok(taken)
             }
             None => Err(self.flaw(format!(
-                "{length} bytes are wanted, {} are left",
+                "{length} bytes are needed, {} are left",
                 self.bytes.len() - self.at
             ))),
         }
@@ -69,11 +72,11 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// A text that ends with the first NUL.
+    /// A string that ends with the first NUL.
     fn name(&mut self) -> Result<(), Flaw> {
         let rest = &self.bytes[self.at..];
         let Some(end) = rest.iter().position(|byte| *byte == 0) else {
-            return Err(self.flaw("a name has no end"));
+            return Err(self.flaw("a name is not terminated"));
         };
         let at = self.at;
         self.at += end + 1;
@@ -81,7 +84,7 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    /// A text that begins with its length, which counts the NUL at its end.
+    /// A string that begins with its length, which includes the final NUL.
     fn string(&mut self) -> Result<(), Flaw> {
         let length = self.length()?;
         let at = self.at;
@@ -90,20 +93,20 @@ impl<'a> Walk<'a> {
                 self.text(text, at);
                 Ok(())
             }
-            _ => Err(Flaw { at, why: "a text does not end where it says".to_owned() }),
+            _ => Err(Flaw { at, why: "a string does not end at its declared length".to_owned() }),
         }
     }
 
     fn document(&mut self, depth: usize) -> Result<(), Flaw> {
         if depth > DEEPEST {
-            return Err(self.flaw(format!("documents are nested more than {DEEPEST} deep")));
+            return Err(self.flaw(format!("documents are nested more than {DEEPEST} levels deep")));
         }
         let begin = self.at;
         let length = self.length()?;
         let Some(end) = begin.checked_add(length).filter(|end| *end <= self.bytes.len()) else {
             return Err(Flaw {
                 at: begin,
-                why: format!("a document claims to be {length} bytes long"),
+                why: format!("a document has a declared length of {length} bytes"),
             });
         };
         loop {
@@ -115,13 +118,13 @@ impl<'a> Walk<'a> {
             self.name()?;
             self.value(kind, kind_at, depth)?;
             if self.at >= end {
-                return Err(self.flaw("an element reaches over the end of its document"));
+                return Err(self.flaw("an element extends past the end of its document"));
             }
         }
         if self.at == end {
             Ok(())
         } else {
-            Err(self.flaw("a document does not end where it says"))
+            Err(self.flaw("a document does not end at its declared length"))
         }
     }
 
@@ -129,23 +132,23 @@ impl<'a> Walk<'a> {
         match kind {
             // Double, date, timestamp, 64-bit integer.
             0x01 | 0x09 | 0x11 | 0x12 => self.take(8).map(drop),
-            // Text, code, symbol.
+            // String, code, symbol.
             0x02 | 0x0d | 0x0e => self.string(),
             0x03 | 0x04 => self.document(depth + 1),
             0x05 => self.binary(),
-            // Undefined, null, the least and the greatest key.
+            // Undefined, null, min key, max key.
             0x06 | 0x0a | 0xff | 0x7f => Ok(()),
             0x07 => self.take(12).map(drop),
             0x08 => match self.byte()? {
                 0 | 1 => Ok(()),
-                other => Err(Flaw { at: self.at - 1, why: format!("a truth value is {other}") }),
+                other => Err(Flaw { at: self.at - 1, why: format!("a boolean is {other}") }),
             },
             // A regular expression: pattern and options.
             0x0b => {
                 self.name()?;
                 self.name()
             }
-            // A pointer: name space and object id.
+            // A DBPointer: namespace and object id.
             0x0c => {
                 self.string()?;
                 self.take(12).map(drop)
@@ -159,12 +162,12 @@ impl<'a> Walk<'a> {
                 if self.at - begin == length {
                     Ok(())
                 } else {
-                    Err(self.flaw("code with a scope does not end where it says"))
+                    Err(self.flaw("code with a scope does not end at its declared length"))
                 }
             }
             0x10 => self.take(4).map(drop),
             0x13 => self.take(16).map(drop),
-            other => Err(Flaw { at: kind_at, why: format!("no value has the type {other:#04x}") }),
+            other => Err(Flaw { at: kind_at, why: format!("there is no type {other:#04x}") }),
         }
     }
 
@@ -178,7 +181,10 @@ impl<'a> Walk<'a> {
             .first_chunk::<4>()
             .and_then(|inner| usize::try_from(i32::from_le_bytes(*inner)).ok());
         if subtype == 2 && inner.is_none_or(|inner| inner != length - 4) {
-            return Err(Flaw { at, why: "binary data of the old kind has two lengths".to_owned() });
+            return Err(Flaw {
+                at,
+                why: "binary data of the old subtype has two different lengths".to_owned(),
+            });
         }
         Ok(())
     }
@@ -247,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_that_is_not_utf8_is_no_flaw_but_told() {
+    fn a_text_that_is_not_utf8_is_reported_but_not_a_flaw() {
         let mut odd = bson::serialize_to_vec(&doc! { "a": 1, "text": "xyz" }).unwrap();
         let at = odd.len() - 5;
         odd[at] = 0xff;

@@ -1,4 +1,4 @@
-//! Tests of the inner parts against a live server, whose address is in `KALEEM_TEST_MONGO_URI`.
+//! Tests of internals against a live server, whose address is in `KALEEM_TEST_MONGO_URI`.
 
 mod seed;
 mod server;
@@ -156,7 +156,7 @@ async fn all_collections_are_read_at_one_cluster_time() {
         .filter(|command| command.contains_key("find"))
         .map(|command| command.get_document("readConcern").unwrap().clone())
         .collect();
-    // What counts is what we ask for; whether a server honours it is the server's affair.
+    // The test checks our request; honouring it is up to the server.
     assert_eq!(concerns, vec![doc! { "level": "snapshot", "atClusterTime": at }; 2]);
     snapshot::verify(&connection, &scope(&database), &listed).await.unwrap();
 
@@ -171,7 +171,7 @@ async fn all_collections_are_read_at_one_cluster_time() {
 }
 
 #[tokio::test]
-async fn a_probe_tells_version_and_size_and_warns_of_an_empty_database() {
+async fn a_probe_shows_version_and_size_and_warns_of_an_empty_database() {
     let connection = connect(None);
     let database = database();
     let empty = probe(&connection, &scope(&database), ConsistencyMode::Auto, false).await.unwrap();
@@ -187,7 +187,7 @@ async fn a_probe_tells_version_and_size_and_warns_of_an_empty_database() {
     drop_databases(&connection, &[&database]).await;
 }
 
-/// `_id`s of every type that a server takes for one, many of some, in no order.
+/// `_id`s of every type that a server accepts, in no particular order, some types more than once.
 fn mixed_ids() -> Vec<Bson> {
     let mut ids = vec![
         Bson::MinKey,

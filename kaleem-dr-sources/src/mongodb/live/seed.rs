@@ -1,4 +1,4 @@
-//! What the tests put into a database: awkward types, names, options and indexes.
+//! Test data: unusual types, names, options and indexes.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use crate::mongodb::{
     },
 };
 
-/// One document with a value of every type a server stores as it is.
+/// A document with a value of every type that a server stores unchanged.
 fn every_type() -> Document {
     let binary = |subtype, bytes: &[u8]| Bson::Binary(Binary { subtype, bytes: bytes.to_vec() });
     doc! {
@@ -56,7 +56,7 @@ pub(super) async fn insert(
     }
 }
 
-/// Inserts documents as they are.
+/// Inserts documents as raw bytes.
 async fn insert_raw(
     connection: &Arc<Connection>,
     database: &str,
@@ -81,7 +81,7 @@ async fn insert_raw(
     .unwrap();
 }
 
-/// Fills a database with what is awkward: types, names, options, indexes.
+/// Fills a database with unusual types, names, options and indexes.
 pub(super) async fn seed(connection: &Arc<Connection>, database: &str) {
     let people: Vec<Document> = (0..300)
         .map(|n| {
@@ -108,7 +108,8 @@ pub(super) async fn seed(connection: &Arc<Connection>, database: &str) {
         vec![every_type(), doc! { "_id": Bson::MinKey }, doc! { "_id": { "a": 1 }, "": "" }],
     )
     .await;
-    // Deprecated, so that no driver makes it, but stored data has it: a DBPointer. And two fields of one name.
+    // A DBPointer, which is deprecated and which drivers no longer create, but which exists in
+    // stored data. And two fields with the same name.
     let mut odd = b"\0\0\0\0\x10_id\0\x07\0\0\0\x0cptr\0\x05\0\0\0d.ns\0".to_vec();
     odd.extend_from_slice(&[3; 12]);
     odd.extend_from_slice(b"\x0aa\0\x0aa\0\0");

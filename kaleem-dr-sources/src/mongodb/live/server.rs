@@ -1,4 +1,4 @@
-//! The live server, and what every test does to it: connect, list, read, write and clean up.
+//! The live server and its operations in tests: connect, list, read, write and clean up.
 
 use std::sync::{
     Arc,
@@ -37,7 +37,7 @@ pub(super) fn connect(events: Option<EventHandler<CommandEvent>>) -> Arc<Connect
     Arc::new(connection)
 }
 
-/// A database of the test's own.
+/// The name of a database for one test.
 pub(super) fn database() -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     format!("kdr_inner_{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
@@ -53,7 +53,7 @@ pub(super) fn scope(database: &str) -> Scope {
     Scope::new(&MongoConfig::new(SecretRef::Env("M".into())), Some(database)).unwrap()
 }
 
-/// Everything a collection holds, in the order it is read, and its record as a capture makes it.
+/// Everything in a collection, in reading order, and its record as in a capture.
 pub(super) async fn read(
     connection: &Arc<Connection>,
     spec: &CollectionSpec,
@@ -88,7 +88,7 @@ pub(super) fn writes() -> Writes {
     Writes::of(&MongoConfig::new(SecretRef::Env("M".into())))
 }
 
-/// Bytes as a stream of pieces that cut documents anywhere.
+/// Bytes as a stream of pieces that split documents anywhere.
 pub(super) fn pieces(
     bytes: &Bytes,
     length: usize,

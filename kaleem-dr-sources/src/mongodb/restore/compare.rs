@@ -1,4 +1,5 @@
-//! Whether a restored collection is the captured one: by count and content of its documents, by options, by indexes.
+//! Compares a restored collection with the captured one: count and content of its documents,
+//! options, indexes.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -20,16 +21,17 @@ use crate::mongodb::{
     },
 };
 
-/// What a collection's documents come to.
+/// Count and digests of a collection's documents.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Content {
     pub(crate) items: u64,
     pub(crate) digest: String,
-    /// SHA-256 over the documents in the order read; for collections whose order counts.
+    /// SHA-256 over the documents in reading order, for collections whose order is significant.
     pub(crate) in_order: Option<String>,
 }
 
-/// Reads a collection from the primary and digests its documents. `advance` is told the bytes read.
+/// Reads a collection from the primary and digests its documents. `advance` receives the number of
+/// bytes read.
 pub(crate) async fn read_back(
     connection: &Arc<Connection>,
     spec: &CollectionSpec,
@@ -90,7 +92,7 @@ pub(crate) fn documents(
     differences
 }
 
-/// Compares options (of a view: its definition) with those of the capture.
+/// Compares options (for a view, its definition) with those of the capture.
 pub(crate) fn options(
     label: &str,
     expected: &CollectionSpec,
@@ -112,7 +114,7 @@ pub(crate) fn options(
     differences
 }
 
-/// Compares indexes with those of the capture, name by name.
+/// Compares indexes with those of the capture, by name.
 pub(crate) fn indexes(label: &str, expected: &[Document], found: &[Document]) -> Vec<Difference> {
     let by_name = |indexes: &[Document]| -> BTreeMap<String, String> {
         indexes
@@ -136,18 +138,19 @@ pub(crate) fn indexes(label: &str, expected: &[Document], found: &[Document]) ->
         .collect()
 }
 
-const NO_INDEX: &str = "no such index";
+const NO_INDEX: &str = "missing";
 
-/// Whether a difference is that something of the point is not there, rather than there otherwise.
+/// Reports whether a difference means that something is missing, rather than changed.
 pub(crate) fn is_lack(difference: &Difference) -> bool {
     difference.found == NO_INDEX || difference.what.ends_with(": type")
 }
 
-/// What a server sets by its own lights, or what an upgrade changes, and what says nothing of the content.
+/// Settings that the server chooses, or an upgrade changes, and that do not affect content.
 const NOT_COMPARED: [&str; 6] =
     ["v", "ns", "background", "uuid", "recordIdsReplicated", "autoIndexId"];
 
-/// Whether this is the collation that means none. Some servers list it where others leave it out.
+/// Reports whether this is the simple collation, which is equivalent to none. Some servers list it
+/// where others omit it.
 fn is_simple(key: &str, value: &Bson) -> bool {
     key == "collation"
         && value.as_document().is_some_and(|collation| {
@@ -155,8 +158,8 @@ fn is_simple(key: &str, value: &Bson) -> bool {
         })
 }
 
-/// A specification as text in which equal things look equal: keys of the specification sorted, those within (the key of an
-/// index, a pipeline) in their own order, numbers by value.
+/// Normalises a specification to text, so that equivalent ones are equal: its own keys sorted,
+/// nested ones (the key of an index, a pipeline) in their original order, numbers by value.
 fn normal(specification: &Document) -> String {
     let mut sorted: Vec<(&String, &Bson)> = specification
         .iter()
@@ -176,7 +179,7 @@ fn normal(specification: &Document) -> String {
                 sorted.sort_by(|(a, _), (b, _)| a.cmp(b));
                 (key.clone(), Bson::Document(sorted.into_iter().collect()))
             }
-            // Made by the server out of its own defaults too: `v` within.
+            // The server fills in its own defaults here too, such as `v`.
             Bson::Document(clustered) if key == "clusteredIndex" => (
                 key.clone(),
                 Bson::Document(
@@ -193,12 +196,12 @@ fn normal(specification: &Document) -> String {
     metadata::canonical(&normal)
 }
 
-/// Numbers of different types and the same value look the same.
+/// Maps numbers of different types with the same value to the same result.
 fn number(value: &Bson) -> Bson {
     match value {
         Bson::Int32(number) => Bson::Int64(i64::from(*number)),
         #[allow(clippy::cast_possible_truncation)]
-        // Whole, and within the range that a double holds exactly.
+        // An integer within the range that a double represents exactly.
         Bson::Double(number) if number.fract() == 0.0 && number.abs() < 9_007_199_254_740_992.0 => {
             Bson::Int64(*number as i64)
         }

@@ -1,4 +1,4 @@
-//! The collection that documents are put into, and how its server takes them.
+//! The target collection of inserts, and the server-specific options for them.
 
 use bson::{cstr, raw::CStr};
 
@@ -11,28 +11,28 @@ use crate::mongodb::{
     },
 };
 
-/// Documents in one insert of a merge.
+/// Documents per insert of a merge.
 const MERGE_DOCUMENTS: usize = 1000;
 
-/// Where documents go, and how.
+/// The target collection and its insert options.
 #[derive(Clone, Debug)]
 pub(crate) struct Destination {
     pub(crate) database: String,
-    /// The name of the collection as `insert` takes it.
+    /// The collection name for `insert`.
     pub(crate) collection: String,
-    /// Keep the order of the stream, one insert after the other: for capped collections.
+    /// Keep the order of the stream, one insert after another: for capped collections.
     pub(super) ordered: bool,
-    /// Fields of the command that are set to true.
+    /// Options of the command that are set to true.
     pub(super) flags: Vec<&'static CStr>,
-    /// Documents that are there already, by their `_id`, stay and are looked at.
+    /// Keep existing documents with the same `_id`, and compare them.
     pub(super) merge: bool,
-    /// The time series whose buckets these are.
+    /// The time series that the buckets belong to.
     pub(super) series: Option<String>,
     pub(super) writes: Writes,
 }
 
 impl Destination {
-    /// A collection that was just made.
+    /// For a newly created collection.
     pub(crate) fn new(
         spec: &CollectionSpec,
         place: &DataPlace,
@@ -40,8 +40,8 @@ impl Destination {
         writes: &Writes,
     ) -> Self {
         let flags = [
-            // What the validator refuses was there, so it is put back. This takes a right of its own: it is asked for only where
-            // there is a validator.
+            // Documents that the validator rejects existed before, so they are restored. This needs
+            // a permission of its own, so it is only requested if there is a validator.
             (cstr!("bypassDocumentValidation"), spec.options.contains_key("validator")),
             (cstr!("bypassEmptyTsReplacement"), facts.release >= (8, 0)),
             (cstr!("rawData"), place.raw_data),
@@ -57,14 +57,16 @@ impl Destination {
         }
     }
 
-    /// A collection that is there. `validated` says whether it has a validator: what that refuses was there when it was captured.
+    /// For an existing collection. `validated`: it has a validator, which must not reject captured
+    /// documents.
     pub(crate) fn merging(mut self, validated: bool) -> Self {
         let bypass = cstr!("bypassDocumentValidation");
         if validated && !self.flags.contains(&bypass) {
             self.flags.push(bypass);
         }
         self.merge = true;
-        // Each refused document comes back with a reason, and its `_id` is asked for: a reply has 16 MiB for all of them.
+        // Each rejected document is reported with a reason and queried by `_id`, and a reply is
+        // limited to 16 MiB.
         self.writes.batch_documents = self.writes.batch_documents.min(MERGE_DOCUMENTS);
         self
     }

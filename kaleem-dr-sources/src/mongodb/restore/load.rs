@@ -1,7 +1,9 @@
-//! Putting documents into a collection: raw `insert` commands, several at once, nothing decoded and nothing skipped.
+//! Inserts documents into a collection: raw `insert` commands, several in parallel, nothing decoded
+//! and nothing skipped.
 //!
-//! The driver's `insert_many` cannot send `bypassEmptyTsReplacement`, without which a server replaces a top-level
-//! `Timestamp(0, 0)` by the time of day; so the command is put together as bytes.
+//! The driver's `insert_many` cannot send `bypassEmptyTsReplacement`, without which a server
+//! replaces a top-level `Timestamp(0, 0)` with the current time; so the command is assembled as
+//! bytes.
 
 use std::sync::Arc;
 
@@ -17,10 +19,12 @@ use crate::mongodb::{
     server::{Connection, reply},
 };
 
-/// Inserts every document of a stream whose pieces may be of any length. `advance` is told the bytes that are in.
+/// Inserts every document of a stream whose pieces may have any length. `advance` receives the
+/// number of bytes inserted.
 ///
 /// # Errors
-/// The stream's own, and the first one of the server: it names the collection. Nothing is skipped.
+/// The stream's own errors, and the server's first error, which names the collection. Nothing is
+/// skipped.
 pub(crate) async fn load<S>(
     connection: &Arc<Connection>,
     to: &Destination,
@@ -38,7 +42,8 @@ where
         advance,
     };
     let result = fill(&mut inserts, &mut stream).await;
-    // After a failure the other inserts are stopped and waited for, so that no write comes later than the error.
+    // After a failure the other inserts are stopped and awaited, so that no write happens after the
+    // error is returned.
     inserts.running.shutdown().await;
     result.map(|()| inserts.loaded)
 }
@@ -75,10 +80,10 @@ where
     Ok(())
 }
 
-/// What became of one batch.
+/// The outcome of one batch.
 struct Batched {
     loaded: Loaded,
-    /// Bytes of the stream it took.
+    /// Bytes of the stream in this batch.
     read_bytes: u64,
 }
 
@@ -139,7 +144,7 @@ async fn insert(
         if accepted + refused != items {
             return Err(connection.odd_answer(
                 &action,
-                format!("{items} buckets were sent, but it counts {accepted} and {refused}"),
+                format!("{items} buckets were sent, but the reply counts {accepted} inserted and {refused} rejected"),
             ));
         }
         reply = connection.run_raw(&to.database, again, &action).await?;
@@ -154,11 +159,11 @@ async fn insert(
     }
 }
 
-/// One `insert` command in the making, as bytes.
+/// An `insert` command under construction, as bytes.
 #[derive(Debug)]
 struct Batch {
     command: Vec<u8>,
-    /// Where the array of documents begins in it.
+    /// Offset of the documents array in the command.
     array: usize,
     documents: usize,
     size_bytes: u64,
@@ -174,7 +179,8 @@ impl Batch {
         }
         head.append(cstr!("writeConcern"), &*to.writes.raw_concern);
         let mut command = head.into_bytes();
-        // Its terminator makes way for one more element: an array, type 4, whose length is filled in at the end.
+        // Replaces its terminator with one more element: an array, type 4, whose length is filled
+        // in at the end.
         command.pop();
         command.extend_from_slice(b"\x04documents\0");
         let array = command.len();
@@ -205,7 +211,7 @@ impl Batch {
         let command_bytes = self.command.len();
         for (at, bytes) in [(self.array, array_bytes), (0, command_bytes)] {
             let bytes = i32::try_from(bytes)
-                .map_err(|_| "the insert is larger than a message may be".to_owned())?;
+                .map_err(|_| "the insert exceeds the size limit of a message".to_owned())?;
             self.command[at..at + 4].copy_from_slice(&bytes.to_le_bytes());
         }
         RawDocumentBuf::from_bytes(self.command).map_err(|error| error.to_string())

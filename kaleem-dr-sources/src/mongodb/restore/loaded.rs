@@ -1,19 +1,19 @@
-//! What putting documents into a collection came to.
+//! The result of inserting documents into a collection.
 
-/// What was put in, and in a merge what was found.
+/// Counts of inserted documents and, in a merge, of existing ones.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Loaded {
     /// Documents inserted.
     pub(crate) items: u64,
-    /// Bytes of these.
+    /// Size of the inserted documents.
     pub(crate) size_bytes: u64,
-    /// Documents that were there already, equal to the point's.
+    /// Existing documents that equal the point's.
     pub(crate) same: u64,
-    /// Documents that were there with other content, and stay.
+    /// Existing documents with other content, which were kept.
     pub(crate) kept: u64,
-    /// Documents of the point that are not there afterwards.
+    /// Documents of the point that do not exist afterwards.
     pub(crate) missing: u64,
-    /// Why the first one of these is not.
+    /// The reason for the first missing document.
     pub(crate) why_missing: Option<String>,
 }
 

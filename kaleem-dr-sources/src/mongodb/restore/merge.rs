@@ -1,8 +1,9 @@
-//! Merging documents into a collection that is there: what its `_id`s lack is inserted, what they have stays.
+//! Merges documents into an existing collection: inserts those with a new `_id`, keeps the others.
 //!
-//! Each batch is inserted unordered and then read back by `_id`, so that every document of the point is seen to be there,
-//! equal or with other content. A duplicate `_id` is the only refusal that is expected. A duplicate in another unique index
-//! means that the document is not there, which a restore must tell: tools that skip both alike end well and lose documents.
+//! Each batch is inserted unordered and then read back by `_id`, so that every document of the
+//! point is known to exist, equal or with other content. A duplicate `_id` is the only expected
+//! rejection. A duplicate in another unique index means that the document does not exist, which a
+//! restore must report: tools that skip both alike succeed and lose documents.
 
 use std::collections::HashMap;
 
@@ -16,7 +17,7 @@ use crate::mongodb::{
     server::{Connection, codes, reply},
 };
 
-/// Sends one `insert` and finds out what became of each of its documents.
+/// Sends one `insert` and determines the outcome for each of its documents.
 pub(crate) async fn batch(
     connection: &Connection,
     to: &Destination,
@@ -31,7 +32,7 @@ pub(crate) async fn batch(
     Ok(account(&sent, &refusals, &found))
 }
 
-/// A document of the batch: its `_id` as bytes that tell types apart, and all of it.
+/// A document of the batch: its `_id` as bytes that include the type, and its content.
 struct Sent<'a> {
     key: Vec<u8>,
     id: RawBsonRef<'a>,
@@ -45,9 +46,9 @@ fn sent(insert: &RawDocument) -> Result<Vec<Sent<'_>>, String> {
         .map(|document| {
             let document = document.map_err(|error| error.to_string())?;
             let document =
-                document.as_document().ok_or("what was to be inserted is no document")?;
+                document.as_document().ok_or("the data to insert is not a document")?;
             let id = id(document)?.ok_or(
-                "a document without an _id cannot be merged: nothing tells whether it is there",
+                "a document without an _id cannot be merged: there is no way to know whether it exists",
             )?;
             Ok(Sent { key: key(id), id, bytes: document.as_bytes() })
         })
@@ -64,35 +65,35 @@ fn key(id: RawBsonRef<'_>) -> Vec<u8> {
     alone.into_bytes()
 }
 
-/// Why a document was refused.
+/// The server's reason for rejecting a document.
 #[derive(Debug, PartialEq, Eq)]
 struct Refusal {
-    /// A document with this `_id`, or one that the server takes for equal to it, is there.
+    /// A document with this `_id`, or one that the server considers equal, exists.
     by_id: bool,
     why: String,
 }
 
-/// The refused documents of a batch by their number. Anything but a duplicate key is an error.
+/// The rejected documents of a batch by index. Anything but a duplicate key is an error.
 fn refusals(reply: &Document, sent: usize) -> Result<HashMap<usize, Refusal>, String> {
     if let Some(why) = reply::unacknowledged(reply) {
         return Err(why);
     }
     let mut refusals = HashMap::new();
     for error in reply.get_array("writeErrors").map(Vec::as_slice).unwrap_or_default() {
-        let error = error.as_document().ok_or("a write error is no document")?;
+        let error = error.as_document().ok_or("a write error is not a document")?;
         let why = error.get_str("errmsg").unwrap_or("no reason was given").to_owned();
         let index = error.get_i32("index").ok().and_then(|index| usize::try_from(index).ok());
         match index {
             Some(index) if error.get_i32("code").is_ok_and(|code| code == codes::DUPLICATE_KEY) => {
                 refusals.insert(index, Refusal { by_id: is_of_id(error, &why), why });
             }
-            _ => return Err(format!("a document was refused: {why}")),
+            _ => return Err(format!("a document was rejected: {why}")),
         }
     }
     let inserted = reply::inserted(reply);
     if inserted != (sent - refusals.len().min(sent)) as u64 {
         return Err(format!(
-            "{sent} documents were sent and {} refused, but it counts {inserted}",
+            "{sent} documents were sent and {} rejected, but the reply counts {inserted} inserted",
             refusals.len()
         ));
     }
@@ -106,7 +107,7 @@ fn is_of_id(error: &Document, why: &str) -> bool {
     }
 }
 
-/// Whether each `_id` that is there has the content of the point.
+/// Compares each existing document with the point by `_id`.
 async fn read_back(
     connection: &Connection,
     to: &Destination,
@@ -131,7 +132,8 @@ async fn read_back(
             let bytes = document.map_err(odd)?;
             let document =
                 RawDocument::from_bytes(bytes).map_err(|error| odd(error.to_string()))?;
-            // One that was not asked for has an `_id` the server takes for equal: another type of number, another case.
+            // An `_id` that was not requested is one that the server considers equal: another
+            // numeric type, another case.
             if let Some(id) = id(document).map_err(odd)?
                 && let Some(at) = places.get(key(id).as_slice())
             {
@@ -142,7 +144,8 @@ async fn read_back(
     Ok(found)
 }
 
-/// Counts each document once: inserted, there already, there with other content, or not there.
+/// Counts each document once: inserted, existing and equal, existing with other content, or
+/// missing.
 fn account(
     sent: &[Sent<'_>],
     refusals: &HashMap<usize, Refusal>,
@@ -161,9 +164,9 @@ fn account(
                 size_bytes += document.bytes.len() as u64;
             }
             (None, Some(false)) => {
-                missing("a document was inserted but reads back otherwise".to_owned());
+                missing("a document was inserted but reads back differently".to_owned());
             }
-            (None, None) => missing("a document was inserted but does not read back".to_owned()),
+            (None, None) => missing("a document was inserted but cannot be read back".to_owned()),
             (Some(_), Some(true)) => same += 1,
             (Some(_), Some(false)) | (Some(Refusal { by_id: true, .. }), None) => kept += 1,
             (Some(Refusal { by_id: false, why }), None) => missing(why.clone()),
@@ -226,7 +229,7 @@ mod tests {
         assert!((1..4).all(|at| keys[at] != keys[0]));
         assert!(
             sent(&rawdoc! { "documents": [ { "a": 1 } ] }).is_err(),
-            "without an _id nothing can be told"
+            "a document without an _id is an error"
         );
     }
 }

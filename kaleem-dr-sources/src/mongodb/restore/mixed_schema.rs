@@ -1,17 +1,19 @@
 //! Buckets of a time series whose measurements have values of several types in one field.
 //!
-//! Servers since 5.2 make none, but keep those of earlier ones. They refuse such a bucket in a new collection until `collMod` has
-//! allowed it; mongorestore does the same.
+//! Servers since 5.2 create none, but keep earlier ones. They reject such a bucket in a new
+//! collection until `collMod` has allowed it; mongorestore does the same.
 
 use bson::{Document, RawArrayBuf, RawDocument, RawDocumentBuf, doc};
 use kaleem_dr_core::ground::SourceError;
 
 use crate::mongodb::server::Connection;
 
-/// What the refusal names as the cure. Its code differs between releases, this word does not.
+/// The option that the rejection names as the remedy. The error code differs between releases, this
+/// word does not.
 const CURE: &str = "timeseriesBucketsMayHaveMixedSchemaData";
 
-/// The numbers of the documents that were refused for their mixed schema; none, if there are none or others were refused too.
+/// The indexes of the documents rejected for their mixed schema; `None` if there are none, or if
+/// others were rejected too.
 fn refused(reply: &Document) -> Option<Vec<usize>> {
     let errors = reply.get_array("writeErrors").ok()?;
     let mut code = None;
@@ -20,7 +22,7 @@ fn refused(reply: &Document) -> Option<Vec<usize>> {
         .map(|error| {
             let error = error.as_document()?;
             let own = error.get_i32("code").ok()?;
-            // In a long list of errors the server leaves their messages out after some.
+            // In a long list of errors, the server omits the messages after the first few.
             if error.get_str("errmsg").is_ok_and(|why| why.contains(CURE)) {
                 code = Some(own);
             }
@@ -30,8 +32,8 @@ fn refused(reply: &Document) -> Option<Vec<usize>> {
         .filter(|refused| !refused.is_empty())
 }
 
-/// Where an insert into `series` was refused for a mixed schema: allows that, and gives the insert of what was refused, and how
-/// many documents that is.
+/// If an insert into `series` was rejected for a mixed schema, allows it, and returns the insert of
+/// the rejected documents with their number.
 pub(crate) async fn cure(
     connection: &Connection,
     database: &str,
@@ -47,7 +49,7 @@ pub(crate) async fn cure(
     Ok(Some((again, refused.len() as u64)))
 }
 
-/// The same insert with the refused documents alone.
+/// The same insert with only the rejected documents.
 fn again(insert: &RawDocument, refused: &[usize]) -> bson::error::Result<RawDocumentBuf> {
     let mut command = RawDocumentBuf::new();
     for field in insert {

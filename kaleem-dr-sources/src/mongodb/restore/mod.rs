@@ -1,4 +1,4 @@
-//! The way back: planned, carried out collection by collection, compared, and rehearsed.
+//! Restoring: plan, execution collection by collection, comparison, and rehearsal.
 
 pub(crate) mod compare;
 mod destination;

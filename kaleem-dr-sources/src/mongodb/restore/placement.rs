@@ -1,4 +1,4 @@
-//! Which collections of a recovery point are restored, and where each of them goes.
+//! Selects the collections of a recovery point to restore, and their names in the target.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,17 +14,17 @@ use crate::mongodb::{
     server::listing::{CollectionKind, CollectionSpec, Patterns},
 };
 
-/// The collections that are restored, and where they go.
+/// The collections to restore, with their targets.
 #[derive(Clone, Debug)]
 pub(crate) struct Placement {
     pub(crate) parts: Vec<Placed>,
-    /// Where each database goes that something is restored of.
+    /// The target of each database from which something is restored.
     pub(crate) databases: BTreeMap<String, String>,
-    /// Namespaces of the whole point, as they would stand in the target: none of these is an extra.
+    /// Target namespaces of the whole point: none of these is an extra.
     known: BTreeSet<String>,
 }
 
-/// One collection of the point, and what it is in the target.
+/// A collection of the point, and its counterpart in the target.
 #[derive(Clone, Debug)]
 pub(crate) struct Placed {
     pub(crate) stored: StoredCollection,
@@ -32,10 +32,11 @@ pub(crate) struct Placed {
 }
 
 impl Placement {
-    /// Settles the names of a request, so that the plan and its execution mean the same, and places every collection.
+    /// Resolves the default names of a request, so that the plan and its execution agree, and
+    /// places every collection.
     ///
     /// # Errors
-    /// [`SourceError::Refused`] when the choices fit neither each other nor the point.
+    /// [`SourceError::Refused`] if the options are inconsistent or do not match the point.
     pub(crate) fn settle(
         stored: Vec<StoredCollection>,
         mut request: RestoreRequest,
@@ -43,7 +44,7 @@ impl Placement {
     ) -> Result<(Self, RestoreRequest), SourceError> {
         if request.extras == Extras::Remove && !request.only.is_empty() {
             return Err(refused(
-                "what is not in the point can be removed only when all of the point is restored: leave out `only`",
+                "extra collections can be removed only if all of the point is restored: leave out `only`",
             ));
         }
         let names: BTreeSet<(String, String)> = stored
@@ -79,14 +80,14 @@ impl Placement {
         Ok((Self { parts, databases, known }, request))
     }
 
-    /// Whether a collection of the target is neither restored nor in the point.
+    /// Reports whether a collection of the target is neither restored nor in the point.
     pub(crate) fn is_extra(&self, found: &CollectionSpec) -> bool {
         let namespace = found.namespace();
         !self.known.contains(&namespace)
             && !self.parts.iter().any(|placed| placed.target.namespace() == namespace)
     }
 
-    /// Views whose collection gets another name: their definition still names the old one.
+    /// Views whose collection is renamed: their definition still refers to the old name.
     pub(crate) fn stranded_views(&self) -> Vec<String> {
         let moved = |database: &str, name: &str| {
             self.parts.iter().any(|placed| {
@@ -109,7 +110,8 @@ fn refused(why: impl Into<String>) -> SourceError {
     SourceError::Refused(why.into())
 }
 
-/// The collections that `only` asks for. A pattern that matches none is refused: what it meant would be missing.
+/// The collections selected by `only`. A pattern without a match is refused, because what it should
+/// select would be missing.
 fn select(
     stored: Vec<StoredCollection>,
     only: &[String],
@@ -119,13 +121,13 @@ fn select(
     };
     if let Some(unmatched) = patterns.unmatched(stored.iter().map(|stored| &stored.spec)).first() {
         return Err(refused(format!(
-            "no collection of the recovery point matches `{unmatched}`; give names or globs of `collection` or `database.collection`"
+            "no collection of the recovery point matches `{unmatched}`; use names or globs of `collection` or `database.collection`"
         )));
     }
     Ok(stored.into_iter().filter(|stored| patterns.matches(&stored.spec)).collect())
 }
 
-/// The new names by the namespace in the point.
+/// The new names, by namespace in the point.
 fn renames(
     selected: &[StoredCollection],
     asked: &[Rename],
@@ -141,22 +143,22 @@ fn renames(
             let name = to.strip_prefix(&format!("{database}.")).ok_or_else(|| {
                 refused(format!(
                     "`{from}` cannot be renamed to `{to}`: a collection stays in its database, so write {from}={database}.<name>; \
-                     where a database goes the target says"
+                     the target of the restore determines the database"
                 ))
             })?;
             (full, name)
         };
         if found.is_empty() {
             return Err(refused(format!(
-                "nothing that is to be restored is called `{from}`, so it cannot be renamed to `{to}`"
+                "no collection to be restored is called `{from}`, so it cannot be renamed to `{to}`"
             )));
         }
         if let Some(why) = names::invalid_collection(name) {
-            return Err(refused(format!("`{name}` cannot be the name of a collection: {why}")));
+            return Err(refused(format!("`{name}` is not a valid collection name: {why}")));
         }
         for stored in found {
             if renamed.insert(stored.spec.namespace(), name.to_owned()).is_some() {
-                return Err(refused(format!("{} is to be renamed twice", stored.spec.namespace())));
+                return Err(refused(format!("{} is renamed twice", stored.spec.namespace())));
             }
         }
     }
@@ -178,7 +180,8 @@ fn refuse_doubles(parts: &[Placed]) -> Result<(), SourceError> {
     Ok(())
 }
 
-/// Gives a target without a name one: `<db>_restored_<time>` for one database, the prefix `restored_<time>` for several.
+/// Resolves the default target: `<db>_restored_<time>` for one database, the prefix
+/// `restored_<time>` for several.
 fn resolve(to: RestoreTarget, databases: &BTreeSet<&str>, now: Timestamp) -> RestoreTarget {
     if to != RestoreTarget::Beside(None) {
         return to;
@@ -191,7 +194,7 @@ fn resolve(to: RestoreTarget, databases: &BTreeSet<&str>, now: Timestamp) -> Res
     RestoreTarget::Beside(Some(name))
 }
 
-/// The database each database of the point goes to.
+/// The target of each database of the point.
 fn target_databases(
     to: &RestoreTarget,
     databases: &BTreeSet<&str>,
@@ -208,24 +211,24 @@ fn target_databases(
             match names::invalid_database(&target) {
                 None => Ok(((*database).to_owned(), target)),
                 Some(why) => Err(refused(format!(
-                    "`{target}` cannot be the name of a database: {why}; choose another name"
+                    "`{target}` is not a valid database name: {why}; choose another name"
                 ))),
             }
         })
         .collect()
 }
 
-/// Refuses to merge into what merging would spoil.
+/// Refuses to merge into collections that merging would damage.
 pub(crate) fn refuse_unmergeable(target: &CollectionSpec) -> Result<(), SourceError> {
     let why = if target.kind == CollectionKind::TimeSeries {
-        "the measurements of a time series have no identity to tell which of them are there"
+        "the measurements of a time series have no identity, so existing ones cannot be recognised"
     } else if target.is_capped() {
-        "inserts into a capped collection push out what is there"
+        "inserts into a capped collection remove existing documents"
     } else {
         return Ok(());
     };
     Err(refused(format!(
-        "{} is there and cannot be merged: {why}; let it be replaced, restore it under another name, or name the others with `only`",
+        "{} exists and cannot be merged: {why}; let it be replaced, restore it under another name, or select the others with `only`",
         target.namespace()
     )))
 }
@@ -276,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn a_restore_lands_beside_unless_told_otherwise() {
+    fn a_restore_uses_a_new_name_by_default() {
         let whole = |to| RestoreRequest::whole(to);
         let beside = |name: &str| RestoreRequest::whole(RestoreTarget::Beside(Some(name.into())));
         let one = ["kaleem.a"];
@@ -292,7 +295,7 @@ mod tests {
         assert_eq!(place(&one, beside("x")).unwrap(), ["x.a"]);
         assert_eq!(place(&two, beside("x")).unwrap(), ["x_kaleem.a", "x_other.b"]);
         assert_eq!(place(&two, whole(RestoreTarget::InPlace)).unwrap(), two);
-        refused(place(&one, beside("a.b")), "cannot be the name of a database");
+        refused(place(&one, beside("a.b")), "is not a valid database name");
     }
 
     #[test]
@@ -332,18 +335,18 @@ mod tests {
         refused(place(&point, with(vec![rename("d.a", "e.z")])), "stays in its database");
         refused(
             place(&point, with(vec![rename("ghost", "z")])),
-            "nothing that is to be restored is called `ghost`",
+            "no collection to be restored is called `ghost`",
         );
         refused(place(&point, with(vec![rename("d.a", "d.b")])), "would both become d.b");
         refused(place(&point, with(vec![rename("a", "z"), rename("d.a", "d.y")])), "renamed twice");
         refused(
             place(&point, with(vec![rename("b", "system.users")])),
-            "cannot be the name of a collection",
+            "is not a valid collection name",
         );
     }
 
     #[test]
-    fn a_collection_of_the_point_is_no_extra_even_when_it_is_not_restored() {
+    fn a_collection_of_the_point_is_not_an_extra_even_when_it_is_not_restored() {
         let request = RestoreRequest {
             rename: vec![rename("a", "z")],
             ..RestoreRequest::whole(RestoreTarget::InPlace)

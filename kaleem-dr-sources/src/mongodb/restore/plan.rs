@@ -1,4 +1,4 @@
-//! Saying what a restore would do, collection by collection, before anything is written.
+//! Plans a restore, collection by collection, before anything is written.
 
 use jiff::Timestamp;
 use kaleem_dr_core::{
@@ -25,7 +25,8 @@ use crate::mongodb::{
     users,
 };
 
-/// Says what a restore would do. `scope` is what captures take: what they leave out is never an extra to remove.
+/// Plans a restore. `scope` is what captures include: what they leave out is never an extra to
+/// remove.
 pub(crate) async fn plan(
     connection: &Connection,
     scope: &Scope,
@@ -72,11 +73,11 @@ pub(crate) async fn plan(
     if let Some(oplog) = replay::artifact(point) {
         if writes.replays && replay::is_possible(&request) {
             replay::check(point, &oplog).await?;
-            warnings.push("the oplog is replayed last; what it changes is not compared".to_owned());
+            warnings.push("the oplog is replayed last; its changes are not compared".to_owned());
         } else {
             warnings.push(
-                "the point has an oplog, which is not replayed: all collections come back as they were when they were read; replay_oplog = \
-                 true goes on to the end of the capture, when everything is restored in place and under its own names"
+                "the point has an oplog, which is not replayed: all collections are restored as they were when they were read; replay_oplog = \
+                 true also restores the changes up to the end of the capture, if everything is restored in place under its own name"
                     .to_owned(),
             );
         }
@@ -84,7 +85,7 @@ pub(crate) async fn plan(
     Ok(RestorePlan::new(request, describe(connection, &placement), actions, warnings))
 }
 
-/// What happens to one collection of the point.
+/// The planned change of one collection of the point.
 fn action(
     placed: &Placed,
     there: Option<&CollectionSpec>,
@@ -105,17 +106,17 @@ fn action(
         (Some(there), Existing::Merge) if there.kind != spec.kind => (
             Change::Conflict,
             Some(format!(
-                "a {} of this name is there and stays: nothing is merged into it",
+                "a {} with this name exists and stays: nothing is merged into it",
                 there.kind.word()
             )),
         ),
         (Some(_), Existing::Merge) if spec.kind == CollectionKind::View => {
-            (Change::Leave, Some("a view of this name is there and stays".to_owned()))
+            (Change::Leave, Some("a view with this name exists and stays".to_owned()))
         }
         (Some(there), Existing::Merge) => {
             placement::refuse_unmergeable(&placed.target)?;
             placement::refuse_unmergeable(there)?;
-            let why = "documents whose _id is not there are inserted, missing indexes are built; all that is there stays";
+            let why = "documents with a new _id are inserted and missing indexes are built; everything else stays";
             (
                 Change::Merge,
                 Some(renamed.map_or(why.to_owned(), |renamed| format!("{renamed}; {why}"))),
@@ -131,7 +132,7 @@ fn action(
     })
 }
 
-/// What happens to a collection of the target that nothing is restored to.
+/// The planned change of a collection of the target to which nothing is restored.
 fn left_over(
     spec: &CollectionSpec,
     placement: &Placement,
@@ -140,20 +141,20 @@ fn left_over(
 ) -> PlannedAction {
     let (change, why) = match extras {
         _ if !placement.is_extra(spec) => {
-            (Change::Leave, "it is in the point, but not to be restored here")
+            (Change::Leave, "it is in the point, but not selected for this restore")
         }
         Extras::Remove if is_removed(spec, placement, scope) => {
             (Change::Remove, "it is not in the point")
         }
         Extras::Remove => {
-            (Change::Leave, "captures leave it out, so that it is not in the point says nothing")
+            (Change::Leave, "captures leave it out, so its absence from the point proves nothing")
         }
         Extras::Keep => (Change::Leave, "it is not in the point"),
     };
     PlannedAction { why: Some(why.to_owned()), ..PlannedAction::new(change, label(spec)) }
 }
 
-/// Whether an extra is removed when extras are: only what a capture would have taken is.
+/// Reports whether an extra is removed when extras are: only if a capture would have included it.
 pub(crate) fn is_removed(spec: &CollectionSpec, placement: &Placement, scope: &Scope) -> bool {
     !listing::is_the_servers_own(&spec.database, &spec.name)
         && placement.is_extra(spec)
@@ -168,21 +169,21 @@ fn warnings(
     let mut warnings = Vec::new();
     if actions.iter().any(|action| action.change == Change::Overwrite) {
         warnings.push(
-            "each collection that exists is dropped just before it is rebuilt: if the restore is interrupted, those not reached yet \
-             are as they were and the one at work is incomplete"
+            "each existing collection is dropped just before it is rebuilt: if the restore is interrupted, those not reached yet \
+             are unchanged and the one in progress is incomplete"
                 .to_owned(),
         );
     }
     if request.extras == Extras::Remove {
         warnings.push(
-            "what is not in the point is removed last, and only if all else was found equal"
+            "extra collections are removed last, and only if everything else was found equal"
                 .to_owned(),
         );
     }
     let stranded = placement.stranded_views();
     if !stranded.is_empty() {
         warnings.push(format!(
-            "these views keep their definition, which names a collection that gets another name: {}",
+            "these views keep their definition, which refers to a collection that is renamed: {}",
             stranded.join(", ")
         ));
     }
@@ -190,20 +191,20 @@ fn warnings(
     warnings
 }
 
-/// That documents may vanish by themselves after the restore.
+/// Warns that documents may expire after the restore.
 pub(crate) fn expiry_warning(placement: &Placement) -> Option<String> {
     let targets = placement.parts.iter().map(|placed| &placed.target);
     let expiring: Vec<String> =
         targets.filter(|spec| rebuild::expires(spec)).map(CollectionSpec::namespace).collect();
     (!expiring.is_empty()).then(|| {
         format!(
-            "documents past their time are deleted by the server soon after the restore, since they expire in: {}",
+            "the server deletes expired documents soon after the restore, in: {}",
             expiring.join(", ")
         )
     })
 }
 
-/// Beside, nothing may be there.
+/// Refuses a target database that already has collections.
 pub(crate) fn refuse_if_filled(
     connection: &Connection,
     target: &str,
@@ -217,7 +218,7 @@ pub(crate) fn refuse_if_filled(
     match taken.first() {
         None => Ok(()),
         Some(first) => Err(SourceError::Refused(format!(
-            "the database {target} on {} already has {} collections ({first}, for one): choose a name that is not taken, drop it \
+            "the database {target} on {} already has {} collections ({first}, for example): choose an unused name, drop it \
              first, or restore in place",
             connection.server(),
             taken.len()
@@ -225,7 +226,8 @@ pub(crate) fn refuse_if_filled(
     }
 }
 
-/// A cluster keeps its shards' state in `config`: overwriting it would lose the cluster, not only a collection.
+/// A cluster keeps the state of its shards in `config`: overwriting it would destroy the cluster,
+/// not just a collection.
 pub(crate) fn refuse_sharded_config(
     connection: &Connection,
     facts: &ServerFacts,
@@ -237,7 +239,7 @@ pub(crate) fn refuse_sharded_config(
         && placement.databases.contains_key("config")
     {
         return Err(SourceError::Refused(format!(
-            "{} is a sharded cluster, whose own state is the database config: name what is to be restored with `only`, without it",
+            "{} is a sharded cluster, which keeps its own state in the database config: select what to restore with `only`, without it",
             connection.server()
         )));
     }
@@ -250,7 +252,7 @@ fn describe(connection: &Connection, placement: &Placement) -> String {
     format!("{word} {} on {}", names.join(", "), connection.server())
 }
 
-/// A collection as plans and reports name it: `collection kaleem.users`.
+/// The name of a collection in plans and reports: `collection kaleem.users`.
 pub(crate) fn label(spec: &CollectionSpec) -> String {
     format!("{} {}", spec.kind.word(), spec.namespace())
 }

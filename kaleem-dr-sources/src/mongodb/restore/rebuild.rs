@@ -1,5 +1,5 @@
-//! The commands that make a collection, a view and their indexes anew from what the dump says, with the cures mongorestore
-//! applies to specifications that a server lists but does not take.
+//! The commands that recreate a collection, a view and their indexes from the dump, with
+//! mongorestore's corrections for specifications that a server lists but does not accept.
 
 use bson::{Bson, Document, doc};
 
@@ -8,10 +8,10 @@ use crate::mongodb::server::{
     listing::{CollectionKind, CollectionSpec},
 };
 
-/// Options that `listCollections` shows but `create` refuses, now or in newer servers.
+/// Options that `listCollections` returns but `create` refuses, in this or in newer servers.
 const NOT_FOR_CREATE: [&str; 3] = ["recordIdsReplicated", "autoIndexId", "uuid"];
 
-/// The `create` command: the options of the dump, and for a collection the index on `_id` as it was.
+/// The `create` command: the options of the dump, and for a collection its original index on `_id`.
 pub(crate) fn create_command(spec: &CollectionSpec, concern: &Document) -> Document {
     let mut command = doc! { "create": &spec.name };
     for (key, value) in &spec.options {
@@ -32,13 +32,13 @@ pub(crate) fn create_command(spec: &CollectionSpec, concern: &Document) -> Docum
     command
 }
 
-/// The one `createIndexes` command of a collection, or none when it has no index that `create` did not make.
+/// The `createIndexes` command of a collection; `None` if `create` makes all of its indexes.
 pub(crate) fn indexes_command(spec: &CollectionSpec, concern: &Document) -> Option<Document> {
     let indexes: Vec<Bson> = index_specifications(spec).into_iter().map(Bson::Document).collect();
     (!indexes.is_empty()).then(|| create_indexes(spec, indexes, concern))
 }
 
-/// The command that makes these indexes of a collection.
+/// The command that creates these indexes of a collection.
 pub(crate) fn create_indexes(
     spec: &CollectionSpec,
     indexes: Vec<Bson>,
@@ -47,15 +47,17 @@ pub(crate) fn create_indexes(
     doc! {
         "createIndexes": &spec.name,
         "indexes": indexes,
-        // What an older server left in an index is dropped rather than fatal; the comparison afterwards tells of it.
+        // Unknown options of an older server are dropped instead of failing; the comparison
+        // afterwards reports them.
         "ignoreUnknownIndexOptions": true,
         "writeConcern": concern,
     }
 }
 
-/// The indexes that `create` does not make, as `createIndexes` takes them.
+/// The indexes that `create` does not make, in the form for `createIndexes`.
 pub(crate) fn index_specifications(spec: &CollectionSpec) -> Vec<Document> {
-    // An index made without a collation takes the collection's; in the dump one without a collation had none.
+    // An index created without a collation inherits the collection's; one without a collation in
+    // the dump had none.
     let collated = spec
         .options
         .get_document("collation")
@@ -84,7 +86,7 @@ fn is_2dsphere(index: &Document) -> bool {
         .is_ok_and(|key| key.values().any(|value| value.as_str() == Some("2dsphere")))
 }
 
-/// Whether documents vanish by themselves from this collection: the server deletes what is past its time.
+/// Reports whether documents of this collection expire.
 pub(crate) fn expires(spec: &CollectionSpec) -> bool {
     spec.options.contains_key("expireAfterSeconds")
         || spec.indexes.iter().any(|index| index.contains_key("expireAfterSeconds"))

@@ -1,4 +1,4 @@
-//! Making and filling collections on one server: anew, or by merging into what is there.
+//! Creates and fills collections on one server, or merges into existing ones.
 
 use std::sync::Arc;
 
@@ -29,12 +29,12 @@ pub(crate) struct Rebuilder<'a> {
     pub(crate) facts: &'a ServerFacts,
     pub(crate) writes: &'a Writes,
     pub(crate) progress: &'a dyn StageProgress,
-    /// Whether a collection that is there makes way.
+    /// Existing collections are replaced.
     pub(crate) replaces: bool,
 }
 
 impl Rebuilder<'_> {
-    /// Makes one collection or view, fills it, compares its documents and builds its indexes.
+    /// Creates one collection or view, fills it, compares its documents and builds its indexes.
     pub(crate) async fn collection<S>(
         &self,
         spec: &CollectionSpec,
@@ -73,7 +73,7 @@ impl Rebuilder<'_> {
         Ok(())
     }
 
-    /// Adds what a collection lacks of the point: documents by their `_id`, and indexes.
+    /// Adds what a collection lacks: documents by their `_id`, and indexes.
     pub(crate) async fn merge<S>(
         &self,
         spec: &CollectionSpec,
@@ -92,7 +92,7 @@ impl Rebuilder<'_> {
         };
         let destination = Destination::new(spec, &place, self.facts, self.writes)
             .merging(there.options.contains_key("validator"));
-        // Each document is read back with its batch, so both ways go at once.
+        // Each document is read back with its batch, so both directions run at once.
         let loaded = load::load(self.connection, &destination, pieces, |bytes| {
             self.progress.advance(2 * bytes);
         })
@@ -103,7 +103,8 @@ impl Rebuilder<'_> {
         self.missing_indexes(spec, there, report).await
     }
 
-    /// Builds the indexes that a collection lacks. One that cannot be built over what is there is a difference, no failure.
+    /// Builds the missing indexes of a collection. An index that cannot be built over the existing
+    /// documents is a difference, not a failure.
     async fn missing_indexes(
         &self,
         spec: &CollectionSpec,
@@ -124,7 +125,7 @@ impl Rebuilder<'_> {
             let action = format!("build the index {name} of {}", spec.namespace());
             match self.connection.write(&spec.database, command, &action).await {
                 Ok(()) => {}
-                // The server's reason goes to the operator; that the index is missing the comparison finds.
+                // This passes on the server's reason; the comparison finds the missing index.
                 Err(SourceError::Server { cause, .. }) => {
                     report.warnings.push(format!("could not {action}: {cause}"));
                 }
@@ -134,12 +135,12 @@ impl Rebuilder<'_> {
         Ok(())
     }
 
-    /// Makes a collection or a view, empty, in the place of the one that is there.
+    /// Creates an empty collection or view, in place of an existing one.
     async fn make(&self, spec: &CollectionSpec) -> Result<(), SourceError> {
         let system = spec.name.starts_with("system.");
         let concern = &self.writes.concern;
         if self.replaces {
-            // Servers do not let go of a system collection, but of what is in it.
+            // Servers do not drop system collections, but allow their documents to be deleted.
             let (command, action) = if system {
                 let all = doc! { "delete": &spec.name, "deletes": [ { "q": {}, "limit": 0 } ], "writeConcern": concern };
                 (all, format!("empty {}", spec.namespace()))
@@ -171,33 +172,35 @@ impl Rebuilder<'_> {
     }
 }
 
-/// Says of a merge what became of the point's documents. Each is equal, kept with other content, or missing.
+/// Reports the outcome of a merge. Each document of the point is equal, kept with other content, or
+/// missing.
 fn account(label: &str, record: &ArtifactRecord, loaded: &Loaded, report: &mut RestoreReport) {
     let seen = loaded.items + loaded.same + loaded.kept + loaded.missing;
     if record.items.is_some_and(|items| items != seen) {
         report.differences.push(Difference {
             what: format!("{label}: documents"),
             expected: record.items.unwrap_or_default().to_string(),
-            found: format!("{seen} were looked at"),
+            found: format!("{seen} were processed"),
         });
     } else if loaded.missing == 0 {
         report.compared.push(format!(
-            "{label}: all {seen} documents of the point are there: {} were equal already, {} were inserted and are equal, {} have \
+            "{label}: all {seen} documents of the point exist: {} were equal already, {} were inserted and are equal, {} have \
              other content",
             loaded.same, loaded.items, loaded.kept
         ));
     }
     if loaded.kept > 0 {
-        report
-            .warnings
-            .push(format!("{label}: {} documents of the point were there with other content, and stay as they are", loaded.kept));
+        report.warnings.push(format!(
+            "{label}: {} documents of the point existed with other content, and stay unchanged",
+            loaded.kept
+        ));
     }
     if loaded.missing > 0 {
         let why = loaded.why_missing.as_deref().unwrap_or("no reason was given");
         report.differences.push(Difference {
             what: format!("{label}: documents"),
-            expected: format!("all {seen} of the point are there"),
-            found: format!("{} are not, the first one since: {why}", loaded.missing),
+            expected: format!("all {seen} of the point exist"),
+            found: format!("{} are missing, the first one because: {why}", loaded.missing),
         });
     }
 }

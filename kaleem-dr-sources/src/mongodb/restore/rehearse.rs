@@ -1,6 +1,8 @@
-//! A rehearsal: a point restored into scratch databases, compared there, and the databases dropped whatever came of it.
+//! A rehearsal: restores a point into scratch databases, compares, and drops the databases whatever
+//! the outcome.
 //!
-//! Its negative control: one document is deleted from the smallest collection in the scratch, which is read back once more.
+//! The negative control deletes one document from the smallest scratch collection and reads that
+//! collection back again.
 
 use std::{sync::Arc, time::Instant};
 
@@ -30,7 +32,7 @@ use crate::mongodb::{
     },
 };
 
-/// Restores a point beside, into databases of the scratch name, compares, and drops them.
+/// Restores a point into databases with the scratch name, compares, and drops them.
 pub(crate) async fn rehearse(
     connection: &Arc<Connection>,
     scope: &Scope,
@@ -44,7 +46,8 @@ pub(crate) async fn rehearse(
     for database in placement.databases.values() {
         refuse_foreign(database)?;
     }
-    // Refuses databases that hold anything, so that what is dropped below is of this rehearsal.
+    // Refuses databases that contain anything, so everything dropped below belongs to this
+    // rehearsal.
     let plan = plan::plan(connection, scope, writes, point, request).await?;
     let mut rehearsed = run::restore(connection, scope, writes, point, plan).await;
     scratch.filled();
@@ -60,17 +63,17 @@ pub(crate) async fn rehearse(
     let mut removed = Ok(());
     for database in placement.databases.values() {
         if let Err(error) = drop_database(connection, writes, database).await {
-            tracing::warn!(database, %error, "a scratch database is left over");
+            tracing::warn!(database, %error, "a scratch database was not removed");
             removed = Err(error);
         }
     }
-    // Why the rehearsal failed matters more than that its database could not be dropped either.
+    // The rehearsal's error matters more than that of dropping its database.
     let report = rehearsed?;
     removed.map(|()| report)
 }
 
-/// Deletes one document of the smallest collection in the scratch, and compares that collection once more. `None` where the point
-/// holds no document that could be deleted.
+/// Deletes one document of the smallest scratch collection, and compares that collection again.
+/// `None` if the point contains no document that can be deleted.
 async fn control(
     connection: &Arc<Connection>,
     writes: &Writes,
@@ -79,7 +82,7 @@ async fn control(
     let items = |placed: &Placed| {
         placed.stored.data.as_ref().and_then(|data| data.items).unwrap_or_default()
     };
-    // From capped collections and time series not every server deletes single documents.
+    // Not every server can delete single documents from capped collections and time series.
     let plain = |placed: &&Placed| {
         placed.target.kind == CollectionKind::Collection
             && !placed.target.is_capped()
@@ -114,7 +117,7 @@ async fn control(
     Ok(Some(Control { damage, found, seconds: began.elapsed().as_secs_f64() }))
 }
 
-/// Drops what a killed rehearsal of this name left.
+/// Drops what a killed rehearsal with this name left behind.
 pub(crate) async fn clear(
     connection: &Connection,
     writes: &Writes,
@@ -130,7 +133,8 @@ pub(crate) async fn clear(
     Ok(cleared)
 }
 
-/// Scratch databases that are there: a rehearsal at work made them, or one that was killed left them.
+/// The existing scratch databases: a running rehearsal created them, or a killed one left them
+/// behind.
 pub(crate) async fn scratch_databases(connection: &Connection) -> Result<Vec<String>, SourceError> {
     let names = listing::list_databases(connection, Shown::Own).await?;
     Ok(names.into_iter().filter(|name| name.starts_with(SCRATCH)).collect())
@@ -152,6 +156,6 @@ fn refuse_foreign(database: &str) -> Result<(), SourceError> {
         return Ok(());
     }
     Err(SourceError::Refused(format!(
-        "the database {database} is no scratch database: those begin with {SCRATCH}"
+        "the database {database} is not a scratch database: their names begin with {SCRATCH}"
     )))
 }

@@ -1,7 +1,9 @@
-//! Replaying an oplog after all databases are back in place, with `applyOps`, entry by entry, as mongorestore does.
+//! Replays an oplog with `applyOps`, entry by entry like mongorestore, once all databases are
+//! restored.
 //!
-//! Every entry is looked at before anything is written: one that cannot be replayed refuses the restore, rather than ending it half
-//! way. No test server has `applyOps`: what is sent is tested, what a server makes of it is not.
+//! Every entry is checked before anything is written: one that cannot be replayed refuses the
+//! restore, instead of interrupting it half way. No test server has `applyOps`: the requests are
+//! tested, their effect on a server is not.
 
 use bson::{Bson, Document, doc};
 use kaleem_dr_core::{
@@ -19,27 +21,27 @@ use crate::mongodb::{
     server::Connection,
 };
 
-/// What is done about one entry of an oplog.
+/// The action for one entry of an oplog.
 #[derive(Debug, PartialEq)]
 enum Step {
-    /// It says nothing of the data, or of what belongs to the server itself.
+    /// The entry does not change data, or only the server's own.
     Nothing,
     /// `applyOps` with this entry.
     Apply(Document),
     /// This command on this database: `applyOps` does not build indexes.
     Run(String, Document),
-    /// Several steps, of a transaction.
+    /// The steps of a transaction.
     Steps(Vec<Step>),
 }
 
-/// The artifact of a point's oplog, if it has one.
+/// The path of a point's oplog, if it has one.
 pub(crate) fn artifact(point: &PointReader) -> Option<String> {
     let path = format!("/{ROOT}/{}", oplog::FILE);
     point.manifest().artifact(&path).map(|record| record.path.clone())
 }
 
-/// Whether the oplog of a point may be replayed: it names collections, so all of them must be there under their own names, and as
-/// they were.
+/// Reports whether the oplog of a point may be replayed: it refers to collections, so all of them
+/// must exist unchanged under their own names.
 pub(crate) fn is_possible(request: &RestoreRequest) -> bool {
     request.to == RestoreTarget::InPlace
         && request.existing == Existing::Replace
@@ -47,17 +49,17 @@ pub(crate) fn is_possible(request: &RestoreRequest) -> bool {
         && request.rename.is_empty()
 }
 
-/// Looks at every entry. Nothing is sent.
+/// Checks every entry. Sends nothing.
 ///
 /// # Errors
-/// [`SourceError::Refused`] when one cannot be replayed.
+/// [`SourceError::Refused`] if an entry cannot be replayed.
 pub(crate) async fn check(point: &PointReader, path: &str) -> Result<(), SourceError> {
     let mut entries = Entries::open(point, path).await?;
     while let Some(entry) = entries.next().await? {
         step(&entry).map_err(|why| {
             let at = entry.get_timestamp("ts").map(|at| format!("({}, {})", at.time, at.increment)).unwrap_or_default();
             SourceError::Refused(format!(
-                "the oplog cannot be replayed: its entry {at} {why}; with replay_oplog = false all collections come back as they were \
+                "the oplog cannot be replayed: its entry {at} {why}; with replay_oplog = false all collections are restored as they were \
                  when they were read"
             ))
         })?;
@@ -78,13 +80,13 @@ pub(crate) async fn replay(
     while let Some(entry) = entries.next().await? {
         let step = step(&entry).map_err(|why| entries.odd(why))?;
         let action = format!(
-            "replay an entry of the oplog, after {replayed} that are in: the data stands between two moments; restore again"
+            "replay an entry of the oplog, after {replayed} replayed entries: the data are in an intermediate state; restore again"
         );
         take(connection, writes, step, &action).await?;
         replayed += 1;
     }
     report.warnings.push(format!(
-        "the comparison was made before {replayed} entries of the oplog were replayed; what they changed was not compared"
+        "the comparison was made before {replayed} entries of the oplog were replayed; their changes were not compared"
     ));
     Ok(())
 }
@@ -122,7 +124,7 @@ async fn take(
 /// The entries of an oplog, one by one.
 struct Entries {
     reader: ArtifactReader,
-    /// Gone when the end was reached.
+    /// `None` after the end.
     splitter: Option<DocumentSplitter>,
     path: String,
 }
@@ -162,12 +164,12 @@ impl Entries {
     }
 }
 
-/// What an entry asks for.
+/// Translates an entry.
 ///
 /// # Errors
-/// Why it cannot be replayed, as the end of a sentence about the entry.
+/// The reason why it cannot be replayed, as the end of a sentence about the entry.
 fn step(entry: &Document) -> Result<Step, String> {
-    let operation = entry.get_str("op").map_err(|_| "names no operation")?;
+    let operation = entry.get_str("op").map_err(|_| "has no operation type")?;
     let namespace = entry.get_str("ns").unwrap_or_default();
     let (database, collection) = namespace.split_once('.').unwrap_or((namespace, ""));
     if operation == "n" || is_the_servers_own(database, collection) {
@@ -179,7 +181,7 @@ fn step(entry: &Document) -> Result<Step, String> {
             let command = entry.get_document("o").map_err(|_| "is a command without a body")?;
             self::command(entry, database, command)
         }
-        other => Err(format!("is of the unknown kind `{other}`")),
+        other => Err(format!("has the unknown type `{other}`")),
     }
 }
 
@@ -189,8 +191,9 @@ fn command(entry: &Document, database: &str, command: &Document) -> Result<Step,
         "create" | "drop" | "dropDatabase" | "collMod" | "dropIndexes" | "deleteIndexes"
         | "deleteIndex" | "convertToCapped" | "emptycapped" => Ok(Step::Apply(bare(entry))),
         "createIndexes" => {
-            let collection =
-                command.get_str("createIndexes").map_err(|_| "builds an index of no collection")?;
+            let collection = command
+                .get_str("createIndexes")
+                .map_err(|_| "builds an index without a collection")?;
             let index: Document = command
                 .iter()
                 .skip(1)
@@ -205,37 +208,41 @@ fn command(entry: &Document, database: &str, command: &Document) -> Result<Step,
         "commitIndexBuild" => {
             let collection = command
                 .get_str("commitIndexBuild")
-                .map_err(|_| "builds an index of no collection")?;
-            let indexes = command.get_array("indexes").map_err(|_| "builds no index")?;
+                .map_err(|_| "builds an index without a collection")?;
+            let indexes = command
+                .get_array("indexes")
+                .map_err(|_| "builds an index without a specification")?;
             let indexes: Vec<Bson> = indexes.iter().map(without_version).collect();
             Ok(Step::Run(
                 database.to_owned(),
                 doc! { "createIndexes": collection, "indexes": indexes },
             ))
         }
-        // The index is made when it is committed; a check changes nothing.
+        // The index is built when it is committed; a check changes nothing.
         "startIndexBuild" | "abortIndexBuild" | "dbCheck" => Ok(Step::Nothing),
         "applyOps" => transaction(entry, command),
         other => Err(format!("is the command `{other}`")),
     }
 }
 
-/// A transaction that lies in one entry. One in several, or prepared, would have to be held back until its end.
+/// A transaction within a single entry. One that spans several entries, or is prepared, would have
+/// to be held back until its end.
 fn transaction(entry: &Document, command: &Document) -> Result<Step, String> {
     let flag = |name: &str| command.get_bool(name).unwrap_or(false);
     let continued = entry.get_document("prevOpTime").is_ok_and(|before| {
         before.get_timestamp("ts").is_ok_and(|at| at.time != 0 || at.increment != 0)
     });
     if flag("partialTxn") || flag("prepare") || continued {
-        return Err("is a part of a transaction that lies in several entries".to_owned());
+        return Err("is part of a transaction that spans several entries".to_owned());
     }
     let inner = command.get_array("applyOps").map_err(|_| "is a transaction without operations")?;
     let steps =
-        inner.iter().map(|inner| step(inner.as_document().ok_or("holds what is no operation")?));
+        inner.iter().map(|inner| step(inner.as_document().ok_or("contains an invalid operation")?));
     steps.collect::<Result<_, _>>().map(Step::Steps)
 }
 
-/// The fields that `applyOps` goes by. The collection's UUID is left out: the restored one has another.
+/// The fields that `applyOps` uses. The collection's UUID is omitted, because the restored
+/// collection has another one.
 fn bare(entry: &Document) -> Document {
     let taken = |key: &str| ["ts", "t", "h", "v", "op", "ns", "o", "o2"].contains(&key);
     entry
@@ -258,7 +265,8 @@ fn without_version(index: &Bson) -> Bson {
     }
 }
 
-/// What a server keeps for itself. Not what lies behind views and time series, which is data.
+/// Reports whether a namespace is internal to the server. The data behind views and time series are
+/// not.
 fn is_the_servers_own(database: &str, collection: &str) -> bool {
     match database {
         "local" | "config" => true,
@@ -280,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_data_is_passed_over_and_what_is_unknown_is_refused() {
+    fn entries_without_data_are_skipped_and_unknown_ones_are_refused() {
         for own in [
             entry("n", "", doc! { "msg": "periodic noop" }),
             entry("i", "config.transactions", doc! { "_id": 1 }),
@@ -302,7 +310,7 @@ mod tests {
                 .unwrap_err()
                 .contains("renameCollection")
         );
-        assert!(step(&entry("x", "d.a", doc! {})).unwrap_err().contains("unknown kind"));
+        assert!(step(&entry("x", "d.a", doc! {})).unwrap_err().contains("unknown type"));
         let part = entry("c", "admin.$cmd", doc! { "applyOps": [], "partialTxn": true });
         assert!(step(&part).unwrap_err().contains("several entries"));
         let mut last = entry("c", "admin.$cmd", doc! { "applyOps": [] });

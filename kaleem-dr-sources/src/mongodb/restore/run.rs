@@ -1,8 +1,9 @@
 //! Restoring: collection by collection, then the views, then a comparison by content.
 //!
-//! A collection is made with its options, filled, read back and compared, and only then indexed: an index is built quicker over
-//! documents that are there, and a TTL index would begin to delete expired documents before they were counted. One that is
-//! merged into keeps its indexes all the while.
+//! A collection is created with its options, filled, read back and compared, and only then indexed:
+//! building an index over existing documents is faster, and a TTL index would start to delete
+//! expired documents before they were counted. A collection that is merged into keeps its indexes
+//! throughout.
 
 use std::sync::Arc;
 
@@ -37,10 +38,10 @@ use crate::mongodb::{
     users,
 };
 
-/// A metadata file larger than this is not one.
+/// Limit for a metadata file, in bytes: a larger file is not metadata.
 const LARGEST_METADATA: u64 = 64 << 20;
 
-/// Carries a plan out and compares.
+/// Executes a plan and compares the result.
 pub(crate) async fn restore(
     connection: &Arc<Connection>,
     scope: &Scope,
@@ -53,7 +54,8 @@ pub(crate) async fn restore(
     let result = cancel.run_until_cancelled(run(connection, scope, writes, point, plan)).await;
     let (placement, mut report) = result.unwrap_or(Err(SourceError::Cancelled))?;
     if users::are_restored(&request) {
-        // Soon done and never broken off: for a moment the users lie in collections that must not stay.
+        // This is short and never interrupted: for a moment the users are in collections that must
+        // not stay.
         for database in placement.databases.keys() {
             if users::Part::Users.of(point.manifest(), database).is_some() {
                 users::restore(connection, writes, point, database, request.extras, &mut report)
@@ -69,7 +71,8 @@ pub(crate) async fn restore(
             cancel.run_until_cancelled(replayed).await.unwrap_or(Err(SourceError::Cancelled))?;
         } else {
             report.warnings.push(
-                "the oplog was not replayed, since not all of the point was found equal".to_owned(),
+                "the oplog was not replayed, because not everything was found equal to the point"
+                    .to_owned(),
             );
         }
     }
@@ -92,7 +95,7 @@ async fn run(
     for target in placement.databases.values() {
         let existing = listing::list_database(connection, target).await?;
         if !in_place {
-            // Between the plan and now someone may have filled it.
+            // The target may have been filled since the plan.
             plan::refuse_if_filled(connection, target, &existing)?;
         }
         there.extend(existing);
@@ -116,7 +119,8 @@ async fn run(
         replaces: in_place && request.existing == Existing::Replace,
     };
     let mut merged = Vec::new();
-    // Views last, since they stand on collections; among themselves their order does not matter to the server.
+    // Views come last, since they depend on collections; their order among themselves does not
+    // matter to the server.
     let (views, collections): (Vec<_>, Vec<_>) =
         placement.parts.iter().partition(|placed| placed.stored.spec.kind == CollectionKind::View);
     for placed in collections.into_iter().chain(views) {
@@ -125,7 +129,7 @@ async fn run(
         if let (Some(found), Existing::Merge) = (found, request.existing) {
             merged.push(target.namespace());
             if found.kind != target.kind {
-                // The comparison tells of it.
+                // The comparison reports it.
                 continue;
             }
             if let Some(data) = placed.stored.data.as_ref() {
@@ -156,8 +160,9 @@ async fn run(
     Ok((placement, report))
 }
 
-/// Reads every collection's options and indexes from the target and compares them with the point. Those that were merged into may
-/// differ: it is told, and only what they lack is a difference.
+/// Reads every collection's options and indexes from the target and compares them with the point.
+/// For a merged collection, only missing parts are differences; changed ones are reported as
+/// warnings.
 async fn compare_specifications(
     connection: &Connection,
     placement: &Placement,
@@ -192,7 +197,10 @@ async fn compare_specifications(
                     differences.into_iter().partition(compare::is_lack);
                 report.differences.extend(lacks);
                 let kept = kept.iter().map(|kept| {
-                    format!("{} was there otherwise and stays as it is: {}", kept.what, kept.found)
+                    format!(
+                        "{} existed with other settings and stays unchanged: {}",
+                        kept.what, kept.found
+                    )
                 });
                 report.warnings.extend(kept);
             } else {
@@ -203,15 +211,15 @@ async fn compare_specifications(
     Ok(())
 }
 
-/// What tells which collections are removed.
+/// The inputs that decide which collections are removed.
 struct Extra<'a> {
     placement: &'a Placement,
     scope: &'a Scope,
-    /// What the operator was shown: nothing else is removed.
+    /// The plan shown to the operator: nothing else is removed.
     planned: &'a [PlannedAction],
 }
 
-/// Removes what is not in the point, if all else is as it should be, and sees that it is gone.
+/// Removes extras, if everything else is equal, and checks that they are gone.
 async fn remove_extras(
     connection: &Connection,
     writes: &Writes,
@@ -224,7 +232,7 @@ async fn remove_extras(
     };
     if !report.is_equal() {
         report.warnings.push(
-            "what is not in the point was not removed, since not all of the point was found equal"
+            "extra collections were not removed, because not everything was found equal to the point"
                 .to_owned(),
         );
         return Ok(());
@@ -246,9 +254,10 @@ async fn remove_extras(
                     )
                     .await?;
             } else {
-                report
-                    .warnings
-                    .push(format!("{} came after the plan was made, and stays", label(spec)));
+                report.warnings.push(format!(
+                    "{} was created after the plan was made, and stays",
+                    label(spec)
+                ));
             }
         }
         let left = listing::list_database(connection, target).await?;
@@ -259,14 +268,15 @@ async fn remove_extras(
             report.differences.push(Difference {
                 what: label(spec),
                 expected: "it is removed".to_owned(),
-                found: "it is there".to_owned(),
+                found: "it exists".to_owned(),
             });
         }
     }
     Ok(())
 }
 
-/// Before anything is written: every description can be read and is the one the manifest has.
+/// Checks, before anything is written, that every description is readable and equal to the
+/// manifest's.
 async fn check_metadata(
     point: &PointReader,
     stored: impl Iterator<Item = &StoredCollection>,
@@ -275,7 +285,7 @@ async fn check_metadata(
         let json = point.artifact(&stored.entry.metadata).await?.read_all(LARGEST_METADATA).await?;
         if json != stored.entry.specification.as_bytes() {
             return Err(SourceError::Point(
-                format!("{} is not what the manifest says of it", stored.entry.metadata).into(),
+                format!("{} differs from the manifest", stored.entry.metadata).into(),
             ));
         }
     }

@@ -1,10 +1,10 @@
-//! An artifact of a point as a stream of its pieces.
+//! An artifact of a point as a stream of pieces.
 
 use bytes::Bytes;
 use futures::Stream;
 use kaleem_dr_core::{ground::SourceError, recovery::point::PointReader};
 
-/// The pieces of one artifact, in order; they may be of any length.
+/// The pieces of one artifact, in order; they may have any length.
 pub(crate) async fn pieces(
     point: &PointReader,
     path: &str,

@@ -1,4 +1,4 @@
-//! How a restore writes: in what portions, and how safely.
+//! Batch sizes, parallelism and write concern of a restore, from the config.
 
 use std::num::NonZeroUsize;
 
@@ -6,24 +6,24 @@ use bson::{Document, RawDocumentBuf, doc, rawdoc};
 
 use crate::mongodb::config::{MongoConfig, WriteConcern};
 
-/// What a server takes in one command at most, whatever it is told.
+/// A server accepts at most this many documents in one command, regardless of its settings.
 const MOST_DOCUMENTS: usize = 100_000;
 const MOST_BYTES: usize = 16 << 20;
 
-/// How a restore writes.
+/// The write options of a restore.
 #[derive(Clone, Debug)]
 pub(crate) struct Writes {
-    /// How many inserts run at once.
+    /// Number of parallel inserts.
     pub(crate) workers: NonZeroUsize,
-    /// Documents in one insert.
+    /// Documents per insert.
     pub(crate) batch_documents: usize,
-    /// Bytes of one insert, but for a single document that is larger.
+    /// Bytes per insert, except for a single document that is larger.
     pub(crate) batch_bytes: usize,
     /// The `writeConcern` of every command.
     pub(crate) concern: Document,
-    /// The same as bytes.
+    /// The same, as raw BSON.
     pub(crate) raw_concern: RawDocumentBuf,
-    /// Whether the oplog is replayed where it can be.
+    /// Replay the oplog if possible.
     pub(crate) replays: bool,
 }
 

@@ -1,7 +1,9 @@
-//! The connection to a server: made once, on first use; its errors put into our words, with no secret in them.
+//! The connection to a server: opened on first use; its errors are converted to ours, without
+//! secrets.
 //!
-//! The connection string holds a password, so it stays wrapped, and of the server only `host:port` is ever shown. The driver
-//! has no time-out on an answer: a server that hangs would hang us, so every exchange here has a deadline.
+//! The connection string contains a password, so it stays wrapped, and only `host:port` of the
+//! server is ever shown. The driver has no time-out for replies: a server that hangs would block us
+//! forever, so every exchange here has a deadline.
 
 use std::{fmt, future::Future, time::Duration};
 
@@ -20,18 +22,19 @@ use tokio::sync::OnceCell;
 use super::{docker::DockerContainer, reply};
 use crate::mongodb::config::MongoConfigError;
 
-/// How long we look for a server, unless the connection string says otherwise.
+/// Time limit for finding a server, unless the connection string sets another.
 const SELECTION_TIMEOUT: Duration = Duration::from_secs(8);
-/// Where a server listens unless told otherwise.
+/// The default port of a server.
 const DEFAULT_PORT: u16 = 27017;
-/// How long one answer may take. A batch of documents comes in well under a second; a hung server never.
+/// Time limit for one reply. A batch of documents arrives in well under a second; from a hung
+/// server, never.
 pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_mins(2);
 
-/// One login on one deployment.
+/// A user's connection to a deployment.
 pub(crate) struct Connection {
     server: String,
     database: Option<String>,
-    /// Where the server runs, if its address is asked of Docker, and its port there.
+    /// The server's container and the port inside it, if Docker provides the address.
     container: Option<(DockerContainer, u16)>,
     uri: SecretString,
     user: Option<String>,
@@ -48,9 +51,9 @@ impl fmt::Debug for Connection {
 }
 
 impl Connection {
-    /// Reads a connection string; `named` is where it came from. Nothing is connected yet.
+    /// Parses a connection string; `named` is its location in the config. Does not connect yet.
     pub(crate) fn new(uri: SecretString, named: &SecretRef) -> Result<Self, MongoConfigError> {
-        // The driver's own words are dropped: they may quote the password.
+        // The driver's message is dropped: it may quote the password.
         let parsed = ConnectionString::parse(uri.expose_secret())
             .map_err(|_| MongoConfigError::Uri(named.clone()))?;
         let server = match &parsed.host_info {
@@ -77,7 +80,7 @@ impl Connection {
         })
     }
 
-    /// The same server, in a container whose address is asked for when it is connected to.
+    /// The same server in a container, whose address is looked up on connection.
     pub(crate) fn inside(
         mut self,
         docker: &DockerContainer,
@@ -86,7 +89,7 @@ impl Connection {
         if !docker.is_valid() {
             return Err(MongoConfigError::Container(docker.container.clone()));
         }
-        // It was parsed when this was made.
+        // `new` has parsed it already.
         let parsed = ConnectionString::parse(self.uri.expose_secret())
             .map_err(|_| MongoConfigError::Uri(named.clone()))?;
         let HostInfo::HostIdentifiers(hosts) = parsed.host_info else {
@@ -101,17 +104,17 @@ impl Connection {
         Ok(self)
     }
 
-    /// `host:port` of the servers, as the connection string has them; without credentials.
+    /// `host:port` of the servers as in the connection string, without credentials.
     pub(crate) fn server(&self) -> &str {
         &self.server
     }
 
-    /// The user that logs in.
+    /// The user name of the connection string.
     pub(crate) fn user(&self) -> Option<&str> {
         self.user.as_deref()
     }
 
-    /// Whether the password has characters outside of ASCII.
+    /// Reports whether the password contains non-ASCII characters.
     pub(crate) fn password_is_odd(&self) -> bool {
         self.password.as_ref().is_some_and(|password| !password.expose_secret().is_ascii())
     }
@@ -121,7 +124,8 @@ impl Connection {
         self.database.as_deref()
     }
 
-    /// The driver's client. The first call makes it; a server is looked for only when something is asked of it.
+    /// Returns the driver's client, which the first call creates; it connects with the first
+    /// command.
     pub(crate) async fn client(&self) -> Result<&Client, SourceError> {
         self.client.get_or_try_init(|| self.connect()).await
     }
@@ -132,7 +136,8 @@ impl Connection {
         if let Some((docker, port)) = &self.container {
             let (host, port) = docker.address(*port).await?;
             options.hosts = vec![ServerAddress::Tcp { host, port: Some(port) }];
-            // A member of a replica set gives the others' addresses as it sees them: names inside of Docker.
+            // A member of a replica set returns the others' addresses as it knows them, which may
+            // be names inside Docker.
             options.direct_connection = Some(true);
         }
         options.app_name.get_or_insert_with(|| "kaleem-dr".to_owned());
@@ -145,12 +150,12 @@ impl Connection {
         Client::with_options(options).map_err(|error| self.error("connect", &error))
     }
 
-    /// Where reads go: the preference of the connection string, or the primary.
+    /// The read preference of the connection string; `None` means the primary.
     pub(crate) async fn reads_from(&self) -> Result<Option<SelectionCriteria>, SourceError> {
         Ok(self.client().await?.selection_criteria().cloned())
     }
 
-    /// Runs one command that answers soon. `action` completes "failed to …".
+    /// Runs a command that should be answered soon. `action` completes "failed to …".
     pub(crate) async fn run(
         &self,
         database: &str,
@@ -161,7 +166,7 @@ impl Connection {
         self.answer(action, async { database.run_command(command).await }).await
     }
 
-    /// Runs one command that writes and may take as long as it wants to, such as an index build.
+    /// Runs a write command without a time limit, such as an index build.
     pub(crate) async fn write(
         &self,
         database: &str,
@@ -171,7 +176,7 @@ impl Connection {
         self.write_tolerating(database, command, action, None).await
     }
 
-    /// The same, where one error of the server means that there is nothing to do.
+    /// Like `write`, but one of the server's error codes means that there is nothing to do.
     pub(crate) async fn write_tolerating(
         &self,
         database: &str,
@@ -181,7 +186,7 @@ impl Connection {
     ) -> Result<(), SourceError> {
         let database = self.client().await?.database(database);
         match database.run_command(command).await {
-            // The driver does not look at this: the command is answered with `ok: 1` all the same.
+            // The driver does not check this: the command is still answered with `ok: 1`.
             Ok(reply) => match reply::unacknowledged(&reply) {
                 None => Ok(()),
                 Some(why) => Err(self.odd_answer(action, why)),
@@ -191,7 +196,7 @@ impl Connection {
         }
     }
 
-    /// Runs one command that is at hand as bytes.
+    /// Runs a command given as raw BSON.
     pub(crate) async fn run_raw(
         &self,
         database: &str,
@@ -202,7 +207,7 @@ impl Connection {
         self.answer(action, async { database.run_raw_command(command).await }).await
     }
 
-    /// Reads a listing command to its end: all of it, or an error.
+    /// Reads all batches of a listing command. Any failure is an error.
     pub(crate) async fn list(
         &self,
         database: &str,
@@ -217,7 +222,7 @@ impl Connection {
         .await
     }
 
-    /// Waits for an answer, but not for ever.
+    /// Waits for a reply, up to the deadline.
     pub(crate) async fn answer<T>(
         &self,
         action: &str,
@@ -228,7 +233,7 @@ impl Connection {
             Err(_) => Err(SourceError::Unreachable {
                 server: self.server.clone(),
                 cause: format!(
-                    "no answer within {} s when asked to {action}",
+                    "no reply within {} s when asked to {action}",
                     ANSWER_TIMEOUT.as_secs()
                 )
                 .into(),
@@ -236,10 +241,10 @@ impl Connection {
         }
     }
 
-    /// Version and kind of deployment.
+    /// Version and topology of the deployment.
     pub(crate) async fn facts(&self) -> Result<ServerFacts, SourceError> {
         let hello = self.run("admin", doc! { "hello": 1 }, "say hello").await?;
-        let build = self.run("admin", doc! { "buildInfo": 1 }, "tell its version").await?;
+        let build = self.run("admin", doc! { "buildInfo": 1 }, "return its version").await?;
         let topology = if hello.get_str("msg").is_ok_and(|kind| kind == "isdbgrid") {
             Topology::Sharded
         } else if hello.contains_key("setName") {
@@ -253,7 +258,7 @@ impl Connection {
         Ok(ServerFacts { version, release, topology })
     }
 
-    /// Puts a driver's error into our words. `action` completes "failed to …" and "does not allow us to …".
+    /// Converts a driver's error. `action` completes "failed to …" and "does not allow us to …".
     pub(crate) fn error(&self, action: &str, error: &Error) -> SourceError {
         let server = self.server.clone();
         let cause = self.scrub(&describe(error)).into();
@@ -264,7 +269,8 @@ impl Connection {
             ErrorKind::Command(command) if command.code == codes::AUTHENTICATION_FAILED => {
                 SourceError::Unauthorised { server, action: "log in".to_owned(), cause }
             }
-            // After a login failed the driver marks the server as unknown, and the next command finds none to run on.
+            // After a failed login the driver marks the server as unknown, and the next command
+            // finds no server.
             ErrorKind::ServerSelection { message, .. }
                 if message.contains("AuthenticationFailed") =>
             {
@@ -282,7 +288,7 @@ impl Connection {
         }
     }
 
-    /// An answer that is not what it must be.
+    /// An error about an invalid reply.
     pub(crate) fn odd_answer(&self, action: &str, why: impl Into<String>) -> SourceError {
         SourceError::Server {
             server: self.server.clone(),
@@ -291,7 +297,7 @@ impl Connection {
         }
     }
 
-    /// Takes the password out of a text, should it ever get into one.
+    /// Removes the password from a text, in case it contains one.
     fn scrub(&self, text: &str) -> String {
         let text = text.replace(self.uri.expose_secret(), "<connection string>");
         match &self.password {
@@ -303,7 +309,7 @@ impl Connection {
     }
 }
 
-/// Error codes of the server that we tell apart (its `error_codes.yml`).
+/// Error codes of the server that we distinguish (its `error_codes.yml`).
 pub(crate) mod codes {
     pub(crate) const UNAUTHORISED: i32 = 13;
     pub(crate) const AUTHENTICATION_FAILED: i32 = 18;
@@ -317,7 +323,7 @@ pub(crate) mod codes {
     pub(crate) const DUPLICATE_KEY: i32 = 11000;
 }
 
-/// The server's code of a failed command.
+/// The server's error code of a failed command.
 pub(crate) fn code(error: &Error) -> Option<i32> {
     match error.kind.as_ref() {
         ErrorKind::Command(command) => Some(command.code),
@@ -325,7 +331,7 @@ pub(crate) fn code(error: &Error) -> Option<i32> {
     }
 }
 
-/// What went wrong, without the driver's debugging dump.
+/// The reason, without the driver's debug output.
 fn describe(error: &Error) -> String {
     match error.kind.as_ref() {
         ErrorKind::Command(command) => {
@@ -336,7 +342,8 @@ fn describe(error: &Error) -> String {
     }
 }
 
-/// Why no server was found. The driver dumps its whole view of the topology; of that, what each server failed with is kept.
+/// The reason why no server was found. Of the driver's dump of the topology, this keeps the error
+/// of each server.
 fn describe_selection(message: &str) -> String {
     let mut reasons: Vec<&str> = message
         .split("Error: Kind: ")
@@ -347,23 +354,24 @@ fn describe_selection(message: &str) -> String {
     if reasons.is_empty() {
         message.to_owned()
     } else {
-        format!("no server answered in time: {}", reasons.join("; "))
+        format!("no server replied in time: {}", reasons.join("; "))
     }
 }
 
-/// What a server says of itself.
+/// Version and topology of a server.
 #[derive(Clone, Debug)]
 pub(crate) struct ServerFacts {
     /// Its version as text.
     pub(crate) version: String,
     /// Major and minor number of the version.
     pub(crate) release: (u32, u32),
-    /// What kind of deployment it belongs to.
+    /// The kind of deployment that it belongs to.
     pub(crate) topology: Topology,
 }
 
 impl ServerFacts {
-    /// Whether time-series data is read and written under the collection's own name, with `rawData` (mongo-tools, from 8.3).
+    /// Reports whether time-series data are read and written under the collection's own name, with
+    /// `rawData` (mongo-tools, from 8.3).
     pub(crate) fn has_viewless_time_series(&self) -> bool {
         self.release >= (8, 3)
     }
@@ -437,7 +445,7 @@ mod tests {
         assert!(matches!(error, SourceError::Unreachable { .. }), "{error:?}");
         assert_eq!(error.to_string(), "cannot reach 127.0.0.1:9");
         assert!(error.source().is_some_and(|cause| {
-            cause.to_string().starts_with("no server answered in time: I/O error")
+            cause.to_string().starts_with("no server replied in time: I/O error")
         }));
         assert!(!chain(&error).contains(CANARY), "{}", chain(&error));
     }

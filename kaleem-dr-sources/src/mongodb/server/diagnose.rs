@@ -1,4 +1,5 @@
-//! What `doctor` asks of a server: why a login is refused, whether the clocks agree, and whether a restore could be written.
+//! Checks for `doctor`: why a login is refused, whether the clocks agree, and whether the user for
+//! restores can write.
 
 use bson::{Document, doc};
 use jiff::Timestamp;
@@ -16,10 +17,10 @@ use kaleem_dr_core::{
 use super::{connection::Connection, listing::Scope, probe::missing_actions};
 use crate::mongodb::config::MongoConfig;
 
-/// What a restore of one database does.
+/// The actions that a restore of one database needs.
 const RESTORE_ACTIONS: [&str; 4] = ["insert", "createCollection", "createIndex", "dropCollection"];
 
-/// The parts of a source that are looked at.
+/// The parts of a source that are examined.
 pub(crate) struct Patient<'a> {
     pub name: &'a SourceName,
     pub config: &'a MongoConfig,
@@ -29,7 +30,7 @@ pub(crate) struct Patient<'a> {
 }
 
 impl Patient<'_> {
-    /// Everything beside and including what a probe found.
+    /// All findings about a source, including those of the probe.
     pub(crate) async fn diagnose(&self, probe: Result<Probe, SourceError>) -> Vec<Diagnosis> {
         if let Some(refused) =
             login_refused(self.name, self.reader, &self.config.uri, probe.as_ref().err())
@@ -49,14 +50,14 @@ impl Patient<'_> {
 
     async fn restore_rights(&self) -> Vec<Diagnosis> {
         let status = doc! { "connectionStatus": 1, "showPrivileges": true };
-        let status = match self.writer.run("admin", status, "tell the rights of the login").await {
+        let status = match self.writer.run("admin", status, "list the user's permissions").await {
             Ok(status) => status,
             Err(error) => {
                 let named = self.config.restore_uri.as_ref().unwrap_or(&self.config.uri);
                 let refused = login_refused(self.name, self.writer, named, Some(&error));
                 let unseen = || {
                     Diagnosis::unseen(
-                        &format!("the restore rights of source {}", self.name),
+                        &format!("the permissions for restores of source {}", self.name),
                         &error_chain(&error),
                     )
                 };
@@ -84,24 +85,28 @@ impl Patient<'_> {
         if lacking.is_empty() {
             return vec![Diagnosis::ok(
                 "mongo-restore-rights",
-                format!("source {name}: the login of restores may write"),
+                format!("source {name}: the user for restores has write access"),
             )];
         }
-        let what = format!("source {name}: the login of restores may not {}", lacking.join("; "));
+        let what = format!(
+            "source {name}: the user for restores lacks the actions {}",
+            lacking.join("; ")
+        );
         let role = "give it the role `restore` on admin: db.getSiblingDB(\"admin\").grantRolesToUser(USER, [\"restore\"])";
         vec![if self.config.restore_uri.is_some() {
             Diagnosis::error("mongo-restore-rights", what)
-                .because("`restore_uri` is there for restores, and its login cannot make one")
+                .because("`restore_uri` is used for restores, but its user cannot perform one")
                 .fix(role)
         } else {
             Diagnosis::warning("mongo-restore-rights", what)
-                .because("the role `backup` only reads: a restore with `uri` fails when it is needed")
-                .fix(format!("name a login with the role `restore` in `restore_uri` of [source.{name}]; or {role}"))
+                .because("the role `backup` is read-only: a restore with `uri` fails when it is needed")
+                .fix(format!("set `restore_uri` of [source.{name}] to a user with the role `restore`; or {role}"))
         }]
     }
 }
 
-/// A refused login, and why it may be. The server itself never says whether the user or the password is wrong.
+/// A refused login, with possible reasons. The server never reveals whether the user or the
+/// password is wrong.
 fn login_refused(
     name: &SourceName,
     connection: &Connection,
@@ -116,19 +121,19 @@ fn login_refused(
     let user = connection.user().unwrap_or("(none)");
     let refused = || {
         Diagnosis::error("mongo-login-refused", format!("source {name}: {} (user {user})", error_chain(error)))
-            .because("there is no such user in the connection string's authSource, or it has another password")
+            .because("the user does not exist in the connection string's authSource, or has another password")
             .fix(format!(
                 "mongosh: db.getSiblingDB(\"admin\").createUser({{user: \"{user}\", pwd: passwordPrompt(), roles: [\"backup\"]}}), or \
-                 changeUserPassword; then write the string into the {named}"
+                 changeUserPassword; then update the connection string in the {named}"
             ))
     };
     Some(odd.unwrap_or_else(refused))
 }
 
-/// A password that not every tool and shell hands on as it is.
+/// A password that some tools and shells alter.
 fn password(name: &SourceName, connection: &Connection, severity: Severity) -> Option<Diagnosis> {
     let seen = Diagnosis::error("mongo-password-not-ascii", format!("source {name}: the password for {} is not ASCII", connection.server()))
-        .because("tools and servers normalise such characters in different ways, so the login is refused or works only now and then")
+        .because("tools and servers normalise such characters differently, so the login is refused or works only sometimes")
         .fix("give the user a password of letters and digits: mongosh: db.getSiblingDB(\"admin\").changeUserPassword(USER, passwordPrompt())");
     connection.password_is_odd().then_some(Diagnosis { severity, ..seen })
 }
@@ -141,7 +146,7 @@ async fn clock(connection: &Connection) -> Vec<Diagnosis> {
                 .get_datetime("localTime")
                 .ok()
                 .and_then(|time| Timestamp::from_millisecond(time.timestamp_millis()).ok());
-            // Not every server that speaks the protocol tells its time.
+            // Some servers that speak the protocol do not return their time.
             theirs
                 .map(|theirs| Diagnosis::of_clock(server, theirs, Timestamp::now()))
                 .into_iter()
@@ -176,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_login_that_only_reads_is_told_of_and_restore_uri_answers_it() {
+    fn a_read_only_login_is_reported_and_restore_uri_resolves_it() {
         let reads = login(&["find", "listCollections", "listIndexes"]);
         let writes = login(&RESTORE_ACTIONS);
         let databases = ["kaleem".to_owned()];

@@ -1,6 +1,8 @@
-//! Finding a server in a container: its address, as the Docker Engine API tells it over the engine's socket.
+//! Looks up the address of a server in a container with the Docker Engine API, over the engine's
+//! socket.
 //!
-//! Only `GET /containers/{name}/json` is asked (Engine API, any version). No `docker` program is run.
+//! It only calls `GET /containers/{name}/json` (Engine API, any version) and runs no `docker`
+//! program.
 
 use std::{
     collections::BTreeMap, error::Error, fmt::Write as _, io, net::IpAddr, path::PathBuf,
@@ -12,16 +14,16 @@ use reqwest::{Client, StatusCode};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// The engine answers at once, or hangs.
+/// The engine replies at once, or hangs.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The container a server runs in. Host and port of the connection string are replaced by the container's.
+/// The container of a server. Its address replaces host and port of the connection string.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DockerContainer {
-    /// Its name or id.
+    /// Name or id of the container.
     pub container: String,
-    /// The engine's socket.
+    /// Path of the engine's socket.
     #[serde(default = "default_socket")]
     pub socket: PathBuf,
 }
@@ -31,16 +33,17 @@ fn default_socket() -> PathBuf {
 }
 
 impl DockerContainer {
-    /// Whether the name is one that Docker gives.
+    /// Reports whether Docker accepts this name.
     pub(crate) fn is_valid(&self) -> bool {
         self.container.starts_with(|first: char| first.is_ascii_alphanumeric())
             && self.container.chars().all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c))
     }
 
-    /// Asks the engine where `port` of the container is reached from this host: at a published port, else at the container itself.
+    /// Asks the engine for the address at which `port` of the container can be reached from this
+    /// host: a published port, or else the container itself.
     ///
     /// # Errors
-    /// [`SourceError::Unreachable`] says what to do.
+    /// [`SourceError::Unreachable`], with advice.
     pub(crate) async fn address(&self, port: u16) -> Result<(String, u16), SourceError> {
         self.inspect().await?.address(port).map_err(|why| self.unreachable(why))
     }
@@ -49,7 +52,7 @@ impl DockerContainer {
         let client =
             Client::builder().unix_socket(self.socket.as_path()).timeout(ANSWER_TIMEOUT).build();
         let client = client.map_err(|error| self.unreachable(error.to_string()))?;
-        // The host is not looked at: all goes through the socket.
+        // The host is irrelevant: everything goes through the socket.
         let request = client.get(format!("http://docker/containers/{}/json", self.container));
         let reply =
             request.send().await.map_err(|error| self.unreachable(self.describe(&error)))?;
@@ -58,7 +61,7 @@ impl DockerContainer {
                 self.unreachable(format!("its description is malformed: {error}"))
             }),
             StatusCode::NOT_FOUND => Err(self.unreachable(
-                "there is no container of this name: `docker ps` shows those that run",
+                "there is no container with this name: `docker ps` lists the running ones",
             )),
             status => Err(self.unreachable(format!("the Docker engine answered {status}"))),
         }
@@ -74,33 +77,33 @@ impl DockerContainer {
     fn describe(&self, error: &reqwest::Error) -> String {
         let socket = self.socket.display();
         let mut cause: Option<&dyn Error> = Some(error);
-        let mut told = String::new();
+        let mut reasons = String::new();
         while let Some(current) = cause {
             match current.downcast_ref::<io::Error>().map(io::Error::kind) {
                 Some(io::ErrorKind::PermissionDenied) => {
                     return format!(
-                        "{socket} does not let us in: run as root, or as a member of the group that owns it (docker)"
+                        "{socket} denies access: run as root, or as a member of the group that owns it (docker)"
                     );
                 }
                 Some(io::ErrorKind::NotFound) => {
                     return format!(
-                        "there is no socket {socket}: does Docker run here, and is `socket` its path?"
+                        "the socket {socket} does not exist: does Docker run here, and is `socket` its path?"
                     );
                 }
                 Some(io::ErrorKind::ConnectionRefused) => {
-                    return format!("nobody listens on {socket}: start Docker");
+                    return format!("nothing listens on {socket}: start Docker");
                 }
                 _ => {}
             }
             // Writing to a String cannot fail.
-            let _ = write!(told, "{}{current}", if told.is_empty() { "" } else { ": " });
+            let _ = write!(reasons, "{}{current}", if reasons.is_empty() { "" } else { ": " });
             cause = current.source();
         }
-        format!("{socket} gave no answer: {told}")
+        format!("{socket} did not reply: {reasons}")
     }
 }
 
-/// What the engine says of a container, as far as we ask.
+/// The fields that we use of a container's description.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Inspected {
@@ -129,7 +132,7 @@ struct HostConfig {
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct NetworkSettings {
-    /// By `27017/tcp`; null where a port is exposed but not published.
+    /// By `27017/tcp`; null if a port is exposed but not published.
     #[serde(default)]
     ports: Option<BTreeMap<String, Option<Vec<Published>>>>,
     #[serde(default)]
@@ -154,7 +157,7 @@ impl Inspected {
     fn address(&self, port: u16) -> Result<(String, u16), String> {
         if !self.state.running {
             return Err(format!(
-                "it does not run ({}): start it with `docker start`",
+                "it is not running ({}): start it with `docker start`",
                 self.state.status
             ));
         }
@@ -168,7 +171,7 @@ impl Inspected {
             let port = published
                 .port
                 .parse()
-                .map_err(|_| format!("its published port `{}` is no number", published.port))?;
+                .map_err(|_| format!("its published port `{}` is not a number", published.port))?;
             return Ok((reachable(&published.ip), port));
         }
         if self.host_config.network_mode == "host" {
@@ -178,8 +181,8 @@ impl Inspected {
         match networks.map(|network| network.address.as_str()).find(|address| !address.is_empty()) {
             Some(address) => Ok((address.to_owned(), port)),
             None => Err(format!(
-                "it publishes no port {port} and has no address of its own: publish the port (`-p 127.0.0.1:{port}:{port}`), or put the \
-                 port the server listens on into the connection string"
+                "it does not publish port {port} and has no address of its own: publish the port (`-p 127.0.0.1:{port}:{port}`), or put the \
+                 server's port into the connection string"
             )),
         }
     }
@@ -235,13 +238,13 @@ mod tests {
     }
 
     #[test]
-    fn a_container_that_cannot_be_reached_is_told_with_what_to_do() {
+    fn an_unreachable_container_is_reported_with_advice() {
         let stopped = json!({ "State": { "Running": false, "Status": "exited" } });
-        assert!(address(stopped, 27017).unwrap_err().contains("does not run (exited)"));
+        assert!(address(stopped, 27017).unwrap_err().contains("is not running (exited)"));
         assert!(
             address(running(&json!({ "Ports": {}, "Networks": {} })), 27017)
                 .unwrap_err()
-                .contains("publishes no port 27017")
+                .contains("does not publish port 27017")
         );
         let host = json!({ "State": { "Running": true }, "HostConfig": { "NetworkMode": "host" }, "NetworkSettings": {} });
         assert_eq!(address(host, 27017).unwrap(), ("127.0.0.1".into(), 27017));
@@ -274,7 +277,7 @@ mod tests {
 
         let absent = docker.address(27017).await.unwrap_err();
         assert_eq!(absent.to_string(), "cannot reach the container kaleem-mongo");
-        assert!(cause(absent).contains("there is no socket"));
+        assert!(cause(absent).contains("does not exist"));
 
         let listener = UnixListener::bind(&docker.socket).unwrap();
         let body = running(&json!({ "Ports": { "27017/tcp": [ { "HostIp": "127.0.0.1", "HostPort": "27099" } ] } })).to_string();
@@ -288,9 +291,9 @@ mod tests {
         let body = r#"{"message":"No such container: kaleem-mongo"}"#;
         let (_, missing) =
             tokio::join!(stand_in(listener, "404 Not Found", body), docker.address(27017));
-        assert!(cause(missing.unwrap_err()).contains("no container of this name"));
+        assert!(cause(missing.unwrap_err()).contains("no container with this name"));
 
-        // A socket file that nobody listens on any more.
+        // A socket file without a listener.
         std::fs::remove_file(&docker.socket).unwrap();
         drop(BoundListener::bind(&docker.socket).unwrap());
         assert!(cause(docker.address(27017).await.unwrap_err()).contains("start Docker"));

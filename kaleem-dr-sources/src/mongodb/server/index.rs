@@ -1,8 +1,8 @@
-//! Which of the indexes that a server lists come with the collection itself.
+//! Recognises the indexes that a collection has by default.
 
 use bson::{Bson, Document, doc};
 
-/// Whether an index is the one on `_id` that every collection has.
+/// Reports whether an index is the one on `_id` that every collection has.
 pub(crate) fn is_id(index: &Document) -> bool {
     !is_clustered(index)
         && index.get_document("key").is_ok_and(|key| {
@@ -11,7 +11,7 @@ pub(crate) fn is_id(index: &Document) -> bool {
         })
 }
 
-/// Whether an index is no index of its own: the collection itself lies in its order.
+/// Reports whether an index is only the order in which the collection itself is stored.
 pub(crate) fn is_clustered(index: &Document) -> bool {
     index.get_bool("clustered").unwrap_or(false)
 }

@@ -1,7 +1,7 @@
-//! What a database holds: its collections with their options, and their indexes.
+//! Lists the content of a database: its collections with their options, and their indexes.
 //!
-//! A listing is whole or an error. What mongodump leaves out is left out here too: system collections (but for stored
-//! JavaScript), names with `$`, and the parts of `admin` and `config` that belong to the server itself.
+//! A listing is complete or an error. It omits what mongodump omits: system collections (except
+//! stored JavaScript), names with `$`, and the internal parts of `admin` and `config`.
 
 use bson::{Bson, Document, doc};
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
@@ -13,23 +13,23 @@ use crate::mongodb::{
     names,
 };
 
-/// Stands for all databases.
+/// Means all databases.
 pub(crate) const ALL: &str = "*";
 
-/// Under this prefix servers before 8.3 keep the data of a time-series collection.
+/// The prefix under which servers before 8.3 store the data of a time-series collection.
 pub(crate) const BUCKETS: &str = "system.buckets.";
 
-/// A collection, a view or a time series, with all that is needed to make it anew.
+/// A collection, a view or a time series, with everything needed to recreate it.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct CollectionSpec {
     pub(crate) database: String,
     pub(crate) name: String,
     pub(crate) kind: CollectionKind,
-    /// As `create` takes them.
+    /// In the form for `create`.
     pub(crate) options: Document,
-    /// As `listIndexes` gives them, the one on `_id` included. Empty for views.
+    /// As returned by `listIndexes`, including the one on `_id`. Empty for views.
     pub(crate) indexes: Vec<Document>,
-    /// 32 hex digits. Views have none.
+    /// 32 hex digits. `None` for views.
     pub(crate) uuid: Option<String>,
 }
 
@@ -39,12 +39,13 @@ impl CollectionSpec {
         format!("{}.{}", self.database, self.name)
     }
 
-    /// Whether documents stay in the order of insertion, and the order counts.
+    /// Reports whether documents stay in insertion order, and this order is significant.
     pub(crate) fn is_capped(&self) -> bool {
         self.options.get_bool("capped").unwrap_or(false)
     }
 
-    /// Whether two listings show the same collection, not one that took the other's name.
+    /// Reports whether two listings show the same collection, and not another one with the same
+    /// name.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         self.database == other.database
             && self.name == other.name
@@ -53,7 +54,7 @@ impl CollectionSpec {
     }
 }
 
-/// What stands behind a name in a database.
+/// The kind of object that a name in a database refers to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CollectionKind {
     Collection,
@@ -62,7 +63,7 @@ pub(crate) enum CollectionKind {
 }
 
 impl CollectionKind {
-    /// The word `listCollections` uses.
+    /// The word used by `listCollections`.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Collection => "collection",
@@ -71,7 +72,7 @@ impl CollectionKind {
         }
     }
 
-    /// As a person says it.
+    /// The word for messages.
     pub(crate) fn word(self) -> &'static str {
         match self {
             Self::TimeSeries => "time series",
@@ -86,7 +87,7 @@ impl CollectionKind {
     }
 }
 
-/// Which databases and collections a source takes.
+/// The databases and collections that a source captures.
 #[derive(Clone, Debug)]
 pub(crate) struct Scope {
     databases: Databases,
@@ -108,7 +109,7 @@ pub(crate) struct Patterns {
 }
 
 impl Patterns {
-    /// None, where there is no pattern.
+    /// Compiles patterns; `None` if there are none.
     pub(crate) fn new(patterns: &[String]) -> Result<Option<Self>, MongoConfigError> {
         if patterns.is_empty() {
             return Ok(None);
@@ -127,7 +128,8 @@ impl Patterns {
         self.set.is_match(&spec.name) || self.set.is_match(spec.namespace())
     }
 
-    /// The patterns that none of these collections matches: a name misspelt, or a collection that is gone.
+    /// The patterns that match none of these collections: a misspelt name, or a collection that no
+    /// longer exists.
     pub(crate) fn unmatched<'a>(
         &self,
         specs: impl IntoIterator<Item = &'a CollectionSpec>,
@@ -180,18 +182,18 @@ impl Scope {
         })
     }
 
-    /// Whether a capture takes this collection, if it is not the server's own.
+    /// Reports whether a capture includes this collection, unless it is internal to the server.
     pub(crate) fn takes(&self, spec: &CollectionSpec) -> bool {
         self.include.as_ref().is_none_or(|patterns| patterns.matches(spec))
             && !self.exclude.as_ref().is_some_and(|patterns| patterns.matches(spec))
     }
 
-    /// Patterns of `collections` that none of these collections matches.
+    /// Patterns of `collections` that match none of these collections.
     pub(crate) fn unmatched(&self, specs: &[CollectionSpec]) -> Vec<String> {
         self.include.as_ref().map(|include| include.unmatched(specs)).unwrap_or_default()
     }
 
-    /// The databases that are captured: those named, or all that are there and not the server's own.
+    /// The databases to capture: those in the config, or all that exist and are not internal.
     pub(crate) async fn databases(
         &self,
         connection: &Connection,
@@ -207,7 +209,8 @@ impl Scope {
         }
     }
 
-    /// The databases that were named. One of them without a collection is a misspelt name; one of all is not.
+    /// The databases in the config. If one of them has no collections, its name is misspelt; with
+    /// `["*"]` that is normal.
     pub(crate) fn named(&self) -> &[String] {
         match &self.databases {
             Databases::Named(names) => names,
@@ -215,7 +218,7 @@ impl Scope {
         }
     }
 
-    /// Lists what is captured, without indexes, in order of names.
+    /// Lists the collections to capture, without indexes, sorted by name.
     pub(crate) async fn list(
         &self,
         connection: &Connection,
@@ -234,12 +237,12 @@ impl Scope {
     }
 }
 
-/// Which databases are listed.
+/// Which databases to list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Shown {
-    /// All that are there; an error, where the login may not see all.
+    /// All that exist; an error if the user may not see all.
     All,
-    /// Those the login may use.
+    /// Those that the user may access.
     Own,
 }
 
@@ -251,13 +254,13 @@ pub(crate) async fn list_databases(
     let action = "list its databases";
     let mut command = doc! { "listDatabases": 1, "nameOnly": true };
     if shown == Shown::All {
-        // Unless told so, a server leaves out without a word what the login may not read.
+        // By default, a server silently omits databases that the user may not read.
         command.insert("authorizedDatabases", false);
     }
     let reply = connection.run("admin", command, action).await?;
     let listed = reply
         .get_array("databases")
-        .map_err(|_| connection.odd_answer(action, "it named no databases"))?;
+        .map_err(|_| connection.odd_answer(action, "it listed no databases"))?;
     listed
         .iter()
         .map(|database| {
@@ -270,14 +273,14 @@ pub(crate) async fn list_databases(
         .ok_or_else(|| connection.odd_answer(action, "it listed a database without a name"))
 }
 
-/// Whether a database is left out when all are captured: the server's own ones, and what rehearsals of ours made.
+/// Reports whether `["*"]` omits this database: an internal one, or one created by our rehearsals.
 fn is_left_out(database: &str) -> bool {
     database == "local"
         || database.starts_with("__mdb_internal")
         || database.starts_with(names::SCRATCH)
 }
 
-/// Lists everything a database holds, without indexes.
+/// Lists everything in a database, without indexes.
 pub(crate) async fn list_database(
     connection: &Connection,
     database: &str,
@@ -290,7 +293,7 @@ pub(crate) async fn list_database(
         .collect()
 }
 
-/// Lists the indexes of one collection, the one on `_id` included. A view has none.
+/// Lists the indexes of one collection, including the one on `_id`. A view has none.
 pub(crate) async fn list_indexes(
     connection: &Connection,
     spec: &CollectionSpec,
@@ -304,10 +307,10 @@ pub(crate) async fn list_indexes(
 
 fn spec(database: &str, mut listed: Document) -> Result<CollectionSpec, String> {
     let name =
-        listed.get_str("name").map_err(|_| "a collection without a name was listed")?.to_owned();
+        listed.get_str("name").map_err(|_| "it listed a collection without a name")?.to_owned();
     let kind = listed.get_str("type").unwrap_or("collection");
     let kind = CollectionKind::parse(kind)
-        .ok_or_else(|| format!("{name} is of the unknown type `{kind}`"))?;
+        .ok_or_else(|| format!("{name} has the unknown type `{kind}`"))?;
     let uuid = match listed.get_document("info").ok().and_then(|info| info.get("uuid")) {
         Some(Bson::Binary(uuid)) => {
             uuid.to_uuid().ok().map(|uuid| uuid.to_string().replace('-', ""))
@@ -328,20 +331,21 @@ fn spec(database: &str, mut listed: Document) -> Result<CollectionSpec, String> 
     })
 }
 
-/// Whether a collection is the server's own, which a dump leaves out (mongodump, shouldSkipSystemNamespace).
+/// Reports whether a collection is internal to the server, which a dump omits (mongodump,
+/// shouldSkipSystemNamespace).
 pub(crate) fn is_the_servers_own(database: &str, name: &str) -> bool {
     if name.contains('$') {
         return true;
     }
     match database {
         "local" => true,
-        // The seven that describe a cluster; the rest is what servers note for themselves.
+        // These seven describe a cluster; the others are the servers' own records.
         "config" => !matches!(
             name,
             "chunks" | "collections" | "databases" | "settings" | "shards" | "tags" | "version"
         ),
-        // Also in `admin`, where mongodump takes them: users and roles are captured by themselves, and the server's version
-        // document must never be put into another server.
+        // Also in `admin`, which mongodump includes: users and roles are captured separately, and
+        // the server's version document must never be put into another server.
         _ => name.starts_with("system.") && name != "system.js",
     }
 }
@@ -386,7 +390,7 @@ mod tests {
     }
 
     #[test]
-    fn patterns_match_bare_and_full_names_and_those_that_match_nothing_are_told() {
+    fn patterns_match_bare_and_full_names_and_those_that_match_nothing_are_reported() {
         let mut config = MongoConfig::new(SecretRef::Env("M".into()));
         config.collections = vec!["user*".into(), "kaleem.orders".into(), "ghost".into()];
         config.exclude_collections = vec!["*.users_tmp".into()];
@@ -408,7 +412,7 @@ mod tests {
     }
 
     #[test]
-    fn all_databases_are_all_but_the_servers_own_and_stand_alone() {
+    fn all_databases_are_all_but_the_servers_own_and_exclude_other_names() {
         let mut config = MongoConfig::new(SecretRef::Env("M".into()));
         config.databases = vec!["*".into()];
         assert!(Scope::new(&config, Some("kaleem")).unwrap().named().is_empty());

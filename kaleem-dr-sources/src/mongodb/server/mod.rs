@@ -1,4 +1,4 @@
-//! The server: how it is reached and asked, what it holds, and whether all is well with it.
+//! The server: connection, content, and diagnosis.
 
 mod connection;
 mod diagnose;

@@ -1,4 +1,4 @@
-//! Looking before leaping: version, size, rights, and what the operator should know of them.
+//! The probe: version, size, permissions, and warnings for the operator.
 
 use bson::{Bson, Document, doc};
 use kaleem_dr_core::{
@@ -12,10 +12,10 @@ use super::{
 };
 use crate::mongodb::{config::ConsistencyMode, users};
 
-/// What a capture of one database does.
+/// The actions that a capture of one database needs.
 const ACTIONS: [&str; 3] = ["find", "listCollections", "listIndexes"];
 
-/// Reaches the server and reads what it tells. Writes nothing.
+/// Connects to the server and reads its facts. Writes nothing.
 pub(crate) async fn probe(
     connection: &Connection,
     scope: &Scope,
@@ -26,14 +26,14 @@ pub(crate) async fn probe(
     let mut warnings = Vec::new();
     if facts.topology == Topology::Standalone && consistency != ConsistencyMode::PerCollection {
         warnings.push(
-            "this is a standalone server: each collection is consistent in itself only; as a replica set of one member it could be \
-             captured at one moment"
+            "this is a standalone server: each collection is consistent only in itself; as a replica set with one member it could be \
+             captured at a single point in time"
                 .to_owned(),
         );
     }
     if facts.topology == Topology::Sharded {
         warnings.push(
-            "shard keys and zones are not captured: a restored collection is unsharded until it is sharded again".to_owned(),
+            "shard keys and zones are not captured: a restored collection is unsharded until you shard it again".to_owned(),
         );
     }
     let collections = scope.list(connection).await?;
@@ -41,7 +41,7 @@ pub(crate) async fn probe(
     for database in scope.named() {
         if !collections.iter().any(|spec| spec.database == *database) {
             warnings.push(format!(
-                "the database {database} shows no collection to capture: is its name right, and may the login read it?"
+                "the database {database} has no visible collection to capture: is its name correct, and may the user read it?"
             ));
         }
     }
@@ -53,21 +53,22 @@ pub(crate) async fn probe(
     );
     let mut size_bytes = None;
     for database in &databases {
-        // Best effort: a login may read a database and still not be shown its statistics.
-        if let Ok(stats) =
-            connection.run(database, doc! { "dbStats": 1 }, "tell the size of a database").await
+        // Best effort: a user may be allowed to read a database, but not its statistics.
+        if let Ok(stats) = connection
+            .run(database, doc! { "dbStats": 1 }, "determine the size of a database")
+            .await
             && let Some(bytes) = size(stats.get("dataSize"))
         {
             *size_bytes.get_or_insert(0) += bytes;
         }
     }
     let status = doc! { "connectionStatus": 1, "showPrivileges": true };
-    if let Ok(status) = connection.run("admin", status, "tell the rights of the login").await {
+    if let Ok(status) = connection.run("admin", status, "list the user's permissions").await {
         for database in &databases {
             let missing = missing_actions(&status, database, &ACTIONS);
             if !missing.is_empty() {
                 warnings.push(format!(
-                    "the login may not {} on all of {database}: grant it the role read on {database}, or backup on admin",
+                    "the user may not {} on all of {database}: grant it the role read on {database}, or backup on admin",
                     missing.join(", ")
                 ));
             }
@@ -94,7 +95,8 @@ fn size(value: Option<&Bson>) -> Option<u64> {
     }
 }
 
-/// Which of some actions no privilege of this login grants on a whole database. None, where nobody has to log in.
+/// The given actions that no privilege of this user grants on a whole database. Empty if the server
+/// requires no login.
 pub(crate) fn missing_actions(
     status: &Document,
     database: &str,
@@ -106,7 +108,8 @@ pub(crate) fn missing_actions(
     }
     let Ok(privileges) = auth.get_array("authenticatedUserPrivileges") else { return Vec::new() };
     if privileges.is_empty() {
-        // A login without any right could not have listed the collections: this server does not tell.
+        // A user without any permission could not have listed the collections: this server does not
+        // report permissions.
         return Vec::new();
     }
     let grants = |privilege: &Bson, action: &str| {

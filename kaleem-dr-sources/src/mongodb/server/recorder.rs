@@ -1,5 +1,5 @@
-//! A stand-in that speaks just enough of MongoDB's wire protocol to be asked commands: for tests of what we send where no test
-//! server has the command. It keeps every command it was sent.
+//! A stand-in that speaks just enough of MongoDB's wire protocol to receive commands: for tests of
+//! our requests where no test server supports the command. It records every command.
 
 use std::sync::{Arc, Mutex};
 
@@ -16,10 +16,10 @@ const OP_REPLY: i32 = 1;
 const OP_QUERY: i32 = 2004;
 const OP_MSG: i32 = 2013;
 
-/// Answers a command; `None` for one it does not know.
+/// Replies to a command; `None` for an unknown one.
 pub(crate) type Answer = dyn Fn(&Document) -> Option<Document> + Send + Sync;
 
-/// The stand-in, and what it was sent.
+/// The stand-in, and the commands that it has received.
 pub(crate) struct Recorder {
     pub(crate) connection: Arc<Connection>,
     commands: Arc<Mutex<Vec<Document>>>,
@@ -46,7 +46,7 @@ impl Recorder {
         Self { connection, commands }
     }
 
-    /// The commands of one name, without what every command carries.
+    /// The commands with this name, without the fields that every command has.
     pub(crate) fn sent(&self, name: &str) -> Vec<Document> {
         let commands = self.commands.lock().unwrap();
         commands
@@ -97,7 +97,7 @@ async fn serve(
     }
 }
 
-/// Flags, cursor, start, and that one document follows.
+/// Flags, cursor, offset, and a count of one document.
 fn reply_prefix() -> Vec<u8> {
     let mut prefix = vec![0; 16];
     prefix.extend_from_slice(&1_i32.to_le_bytes());

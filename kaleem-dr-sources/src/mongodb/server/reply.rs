@@ -1,8 +1,8 @@
-//! What the reply to a write says beside `ok: 1`: how much was done, and what was not.
+//! Interprets the reply to a write: `ok: 1` alone does not mean that everything was written.
 
 use bson::Document;
 
-/// What a reply has to say against an insert: an insert with write errors is answered with `ok: 1` all the same.
+/// The error in the reply to an insert: an insert with write errors is still answered with `ok: 1`.
 pub(crate) fn complaint(reply: &Document, sent: u64) -> Option<String> {
     if let Ok(errors) = reply.get_array("writeErrors")
         && !errors.is_empty()
@@ -12,7 +12,7 @@ pub(crate) fn complaint(reply: &Document, sent: u64) -> Option<String> {
             .and_then(|error| error.get_str("errmsg").ok())
             .unwrap_or("no reason was given");
         return Some(format!(
-            "{} of {sent} documents were refused, the first one: {first}",
+            "{} of {sent} documents were rejected, the first one: {first}",
             errors.len()
         ));
     }
@@ -20,10 +20,11 @@ pub(crate) fn complaint(reply: &Document, sent: u64) -> Option<String> {
         return Some(why);
     }
     let inserted = inserted(reply);
-    (inserted != sent).then(|| format!("{sent} documents were sent, but it counts {inserted}"))
+    (inserted != sent)
+        .then(|| format!("{sent} documents were sent, but the reply counts {inserted} inserted"))
 }
 
-/// How many documents an insert says it put in.
+/// The number of inserted documents according to the reply.
 pub(crate) fn inserted(reply: &Document) -> u64 {
     match reply.get("n") {
         Some(bson::Bson::Int32(n)) => u64::try_from(*n).unwrap_or(0),
@@ -32,13 +33,13 @@ pub(crate) fn inserted(reply: &Document) -> u64 {
     }
 }
 
-/// That a write was done but not by as many members as asked: a failover may still undo it.
+/// The error if a write succeeded on fewer members than requested: a failover may still undo it.
 pub(crate) fn unacknowledged(reply: &Document) -> Option<String> {
     let error = reply.get_document("writeConcernError").ok()?;
     Some(
         error
             .get_str("errmsg")
-            .unwrap_or("not as many members as asked have acknowledged the write")
+            .unwrap_or("fewer members than requested have acknowledged the write")
             .to_owned(),
     )
 }

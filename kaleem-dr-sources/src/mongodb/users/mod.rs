@@ -1,6 +1,6 @@
-//! Users and roles of the captured databases, as `mongodump --dumpDbUsersAndRoles` takes them: out of the database
-//! `admin`, where each stands with the database it belongs to. The users carry the hashes of their passwords, so their content stays
-//! in artifacts: it is in no manifest, message or log.
+//! Users and roles of the captured databases, like `mongodump --dumpDbUsersAndRoles`: read from the
+//! database `admin`, which stores each with its database. Users include their password hashes, so
+//! their content stays in artifacts: it is never in a manifest, message or log.
 
 mod part;
 mod plan;

@@ -1,4 +1,4 @@
-//! The three artifacts of a database's users and roles, and where in `admin` each comes from.
+//! The three artifacts of a database's users and roles, and their collections in `admin`.
 
 use bson::{Document, doc};
 use kaleem_dr_core::engine::manifest::{ArtifactRecord, Manifest};
@@ -10,14 +10,14 @@ use crate::mongodb::names::{self, ROOT};
 pub(crate) enum Part {
     Roles,
     Users,
-    /// Which schema the other two have.
+    /// The schema version of the other two.
     Version,
 }
 
 impl Part {
     pub(crate) const ALL: [Self; 3] = [Self::Roles, Self::Users, Self::Version];
 
-    /// The collection of `admin`.
+    /// Its collection in `admin`.
     pub(super) fn collection(self) -> &'static str {
         match self {
             Self::Roles => "system.roles",
@@ -26,7 +26,7 @@ impl Part {
         }
     }
 
-    /// The file in a database's directory.
+    /// Its file name in a database's directory.
     pub(crate) fn file(self) -> String {
         format!("{}.bson", names::file_stem(&format!("$admin.{}", self.collection())))
     }
@@ -40,7 +40,7 @@ impl Part {
         manifest.artifact(&format!("/{ROOT}/{database}/{}", self.file()))
     }
 
-    /// What of `admin` is read: the schema is one for all databases.
+    /// The query in `admin`: the schema version is common to all databases.
     pub(super) fn filter(self, database: &str) -> Document {
         match self {
             Self::Version => doc! {},
@@ -49,7 +49,7 @@ impl Part {
     }
 }
 
-/// How plans, reports and messages call the users and roles of a database.
+/// The name for the users and roles of a database in plans, reports and messages.
 pub(crate) fn label(database: &str) -> String {
     format!("users and roles of {database}")
 }

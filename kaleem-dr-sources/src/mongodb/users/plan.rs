@@ -1,4 +1,4 @@
-//! What a restore does about users and roles.
+//! Plans the restore of users and roles.
 
 use kaleem_dr_core::{
     engine::manifest::Manifest,
@@ -7,15 +7,15 @@ use kaleem_dr_core::{
 
 use super::part::{Part, label};
 
-/// Whether a restore brings users and roles back: only in place, since they belong to a database by its name, and only with
-/// all else, since they are not part of any collection.
+/// Reports whether a restore includes users and roles: only in place, since they belong to a
+/// database by its name, and only with everything else, since they are not part of a collection.
 pub(crate) fn are_restored(request: &RestoreRequest) -> bool {
     request.to == RestoreTarget::InPlace
         && request.existing == Existing::Replace
         && request.only.is_empty()
 }
 
-/// The line of a plan for the users and roles of one database, if the point has them.
+/// The plan for the users and roles of one database, if the point has them.
 pub(crate) fn planned(
     manifest: &Manifest,
     database: &str,
@@ -25,15 +25,15 @@ pub(crate) fn planned(
     let items = count(Part::Users)? + count(Part::Roles)?;
     let (change, why) = match (are_restored(request), request.extras) {
         (false, _) => {
-            (Change::Leave, "they are restored in place only, with all collections and not merged")
+            (Change::Leave, "they are restored only in place, with all collections, and not merged")
         }
         (true, Extras::Keep) => (
             Change::Overwrite,
-            "those of the same names are replaced, with their passwords; others stay",
+            "those with the same names are replaced, including passwords; others stay",
         ),
         (true, Extras::Remove) => (
             Change::Overwrite,
-            "they are replaced, with their passwords; those not in the point are removed",
+            "they are replaced, including passwords; those not in the point are removed",
         ),
     };
     Some(PlannedAction {

@@ -1,5 +1,5 @@
-//! Putting users and roles back as mongorestore does: into collections of `admin` that are there for a moment only, from which
-//! the server itself takes them over with `_mergeAuthzCollections`.
+//! Restores users and roles like mongorestore: into temporary collections of `admin`, from which
+//! the server itself merges them with `_mergeAuthzCollections`.
 
 use std::sync::Arc;
 
@@ -22,15 +22,15 @@ use crate::mongodb::{
     },
 };
 
-/// The names mongorestore uses: the role `restore` may read just these.
+/// mongorestore's names: the role `restore` has read access only to these.
 const TEMPORARY: [(Part, &str); 2] = [(Part::Users, "tempusers"), (Part::Roles, "temproles")];
-/// Users and roles beyond this are none.
+/// Limit for the users and roles of a database, in bytes.
 const LARGEST: u64 = 64 << 20;
-/// The schema of servers from 2.6 on; without a document that says so, a dump is taken to have it.
+/// The schema of servers from 2.6 on, assumed for a dump without a version document.
 const OLDEST_SCHEMA: i64 = 3;
 
-/// Restores the users and roles of one database and compares them. What the server does not do is a difference: the data is in
-/// place by now.
+/// Restores the users and roles of one database and compares them. A failure of the server is
+/// reported as a difference, because the data are already restored.
 pub(crate) async fn restore(
     connection: &Arc<Connection>,
     writes: &Writes,
@@ -65,7 +65,7 @@ pub(crate) async fn restore(
     Ok(())
 }
 
-/// What the point has.
+/// The users and roles of the point.
 struct Wanted {
     users: Vec<Document>,
     roles: Vec<Document>,
@@ -87,7 +87,7 @@ impl Wanted {
         })
     }
 
-    /// Reads them back. Names are told, contents are not: they hold the hashes of passwords.
+    /// Reads them back. Names are reported, but not contents, which include password hashes.
     async fn differences(
         &self,
         connection: &Connection,
@@ -96,15 +96,15 @@ impl Wanted {
     ) -> Result<Vec<Difference>, SourceError> {
         let mut differences = Vec::new();
         for (part, wanted) in [(Part::Users, &self.users), (Part::Roles, &self.roles)] {
-            let action = format!("read the {} back", label(database));
+            let action = format!("read back the {}", label(database));
             let find = doc! { "find": part.collection(), "filter": part.filter(database) };
             let found = connection.list("admin", find, &action).await?;
             for document in wanted.iter().filter(|wanted| !found.contains(wanted)) {
                 let name = document.get_str("_id").unwrap_or("one without a name");
                 differences.push(difference(
                     database,
-                    &format!("{name} is there as it was"),
-                    "it is not, or otherwise",
+                    &format!("{name} exists as captured"),
+                    "it is missing or different",
                 ));
             }
             if extras == Extras::Remove && found.len() != wanted.len() {
@@ -144,31 +144,32 @@ async fn documents(
     Ok(documents)
 }
 
-/// A server takes the users of its own schema, and those of the older one that it knows how to read.
+/// A server accepts users with its own schema, and with the older one that it can read.
 async fn check_schema(connection: &Connection, dumped: i64) -> Result<(), SourceError> {
-    let action = "tell the schema of its users";
+    let action = "report the schema of its users";
     let admin = connection.client().await?.database("admin");
     let asked = admin.run_command(doc! { "getParameter": 1, "authSchemaVersion": 1 });
-    // The driver's result is kept as it is: one of its errors is an answer.
+    // The driver's error is not converted: one of its errors is a valid reply.
     let reply = match connection.answer(action, async { Ok(asked.await) }).await? {
         Ok(reply) => reply,
-        // A server without the parameter knows one schema only, and refuses what is not in it.
+        // A server without the parameter supports only one schema, and rejects others itself.
         Err(error) if code(&error) == Some(codes::INVALID_OPTIONS) => return Ok(()),
         Err(error) => return Err(connection.error(action, &error)),
     };
     let own = whole(reply.get("authSchemaVersion"))
-        .ok_or_else(|| connection.odd_answer(action, "its answer holds no authSchemaVersion"))?;
+        .ok_or_else(|| connection.odd_answer(action, "its reply has no authSchemaVersion"))?;
     if (OLDEST_SCHEMA..=own).contains(&dumped) {
         return Ok(());
     }
     Err(SourceError::Unsupported(format!(
-        "the users were captured in schema {dumped}, but {} has schema {own}: make them by hand, or restore to a server of the \
+        "the users were captured in schema {dumped}, but {} has schema {own}: create them by hand, or restore to a server of the \
          version they come from",
         connection.server()
     )))
 }
 
-/// Loads both collections under temporary names and has the server take them over. The temporary ones are dropped in any case.
+/// Loads both collections under temporary names and has the server merge them. The temporary ones
+/// are dropped in any case.
 async fn take_over(
     connection: &Arc<Connection>,
     writes: &Writes,
@@ -181,7 +182,7 @@ async fn take_over(
         TEMPORARY.iter().find(|(_, name)| existing.iter().any(|spec| spec.name == *name))
     {
         return Err(SourceError::Refused(format!(
-            "admin.{name} is there: another restore of users is at work, or one was interrupted and left it; drop it then, and restore \
+            "admin.{name} exists: another restore of users is running, or an interrupted one left it; in that case drop it, and restore \
              again"
         )));
     }
@@ -189,7 +190,7 @@ async fn take_over(
     let mut dropped = Ok(());
     for (_, name) in TEMPORARY {
         let command = doc! { "drop": name, "writeConcern": &writes.concern };
-        let action = format!("drop admin.{name}, which holds hashes of passwords: do it by hand");
+        let action = format!("drop admin.{name}, which contains password hashes: do this by hand");
         if let Err(error) = connection
             .write_tolerating("admin", command, &action, Some(codes::NAMESPACE_NOT_FOUND))
             .await
@@ -230,7 +231,7 @@ async fn merge(
         "db": database,
         "writeConcern": &writes.concern,
     };
-    connection.write("admin", command, &format!("take over the {}", label(database))).await
+    connection.write("admin", command, &format!("merge the {}", label(database))).await
 }
 
 fn difference(database: &str, expected: &str, found: &str) -> Difference {
@@ -242,7 +243,7 @@ fn whole(number: Option<&Bson>) -> Option<i64> {
         Bson::Int32(number) => Some(i64::from(*number)),
         Bson::Int64(number) => Some(*number),
         #[allow(clippy::cast_possible_truncation)]
-        // A small whole number that the shell wrote; `as` saturates.
+        // A small integer written by the shell; `as` saturates.
         Bson::Double(number) => Some(*number as i64),
         _ => None,
     }
@@ -420,7 +421,7 @@ mod tests {
 
         let busy = server(5, true, &["tempusers"]).await;
         let report = restored(&busy, &[user("app")], Extras::Keep).await;
-        assert!(report.differences[0].found.contains("admin.tempusers is there"), "{report:#?}");
+        assert!(report.differences[0].found.contains("admin.tempusers exists"), "{report:#?}");
         assert!(busy.sent("drop").is_empty(), "what another restore is working on is left alone");
     }
 

@@ -1,8 +1,9 @@
-//! The few calls of RabbitMQ's management API that this source makes.
+//! The calls of RabbitMQ's management API that this source uses.
 //!
-//! Every call has a time-out, an answer is never longer than [`ANSWER_LIMIT_BYTES`], redirects are not followed (they would
-//! carry the password elsewhere), and errors name the server by host and port only. The process' proxy variables are not
-//! read: the management API is not for the open network.
+//! Every call has a time-out, a reply is never longer than [`ANSWER_LIMIT_BYTES`], redirects are
+//! not followed (they would send the password elsewhere), and errors name the server by host and
+//! port only. The process's proxy variables are ignored: the management API should not be exposed
+//! to the open network.
 
 mod refusal;
 mod request;
@@ -25,12 +26,12 @@ use super::{
     definitions::Definitions,
 };
 
-/// The longest answer that is taken into memory. RabbitMQ itself imports no more than 20 MB unless told to.
+/// Limit for a reply kept in memory, in bytes. By default, RabbitMQ itself imports at most 20 MB.
 pub const ANSWER_LIMIT_BYTES: u64 = 256 << 20;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A login at a management API.
+/// A client of a management API, with its login.
 pub struct ManagementClient {
     http: Client,
     base: Url,
@@ -49,18 +50,18 @@ impl fmt::Debug for ManagementClient {
     }
 }
 
-/// What the server says of itself.
+/// The server's description of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Overview {
     /// Product and version.
     pub server: ServerInfo,
-    /// Messages that lie in its queues.
+    /// Number of messages in its queues.
     pub messages: u64,
     /// Ports of the management API that listen on every address of the server.
     pub open_ports: Vec<u16>,
 }
 
-/// One of the server's listeners, of the overview.
+/// A listener in the overview.
 #[derive(Deserialize)]
 struct Listener {
     protocol: String,
@@ -69,7 +70,7 @@ struct Listener {
 }
 
 impl Listener {
-    /// The management API is `http` or `https` there, on whatever port.
+    /// The management API is called `http` or `https` there, on any port.
     fn is_open_management(&self) -> bool {
         self.protocol.starts_with("http")
             && !self.protocol.contains('/')
@@ -78,10 +79,10 @@ impl Listener {
 }
 
 impl ManagementClient {
-    /// Prepares the calls; makes none.
+    /// Prepares the client without connecting.
     ///
     /// # Errors
-    /// When the address is none, holds credentials, or the certificates cannot be used.
+    /// If the URL is invalid or contains credentials, or the certificates cannot be used.
     pub fn new(
         config: &RabbitmqConfig,
         password: SecretString,
@@ -95,10 +96,11 @@ impl ManagementClient {
             return Err(RabbitmqConfigError::Url(format!("it begins with `{}:`", base.scheme())));
         }
         let (Some(host), Some(port)) = (base.host_str(), base.port_or_known_default()) else {
-            return Err(RabbitmqConfigError::Url("it names no host".into()));
+            return Err(RabbitmqConfigError::Url("it has no host".into()));
         };
         let server = format!("{host}:{port}");
-        // `Url::join` replaces what follows the last slash, which would drop a `management.path_prefix`.
+        // `Url::join` replaces everything after the last slash, which would drop a
+        // `management.path_prefix`.
         if !base.path().ends_with('/') {
             base.set_path(&format!("{}/", base.path()));
         }
@@ -116,24 +118,24 @@ impl ManagementClient {
         Ok(Self { http, base, server, username: config.username.clone(), password, timeout })
     }
 
-    /// The address, without a slash at its end; it holds no credentials.
+    /// The URL, without a trailing slash; it contains no credentials.
     pub(super) fn url(&self) -> &str {
         self.base.as_str().trim_end_matches('/')
     }
 
-    /// Host and port.
+    /// Host and port, for messages.
     #[must_use]
     pub fn server(&self) -> &str {
         &self.server
     }
 
-    /// The user we log in as.
+    /// The user name of the login.
     #[must_use]
     pub fn username(&self) -> &str {
         &self.username
     }
 
-    /// Whether the password crosses a network in the clear.
+    /// Reports whether the password is sent over a network unencrypted.
     #[must_use]
     pub fn is_exposed(&self) -> bool {
         let loopback = self
@@ -143,10 +145,11 @@ impl ManagementClient {
         self.base.scheme() == "http" && !loopback
     }
 
-    /// Product, version and messages.
+    /// Product, version and number of messages.
     ///
     /// # Errors
-    /// As every call: [`SourceError::Unreachable`], [`SourceError::Unauthorised`], [`SourceError::Server`].
+    /// Those of every call: [`SourceError::Unreachable`], [`SourceError::Unauthorised`],
+    /// [`SourceError::Server`].
     pub async fn overview(&self) -> Result<Overview, SourceError> {
         #[derive(Deserialize)]
         struct Answer {
@@ -162,7 +165,7 @@ impl ManagementClient {
             #[serde(default)]
             messages: u64,
         }
-        let answer: Answer = self.get_json("api/overview", "give its version").await?;
+        let answer: Answer = self.get_json("api/overview", "return its version").await?;
         let product = answer.product_name.unwrap_or_else(|| "RabbitMQ".into());
         let server = ServerInfo { product, version: answer.rabbitmq_version };
         let open = answer
@@ -173,7 +176,7 @@ impl ManagementClient {
         Ok(Overview { server, messages: answer.queue_totals.messages, open_ports: open.collect() })
     }
 
-    /// The server's time, as it heads its answers with it; `None` where it does not.
+    /// The server's time from the header of a reply; `None` if the reply has none.
     ///
     /// # Errors
     /// [`SourceError::Unreachable`].
@@ -187,10 +190,11 @@ impl ManagementClient {
         Ok(answer.headers().get(DATE).and_then(|date| date.to_str().ok()).map(str::to_owned))
     }
 
-    /// Succeeds if the login may read and write definitions.
+    /// Succeeds if the user may read and write definitions.
     ///
     /// # Errors
-    /// [`SourceError::Unauthorised`] tells a refused login from a user without the tag `administrator`.
+    /// [`SourceError::Unauthorised`] distinguishes a refused login from a user without the tag
+    /// `administrator`.
     pub async fn check_rights(&self) -> Result<(), SourceError> {
         let user: User = self.get_json("api/whoami", "log in").await?;
         if user.is_administrator() {
@@ -203,7 +207,7 @@ impl ManagementClient {
     /// All definitions of the cluster.
     ///
     /// # Errors
-    /// As every call.
+    /// Those of every call.
     pub async fn definitions(&self) -> Result<Definitions, SourceError> {
         let action = "read definitions";
         let document = self.call(Method::GET, "api/definitions", None, action).await?;
@@ -211,10 +215,11 @@ impl ManagementClient {
             .map_err(|error| self.failed(action, Failure::NotOurs(error.into())))
     }
 
-    /// Merges definitions into what the server has. An error may come after a part of them was taken in.
+    /// Merges definitions into those of the server. An error may occur after some of them were
+    /// imported.
     ///
     /// # Errors
-    /// As every call.
+    /// Those of every call.
     pub async fn import(&self, definitions: &Definitions) -> Result<(), SourceError> {
         let document = definitions.to_bytes().into();
         self.call(Method::POST, "api/definitions", Some(document), "import definitions")
@@ -222,10 +227,10 @@ impl ManagementClient {
             .map(drop)
     }
 
-    /// Makes an empty virtual host; `false` if it was there already.
+    /// Creates an empty virtual host; returns `false` if it existed already.
     ///
     /// # Errors
-    /// As every call.
+    /// Those of every call.
     pub async fn create_vhost(&self, name: &str) -> Result<bool, SourceError> {
         let path = format!("api/vhosts/{}", encode_segment(name));
         let body = Bytes::from_static(b"{}");
@@ -234,16 +239,16 @@ impl ManagementClient {
                 Method::PUT,
                 &path,
                 Some(body),
-                &format!("make the virtual host {name}"),
+                &format!("create the virtual host {name}"),
             )
             .await?;
         Ok(status == StatusCode::CREATED)
     }
 
-    /// Deletes one queue, exchange or policy: `kind` is the word in the API's paths.
+    /// Deletes one queue, exchange or policy; `kind` is the word in the API's paths.
     ///
     /// # Errors
-    /// As every call.
+    /// Those of every call.
     pub(super) async fn delete_definition(
         &self,
         kind: &str,
@@ -261,10 +266,10 @@ impl ManagementClient {
         .map(drop)
     }
 
-    /// Deletes a virtual host with all that is in it.
+    /// Deletes a virtual host with its content.
     ///
     /// # Errors
-    /// As every call.
+    /// Those of every call.
     pub async fn delete_vhost(&self, name: &str) -> Result<(), SourceError> {
         let path = format!("api/vhosts/{}", encode_segment(name));
         self.call(Method::DELETE, &path, None, &format!("delete the virtual host {name}"))

@@ -1,18 +1,19 @@
-//! Why the server denies us something: who we are to it, and what it gives as the reason.
+//! The reason why the server denies a request: our user's permissions, and the server's
+//! explanation.
 
 use serde::Deserialize;
 
-/// The tag without which RabbitMQ keeps its definitions to itself.
+/// RabbitMQ shows its definitions only to users with this tag.
 const ADMINISTRATOR: &str = "administrator";
 
-/// Who we are to the server.
+/// Our user, as the server describes it.
 #[derive(Deserialize)]
 pub(super) struct User {
     name: String,
     tags: Tags,
 }
 
-/// A list since RabbitMQ 3.9, one string with commas before.
+/// A list since RabbitMQ 3.9, a comma-separated string before.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Tags {
@@ -39,7 +40,7 @@ impl User {
     }
 }
 
-/// Why the server denies us something.
+/// The reason why the server denies a request.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Denied {
     #[error("the login of user {user} was refused: {reason}")]
@@ -50,7 +51,8 @@ pub(super) enum Denied {
     Refused { reason: String },
 }
 
-/// The `reason` of an error document, on one line; or the beginning of whatever else was answered (by a proxy, say).
+/// The `reason` of an error document, on one line; or the beginning of any other body (from a
+/// proxy, for example).
 pub(super) fn reason(answer: &[u8]) -> String {
     #[derive(Deserialize)]
     struct Document {
@@ -64,7 +66,8 @@ pub(super) fn reason(answer: &[u8]) -> String {
     if text.is_empty() { "no reason given".into() } else { text }
 }
 
-/// RabbitMQ repeats the parameter it did not like, and the URI of a shovel holds a password.
+/// Removes credentials: RabbitMQ repeats the parameter that it rejects, and the URI of a shovel
+/// contains a password.
 fn without_credentials(word: &str) -> String {
     match (word.find("://"), word.rfind('@')) {
         (Some(scheme), Some(at)) if scheme < at => {

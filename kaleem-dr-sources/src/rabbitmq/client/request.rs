@@ -1,4 +1,4 @@
-//! How one request is sent, and what its answer means: a body, a refusal or a failure.
+//! Sends a request, and interprets the reply: a body, a denial or a failure.
 
 use std::fmt;
 
@@ -18,7 +18,7 @@ use super::{
     refusal::{Denied, User, reason},
 };
 
-/// How many times longer an import may take than any other request: the server declares every queue before it answers.
+/// Factor for the time-out of an import: the server declares every queue before it replies.
 const IMPORT_PATIENCE: u32 = 10;
 
 impl ManagementClient {
@@ -66,11 +66,12 @@ impl ManagementClient {
         body: Option<Bytes>,
         action: &str,
     ) -> Result<(StatusCode, Bytes), SourceError> {
-        // The paths are ours and escaped, so joining them cannot fail; were it to, the cause is told like any other.
+        // The paths are ours and escaped, so joining them cannot fail; if it does, the cause is
+        // reported like any other.
         let url = self
             .base
             .join(path)
-            .map_err(|error| SourceError::Unsupported(format!("{path} is no path: {error}")))?;
+            .map_err(|error| SourceError::Unsupported(format!("{path} is not a path: {error}")))?;
         let patience = if method == Method::POST { IMPORT_PATIENCE } else { 1 };
         let mut request = self
             .http
@@ -101,14 +102,15 @@ impl ManagementClient {
         Ok((response.status(), answer.freeze()))
     }
 
-    /// RabbitMQ answers 401 to a wrong password and to a right one without rights; who we are to it tells them apart.
+    /// RabbitMQ answers 401 both to a wrong password and to a user without permissions; querying
+    /// our own user distinguishes them.
     async fn why_denied(&self, answer: &[u8]) -> Denied {
         match self.send(Method::GET, "api/whoami", None, "log in").await {
             Ok((StatusCode::OK, body)) => match serde_json::from_slice::<User>(&body) {
                 Ok(user) if !user.is_administrator() => user.lacks_rights(),
                 _ => Denied::Refused { reason: reason(answer) },
             },
-            // A user who may not even use the API is known to RabbitMQ, and its password was right.
+            // RabbitMQ knows a user that may not use the API at all, and its password was correct.
             Ok((_, body)) if reason(&body).contains("Not management user") => {
                 Denied::NotAdministrator {
                     user: self.username.clone(),
@@ -137,20 +139,21 @@ impl ManagementClient {
     }
 }
 
-/// Why an answer is of no use.
+/// The reason why a reply cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Failure {
     #[error("it answered {status}: {reason}")]
     Status { status: StatusCode, reason: String },
-    #[error("its answer broke off")]
+    #[error("its reply was cut off")]
     Broken(#[source] reqwest::Error),
-    #[error("its answer is longer than {ANSWER_LIMIT_BYTES} bytes")]
+    #[error("its reply is longer than {ANSWER_LIMIT_BYTES} bytes")]
     TooLong,
-    #[error("its answer is not that of RabbitMQ's management API")]
+    #[error("its reply is not that of RabbitMQ's management API")]
     NotOurs(#[source] Cause),
 }
 
-/// Escapes a name for use as one segment of a path; `/` is the usual virtual host, so slashes too.
+/// Escapes a name for use as one segment of a path, including slashes, because `/` is the default
+/// virtual host.
 pub(super) fn encode_segment(name: &str) -> String {
     use fmt::Write as _;
     name.bytes().fold(String::new(), |mut path, byte| {

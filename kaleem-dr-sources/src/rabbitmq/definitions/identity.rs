@@ -1,4 +1,4 @@
-//! What tells one definition from all others, and how it is named in messages.
+//! The identity of a definition, and its name in messages.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use super::{InvalidDefinitions, kind::Kind};
 
-/// What tells one definition from the others of its kind: the values of its identifying fields, the virtual host first.
+/// The fields that identify a definition among those of its kind, the virtual host first.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Identity {
     pub(super) kind: Kind,
@@ -24,25 +24,25 @@ impl Identity {
             .map(|field| text(field).ok_or_else(|| missing(field)))
             .collect::<Result<Vec<_>, _>>()?;
         if kind == Kind::Bindings {
-            // Two bindings may differ in nothing but these.
+            // Two bindings may differ only in these.
             fields.push(item.get("arguments").map(Value::to_string).unwrap_or_default());
         }
         Ok(Self { kind, fields })
     }
 
-    /// Its kind.
+    /// The kind of the definition.
     #[must_use]
     pub fn kind(&self) -> Kind {
         self.kind
     }
 
-    /// Whether it is the user of that name.
+    /// Reports whether it is the user with this name.
     #[must_use]
     pub fn is_user(&self, name: &str) -> bool {
         self.kind == Kind::Users && self.fields[0] == name
     }
 
-    /// The virtual host it lies in, or is.
+    /// The virtual host that contains it, or that it is.
     #[must_use]
     pub fn vhost(&self) -> Option<&str> {
         (!matches!(self.kind, Kind::Users | Kind::GlobalParameters))

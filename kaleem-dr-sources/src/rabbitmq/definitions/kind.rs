@@ -1,15 +1,15 @@
-//! The kinds of definitions that RabbitMQ has, and what holds of every definition of a kind.
+//! The kinds of RabbitMQ's definitions, and the properties common to a kind.
 
-/// A kind of definitions. The order is that in which RabbitMQ imports them.
+/// A kind of definitions, in the order in which RabbitMQ imports them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
-    /// Users, with the hashes of their passwords.
+    /// Users, with their password hashes.
     Users,
     /// Virtual hosts.
     Vhosts,
-    /// What a user may do in a virtual host.
+    /// Permissions of a user in a virtual host.
     Permissions,
-    /// What a user may do with topics.
+    /// Permissions of a user for topics.
     TopicPermissions,
     /// Settings of plugins and limits, for the whole cluster.
     GlobalParameters,
@@ -26,7 +26,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Every kind.
+    /// Every kind, in the order of import.
     pub const ALL: [Self; 10] = [
         Self::Users,
         Self::Vhosts,
@@ -57,7 +57,7 @@ impl Kind {
         }
     }
 
-    /// One of it in words, or many.
+    /// Its name in messages, singular or plural.
     #[must_use]
     pub fn noun(self, many: bool) -> &'static str {
         match (self, many) {
@@ -84,7 +84,7 @@ impl Kind {
         }
     }
 
-    /// Whether it lies in a virtual host and is no matter of users.
+    /// Reports whether it belongs to a virtual host and not to a user.
     #[must_use]
     pub fn is_topology(self) -> bool {
         matches!(
@@ -93,13 +93,14 @@ impl Kind {
         )
     }
 
-    /// Whether an import leaves one that exists as it is, without a word (rabbitmq-management#627).
+    /// Reports whether an import silently leaves an existing definition unchanged
+    /// (rabbitmq-management#627).
     #[must_use]
     pub fn is_immutable(self) -> bool {
         matches!(self, Self::Exchanges | Self::Queues | Self::Bindings)
     }
 
-    /// Whether a field may hold a password's hash, or a URI with a password.
+    /// Reports whether a field may contain a password hash, or a URI with a password.
     pub(super) fn is_secret(self, field: &str) -> bool {
         match self {
             Self::Users => field == "password_hash",
@@ -108,7 +109,7 @@ impl Kind {
         }
     }
 
-    /// The fields that tell one from another; of a binding its arguments too, see [`Identity`](super::Identity).
+    /// The identifying fields; for a binding also its arguments, see [`Identity`](super::Identity).
     pub(super) fn identifying(self) -> &'static [&'static str] {
         match self {
             Self::Users | Self::Vhosts | Self::GlobalParameters => &["name"],

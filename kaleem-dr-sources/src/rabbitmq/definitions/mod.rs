@@ -1,9 +1,9 @@
-//! RabbitMQ's definitions in a canonical form, and how one set of them stands to another.
+//! RabbitMQ's definitions in a canonical form, and comparisons between two sets of them.
 //!
-//! The server writes its definitions in no lasting order and with its own version among them. Here every definition has an
-//! identity and an order, so that an unchanged topology gives identical bytes: it costs nothing in the repository, and
-//! `diff` shows what changed, one definition a line. What is written here imports as it is, with `rabbitmqctl
-//! import_definitions` too.
+//! The server writes its definitions in an unstable order and includes its own version. Here every
+//! definition has an identity and a place, so that an unchanged topology gives identical bytes: it
+//! costs nothing in the repository, and `diff` shows changes, one definition a line. The result can
+//! be imported unchanged, with `rabbitmqctl import_definitions` too.
 
 mod identity;
 mod kind;
@@ -21,7 +21,8 @@ pub use self::{
     standing::{FieldDifference, Standing},
 };
 
-/// What the document says of its writer and not of the topology. RabbitMQ imports a document without them.
+/// Fields about the writer of the document rather than the topology. RabbitMQ imports a document
+/// without them.
 const VOLATILE: [&str; 6] = [
     "explanation",
     "original_cluster_name",
@@ -31,21 +32,22 @@ const VOLATILE: [&str; 6] = [
     "rabbitmq_version",
 ];
 
-/// What the document of one virtual host says it is.
+/// The format name in the document of a single virtual host.
 const ONE_VHOST: &str = "single_virtual_host";
 
 /// The identity of the cluster itself, which another cluster must not take over.
 const CLUSTER_ID: &str = "internal_cluster_id";
 
-/// Definitions of a cluster. Equal topologies are equal values and give equal bytes.
+/// The definitions of a cluster. Equal topologies are equal values with equal bytes.
 #[derive(Clone, Default, PartialEq)]
 pub struct Definitions {
     items: BTreeMap<Identity, Map<String, Value>>,
-    /// What this release does not know; kept, so that a restore loses nothing that a newer server exports.
+    /// Keys unknown to this release; kept, so that a restore loses nothing that a newer server
+    /// exports.
     rest: BTreeMap<String, Value>,
 }
 
-/// Shows counts only: definitions hold hashes and URIs with passwords.
+/// Shows counts only: definitions contain hashes and URIs with passwords.
 impl fmt::Debug for Definitions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_map().entries(self.counts()).finish()
@@ -53,12 +55,12 @@ impl fmt::Debug for Definitions {
 }
 
 impl Definitions {
-    /// Reads the definitions of a cluster, in any order; or of one virtual host, which then become those of a cluster that has
-    /// only this one.
+    /// Parses the definitions of a cluster, in any order; those of a single virtual host become
+    /// those of a cluster that has only this one.
     ///
     /// # Errors
-    /// When this is no such document: not JSON, without virtual hosts, of a virtual host that it does not name, with a definition
-    /// that lacks its name or is there twice.
+    /// If this is not such a document: not JSON, without virtual hosts, from an unnamed virtual
+    /// host, or with a definition that lacks its name or occurs twice.
     pub fn parse(document: &[u8]) -> Result<Self, InvalidDefinitions> {
         let mut document: Map<String, Value> = serde_json::from_slice(document)?;
         if document.get("rabbitmq_definition_format").is_some_and(|format| format == ONE_VHOST) {
@@ -118,7 +120,8 @@ impl Definitions {
         }
     }
 
-    /// Writes the canonical document: keys in order, definitions by identity and one a line, a line break at the end.
+    /// Writes the canonical document: sorted keys, definitions sorted by identity and one a line,
+    /// with a final line break.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
         let lists = Kind::ALL.into_iter().map(|kind| {
@@ -138,25 +141,25 @@ impl Definitions {
         format!("{{\n{}\n}}\n", entries.join(",\n")).into_bytes()
     }
 
-    /// How many definitions there are.
+    /// Number of definitions.
     #[must_use]
     pub fn len(&self) -> u64 {
         self.items.len() as u64
     }
 
-    /// Whether there is none.
+    /// Reports whether there are no definitions.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.items.is_empty()
     }
 
-    /// How many there are of each kind, by the kind's key.
+    /// Number of definitions by key of the kind.
     #[must_use]
     pub fn counts(&self) -> BTreeMap<&'static str, u64> {
         Kind::ALL.into_iter().map(|kind| (kind.key(), self.of_kind(kind).count() as u64)).collect()
     }
 
-    /// Whether there is a virtual host of that name.
+    /// Reports whether there is a virtual host with this name.
     #[must_use]
     pub fn has_vhost(&self, name: &str) -> bool {
         self.vhosts().any(|vhost| vhost == name)
@@ -167,12 +170,12 @@ impl Definitions {
         self.of_kind(Kind::Vhosts).filter_map(|(identity, _)| identity.vhost())
     }
 
-    /// The virtual hosts in which there is more than permissions, once for each definition.
+    /// The virtual hosts that contain more than permissions, once for each definition.
     pub fn topology_vhosts(&self) -> impl Iterator<Item = &str> {
         self.items.keys().filter(|identity| identity.kind.is_topology()).filter_map(Identity::vhost)
     }
 
-    /// Those definitions that pass a test. What this release does not know stays.
+    /// The definitions that satisfy `keep`. Unknown keys stay.
     #[must_use]
     pub fn filtered(&self, mut keep: impl FnMut(&Identity) -> bool) -> Self {
         let items = self
@@ -183,7 +186,7 @@ impl Definitions {
         Self { items: items.collect(), rest: self.rest.clone() }
     }
 
-    /// Whether a parameter belongs to a plugin that moves messages as soon as it is set.
+    /// Reports whether a parameter belongs to a plugin that moves messages as soon as it is set.
     #[must_use]
     pub fn moves_messages(identity: &Identity) -> bool {
         identity.kind == Kind::Parameters
@@ -192,7 +195,8 @@ impl Definitions {
             })
     }
 
-    /// Only these virtual hosts with all that lies in them, permissions too; without what belongs to the whole server.
+    /// Only these virtual hosts with their content, including permissions; without definitions of
+    /// the whole server.
     #[must_use]
     pub fn of_vhosts(&self, wanted: impl Fn(&str) -> bool) -> Self {
         self.filtered(|identity| identity.vhost().is_some_and(&wanted))
@@ -203,11 +207,11 @@ impl Definitions {
         self.items.iter()
     }
 
-    /// The virtual hosts and what lies in them under other names, without what is not in `names`, and without all that belongs to
-    /// the whole server.
+    /// The virtual hosts in `names` and their content under new names, without other virtual hosts
+    /// and definitions of the whole server.
     ///
     /// # Errors
-    /// When two virtual hosts would fall together.
+    /// If two virtual hosts would get the same name.
     pub fn renamed(&self, names: &BTreeMap<String, String>) -> Result<Self, InvalidDefinitions> {
         let mut renamed = Self::default();
         for (identity, item) in &self.items {
@@ -225,7 +229,8 @@ impl Definitions {
         Ok(renamed)
     }
 
-    /// How each of these definitions stands to those of a live server, and which the server has besides.
+    /// Compares each of these definitions with a live server's, and adds those that only the server
+    /// has.
     pub fn against<'a>(&'a self, live: &'a Self) -> impl Iterator<Item = (&'a Identity, Standing)> {
         let wanted = self.items.iter().map(|(identity, wanted)| {
             let standing = match live.items.get(identity) {
@@ -247,41 +252,42 @@ impl Definitions {
     }
 }
 
-/// Why a document is not one of definitions.
+/// The reason why a document is not one of definitions.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidDefinitions {
-    /// It is not JSON.
+    /// The document is not JSON.
     #[error("the definitions are not JSON")]
     NotJson(#[from] serde_json::Error),
-    /// It is of a format that this release does not know.
+    /// The format is unknown to this release.
     #[error("its `rabbitmq_definition_format` is neither `cluster` nor `{ONE_VHOST}`")]
     UnknownFormat,
-    /// It was exported from one virtual host and does not say which.
+    /// It was exported from an unnamed virtual host.
     #[error(
-        "these are the definitions of one virtual host, and it is not said which: add \"original_vhost_name\": \"NAME\" to them"
+        "these are the definitions of a single virtual host without its name: add \"original_vhost_name\": \"NAME\" to them"
     )]
     NoVhostName,
-    /// It names no virtual hosts.
-    #[error("the document holds no list of virtual hosts, so it is not one of definitions")]
+    /// It has no list of virtual hosts.
+    #[error("the document has no list of virtual hosts, so it does not contain definitions")]
     NoVhosts,
-    /// A kind is no list of objects.
+    /// The value of a kind is not a list of objects.
     #[error("`{}` is not a list of objects", .0.key())]
     NoList(Kind),
-    /// A definition lacks a field by which it is known.
+    /// A definition lacks an identifying field.
     #[error("a {} lacks its `{field}`", kind.noun(false))]
     NoIdentity {
-        /// Its kind.
+        /// The kind of the definition.
         kind: Kind,
-        /// The field.
+        /// Name of the field.
         field: String,
     },
-    /// The same definition is there twice.
-    #[error("{0} is there twice")]
+    /// The same definition occurs twice.
+    #[error("{0} occurs twice")]
     Twice(Identity),
 }
 
-/// The document of one virtual host as one of a cluster: each definition says again where it lies.
+/// Converts the document of a virtual host to that of a cluster: adds the virtual host to each
+/// definition.
 fn of_cluster(mut document: Map<String, Value>) -> Result<Map<String, Value>, InvalidDefinitions> {
     let Some(Value::String(name)) = document.remove("original_vhost_name") else {
         return Err(InvalidDefinitions::NoVhostName);
@@ -306,7 +312,8 @@ fn of_cluster(mut document: Map<String, Value>) -> Result<Map<String, Value>, In
     Ok(document)
 }
 
-/// Puts the keys of every object in order. Whether `serde_json` keeps them so depends on its features elsewhere in the build.
+/// Sorts the keys of every object. Whether `serde_json` does so depends on features enabled
+/// elsewhere in the build.
 fn canonical(value: Value) -> Value {
     match value {
         Value::Array(values) => Value::Array(values.into_iter().map(canonical).collect()),

@@ -1,24 +1,24 @@
-//! How one definition of a recovery point stands to that of a live server, field by field.
+//! Compares a definition of a recovery point with that of a live server, field by field.
 
 use serde_json::{Map, Value};
 
 use super::kind::Kind;
 
-/// How a definition stands to the live server.
+/// The relation of a definition to a live server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Standing {
-    /// The server lacks it.
+    /// The server does not have it.
     Missing,
-    /// The server has it just so.
+    /// The server has the same definition.
     Equal,
-    /// The server has another of the same identity.
+    /// The server has a different definition with the same identity.
     Different(Vec<FieldDifference>),
     /// Only the server has it.
     Extra,
 }
 
 impl Standing {
-    /// Fields that only the server has are no difference: a newer release writes more of them.
+    /// Fields that only the server has are not a difference: a newer release writes more of them.
     pub(super) fn of(kind: Kind, wanted: &Map<String, Value>, found: &Map<String, Value>) -> Self {
         let shown = |field: &str, value: Option<&Value>, secret: &str| match value {
             None => "none".to_owned(),
@@ -38,10 +38,10 @@ impl Standing {
     }
 }
 
-/// One field of a definition that is not as it should be. Values that may hold secrets are not shown.
+/// A field of a definition with a different value. Values that may contain secrets are not shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FieldDifference {
-    /// The field.
+    /// Name of the field.
     pub field: String,
     /// Its value in the recovery point.
     pub wanted: String,

@@ -30,7 +30,7 @@ fn parse(document: &Value) -> Definitions {
     Definitions::parse(document.to_string().as_bytes()).unwrap()
 }
 
-/// The same document with every list and every object of it turned about.
+/// The same document with every list and every object reversed.
 fn reversed(value: &Value, top: bool) -> String {
     match value {
         Value::Object(entries) => {
@@ -75,7 +75,7 @@ fn the_canonical_form_is_one_definition_a_line_without_what_changes_by_itself() 
 }
 
 #[test]
-fn each_definition_stands_by_its_identity_and_secrets_are_not_shown() {
+fn each_definition_is_ordered_by_its_identity_and_secrets_are_not_shown() {
     let point = parse(&sample());
     let mut live = sample();
     live["users"][0]["password_hash"] = "other canary".into();
@@ -127,18 +127,18 @@ fn renaming_takes_virtual_hosts_and_their_topology_only() {
 }
 
 #[test]
-fn what_is_no_document_of_definitions_is_told_apart() {
+fn invalid_documents_of_definitions_are_distinguished() {
     let error = |text: &str| Definitions::parse(text.as_bytes()).unwrap_err().to_string();
     assert_eq!(error("<html>"), "the definitions are not JSON");
     assert!(error("{}").contains("no list of virtual hosts"));
     assert!(
         error(r#"{"rabbitmq_definition_format": "single_virtual_host", "vhosts": []}"#)
-            .contains("one virtual host")
+            .contains("a single virtual host")
     );
     assert_eq!(error(r#"{"vhosts": [], "queues": {}}"#), "`queues` is not a list of objects");
     assert_eq!(
         error(r#"{"vhosts": [{"name": "a"}, {"name": "a"}]}"#),
-        "virtual host a is there twice"
+        "virtual host a occurs twice"
     );
     assert_eq!(error(r#"{"vhosts": [], "queues": [{"vhost": "/"}]}"#), "a queue lacks its `name`");
 }
