@@ -29,7 +29,10 @@ use super::{
     reader::Contents,
 };
 use crate::mongodb::{
-    dump::catalogue::{self, Catalogued},
+    dump::{
+        catalogue::{self, Catalogued},
+        oplog,
+    },
     names,
     server::listing::{BUCKETS, CollectionKind},
 };
@@ -117,6 +120,10 @@ impl Spool {
         for (at, namespace) in prelude.namespaces.iter().enumerate() {
             let damaged = |why| SourceError::Damaged { path: file.to_owned(), why };
             let (metadata, data) = places(namespace).map_err(damaged)?;
+            let mut data = data;
+            if namespace.database.is_empty() && prelude.header.needs_oplog {
+                data = Some(needed_oplog().map_err(SourceError::Unsupported)?);
+            }
             if let Some(data) = &data {
                 let tally = self.tallies.remove(&at).unwrap_or_default();
                 let part = if tally.size_bytes == 0 { None } else { Some(self.path(at)) };
@@ -174,6 +181,10 @@ impl Contents for Spool {
         tally.content.add(document);
         Ok(())
     }
+}
+
+fn needed_oplog() -> Result<ArtifactPath, String> {
+    ArtifactPath::join([oplog::NEEDED_ROOT, oplog::FILE]).map_err(|error| error.to_string())
 }
 
 /// The paths of metadata and data, as a capture names them.
