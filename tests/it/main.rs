@@ -33,6 +33,7 @@ mod migrate;
 mod mirror_guard;
 mod mongodb;
 mod mongodb_capture;
+mod mongodb_moment;
 mod mongodb_restore;
 mod monitor;
 mod n8n;

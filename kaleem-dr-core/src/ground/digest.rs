@@ -39,13 +39,18 @@ pub struct MultisetDigest {
 impl MultisetDigest {
     /// Adds one item by its bytes.
     pub fn add(&mut self, item: &[u8]) {
-        let hash = Sha256::digest(item);
-        for (lane, bytes) in self.lanes.iter_mut().zip(hash.chunks_exact(8)) {
-            let mut word = [0; 8];
-            word.copy_from_slice(bytes);
-            *lane = lane.wrapping_add(u64::from_le_bytes(word));
+        for (lane, word) in self.lanes.iter_mut().zip(words(item)) {
+            *lane = lane.wrapping_add(word);
         }
         self.items += 1;
+    }
+
+    /// Takes out one item that was added.
+    pub fn remove(&mut self, item: &[u8]) {
+        for (lane, word) in self.lanes.iter_mut().zip(words(item)) {
+            *lane = lane.wrapping_sub(word);
+        }
+        self.items = self.items.saturating_sub(1);
     }
 
     /// Adds all items of another digest.
@@ -69,6 +74,16 @@ impl MultisetDigest {
     }
 }
 
+/// An item's SHA-256 as four words.
+fn words(item: &[u8]) -> impl Iterator<Item = u64> {
+    let hash: [u8; 32] = Sha256::digest(item).into();
+    (0..4).map(move |at| {
+        let mut word = [0; 8];
+        word.copy_from_slice(&hash[at * 8..at * 8 + 8]);
+        u64::from_le_bytes(word)
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -87,5 +102,8 @@ mod tests {
         assert_eq!(merged, digest(&["a", "b", "c"]));
         assert_ne!(digest(&["a", "b"]).to_hex(), digest(&["a", "b", "b"]).to_hex());
         assert_ne!(digest(&["a", "b"]).to_hex(), digest(&["a", "B"]).to_hex());
+        let mut less = digest(&["a", "b", "b"]);
+        less.remove(b"b");
+        assert_eq!(less, digest(&["b", "a"]));
     }
 }

@@ -62,9 +62,8 @@ pub struct MongoConfig {
     /// write concern of the replica set.
     #[serde(default)]
     pub restore_write_concern: WriteConcern,
-    /// After an in-place restore of everything, also replay the captured oplog. The user needs
-    /// `anyAction` on `anyResource`, which `applyOps` requires. In other restores, and without this
-    /// option, all collections are restored as they were when they were read.
+    /// Whether a restore goes on to the end of an oplog that was captured with `oplog`. Without it, all collections come back as
+    /// they were when they were read. An oplog without which the collections would show no one moment is always replayed.
     #[serde(default)]
     pub replay_oplog: bool,
     /// The required consistency of the collections.
@@ -102,11 +101,12 @@ impl MongoConfig {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ConsistencyMode {
-    /// One snapshot of all collections if the server supports it (a replica set or sharded cluster
-    /// from 5.0), otherwise one collection at a time. The manifest records which, and why.
+    /// All collections at one moment where the server can: a replica set by a snapshot (from 5.0), by its oplog where the capture
+    /// takes longer than the server keeps one, or by both; a sharded cluster by a snapshot. Otherwise one collection at a time. The
+    /// manifest says which it was, and why.
     #[default]
     Auto,
-    /// One snapshot of all collections, or the capture fails.
+    /// All collections at one moment, or the capture fails.
     PointInTime,
     /// Each collection is read independently.
     PerCollection,

@@ -19,6 +19,7 @@ mod archive;
 mod config;
 mod dump;
 mod names;
+mod oplog;
 mod restore;
 mod server;
 mod users;
@@ -142,7 +143,7 @@ impl Source for MongoSource {
     }
 
     fn roots(&self) -> Vec<PathBuf> {
-        vec![PathBuf::from("/").join(names::ROOT)]
+        [names::ROOT, dump::oplog::NEEDED_ROOT].map(|root| PathBuf::from("/").join(root)).into()
     }
 
     async fn probe(&self) -> Result<Probe, SourceError> {
@@ -187,7 +188,9 @@ impl Restorable for MongoSource {
         point: &PointReader,
         plan: RestorePlan,
     ) -> Result<RestoreReport, SourceError> {
-        restore::restore(&self.writer, &self.scope, &Writes::of(&self.config), point, plan).await
+        let writes = Writes::of(&self.config);
+        let restored = restore::restore(&self.writer, &self.scope, &writes, point, plan).await?;
+        Ok(restored.0)
     }
 
     async fn rehearse(
@@ -245,6 +248,6 @@ mod tests {
         let source = MongoSource::new("mongo".parse().unwrap(), config, &environment).unwrap();
         let shown = format!("{source:?}");
         assert!(shown.contains("127.0.0.1:27017") && !shown.contains("c4n4ry"), "{shown}");
-        assert_eq!(source.roots(), [PathBuf::from("/mongo")]);
+        assert_eq!(source.roots(), ["/mongo", "/mongo-oplog"].map(PathBuf::from));
     }
 }

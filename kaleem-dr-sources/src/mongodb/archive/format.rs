@@ -29,26 +29,35 @@ pub(super) struct Header {
     /// `x.y.z`; anything else is a read error.
     pub(super) server_version: String,
     pub(super) tool_version: String,
+    /// Whether the collections show one moment only after the oplog was replayed. Only archives of ours say so: a field of our own,
+    /// which mongorestore passes over.
+    pub(super) needs_oplog: bool,
 }
+
+/// The field that says that the oplog has to be replayed.
+const NEEDS_OPLOG: &str = "kaleem_dr_needs_oplog";
 
 impl Header {
     pub(super) fn to_document(&self) -> RawDocumentBuf {
-        rawdoc! {
-            // Ours come one after another. mongorestore uses this as the number of collections that
-            // it restores in parallel.
+        let mut header = rawdoc! {
+            // Ours come one after the other. mongorestore takes it for how many it restores at once.
             "concurrent_collections": 4_i32,
             "version": VERSION,
             "server_version": self.server_version.as_str(),
             "tool_version": self.tool_version.as_str(),
+        };
+        if self.needs_oplog {
+            header.append(bson::cstr!("kaleem_dr_needs_oplog"), true);
         }
+        header
     }
 
     /// # Errors
     /// The reason why the header is invalid.
     pub(super) fn read(document: &[u8]) -> Result<Self, String> {
-        let [concurrent, version, server_version, tool_version] = fields(
+        let [concurrent, version, server_version, tool_version, needs_oplog] = fields(
             document,
-            ["concurrent_collections", "version", "server_version", "tool_version"],
+            ["concurrent_collections", "version", "server_version", "tool_version", NEEDS_OPLOG],
             Others::Ignored,
         )?;
         if !matches!(concurrent, None | Some(RawBsonRef::Int32(_))) {
@@ -67,6 +76,7 @@ impl Header {
         Ok(Self {
             server_version: server_version.to_owned(),
             tool_version: tool_version.to_owned(),
+            needs_oplog: matches!(needs_oplog, Some(RawBsonRef::Boolean(true))),
         })
     }
 }
@@ -221,7 +231,8 @@ mod tests {
 
     #[test]
     fn headers_come_back_as_they_were_written() {
-        let header = Header { server_version: "8.0.4".into(), tool_version: "t".into() };
+        let header =
+            Header { server_version: "8.0.4".into(), tool_version: "t".into(), needs_oplog: false };
         assert_eq!(Header::read(header.to_document().as_bytes()), Ok(header));
         let entry = Entry {
             database: String::new(),
@@ -239,7 +250,8 @@ mod tests {
     #[test]
     fn unknown_fields_are_fine_in_the_prelude_and_not_after_it() {
         let mut header =
-            Header { server_version: "8.0.4".into(), tool_version: "t".into() }.to_document();
+            Header { server_version: "8.0.4".into(), tool_version: "t".into(), needs_oplog: false }
+                .to_document();
         header.append(bson::cstr!("new"), 1);
         assert!(Header::read(header.as_bytes()).is_ok());
         let mut block =

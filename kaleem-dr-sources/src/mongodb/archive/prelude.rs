@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use bson::{Bson, Document};
+use bson::{Bson, Document, doc};
 
 use super::format::{Entry, Header};
 use crate::mongodb::{
@@ -16,7 +16,11 @@ pub(super) const OPLOG: &str = "oplog";
 pub(super) const ACCOUNTS: [&str; 3] =
     ["$admin.system.users", "$admin.system.roles", "$admin.system.version"];
 
-/// Everything before the documents.
+/// How a dump of a whole server calls them: the collections of `admin`, with metadata of their own. They are never written like
+/// collections.
+pub(super) const SERVER_ACCOUNTS: [&str; 3] = ["system.users", "system.roles", "system.version"];
+
+/// All that comes before the documents.
 #[derive(Clone, Debug)]
 pub(super) struct Prelude {
     pub(super) header: Header,
@@ -53,7 +57,8 @@ impl Namespace {
         } else {
             ACCOUNTS.contains(&collection.as_str())
         };
-        if special && metadata.is_empty() {
+        let of_server = database == "admin" && SERVER_ACCOUNTS.contains(&collection.as_str());
+        if of_server || (special && metadata.is_empty()) {
             return Ok(Self { database, collection, described: None });
         }
         if database.is_empty() {
@@ -90,9 +95,25 @@ fn describe(database: &str, collection: &str, json: &str, kind: &str) -> Result<
     let complete = document.contains_key("collectionName") && document.contains_key("type");
     document.entry("indexes".to_owned()).or_insert_with(|| Bson::Array(Vec::new()));
     document.entry("collectionName".to_owned()).or_insert_with(|| collection.into());
+    if document.get_array("indexes").is_ok_and(Vec::is_empty) && json.is_empty() {
+        // Old tools say nothing at all; every collection has this one.
+        let id = doc! { "v": 2, "key": { "_id": 1 }, "name": "_id_" };
+        document.insert("indexes", vec![id]);
+    }
+    // Before 100.5 mongodump wrote no type: what a view or a time series is, its options say.
+    let has_option = |name: &str| {
+        document.get_document("options").is_ok_and(|options| options.contains_key(name))
+    };
+    let kind_of_options = if has_option("viewOn") {
+        "view"
+    } else if has_option("timeseries") {
+        "timeseries"
+    } else {
+        "collection"
+    };
     document
         .entry("type".to_owned())
-        .or_insert_with(|| if kind.is_empty() { "collection".into() } else { kind.into() });
+        .or_insert_with(|| if kind.is_empty() { kind_of_options.into() } else { kind.into() });
     let json = if complete { json.to_owned() } else { metadata::canonical(&document) };
     let spec = metadata::from_json(database, &json).map_err(odd)?;
     if spec.name != collection {

@@ -31,7 +31,10 @@ use super::{
     reader::Contents,
 };
 use crate::mongodb::{
-    dump::catalogue::{self, Catalogued},
+    dump::{
+        catalogue::{self, Catalogued},
+        oplog,
+    },
     names,
     server::listing::{BUCKETS, CollectionKind},
 };
@@ -119,6 +122,10 @@ impl Spool {
         for (at, namespace) in prelude.namespaces.iter().enumerate() {
             let damaged = |why| SourceError::Damaged { path: file.to_owned(), why };
             let (metadata, data) = places(namespace).map_err(damaged)?;
+            let mut data = data;
+            if namespace.database.is_empty() && prelude.header.needs_oplog {
+                data = Some(needed_oplog().map_err(SourceError::Unsupported)?);
+            }
             if let Some(data) = &data {
                 let tally = self.tallies.remove(&at).unwrap_or_default();
                 let part = if tally.size_bytes == 0 { None } else { Some(self.path(at)) };
@@ -178,7 +185,11 @@ impl Contents for Spool {
     }
 }
 
-/// The artifact paths of metadata and data, as in a capture.
+fn needed_oplog() -> Result<ArtifactPath, String> {
+    ArtifactPath::join([oplog::NEEDED_ROOT, oplog::FILE]).map_err(|error| error.to_string())
+}
+
+/// The paths of metadata and data, as a capture names them.
 fn places(namespace: &Namespace) -> Result<(Option<ArtifactPath>, Option<ArtifactPath>), String> {
     let stem = names::file_stem(&namespace.collection);
     let path = |file: String| artifact_path(&namespace.database, &file);

@@ -13,11 +13,10 @@ use kaleem_dr_core::{
 use super::{
     borders::Borders,
     format::{BlockHeader, Entry, Header, LARGEST_DOCUMENT, MAGIC, TERMINATOR, release},
-    path::artifact_path,
-    prelude::{ACCOUNTS, OPLOG},
+    prelude::{ACCOUNTS, OPLOG, SERVER_ACCOUNTS},
 };
 use crate::mongodb::{
-    dump::catalogue,
+    dump::{catalogue, oplog},
     names,
     server::listing::{BUCKETS, CollectionKind},
 };
@@ -36,6 +35,7 @@ pub(super) async fn write(point: &PointReader, out: &mut Sink) -> Result<(), Sou
     let header = Header {
         server_version,
         tool_version: concat!("kaleem-dr ", env!("CARGO_PKG_VERSION")).to_owned(),
+        needs_oplog: point.manifest().artifact(&oplog::needed_path()).is_some(),
     };
     out.write(Bytes::from_static(&MAGIC)).await?;
     out.write(header.to_document().into_bytes().into()).await?;
@@ -120,8 +120,13 @@ fn outgoing(manifest: &Manifest, server_version: &str) -> Result<Vec<Outgoing>, 
                 .chain(each.data.as_ref().map(|data| data.path.as_str()))
         })
         .collect();
-    let others =
-        manifest.artifacts.iter().filter(|artifact| !placed.contains(artifact.path.as_str()));
+    let needs_oplog = manifest.artifact(&oplog::needed_path()).is_some();
+    let others = manifest
+        .artifacts
+        .iter()
+        .filter(|artifact| !placed.contains(artifact.path.as_str()))
+        // An archive has room for one oplog, and the one that is needed goes further.
+        .filter(|artifact| !(needs_oplog && artifact.path == oplog::path()));
     let mut others: Vec<&ArtifactRecord> = others.collect();
     others.sort_by_key(|artifact| is_oplog(&artifact.path));
     for artifact in others {
@@ -149,7 +154,7 @@ fn outgoing(manifest: &Manifest, server_version: &str) -> Result<Vec<Outgoing>, 
 }
 
 fn is_oplog(path: &str) -> bool {
-    artifact_path("", &format!("{OPLOG}.bson")).is_ok_and(|oplog| oplog.as_str() == path)
+    path == oplog::path() || path == oplog::needed_path()
 }
 
 /// Database and collection of an artifact that belongs to no collection: the oplog, or a database's
@@ -160,8 +165,10 @@ fn special(path: &str) -> Option<(String, String)> {
     }
     let (directory, file) = path.rsplit_once('/')?;
     let (_, database) = directory.rsplit_once('/')?;
+    let of_server = SERVER_ACCOUNTS.into_iter().filter(|_| database == "admin");
     let name = ACCOUNTS
         .into_iter()
+        .chain(of_server)
         .find(|name| file.strip_suffix(".bson") == Some(names::file_stem(name).as_str()))?;
     Some((database.to_owned(), name.to_owned()))
 }

@@ -4,36 +4,37 @@
 use std::{num::NonZeroUsize, sync::Arc};
 
 use bson::Timestamp;
-use bytes::BytesMut;
+use futures::{StreamExt as _, TryStreamExt as _, future::BoxFuture};
 use kaleem_dr_core::{
-    engine::{
-        artifact::{ArtifactWriter, Capture},
-        manifest::ServerInfo,
-    },
-    ground::{ArtifactPath, SourceError, digest::MultisetDigest},
+    engine::{artifact::Capture, manifest::ServerInfo},
+    ground::{ArtifactPath, SourceError},
 };
-use mongodb::raw_batch_cursor::RawBatch;
 use tokio::task::JoinSet;
 
 use super::{
     catalogue::{self, Catalogued},
-    documents::{CollectionReader, DataPlace, is_oversized},
-    metadata, oplog,
-    pieces::{self, PIECE_BYTES},
-    ranges::{self, RangedRead, RangedReader},
+    documents::{DataPlace, is_oversized},
+    metadata,
+    oplog::{self, Position},
+    pieces::DocumentWriter,
+    ranges::{self, RangedReader},
+    reader::{Batch, CollectionReader, Order, Read, note_end},
     snapshot,
 };
 use crate::mongodb::{
     config::ConsistencyMode,
     names::{self, ROOT},
     server::{
-        Connection,
+        Connection, ServerFacts, Topology,
         listing::{self, BUCKETS, CollectionKind, CollectionSpec, Scope},
     },
     users,
 };
 
-/// The parameters of a capture, except for the server.
+/// Collections whose indexes are listed at once: thousands of them one after the other would take minutes.
+const LISTINGS_AT_ONCE: usize = 16;
+
+/// What a capture needs to know beside the server.
 #[derive(Debug)]
 pub(crate) struct CaptureOrder<'a> {
     pub(crate) scope: &'a Scope,
@@ -85,15 +86,15 @@ async fn run(
 ) -> Result<(), SourceError> {
     let facts = connection.facts().await?;
     out.set_server(ServerInfo { product: "MongoDB".to_owned(), version: facts.version.clone() });
-    let mut listed = snapshot::list(connection, &facts, order.scope, order.consistency).await?;
+    let position = place_in_oplog(connection, &facts, order.consistency).await?;
+    let mut listed =
+        snapshot::list(connection, &facts, order.scope, order.consistency, &position).await?;
     refuse_emptiness(connection, order.scope, &listed.collections)?;
     for pattern in order.scope.unmatched(&listed.collections) {
         out.incomplete(pattern, "no collection matches this pattern");
     }
-    for spec in &mut listed.collections {
-        spec.indexes = listing::list_indexes(connection, spec).await?;
-    }
-    out.set_consistency(listed.reading.consistency(&listed.collections, out.started()));
+    list_indexes(connection, &mut listed.collections).await?;
+    let moment = Arc::new(listed.moment(&position));
 
     let with_users =
         if order.users { order.scope.databases(connection).await? } else { Vec::new() };
@@ -101,8 +102,7 @@ async fn run(
         arrange(&listed.collections, &with_users, facts.has_viewless_time_series())?;
     if order.oplog {
         let start = oplog::start(connection, &listed.reading, &listed.collections)?;
-        let path = ArtifactPath::join([ROOT, oplog::FILE])
-            .map_err(|error| SourceError::Unsupported(error.to_string()))?;
+        let path = artifact_path([ROOT, oplog::FILE])?;
         artifacts.push((path, Content::Oplog(start)));
         sort(&mut artifacts);
     }
@@ -123,15 +123,16 @@ async fn run(
                     join_next(tasks).await?;
                 }
                 let writer = out.artifact(path).await?;
-                let at = listed.reading.at(&spec);
-                let read = RangedRead {
+                let read = Read {
                     connection: connection.clone(),
+                    in_snapshot: listed.reading.is_in_snapshot(&spec),
+                    order: Order::resumable(&spec),
                     spec,
                     place,
-                    at,
+                    moment: moment.clone(),
                     from: connection.reads_from().await?,
                 };
-                tasks.spawn(copy(read, order.range_bytes, writer));
+                tasks.spawn(copy(read, order.range_bytes, DocumentWriter::new(writer)));
             }
         }
         // If one stream fails, the capture ends at once, not when the last stream has been opened.
@@ -142,9 +143,56 @@ async fn run(
     while !tasks.is_empty() {
         join_next(tasks).await?;
     }
-    snapshot::verify(connection, order.scope, &listed).await?;
+    let mut consistency = listed.reading.consistency(&listed.collections, out.started());
+    if moment.needs_oplog() || (position.is_ok() && listed.is_apart()) {
+        let path = artifact_path([oplog::NEEDED_ROOT, oplog::FILE])?;
+        let writer = out.artifact(path).await?;
+        let window = oplog::copy_needed(connection, &moment, order.scope, &listed, writer).await?;
+        out.detail(oplog::NEEDED_KEY, window.to_value());
+        consistency = snapshot::with_oplog(&window, out.started());
+    } else {
+        snapshot::verify(connection, order.scope, &listed).await?;
+    }
+    out.set_consistency(consistency);
     out.detail(catalogue::KEY, catalogue::to_value(&catalogue));
     Ok(())
+}
+
+/// The place in the oplog that this capture has to keep everything after, or why it does without.
+async fn place_in_oplog(
+    connection: &Connection,
+    facts: &ServerFacts,
+    mode: ConsistencyMode,
+) -> Result<Result<Position, String>, SourceError> {
+    match (facts.topology, mode) {
+        (_, ConsistencyMode::PerCollection) => Ok(Err("it is not to be used".to_owned())),
+        (Topology::ReplicaSet, _) => oplog::position(connection).await,
+        (Topology::Standalone, _) => Ok(Err("a standalone server has no oplog".to_owned())),
+        (Topology::Sharded, _) => {
+            Ok(Err("a sharded cluster has an oplog on each shard and none of its own".to_owned()))
+        }
+    }
+}
+
+/// Lists the indexes of all collections, several at once.
+async fn list_indexes(
+    connection: &Connection,
+    collections: &mut [CollectionSpec],
+) -> Result<(), SourceError> {
+    let mut listings: Vec<BoxFuture<'_, Result<(), SourceError>>> = Vec::new();
+    for spec in collections {
+        listings.push(Box::pin(async move {
+            spec.indexes = listing::list_indexes(connection, spec).await?;
+            Ok(())
+        }));
+    }
+    let mut listed = futures::stream::iter(listings).buffer_unordered(LISTINGS_AT_ONCE);
+    while listed.try_next().await?.is_some() {}
+    Ok(())
+}
+
+fn artifact_path<const N: usize>(parts: [&str; N]) -> Result<ArtifactPath, SourceError> {
+    ArtifactPath::join(parts).map_err(|error| SourceError::Unsupported(error.to_string()))
 }
 
 /// A database without collections is more often a misspelt name than data worth a recovery point.
@@ -190,7 +238,10 @@ fn arrange(
     let mut catalogue = Vec::with_capacity(collections.len());
     for database in with_users {
         for part in users::Part::ALL {
-            artifacts.push((path(database, part.file())?, Content::Users(database.clone(), part)));
+            artifacts.push((
+                path(database, part.file(database))?,
+                Content::Users(database.clone(), part),
+            ));
         }
     }
     for spec in collections {
@@ -252,15 +303,14 @@ enum Reader {
 }
 
 impl Reader {
-    async fn open(read: RangedRead, range_bytes: u64) -> Result<Self, SourceError> {
+    async fn open(read: Read, range_bytes: u64) -> Result<Self, SourceError> {
         if let Some(ranges) = ranges::split(&read.connection, &read.spec, range_bytes).await? {
             return Ok(Self::Ranged(RangedReader::new(read, ranges)));
         }
-        let RangedRead { connection, spec, place, at, from } = read;
-        CollectionReader::open(&connection, &spec, &place, at, from, None).await.map(Self::Whole)
+        CollectionReader::open(read, None).await.map(Self::Whole)
     }
 
-    async fn next(&mut self) -> Result<Option<RawBatch>, SourceError> {
+    async fn next(&mut self) -> Result<Option<Batch>, SourceError> {
         match self {
             Self::Whole(reader) => reader.next().await,
             Self::Ranged(reader) => reader.next().await,
@@ -269,12 +319,8 @@ impl Reader {
 }
 
 /// Copies one collection into its artifact.
-async fn copy(
-    read: RangedRead,
-    range_bytes: u64,
-    mut writer: ArtifactWriter,
-) -> Result<(), SourceError> {
-    let path = writer.path().clone();
+async fn copy(read: Read, range_bytes: u64, mut to: DocumentWriter) -> Result<(), SourceError> {
+    let path = to.path().clone();
     let failed = |error: SourceError| match error {
         // These have no relation to the artifact.
         SourceError::Aborted | SourceError::Cancelled => error,
@@ -283,29 +329,31 @@ async fn copy(
             None => SourceError::artifact(&path, error),
         },
     };
-    let mut reader = Reader::open(read, range_bytes).await.map_err(failed)?;
-    let mut content = MultisetDigest::default();
-    let mut pieces = BytesMut::with_capacity(PIECE_BYTES);
+    let mut reader = Reader::open(read.clone(), range_bytes).await.map_err(failed)?;
     let mut batch = reader.next().await.map_err(failed)?;
     while let Some(current) = batch {
         if is_oversized(&current) {
-            pieces::write(&mut writer, &current, &mut content, &mut pieces)
-                .await
-                .map_err(failed)?;
+            write(&mut to, &current).await.map_err(failed)?;
             drop(current);
             batch = reader.next().await.map_err(failed)?;
         } else {
-            // The next reply is requested while this one is hashed and passed on.
-            let (next, written) = tokio::join!(
-                reader.next(),
-                pieces::write(&mut writer, &current, &mut content, &mut pieces)
-            );
+            // The next reply is on its way while this one is hashed and handed over.
+            let (next, written) = tokio::join!(reader.next(), write(&mut to, &current));
             written.map_err(failed)?;
             batch = next.map_err(failed)?;
         }
     }
-    writer.write(pieces.freeze()).await?;
-    writer.finish(Some(content.items()), Some(content.to_hex())).await
+    note_end(&read).await.map_err(failed)?;
+    to.finish().await
+}
+
+async fn write(to: &mut DocumentWriter, batch: &Batch) -> Result<(), SourceError> {
+    let path = to.path().clone();
+    let malformed = |why: String| SourceError::artifact(&path, why);
+    for document in batch.documents().map_err(malformed)? {
+        to.write(document.map_err(malformed)?).await?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

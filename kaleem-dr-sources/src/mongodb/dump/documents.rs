@@ -1,18 +1,12 @@
 //! Documents as raw bytes: read from a collection in batches, or split from a stream. Nothing is
 //! decoded in either case.
 
-use std::sync::Arc;
-
-use bson::{Document, RawBsonRef, Timestamp, doc};
+use bson::{Document, RawBsonRef, doc};
 use bytes::{Bytes, BytesMut};
-use futures::TryStreamExt as _;
 use kaleem_dr_core::ground::SourceError;
-use mongodb::{
-    options::SelectionCriteria,
-    raw_batch_cursor::{RawBatch, RawBatchCursor},
-};
+use mongodb::raw_batch_cursor::RawBatch;
 
-use super::range::Range;
+use super::reader::Batch;
 use crate::mongodb::server::{
     Connection,
     listing::{BUCKETS, CollectionKind, CollectionSpec},
@@ -49,82 +43,8 @@ impl DataPlace {
     }
 }
 
-/// Reads the documents of one collection, batch by batch.
-pub(crate) struct CollectionReader {
-    connection: Arc<Connection>,
-    cursor: RawBatchCursor,
-    action: String,
-}
-
-impl CollectionReader {
-    /// Opens a cursor, at the cluster time `at` if given, on the members that `from` prefers;
-    /// otherwise on the primary. With a range, it returns that part in the order of `_id`,
-    /// otherwise everything in natural order.
-    ///
-    /// The command is built by hand because `Collection::find` does not support `rawData`; a
-    /// cluster time in the read concern has the same effect as a driver's snapshot session.
-    pub(crate) async fn open(
-        connection: &Arc<Connection>,
-        spec: &CollectionSpec,
-        place: &DataPlace,
-        at: Option<Timestamp>,
-        from: Option<SelectionCriteria>,
-        range: Option<&Range>,
-    ) -> Result<Self, SourceError> {
-        let action = format!("read {}", spec.namespace());
-        let batch = batch_documents(connection, &spec.database, &place.collection).await?;
-        let mut command = find_command(spec, place, at, batch);
-        if let Some(range) = range {
-            range.put_into(&mut command);
-        }
-        let command = (&command).try_into().map_err(|error: bson::error::Error| {
-            connection.odd_answer(&action, error.to_string())
-        })?;
-        let database = connection.client().await?.database(&spec.database);
-        let cursor = connection
-            .answer(&action, async {
-                let mut find = database.run_raw_cursor_command(command).batch_size(batch);
-                if let Some(from) = from {
-                    find = find.selection_criteria(from);
-                }
-                find.batch().await
-            })
-            .await?;
-        Ok(Self { connection: connection.clone(), cursor, action })
-    }
-
-    /// Returns the next batch; `None` at the end. A batch may be empty before the end.
-    pub(crate) async fn next(&mut self) -> Result<Option<RawBatch>, SourceError> {
-        self.connection.answer(&self.action, self.cursor.try_next()).await
-    }
-}
-
-fn find_command(
-    spec: &CollectionSpec,
-    place: &DataPlace,
-    at: Option<Timestamp>,
-    batch: u32,
-) -> Document {
-    // A capture may wait for the repository for longer than ten minutes, after which a server
-    // closes idle cursors.
-    let mut command =
-        doc! { "find": &place.collection, "batchSize": i64::from(batch), "noCursorTimeout": true };
-    if spec.kind == CollectionKind::Collection {
-        // The order on disk: no index is used, and capped collections are read in insertion order.
-        command.insert("hint", doc! { "$natural": 1 });
-    }
-    if place.raw_data {
-        command.insert("rawData", true);
-    }
-    if let Some(at) = at {
-        command.insert("readConcern", doc! { "level": "snapshot", "atClusterTime": at });
-    }
-    command
-}
-
-/// The number of documents of this collection that fill a reply. The server itself splits replies
-/// over 16 MB.
-async fn batch_documents(
+/// How many documents of this collection make a reply of a good size. Replies over 16 MB the server splits by itself.
+pub(super) async fn batch_documents(
     connection: &Connection,
     database: &str,
     collection: &str,
@@ -168,10 +88,9 @@ pub(crate) fn documents(
     }))
 }
 
-/// Reports whether a batch is too large for the next one to be kept in memory at the same time: it
-/// contains documents of many megabytes.
-pub(crate) fn is_oversized(batch: &RawBatch) -> bool {
-    batch.as_raw_document().as_bytes().len() as u64 > 2 * REPLY_BYTES
+/// Whether a batch is so large that its successor should not be in memory with it: it holds documents of many megabytes.
+pub(super) fn is_oversized(batch: &Batch) -> bool {
+    batch.size_bytes() as u64 > 2 * REPLY_BYTES
 }
 
 /// Splits documents from bytes that arrive in pieces of any length.
@@ -284,37 +203,5 @@ mod tests {
         let mut unterminated = DocumentSplitter::default();
         unterminated.push(&[5, 0, 0, 0, 1]);
         assert!(unterminated.next().is_err());
-    }
-
-    #[test]
-    fn the_command_asks_for_the_snapshot_and_natural_order() {
-        let spec = CollectionSpec {
-            database: "d".into(),
-            name: "c".into(),
-            kind: CollectionKind::Collection,
-            options: doc! {},
-            indexes: vec![],
-            uuid: None,
-        };
-        let at = Timestamp { time: 7, increment: 3 };
-        let place = DataPlace::of(&spec, true).unwrap();
-        let command = find_command(&spec, &place, Some(at), 9);
-        assert_eq!(
-            command.get_document("readConcern").unwrap(),
-            &doc! { "level": "snapshot", "atClusterTime": at }
-        );
-        assert_eq!(command.get_document("hint").unwrap(), &doc! { "$natural": 1 });
-        assert!(!command.contains_key("rawData"));
-
-        let series = CollectionSpec { kind: CollectionKind::TimeSeries, ..spec.clone() };
-        let old = DataPlace::of(&series, false).unwrap();
-        assert_eq!(old, DataPlace { collection: "system.buckets.c".into(), raw_data: false });
-        let new = find_command(&series, &DataPlace::of(&series, true).unwrap(), None, 9);
-        assert_eq!((new.get_str("find").unwrap(), new.get_bool("rawData").unwrap()), ("c", true));
-        assert!(!new.contains_key("hint") && !new.contains_key("readConcern"));
-        assert_eq!(
-            DataPlace::of(&CollectionSpec { kind: CollectionKind::View, ..spec }, true),
-            None
-        );
     }
 }

@@ -18,9 +18,12 @@ use kaleem_dr_core::{
 use super::{
     catalogue::{self, StoredCollection},
     documents::DocumentSplitter,
-    wellformed,
+    oplog, wellformed,
 };
-use crate::mongodb::server::listing::{CollectionKind, CollectionSpec};
+use crate::mongodb::{
+    oplog::parse,
+    server::listing::{CollectionKind, CollectionSpec},
+};
 
 /// Limit for a metadata file, in bytes: a larger file is not metadata.
 const LARGEST_METADATA: u64 = 64 << 20;
@@ -229,6 +232,13 @@ fn walk(
         content.add(&document);
         found.documents += 1;
         let (number, at) = (found.documents, found.at);
+        if path == oplog::needed_path()
+            && let Ok(entry) = bson::RawDocument::from_bytes(&document)
+            && let Err(why) = parse(entry)
+        {
+            let what = format!("entry {number} cannot be replayed: it {why}");
+            found.add(path, Finding::error, &what);
+        }
         match wellformed::check(&document) {
             Ok(None) => {}
             Ok(Some(text)) => {

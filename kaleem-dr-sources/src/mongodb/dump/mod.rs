@@ -5,15 +5,18 @@ pub(crate) mod catalogue;
 mod documents;
 mod inspect;
 pub(crate) mod metadata;
+pub(crate) mod moment;
 pub(crate) mod oplog;
 mod pieces;
 pub(crate) mod range;
 pub(crate) mod ranges;
+pub(crate) mod reader;
 pub(crate) mod snapshot;
 pub(crate) mod wellformed;
 
 pub(crate) use self::{
     capture::{CaptureOrder, capture},
-    documents::{CollectionReader, DataPlace, DocumentSplitter, documents},
+    documents::{DataPlace, DocumentSplitter, documents},
     inspect::inspect,
+    reader::{CollectionReader, Read},
 };

@@ -1,29 +1,56 @@
-//! The oplog of a capture of all databases: the writes after the time that the collections
-//! represent.
+//! The oplog in a capture: what was written while it was read.
 //!
-//! All collections are read at one cluster time, so the oplog may be read at any point in the order
-//! of paths: it begins right after that time, and ends at the newest majority-committed entry when
-//! it is read. Collections that are read one after another would need the oplog up to the end of
-//! the last one, so it is not supported for those.
+//! Two captures take it. One of all databases with `oplog = true` reads the collections at one cluster time, and adds what was
+//! written after it, as mongodump does; so its oplog may be read whenever its turn comes in the order of paths. And one that
+//! takes longer than the server keeps a snapshot reads on without; the oplog from before its first read to after its last one,
+//! less what is not captured, then makes all of it one moment: the end. That one is read last, into a directory that
+//! sorts after all collections.
+
+use std::time::Duration;
 
 use bson::{Document, RawBsonRef, RawDocument, Timestamp, doc};
-use bytes::BytesMut;
 use futures::TryStreamExt as _;
-use kaleem_dr_core::{
-    engine::artifact::ArtifactWriter,
-    ground::{SourceError, digest::MultisetDigest},
-};
-use serde_json::{Value, json};
+use kaleem_dr_core::{engine::artifact::ArtifactWriter, ground::SourceError};
+use mongodb::error::Error;
+use serde_json::Value;
 
-use super::{documents::documents, pieces, snapshot::Reading};
-use crate::mongodb::server::{Connection, listing::CollectionSpec};
+use super::{
+    documents::documents,
+    moment::Moment,
+    pieces::DocumentWriter,
+    snapshot::{Listed, Reading},
+};
+use crate::mongodb::{
+    names::ROOT,
+    oplog::{Filter, Window, time},
+    server::{
+        Connection, is_passing,
+        listing::{CollectionSpec, Scope},
+    },
+};
 
 /// Its file name in mongodump's layout.
 pub(crate) const FILE: &str = "oplog.bson";
-/// Its key in the manifest's details.
+/// Key of a window among the manifest's details: of what `oplog = true` captured.
 pub(crate) const KEY: &str = "oplog";
+/// Key of a window among the manifest's details: of the oplog without which the collections show no one moment.
+pub(crate) const NEEDED_KEY: &str = "oplog_needed";
+/// The directory of that oplog. Paths ascend in a capture, so it must sort after [`ROOT`].
+pub(crate) const NEEDED_ROOT: &str = "mongo-oplog";
 
 const ACTION: &str = "read the oplog local.oplog.rs (the role backup on admin allows it)";
+/// How often a read of the oplog is begun again where it broke off, without getting on.
+const TRIES: u32 = 20;
+
+/// Path of the oplog that `oplog = true` captures.
+pub(crate) fn path() -> String {
+    format!("/{ROOT}/{FILE}")
+}
+
+/// Path of the oplog that makes the collections belong to one moment.
+pub(crate) fn needed_path() -> String {
+    format!("/{NEEDED_ROOT}/{FILE}")
+}
 
 /// The start time of the oplog: the time at which all collections are read.
 ///
@@ -34,7 +61,7 @@ pub(crate) fn start(
     reading: &Reading,
     collections: &[CollectionSpec],
 ) -> Result<Timestamp, SourceError> {
-    let apart = collections.iter().any(|spec| reading.at(spec).is_none());
+    let apart = collections.iter().any(|spec| !reading.is_in_snapshot(spec));
     reading.at.filter(|_| !apart).ok_or_else(|| {
         SourceError::Unsupported(format!(
             "oplog = true requires that all collections are read at one moment, which {} does not support: a replica set of MongoDB 5.0 or later does, \
@@ -44,64 +71,238 @@ pub(crate) fn start(
     })
 }
 
-/// Copies the entries after `start` into their artifact. Returns their first and last time.
+/// A place in the oplog.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Position {
+    /// The newest entry that a majority has.
+    pub(crate) newest: Timestamp,
+    /// Right before the first entry of the transactions that are under way. Such a transaction counts when it is committed, and
+    /// its entries are then needed from the first one on (mongodump, `dump.go`).
+    pub(crate) transactions_after: Timestamp,
+}
+
+/// The place in the oplog that a capture which begins now has to keep everything after, or why there is none.
+pub(crate) async fn position(
+    connection: &Connection,
+) -> Result<Result<Position, String>, SourceError> {
+    let newest = match edge(connection, -1).await {
+        Ok(newest) => newest,
+        Err(SourceError::Unauthorised { .. }) => {
+            return Ok(Err(
+                "the login may not read the oplog, which the role backup on admin allows"
+                    .to_owned(),
+            ));
+        }
+        Err(SourceError::Unreachable { server, cause }) => {
+            return Err(SourceError::Unreachable { server, cause });
+        }
+        Err(error) => return Ok(Err(error.to_string())),
+    };
+    let find = doc! {
+        "find": "transactions", "filter": { "state": { "$in": ["prepared", "inProgress"] } }, "sort": { "startOpTime": 1 },
+        "limit": 1, "projection": { "startOpTime": 1 }, "readConcern": { "level": "local" },
+    };
+    let action = "look for transactions that are under way (the role backup on admin allows it)";
+    let open = match connection.list("config", find, action).await {
+        Ok(open) => open,
+        Err(SourceError::Unauthorised { .. }) => {
+            return Ok(Err(
+                "the login may not read config.transactions, which the role backup on admin allows"
+                    .to_owned(),
+            ));
+        }
+        Err(error) => return Err(error),
+    };
+    let began = open
+        .first()
+        .and_then(|open| open.get_document("startOpTime").ok())
+        .and_then(|time| time.get_timestamp("ts").ok())
+        // Entries after it are kept, and it is one of them.
+        .map(|at| match at.increment.checked_sub(1) {
+            Some(increment) => Timestamp { time: at.time, increment },
+            None => Timestamp { time: at.time.saturating_sub(1), increment: u32::MAX },
+        });
+    let transactions_after = began.map_or(newest, |began| began.min(newest));
+    Ok(Ok(Position { newest, transactions_after }))
+}
+
+/// Copies the entries after `start` into their artifact, and says from when to when they are.
 pub(crate) async fn copy(
     connection: &Connection,
     start: Timestamp,
-    mut writer: ArtifactWriter,
+    writer: ArtifactWriter,
 ) -> Result<Value, SourceError> {
-    let path = writer.path().clone();
-    let failed = |error| SourceError::artifact(&path, error);
-    let end = edge(connection, -1).await.map_err(failed)?;
-    let mut content = MultisetDigest::default();
-    let mut pieces = BytesMut::new();
-    if end > start {
-        let find = doc! {
-            "find": "oplog.rs", "filter": { "ts": { "$gt": start, "$lte": end } }, "noCursorTimeout": true,
-            "readConcern": { "level": "majority" },
-        };
-        let odd = |why: String| connection.odd_answer(ACTION, why);
-        let find =
-            (&find).try_into().map_err(|error: bson::error::Error| odd(error.to_string()))?;
-        let local = connection.client().await?.database("local");
-        let cursor = connection
-            .answer(ACTION, async { local.run_raw_cursor_command(find).batch().await })
-            .await;
-        let mut cursor = cursor.map_err(failed)?;
-        while let Some(batch) =
-            connection.answer(ACTION, cursor.try_next()).await.map_err(failed)?
-        {
-            for entry in documents(&batch).map_err(odd)? {
-                let entry = RawDocument::from_bytes(entry.map_err(odd)?)
-                    .map_err(|error| odd(error.to_string()))?;
-                if let Some(namespace) = renamed(entry) {
-                    return Err(SourceError::artifact(
-                        &path,
-                        format!(
-                            "{namespace} was renamed during the capture, which a replay does not follow: run the capture again"
-                        ),
-                    ));
-                }
-            }
-            pieces::write(&mut writer, &batch, &mut content, &mut pieces).await?;
+    let mut to = DocumentWriter::new(writer);
+    let end =
+        edge(connection, -1).await.map_err(|error| SourceError::artifact(to.path(), error))?;
+    let window = Window { after: start, to: end.max(start) };
+    copy_entries(connection, &window, &doc! {}, &mut to, |entry| {
+        if let Some(namespace) = renamed(entry) {
+            return Err(format!(
+                "{namespace} was renamed during the capture, which a replay by mongorestore does not follow: run the capture again"
+            ));
         }
-    }
-    // The server drops the oldest entries in the meantime.
-    let oldest = edge(connection, 1).await.map_err(failed)?;
-    if oldest > start {
-        return Err(SourceError::artifact(
-            &path,
-            "the oplog no longer reaches back to the start of the capture: increase its size (replSetResizeOplog), or set oplog = false",
-        ));
-    }
-    writer.write(pieces.freeze()).await?;
-    writer.finish(Some(content.items()), Some(content.to_hex())).await?;
-    let moment = |at: Timestamp| json!({ "t": at.time, "i": at.increment });
-    Ok(json!({ "after": moment(start), "to": moment(end.max(start)) }))
+        Ok(Some(entry.as_bytes().to_vec()))
+    })
+    .await?;
+    to.finish().await?;
+    Ok(window.to_value())
 }
 
-/// The time of the oldest (1) or newest (-1) entry.
-async fn edge(connection: &Connection, direction: i32) -> Result<Timestamp, SourceError> {
+/// Copies what was written to the captured collections since `moment` began, so that they can be brought to one moment, and says
+/// from when to when it is. To be called after the last read.
+///
+/// # Errors
+/// When the oplog no longer reaches back so far, or holds what no replay can make good.
+pub(crate) async fn copy_needed(
+    connection: &Connection,
+    moment: &Moment,
+    scope: &Scope,
+    listed: &Listed,
+    writer: ArtifactWriter,
+) -> Result<Window, SourceError> {
+    let mut to = DocumentWriter::new(writer);
+    let path = to.path().clone();
+    let Some(after) = moment.read_oplog_after() else {
+        return Err(SourceError::artifact(&path, "no place in the oplog was kept"));
+    };
+    let end = edge(connection, -1).await.map_err(|error| SourceError::artifact(&path, error))?;
+    let window = Window { after, to: end.max(after) };
+    let mut filter = Filter::new(scope, &listed.collections, moment);
+    // The server leaves out most of what other databases wrote; the filter looks at the rest.
+    let namespaces = match scope.named() {
+        [] => doc! {},
+        named => {
+            let any: Vec<String> = named.iter().map(|name| literal(name)).collect();
+            let own = format!("^(?:{})\\.", any.join("|"));
+            doc! { "$or": [ { "ns": { "$regex": own } }, { "op": "c", "ns": { "$regex": "^admin\\." } } ] }
+        }
+    };
+    copy_entries(connection, &window, &namespaces, &mut to, |entry| filter.keep(entry)).await?;
+    filter.end().map_err(|why| SourceError::artifact(&path, why))?;
+    let kept = to.items();
+    to.finish().await?;
+    tracing::info!(entries = kept, "the oplog makes the collections belong to one moment");
+    Ok(window)
+}
+
+/// How far a read of the oplog has come.
+struct Progress {
+    /// The time of the last entry, and how many of that time were seen: on some servers those of a transaction share one.
+    at: Timestamp,
+    seen: usize,
+    begun: bool,
+}
+
+/// Hands each entry of a window to `keep`, and writes what it gives back. Goes on behind the last entry where a cursor is lost.
+async fn copy_entries<K>(
+    connection: &Connection,
+    window: &Window,
+    of: &Document,
+    to: &mut DocumentWriter,
+    mut keep: K,
+) -> Result<(), SourceError>
+where
+    K: FnMut(&RawDocument) -> Result<Option<Vec<u8>>, String> + Send,
+{
+    let path = to.path().clone();
+    let failed = |error| SourceError::artifact(&path, error);
+    let mut progress = Progress { at: window.after, seen: 0, begun: false };
+    let mut tries = 0;
+    while window.to > window.after {
+        let before = (progress.at, progress.seen);
+        let Some(error) = read_on(connection, window, of, to, &mut keep, &mut progress).await?
+        else {
+            break;
+        };
+        tries = if (progress.at, progress.seen) == before { tries + 1 } else { 0 };
+        let told = connection.error(ACTION, &error);
+        if tries > TRIES || !is_passing(&error) {
+            return Err(failed(told));
+        }
+        tracing::warn!(error = %told, "the read of the oplog broke off; it goes on where it was");
+        tokio::time::sleep(Duration::from_millis(100 << tries.min(6))).await;
+    }
+    // Entries are dropped from the other end meanwhile.
+    if edge(connection, 1).await.map_err(failed)? > window.after {
+        return Err(SourceError::artifact(
+            &path,
+            "the oplog no longer reaches back to the beginning of the capture: make it larger (replSetResizeOplog)",
+        ));
+    }
+    Ok(())
+}
+
+/// Reads on behind what was seen, to the end of the window. Gives the error of the driver where a cursor or a connection failed.
+async fn read_on<K>(
+    connection: &Connection,
+    window: &Window,
+    of: &Document,
+    to: &mut DocumentWriter,
+    keep: &mut K,
+    progress: &mut Progress,
+) -> Result<Option<Error>, SourceError>
+where
+    K: FnMut(&RawDocument) -> Result<Option<Vec<u8>>, String> + Send,
+{
+    let odd = |why: String| connection.odd_answer(ACTION, why);
+    let path = to.path().clone();
+    let from = if progress.begun { "$gte" } else { "$gt" };
+    let mut filter = doc! { "ts": { from: progress.at, "$lte": window.to } };
+    if !of.is_empty() {
+        filter = doc! { "$and": [filter, of.clone()] };
+    }
+    let find =
+        doc! { "find": "oplog.rs", "filter": filter, "readConcern": { "level": "majority" } };
+    let find = (&find).try_into().map_err(|error: bson::error::Error| odd(error.to_string()))?;
+    let local = connection.client().await?.database("local");
+    let opened = async { Ok(local.run_raw_cursor_command(find).batch().await) };
+    let mut cursor = match connection.answer(ACTION, opened).await? {
+        Ok(cursor) => cursor,
+        Err(error) => return Ok(Some(error)),
+    };
+    let (resumed_at, mut passed_over) = (progress.at, progress.seen);
+    loop {
+        let next = async { Ok(cursor.try_next().await) };
+        let batch = match connection.answer(ACTION, next).await? {
+            Ok(Some(batch)) => batch,
+            Ok(None) => return Ok(None),
+            Err(error) => return Ok(Some(error)),
+        };
+        for entry in documents(&batch).map_err(odd)? {
+            let entry = RawDocument::from_bytes(entry.map_err(odd)?)
+                .map_err(|error| odd(error.to_string()))?;
+            let at = time(entry).map_err(odd)?;
+            if progress.begun && at == resumed_at && passed_over > 0 {
+                passed_over -= 1;
+                continue;
+            }
+            if let Some(kept) = keep(entry).map_err(|why| SourceError::artifact(&path, why))? {
+                to.write(&kept).await?;
+            }
+            progress.seen = if progress.begun && at == progress.at { progress.seen + 1 } else { 1 };
+            (progress.at, progress.begun) = (at, true);
+        }
+    }
+}
+
+/// A name as a part of a regular expression that means it literally.
+fn literal(name: &str) -> String {
+    let mut literal = String::with_capacity(name.len());
+    for character in name.chars() {
+        if !character.is_alphanumeric() && character != '_' && character.is_ascii() {
+            literal.push('\\');
+        }
+        literal.push(character);
+    }
+    literal
+}
+
+/// The time of the oldest (1) or newest (-1) entry that a majority has.
+pub(crate) async fn edge(
+    connection: &Connection,
+    direction: i32,
+) -> Result<Timestamp, SourceError> {
     let find = doc! {
         "find": "oplog.rs", "sort": { "$natural": direction }, "limit": 1, "projection": { "ts": 1 },
         "readConcern": { "level": "majority" },
@@ -148,5 +349,15 @@ mod tests {
             None
         );
         assert_eq!(renamed(&rawdoc! { "op": "n", "ns": "", "o": {} }), None);
+    }
+
+    #[test]
+    fn the_needed_oplog_sorts_after_all_collections_and_names_are_literal() {
+        assert!(
+            NEEDED_ROOT > ROOT
+                && std::path::Path::new(&needed_path())
+                    > std::path::Path::new("/mongo/\u{10ffff}/z")
+        );
+        assert_eq!(literal("a-b_ü.c"), "a\\-b_ü\\.c");
     }
 }

@@ -4,36 +4,60 @@
 use bytes::BytesMut;
 use kaleem_dr_core::{
     engine::artifact::ArtifactWriter,
-    ground::{SourceError, digest::MultisetDigest},
+    ground::{ArtifactPath, SourceError, digest::MultisetDigest},
 };
-use mongodb::raw_batch_cursor::RawBatch;
 
-use super::documents::documents;
+/// Length of the pieces that go to the repository.
+const PIECE_BYTES: usize = 1 << 20;
 
-/// Target length of the pieces passed to the repository, in bytes.
-pub(super) const PIECE_BYTES: usize = 1 << 20;
+/// Writes documents into one artifact.
+#[derive(Debug)]
+#[must_use = "an artifact that is not finished spoils the capture"]
+pub(crate) struct DocumentWriter {
+    writer: ArtifactWriter,
+    content: MultisetDigest,
+    pieces: BytesMut,
+}
 
-/// Writes the documents of a batch.
-pub(crate) async fn write(
-    writer: &mut ArtifactWriter,
-    batch: &RawBatch,
-    content: &mut MultisetDigest,
-    pieces: &mut BytesMut,
-) -> Result<(), SourceError> {
-    let path = writer.path().clone();
-    let malformed = |why: String| SourceError::artifact(&path, why);
-    for document in documents(batch).map_err(malformed)? {
-        let mut rest = document.map_err(malformed)?;
-        content.add(rest);
-        while !rest.is_empty() {
-            let (now, later) = rest.split_at(rest.len().min(PIECE_BYTES - pieces.len()));
-            pieces.extend_from_slice(now);
-            rest = later;
-            if pieces.len() == PIECE_BYTES {
-                let piece = std::mem::replace(pieces, BytesMut::with_capacity(PIECE_BYTES));
-                writer.write(piece.freeze()).await?;
-            }
+impl DocumentWriter {
+    pub(crate) fn new(writer: ArtifactWriter) -> Self {
+        Self {
+            writer,
+            content: MultisetDigest::default(),
+            pieces: BytesMut::with_capacity(PIECE_BYTES),
         }
     }
-    Ok(())
+
+    /// The artifact's path.
+    pub(crate) fn path(&self) -> &ArtifactPath {
+        self.writer.path()
+    }
+
+    /// How many documents were written.
+    pub(crate) fn items(&self) -> u64 {
+        self.content.items()
+    }
+
+    /// Writes one document.
+    pub(crate) async fn write(&mut self, document: &[u8]) -> Result<(), SourceError> {
+        self.content.add(document);
+        let mut rest = document;
+        while !rest.is_empty() {
+            let (now, later) = rest.split_at(rest.len().min(PIECE_BYTES - self.pieces.len()));
+            self.pieces.extend_from_slice(now);
+            rest = later;
+            if self.pieces.len() == PIECE_BYTES {
+                let empty = BytesMut::with_capacity(PIECE_BYTES);
+                let piece = std::mem::replace(&mut self.pieces, empty);
+                self.writer.write(piece.freeze()).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the artifact, with the count and the digest of its documents.
+    pub(crate) async fn finish(mut self) -> Result<(), SourceError> {
+        self.writer.write(self.pieces.freeze()).await?;
+        self.writer.finish(Some(self.content.items()), Some(self.content.to_hex())).await
+    }
 }

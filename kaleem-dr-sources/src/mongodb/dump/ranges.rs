@@ -5,21 +5,17 @@
 //! ranges. The first range has no lower and the last no upper bound, so every document is in
 //! exactly one range, whatever the cuts are.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::collections::VecDeque;
 
-use bson::{Bson, Timestamp, doc};
+use bson::{Bson, doc};
 use kaleem_dr_core::ground::SourceError;
-use mongodb::{options::SelectionCriteria, raw_batch_cursor::RawBatch};
 use tokio::{sync::mpsc, task::JoinSet};
 
 use super::{
-    documents::{CollectionReader, DataPlace},
     range::{Range, between},
+    reader::{Batch, CollectionReader, Read, has_plain_ids},
 };
-use crate::mongodb::server::{
-    Connection, index,
-    listing::{CollectionKind, CollectionSpec},
-};
+use crate::mongodb::server::{Connection, listing::CollectionSpec};
 
 /// Target size of a range, in bytes: what can be read ahead, so that no reader waits long for its
 /// turn.
@@ -40,7 +36,7 @@ pub(crate) async fn split(
     spec: &CollectionSpec,
     threshold: u64,
 ) -> Result<Option<Vec<Range>>, SourceError> {
-    if threshold == 0 || !is_divisible(spec) {
+    if threshold == 0 || !has_plain_ids(spec) {
         return Ok(None);
     }
     let action = format!("split {} into ranges", spec.namespace());
@@ -70,19 +66,6 @@ pub(crate) async fn split(
     Ok(Some(between(ids.into_iter().step_by(step).skip(1).collect())))
 }
 
-/// Reports whether the natural order is insignificant, and an index contains every `_id` in the
-/// plain order of its type.
-fn is_divisible(spec: &CollectionSpec) -> bool {
-    let collated = spec
-        .options
-        .get_document("collation")
-        .is_ok_and(|collation| collation.get_str("locale").is_ok_and(|locale| locale != "simple"));
-    spec.kind == CollectionKind::Collection
-        && !spec.is_capped()
-        && !collated
-        && spec.indexes.iter().any(index::is_id)
-}
-
 fn whole(number: Option<&Bson>) -> u64 {
     match number {
         Some(Bson::Int32(number)) => u64::try_from(*number).unwrap_or(0),
@@ -94,19 +77,9 @@ fn whole(number: Option<&Bson>) -> u64 {
     }
 }
 
-/// Parameters of the reads, common to all ranges.
-#[derive(Clone, Debug)]
-pub(crate) struct RangedRead {
-    pub(crate) connection: Arc<Connection>,
-    pub(crate) spec: CollectionSpec,
-    pub(crate) place: DataPlace,
-    pub(crate) at: Option<Timestamp>,
-    pub(crate) from: Option<SelectionCriteria>,
-}
-
-/// Reads ranges in parallel and returns their batches in the order of the ranges.
+/// Reads ranges at once and gives their batches in the order of the ranges.
 pub(crate) struct RangedReader {
-    read: RangedRead,
+    read: Read,
     waiting: VecDeque<Range>,
     /// The output of each range being read, first range first.
     open: VecDeque<mpsc::Receiver<Piece>>,
@@ -115,19 +88,19 @@ pub(crate) struct RangedReader {
 }
 
 enum Piece {
-    Batch(RawBatch),
+    Batch(Batch),
     Failed(SourceError),
     /// Sent after the last batch. A channel that closes without it means an incomplete range.
     End,
 }
 
 impl RangedReader {
-    pub(crate) fn new(read: RangedRead, ranges: Vec<Range>) -> Self {
+    pub(crate) fn new(read: Read, ranges: Vec<Range>) -> Self {
         Self { read, waiting: ranges.into(), open: VecDeque::new(), readers: JoinSet::new() }
     }
 
-    /// Returns the next batch; `None` after the last batch of the last range.
-    pub(crate) async fn next(&mut self) -> Result<Option<RawBatch>, SourceError> {
+    /// The next batch; `None` after the last one of the last range.
+    pub(crate) async fn next(&mut self) -> Result<Option<Batch>, SourceError> {
         loop {
             while self.open.len() < READERS
                 && let Some(range) = self.waiting.pop_front()
@@ -157,7 +130,7 @@ impl RangedReader {
     }
 }
 
-async fn read_range(read: RangedRead, range: Range, pieces: mpsc::Sender<Piece>) {
+async fn read_range(read: Read, range: Range, pieces: mpsc::Sender<Piece>) {
     let end = match feed(&read, &range, &pieces).await {
         Ok(()) => Piece::End,
         Err(error) => Piece::Failed(error),
@@ -166,52 +139,12 @@ async fn read_range(read: RangedRead, range: Range, pieces: mpsc::Sender<Piece>)
     let _ = pieces.send(end).await;
 }
 
-async fn feed(
-    read: &RangedRead,
-    range: &Range,
-    pieces: &mpsc::Sender<Piece>,
-) -> Result<(), SourceError> {
-    let mut reader = CollectionReader::open(
-        &read.connection,
-        &read.spec,
-        &read.place,
-        read.at,
-        read.from.clone(),
-        Some(range),
-    )
-    .await?;
+async fn feed(read: &Read, range: &Range, pieces: &mpsc::Sender<Piece>) -> Result<(), SourceError> {
+    let mut reader = CollectionReader::open(read.clone(), Some(range)).await?;
     while let Some(batch) = reader.next().await? {
         if pieces.send(Piece::Batch(batch)).await.is_err() {
             return Ok(());
         }
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_what_has_a_plain_index_of_ids_and_no_order_of_its_own_is_cut() {
-        let spec = |options| CollectionSpec {
-            database: "d".into(),
-            name: "c".into(),
-            kind: CollectionKind::Collection,
-            options,
-            indexes: vec![doc! { "v": 2, "key": { "_id": 1 }, "name": "_id_" }],
-            uuid: None,
-        };
-        assert!(is_divisible(&spec(doc! {})));
-        assert!(!is_divisible(&spec(doc! { "capped": true })));
-        assert!(!is_divisible(&spec(doc! { "collation": { "locale": "fr" } })));
-        assert!(
-            !is_divisible(&CollectionSpec { indexes: vec![], ..spec(doc! {}) }),
-            "a clustered collection has no such index"
-        );
-        assert!(!is_divisible(&CollectionSpec {
-            kind: CollectionKind::TimeSeries,
-            ..spec(doc! {})
-        }));
-    }
 }

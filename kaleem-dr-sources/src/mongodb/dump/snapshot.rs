@@ -6,16 +6,17 @@
 //! grade is never silently lowered.
 
 use bson::{Timestamp, doc};
-use jiff::Timestamp as Moment;
+use jiff::Timestamp as Instant;
 use kaleem_dr_core::{
     engine::manifest::{Consistency, ConsistencyGrade},
     ground::SourceError,
 };
 use mongodb::error::Error;
 
-use super::documents::DataPlace;
+use super::{documents::DataPlace, moment::Moment, oplog::Position};
 use crate::mongodb::{
     config::ConsistencyMode,
+    oplog::Window,
     server::{
         Connection, ServerFacts, Topology, code, codes,
         listing::{CollectionKind, CollectionSpec, Scope},
@@ -36,7 +37,30 @@ pub(crate) struct Listed {
     pub(crate) reading: Reading,
 }
 
-/// The read mode of a capture.
+impl Listed {
+    /// Whether some collections cannot be read at the moment of the others.
+    pub(crate) fn is_apart(&self) -> bool {
+        self.collections
+            .iter()
+            .any(|spec| spec.kind != CollectionKind::View && !self.reading.is_in_snapshot(spec))
+    }
+
+    /// The moment that all reads share.
+    pub(crate) fn moment(&self, position: &Result<Position, String>) -> Moment {
+        match position {
+            Err(_) => Moment::new(self.reading.at, None),
+            Ok(position) => {
+                // What the snapshot shows needs no entry from before it.
+                let after = self.reading.at.unwrap_or(position.newest).max(position.newest);
+                let after = if self.is_apart() { position.newest } else { after };
+                Moment::new(self.reading.at, Some(after))
+                    .with_transactions_after(position.transactions_after)
+            }
+        }
+    }
+}
+
+/// How the collections are read.
 #[derive(Clone, Debug)]
 pub(crate) struct Reading {
     /// The cluster time of all reads; `None` if each collection is read independently.
@@ -51,18 +75,18 @@ impl Reading {
         Self { at: None, capped: false, note: Some(note.into()) }
     }
 
-    /// The cluster time at which to read one collection.
-    pub(crate) fn at(&self, spec: &CollectionSpec) -> Option<Timestamp> {
-        self.at.filter(|_| self.capped || !spec.is_capped())
+    /// Whether a collection is read at the moment.
+    pub(crate) fn is_in_snapshot(&self, spec: &CollectionSpec) -> bool {
+        self.at.is_some() && (self.capped || !spec.is_capped())
     }
 
     /// The entry for the manifest. `started` is the start of the capture.
     pub(crate) fn consistency(
         &self,
         collections: &[CollectionSpec],
-        started: Moment,
+        started: Instant,
     ) -> Consistency {
-        let moment = self.at.and_then(|at| Moment::from_second(i64::from(at.time)).ok());
+        let moment = self.at.and_then(|at| Instant::from_second(i64::from(at.time)).ok());
         let apart: Vec<String> = collections
             .iter()
             .filter(|spec| spec.is_capped() && !self.capped)
@@ -91,22 +115,26 @@ impl Reading {
     }
 }
 
-/// Lists the collections and finds a cluster time at which this listing is valid.
+/// Lists the collections and finds the moment to read them at, so that the listing holds at that moment.
+///
+/// `position` is the place in the oplog that makes good what no snapshot gives, or why there is none.
 pub(crate) async fn list(
     connection: &Connection,
     facts: &ServerFacts,
     scope: &Scope,
     mode: ConsistencyMode,
+    position: &Result<Position, String>,
 ) -> Result<Listed, SourceError> {
     let mut collections = scope.list(connection).await?;
     for _ in 0..LISTINGS {
-        let reading = begin(connection, facts, &collections, mode).await?;
+        let reading = begin(connection, facts, &collections, mode, position).await?;
         if reading.at.is_none() {
             return Ok(Listed { collections, reading });
         }
         let again = scope.list(connection).await?;
         if is_same(&collections, &again) {
             if mode == ConsistencyMode::PointInTime
+                && position.is_err()
                 && !reading.capped
                 && collections.iter().any(CollectionSpec::is_capped)
             {
@@ -138,10 +166,12 @@ async fn begin(
     facts: &ServerFacts,
     collections: &[CollectionSpec],
     mode: ConsistencyMode,
+    position: &Result<Position, String>,
 ) -> Result<Reading, SourceError> {
-    let settle = |why: String| match mode {
-        ConsistencyMode::PointInTime => Err(SourceError::Unsupported(format!(
-            "{} does not support a point-in-time capture: {why}; set consistency = \"auto\" to capture collection by collection",
+    let settle = |why: String| match (mode, position) {
+        (ConsistencyMode::PointInTime, Err(no_oplog)) => Err(SourceError::Unsupported(format!(
+            "{} cannot give a point-in-time capture: {why}, and {no_oplog}; set consistency = \"auto\" to take collection by \
+             collection",
             connection.server()
         ))),
         _ => Ok(Reading::per_collection(why)),
@@ -217,8 +247,23 @@ fn is_refusal(error: &Error) -> bool {
     })
 }
 
-/// Checks after the reads that every collection is still the one that was listed. A collection that
-/// was dropped, renamed or recreated in the meantime may have been read as empty, without an error.
+/// The consistency of reads that the oplog of a window makes one moment.
+pub(crate) fn with_oplog(window: &Window, started: jiff::Timestamp) -> Consistency {
+    let Window { after, to } = window;
+    Consistency {
+        grade: ConsistencyGrade::PointInTime,
+        at: jiff::Timestamp::from_second(i64::from(to.time)).unwrap_or(started),
+        note: Some(format!(
+            "read over {} s; the captured oplog brings all collections to its end, ({}, {})",
+            to.time.saturating_sub(after.time),
+            to.time,
+            to.increment
+        )),
+    }
+}
+
+/// After the reads: that every collection we read is still the one we listed. A collection that was dropped, renamed or
+/// made anew meanwhile may have been read as empty, and no error tells.
 pub(crate) async fn verify(
     connection: &Connection,
     scope: &Scope,
@@ -241,8 +286,9 @@ pub(crate) async fn verify(
 pub(crate) fn advice(error: &SourceError) -> Option<&'static str> {
     let SourceError::Server { cause, .. } = error else { return None };
     cause.to_string().contains(&format!("code {}", codes::SNAPSHOT_TOO_OLD)).then_some(
-        "the capture took longer than the server keeps history: increase minSnapshotHistoryWindowInSeconds (300 by default) with \
-         db.adminCommand({setParameter: 1, minSnapshotHistoryWindowInSeconds: 3600}), or set consistency = \"per-collection\"",
+        "the capture took longer than the server keeps history, and it cannot go on with the oplog: on a replica set give the login \
+         the role backup on admin, which allows that; or raise minSnapshotHistoryWindowInSeconds (300 by default) with \
+         db.adminCommand({setParameter: 1, minSnapshotHistoryWindowInSeconds: 3600})",
     )
 }
 
@@ -263,7 +309,7 @@ mod tests {
 
     #[test]
     fn the_grade_is_what_was_reached() {
-        let started = Moment::from_second(1000).unwrap();
+        let started = Instant::from_second(1000).unwrap();
         let at = Timestamp { time: 900, increment: 1 };
         let plain = [spec("a", doc! {}, "1")];
         let capped = [spec("a", doc! {}, "1"), spec("log", doc! { "capped": true }, "2")];
@@ -273,14 +319,14 @@ mod tests {
         let reached = new.consistency(&capped, started);
         assert_eq!(
             (reached.grade, reached.at),
-            (ConsistencyGrade::PointInTime, Moment::from_second(900).unwrap())
+            (ConsistencyGrade::PointInTime, Instant::from_second(900).unwrap())
         );
-        assert_eq!(new.at(&capped[1]), Some(at));
+        assert!(new.is_in_snapshot(&capped[1]));
 
         let reached = old.consistency(&capped, started);
         assert_eq!((reached.grade, reached.at), (ConsistencyGrade::PerCollection, started));
         assert!(reached.note.unwrap().contains("d.log"));
-        assert_eq!((old.at(&capped[0]), old.at(&capped[1])), (Some(at), None));
+        assert!(old.is_in_snapshot(&capped[0]) && !old.is_in_snapshot(&capped[1]));
         assert_eq!(old.consistency(&plain, started).grade, ConsistencyGrade::PointInTime);
 
         let reached = Reading::per_collection("because").consistency(&plain, started);

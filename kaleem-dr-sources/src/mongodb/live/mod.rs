@@ -23,9 +23,10 @@ use self::{
 use super::{
     config::ConsistencyMode,
     dump::{
-        DataPlace, documents,
+        DataPlace, Read,
         range::{Range, between},
-        ranges::{self, RangedRead, RangedReader},
+        ranges::{self, RangedReader},
+        reader::Batch,
         snapshot,
     },
     restore::{Loaded, compare, load, rebuild},
@@ -140,14 +141,19 @@ async fn all_collections_are_read_at_one_cluster_time() {
         insert(&connection, &database, name, vec![doc! { "_id": 1 }]).await;
     }
     let facts = connection.facts().await.unwrap();
-    let listed =
-        snapshot::list(&connection, &facts, &scope(&database), ConsistencyMode::PointInTime)
-            .await
-            .unwrap();
+    let listed = snapshot::list(
+        &connection,
+        &facts,
+        &scope(&database),
+        ConsistencyMode::PointInTime,
+        &Err("it is not asked".to_owned()),
+    )
+    .await
+    .unwrap();
     let at = listed.reading.at.expect("a replica set gives a cluster time");
     commands.lock().unwrap().clear();
     for spec in &listed.collections {
-        read(&connection, spec, listed.reading.at(spec)).await;
+        read(&connection, spec, listed.reading.at).await;
     }
     let concerns: Vec<Document> = commands
         .lock()
@@ -241,13 +247,7 @@ async fn ranges_give_every_document_once_whatever_the_types_and_the_cuts() {
 
     let ranged = async |ranges: Vec<Range>| {
         let place = DataPlace::of(&spec, false).unwrap();
-        let read = RangedRead {
-            connection: connection.clone(),
-            spec: spec.clone(),
-            place,
-            at: None,
-            from: None,
-        };
+        let read = Read::now(&connection, &spec, &place);
         let mut reader = RangedReader::new(read, ranges);
         let (mut digest, mut ids) = (MultisetDigest::default(), Vec::new());
         while let Some(batch) = reader.next().await.unwrap() {
@@ -295,6 +295,6 @@ async fn ranges_give_every_document_once_whatever_the_types_and_the_cuts() {
     drop_databases(&connection, &[&database]).await;
 }
 
-fn documents_of(batch: &mongodb::raw_batch_cursor::RawBatch) -> Vec<Vec<u8>> {
-    documents(batch).unwrap().map(|document| document.unwrap().to_vec()).collect()
+fn documents_of(batch: &Batch) -> Vec<Vec<u8>> {
+    batch.documents().unwrap().map(|document| document.unwrap().to_vec()).collect()
 }

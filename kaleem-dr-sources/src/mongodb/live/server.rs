@@ -19,7 +19,7 @@ use mongodb::event::{EventHandler, command::CommandEvent};
 
 use crate::mongodb::{
     config::MongoConfig,
-    dump::{CollectionReader, DataPlace, documents},
+    dump::{CollectionReader, DataPlace, Read, moment::Moment},
     restore::{Destination, Writes},
     server::{
         Connection,
@@ -60,11 +60,15 @@ pub(super) async fn read(
     at: Option<Timestamp>,
 ) -> (ArtifactRecord, Bytes) {
     let place = DataPlace::of(spec, false).unwrap();
-    let mut reader =
-        CollectionReader::open(connection, spec, &place, at, None, None).await.unwrap();
+    let read = Read {
+        moment: Arc::new(Moment::new(at, None)),
+        in_snapshot: at.is_some(),
+        ..Read::now(connection, spec, &place)
+    };
+    let mut reader = CollectionReader::open(read, None).await.unwrap();
     let (mut bytes, mut digest) = (BytesMut::new(), MultisetDigest::default());
     while let Some(batch) = reader.next().await.unwrap() {
-        for document in documents(&batch).unwrap() {
+        for document in batch.documents().unwrap() {
             digest.add(document.as_ref().unwrap());
             bytes.extend_from_slice(document.unwrap());
         }

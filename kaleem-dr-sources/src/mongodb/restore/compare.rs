@@ -14,7 +14,7 @@ use kaleem_dr_core::{
 };
 
 use crate::mongodb::{
-    dump::{CollectionReader, DataPlace, documents as documents_of, metadata},
+    dump::{CollectionReader, DataPlace, Read, metadata},
     server::{
         Connection,
         listing::{CollectionKind, CollectionSpec},
@@ -26,7 +26,9 @@ use crate::mongodb::{
 pub(crate) struct Content {
     pub(crate) items: u64,
     pub(crate) digest: String,
-    /// SHA-256 over the documents in reading order, for collections whose order is significant.
+    /// The same digest, to go on with.
+    pub(crate) multiset: MultisetDigest,
+    /// SHA-256 over the documents in the order read; for collections whose order counts.
     pub(crate) in_order: Option<String>,
 }
 
@@ -38,14 +40,14 @@ pub(crate) async fn read_back(
     place: &DataPlace,
     advance: impl Fn(u64),
 ) -> Result<Content, SourceError> {
-    let mut reader = CollectionReader::open(connection, spec, place, None, None, None).await?;
+    let mut reader = CollectionReader::open(Read::now(connection, spec, place), None).await?;
     let mut digest = MultisetDigest::default();
     let mut in_order = spec.is_capped().then(ByteDigest::default);
     let mut batch = reader.next().await?;
     while let Some(current) = batch {
         let mut bytes = 0;
         let odd = |why| connection.odd_answer(&format!("read {}", spec.namespace()), why);
-        for document in documents_of(&current).map_err(odd)? {
+        for document in current.documents().map_err(odd)? {
             let document = document.map_err(odd)?;
             digest.add(document);
             bytes += document.len() as u64;
@@ -60,6 +62,7 @@ pub(crate) async fn read_back(
     Ok(Content {
         items: digest.items(),
         digest: digest.to_hex(),
+        multiset: digest,
         in_order: in_order.map(ByteDigest::finish),
     })
 }
@@ -92,7 +95,20 @@ pub(crate) fn documents(
     differences
 }
 
-/// Compares options (for a view, its definition) with those of the capture.
+/// Compares what was read back with what should be in a collection by now.
+pub(crate) fn changed(label: &str, expected: &MultisetDigest, found: &Content) -> Vec<Difference> {
+    let what = |what: &str| format!("{label}: {what}");
+    [
+        ("documents", expected.items().to_string(), found.items.to_string()),
+        ("content digest", expected.to_hex(), found.digest.clone()),
+    ]
+    .into_iter()
+    .filter(|(_, expected, found)| expected != found)
+    .map(|(name, expected, found)| Difference { what: what(name), expected, found })
+    .collect()
+}
+
+/// Compares options (of a view: its definition) with those of the capture.
 pub(crate) fn options(
     label: &str,
     expected: &CollectionSpec,
@@ -269,7 +285,12 @@ mod tests {
             items: Some(2),
             content_digest: Some("cc".into()),
         };
-        let found = Content { items: 2, digest: "cc".into(), in_order: None };
+        let found = Content {
+            items: 2,
+            digest: "cc".into(),
+            multiset: MultisetDigest::default(),
+            in_order: None,
+        };
         assert_eq!(documents("c", &expected, &found), []);
         assert_eq!(
             documents("c", &expected, &Content { items: 1, ..found.clone() })[0].what,

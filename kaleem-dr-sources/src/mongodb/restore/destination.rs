@@ -57,8 +57,18 @@ impl Destination {
         }
     }
 
-    /// For an existing collection. `validated`: it has a validator, which must not reject captured
-    /// documents.
+    /// Whether a time series' buckets are meant rather than its measurements.
+    pub(super) fn has_raw_data(&self) -> bool {
+        self.flags.contains(&cstr!("rawData"))
+    }
+
+    /// The fields of a command that are set to true; a deletion takes fewer.
+    pub(super) fn flags(&self, is_deletion: bool) -> impl Iterator<Item = &'static CStr> + '_ {
+        let raw = cstr!("rawData");
+        self.flags.iter().copied().filter(move |flag| !is_deletion || *flag == raw)
+    }
+
+    /// A collection that is there. `validated` says whether it has a validator: what that refuses was there when it was captured.
     pub(crate) fn merging(mut self, validated: bool) -> Self {
         let bypass = cstr!("bypassDocumentValidation");
         if validated && !self.flags.contains(&bypass) {

@@ -3,6 +3,7 @@
 pub(crate) mod compare;
 mod destination;
 mod guide;
+mod live;
 pub(crate) mod load;
 mod loaded;
 mod merge;
@@ -20,6 +21,5 @@ mod writes;
 #[cfg(test)]
 pub(crate) use self::loaded::Loaded;
 pub(crate) use self::{
-    destination::Destination, guide::guide, plan::plan, run::restore, stream::pieces,
-    writes::Writes,
+    destination::Destination, guide::guide, plan::plan, run::restore, writes::Writes,
 };

@@ -64,20 +64,26 @@ pub(crate) async fn plan(
         );
     }
     actions.extend(
-        placement
-            .databases
-            .keys()
+        users::owners(point.manifest(), placement.databases.keys())
+            .iter()
             .filter_map(|database| users::planned(point.manifest(), database, &request)),
     );
     let mut warnings = warnings(&placement, &request, &actions);
-    if let Some(oplog) = replay::artifact(point) {
-        if writes.replays && replay::is_possible(&request) {
-            replay::check(point, &oplog).await?;
-            warnings.push("the oplog is replayed last; its changes are not compared".to_owned());
+    if let Some(oplog) = replay::oplog(point) {
+        if replay::is_replayed(&oplog, &request, writes)? {
+            let survey = replay::survey(point, &oplog).await?;
+            warnings.push(format!(
+                "{} entries of the oplog are replayed after the collections are in, and compared with them",
+                survey.entries
+            ));
+            if request.only.is_empty() {
+                actions
+                    .extend(survey.made.into_iter().map(|made| made_meanwhile(&made, &placement)));
+            }
         } else {
             warnings.push(
-                "the point has an oplog, which is not replayed: all collections are restored as they were when they were read; replay_oplog = \
-                 true also restores the changes up to the end of the capture, if everything is restored in place under its own name"
+                "the point has an oplog, which is not replayed: all collections come back as they were when they were read; \
+                 replay_oplog = true goes on to the end of the capture"
                     .to_owned(),
             );
         }
@@ -85,7 +91,21 @@ pub(crate) async fn plan(
     Ok(RestorePlan::new(request, describe(connection, &placement), actions, warnings))
 }
 
-/// The planned change of one collection of the point.
+/// A collection that the oplog makes, unless the capture listed it too.
+fn made_meanwhile((database, name): &(String, String), placement: &Placement) -> PlannedAction {
+    let target = placement.databases.get(database).unwrap_or(database);
+    PlannedAction {
+        change: Change::Overwrite,
+        what: format!("collection {target}.{name}"),
+        items: None,
+        size_bytes: None,
+        why: Some(
+            "it was made during the capture: one of this name that is there is dropped".to_owned(),
+        ),
+    }
+}
+
+/// What happens to one collection of the point.
 fn action(
     placed: &Placed,
     there: Option<&CollectionSpec>,

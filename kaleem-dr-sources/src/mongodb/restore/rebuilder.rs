@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures::Stream;
 use kaleem_dr_core::{
     engine::manifest::ArtifactRecord,
-    ground::{SourceError, progress::StageProgress},
+    ground::{SourceError, digest::MultisetDigest, progress::StageProgress},
     recovery::source::{Difference, RestoreReport},
 };
 
@@ -34,43 +34,63 @@ pub(crate) struct Rebuilder<'a> {
 }
 
 impl Rebuilder<'_> {
-    /// Creates one collection or view, fills it, compares its documents and builds its indexes.
+    /// Makes one collection or view, fills it and compares its documents. Gives the digest of what is in it. Its indexes are built
+    /// later.
     pub(crate) async fn collection<S>(
         &self,
         spec: &CollectionSpec,
         content: Option<(&ArtifactRecord, S)>,
         report: &mut RestoreReport,
-    ) -> Result<(), SourceError>
+    ) -> Result<MultisetDigest, SourceError>
     where
         S: Stream<Item = Result<Bytes, SourceError>> + Unpin,
     {
         self.make(spec).await?;
-        if let (Some((record, pieces)), Some(place)) =
+        let (Some((record, pieces)), Some(place)) =
             (content, DataPlace::of(spec, self.facts.has_viewless_time_series()))
-        {
-            let destination = Destination::new(spec, &place, self.facts, self.writes);
-            let advance = |bytes| self.progress.advance(bytes);
-            let loaded = load::load(self.connection, &destination, pieces, advance).await?;
-            report.items += loaded.items;
-            report.size_bytes += loaded.size_bytes;
-            let found = compare::read_back(self.connection, spec, &place, advance).await?;
-            let label = label(spec);
-            let differences = compare::documents(&label, record, &found);
-            if differences.is_empty() {
-                report.compared.push(format!("{label}: {} documents", found.items));
+        else {
+            return Ok(MultisetDigest::default());
+        };
+        let destination = Destination::new(spec, &place, self.facts, self.writes);
+        let advance = |bytes| self.progress.advance(bytes);
+        let loaded = load::load(self.connection, &destination, pieces, advance).await?;
+        report.items += loaded.items;
+        report.size_bytes += loaded.size_bytes;
+        let found = compare::read_back(self.connection, spec, &place, advance).await?;
+        let label = label(spec);
+        let differences = compare::documents(&label, record, &found);
+        if differences.is_empty() {
+            report.compared.push(format!("{label}: {} documents", found.items));
+        }
+        report.differences.extend(differences);
+        Ok(found.multiset)
+    }
+
+    /// Builds the indexes of a collection that was made here. One that cannot be built does not keep the others from it, and is a
+    /// difference, which the comparison of the indexes finds; `why` goes to the operator.
+    pub(crate) async fn indexes(&self, spec: &CollectionSpec) -> Result<Vec<String>, SourceError> {
+        let concern = &self.writes.concern;
+        let Some(command) = rebuild::indexes_command(spec, concern) else { return Ok(Vec::new()) };
+        let action = format!("build the indexes of {}", spec.namespace());
+        match self.connection.write(&spec.database, command, &action).await {
+            Ok(()) => return Ok(Vec::new()),
+            Err(SourceError::Server { .. }) => {}
+            Err(error) => return Err(error),
+        }
+        let mut refused = Vec::new();
+        for index in rebuild::index_specifications(spec) {
+            let name = index.get_str("name").unwrap_or_default().to_owned();
+            let action = format!("build the index {name} of {}", spec.namespace());
+            let command = rebuild::create_indexes(spec, vec![Bson::Document(index)], concern);
+            match self.connection.write(&spec.database, command, &action).await {
+                Ok(()) => {}
+                Err(SourceError::Server { cause, .. }) => {
+                    refused.push(format!("could not {action}: {cause}"));
+                }
+                Err(error) => return Err(error),
             }
-            report.differences.extend(differences);
         }
-        if let Some(command) = rebuild::indexes_command(spec, &self.writes.concern) {
-            self.connection
-                .write(
-                    &spec.database,
-                    command,
-                    &format!("build the indexes of {}", spec.namespace()),
-                )
-                .await?;
-        }
-        Ok(())
+        Ok(refused)
     }
 
     /// Adds what a collection lacks: documents by their `_id`, and indexes.

@@ -18,7 +18,8 @@ use kaleem_dr_core::{
 
 use super::{
     compare,
-    placement::{Placed, Placement},
+    live::Live,
+    placement::Placement,
     plan::{self, label},
     run,
     writes::Writes,
@@ -51,11 +52,11 @@ pub(crate) async fn rehearse(
     let plan = plan::plan(connection, scope, writes, point, request).await?;
     let mut rehearsed = run::restore(connection, scope, writes, point, plan).await;
     scratch.filled();
-    if let Ok(report) = &mut rehearsed
+    if let Ok((report, live)) = &mut rehearsed
         && scratch.control
         && report.is_equal()
     {
-        match control(connection, writes, &placement).await {
+        match control(connection, writes, live).await {
             Ok(control) => report.control = control,
             Err(error) => rehearsed = Err(error),
         }
@@ -67,8 +68,8 @@ pub(crate) async fn rehearse(
             removed = Err(error);
         }
     }
-    // The rehearsal's error matters more than that of dropping its database.
-    let report = rehearsed?;
+    // Why the rehearsal failed matters more than that its database could not be dropped either.
+    let (report, _) = rehearsed?;
     removed.map(|()| report)
 }
 
@@ -77,29 +78,19 @@ pub(crate) async fn rehearse(
 async fn control(
     connection: &Arc<Connection>,
     writes: &Writes,
-    placement: &Placement,
+    live: &[Live],
 ) -> Result<Option<Control>, SourceError> {
-    let items = |placed: &Placed| {
-        placed.stored.data.as_ref().and_then(|data| data.items).unwrap_or_default()
+    // From capped collections and time series not every server deletes single documents.
+    let plain = |live: &&Live| {
+        live.spec.kind == CollectionKind::Collection
+            && live.is_comparable()
+            && !live.is_gone
+            && !live.spec.name.starts_with("system.")
+            && live.content.items() > 0
     };
-    // Not every server can delete single documents from capped collections and time series.
-    let plain = |placed: &&Placed| {
-        placed.target.kind == CollectionKind::Collection
-            && !placed.target.is_capped()
-            && !placed.target.name.starts_with("system.")
-    };
-    let smallest = placement
-        .parts
-        .iter()
-        .filter(plain)
-        .filter(|placed| items(placed) > 0)
-        .min_by_key(|placed| items(placed));
-    let Some((placed, record)) =
-        smallest.and_then(|placed| Some((placed, placed.stored.data.as_ref()?)))
-    else {
-        return Ok(None);
-    };
-    let (began, spec) = (Instant::now(), &placed.target);
+    let smallest = live.iter().filter(plain).min_by_key(|live| live.content.items());
+    let Some(live) = smallest else { return Ok(None) };
+    let (began, spec) = (Instant::now(), &live.spec);
     refuse_foreign(&spec.database)?;
     let delete = doc! {
         "delete": &spec.name,
@@ -112,8 +103,8 @@ async fn control(
     let viewless = connection.facts().await?.has_viewless_time_series();
     let Some(place) = DataPlace::of(spec, viewless) else { return Ok(None) };
     let content = compare::read_back(connection, spec, &place, |_| ()).await?;
-    let found = compare::documents(&label(spec), record, &content);
-    let damage = format!("deleted one of {} documents of {}", items(placed), label(spec));
+    let found = compare::changed(&label(spec), &live.content, &content);
+    let damage = format!("deleted one of {} documents of {}", live.content.items(), label(spec));
     Ok(Some(Control { damage, found, seconds: began.elapsed().as_secs_f64() }))
 }
 

@@ -1,36 +1,44 @@
 //! Restoring: collection by collection, then the views, then a comparison by content.
 //!
-//! A collection is created with its options, filled, read back and compared, and only then indexed:
-//! building an index over existing documents is faster, and a TTL index would start to delete
-//! expired documents before they were counted. A collection that is merged into keeps its indexes
-//! throughout.
+//! Every collection is made with its options, filled, read back and compared; then the oplog is replayed, if the point has one that
+//! counts, and compared; and only then are indexes built: that is quicker over documents that are there, a TTL index would begin to
+//! delete expired documents before they were counted, and one that cannot be built keeps no data out. A collection that is
+//! merged into keeps its indexes all the while.
 
-use std::sync::Arc;
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    sync::Arc,
+};
 
 use bson::doc;
+use futures::{StreamExt as _, TryStreamExt as _, future::BoxFuture};
 use jiff::Timestamp;
 use kaleem_dr_core::{
-    ground::{SourceError, progress::Unit},
+    ground::{SourceError, digest::MultisetDigest, progress::Unit},
     recovery::{
         point::PointReader,
         source::{
             Change, Difference, Existing, Extras, PlannedAction, RestorePlan, RestoreReport,
-            RestoreTarget,
+            RestoreTarget, Uncompared,
         },
     },
 };
 
 use super::{
     compare,
+    live::Live,
     placement::Placement,
     plan::{self, label},
     rebuilder::Rebuilder,
-    replay,
+    replay::{self, Oplog, Replay},
     stream::pieces,
     writes::Writes,
 };
 use crate::mongodb::{
-    dump::catalogue::{self, StoredCollection},
+    dump::{
+        DataPlace,
+        catalogue::{self, StoredCollection},
+    },
     server::{
         Connection, codes,
         listing::{self, CollectionKind, CollectionSpec, Scope},
@@ -38,45 +46,33 @@ use crate::mongodb::{
     users,
 };
 
-/// Limit for a metadata file, in bytes: a larger file is not metadata.
+/// Collections whose indexes are built at once.
+const INDEXED_AT_ONCE: usize = 4;
+/// A metadata file larger than this is not one.
 const LARGEST_METADATA: u64 = 64 << 20;
 
-/// Executes a plan and compares the result.
+/// Carries a plan out and compares. Gives also what is there now.
 pub(crate) async fn restore(
     connection: &Arc<Connection>,
     scope: &Scope,
     writes: &Writes,
     point: &PointReader,
     plan: RestorePlan,
-) -> Result<RestoreReport, SourceError> {
+) -> Result<(RestoreReport, Vec<Live>), SourceError> {
     let cancel = point.cancellation();
     let request = plan.request.clone();
     let result = cancel.run_until_cancelled(run(connection, scope, writes, point, plan)).await;
-    let (placement, mut report) = result.unwrap_or(Err(SourceError::Cancelled))?;
+    let (placement, mut report, live) = result.unwrap_or(Err(SourceError::Cancelled))?;
     if users::are_restored(&request) {
-        // This is short and never interrupted: for a moment the users are in collections that must
-        // not stay.
-        for database in placement.databases.keys() {
+        // Soon done and never broken off: for a moment the users lie in collections that must not stay.
+        for database in &users::owners(point.manifest(), placement.databases.keys()) {
             if users::Part::Users.of(point.manifest(), database).is_some() {
                 users::restore(connection, writes, point, database, request.extras, &mut report)
                     .await?;
             }
         }
     }
-    if let Some(oplog) =
-        replay::artifact(point).filter(|_| writes.replays && replay::is_possible(&request))
-    {
-        if report.is_equal() {
-            let replayed = replay::replay(connection, writes, point, &oplog, &mut report);
-            cancel.run_until_cancelled(replayed).await.unwrap_or(Err(SourceError::Cancelled))?;
-        } else {
-            report.warnings.push(
-                "the oplog was not replayed, because not everything was found equal to the point"
-                    .to_owned(),
-            );
-        }
-    }
-    Ok(report)
+    Ok((report, live))
 }
 
 async fn run(
@@ -85,7 +81,7 @@ async fn run(
     writes: &Writes,
     point: &PointReader,
     plan: RestorePlan,
-) -> Result<(Placement, RestoreReport), SourceError> {
+) -> Result<(Placement, RestoreReport, Vec<Live>), SourceError> {
     let (placement, request) =
         Placement::settle(catalogue::read(point.manifest())?, plan.request, Timestamp::now())?;
     let facts = connection.facts().await?;
@@ -99,6 +95,14 @@ async fn run(
             plan::refuse_if_filled(connection, target, &existing)?;
         }
         there.extend(existing);
+    }
+    let oplog = match replay::oplog(point) {
+        Some(oplog) if replay::is_replayed(&oplog, &request, writes)? => Some(oplog),
+        _ => None,
+    };
+    if let Some(oplog) = &oplog {
+        // An entry that cannot be replayed refuses the restore before anything is written.
+        replay::survey(point, oplog).await?;
     }
     check_metadata(point, placement.parts.iter().map(|placed| &placed.stored)).await?;
 
@@ -118,16 +122,15 @@ async fn run(
         progress: progress.as_ref(),
         replaces: in_place && request.existing == Existing::Replace,
     };
-    let mut merged = Vec::new();
-    // Views come last, since they depend on collections; their order among themselves does not
-    // matter to the server.
+    let mut live = Vec::new();
+    // Views last, since they stand on collections; among themselves their order does not matter to the server.
     let (views, collections): (Vec<_>, Vec<_>) =
         placement.parts.iter().partition(|placed| placed.stored.spec.kind == CollectionKind::View);
     for placed in collections.into_iter().chain(views) {
         let target = &placed.target;
         let found = there.iter().find(|spec| spec.namespace() == target.namespace());
         if let (Some(found), Existing::Merge) = (found, request.existing) {
-            merged.push(target.namespace());
+            live.push(Live::of(placed, MultisetDigest::default(), true));
             if found.kind != target.kind {
                 // The comparison reports it.
                 continue;
@@ -143,9 +146,21 @@ async fn run(
             Some(data) => Some((data, pieces(point, &data.path).await?)),
             None => None,
         };
-        rebuilder.collection(target, content, &mut report).await?;
+        let content = rebuilder.collection(target, content, &mut report).await?;
+        live.push(Live::of(placed, content, false));
     }
-    compare_specifications(connection, &placement, &merged, &mut report).await?;
+    if let Some(oplog) = oplog {
+        let replay = Replay {
+            connection,
+            facts: &facts,
+            writes,
+            databases: &placement.databases,
+            takes_new: request.only.is_empty(),
+        };
+        replay_and_compare(&replay, point, &oplog, &mut live, &mut report).await?;
+    }
+    build_indexes(&rebuilder, &live, &mut report).await?;
+    compare_specifications(connection, &live, &mut report).await?;
     if request.extras == Extras::Remove && in_place {
         remove_extras(
             connection,
@@ -157,55 +172,124 @@ async fn run(
     }
     report.warnings.extend(plan::expiry_warning(&placement));
     progress.finish();
-    Ok((placement, report))
+    Ok((placement, report, live))
 }
 
-/// Reads every collection's options and indexes from the target and compares them with the point.
-/// For a merged collection, only missing parts are differences; changed ones are reported as
-/// warnings.
-async fn compare_specifications(
-    connection: &Connection,
-    placement: &Placement,
-    merged: &[String],
+/// Replays an oplog, and compares every collection that it changed with what it should be.
+async fn replay_and_compare(
+    replay: &Replay<'_>,
+    point: &PointReader,
+    oplog: &Oplog,
+    live: &mut Vec<Live>,
     report: &mut RestoreReport,
 ) -> Result<(), SourceError> {
-    for (database, target) in &placement.databases {
-        let found = listing::list_database(connection, target).await?;
-        for placed in
-            placement.parts.iter().filter(|placed| placed.stored.spec.database == *database)
-        {
-            let (spec, label) = (&placed.stored.spec, label(&placed.target));
-            let Some(made) = found.iter().find(|made| made.name == placed.target.name) else {
-                report.differences.push(Difference {
-                    what: label,
-                    expected: "it exists".to_owned(),
-                    found: "it does not".to_owned(),
-                });
-                continue;
-            };
-            let indexes = listing::list_indexes(connection, made).await?;
-            let mut differences = compare::options(&label, spec, made);
-            differences.extend(compare::indexes(&label, &spec.indexes, &indexes));
-            if differences.is_empty() {
-                report.compared.push(match spec.kind {
-                    CollectionKind::View => format!("{label}: definition"),
-                    _ => format!("{label}: options and {} indexes", spec.indexes.len()),
-                });
+    if !report.is_equal() && !report.differences.is_empty() {
+        report.warnings.push(
+            "the oplog was not replayed, since not all of the point was found equal".to_owned(),
+        );
+        if oplog.is_needed {
+            report.differences.push(Difference {
+                what: "the oplog of the capture".to_owned(),
+                expected: "it is replayed".to_owned(),
+                found: "it is not".to_owned(),
+            });
+        }
+        return Ok(());
+    }
+    let replayed = replay.run(point, oplog, live).await?;
+    for live in live.iter().filter(|live| live.is_touched && !live.is_gone) {
+        let label = label(&live.spec);
+        let viewless = replay.facts.has_viewless_time_series();
+        let Some(place) = DataPlace::of(&live.spec, viewless) else { continue };
+        if !live.is_comparable() {
+            report.uncompared.push(Uncompared {
+                what: label,
+                why: "a capped collection drops its oldest documents by itself, so what the oplog adds cannot be compared".to_owned(),
+            });
+            continue;
+        }
+        let found = compare::read_back(replay.connection, &live.spec, &place, |_| ()).await?;
+        let differences =
+            compare::changed(&format!("{label} after the replay"), &live.content, &found);
+        if differences.is_empty() {
+            report
+                .compared
+                .push(format!("{label}: {} documents after the replay of the oplog", found.items));
+        }
+        report.differences.extend(differences);
+    }
+    let to = oplog.window.map_or_else(String::new, |window| {
+        format!(" up to ({}, {})", window.to.time, window.to.increment)
+    });
+    report.warnings.push(format!(
+        "{} entries of the oplog{to} were replayed, which wrote {} documents",
+        replayed.entries, replayed.documents
+    ));
+    Ok(())
+}
+
+/// Builds the indexes of everything that was made, of several collections at once.
+async fn build_indexes(
+    rebuilder: &Rebuilder<'_>,
+    live: &[Live],
+    report: &mut RestoreReport,
+) -> Result<(), SourceError> {
+    let mut builds: Vec<BoxFuture<'_, Result<Vec<String>, SourceError>>> = Vec::new();
+    for live in live {
+        if !live.is_merged && !live.is_gone {
+            builds.push(Box::pin(rebuilder.indexes(&live.spec)));
+        }
+    }
+    let mut built = futures::stream::iter(builds).buffered(INDEXED_AT_ONCE);
+    while let Some(refused) = built.try_next().await? {
+        report.warnings.extend(refused);
+    }
+    Ok(())
+}
+
+/// Reads every collection's options and indexes from the target and compares them with what they should be. Those that were merged
+/// into may differ: it is told, and only what they lack is a difference.
+async fn compare_specifications(
+    connection: &Connection,
+    live: &[Live],
+    report: &mut RestoreReport,
+) -> Result<(), SourceError> {
+    let mut listed: BTreeMap<&str, Vec<CollectionSpec>> = BTreeMap::new();
+    for live in live.iter().filter(|live| !live.is_gone) {
+        let (spec, label) = (&live.spec, label(&live.spec));
+        let found = match listed.entry(&spec.database) {
+            Entry::Occupied(found) => found.into_mut(),
+            Entry::Vacant(vacant) => {
+                vacant.insert(listing::list_database(connection, &spec.database).await?)
             }
-            if merged.contains(&placed.target.namespace()) {
-                let (lacks, kept): (Vec<_>, Vec<_>) =
-                    differences.into_iter().partition(compare::is_lack);
-                report.differences.extend(lacks);
-                let kept = kept.iter().map(|kept| {
-                    format!(
-                        "{} existed with other settings and stays unchanged: {}",
-                        kept.what, kept.found
-                    )
-                });
-                report.warnings.extend(kept);
-            } else {
-                report.differences.extend(differences);
-            }
+        };
+        let Some(made) = found.iter().find(|made| made.name == spec.name) else {
+            report.differences.push(Difference {
+                what: label,
+                expected: "it exists".to_owned(),
+                found: "it does not".to_owned(),
+            });
+            continue;
+        };
+        let indexes = listing::list_indexes(connection, made).await?;
+        let mut differences = compare::options(&label, spec, made);
+        differences.extend(compare::indexes(&label, &spec.indexes, &indexes));
+        if differences.is_empty() {
+            report.compared.push(match spec.kind {
+                CollectionKind::View => format!("{label}: definition"),
+                _ => format!("{label}: options and {} indexes", spec.indexes.len()),
+            });
+        }
+        if live.is_merged {
+            let (lacks, kept): (Vec<_>, Vec<_>) =
+                differences.into_iter().partition(compare::is_lack);
+            report.differences.extend(lacks);
+            let kept = kept.iter().map(|kept| {
+                format!("{} was there otherwise and stays as it is: {}", kept.what, kept.found)
+            });
+            report.warnings.extend(kept);
+        } else {
+            report.differences.extend(differences);
         }
     }
     Ok(())

@@ -222,7 +222,42 @@ impl Connection {
         .await
     }
 
-    /// Waits for a reply, up to the deadline.
+    /// The same, as bytes.
+    pub(crate) async fn list_raw(
+        &self,
+        database: &str,
+        command: Document,
+        action: &str,
+    ) -> Result<Vec<RawDocumentBuf>, SourceError> {
+        use futures::TryStreamExt as _;
+        let database = self.client().await?.database(database);
+        let command: RawDocumentBuf = (&command)
+            .try_into()
+            .map_err(|error: bson::error::Error| self.odd_answer(action, error.to_string()))?;
+        let batches = self
+            .answer(action, async {
+                database
+                    .run_raw_cursor_command(command)
+                    .batch()
+                    .await?
+                    .try_collect::<Vec<_>>()
+                    .await
+            })
+            .await?;
+        let odd = |error: String| self.odd_answer(action, error);
+        let mut documents = Vec::new();
+        for batch in &batches {
+            for element in batch.doc_slices().map_err(|error| odd(error.to_string()))? {
+                match element.map_err(|error| odd(error.to_string()))? {
+                    bson::RawBsonRef::Document(document) => documents.push(document.to_owned()),
+                    _ => return Err(odd("a batch holds what is not a document".to_owned())),
+                }
+            }
+        }
+        Ok(documents)
+    }
+
+    /// Waits for an answer, but not for ever.
     pub(crate) async fn answer<T>(
         &self,
         action: &str,
@@ -331,7 +366,23 @@ pub(crate) fn code(error: &Error) -> Option<i32> {
     }
 }
 
-/// The reason, without the driver's debug output.
+/// Whether a failure is of a cursor, a connection or a member, and not of what was asked.
+pub(crate) fn is_passing(error: &Error) -> bool {
+    /// Codes of the server's `error_codes.yml`: its cursors, its members on their way up or down, its connections.
+    const PASSING: [i32; 19] = [
+        6, 7, 43, 89, 91, 133, 134, 136, 175, 189, 202, 237, 262, 9001, 10107, 11600, 11602, 13435,
+        13436,
+    ];
+    match error.kind.as_ref() {
+        ErrorKind::Command(command) => PASSING.contains(&command.code),
+        ErrorKind::Io(_)
+        | ErrorKind::ConnectionPoolCleared { .. }
+        | ErrorKind::ServerSelection { .. } => true,
+        _ => false,
+    }
+}
+
+/// What went wrong, without the driver's debugging dump.
 fn describe(error: &Error) -> String {
     match error.kind.as_ref() {
         ErrorKind::Command(command) => {

@@ -188,7 +188,28 @@ impl Scope {
             && !self.exclude.as_ref().is_some_and(|patterns| patterns.matches(spec))
     }
 
-    /// Patterns of `collections` that match none of these collections.
+    /// Whether a capture takes a collection of this name, and it is not the server's own.
+    pub(crate) fn takes_name(&self, database: &str, name: &str) -> bool {
+        let spec = CollectionSpec {
+            database: database.to_owned(),
+            name: name.to_owned(),
+            kind: CollectionKind::Collection,
+            options: Document::new(),
+            indexes: Vec::new(),
+            uuid: None,
+        };
+        self.takes_database(database) && !is_the_servers_own(database, name) && self.takes(&spec)
+    }
+
+    /// Whether all of a database is taken, or some of it.
+    pub(crate) fn takes_database(&self, database: &str) -> bool {
+        match &self.databases {
+            Databases::Named(names) => names.iter().any(|named| named == database),
+            Databases::All => !is_left_out(database),
+        }
+    }
+
+    /// Patterns of `collections` that none of these collections matches.
     pub(crate) fn unmatched(&self, specs: &[CollectionSpec]) -> Vec<String> {
         self.include.as_ref().map(|include| include.unmatched(specs)).unwrap_or_default()
     }
@@ -305,7 +326,11 @@ pub(crate) async fn list_indexes(
     connection.list(&spec.database, doc! { "listIndexes": &spec.name }, &action).await
 }
 
-fn spec(database: &str, mut listed: Document) -> Result<CollectionSpec, String> {
+/// A collection as `listCollections` shows it.
+///
+/// # Errors
+/// A sentence, when it has no name or is of an unknown type.
+pub(crate) fn spec(database: &str, mut listed: Document) -> Result<CollectionSpec, String> {
     let name =
         listed.get_str("name").map_err(|_| "it listed a collection without a name")?.to_owned();
     let kind = listed.get_str("type").unwrap_or("collection");

@@ -15,7 +15,7 @@ pub use self::docker::DockerContainer;
 #[cfg(test)]
 pub(crate) use self::recorder::Recorder;
 pub(crate) use self::{
-    connection::{Connection, ServerFacts, Topology, code, codes},
+    connection::{Connection, ServerFacts, Topology, code, codes, is_passing},
     diagnose::Patient,
     probe::probe,
 };

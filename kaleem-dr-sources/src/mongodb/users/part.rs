@@ -26,9 +26,17 @@ impl Part {
         }
     }
 
-    /// Its file name in a database's directory.
-    pub(crate) fn file(self) -> String {
+    /// The file in a database's directory, as mongodump names it: those of `admin` itself are there under their own names.
+    pub(crate) fn file(self, database: &str) -> String {
+        if database == "admin" {
+            return format!("{}.bson", self.collection());
+        }
         format!("{}.bson", names::file_stem(&format!("$admin.{}", self.collection())))
+    }
+
+    /// The file of `admin` in points before 0.2, which mongorestore does not take.
+    fn old_file(self) -> String {
+        self.file("")
     }
 
     /// Its artifact in a point, if users were captured.
@@ -37,13 +45,17 @@ impl Part {
         manifest: &'a Manifest,
         database: &str,
     ) -> Option<&'a ArtifactRecord> {
-        manifest.artifact(&format!("/{ROOT}/{database}/{}", self.file()))
+        [self.file(database), self.old_file()]
+            .iter()
+            .find_map(|file| manifest.artifact(&format!("/{ROOT}/{database}/{file}")))
     }
 
     /// The query in `admin`: the schema version is common to all databases.
     pub(super) fn filter(self, database: &str) -> Document {
         match self {
             Self::Version => doc! {},
+            // All of a server's.
+            Self::Roles | Self::Users if database.is_empty() => doc! {},
             Self::Roles | Self::Users => doc! { "db": database },
         }
     }
@@ -51,5 +63,9 @@ impl Part {
 
 /// The name for the users and roles of a database in plans, reports and messages.
 pub(crate) fn label(database: &str) -> String {
-    format!("users and roles of {database}")
+    if database.is_empty() {
+        "users and roles of the whole server".to_owned()
+    } else {
+        format!("users and roles of {database}")
+    }
 }

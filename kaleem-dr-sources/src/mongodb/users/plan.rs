@@ -1,5 +1,7 @@
 //! Plans the restore of users and roles.
 
+use std::collections::BTreeSet;
+
 use kaleem_dr_core::{
     engine::manifest::Manifest,
     recovery::source::{Change, Existing, Extras, PlannedAction, RestoreRequest, RestoreTarget},
@@ -15,7 +17,16 @@ pub(crate) fn are_restored(request: &RestoreRequest) -> bool {
         && request.only.is_empty()
 }
 
-/// The plan for the users and roles of one database, if the point has them.
+/// The databases whose users and roles a restore looks at: those that it restores, and `admin` where a dump of a whole server has them.
+pub(crate) fn owners<'a>(
+    manifest: &Manifest,
+    databases: impl Iterator<Item = &'a String>,
+) -> BTreeSet<String> {
+    let whole = Part::Users.of(manifest, "admin").map(|_| "admin".to_owned());
+    databases.cloned().chain(whole).collect()
+}
+
+/// The line of a plan for the users and roles of one database, if the point has them.
 pub(crate) fn planned(
     manifest: &Manifest,
     database: &str,

@@ -4,18 +4,19 @@
 use std::sync::Arc;
 
 use bson::{Bson, Document, doc};
+use bytes::Bytes;
 use kaleem_dr_core::{
     ground::SourceError,
     recovery::{
         point::PointReader,
-        source::{Difference, Extras, RestoreReport},
+        source::{Difference, Extras, RestoreReport, Uncompared},
     },
 };
 
 use super::part::{Part, label};
 use crate::mongodb::{
     dump::{DataPlace, DocumentSplitter},
-    restore::{Destination, Writes, load, pieces},
+    restore::{Destination, Writes, load},
     server::{
         Connection, code, codes,
         listing::{self, CollectionKind, CollectionSpec},
@@ -39,24 +40,37 @@ pub(crate) async fn restore(
     extras: Extras,
     report: &mut RestoreReport,
 ) -> Result<(), SourceError> {
-    let wanted = Wanted::read(point, database).await?;
+    let mut wanted = Wanted::read(point, database).await?;
     if wanted.users.is_empty() && wanted.roles.is_empty() && extras == Extras::Keep {
         return Ok(());
     }
-    let result = match check_schema(connection, wanted.schema).await {
-        Ok(()) => take_over(connection, writes, point, database, extras).await,
-        Err(error) => Err(error),
-    };
+    let result = async {
+        check_schema(connection, wanted.schema).await?;
+        let kept = wanted.keep_login(connection).await?;
+        report.warnings.extend(kept.into_iter().map(|login| {
+            format!("the login in use, {login}, stays as it is: with another password this restore could not end")
+        }));
+        take_over(connection, writes, &wanted, extras).await
+    }
+    .await;
     let differences = match result {
-        Ok(()) => wanted.differences(connection, database, extras).await?,
+        Ok(()) => wanted.differences(connection, extras).await?,
         Err(error @ SourceError::Point(_)) => return Err(error),
+        // A dump of a whole server holds accounts that nobody asked for: without them the rest is still restored.
+        Err(error) if wanted.is_whole_server => {
+            report.uncompared.push(Uncompared {
+                what: label(""),
+                why: format!("not restored: {}", told(&error)),
+            });
+            return Ok(());
+        }
         Err(error) => vec![difference(database, "they are restored", &told(&error))],
     };
     if differences.is_empty() {
         report.items += (wanted.users.len() + wanted.roles.len()) as u64;
         report.compared.push(format!(
             "{}: {} users and {} roles",
-            label(database),
+            label(wanted.database()),
             wanted.users.len(),
             wanted.roles.len()
         ));
@@ -67,9 +81,12 @@ pub(crate) async fn restore(
 
 /// The users and roles of the point.
 struct Wanted {
+    database: String,
     users: Vec<Document>,
     roles: Vec<Document>,
     schema: i64,
+    /// Whether they are of all databases, as in a dump of a whole server.
+    is_whole_server: bool,
 }
 
 impl Wanted {
@@ -78,22 +95,61 @@ impl Wanted {
         let schema = version
             .iter()
             .find(|document| document.get_str("_id").is_ok_and(|id| id == "authSchema"));
+        let users = documents(point, database, Part::Users).await?;
+        let roles = documents(point, database, Part::Roles).await?;
+        let of_another =
+            |document: &Document| document.get_str("db").is_ok_and(|of| of != database);
         Ok(Self {
-            users: documents(point, database, Part::Users).await?,
-            roles: documents(point, database, Part::Roles).await?,
+            database: database.to_owned(),
+            is_whole_server: database == "admin" && users.iter().chain(&roles).any(of_another),
+            users,
+            roles,
             schema: schema
                 .and_then(|schema| whole(schema.get("currentVersion")))
                 .unwrap_or(OLDEST_SCHEMA),
         })
     }
 
-    /// Reads them back. Names are reported, but not contents, which include password hashes.
+    /// The database they belong to; empty for all of a server's.
+    fn database(&self) -> &str {
+        if self.is_whole_server { "" } else { &self.database }
+    }
+
+    /// Takes the login in use as it is now instead of as the point has it. Gives the names of such logins.
+    async fn keep_login(&mut self, connection: &Connection) -> Result<Vec<String>, SourceError> {
+        let action = "tell who is logged in";
+        let status = connection.run("admin", doc! { "connectionStatus": 1 }, action).await?;
+        let logins = status
+            .get_document("authInfo")
+            .and_then(|info| info.get_array("authenticatedUsers"))
+            .map(|users| users.iter().filter_map(Bson::as_document).collect::<Vec<_>>())
+            .unwrap_or_default();
+        let mut ids = Vec::new();
+        for login in logins {
+            if let (Ok(user), Ok(database)) = (login.get_str("user"), login.get_str("db"))
+                && (self.is_whole_server || database == self.database)
+            {
+                ids.push(format!("{database}.{user}"));
+            }
+        }
+        if ids.is_empty() {
+            return Ok(ids);
+        }
+        let find = doc! { "find": Part::Users.collection(), "filter": { "_id": { "$in": &ids } } };
+        let found = connection.list("admin", find, "read the login in use").await?;
+        self.users
+            .retain(|user| !user.get_str("_id").is_ok_and(|id| ids.iter().any(|own| own == id)));
+        self.users.extend(found);
+        Ok(ids)
+    }
+
+    /// Reads them back. Names are told, contents are not: they hold the hashes of passwords.
     async fn differences(
         &self,
         connection: &Connection,
-        database: &str,
         extras: Extras,
     ) -> Result<Vec<Difference>, SourceError> {
+        let database = self.database();
         let mut differences = Vec::new();
         for (part, wanted) in [(Part::Users, &self.users), (Part::Roles, &self.roles)] {
             let action = format!("read back the {}", label(database));
@@ -129,7 +185,7 @@ async fn documents(
     };
     let record = part
         .of(point.manifest(), database)
-        .ok_or_else(|| odd(format!("{} is missing", part.file())))?;
+        .ok_or_else(|| odd(format!("{} is missing", part.file(database))))?;
     let bytes = point.artifact(&record.path).await?.read_all(LARGEST).await?;
     let mut splitter = DocumentSplitter::default();
     splitter.push(&bytes);
@@ -173,8 +229,7 @@ async fn check_schema(connection: &Connection, dumped: i64) -> Result<(), Source
 async fn take_over(
     connection: &Arc<Connection>,
     writes: &Writes,
-    point: &PointReader,
-    database: &str,
+    wanted: &Wanted,
     extras: Extras,
 ) -> Result<(), SourceError> {
     let existing = listing::list_database(connection, "admin").await?;
@@ -186,7 +241,7 @@ async fn take_over(
              again"
         )));
     }
-    let merged = merge(connection, writes, point, database, extras).await;
+    let merged = merge(connection, writes, wanted, extras).await;
     let mut dropped = Ok(());
     for (_, name) in TEMPORARY {
         let command = doc! { "drop": name, "writeConcern": &writes.concern };
@@ -204,13 +259,21 @@ async fn take_over(
 async fn merge(
     connection: &Arc<Connection>,
     writes: &Writes,
-    point: &PointReader,
-    database: &str,
+    wanted: &Wanted,
     extras: Extras,
 ) -> Result<(), SourceError> {
     let facts = connection.facts().await?;
     for (part, name) in TEMPORARY {
-        let Some(record) = part.of(point.manifest(), database) else { continue };
+        let documents = if part == Part::Users { &wanted.users } else { &wanted.roles };
+        let action = format!("load the {}", label(wanted.database()));
+        let bytes: Vec<Result<Bytes, SourceError>> = documents
+            .iter()
+            .map(|document| {
+                bson::serialize_to_vec(document)
+                    .map(Bytes::from)
+                    .map_err(|_| connection.odd_answer(&action, "one cannot be written"))
+            })
+            .collect();
         let spec = CollectionSpec {
             database: "admin".to_owned(),
             name: name.to_owned(),
@@ -221,17 +284,18 @@ async fn merge(
         };
         let place = DataPlace { collection: name.to_owned(), raw_data: false };
         let destination = Destination::new(&spec, &place, &facts, writes);
-        load::load(connection, &destination, pieces(point, &record.path).await?, |_| ()).await?;
+        load::load(connection, &destination, futures::stream::iter(bytes), |_| ()).await?;
     }
     let command = doc! {
         "_mergeAuthzCollections": 1,
         "tempUsersCollection": "admin.tempusers",
         "tempRolesCollection": "admin.temproles",
         "drop": extras == Extras::Remove,
-        "db": database,
+        "db": wanted.database(),
         "writeConcern": &writes.concern,
     };
-    connection.write("admin", command, &format!("merge the {}", label(database))).await
+    let action = format!("take over the {}", label(wanted.database()));
+    connection.write("admin", command, &action).await
 }
 
 fn difference(database: &str, expected: &str, found: &str) -> Difference {
@@ -299,8 +363,8 @@ mod tests {
                 .iter()
                 .flat_map(|document| bson::serialize_to_vec(document).unwrap())
                 .collect();
-            let path = format!("/mongo/kaleem/{}", part.file());
-            let file = directory.path().join(part.file());
+            let path = format!("/mongo/kaleem/{}", part.file("kaleem"));
+            let file = directory.path().join(part.file("kaleem"));
             std::fs::write(&file, &bytes).unwrap();
             let size_bytes = bytes.len() as u64;
             artifacts.push(ArtifactRecord {
@@ -330,6 +394,7 @@ mod tests {
         let (temporary, taken) = (Mutex::new(Vec::new()), AtomicBool::new(false));
         Recorder::start(move |command| match command.keys().next().map(String::as_str)? {
             "getParameter" => Some(doc! { "authSchemaVersion": schema }),
+            "connectionStatus" => Some(doc! { "authInfo": { "authenticatedUsers": [] } }),
             "listCollections" => {
                 let listed: Vec<_> = left
                     .iter()
@@ -430,6 +495,7 @@ mod tests {
         // It says it has taken them over, and has not.
         let liar = Recorder::start(|command| match command.keys().next().map(String::as_str)? {
             "getParameter" => Some(doc! { "authSchemaVersion": 5 }),
+            "connectionStatus" => Some(doc! {}),
             "insert" => Some(doc! { "n": 1 }),
             "_mergeAuthzCollections" | "drop" => Some(doc! {}),
             "listCollections" | "find" => Some(cursor(&[])),

@@ -1,0 +1,483 @@
+//! Reading the documents of one collection, whatever happens to its cursor.
+//!
+//! A cursor does not outlive a stepdown, a dropped connection, a time-out, or half an hour in which nobody asks it for anything
+//! (the server ends its session, also with `noCursorTimeout`). So a read knows the last document that it gave, and opens another
+//! cursor behind it: by `_id` where the read goes by the index on `_id`, or where the collection lies in its order; in a capped
+//! collection, which keeps the order of insertion, by looking for that document. Reads by `_id` also give no document twice, which
+//! a read in natural order does when a document is deleted and inserted again meanwhile.
+
+use std::{sync::Arc, time::Duration};
+
+use bson::{Bson, Document, RawBsonRef, RawDocument, doc};
+use futures::TryStreamExt as _;
+use kaleem_dr_core::ground::SourceError;
+use mongodb::{
+    error::Error,
+    options::SelectionCriteria,
+    raw_batch_cursor::{RawBatch, RawBatchCursor},
+};
+use tokio::time::Instant;
+
+use super::{
+    documents::{DataPlace, batch_documents, documents},
+    moment::Moment,
+    range::Range,
+};
+use crate::mongodb::server::{
+    Connection, code, codes, index, is_passing,
+    listing::{self, CollectionKind, CollectionSpec},
+};
+
+/// How long a read is tried again without getting on: longer than the election of a primary takes.
+const PATIENCE: Duration = Duration::from_mins(2);
+/// Between two tries, and at most.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// What is read, and how.
+#[derive(Clone, Debug)]
+pub(crate) struct Read {
+    pub(crate) connection: Arc<Connection>,
+    pub(crate) spec: CollectionSpec,
+    pub(crate) place: DataPlace,
+    pub(crate) moment: Arc<Moment>,
+    /// Whether this collection can be read in a snapshot at all.
+    pub(crate) in_snapshot: bool,
+    /// The members that reads go to; `None` is the primary.
+    pub(crate) from: Option<SelectionCriteria>,
+    pub(crate) order: Order,
+}
+
+impl Read {
+    /// A read of all that is there now, from the primary, in the order on disk.
+    pub(crate) fn now(
+        connection: &Arc<Connection>,
+        spec: &CollectionSpec,
+        place: &DataPlace,
+    ) -> Self {
+        Self {
+            connection: connection.clone(),
+            spec: spec.clone(),
+            place: place.clone(),
+            moment: Arc::new(Moment::none()),
+            in_snapshot: false,
+            from: None,
+            order: Order::Natural,
+        }
+    }
+}
+
+/// The order in which documents are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// The order on disk: the quickest.
+    Natural,
+    /// The order of the index on `_id`: a read that breaks off goes on where it was.
+    ById,
+}
+
+impl Order {
+    /// The order in which a collection can be read on after its cursor is gone.
+    pub(crate) fn resumable(spec: &CollectionSpec) -> Self {
+        if has_plain_ids(spec) { Self::ById } else { Self::Natural }
+    }
+}
+
+/// Whether the order of documents does not count, and an index holds every `_id` in the plain order of its type.
+pub(crate) fn has_plain_ids(spec: &CollectionSpec) -> bool {
+    spec.kind == CollectionKind::Collection
+        && !spec.is_capped()
+        && !is_collated(spec)
+        && spec.indexes.iter().any(index::is_id)
+}
+
+fn is_collated(spec: &CollectionSpec) -> bool {
+    spec.options
+        .get_document("collation")
+        .is_ok_and(|collation| collation.get_str("locale").is_ok_and(|locale| locale != "simple"))
+}
+
+/// A reply, less the documents that were given before.
+pub(crate) struct Batch {
+    reply: RawBatch,
+    given: usize,
+}
+
+impl Batch {
+    /// The bytes of every document, not copied.
+    ///
+    /// # Errors
+    /// A sentence, when the reply is no array of whole documents.
+    pub(crate) fn documents(&self) -> Result<impl Iterator<Item = Result<&[u8], String>>, String> {
+        Ok(documents(&self.reply)?.skip(self.given))
+    }
+
+    /// Length of the reply in bytes.
+    pub(crate) fn size_bytes(&self) -> usize {
+        self.reply.as_raw_document().as_bytes().len()
+    }
+}
+
+/// Reads the documents of one collection, batch by batch.
+pub(crate) struct CollectionReader {
+    read: Read,
+    range: Option<Range>,
+    batch: u32,
+    action: String,
+    cursor: Option<RawBatchCursor>,
+    /// The `_id` of the last document that was given.
+    last: Option<Bson>,
+    /// Set while a new cursor may still give what was given before.
+    behind: Option<Behind>,
+    /// Since when there are only failures, and how many.
+    failing: Option<(Instant, u32)>,
+    /// Another collection has taken the name, or none: what the oplog says of it is all that counts.
+    gone: bool,
+}
+
+/// How a new cursor gets behind the last document that was given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Behind {
+    /// It begins with that document, if it is still there.
+    AtIt,
+    /// It begins before it: everything up to it is passed over. Were it gone, so would be everything before it.
+    BeforeIt,
+}
+
+impl CollectionReader {
+    /// Opens a cursor. With a range it gives that part in the order of `_id`.
+    ///
+    /// The command is written out rather than made by `Collection::find`, which knows no `rawData`; a cluster time in the
+    /// read concern does the same as a driver's snapshot session.
+    pub(crate) async fn open(read: Read, range: Option<&Range>) -> Result<Self, SourceError> {
+        let action = format!("read {}", read.spec.namespace());
+        let (database, collection) = (&read.spec.database, &read.place.collection);
+        let batch = batch_documents(&read.connection, database, collection).await?;
+        let mut reader = Self {
+            read,
+            range: range.cloned(),
+            batch,
+            action,
+            cursor: None,
+            last: None,
+            behind: None,
+            failing: None,
+            gone: false,
+        };
+        while reader.cursor.is_none() {
+            if let Err(error) = reader.begin().await? {
+                reader.go_on_after(&error).await?;
+            }
+        }
+        Ok(reader)
+    }
+
+    /// The next batch; `None` at the end. It may be empty before the end.
+    pub(crate) async fn next(&mut self) -> Result<Option<Batch>, SourceError> {
+        loop {
+            if self.gone {
+                return Ok(None);
+            }
+            let Some(cursor) = &mut self.cursor else {
+                match self.begin().await? {
+                    Ok(()) => continue,
+                    Err(error) => self.go_on_after(&error).await?,
+                }
+                continue;
+            };
+            let next = async { Ok(cursor.try_next().await) };
+            match self.read.connection.answer(&self.action, next).await? {
+                Ok(Some(reply)) => {
+                    self.failing = None;
+                    if let Some(batch) = self.unseen(reply)? {
+                        return Ok(Some(batch));
+                    }
+                }
+                Ok(None) if self.behind == Some(Behind::BeforeIt) => {
+                    // What was given last is gone, and with it all that was given: everything that is there is new.
+                    (self.cursor, self.behind, self.last) = (None, None, None);
+                }
+                Ok(None) => return Ok(None),
+                Err(error) => self.go_on_after(&error).await?,
+            }
+        }
+    }
+
+    /// Opens a cursor behind the last document that was given.
+    async fn begin(&mut self) -> Result<Result<(), Error>, SourceError> {
+        let read = &self.read;
+        let mut command = find_command(
+            &read.spec,
+            &read.place,
+            read.moment.read_concern(read.in_snapshot),
+            self.batch,
+        );
+        let range = match (&self.range, read.order) {
+            (Some(range), _) => Some(range.clone()),
+            (None, Order::ById) => Some(Range::default()),
+            (None, Order::Natural) => None,
+        };
+        self.behind = None;
+        match (range, &self.last) {
+            (Some(mut range), last) => {
+                if let Some(last) = last {
+                    range.from = Some(last.clone());
+                    self.behind = Some(Behind::AtIt);
+                }
+                range.put_into(&mut command);
+            }
+            (None, Some(last)) if lies_by_id(&read.spec) => {
+                // Not `$gt` in a plain filter: that compares within one type only.
+                let greater = doc! { "$gt": ["$_id", { "$literal": last }] };
+                command.insert("filter", doc! { "$expr": greater });
+            }
+            (None, Some(_)) => self.behind = Some(Behind::BeforeIt),
+            (None, None) => {}
+        }
+        let connection = &read.connection;
+        let command = (&command).try_into().map_err(|error: bson::error::Error| {
+            connection.odd_answer(&self.action, error.to_string())
+        })?;
+        let database = connection.client().await?.database(&read.spec.database);
+        let opened = connection
+            .answer(&self.action, async {
+                let mut find = database.run_raw_cursor_command(command).batch_size(self.batch);
+                if let Some(from) = read.from.clone() {
+                    find = find.selection_criteria(from);
+                }
+                Ok(find.batch().await)
+            })
+            .await?;
+        Ok(opened.map(|cursor| self.cursor = Some(cursor)))
+    }
+
+    /// A reply without what was given before; `None` where nothing is left of it.
+    fn unseen(&mut self, reply: RawBatch) -> Result<Option<Batch>, SourceError> {
+        let odd = |why: String| self.read.connection.odd_answer(&self.action, why);
+        let mut given = 0;
+        if let (Some(behind), Some(last)) = (self.behind, &self.last) {
+            let ids = documents(&reply).map_err(odd)?.map(|document| id_of(document?));
+            let ids: Vec<Bson> = ids.collect::<Result<_, _>>().map_err(odd)?;
+            match (behind, ids.iter().position(|id| is_same_id(id, last))) {
+                (Behind::AtIt, at) => given = usize::from(at == Some(0)),
+                (Behind::BeforeIt, Some(at)) => given = at + 1,
+                (Behind::BeforeIt, None) => return Ok(None),
+            }
+            if !ids.is_empty() {
+                self.behind = None;
+            }
+        }
+        let array = reply.doc_slices().map_err(|error| odd(error.to_string()))?;
+        let last = array.into_iter().last().transpose().map_err(|error| odd(error.to_string()))?;
+        if let Some(RawBsonRef::Document(last)) = last {
+            self.last = Some(id_of(last.as_bytes()).map_err(odd)?);
+        }
+        Ok(Some(Batch { reply, given }))
+    }
+
+    /// Lets go of a cursor that failed, so that another one goes on behind what was given.
+    ///
+    /// # Errors
+    /// The failure, where that is not possible, or did not help for a while.
+    async fn go_on_after(&mut self, error: &Error) -> Result<(), SourceError> {
+        let read = &self.read;
+        let failed = || read.connection.error(&self.action, error);
+        let left = is_snapshot_gone(error) && read.in_snapshot;
+        if left {
+            if !read.moment.leave() {
+                return Err(failed());
+            }
+        } else if !is_passing(error) {
+            return Err(failed());
+        }
+        let begun = self.last.is_some();
+        if begun && !self.is_resumable() {
+            return Err(failed());
+        }
+        self.cursor = None;
+        if !left {
+            let now = Instant::now();
+            let (since, tries) = self.failing.unwrap_or((now, 0));
+            if now.duration_since(since) >= PATIENCE {
+                return Err(failed());
+            }
+            self.failing = Some((since, tries + 1));
+            tracing::warn!(error = %failed(), tries, "a read broke off; it goes on where it was");
+            tokio::time::sleep((FIRST_PAUSE * 2_u32.saturating_pow(tries)).min(LONGEST_PAUSE))
+                .await;
+        }
+        // Behind the name there may be another collection by now, which must not be taken for the rest of this one.
+        if begun && !is_there(&self.read).await? {
+            if !self.read.moment.leave() {
+                return Err(failed());
+            }
+            self.gone = true;
+        }
+        Ok(())
+    }
+
+    /// Whether another cursor can go on behind the last document.
+    fn is_resumable(&self) -> bool {
+        let spec = &self.read.spec;
+        self.range.is_some()
+            || self.read.order == Order::ById
+            || spec.is_capped()
+            || lies_by_id(spec)
+    }
+}
+
+/// Whether a collection is still the one that was listed. That the server cannot be asked now says nothing.
+async fn is_there(read: &Read) -> Result<bool, SourceError> {
+    let spec = &read.spec;
+    match listing::list_database(&read.connection, &spec.database).await {
+        Ok(listed) => Ok(listed.iter().any(|listed| spec.is_same(listed))),
+        Err(SourceError::Unreachable { .. } | SourceError::Server { .. }) => Ok(true),
+        Err(error) => Err(error),
+    }
+}
+
+/// Sees that a collection that was read to its end is still the one that was listed, and notes when.
+pub(crate) async fn note_end(read: &Read) -> Result<(), SourceError> {
+    if read.moment.oplog_after().is_none() {
+        return Ok(());
+    }
+    let spec = &read.spec;
+    let action = format!("look for {} once more", spec.namespace());
+    let command = doc! { "listCollections": 1, "filter": { "name": &spec.name } };
+    let reply = read.connection.run(&spec.database, command, &action).await?;
+    let Ok(at) = reply.get_timestamp("operationTime") else { return Ok(()) };
+    let listed = reply.get_document("cursor").and_then(|cursor| cursor.get_array("firstBatch"));
+    let is_there = listed.is_ok_and(|listed| {
+        listed.iter().filter_map(Bson::as_document).any(|listed| {
+            listing::spec(&spec.database, listed.clone()).is_ok_and(|listed| spec.is_same(&listed))
+        })
+    });
+    if is_there {
+        read.moment.finish(spec.namespace(), at);
+    } else {
+        read.moment.leave();
+    }
+    Ok(())
+}
+
+/// Whether documents lie in the order of their `_id`, so that natural order is that order: in clustered collections, and in the
+/// buckets of a time series.
+fn lies_by_id(spec: &CollectionSpec) -> bool {
+    spec.kind == CollectionKind::TimeSeries || spec.options.contains_key("clusteredIndex")
+}
+
+fn id_of(document: &[u8]) -> Result<Bson, String> {
+    let document = RawDocument::from_bytes(document).map_err(|error| error.to_string())?;
+    let id = document.get("_id").map_err(|error| error.to_string())?;
+    let id = id.ok_or("a document has no _id")?;
+    Bson::try_from(id).map_err(|error| error.to_string())
+}
+
+/// Whether an index holds two ids as one: 1 and 1.0 are the same.
+fn is_same_id(a: &Bson, b: &Bson) -> bool {
+    let number = |id: &Bson| match id {
+        Bson::Int32(number) => Some(f64::from(*number)),
+        #[allow(clippy::cast_precision_loss)]
+        Bson::Int64(number) => Some(*number as f64),
+        Bson::Double(number) => Some(*number),
+        _ => None,
+    };
+    a == b || number(a).zip(number(b)).is_some_and(|(a, b)| a.total_cmp(&b).is_eq())
+}
+
+/// Whether the server no longer has the history that a snapshot needs.
+fn is_snapshot_gone(error: &Error) -> bool {
+    matches!(code(error), Some(codes::SNAPSHOT_TOO_OLD | codes::SNAPSHOT_UNAVAILABLE))
+}
+
+fn find_command(
+    spec: &CollectionSpec,
+    place: &DataPlace,
+    read_concern: Option<Document>,
+    batch: u32,
+) -> Document {
+    let mut command = doc! { "find": &place.collection, "batchSize": i64::from(batch) };
+    if spec.kind == CollectionKind::Collection {
+        // The order on disk: no index is walked, and capped collections come in the order of insertion.
+        command.insert("hint", doc! { "$natural": 1 });
+    }
+    if place.raw_data {
+        command.insert("rawData", true);
+    }
+    if let Some(read_concern) = read_concern {
+        command.insert("readConcern", read_concern);
+    }
+    command
+}
+
+#[cfg(test)]
+mod tests {
+    use bson::Timestamp;
+
+    use super::*;
+
+    #[test]
+    fn numbers_of_any_type_are_one_id_and_other_values_are_not() {
+        assert!(is_same_id(&Bson::Int32(1), &Bson::Double(1.0)));
+        assert!(is_same_id(&Bson::Int64(1), &Bson::Int32(1)));
+        assert!(!is_same_id(&Bson::Int32(1), &Bson::String("1".into())));
+        assert!(is_same_id(&Bson::String("1".into()), &Bson::String("1".into())));
+        assert!(is_same_id(&Bson::Double(f64::NAN), &Bson::Double(f64::NAN)));
+    }
+
+    #[test]
+    fn the_command_asks_for_the_snapshot_and_natural_order() {
+        let spec = CollectionSpec {
+            database: "d".into(),
+            name: "c".into(),
+            kind: CollectionKind::Collection,
+            options: doc! {},
+            indexes: vec![],
+            uuid: None,
+        };
+        let at = Timestamp { time: 7, increment: 3 };
+        let moment = Moment::new(Some(at), None);
+        let place = DataPlace::of(&spec, true).unwrap();
+        let command = find_command(&spec, &place, moment.read_concern(true), 9);
+        assert_eq!(
+            command.get_document("readConcern").unwrap(),
+            &doc! { "level": "snapshot", "atClusterTime": at }
+        );
+        assert_eq!(command.get_document("hint").unwrap(), &doc! { "$natural": 1 });
+        assert!(!command.contains_key("rawData"));
+
+        let series = CollectionSpec { kind: CollectionKind::TimeSeries, ..spec.clone() };
+        let old = DataPlace::of(&series, false).unwrap();
+        assert_eq!(old, DataPlace { collection: "system.buckets.c".into(), raw_data: false });
+        let new = find_command(&series, &DataPlace::of(&series, true).unwrap(), None, 9);
+        assert_eq!((new.get_str("find").unwrap(), new.get_bool("rawData").unwrap()), ("c", true));
+        assert!(!new.contains_key("hint") && !new.contains_key("readConcern"));
+        assert_eq!(
+            DataPlace::of(&CollectionSpec { kind: CollectionKind::View, ..spec }, true),
+            None
+        );
+    }
+
+    #[test]
+    fn only_what_has_a_plain_index_of_ids_and_no_order_of_its_own_is_cut() {
+        let spec = |options| CollectionSpec {
+            database: "d".into(),
+            name: "c".into(),
+            kind: CollectionKind::Collection,
+            options,
+            indexes: vec![doc! { "v": 2, "key": { "_id": 1 }, "name": "_id_" }],
+            uuid: None,
+        };
+        assert!(has_plain_ids(&spec(doc! {})));
+        assert!(!has_plain_ids(&spec(doc! { "capped": true })));
+        assert!(!has_plain_ids(&spec(doc! { "collation": { "locale": "fr" } })));
+        assert!(
+            !has_plain_ids(&CollectionSpec { indexes: vec![], ..spec(doc! {}) }),
+            "a clustered collection has no such index"
+        );
+        assert!(!has_plain_ids(&CollectionSpec {
+            kind: CollectionKind::TimeSeries,
+            ..spec(doc! {})
+        }));
+    }
+}

@@ -1,0 +1,261 @@
+//! Replaying a captured oplog: what was written while the collections were read, or after.
+//!
+//! The entries are not handed to the server's `applyOps`, which asks for the right to do anything and takes collections under
+//! their own names only. Each write is applied here to the document as it is in the target, and the result is written by `_id`.
+//! So a replay works into any database, with ordinary rights, may be done twice, and its result is known: the digest of each
+//! collection is carried along, and compared with what is read back afterwards. Indexes are built after the replay, so that no
+//! unique index stands in the way of a state between two entries.
+
+mod batch;
+mod command;
+mod entries;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use kaleem_dr_core::{
+    ground::SourceError,
+    recovery::{
+        point::PointReader,
+        source::{Existing, RestoreRequest},
+    },
+};
+
+use self::{batch::Batch, entries::Entries};
+use super::{live::Live, writes::Writes};
+use crate::mongodb::{
+    dump::oplog,
+    oplog::{CommandKind, End, Operation, Part, Window, Write},
+    server::{
+        Connection, ServerFacts,
+        listing::{BUCKETS, CollectionKind},
+    },
+};
+
+/// The oplog of a point.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Oplog {
+    pub(crate) path: String,
+    pub(crate) window: Option<Window>,
+    /// Whether the collections show one moment only after it was replayed.
+    pub(crate) is_needed: bool,
+}
+
+/// The oplog that a restore of a point replays: the one it needs, or else the one that `oplog = true` captured.
+pub(crate) fn oplog(point: &PointReader) -> Option<Oplog> {
+    let manifest = point.manifest();
+    [(oplog::needed_path(), oplog::NEEDED_KEY, true), (oplog::path(), oplog::KEY, false)]
+        .into_iter()
+        .find(|(path, ..)| manifest.artifact(path).is_some())
+        .map(|(path, key, is_needed)| {
+            let window = manifest.details.get(key).and_then(Window::from_value);
+            Oplog { path, window, is_needed }
+        })
+}
+
+/// Whether a request replays an oplog.
+///
+/// # Errors
+/// [`SourceError::Refused`] where it must be replayed and cannot be.
+pub(crate) fn is_replayed(
+    oplog: &Oplog,
+    request: &RestoreRequest,
+    writes: &Writes,
+) -> Result<bool, SourceError> {
+    let can = request.existing == Existing::Replace;
+    if oplog.is_needed && !can {
+        return Err(SourceError::Refused(
+            "this point was captured with an oplog that brings its collections to one moment, and a merge cannot replay it: \
+             restore it next to what is there, or let it replace that"
+                .to_owned(),
+        ));
+    }
+    Ok(can && (oplog.is_needed || writes.replays))
+}
+
+/// What the entries of an oplog do beside writing to the collections of the point.
+#[derive(Debug, Default)]
+pub(crate) struct Survey {
+    pub(crate) entries: u64,
+    /// Collections that were made meanwhile: database and name.
+    pub(crate) made: Vec<(String, String)>,
+}
+
+/// Looks at every entry. Nothing is sent.
+///
+/// # Errors
+/// [`SourceError::Refused`] when one cannot be replayed.
+pub(crate) async fn survey(point: &PointReader, oplog: &Oplog) -> Result<Survey, SourceError> {
+    let mut entries = Entries::open(point, &oplog.path).await?;
+    let mut survey = Survey::default();
+    while let Some(operation) = entries.next().await? {
+        survey.entries += 1;
+        if let Operation::Command(command) = &operation
+            && let CommandKind::Create(name, _) = &command.kind
+        {
+            survey.made.push((command.database.clone(), name.clone()));
+        }
+    }
+    Ok(survey)
+}
+
+/// What a replay works on.
+pub(crate) struct Replay<'a> {
+    pub(crate) connection: &'a Arc<Connection>,
+    pub(crate) facts: &'a ServerFacts,
+    pub(crate) writes: &'a Writes,
+    /// Where each database of the point goes.
+    pub(crate) databases: &'a BTreeMap<String, String>,
+    /// Whether collections come too that were made during the capture: where all of the point is restored.
+    pub(crate) takes_new: bool,
+}
+
+/// What a replay did.
+#[derive(Debug, Default)]
+pub(crate) struct Replayed {
+    pub(crate) entries: u64,
+    pub(crate) documents: u64,
+}
+
+impl Replay<'_> {
+    /// Replays every entry in order.
+    ///
+    /// # Errors
+    /// When an entry cannot be replayed or the server refuses a write: the target is between two moments then.
+    pub(crate) async fn run(
+        &self,
+        point: &PointReader,
+        oplog: &Oplog,
+        live: &mut Vec<Live>,
+    ) -> Result<Replayed, SourceError> {
+        let mut entries = Entries::open(point, &oplog.path).await?;
+        let mut work = Work {
+            replay: self,
+            live,
+            batch: Batch::default(),
+            open: HashMap::new(),
+            replayed: Replayed::default(),
+        };
+        while let Some(operation) = entries.next().await? {
+            work.replayed.entries += 1;
+            work.take(operation).await?;
+        }
+        work.flush().await?;
+        Ok(work.replayed)
+    }
+}
+
+/// A replay under way.
+struct Work<'a, 'b> {
+    replay: &'a Replay<'b>,
+    live: &'a mut Vec<Live>,
+    batch: Batch,
+    /// Operations of transactions that are not committed yet.
+    open: HashMap<Vec<u8>, Vec<Operation>>,
+    replayed: Replayed,
+}
+
+impl Work<'_, '_> {
+    async fn take(&mut self, operation: Operation) -> Result<(), SourceError> {
+        let mut waiting = vec![operation];
+        while let Some(operation) = waiting.pop() {
+            match operation {
+                Operation::Nothing => {}
+                Operation::Group(inner) => waiting.extend(inner.into_iter().rev()),
+                Operation::Transaction(part) => {
+                    waiting.extend(self.transaction(part).into_iter().rev());
+                }
+                Operation::Write(write) if write.collection == "system.views" => {
+                    self.flush().await?;
+                    self.view(&write).await?;
+                }
+                Operation::Write(write) => self.write(write).await?,
+                Operation::Command(command) => {
+                    self.flush().await?;
+                    self.command(command).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Holds the operations of a transaction back until it is committed, and gives them then.
+    fn transaction(&mut self, part: Part) -> Vec<Operation> {
+        let mut operations = self.open.remove(&part.key).unwrap_or_default();
+        operations.extend(part.operations);
+        match part.end {
+            End::Committed => operations,
+            End::Aborted => Vec::new(),
+            End::Open => {
+                self.open.insert(part.key, operations);
+                Vec::new()
+            }
+        }
+    }
+
+    async fn write(&mut self, write: Write) -> Result<(), SourceError> {
+        let at = match self.find(&write.database, &write.collection, write.uuid.as_deref()) {
+            Found::At(at) => at,
+            Found::Other => return Ok(()),
+            Found::None => {
+                // Some servers log no `create` before the first document.
+                match self.make_plain(&write).await? {
+                    Some(at) => at,
+                    None => return Ok(()),
+                }
+            }
+        };
+        if self.live[at].spec.kind == CollectionKind::View {
+            return Ok(());
+        }
+        self.live[at].is_touched = true;
+        self.batch.push(at, write.id, write.change);
+        if self.batch.is_full() { self.flush().await } else { Ok(()) }
+    }
+
+    /// Writes what waits.
+    async fn flush(&mut self) -> Result<(), SourceError> {
+        let batch = std::mem::take(&mut self.batch);
+        let (replay, live) = (self.replay, &mut *self.live);
+        self.replayed.documents += batch.apply(replay, live).await?;
+        Ok(())
+    }
+
+    /// The collection that an entry is about. Entries name it by its UUID, since names pass from one to another; those of some
+    /// servers change their UUID with their name, or have none.
+    fn find(&self, database: &str, collection: &str, uuid: Option<&str>) -> Found {
+        let is = |at: &usize| !self.live[*at].is_gone;
+        if let Some(uuid) = uuid {
+            let by_uuid = |live: &Live| live.uuid.as_deref() == Some(uuid);
+            if let Some(at) = self.live.iter().position(by_uuid).filter(is) {
+                return Found::At(at);
+            }
+        }
+        let name = collection.strip_prefix(BUCKETS).unwrap_or(collection);
+        let by_name =
+            |live: &Live| !live.is_gone && live.source.0 == database && live.source.1 == name;
+        match self.live.iter().position(by_name) {
+            Some(at) if uuid.is_none() || self.live[at].uuid.is_none() => Found::At(at),
+            Some(at) if self.live[at].spec.kind == CollectionKind::TimeSeries => Found::At(at),
+            // One that had the name before, or will have it.
+            Some(_) => Found::Other,
+            None => Found::None,
+        }
+    }
+
+    fn odd(&self, action: &str, why: impl Into<String>) -> SourceError {
+        self.replay.connection.odd_answer(action, why)
+    }
+}
+
+/// Whether the collection of an entry is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Found {
+    /// At this place among the live ones.
+    At(usize),
+    /// Another one has its name.
+    Other,
+    None,
+}
