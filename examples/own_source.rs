@@ -17,7 +17,7 @@ use kaleem_dr_core::{
     operate::{
         config::secret::SecretString,
         job::exit_of,
-        site::{Backup, Verification},
+        site::{Backup, Restore, Verification},
     },
     recovery::{
         point::PointReader,
@@ -130,7 +130,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     source.1.lock().await.insert("colour".into(), "lost".into());
     let whole = RestoreRequest::whole(RestoreTarget::InPlace);
     let report = site
-        .restore(source.name(), "latest", whole, |plan| plan.warnings.is_empty())
+        .restore(Restore::latest(source.name().clone(), whole), async |planned| {
+            planned.plan.warnings.is_empty()
+        })
         .await?
         .ok_or("the plan has a warning")?;
     println!(

@@ -26,7 +26,7 @@ use kaleem_dr_core::{
     ground::Exit,
     operate::{
         config::secret::SecretString,
-        job::{BackupJob, FurtherRepository, backup},
+        job::{BackupJob, SecondaryRepository, backup},
     },
     recovery::source::Restorable,
 };
@@ -246,7 +246,7 @@ async fn a_disk_that_is_full_loses_nothing_that_the_far_repository_can_take() {
         let first = Repository::open_in(full_near, &access(&near, "near")).await.expect("it opens");
         let next = Repository::open_in(full_far, &access(&far, "far")).await.expect("it opens");
         let mut job = BackupJob::new(first, vec![Arc::new(source) as Arc<dyn Restorable>]);
-        job.also = vec![FurtherRepository {
+        job.secondaries = vec![SecondaryRepository {
             name: "r2".into(),
             repository: Ok(next),
             tags: vec!["r2".into()],

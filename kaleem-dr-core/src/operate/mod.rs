@@ -3,6 +3,7 @@
 pub mod checklist;
 pub mod config;
 pub mod doctor;
+mod history;
 pub mod hook;
 pub mod job;
 pub mod metrics;

@@ -23,7 +23,7 @@ pub(super) async fn queue(
         move |cause| RepositoryError::Path { path, action, cause }
     };
     fs::create_dir_all(directory).map_err(failed("create the directory of"))?;
-    let mut told = false;
+    let mut is_reported = false;
     loop {
         let file = OpenOptions::new()
             .create(true)
@@ -34,11 +34,11 @@ pub(super) async fn queue(
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(lock) => return Ok(lock),
             Err((_, nix::errno::Errno::EWOULDBLOCK)) => {
-                if !told {
+                if !is_reported {
                     tracing::info!(
                         "another run of this host is using the repository; waiting for it"
                     );
-                    told = true;
+                    is_reported = true;
                 }
                 tokio::select! {
                     () = tokio::time::sleep(Duration::from_millis(200)) => {}

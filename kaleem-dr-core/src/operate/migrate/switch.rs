@@ -194,10 +194,9 @@ fn faults(run: &RunReport) -> String {
             ));
         }
     }
-    for further in &run.further {
-        faults.extend(
-            further.error.iter().map(|error| format!("repository {}: {error}", further.repository)),
-        );
+    for secondary in &run.secondaries {
+        let name = &secondary.repository;
+        faults.extend(secondary.error.iter().map(|error| format!("repository {name}: {error}")));
     }
     if faults.is_empty() { "its report says more".to_owned() } else { faults.join("; ") }
 }
@@ -291,7 +290,7 @@ mod tests {
             forgotten: None,
             prune: None,
             retention_error: None,
-            further: Vec::new(),
+            secondaries: Vec::new(),
             alarms: Vec::new(),
             withheld: None,
             repository_error: None,
