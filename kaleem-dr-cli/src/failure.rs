@@ -109,6 +109,7 @@ impl From<&SiteError> for Failure {
             SiteError::Alarms(error) => error.into(),
             SiteError::Drill(error) => error.into(),
             SiteError::Report(error) => error.into(),
+            SiteError::Schedule(error) => error.into(),
             error => {
                 let advice = match error {
                     SiteError::NoMirror(_) => Some(
@@ -160,9 +161,9 @@ impl From<&ReportError> for Failure {
     }
 }
 
-impl From<ScheduleError> for Failure {
-    fn from(error: ScheduleError) -> Self {
-        let (exit, advice) = match &error {
+impl From<&ScheduleError> for Failure {
+    fn from(error: &ScheduleError) -> Self {
+        let (exit, advice) = match error {
             ScheduleError::Settings(_) => (Exit::Usage, None),
             ScheduleError::NotOurs { .. } => (
                 Exit::Refused,
@@ -174,7 +175,7 @@ impl From<ScheduleError> for Failure {
                 Some("the files are in place; run the commands by hand, or this again"),
             ),
         };
-        Self::of(&error, exit, advice)
+        Self::of(error, exit, advice)
     }
 }
 
@@ -256,5 +257,6 @@ by_value!(
     LedgerError,
     DrillError,
     ReportError,
+    ScheduleError,
     SourceError,
 );

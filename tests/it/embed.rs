@@ -48,6 +48,24 @@ fn the_embedders_example_backs_up_and_restores_its_own_source() {
     assert!(ends - begins < 75, "a source of one's own takes {} lines", ends - begins);
 }
 
+#[test]
+fn an_embedder_shows_progress_and_notifies_in_its_own_way_and_its_jobs_are_in_the_history() {
+    let site = Site::new();
+    let tree = site.path("tree");
+    fs::create_dir_all(&tree).expect("a directory can be made");
+    fs::write(tree.join("file"), "content").expect("a file can be written");
+    let site = site.with_files("data", &[&tree]).initialised();
+    let outcome = run(example("own_progress").arg(site.config_path()));
+    assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
+    for line in ["begun: ", "paged: backup ended with 0", "paged: verify ended with 0"] {
+        assert!(outcome.stdout.contains(line), "{line}: {}", outcome.stdout);
+    }
+    assert!(outcome.stdout.ends_with("verify: Done\n"), "{}", outcome.stdout);
+    let (_, past) = site.json(["history"]);
+    let kinds: Vec<_> = past[0].as_array().expect("a list").iter().map(|of| &of["kind"]).collect();
+    assert_eq!(kinds, ["verify", "backup"]);
+}
+
 #[tokio::test]
 async fn a_service_in_a_bucket_is_drilled_and_says_over_http_how_well_it_is_protected() {
     let s3 = servers::s3();

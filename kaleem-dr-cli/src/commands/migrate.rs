@@ -10,18 +10,18 @@ use std::{
 use clap::Args;
 use kaleem_dr_core::{
     Site,
-    ground::{Exit, ProofLevel},
+    ground::{Exit, ProofLevel, diagnosis::Diagnosis},
     operate::site::{Backup, Replication, Verification},
     operate::{
         migrate::{Journal, Proven, Survey, SwitchReport, UndoReport, begin, prove, switch, undo},
-        schedule::{Style, carry_out},
+        schedule::{Style, carry_out, systemd_runs},
     },
 };
 use serde_json::json;
 
 use super::{
     Outcome, backup, replicate,
-    schedule::{plan, print_commands, systemd_runs},
+    schedule::{plan, print_commands},
     verify,
 };
 use crate::{
@@ -157,8 +157,14 @@ fn print_survey(survey: &Survey, written: Option<&Path>, json: bool) -> Printed 
     }
     for finding in &survey.findings {
         let place = finding.place.as_ref().map(|place| format!(" {place}:")).unwrap_or_default();
-        line(&format!("{}:{place} {} [{}]", finding.severity, finding.what, finding.code))?;
-        line(&format!("  why: {}\n  do:  {}", finding.why, finding.advice))?;
+        let Diagnosis { id, severity, what, cause, fix, .. } = &finding.diagnosis;
+        line(&format!("{}:{place} {what} [{id}]", severity.word()))?;
+        let (why, advice) = (cause.as_deref(), fix.as_deref());
+        line(&format!(
+            "  why: {}\n  do:  {}",
+            why.unwrap_or_default(),
+            advice.unwrap_or_default()
+        ))?;
     }
     let blocking = survey.blocking().count();
     if blocking > 0 {

@@ -93,7 +93,10 @@ async fn uncancelled(context: &Context, work: impl Future<Output = JobOutcome>) 
     match signals::within(signals::WORK, &context.cancel, work).await {
         Ok(ended) if ended.exit == Exit::Done => Ok(ended),
         outcome if !context.cancel.is_cancelled() => outcome,
-        Ok(ended) => Ok(Ended { exit: Exit::Cancelled, ..ended }),
+        Ok(mut ended) => {
+            ended.exit = Exit::Cancelled;
+            Ok(ended)
+        }
         Err(_) => Err(Failure::cancelled()),
     }
 }

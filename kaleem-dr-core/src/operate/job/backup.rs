@@ -16,6 +16,7 @@ use crate::{
 
 /// What a run does.
 #[derive(Clone)]
+#[non_exhaustive]
 pub struct BackupJob {
     /// Id of the run; `None` makes a new one.
     pub run: Option<RunId>,

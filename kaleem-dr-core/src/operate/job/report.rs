@@ -16,6 +16,7 @@ use crate::{
 
 /// What a run did.
 #[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
 pub struct RunReport {
     /// Its id.
     pub run: RunId,
@@ -52,6 +53,7 @@ pub struct RunReport {
 
 /// What became of one source.
 #[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
 pub struct SourceReport {
     /// Its name.
     pub source: SourceName,
@@ -102,6 +104,7 @@ pub struct SourceReport {
 
 /// What became of a source's snapshot in a secondary repository.
 #[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
 pub struct CopyOutcome {
     /// The repository's name in the config.
     pub repository: String,
@@ -115,6 +118,7 @@ pub struct CopyOutcome {
 
 /// What became of a secondary repository.
 #[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
 pub struct SecondaryReport {
     /// Its name in the config.
     pub repository: String,

@@ -15,6 +15,7 @@ use crate::{
 
 /// A repository that a run copies into besides its own.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct SecondaryRepository {
     /// Its name in the config.
     pub name: String,
@@ -22,6 +23,13 @@ pub struct SecondaryRepository {
     pub repository: Result<Repository, String>,
     /// More tags for the snapshots copied into it; `{host}` in one is replaced by the host's name.
     pub tags: Vec<String>,
+}
+
+impl SecondaryRepository {
+    /// A repository under its name in the config, or why it could not be opened.
+    pub fn of(name: impl Into<String>, repository: Result<Repository, String>) -> Self {
+        Self { name: name.into(), repository, tags: Vec::new() }
+    }
 }
 
 /// A secondary repository during a run.

@@ -15,6 +15,7 @@ use crate::{
 
 /// What is verified, and how far.
 #[derive(Clone)]
+#[non_exhaustive]
 pub struct VerifyJob {
     /// Where the points are.
     pub repository: Repository,
@@ -33,6 +34,7 @@ pub struct VerifyJob {
 /// What a job of verifications found.
 #[derive(Debug)]
 #[must_use]
+#[non_exhaustive]
 pub struct Verified {
     /// A report for each source that was come to, also where the job ended early. Whoever asked must look at [`exit_of`].
     pub reports: Vec<VerifyReport>,

@@ -16,7 +16,7 @@ use serde::Serialize;
 use super::{
     Journal, MigrateError, Step, Survey, below, failed,
     journal::{digest, exists},
-    old::{CRON_FILE, TIMER, UNITS},
+    legacy::{CRON_FILE, TIMER, UNITS},
 };
 use crate::{
     ground::{Exit, ProofLevel, SourceName},
@@ -37,6 +37,7 @@ pub struct Proven(());
 
 /// Why the first run proves nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct NotProven {
     /// Why.
     pub why: String,
@@ -46,6 +47,7 @@ pub struct NotProven {
 
 /// What the change of guard did.
 #[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
 pub struct SwitchReport {
     /// Our schedules.
     pub installed: InstallReport,
@@ -64,7 +66,8 @@ pub fn begin(survey: &Survey) -> Result<Journal, MigrateError> {
         let place = first.place.as_ref().map(|place| format!(" ({place})")).unwrap_or_default();
         return Err(MigrateError::Refused(format!(
             "nothing was changed: {}{place}; {}",
-            first.what, first.advice
+            first.diagnosis.what,
+            first.diagnosis.fix.as_deref().unwrap_or_default()
         )));
     }
     let mut journal = match Journal::load(&survey.root)? {

@@ -50,6 +50,7 @@ use crate::{
 
 /// A job that is about to run.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Job {
     /// What it is.
     pub kind: EventKind,
@@ -61,6 +62,14 @@ pub struct Job {
     pub parts: Vec<String>,
     /// Whether these are fewer than all. Then its good end says nothing of the others, and the job's own check stays as it is.
     pub is_narrowed: bool,
+}
+
+impl Job {
+    /// A job on these repositories, in words, that is about all of them.
+    #[must_use]
+    pub fn of(kind: EventKind, run: RunId, repositories: Vec<String>) -> Self {
+        Self { kind, run, repositories, parts: Vec::new(), is_narrowed: false }
+    }
 }
 
 /// The delivery of one notice or ping.

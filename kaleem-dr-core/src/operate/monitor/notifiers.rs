@@ -75,8 +75,10 @@ pub trait Notifier: Send + Sync {
     /// Its name for logs and for `notify test`; never an address that is a secret.
     fn name(&self) -> String;
 
-    /// Whether it wants this notice.
-    fn wants(&self, notice: &Notice) -> bool;
+    /// Whether it wants this notice; all of them unless it says otherwise.
+    fn wants(&self, _notice: &Notice) -> bool {
+        true
+    }
 
     /// Delivers a notice. A delivery that takes longer than half a minute is given up, so that it never holds up a job for long.
     ///

@@ -6,7 +6,9 @@ use crate::{
         repository::{RepositoryError, store::StoreError},
     },
     ground::{Exit, SourceError},
-    operate::{metrics::MetricsError, report::ReportError, tripwire::AlarmError},
+    operate::{
+        metrics::MetricsError, report::ReportError, schedule::ScheduleError, tripwire::AlarmError,
+    },
     recovery::drill::DrillError,
 };
 
@@ -44,6 +46,9 @@ pub enum SiteError {
     /// There is no such proof report, or it cannot be read.
     #[error(transparent)]
     Report(#[from] ReportError),
+    /// The schedules of the config cannot be used.
+    #[error(transparent)]
+    Schedule(#[from] ScheduleError),
     /// The metrics cannot be read.
     #[error(transparent)]
     Metrics(#[from] MetricsError),
@@ -58,7 +63,10 @@ impl From<StoreError> for SiteError {
 impl From<&SiteError> for Exit {
     fn from(error: &SiteError) -> Self {
         match error {
-            SiteError::Config(_) | SiteError::NoMirror(_) => Self::Usage,
+            SiteError::Config(_)
+            | SiteError::NoMirror(_)
+            | SiteError::Schedule(ScheduleError::Settings(_)) => Self::Usage,
+            SiteError::Schedule(ScheduleError::NotOurs { .. }) => Self::Refused,
             SiteError::Refused(_) => Self::Refused,
             SiteError::Repository(error) | SiteError::Drill(DrillError::Repository(error)) => {
                 error.into()
@@ -69,6 +77,7 @@ impl From<&SiteError> for Exit {
             | SiteError::Alarms(_)
             | SiteError::Drill(_)
             | SiteError::Report(_)
+            | SiteError::Schedule(_)
             | SiteError::Metrics(_) => Self::Failed,
         }
     }

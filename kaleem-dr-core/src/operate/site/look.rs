@@ -1,4 +1,11 @@
-//! `doctor`, `checklist`, `config check`, `r2 check`, `runbook`: an installation looked at, and explained.
+//! `doctor`, `checklist`, `config check`, `r2 check`, `schedule`, `runbook`: an installation looked at, and explained.
+
+use std::path::{Path, PathBuf, absolute};
+
+use jiff::{
+    Timestamp,
+    tz::{Offset, TimeZone},
+};
 
 use super::{Site, SiteError};
 use crate::{
@@ -6,8 +13,10 @@ use crate::{
     ground::error_chain,
     operate::{
         checklist::{Checklist, Inspection, Period, go_through},
+        config::References,
         doctor::{DoctorReport, Examination, Host, examine},
         runbook::Runbook,
+        schedule::{Plan, Premises},
     },
 };
 
@@ -100,6 +109,32 @@ impl Site {
             ));
         };
         Ok(check_bucket(&access).await?)
+    }
+
+    /// The scheduled jobs of this config, as `program` runs them on the system below `root`.
+    ///
+    /// # Errors
+    /// [`SiteError::Config`] for a site without a config file, whose jobs would not see its variables; when the schedules are not
+    /// understood.
+    pub fn schedule_plan(&self, program: PathBuf, root: &Path) -> Result<Plan, SiteError> {
+        if !self.path.is_file() {
+            return Err(SiteError::Config(
+                "schedules need a config file: jobs do not see these variables; `kaleem-dr migrate` makes one".to_owned(),
+            ));
+        }
+        let unread = |error| SiteError::Config(format!("{}: {error}", self.path.display()));
+        let text = std::fs::read_to_string(&self.path).map_err(unread)?;
+        let premises = Premises {
+            program,
+            config: absolute(&self.path).map_err(unread)?,
+            settings: &self.config.settings,
+            references: References::of(&text, &self.path)
+                .map_err(|error| SiteError::Config(error.to_string()))?,
+            environment: &self.environment,
+            clock_is_utc: TimeZone::system().to_offset(Timestamp::now()) == Offset::UTC,
+            root: root.to_path_buf(),
+        };
+        Ok(Plan::of(&premises)?)
     }
 
     /// How everything of this config is got back.
