@@ -8,10 +8,7 @@
 use std::{
     error::Error,
     path::PathBuf,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, atomic},
 };
 
 use async_trait::async_trait;
@@ -31,24 +28,24 @@ use kaleem_dr_core::{
 struct Stages;
 
 #[derive(Debug)]
-struct Stage(String, Unit, AtomicU64);
+struct Stage(String, Unit, atomic::AtomicU64);
 
 impl ProgressSink for Stages {
     fn begin(&self, title: &str, unit: Unit, _total: Option<u64>) -> Arc<dyn StageProgress> {
         println!("begun: {title}");
-        Arc::new(Stage(title.to_owned(), unit, AtomicU64::new(0)))
+        Arc::new(Stage(title.to_owned(), unit, atomic::AtomicU64::new(0)))
     }
 }
 
 impl StageProgress for Stage {
     fn advance(&self, by: u64) {
-        self.2.fetch_add(by, Ordering::Relaxed);
+        self.2.fetch_add(by, atomic::Ordering::Relaxed);
     }
 
     fn set_total(&self, _total: u64) {}
 
     fn finish(&self) {
-        println!("ended: {}, {} {:?}", self.0, self.2.load(Ordering::Relaxed), self.1);
+        println!("ended: {}, {} {:?}", self.0, self.2.load(atomic::Ordering::Relaxed), self.1);
     }
 }
 

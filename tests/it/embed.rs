@@ -46,6 +46,8 @@ fn the_embedders_example_backs_up_and_restores_its_own_source() {
     let ends =
         text.lines().position(|line| line.starts_with("#[tokio::main]")).expect("and what uses it");
     assert!(ends - begins < 75, "a source of one's own takes {} lines", ends - begins);
+    let service = text.lines().count() - ends;
+    assert!(service < 40, "what uses it takes {service} lines");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The history of this host: the one place that writes what jobs showed into the ledger.
 //!
-//! Jobs return reports; this writes them. The order is proofs, then the chain of reports, then the event, so that an event never tells of
+//! Jobs return reports; this writes them. The order is proofs, then the chain of reports, then the event, so that an event never names
 //! something that is not there. A proof that a verification took back is written as soon as the verification ends, however the job ends.
 //! An event that no verb wrote, of a job that could not begin, say, is written by [`crate::operate::monitor`] through [`History::ended`].
 //! What a pass of a mirror must know while it works (which objects it brought) stays in `engine::replicate`: it is needed for safety.

@@ -22,7 +22,7 @@ use super::host_facts::Host;
 const LONGEST_SCRIPT_BYTES: u64 = 256 << 10;
 /// Scripts that call scripts, before we stop.
 const DEEPEST_CALL: usize = 4;
-/// What may stand before the program in a command.
+/// Words that may precede the program in a command.
 const BEFORE_A_PROGRAM: [&str; 22] = [
     "sudo",
     "nice",

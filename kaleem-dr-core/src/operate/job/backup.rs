@@ -1,15 +1,11 @@
-//! The nightly run: every source into a snapshot of its own, copies of them, a look at whether they are normal, then retention.
+//! The job of a nightly run: every source into a snapshot of its own, copies of them, a look at whether they are normal, then retention.
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use jiff::Timestamp;
-use tracing::Instrument as _;
-
-use super::{SecondaryRepository, Staging, queue::queue, report::RunReport, run::Run};
+use super::{SecondaryRepository, Staging};
 use crate::{
-    CancellationToken,
-    engine::repository::{Repository, RepositoryError, Retention},
-    ground::{RunId, host::HostName, progress::ProgressSink},
+    engine::repository::{Repository, Retention},
+    ground::{RunId, host::HostName},
     operate::tripwire::Tripwire,
     recovery::source::{Restorable, Unavailable},
 };
@@ -40,11 +36,11 @@ pub struct BackupJob {
     pub restore_text: Option<Arc<str>>,
     /// Read everything, write nothing.
     pub dry_run: bool,
-    /// Where this host's runs queue for the repository, and where alarms stand; `None` lets runs race and raises none.
+    /// Where this host's runs queue for the repository, and where its alarms are kept; `None` lets runs race and raises none.
     pub state_directory: Option<PathBuf>,
     /// Repositories that get a copy of what is saved, in this order.
     pub secondaries: Vec<SecondaryRepository>,
-    /// When a snapshot is suspicious. Retention does not run while an alarm stands, also where this is `None`.
+    /// When a snapshot is suspicious. Retention does not run while an alarm is not acknowledged, also where this is `None`.
     pub tripwire: Option<Tripwire>,
     /// How long to wait for another tool's lock.
     pub patience: Duration,
@@ -72,41 +68,4 @@ impl BackupJob {
             patience: Duration::ZERO,
         }
     }
-}
-
-/// Runs a backup. A source that fails leaves no snapshot and does not keep the others from being saved. The history is left to the caller:
-/// [`Site::backup`](crate::Site::backup) writes it.
-///
-/// # Errors
-/// Only what keeps the run from beginning: no lock, say. Everything else is in the report.
-pub async fn backup(
-    job: &BackupJob,
-    progress: &Arc<dyn ProgressSink>,
-    cancel: &CancellationToken,
-) -> Result<RunReport, RepositoryError> {
-    let (run, started) = (job.run.unwrap_or_default(), Timestamp::now());
-    // Every line that is logged below bears the run's id.
-    run_backup(job, (run, started), progress, cancel)
-        .instrument(tracing::info_span!("run", id = %run))
-        .await
-}
-
-/// The phases of a run, in order. Runs of this host queue for a repository, so that they never race.
-async fn run_backup(
-    job: &BackupJob,
-    (run, started): (RunId, Timestamp),
-    progress: &Arc<dyn ProgressSink>,
-    cancel: &CancellationToken,
-) -> Result<RunReport, RepositoryError> {
-    let _queue = match &job.state_directory {
-        Some(directory) => Some(queue(directory, job.repository.id(), cancel).await?),
-        None => None,
-    };
-    let mut run = Run::begin(job, (run, started), progress, cancel).await?;
-    run.capture().await;
-    run.copy().await;
-    run.release().await?;
-    run.watch().await;
-    run.retain().await;
-    Ok(run.end())
 }

@@ -7,6 +7,7 @@ use super::{
     CopyOutcome, StagedFile, Staging,
     report::SourceReport,
     run::{Holder, Run},
+    secondary::is_broken,
     watch::Fresh,
 };
 use crate::{
@@ -152,17 +153,6 @@ impl Run<'_> {
         let point = point.await.map_err(|error| SourceError::Point(error.into()))?;
         staging.stage(source, &point).await
     }
-}
-
-/// Whether the repository itself failed, so that another one may take the snapshot.
-pub(super) fn is_broken(error: &RepositoryError) -> bool {
-    !matches!(
-        error,
-        RepositoryError::Cancelled
-            | RepositoryError::NotCommitted(_)
-            | RepositoryError::Locked { .. }
-            | RepositoryError::Guarded(_)
-    )
 }
 
 fn ends_the_run(result: &Result<Saved, SaveError>) -> bool {

@@ -16,11 +16,12 @@ mod verifying;
 mod watch;
 
 pub use self::{
-    backup::{BackupJob, backup},
+    backup::BackupJob,
     pinning::{forget_by_id, pin},
     rebuild::rebuild,
     report::{CopyOutcome, RunReport, SecondaryReport, SourceReport},
     restoring::{Restoring, plan_restore},
+    run::backup,
     secondary::SecondaryRepository,
     stage::{StagedFile, Staging, file_name},
     status::{

@@ -7,13 +7,14 @@
 use std::{collections::HashSet, sync::Arc};
 
 use jiff::Timestamp;
+use tracing::Instrument as _;
 
 use super::{
     BackupJob,
-    capture::is_broken,
+    queue::queue,
     report::{RunReport, SourceReport},
     retain::{Retaining, retain},
-    secondary::Secondary,
+    secondary::{Secondary, is_broken},
     watch::{Fresh, Watched, watch},
 };
 use crate::{
@@ -24,6 +25,43 @@ use crate::{
     ground::{Exit, RunId, error_chain, progress::ProgressSink},
     operate::tripwire::{Alarms, Tripwire, refusal},
 };
+
+/// Runs a backup. A source that fails leaves no snapshot and does not keep the others from being saved. The history is left to the caller:
+/// [`Site::backup`](crate::Site::backup) writes it.
+///
+/// # Errors
+/// Only what keeps the run from beginning: no lock, say. Everything else is in the report.
+pub async fn backup(
+    job: &BackupJob,
+    progress: &Arc<dyn ProgressSink>,
+    cancel: &CancellationToken,
+) -> Result<RunReport, RepositoryError> {
+    let (run, started) = (job.run.unwrap_or_default(), Timestamp::now());
+    // Every line that is logged below bears the run's id.
+    run_backup(job, (run, started), progress, cancel)
+        .instrument(tracing::info_span!("run", id = %run))
+        .await
+}
+
+/// The phases of a run, in order. Runs of this host queue for a repository, so that they never race.
+async fn run_backup(
+    job: &BackupJob,
+    (run, started): (RunId, Timestamp),
+    progress: &Arc<dyn ProgressSink>,
+    cancel: &CancellationToken,
+) -> Result<RunReport, RepositoryError> {
+    let _queue = match &job.state_directory {
+        Some(directory) => Some(queue(directory, job.repository.id(), cancel).await?),
+        None => None,
+    };
+    let mut run = Run::begin(job, (run, started), progress, cancel).await?;
+    run.capture().await;
+    run.copy().await;
+    run.release().await?;
+    run.watch().await;
+    run.retain().await;
+    Ok(run.end())
+}
 
 /// The repository of a run that a snapshot was saved into first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

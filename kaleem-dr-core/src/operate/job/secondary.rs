@@ -165,3 +165,14 @@ impl<'a> Secondary<'a> {
         }
     }
 }
+
+/// Whether the repository itself failed, so that another one may take the snapshot.
+pub(super) fn is_broken(error: &RepositoryError) -> bool {
+    !matches!(
+        error,
+        RepositoryError::Cancelled
+            | RepositoryError::NotCommitted(_)
+            | RepositoryError::Locked { .. }
+            | RepositoryError::Guarded(_)
+    )
+}

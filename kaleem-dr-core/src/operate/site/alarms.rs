@@ -1,6 +1,6 @@
 //! `alarm`: alarms that block forget and prune, listed and acknowledged.
 
-use super::{Site, SiteError};
+use super::{Site, SiteError, parts::released};
 use crate::{
     engine::repository::{LockKind, Repository},
     ground::SourceName,
@@ -89,13 +89,18 @@ impl Site {
             return Ok(Vec::new());
         }
         let lock = repository.lock(LockKind::Exclusive, self.patience);
-        self.locked(lock, async |lock| {
-            let meant = meant().await?;
-            let records: Vec<_> = meant.iter().map(|alarm| alarm.record).collect();
-            repository.remove_records(&records, lock, &self.progress, &self.cancel).await?;
-            Ok(meant)
-        })
-        .await
+        {
+            let held = self.wait_for(lock).await?;
+            let lock = &held;
+            let done = async {
+                let meant = meant().await?;
+                let records: Vec<_> = meant.iter().map(|alarm| alarm.record).collect();
+                repository.remove_records(&records, lock, &self.progress, &self.cancel).await?;
+                Ok(meant)
+            }
+            .await;
+            released(held, done).await
+        }
     }
 
     /// The repositories that runs write into, by their names; mirrors follow with their next pass. `None` is one that no config names.

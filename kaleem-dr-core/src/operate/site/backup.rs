@@ -83,16 +83,15 @@ impl Site {
             state_directory: Some(settings.state_directory.clone()),
             patience: self.patience,
         };
-        let location = job.repository.location();
-        let work = async { Ok(job::backup(&job, &self.progress, &self.cancel).await) };
-        let result = match self.until_cancelled(Box::pin(work)).await {
-            Err(SiteError::Repository(error)) => Err(error),
-            done => done?,
+        let work = async {
+            let result = job::backup(&job, &self.progress, &self.cancel).await;
+            if !job.dry_run {
+                let location = job.repository.location();
+                self.history()?.backup(location, (run, started), &result)?;
+            }
+            Ok(result?)
         };
-        if !backup.dry_run {
-            self.history()?.backup(location, (run, started), &result)?;
-        }
-        Ok(result?)
+        self.until_cancelled(Box::pin(work)).await
     }
 
     /// The run's repository, the tags of what is saved in it, and the secondary repositories. When the first cannot be opened, the next that

@@ -1,6 +1,6 @@
 //! `copy`: snapshots into a repository with its own id and password.
 
-use super::{Site, SiteError};
+use super::{Site, SiteError, parts::released};
 use crate::{
     engine::{
         ledger::EventKind,
@@ -89,14 +89,23 @@ impl Site {
         let tags = self.named(&wanted.to)?.1.tags.clone();
         let options = CopyOptions { tags, dry_run: wanted.dry_run };
         let both = (&source, &destination);
-        self.locked(source.lock_to_read(self.patience), async |here| {
-            let lock = destination.lock(LockKind::Shared, self.patience);
-            self.locked(lock, async |there| {
-                self.copy_between(both, &chosen, &options, (here, there)).await
-            })
-            .await
-        })
-        .await
+        {
+            let held = self.wait_for(source.lock_to_read(self.patience)).await?;
+            let here = &held;
+            let done = async {
+                let lock = destination.lock(LockKind::Shared, self.patience);
+                {
+                    let held = self.wait_for(lock).await?;
+                    let there = &held;
+                    let done =
+                        async { self.copy_between(both, &chosen, &options, (here, there)).await }
+                            .await;
+                    released(held, done).await
+                }
+            }
+            .await;
+            released(held, done).await
+        }
     }
 
     async fn copy_between(

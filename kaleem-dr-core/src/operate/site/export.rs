@@ -2,7 +2,7 @@
 
 use std::{io::Write, path::PathBuf};
 
-use super::{Site, SiteError};
+use super::{Site, SiteError, parts::released};
 use crate::{
     ground::SourceName,
     operate::job::file_name,
@@ -79,15 +79,19 @@ impl Site {
             return Err(no_form(&wanted.source));
         }
         let repository = self.repository().await?;
-        self.locked(repository.lock_to_read(self.patience), async |_| {
-            let choice = self.point(&wanted.point, wanted.allow_incomplete);
-            let (progress, cancel) = (&self.progress, &self.cancel);
-            let (point, notes) =
-                open_point(&repository, source.name(), &choice, progress, cancel).await?;
-            notes.iter().for_each(|note| tracing::warn!("{note}"));
-            self.export_point(&*source, &point, wanted.to).await
-        })
-        .await
+        {
+            let held = self.wait_for(repository.lock_to_read(self.patience)).await?;
+            let done = async {
+                let choice = self.point(&wanted.point, wanted.allow_incomplete);
+                let (progress, cancel) = (&self.progress, &self.cancel);
+                let (point, notes) =
+                    open_point(&repository, source.name(), &choice, progress, cancel).await?;
+                notes.iter().for_each(|note| tracing::warn!("{note}"));
+                self.export_point(&*source, &point, wanted.to).await
+            }
+            .await;
+            released(held, done).await
+        }
     }
 
     async fn export_point(

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{Site, SiteError};
+use super::{Site, SiteError, parts::released};
 use crate::{
     engine::repository::{SnapshotReader, select},
     recovery::restore::{FilesReport, RestoreOptions, restore_files},
@@ -65,18 +65,22 @@ impl Site {
         let restoring = async {
             let repository = self.repository().await?;
             // A shared lock: nobody may prune what is read.
-            self.locked(repository.lock_to_read(self.patience), async |_| {
-                let snapshots = repository.snapshots().await?;
-                let chosen = select(&snapshots, &wanted.snapshot, &self.identity.scope)?;
-                if wanted.target == FilesTarget::InPlace {
-                    self.identity
-                        .refuse_replacing_from(&chosen.id().short(), chosen.host())
-                        .map_err(SiteError::Refused)?;
+            {
+                let held = self.wait_for(repository.lock_to_read(self.patience)).await?;
+                let done = async {
+                    let snapshots = repository.snapshots().await?;
+                    let chosen = select(&snapshots, &wanted.snapshot, &self.identity.scope)?;
+                    if wanted.target == FilesTarget::InPlace {
+                        self.identity
+                            .refuse_replacing_from(&chosen.id().short(), chosen.host())
+                            .map_err(SiteError::Refused)?;
+                    }
+                    let snapshot = repository.read(chosen).await?;
+                    self.restore_files_of(&snapshot, wanted, agree).await
                 }
-                let snapshot = repository.read(chosen).await?;
-                self.restore_files_of(&snapshot, wanted, agree).await
-            })
-            .await
+                .await;
+                released(held, done).await
+            }
         };
         self.until_cancelled(Box::pin(restoring)).await
     }

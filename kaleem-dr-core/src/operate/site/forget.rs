@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{Site, SiteError};
+use super::{Site, SiteError, parts::released};
 use crate::{
     engine::{
         ledger::EventKind,
@@ -101,20 +101,25 @@ impl Site {
     ) -> Result<Option<Forgotten>, SiteError> {
         let forgetting = async {
             let repository = self.repository().await?;
-            self.locked(repository.lock_to_free(self.patience), async |lock| {
-                let what = if wanted.snapshots.is_empty() {
-                    self.forget_by_rules(&repository, wanted, lock, agree).await?
-                } else {
-                    self.forget_named(&repository, wanted, lock, agree).await?
-                };
-                let Some(what) = what else { return Ok(None) };
-                let prune = match wanted.prune {
-                    true => Some(self.prune_after(&repository, wanted.dry_run, lock).await),
-                    false => None,
-                };
-                Ok(Some(Forgotten { what, dry_run: wanted.dry_run, prune }))
-            })
-            .await
+            {
+                let held = self.wait_for(repository.lock_to_free(self.patience)).await?;
+                let lock = &held;
+                let done = async {
+                    let what = if wanted.snapshots.is_empty() {
+                        self.forget_by_rules(&repository, wanted, lock, agree).await?
+                    } else {
+                        self.forget_named(&repository, wanted, lock, agree).await?
+                    };
+                    let Some(what) = what else { return Ok(None) };
+                    let prune = match wanted.prune {
+                        true => Some(self.prune_after(&repository, wanted.dry_run, lock).await),
+                        false => None,
+                    };
+                    Ok(Some(Forgotten { what, dry_run: wanted.dry_run, prune }))
+                }
+                .await;
+                released(held, done).await
+            }
         };
         self.until_cancelled(Box::pin(forgetting)).await
     }

@@ -54,12 +54,15 @@ impl Site {
     /// [`RepositoryError::AlreadyExists`] where there is one; when its place cannot be written.
     pub async fn init_repository(&self, wanted: &Init) -> Result<Repository, SiteError> {
         let access = self.access_to(self.chosen_repository()?.0)?;
-        Ok(match &wanted.cut_like {
-            Some(name) => {
-                let like = self.open_named(name).await?;
-                Repository::init_like(&access, wanted.version, &like).await?
-            }
-            None => Repository::init(&access, wanted.version).await?,
-        })
+        let making = async {
+            Ok(match &wanted.cut_like {
+                Some(name) => {
+                    let like = self.open_named(name).await?;
+                    Repository::init_like(&access, wanted.version, &like).await?
+                }
+                None => Repository::init(&access, wanted.version).await?,
+            })
+        };
+        self.until_cancelled(Box::pin(making)).await
     }
 }

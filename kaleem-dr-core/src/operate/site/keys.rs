@@ -1,6 +1,6 @@
 //! `key`: the passwords that open the repository.
 
-use super::{Site, SiteError};
+use super::{Site, SiteError, parts::released};
 use crate::{
     engine::{
         ledger::Ledger,
@@ -26,7 +26,8 @@ impl Site {
     /// # Errors
     /// When they cannot be read.
     pub async fn keys(&self) -> Result<Vec<KeyInfo>, SiteError> {
-        Ok(self.repository().await?.keys().await?)
+        let listing = async { Ok(self.repository().await?.keys().await?) };
+        self.until_cancelled(Box::pin(listing)).await
     }
 
     /// Adds one more password.
@@ -41,11 +42,16 @@ impl Site {
         let adding = async {
             let repository = self.repository().await?;
             let lock = repository.lock(LockKind::Shared, self.patience);
-            self.locked(lock, async |lock| {
-                let key = repository.add_key(password, owner, lock).await?;
-                changed(&repository, key).await
-            })
-            .await
+            {
+                let held = self.wait_for(lock).await?;
+                let lock = &held;
+                let done = async {
+                    let key = repository.add_key(password, owner, lock).await?;
+                    changed(&repository, key).await
+                }
+                .await;
+                released(held, done).await
+            }
         };
         self.until_cancelled(Box::pin(adding)).await
     }
@@ -58,12 +64,17 @@ impl Site {
         let removing = async {
             let repository = self.repository().await?;
             let lock = repository.lock(LockKind::Exclusive, self.patience);
-            self.locked(lock, async |lock| {
-                let key = repository.remove_key(id, lock).await?;
-                self.note_removed(&repository, &key);
-                changed(&repository, key).await
-            })
-            .await
+            {
+                let held = self.wait_for(lock).await?;
+                let lock = &held;
+                let done = async {
+                    let key = repository.remove_key(id, lock).await?;
+                    self.note_removed(&repository, &key);
+                    changed(&repository, key).await
+                }
+                .await;
+                released(held, done).await
+            }
         };
         self.until_cancelled(Box::pin(removing)).await
     }
@@ -80,12 +91,17 @@ impl Site {
         let changing = async {
             let repository = self.repository().await?;
             let lock = repository.lock(LockKind::Exclusive, self.patience);
-            self.locked(lock, async |lock| {
-                let anew = repository.change_password(password, owner, lock).await?;
-                self.note_removed(&repository, repository.key_id());
-                changed(&anew, anew.key_id().clone()).await
-            })
-            .await
+            {
+                let held = self.wait_for(lock).await?;
+                let lock = &held;
+                let done = async {
+                    let anew = repository.change_password(password, owner, lock).await?;
+                    self.note_removed(&repository, repository.key_id());
+                    changed(&anew, anew.key_id().clone()).await
+                }
+                .await;
+                released(held, done).await
+            }
         };
         self.until_cancelled(Box::pin(changing)).await
     }

@@ -108,7 +108,8 @@ impl Site {
                     .to_owned(),
             ));
         };
-        Ok(check_bucket(&access).await?)
+        let checking = async { Ok(check_bucket(&access).await?) };
+        self.until_cancelled(Box::pin(checking)).await
     }
 
     /// The scheduled jobs of this config, as `program` runs them on the system below `root`.

@@ -250,9 +250,53 @@ impl Site {
         &self.environment
     }
 
-    /// The config's file, or what stands for it.
+    /// The config's file, or the name that messages use for it.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn can_be_spawned<T: Send + 'static>(_: T) {}
+
+    #[test]
+    fn a_service_can_spawn_every_verb_with_a_closure_that_agrees() {
+        use crate::recovery::source::{RestoreRequest, RestoreTarget};
+        let text = "state_directory = '/nonexistent'";
+        let site = Site::parse(text, Path::new("test"), &[], Environment::default()).unwrap();
+        let name = || "mongo".parse().unwrap();
+        let restore = Restore::latest(name(), RestoreRequest::whole(RestoreTarget::InPlace));
+        let of = site.clone();
+        can_be_spawned(async move { of.restore(restore, async |_| true).await.is_ok() });
+        let (of, files) = (site.clone(), FilesRestore::to(FilesTarget::InPlace));
+        can_be_spawned(async move { of.restore_files(files, async |_| true).await.is_ok() });
+        let of = site.clone();
+        can_be_spawned(async move { of.forget(&Forget::default(), async |_| true).await.is_ok() });
+        let of = site.clone();
+        can_be_spawned(async move { of.prune(Prune::default(), async |_| true).await.is_ok() });
+        let of = site.clone();
+        can_be_spawned(async move { of.unlock(Unlock::default(), async |_| true).await.is_ok() });
+        let of = site.clone();
+        can_be_spawned(async move { of.repair_index(false, async |_| true).await.is_ok() });
+        let of = site.clone();
+        can_be_spawned(async move { of.copy(&Copying::to("r2")).await.is_ok() });
+        let of = site.clone();
+        can_be_spawned(async move { of.acknowledge_alarms(&[]).await.is_ok() });
+        let of = site.clone();
+        can_be_spawned(
+            async move { of.check(crate::engine::repository::ReadData::All).await.is_ok() },
+        );
+        let of = site.clone();
+        can_be_spawned(async move { of.backup(Backup::default()).await.is_ok() });
+        let of = site.clone();
+        can_be_spawned(async move { of.verify(Verification::default()).await.is_ok() });
+        let of = site.clone();
+        can_be_spawned(async move { of.drill(Drill::default()).await.is_ok() });
+        let of = site;
+        can_be_spawned(async move { of.watch().backup(Backup::default()).await.is_ok() });
     }
 }

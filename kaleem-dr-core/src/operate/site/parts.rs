@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::{Made, Site, SiteError};
 use crate::{
-    engine::repository::{Access, Location, Lock, Repository, RepositoryError},
+    engine::repository::{Access, Location, Lock, Repository, RepositoryError, Snapshot},
     ground::{SourceName, error_chain, host::HostScope},
     operate::{
         config::{DeclaredSource, RepositorySettings},
@@ -195,22 +195,28 @@ impl Site {
         Ok(History::open(&self.config.settings.state_directory)?)
     }
 
+    /// Opens the repository that is meant, and lists it. A cancellation ends it.
+    pub(super) async fn listed(&self) -> Result<(Repository, Vec<Snapshot>), SiteError> {
+        let listing = async {
+            let repository = self.repository().await?;
+            let snapshots = repository.snapshots().await?;
+            Ok((repository, snapshots))
+        };
+        self.until_cancelled(Box::pin(listing)).await
+    }
+
     /// Opens one repository of the config.
     pub(super) async fn open_named(&self, name: &str) -> Result<Repository, SiteError> {
         Ok(Repository::open(&self.access_to(name)?).await?)
     }
 
-    /// Does work under a lock, and releases it however the work ends. A cancellation ends the wait for the lock.
-    pub(super) async fn locked<T>(
+    /// Waits for a lock; a cancellation ends the wait.
+    pub(super) async fn wait_for(
         &self,
         lock: impl Future<Output = Result<Lock, RepositoryError>>,
-        work: impl AsyncFnOnce(&Lock) -> Result<T, SiteError>,
-    ) -> Result<T, SiteError> {
+    ) -> Result<Lock, SiteError> {
         let cancelled = Err(RepositoryError::Cancelled);
-        let lock = self.cancel.run_until_cancelled(lock).await.unwrap_or(cancelled)?;
-        let done = work(&lock).await;
-        lock.release().await?;
-        done
+        Ok(self.cancel.run_until_cancelled(lock).await.unwrap_or(cancelled)?)
     }
 
     /// Refuses what an alarm blocks.
@@ -242,4 +248,10 @@ impl Site {
             }
         }
     }
+}
+
+/// Releases a lock after the work under it, however that ended.
+pub(super) async fn released<T>(lock: Lock, done: Result<T, SiteError>) -> Result<T, SiteError> {
+    lock.release().await?;
+    done
 }

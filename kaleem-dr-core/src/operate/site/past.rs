@@ -1,4 +1,4 @@
-//! `history`, `report` and `metrics`: what the history of this host tells.
+//! `history`, `report` and `metrics`: the history of this host, read.
 
 use super::{Site, SiteError};
 use crate::{
@@ -19,7 +19,7 @@ impl Site {
         Ok(self.history()?.ledger().history(last)?)
     }
 
-    /// Adds the runs that the snapshots of the config's repositories tell of to a history that was lost. Gives the number of runs for each
+    /// Adds the runs that left snapshots in the config's repositories to a history that was lost. Gives the number of runs for each
     /// repository; one that cannot be opened does not keep the others from being read.
     ///
     /// # Errors
@@ -35,7 +35,7 @@ impl Site {
                 let place = repository.location();
                 Ok(rebuild(history.ledger(), &place, &snapshots, host.as_str())?)
             };
-            added.push((name.clone(), reading.await));
+            added.push((name.clone(), self.until_cancelled(Box::pin(reading)).await));
         }
         Ok(added)
     }

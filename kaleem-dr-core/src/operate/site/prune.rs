@@ -1,6 +1,6 @@
 //! `prune`: the space of what no snapshot needs is given back.
 
-use super::{Site, SiteError};
+use super::{Site, SiteError, parts::released};
 use crate::{
     engine::{
         ledger::EventKind,
@@ -75,18 +75,23 @@ impl Site {
                 ..PruneOptions::default()
             };
             let options = PruneOptions { dry_run: false, ..plan };
-            self.locked(repository.lock_to_free(self.patience), async |lock| {
-                let (progress, cancel) = (&self.progress, &self.cancel);
-                let plan = repository.prune(plan, lock, progress, cancel).await?;
-                if wanted.dry_run {
-                    return Ok(Some(plan));
+            {
+                let held = self.wait_for(repository.lock_to_free(self.patience)).await?;
+                let lock = &held;
+                let done = async {
+                    let (progress, cancel) = (&self.progress, &self.cancel);
+                    let plan = repository.prune(plan, lock, progress, cancel).await?;
+                    if wanted.dry_run {
+                        return Ok(Some(plan));
+                    }
+                    if (wanted.instant || !plan.deletes_nothing()) && !agree(&plan).await {
+                        return Ok(None);
+                    }
+                    Ok(Some(repository.prune(options, lock, progress, cancel).await?))
                 }
-                if (wanted.instant || !plan.deletes_nothing()) && !agree(&plan).await {
-                    return Ok(None);
-                }
-                Ok(Some(repository.prune(options, lock, progress, cancel).await?))
-            })
-            .await
+                .await;
+                released(held, done).await
+            }
         };
         self.until_cancelled(Box::pin(pruning)).await
     }

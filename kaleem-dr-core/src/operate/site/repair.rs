@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{Site, SiteError};
+use super::{Site, SiteError, parts::released};
 use crate::{
     engine::{
         ledger::EventKind,
@@ -127,10 +127,14 @@ impl Site {
     pub async fn check(&self, read: ReadData) -> Result<CheckReport, SiteError> {
         let checking = async {
             let repository = self.repository().await?;
-            self.locked(repository.lock_to_read(self.patience), async |lock| {
-                Ok(repository.check(read, lock, &self.progress, &self.cancel).await?)
-            })
-            .await
+            {
+                let held = self.wait_for(repository.lock_to_read(self.patience)).await?;
+                let lock = &held;
+                let done =
+                    async { Ok(repository.check(read, lock, &self.progress, &self.cancel).await?) }
+                        .await;
+                released(held, done).await
+            }
         };
         self.until_cancelled(Box::pin(checking)).await
     }
@@ -169,18 +173,23 @@ impl Site {
         let repairing = async {
             let repository = self.repository().await?;
             let lock = repository.lock(LockKind::Exclusive, self.patience);
-            self.locked(lock, async |lock| {
-                let plan = repository.plan_index_repair(&self.progress, &self.cancel).await?;
-                if dry_run || !plan.is_needed() {
-                    return Ok(Some(IndexRepaired { plan, done: false }));
+            {
+                let held = self.wait_for(lock).await?;
+                let lock = &held;
+                let done = async {
+                    let plan = repository.plan_index_repair(&self.progress, &self.cancel).await?;
+                    if dry_run || !plan.is_needed() {
+                        return Ok(Some(IndexRepaired { plan, done: false }));
+                    }
+                    if !agree(&plan).await {
+                        return Ok(None);
+                    }
+                    repository.repair_index(&plan, lock).await?;
+                    Ok(Some(IndexRepaired { plan, done: true }))
                 }
-                if !agree(&plan).await {
-                    return Ok(None);
-                }
-                repository.repair_index(&plan, lock).await?;
-                Ok(Some(IndexRepaired { plan, done: true }))
-            })
-            .await
+                .await;
+                released(held, done).await
+            }
         };
         self.until_cancelled(Box::pin(repairing)).await
     }
@@ -199,21 +208,26 @@ impl Site {
         let repairing = async {
             let repository = self.repository().await?;
             let lock = repository.lock(LockKind::Exclusive, self.patience);
-            self.locked(lock, async |lock| {
-                let (progress, cancel) = (&self.progress, &self.cancel);
-                let plan =
-                    repository.plan_snapshot_repair(snapshots, lock, progress, cancel).await?;
-                if *dry_run || !plan.is_needed(*forget) {
-                    return Ok(Some(SnapshotsRepaired { plan, done: None }));
+            {
+                let held = self.wait_for(lock).await?;
+                let lock = &held;
+                let done = async {
+                    let (progress, cancel) = (&self.progress, &self.cancel);
+                    let plan =
+                        repository.plan_snapshot_repair(snapshots, lock, progress, cancel).await?;
+                    if *dry_run || !plan.is_needed(*forget) {
+                        return Ok(Some(SnapshotsRepaired { plan, done: None }));
+                    }
+                    if !agree(&plan).await {
+                        return Ok(None);
+                    }
+                    let done =
+                        repository.repair_snapshots(&plan, *forget, lock, progress, cancel).await?;
+                    Ok(Some(SnapshotsRepaired { plan, done: Some(done) }))
                 }
-                if !agree(&plan).await {
-                    return Ok(None);
-                }
-                let done =
-                    repository.repair_snapshots(&plan, *forget, lock, progress, cancel).await?;
-                Ok(Some(SnapshotsRepaired { plan, done: Some(done) }))
-            })
-            .await
+                .await;
+                released(held, done).await
+            }
         };
         self.until_cancelled(Box::pin(repairing)).await
     }

@@ -142,7 +142,7 @@ impl Site {
     ) -> Result<Replicated, SiteError> {
         let state_directory = &self.config.settings.state_directory;
         let history = self.history()?;
-        // Of which repository it is, only its password would tell; so any alarm keeps deletions back.
+        // Only a password would show which repository an alarm is of; so any alarm keeps deletions back.
         let alarms = Alarms::load(state_directory)?;
         let alarm = alarms.standing().first().map(ToString::to_string);
         let options = MirrorOptions { alarm, ..wanted.options.clone() };

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{Site, SiteError, export::no_form};
+use super::{Site, SiteError, export::no_form, parts::released};
 use crate::{
     ground::SourceName,
     operate::job::{Restoring, plan_restore},
@@ -81,14 +81,18 @@ impl Site {
         }
         let repository = self.repository().await?;
         // Nobody may prune what is read.
-        self.locked(repository.lock_to_read(self.patience), async |_| {
-            let choice = self.point(&wanted.point, wanted.allow_incomplete);
-            let (progress, cancel) = (&self.progress, &self.cancel);
-            let (point, notes) =
-                open_point(&repository, source.name(), &choice, progress, cancel).await?;
-            self.restore_point(source, (&point, notes), wanted.request, agree).await
-        })
-        .await
+        {
+            let held = self.wait_for(repository.lock_to_read(self.patience)).await?;
+            let done = async {
+                let choice = self.point(&wanted.point, wanted.allow_incomplete);
+                let (progress, cancel) = (&self.progress, &self.cancel);
+                let (point, notes) =
+                    open_point(&repository, source.name(), &choice, progress, cancel).await?;
+                self.restore_point(source, (&point, notes), wanted.request, agree).await
+            }
+            .await;
+            released(held, done).await
+        }
     }
 
     async fn restore_point(

@@ -1,6 +1,6 @@
 //! What is in the repository: snapshots, recovery points, sizes; and single snapshots pinned.
 
-use super::{Site, SiteError};
+use super::{Site, SiteError, parts::released};
 use crate::{
     engine::repository::{LockKind, RepositoryStats, Rewritten, Snapshot},
     ground::{RunId, SourceName, host::HostScope},
@@ -45,7 +45,7 @@ impl Site {
     /// # Errors
     /// When the repository cannot be read.
     pub async fn snapshots(&self, filter: &SnapshotFilter) -> Result<Vec<Snapshot>, SiteError> {
-        let mut snapshots = self.repository().await?.snapshots().await?;
+        let (_, mut snapshots) = self.listed().await?;
         snapshots.retain(|snapshot| filter.fits(snapshot));
         Ok(snapshots)
     }
@@ -55,7 +55,7 @@ impl Site {
     /// # Errors
     /// When the repository cannot be read.
     pub async fn points(&self) -> Result<Vec<RecoveryPoint>, SiteError> {
-        let snapshots = self.repository().await?.snapshots().await?;
+        let (_, snapshots) = self.listed().await?;
         Ok(recovery_points(&snapshots, &self.source_names(), &self.identity.scope))
     }
 
@@ -64,7 +64,8 @@ impl Site {
     /// # Errors
     /// When the repository cannot be read.
     pub async fn stats(&self) -> Result<RepositoryStats, SiteError> {
-        Ok(self.repository().await?.stats().await?)
+        let counting = async { Ok(self.repository().await?.stats().await?) };
+        self.until_cancelled(Box::pin(counting)).await
     }
 
     /// Pins snapshots, named by the beginnings of their ids, so that retention keeps them; or takes their pins away. Their ids change, and
@@ -81,13 +82,25 @@ impl Site {
             let repository = self.repository().await?;
             let state_directory = &self.config.settings.state_directory;
             let lock = repository.lock(LockKind::Exclusive, self.patience);
-            self.locked(lock, async |lock| {
-                let (progress, cancel) = (&self.progress, &self.cancel);
-                let pinned =
-                    pin(&repository, state_directory, snapshots, pinned, lock, progress, cancel);
-                Ok(pinned.await?)
-            })
-            .await
+            {
+                let held = self.wait_for(lock).await?;
+                let lock = &held;
+                let done = async {
+                    let (progress, cancel) = (&self.progress, &self.cancel);
+                    let pinned = pin(
+                        &repository,
+                        state_directory,
+                        snapshots,
+                        pinned,
+                        lock,
+                        progress,
+                        cancel,
+                    );
+                    Ok(pinned.await?)
+                }
+                .await;
+                released(held, done).await
+            }
         };
         self.until_cancelled(Box::pin(pinning)).await
     }

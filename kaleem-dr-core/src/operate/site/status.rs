@@ -63,8 +63,7 @@ impl Site {
     /// When the repository, the history or the alarms cannot be read.
     pub async fn status(&self) -> Result<SiteStatus, SiteError> {
         let settings = &self.config.settings;
-        let repository = self.repository().await?;
-        let snapshots = repository.snapshots().await?;
+        let (repository, snapshots) = self.listed().await?;
         let names = self.source_names();
         let (history, host) = (self.history()?, settings.host_name());
         let rules = StatusRules {
@@ -130,7 +129,7 @@ impl Site {
     /// When the repository cannot be read.
     pub async fn hosts_status(&self) -> Result<HostsStatus, SiteError> {
         let expected = &self.config.settings.status.expected_hosts;
-        let snapshots = self.repository().await?.snapshots().await?;
+        let (_, snapshots) = self.listed().await?;
         let hosts = status_of_hosts(&snapshots, expected, self.max_age(), Timestamp::now());
         Ok(HostsStatus { hosts, recorded: Alarm::recorded(&snapshots) })
     }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{Site, SiteError, export::no_form};
+use super::{Site, SiteError, export::no_form, parts::released};
 use crate::{
     engine::{
         ledger::{ChainedReport, EventKind},
@@ -155,12 +155,15 @@ impl Site {
                 snapshot.id().short()
             )));
         }
-        let report = self
-            .locked(repository.lock_to_read(self.patience), async |_| {
+        let report = {
+            let held = self.wait_for(repository.lock_to_read(self.patience)).await?;
+            let done = async {
                 let reader = repository.read(snapshot).await?;
                 Ok(verify_snapshot(&reader, level, &self.staged_work()).await?)
-            })
-            .await?;
+            }
+            .await;
+            released(held, done).await
+        }?;
         let reports = vec![report];
         self.history()?.proofs(run, &repository.location(), &reports)?;
         Ok(reports)
