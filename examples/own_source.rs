@@ -17,7 +17,7 @@ use kaleem_dr_core::{
     operate::{
         config::secret::SecretString,
         job::exit_of,
-        site::{Backup, Verification},
+        site::{Backup, PlannedRestore, Restore, Verification},
     },
     recovery::{
         point::PointReader,
@@ -128,14 +128,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     source.1.lock().await.insert("colour".into(), "lost".into());
     let whole = RestoreRequest::whole(RestoreTarget::InPlace);
-    let report = site
-        .restore(source.name(), "latest", whole, |plan| plan.warnings.is_empty())
-        .await?
-        .ok_or("the plan has a warning")?;
-    println!(
-        "restored: {}, colour is {}",
-        report.compared.join(", "),
-        source.1.lock().await["colour"]
-    );
+    let wanted = Restore::latest(source.name().clone(), whole);
+    let agree = async |planned: PlannedRestore<'_>| planned.plan.warnings.is_empty();
+    let report = site.restore(wanted, agree).await?.ok_or("the plan has a warning")?;
+    let colour = &source.1.lock().await["colour"];
+    println!("restored: {}, colour is {colour}", report.compared.join(", "));
     Ok(())
 }

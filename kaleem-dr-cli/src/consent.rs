@@ -1,11 +1,11 @@
-//! Confirmations: nothing is lost before somebody said yes.
+//! Confirmations: nothing is lost before the operator said yes.
 
 use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 
 use clap::Args;
-use kaleem_dr_core::{CancellationToken, ground::Exit};
+use kaleem_dr_core::{CancellationToken, SiteError, ground::Exit};
 
-use crate::{failure::Failure, output::Printed};
+use crate::{context::Context, failure::Failure, output::Printed};
 
 /// Before something is lost.
 #[derive(Clone, Copy, Debug, Args)]
@@ -18,8 +18,44 @@ pub struct Consent {
     pub yes: bool,
 }
 
+/// Asks for a verb of the site, and remembers why there was no consent.
+pub struct Asking<'a> {
+    consent: Consent,
+    cancel: &'a CancellationToken,
+    refusal: Option<Failure>,
+}
+
+impl<'a> Asking<'a> {
+    pub fn new(context: &'a Context, consent: Consent) -> Self {
+        Self { consent, cancel: &context.cancel, refusal: None }
+    }
+
+    /// Whether the operator agrees to what is shown.
+    pub async fn agree(&mut self, question: &str, show: impl FnOnce() -> Printed) -> bool {
+        match ask(self.consent, question, self.cancel, show).await {
+            Ok(()) => true,
+            Err(failure) => {
+                self.refusal = Some(failure);
+                false
+            }
+        }
+    }
+
+    /// What the verb did; a failure where there was no consent.
+    pub fn given<T>(self, done: Result<Option<T>, SiteError>) -> Result<T, Failure> {
+        done?.ok_or_else(|| self.refusal.unwrap_or_else(|| refused("nothing was done")))
+    }
+}
+
+fn refused(why: &str) -> Failure {
+    let mut failure = Failure::new(Exit::Refused, why);
+    failure.advice =
+        Some("--dry-run shows what would be done; --yes does it without asking".into());
+    failure
+}
+
 /// Asks before something is lost. Without a terminal, only `--yes` is a yes.
-pub async fn ask(
+async fn ask(
     consent: Consent,
     question: &str,
     cancel: &CancellationToken,
@@ -28,12 +64,6 @@ pub async fn ask(
     if consent.yes {
         return Ok(());
     }
-    let refused = |why: &str| {
-        let mut failure = Failure::new(Exit::Refused, why);
-        failure.advice =
-            Some("--dry-run shows what would be done; --yes does it without asking".into());
-        failure
-    };
     if !io::stdin().is_terminal() {
         return Err(refused("nothing was done: there is nobody to ask, and --yes was not given"));
     }
@@ -43,7 +73,7 @@ pub async fn ask(
         let mut answer = String::new();
         io::stdin().lock().read_line(&mut answer).map(|_| answer)
     });
-    // The thread that reads goes on until the process ends; nobody waits for it.
+    // The thread that reads goes on until the process ends; it is not waited for.
     let answer = cancel
         .run_until_cancelled(reading)
         .await

@@ -7,7 +7,6 @@ use std::{
 
 use kaleem_dr_core::{
     CancellationToken, Site,
-    engine::repository::{Lock, LockKind, Repository, RepositoryError},
     ground::{RunId, progress::ProgressSink},
     operate::{
         config::{config_of_environment, parse_env_file, secret::Environment},
@@ -85,6 +84,7 @@ impl Context {
         let mut site = Site::parse(&text, &path, &kaleem_dr_sources::kinds(), environment)?
             .with_progress(self.progress.clone())
             .with_cancellation(self.cancel.clone())
+            .with_log(self.log.clone())
             .with_patience(self.global.retry_lock);
         if let Some(host) = &self.global.host {
             site = site.with_host(host.clone());
@@ -93,31 +93,6 @@ impl Context {
             site = site.with_repository(name);
         }
         Ok(if self.global.no_lock { site.without_locks() } else { site })
-    }
-
-    /// Takes a lock for work that writes; an interrupt ends the wait.
-    pub async fn lock(&self, repository: &Repository, kind: LockKind) -> Result<Lock, Failure> {
-        self.until_cancelled(repository.lock(kind, self.global.retry_lock)).await
-    }
-
-    /// Takes a lock for work that only reads; none with `--no-lock`, or where none can be written.
-    pub async fn lock_to_read(&self, repository: &Repository) -> Result<Lock, Failure> {
-        self.until_cancelled(repository.lock_to_read(self.global.retry_lock)).await
-    }
-
-    /// Takes an exclusive lock for work that makes room; none on a disk that is full.
-    pub async fn lock_to_free(&self, repository: &Repository) -> Result<Lock, Failure> {
-        self.until_cancelled(repository.lock_to_free(self.global.retry_lock)).await
-    }
-
-    async fn until_cancelled(
-        &self,
-        lock: impl Future<Output = Result<Lock, RepositoryError>>,
-    ) -> Result<Lock, Failure> {
-        tokio::select! {
-            lock = lock => Ok(lock?),
-            () = self.cancel.cancelled() => Err(RepositoryError::Cancelled.into()),
-        }
     }
 }
 

@@ -62,9 +62,9 @@ pub fn remedy(remedy: Remedy) -> &'static str {
     }
 }
 
-impl From<RepositoryError> for Failure {
-    fn from(error: RepositoryError) -> Self {
-        let advice = match &error {
+impl From<&RepositoryError> for Failure {
+    fn from(error: &RepositoryError) -> Self {
+        let advice = match error {
             RepositoryError::NotFound { .. } => {
                 Some("`kaleem-dr init` makes one; is the disk mounted, the path right?")
             }
@@ -96,61 +96,74 @@ impl From<RepositoryError> for Failure {
             }
             _ => None,
         };
-        Self::of(&error, Exit::from(&error), advice)
+        Self::of(error, Exit::from(error), advice)
     }
 }
 
-impl From<SiteError> for Failure {
-    fn from(error: SiteError) -> Self {
+impl From<&SiteError> for Failure {
+    fn from(error: &SiteError) -> Self {
         match error {
             SiteError::Repository(error) => error.into(),
             SiteError::Source(error) => error.into(),
             SiteError::Ledger(error) => error.into(),
             SiteError::Alarms(error) => error.into(),
             SiteError::Drill(error) => error.into(),
-            error => Self::of(&error, Exit::from(&error), None),
+            SiteError::Report(error) => error.into(),
+            SiteError::Schedule(error) => error.into(),
+            error => {
+                let advice = match error {
+                    SiteError::NoMirror(_) => Some(
+                        "write `mirror_of = \"local\"` into the mirror's table, or say --from and --to",
+                    ),
+                    SiteError::NothingMatches(_) => {
+                        Some("`kaleem-dr snapshots` lists what there is; name one with --snapshot")
+                    }
+                    _ => None,
+                };
+                Self::of(error, Exit::from(error), advice)
+            }
         }
     }
 }
 
-impl From<AlarmError> for Failure {
-    fn from(error: AlarmError) -> Self {
-        Self::of(&error, Exit::Failed, None)
+impl From<&AlarmError> for Failure {
+    fn from(error: &AlarmError) -> Self {
+        Self::of(error, Exit::Failed, None)
     }
 }
 
-impl From<LedgerError> for Failure {
-    fn from(error: LedgerError) -> Self {
+impl From<&LedgerError> for Failure {
+    fn from(error: &LedgerError) -> Self {
         Self::of(
-            &error,
+            error,
             Exit::Failed,
             Some("look at `state_directory` in the config: does it belong to this user?"),
         )
     }
 }
 
-impl From<DrillError> for Failure {
-    fn from(error: DrillError) -> Self {
+impl From<&DrillError> for Failure {
+    fn from(error: &DrillError) -> Self {
         match error {
             DrillError::Repository(error) => error.into(),
             DrillError::Ledger(error) => error.into(),
-            error => Self::of(&error, Exit::Failed, None),
+            error => Self::of(error, Exit::Failed, None),
         }
     }
 }
 
-impl From<ReportError> for Failure {
-    fn from(error: ReportError) -> Self {
+impl From<&ReportError> for Failure {
+    fn from(error: &ReportError) -> Self {
         match error {
             ReportError::Ledger(error) => error.into(),
-            error => Self::of(&error, Exit::Failed, None),
+            error => Self::of(error, Exit::Failed, None),
         }
     }
 }
 
-impl From<ScheduleError> for Failure {
-    fn from(error: ScheduleError) -> Self {
-        let (exit, advice) = match &error {
+impl From<&ScheduleError> for Failure {
+    fn from(error: &ScheduleError) -> Self {
+        let (exit, advice) = match error {
             ScheduleError::Settings(_) => (Exit::Usage, None),
             ScheduleError::NotOurs { .. } => (
                 Exit::Refused,
@@ -162,7 +175,7 @@ impl From<ScheduleError> for Failure {
                 Some("the files are in place; run the commands by hand, or this again"),
             ),
         };
-        Self::of(&error, exit, advice)
+        Self::of(error, exit, advice)
     }
 }
 
@@ -189,9 +202,9 @@ impl From<StoreError> for Failure {
     }
 }
 
-impl From<SourceError> for Failure {
-    fn from(error: SourceError) -> Self {
-        let advice = match &error {
+impl From<&SourceError> for Failure {
+    fn from(error: &SourceError) -> Self {
+        let advice = match error {
             SourceError::Unreachable { .. } => {
                 Some("is the server up, and the address in the config right?")
             }
@@ -200,7 +213,7 @@ impl From<SourceError> for Failure {
             }
             _ => None,
         };
-        Self::of(&error, Exit::from(&error), advice)
+        Self::of(error, Exit::from(error), advice)
     }
 }
 
@@ -225,3 +238,25 @@ impl From<serde_json::Error> for Failure {
         Self::of(&error, Exit::Failed, None)
     }
 }
+
+/// A verb's report may keep its errors, so they are read by reference; those that end a command come by value.
+macro_rules! by_value {
+    ($($error:ty),* $(,)?) => {$(
+        impl From<$error> for Failure {
+            fn from(error: $error) -> Self {
+                Self::from(&error)
+            }
+        }
+    )*};
+}
+
+by_value!(
+    RepositoryError,
+    SiteError,
+    AlarmError,
+    LedgerError,
+    DrillError,
+    ReportError,
+    ScheduleError,
+    SourceError,
+);

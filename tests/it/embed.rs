@@ -46,6 +46,26 @@ fn the_embedders_example_backs_up_and_restores_its_own_source() {
     let ends =
         text.lines().position(|line| line.starts_with("#[tokio::main]")).expect("and what uses it");
     assert!(ends - begins < 75, "a source of one's own takes {} lines", ends - begins);
+    let service = text.lines().count() - ends;
+    assert!(service < 40, "what uses it takes {service} lines");
+}
+
+#[test]
+fn an_embedder_shows_progress_and_notifies_in_its_own_way_and_its_jobs_are_in_the_history() {
+    let site = Site::new();
+    let tree = site.path("tree");
+    fs::create_dir_all(&tree).expect("a directory can be made");
+    fs::write(tree.join("file"), "content").expect("a file can be written");
+    let site = site.with_files("data", &[&tree]).initialised();
+    let outcome = run(example("own_progress").arg(site.config_path()));
+    assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
+    for line in ["begun: ", "paged: backup ended with 0", "paged: verify ended with 0"] {
+        assert!(outcome.stdout.contains(line), "{line}: {}", outcome.stdout);
+    }
+    assert!(outcome.stdout.ends_with("verify: Done\n"), "{}", outcome.stdout);
+    let (_, past) = site.json(["history"]);
+    let kinds: Vec<_> = past[0].as_array().expect("a list").iter().map(|of| &of["kind"]).collect();
+    assert_eq!(kinds, ["verify", "backup"]);
 }
 
 #[tokio::test]

@@ -445,13 +445,7 @@ async fn a_panic_is_heard_as_a_failure_and_goes_on() {
     let watched = tokio::spawn(async move {
         let monitor = Monitor::new(&both.0, &both.1, LogTail::default());
         let repositories = vec!["/backups".to_owned()];
-        let job = Job {
-            kind: EventKind::Prune,
-            run,
-            repositories,
-            parts: Vec::new(),
-            is_narrowed: false,
-        };
+        let job = Job::of(EventKind::Prune, run, repositories);
         let work = async { panic!("an index is out of range") };
         monitor.watch(job, work, |(): &()| Ended::from(Exit::Done)).await.1
     });

@@ -27,7 +27,7 @@ use kaleem_dr_core::{
     ground::Exit,
     operate::{
         config::secret::SecretString,
-        job::{BackupJob, FurtherRepository, backup},
+        job::{BackupJob, SecondaryRepository, backup},
     },
     recovery::source::Restorable,
 };
@@ -249,11 +249,9 @@ async fn a_disk_that_is_full_loses_nothing_that_the_far_repository_can_take() {
         let first = Repository::open_in(full_near, &access(&near, "near")).await.expect("it opens");
         let next = Repository::open_in(full_far, &access(&far, "far")).await.expect("it opens");
         let mut job = BackupJob::new(first, vec![Arc::new(source) as Arc<dyn Restorable>]);
-        job.also = vec![FurtherRepository {
-            name: "r2".into(),
-            repository: Ok(next),
-            tags: vec!["r2".into()],
-        }];
+        let mut secondary = SecondaryRepository::of("r2", Ok(next));
+        secondary.tags = vec!["r2".into()];
+        job.secondaries = vec![secondary];
         fs::write(tree.join("new"), format!("{spoiled}").repeat(999)).expect("a file");
         let report = backup(&job, &progress(), &CancellationToken::new()).await.expect("a run");
         assert_eq!(report.exit, Exit::Partial, "{report:?}");

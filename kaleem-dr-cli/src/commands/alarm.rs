@@ -1,17 +1,14 @@
-//! `alarm list`, `alarm acknowledge`; and what an alarm stops.
+//! `alarm list`, `alarm acknowledge`.
 
 use clap::Subcommand;
 use kaleem_dr_core::{
-    Site,
-    engine::repository::{LockKind, Repository},
-    ground::{Exit, SourceName, error_chain, host::HostScope},
-    operate::tripwire::{Alarm, Alarms, RecordedAlarm, Removal},
+    ground::{Exit, SourceName},
+    operate::tripwire::{Alarm, RecordedAlarm},
 };
 
 use super::Outcome;
 use crate::{
     context::Context,
-    failure::Failure,
     output::{self, Printed, document, line},
 };
 
@@ -28,107 +25,18 @@ pub enum AlarmCommand {
 }
 
 pub async fn alarm(context: &Context, command: &AlarmCommand) -> Outcome {
-    let site = context.load()?;
-    let state_directory = &site.config().settings.state_directory;
-    let mut worst = Exit::Done;
-    let mut recorded = Vec::new();
-    let mut gone = Vec::new();
-    if let AlarmCommand::Acknowledge { sources } = command {
-        gone = Alarms::acknowledge(state_directory, &site.identity().scope, sources)?;
-    }
-    for name in repositories(context, &site)? {
-        let done = match command {
-            AlarmCommand::List => listed(&site, &name).await,
-            AlarmCommand::Acknowledge { sources } => {
-                let is_meant = |alarm: &RecordedAlarm| {
-                    site.identity().scope.includes(&alarm.host)
-                        && (sources.is_empty()
-                            || alarm
-                                .alarm
-                                .as_ref()
-                                .is_some_and(|alarm| sources.contains(&alarm.source)))
-                };
-                acknowledged(context, &site, &name, is_meant).await
-            }
-        };
-        match done {
-            Ok(found) => recorded.extend(found),
-            // One that cannot be opened does not keep the others from being looked at.
-            Err(failure) => {
-                output::failure(&failure, context.global.json);
-                worst = Exit::Partial;
-            }
+    let (site, json) = (context.load()?, context.global.json);
+    let (alarms, print): (_, fn(&[Alarm], &[RecordedAlarm], bool) -> Printed) = match command {
+        AlarmCommand::List => (site.alarms().await?, print_standing),
+        AlarmCommand::Acknowledge { sources } => {
+            (site.acknowledge_alarms(sources).await?, print_acknowledged)
         }
+    };
+    for (_, error) in &alarms.failed {
+        output::failure(&error.into(), json);
     }
-    match command {
-        AlarmCommand::List => print_standing(
-            Alarms::load(state_directory)?.standing(),
-            &recorded,
-            context.global.json,
-        )?,
-        AlarmCommand::Acknowledge { .. } => {
-            print_acknowledged(&gone, &recorded, context.global.json)?;
-        }
-    }
-    Ok(worst)
-}
-
-/// The repository of runs and those that are fed by them. Mirrors follow with their next pass.
-fn repositories(_context: &Context, site: &Site) -> Result<Vec<String>, Failure> {
-    let own = site.chosen_repository()?.0;
-    let also = &site.config().settings.backup.also;
-    Ok(std::iter::once(own)
-        .chain(also.iter().map(String::as_str).filter(|name| *name != own))
-        .map(str::to_owned)
-        .collect())
-}
-
-async fn listed(site: &Site, name: &str) -> Result<Vec<RecordedAlarm>, Failure> {
-    let repository = Repository::open(&site.access_to(name)?).await?;
-    let recorded = Alarm::recorded(&repository.snapshots().await?);
-    Alarms::reconcile(&site.config().settings.state_directory, repository.id(), &recorded)?;
-    Ok(recorded)
-}
-
-/// Removes the records that are meant. Gives them.
-async fn acknowledged(
-    context: &Context,
-    site: &Site,
-    name: &str,
-    is_meant: impl Fn(&RecordedAlarm) -> bool,
-) -> Result<Vec<RecordedAlarm>, Failure> {
-    let repository = Repository::open(&site.access_to(name)?).await?;
-    let meant =
-        |recorded: Vec<RecordedAlarm>| recorded.into_iter().filter(&is_meant).collect::<Vec<_>>();
-    if meant(Alarm::recorded(&repository.snapshots().await?)).is_empty() {
-        return Ok(Vec::new());
-    }
-    let lock = repository.lock(LockKind::Exclusive, context.global.retry_lock).await?;
-    let removed = async {
-        let meant = meant(Alarm::recorded(&repository.snapshots().await?));
-        let records: Vec<_> = meant.iter().map(|alarm| alarm.record).collect();
-        repository.remove_records(&records, &lock, &context.progress, &context.cancel).await?;
-        Ok(meant)
-    }
-    .await;
-    lock.release().await?;
-    removed
-}
-
-/// Refuses what an alarm stops.
-pub async fn guard(
-    site: &Site,
-    repository: &Repository,
-    hosts: &HostScope,
-    removal: Removal,
-) -> Result<(), Failure> {
-    let recorded = Alarm::recorded(&repository.snapshots().await?);
-    let state_directory = &site.config().settings.state_directory;
-    // Where the alarms cannot be read, the guard refuses.
-    if let Err(error) = Alarms::reconcile(state_directory, repository.id(), &recorded) {
-        tracing::warn!(error = %error_chain(&error), "the alarms of this host cannot be read");
-    }
-    Ok(Alarms::guard(state_directory, &recorded, hosts, removal)?)
+    print(&alarms.own, &alarms.recorded, json)?;
+    Ok(if alarms.failed.is_empty() { Exit::Done } else { Exit::Partial })
 }
 
 fn print_standing(own: &[Alarm], recorded: &[RecordedAlarm], json: bool) -> Printed {

@@ -2,9 +2,9 @@
 
 use clap::Args;
 use kaleem_dr_core::{
-    ground::SourceName,
+    ground::{RunId, SourceName},
     operate::{
-        job::{FurtherReport, RunReport},
+        job::{RunReport, SecondaryReport},
         monitor::Ended,
         site,
     },
@@ -31,14 +31,18 @@ pub struct Backup {
     pub dry_run: bool,
 }
 
-pub async fn backup(context: &Context, args: Backup) -> JobOutcome {
-    let installation = context.load()?;
-    let Backup { sources, tags, dry_run } = args;
-    let report = installation
-        .backup(site::Backup { run: Some(context.run), sources, tags, dry_run })
-        .await?;
+impl Backup {
+    pub fn options(&self, run: RunId) -> site::Backup {
+        let mut options = site::Backup::of(self.sources.clone());
+        (options.run, options.tags, options.dry_run) = (Some(run), self.tags.clone(), self.dry_run);
+        options
+    }
+}
+
+pub async fn backup(context: &Context, args: &Backup) -> JobOutcome {
+    let report = context.load()?.backup(args.options(context.run)).await?;
     print(&report, context.global.json)?;
-    Ok(Ended::of_run(&report))
+    Ok(Ended::from(&report))
 }
 
 /// What a run of captures did.
@@ -56,7 +60,7 @@ pub fn print(report: &RunReport, json: bool) -> Printed {
     if let Some(error) = &report.retention_error {
         line(&format!("error: retention: {error}"))?;
     }
-    report.further.iter().try_for_each(|further| print_further(report, further))?;
+    report.secondaries.iter().try_for_each(|secondary| print_secondary(report, secondary))?;
     if let Some(error) = &report.repository_error {
         line(&format!("error: repository: {error}"))?;
     }
@@ -154,21 +158,21 @@ fn print_sources(report: &RunReport) -> Printed {
     Ok(())
 }
 
-fn print_further(report: &RunReport, further: &FurtherReport) -> Printed {
-    let name = &further.repository;
+fn print_secondary(report: &RunReport, secondary: &SecondaryReport) -> Printed {
+    let name = &secondary.repository;
     let copied = report.sources.iter().flat_map(|source| &source.copies);
     let copied = copied.filter(|copy| copy.repository == *name && copy.snapshot.is_some()).count();
-    line(&format!("{name}: {copied} snapshots, added {}", size(further.added_bytes)))?;
-    if let Some(forgotten) = further.forgotten {
+    line(&format!("{name}: {copied} snapshots, added {}", size(secondary.added_bytes)))?;
+    if let Some(forgotten) = secondary.forgotten {
         line(&format!("{name}: forgot {forgotten} snapshots"))?;
     }
-    if let Some(prune) = &further.prune {
+    if let Some(prune) = &secondary.prune {
         line(&format!("{name}: {}", prune::sentence(prune)))?;
     }
-    if let Some(error) = &further.error {
+    if let Some(error) = &secondary.error {
         line(&format!("error: repository {name}: {error}"))?;
     }
-    if let Some(error) = &further.retention_error {
+    if let Some(error) = &secondary.retention_error {
         line(&format!("error: repository {name}: retention: {error}"))?;
     }
     Ok(())

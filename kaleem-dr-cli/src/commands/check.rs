@@ -3,7 +3,6 @@
 use clap::Args;
 use kaleem_dr_core::{
     engine::repository::{CheckReport, ReadData},
-    ground::Exit,
     operate::monitor::Ended,
 };
 use serde_json::json;
@@ -27,28 +26,10 @@ pub struct Check {
 }
 
 pub async fn check(context: &Context, args: &Check) -> JobOutcome {
-    let site = context.load()?;
-    let repository = site.repository().await?;
-    let read = args.read_data_subset.unwrap_or(if args.read_data {
-        ReadData::All
-    } else {
-        ReadData::Nothing
-    });
-    let lock = context.lock_to_read(&repository).await?;
-    let report = repository.check(read, &lock, &context.progress, &context.cancel).await;
-    lock.release().await?;
-    let report = report?;
+    let all = if args.read_data { ReadData::All } else { ReadData::Nothing };
+    let report = context.load()?.check(args.read_data_subset.unwrap_or(all)).await?;
     print(&report, context.global.json)?;
-    let exit = if report.errors() == 0 { Exit::Done } else { Exit::NotVerified };
-    let message = report
-        .findings
-        .iter()
-        .find(|finding| finding.is_error())
-        .map(|finding| finding.message.clone());
-    Ok(Ended {
-        message,
-        ..Ended::new(exit, &json!({ "num_errors": report.errors(), "findings": report.findings }))
-    })
+    Ok(Ended::from(&report))
 }
 
 fn print(report: &CheckReport, json: bool) -> Printed {

@@ -6,7 +6,7 @@ use clap::Args;
 use kaleem_dr_core::{
     ground::language::Language,
     operate::{
-        checklist::{self as library, Holds, Inspection, Period, go_through},
+        checklist::{self as library, Holds, Period},
         doctor::Host,
     },
 };
@@ -29,16 +29,8 @@ pub struct Checklist {
 }
 
 pub async fn checklist(context: &Context, args: &Checklist) -> Outcome {
-    let site = context.read_config()?;
-    let primary = site.chosen_repository()?.0.to_owned();
-    let job = Inspection {
-        config: site.config().clone(),
-        environment: site.environment().clone(),
-        primary,
-        host: Host::this(PathBuf::from("/")),
-        last_scheduled: None,
-    };
-    let list = go_through(args.period, &job).await;
+    let host = Host::this(PathBuf::from("/"));
+    let list = context.load()?.checklist(args.period, host).await?;
     print(&list, args.lang == Language::Ar, context.global.json)?;
     Ok(list.exit())
 }

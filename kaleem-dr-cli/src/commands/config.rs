@@ -10,7 +10,7 @@ use std::{
 use clap::Subcommand;
 use kaleem_dr_core::{
     Site,
-    ground::{Exit, SourceName, error_chain},
+    ground::{Exit, SourceName},
     operate::config::{TEMPLATE, schema},
 };
 use serde_json::{Value, json};
@@ -41,24 +41,7 @@ pub fn config(context: &Context, command: ConfigCommand) -> Outcome {
     match command {
         ConfigCommand::Check => {
             let site = context.load()?;
-            if let Some(contradiction) = site.config().settings.contradictions().into_iter().next()
-            {
-                return Err(Failure::usage(format!("{}: {contradiction}", site.path().display())));
-            }
-            // Secrets are read too: a config whose password file is missing is not right.
-            for name in site.config().settings.repository.keys() {
-                let settings = &site.config().settings;
-                settings.repository[name]
-                    .access(&settings.cache_directory, site.environment())
-                    .map_err(|error| {
-                        Failure::usage(format!("repository {name}: {}", error_chain(&error)))
-                    })?;
-            }
-            for (key, secret) in site.config().settings.monitoring.secrets() {
-                site.environment()
-                    .secret(secret)
-                    .map_err(|error| Failure::usage(format!("`{key}`: {}", error_chain(&error))))?;
-            }
+            site.check_config()?;
             print(&site, context.global.json)?;
         }
         ConfigCommand::Schema => {

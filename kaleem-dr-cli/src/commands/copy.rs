@@ -2,15 +2,14 @@
 
 use clap::Args;
 use kaleem_dr_core::{
-    engine::repository::{CopyOptions, CopyReport, LockKind, Repository, Snapshot, select},
+    engine::repository::CopyReport,
     ground::SourceName,
-    operate::monitor::Ended,
+    operate::{monitor::Ended, site::Copying},
 };
 
 use super::JobOutcome;
 use crate::{
     context::Context,
-    failure::Failure,
     output::{Printed, document, line, size},
 };
 
@@ -36,67 +35,19 @@ pub struct CopySnapshots {
     pub dry_run: bool,
 }
 
-pub async fn copy(context: &Context, args: &CopySnapshots) -> JobOutcome {
-    let site = context.load()?;
-    let access = site.access_to(&args.to)?;
-    if site.chosen_repository()?.0 == args.to {
-        return Err(Failure::usage(format!(
-            "{} cannot be copied into itself; --repo names where to copy from",
-            args.to
-        )));
+impl CopySnapshots {
+    pub fn options(&self) -> Copying {
+        let mut options = Copying::to(&self.to);
+        (options.sources, options.snapshots) = (self.sources.clone(), self.snapshots.clone());
+        options.dry_run = self.dry_run;
+        options
     }
-    let source = site.repository().await?;
-    let destination = Repository::open(&access).await?;
-    let all = source.snapshots().await?;
-    let mut wanted: Vec<Snapshot> = if args.snapshots.is_empty() {
-        all
-    } else {
-        args.snapshots
-            .iter()
-            .map(|id| select(&all, id, &site.identity().scope).cloned())
-            .collect::<Result<_, _>>()?
-    };
-    wanted.retain(|snapshot| {
-        args.sources.is_empty()
-            || snapshot.source().is_some_and(|source| args.sources.contains(&source))
-    });
-    let tags = site
-        .config()
-        .settings
-        .repository
-        .get(&args.to)
-        .map(|settings| settings.tags.clone())
-        .unwrap_or_default();
-    let mut options = CopyOptions::default();
-    options.tags = tags;
-    options.dry_run = args.dry_run;
+}
 
-    let patience = context.global.retry_lock;
-    let here = source.lock_to_read(patience).await?;
-    let there = match destination.lock(LockKind::Shared, patience).await {
-        Ok(lock) => lock,
-        Err(error) => {
-            here.release().await?;
-            return Err(error.into());
-        }
-    };
-    let report = source
-        .copy_to(
-            &destination,
-            &wanted,
-            &options,
-            (&here, &there),
-            &context.progress,
-            &context.cancel,
-        )
-        .await;
-    let released = (there.release().await, here.release().await);
-    let report = report?;
+pub async fn copy(context: &Context, args: &CopySnapshots) -> JobOutcome {
+    let report = context.load()?.copy(&args.options()).await?;
     print(&report, &args.to, context.global.json)?;
-    released.0?;
-    released.1?;
-    let message = report.failed.first().map(|failure| failure.error.clone());
-    Ok(Ended { message, ..Ended::new(report.exit(), &report) })
+    Ok(Ended::from(&report))
 }
 
 fn print(report: &CopyReport, to: &str, json: bool) -> Printed {

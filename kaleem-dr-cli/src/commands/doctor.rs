@@ -8,7 +8,10 @@ use kaleem_dr_core::{
         Exit,
         diagnosis::{Diagnosis, Severity},
     },
-    operate::doctor::{DoctorReport, Examination, Host, examine},
+    operate::{
+        doctor::{DoctorReport, Host},
+        site,
+    },
 };
 use serde_json::json;
 
@@ -38,18 +41,9 @@ pub struct Doctor {
 }
 
 pub async fn doctor(context: &Context, args: &Doctor) -> Outcome {
-    let site = context.read_config()?;
-    // Without one, the repositories are looked at all the same.
-    let primary = site.chosen_repository().ok().map(|(name, _)| name.to_owned());
-    let job = Examination {
-        primary,
-        config_path: site.path().is_file().then(|| site.path().to_path_buf()),
-        config: site.config().clone(),
-        environment: site.environment().clone(),
-        host: Host::this(args.root.clone()),
-        offline: args.offline,
-    };
-    let report = examine(job).await;
+    let mut wanted = site::Doctor::of(Host::this(args.root.clone()));
+    wanted.offline = args.offline;
+    let report = context.load()?.doctor(wanted).await;
     let exit = report.exit(args.strict);
     print(&report, exit, context.global.verbose > 0, context.global.json)?;
     Ok(exit)

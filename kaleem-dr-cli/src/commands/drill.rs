@@ -3,7 +3,7 @@
 use clap::Args;
 use kaleem_dr_core::{
     engine::ledger::ChainedReport,
-    ground::{ProofLevel, SourceName},
+    ground::{ProofLevel, RunId, SourceName},
     operate::{monitor::Ended, report::duration, site},
     recovery::drill::{DrillReport, SourceDrill},
 };
@@ -38,18 +38,21 @@ pub struct Drill {
     pub to: ReportFiles,
 }
 
+impl Drill {
+    pub fn options(&self, run: RunId) -> site::Drill {
+        let mut options = site::Drill::of(self.sources.clone());
+        (options.run, options.level) = (Some(run), self.level);
+        options.point.clone_from(&self.point);
+        options
+    }
+}
+
 pub async fn drill(context: &Context, args: &Drill) -> JobOutcome {
     let site = context.load()?;
-    let wanted = site::Drill {
-        run: Some(context.run),
-        sources: args.sources.clone(),
-        point: args.point.clone(),
-        level: args.level,
-    };
-    let (report, chained) = site.drill(wanted).await?;
+    let (report, chained) = site.drill(args.options(context.run)).await?;
     write_files(&site, &report.run.to_string(), &args.to)?;
     print(&report, &chained, context.global.json, context.global.verbose > 0)?;
-    Ok(Ended::of_drill(&report))
+    Ok(Ended::from(&report))
 }
 
 fn print(report: &DrillReport, chained: &ChainedReport, json: bool, verbose: bool) -> Printed {

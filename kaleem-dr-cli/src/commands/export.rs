@@ -8,8 +8,7 @@ use std::{
 use clap::Args;
 use kaleem_dr_core::{
     ground::{Exit, SourceName},
-    operate::job::file_name,
-    recovery::{point::PointReader, points::open_point, staged},
+    operate::site::{self, ExportTo, Exported},
 };
 use serde_json::json;
 
@@ -17,7 +16,7 @@ use super::Outcome;
 use crate::{
     context::Context,
     failure::Failure,
-    output::{self, Printed, document, line, size},
+    output::{Printed, document, line, size},
 };
 
 pub const EXAMPLES: &str = "Examples:
@@ -50,59 +49,46 @@ pub struct Export {
 /// Standard output, as a path.
 const STDOUT: &str = "-";
 
+impl Export {
+    fn to(&self) -> Result<ExportTo, Failure> {
+        let (path, gzip) = match (&self.archive, &self.output) {
+            (Some(path), _) => (path.clone(), self.gzip),
+            (None, Some(path)) => {
+                let is_gzip = path.extension().is_some_and(|extension| extension == "gz");
+                (path.clone(), self.gzip || is_gzip)
+            }
+            (None, None) => return Ok(ExportTo::Directory(PathBuf::new())),
+        };
+        if path != Path::new(STDOUT) {
+            return Ok(ExportTo::File { path, gzip });
+        }
+        if std::io::stdout().is_terminal() {
+            return Err(Failure::usage(
+                "this is not for a terminal: send it on, or name a file with --output",
+            ));
+        }
+        Ok(ExportTo::Stream { out: Box::new(std::io::stdout()), gzip })
+    }
+}
+
 pub async fn export(context: &Context, args: &Export) -> Outcome {
     let site = context.load()?;
-    let source = site.source(&args.source)?;
-    let form = source.staged().ok_or_else(|| no_form(&args.source))?;
-    let repository = site.repository().await?;
-    let lock = context.lock_to_read(&repository).await?;
-    let result = async {
-        let choice = site.point(&args.point, args.allow_incomplete);
-        let (point, notes) =
-            open_point(&repository, &args.source, &choice, &context.progress, &context.cancel)
-                .await?;
-        output::notes(&notes);
-        let usual = || PathBuf::from(file_name(form.name(), point.manifest().started));
-        let (path, gzip) = match (&args.archive, &args.output) {
-            (Some(path), _) => (path.clone(), args.gzip),
-            (None, Some(path)) => (
-                path.clone(),
-                args.gzip || path.extension().is_some_and(|extension| extension == "gz"),
-            ),
-            (None, None) => (usual(), form.name().is_gzip()),
-        };
-        if path == Path::new(STDOUT) {
-            if std::io::stdout().is_terminal() {
-                return Err(Failure::usage(
-                    "this is not for a terminal: send it on, or name a file with --output",
-                ));
-            }
-            staged::export(form, &point, Box::new(std::io::stdout()), gzip).await?;
-        } else {
-            let written = staged::export_to(form, &point, &path, gzip).await?;
-            print(&path, written, &point, context.global.json)?;
-        }
-        Ok(Exit::Done)
+    let mut wanted = site::Export::latest(args.source.clone(), args.to()?);
+    wanted.point.clone_from(&args.point);
+    wanted.allow_incomplete = args.allow_incomplete;
+    let exported = site.export(wanted).await?;
+    if let Some(path) = &exported.path {
+        print(path, &exported, context.global.json)?;
     }
-    .await;
-    lock.release().await?;
-    result
+    Ok(Exit::Done)
 }
 
-pub fn no_form(source: &SourceName) -> Failure {
-    Failure::usage(format!("points of source {source} have no form as a single file"))
-}
-
-fn print(path: &Path, size_bytes: u64, point: &PointReader, json: bool) -> Printed {
+fn print(path: &Path, exported: &Exported, json: bool) -> Printed {
+    let Exported { size_bytes, source, run, .. } = exported;
     if json {
         return document(
-            &json!({ "message_type": "summary", "path": path, "size_bytes": size_bytes, "run": point.manifest().run }),
+            &json!({ "message_type": "summary", "path": path, "size_bytes": size_bytes, "run": run }),
         );
     }
-    line(&format!(
-        "wrote {} of {} as {}",
-        size(size_bytes),
-        point.manifest().source,
-        path.display()
-    ))
+    line(&format!("wrote {} of {source} as {}", size(*size_bytes), path.display()))
 }

@@ -3,23 +3,18 @@
 use clap::Args;
 use kaleem_dr_core::{
     Site,
-    engine::repository::{
-        ForgetReport, KeepSpan, Lock, PruneOptions, Repository, Retention, Snapshot,
-    },
-    ground::{Exit, host::HostScope},
+    engine::repository::{ForgetReport, KeepSpan, Retention, Snapshot},
     operate::{
-        job::forget_by_id,
         monitor::Ended,
-        tripwire::{Alarm, Removal, protected_by},
+        site::{self, Forgetting},
     },
 };
 use serde_json::{Value, json};
 
-use super::{JobOutcome, alarm::guard, prune};
+use super::{JobOutcome, prune};
 use crate::{
-    consent::{self, Consent},
+    consent::{Asking, Consent},
     context::Context,
-    failure::Failure,
     output::{Printed, document, line, restic_snapshot},
 };
 
@@ -111,8 +106,8 @@ pub struct Rules {
 
 impl Rules {
     /// Any `--keep-…` replaces the config's policy as a whole, as it does for restic.
-    fn retention(&self, config: &Retention) -> Retention {
-        let given = Retention {
+    fn retention(&self, config: &Retention) -> Option<Retention> {
+        self.is_given().then(|| Retention {
             keep_last: self.keep_last.unwrap_or_default(),
             keep_hourly: self.keep_hourly.unwrap_or_default(),
             keep_daily: self.keep_daily.unwrap_or_default(),
@@ -127,8 +122,7 @@ impl Rules {
             keep_within_yearly: self.keep_within_yearly,
             keep_tag: self.keep_tag.clone(),
             take_over: config.take_over,
-        };
-        if self.is_given() { given } else { config.clone() }
+        })
     }
 
     fn is_given(&self) -> bool {
@@ -154,86 +148,39 @@ impl Rules {
     }
 }
 
+impl Forget {
+    pub fn options(&self, site: &Site) -> site::Forget {
+        let mut options = site::Forget::of(self.snapshots.clone());
+        options.retention = self.rules.retention(&site.config().settings.retention);
+        (options.take_over, options.prune) = (self.take_over, self.prune);
+        options.dry_run = self.consent.dry_run;
+        options
+    }
+}
+
 pub async fn forget(context: &Context, args: &Forget) -> JobOutcome {
     let site = context.load()?;
-    let repository = site.repository().await?;
-    let lock = context.lock_to_free(&repository).await?;
-    let result = async {
-        let forgotten = if args.snapshots.is_empty() {
-            by_rules(context, &site, &repository, args, &lock).await?
-        } else {
-            by_id(context, &site, &repository, args, &lock).await?
-        };
-        let mut pruned = None;
-        if args.prune {
-            if !args.consent.dry_run {
-                guard(&site, &repository, &site.identity().scope, Removal::Prune).await?;
-            }
-            let mut options = PruneOptions::default();
-            options.dry_run = args.consent.dry_run;
-            let report =
-                repository.prune(options, &lock, &context.progress, &context.cancel).await?;
-            prune::print(&report, context.global.json)?;
-            pruned = Some(report);
-        }
-        Ok(Ended::new(Exit::Done, &json!({ "forgotten": forgotten, "prune": pruned })))
+    let mut asking = Asking::new(context, args.consent);
+    let done = site
+        .forget(&args.options(&site), async |plan| {
+            let question = format!("forget {} snapshots?", plan.count());
+            asking.agree(&question, || print(plan, true, false)).await
+        })
+        .await;
+    let report = asking.given(done)?;
+    print(&report.what, report.dry_run, context.global.json)?;
+    let ended = Ended::from(&report);
+    if let Some(pruned) = report.prune {
+        prune::print(&pruned?, context.global.json)?;
     }
-    .await;
-    lock.release().await?;
-    result
+    Ok(ended)
 }
 
-async fn by_rules(
-    context: &Context,
-    site: &Site,
-    repository: &Repository,
-    args: &Forget,
-    lock: &Lock,
-) -> Result<usize, Failure> {
-    let hosts = &site.identity().scope;
-    if !args.consent.dry_run {
-        guard(site, repository, hosts, Removal::Forget).await?;
+fn print(what: &Forgetting, dry_run: bool, json: bool) -> Printed {
+    match what {
+        Forgetting::ByRules(report) => print_groups(report, json),
+        Forgetting::Named(snapshots) => print_named(snapshots, dry_run, json),
     }
-    let mut retention = args.rules.retention(&site.config().settings.retention);
-    retention.take_over |= args.take_over;
-    let scope = protected_by(&Alarm::recorded(&repository.snapshots().await?), hosts.clone());
-    let (progress, cancel) = (&context.progress, &context.cancel);
-    let plan = repository.forget(&retention, &scope, true, lock, progress, cancel).await?;
-    if args.consent.dry_run || plan.removed() == 0 {
-        print_groups(&plan, context.global.json)?;
-    } else {
-        let question = format!("forget {} snapshots?", plan.removed());
-        consent::ask(args.consent, &question, &context.cancel, || print_groups(&plan, false))
-            .await?;
-        let done = repository.forget(&retention, &scope, false, lock, progress, cancel).await?;
-        print_groups(&done, context.global.json)?;
-    }
-    Ok(plan.removed())
-}
-
-async fn by_id(
-    context: &Context,
-    site: &Site,
-    repository: &Repository,
-    args: &Forget,
-    lock: &Lock,
-) -> Result<usize, Failure> {
-    let chosen = forget_by_id(&repository.snapshots().await?, &args.snapshots, site.identity())?;
-    if args.consent.dry_run {
-        print_named(&chosen, true, context.global.json)?;
-        return Ok(chosen.len());
-    }
-    for snapshot in &chosen {
-        let host = snapshot.host().parse().map_or(HostScope::Any, HostScope::One);
-        guard(site, repository, &host, Removal::Forget).await?;
-    }
-    let question = format!("forget {} snapshots?", chosen.len());
-    consent::ask(args.consent, &question, &context.cancel, || print_named(&chosen, true, false))
-        .await?;
-    let ids: Vec<_> = chosen.iter().map(Snapshot::id).collect();
-    repository.forget_snapshots(&ids, lock, &context.progress, &context.cancel).await?;
-    print_named(&chosen, false, context.global.json)?;
-    Ok(chosen.len())
 }
 
 fn print_groups(report: &ForgetReport, json: bool) -> Printed {

@@ -1,20 +1,12 @@
 //! `history`.
 
 use clap::Args;
-use kaleem_dr_core::{
-    engine::{
-        ledger::{Ledger, PastEvent},
-        repository::Repository,
-    },
-    ground::Exit,
-    operate::job::rebuild,
-};
+use kaleem_dr_core::{engine::ledger::PastEvent, ground::Exit};
 use serde_json::json;
 
 use super::Outcome;
 use crate::{
     context::Context,
-    failure::Failure,
     output::{self, Printed, document, line, table},
 };
 
@@ -35,38 +27,25 @@ pub async fn history(context: &Context, args: History) -> Outcome {
 
 /// What the ledger has.
 fn recorded(context: &Context, last: usize) -> Outcome {
-    let site = context.load()?;
-    let events = Ledger::open(&site.config().settings.state_directory)?.history(last)?;
-    print(&events, context.global.json)?;
+    print(&context.load()?.past(last)?, context.global.json)?;
     Ok(Exit::Done)
 }
 
 /// What the ledger has, once it is filled from the repositories.
 async fn rebuilt(context: &Context, last: usize) -> Outcome {
-    let site = context.load()?;
-    let ledger = Ledger::open(&site.config().settings.state_directory)?;
+    let (site, json) = (context.load()?, context.global.json);
     let mut worst = Exit::Done;
-    for name in site.config().settings.repository.keys() {
-        // One that cannot be opened does not keep the others from being read.
-        let added = async {
-            let repository = Repository::open(&site.access_to(name)?).await?;
-            Ok::<_, Failure>(rebuild(
-                &ledger,
-                &repository.location(),
-                &repository.snapshots().await?,
-                site.config().settings.host_name().as_str(),
-            )?)
-        };
-        match added.await {
-            Ok(runs) => print_rebuilt(name, runs, context.global.json)?,
-            Err(failure) => {
-                output::failure(&failure, context.global.json);
+    for (repository, added) in site.rebuild_past().await? {
+        match added {
+            Ok(runs) => print_rebuilt(&repository, runs, json)?,
+            Err(error) => {
+                output::failure(&error.into(), json);
                 worst = Exit::Partial;
             }
         }
     }
-    if !context.global.json {
-        print(&ledger.history(last)?, false)?;
+    if !json {
+        print(&site.past(last)?, false)?;
     }
     Ok(worst)
 }

@@ -1,7 +1,7 @@
 //! `init`.
 
 use clap::Args;
-use kaleem_dr_core::{engine::repository::Repository, ground::Exit};
+use kaleem_dr_core::{engine::repository::Repository, ground::Exit, operate::site};
 use serde_json::json;
 
 use super::Outcome;
@@ -22,16 +22,8 @@ pub struct Init {
 }
 
 pub async fn init(context: &Context, args: &Init) -> Outcome {
-    let site = context.load()?;
-    let access = site.access_to(site.chosen_repository()?.0)?;
-    let repository = match &args.copy_chunker_params {
-        Some(name) => {
-            let like = Repository::open(&site.access_to(name)?).await?;
-            Repository::init_like(&access, args.repository_version, &like).await?
-        }
-        None => Repository::init(&access, args.repository_version).await?,
-    };
-    print(&repository, context.global.json)?;
+    let wanted = site::Init::of(args.repository_version, args.copy_chunker_params.clone());
+    print(&context.load()?.init_repository(&wanted).await?, context.global.json)?;
     Ok(Exit::Done)
 }
 

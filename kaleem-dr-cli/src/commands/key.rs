@@ -6,13 +6,13 @@ use clap::{Args, Subcommand};
 use console::Term;
 use kaleem_dr_core::{
     Site,
-    engine::{
-        ledger::Ledger,
-        repository::{KeyId, KeyInfo, KeyOwner, LockKind, Repository, RepositoryError},
-    },
+    engine::repository::{KeyInfo, KeyOwner, RepositoryError},
     ground::{Exit, error_chain, host::HostScope},
     jiff::{Timestamp, tz::TimeZone},
-    operate::config::secret::{ExposeSecret as _, SecretRef, SecretString},
+    operate::{
+        config::secret::{ExposeSecret as _, SecretRef, SecretString},
+        site::KeyChange,
+    },
 };
 use serde_json::{Value, json};
 
@@ -60,59 +60,27 @@ pub struct NewPassword {
 const VARIABLE: &str = "KALEEM_DR_NEW_PASSWORD";
 
 pub async fn key(context: &Context, command: &KeyCommand) -> Outcome {
-    let site = context.load()?;
-    let repository = site.repository().await?;
-    let json = context.global.json;
-    if let KeyCommand::List = command {
-        print_list(&repository.keys().await?, json)?;
-        return Ok(Exit::Done);
-    }
-    let new = match command {
-        KeyCommand::Add { new } | KeyCommand::Passwd { new } => {
-            Some((new_password(context, &site, new)?, owner(context, new)))
-        }
-        _ => None,
+    let (site, json) = (context.load()?, context.global.json);
+    let given = |new: &NewPassword| {
+        Ok::<_, Failure>((new_password(context, &site, new)?, owner(context, new)))
     };
-    let kind = if matches!(command, KeyCommand::Add { .. }) {
-        LockKind::Shared
-    } else {
-        LockKind::Exclusive
-    };
-    let lock = context.lock(&repository, kind).await?;
-    let result = async {
-        let others = async |repository: &Repository| {
-            Ok::<_, RepositoryError>(repository.keys().await?.len().saturating_sub(1))
-        };
-        match (command, &new) {
-            (KeyCommand::Remove { id }, _) => {
-                let removed = repository.remove_key(id, &lock).await?;
-                note_removed(&site, &repository, &removed);
-                print_changed("removed", &removed, others(&repository).await?, json)
-            }
-            (KeyCommand::Passwd { .. }, Some((password, owner))) => {
-                let changed = repository.change_password(password, owner, &lock).await?;
-                note_removed(&site, &repository, repository.key_id());
-                print_changed("changed", changed.key_id(), others(&changed).await?, json)
-            }
-            (_, Some((password, owner))) => {
-                let added = repository.add_key(password, owner, &lock).await?;
-                print_changed("added", &added, others(&repository).await?, json)
-            }
-            _ => Ok(()),
+    let (done, change) = match command {
+        KeyCommand::List => {
+            print_list(&site.keys().await?, json)?;
+            return Ok(Exit::Done);
         }
-    }
-    .await;
-    lock.release().await?;
-    result.map(|()| Exit::Done)
-}
-
-/// Mirrors lose a key only when it was removed here on purpose. The key is gone whether or not that can be noted.
-fn note_removed(site: &Site, repository: &Repository, key: &KeyId) {
-    let noted = Ledger::open(&site.config().settings.state_directory)
-        .and_then(|ledger| ledger.note_removed_key(&repository.location(), &key.to_string()));
-    if let Err(error) = noted {
-        tracing::warn!(key = %key.short(), why = %error_chain(&error), "mirrors keep this key: its removal could not be noted");
-    }
+        KeyCommand::Add { new } => {
+            let (password, owner) = given(new)?;
+            ("added", site.add_key(&password, &owner).await?)
+        }
+        KeyCommand::Remove { id } => ("removed", site.remove_key(id).await?),
+        KeyCommand::Passwd { new } => {
+            let (password, owner) = given(new)?;
+            ("changed", site.change_password(&password, &owner).await?)
+        }
+    };
+    print_changed(done, &change, json)?;
+    Ok(Exit::Done)
 }
 
 fn owner(context: &Context, new: &NewPassword) -> KeyOwner {
@@ -199,8 +167,9 @@ fn print_list(keys: &[KeyInfo], json: bool) -> Printed {
     line(&rows.to_string())
 }
 
-/// What was done to a key, in words or as JSON; `others` still open the repository.
-fn print_changed(done: &str, key: &KeyId, others: usize, json: bool) -> Printed {
+/// What was done to a key, in words or as JSON.
+fn print_changed(done: &str, change: &KeyChange, json: bool) -> Printed {
+    let KeyChange { key, others, .. } = change;
     if json {
         return document(
             &json!({ "message_type": "key", "action": done, "id": key.short(), "other_keys": others }),

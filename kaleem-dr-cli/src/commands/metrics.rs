@@ -2,14 +2,13 @@
 
 use clap::Args;
 use kaleem_dr_core::{
-    ground::{Exit, error_chain},
-    operate::metrics as library,
+    ground::Exit,
+    operate::metrics::{dashboard, rules},
 };
 
 use super::Outcome;
 use crate::{
     context::Context,
-    failure::Failure,
     output::{document, line},
 };
 
@@ -26,18 +25,13 @@ pub struct Metrics {
 
 pub fn metrics(context: &Context, args: Metrics) -> Outcome {
     let text = match (args.rules, args.dashboard) {
-        (true, _) => library::rules(),
-        (_, true) => library::dashboard(),
-        _ => {
-            let site = context.load()?;
-            let failed = |error| Failure::new(Exit::Failed, error_chain(&error));
-            if context.global.json {
-                let values = library::values(site.config(), site.environment()).map_err(failed)?;
-                document(&values)?;
-                return Ok(Exit::Done);
-            }
-            library::text(site.config(), site.environment()).map_err(failed)?
+        (true, _) => rules(),
+        (_, true) => dashboard(),
+        _ if context.global.json => {
+            document(&context.load()?.metrics()?)?;
+            return Ok(Exit::Done);
         }
+        _ => context.load()?.metrics_text()?,
     };
     line(text.trim_end())?;
     Ok(Exit::Done)

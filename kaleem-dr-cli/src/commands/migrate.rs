@@ -10,18 +10,18 @@ use std::{
 use clap::Args;
 use kaleem_dr_core::{
     Site,
-    ground::{Exit, ProofLevel},
-    operate::site::{Backup, Verification},
+    ground::{Exit, ProofLevel, diagnosis::Diagnosis},
+    operate::site::{Backup, Replication, Verification},
     operate::{
         migrate::{Journal, Proven, Survey, SwitchReport, UndoReport, begin, prove, switch, undo},
-        schedule::{Style, carry_out},
+        schedule::{Style, carry_out, systemd_runs},
     },
 };
 use serde_json::json;
 
 use super::{
     Outcome, backup, replicate,
-    schedule::{plan, print_commands, systemd_runs},
+    schedule::{plan, print_commands},
     verify,
 };
 use crate::{
@@ -97,23 +97,18 @@ async fn first_run(context: &Context, site: &Site, journal: &Journal) -> Result<
         advice: Some(advice(failure.advice, &journal.config)),
         ..failure
     };
-    let report = site
-        .backup(Backup { run: Some(context.run), ..Default::default() })
-        .await
-        .map_err(|error| unchanged(error.into()))?;
+    let mut backup = Backup::default();
+    backup.run = Some(context.run);
+    let report = site.backup(backup).await.map_err(|error| unchanged(error.into()))?;
     backup::print(&report, context.global.json)?;
     let wanted = site.config().backup_sources();
     let mut verified = Vec::new();
     let mut mirrors = Vec::new();
     // A run that failed is not worth verifying; what it says is what counts.
     if report.exit == Exit::Done {
-        let what = Verification {
-            run: Some(context.run),
-            sources: wanted.clone(),
-            point: report.run.to_string(),
-            level: Some(ProofLevel::Parsed),
-            ..Verification::default()
-        };
+        let mut what = Verification::of(wanted.clone());
+        (what.run, what.level) = (Some(context.run), Some(ProofLevel::Parsed));
+        what.point = report.run.to_string();
         verified = site.verify(what).await.map_err(|error| unchanged(error.into()))?;
         verify::print(&verified, context.global.json)?;
         if site
@@ -124,7 +119,7 @@ async fn first_run(context: &Context, site: &Site, journal: &Journal) -> Result<
             .any(|repository| repository.mirror_of.is_some())
         {
             mirrors.push(
-                replicate::run(context, &replicate::Options::default())
+                replicate::run(context, site, &Replication::default())
                     .await
                     .map_err(unchanged)?
                     .exit,
@@ -162,8 +157,14 @@ fn print_survey(survey: &Survey, written: Option<&Path>, json: bool) -> Printed 
     }
     for finding in &survey.findings {
         let place = finding.place.as_ref().map(|place| format!(" {place}:")).unwrap_or_default();
-        line(&format!("{}:{place} {} [{}]", finding.severity, finding.what, finding.code))?;
-        line(&format!("  why: {}\n  do:  {}", finding.why, finding.advice))?;
+        let Diagnosis { id, severity, what, cause, fix, .. } = &finding.diagnosis;
+        line(&format!("{}:{place} {what} [{id}]", severity.word()))?;
+        let (why, advice) = (cause.as_deref(), fix.as_deref());
+        line(&format!(
+            "  why: {}\n  do:  {}",
+            why.unwrap_or_default(),
+            advice.unwrap_or_default()
+        ))?;
     }
     let blocking = survey.blocking().count();
     if blocking > 0 {

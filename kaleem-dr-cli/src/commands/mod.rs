@@ -62,7 +62,7 @@ pub async fn run(command: Command, context: Context) -> Outcome {
     let job = job::of(&command, &context)?;
     let work = Box::pin(uncancelled(&context, dispatch(command, &context)));
     match job {
-        Some((site, job)) => job::watched(&context, &site, job, work).await,
+        Some((site, job)) => job::watched(&site, job, work).await,
         None => Ok(work.await?.exit),
     }
 }
@@ -93,7 +93,10 @@ async fn uncancelled(context: &Context, work: impl Future<Output = JobOutcome>) 
     match signals::within(signals::WORK, &context.cancel, work).await {
         Ok(ended) if ended.exit == Exit::Done => Ok(ended),
         outcome if !context.cancel.is_cancelled() => outcome,
-        Ok(ended) => Ok(Ended { exit: Exit::Cancelled, ..ended }),
+        Ok(mut ended) => {
+            ended.exit = Exit::Cancelled;
+            Ok(ended)
+        }
         Err(_) => Err(Failure::cancelled()),
     }
 }
@@ -101,7 +104,7 @@ async fn uncancelled(context: &Context, work: impl Future<Output = JobOutcome>) 
 async fn dispatch(command: Command, context: &Context) -> JobOutcome {
     Ok(match command {
         Command::Init(args) => init::init(context, &args).await?.into(),
-        Command::Backup(args) => backup::backup(context, args).await?,
+        Command::Backup(args) => backup::backup(context, &args).await?,
         Command::Snapshots(args) => snapshots::snapshots(context, &args).await?.into(),
         Command::Points => points::points(context).await?.into(),
         Command::Restore(args) => restore::restore(context, args).await?.into(),

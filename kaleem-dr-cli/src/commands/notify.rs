@@ -1,10 +1,7 @@
 //! `notify test`, `notify --failed-unit`.
 
 use clap::{Args, Subcommand};
-use kaleem_dr_core::{
-    ground::Exit,
-    operate::monitor::{Monitor, Told},
-};
+use kaleem_dr_core::{ground::Exit, operate::monitor::Delivery};
 
 use super::Outcome;
 use crate::{
@@ -33,28 +30,28 @@ pub enum NotifyCommand {
 
 pub async fn notify(context: &Context, args: &Notify) -> Outcome {
     let site = context.load()?;
-    let monitor = Monitor::new(site.config(), site.environment(), context.log.clone());
-    if !monitor.has_somebody() {
+    let monitor = site.monitor();
+    if !monitor.has_recipients() {
         let mut failure = Failure::usage(format!("{} has nobody to tell", site.path().display()));
         failure.advice = Some(
             "add [monitoring.healthchecks], [[monitoring.webhook]] or [[monitoring.ntfy]]".into(),
         );
         return Err(failure);
     }
-    let told = match &args.failed_unit {
+    let deliveries = match &args.failed_unit {
         Some(unit) => monitor.unit_failed(unit).await.map_err(Failure::usage)?,
         None => monitor.test().await,
     };
-    print(&told, context.global.json)?;
-    Ok(if told.iter().all(Told::arrived) { Exit::Done } else { Exit::Unreachable })
+    print(&deliveries, context.global.json)?;
+    Ok(if deliveries.iter().all(Delivery::arrived) { Exit::Done } else { Exit::Unreachable })
 }
 
-fn print(told: &[Told], json: bool) -> Printed {
+fn print(deliveries: &[Delivery], json: bool) -> Printed {
     if json {
-        return document(&told);
+        return document(&deliveries);
     }
-    told.iter().try_for_each(|told| match &told.error {
-        None => line(&format!("sent  {}", told.whom)),
-        Some(error) => line(&format!("NOT   {}: {error}", told.whom)),
+    deliveries.iter().try_for_each(|delivery| match &delivery.error {
+        None => line(&format!("sent  {}", delivery.recipient)),
+        Some(error) => line(&format!("NOT   {}: {error}", delivery.recipient)),
     })
 }

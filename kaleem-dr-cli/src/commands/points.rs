@@ -2,7 +2,7 @@
 
 use kaleem_dr_core::{
     ground::{Exit, SourceName},
-    recovery::points::{RecoveryPoint, recovery_points},
+    recovery::points::RecoveryPoint,
 };
 use serde_json::Value;
 
@@ -13,13 +13,7 @@ use crate::{
 };
 
 pub async fn points(context: &Context) -> Outcome {
-    let site = context.load()?;
-    let repository = site.repository().await?;
-    let wanted = site.config().backup_sources();
-    print(
-        &recovery_points(&repository.snapshots().await?, &wanted, &site.identity().scope),
-        context.global.json,
-    )?;
+    print(&context.load()?.points().await?, context.global.json)?;
     Ok(Exit::Done)
 }
 

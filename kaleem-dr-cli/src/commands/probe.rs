@@ -13,17 +13,13 @@ use crate::{
 };
 
 pub async fn probe(context: &Context) -> Outcome {
-    let site = context.load()?;
     let mut failure: Option<Failure> = None;
     let mut probes = Vec::new();
-    for name in site.config().sources.keys() {
-        let probe = match site.source(name) {
-            Ok(source) => source.probe().await.map_err(Failure::from),
-            Err(error) => Err(error.into()),
-        };
+    for (name, probe) in context.load()?.probe().await {
         match probe {
-            Ok(probe) => probes.push((name.clone(), probe)),
-            Err(found) => {
+            Ok(probe) => probes.push((name, probe)),
+            Err(error) => {
+                let found = Failure::from(&error);
                 output::failure(&found, context.global.json);
                 failure = Some(found);
             }

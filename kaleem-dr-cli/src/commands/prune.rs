@@ -2,14 +2,13 @@
 
 use clap::Args;
 use kaleem_dr_core::{
-    engine::repository::{PruneOptions, PruneReport},
-    ground::Exit,
-    operate::{monitor::Ended, tripwire::Removal},
+    engine::repository::PruneReport,
+    operate::{monitor::Ended, site},
 };
 
-use super::{JobOutcome, alarm::guard};
+use super::JobOutcome;
 use crate::{
-    consent::{self, Consent},
+    consent::{Asking, Consent},
     context::Context,
     output::{Printed, document, line, size},
 };
@@ -27,35 +26,23 @@ pub struct Prune {
     pub max_unused: u64,
 }
 
+impl Prune {
+    pub fn options(&self) -> site::Prune {
+        let mut options = site::Prune::of(self.instant, self.max_unused);
+        options.dry_run = self.consent.dry_run;
+        options
+    }
+}
+
 pub async fn prune(context: &Context, args: &Prune) -> JobOutcome {
-    let Prune { consent, instant, max_unused } = *args;
     let site = context.load()?;
-    let repository = site.repository().await?;
-    if !consent.dry_run {
-        guard(&site, &repository, &site.identity().scope, Removal::Prune).await?;
-    }
-    let mut options = PruneOptions::default();
-    options.instant = instant;
-    options.max_unused_percent = max_unused;
-    options.dry_run = true;
-    let lock = context.lock_to_free(&repository).await?;
-    let result = async {
-        let plan = repository.prune(options, &lock, &context.progress, &context.cancel).await?;
-        if consent.dry_run {
-            print(&plan, context.global.json)?;
-            return Ok(Ended::from(Exit::Done));
-        }
-        if instant || !plan.deletes_nothing() {
-            consent::ask(consent, "prune?", &context.cancel, || print(&plan, false)).await?;
-        }
-        options.dry_run = false;
-        let report = repository.prune(options, &lock, &context.progress, &context.cancel).await?;
-        print(&report, context.global.json)?;
-        Ok(Ended::new(Exit::Done, &report))
-    }
-    .await;
-    lock.release().await?;
-    result
+    let mut asking = Asking::new(context, args.consent);
+    let done = site
+        .prune(args.options(), async |plan| asking.agree("prune?", || print(plan, false)).await)
+        .await;
+    let report = asking.given(done)?;
+    print(&report, context.global.json)?;
+    Ok(Ended::from(&report))
 }
 
 /// What a prune gave back, or would.

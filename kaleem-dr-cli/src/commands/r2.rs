@@ -2,14 +2,13 @@
 
 use clap::Subcommand;
 use kaleem_dr_core::{
-    engine::repository::{BucketReport, Location, check_bucket},
+    engine::repository::BucketReport,
     ground::{Exit, diagnosis::Severity},
 };
 
 use super::Outcome;
 use crate::{
     context::Context,
-    failure::Failure,
     output::{Printed, document, line},
 };
 
@@ -23,13 +22,7 @@ pub enum R2Command {
 pub async fn r2(context: &Context, command: &R2Command) -> Outcome {
     match command {
         R2Command::Check => {
-            let site = context.load()?;
-            let Location::S3(access) = site.access_to(site.chosen_repository()?.0)?.location else {
-                return Err(Failure::usage(
-                    "the repository lies in a directory, not in a bucket; name another with --repo",
-                ));
-            };
-            let report = check_bucket(&access).await?;
+            let report = context.load()?.check_bucket().await?;
             print(&report, context.global.json)?;
             Ok(report.exit())
         }

@@ -1,22 +1,21 @@
 //! `repair`: from a mirror, which needs no password; of the index and of snapshots, which does.
 
-use std::sync::Arc;
-
 use clap::{Args, Subcommand};
 use kaleem_dr_core::{
     engine::{
-        replicate,
-        replicate::{RepairOptions, RepairReport},
-        repository::{IndexRepair, LockKind, RepairedSnapshot, SnapshotRepair, store::ObjectStore},
+        replicate::RepairReport,
+        repository::{IndexRepair, RepairedSnapshot, SnapshotRepair},
     },
-    ground::Exit,
-    operate::monitor::Ended,
+    operate::{
+        monitor::Ended,
+        site::{MirrorRepair, SnapshotsRepair},
+    },
 };
 use serde_json::json;
 
 use super::JobOutcome;
 use crate::{
-    consent::{self, Consent},
+    consent::{Asking, Consent},
     context::Context,
     failure::Failure,
     output::{Printed, document, line, size},
@@ -89,45 +88,29 @@ pub async fn repair(context: &Context, args: &Repair) -> JobOutcome {
 }
 
 async fn from_mirror(context: &Context, args: &Repair) -> JobOutcome {
-    let site = context.load()?;
-    let (name, _) = site.chosen_repository()?;
     let from = args
         .from
         .as_ref()
         .ok_or_else(|| Failure::usage("say from which mirror with --from NAME"))?;
-    let repository: Arc<dyn ObjectStore> = site.location(name)?.store()?;
-    let replica = site.location(from)?.store()?;
-    let mut options = RepairOptions::default();
-    options.dry_run = args.dry_run;
-    options.missing = args.missing;
-    let report =
-        replicate::repair(&repository, &replica, options, &context.progress, &context.cancel)
-            .await?;
+    let mut wanted = MirrorRepair::from(from);
+    (wanted.missing, wanted.dry_run) = (args.missing, args.dry_run);
+    let report = context.load()?.repair_from_mirror(&wanted).await?;
     print_from_mirror(&report, context.global.json)?;
-    Ok(Ended { message: report.unrepaired.first().cloned(), ..Ended::new(report.exit, &report) })
+    Ok(Ended::from(&report))
 }
 
 async fn index(context: &Context, consent: Consent) -> JobOutcome {
     let site = context.load()?;
-    let repository = site.repository().await?;
-    let lock = context.lock(&repository, LockKind::Exclusive).await?;
-    let result = async {
-        let plan = repository.plan_index_repair(&context.progress, &context.cancel).await?;
-        if consent.dry_run || !plan.is_needed() {
-            print_index(&plan, false, context.global.json)?;
-            return Ok(Ended::new(Exit::Done, &plan));
-        }
-        consent::ask(consent, "make the index fit the packs?", &context.cancel, || {
-            print_index(&plan, false, false)
+    let mut asking = Asking::new(context, consent);
+    let done = site
+        .repair_index(consent.dry_run, async |plan| {
+            let show = || print_index(plan, false, false);
+            asking.agree("make the index fit the packs?", show).await
         })
-        .await?;
-        repository.repair_index(&plan, &lock).await?;
-        print_index(&plan, true, context.global.json)?;
-        Ok(Ended::new(Exit::Done, &plan))
-    }
-    .await;
-    lock.release().await?;
-    result
+        .await;
+    let report = asking.given(done)?;
+    print_index(&report.plan, report.done, context.global.json)?;
+    Ok(Ended::from(&report))
 }
 
 async fn snapshots(
@@ -137,34 +120,22 @@ async fn snapshots(
     consent: Consent,
 ) -> JobOutcome {
     let site = context.load()?;
-    let repository = site.repository().await?;
-    let lock = context.lock(&repository, LockKind::Exclusive).await?;
-    let result = async {
-        let plan = repository
-            .plan_snapshot_repair(wanted, &lock, &context.progress, &context.cancel)
-            .await?;
-        if consent.dry_run || !plan.is_needed(forget) {
-            print_snapshots(&plan, None, forget, context.global.json)?;
-            return Ok(Ended::new(Exit::Done, &plan));
-        }
-        let question = if forget {
-            "rewrite these snapshots and forget the damaged ones?"
-        } else {
-            "rewrite these snapshots?"
-        };
-        consent::ask(consent, question, &context.cancel, || {
-            print_snapshots(&plan, None, forget, false)
+    let mut wanted = SnapshotsRepair::of(wanted.to_vec());
+    (wanted.forget, wanted.dry_run) = (forget, consent.dry_run);
+    let question = if forget {
+        "rewrite these snapshots and forget the damaged ones?"
+    } else {
+        "rewrite these snapshots?"
+    };
+    let mut asking = Asking::new(context, consent);
+    let done = site
+        .repair_snapshots(&wanted, async |plan| {
+            asking.agree(question, || print_snapshots(plan, None, forget, false)).await
         })
-        .await?;
-        let done = repository
-            .repair_snapshots(&plan, forget, &lock, &context.progress, &context.cancel)
-            .await?;
-        print_snapshots(&plan, Some(&done), forget, context.global.json)?;
-        Ok(Ended::new(Exit::Done, &done))
-    }
-    .await;
-    lock.release().await?;
-    result
+        .await;
+    let report = asking.given(done)?;
+    print_snapshots(&report.plan, report.done.as_deref(), forget, context.global.json)?;
+    Ok(Ended::from(&report))
 }
 
 fn print_from_mirror(report: &RepairReport, json: bool) -> Printed {

@@ -5,7 +5,6 @@ use std::{fs, path::PathBuf};
 use clap::Args;
 use kaleem_dr_core::{
     Site,
-    engine::ledger::Ledger,
     ground::{Exit, language::Language},
     operate::report::ProofReport,
 };
@@ -48,7 +47,7 @@ pub struct ReportFiles {
 
 pub fn report(context: &Context, args: &Report) -> Outcome {
     let site = context.load()?;
-    let report = load(&site, args.run.as_deref())?;
+    let report = site.proof_report(args.run.as_deref())?;
     write(&report, &args.to)?;
     if context.global.json {
         print_chained(&report)?;
@@ -66,12 +65,7 @@ pub fn write_files(site: &Site, run: &str, to: &ReportFiles) -> Result<(), Failu
     if to.html.is_none() && to.markdown.is_none() {
         return Ok(());
     }
-    write(&load(site, Some(run))?, to)
-}
-
-fn load(site: &Site, run: Option<&str>) -> Result<ProofReport, Failure> {
-    let settings = &site.config().settings;
-    Ok(ProofReport::load(&Ledger::open(&settings.state_directory)?, run, &settings.objectives)?)
+    write(&site.proof_report(Some(run))?, to)
 }
 
 fn write(report: &ProofReport, to: &ReportFiles) -> Result<(), Failure> {

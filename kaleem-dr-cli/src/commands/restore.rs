@@ -4,25 +4,19 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use kaleem_dr_core::{
-    Site,
-    engine::repository::{Repository, select},
     ground::{Exit, SourceName},
-    operate::job::{Restoring, plan_restore},
+    operate::site::{self, FilesRestore, FilesTarget, PlannedRestore},
     recovery::{
-        point::{Origin, PointReader},
-        points::open_point,
-        restore::{FilesReport, RestoreOptions, restore_files},
-        source::{
-            Change, Existing, Extras, Rename, Restorable, RestorePlan, RestoreReport,
-            RestoreRequest, RestoreTarget,
-        },
+        point::Origin,
+        restore::FilesReport,
+        source::{Change, Existing, Extras, Rename, RestoreReport, RestoreRequest, RestoreTarget},
     },
 };
 use serde_json::json;
 
-use super::{Outcome, export::no_form};
+use super::Outcome;
 use crate::{
-    consent::{self, Consent},
+    consent::{Asking, Consent},
     context::Context,
     failure::Failure,
     output::{self, Printed, document, line, size},
@@ -112,7 +106,6 @@ fn rename(text: &str) -> Result<Rename, String> {
 const FILES: &str = "files";
 
 pub async fn restore(context: &Context, args: Restore) -> Outcome {
-    let site = context.load()?;
     let of_files = args.source.as_str() == FILES;
     if !of_files && (!args.include.is_empty() || !args.exclude.is_empty() || args.no_verify) {
         return Err(Failure::usage(
@@ -125,131 +118,89 @@ pub async fn restore(context: &Context, args: Restore) -> Outcome {
             "`restore files` knows no --only, --rename, --existing and --extras; --include chooses",
         ));
     }
-    if let Some(path) = &args.from {
-        if of_files {
-            return Err(Failure::usage(
-                "name the source whose form the file has: `kaleem-dr restore configs --from FILE`",
-            ));
+    if of_files && args.from.is_some() {
+        return Err(Failure::usage(
+            "name the source whose form the file has: `kaleem-dr restore configs --from FILE`",
+        ));
+    }
+    if of_files { files(context, args).await } else { source(context, args).await }
+}
+
+async fn source(context: &Context, args: Restore) -> Outcome {
+    let (site, consent) = (context.load()?, args.consent);
+    let mut asking = Asking::new(context, consent);
+    let mut shown = None;
+    let agree = async |planned: PlannedRestore<'_>| {
+        if consent.dry_run {
+            shown = Some(print_plan(planned, context.global.json));
+            return false;
         }
-        let source = site.source(&args.source)?;
-        let form = source.staged().ok_or_else(|| no_form(&args.source))?;
-        let point = form.open(path, &site.staged_work()).await?;
-        return point_of(context, &site, (&*source, &point, Vec::new()), args).await;
-    }
-    let repository = site.repository().await?;
-    // A shared lock: nobody may prune what we are reading.
-    let lock = context.lock_to_read(&repository).await?;
-    let result = if of_files {
-        files(context, &site, &repository, args).await
-    } else {
-        source(context, &site, &repository, args).await
+        let question = format!("write over what is in {}?", planned.plan.target);
+        let agreed =
+            !planned.overwrites() || asking.agree(&question, || print_plan(planned, false)).await;
+        if agreed {
+            output::notes(&planned.plan.warnings);
+        }
+        agreed
     };
-    lock.release().await?;
-    result
-}
-
-async fn source(context: &Context, site: &Site, repository: &Repository, args: Restore) -> Outcome {
-    let source = site.source(&args.source)?;
-    let choice = site.point(&args.point, args.allow_incomplete);
-    let (point, notes) =
-        open_point(repository, &args.source, &choice, &context.progress, &context.cancel).await?;
-    point_of(context, site, (&*source, &point, notes), args).await
-}
-
-async fn point_of(
-    context: &Context,
-    site: &Site,
-    (source, point, notes): (&dyn Restorable, &PointReader, Vec<String>),
-    args: Restore,
-) -> Outcome {
-    let request = RestoreRequest {
-        to: if args.in_place { RestoreTarget::InPlace } else { RestoreTarget::Beside(args.to) },
-        only: args.only,
-        rename: args.rename,
-        existing: match args.existing {
-            ExistingChoice::Replace => Existing::Replace,
-            ExistingChoice::Merge => Existing::Merge,
-        },
-        extras: match args.extras {
-            ExtrasChoice::Keep => Extras::Keep,
-            ExtrasChoice::Remove => Extras::Remove,
-        },
-    };
-    let plan = plan_restore(Restoring { source, point, notes, identity: site.identity() }, request)
-        .await?;
-    if args.consent.dry_run {
-        print_plan(&plan, point, context.global.json)?;
-        return Ok(Exit::Done);
+    let done = site.restore(args.options(), agree).await;
+    if let (Some(printed), Ok(None)) = (shown, &done) {
+        return printed.map(|()| Exit::Done);
     }
-    if plan.request.to == RestoreTarget::InPlace || plan.overwrites() {
-        let question = format!("write over what is in {}?", plan.target);
-        consent::ask(args.consent, &question, &context.cancel, || print_plan(&plan, point, false))
-            .await?;
-    }
-    output::notes(&plan.warnings);
-    let report = source.restore(point, plan).await?;
+    let report = asking.given(done)?;
     print_restored(&report, context.global.json)?;
     Ok(if report.is_done() { Exit::Done } else { Exit::NotVerified })
 }
 
-async fn files(context: &Context, site: &Site, repository: &Repository, args: Restore) -> Outcome {
+impl Restore {
+    fn options(self) -> site::Restore {
+        let request = RestoreRequest {
+            to: if self.in_place { RestoreTarget::InPlace } else { RestoreTarget::Beside(self.to) },
+            only: self.only,
+            rename: self.rename,
+            existing: match self.existing {
+                ExistingChoice::Replace => Existing::Replace,
+                ExistingChoice::Merge => Existing::Merge,
+            },
+            extras: match self.extras {
+                ExtrasChoice::Keep => Extras::Keep,
+                ExtrasChoice::Remove => Extras::Remove,
+            },
+        };
+        let mut options = site::Restore::latest(self.source, request);
+        (options.point, options.allow_incomplete) = (self.point, self.allow_incomplete);
+        options.file = self.from;
+        options
+    }
+}
+
+async fn files(context: &Context, args: Restore) -> Outcome {
     let target = match (args.to, args.in_place) {
-        (Some(target), _) => target.into(),
-        (None, true) => "/".into(),
+        (Some(target), _) => FilesTarget::Directory(target.into()),
+        (None, true) => FilesTarget::InPlace,
         (None, false) => {
             return Err(Failure::usage(
                 "say where to with --target DIRECTORY, or --in-place for the real paths",
             ));
         }
     };
-    let snapshots = repository.snapshots().await?;
-    let chosen = select(&snapshots, &args.point, &site.identity().scope)?;
-    if args.in_place {
-        site.identity()
-            .refuse_replacing_from(&chosen.id().short(), chosen.host())
-            .map_err(|why| Failure::new(Exit::Refused, why))?;
-    }
-    let snapshot = repository.read(chosen).await?;
-    let mut options = RestoreOptions::new(target);
-    options.include = args.include;
-    options.exclude = args.exclude;
-    options.without_own_files = args.in_place;
-    options.overwrite = args.in_place;
-    options.verify = !args.no_verify;
-    options.dry_run = true;
-    if args.in_place && !args.consent.dry_run {
-        let plan = restore_files(&snapshot, &options, &context.progress, &context.cancel).await?;
-        consent::ask(
-            args.consent,
-            "write these files over those in place?",
-            &context.cancel,
-            || print_files(&plan, false),
-        )
-        .await?;
-    }
-    options.dry_run = args.consent.dry_run;
-    let report = restore_files(&snapshot, &options, &context.progress, &context.cancel).await?;
-    if report.is_empty() {
-        let of = snapshot
-            .snapshot()
-            .source()
-            .map_or_else(String::new, |source| format!(" of source {source}"));
-        let mut failure = Failure::new(
-            Exit::Failed,
-            format!(
-                "nothing in snapshot {}{of} is meant by that",
-                snapshot.snapshot().id().short()
-            ),
-        );
-        failure.advice =
-            Some("`kaleem-dr snapshots` lists what there is; name one with --snapshot".into());
-        return Err(failure);
-    }
+    let mut wanted = FilesRestore::to(target);
+    (wanted.snapshot, wanted.include, wanted.exclude) = (args.point, args.include, args.exclude);
+    (wanted.verify, wanted.dry_run) = (!args.no_verify, args.consent.dry_run);
+    let site = context.load()?;
+    let mut asking = Asking::new(context, args.consent);
+    let question = "write these files over those in place?";
+    let done = site
+        .restore_files(wanted, async |plan| {
+            asking.agree(question, || print_files(plan, false)).await
+        })
+        .await;
+    let report = asking.given(done)?;
     print_files(&report, context.global.json)?;
     Ok(if report.problems.is_empty() { Exit::Done } else { Exit::Partial })
 }
 
-fn print_plan(plan: &RestorePlan, point: &PointReader, json: bool) -> Printed {
+fn print_plan(PlannedRestore { plan, point }: PlannedRestore<'_>, json: bool) -> Printed {
     if json {
         let mut value = serde_json::to_value(plan)?;
         value["message_type"] = "plan".into();

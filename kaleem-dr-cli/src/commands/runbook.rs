@@ -1,10 +1,7 @@
 //! `runbook`.
 
 use clap::Args;
-use kaleem_dr_core::{
-    ground::{Exit, language::Language},
-    operate::runbook::Runbook as Text,
-};
+use kaleem_dr_core::ground::{Exit, language::Language};
 
 use super::Outcome;
 use crate::{context::Context, output::line};
@@ -18,8 +15,6 @@ pub struct Runbook {
 }
 
 pub fn runbook(context: &Context, args: &Runbook) -> Outcome {
-    let site = context.load()?;
-    let text = Text::of(site.config(), site.environment(), site.path());
-    line(text.text(args.lang).trim_end())?;
+    line(context.load()?.runbook().text(args.lang).trim_end())?;
     Ok(Exit::Done)
 }

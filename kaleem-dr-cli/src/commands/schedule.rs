@@ -1,21 +1,15 @@
 //! `schedule`.
 
-use std::path::{Path, PathBuf, absolute};
+use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 use kaleem_dr_core::{
     Site,
     ground::Exit,
-    jiff::{
-        Timestamp,
-        tz::{Offset, TimeZone},
-    },
-    operate::{
-        config::References,
-        schedule::{
-            InstallReport, Installed, Plan, PlannedFile, Premises, RemoveReport, Style, carry_out,
-            install, list, planned_files, remove,
-        },
+    jiff::Timestamp,
+    operate::schedule::{
+        InstallReport, Installed, Plan, PlannedFile, RemoveReport, Style, carry_out, install, list,
+        planned_files, remove, systemd_runs,
     },
 };
 use serde_json::json;
@@ -98,29 +92,9 @@ fn style(cron: bool) -> Style {
     if cron { Style::Cron } else { Style::Systemd }
 }
 
-/// Whether the system below `root` is this one, and systemd runs it.
-pub fn systemd_runs(root: &Path) -> bool {
-    root == Path::new("/") && Path::new("/run/systemd/system").is_dir()
-}
-
-/// The jobs of a config.
+/// The jobs of a config, run by this program.
 pub fn plan(site: &Site, root: &Path) -> Result<Plan, Failure> {
-    if !site.path().is_file() {
-        return Err(Failure::usage(
-            "schedules need a config file: jobs do not see these variables; `kaleem-dr migrate` makes one",
-        ));
-    }
-    let text = std::fs::read_to_string(site.path())?;
-    let premises = Premises {
-        program: std::env::current_exe()?,
-        config: absolute(site.path())?,
-        settings: &site.config().settings,
-        references: References::of(&text, site.path()).map_err(Failure::usage)?,
-        environment: site.environment(),
-        clock_is_utc: TimeZone::system().to_offset(Timestamp::now()) == Offset::UTC,
-        root: root.to_path_buf(),
-    };
-    Ok(Plan::of(&premises)?)
+    Ok(site.schedule_plan(std::env::current_exe()?, root)?)
 }
 
 fn print_files(files: &[PlannedFile], warnings: &[String], json: bool) -> Printed {

@@ -1,11 +1,7 @@
 //! `snapshot pin`, `snapshot unpin`.
 
 use clap::Subcommand;
-use kaleem_dr_core::{
-    engine::repository::{LockKind, Rewritten},
-    ground::Exit,
-    operate::job::pin,
-};
+use kaleem_dr_core::{engine::repository::Rewritten, ground::Exit};
 
 use super::Outcome;
 use crate::{
@@ -35,22 +31,7 @@ pub async fn snapshot(context: &Context, command: &SnapshotCommand) -> Outcome {
         SnapshotCommand::Pin { snapshots } => (snapshots, true),
         SnapshotCommand::Unpin { snapshots } => (snapshots, false),
     };
-    let site = context.load()?;
-    let repository = site.repository().await?;
-    let lock = repository.lock(LockKind::Exclusive, context.global.retry_lock).await?;
-    let state_directory = &site.config().settings.state_directory;
-    let rewritten = pin(
-        &repository,
-        state_directory,
-        wanted,
-        pinned,
-        &lock,
-        &context.progress,
-        &context.cancel,
-    )
-    .await;
-    lock.release().await?;
-    print(&rewritten?, pinned, context.global.json)?;
+    print(&context.load()?.pin(wanted, pinned).await?, pinned, context.global.json)?;
     Ok(Exit::Done)
 }
 

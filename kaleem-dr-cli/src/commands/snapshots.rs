@@ -5,6 +5,7 @@ use kaleem_dr_core::{
     engine::repository::Snapshot,
     ground::{Exit, RunId, SourceName},
     jiff::Timestamp,
+    operate::site::SnapshotFilter,
 };
 
 use super::Outcome;
@@ -28,18 +29,11 @@ pub struct Snapshots {
 }
 
 pub async fn snapshots(context: &Context, args: &Snapshots) -> Outcome {
-    let site = context.load()?;
-    let repository = site.repository().await?;
-    let mut snapshots = repository.snapshots().await?;
-    snapshots.retain(|snapshot: &Snapshot| {
-        (args.source.is_none() || snapshot.source() == args.source)
-            && (args.run.is_none() || snapshot.run() == args.run)
-            && (!args.own || snapshot.is_ours())
-            // An alarm's record holds no data: `alarm list` shows it.
-            && !snapshot.is_record()
-            && context.global.host.as_ref().is_none_or(|hosts| hosts.includes(snapshot.host()))
-    });
-    print(&snapshots, context.global.json)?;
+    let mut filter = SnapshotFilter::of(args.source.clone());
+    (filter.run, filter.own) = (args.run, args.own);
+    // Every host's, unless one is named.
+    filter.hosts.clone_from(&context.global.host);
+    print(&context.load()?.snapshots(&filter).await?, context.global.json)?;
     Ok(Exit::Done)
 }
 

@@ -9,9 +9,7 @@ use crate::{
 };
 
 pub async fn stats(context: &Context) -> Outcome {
-    let site = context.load()?;
-    let repository = site.repository().await?;
-    print(&repository.stats().await?, context.global.json)?;
+    print(&context.load()?.stats().await?, context.global.json)?;
     Ok(Exit::Done)
 }
 

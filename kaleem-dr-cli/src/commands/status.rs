@@ -3,9 +3,8 @@
 use clap::Args;
 use kaleem_dr_core::{
     ground::Exit,
-    jiff::{SignedDuration, Timestamp},
     operate::{
-        job::{Freshness, HostStatus, SourceStatus, status_of_hosts},
+        job::{Freshness, HostStatus, SourceStatus},
         report::duration,
         tripwire::{Alarm, RecordedAlarm},
     },
@@ -43,19 +42,12 @@ async fn sources(context: &Context) -> Outcome {
 
 /// A row for each host and source.
 async fn hosts(context: &Context) -> Outcome {
-    let site = context.load()?;
-    let settings = &site.config().settings;
-    let snapshots = site.repository().await?.snapshots().await?;
-    let max_age = SignedDuration::from_hours(i64::from(settings.status.max_age_hours));
-    let rows =
-        status_of_hosts(&snapshots, &settings.status.expected_hosts, max_age, Timestamp::now());
-    print_hosts(&rows, context.global.json)?;
+    let status = context.load()?.hosts_status().await?;
+    print_hosts(&status.hosts, context.global.json)?;
     if !context.global.json {
-        print_recorded(&Alarm::recorded(&snapshots), &[])?;
+        print_recorded(&status.recorded, &[])?;
     }
-    // No expected host and no snapshot at all is nothing to be content with.
-    let broken = rows.is_empty() || rows.iter().any(|row| row.is_broken);
-    Ok(if broken { Exit::Stale } else { Exit::Done })
+    Ok(if status.is_broken() { Exit::Stale } else { Exit::Done })
 }
 
 fn print_sources(

@@ -2,16 +2,16 @@
 
 use clap::Args;
 use kaleem_dr_core::{
-    engine::repository::{LockInfo, LockVerdict, Repository},
+    engine::repository::{LockInfo, LockVerdict},
     ground::Exit,
+    operate::site::{self, LocksReport},
 };
 use serde_json::json;
 
 use super::Outcome;
 use crate::{
-    consent::{self, Consent},
+    consent::{Asking, Consent},
     context::Context,
-    failure::Failure,
     output::{Printed, age, document, line, table},
 };
 
@@ -28,29 +28,21 @@ pub struct Unlock {
 pub async fn unlock(context: &Context, args: Unlock) -> Outcome {
     let Unlock { consent, remove_all } = args;
     let site = context.load()?;
-    let repository = site.repository().await?;
-    let locks = standing(&repository, consent.dry_run).await?;
-    let (going, staying): (Vec<LockInfo>, Vec<LockInfo>) =
-        locks.into_iter().partition(|lock| remove_all || lock.is_stale);
-    if consent.dry_run || going.is_empty() {
-        print(&going, &staying, false, context.global.json)?;
-        return Ok(Exit::Done);
-    }
-    let question = format!("remove {} locks?", going.len());
-    consent::ask(consent, &question, &context.cancel, || print(&going, &staying, false, false))
-        .await?;
-    repository.remove_locks(&going).await?;
-    print(&going, &staying, true, context.global.json)?;
+    let mut asking = Asking::new(context, consent);
+    let wanted = site::Unlock::of(remove_all, consent.dry_run);
+    let done = site
+        .unlock(wanted, async |found| {
+            let question = format!("remove {} locks?", found.going.len());
+            asking.agree(&question, || print(found, false)).await
+        })
+        .await;
+    print(&asking.given(done)?, context.global.json)?;
     Ok(Exit::Done)
 }
 
-/// To look only, nothing is written, and ages are by this machine's clock.
-async fn standing(repository: &Repository, look_only: bool) -> Result<Vec<LockInfo>, Failure> {
-    Ok(if look_only { repository.locks().await? } else { repository.locks_of_others().await? })
-}
-
 /// Locks that go, or went, and those that stay.
-fn print(going: &[LockInfo], staying: &[LockInfo], done: bool, json: bool) -> Printed {
+fn print(report: &LocksReport, json: bool) -> Printed {
+    let LocksReport { going, staying, done, .. } = report;
     if json {
         return document(
             &json!({ "message_type": "locks", "removed": done, "stale": going, "held": staying }),
@@ -60,7 +52,7 @@ fn print(going: &[LockInfo], staying: &[LockInfo], done: bool, json: bool) -> Pr
         return line("the repository has no locks");
     }
     let mut rows = table(["", "lock", "holder", "written", "known of it"]);
-    let what = if done { "removed" } else { "to remove" };
+    let what = if *done { "removed" } else { "to remove" };
     for (mark, lock) in
         going.iter().map(|lock| (what, lock)).chain(staying.iter().map(|lock| ("stays", lock)))
     {

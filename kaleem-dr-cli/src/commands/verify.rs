@@ -1,16 +1,15 @@
 //! `verify`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 use kaleem_dr_core::{
-    Site,
-    ground::{ProofLevel, SourceName},
+    ground::{ProofLevel, RunId, SourceName},
     operate::{monitor::Ended, site::Verification},
-    recovery::verify::{VerifyReport, verify_point},
+    recovery::verify::VerifyReport,
 };
 
-use super::{JobOutcome, export::no_form};
+use super::JobOutcome;
 use crate::{
     context::Context,
     failure::Failure,
@@ -42,35 +41,35 @@ pub struct Verify {
     pub level: Option<ProofLevel>,
 }
 
-pub async fn verify(context: &Context, args: &Verify) -> JobOutcome {
-    let site = context.load()?;
-    let reports = if let Some(path) = &args.from {
-        vec![file(&site, args, path).await?]
-    } else {
-        let Verify { sources, point, snapshot, level, from: _ } = args;
-        let wanted = Verification {
-            run: Some(context.run),
-            sources: sources.clone(),
-            point: point.clone(),
-            snapshot: snapshot.clone(),
-            level: *level,
-        };
-        site.verify(wanted).await?
-    };
-    print(&reports, context.global.json)?;
-    Ok(Ended::of_verification(&reports))
+impl Verify {
+    pub fn options(&self, run: RunId) -> Verification {
+        let mut options = Verification::of(self.sources.clone());
+        (options.run, options.level) = (Some(run), self.level);
+        (options.point, options.snapshot) = (self.point.clone(), self.snapshot.clone());
+        options
+    }
 }
 
-async fn file(site: &Site, args: &Verify, path: &Path) -> Result<VerifyReport, Failure> {
-    let [name] = args.sources.as_slice() else {
+pub async fn verify(context: &Context, args: &Verify) -> JobOutcome {
+    let site = context.load()?;
+    let reports = match &args.from {
+        Some(path) => {
+            let level = args.level.unwrap_or(ProofLevel::Parsed);
+            vec![site.verify_file(the_one(&args.sources)?, path, level).await?]
+        }
+        None => site.verify(args.options(context.run)).await?,
+    };
+    print(&reports, context.global.json)?;
+    Ok(Ended::from(reports.as_slice()))
+}
+
+fn the_one(sources: &[SourceName]) -> Result<&SourceName, Failure> {
+    let [name] = sources else {
         return Err(Failure::usage(
             "name the one source whose form the file has: `kaleem-dr verify mongo --from FILE`",
         ));
     };
-    let source = site.source(name)?;
-    let work = site.staged_work();
-    let point = source.staged().ok_or_else(|| no_form(name))?.open(path, &work).await?;
-    Ok(verify_point(&*source, &point, args.level.unwrap_or(ProofLevel::Parsed), &work).await?)
+    Ok(name)
 }
 
 /// What was proven, of each point.

@@ -3,7 +3,10 @@
 pub mod checklist;
 pub mod config;
 pub mod doctor;
+mod history;
 pub mod hook;
+mod host_facts;
+mod host_jobs;
 pub mod job;
 pub mod metrics;
 pub mod migrate;

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     CancellationToken,
     engine::{
-        ledger::{ChainedReport, Event, EventKind, Ledger, LedgerError, Part},
+        ledger::{ChainedReport, Ledger, LedgerError},
         repository::{Repository, RepositoryError},
     },
     ground::{
@@ -142,15 +142,16 @@ pub enum DrillError {
     },
 }
 
-/// Carries a drill out, and keeps what it showed. Whoever asked must look at [`DrillReport::exit`].
+/// Carries a drill out. Whoever asked must look at [`DrillReport::exit`], and keep the report: a lock that could not be released is the second
+/// value, and takes nothing back of what was shown.
 ///
 /// # Errors
-/// When it cannot begin, or what it showed cannot be kept.
+/// When it cannot begin, or the history that a forecast needs cannot be read.
 pub async fn drill(
     job: &DrillJob,
     progress: &Arc<dyn ProgressSink>,
     cancel: &CancellationToken,
-) -> Result<(DrillReport, ChainedReport), DrillError> {
+) -> Result<(DrillReport, Result<(), RepositoryError>), DrillError> {
     let ledger = Ledger::open(&job.state_directory)?;
     let work = StagedWork {
         scratch: job.scratch_directory.clone(),
@@ -187,9 +188,7 @@ pub async fn drill(
     let released = lock.release().await;
     report.finished = Timestamp::now();
     report.exit = exit(&report, cancel.is_cancelled());
-    let chained = keep(&ledger, &mut report)?;
-    released?;
-    Ok((report, chained))
+    Ok((report, released))
 }
 
 fn unavailable(unavailable: &Unavailable) -> SourceDrill {
@@ -263,47 +262,6 @@ fn exit(report: &DrillReport, cancelled: bool) -> Exit {
         // Nothing could be tried.
         Exit::Failed
     }
-}
-
-/// Proofs, the chained report, and the event: in this order, so that an event never tells of what is not there.
-fn keep(ledger: &Ledger, report: &mut DrillReport) -> Result<ChainedReport, LedgerError> {
-    let mut parts = Vec::new();
-    for source in &report.sources {
-        let verification = source.verification.as_ref();
-        parts.push(Part {
-            source: source.source.to_string(),
-            repository: report.repository.clone(),
-            snapshot: verification.and_then(|found| Some(found.snapshot?.to_string())),
-            exit: source.exit.code(),
-            finished: report.finished,
-            seconds: source.seconds,
-            size_bytes: verification.map_or(0, |found| found.size_bytes),
-            added_bytes: 0,
-            consistent_at: verification.and_then(|found| found.consistent_at),
-        });
-        if let Some(found) = verification
-            && let Some(proof) = found.proof(report.run, &report.repository, report.finished)
-        {
-            ledger.record_proof(&proof)?;
-        }
-    }
-    let chained = ledger.append_report(&report.run.to_string(), |previous| {
-        report.previous = previous.map(str::to_owned);
-        // A report of plain fields always becomes JSON.
-        serde_json::to_string(report).unwrap_or_default()
-    })?;
-    ledger.record(&Event {
-        run: report.run,
-        kind: EventKind::Drill,
-        repository: report.repository.clone(),
-        started: report.started,
-        finished: report.finished,
-        exit: report.exit,
-        // The chain holds it.
-        report: serde_json::Value::Null,
-        parts,
-    })?;
-    Ok(chained)
 }
 
 /// Whether a chain of reports is whole: what is wrong with it, one sentence each. `start` is the hash that its first report must bear: that of

@@ -26,10 +26,10 @@ pub use self::{
 use crate::{
     CancellationToken,
     engine::{
-        ledger::{Event, EventKind, Ledger, LedgerError},
+        ledger::Ledger,
         repository::{Access, Location, RepositoryError, store::ObjectStore},
     },
-    ground::{Exit, RunId, error_chain, progress::ProgressSink},
+    ground::{Exit, RunId, progress::ProgressSink},
 };
 
 /// Deletions under way at once.
@@ -176,7 +176,7 @@ pub struct MirrorReport {
     pub exit: Exit,
 }
 
-/// Makes a mirror equal to a repository.
+/// Makes a mirror equal to a repository. The event of the pass is left to the caller.
 ///
 /// # Errors
 /// [`RepositoryError::Guarded`] when the two are different repositories, or the near one is gone; [`RepositoryError::Damaged`] names
@@ -187,28 +187,7 @@ pub async fn mirror(
     progress: &Arc<dyn ProgressSink>,
     cancel: &CancellationToken,
 ) -> Result<MirrorReport, RepositoryError> {
-    let begun = MirrorReport::new(job);
-    let result = pass::pass(job, begun.clone(), progress, cancel).await;
-    if let Some(ledger) = &job.ledger {
-        let (exit, report) = match &result {
-            Ok(report) => (report.exit, serde_json::to_value(report).unwrap_or_default()),
-            Err(error) => (
-                error.into(),
-                serde_json::json!({ "from": begun.from, "to": begun.to, "error": error_chain(error) }),
-            ),
-        };
-        ledger.record(&Event {
-            run: begun.run,
-            kind: EventKind::Replicate,
-            repository: begun.to,
-            started: begun.started,
-            finished: Timestamp::now(),
-            exit,
-            report,
-            parts: Vec::new(),
-        })?;
-    }
-    result
+    pass::pass(job, MirrorReport::new(job), progress, cancel).await
 }
 
 /// The store of a mirror, ready to be filled. A directory that held a mirror before and is empty now is left alone: its disk may not
@@ -250,29 +229,6 @@ async fn unless_cancelled<T>(
         () = cancel.cancelled() => Err(RepositoryError::Cancelled),
         done = work => done,
     }
-}
-
-/// Puts a pass into the ledger that could not begin: one of its sides could not be had.
-///
-/// # Errors
-/// When the ledger cannot be written.
-pub fn record_not_begun(
-    ledger: &Ledger,
-    to: &str,
-    exit: Exit,
-    why: &str,
-) -> Result<(), LedgerError> {
-    let now = Timestamp::now();
-    ledger.record(&Event {
-        run: RunId::new(),
-        kind: EventKind::Replicate,
-        repository: to.to_owned(),
-        started: now,
-        finished: now,
-        exit,
-        report: serde_json::json!({ "to": to, "error": why }),
-        parts: Vec::new(),
-    })
 }
 
 impl MirrorReport {

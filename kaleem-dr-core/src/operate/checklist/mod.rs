@@ -87,6 +87,7 @@ pub struct Text {
 
 /// One line.
 #[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
 pub struct ChecklistLine {
     /// What it is about, in kebab case.
     pub id: &'static str,
@@ -101,6 +102,7 @@ pub struct ChecklistLine {
 /// A list, gone through.
 #[derive(Clone, Debug, Serialize)]
 #[must_use]
+#[non_exhaustive]
 pub struct Checklist {
     /// Which list.
     pub period: Period,
@@ -126,6 +128,7 @@ impl Checklist {
 }
 
 /// What a list is gone through with.
+#[non_exhaustive]
 pub struct Inspection {
     /// The config.
     pub config: Config,

@@ -6,12 +6,12 @@ use super::{Checklist, Holds, Inspection, Period, go_through};
 use crate::{
     engine::ledger::{Event, EventKind, Ledger, Part, Proof},
     ground::{Exit, ProofLevel, RunId},
-    operate::doctor::{Space, pretended::Place},
+    operate::doctor::{Space, fixture::Fixture},
 };
 
 const MIRROR: &str = "s3:https://s3.example.test/bucket/restic";
 
-fn inspection(place: &Place) -> Inspection {
+fn inspection(place: &Fixture) -> Inspection {
     Inspection {
         config: place.config(),
         environment: place.environment(),
@@ -21,7 +21,7 @@ fn inspection(place: &Place) -> Inspection {
     }
 }
 
-async fn list(place: &Place, period: Period) -> Checklist {
+async fn list(place: &Fixture, period: Period) -> Checklist {
     go_through(period, &inspection(place)).await
 }
 
@@ -38,7 +38,7 @@ fn says(list: &Checklist, id: &str, holds: Holds, words: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_day_holds_after_a_backup_and_no_longer_two_days_later() {
-    let mut place = Place::new();
+    let mut place = Fixture::new();
     let repository = place.backed_up(1).await;
     let id = repository.snapshots().await.unwrap()[0].id().short();
     let run = Ledger::open(&place.state()).unwrap().history(1).unwrap()[0].run.clone();
@@ -63,7 +63,7 @@ async fn a_day_holds_after_a_backup_and_no_longer_two_days_later() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_source_that_failed_in_the_newest_run_or_in_one_before_is_named() {
-    let mut place = Place::new();
+    let mut place = Fixture::new();
     place.backed_up(1).await;
     place.toml.push_str("[source.second]\ntype = 'stub'\n");
     let today = list(&place, Period::Daily).await;
@@ -73,7 +73,7 @@ async fn a_source_that_failed_in_the_newest_run_or_in_one_before_is_named() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_told_is_unknown_and_ends_with_1() {
-    let mut place = Place::new();
+    let mut place = Fixture::new();
     place.backed_up(1).await;
     place.secret("pass", "another");
     let today = list(&place, Period::Daily).await;
@@ -107,7 +107,7 @@ fn event(kind: EventKind, repository: &str, exit: Exit) -> Event {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_mirror_has_a_snapshot_only_once_a_pass_after_it_ended_well() {
-    let mut place = Place::new();
+    let mut place = Fixture::new();
     place.replace("[repository.r2]", "[repository.r2]\nmirror_of = 'local'");
     let repository = place.backed_up(1).await;
     let id = repository.snapshots().await.unwrap()[0].id();
@@ -129,7 +129,7 @@ async fn a_mirror_has_a_snapshot_only_once_a_pass_after_it_ended_well() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_copy_is_known_by_the_ledger_and_failures_older_than_a_week_are_forgotten() {
-    let mut place = Place::new();
+    let mut place = Fixture::new();
     let repository = place.backed_up(1).await;
     let id = repository.snapshots().await.unwrap()[0].id().to_string();
     let part = Part {
@@ -162,7 +162,7 @@ async fn a_copy_is_known_by_the_ledger_and_failures_older_than_a_week_are_forgot
 
 #[tokio::test(flavor = "multi_thread")]
 async fn staged_files_that_pile_up_or_swell_are_counted() {
-    let mut place = Place::new();
+    let mut place = Fixture::new();
     place.backed_up(1).await;
     let staged = format!(
         "[staged]\ndirectory = '{}'\nkeep = 2\n[source.stub]",
@@ -191,7 +191,7 @@ async fn staged_files_that_pile_up_or_swell_are_counted() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_month_holds_with_a_drill_of_each_repository_its_report_and_nothing_left() {
-    let mut place = Place::new();
+    let mut place = Fixture::new();
     let month = list(&place, Period::Monthly).await;
     says(&month, "drill", Holds::No, "local was never drilled");
     says(&month, "scratch", Holds::Yes, "no directory");

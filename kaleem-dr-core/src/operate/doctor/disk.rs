@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Examination, facts::Space};
+use super::{Examination, Space};
 use crate::{
     engine::{
         ledger::{EventKind, Ledger, LedgerError, Part},

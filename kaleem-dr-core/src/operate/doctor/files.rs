@@ -9,7 +9,7 @@ use std::{
 use jiff::Timestamp;
 use nix::unistd::{AccessFlags, access};
 
-use super::{Examination, facts::Host};
+use super::{Examination, Host};
 use crate::{
     ground::diagnosis::{Diagnosis, Severity},
     operate::config::{RepositorySettings, secret::SecretRef},

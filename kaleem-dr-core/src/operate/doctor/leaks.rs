@@ -2,11 +2,11 @@
 
 use std::os::unix::fs::MetadataExt as _;
 
-use super::{
-    facts::Host,
-    jobs::{FileKind, Jobs, Line, assignment, strip_key, words},
+use super::Host;
+use crate::{
+    ground::diagnosis::Diagnosis,
+    operate::host_jobs::{FileKind, Jobs, Line, assignment, strip_key, words},
 };
-use crate::ground::diagnosis::Diagnosis;
 
 /// How names of variables end that hold secrets.
 const SECRET_NAMES: [&str; 8] = [

@@ -2,14 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{
-    facts::Host,
-    jobs::{FileKind, Job, JobKind, Jobs, Line},
-    leaks,
-};
+use super::{Host, leaks};
 use crate::{
     ground::diagnosis::{Diagnosis, Severity},
-    operate::config::secret::Environment,
+    operate::{
+        config::secret::Environment,
+        host_jobs::{FileKind, Job, JobKind, Jobs, Line},
+    },
 };
 
 /// Commands of restic that delete, and those that only write.
@@ -341,7 +340,7 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::operate::doctor::jobs::gather;
+    use crate::operate::host_jobs::gather;
 
     fn seen(files: &[(&str, &str)]) -> Vec<Diagnosis> {
         let root = tempfile::tempdir().unwrap();

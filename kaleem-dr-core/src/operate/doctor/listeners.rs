@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, fs, io};
 
-use super::facts::Host;
+use super::Host;
 use crate::ground::diagnosis::Diagnosis;
 
 /// Panels that show everything to whoever knows or guesses a password.

@@ -5,9 +5,7 @@
 
 mod disk;
 mod endpoint;
-mod facts;
 mod files;
-mod jobs;
 mod leaks;
 mod leftovers;
 mod listeners;
@@ -16,7 +14,7 @@ mod settings;
 mod state;
 
 #[cfg(test)]
-pub(crate) mod pretended;
+pub(crate) mod fixture;
 #[cfg(test)]
 mod tests;
 
@@ -25,10 +23,8 @@ use std::{future::Future, path::PathBuf, pin::Pin, sync::Arc, time::Duration};
 use serde::Serialize;
 
 pub(crate) use self::disk::places;
-pub use self::{
-    facts::{Host, HostFacts, Space, ThisMachine},
-    settings::DoctorSettings,
-};
+pub use self::settings::DoctorSettings;
+pub use super::host_facts::{Host, HostFacts, Space, ThisMachine};
 use crate::{
     engine::repository::Location,
     ground::{
@@ -36,11 +32,15 @@ use crate::{
         diagnosis::{Diagnosis, Severity},
         error_chain,
     },
-    operate::config::{Config, secret::Environment},
+    operate::{
+        config::{Config, secret::Environment},
+        host_jobs,
+    },
     recovery::source::Restorable,
 };
 
 /// What is looked at.
+#[non_exhaustive]
 pub struct Examination {
     /// The config.
     pub config: Config,
@@ -59,6 +59,7 @@ pub struct Examination {
 /// What was found.
 #[derive(Clone, Debug, Serialize)]
 #[must_use]
+#[non_exhaustive]
 pub struct DoctorReport {
     /// Everything that was looked at, in no order.
     pub findings: Vec<Diagnosis>,
@@ -164,7 +165,7 @@ async fn jobs_of_before(job: &Arc<Examination>, deadline: Duration) -> Vec<Diagn
     let look = {
         let job = job.clone();
         tokio::task::spawn_blocking(move || {
-            let jobs = jobs::gather(&job.host);
+            let jobs = host_jobs::gather(&job.host);
             let found = leftovers::examine(&job.host, &jobs, &names);
             (jobs, found)
         })

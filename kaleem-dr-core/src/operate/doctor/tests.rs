@@ -12,7 +12,7 @@ use tokio::{
     net::TcpListener,
 };
 
-use super::{DoctorReport, Examination, Space, examine, pretended::Place, repositories::of_lock};
+use super::{DoctorReport, Examination, Space, examine, fixture::Fixture, repositories::of_lock};
 use crate::{
     engine::{
         ledger::{Event, EventKind, Ledger},
@@ -25,11 +25,11 @@ use crate::{
     operate::tripwire::{Alarm, Alarms, Suspicion},
 };
 
-async fn look(place: &Place, offline: bool) -> DoctorReport {
+async fn look(place: &Fixture, offline: bool) -> DoctorReport {
     examine(examination(place, offline)).await
 }
 
-fn examination(place: &Place, offline: bool) -> Examination {
+fn examination(place: &Fixture, offline: bool) -> Examination {
     let (config, environment, host) = (place.config(), place.environment(), place.host());
     let config_path = Some(place.path("config.toml"));
     Examination { config, config_path, environment, primary: Some("local".into()), host, offline }
@@ -52,13 +52,18 @@ fn wants(report: &DoctorReport, id: &str, severity: Severity, words: &str) {
 
 /// A fault in what lies on the disk, and what is said of it.
 struct Case {
-    breaks: fn(&mut Place),
+    breaks: fn(&mut Fixture),
     id: &'static str,
     severity: Severity,
     words: &'static str,
 }
 
-fn case(id: &'static str, severity: Severity, words: &'static str, breaks: fn(&mut Place)) -> Case {
+fn case(
+    id: &'static str,
+    severity: Severity,
+    words: &'static str,
+    breaks: fn(&mut Fixture),
+) -> Case {
     Case { breaks, id, severity, words }
 }
 
@@ -201,7 +206,7 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-fn only_local(place: &mut Place) {
+fn only_local(place: &mut Fixture) {
     let (from, to) =
         (place.toml.find("[repository.r2]").unwrap(), place.toml.find("[source.stub]").unwrap());
     place.toml.replace_range(from..to, "");
@@ -211,7 +216,7 @@ fn only_local(place: &mut Place) {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_fault_of_a_machine_has_its_finding_and_what_mends_it() {
     for case in cases() {
-        let mut place = Place::new();
+        let mut place = Fixture::new();
         (case.breaks)(&mut place);
         let offline = !case.id.starts_with("source-");
         let report = look(&place, offline).await;
@@ -223,7 +228,7 @@ async fn every_fault_of_a_machine_has_its_finding_and_what_mends_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_healthy_machine_has_no_finding_above_information() {
-    let place = Place::new();
+    let place = Fixture::new();
     place.write("config.toml", "");
     place.backed_up(1).await;
     let report = look(&place, true).await;
@@ -269,7 +274,7 @@ fn warnings_fail_only_when_they_are_to() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_repository_tells_of_missing_backups_of_the_future_and_of_who_is_at_work() {
-    let mut place = Place::new();
+    let mut place = Fixture::new();
     let repository = place.backed_up(0).await;
     wants(&look(&place, true).await, "no-backup-yet", Severity::Error, "stub");
     let lock = repository.lock(LockKind::Shared, Duration::ZERO).await.unwrap();
@@ -283,7 +288,7 @@ async fn a_repository_tells_of_missing_backups_of_the_future_and_of_who_is_at_wo
     lock.release().await.unwrap();
     drop(place);
 
-    let mut place = Place::new();
+    let mut place = Fixture::new();
     place.backed_up(1).await;
     place.machine.now = Timestamp::now() - SignedDuration::from_hours(24);
     wants(&look(&place, true).await, "snapshot-in-future", Severity::Error, "local");
@@ -293,7 +298,7 @@ async fn a_repository_tells_of_missing_backups_of_the_future_and_of_who_is_at_wo
 
 #[test]
 fn a_lock_whose_process_is_gone_is_only_mentioned() {
-    let job = examination(&Place::new(), true);
+    let job = examination(&Fixture::new(), true);
     let (host, holder) = (job.host.name.clone(), "process 4242, since yesterday".to_owned());
     let lock = LockInfo {
         object: "locks/4242".into(),
@@ -319,7 +324,7 @@ fn a_lock_whose_process_is_gone_is_only_mentioned() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn standing_alarms_and_broken_mirrors_are_errors() {
-    let mut place = Place::new();
+    let mut place = Fixture::new();
     place.replace("[repository.r2]", "[repository.r2]\nmirror_of = 'local'");
     wants(&look(&place, true).await, "mirror-never-made", Severity::Warning, "r2");
     let ledger = Ledger::open(&place.state()).unwrap();
@@ -388,7 +393,7 @@ async fn service(date: Timestamp, lifecycle: &'static str) -> SocketAddr {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_way_to_a_bucket_is_looked_at_family_by_family() {
     let here = service(Timestamp::now(), "").await;
-    let mut place = Place::new();
+    let mut place = Fixture::new();
     let open = format!("http://s3.example.test:{}", here.port());
     place.replace("https://s3.example.test", &open);
     place.replace("[repository.r2]", "[repository.r2]\ninsecure_http = true");
@@ -433,7 +438,7 @@ async fn a_bucket_whose_clock_or_rules_would_do_harm_is_an_error() {
     let rules = "<LifecycleConfiguration><Rule><ID>old</ID><Status>Enabled</Status><Filter/>\
                  <Expiration><Days>30</Days></Expiration></Rule></LifecycleConfiguration>";
     let address = service(Timestamp::now() - SignedDuration::from_hours(1), rules).await;
-    let mut place = Place::new();
+    let mut place = Fixture::new();
     place.replace("https://s3.example.test", &format!("http://{address}"));
     place.machine.addresses = Some(vec![address]);
     let report = look(&place, false).await;
@@ -443,7 +448,7 @@ async fn a_bucket_whose_clock_or_rules_would_do_harm_is_an_error() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_hangs_costs_its_deadline_and_hides_nothing_else() {
-    let mut place = Place::new();
+    let mut place = Fixture::new();
     place.toml.push_str("fault = 'silent'\n[doctor]\ndeadline_seconds = 1\n");
     place.set_mode("pass", 0o644);
     place.machine.addresses = None;

@@ -1,29 +1,31 @@
 //! Jobs: what runs, and what it reports.
 
 mod backup;
-mod further;
-mod history;
+mod capture;
 mod pinning;
 mod queue;
 mod rebuild;
 mod report;
 mod restoring;
 mod retain;
+mod run;
+mod secondary;
 mod stage;
 mod status;
 mod verifying;
 mod watch;
 
 pub use self::{
-    backup::{BackupJob, backup},
-    further::FurtherRepository,
+    backup::BackupJob,
     pinning::{forget_by_id, pin},
     rebuild::rebuild,
-    report::{CopyOutcome, FurtherReport, RunReport, SourceReport},
+    report::{CopyOutcome, RunReport, SecondaryReport, SourceReport},
     restoring::{Restoring, plan_restore},
+    run::backup,
+    secondary::SecondaryRepository,
     stage::{StagedFile, Staging, file_name},
     status::{
         Freshness, HostStatus, SourceStatus, StatusOf, StatusRules, freshness, status_of_hosts,
     },
-    verifying::{VerifyJob, exit_of, verify},
+    verifying::{Verified, VerifyJob, exit_of, verify},
 };

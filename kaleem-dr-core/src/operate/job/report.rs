@@ -16,6 +16,7 @@ use crate::{
 
 /// What a run did.
 #[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
 pub struct RunReport {
     /// Its id.
     pub run: RunId,
@@ -37,13 +38,14 @@ pub struct RunReport {
     pub prune: Option<PruneReport>,
     /// Why retention failed, where it did.
     pub retention_error: Option<String>,
-    /// What became of each further repository.
-    pub further: Vec<FurtherReport>,
+    /// What became of each secondary repository.
+    #[serde(rename = "further")]
+    pub secondaries: Vec<SecondaryReport>,
     /// Alarms that stand on this host after the run.
     pub alarms: Vec<Alarm>,
     /// Why retention was not run although it was wanted, or nobody can tell whether the snapshots are normal.
     pub withheld: Option<String>,
-    /// Why the repository could not be used although the run went on with a further one.
+    /// Why the repository could not be used although the run went on with a secondary one.
     pub repository_error: Option<String>,
     /// How it all ended.
     pub exit: Exit,
@@ -51,6 +53,7 @@ pub struct RunReport {
 
 /// What became of one source.
 #[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
 pub struct SourceReport {
     /// Its name.
     pub source: SourceName,
@@ -91,7 +94,7 @@ pub struct SourceReport {
     pub staged: Option<StagedFile>,
     /// Why there is no staged file although there should be.
     pub staged_error: Option<String>,
-    /// What became of it in each further repository.
+    /// What became of it in each secondary repository.
     pub copies: Vec<CopyOutcome>,
     /// How long it took.
     pub seconds: f64,
@@ -99,8 +102,9 @@ pub struct SourceReport {
     pub exit: Exit,
 }
 
-/// What became of a source's snapshot in a further repository.
+/// What became of a source's snapshot in a secondary repository.
 #[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
 pub struct CopyOutcome {
     /// The repository's name in the config.
     pub repository: String,
@@ -112,9 +116,10 @@ pub struct CopyOutcome {
     pub added_bytes: u64,
 }
 
-/// What became of a further repository.
+/// What became of a secondary repository.
 #[derive(Clone, Debug, Serialize)]
-pub struct FurtherReport {
+#[non_exhaustive]
+pub struct SecondaryReport {
     /// Its name in the config.
     pub repository: String,
     /// Where it is, in words; `None` when it could not be opened.

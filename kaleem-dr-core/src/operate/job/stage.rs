@@ -51,6 +51,7 @@ fn ten() -> u8 {
 
 /// A staged file that was made.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct StagedFile {
     /// Where it lies.
     pub path: PathBuf,

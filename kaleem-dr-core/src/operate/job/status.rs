@@ -16,6 +16,7 @@ use crate::{
 
 /// How one source stands in one repository.
 #[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
 pub struct SourceStatus {
     /// The repository, by its name in the config.
     pub repository: String,
@@ -39,6 +40,7 @@ impl SourceStatus {
 
 /// A repository whose sources are looked at.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct StatusOf {
     /// Its name in the config.
     pub name: String,
@@ -142,6 +144,7 @@ impl StatusRules<'_> {
 
 /// How fresh one source's newest snapshot is.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct Freshness {
     /// The source.
     #[serde(skip)]
@@ -219,6 +222,7 @@ pub fn freshness(
 
 /// How fresh one source of one host is in a repository.
 #[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
 pub struct HostStatus {
     /// The host.
     pub host: String,

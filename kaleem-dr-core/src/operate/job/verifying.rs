@@ -1,15 +1,10 @@
 //! Verifying the points of several sources in one job. A source that cannot be tried does not keep the others from being verified.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
-
-use jiff::Timestamp;
+use std::{sync::Arc, time::Duration};
 
 use crate::{
-    engine::{
-        ledger::Ledger,
-        repository::{Repository, RepositoryError},
-    },
-    ground::{Exit, ProofLevel, RunId, SourceError, error_chain},
+    engine::repository::{Repository, RepositoryError},
+    ground::{Exit, ProofLevel, SourceError, error_chain},
     recovery::{
         points::PointChoice,
         source::{Restorable, Unavailable},
@@ -20,9 +15,8 @@ use crate::{
 
 /// What is verified, and how far.
 #[derive(Clone)]
+#[non_exhaustive]
 pub struct VerifyJob {
-    /// Its id.
-    pub run: RunId,
     /// Where the points are.
     pub repository: Repository,
     /// Which sources, in this order.
@@ -33,20 +27,26 @@ pub struct VerifyJob {
     pub point: PointChoice,
     /// How far.
     pub level: ProofLevel,
-    /// Where the ledger and the scratch directories are.
-    pub state_directory: PathBuf,
     /// How long to wait for another tool's lock.
     pub patience: Duration,
 }
 
-/// Verifies each source's point, and keeps what was shown as proofs in the ledger. Whoever asked must look at [`exit_of`].
+/// What a job of verifications found.
+#[derive(Debug)]
+#[must_use]
+#[non_exhaustive]
+pub struct Verified {
+    /// A report for each source that was come to, also where the job ended early. Whoever asked must look at [`exit_of`].
+    pub reports: Vec<VerifyReport>,
+    /// Why the job ended early, or its lock could not be released.
+    pub stopped: Option<RepositoryError>,
+}
+
+/// Verifies each source's point. The proofs are left to the caller: [`Site::verify`](crate::Site::verify) writes them.
 ///
 /// # Errors
-/// When the repository cannot be used, the job was cancelled, or a proof cannot be kept.
-pub async fn verify(
-    job: &VerifyJob,
-    work: &StagedWork,
-) -> Result<Vec<VerifyReport>, RepositoryError> {
+/// When the repository cannot be locked.
+pub async fn verify(job: &VerifyJob, work: &StagedWork) -> Result<Verified, RepositoryError> {
     let untried = |of: &Unavailable| {
         VerifyReport::untried(&of.source, job.level, Exit::Usage, of.why.clone())
     };
@@ -73,19 +73,9 @@ pub async fn verify(
             break;
         }
     }
-    lock.release().await?;
-    keep(job, &reports)?;
-    if cancelled { Err(RepositoryError::Cancelled) } else { Ok(reports) }
-}
-
-/// Keeps what was shown: RPO counts from it.
-fn keep(job: &VerifyJob, reports: &[VerifyReport]) -> Result<(), RepositoryError> {
-    let ledger = Ledger::open(&job.state_directory)?;
-    let (location, now) = (job.repository.location(), Timestamp::now());
-    for proof in reports.iter().filter_map(|report| report.proof(job.run, &location, now)) {
-        ledger.record_proof(&proof)?;
-    }
-    Ok(())
+    let released = lock.release().await.err();
+    let stopped = released.or(cancelled.then_some(RepositoryError::Cancelled));
+    Ok(Verified { reports, stopped })
 }
 
 /// How verifications ended together: 4 when one found something wrong, 1 when none could be tried, 3 when some could not be tried or are

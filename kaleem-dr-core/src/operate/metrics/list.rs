@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
-use super::{Metric, Sample, picture::Picture};
+use super::{Metric, Sample, inputs::MetricInputs};
 use crate::{
     engine::ledger::{EventKind, PastEvent, PastPart, Proof},
     ground::ProofLevel,
@@ -27,16 +27,16 @@ pub static METRICS: [Metric; 20] = [
         name: "kaleem_dr_metrics_written_timestamp_seconds",
         help: "When these metrics were written.",
         labels: &[],
-        read: |picture| vec![sample(&[], unix(picture.now))],
+        read: |inputs| vec![sample(&[], unix(inputs.now))],
     },
     Metric {
         name: "kaleem_dr_last_run_status",
         help: "Exit status of the newest run: 0 done, 3 done in part, anything else failed. Of the job as a whole where source is empty.",
         labels: OF_JOB,
-        read: |picture| {
+        read: |inputs| {
             of_jobs(
-                &picture.events,
-                &picture.parts,
+                &inputs.events,
+                &inputs.parts,
                 |event| f64::from(event.exit),
                 |past| f64::from(past.part.exit),
             )
@@ -46,48 +46,48 @@ pub static METRICS: [Metric; 20] = [
         name: "kaleem_dr_last_run_timestamp_seconds",
         help: "When the newest run ended, well or not.",
         labels: OF_JOB,
-        read: |picture| of_jobs(&picture.events, &picture.parts, ended, part_ended),
+        read: |inputs| of_jobs(&inputs.events, &inputs.parts, ended, part_ended),
     },
     Metric {
         name: "kaleem_dr_last_success_timestamp_seconds",
         help: "When the newest run that ended with 0 ended.",
         labels: OF_JOB,
-        read: |picture| of_jobs(&picture.good_events, &picture.good_parts, ended, part_ended),
+        read: |inputs| of_jobs(&inputs.good_events, &inputs.good_parts, ended, part_ended),
     },
     Metric {
         name: "kaleem_dr_run_duration_seconds",
         help: "How long the newest run took.",
         labels: OF_JOB,
-        read: |picture| {
+        read: |inputs| {
             let lasted =
                 |event: &PastEvent| event.finished.duration_since(event.started).as_secs_f64();
-            of_jobs(&picture.events, &picture.parts, lasted, |past| past.part.seconds)
+            of_jobs(&inputs.events, &inputs.parts, lasted, |past| past.part.seconds)
         },
     },
     Metric {
         name: "kaleem_dr_source_bytes",
         help: "Bytes of the source in its newest whole backup.",
         labels: OF_SOURCE,
-        read: |picture| of_backups(picture, |past| Some(bytes(past.part.size_bytes))),
+        read: |inputs| of_backups(inputs, |past| Some(bytes(past.part.size_bytes))),
     },
     Metric {
         name: "kaleem_dr_added_bytes",
         help: "Bytes that the newest whole backup of the source added to the repository.",
         labels: OF_SOURCE,
-        read: |picture| of_backups(picture, |past| Some(bytes(past.part.added_bytes))),
+        read: |inputs| of_backups(inputs, |past| Some(bytes(past.part.added_bytes))),
     },
     Metric {
         name: "kaleem_dr_newest_point_timestamp_seconds",
         help: "The moment that the newest whole backup of the source stands for, proven or not.",
         labels: OF_SOURCE,
-        read: |picture| of_backups(picture, |past| past.part.consistent_at.map(unix)),
+        read: |inputs| of_backups(inputs, |past| past.part.consistent_at.map(unix)),
     },
     Metric {
         name: "kaleem_dr_rpo_point_timestamp_seconds",
         help: "The moment that the newest point proven at objectives.proof stands for: its age is the RPO, what a loss now would cost.",
         labels: OF_SOURCE,
-        read: |picture| {
-            let proven = picture.proven_at.iter();
+        read: |inputs| {
+            let proven = inputs.proven_at.iter();
             proven
                 .map(|(source, repository, at)| sample(&[source, repository], unix(*at)))
                 .collect()
@@ -103,14 +103,14 @@ pub static METRICS: [Metric; 20] = [
         name: "kaleem_dr_rpo_target_seconds",
         help: "How old a source's newest proven data may be: objectives.rpo_hours of the config, else status.max_age_hours.",
         labels: &[],
-        read: |picture| vec![sample(&[], picture.rpo_seconds)],
+        read: |inputs| vec![sample(&[], inputs.rpo_seconds)],
     },
     Metric {
         name: "kaleem_dr_rto_measured_seconds",
         help: "How long the newest restore into a scratch target took, with its comparison.",
         labels: OF_SOURCE,
-        read: |picture| {
-            let measured = picture.newest_proofs(|proof| proof.restore_seconds.is_some());
+        read: |inputs| {
+            let measured = inputs.newest_proofs(|proof| proof.restore_seconds.is_some());
             measured
                 .iter()
                 .filter_map(|proof| {
@@ -129,9 +129,9 @@ pub static METRICS: [Metric; 20] = [
         name: "kaleem_dr_drill_last_success_timestamp_seconds",
         help: "When the newest drill that ended with 0 ended.",
         labels: &["repository"],
-        read: |picture| {
+        read: |inputs| {
             let drills =
-                picture.good_events.iter().filter(|event| event.kind == EventKind::Drill.word());
+                inputs.good_events.iter().filter(|event| event.kind == EventKind::Drill.word());
             drills.map(|event| sample(&[&event.repository], unix(event.finished))).collect()
         },
     },
@@ -139,8 +139,8 @@ pub static METRICS: [Metric; 20] = [
         name: "kaleem_dr_drill_mismatches",
         help: "1 when the newest restore of the source into a scratch target was not equal to what was captured, else 0.",
         labels: OF_SOURCE,
-        read: |picture| {
-            let restored = picture.newest_proofs(|proof| proof.wanted == ProofLevel::Restored);
+        read: |inputs| {
+            let restored = inputs.newest_proofs(|proof| proof.wanted == ProofLevel::Restored);
             let value = |good| if good { 0.0 } else { 1.0 };
             restored
                 .iter()
@@ -158,21 +158,19 @@ pub static METRICS: [Metric; 20] = [
         name: "kaleem_dr_mirror_info",
         help: "Always 1; what the mirror is of is in the label.",
         labels: &["repository", "mirror_of"],
-        read: |picture| {
-            picture.mirrors.iter().map(|(mirror, of)| sample(&[mirror, of], 1.0)).collect()
+        read: |inputs| {
+            inputs.mirrors.iter().map(|(mirror, of)| sample(&[mirror, of], 1.0)).collect()
         },
     },
     Metric {
         name: "kaleem_dr_mirror_synced_timestamp_seconds",
         help: "When the newest good pass of the mirror began: what was saved before is in it.",
         labels: &["repository"],
-        read: |picture| {
-            let passes = picture
-                .good_events
-                .iter()
-                .filter(|event| event.kind == EventKind::Replicate.word());
+        read: |inputs| {
+            let passes =
+                inputs.good_events.iter().filter(|event| event.kind == EventKind::Replicate.word());
             let passes = passes.filter(|event| {
-                picture.mirrors.iter().any(|(mirror, _)| *mirror == event.repository)
+                inputs.mirrors.iter().any(|(mirror, _)| *mirror == event.repository)
             });
             passes.map(|event| sample(&[&event.repository], unix(event.started))).collect()
         },
@@ -222,16 +220,16 @@ fn of_jobs(
     whole.chain(each).collect()
 }
 
-fn of_backups(picture: &Picture, value: impl Fn(&PastPart) -> Option<f64>) -> Vec<Sample> {
-    let backups = picture.backups();
+fn of_backups(inputs: &MetricInputs, value: impl Fn(&PastPart) -> Option<f64>) -> Vec<Sample> {
+    let backups = inputs.backups();
     backups
         .filter_map(|past| Some(sample(&[&past.part.source, &past.part.repository], value(past)?)))
         .collect()
 }
 
-fn proven(picture: &Picture) -> Vec<Sample> {
+fn proven(inputs: &MetricInputs) -> Vec<Sample> {
     let mut of: BTreeMap<(&str, &str), Vec<&Proof>> = BTreeMap::new();
-    for proof in &picture.proofs {
+    for proof in &inputs.proofs {
         of.entry((&proof.source, &proof.repository)).or_default().push(proof);
     }
     let mut samples = Vec::new();
@@ -248,41 +246,41 @@ fn proven(picture: &Picture) -> Vec<Sample> {
     samples
 }
 
-fn forecast(picture: &Picture) -> Vec<Sample> {
+fn forecast(inputs: &MetricInputs) -> Vec<Sample> {
     let measured =
-        picture.newest_proofs(|proof| proof.restore_seconds.is_some() && proof.size_bytes > 0);
+        inputs.newest_proofs(|proof| proof.restore_seconds.is_some() && proof.size_bytes > 0);
     let of = |proof: &&Proof| {
-        let now = picture.backups().find(|past| {
+        let now = inputs.backups().find(|past| {
             past.part.source == proof.source && past.part.repository == proof.repository
         });
         let today = now.map_or(proof.size_bytes, |now| now.part.size_bytes);
-        let timed = Timed::of_source(&picture.proofs, &proof.source, &proof.repository);
+        let timed = Timed::of_source(&inputs.proofs, &proof.source, &proof.repository);
         Some(sample(&[&proof.source, &proof.repository], forecast_seconds(&timed, today)?))
     };
     measured.iter().filter_map(of).collect()
 }
 
-fn alarms(picture: &Picture) -> Vec<Sample> {
+fn alarms(inputs: &MetricInputs) -> Vec<Sample> {
     let mut standing: BTreeMap<&str, f64> =
-        picture.sources.iter().map(|source| (source.as_str(), 0.0)).collect();
-    for alarm in &picture.alarms {
+        inputs.sources.iter().map(|source| (source.as_str(), 0.0)).collect();
+    for alarm in &inputs.alarms {
         *standing.entry(alarm.source.as_str()).or_default() += 1.0;
     }
     standing.into_iter().map(|(source, count)| sample(&[source], count)).collect()
 }
 
-fn lag(picture: &Picture) -> Vec<Sample> {
+fn lag(inputs: &MetricInputs) -> Vec<Sample> {
     let of = |(mirror, of): &(String, String)| {
         let pass = |event: &&PastEvent| {
             event.kind == EventKind::Replicate.word() && event.repository == *mirror
         };
-        let synced = picture.good_events.iter().find(pass)?.started;
-        let newest = picture
+        let synced = inputs.good_events.iter().find(pass)?.started;
+        let newest = inputs
             .backups()
             .filter(|past| past.part.repository == *of)
             .map(|past| past.part.finished)
             .max()?;
         Some(sample(&[mirror], newest.duration_since(synced).as_secs_f64().max(0.0)))
     };
-    picture.mirrors.iter().filter_map(of).collect()
+    inputs.mirrors.iter().filter_map(of).collect()
 }

@@ -5,8 +5,8 @@
 //! to the Pushgateway, which writes over them.
 
 mod dashboard;
+mod inputs;
 mod list;
-mod picture;
 mod publish;
 mod rules;
 
@@ -14,7 +14,7 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
-use self::picture::Picture;
+use self::inputs::MetricInputs;
 pub(crate) use self::publish::publish;
 pub use self::{dashboard::dashboard, list::METRICS, rules::rules};
 use crate::{
@@ -33,7 +33,7 @@ pub struct Metric {
     pub help: &'static str,
     /// The names of its labels.
     pub labels: &'static [&'static str],
-    read: fn(&Picture) -> Vec<Sample>,
+    read: fn(&MetricInputs) -> Vec<Sample>,
 }
 
 /// A value, with the labels' values in the order of their names.
@@ -44,6 +44,7 @@ struct Sample {
 
 /// A value of a metric, for scripts.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct Value {
     /// Name of the metric.
     pub name: &'static str,
@@ -70,10 +71,10 @@ pub enum MetricsError {
 /// # Errors
 /// When the ledger or the alarms cannot be read.
 pub fn values(config: &Config, environment: &Environment) -> Result<Vec<Value>, MetricsError> {
-    let picture = Picture::read(config, environment)?;
+    let inputs = MetricInputs::read(config, environment)?;
     let of = |metric: &'static Metric| {
         let named = |sample: Sample| metric.labels.iter().copied().zip(sample.labels).collect();
-        (metric.read)(&picture).into_iter().map(move |sample| (sample.value, named(sample)))
+        (metric.read)(&inputs).into_iter().map(move |sample| (sample.value, named(sample)))
     };
     let all = METRICS.iter().flat_map(|metric| {
         of(metric).map(|(value, labels)| Value { name: metric.name, labels, value })

@@ -11,7 +11,7 @@ use secrecy::SecretString;
 
 use super::{
     Finding, Relation, below,
-    old::{ENV_FILE, Old, OldJob},
+    legacy::{ENV_FILE, Legacy, LegacyJob},
     places::{Password, Places, quoted, quoted_path, reference},
 };
 use crate::operate::schedule::ScheduleSettings;
@@ -45,7 +45,7 @@ pub struct DraftSecret {
 
 /// Writes the config, section by section.
 struct Writer<'a> {
-    old: &'a Old,
+    old: &'a Legacy,
     config: String,
     secrets: Vec<DraftSecret>,
     findings: Vec<Finding>,
@@ -53,7 +53,7 @@ struct Writer<'a> {
 
 impl Draft {
     /// The config of an old installation, and what could not be taken over.
-    pub(super) fn of(old: &Old, places: &Places, relation: &Relation) -> (Self, Vec<Finding>) {
+    pub(super) fn of(old: &Legacy, places: &Places, relation: &Relation) -> (Self, Vec<Finding>) {
         let mut writer =
             Writer { old, config: String::new(), secrets: Vec::new(), findings: Vec::new() };
         writer.head();
@@ -294,9 +294,10 @@ impl Writer<'_> {
         self.config
             .push_str("\n[schedule]   # UTC; `kaleem-dr schedule print` shows what it comes to\n");
         let usual = ScheduleSettings::default();
-        for (job, key, usual) in
-            [(OldJob::Backup, "backup", usual.backup), (OldJob::RestoreTest, "drill", usual.drill)]
-        {
+        for (job, key, usual) in [
+            (LegacyJob::Backup, "backup", usual.backup),
+            (LegacyJob::RestoreTest, "drill", usual.drill),
+        ] {
             let when = self.old.when(job);
             if when.is_none() {
                 self.unscheduled(job, key);
@@ -304,25 +305,25 @@ impl Writer<'_> {
             let _ = writeln!(self.config, "{key} = {}", quoted(&when.unwrap_or(usual).to_string()));
         }
         if matches!(relation, Relation::Mirror { .. }) {
-            match self.old.when(OldJob::OffSite) {
+            match self.old.when(LegacyJob::OffSite) {
                 Some(when) => {
                     let _ = writeln!(self.config, "replicate = {}", quoted(&when.to_string()));
                 }
-                None => self.unscheduled(OldJob::OffSite, "replicate"),
+                None => self.unscheduled(LegacyJob::OffSite, "replicate"),
             }
         }
     }
 
     /// A time that is there but none of ours.
-    fn unscheduled(&mut self, job: OldJob, key: &str) {
+    fn unscheduled(&mut self, job: LegacyJob, key: &str) {
         let line = self
             .old
             .cron
             .iter()
-            .find(|line| OldJob::of(&line.command) == Some(job))
+            .find(|line| LegacyJob::of(&line.command) == Some(job))
             .map(|line| line.fields.clone());
         let written =
-            if job == OldJob::OffSite { self.old.calendar.clone().or(line) } else { line };
+            if job == LegacyJob::OffSite { self.old.calendar.clone().or(line) } else { line };
         if let Some(written) = written {
             self.findings.push(Finding::warning(
                 "other-time",

@@ -1,51 +1,24 @@
-//! What is wrong with an old installation: what, why, and what to do.
-
-use std::fmt;
+//! What is wrong with an old installation: a diagnosis, with its place, and whether the migration waits for it.
 
 use serde::Serialize;
 
-/// How bad a finding is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Severity {
-    /// Data or secrets are at risk, or a restore cannot work.
-    Error,
-    /// It may go wrong.
-    Warning,
-    /// Worth knowing.
-    Information,
-}
+use crate::ground::diagnosis::{Diagnosis, Severity};
 
-/// One thing that was found.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+/// One thing that was found. The diagnosis never holds a secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Finding {
-    /// A word that stays the same from release to release.
-    pub code: &'static str,
-    /// How bad it is.
-    pub severity: Severity,
-    /// Whether the change of guard waits until it is settled.
+    /// What is there, why that is bad, and what to do.
+    pub diagnosis: Diagnosis,
+    /// Whether nothing is switched over until it is settled.
     pub blocks: bool,
-    /// Where: a file, with the line where there is one.
+    /// A file, with the line where there is one.
     pub place: Option<String>,
-    /// What is there. Never a secret.
-    pub what: String,
-    /// Why that is bad.
-    pub why: String,
-    /// What to do.
-    pub advice: String,
 }
 
 impl Finding {
-    fn new(severity: Severity, code: &'static str, what: String, why: &str, advice: &str) -> Self {
-        Self {
-            code,
-            severity,
-            blocks: false,
-            place: None,
-            what,
-            why: why.to_owned(),
-            advice: advice.to_owned(),
-        }
+    fn new(diagnosis: Diagnosis, why: &str, advice: &str) -> Self {
+        Self { diagnosis: diagnosis.because(why).fix(advice), blocks: false, place: None }
     }
 
     /// Data or secrets are at risk, or a restore cannot work.
@@ -55,7 +28,7 @@ impl Finding {
         why: &str,
         advice: &str,
     ) -> Self {
-        Self::new(Severity::Error, code, what.into(), why, advice)
+        Self::new(Diagnosis::error(code, what), why, advice)
     }
 
     /// It may go wrong.
@@ -65,7 +38,7 @@ impl Finding {
         why: &str,
         advice: &str,
     ) -> Self {
-        Self::new(Severity::Warning, code, what.into(), why, advice)
+        Self::new(Diagnosis::warning(code, what), why, advice)
     }
 
     /// Worth knowing.
@@ -75,7 +48,7 @@ impl Finding {
         why: &str,
         advice: &str,
     ) -> Self {
-        Self::new(Severity::Information, code, what.into(), why, advice)
+        Self::new(Diagnosis::information(code, what), why, advice)
     }
 
     /// At a place.
@@ -89,12 +62,46 @@ impl Finding {
     }
 }
 
-impl fmt::Display for Severity {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Error => "error",
-            Self::Warning => "warning",
-            Self::Information => "information",
-        })
+/// The JSON of `migrate --json`: flat, and with names of its own, which scripts rely on.
+#[derive(Serialize)]
+struct View<'a> {
+    code: &'static str,
+    severity: Severity,
+    blocks: bool,
+    place: Option<&'a str>,
+    what: &'a str,
+    why: &'a str,
+    advice: &'a str,
+}
+
+impl Serialize for Finding {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Diagnosis { id, severity, what, cause, fix, .. } = &self.diagnosis;
+        let view = View {
+            code: id,
+            severity: *severity,
+            blocks: self.blocks,
+            place: self.place.as_deref(),
+            what,
+            why: cause.as_deref().unwrap_or_default(),
+            advice: fix.as_deref().unwrap_or_default(),
+        };
+        view.serialize(serializer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_json_of_a_finding_has_the_names_and_the_order_that_scripts_know() {
+        let finding = Finding::warning("old-prune", "it prunes", "two rules", "switch it off")
+            .at("/etc/cron.d/kaleem-backups:3")
+            .blocking();
+        assert_eq!(
+            serde_json::to_string(&finding).unwrap(),
+            r#"{"code":"old-prune","severity":"warning","blocks":true,"place":"/etc/cron.d/kaleem-backups:3","what":"it prunes","why":"two rules","advice":"switch it off"}"#
+        );
     }
 }

@@ -77,6 +77,7 @@ pub struct Journal {
 
 /// What was put back.
 #[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
 pub struct UndoReport {
     /// What was done, in words.
     pub done: Vec<String>,

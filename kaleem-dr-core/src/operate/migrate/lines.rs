@@ -2,7 +2,7 @@
 
 use super::{
     Finding,
-    old::{CRON_FILE, CronLine, Old, OldJob},
+    legacy::{CRON_FILE, CronLine, Legacy, LegacyJob},
 };
 use crate::operate::schedule::When;
 
@@ -29,7 +29,7 @@ const CHECKS: [Check; 10] = [
 ];
 
 /// All that is wrong with the lines of an installation.
-pub(super) fn findings(old: &Old) -> Vec<Finding> {
+pub(super) fn findings(old: &Legacy) -> Vec<Finding> {
     let commands = old.commands();
     let mut findings = Vec::new();
     for (place, line) in &commands {
@@ -47,7 +47,7 @@ pub(super) fn findings(old: &Old) -> Vec<Finding> {
 }
 
 /// Where the off-site repository is, in our words: `rclone:REMOTE:PATH` or `s3:…`. Direct backups tell first, then a sync's target.
-pub(super) fn off_site(old: &Old) -> Option<String> {
+pub(super) fn off_site(old: &Legacy) -> Option<String> {
     let commands = old.commands();
     let words = || commands.iter().flat_map(|(_, line)| words(line));
     let direct = words().find_map(|word| {
@@ -286,7 +286,7 @@ fn secrets_in_cron(lines: &[CronLine]) -> Vec<Finding> {
 fn strangers(lines: &[CronLine]) -> Vec<Finding> {
     lines
         .iter()
-        .filter(|line| OldJob::of(&line.command).is_none())
+        .filter(|line| LegacyJob::of(&line.command).is_none())
         .map(|line| {
             Finding::warning(
                 "other-job",
@@ -301,14 +301,14 @@ fn strangers(lines: &[CronLine]) -> Vec<Finding> {
 }
 
 /// Jobs that may meet, with no lock to keep them apart.
-fn meetings(old: &Old, commands: &[Command<'_>]) -> Option<Finding> {
+fn meetings(old: &Legacy, commands: &[Command<'_>]) -> Option<Finding> {
     if commands.iter().any(|(_, line)| line.contains("flock")) {
         return None;
     }
     let jobs: Vec<_> = [
-        ("local backup", OldJob::Backup),
-        ("off-site backup", OldJob::OffSite),
-        ("restore test", OldJob::RestoreTest),
+        ("local backup", LegacyJob::Backup),
+        ("off-site backup", LegacyJob::OffSite),
+        ("restore test", LegacyJob::RestoreTest),
     ]
     .into_iter()
     .filter_map(|(name, job)| Some((name, old.when(job)?)))
@@ -342,7 +342,7 @@ mod tests {
     use super::*;
 
     fn codes(line: &str) -> Vec<&'static str> {
-        CHECKS.iter().filter_map(|check| check(line)).map(|finding| finding.code).collect()
+        CHECKS.iter().filter_map(|check| check(line)).map(|finding| finding.diagnosis.id).collect()
     }
 
     #[test]
@@ -387,7 +387,7 @@ mod tests {
         let sync = ("/a.sh:3", "rclone sync /backups/restic-local r2:kaleem-backup/restic");
         let direct = ("/b.sh:2", "RESTIC_REPOSITORY=\"rclone:r2:kaleem-backup/restic\"");
         let codes = |commands: &[Command<'_>]| {
-            syncs(commands).iter().map(|finding| finding.code).collect::<Vec<_>>()
+            syncs(commands).iter().map(|finding| finding.diagnosis.id).collect::<Vec<_>>()
         };
         assert_eq!(codes(&[sync, direct]), ["sync-over-repository"]);
         assert_eq!(codes(&[sync]), ["unordered-sync"]);

@@ -8,8 +8,8 @@
 mod draft;
 mod findings;
 mod journal;
+mod legacy;
 mod lines;
-mod old;
 mod places;
 mod relation;
 mod survey;
@@ -23,7 +23,7 @@ use std::{
 
 pub use self::{
     draft::{Draft, DraftSecret},
-    findings::{Finding, Severity},
+    findings::Finding,
     journal::{Journal, Step, UndoReport, undo},
     relation::Relation,
     survey::Survey,

@@ -10,7 +10,7 @@ use secrecy::ExposeSecret as _;
 
 use super::{
     Finding, below,
-    old::{Old, PASSWORD_FILE, RCLONE_CONFIG},
+    legacy::{Legacy, PASSWORD_FILE, RCLONE_CONFIG},
 };
 use crate::operate::config::{RepositorySettings, secret::Environment};
 
@@ -33,7 +33,7 @@ pub(super) enum Password {
 }
 
 impl Places {
-    pub(super) fn of(old: &Old, off_site: Option<String>) -> Self {
+    pub(super) fn of(old: &Legacy, off_site: Option<String>) -> Self {
         let variables = &old.variables;
         let local = variables
             .first(&["RESTIC_REPO", "RESTIC_REPOSITORY"])
@@ -72,7 +72,7 @@ impl Places {
     /// The settings of both, as far as they can be opened before the config is written, and the environment for them.
     pub(super) fn settings(
         &self,
-        old: &Old,
+        old: &Legacy,
     ) -> Result<(RepositorySettings, Option<RepositorySettings>, Environment), String> {
         let parse = |table: &str| {
             toml::from_str::<RepositorySettings>(table).map_err(|fault| fault.message().to_owned())

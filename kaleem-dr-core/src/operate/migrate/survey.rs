@@ -1,6 +1,7 @@
 //! A look at the whole of an old installation. It reads files and opens repositories, and writes nothing.
 
 use std::{
+    cmp::Reverse,
     fs,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
@@ -9,8 +10,9 @@ use std::{
 use serde::Serialize;
 
 use super::{
-    Draft, Finding, MigrateError, Relation, below, failed, lines,
-    old::{ENV_FILE, Old},
+    Draft, Finding, MigrateError, Relation, below, failed,
+    legacy::{ENV_FILE, Legacy},
+    lines,
     places::Places,
     relation::relate,
 };
@@ -20,6 +22,7 @@ const CONFIG: &str = "/etc/kaleem-dr/kaleem-dr.toml";
 
 /// What was found, and the config that would take its place.
 #[derive(Debug, Serialize)]
+#[non_exhaustive]
 pub struct Survey {
     /// Where the old system's `/` is.
     pub root: PathBuf,
@@ -42,7 +45,7 @@ impl Survey {
     /// with what it does is a finding.
     pub async fn of(root: &Path) -> Result<Self, MigrateError> {
         let root = fs::canonicalize(root).map_err(failed("find", root))?;
-        let old = Old::read(&root)?;
+        let old = Legacy::read(&root)?;
         let places = Places::of(&old, lines::off_site(&old));
         let mut findings = of_files(&old, &places);
         findings.extend(places.findings());
@@ -58,7 +61,7 @@ impl Survey {
         };
         let (draft, more) = Draft::of(&old, &places, &relation);
         findings.extend(more);
-        findings.sort_by_key(|finding| (finding.severity, !finding.blocks));
+        findings.sort_by_key(|finding| (Reverse(finding.diagnosis.severity), !finding.blocks));
         Ok(Self { config_path: below(&root, CONFIG), root, findings, relation, draft })
     }
 
@@ -69,7 +72,7 @@ impl Survey {
 }
 
 /// What the files themselves show: modes, places, other schedules.
-fn of_files(old: &Old, places: &Places) -> Vec<Finding> {
+fn of_files(old: &Legacy, places: &Places) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (path, mode) in &old.exposed {
         findings.push(
@@ -123,7 +126,7 @@ fn of_files(old: &Old, places: &Places) -> Vec<Finding> {
 }
 
 /// What the variables show.
-fn of_variables(old: &Old) -> Vec<Finding> {
+fn of_variables(old: &Legacy) -> Vec<Finding> {
     let mut findings = Vec::new();
     if let Some(fault) = &old.env_fault {
         findings.push(

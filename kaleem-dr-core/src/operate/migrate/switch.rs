@@ -15,7 +15,7 @@ use serde::Serialize;
 use super::{
     Journal, MigrateError, Step, Survey, below, failed,
     journal::{digest, exists},
-    old::{CRON_FILE, TIMER, UNITS},
+    legacy::{CRON_FILE, TIMER, UNITS},
 };
 use crate::{
     ground::{Exit, ProofLevel, SourceName, durable_file},
@@ -36,6 +36,7 @@ pub struct Proven(());
 
 /// Why the first run proves nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct NotProven {
     /// Why.
     pub why: String,
@@ -45,6 +46,7 @@ pub struct NotProven {
 
 /// What the change of guard did.
 #[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
 pub struct SwitchReport {
     /// Our schedules.
     pub installed: InstallReport,
@@ -63,7 +65,8 @@ pub fn begin(survey: &Survey) -> Result<Journal, MigrateError> {
         let place = first.place.as_ref().map(|place| format!(" ({place})")).unwrap_or_default();
         return Err(MigrateError::Refused(format!(
             "nothing was changed: {}{place}; {}",
-            first.what, first.advice
+            first.diagnosis.what,
+            first.diagnosis.fix.as_deref().unwrap_or_default()
         )));
     }
     let mut journal = match Journal::load(&survey.root)? {
@@ -185,10 +188,9 @@ fn faults(run: &RunReport) -> String {
             ));
         }
     }
-    for further in &run.further {
-        faults.extend(
-            further.error.iter().map(|error| format!("repository {}: {error}", further.repository)),
-        );
+    for secondary in &run.secondaries {
+        let name = &secondary.repository;
+        faults.extend(secondary.error.iter().map(|error| format!("repository {name}: {error}")));
     }
     if faults.is_empty() { "its report says more".to_owned() } else { faults.join("; ") }
 }
@@ -282,7 +284,7 @@ mod tests {
             forgotten: None,
             prune: None,
             retention_error: None,
-            further: Vec::new(),
+            secondaries: Vec::new(),
             alarms: Vec::new(),
             withheld: None,
             repository_error: None,

@@ -17,6 +17,7 @@ use crate::{
 
 /// How a job ended.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Ended {
     /// As an exit status.
     pub exit: Exit,
@@ -32,6 +33,7 @@ pub struct Ended {
 
 /// How one source of a job, or one mirror, ended.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct EndedPart {
     /// Its name in the config.
     pub name: String,

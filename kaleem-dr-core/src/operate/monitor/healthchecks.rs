@@ -15,7 +15,7 @@ use std::{
 use futures::{StreamExt as _, stream};
 use reqwest::{Client, Url};
 
-use super::{HealthchecksSettings, Told, post, tail::end_of};
+use super::{Delivery, HealthchecksSettings, post, tail::end_of};
 use crate::{
     engine::ledger::EventKind,
     ground::{RunId, error_chain},
@@ -46,7 +46,7 @@ enum Checks {
     Slugs { server: String, key: SecretString, create: bool },
 }
 
-/// What is said of a job.
+/// The state of a job that a ping reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Signal {
     Start,
@@ -78,7 +78,7 @@ pub(crate) struct Ping {
 }
 
 impl Healthchecks {
-    /// Reads the secrets. What cannot be read is left out, and told.
+    /// Reads the secrets. A check whose secret cannot be read is left out, and is among the sentences.
     pub(crate) fn new(
         settings: &HealthchecksSettings,
         environment: &Environment,
@@ -144,10 +144,13 @@ impl Healthchecks {
     }
 
     /// Sends pings, and says of each how it went.
-    pub(crate) async fn send(&self, run: Option<RunId>, pings: Vec<Ping>) -> Vec<Told> {
+    pub(crate) async fn send(&self, run: Option<RunId>, pings: Vec<Ping>) -> Vec<Delivery> {
         let sent = stream::iter(pings).map(|ping| async move {
             let result = self.ping(run, &ping).await;
-            Told { whom: format!("healthchecks, check of {}", ping.check), error: result.err() }
+            Delivery {
+                recipient: format!("healthchecks, check of {}", ping.check),
+                error: result.err(),
+            }
         });
         sent.buffered(AT_ONCE).collect().await
     }

@@ -1,14 +1,15 @@
-//! Webhooks and ntfy: told of ends of jobs that they want to hear of.
+//! Who is notified of the ends of jobs: the seam, and webhooks and ntfy behind it.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
+use async_trait::async_trait;
 use http::{HeaderName, HeaderValue};
 use jiff::Timestamp;
-use reqwest::{Client, RequestBuilder};
+use reqwest::Client;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{NtfySettings, Told, WebhookSettings, When, post};
+use super::{Delivery, NtfySettings, WebhookSettings, When, post};
 use crate::{
     ground::{Exit, error_chain},
     operate::config::secret::{Environment, ExposeSecret as _, SecretString},
@@ -17,34 +18,48 @@ use crate::{
 /// Longest wait for one answer.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What is told: the JSON that a webhook gets.
+/// The end of a job, as a notifier receives it; as JSON, it is what a webhook receives. Secrets are removed from its texts.
 #[derive(Clone, Debug, Serialize)]
-pub(crate) struct Notice {
-    /// `failure`, `success`, `recovery`, `test`.
-    pub(crate) event: When,
-    pub(crate) job: String,
-    pub(crate) host: String,
-    /// `None` for what did not run.
-    pub(crate) run: Option<String>,
-    pub(crate) exit: Exit,
-    pub(crate) exit_code: u8,
-    pub(crate) started: Option<Timestamp>,
-    pub(crate) finished: Timestamp,
-    pub(crate) sources: Vec<NoticePart>,
-    pub(crate) message: String,
+#[non_exhaustive]
+pub struct Notice {
+    /// `failure`, `success`, `recovery` or `test`.
+    pub event: When,
+    /// The job's word, as in [`crate::engine::ledger::EventKind::word`].
+    pub job: String,
+    /// The host that it ran on.
+    pub host: String,
+    /// The run's id; `None` for a job that did not run.
+    pub run: Option<String>,
+    /// How it ended.
+    pub exit: Exit,
+    /// The same as an exit status.
+    pub exit_code: u8,
+    /// When it began; `None` for a job that did not run.
+    pub started: Option<Timestamp>,
+    /// When it ended.
+    pub finished: Timestamp,
+    /// How each source, or mirror, ended.
+    pub sources: Vec<NoticePart>,
+    /// A few lines for a person.
+    pub message: String,
 }
 
-/// One source of a job, or one mirror.
+/// The end of one source of a job, or of one mirror.
 #[derive(Clone, Debug, Serialize)]
-pub(crate) struct NoticePart {
-    pub(crate) source: String,
-    pub(crate) exit_code: u8,
-    pub(crate) message: Option<String>,
+#[non_exhaustive]
+pub struct NoticePart {
+    /// Its name in the config.
+    pub source: String,
+    /// Its exit status.
+    pub exit_code: u8,
+    /// Why it did not end well; `None` where it did.
+    pub message: Option<String>,
 }
 
 impl Notice {
-    /// Whether someone who asked for these is told.
-    fn is_for(&self, on: &[When]) -> bool {
+    /// Whether someone who asked for these events receives it. A test is received by all, and a recovery is a success too.
+    #[must_use]
+    pub fn is_for(&self, on: &[When]) -> bool {
         match self.event {
             When::Test => true,
             When::Recovery => on.contains(&When::Recovery) || on.contains(&When::Success),
@@ -53,26 +68,67 @@ impl Notice {
     }
 }
 
-/// One who is told.
-pub(crate) trait Notifier: Send + Sync {
-    /// In words, without an address that is a secret.
+/// Someone who is notified of the ends of jobs. A program that embeds the library adds its own with
+/// [`Site::with_notifier`](crate::Site::with_notifier).
+#[async_trait]
+pub trait Notifier: Send + Sync {
+    /// Its name for logs and for `notify test`; never an address that is a secret.
     fn name(&self) -> String;
-    /// The request that tells it, if it wants to hear.
-    fn request(&self, client: &Client, notice: &Notice) -> Option<RequestBuilder>;
+
+    /// Whether it wants this notice; all of them unless it says otherwise.
+    fn wants(&self, _notice: &Notice) -> bool {
+        true
+    }
+
+    /// Delivers a notice. A delivery that takes longer than half a minute is given up, so that it never holds up a job for long.
+    ///
+    /// # Errors
+    /// Why it was not delivered, as a sentence without a secret. That is logged and fails no job.
+    async fn deliver(&self, notice: &Notice) -> Result<(), String>;
 }
 
-/// Tells one, if it wants to hear.
-pub(crate) async fn tell(
-    notifier: &dyn Notifier,
-    client: &Client,
-    notice: &Notice,
-) -> Option<Told> {
-    let request = notifier.request(client, notice)?;
-    Some(Told { whom: notifier.name(), error: post::send(request).await.err() })
+/// Notifies one of them, if it wants the notice.
+pub(crate) async fn notify(notifier: &dyn Notifier, notice: &Notice) -> Option<Delivery> {
+    if !notifier.wants(notice) {
+        return None;
+    }
+    let delivered = tokio::time::timeout(post::longest(TIMEOUT), notifier.deliver(notice)).await;
+    let error = delivered.unwrap_or_else(|_| Err("it did not answer in time".to_owned())).err();
+    Some(Delivery { recipient: notifier.name(), error })
+}
+
+/// The notifiers of a config. A secret that cannot be read is a sentence, and leaves the others as they are.
+pub(crate) fn notifiers(
+    webhooks: &[WebhookSettings],
+    topics: &[NtfySettings],
+    environment: &Environment,
+) -> (Vec<Arc<dyn Notifier>>, Vec<String>) {
+    let (mut made, mut failed): (Vec<Arc<dyn Notifier>>, _) = (Vec::new(), Vec::new());
+    if webhooks.is_empty() && topics.is_empty() {
+        return (made, failed);
+    }
+    let client = match post::client(TIMEOUT) {
+        Ok(client) => client,
+        Err(why) => return (made, vec![why]),
+    };
+    for (at, webhook) in webhooks.iter().enumerate() {
+        match Webhook::new(at + 1, webhook, environment, client.clone()) {
+            Ok(webhook) => made.push(Arc::new(webhook)),
+            Err(why) => failed.push(why),
+        }
+    }
+    for topic in topics {
+        match Ntfy::new(topic, environment, client.clone()) {
+            Ok(ntfy) => made.push(Arc::new(ntfy)),
+            Err(why) => failed.push(why),
+        }
+    }
+    (made, failed)
 }
 
 /// An address that gets JSON.
-pub(crate) struct Webhook {
+struct Webhook {
+    client: Client,
     number: usize,
     url: SecretString,
     on: Vec<When>,
@@ -80,10 +136,11 @@ pub(crate) struct Webhook {
 }
 
 impl Webhook {
-    pub(crate) fn new(
+    fn new(
         number: usize,
         settings: &WebhookSettings,
         environment: &Environment,
+        client: Client,
     ) -> Result<Self, String> {
         let named = |error: &dyn std::fmt::Display| format!("webhook {number}: {error}");
         let secret =
@@ -100,26 +157,31 @@ impl Webhook {
             value.set_sensitive(true);
             headers.push((header, value));
         }
-        Ok(Self { number, url, on: settings.on.clone(), headers })
+        Ok(Self { client, number, url, on: settings.on.clone(), headers })
     }
 }
 
+#[async_trait]
 impl Notifier for Webhook {
     fn name(&self) -> String {
         format!("webhook {}", self.number)
     }
 
-    fn request(&self, client: &Client, notice: &Notice) -> Option<RequestBuilder> {
-        let wanted = notice.is_for(&self.on);
-        wanted.then(|| {
-            let request = client.post(self.url.expose_secret().trim()).json(notice);
-            self.headers.iter().fold(request, |request, (name, value)| request.header(name, value))
-        })
+    fn wants(&self, notice: &Notice) -> bool {
+        notice.is_for(&self.on)
+    }
+
+    async fn deliver(&self, notice: &Notice) -> Result<(), String> {
+        let request = self.client.post(self.url.expose_secret().trim()).json(notice);
+        let request =
+            self.headers.iter().fold(request, |request, (name, value)| request.header(name, value));
+        post::send(request).await.map(drop)
     }
 }
 
-/// A topic of ntfy, told by its JSON form (<https://docs.ntfy.sh/publish/#publish-as-json>), which takes any letters in titles.
-pub(crate) struct Ntfy {
+/// A topic of ntfy, notified in its JSON form (<https://docs.ntfy.sh/publish/#publish-as-json>), which takes any letters in titles.
+struct Ntfy {
+    client: Client,
     url: String,
     topic: String,
     token: Option<SecretString>,
@@ -127,11 +189,16 @@ pub(crate) struct Ntfy {
 }
 
 impl Ntfy {
-    pub(crate) fn new(settings: &NtfySettings, environment: &Environment) -> Result<Self, String> {
+    fn new(
+        settings: &NtfySettings,
+        environment: &Environment,
+        client: Client,
+    ) -> Result<Self, String> {
         let token = settings.token.as_ref().map(|token| environment.secret(token)).transpose();
         let token = token
             .map_err(|error| format!("ntfy topic {}: {}", settings.topic, error_chain(&error)))?;
         Ok(Self {
+            client,
             url: settings.url.clone(),
             topic: settings.topic.clone(),
             token,
@@ -156,19 +223,22 @@ impl Ntfy {
     }
 }
 
+#[async_trait]
 impl Notifier for Ntfy {
     fn name(&self) -> String {
         format!("ntfy topic {}", self.topic)
     }
 
-    fn request(&self, client: &Client, notice: &Notice) -> Option<RequestBuilder> {
-        let wanted = notice.is_for(&self.on);
-        wanted.then(|| {
-            let request = client.post(&self.url).json(&self.message(notice));
-            match &self.token {
-                Some(token) => request.bearer_auth(token.expose_secret()),
-                None => request,
-            }
-        })
+    fn wants(&self, notice: &Notice) -> bool {
+        notice.is_for(&self.on)
+    }
+
+    async fn deliver(&self, notice: &Notice) -> Result<(), String> {
+        let request = self.client.post(&self.url).json(&self.message(notice));
+        let request = match &self.token {
+            Some(token) => request.bearer_auth(token.expose_secret()),
+            None => request,
+        };
+        post::send(request).await.map(drop)
     }
 }

@@ -29,6 +29,7 @@ pub enum Style {
 
 /// What installing did, or would do.
 #[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
 pub struct InstallReport {
     /// Who runs the jobs.
     pub style: Style,
@@ -48,6 +49,7 @@ pub struct InstallReport {
 
 /// What removing did, or would do.
 #[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
 pub struct RemoveReport {
     /// Whether nothing was done.
     pub dry_run: bool,
@@ -59,6 +61,7 @@ pub struct RemoveReport {
 
 /// A job as it is installed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Installed {
     /// The name of its unit without the ending, or of its line in the cron file.
     pub name: String,
@@ -381,6 +384,12 @@ fn make_public_directory(path: &Path) -> Result<(), ScheduleError> {
 fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ScheduleError {
     let path = path.to_path_buf();
     move |cause| ScheduleError::File { path, action, cause }
+}
+
+/// Whether the system below `root` is this one, and systemd runs it.
+#[must_use]
+pub fn systemd_runs(root: &Path) -> bool {
+    root == Path::new("/") && Path::new("/run/systemd/system").is_dir()
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ pub use self::{
     error::ScheduleError,
     install::{
         InstallReport, Installed, RemoveReport, Style, carry_out, install, list, planned_files,
-        remove,
+        remove, systemd_runs,
     },
     plan::{Credential, Job, JobKind, Plan, PlannedFile, Premises},
     settings::ScheduleSettings,

@@ -88,6 +88,7 @@ pub struct Credential {
 
 /// A file to install.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct PlannedFile {
     /// Where, absolute, below no root.
     pub path: PathBuf,
@@ -97,6 +98,7 @@ pub struct PlannedFile {
 
 /// The jobs of a config, and what they need.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Plan {
     /// In the order in which they wait for each other.
     pub jobs: Vec<Job>,

@@ -4,8 +4,28 @@
 //! ([`Site::new`]), and calls its verbs. Each verb does what the command of the same name does, under the same locks and guards, and gives a
 //! report that must be looked at: an error is only what kept the verb from being carried out.
 
+mod alarms;
+mod backup;
+mod copy;
 mod error;
-mod verbs;
+mod export;
+mod files;
+mod forget;
+mod init;
+mod job;
+mod keys;
+mod locks;
+mod look;
+mod parts;
+mod past;
+mod prune;
+mod repair;
+mod replicate;
+mod restore;
+mod snapshots;
+mod status;
+mod verify;
+mod watched;
 
 use std::{
     path::{Path, PathBuf},
@@ -14,25 +34,38 @@ use std::{
 };
 
 pub use self::{
+    alarms::SiteAlarms,
+    backup::Backup,
+    copy::Copying,
     error::SiteError,
-    verbs::{Backup, Drill, SiteStatus, Verification},
+    export::{Export, ExportTo, Exported},
+    files::{FilesRestore, FilesTarget},
+    forget::{Forget, Forgetting, Forgotten},
+    init::Init,
+    keys::KeyChange,
+    locks::{LocksReport, Unlock},
+    look::Doctor,
+    prune::Prune,
+    repair::{IndexRepaired, MirrorRepair, SnapshotsRepair, SnapshotsRepaired},
+    replicate::{MAX_DELETE_PERCENT, MirrorPass, Replicated, Replication},
+    restore::{PlannedRestore, Restore},
+    snapshots::SnapshotFilter,
+    status::{HostsStatus, SiteStatus},
+    verify::{Drill, Verification},
+    watched::Watched,
 };
 use crate::{
     CancellationToken,
-    engine::repository::{Access, Location, Repository},
+    engine::repository::Access,
     ground::{
-        SourceName, error_chain,
         host::{HostScope, Identity},
         progress::{ProgressSink, Silent},
     },
-    operate::config::{
-        Config, DeclaredSource, RepositorySettings, SourceKind, secret::Environment,
+    operate::{
+        config::{Config, SourceKind, secret::Environment},
+        monitor::{LogTail, Notifier},
     },
-    recovery::{
-        points::PointChoice,
-        source::{Restorable, Unavailable},
-        staged::StagedWork,
-    },
+    recovery::source::{Restorable, Unavailable},
 };
 
 /// Sources that could be made, and those that could not.
@@ -55,6 +88,10 @@ pub struct Site {
     patience: Duration,
     progress: Arc<dyn ProgressSink>,
     cancel: CancellationToken,
+    /// The end of the program's log, for healthchecks.
+    log: LogTail,
+    /// Notifiers that no config names.
+    notifiers: Vec<Arc<dyn Notifier>>,
 }
 
 impl Site {
@@ -99,6 +136,8 @@ impl Site {
             patience: Duration::ZERO,
             progress: Arc::new(Silent),
             cancel: CancellationToken::new(),
+            log: LogTail::default(),
+            notifiers: Vec::new(),
         })
     }
 
@@ -172,6 +211,20 @@ impl Site {
         self
     }
 
+    /// Sends the end of this log with what healthchecks are sent. Whoever sets up the program's logging writes into it.
+    #[must_use]
+    pub fn with_log(mut self, log: LogTail) -> Self {
+        self.log = log;
+        self
+    }
+
+    /// Notifies another one of the ends of jobs that are [watched](Site::watch).
+    #[must_use]
+    pub fn with_notifier(mut self, notifier: Arc<dyn Notifier>) -> Self {
+        self.notifiers.push(notifier);
+        self
+    }
+
     /// Reads without a lock, as from a place that cannot be written. For verbs that only read.
     #[must_use]
     pub fn without_locks(mut self) -> Self {
@@ -197,159 +250,53 @@ impl Site {
         &self.environment
     }
 
-    /// The config's file, or what stands for it.
+    /// The config's file, or the name that messages use for it.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
+}
 
-    /// The repository that is meant, opened.
-    ///
-    /// # Errors
-    /// When the config has no such repository, or it cannot be opened.
-    pub async fn repository(&self) -> Result<Repository, SiteError> {
-        let repository = match &self.access {
-            Some(access) => Repository::open(access).await?,
-            None => Repository::open(&self.access_to(self.chosen_repository()?.0)?).await?,
-        };
-        Ok(if self.locks { repository } else { repository.without_locks() })
-    }
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-    /// Name and settings of the repository that is meant: the one that was chosen, else `local`, else the only one.
-    ///
-    /// # Errors
-    /// [`SiteError::Config`] lists those that there are.
-    pub fn chosen_repository(&self) -> Result<(&str, &RepositorySettings), SiteError> {
-        let all = &self.config.settings.repository;
-        let names = || all.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
-        let found = match &self.chosen {
-            Some(name) => return self.named(name),
-            None if all.len() == 1 => all.iter().next(),
-            None => all.get_key_value("local"),
-        };
-        found.map(|(name, settings)| (name.as_str(), settings)).ok_or_else(|| {
-            SiteError::Config(if all.is_empty() {
-                format!("{} has no [repository.NAME]", self.path.display())
-            } else {
-                format!("say which repository with --repo: {}", names())
-            })
-        })
-    }
+    fn can_be_spawned<T: Send + 'static>(_: T) {}
 
-    fn named(&self, name: &str) -> Result<(&str, &RepositorySettings), SiteError> {
-        let all = &self.config.settings.repository;
-        let names = || all.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
-        all.get_key_value(name).map(|(name, settings)| (name.as_str(), settings)).ok_or_else(|| {
-            SiteError::Config(format!("the config has no repository `{name}`; it has {}", names()))
-        })
-    }
-
-    /// Where a repository of the config is. Its password is not read.
-    ///
-    /// # Errors
-    /// [`SiteError::Config`] when there is none of this name, or its location is not understood.
-    pub fn location(&self, name: &str) -> Result<Location, SiteError> {
-        let (_, repository) = self.named(name)?;
-        repository
-            .location(&self.environment)
-            .map_err(|error| SiteError::Config(error_chain(&error)))
-    }
-
-    /// Where a repository of the config is, and its password.
-    ///
-    /// # Errors
-    /// As [`Site::location`], and when the password cannot be read.
-    pub fn access_to(&self, name: &str) -> Result<Access, SiteError> {
-        let (_, repository) = self.named(name)?;
-        let access = repository.access(&self.config.settings.cache_directory, &self.environment);
-        access.map_err(|error| SiteError::Config(error_chain(&error)))
-    }
-
-    /// These sources, or those that a backup takes, with their secrets read. One whose secret is missing, say, fails alone: it is among the
-    /// unavailable.
-    ///
-    /// # Errors
-    /// [`SiteError::Config`] when a name is unknown, or there is no source at all.
-    pub fn sources(&self, wanted: &[SourceName]) -> Result<Made, SiteError> {
-        let all = self
-            .config
-            .backup_sources()
-            .into_iter()
-            .chain(self.own.iter().map(|source| source.name().clone()));
-        let wanted = if wanted.is_empty() { all.collect() } else { wanted.to_vec() };
-        if wanted.is_empty() {
-            return Err(SiteError::Config(format!(
-                "{} has no [source.NAME]: there is nothing to do",
-                self.path.display()
-            )));
-        }
-        let (mut sources, mut unavailable) = (Vec::new(), Vec::new());
-        for name in wanted {
-            if let Some(own) = self.own.iter().find(|source| *source.name() == name) {
-                sources.push(own.clone());
-                continue;
-            }
-            let declared = self.declared(&name)?;
-            match declared.make(&self.environment) {
-                Ok(source) => sources.push(source),
-                Err(error) => {
-                    unavailable.push(Unavailable {
-                        source: name,
-                        kind: declared.kind.to_owned(),
-                        why: error_chain(&*error),
-                    });
-                }
-            }
-        }
-        Ok((sources, unavailable))
-    }
-
-    /// One source, with its secrets read.
-    ///
-    /// # Errors
-    /// [`SiteError::Config`] when there is none of this name, or it cannot be made.
-    pub fn source(&self, name: &SourceName) -> Result<Arc<dyn Restorable>, SiteError> {
-        if let Some(own) = self.own.iter().find(|source| source.name() == name) {
-            return Ok(own.clone());
-        }
-        let made = self.declared(name)?.make(&self.environment);
-        made.map_err(|error| SiteError::Config(format!("source {name}: {}", error_chain(&*error))))
-    }
-
-    /// One source as the config declares it.
-    ///
-    /// # Errors
-    /// [`SiteError::Config`] lists those that there are.
-    pub fn declared(&self, name: &SourceName) -> Result<&DeclaredSource, SiteError> {
-        let known =
-            || self.config.sources.keys().map(SourceName::as_str).collect::<Vec<_>>().join(", ");
-        let none = || {
-            SiteError::Config(format!(
-                "{} has no source `{name}`; it has: {}",
-                self.path.display(),
-                known()
-            ))
-        };
-        self.config.sources.get(name).ok_or_else(none)
-    }
-
-    /// A point of the hosts that are meant: `latest`, or the beginning of a run's or a snapshot's id.
-    #[must_use]
-    pub fn point(&self, wanted: &str, allow_incomplete: bool) -> PointChoice {
-        PointChoice {
-            wanted: wanted.to_owned(),
-            hosts: self.identity.scope.clone(),
-            allow_incomplete,
-        }
-    }
-
-    /// What work on points and staged files may use.
-    #[must_use]
-    pub fn staged_work(&self) -> StagedWork {
-        StagedWork {
-            scratch: self.config.settings.scratch(),
-            progress: self.progress.clone(),
-            cancel: self.cancel.clone(),
-        }
+    #[test]
+    fn a_service_can_spawn_every_verb_with_a_closure_that_agrees() {
+        use crate::recovery::source::{RestoreRequest, RestoreTarget};
+        let text = "state_directory = '/nonexistent'";
+        let site = Site::parse(text, Path::new("test"), &[], Environment::default()).unwrap();
+        let name = || "mongo".parse().unwrap();
+        let restore = Restore::latest(name(), RestoreRequest::whole(RestoreTarget::InPlace));
+        let of = site.clone();
+        can_be_spawned(async move { of.restore(restore, async |_| true).await.is_ok() });
+        let (of, files) = (site.clone(), FilesRestore::to(FilesTarget::InPlace));
+        can_be_spawned(async move { of.restore_files(files, async |_| true).await.is_ok() });
+        let of = site.clone();
+        can_be_spawned(async move { of.forget(&Forget::default(), async |_| true).await.is_ok() });
+        let of = site.clone();
+        can_be_spawned(async move { of.prune(Prune::default(), async |_| true).await.is_ok() });
+        let of = site.clone();
+        can_be_spawned(async move { of.unlock(Unlock::default(), async |_| true).await.is_ok() });
+        let of = site.clone();
+        can_be_spawned(async move { of.repair_index(false, async |_| true).await.is_ok() });
+        let of = site.clone();
+        can_be_spawned(async move { of.copy(&Copying::to("r2")).await.is_ok() });
+        let of = site.clone();
+        can_be_spawned(async move { of.acknowledge_alarms(&[]).await.is_ok() });
+        let of = site.clone();
+        can_be_spawned(
+            async move { of.check(crate::engine::repository::ReadData::All).await.is_ok() },
+        );
+        let of = site.clone();
+        can_be_spawned(async move { of.backup(Backup::default()).await.is_ok() });
+        let of = site.clone();
+        can_be_spawned(async move { of.verify(Verification::default()).await.is_ok() });
+        let of = site.clone();
+        can_be_spawned(async move { of.drill(Drill::default()).await.is_ok() });
+        let of = site;
+        can_be_spawned(async move { of.watch().backup(Backup::default()).await.is_ok() });
     }
 }

@@ -1,9 +1,10 @@
-//! Further repositories of a run: each is fed by a copy of what the run saved, and saved into directly when no other can be.
+//! Secondary repositories of a run: each receives a copy of what the run saved, and a source is saved directly into one when the
+//! run's own repository cannot take it.
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use super::{
-    report::{CopyOutcome, FurtherReport, SourceReport},
+    report::{CopyOutcome, SecondaryReport, SourceReport},
     retain::{Retaining, retain},
 };
 use crate::{
@@ -12,27 +13,35 @@ use crate::{
     ground::{Exit, error_chain, progress::ProgressSink},
 };
 
-/// A repository that a run feeds besides its own.
+/// A repository that a run copies into besides its own.
 #[derive(Clone, Debug)]
-pub struct FurtherRepository {
+#[non_exhaustive]
+pub struct SecondaryRepository {
     /// Its name in the config.
     pub name: String,
     /// The repository, or why it could not be opened: it counts as failed, and the run goes on.
     pub repository: Result<Repository, String>,
-    /// More tags for what comes into it; `{host}` in one stands for the host's name.
+    /// More tags for the snapshots copied into it; `{host}` in one is replaced by the host's name.
     pub tags: Vec<String>,
 }
 
-/// A further repository during a run.
-pub(super) struct Further<'a> {
-    pub(super) of: &'a FurtherRepository,
-    pub(super) report: FurtherReport,
+impl SecondaryRepository {
+    /// A repository under its name in the config, or why it could not be opened.
+    pub fn of(name: impl Into<String>, repository: Result<Repository, String>) -> Self {
+        Self { name: name.into(), repository, tags: Vec::new() }
+    }
+}
+
+/// A secondary repository during a run.
+pub(super) struct Secondary<'a> {
+    pub(super) of: &'a SecondaryRepository,
+    pub(super) report: SecondaryReport,
     lock: Option<Lock>,
 }
 
-impl<'a> Further<'a> {
-    pub(super) fn new(of: &'a FurtherRepository) -> Self {
-        let report = FurtherReport {
+impl<'a> Secondary<'a> {
+    pub(super) fn new(of: &'a SecondaryRepository) -> Self {
+        let report = SecondaryReport {
             repository: of.name.clone(),
             location: of.repository.as_ref().ok().map(Repository::location),
             error: of.repository.as_ref().err().cloned(),
@@ -56,7 +65,7 @@ impl<'a> Further<'a> {
         Some((repository, self.lock.as_ref()?))
     }
 
-    /// Gives the lock back.
+    /// Releases the lock, if it holds one.
     pub(super) async fn release(&mut self) {
         if let Some(lock) = self.lock.take()
             && let Err(error) = lock.release().await
@@ -67,7 +76,7 @@ impl<'a> Further<'a> {
 
     pub(super) fn fail(&mut self, error: &RepositoryError) {
         let error = error_chain(error);
-        tracing::error!(repository = %self.of.name, %error, "a further repository failed");
+        tracing::error!(repository = %self.of.name, %error, "a secondary repository failed");
         self.report.error.get_or_insert(error);
     }
 
@@ -155,4 +164,15 @@ impl<'a> Further<'a> {
             }
         }
     }
+}
+
+/// Whether the repository itself failed, so that another one may take the snapshot.
+pub(super) fn is_broken(error: &RepositoryError) -> bool {
+    !matches!(
+        error,
+        RepositoryError::Cancelled
+            | RepositoryError::NotCommitted(_)
+            | RepositoryError::Locked { .. }
+            | RepositoryError::Guarded(_)
+    )
 }

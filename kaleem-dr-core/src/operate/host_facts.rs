@@ -158,7 +158,7 @@ impl Host {
     }
 
     /// The path on the machine itself.
-    pub(super) fn shown(&self, path: &Path) -> String {
+    pub(crate) fn shown(&self, path: &Path) -> String {
         match path.strip_prefix(&self.root) {
             Ok(below) => format!("/{}", below.display()),
             Err(_) => path.display().to_string(),

@@ -1,4 +1,4 @@
-//! What metrics are read from: the newest of everything that the ledger knows of what the config has.
+//! The values that metrics are computed from: the newest of everything that the ledger has on what is in the config.
 
 use std::collections::BTreeMap;
 
@@ -17,8 +17,8 @@ use crate::{
 /// How many proofs are looked at: years of them.
 const PROOFS: usize = 20_000;
 
-/// Everything, with repositories by their names. What the config does not have any more is left out, or it would alarm for ever.
-pub(super) struct Picture {
+/// All of them, with repositories by their names in the config. What the config no longer has is left out, or it would alarm for ever.
+pub(super) struct MetricInputs {
     pub(super) now: Timestamp,
     /// Newest parts; `good` are the newest that ended with 0.
     pub(super) parts: Vec<PastPart>,
@@ -38,7 +38,7 @@ pub(super) struct Picture {
     pub(super) rpo_seconds: f64,
 }
 
-impl Picture {
+impl MetricInputs {
     pub(super) fn read(config: &Config, environment: &Environment) -> Result<Self, MetricsError> {
         let settings = &config.settings;
         let ledger = Ledger::open(&settings.state_directory)?;

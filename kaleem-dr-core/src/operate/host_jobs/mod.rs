@@ -1,6 +1,9 @@
-//! What runs by itself on this machine: lines of crontabs, systemd's services, and the scripts that they call.
+//! The jobs of this machine: lines of crontabs, systemd's services, and the scripts that they call. `doctor` and `migrate` read them here.
 //!
-//! Shell is not understood here, only cut into commands and words; what stands in a variable is known where the same job sets it.
+//! Shell is not understood here, only cut into commands and words; the value of a variable is known where the same job sets it.
+
+mod crontab;
+mod text;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,13 +12,17 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::facts::Host;
+pub(crate) use self::{
+    crontab::{SCRIPT_DIRECTORIES, SYSTEM_DIRECTORY, entry},
+    text::joined,
+};
+use super::host_facts::Host;
 
 /// Larger files are no scripts.
 const LONGEST_SCRIPT_BYTES: u64 = 256 << 10;
 /// Scripts that call scripts, before we stop.
 const DEEPEST_CALL: usize = 4;
-/// What may stand before the program in a command.
+/// Words that may precede the program in a command.
 const BEFORE_A_PROGRAM: [&str; 22] = [
     "sudo",
     "nice",
@@ -43,7 +50,7 @@ const BEFORE_A_PROGRAM: [&str; 22] = [
 
 /// A crontab, a service, or a script of `cron.daily` and its kin.
 #[derive(Debug)]
-pub(super) struct Job {
+pub(crate) struct Job {
     /// What runs it: `/etc/cron.d/kaleem-backups`.
     pub place: PathBuf,
     /// What it is.
@@ -55,14 +62,14 @@ pub(super) struct Job {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum JobKind {
+pub(crate) enum JobKind {
     Cron,
     Service,
 }
 
 /// What a file is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum FileKind {
+pub(crate) enum FileKind {
     Crontab { with_user: bool },
     Unit,
     Script,
@@ -71,7 +78,7 @@ pub(super) enum FileKind {
 
 /// A line of a job.
 #[derive(Debug)]
-pub(super) struct Line {
+pub(crate) struct Line {
     /// `/etc/cron.d/kaleem-backups:3`.
     pub place: String,
     /// The file.
@@ -86,23 +93,25 @@ pub(super) struct Line {
 
 /// All jobs, and what could not be read.
 #[derive(Debug, Default)]
-pub(super) struct Jobs {
+pub(crate) struct Jobs {
     pub jobs: Vec<Job>,
     pub unread: Vec<(String, io::Error)>,
 }
 
 impl Line {
-    pub(super) fn is_comment(&self) -> bool {
+    pub(crate) fn is_comment(&self) -> bool {
         self.text.trim_start().starts_with(['#', ';'])
     }
 
     /// The commands of the line, each as its words, beginning with the program.
-    pub(super) fn commands(&self) -> Vec<Vec<&str>> {
+    pub(crate) fn commands(&self) -> Vec<Vec<&str>> {
         if self.is_comment() {
             return Vec::new();
         }
         let text = match self.kind {
-            FileKind::Crontab { with_user } => after_schedule(&self.text, with_user),
+            FileKind::Crontab { with_user } => {
+                entry(&self.text, with_user).map_or("", |entry| entry.command)
+            }
             FileKind::Unit => match self.text.split_once('=') {
                 Some((key, value)) if key.trim().starts_with("Exec") => {
                     value.trim_start().trim_start_matches(['-', '@', '+', '!', ':'])
@@ -125,7 +134,7 @@ impl Line {
 
 impl Job {
     /// What the job sets: `MONGO_URI` and the like, as far as it is written out.
-    pub(super) fn variables(&self) -> BTreeMap<&str, &str> {
+    pub(crate) fn variables(&self) -> BTreeMap<&str, &str> {
         let lines = self.lines.iter().filter(|line| !line.is_comment());
         lines
             .flat_map(|line| words(&line.text).filter_map(|word| assignment(strip_key(word))))
@@ -134,19 +143,19 @@ impl Job {
 }
 
 /// The words of a command, without quotes.
-pub(super) fn words(text: &str) -> impl Iterator<Item = &str> {
+pub(crate) fn words(text: &str) -> impl Iterator<Item = &str> {
     text.split(|c: char| c.is_whitespace() || "<>".contains(c))
         .map(|word| word.trim_matches(['"', '\'', '\\']))
         .filter(|word| !word.is_empty())
 }
 
 /// `Environment="NAME=VALUE"` of a unit begins with its key.
-pub(super) fn strip_key(word: &str) -> &str {
+pub(crate) fn strip_key(word: &str) -> &str {
     word.strip_prefix("Environment=").unwrap_or(word).trim_matches(['"', '\''])
 }
 
 /// `NAME=VALUE`.
-pub(super) fn assignment(word: &str) -> Option<(&str, &str)> {
+pub(crate) fn assignment(word: &str) -> Option<(&str, &str)> {
     let (name, value) = word.split_once('=')?;
     let is_name = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
         && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
@@ -162,37 +171,20 @@ fn precedes(word: &str) -> bool {
         || word.ends_with(".lock")
 }
 
-/// What stands behind the times, and behind the user in the system's crontabs.
-fn after_schedule(line: &str, with_user: bool) -> &str {
-    let line = line.trim_start();
-    let first = line.split_whitespace().next().unwrap_or_default();
-    if assignment(first).is_some() {
-        return "";
-    }
-    let fields = if line.starts_with('@') { 1 } else { 5 } + usize::from(with_user);
-    let mut rest = line;
-    for _ in 0..fields {
-        rest = rest.trim_start().split_once(char::is_whitespace).map_or("", |(_, rest)| rest);
-    }
-    rest.trim_start()
-}
-
 /// Finds every job under a root.
-pub(super) fn gather(host: &Host) -> Jobs {
+pub(crate) fn gather(host: &Host) -> Jobs {
     let mut found = Jobs::default();
     let cron = |with_user| FileKind::Crontab { with_user };
     for path in [host.at("/etc/crontab")].into_iter().filter(|path| path.exists()) {
         found.add(host, path, JobKind::Cron, cron(true), true);
     }
-    for (directory, kind) in [
-        ("/etc/cron.d", cron(true)),
+    let scripts = SCRIPT_DIRECTORIES.map(|directory| (directory, FileKind::Script));
+    let crontabs = [
+        (SYSTEM_DIRECTORY, cron(true)),
         ("/var/spool/cron", cron(false)),
         ("/var/spool/cron/crontabs", cron(false)),
-        ("/etc/cron.hourly", FileKind::Script),
-        ("/etc/cron.daily", FileKind::Script),
-        ("/etc/cron.weekly", FileKind::Script),
-        ("/etc/cron.monthly", FileKind::Script),
-    ] {
+    ];
+    for (directory, kind) in crontabs.into_iter().chain(scripts) {
         for path in found.files(host, directory) {
             // cron(8) passes over names with a dot in these directories, but for the users' own.
             let is_active = directory.starts_with("/var") || !name(&path).contains(['.', '~']);
@@ -351,30 +343,16 @@ fn read(host: &Host, path: &Path, kind: FileKind) -> io::Result<Vec<Line>> {
     if text.contains('\0') {
         return Ok(Vec::new());
     }
-    let mut lines: Vec<Line> = Vec::new();
-    let mut continues = false;
-    for (number, text) in text.lines().enumerate() {
-        let (piece, goes_on) = match text.strip_suffix('\\') {
-            Some(piece) if !matches!(kind, FileKind::Crontab { .. }) => (piece, true),
-            _ => (text, false),
-        };
-        match lines.last_mut().filter(|_| continues) {
-            Some(line) => {
-                line.text.push(' ');
-                line.text.push_str(piece);
-            }
-            None if piece.trim().is_empty() => {}
-            None => lines.push(Line {
-                place: format!("{}:{}", host.shown(path), number + 1),
-                file: path.to_path_buf(),
-                kind,
-                mode,
-                text: piece.to_owned(),
-            }),
-        }
-        continues = goes_on;
-    }
-    Ok(lines)
+    let continues = !matches!(kind, FileKind::Crontab { .. });
+    let line = |(number, pieces): (usize, Vec<&str>)| Line {
+        place: format!("{}:{number}", host.shown(path)),
+        file: path.to_path_buf(),
+        kind,
+        mode,
+        text: pieces.join(" "),
+    };
+    let lines = joined(&text, continues).into_iter().map(line);
+    Ok(lines.filter(|line| !line.text.trim().is_empty()).collect())
 }
 
 #[cfg(test)]

@@ -172,7 +172,7 @@ impl Restorable for Stub {
 }
 
 /// A directory with a machine's root, a config and its secrets.
-pub struct Place {
+pub struct Fixture {
     directory: TempDir,
     pub toml: String,
     pub environment: Vec<(String, String)>,
@@ -182,7 +182,7 @@ pub struct Place {
     pub uid: u32,
 }
 
-impl Place {
+impl Fixture {
     /// A repository on a disk of its own, a second one in a bucket, one source.
     pub fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();

@@ -11,7 +11,12 @@ use super::{
     MigrateError, below, failed,
     variables::{Variables, assignments, defaults},
 };
-use crate::operate::{config::parse_env_file, schedule::When};
+use crate::operate::{
+    config::parse_env_file,
+    host_jobs,
+    host_jobs::{SCRIPT_DIRECTORIES, SYSTEM_DIRECTORY},
+    schedule::When,
+};
 
 /// Where the old installation has its parts.
 pub(super) const ENV_FILE: &str = "/etc/kaleem-backups.env";
@@ -26,7 +31,7 @@ pub(super) const TIMER: &str = "kaleem-backup-r2.timer";
 const LARGEST_SCRIPT_BYTES: u64 = 1 << 20;
 /// A text file of the old installation.
 #[derive(Debug)]
-pub(super) struct OldFile {
+pub(super) struct LegacyFile {
     /// Its path there, below no root.
     pub(super) path: PathBuf,
     pub(super) text: String,
@@ -44,13 +49,13 @@ pub(super) struct CronLine {
 
 /// What an old job is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum OldJob {
+pub(super) enum LegacyJob {
     Backup,
     OffSite,
     RestoreTest,
 }
 
-impl OldJob {
+impl LegacyJob {
     /// By the script that a command runs.
     pub(super) fn of(command: &str) -> Option<Self> {
         if command.contains("restore-test") {
@@ -67,7 +72,7 @@ impl OldJob {
 
 /// The old installation.
 #[derive(Debug)]
-pub(super) struct Old {
+pub(super) struct Legacy {
     pub(super) root: PathBuf,
     /// The variables that its jobs have, by what stands nearest to them. Each may be a secret.
     pub(super) variables: Variables,
@@ -77,14 +82,14 @@ pub(super) struct Old {
     /// `OnCalendar=` of the timer.
     pub(super) calendar: Option<String>,
     /// Scripts, units, and the cron file: what commands stand in.
-    pub(super) texts: Vec<OldFile>,
+    pub(super) texts: Vec<LegacyFile>,
     /// Files of secrets that others can read, with their modes.
     pub(super) exposed: Vec<(PathBuf, u32)>,
     /// Other places of cron that name our scripts, restic or rclone.
     pub(super) elsewhere: Vec<PathBuf>,
 }
 
-impl Old {
+impl Legacy {
     /// Reads what is there below `root`.
     ///
     /// # Errors
@@ -100,11 +105,11 @@ impl Old {
             )));
         }
         let cron = cron_text.as_deref().map(cron_lines).unwrap_or_default();
-        let mut texts: Vec<OldFile> =
-            cron_text.map(|text| OldFile { path: CRON_FILE.into(), text }).into_iter().collect();
+        let mut texts: Vec<LegacyFile> =
+            cron_text.map(|text| LegacyFile { path: CRON_FILE.into(), text }).into_iter().collect();
         for unit in [SERVICE, TIMER] {
             let path = Path::new(UNITS).join(unit);
-            texts.extend(read(root, &path)?.map(|text| OldFile { path, text }));
+            texts.extend(read(root, &path)?.map(|text| LegacyFile { path, text }));
         }
         let calendar = texts
             .iter()
@@ -133,7 +138,7 @@ impl Old {
             }
         }
         for line in
-            old.cron.iter().filter(|line| OldJob::of(&line.command) != Some(OldJob::OffSite))
+            old.cron.iter().filter(|line| LegacyJob::of(&line.command) != Some(LegacyJob::OffSite))
         {
             for (name, value) in assignments(&line.command) {
                 old.variables.set(&name, value, Path::new(CRON_FILE));
@@ -144,15 +149,15 @@ impl Old {
     }
 
     /// When an old job ran; `None` when there is none, or its time is none of ours.
-    pub(super) fn when(&self, job: OldJob) -> Option<When> {
-        if job == OldJob::OffSite
+    pub(super) fn when(&self, job: LegacyJob) -> Option<When> {
+        if job == LegacyJob::OffSite
             && let Some(when) = self.calendar.as_deref().and_then(When::from_calendar)
         {
             return Some(when);
         }
         self.cron
             .iter()
-            .filter(|line| OldJob::of(&line.command) == Some(job))
+            .filter(|line| LegacyJob::of(&line.command) == Some(job))
             .find_map(|line| line.when)
     }
 
@@ -173,24 +178,17 @@ fn read(root: &Path, path: impl AsRef<Path>) -> Result<Option<String>, MigrateEr
 
 /// The jobs of a file in `/etc/cron.d`: five fields, a user, a command.
 fn cron_lines(text: &str) -> Vec<CronLine> {
-    let mut lines = Vec::new();
-    for (at, line) in text.lines().enumerate() {
-        let line = line.trim();
-        let words: Vec<&str> = line.split_whitespace().collect();
-        let is_variable = words.first().is_some_and(|word| word.contains('='));
-        if line.is_empty() || line.starts_with('#') || is_variable {
-            continue;
-        }
-        let fields = if line.starts_with('@') { 1 } else { 5 };
-        let (fields, command) = words.split_at(fields.min(words.len()));
-        lines.push(CronLine {
+    let line = |(at, line): (usize, &str)| {
+        let entry = host_jobs::entry(line, true)?;
+        let command: Vec<&str> = entry.command.split_whitespace().collect();
+        Some(CronLine {
             number: at + 1,
-            fields: fields.join(" "),
-            when: When::from_cron(fields),
-            command: command.get(1..).unwrap_or_default().join(" "),
-        });
-    }
-    lines
+            fields: entry.fields.join(" "),
+            when: When::from_cron(&entry.fields),
+            command: command.join(" "),
+        })
+    };
+    text.lines().enumerate().filter_map(line).collect()
 }
 
 fn calendar(text: &str) -> Option<String> {
@@ -200,7 +198,7 @@ fn calendar(text: &str) -> Option<String> {
 }
 
 /// The scripts that commands name, and those beside them whose names begin alike.
-fn scripts(root: &Path, texts: &[OldFile]) -> Result<Vec<OldFile>, MigrateError> {
+fn scripts(root: &Path, texts: &[LegacyFile]) -> Result<Vec<LegacyFile>, MigrateError> {
     let mut paths = BTreeSet::new();
     for word in texts
         .iter()
@@ -228,7 +226,7 @@ fn scripts(root: &Path, texts: &[OldFile]) -> Result<Vec<OldFile>, MigrateError>
     }
     let mut scripts = Vec::new();
     for path in paths {
-        scripts.extend(read(root, &path)?.map(|text| OldFile { path, text }));
+        scripts.extend(read(root, &path)?.map(|text| LegacyFile { path, text }));
     }
     Ok(scripts)
 }
@@ -262,13 +260,8 @@ fn elsewhere(root: &Path) -> Vec<PathBuf> {
         ["/etc/crontab", "/var/spool/cron/crontabs/root", "/var/spool/cron/root"]
             .map(PathBuf::from)
             .to_vec();
-    for directory in [
-        "/etc/cron.d",
-        "/etc/cron.hourly",
-        "/etc/cron.daily",
-        "/etc/cron.weekly",
-        "/etc/cron.monthly",
-    ] {
+    let directories = std::iter::once(SYSTEM_DIRECTORY).chain(SCRIPT_DIRECTORIES);
+    for directory in directories {
         let Ok(entries) = fs::read_dir(below(root, directory)) else { continue };
         let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
         // cron passes over names with a dot, and ours is ours.
@@ -292,20 +285,14 @@ fn elsewhere(root: &Path) -> Vec<PathBuf> {
     places
 }
 
+/// The commands of a text, one a line, with their places.
 fn commands(path: &Path, text: &str) -> Vec<(String, String)> {
-    let mut commands = Vec::new();
-    let mut open: Option<(usize, String)> = None;
-    for (at, line) in text.lines().enumerate() {
-        let (number, mut joined) = open.take().unwrap_or((at + 1, String::new()));
-        joined.push_str(line.trim());
-        match joined.strip_suffix('\\') {
-            Some(begun) => open = Some((number, format!("{} ", begun.trim_end()))),
-            None if joined.is_empty() || joined.starts_with('#') => {}
-            None => commands.push((format!("{}:{number}", path.display()), joined)),
-        }
-    }
-    commands.extend(open.map(|(number, joined)| (format!("{}:{number}", path.display()), joined)));
-    commands
+    let line = |(number, pieces): (usize, Vec<&str>)| {
+        let pieces: Vec<&str> = pieces.into_iter().map(str::trim).collect();
+        (format!("{}:{number}", path.display()), pieces.join(" "))
+    };
+    let lines = host_jobs::joined(text, true).into_iter().map(line);
+    lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#')).collect()
 }
 
 #[cfg(test)]
@@ -322,9 +309,9 @@ mod tests {
         assert_eq!(lines[0].when, Some("daily 03:00".parse().unwrap()));
         assert_eq!(lines[1].when, Some("monthly 1 03:20".parse().unwrap()));
         assert_eq!(lines[2].when, None);
-        assert_eq!(OldJob::of(&lines[0].command), Some(OldJob::Backup));
-        assert_eq!(OldJob::of(&lines[1].command), Some(OldJob::RestoreTest));
-        assert_eq!(OldJob::of(&lines[2].command), None);
+        assert_eq!(LegacyJob::of(&lines[0].command), Some(LegacyJob::Backup));
+        assert_eq!(LegacyJob::of(&lines[1].command), Some(LegacyJob::RestoreTest));
+        assert_eq!(LegacyJob::of(&lines[2].command), None);
         let named = assignments(&lines[0].command);
         assert!(
             named.contains(&("RESTIC_REPO".into(), "/backups/restic-local".into())),

@@ -1,0 +1,216 @@
+//! The history of this host: the one place that writes what jobs showed into the ledger.
+//!
+//! Jobs return reports; this writes them. The order is proofs, then the chain of reports, then the event, so that an event never names
+//! something that is not there. A proof that a verification took back is written as soon as the verification ends, however the job ends.
+//! An event that no verb wrote, of a job that could not begin, say, is written by [`crate::operate::monitor`] through [`History::ended`].
+//! What a pass of a mirror must know while it works (which objects it brought) stays in `engine::replicate`: it is needed for safety.
+
+use std::path::Path;
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::job::RunReport;
+use crate::{
+    engine::{
+        ledger::{ChainedReport, Event, EventKind, Ledger, LedgerError, LedgerLimits, Part},
+        replicate::MirrorReport,
+        repository::RepositoryError,
+    },
+    ground::{Exit, RunId, error_chain},
+    recovery::{drill::DrillReport, verify::VerifyReport},
+};
+
+/// Writes into the ledger of a state directory.
+pub(crate) struct History(Ledger);
+
+/// A pass of a mirror.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pass<'a> {
+    /// The repository, in words.
+    pub(crate) from: &'a str,
+    /// The mirror, in words.
+    pub(crate) to: &'a str,
+    /// When it began.
+    pub(crate) started: Timestamp,
+}
+
+impl History {
+    pub(crate) fn open(state_directory: &Path) -> Result<Self, LedgerError> {
+        Ledger::open(state_directory).map(Self)
+    }
+
+    /// The ledger that it writes into, to be read.
+    pub(crate) fn ledger(&self) -> &Ledger {
+        &self.0
+    }
+
+    /// A run of captures, however it ended.
+    pub(crate) fn backup(
+        &self,
+        repository: String,
+        (run, started): (RunId, Timestamp),
+        result: &Result<RunReport, RepositoryError>,
+    ) -> Result<(), LedgerError> {
+        let (exit, report, parts) = match result {
+            Ok(report) => (report.exit, value(report), parts(report)),
+            Err(error) => (error.into(), json!({ "error": error_chain(error) }), Vec::new()),
+        };
+        let kind = EventKind::Backup;
+        let finished = Timestamp::now();
+        self.0.record(&Event { run, kind, repository, started, finished, exit, report, parts })
+    }
+
+    /// What verifications showed: the RPO counts from it.
+    pub(crate) fn proofs(
+        &self,
+        run: RunId,
+        repository: &str,
+        reports: &[VerifyReport],
+    ) -> Result<(), LedgerError> {
+        let now = Timestamp::now();
+        let proofs = reports.iter().filter_map(|report| report.proof(run, repository, now));
+        proofs.into_iter().try_for_each(|proof| self.0.record_proof(&proof))
+    }
+
+    /// A drill: its proofs, its report at the end of the chain, its event.
+    pub(crate) fn drill(&self, report: &mut DrillReport) -> Result<ChainedReport, LedgerError> {
+        let mut parts = Vec::new();
+        for source in &report.sources {
+            let verification = source.verification.as_ref();
+            parts.push(Part {
+                source: source.source.to_string(),
+                repository: report.repository.clone(),
+                snapshot: verification.and_then(|found| Some(found.snapshot?.to_string())),
+                exit: source.exit.code(),
+                finished: report.finished,
+                seconds: source.seconds,
+                size_bytes: verification.map_or(0, |found| found.size_bytes),
+                added_bytes: 0,
+                consistent_at: verification.and_then(|found| found.consistent_at),
+            });
+            let proof = verification
+                .and_then(|found| found.proof(report.run, &report.repository, report.finished));
+            if let Some(proof) = proof {
+                self.0.record_proof(&proof)?;
+            }
+        }
+        let chained = self.0.append_report(&report.run.to_string(), |previous| {
+            report.previous = previous.map(str::to_owned);
+            // A report of plain fields always becomes JSON.
+            serde_json::to_string(report).unwrap_or_default()
+        })?;
+        self.0.record(&Event {
+            run: report.run,
+            kind: EventKind::Drill,
+            repository: report.repository.clone(),
+            started: report.started,
+            finished: report.finished,
+            exit: report.exit,
+            // The chain holds it.
+            report: Value::Null,
+            parts,
+        })?;
+        Ok(chained)
+    }
+
+    /// A pass of a mirror, however it ended.
+    pub(crate) fn pass(
+        &self,
+        pass: Pass<'_>,
+        result: &Result<MirrorReport, RepositoryError>,
+    ) -> Result<(), LedgerError> {
+        let Pass { from, to, started } = pass;
+        let (run, exit, report) = match result {
+            Ok(report) => (report.run, report.exit, value(report)),
+            Err(error) => {
+                let report = json!({ "from": from, "to": to, "error": error_chain(error) });
+                (RunId::new(), error.into(), report)
+            }
+        };
+        self.replicated(run, to, started, exit, report)
+    }
+
+    /// A pass that could not begin: one of its sides could not be reached.
+    pub(crate) fn pass_not_begun(
+        &self,
+        to: &str,
+        exit: Exit,
+        why: &str,
+    ) -> Result<(), LedgerError> {
+        let report = json!({ "to": to, "error": why });
+        self.replicated(RunId::new(), to, Timestamp::now(), exit, report)
+    }
+
+    fn replicated(
+        &self,
+        run: RunId,
+        to: &str,
+        started: Timestamp,
+        exit: Exit,
+        report: Value,
+    ) -> Result<(), LedgerError> {
+        self.0.record(&Event {
+            run,
+            kind: EventKind::Replicate,
+            repository: to.to_owned(),
+            started,
+            finished: Timestamp::now(),
+            exit,
+            report,
+            parts: Vec::new(),
+        })
+    }
+
+    /// The end of a job: an event for each repository, unless the run is known already. Trims what is too old.
+    pub(crate) fn ended(
+        &self,
+        run: RunId,
+        limits: LedgerLimits,
+        events: impl IntoIterator<Item = Event>,
+    ) -> Result<(), LedgerError> {
+        self.0.trim(limits, Timestamp::now())?;
+        if self.0.has(run)? {
+            return Ok(());
+        }
+        events.into_iter().try_for_each(|event| self.0.record(&event))
+    }
+}
+
+/// Reports are of plain fields, which always become JSON.
+fn value(report: &impl serde::Serialize) -> Value {
+    serde_json::to_value(report).unwrap_or_default()
+}
+
+/// A part for each source in the run's repository and in each secondary one.
+fn parts(report: &RunReport) -> Vec<Part> {
+    let location = |name: &str| {
+        let secondary = report.secondaries.iter().find(|secondary| secondary.repository == name);
+        secondary
+            .and_then(|secondary| secondary.location.clone())
+            .unwrap_or_else(|| name.to_owned())
+    };
+    let mut parts = Vec::new();
+    for source in &report.sources {
+        let own = Part {
+            source: source.source.to_string(),
+            repository: report.repository.clone(),
+            snapshot: source.snapshot.map(|id| id.to_string()),
+            exit: source.exit.code(),
+            finished: report.finished,
+            seconds: source.seconds,
+            size_bytes: source.size_bytes,
+            added_bytes: source.added_bytes,
+            consistent_at: source.consistent_at,
+        };
+        parts.extend(source.copies.iter().map(|copy| Part {
+            repository: location(&copy.repository),
+            snapshot: copy.snapshot.map(|id| id.to_string()),
+            exit: if copy.error.is_none() { Exit::Done } else { Exit::Failed }.code(),
+            added_bytes: copy.added_bytes,
+            ..own.clone()
+        }));
+        parts.push(own);
+    }
+    parts
+}

@@ -1,0 +1,148 @@
+//! A job under way, and the report of its end.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::task::JoinSet;
+
+use super::{
+    Delivery, Ended, Job, Monitor, Notice, When, check_of,
+    healthchecks::{Ping, Signal},
+    post,
+    redact::Redactor,
+};
+use crate::{
+    engine::ledger::LedgerError,
+    ground::{Exit, RunId, error_chain},
+    operate::{history::History, metrics},
+};
+
+/// A job that was announced.
+#[must_use = "a job that was announced must be ended"]
+pub struct Running<'a> {
+    pub(super) monitor: &'a Monitor<'a>,
+    pub(super) job: Job,
+    pub(super) started: Timestamp,
+    pub(super) starting: JoinSet<Vec<Delivery>>,
+    pub(super) was_failing: bool,
+}
+
+impl Running<'_> {
+    /// Reports its end: to the ledger, where the job is not in it yet, to the metrics and to every notifier.
+    ///
+    /// # Errors
+    /// When the ledger cannot be written: then the job did not end well, and that was notified.
+    pub async fn end(mut self, ended: Ended) -> Result<(), LedgerError> {
+        let finished = Timestamp::now();
+        let mut ended = ended.completed(&self.job);
+        let recorded = self.record(&ended, finished);
+        if let Err(error) = &recorded {
+            ended.spoil(&error_chain(error));
+        }
+        let redactor = Redactor::of(self.monitor.environment);
+        let summary = redactor.clean(&ended.summary(&self.job, self.started, finished));
+        let notice = Notice {
+            run: Some(self.job.run.to_string()),
+            started: Some(self.started),
+            finished,
+            sources: ended.notice_parts(&redactor),
+            ..self.monitor.notice(self.event(&ended), self.job.kind.word(), ended.exit, &summary)
+        };
+        let log = redactor.clean(&self.monitor.log.text());
+        let pings = self.pings(&ended, &summary, &log, &redactor);
+        let starting = std::mem::take(&mut self.starting);
+        let run = self.job.run;
+        let (checked, notified, published) = tokio::join!(
+            self.monitor.ping_after(starting, run, pings),
+            self.monitor.notify(&notice),
+            metrics::publish(self.monitor.config, self.monitor.environment),
+        );
+        for delivery in checked.iter().chain(&notified) {
+            if let Some(error) = &delivery.error {
+                tracing::warn!(whom = %delivery.recipient, %error, "could not be told how the job ended");
+            }
+        }
+        for error in published {
+            tracing::warn!(%error, "the metrics could not be published");
+        }
+        recorded
+    }
+
+    fn record(&self, ended: &Ended, finished: Timestamp) -> Result<(), LedgerError> {
+        if ended.is_recorded {
+            return Ok(());
+        }
+        let settings = &self.monitor.config.settings;
+        let redactor = Redactor::of(self.monitor.environment);
+        let event = |place| ended.event(&self.job, place, self.started, finished, &redactor);
+        let events = self.job.repositories.iter().map(|place| event(place));
+        History::open(&settings.state_directory)?.ended(self.job.run, settings.ledger, events)
+    }
+
+    fn event(&self, ended: &Ended) -> When {
+        match ended.exit {
+            Exit::Done if self.was_failing => When::Recovery,
+            Exit::Done => When::Success,
+            _ => When::Failure,
+        }
+    }
+
+    /// The job's check hears how all of it ended, each part's check how that part did.
+    fn pings(&self, ended: &Ended, summary: &str, log: &str, redactor: &Redactor) -> Vec<Ping> {
+        let Some(healthchecks) = &self.monitor.healthchecks else { return Vec::new() };
+        let (kind, code) = (self.job.kind, ended.exit.code());
+        // What is shared, or is about more than this job was, does not turn green by this job alone.
+        let others_fail =
+            || healthchecks.is_shared() && self.monitor.is_failing(|other| other != kind.word());
+        let signal = if code == 0 && (self.job.is_narrowed || others_fail()) {
+            Signal::Log
+        } else {
+            Signal::End(code)
+        };
+        let of_job = healthchecks.of([kind.word().to_owned()]);
+        let mut pings: Vec<Ping> = of_job
+            .into_iter()
+            .map(|check| Ping { check, signal, body: format!("{log}{summary}") })
+            .collect();
+        for part in &ended.parts {
+            let line = redactor.clean(&part.line());
+            for check in healthchecks.of([check_of(kind, &part.name)]) {
+                pings.push(Ping {
+                    check,
+                    signal: Signal::End(part.exit.code()),
+                    body: format!("{log}{line}\n"),
+                });
+            }
+        }
+        pings
+    }
+}
+
+impl Monitor<'_> {
+    /// Pings when the announcement has arrived, or has had time to: an end must not overtake its start.
+    async fn ping_after(
+        &self,
+        mut starting: JoinSet<Vec<Delivery>>,
+        run: RunId,
+        pings: Vec<Ping>,
+    ) -> Vec<Delivery> {
+        let Some(healthchecks) = &self.healthchecks else { return Vec::new() };
+        let mut deliveries = Vec::new();
+        if let Ok(Some(Ok(started))) =
+            tokio::time::timeout(healthchecks.timeout, starting.join_next()).await
+        {
+            deliveries = started;
+        }
+        starting.abort_all();
+        // Once a server has not answered for so long, the dead man's switch is all there is.
+        let longest: Duration = post::longest(healthchecks.timeout);
+        match tokio::time::timeout(longest, healthchecks.send(Some(run), pings)).await {
+            Ok(ended) => deliveries.extend(ended),
+            Err(_) => deliveries.push(Delivery {
+                recipient: "healthchecks".into(),
+                error: Some("it does not answer".into()),
+            }),
+        }
+        deliveries
+    }
+}

@@ -1,0 +1,149 @@
+//! `backup`.
+
+use jiff::Timestamp;
+
+use super::{Site, SiteError};
+use crate::{
+    engine::{ledger::EventKind, repository::Repository},
+    ground::{RunId, SourceName, error_chain, host::HostScope},
+    operate::{
+        job::{self, BackupJob, RunReport, SecondaryRepository},
+        monitor::{Ended, Job},
+        runbook::Runbook,
+    },
+};
+
+/// What [`Site::backup`] saves.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Backup {
+    /// The run's id; a new one unless it is set.
+    pub run: Option<RunId>,
+    /// Sources; all that a backup takes where none is named.
+    pub sources: Vec<SourceName>,
+    /// More tags for every snapshot.
+    pub tags: Vec<String>,
+    /// Read everything, write nothing.
+    pub dry_run: bool,
+}
+
+impl Backup {
+    /// A backup of these sources; of all that a backup takes where none is named.
+    #[must_use]
+    pub fn of(sources: Vec<SourceName>) -> Self {
+        Self { sources, ..Self::default() }
+    }
+
+    /// The job that this is, with this id; `None` for a dry run, which is not watched.
+    #[must_use]
+    pub fn job(&self, site: &Site, run: RunId) -> Option<Job> {
+        let (parts, is_narrowed) = site.parts_of(&self.sources);
+        (!self.dry_run).then(|| site.job(EventKind::Backup, run, parts, is_narrowed))
+    }
+}
+
+impl From<&RunReport> for Ended {
+    fn from(report: &RunReport) -> Self {
+        Self::of_run(report)
+    }
+}
+
+impl Site {
+    /// Saves sources: one snapshot each, with copies, retention and alarms as the config says. A source that fails does not keep the others
+    /// from being saved: see [`RunReport::exit`].
+    ///
+    /// # Errors
+    /// What keeps the run from beginning: a lock, an unknown source, no repository that opens.
+    pub async fn backup(&self, backup: Backup) -> Result<RunReport, SiteError> {
+        if self.identity.scope == HostScope::Any {
+            return Err(SiteError::Config(
+                "a backup is of one host; --host any does not say which".to_owned(),
+            ));
+        }
+        let (run, started) = (backup.run.unwrap_or_default(), Timestamp::now());
+        let (sources, unavailable) = self.sources(&backup.sources)?;
+        let settings = &self.config.settings;
+        let (repository, tags, secondaries) = self.repositories(backup.tags).await?;
+        let job = BackupJob {
+            run: Some(run),
+            host: settings.host_name(),
+            repository,
+            sources,
+            unavailable,
+            retention: settings.backup.forget.then(|| settings.retention.clone()),
+            prune: settings.backup.prune,
+            staging: settings.staged.clone(),
+            tags,
+            restore_text: Some(
+                Runbook::of(&self.config, &self.environment, &self.path).restore_md().into(),
+            ),
+            dry_run: backup.dry_run,
+            secondaries,
+            tripwire: Some(settings.tripwire),
+            state_directory: Some(settings.state_directory.clone()),
+            patience: self.patience,
+        };
+        let work = async {
+            let result = job::backup(&job, &self.progress, &self.cancel).await;
+            if !job.dry_run {
+                let location = job.repository.location();
+                self.history()?.backup(location, (run, started), &result)?;
+            }
+            Ok(result?)
+        };
+        self.until_cancelled(Box::pin(work)).await
+    }
+
+    /// The run's repository, the tags of what is saved in it, and the secondary repositories. When the first cannot be opened, the next that
+    /// can takes its place, and it counts as one that failed.
+    async fn repositories(
+        &self,
+        tags: Vec<String>,
+    ) -> Result<(Repository, Vec<String>, Vec<SecondaryRepository>), SiteError> {
+        let settings = &self.config.settings;
+        if self.access.is_some() {
+            return Ok((self.repository().await?, tags, Vec::new()));
+        }
+        let own = self.chosen_repository()?.0;
+        let tags_of = |name: &str| {
+            settings
+                .repository
+                .get(name)
+                .map(|repository| repository.tags.clone())
+                .unwrap_or_default()
+        };
+        let mut also = Vec::new();
+        for name in settings.backup.also.iter().filter(|name| *name != own) {
+            let opened = match self.access_to(name) {
+                Ok(access) => Repository::open(&access).await.map_err(|error| error_chain(&error)),
+                Err(error) => Err(error.to_string()),
+            };
+            also.push(SecondaryRepository {
+                name: name.clone(),
+                repository: opened,
+                tags: tags_of(name),
+            });
+        }
+        let more = settings.backup.tags.iter().cloned().chain(tags);
+        match self.repository().await {
+            Ok(repository) => Ok((repository, more.chain(tags_of(own)).collect(), also)),
+            Err(error) => {
+                let Some(at) = also.iter().position(|secondary| secondary.repository.is_ok())
+                else {
+                    return Err(error);
+                };
+                let stand_in = also.remove(at);
+                let repository = stand_in.repository.map_err(SiteError::Config)?;
+                also.insert(
+                    0,
+                    SecondaryRepository {
+                        name: own.to_owned(),
+                        repository: Err(error_chain(&error)),
+                        tags: Vec::new(),
+                    },
+                );
+                Ok((repository, more.chain(stand_in.tags).collect(), also))
+            }
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! `copy`: snapshots into a repository with its own id and password.
+
+use super::{Site, SiteError, parts::released};
+use crate::{
+    engine::{
+        ledger::EventKind,
+        repository::{
+            CopyOptions, CopyReport, Lock, LockKind, Repository, RepositoryError, Snapshot, select,
+        },
+    },
+    ground::{RunId, SourceName},
+    operate::monitor::{Ended, Job},
+};
+
+/// What [`Site::copy`] copies, and where to.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Copying {
+    /// A repository of the config.
+    pub to: String,
+    /// Only of these sources; of all where none is named.
+    pub sources: Vec<SourceName>,
+    /// Only these, by the beginnings of their ids, or `latest`; all where none is named.
+    pub snapshots: Vec<String>,
+    /// Only lists what would be copied.
+    pub dry_run: bool,
+}
+
+impl Copying {
+    /// Everything that a repository of the config does not have yet.
+    #[must_use]
+    pub fn to(repository: impl Into<String>) -> Self {
+        Self { to: repository.into(), sources: Vec::new(), snapshots: Vec::new(), dry_run: false }
+    }
+
+    /// The job that this is, with this id; `None` for a dry run, which is not watched.
+    #[must_use]
+    pub fn job(&self, site: &Site, run: RunId) -> Option<Job> {
+        (!self.dry_run).then(|| Job {
+            kind: EventKind::Copy,
+            run,
+            repositories: vec![site.place_of(&self.to)],
+            parts: Vec::new(),
+            is_narrowed: !self.sources.is_empty() || !self.snapshots.is_empty(),
+        })
+    }
+
+    fn takes(&self, snapshot: &Snapshot) -> bool {
+        self.sources.is_empty()
+            || snapshot.source().is_some_and(|source| self.sources.contains(&source))
+    }
+}
+
+impl From<&CopyReport> for Ended {
+    fn from(report: &CopyReport) -> Self {
+        let message = report.failed.first().map(|failure| failure.error.clone());
+        Self { message, ..Self::new(report.exit(), report) }
+    }
+}
+
+impl Site {
+    /// Copies snapshots from the repository that is meant into another one of the config. Those that could not be copied are in the report.
+    ///
+    /// # Errors
+    /// [`SiteError::Config`] when the two are one; when one cannot be opened or locked, or a snapshot is not found.
+    pub async fn copy(&self, wanted: &Copying) -> Result<CopyReport, SiteError> {
+        self.until_cancelled(Box::pin(self.copy_wanted(wanted))).await
+    }
+
+    async fn copy_wanted(&self, wanted: &Copying) -> Result<CopyReport, SiteError> {
+        let access = self.access_to(&wanted.to)?;
+        if self.access.is_none() && self.chosen_repository()?.0 == wanted.to {
+            return Err(SiteError::Config(format!(
+                "{} cannot be copied into itself; --repo names where to copy from",
+                wanted.to
+            )));
+        }
+        let source = self.repository().await?;
+        let destination = Repository::open(&access).await?;
+        let mut chosen = source.snapshots().await?;
+        if !wanted.snapshots.is_empty() {
+            let named = wanted
+                .snapshots
+                .iter()
+                .map(|id| select(&chosen, id, &self.identity.scope).cloned());
+            chosen = named.collect::<Result<_, RepositoryError>>()?;
+        }
+        chosen.retain(|snapshot| wanted.takes(snapshot));
+        let tags = self.named(&wanted.to)?.1.tags.clone();
+        let options = CopyOptions { tags, dry_run: wanted.dry_run };
+        let both = (&source, &destination);
+        {
+            let held = self.wait_for(source.lock_to_read(self.patience)).await?;
+            let here = &held;
+            let done = async {
+                let lock = destination.lock(LockKind::Shared, self.patience);
+                {
+                    let held = self.wait_for(lock).await?;
+                    let there = &held;
+                    let done =
+                        async { self.copy_between(both, &chosen, &options, (here, there)).await }
+                            .await;
+                    released(held, done).await
+                }
+            }
+            .await;
+            released(held, done).await
+        }
+    }
+
+    async fn copy_between(
+        &self,
+        (source, destination): (&Repository, &Repository),
+        snapshots: &[Snapshot],
+        options: &CopyOptions,
+        locks: (&Lock, &Lock),
+    ) -> Result<CopyReport, SiteError> {
+        let (progress, cancel) = (&self.progress, &self.cancel);
+        let copied =
+            source.copy_to(destination, snapshots, options, locks, progress, cancel).await?;
+        Ok(copied)
+    }
+}

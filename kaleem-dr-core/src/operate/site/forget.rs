@@ -1,0 +1,195 @@
+//! `forget`: by rules, or snapshots that are named.
+
+use serde_json::json;
+
+use super::{Site, SiteError, parts::released};
+use crate::{
+    engine::{
+        ledger::EventKind,
+        repository::{
+            ForgetReport, Lock, PruneOptions, PruneReport, Repository, Retention, Snapshot,
+        },
+    },
+    ground::{Exit, RunId, host::HostScope},
+    operate::{
+        job::forget_by_id,
+        monitor::{Ended, Job},
+        tripwire::{Alarm, Removal, protected_by},
+    },
+};
+
+/// What [`Site::forget`] forgets.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Forget {
+    /// These, by the beginnings of their ids; by rules where none is named.
+    pub snapshots: Vec<String>,
+    /// Rules that replace those of the config, as a whole.
+    pub retention: Option<Retention>,
+    /// Also forgets snapshots that another tool made.
+    pub take_over: bool,
+    /// Prunes afterwards.
+    pub prune: bool,
+    /// Only lists what would be forgotten.
+    pub dry_run: bool,
+}
+
+impl Forget {
+    /// These snapshots, by the beginnings of their ids; by the config's rules where none is named.
+    #[must_use]
+    pub fn of(snapshots: Vec<String>) -> Self {
+        Self { snapshots, ..Self::default() }
+    }
+
+    /// The job that this is, with this id; `None` for a dry run, which is not watched.
+    #[must_use]
+    pub fn job(&self, site: &Site, run: RunId) -> Option<Job> {
+        (!self.dry_run).then(|| site.job(EventKind::Forget, run, Vec::new(), false))
+    }
+}
+
+/// The snapshots that are, or would be, forgotten.
+#[derive(Clone, Debug)]
+pub enum Forgetting {
+    /// By rules: for each group, what is kept and what goes.
+    ByRules(ForgetReport),
+    /// Those that were named.
+    Named(Vec<Snapshot>),
+}
+
+impl Forgetting {
+    /// How many snapshots go.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        match self {
+            Self::ByRules(report) => report.removed(),
+            Self::Named(snapshots) => snapshots.len(),
+        }
+    }
+}
+
+/// What [`Site::forget`] did.
+#[derive(Debug)]
+#[non_exhaustive]
+#[must_use]
+pub struct Forgotten {
+    /// The snapshots.
+    pub what: Forgetting,
+    /// Whether they are only listed.
+    pub dry_run: bool,
+    /// What the prune afterwards did, or why it could not: the snapshots are forgotten all the same. `None` where none was wanted.
+    pub prune: Option<Result<PruneReport, SiteError>>,
+}
+
+impl From<&Forgotten> for Ended {
+    fn from(report: &Forgotten) -> Self {
+        let prune = report.prune.as_ref().and_then(|prune| prune.as_ref().ok());
+        Self::new(Exit::Done, &json!({ "forgotten": report.what.count(), "prune": prune }))
+    }
+}
+
+impl Site {
+    /// Forgets snapshots of the hosts that are meant, after `agree` has seen which and said yes; `None` when it said no. It is not asked in a
+    /// dry run, or where the rules remove nothing.
+    ///
+    /// # Errors
+    /// When an alarm blocks it, a snapshot may not be forgotten or is not found, or the repository cannot be used.
+    pub async fn forget(
+        &self,
+        wanted: &Forget,
+        agree: impl AsyncFnOnce(&Forgetting) -> bool,
+    ) -> Result<Option<Forgotten>, SiteError> {
+        let forgetting = async {
+            let repository = self.repository().await?;
+            {
+                let held = self.wait_for(repository.lock_to_free(self.patience)).await?;
+                let lock = &held;
+                let done = async {
+                    let what = if wanted.snapshots.is_empty() {
+                        self.forget_by_rules(&repository, wanted, lock, agree).await?
+                    } else {
+                        self.forget_named(&repository, wanted, lock, agree).await?
+                    };
+                    let Some(what) = what else { return Ok(None) };
+                    let prune = match wanted.prune {
+                        true => Some(self.prune_after(&repository, wanted.dry_run, lock).await),
+                        false => None,
+                    };
+                    Ok(Some(Forgotten { what, dry_run: wanted.dry_run, prune }))
+                }
+                .await;
+                released(held, done).await
+            }
+        };
+        self.until_cancelled(Box::pin(forgetting)).await
+    }
+
+    async fn forget_by_rules(
+        &self,
+        repository: &Repository,
+        wanted: &Forget,
+        lock: &Lock,
+        agree: impl AsyncFnOnce(&Forgetting) -> bool,
+    ) -> Result<Option<Forgetting>, SiteError> {
+        let hosts = &self.identity.scope;
+        if !wanted.dry_run {
+            self.guard(repository, hosts, Removal::Forget).await?;
+        }
+        let rules = wanted.retention.as_ref().unwrap_or(&self.config.settings.retention);
+        let take_over = rules.take_over || wanted.take_over;
+        let rules = Retention { take_over, ..rules.clone() };
+        let scope = protected_by(&Alarm::recorded(&repository.snapshots().await?), hosts.clone());
+        let (progress, cancel) = (&self.progress, &self.cancel);
+        let plan = repository.forget(&rules, &scope, true, lock, progress, cancel).await?;
+        let plan = Forgetting::ByRules(plan);
+        if wanted.dry_run || plan.count() == 0 {
+            return Ok(Some(plan));
+        }
+        if !agree(&plan).await {
+            return Ok(None);
+        }
+        let done = repository.forget(&rules, &scope, false, lock, progress, cancel).await?;
+        Ok(Some(Forgetting::ByRules(done)))
+    }
+
+    async fn forget_named(
+        &self,
+        repository: &Repository,
+        wanted: &Forget,
+        lock: &Lock,
+        agree: impl AsyncFnOnce(&Forgetting) -> bool,
+    ) -> Result<Option<Forgetting>, SiteError> {
+        let snapshots = repository.snapshots().await?;
+        let chosen = forget_by_id(&snapshots, &wanted.snapshots, &self.identity)?;
+        let hosts: Vec<HostScope> = chosen
+            .iter()
+            .map(|snapshot| snapshot.host().parse().map_or(HostScope::Any, HostScope::One))
+            .collect();
+        let ids: Vec<_> = chosen.iter().map(Snapshot::id).collect();
+        let chosen = Forgetting::Named(chosen);
+        if wanted.dry_run {
+            return Ok(Some(chosen));
+        }
+        for host in hosts {
+            self.guard(repository, &host, Removal::Forget).await?;
+        }
+        if !agree(&chosen).await {
+            return Ok(None);
+        }
+        repository.forget_snapshots(&ids, lock, &self.progress, &self.cancel).await?;
+        Ok(Some(chosen))
+    }
+
+    async fn prune_after(
+        &self,
+        repository: &Repository,
+        dry_run: bool,
+        lock: &Lock,
+    ) -> Result<PruneReport, SiteError> {
+        if !dry_run {
+            self.guard(repository, &self.identity.scope, Removal::Prune).await?;
+        }
+        let options = PruneOptions { dry_run, ..PruneOptions::default() };
+        Ok(repository.prune(options, lock, &self.progress, &self.cancel).await?)
+    }
+}

@@ -1,0 +1,229 @@
+//! `replicate`: mirrors made equal to their repositories. No password is needed.
+
+use std::time::Instant;
+
+use jiff::Timestamp;
+
+use super::{Site, SiteError};
+use crate::{
+    engine::{
+        ledger::EventKind,
+        replicate::{MirrorJob, MirrorOptions, MirrorReport, mirror, place},
+    },
+    ground::{Exit, RunId, error_chain},
+    operate::{
+        history::{History, Pass},
+        monitor::{Ended, EndedPart, Job},
+        tripwire::Alarms,
+    },
+};
+
+/// Largest share of a mirror that a pass deletes unless more is allowed, in percent.
+pub const MAX_DELETE_PERCENT: u8 = 50;
+
+/// What [`Site::replicate`] brings where.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Replication {
+    /// Mirrors of the config; all of them where none is named.
+    pub mirrors: Vec<String>,
+    /// Instead, from this repository of the config to that one.
+    pub pair: Option<(String, String)>,
+    /// How each pass goes. [`MirrorOptions::alarm`] is set by the site.
+    pub options: MirrorOptions,
+}
+
+impl Default for Replication {
+    /// Every mirror of the config.
+    fn default() -> Self {
+        let options =
+            MirrorOptions { max_delete_percent: MAX_DELETE_PERCENT, ..MirrorOptions::default() };
+        Self { mirrors: Vec::new(), pair: None, options }
+    }
+}
+
+impl Replication {
+    /// These mirrors of the config; all of them where none is named.
+    #[must_use]
+    pub fn of(mirrors: Vec<String>, options: MirrorOptions) -> Self {
+        Self { mirrors, pair: None, options }
+    }
+
+    /// From one repository of the config to another.
+    #[must_use]
+    pub fn between(from: String, to: String, options: MirrorOptions) -> Self {
+        Self { mirrors: Vec::new(), pair: Some((from, to)), options }
+    }
+
+    /// The job that this is, with this id; `None` for a dry run, which is not watched.
+    #[must_use]
+    pub fn job(&self, site: &Site, run: RunId) -> Option<Job> {
+        if self.options.dry_run {
+            return None;
+        }
+        let pairs = site.pairs(self).unwrap_or_default();
+        let mirrors: Vec<String> = pairs.into_iter().map(|(_, to)| to).collect();
+        let repositories = mirrors.iter().map(|name| site.place_of(name)).collect();
+        let is_narrowed = self.pair.is_some() || !self.mirrors.is_empty();
+        let kind = EventKind::Replicate;
+        Some(Job { kind, run, repositories, parts: mirrors, is_narrowed })
+    }
+}
+
+/// A pass of one mirror.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct MirrorPass {
+    /// The repository, by its name in the config.
+    pub from: String,
+    /// The mirror, by its name in the config.
+    pub to: String,
+    /// What the pass did, or why it could not be carried out.
+    pub result: Result<MirrorReport, SiteError>,
+    /// How long it took, in seconds.
+    pub seconds: f64,
+}
+
+impl MirrorPass {
+    /// How it ended.
+    #[must_use]
+    pub fn exit(&self) -> Exit {
+        match &self.result {
+            Ok(report) => report.exit,
+            Err(error) => error.into(),
+        }
+    }
+
+    fn part(&self) -> EndedPart {
+        let message = match &self.result {
+            Ok(report) => report
+                .refused
+                .clone()
+                .or_else(|| report.wrong.first().cloned())
+                .or_else(|| report.postponed.clone()),
+            Err(error) => Some(error_chain(error)),
+        };
+        EndedPart { name: self.to.clone(), exit: self.exit(), message, seconds: self.seconds }
+    }
+}
+
+/// What [`Site::replicate`] did.
+#[derive(Debug)]
+#[non_exhaustive]
+#[must_use]
+pub struct Replicated {
+    /// A pass for each mirror that was come to.
+    pub passes: Vec<MirrorPass>,
+    /// How it ended: as the first pass that went wrong, or cancelled.
+    pub exit: Exit,
+}
+
+impl From<&Replicated> for Ended {
+    fn from(report: &Replicated) -> Self {
+        Self {
+            parts: report.passes.iter().map(MirrorPass::part).collect(),
+            // Each pass is in the history under an id of its own, as soon as it ended.
+            is_recorded: true,
+            ..Self::from(report.exit)
+        }
+    }
+}
+
+impl Site {
+    /// Makes mirrors equal to their repositories, one after the other; `each` sees every pass when it has ended. One that fails does not keep
+    /// the next from being made. Nothing is deleted on a mirror while an alarm is not acknowledged.
+    ///
+    /// # Errors
+    /// What keeps all passes from beginning: an unknown mirror, no mirror at all, a history or alarms that cannot be read.
+    pub async fn replicate(
+        &self,
+        wanted: &Replication,
+        mut each: impl FnMut(&MirrorPass),
+    ) -> Result<Replicated, SiteError> {
+        let state_directory = &self.config.settings.state_directory;
+        let history = self.history()?;
+        // Only a password would show which repository an alarm is of; so any alarm keeps deletions back.
+        let alarms = Alarms::load(state_directory)?;
+        let alarm = alarms.standing().first().map(ToString::to_string);
+        let options = MirrorOptions { alarm, ..wanted.options.clone() };
+        let mut done = Replicated { passes: Vec::new(), exit: Exit::Done };
+        for (from, to) in self.pairs(wanted)? {
+            let began = Instant::now();
+            let pass = self.pass(&history, options.clone(), (&from, &to));
+            let result = self.until_cancelled(Box::pin(pass)).await;
+            let pass = MirrorPass { from, to, result, seconds: began.elapsed().as_secs_f64() };
+            each(&pass);
+            if done.exit == Exit::Done {
+                done.exit = pass.exit();
+            }
+            done.passes.push(pass);
+            if self.cancel.is_cancelled() {
+                done.exit = Exit::Cancelled;
+                break;
+            }
+        }
+        Ok(done)
+    }
+
+    /// One pass of one mirror, with its event. One that cannot begin has an event too.
+    async fn pass(
+        &self,
+        history: &History,
+        options: MirrorOptions,
+        (from, to): (&str, &str),
+    ) -> Result<MirrorReport, SiteError> {
+        let stores = || -> Result<_, SiteError> {
+            let near = self.location(from)?.store()?;
+            Ok((near, place(history.ledger(), &self.location(to)?, &options)?))
+        };
+        let (near, far) = match stores() {
+            Ok(stores) => stores,
+            Err(error) => {
+                if !options.dry_run {
+                    let why = error_chain(&error);
+                    history.pass_not_begun(&self.place_of(to), Exit::from(&error), &why)?;
+                }
+                return Err(error);
+            }
+        };
+        let (from_words, to_words) = (near.location(), far.location());
+        let job = MirrorJob {
+            from: near,
+            to: far,
+            ledger: Some(history.ledger().clone()),
+            // A password that was lost keeps nothing from being brought over.
+            access: self.access_to(from).ok(),
+            options,
+        };
+        let started = Timestamp::now();
+        let result = mirror(&job, &self.progress, &self.cancel).await;
+        history.pass(Pass { from: &from_words, to: &to_words, started }, &result)?;
+        Ok(result?)
+    }
+
+    /// Which repository goes where, by their names.
+    fn pairs(&self, wanted: &Replication) -> Result<Vec<(String, String)>, SiteError> {
+        if let Some(pair) = &wanted.pair {
+            return Ok(vec![pair.clone()]);
+        }
+        let is_wanted = |name: &String| wanted.mirrors.is_empty() || wanted.mirrors.contains(name);
+        let mirrors = self.config.settings.repository.iter().filter(|(name, _)| is_wanted(name));
+        let pairs: Vec<(String, String)> =
+            mirrors.filter_map(|(name, of)| Some((of.mirror_of.clone()?, name.clone()))).collect();
+        if let Some(unknown) =
+            wanted.mirrors.iter().find(|name| !pairs.iter().any(|(_, to)| to == *name))
+        {
+            return Err(SiteError::Config(format!(
+                "{} has no [repository.{unknown}] with `mirror_of`",
+                self.path.display()
+            )));
+        }
+        if pairs.is_empty() {
+            return Err(SiteError::NoMirror(format!(
+                "no repository in {} has `mirror_of`: there is nothing to replicate",
+                self.path.display()
+            )));
+        }
+        Ok(pairs)
+    }
+}

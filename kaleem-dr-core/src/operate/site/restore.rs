@@ -1,0 +1,113 @@
+//! `restore` of a source.
+
+use std::path::PathBuf;
+
+use super::{Site, SiteError, export::no_form, parts::released};
+use crate::{
+    ground::SourceName,
+    operate::job::{Restoring, plan_restore},
+    recovery::{
+        point::PointReader,
+        points::open_point,
+        source::{Restorable, RestorePlan, RestoreReport, RestoreRequest, RestoreTarget},
+    },
+};
+
+/// What [`Site::restore`] restores, and where.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Restore {
+    /// A source of the site.
+    pub source: SourceName,
+    /// `latest`, or the beginning of a run's or a snapshot's id.
+    pub point: String,
+    /// Takes the newest point although it is incomplete and an older whole one exists.
+    pub allow_incomplete: bool,
+    /// A staged file instead of a point; no repository is opened then.
+    pub file: Option<PathBuf>,
+    /// Which parts, under which names, and where to.
+    pub request: RestoreRequest,
+}
+
+impl Restore {
+    /// The newest point of a source.
+    #[must_use]
+    pub fn latest(source: SourceName, request: RestoreRequest) -> Self {
+        Self { source, point: "latest".into(), allow_incomplete: false, file: None, request }
+    }
+}
+
+/// A restore that waits for consent. Nothing is written yet.
+#[derive(Clone, Copy)]
+pub struct PlannedRestore<'a> {
+    /// What would be created, overwritten and left.
+    pub plan: &'a RestorePlan,
+    /// The point that it is made from.
+    pub point: &'a PointReader,
+}
+
+impl PlannedRestore<'_> {
+    /// Whether data that are there would be written over.
+    #[must_use]
+    pub fn overwrites(&self) -> bool {
+        self.plan.request.to == RestoreTarget::InPlace || self.plan.overwrites()
+    }
+}
+
+impl Site {
+    /// Restores a source, after `agree` has seen the plan and said yes; `None` when it said no. Differences found afterwards are in the
+    /// report: see [`RestoreReport::is_done`].
+    ///
+    /// # Errors
+    /// When there is no such point, a guard refuses, or something could not be read or written.
+    pub async fn restore(
+        &self,
+        wanted: Restore,
+        agree: impl AsyncFnOnce(PlannedRestore<'_>) -> bool,
+    ) -> Result<Option<RestoreReport>, SiteError> {
+        self.until_cancelled(Box::pin(self.restore_wanted(wanted, agree))).await
+    }
+
+    async fn restore_wanted(
+        &self,
+        wanted: Restore,
+        agree: impl AsyncFnOnce(PlannedRestore<'_>) -> bool,
+    ) -> Result<Option<RestoreReport>, SiteError> {
+        let source = &*self.source(&wanted.source)?;
+        if let Some(file) = &wanted.file {
+            let form = source.staged().ok_or_else(|| no_form(source.name()))?;
+            let point = form.open(file, &self.staged_work()).await?;
+            return self.restore_point(source, (&point, Vec::new()), wanted.request, agree).await;
+        }
+        let repository = self.repository().await?;
+        // Nobody may prune what is read.
+        {
+            let held = self.wait_for(repository.lock_to_read(self.patience)).await?;
+            let done = async {
+                let choice = self.point(&wanted.point, wanted.allow_incomplete);
+                let (progress, cancel) = (&self.progress, &self.cancel);
+                let (point, notes) =
+                    open_point(&repository, source.name(), &choice, progress, cancel).await?;
+                self.restore_point(source, (&point, notes), wanted.request, agree).await
+            }
+            .await;
+            released(held, done).await
+        }
+    }
+
+    async fn restore_point(
+        &self,
+        source: &dyn Restorable,
+        (point, notes): (&PointReader, Vec<String>),
+        request: RestoreRequest,
+        agree: impl AsyncFnOnce(PlannedRestore<'_>) -> bool,
+    ) -> Result<Option<RestoreReport>, SiteError> {
+        let restoring = Restoring { source, point, notes, identity: &self.identity };
+        let plan = plan_restore(restoring, request).await?;
+        Ok(if agree(PlannedRestore { plan: &plan, point }).await {
+            Some(source.restore(point, plan).await?)
+        } else {
+            None
+        })
+    }
+}

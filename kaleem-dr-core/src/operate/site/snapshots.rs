@@ -1,0 +1,107 @@
+//! What is in the repository: snapshots, recovery points, sizes; and single snapshots pinned.
+
+use super::{Site, SiteError, parts::released};
+use crate::{
+    engine::repository::{LockKind, RepositoryStats, Rewritten, Snapshot},
+    ground::{RunId, SourceName, host::HostScope},
+    operate::job::pin,
+    recovery::points::{RecoveryPoint, recovery_points},
+};
+
+/// Which snapshots [`Site::snapshots`] lists; all of them unless something is set.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct SnapshotFilter {
+    /// Only of this source.
+    pub source: Option<SourceName>,
+    /// Only of this run.
+    pub run: Option<RunId>,
+    /// Only of these hosts.
+    pub hosts: Option<HostScope>,
+    /// Only those that kaleem-dr made.
+    pub own: bool,
+}
+
+impl SnapshotFilter {
+    /// Every snapshot of a source; of all sources without one.
+    #[must_use]
+    pub fn of(source: Option<SourceName>) -> Self {
+        Self { source, ..Self::default() }
+    }
+
+    fn fits(&self, snapshot: &Snapshot) -> bool {
+        (self.source.is_none() || snapshot.source() == self.source)
+            && (self.run.is_none() || snapshot.run() == self.run)
+            && (!self.own || snapshot.is_ours())
+            // An alarm's record holds no data: `alarms` lists it.
+            && !snapshot.is_record()
+            && self.hosts.as_ref().is_none_or(|hosts| hosts.includes(snapshot.host()))
+    }
+}
+
+impl Site {
+    /// Lists snapshots of the repository that is meant, of every host unless the filter names one.
+    ///
+    /// # Errors
+    /// When the repository cannot be read.
+    pub async fn snapshots(&self, filter: &SnapshotFilter) -> Result<Vec<Snapshot>, SiteError> {
+        let (_, mut snapshots) = self.listed().await?;
+        snapshots.retain(|snapshot| filter.fits(snapshot));
+        Ok(snapshots)
+    }
+
+    /// The recovery points of the hosts that are meant, newest first.
+    ///
+    /// # Errors
+    /// When the repository cannot be read.
+    pub async fn points(&self) -> Result<Vec<RecoveryPoint>, SiteError> {
+        let (_, snapshots) = self.listed().await?;
+        Ok(recovery_points(&snapshots, &self.source_names(), &self.identity.scope))
+    }
+
+    /// Counts what is in the repository that is meant.
+    ///
+    /// # Errors
+    /// When the repository cannot be read.
+    pub async fn stats(&self) -> Result<RepositoryStats, SiteError> {
+        let counting = async { Ok(self.repository().await?.stats().await?) };
+        self.until_cancelled(Box::pin(counting)).await
+    }
+
+    /// Pins snapshots, named by the beginnings of their ids, so that retention keeps them; or takes their pins away. Their ids change, and
+    /// what was proven of them holds under the new ones.
+    ///
+    /// # Errors
+    /// When one is not found, or cannot be written; those before it are changed.
+    pub async fn pin(
+        &self,
+        snapshots: &[String],
+        pinned: bool,
+    ) -> Result<Vec<Rewritten>, SiteError> {
+        let pinning = async {
+            let repository = self.repository().await?;
+            let state_directory = &self.config.settings.state_directory;
+            let lock = repository.lock(LockKind::Exclusive, self.patience);
+            {
+                let held = self.wait_for(lock).await?;
+                let lock = &held;
+                let done = async {
+                    let (progress, cancel) = (&self.progress, &self.cancel);
+                    let pinned = pin(
+                        &repository,
+                        state_directory,
+                        snapshots,
+                        pinned,
+                        lock,
+                        progress,
+                        cancel,
+                    );
+                    Ok(pinned.await?)
+                }
+                .await;
+                released(held, done).await
+            }
+        };
+        self.until_cancelled(Box::pin(pinning)).await
+    }
+}

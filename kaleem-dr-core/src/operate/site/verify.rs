@@ -1,0 +1,243 @@
+//! `verify` and `drill`: proofs of recovery points.
+
+use std::path::Path;
+
+use super::{Site, SiteError, export::no_form, parts::released};
+use crate::{
+    engine::{
+        ledger::{ChainedReport, EventKind},
+        repository::{Repository, select},
+    },
+    ground::{ProofLevel, RunId, SourceName, host::HostScope},
+    operate::{
+        job::{self, Verified, VerifyJob},
+        monitor::{Ended, Job},
+    },
+    recovery::{
+        drill::{DrillJob, DrillReport, drill},
+        points::PointChoice,
+        verify::{VerifyReport, verify_point, verify_snapshot},
+    },
+};
+
+/// The point that is meant where none is named.
+const LATEST: &str = "latest";
+
+/// What [`Site::verify`] proves.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Verification {
+    /// The job's id; a new one unless it is set.
+    pub run: Option<RunId>,
+    /// Sources; all that a backup takes where none is named.
+    pub sources: Vec<SourceName>,
+    /// `latest`, or the beginning of a run's or a snapshot's id.
+    pub point: String,
+    /// One snapshot instead, by the beginning of its id: also one of another tool.
+    pub snapshot: Option<String>,
+    /// How far: [`ProofLevel::Parsed`] unless it is set, and [`ProofLevel::Readable`] for another tool's snapshot.
+    pub level: Option<ProofLevel>,
+}
+
+impl Default for Verification {
+    /// The newest point of every source, parsed.
+    fn default() -> Self {
+        Self {
+            run: None,
+            sources: Vec::new(),
+            point: LATEST.to_owned(),
+            snapshot: None,
+            level: None,
+        }
+    }
+}
+
+/// What [`Site::drill`] restores and compares.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Drill {
+    /// The job's id; a new one unless it is set.
+    pub run: Option<RunId>,
+    /// Sources; all that a backup takes where none is named.
+    pub sources: Vec<SourceName>,
+    /// `latest`, or the beginning of a run's or a snapshot's id.
+    pub point: String,
+    /// How far. Only [`ProofLevel::Restored`] measures an RTO.
+    pub level: ProofLevel,
+}
+
+impl Default for Drill {
+    /// The newest point of every source, restored.
+    fn default() -> Self {
+        Self {
+            run: None,
+            sources: Vec::new(),
+            point: LATEST.to_owned(),
+            level: ProofLevel::Restored,
+        }
+    }
+}
+
+impl Verification {
+    /// The newest points of these sources; of all that a backup takes where none is named.
+    #[must_use]
+    pub fn of(sources: Vec<SourceName>) -> Self {
+        Self { sources, ..Self::default() }
+    }
+
+    /// The job that this is, with this id.
+    #[must_use]
+    pub fn job(&self, site: &Site, run: RunId) -> Job {
+        let (parts, is_narrowed) = match &self.snapshot {
+            Some(_) => (Vec::new(), true),
+            None => site.parts_of(&self.sources),
+        };
+        site.job(EventKind::Verify, run, parts, is_narrowed || self.point != LATEST)
+    }
+}
+
+impl Drill {
+    /// A drill of the newest points of these sources; of all that a backup takes where none is named.
+    #[must_use]
+    pub fn of(sources: Vec<SourceName>) -> Self {
+        Self { sources, ..Self::default() }
+    }
+
+    /// The job that this is, with this id.
+    #[must_use]
+    pub fn job(&self, site: &Site, run: RunId) -> Job {
+        let (parts, is_narrowed) = site.parts_of(&self.sources);
+        site.job(EventKind::Drill, run, parts, is_narrowed || self.point != LATEST)
+    }
+}
+
+impl From<&[VerifyReport]> for Ended {
+    fn from(reports: &[VerifyReport]) -> Self {
+        Self::of_verification(reports)
+    }
+}
+
+impl From<&DrillReport> for Ended {
+    fn from(report: &DrillReport) -> Self {
+        Self::of_drill(report)
+    }
+}
+
+impl Site {
+    /// Proves points, or one snapshot, and keeps what was shown in the history. [`job::exit_of`] sums the reports up.
+    ///
+    /// # Errors
+    /// When the repository cannot be used, the job was cancelled, or a proof cannot be kept.
+    pub async fn verify(&self, wanted: Verification) -> Result<Vec<VerifyReport>, SiteError> {
+        self.until_cancelled(Box::pin(self.verify_wanted(wanted))).await
+    }
+
+    async fn verify_wanted(&self, wanted: Verification) -> Result<Vec<VerifyReport>, SiteError> {
+        let repository = self.repository().await?;
+        let run = wanted.run.unwrap_or_default();
+        let Some(id) = &wanted.snapshot else {
+            // What is newest has to be proven, whole or not.
+            let point = self.point(&wanted.point, true);
+            return self.verify_points(run, repository, &wanted.sources, point, wanted.level).await;
+        };
+        let snapshots = repository.snapshots().await?;
+        let snapshot = select(&snapshots, id, &self.identity.scope)?;
+        let own = snapshot.source().filter(|name| snapshot.is_ours() && self.source(name).is_ok());
+        if let Some(name) = own {
+            let newest = PointChoice::newest(HostScope::Any);
+            let point = PointChoice { wanted: snapshot.id().to_string(), ..newest };
+            return self.verify_points(run, repository, &[name], point, wanted.level).await;
+        }
+        let level = wanted.level.unwrap_or(ProofLevel::Readable);
+        if level > ProofLevel::Readable {
+            return Err(SiteError::Config(format!(
+                "no source of the config made snapshot {}, so its format is unknown; --level readable is the most",
+                snapshot.id().short()
+            )));
+        }
+        let report = {
+            let held = self.wait_for(repository.lock_to_read(self.patience)).await?;
+            let done = async {
+                let reader = repository.read(snapshot).await?;
+                Ok(verify_snapshot(&reader, level, &self.staged_work()).await?)
+            }
+            .await;
+            released(held, done).await
+        }?;
+        let reports = vec![report];
+        self.history()?.proofs(run, &repository.location(), &reports)?;
+        Ok(reports)
+    }
+
+    async fn verify_points(
+        &self,
+        run: RunId,
+        repository: Repository,
+        names: &[SourceName],
+        point: PointChoice,
+        level: Option<ProofLevel>,
+    ) -> Result<Vec<VerifyReport>, SiteError> {
+        let (sources, unavailable) = self.sources(names)?;
+        let job = VerifyJob {
+            repository,
+            sources,
+            unavailable,
+            point,
+            level: level.unwrap_or(ProofLevel::Parsed),
+            patience: self.patience,
+        };
+        let Verified { reports, stopped } = job::verify(&job, &self.staged_work()).await?;
+        // First of all, and also where the job ended early: what was found wrong takes earlier proofs back.
+        self.history()?.proofs(run, &job.repository.location(), &reports)?;
+        match stopped {
+            Some(error) => Err(error.into()),
+            None => Ok(reports),
+        }
+    }
+
+    /// Proves a staged file of a source. Nothing is kept of it in the history: a file is not a point of a repository.
+    ///
+    /// # Errors
+    /// [`SiteError::Config`] when the source has no such form; when the file cannot be read.
+    pub async fn verify_file(
+        &self,
+        source: &SourceName,
+        file: &Path,
+        level: ProofLevel,
+    ) -> Result<VerifyReport, SiteError> {
+        let verify = async {
+            let (source, work) = (self.source(source)?, self.staged_work());
+            let form = source.staged().ok_or_else(|| no_form(source.name()))?;
+            let point = form.open(file, &work).await?;
+            Ok(verify_point(&*source, &point, level, &work).await?)
+        };
+        self.until_cancelled(Box::pin(verify)).await
+    }
+
+    /// Restores points into scratch targets, compares, damages them, compares again, and measures. The report is kept in the history.
+    ///
+    /// # Errors
+    /// What keeps the drill from beginning, or its report from being kept.
+    pub async fn drill(&self, wanted: Drill) -> Result<(DrillReport, ChainedReport), SiteError> {
+        let (sources, unavailable) = self.sources(&wanted.sources)?;
+        let settings = &self.config.settings;
+        let job = DrillJob {
+            run: wanted.run.unwrap_or_default(),
+            repository: self.repository().await?,
+            sources,
+            unavailable,
+            host: settings.host_name(),
+            // What is newest has to be proven, whole or not.
+            point: self.point(&wanted.point, true),
+            level: wanted.level,
+            state_directory: settings.state_directory.clone(),
+            scratch_directory: settings.scratch(),
+            patience: self.patience,
+        };
+        let run = async { Ok(drill(&job, &self.progress, &self.cancel).await?) };
+        let (mut report, released) = self.until_cancelled(Box::pin(run)).await?;
+        let chained = self.history()?.drill(&mut report)?;
+        released?;
+        Ok((report, chained))
+    }
+}
