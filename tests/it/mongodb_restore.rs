@@ -279,7 +279,7 @@ async fn a_document_that_another_unique_key_keeps_out_is_a_difference() {
     assert!(!report.is_equal());
     let difference = &report.differences[0];
     assert!(
-        difference.what.contains("mr_unique.users") && difference.found.contains("1 are not"),
+        difference.what.contains("mr_unique.users") && difference.found.contains("1 are missing"),
         "{difference:?}"
     );
     assert!(difference.found.contains("E11000"), "{difference:?}");
@@ -315,7 +315,10 @@ async fn extras_are_removed_only_when_asked_and_only_what_captures_take() {
         ["adults", "cache_pages", "latest", "orders", "users"]
     );
     assert!(
-        report.warnings.iter().any(|warning| warning.contains("mr_extras.latest came after")),
+        report
+            .warnings
+            .iter()
+            .any(|warning| warning.contains("mr_extras.latest was created after")),
         "{report:#?}"
     );
     scene.end(&[]).await;

@@ -3,7 +3,6 @@
 
 use bson::{Document, RawBsonRef, doc};
 use bytes::{Bytes, BytesMut};
-use kaleem_dr_core::ground::SourceError;
 use mongodb::raw_batch_cursor::RawBatch;
 
 use super::reader::Batch;
@@ -48,16 +47,12 @@ pub(super) async fn batch_documents(
     connection: &Connection,
     database: &str,
     collection: &str,
-) -> Result<u32, SourceError> {
-    let stats = match connection
-        .run(database, doc! { "collStats": collection }, "determine the size of a collection")
+) -> u32 {
+    let stats = connection
+        .run(database, doc! { "collStats": collection }, "tell the size of a collection")
         .await
-    {
-        Ok(stats) => stats,
-        Err(error @ SourceError::Unreachable { .. }) => return Err(error),
-        // A user may be allowed to read a collection, but not its statistics.
-        Err(_) => Document::new(),
-    };
+        // A login may read a collection and still not be shown its statistics.
+        .unwrap_or_default();
     let average = match stats.get("avgObjSize") {
         Some(bson::Bson::Int32(size)) => u64::try_from(*size).unwrap_or(0),
         Some(bson::Bson::Int64(size)) => u64::try_from(*size).unwrap_or(0),
@@ -69,7 +64,7 @@ pub(super) async fn batch_documents(
     let documents = REPLY_BYTES
         .checked_div(average)
         .map_or(BATCH_DOCUMENTS.into(), |documents| documents.clamp(2, 100_000));
-    Ok(u32::try_from(documents).unwrap_or(BATCH_DOCUMENTS))
+    u32::try_from(documents).unwrap_or(BATCH_DOCUMENTS)
 }
 
 /// Returns the bytes of every document of a batch without copying them.

@@ -152,7 +152,7 @@ impl CollectionReader {
     pub(crate) async fn open(read: Read, range: Option<&Range>) -> Result<Self, SourceError> {
         let action = format!("read {}", read.spec.namespace());
         let (database, collection) = (&read.spec.database, &read.place.collection);
-        let batch = batch_documents(&read.connection, database, collection).await?;
+        let batch = batch_documents(&read.connection, database, collection).await;
         let mut reader = Self {
             read,
             range: range.cloned(),
@@ -282,14 +282,12 @@ impl CollectionReader {
     async fn go_on_after(&mut self, error: &Error) -> Result<(), SourceError> {
         let read = &self.read;
         let failed = || read.connection.error(&self.action, error);
-        let left = is_snapshot_gone(error) && read.in_snapshot;
-        if left {
-            if !read.moment.leave() {
-                return Err(failed());
-            }
-        } else if !is_passing(error) {
+        let is_gone = is_snapshot_gone(error);
+        if if is_gone { !read.moment.leave() } else { !is_passing(error) } {
             return Err(failed());
         }
+        // The next cursor does without the snapshot, so there is nothing to wait for.
+        let left = is_gone && read.in_snapshot;
         let begun = self.last.is_some();
         if begun && !self.is_resumable() {
             return Err(failed());
@@ -344,7 +342,19 @@ pub(crate) async fn note_end(read: &Read) -> Result<(), SourceError> {
     let spec = &read.spec;
     let action = format!("look for {} once more", spec.namespace());
     let command = doc! { "listCollections": 1, "filter": { "name": &spec.name } };
-    let reply = read.connection.run(&spec.database, command, &action).await?;
+    let began = Instant::now();
+    let reply = loop {
+        match read.connection.run(&spec.database, command.clone(), &action).await {
+            Ok(reply) => break reply,
+            // A member that steps down, or a connection that is cut, must not cost what was read.
+            Err(SourceError::Unreachable { .. } | SourceError::Server { .. })
+                if began.elapsed() < PATIENCE =>
+            {
+                tokio::time::sleep(LONGEST_PAUSE).await;
+            }
+            Err(error) => return Err(error),
+        }
+    };
     let Ok(at) = reply.get_timestamp("operationTime") else { return Ok(()) };
     let listed = reply.get_document("cursor").and_then(|cursor| cursor.get_array("firstBatch"));
     let is_there = listed.is_ok_and(|listed| {

@@ -239,6 +239,7 @@ fn is_refusal(error: &Error) -> bool {
     code(error).is_some_and(|code| {
         [
             codes::SNAPSHOT_UNAVAILABLE,
+            codes::SNAPSHOT_TOO_OLD,
             codes::INVALID_OPTIONS,
             codes::NOT_A_REPLICA_SET,
             codes::ILLEGAL_OPERATION,

@@ -4,10 +4,11 @@
 //! stored JavaScript), names with `$`, and the internal parts of `admin` and `config`.
 
 use bson::{Bson, Document, doc};
+use futures::TryStreamExt as _;
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use kaleem_dr_core::ground::SourceError;
 
-use super::connection::Connection;
+use super::connection::{Connection, code, codes};
 use crate::mongodb::{
     config::{MongoConfig, MongoConfigError},
     names,
@@ -323,7 +324,20 @@ pub(crate) async fn list_indexes(
         return Ok(Vec::new());
     }
     let action = format!("list the indexes of {}", spec.namespace());
-    connection.list(&spec.database, doc! { "listIndexes": &spec.name }, &action).await
+    let database = connection.client().await?.database(&spec.database);
+    let listing = async {
+        let cursor = database.run_cursor_command(doc! { "listIndexes": &spec.name }).await;
+        Ok(match cursor {
+            Ok(cursor) => cursor.try_collect().await,
+            Err(error) => Err(error),
+        })
+    };
+    match connection.answer(&action, listing).await? {
+        Ok(indexes) => Ok(indexes),
+        // It was dropped since it was listed, which its reads will find too.
+        Err(error) if code(&error) == Some(codes::NAMESPACE_NOT_FOUND) => Ok(Vec::new()),
+        Err(error) => Err(connection.error(&action, &error)),
+    }
 }
 
 /// A collection as `listCollections` shows it.
