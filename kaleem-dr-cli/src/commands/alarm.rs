@@ -26,16 +26,19 @@ pub enum AlarmCommand {
 
 pub async fn alarm(context: &Context, command: &AlarmCommand) -> Outcome {
     let (site, json) = (context.load()?, context.global.json);
-    let (alarms, print): (_, fn(&[Alarm], &[RecordedAlarm], bool) -> Printed) = match command {
-        AlarmCommand::List => (site.alarms().await?, print_standing),
-        AlarmCommand::Acknowledge { sources } => {
-            (site.acknowledge_alarms(sources).await?, print_acknowledged)
-        }
+    let alarms = match command {
+        AlarmCommand::List => site.alarms().await?,
+        AlarmCommand::Acknowledge { sources } => site.acknowledge_alarms(sources).await?,
     };
     for (_, error) in &alarms.failed {
         output::failure(&error.into(), json);
     }
-    print(&alarms.own, &alarms.recorded, json)?;
+    match command {
+        AlarmCommand::List => print_standing(&alarms.own, &alarms.recorded, json)?,
+        AlarmCommand::Acknowledge { .. } => {
+            print_acknowledged(&alarms.own, &alarms.recorded, json)?;
+        }
+    }
     Ok(if alarms.failed.is_empty() { Exit::Done } else { Exit::Partial })
 }
 

@@ -31,6 +31,7 @@ use crate::{
             Config, SourceKind,
             secret::{Environment, SecretRef},
         },
+        history::History,
         job::{BackupJob, backup},
     },
     recovery::{
@@ -282,7 +283,11 @@ impl Fixture {
                 config.sources.values().map(|source| source.make(&environment).unwrap()).collect();
             let mut job = BackupJob::new(repository.clone(), sources);
             job.state_directory = Some(self.state());
-            let report = backup(&job, &progress, &CancellationToken::new()).await.unwrap();
+            let of = (*job.run.get_or_insert_default(), Timestamp::now());
+            let result = backup(&job, &progress, &CancellationToken::new()).await;
+            let history = History::open(&self.state()).unwrap();
+            history.backup(repository.location(), of, &result).unwrap();
+            let report = result.unwrap();
             assert_eq!(report.exit, Exit::Done, "{report:?}");
         }
         repository

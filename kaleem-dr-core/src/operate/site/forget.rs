@@ -111,9 +111,10 @@ impl Site {
                         self.forget_named(&repository, wanted, lock, agree).await?
                     };
                     let Some(what) = what else { return Ok(None) };
-                    let prune = match wanted.prune {
-                        true => Some(self.prune_after(&repository, wanted.dry_run, lock).await),
-                        false => None,
+                    let prune = if wanted.prune {
+                        Some(self.prune_after(&repository, wanted.dry_run, lock).await)
+                    } else {
+                        None
                     };
                     Ok(Some(Forgotten { what, dry_run: wanted.dry_run, prune }))
                 }

@@ -46,9 +46,10 @@ impl Site {
     ) -> Result<Option<LocksReport>, SiteError> {
         let unlocking = async {
             let repository = self.repository().await?;
-            let locks = match wanted.dry_run {
-                true => repository.locks().await?,
-                false => repository.locks_of_others().await?,
+            let locks = if wanted.dry_run {
+                repository.locks().await?
+            } else {
+                repository.locks_of_others().await?
             };
             let (going, staying) = locks.into_iter().partition(|lock| wanted.all || lock.is_stale);
             let found = LocksReport { going, staying, done: false };
