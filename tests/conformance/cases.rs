@@ -434,6 +434,7 @@ pub async fn the_location_and_errors_name_no_secret(place: &Place) -> Outcome {
     let mut said = vec![location, format!("{:?}", place.store)];
     match place.store.read("keys/absent", None).await {
         Ok(_) => ensure!(false, "keys/absent does not exist and was read"),
+        Err(error) if !error.is_not_found() => return Err(error.into()),
         Err(error) => said.push(format!("{error}: {error:?}")),
     }
     for secret in &place.secrets {

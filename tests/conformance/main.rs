@@ -154,6 +154,7 @@ async fn a_store_that_does_not_say_that_an_object_is_absent_is_caught() {
             "a_deleted_object_is_gone",
             "many_objects_are_deleted_and_absent_ones_are_no_error",
             "a_deferred_write_is_visible_and_stays_after_the_next_write",
+            "the_location_and_errors_name_no_secret",
         ],
     )
     .await;
