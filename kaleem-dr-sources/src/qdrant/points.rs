@@ -1,7 +1,7 @@
 //! The content of a collection as one digest: every id, vector and payload, in any order.
 //!
 //! Qdrant keeps no checksums of content, and restores a snapshot with an altered vector byte
-//! without an error. So the points are read page by page, each is normalised ([`canonical`]), and
+//! without an error. So the points are read page by page, each is normalised (`canonical`), and
 //! the digests of the results are summed.
 
 use std::collections::BTreeMap;

@@ -154,7 +154,7 @@ pub(crate) fn indexes(label: &str, expected: &[Document], found: &[Document]) ->
         .collect()
 }
 
-const NO_INDEX: &str = "missing";
+const NO_INDEX: &str = "no such index";
 
 /// Reports whether a difference means that something is missing, rather than changed.
 pub(crate) fn is_lack(difference: &Difference) -> bool {
