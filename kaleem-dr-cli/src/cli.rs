@@ -1,4 +1,4 @@
-//! The command line: options of every command, and the verbs.
+//! The command line: global options and the list of commands.
 
 use clap::{Parser, Subcommand};
 
@@ -11,9 +11,11 @@ use crate::{
     global::Global,
 };
 
-/// Backs up MongoDB, Qdrant, RabbitMQ, n8n and file trees into a restic repository, proves it, and gets it back.
+/// Backs up MongoDB, Qdrant, RabbitMQ, n8n and file trees into a restic repository, proves that the
+/// backups can be restored, and restores them.
 ///
-/// A source that fails leaves no snapshot; a restore goes beside what is there, and is compared with what was captured.
+/// A source that fails leaves no snapshot. By default, a restore writes next to the live data, and
+/// compares the result with what was captured.
 #[derive(Debug, Parser)]
 #[command(name = "kaleem-dr", version, after_help = EXIT_CODES)]
 pub struct Cli {
@@ -28,99 +30,103 @@ const EXIT_CODES: &str = "Exit status: 0 done, 1 failed, 2 usage or config, 3 do
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Make the repository
+    /// Create the repository
     Init(init::Init),
-    /// Capture sources, each into a snapshot of its own; then forget and prune, if the config says so
+    /// Capture sources, one snapshot each; then forget and prune if the config enables it
     Backup(backup::Backup),
     /// List snapshots
     Snapshots(snapshots::Snapshots),
-    /// List recovery points: what each run left, and whether it is complete
+    /// List recovery points: the snapshots of each run, and whether the point is complete
     Points,
-    /// Restore a source beside what is there, and compare it with what was captured
+    /// Restore a source next to the live data, and compare it with what was captured
     #[command(after_help = restore::EXAMPLES)]
     Restore(restore::Restore),
-    /// Write a source's recovery point as one file, in the form of its own tools
+    /// Write a source's recovery point as one file in the format of the service's own tools
     #[command(after_help = export::EXAMPLES)]
     Export(export::Export),
-    /// Prove recovery points: that they are stored, readable, valid in their own formats, or restorable
+    /// Prove that recovery points are stored, readable, valid in their own formats, or restorable
     #[command(after_help = verify::EXAMPLES)]
     Verify(verify::Verify),
-    /// Restore every source's newest point into scratch targets, compare, time it, and prove that the comparison can fail
+    /// Restore every source's newest point into scratch targets, compare and time it, and prove
+    /// that the comparison detects damage
     #[command(after_help = drill::EXAMPLES)]
     Drill(drill::Drill),
-    /// Write a drill's proof report again, and check the chain it stands in
+    /// Write a drill's proof report again, and check the chain of reports
     #[command(after_help = report::EXAMPLES)]
     Report(report::Report),
-    /// Print how everything of this config is got back, step by step, as Markdown
+    /// Print recovery instructions for this config, as Markdown
     Runbook(runbook::Runbook),
-    /// Keep mirrors equal to their repositories, object by object; needs no password
+    /// Update mirrors to match their repositories, object by object; needs no password
     #[command(after_help = replicate::EXAMPLES)]
     Replicate(replicate::Replicate),
-    /// Mend a damaged repository: from its mirror (needs no password), or by itself as far as that goes
+    /// Repair a damaged repository from its mirror (needs no password), or without a mirror as far
+    /// as possible
     #[command(after_help = repair::EXAMPLES)]
     Repair(repair::Repair),
-    /// List what ran on this host, newest first
+    /// List the jobs that ran on this host, newest first
     History(history::History),
-    /// Forget this host's snapshots by the config's retention, or those that are named
+    /// Forget this host's snapshots by the retention rules of the config, or the given snapshots
     #[command(after_help = forget::EXAMPLES)]
     Forget(forget::Forget),
-    /// Pin single snapshots, so that retention keeps them
+    /// Pin or unpin single snapshots; retention keeps pinned ones
     Snapshot {
         #[command(subcommand)]
         command: snapshot::SnapshotCommand,
     },
-    /// Give back the space of what no snapshot needs
+    /// Delete data that no snapshot needs
     Prune(prune::Prune),
-    /// Show the repository's locks, and remove those that are left over
+    /// Show the repository's locks, and remove stale ones
     Unlock(unlock::Unlock),
     /// Copy snapshots into a repository with its own id and password
     #[command(after_help = copy::EXAMPLES)]
     Copy(copy::CopySnapshots),
-    /// The passwords that open the repository
+    /// Manage the passwords that open the repository
     Key {
         #[command(subcommand)]
         command: key::KeyCommand,
     },
-    /// What looked like a loss or an encryption, and keeps forget and prune from running
+    /// Show or acknowledge alarms that block forget and prune
     Alarm {
         #[command(subcommand)]
         command: alarm::AlarmCommand,
     },
-    /// Check the repository
+    /// Check the repository for damage
     Check(check::Check),
-    /// Count what is in the repository
+    /// Show the size of the repository
     Stats,
-    /// How fresh each source's backup is, and what is proven of it; exit 6 when a limit is broken
+    /// Show how fresh each source's backup is and how far it is proven; exit 6 if a limit is
+    /// exceeded
     Status(status::Status),
-    /// Find what keeps backups or restores from working, or will, and how it is mended; exit 1 on an error
+    /// Find problems that break backups or restores now or soon, and how to fix them; exit 1 if
+    /// there is an error
     #[command(after_help = doctor::EXAMPLES)]
     Doctor(doctor::Doctor),
-    /// Go through a checklist of the operators, with the evidence for each line; exit 6 when one does not hold
+    /// Answer an operators' checklist, with evidence for each item; exit 6 if an item fails
     Checklist(checklist::Checklist),
-    /// Reach each source and tell what a backup would find
+    /// Connect to each source, and show what a backup would find
     Probe,
     /// Send a test notification, or report a failed unit
     Notify(notify::Notify),
-    /// Print the metrics, as Prometheus reads them
+    /// Print metrics in the Prometheus text format
     Metrics(metrics::Metrics),
-    /// Look at the bucket of a repository on R2 or another S3 service
+    /// Test the bucket of a repository on R2 or another S3 service
     R2 {
         #[command(subcommand)]
         command: r2::R2Command,
     },
-    /// What runs by itself: systemd's timers, or a cron file, made from the config
+    /// Manage scheduled jobs: systemd timers or a cron file, generated from the config
     Schedule {
         #[command(subcommand)]
         command: schedule::ScheduleCommand,
     },
-    /// Take over from the backup scripts before us: findings, a config, and the change of guard
+    /// Migrate from the old backup scripts: report problems, write a config, switch over
     Migrate(migrate::Migrate),
-    /// Look at the config
+    /// Check the config, print its schema, or write a new one
     Config {
         #[command(subcommand)]
         command: config::ConfigCommand,
     },
-    /// Print completions for a shell
+    /// Print shell completions
     Completions(completions::Completions),
     /// Print the manual page
     Man,

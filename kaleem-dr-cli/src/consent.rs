@@ -1,4 +1,4 @@
-//! Confirmations: nothing is lost before the operator said yes.
+//! Confirmations: a command deletes or overwrites data only after the operator agrees.
 
 use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 
@@ -7,18 +7,18 @@ use kaleem_dr_core::{CancellationToken, SiteError, ground::Exit};
 
 use crate::{context::Context, failure::Failure, output::Printed};
 
-/// Before something is lost.
+/// Options of commands that delete or overwrite data.
 #[derive(Clone, Copy, Debug, Args)]
 pub struct Consent {
-    /// Show what would be done, do nothing
+    /// Show what would be done; change nothing
     #[arg(short = 'n', long)]
     pub dry_run: bool,
-    /// Do not ask
+    /// Do not ask for confirmation
     #[arg(short, long)]
     pub yes: bool,
 }
 
-/// Asks for a verb of the site, and remembers why there was no consent.
+/// Asks on behalf of the site's verbs, and records why there was no consent.
 pub struct Asking<'a> {
     consent: Consent,
     cancel: &'a CancellationToken,
@@ -30,7 +30,7 @@ impl<'a> Asking<'a> {
         Self { consent, cancel: &context.cancel, refusal: None }
     }
 
-    /// Whether the operator agrees to what is shown.
+    /// Reports whether the operator agrees to what is shown.
     pub async fn agree(&mut self, question: &str, show: impl FnOnce() -> Printed) -> bool {
         match ask(self.consent, question, self.cancel, show).await {
             Ok(()) => true,
@@ -41,7 +41,7 @@ impl<'a> Asking<'a> {
         }
     }
 
-    /// What the verb did; a failure where there was no consent.
+    /// The result of the verb, or a failure if there was no consent.
     pub fn given<T>(self, done: Result<Option<T>, SiteError>) -> Result<T, Failure> {
         done?.ok_or_else(|| self.refusal.unwrap_or_else(|| refused("nothing was done")))
     }
@@ -54,7 +54,7 @@ fn refused(why: &str) -> Failure {
     failure
 }
 
-/// Asks before something is lost. Without a terminal, only `--yes` is a yes.
+/// Asks before data are lost. Without a terminal, only `--yes` counts as consent.
 async fn ask(
     consent: Consent,
     question: &str,
@@ -65,7 +65,9 @@ async fn ask(
         return Ok(());
     }
     if !io::stdin().is_terminal() {
-        return Err(refused("nothing was done: there is nobody to ask, and --yes was not given"));
+        return Err(refused(
+            "nothing was done: there is no terminal to ask on, and --yes was not given",
+        ));
     }
     show()?;
     write!(io::stderr().lock(), "{question} [y/N] ")?;
@@ -73,7 +75,7 @@ async fn ask(
         let mut answer = String::new();
         io::stdin().lock().read_line(&mut answer).map(|_| answer)
     });
-    // The thread that reads goes on until the process ends; it is not waited for.
+    // The thread that reads runs until the process ends; it is never joined.
     let answer = cancel
         .run_until_cancelled(reading)
         .await

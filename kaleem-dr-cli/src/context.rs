@@ -1,4 +1,4 @@
-//! What a command works with: the config, the repository, progress, cancellation.
+//! The context of a command: config, repository, progress, cancellation.
 
 use std::{
     path::{Path, PathBuf},
@@ -18,14 +18,14 @@ use crate::{failure::Failure, global::Global, progress};
 
 const SYSTEM_CONFIG: &str = "/etc/kaleem-dr/kaleem-dr.toml";
 
-/// What a command works with. Nothing is read until it is asked for.
+/// The context of a command. Reads everything on first use.
 pub struct Context {
     pub global: Global,
     pub cancel: CancellationToken,
     pub progress: Arc<dyn ProgressSink>,
-    /// Id of the job, where the command is one.
+    /// Id of the job, if the command is one.
     pub run: RunId,
-    /// The end of the log so far.
+    /// The last lines of the log so far.
     pub log: LogTail,
     site: OnceLock<Arc<Site>>,
 }
@@ -36,7 +36,8 @@ impl Context {
         Self { global, cancel, progress, run: RunId::new(), log, site: OnceLock::new() }
     }
 
-    /// The config: the file that was named, else restic's and the handbook's variables, else the first default file. Read once.
+    /// The config: the file that was named, or restic's and the handbook's variables, or the first
+    /// default file. Read once.
     pub fn load(&self) -> Result<Arc<Site>, Failure> {
         if let Some(site) = self.site.get() {
             return Ok(site.clone());
@@ -45,13 +46,13 @@ impl Context {
         Ok(self.site.get_or_init(|| site).clone())
     }
 
-    /// The same work with another config.
+    /// The same context with another config.
     pub fn with_config(&self, path: PathBuf) -> Self {
         let global = Global { config: Some(path), ..self.global.clone() };
         Self::new(global, self.cancel.clone(), self.log.clone())
     }
 
-    /// Reads the config anew.
+    /// Reads the config again.
     pub fn read_config(&self) -> Result<Site, Failure> {
         let mut environment = Environment::of_process();
         if let Some(path) = &self.global.env_file {

@@ -1,4 +1,4 @@
-//! What the operator reads when something fails: what, why, and what to do next. The one place of all advice.
+//! Errors as the operator reads them: what failed, why, and what to do next. All advice is here.
 
 use std::{error::Error, fmt};
 
@@ -46,18 +46,16 @@ impl Failure {
     }
 }
 
-/// What to run after a check that found damage.
+/// Advice after a check that found damage.
 pub fn remedy(remedy: Remedy) -> &'static str {
     match remedy {
         Remedy::FromMirror => {
-            "with a mirror: `kaleem-dr repair --from MIRROR --missing` puts damaged and missing objects back"
+            "with a mirror: `kaleem-dr repair --from MIRROR --missing` restores damaged and missing objects"
         }
-        Remedy::RepairIndex => {
-            "`kaleem-dr repair index` makes the index fit the packs that are there"
-        }
+        Remedy::RepairIndex => "`kaleem-dr repair index` makes the index match the existing packs",
         Remedy::RepairSnapshots => {
-            "without a mirror: `kaleem-dr backup` stores again what is still at its source; then \
-             `kaleem-dr repair snapshots --forget` rewrites old snapshots without what is lost"
+            "without a mirror: `kaleem-dr backup` stores data again that their sources still have; then \
+             `kaleem-dr repair snapshots --forget` rewrites old snapshots without the lost data"
         }
     }
 }
@@ -65,35 +63,35 @@ pub fn remedy(remedy: Remedy) -> &'static str {
 impl From<&RepositoryError> for Failure {
     fn from(error: &RepositoryError) -> Self {
         let advice = match error {
-            RepositoryError::NotFound { .. } => {
-                Some("`kaleem-dr init` makes one; is the disk mounted, the path right?")
-            }
-            RepositoryError::WrongPassword { .. } => Some(
-                "look at `password` of the repository in the config, or at RESTIC_PASSWORD_FILE",
+            RepositoryError::NotFound { .. } => Some(
+                "check that the disk is mounted and the path is right; `kaleem-dr init` creates a repository",
             ),
+            RepositoryError::WrongPassword { .. } => {
+                Some("check `password` of the repository in the config, or RESTIC_PASSWORD_FILE")
+            }
             RepositoryError::Locked { .. } => Some(
-                "wait for it, or say --retry-lock 30m; `kaleem-dr unlock` shows the locks and removes those that are left over",
+                "wait for it, for example with --retry-lock 30m; `kaleem-dr unlock` shows the locks and removes stale ones",
             ),
             RepositoryError::AlreadyExists { .. } => Some("it can be used as it is"),
             RepositoryError::Damaged { .. } => Some(
-                "`kaleem-dr check --read-data` shows how far the damage goes, and what mends it",
+                "`kaleem-dr check --read-data` shows the extent of the damage and how to repair it",
             ),
             error if error.is_full() => {
-                Some("`kaleem-dr forget` and `kaleem-dr prune` work on a full disk and make room")
+                Some("`kaleem-dr forget` and `kaleem-dr prune` free space even on a full disk")
             }
             RepositoryError::NoSnapshot { .. } => {
-                Some("`kaleem-dr points` and `kaleem-dr snapshots` list what there is")
+                Some("`kaleem-dr points` and `kaleem-dr snapshots` list those that exist")
             }
             RepositoryError::NoPoint { others, .. } if !others.is_empty() => Some(
-                "--host NAME takes another host's points; to carry on as a host that was lost, set `host = \"NAME\"` in the config",
+                "--host NAME selects another host's points; to continue as a lost host, set `host = \"NAME\"` in the config",
             ),
-            RepositoryError::NoPoint { .. } => Some("`kaleem-dr snapshots` lists what there is"),
+            RepositoryError::NoPoint { .. } => Some("`kaleem-dr snapshots` lists those that exist"),
             RepositoryError::Store(_) | RepositoryError::Engine { .. } => {
                 error.store_error_kind().and_then(StoreErrorKind::advice)
             }
-            RepositoryError::LockLost { .. } => {
-                Some("look for `restic unlock --remove-all` in other jobs, then run this again")
-            }
+            RepositoryError::LockLost { .. } => Some(
+                "check other jobs for `restic unlock --remove-all`, then run this command again",
+            ),
             _ => None,
         };
         Self::of(error, Exit::from(error), advice)
@@ -113,11 +111,11 @@ impl From<&SiteError> for Failure {
             error => {
                 let advice = match error {
                     SiteError::NoMirror(_) => Some(
-                        "write `mirror_of = \"local\"` into the mirror's table, or say --from and --to",
+                        "set `mirror_of = \"local\"` in the mirror's table, or use --from and --to",
                     ),
-                    SiteError::NothingMatches(_) => {
-                        Some("`kaleem-dr snapshots` lists what there is; name one with --snapshot")
-                    }
+                    SiteError::NothingMatches(_) => Some(
+                        "`kaleem-dr snapshots` lists the existing ones; name one with --snapshot",
+                    ),
                     _ => None,
                 };
                 Self::of(error, Exit::from(error), advice)
@@ -137,7 +135,7 @@ impl From<&LedgerError> for Failure {
         Self::of(
             error,
             Exit::Failed,
-            Some("look at `state_directory` in the config: does it belong to this user?"),
+            Some("check that `state_directory` in the config belongs to this user"),
         )
     }
 }
@@ -165,14 +163,13 @@ impl From<&ScheduleError> for Failure {
     fn from(error: &ScheduleError) -> Self {
         let (exit, advice) = match error {
             ScheduleError::Settings(_) => (Exit::Usage, None),
-            ScheduleError::NotOurs { .. } => (
-                Exit::Refused,
-                Some("move it away; `schedule print` shows what would take its place"),
-            ),
-            ScheduleError::File { .. } => (Exit::Failed, Some("schedules are written by root")),
+            ScheduleError::NotOurs { .. } => {
+                (Exit::Refused, Some("move it away; `schedule print` shows what would replace it"))
+            }
+            ScheduleError::File { .. } => (Exit::Failed, Some("only root can write schedules")),
             _ => (
                 Exit::Failed,
-                Some("the files are in place; run the commands by hand, or this again"),
+                Some("the files are written; run the commands by hand, or run this command again"),
             ),
         };
         Self::of(error, exit, advice)
@@ -184,13 +181,15 @@ impl From<MigrateError> for Failure {
         match error {
             MigrateError::Schedule(error) => error.into(),
             MigrateError::Refused(_) => Self::of(&error, Exit::Refused, None),
-            MigrateError::Nothing(_) => {
-                Self::of(&error, Exit::Usage, Some("--root names another system's `/`"))
-            }
+            MigrateError::Nothing(_) => Self::of(
+                &error,
+                Exit::Usage,
+                Some("--root is the root directory of another system"),
+            ),
             error => Self::of(
                 &error,
                 Exit::Failed,
-                Some("what was changed before is in migration.json; --undo puts it back"),
+                Some("earlier changes are in migration.json; --undo reverts them"),
             ),
         }
     }
@@ -206,10 +205,10 @@ impl From<&SourceError> for Failure {
     fn from(error: &SourceError) -> Self {
         let advice = match error {
             SourceError::Unreachable { .. } => {
-                Some("is the server up, and the address in the config right?")
+                Some("check that the server is running and the address in the config is right")
             }
             SourceError::Unauthorised { .. } => {
-                Some("look at the user's roles and at its secret in the config")
+                Some("check the user's roles and its secret in the config")
             }
             _ => None,
         };
@@ -239,7 +238,8 @@ impl From<serde_json::Error> for Failure {
     }
 }
 
-/// A verb's report may keep its errors, so they are read by reference; those that end a command come by value.
+/// The reports of verbs may keep their errors, so errors are read by reference; an error that ends
+/// a command is passed by value.
 macro_rules! by_value {
     ($($error:ty),* $(,)?) => {$(
         impl From<$error> for Failure {

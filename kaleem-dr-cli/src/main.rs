@@ -1,4 +1,4 @@
-//! `kaleem-dr`: arguments in, a call of the library, its report out.
+//! `kaleem-dr`: parses arguments, calls the library, prints the report.
 
 mod cli;
 mod commands;
@@ -24,13 +24,14 @@ use self::{
     signals::Signals,
 };
 
-/// glibc's allocator keeps the large buffers that are freed, so that memory grew with the data; this one gives them back.
+/// glibc's allocator keeps large buffers that are freed, so that memory grew with the data; this
+/// one returns them to the system.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    // What we write is for its owner alone; a restore sets each file's own mode.
+    // The files that we write are for their owner only; a restore sets each file's own mode.
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
     let log = LogTail::default();
     log_to_stderr(&cli.global, &log);
@@ -46,7 +47,7 @@ fn main() -> ExitCode {
         signals::within(signals::COMMAND, &cancel, Box::pin(command)).await
     });
     if cancel.is_cancelled() {
-        // A blocking thread that still reads is not waited for.
+        // Blocking threads that still read are not waited for.
         runtime.shutdown_background();
     }
     match result {
@@ -55,14 +56,14 @@ fn main() -> ExitCode {
     }
 }
 
-/// And into the tail, for those who are told how a job ended.
+/// The log also goes into the tail, which notifications about the end of a job include.
 fn log_to_stderr(global: &Global, tail: &LogTail) {
     use std::io::IsTerminal as _;
     let terminal = std::io::stderr().is_terminal();
     // Other crates never below `info`: at `debug`, the S3 signer prints its keys.
     let (others, ours) = match (global.quiet, global.verbose, terminal) {
         (true, ..) => ("error", "error"),
-        // Bars tell it on a terminal.
+        // On a terminal, progress bars show it.
         (_, 0, true) => ("warn", "warn"),
         (_, 0, false) => ("warn", "info"),
         (_, 1, _) => ("info", "info"),
@@ -72,7 +73,7 @@ fn log_to_stderr(global: &Global, tail: &LogTail) {
         "{others},kaleem_dr={ours},kaleem_dr_core={ours},kaleem_dr_sources={ours}"
     ));
     let tail = tail.clone();
-    // Before the other layer: spans are written once, and here without colours.
+    // Before the other layer: spans are formatted once, and without colours here.
     let kept = fmt::layer().with_writer(move || tail.clone()).with_target(false).with_ansi(false);
     let registry = tracing_subscriber::registry().with(filter).with(kept);
     match global.log_format {

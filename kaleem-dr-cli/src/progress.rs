@@ -12,10 +12,10 @@ use std::{
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use kaleem_dr_core::ground::progress::{ProgressSink, Silent, StageProgress, Unit};
 
-/// Between two lines of one stage.
+/// Interval between two log lines of one stage.
 const LINE_EVERY: Duration = Duration::from_secs(10);
 
-/// The sink for this run. `quiet` shows nothing.
+/// The progress sink of this run. `quiet` shows nothing.
 pub fn sink(quiet: bool) -> Arc<dyn ProgressSink> {
     if quiet {
         Arc::new(Silent)
@@ -46,7 +46,7 @@ impl Bar {
             }
             (Unit::Items, false) => "{msg:28} {spinner} {human_pos:>10}  {elapsed}",
         };
-        // The templates are constants; one that does not parse would fall back to the default bar.
+        // The templates are constants; an invalid one would fall back to the default bar.
         self.0.set_style(
             ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()),
         );

@@ -1,8 +1,9 @@
-//! SIGINT and SIGTERM: a command ends within two seconds, whatever it waits for, and with 130.
+//! SIGINT and SIGTERM: whatever a command waits for, it ends within two seconds, with status 130.
 //!
-//! The first signal cancels: work that hears of it ends by itself, cleanly. Work that does not is dropped after a second, which
-//! releases its locks and removes its temporary files. The monitor then has what is left of the two seconds to report the end.
-//! Blocking threads are not waited for: they end with the process. The second signal ends the process at once.
+//! The first signal cancels: work that watches the token ends by itself, cleanly. Other work is
+//! dropped after a second, which releases its locks and removes its temporary files. The monitor
+//! then has the rest of the two seconds to report the end. Blocking threads are not waited for:
+//! they end with the process. The second signal ends the process at once.
 
 use std::{io, thread, time::Duration};
 
@@ -11,17 +12,18 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::failure::Failure;
 
-/// After a cancellation, how long work may take to end by itself.
+/// Time that work has to end by itself after a cancellation.
 pub const WORK: Duration = Duration::from_secs(1);
-/// How long all of it may take, with the report of its end.
+/// Time limit for the whole shutdown, including the report of the end.
 pub const COMMAND: Duration = Duration::from_millis(1500);
-/// Then the process ends even where a thread that must not block does. A lock that is left then is known to be of a dead process.
+/// After this time, the process exits even if a thread that must not block does. A lock that is
+/// left behind is recognised as stale, because its process is dead.
 const LAST_RESORT: Duration = Duration::from_millis(1850);
 
-/// A signal that comes so soon after the first is not the operator's second.
+/// A signal that arrives this soon after the first is not a second one from the operator.
 const SAME: Duration = Duration::from_millis(300);
 
-/// The signals that end a command. None that comes after [`Signals::install`] is lost.
+/// The signals that end a command. None that arrives after [`Signals::install`] is lost.
 pub struct Signals {
     interrupt: Signal,
     terminate: Signal,
@@ -42,17 +44,18 @@ impl Signals {
         }
     }
 
-    /// Cancels at the first signal and ends the process at the second.
+    /// Cancels at the first signal, and ends the process at the second.
     pub async fn cancel(mut self, cancel: CancellationToken) {
         self.next().await;
-        tracing::warn!("ending; once more to end at once");
-        // A thread of its own: the runtime's may all be blocked.
+        tracing::warn!("cancelling; send the signal again to exit at once");
+        // A separate thread, because all threads of the runtime may be blocked.
         thread::spawn(|| {
             thread::sleep(LAST_RESORT);
             end_now();
         });
         cancel.cancel();
-        // timeout(1) and some supervisors send it twice, to the process and to its group: that is still the first.
+        // timeout(1) and some supervisors send it twice, to the process and to its group: the
+        // second one does not count.
         let same = tokio::time::sleep(SAME);
         tokio::pin!(same);
         loop {
@@ -70,7 +73,8 @@ fn end_now() -> ! {
     std::process::exit(i32::from(Exit::Cancelled.code()))
 }
 
-/// What the work gives, or a failure when it goes on for longer than this after a cancellation; it is dropped then.
+/// Returns the result of the work, or a failure if it continues for longer than this after a
+/// cancellation; the work is dropped then.
 pub async fn within<T>(
     grace: Duration,
     cancel: &CancellationToken,

@@ -345,7 +345,7 @@ async fn a_first_run_that_fails_switches_nothing_off_and_can_be_taken_up_again()
     let before = machine.etc();
     let outcome = machine.migrate(&["--apply"]);
     assert_eq!(outcome.code, Some(3), "{}\n{}", outcome.stdout, outcome.stderr);
-    assert!(outcome.stderr.contains("The old jobs run on as before"), "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("The old jobs continue unchanged"), "{}", outcome.stderr);
     let after = machine.etc();
     let new: Vec<_> = after.keys().filter(|path| !before.contains_key(*path)).collect();
     assert!(

@@ -116,7 +116,7 @@ fn a_missing_recipient_is_reported() {
     let outcome = Site::new().run(["notify", "test"]);
     assert_eq!(outcome.code, Some(2));
     assert!(
-        outcome.stderr.contains("nobody to tell")
+        outcome.stderr.contains("configures no recipients")
             && outcome.stderr.contains("[monitoring.healthchecks]"),
         "{}",
         outcome.stderr

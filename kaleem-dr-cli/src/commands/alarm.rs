@@ -12,14 +12,14 @@ use crate::{
     output::{self, Printed, document, line},
 };
 
-/// What to do with alarms.
+/// Subcommands of `alarm`.
 #[derive(Debug, Subcommand)]
 pub enum AlarmCommand {
-    /// List those that stand
+    /// List active alarms
     List,
-    /// What raised them is all right: it is normal from now on
+    /// Accept what raised the alarms as normal from now on
     Acknowledge {
-        /// Only alarms of these sources
+        /// Only alarms of these sources [default: all]
         sources: Vec<SourceName>,
     },
 }

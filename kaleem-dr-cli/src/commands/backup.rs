@@ -18,15 +18,15 @@ use crate::{
     output::{Printed, document, line, size, table},
 };
 
-/// What to capture.
+/// Arguments of `backup`.
 #[derive(Debug, Args)]
 pub struct Backup {
-    /// Only these sources
+    /// Sources to capture [default: all]
     pub sources: Vec<SourceName>,
-    /// One more tag for each snapshot; may be repeated
+    /// Additional tag for each snapshot; may be repeated
     #[arg(long = "tag", value_name = "TAG")]
     pub tags: Vec<String>,
-    /// Read everything, write nothing
+    /// Read everything, but write nothing
     #[arg(short = 'n', long)]
     pub dry_run: bool,
 }
@@ -45,7 +45,7 @@ pub async fn backup(context: &Context, args: &Backup) -> JobOutcome {
     Ok(Ended::from(&report))
 }
 
-/// What a run of captures did.
+/// Prints the report of a run.
 pub fn print(report: &RunReport, json: bool) -> Printed {
     if json {
         return as_json(report);
@@ -178,7 +178,7 @@ fn print_secondary(report: &RunReport, secondary: &SecondaryReport) -> Printed {
     Ok(())
 }
 
-/// A unit variant as it stands in JSON.
+/// The name of a unit variant in JSON.
 fn word(value: &impl Serialize) -> String {
     serde_json::to_value(value)
         .ok()

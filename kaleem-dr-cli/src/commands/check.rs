@@ -14,13 +14,13 @@ use crate::{
     output::{Printed, document, line},
 };
 
-/// How much to read.
+/// Arguments of `check`.
 #[derive(Debug, Args)]
 pub struct Check {
-    /// Read every byte
+    /// Read every byte of the repository
     #[arg(long)]
     pub read_data: bool,
-    /// Read a share (10%), a size (500M) or a part (2/5)
+    /// Read a share (10%), a size (500M) or a part (2/5) of the data
     #[arg(long, value_name = "SUBSET", conflicts_with = "read_data")]
     pub read_data_subset: Option<ReadData>,
 }

@@ -18,12 +18,12 @@ use crate::{
     output::{Printed, document, line},
 };
 
-/// Which list, and in which language.
+/// Arguments of `checklist`.
 #[derive(Debug, Args)]
 pub struct Checklist {
-    /// daily, weekly or monthly
+    /// Checklist: daily, weekly or monthly
     pub period: Period,
-    /// Language of the lines
+    /// Language of the items: en or ar
     #[arg(long, value_name = "LANG", default_value = "en")]
     pub lang: Language,
 }
@@ -35,7 +35,7 @@ pub async fn checklist(context: &Context, args: &Checklist) -> Outcome {
     Ok(list.exit())
 }
 
-/// Each line with its mark, and below it what shows it.
+/// Prints each item with its mark, followed by its evidence.
 fn print(list: &library::Checklist, in_arabic: bool, json: bool) -> Printed {
     if json {
         let mut document_of = serde_json::to_value(list)?;

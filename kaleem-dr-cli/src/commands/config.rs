@@ -22,16 +22,16 @@ use crate::{
     output::{Printed, document, line},
 };
 
-/// What to do with the config.
+/// Subcommands of `config`.
 #[derive(Debug, Subcommand)]
 pub enum ConfigCommand {
-    /// Check the config; prints what it amounts to
+    /// Check the config, and print its repositories and sources
     Check,
     /// Print the JSON schema of the config
     Schema,
-    /// Write a commented config to start from
+    /// Write a commented config as a starting point
     Init {
-        /// Where to; `-` prints it
+        /// Path of the new config; `-` prints it
         #[arg(default_value = "/etc/kaleem-dr/kaleem-dr.toml")]
         path: PathBuf,
     },

@@ -18,19 +18,19 @@ pub const EXAMPLES: &str = "Examples:
   kaleem-dr copy --to r2 --source mongo 4f3a      one snapshot of mongo
   kaleem-dr --repo r2 copy --to local             and back";
 
-/// What to copy, and where to.
+/// Arguments of `copy`.
 #[derive(Debug, Args)]
 pub struct CopySnapshots {
     /// Repository of the config to copy into
     #[arg(long, value_name = "NAME")]
     pub to: String,
-    /// Only of this source; may be repeated
+    /// Copy only snapshots of this source; may be repeated
     #[arg(long = "source", value_name = "SOURCE")]
     pub sources: Vec<SourceName>,
-    /// Only these, by the beginning of their ids, or `latest`
+    /// Copy only these snapshots, by id prefix, or `latest` [default: all]
     #[arg(value_name = "SNAPSHOT")]
     pub snapshots: Vec<String>,
-    /// Show what would be copied, write nothing
+    /// Show what would be copied; write nothing
     #[arg(short = 'n', long)]
     pub dry_run: bool,
 }

@@ -26,16 +26,17 @@ pub const EXAMPLES: &str = "Examples:
   kaleem-dr doctor --offline       only what is on this machine
   kaleem-dr doctor --strict        for a monitor: a warning fails too";
 
-/// What to look at.
+/// Arguments of `doctor`.
 #[derive(Debug, Args)]
 pub struct Doctor {
-    /// Look for crontabs, services, /proc and programs below this directory; paths of the config are taken as they are
+    /// Read crontabs, services, /proc and programs below this directory; paths in the config are
+    /// used unchanged
     #[arg(long, value_name = "DIR", default_value = "/")]
     pub root: PathBuf,
-    /// Ask no server: neither sources nor buckets
+    /// Contact no servers: neither sources nor buckets
     #[arg(long)]
     pub offline: bool,
-    /// Fail on warnings too
+    /// Exit with an error on warnings too
     #[arg(long)]
     pub strict: bool,
 }
@@ -49,7 +50,7 @@ pub async fn doctor(context: &Context, args: &Doctor) -> Outcome {
     Ok(exit)
 }
 
-/// The worst last, where it is still on the screen.
+/// The worst severity comes last, where it is still on the screen.
 const ORDER: [(Severity, &str); 4] = [
     (Severity::Ok, "WELL"),
     (Severity::Information, "GOOD TO KNOW"),
@@ -57,7 +58,8 @@ const ORDER: [(Severity, &str); 4] = [
     (Severity::Error, "ERRORS"),
 ];
 
-/// Findings by severity, then how many there are of each. What is well is only counted, unless more is to be told.
+/// Prints findings by severity, then the number of each. Findings of severity `ok` are only
+/// counted, unless `tell_all` is set.
 fn print(report: &DoctorReport, exit: Exit, tell_all: bool, json: bool) -> Printed {
     if json {
         let counts: serde_json::Map<_, _> = ORDER

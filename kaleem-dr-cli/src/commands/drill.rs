@@ -23,15 +23,15 @@ pub const EXAMPLES: &str = "Examples:
   kaleem-dr drill mongo --repo r2                 one, from another repository
   kaleem-dr drill --html proof.html --lang ar";
 
-/// What to drill, and where its report goes.
+/// Arguments of `drill`.
 #[derive(Debug, Args)]
 pub struct Drill {
-    /// Sources of the config; all of them when none is named
+    /// Sources to restore [default: all]
     pub sources: Vec<SourceName>,
-    /// Run or snapshot to restore, by the beginning of its id
+    /// Run or snapshot to restore, by id prefix
     #[arg(long, value_name = "ID", default_value = "latest")]
     pub point: String,
-    /// How far: stored, readable, parsed, or restored
+    /// Level to prove: stored, readable, parsed or restored
     #[arg(long, value_name = "LEVEL", default_value_t = ProofLevel::Restored)]
     pub level: ProofLevel,
     #[command(flatten)]
@@ -101,7 +101,7 @@ fn print_source(drill: &SourceDrill, verbose: bool) -> Printed {
     let proven = found.proven.map_or("nothing", ProofLevel::as_str);
     let verdict = if found.is_proven() { "proven" } else { "NOT PROVEN" };
     line(&format!(
-        "  {} ({}, {}): {verdict}; what holds: {proven}",
+        "  {} ({}, {}): {verdict}; proven level: {proven}",
         drill.source,
         found.point,
         size(found.size_bytes)

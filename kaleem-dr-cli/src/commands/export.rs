@@ -24,29 +24,30 @@ pub const EXAMPLES: &str = "Examples:
   kaleem-dr export mongo --archive --gzip | mongorestore --archive --gzip
   kaleem-dr export configs --point 01J9 -o /tmp/configs.tar.gz";
 
-/// What to write, and where.
+/// Arguments of `export`.
 #[derive(Debug, Args)]
 pub struct Export {
-    /// A source of the config
+    /// Source of the config
     pub source: SourceName,
-    /// Run or snapshot to write, by the beginning of its id
+    /// Run or snapshot to export, by id prefix
     #[arg(long, visible_alias = "snapshot", value_name = "ID", default_value = "latest")]
     pub point: String,
-    /// Take the newest point although it is incomplete and an older whole one exists
+    /// Use the newest point even if it is incomplete and an older whole one exists
     #[arg(long)]
     pub allow_incomplete: bool,
-    /// Where to; `-` is standard output [default: the usual name, in this directory]
+    /// Output file; `-` is standard output [default: the usual name, in the current directory]
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
-    /// As mongodump's: to this file, else to standard output, compressed with --gzip only
+    /// mongodump's option: write to this file, or to standard output without one; compressed only
+    /// with --gzip
     #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true, default_missing_value = "-", conflicts_with = "output")]
     pub archive: Option<PathBuf>,
-    /// Compress, whatever the name says
+    /// Compress the output whatever the file's name
     #[arg(long)]
     pub gzip: bool,
 }
 
-/// Standard output, as a path.
+/// The path that represents standard output.
 const STDOUT: &str = "-";
 
 impl Export {
@@ -64,7 +65,7 @@ impl Export {
         }
         if std::io::stdout().is_terminal() {
             return Err(Failure::usage(
-                "this is not for a terminal: send it on, or name a file with --output",
+                "refusing to write binary data to a terminal: redirect it, or name a file with --output",
             ));
         }
         Ok(ExportTo::Stream { out: Box::new(std::io::stdout()), gzip })

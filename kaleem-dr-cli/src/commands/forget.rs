@@ -24,17 +24,17 @@ pub const EXAMPLES: &str = "Examples:
   kaleem-dr forget 4f3a                           one snapshot, by the beginning of its id
   kaleem-dr --host any forget                     every host's snapshots, by the same rules";
 
-/// What to forget, or what to keep.
+/// Arguments of `forget`.
 #[derive(Debug, Args)]
 pub struct Forget {
-    /// Forget these snapshots, by the beginning of their ids, instead of applying rules
+    /// Forget these snapshots, by id prefix, instead of applying rules
     #[arg(value_name = "SNAPSHOT", conflicts_with_all = RULES)]
     pub snapshots: Vec<String>,
     #[command(flatten)]
     pub consent: Consent,
     #[command(flatten)]
     pub rules: Rules,
-    /// Also forget snapshots that another tool made
+    /// Also forget snapshots made by other programs
     #[arg(long)]
     pub take_over: bool,
     /// Prune afterwards
@@ -59,53 +59,53 @@ const RULES: [&str; 14] = [
     "take_over",
 ];
 
-/// Rules that replace those of the config, as a whole.
+/// Rules that replace all rules of the config.
 #[derive(Debug, Args)]
 #[expect(clippy::struct_field_names, reason = "the fields are the options' names")]
 pub struct Rules {
-    /// Keep the newest this many
+    /// Keep the N newest snapshots
     #[arg(long, value_name = "N")]
     keep_last: Option<u32>,
-    /// Keep the newest of this many hours
+    /// Keep the newest snapshot of each of the last N hours
     #[arg(long, value_name = "N")]
     keep_hourly: Option<u32>,
-    /// Keep the newest of this many days
+    /// Keep the newest snapshot of each of the last N days
     #[arg(long, value_name = "N")]
     keep_daily: Option<u32>,
-    /// Keep the newest of this many weeks
+    /// Keep the newest snapshot of each of the last N weeks
     #[arg(long, value_name = "N")]
     keep_weekly: Option<u32>,
-    /// Keep the newest of this many months
+    /// Keep the newest snapshot of each of the last N months
     #[arg(long, value_name = "N")]
     keep_monthly: Option<u32>,
-    /// Keep the newest of this many years
+    /// Keep the newest snapshot of each of the last N years
     #[arg(long, value_name = "N")]
     keep_yearly: Option<u32>,
-    /// Keep all that are at most this much older than the newest: 14d, 2y5m7d3h
+    /// Keep all snapshots that are at most this much older than the newest: 14d, 2y5m7d3h
     #[arg(long, value_name = "SPAN")]
     keep_within: Option<KeepSpan>,
-    /// Keep one an hour of those that are at most this much older than the newest
+    /// Keep one snapshot an hour within this span before the newest
     #[arg(long, value_name = "SPAN")]
     keep_within_hourly: Option<KeepSpan>,
-    /// Keep one a day of them
+    /// Keep one snapshot a day within this span before the newest
     #[arg(long, value_name = "SPAN")]
     keep_within_daily: Option<KeepSpan>,
-    /// Keep one a week of them
+    /// Keep one snapshot a week within this span before the newest
     #[arg(long, value_name = "SPAN")]
     keep_within_weekly: Option<KeepSpan>,
-    /// Keep one a month of them
+    /// Keep one snapshot a month within this span before the newest
     #[arg(long, value_name = "SPAN")]
     keep_within_monthly: Option<KeepSpan>,
-    /// Keep one a year of them
+    /// Keep one snapshot a year within this span before the newest
     #[arg(long, value_name = "SPAN")]
     keep_within_yearly: Option<KeepSpan>,
-    /// Keep all that have this tag; `a,b` asks for both; may be repeated
+    /// Keep all snapshots with this tag; `a,b` requires both tags; may be repeated
     #[arg(long, value_name = "TAG")]
     keep_tag: Vec<String>,
 }
 
 impl Rules {
-    /// Any `--keep-…` replaces the config's policy as a whole, as it does for restic.
+    /// Any `--keep-…` option replaces all rules of the config, as in restic.
     fn retention(&self, config: &Retention) -> Option<Retention> {
         self.is_given().then(|| Retention {
             keep_last: self.keep_last.unwrap_or_default(),

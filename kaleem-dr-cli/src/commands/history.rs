@@ -10,13 +10,13 @@ use crate::{
     output::{self, Printed, document, line, table},
 };
 
-/// How far back, and from where.
+/// Arguments of `history`.
 #[derive(Clone, Copy, Debug, Args)]
 pub struct History {
-    /// How many
+    /// Maximum number of jobs to list
     #[arg(long, value_name = "N", default_value_t = 20)]
     pub last: usize,
-    /// Add the runs that the repositories' snapshots tell of, after the ledger was lost
+    /// After the ledger was lost, add the runs that the repositories' snapshots record
     #[arg(long)]
     pub rebuild: bool,
 }
@@ -25,13 +25,13 @@ pub async fn history(context: &Context, args: History) -> Outcome {
     if args.rebuild { rebuilt(context, args.last).await } else { recorded(context, args.last) }
 }
 
-/// What the ledger has.
+/// Prints the events of the ledger.
 fn recorded(context: &Context, last: usize) -> Outcome {
     print(&context.load()?.past(last)?, context.global.json)?;
     Ok(Exit::Done)
 }
 
-/// What the ledger has, once it is filled from the repositories.
+/// Adds runs from the repositories to the ledger, then prints its events.
 async fn rebuilt(context: &Context, last: usize) -> Outcome {
     let (site, json) = (context.load()?, context.global.json);
     let mut worst = Exit::Done;

@@ -10,13 +10,14 @@ use crate::{
     output::{Printed, document, line},
 };
 
-/// How the repository is made.
+/// Arguments of `init`.
 #[derive(Debug, Args)]
 pub struct Init {
-    /// restic's format: 2, or 1 for restic before 0.14
+    /// Version of restic's repository format: 2, or 1 for restic before 0.14
     #[arg(long, value_name = "1|2", value_parser = clap::value_parser!(u32).range(1..=2), default_value_t = 2)]
     pub repository_version: u32,
-    /// Cut files where this other repository of the config does, so that what is copied from it is not stored twice
+    /// Use the chunker parameters of this other repository of the config, so that snapshots copied
+    /// from it are deduplicated
     #[arg(long, value_name = "FROM-REPO")]
     pub copy_chunker_params: Option<String>,
 }
@@ -34,7 +35,7 @@ fn print(repository: &Repository, json: bool) -> Printed {
         );
     }
     line(&format!(
-        "created repository {} (format {}) at {}\nkeep its password somewhere else too: without it the backups are lost",
+        "created repository {} (format {}) at {}\nkeep a copy of its password elsewhere: without it, the backups are lost",
         &repository.id()[..10],
         repository.version(),
         repository.location()

@@ -1,4 +1,4 @@
-//! Which commands are jobs, and the one place where they are watched.
+//! Maps commands to jobs, and runs jobs watched.
 
 use std::sync::Arc;
 
@@ -10,7 +10,8 @@ use kaleem_dr_core::{
 use super::{JobOutcome, Outcome};
 use crate::{cli::Command, context::Context, failure::Failure};
 
-/// The job that a command is, with the config; `None` for what only looks, for dry runs, and for what is not part of the routine.
+/// Returns the job that a command runs, with its config; `None` for commands that only read, for
+/// dry runs, and for commands outside of the routine.
 pub fn of(command: &Command, context: &Context) -> Result<Option<(Arc<Site>, Job)>, Failure> {
     // A file is not a point of a repository.
     let is_of_file = matches!(command, Command::Verify(args) if args.from.is_some());
@@ -45,7 +46,7 @@ pub fn of(command: &Command, context: &Context) -> Result<Option<(Arc<Site>, Job
     Ok(job.map(|job| (site, job)))
 }
 
-/// Does the work of a job, watched by the site.
+/// Runs the work of a job, watched by the site.
 pub async fn watched(site: &Site, job: Job, work: impl Future<Output = JobOutcome>) -> Outcome {
     let ended = |result: &JobOutcome| match result {
         Ok(ended) => ended.clone(),

@@ -23,40 +23,42 @@ use crate::{
     output::{Printed, document, line, table},
 };
 
-/// What to do with keys.
+/// Subcommands of `key`.
 #[derive(Debug, Subcommand)]
 pub enum KeyCommand {
     /// List them; the one in use is marked
     List,
-    /// Add one more password
+    /// Add a password
     Add {
         #[command(flatten)]
         new: NewPassword,
     },
-    /// Remove one; never the one in use, and never the last
+    /// Remove a key; the current one and the last one cannot be removed
     Remove {
-        /// The beginning of its id
+        /// Key to remove, by id prefix
         id: String,
     },
-    /// Change the password in use
+    /// Change the current password
     Passwd {
         #[command(flatten)]
         new: NewPassword,
     },
 }
 
-/// Where a new password comes from, and whose it will be; `--host` is noted in the key. Without a file, `KALEEM_DR_NEW_PASSWORD`, else it is asked for.
+/// Source and owner of a new password; the key also records `--host`. Without a file, the password
+/// comes from `KALEEM_DR_NEW_PASSWORD` or a prompt.
 #[derive(Debug, Args)]
 pub struct NewPassword {
-    /// File that holds it; only its owner may be able to read it
+    /// File with the new password, readable by its owner only [default: $KALEEM_DR_NEW_PASSWORD, or
+    /// a prompt]
     #[arg(long, value_name = "FILE")]
     pub new_password_file: Option<PathBuf>,
-    /// User to note in the key [default: this one]
+    /// User to record in the key [default: the current user]
     #[arg(long, value_name = "NAME")]
     pub user: Option<String>,
 }
 
-/// Variable that holds the new password where no file does.
+/// Variable that holds the new password if no file is given.
 const VARIABLE: &str = "KALEEM_DR_NEW_PASSWORD";
 
 pub async fn key(context: &Context, command: &KeyCommand) -> Outcome {
@@ -92,7 +94,7 @@ fn owner(context: &Context, new: &NewPassword) -> KeyOwner {
     KeyOwner { user: new.user.clone().unwrap_or(here.user), host }
 }
 
-/// Never from the command line, where others see it.
+/// Never read from the command line, which other users can see.
 fn new_password(
     context: &Context,
     site: &Site,
@@ -114,7 +116,8 @@ fn new_password(
     }
     let terminal = Term::stderr();
     if !terminal.is_term() {
-        let mut failure = Failure::usage("there is no new password, and nobody to ask for one");
+        let mut failure =
+            Failure::usage("there is no new password, and no terminal to ask for one");
         failure.advice = Some(format!("name a file with --new-password-file, or set {VARIABLE}"));
         return Err(failure);
     }
@@ -127,13 +130,13 @@ fn new_password(
         return Err(RepositoryError::Cancelled.into());
     }
     if first.expose_secret() != second.expose_secret() {
-        return Err(Failure::usage("the two are not the same; nothing was changed"));
+        return Err(Failure::usage("the passwords do not match; nothing was changed"));
     }
     Ok(first)
 }
 
 fn print_list(keys: &[KeyInfo], json: bool) -> Printed {
-    // As restic has it, in the local time.
+    // In local time, as restic prints it.
     let created = |key: &KeyInfo| {
         let local = |time: Timestamp| {
             time.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string()
@@ -167,7 +170,8 @@ fn print_list(keys: &[KeyInfo], json: bool) -> Printed {
     line(&rows.to_string())
 }
 
-/// What was done to a key, in words or as JSON.
+/// Prints the change of a key, as text or as JSON; `others` is the number of other keys that open
+/// the repository.
 fn print_changed(done: &str, change: &KeyChange, json: bool) -> Printed {
     let KeyChange { key, others, .. } = change;
     if json {

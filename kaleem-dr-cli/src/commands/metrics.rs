@@ -12,13 +12,13 @@ use crate::{
     output::{document, line},
 };
 
-/// What to print.
+/// Arguments of `metrics`.
 #[derive(Clone, Copy, Debug, Args)]
 pub struct Metrics {
-    /// The alerts instead, as a rules file of Prometheus
+    /// Print alerting rules for Prometheus instead
     #[arg(long)]
     pub rules: bool,
-    /// The dashboard instead, as Grafana imports it
+    /// Print a dashboard for Grafana instead
     #[arg(long, conflicts_with = "rules")]
     pub dashboard: bool,
 }

@@ -30,22 +30,23 @@ use crate::{
     output::{Printed, document, line},
 };
 
-/// What to take over, and how far.
+/// Arguments of `migrate`.
 #[derive(Debug, Args)]
 pub struct Migrate {
-    /// Where the old system's `/` is
+    /// Root directory of the old system
     #[arg(long, value_name = "DIR", default_value = "/")]
     pub root: PathBuf,
-    /// Write the config there, for you to look at; `-` prints it
+    /// Write the config to this file for review; `-` prints it
     #[arg(long, value_name = "FILE", conflicts_with = "apply")]
     pub output: Option<PathBuf>,
-    /// Write the config, back up and verify with it, and when that is proven, install our schedules and switch the old ones off
+    /// Write the config, back up and verify with it; if that succeeds, install our schedules and
+    /// disable the old ones
     #[arg(long)]
     pub apply: bool,
-    /// With --apply: systemd's timers, also where systemd does not run now
+    /// With --apply: install systemd timers even if systemd is not running
     #[arg(long, requires = "apply")]
     pub systemd: bool,
-    /// Put back what --apply changed
+    /// Undo the changes of --apply
     #[arg(long, conflicts_with_all = ["apply", "output", "systemd"])]
     pub undo: bool,
 }
@@ -77,7 +78,7 @@ pub async fn migrate(context: &Context, args: &Migrate) -> Outcome {
 async fn apply(before: &Context, args: &Migrate, survey: &Survey) -> Outcome {
     let mut journal = begin(survey)?;
     let context = before.with_config(journal.config.clone());
-    // Nothing is forgotten before the new jobs are in charge.
+    // Forget nothing before the new jobs are in charge.
     let site = context.read_config()?.without_retention();
     let proven = first_run(&context, &site, &journal).await?;
     let style = if args.systemd || systemd_runs(&args.root) { Style::Systemd } else { Style::Cron };
@@ -91,7 +92,7 @@ async fn apply(before: &Context, args: &Migrate, survey: &Survey) -> Outcome {
     Ok(Exit::Done)
 }
 
-/// The first run of the new config. Nothing old is touched before it is proven.
+/// The first run of the new config. The old jobs stay untouched until it is proven.
 async fn first_run(context: &Context, site: &Site, journal: &Journal) -> Result<Proven, Failure> {
     let unchanged = |failure: Failure| Failure {
         advice: Some(advice(failure.advice, &journal.config)),
@@ -104,7 +105,7 @@ async fn first_run(context: &Context, site: &Site, journal: &Journal) -> Result<
     let wanted = site.config().backup_sources();
     let mut verified = Vec::new();
     let mut mirrors = Vec::new();
-    // A run that failed is not worth verifying; what it says is what counts.
+    // A failed run is not worth verifying; its errors are the result.
     if report.exit == Exit::Done {
         let mut what = Verification::of(wanted.clone());
         (what.run, what.level) = (Some(context.run), Some(ProofLevel::Parsed));
@@ -136,7 +137,7 @@ async fn first_run(context: &Context, site: &Site, journal: &Journal) -> Result<
 fn advice(first: Option<String>, config: &Path) -> String {
     let first = first.map(|first| format!("{first}. ")).unwrap_or_default();
     format!(
-        "{first}The old jobs run on as before. Mend {} or what it names, then run `kaleem-dr migrate --apply` again; --undo removes it",
+        "{first}The old jobs continue unchanged. Fix {} or what it refers to, then run `kaleem-dr migrate --apply` again; --undo removes it",
         config.display()
     )
 }
@@ -144,7 +145,7 @@ fn advice(first: Option<String>, config: &Path) -> String {
 fn write_new(path: &Path, content: &str) -> Result<(), Failure> {
     let open = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
     let mut file = open.map_err(|error| {
-        Failure::usage(format!("{}: {error}; it is not written over", path.display()))
+        Failure::usage(format!("{}: {error}; the existing file is not overwritten", path.display()))
     })?;
     Ok(file.write_all(content.as_bytes())?)
 }
@@ -168,7 +169,7 @@ fn print_survey(survey: &Survey, written: Option<&Path>, json: bool) -> Printed 
     }
     let blocking = survey.blocking().count();
     if blocking > 0 {
-        line(&format!("{blocking} of these must be settled before --apply changes anything"))?;
+        line(&format!("fix {blocking} of these before --apply can change anything"))?;
     }
     for secret in &survey.draft.secrets {
         let (path, variable, from) =
@@ -180,7 +181,7 @@ fn print_survey(survey: &Survey, written: Option<&Path>, json: bool) -> Printed 
     match written {
         Some(path) => line(&format!("wrote {}; nothing else was changed", path.display())),
         None => line(&format!(
-            "the config goes to {}; `kaleem-dr migrate --output -` prints it, --apply writes it and changes over",
+            "the config goes to {}; `kaleem-dr migrate --output -` prints it, --apply writes it and switches over",
             survey.config_path.display()
         )),
     }

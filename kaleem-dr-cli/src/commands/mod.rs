@@ -1,4 +1,4 @@
-//! One file a command: its arguments, what it runs, what it prints.
+//! One file per command: its arguments, what it runs, and what it prints.
 
 pub mod alarm;
 pub mod backup;
@@ -46,13 +46,13 @@ use crate::{
     signals,
 };
 
-/// How a command ends when it does not fail.
+/// The result of a command: its exit status, or a failure.
 pub type Outcome = Result<Exit, Failure>;
 
-/// How a command that is a job ends when it does not fail: with what it tells the ledger and the monitor.
+/// The result of a command that is a job: what the ledger and the monitor record.
 pub type JobOutcome = Result<Ended, Failure>;
 
-/// Runs a command. What is a job is watched from here, so that however it ends, it is recorded and told.
+/// Runs a command. Jobs are watched from here, so that each end of one is recorded and notified.
 pub async fn run(command: Command, context: Context) -> Outcome {
     if context.global.no_lock && !only_reads(&command) {
         return Err(Failure::usage(
@@ -67,7 +67,7 @@ pub async fn run(command: Command, context: Context) -> Outcome {
     }
 }
 
-/// Whether a command writes nothing into a repository.
+/// Reports whether a command writes nothing to a repository.
 fn only_reads(command: &Command) -> bool {
     use Command::{
         Check, Doctor, Drill, Export, Points, Restore, Runbook, Snapshots, Stats, Status, Verify,
@@ -88,7 +88,8 @@ fn only_reads(command: &Command) -> bool {
     )
 }
 
-/// A cancelled command ends as cancelled, unless it was done before it heard of it: what it could not read any more is no damage.
+/// A cancelled command exits as cancelled, unless it had finished already: what it could not read
+/// because of the cancellation is not damage.
 async fn uncancelled(context: &Context, work: impl Future<Output = JobOutcome>) -> JobOutcome {
     match signals::within(signals::WORK, &context.cancel, work).await {
         Ok(ended) if ended.exit == Exit::Done => Ok(ended),

@@ -10,21 +10,21 @@ use crate::{
     output::{Printed, document, line},
 };
 
-/// Whom to tell what.
+/// Arguments of `notify`.
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true, arg_required_else_help = true)]
 pub struct Notify {
     #[command(subcommand)]
     pub command: Option<NotifyCommand>,
-    /// Tell that this systemd unit failed, also where it could not be started: kaleem-dr-JOB.service
+    /// Report that this systemd unit failed, or failed to start: kaleem-dr-JOB.service
     #[arg(long, value_name = "UNIT")]
     pub failed_unit: Option<String>,
 }
 
-/// What to tell.
+/// Subcommands of `notify`.
 #[derive(Clone, Copy, Debug, Subcommand)]
 pub enum NotifyCommand {
-    /// Send a test to everybody who is told, and say who answered
+    /// Send a test notification to every recipient, and show which of them accepted it
     Test,
 }
 
@@ -32,7 +32,8 @@ pub async fn notify(context: &Context, args: &Notify) -> Outcome {
     let site = context.load()?;
     let monitor = site.monitor();
     if !monitor.has_recipients() {
-        let mut failure = Failure::usage(format!("{} has nobody to tell", site.path().display()));
+        let mut failure =
+            Failure::usage(format!("{} configures no recipients", site.path().display()));
         failure.advice = Some(
             "add [monitoring.healthchecks], [[monitoring.webhook]] or [[monitoring.ntfy]]".into(),
         );

@@ -13,15 +13,15 @@ use crate::{
     output::{Printed, document, line, size},
 };
 
-/// How far to go.
+/// Arguments of `prune`.
 #[derive(Clone, Copy, Debug, Args)]
 pub struct Prune {
     #[command(flatten)]
     pub consent: Consent,
-    /// Delete at once what would be marked now and deleted by a prune a day later
+    /// Delete packs at once, instead of marking them for a prune at least a day later
     #[arg(long)]
     pub instant: bool,
-    /// Unused space that may stay, in percent; 100 is any
+    /// Maximum unused space in the repository, in percent; 100 for no limit
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u64).range(0..=100))]
     pub max_unused: u64,
 }
@@ -45,7 +45,7 @@ pub async fn prune(context: &Context, args: &Prune) -> JobOutcome {
     Ok(Ended::from(&report))
 }
 
-/// What a prune gave back, or would.
+/// Prints how much a prune deleted, or would delete.
 pub fn print(report: &PruneReport, json: bool) -> Printed {
     if json {
         let mut value = serde_json::to_value(report)?;
@@ -55,7 +55,7 @@ pub fn print(report: &PruneReport, json: bool) -> Printed {
     line(&sentence(report))
 }
 
-/// What a prune gave back, or would, in a sentence.
+/// Describes how much a prune deleted, or would delete, in one sentence.
 pub fn sentence(report: &PruneReport) -> String {
     let (deleted, marked) =
         if report.dry_run { ("would delete", "would mark") } else { ("deleted", "marked") };

@@ -1,4 +1,4 @@
-//! `r2`: the bucket that a repository lies in.
+//! `r2`: tests the bucket of a repository.
 
 use clap::Subcommand;
 use kaleem_dr_core::{
@@ -12,10 +12,11 @@ use crate::{
     output::{Printed, document, line},
 };
 
-/// What to do with the bucket.
+/// Subcommands of `r2`.
 #[derive(Debug, Subcommand)]
 pub enum R2Command {
-    /// Try the bucket with an object that is removed again, and read its lifecycle rules; exit 4 when a repository is not safe there
+    /// Test the bucket with a canary object, and read its lifecycle rules; exit 4 if a repository
+    /// is not safe there
     Check,
 }
 
@@ -51,7 +52,7 @@ fn print(report: &BucketReport, json: bool) -> Printed {
     }
     match report.exit() {
         Exit::Done => line("a repository is safe there"),
-        Exit::Unreachable => line("the bucket cannot be reached, or does not let us in"),
+        Exit::Unreachable => line("the bucket is unreachable, or denies access"),
         _ => line("a repository is NOT safe there"),
     }
 }

@@ -24,28 +24,28 @@ use crate::{
 pub const EXAMPLES: &str = "Examples:
   kaleem-dr repair --from r2 --missing           damaged and missing objects, back from the mirror r2
   kaleem-dr repair index                         index files anew from the packs that are there
-  kaleem-dr repair snapshots --forget            without a mirror: snapshots without what is lost of them";
+  kaleem-dr repair snapshots --forget            without a mirror: rewrite snapshots without the lost data";
 
-/// What to repair, and from where.
+/// Arguments of `repair`.
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct Repair {
-    /// What to mend without a mirror
+    /// Part to repair without a mirror
     #[command(subcommand)]
     pub command: Option<RepairCommand>,
-    /// Its mirror, by the name in the config
+    /// Mirror to repair from, by its name in the config
     #[arg(long, value_name = "NAME", required = true)]
     pub from: Option<String>,
-    /// Also fetch what only the mirror has
+    /// Also fetch objects that only the mirror has
     #[arg(long)]
     pub missing: bool,
-    /// Show what is damaged, change nothing
+    /// Show what is damaged; change nothing
     #[arg(short = 'n', long)]
     pub dry_run: bool,
 }
 
 impl Repair {
-    /// Whether nothing is to be changed.
+    /// Reports whether this is a dry run.
     pub fn is_dry_run(&self) -> bool {
         match &self.command {
             Some(RepairCommand::Index { consent } | RepairCommand::Snapshots { consent, .. }) => {
@@ -56,20 +56,23 @@ impl Repair {
     }
 }
 
-/// What can be mended without a mirror.
+/// Repairs that need no mirror.
 #[derive(Debug, Subcommand)]
 pub enum RepairCommand {
-    /// Make the index fit the packs: name those that it lacks, drop those that are lost, replace damaged index files
+    /// Make the index match the packs: add missing ones, drop lost ones, replace damaged index
+    /// files
     Index {
         #[command(flatten)]
         consent: Consent,
     },
-    /// Rewrite snapshots without the files and directories that are lost; the new ones are marked incomplete
+    /// Rewrite snapshots without the lost files and directories; the new snapshots are marked
+    /// incomplete
     Snapshots {
-        /// Only these, by the beginning of their ids
+        /// Rewrite only these snapshots, by id prefix [default: all]
         #[arg(value_name = "SNAPSHOT")]
         snapshots: Vec<String>,
-        /// Forget the damaged snapshots, once they are rewritten; also those of which nothing is left
+        /// Forget the damaged snapshots after they are rewritten, and those of which nothing is
+        /// left
         #[arg(long)]
         forget: bool,
         #[command(flatten)]
@@ -88,10 +91,8 @@ pub async fn repair(context: &Context, args: &Repair) -> JobOutcome {
 }
 
 async fn from_mirror(context: &Context, args: &Repair) -> JobOutcome {
-    let from = args
-        .from
-        .as_ref()
-        .ok_or_else(|| Failure::usage("say from which mirror with --from NAME"))?;
+    let from =
+        args.from.as_ref().ok_or_else(|| Failure::usage("name a mirror with --from NAME"))?;
     let mut wanted = MirrorRepair::from(from);
     (wanted.missing, wanted.dry_run) = (args.missing, args.dry_run);
     let report = context.load()?.repair_from_mirror(&wanted).await?;
@@ -105,7 +106,7 @@ async fn index(context: &Context, consent: Consent) -> JobOutcome {
     let done = site
         .repair_index(consent.dry_run, async |plan| {
             let show = || print_index(plan, false, false);
-            asking.agree("make the index fit the packs?", show).await
+            asking.agree("make the index match the packs?", show).await
         })
         .await;
     let report = asking.given(done)?;
@@ -143,7 +144,7 @@ fn print_from_mirror(report: &RepairReport, json: bool) -> Printed {
         return document(report);
     }
     line(&format!("{} objects ({}) are sound", report.sound.objects, size(report.sound.bytes)))?;
-    let done = if report.dry_run { "could be put back" } else { "put back and read again" };
+    let done = if report.dry_run { "could be restored" } else { "restored and read again" };
     for key in &report.repaired {
         line(&format!("{done}: {key}"))?;
     }
@@ -153,7 +154,7 @@ fn print_from_mirror(report: &RepairReport, json: bool) -> Printed {
     Ok(())
 }
 
-/// Objects that are told by name; the rest is counted.
+/// Maximum number of objects that are listed by name; the rest are counted.
 const NAMED: usize = 20;
 
 fn print_index(plan: &IndexRepair, done: bool, json: bool) -> Printed {
@@ -177,9 +178,9 @@ fn print_index(plan: &IndexRepair, done: bool, json: bool) -> Printed {
         plan.unreadable.iter().map(|(key, why)| format!("{key}: {why}")),
     )?;
     if plan.is_needed() {
-        line(&format!("{} blobs are known again", plan.blobs_added))
+        line(&format!("{} blobs are back in the index", plan.blobs_added))
     } else {
-        line("the index fits the packs")
+        line("the index matches the packs")
     }
 }
 
@@ -207,10 +208,10 @@ fn print_snapshots(
             done.and_then(|done| done.iter().find(|repaired| repaired.from == lost.snapshot));
         match (repaired, lost.is_gone) {
             (_, true) => line("  nothing is left of it")?,
-            (None, false) => line("  to be rewritten without that")?,
+            (None, false) => line("  to be rewritten without it")?,
             (Some(repaired), false) => {
                 let id = repaired.snapshot.map(|id| id.short()).unwrap_or_default();
-                line(&format!("  rewritten without that as {id}"))?;
+                line(&format!("  rewritten without it as {id}"))?;
             }
         }
         if forget {
@@ -224,7 +225,7 @@ fn print_snapshots(
             (false, _) => "stays; --forget removes it",
         };
         line(&format!(
-            "{}: {}; nothing can be rewritten of it: {then}",
+            "{}: {}; nothing of it can be rewritten: {then}",
             unreadable.object, unreadable.why
         ))?;
     }

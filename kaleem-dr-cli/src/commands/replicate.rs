@@ -23,40 +23,40 @@ pub const EXAMPLES: &str = "Examples:
   kaleem-dr replicate --from r2 --to local       a lost repository, back from its mirror
   kaleem-dr replicate --dry-run";
 
-/// What to replicate, and how far it may go.
+/// Arguments of `replicate`.
 #[derive(Debug, Args)]
 #[allow(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
 pub struct Replicate {
-    /// Mirrors of the config; all of them when none is named
+    /// Mirrors to update [default: all mirrors of the config]
     pub mirrors: Vec<String>,
-    /// Repository of the config to read from, instead of the one that `mirror_of` names
+    /// Read from this repository of the config instead of the one in `mirror_of`
     #[arg(long, value_name = "NAME", requires = "to", conflicts_with = "mirrors")]
     pub from: Option<String>,
-    /// Repository of the config to write to
+    /// Write to this repository of the config
     #[arg(long, value_name = "NAME", requires = "from")]
     pub to: Option<String>,
-    /// Show what would be done, do nothing
+    /// Show what would be done; change nothing
     #[arg(short = 'n', long)]
     pub dry_run: bool,
-    /// Delete nothing on the mirror
+    /// Delete nothing from the mirror
     #[arg(long)]
     pub no_delete: bool,
-    /// Delete also snapshots and keys on the mirror that did not come from here
+    /// Also delete snapshots and keys on the mirror that did not come from this repository
     #[arg(long)]
     pub delete_foreign: bool,
-    /// Fill a mirror from the start that held snapshots before and is empty now
+    /// Fill a mirror again that held snapshots before and is empty now
     #[arg(long)]
     pub refill: bool,
-    /// Largest share of the mirror that may be deleted, in percent
+    /// Maximum share of the mirror that may be deleted, in percent
     #[arg(long, value_name = "PERCENT", default_value_t = MAX_DELETE_PERCENT, value_parser = clap::value_parser!(u8).range(0..=100))]
     pub max_delete: u8,
-    /// Afterwards, read this share of the mirror back and compare it, in percent
+    /// After the pass, read this share of the mirror back and compare it, in percent
     #[arg(long, value_name = "PERCENT", default_value_t = 0.0, value_parser = percent)]
     pub verify: f64,
 }
 
 impl Replicate {
-    /// What these arguments ask for.
+    /// The options that these arguments set.
     pub fn options(&self) -> Replication {
         let mut options = MirrorOptions::default();
         options.dry_run = self.dry_run;
@@ -77,7 +77,7 @@ pub async fn replicate(context: &Context, args: &Replicate) -> JobOutcome {
     Ok(Ended::from(&report))
 }
 
-/// Replicates, and prints each pass when it has ended.
+/// Replicates, and prints the report of each pass when it ends.
 pub async fn run(
     context: &Context,
     site: &Site,
@@ -135,7 +135,7 @@ fn print(report: &MirrorReport, json: bool) -> Printed {
         ))?;
     }
     if report.verified != Count::default() || !report.wrong.is_empty() {
-        line(&format!("  read back     {}: each hashes to its name", count(report.verified)))?;
+        line(&format!("  read back     {}: each matches its SHA-256", count(report.verified)))?;
     }
     for wrong in &report.wrong {
         line(&format!("  DAMAGED       {wrong}"))?;

@@ -22,19 +22,19 @@ pub const EXAMPLES: &str = "Examples:
   kaleem-dr report 01J9 --markdown proof.md --lang ar
   kaleem-dr report                                as Markdown, on standard output";
 
-/// Which report, and where to.
+/// Arguments of `report`.
 #[derive(Debug, Args)]
 pub struct Report {
-    /// The drill, by the beginning of its id [default: the newest]
+    /// Drill, by id prefix [default: the newest]
     pub run: Option<String>,
     #[command(flatten)]
     pub to: ReportFiles,
 }
 
-/// Where a proof report goes.
+/// Destinations and language of a proof report.
 #[derive(Debug, Args)]
 pub struct ReportFiles {
-    /// Write the report as one HTML page that needs nothing else
+    /// Write the report as one self-contained HTML page
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
     /// Write the report as Markdown
@@ -60,7 +60,7 @@ pub fn report(context: &Context, args: &Report) -> Outcome {
     Ok(if report.broken_links().is_empty() { Exit::Done } else { Exit::NotVerified })
 }
 
-/// Writes the files that were asked for, of the newest drill or of a named one.
+/// Writes the requested report files, of a given drill or of the newest.
 pub fn write_files(site: &Site, run: &str, to: &ReportFiles) -> Result<(), Failure> {
     if to.html.is_none() && to.markdown.is_none() {
         return Ok(());

@@ -30,66 +30,68 @@ pub const EXAMPLES: &str = "Examples:
   kaleem-dr restore mongo --only users --rename users=users_old --in-place --existing merge
   kaleem-dr restore files --snapshot latest --target /tmp/r --include /etc/nginx";
 
-/// What to restore, and where.
+/// Arguments of `restore`.
 #[derive(Debug, Args)]
 pub struct Restore {
-    /// A source of the config, or `files` for the files of any snapshot
+    /// Source of the config, or `files` for the files of any snapshot
     pub source: SourceName,
-    /// Run or snapshot to restore, by the beginning of its id
+    /// Run or snapshot to restore, by id prefix
     #[arg(long, visible_alias = "snapshot", value_name = "ID", default_value = "latest")]
     pub point: String,
-    /// Take the newest point although it is incomplete and an older whole one exists
+    /// Use the newest point even if it is incomplete and an older whole one exists
     #[arg(long)]
     pub allow_incomplete: bool,
-    /// A staged file to restore instead, as `export` or the tools before wrote it; no repository is needed
+    /// Restore this staged file instead, as written by `export` or by the old scripts; needs no
+    /// repository
     #[arg(long, value_name = "FILE", conflicts_with = "point")]
     pub from: Option<PathBuf>,
-    /// Name beside what is there: a database, a virtual host, a directory
+    /// New name next to the live data: a database, a virtual host, a directory
     #[arg(long, visible_alias = "target", value_name = "NAME", conflicts_with = "in_place")]
     pub to: Option<String>,
-    /// Over what is there
+    /// Overwrite the live data
     #[arg(long)]
     pub in_place: bool,
     #[command(flatten)]
     pub consent: Consent,
-    /// Only these parts of the source: a collection, a virtual host, a path, as a glob; may be repeated
+    /// Restore only these parts of the source, as globs: collections, virtual hosts, paths; may be
+    /// repeated
     #[arg(long, value_name = "PART")]
     pub only: Vec<String>,
     /// Restore a part under another name; may be repeated
     #[arg(long, value_name = "FROM=TO", value_parser = rename)]
     pub rename: Vec<Rename>,
-    /// In place: what becomes of a part that is there
+    /// With --in-place: how to treat parts that already exist
     #[arg(long, value_enum, default_value_t = ExistingChoice::Replace)]
     pub existing: ExistingChoice,
-    /// In place: what becomes of parts that are there but not in the point
+    /// With --in-place: how to treat existing parts that are not in the point
     #[arg(long, value_enum, default_value_t = ExtrasChoice::Keep)]
     pub extras: ExtrasChoice,
-    /// `files` only: what to restore, a path or a glob; may be repeated
+    /// With `files`: restore only this path or glob; may be repeated
     #[arg(long, value_name = "PATTERN")]
     pub include: Vec<String>,
-    /// `files` only: what to leave out; may be repeated
+    /// With `files`: leave out this path or glob; may be repeated
     #[arg(long, value_name = "PATTERN")]
     pub exclude: Vec<String>,
-    /// `files` only: do not read restored files back
+    /// With `files`: do not read restored files back
     #[arg(long)]
     pub no_verify: bool,
 }
 
-/// What becomes of a part that is there.
+/// Treatment of parts that already exist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum ExistingChoice {
-    /// It is removed and made anew
+    /// Remove the part and create it again
     Replace,
-    /// It stays, and what it lacks of the point is added
+    /// Keep the part and add what it lacks
     Merge,
 }
 
-/// What becomes of parts that are there but not in the point.
+/// Treatment of existing parts that are not in the point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum ExtrasChoice {
-    /// They stay
+    /// Keep them
     Keep,
-    /// They are removed
+    /// Remove them
     Remove,
 }
 
@@ -102,25 +104,25 @@ fn rename(text: &str) -> Result<Rename, String> {
     }
 }
 
-/// The word that means the files of any snapshot rather than a source.
+/// The argument that selects the files of any snapshot instead of a source.
 const FILES: &str = "files";
 
 pub async fn restore(context: &Context, args: Restore) -> Outcome {
     let of_files = args.source.as_str() == FILES;
     if !of_files && (!args.include.is_empty() || !args.exclude.is_empty() || args.no_verify) {
         return Err(Failure::usage(
-            "--include, --exclude and --no-verify go with `restore files` only",
+            "--include, --exclude and --no-verify work with `restore files` only",
         ));
     }
     let choices = args.existing != ExistingChoice::Replace || args.extras != ExtrasChoice::Keep;
     if of_files && (choices || !args.only.is_empty() || !args.rename.is_empty()) {
         return Err(Failure::usage(
-            "`restore files` knows no --only, --rename, --existing and --extras; --include chooses",
+            "`restore files` does not accept --only, --rename, --existing and --extras; use --include",
         ));
     }
     if of_files && args.from.is_some() {
         return Err(Failure::usage(
-            "name the source whose form the file has: `kaleem-dr restore configs --from FILE`",
+            "name the source that the file belongs to: `kaleem-dr restore configs --from FILE`",
         ));
     }
     if of_files { files(context, args).await } else { source(context, args).await }
@@ -135,7 +137,7 @@ async fn source(context: &Context, args: Restore) -> Outcome {
             shown = Some(print_plan(planned, context.global.json));
             return false;
         }
-        let question = format!("write over what is in {}?", planned.plan.target);
+        let question = format!("overwrite what is in {}?", planned.plan.target);
         let agreed =
             !planned.overwrites() || asking.agree(&question, || print_plan(planned, false)).await;
         if agreed {
@@ -180,7 +182,7 @@ async fn files(context: &Context, args: Restore) -> Outcome {
         (None, true) => FilesTarget::InPlace,
         (None, false) => {
             return Err(Failure::usage(
-                "say where to with --target DIRECTORY, or --in-place for the real paths",
+                "name a directory with --target DIRECTORY, or use --in-place for the original paths",
             ));
         }
     };
@@ -189,7 +191,7 @@ async fn files(context: &Context, args: Restore) -> Outcome {
     (wanted.verify, wanted.dry_run) = (!args.no_verify, args.consent.dry_run);
     let site = context.load()?;
     let mut asking = Asking::new(context, args.consent);
-    let question = "write these files over those in place?";
+    let question = "overwrite these files in place?";
     let done = site
         .restore_files(wanted, async |plan| {
             asking.agree(question, || print_files(plan, false)).await

@@ -6,10 +6,10 @@ use kaleem_dr_core::ground::{Exit, language::Language};
 use super::Outcome;
 use crate::{context::Context, output::line};
 
-/// In which language.
+/// Arguments of `runbook`.
 #[derive(Debug, Args)]
 pub struct Runbook {
-    /// en or ar
+    /// Language of the instructions: en or ar
     #[arg(long, value_name = "LANG", default_value = "en")]
     pub lang: Language,
 }

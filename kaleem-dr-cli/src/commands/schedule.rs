@@ -21,39 +21,39 @@ use crate::{
     output::{Printed, document, line, table},
 };
 
-/// What to do with schedules.
+/// Subcommands of `schedule`.
 #[derive(Debug, Subcommand)]
 pub enum ScheduleCommand {
     /// Print the files that `install` would write
     Print {
-        /// A file for cron instead of systemd's units
+        /// Print a cron file instead of systemd units
         #[arg(long)]
         cron: bool,
     },
-    /// Write systemd's timers and services, and start the timers
+    /// Write systemd timers and services, and start the timers
     Install {
-        /// A file for cron instead; what was installed for systemd is removed
+        /// Write a cron file instead; removes installed systemd units
         #[arg(long)]
         cron: bool,
-        /// Below this directory, as for another system; nothing is started
+        /// Install below this directory, for another system; starts nothing
         #[arg(long, value_name = "DIR", default_value = "/")]
         root: PathBuf,
-        /// Show what would be written, write nothing
+        /// Show what would be written; write nothing
         #[arg(short = 'n', long)]
         dry_run: bool,
     },
-    /// Take away what `install` wrote
+    /// Remove the files that `install` wrote
     Remove {
-        /// Below this directory
+        /// Remove files below this directory
         #[arg(long, value_name = "DIR", default_value = "/")]
         root: PathBuf,
-        /// Show what would be removed, remove nothing
+        /// Show what would be removed; remove nothing
         #[arg(short = 'n', long)]
         dry_run: bool,
     },
-    /// List the jobs that are installed, and when each runs next
+    /// List installed jobs, and when each runs next
     List {
-        /// Below this directory
+        /// List jobs below this directory
         #[arg(long, value_name = "DIR", default_value = "/")]
         root: PathBuf,
     },
@@ -123,7 +123,7 @@ fn print_installed(report: &InstallReport, run: bool, json: bool) -> Printed {
         line(&format!("{would}written  {}", path.display()))?;
     }
     if !report.unchanged.is_empty() {
-        line(&format!("{} files are as they should be", report.unchanged.len()))?;
+        line(&format!("{} files are up to date", report.unchanged.len()))?;
     }
     print_commands(&report.commands, run)?;
     print_warnings(&report.warnings)
@@ -136,7 +136,7 @@ fn print_removed(report: &RemoveReport, run: bool, json: bool) -> Printed {
         );
     }
     if report.removed.is_empty() {
-        return line("nothing of ours is installed");
+        return line("no schedule of kaleem-dr is installed");
     }
     let would = if report.dry_run { "would be " } else { "" };
     for path in &report.removed {
@@ -166,7 +166,7 @@ fn print_list(jobs: &[Installed], json: bool) -> Printed {
     line(&rows.to_string())
 }
 
-/// What systemd was told, or has to be told.
+/// Prints the systemctl commands that ran, or that the operator has to run.
 pub fn print_commands(commands: &[String], run: bool) -> Printed {
     if commands.is_empty() {
         return Ok(());

@@ -9,18 +9,18 @@ use crate::{
     output::{Printed, document, line},
 };
 
-/// What to do with single snapshots.
+/// Subcommands of `snapshot`.
 #[derive(Debug, Subcommand)]
 pub enum SnapshotCommand {
-    /// Keep it, whatever the retention says; its id changes
+    /// Keep snapshots regardless of retention; their ids change
     Pin {
-        /// The beginnings of their ids
+        /// Snapshots, by id prefix
         #[arg(required = true, value_name = "SNAPSHOT")]
         snapshots: Vec<String>,
     },
-    /// Let retention forget it again; its id changes
+    /// Let retention forget snapshots again; their ids change
     Unpin {
-        /// The beginnings of their ids
+        /// Snapshots, by id prefix
         #[arg(required = true, value_name = "SNAPSHOT")]
         snapshots: Vec<String>,
     },

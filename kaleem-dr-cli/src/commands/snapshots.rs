@@ -14,16 +14,16 @@ use crate::{
     output::{Printed, document, line, restic_snapshot, size, table},
 };
 
-/// Which to list.
+/// Arguments of `snapshots`.
 #[derive(Debug, Args)]
 pub struct Snapshots {
-    /// Only of this source
+    /// List only snapshots of this source
     #[arg(long)]
     pub source: Option<SourceName>,
-    /// Only of this run
+    /// List only snapshots of this run
     #[arg(long)]
     pub run: Option<RunId>,
-    /// Only those we made
+    /// List only snapshots that kaleem-dr made
     #[arg(long)]
     pub own: bool,
 }
@@ -31,7 +31,7 @@ pub struct Snapshots {
 pub async fn snapshots(context: &Context, args: &Snapshots) -> Outcome {
     let mut filter = SnapshotFilter::of(args.source.clone());
     (filter.run, filter.own) = (args.run, args.own);
-    // Every host's, unless one is named.
+    // Every host's snapshots, unless a host is named.
     filter.hosts.clone_from(&context.global.host);
     print(&context.load()?.snapshots(&filter).await?, context.global.json)?;
     Ok(Exit::Done)

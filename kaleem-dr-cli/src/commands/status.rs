@@ -17,10 +17,11 @@ use crate::{
     output::{Printed, age, document, line, table},
 };
 
-/// Of whom.
+/// Arguments of `status`.
 #[derive(Clone, Copy, Debug, Args)]
 pub struct Status {
-    /// A row for each host and source of the repository; hosts that the config expects must be there and fresh
+    /// Show a row for each host and source in the repository; expected hosts must exist and be
+    /// fresh
     #[arg(long)]
     pub all_hosts: bool,
 }
@@ -29,7 +30,7 @@ pub async fn status(context: &Context, args: Status) -> Outcome {
     if args.all_hosts { hosts(context).await } else { sources(context).await }
 }
 
-/// A row for each repository and source of this host.
+/// Prints a row for each repository and source of this host.
 async fn sources(context: &Context) -> Outcome {
     let site = context.load()?;
     let status = site.status().await?;
@@ -40,7 +41,7 @@ async fn sources(context: &Context) -> Outcome {
     Ok(if status.is_broken() { Exit::Stale } else { Exit::Done })
 }
 
-/// A row for each host and source.
+/// Prints a row for each host and source.
 async fn hosts(context: &Context) -> Outcome {
     let status = context.load()?.hosts_status().await?;
     print_hosts(&status.hosts, context.global.json)?;
@@ -101,7 +102,7 @@ fn print_sources(
     line(&rows.to_string())?;
     if rto_broken == Some(true) {
         line(
-            "RTO: restoring everything should take longer than `objectives.rto_hours`, or was never tried: `kaleem-dr drill`",
+            "RTO: a full restore is expected to exceed `objectives.rto_hours`, or was never measured: run `kaleem-dr drill`",
         )?;
     }
     alarms.iter().try_for_each(|alarm| line(&format!("ALARM: {alarm}")))
@@ -121,7 +122,7 @@ fn state(freshness: &Freshness) -> String {
     }
 }
 
-/// A row for each host and source.
+/// A table with a row for each host and source.
 fn print_hosts(statuses: &[HostStatus], json: bool) -> Printed {
     if json {
         return document(&statuses);

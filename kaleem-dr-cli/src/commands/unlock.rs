@@ -15,12 +15,12 @@ use crate::{
     output::{Printed, age, document, line, table},
 };
 
-/// Which locks to remove.
+/// Arguments of `unlock`.
 #[derive(Clone, Copy, Debug, Args)]
 pub struct Unlock {
     #[command(flatten)]
     pub consent: Consent,
-    /// Remove every lock, also of processes that may be at work
+    /// Remove every lock, including those of processes that may still run
     #[arg(long)]
     pub remove_all: bool,
 }
@@ -40,7 +40,7 @@ pub async fn unlock(context: &Context, args: Unlock) -> Outcome {
     Ok(Exit::Done)
 }
 
-/// Locks that go, or went, and those that stay.
+/// Prints the locks that are or would be removed, and those that stay.
 fn print(report: &LocksReport, json: bool) -> Printed {
     let LocksReport { going, staying, done, .. } = report;
     if json {
@@ -51,7 +51,7 @@ fn print(report: &LocksReport, json: bool) -> Printed {
     if going.is_empty() && staying.is_empty() {
         return line("the repository has no locks");
     }
-    let mut rows = table(["", "lock", "holder", "written", "known of it"]);
+    let mut rows = table(["", "lock", "holder", "written", "state"]);
     let what = if *done { "removed" } else { "to remove" };
     for (mark, lock) in
         going.iter().map(|lock| (what, lock)).chain(staying.iter().map(|lock| ("stays", lock)))
@@ -66,12 +66,12 @@ fn print(report: &LocksReport, json: bool) -> Printed {
 
 fn verdict(lock: &LockInfo) -> &'static str {
     match lock.verdict {
-        LockVerdict::Running => "its process runs on this machine",
+        LockVerdict::Running => "its process is running on this machine",
         LockVerdict::Dead => "its process has ended",
         LockVerdict::Unknown if lock.is_stale => {
-            "not renewed for half an hour; of another machine, container or program"
+            "not renewed for half an hour; held by another machine, container or program"
         }
-        LockVerdict::Unknown => "of another machine, container or program",
+        LockVerdict::Unknown => "held by another machine, container or program",
         LockVerdict::Unreadable if lock.is_stale => "unreadable, and old",
         LockVerdict::Unreadable => "unreadable",
     }

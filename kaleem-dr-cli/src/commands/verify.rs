@@ -22,21 +22,22 @@ pub const EXAMPLES: &str = "Examples:
   kaleem-dr verify --snapshot 4f3a --level readable
   kaleem-dr verify mongo --from mongo.archive.gz";
 
-/// What to prove, and how far.
+/// Arguments of `verify`.
 #[derive(Debug, Args)]
 pub struct Verify {
-    /// Sources of the config; all of them when none is named
+    /// Sources to verify [default: all]
     pub sources: Vec<SourceName>,
-    /// Run or snapshot to verify, by the beginning of its id
+    /// Run or snapshot to verify, by id prefix
     #[arg(long, value_name = "ID", default_value = "latest")]
     pub point: String,
-    /// Any one snapshot, also one that another tool made
+    /// Verify a single snapshot, even one made by another program
     #[arg(long, value_name = "ID", conflicts_with_all = ["sources", "point", "from"])]
     pub snapshot: Option<String>,
-    /// A staged file of the one source named
+    /// Verify this staged file of the given source
     #[arg(long, value_name = "FILE", conflicts_with = "point")]
     pub from: Option<PathBuf>,
-    /// stored, readable, parsed, or restored [default: parsed; of other tools' snapshots, readable]
+    /// Level to prove: stored, readable, parsed or restored [default: parsed; readable for other
+    /// programs' snapshots]
     #[arg(long, value_name = "LEVEL")]
     pub level: Option<ProofLevel>,
 }
@@ -66,13 +67,13 @@ pub async fn verify(context: &Context, args: &Verify) -> JobOutcome {
 fn the_one(sources: &[SourceName]) -> Result<&SourceName, Failure> {
     let [name] = sources else {
         return Err(Failure::usage(
-            "name the one source whose form the file has: `kaleem-dr verify mongo --from FILE`",
+            "name the one source that the file belongs to: `kaleem-dr verify mongo --from FILE`",
         ));
     };
     Ok(name)
 }
 
-/// What was proven, of each point.
+/// Prints the result for each point.
 pub fn print(reports: &[VerifyReport], json: bool) -> Printed {
     for report in reports {
         if json {

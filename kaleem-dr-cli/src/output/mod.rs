@@ -1,4 +1,5 @@
-//! What commands print in the same way: tables and sentences for people, JSON for scripts, in restic's shapes where restic has one.
+//! Output shared by commands: tables and sentences for people; JSON for scripts, in restic's format
+//! where restic has one.
 
 mod restic;
 mod stderr;

@@ -1,9 +1,9 @@
-//! What restic prints too, in its shape.
+//! Output in restic's format.
 
 use kaleem_dr_core::engine::repository::Snapshot;
 use serde_json::{Value, json};
 
-/// A snapshot, as `restic snapshots --json` has it, with what we know besides.
+/// A snapshot as in `restic snapshots --json`, with additional fields.
 pub fn restic_snapshot(snapshot: &Snapshot) -> Value {
     let id = snapshot.id().to_string();
     json!({

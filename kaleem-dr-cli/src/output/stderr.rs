@@ -1,4 +1,4 @@
-//! Failures and notes, on standard error.
+//! Failures and notes on standard error.
 
 use std::io::{self, Write as _};
 
@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::failure::Failure;
 
-/// Errors go to standard error: a sentence and what to do, or restic's `exit_error`.
+/// Prints an error to standard error: a sentence with advice, or restic's `exit_error`.
 pub fn failure(failure: &Failure, json: bool) {
     let code = failure.exit.code();
     let text = if json {
@@ -16,11 +16,11 @@ pub fn failure(failure: &Failure, json: bool) {
             failure.advice.as_ref().map(|advice| format!("\n  {advice}")).unwrap_or_default();
         format!("error: {}{advice}", failure.message)
     };
-    // Standard error may be closed; the exit status still tells.
+    // Standard error may be closed; the exit status is still right.
     let _ = writeln!(io::stderr().lock(), "{text}");
 }
 
-/// What the operator should know of a choice that was made: to standard error, whatever goes to standard output.
+/// Logs notes about a choice that was made for the operator, to standard error.
 pub fn notes(notes: &[String]) {
     notes.iter().for_each(|note| tracing::warn!("{note}"));
 }

@@ -6,19 +6,19 @@ use serde::Serialize;
 
 use crate::failure::Failure;
 
-/// Whether it could be printed.
+/// The result of printing.
 pub type Printed = Result<(), Failure>;
 
-/// A line, or several, for people.
+/// Prints one or more lines for people.
 pub fn line(text: &str) -> Printed {
     match writeln!(io::stdout().lock(), "{text}") {
-        // Whoever read has seen enough (`| head`); the exit status still tells how it ended.
+        // The reader has seen enough (`| head`); the exit status still shows how the command ended.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         written => Ok(written?),
     }
 }
 
-/// A line of JSON.
+/// Prints a line of JSON.
 pub fn document(value: &impl Serialize) -> Printed {
     line(&serde_json::to_string(value)?)
 }

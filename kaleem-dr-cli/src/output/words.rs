@@ -1,8 +1,8 @@
-//! Values in words.
+//! Values as text.
 
 pub use kaleem_dr_core::operate::report::size;
 
-/// About how long ago.
+/// An approximate age.
 pub fn age(seconds: i64) -> String {
     match seconds {
         s if s < 120 => format!("{s} s"),

@@ -1,9 +1,11 @@
-//! The history of this host: the one place that writes what jobs showed into the ledger.
+//! The history of this host: the only code that records the results of jobs in the ledger.
 //!
-//! Jobs return reports; this writes them. The order is proofs, then the chain of reports, then the event, so that an event never names
-//! something that is not there. A proof that a verification took back is written as soon as the verification ends, however the job ends.
-//! An event that no verb wrote, of a job that could not begin, say, is written by [`crate::operate::monitor`] through [`History::ended`].
-//! What a pass of a mirror must know while it works (which objects it brought) stays in `engine::replicate`: it is needed for safety.
+//! Jobs return reports, which are recorded here: proofs first, then the chain of reports, then the
+//! event, so that an event never refers to something that is missing. A proof that a verification
+//! revokes is recorded as soon as the verification ends, however the job ends. If no verb recorded
+//! an event, for example of a job that could not begin, [`crate::operate::monitor`] records it
+//! through [`History::ended`]. What a mirror's pass must know while it works (which objects it
+//! brought) stays in `engine::replicate`, because safety depends on it.
 
 use std::path::Path;
 
@@ -21,17 +23,17 @@ use crate::{
     recovery::{drill::DrillReport, verify::VerifyReport},
 };
 
-/// Writes into the ledger of a state directory.
+/// Writes to the ledger of a state directory.
 pub(crate) struct History(Ledger);
 
-/// A pass of a mirror.
+/// Identifies a pass of a mirror.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pass<'a> {
-    /// The repository, in words.
+    /// Location of the repository.
     pub(crate) from: &'a str,
-    /// The mirror, in words.
+    /// Location of the mirror.
     pub(crate) to: &'a str,
-    /// When it began.
+    /// Start of the pass.
     pub(crate) started: Timestamp,
 }
 
@@ -40,12 +42,12 @@ impl History {
         Ledger::open(state_directory).map(Self)
     }
 
-    /// The ledger that it writes into, to be read.
+    /// The ledger, for reading.
     pub(crate) fn ledger(&self) -> &Ledger {
         &self.0
     }
 
-    /// A run of captures, however it ended.
+    /// Records a backup run, however it ended.
     pub(crate) fn backup(
         &self,
         repository: String,
@@ -61,7 +63,7 @@ impl History {
         self.0.record(&Event { run, kind, repository, started, finished, exit, report, parts })
     }
 
-    /// What verifications showed: the RPO counts from it.
+    /// Records the results of verifications, from which the RPO is computed.
     pub(crate) fn proofs(
         &self,
         run: RunId,
@@ -73,7 +75,7 @@ impl History {
         proofs.into_iter().try_for_each(|proof| self.0.record_proof(&proof))
     }
 
-    /// A drill: its proofs, its report at the end of the chain, its event.
+    /// Records a drill: its proofs, its report at the end of the chain, its event.
     pub(crate) fn drill(&self, report: &mut DrillReport) -> Result<ChainedReport, LedgerError> {
         let mut parts = Vec::new();
         for source in &report.sources {
@@ -97,7 +99,7 @@ impl History {
         }
         let chained = self.0.append_report(&report.run.to_string(), |previous| {
             report.previous = previous.map(str::to_owned);
-            // A report of plain fields always becomes JSON.
+            // A report has plain fields only, so serialisation cannot fail.
             serde_json::to_string(report).unwrap_or_default()
         })?;
         self.0.record(&Event {
@@ -107,14 +109,14 @@ impl History {
             started: report.started,
             finished: report.finished,
             exit: report.exit,
-            // The chain holds it.
+            // The chain holds the report already.
             report: Value::Null,
             parts,
         })?;
         Ok(chained)
     }
 
-    /// A pass of a mirror, however it ended.
+    /// Records a pass of a mirror, however it ended.
     pub(crate) fn pass(
         &self,
         pass: Pass<'_>,
@@ -131,7 +133,7 @@ impl History {
         self.replicated(run, to, started, exit, report)
     }
 
-    /// A pass that could not begin: one of its sides could not be reached.
+    /// Records a pass that could not begin because one of its sides could not be reached.
     pub(crate) fn pass_not_begun(
         &self,
         to: &str,
@@ -162,7 +164,8 @@ impl History {
         })
     }
 
-    /// The end of a job: an event for each repository, unless the run is known already. Trims what is too old.
+    /// Records the end of a job: an event for each repository, unless the run is recorded already.
+    /// Trims entries that are too old.
     pub(crate) fn ended(
         &self,
         run: RunId,
@@ -177,12 +180,12 @@ impl History {
     }
 }
 
-/// Reports are of plain fields, which always become JSON.
+/// Reports have plain fields only, so serialisation cannot fail.
 fn value(report: &impl serde::Serialize) -> Value {
     serde_json::to_value(report).unwrap_or_default()
 }
 
-/// A part for each source in the run's repository and in each secondary one.
+/// A part for each source, in the run's repository and in each secondary one.
 fn parts(report: &RunReport) -> Vec<Part> {
     let location = |name: &str| {
         let secondary = report.secondaries.iter().find(|secondary| secondary.repository == name);

@@ -1,7 +1,7 @@
-//! Commands of the operator's that run after a restore, one after the other.
+//! Commands of the operator that run after a restore, one after the other.
 //!
-//! A hook gets no input and none of our environment, for that may hold passwords: only a plain `PATH`. It runs in a process group of
-//! its own, so that a time-out ends all of it.
+//! A hook gets no input and none of our environment, which may hold passwords; it only gets a plain
+//! `PATH`. It runs in a process group of its own, so that a time-out ends all of it.
 
 use std::{process::Stdio, time::Duration};
 
@@ -18,14 +18,15 @@ use tokio::{
 
 use crate::{CancellationToken, recovery::source::HookReport};
 
-/// Where programs are found.
+/// `PATH` of hooks.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-/// How much of what a hook prints is kept: the end of it.
+/// Maximum output of a hook that is kept, in bytes; the end is kept.
 const OUTPUT_LIMIT_BYTES: usize = 4 << 10;
-/// How long its output may stay open after its end: something it started may hold it.
+/// Maximum time that the output may stay open after the hook ended, because a process that it
+/// started may hold it.
 const OUTPUT_PATIENCE: Duration = Duration::from_secs(1);
 
-/// Runs hooks in order and stops at the first that fails; those behind it are reported as not run.
+/// Runs hooks in order, and stops at the first that fails; later hooks are reported as not run.
 pub async fn run_hooks(
     hooks: &[Vec<String>],
     patience: Duration,
@@ -35,7 +36,7 @@ pub async fn run_hooks(
     for hook in hooks {
         let report = match reports.last() {
             Some(before) if before.status != Some(0) => {
-                not_run(hook, "not run, because one before it failed")
+                not_run(hook, "not run because an earlier hook failed")
             }
             _ => run(hook, patience, cancel).await,
         };
@@ -67,17 +68,17 @@ async fn run(command: &[String], patience: Duration, cancel: &CancellationToken)
         .spawn();
     let mut child = match started {
         Ok(child) => child,
-        Err(error) => return not_run(command, &format!("{program} cannot be started: {error}")),
+        Err(error) => return not_run(command, &format!("cannot start {program}: {error}")),
     };
     let group = child.id();
     let outputs = [child.stdout.take().map(tail), child.stderr.take().map(tail)];
     let (status, mut remark) = tokio::select! {
         ended = timeout(patience, child.wait()) => match ended {
-            Ok(Ok(status)) => (status.code(), status.code().is_none().then(|| format!("it was ended by a signal ({status})"))),
-            Ok(Err(error)) => (None, Some(format!("its end cannot be waited for: {error}"))),
-            Err(_) => (None, Some(format!("killed, for it was not done after {} s", patience.as_secs_f32()))),
+            Ok(Ok(status)) => (status.code(), status.code().is_none().then(|| format!("ended by a signal ({status})"))),
+            Ok(Err(error)) => (None, Some(format!("cannot wait for it: {error}"))),
+            Err(_) => (None, Some(format!("killed because it still ran after {} s", patience.as_secs_f32()))),
         },
-        () = cancel.cancelled() => (None, Some("killed, for the operator cancelled".to_owned())),
+        () = cancel.cancelled() => (None, Some("killed because the operator cancelled".to_owned())),
     };
     if status.is_none() {
         end(&mut child, group).await;
@@ -86,10 +87,10 @@ async fn run(command: &[String], patience: Duration, cancel: &CancellationToken)
     for mut reader in outputs.into_iter().flatten() {
         match timeout(OUTPUT_PATIENCE, &mut reader).await {
             Ok(Ok(text)) => output.push_str(&text),
-            Ok(Err(panic)) => remark = Some(format!("its output cannot be read: {panic}")),
+            Ok(Err(panic)) => remark = Some(format!("cannot read its output: {panic}")),
             Err(_) => {
                 reader.abort();
-                output.push_str("[something it started holds its output open]\n");
+                output.push_str("[a process that it started still holds its output open]\n");
             }
         }
     }
@@ -102,7 +103,7 @@ async fn end(child: &mut Child, group: Option<u32>) {
         // It may have ended just now; then there is nothing to kill.
         let _ = killpg(Pid::from_raw(group), Signal::SIGKILL);
     }
-    // Reaps it. That it cannot be waited for is in the report already.
+    // Reaps the process. The report already says if it could not be waited for.
     let _ = child.wait().await;
 }
 
@@ -112,7 +113,7 @@ fn tail(mut out: impl AsyncRead + Unpin + Send + 'static) -> JoinHandle<String> 
         let mut kept = Vec::new();
         let mut buffer = vec![0; OUTPUT_LIMIT_BYTES];
         let mut cut = false;
-        // A failing pipe ends the output like its end does.
+        // A read error ends the output, as its end does.
         while let Ok(read @ 1..) = out.read(&mut buffer).await {
             kept.extend_from_slice(&buffer[..read]);
             if kept.len() > OUTPUT_LIMIT_BYTES {

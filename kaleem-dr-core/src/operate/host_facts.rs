@@ -1,4 +1,5 @@
-//! What is asked of this machine, and where: its own root or another directory, so that each fault can be made and seen.
+//! Facts about this machine, read below its own root or another directory, so that a test can make
+//! each fault and observe it.
 
 use std::{
     io,
@@ -12,16 +13,16 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use nix::sys::statvfs::statvfs;
 
-/// The room on a file system.
+/// Space on a file system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Space {
-    /// Bytes that are free for us.
+    /// Bytes available to us.
     pub free_bytes: u64,
-    /// All bytes.
+    /// Total bytes.
     pub total_bytes: u64,
-    /// Inodes that are free for us.
+    /// Inodes available to us.
     pub free_inodes: u64,
-    /// All inodes; 0 on file systems that have no fixed number.
+    /// Total inodes; 0 on file systems without a fixed number.
     pub total_inodes: u64,
 }
 
@@ -32,7 +33,7 @@ impl Space {
         share(self.free_bytes, self.total_bytes)
     }
 
-    /// The free share of inodes, in percent; 100 where they are not counted.
+    /// The free share of inodes, in percent; 100 where the file system does not count them.
     #[must_use]
     pub fn free_inode_percent(&self) -> u64 {
         share(self.free_inodes, self.total_inodes)
@@ -47,38 +48,38 @@ fn share(free: u64, total: u64) -> u64 {
     }
 }
 
-/// What only a running machine can tell.
+/// Facts that only a running machine knows.
 #[async_trait]
 pub trait HostFacts: Send + Sync {
-    /// The time.
+    /// The current time.
     fn now(&self) -> Timestamp;
 
-    /// The room on the file system of a path; of its nearest directory that is there, where the path is not.
+    /// The space on the file system of a path, or of its nearest existing ancestor.
     ///
     /// # Errors
-    /// What the system says.
+    /// The system's error.
     fn space(&self, path: &Path) -> io::Result<Space>;
 
-    /// The device that a path lies on (`st_dev`), likewise.
+    /// The device of a path (`st_dev`), or of its nearest existing ancestor.
     ///
     /// # Errors
-    /// What the system says.
+    /// The system's error.
     fn device(&self, path: &Path) -> io::Result<u64>;
 
-    /// The addresses of a name.
+    /// The addresses of a host name.
     ///
     /// # Errors
-    /// When it has none.
+    /// If it has none.
     async fn addresses(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>>;
 
-    /// What `PROGRAM version` prints.
+    /// The output of `PROGRAM version`.
     ///
     /// # Errors
-    /// When it cannot be run.
+    /// If the program cannot be run.
     async fn version_of(&self, program: &Path) -> io::Result<String>;
 }
 
-/// The machine we run on.
+/// The machine that this process runs on.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ThisMachine;
 
@@ -108,11 +109,11 @@ impl HostFacts for ThisMachine {
     }
 
     async fn version_of(&self, program: &Path) -> io::Result<String> {
-        // Whoever may write to a program decides what it does when we run it.
+        // Other users who may write to a program decide what it does when we run it.
         if program.metadata()?.mode() & 0o022 != 0 {
             return Err(io::Error::new(
                 io::ErrorKind::PermissionDenied,
-                "others may write to it, so it is not run",
+                "it is not run because other users may write to it",
             ));
         }
         let mut command = tokio::process::Command::new(program);
@@ -126,16 +127,17 @@ fn existing(path: &Path) -> &Path {
     path.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"))
 }
 
-/// The machine that is looked at.
+/// The machine that is examined.
 #[derive(Clone)]
 pub struct Host {
-    /// Where its `/etc`, `/proc`, `/var/spool` and programs lie. Paths of the config are taken as they are.
+    /// Root of its `/etc`, `/proc`, `/var/spool` and programs. Paths of the config are used
+    /// unchanged.
     pub root: PathBuf,
-    /// Its name, as snapshots and locks have it.
+    /// Its name, as in snapshots and locks.
     pub name: String,
-    /// The user we run as.
+    /// The user id that we run as.
     pub uid: u32,
-    /// What it tells.
+    /// Source of its facts.
     pub facts: Arc<dyn HostFacts>,
 }
 
@@ -151,7 +153,7 @@ impl Host {
         }
     }
 
-    /// Where an absolute path of this machine lies.
+    /// The location of an absolute path of the machine.
     pub(crate) fn at(&self, path: impl AsRef<Path>) -> PathBuf {
         let path = path.as_ref();
         self.root.join(path.strip_prefix("/").unwrap_or(path))

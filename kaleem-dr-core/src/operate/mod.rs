@@ -1,4 +1,5 @@
-//! An installation: its config, jobs, schedule, monitoring, and what an operator asks of it.
+//! An installation: its config, jobs, schedule and monitoring, and the checks and reports for its
+//! operator.
 
 pub mod checklist;
 pub mod config;

@@ -1,4 +1,5 @@
-//! The job of a nightly run: every source into a snapshot of its own, copies of them, a look at whether they are normal, then retention.
+//! The nightly job: captures every source into a snapshot of its own, copies the snapshots, judges
+//! whether they are normal, then applies retention.
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -10,44 +11,48 @@ use crate::{
     recovery::source::{Restorable, Unavailable},
 };
 
-/// What a run does.
+/// Options of a run.
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct BackupJob {
-    /// Id of the run; `None` makes a new one.
+    /// Id of the run; `None` creates a new one.
     pub run: Option<RunId>,
-    /// The host that snapshots are of, and whose snapshots may be forgotten.
+    /// Host that the snapshots belong to, and whose snapshots may be forgotten.
     pub host: HostName,
-    /// Where to.
+    /// Repository to save to.
     pub repository: Repository,
-    /// What, in this order.
+    /// Sources to capture, in this order.
     pub sources: Vec<Arc<dyn Restorable>>,
-    /// Sources that are wanted but could not be made (a secret is missing, say): they count as failed.
+    /// Wanted sources that are unavailable, for example because a secret is missing; they count as
+    /// failed.
     pub unavailable: Vec<Unavailable>,
-    /// What to forget afterwards; `None` forgets nothing.
+    /// Rules to forget by afterwards; `None` forgets nothing.
     pub retention: Option<Retention>,
-    /// Whether to prune after forgetting.
+    /// Prunes after forgetting.
     pub prune: bool,
-    /// Where each source's staged file goes; `None` makes none.
+    /// Directory of the staged files; `None` writes none.
     pub staging: Option<Staging>,
-    /// More tags for every snapshot.
+    /// Additional tags for every snapshot.
     pub tags: Vec<String>,
-    /// What `/RESTORE.md` says in each snapshot, as [`crate::operate::runbook::Runbook::restore_md`] makes it; `None` for what holds anywhere.
+    /// Content of `/RESTORE.md` in each snapshot, from
+    /// [`crate::operate::runbook::Runbook::restore_md`]; `None` for a general text.
     pub restore_text: Option<Arc<str>>,
-    /// Read everything, write nothing.
+    /// Reads everything, but writes nothing.
     pub dry_run: bool,
-    /// Where this host's runs queue for the repository, and where its alarms are kept; `None` lets runs race and raises none.
+    /// Directory in which this host's runs queue for the repository and its alarms are kept; `None`
+    /// lets runs race and raises no alarms.
     pub state_directory: Option<PathBuf>,
-    /// Repositories that get a copy of what is saved, in this order.
+    /// Repositories that receive a copy of each snapshot, in this order.
     pub secondaries: Vec<SecondaryRepository>,
-    /// When a snapshot is suspicious. Retention does not run while an alarm is not acknowledged, also where this is `None`.
+    /// Limits above which a snapshot is suspicious. Retention waits for unacknowledged alarms even
+    /// if this is `None`.
     pub tripwire: Option<Tripwire>,
-    /// How long to wait for another tool's lock.
+    /// Maximum wait for another program's lock.
     pub patience: Duration,
 }
 
 impl BackupJob {
-    /// A run of these sources that forgets nothing, queues nowhere and waits for no lock.
+    /// A run of these sources that forgets nothing, does not queue and does not wait for locks.
     #[must_use]
     pub fn new(repository: Repository, sources: Vec<Arc<dyn Restorable>>) -> Self {
         Self {

@@ -1,5 +1,6 @@
-//! The first phase of a run: every source into a snapshot of its own, and its staged file from that snapshot. Where the run's repository
-//! breaks, a secondary one takes the snapshot.
+//! The first phase of a run: captures every source into a snapshot of its own, and writes its
+//! staged file from that snapshot. If the run's repository fails, a secondary one takes the
+//! snapshot.
 
 use jiff::Timestamp;
 
@@ -16,17 +17,17 @@ use crate::{
     recovery::{point::PointReader, source::Restorable},
 };
 
-/// A save of a source, and the repository that it went into.
+/// A saved source, with the repository that holds it.
 struct Placed {
     holder: Holder,
     result: Result<Saved, SaveError>,
-    /// Why the run's own repository did not take it, where a secondary one did.
+    /// Why the run's own repository did not take the snapshot; `None` if it did.
     own_failure: Option<String>,
 }
 
 impl Run<'_> {
-    /// Saves every source. One that fails leaves no snapshot and does not keep the next from being saved, but a lost lock and a
-    /// cancellation end the run.
+    /// Saves every source. A source that fails leaves no snapshot, and the next one is still saved;
+    /// a lost lock or a cancellation ends the run.
     pub(super) async fn capture(&mut self) {
         for source in &self.job.sources {
             let source = &**source;
@@ -46,7 +47,7 @@ impl Run<'_> {
         }
     }
 
-    /// Saves a source into the run's own repository.
+    /// Saves a source to the run's own repository.
     async fn save(&self, source: &dyn Restorable) -> Result<Saved, SaveError> {
         let Some(lock) = &self.lock else {
             let why = self.report.repository_error.clone().unwrap_or_default();
@@ -55,7 +56,7 @@ impl Run<'_> {
         self.job.repository.save(source, &self.options, lock, self.progress, self.cancel).await
     }
 
-    /// Where the run's own repository is broken, saves the source into a secondary one.
+    /// Saves the source to a secondary repository if the run's own is broken.
     async fn place(&mut self, source: &dyn Restorable, result: Result<Saved, SaveError>) -> Placed {
         if let Err(SaveError::Repository(error)) = &result
             && is_broken(error)
@@ -71,7 +72,8 @@ impl Run<'_> {
         Placed { holder: Holder::Own, result, own_failure: None }
     }
 
-    /// Saves a source into the first secondary repository that takes it. Gives its index.
+    /// Saves a source to the first secondary repository that takes it; returns the index of that
+    /// repository.
     async fn save_into_secondary(&mut self, source: &dyn Restorable) -> Option<(usize, Saved)> {
         for (at, secondary) in self.secondaries.iter_mut().enumerate() {
             let mut options = self.options.clone();
@@ -79,7 +81,7 @@ impl Run<'_> {
             let Some((repository, lock)) = secondary.locked(self.job.patience).await else {
                 continue;
             };
-            tracing::warn!(source = %source.name(), repository = %repository.location(), "capturing straight into the next repository");
+            tracing::warn!(source = %source.name(), repository = %repository.location(), "capturing directly into the next repository");
             match repository.save(source, &options, lock, self.progress, self.cancel).await {
                 Ok(saved) => return Some((at, saved)),
                 Err(SaveError::Repository(error)) if is_broken(&error) => secondary.fail(&error),
@@ -89,7 +91,7 @@ impl Run<'_> {
         None
     }
 
-    /// Notes a saved snapshot for the phases after this one, and makes the source's report.
+    /// Records a saved snapshot for the later phases, and builds the source's report.
     fn note(&mut self, source: &dyn Restorable, placed: &Placed, began: Timestamp) -> SourceReport {
         let mut line = report_of(source, &placed.result, began);
         let Ok(saved) = &placed.result else { return line };
@@ -118,7 +120,8 @@ impl Run<'_> {
         line
     }
 
-    /// Makes the staged file of a snapshot that this run has just saved, where the config wants one.
+    /// Writes the staged file of a snapshot that this run has just saved, if the config asks for
+    /// one.
     async fn stage(&self, source: &dyn Restorable, line: &mut SourceReport, began: Timestamp) {
         let (Some(staging), Some(snapshot)) = (&self.job.staging, line.snapshot) else { return };
         if !staging.wants(source.name()) {

@@ -1,4 +1,4 @@
-//! Jobs: what runs, and what it reports.
+//! Jobs: what runs, and their reports.
 
 mod backup;
 mod capture;

@@ -1,4 +1,4 @@
-//! Snapshots that an operator names: to be forgotten, pinned, or unpinned.
+//! Snapshots that the operator names, to forget, pin or unpin them.
 
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
@@ -19,11 +19,11 @@ use crate::{
     },
 };
 
-/// The snapshots that these beginnings of ids name, once it is sure that they may be forgotten.
+/// Finds snapshots by id prefix, and checks that they may be forgotten.
 ///
 /// # Errors
-/// [`RepositoryError::Guarded`] for one that is pinned, is the last good one of its source, or is of a host that was not meant; when one is not
-/// found or not the only match.
+/// [`RepositoryError::Guarded`] if a snapshot is pinned, is the last good one of its source, or
+/// belongs to a host that was not selected; if a prefix matches no snapshot or more than one.
 pub fn forget_by_id(
     snapshots: &[Snapshot],
     wanted: &[String],
@@ -50,10 +50,11 @@ pub fn forget_by_id(
     Ok(chosen.into_values().collect())
 }
 
-/// Pins snapshots or takes their pins away. What was proven of them holds under their new ids. The lock must be exclusive.
+/// Pins or unpins snapshots. Their proofs remain valid under the new ids. The lock must be
+/// exclusive.
 ///
 /// # Errors
-/// When one is not found, or cannot be written; those before it are changed.
+/// If a snapshot is not found or cannot be written; those before it are changed already.
 pub async fn pin(
     repository: &Repository,
     state_directory: &Path,

@@ -8,7 +8,8 @@ use crate::{
     ground::flock::{self, FileLock},
 };
 
-/// Waits for this host's turn at a repository. The queue ends with the file's handle, however the process ends.
+/// Waits for this host's turn at a repository. The turn ends with the file's handle, however the
+/// process ends.
 pub(super) async fn queue(
     directory: &Path,
     repository: &str,

@@ -1,5 +1,5 @@
-//! A ledger that was lost, again from the repositories: which runs there were, and what each brought. Proofs, drills and passes of
-//! mirrors cannot be told from snapshots and stay lost.
+//! Rebuilds a lost ledger from the repositories: the runs and the snapshots of each. Proofs, drills
+//! and mirror passes are not in snapshots and stay lost.
 
 use std::collections::BTreeMap;
 
@@ -13,10 +13,11 @@ use crate::{
     ground::{Exit, RunId},
 };
 
-/// Adds the runs that a repository's snapshots of this host tell of and the ledger does not know, oldest first. Gives their number.
+/// Adds the runs of this host's snapshots in a repository that are missing in the ledger, oldest
+/// first. Returns their number.
 ///
 /// # Errors
-/// When the ledger cannot be read or written.
+/// If the ledger cannot be read or written.
 pub fn rebuild(
     ledger: &Ledger,
     location: &str,

@@ -1,4 +1,4 @@
-//! What a run reports.
+//! The report of a run.
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -14,135 +14,135 @@ use crate::{
     recovery::source::Unavailable,
 };
 
-/// What a run did.
+/// The report of a run.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct RunReport {
-    /// Its id.
     pub run: RunId,
-    /// Host it ran on.
+    /// Host that it ran on.
     pub host: String,
-    /// Repository, in words.
+    /// Location of the repository.
     pub repository: String,
-    /// When it began.
+    /// Start of the run.
     pub started: Timestamp,
-    /// When it ended.
+    /// End of the run.
     pub finished: Timestamp,
-    /// Whether nothing was written.
+    /// Nothing was written.
     pub dry_run: bool,
-    /// One line a source, in order.
+    /// A report for each source, in order.
     pub sources: Vec<SourceReport>,
-    /// Snapshots forgotten; `None` when none was to be.
+    /// Number of forgotten snapshots; `None` if retention did not run.
     pub forgotten: Option<usize>,
-    /// What prune did; `None` when it was not to run.
+    /// Report of the prune; `None` if it did not run.
     pub prune: Option<PruneReport>,
-    /// Why retention failed, where it did.
+    /// Error of retention.
     pub retention_error: Option<String>,
-    /// What became of each secondary repository.
+    /// A report for each secondary repository.
     #[serde(rename = "further")]
     pub secondaries: Vec<SecondaryReport>,
-    /// Alarms that stand on this host after the run.
+    /// Active alarms on this host after the run.
     pub alarms: Vec<Alarm>,
-    /// Why retention was not run although it was wanted, or nobody can tell whether the snapshots are normal.
+    /// Why retention was withheld: an alarm, or snapshots that could not be judged.
     pub withheld: Option<String>,
-    /// Why the repository could not be used although the run went on with a secondary one.
+    /// Why the repository could not be used, if the run continued with a secondary one.
     pub repository_error: Option<String>,
-    /// How it all ended.
+    /// Exit status of the run.
     pub exit: Exit,
 }
 
-/// What became of one source.
+/// The report of one source.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct SourceReport {
-    /// Its name.
+    /// Name of the source.
     pub source: SourceName,
-    /// Its kind.
+    /// Kind of the source.
     pub kind: String,
-    /// Its snapshot; `None` when it failed, or in a dry run.
+    /// Its snapshot; `None` if it failed, or in a dry run.
     pub snapshot: Option<SnapshotId>,
-    /// Why it failed.
+    /// Error of the source.
     pub error: Option<String>,
-    /// Bytes captured.
+    /// Captured size, in bytes.
     pub size_bytes: u64,
     /// Bytes added to the repository.
     pub added_bytes: u64,
-    /// Artifacts captured.
+    /// Number of captured artifacts.
     pub artifacts: usize,
-    /// Items (documents, definitions) in those, where they are counted.
+    /// Number of items (documents, definitions) in them, where they are counted.
     pub items: u64,
-    /// Files captured from trees.
+    /// Number of files captured from trees.
     pub files: u64,
-    /// Files that were new, changed, unchanged.
+    /// Number of files that were new, changed or unchanged.
     pub files_new: u64,
     /// See `files_new`.
     pub files_changed: u64,
     /// See `files_new`.
     pub files_unmodified: u64,
-    /// Plain bytes that were new to the repository.
+    /// Uncompressed size of the blobs that were new to the repository, in bytes.
     pub new_blob_bytes: u64,
-    /// What the repository had lost of its last snapshot, where this run stored it again.
+    /// Data of its last snapshot that the repository had lost and this run stored again.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub healed: Option<String>,
-    /// How far the data belong to one moment.
+    /// Consistency grade of the data.
     pub consistency: Option<ConsistencyGrade>,
-    /// Which moment.
+    /// The moment that the data belong to.
     pub consistent_at: Option<Timestamp>,
-    /// What had to be left out.
+    /// Parts that could not be captured.
     pub incomplete: Vec<Incomplete>,
     /// Its staged file.
     pub staged: Option<StagedFile>,
-    /// Why there is no staged file although there should be.
+    /// Why the staged file is missing.
     pub staged_error: Option<String>,
-    /// What became of it in each secondary repository.
+    /// Its copies in secondary repositories.
     pub copies: Vec<CopyOutcome>,
-    /// How long it took.
+    /// Duration, in seconds.
     pub seconds: f64,
-    /// How it ended.
+    /// Exit status of the source.
     pub exit: Exit,
 }
 
-/// What became of a source's snapshot in a secondary repository.
+/// The copy of a source's snapshot in a secondary repository.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct CopyOutcome {
-    /// The repository's name in the config.
+    /// Name of the repository in the config.
     pub repository: String,
-    /// Its id there.
+    /// Id of the snapshot there.
     pub snapshot: Option<SnapshotId>,
-    /// Why it is not there.
+    /// Why the copy is missing.
     pub error: Option<String>,
-    /// Bytes it added there.
+    /// Bytes added there.
     pub added_bytes: u64,
 }
 
-/// What became of a secondary repository.
+/// The report of a secondary repository.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct SecondaryReport {
     /// Its name in the config.
     pub repository: String,
-    /// Where it is, in words; `None` when it could not be opened.
+    /// Its location; `None` if it could not be opened.
     pub location: Option<String>,
-    /// Why it, or a snapshot in it, is not as it should be.
+    /// Error of the repository, or of a copy to it.
     pub error: Option<String>,
-    /// Bytes that were added.
+    /// Bytes added.
     pub added_bytes: u64,
-    /// Snapshots forgotten; `None` when none was to be.
+    /// Number of forgotten snapshots; `None` if retention did not run.
     pub forgotten: Option<usize>,
-    /// What prune did; `None` when it was not to run.
+    /// Report of the prune; `None` if it did not run.
     pub prune: Option<PruneReport>,
-    /// Why retention failed, where it did.
+    /// Error of retention.
     pub retention_error: Option<String>,
 }
 
 impl SourceReport {
-    /// The snapshot in the repository that holds it first: the run's own, or the one that stood in for it.
+    /// The snapshot in the first repository that holds it: the run's own, or the secondary one that
+    /// replaced it.
     pub(super) fn held(&self) -> Option<SnapshotId> {
         self.snapshot.or_else(|| self.copies.first()?.snapshot)
     }
 
-    /// Whether no repository has a snapshot of it.
+    /// Reports whether no repository has a snapshot of the source.
     pub(super) fn is_lost(&self) -> bool {
         self.error.is_some() && self.held().is_none()
     }

@@ -1,4 +1,4 @@
-//! Planning a restore: what the source would do, whose point it takes, and what the operator should know first.
+//! Planning of a restore: the source's plan, the host of the point, and notes for the operator.
 
 use crate::{
     ground::{SourceError, host::Identity},
@@ -9,22 +9,21 @@ use crate::{
     },
 };
 
-/// A restore of a point that was chosen.
+/// A restore of a chosen point.
 pub struct Restoring<'a> {
-    /// The source.
     pub source: &'a dyn Restorable,
-    /// The point.
     pub point: &'a PointReader,
-    /// What the operator should know of the choice.
+    /// Notes for the operator about the choice of the point.
     pub notes: Vec<String>,
-    /// Who restores, and whose snapshots were meant.
+    /// The host that restores, and the host whose snapshots were selected.
     pub identity: &'a Identity,
 }
 
-/// Makes the plan. Nothing is written.
+/// Makes the plan. Writes nothing.
 ///
 /// # Errors
-/// [`SourceError::Refused`] for a restore in place from another host's snapshot, unless that host was named; whatever the source says.
+/// [`SourceError::Refused`] for a restore in place from another host's snapshot, unless that host
+/// was named; errors of the source.
 pub async fn plan_restore(
     restoring: Restoring<'_>,
     request: RestoreRequest,

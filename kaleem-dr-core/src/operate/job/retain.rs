@@ -1,4 +1,4 @@
-//! Retention after a run: this host's snapshots are forgotten by policy, then the repository is pruned.
+//! Retention after a run: forgets this host's snapshots by policy, then prunes the repository.
 
 use std::{path::Path, sync::Arc, time::Duration};
 
@@ -15,29 +15,30 @@ use crate::{
     operate::tripwire::{Alarm, Alarms, Removal, protected_by},
 };
 
-/// How a run keeps a repository small.
+/// Retention settings of a run.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Retaining<'a> {
     pub(super) retention: &'a Retention,
     pub(super) prune: bool,
-    /// Whose snapshots may be forgotten.
+    /// Hosts whose snapshots may be forgotten.
     pub(super) host: &'a HostName,
-    /// Where this host's alarms are kept; `None` where none are raised.
+    /// Directory of this host's alarms; `None` if it raises none.
     pub(super) state_directory: Option<&'a Path>,
     pub(super) patience: Duration,
 }
 
-/// What retention did.
+/// The result of retention.
 #[derive(Clone, Debug)]
 pub(super) struct Retained {
     pub(super) forgotten: usize,
-    /// `None` when it was not to run, or was withheld.
+    /// `None` if pruning was not requested, or was withheld.
     pub(super) prune: Option<PruneReport>,
     /// Why pruning was withheld.
     pub(super) withheld: Option<String>,
 }
 
-/// Forgets, and prunes where that is wanted, under an exclusive lock. An alarm of another host withholds pruning.
+/// Forgets snapshots, and prunes if requested, under an exclusive lock. An alarm of another host
+/// withholds pruning.
 pub(super) async fn retain(
     repository: &Repository,
     of: &Retaining<'_>,

@@ -1,8 +1,9 @@
 //! A run, phase by phase: [`begin`](Run::begin), [`capture`](Run::capture), [`copy`](Run::copy), [`release`](Run::release),
 //! [`watch`](Run::watch), [`retain`](Run::retain), [`end`](Run::end), in this order.
 //!
-//! Locks are released before snapshots are judged and before retention, which locks exclusively. A phase that fails is noted in the report
-//! and does not keep the next one from what is still safe: nothing is forgotten where the snapshots could not be judged.
+//! Locks are released before snapshots are judged, and before retention, which takes an exclusive
+//! lock. The report records a phase that fails, and later phases still do what is safe: nothing is
+//! forgotten if the snapshots could not be judged.
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -26,24 +27,24 @@ use crate::{
     operate::tripwire::{Alarms, Tripwire, refusal},
 };
 
-/// Runs a backup. A source that fails leaves no snapshot and does not keep the others from being saved. The history is left to the caller:
-/// [`Site::backup`](crate::Site::backup) writes it.
+/// Runs a backup. A source that fails leaves no snapshot, and the others are still saved. The
+/// caller records the history, as [`Site::backup`](crate::Site::backup) does.
 ///
 /// # Errors
-/// Only what keeps the run from beginning: no lock, say. Everything else is in the report.
+/// If the run cannot begin, for example without a lock. All other errors are in the report.
 pub async fn backup(
     job: &BackupJob,
     progress: &Arc<dyn ProgressSink>,
     cancel: &CancellationToken,
 ) -> Result<RunReport, RepositoryError> {
     let (run, started) = (job.run.unwrap_or_default(), Timestamp::now());
-    // Every line that is logged below bears the run's id.
+    // Every log line of the run carries its id.
     run_backup(job, (run, started), progress, cancel)
         .instrument(tracing::info_span!("run", id = %run))
         .await
 }
 
-/// The phases of a run, in order. Runs of this host queue for a repository, so that they never race.
+/// The phases of a run, in order. Runs of this host queue for a repository, so they never race.
 async fn run_backup(
     job: &BackupJob,
     (run, started): (RunId, Timestamp),
@@ -63,7 +64,7 @@ async fn run_backup(
     Ok(run.end())
 }
 
-/// The repository of a run that a snapshot was saved into first.
+/// The repository of a run that a snapshot was saved to first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Holder {
     /// The run's own.
@@ -72,13 +73,14 @@ pub(super) enum Holder {
     Secondary(usize),
 }
 
-/// A run under way.
+/// A run in progress.
 pub(super) struct Run<'a> {
     pub(super) job: &'a BackupJob,
     pub(super) progress: &'a Arc<dyn ProgressSink>,
     pub(super) cancel: &'a CancellationToken,
     pub(super) options: SaveOptions,
-    /// On the run's own repository; `None` when that cannot be used and a secondary one takes the snapshots.
+    /// Lock on the run's own repository; `None` if that is unusable and a secondary one takes the
+    /// snapshots.
     pub(super) lock: Option<Lock>,
     pub(super) secondaries: Vec<Secondary<'a>>,
     /// The snapshots that this run saved, each with the repository that holds it.
@@ -87,7 +89,8 @@ pub(super) struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    /// Locks the run's repository. One that is broken is noted in the report when there is a secondary repository.
+    /// Locks the run's repository. If it is broken and there is a secondary repository, the report
+    /// records the error.
     pub(super) async fn begin(
         job: &'a BackupJob,
         (run, started): (RunId, Timestamp),
@@ -109,7 +112,7 @@ impl<'a> Run<'a> {
             }
             Err(error) => {
                 let error = error_chain(&error);
-                tracing::error!(%error, "the repository cannot be used; the next one stands in for it");
+                tracing::error!(%error, "the repository is unusable; the next one takes its place");
                 report.repository_error = Some(error);
                 None
             }
@@ -118,7 +121,7 @@ impl<'a> Run<'a> {
         Ok(Self { job, progress, cancel, options, lock, secondaries, fresh: Vec::new(), report })
     }
 
-    /// Copies what was saved into every secondary repository that does not hold it yet.
+    /// Copies the saved snapshots to every secondary repository that does not hold them yet.
     pub(super) async fn copy(&mut self) {
         if self.job.dry_run {
             return;
@@ -139,7 +142,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Copies snapshots from their holder into one secondary repository.
+    /// Copies snapshots from the repository that holds them to a secondary one.
     async fn copy_to(&mut self, holder: Holder, to: usize, ids: &HashSet<SnapshotId>) {
         let patience = self.job.patience;
         let (before, rest) = self.secondaries.split_at_mut(to);
@@ -161,10 +164,11 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Releases every lock.
+    /// Releases all locks.
     ///
     /// # Errors
-    /// When that of the run's own repository cannot be released and no secondary one holds the snapshots.
+    /// If the lock of the run's own repository cannot be released and no secondary one holds the
+    /// snapshots.
     pub(super) async fn release(&mut self) -> Result<(), RepositoryError> {
         for secondary in &mut self.secondaries {
             secondary.release().await;
@@ -180,8 +184,8 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Judges whether what was saved is normal, and lists the alarms that are not acknowledged. Where that cannot be judged, retention is
-    /// withheld.
+    /// Judges whether the saved snapshots are normal, and lists unacknowledged alarms. If the
+    /// snapshots cannot be judged, retention is withheld.
     pub(super) async fn watch(&mut self) {
         let (Some(state_directory), false) = (&self.job.state_directory, self.job.dry_run) else {
             return;
@@ -201,7 +205,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Judges the snapshots of each repository by itself: each has a history of its own.
+    /// Judges the snapshots of each repository separately, because each has its own history.
     async fn judge(&mut self, tripwire: &Tripwire, state_directory: &std::path::Path) {
         let job = self.job;
         let others = job.secondaries.iter().enumerate().filter_map(|(at, secondary)| {
@@ -213,7 +217,7 @@ impl<'a> Run<'a> {
                 Watched { repository, host: &job.host, state_directory, patience: job.patience };
             if let Err(error) = watch(&watched, tripwire, self.report.run, &saved).await {
                 let error = format!(
-                    "nobody can tell whether the snapshots are normal: {}",
+                    "cannot judge whether the snapshots are normal: {}",
                     error_chain(&error)
                 );
                 tracing::error!(%error, "nothing is forgotten or pruned");
@@ -222,7 +226,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Forgets and prunes in every repository, unless that is withheld.
+    /// Forgets and prunes in every repository, unless retention is withheld.
     pub(super) async fn retain(&mut self) {
         let Some(retention) = &self.job.retention else { return };
         if self.job.dry_run || self.cancel.is_cancelled() || self.report.withheld.is_some() {
@@ -258,7 +262,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// The report of all of it.
+    /// Completes the report.
     pub(super) fn end(self) -> RunReport {
         let wanted = self.job.sources.len() + self.job.unavailable.len();
         let mut report = self.report;
@@ -295,7 +299,7 @@ fn empty_report(job: &BackupJob, run: RunId, started: Timestamp) -> RunReport {
     }
 }
 
-/// The worst of what happened, so that no failure hides behind a success.
+/// The worst result of all parts, so that no failure hides behind a success.
 fn exit(report: &RunReport, wanted: usize, cancel: &CancellationToken) -> Exit {
     if cancel.is_cancelled() {
         return Exit::Cancelled;
@@ -303,7 +307,8 @@ fn exit(report: &RunReport, wanted: usize, cancel: &CancellationToken) -> Exit {
     let failed: Vec<Exit> =
         report.sources.iter().filter(|source| source.is_lost()).map(|source| source.exit).collect();
     if !failed.is_empty() && failed.len() == wanted {
-        // Nothing was saved. One reason for all is the run's; else it just failed.
+        // Nothing was saved. If all sources failed for one reason, the run has its exit status;
+        // otherwise it failed.
         return if failed.iter().all(|exit| *exit == failed[0]) { failed[0] } else { Exit::Failed };
     }
     let partial = report.sources.iter().any(|source| source.exit != Exit::Done);

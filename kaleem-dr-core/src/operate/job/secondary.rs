@@ -1,5 +1,5 @@
-//! Secondary repositories of a run: each receives a copy of what the run saved, and a source is saved directly into one when the
-//! run's own repository cannot take it.
+//! Secondary repositories of a run: each receives a copy of what the run saved. If the run's own
+//! repository cannot take a snapshot, the source is saved directly to a secondary one.
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
@@ -13,20 +13,22 @@ use crate::{
     ground::{Exit, error_chain, progress::ProgressSink},
 };
 
-/// A repository that a run copies into besides its own.
+/// A repository that a run copies to, in addition to its own.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct SecondaryRepository {
     /// Its name in the config.
     pub name: String,
-    /// The repository, or why it could not be opened: it counts as failed, and the run goes on.
+    /// The repository, or why it could not be opened: then it counts as failed, and the run
+    /// continues.
     pub repository: Result<Repository, String>,
-    /// More tags for the snapshots copied into it; `{host}` in one is replaced by the host's name.
+    /// Additional tags for the snapshots that are copied to it; `{host}` in a tag is replaced by
+    /// the host's name.
     pub tags: Vec<String>,
 }
 
 impl SecondaryRepository {
-    /// A repository under its name in the config, or why it could not be opened.
+    /// A repository with its name in the config, or why it could not be opened.
     pub fn of(name: impl Into<String>, repository: Result<Repository, String>) -> Self {
         Self { name: name.into(), repository, tags: Vec::new() }
     }
@@ -53,7 +55,7 @@ impl<'a> Secondary<'a> {
         Self { of, report, lock: None }
     }
 
-    /// The repository with a lock on it; `None` when it failed, now or before.
+    /// Returns the repository with a lock on it; `None` if it has failed.
     pub(super) async fn locked(&mut self, patience: Duration) -> Option<(&Repository, &Lock)> {
         let repository = self.of.repository.as_ref().ok()?;
         if self.lock.is_none() && self.report.error.is_none() {
@@ -65,7 +67,7 @@ impl<'a> Secondary<'a> {
         Some((repository, self.lock.as_ref()?))
     }
 
-    /// Releases the lock, if it holds one.
+    /// Releases the lock, if there is one.
     pub(super) async fn release(&mut self) {
         if let Some(lock) = self.lock.take()
             && let Err(error) = lock.release().await
@@ -80,7 +82,8 @@ impl<'a> Secondary<'a> {
         self.report.error.get_or_insert(error);
     }
 
-    /// Copies what a run saved in another repository, and notes it in the sources' reports.
+    /// Copies the snapshots that a run saved in another repository, and records them in the
+    /// sources' reports.
     pub(super) async fn copy_from(
         &mut self,
         (holder, holder_lock): (&Repository, &Lock),
@@ -166,7 +169,7 @@ impl<'a> Secondary<'a> {
     }
 }
 
-/// Whether the repository itself failed, so that another one may take the snapshot.
+/// Reports whether the repository itself failed, so that another one may take the snapshot.
 pub(super) fn is_broken(error: &RepositoryError) -> bool {
     !matches!(
         error,

@@ -1,5 +1,6 @@
-//! The staged file of each source under the backup root: made from the snapshot that a run has just released, so that the server is
-//! read once and what lies there is what the repository gives back.
+//! The staged file of each source under the backup root. It is made from the snapshot that a run
+//! has just saved, so the server is read only once, and the file is exactly what the repository
+//! restores.
 
 use std::{
     fs,
@@ -21,22 +22,22 @@ use crate::{
     },
 };
 
-/// The date in a file's name: sorts by time, holds no colon.
+/// Date in a file's name: sorts by time and contains no colon.
 const DATE: &str = "%Y-%m-%dT%H%M%SZ";
 
-/// Where staged files lie, and how many.
+/// Location and number of staged files.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Staging {
     /// The backup root; each source has a directory of its name below it.
     pub directory: PathBuf,
-    /// How many files of each source stay.
+    /// Number of files to keep for each source.
     #[serde(default = "seven")]
     pub keep: NonZeroU32,
-    /// Share of the file system, in percent, that must stay free.
+    /// Share of the file system that must stay free, in percent.
     #[serde(default = "ten")]
     pub min_free_percent: u8,
-    /// Only these sources; all that have such a form when left out.
+    /// Only these sources [default: all that have a staged form].
     #[serde(default)]
     pub sources: Option<Vec<SourceName>>,
 }
@@ -49,30 +50,31 @@ fn ten() -> u8 {
     10
 }
 
-/// A staged file that was made.
+/// A staged file that was written.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct StagedFile {
-    /// Where it lies.
+    /// Path of the file.
     pub path: PathBuf,
-    /// How long it is.
+    /// Size of the file, in bytes.
     pub size_bytes: u64,
-    /// Older ones that were removed.
+    /// Older files that were removed.
     pub removed: Vec<PathBuf>,
 }
 
 impl Staging {
-    /// Whether a source's points are staged.
+    /// Reports whether a source's points are staged.
     #[must_use]
     pub fn wants(&self, source: &SourceName) -> bool {
         self.sources.as_ref().is_none_or(|sources| sources.contains(source))
     }
 
-    /// Writes a point's file, then removes the oldest beyond the number that stays. `None` when the source has no such form.
+    /// Writes a point's file, then removes the oldest files beyond `keep`. `None` if the source has
+    /// no staged form.
     ///
     /// # Errors
-    /// [`SourceError::Refused`] when too little space would stay free; whatever keeps the file from being written. Then no file
-    /// is there, and none was removed.
+    /// [`SourceError::Refused`] if too little space would stay free; if the file cannot be written.
+    /// Then no file is written and none is removed.
     pub async fn stage(
         &self,
         source: &dyn Restorable,
@@ -90,7 +92,8 @@ impl Staging {
         let earlier = staged_files(&directory, name).map_err(failed)?;
         let newest =
             earlier.last().and_then(|path| fs::metadata(path).ok()).map(|metadata| metadata.len());
-        // A file grows little from night to night; of the first, only the plain length is known.
+        // A file grows little from night to night; for the first one, only the uncompressed size is
+        // known.
         let expected = newest.map_or(point.manifest().size_bytes(), |size| size + size / 4);
         self.require_room(&directory, expected)?;
         let path = free_path(&directory, name, point.manifest().started);
@@ -111,7 +114,7 @@ impl Staging {
     fn require_room(&self, directory: &Path, expected: u64) -> Result<(), SourceError> {
         let space = statvfs(directory).map_err(|errno| SourceError::Path {
             path: directory.to_path_buf(),
-            action: "tell the free space of".into(),
+            action: "determine the free space of".into(),
             cause: errno.into(),
         })?;
         let unit = space.fragment_size();
@@ -121,7 +124,7 @@ impl Staging {
             return Ok(());
         }
         Err(SourceError::Refused(format!(
-            "{} has {free} bytes free of {total}; with about {expected} more, less than {} % would stay free. Make room, lower `staged.keep`, \
+            "{} has {free} of {total} bytes free; after writing about {expected} more, less than {} % would be free. Free space, lower `staged.keep`, \
              or leave the source out of `staged.sources`",
             directory.display(),
             self.min_free_percent
@@ -135,7 +138,8 @@ pub fn file_name(name: StagedName, time: Timestamp) -> String {
     format!("{}-{}.{}", name.stem, time.strftime(DATE), name.suffix)
 }
 
-/// The name of that time, or of the first second after it that no file bears: two runs may begin within one.
+/// The name for that time, or for the first second after it that no file has: two runs may begin
+/// within one second.
 fn free_path(directory: &Path, name: StagedName, time: Timestamp) -> PathBuf {
     let mut time = time;
     loop {
@@ -147,7 +151,8 @@ fn free_path(directory: &Path, name: StagedName, time: Timestamp) -> PathBuf {
     }
 }
 
-/// Files of ours in a directory, oldest first. Those of other programs have another date in their names and stay theirs.
+/// Our files in a directory, oldest first. Files of other programs have dates in another format and
+/// are never touched.
 fn staged_files(directory: &Path, name: StagedName) -> std::io::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(directory)? {
@@ -167,7 +172,8 @@ fn staged_files(directory: &Path, name: StagedName) -> std::io::Result<Vec<PathB
     Ok(files)
 }
 
-/// What a killed run left half-written. No other run of this host is at work here: they queue.
+/// The incomplete file of a killed run. No other run of this host is active here, because runs
+/// queue.
 fn remove_partial(directory: &Path, name: StagedName) -> std::io::Result<()> {
     for entry in fs::read_dir(directory)? {
         let path = entry?.path();

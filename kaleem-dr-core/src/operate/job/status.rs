@@ -1,4 +1,5 @@
-//! How each source stands: how fresh its newest snapshot is, how much would be lost now, how long getting it back takes.
+//! The status of each source: how fresh its newest snapshot is, how much data would be lost now
+//! (RPO), and how long a restore takes (RTO).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,64 +15,64 @@ use crate::{
     recovery::objectives::{MirrorOf, Objectives, ProofsOf, Standing, standings},
 };
 
-/// How one source stands in one repository.
+/// The status of a source in a repository.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct SourceStatus {
-    /// The repository, by its name in the config.
+    /// Name of the repository in the config.
     pub repository: String,
-    /// The host.
     pub host: String,
-    /// How fresh its newest snapshot is.
+    /// Freshness of its newest snapshot.
     #[serde(flatten)]
     pub freshness: Freshness,
-    /// What is proven, RPO and RTO.
+    /// Its proofs, RPO and RTO.
     #[serde(flatten)]
     pub standing: Standing,
 }
 
 impl SourceStatus {
-    /// Whether a limit is broken, or a snapshot is dated in the future, so that nothing can be said of freshness for sure.
+    /// Reports whether a limit is exceeded, or a snapshot is dated in the future, which makes
+    /// freshness unreliable.
     #[must_use]
     pub fn is_broken(&self) -> bool {
         self.freshness.stale || self.freshness.future.is_some() || self.standing.rpo_broken
     }
 }
 
-/// A repository whose sources are looked at.
+/// A repository whose sources are examined.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct StatusOf {
     /// Its name in the config.
     pub name: String,
-    /// Where it is, in words.
+    /// Its location.
     pub location: String,
-    /// Where the repository is that it mirrors, in words.
+    /// Location of the repository that it mirrors.
     pub mirror_of: Option<String>,
 }
 
-/// What statuses are judged by.
+/// Inputs of statuses.
 #[derive(Clone, Debug)]
 pub struct StatusRules<'a> {
-    /// What is known of runs, mirrors and proofs.
+    /// Known runs, mirror passes and proofs.
     pub ledger: &'a Ledger,
-    /// What is promised.
+    /// Recovery objectives of the config.
     pub objectives: &'a Objectives,
-    /// Sources that a backup takes.
+    /// Sources that a backup captures.
     pub sources: &'a [SourceName],
-    /// The host whose snapshots count.
+    /// Host whose snapshots count.
     pub host: &'a str,
-    /// Age at which a source's newest snapshot is stale.
+    /// Age from which a source's newest snapshot is stale.
     pub max_age: SignedDuration,
-    /// The moment of the look.
+    /// Current time.
     pub now: Timestamp,
 }
 
 impl StatusRules<'_> {
-    /// How the sources stand in a repository whose snapshots are at hand.
+    /// Status of the sources in a repository whose snapshots are given.
     ///
     /// # Errors
-    /// When the ledger cannot be read.
+    /// If the ledger cannot be read.
     pub fn of_repository(
         &self,
         of: &StatusOf,
@@ -85,11 +86,11 @@ impl StatusRules<'_> {
         )
     }
 
-    /// How they stand in one that is not opened, by what the ledger knows: of a mirror, which of its origin's snapshots it holds; of
-    /// another, what runs and copies have brought there.
+    /// Status of the sources in a repository that is not opened, from the ledger: for a mirror,
+    /// which of its origin's snapshots it holds; for others, what runs and copies brought there.
     ///
     /// # Errors
-    /// When the ledger cannot be read.
+    /// If the ledger cannot be read.
     pub fn of_replica(
         &self,
         of: &StatusOf,
@@ -142,28 +143,27 @@ impl StatusRules<'_> {
     }
 }
 
-/// How fresh one source's newest snapshot is.
+/// Freshness of a source's newest snapshot.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Freshness {
-    /// The source.
     #[serde(skip)]
     pub source: SourceName,
-    /// Its newest snapshot that is not dated in the future; `None` when there is none.
+    /// Its newest snapshot that is not dated in the future; `None` if there is none.
     pub snapshot: Option<SnapshotId>,
-    /// When it was taken.
+    /// Time of that snapshot.
     pub time: Option<Timestamp>,
-    /// How old it is.
+    /// Age of that snapshot.
     pub age_seconds: Option<i64>,
-    /// Whether the source gave everything.
+    /// Whether it is whole.
     pub whole: bool,
-    /// When the newest whole one was taken.
+    /// Time of the newest whole snapshot.
     pub whole_time: Option<Timestamp>,
-    /// Whether the newest whole one is missing or older than the limit.
+    /// The newest whole snapshot is missing, or older than the limit.
     pub stale: bool,
-    /// A snapshot of it that is dated in the future.
+    /// A snapshot of the source that is dated in the future.
     pub future: Option<SnapshotId>,
-    /// Bytes in the newest, where it tells.
+    /// Size of the newest snapshot in bytes, if it records one.
     #[serde(skip)]
     pub size_bytes: Option<u64>,
 }
@@ -194,7 +194,7 @@ impl Freshness {
     }
 }
 
-/// How fresh each source's newest snapshot of a host is.
+/// Freshness of each source's newest snapshot of a host.
 #[must_use]
 pub fn freshness(
     snapshots: &[Snapshot],
@@ -220,25 +220,24 @@ pub fn freshness(
     sources.iter().map(|source| Freshness::of(source, &of_source(source), max_age, now)).collect()
 }
 
-/// How fresh one source of one host is in a repository.
+/// Freshness of a source of a host in a repository.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct HostStatus {
-    /// The host.
     pub host: String,
-    /// The source; `None` where an expected host has no snapshot at all.
+    /// The source; `None` for an expected host without any snapshot.
     pub source: Option<SourceName>,
-    /// How fresh it is; `None` where there is no snapshot.
+    /// Its freshness; `None` if there is no snapshot.
     #[serde(flatten)]
     pub freshness: Option<Freshness>,
-    /// Whether the host is one that must have fresh snapshots.
+    /// The config expects fresh snapshots of this host.
     pub is_expected: bool,
-    /// Whether it must be fresh and is missing, late, or dated in the future.
+    /// The host must be fresh, but is missing, late, or dated in the future.
     pub is_broken: bool,
 }
 
-/// A row for each host and source that has snapshots, and one for each expected host that has none. Without expected hosts, every host is
-/// expected.
+/// A row for each host and source with snapshots, and one for each expected host without any. If no
+/// hosts are configured as expected, all are.
 #[must_use]
 pub fn status_of_hosts(
     snapshots: &[Snapshot],
@@ -282,7 +281,7 @@ pub fn status_of_hosts(
     rows
 }
 
-/// The whole snapshots of a host that are not dated in the future, by their ids.
+/// The whole snapshots of a host that are not dated in the future, by id.
 fn restorable(snapshots: &[Snapshot], host: &str, now: Timestamp) -> BTreeSet<String> {
     snapshots
         .iter()
@@ -293,7 +292,7 @@ fn restorable(snapshots: &[Snapshot], host: &str, now: Timestamp) -> BTreeSet<St
         .collect()
 }
 
-/// What freshness needs of a snapshot.
+/// The facts about a snapshot that determine freshness.
 struct Newest {
     snapshot: Option<SnapshotId>,
     time: Timestamp,

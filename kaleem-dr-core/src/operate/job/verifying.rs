@@ -1,4 +1,5 @@
-//! Verifying the points of several sources in one job. A source that cannot be tried does not keep the others from being verified.
+//! Verifies the points of several sources in one job. If a source cannot be tried, the others are
+//! still verified.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,39 +14,41 @@ use crate::{
     },
 };
 
-/// What is verified, and how far.
+/// Options of a verification job.
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct VerifyJob {
-    /// Where the points are.
+    /// Repository of the points.
     pub repository: Repository,
-    /// Which sources, in this order.
+    /// Sources to verify, in this order.
     pub sources: Vec<Arc<dyn Restorable>>,
-    /// Sources that are wanted but could not be made: they count as not tried.
+    /// Wanted sources that are unavailable; they count as not tried.
     pub unavailable: Vec<Unavailable>,
-    /// Which point of each.
+    /// Selection of the point of each source.
     pub point: PointChoice,
-    /// How far.
+    /// Level to prove.
     pub level: ProofLevel,
-    /// How long to wait for another tool's lock.
+    /// Maximum wait for another program's lock.
     pub patience: Duration,
 }
 
-/// What a job of verifications found.
+/// The result of a verification job.
 #[derive(Debug)]
 #[must_use]
 #[non_exhaustive]
 pub struct Verified {
-    /// A report for each source that was come to, also where the job ended early. Whoever asked must look at [`exit_of`].
+    /// A report for each source that was reached, even if the job ended early. Callers must check
+    /// [`exit_of`].
     pub reports: Vec<VerifyReport>,
-    /// Why the job ended early, or its lock could not be released.
+    /// Why the job ended early, or why its lock could not be released.
     pub stopped: Option<RepositoryError>,
 }
 
-/// Verifies each source's point. The proofs are left to the caller: [`Site::verify`](crate::Site::verify) writes them.
+/// Verifies each source's point. The caller records the proofs, as
+/// [`Site::verify`](crate::Site::verify) does.
 ///
 /// # Errors
-/// When the repository cannot be locked.
+/// If the repository cannot be locked.
 pub async fn verify(job: &VerifyJob, work: &StagedWork) -> Result<Verified, RepositoryError> {
     let untried = |of: &Unavailable| {
         VerifyReport::untried(&of.source, job.level, Exit::Usage, of.why.clone())
@@ -78,8 +81,8 @@ pub async fn verify(job: &VerifyJob, work: &StagedWork) -> Result<Verified, Repo
     Ok(Verified { reports, stopped })
 }
 
-/// How verifications ended together: 4 when one found something wrong, 1 when none could be tried, 3 when some could not be tried or are
-/// incomplete.
+/// The common exit status of verifications: 4 if one found damage, 1 if none could be tried, 3 if
+/// some could not be tried or are incomplete.
 #[must_use]
 pub fn exit_of(reports: &[VerifyReport]) -> Exit {
     let exits: Vec<Exit> = reports.iter().map(VerifyReport::exit).collect();

@@ -1,4 +1,5 @@
-//! Whether a night's snapshots look normal: each is compared with the last normal one of its source, out of the repository.
+//! Judges whether a night's snapshots look normal: compares each with the last normal one of its
+//! source in the repository.
 
 use std::{path::Path, time::Duration};
 
@@ -26,7 +27,7 @@ pub(super) struct Fresh {
     pub(super) new_blob_bytes: u64,
 }
 
-/// Why nobody can tell whether a snapshot is normal.
+/// Why a snapshot cannot be judged.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum WatchError {
     #[error(transparent)]
@@ -40,12 +41,13 @@ pub(super) enum WatchError {
 pub(super) struct Watched<'a> {
     pub(super) repository: &'a Repository,
     pub(super) host: &'a HostName,
-    /// Where this host's alarms are kept.
+    /// Directory of this host's alarms.
     pub(super) state_directory: &'a Path,
     pub(super) patience: Duration,
 }
 
-/// Judges what a run saved into a repository, and raises an alarm for what is suspicious, here and in the repository.
+/// Judges what a run saved in a repository, and raises an alarm for suspicious snapshots, on this
+/// host and in the repository.
 pub(super) async fn watch(
     of: &Watched<'_>,
     tripwire: &Tripwire,
@@ -72,7 +74,8 @@ pub(super) async fn watch(
             .collect();
         let alarms = Alarms::load(state_directory)?;
         let known = alarms.normal(repository.id(), &fresh.source);
-        // A run that died before it could judge its snapshot must not have made it normal: so it is not just the last one.
+        // The last snapshot is not enough: a run that died before it could judge its snapshot must
+        // not have made it normal.
         let normal = earlier
             .iter()
             .find(|snapshot| known == Some(snapshot.id().to_string().as_str()))
@@ -115,7 +118,7 @@ async fn record(of: &Watched<'_>, recorded: &[RecordedAlarm]) -> Result<(), Watc
     let lock = of.repository.lock(LockKind::Shared, of.patience).await?;
     let written = async {
         for alarm in &unrecorded {
-            // Of plain fields: it always becomes JSON.
+            // Plain fields only, so serialisation cannot fail.
             let body = serde_json::to_value(alarm).unwrap_or_default();
             of.repository
                 .add_record(RecordKind::Alarm, of.host, &alarm.source, &body, &lock)

@@ -1,4 +1,4 @@
-//! `alarm`: alarms that block forget and prune, listed and acknowledged.
+//! `alarm`: lists and acknowledges alarms, which block forget and prune.
 
 use super::{Site, SiteError, parts::released};
 use crate::{
@@ -7,23 +7,24 @@ use crate::{
     operate::tripwire::{Alarm, Alarms, RecordedAlarm},
 };
 
-/// Alarms of this host, and those that are recorded in its repositories.
+/// Alarms of this host, and those recorded in its repositories.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct SiteAlarms {
-    /// Of this host: those that are not acknowledged, or those that now are.
+    /// Alarms of this host that are active, or that were acknowledged now.
     pub own: Vec<Alarm>,
-    /// Of every host, as the repositories record them.
+    /// Alarms of every host, as the repositories record them.
     pub recorded: Vec<RecordedAlarm>,
-    /// Repositories that could not be looked at. They did not keep the others from being looked at.
+    /// Repositories that could not be read. The others are still read.
     pub failed: Vec<(String, SiteError)>,
 }
 
 impl Site {
-    /// The alarms that are not acknowledged.
+    /// Lists unacknowledged alarms.
     ///
     /// # Errors
-    /// When those of this host cannot be read. A repository that cannot be opened is in the answer.
+    /// If the alarms of this host cannot be read. A repository that cannot be opened is in the
+    /// result.
     pub async fn alarms(&self) -> Result<SiteAlarms, SiteError> {
         let listing = async {
             let state_directory = &self.config.settings.state_directory;
@@ -46,10 +47,12 @@ impl Site {
         self.until_cancelled(Box::pin(listing)).await
     }
 
-    /// Acknowledges alarms of the hosts that are meant, of these sources or of all: what raised them is normal from now on.
+    /// Acknowledges alarms of the selected hosts, of these sources or of all: what raised them
+    /// counts as normal from now on.
     ///
     /// # Errors
-    /// When those of this host cannot be read or written. A repository that cannot be opened is in the answer.
+    /// If the alarms of this host cannot be read or written. A repository that cannot be opened is
+    /// in the result.
     pub async fn acknowledge_alarms(
         &self,
         sources: &[SourceName],
@@ -69,7 +72,7 @@ impl Site {
         self.until_cancelled(Box::pin(acknowledging)).await
     }
 
-    /// Removes the records that are meant from a repository. Gives them.
+    /// Removes the selected records from a repository, and returns them.
     async fn acknowledge_in(
         &self,
         name: Option<&str>,
@@ -103,7 +106,8 @@ impl Site {
         }
     }
 
-    /// The repositories that runs write into, by their names; mirrors follow with their next pass. `None` is one that no config names.
+    /// The repositories that runs write to, by name; mirrors follow with their next pass. `None` is
+    /// one that no config names.
     fn written_repositories(&self) -> Result<Vec<Option<&str>>, SiteError> {
         if self.access.is_some() {
             return Ok(vec![None]);

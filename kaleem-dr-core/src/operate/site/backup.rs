@@ -13,28 +13,28 @@ use crate::{
     },
 };
 
-/// What [`Site::backup`] saves.
+/// Options of [`Site::backup`].
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Backup {
-    /// The run's id; a new one unless it is set.
+    /// Id of the run; a new one by default.
     pub run: Option<RunId>,
-    /// Sources; all that a backup takes where none is named.
+    /// Sources to capture; all if empty.
     pub sources: Vec<SourceName>,
-    /// More tags for every snapshot.
+    /// Additional tags for every snapshot.
     pub tags: Vec<String>,
-    /// Read everything, write nothing.
+    /// Reads everything, but writes nothing.
     pub dry_run: bool,
 }
 
 impl Backup {
-    /// A backup of these sources; of all that a backup takes where none is named.
+    /// A backup of these sources, or of all sources if the list is empty.
     #[must_use]
     pub fn of(sources: Vec<SourceName>) -> Self {
         Self { sources, ..Self::default() }
     }
 
-    /// The job that this is, with this id; `None` for a dry run, which is not watched.
+    /// The job of this backup, with this id; `None` for a dry run, which is not watched.
     #[must_use]
     pub fn job(&self, site: &Site, run: RunId) -> Option<Job> {
         let (parts, is_narrowed) = site.parts_of(&self.sources);
@@ -49,15 +49,16 @@ impl From<&RunReport> for Ended {
 }
 
 impl Site {
-    /// Saves sources: one snapshot each, with copies, retention and alarms as the config says. A source that fails does not keep the others
-    /// from being saved: see [`RunReport::exit`].
+    /// Saves sources, one snapshot each, with copies, retention and alarms as configured. If a
+    /// source fails, the others are still saved: see [`RunReport::exit`].
     ///
     /// # Errors
-    /// What keeps the run from beginning: a lock, an unknown source, no repository that opens.
+    /// If the run cannot begin: because of a lock, an unknown source, or because no repository
+    /// opens.
     pub async fn backup(&self, backup: Backup) -> Result<RunReport, SiteError> {
         if self.identity.scope == HostScope::Any {
             return Err(SiteError::Config(
-                "a backup is of one host; --host any does not say which".to_owned(),
+                "a backup belongs to one host: replace --host any by a host's name".to_owned(),
             ));
         }
         let (run, started) = (backup.run.unwrap_or_default(), Timestamp::now());
@@ -94,8 +95,9 @@ impl Site {
         self.until_cancelled(Box::pin(work)).await
     }
 
-    /// The run's repository, the tags of what is saved in it, and the secondary repositories. When the first cannot be opened, the next that
-    /// can takes its place, and it counts as one that failed.
+    /// The run's repository, the tags of its snapshots, and the secondary repositories. If the
+    /// first repository cannot be opened, the next one that opens takes its place, and the first
+    /// counts as failed.
     async fn repositories(
         &self,
         tags: Vec<String>,

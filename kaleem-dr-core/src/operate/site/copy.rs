@@ -1,4 +1,4 @@
-//! `copy`: snapshots into a repository with its own id and password.
+//! `copy`: copies snapshots to a repository with its own id and password.
 
 use super::{Site, SiteError, parts::released};
 use crate::{
@@ -12,28 +12,28 @@ use crate::{
     operate::monitor::{Ended, Job},
 };
 
-/// What [`Site::copy`] copies, and where to.
+/// Options of [`Site::copy`].
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Copying {
-    /// A repository of the config.
+    /// Repository of the config to copy to.
     pub to: String,
-    /// Only of these sources; of all where none is named.
+    /// Only snapshots of these sources; of all if empty.
     pub sources: Vec<SourceName>,
-    /// Only these, by the beginnings of their ids, or `latest`; all where none is named.
+    /// Only these snapshots, by id prefix, or `latest`; all if empty.
     pub snapshots: Vec<String>,
-    /// Only lists what would be copied.
+    /// Lists what would be copied, and writes nothing.
     pub dry_run: bool,
 }
 
 impl Copying {
-    /// Everything that a repository of the config does not have yet.
+    /// Copies all snapshots that a repository of the config does not have yet.
     #[must_use]
     pub fn to(repository: impl Into<String>) -> Self {
         Self { to: repository.into(), sources: Vec::new(), snapshots: Vec::new(), dry_run: false }
     }
 
-    /// The job that this is, with this id; `None` for a dry run, which is not watched.
+    /// The job of this copy, with this id; `None` for a dry run, which is not watched.
     #[must_use]
     pub fn job(&self, site: &Site, run: RunId) -> Option<Job> {
         (!self.dry_run).then(|| Job {
@@ -59,10 +59,12 @@ impl From<&CopyReport> for Ended {
 }
 
 impl Site {
-    /// Copies snapshots from the repository that is meant into another one of the config. Those that could not be copied are in the report.
+    /// Copies snapshots from the selected repository to another one of the config. Snapshots that
+    /// could not be copied are in the report.
     ///
     /// # Errors
-    /// [`SiteError::Config`] when the two are one; when one cannot be opened or locked, or a snapshot is not found.
+    /// [`SiteError::Config`] if both are the same repository; if one cannot be opened or locked, or
+    /// a snapshot is not found.
     pub async fn copy(&self, wanted: &Copying) -> Result<CopyReport, SiteError> {
         self.until_cancelled(Box::pin(self.copy_wanted(wanted))).await
     }
@@ -71,7 +73,7 @@ impl Site {
         let access = self.access_to(&wanted.to)?;
         if self.access.is_none() && self.chosen_repository()?.0 == wanted.to {
             return Err(SiteError::Config(format!(
-                "{} cannot be copied into itself; --repo names where to copy from",
+                "{} cannot be copied into itself; select the repository to copy from with --repo",
                 wanted.to
             )));
         }

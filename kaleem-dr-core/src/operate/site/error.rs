@@ -1,4 +1,4 @@
-//! Why a site cannot do what it was asked for.
+//! Errors of a site's verbs.
 
 use crate::{
     engine::{
@@ -16,37 +16,38 @@ use crate::{
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SiteError {
-    /// The config does not have what was asked for, or cannot be used. The message names the config and the key.
+    /// The config lacks what was requested, or is unusable. The message names the config and the
+    /// key.
     #[error("{0}")]
     Config(String),
-    /// No repository of the config is a mirror: there is nothing to replicate.
+    /// No repository of the config is a mirror, so there is nothing to replicate.
     #[error("{0}")]
     NoMirror(String),
-    /// A guard refused: something would be lost that was not asked for.
+    /// A guard refused because data would be lost.
     #[error("{0}")]
     Refused(String),
-    /// Nothing matches what was asked for.
+    /// Nothing matches the request.
     #[error("{0}")]
     NothingMatches(String),
-    /// The repository.
+    /// The repository failed.
     #[error(transparent)]
     Repository(#[from] RepositoryError),
-    /// A source.
+    /// A source failed.
     #[error(transparent)]
     Source(#[from] SourceError),
-    /// The history in the state directory.
+    /// The history in the state directory is unusable.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
-    /// The alarms in the state directory.
+    /// The alarms in the state directory are unusable.
     #[error(transparent)]
     Alarms(#[from] AlarmError),
     /// A drill could not begin.
     #[error(transparent)]
     Drill(#[from] DrillError),
-    /// There is no such proof report, or it cannot be read.
+    /// The proof report does not exist or cannot be read.
     #[error(transparent)]
     Report(#[from] ReportError),
-    /// The schedules of the config cannot be used.
+    /// The schedules of the config are unusable.
     #[error(transparent)]
     Schedule(#[from] ScheduleError),
     /// The metrics cannot be read.

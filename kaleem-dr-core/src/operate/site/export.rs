@@ -1,4 +1,4 @@
-//! `export`: a source's point as one file, in the form of its own tools.
+//! `export`: writes a source's point as one file, in the format of the service's own tools.
 
 use std::{io::Write, path::PathBuf};
 
@@ -9,36 +9,34 @@ use crate::{
     recovery::{points::open_point, source::Restorable, staged},
 };
 
-/// Where [`Site::export`] writes.
+/// Destination of [`Site::export`].
 pub enum ExportTo {
-    /// A file of the usual name in this directory, compressed if that is its usual form.
+    /// A file with the usual name in this directory, compressed if that is the usual form.
     Directory(PathBuf),
     /// This file.
     File {
-        /// Its path.
         path: PathBuf,
-        /// Whether it is compressed.
+        /// Whether to compress it.
         gzip: bool,
     },
-    /// A stream, standard output for example.
+    /// A stream, for example standard output.
     Stream {
-        /// The stream.
         out: Box<dyn Write + Send>,
-        /// Whether it is compressed.
+        /// Whether to compress it.
         gzip: bool,
     },
 }
 
-/// What [`Site::export`] writes, and where.
+/// Options of [`Site::export`].
 #[non_exhaustive]
 pub struct Export {
     /// A source of the site.
     pub source: SourceName,
-    /// `latest`, or the beginning of a run's or a snapshot's id.
+    /// `latest`, or the id prefix of a run or a snapshot.
     pub point: String,
-    /// Takes the newest point although it is incomplete and an older whole one exists.
+    /// Uses the newest point even if it is incomplete and an older whole one exists.
     pub allow_incomplete: bool,
-    /// Where to.
+    /// Destination.
     pub to: ExportTo,
 }
 
@@ -50,25 +48,26 @@ impl Export {
     }
 }
 
-/// What [`Site::export`] wrote.
+/// The result of [`Site::export`].
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Exported {
     /// The file; `None` for a stream.
     pub path: Option<PathBuf>,
-    /// Its length, in bytes.
+    /// Size, in bytes.
     pub size_bytes: u64,
-    /// The source.
     pub source: String,
     /// The run that made the point.
     pub run: String,
 }
 
 impl Site {
-    /// Writes a source's point as one file. What the operator should know of the choice of the point is logged as warnings.
+    /// Writes a source's point as one file. Notes about the choice of the point are logged as
+    /// warnings.
     ///
     /// # Errors
-    /// [`SiteError::Config`] when the source has no such form; when there is no such point, or the file cannot be written.
+    /// [`SiteError::Config`] if the source has no staged form; if the point does not exist, or the
+    /// file cannot be written.
     pub async fn export(&self, wanted: Export) -> Result<Exported, SiteError> {
         self.until_cancelled(Box::pin(self.export_wanted(wanted))).await
     }
@@ -119,7 +118,7 @@ impl Site {
     }
 }
 
-/// A source whose points are never one file.
+/// The error for a source whose points are never one file.
 pub(super) fn no_form(source: &SourceName) -> SiteError {
-    SiteError::Config(format!("points of source {source} have no form as a single file"))
+    SiteError::Config(format!("points of source {source} cannot be exported as a single file"))
 }

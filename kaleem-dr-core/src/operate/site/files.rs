@@ -1,4 +1,4 @@
-//! `restore files`: files of any snapshot, also of another tool's.
+//! `restore files`: restores files of any snapshot, including those of other programs.
 
 use std::path::PathBuf;
 
@@ -8,35 +8,35 @@ use crate::{
     recovery::restore::{FilesReport, RestoreOptions, restore_files},
 };
 
-/// Where [`Site::restore_files`] writes.
+/// Destination of [`Site::restore_files`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FilesTarget {
     /// Below this directory.
     Directory(PathBuf),
-    /// At their real paths, over what is there.
+    /// At their original paths, overwriting existing files.
     InPlace,
 }
 
-/// What [`Site::restore_files`] restores.
+/// Options of [`Site::restore_files`].
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct FilesRestore {
-    /// `latest`, or the beginning of a snapshot's id.
+    /// `latest`, or the id prefix of a snapshot.
     pub snapshot: String,
-    /// Where to.
+    /// Destination.
     pub target: FilesTarget,
-    /// Only these paths or globs; everything where none is named.
+    /// Only these paths or globs; everything if empty.
     pub include: Vec<String>,
-    /// Not these paths or globs.
+    /// Paths or globs to leave out.
     pub exclude: Vec<String>,
     /// Reads restored files back and compares them.
     pub verify: bool,
-    /// Only lists what would be restored.
+    /// Lists what would be restored, and writes nothing.
     pub dry_run: bool,
 }
 
 impl FilesRestore {
-    /// Everything of the newest snapshot, read back afterwards.
+    /// Restores everything of the newest snapshot, and reads it back.
     #[must_use]
     pub fn to(target: FilesTarget) -> Self {
         Self {
@@ -51,12 +51,13 @@ impl FilesRestore {
 }
 
 impl Site {
-    /// Restores files of a snapshot. Before any is written over in place, `agree` is asked with the plan; `None` when it said no. What could
-    /// not be restored is in the report.
+    /// Restores files of a snapshot. Before existing files are overwritten, `agree` is called with
+    /// the plan; `None` if it returned false. Files that could not be restored are in the report.
     ///
     /// # Errors
-    /// [`SiteError::Refused`] for a restore in place from another host's snapshot, unless that host was named; [`SiteError::NothingMatches`];
-    /// when there is no such snapshot, or the target cannot be used.
+    /// [`SiteError::Refused`] for a restore in place from another host's snapshot, unless that host
+    /// was named; [`SiteError::NothingMatches`]; if the snapshot does not exist, or the target is
+    /// unusable.
     pub async fn restore_files(
         &self,
         wanted: FilesRestore,
@@ -64,7 +65,7 @@ impl Site {
     ) -> Result<Option<FilesReport>, SiteError> {
         let restoring = async {
             let repository = self.repository().await?;
-            // A shared lock: nobody may prune what is read.
+            // A shared lock, so that no prune deletes what is read.
             {
                 let held = self.wait_for(repository.lock_to_read(self.patience)).await?;
                 let done = async {
@@ -117,7 +118,7 @@ impl Site {
             let snapshot = snapshot.snapshot();
             let of = snapshot.source().map(|source| format!(" of source {source}"));
             return Err(SiteError::NothingMatches(format!(
-                "nothing in snapshot {}{} is meant by that",
+                "no file in snapshot {}{} matches the selection",
                 snapshot.id().short(),
                 of.unwrap_or_default()
             )));

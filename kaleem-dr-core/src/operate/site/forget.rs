@@ -1,4 +1,4 @@
-//! `forget`: by rules, or snapshots that are named.
+//! `forget`: forgets snapshots by rules, or by name.
 
 use serde_json::json;
 
@@ -18,30 +18,30 @@ use crate::{
     },
 };
 
-/// What [`Site::forget`] forgets.
+/// Options of [`Site::forget`].
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Forget {
-    /// These, by the beginnings of their ids; by rules where none is named.
+    /// Snapshots by id prefix; applies rules if empty.
     pub snapshots: Vec<String>,
-    /// Rules that replace those of the config, as a whole.
+    /// Rules that replace all rules of the config.
     pub retention: Option<Retention>,
-    /// Also forgets snapshots that another tool made.
+    /// Also forgets snapshots that other programs made.
     pub take_over: bool,
     /// Prunes afterwards.
     pub prune: bool,
-    /// Only lists what would be forgotten.
+    /// Lists what would be forgotten, and writes nothing.
     pub dry_run: bool,
 }
 
 impl Forget {
-    /// These snapshots, by the beginnings of their ids; by the config's rules where none is named.
+    /// Forgets these snapshots, by id prefix; by the config's rules if the list is empty.
     #[must_use]
     pub fn of(snapshots: Vec<String>) -> Self {
         Self { snapshots, ..Self::default() }
     }
 
-    /// The job that this is, with this id; `None` for a dry run, which is not watched.
+    /// The job of this command, with this id; `None` for a dry run, which is not watched.
     #[must_use]
     pub fn job(&self, site: &Site, run: RunId) -> Option<Job> {
         (!self.dry_run).then(|| site.job(EventKind::Forget, run, Vec::new(), false))
@@ -51,14 +51,14 @@ impl Forget {
 /// The snapshots that are, or would be, forgotten.
 #[derive(Clone, Debug)]
 pub enum Forgetting {
-    /// By rules: for each group, what is kept and what goes.
+    /// By rules: for each group, the snapshots to keep and to forget.
     ByRules(ForgetReport),
-    /// Those that were named.
+    /// By name.
     Named(Vec<Snapshot>),
 }
 
 impl Forgetting {
-    /// How many snapshots go.
+    /// Number of snapshots to forget.
     #[must_use]
     pub fn count(&self) -> usize {
         match self {
@@ -68,16 +68,16 @@ impl Forgetting {
     }
 }
 
-/// What [`Site::forget`] did.
+/// The report of [`Site::forget`].
 #[derive(Debug)]
 #[non_exhaustive]
 #[must_use]
 pub struct Forgotten {
-    /// The snapshots.
     pub what: Forgetting,
-    /// Whether they are only listed.
+    /// Nothing was written.
     pub dry_run: bool,
-    /// What the prune afterwards did, or why it could not: the snapshots are forgotten all the same. `None` where none was wanted.
+    /// Result of the prune, or its error: the snapshots are forgotten all the same. `None` if none
+    /// was requested.
     pub prune: Option<Result<PruneReport, SiteError>>,
 }
 
@@ -89,11 +89,12 @@ impl From<&Forgotten> for Ended {
 }
 
 impl Site {
-    /// Forgets snapshots of the hosts that are meant, after `agree` has seen which and said yes; `None` when it said no. It is not asked in a
-    /// dry run, or where the rules remove nothing.
+    /// Forgets snapshots of the selected hosts, if `agree` accepts the list; `None` if it does not.
+    /// `agree` is not called in a dry run, or if the rules remove nothing.
     ///
     /// # Errors
-    /// When an alarm blocks it, a snapshot may not be forgotten or is not found, or the repository cannot be used.
+    /// If an alarm blocks it, a snapshot may not be forgotten or is not found, or the repository is
+    /// unusable.
     pub async fn forget(
         &self,
         wanted: &Forget,

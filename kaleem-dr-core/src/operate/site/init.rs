@@ -1,4 +1,4 @@
-//! `init`: repositories made.
+//! `init`: creates repositories.
 
 use super::{Site, SiteError};
 use crate::engine::repository::{Repository, RepositoryError};
@@ -6,13 +6,14 @@ use crate::engine::repository::{Repository, RepositoryError};
 /// restic's newest format.
 const NEWEST_VERSION: u32 = 2;
 
-/// What [`Site::init_repository`] makes.
+/// Options of [`Site::init_repository`].
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Init {
-    /// restic's format: 2, or 1 for restic before 0.14.
+    /// Version of restic's format: 2, or 1 for restic before 0.14.
     pub version: u32,
-    /// Cuts files where this other repository of the config does, so that what is copied from it is not stored twice.
+    /// Uses the chunker parameters of this other repository of the config, so that snapshots copied
+    /// from it are deduplicated.
     pub cut_like: Option<String>,
 }
 
@@ -24,7 +25,8 @@ impl Default for Init {
 }
 
 impl Init {
-    /// With a version of restic's format, 1 or 2, and cut like another repository of the config.
+    /// Sets the version of restic's format, 1 or 2, and the repository whose chunker parameters to
+    /// use.
     #[must_use]
     pub fn of(version: u32, cut_like: Option<String>) -> Self {
         Self { version, cut_like }
@@ -32,14 +34,15 @@ impl Init {
 }
 
 impl Site {
-    /// Makes the repository of a site that has no config, where there is none yet, and opens it.
+    /// Creates the repository of a site without a config, unless it exists, and opens it.
     ///
     /// # Errors
-    /// [`SiteError::Config`] on a site with a config; what keeps the repository from being made or opened.
+    /// [`SiteError::Config`] on a site with a config; if the repository cannot be created or
+    /// opened.
     pub async fn init(&self) -> Result<Repository, SiteError> {
         let Some(access) = &self.access else {
             return Err(SiteError::Config(
-                "this site has a config: its repositories are made one by one".to_owned(),
+                "this site has a config: create its repositories one by one".to_owned(),
             ));
         };
         match Repository::init(access, NEWEST_VERSION).await {
@@ -48,10 +51,10 @@ impl Site {
         }
     }
 
-    /// Makes the repository that is meant.
+    /// Creates the selected repository.
     ///
     /// # Errors
-    /// [`RepositoryError::AlreadyExists`] where there is one; when its place cannot be written.
+    /// [`RepositoryError::AlreadyExists`] if it exists; if its location cannot be written.
     pub async fn init_repository(&self, wanted: &Init) -> Result<Repository, SiteError> {
         let access = self.access_to(self.chosen_repository()?.0)?;
         let making = async {

@@ -1,4 +1,4 @@
-//! The jobs of a site: what a monitor must know of one before it begins.
+//! The jobs of a site: what a monitor must know before a job begins.
 
 use super::Site;
 use crate::{
@@ -8,7 +8,8 @@ use crate::{
 };
 
 impl Site {
-    /// A job on the repository that is meant. Where the config does not say which, the verb will say why.
+    /// A job on the selected repository. If the config does not select one, the verb reports the
+    /// error.
     pub(super) fn job(
         &self,
         kind: EventKind,
@@ -20,7 +21,7 @@ impl Site {
         Job { kind, run, repositories, parts, is_narrowed }
     }
 
-    /// The sources that have a part in a job, and whether a backup takes more than these.
+    /// The sources that take part in a job, and whether a backup captures more than these.
     pub(super) fn parts_of(&self, wanted: &[SourceName]) -> (Vec<String>, bool) {
         let all = self.source_names();
         let named = if wanted.is_empty() { &all[..] } else { wanted };

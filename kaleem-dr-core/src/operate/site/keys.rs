@@ -10,30 +10,30 @@ use crate::{
     operate::config::secret::SecretString,
 };
 
-/// What was done to a key.
+/// The result of a change of keys.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct KeyChange {
-    /// The key that was added or removed; the new one where the password was changed.
+    /// The key that was added or removed; the new one after a change of password.
     pub key: KeyId,
-    /// How many other keys open the repository.
+    /// Number of other keys that open the repository.
     pub others: usize,
 }
 
 impl Site {
-    /// Lists the keys of the repository that is meant.
+    /// Lists the keys of the selected repository.
     ///
     /// # Errors
-    /// When they cannot be read.
+    /// If they cannot be read.
     pub async fn keys(&self) -> Result<Vec<KeyInfo>, SiteError> {
         let listing = async { Ok(self.repository().await?.keys().await?) };
         self.until_cancelled(Box::pin(listing)).await
     }
 
-    /// Adds one more password.
+    /// Adds a password.
     ///
     /// # Errors
-    /// When the repository cannot be written.
+    /// If the repository cannot be written.
     pub async fn add_key(
         &self,
         password: &SecretString,
@@ -56,10 +56,10 @@ impl Site {
         self.until_cancelled(Box::pin(adding)).await
     }
 
-    /// Removes a key, named by the beginning of its id; never the one in use, and never the last.
+    /// Removes a key, given by id prefix; never the current or the last one.
     ///
     /// # Errors
-    /// When it is not found, is in use, or the repository cannot be written.
+    /// If the key is not found or is the current one, or the repository cannot be written.
     pub async fn remove_key(&self, id: &str) -> Result<KeyChange, SiteError> {
         let removing = async {
             let repository = self.repository().await?;
@@ -79,10 +79,10 @@ impl Site {
         self.until_cancelled(Box::pin(removing)).await
     }
 
-    /// Changes the password in use.
+    /// Changes the current password.
     ///
     /// # Errors
-    /// When the repository cannot be written.
+    /// If the repository cannot be written.
     pub async fn change_password(
         &self,
         password: &SecretString,
@@ -106,12 +106,13 @@ impl Site {
         self.until_cancelled(Box::pin(changing)).await
     }
 
-    /// Mirrors lose a key only when it was removed here on purpose. The key is gone whether or not that can be noted.
+    /// Records the removal, because mirrors lose a key only if it was removed here on purpose. The
+    /// key is gone even if this fails.
     fn note_removed(&self, repository: &Repository, key: &KeyId) {
         let noted = Ledger::open(&self.config.settings.state_directory)
             .and_then(|ledger| ledger.note_removed_key(&repository.location(), &key.to_string()));
         if let Err(error) = noted {
-            tracing::warn!(key = %key.short(), why = %error_chain(&error), "mirrors keep this key: its removal could not be noted");
+            tracing::warn!(key = %key.short(), why = %error_chain(&error), "mirrors keep this key because its removal could not be recorded");
         }
     }
 }

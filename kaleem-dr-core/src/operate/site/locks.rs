@@ -1,15 +1,16 @@
-//! `unlock`: restic's locks, shown, and those that are left over removed.
+//! `unlock`: lists restic's locks, and removes stale ones.
 
 use super::{Site, SiteError};
 use crate::engine::repository::LockInfo;
 
-/// Which locks [`Site::unlock`] removes.
+/// Options of [`Site::unlock`].
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct Unlock {
-    /// Every lock, also of processes that may be at work; else only stale ones.
+    /// Removes every lock, including those of processes that may still run; otherwise stale ones
+    /// only.
     pub all: bool,
-    /// Only lists them. Nothing is written then, and ages are by this machine's clock.
+    /// Lists the locks. Writes nothing, so ages are by this machine's clock.
     pub dry_run: bool,
 }
 
@@ -25,20 +26,20 @@ impl Unlock {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct LocksReport {
-    /// Those that are, or would be, removed.
+    /// Locks that are, or would be, removed.
     pub going: Vec<LockInfo>,
-    /// Those that stay.
+    /// Locks that stay.
     pub staying: Vec<LockInfo>,
     /// Whether they were removed.
     pub done: bool,
 }
 
 impl Site {
-    /// Removes locks that are left over, after `agree` has seen which and said yes; `None` when it said no. It is not asked in a dry run, or
-    /// where none goes.
+    /// Removes stale locks, if `agree` accepts the list; `None` if it does not. `agree` is not
+    /// called in a dry run, or if there is nothing to remove.
     ///
     /// # Errors
-    /// When the locks cannot be read or removed.
+    /// If the locks cannot be read or removed.
     pub async fn unlock(
         &self,
         wanted: Unlock,

@@ -1,4 +1,5 @@
-//! `doctor`, `checklist`, `config check`, `r2 check`, `schedule`, `runbook`: an installation looked at, and explained.
+//! `doctor`, `checklist`, `config check`, `r2 check`, `schedule`, `runbook`: examine and explain an
+//! installation.
 
 use std::path::{Path, PathBuf, absolute};
 
@@ -20,18 +21,18 @@ use crate::{
     },
 };
 
-/// What [`Site::doctor`] looks at.
+/// Options of [`Site::doctor`].
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct Doctor {
-    /// The machine.
+    /// Machine to examine.
     pub host: Host,
-    /// Asks no server: neither sources nor buckets.
+    /// Contacts no servers: neither sources nor buckets.
     pub offline: bool,
 }
 
 impl Doctor {
-    /// A machine, with the servers and buckets of the config.
+    /// Examines a machine, with the servers and buckets of the config.
     #[must_use]
     pub fn of(host: Host) -> Self {
         Self { host, offline: false }
@@ -39,10 +40,10 @@ impl Doctor {
 }
 
 impl Site {
-    /// Finds what keeps backups or restores from working, or will. Changes nothing.
+    /// Finds problems that break backups or restores now or soon. Changes nothing.
     pub async fn doctor(&self, wanted: Doctor) -> DoctorReport {
         examine(Examination {
-            // Without one, the repositories are looked at all the same.
+            // Repositories are examined even without a primary one.
             primary: self.chosen_repository().ok().map(|(name, _)| name.to_owned()),
             config_path: self.path.is_file().then(|| self.path.clone()),
             config: (*self.config).clone(),
@@ -53,10 +54,10 @@ impl Site {
         .await
     }
 
-    /// Answers a checklist of the operators, with the evidence for each line. Changes nothing.
+    /// Answers an operators' checklist, with evidence for each item. Changes nothing.
     ///
     /// # Errors
-    /// [`SiteError::Config`] when it is not clear which repository is meant.
+    /// [`SiteError::Config`] if the repository is ambiguous.
     pub async fn checklist(&self, period: Period, host: Host) -> Result<Checklist, SiteError> {
         let job = Inspection {
             primary: self.chosen_repository()?.0.to_owned(),
@@ -68,8 +69,8 @@ impl Site {
         Ok(go_through(period, &job).await)
     }
 
-    /// Finds the first contradiction of the config, and reads every secret that it refers to: a config whose password file is missing is not
-    /// right.
+    /// Finds the first contradiction in the config, and reads every secret that it refers to,
+    /// because a config whose password file is missing is not valid.
     ///
     /// # Errors
     /// [`SiteError::Config`] with the first fault.
@@ -93,10 +94,12 @@ impl Site {
         Ok(())
     }
 
-    /// Tries the bucket of the repository that is meant with an object that is removed again, and reads its lifecycle rules.
+    /// Tests the bucket of the selected repository with a canary object, and reads its lifecycle
+    /// rules.
     ///
     /// # Errors
-    /// [`SiteError::Config`] when the repository is in a directory. What is wrong with the bucket is in the report.
+    /// [`SiteError::Config`] if the repository is in a directory. Problems of the bucket are in the
+    /// report.
     pub async fn check_bucket(&self) -> Result<BucketReport, SiteError> {
         let location = match &self.access {
             Some(access) => access.location.clone(),
@@ -104,7 +107,7 @@ impl Site {
         };
         let Location::S3(access) = location else {
             return Err(SiteError::Config(
-                "the repository lies in a directory, not in a bucket; name another with --repo"
+                "the repository is in a directory, not in a bucket; select another with --repo"
                     .to_owned(),
             ));
         };
@@ -115,12 +118,12 @@ impl Site {
     /// The scheduled jobs of this config, as `program` runs them on the system below `root`.
     ///
     /// # Errors
-    /// [`SiteError::Config`] for a site without a config file, whose jobs would not see its variables; when the schedules are not
-    /// understood.
+    /// [`SiteError::Config`] for a site without a config file, because its jobs would not see its
+    /// variables; if the schedules are invalid.
     pub fn schedule_plan(&self, program: PathBuf, root: &Path) -> Result<Plan, SiteError> {
         if !self.path.is_file() {
             return Err(SiteError::Config(
-                "schedules need a config file: jobs do not see these variables; `kaleem-dr migrate` makes one".to_owned(),
+                "schedules need a config file because jobs do not see these variables; `kaleem-dr migrate` writes one".to_owned(),
             ));
         }
         let unread = |error| SiteError::Config(format!("{}: {error}", self.path.display()));
@@ -138,7 +141,7 @@ impl Site {
         Ok(Plan::of(&premises)?)
     }
 
-    /// How everything of this config is got back.
+    /// Recovery instructions for this config.
     #[must_use]
     pub fn runbook(&self) -> Runbook {
         Runbook::of(&self.config, &self.environment, &self.path)

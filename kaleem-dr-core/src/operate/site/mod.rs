@@ -1,8 +1,9 @@
-//! An installation, as one type: its config, its sources and repositories, and an operator's verbs.
+//! An installation as one type: its config, its sources and repositories, and an operator's verbs.
 //!
-//! A program that embeds the library makes a [`Site`] of a config ([`Site::parse`]), or of a repository and sources of its own
-//! ([`Site::new`]), and calls its verbs. Each verb does what the command of the same name does, under the same locks and guards, and gives a
-//! report that must be looked at: an error is only what kept the verb from being carried out.
+//! A program that embeds the library creates a [`Site`] from a config ([`Site::parse`]), or from a
+//! repository and sources of its own ([`Site::new`]), and calls its verbs. Each verb does what the
+//! command of the same name does, under the same locks and guards, and returns a report that the
+//! caller must check: an error only means that the verb could not be carried out.
 
 mod alarms;
 mod backup;
@@ -68,7 +69,7 @@ use crate::{
     recovery::source::{Restorable, Unavailable},
 };
 
-/// Sources that could be made, and those that could not.
+/// Available sources, and those that are unavailable.
 pub type Made = (Vec<Arc<dyn Restorable>>, Vec<Unavailable>);
 
 /// An installation.
@@ -78,7 +79,7 @@ pub struct Site {
     identity: Identity,
     environment: Environment,
     path: PathBuf,
-    /// The repository that is meant; `None` for `local`, or the only one.
+    /// The selected repository; `None` for `local`, or the only one.
     chosen: Option<String>,
     /// A repository that no config names.
     access: Option<Arc<Access>>,
@@ -95,11 +96,11 @@ pub struct Site {
 }
 
 impl Site {
-    /// A site without a config: one repository, and sources that [`Site::with_source`] adds. History and the queue of runs are kept in
-    /// `state_directory`.
+    /// A site without a config: one repository, and the sources that [`Site::with_source`] adds.
+    /// History and the queue of runs are in `state_directory`.
     ///
     /// # Errors
-    /// [`SiteError::Config`] when the directory cannot be named in a config.
+    /// [`SiteError::Config`] if the directory cannot be written in a config.
     pub fn new(access: Access, state_directory: &Path) -> Result<Self, SiteError> {
         let quoted = |path: &Path| {
             serde_json::to_string(&path.to_string_lossy())
@@ -111,8 +112,9 @@ impl Site {
         Ok(site)
     }
 
-    /// A site from the text of a config. `path` names it in messages; `kinds` are the kinds of source that it may declare; variables such as
-    /// `RESTIC_PASSWORD_FILE` are taken from `environment`.
+    /// A site from the text of a config. `path` names it in messages; `kinds` are the kinds of
+    /// source that it may declare; variables such as `RESTIC_PASSWORD_FILE` come from
+    /// `environment`.
     ///
     /// # Errors
     /// [`SiteError::Config`] with the first fault and its place.
@@ -144,7 +146,7 @@ impl Site {
     /// Reads a config file.
     ///
     /// # Errors
-    /// As [`Site::parse`], and when the file cannot be read.
+    /// As [`Site::parse`]; if the file cannot be read.
     pub fn open(
         path: &Path,
         kinds: &[SourceKind],
@@ -155,21 +157,22 @@ impl Site {
         Self::parse(&text, path, kinds, environment)
     }
 
-    /// Adds a source of the program's own to those that a backup takes.
+    /// Adds a source of the calling program to those that a backup captures.
     #[must_use]
     pub fn with_source(mut self, source: Arc<dyn Restorable>) -> Self {
         self.own.push(source);
         self
     }
 
-    /// Means another repository of the config than `local`.
+    /// Selects another repository of the config than `local`.
     #[must_use]
     pub fn with_repository(mut self, name: &str) -> Self {
         self.chosen = Some(name.to_owned());
         self
     }
 
-    /// Acts as a host, or means every host's snapshots. Whoever names one host acts as it: its queue, its proofs, its RPO.
+    /// Acts as a host, or selects every host's snapshots. A single host determines the queue, the
+    /// proofs and the RPO.
     #[must_use]
     pub fn with_host(mut self, scope: HostScope) -> Self {
         self.identity = match scope {
@@ -182,7 +185,7 @@ impl Site {
         self
     }
 
-    /// Neither forgets nor prunes after a backup, whatever the config says.
+    /// Disables forget and prune after a backup, whatever the config says.
     #[must_use]
     pub fn without_retention(mut self) -> Self {
         let backup = &mut Arc::make_mut(&mut self.config).settings.backup;
@@ -204,28 +207,28 @@ impl Site {
         self
     }
 
-    /// Waits so long for another program's lock. At once refused unless it is set.
+    /// Sets the maximum wait for another program's lock [default: none].
     #[must_use]
     pub fn with_patience(mut self, patience: Duration) -> Self {
         self.patience = patience;
         self
     }
 
-    /// Sends the end of this log with what healthchecks are sent. Whoever sets up the program's logging writes into it.
+    /// Sends the end of this log with healthchecks' pings. The program's logging must write to it.
     #[must_use]
     pub fn with_log(mut self, log: LogTail) -> Self {
         self.log = log;
         self
     }
 
-    /// Notifies another one of the ends of jobs that are [watched](Site::watch).
+    /// Adds a notifier for the ends of jobs that are [watched](Site::watch).
     #[must_use]
     pub fn with_notifier(mut self, notifier: Arc<dyn Notifier>) -> Self {
         self.notifiers.push(notifier);
         self
     }
 
-    /// Reads without a lock, as from a place that cannot be written. For verbs that only read.
+    /// Reads without a lock, for repositories that cannot be written. For verbs that only read.
     #[must_use]
     pub fn without_locks(mut self) -> Self {
         self.locks = false;
@@ -238,7 +241,7 @@ impl Site {
         &self.config
     }
 
-    /// Which host this is, and whose snapshots are meant.
+    /// The host of this installation, and the hosts whose snapshots are selected.
     #[must_use]
     pub fn identity(&self) -> &Identity {
         &self.identity
@@ -250,7 +253,7 @@ impl Site {
         &self.environment
     }
 
-    /// The config's file, or the name that messages use for it.
+    /// The config's file, or its name in messages.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path

@@ -1,4 +1,4 @@
-//! What the verbs of a site work with: its repositories and sources, its locks, its guard.
+//! The parts that the verbs of a site share: repositories, sources, locks, the guard.
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,14 +18,14 @@ use crate::{
     },
 };
 
-/// After a cancellation, how long work may take to end by itself.
+/// Time that work has to end by itself after a cancellation.
 const GRACE: Duration = Duration::from_secs(1);
 
 impl Site {
-    /// The repository that is meant, opened.
+    /// Opens the selected repository.
     ///
     /// # Errors
-    /// When the config has no such repository, or it cannot be opened.
+    /// If the config has no such repository, or it cannot be opened.
     pub async fn repository(&self) -> Result<Repository, SiteError> {
         let repository = match &self.access {
             Some(access) => Repository::open(access).await?,
@@ -34,10 +34,10 @@ impl Site {
         Ok(if self.locks { repository } else { repository.without_locks() })
     }
 
-    /// Name and settings of the repository that is meant: the one that was chosen, else `local`, else the only one.
+    /// Name and settings of the selected repository: the chosen one, or `local`, or the only one.
     ///
     /// # Errors
-    /// [`SiteError::Config`] lists those that there are.
+    /// [`SiteError::Config`] lists the repositories of the config.
     pub fn chosen_repository(&self) -> Result<(&str, &RepositorySettings), SiteError> {
         let all = &self.config.settings.repository;
         let names = || all.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
@@ -50,7 +50,7 @@ impl Site {
             SiteError::Config(if all.is_empty() {
                 format!("{} has no [repository.NAME]", self.path.display())
             } else {
-                format!("say which repository with --repo: {}", names())
+                format!("select a repository with --repo: {}", names())
             })
         })
     }
@@ -63,10 +63,10 @@ impl Site {
         })
     }
 
-    /// Where a repository of the config is. Its password is not read.
+    /// Location of a repository of the config. Does not read its password.
     ///
     /// # Errors
-    /// [`SiteError::Config`] when there is none of this name, or its location is not understood.
+    /// [`SiteError::Config`] if it does not exist, or its location is invalid.
     pub fn location(&self, name: &str) -> Result<Location, SiteError> {
         let (_, repository) = self.named(name)?;
         repository
@@ -74,21 +74,22 @@ impl Site {
             .map_err(|error| SiteError::Config(error_chain(&error)))
     }
 
-    /// Where a repository of the config is, and its password.
+    /// Location and password of a repository of the config.
     ///
     /// # Errors
-    /// As [`Site::location`], and when the password cannot be read.
+    /// As [`Site::location`]; if the password cannot be read.
     pub fn access_to(&self, name: &str) -> Result<Access, SiteError> {
         let (_, repository) = self.named(name)?;
         let access = repository.access(&self.config.settings.cache_directory, &self.environment);
         access.map_err(|error| SiteError::Config(error_chain(&error)))
     }
 
-    /// These sources, or those that a backup takes, with their secrets read. One whose secret is missing, say, fails alone: it is among the
-    /// unavailable.
+    /// These sources, or all that a backup captures, with their secrets read. A source that cannot
+    /// be made, for example because its secret is missing, fails alone: it is among the unavailable
+    /// ones.
     ///
     /// # Errors
-    /// [`SiteError::Config`] when a name is unknown, or there is no source at all.
+    /// [`SiteError::Config`] if a name is unknown, or the config has no source.
     pub fn sources(&self, wanted: &[SourceName]) -> Result<Made, SiteError> {
         let all = self
             .config
@@ -123,10 +124,10 @@ impl Site {
         Ok((sources, unavailable))
     }
 
-    /// One source, with its secrets read.
+    /// A source, with its secrets read.
     ///
     /// # Errors
-    /// [`SiteError::Config`] when there is none of this name, or it cannot be made.
+    /// [`SiteError::Config`] if it does not exist or cannot be made.
     pub fn source(&self, name: &SourceName) -> Result<Arc<dyn Restorable>, SiteError> {
         if let Some(own) = self.own.iter().find(|source| source.name() == name) {
             return Ok(own.clone());
@@ -135,10 +136,10 @@ impl Site {
         made.map_err(|error| SiteError::Config(format!("source {name}: {}", error_chain(&*error))))
     }
 
-    /// One source as the config declares it.
+    /// A source as the config declares it.
     ///
     /// # Errors
-    /// [`SiteError::Config`] lists those that there are.
+    /// [`SiteError::Config`] lists the sources of the config.
     pub fn declared(&self, name: &SourceName) -> Result<&DeclaredSource, SiteError> {
         let known =
             || self.config.sources.keys().map(SourceName::as_str).collect::<Vec<_>>().join(", ");
@@ -152,7 +153,7 @@ impl Site {
         self.config.sources.get(name).ok_or_else(none)
     }
 
-    /// A point of the hosts that are meant: `latest`, or the beginning of a run's or a snapshot's id.
+    /// A point of the selected hosts: `latest`, or the id prefix of a run or a snapshot.
     #[must_use]
     pub fn point(&self, wanted: &str, allow_incomplete: bool) -> PointChoice {
         PointChoice {
@@ -162,7 +163,7 @@ impl Site {
         }
     }
 
-    /// What work on points and staged files may use.
+    /// Resources for work on points and staged files.
     #[must_use]
     pub fn staged_work(&self) -> StagedWork {
         StagedWork {
@@ -172,13 +173,13 @@ impl Site {
         }
     }
 
-    /// The sources that a backup takes: those of the config and those that were added.
+    /// The sources that a backup captures: those of the config, and those that were added.
     pub(super) fn source_names(&self) -> Vec<SourceName> {
         let own = self.own.iter().map(|source| source.name().clone());
         self.config.backup_sources().into_iter().chain(own).collect()
     }
 
-    /// Where the repository that is meant is, in words; `None` where the config does not say.
+    /// Location of the selected repository; `None` if the config does not select one.
     pub(super) fn place(&self) -> Option<String> {
         match &self.access {
             Some(access) => Some(access.location.in_words()),
@@ -186,7 +187,7 @@ impl Site {
         }
     }
 
-    /// Where a repository of the config is, in words; its name where that is not understood.
+    /// Location of a repository of the config; its name if the location is invalid.
     pub(super) fn place_of(&self, name: &str) -> String {
         self.location(name).map_or_else(|_| name.to_owned(), |location| location.in_words())
     }
@@ -195,7 +196,7 @@ impl Site {
         Ok(History::open(&self.config.settings.state_directory)?)
     }
 
-    /// Opens the repository that is meant, and lists it. A cancellation ends it.
+    /// Opens the selected repository and lists its snapshots. A cancellation ends it.
     pub(super) async fn listed(&self) -> Result<(Repository, Vec<Snapshot>), SiteError> {
         let listing = async {
             let repository = self.repository().await?;
@@ -205,7 +206,7 @@ impl Site {
         self.until_cancelled(Box::pin(listing)).await
     }
 
-    /// Opens one repository of the config.
+    /// Opens a repository of the config.
     pub(super) async fn open_named(&self, name: &str) -> Result<Repository, SiteError> {
         Ok(Repository::open(&self.access_to(name)?).await?)
     }
@@ -228,15 +229,15 @@ impl Site {
     ) -> Result<(), SiteError> {
         let recorded = Alarm::recorded(&repository.snapshots().await?);
         let state_directory = &self.config.settings.state_directory;
-        // Where the alarms cannot be read, the guard refuses.
+        // If the alarms cannot be read, the guard refuses.
         if let Err(error) = Alarms::reconcile(state_directory, repository.id(), &recorded) {
             tracing::warn!(error = %error_chain(&error), "the alarms of this host cannot be read");
         }
         Ok(Alarms::guard(state_directory, &recorded, hosts, removal)?)
     }
 
-    /// Lets work end by itself for a second after a cancellation. Then it is dropped, as a wait for a lock is, and a lock that it held is
-    /// removed.
+    /// Gives work a second to end by itself after a cancellation. Then the work is dropped, as a
+    /// wait for a lock is, and its lock is removed.
     pub(super) async fn until_cancelled<T>(
         &self,
         mut work: impl Future<Output = Result<T, SiteError>> + Unpin,

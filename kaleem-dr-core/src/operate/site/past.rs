@@ -1,4 +1,4 @@
-//! `history`, `report` and `metrics`: the history of this host, read.
+//! `history`, `report` and `metrics`: read the history of this host.
 
 use super::{Site, SiteError};
 use crate::{
@@ -14,16 +14,17 @@ impl Site {
     /// The newest jobs of this host, newest first.
     ///
     /// # Errors
-    /// When the history cannot be read.
+    /// If the history cannot be read.
     pub fn past(&self, last: usize) -> Result<Vec<PastEvent>, SiteError> {
         Ok(self.history()?.ledger().history(last)?)
     }
 
-    /// Adds the runs that left snapshots in the config's repositories to a history that was lost. Gives the number of runs for each
-    /// repository; one that cannot be opened does not keep the others from being read.
+    /// Adds the runs of the snapshots in the config's repositories to a history that was lost.
+    /// Returns the number of runs for each repository; if one cannot be opened, the others are
+    /// still read.
     ///
     /// # Errors
-    /// When the history cannot be opened.
+    /// If the history cannot be opened.
     pub async fn rebuild_past(&self) -> Result<Vec<(String, Result<usize, SiteError>)>, SiteError> {
         let history = self.history()?;
         let host = self.config.settings.host_name();
@@ -40,10 +41,10 @@ impl Site {
         Ok(added)
     }
 
-    /// The proof report of a drill, named by the beginning of its id; of the newest without one.
+    /// The proof report of a drill, given by id prefix; of the newest drill by default.
     ///
     /// # Errors
-    /// When there is no such drill, or the history cannot be read.
+    /// If the drill does not exist, or the history cannot be read.
     pub fn proof_report(&self, run: Option<&str>) -> Result<ProofReport, SiteError> {
         let objectives = &self.config.settings.objectives;
         Ok(ProofReport::load(self.history()?.ledger(), run, objectives)?)
@@ -52,12 +53,12 @@ impl Site {
     /// The values of all metrics.
     ///
     /// # Errors
-    /// When the history or the alarms cannot be read.
+    /// If the history or the alarms cannot be read.
     pub fn metrics(&self) -> Result<Vec<Value>, SiteError> {
         Ok(metrics::values(&self.config, &self.environment)?)
     }
 
-    /// The same in Prometheus' text format.
+    /// The metrics in Prometheus' text format.
     ///
     /// # Errors
     /// As [`Site::metrics`].

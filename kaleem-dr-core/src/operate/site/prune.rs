@@ -1,4 +1,4 @@
-//! `prune`: the space of what no snapshot needs is given back.
+//! `prune`: deletes data that no snapshot needs.
 
 use super::{Site, SiteError, parts::released};
 use crate::{
@@ -13,15 +13,15 @@ use crate::{
     },
 };
 
-/// How far [`Site::prune`] goes.
+/// Options of [`Site::prune`].
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Prune {
-    /// Deletes at once what would be marked now and deleted by a prune a day later.
+    /// Deletes packs at once, instead of marking them for a prune at least a day later.
     pub instant: bool,
-    /// Unused space that may stay, in percent from 0 to 100; 100 is any.
+    /// Maximum unused space, in percent from 0 to 100; 100 for no limit.
     pub max_unused_percent: u64,
-    /// Only plans.
+    /// Plans, and writes nothing.
     pub dry_run: bool,
 }
 
@@ -33,13 +33,13 @@ impl Default for Prune {
 }
 
 impl Prune {
-    /// With the share of unused space that may stay, in percent.
+    /// Sets the maximum unused space, in percent.
     #[must_use]
     pub fn of(instant: bool, max_unused_percent: u64) -> Self {
         Self { instant, max_unused_percent, dry_run: false }
     }
 
-    /// The job that this is, with this id; `None` for a dry run, which is not watched.
+    /// The job of this command, with this id; `None` for a dry run, which is not watched.
     #[must_use]
     pub fn job(&self, site: &Site, run: RunId) -> Option<Job> {
         (!self.dry_run).then(|| site.job(EventKind::Prune, run, Vec::new(), false))
@@ -53,11 +53,11 @@ impl From<&PruneReport> for Ended {
 }
 
 impl Site {
-    /// Prunes the repository that is meant, after `agree` has seen the plan and said yes; `None` when it said no. It is not asked in a dry run,
-    /// or where nothing would be deleted at once.
+    /// Prunes the selected repository, if `agree` accepts the plan; `None` if it does not. `agree`
+    /// is not called in a dry run, or if nothing would be deleted at once.
     ///
     /// # Errors
-    /// When an alarm blocks it, or the repository cannot be used.
+    /// If an alarm blocks it, or the repository is unusable.
     pub async fn prune(
         &self,
         wanted: Prune,

@@ -1,4 +1,4 @@
-//! `check` and `repair`: what is damaged in a repository, and how it is mended.
+//! `check` and `repair`: find and repair damage in a repository.
 
 use serde_json::json;
 
@@ -15,63 +15,63 @@ use crate::{
     operate::monitor::{Ended, Job},
 };
 
-/// A repair of the repository that is meant from one of its mirrors.
+/// A repair of the selected repository from one of its mirrors.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct MirrorRepair {
-    /// The mirror, by its name in the config.
+    /// Name of the mirror in the config.
     pub from: String,
-    /// Also fetches what only the mirror has.
+    /// Also fetches objects that only the mirror has.
     pub missing: bool,
-    /// Only shows what is damaged.
+    /// Shows what is damaged, and writes nothing.
     pub dry_run: bool,
 }
 
 impl MirrorRepair {
-    /// Puts damaged objects back from a mirror of the config.
+    /// Restores damaged objects from a mirror of the config.
     #[must_use]
     pub fn from(mirror: impl Into<String>) -> Self {
         Self { from: mirror.into(), missing: false, dry_run: false }
     }
 }
 
-/// A repair of snapshots without a mirror: they are rewritten without what is lost of them.
+/// A repair of snapshots without a mirror: rewrites them without the lost data.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct SnapshotsRepair {
-    /// Only these, by the beginnings of their ids; all where none is named.
+    /// Only these snapshots, by id prefix; all if empty.
     pub snapshots: Vec<String>,
-    /// Forgets the damaged snapshots once they are rewritten, and those of which nothing is left.
+    /// Forgets the damaged snapshots after they are rewritten, and those of which nothing is left.
     pub forget: bool,
-    /// Only shows what is lost.
+    /// Shows what is lost, and writes nothing.
     pub dry_run: bool,
 }
 
 impl SnapshotsRepair {
-    /// These snapshots, by the beginnings of their ids; all where none is named.
+    /// Repairs these snapshots, by id prefix; all if the list is empty.
     #[must_use]
     pub fn of(snapshots: Vec<String>) -> Self {
         Self { snapshots, ..Self::default() }
     }
 }
 
-/// What [`Site::repair_index`] found and did.
+/// The result of [`Site::repair_index`].
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct IndexRepaired {
-    /// What does not fit.
+    /// The differences between index and packs.
     pub plan: IndexRepair,
-    /// Whether it was mended.
+    /// Whether they were repaired.
     pub done: bool,
 }
 
-/// What [`Site::repair_snapshots`] found and did.
+/// The result of [`Site::repair_snapshots`].
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct SnapshotsRepaired {
-    /// What is lost.
+    /// The lost data.
     pub plan: SnapshotRepair,
-    /// The snapshots that were rewritten; `None` where nothing was changed.
+    /// The snapshots that were rewritten; `None` if nothing was changed.
     pub done: Option<Vec<RepairedSnapshot>>,
 }
 
@@ -108,22 +108,23 @@ impl From<&SnapshotsRepaired> for Ended {
 }
 
 impl Site {
-    /// The job that a check is, with this id.
+    /// The job of a check, with this id.
     #[must_use]
     pub fn check_job(&self, run: RunId) -> Job {
         self.job(EventKind::Check, run, Vec::new(), false)
     }
 
-    /// The job that a repair is, of whatever kind, with this id.
+    /// The job of a repair of any kind, with this id.
     #[must_use]
     pub fn repair_job(&self, run: RunId) -> Job {
         self.job(EventKind::Repair, run, Vec::new(), false)
     }
 
-    /// Checks the structure of the repository that is meant, and as many of its bytes as `read` says. Damage is in the report.
+    /// Checks the structure of the selected repository, and as much of its data as `read` requests.
+    /// Damage is in the report.
     ///
     /// # Errors
-    /// When the repository cannot be used.
+    /// If the repository is unusable.
     pub async fn check(&self, read: ReadData) -> Result<CheckReport, SiteError> {
         let checking = async {
             let repository = self.repository().await?;
@@ -139,10 +140,10 @@ impl Site {
         self.until_cancelled(Box::pin(checking)).await
     }
 
-    /// Puts damaged and missing objects back from a mirror. No password is needed.
+    /// Restores damaged and missing objects from a mirror. Needs no password.
     ///
     /// # Errors
-    /// When one of the two cannot be reached, or they are different repositories.
+    /// If one of the two cannot be reached, or they are different repositories.
     pub async fn repair_from_mirror(
         &self,
         wanted: &MirrorRepair,
@@ -160,11 +161,11 @@ impl Site {
         self.until_cancelled(Box::pin(repairing)).await
     }
 
-    /// Makes the index fit the packs that are there, after `agree` has seen the plan and said yes; `None` when it said no. It is not asked in a
-    /// dry run, or where the index fits.
+    /// Makes the index match the existing packs, if `agree` accepts the plan; `None` if it does
+    /// not. `agree` is not called in a dry run, or if the index matches.
     ///
     /// # Errors
-    /// When the repository cannot be used.
+    /// If the repository is unusable.
     pub async fn repair_index(
         &self,
         dry_run: bool,
@@ -194,11 +195,11 @@ impl Site {
         self.until_cancelled(Box::pin(repairing)).await
     }
 
-    /// Rewrites snapshots without what is lost of them, after `agree` has seen the plan and said yes; `None` when it said no. It is not asked
-    /// in a dry run, or where nothing is lost.
+    /// Rewrites snapshots without their lost data, if `agree` accepts the plan; `None` if it does
+    /// not. `agree` is not called in a dry run, or if nothing is lost.
     ///
     /// # Errors
-    /// When the repository cannot be used, or a snapshot is not found.
+    /// If the repository is unusable, or a snapshot is not found.
     pub async fn repair_snapshots(
         &self,
         wanted: &SnapshotsRepair,

@@ -1,4 +1,4 @@
-//! `replicate`: mirrors made equal to their repositories. No password is needed.
+//! `replicate`: updates mirrors to match their repositories. Needs no password.
 
 use std::time::Instant;
 
@@ -18,23 +18,23 @@ use crate::{
     },
 };
 
-/// Largest share of a mirror that a pass deletes unless more is allowed, in percent.
+/// Default of the maximum share of a mirror that a pass may delete, in percent.
 pub const MAX_DELETE_PERCENT: u8 = 50;
 
-/// What [`Site::replicate`] brings where.
+/// Options of [`Site::replicate`].
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Replication {
-    /// Mirrors of the config; all of them where none is named.
+    /// Mirrors of the config; all if empty.
     pub mirrors: Vec<String>,
-    /// Instead, from this repository of the config to that one.
+    /// Replicates from this repository of the config to that one instead.
     pub pair: Option<(String, String)>,
-    /// How each pass goes. [`MirrorOptions::alarm`] is set by the site.
+    /// Options of each pass. The site sets [`MirrorOptions::alarm`].
     pub options: MirrorOptions,
 }
 
 impl Default for Replication {
-    /// Every mirror of the config.
+    /// Updates every mirror of the config.
     fn default() -> Self {
         let options =
             MirrorOptions { max_delete_percent: MAX_DELETE_PERCENT, ..MirrorOptions::default() };
@@ -43,19 +43,19 @@ impl Default for Replication {
 }
 
 impl Replication {
-    /// These mirrors of the config; all of them where none is named.
+    /// Updates these mirrors of the config; all if the list is empty.
     #[must_use]
     pub fn of(mirrors: Vec<String>, options: MirrorOptions) -> Self {
         Self { mirrors, pair: None, options }
     }
 
-    /// From one repository of the config to another.
+    /// Replicates from one repository of the config to another.
     #[must_use]
     pub fn between(from: String, to: String, options: MirrorOptions) -> Self {
         Self { mirrors: Vec::new(), pair: Some((from, to)), options }
     }
 
-    /// The job that this is, with this id; `None` for a dry run, which is not watched.
+    /// The job of this command, with this id; `None` for a dry run, which is not watched.
     #[must_use]
     pub fn job(&self, site: &Site, run: RunId) -> Option<Job> {
         if self.options.dry_run {
@@ -74,18 +74,18 @@ impl Replication {
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct MirrorPass {
-    /// The repository, by its name in the config.
+    /// Name of the repository in the config.
     pub from: String,
-    /// The mirror, by its name in the config.
+    /// Name of the mirror in the config.
     pub to: String,
-    /// What the pass did, or why it could not be carried out.
+    /// Report of the pass, or why it could not be carried out.
     pub result: Result<MirrorReport, SiteError>,
-    /// How long it took, in seconds.
+    /// Duration, in seconds.
     pub seconds: f64,
 }
 
 impl MirrorPass {
-    /// How it ended.
+    /// Exit status of the pass.
     #[must_use]
     pub fn exit(&self) -> Exit {
         match &self.result {
@@ -107,14 +107,14 @@ impl MirrorPass {
     }
 }
 
-/// What [`Site::replicate`] did.
+/// The report of [`Site::replicate`].
 #[derive(Debug)]
 #[non_exhaustive]
 #[must_use]
 pub struct Replicated {
-    /// A pass for each mirror that was come to.
+    /// A pass for each mirror that was reached.
     pub passes: Vec<MirrorPass>,
-    /// How it ended: as the first pass that went wrong, or cancelled.
+    /// Exit status: of the first pass that failed, or cancelled.
     pub exit: Exit,
 }
 
@@ -122,7 +122,7 @@ impl From<&Replicated> for Ended {
     fn from(report: &Replicated) -> Self {
         Self {
             parts: report.passes.iter().map(MirrorPass::part).collect(),
-            // Each pass is in the history under an id of its own, as soon as it ended.
+            // Each pass is recorded in the history under its own id, as soon as it ends.
             is_recorded: true,
             ..Self::from(report.exit)
         }
@@ -130,11 +130,13 @@ impl From<&Replicated> for Ended {
 }
 
 impl Site {
-    /// Makes mirrors equal to their repositories, one after the other; `each` sees every pass when it has ended. One that fails does not keep
-    /// the next from being made. Nothing is deleted on a mirror while an alarm is not acknowledged.
+    /// Updates mirrors to match their repositories, one after the other, and calls `each` after
+    /// every pass. If a pass fails, the next one still runs. While an alarm is unacknowledged,
+    /// nothing is deleted from a mirror.
     ///
     /// # Errors
-    /// What keeps all passes from beginning: an unknown mirror, no mirror at all, a history or alarms that cannot be read.
+    /// If no pass can begin: an unknown mirror, no mirror at all, an unreadable history or
+    /// unreadable alarms.
     pub async fn replicate(
         &self,
         wanted: &Replication,
@@ -142,7 +144,8 @@ impl Site {
     ) -> Result<Replicated, SiteError> {
         let state_directory = &self.config.settings.state_directory;
         let history = self.history()?;
-        // Only a password would show which repository an alarm is of; so any alarm keeps deletions back.
+        // Without a password it is unknown which repository an alarm belongs to, so any alarm
+        // postpones deletions.
         let alarms = Alarms::load(state_directory)?;
         let alarm = alarms.standing().first().map(ToString::to_string);
         let options = MirrorOptions { alarm, ..wanted.options.clone() };
@@ -165,7 +168,7 @@ impl Site {
         Ok(done)
     }
 
-    /// One pass of one mirror, with its event. One that cannot begin has an event too.
+    /// Runs one pass of one mirror and records its event, even if the pass cannot begin.
     async fn pass(
         &self,
         history: &History,
@@ -191,7 +194,7 @@ impl Site {
             from: near,
             to: far,
             ledger: Some(history.ledger().clone()),
-            // A password that was lost keeps nothing from being brought over.
+            // A lost password does not prevent copying.
             access: self.access_to(from).ok(),
             options,
         };
@@ -201,7 +204,7 @@ impl Site {
         Ok(result?)
     }
 
-    /// Which repository goes where, by their names.
+    /// The pairs of repository and mirror, by name.
     fn pairs(&self, wanted: &Replication) -> Result<Vec<(String, String)>, SiteError> {
         if let Some(pair) = &wanted.pair {
             return Ok(vec![pair.clone()]);

@@ -13,24 +13,24 @@ use crate::{
     },
 };
 
-/// What [`Site::restore`] restores, and where.
+/// Options of [`Site::restore`].
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Restore {
     /// A source of the site.
     pub source: SourceName,
-    /// `latest`, or the beginning of a run's or a snapshot's id.
+    /// `latest`, or the id prefix of a run or a snapshot.
     pub point: String,
-    /// Takes the newest point although it is incomplete and an older whole one exists.
+    /// Uses the newest point even if it is incomplete and an older whole one exists.
     pub allow_incomplete: bool,
-    /// A staged file instead of a point; no repository is opened then.
+    /// A staged file instead of a point; then no repository is opened.
     pub file: Option<PathBuf>,
-    /// Which parts, under which names, and where to.
+    /// Parts to restore, their new names, and the target.
     pub request: RestoreRequest,
 }
 
 impl Restore {
-    /// The newest point of a source.
+    /// Restores the newest point of a source.
     #[must_use]
     pub fn latest(source: SourceName, request: RestoreRequest) -> Self {
         Self { source, point: "latest".into(), allow_incomplete: false, file: None, request }
@@ -42,12 +42,12 @@ impl Restore {
 pub struct PlannedRestore<'a> {
     /// What would be created, overwritten and left.
     pub plan: &'a RestorePlan,
-    /// The point that it is made from.
+    /// Origin of the data.
     pub point: &'a PointReader,
 }
 
 impl PlannedRestore<'_> {
-    /// Whether data that are there would be written over.
+    /// Reports whether existing data would be overwritten.
     #[must_use]
     pub fn overwrites(&self) -> bool {
         self.plan.request.to == RestoreTarget::InPlace || self.plan.overwrites()
@@ -55,11 +55,11 @@ impl PlannedRestore<'_> {
 }
 
 impl Site {
-    /// Restores a source, after `agree` has seen the plan and said yes; `None` when it said no. Differences found afterwards are in the
-    /// report: see [`RestoreReport::is_done`].
+    /// Restores a source, if `agree` accepts the plan; `None` if it does not. Differences found
+    /// afterwards are in the report: see [`RestoreReport::is_done`].
     ///
     /// # Errors
-    /// When there is no such point, a guard refuses, or something could not be read or written.
+    /// If the point does not exist, a guard refuses, or reading or writing fails.
     pub async fn restore(
         &self,
         wanted: Restore,
@@ -80,7 +80,7 @@ impl Site {
             return self.restore_point(source, (&point, Vec::new()), wanted.request, agree).await;
         }
         let repository = self.repository().await?;
-        // Nobody may prune what is read.
+        // A shared lock, so that no prune deletes what is read.
         {
             let held = self.wait_for(repository.lock_to_read(self.patience)).await?;
             let done = async {

@@ -1,4 +1,4 @@
-//! What is in the repository: snapshots, recovery points, sizes; and single snapshots pinned.
+//! Content of the repository: snapshots, recovery points, sizes; and the pinning of snapshots.
 
 use super::{Site, SiteError, parts::released};
 use crate::{
@@ -8,7 +8,7 @@ use crate::{
     recovery::points::{RecoveryPoint, recovery_points},
 };
 
-/// Which snapshots [`Site::snapshots`] lists; all of them unless something is set.
+/// Filter of [`Site::snapshots`]; matches all snapshots by default.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct SnapshotFilter {
@@ -23,7 +23,7 @@ pub struct SnapshotFilter {
 }
 
 impl SnapshotFilter {
-    /// Every snapshot of a source; of all sources without one.
+    /// All snapshots of a source, or of all sources.
     #[must_use]
     pub fn of(source: Option<SourceName>) -> Self {
         Self { source, ..Self::default() }
@@ -33,46 +33,46 @@ impl SnapshotFilter {
         (self.source.is_none() || snapshot.source() == self.source)
             && (self.run.is_none() || snapshot.run() == self.run)
             && (!self.own || snapshot.is_ours())
-            // An alarm's record holds no data: `alarms` lists it.
+            // The record of an alarm holds no data; `alarms` lists it.
             && !snapshot.is_record()
             && self.hosts.as_ref().is_none_or(|hosts| hosts.includes(snapshot.host()))
     }
 }
 
 impl Site {
-    /// Lists snapshots of the repository that is meant, of every host unless the filter names one.
+    /// Lists snapshots of the selected repository, of every host unless the filter names one.
     ///
     /// # Errors
-    /// When the repository cannot be read.
+    /// If the repository cannot be read.
     pub async fn snapshots(&self, filter: &SnapshotFilter) -> Result<Vec<Snapshot>, SiteError> {
         let (_, mut snapshots) = self.listed().await?;
         snapshots.retain(|snapshot| filter.fits(snapshot));
         Ok(snapshots)
     }
 
-    /// The recovery points of the hosts that are meant, newest first.
+    /// The recovery points of the selected hosts, newest first.
     ///
     /// # Errors
-    /// When the repository cannot be read.
+    /// If the repository cannot be read.
     pub async fn points(&self) -> Result<Vec<RecoveryPoint>, SiteError> {
         let (_, snapshots) = self.listed().await?;
         Ok(recovery_points(&snapshots, &self.source_names(), &self.identity.scope))
     }
 
-    /// Counts what is in the repository that is meant.
+    /// The size of the selected repository.
     ///
     /// # Errors
-    /// When the repository cannot be read.
+    /// If the repository cannot be read.
     pub async fn stats(&self) -> Result<RepositoryStats, SiteError> {
         let counting = async { Ok(self.repository().await?.stats().await?) };
         self.until_cancelled(Box::pin(counting)).await
     }
 
-    /// Pins snapshots, named by the beginnings of their ids, so that retention keeps them; or takes their pins away. Their ids change, and
-    /// what was proven of them holds under the new ones.
+    /// Pins snapshots, given by id prefix, so that retention keeps them; or unpins them. Their ids
+    /// change; their proofs remain valid under the new ones.
     ///
     /// # Errors
-    /// When one is not found, or cannot be written; those before it are changed.
+    /// If a snapshot is not found or cannot be written; those before it are changed already.
     pub async fn pin(
         &self,
         snapshots: &[String],

@@ -1,4 +1,4 @@
-//! `status`: how fresh and how well proven the backups of sources are, and of hosts.
+//! `status`: how fresh and how well proven the backups of sources and hosts are.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -14,41 +14,43 @@ use crate::{
     recovery::objectives::rto_broken,
 };
 
-/// What [`Site::status`] found.
+/// The report of [`Site::status`].
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct SiteStatus {
-    /// A line for each repository and source.
+    /// A row for each repository and source.
     pub sources: Vec<SourceStatus>,
-    /// Whether recovering all sources from the repository that is meant would take longer than the config allows; `None` where the config sets
-    /// no limit, or nothing was measured.
+    /// Whether restoring all sources from the selected repository would take longer than the config
+    /// allows; `None` if the config sets no limit, or nothing was measured.
     pub rto_broken: Option<bool>,
-    /// Alarms of this host that are not acknowledged. They block forget and prune.
+    /// Unacknowledged alarms of this host. They block forget and prune.
     pub alarms: Vec<Alarm>,
     /// Alarms of every host that are recorded in the repository.
     pub recorded: Vec<RecordedAlarm>,
 }
 
 impl SiteStatus {
-    /// Whether a limit of the config is broken: the command then ends with 6. Without a source, nothing is protected.
+    /// Reports whether a limit of the config is exceeded, for exit status 6. Without sources
+    /// nothing is protected, which counts as exceeded.
     #[must_use]
     pub fn is_broken(&self) -> bool {
         self.rto_broken == Some(true) || self.sources.iter().any(SourceStatus::is_broken)
     }
 }
 
-/// What [`Site::hosts_status`] found.
+/// The report of [`Site::hosts_status`].
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct HostsStatus {
-    /// A line for each host and source of the repository, and for each host that the config expects.
+    /// A row for each host and source in the repository, and for each expected host.
     pub hosts: Vec<HostStatus>,
     /// Alarms of every host that are recorded in the repository.
     pub recorded: Vec<RecordedAlarm>,
 }
 
 impl HostsStatus {
-    /// Whether a host that is expected is missing or has a stale source. A repository without any host is broken too.
+    /// Reports whether an expected host is missing or has a stale source. A repository without any
+    /// host fails too.
     #[must_use]
     pub fn is_broken(&self) -> bool {
         self.hosts.is_empty() || self.hosts.iter().any(|host| host.is_broken)
@@ -56,11 +58,12 @@ impl HostsStatus {
 }
 
 impl Site {
-    /// How old and how well proven the newest point of each source is, in the repository that is meant and in those that are fed from it,
-    /// and which alarms are not acknowledged. [`SiteStatus::is_broken`] sums it up.
+    /// The age and proof of each source's newest point, in the selected repository and in those
+    /// that receive its snapshots, and the unacknowledged alarms. [`SiteStatus::is_broken`]
+    /// summarises it.
     ///
     /// # Errors
-    /// When the repository, the history or the alarms cannot be read.
+    /// If the repository, the history or the alarms cannot be read.
     pub async fn status(&self) -> Result<SiteStatus, SiteError> {
         let settings = &self.config.settings;
         let (repository, snapshots) = self.listed().await?;
@@ -110,7 +113,8 @@ impl Site {
         })
     }
 
-    /// Repositories that are fed from one of the config: its mirrors, and those that a backup copies to.
+    /// Repositories that receive snapshots from a repository of the config: its mirrors, and those
+    /// that a backup copies to.
     pub fn replicas<'a>(&'a self, of: &'a str) -> impl Iterator<Item = &'a str> {
         let settings = &self.config.settings;
         let is_fed = move |name: &String, repository: &RepositorySettings| {
@@ -123,10 +127,11 @@ impl Site {
             .map(|(name, _)| name.as_str())
     }
 
-    /// How old the newest snapshot of every host and source in the repository is. Hosts that the config expects must be there and fresh.
+    /// The age of the newest snapshot of every host and source in the repository. Expected hosts
+    /// must exist and be fresh.
     ///
     /// # Errors
-    /// When the repository cannot be read.
+    /// If the repository cannot be read.
     pub async fn hosts_status(&self) -> Result<HostsStatus, SiteError> {
         let expected = &self.config.settings.status.expected_hosts;
         let (_, snapshots) = self.listed().await?;
@@ -134,7 +139,8 @@ impl Site {
         Ok(HostsStatus { hosts, recorded: Alarm::recorded(&snapshots) })
     }
 
-    /// Reaches every source and reads versions, rights and sizes. Never writes. One that cannot be reached has its error.
+    /// Connects to every source, and reads versions, rights and sizes. Never writes. A source that
+    /// cannot be reached has its error.
     pub async fn probe(&self) -> Vec<(SourceName, Result<Probe, SiteError>)> {
         let own = self.own.iter().map(|source| source.name());
         let names: Vec<SourceName> = self.config.sources.keys().chain(own).cloned().collect();
@@ -149,7 +155,7 @@ impl Site {
         probes
     }
 
-    /// The age at which a source's newest snapshot is stale.
+    /// The age from which a source's newest snapshot is stale.
     fn max_age(&self) -> SignedDuration {
         SignedDuration::from_hours(i64::from(self.config.settings.status.max_age_hours))
     }

@@ -1,4 +1,4 @@
-//! `verify` and `drill`: proofs of recovery points.
+//! `verify` and `drill`: prove recovery points.
 
 use std::path::Path;
 
@@ -20,27 +20,28 @@ use crate::{
     },
 };
 
-/// The point that is meant where none is named.
+/// The default point.
 const LATEST: &str = "latest";
 
-/// What [`Site::verify`] proves.
+/// Options of [`Site::verify`].
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Verification {
-    /// The job's id; a new one unless it is set.
+    /// Id of the job; a new one by default.
     pub run: Option<RunId>,
-    /// Sources; all that a backup takes where none is named.
+    /// Sources to verify; all if empty.
     pub sources: Vec<SourceName>,
-    /// `latest`, or the beginning of a run's or a snapshot's id.
+    /// `latest`, or the id prefix of a run or a snapshot.
     pub point: String,
-    /// One snapshot instead, by the beginning of its id: also one of another tool.
+    /// A single snapshot instead, by id prefix; may be of another program.
     pub snapshot: Option<String>,
-    /// How far: [`ProofLevel::Parsed`] unless it is set, and [`ProofLevel::Readable`] for another tool's snapshot.
+    /// Level to prove; by default [`ProofLevel::Parsed`], and [`ProofLevel::Readable`] for another
+    /// program's snapshot.
     pub level: Option<ProofLevel>,
 }
 
 impl Default for Verification {
-    /// The newest point of every source, parsed.
+    /// Verifies the newest point of every source at level parsed.
     fn default() -> Self {
         Self {
             run: None,
@@ -52,22 +53,22 @@ impl Default for Verification {
     }
 }
 
-/// What [`Site::drill`] restores and compares.
+/// Options of [`Site::drill`].
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Drill {
-    /// The job's id; a new one unless it is set.
+    /// Id of the job; a new one by default.
     pub run: Option<RunId>,
-    /// Sources; all that a backup takes where none is named.
+    /// Sources to restore; all if empty.
     pub sources: Vec<SourceName>,
-    /// `latest`, or the beginning of a run's or a snapshot's id.
+    /// `latest`, or the id prefix of a run or a snapshot.
     pub point: String,
-    /// How far. Only [`ProofLevel::Restored`] measures an RTO.
+    /// Level to prove. Only [`ProofLevel::Restored`] measures an RTO.
     pub level: ProofLevel,
 }
 
 impl Default for Drill {
-    /// The newest point of every source, restored.
+    /// Restores the newest point of every source.
     fn default() -> Self {
         Self {
             run: None,
@@ -79,13 +80,13 @@ impl Default for Drill {
 }
 
 impl Verification {
-    /// The newest points of these sources; of all that a backup takes where none is named.
+    /// Verifies the newest points of these sources; of all if the list is empty.
     #[must_use]
     pub fn of(sources: Vec<SourceName>) -> Self {
         Self { sources, ..Self::default() }
     }
 
-    /// The job that this is, with this id.
+    /// The job of this verification, with this id.
     #[must_use]
     pub fn job(&self, site: &Site, run: RunId) -> Job {
         let (parts, is_narrowed) = match &self.snapshot {
@@ -97,13 +98,13 @@ impl Verification {
 }
 
 impl Drill {
-    /// A drill of the newest points of these sources; of all that a backup takes where none is named.
+    /// A drill of the newest points of these sources; of all if the list is empty.
     #[must_use]
     pub fn of(sources: Vec<SourceName>) -> Self {
         Self { sources, ..Self::default() }
     }
 
-    /// The job that this is, with this id.
+    /// The job of this drill, with this id.
     #[must_use]
     pub fn job(&self, site: &Site, run: RunId) -> Job {
         let (parts, is_narrowed) = site.parts_of(&self.sources);
@@ -124,10 +125,11 @@ impl From<&DrillReport> for Ended {
 }
 
 impl Site {
-    /// Proves points, or one snapshot, and keeps what was shown in the history. [`job::exit_of`] sums the reports up.
+    /// Proves points, or one snapshot, and records the result in the history. [`job::exit_of`]
+    /// summarises the reports.
     ///
     /// # Errors
-    /// When the repository cannot be used, the job was cancelled, or a proof cannot be kept.
+    /// If the repository is unusable, the job was cancelled, or a proof cannot be recorded.
     pub async fn verify(&self, wanted: Verification) -> Result<Vec<VerifyReport>, SiteError> {
         self.until_cancelled(Box::pin(self.verify_wanted(wanted))).await
     }
@@ -136,7 +138,7 @@ impl Site {
         let repository = self.repository().await?;
         let run = wanted.run.unwrap_or_default();
         let Some(id) = &wanted.snapshot else {
-            // What is newest has to be proven, whole or not.
+            // The newest point has to be proven, whole or not.
             let point = self.point(&wanted.point, true);
             return self.verify_points(run, repository, &wanted.sources, point, wanted.level).await;
         };
@@ -151,7 +153,7 @@ impl Site {
         let level = wanted.level.unwrap_or(ProofLevel::Readable);
         if level > ProofLevel::Readable {
             return Err(SiteError::Config(format!(
-                "no source of the config made snapshot {}, so its format is unknown; --level readable is the most",
+                "no source of the config made snapshot {}, so its format is unknown; use --level readable or stored",
                 snapshot.id().short()
             )));
         }
@@ -187,7 +189,8 @@ impl Site {
             patience: self.patience,
         };
         let Verified { reports, stopped } = job::verify(&job, &self.staged_work()).await?;
-        // First of all, and also where the job ended early: what was found wrong takes earlier proofs back.
+        // Recorded first, and even if the job ended early: damage that was found revokes earlier
+        // proofs.
         self.history()?.proofs(run, &job.repository.location(), &reports)?;
         match stopped {
             Some(error) => Err(error.into()),
@@ -195,10 +198,11 @@ impl Site {
         }
     }
 
-    /// Proves a staged file of a source. Nothing is kept of it in the history: a file is not a point of a repository.
+    /// Verifies a staged file of a source. The history records nothing, because a file is not a
+    /// point of a repository.
     ///
     /// # Errors
-    /// [`SiteError::Config`] when the source has no such form; when the file cannot be read.
+    /// [`SiteError::Config`] if the source has no staged form; if the file cannot be read.
     pub async fn verify_file(
         &self,
         source: &SourceName,
@@ -214,10 +218,11 @@ impl Site {
         self.until_cancelled(Box::pin(verify)).await
     }
 
-    /// Restores points into scratch targets, compares, damages them, compares again, and measures. The report is kept in the history.
+    /// Restores points into scratch targets, compares, damages them, compares again, and measures
+    /// the time. The history records the report.
     ///
     /// # Errors
-    /// What keeps the drill from beginning, or its report from being kept.
+    /// If the drill cannot begin, or its report cannot be recorded.
     pub async fn drill(&self, wanted: Drill) -> Result<(DrillReport, ChainedReport), SiteError> {
         let (sources, unavailable) = self.sources(&wanted.sources)?;
         let settings = &self.config.settings;
@@ -227,7 +232,7 @@ impl Site {
             sources,
             unavailable,
             host: settings.host_name(),
-            // What is newest has to be proven, whole or not.
+            // The newest point has to be proven, whole or not.
             point: self.point(&wanted.point, true),
             level: wanted.level,
             state_directory: settings.state_directory.clone(),

@@ -1,4 +1,4 @@
-//! Verbs that are watched: announced before they begin, and recorded, published and notified however they end.
+//! Watched verbs: announced before they begin; recorded, published and notified when they end.
 
 use super::{Backup, Drill, MirrorPass, Replicated, Replication, Site, SiteError, Verification};
 use crate::{
@@ -11,29 +11,31 @@ use crate::{
     recovery::{drill::DrillReport, verify::VerifyReport},
 };
 
-/// A site whose jobs are watched, as those of the program are: [`Site::watch`].
+/// A site whose jobs are watched, as the program's are: see [`Site::watch`].
 #[derive(Clone, Copy)]
 pub struct Watched<'a>(&'a Site);
 
 impl Site {
-    /// The site with its jobs watched: healthchecks, notifiers, metrics and the history know of them.
+    /// Watches the jobs of the site: healthchecks, notifiers, metrics and the history learn of
+    /// them.
     #[must_use]
     pub fn watch(&self) -> Watched<'_> {
         Watched(self)
     }
 
-    /// Everybody who is notified of this site's jobs.
+    /// All recipients of notifications about this site's jobs.
     #[must_use]
     pub fn monitor(&self) -> Monitor<'_> {
         Monitor::new(&self.config, &self.environment, self.log.clone())
             .with_notifiers(&self.notifiers)
     }
 
-    /// Does the work of a job, outside of which nothing can fail: however it ends, the history, the metrics and every notifier know of it.
-    /// `ended` makes the report of the end from the work's result.
+    /// Does the work of a job. All of its errors are caught here: however it ends, the history, the
+    /// metrics and every notifier learn of it. `ended` builds the report of the end from the work's
+    /// result.
     ///
     /// # Errors
-    /// As the work; when the end of work that went well cannot be recorded.
+    /// As the work; if the end of successful work cannot be recorded.
     pub async fn watched<T, E: From<LedgerError>>(
         &self,
         job: Job,
@@ -48,40 +50,40 @@ impl Site {
 }
 
 impl Watched<'_> {
-    /// [`Site::backup`], watched unless it is a dry run.
+    /// Runs [`Site::backup`], watched unless it is a dry run.
     ///
     /// # Errors
-    /// As [`Site::backup`]; when the end cannot be recorded.
+    /// As [`Site::backup`]; if the end cannot be recorded.
     pub async fn backup(self, mut backup: Backup) -> Result<RunReport, SiteError> {
         let run = *backup.run.get_or_insert_default();
         let job = backup.job(self.0, run);
         self.run(job, self.0.backup(backup), |report| report.into()).await
     }
 
-    /// [`Site::verify`], watched.
+    /// Runs [`Site::verify`], watched.
     ///
     /// # Errors
-    /// As [`Site::verify`]; when the end cannot be recorded.
+    /// As [`Site::verify`]; if the end cannot be recorded.
     pub async fn verify(self, mut wanted: Verification) -> Result<Vec<VerifyReport>, SiteError> {
         let run = *wanted.run.get_or_insert_default();
         let job = wanted.job(self.0, run);
         self.run(Some(job), self.0.verify(wanted), |reports| reports.as_slice().into()).await
     }
 
-    /// [`Site::drill`], watched.
+    /// Runs [`Site::drill`], watched.
     ///
     /// # Errors
-    /// As [`Site::drill`]; when the end cannot be recorded.
+    /// As [`Site::drill`]; if the end cannot be recorded.
     pub async fn drill(self, mut wanted: Drill) -> Result<(DrillReport, ChainedReport), SiteError> {
         let run = *wanted.run.get_or_insert_default();
         let job = wanted.job(self.0, run);
         self.run(Some(job), self.0.drill(wanted), |(report, _)| report.into()).await
     }
 
-    /// [`Site::replicate`], watched unless it is a dry run.
+    /// Runs [`Site::replicate`], watched unless it is a dry run.
     ///
     /// # Errors
-    /// As [`Site::replicate`]; when the end cannot be recorded.
+    /// As [`Site::replicate`]; if the end cannot be recorded.
     pub async fn replicate(
         self,
         wanted: &Replication,

@@ -1,7 +1,8 @@
-//! Alarms: what a tripwire saw, until an operator acknowledges it.
+//! Alarms: what a tripwire detected, until an operator acknowledges it.
 //!
-//! An alarm is kept in two places: in the state directory of the host that raised it, and as a record in the repository, where every host
-//! sees it and where it survives the loss of this one. An alarm that was acknowledged in the repository is acknowledged.
+//! An alarm is stored twice: in the state directory of the host that raised it, and as a record in
+//! the repository, where every host sees it and where it survives the loss of this host. An alarm
+//! that was acknowledged in the repository is acknowledged.
 
 use std::{
     collections::BTreeMap,
@@ -24,33 +25,34 @@ use crate::{
 const FILE: &str = "alarms.json";
 const FORMAT: u32 = 1;
 
-/// An alarm that stands: retention of its repository waits for somebody to look.
+/// An active alarm. Retention of its repository waits until the operator acknowledges it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Alarm {
     /// Id of the repository.
     pub repository: String,
-    /// The source.
+    /// The suspicious source.
     pub source: SourceName,
-    /// Host that it was captured on.
+    /// Host that captured it.
     pub host: String,
-    /// The run that raised it.
+    /// The run that raised the alarm.
     pub run: RunId,
-    /// When it was raised.
+    /// Time of the alarm.
     pub time: Timestamp,
-    /// The newest snapshot that looked like this, by its id.
+    /// Id of the newest suspicious snapshot.
     pub snapshot: String,
-    /// The snapshot that was normal last, by its id: it stays while the alarm does.
+    /// Id of the last normal snapshot; it is kept while the alarm is active.
     #[serde(default)]
     pub normal: Option<String>,
-    /// Whether the repository holds a record of it.
+    /// Whether the repository holds a record of the alarm.
     #[serde(default)]
     pub is_recorded: bool,
-    /// What was seen.
+    /// The suspicions.
     pub suspicions: Vec<Suspicion>,
 }
 
 impl Alarm {
-    /// The alarms that are recorded in a repository, of every host, oldest first. A record that cannot be understood still counts.
+    /// The alarms of every host that are recorded in a repository, oldest first. A record that
+    /// cannot be read still counts.
     #[must_use]
     pub fn recorded(snapshots: &[Snapshot]) -> Vec<RecordedAlarm> {
         let records = Record::among(snapshots, RecordKind::Alarm);
@@ -63,14 +65,14 @@ impl Alarm {
     }
 }
 
-/// An alarm as a repository holds it.
+/// An alarm as recorded in a repository.
 #[derive(Clone, Debug, Serialize)]
 pub struct RecordedAlarm {
     /// The snapshot that holds the record.
     pub record: SnapshotId,
-    /// The host that raised it.
+    /// The host that raised the alarm.
     pub host: String,
-    /// What it says; `None` where a newer program wrote it otherwise.
+    /// The alarm; `None` if a newer program wrote it in another format.
     pub alarm: Option<Alarm>,
 }
 
@@ -97,17 +99,17 @@ pub fn protected_by(alarms: &[RecordedAlarm], hosts: HostScope) -> RetentionScop
     RetentionScope { hosts, protected: alarms.iter().filter_map(protects).collect() }
 }
 
-/// What would be removed past an alarm.
+/// The removal that an alarm may stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Removal {
-    /// Snapshots of some hosts.
+    /// Forgetting snapshots of some hosts.
     Forget,
-    /// Data that no snapshot of any host needs any more.
+    /// Pruning data that no snapshot of any host needs.
     Prune,
 }
 
 impl Alarm {
-    /// Whether both are about the same source of the same host in the same repository.
+    /// Reports whether both concern the same source of the same host in the same repository.
     fn is_of(&self, other: &Self) -> bool {
         (&self.repository, &self.source, &self.host)
             == (&other.repository, &other.source, &other.host)
@@ -121,14 +123,14 @@ impl fmt::Display for Alarm {
     }
 }
 
-/// The alarms of a host, and which snapshot of each source was normal last.
+/// The alarms of a host, and the last normal snapshot of each source.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Alarms {
     standing: Vec<Alarm>,
     normal: BTreeMap<(String, SourceName), String>,
 }
 
-/// How alarms lie on disk.
+/// The stored form of the alarms.
 #[derive(Serialize, Deserialize)]
 struct Stored {
     format: u32,
@@ -143,36 +145,34 @@ struct Normal {
     snapshot: String,
 }
 
-/// Why alarms cannot be read or kept. Whoever would delete something takes this for a standing alarm.
+/// Why alarms cannot be read or stored. A removal treats this as an active alarm.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AlarmError {
     /// The file cannot be used.
     #[error("cannot {action} the alarms in {}", path.display())]
     Io {
-        /// The file.
         path: PathBuf,
-        /// What was tried.
+        /// The attempted action.
         action: &'static str,
-        /// What the system said.
+        /// The system's error.
         #[source]
         cause: io::Error,
     },
-    /// The file is not what it should be.
-    #[error("the alarms in {} cannot be understood: {why}", path.display())]
+    /// The content of the file is invalid.
+    #[error("the alarms in {} are invalid: {why}", path.display())]
     Damaged {
-        /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The fault.
         why: String,
     },
 }
 
 impl Alarms {
-    /// Reads the alarms of a host. No file means that none was ever raised.
+    /// Reads the alarms of a host. Without a file, no alarm was ever raised.
     ///
     /// # Errors
-    /// When the file is there and cannot be read or understood.
+    /// If the file exists and cannot be read, or is invalid.
     pub fn load(state_directory: &Path) -> Result<Self, AlarmError> {
         let path = state_directory.join(FILE);
         let text = match fs::read(&path) {
@@ -185,8 +185,10 @@ impl Alarms {
             Err(error) => return Err(AlarmError::Damaged { path, why: error.to_string() }),
         };
         if stored.format > FORMAT {
-            let why =
-                format!("format {} is newer than this program; use a newer one", stored.format);
+            let why = format!(
+                "their format {} is newer than this program; use a newer program",
+                stored.format
+            );
             return Err(AlarmError::Damaged { path, why });
         }
         let normal = stored
@@ -197,23 +199,24 @@ impl Alarms {
         Ok(Self { standing: stored.alarms, normal })
     }
 
-    /// Every alarm that nobody has acknowledged.
+    /// The unacknowledged alarms.
     #[must_use]
     pub fn standing(&self) -> &[Alarm] {
         &self.standing
     }
 
-    /// The snapshot of a source that was found normal last, by its id.
+    /// Id of the last normal snapshot of a source.
     #[must_use]
     pub fn normal(&self, repository: &str, source: &SourceName) -> Option<&str> {
         self.normal.get(&(repository.to_owned(), source.clone())).map(String::as_str)
     }
 
-    /// Notes what became of a source's new snapshot: a suspicion raises an alarm or adds to the one that stands; without one,
-    /// and with no alarm standing, the snapshot is what is normal now. Gives the alarms as they are stored.
+    /// Records the judgement of a source's new snapshot: a suspicion raises an alarm or is added to
+    /// the active one; without a suspicion and an active alarm, the snapshot becomes the last
+    /// normal one. Returns the stored alarms.
     ///
     /// # Errors
-    /// When they cannot be read or written; nothing is changed then.
+    /// If they cannot be read or written; then nothing is changed.
     #[expect(clippy::needless_pass_by_value, reason = "it is kept")]
     pub fn note(state_directory: &Path, new: Alarm) -> Result<Self, AlarmError> {
         Self::change(state_directory, |alarms| {
@@ -222,7 +225,7 @@ impl Alarms {
             };
             match alarms.standing.iter_mut().find(same) {
                 Some(alarm) => {
-                    // What was seen first stays; what else is wrong by now is added.
+                    // The first suspicions stay; new ones are added.
                     alarm.snapshot.clone_from(&new.snapshot);
                     for suspicion in &new.suspicions {
                         if !alarm.suspicions.contains(suspicion) {
@@ -241,11 +244,11 @@ impl Alarms {
         .map(|(alarms, ())| alarms)
     }
 
-    /// Takes alarms of some hosts away: those of some sources, or all where no source is named. What raised them is normal from now on.
-    /// Gives what was taken away.
+    /// Removes alarms of some hosts: of these sources, or of all if none is named. What raised them
+    /// counts as normal from now on. Returns the removed alarms.
     ///
     /// # Errors
-    /// When they cannot be read or written; nothing is changed then.
+    /// If they cannot be read or written; then nothing is changed.
     pub fn acknowledge(
         state_directory: &Path,
         hosts: &HostScope,
@@ -257,13 +260,14 @@ impl Alarms {
         Self::change(state_directory, |alarms| alarms.settle(is_meant)).map(|(_, gone)| gone)
     }
 
-    /// Refuses while an alarm stops a removal, and while it is unknown whether one does.
+    /// Refuses a removal while an alarm stops it, or while the alarms cannot be read.
     ///
-    /// An alarm of this host stops everything, whichever repository it is of: a copy must not lose the good snapshots of what was lost here. An
-    /// alarm that another host recorded in the repository stops pruning there, and forgetting where `hosts` includes that host.
+    /// An alarm of this host stops every removal in every repository: a copy must not lose the good
+    /// snapshots of what was lost here. An alarm that another host recorded in the repository stops
+    /// pruning there, and forgetting if `hosts` includes that host.
     ///
     /// # Errors
-    /// [`RepositoryError::Guarded`], with what was seen and what to do.
+    /// [`RepositoryError::Guarded`], with the suspicions and advice.
     pub fn guard(
         state_directory: &Path,
         recorded: &[RecordedAlarm],
@@ -272,7 +276,7 @@ impl Alarms {
     ) -> Result<(), RepositoryError> {
         let own = Self::load(state_directory).map_err(|error| {
             RepositoryError::Guarded(format!(
-                "{}; nothing is forgotten or pruned before that is mended",
+                "{}; forget and prune are blocked until this is fixed",
                 crate::ground::error_chain(&error)
             ))
         })?;
@@ -283,7 +287,7 @@ impl Alarms {
         Self::guard_recorded(recorded, hosts, removal)
     }
 
-    /// As [`Alarms::guard`], where this host keeps no alarms of its own.
+    /// As [`Alarms::guard`], for hosts that store no alarms of their own.
     ///
     /// # Errors
     /// As [`Alarms::guard`].
@@ -302,11 +306,11 @@ impl Alarms {
         }
     }
 
-    /// Takes over what became of alarms in a repository: one whose record was removed there was acknowledged, by whichever host. Gives the
-    /// alarms of this repository that have no record yet.
+    /// Applies acknowledgements from a repository: an alarm whose record was removed there was
+    /// acknowledged by some host. Returns the alarms of this repository that have no record yet.
     ///
     /// # Errors
-    /// When they cannot be read or written; nothing is changed then.
+    /// If the alarms cannot be read or written; then nothing is changed.
     pub fn reconcile(
         state_directory: &Path,
         repository: &str,
@@ -338,7 +342,7 @@ impl Alarms {
     /// Notes that the repository holds a record of an alarm.
     ///
     /// # Errors
-    /// When they cannot be read or written; nothing is changed then.
+    /// If the alarms cannot be read or written; then nothing is changed.
     pub fn note_recorded(state_directory: &Path, recorded: &Alarm) -> Result<(), AlarmError> {
         let note = |alarms: &mut Self| {
             alarms
@@ -350,7 +354,7 @@ impl Alarms {
         Self::change(state_directory, note).map(drop)
     }
 
-    /// Removes alarms; what raised them is normal from now on. Gives what was removed.
+    /// Removes alarms and returns them; what raised them counts as normal from now on.
     fn settle(&mut self, goes: impl Fn(&Alarm) -> bool) -> Vec<Alarm> {
         let (gone, stay): (Vec<Alarm>, Vec<Alarm>) =
             std::mem::take(&mut self.standing).into_iter().partition(|alarm| goes(alarm));
@@ -362,7 +366,7 @@ impl Alarms {
         gone
     }
 
-    /// Reads, changes and writes under a lock: jobs of several repositories share the file.
+    /// Reads, changes and writes under a lock, because jobs of several repositories share the file.
     fn change<T>(
         state_directory: &Path,
         change: impl FnOnce(&mut Self) -> T,
@@ -403,11 +407,11 @@ impl Alarms {
     }
 }
 
-/// Why nothing is forgotten, and what to do about it.
+/// Why forget and prune are blocked, and what to do about it.
 pub(crate) fn refusal(seen: &str) -> String {
     format!(
-        "an alarm stands, so nothing is forgotten or pruned: {seen}. Look whether the data were lost or encrypted; \
-         if all is as it should be, run `kaleem-dr alarm acknowledge`"
+        "an alarm is active, so nothing is forgotten or pruned: {seen}. Check whether the data were lost or encrypted; \
+         if not, run `kaleem-dr alarm acknowledge`"
     )
 }
 

@@ -1,8 +1,10 @@
-//! Tripwires: a night on which too much vanished, shrank or was rewritten stops forgetting and pruning until somebody looks.
+//! Tripwires: if too much vanished, shrank or was rewritten in one night, forget and prune stop
+//! until the operator has checked.
 //!
-//! A loss or an encryption by others is saved like any other change, and retention would then drive the last good snapshots out.
-//! So each new snapshot is compared with the last one that was found normal; what is suspicious becomes an alarm that stands,
-//! in the state directory, until it is acknowledged. This judges and remembers; it deletes nothing, and needs no repository.
+//! A loss, or an encryption by an attacker, is saved like any other change, and retention would
+//! then remove the last good snapshots. So each new snapshot is compared with the last normal one;
+//! a suspicious one raises an alarm, which stays active in the state directory until it is
+//! acknowledged. This module judges and remembers; it deletes nothing, and needs no repository.
 
 mod alarms;
 
@@ -15,26 +17,28 @@ pub(crate) use self::alarms::refusal;
 pub use self::alarms::{Alarm, AlarmError, Alarms, RecordedAlarm, Removal, protected_by};
 use crate::engine::manifest::Manifest;
 
-/// Fewer items than this may go without a word: a handful of small collections come and go.
+/// Number of items below which a loss is ignored, because a handful of small collections come and
+/// go.
 const FEW_ITEMS: u64 = 10;
-/// Up to this share of new bytes, a source is one that changes little.
+/// Share of new bytes up to which a source counts as one that changes little.
 const QUIET_PERCENT: u64 = 20;
-/// So many earlier snapshots tell how much is new on a normal day.
+/// Number of earlier snapshots from which the normal share of new bytes is computed.
 const ENOUGH_HISTORY: usize = 3;
-/// How many names a sentence has.
+/// Maximum number of names in a sentence.
 const NAMES: usize = 5;
 
-/// When a snapshot is suspicious.
+/// Limits above which a snapshot is suspicious.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Tripwire {
-    /// Whether snapshots are looked at.
+    /// Enables the tripwires.
     pub enabled: bool,
-    /// Most of a source's items, or of its files, that may be gone since the last normal snapshot, in percent.
+    /// Maximum share of a source's items or files that may be gone since the last normal snapshot,
+    /// in percent.
     pub max_shrink_percent: u64,
-    /// Most of a source's bytes that may be new, in percent, where usually less than a fifth is.
+    /// Maximum share of new bytes, in percent, for a source that usually has less than a fifth.
     pub max_new_percent: u64,
-    /// Below this size, how much is new says nothing.
+    /// Size in bytes below which the share of new bytes is ignored.
     pub min_bytes: u64,
 }
 
@@ -47,43 +51,44 @@ impl Default for Tripwire {
 /// A new snapshot, as its save reported it.
 #[derive(Clone, Copy, Debug)]
 pub struct Observed<'a> {
-    /// What it says of itself.
+    /// Its manifest.
     pub manifest: &'a Manifest,
-    /// Plain bytes of blobs that were new to the repository.
+    /// Uncompressed size of the blobs that were new to the repository, in bytes.
     pub new_blob_bytes: u64,
 }
 
-/// What is known of a source's earlier whole snapshots of the same host.
+/// A source's earlier whole snapshots of the same host.
 #[derive(Clone, Debug, Default)]
 pub struct History {
-    /// Manifest of the last one that was found normal; `None` compares with nothing.
+    /// Manifest of the last normal snapshot; `None` compares with nothing.
     pub normal: Option<Manifest>,
-    /// New plain bytes and all bytes of each, where its maker said so.
+    /// New and total uncompressed bytes of each, where its maker recorded them.
     pub volumes: Vec<Volume>,
 }
 
-/// How much of a snapshot was new.
+/// The share of new data in a snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Volume {
-    /// Plain bytes of blobs that were new to the repository.
+    /// Uncompressed size of the blobs that were new to the repository, in bytes.
     pub new_bytes: u64,
-    /// All bytes.
+    /// Total size, in bytes.
     pub size_bytes: u64,
 }
 
 impl Volume {
-    /// The share of new bytes. Trees count as new but not as content, so it may be above a hundred.
+    /// The share of new bytes, in percent. May exceed 100, because trees count as new bytes but not
+    /// as content.
     fn percent(self) -> Option<u64> {
         (self.size_bytes > 0).then(|| self.new_bytes.saturating_mul(100) / self.size_bytes)
     }
 }
 
-/// Something suspicious.
+/// A suspicion.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Suspicion {
-    /// What was seen: `2 artifacts are gone: /mongo/kaleem/users.bson, …`.
+    /// What was detected: `2 artifacts are gone: /mongo/kaleem/users.bson, …`.
     pub what: String,
-    /// Why it counts: what was there before, and the limit.
+    /// Why it counts: the earlier value and the limit.
     pub why: String,
 }
 
@@ -94,7 +99,8 @@ impl fmt::Display for Suspicion {
 }
 
 impl Tripwire {
-    /// Compares a new snapshot with what was normal. Nothing suspicious gives an empty list.
+    /// Compares a new snapshot with the normal ones. Returns an empty list if nothing is
+    /// suspicious.
     #[must_use]
     pub fn judge(&self, new: Observed<'_>, history: &History) -> Vec<Suspicion> {
         if !self.enabled {
