@@ -151,7 +151,7 @@ mod tests {
         assert_eq!((reports[1].status, reports[1].output.as_str()), (Some(3), "bad config"));
         assert_eq!(
             (reports[2].status, reports[2].output.as_str()),
-            (None, "not run, because one before it failed")
+            (None, "not run because an earlier hook failed")
         );
     }
 
@@ -176,7 +176,7 @@ mod tests {
                 && reports[0].output.ends_with("line 2999"),
             "{reports:?}"
         );
-        assert!(reports[1].output.starts_with("/no/such/program cannot be started"), "{reports:?}");
+        assert!(reports[1].output.starts_with("cannot start /no/such/program"), "{reports:?}");
         let empty = run_all(&[Vec::new()]).await;
         assert_eq!(empty[0].status, None);
     }

@@ -1,4 +1,4 @@
-//! Each day: the backup ran, there is room, the snapshots are there.
+//! Daily: the backup ran, there is free space, the snapshots exist.
 
 use jiff::SignedDuration;
 
@@ -9,7 +9,7 @@ pub(super) fn lines(job: &Inspection, known: &Known) -> Vec<ChecklistLine> {
     vec![
         backup(job, known).line(
             "backup-job",
-            "The backup job succeeded since it was last to run",
+            "The backup job succeeded when it was last due",
             "نجحت مهمة النسخ الاحتياطي منذ آخر موعد لها",
         ),
         space(job).line(
@@ -103,7 +103,7 @@ fn snapshots(job: &Inspection, known: &Known) -> Answer {
         }
     };
     if newest.is_empty() {
-        answer.against("the config has no source");
+        answer.against("the config has no sources");
     }
     for source in newest {
         match (source.snapshot, source.time) {
@@ -118,7 +118,7 @@ fn snapshots(job: &Inspection, known: &Known) -> Answer {
                     id.short()
                 ));
             }
-            _ => answer.against(format!("{}: there is none", source.source)),
+            _ => answer.against(format!("{}: it has no snapshot", source.source)),
         }
     }
     answer

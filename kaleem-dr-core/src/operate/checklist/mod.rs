@@ -1,7 +1,9 @@
-//! The operator's checklists, answered: what must hold each day, week and month, with the evidence for each line.
+//! The operators' checklists, answered: conditions that must hold each day, week and month, with
+//! the evidence for each.
 //!
-//! The ledger and the run's own repository answer nearly all of it; another repository is opened only where the ledger does not know what
-//! it holds. A line that could not be answered is `unknown`, never `yes`.
+//! The ledger and the run's own repository answer nearly all items; another repository is opened
+//! only if the ledger does not know its content. An item that could not be answered is `unknown`,
+//! never `yes`.
 
 mod daily;
 mod monthly;
@@ -28,20 +30,17 @@ use crate::{
     },
 };
 
-/// How often a list is gone through.
+/// Period of a checklist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Period {
-    /// Each day.
     Daily,
-    /// Each week.
     Weekly,
-    /// Each month.
     Monthly,
 }
 
 impl Period {
-    /// Its word.
+    /// The period's name.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
@@ -59,24 +58,25 @@ impl FromStr for Period {
         let found = [Self::Daily, Self::Weekly, Self::Monthly]
             .into_iter()
             .find(|period| period.word() == text);
-        found
-            .ok_or_else(|| format!("`{text}` is no checklist; there are daily, weekly and monthly"))
+        found.ok_or_else(|| {
+            format!("unknown checklist `{text}`; checklists are daily, weekly, monthly")
+        })
     }
 }
 
-/// Whether a line holds.
+/// The answer to an item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Holds {
-    /// It does.
+    /// It holds.
     Yes,
-    /// It does not.
+    /// It does not hold.
     No,
-    /// It could not be told.
+    /// It could not be answered.
     Unknown,
 }
 
-/// A sentence in both of the operators' languages.
+/// A sentence in both languages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Text {
     /// English.
@@ -85,35 +85,35 @@ pub struct Text {
     pub ar: &'static str,
 }
 
-/// One line.
+/// One item.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct ChecklistLine {
-    /// What it is about, in kebab case.
+    /// Id of the item, in kebab case.
     pub id: &'static str,
-    /// What must hold.
+    /// The condition.
     pub text: Text,
-    /// Whether it does.
+    /// Whether it holds.
     pub holds: Holds,
-    /// What shows it: runs, snapshots, shares of disks.
+    /// The evidence: runs, snapshots, free space.
     pub evidence: Vec<String>,
 }
 
-/// A list, gone through.
+/// A checklist with its answers.
 #[derive(Clone, Debug, Serialize)]
 #[must_use]
 #[non_exhaustive]
 pub struct Checklist {
-    /// Which list.
+    /// Period of the list.
     pub period: Period,
-    /// When.
+    /// Time of the answers.
     pub at: Timestamp,
-    /// Its lines.
+    /// Its items.
     pub lines: Vec<ChecklistLine>,
 }
 
 impl Checklist {
-    /// 6 when a line does not hold, 1 when one could not be told.
+    /// Exit status: 6 if an item does not hold, 1 if one could not be answered.
     #[must_use]
     pub fn exit(&self) -> Exit {
         let any = |holds| self.lines.iter().any(|line| line.holds == holds);
@@ -127,22 +127,22 @@ impl Checklist {
     }
 }
 
-/// What a list is gone through with.
+/// Inputs of a checklist.
 #[non_exhaustive]
 pub struct Inspection {
     /// The config.
     pub config: Config,
-    /// The environment it was read in.
+    /// The environment that the config was read in.
     pub environment: Environment,
-    /// The repository that runs save into, by its name in the config.
+    /// The repository that runs save to, by its name in the config.
     pub primary: String,
     /// The machine.
     pub host: Host,
-    /// When the backup was last to run; without it, `status.max_age_hours` ago.
+    /// Time at which the backup was last due; if unknown, `status.max_age_hours` ago.
     pub last_scheduled: Option<Timestamp>,
 }
 
-/// Goes through a list. Changes nothing.
+/// Answers a checklist. Changes nothing.
 pub async fn go_through(period: Period, job: &Inspection) -> Checklist {
     let known = Known::gather(job, period).await;
     let lines = match period {
@@ -153,14 +153,14 @@ pub async fn go_through(period: Period, job: &Inspection) -> Checklist {
     Checklist { period, at: known.now, lines }
 }
 
-/// What more than one line needs.
+/// Inputs that several items share.
 struct Known {
     now: Timestamp,
-    /// `None` where nothing ran yet.
+    /// `None` if nothing has run yet.
     ledger: Result<Option<Ledger>, String>,
-    /// Of the primary repository; not read where no line asks for them.
+    /// Snapshots of the primary repository; read only if an item needs them.
     snapshots: Result<Vec<Snapshot>, String>,
-    /// The primary repository, as the ledger calls it.
+    /// The location of the primary repository, as in the ledger.
     primary: String,
 }
 
@@ -195,7 +195,7 @@ impl Known {
         ))
     }
 
-    /// Asks the ledger; without one, nothing is known to have run.
+    /// Reads from the ledger; without a ledger, no run is known.
     fn ask<T>(
         &self,
         question: impl FnOnce(&Ledger) -> Result<T, crate::engine::ledger::LedgerError>,
@@ -208,7 +208,7 @@ impl Known {
     }
 }
 
-/// Opens a repository and lists it.
+/// Opens a repository and lists its snapshots.
 async fn listed(job: &Inspection, name: &str) -> Result<Vec<Snapshot>, String> {
     let settings = &job.config.settings;
     let repository = settings
@@ -222,7 +222,7 @@ async fn listed(job: &Inspection, name: &str) -> Result<Vec<Snapshot>, String> {
     opened.snapshots().await.map_err(|error| error_chain(&error))
 }
 
-/// A line on its way: it holds until something speaks against it.
+/// An item under construction: it holds until evidence against it is found.
 struct Answer {
     holds: Holds,
     evidence: Vec<String>,
@@ -246,7 +246,7 @@ impl Answer {
         if self.holds == Holds::Yes {
             self.holds = Holds::Unknown;
         }
-        self.evidence.push(format!("{what} could not be told: {why}"));
+        self.evidence.push(format!("cannot determine {what}: {why}"));
     }
 
     fn line(self, id: &'static str, en: &'static str, ar: &'static str) -> ChecklistLine {

@@ -1,4 +1,4 @@
-//! Each month: a restore was rehearsed, and nothing is left of it.
+//! Monthly: a restore was rehearsed, and it left nothing behind.
 
 use std::{fs, io};
 
@@ -11,9 +11,9 @@ use crate::{
 };
 
 const MONTH: SignedDuration = SignedDuration::from_hours(31 * 24);
-/// Proofs of a month that are looked through.
+/// Maximum number of proofs of a month to read.
 const MOST_PROOFS: usize = 10_000;
-/// What restores leave, by where and by how it begins: ours, and those of the scripts before.
+/// Directories and prefixes of what restores leave behind: ours, and those of the old scripts.
 const LEFTOVERS: [(&str, &str); 3] =
     [("/var/tmp", "kaleem_restored_"), ("/var/tmp", "kdr_drill_"), ("/tmp", "restore-")];
 
@@ -26,13 +26,13 @@ pub(super) fn lines(job: &Inspection, known: &Known) -> Vec<ChecklistLine> {
         ),
         scratch(job).line(
             "scratch",
-            "Nothing is left of scratch directories",
+            "No scratch directories are left over",
             "لم يبقَ شيء من مجلدات الاستعادة المؤقتة",
         ),
     ]
 }
 
-/// What the ledger knows of drills.
+/// The ledger's entries about drills.
 struct Drills {
     events: Vec<PastEvent>,
     proofs: Vec<Proof>,
@@ -95,7 +95,7 @@ fn of_repository(
         Some(report) => {
             answer.for_it(format!("{name}: its report has the SHA-256 {}", report.hash));
         }
-        None => answer.against(format!("{name}: no report of that drill is kept")),
+        None => answer.against(format!("{name}: the report of that drill is missing")),
     }
     for source in job.config.backup_sources() {
         let proof = drills.proofs.iter().find(|proof| {
@@ -134,7 +134,7 @@ fn scratch(job: &Inspection) -> Answer {
         for entry in entries {
             match entry {
                 Ok(entry) if entry.file_name().to_string_lossy().starts_with(prefix) => {
-                    answer.against(format!("{} is left", entry.path().display()));
+                    answer.against(format!("{} is left over", entry.path().display()));
                 }
                 Ok(_) => {}
                 Err(error) => answer
@@ -143,7 +143,7 @@ fn scratch(job: &Inspection) -> Answer {
         }
     }
     if answer.evidence.is_empty() {
-        answer.for_it("no directory of a restore or a drill is there");
+        answer.for_it("no directory of a restore or a drill is left over");
     }
     answer
 }

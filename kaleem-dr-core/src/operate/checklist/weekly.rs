@@ -1,4 +1,4 @@
-//! Each week: the other repositories have it all, nothing failed, nothing piles up.
+//! Weekly: the other repositories are complete, nothing failed, nothing accumulates.
 
 use std::{
     fs, io,
@@ -19,11 +19,11 @@ use crate::{
 };
 
 const WEEK: SignedDuration = SignedDuration::from_hours(7 * 24);
-/// How many failures are listed.
+/// Maximum number of failures to list.
 const MOST_LISTED: usize = 20;
-/// Longest wait for the listing of another repository.
+/// Maximum wait for the listing of another repository.
 const LISTING_TIMEOUT: Duration = Duration::from_secs(30);
-/// A staged file may be this much larger than that of a week before.
+/// Maximum growth factor of a staged file within a week.
 const GROWTH: u64 = 2;
 
 pub(super) async fn lines(job: &Inspection, known: &Known) -> Vec<ChecklistLine> {
@@ -40,7 +40,7 @@ pub(super) async fn lines(job: &Inspection, known: &Known) -> Vec<ChecklistLine>
         ),
         staged(job, known.now).line(
             "staged-files",
-            "Staged files do not pile up",
+            "Staged files do not accumulate",
             "لا يوجد تراكم غير مبرر للملفات المرحلية",
         ),
     ]
@@ -101,7 +101,7 @@ async fn of_repository(
     };
     missing.retain(|source| source.snapshot.is_some());
     if !missing.is_empty() && !of_mirror {
-        // It may have come there from another host, or before there was a ledger.
+        // The snapshot may have come from another host, or before there was a ledger.
         match tokio::time::timeout(LISTING_TIMEOUT, listed(job, name)).await {
             Ok(Ok(there)) => missing.retain(|source| {
                 !there.iter().any(|snapshot| {
@@ -130,8 +130,8 @@ async fn of_repository(
     }
 }
 
-/// The sources whose newest snapshot a mirror holds. What a pass was about to bring is noted before it is there, so a good pass
-/// after the snapshot is asked for too.
+/// The sources whose newest snapshot a mirror holds. A pass records objects before it copies them,
+/// so a successful pass after the snapshot is required too.
 fn mirrored(
     ledger: &Ledger,
     mirror: &str,
@@ -188,7 +188,7 @@ fn failures(known: &Known) -> Answer {
         answer.against("nothing ran in seven days");
     }
     if !good.is_empty() {
-        answer.for_it(format!("{} ended well", good.len()));
+        answer.for_it(format!("{} jobs succeeded", good.len()));
     }
     for event in bad.iter().take(MOST_LISTED) {
         let what = format!(
@@ -228,7 +228,7 @@ fn staged(job: &Inspection, now: Timestamp) -> Answer {
                 &mut answer,
             ),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                answer.for_it(format!("{source}: nothing is staged"));
+                answer.for_it(format!("{source}: no staged file"));
             }
             Err(error) => {
                 answer.untold(&format!("what is in {}", directory.display()), &error.to_string());

@@ -1,14 +1,14 @@
-//! The handbook's env file and restic's variables, read as they are.
+//! Reads the handbook's env file and restic's variables in their original formats.
 
 use std::fmt::Write as _;
 
 use super::secret::Environment;
 
-/// Parses `NAME=VALUE` lines as a POSIX shell sources them: comments, `export`, single and double quotes, backslashes.
-/// Nothing is expanded: a line that would need it is refused.
+/// Parses `NAME=VALUE` lines as a POSIX shell sources them: comments, `export`, single and double
+/// quotes, backslashes. Expands nothing: a line that needs expansion is refused.
 ///
 /// # Errors
-/// With the number of the line that is not understood, and none of its content.
+/// The number of the invalid line, and nothing of its content.
 pub fn parse_env_file(text: &str) -> Result<Environment, InvalidEnvFile> {
     let mut variables = Vec::new();
     for (number, line) in text.lines().enumerate() {
@@ -19,19 +19,19 @@ pub fn parse_env_file(text: &str) -> Result<Environment, InvalidEnvFile> {
         let fault = |why| InvalidEnvFile { line: number + 1, why };
         let assignment = line.strip_prefix("export ").unwrap_or(line).trim_start();
         let (name, value) =
-            assignment.split_once('=').ok_or_else(|| fault("it is no NAME=VALUE"))?;
+            assignment.split_once('=').ok_or_else(|| fault("it is not NAME=VALUE"))?;
         let valid = !name.is_empty()
             && !name.starts_with(|c: char| c.is_ascii_digit())
             && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
         if !valid {
-            return Err(fault("the name is not one"));
+            return Err(fault("the name is not a valid variable name"));
         }
         variables.push((name.to_owned(), unquote(value).map_err(fault)?));
     }
     Ok(variables.into_iter().collect())
 }
 
-/// A line of an env file that is not understood.
+/// An invalid line of an env file.
 #[derive(Debug, thiserror::Error)]
 #[error("line {line} of the env file: {why}")]
 pub struct InvalidEnvFile {
@@ -60,15 +60,15 @@ fn unquote(text: &str) -> Result<String, &'static str> {
                         None => return Err("a quote is not closed"),
                     },
                     Some('$' | '`') => {
-                        return Err("`$` and backquotes are not expanded; quote them singly");
+                        return Err("`$` and backquotes are not expanded; use single quotes");
                     }
                     Some(c) => value.push(c),
                     None => return Err("a quote is not closed"),
                 }
             },
             '\\' => value.push(chars.next().ok_or("a backslash ends it")?),
-            '$' | '`' => return Err("`$` and backquotes are not expanded; quote them singly"),
-            // `URI=mongodb://h/db?a=b&c=d`: a shell would cut it at `&`, and nobody means that.
+            '$' | '`' => return Err("`$` and backquotes are not expanded; use single quotes"),
+            // `URI=mongodb://h/db?a=b&c=d`: a shell would cut it at `&`, which is never intended.
             c if c.is_whitespace() => {
                 let rest: String = chars.collect();
                 let rest = rest.trim_start();
@@ -84,11 +84,11 @@ fn unquote(text: &str) -> Result<String, &'static str> {
     Ok(value)
 }
 
-/// The config that restic's and the handbook's variables amount to, as TOML that refers to them. `None` when they name no
-/// repository.
+/// The config that restic's and the handbook's variables describe, as TOML that refers to them.
+/// `None` if they name no repository.
 ///
 /// # Errors
-/// When a variable asks for what this release does not do: nothing is left out in silence.
+/// If a variable requests something unsupported: nothing is ignored silently.
 pub fn config_of_environment(environment: &Environment) -> Result<Option<String>, String> {
     let Some(location) =
         environment.get("RESTIC_REPOSITORY").or_else(|| environment.get("RESTIC_REPO"))
@@ -102,7 +102,9 @@ pub fn config_of_environment(environment: &Environment) -> Result<Option<String>
     } else if environment.get("RESTIC_PASSWORD_COMMAND").is_some() {
         return Err("RESTIC_PASSWORD_COMMAND is not supported; use RESTIC_PASSWORD_FILE".into());
     } else {
-        return Err("set RESTIC_PASSWORD_FILE beside RESTIC_REPOSITORY".into());
+        return Err(
+            "RESTIC_REPOSITORY is set without a password; set RESTIC_PASSWORD_FILE too".into()
+        );
     };
     let mut config = String::new();
     if let Some(directory) = environment.get("RESTIC_CACHE_DIR") {
@@ -137,7 +139,7 @@ pub fn config_of_environment(environment: &Environment) -> Result<Option<String>
         config.push_str("[staged]\n");
         line(&mut config, "directory", root);
     }
-    // The handbook has a check for its restore test, and a drill is what a restore test is here.
+    // The handbook has a check for its restore test, which corresponds to our drill.
     if environment.get("RESTORE_HC_URL").is_some() {
         config.push_str(
             "[monitoring.healthchecks]\nchecks = { drill = { env = \"RESTORE_HC_URL\" } }\n",
@@ -147,7 +149,7 @@ pub fn config_of_environment(environment: &Environment) -> Result<Option<String>
     Ok(Some(config))
 }
 
-/// The sources that the handbook's variables amount to.
+/// The sources that the handbook's variables describe.
 fn sources(environment: &Environment) -> Result<String, String> {
     let mut config = String::new();
     if environment.get("MONGO_URI").is_some() {
@@ -178,7 +180,8 @@ fn sources(environment: &Environment) -> Result<String, String> {
             password.ok_or("RABBIT_URL is set, but neither RABBIT_PASS nor RABBIT_PASSWORD is")?;
         let _ = writeln!(config, "password = {{ env = \"{password}\" }}");
     }
-    // Snapshots come over HTTP: where only the container is named, its default port on this host is meant.
+    // Snapshots are fetched over HTTP. If only the container is named, use its default port on this
+    // host.
     let qdrant = environment
         .get("QDRANT_URL")
         .or_else(|| environment.get("QDRANT_CONTAINER").map(|_| "http://127.0.0.1:6333"));
@@ -192,7 +195,7 @@ fn sources(environment: &Environment) -> Result<String, String> {
     if environment.get("N8N_ENABLED").is_some_and(|enabled| !matches!(enabled, "" | "0")) {
         let folder = environment.get("N8N_USER_FOLDER");
         let folder = folder.ok_or(
-            "N8N_ENABLED is set, but not N8N_USER_FOLDER: the directory in which n8n's `.n8n` lies",
+            "N8N_ENABLED is set, but not N8N_USER_FOLDER: set it to the directory that contains n8n's `.n8n`",
         )?;
         config.push_str("[source.n8n]\ntype = \"n8n\"\n");
         line(&mut config, "directory", &format!("{}/.n8n", folder.trim_end_matches('/')));

@@ -1,4 +1,4 @@
-//! Files of `[section]` and `key = value`: rclone's config, AWS's shared credentials.
+//! INI files, with `[section]` and `key = value`: rclone's config, AWS's shared credentials.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -19,10 +19,11 @@ impl fmt::Debug for Ini {
 }
 
 impl Ini {
-    /// Parses a file. Keys are taken in lower case; lines that begin with `#` or `;` are comments, values may be quoted.
+    /// Parses a file. Keys are converted to lower case; lines that begin with `#` or `;` are
+    /// comments; values may be quoted.
     ///
     /// # Errors
-    /// With the number of the line that is not understood, and none of its content.
+    /// The number of the invalid line, and nothing of its content.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         let mut ini = Self::default();
         let mut current = None;
@@ -41,9 +42,10 @@ impl Ini {
                 current = Some(name.to_owned());
                 continue;
             }
-            let (key, value) = line.split_once('=').ok_or_else(|| fault("it is no KEY = VALUE"))?;
+            let (key, value) =
+                line.split_once('=').ok_or_else(|| fault("it is not KEY = VALUE"))?;
             let section = current.as_ref().and_then(|name| ini.0.get_mut(name));
-            let section = section.ok_or_else(|| fault("it stands before the first [section]"))?;
+            let section = section.ok_or_else(|| fault("it precedes the first [section]"))?;
             section.0.insert(
                 key.trim().to_lowercase(),
                 SecretString::from(unquoted(value.trim()).to_owned()),
@@ -52,7 +54,7 @@ impl Ini {
         Ok(ini)
     }
 
-    /// A section by its name.
+    /// The section with this name.
     pub(super) fn section(&self, name: &str) -> Option<&Section> {
         self.0.get(name)
     }
@@ -64,12 +66,12 @@ impl Ini {
 }
 
 impl Section {
-    /// A value that is no secret. Empty counts as absent.
+    /// A value that is not a secret. An empty one counts as absent.
     pub(super) fn get(&self, key: &str) -> Option<&str> {
         self.0.get(key).map(ExposeSecret::expose_secret).filter(|value| !value.is_empty())
     }
 
-    /// A value that is one.
+    /// A value that is a secret.
     pub(super) fn secret(&self, key: &str) -> Option<SecretString> {
         self.get(key).map(|value| SecretString::from(value.to_owned()))
     }

@@ -1,8 +1,9 @@
-//! The configuration: TOML, checked as a whole before anything runs, with the place of every fault.
+//! The configuration: TOML, fully checked before anything runs; each fault is reported with its
+//! place.
 //!
-//! Sources describe themselves: each kind brings the shape of its own table, and this module knows none of them. Secrets are
-//! referred to, never written in. Messages give file, line and column but not the line itself: it might hold what someone
-//! took for the right place of a password.
+//! Sources describe themselves: each kind defines its own table, and this module knows none of
+//! them. Secrets are referred to, never written in the config. Messages give file, line and column
+//! but not the line itself, because it might contain a password that was written there by mistake.
 
 mod envfile;
 mod ini;
@@ -44,17 +45,18 @@ use crate::{
 
 /// Prefix of variables that override a key: `KALEEM_DR__RETENTION__KEEP_DAILY=14`.
 const OVERRIDE_PREFIX: &str = "KALEEM_DR__";
-/// Source names the command line uses for something else.
+/// Source names that have another meaning on the command line.
 const RESERVED_NAMES: [&str; 1] = ["files"];
 
-/// A kind of source: the word in `type = "…"`, and how its table becomes a source.
+/// A kind of source: the word in `type = "…"`, and a function that turns its table into a source.
 pub struct SourceKind {
     name: &'static str,
     build: Box<Build>,
     schema: fn(&mut SchemaGenerator) -> Schema,
 }
 
-/// From a source's table to what makes the source of it. Secrets are read in the second step only.
+/// Parses a source's table, and returns a function that creates the source. Secrets are read only
+/// by that function.
 type Build =
     dyn Fn(SourceName, ValueDeserializer<'_>) -> Result<Box<Make>, toml::de::Error> + Send + Sync;
 type Make = dyn Fn(&Environment) -> Result<Arc<dyn Restorable>, Cause> + Send + Sync;
@@ -92,22 +94,23 @@ impl fmt::Debug for SourceKind {
     }
 }
 
-/// A config whose every part is valid.
+/// A valid config.
 #[derive(Clone)]
 pub struct Config {
-    /// What is not about sources.
+    /// All settings except the sources.
     pub settings: Settings,
     /// The sources, by name.
     pub sources: BTreeMap<SourceName, DeclaredSource>,
 }
 
-/// A source as the config declares it. Its secrets are not read before it is made, so that listing or restoring others
-/// works on a machine that has only the repository's password.
+/// A source as the config declares it. Its secrets are read only when the source is created, so
+/// that other sources can be listed or restored on a machine that only has the repository's
+/// password.
 #[derive(Clone)]
 pub struct DeclaredSource {
-    /// Its kind.
+    /// Kind of the source.
     pub kind: &'static str,
-    /// The files that its table names as secrets, by their keys.
+    /// The secret files that its table refers to, by key.
     pub secret_files: Vec<(String, PathBuf)>,
     make: Arc<Make>,
 }
@@ -119,10 +122,10 @@ impl fmt::Debug for DeclaredSource {
 }
 
 impl DeclaredSource {
-    /// Reads its secrets and makes it. Nothing is connected yet.
+    /// Reads its secrets and creates the source. Connects to nothing yet.
     ///
     /// # Errors
-    /// When a secret cannot be had, or the values do not fit together.
+    /// If a secret cannot be read, or the values contradict each other.
     pub fn make(&self, environment: &Environment) -> Result<Arc<dyn Restorable>, Cause> {
         (self.make)(environment)
     }
@@ -137,11 +140,11 @@ impl fmt::Debug for Config {
     }
 }
 
-/// What is wrong with a config, and where.
+/// A fault of a config, with its place.
 #[derive(Debug, thiserror::Error)]
 #[error("{}{place}: {message}", path.display())]
 pub struct ConfigError {
-    /// The file, or what stands for it.
+    /// The file, or the name used instead.
     pub path: PathBuf,
     place: Place,
     message: String,
@@ -200,7 +203,7 @@ impl Config {
             if RESERVED_NAMES.contains(&name.as_str()) {
                 return Err(error(
                     format!(
-                        "`{name}` means something else on the command line; choose another name"
+                        "`{name}` has another meaning on the command line; choose another name"
                     ),
                     Some(key.span()),
                 ));
@@ -249,7 +252,7 @@ impl Config {
                 && (of == name || !settings.repository.contains_key(of))
             {
                 let why = format!(
-                    "`repository.{name}.mirror_of` names {of}, which is no other repository of this config"
+                    "`repository.{name}.mirror_of` names {of}, which is not another repository of this config"
                 );
                 return Err(error(why, None));
             }
@@ -268,7 +271,8 @@ impl Config {
         Ok(Self { settings, sources })
     }
 
-    /// The sources a backup takes: those that `backup.sources` names, in its order, else all by name.
+    /// The sources that a backup captures: those in `backup.sources`, in that order, or all, by
+    /// name.
     #[must_use]
     pub fn backup_sources(&self) -> Vec<SourceName> {
         match &self.settings.backup.sources {
@@ -278,7 +282,8 @@ impl Config {
     }
 }
 
-/// Every `key = { file = "…" }` of a source's table, which is how all of them name a secret in a file.
+/// Every `key = { file = "…" }` of a source's table, which is the common form of references to
+/// secrets in files.
 fn secret_files(table: &DeValue<'_>) -> Vec<(String, PathBuf)> {
     let DeValue::Table(table) = table else { return Vec::new() };
     let mut files = Vec::new();
@@ -338,12 +343,12 @@ fn overrides(environment: &Environment) -> Vec<Override> {
         .collect()
 }
 
-/// Lays a variable over the document: as TOML where it parses as a value, else as text.
+/// Applies a variable to the document: as TOML if it parses as a value, otherwise as text.
 fn override_key<'i>(document: &mut DeTable<'i>, over: &'i Override) -> Result<(), String> {
     let Some((last, above)) =
         over.keys.split_last().filter(|_| over.keys.iter().all(|key| !key.is_empty()))
     else {
-        return Err("it names no key; write KALEEM_DR__SECTION__KEY".into());
+        return Err("it does not name a key; write KALEEM_DR__SECTION__KEY".into());
     };
     let value = match DeValue::parse(&over.text) {
         Ok(value) => value.into_inner(),
@@ -355,7 +360,7 @@ fn override_key<'i>(document: &mut DeTable<'i>, over: &'i Override) -> Result<()
             .entry(Spanned::new(0..0, key.as_str().into()))
             .or_insert_with(|| Spanned::new(0..0, DeValue::Table(DeTable::new())));
         let DeValue::Table(inner) = entry.get_mut() else {
-            return Err(format!("`{key}` is no table"));
+            return Err(format!("`{key}` is not a table"));
         };
         table = inner;
     }
@@ -385,7 +390,7 @@ pub fn schema(kinds: &[SourceKind]) -> serde_json::Value {
         .collect();
     let mut root = generator.into_root_schema_for::<Settings>().to_value();
     root["properties"]["source"] = json!({
-        "description": "What is backed up, by name.",
+        "description": "Sources to back up, by name.",
         "type": "object",
         "additionalProperties": { "oneOf": tables },
     });

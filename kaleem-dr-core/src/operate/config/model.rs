@@ -1,4 +1,4 @@
-//! The shape of the config, sources aside.
+//! The structure of the config, except sources.
 
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -22,61 +22,65 @@ use crate::{
     recovery::objectives::Objectives,
 };
 
-/// Everything that is not about a single source.
+/// All settings that do not belong to a single source.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
-    /// The host that this installation saves as, and whose points, proofs and retention it means. The machine's name when left out; set it where
-    /// that name does not last (containers), or to carry on as a host that was lost.
+    /// Host that this installation saves as, and whose points, proofs and retention it uses
+    /// [default: the machine's name]. Set it if that name changes (containers), or to continue as a
+    /// lost host.
     #[serde(default)]
     pub host: Option<HostName>,
-    /// Where runs of this host queue, and where history is kept.
+    /// Directory with the history and the queue of this host's runs.
     #[serde(default = "state_directory")]
     pub state_directory: PathBuf,
-    /// Where drills and verifications restore to, and staged files are unpacked: `scratch` in the state directory unless it is set.
-    /// It needs room for the largest source that is restored to files.
+    /// Directory for scratch targets of drills and verifications, and for unpacking staged files
+    /// [default: `scratch` in the state directory]. It needs space for the largest source that is
+    /// restored to files.
     #[serde(default)]
     pub scratch_directory: Option<PathBuf>,
-    /// Where index and trees of remote repositories are cached.
+    /// Cache directory for index and trees of remote repositories.
     #[serde(default = "cache_directory")]
     pub cache_directory: PathBuf,
     /// Repositories, by name. Without `--repo`, the one named `local` or the only one is used.
     #[serde(default)]
     pub repository: BTreeMap<String, RepositorySettings>,
-    /// What a run does.
+    /// Settings of a run.
     #[serde(default)]
     pub backup: BackupSettings,
-    /// How many snapshots stay, per host and source.
+    /// Number of snapshots to keep, per host and source.
     #[serde(default)]
     pub retention: Retention,
-    /// Staged files beside the repository: `/backups/mongo/mongo-<DATE>.archive.gz` and so on. None without this table.
+    /// Staged files, in addition to the repository: `/backups/mongo/mongo-<DATE>.archive.gz` and so
+    /// on. Without this table, none are written.
     #[serde(default)]
     pub staged: Option<Staging>,
-    /// When `status` is satisfied.
+    /// Limits of `status`.
     #[serde(default)]
     pub status: StatusSettings,
-    /// How much history is kept in the state directory.
+    /// Amount of history to keep in the state directory.
     #[serde(default)]
     pub ledger: LedgerLimits,
-    /// What is promised of recovery.
+    /// Recovery objectives.
     #[serde(default)]
     pub objectives: Objectives,
-    /// When a snapshot is so suspicious that nothing is forgotten or pruned until somebody looks.
+    /// Limits above which a snapshot is suspicious: then nothing is forgotten or pruned until the
+    /// operator acknowledges the alarm.
     #[serde(default)]
     pub tripwire: Tripwire,
-    /// Who is told how jobs end, and where metrics go.
+    /// Recipients of notifications, and destinations of metrics.
     #[serde(default)]
     pub monitoring: Monitoring,
-    /// When jobs run by themselves.
+    /// Times of scheduled jobs.
     #[serde(default)]
     pub schedule: ScheduleSettings,
-    /// From when on `doctor` finds fault.
+    /// Limits of `doctor`.
     #[serde(default)]
     pub doctor: DoctorSettings,
 }
 
 impl Settings {
-    /// Where drills and verifications restore to, and staged files are unpacked.
+    /// Directory for scratch targets of drills and verifications, and for unpacking staged files.
     #[must_use]
     pub fn scratch(&self) -> PathBuf {
         self.scratch_directory.clone().unwrap_or_else(|| self.state_directory.join("scratch"))
@@ -92,13 +96,14 @@ fn cache_directory() -> PathBuf {
 }
 
 impl Settings {
-    /// The host that this installation saves as.
+    /// Host that this installation saves as.
     #[must_use]
     pub fn host_name(&self) -> HostName {
         self.host.clone().unwrap_or_else(HostName::of_machine)
     }
 
-    /// What is valid in itself but loses data, one sentence each: points that retention removes before the next rule keeps them.
+    /// Warnings, one sentence each, about valid settings that lose data: points that retention
+    /// removes before the next rule keeps them.
     #[must_use]
     pub fn contradictions(&self) -> Vec<String> {
         let every = self.schedule.backup.hours_apart();
@@ -131,79 +136,82 @@ fn span(hours: u32) -> String {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RepositorySettings {
-    /// A directory; `s3:https://ENDPOINT/BUCKET/PREFIX` as restic writes it; `s3://BUCKET/PREFIX` with `endpoint`; or
-    /// `rclone:REMOTE:PATH`, of an S3 remote in rclone's config.
+    /// A directory; `s3:https://ENDPOINT/BUCKET/PREFIX`, as in restic; `s3://BUCKET/PREFIX` with
+    /// `endpoint`; or `rclone:REMOTE:PATH`, for an S3 remote in rclone's config.
     pub location: String,
-    /// The repository's password.
+    /// Password of the repository.
     pub password: SecretRef,
-    /// This repository is the mirror of another one of the config, by name: `kaleem-dr replicate` keeps it equal.
+    /// Name of the repository of which this one is a mirror; `kaleem-dr replicate` updates it.
     #[serde(default)]
     pub mirror_of: Option<String>,
-    /// S3: service address, `https://HOST`, for `s3://BUCKET/PREFIX`. Without it, `AWS_ENDPOINT_URL_S3` or `AWS_ENDPOINT_URL`.
+    /// S3: URL of the service, `https://HOST`, for `s3://BUCKET/PREFIX` [default:
+    /// `AWS_ENDPOINT_URL_S3` or `AWS_ENDPOINT_URL`].
     #[serde(default)]
     pub endpoint: Option<String>,
-    /// rclone's config. Without it, where rclone looks: `RCLONE_CONFIG`, then `~/.config/rclone/rclone.conf`.
+    /// Path of rclone's config [default: `RCLONE_CONFIG`, then `~/.config/rclone/rclone.conf`].
     #[serde(default)]
     pub rclone_config: Option<PathBuf>,
-    /// S3: access key id. Without it, `AWS_ACCESS_KEY_ID`, then the profile `AWS_PROFILE` of `~/.aws/credentials`.
+    /// S3: access key id [default: `AWS_ACCESS_KEY_ID`, then the profile `AWS_PROFILE` of
+    /// `~/.aws/credentials`].
     #[serde(default)]
     pub access_key_id: Option<SecretRef>,
-    /// S3: secret access key. Without it, `AWS_SECRET_ACCESS_KEY`.
+    /// S3: secret access key [default: `AWS_SECRET_ACCESS_KEY`].
     #[serde(default)]
     pub secret_access_key: Option<SecretRef>,
     /// S3: session token of a temporary key.
     #[serde(default)]
     pub session_token: Option<SecretRef>,
-    /// S3: region. Without it, `AWS_REGION` or `AWS_DEFAULT_REGION`, else `auto`; always `auto` on R2.
+    /// S3: region [default: `AWS_REGION`, `AWS_DEFAULT_REGION`, or `auto`]; always `auto` on R2.
     #[serde(default)]
     pub region: Option<String>,
-    /// S3: which addresses are tried: `any` (IPv4 first), `v4` or `v6`.
+    /// S3: IP addresses to use: `any` (IPv4 first), `v4` or `v6`.
     #[serde(default)]
     pub ip: IpChoice,
-    /// S3: PEM file of certificates that are trusted besides the system's.
+    /// S3: PEM file of certificates to trust in addition to the system's.
     #[serde(default)]
     pub ca_file: Option<PathBuf>,
-    /// S3: proxy, `http://HOST:PORT`. Without it, `HTTPS_PROXY` and `NO_PROXY`.
+    /// S3: proxy, `http://HOST:PORT` [default: `HTTPS_PROXY` and `NO_PROXY`].
     #[serde(default)]
     pub proxy: Option<String>,
     /// S3: allow `http:` to other machines.
     #[serde(default)]
     pub insecure_http: bool,
-    /// S3: most that all uploads together send: `2 MiB/s`.
+    /// S3: maximum rate of all uploads together: `2 MiB/s`.
     #[serde(default)]
     pub upload_limit: Option<Rate>,
-    /// S3: most that all downloads together take.
+    /// S3: maximum rate of all downloads together.
     #[serde(default)]
     pub download_limit: Option<Rate>,
-    /// More tags for snapshots that are saved or copied here. `{host}` in one stands for the host's name.
+    /// Additional tags for snapshots that are saved or copied here. `{host}` in a tag is replaced
+    /// by the host's name.
     #[serde(default)]
     pub tags: Vec<String>,
 }
 
-/// What a run does.
+/// Settings of a run.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct BackupSettings {
-    /// Which sources, in this order; all by name when left out.
+    /// Sources to capture, in this order [default: all, by name].
     pub sources: Option<Vec<SourceName>>,
     /// Forget by `[retention]` after a run.
     pub forget: bool,
     /// Prune after forgetting.
     pub prune: bool,
-    /// More tags for every snapshot.
+    /// Additional tags for every snapshot.
     pub tags: Vec<String>,
-    /// Further repositories, by name: what a run saves is copied into each of them.
+    /// Secondary repositories, by name: the snapshots of a run are copied to each of them.
     pub also: Vec<String>,
 }
 
-/// When `status` is satisfied.
+/// Limits of `status`.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct StatusSettings {
-    /// Hours after which a source's newest whole snapshot is stale.
+    /// Age from which a source's newest whole snapshot is stale, in hours.
     pub max_age_hours: u32,
-    /// The hosts that must have fresh snapshots in the repository: `status --all-hosts` ends with 6 when one is late or missing. Without them, it
-    /// judges every host that has snapshots.
+    /// Hosts that must have fresh snapshots in the repository: `status --all-hosts` ends with 6 if
+    /// one is late or missing. If empty, every host with snapshots is checked.
     pub expected_hosts: Vec<HostName>,
 }
 
@@ -217,13 +225,13 @@ impl Default for StatusSettings {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SettingsError {
-    /// A secret cannot be had.
+    /// A secret cannot be read.
     #[error(transparent)]
     Secret(#[from] SecretError),
-    /// The location is not understood.
+    /// The location is invalid.
     #[error("{0}")]
     Location(String),
-    /// There is no key, or it cannot be one of the service.
+    /// The key is missing, or cannot be a key of the service.
     #[error("{0}")]
     Key(String),
 }

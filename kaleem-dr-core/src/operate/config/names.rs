@@ -1,10 +1,10 @@
-//! From a repository's location, as the ledger knows it, to its name in the config.
+//! Maps a repository's location, as the ledger records it, to its name in the config.
 
 use std::collections::BTreeMap;
 
 use super::{model::Settings, secret::Environment};
 
-/// The names of a config's repositories, by their locations in words.
+/// The names of a config's repositories, by location.
 #[derive(Clone, Debug, Default)]
 pub struct RepositoryNames {
     names: BTreeMap<String, String>,
@@ -12,7 +12,8 @@ pub struct RepositoryNames {
 }
 
 impl RepositoryNames {
-    /// Of a config. A repository whose location cannot be told here (a key of its bucket is missing, say) is not among them.
+    /// The names of a config. Repositories whose location cannot be determined here (for example
+    /// because a key of the bucket is missing) are left out.
     #[must_use]
     pub fn of(settings: &Settings, environment: &Environment) -> Self {
         let mut names = BTreeMap::new();
@@ -25,15 +26,15 @@ impl RepositoryNames {
                 Err(_) => complete = false,
             }
         }
-        // Where work could not begin, the ledger has the name itself.
+        // If a job could not begin, the ledger has the name itself.
         for name in settings.repository.keys() {
             names.entry(name.clone()).or_insert_with(|| name.clone());
         }
         Self { names, complete }
     }
 
-    /// What to call a location: its name; the location itself where that may be a repository that cannot be told; `None` when
-    /// the config does not have it any more.
+    /// The name of a location. The location itself if it may belong to a repository that cannot be
+    /// determined; `None` if the config no longer has it.
     #[must_use]
     pub fn name_of(&self, location: &str) -> Option<String> {
         let name = self.names.get(location).cloned();

@@ -1,4 +1,4 @@
-//! `rclone:REMOTE:PATH`, understood by reading rclone's config; rclone itself is never run.
+//! Resolves `rclone:REMOTE:PATH` by reading rclone's config; never runs rclone.
 
 use std::path::{Path, PathBuf};
 
@@ -7,10 +7,10 @@ use super::{
     secret::{Environment, read_private},
 };
 
-/// Remotes that name each other, before we call it a circle.
+/// Maximum length of a chain of aliases, before it counts as a circle.
 const LONGEST_CHAIN: usize = 8;
 
-/// What a remote's path amounts to.
+/// The target of a remote's path.
 pub(super) enum Place {
     /// A bucket, on the service that the remote describes.
     S3 { remote: Remote, bucket: String, prefix: String },
@@ -36,10 +36,11 @@ impl Remote {
     }
 }
 
-/// Finds what `REMOTE:PATH` means.
+/// Resolves `REMOTE:PATH`.
 ///
 /// # Errors
-/// When the config cannot be read or has no such remote, or the remote is of a kind that we do not speak.
+/// If the config cannot be read or does not have the remote, or the type of the remote is
+/// unsupported.
 pub(super) fn resolve(
     location: &str,
     config: Option<&Path>,
@@ -49,21 +50,21 @@ pub(super) fn resolve(
     let shown = path.display();
     let text = read_private(&path).map_err(|error| match error {
         super::secret::SecretError::Unreadable { cause, .. } => {
-            format!("rclone's config {shown}: {cause}; name it with `rclone_config`, or write the S3 location itself")
+            format!("rclone's config {shown}: {cause}; set `rclone_config`, or use the S3 location itself")
         }
         exposed => exposed.to_string(),
     })?;
     if text.lines().any(|line| line.trim() == "RCLONE_ENCRYPT_V0:") {
         return Err(format!(
-            "rclone's config {shown} is encrypted, and we do not ask for its password; decrypt a copy (`rclone config show`) \
-             for `rclone_config`, or write the S3 location and its key files"
+            "rclone's config {shown} is encrypted, which is not supported; decrypt a copy (`rclone config show`) \
+             for `rclone_config`, or use the S3 location and key files"
         ));
     }
     let ini = Ini::parse(&text).map_err(|why| format!("rclone's config {shown}: {why}"))?;
     follow(location, ini, &shown.to_string())
 }
 
-/// Follows aliases to a remote that is something.
+/// Follows aliases to a remote of another type.
 fn follow(location: &str, ini: Ini, shown: &str) -> Result<Place, String> {
     let mut location = location.to_owned();
     for _ in 0..LONGEST_CHAIN {
@@ -83,7 +84,7 @@ fn follow(location: &str, ini: Ini, shown: &str) -> Result<Place, String> {
                 let (bucket, prefix) = path.split_once('/').unwrap_or((path, ""));
                 if bucket.is_empty() {
                     return Err(format!(
-                        "rclone:{name}: names no bucket; write rclone:{name}:BUCKET/PREFIX"
+                        "rclone:{name}: has no bucket; write rclone:{name}:BUCKET/PREFIX"
                     ));
                 }
                 let (bucket, prefix) = (bucket.to_owned(), prefix.trim_matches('/').to_owned());
@@ -116,10 +117,10 @@ fn follow(location: &str, ini: Ini, shown: &str) -> Result<Place, String> {
             }
         }
     }
-    Err(format!("rclone's aliases in {shown} lead in a circle"))
+    Err(format!("rclone's aliases in {shown} form a circle"))
 }
 
-/// Where rclone has its config.
+/// Path of rclone's config.
 pub(super) fn config_path(environment: &Environment) -> Result<PathBuf, String> {
     if let Some(path) = environment.get("RCLONE_CONFIG") {
         return Ok(path.into());
@@ -131,7 +132,7 @@ pub(super) fn config_path(environment: &Environment) -> Result<PathBuf, String> 
             .collect();
     let found = places.iter().find(|path| path.exists()).or_else(|| places.last());
     found.cloned().ok_or_else(|| {
-        "where is rclone's config? name it with `rclone_config` or RCLONE_CONFIG".to_owned()
+        "cannot find rclone's config; set `rclone_config` or RCLONE_CONFIG".to_owned()
     })
 }
 

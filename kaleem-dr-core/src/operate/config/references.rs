@@ -1,5 +1,5 @@
-//! What a config's text refers to, whatever it is about: secrets, and paths. Sources describe their own tables, so this looks at
-//! shapes alone and knows none of them.
+//! References in a config's text: secrets and paths. Sources define their own tables, so this
+//! module recognises references by their form alone.
 
 use std::path::{Path, PathBuf};
 
@@ -10,17 +10,19 @@ use super::{ConfigError, Place, line_and_column, secret::SecretRef};
 /// The references of a config.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct References {
-    /// Each secret, with the key that refers to it: `repository.local.password`. A secret of a list bears the list's key.
+    /// Each secret, with the key that refers to it: `repository.local.password`. A secret in a list
+    /// has the list's key.
     pub secrets: Vec<(String, SecretRef)>,
-    /// Absolute paths that stand as values, secrets' files aside.
+    /// Absolute paths among the values, except files of secrets.
     pub paths: Vec<PathBuf>,
 }
 
 impl References {
-    /// Reads them off a config's text. Variables that override keys are not seen. `path` names the file in messages.
+    /// Finds the references in a config's text. Variables that override keys are ignored. `path`
+    /// names the file in messages.
     ///
     /// # Errors
-    /// When it is no TOML.
+    /// If the text is not TOML.
     pub fn of(text: &str, path: &Path) -> Result<Self, ConfigError> {
         let table: Table = text.parse().map_err(|fault: toml::de::Error| ConfigError {
             path: path.to_path_buf(),
@@ -55,7 +57,7 @@ impl References {
     }
 }
 
-/// The secret that a table is, if it is one.
+/// The secret that a table refers to, if it is a reference.
 fn secret(table: &Table) -> Option<SecretRef> {
     let mut entries = table.iter();
     let (Some((kind, Value::String(value))), None) = (entries.next(), entries.next()) else {

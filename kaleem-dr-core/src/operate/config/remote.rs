@@ -1,5 +1,5 @@
-//! From a repository's table to a place: a directory, a bucket, what an rclone remote names. And the key that opens it, whose
-//! shape is checked before anything is sent.
+//! Turns a repository's table into a location (a directory, a bucket, the target of an rclone
+//! remote) and its access key, whose form is checked before anything is sent.
 
 use std::path::{Path, PathBuf};
 
@@ -19,7 +19,7 @@ use crate::engine::repository::{
 
 const FORMS: &str = "name a directory, s3:https://ENDPOINT/BUCKET/PREFIX, s3://BUCKET/PREFIX with `endpoint`, or rclone:REMOTE:PATH";
 
-/// A bucket on some service.
+/// A bucket on a service.
 #[expect(clippy::struct_field_names, reason = "the word of S3 for its name")]
 struct Bucket {
     endpoint: String,
@@ -29,10 +29,10 @@ struct Bucket {
 }
 
 impl RepositorySettings {
-    /// Reads the secrets and makes the access of it.
+    /// Reads the secrets and builds the access.
     ///
     /// # Errors
-    /// When a secret cannot be read, or the location is not understood.
+    /// If a secret cannot be read, or the location is invalid.
     pub fn access(
         &self,
         cache_directory: &std::path::Path,
@@ -48,25 +48,25 @@ impl RepositorySettings {
         })
     }
 
-    /// Where rclone's config is looked for; `None` where nothing says.
+    /// Path of rclone's config; `None` if nothing names it.
     #[must_use]
     pub fn rclone_config_path(&self, environment: &Environment) -> Option<PathBuf> {
         self.rclone_config.clone().or_else(|| rclone::config_path(environment).ok())
     }
 
-    /// Where it is. The password is not read.
+    /// The location. Does not read the password.
     ///
     /// # Errors
-    /// When the location is not understood, or a secret of the store cannot be read.
+    /// If the location is invalid, or a secret of the store cannot be read.
     pub fn location(&self, environment: &Environment) -> Result<Location, SettingsError> {
         location(self, environment)
     }
 }
 
-/// The place that a repository's table names.
+/// The location that a repository's table names.
 ///
 /// # Errors
-/// When it is not understood, a secret cannot be read, or the key cannot be one of the service.
+/// If it is invalid, a secret cannot be read, or the key cannot be a key of the service.
 pub(super) fn location(
     settings: &RepositorySettings,
     environment: &Environment,
@@ -105,7 +105,8 @@ fn invalid(why: impl Into<String>) -> SettingsError {
     SettingsError::Location(why.into())
 }
 
-/// What stands after `s3:`. restic's forms hold the endpoint; AWS's, `s3://BUCKET/PREFIX`, leaves it to others.
+/// Parses the part after `s3:`. restic's forms contain the endpoint; AWS's form,
+/// `s3://BUCKET/PREFIX`, takes it from elsewhere.
 fn bucket_of(
     settings: &RepositorySettings,
     url: &str,
@@ -128,7 +129,7 @@ fn bucket_of(
             }
             None => {
                 return Err(invalid(
-                    "s3://BUCKET/PREFIX does not say on which service; add `endpoint = \"https://…\"` to the repository's table",
+                    "s3://BUCKET/PREFIX has no endpoint; add `endpoint = \"https://…\"` to the repository's table",
                 ));
             }
         },
@@ -136,7 +137,7 @@ fn bucket_of(
     };
     if apart.is_some() {
         return Err(invalid(
-            "there are two endpoints, one in `location` and one in `endpoint`; write s3://BUCKET/PREFIX there",
+            "both `location` and `endpoint` have an endpoint; write s3://BUCKET/PREFIX in `location`",
         ));
     }
     let mut parts = rest.splitn(3, '/');
@@ -179,7 +180,7 @@ fn endpoint_of(
     }
 }
 
-/// Checks the address, finds the key, and puts them together.
+/// Checks the endpoint, finds the key, and combines them.
 fn access(
     settings: &RepositorySettings,
     environment: &Environment,
@@ -191,13 +192,13 @@ fn access(
     check_key(&key, is_r2(&endpoint)).map_err(SettingsError::Key)?;
     let own =
         settings.region.as_deref().or_else(|| section.and_then(|section| section.get("region")));
-    // R2 has one region; what the environment says of AWS's is not about it.
+    // R2 has one region; the environment's region belongs to AWS.
     let environments =
         ["AWS_REGION", "AWS_DEFAULT_REGION"].into_iter().filter(|_| !is_r2(&endpoint));
     let region = own.or_else(|| environments.into_iter().find_map(|name| environment.get(name)));
     if settings.proxy.as_ref().is_some_and(|proxy| proxy.contains('@')) {
         return Err(invalid(
-            "`proxy` has credentials in it; leave it out and set HTTPS_PROXY in the environment",
+            "`proxy` contains credentials; remove it and set HTTPS_PROXY in the environment",
         ));
     }
     Ok(Location::S3(S3Access {
@@ -225,9 +226,7 @@ fn checked_endpoint(
     bucket: &str,
     insecure_http: bool,
 ) -> Result<String, SettingsError> {
-    let unclear = || {
-        invalid(format!("the S3 location is not understood; {FORMS}, without credentials in it"))
-    };
+    let unclear = || invalid(format!("invalid S3 location; {FORMS}, without credentials"));
     let url: reqwest::Url = endpoint.parse().map_err(|_| unclear())?;
     let host =
         url.host_str().filter(|_| matches!(url.scheme(), "http" | "https")).ok_or_else(unclear)?;
@@ -239,22 +238,22 @@ fn checked_endpoint(
         return Err(unclear());
     }
     if bucket.is_empty() {
-        return Err(invalid(format!("the S3 location names no bucket; {FORMS}")));
+        return Err(invalid(format!("the S3 location has no bucket; {FORMS}")));
     }
     let below = url.path().trim_matches('/');
     if below == bucket || host.starts_with(&format!("{bucket}.")) {
         return Err(invalid(format!(
-            "the bucket {bucket} stands in the endpoint too; write the endpoint without it"
+            "the endpoint contains the bucket {bucket} too; remove it there"
         )));
     }
     if !below.is_empty() {
-        return Err(invalid("an S3 endpoint is https://HOST, with nothing behind it"));
+        return Err(invalid("an S3 endpoint is https://HOST, without a path"));
     }
     let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
     let endpoint = format!("{}://{host}{port}", url.scheme());
     if url.scheme() == "http" && !insecure_http && !is_loopback(&endpoint) {
         return Err(invalid(format!(
-            "{endpoint} is not encrypted on its way; write https, or `insecure_http = true` in a network that you trust"
+            "connections to {endpoint} are not encrypted; use https, or set `insecure_http = true` in a network that you trust"
         )));
     }
     Ok(endpoint)
@@ -267,7 +266,8 @@ struct Key {
     token: Option<SecretString>,
 }
 
-/// The table's own key; else the rclone remote's; else the environment's; else that of AWS's shared credentials.
+/// The key in the table; otherwise the rclone remote's, the environment's, or that of AWS's shared
+/// credentials.
 fn key(
     settings: &RepositorySettings,
     environment: &Environment,
@@ -320,7 +320,7 @@ fn profile(environment: &Environment) -> Result<Key, SettingsError> {
     let path = named.or_else(|| Some(Path::new(environment.get("HOME")?).join(".aws/credentials")));
     let Some(path) = path.filter(|path| asked || path.exists()) else {
         return Err(SettingsError::Key(
-            "there is no S3 key: name `access_key_id` and `secret_access_key` in the repository's table, or set AWS_ACCESS_KEY_ID \
+            "there is no S3 key: set `access_key_id` and `secret_access_key` in the repository's table, or set AWS_ACCESS_KEY_ID \
              and AWS_SECRET_ACCESS_KEY"
                 .into(),
         ));
@@ -340,7 +340,7 @@ fn profile(environment: &Environment) -> Result<Key, SettingsError> {
     })
 }
 
-/// Looks at the shape of a key. What it says has nothing of the key in it but lengths.
+/// Checks the form of a key. Its errors contain nothing of the key except lengths.
 fn check_key(key: &Key, r2: bool) -> Result<(), String> {
     for (what, value, digits) in
         [("access key id", &key.id, 32), ("secret access key", &key.secret, 64)]
@@ -348,14 +348,14 @@ fn check_key(key: &Key, r2: bool) -> Result<(), String> {
         let value = value.expose_secret();
         if value.is_empty() || value.chars().any(|c| c.is_whitespace() || c.is_control()) {
             return Err(format!(
-                "the S3 {what} is empty, or has a space or a line break in it; was it copied whole, and alone?"
+                "the S3 {what} is empty, or contains a space or a line break; copy the whole key and nothing else"
             ));
         }
         if r2 && (value.len() != digits || !value.bytes().all(|byte| byte.is_ascii_hexdigit())) {
             return Err(format!(
-                "the {what} is none of R2's: it has {} characters where R2's has {digits} hex digits (R2 would say \"Credential \
-                 access key has length {}\"). It may be AWS's, or the token's own value: make an R2 API token with \"Object Read & \
-                 Write\" and take the Access Key ID and Secret Access Key that are shown for S3 clients",
+                "the {what} is not a key of R2: it has {} characters, and R2's have {digits} hex digits (R2 would answer \"Credential \
+                 access key has length {}\"). It may be AWS's, or the value of the token: create an R2 API token with \"Object Read & \
+                 Write\" and use the Access Key ID and Secret Access Key that it shows for S3 clients",
                 value.chars().count(),
                 key.id.expose_secret().chars().count(),
             ));

@@ -1,7 +1,8 @@
-//! Secrets: where they lie, and the wrapper they never leave.
+//! Secrets: references to their locations, and the type that they are read into and never leave.
 //!
-//! A config names a secret by file, environment variable or systemd credential; its text is never in the config and
-//! never on a command line. What is read is a [`SecretString`], which neither Debug nor Display prints.
+//! A config refers to a secret by file, environment variable or systemd credential; the secret
+//! itself is never in the config and never on a command line. It is read into a [`SecretString`],
+//! which neither Debug nor Display prints.
 
 use std::{
     collections::BTreeMap,
@@ -18,11 +19,12 @@ use serde::{
     de::{Error as _, MapAccess, Visitor},
 };
 
-/// Where a secret lies: `{ file = "/etc/restic.pass" }`, `{ env = "MONGO_URI" }` or `{ credential = "mongo-uri" }`.
+/// The location of a secret: `{ file = "/etc/restic.pass" }`, `{ env = "MONGO_URI" }` or `{
+/// credential = "mongo-uri" }`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SecretRef {
-    /// A file that only its owner may read. One trailing line break is dropped.
+    /// A file that only its owner can read. One trailing line break is removed.
     File(PathBuf),
     /// An environment variable.
     Env(String),
@@ -40,7 +42,7 @@ impl fmt::Display for SecretRef {
     }
 }
 
-/// By hand, so that a secret someone wrote into the config is not repeated in the message.
+/// By hand, so that a message never repeats a secret that was written in the config.
 impl<'de> Deserialize<'de> for SecretRef {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         struct Table;
@@ -49,22 +51,22 @@ impl<'de> Deserialize<'de> for SecretRef {
             type Value = SecretRef;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("where the secret lies: { file = \"…\" }, { env = \"…\" } or { credential = \"…\" }")
+                f.write_str("the location of a secret: { file = \"…\" }, { env = \"…\" } or { credential = \"…\" }")
             }
 
             fn visit_str<E: serde::de::Error>(self, _secret: &str) -> Result<SecretRef, E> {
                 Err(E::custom(
-                    "a secret is not written into the config; say where it lies: { file = \"…\" }, { env = \"…\" } or { credential = \"…\" }",
+                    "secrets are not allowed in the config; set the location of the secret: { file = \"…\" }, { env = \"…\" } or { credential = \"…\" }",
                 ))
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<SecretRef, A::Error> {
                 let kind: String = map
                     .next_key()?
-                    .ok_or_else(|| A::Error::custom("an empty table names no secret"))?;
+                    .ok_or_else(|| A::Error::custom("an empty table does not refer to a secret"))?;
                 let value: String = map.next_value()?;
                 if map.next_key::<String>()?.is_some() {
-                    return Err(A::Error::custom("name one place of a secret, not two"));
+                    return Err(A::Error::custom("set one location of the secret, not two"));
                 }
                 match kind.as_str() {
                     "file" => Ok(SecretRef::File(value.into())),
@@ -79,11 +81,13 @@ impl<'de> Deserialize<'de> for SecretRef {
     }
 }
 
-/// The environment a config is read in: variables of the process, overlaid with those of an env file.
+/// The environment that a config is read in: variables of the process, overridden by those of an
+/// env file.
 ///
-/// It is a value, made once at the edge: nothing below the CLI reads the process environment.
+/// It is a value, created once at the edge: nothing below the CLI reads the process environment.
 ///
-/// It remembers which secrets were read, in all clones together, so that whatever leaves this machine can be searched for them.
+/// It remembers which secrets were read, across all clones, so that outgoing texts can be searched
+/// for them.
 #[derive(Clone, Default)]
 pub struct Environment {
     variables: BTreeMap<String, SecretString>,
@@ -115,12 +119,12 @@ impl Environment {
             .collect()
     }
 
-    /// Lays other variables over these.
+    /// Overrides these variables by others.
     pub fn overlay(&mut self, other: Self) {
         self.variables.extend(other.variables);
     }
 
-    /// A variable that is no secret. Empty counts as absent, as it does for restic.
+    /// A variable that is not a secret. An empty one counts as absent, as in restic.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {
         self.variables.get(name).map(ExposeSecret::expose_secret).filter(|value| !value.is_empty())
@@ -134,7 +138,8 @@ impl Environment {
     /// Reads a secret.
     ///
     /// # Errors
-    /// When it is not there, is empty, is not UTF-8, or lies in a file that others than its owner can read.
+    /// If it does not exist, is empty, is not UTF-8, or is in a file that users other than its
+    /// owner can read.
     pub fn secret(&self, secret: &SecretRef) -> Result<SecretString, SecretError> {
         let text = match secret {
             SecretRef::File(path) => read_private(path)?,
@@ -146,7 +151,7 @@ impl Environment {
                 let directory = self
                     .get("CREDENTIALS_DIRECTORY")
                     .ok_or_else(|| SecretError::NoCredentials(name.clone()))?;
-                // systemd keeps this directory to the service alone; its mode says nothing more.
+                // systemd restricts this directory to the service; its mode does not show that.
                 let path = Path::new(directory).join(name);
                 fs::read_to_string(&path)
                     .map_err(|cause| SecretError::Unreadable { path, cause })?
@@ -162,14 +167,14 @@ impl Environment {
         Ok(text)
     }
 
-    /// Every secret that was read so far.
+    /// All secrets that were read so far.
     #[must_use]
     pub fn secrets_read(&self) -> Vec<SecretString> {
         self.read.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
-/// Reads a file of secrets, unless others than its owner can.
+/// Reads a file of secrets, unless users other than its owner can read it.
 pub(super) fn read_private(path: &Path) -> Result<String, SecretError> {
     let unreadable = |cause| SecretError::Unreadable { path: path.to_path_buf(), cause };
     let meta = fs::metadata(path).map_err(unreadable)?;
@@ -180,33 +185,31 @@ pub(super) fn read_private(path: &Path) -> Result<String, SecretError> {
     fs::read_to_string(path).map_err(unreadable)
 }
 
-/// Why a secret could not be had.
+/// Why a secret could not be read.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SecretError {
     /// The file cannot be read.
     #[error("cannot read the secret file {}", path.display())]
     Unreadable {
-        /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         #[source]
         cause: std::io::Error,
     },
-    /// Others than the owner can read the file.
-    #[error("the secret file {path} can be read by others (mode {mode:03o}); run: chmod 600 {path}", path = path.display())]
+    /// Users other than the owner can read the file.
+    #[error("the secret file {path} can be read by other users (mode {mode:03o}); run: chmod 600 {path}", path = path.display())]
     Exposed {
-        /// The file.
         path: PathBuf,
         /// Its permission bits.
         mode: u32,
     },
     /// The variable is not set.
-    #[error("the environment variable {0} is not set, or is empty")]
+    #[error("the environment variable {0} is not set or is empty")]
     NoVariable(String),
-    /// No systemd credentials are there.
+    /// There are no systemd credentials.
     #[error(
-        "the systemd credential {0} is not there: CREDENTIALS_DIRECTORY is not set; is LoadCredential= in the unit?"
+        "the systemd credential {0} does not exist because CREDENTIALS_DIRECTORY is not set; check LoadCredential= in the unit"
     )]
     NoCredentials(String),
     /// The secret is empty.

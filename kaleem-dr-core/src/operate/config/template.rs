@@ -1,7 +1,8 @@
-//! What `config init` writes.
+//! The config that `config init` writes.
 
-/// A commented config to start from. It is valid as it is but for the paths and secrets it names.
-pub const TEMPLATE: &str = r#"# kaleem-dr. `kaleem-dr config check` finds faults; `kaleem-dr config schema` prints every key.
+/// A commented config as a starting point. It is valid except for the paths and secrets that it
+/// names.
+pub const TEMPLATE: &str = r#"# kaleem-dr. `kaleem-dr config check` checks it; `kaleem-dr config schema` prints every key.
 # A secret is never written here: name a file that only its owner may read, an environment variable, or a systemd credential:
 #   { file = "/etc/restic.pass" }   { env = "MONGO_URI" }   { credential = "mongo-uri" }
 # KALEEM_DR__SECTION__KEY in the environment overrides a key.

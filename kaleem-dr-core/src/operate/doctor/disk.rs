@@ -1,4 +1,4 @@
-//! Whether there is room, and whether the copies lie where one fault does not take them all.
+//! Checks free space, and whether one fault can destroy data and all copies.
 
 use std::{
     collections::BTreeMap,
@@ -17,12 +17,12 @@ use crate::{
     recovery::source::Restorable,
 };
 
-/// How many times the largest file must fit once more.
+/// Free space must suffice for this many more files of the largest size.
 const ROOM_FOR_DUMPS: u64 = 2;
-/// How the place of staged files is called.
+/// The name of the directory of staged files.
 const STAGED: &str = "staged files";
 
-/// Each place on a disk that we write to, and what it is for.
+/// Each directory that we write to, with its purpose.
 pub(crate) fn places(settings: &Settings, environment: &Environment) -> Vec<(String, PathBuf)> {
     let mut places = Vec::new();
     for (name, repository) in &settings.repository {
@@ -39,7 +39,7 @@ pub(crate) fn places(settings: &Settings, environment: &Environment) -> Vec<(Str
     places
 }
 
-/// Free space and inodes of each.
+/// Free space and inodes of each directory.
 pub(super) fn room(job: &Examination) -> Vec<Diagnosis> {
     let settings = &job.config.settings;
     let (added, mut found) = match added_last(job) {
@@ -75,7 +75,7 @@ pub(super) fn room(job: &Examination) -> Vec<Diagnosis> {
             }
             Err(error) => {
                 found.push(Diagnosis::unseen(
-                    &format!("the room for {what} in {}", path.display()),
+                    &format!("the free space for {what} in {}", path.display()),
                     &error.to_string(),
                 ));
             }
@@ -84,7 +84,7 @@ pub(super) fn room(job: &Examination) -> Vec<Diagnosis> {
     found
 }
 
-/// What the newest good run of each source wrote.
+/// The size of the newest successful run of each source.
 fn added_last(job: &Examination) -> Result<Vec<Part>, LedgerError> {
     let Some(ledger) = Ledger::find(&job.config.settings.state_directory)? else {
         return Ok(Vec::new());
@@ -107,8 +107,10 @@ fn of_space(
     {
         found.push(
             Diagnosis::error("disk-room-short", format!("{shown} ({what}) has {free} bytes free"))
-                .because(format!("{next} has {bytes} bytes: the next run may find no room"))
-                .fix("make room, lower `staged.keep`, or name a larger disk"),
+                .because(format!(
+                    "{next} has {bytes} bytes: the next run may not have enough space"
+                ))
+                .fix("free space, lower `staged.keep`, or use a larger disk"),
         );
     }
     if space.free_percent() < min_percent {
@@ -122,7 +124,7 @@ fn of_space(
                 ),
             )
             .because(format!("less than {min_percent} % (`doctor.min_free_percent`)"))
-            .fix("make room; `kaleem-dr prune` gives back what no snapshot needs"),
+            .fix("free space; `kaleem-dr prune` deletes data that no snapshot needs"),
         );
     }
     if space.free_inode_percent() < min_percent {
@@ -132,7 +134,7 @@ fn of_space(
                 "disk-inodes-low",
                 format!("{shown} ({what}) has {free} of {total} inodes free"),
             )
-            .because("files cannot be made when they run out, however many bytes are free")
+            .because("without free inodes no file can be created, however many bytes are free")
             .fix(format!("remove small files: `du --inodes -x {shown} | sort -n | tail`")),
         );
     }
@@ -145,7 +147,7 @@ fn of_space(
     found
 }
 
-/// The largest file of the directories below, one level down.
+/// The largest file in the subdirectories.
 fn largest_file(directory: &Path) -> Option<(PathBuf, u64)> {
     let below = fs::read_dir(directory).ok()?.flatten().filter(|entry| entry.path().is_dir());
     let files =
@@ -157,7 +159,7 @@ fn largest_file(directory: &Path) -> Option<(PathBuf, u64)> {
         .max_by_key(|(_, bytes)| *bytes)
 }
 
-/// Three copies, two devices, one elsewhere.
+/// Three copies, two devices, one off site.
 pub(super) fn copies(
     job: &Examination,
     sources: &[std::sync::Arc<dyn Restorable>],
@@ -178,7 +180,7 @@ pub(super) fn copies(
                     )),
                 }
             }
-            // What is wrong with it is told where it is opened.
+            // Opening the repository reports its problems.
             Err(_) => {}
         }
     }
@@ -200,7 +202,7 @@ pub(super) fn copies(
     if elsewhere == 0 && directories > 0 {
         found.push(
             Diagnosis::warning("no-copy-elsewhere", "every repository is on this machine")
-                .because("a fire, a theft or an intruder takes the machine with all of its copies")
+                .because("a fire, a theft or an intruder can destroy the machine with all copies")
                 .fix("add a [repository.r2] in a bucket with `mirror_of`, then run `kaleem-dr replicate`"),
         );
     }
@@ -215,7 +217,8 @@ pub(super) fn copies(
     found
 }
 
-/// A copy beside its data is worth less; it is harmless where there is another one elsewhere.
+/// A copy on the device of its data protects less; that is harmless if there is another one
+/// elsewhere.
 fn same_device(
     source: &SourceName,
     path: &Path,
@@ -223,15 +226,15 @@ fn same_device(
     others: bool,
 ) -> Diagnosis {
     let what = format!(
-        "{} of source {source} lies on the device of repository {}",
+        "{} of source {source} is on the device of repository {}",
         path.display(),
         repositories.join(", ")
     );
     if others {
         return Diagnosis::information("one-device", what)
-            .because("another repository is elsewhere: it has to be kept fresh");
+            .because("another repository is elsewhere: keep it fresh");
     }
     Diagnosis::warning("one-device", what)
-        .because("one broken disk takes the data and their only copy")
+        .because("one broken disk destroys the data and their only copy")
         .fix("put the repository on another disk, or add a second one (`mirror_of`, or `also` in [backup])")
 }

@@ -1,4 +1,5 @@
-//! The way to a bucket's service: its name, IPv4 and IPv6 each by itself, TLS, its clock; and rules that would eat the repository.
+//! Checks the connection to a bucket's service (name, IPv4 and IPv6 separately, TLS, clock), and
+//! lifecycle rules that would delete objects of the repository.
 
 use std::{io, net::SocketAddr, time::Duration};
 
@@ -13,17 +14,18 @@ use crate::{
     ground::{diagnosis::Diagnosis, error_chain},
 };
 
-/// How one family of addresses did.
+/// The result for one address family.
 enum Way {
-    /// It answered; with its date.
+    /// The service answered, with this date.
     Open(Option<String>),
     /// This machine has no network of that family.
     NoNetwork,
-    /// It did not.
+    /// The service did not answer.
     Shut(StoreErrorKind, String),
 }
 
-/// Looks at the way to the service of a repository. An `endpoint` among the findings says that it answered.
+/// Checks the connection to the service of a repository. A finding `endpoint` means that the
+/// service answered.
 pub(super) async fn way(
     job: &Examination,
     name: &str,
@@ -32,14 +34,14 @@ pub(super) async fn way(
 ) -> Vec<Diagnosis> {
     let endpoint = &access.endpoint;
     let Some((host, port)) = host_and_port(endpoint) else {
-        return vec![Diagnosis::unseen(&format!("the endpoint {endpoint}"), "it is no address")];
+        return vec![Diagnosis::unseen(&format!("the endpoint {endpoint}"), "it is not a URL")];
     };
     let proxied = access.network.proxy.is_some()
         || ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"]
             .iter()
             .any(|name| job.environment.get(name).is_some());
     if proxied {
-        // The proxy looks names up and chooses addresses.
+        // The proxy resolves names and chooses addresses.
         return judged(job, name, endpoint, None, Some(ask(access, None, deadline).await), None);
     }
     let looked_up = tokio::time::timeout(deadline, job.host.facts.addresses(&host, port)).await;
@@ -48,8 +50,8 @@ pub(super) async fn way(
         Err(error) => {
             return vec![
                 Diagnosis::error("endpoint-name", format!("repository {name}: {host} has no address: {error}"))
-                    .because("this machine does not resolve names, or the host in the endpoint is wrong")
-                    .fix(format!("getent hosts {host}; then mend /etc/resolv.conf or the endpoint of [repository.{name}]")),
+                    .because("this machine cannot resolve names, or the host in the endpoint is wrong")
+                    .fix(format!("getent hosts {host}; then fix /etc/resolv.conf or the endpoint of [repository.{name}]")),
             ];
         }
     };
@@ -112,11 +114,11 @@ fn judged(
         Diagnosis::error(id, format!("repository {name}: {endpoint} cannot be reached: {why}"));
     vec![match fault.advice() {
         Some(advice) => seen.fix(advice),
-        None => seen.fix(format!("try `ip = \"v4\"` in [repository.{name}]; is the network up?")),
+        None => seen.fix(format!("check the network, or try `ip = \"v4\"` in [repository.{name}]")),
     }]
 }
 
-/// What is said of one family where somebody answers over the other.
+/// The finding for one address family if the service answers over the other.
 fn one_family(
     [id, family, other]: [&'static str; 3],
     name: &str,
@@ -134,13 +136,13 @@ fn one_family(
                 id,
                 format!("repository {name}: {endpoint} does not answer over {family}: {why}"),
             )
-            .because("a connection may wait for it, and TLS handshakes fail now and then")
-            .fix(format!("write `ip = \"{other}\"` into [repository.{name}]")),
+            .because("connections may wait for it, and TLS handshakes may fail from time to time")
+            .fix(format!("set `ip = \"{other}\"` in [repository.{name}]")),
         ),
     }
 }
 
-/// Connects over one family, then asks the service for something.
+/// Connects over one family, then sends a request to the service.
 async fn reach(access: &S3Access, host: &str, addresses: &[SocketAddr], deadline: Duration) -> Way {
     match tokio::time::timeout(deadline, TcpStream::connect(addresses)).await {
         Ok(Ok(_)) => ask(access, Some((host, addresses)), deadline).await,
@@ -160,7 +162,7 @@ async fn reach(access: &S3Access, host: &str, addresses: &[SocketAddr], deadline
     }
 }
 
-/// One request that needs no key. Any answer will do.
+/// A request that needs no key. Any answer is good.
 async fn ask(access: &S3Access, to: Option<(&str, &[SocketAddr])>, deadline: Duration) -> Way {
     let built = transport::builder(&access.network, &access.tuning).and_then(|builder| {
         let builder = match to {
@@ -185,7 +187,7 @@ async fn ask(access: &S3Access, to: Option<(&str, &[SocketAddr])>, deadline: Dur
     }
 }
 
-/// Looks at the rules of the bucket.
+/// Checks the lifecycle rules of the bucket.
 pub(super) async fn lifecycle(name: &str, access: &S3Access, deadline: Duration) -> Vec<Diagnosis> {
     let Ok(report) = tokio::time::timeout(deadline, check_lifecycle(access)).await else {
         return vec![Diagnosis::unseen(

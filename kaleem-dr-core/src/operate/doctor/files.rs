@@ -1,4 +1,4 @@
-//! Files that hold secrets, the config, and the directories we work in.
+//! Checks files of secrets, the config, and the directories that we use.
 
 use std::{
     fs,
@@ -15,7 +15,7 @@ use crate::{
     operate::config::{RepositorySettings, secret::SecretRef},
 };
 
-/// Every file that the config names as a secret, and the config itself.
+/// All files of secrets in the config, and the config itself.
 pub(super) fn secrets(job: &Examination) -> Vec<Diagnosis> {
     let mut found = Vec::new();
     let files = secret_files(job);
@@ -28,13 +28,13 @@ pub(super) fn secrets(job: &Examination) -> Vec<Diagnosis> {
     if found.iter().all(|seen| seen.severity == Severity::Ok) {
         found.push(Diagnosis::ok(
             "secret-files",
-            format!("{} files of secrets are for their owner alone", files.len()),
+            format!("{} files of secrets are readable by their owner only", files.len()),
         ));
     }
     found
 }
 
-/// Key and path of each.
+/// Key and path of each file.
 fn secret_files(job: &Examination) -> Vec<(String, PathBuf)> {
     let mut files = Vec::new();
     for (name, repository) in &job.config.settings.repository {
@@ -53,7 +53,7 @@ fn secret_files(job: &Examination) -> Vec<(String, PathBuf)> {
             files.push((format!("repository.{name}.rclone_config"), path));
         }
     }
-    // The jobs of before may have used one that nothing here names.
+    // The old jobs may have used a file that the config does not name.
     let home =
         job.environment.get("HOME").map(|home| Path::new(home).join(".config/rclone/rclone.conf"));
     if let Some(path) =
@@ -72,7 +72,7 @@ fn secret_files(job: &Examination) -> Vec<(String, PathBuf)> {
     files
 }
 
-/// rclone's config, where a repository needs it.
+/// Path of rclone's config, if a repository needs it.
 fn rclone_config(job: &Examination, repository: &RepositorySettings) -> Option<PathBuf> {
     repository
         .location
@@ -92,7 +92,7 @@ fn of_secret(host: &Host, key: &str, path: &Path) -> Option<Diagnosis> {
                     format!("{shown}, which `{key}` names: {error}"),
                 )
                 .fix(format!(
-                    "write the secret into {shown}, then chmod 600 {shown}; or mend `{key}`"
+                    "write the secret to {shown}, then chmod 600 {shown}; or fix `{key}`"
                 )),
             );
         }
@@ -102,9 +102,9 @@ fn of_secret(host: &Host, key: &str, path: &Path) -> Option<Diagnosis> {
         return Some(
             Diagnosis::error(
                 "secret-file-mode",
-                format!("{shown}, which `{key}` leads to, has mode {mode:03o}"),
+                format!("{shown}, which `{key}` refers to, has mode {mode:03o}"),
             )
-            .because("others than its owner can read or change it, and it is refused")
+            .because("users other than its owner can read or change it, so kaleem-dr refuses it")
             .fix(format!("chmod 600 {shown}")),
         );
     }
@@ -114,7 +114,7 @@ fn of_secret(host: &Host, key: &str, path: &Path) -> Option<Diagnosis> {
                 "secret-file-owner",
                 format!("{shown}, which `{key}` names, belongs to the user {}", meta.uid()),
             )
-            .because("that user can read it and put another in its place")
+            .because("that user can read or replace it")
             .fix(format!("chown {} {shown}", host.uid)),
         );
     }
@@ -128,14 +128,17 @@ fn of_config(host: &Host, path: &Path) -> Option<Diagnosis> {
     (meta.mode() & 0o022 != 0 || foreign).then(|| {
         Diagnosis::error(
             "config-writable",
-            format!("others may write to the config {shown} (mode {:03o})", meta.mode() & 0o7777),
+            format!(
+                "users other than the owner may write to the config {shown} (mode {:03o})",
+                meta.mode() & 0o7777
+            ),
         )
-        .because("it names commands that run after a restore, and where secrets lie")
+        .because("it contains commands that run after a restore, and the locations of secrets")
         .fix(format!("chown root {shown} && chmod 644 {shown}"))
     })
 }
 
-/// Keys of buckets that are older than the config wants.
+/// Keys of buckets that are older than the config allows.
 pub(super) fn key_age(job: &Examination) -> Vec<Diagnosis> {
     let days = i64::from(job.config.settings.doctor.key_age_days);
     let mut found = Vec::new();
@@ -150,7 +153,7 @@ pub(super) fn key_age(job: &Examination) -> Vec<Diagnosis> {
         let what = format!("the key of repository {name} in {} is {age} days old", path.display());
         found.push(if age > days {
             Diagnosis::information("key-rotation-due", what).because(format!("`doctor.key_age_days` is {days}")).fix(
-                "make a new key with the service, write it into that file, run `kaleem-dr r2 check`, then revoke the old one",
+                "create a new key at the service, write it to that file, run `kaleem-dr r2 check`, then revoke the old one",
             )
         } else {
             Diagnosis::ok("key-age", what)
@@ -164,7 +167,7 @@ fn age_in_days(path: &Path, now: Timestamp) -> Option<i64> {
     Some(now.duration_since(written).as_secs() / 86_400)
 }
 
-/// State, cache and home.
+/// State directory, cache and home.
 pub(super) fn directories(job: &Examination) -> Vec<Diagnosis> {
     let settings = &job.config.settings;
     let remote = settings.repository.values().any(|repository| !is_directory(repository));
@@ -181,10 +184,10 @@ pub(super) fn directories(job: &Examination) -> Vec<Diagnosis> {
         let what = "HOME is not set";
         found.push(if needs_home {
             Diagnosis::error("no-home", what)
-                .because("rclone's config or AWS's credentials are looked for below it, and a repository names no other place")
-                .fix("name the file with `rclone_config`, or the keys with `access_key_id` and `secret_access_key`")
+                .because("a repository needs rclone's config or AWS's credentials, which are below HOME unless the config names another place")
+                .fix("set `rclone_config`, or `access_key_id` and `secret_access_key`")
         } else {
-            Diagnosis::information("no-home", what).because("a service has none; nothing here needs it")
+            Diagnosis::information("no-home", what).because("services have none; nothing in this config needs it")
         });
     }
     found
@@ -211,16 +214,16 @@ fn of_directory(id: &'static str, key: &str, path: &Path, needed: bool) -> Diagn
     let usable = nearest.is_dir() && access(nearest, AccessFlags::W_OK | AccessFlags::X_OK).is_ok();
     if usable {
         let what =
-            if path.exists() { "can be written" } else { "is not there yet, and can be made" };
+            if path.exists() { "can be written" } else { "does not exist yet, and can be created" };
         return Diagnosis::ok(id, format!("{shown} {what}"));
     }
     let what = if path.exists() {
         format!("{shown} cannot be written")
     } else {
-        format!("{shown} is not there and cannot be made")
+        format!("{shown} does not exist and cannot be created")
     };
     let seen = if needed { Diagnosis::error(id, what) } else { Diagnosis::information(id, what) };
-    seen.because(format!("the user we run as may not write in {}", nearest.display())).fix(format!(
-        "install -d -m 700 -o \"$(id -un)\" {shown}, as root; or name another place in `{key}`"
+    seen.because(format!("the current user may not write in {}", nearest.display())).fix(format!(
+        "install -d -m 700 -o \"$(id -un)\" {shown}, as root; or set another directory in `{key}`"
     ))
 }

@@ -1,4 +1,5 @@
-//! Secrets that stand in jobs, where `ps`, mails of cron and `systemctl show` tell them. Only their places are ever repeated.
+//! Finds secrets in jobs, where `ps`, cron's mails and `systemctl show` reveal them. Findings only
+//! contain their places.
 
 use std::os::unix::fs::MetadataExt as _;
 
@@ -8,7 +9,7 @@ use crate::{
     operate::host_jobs::{FileKind, Jobs, Line, assignment, strip_key, words},
 };
 
-/// How names of variables end that hold secrets.
+/// Suffixes of names of variables that hold secrets.
 const SECRET_NAMES: [&str; 8] = [
     "PASSWORD",
     "_PASS",
@@ -20,13 +21,13 @@ const SECRET_NAMES: [&str; 8] = [
     "TOKEN",
 ];
 
-/// What of a line is a secret, commented out or not. Files of variables have rules of their own.
+/// Secrets in a line, even if it is commented out. Files of variables have rules of their own.
 pub(super) fn of_line(line: &Line) -> Option<Diagnosis> {
     if line.kind == FileKind::Variables {
         return None;
     }
     let kind = secret_in(&line.text)?;
-    let what = format!("{} holds {kind}", line.place);
+    let what = format!("{} contains {kind}", line.place);
     let is_private = line.mode.trailing_zeros() >= 6
         && line.kind == FileKind::Script
         && kind.starts_with("a value");
@@ -36,12 +37,12 @@ pub(super) fn of_line(line: &Line) -> Option<Diagnosis> {
         Diagnosis::error("secret-in-job", what)
     };
     Some(
-        seen.because("whoever may read the file, or list processes while it runs, has the secret")
-            .fix("move it into a file of mode 600 and name that file; then change the secret, for it was seen"),
+        seen.because("everyone who can read the file, or list processes while the job runs, can read the secret")
+            .fix("move it to a file of mode 600 and refer to that file; then change the secret, because it was exposed"),
     )
 }
 
-/// Files of variables that hold secrets and are open to others.
+/// Files of variables that contain secrets and that other users can read.
 pub(super) fn of_variable_files(host: &Host, jobs: &Jobs) -> Vec<Diagnosis> {
     let mut found = Vec::new();
     let lines = jobs.jobs.iter().flat_map(|job| &job.lines);
@@ -57,11 +58,11 @@ pub(super) fn of_variable_files(host: &Host, jobs: &Jobs) -> Vec<Diagnosis> {
                 Diagnosis::error(
                     "secret-file-mode",
                     format!(
-                        "{shown} holds secrets, and not only root may read it (mode {:03o})",
+                        "{shown} contains secrets, and users other than root can read it (mode {:03o})",
                         line.mode
                     ),
                 )
-                .because("secrets belong into files that only their owner reads")
+                .because("secrets belong in files that only their owner can read")
                 .fix(format!("chown root {shown} && chmod 600 {shown}")),
             );
         }
@@ -69,10 +70,10 @@ pub(super) fn of_variable_files(host: &Host, jobs: &Jobs) -> Vec<Diagnosis> {
     found
 }
 
-/// What kind of secret stands in a text.
+/// The kind of secret in a text.
 fn secret_in(text: &str) -> Option<&'static str> {
     if has_uri_with_password(text) {
-        return Some("an address with a password in it");
+        return Some("a URL with a password");
     }
     let words: Vec<&str> = words(text).collect();
     for (at, word) in words.iter().enumerate() {
@@ -85,7 +86,7 @@ fn secret_in(text: &str) -> Option<&'static str> {
             .split_once(':')
             .is_some_and(|(user, password)| !user.is_empty() && is_written_out(password))
         {
-            return Some("a user with a password on a command line");
+            return Some("a user and password on a command line");
         }
         let option = if *word == "--password" {
             next
@@ -99,13 +100,13 @@ fn secret_in(text: &str) -> Option<&'static str> {
             && SECRET_NAMES.iter().any(|end| name.to_ascii_uppercase().ends_with(end))
             && is_written_out(value)
         {
-            return Some("a value of a variable that is a secret");
+            return Some("a value of a secret variable");
         }
     }
     None
 }
 
-/// `mongodb://user:password@host`.
+/// Finds `mongodb://user:password@host`.
 fn has_uri_with_password(text: &str) -> bool {
     text.split("://").skip(1).any(|rest| {
         let authority = rest
@@ -119,7 +120,7 @@ fn has_uri_with_password(text: &str) -> bool {
     })
 }
 
-/// Neither empty, nor a variable, a place or a stand-in.
+/// Reports whether a text is a real value: not empty, a variable, a path or a placeholder.
 fn is_written_out(value: &str) -> bool {
     !value.is_empty() && !value.starts_with(['$', '/', '<', '*', '`', '%'])
 }

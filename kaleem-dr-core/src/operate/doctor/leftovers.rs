@@ -1,4 +1,5 @@
-//! What the jobs of before may do to us: write into our repository, prune it, fail every night, or show a secret.
+//! Finds old jobs that harm ours: that write to or prune our repository, fail every night, or
+//! expose a secret.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,25 +12,26 @@ use crate::{
     },
 };
 
-/// Commands of restic that delete, and those that only write.
+/// restic's commands that delete, and those that only write.
 const RESTIC_DELETES: [&str; 3] = ["forget", "prune", "rewrite"];
 const RESTIC_WRITES: [&str; 5] = ["backup", "copy", "tag", "repair", "migrate"];
-/// Commands of rclone that delete on their target, and those that only write.
+/// rclone's commands that delete on their target, and those that only write.
 const RCLONE_DELETES: [&str; 8] =
     ["sync", "bisync", "move", "moveto", "delete", "deletefile", "purge", "rmdirs"];
 const RCLONE_WRITES: [&str; 3] = ["copy", "copyto", "rcat"];
-/// How the scripts that this replaces are called.
+/// Names of the scripts that kaleem-dr replaces.
 const OLD_SCRIPTS: [&str; 2] = ["kaleem-backup", "kaleem-restore-test"];
-/// The first restic that is known to serve all that the jobs of before ask of it.
+/// The oldest restic known to support everything that the old jobs use.
 const GOOD_RESTIC: (u32, u32) = (0, 16);
-/// Where programs are looked for when the environment does not say.
+/// Directories of programs if the environment has no `PATH`.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// How a repository of ours may be named in a job.
+/// Names of our repositories that may appear in a job.
 pub(super) struct Names(pub Vec<String>);
 
 impl Names {
-    /// Whether a job is about a repository of ours. What it does not say may be.
+    /// Reports whether a job uses one of our repositories. A job that does not name its repository
+    /// may.
     fn are_meant(&self, job: &Job) -> bool {
         let said = |text: &str| self.0.iter().any(|name| text.contains(name.as_str()));
         if job.lines.iter().any(|line| !line.is_comment() && said(&line.text)) {
@@ -52,7 +54,7 @@ impl Names {
     }
 }
 
-/// Looks at every job.
+/// Examines every job.
 pub(super) fn examine(host: &Host, jobs: &Jobs, names: &Names) -> Vec<Diagnosis> {
     let mut found: Vec<Diagnosis> = jobs
         .unread
@@ -76,7 +78,7 @@ pub(super) fn examine(host: &Host, jobs: &Jobs, names: &Names) -> Vec<Diagnosis>
         found.extend(without_cache(job).map(|seen| weighed(job, seen)));
     }
     found.extend(leaks::of_variable_files(host, jobs));
-    // A script that two jobs call is told of once.
+    // A script that two jobs call is reported once.
     let mut told = Vec::new();
     found.retain(|seen| {
         let new = !told.contains(&(seen.id, seen.what.clone()));
@@ -86,16 +88,13 @@ pub(super) fn examine(host: &Host, jobs: &Jobs, names: &Names) -> Vec<Diagnosis>
     if found.iter().all(|seen| seen.severity <= Severity::Information) {
         found.push(Diagnosis::ok(
             "jobs",
-            format!(
-                "{} crontabs and services: none writes into a repository of ours",
-                jobs.jobs.len()
-            ),
+            format!("{} crontabs and services: none writes to our repositories", jobs.jobs.len()),
         ));
     }
     found
 }
 
-/// A job that does not run by itself is worth a word less.
+/// Lowers the severity of findings about a job that is disabled.
 fn weighed(job: &Job, seen: Diagnosis) -> Diagnosis {
     if job.is_active {
         return seen;
@@ -104,7 +103,7 @@ fn weighed(job: &Job, seen: Diagnosis) -> Diagnosis {
         Severity::Error => Severity::Warning,
         _ => Severity::Information,
     };
-    Diagnosis { severity, what: format!("{} (it is switched off)", seen.what), ..seen }
+    Diagnosis { severity, what: format!("{} (it is disabled)", seen.what), ..seen }
 }
 
 fn of_command(job: &Job, line: &Line, words: &[&str], ours: bool, names: &Names) -> Vec<Diagnosis> {
@@ -116,12 +115,12 @@ fn of_command(job: &Job, line: &Line, words: &[&str], ours: bool, names: &Names)
         let (id, cause) = if severity == Severity::Error {
             (
                 "foreign-pruner",
-                "it may delete what we write: a prune beside a run destroys the run's packs",
+                "it may delete our data: a prune during a run destroys the run's packs",
             )
         } else {
             (
                 "foreign-writer",
-                "two programs that write one repository wait for each other, and their snapshots get mixed up",
+                "two programs that write to one repository wait for each other, and their snapshots are mixed up",
             )
         };
         Diagnosis { severity, ..Diagnosis::warning(id, what).because(cause).fix(off.clone()) }
@@ -135,7 +134,7 @@ fn of_command(job: &Job, line: &Line, words: &[&str], ours: bool, names: &Names)
                 found.push(foreign(
                     Severity::Error,
                     format!(
-                        "{place} runs `{program} unlock --remove-all`, which takes our locks away"
+                        "{place} runs `{program} unlock --remove-all`, which removes our locks"
                     ),
                 ));
             } else if let Some(command) = has(&RESTIC_WRITES) {
@@ -148,7 +147,7 @@ fn of_command(job: &Job, line: &Line, words: &[&str], ours: bool, names: &Names)
         "restic" | "rustic" if has(&RESTIC_DELETES).or(has(&RESTIC_WRITES)).is_some() => {
             found.push(Diagnosis::information(
                 "foreign-job-elsewhere",
-                format!("{place} runs {program} on a repository that is none of ours"),
+                format!("{place} runs {program} on a repository that is not ours"),
             ));
         }
         "rclone" if names.in_words(&words[1..]) => {
@@ -166,15 +165,15 @@ fn of_command(job: &Job, line: &Line, words: &[&str], ours: bool, names: &Names)
     }
     if program == "restic" && words.iter().any(|word| word.contains("s3.endpoint")) {
         found.push(
-            Diagnosis::error("restic-s3-endpoint", format!("{place} gives restic the option s3.endpoint"))
-                .because("restic answers \"option s3.endpoint is not known\" and does nothing: the endpoint belongs into the repository's name")
-                .fix(format!("{off}; or write `-r s3:https://ENDPOINT/BUCKET/PREFIX` in {place} and leave the option out")),
+            Diagnosis::error("restic-s3-endpoint", format!("{place} calls restic with the option s3.endpoint"))
+                .because("restic answers \"option s3.endpoint is not known\" and does nothing: the endpoint belongs in the repository's location")
+                .fix(format!("{off}; or write `-r s3:https://ENDPOINT/BUCKET/PREFIX` in {place} and remove the option")),
         );
     }
     found
 }
 
-/// `mongodump --oplog` of one database, which mongodump refuses.
+/// Detects `mongodump --oplog` for one database, which mongodump refuses.
 fn oplog_of_one(job: &Job, line: &Line, words: &[&str]) -> Option<Diagnosis> {
     if !words.contains(&"--oplog") {
         return None;
@@ -197,13 +196,13 @@ fn oplog_of_one(job: &Job, line: &Line, words: &[&str]) -> Option<Diagnosis> {
             "mongodump answers \"--oplog mode only supported on full dumps\" and dumps nothing",
         )
         .fix(format!(
-            "{}; `kaleem-dr backup` reads all collections at one moment without it",
+            "{}; `kaleem-dr backup` reads all collections as of one moment without it",
             switch_off(job, line)
         )),
     )
 }
 
-/// The value of an option, in either way of writing it.
+/// The value of an option, as a separate word or after `=`.
 fn value_of<'a>(words: &[&'a str], options: &[&str]) -> Option<&'a str> {
     words.iter().enumerate().find_map(|(at, word)| {
         options.iter().find_map(|option| {
@@ -226,7 +225,7 @@ fn expanded(value: &str, variables: &BTreeMap<&str, &str>) -> String {
     }
 }
 
-/// A service that calls restic without saying where its cache is.
+/// Detects a service that calls restic without setting its cache directory.
 fn without_cache(job: &Job) -> Option<Diagnosis> {
     let calls =
         job.lines.iter().any(|line| line.commands().iter().any(|words| base(words[0]) == "restic"));
@@ -242,14 +241,22 @@ fn without_cache(job: &Job) -> Option<Diagnosis> {
     (job.kind == JobKind::Service && calls && !known).then(|| {
         Diagnosis::warning(
             "restic-without-cache",
-            format!("{} calls restic, and sets neither HOME nor RESTIC_CACHE_DIR", job.place.display()),
+            format!(
+                "{} calls restic, and sets neither HOME nor RESTIC_CACHE_DIR",
+                job.place.display()
+            ),
         )
-        .because("a service has no HOME, so restic finds no place for its cache and reads everything anew")
-        .fix(format!("add `Environment=RESTIC_CACHE_DIR=/var/cache/restic` to [Service] in {}", job.place.display()))
+        .because(
+            "services have no HOME, so restic has no cache directory and reads everything again",
+        )
+        .fix(format!(
+            "add `Environment=RESTIC_CACHE_DIR=/var/cache/restic` to [Service] in {}",
+            job.place.display()
+        ))
     })
 }
 
-/// How a job is taken out of service.
+/// The instructions for disabling a job.
 fn switch_off(job: &Job, line: &Line) -> String {
     let place = job.place.display();
     match job.kind {
@@ -260,7 +267,7 @@ fn switch_off(job: &Job, line: &Line) -> String {
         JobKind::Cron if matches!(line.kind, FileKind::Crontab { .. }) => {
             format!("delete the line {}", line.place)
         }
-        JobKind::Cron => format!("take the line that calls it out of {place}"),
+        JobKind::Cron => format!("remove the line that calls it from {place}"),
     }
 }
 
@@ -268,7 +275,7 @@ fn base(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or(path)
 }
 
-/// Looks for an old restic, which the jobs of before would run.
+/// Looks for an old restic, which the old jobs would run.
 pub(super) async fn old_restic(
     host: &Host,
     environment: &Environment,
@@ -316,20 +323,20 @@ pub(super) async fn old_restic(
                     Diagnosis::information("restic-old", what)
                 };
                 found.push(
-                    seen.because("it knows fewer options of S3, and before 0.14 not the repositories that we make; kaleem-dr itself does not use it")
+                    seen.because("it supports fewer S3 options, and before 0.14 it cannot read our repositories; kaleem-dr itself does not use it")
                         .fix(format!("{shown} self-update, or remove it")),
                 );
             }
             None => found.push(Diagnosis::unseen(
                 &format!("the version of {shown}"),
-                "it does not say which it is",
+                "its output has no version",
             )),
         }
     }
     found
 }
 
-/// Of `restic 0.18.0 compiled with …`.
+/// Parses `restic 0.18.0 compiled with …`.
 fn version(said: &str) -> Option<(u32, u32)> {
     let mut numbers = said.strip_prefix("restic ")?.split(['.', ' ', '-']);
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))

@@ -1,28 +1,28 @@
-//! Management panels that listen on every address (proc(5), `/proc/net/tcp` and `tcp6`).
+//! Finds management panels that listen on every address (proc(5), `/proc/net/tcp` and `tcp6`).
 
 use std::{collections::BTreeSet, fs, io};
 
 use super::Host;
 use crate::ground::diagnosis::Diagnosis;
 
-/// Panels that show everything to whoever knows or guesses a password.
+/// Panels that show everything to anyone who knows or guesses a password.
 const PANELS: [(u16, &str, &str); 3] = [
     (
         15672,
         "RabbitMQ's management",
-        "write `management.tcp.ip = 127.0.0.1` into rabbitmq.conf, or publish the port as 127.0.0.1:15672:15672",
+        "set `management.tcp.ip = 127.0.0.1` in rabbitmq.conf, or publish the port as 127.0.0.1:15672:15672",
     ),
     (
         15671,
         "RabbitMQ's management over TLS",
-        "write `management.ssl.ip = 127.0.0.1` into rabbitmq.conf, or block the port in the firewall",
+        "set `management.ssl.ip = 127.0.0.1` in rabbitmq.conf, or block the port in the firewall",
     ),
     (8081, "mongo-express", "publish the port as 127.0.0.1:8081:8081, or stop the panel"),
 ];
 /// State `TCP_LISTEN`.
 const LISTEN: &str = "0A";
 
-/// Whether one of the panels does.
+/// Reports panels that listen on every address.
 pub(super) fn examine(host: &Host) -> Vec<Diagnosis> {
     let mut open = BTreeSet::new();
     let mut read = 0;
@@ -33,7 +33,7 @@ pub(super) fn examine(host: &Host) -> Vec<Diagnosis> {
                 read += 1;
                 open.extend(open_to_all(&table));
             }
-            // A kernel without IPv6 has no such table.
+            // A kernel without IPv6 has no such file.
             Err(error) if error.kind() == io::ErrorKind::NotFound && path.ends_with('6') => {}
             Err(error) => {
                 found
@@ -48,7 +48,7 @@ pub(super) fn examine(host: &Host) -> Vec<Diagnosis> {
                     "panel-open",
                     format!("port {port} ({panel}) listens on every address of this machine"),
                 )
-                .because("whoever reaches the machine reaches the panel")
+                .because("everyone who can reach the machine can reach the panel")
                 .fix(fix),
             );
         }

@@ -1,7 +1,9 @@
-//! `doctor`: what on this machine, in its config, its repositories and its servers keeps a backup or a restore from working, or will.
+//! `doctor`: finds what breaks a backup or a restore, now or soon, on this machine, in its config,
+//! its repositories and its servers.
 //!
-//! Each check looks by itself, beside the others and for a limited time, and says something: that it is well, what is wrong, or that it
-//! could not look. Nothing is changed. Sources are asked through [`Source::diagnose`]; nothing here knows a concrete one.
+//! The checks run concurrently, each for a limited time, and each returns findings: that all is
+//! well, what is wrong, or that it could not be checked. They change nothing. Sources are examined
+//! through [`Source::diagnose`]; this module knows no concrete source.
 
 mod disk;
 mod endpoint;
@@ -39,40 +41,40 @@ use crate::{
     recovery::source::Restorable,
 };
 
-/// What is looked at.
+/// Inputs of an examination.
 #[non_exhaustive]
 pub struct Examination {
     /// The config.
     pub config: Config,
-    /// Its file, where it is one.
+    /// Path of the config, if it is a file.
     pub config_path: Option<PathBuf>,
-    /// The environment it was read in.
+    /// The environment that the config was read in.
     pub environment: Environment,
-    /// The repository that runs save into, by its name in the config.
+    /// The repository that runs save to, by its name in the config.
     pub primary: Option<String>,
     /// The machine.
     pub host: Host,
-    /// Whether no server is asked for anything: neither sources nor buckets.
+    /// Contacts no servers: neither sources nor buckets.
     pub offline: bool,
 }
 
-/// What was found.
+/// The result of an examination.
 #[derive(Clone, Debug, Serialize)]
 #[must_use]
 #[non_exhaustive]
 pub struct DoctorReport {
-    /// Everything that was looked at, in no order.
+    /// All findings, in no particular order.
     pub findings: Vec<Diagnosis>,
 }
 
 impl DoctorReport {
-    /// How many there are of a severity.
+    /// Number of findings of a severity.
     #[must_use]
     pub fn count(&self, severity: Severity) -> usize {
         self.findings.iter().filter(|seen| seen.severity == severity).count()
     }
 
-    /// What it means to whoever asked: errors fail, and warnings too where they are to.
+    /// Exit status: errors fail, and in strict mode warnings too.
     #[must_use]
     pub fn exit(&self, strict: bool) -> Exit {
         let bad = if strict { Severity::Warning } else { Severity::Error };
@@ -86,7 +88,7 @@ impl DoctorReport {
 
 type Check<'a> = Pin<Box<dyn Future<Output = Vec<Diagnosis>> + Send + 'a>>;
 
-/// Carries every check out, all at once. None takes much longer than the config's deadline.
+/// Runs all checks concurrently. None takes much longer than the config's time limit.
 pub async fn examine(job: Examination) -> DoctorReport {
     let job = Arc::new(job);
     let deadline = job.config.settings.doctor.deadline();
@@ -119,7 +121,7 @@ pub async fn examine(job: Examination) -> DoctorReport {
     DoctorReport { findings }
 }
 
-/// Makes the sources; those that cannot be made are findings.
+/// Creates the sources; those that cannot be created are findings.
 fn sources(job: &Examination) -> (Vec<Arc<dyn Restorable>>, Vec<Diagnosis>) {
     let (mut sources, mut findings) = (Vec::new(), Vec::new());
     for (name, declared) in &job.config.sources {
@@ -142,10 +144,10 @@ fn sources(job: &Examination) -> (Vec<Arc<dyn Restorable>>, Vec<Diagnosis>) {
 
 fn not_made(name: &SourceName, why: &str) -> Diagnosis {
     Diagnosis::error("source-config", format!("source {name}: {why}"))
-        .fix(format!("mend [source.{name}] or the secrets that it names"))
+        .fix(format!("fix [source.{name}] or the secrets that it refers to"))
 }
 
-/// Asks one source.
+/// Examines one source.
 async fn ask(source: Arc<dyn Restorable>, deadline: Duration) -> Vec<Diagnosis> {
     match tokio::time::timeout(deadline, source.diagnose()).await {
         Ok(found) => found,
@@ -154,8 +156,8 @@ async fn ask(source: Arc<dyn Restorable>, deadline: Duration) -> Vec<Diagnosis> 
                 "source-unreachable",
                 format!("source {} gave no answer within {} s", source.name(), deadline.as_secs()),
             )
-            .because("the server is down or overloaded, or a firewall swallows what is sent to it")
-            .fix(format!("look at its log and at the address in [source.{}]", source.name())),
+            .because("the server is down or overloaded, or a firewall drops the connection")
+            .fix(format!("check its log and the address in [source.{}]", source.name())),
         ],
     }
 }
@@ -179,8 +181,9 @@ async fn jobs_of_before(job: &Arc<Examination>, deadline: Duration) -> Vec<Diagn
             .await
             {
                 Ok(restic) => found.extend(restic),
-                Err(_) => found
-                    .push(Diagnosis::unseen("the version of restic", "it did not answer in time")),
+                Err(_) => {
+                    found.push(Diagnosis::unseen("the version of restic", "no answer in time"))
+                }
             }
             found
         }
@@ -191,7 +194,7 @@ async fn jobs_of_before(job: &Arc<Examination>, deadline: Duration) -> Vec<Diagn
     }
 }
 
-/// How our repositories may be named in somebody else's job.
+/// The names of our repositories that may appear in another program's job.
 fn names(job: &Examination) -> Vec<String> {
     let mut names = Vec::new();
     for repository in job.config.settings.repository.values() {

@@ -1,4 +1,5 @@
-//! The repositories themselves: whether each opens, who else is at work there, and what its snapshots say.
+//! Checks the repositories: whether each opens, which other programs use it, and whether its
+//! snapshots are right.
 
 use std::{fs, time::Duration};
 
@@ -13,10 +14,10 @@ use crate::{
     operate::config::{RepositorySettings, SettingsError},
 };
 
-/// How our own processes are called (`/proc/PID/comm`).
+/// Name of our processes (`/proc/PID/comm`).
 const PROGRAM: &str = "kaleem-dr";
 
-/// Looks at one repository.
+/// Checks one repository.
 pub(super) async fn examine(job: &Examination, name: &str, deadline: Duration) -> Vec<Diagnosis> {
     let settings = &job.config.settings;
     let Some(repository) = settings.repository.get(name) else { return Vec::new() };
@@ -30,11 +31,11 @@ pub(super) async fn examine(job: &Examination, name: &str, deadline: Duration) -
     if job.offline {
         return vec![Diagnosis::information(
             "offline",
-            format!("repository {name} was not looked at: --offline"),
+            format!("repository {name} was not checked: --offline"),
         )];
     }
     let mut found = endpoint::way(job, name, s3, deadline).await;
-    // Where nobody answers, that is told once and not waited for again.
+    // If the service does not answer, that is reported once, without a second wait.
     if found.iter().any(|seen| seen.id == "endpoint") {
         let content = content(job, name, repository, &location, deadline);
         let (rules, content) = tokio::join!(endpoint::lifecycle(name, s3, deadline), content);
@@ -48,15 +49,15 @@ fn of_settings(name: &str, error: &SettingsError) -> Diagnosis {
     let what = format!("repository {name}: {}", error_chain(error));
     match error {
         SettingsError::Key(_) => {
-            Diagnosis::error("bucket-key", what).because("the service refuses such a key, whatever is asked of it").fix(format!(
-                "write the right key into the files that [repository.{name}] names, then run `kaleem-dr --repo {name} r2 check`"
+            Diagnosis::error("bucket-key", what).because("the service rejects every request with this key").fix(format!(
+                "write the right key to the files that [repository.{name}] refers to, then run `kaleem-dr --repo {name} r2 check`"
             ))
         }
         SettingsError::Secret(_) => {
-            Diagnosis::error("repository-secret", what).fix(format!("mend the secret that [repository.{name}] names"))
+            Diagnosis::error("repository-secret", what).fix(format!("fix the secret that [repository.{name}] refers to"))
         }
         SettingsError::Location(_) => {
-            Diagnosis::error("repository-location", what).fix(format!("mend `location` of [repository.{name}]"))
+            Diagnosis::error("repository-location", what).fix(format!("fix `location` of [repository.{name}]"))
         }
     }
 }
@@ -68,7 +69,7 @@ async fn content(
     location: &Location,
     deadline: Duration,
 ) -> Vec<Diagnosis> {
-    // A listing of a thousand snapshots in a bucket takes a moment.
+    // Listing a thousand snapshots in a bucket takes a while.
     let patience = if matches!(location, Location::S3(_)) { deadline * 4 } else { deadline };
     let look = async {
         if let Some(of) = &repository.mirror_of {
@@ -85,7 +86,7 @@ async fn content(
     })
 }
 
-/// A mirror is not opened: its objects are those of its repository.
+/// A mirror is not opened, because its objects are those of its repository.
 async fn mirror(name: &str, of: &str, location: &Location) -> Vec<Diagnosis> {
     let config = match location.store() {
         Ok(store) => store.size("config").await.map_err(RepositoryError::from),
@@ -94,14 +95,14 @@ async fn mirror(name: &str, of: &str, location: &Location) -> Vec<Diagnosis> {
     match config {
         Ok(Some(_)) => vec![Diagnosis::ok(
             "repository",
-            format!("repository {name} is there, a mirror of {of}"),
+            format!("repository {name}, the mirror of {of}, exists"),
         )],
         Ok(None) | Err(RepositoryError::NotFound { .. }) => vec![
             Diagnosis::error(
                 "mirror-missing",
-                format!("repository {name}, the mirror of {of}, is not there"),
+                format!("repository {name}, the mirror of {of}, does not exist"),
             )
-            .because("it was never made, or its disk is not mounted")
+            .because("it was never created, or its disk is not mounted")
             .fix(format!("mount it, or run `kaleem-dr replicate {name}`")),
         ],
         Err(error) => vec![of_error(name, &error)],
@@ -137,10 +138,10 @@ fn of_error(name: &str, error: &RepositoryError) -> Diagnosis {
     let what = format!("repository {name}: {}", error_chain(error));
     match error {
         RepositoryError::NotFound { .. } => Diagnosis::error("repository-missing", what)
-            .because("it was never made, or its disk is not mounted")
+            .because("it was never created, or its disk is not mounted")
             .fix(format!("mount it, or run `kaleem-dr --repo {name} init`")),
         RepositoryError::WrongPassword { .. } => Diagnosis::error("repository-password", what)
-            .fix(format!("mend the secret that `password` of [repository.{name}] names")),
+            .fix(format!("fix the secret that `password` of [repository.{name}] refers to")),
         RepositoryError::Store(store) => {
             let seen = Diagnosis::error("repository-unreachable", what);
             match store.kind().advice() {
@@ -163,7 +164,7 @@ fn of_snapshots(job: &Examination, name: &str, snapshots: &[Snapshot]) -> Vec<Di
                 "snapshot-in-future",
                 format!("snapshot {id} in repository {name} is dated {}", ahead.time().timestamp()),
             )
-            .because("a clock was wrong; retention does nothing while it is there, for it would forget true ones in its place")
+            .because("a clock was wrong; retention is disabled while it exists, because it would forget real snapshots instead")
             .fix(format!("timedatectl status; then `kaleem-dr forget {id}`, if that snapshot is not needed")),
         );
     }
@@ -190,7 +191,7 @@ fn first_backups(job: &Examination, name: &str, snapshots: &[Snapshot]) -> Vec<D
             "no-backup-yet",
             format!("repository {name} has no snapshot of source {source} from this host"),
         )
-        .because("it was never backed up, or each try failed (`kaleem-dr history`)")
+        .because("it was never backed up, or each attempt failed (`kaleem-dr history`)")
         .fix(format!("kaleem-dr backup {source}"))
     };
     missing.iter().map(of).collect()
@@ -208,11 +209,13 @@ fn newer_of_others(name: &str, snapshots: &[Snapshot], now: Timestamp) -> Option
     let (own, other) = (newest(true)?, newest(false)?);
     (other.time().timestamp() > own.time().timestamp()).then(|| {
         let (id, host, program) = (other.id().short(), other.host(), other.program());
-        let program = if program.is_empty() { "another tool" } else { program };
-        let what = format!("snapshot {id} in repository {name}, of {program} on {host}, is newer than our newest");
+        let program = if program.is_empty() { "another program" } else { program };
+        let what = format!(
+            "snapshot {id} in repository {name}, of {program} on {host}, is newer than our newest"
+        );
         Diagnosis::warning("foreign-snapshot", what)
-            .because("an old job still writes into this repository")
-            .fix("switch that job off: grep -rl restic /etc/cron* /etc/systemd/system /var/spool/cron")
+            .because("an old job still writes to this repository")
+            .fix("disable that job: grep -rl restic /etc/cron* /etc/systemd/system /var/spool/cron")
     })
 }
 
@@ -220,18 +223,18 @@ pub(super) fn of_lock(job: &Examination, name: &str, lock: &LockInfo) -> Diagnos
     let what = format!("repository {name} is locked by {}", lock.holder);
     if lock.verdict == LockVerdict::Dead {
         return Diagnosis::information("stale-lock", what)
-            .because("its process is gone; the next run takes it away");
+            .because("its process has ended; the next run removes it");
     }
     if lock.is_stale {
         return Diagnosis::warning("left-over-lock", what)
-            .because("it was not renewed for half an hour, and keeps forget and prune from running")
-            .fix("make sure that its process has ended, then run `kaleem-dr unlock`");
+            .because("it was not renewed for half an hour, and blocks forget and prune")
+            .fix("check that its process has ended, then run `kaleem-dr unlock`");
     }
     let here = lock.host == job.host.name;
     let process =
         fs::read_to_string(job.host.at(format!("/proc/{}/comm", lock.pid))).unwrap_or_default();
     if here && process.trim() == PROGRAM {
-        return Diagnosis::information("run-at-work", what).because("a run of ours is at work");
+        return Diagnosis::information("run-at-work", what).because("kaleem-dr is running");
     }
     let by = if here {
         format!("the program {}", process.trim())
@@ -239,6 +242,6 @@ pub(super) fn of_lock(job: &Examination, name: &str, lock: &LockInfo) -> Diagnos
         format!("the host {}", lock.host)
     };
     Diagnosis::warning("foreign-lock", what)
-        .because(format!("{by} works in this repository; while it does, forget and prune wait"))
-        .fix("let it end; switch its job off, if kaleem-dr is to be alone here")
+        .because(format!("{by} is using this repository; meanwhile forget and prune wait"))
+        .fix("wait for it; disable its job if only kaleem-dr should use this repository")
 }

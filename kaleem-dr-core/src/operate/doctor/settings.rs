@@ -1,19 +1,19 @@
-//! What the config says of `doctor`.
+//! `[doctor]` of the config.
 
 use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-/// From when on `doctor` finds fault.
+/// Limits of `doctor`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct DoctorSettings {
-    /// Days after which a key of a bucket is due for rotation.
+    /// Age from which a bucket's key is due for rotation, in days.
     pub key_age_days: u32,
-    /// Share of each disk, in percent, below which its free space is too little.
+    /// Minimum free share of each disk, in percent.
     pub min_free_percent: u8,
-    /// The most that a look at one server may take, in seconds.
+    /// Time limit for the check of one server, in seconds.
     pub deadline_seconds: u32,
 }
 

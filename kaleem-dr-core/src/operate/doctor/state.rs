@@ -1,4 +1,4 @@
-//! What this host remembers: alarms that stand, and how its mirrors did.
+//! Checks the state of this host: active alarms, and the last passes of its mirrors.
 
 use super::Examination;
 use crate::{
@@ -10,19 +10,19 @@ use crate::{
     operate::tripwire::Alarms,
 };
 
-/// Alarms that nobody has acknowledged.
+/// Unacknowledged alarms.
 pub(super) fn alarms(job: &Examination) -> Vec<Diagnosis> {
     let alarms = match Alarms::load(&job.config.settings.state_directory) {
         Ok(alarms) => alarms,
         Err(error) => return vec![Diagnosis::unseen("the alarms", &error_chain(&error))],
     };
     if alarms.standing().is_empty() {
-        return vec![Diagnosis::ok("alarms", "no alarm stands")];
+        return vec![Diagnosis::ok("alarms", "no alarm is active")];
     }
     let of = |alarm: &crate::operate::tripwire::Alarm| {
-        Diagnosis::error("alarm-standing", format!("an alarm stands: {alarm}"))
-            .because("it looked like a loss or an encryption; nothing is forgotten or pruned until somebody has looked")
-            .fix(format!("look at {}, then `kaleem-dr alarm acknowledge {}`", alarm.source, alarm.source))
+        Diagnosis::error("alarm-standing", format!("an alarm is active: {alarm}"))
+            .because("the data looked lost or encrypted; nothing is forgotten or pruned until the alarm is acknowledged")
+            .fix(format!("check {}, then run `kaleem-dr alarm acknowledge {}`", alarm.source, alarm.source))
     };
     alarms.standing().iter().map(of).collect()
 }
@@ -47,7 +47,7 @@ pub(super) fn mirrors(job: &Examination) -> Vec<Diagnosis> {
     };
     let mut found = Vec::new();
     for (name, repository) in wanted {
-        // One that has no location has its own finding.
+        // An invalid location has its own finding.
         let Ok(location) = repository.location(&job.environment) else { continue };
         found.push(of_mirror(name, &location, known.as_ref()));
     }
@@ -86,22 +86,22 @@ fn of_mirror(name: &str, location: &Location, known: Option<&Known>) -> Diagnosi
             event.run, event.finished, event.exit
         );
         return Diagnosis::error("mirror-broken", what)
-            .because("what was saved since the last good pass may be on this machine only")
-            .fix(format!("{fix}; `kaleem-dr --json history` has its report"));
+            .because("snapshots since the last successful pass may be on this machine only")
+            .fix(format!("{fix}; `kaleem-dr --json history` shows its report"));
     }
     match ledger.begun(&words) {
         Ok(begun) if begun.is_empty() => Diagnosis::ok(
             "mirror",
-            format!("the mirror {name} was made equal at {} (run {})", event.finished, event.run),
+            format!("the mirror {name} was updated at {} (run {})", event.finished, event.run),
         ),
         Ok(begun) => Diagnosis::warning(
             "mirror-cut-short",
             format!(
-                "a pass of the mirror {name} was cut short; {} objects are unproven",
+                "a pass of the mirror {name} was interrupted; {} objects are unproven",
                 begun.len()
             ),
         )
-        .because("it was killed, or the machine went down")
+        .because("it was killed, or the machine stopped")
         .fix(fix),
         Err(error) => Diagnosis::unseen(&format!("the mirror {name}"), &error_chain(&error)),
     }

@@ -242,7 +242,7 @@ mod tests {
             .require_room(directory.path(), 1)
             .unwrap_err();
         assert!(
-            matches!(&error, SourceError::Refused(why) if why.contains("Make room")),
+            matches!(&error, SourceError::Refused(why) if why.contains("Free space")),
             "{error:?}"
         );
     }

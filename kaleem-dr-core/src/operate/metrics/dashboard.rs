@@ -1,16 +1,16 @@
-//! The dashboard, as Grafana imports it.
+//! The dashboard for Grafana.
 
 use serde_json::{Value, json};
 
-/// Panels stand in a grid of 24 columns.
+/// Number of columns of the grid.
 const COLUMNS: u32 = 24;
 
-/// How a panel shows what it asks for.
+/// The visualisation of a panel.
 #[derive(Clone, Copy)]
 enum Shape {
     /// The newest value of each series, in colours.
     Stat,
-    /// Over time.
+    /// A graph over time.
     Graph,
 }
 
@@ -20,16 +20,16 @@ struct Panel {
     shape: Shape,
     width: u32,
     unit: &'static str,
-    /// From which values on it is yellow, and red.
+    /// Values from which it is yellow and red.
     limits: Option<(f64, f64)>,
-    /// Queries, each with what its series are called.
+    /// Queries, each with the legend of its series.
     queries: &'static [(&'static str, &'static str)],
 }
 
 const HOUR: f64 = 3600.0;
 const DAY: f64 = 24.0 * HOUR;
 
-/// The dashboard, as `packaging/grafana/kaleem-dr.json` has it.
+/// The dashboard, which is also in `packaging/grafana/kaleem-dr.json`.
 #[must_use]
 pub fn dashboard() -> String {
     let (mut x, mut y) = (0, 0);
@@ -140,7 +140,7 @@ const PANELS: [Panel; 13] = [
     },
     Panel {
         title: "RPO: age of the newest point",
-        about: "What a loss of the source now would cost.",
+        about: "Data that would be lost if the source were lost now.",
         shape: Shape::Stat,
         width: 8,
         unit: "s",
@@ -152,7 +152,7 @@ const PANELS: [Panel; 13] = [
     },
     Panel {
         title: "Age of the newest point proven",
-        about: "By level of proof: parsed is valid in its own format, restored was loaded and compared.",
+        about: "By level of proof: parsed points are valid in their own format, restored points were loaded and compared.",
         shape: Shape::Stat,
         width: 8,
         unit: "s",
@@ -164,8 +164,8 @@ const PANELS: [Panel; 13] = [
         )],
     },
     Panel {
-        title: "Alarms that stand",
-        about: "What appeared lost or encrypted; nothing is forgotten or pruned until somebody has looked.",
+        title: "Active alarms",
+        about: "Data that look lost or encrypted; nothing is forgotten or pruned until the operator acknowledges the alarm.",
         shape: Shape::Stat,
         width: 8,
         unit: "none",
@@ -174,7 +174,7 @@ const PANELS: [Panel; 13] = [
     },
     Panel {
         title: "RTO, measured and forecast",
-        about: "The newest restore into a scratch target, and what it would take with today's bytes.",
+        about: "Duration of the newest restore into a scratch target, and the forecast for today's size.",
         shape: Shape::Graph,
         width: 12,
         unit: "s",
@@ -192,7 +192,7 @@ const PANELS: [Panel; 13] = [
     },
     Panel {
         title: "Duration of runs",
-        about: "Of each job, and of each source's backup.",
+        about: "Duration of each job, and of each source's backup.",
         shape: Shape::Graph,
         width: 12,
         unit: "s",
@@ -204,7 +204,7 @@ const PANELS: [Panel; 13] = [
     },
     Panel {
         title: "Size of sources",
-        about: "Bytes captured.",
+        about: "Captured bytes.",
         shape: Shape::Graph,
         width: 12,
         unit: "bytes",
@@ -216,7 +216,7 @@ const PANELS: [Panel; 13] = [
     },
     Panel {
         title: "Added by each backup",
-        about: "Bytes new to the repository.",
+        about: "Bytes that are new to the repository.",
         shape: Shape::Graph,
         width: 12,
         unit: "bytes",
@@ -224,8 +224,8 @@ const PANELS: [Panel; 13] = [
         queries: &[("kaleem_dr_added_bytes{instance=~\"$instance\"}", "{{source}} {{repository}}")],
     },
     Panel {
-        title: "Since the newest good drill",
-        about: "A month is the rule.",
+        title: "Time since the newest successful drill",
+        about: "Run a drill at least once a month.",
         shape: Shape::Stat,
         width: 6,
         unit: "s",
@@ -237,7 +237,7 @@ const PANELS: [Panel; 13] = [
     },
     Panel {
         title: "Restores that were not equal",
-        about: "Of the newest drill of each source.",
+        about: "In the newest drill of each source.",
         shape: Shape::Stat,
         width: 6,
         unit: "none",
@@ -248,8 +248,8 @@ const PANELS: [Panel; 13] = [
         )],
     },
     Panel {
-        title: "Mirrors: since the newest good pass",
-        about: "What was saved before is in the mirror.",
+        title: "Mirrors: time since the newest successful pass",
+        about: "The mirror contains everything that was saved before.",
         shape: Shape::Stat,
         width: 6,
         unit: "s",
@@ -260,7 +260,7 @@ const PANELS: [Panel; 13] = [
         )],
     },
     Panel {
-        title: "Mirrors: behind the newest backup",
+        title: "Mirrors: lag behind the newest backup",
         about: "0 when the newest backup is in the mirror.",
         shape: Shape::Stat,
         width: 6,

@@ -1,4 +1,5 @@
-//! The values that metrics are computed from: the newest of everything that the ledger has on what is in the config.
+//! The values that metrics are computed from: the newest entries of the ledger about the
+//! repositories and sources of the config.
 
 use std::collections::BTreeMap;
 
@@ -14,10 +15,11 @@ use crate::{
     recovery::objectives::{MirrorOf, ProofsOf, standings},
 };
 
-/// How many proofs are looked at: years of them.
+/// Maximum number of proofs to read: several years of them.
 const PROOFS: usize = 20_000;
 
-/// All of them, with repositories by their names in the config. What the config no longer has is left out, or it would alarm for ever.
+/// All values, with repositories by their names in the config. Entries about what the config no
+/// longer has are left out, or they would alert forever.
 pub(super) struct MetricInputs {
     pub(super) now: Timestamp,
     /// Newest parts; `good` are the newest that ended with 0.
@@ -30,11 +32,11 @@ pub(super) struct MetricInputs {
     pub(super) proofs: Vec<Proof>,
     pub(super) alarms: Vec<Alarm>,
     pub(super) sources: Vec<String>,
-    /// Mirrors, and what they are of.
+    /// Mirrors, with the repositories that they mirror.
     pub(super) mirrors: Vec<(String, String)>,
-    /// The moment that the newest proven point of a source stands for: by source and repository.
+    /// The moment of a source's newest proven point, by source and repository.
     pub(super) proven_at: Vec<(String, String, Timestamp)>,
-    /// How old the data of a source's newest proven point may be.
+    /// Maximum age of a source's newest proven data.
     pub(super) rpo_seconds: f64,
 }
 
@@ -79,12 +81,12 @@ impl MetricInputs {
         })
     }
 
-    /// The newest good backup of each source in each repository.
+    /// The newest successful backup of each source in each repository.
     pub(super) fn backups(&self) -> impl Iterator<Item = &PastPart> {
         self.good_parts.iter().filter(|past| past.kind == EventKind::Backup.word())
     }
 
-    /// The newest proof of each source in each repository that fits.
+    /// The newest matching proof of each source in each repository.
     pub(super) fn newest_proofs(&self, fits: impl Fn(&Proof) -> bool) -> Vec<&Proof> {
         let mut newest: BTreeMap<(&str, &str), &Proof> = BTreeMap::new();
         for proof in self.proofs.iter().filter(|proof| fits(proof)) {
@@ -94,7 +96,7 @@ impl MetricInputs {
     }
 }
 
-/// As `status` counts the RPO, but for what only a look into the repository tells.
+/// The RPO as in `status`, except for what only the repository itself knows.
 fn proven_at(
     config: &Config,
     environment: &Environment,
@@ -103,7 +105,7 @@ fn proven_at(
     let (settings, now) = (&config.settings, Timestamp::now());
     let host = settings.host_name();
     let sources: Vec<_> = config.sources.keys().map(|source| (source.clone(), None)).collect();
-    // One whose location cannot be made out now was never looked at either.
+    // A repository whose location cannot be determined now was never examined either.
     let location =
         |name: &String| Some(settings.repository.get(name)?.location(environment).ok()?.in_words());
     let mut proven_at = Vec::new();
@@ -121,7 +123,7 @@ fn proven_at(
     Ok(proven_at)
 }
 
-/// Two locations may be one repository's: the newest counts.
+/// Two locations may belong to one repository: the newest value counts.
 fn newest_parts(
     parts: Vec<PastPart>,
     names: &RepositoryNames,

@@ -1,4 +1,4 @@
-//! The list: name, help, labels, and how each metric is read.
+//! The list of metrics: name, help, labels, and how each is computed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,7 +11,7 @@ use crate::{
     recovery::objectives::{ProofsOf, Sample as Timed, forecast_seconds, snapshots_proven},
 };
 
-/// Labels of what is said of jobs. Of a job as a whole, `source` is empty.
+/// Labels of metrics about jobs. `source` is empty for a job as a whole.
 const OF_JOB: &[&str] = &["kind", "source", "repository"];
 const OF_SOURCE: &[&str] = &["source", "repository"];
 
@@ -19,19 +19,19 @@ const OF_SOURCE: &[&str] = &["source", "repository"];
 pub static METRICS: [Metric; 20] = [
     Metric {
         name: "kaleem_dr_build_info",
-        help: "Always 1; the version is in the label.",
+        help: "Always 1; the label has the version.",
         labels: &["version"],
         read: |_| vec![sample(&[env!("CARGO_PKG_VERSION")], 1.0)],
     },
     Metric {
         name: "kaleem_dr_metrics_written_timestamp_seconds",
-        help: "When these metrics were written.",
+        help: "Time at which these metrics were written.",
         labels: &[],
         read: |inputs| vec![sample(&[], unix(inputs.now))],
     },
     Metric {
         name: "kaleem_dr_last_run_status",
-        help: "Exit status of the newest run: 0 done, 3 done in part, anything else failed. Of the job as a whole where source is empty.",
+        help: "Exit status of the newest run: 0 done, 3 done in part, anything else failed. If source is empty, of the whole job.",
         labels: OF_JOB,
         read: |inputs| {
             of_jobs(
@@ -44,19 +44,19 @@ pub static METRICS: [Metric; 20] = [
     },
     Metric {
         name: "kaleem_dr_last_run_timestamp_seconds",
-        help: "When the newest run ended, well or not.",
+        help: "End of the newest run, successful or not.",
         labels: OF_JOB,
         read: |inputs| of_jobs(&inputs.events, &inputs.parts, ended, part_ended),
     },
     Metric {
         name: "kaleem_dr_last_success_timestamp_seconds",
-        help: "When the newest run that ended with 0 ended.",
+        help: "End of the newest run with exit status 0.",
         labels: OF_JOB,
         read: |inputs| of_jobs(&inputs.good_events, &inputs.good_parts, ended, part_ended),
     },
     Metric {
         name: "kaleem_dr_run_duration_seconds",
-        help: "How long the newest run took.",
+        help: "Duration of the newest run.",
         labels: OF_JOB,
         read: |inputs| {
             let lasted =
@@ -66,7 +66,7 @@ pub static METRICS: [Metric; 20] = [
     },
     Metric {
         name: "kaleem_dr_source_bytes",
-        help: "Bytes of the source in its newest whole backup.",
+        help: "Size of the source in its newest whole backup.",
         labels: OF_SOURCE,
         read: |inputs| of_backups(inputs, |past| Some(bytes(past.part.size_bytes))),
     },
@@ -78,13 +78,13 @@ pub static METRICS: [Metric; 20] = [
     },
     Metric {
         name: "kaleem_dr_newest_point_timestamp_seconds",
-        help: "The moment that the newest whole backup of the source stands for, proven or not.",
+        help: "Moment of the data in the newest whole backup of the source, proven or not.",
         labels: OF_SOURCE,
         read: |inputs| of_backups(inputs, |past| past.part.consistent_at.map(unix)),
     },
     Metric {
         name: "kaleem_dr_rpo_point_timestamp_seconds",
-        help: "The moment that the newest point proven at objectives.proof stands for: its age is the RPO, what a loss now would cost.",
+        help: "Moment of the data in the newest point proven at objectives.proof: its age is the RPO, the data that would be lost now.",
         labels: OF_SOURCE,
         read: |inputs| {
             let proven = inputs.proven_at.iter();
@@ -95,19 +95,19 @@ pub static METRICS: [Metric; 20] = [
     },
     Metric {
         name: "kaleem_dr_newest_proven_timestamp_seconds",
-        help: "The moment that the newest point proven at this level, or a higher one, stands for.",
+        help: "Moment of the data in the newest point proven at this level or a higher one.",
         labels: &["source", "repository", "level"],
         read: proven,
     },
     Metric {
         name: "kaleem_dr_rpo_target_seconds",
-        help: "How old a source's newest proven data may be: objectives.rpo_hours of the config, else status.max_age_hours.",
+        help: "Maximum age of a source's newest proven data: objectives.rpo_hours of the config, or status.max_age_hours.",
         labels: &[],
         read: |inputs| vec![sample(&[], inputs.rpo_seconds)],
     },
     Metric {
         name: "kaleem_dr_rto_measured_seconds",
-        help: "How long the newest restore into a scratch target took, with its comparison.",
+        help: "Duration of the newest restore into a scratch target, including its comparison.",
         labels: OF_SOURCE,
         read: |inputs| {
             let measured = inputs.newest_proofs(|proof| proof.restore_seconds.is_some());
@@ -121,13 +121,13 @@ pub static METRICS: [Metric; 20] = [
     },
     Metric {
         name: "kaleem_dr_rto_forecast_seconds",
-        help: "How long a restore would take now: the measured one, in proportion to the bytes of the source since.",
+        help: "Expected duration of a restore now: the measured one, scaled to the current size of the source.",
         labels: OF_SOURCE,
         read: forecast,
     },
     Metric {
         name: "kaleem_dr_drill_last_success_timestamp_seconds",
-        help: "When the newest drill that ended with 0 ended.",
+        help: "End of the newest drill with exit status 0.",
         labels: &["repository"],
         read: |inputs| {
             let drills =
@@ -137,7 +137,7 @@ pub static METRICS: [Metric; 20] = [
     },
     Metric {
         name: "kaleem_dr_drill_mismatches",
-        help: "1 when the newest restore of the source into a scratch target was not equal to what was captured, else 0.",
+        help: "1 if the newest restore of the source into a scratch target differed from what was captured, else 0.",
         labels: OF_SOURCE,
         read: |inputs| {
             let restored = inputs.newest_proofs(|proof| proof.wanted == ProofLevel::Restored);
@@ -150,13 +150,13 @@ pub static METRICS: [Metric; 20] = [
     },
     Metric {
         name: "kaleem_dr_alarms",
-        help: "Alarms that stand until somebody has looked: what appeared lost or encrypted.",
+        help: "Active alarms: data that look lost or encrypted, until the operator acknowledges them.",
         labels: &["source"],
         read: alarms,
     },
     Metric {
         name: "kaleem_dr_mirror_info",
-        help: "Always 1; what the mirror is of is in the label.",
+        help: "Always 1; the label has the repository that is mirrored.",
         labels: &["repository", "mirror_of"],
         read: |inputs| {
             inputs.mirrors.iter().map(|(mirror, of)| sample(&[mirror, of], 1.0)).collect()
@@ -164,7 +164,7 @@ pub static METRICS: [Metric; 20] = [
     },
     Metric {
         name: "kaleem_dr_mirror_synced_timestamp_seconds",
-        help: "When the newest good pass of the mirror began: what was saved before is in it.",
+        help: "Start of the newest successful pass of the mirror, which contains everything that was saved before.",
         labels: &["repository"],
         read: |inputs| {
             let passes =
@@ -177,7 +177,7 @@ pub static METRICS: [Metric; 20] = [
     },
     Metric {
         name: "kaleem_dr_mirror_lag_seconds",
-        help: "How much newer the repository's newest backup is than the mirror's newest good pass; 0 when it is in it.",
+        help: "Time from the mirror's newest successful pass to the repository's newest backup; 0 if the mirror contains the backup.",
         labels: &["repository"],
         read: lag,
     },

@@ -1,8 +1,10 @@
-//! Metrics for Prometheus: one list, from which come the text that is published, the alerts and the dashboard.
+//! Metrics for Prometheus: one list, from which the published text, the alerts and the dashboard
+//! are made.
 //!
-//! Everything is read from the state directory: the ledger, and the alarms that stand. Repositories are not opened. The job a
-//! metric is about is in the label `kind`: `job` and `instance` belong to Prometheus, which renames them in what it scrapes, and
-//! to the Pushgateway, which writes over them.
+//! All values come from the state directory: from the ledger and the active alarms. No repository
+//! is opened. The label `kind` has the job of a metric, because `job` and `instance` belong to
+//! Prometheus, which renames them in what it scrapes, and to the Pushgateway, which overwrites
+//! them.
 
 mod dashboard;
 mod inputs;
@@ -25,11 +27,11 @@ use crate::{
     },
 };
 
-/// A metric: always a gauge.
+/// A metric; all metrics are gauges.
 pub struct Metric {
-    /// Its name, with the unit at its end.
+    /// Its name, which ends in the unit.
     pub name: &'static str,
-    /// What it says.
+    /// Its help text.
     pub help: &'static str,
     /// The names of its labels.
     pub labels: &'static [&'static str],
@@ -66,10 +68,10 @@ pub enum MetricsError {
     Alarms(#[from] AlarmError),
 }
 
-/// Every value there is now.
+/// All current values.
 ///
 /// # Errors
-/// When the ledger or the alarms cannot be read.
+/// If the ledger or the alarms cannot be read.
 pub fn values(config: &Config, environment: &Environment) -> Result<Vec<Value>, MetricsError> {
     let inputs = MetricInputs::read(config, environment)?;
     let of = |metric: &'static Metric| {
@@ -82,10 +84,10 @@ pub fn values(config: &Config, environment: &Environment) -> Result<Vec<Value>, 
     Ok(all.collect())
 }
 
-/// The same in Prometheus' text format (version 0.0.4), without timestamps.
+/// All current values in Prometheus' text format (version 0.0.4), without timestamps.
 ///
 /// # Errors
-/// When the ledger or the alarms cannot be read.
+/// If the ledger or the alarms cannot be read.
 pub fn text(config: &Config, environment: &Environment) -> Result<String, MetricsError> {
     let values = values(config, environment)?;
     let mut text = String::new();

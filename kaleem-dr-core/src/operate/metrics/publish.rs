@@ -1,4 +1,4 @@
-//! Metrics on their way: into node exporter's directory, and to a Pushgateway.
+//! Publication of metrics: to the directory of node exporter, and to a Pushgateway.
 
 use std::{io, path::Path, time::Duration};
 
@@ -10,10 +10,10 @@ use crate::{
     },
 };
 
-/// Longest wait for the Pushgateway's answer.
+/// Maximum wait for the Pushgateway's answer.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Publishes the metrics wherever the config says. What did not work comes back in sentences.
+/// Publishes the metrics to the configured destinations. Returns a sentence for each failure.
 pub(crate) async fn publish(config: &Config, environment: &Environment) -> Vec<String> {
     let settings = &config.settings.monitoring.prometheus;
     if settings.textfile.is_none() && settings.pushgateway.is_none() {
@@ -37,19 +37,16 @@ pub(crate) async fn publish(config: &Config, environment: &Environment) -> Vec<S
     failed
 }
 
-/// Writes the file whole. All may read it: node exporter runs as a user of its own.
+/// Replaces the file atomically. Everyone may read it, because node exporter runs as its own user.
 fn write(path: &Path, text: &str) -> io::Result<()> {
     durable_file::replace(path, text.as_bytes(), 0o644)
 }
 
-/// POST replaces metrics of these names only; PUT would take the last success away with a failure.
+/// POST replaces only metrics with these names; PUT would remove the last success when a job fails.
 async fn push(url: &str, instance: &HostName, text: String) -> Result<(), String> {
-    let mut to: reqwest::Url = url.parse().map_err(|_| "it is no address".to_owned())?;
+    let mut to: reqwest::Url = url.parse().map_err(|_| "invalid URL".to_owned())?;
     let grouping = ["metrics", "job", "kaleem_dr", "instance", instance.as_str()];
-    to.path_segments_mut()
-        .map_err(|()| "it is no address".to_owned())?
-        .pop_if_empty()
-        .extend(grouping);
+    to.path_segments_mut().map_err(|()| "invalid URL".to_owned())?.pop_if_empty().extend(grouping);
     let request = monitor::http_client(TIMEOUT)?
         .post(to)
         .header("content-type", "text/plain; version=0.0.4")

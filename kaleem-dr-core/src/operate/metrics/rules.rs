@@ -1,11 +1,12 @@
-//! The alerts, as a rules file of Prometheus.
+//! The alerts, as a rules file for Prometheus.
 //!
-//! What has never run yet has no metrics, and is not called late before it had its time: an `unless` with a `for` sees to it. A
-//! host whose metrics are gone altogether is called by `absent`.
+//! A job that has never run has no metrics, and must not count as late before it was due: an
+//! `unless` with a `for` handles this. `absent` alerts about a host whose metrics are missing
+//! altogether.
 
 use std::fmt::Write as _;
 
-/// A day and two hours: a nightly job that began a little later, and took a little longer.
+/// A day and two hours, because a nightly job may begin a little later and take a little longer.
 const LATE_SECONDS: u32 = 26 * 3600;
 /// A month and a day.
 const DRILL_SECONDS: u32 = 32 * 24 * 3600;
@@ -19,7 +20,7 @@ struct Alert {
     what_to_do: &'static str,
 }
 
-/// The rules file, as `packaging/prometheus/kaleem-dr.rules.yml` has it.
+/// The rules file, which is also in `packaging/prometheus/kaleem-dr.rules.yml`.
 #[must_use]
 pub fn rules() -> String {
     let mut text = String::from(
@@ -42,7 +43,7 @@ pub fn rules() -> String {
     text
 }
 
-/// As YAML's single quotes have it.
+/// A string in YAML's single quotes.
 fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
@@ -54,7 +55,7 @@ fn alerts() -> Vec<Alert> {
         .collect()
 }
 
-/// A time that is too long ago.
+/// An expression for a time that is too long ago.
 fn late(metric: &str, seconds: u32) -> String {
     format!("time() - {metric} > {seconds}")
 }
@@ -67,7 +68,7 @@ fn of_jobs() -> Vec<Alert> {
             lasts: "1m",
             severity: "critical",
             summary: "{{ $labels.kind }} of {{ $labels.repository }} ended with {{ $value }} on {{ $labels.instance }}",
-            what_to_do: "`kaleem-dr history --last 5` and `journalctl -u kaleem-dr-{{ $labels.kind }}` tell why.",
+            what_to_do: "`kaleem-dr history --last 5` and `journalctl -u kaleem-dr-{{ $labels.kind }}` show the reason.",
         },
         Alert {
             name: "KaleemDrSourceFailed",
@@ -75,7 +76,7 @@ fn of_jobs() -> Vec<Alert> {
             lasts: "1m",
             severity: "critical",
             summary: "{{ $labels.kind }} of source {{ $labels.source }} in {{ $labels.repository }} ended with {{ $value }}",
-            what_to_do: "`kaleem-dr probe` tells whether the source can be reached now.",
+            what_to_do: "`kaleem-dr probe` shows whether the source can be reached now.",
         },
     ]
 }
@@ -87,8 +88,8 @@ fn of_points() -> Vec<Alert> {
             expression: late("kaleem_dr_last_success_timestamp_seconds{kind=\"backup\",source!=\"\"}", LATE_SECONDS),
             lasts: "5m",
             severity: "critical",
-            summary: "no good backup of source {{ $labels.source }} in {{ $labels.repository }} for more than 26 hours",
-            what_to_do: "Is the timer enabled? `systemctl list-timers 'kaleem-dr-*'`; then `kaleem-dr history`.",
+            summary: "no successful backup of source {{ $labels.source }} in {{ $labels.repository }} for more than 26 hours",
+            what_to_do: "Check that the timer is enabled: `systemctl list-timers 'kaleem-dr-*'`; then see `kaleem-dr history`.",
         },
         Alert {
             name: "KaleemDrNeverBackedUp",
@@ -96,8 +97,8 @@ fn of_points() -> Vec<Alert> {
                 .into(),
             lasts: "26h",
             severity: "critical",
-            summary: "{{ $labels.instance }} publishes metrics, but no backup has ever ended well there",
-            what_to_do: "Is the timer enabled? `systemctl list-timers 'kaleem-dr-*'`; then `kaleem-dr history`.",
+            summary: "{{ $labels.instance }} publishes metrics, but no backup has ever succeeded there",
+            what_to_do: "Check that the timer is enabled: `systemctl list-timers 'kaleem-dr-*'`; then see `kaleem-dr history`.",
         },
         Alert {
             name: "KaleemDrRpoExceeded",
@@ -107,7 +108,7 @@ fn of_points() -> Vec<Alert> {
                     .into(),
             lasts: "5m",
             severity: "critical",
-            summary: "a loss of source {{ $labels.source }} now would cost {{ $value | humanizeDuration }} of data",
+            summary: "if source {{ $labels.source }} were lost now, {{ $value | humanizeDuration }} of data would be lost",
             what_to_do: "No repository has a newer proven point. `kaleem-dr backup {{ $labels.source }}` makes one, \
                          `kaleem-dr verify {{ $labels.source }}` proves it.",
         },
@@ -119,15 +120,15 @@ fn of_points() -> Vec<Alert> {
             lasts: "26h",
             severity: "critical",
             summary: "source {{ $labels.source }} is backed up, but no point of it is proven",
-            what_to_do: "`kaleem-dr verify {{ $labels.source }}` says whether its newest point can be restored.",
+            what_to_do: "`kaleem-dr verify {{ $labels.source }}` shows whether its newest point can be restored.",
         },
         Alert {
             name: "KaleemDrAlarm",
             expression: "kaleem_dr_alarms > 0".into(),
             lasts: "1m",
             severity: "critical",
-            summary: "source {{ $labels.source }} looks as if something was lost or encrypted; nothing is forgotten or pruned",
-            what_to_do: "`kaleem-dr alarm list` says what was seen; `kaleem-dr alarm acknowledge` when it is all right.",
+            summary: "source {{ $labels.source }} looks lost or encrypted; nothing is forgotten or pruned",
+            what_to_do: "`kaleem-dr alarm list` shows what was detected; if the data are all right, run `kaleem-dr alarm acknowledge`.",
         },
     ]
 }
@@ -139,7 +140,7 @@ fn of_drills() -> Vec<Alert> {
             expression: late("kaleem_dr_drill_last_success_timestamp_seconds", DRILL_SECONDS),
             lasts: "1h",
             severity: "warning",
-            summary: "no good drill from {{ $labels.repository }} for more than 32 days",
+            summary: "no successful drill from {{ $labels.repository }} for more than 32 days",
             what_to_do: "Run `kaleem-dr drill`.",
         },
         Alert {
@@ -147,16 +148,16 @@ fn of_drills() -> Vec<Alert> {
             expression: "kaleem_dr_build_info unless on (instance) kaleem_dr_drill_last_success_timestamp_seconds".into(),
             lasts: "32d",
             severity: "warning",
-            summary: "no drill has ever ended well on {{ $labels.instance }}",
-            what_to_do: "A backup that was never restored is a hope. Run `kaleem-dr drill`.",
+            summary: "no drill has ever succeeded on {{ $labels.instance }}",
+            what_to_do: "Backups that were never restored are unproven. Run `kaleem-dr drill`.",
         },
         Alert {
             name: "KaleemDrDrillRed",
             expression: "kaleem_dr_drill_mismatches > 0".into(),
             lasts: "1m",
             severity: "critical",
-            summary: "source {{ $labels.source }} in {{ $labels.repository }} did not come back equal to what was captured",
-            what_to_do: "Keep every snapshot there is (no forget, no prune) and look at the newest report of the drill.",
+            summary: "source {{ $labels.source }} in {{ $labels.repository }} was restored, but differs from what was captured",
+            what_to_do: "Keep every snapshot (no forget, no prune) and check the newest drill report.",
         },
     ]
 }
@@ -168,16 +169,16 @@ fn of_mirrors() -> Vec<Alert> {
             expression: late("kaleem_dr_mirror_synced_timestamp_seconds", LATE_SECONDS),
             lasts: "5m",
             severity: "critical",
-            summary: "the mirror {{ $labels.repository }} has not been made equal for more than 26 hours",
-            what_to_do: "Run `kaleem-dr replicate {{ $labels.repository }}` and see what it says.",
+            summary: "the mirror {{ $labels.repository }} was not updated for more than 26 hours",
+            what_to_do: "Run `kaleem-dr replicate {{ $labels.repository }}` and check its output.",
         },
         Alert {
             name: "KaleemDrNeverMirrored",
             expression: "kaleem_dr_mirror_info unless on (instance, repository) kaleem_dr_mirror_synced_timestamp_seconds".into(),
             lasts: "26h",
             severity: "critical",
-            summary: "the mirror {{ $labels.repository }} of {{ $labels.mirror_of }} has never been made equal",
-            what_to_do: "Run `kaleem-dr replicate {{ $labels.repository }}` and see what it says.",
+            summary: "the mirror {{ $labels.repository }} of {{ $labels.mirror_of }} was never updated",
+            what_to_do: "Run `kaleem-dr replicate {{ $labels.repository }}` and check its output.",
         },
     ]
 }
@@ -190,15 +191,15 @@ fn of_metrics() -> Vec<Alert> {
             lasts: "5m",
             severity: "critical",
             summary: "no job has ended on {{ $labels.instance }} for more than 26 hours",
-            what_to_do: "Nothing runs there, or metrics cannot be written: `kaleem-dr history`, and the journal.",
+            what_to_do: "No job runs there, or metrics cannot be written: check `kaleem-dr history` and the journal.",
         },
         Alert {
             name: "KaleemDrMetricsMissing",
             expression: "absent(kaleem_dr_build_info)".into(),
             lasts: "1h",
             severity: "critical",
-            summary: "there are no metrics of kaleem-dr at all",
-            what_to_do: "Is `monitoring.prometheus.textfile` in node exporter's directory, and did a job ever run?",
+            summary: "no host publishes metrics of kaleem-dr",
+            what_to_do: "Check that `monitoring.prometheus.textfile` is in node exporter's directory, and that a job has run.",
         },
     ]
 }

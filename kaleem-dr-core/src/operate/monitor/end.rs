@@ -1,4 +1,4 @@
-//! The one concept of a job's end, whatever the job.
+//! The end of a job of any kind, as one type.
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -15,59 +15,59 @@ use crate::{
     },
 };
 
-/// How a job ended.
+/// The end of a job.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Ended {
-    /// As an exit status.
+    /// Exit status of the job.
     pub exit: Exit,
-    /// Why, where it is not all well.
+    /// Why it did not end well.
     pub message: Option<String>,
     /// Its report, as `--json` prints it.
     pub report: Value,
-    /// How each source, or mirror, ended. Those that the job was to be about and are not here ended as the job did.
+    /// The end of each source or mirror. A part that is missing here ended as the job did.
     pub parts: Vec<EndedPart>,
-    /// Whether the job put itself into the ledger.
+    /// Whether the job recorded itself in the ledger already.
     pub is_recorded: bool,
 }
 
-/// How one source of a job, or one mirror, ended.
+/// The end of one source or mirror of a job.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct EndedPart {
     /// Its name in the config.
     pub name: String,
-    /// As an exit status.
+    /// Its exit status.
     pub exit: Exit,
-    /// Why, where it is not all well.
+    /// Why it did not end well.
     pub message: Option<String>,
-    /// How long it took, in seconds.
+    /// Duration, in seconds.
     pub seconds: f64,
 }
 
 impl From<Exit> for Ended {
-    /// Without a report.
+    /// An end without a report.
     fn from(exit: Exit) -> Self {
         Self::new(exit, &())
     }
 }
 
 impl Ended {
-    /// With this exit and report, and no parts.
+    /// An end with this exit status and report, and without parts.
     #[must_use]
     pub fn new(exit: Exit, report: &impl Serialize) -> Self {
         let report = serde_json::to_value(report).unwrap_or_default();
         Self { exit, message: None, report, parts: Vec::new(), is_recorded: false }
     }
 
-    /// Before there was a report: it could not begin, was given up, or panicked.
+    /// The end of a job without a report: it could not begin, was cancelled, or panicked.
     #[must_use]
     pub fn failed(exit: Exit, why: impl Into<String>) -> Self {
         let why = why.into();
         Self { message: Some(why.clone()), ..Self::new(exit, &serde_json::json!({ "error": why })) }
     }
 
-    /// As a run of captures reports it; it is in the ledger already.
+    /// The end of a backup run, which is in the ledger already.
     #[must_use]
     pub fn of_run(report: &RunReport) -> Self {
         let part = |source: &crate::operate::job::SourceReport| EndedPart {
@@ -94,7 +94,7 @@ impl Ended {
         }
     }
 
-    /// As verifications report it: a part for each source.
+    /// The end of verifications, with a part for each source.
     #[must_use]
     pub fn of_verification(reports: &[VerifyReport]) -> Self {
         let parts = reports.iter().filter_map(|report| {
@@ -116,7 +116,7 @@ impl Ended {
         Self { parts: parts.collect(), ..Self::new(exit_of(reports), &reports) }
     }
 
-    /// As a drill reports it; it is in the ledger already.
+    /// The end of a drill, which is in the ledger already.
     #[must_use]
     pub fn of_drill(report: &DrillReport) -> Self {
         let part = |drill: &SourceDrill| {
@@ -137,7 +137,7 @@ impl Ended {
         Self { parts: report.sources.iter().map(part).collect(), ..Self::new(report.exit, report) }
     }
 
-    /// With parts that the job was to be about and did not come to.
+    /// Adds parts of the job that it did not reach.
     pub(super) fn completed(mut self, job: &Job) -> Self {
         for name in &job.parts {
             if !self.parts.iter().any(|part| part.name == *name) {
@@ -148,7 +148,7 @@ impl Ended {
         self
     }
 
-    /// It is not well after all.
+    /// Marks the end as failed after all.
     pub(super) fn spoil(&mut self, why: &str) {
         if self.exit == Exit::Done {
             self.exit = Exit::Failed;
@@ -179,7 +179,7 @@ impl Ended {
             consistent_at: None,
         };
         let report = match &self.message {
-            // Of an error of any depth; a report's own fields were made to be shown.
+            // An error may quote anything; the fields of a report are made to be shown.
             Some(why) if self.report.get("error").is_some() => {
                 serde_json::json!({ "error": redactor.clean(why) })
             }
@@ -197,7 +197,7 @@ impl Ended {
         }
     }
 
-    /// A few lines for a person.
+    /// A summary of a few lines, for people.
     pub(super) fn summary(&self, job: &Job, started: Timestamp, finished: Timestamp) -> String {
         let how = match self.exit {
             Exit::Done => "ended well".to_owned(),
@@ -222,7 +222,7 @@ impl Ended {
 }
 
 impl EndedPart {
-    /// A line for a person.
+    /// A line for people.
     pub(super) fn line(&self) -> String {
         let why = self.message.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
         match self.exit {
@@ -232,7 +232,7 @@ impl EndedPart {
     }
 }
 
-/// `not-verified`, as in JSON.
+/// The name as in JSON, for example `not-verified`.
 fn word(exit: Exit) -> String {
     serde_json::to_value(exit)
         .ok()

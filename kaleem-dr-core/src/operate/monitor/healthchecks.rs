@@ -1,7 +1,9 @@
-//! healthchecks.io and its kin, by their HTTP API (<https://healthchecks.io/docs/http_api/>).
+//! healthchecks.io and compatible servers, by their HTTP API
+//! (<https://healthchecks.io/docs/http_api/>).
 //!
-//! A ping is a POST to the check's address with `/start`, `/log` or an exit status behind it; `rid` pairs a start with its end.
-//! The address is all it takes to ping a check, so it is a secret and never said.
+//! A ping is a POST to the check's URL, followed by `/start`, `/log` or an exit status; `rid` pairs
+//! a start with its end. Whoever knows the URL can ping the check, so the URL is a secret and never
+//! printed.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -22,11 +24,12 @@ use crate::{
     operate::config::secret::{Environment, ExposeSecret as _, SecretString},
 };
 
-/// Largest body before a server has said how large one may be (`PING_BODY_LIMIT` of a server as it comes).
+/// Maximum body size until a server has reported its own (`PING_BODY_LIMIT` of a server with
+/// default settings), in bytes.
 const BODY_BYTES: usize = 10_000;
-/// Where a server says it.
+/// Header in which a server reports its limit.
 const LIMIT_HEADER: &str = "ping-body-limit";
-/// Pings under way at once.
+/// Maximum number of concurrent pings.
 const AT_ONCE: usize = 8;
 
 /// The checks of a config.
@@ -53,7 +56,7 @@ pub(crate) enum Signal {
     /// An exit status; 0 is success.
     End(u8),
     Fail,
-    /// Changes nothing, but is kept.
+    /// Is recorded, but does not change the check's state.
     Log,
 }
 
@@ -68,17 +71,18 @@ impl Signal {
     }
 }
 
-/// A ping that is to be sent.
+/// A ping to send.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Ping {
-    /// `backup`, `backup/mongo`.
+    /// Name of the check: `backup`, `backup/mongo`.
     pub(crate) check: String,
     pub(crate) signal: Signal,
     pub(crate) body: String,
 }
 
 impl Healthchecks {
-    /// Reads the secrets. A check whose secret cannot be read is left out, and is among the sentences.
+    /// Reads the secrets. A check whose secret cannot be read is left out, and the second value has
+    /// a sentence about it.
     pub(crate) fn new(
         settings: &HealthchecksSettings,
         environment: &Environment,
@@ -113,17 +117,17 @@ impl Healthchecks {
         ))
     }
 
-    /// Whether all jobs share one check.
+    /// Reports whether all jobs share one check.
     pub(crate) fn is_shared(&self) -> bool {
         matches!(self.checks, Checks::One(_))
     }
 
-    /// Whether checks are named by slugs, so that each name may be one.
+    /// Reports whether checks are identified by slugs, so that any name may exist.
     pub(crate) fn has_slugs(&self) -> bool {
         matches!(self.checks, Checks::Slugs { .. })
     }
 
-    /// The checks there are for a job and its parts, of the names that are given.
+    /// The configured checks of a job and its parts, from these names.
     pub(crate) fn of(&self, names: impl IntoIterator<Item = String>) -> BTreeSet<String> {
         names
             .into_iter()
@@ -135,7 +139,7 @@ impl Healthchecks {
             .collect()
     }
 
-    /// The checks that a test tries.
+    /// The checks that a test pings.
     pub(crate) fn tested(&self) -> Vec<String> {
         match &self.checks {
             Checks::Each(each) => each.keys().cloned().collect(),
@@ -143,7 +147,7 @@ impl Healthchecks {
         }
     }
 
-    /// Sends pings, and says of each how it went.
+    /// Sends pings, and returns the result of each.
     pub(crate) async fn send(&self, run: Option<RunId>, pings: Vec<Ping>) -> Vec<Delivery> {
         let sent = stream::iter(pings).map(|ping| async move {
             let result = self.ping(run, &ping).await;
@@ -156,16 +160,16 @@ impl Healthchecks {
     }
 
     async fn ping(&self, run: Option<RunId>, ping: &Ping) -> Result<(), String> {
-        let url = self.address(&ping.check, ping.signal, run).ok_or("its address is none")?;
+        let url = self.address(&ping.check, ping.signal, run).ok_or("invalid URL")?;
         let body = if self.log {
             end_of(&ping.body, self.body_bytes.load(Ordering::Relaxed)).to_owned()
         } else {
             String::new()
         };
         let (headers, text) = post::send(self.client.post(url).body(body)).await?;
-        // The API answers 200 to addresses of checks that it does not have.
+        // The API answers 200 to URLs of checks that do not exist.
         if text.contains("not found") {
-            return Err("there is no such check".into());
+            return Err("the check does not exist".into());
         }
         let limit =
             headers.get(LIMIT_HEADER).and_then(|value| value.to_str().ok()?.trim().parse().ok());
@@ -198,7 +202,8 @@ impl Healthchecks {
     }
 }
 
-/// `kaleem-dr-backup-mongo` of `backup/mongo`. Slugs have small letters, digits, `-` and `_` only.
+/// The slug of a name: `kaleem-dr-backup-mongo` for `backup/mongo`. Slugs consist of lower-case
+/// letters, digits, `-` and `_`.
 fn slug(check: &str) -> String {
     let name = check.chars().map(|c| c.to_ascii_lowercase());
     let name: String =

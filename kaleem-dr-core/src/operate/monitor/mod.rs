@@ -1,8 +1,10 @@
-//! What happens around a job: it is announced, and however it ends, its end goes to the ledger, the metrics and every notifier.
+//! Monitoring of jobs: each job is announced, and however it ends, its end goes to the ledger, the
+//! metrics and every notifier.
 //!
-//! [`Monitor::start`] comes before a job and [`Running::end`] after it, outside of everything that can fail: no repository,
-//! a wrong password, a cancellation and a panic are ends like any other. A process that is killed reports nothing more; its check
-//! sees a start without an end. A notifier that cannot be reached neither fails a job nor holds it up for longer than a bounded time.
+//! [`Monitor::start`] is called before a job and [`Running::end`] after it, outside of everything
+//! that can fail: a missing repository, a wrong password, a cancellation and a panic are ends like
+//! any other. A killed process reports nothing more; its check sees a start without an end. A
+//! notifier that cannot be reached neither fails a job nor delays it beyond a fixed time.
 
 mod end;
 mod healthchecks;
@@ -52,58 +54,60 @@ use crate::{
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Job {
-    /// What it is.
+    /// Kind of the job.
     pub kind: EventKind,
-    /// Its id.
+    /// Id of the job.
     pub run: RunId,
-    /// The repositories it writes to or looks at, in words; an event is recorded for each.
+    /// Locations of the repositories that it uses; each gets an event.
     pub repositories: Vec<String>,
-    /// The sources it is about, or the mirrors: what has a check of its own.
+    /// Its sources or mirrors, which have checks of their own.
     pub parts: Vec<String>,
-    /// Whether these are fewer than all. Then its good end says nothing of the others, and the job's own check stays as it is.
+    /// Whether these are fewer than all. Then a good end says nothing about the others, and the
+    /// job's own check is not changed.
     pub is_narrowed: bool,
 }
 
 impl Job {
-    /// A job on these repositories, in words, that is about all of them.
+    /// A job on these repositories, given by location, that covers all sources or mirrors.
     #[must_use]
     pub fn of(kind: EventKind, run: RunId, repositories: Vec<String>) -> Self {
         Self { kind, run, repositories, parts: Vec::new(), is_narrowed: false }
     }
 }
 
-/// The delivery of one notice or ping.
+/// The delivery of a notice or a ping.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Delivery {
-    /// The name of the notifier or check; never an address that is a secret.
+    /// Name of the notifier or check; never a secret URL.
     #[serde(rename = "whom")]
     pub recipient: String,
-    /// Why it was not delivered; `None` when it was.
+    /// Why the delivery failed; `None` if it succeeded.
     pub error: Option<String>,
 }
 
 impl Delivery {
-    /// Whether it was delivered.
+    /// Reports whether the delivery succeeded.
     #[must_use]
     pub fn arrived(&self) -> bool {
         self.error.is_none()
     }
 }
 
-/// Everybody who is notified of the jobs of a config.
+/// All recipients of notifications about the jobs of a config.
 pub struct Monitor<'a> {
     config: &'a Config,
     environment: &'a Environment,
     log: LogTail,
     healthchecks: Option<Healthchecks>,
     notifiers: Vec<Arc<dyn Notifier>>,
-    /// Those who should be notified and cannot be: a secret is missing, say.
+    /// Configured recipients that cannot be notified, for example because a secret is missing.
     problems: Vec<Delivery>,
 }
 
 impl<'a> Monitor<'a> {
-    /// Reads the secrets of every notifier. One whose secret cannot be read is a warning, and the others are notified.
+    /// Reads the secrets of every notifier. A notifier whose secret cannot be read causes a
+    /// warning, and the others are notified.
     #[must_use]
     pub fn new(config: &'a Config, environment: &'a Environment, log: LogTail) -> Self {
         let settings = &config.settings.monitoring;
@@ -124,19 +128,19 @@ impl<'a> Monitor<'a> {
         Self { config, environment, log, healthchecks, notifiers, problems }
     }
 
-    /// Also notifies those that no config names.
+    /// Adds notifiers that no config names.
     #[must_use]
     pub fn with_notifiers(mut self, notifiers: &[Arc<dyn Notifier>]) -> Self {
         self.notifiers.extend(notifiers.iter().cloned());
         self
     }
 
-    /// Announces a job. The announcement travels while the job runs.
+    /// Announces a job. Delivery of the announcement continues while the job runs.
     pub fn start(&self, job: Job) -> Running<'_> {
         for problem in &self.problems {
             tracing::warn!(
                 error = problem.error.as_deref(),
-                "somebody will not be told how this ends"
+                "a recipient will not be notified of the end of this job"
             );
         }
         let mut starting = JoinSet::new();
@@ -152,8 +156,8 @@ impl<'a> Monitor<'a> {
         Running { monitor: self, job, started: Timestamp::now(), starting, was_failing }
     }
 
-    /// Announces a job, does its work, and reports its end, which `ended` makes of the work's result. A panic is reported as a failure, and
-    /// then goes on.
+    /// Announces a job, does its work, and reports its end, which `ended` makes from the work's
+    /// result. A panic is reported as a failure, and then resumed.
     pub async fn watch<T>(
         &self,
         job: Job,
@@ -177,7 +181,7 @@ impl<'a> Monitor<'a> {
                 let said = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
                 let said =
                     said.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
-                // It goes on to whoever called, so what the ledger says is of no use any more.
+                // The panic continues to the caller, so an error of the ledger no longer matters.
                 let _ = running
                     .end(Ended::failed(Exit::Failed, format!("the program panicked: {said}")))
                     .await;
@@ -186,7 +190,8 @@ impl<'a> Monitor<'a> {
         }
     }
 
-    /// Sends everybody a test. Checks receive a log entry, which changes nothing about them.
+    /// Sends a test to all recipients. Checks receive a log entry, which does not change their
+    /// state.
     pub async fn test(&self) -> Vec<Delivery> {
         let message =
             format!("this is a test of kaleem-dr on {}", self.config.settings.host_name());
@@ -205,16 +210,17 @@ impl<'a> Monitor<'a> {
         deliveries
     }
 
-    /// Reports that a systemd unit failed, also where it could not even begin: its job's check receives a fail.
+    /// Reports that a systemd unit failed, or failed to start: the check of its job receives a
+    /// failure.
     ///
     /// # Errors
-    /// When the unit is not one of ours, as a sentence.
+    /// A sentence, if the unit does not belong to kaleem-dr.
     pub async fn unit_failed(&self, unit: &str) -> Result<Vec<Delivery>, String> {
         let job = unit::job_of(unit).ok_or_else(|| {
-            format!("`{unit}` is no unit of ours: they are kaleem-dr-JOB.service")
+            format!("`{unit}` is not a unit of kaleem-dr: its units are kaleem-dr-JOB.service")
         })?;
         let message = format!(
-            "the unit {unit} failed on {}; `journalctl -u {unit}` tells more",
+            "the unit {unit} failed on {}; see `journalctl -u {unit}`",
             self.config.settings.host_name()
         );
         let mut deliveries = self.problems.clone();
@@ -246,7 +252,7 @@ impl<'a> Monitor<'a> {
         Ok(deliveries)
     }
 
-    /// Whether anybody is to be notified.
+    /// Reports whether there is a recipient.
     #[must_use]
     pub fn has_recipients(&self) -> bool {
         self.healthchecks.is_some() || !self.notifiers.is_empty() || !self.problems.is_empty()
@@ -273,7 +279,8 @@ impl<'a> Monitor<'a> {
         stream::iter(notifying).buffered(8).filter_map(std::future::ready).collect().await
     }
 
-    /// Whether the newest job of such a kind, in a repository that the config has, did not end well. Without a ledger, that is unknown, and counts as no.
+    /// Reports whether the newest job of such a kind, in a repository of the config, did not end
+    /// well. Without a ledger this is unknown, and counts as no.
     fn is_failing(&self, of: impl Fn(&str) -> bool) -> bool {
         let names = RepositoryNames::of(&self.config.settings, self.environment);
         let events = Ledger::open(&self.config.settings.state_directory)
@@ -285,7 +292,7 @@ impl<'a> Monitor<'a> {
     }
 }
 
-/// `backup/mongo`.
+/// Name of the check of a part: `backup/mongo`.
 fn check_of(kind: EventKind, part: &str) -> String {
     format!("{}/{part}", kind.word())
 }

@@ -1,4 +1,4 @@
-//! Who is notified of the ends of jobs: the seam, and webhooks and ntfy behind it.
+//! Notifiers of the ends of jobs: the trait, and its implementations for webhooks and ntfy.
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,36 +15,36 @@ use crate::{
     operate::config::secret::{Environment, ExposeSecret as _, SecretString},
 };
 
-/// Longest wait for one answer.
+/// Maximum wait for an answer.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The end of a job, as a notifier receives it; as JSON, it is what a webhook receives. Secrets are removed from its texts.
+/// The end of a job as sent to a notifier; a webhook receives it as JSON. Secrets are removed from
+/// its texts.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct Notice {
-    /// `failure`, `success`, `recovery` or `test`.
     pub event: When,
-    /// The job's word, as in [`crate::engine::ledger::EventKind::word`].
+    /// The name of the job's kind, as in [`crate::engine::ledger::EventKind::word`].
     pub job: String,
-    /// The host that it ran on.
+    /// Host that the job ran on.
     pub host: String,
-    /// The run's id; `None` for a job that did not run.
+    /// Id of the run; `None` for a job that did not run.
     pub run: Option<String>,
-    /// How it ended.
+    /// The end of the job.
     pub exit: Exit,
-    /// The same as an exit status.
+    /// The end of the job as an exit status.
     pub exit_code: u8,
-    /// When it began; `None` for a job that did not run.
+    /// Start of the job; `None` if it did not run.
     pub started: Option<Timestamp>,
-    /// When it ended.
+    /// End of the job.
     pub finished: Timestamp,
-    /// How each source, or mirror, ended.
+    /// The end of each source or mirror.
     pub sources: Vec<NoticePart>,
-    /// A few lines for a person.
+    /// A few lines for people.
     pub message: String,
 }
 
-/// The end of one source of a job, or of one mirror.
+/// The end of one source or mirror of a job.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct NoticePart {
@@ -52,12 +52,13 @@ pub struct NoticePart {
     pub source: String,
     /// Its exit status.
     pub exit_code: u8,
-    /// Why it did not end well; `None` where it did.
+    /// Why it did not end well; `None` if it did.
     pub message: Option<String>,
 }
 
 impl Notice {
-    /// Whether someone who asked for these events receives it. A test is received by all, and a recovery is a success too.
+    /// Reports whether a recipient with these events receives the notice. Every recipient receives
+    /// a test, and a recovery is also a success.
     #[must_use]
     pub fn is_for(&self, on: &[When]) -> bool {
         match self.event {
@@ -68,36 +69,39 @@ impl Notice {
     }
 }
 
-/// Someone who is notified of the ends of jobs. A program that embeds the library adds its own with
-/// [`Site::with_notifier`](crate::Site::with_notifier).
+/// A recipient of notifications about the ends of jobs. A program that embeds the library adds its
+/// own with [`Site::with_notifier`](crate::Site::with_notifier).
 #[async_trait]
 pub trait Notifier: Send + Sync {
-    /// Its name for logs and for `notify test`; never an address that is a secret.
+    /// Name of the notifier for logs and for `notify test`; never a secret URL.
     fn name(&self) -> String;
 
-    /// Whether it wants this notice; all of them unless it says otherwise.
+    /// Reports whether to deliver this notice; all notices by default.
     fn wants(&self, _notice: &Notice) -> bool {
         true
     }
 
-    /// Delivers a notice. A delivery that takes longer than half a minute is given up, so that it never holds up a job for long.
+    /// Delivers a notice. A delivery that takes longer than half a minute is dropped, so that it
+    /// cannot delay a job for long.
     ///
     /// # Errors
-    /// Why it was not delivered, as a sentence without a secret. That is logged and fails no job.
+    /// Why the delivery failed, as a sentence without a secret. The error is logged and fails no
+    /// job.
     async fn deliver(&self, notice: &Notice) -> Result<(), String>;
 }
 
-/// Notifies one of them, if it wants the notice.
+/// Delivers a notice to one notifier, if it wants it.
 pub(crate) async fn notify(notifier: &dyn Notifier, notice: &Notice) -> Option<Delivery> {
     if !notifier.wants(notice) {
         return None;
     }
     let delivered = tokio::time::timeout(post::longest(TIMEOUT), notifier.deliver(notice)).await;
-    let error = delivered.unwrap_or_else(|_| Err("it did not answer in time".to_owned())).err();
+    let error = delivered.unwrap_or_else(|_| Err("no answer in time".to_owned())).err();
     Some(Delivery { recipient: notifier.name(), error })
 }
 
-/// The notifiers of a config. A secret that cannot be read is a sentence, and leaves the others as they are.
+/// The notifiers of a config. A secret that cannot be read becomes a sentence, and the other
+/// notifiers are used.
 pub(crate) fn notifiers(
     webhooks: &[WebhookSettings],
     topics: &[NtfySettings],
@@ -126,7 +130,7 @@ pub(crate) fn notifiers(
     (made, failed)
 }
 
-/// An address that gets JSON.
+/// A webhook, which receives JSON.
 struct Webhook {
     client: Client,
     number: usize,
@@ -149,11 +153,9 @@ impl Webhook {
         let mut headers = Vec::new();
         for (name, value) in &settings.headers {
             let header: HeaderName =
-                name.parse().map_err(|_| named(&format!("`{name}` is no name of a header")))?;
-            let mut value =
-                HeaderValue::from_str(secret(value)?.expose_secret()).map_err(|_| {
-                    named(&format!("the header {name} has characters that none may have"))
-                })?;
+                name.parse().map_err(|_| named(&format!("`{name}` is not a valid header name")))?;
+            let mut value = HeaderValue::from_str(secret(value)?.expose_secret())
+                .map_err(|_| named(&format!("the header {name} contains invalid characters")))?;
             value.set_sensitive(true);
             headers.push((header, value));
         }
@@ -179,7 +181,8 @@ impl Notifier for Webhook {
     }
 }
 
-/// A topic of ntfy, notified in its JSON form (<https://docs.ntfy.sh/publish/#publish-as-json>), which takes any letters in titles.
+/// A topic of ntfy, which receives JSON (<https://docs.ntfy.sh/publish/#publish-as-json>), because
+/// that allows all letters in titles.
 struct Ntfy {
     client: Client,
     url: String,

@@ -1,16 +1,16 @@
-//! What leaves this machine is searched for secrets first.
+//! Removes secrets from everything that leaves this machine.
 //!
-//! Secrets never get into logs and reports on purpose; this is the second line. It knows every secret that was read through
-//! the config, the values of variables that are named like secrets, user data in addresses, and what follows a word like
-//! `password=`.
+//! Logs and reports never contain secrets on purpose; this is the second line of defence. It knows
+//! every secret that was read through the config, the values of variables whose names look like
+//! secrets, user data in URLs, and values after words like `password=`.
 
 use crate::operate::config::secret::{Environment, ExposeSecret as _, SecretString};
 
-/// What stands where something was taken out.
+/// Replaces what was removed.
 const GONE: &str = "***";
-/// Shorter ones would take parts of common words out.
+/// Minimum length of a secret; shorter ones would remove parts of common words.
 const SHORTEST_SECRET_BYTES: usize = 4;
-/// Words after which, and a `=` or `:`, a secret stands; compared without case, `-` and `_`.
+/// Words that precede a secret and a `=` or `:`; case, `-` and `_` are ignored.
 const SECRET_WORDS: [&str; 13] = [
     "password",
     "passwd",
@@ -27,12 +27,12 @@ const SECRET_WORDS: [&str; 13] = [
     "credential",
 ];
 
-/// Takes secrets out of texts.
+/// Removes secrets from texts.
 #[derive(Clone, Default)]
 pub(crate) struct Redactor(Vec<SecretString>);
 
 impl Redactor {
-    /// Of what the process knows now.
+    /// A redactor for the secrets that the process knows now.
     pub(crate) fn of(environment: &Environment) -> Self {
         let mut secrets = environment.secrets_read();
         secrets.extend(
@@ -47,12 +47,12 @@ impl Redactor {
         let mut texts: Vec<SecretString> =
             secrets.into_iter().flat_map(|secret| forms(secret.expose_secret())).collect();
         texts.retain(|text| text.expose_secret().len() >= SHORTEST_SECRET_BYTES);
-        // A secret that holds another one goes first, or its rest would stay.
+        // A secret that contains another one is removed first, or its rest would remain.
         texts.sort_by_key(|text| std::cmp::Reverse(text.expose_secret().len()));
         Self(texts)
     }
 
-    /// The text without what is secret in it.
+    /// Returns the text without the secrets.
     pub(crate) fn clean(&self, text: &str) -> String {
         let mut text = text.to_owned();
         for secret in &self.0 {
@@ -66,7 +66,7 @@ impl Redactor {
 
 fn is_secret_name(name: &str) -> bool {
     let name = name.to_ascii_uppercase();
-    // Where a secret lies is none: RESTIC_PASSWORD_FILE, CREDENTIALS_DIRECTORY.
+    // The location of a secret is not a secret: RESTIC_PASSWORD_FILE, CREDENTIALS_DIRECTORY.
     let is_place =
         ["_FILE", "_DIRECTORY", "_PATH", "_COMMAND", "_DIR"].iter().any(|end| name.ends_with(end));
     !is_place
@@ -75,7 +75,7 @@ fn is_secret_name(name: &str) -> bool {
             .any(|part| name.contains(part))
 }
 
-/// As it is, percent-encoded and decoded, as in an address, and as in JSON.
+/// The secret unchanged, percent-encoded and decoded as in a URL, and escaped as in JSON.
 fn forms(secret: &str) -> Vec<SecretString> {
     let mut forms = vec![secret.to_owned()];
     let json = serde_json::Value::from(secret).to_string();
@@ -117,7 +117,7 @@ fn percent_decoded(text: &str) -> String {
     String::from_utf8_lossy(&decoded).into_owned()
 }
 
-/// The password in an address, `scheme://user:PASSWORD@host`.
+/// The password in a URL, `scheme://user:PASSWORD@host`.
 fn password_of(text: &str) -> Option<SecretString> {
     let (_, rest) = text.split_once("://")?;
     let authority = rest.split(['/', '?', '#']).next()?;
@@ -126,7 +126,7 @@ fn password_of(text: &str) -> Option<SecretString> {
     (!password.is_empty()).then(|| SecretString::from(password.to_owned()))
 }
 
-/// `scheme://user:password@host` becomes `scheme://***@host`.
+/// Replaces `scheme://user:password@host` by `scheme://***@host`.
 fn without_user_data(text: &str) -> String {
     let mut clean = String::with_capacity(text.len());
     let mut rest = text;
@@ -147,7 +147,7 @@ fn without_user_data(text: &str) -> String {
     clean + rest
 }
 
-/// `password=x`, `"token": "x"`, `Authorization: Bearer x` keep their names only.
+/// Removes the values of `password=x`, `"token": "x"` and `Authorization: Bearer x`.
 fn without_assignments(text: &str) -> String {
     let mut clean = String::with_capacity(text.len());
     let mut rest = text;
@@ -174,7 +174,7 @@ fn without_assignments(text: &str) -> String {
     clean + rest
 }
 
-/// Whether a text ends in a word after which a secret stands.
+/// Reports whether a text ends in a word that precedes a secret.
 fn is_secret_word(text: &str) -> bool {
     let text = text.trim_end_matches([' ', '"', '\'', '\\']);
     let word = text

@@ -1,4 +1,4 @@
-//! A job under way, and the report of its end.
+//! A job in progress, and the report of its end.
 
 use std::time::Duration;
 
@@ -28,10 +28,11 @@ pub struct Running<'a> {
 }
 
 impl Running<'_> {
-    /// Reports its end: to the ledger, where the job is not in it yet, to the metrics and to every notifier.
+    /// Reports its end: to the ledger if the job is not recorded yet, to the metrics, and to every
+    /// notifier.
     ///
     /// # Errors
-    /// When the ledger cannot be written: then the job did not end well, and that was notified.
+    /// If the ledger cannot be written: then the job did not end well, which the notifiers report.
     pub async fn end(mut self, ended: Ended) -> Result<(), LedgerError> {
         let finished = Timestamp::now();
         let mut ended = ended.completed(&self.job);
@@ -59,7 +60,7 @@ impl Running<'_> {
         );
         for delivery in checked.iter().chain(&notified) {
             if let Some(error) = &delivery.error {
-                tracing::warn!(whom = %delivery.recipient, %error, "could not be told how the job ended");
+                tracing::warn!(whom = %delivery.recipient, %error, "could not be notified of the end of the job");
             }
         }
         for error in published {
@@ -87,11 +88,12 @@ impl Running<'_> {
         }
     }
 
-    /// The job's check hears how all of it ended, each part's check how that part did.
+    /// The job's check receives the overall end; each part's check receives the end of that part.
     fn pings(&self, ended: &Ended, summary: &str, log: &str, redactor: &Redactor) -> Vec<Ping> {
         let Some(healthchecks) = &self.monitor.healthchecks else { return Vec::new() };
         let (kind, code) = (self.job.kind, ended.exit.code());
-        // What is shared, or is about more than this job was, does not turn green by this job alone.
+        // A check that is shared, or covers more than this job did, is not set to success by this
+        // job alone.
         let others_fail =
             || healthchecks.is_shared() && self.monitor.is_failing(|other| other != kind.word());
         let signal = if code == 0 && (self.job.is_narrowed || others_fail()) {
@@ -119,7 +121,8 @@ impl Running<'_> {
 }
 
 impl Monitor<'_> {
-    /// Pings when the announcement has arrived, or has had time to: an end must not overtake its start.
+    /// Waits until the announcement has arrived, or its time is over, then pings: an end must not
+    /// overtake its start.
     async fn ping_after(
         &self,
         mut starting: JoinSet<Vec<Delivery>>,
@@ -134,7 +137,7 @@ impl Monitor<'_> {
             deliveries = started;
         }
         starting.abort_all();
-        // Once a server has not answered for so long, the dead man's switch is all there is.
+        // If a server has not answered for so long, only its dead man's switch is left.
         let longest: Duration = post::longest(healthchecks.timeout);
         match tokio::time::timeout(longest, healthchecks.send(Some(run), pings)).await {
             Ok(ended) => deliveries.extend(ended),

@@ -1,4 +1,4 @@
-//! `[monitoring]` of the config: who is told how jobs end, and where metrics go.
+//! `[monitoring]` of the config: recipients of notifications, and destinations of metrics.
 
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -7,43 +7,45 @@ use serde::{Deserialize, Serialize};
 
 use crate::{engine::ledger::EventKind, operate::config::secret::SecretRef};
 
-/// Who is told, and where metrics go. Nobody and nowhere without this table.
+/// Recipients of notifications, and destinations of metrics. Without this table there are none.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Monitoring {
-    /// Checks of healthchecks.io, or of a server of one's own.
+    /// Checks of healthchecks.io, or of your own server.
     pub healthchecks: Option<HealthchecksSettings>,
-    /// Addresses that get each end of a job as JSON.
+    /// URLs that receive the end of each job as JSON.
     pub webhook: Vec<WebhookSettings>,
     /// Topics of ntfy.
     pub ntfy: Vec<NtfySettings>,
-    /// Where metrics go.
+    /// Destinations of metrics.
     pub prometheus: PrometheusSettings,
 }
 
-/// Checks of healthchecks.io: exactly one of `url`, `checks`, `ping_key`.
+/// Checks of healthchecks.io: set exactly one of `url`, `checks`, `ping_key`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HealthchecksSettings {
-    /// One check for everything: its ping address.
+    /// Ping URL of one check for everything.
     #[serde(default)]
     pub url: Option<SecretRef>,
-    /// One check a job (`backup`), a source of it (`backup/mongo`) or a mirror (`replicate/r2`): their ping addresses.
+    /// Ping URLs of one check for each job (`backup`), source of a job (`backup/mongo`) or mirror
+    /// (`replicate/r2`).
     #[serde(default)]
     pub checks: BTreeMap<String, SecretRef>,
-    /// The project's ping key: checks are named by slugs, `kaleem-dr-backup` and `kaleem-dr-backup-mongo`.
+    /// Ping key of the project: checks are identified by slugs, `kaleem-dr-backup` and
+    /// `kaleem-dr-backup-mongo`.
     #[serde(default)]
     pub ping_key: Option<SecretRef>,
-    /// With `ping_key`: the server.
+    /// With `ping_key`: URL of the server.
     #[serde(default = "base_url")]
     pub base_url: String,
-    /// With `ping_key`: let the server make checks that it does not have yet.
+    /// With `ping_key`: let the server create missing checks.
     #[serde(default)]
     pub create: bool,
-    /// Send the tail of report and log, without secrets.
+    /// Send the end of report and log, without secrets.
     #[serde(default = "yes")]
     pub log: bool,
-    /// Longest wait for one answer, in seconds.
+    /// Maximum wait for an answer, in seconds.
     #[serde(default = "timeout")]
     pub timeout_seconds: u64,
 }
@@ -60,16 +62,16 @@ fn timeout() -> u64 {
     10
 }
 
-/// An address that gets each end of a job as JSON.
+/// A URL that receives the end of each job as JSON.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WebhookSettings {
-    /// Where to.
+    /// The URL.
     pub url: SecretRef,
-    /// Of what.
+    /// Events to send.
     #[serde(default = "when")]
     pub on: Vec<When>,
-    /// More headers, by name; their values may be secrets, so they lie where secrets lie.
+    /// Additional headers, by name; values are references to secrets.
     #[serde(default)]
     pub headers: BTreeMap<String, SecretRef>,
 }
@@ -78,15 +80,15 @@ pub struct WebhookSettings {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NtfySettings {
-    /// The server.
+    /// URL of the server.
     #[serde(default = "ntfy_url")]
     pub url: String,
-    /// The topic.
+    /// Name of the topic.
     pub topic: String,
-    /// An access token, where the topic is not open.
+    /// Access token, for topics that are not public.
     #[serde(default)]
     pub token: Option<SecretRef>,
-    /// Of what.
+    /// Events to send.
     #[serde(default = "when")]
     pub on: Vec<When>,
 }
@@ -99,42 +101,42 @@ fn when() -> Vec<When> {
     vec![When::Failure, When::Recovery]
 }
 
-/// What a webhook or a topic is told of.
+/// Events that a webhook or a topic receives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum When {
-    /// A job that did not end with 0, or could not be started.
+    /// A job that did not end with 0, or could not start.
     Failure,
     /// A job that ended with 0.
     Success,
     /// The first success after a failure.
     Recovery,
-    /// `notify test`: everybody hears of it, and nobody can ask for it.
+    /// `notify test`: sent to every recipient; not a value of the config.
     #[serde(skip_deserializing)]
     Test,
 }
 
-/// Where metrics go.
+/// Destinations of metrics.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct PrometheusSettings {
-    /// A file for node exporter's textfile collector; its name ends in `.prom`.
+    /// File for the textfile collector of node exporter; its name ends in `.prom`.
     pub textfile: Option<PathBuf>,
-    /// The address of a Pushgateway, `http://HOST:9091`.
+    /// URL of a Pushgateway, `http://HOST:9091`.
     pub pushgateway: Option<String>,
 }
 
 impl Monitoring {
-    /// What is wrong with it, if something is; a sentence that names the key.
+    /// The first fault, as a sentence with the key; `None` if the table is valid.
     #[must_use]
     pub fn fault(&self) -> Option<String> {
         self.healthchecks.as_ref().and_then(HealthchecksSettings::fault).or_else(|| self.prometheus.fault()).or_else(|| {
             let bad = self.ntfy.iter().find(|ntfy| !is_http(&ntfy.url) || ntfy.topic.is_empty() || ntfy.topic.contains('/'))?;
-            Some(format!("`monitoring.ntfy`: topic `{}` needs an address, http or https, and a name without `/`", bad.topic))
+            Some(format!("`monitoring.ntfy`: topic `{}` needs a URL, http or https, and a name without `/`", bad.topic))
         })
     }
 
-    /// Every secret it refers to, with the key that does.
+    /// Every secret that the table refers to, with its key.
     #[must_use]
     pub fn secrets(&self) -> Vec<(String, &SecretRef)> {
         let mut secrets = Vec::new();
@@ -174,7 +176,10 @@ impl HealthchecksSettings {
     fn fault(&self) -> Option<String> {
         let ways = [self.url.is_some(), !self.checks.is_empty(), self.ping_key.is_some()];
         if ways.iter().filter(|given| **given).count() != 1 {
-            return Some("`monitoring.healthchecks` needs one of `url`, `checks` and `ping_key`, and no second".into());
+            return Some(
+                "`monitoring.healthchecks` needs exactly one of `url`, `checks` and `ping_key`"
+                    .into(),
+            );
         }
         if !is_http(&self.base_url) {
             return Some(
@@ -190,7 +195,7 @@ impl HealthchecksSettings {
         })?;
         let known = EventKind::ALL.map(EventKind::word).join(", ");
         Some(format!(
-            "`monitoring.healthchecks.checks` names `{unknown}`, which is no job; jobs are {known}"
+            "`monitoring.healthchecks.checks` names `{unknown}`, which is not a job; jobs are {known}"
         ))
     }
 }
@@ -207,7 +212,7 @@ impl PrometheusSettings {
         let url = self.pushgateway.as_ref()?;
         if url.contains('@') {
             return Some(
-                "`monitoring.prometheus.pushgateway` has credentials in it; a secret is not written into the config".into(),
+                "`monitoring.prometheus.pushgateway` contains credentials; secrets are not allowed in the config".into(),
             );
         }
         (!is_http(url)).then(|| {
@@ -227,8 +232,11 @@ mod tests {
     #[test]
     fn a_fault_names_its_key() {
         for (text, words) in [
-            ("[healthchecks]\nlog = false", "needs one of"),
-            ("[healthchecks]\nurl = { env = \"A\" }\nping_key = { env = \"B\" }", "needs one of"),
+            ("[healthchecks]\nlog = false", "needs exactly one of"),
+            (
+                "[healthchecks]\nurl = { env = \"A\" }\nping_key = { env = \"B\" }",
+                "needs exactly one of",
+            ),
             ("[healthchecks.checks]\n\"bakup/mongo\" = { env = \"A\" }", "bakup/mongo"),
             ("[healthchecks]\nurl = { env = \"A\" }\ntimeout_seconds = 0", "timeout_seconds"),
             ("[prometheus]\ntextfile = \"/x/kaleem.txt\"", ".prom"),

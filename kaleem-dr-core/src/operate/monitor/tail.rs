@@ -1,4 +1,4 @@
-//! The last lines of the log, kept in memory for whoever is told how a job ended.
+//! The last lines of the log, in memory, for notifications about the end of a job.
 
 use std::{
     collections::VecDeque,
@@ -6,15 +6,15 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-/// What is kept: as much as the largest body that is sent.
+/// Maximum size in bytes: that of the largest body that is sent.
 const KEPT_BYTES: usize = 128 << 10;
 
-/// The end of the log. Clones share it; whoever sets up logging writes into one.
+/// The end of the log. Clones share it; the program's logging writes to one.
 #[derive(Clone, Debug, Default)]
 pub struct LogTail(Arc<Mutex<VecDeque<u8>>>);
 
 impl LogTail {
-    /// What is kept, as text.
+    /// The end of the log as text.
     #[must_use]
     pub fn text(&self) -> String {
         let kept: Vec<u8> =
@@ -37,7 +37,7 @@ impl io::Write for LogTail {
     }
 }
 
-/// The end of a text that fits, from the beginning of a line where one begins within it.
+/// The end of a text that fits, starting at the beginning of a line if possible.
 pub(crate) fn end_of(text: &str, limit_bytes: usize) -> &str {
     if text.len() <= limit_bytes {
         return text;

@@ -1,23 +1,23 @@
-//! What a systemd unit of ours is about: `kaleem-dr-backup.service`, `kaleem-dr-drill-r2.service`.
+//! Names of our systemd units: `kaleem-dr-backup.service`, `kaleem-dr-drill-r2.service`.
 
 use crate::engine::ledger::EventKind;
 
-/// The job a unit runs.
+/// The job that a unit runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct UnitJob {
-    /// Its kind, where it is one of ours that is recorded.
+    /// Kind of the job, if it is one that is recorded.
     pub(crate) kind: Option<EventKind>,
-    /// What follows in its name: the repository of a drill, the source of a backup.
+    /// The rest of the name: the repository of a drill, the source of a backup.
     pub(crate) of: Option<String>,
-    /// In words.
+    /// The name for people.
     pub(crate) word: String,
 }
 
-/// Takes a unit's name apart; `None` when it is not one of ours.
+/// Parses a unit's name; `None` if the unit does not belong to kaleem-dr.
 pub(crate) fn job_of(unit: &str) -> Option<UnitJob> {
     let name = unit.strip_prefix("kaleem-dr-")?;
     let name = name.strip_suffix(".service").unwrap_or(name);
-    // An instance, `kaleem-dr-backup@mongo`, is about what stands after the `@`.
+    // An instance, `kaleem-dr-backup@mongo`, covers the part after the `@`.
     let (word, of) =
         name.split_once(['-', '@']).map_or((name, None), |(word, of)| (word, Some(of.to_owned())));
     if word.is_empty() {
