@@ -215,7 +215,7 @@ fn unheard_backup(site: &Site, within: Duration) -> Outcome {
     let outcome = site.succeed(["backup"]);
     assert!(began.elapsed() < within, "it took {:?}", began.elapsed());
     assert!(
-        outcome.stderr.contains("WARN") && outcome.stderr.contains("could not be told"),
+        outcome.stderr.contains("WARN") && outcome.stderr.contains("could not be notified"),
         "{}",
         outcome.stderr
     );

@@ -105,7 +105,7 @@ async fn both_languages_name_what_really_exists_and_are_in_each_snapshot() {
     }
     assert!(
         arabic.starts_with("# كيف يُستعاد كل شيء")
-            && english.starts_with("# How to get everything back")
+            && english.starts_with("# How to restore everything")
     );
     let target = site.path("restored");
     site.restic().restore_latest(&target, false);

@@ -118,7 +118,7 @@ mod tests {
         );
         let written = config(r#", "api_key": "canary""#).unwrap_err().to_string();
         assert!(
-            written.contains("a secret is not written into the config")
+            written.contains("secrets are not allowed in the config")
                 && !written.contains("canary"),
             "{written}"
         );

@@ -192,6 +192,7 @@ pub enum SecretError {
     /// The file cannot be read.
     #[error("cannot read the secret file {}", path.display())]
     Unreadable {
+        /// Path of the file.
         path: PathBuf,
         /// The system's error.
         #[source]
@@ -200,6 +201,7 @@ pub enum SecretError {
     /// Users other than the owner can read the file.
     #[error("the secret file {path} can be read by other users (mode {mode:03o}); run: chmod 600 {path}", path = path.display())]
     Exposed {
+        /// Path of the file.
         path: PathBuf,
         /// Its permission bits.
         mode: u32,

@@ -407,7 +407,7 @@ mod tests {
         let service = ("etc/systemd/system/kaleem-backup-r2.service", unit);
         let off = seen(&[service]);
         assert_eq!(ids(&off), [("foreign-pruner", Severity::Warning)]);
-        assert!(off[0].what.contains("switched off"));
+        assert!(off[0].what.contains("is disabled"));
         let on =
             seen(&[service, ("etc/systemd/system/timers.target.wants/kaleem-backup-r2.timer", "")]);
         assert_eq!(ids(&on), [("foreign-pruner", Severity::Error)]);

@@ -1,21 +1,21 @@
 //! Lines of crontabs.
 
-/// The system's directory of crontabs, whose lines name a user.
+/// The system's directory of crontabs, whose lines contain a user.
 pub(crate) const SYSTEM_DIRECTORY: &str = "/etc/cron.d";
-/// Directories whose scripts cron runs.
+/// Directories of scripts that cron runs.
 pub(crate) const SCRIPT_DIRECTORIES: [&str; 4] =
     ["/etc/cron.hourly", "/etc/cron.daily", "/etc/cron.weekly", "/etc/cron.monthly"];
 
 /// A line that starts a command.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct CronEntry<'a> {
-    /// The five fields of its time, or the one that begins with `@`.
+    /// The five fields of its time, or the single one that begins with `@`.
     pub(crate) fields: Vec<&'a str>,
-    /// The command, without the user that the system's crontabs name.
+    /// The command, without the user in the system's crontabs.
     pub(crate) command: &'a str,
 }
 
-/// Takes a line apart; `None` for a comment, a variable or an empty line.
+/// Parses a line; `None` for a comment, a variable or an empty line.
 pub(crate) fn entry(line: &str, with_user: bool) -> Option<CronEntry<'_>> {
     let line = line.trim();
     let first = line.split_whitespace().next()?;

@@ -1,6 +1,8 @@
-//! The jobs of this machine: lines of crontabs, systemd's services, and the scripts that they call. `doctor` and `migrate` read them here.
+//! The jobs of this machine: lines of crontabs, systemd services, and the scripts that they call.
+//! Read by `doctor` and `migrate`.
 //!
-//! Shell is not understood here, only cut into commands and words; the value of a variable is known where the same job sets it.
+//! Shell is not interpreted, only split into commands and words; the value of a variable is known
+//! if the same job sets it.
 
 mod crontab;
 mod text;
@@ -18,9 +20,9 @@ pub(crate) use self::{
 };
 use super::host_facts::Host;
 
-/// Larger files are no scripts.
+/// Maximum size of a script in bytes; larger files are not scripts.
 const LONGEST_SCRIPT_BYTES: u64 = 256 << 10;
-/// Scripts that call scripts, before we stop.
+/// Maximum depth of scripts that call scripts.
 const DEEPEST_CALL: usize = 4;
 /// Words that may precede the program in a command.
 const BEFORE_A_PROGRAM: [&str; 22] = [
@@ -48,16 +50,16 @@ const BEFORE_A_PROGRAM: [&str; 22] = [
     "systemd-cat",
 ];
 
-/// A crontab, a service, or a script of `cron.daily` and its kin.
+/// A crontab, a service, or a script of `cron.daily` and similar directories.
 #[derive(Debug)]
 pub(crate) struct Job {
-    /// What runs it: `/etc/cron.d/kaleem-backups`.
+    /// File that runs it: `/etc/cron.d/kaleem-backups`.
     pub place: PathBuf,
-    /// What it is.
+    /// Kind of the job.
     pub kind: JobKind,
-    /// Whether it runs by itself.
+    /// Whether it is enabled.
     pub is_active: bool,
-    /// All its lines, and those of what it calls.
+    /// Its lines, and those of the scripts that it calls.
     pub lines: Vec<Line>,
 }
 
@@ -67,7 +69,7 @@ pub(crate) enum JobKind {
     Service,
 }
 
-/// What a file is for.
+/// Kinds of files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FileKind {
     Crontab { with_user: bool },
@@ -79,19 +81,19 @@ pub(crate) enum FileKind {
 /// A line of a job.
 #[derive(Debug)]
 pub(crate) struct Line {
-    /// `/etc/cron.d/kaleem-backups:3`.
+    /// Place of the line: `/etc/cron.d/kaleem-backups:3`.
     pub place: String,
-    /// The file.
+    /// Path of the file.
     pub file: PathBuf,
-    /// What kind of file.
+    /// Kind of the file.
     pub kind: FileKind,
-    /// Its permission bits.
+    /// Permission bits of the file.
     pub mode: u32,
-    /// The whole line; continued ones are joined.
+    /// The whole line, joined with its continuation lines.
     pub text: String,
 }
 
-/// All jobs, and what could not be read.
+/// All jobs, and the files that could not be read.
 #[derive(Debug, Default)]
 pub(crate) struct Jobs {
     pub jobs: Vec<Job>,
@@ -103,7 +105,7 @@ impl Line {
         self.text.trim_start().starts_with(['#', ';'])
     }
 
-    /// The commands of the line, each as its words, beginning with the program.
+    /// The commands of the line, each as words, beginning with the program.
     pub(crate) fn commands(&self) -> Vec<Vec<&str>> {
         if self.is_comment() {
             return Vec::new();
@@ -133,7 +135,7 @@ impl Line {
 }
 
 impl Job {
-    /// What the job sets: `MONGO_URI` and the like, as far as it is written out.
+    /// The variables that the job sets with literal values, such as `MONGO_URI`.
     pub(crate) fn variables(&self) -> BTreeMap<&str, &str> {
         let lines = self.lines.iter().filter(|line| !line.is_comment());
         lines
@@ -149,12 +151,12 @@ pub(crate) fn words(text: &str) -> impl Iterator<Item = &str> {
         .filter(|word| !word.is_empty())
 }
 
-/// `Environment="NAME=VALUE"` of a unit begins with its key.
+/// Removes the key from `Environment="NAME=VALUE"` of a unit.
 pub(crate) fn strip_key(word: &str) -> &str {
     word.strip_prefix("Environment=").unwrap_or(word).trim_matches(['"', '\''])
 }
 
-/// `NAME=VALUE`.
+/// Splits `NAME=VALUE`.
 pub(crate) fn assignment(word: &str) -> Option<(&str, &str)> {
     let (name, value) = word.split_once('=')?;
     let is_name = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
@@ -171,7 +173,7 @@ fn precedes(word: &str) -> bool {
         || word.ends_with(".lock")
 }
 
-/// Finds every job under a root.
+/// Finds every job below a root.
 pub(crate) fn gather(host: &Host) -> Jobs {
     let mut found = Jobs::default();
     let cron = |with_user| FileKind::Crontab { with_user };
@@ -186,7 +188,7 @@ pub(crate) fn gather(host: &Host) -> Jobs {
     ];
     for (directory, kind) in crontabs.into_iter().chain(scripts) {
         for path in found.files(host, directory) {
-            // cron(8) passes over names with a dot in these directories, but for the users' own.
+            // cron(8) ignores names with a dot in these directories, except in the users' own.
             let is_active = directory.starts_with("/var") || !name(&path).contains(['.', '~']);
             found.add(host, path, JobKind::Cron, kind, is_active);
         }
@@ -206,7 +208,7 @@ pub(crate) fn gather(host: &Host) -> Jobs {
     found
 }
 
-/// The units, without their kind, that something wants at its start or at a time.
+/// Names, without suffix, of the units that another unit wants at boot or at a time.
 fn enabled_units(host: &Host, found: &mut Jobs) -> BTreeSet<String> {
     let mut enabled = BTreeSet::new();
     for directory in found.entries(host, "/etc/systemd/system") {
@@ -267,7 +269,7 @@ impl Jobs {
         }
     }
 
-    /// Adds lines, and those of the scripts they name.
+    /// Adds lines, and those of the scripts that they name.
     fn follow(
         &mut self,
         host: &Host,
@@ -294,7 +296,7 @@ impl Jobs {
     }
 }
 
-/// Scripts and files of variables that a line names by their whole paths.
+/// Scripts and files of variables that a line names by absolute path.
 fn called(host: &Host, line: &Line) -> Vec<(PathBuf, FileKind)> {
     let mut called = Vec::new();
     let mut before = "";
@@ -320,7 +322,7 @@ fn called(host: &Host, line: &Line) -> Vec<(PathBuf, FileKind)> {
     called
 }
 
-/// Whether a file is a script; `None` for data, programs, and what is not there.
+/// The kind of a file; `None` for data, programs and missing files.
 fn kind_of(path: &Path, sourced: bool) -> Option<FileKind> {
     let meta = fs::metadata(path)
         .ok()
@@ -332,7 +334,7 @@ fn kind_of(path: &Path, sourced: bool) -> Option<FileKind> {
     if suffix == "sh" {
         return Some(FileKind::Script);
     }
-    // Of what may be run, only text that names its shell.
+    // Among executable files, only text that names its shell.
     let runs = meta.mode() & 0o111 != 0;
     (runs && fs::read(path).is_ok_and(|bytes| bytes.starts_with(b"#!"))).then_some(FileKind::Script)
 }

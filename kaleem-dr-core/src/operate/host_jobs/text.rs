@@ -1,6 +1,7 @@
 //! Lines of scripts and units.
 
-/// The lines of a text, each with its number, from 1, and the lines that a `\` at the end joins to it. Crontabs join none.
+/// The lines of a text with their numbers, from 1, joined with lines that continue after a `\`.
+/// Crontabs have no continuation lines.
 pub(crate) fn joined(text: &str, continues: bool) -> Vec<(usize, Vec<&str>)> {
     let mut lines: Vec<(usize, Vec<&str>)> = Vec::new();
     let mut goes_on = false;

@@ -18,6 +18,7 @@ use crate::{
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct RunReport {
+    /// Id of the run.
     pub run: RunId,
     /// Host that it ran on.
     pub host: String,

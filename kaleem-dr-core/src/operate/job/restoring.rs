@@ -11,7 +11,9 @@ use crate::{
 
 /// A restore of a chosen point.
 pub struct Restoring<'a> {
+    /// Source that restores the point.
     pub source: &'a dyn Restorable,
+    /// Point to restore.
     pub point: &'a PointReader,
     /// Notes for the operator about the choice of the point.
     pub notes: Vec<String>,

@@ -21,6 +21,7 @@ use crate::{
 pub struct SourceStatus {
     /// Name of the repository in the config.
     pub repository: String,
+    /// Host whose snapshots count.
     pub host: String,
     /// Freshness of its newest snapshot.
     #[serde(flatten)]
@@ -224,6 +225,7 @@ pub fn freshness(
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct HostStatus {
+    /// Host of the snapshots.
     pub host: String,
     /// The source; `None` for an expected host without any snapshot.
     pub source: Option<SourceName>,

@@ -1,5 +1,5 @@
-//! The config that does what the old jobs did. It refers to secrets where they lie, and names a file for each that stands among
-//! variables only.
+//! Writes a config that does what the old jobs did. It refers to secrets in their old files, and
+//! defines a new file for each secret that exists only as a variable.
 
 // Writing to a String cannot fail: hence each `let _ = writeln!`.
 use std::{
@@ -16,28 +16,28 @@ use super::{
 };
 use crate::operate::schedule::ScheduleSettings;
 
-/// Where secrets get files of their own.
+/// Directory of the new secret files.
 const SECRETS: &str = "/etc/kaleem-dr";
-/// What is backed up of the system, where no variable says otherwise.
+/// Paths to back up if no variable names any.
 const CONFIG_PATHS: [&str; 2] = ["/etc", "/opt/kaleem"];
 
 /// A config, and the secrets that it needs in files.
 #[derive(Clone, Debug, Default)]
 pub struct Draft {
-    /// TOML, with comments. It holds no secret.
+    /// TOML with comments. Contains no secrets.
     pub config: String,
-    /// Files to write before it works.
+    /// Files to write before the config works.
     pub secrets: Vec<DraftSecret>,
 }
 
-/// A secret that stands among variables only, and the file it goes to.
+/// A secret that exists only as a variable, and its new file.
 #[derive(Clone, Debug)]
 pub struct DraftSecret {
-    /// The file, for its owner alone.
+    /// The new file, readable by its owner only.
     pub path: PathBuf,
-    /// What it will hold.
+    /// Content of the file.
     pub value: SecretString,
-    /// The variable it is from.
+    /// The variable that has the secret.
     pub variable: String,
     /// The file of that variable.
     pub from: PathBuf,
@@ -52,7 +52,7 @@ struct Writer<'a> {
 }
 
 impl Draft {
-    /// The config of an old installation, and what could not be taken over.
+    /// The config for an old installation, and findings about what could not be migrated.
     pub(super) fn of(old: &Legacy, places: &Places, relation: &Relation) -> (Self, Vec<Finding>) {
         let mut writer =
             Writer { old, config: String::new(), secrets: Vec::new(), findings: Vec::new() };
@@ -69,8 +69,8 @@ impl Draft {
 impl Writer<'_> {
     fn head(&mut self) {
         self.config.push_str(
-            "# Made by `kaleem-dr migrate` from the scripts before. `kaleem-dr config check` finds faults.\n\
-             # No secret stands here: each key of one says where it lies.\n\n",
+            "# Made by `kaleem-dr migrate` from the old backup scripts. `kaleem-dr config check` checks it.\n\
+             # It contains no secrets, only their locations.\n\n",
         );
         if self.old.root != Path::new("/") {
             for (key, path) in [
@@ -100,13 +100,13 @@ impl Writer<'_> {
         if let Some(table) = places.off_site_table(&password, is_mirror) {
             let why = match relation {
                 Relation::Mirror { .. } => {
-                    "Off site: the same repository, so `kaleem-dr replicate` keeps it equal, object by object."
+                    "Off site: a mirror, which `kaleem-dr replicate` updates object by object."
                 }
                 Relation::Own => {
-                    "Off site: a repository with an id of its own, so each run copies into it."
+                    "Off site: a repository with its own id, so each run copies to it."
                 }
                 _ => {
-                    "Off site. Whether it is a mirror of `local` could not be told, so each run copies into it and nothing is deleted."
+                    "Off site. It is unknown whether this is a mirror of `local`, so each run copies to it, and nothing is deleted."
                 }
             };
             let _ = writeln!(self.config, "# {why}\n[repository.r2]\n{table}");
@@ -119,7 +119,7 @@ impl Writer<'_> {
             self.config.push_str("also = [\"r2\"]\n");
         }
         self.config
-            .push_str("\n[retention]   # per host and source; snapshots of the old jobs stay, but with take_over = true\n");
+            .push_str("\n[retention]   # per host and source; snapshots of the old jobs are kept, unless take_over = true\n");
         for (variable, option, key, usual) in [
             ("KEEP_DAILY", "--keep-daily", "keep_daily", 7),
             ("KEEP_WEEKLY", "--keep-weekly", "keep_weekly", 4),
@@ -132,9 +132,9 @@ impl Writer<'_> {
                 self.findings.push(
                     Finding::error(
                         "retention",
-                        format!("{variable} is no number"),
-                        "how long backups are kept cannot be guessed",
-                        "set it to one",
+                        format!("{variable} is not a number"),
+                        "without it, the retention of backups is unknown",
+                        "set it to a number",
                     )
                     .blocking(),
                 );
@@ -145,13 +145,13 @@ impl Writer<'_> {
             let directory = below(&self.old.root, root);
             let _ = writeln!(
                 self.config,
-                "\n[staged]   # each point as a plain file too, where the old jobs left theirs\ndirectory = {}",
+                "\n[staged]   # each point as a plain file too, where the old jobs put theirs\ndirectory = {}",
                 quoted_path(&directory)
             );
         }
     }
 
-    /// A number that stands behind an option in a script.
+    /// The number after an option in a script.
     fn option(&self, option: &str) -> Option<String> {
         let commands = self.old.commands();
         let words: Vec<&str> =
@@ -194,7 +194,7 @@ impl Writer<'_> {
                 Finding::error(
                     "mongo-mode",
                     "MONGO_MODE is neither `host` nor `docker`",
-                    "how MongoDB is reached cannot be guessed",
+                    "without it, the connection to MongoDB is unknown",
                     "set it to one of them",
                 )
                 .blocking(),
@@ -252,7 +252,7 @@ impl Writer<'_> {
 
     fn n8n(&mut self) {
         if self.old.variables.get("N8N_ENABLED").is_none_or(|enabled| enabled == "0") {
-            self.config.push_str("\n# [source.n8n]   # off, as it was\n# type = \"n8n\"\n# directory = \"/home/node/.n8n\"\n");
+            self.config.push_str("\n# [source.n8n]   # disabled, as before\n# type = \"n8n\"\n# directory = \"/home/node/.n8n\"\n");
             return;
         }
         let Some(folder) = self.old.variables.get("N8N_USER_FOLDER") else {
@@ -291,8 +291,7 @@ impl Writer<'_> {
     }
 
     fn schedule(&mut self, relation: &Relation) {
-        self.config
-            .push_str("\n[schedule]   # UTC; `kaleem-dr schedule print` shows what it comes to\n");
+        self.config.push_str("\n[schedule]   # UTC; `kaleem-dr schedule print` shows the result\n");
         let usual = ScheduleSettings::default();
         for (job, key, usual) in [
             (LegacyJob::Backup, "backup", usual.backup),
@@ -314,7 +313,7 @@ impl Writer<'_> {
         }
     }
 
-    /// A time that is there but none of ours.
+    /// Reports a time that exists but is unsupported.
     fn unscheduled(&mut self, job: LegacyJob, key: &str) {
         let line = self
             .old
@@ -328,10 +327,10 @@ impl Writer<'_> {
             self.findings.push(Finding::warning(
                 "other-time",
                 format!(
-                    "the old time `{written}` of what is now `{key}` cannot be said in [schedule]"
+                    "the old time `{written}` of the job that is now `{key}` cannot be written in [schedule]"
                 ),
-                "the usual time stands there instead",
-                "look whether it suits you",
+                "the config uses the default time instead",
+                "check whether the default time is suitable",
             ));
         }
     }
@@ -343,12 +342,12 @@ impl Writer<'_> {
         if let Some(url) = self.secret(variable, "healthchecks.url") {
             let _ = writeln!(
                 self.config,
-                "\n# [monitoring.healthchecks]   # what the old restore test told\n# url = {url}"
+                "\n# [monitoring.healthchecks]   # the check that the old restore test pinged\n# url = {url}"
             );
         }
     }
 
-    /// A reference to a secret that stands in a variable: to a file that is yet to be written.
+    /// A reference to a secret that exists as a variable: to its new file.
     fn secret(&mut self, variable: &str, file: &str) -> Option<String> {
         let (value, from) = self.old.variables.secret(variable)?;
         let path = self.secret_path(file);
@@ -374,9 +373,11 @@ impl Writer<'_> {
         self.findings.push(
             Finding::error(
                 "missing-value",
-                format!("the old scripts back {service} up, but {variable} stands in no file that was read"),
-                "without it the config would leave the service out, and nobody would notice until a restore",
-                &format!("set {variable} in {ENV_FILE}, and run this again"),
+                format!(
+                    "the old scripts back {service} up, but no file that was read sets {variable}"
+                ),
+                "without it, the config would leave the service out, unnoticed until a restore",
+                &format!("set {variable} in {ENV_FILE}, and run this command again"),
             )
             .blocking(),
         );

@@ -1,18 +1,19 @@
-//! What is wrong with an old installation: a diagnosis, with its place, and whether the migration waits for it.
+//! Problems of an old installation: a diagnosis with its place, and whether it blocks the
+//! migration.
 
 use serde::Serialize;
 
 use crate::ground::diagnosis::{Diagnosis, Severity};
 
-/// One thing that was found. The diagnosis never holds a secret.
+/// A finding. Its diagnosis never contains a secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Finding {
-    /// What is there, why that is bad, and what to do.
+    /// The problem, its effect, and the fix.
     pub diagnosis: Diagnosis,
-    /// Whether nothing is switched over until it is settled.
+    /// Whether nothing is switched over before it is resolved.
     pub blocks: bool,
-    /// A file, with the line where there is one.
+    /// The file, with the line if there is one.
     pub place: Option<String>,
 }
 
@@ -21,7 +22,7 @@ impl Finding {
         Self { diagnosis: diagnosis.because(why).fix(advice), blocks: false, place: None }
     }
 
-    /// Data or secrets are at risk, or a restore cannot work.
+    /// Creates an error: data or secrets are at risk, or a restore cannot work.
     pub(super) fn error(
         code: &'static str,
         what: impl Into<String>,
@@ -31,7 +32,7 @@ impl Finding {
         Self::new(Diagnosis::error(code, what), why, advice)
     }
 
-    /// It may go wrong.
+    /// Creates a warning: something may go wrong.
     pub(super) fn warning(
         code: &'static str,
         what: impl Into<String>,
@@ -41,7 +42,7 @@ impl Finding {
         Self::new(Diagnosis::warning(code, what), why, advice)
     }
 
-    /// Worth knowing.
+    /// Creates a note.
     pub(super) fn information(
         code: &'static str,
         what: impl Into<String>,
@@ -51,18 +52,18 @@ impl Finding {
         Self::new(Diagnosis::information(code, what), why, advice)
     }
 
-    /// At a place.
+    /// Sets the place.
     pub(super) fn at(self, place: impl Into<String>) -> Self {
         Self { place: Some(place.into()), ..self }
     }
 
-    /// Nothing is changed before it is settled.
+    /// Makes the finding block the migration.
     pub(super) fn blocking(self) -> Self {
         Self { blocks: true, ..self }
     }
 }
 
-/// The JSON of `migrate --json`: flat, and with names of its own, which scripts rely on.
+/// The JSON of `migrate --json`: flat, with field names that scripts rely on.
 #[derive(Serialize)]
 struct View<'a> {
     code: &'static str,

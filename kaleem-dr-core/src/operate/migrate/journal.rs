@@ -1,4 +1,5 @@
-//! What a migration has changed: written down before each change, so that all of it can be put back, also after a crash.
+//! The journal of a migration: each change is recorded before it is made, so that all changes can
+//! be undone, even after a crash.
 
 use std::{
     fs, io,
@@ -16,44 +17,44 @@ use crate::{
     operate::{schedule, schedule::Style},
 };
 
-/// Where it lies, below the root: at the default place of the state directory, whatever the config says later.
+/// Path below the root: in the default state directory, whatever the config says later.
 const FILE: &str = "/var/lib/kaleem-dr/migration.json";
-/// Its name once all is put back.
+/// Its name after everything was undone.
 const UNDONE: &str = "migration.undone.json";
 
-/// One change.
+/// A change.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "step", rename_all = "kebab-case")]
 pub enum Step {
-    /// A directory was made.
+    /// A directory was created.
     MakeDirectory {
-        /// Which.
+        /// Path of the directory.
         path: PathBuf,
     },
-    /// A file was written that was not there.
+    /// A new file was written.
     Write {
-        /// Which.
+        /// Path of the file.
         path: PathBuf,
-        /// SHA-256 of its content in hex digits.
+        /// SHA-256 of its content, in hex digits.
         sha256: String,
     },
     /// Our schedules were installed.
     InstallSchedules {
-        /// Who runs them.
+        /// What runs them.
         style: Style,
     },
-    /// A file got another name.
+    /// A file was renamed.
     Rename {
         /// Its old name.
         from: PathBuf,
-        /// Its new one.
+        /// Its new name.
         to: PathBuf,
     },
     /// A link was removed.
     Unlink {
-        /// Where it was.
+        /// Path of the link.
         path: PathBuf,
-        /// Where it led.
+        /// Target of the link.
         target: PathBuf,
     },
 }
@@ -61,29 +62,29 @@ pub enum Step {
 /// The record of a migration.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Journal {
-    /// Format of this record.
+    /// Format version of this record.
     pub format: u32,
-    /// Where the old system's `/` is.
+    /// Root directory of the old system.
     pub root: PathBuf,
-    /// The config that was made.
+    /// Path of the new config.
     pub config: PathBuf,
-    /// When it began.
+    /// Start of the migration.
     pub begun: Timestamp,
-    /// When all was done.
+    /// End of the migration.
     pub finished: Option<Timestamp>,
     /// Every change, in order.
     pub steps: Vec<Step>,
 }
 
-/// What was put back.
+/// The result of an undo.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct UndoReport {
-    /// What was done, in words.
+    /// What was undone, in words.
     pub done: Vec<String>,
-    /// What was left as it is, and why.
+    /// What was left unchanged, and why.
     pub left: Vec<String>,
-    /// Commands that are to be run now.
+    /// Commands to run now.
     pub commands: Vec<String>,
 }
 
@@ -93,10 +94,10 @@ impl Journal {
         Self { format: 1, root, config, begun: Timestamp::now(), finished: None, steps: Vec::new() }
     }
 
-    /// The record of the migration below `root`, if there is one.
+    /// The record of the migration below `root`; `None` if there is none.
     ///
     /// # Errors
-    /// [`MigrateError::File`] when it cannot be read.
+    /// [`MigrateError::File`] if it cannot be read.
     pub fn load(root: &Path) -> Result<Option<Self>, MigrateError> {
         let path = below(root, FILE);
         match fs::read(&path) {
@@ -108,7 +109,7 @@ impl Journal {
         }
     }
 
-    /// Writes a step down; only then may it be done.
+    /// Records a step; the step may only be taken afterwards.
     pub(super) fn note(&mut self, step: Step) -> Result<(), MigrateError> {
         if !self.steps.contains(&step) {
             self.steps.push(step);
@@ -116,10 +117,10 @@ impl Journal {
         self.store()
     }
 
-    /// Notes that all is done.
+    /// Records that the migration is complete.
     ///
     /// # Errors
-    /// [`MigrateError::File`] when that cannot be written.
+    /// [`MigrateError::File`] if the record cannot be written.
     pub fn finish(&mut self) -> Result<(), MigrateError> {
         self.finished = Some(Timestamp::now());
         self.store()
@@ -136,15 +137,17 @@ impl Journal {
     }
 }
 
-/// Puts back what a migration changed, the last change first. What was changed since by somebody else is left, and named.
+/// Undoes a migration, the last change first. Files that were changed since are left alone and
+/// reported.
 ///
 /// # Errors
-/// [`MigrateError::Nothing`] without a record; [`MigrateError::File`] for the first thing that cannot be put back. It can be run again.
+/// [`MigrateError::Nothing`] without a record; [`MigrateError::File`] for the first change that
+/// cannot be undone. It can be run again.
 pub fn undo(root: &Path) -> Result<UndoReport, MigrateError> {
     let root = fs::canonicalize(root).map_err(failed("find", root))?;
     let Some(journal) = Journal::load(&root)? else {
         return Err(MigrateError::Nothing(format!(
-            "there is no {}: nothing was migrated here",
+            "{} does not exist: nothing was migrated here",
             below(&root, FILE).display()
         )));
     };
@@ -162,19 +165,19 @@ fn put_back(root: &Path, step: &Step, report: &mut UndoReport) -> Result<(), Mig
         Step::Rename { from, to } => match (exists(from), exists(to)) {
             (false, true) => {
                 fs::rename(to, from).map_err(failed("rename", to))?;
-                report.done.push(format!("{} is back", from.display()));
+                report.done.push(format!("restored {}", from.display()));
             }
             (true, true) => {
-                report.left.push(format!("{}: {} is there too", to.display(), from.display()));
+                report.left.push(format!("{}: {} exists too", to.display(), from.display()));
             }
             (true, false) => {}
             (false, false) => {
-                report.left.push(format!("{} is gone, under both names", from.display()));
+                report.left.push(format!("{} no longer exists, under either name", from.display()));
             }
         },
         Step::Unlink { path, target } if !exists(path) => {
             symlink(target, path).map_err(failed("make the link", path))?;
-            report.done.push(format!("{} is back", path.display()));
+            report.done.push(format!("restored {}", path.display()));
             let timer = path.file_name().unwrap_or_default().to_string_lossy();
             report
                 .commands
@@ -182,23 +185,23 @@ fn put_back(root: &Path, step: &Step, report: &mut UndoReport) -> Result<(), Mig
         }
         Step::InstallSchedules { .. } => {
             let removed = schedule::remove(root, false)?;
-            report.done.extend(
-                removed.removed.iter().map(|path| format!("{} is removed", path.display())),
-            );
+            report
+                .done
+                .extend(removed.removed.iter().map(|path| format!("removed {}", path.display())));
             report.commands.extend(removed.commands);
         }
         Step::Write { path, sha256 } if exists(path) => {
             let content = fs::read(path).map_err(failed("read", path))?;
             if digest(&content) == *sha256 {
                 fs::remove_file(path).map_err(failed("remove", path))?;
-                report.done.push(format!("{} is removed", path.display()));
+                report.done.push(format!("removed {}", path.display()));
             } else {
                 report.left.push(format!("{} was changed since", path.display()));
             }
         }
-        // Only if nothing else is in it.
+        // Only if it is empty.
         Step::MakeDirectory { path } => match fs::remove_dir(path) {
-            Ok(()) => report.done.push(format!("{} is removed", path.display())),
+            Ok(()) => report.done.push(format!("removed {}", path.display())),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {
                 report.left.push(format!("{} is not empty", path.display()));

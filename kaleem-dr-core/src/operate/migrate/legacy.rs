@@ -1,4 +1,5 @@
-//! The old installation as its files say: variables, cron lines, units, and the scripts they name. Nothing is run.
+//! The old installation according to its files: variables, cron lines, units, and the scripts they
+//! name. Nothing is run.
 
 use std::{
     collections::BTreeSet,
@@ -18,7 +19,7 @@ use crate::operate::{
     schedule::When,
 };
 
-/// Where the old installation has its parts.
+/// The files of the old installation.
 pub(super) const ENV_FILE: &str = "/etc/kaleem-backups.env";
 pub(super) const RCLONE_CONFIG: &str = "/root/.config/rclone/rclone.conf";
 pub(super) const PASSWORD_FILE: &str = "/etc/restic.pass";
@@ -27,12 +28,12 @@ pub(super) const UNITS: &str = "/etc/systemd/system";
 pub(super) const SERVICE: &str = "kaleem-backup-r2.service";
 pub(super) const TIMER: &str = "kaleem-backup-r2.timer";
 
-/// A script is no larger than this.
+/// Maximum size of a script, in bytes.
 const LARGEST_SCRIPT_BYTES: u64 = 1 << 20;
 /// A text file of the old installation.
 #[derive(Debug)]
 pub(super) struct LegacyFile {
-    /// Its path there, below no root.
+    /// Its path there, without the root.
     pub(super) path: PathBuf,
     pub(super) text: String,
 }
@@ -47,7 +48,7 @@ pub(super) struct CronLine {
     pub(super) command: String,
 }
 
-/// What an old job is for.
+/// Kinds of old jobs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LegacyJob {
     Backup,
@@ -56,7 +57,7 @@ pub(super) enum LegacyJob {
 }
 
 impl LegacyJob {
-    /// By the script that a command runs.
+    /// The kind of the job whose script a command runs.
     pub(super) fn of(command: &str) -> Option<Self> {
         if command.contains("restore-test") {
             Some(Self::RestoreTest)
@@ -74,32 +75,33 @@ impl LegacyJob {
 #[derive(Debug)]
 pub(super) struct Legacy {
     pub(super) root: PathBuf,
-    /// The variables that its jobs have, by what stands nearest to them. Each may be a secret.
+    /// The variables of its jobs, the most specific ones first. Each may be a secret.
     pub(super) variables: Variables,
-    /// Why the env file is not understood.
+    /// Why the env file is invalid.
     pub(super) env_fault: Option<String>,
     pub(super) cron: Vec<CronLine>,
     /// `OnCalendar=` of the timer.
     pub(super) calendar: Option<String>,
-    /// Scripts, units, and the cron file: what commands stand in.
+    /// Files with commands: scripts, units and the cron file.
     pub(super) texts: Vec<LegacyFile>,
-    /// Files of secrets that others can read, with their modes.
+    /// Files of secrets that other users can read, with their modes.
     pub(super) exposed: Vec<(PathBuf, u32)>,
-    /// Other places of cron that name our scripts, restic or rclone.
+    /// Other cron files that name our scripts, restic or rclone.
     pub(super) elsewhere: Vec<PathBuf>,
 }
 
 impl Legacy {
-    /// Reads what is there below `root`.
+    /// Reads the installation below `root`.
     ///
     /// # Errors
-    /// [`MigrateError::Nothing`] when there is neither an env file nor a cron file; [`MigrateError::File`] when one cannot be read.
+    /// [`MigrateError::Nothing`] if there is neither an env file nor a cron file;
+    /// [`MigrateError::File`] if one cannot be read.
     pub(super) fn read(root: &Path) -> Result<Self, MigrateError> {
         let env_text = read(root, ENV_FILE)?;
         let cron_text = read(root, CRON_FILE)?;
         if env_text.is_none() && cron_text.is_none() {
             return Err(MigrateError::Nothing(format!(
-                "there is nothing to take over: neither {} nor {} is there",
+                "there is nothing to migrate: neither {} nor {} exists",
                 below(root, ENV_FILE).display(),
                 below(root, CRON_FILE).display()
             )));
@@ -148,7 +150,7 @@ impl Legacy {
         Ok(old)
     }
 
-    /// When an old job ran; `None` when there is none, or its time is none of ours.
+    /// Times of an old job; `None` if the job does not exist, or its times are unsupported.
     pub(super) fn when(&self, job: LegacyJob) -> Option<When> {
         if job == LegacyJob::OffSite
             && let Some(when) = self.calendar.as_deref().and_then(When::from_calendar)
@@ -161,7 +163,8 @@ impl Legacy {
             .find_map(|line| line.when)
     }
 
-    /// The commands of all files, one a line, with their places. Comments are left out, continued lines joined.
+    /// The commands of all files, one a line, with their places, without comments, and with
+    /// continued lines joined.
     pub(super) fn commands(&self) -> Vec<(String, String)> {
         self.texts.iter().flat_map(|file| commands(&file.path, &file.text)).collect()
     }
@@ -197,7 +200,7 @@ fn calendar(text: &str) -> Option<String> {
         .map(|value| value.trim().to_owned())
 }
 
-/// The scripts that commands name, and those beside them whose names begin alike.
+/// The scripts that commands name, and scripts in the same directories with the same prefix.
 fn scripts(root: &Path, texts: &[LegacyFile]) -> Result<Vec<LegacyFile>, MigrateError> {
     let mut paths = BTreeSet::new();
     for word in texts
@@ -243,7 +246,7 @@ fn is_script(path: &Path) -> bool {
             || fs::read(path).is_ok_and(|text| text.starts_with(b"#!")))
 }
 
-/// Files that hold secrets and can be read by others than their owner.
+/// Files of secrets that users other than their owner can read.
 fn exposed(root: &Path) -> Vec<(PathBuf, u32)> {
     [ENV_FILE, RCLONE_CONFIG, PASSWORD_FILE]
         .into_iter()
@@ -254,7 +257,7 @@ fn exposed(root: &Path) -> Vec<(PathBuf, u32)> {
         .collect()
 }
 
-/// Other places in which cron may start the old jobs.
+/// Other files in which cron may start the old jobs.
 fn elsewhere(root: &Path) -> Vec<PathBuf> {
     let mut places: Vec<PathBuf> =
         ["/etc/crontab", "/var/spool/cron/crontabs/root", "/var/spool/cron/root"]
@@ -264,7 +267,7 @@ fn elsewhere(root: &Path) -> Vec<PathBuf> {
     for directory in directories {
         let Ok(entries) = fs::read_dir(below(root, directory)) else { continue };
         let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-        // cron passes over names with a dot, and ours is ours.
+        // cron ignores names with a dot, and our own file does not count.
         places.extend(
             names
                 .filter(|name| !name.contains('.') && name != "kaleem-dr")

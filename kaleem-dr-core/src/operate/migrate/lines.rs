@@ -1,4 +1,5 @@
-//! What single commands of the old scripts do wrong. A line is judged by its words; nothing is run.
+//! Finds faults in single commands of the old scripts. A line is judged by its words; nothing is
+//! run.
 
 use super::{
     Finding,
@@ -6,13 +7,13 @@ use super::{
 };
 use crate::operate::schedule::When;
 
-/// Closer together than this, two jobs without a lock meet when one is slow.
+/// Minutes below which two jobs without a lock may overlap when one is slow.
 const NEAR_MINUTES: u16 = 60;
 
-/// A place and the command that stands there.
+/// A command, with its place.
 type Command<'a> = (&'a str, &'a str);
 
-/// One thing that a line may do wrong.
+/// A rule for a fault of a line.
 type Check = fn(&str) -> Option<Finding>;
 
 const CHECKS: [Check; 10] = [
@@ -28,7 +29,7 @@ const CHECKS: [Check; 10] = [
     lifecycle,
 ];
 
-/// All that is wrong with the lines of an installation.
+/// All faults of an installation's lines.
 pub(super) fn findings(old: &Legacy) -> Vec<Finding> {
     let commands = old.commands();
     let mut findings = Vec::new();
@@ -46,7 +47,8 @@ pub(super) fn findings(old: &Legacy) -> Vec<Finding> {
     findings
 }
 
-/// Where the off-site repository is, in our words: `rclone:REMOTE:PATH` or `s3:…`. Direct backups tell first, then a sync's target.
+/// Location of the off-site repository as in our config: `rclone:REMOTE:PATH` or `s3:…`. Direct
+/// backups have precedence over the target of a sync.
 pub(super) fn off_site(old: &Legacy) -> Option<String> {
     let commands = old.commands();
     let words = || commands.iter().flat_map(|(_, line)| words(line));
@@ -70,7 +72,7 @@ fn words(line: &str) -> impl Iterator<Item = &str> {
     line.split(|c: char| c.is_whitespace() || "\"'();".contains(c)).filter(|word| !word.is_empty())
 }
 
-/// The target of a command that carries a directory into a remote with rclone.
+/// The target of an rclone command that transfers a directory to a remote.
 fn sync_target(line: &str) -> Option<&str> {
     let mut words =
         words(line).skip_while(|word| *word != "rclone" && !word.ends_with("/rclone")).skip(1);
@@ -89,7 +91,7 @@ fn qdrant_recover(line: &str) -> Option<Finding> {
         Finding::error(
             "qdrant-recover",
             "it restores Qdrant by POST /snapshots/recover",
-            "Qdrant has no such request: only single collections can be recovered, so this restore has never worked",
+            "Qdrant has no such request: it recovers single collections only, so this restore has never worked",
             "`kaleem-dr restore qdrant` loads a full snapshot collection by collection, with its aliases",
         )
     })
@@ -102,8 +104,8 @@ fn qdrant_priority(line: &str) -> Option<Finding> {
         Finding::error(
             "qdrant-priority",
             "it recovers a collection of Qdrant without `priority`",
-            "the default is `replica`: what is there wins, and a new collection stays empty while the answer is a success",
-            "`kaleem-dr restore qdrant` asks for `snapshot` and counts the points",
+            "the default is `replica`: existing data win, and a new collection stays empty although the request succeeds",
+            "`kaleem-dr restore qdrant` requests `snapshot` and counts the points",
         )
     })
 }
@@ -117,7 +119,7 @@ fn oplog(line: &str) -> Option<Finding> {
             "mongodump-oplog",
             "it calls mongodump with --oplog for one database",
             "mongodump refuses that: `--oplog mode only supported on full dumps`",
-            "nothing: source `mongo` reads all collections as of one moment where the server can",
+            "no action needed: source `mongo` reads all collections as of one moment where the server can",
         )
     })
 }
@@ -127,8 +129,8 @@ fn gzip(line: &str) -> Option<Finding> {
         Finding::information(
             "compressed-before-deduplication",
             "it compresses the dump before restic sees it",
-            "compressed archives share nothing from day to day, so the repository grows by a whole dump each day",
-            "nothing: source `mongo` stores collections plain, and the repository compresses them",
+            "compressed archives cannot be deduplicated, so the repository grows by a whole dump each day",
+            "no action needed: source `mongo` stores collections uncompressed, and the repository compresses them",
         )
     })
 }
@@ -139,8 +141,8 @@ fn prune(line: &str) -> Option<Finding> {
         Finding::warning(
             "old-prune",
             "an old job prunes the repository",
-            "two programs with their own retention on one repository delete by rules that do not know each other",
-            "switch the old jobs off once the new ones are proven; `kaleem-dr migrate --apply` does",
+            "two programs that apply their own retention to one repository delete what the other would keep",
+            "disable the old jobs after the new ones are proven, as `kaleem-dr migrate --apply` does",
         )
     })
 }
@@ -151,8 +153,8 @@ fn unlock(line: &str) -> Option<Finding> {
             Finding::error(
                 "old-unlock",
                 "an old job removes all locks of the repository",
-                "locks keep a prune from deleting what another program is writing at this moment",
-                "take the line out now; locks of dead programs go by themselves",
+                "locks keep a prune from deleting data that another program is writing",
+                "remove the line now; locks of dead processes are removed automatically",
             )
         },
     )
@@ -168,9 +170,9 @@ fn credentials_in_arguments(line: &str) -> Option<Finding> {
     (by_option || password || has_credentials(line)).then(|| {
         Finding::error(
             "secret-in-arguments",
-            "a user and a password stand in a command",
-            "every user of the machine sees them in `ps`, and they end up in logs and histories",
-            "change that password; the config refers to a file that only root can read",
+            "a command contains a user and a password",
+            "every user of the machine can see them in `ps`, and they are stored in logs and shell histories",
+            "change that password; the new config refers to a file that only root can read",
         )
     })
 }
@@ -180,14 +182,14 @@ fn uri_in_arguments(line: &str) -> Option<Finding> {
     (tool && line.contains("--uri") && line.contains('$')).then(|| {
         Finding::warning(
             "uri-in-arguments",
-            "the connection string, with its password, is handed over as an argument",
-            "while the command runs, every user of the machine sees it in `ps`",
-            "nothing: kaleem-dr reads it from a file, and calls no other program",
+            "the connection string, with its password, is passed as an argument",
+            "while the command runs, every user of the machine can see it in `ps`",
+            "no action needed: kaleem-dr reads it from a file, and calls no other program",
         )
     })
 }
 
-/// `scheme://user:password@host`, with a password that is written out.
+/// Finds `scheme://user:password@host` with a literal password.
 fn has_credentials(line: &str) -> bool {
     line.split("://").skip(1).any(|rest| {
         let authority = rest.split(['/', ' ', '"', '\'', '?']).next().unwrap_or_default();
@@ -202,9 +204,9 @@ fn live_database_in_tar(line: &str) -> Option<Finding> {
     (words(line).any(|word| word == "tar") && line.contains("n8n")).then(|| {
         Finding::warning(
             "live-database-in-tar",
-            "it puts n8n's database into a tar while n8n runs",
-            "what is in the write-ahead log is lost or torn, and without the encryption key no credential can be read",
-            "source `n8n` takes a consistent copy, with the key",
+            "it archives n8n's database with tar while n8n runs",
+            "the content of the write-ahead log is lost or torn, and without the encryption key no credential can be read",
+            "source `n8n` makes a consistent copy, with the key",
         )
     })
 }
@@ -215,14 +217,14 @@ fn lifecycle(line: &str) -> Option<Finding> {
     (tool && line.contains("lifecycle")).then(|| {
         Finding::error(
             "bucket-lifecycle",
-            "it sets a lifecycle of the bucket",
-            "new snapshots refer to old objects: expiry by age destroys new backups with the old",
+            "it sets lifecycle rules on the bucket",
+            "new snapshots refer to old objects: expiry by age destroys new backups with the old ones",
             "remove every rule that expires objects of the repository; `kaleem-dr --repo r2 r2 check` finds them",
         )
     })
 }
 
-/// An `rclone sync` of a repository, and whether something else writes where it writes.
+/// Finds an `rclone sync` of a repository, and whether another command writes to its target.
 fn syncs(commands: &[Command<'_>]) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (place, line) in commands {
@@ -236,16 +238,16 @@ fn syncs(commands: &[Command<'_>]) -> Vec<Finding> {
             match direct {
                 Some((backup, _)) => Finding::error(
                     "sync-over-repository",
-                    format!("`rclone` writes the local repository over {target}, and restic backs up into the same place ({backup})"),
-                    "a sync deletes what only the target has: the snapshots made there. If the two have ids of their own, it \
+                    format!("`rclone` syncs the local repository to {target}, and restic backs up to the same place ({backup})"),
+                    "a sync deletes what only the target has: the snapshots made there. If the two have different ids, it \
                      replaces the keys, and nothing there can be decrypted any more",
-                    "take the sync out now; `kaleem-dr replicate` looks at both ids first and deletes nothing that did not come from here",
+                    "remove the sync now; `kaleem-dr replicate` compares both ids first, and deletes nothing that did not come from here",
                 ),
                 None => Finding::warning(
                     "unordered-sync",
-                    "`rclone` carries the local repository off site in any order",
-                    "an index may arrive before what it names, and a deletion before what replaces it: a cut leaves a broken copy",
-                    "`kaleem-dr replicate` keeps the order and looks at each object's hash",
+                    "`rclone` copies the local repository off site in arbitrary order",
+                    "an index may arrive before its packs, and a deletion before the replacement: an interruption leaves a broken copy",
+                    "`kaleem-dr replicate` keeps the order and checks each object's hash",
                 ),
             }
             .at(*place),
@@ -254,7 +256,7 @@ fn syncs(commands: &[Command<'_>]) -> Vec<Finding> {
     findings
 }
 
-/// Secrets that are assigned in cron's lines.
+/// Finds secrets that lines of cron assign.
 fn secrets_in_cron(lines: &[CronLine]) -> Vec<Finding> {
     let is_secret = |name: &str| {
         ["PASS", "SECRET", "TOKEN", "API_KEY", "ACCESS_KEY"].iter().any(|part| name.contains(part))
@@ -273,8 +275,8 @@ fn secrets_in_cron(lines: &[CronLine]) -> Vec<Finding> {
         .map(|line| {
             Finding::error(
                 "secret-in-cron",
-                "a secret is set in a line of cron",
-                "the file can be read by all, and the line stands in `ps` and in the log of cron",
+                "a line of cron sets a secret",
+                "every user can read the file, and the line is visible in `ps` and in cron's log",
                 "change that secret; keep it in a file of mode 600",
             )
             .at(format!("{CRON_FILE}:{}", line.number))
@@ -282,7 +284,7 @@ fn secrets_in_cron(lines: &[CronLine]) -> Vec<Finding> {
         .collect()
 }
 
-/// Lines that do something else: they would stop with the file.
+/// Finds lines with other commands: they would stop with the file.
 fn strangers(lines: &[CronLine]) -> Vec<Finding> {
     lines
         .iter()
@@ -291,8 +293,8 @@ fn strangers(lines: &[CronLine]) -> Vec<Finding> {
             Finding::warning(
                 "other-job",
                 "this line starts none of the old backup scripts",
-                "the whole file is switched off with them, and this job would stop unseen",
-                "move the line to a file of its own",
+                "the whole file is disabled with them, and this job would stop unnoticed",
+                "move the line to its own file",
             )
             .at(format!("{CRON_FILE}:{}", line.number))
             .blocking()
@@ -300,7 +302,7 @@ fn strangers(lines: &[CronLine]) -> Vec<Finding> {
         .collect()
 }
 
-/// Jobs that may meet, with no lock to keep them apart.
+/// Finds jobs that may overlap, without a lock to prevent it.
 fn meetings(old: &Legacy, commands: &[Command<'_>]) -> Option<Finding> {
     if commands.iter().any(|(_, line)| line.contains("flock")) {
         return None;
@@ -328,11 +330,11 @@ fn meetings(old: &Legacy, commands: &[Command<'_>]) -> Option<Finding> {
         Finding::warning(
             "no-lock",
             format!(
-                "old jobs begin close to each other ({}), and no lock keeps them apart",
+                "old jobs start shortly after each other ({}), and no lock separates them",
                 pairs.join(", ")
             ),
-            "when the first is slow, the next works on what is half written",
-            "nothing: our jobs wait for each other",
+            "if the first is slow, the next reads incomplete files",
+            "no action needed: the new jobs wait for each other",
         )
     })
 }

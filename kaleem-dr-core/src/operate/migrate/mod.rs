@@ -1,9 +1,10 @@
-//! Taking over from the shell scripts before us: what they have installed, what is wrong with it, a config that does the same, and
-//! the change of guard.
+//! Migration from the old shell scripts: examines what they have installed, reports problems,
+//! writes a config that does the same, and switches over.
 //!
-//! [`Survey::of`] only reads. [`begin`] writes the config, [`prove`] judges a first run of it, and only what it returns lets
-//! [`switch`] install our schedules and disable the old ones. Each change is in the [`Journal`] before it is made, and [`undo`]
-//! takes all of them back. Secrets stay where they are; those that stand only among variables get files of their own.
+//! [`Survey::of`] only reads. [`begin`] writes the config, [`prove`] judges a first run of it, and
+//! only its result lets [`switch`] install our schedules and disable the old ones. The [`Journal`]
+//! records each change before it is made, and [`undo`] reverts all of them. Secrets stay in their
+//! files; those that exist only as variables get files.
 
 mod draft;
 mod findings;
@@ -31,25 +32,25 @@ pub use self::{
 };
 use crate::operate::schedule::ScheduleError;
 
-/// Why a migration went no further.
+/// Why a migration stopped.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum MigrateError {
     /// A file cannot be used.
     #[error("cannot {action} {}", path.display())]
     File {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// What was to be done with it.
+        /// The attempted action.
         action: &'static str,
-        /// What the system said.
+        /// The system's error.
         #[source]
         cause: io::Error,
     },
-    /// Something stands in the way that only the operator can judge.
+    /// A problem that only the operator can resolve.
     #[error("{0}")]
     Refused(String),
-    /// There is nothing to take over, or to undo.
+    /// There is nothing to migrate or to undo.
     #[error("{0}")]
     Nothing(String),
     /// Our schedules could not be installed or removed.
@@ -57,7 +58,7 @@ pub enum MigrateError {
     Schedule(#[from] ScheduleError),
 }
 
-/// A path of the old system, as it is reached from here.
+/// A path of the old system, as seen from here.
 fn below(root: &Path, path: impl AsRef<Path>) -> PathBuf {
     let path = path.as_ref();
     root.join(path.strip_prefix("/").unwrap_or(path))

@@ -1,4 +1,4 @@
-//! Where the two old repositories are, and what opens them: as tables of a config.
+//! Locations of the two old repositories and their passwords, as tables of a config.
 
 // Writing to a String cannot fail: hence each `let _ = writeln!`.
 use std::{
@@ -14,10 +14,10 @@ use super::{
 };
 use crate::operate::config::{RepositorySettings, secret::Environment};
 
-/// Where the local repository is, when no variable says so.
+/// The local repository if no variable names one.
 const LOCAL_REPOSITORY: &str = "/backups/restic-local";
 
-/// Where the old repositories are: what both the survey and the config need to know.
+/// Locations of the old repositories, for the survey and the config.
 pub(super) struct Places {
     pub(super) local: PathBuf,
     pub(super) off_site: Option<String>,
@@ -25,7 +25,7 @@ pub(super) struct Places {
     pub(super) password: Password,
 }
 
-/// Where the repositories' password is.
+/// Location of the repositories' password.
 pub(super) enum Password {
     File(PathBuf),
     Variable,
@@ -56,20 +56,21 @@ impl Places {
         }
     }
 
-    /// What keeps the repositories from being opened at all.
+    /// A finding if the repositories cannot be opened at all.
     pub(super) fn findings(&self) -> Option<Finding> {
         matches!(self.password, Password::Nowhere).then(|| {
             Finding::error(
                 "no-password",
-                "the repository's password is nowhere to be found",
-                "without it nothing can be read or written",
+                "the repository's password was not found",
+                "without it, nothing can be read or written",
                 "set RESTIC_PASSWORD_FILE in the old env file to the file that holds it, mode 600",
             )
             .blocking()
         })
     }
 
-    /// The settings of both, as far as they can be opened before the config is written, and the environment for them.
+    /// The settings of both, as far as they can be opened before the config is written, and their
+    /// environment.
     pub(super) fn settings(
         &self,
         old: &Legacy,

@@ -1,4 +1,5 @@
-//! The two repositories of the old installation: one and the same, or each its own. Their ids tell, once both are open.
+//! The relation of the two old repositories: mirror, or independent. Their ids show which, if both
+//! can be opened.
 
 use std::collections::BTreeSet;
 
@@ -12,34 +13,34 @@ use crate::{
     operate::config::{RepositorySettings, secret::Environment},
 };
 
-/// What the repository off site is to the local one.
+/// The relation of the off-site repository to the local one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case", tag = "kind")]
 pub enum Relation {
-    /// None is there.
+    /// There is no off-site repository.
     Absent,
-    /// It has the same id: objects can go over as they are.
+    /// It has the same id: objects can be copied unchanged.
     Mirror {
-        /// Snapshots that it alone has.
+        /// Number of snapshots that only it has.
         only_there: usize,
     },
-    /// It has an id and keys of its own.
+    /// It has its own id and keys.
     Own,
     /// One of the two could not be opened.
     Unknown {
-        /// Which, and why.
+        /// Which one, and why.
         why: String,
     },
 }
 
-/// A repository that was opened.
+/// An opened repository.
 struct Opened {
     id: String,
     snapshots: Vec<Snapshot>,
 }
 
 async fn open(settings: &RepositorySettings, environment: &Environment) -> Result<Opened, String> {
-    // Nothing is cached: a survey writes nothing.
+    // Without a cache, because a survey writes nothing.
     let mut access =
         settings.access("".as_ref(), environment).map_err(|error| error_chain(&error))?;
     access.cache_directory = None;
@@ -61,17 +62,17 @@ pub(super) async fn relate(
         Err(why) => findings.push(
             Finding::error(
                 "local-repository",
-                format!("the local repository cannot be opened: {why}"),
-                "without it there is no history to take over, and nothing to compare the one off site with",
-                "mend what it says, then run this again",
+                format!("cannot open the local repository: {why}"),
+                "without it, there is no history to continue, and nothing to compare the off-site repository with",
+                "fix this problem, then run this command again",
             )
             .blocking(),
         ),
     }
     let Some(off_site) = off_site else { return (Relation::Absent, findings) };
     let relation = match (&near, open(off_site, environment).await) {
-        (Err(why), _) => Relation::Unknown { why: format!("the local one: {why}") },
-        (_, Err(why)) => Relation::Unknown { why: format!("the one off site: {why}") },
+        (Err(why), _) => Relation::Unknown { why: format!("the local repository: {why}") },
+        (_, Err(why)) => Relation::Unknown { why: format!("the off-site repository: {why}") },
         (Ok(near), Ok(far)) if near.id == far.id => {
             Relation::Mirror { only_there: only_there(near, &far) }
         }
@@ -86,7 +87,7 @@ fn only_there(near: &Opened, far: &Opened) -> usize {
     far.snapshots.iter().filter(|snapshot| !here.contains(&snapshot.id())).count()
 }
 
-/// What the local repository's snapshots tell.
+/// Findings about the local repository's snapshots.
 fn snapshots(near: &Opened) -> Vec<Finding> {
     let mut findings = Vec::new();
     let now = Timestamp::now();
@@ -95,8 +96,8 @@ fn snapshots(near: &Opened) -> Vec<Finding> {
         findings.push(Finding::error(
             "future-snapshots",
             format!("{future} snapshots of the local repository are dated in the future"),
-            "retention by counts keeps the newest: dates in the future push good snapshots out",
-            "find out whose they are and remove them; until then `kaleem-dr forget` refuses",
+            "retention by counts keeps the newest: snapshots dated in the future displace good ones",
+            "find out which program made them, and remove them; until then `kaleem-dr forget` refuses",
         ));
     }
     let others = near
@@ -108,8 +109,8 @@ fn snapshots(near: &Opened) -> Vec<Finding> {
         findings.push(Finding::information(
             "history",
             format!("the local repository holds {others} snapshots of the old jobs"),
-            "they stay as they are and can be restored; once the old jobs are off, nothing forgets them",
-            "when they are no longer wanted, set `take_over = true` in [retention]",
+            "they are kept and can be restored; after the old jobs are disabled, nothing forgets them",
+            "when you no longer need them, set `take_over = true` in [retention]",
         ));
     }
     findings
@@ -120,32 +121,32 @@ fn of_relation(relation: &Relation) -> Option<Finding> {
         Relation::Absent => None,
         Relation::Mirror { only_there: 0 } => Some(Finding::information(
             "off-site-mirror",
-            "the repository off site has the id of the local one",
-            "it is a mirror, so it is kept equal object by object",
-            "nothing: the config says `mirror_of = \"local\"`",
+            "the off-site repository has the id of the local one",
+            "it is a mirror, which is updated object by object",
+            "no action needed: the config sets `mirror_of = \"local\"`",
         )),
         Relation::Mirror { only_there } => Some(Finding::warning(
             "off-site-snapshots",
             format!(
-                "the mirror off site holds {only_there} snapshots that the local repository does not have"
+                "the off-site mirror has {only_there} snapshots that the local repository does not have"
             ),
             "direct backups made them; the next `rclone sync` deletes them",
-            "stop that sync now; with the new config, bring them home: `kaleem-dr replicate --from r2 --to local --no-delete`. \
+            "stop that sync now; with the new config, copy them back: `kaleem-dr replicate --from r2 --to local --no-delete`. \
              Until then `replicate` ends with 5 and deletes nothing",
         )),
         Relation::Own => Some(Finding::information(
             "off-site-own",
-            "the repository off site has an id of its own",
-            "objects of one mean nothing to the other: an `rclone sync` of the local one onto it would destroy it",
-            "nothing: the config says `also = [\"r2\"]`, and each run copies into it",
+            "the off-site repository has its own id",
+            "neither can read the other's objects: an `rclone sync` of the local one to it would destroy it",
+            "no action needed: the config sets `also = [\"r2\"]`, and each run copies to it",
         )),
         Relation::Unknown { why } => Some(Finding::warning(
             "off-site-unknown",
             format!(
-                "whether the repository off site is the local one's mirror cannot be told: {why}"
+                "cannot determine whether the off-site repository is a mirror of the local one: {why}"
             ),
-            "the config takes the way that deletes nothing: `also = [\"r2\"]`",
-            "mend what it says and run this again",
+            "the config uses the setting that deletes nothing: `also = [\"r2\"]`",
+            "fix this problem, then run this command again",
         )),
     }
 }

@@ -1,4 +1,4 @@
-//! A look at the whole of an old installation. It reads files and opens repositories, and writes nothing.
+//! A survey of an old installation. It reads files and opens repositories, and writes nothing.
 
 use std::{
     cmp::Reverse,
@@ -17,20 +17,20 @@ use super::{
     relation::relate,
 };
 
-/// Where the config goes.
+/// Path of the new config.
 const CONFIG: &str = "/etc/kaleem-dr/kaleem-dr.toml";
 
-/// What was found, and the config that would take its place.
+/// The findings, and the config that would replace the old installation.
 #[derive(Debug, Serialize)]
 #[non_exhaustive]
 pub struct Survey {
-    /// Where the old system's `/` is.
+    /// Root directory of the old system.
     pub root: PathBuf,
-    /// Worst first.
+    /// The findings, worst first.
     pub findings: Vec<Finding>,
-    /// What the repository off site is to the local one.
+    /// The relation of the off-site repository to the local one.
     pub relation: Relation,
-    /// Where the config will lie.
+    /// Path of the new config.
     pub config_path: PathBuf,
     /// The config.
     #[serde(skip)]
@@ -38,11 +38,11 @@ pub struct Survey {
 }
 
 impl Survey {
-    /// Looks at the installation below `root`, which is `/`, or where the old system's file system is mounted.
+    /// Examines the installation below `root`: `/`, or the mount point of the old system.
     ///
     /// # Errors
-    /// [`MigrateError::Nothing`] when none is there; [`MigrateError::File`] when one of its files cannot be read. What is wrong
-    /// with what it does is a finding.
+    /// [`MigrateError::Nothing`] if there is none; [`MigrateError::File`] if one of its files
+    /// cannot be read. Faults of the installation are findings.
     pub async fn of(root: &Path) -> Result<Self, MigrateError> {
         let root = fs::canonicalize(root).map_err(failed("find", root))?;
         let old = Legacy::read(&root)?;
@@ -65,23 +65,25 @@ impl Survey {
         Ok(Self { config_path: below(&root, CONFIG), root, findings, relation, draft })
     }
 
-    /// What must be settled before anything is changed.
+    /// The findings that must be resolved before anything is changed.
     pub fn blocking(&self) -> impl Iterator<Item = &Finding> {
         self.findings.iter().filter(|finding| finding.blocks)
     }
 }
 
-/// What the files themselves show: modes, places, other schedules.
+/// Findings about the files themselves: modes, places, other schedules.
 fn of_files(old: &Legacy, places: &Places) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (path, mode) in &old.exposed {
         findings.push(
             Finding::error(
                 "exposed-secret",
-                format!("others than its owner can read this file of secrets (mode {mode:03o})"),
+                format!(
+                    "users other than its owner can read this file of secrets (mode {mode:03o})"
+                ),
                 "every user of the machine can read the secrets, and kaleem-dr refuses the file",
                 &format!(
-                    "chmod 600 {}, and change what is in it",
+                    "chmod 600 {}, and change the secrets in it",
                     below(&old.root, path).display()
                 ),
             )
@@ -92,9 +94,9 @@ fn of_files(old: &Legacy, places: &Places) -> Vec<Finding> {
         findings.push(
             Finding::error(
                 "other-schedule",
-                "restic, rclone or one of the old scripts is started from here too",
-                "only /etc/cron.d/kaleem-backups and the old timer are switched off: this would go on beside the new jobs",
-                "take those lines out by hand",
+                "this file also starts restic, rclone or one of the old scripts",
+                "only /etc/cron.d/kaleem-backups and the old timer are disabled: this would continue next to the new jobs",
+                "remove those lines by hand",
             )
             .at(path.display().to_string()),
         );
@@ -107,33 +109,33 @@ fn of_files(old: &Legacy, places: &Places) -> Vec<Finding> {
         findings.push(Finding::warning(
             "same-disk",
             format!(
-                "the local repository {} lies on the file system of what it backs up",
+                "the local repository {} is on the file system of the data that it backs up",
                 places.local.display()
             ),
-            "one broken disk takes both: that is one medium, not two",
-            "move the repository to a disk of its own, or count on the one off site alone",
+            "one broken disk destroys both: that is one medium, not two",
+            "move the repository to its own disk, or rely on the off-site repository alone",
         ));
     }
     if places.off_site.is_some() {
         findings.push(Finding::information(
             "bucket",
-            "whether rules of the bucket delete or protect objects cannot be seen in files",
-            "a lifecycle that expires objects destroys a repository slowly",
-            "run `kaleem-dr --repo r2 r2 check` once the config is there",
+            "the rules of the bucket are not in the files, so they were not checked",
+            "lifecycle rules that expire objects destroy a repository slowly",
+            "run `kaleem-dr --repo r2 r2 check` when the config is written",
         ));
     }
     findings
 }
 
-/// What the variables show.
+/// Findings about the variables.
 fn of_variables(old: &Legacy) -> Vec<Finding> {
     let mut findings = Vec::new();
     if let Some(fault) = &old.env_fault {
         findings.push(
             Finding::error(
                 "env-file",
-                format!("the file of variables is not understood: {fault}"),
-                "what it sets would be missing from the config",
+                format!("the file of variables is invalid: {fault}"),
+                "its settings would be missing from the config",
                 "write the line as NAME='value'",
             )
             .at(ENV_FILE)
@@ -150,9 +152,9 @@ fn of_variables(old: &Legacy) -> Vec<Finding> {
         findings.push(
             Finding::error(
                 "password-not-ascii",
-                "the password in MONGO_URI has characters beyond ASCII",
+                "the password in MONGO_URI contains non-ASCII characters",
                 "tools differ in how they encode them, and MongoDB then says `Authentication failed`",
-                "give the user a password of letters and digits, or write those characters percent-encoded",
+                "change the password to letters and digits, or percent-encode those characters",
             )
             .at(ENV_FILE),
         );
@@ -162,8 +164,8 @@ fn of_variables(old: &Legacy) -> Vec<Finding> {
             Finding::warning(
                 "restore-rights",
                 "the only login to MongoDB is `backup`",
-                "MongoDB's role `backup` reads only: a restore with it fails, and that is found out when it is needed",
-                "make a user with the role `restore`, and set `restore_uri` of source `mongo` to a file with its connection string",
+                "MongoDB's role `backup` is read-only: a restore with it fails, which is noticed only when it is needed",
+                "create a user with the role `restore`, and set `restore_uri` of source `mongo` to a file with its connection string",
             )
             .at(ENV_FILE),
         );

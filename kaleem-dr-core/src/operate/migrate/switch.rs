@@ -1,5 +1,5 @@
-//! The change of guard: the config, a run that proves it, our schedules in, the old ones off. In this order, so that at no moment
-//! nobody backs up.
+//! The switch-over: writes the config, proves it by a run, installs our schedules, disables the old
+//! ones. In this order, so that backups never stop.
 
 use std::{
     collections::BTreeSet,
@@ -27,10 +27,10 @@ use crate::{
     recovery::verify::VerifyReport,
 };
 
-/// cron passes over names with a dot.
+/// cron ignores names with a dot.
 const DISABLED: &str = ".disabled-by-kaleem-dr";
 
-/// That a first run of the new config was proven. Only [`prove`] makes one.
+/// Evidence that a first run of the new config was proven. Only [`prove`] creates one.
 #[derive(Debug)]
 pub struct Proven(());
 
@@ -38,28 +38,30 @@ pub struct Proven(());
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct NotProven {
-    /// Why.
+    /// The reason, as a sentence.
     pub why: String,
-    /// How the migration ends.
+    /// Exit status of the migration.
     pub exit: Exit,
 }
 
-/// What the change of guard did.
+/// The report of a switch-over.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct SwitchReport {
-    /// Our schedules.
+    /// The installation of our schedules.
     pub installed: InstallReport,
-    /// What was switched off, in words.
+    /// What was disabled, in words.
     pub disabled: Vec<String>,
-    /// Commands that are to be run now.
+    /// Commands to run now.
     pub commands: Vec<String>,
 }
 
-/// Writes the secrets' files and the config, or takes up a migration that was begun: its config is used as it is now.
+/// Writes the secrets' files and the config, or resumes a migration: then its config is used in its
+/// current form.
 ///
 /// # Errors
-/// [`MigrateError::Refused`] when something blocks it, a config is there that no migration made, or it was finished before.
+/// [`MigrateError::Refused`] if a finding blocks it, a config exists that no migration wrote, or
+/// the migration is complete already.
 pub fn begin(survey: &Survey) -> Result<Journal, MigrateError> {
     if let Some(first) = survey.blocking().next() {
         let place = first.place.as_ref().map(|place| format!(" ({place})")).unwrap_or_default();
@@ -72,14 +74,14 @@ pub fn begin(survey: &Survey) -> Result<Journal, MigrateError> {
     let mut journal = match Journal::load(&survey.root)? {
         Some(journal) if journal.finished.is_some() => {
             return Err(MigrateError::Refused(
-                "this installation was migrated already; --undo takes it back".into(),
+                "this installation was migrated already; --undo reverts it".into(),
             ));
         }
         Some(journal) => journal,
         None if exists(&survey.config_path) => {
             let path = survey.config_path.display();
             return Err(MigrateError::Refused(format!(
-                "nothing was changed: {path} is there and is not written over"
+                "nothing was changed: {path} exists and is not overwritten"
             )));
         }
         None => Journal::new(&survey.root, &survey.config_path),
@@ -95,8 +97,8 @@ pub fn begin(survey: &Survey) -> Result<Journal, MigrateError> {
     Ok(journal)
 }
 
-/// Writes a file for its owner alone, whole or not at all. One that this migration wrote before stays as it is now, for the operator
-/// may have mended it.
+/// Writes a file for its owner only, atomically. A file that this migration wrote before is left
+/// alone, because the operator may have fixed it.
 fn write(journal: &mut Journal, path: &Path, content: &[u8]) -> Result<(), MigrateError> {
     let is_noted = journal
         .steps
@@ -107,7 +109,7 @@ fn write(journal: &mut Journal, path: &Path, content: &[u8]) -> Result<(), Migra
             return Ok(());
         }
         return Err(MigrateError::Refused(format!(
-            "{} is there, says something else, and is not written over",
+            "{} exists with different content and is not overwritten",
             path.display()
         )));
     }
@@ -128,11 +130,12 @@ fn write(journal: &mut Journal, path: &Path, content: &[u8]) -> Result<(), Migra
     durable_file::create_new(path, content, 0o600).map_err(failed("write", path))
 }
 
-/// Whether a first run and what was verified of it show that the new config does the old jobs' work. `mirrors` is how replicating
-/// into each mirror ended.
+/// Judges by a first run and its verification whether the new config does the old jobs' work.
+/// `mirrors` are the exit statuses of replicating to each mirror.
 ///
 /// # Errors
-/// [`NotProven`] with the run's own exit where that is no success, else [`Exit::NotVerified`] or the mirror's.
+/// [`NotProven`] with the run's own exit status if that is not success, otherwise
+/// [`Exit::NotVerified`] or the mirror's.
 pub fn prove(
     run: &RunReport,
     wanted: &[SourceName],
@@ -164,12 +167,12 @@ pub fn prove(
         return not(format!("the first backup of {source} is not proven"), Exit::NotVerified);
     }
     if let Some(exit) = mirrors.iter().find(|exit| **exit != Exit::Done) {
-        return not("the repository off site could not be brought up to date".into(), *exit);
+        return not("the off-site repository could not be updated".into(), *exit);
     }
     Ok(Proven(()))
 }
 
-/// What a run says of why it did not end well.
+/// The reasons why a run did not end well.
 fn faults(run: &RunReport) -> String {
     let mut faults: Vec<String> = run
         .repository_error
@@ -192,14 +195,14 @@ fn faults(run: &RunReport) -> String {
         let name = &secondary.repository;
         faults.extend(secondary.error.iter().map(|error| format!("repository {name}: {error}")));
     }
-    if faults.is_empty() { "its report says more".to_owned() } else { faults.join("; ") }
+    if faults.is_empty() { "see its report".to_owned() } else { faults.join("; ") }
 }
 
-/// Installs our schedules, then switches the old ones off.
+/// Installs our schedules, then disables the old ones.
 ///
 /// # Errors
-/// [`MigrateError::Refused`] when the cron file's other name is taken; [`MigrateError::Schedule`] when our schedules cannot be installed: then the old
-/// ones are as they were.
+/// [`MigrateError::Refused`] if the new name of the cron file exists; [`MigrateError::Schedule`] if
+/// our schedules cannot be installed: then the old ones are unchanged.
 pub fn switch(
     journal: &mut Journal,
     Proven(()): Proven,
@@ -211,7 +214,7 @@ pub fn switch(
     let off = PathBuf::from(format!("{}{DISABLED}", cron.display()));
     if exists(&cron) && exists(&off) {
         return Err(MigrateError::Refused(format!(
-            "{} is there already; move it away",
+            "{} exists already; move it away",
             off.display()
         )));
     }
@@ -222,14 +225,14 @@ pub fn switch(
     if exists(&cron) {
         journal.note(Step::Rename { from: cron.clone(), to: off.clone() })?;
         fs::rename(&cron, &off).map_err(failed("rename", &cron))?;
-        report.disabled.push(format!("{} is {} now", cron.display(), off.display()));
+        report.disabled.push(format!("renamed {} to {}", cron.display(), off.display()));
     }
     let link = below(&root, Path::new(UNITS).join("timers.target.wants").join(TIMER));
     if exists(&link) {
         let target = fs::read_link(&link).map_err(failed("read the link", &link))?;
         journal.note(Step::Unlink { path: link.clone(), target })?;
         fs::remove_file(&link).map_err(failed("remove", &link))?;
-        report.disabled.push(format!("{} is removed", link.display()));
+        report.disabled.push(format!("removed {}", link.display()));
         report
             .commands
             .extend([format!("systemctl stop {TIMER}"), "systemctl daemon-reload".to_owned()]);

@@ -1,4 +1,5 @@
-//! The variables of the old jobs: of the env file, of cron's lines, and what scripts set themselves. Any may be a secret.
+//! The variables of the old jobs: from the env file, from cron's lines, and from scripts. Each may
+//! be a secret.
 
 use std::{
     collections::BTreeMap,
@@ -10,7 +11,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::operate::config::{parse_env_file, secret::Environment};
 
-/// The variables that mean something to us.
+/// The variables that we use.
 const KNOWN: [&str; 26] = [
     "RESTIC_REPOSITORY",
     "RESTIC_REPO",
@@ -51,24 +52,24 @@ impl fmt::Debug for Variables {
 }
 
 impl Variables {
-    /// A variable. Empty counts as absent.
+    /// A variable. An empty one counts as absent.
     pub(super) fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(|(value, _)| value.expose_secret()).filter(|value| !value.is_empty())
     }
 
-    /// One that is a secret, with the file it stands in.
+    /// A variable that is a secret, with its file.
     pub(super) fn secret(&self, name: &str) -> Option<(SecretString, &Path)> {
         self.get(name)?;
         self.0.get(name).map(|(value, from)| (value.clone(), from.as_path()))
     }
 
-    /// The first of these that is there.
+    /// The first of these that is set.
     pub(super) fn first<'a>(&self, names: &[&'a str]) -> Option<&'a str> {
         names.iter().copied().find(|name| self.get(name).is_some())
     }
 
     pub(super) fn set(&mut self, name: &str, value: String, from: &Path) {
-        // Where the off-site repository is, its own search finds.
+        // The off-site repository is searched for separately.
         let off_site = name.starts_with("RESTIC_REPO")
             && ["rclone:", "s3:"].iter().any(|scheme| value.starts_with(scheme));
         if KNOWN.contains(&name) && !off_site {
@@ -76,7 +77,7 @@ impl Variables {
         }
     }
 
-    /// Takes over what an env file sets.
+    /// Adds the variables of an env file.
     pub(super) fn take(&mut self, environment: &Environment, from: &Path) {
         for name in KNOWN {
             if let Some(value) = environment.get(name) {
@@ -86,7 +87,7 @@ impl Variables {
     }
 }
 
-/// `NAME=value` and `NAME="${NAME:-value}"`, each on a line of its own, where nothing has to be expanded.
+/// Adds `NAME=value` and `NAME="${NAME:-value}"` on separate lines, if nothing has to be expanded.
 pub(super) fn defaults(script: &str) -> Vec<(String, String)> {
     let mut found = Vec::new();
     for line in script.lines() {

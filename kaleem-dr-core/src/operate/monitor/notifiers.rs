@@ -23,6 +23,7 @@ pub(crate) const TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct Notice {
+    /// The event: `failure`, `success`, `recovery` or `test`.
     pub event: When,
     /// The name of the job's kind, as in [`crate::engine::ledger::EventKind::word`].
     pub job: String,

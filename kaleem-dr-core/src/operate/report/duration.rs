@@ -1,6 +1,7 @@
 //! Durations for people.
 
-/// `850 ms`, `12.3 s`, `4 min 10 s`, `3 h 20 min`: the same in both languages, as units are.
+/// `850 ms`, `12.3 s`, `4 min 10 s`, `3 h 20 min`: the same in both languages, because the units
+/// are.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,

@@ -1,6 +1,6 @@
 //! Text for HTML and SVG.
 
-/// Text as it may stand in HTML, also in attributes.
+/// Escapes text for HTML, including attributes.
 pub(super) fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {

@@ -21,7 +21,7 @@ const STYLE: &str = include_str!("style.css");
 pub(super) fn page(report: &ProofReport, language: Language) -> String {
     let words = Words::of(language);
     let mut html = String::with_capacity(32 << 10);
-    // Writing to a string cannot fail; so here and below.
+    // Writing to a string cannot fail, here and below.
     let _ = write!(
         html,
         "<!doctype html>\n<html lang=\"{}\" dir=\"{}\">\n<head>\n<meta charset=\"utf-8\">\n\
@@ -151,7 +151,7 @@ fn over_time(html: &mut String, report: &ProofReport, words: &Words) {
         joined: true,
     };
     figure(html, words.rpo_title, words.rpo_meaning, &rpo, words);
-    // The limit is of everything together: beside single sources it would mislead.
+    // The limit applies to all sources together: next to single sources it would mislead.
     let rto = Plot {
         label: words.rto_title,
         unit: words.seconds,
@@ -178,7 +178,8 @@ fn by_source(proofs: &[Proof]) -> BTreeMap<&str, Vec<&Proof>> {
     sources
 }
 
-/// The age of the newest proven data: just before each proof, just after it, and when the drill ended.
+/// The age of the newest proven data: just before and after each proof, and at the end of the
+/// drill.
 fn rpo_series(report: &ProofReport) -> Vec<Series> {
     let hours = |later: jiff::Timestamp, earlier: jiff::Timestamp| {
         later.duration_since(earlier).as_secs_f64() / 3600.0

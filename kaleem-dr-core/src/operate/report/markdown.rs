@@ -1,4 +1,4 @@
-//! The same as Markdown.
+//! The report as Markdown.
 
 use std::fmt::Write as _;
 
@@ -13,7 +13,7 @@ pub(super) fn document(report: &ProofReport, language: Language) -> String {
         (words.not_proven, words.not_proven_detail)
     };
     let mut text = String::new();
-    // Writing to a string cannot fail; so here and below.
+    // Writing to a string cannot fail, here and below.
     let _ = writeln!(text, "# {}: {verdict}\n\n{detail}\n", words.title);
     let mut facts = vec![
         (words.began, moment(drill.started)),
@@ -106,7 +106,7 @@ fn details(text: &mut String, drill: &SourceDrill, words: &Words) {
     text.push('\n');
 }
 
-/// Text that cannot become markup, in a table or outside.
+/// Escapes text so that it cannot become markup, inside and outside of tables.
 fn plain(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
     for character in text.chars() {

@@ -1,7 +1,9 @@
-//! Proof reports: what a drill showed, for people and auditors, as one HTML page or as Markdown, in English or Arabic.
+//! Proof reports: the result of a drill for people and auditors, as one HTML page or as Markdown,
+//! in English or Arabic.
 //!
-//! A report is made from the chained JSON text of a drill and from the proofs in the ledger, which give the plots over time. The page
-//! needs nothing but itself: no script, no font, no picture, and a policy that forbids every request.
+//! A report is made from the chained JSON text of a drill and from the proofs in the ledger, which
+//! are plotted over time. The page is self-contained: it has no scripts, fonts or images, and a
+//! policy forbids every request.
 
 mod duration;
 mod escape;
@@ -23,19 +25,19 @@ use crate::{
     },
 };
 
-/// Proofs that the plots are drawn from.
+/// Maximum number of proofs that are plotted.
 const PLOTTED: usize = 2000;
 
-/// What a report is made from.
+/// The data of a report.
 #[derive(Clone, Debug)]
 pub struct ProofReport {
     drill: DrillReport,
     hash: String,
-    /// Reports in the chain up to this one.
+    /// Number of reports in the chain up to this one.
     length: usize,
-    /// What is wrong with that part of the chain.
+    /// Faults of that part of the chain.
     broken: Vec<String>,
-    /// Proofs of this repository until the drill ended, oldest first.
+    /// Proofs of this repository until the end of the drill, oldest first.
     proofs: Vec<Proof>,
     objectives: Objectives,
 }
@@ -47,25 +49,25 @@ pub enum ReportError {
     /// The ledger cannot be read.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
-    /// No drill of that id is in the ledger.
+    /// The ledger has no drill with that id.
     #[error("the ledger has no report of {0}; `kaleem-dr history` lists the drills")]
     Unknown(String),
-    /// A report in the ledger is not one.
+    /// A report in the ledger is invalid.
     #[error("the report of {run} cannot be read")]
     Unreadable {
-        /// The drill's run.
+        /// Id of the drill's run.
         run: String,
-        /// What is wrong with it.
+        /// The fault of the report.
         #[source]
         cause: serde_json::Error,
     },
 }
 
 impl ProofReport {
-    /// Reads the report of a drill, named by the beginning of its run's id, or the newest one.
+    /// Reads the report of a drill, given by the prefix of its run's id, or of the newest drill.
     ///
     /// # Errors
-    /// When the ledger cannot be read or has no such report.
+    /// If the ledger cannot be read or does not have the report.
     pub fn load(
         ledger: &Ledger,
         run: Option<&str>,
@@ -95,43 +97,43 @@ impl ProofReport {
         })
     }
 
-    /// What the drill showed.
+    /// The report of the drill.
     #[must_use]
     pub fn drill(&self) -> &DrillReport {
         &self.drill
     }
 
-    /// SHA-256 of the report's text, which the next report in the chain holds.
+    /// SHA-256 of the report's text, which the next report in the chain contains.
     #[must_use]
     pub fn hash(&self) -> &str {
         &self.hash
     }
 
-    /// What is wrong with the chain up to this report, one sentence each; empty when it is whole.
+    /// Faults of the chain up to this report, one sentence each; empty if it is intact.
     #[must_use]
     pub fn broken_links(&self) -> &[String] {
         &self.broken
     }
 
-    /// As one HTML page.
+    /// The report as one HTML page.
     #[must_use]
     pub fn to_html(&self, language: Language) -> String {
         html::page(self, language)
     }
 
-    /// As Markdown.
+    /// The report as Markdown.
     #[must_use]
     pub fn to_markdown(&self, language: Language) -> String {
         markdown::document(self, language)
     }
 
-    /// Whether all that was asked for is proven, and the chain is whole.
+    /// Reports whether everything that was requested is proven, and the chain is intact.
     fn is_proven(&self) -> bool {
         self.drill.exit.code() == 0 && self.broken.is_empty()
     }
 }
 
-/// To the second, in UTC.
+/// A time to the second, in UTC.
 fn moment(time: Timestamp) -> String {
     time.strftime("%Y-%m-%d %H:%M:%S UTC").to_string()
 }

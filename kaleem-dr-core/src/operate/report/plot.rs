@@ -1,4 +1,5 @@
-//! Lines over time as inline SVG: no script, colours by class so that light and dark pages each have theirs.
+//! Plots over time as inline SVG, without scripts; colours are classes, so that light and dark
+//! pages have their own.
 
 use std::fmt::Write as _;
 
@@ -8,32 +9,32 @@ use super::escape::escape;
 
 const WIDTH: f64 = 760.0;
 const HEIGHT: f64 = 250.0;
-/// Room for the labels at the left, top, right and bottom.
+/// Margins for the labels at the left, top, right and bottom, in SVG units.
 const MARGINS: (f64, f64, f64, f64) = (64.0, 14.0, 18.0, 30.0);
-/// Colours there are classes for.
+/// Number of colours with a class.
 const COLOURS: usize = 6;
 
-/// One line of a plot.
+/// A line of a plot.
 pub(super) struct Series {
     pub(super) name: String,
-    /// By time.
+    /// Values by time.
     pub(super) points: Vec<(Timestamp, f64)>,
 }
 
-/// What is drawn.
+/// A plot.
 pub(super) struct Plot<'a> {
-    /// What it shows, for those who cannot see it.
+    /// Description for people who cannot see it.
     pub(super) label: &'a str,
     pub(super) unit: &'a str,
     pub(super) series: Vec<Series>,
-    /// A line across: what must not be exceeded, and its name.
+    /// A horizontal line for a limit, with its name.
     pub(super) limit: Option<(f64, &'a str)>,
-    /// Whether points are joined, or stand for themselves.
+    /// Whether points are joined by lines.
     pub(super) joined: bool,
 }
 
 impl Plot<'_> {
-    /// The figure, with its legend; `None` where there is nothing to draw.
+    /// The figure with its legend; `None` if there is nothing to draw.
     #[expect(clippy::too_many_lines, reason = "one drawing, from its axes to its legend")]
     pub(super) fn svg(&self) -> Option<String> {
         let times: Vec<Timestamp> = self
@@ -42,7 +43,7 @@ impl Plot<'_> {
             .flat_map(|series| series.points.iter().map(|point| point.0))
             .collect();
         let (first, last) = (times.iter().min()?, times.iter().max()?);
-        // A single moment still gets an axis.
+        // A single moment still needs an axis.
         let (first, last) = if first == last {
             (*first - SignedDuration::from_mins(30), *last + SignedDuration::from_mins(30))
         } else {
@@ -61,7 +62,7 @@ impl Plot<'_> {
         };
         let y = |value: f64| HEIGHT - below - (HEIGHT - above - below) * value / top;
         let mut svg = String::new();
-        // Writing to a string cannot fail; so here and below.
+        // Writing to a string cannot fail, here and below.
         let _ = write!(
             svg,
             "<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{}\" direction=\"ltr\">",
@@ -150,7 +151,7 @@ impl Plot<'_> {
     }
 }
 
-/// The end of an axis: 1, 2, 4 or 8 times a power of ten, so that four steps are round.
+/// The end of an axis: 1, 2, 4 or 8 times a power of ten, so that four steps have round values.
 fn nice_top(highest: f64) -> f64 {
     if highest <= 0.0 {
         return 1.0;

@@ -1,6 +1,6 @@
 //! Sizes for people.
 
-/// `1.4 GiB`, as restic prints sizes.
+/// Formats a size like `1.4 GiB`, as restic does.
 #[must_use]
 #[expect(clippy::cast_precision_loss, reason = "a size for people")]
 pub fn size(bytes: u64) -> String {

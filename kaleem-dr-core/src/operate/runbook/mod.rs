@@ -1,8 +1,10 @@
-//! The runbook: how everything of a config is got back, as commands that work on this host, today.
+//! The runbook: recovery instructions for everything in a config, as commands that work on this
+//! host now.
 //!
-//! It is made from the live config, so that names, places and addresses are real; it holds no secret, only where each lies. The same
-//! text lies in every snapshot as `/RESTORE.md`, in both languages, for someone who has nothing else: so each section says how to do it
-//! with kaleem-dr, and how with restic and the service's own tools.
+//! It is made from the live config, so names, locations and addresses are real; it contains no
+//! secrets, only their locations. The same text is in every snapshot as `/RESTORE.md`, in both
+//! languages, for people who have nothing else. So each section explains how to restore with
+//! kaleem-dr, and how with restic and the service's own tools.
 
 mod words;
 
@@ -19,7 +21,7 @@ use crate::{
     recovery::source::Restorable,
 };
 
-/// Where the commands of a runbook restore snapshots to.
+/// Directory that the commands of a runbook restore snapshots to.
 const RESTORED: &str = "/tmp/restored";
 
 /// The runbook of a config.
@@ -29,7 +31,7 @@ pub struct Runbook {
     arabic: String,
 }
 
-/// What is said of a repository.
+/// A repository in the runbook.
 struct Place {
     name: String,
     location: String,
@@ -39,8 +41,8 @@ struct Place {
 }
 
 impl Runbook {
-    /// Makes the runbook of a config. `path` is where the config lies. Sources whose secrets cannot be read now are in it with what
-    /// needs none.
+    /// Builds the runbook of a config. `path` is the path of the config. For sources whose secrets
+    /// cannot be read now, it contains the instructions that need no secrets.
     #[must_use]
     pub fn of(config: &Config, environment: &Environment, path: &Path) -> Self {
         let places: Vec<Place> = config
@@ -74,7 +76,7 @@ impl Runbook {
         Self { english: text(Language::En), arabic: text(Language::Ar) }
     }
 
-    /// In one language, as Markdown.
+    /// The runbook in one language, as Markdown.
     #[must_use]
     pub fn text(&self, language: Language) -> &str {
         match language {
@@ -83,7 +85,7 @@ impl Runbook {
         }
     }
 
-    /// In both, as it lies in snapshots.
+    /// The runbook in both languages, as stored in snapshots.
     #[must_use]
     pub fn restore_md(&self) -> String {
         format!("{}\n---\n\n<div dir=\"rtl\">\n\n{}\n</div>\n", self.english, self.arabic)
@@ -99,7 +101,7 @@ fn written(
     let mut text = String::new();
     let main = places.iter().find(|place| place.name == "local").or(places.first());
     let stock = main.map_or_else(|| "REPOSITORY".to_owned(), |place| place.location.clone());
-    // Writing to a string cannot fail; so here and below.
+    // Writing to a string cannot fail, here and below.
     let _ = write!(text, "# {}\n\n{}\n\n{}\n\n", words.title, words.opening, words.config(path));
     let _ = write!(
         text,
@@ -173,7 +175,7 @@ fn stock_commands(main: Option<&Place>, location: &str) -> Vec<String> {
     commands
 }
 
-/// All of it, from each repository; and a lost repository from its mirror.
+/// Instructions to restore everything from each repository, and a lost repository from its mirror.
 fn everything(
     text: &mut String,
     words: &Words,

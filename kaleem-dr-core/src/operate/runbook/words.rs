@@ -1,10 +1,10 @@
-//! The words of a runbook, in English and in Arabic.
+//! The texts of a runbook, in English and in Arabic.
 
 use std::path::Path;
 
 use crate::{ground::language::Language, operate::config::secret::SecretRef};
 
-/// Everything that a runbook says by itself.
+/// All fixed texts of a runbook.
 pub(super) struct Words {
     language: Language,
     pub(super) title: &'static str,
@@ -39,7 +39,7 @@ impl Words {
         let path = path.display();
         match self.language {
             Language::En => format!(
-                "The commands read the config `{path}`. Where it is gone, take it from the snapshots of the files, or write one: \
+                "The commands read the config `{path}`. If it is lost, restore it from a snapshot of the files, or write a new one: \
                  a repository's place and password are enough to read everything."
             ),
             Language::Ar => format!(
@@ -71,7 +71,7 @@ impl Words {
     pub(super) fn from(&self, repository: &str) -> String {
         match self.language {
             Language::En => {
-                format!("From the repository `{repository}`, each source beside what is there:")
+                format!("From the repository `{repository}`, each source next to the live data:")
             }
             Language::Ar => format!("من المستودع `{repository}`، كل مصدر إلى جانب ما هو موجود:"),
         }
@@ -80,7 +80,7 @@ impl Words {
     pub(super) fn lost(&self, of: &str, mirror: &str) -> String {
         match self.language {
             Language::En => format!(
-                "When the repository `{of}` itself is lost, bring it back from its mirror `{mirror}`, object by object; no password is needed:"
+                "If the repository `{of}` itself is lost, restore it from its mirror `{mirror}`, object by object; no password is needed:"
             ),
             Language::Ar => format!(
                 "إذا ضاع المستودع `{of}` نفسه فأعده من مرآته `{mirror}` كائنًا كائنًا، دون حاجة إلى كلمة سر:"
@@ -91,27 +91,27 @@ impl Words {
 
 const ENGLISH: Words = Words {
     language: Language::En,
-    title: "How to get everything back",
-    opening: "These snapshots were made by kaleem-dr in standard restic repositories. Everything can be got back with kaleem-dr, which \
+    title: "How to restore everything",
+    opening: "These snapshots were made by kaleem-dr in standard restic repositories. You can restore everything with kaleem-dr, which \
               compares what it restored with what was captured; or with [restic](https://restic.net) 0.14 or newer and each service's own tools. \
               `.kaleem-dr/manifest.json` in each snapshot lists every artifact with its length and SHA-256, the server's version and the \
-              moment the data stand for.",
-    repositories: "Where it lies",
+              moment of the data.",
+    repositories: "Repositories",
     name: "repository",
-    place: "place",
+    location: "place",
     password: "password",
-    look: "See what there is, and how old:",
+    look: "List what exists, and how old it is:",
     stock: "The same with restic alone; there is one snapshot for each source and run:",
     restore: "With kaleem-dr:",
-    plan: "what it would do; writes nothing",
-    beside: "newest point, beside what is there, compared",
+    plan: "shows the plan; writes nothing",
+    beside: "newest point, next to the live data, compared",
     older: "an older one; `kaleem-dr points` lists them",
-    in_place: "over what is there, after a question",
+    in_place: "overwrites the live data, after a confirmation",
     by_hand: "By hand:",
-    no_guide: "By hand: restore the snapshot with restic as above; the manifest says what is in it.",
+    no_guide: "By hand: restore the snapshot with restic as above; its manifest lists the content.",
     everything: "Everything",
     afterwards: "Afterwards",
-    afterwards_text: "See that the repository is sound, that a new backup works, and that it can be restored:",
+    afterwards_text: "Check that the repository is undamaged, that a new backup works, and that it can be restored:",
 };
 
 const ARABIC: Words = Words {

@@ -1,7 +1,8 @@
-//! cron: one file in `/etc/cron.d` for machines without systemd.
+//! cron: one file in `/etc/cron.d`, for machines without systemd.
 //!
-//! Output goes to the journal, or syslog, through logger(1), and only a failure is said on cron's own channel, so MAILTO gets
-//! mail of failures alone. Jobs wait for each other with flock(1). No line holds a secret.
+//! Output goes to the journal or syslog through logger(1). Only failures are printed to cron, so
+//! MAILTO receives mail about failures only. Jobs wait for each other with flock(1). No line
+//! contains a secret.
 
 // Writing to a String cannot fail: hence each `let _ = write!`.
 use std::{fmt::Write as _, path::Path};
@@ -11,24 +12,24 @@ use super::{
     plan::{Job, Plan, PlannedFile},
 };
 
-/// Where the file lies.
+/// Path of the file.
 pub(super) const FILE: &str = "/etc/cron.d/kaleem-dr";
-/// Held by the job at work. Only root writes to this directory.
+/// Locked by the running job. Only root can write to this directory.
 const LOCK: &str = "/run/kaleem-dr-schedule.lock";
-/// Longest that a job waits for the one before it, in seconds.
+/// Maximum wait of a job for the one before it, in seconds.
 const PATIENCE_SECONDS: u32 = 12 * 60 * 60;
 
-/// A longer command makes Debian's cron refuse the whole file.
+/// Debian's cron refuses the whole file if a command is longer.
 const LONGEST_COMMAND: usize = 990;
 
 /// The cron file of a plan.
 ///
 /// # Errors
-/// [`ScheduleError::Settings`] when paths are so long that cron would refuse it.
+/// [`ScheduleError::Settings`] if paths are so long that cron would refuse it.
 pub(super) fn file(plan: &Plan) -> Result<PlannedFile, ScheduleError> {
     let mut text = format!("{MARKER}{MARKER_ADVICE}\n");
     text.push_str(
-        "# cron goes by the clock of the machine; where it knows CRON_TZ (not on Debian), by this one.\nCRON_TZ=UTC\nSHELL=/bin/sh\n\
+        "# cron uses the local time zone; if it supports CRON_TZ (not on Debian), it uses this one.\nCRON_TZ=UTC\nSHELL=/bin/sh\n\
          PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\nHOME=/root\nMAILTO=root\n",
     );
     for job in &plan.jobs {
@@ -36,7 +37,7 @@ pub(super) fn file(plan: &Plan) -> Result<PlannedFile, ScheduleError> {
         let command = command(plan, job);
         if command.len() > LONGEST_COMMAND {
             let why = format!(
-                "the line of {} would be longer than cron takes; give program and config shorter paths",
+                "the line of {} is too long for cron; use shorter paths for program and config",
                 job.name
             );
             return Err(ScheduleError::Settings(why));
@@ -60,14 +61,14 @@ fn command(plan: &Plan, job: &Job) -> String {
         job.args.join(" ")
     );
     let failed = format!(
-        "{{ echo \"{unit} failed with exit status $?; journalctl -t {unit} has its words\" >&3; \
+        "{{ echo \"{unit} failed with exit status $?; see journalctl -t {unit}\" >&3; \
          {with_config} notify --failed-unit {unit} 2>&1; }}"
     );
-    // A percent sign is a line break to cron.
+    // cron treats a percent sign as a line break.
     format!("{{ {{ {work} 2>&1 || {failed}; }} | logger -t {unit}; }} 3>&1").replace('%', "\\%")
 }
 
-/// One word for the shell.
+/// Quotes a word for the shell.
 fn shell(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+,:@%".contains(c);
     if !text.is_empty() && text.chars().all(plain) {

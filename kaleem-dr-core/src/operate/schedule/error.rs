@@ -1,37 +1,37 @@
-//! Why jobs cannot be scheduled.
+//! Errors of schedules.
 
 use std::{io, path::PathBuf};
 
-/// Why a schedule could not be made, put in place or taken away.
+/// Why a schedule could not be made, installed or removed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ScheduleError {
     /// The config cannot be scheduled.
     #[error("{0}")]
     Settings(String),
-    /// Something is there that we did not make.
-    #[error("{} is there and was not made by kaleem-dr; nothing was written", path.display())]
+    /// A file exists that kaleem-dr did not make.
+    #[error("{} exists and was not made by kaleem-dr; nothing was written", path.display())]
     NotOurs {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
     },
     /// A file cannot be used.
     #[error("cannot {action} {}", path.display())]
     File {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// What was to be done with it.
+        /// The attempted action.
         action: &'static str,
-        /// What the system said.
+        /// The system's error.
         #[source]
         cause: io::Error,
     },
     /// A command failed.
     #[error("`{command}` failed: {said}")]
     Command {
-        /// The command.
+        /// The command line.
         command: String,
-        /// How it ended, and what it said.
+        /// Its exit status and output.
         said: String,
     },
 }

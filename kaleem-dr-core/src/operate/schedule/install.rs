@@ -1,4 +1,5 @@
-//! Schedules on the machine: put there, listed, taken away. Only files that bear the marker are written over or removed.
+//! Installs, lists and removes schedules on a machine. Only files with the marker are overwritten
+//! or removed.
 
 use std::{
     collections::BTreeSet,
@@ -17,70 +18,70 @@ use super::{
 };
 use crate::ground::durable_file;
 
-/// Who runs the jobs.
+/// What runs the jobs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Style {
-    /// systemd's timers.
+    /// systemd timers.
     Systemd,
     /// A file in `/etc/cron.d`.
     Cron,
 }
 
-/// What installing did, or would do.
+/// The result of an installation.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct InstallReport {
-    /// Who runs the jobs.
+    /// What runs the jobs.
     pub style: Style,
-    /// Whether nothing was done.
+    /// Nothing was changed.
     pub dry_run: bool,
     /// Files that were written.
     pub written: Vec<PathBuf>,
-    /// Files that were there just so.
+    /// Files that were up to date.
     pub unchanged: Vec<PathBuf>,
-    /// Files of ours that no job needs any more.
+    /// Files of kaleem-dr that no job needs any more.
     pub removed: Vec<PathBuf>,
-    /// Commands that are to be run now: by [`carry_out`], or by the operator.
+    /// Commands to run now: by [`carry_out`], or by the operator.
     pub commands: Vec<String>,
-    /// What the operator should know.
+    /// Warnings for the operator.
     pub warnings: Vec<String>,
 }
 
-/// What removing did, or would do.
+/// The result of a removal.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct RemoveReport {
-    /// Whether nothing was done.
+    /// Nothing was changed.
     pub dry_run: bool,
     /// Files that were removed.
     pub removed: Vec<PathBuf>,
-    /// Commands that are to be run now.
+    /// Commands to run now.
     pub commands: Vec<String>,
 }
 
-/// A job as it is installed.
+/// An installed job.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Installed {
-    /// The name of its unit without the ending, or of its line in the cron file.
+    /// Name of its unit without the suffix, or of its line in the cron file.
     pub name: String,
-    /// Who runs it.
+    /// What runs it.
     pub style: Style,
-    /// The file that says so.
+    /// File that schedules it.
     pub path: PathBuf,
-    /// When, in the operator's words; `None` where its file does not tell.
+    /// Its times; `None` if its file does not record them.
     pub when: Option<When>,
-    /// The next time; `None` where it cannot be told, or the job is not enabled.
+    /// Next run; `None` if it is unknown, or the job is not enabled.
     pub next: Option<Timestamp>,
-    /// Whether it runs by itself: a timer must be linked to.
+    /// Whether it is enabled: a timer must be linked.
     pub enabled: bool,
 }
 
 /// The files of a plan.
 ///
 /// # Errors
-/// [`ScheduleError::Settings`] when cron would not take its file.
+/// [`ScheduleError::Settings`] if cron would not accept its file.
 pub fn planned_files(plan: &Plan, style: Style) -> Result<Vec<PlannedFile>, ScheduleError> {
     match style {
         Style::Systemd => Ok(systemd::files(plan)),
@@ -88,11 +89,13 @@ pub fn planned_files(plan: &Plan, style: Style) -> Result<Vec<PlannedFile>, Sche
     }
 }
 
-/// Writes a plan's files below `root` (`/`), links its timers, and removes files of ours that it does not have, also those of the
-/// other style: no job runs twice.
+/// Writes a plan's files below `root` (usually `/`), links its timers, and removes files of
+/// kaleem-dr that it does not contain, including those of the other style, so that no job runs
+/// twice.
 ///
 /// # Errors
-/// [`ScheduleError::NotOurs`] before anything is written; [`ScheduleError::File`] when something cannot be.
+/// [`ScheduleError::NotOurs`] before anything is written; [`ScheduleError::File`] if a file cannot
+/// be written.
 pub fn install(
     plan: &Plan,
     style: Style,
@@ -125,13 +128,13 @@ pub fn install(
     report.warnings.clone_from(&plan.warnings);
     if style == Style::Cron && !plan.clock_is_utc {
         report.warnings.push(
-            "the clock of this machine is not UTC: on Debian, cron takes the times as local ones"
+            "the time zone of this machine is not UTC: on Debian, cron treats the times as local times"
                 .into(),
         );
     }
     if style == Style::Cron && !plan.credentials.is_empty() {
         report.warnings.push(
-            "the config refers to systemd's credentials, which jobs of cron do not have; use files"
+            "the config refers to systemd credentials, which cron jobs do not have; use files"
                 .into(),
         );
     }
@@ -164,10 +167,10 @@ pub fn install(
     Ok(report)
 }
 
-/// Removes everything below `root` that is ours.
+/// Removes all files of kaleem-dr below `root`.
 ///
 /// # Errors
-/// [`ScheduleError::File`] when something cannot be removed.
+/// [`ScheduleError::File`] if a file cannot be removed.
 pub fn remove(root: &Path, dry_run: bool) -> Result<RemoveReport, ScheduleError> {
     let removed = ours(root)?;
     take_away(root, &removed, dry_run)?;
@@ -178,7 +181,7 @@ pub fn remove(root: &Path, dry_run: bool) -> Result<RemoveReport, ScheduleError>
 /// The jobs that are installed below `root`.
 ///
 /// # Errors
-/// [`ScheduleError::File`] when a file of ours cannot be read.
+/// [`ScheduleError::File`] if a file of kaleem-dr cannot be read.
 pub fn list(root: &Path, now: Timestamp) -> Result<Vec<Installed>, ScheduleError> {
     let mut installed = Vec::new();
     for path in ours(root)? {
@@ -219,10 +222,10 @@ fn entry(
     Installed { name, style, path: path.to_path_buf(), when, next, enabled }
 }
 
-/// Runs commands, each to its end.
+/// Runs commands one after the other.
 ///
 /// # Errors
-/// [`ScheduleError::Command`] for the first that fails; those after it are not run.
+/// [`ScheduleError::Command`] for the first that fails; later ones do not run.
 pub async fn carry_out(commands: &[String]) -> Result<(), ScheduleError> {
     for command in commands {
         let failed = |said: String| ScheduleError::Command { command: command.clone(), said };
@@ -241,7 +244,7 @@ pub async fn carry_out(commands: &[String]) -> Result<(), ScheduleError> {
     Ok(())
 }
 
-/// What systemd has to be told. None of the words holds a space.
+/// Commands that make systemd aware of the changes. None of their words contains a space.
 fn commands(removed: &[PathBuf], timers: &[String]) -> Vec<String> {
     let stopped: Vec<&str> = removed
         .iter()
@@ -264,12 +267,12 @@ fn commands(removed: &[PathBuf], timers: &[String]) -> Vec<String> {
     commands
 }
 
-/// Where a timer is linked to, so that it is started with the machine.
+/// The link of a timer, which starts it at boot.
 fn link(timer: &str) -> PathBuf {
     Path::new(systemd::UNITS).join("timers.target.wants").join(timer)
 }
 
-/// Whether a link had to be made.
+/// Reports whether a link had to be created.
 fn link_timer(root: &Path, path: &Path, dry_run: bool) -> Result<bool, ScheduleError> {
     let (place, target) =
         (below(root, path), Path::new(systemd::UNITS).join(path.file_name().unwrap_or_default()));
@@ -288,7 +291,8 @@ fn link_timer(root: &Path, path: &Path, dry_run: bool) -> Result<bool, ScheduleE
     Ok(true)
 }
 
-/// The state and cache directories that the config names away from their usual places: the services could not make them.
+/// Creates the state and cache directories if the config moves them: the services could not create
+/// them.
 fn make_own_directories(plan: &Plan) -> Result<(), ScheduleError> {
     for (path, usual) in
         [(&plan.state_directory, DEFAULT_STATE), (&plan.cache_directory, DEFAULT_CACHE)]
@@ -302,7 +306,8 @@ fn make_own_directories(plan: &Plan) -> Result<(), ScheduleError> {
     Ok(())
 }
 
-/// Everything below `root` that is ours: units, links to them, the cron file. As paths without the root.
+/// All files of kaleem-dr below `root`: units, links to them, the cron file. Paths are without the
+/// root.
 fn ours(root: &Path) -> Result<Vec<PathBuf>, ScheduleError> {
     let mut found = Vec::new();
     let units = Path::new(systemd::UNITS);
@@ -337,7 +342,8 @@ fn names(directory: &Path) -> Result<Vec<String>, ScheduleError> {
     Ok(names)
 }
 
-/// Whether a file bears the marker. What is not there, is a link or a directory, or is no text, does not.
+/// Reports whether a file has the marker. A missing file, a link, a directory and a file that is
+/// not text do not.
 fn is_ours(path: &Path) -> Result<bool, ScheduleError> {
     match fs::symlink_metadata(path) {
         Ok(metadata) if metadata.is_file() => {
@@ -362,13 +368,14 @@ fn read(path: &Path) -> Result<String, ScheduleError> {
     fs::read_to_string(path).map_err(failed("read", path))
 }
 
-/// Writes a file that all may read, in one step: cron and systemd see the old one or the new one.
+/// Writes a file that everyone may read, atomically: cron and systemd see the old file or the new
+/// one.
 fn write_public(path: &Path, content: &str) -> Result<(), ScheduleError> {
     make_public_directory(path.parent().unwrap_or(Path::new("/")))?;
     durable_file::replace(path, content.as_bytes(), 0o644).map_err(failed("write", path))
 }
 
-/// A directory as the system's own are; one that is there keeps its mode.
+/// Creates a directory with the mode of system directories; an existing one keeps its mode.
 fn make_public_directory(path: &Path) -> Result<(), ScheduleError> {
     if path.is_dir() {
         return Ok(());
@@ -386,7 +393,7 @@ fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Schedu
     move |cause| ScheduleError::File { path, action, cause }
 }
 
-/// Whether the system below `root` is this one, and systemd runs it.
+/// Reports whether the system below `root` is the running one, and systemd runs it.
 #[must_use]
 pub fn systemd_runs(root: &Path) -> bool {
     root == Path::new("/") && Path::new("/run/systemd/system").is_dir()

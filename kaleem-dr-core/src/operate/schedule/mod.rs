@@ -1,7 +1,9 @@
-//! What runs by itself, and when: `[schedule]` of the config, and the systemd units or the cron file that are made from it.
+//! Scheduled jobs: `[schedule]` of the config, and the systemd units or the cron file that are
+//! generated from it.
 //!
-//! Everything that is written bears a marker in its first line; what does not bear it is somebody else's and is never touched.
-//! Nothing runs in here: systemd or cron does that, with the program and the config that the files name.
+//! Every generated file has a marker in its first line; files without it belong to others and are
+//! never touched. Nothing runs in this process: systemd or cron runs the jobs, with the program and
+//! config that the files name.
 
 mod cron;
 mod error;
@@ -22,10 +24,11 @@ pub use self::{
     when::{InvalidWhen, When},
 };
 
-/// The first line of every file that is ours begins so.
+/// The beginning of the first line of each generated file.
 const MARKER: &str = "# Made by `kaleem-dr schedule install`";
 /// The rest of that line.
-const MARKER_ADVICE: &str = "; `kaleem-dr schedule remove` takes it away, and what is edited here is lost with the next install.";
+const MARKER_ADVICE: &str =
+    "; `kaleem-dr schedule remove` removes it, and the next install overwrites changes made here.";
 
-/// How the time of a job is noted in its timer, for `schedule list`.
+/// Records the time of a job in its timer, for `schedule list`.
 const WHEN_NOTE: &str = "# Runs: ";

@@ -1,4 +1,4 @@
-//! From a config to jobs: which there are, when they run, and what they need of the machine.
+//! Derives jobs from a config: which exist, when they run, and what they need on the machine.
 
 use std::{
     collections::BTreeSet,
@@ -18,39 +18,39 @@ use crate::{
     },
 };
 
-/// Where systemd and we look for credentials, below the root.
+/// Where systemd and kaleem-dr look for credentials, below the root.
 const ENCRYPTED_CREDENTIALS: &str = "/etc/credstore.encrypted";
 const PLAIN_CREDENTIALS: &str = "/etc/kaleem-dr/credentials";
-/// The directories that systemd makes for us.
+/// The directories that systemd creates for us.
 pub(super) const DEFAULT_STATE: &str = "/var/lib/kaleem-dr";
 pub(super) const DEFAULT_CACHE: &str = "/var/cache/kaleem-dr";
 
-/// What schedules are made from.
+/// Inputs of schedules.
 #[derive(Clone, Debug)]
 pub struct Premises<'a> {
-    /// The program, absolute.
+    /// Absolute path of the program.
     pub program: PathBuf,
-    /// The config, absolute.
+    /// Absolute path of the config.
     pub config: PathBuf,
-    /// Its settings.
+    /// Settings of the config.
     pub settings: &'a Settings,
-    /// What it refers to.
+    /// References in the config.
     pub references: References,
-    /// The environment it was read in.
+    /// The environment that the config was read in.
     pub environment: &'a Environment,
-    /// Whether the clock of this machine shows UTC; cron has no other time.
+    /// Whether the machine's time zone is UTC; cron has no other one.
     pub clock_is_utc: bool,
-    /// Where credentials are looked for: `/`, or the root of another system.
+    /// Root for credentials: `/`, or the root of another system.
     pub root: PathBuf,
 }
 
-/// What a job does.
+/// Kinds of scheduled jobs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum JobKind {
     /// Captures the sources.
     Backup,
-    /// Brings mirrors up to date.
+    /// Updates mirrors.
     Replicate,
     /// Proves the newest points.
     Verify,
@@ -60,29 +60,29 @@ pub enum JobKind {
     Drill,
 }
 
-/// A job.
+/// A scheduled job.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Job {
-    /// `backup`, `drill-r2`: the end of its unit's name.
+    /// Name of the job, which ends its unit's name: `backup`, `drill-r2`.
     pub name: String,
-    /// What it does.
+    /// Kind of the job.
     pub kind: JobKind,
-    /// When it runs; never [`When::Off`].
+    /// Times of the job; never [`When::Off`].
     pub when: When,
-    /// The command line behind the program and the config.
+    /// Arguments after the program and the config.
     pub args: Vec<String>,
 }
 
 /// A credential that the config refers to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Credential {
-    /// Its name.
+    /// Name of the credential.
     pub name: String,
-    /// The file that holds it.
+    /// File with the credential.
     pub path: PathBuf,
     /// Whether systemd has to decrypt it.
     pub encrypted: bool,
-    /// Whether a notification of a failure needs it.
+    /// Whether notifications of failures need it.
     pub for_notices: bool,
 }
 
@@ -90,9 +90,9 @@ pub struct Credential {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct PlannedFile {
-    /// Where, absolute, below no root.
+    /// Absolute path, without the root.
     pub path: PathBuf,
-    /// What is in it. No secret ever is.
+    /// Content; never contains a secret.
     pub content: String,
 }
 
@@ -100,36 +100,37 @@ pub struct PlannedFile {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Plan {
-    /// In the order in which they wait for each other.
+    /// Jobs, in the order in which they wait for each other.
     pub jobs: Vec<Job>,
-    /// The program, absolute.
+    /// Absolute path of the program.
     pub program: PathBuf,
-    /// The config, absolute.
+    /// Absolute path of the config.
     pub config: PathBuf,
     /// File of variables that the config refers to.
     pub environment_file: Option<PathBuf>,
     /// Credentials to load.
     pub credentials: Vec<Credential>,
-    /// Directories that jobs write to, besides state and cache.
+    /// Directories that jobs write to, other than state and cache.
     pub writes: Vec<PathBuf>,
-    /// Where state is kept.
+    /// State directory.
     pub state_directory: PathBuf,
-    /// Where the cache is.
+    /// Cache directory.
     pub cache_directory: PathBuf,
-    /// Whether a directory that is written to belongs to somebody else than root.
+    /// Whether jobs write to a directory that does not belong to root.
     pub writes_for_others: bool,
-    /// Whether the config names nothing in `/tmp` and `/var/tmp`, so that jobs can have their own.
+    /// Whether jobs can have private `/tmp` and `/var/tmp`, because the config names nothing there.
     pub private_tmp: bool,
-    /// What the operator should know.
+    /// Warnings for the operator.
     pub warnings: Vec<String>,
     pub(super) clock_is_utc: bool,
 }
 
 impl Plan {
-    /// Works out the jobs.
+    /// Derives the jobs.
     ///
     /// # Errors
-    /// [`ScheduleError::Settings`] when the config does not say which repository is meant, or schedules what it does not have.
+    /// [`ScheduleError::Settings`] if the repository is ambiguous, or the config schedules
+    /// something that it does not have.
     pub fn of(premises: &Premises<'_>) -> Result<Self, ScheduleError> {
         let jobs = jobs(premises.settings)?;
         let (writes, mut warnings) = writes(premises);
@@ -156,7 +157,7 @@ impl Plan {
     }
 }
 
-/// The jobs that a config asks for, or that the defaults give it.
+/// The jobs that a config or the defaults schedule.
 fn jobs(settings: &Settings) -> Result<Vec<Job>, ScheduleError> {
     let schedule = &settings.schedule;
     let invalid = |why: String| Err(ScheduleError::Settings(why));
@@ -164,7 +165,9 @@ fn jobs(settings: &Settings) -> Result<Vec<Job>, ScheduleError> {
         return invalid(contradiction);
     }
     let Some(own) = default_repository(settings) else {
-        return invalid("no repository is named `local` and there is not just one: jobs would not know which is meant".into());
+        return invalid(
+            "the repository is ambiguous: there are several, and none is named `local`".into(),
+        );
     };
     let mirrors = settings.repository.values().any(|repository| repository.mirror_of.is_some());
     let replicate = match schedule.replicate {
@@ -191,7 +194,7 @@ fn jobs(settings: &Settings) -> Result<Vec<Job>, ScheduleError> {
         .find(|name| !settings.repository.contains_key(*name) || *name == own)
     {
         return invalid(format!(
-            "`schedule.drill_of.{unknown}` names no further repository of the config; `drill` is for {own}"
+            "`schedule.drill_of.{unknown}` names no other repository of the config; `drill` is for {own}"
         ));
     }
     let mut hour = 4;
@@ -204,7 +207,7 @@ fn jobs(settings: &Settings) -> Result<Vec<Job>, ScheduleError> {
         };
         if !is_unit_word(name) {
             return invalid(format!(
-                "repository `{name}` cannot be in a unit's name; letters, digits, `-` and `_` can"
+                "repository `{name}` cannot be part of a unit's name; only letters, digits, `-` and `_` are allowed"
             ));
         }
         hour += 1;
@@ -231,7 +234,7 @@ fn is_unit_word(text: &str) -> bool {
     !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'))
 }
 
-/// Where jobs write, besides state and cache.
+/// Directories that jobs write to, other than state and cache.
 fn writes(premises: &Premises<'_>) -> (Vec<PathBuf>, Vec<String>) {
     let (mut writes, mut warnings) = (BTreeSet::new(), Vec::new());
     for (name, repository) in &premises.settings.repository {
@@ -240,9 +243,10 @@ fn writes(premises: &Premises<'_>) -> (Vec<PathBuf>, Vec<String>) {
                 writes.insert(path);
             }
             Ok(Location::S3(_)) => {}
-            // A directory has no secrets that could be missing; but an rclone remote may turn out to be one.
+            // A directory has no secrets that could be missing; but an rclone remote may resolve to
+            // a directory.
             Err(error) => warnings.push(format!(
-                "repository {name} cannot be reached as the config stands ({error}); if it is a directory, install again once it can"
+                "repository {name} cannot be reached with this config ({error}); if it is a directory, fix the config and install again"
             )),
         }
     }
@@ -250,7 +254,7 @@ fn writes(premises: &Premises<'_>) -> (Vec<PathBuf>, Vec<String>) {
     writes.extend(premises.settings.staged.iter().map(|staged| staged.directory.clone()));
     for path in writes.iter().filter(|path| !path.exists()) {
         warnings.push(format!(
-            "{} is not there yet; make it before the first job runs, for jobs cannot",
+            "{} does not exist; create it before the first job runs, because jobs cannot",
             path.display()
         ));
     }
@@ -271,7 +275,7 @@ fn credentials(premises: &Premises<'_>, warnings: &mut Vec<String>) -> Vec<Crede
         let path = if encrypted { sealed } else { Path::new(PLAIN_CREDENTIALS).join(name) };
         if !below(&premises.root, &path).exists() {
             warnings.push(format!(
-                "the credential {name} is not there: jobs fail until {} is",
+                "the credential {name} does not exist: jobs fail until {} exists",
                 path.display()
             ));
         }
@@ -280,7 +284,8 @@ fn credentials(premises: &Premises<'_>, warnings: &mut Vec<String>) -> Vec<Crede
     found
 }
 
-/// The file of variables, where the config refers to any; and a warning of those that jobs would not see.
+/// The file of variables, if the config refers to any; adds warnings about variables that jobs
+/// would not see.
 fn environment_file(premises: &Premises<'_>, warnings: &mut Vec<String>) -> Option<PathBuf> {
     for variable in premises.environment.names_with("KALEEM_DR__") {
         warnings
@@ -300,14 +305,15 @@ fn environment_file(premises: &Premises<'_>, warnings: &mut Vec<String>) -> Opti
     let file = premises.settings.schedule.environment_file.clone();
     if !file.exists() {
         warnings.push(format!(
-            "the config refers to the variable {first}, and {} is not there: jobs fail until it sets it",
+            "the config refers to the variable {first}, and {} does not exist: jobs fail until that file sets it",
             file.display()
         ));
     }
     Some(file)
 }
 
-/// Whether the config names something in the directories that systemd would hide behind private ones.
+/// Reports whether the config names a path in the directories that systemd would replace by private
+/// ones.
 fn uses_tmp(premises: &Premises<'_>) -> bool {
     let settings = premises.settings;
     let files = premises.references.secrets.iter().filter_map(|(_, secret)| {
@@ -324,7 +330,7 @@ fn uses_tmp(premises: &Premises<'_>) -> bool {
     })
 }
 
-/// A path of another system, seen from here.
+/// The path of a file of another system, as seen from here.
 pub(super) fn below(root: &Path, path: &Path) -> PathBuf {
     root.join(path.strip_prefix("/").unwrap_or(path))
 }
@@ -438,10 +444,7 @@ mod tests {
         assert!(cron.contains(r"--config '/etc/it'\''s 100\%.toml' "), "{cron}");
         odd.config = format!("/{}", "x".repeat(500)).into();
         assert!(
-            planned_files(&odd, Style::Cron)
-                .unwrap_err()
-                .to_string()
-                .contains("longer than cron takes")
+            planned_files(&odd, Style::Cron).unwrap_err().to_string().contains("too long for cron")
         );
     }
 

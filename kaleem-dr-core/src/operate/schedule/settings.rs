@@ -7,14 +7,16 @@ use serde::Deserialize;
 
 use super::When;
 
-/// When each job runs, in UTC: `"daily 03:00"`, `"weekly sun 04:00"`, `"monthly 1 03:20"`, `"hourly"`, `"every 6h"` or `"off"`.
+/// Times of the jobs, in UTC: `"daily 03:00"`, `"weekly sun 04:00"`, `"monthly 1 03:20"`,
+/// `"hourly"`, `"every 6h"` or `"off"`.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ScheduleSettings {
     /// `kaleem-dr backup`.
     #[schemars(with = "String")]
     pub backup: When,
-    /// `kaleem-dr replicate`. Without it, daily at 03:30 when a repository is a mirror, else never.
+    /// `kaleem-dr replicate` [default: daily at 03:30 if a repository is a mirror, otherwise
+    /// never].
     #[schemars(with = "Option<String>")]
     pub replicate: Option<When>,
     /// `kaleem-dr verify`.
@@ -26,11 +28,13 @@ pub struct ScheduleSettings {
     /// `kaleem-dr drill`, of the repository that is used without `--repo`.
     #[schemars(with = "String")]
     pub drill: When,
-    /// `kaleem-dr --repo NAME drill`, by the repository's name. Mirrors and those of `backup.also` that are not named here have
-    /// theirs on the first of each month from 04:20 on, an hour apart.
+    /// `kaleem-dr --repo NAME drill`, by the repository's name. Mirrors and repositories of
+    /// `backup.also` that are not named here are drilled on the first of each month from 04:20 on,
+    /// an hour apart.
     #[schemars(with = "BTreeMap<String, String>")]
     pub drill_of: BTreeMap<String, When>,
-    /// File of `NAME=VALUE` lines that scheduled jobs get as their environment, where the config refers to variables.
+    /// File of `NAME=VALUE` lines with the environment of scheduled jobs, if the config refers to
+    /// variables.
     pub environment_file: PathBuf,
 }
 

@@ -1,8 +1,9 @@
-//! systemd: a service and a timer a job, and the service that tells of a failed one.
+//! systemd: a service and a timer for each job, and a service that reports failed ones.
 //!
-//! Services run as root, for they read files of any owner, and have of root's power only what their job needs: they see the file
-//! system read-only but for the places that the config names, and have no capability but to pass over the modes of files.
-//! A drill also gives files to their owners, in its scratch directory.
+//! Services run as root, because they read files of all owners, but each has only the rights that
+//! its job needs: the file system is read-only except for the places that the config names, and the
+//! only capability is to ignore file modes. A drill can also change the owners of files, in its
+//! scratch directory.
 
 // Writing to a String cannot fail: hence each `let _ = writeln!`.
 use std::{
@@ -15,11 +16,11 @@ use super::{
     plan::{Credential, DEFAULT_CACHE, DEFAULT_STATE, Job, JobKind, Plan, PlannedFile},
 };
 
-/// Where units of this machine lie.
+/// Directory of this machine's units.
 pub(super) const UNITS: &str = "/etc/systemd/system";
-/// Every unit of ours begins so.
+/// Prefix of our units.
 pub(super) const PREFIX: &str = "kaleem-dr-";
-/// Told of a unit that failed, by its name.
+/// Reports a failed unit; its instance is the unit's name.
 const FAILED: &str = "kaleem-dr-failed@.service";
 
 /// All units of a plan.
@@ -35,7 +36,7 @@ pub(super) fn files(plan: &Plan) -> Vec<PlannedFile> {
     files
 }
 
-/// `kaleem-dr-backup.timer`.
+/// The name of a timer: `kaleem-dr-backup.timer`.
 pub(super) fn timer_name(job: &Job) -> String {
     format!("{PREFIX}{}.timer", job.name)
 }
@@ -45,10 +46,10 @@ fn service_name(job: &Job) -> String {
 }
 
 fn timer(job: &Job) -> String {
-    // A job of the plan has a time.
+    // A job of a plan always has a time.
     let calendar = job.when.on_calendar().unwrap_or_default();
     format!(
-        "{MARKER}{MARKER_ADVICE}\n{WHEN_NOTE}{when}\n\n[Unit]\nDescription=Disaster recovery: when to run {name}\n\n[Timer]\n\
+        "{MARKER}{MARKER_ADVICE}\n{WHEN_NOTE}{when}\n\n[Unit]\nDescription=Disaster recovery: schedule of {name}\n\n[Timer]\n\
          OnCalendar={calendar}\n# What was missed while the machine was off is made up for.\nPersistent=true\n\
          RandomizedDelaySec=2min\nAccuracySec=1min\n\n[Install]\nWantedBy=timers.target\n",
         when = job.when,
@@ -63,7 +64,7 @@ fn service(plan: &Plan, job: &Job, before: &[Job]) -> String {
     if !waits.is_empty() {
         let _ = writeln!(
             unit,
-            "# Those that begin earlier end earlier, however long they take.\nAfter={}",
+            "# Wait for jobs that start earlier, however long they take.\nAfter={}",
             waits.join(" ")
         );
     }
@@ -88,9 +89,9 @@ fn service(plan: &Plan, job: &Job, before: &[Job]) -> String {
     unit
 }
 
-/// Which unit failed is its instance; `notify` knows what to do.
+/// The failed unit is the instance; `notify` evaluates it.
 fn failed_service(plan: &Plan) -> String {
-    let mut unit = head("Disaster recovery: tell that %i failed");
+    let mut unit = head("Disaster recovery: report that %i failed");
     let _ = writeln!(
         unit,
         "Wants=network-online.target\nAfter=network-online.target\n\n[Service]\nType=oneshot"
@@ -119,7 +120,7 @@ fn command(plan: &Plan, args: &[String], options: &str) -> String {
     )
 }
 
-/// Longest that a job may take, so that one that hangs is told of, and those that wait for it run.
+/// Maximum duration of a job, so that a hanging job is reported, and jobs that wait for it run.
 fn time_limit(kind: JobKind) -> &'static str {
     match kind {
         JobKind::Backup | JobKind::Replicate | JobKind::Drill => "12h",
@@ -144,7 +145,8 @@ fn surroundings<'a>(plan: &Plan, credentials: impl Iterator<Item = &'a Credentia
     text
 }
 
-/// State and cache: made by systemd at their usual places, else only let through.
+/// State and cache: at their usual places systemd creates them; elsewhere they are only made
+/// writable.
 fn writable_state(plan: &Plan) -> String {
     let mut text = String::new();
     for (path, usual, key) in [
@@ -163,13 +165,13 @@ fn writable_state(plan: &Plan) -> String {
 fn writable(plan: &Plan) -> String {
     let mut text = writable_state(plan);
     for path in &plan.writes {
-        // With `-`, a directory that is missing is told of by the program, in its own words.
+        // With `-`, systemd ignores a missing directory, and the program reports it.
         let _ = writeln!(text, "ReadWritePaths={}", escaped(&format!("-{}", path.display())));
     }
     text
 }
 
-/// What a service may not do. `None` is the one that only tells.
+/// Restrictions of a service. `None` is the service that only reports failures.
 fn confinement(plan: &Plan, kind: Option<JobKind>) -> String {
     let is_drill = kind == Some(JobKind::Drill);
     let mut capabilities = Vec::new();
@@ -214,13 +216,13 @@ fn confinement(plan: &Plan, kind: Option<JobKind>) -> String {
     }
     if is_drill {
         text.push_str(
-            "# What is restored gets the owners and modes it had.\nSystemCallFilter=@chown\n",
+            "# Restored files get their original owners and modes.\nSystemCallFilter=@chown\n",
         );
     }
     let _ =
         writeln!(text, "RestrictSUIDSGID={}\nPrivateTmp={}", yes(!is_drill), yes(plan.private_tmp));
     if !plan.private_tmp {
-        text.push_str("# The config names something there.\nReadWritePaths=/tmp /var/tmp\n");
+        text.push_str("# The config names paths there.\nReadWritePaths=/tmp /var/tmp\n");
     }
     text
 }
@@ -229,12 +231,12 @@ fn quoted_list(paths: &[PathBuf]) -> String {
     paths.iter().map(|path| escaped(&path.display().to_string())).collect::<Vec<_>>().join(" ")
 }
 
-/// `%` begins a specifier in every setting.
+/// Escapes `%`, which begins a specifier in every setting.
 fn percent(text: &str) -> String {
     text.replace('%', "%%")
 }
 
-/// One word of a command line or of a list of paths (systemd.service(5), systemd.syntax(7)).
+/// Quotes a word of a command line or of a list of paths (systemd.service(5), systemd.syntax(7)).
 fn escaped(text: &str) -> String {
     let text = percent(text).replace('$', "$$");
     if text.chars().any(|c| c.is_whitespace() || matches!(c, '"' | '\'' | '\\' | ';')) {

@@ -1,4 +1,5 @@
-//! Times as an operator writes them (`daily 03:00`), as systemd's `OnCalendar=` and as cron's five fields. All are UTC.
+//! Times of jobs as an operator writes them (`daily 03:00`), as systemd's `OnCalendar=` and as
+//! cron's five fields. All are in UTC.
 
 use std::{fmt, str::FromStr};
 
@@ -13,15 +14,15 @@ const FORMS: &str =
     "write `daily 03:00`, `weekly sun 04:00`, `monthly 1 03:20`, `hourly`, `every 6h` or `off`";
 const DAYS: [&str; 7] = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"];
 
-/// When a job runs, in UTC.
+/// Times of a job, in UTC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum When {
     /// Never.
     Off,
-    /// Every so many hours of the day, counted from midnight; a divisor of 24.
+    /// Every few hours, counted from midnight; a divisor of 24.
     Hours {
-        /// How many hours lie between two runs.
+        /// Hours between two runs.
         every: u8,
         /// Minute of the hour.
         minute: u8,
@@ -54,15 +55,15 @@ pub struct HourMinute {
 }
 
 impl HourMinute {
-    /// A time of day; only for constants and checked numbers.
+    /// A time of day; for constants and checked numbers only.
     pub(super) const fn new(hour: u8, minute: u8) -> Self {
         Self { hour, minute }
     }
 }
 
-/// A text that is no time of a job.
+/// An invalid time of a job.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("`{0}` is no time of a job; {FORMS}")]
+#[error("`{0}` is not a valid time; {FORMS}")]
 pub struct InvalidWhen(String);
 
 impl fmt::Display for HourMinute {
@@ -172,7 +173,7 @@ impl When {
         Self::Monthly { day, at: HourMinute::new(hour, minute) }
     }
 
-    /// How many hours lie between two runs at least; `None` for never.
+    /// Minimum number of hours between two runs; `None` for never.
     #[must_use]
     pub fn hours_apart(self) -> Option<u32> {
         match self {
@@ -184,7 +185,7 @@ impl When {
         }
     }
 
-    /// What stands behind systemd's `OnCalendar=` (systemd.time(7)); `None` for never.
+    /// The value of systemd's `OnCalendar=` (systemd.time(7)); `None` for never.
     #[must_use]
     pub fn on_calendar(self) -> Option<String> {
         match self {
@@ -213,7 +214,7 @@ impl When {
         }
     }
 
-    /// The time that cron's five fields mean, where it is one of ours.
+    /// Parses cron's five fields, if we support the time.
     #[must_use]
     pub fn from_cron(fields: &[&str]) -> Option<Self> {
         let [minute, hour, day, "*", weekday] = *fields else { return None };
@@ -242,7 +243,8 @@ impl When {
         }
     }
 
-    /// The time that an `OnCalendar=` means, where it is one of ours and in UTC, or in no zone.
+    /// Parses the value of `OnCalendar=`, if we support the time and it is in UTC or without a
+    /// zone.
     #[must_use]
     pub fn from_calendar(text: &str) -> Option<Self> {
         let text = text.trim().trim_end_matches("UTC").trim_end();
@@ -287,12 +289,12 @@ impl When {
     #[must_use]
     pub fn next_after(self, moment: Timestamp) -> Option<Timestamp> {
         let today = moment.to_zoned(TimeZone::UTC).date();
-        // A month and a day hold a run of every kind.
+        // A month and a day contain a run of every kind.
         let days = (0..=32).filter_map(|days| today.checked_add(days.days()).ok());
         days.flat_map(|day| self.runs_of(day)).find(|run| *run > moment)
     }
 
-    /// The runs of one day, in their order.
+    /// The runs of a day, in order.
     fn runs_of(self, day: Date) -> Vec<Timestamp> {
         let at = |hour: u8, minute: u8| {
             let clock = time(i8::try_from(hour).ok()?, i8::try_from(minute).ok()?, 0, 0);
@@ -319,7 +321,7 @@ impl When {
         }
     }
 
-    /// Minutes between this time of day and another one's, where both have one; whatever the day.
+    /// Minutes between two times of day, if both have one, regardless of the day.
     #[must_use]
     pub fn minutes_apart(self, other: Self) -> Option<u16> {
         let minutes = |when: Self| match when {

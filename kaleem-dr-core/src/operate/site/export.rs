@@ -15,12 +15,14 @@ pub enum ExportTo {
     Directory(PathBuf),
     /// This file.
     File {
+        /// Path of the file.
         path: PathBuf,
         /// Whether to compress it.
         gzip: bool,
     },
     /// A stream, for example standard output.
     Stream {
+        /// Destination of the data.
         out: Box<dyn Write + Send>,
         /// Whether to compress it.
         gzip: bool,
@@ -56,6 +58,7 @@ pub struct Exported {
     pub path: Option<PathBuf>,
     /// Size, in bytes.
     pub size_bytes: u64,
+    /// Name of the source.
     pub source: String,
     /// The run that made the point.
     pub run: String,

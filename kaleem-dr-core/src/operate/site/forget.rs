@@ -73,6 +73,7 @@ impl Forgetting {
 #[non_exhaustive]
 #[must_use]
 pub struct Forgotten {
+    /// The snapshots that are, or would be, forgotten.
     pub what: Forgetting,
     /// Nothing was written.
     pub dry_run: bool,

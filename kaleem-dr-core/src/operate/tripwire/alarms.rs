@@ -152,6 +152,7 @@ pub enum AlarmError {
     /// The file cannot be used.
     #[error("cannot {action} the alarms in {}", path.display())]
     Io {
+        /// Path of the file.
         path: PathBuf,
         /// The attempted action.
         action: &'static str,
@@ -162,6 +163,7 @@ pub enum AlarmError {
     /// The content of the file is invalid.
     #[error("the alarms in {} are invalid: {why}", path.display())]
     Damaged {
+        /// Path of the file.
         path: PathBuf,
         /// The fault.
         why: String,
