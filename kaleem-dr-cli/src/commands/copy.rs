@@ -16,7 +16,7 @@ use crate::{
 pub const EXAMPLES: &str = "Examples:
   kaleem-dr copy --to r2                          everything that r2 does not have yet
   kaleem-dr copy --to r2 --source mongo 4f3a      one snapshot of mongo
-  kaleem-dr --repo r2 copy --to local             and back";
+  kaleem-dr --repo r2 copy --to local             the other way round";
 
 /// Arguments of `copy`.
 #[derive(Debug, Args)]

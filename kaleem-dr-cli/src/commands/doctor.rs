@@ -24,7 +24,7 @@ use crate::{
 pub const EXAMPLES: &str = "Examples:
   kaleem-dr doctor                 everything, with the servers and the buckets
   kaleem-dr doctor --offline       only what is on this machine
-  kaleem-dr doctor --strict        for a monitor: a warning fails too";
+  kaleem-dr doctor --strict        for monitoring: exit 1 on warnings too";
 
 /// Arguments of `doctor`.
 #[derive(Debug, Args)]

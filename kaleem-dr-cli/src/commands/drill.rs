@@ -20,7 +20,7 @@ use crate::{
 
 pub const EXAMPLES: &str = "Examples:
   kaleem-dr drill                                 every source, from the repository `local`
-  kaleem-dr drill mongo --repo r2                 one, from another repository
+  kaleem-dr drill mongo --repo r2                 one source, from another repository
   kaleem-dr drill --html proof.html --lang ar";
 
 /// Arguments of `drill`.

@@ -19,9 +19,9 @@ use crate::{
 };
 
 pub const EXAMPLES: &str = "Examples:
-  kaleem-dr forget --dry-run                      what the config's [retention] would remove of this host
+  kaleem-dr forget --dry-run                      show what [retention] would forget of this host
   kaleem-dr forget --keep-last 3 --keep-within 14d --prune
-  kaleem-dr forget 4f3a                           one snapshot, by the beginning of its id
+  kaleem-dr forget 4f3a                           one snapshot, by id prefix
   kaleem-dr --host any forget                     every host's snapshots, by the same rules";
 
 /// Arguments of `forget`.

@@ -169,7 +169,7 @@ fn print_survey(survey: &Survey, written: Option<&Path>, json: bool) -> Printed 
     }
     let blocking = survey.blocking().count();
     if blocking > 0 {
-        line(&format!("fix {blocking} of these before --apply can change anything"))?;
+        line(&format!("{blocking} of these must be fixed before --apply changes anything"))?;
     }
     for secret in &survey.draft.secrets {
         let (path, variable, from) =

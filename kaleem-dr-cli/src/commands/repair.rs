@@ -22,8 +22,8 @@ use crate::{
 };
 
 pub const EXAMPLES: &str = "Examples:
-  kaleem-dr repair --from r2 --missing           damaged and missing objects, back from the mirror r2
-  kaleem-dr repair index                         index files anew from the packs that are there
+  kaleem-dr repair --from r2 --missing           restore damaged and missing objects from the mirror r2
+  kaleem-dr repair index                         rebuild the index from the existing packs
   kaleem-dr repair snapshots --forget            without a mirror: rewrite snapshots without the lost data";
 
 /// Arguments of `repair`.

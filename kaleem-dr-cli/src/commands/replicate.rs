@@ -19,8 +19,8 @@ use crate::{
 
 pub const EXAMPLES: &str = "Examples:
   kaleem-dr replicate                            every repository that has `mirror_of` in the config
-  kaleem-dr replicate r2 --verify 5              only r2; then read 5 % of it back
-  kaleem-dr replicate --from r2 --to local       a lost repository, back from its mirror
+  kaleem-dr replicate r2 --verify 5              only r2; then read 5 % of it back and compare
+  kaleem-dr replicate --from r2 --to local       restore a lost repository from its mirror
   kaleem-dr replicate --dry-run";
 
 /// Arguments of `replicate`.

@@ -18,9 +18,9 @@ use crate::{
 };
 
 pub const EXAMPLES: &str = "Examples:
-  kaleem-dr report --html proof.html              of the newest drill
+  kaleem-dr report --html proof.html              the newest drill, as HTML
   kaleem-dr report 01J9 --markdown proof.md --lang ar
-  kaleem-dr report                                as Markdown, on standard output";
+  kaleem-dr report                                the newest drill, as Markdown on standard output";
 
 /// Arguments of `report`.
 #[derive(Debug, Args)]

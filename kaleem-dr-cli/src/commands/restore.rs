@@ -23,9 +23,9 @@ use crate::{
 };
 
 pub const EXAMPLES: &str = "Examples:
-  kaleem-dr restore mongo                        newest point, into a new database beside the old one
+  kaleem-dr restore mongo                        newest point, into a new database next to the old one
   kaleem-dr restore mongo --to kaleem_test --point 01J9
-  kaleem-dr restore rabbitmq --in-place          into the broker itself, after a question
+  kaleem-dr restore rabbitmq --in-place          into the broker itself, after a confirmation
   kaleem-dr restore mongo --from /backups/mongo/mongo-2026-01-31T030000Z.archive.gz
   kaleem-dr restore mongo --only users --rename users=users_old --in-place --existing merge
   kaleem-dr restore files --snapshot latest --target /tmp/r --include /etc/nginx";

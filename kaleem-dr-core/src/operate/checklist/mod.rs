@@ -34,8 +34,11 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Period {
+    /// Items to check every day.
     Daily,
+    /// Items to check every week.
     Weekly,
+    /// Items to check every month.
     Monthly,
 }
 
@@ -93,7 +96,7 @@ pub struct ChecklistLine {
     pub id: &'static str,
     /// The condition.
     pub text: Text,
-    /// Whether it holds.
+    /// The answer.
     pub holds: Holds,
     /// The evidence: runs, snapshots, free space.
     pub evidence: Vec<String>,

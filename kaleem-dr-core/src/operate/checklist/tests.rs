@@ -84,7 +84,7 @@ async fn what_cannot_be_told_is_unknown_and_ends_with_1() {
     says(&list(&place, Period::Daily).await, "free-space", Holds::Unknown, "does not answer");
     place.write(
         "state/ledger.sqlite",
-        "this is no database, but it is long enough to be looked at as one",
+        "this is not a database, but it is long enough to be looked at as one",
     );
     says(&list(&place, Period::Daily).await, "backup-job", Holds::Unknown, "ledger");
     // What certainly does not hold weighs more.
@@ -169,7 +169,7 @@ async fn staged_files_that_pile_up_or_swell_are_counted() {
         place.path("staged").display()
     );
     place.replace("[source.stub]", &staged);
-    says(&list(&place, Period::Weekly).await, "staged-files", Holds::Yes, "nothing is staged");
+    says(&list(&place, Period::Weekly).await, "staged-files", Holds::Yes, "no staged file");
     for name in ["a", "b"] {
         place.write(&format!("staged/stub/{name}"), "0123456789");
     }

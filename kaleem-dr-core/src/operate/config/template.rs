@@ -13,20 +13,20 @@ state_directory = "/var/lib/kaleem-dr"
 location = "/backups/restic-local"
 password = { file = "/etc/restic.pass" }
 
-# [repository.r2]   # off site: `kaleem-dr --repo r2 r2 check` tells whether the bucket will serve
-# location = "s3:https://ACCOUNT.r2.cloudflarestorage.com/kaleem-backup/restic"   # or what rclone calls it: "rclone:r2:kaleem-backup/restic"
+# [repository.r2]   # off site: `kaleem-dr --repo r2 r2 check` tests the bucket
+# location = "s3:https://ACCOUNT.r2.cloudflarestorage.com/kaleem-backup/restic"   # or an rclone remote: "rclone:r2:kaleem-backup/restic"
 # password = { file = "/etc/restic.pass" }
 # access_key_id = { file = "/etc/kaleem-dr/r2.id" }        # 32 hex digits, of a token with "Object Read & Write"
 # secret_access_key = { file = "/etc/kaleem-dr/r2.key" }   # 64
 # upload_limit = "2 MiB/s"
-# mirror_of = "local"   # the same repository there, object by object: `kaleem-dr replicate`. Without it, r2 is one of its own:
+# mirror_of = "local"   # a mirror, updated object by object by `kaleem-dr replicate`. Without it, r2 is a repository with its own id:
 #                       # `kaleem-dr --repo r2 init --copy-chunker-params local`, then `copy`, or `also = ["r2"]` in [backup]
 # tags = ["r2", "server:{host}"]
 
 [backup]
 forget = true     # forget by [retention] after each run
-prune = true      # and give the space back
-# also = ["r2"]   # further repositories that get a copy of what is saved
+prune = true      # and delete data that no snapshot needs
+# also = ["r2"]   # secondary repositories that receive a copy of each snapshot
 
 [retention]       # per host and source
 keep_daily = 7
@@ -41,14 +41,14 @@ min_free_percent = 10
 [status]
 max_age_hours = 26
 
-[objectives]      # `status` ends with 6 when these are broken
-rpo_hours = 26    # the age of the newest proven data: a day, and the time until it is proven
-rto_hours = 3     # how long restoring everything should take, by the drills
+[objectives]      # `status` ends with 6 if these are exceeded
+rpo_hours = 26    # maximum age of the newest proven data: a day, plus the time until it is proven
+rto_hours = 3     # maximum duration of a full restore, as measured by drills
 
-# [monitoring.healthchecks]   # `kaleem-dr notify test` tries everybody who is told
+# [monitoring.healthchecks]   # `kaleem-dr notify test` sends a test to every recipient
 # ping_key = { file = "/etc/kaleem-dr/healthchecks.key" }   # checks `kaleem-dr-backup`, `kaleem-dr-backup-mongo`, …
-# create = true                                             # which the server makes
-# checks = { backup = { file = "/etc/kaleem-dr/backup.hc" }, "backup/mongo" = { file = "/etc/kaleem-dr/mongo.hc" } }   # or their addresses
+# create = true                                             # let the server create them
+# checks = { backup = { file = "/etc/kaleem-dr/backup.hc" }, "backup/mongo" = { file = "/etc/kaleem-dr/mongo.hc" } }   # or their ping URLs
 
 # [[monitoring.webhook]]
 # url = { file = "/etc/kaleem-dr/webhook.url" }
@@ -62,17 +62,17 @@ rto_hours = 3     # how long restoring everything should take, by the drills
 # textfile = "/var/lib/prometheus/node-exporter/kaleem-dr.prom"
 # pushgateway = "http://127.0.0.1:9091"
 
-[schedule]        # UTC; `kaleem-dr schedule install` makes systemd's timers of it, or a cron file. "off" leaves a job out
+[schedule]        # UTC; `kaleem-dr schedule install` writes systemd timers or a cron file. "off" disables a job
 backup = "daily 03:00"
 verify = "daily 04:30"
 check = "weekly sun 05:00"
 drill = "monthly 1 03:20"
 # replicate = "daily 03:30"             # the default as soon as a repository has mirror_of
-# drill_of = { r2 = "monthly 1 04:20" } # of further repositories
+# drill_of = { r2 = "monthly 1 04:20" } # for other repositories
 
 [doctor]
-key_age_days = 90       # when a bucket's key is due for rotation
-min_free_percent = 20   # of each disk
+key_age_days = 90       # age from which a bucket's key is due for rotation
+min_free_percent = 20   # free share of each disk
 
 [source.mongo]
 type = "mongodb"
@@ -95,7 +95,7 @@ paths = ["/etc", "/opt/kaleem"]
 exclude = ["*.swp"]
 # after_restore = [["nginx", "-t"], ["systemctl", "reload", "nginx"]]   # after a restore in place
 
-# [source.n8n]    # off unless you run it
+# [source.n8n]    # disabled unless you run n8n
 # type = "n8n"
 # directory = "/home/node/.n8n"
 "#;

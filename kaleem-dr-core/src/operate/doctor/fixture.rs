@@ -44,15 +44,15 @@ use crate::{
 const ROOMY: Space =
     Space { free_bytes: 500 << 30, total_bytes: 1000 << 30, free_inodes: 500, total_inodes: 1000 };
 
-/// What a machine says.
+/// The facts of a machine.
 #[derive(Clone)]
 pub struct Machine {
     pub now: Timestamp,
     /// Room on the file system of everything.
     pub space: Option<Space>,
-    /// Paths that lie on another device than the rest.
+    /// Paths on another device than the rest.
     pub other_devices: Vec<(PathBuf, u64)>,
-    /// Where every name leads; `None` for nowhere.
+    /// The addresses of every name; `None` if names cannot be resolved.
     pub addresses: Option<Vec<SocketAddr>>,
     pub restic: String,
 }

@@ -39,7 +39,7 @@ fn find<'a>(report: &'a DoctorReport, id: &str) -> Option<&'a Diagnosis> {
     report.findings.iter().find(|seen| seen.id == id && seen.severity != Severity::Ok)
 }
 
-/// Looks at a place that is broken, and wants one finding that says so and what mends it.
+/// Looks at a place that is broken, and expects one finding that reports it, with a fix.
 #[track_caller]
 fn wants(report: &DoctorReport, id: &str, severity: Severity, words: &str) {
     let seen =
@@ -47,10 +47,10 @@ fn wants(report: &DoctorReport, id: &str, severity: Severity, words: &str) {
     assert_eq!(seen.severity, severity, "{seen:?}");
     assert!(seen.what.contains(words), "{words:?} is not in {seen:?}");
     let mends = severity <= Severity::Information || id == Diagnosis::UNSEEN || seen.fix.is_some();
-    assert!(mends, "{seen:?} does not say what mends it");
+    assert!(mends, "{seen:?} has no fix");
 }
 
-/// A fault in what lies on the disk, and what is said of it.
+/// A fault on the disk, and the expected finding.
 struct Case {
     breaks: fn(&mut Fixture),
     id: &'static str,
@@ -134,7 +134,7 @@ fn cases() -> Vec<Case> {
         }),
         case("secret-file-owner", Error, "belongs to the user", |place| {
             let pass = place.path("pass");
-            // Only root may give files away; who is not root plays somebody else.
+            // Only root may give files away; without root, the test pretends to be another user.
             if std::os::unix::fs::chown(&pass, Some(4243), None).is_err() {
                 place.uid = 4242;
             }
@@ -155,7 +155,7 @@ fn cases() -> Vec<Case> {
         case("no-home", Information, "HOME", |place| {
             place.environment.retain(|(name, _)| name != "HOME");
         }),
-        case("cache-directory", Error, "cannot be made", |place| {
+        case("cache-directory", Error, "cannot be created", |place| {
             place.write("cache", "a file");
             let (from, to) = (
                 place.path("cache").display().to_string(),
@@ -400,7 +400,7 @@ async fn the_way_to_a_bucket_is_looked_at_family_by_family() {
     place.toml.push_str("[doctor]\ndeadline_seconds = 2\n");
     wants(&look(&place, false).await, "endpoint-name", Severity::Error, "s3.example.test");
 
-    // Nobody listens there on IPv6; a machine without it has nothing to say of it.
+    // Nothing listens there on IPv6; a machine without it has nothing to say of it.
     let six: SocketAddr = format!("[::1]:{}", here.port()).parse().unwrap();
     place.machine.addresses = Some(vec![six, here]);
     let report = look(&place, false).await;

@@ -57,7 +57,7 @@ pub(crate) struct Job {
     pub place: PathBuf,
     /// Kind of the job.
     pub kind: JobKind,
-    /// Whether it is enabled.
+    /// The job is enabled.
     pub is_active: bool,
     /// Its lines, and those of the scripts that it calls.
     pub lines: Vec<Line>,

@@ -148,6 +148,7 @@ impl StatusRules<'_> {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Freshness {
+    /// Source of the snapshots.
     #[serde(skip)]
     pub source: SourceName,
     /// Its newest snapshot that is not dated in the future; `None` if there is none.
@@ -156,7 +157,7 @@ pub struct Freshness {
     pub time: Option<Timestamp>,
     /// Age of that snapshot.
     pub age_seconds: Option<i64>,
-    /// Whether it is whole.
+    /// The newest snapshot is whole.
     pub whole: bool,
     /// Time of the newest whole snapshot.
     pub whole_time: Option<Timestamp>,

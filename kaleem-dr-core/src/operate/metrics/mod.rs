@@ -138,7 +138,7 @@ mod tests {
             let names = mentioned(&text);
             assert!(names.len() > 8, "{names:?}");
             for name in names {
-                assert!(METRICS.iter().any(|metric| metric.name == name), "{name} is no metric");
+                assert!(METRICS.iter().any(|metric| metric.name == name), "{name} is not a metric");
             }
         }
     }

@@ -11,7 +11,7 @@ use crate::ground::diagnosis::{Diagnosis, Severity};
 pub struct Finding {
     /// The problem, its effect, and the fix.
     pub diagnosis: Diagnosis,
-    /// Whether nothing is switched over before it is resolved.
+    /// The finding must be resolved before anything is switched over.
     pub blocks: bool,
     /// The file, with the line if there is one.
     pub place: Option<String>,

@@ -40,7 +40,7 @@ pub enum Step {
     },
     /// Our schedules were installed.
     InstallSchedules {
-        /// What runs them.
+        /// The program that runs them.
         style: Style,
     },
     /// A file was renamed.
@@ -80,9 +80,9 @@ pub struct Journal {
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct UndoReport {
-    /// What was undone, in words.
+    /// The undone changes, in words.
     pub done: Vec<String>,
-    /// What was left unchanged, and why.
+    /// Files that were left unchanged, and why.
     pub left: Vec<String>,
     /// Commands to run now.
     pub commands: Vec<String>,

@@ -50,7 +50,7 @@ pub struct NotProven {
 pub struct SwitchReport {
     /// The installation of our schedules.
     pub installed: InstallReport,
-    /// What was disabled, in words.
+    /// The disabled jobs, in words.
     pub disabled: Vec<String>,
     /// Commands to run now.
     pub commands: Vec<String>,
@@ -312,7 +312,7 @@ mod tests {
         assert_eq!(exit(&run(), &both[..1], &[]), Err(Exit::NotVerified), "mongo was not verified");
         let damaged =
             [parsed("configs"), verified("mongo", ProofLevel::Parsed, Some(ProofLevel::Readable))];
-        assert_eq!(exit(&run(), &damaged, &[]), Err(Exit::NotVerified), "mongo is no BSON");
+        assert_eq!(exit(&run(), &damaged, &[]), Err(Exit::NotVerified), "mongo is not BSON");
         let shallow =
             [parsed("configs"), verified("mongo", ProofLevel::Stored, Some(ProofLevel::Stored))];
         assert_eq!(exit(&run(), &shallow, &[]), Err(Exit::NotVerified), "less was asked for");

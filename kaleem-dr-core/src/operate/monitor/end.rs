@@ -27,7 +27,7 @@ pub struct Ended {
     pub report: Value,
     /// The end of each source or mirror. A part that is missing here ended as the job did.
     pub parts: Vec<EndedPart>,
-    /// Whether the job recorded itself in the ledger already.
+    /// The job is already recorded in the ledger.
     pub is_recorded: bool,
 }
 

@@ -62,7 +62,7 @@ pub struct Job {
     pub repositories: Vec<String>,
     /// Its sources or mirrors, which have checks of their own.
     pub parts: Vec<String>,
-    /// Whether these are fewer than all. Then a good end says nothing about the others, and the
+    /// These are fewer than all. Then a good end says nothing about the others, and the
     /// job's own check is not changed.
     pub is_narrowed: bool,
 }

@@ -29,7 +29,7 @@ pub(super) struct Plot<'a> {
     pub(super) series: Vec<Series>,
     /// A horizontal line for a limit, with its name.
     pub(super) limit: Option<(f64, &'a str)>,
-    /// Whether points are joined by lines.
+    /// Joins points by lines.
     pub(super) joined: bool,
 }
 

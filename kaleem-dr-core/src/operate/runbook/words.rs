@@ -98,7 +98,7 @@ const ENGLISH: Words = Words {
               moment of the data.",
     repositories: "Repositories",
     name: "repository",
-    location: "place",
+    place: "location",
     password: "password",
     look: "List what exists, and how old it is:",
     stock: "The same with restic alone; there is one snapshot for each source and run:",

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::ground::durable_file;
 
-/// What runs the jobs.
+/// The program that runs the jobs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Style {
@@ -32,7 +32,7 @@ pub enum Style {
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct InstallReport {
-    /// What runs the jobs.
+    /// The program that runs the jobs.
     pub style: Style,
     /// Nothing was changed.
     pub dry_run: bool,
@@ -66,7 +66,7 @@ pub struct RemoveReport {
 pub struct Installed {
     /// Name of its unit without the suffix, or of its line in the cron file.
     pub name: String,
-    /// What runs it.
+    /// The program that runs it.
     pub style: Style,
     /// File that schedules it.
     pub path: PathBuf,
@@ -74,7 +74,7 @@ pub struct Installed {
     pub when: Option<When>,
     /// Next run; `None` if it is unknown, or the job is not enabled.
     pub next: Option<Timestamp>,
-    /// Whether it is enabled: a timer must be linked.
+    /// The job is enabled: a timer must be linked.
     pub enabled: bool,
 }
 
@@ -430,7 +430,7 @@ mod tests {
         assert_eq!(commands(&gone, &timers), expected);
         assert!(
             commands(&["/etc/cron.d/kaleem-dr".into()], &[]).is_empty(),
-            "cron needs no telling"
+            "cron notices changes itself"
         );
     }
 }

@@ -18,7 +18,7 @@ use crate::{
     },
 };
 
-/// Where systemd and kaleem-dr look for credentials, below the root.
+/// Directories of credentials, below the root: systemd's and ours.
 const ENCRYPTED_CREDENTIALS: &str = "/etc/credstore.encrypted";
 const PLAIN_CREDENTIALS: &str = "/etc/kaleem-dr/credentials";
 /// The directories that systemd creates for us.
@@ -38,7 +38,7 @@ pub struct Premises<'a> {
     pub references: References,
     /// The environment that the config was read in.
     pub environment: &'a Environment,
-    /// Whether the machine's time zone is UTC; cron has no other one.
+    /// The machine's time zone is UTC; cron has no other one.
     pub clock_is_utc: bool,
     /// Root for credentials: `/`, or the root of another system.
     pub root: PathBuf,
@@ -80,9 +80,9 @@ pub struct Credential {
     pub name: String,
     /// File with the credential.
     pub path: PathBuf,
-    /// Whether systemd has to decrypt it.
+    /// systemd has to decrypt it.
     pub encrypted: bool,
-    /// Whether notifications of failures need it.
+    /// Notifications of failures need it.
     pub for_notices: bool,
 }
 
@@ -116,9 +116,9 @@ pub struct Plan {
     pub state_directory: PathBuf,
     /// Cache directory.
     pub cache_directory: PathBuf,
-    /// Whether jobs write to a directory that does not belong to root.
+    /// Jobs write to a directory that does not belong to root.
     pub writes_for_others: bool,
-    /// Whether jobs can have private `/tmp` and `/var/tmp`, because the config names nothing there.
+    /// Jobs can have private `/tmp` and `/var/tmp`, because the config names nothing there.
     pub private_tmp: bool,
     /// Warnings for the operator.
     pub warnings: Vec<String>,

@@ -17,14 +17,14 @@ pub enum ExportTo {
     File {
         /// Path of the file.
         path: PathBuf,
-        /// Whether to compress it.
+        /// Compresses the data.
         gzip: bool,
     },
     /// A stream, for example standard output.
     Stream {
         /// Destination of the data.
         out: Box<dyn Write + Send>,
-        /// Whether to compress it.
+        /// Compresses the data.
         gzip: bool,
     },
 }

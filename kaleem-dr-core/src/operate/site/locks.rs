@@ -30,7 +30,7 @@ pub struct LocksReport {
     pub going: Vec<LockInfo>,
     /// Locks that stay.
     pub staying: Vec<LockInfo>,
-    /// Whether they were removed.
+    /// The locks were removed, not only listed.
     pub done: bool,
 }
 

@@ -61,7 +61,7 @@ impl SnapshotsRepair {
 pub struct IndexRepaired {
     /// The differences between index and packs.
     pub plan: IndexRepair,
-    /// Whether they were repaired.
+    /// The differences were repaired, not only listed.
     pub done: bool,
 }
 

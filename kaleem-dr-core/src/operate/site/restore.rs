@@ -40,7 +40,7 @@ impl Restore {
 /// A restore that waits for consent. Nothing is written yet.
 #[derive(Clone, Copy)]
 pub struct PlannedRestore<'a> {
-    /// What would be created, overwritten and left.
+    /// The changes: parts to create, overwrite and leave.
     pub plan: &'a RestorePlan,
     /// Origin of the data.
     pub point: &'a PointReader,

@@ -20,7 +20,7 @@ use crate::{
 pub struct SiteStatus {
     /// A row for each repository and source.
     pub sources: Vec<SourceStatus>,
-    /// Whether restoring all sources from the selected repository would take longer than the config
+    /// Restoring all sources from the selected repository would take longer than the config
     /// allows; `None` if the config sets no limit, or nothing was measured.
     pub rto_broken: Option<bool>,
     /// Unacknowledged alarms of this host. They block forget and prune.

@@ -43,7 +43,7 @@ pub struct Alarm {
     /// Id of the last normal snapshot; it is kept while the alarm is active.
     #[serde(default)]
     pub normal: Option<String>,
-    /// Whether the repository holds a record of the alarm.
+    /// The repository holds a record of the alarm.
     #[serde(default)]
     pub is_recorded: bool,
     /// The suspicions.

@@ -86,7 +86,7 @@ impl Volume {
 /// A suspicion.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Suspicion {
-    /// What was detected: `2 artifacts are gone: /mongo/kaleem/users.bson, …`.
+    /// The observation: `2 artifacts are gone: /mongo/kaleem/users.bson, …`.
     pub what: String,
     /// Why it counts: the earlier value and the limit.
     pub why: String,

@@ -27,7 +27,11 @@ fn an_alarm_stands_until_it_is_acknowledged_and_is_normal_then() {
     Alarms::note(home.path(), alarm("2", &["gone"])).unwrap();
     Alarms::note(home.path(), alarm("3", &[])).unwrap();
     let alarms = Alarms::load(home.path()).unwrap();
-    assert_eq!(alarms.normal("r", &source), Some("1"), "nothing is normal while an alarm stands");
+    assert_eq!(
+        alarms.normal("r", &source),
+        Some("1"),
+        "nothing is normal while an alarm is active"
+    );
     assert_eq!(alarms.standing().len(), 1);
     assert!(guarded(home.path(), &[]).unwrap_err().to_string().contains("gone"));
     assert!(
@@ -51,7 +55,7 @@ fn an_alarm_stands_until_it_is_acknowledged_and_is_normal_then() {
     fs::write(home.path().join(FILE), "{").unwrap();
     assert!(
         matches!(guarded(home.path(), &[]), Err(RepositoryError::Guarded(_))),
-        "nobody can tell"
+        "the alarms are unreadable"
     );
 }
 
