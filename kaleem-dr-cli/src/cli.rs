@@ -77,7 +77,7 @@ pub enum Command {
     Prune(prune::Prune),
     /// Show the repository's locks, and remove stale ones
     Unlock(unlock::Unlock),
-    /// Copy snapshots into a repository with its own id and password
+    /// Copy snapshots to a repository with its own id and password
     #[command(after_help = copy::EXAMPLES)]
     Copy(copy::CopySnapshots),
     /// Manage the passwords that open the repository

@@ -72,13 +72,13 @@ impl From<&RepositoryError> for Failure {
             RepositoryError::Locked { .. } => Some(
                 "wait for it, for example with --retry-lock 30m; `kaleem-dr unlock` shows the locks and removes stale ones",
             ),
-            RepositoryError::AlreadyExists { .. } => Some("it can be used as it is"),
+            RepositoryError::AlreadyExists { .. } => Some("use the existing repository"),
             RepositoryError::Damaged { .. } => Some(
                 "`kaleem-dr check --read-data` shows the extent of the damage and how to repair it",
             ),
-            error if error.is_full() => {
-                Some("`kaleem-dr forget` and `kaleem-dr prune` free space even on a full disk")
-            }
+            error if error.is_full() => Some(
+                "`kaleem-dr forget` and `kaleem-dr prune` work on a full disk and free up space",
+            ),
             RepositoryError::NoSnapshot { .. } => {
                 Some("`kaleem-dr points` and `kaleem-dr snapshots` list those that exist")
             }

@@ -214,7 +214,7 @@ fn a_repository_made_with_the_same_chunker_stores_nothing_twice() {
     ));
     site.succeed(["--repo", "other", "init"]);
     let told = site.succeed(["copy", "--to", "other"]);
-    assert_eq!(told.stdout.matches("cut files in different places").count(), 1, "{}", told.stdout);
+    assert_eq!(told.stdout.matches("different chunker parameters").count(), 1, "{}", told.stdout);
     Restic::on_directory(&other, FAR_PASSWORD).check_read_data();
     assert!(Restic::on_directory(&site.repository(), PASSWORD).run(["check"]).status.success());
 }

@@ -170,7 +170,8 @@ fn a_password_is_asked_for_twice_and_not_shown() {
             (child.stdin.take().expect("its input"), child.stdout.take().expect("its output"));
         let mut seen = Vec::new();
         let mut byte = [0];
-        for (prompt, answer) in ["new password: ", "once more: "].into_iter().zip(answers) {
+        for (prompt, answer) in ["new password: ", "repeat the password: "].into_iter().zip(answers)
+        {
             while !String::from_utf8_lossy(&seen).contains(prompt) {
                 let read = output.read(&mut byte).expect("the terminal can be read");
                 assert_eq!(read, 1, "it ended: {}", String::from_utf8_lossy(&seen));

@@ -332,7 +332,7 @@ async fn an_installation_is_taken_over_once_its_first_backup_is_proven_and_put_b
 
     let undone = machine.migrate(&["--undo"]);
     assert_eq!(undone.code, Some(0), "{}", undone.stderr);
-    assert!(!undone.stdout.contains("left as it is"), "{}", undone.stdout);
+    assert!(!undone.stdout.contains("unchanged: "), "{}", undone.stdout);
     assert_eq!(machine.etc(), before);
     assert!(!machine.path("etc/kaleem-dr").exists());
     assert_eq!(machine.migrate(&["--undo"]).code, Some(2), "there is nothing more to undo");

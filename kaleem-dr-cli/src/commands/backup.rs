@@ -132,7 +132,7 @@ fn print_sources(report: &RunReport) -> Printed {
         }
         if let Some(error) = &source.staged_error {
             line(&format!(
-                "error: source {}: its snapshot is saved, but there is no staged file: {error}",
+                "error: source {}: its snapshot is saved, but its staged file is missing: {error}",
                 source.source
             ))?;
         }
@@ -149,7 +149,7 @@ fn print_sources(report: &RunReport) -> Printed {
         }
         if source.incomplete.len() > 20 {
             line(&format!(
-                "left out of {}: {} more; the manifest has them all",
+                "left out of {}: {} more; the manifest lists them all",
                 source.source,
                 source.incomplete.len() - 20
             ))?;

@@ -52,14 +52,15 @@ pub fn config(context: &Context, command: ConfigCommand) -> Outcome {
             if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
                 fs::create_dir_all(parent)?;
             }
-            let mut file = OpenOptions::new()
-                .write(true)
-                .create_new(true)
-                .mode(0o600)
-                .open(&path)
-                .map_err(|error| {
-                    Failure::usage(format!("{}: {error}; it is not written over", path.display()))
-                })?;
+            let mut file =
+                OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).map_err(
+                    |error| {
+                        Failure::usage(format!(
+                            "{}: {error}; the existing file is not overwritten",
+                            path.display()
+                        ))
+                    },
+                )?;
             file.write_all(TEMPLATE.as_bytes())?;
             line(&format!("wrote {}; edit it, then run `kaleem-dr config check`", path.display()))?;
         }

@@ -21,7 +21,7 @@ pub const EXAMPLES: &str = "Examples:
 /// Arguments of `copy`.
 #[derive(Debug, Args)]
 pub struct CopySnapshots {
-    /// Repository of the config to copy into
+    /// Repository of the config to copy to
     #[arg(long, value_name = "NAME")]
     pub to: String,
     /// Copy only snapshots of this source; may be repeated
@@ -77,7 +77,7 @@ fn print(report: &CopyReport, to: &str, json: bool) -> Printed {
         line(CHUNKERS_DIFFER)?;
     }
     line(&format!(
-        "{} snapshots {copied} to {to}, {} were there already, {} failed; added {}",
+        "{} snapshots {copied} to {to}, {} existed already, {} failed; added {}",
         report.copied.len(),
         report.skipped.len(),
         report.failed.len(),
@@ -85,5 +85,5 @@ fn print(report: &CopyReport, to: &str, json: bool) -> Printed {
     ))
 }
 
-const CHUNKERS_DIFFER: &str = "note: the two repositories cut files in different places, so what is copied shares nothing with what is saved \
-there directly; `init --copy-chunker-params` makes one that agrees";
+const CHUNKERS_DIFFER: &str = "note: the two repositories have different chunker parameters, so copied data are not deduplicated against \
+data that were saved there directly; `init --copy-chunker-params` creates a repository with the same parameters";

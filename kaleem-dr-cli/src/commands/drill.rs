@@ -110,7 +110,7 @@ fn print_source(drill: &SourceDrill, verbose: bool) -> Printed {
         found.checked.iter().try_for_each(|what| line(&format!("    {what}")))?;
     } else {
         line(&format!(
-            "    {} checks and comparisons found it well (--verbose lists them)",
+            "    {} checks and comparisons passed (--verbose lists them)",
             found.checked.len()
         ))?;
     }

@@ -229,13 +229,13 @@ fn print_groups(report: &ForgetReport, json: bool) -> Printed {
     }
     if report.of_other_hosts > 0 {
         line(&format!(
-            "{} snapshots of other hosts were left alone (--host names one, or any)",
+            "{} snapshots of other hosts were ignored (--host selects one, or any)",
             report.of_other_hosts
         ))?;
     }
     if report.foreign > 0 {
         line(&format!(
-            "{} snapshots of other tools were left alone (--take-over takes them too)",
+            "{} snapshots of other programs were ignored (--take-over includes them)",
             report.foreign
         ))?;
     }
@@ -251,7 +251,7 @@ fn print_named(snapshots: &[Snapshot], dry_run: bool, json: bool) -> Printed {
     snapshots.iter().try_for_each(|snapshot| {
         let of = snapshot
             .source()
-            .map_or_else(|| "another tool".to_owned(), |source| format!("source {source}"));
+            .map_or_else(|| "another program".to_owned(), |source| format!("source {source}"));
         let time = snapshot.time().strftime("%Y-%m-%d %H:%M:%S");
         line(&format!(
             "{would} {}  {time}  {of} of host {}",

@@ -26,7 +26,7 @@ use crate::{
 /// Subcommands of `key`.
 #[derive(Debug, Subcommand)]
 pub enum KeyCommand {
-    /// List them; the one in use is marked
+    /// List the keys, and mark the current one
     List,
     /// Add a password
     Add {
@@ -125,7 +125,7 @@ fn new_password(
         terminal.write_str(what)?;
         Ok(SecretString::from(terminal.read_secure_line()?))
     };
-    let (first, second) = (ask("new password: ")?, ask("once more: ")?);
+    let (first, second) = (ask("new password: ")?, ask("repeat the password: ")?);
     if context.cancel.is_cancelled() {
         return Err(RepositoryError::Cancelled.into());
     }

@@ -213,6 +213,6 @@ fn print_undone(report: &UndoReport, run: bool, json: bool) -> Printed {
         );
     }
     report.done.iter().try_for_each(|done| line(done))?;
-    report.left.iter().try_for_each(|left| line(&format!("left as it is: {left}")))?;
+    report.left.iter().try_for_each(|left| line(&format!("unchanged: {left}")))?;
     print_commands(&report.commands, run)
 }

@@ -56,7 +56,7 @@ pub type JobOutcome = Result<Ended, Failure>;
 pub async fn run(command: Command, context: Context) -> Outcome {
     if context.global.no_lock && !only_reads(&command) {
         return Err(Failure::usage(
-            "--no-lock is for commands that only read: this one writes, and must lock",
+            "--no-lock works with commands that only read: this one writes and needs a lock",
         ));
     }
     let job = job::of(&command, &context)?;

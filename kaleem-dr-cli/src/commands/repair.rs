@@ -143,7 +143,11 @@ fn print_from_mirror(report: &RepairReport, json: bool) -> Printed {
     if json {
         return document(report);
     }
-    line(&format!("{} objects ({}) are sound", report.sound.objects, size(report.sound.bytes)))?;
+    line(&format!(
+        "{} objects ({}) are undamaged",
+        report.sound.objects,
+        size(report.sound.bytes)
+    ))?;
     let done = if report.dry_run { "could be restored" } else { "restored and read again" };
     for key in &report.repaired {
         line(&format!("{done}: {key}"))?;
@@ -174,7 +178,7 @@ fn print_index(plan: &IndexRepair, done: bool, json: bool) -> Printed {
     )?;
     named(&did("removed, damaged", "remove, damaged"), plan.damaged.iter().cloned())?;
     named(
-        "unreadable, left where it is",
+        "unreadable, left unchanged",
         plan.unreadable.iter().map(|(key, why)| format!("{key}: {why}")),
     )?;
     if plan.is_needed() {

@@ -142,7 +142,7 @@ fn print(report: &MirrorReport, json: bool) -> Printed {
     }
     if report.lost > 0 {
         line(&format!(
-            "  LOST THERE    {} objects that earlier passes had brought; they are brought again",
+            "  LOST THERE    {} objects that earlier passes had copied; they are copied again",
             report.lost
         ))?;
     }
@@ -153,10 +153,13 @@ fn print(report: &MirrorReport, json: bool) -> Printed {
         ))?;
     }
     if let Some(why) = &report.postponed {
-        line(&format!("  deletions wait for a later pass: {why}"))?;
+        line(&format!("  deletions are postponed to a later pass: {why}"))?;
     }
     if let Some(since) = report.postponed_since.filter(|_| report.postponed_passes > 1) {
-        line(&format!("  they have waited since {since}, in {} passes", report.postponed_passes))?;
+        line(&format!(
+            "  they have been postponed since {since}, for {} passes",
+            report.postponed_passes
+        ))?;
     }
     if let Some(why) = &report.refused {
         line(&format!("  NOTHING WAS DELETED: {why}"))?;

@@ -91,8 +91,8 @@ pub fn print(reports: &[VerifyReport], json: bool) -> Printed {
         let proven = report.proven.map_or("NOTHING", ProofLevel::as_str);
         let wanted = match report.held {
             _ if report.is_proven() => String::new(),
-            Some(held) => format!("; what is there is {held}, but the point is incomplete"),
-            None => format!("; {} was asked for", report.wanted),
+            Some(held) => format!("; its existing parts are {held}, but the point is incomplete"),
+            None => format!("; {} was requested", report.wanted),
         };
         line(&format!(
             "{}{of}: {proven} is proven{wanted}, in {:.1} s",

@@ -53,7 +53,7 @@ pub fn not_run(command: &[String], why: &str) -> HookReport {
 
 async fn run(command: &[String], patience: Duration, cancel: &CancellationToken) -> HookReport {
     let Some((program, arguments)) = command.split_first() else {
-        return not_run(command, "it names no program");
+        return not_run(command, "the command is empty");
     };
     let started = Command::new(program)
         .args(arguments)

@@ -33,7 +33,7 @@ fn backup(job: &Inspection, known: &Known) -> Answer {
     let (events, parts) = match asked {
         Ok(asked) => asked.unwrap_or_default(),
         Err(why) => {
-            answer.untold("what ran", &why);
+            answer.untold("the runs", &why);
             return answer;
         }
     };
@@ -86,7 +86,7 @@ fn space(job: &Inspection) -> Answer {
                 }
             }
             Err(error) => {
-                answer.untold(&format!("the room in {}", path.display()), &error.to_string());
+                answer.untold(&format!("the free space in {}", path.display()), &error.to_string());
             }
         }
     }
@@ -98,7 +98,7 @@ fn snapshots(job: &Inspection, known: &Known) -> Answer {
     let newest = match known.newest(job) {
         Ok(newest) => newest,
         Err(why) => {
-            answer.untold(&format!("what is in repository {}", job.primary), &why);
+            answer.untold(&format!("the content of repository {}", job.primary), &why);
             return answer;
         }
     };

@@ -53,7 +53,7 @@ fn drills(job: &Inspection, known: &Known) -> Answer {
             drills.unwrap_or(Drills { events: Vec::new(), proofs: Vec::new(), reports: Vec::new() })
         }
         Err(why) => {
-            answer.untold("what was drilled", &why);
+            answer.untold("the drills", &why);
             return answer;
         }
     };
@@ -62,8 +62,9 @@ fn drills(job: &Inspection, known: &Known) -> Answer {
             Ok(location) => {
                 of_repository(job, known, &drills, name, &location.in_words(), &mut answer);
             }
-            Err(error) => answer
-                .untold(&format!("what was drilled in repository {name}"), &error_chain(&error)),
+            Err(error) => {
+                answer.untold(&format!("the drills of repository {name}"), &error_chain(&error))
+            }
         }
     }
     answer
@@ -127,7 +128,8 @@ fn scratch(job: &Inspection) -> Answer {
             Ok(entries) => entries,
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             Err(error) => {
-                answer.untold(&format!("what is in {}", directory.display()), &error.to_string());
+                answer
+                    .untold(&format!("the content of {}", directory.display()), &error.to_string());
                 continue;
             }
         };
@@ -138,7 +140,7 @@ fn scratch(job: &Inspection) -> Answer {
                 }
                 Ok(_) => {}
                 Err(error) => answer
-                    .untold(&format!("what is in {}", directory.display()), &error.to_string()),
+                    .untold(&format!("the content of {}", directory.display()), &error.to_string()),
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Each line is made to hold, and not to.
+//! Each item is tested both ways: it holds, and it does not hold.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -87,7 +87,7 @@ async fn what_cannot_be_told_is_unknown_and_ends_with_1() {
         "this is not a database, but it is long enough to be looked at as one",
     );
     says(&list(&place, Period::Daily).await, "backup-job", Holds::Unknown, "ledger");
-    // What certainly does not hold weighs more.
+    // An item that does not hold outweighs one that is unknown.
     place.machine.now = Timestamp::now() + SignedDuration::from_hours(48);
     assert_eq!(list(&place, Period::Daily).await.exit(), Exit::Stale);
 }
@@ -115,7 +115,7 @@ async fn a_mirror_has_a_snapshot_only_once_a_pass_after_it_ended_well() {
     let week = list(&place, Period::Weekly).await;
     says(&week, "snapshots-elsewhere", Holds::No, &format!("r2 does not have {}", id.short()));
     says(&week, "no-failures", Holds::Yes, "1 ended well");
-    // A pass notes what it is about to bring, and then fails.
+    // A pass records what it will copy, and then fails.
     ledger.saw(MIRROR, &[format!("snapshots/{id}")]).unwrap();
     ledger.record(&event(EventKind::Replicate, MIRROR, Exit::Unreachable)).unwrap();
     let week = list(&place, Period::Weekly).await;

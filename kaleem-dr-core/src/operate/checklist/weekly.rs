@@ -51,7 +51,7 @@ async fn elsewhere(job: &Inspection, known: &Known) -> Answer {
     let newest = match known.newest(job) {
         Ok(newest) => newest,
         Err(why) => {
-            answer.untold(&format!("what is in repository {}", job.primary), &why);
+            answer.untold(&format!("the content of repository {}", job.primary), &why);
             return answer;
         }
     };
@@ -73,7 +73,7 @@ async fn elsewhere(job: &Inspection, known: &Known) -> Answer {
                     .await;
             }
             Err(error) => {
-                answer.untold(&format!("what is in repository {name}"), &error_chain(&error));
+                answer.untold(&format!("the content of repository {name}"), &error_chain(&error));
             }
         }
     }
@@ -97,7 +97,7 @@ async fn of_repository(
             let held = held.unwrap_or_default();
             newest.iter().filter(|source| !held.contains(&source.source.to_string())).collect()
         }
-        Err(why) => return answer.untold(&format!("what is in repository {name}"), &why),
+        Err(why) => return answer.untold(&format!("the content of repository {name}"), &why),
     };
     missing.retain(|source| source.snapshot.is_some());
     if !missing.is_empty() && !of_mirror {
@@ -110,10 +110,14 @@ async fn of_repository(
                         && Some(snapshot.time().timestamp()) >= source.time
                 })
             }),
-            Ok(Err(why)) => return answer.untold(&format!("what is in repository {name}"), &why),
+            Ok(Err(why)) => {
+                return answer.untold(&format!("the content of repository {name}"), &why);
+            }
             Err(_) => {
-                return answer
-                    .untold(&format!("what is in repository {name}"), "it did not answer in time");
+                return answer.untold(
+                    &format!("the content of repository {name}"),
+                    "it did not answer in time",
+                );
             }
         }
     }
@@ -175,7 +179,7 @@ fn failures(known: &Known) -> Answer {
     let events = match known.ask(|ledger| ledger.events_since(known.now - WEEK)) {
         Ok(events) => events.unwrap_or_default(),
         Err(why) => {
-            answer.untold("what ran", &why);
+            answer.untold("the runs", &why);
             return answer;
         }
     };
@@ -231,7 +235,8 @@ fn staged(job: &Inspection, now: Timestamp) -> Answer {
                 answer.for_it(format!("{source}: no staged file"));
             }
             Err(error) => {
-                answer.untold(&format!("what is in {}", directory.display()), &error.to_string());
+                answer
+                    .untold(&format!("the content of {}", directory.display()), &error.to_string());
             }
         }
     }

@@ -222,7 +222,10 @@ impl Config {
             let wanted = kind.get_ref().as_str().unwrap_or_default().to_owned();
             let Some(builder) = kinds.iter().find(|kind| kind.name == wanted) else {
                 return Err(error(
-                    format!("source {name} has the unknown type `{wanted}`; known are {}", known()),
+                    format!(
+                        "source {name} has the unknown type `{wanted}`; known types are {}",
+                        known()
+                    ),
                     Some(kind.span()),
                 ));
             };

@@ -17,7 +17,7 @@ use crate::engine::repository::{
     store::{Network, S3Access, Tuning, is_loopback, is_r2},
 };
 
-const FORMS: &str = "name a directory, s3:https://ENDPOINT/BUCKET/PREFIX, s3://BUCKET/PREFIX with `endpoint`, or rclone:REMOTE:PATH";
+const FORMS: &str = "use a directory, s3:https://ENDPOINT/BUCKET/PREFIX, s3://BUCKET/PREFIX with `endpoint`, or rclone:REMOTE:PATH";
 
 /// A bucket on a service.
 #[expect(clippy::struct_field_names, reason = "the word of S3 for its name")]

@@ -45,7 +45,7 @@ pub(super) fn room(job: &Examination) -> Vec<Diagnosis> {
     let (added, mut found) = match added_last(job) {
         Ok(added) => (added, Vec::new()),
         Err(error) => {
-            (Vec::new(), vec![Diagnosis::unseen("what the last runs added", &error_chain(&error))])
+            (Vec::new(), vec![Diagnosis::unseen("the size of the last runs", &error_chain(&error))])
         }
     };
     let staged = settings.staged.as_ref().and_then(|staged| largest_file(&staged.directory));
@@ -110,7 +110,7 @@ fn of_space(
                 .because(format!(
                     "{next} has {bytes} bytes: the next run may not have enough space"
                 ))
-                .fix("free space, lower `staged.keep`, or use a larger disk"),
+                .fix("free up space, lower `staged.keep`, or use a larger disk"),
         );
     }
     if space.free_percent() < min_percent {
@@ -124,7 +124,7 @@ fn of_space(
                 ),
             )
             .because(format!("less than {min_percent} % (`doctor.min_free_percent`)"))
-            .fix("free space; `kaleem-dr prune` deletes data that no snapshot needs"),
+            .fix("free up space; `kaleem-dr prune` deletes data that no snapshot needs"),
         );
     }
     if space.free_inode_percent() < min_percent {

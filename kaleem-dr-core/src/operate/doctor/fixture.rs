@@ -1,4 +1,4 @@
-//! A machine, a source and a config for tests, of which each part can be broken.
+//! A machine, a source and a config for tests; each part can be broken.
 
 use std::{
     fs, io,
@@ -40,7 +40,7 @@ use crate::{
     },
 };
 
-/// Half free, of everything.
+/// Half of everything is free.
 const ROOMY: Space =
     Space { free_bytes: 500 << 30, total_bytes: 1000 << 30, free_inodes: 500, total_inodes: 1000 };
 
@@ -48,7 +48,7 @@ const ROOMY: Space =
 #[derive(Clone)]
 pub struct Machine {
     pub now: Timestamp,
-    /// Room on the file system of everything.
+    /// Space on every file system.
     pub space: Option<Space>,
     /// Paths on another device than the rest.
     pub other_devices: Vec<(PathBuf, u64)>,
@@ -184,7 +184,7 @@ pub struct Fixture {
 }
 
 impl Fixture {
-    /// A repository on a disk of its own, a second one in a bucket, one source.
+    /// A repository on its own disk, a second one in a bucket, and a source.
     pub fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let mut place = Self {
@@ -270,7 +270,7 @@ impl Fixture {
         }
     }
 
-    /// Makes the repository, and backs the source up so many times.
+    /// Creates the repository, and backs the source up `times` times.
     pub async fn backed_up(&self, times: usize) -> Repository {
         let config = self.config();
         let environment = self.environment();

@@ -36,8 +36,10 @@ pub(super) fn examine(host: &Host) -> Vec<Diagnosis> {
             // A kernel without IPv6 has no such file.
             Err(error) if error.kind() == io::ErrorKind::NotFound && path.ends_with('6') => {}
             Err(error) => {
-                found
-                    .push(Diagnosis::unseen(&format!("what listens ({path})"), &error.to_string()));
+                found.push(Diagnosis::unseen(
+                    &format!("the listening ports ({path})"),
+                    &error.to_string(),
+                ));
             }
         }
     }

@@ -98,7 +98,7 @@ pub async fn examine(job: Examination) -> DoctorReport {
         on_disk("the age of keys", &job, deadline, files::key_age),
         on_disk("the directories", &job, deadline, files::directories),
         on_disk("the disks", &job, deadline, disk::room),
-        on_disk("what listens", &job, deadline, |job| listeners::examine(&job.host)),
+        on_disk("the listening ports", &job, deadline, |job| listeners::examine(&job.host)),
         on_disk("the alarms", &job, deadline, state::alarms),
         on_disk("the mirrors", &job, deadline, state::mirrors),
         Box::pin(jobs_of_before(&job, deadline)),

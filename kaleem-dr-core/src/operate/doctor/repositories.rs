@@ -82,7 +82,7 @@ async fn content(
     };
     tokio::time::timeout(patience, look).await.unwrap_or_else(|_| {
         let why = format!("no answer within {} s", patience.as_secs());
-        vec![Diagnosis::unseen(&format!("what is in repository {name}"), &why)]
+        vec![Diagnosis::unseen(&format!("the snapshots of repository {name}"), &why)]
     })
 }
 

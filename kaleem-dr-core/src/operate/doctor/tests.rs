@@ -1,4 +1,4 @@
-//! Each fault is made, and its finding seen; a machine without one has none.
+//! Each fault is created and its finding checked; a machine without faults has no such finding.
 
 use std::{
     fs,
@@ -365,7 +365,7 @@ async fn standing_alarms_and_broken_mirrors_are_errors() {
     wants(&look(&place, true).await, Diagnosis::UNSEEN, Severity::Warning, "alarms");
 }
 
-/// A service on loopback that answers every request likewise.
+/// A service on loopback that gives the same answer to every request.
 async fn service(date: Timestamp, lifecycle: &'static str) -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -382,7 +382,7 @@ async fn service(date: Timestamp, lifecycle: &'static str) -> SocketAddr {
                     "HTTP/1.1 {status}\r\nDate: {date}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
                     body.len()
                 );
-                // Whoever asked may be gone.
+                // The client may have closed the connection.
                 let _ = connection.write_all(answer.as_bytes()).await;
             });
         }

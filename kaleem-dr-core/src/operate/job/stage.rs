@@ -124,7 +124,7 @@ impl Staging {
             return Ok(());
         }
         Err(SourceError::Refused(format!(
-            "{} has {free} of {total} bytes free; after writing about {expected} more, less than {} % would be free. Free space, lower `staged.keep`, \
+            "{} has {free} of {total} bytes free; after writing about {expected} more, less than {} % would be free. Free up space, lower `staged.keep`, \
              or leave the source out of `staged.sources`",
             directory.display(),
             self.min_free_percent
@@ -242,7 +242,7 @@ mod tests {
             .require_room(directory.path(), 1)
             .unwrap_err();
         assert!(
-            matches!(&error, SourceError::Refused(why) if why.contains("Free space")),
+            matches!(&error, SourceError::Refused(why) if why.contains("Free up space")),
             "{error:?}"
         );
     }

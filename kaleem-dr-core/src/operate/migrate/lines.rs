@@ -119,7 +119,7 @@ fn oplog(line: &str) -> Option<Finding> {
             "mongodump-oplog",
             "it calls mongodump with --oplog for one database",
             "mongodump refuses that: `--oplog mode only supported on full dumps`",
-            "no action needed: source `mongo` reads all collections as of one moment where the server can",
+            "no action needed: source `mongo` reads all collections as of one moment if the server supports it",
         )
     })
 }

@@ -1,4 +1,4 @@
-//! The words of a proof report, in English and in Arabic.
+//! The texts of a proof report, in English and in Arabic.
 
 use crate::ground::{ProofLevel, language::Language};
 

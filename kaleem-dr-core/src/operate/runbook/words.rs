@@ -40,7 +40,7 @@ impl Words {
         match self.language {
             Language::En => format!(
                 "The commands read the config `{path}`. If it is lost, restore it from a snapshot of the files, or write a new one: \
-                 a repository's place and password are enough to read everything."
+                 a repository's location and password are enough to read everything."
             ),
             Language::Ar => format!(
                 "تقرأ الأوامر ملف الإعداد `{path}`. إن فُقد فخذه من لقطات الملفات أو اكتب غيره: يكفي موضع المستودع وكلمة سره لقراءة كل شيء."

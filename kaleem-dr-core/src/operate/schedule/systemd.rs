@@ -50,7 +50,7 @@ fn timer(job: &Job) -> String {
     let calendar = job.when.on_calendar().unwrap_or_default();
     format!(
         "{MARKER}{MARKER_ADVICE}\n{WHEN_NOTE}{when}\n\n[Unit]\nDescription=Disaster recovery: schedule of {name}\n\n[Timer]\n\
-         OnCalendar={calendar}\n# What was missed while the machine was off is made up for.\nPersistent=true\n\
+         OnCalendar={calendar}\n# Run jobs that were missed while the machine was off.\nPersistent=true\n\
          RandomizedDelaySec=2min\nAccuracySec=1min\n\n[Install]\nWantedBy=timers.target\n",
         when = job.when,
         name = job.name,

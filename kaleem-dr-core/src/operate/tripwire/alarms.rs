@@ -82,7 +82,7 @@ impl fmt::Display for RecordedAlarm {
             Some(alarm) => write!(f, "host {}, {alarm}", self.host),
             None => write!(
                 f,
-                "host {}: this program cannot read what was seen; use a newer one",
+                "host {}: this program cannot read the alarm; use a newer program",
                 self.host
             ),
         }
