@@ -312,16 +312,21 @@ async fn bring(
     report: &mut MirrorReport,
     bar: &dyn StageProgress,
 ) -> Result<(), RepositoryError> {
-    let announced = futures::stream::iter(
-        objects.chunks(super::journal::AT_ONCE).map(Ok::<_, RepositoryError>),
-    )
-    .and_then(|chunk| async move {
-        journal.begin(chunk)?;
-        Ok(futures::stream::iter(chunk.iter().map(Ok::<_, RepositoryError>)))
-    })
-    .try_flatten();
+    // Owned, because a future with borrowed items in its streams cannot be spawned.
+    let chunks: Vec<Vec<Named>> =
+        objects.chunks(super::journal::AT_ONCE).map(<[Named]>::to_vec).collect();
+    let announced = chunks.into_iter().map(|chunk| {
+        journal.begin(&chunk)?;
+        Ok::<_, RepositoryError>(futures::stream::iter(
+            chunk.into_iter().map(Ok::<_, RepositoryError>),
+        ))
+    });
+    let announced = futures::stream::iter(announced).try_flatten();
     let brought = announced
-        .map_ok(|object| async move { Ok((object, carrier.bring(object, bar).await?)) })
+        .map_ok(|object: Named| async move {
+            let brought = carrier.bring(&object, bar).await?;
+            Ok((object, brought))
+        })
         .try_buffer_unordered(AT_ONCE);
     futures::pin_mut!(brought);
     let mut arrived = journal.arrivals();
@@ -330,7 +335,7 @@ async fn bring(
             Ok(Some((object, Brought::Whole))) => {
                 report.copied.add(object.size_bytes);
                 report.copied_snapshots += u64::from(object.kind == ObjectKind::Snapshot);
-                arrived.note(object)?;
+                arrived.note(&object)?;
                 failpoint::pass(Step::Replicate);
             }
             Ok(Some((object, Brought::Refused(why)))) => {
@@ -404,8 +409,8 @@ async fn delete(
                 return Ok(());
             }
         }
-        let mut gone = futures::stream::iter(objects)
-            .map(|object| {
+        let mut gone = futures::stream::iter(objects.to_vec())
+            .map(|object: Named| {
                 unless_cancelled(cancel, async move {
                     let key = object.key();
                     // A listing that left it out is no proof; asked for by name, it must be missing too.

@@ -97,8 +97,8 @@ pub(super) async fn verify(
         unless_cancelled(cancel, Inventory::of(&*job.to)).await?.all().collect();
     draw(&mut objects, job.options.verify_percent);
     let bar = progress.begin("verifying", Unit::Bytes, Some(Count::of(&objects).bytes));
-    let mut checks = futures::stream::iter(&objects)
-        .map(|object| {
+    let mut checks = futures::stream::iter(objects)
+        .map(|object: Named| {
             let bar = &*bar;
             unless_cancelled(cancel, async move {
                 let verified =

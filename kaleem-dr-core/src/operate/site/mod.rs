@@ -299,6 +299,8 @@ mod tests {
         can_be_spawned(async move { of.verify(Verification::default()).await.is_ok() });
         let of = site.clone();
         can_be_spawned(async move { of.drill(Drill::default()).await.is_ok() });
+        let of = site.clone();
+        can_be_spawned(async move { of.replicate(&Replication::default(), |_| ()).await.is_ok() });
         let of = site;
         can_be_spawned(async move { of.watch().backup(Backup::default()).await.is_ok() });
     }

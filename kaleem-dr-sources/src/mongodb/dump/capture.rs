@@ -12,13 +12,14 @@ use kaleem_dr_core::{
 use tokio::task::JoinSet;
 
 use super::{
+    batch::Batch,
     catalogue::{self, Catalogued},
-    documents::{DataPlace, is_oversized},
-    metadata,
-    oplog::{self, Position},
+    documents::DataPlace,
+    metadata, oplog,
     pieces::DocumentWriter,
+    position::{Position, position},
     ranges::{self, RangedReader},
-    reader::{Batch, CollectionReader, Order, Read, note_end},
+    reader::{CollectionReader, Order, Read, note_end},
     snapshot,
 };
 use crate::mongodb::{
@@ -166,7 +167,7 @@ async fn place_in_oplog(
 ) -> Result<Result<Position, String>, SourceError> {
     match (facts.topology, mode) {
         (_, ConsistencyMode::PerCollection) => Ok(Err("it is not to be used".to_owned())),
-        (Topology::ReplicaSet, _) => oplog::position(connection).await,
+        (Topology::ReplicaSet, _) => position(connection).await,
         (Topology::Standalone, _) => Ok(Err("a standalone server has no oplog".to_owned())),
         (Topology::Sharded, _) => {
             Ok(Err("a sharded cluster has an oplog on each shard and none of its own".to_owned()))
@@ -332,7 +333,7 @@ async fn copy(read: Read, range_bytes: u64, mut to: DocumentWriter) -> Result<()
     let mut reader = Reader::open(read.clone(), range_bytes).await.map_err(failed)?;
     let mut batch = reader.next().await.map_err(failed)?;
     while let Some(current) = batch {
-        if is_oversized(&current) {
+        if current.is_oversized() {
             write(&mut to, &current).await.map_err(failed)?;
             drop(current);
             batch = reader.next().await.map_err(failed)?;

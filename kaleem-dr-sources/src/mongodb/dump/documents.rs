@@ -1,11 +1,10 @@
 //! Documents as raw bytes: read from a collection in batches, or split from a stream. Nothing is
 //! decoded in either case.
 
-use bson::{Document, RawBsonRef, doc};
+use bson::{RawBsonRef, doc};
 use bytes::{Bytes, BytesMut};
 use mongodb::raw_batch_cursor::RawBatch;
 
-use super::reader::Batch;
 use crate::mongodb::server::{
     Connection,
     listing::{BUCKETS, CollectionKind, CollectionSpec},
@@ -13,7 +12,7 @@ use crate::mongodb::server::{
 
 /// Target size of one reply, in bytes. Replies of four collections in parallel, each with the next
 /// one in flight, stay under 40 MB.
-const REPLY_BYTES: u64 = 4 << 20;
+pub(super) const REPLY_BYTES: u64 = 4 << 20;
 /// Documents per reply if the server does not report their average size.
 const BATCH_DOCUMENTS: u32 = 500;
 /// The largest document of a server, 16 MiB, plus the overhead that it allows for internal ones.
@@ -81,11 +80,6 @@ pub(crate) fn documents(
             Err(format!("a batch contains a {:?} instead of a document", other.element_type()))
         }
     }))
-}
-
-/// Whether a batch is so large that its successor should not be in memory with it: it holds documents of many megabytes.
-pub(super) fn is_oversized(batch: &Batch) -> bool {
-    batch.size_bytes() as u64 > 2 * REPLY_BYTES
 }
 
 /// Splits documents from bytes that arrive in pieces of any length.

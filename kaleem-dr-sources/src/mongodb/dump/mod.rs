@@ -1,5 +1,6 @@
 //! The dump: writing a capture in mongodump's directory layout, reading it back, and inspecting it.
 
+pub(crate) mod batch;
 mod capture;
 pub(crate) mod catalogue;
 mod documents;
@@ -8,6 +9,7 @@ pub(crate) mod metadata;
 pub(crate) mod moment;
 pub(crate) mod oplog;
 mod pieces;
+mod position;
 pub(crate) mod range;
 pub(crate) mod ranges;
 pub(crate) mod reader;

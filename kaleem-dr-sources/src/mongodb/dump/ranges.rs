@@ -12,8 +12,9 @@ use kaleem_dr_core::ground::SourceError;
 use tokio::{sync::mpsc, task::JoinSet};
 
 use super::{
+    batch::Batch,
     range::{Range, between},
-    reader::{Batch, CollectionReader, Read, has_plain_ids},
+    reader::{CollectionReader, Read, has_plain_ids},
 };
 use crate::mongodb::server::{Connection, listing::CollectionSpec};
 

@@ -19,6 +19,7 @@ use mongodb::{
 use tokio::time::Instant;
 
 use super::{
+    batch::Batch,
     documents::{DataPlace, batch_documents, documents},
     moment::Moment,
     range::Range,
@@ -95,27 +96,6 @@ fn is_collated(spec: &CollectionSpec) -> bool {
     spec.options
         .get_document("collation")
         .is_ok_and(|collation| collation.get_str("locale").is_ok_and(|locale| locale != "simple"))
-}
-
-/// A reply, less the documents that were given before.
-pub(crate) struct Batch {
-    reply: RawBatch,
-    given: usize,
-}
-
-impl Batch {
-    /// The bytes of every document, not copied.
-    ///
-    /// # Errors
-    /// A sentence, when the reply is no array of whole documents.
-    pub(crate) fn documents(&self) -> Result<impl Iterator<Item = Result<&[u8], String>>, String> {
-        Ok(documents(&self.reply)?.skip(self.given))
-    }
-
-    /// Length of the reply in bytes.
-    pub(crate) fn size_bytes(&self) -> usize {
-        self.reply.as_raw_document().as_bytes().len()
-    }
 }
 
 /// Reads the documents of one collection, batch by batch.
@@ -272,7 +252,7 @@ impl CollectionReader {
         if let Some(RawBsonRef::Document(last)) = last {
             self.last = Some(id_of(last.as_bytes()).map_err(odd)?);
         }
-        Ok(Some(Batch { reply, given }))
+        Ok(Some(Batch::new(reply, given)))
     }
 
     /// Lets go of a cursor that failed, so that another one goes on behind what was given.

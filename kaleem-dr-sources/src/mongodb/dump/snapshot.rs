@@ -13,7 +13,7 @@ use kaleem_dr_core::{
 };
 use mongodb::error::Error;
 
-use super::{documents::DataPlace, moment::Moment, oplog::Position};
+use super::{documents::DataPlace, moment::Moment, position::Position};
 use crate::mongodb::{
     config::ConsistencyMode,
     oplog::Window,

@@ -24,9 +24,9 @@ use super::{
     config::ConsistencyMode,
     dump::{
         DataPlace, Read,
+        batch::Batch,
         range::{Range, between},
         ranges::{self, RangedReader},
-        reader::Batch,
         snapshot,
     },
     restore::{Loaded, compare, load, rebuild},
@@ -182,7 +182,7 @@ async fn a_probe_shows_version_and_size_and_warns_of_an_empty_database() {
     let database = database();
     let empty = probe(&connection, &scope(&database), ConsistencyMode::Auto, false).await.unwrap();
     assert!(
-        empty.warnings.iter().any(|warning| warning.contains("no collection to capture")),
+        empty.warnings.iter().any(|warning| warning.contains("no visible collection to capture")),
         "{empty:?}"
     );
     insert(&connection, &database, "a", vec![doc! { "_id": 1, "x": "y".repeat(1000) }]).await;

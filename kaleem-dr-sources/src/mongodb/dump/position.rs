@@ -1,0 +1,81 @@
+//! Places in a server's oplog: its ends, and the one that a capture which begins now has to keep everything after.
+
+use bson::{Document, Timestamp, doc};
+use kaleem_dr_core::ground::SourceError;
+
+use crate::mongodb::server::Connection;
+
+/// Completes "failed to …", for whoever reads the oplog.
+pub(super) const ACTION: &str =
+    "read the oplog local.oplog.rs (the role backup on admin allows it)";
+
+/// A place in the oplog.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Position {
+    /// The newest entry that a majority has.
+    pub(crate) newest: Timestamp,
+    /// Right before the first entry of the transactions that are under way. Such a transaction counts when it is committed, and
+    /// its entries are then needed from the first one on (mongodump, `dump.go`).
+    pub(crate) transactions_after: Timestamp,
+}
+
+/// The place in the oplog that a capture which begins now has to keep everything after, or why there is none.
+pub(crate) async fn position(
+    connection: &Connection,
+) -> Result<Result<Position, String>, SourceError> {
+    let newest = match edge(connection, -1).await {
+        Ok(newest) => newest,
+        Err(SourceError::Unauthorised { .. }) => {
+            return Ok(Err(
+                "the login may not read the oplog, which the role backup on admin allows"
+                    .to_owned(),
+            ));
+        }
+        Err(SourceError::Unreachable { server, cause }) => {
+            return Err(SourceError::Unreachable { server, cause });
+        }
+        Err(error) => return Ok(Err(error.to_string())),
+    };
+    let find = doc! {
+        "find": "transactions", "filter": { "state": { "$in": ["prepared", "inProgress"] } }, "sort": { "startOpTime": 1 },
+        "limit": 1, "projection": { "startOpTime": 1 }, "readConcern": { "level": "local" },
+    };
+    let action = "look for transactions that are under way (the role backup on admin allows it)";
+    let open = match connection.list("config", find, action).await {
+        Ok(open) => open,
+        Err(SourceError::Unauthorised { .. }) => {
+            return Ok(Err(
+                "the login may not read config.transactions, which the role backup on admin allows"
+                    .to_owned(),
+            ));
+        }
+        Err(error) => return Err(error),
+    };
+    let began = open
+        .first()
+        .and_then(|open| open.get_document("startOpTime").ok())
+        .and_then(|time| time.get_timestamp("ts").ok())
+        // Entries after it are kept, and it is one of them.
+        .map(|at| match at.increment.checked_sub(1) {
+            Some(increment) => Timestamp { time: at.time, increment },
+            None => Timestamp { time: at.time.saturating_sub(1), increment: u32::MAX },
+        });
+    let transactions_after = began.map_or(newest, |began| began.min(newest));
+    Ok(Ok(Position { newest, transactions_after }))
+}
+
+/// The time of the oldest (1) or newest (-1) entry that a majority has.
+pub(crate) async fn edge(
+    connection: &Connection,
+    direction: i32,
+) -> Result<Timestamp, SourceError> {
+    let find = doc! {
+        "find": "oplog.rs", "sort": { "$natural": direction }, "limit": 1, "projection": { "ts": 1 },
+        "readConcern": { "level": "majority" },
+    };
+    let found: Vec<Document> = connection.list("local", find, ACTION).await?;
+    let entry = found.first().ok_or_else(|| {
+        connection.odd_answer(ACTION, "it is empty: is this a member of a replica set?")
+    })?;
+    entry.get_timestamp("ts").map_err(|_| connection.odd_answer(ACTION, "an entry has no time"))
+}
