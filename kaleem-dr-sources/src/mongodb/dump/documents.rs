@@ -42,7 +42,8 @@ impl DataPlace {
     }
 }
 
-/// How many documents of this collection make a reply of a good size. Replies over 16 MB the server splits by itself.
+/// Estimates the number of documents of this collection in a reply of the target size. The server itself splits replies over 16
+/// MB.
 pub(super) async fn batch_documents(
     connection: &Connection,
     database: &str,
@@ -51,7 +52,7 @@ pub(super) async fn batch_documents(
     let stats = connection
         .run(database, doc! { "collStats": collection }, "tell the size of a collection")
         .await
-        // A login may read a collection and still not be shown its statistics.
+        // A user may be allowed to read a collection, but not its statistics.
         .unwrap_or_default();
     let average = match stats.get("avgObjSize") {
         Some(bson::Bson::Int32(size)) => u64::try_from(*size).unwrap_or(0),
@@ -83,7 +84,7 @@ pub(crate) fn documents(
     }))
 }
 
-/// Whether a batch is so large that its successor should not be in memory with it: it holds documents of many megabytes.
+/// Reports whether a batch contains documents of many megabytes, so that the next one should not be in memory at the same time.
 pub(super) fn is_oversized(batch: &Batch) -> bool {
     batch.size_bytes() as u64 > 2 * REPLY_BYTES
 }

@@ -91,7 +91,7 @@ pub(crate) async fn plan(
     Ok(RestorePlan::new(request, describe(connection, &placement), actions, warnings))
 }
 
-/// A collection that the oplog makes, unless the capture listed it too.
+/// The planned creation of a collection that the oplog creates, unless the capture listed it too.
 fn made_meanwhile((database, name): &(String, String), placement: &Placement) -> PlannedAction {
     let target = placement.databases.get(database).unwrap_or(database);
     PlannedAction {
@@ -105,7 +105,7 @@ fn made_meanwhile((database, name): &(String, String), placement: &Placement) ->
     }
 }
 
-/// What happens to one collection of the point.
+/// The planned change of one collection of the point.
 fn action(
     placed: &Placed,
     there: Option<&CollectionSpec>,
