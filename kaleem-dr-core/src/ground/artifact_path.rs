@@ -47,7 +47,7 @@ impl fmt::Display for ArtifactPath {
     }
 }
 
-/// A path component that cannot stand in a snapshot.
+/// A path component that a snapshot cannot contain.
 #[derive(Debug, thiserror::Error)]
 #[error("`{0}` cannot be a path component of an artifact")]
 pub struct InvalidArtifactPath(String);

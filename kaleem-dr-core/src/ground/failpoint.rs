@@ -59,14 +59,14 @@ pub(crate) fn pass(_step: Step) {}
 #[cfg(not(debug_assertions))]
 pub(crate) async fn reach(_step: Step) {}
 
-/// What remains for the caller to do at a step.
+/// The action left to the caller at a step.
 #[cfg(debug_assertions)]
 #[derive(Debug, PartialEq, Eq)]
 enum Action {
     Hang,
 }
 
-/// Whether it is this step, at this time, that something was wanted at. Kills and freezes here.
+/// Returns the action requested for this step at this time, if any. Kills and freezes the process here.
 #[cfg(debug_assertions)]
 fn acts(step: Step) -> Option<Action> {
     use std::sync::atomic::{AtomicU32, Ordering};

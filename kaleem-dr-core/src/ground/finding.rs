@@ -1,4 +1,4 @@
-//! A finding: one line of a check or an inspection. It says what is wrong with data; a [`Diagnosis`] has an id and a fix besides.
+//! A finding: one line of a check or an inspection. It describes a problem with data; a [`Diagnosis`] also has an id and a fix.
 //!
 //! [`Diagnosis`]: super::diagnosis::Diagnosis
 
@@ -15,7 +15,7 @@ use super::severity::Severity;
 pub struct Finding {
     /// [`Severity::Error`] when data may be lost or useless, else [`Severity::Warning`].
     pub severity: Severity,
-    /// What is wrong, with the object's id or path.
+    /// The problem, with the object's id or path.
     pub message: String,
 }
 
@@ -37,7 +37,7 @@ impl Finding {
         Self { severity: Severity::Warning, message: message.into() }
     }
 
-    /// Whether data may be lost or useless.
+    /// Reports whether data may be lost or unusable.
     #[must_use]
     pub fn is_error(&self) -> bool {
         self.severity == Severity::Error

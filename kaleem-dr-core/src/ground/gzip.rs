@@ -18,7 +18,7 @@ const BLOCK_BYTES: usize = 1 << 20;
 const BLOCKS_WAITING: usize = 2;
 /// A third of the work of `gzip -6`, for files a hundredth larger (measured by `benches/gzip.rs`).
 const LEVEL: i32 = 5;
-/// What a gzip file begins with.
+/// The first bytes of a gzip file.
 const MAGIC: [u8; 2] = [0x1f, 0x8b];
 
 /// Compresses what is written to it, on as many threads as there are cores.
@@ -128,7 +128,7 @@ fn work(blocks: &Receiver<Vec<u8>>, members: &SyncSender<io::Result<Vec<u8>>>) {
     while let Ok(block) = blocks.recv() {
         let member =
             compressor.gzip_compress(&block, &mut packed).map(|length| packed[..length].to_vec());
-        // The writer has gone away: nobody wants the rest.
+        // The writer has ended, so the rest is not needed.
         if members.send(member.map_err(io::Error::other)).is_err() {
             return;
         }

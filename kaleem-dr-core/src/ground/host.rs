@@ -39,7 +39,7 @@ pub fn user() -> String {
 pub struct HostName(String);
 
 impl HostName {
-    /// The machine's own name.
+    /// The host name of this machine.
     #[must_use]
     pub fn of_machine() -> Self {
         Self(name())
@@ -96,14 +96,14 @@ pub struct InvalidHostName(String);
 /// Whose snapshots a command means.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HostScope {
-    /// Those of one host.
+    /// Snapshots of one host.
     One(HostName),
-    /// Those of every host.
+    /// Snapshots of every host.
     Any,
 }
 
 impl HostScope {
-    /// Whether snapshots of this host are meant.
+    /// Reports whether snapshots of this host are included.
     #[must_use]
     pub fn includes(&self, host: &str) -> bool {
         match self {
@@ -152,10 +152,11 @@ impl Identity {
         Self { scope: HostScope::One(host.clone()), host }
     }
 
-    /// Refuses to write another host's snapshot over what is here, unless that host was named. The sentence says what to do.
+    /// Refuses to overwrite data with another host's snapshot, unless that host was named.
     ///
     /// # Errors
-    /// The sentence.
+    ///
+    /// The reason, with advice.
     pub fn refuse_replacing_from(&self, snapshot: &str, host: &str) -> Result<(), String> {
         if self.may_replace_from(host) {
             return Ok(());
@@ -166,7 +167,7 @@ impl Identity {
         ))
     }
 
-    /// Whether a snapshot of `host` may be restored in place: it is ours, or its host was named.
+    /// Reports whether a snapshot of `host` may be restored in place: it is our own, or its host was named.
     #[must_use]
     pub fn may_replace_from(&self, host: &str) -> bool {
         self.host.as_str() == host || self.scope == HostScope::One(HostName(host.to_owned()))

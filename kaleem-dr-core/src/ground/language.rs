@@ -16,7 +16,7 @@ pub enum Language {
 }
 
 impl Language {
-    /// Its code: `en`, `ar`.
+    /// The language code: `en`, `ar`.
     #[must_use]
     pub fn code(self) -> &'static str {
         match self {

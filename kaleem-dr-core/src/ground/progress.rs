@@ -1,11 +1,11 @@
-//! How long work tells of itself: stages with a unit and, where known, a total. The library never prints.
+//! Progress reports of long work: stages with a unit and, if known, a total. The library never prints.
 
 use std::{fmt::Debug, sync::Arc};
 
-/// What a stage counts.
+/// The unit of a stage's counter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unit {
-    /// Bytes moved.
+    /// Bytes processed.
     Bytes,
     /// Things done: objects, documents, files.
     Items,

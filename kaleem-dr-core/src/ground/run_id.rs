@@ -59,7 +59,7 @@ impl From<RunId> for String {
     }
 }
 
-/// A text that is no run id.
+/// A text that is not a run id.
 #[derive(Debug, thiserror::Error)]
 #[error("`{0}` is not a run id (26 letters and digits, as `kaleem-dr points` prints them)")]
 pub struct InvalidRunId(String);

@@ -8,7 +8,7 @@ use serde::Serialize;
 pub enum Severity {
     /// It was looked at, and is well.
     Ok,
-    /// Worth knowing.
+    /// Worth knowing, but not a problem.
     Information,
     /// It may cost a backup or a restore one day, or it could not be looked at.
     Warning,

@@ -13,14 +13,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::ground::progress::{ProgressSink, StageProgress, Unit};
 
-/// One stage that ended.
+/// A finished stage.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Stage {
-    /// What it did: `verifying objects`.
+    /// The work of the stage: `verifying objects`.
     pub name: String,
     /// When it began, in seconds after the stopwatch was started.
     pub began_seconds: f64,
-    /// How long it took.
+    /// Duration.
     pub seconds: f64,
     /// Bytes it moved; 0 where it counts something else.
     pub bytes: u64,
@@ -28,7 +28,7 @@ pub struct Stage {
     pub items: u64,
 }
 
-/// Times the stages that a [`ProgressSink`] is told of, and passes them on.
+/// Measures the stages reported to its [`ProgressSink`], and passes them on.
 #[derive(Clone, Debug)]
 pub struct Stopwatch {
     started: Instant,
@@ -43,13 +43,13 @@ impl Stopwatch {
         Self { started: Instant::now(), inner, stages: Arc::default() }
     }
 
-    /// Where the work tells of itself.
+    /// The sink to which the work reports its stages.
     #[must_use]
     pub fn sink(&self) -> Arc<dyn ProgressSink> {
         Arc::new(self.clone())
     }
 
-    /// Times work that tells nothing itself.
+    /// Measures work that does not report stages itself.
     pub async fn time<T>(&self, name: &str, work: impl Future<Output = T>) -> T {
         let began = Instant::now();
         let result = work.await;
@@ -87,7 +87,7 @@ impl ProgressSink for Stopwatch {
     }
 }
 
-/// A stage that runs. It ends with its last holder, whether or not it was said to be finished.
+/// A running stage. It ends when its last reference is dropped, even if it was never finished explicitly.
 #[derive(Debug)]
 struct Running {
     watch: Stopwatch,

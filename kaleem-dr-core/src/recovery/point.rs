@@ -32,10 +32,10 @@ pub struct PointReader {
     cancel: CancellationToken,
 }
 
-/// Where a point comes from.
+/// The origin of a point.
 #[derive(Clone, Debug)]
 pub enum Origin {
-    /// A repository.
+    /// A snapshot of a repository.
     Snapshot(Arc<SnapshotReader>),
     /// A staged file, taken apart.
     File(Arc<FilePoint>),
@@ -44,9 +44,9 @@ pub enum Origin {
 /// A staged file as a recovery point.
 #[derive(Debug)]
 pub struct FilePoint {
-    /// The file.
+    /// Path of the file.
     pub path: PathBuf,
-    /// Where the bytes of each artifact of the manifest lie, by its path.
+    /// The location of each artifact's bytes, by the artifact's path.
     pub parts: BTreeMap<String, FilePart>,
     /// Holds what was unpacked, and is removed with the point.
     pub unpacked: Option<tempfile::TempDir>,
@@ -55,16 +55,16 @@ pub struct FilePoint {
 /// A range of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FilePart {
-    /// The file.
+    /// Path of the file.
     pub path: PathBuf,
-    /// Where the range begins.
+    /// Offset of the range, in bytes.
     pub offset_bytes: u64,
-    /// How long it is.
+    /// Length of the range, in bytes.
     pub size_bytes: u64,
 }
 
 impl PointReader {
-    /// A staged file as a point. The manifest says what was found in it; a reader compares what it reads with that.
+    /// Opens a staged file as a point. The manifest describes its content; a reader compares what it reads with that.
     #[must_use]
     pub fn of_file(
         manifest: Manifest,
@@ -102,25 +102,25 @@ impl PointReader {
         })
     }
 
-    /// The same point, with another place for long work to tell of itself.
+    /// The same point, with another sink for the progress of long work.
     #[must_use]
     pub fn telling(&self, progress: Arc<dyn ProgressSink>) -> Self {
         Self { progress, ..self.clone() }
     }
 
-    /// What the snapshot says of itself.
+    /// The manifest of the snapshot or file.
     #[must_use]
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
     }
 
-    /// Where it comes from.
+    /// The origin of the point.
     #[must_use]
     pub fn origin(&self) -> &Origin {
         &self.origin
     }
 
-    /// Where long work tells of itself.
+    /// The sink for the progress of long work.
     #[must_use]
     pub fn progress(&self) -> &Arc<dyn ProgressSink> {
         &self.progress
@@ -183,7 +183,7 @@ fn from_file(part: FilePart, file: Arc<FilePoint>) -> Pieces {
         let _held = file;
         if let Err(cause) = read_part(&part, &sender) {
             let path = part.path;
-            // Nobody may be left to hear of it.
+            // The receiver may be gone.
             let _ =
                 sender.blocking_send(Err(RepositoryError::Path { path, action: "read", cause }));
         }
@@ -222,7 +222,7 @@ pub struct ArtifactReader {
 }
 
 impl ArtifactReader {
-    /// Gives one byte in the middle otherwise than it was read: a damage that the end of the artifact must tell.
+    /// Returns one byte in the middle changed: a damage that the check at the end of the artifact must detect.
     pub(crate) fn with_a_byte_turned(mut self) -> Self {
         self.turned = Some(self.expected.size_bytes / 2);
         self

@@ -12,26 +12,26 @@ use crate::{
     recovery::point::PointReader,
 };
 
-/// What one run left.
+/// The snapshots of one run.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct RecoveryPoint {
-    /// The run.
+    /// Id of the run.
     pub run: RunId,
-    /// Host it ran on.
+    /// Host of the run.
     pub host: String,
     /// When its first snapshot was taken.
     pub time: Timestamp,
-    /// Its snapshots by source.
+    /// The snapshots, by source.
     pub snapshots: BTreeMap<SourceName, SnapshotId>,
     /// Sources that the config names and this point lacks, or holds only in part.
     pub missing: Vec<SourceName>,
-    /// Whether it is dated in the future, so that it never counts as the newest.
+    /// True if it is dated in the future; it then never counts as the newest.
     pub is_of_the_future: bool,
 }
 
 impl RecoveryPoint {
-    /// Whether every source of the config is in it, whole.
+    /// Reports whether it contains a whole snapshot of every source of the config.
     #[must_use]
     pub fn is_complete(&self) -> bool {
         self.missing.is_empty()
@@ -89,7 +89,7 @@ pub struct PointChoice {
     pub wanted: String,
     /// Whose newest point `latest` is.
     pub hosts: HostScope,
-    /// Whether `latest` may be incomplete although an older whole point exists.
+    /// Allow `latest` to select an incomplete point even if an older whole one exists.
     pub allow_incomplete: bool,
 }
 
@@ -114,7 +114,7 @@ const LATEST: &str = "latest";
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ChosenPoint {
-    /// The snapshot.
+    /// The selected snapshot.
     pub snapshot: Snapshot,
     /// One sentence each: a newer point that was passed over, a date in the future.
     pub notes: Vec<String>,

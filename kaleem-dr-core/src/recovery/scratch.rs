@@ -1,8 +1,8 @@
-//! Scratch targets of rehearsals, and what a killed one left.
+//! Scratch targets of rehearsals, and the remains of killed ones.
 //!
-//! Before a rehearsal makes anything, a note with its name is written and locked; the name holds a ULID, so whatever bears it is
-//! ours. The note goes when everything is removed. One that nobody holds locked is of a process that died: the next run removes
-//! what bears its name, through the source it was of, and the note last.
+//! Before a rehearsal creates anything, it writes and locks a note with its name; the name contains a ULID, so everything with
+//! this name is ours. The note is deleted when everything else is removed. A note that no process has locked belongs to a process
+//! that died: the next run removes everything with this name, using the source it belongs to, and the note last.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -25,7 +25,7 @@ use crate::{
     recovery::source::{Restorable, ScratchTarget},
 };
 
-/// What every scratch name begins with.
+/// The prefix of every scratch name.
 pub const PREFIX: &str = "kdr_drill_";
 const NOTE: &str = "scratch";
 
@@ -39,21 +39,21 @@ pub struct Scratch {
     _held: FileLock,
 }
 
-/// What a note says.
+/// The content of a note.
 #[derive(Debug, Serialize, Deserialize)]
 struct Note {
     source: SourceName,
 }
 
-/// What became of the scratch of a rehearsal that died.
+/// The result of clearing the scratch target of a rehearsal that died.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Cleared {
-    /// Its name.
+    /// Scratch name of the rehearsal.
     pub name: String,
     /// The source it was of.
     pub source: Option<SourceName>,
-    /// What was removed.
+    /// The removed objects.
     pub removed: Vec<String>,
     /// Why it could not all be removed; the next run tries again.
     pub error: Option<String>,
@@ -72,7 +72,8 @@ impl Scratch {
         serde_json::to_writer(&mut file, &Note { source: source.clone() })?;
         file.flush()?;
         let held = flock::try_lock(file)?.ok_or(io::ErrorKind::WouldBlock)?;
-        // Durable before anything is made on a server: otherwise a crash of the machine would leave what nobody knows of.
+        // Durable before anything is created on a server: otherwise a crash of the machine would leave objects that no note
+        // records.
         held.sync_all()?;
         sync_directory(directory)?;
         let target = ScratchTarget { directory: directory.join(&name), name, control };
@@ -80,7 +81,7 @@ impl Scratch {
         Ok(Self { target, note, _held: held })
     }
 
-    /// Its name and directory.
+    /// Name and directory of the scratch target.
     #[must_use]
     pub fn target(&self) -> &ScratchTarget {
         &self.target
@@ -160,7 +161,7 @@ async fn clear(
     cleared
 }
 
-/// Notes that nobody holds, each locked now.
+/// The notes that no process has locked; they are locked now.
 fn abandoned(directory: &Path) -> io::Result<Vec<(String, FileLock)>> {
     let entries = match fs::read_dir(directory) {
         Ok(entries) => entries,

@@ -29,55 +29,59 @@ const PIECE_BYTES: usize = 256 << 10;
 /// A source's points as files.
 #[async_trait]
 pub trait StagedForm: Send + Sync {
-    /// How such files are called.
+    /// The naming scheme of such files.
     fn name(&self) -> StagedName;
 
-    /// Writes a point in the plain form. Whoever made the sink finishes it.
+    /// Writes a point in the plain form. The creator of the sink finishes it.
     ///
     /// # Errors
-    /// When the point cannot be read or cannot take this form. [`SourceError::Aborted`] when the sink failed; its `finish` says why.
+    ///
+    /// If the point cannot be read or cannot be represented in this form. [`SourceError::Aborted`] if the sink failed; its
+    /// `finish` returns the reason.
     async fn write(&self, point: &PointReader, out: &mut Sink) -> Result<(), SourceError>;
 
-    /// Reads a file through, checks all that its form lets one check, and opens it as a point. [`crate::ground::gzip::decompressed`] reads
-    /// it in either form.
+    /// Reads a file completely, checks everything that its form allows to check, and opens it as a point.
+    /// [`crate::ground::gzip::decompressed`] reads it compressed or not.
     ///
     /// # Errors
-    /// [`SourceError::Damaged`] says where the file breaks, and what can still be read of it.
+    ///
+    /// [`SourceError::Damaged`] with the position of the damage, and what can still be read.
     async fn open(&self, file: &Path, work: &StagedWork) -> Result<PointReader, SourceError>;
 }
 
-/// How staged files of a source are called: `<stem>-<DATE>.<suffix>`.
+/// The naming scheme of a source's staged files: `<stem>-<DATE>.<suffix>`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StagedName {
-    /// What comes before the date: `mongo`.
+    /// The part before the date: `mongo`.
     pub stem: &'static str,
-    /// What comes after it: `archive.gz`. One that ends in `gz` is compressed.
+    /// The part after the date: `archive.gz`. If it ends in `gz`, the file is compressed.
     pub suffix: &'static str,
 }
 
 impl StagedName {
-    /// Whether files of this name are compressed.
+    /// Reports whether files with this name are compressed.
     #[must_use]
     pub fn is_gzip(&self) -> bool {
         self.suffix.ends_with("gz")
     }
 }
 
-/// What opening a staged file may use.
+/// The resources for opening a staged file.
 #[derive(Clone, Debug)]
 pub struct StagedWork {
     /// Directory for what must be unpacked; each file in a temporary directory of its own.
     pub scratch: PathBuf,
-    /// Where long work tells of itself.
+    /// The sink for the progress of long work.
     pub progress: Arc<dyn ProgressSink>,
     /// Cancelled when the operator cancels.
     pub cancel: CancellationToken,
 }
 
-/// Writes a point in a source's plain form, compressed or not, and tells how many bytes came out.
+/// Writes a point in a source's plain form, compressed or not, and returns the number of bytes written.
 ///
 /// # Errors
-/// As [`StagedForm::write`], and when the output cannot be written or the operator cancels.
+///
+/// As [`StagedForm::write`]; also if the output cannot be written or the operator cancels.
 pub async fn export(
     form: &dyn StagedForm,
     point: &PointReader,
@@ -95,11 +99,12 @@ pub async fn export(
     }
 }
 
-/// As [`export`], into a file for its owner alone: written beside under another name, made durable, then renamed. A file that is
-/// there already is left alone.
+/// Like [`export`], into a file with access for its owner only: it is written next to its place under another name, made durable,
+/// then renamed. An existing file is left alone.
 ///
 /// # Errors
-/// As [`export`]; [`SourceError::Refused`] when there is a file of that name.
+///
+/// As [`export`]; [`SourceError::Refused`] if a file of that name exists.
 pub async fn export_to(
     form: &dyn StagedForm,
     point: &PointReader,
@@ -131,10 +136,11 @@ pub async fn export_to(
 }
 
 impl StagedWork {
-    /// Says before a disk is filled that what must be unpacked does not fit on it.
+    /// Checks that unpacked data of this size fit in the scratch directory.
     ///
     /// # Errors
-    /// When fewer bytes are free in the scratch directory.
+    ///
+    /// If fewer bytes are free there.
     pub fn ensure_room(&self, needed_bytes: u64) -> Result<(), SourceError> {
         let failed = |cause| self.unusable(cause);
         fs::create_dir_all(&self.scratch).map_err(failed)?;
@@ -160,9 +166,9 @@ impl StagedWork {
     }
 }
 
-/// Takes the bytes of one file from async or blocking code, and writes them on a thread of its own.
+/// Receives the bytes of one file from async or blocking code, and writes them on a thread of its own.
 ///
-/// Without [`Sink::finish`] the output is cut off, so that nobody takes half a file for a whole one.
+/// Without [`Sink::finish`] the output is truncated, so that half a file cannot be mistaken for a whole one.
 #[derive(Debug)]
 #[must_use = "a sink that is not finished leaves its output cut off"]
 pub struct Sink {
@@ -195,10 +201,11 @@ impl Sink {
         Self { pieces, writer }
     }
 
-    /// Adds bytes; waits while the file is behind.
+    /// Adds bytes; waits until the file has caught up.
     ///
     /// # Errors
-    /// [`SourceError::Aborted`] when the file cannot be written; [`Sink::finish`] says why.
+    ///
+    /// [`SourceError::Aborted`] if the file cannot be written; [`Sink::finish`] returns the reason.
     pub async fn write(&mut self, bytes: Bytes) -> Result<(), SourceError> {
         self.pieces.send(Piece::Data(bytes)).await.map_err(|_| SourceError::Aborted)
     }
@@ -209,12 +216,13 @@ impl Sink {
         BlockingSink { pieces: self.pieces.clone(), buffer: Vec::new() }
     }
 
-    /// Ends the file well and tells how long it is, as written.
+    /// Completes the file and returns its length as written, in bytes.
     ///
     /// # Errors
-    /// [`SourceError::Output`].
+    ///
+    /// [`SourceError::Output`] if the file cannot be written.
     pub async fn finish(self) -> Result<u64, SourceError> {
-        // Fails only when the writer has ended already; it says why.
+        // Fails only if the writer has already ended; its result has the reason.
         let _ = self.pieces.send(Piece::End).await;
         drop(self.pieces);
         match self.writer.await {

@@ -31,10 +31,12 @@ use crate::{
 /// Small pieces are gathered to this length.
 const PIECE_BYTES: usize = 256 << 10;
 
-/// Writes what lies below a directory of a snapshot (`/` for all of it, without our own two files) as a tar, names relative to it.
+/// Writes everything below a directory of a snapshot (`/` for all of it, without our own two files) as a tar, with names relative
+/// to it.
 ///
 /// # Errors
-/// When the snapshot cannot be read; [`SourceError::Aborted`] when the sink failed.
+///
+/// If the snapshot cannot be read; [`SourceError::Aborted`] if the sink failed.
 pub async fn write_tar(
     snapshot: &SnapshotReader,
     directory: &Path,
@@ -193,7 +195,7 @@ struct Tar<'a> {
 }
 
 impl Tar<'_> {
-    /// What of a window goes into the tar. The directory itself and those above it do not.
+    /// The entries of a window that go into the tar. The directory itself and those above it do not.
     fn entries(&mut self, items: Vec<Item>, directory: &Path) -> Vec<Entry> {
         let mut entries = Vec::with_capacity(items.len());
         for item in items {

@@ -27,10 +27,9 @@ const PIECES_IN_FLIGHT: usize = 4;
 /// Longest piece handed through a channel; longer writes are split without copying.
 pub(super) const PIECE_BYTES: usize = 1 << 20;
 
-/// Where a source puts what it captures.
+/// Receives the artifacts of a source.
 ///
-/// Paths must ascend (compared component by component, as bytes). Parent directories are made up where the source has not
-/// emitted them itself.
+/// Paths must ascend (compared component by component, as bytes). Parent directories that the source has not emitted are added.
 #[derive(Debug)]
 pub struct Capture {
     entries: mpsc::Sender<Entry>,
@@ -101,12 +100,12 @@ impl Capture {
         self.send(entry).await
     }
 
-    /// Says what the data came from.
+    /// Records the product and version that the data came from.
     pub fn set_server(&mut self, server: ServerInfo) {
         self.state.lock().server = Some(server);
     }
 
-    /// Says how far the artifacts belong to one moment.
+    /// Records how far the artifacts belong to one moment.
     pub fn set_consistency(&mut self, consistency: Consistency) {
         self.state.lock().consistency = Some(consistency);
     }
@@ -121,7 +120,7 @@ impl Capture {
         self.state.lock().incomplete.push(Incomplete { what: what.into(), why: why.into() });
     }
 
-    /// When the capture began.
+    /// Start of the capture.
     #[must_use]
     pub fn started(&self) -> Timestamp {
         self.state.started
@@ -199,7 +198,7 @@ pub struct ArtifactWriter {
 }
 
 impl ArtifactWriter {
-    /// The artifact's path.
+    /// The path of the artifact.
     #[must_use]
     pub fn path(&self) -> &ArtifactPath {
         &self.path

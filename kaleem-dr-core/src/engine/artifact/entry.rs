@@ -13,13 +13,13 @@ use super::state::{CaptureState, given_up};
 pub struct Entry {
     /// Absolute path in the snapshot; any bytes but NUL.
     pub path: PathBuf,
-    /// What it is.
+    /// Type of the entry, and its content.
     pub kind: EntryKind,
-    /// Its attributes.
+    /// Attributes of the entry.
     pub meta: EntryMeta,
 }
 
-/// What an entry is.
+/// The type of an entry.
 pub enum EntryKind {
     /// A regular file; the function opens it.
     File(OpenFile),
@@ -35,7 +35,7 @@ pub enum EntryKind {
     CharDevice(u64),
     /// A block device and its number.
     BlockDevice(u64),
-    /// An artifact's stream; made by [`Capture::artifact`] only.
+    /// An artifact's stream; created by [`Capture::artifact`](super::Capture::artifact) only.
     #[doc(hidden)]
     Stream(Box<StreamReader>),
 }
@@ -67,9 +67,9 @@ pub struct EntryMeta {
     pub mtime: Option<Timestamp>,
     /// Last change of the attributes.
     pub ctime: Option<Timestamp>,
-    /// Owner.
+    /// Numeric id of the owner.
     pub uid: Option<u32>,
-    /// Group.
+    /// Numeric id of the group.
     pub gid: Option<u32>,
     /// Owner's name on the captured host.
     pub user: Option<String>,
@@ -81,18 +81,18 @@ pub struct EntryMeta {
     pub device_id: u64,
     /// Size in bytes of a regular file.
     pub size_bytes: u64,
-    /// How many hard links there are.
+    /// Number of hard links.
     pub links: u64,
     /// Extended attributes, names with their name space (`user.comment`).
     pub xattrs: Vec<(String, Vec<u8>)>,
 }
 
-/// What a writer hands to its reader.
+/// A message from a writer to its reader.
 #[derive(Debug)]
 pub(super) enum Piece {
     /// Bytes, at most a piece's length.
     Data(Bytes),
-    /// The artifact ended well.
+    /// The artifact ended successfully.
     End,
 }
 

@@ -1,4 +1,4 @@
-//! What is known of a running capture: kept by its writers and readers, and asked by the commit gate.
+//! The state of a running capture: updated by its writers and readers, and evaluated by the commit gate.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -18,7 +18,7 @@ use crate::engine::manifest::{
     ArtifactRecord, Consistency, ConsistencyGrade, Incomplete, ServerInfo, TreeTotals,
 };
 
-/// What is known of a running capture: shared by its writers, its readers and the commit gate.
+/// The state of a running capture, shared by its writers, its readers and the commit gate.
 #[derive(Debug)]
 pub(crate) struct CaptureState {
     pub(crate) started: Timestamp,
@@ -60,7 +60,7 @@ pub(crate) struct CaptureOutcome {
 }
 
 impl CaptureState {
-    /// Of a capture that begins now. `poison` is raised when anything goes wrong.
+    /// The state at the start of a capture. `poison` is set if anything fails.
     pub(super) fn new(poison: Arc<AtomicBool>, stop: CancellationToken) -> Self {
         Self { started: Timestamp::now(), poison, stop, inner: Mutex::default() }
     }
@@ -76,7 +76,7 @@ impl CaptureState {
         self.lock().spoiled.get_or_insert(why);
     }
 
-    /// Whether nothing that is still read can reach a snapshot: the capture was spoiled or cancelled.
+    /// Reports whether the capture was spoiled or cancelled, so that nothing read from now on can reach a snapshot.
     pub(crate) fn is_given_up(&self) -> bool {
         self.poison.load(Ordering::SeqCst) || self.stop.is_cancelled()
     }
@@ -112,7 +112,7 @@ impl CaptureState {
             .push(Incomplete { what: path.to_string_lossy().into_owned(), why: error.to_string() });
     }
 
-    /// Closes the books. An error says why this capture must not be committed.
+    /// Ends the capture. The error is the reason why it must not be committed.
     pub(crate) fn conclude(&self) -> Result<CaptureOutcome, String> {
         let mut inner = std::mem::take(&mut *self.lock());
         if let Some(why) = inner.spoiled {

@@ -11,18 +11,18 @@ pub enum LedgerError {
     Directory {
         /// The directory.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the operating system.
         #[source]
         cause: std::io::Error,
     },
-    /// SQLite failed.
+    /// SQLite returned an error.
     #[error("{}: the ledger cannot be {action}", path.display())]
     Database {
         /// The file.
         path: PathBuf,
         /// `opened`, `read`, `written`.
         action: &'static str,
-        /// What SQLite said.
+        /// The error of SQLite.
         #[source]
         cause: rusqlite::Error,
     },

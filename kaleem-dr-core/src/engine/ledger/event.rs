@@ -1,4 +1,4 @@
-//! What is noted of jobs.
+//! The records of jobs.
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::ground::{Exit, RunId};
 
-/// What kind of work an event tells of.
+/// The kind of work that an event records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
@@ -32,7 +32,7 @@ pub enum EventKind {
 }
 
 impl EventKind {
-    /// Every kind.
+    /// All kinds.
     pub const ALL: [Self; 9] = [
         Self::Backup,
         Self::Replicate,
@@ -65,44 +65,44 @@ impl EventKind {
 /// One piece of work that ended, well or not.
 #[derive(Clone, Debug)]
 pub struct Event {
-    /// Its id.
+    /// The run's id.
     pub run: RunId,
-    /// What it was.
+    /// Kind of the work.
     pub kind: EventKind,
     /// Repository it wrote to, in words.
     pub repository: String,
-    /// When it began.
+    /// Start of the work.
     pub started: Timestamp,
-    /// When it ended.
+    /// End of the work.
     pub finished: Timestamp,
-    /// How it ended.
+    /// Exit status of the work.
     pub exit: Exit,
     /// Its report, as `--json` prints it.
     pub report: Value,
-    /// What became of each source in each repository; empty for work on a repository as a whole.
+    /// The result of each source in each repository; empty for work on a repository as a whole.
     pub parts: Vec<Part>,
 }
 
-/// What became of one source in one repository.
+/// The result of one source in one repository.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Part {
-    /// The source.
+    /// Name of the source.
     pub source: String,
-    /// The repository, in words.
+    /// Name of the repository, without credentials.
     pub repository: String,
     /// The snapshot that was made or looked at.
     pub snapshot: Option<String>,
-    /// How it ended, as an exit status.
+    /// Its result, as an exit status.
     pub exit: u8,
-    /// When it ended.
+    /// End of the work on this part.
     pub finished: Timestamp,
-    /// How long it took.
+    /// Duration, in seconds.
     pub seconds: f64,
-    /// Bytes of the source.
+    /// Size of the source's data, in bytes.
     pub size_bytes: u64,
     /// Bytes that were new to the repository.
     pub added_bytes: u64,
-    /// The moment its data stand for.
+    /// Time that its data represent.
     pub consistent_at: Option<Timestamp>,
 }
 
@@ -110,9 +110,9 @@ pub struct Part {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct PastPart {
-    /// `backup`, `drill`, …
+    /// Kind of the work: `backup`, `drill`, …
     pub kind: String,
-    /// What became of it.
+    /// The result.
     #[serde(flatten)]
     pub part: Part,
 }
@@ -123,16 +123,16 @@ pub struct PastPart {
 pub struct PastEvent {
     /// Id of the run.
     pub run: String,
-    /// `backup`, `replicate`, …
+    /// Kind of the work: `backup`, `replicate`, …
     pub kind: String,
     /// Repository it wrote to, in words.
     pub repository: String,
-    /// When it began.
+    /// Start of the work.
     pub started: Timestamp,
-    /// When it ended.
+    /// End of the work.
     pub finished: Timestamp,
-    /// Exit status.
+    /// Exit status of the work.
     pub exit: u8,
-    /// Its report.
+    /// Report of the work, as JSON.
     pub report: Value,
 }

@@ -1,8 +1,8 @@
-//! What each mirror is known to hold, and how far its passes came.
+//! The recorded content of each mirror, and the progress of its passes.
 //!
-//! A pass notes objects as they start to travel and strikes them out as they arrive, some at a time: after a kill, only those few are
-//! unproven. Snapshots, index files and keys are remembered by name, so that a later pass can tell what was deleted here from what
-//! another program wrote there. Objects are named by their keys: `snapshots/ab…`.
+//! A pass records objects before it transfers them and deletes the records after they have arrived, a few at a time: after a
+//! kill, only those few are unproven. Snapshots, index files and keys are recorded by name, so that a later pass can distinguish
+//! those deleted here from those that another program wrote there. Objects are named by their keys: `snapshots/ab…`.
 
 use std::collections::BTreeSet;
 
@@ -31,7 +31,7 @@ pub(super) const TABLES: &str = "
     ) without rowid;
 ";
 
-/// What is known of a mirror as a whole.
+/// The recorded state of a mirror as a whole.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct MirrorRecord {
@@ -45,9 +45,9 @@ pub struct MirrorRecord {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Postponed {
-    /// Since when.
+    /// Time since which this has been the case.
     pub since: Timestamp,
-    /// Passes in a row.
+    /// Number of passes in a row.
     pub passes: u32,
 }
 
@@ -144,10 +144,11 @@ impl Ledger {
         })
     }
 
-    /// What is known of a mirror as a whole.
+    /// Returns the recorded state of a mirror as a whole.
     ///
     /// # Errors
-    /// When it cannot be read.
+    ///
+    /// If it cannot be read.
     pub fn mirror_record(&self, mirror: &str) -> Result<MirrorRecord, LedgerError> {
         let record = self
             .connection()

@@ -33,7 +33,7 @@ use crate::ground::RunId;
 
 /// The file in the state directory.
 const FILE: &str = "ledger.sqlite";
-/// How long another process of ours may hold the file.
+/// Time to wait while another process of ours holds the file.
 const BUSY: Duration = Duration::from_secs(20);
 /// Version of the tables below, in SQLite's `user_version`.
 const VERSION: i64 = 3;
@@ -61,7 +61,7 @@ const EVENTS: &str = "
         primary key (mirror, object)
     ) without rowid;
 ";
-/// What version 2 adds.
+/// The additions of version 2.
 const PROOFS: &str = "
     create table part (
         event integer not null references event (id),
@@ -100,7 +100,8 @@ const PROOFS: &str = "
     );
 ";
 
-/// What version 3 adds: the host of each proof, and where the chain of reports begins. A drill's report is kept in the chain alone.
+/// The additions of version 3: the host of each proof, and the start of the chain of reports. A drill's report is stored only in
+/// the chain.
 const HOSTS: &str = "
     alter table proof add column host text not null default '';
     update proof set report = 'null';
@@ -212,10 +213,11 @@ impl Ledger {
         change.commit().map_err(failed())
     }
 
-    /// Whether an event of this run was added.
+    /// Reports whether the ledger has an event of this run.
     ///
     /// # Errors
-    /// When it cannot be read.
+    ///
+    /// If it cannot be read.
     pub fn has(&self, run: RunId) -> Result<bool, LedgerError> {
         self.connection()
             .query_row(

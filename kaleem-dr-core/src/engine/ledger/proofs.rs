@@ -1,4 +1,4 @@
-//! What was proven of snapshots, and the chain of drills' reports.
+//! Proofs of snapshots, and the chain of drill reports.
 
 use jiff::Timestamp;
 use rusqlite::{OptionalExtension as _, params};
@@ -8,35 +8,35 @@ use sha2::{Digest as _, Sha256};
 use super::{Ledger, LedgerError, conversion, size, stored, time};
 use crate::ground::ProofLevel;
 
-/// What a verification or a drill showed of one snapshot.
+/// The result of a verification or a drill for one snapshot.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Proof {
     /// The run that showed it.
     pub run: String,
-    /// The source.
+    /// Name of the source.
     pub source: String,
     /// The host that the snapshot is of; empty in proofs of releases that did not record it.
     pub host: String,
-    /// The repository, in words.
+    /// Name of the repository, without credentials.
     pub repository: String,
     /// The snapshot, 64 hex digits.
     pub snapshot: String,
-    /// The moment the snapshot's data stand for.
+    /// Time that the snapshot's data represent.
     pub consistent_at: Timestamp,
-    /// When it was shown.
+    /// Time of the verification or drill.
     pub at: Timestamp,
-    /// What was asked for.
+    /// The requested level.
     pub wanted: ProofLevel,
-    /// What holds.
+    /// The proven level; `None` if not even the lowest is.
     pub proven: Option<ProofLevel>,
     /// Bytes of the source in the snapshot.
     pub size_bytes: u64,
-    /// How long the restore into a scratch target took, with the comparison, where there was one.
+    /// Duration of the restore into a scratch target, in seconds, with the comparison, if there was one.
     pub restore_seconds: Option<f64>,
 }
 
 impl Proof {
-    /// Whether all that was asked for holds.
+    /// Reports whether the requested level is proven.
     #[must_use]
     pub fn is_good(&self) -> bool {
         self.proven.is_some_and(|proven| proven >= self.wanted)
@@ -47,7 +47,7 @@ impl Proof {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ChainedReport {
-    /// The drill's run.
+    /// Run id of the drill.
     pub run: String,
     /// Hash of the report before; `None` for the first.
     pub previous: Option<String>,
@@ -133,10 +133,12 @@ impl Ledger {
         rows.collect::<Result<_, _>>().map_err(self.failed("read"))
     }
 
-    /// Appends a report to the chain. `body` makes its text from the hash of the one before; nobody else can come between.
+    /// Appends a report to the chain. `body` creates its text from the hash of the previous one; no other writer can append in
+    /// between.
     ///
     /// # Errors
-    /// When it cannot be written.
+    ///
+    /// If it cannot be written.
     pub fn append_report(
         &self,
         run: &str,

@@ -1,6 +1,6 @@
-//! How the ledger stays small: what is old, or beyond a number, is removed as new events are added.
+//! Limits the size of the ledger: adding an event removes entries that are old or exceed a number.
 //!
-//! What status, guards and alerts read is the newest of each kind, and stays however old it is.
+//! Status, guards and alerts read the newest entry of each kind, which is kept regardless of its age.
 
 use jiff::{SignedDuration, Timestamp};
 use rusqlite::{OptionalExtension as _, Transaction, params};
@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use super::{Ledger, LedgerError};
 
-/// How much history the ledger keeps.
+/// The amount of history that the ledger keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]

@@ -1,4 +1,4 @@
-//! What a mirror refuses to delete, and why. Every sentence says what to do.
+//! The guards against deletions in a mirror. Every refusal includes advice.
 
 use std::collections::BTreeSet;
 
@@ -8,22 +8,22 @@ use crate::engine::repository::IndexedPacks;
 /// Names that a sentence lists before it only counts.
 const LISTED: usize = 3;
 
-/// What stands against deletions on the far side.
+/// The conditions for deletions on the far side.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Deletions<'a> {
     /// Snapshots that we brought to the far side, or saw on both, by name.
     pub(crate) known: BTreeSet<String>,
     /// Index files and keys that we brought to the far side, or saw on both, by the objects' keys.
     pub(crate) brought: BTreeSet<String>,
-    /// Delete what somebody else put there too.
+    /// Also delete what other programs wrote there.
     pub(crate) foreign: bool,
     /// Largest share of snapshots, and of bytes in packs, that may go.
     pub(crate) max_percent: u8,
-    /// An alarm that stands.
+    /// The alarm in force.
     pub(crate) alarm: Option<&'a str>,
 }
 
-/// What index files say about deletions.
+/// The part of index files that concerns deletions.
 #[derive(Clone, Debug)]
 pub(crate) struct Indexes {
     /// All of the near side's.
@@ -33,7 +33,8 @@ pub(crate) struct Indexes {
 }
 
 impl Deletions<'_> {
-    /// Why nothing may be deleted, as far as listings tell; `None` when it may. `surplus` is what would go.
+    /// Returns the reason, as far as listings show, why nothing may be deleted; `None` if deletions are allowed. `surplus` is
+    /// what would be deleted.
     pub(crate) fn refusal(
         &self,
         near: &Inventory,
@@ -88,8 +89,8 @@ impl Deletions<'_> {
         None
     }
 
-    /// Why nothing may be deleted, as index files tell. A prune leaves the near side with an index of exactly the packs that it has;
-    /// whatever else is missing there was lost.
+    /// Returns the reason, according to index files, why nothing may be deleted. A prune leaves the near side with an index of
+    /// exactly the packs that it has; any other pack missing there was lost.
     pub(crate) fn refusal_by_index(
         &self,
         near: &Inventory,
@@ -174,7 +175,7 @@ fn refusal_of_damaged<'a>(
     })
 }
 
-/// Whether the near side has lost a whole kind of objects. No flag makes that a reason to delete.
+/// Reports whether the near side has lost a whole kind of objects. No flag makes that a reason to delete.
 fn emptied(near: &Inventory, far: &Inventory) -> Option<String> {
     let count = |of: &Inventory, kind| of.kind(kind).len();
     let is_emptied = |kind| count(near, kind) == 0 && count(far, kind) > 0;

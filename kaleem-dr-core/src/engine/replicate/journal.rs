@@ -1,4 +1,4 @@
-//! What a pass writes into the ledger as it goes, for one mirror. Without a ledger, nothing.
+//! Records the progress of a pass for one mirror in the ledger. Does nothing without a ledger.
 
 use std::collections::BTreeSet;
 

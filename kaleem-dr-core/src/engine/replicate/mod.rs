@@ -34,24 +34,24 @@ use crate::{
 
 /// Deletions under way at once.
 const DELETIONS_AT_ONCE: usize = 8;
-/// How often both sides are listed again when the near one changes meanwhile.
+/// Attempts to list both sides while the near one changes.
 const LISTINGS: u32 = 4;
 
 /// A pass of a mirror.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct MirrorJob {
-    /// The repository.
+    /// The store of the repository.
     pub from: Arc<dyn ObjectStore>,
     /// Its mirror: an earlier one, or an empty place.
     pub to: Arc<dyn ObjectStore>,
-    /// Remembers what the mirror holds, to tell forgotten snapshots from those of others. Without one, every snapshot that is only
-    /// on the far side counts as somebody else's.
+    /// Records the content of the mirror, which distinguishes forgotten snapshots from those of other programs. Without it, every
+    /// snapshot that exists only on the far side counts as written by another program.
     pub ledger: Option<Ledger>,
-    /// Opens the repository, where its password is at hand: only its index tells whether packs were pruned or lost. Without it, a pass
-    /// brings everything over, and deletes neither index files nor packs.
+    /// Access to the repository, if its password is available: only its index shows if packs were pruned or lost. Without it, a
+    /// pass copies everything, but deletes neither index files nor packs.
     pub access: Option<Access>,
-    /// How it goes.
+    /// Options of the pass.
     pub options: MirrorOptions,
 }
 
@@ -64,7 +64,7 @@ impl MirrorJob {
     }
 }
 
-/// How a pass goes.
+/// Options of a pass.
 #[derive(Clone, Debug)]
 #[allow(
     clippy::struct_excessive_bools,
@@ -84,7 +84,7 @@ pub struct MirrorOptions {
     pub max_delete_percent: u8,
     /// Share of the far side's bytes to read back and compare afterwards, in percent.
     pub verify_percent: f64,
-    /// An alarm that stands: with one, nothing is deleted.
+    /// An alarm in force: it blocks all deletions.
     pub alarm: Option<String>,
 }
 
@@ -102,13 +102,13 @@ impl Default for MirrorOptions {
     }
 }
 
-/// Objects and their bytes.
+/// A number of objects, and their size.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Count {
-    /// How many.
+    /// Number of objects.
     pub objects: u64,
-    /// Their bytes.
+    /// Their size, in bytes.
     pub bytes: u64,
 }
 
@@ -127,31 +127,31 @@ impl Count {
     }
 }
 
-/// What a pass did, or would do.
+/// The result of a pass, or of its plan.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct MirrorReport {
-    /// Its id.
+    /// Run id of the pass.
     pub run: RunId,
-    /// The repository, in words.
+    /// Name of the repository, without credentials.
     pub from: String,
-    /// The mirror, in words.
+    /// Name of the mirror, without credentials.
     pub to: String,
-    /// When it began.
+    /// Start of the pass.
     pub started: Timestamp,
-    /// When it ended.
+    /// End of the pass.
     pub finished: Timestamp,
-    /// Whether it was a plan only.
+    /// True if nothing was written.
     pub dry_run: bool,
     /// Objects that were there already.
     pub unchanged: Count,
-    /// Objects brought over.
+    /// Objects copied to the mirror.
     pub copied: Count,
-    /// Snapshots among them.
+    /// Number of snapshots among them.
     pub copied_snapshots: u64,
     /// Objects deleted on the far side.
     pub deleted: Count,
-    /// Snapshots among them.
+    /// Number of snapshots among them.
     pub deleted_snapshots: u64,
     /// Why a guard kept everything on the far side, and what to do.
     pub refused: Option<String>,
@@ -159,9 +159,9 @@ pub struct MirrorReport {
     pub postponed: Option<String>,
     /// When deletions were first postponed, of passes in a row.
     pub postponed_since: Option<Timestamp>,
-    /// How many passes in a row have postponed deletions, with this one.
+    /// Number of passes in a row that have postponed deletions, including this one.
     pub postponed_passes: u32,
-    /// Whether those are so many that something is wrong.
+    /// True if that number is so high that something must be wrong.
     #[serde(skip)]
     pub(crate) postponed_too_often: bool,
     /// Keys that only the mirror has and that stay there, by their ids.
@@ -172,7 +172,7 @@ pub struct MirrorReport {
     pub verified: Count,
     /// Objects on the far side that are not what they should be, in sentences.
     pub wrong: Vec<String>,
-    /// How it ended.
+    /// Exit status of the pass.
     pub exit: Exit,
 }
 

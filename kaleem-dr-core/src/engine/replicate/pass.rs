@@ -88,11 +88,11 @@ pub(super) async fn pass(
     Ok(report.ended(cancel))
 }
 
-/// What the ledger knows to be on the far side.
+/// The recorded content of the far side.
 struct Known {
     snapshots: BTreeSet<String>,
     brought: BTreeSet<String>,
-    /// What arrived there in an earlier pass, is here, and is there no more; by the objects' keys.
+    /// Keys of objects that arrived there in an earlier pass, exist here, and no longer exist there.
     lost: Vec<String>,
 }
 
@@ -178,8 +178,8 @@ async fn list_both(job: &MirrorJob, new: bool) -> Result<(Inventory, Inventory),
     Err(RepositoryError::Changing { location: job.from.location() })
 }
 
-/// What only the far side has and may go, by kind in the order of deletion. A key goes when it was removed here on purpose; each
-/// other one stays, for its password may be all that somebody has.
+/// The objects that only the far side has and that may be deleted, by kind in the order of deletion. A key is deleted only if it
+/// was removed here on purpose: any other may be the only one whose password someone still has.
 fn surplus(
     job: &MirrorJob,
     (near, far): (&Inventory, &Inventory),
@@ -345,7 +345,7 @@ async fn bring(
     ended
 }
 
-/// Why deletions must wait: somebody reads the far side, or the near side has changed since it was listed.
+/// The reason why deletions must wait: another program reads the far side, or the near side has changed since it was listed.
 async fn postponement(
     job: &MirrorJob,
     near: &Inventory,
@@ -364,7 +364,7 @@ async fn postponement(
     Ok(None)
 }
 
-/// Whether somebody uses the far side, in a sentence.
+/// Reports whether another program uses the far side, and describes it.
 async fn in_use(job: &MirrorJob) -> Result<Option<String>, RepositoryError> {
     let locks = inventory::live_locks(&*job.to, Timestamp::now()).await?;
     let Some(first) = locks.first() else { return Ok(None) };
@@ -408,7 +408,7 @@ async fn delete(
             .map(|object| {
                 unless_cancelled(cancel, async move {
                     let key = object.key();
-                    // A listing that left it out is no proof; asked for by name, it must be missing too.
+                    // Its absence from a listing proves nothing; it must also be missing when requested by name.
                     if job.from.size(&key).await?.is_some() {
                         return Err(RepositoryError::Changing { location: job.from.location() });
                     }

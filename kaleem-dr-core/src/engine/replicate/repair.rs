@@ -23,32 +23,32 @@ use crate::{
     },
 };
 
-/// How a repair goes.
+/// Options of a repair.
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct RepairOptions {
-    /// Say what is damaged, change nothing.
+    /// Report damage without changing anything.
     pub dry_run: bool,
     /// Also fetch what is only on the replica. After a forget or a prune that has not been replicated yet, this brings back what
     /// was meant to go; it is garbage then, and no harm.
     pub missing: bool,
 }
 
-/// What a repair did, or would do.
+/// The result of a repair, or of its plan.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct RepairReport {
-    /// Its id.
+    /// Run id of the repair.
     pub run: RunId,
-    /// The repository, in words.
+    /// Name of the repository, without credentials.
     pub repository: String,
-    /// The replica, in words.
+    /// Name of the replica, without credentials.
     pub replica: String,
-    /// When it began.
+    /// Start of the repair.
     pub started: Timestamp,
-    /// When it ended.
+    /// End of the repair.
     pub finished: Timestamp,
-    /// Whether nothing was changed.
+    /// True if nothing was changed.
     pub dry_run: bool,
     /// Objects read and found right.
     pub sound: Count,
@@ -56,15 +56,16 @@ pub struct RepairReport {
     pub repaired: Vec<String>,
     /// Those that could not, in sentences.
     pub unrepaired: Vec<String>,
-    /// How it ended.
+    /// Exit status of the repair.
     pub exit: Exit,
 }
 
-/// Reads every object of a repository, and puts those that are damaged back from a replica of it.
+/// Reads every object of a repository, and restores damaged ones from a replica.
 ///
 /// # Errors
-/// [`RepositoryError::Guarded`] when the two are not the same repository; what the stores say. What could not be repaired is in the
-/// report.
+///
+/// [`RepositoryError::Guarded`] if the two are not the same repository; errors of the stores. The report lists what could not be
+/// repaired.
 pub async fn repair(
     repository: &Arc<dyn ObjectStore>,
     replica: &Arc<dyn ObjectStore>,

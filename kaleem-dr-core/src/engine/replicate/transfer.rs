@@ -28,14 +28,14 @@ const PIECE_BYTES: u64 = 8 << 20;
 const LONGEST_KEY_BYTES: u64 = 64 << 10;
 /// Most memory that a key file may ask for: rustic's take 128 MiB, restic's 60 MiB at most.
 const MOST_KEY_MEMORY: u128 = 1 << 30;
-/// How often an object that came otherwise than its name says is fetched again.
+/// Attempts to fetch an object whose content does not match its name.
 const TRIES: u32 = 3;
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// How the transfer of one object ended.
+/// The result of the transfer of one object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Brought {
-    /// It is on the other side, as its name says.
+    /// It is stored on the other side and matches its name.
     Whole,
     /// It must not get there, for this reason.
     Refused(String),
@@ -150,7 +150,8 @@ impl Carrier {
     }
 }
 
-/// What would harm whoever opens a repository with this key in it; `None` when it is a key, or nothing that is taken for one.
+/// The reason why this key would harm a program that opens a repository with it; `None` if it is a valid key, or not recognisable
+/// as one.
 fn hostile_key(file: &[u8]) -> Option<String> {
     #[derive(serde::Deserialize)]
     struct Cost {

@@ -36,11 +36,11 @@ use crate::ground::{digest::ByteDigest, error_chain, failpoint, failpoint::Step}
 /// Before something is removed, our lock was seen to be there at most so long ago.
 const LOCK_SEEN_WITHIN: Duration = Duration::from_secs(10);
 
-/// How long a call that is under way may go on after a cancellation. What was begun in a store that answers is then complete; one that
-/// does not answer does not hold the program.
+/// Time that a running call may continue after a cancellation. In a store that responds, the operation then completes; one that
+/// does not respond does not block the program.
 const LAST_CALL: Duration = Duration::from_millis(500);
 
-/// What may pass between rustic_core and the store during one operation.
+/// Decides which operations of rustic_core reach the store.
 #[derive(Debug, Default)]
 pub(crate) struct Gate {
     /// Once raised, every call fails: rustic_core has no cancellation and hides reader errors.
@@ -78,7 +78,7 @@ impl Gate {
         self.hidden.lock().unwrap_or_else(PoisonError::into_inner).contains(id)
     }
 
-    /// Everything but snapshots passes.
+    /// Withholds snapshots; everything else passes.
     pub(crate) fn withholding(cancel: CancellationToken) -> Arc<Self> {
         Arc::new(Self { withhold: true, cancel, ..Self::default() })
     }
@@ -163,7 +163,7 @@ impl Backend {
         })
     }
 
-    /// What is removed cannot be had back: others must have seen our lock all the time.
+    /// A deletion cannot be undone: our lock must have been visible to others all the time.
     fn confirm_lock(&self) -> RusticResult<()> {
         let Some(lock) = self.gate.lock.clone() else { return Ok(()) };
         self.wait_for(async move { lock.confirm_within(LOCK_SEEN_WITHIN).await })?.map_err(

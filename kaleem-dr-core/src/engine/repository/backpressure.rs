@@ -13,7 +13,7 @@ use std::{
 /// Most that is taken for the reads of a pack, in packs: what compresses well fills it slowly, and what is known already fills none.
 const MOST_PACKS: u64 = 4;
 
-/// What may always be read: packs can be made small.
+/// Bytes that may always be read: packs may be small.
 const LEAST_BYTES: u64 = 4 << 20;
 
 /// Shared by the readers of a capture and the writers of its packs. Clones share it.
@@ -25,7 +25,7 @@ struct Flow {
     writes: usize,
     /// Bytes read since the last write began.
     read: u64,
-    /// How many of them may be, while `writes` last.
+    /// The limit for them while `writes` are in progress.
     allowed: u64,
     /// One part of so many of a pack may be.
     part: u64,
@@ -65,7 +65,7 @@ impl Backpressure {
     }
 }
 
-/// A write under way.
+/// A write in progress.
 #[must_use]
 pub(crate) struct Writing(Backpressure);
 
@@ -99,7 +99,7 @@ mod tests {
 
     const PACK: u64 = 16 << 20;
 
-    /// Reads so many bytes; tells when it has.
+    /// Reads this many bytes; the receiver is notified when done.
     fn read(backpressure: &Backpressure, bytes: u64) -> mpsc::Receiver<()> {
         let (mut reader, (told, tells)) =
             (backpressure.throttle(Box::new(io::repeat(7).take(bytes))), mpsc::channel());

@@ -1,4 +1,5 @@
-//! Whether a bucket will serve: each thing a repository does in one, tried on a canary, and the rules that would eat it.
+//! Checks that a bucket is suitable: tries each operation of a repository with a canary, and looks for rules that would delete or
+//! lock its objects.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize, Serializer};
@@ -18,11 +19,11 @@ use crate::ground::{
 pub struct BucketReport {
     /// The bucket and prefix, without credentials.
     pub location: String,
-    /// What was tried, in order. Each id is a step: `put`, `get`, `list`, `overwrite`, `conditional-put`, `delete`, `lifecycle`,
+    /// The steps in order. Each id is a step: `put`, `get`, `list`, `overwrite`, `conditional-put`, `delete`, `lifecycle`,
     /// `bucket-lock`.
     #[serde(serialize_with = "as_steps")]
     pub findings: Vec<Diagnosis>,
-    /// Whether we never got as far as the objects.
+    /// True if access was denied before any object could be reached.
     pub kept_out: bool,
 }
 
@@ -45,7 +46,7 @@ fn as_steps<S: Serializer>(findings: &[Diagnosis], serializer: S) -> Result<S::O
 }
 
 impl BucketReport {
-    /// What it means to whoever asked.
+    /// The corresponding exit status.
     #[must_use]
     pub fn exit(&self) -> Exit {
         if self.kept_out {
@@ -124,7 +125,7 @@ pub async fn check_lifecycle(access: &S3Access) -> BucketReport {
     report
 }
 
-/// Whether the canary came to be.
+/// Reports whether the canary was created.
 async fn try_objects(store: &OpendalStore, canary: &str, report: &mut BucketReport) -> bool {
     let (first, second) =
         (Bytes::from(format!("{canary} 1\n")), Bytes::from(format!("{canary} 2\n")));
@@ -209,7 +210,7 @@ async fn read_back(
     }
 }
 
-/// What of a prefix R2's bucket locks may hold.
+/// The part of a prefix to which R2's bucket locks may apply.
 fn lock_advice(prefix: &str) -> String {
     let below = if prefix.is_empty() { String::new() } else { format!("{prefix}/") };
     let prefixes: Vec<String> = ["data/", "index/", "keys/", "snapshots/", "config"]
@@ -266,7 +267,7 @@ struct Transition {
 }
 
 impl Rule {
-    /// Whether objects of a repository below this prefix are meant. Ours have no tags.
+    /// Reports whether a rule applies to objects of a repository below this prefix. Ours have no tags.
     fn meets(&self, repository: &str) -> bool {
         let filter = self.filter.as_ref();
         let and = filter.and_then(|filter| filter.and.as_deref());

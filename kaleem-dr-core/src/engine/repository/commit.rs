@@ -32,8 +32,8 @@ use crate::{
     ground::{digest::ByteDigest, failpoint, failpoint::Step},
 };
 
-/// How to get the data back with stock tools only: in every snapshot, for someone who has nothing else. Where there is a config, its
-/// own [`crate::operate::runbook::Runbook`] stands for it.
+/// Instructions for restoring the data with standard tools only: in every snapshot, for a reader who has nothing else. If there
+/// is a config, its runbook takes their place.
 const RESTORE_TEXT: &str = include_str!("RESTORE.md");
 /// Blobs of what we add ourselves; far above any manifest, far below restic's largest chunk.
 const BLOB_BYTES: usize = 1 << 20;
@@ -43,7 +43,7 @@ pub(crate) struct Release {
     pub(crate) engine: rustic_core::Repository<OpenStatus>,
     pub(crate) file: SnapshotFile,
     pub(crate) outcome: CaptureOutcome,
-    /// What `/RESTORE.md` says; `None` for what holds anywhere.
+    /// Content of `/RESTORE.md`; `None` for the general instructions.
     pub(crate) restore_text: Option<Arc<str>>,
     /// Trees that are known to be whole.
     pub(crate) reach: Reach,
@@ -137,7 +137,7 @@ pub(crate) async fn publish(
     Ok((id, encrypted.len() as u64))
 }
 
-/// What we add to a snapshot.
+/// The files that we add to a snapshot.
 struct Documents<'a> {
     manifest: &'a [u8],
     restore: &'a str,
@@ -253,7 +253,7 @@ fn ancestors<'a>(paths: impl Iterator<Item = &'a PathBuf>) -> BTreeSet<PathBuf> 
     paths.flat_map(|path| path.ancestors().skip(1).map(Path::to_path_buf)).collect()
 }
 
-/// Rewrites the trees in which a size is wrong or a stream's follower lies, and those above them.
+/// Rewrites the trees that contain a wrong size or a stream's follower, and those above them.
 struct Trees<'a, 'k> {
     engine: &'a rustic_core::Repository<IndexedFullStatus>,
     pack: &'a mut PackWriter<'k>,

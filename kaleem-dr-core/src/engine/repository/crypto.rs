@@ -46,7 +46,7 @@ impl RepositoryKey {
         self.master.clone()
     }
 
-    /// Nonce, ciphertext, tag.
+    /// Encrypts; returns nonce, ciphertext and tag.
     pub(crate) fn encrypt(&self, plain: &[u8]) -> Vec<u8> {
         let nonce: [u8; NONCE] = rand::random();
         let mut encrypted = Vec::with_capacity(plain.len() + OVERHEAD);

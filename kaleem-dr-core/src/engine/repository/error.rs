@@ -1,4 +1,4 @@
-//! What can go wrong with a repository.
+//! The errors of a repository.
 
 use std::path::PathBuf;
 
@@ -18,13 +18,13 @@ use crate::{
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RepositoryError {
-    /// There is no repository.
+    /// The repository does not exist.
     #[error("there is no repository at {location}")]
     NotFound {
         /// The place, in words.
         location: String,
     },
-    /// There is one already.
+    /// A repository already exists there.
     #[error("there is a repository at {location} already")]
     AlreadyExists {
         /// The place, in words.
@@ -36,7 +36,7 @@ pub enum RepositoryError {
         /// The place, in words.
         location: String,
     },
-    /// Somebody else holds a lock.
+    /// Another program holds a lock.
     #[error("the repository is locked by {holder}")]
     Locked {
         /// Process, host, age and kind of the lock.
@@ -45,18 +45,18 @@ pub enum RepositoryError {
     /// Our own lock is gone: someone removed it, or we were frozen for so long that it went stale.
     #[error("our lock on the repository was lost ({why}); nothing was committed")]
     LockLost {
-        /// How it was lost.
+        /// The reason for the loss.
         why: String,
     },
-    /// The object store failed.
+    /// An error of the object store.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// rustic_core failed.
+    /// An error of rustic_core.
     #[error("cannot {action} the repository")]
     Engine {
-        /// What was tried: `open`, `read the index of`.
+        /// The operation that failed: `open`, `read the index of`.
         action: &'static str,
-        /// What it said.
+        /// The error of rustic_core.
         #[source]
         cause: Cause,
     },
@@ -65,19 +65,19 @@ pub enum RepositoryError {
     Damaged {
         /// The object's key or id.
         object: String,
-        /// What is wrong.
+        /// Description of the damage.
         why: String,
     },
     /// No snapshot matches.
     #[error("no snapshot matches {wanted}")]
     NoSnapshot {
-        /// What was asked for.
+        /// The requested snapshot.
         wanted: String,
     },
     /// The hosts that are meant have no point.
     #[error("{hosts} has no point of {of}{}{}", listed(others), future.as_ref().map(|why| format!("; {why}")).unwrap_or_default())]
     NoPoint {
-        /// What has no point: `source mongo`, or `any source`.
+        /// The owner without a point: `source mongo`, or `any source`.
         of: String,
         /// The hosts that were meant, in words.
         hosts: String,
@@ -89,23 +89,23 @@ pub enum RepositoryError {
     /// Several snapshots match.
     #[error("{wanted} matches {count} snapshots; give more digits")]
     Ambiguous {
-        /// What was asked for.
+        /// The requested snapshot.
         wanted: String,
-        /// How many match.
+        /// Number of matches.
         count: usize,
     },
     /// None, or several, of a repository's keys match.
     #[error("{count} keys match {wanted:?}; name one")]
     NoKey {
-        /// What was asked for.
+        /// The requested snapshot.
         wanted: String,
-        /// How many match.
+        /// Number of matches.
         count: usize,
     },
     /// A capture ended without an error of its own, and still must not be committed.
     #[error("the capture cannot be committed: {0}")]
     NotCommitted(String),
-    /// This would destroy something; the sentence says what to do.
+    /// The operation would destroy data; the text includes advice.
     #[error("{0}")]
     Guarded(String),
     /// The repository failed before in this run and is not tried again.
@@ -116,9 +116,9 @@ pub enum RepositoryError {
     Path {
         /// The path.
         path: PathBuf,
-        /// What was tried.
+        /// The operation that failed.
         action: &'static str,
-        /// What the system said.
+        /// The error of the operating system.
         #[source]
         cause: std::io::Error,
     },
@@ -130,7 +130,7 @@ pub enum RepositoryError {
         /// The place, in words.
         location: String,
     },
-    /// The ledger failed.
+    /// An error of the ledger.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
     /// The operator cancelled.
@@ -142,7 +142,7 @@ pub enum RepositoryError {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct HostNewest {
-    /// Its name.
+    /// Name of the host.
     pub host: String,
     /// Time of its newest snapshot.
     pub newest: Timestamp,
@@ -170,7 +170,7 @@ impl RepositoryError {
         }
     }
 
-    /// Whether there is no room left in the repository's place.
+    /// Reports whether the repository's disk or bucket is full.
     #[must_use]
     pub fn is_full(&self) -> bool {
         match self {

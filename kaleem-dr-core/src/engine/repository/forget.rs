@@ -17,9 +17,9 @@ use crate::{CancellationToken, ground::progress::ProgressSink};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[non_exhaustive]
 pub struct Rewritten {
-    /// Its id before.
+    /// The previous id.
     pub from: SnapshotId,
-    /// Its id now.
+    /// The new id.
     pub to: SnapshotId,
 }
 
@@ -108,10 +108,11 @@ impl Repository {
     }
 }
 
-/// Whether naming a snapshot is enough to forget it.
+/// Checks that a snapshot may be forgotten just by naming it.
 ///
 /// # Errors
-/// [`RepositoryError::Guarded`] for one that is pinned, or the last whole one of its source and host that is not dated in the future.
+///
+/// [`RepositoryError::Guarded`] if it is pinned, or the last whole one of its source and host that is not dated in the future.
 pub fn may_be_forgotten(
     snapshot: &Snapshot,
     among: &[Snapshot],

@@ -10,13 +10,13 @@ use super::{
 };
 use crate::CancellationToken;
 
-/// What is in `snapshots/`.
+/// The content of `snapshots/`.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct SnapshotListing {
     /// Every snapshot that can be read, oldest first.
     pub snapshots: Vec<Snapshot>,
-    /// The others.
+    /// Files that could not be read.
     pub unreadable: Vec<UnreadableSnapshot>,
 }
 
@@ -26,7 +26,7 @@ pub struct SnapshotListing {
 pub struct UnreadableSnapshot {
     /// Its key in the store.
     pub object: String,
-    /// What is wrong with it.
+    /// Description of the defect.
     pub why: String,
 }
 

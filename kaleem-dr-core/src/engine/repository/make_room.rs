@@ -22,7 +22,7 @@ use crate::{
     ground::progress::{ProgressSink, Unit},
 };
 
-/// What making room removed.
+/// The packs removed to free space.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Freed {
     pub(crate) packs: u64,
@@ -30,10 +30,12 @@ pub(crate) struct Freed {
 }
 
 impl Repository {
-    /// Removes packs that no snapshot needs any blob of. The lock must be exclusive, or the disk so full that nobody can write.
+    /// Removes packs of which no snapshot needs any blob. The lock must be exclusive, or the disk so full that no program can
+    /// write.
     ///
     /// # Errors
-    /// [`RepositoryError::Guarded`] when a snapshot has lost something; when something cannot be removed.
+    ///
+    /// [`RepositoryError::Guarded`] if a snapshot has lost data; other errors if something cannot be removed.
     pub(crate) async fn make_room(
         &self,
         lock: &Lock,

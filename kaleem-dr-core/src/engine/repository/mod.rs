@@ -93,7 +93,7 @@ use crate::{
     ground::progress::{ProgressSink, Silent},
 };
 
-/// How a repository is made.
+/// Options for a new repository.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct InitOptions {
@@ -125,15 +125,16 @@ struct Inner {
     chunker: ChunkerParams,
     cache_directory: Option<PathBuf>,
     runtime: Handle,
-    /// Whether work that only reads takes no lock and minds none.
+    /// Read-only operations take no lock, and ignore the locks of others.
     is_lockless: bool,
 }
 
 impl Repository {
-    /// Makes a repository and opens it. `version` is restic's: 2 compresses, 1 is for restic before 0.14.
+    /// Creates a repository and opens it. `version` is restic's: 2 compresses, 1 is for restic before 0.14.
     ///
     /// # Errors
-    /// [`RepositoryError::AlreadyExists`], or what the store says.
+    ///
+    /// [`RepositoryError::AlreadyExists`]; errors of the store.
     pub async fn init(access: &Access, version: u32) -> Result<Self, RepositoryError> {
         if let Location::Directory(path) = &access.location {
             lay_out(path)?;
@@ -216,10 +217,11 @@ impl Repository {
         Self::open_in(store, access).await
     }
 
-    /// Opens a repository, ours or one that restic or rustic made.
+    /// Opens a repository, created by us, restic or rustic.
     ///
     /// # Errors
-    /// [`RepositoryError::NotFound`], [`RepositoryError::WrongPassword`], or what the store says.
+    ///
+    /// [`RepositoryError::NotFound`], [`RepositoryError::WrongPassword`]; errors of the store.
     pub async fn open(access: &Access) -> Result<Self, RepositoryError> {
         if let Location::Directory(path) = &access.location
             && !path.join("config").exists()

@@ -6,9 +6,10 @@
 pub use super::object_key::is_object_name;
 use super::store::{Object, ObjectStore, StoreError};
 
-/// The objects of one of a repository's directories; what else lies there is passed over.
+/// The objects in one of a repository's directories; other files there are ignored.
 ///
 /// # Errors
+///
 /// As [`ObjectStore::list`].
 pub async fn objects(store: &dyn ObjectStore, directory: &str) -> Result<Vec<Object>, StoreError> {
     let mut listed = store.list(directory).await?;

@@ -1,4 +1,4 @@
-//! The objects and files behind a snapshot: which it needs, and whether they are what their names say.
+//! The objects and files behind a snapshot: determines which it needs, and checks that they match their names.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -28,7 +28,7 @@ const AT_ONCE: usize = 4;
 /// Files that may wait for whoever walks.
 const FILES_IN_FLIGHT: usize = 256;
 
-/// What a look at a snapshot's objects showed.
+/// The result of checking a snapshot's objects.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct VerifiedObjects {
     pub(crate) objects: u64,
@@ -43,7 +43,7 @@ pub(crate) struct VerifiedObjects {
 pub struct TreeFile {
     /// Its absolute path in the snapshot.
     pub path: PathBuf,
-    /// Its length.
+    /// Size in bytes.
     pub size_bytes: u64,
     pub(crate) node: Node,
 }
@@ -71,7 +71,7 @@ impl SnapshotReader {
                 let tree = match reader.tree(&id) {
                     Ok(tree) => tree,
                     Err(error) => {
-                        // When whoever walks has gone away, nobody wants the rest.
+                        // If the receiver is gone, the rest is not needed.
                         if sender.blocking_send(Err(error)).is_err() {
                             return;
                         }
@@ -213,7 +213,7 @@ pub(crate) async fn hashes_to_name(
         let end = size_bytes.min(at + RANGE_BYTES);
         match store.read(key, Some(at..end)).await {
             Ok(bytes) => digest.update(&bytes),
-            // Only the object's own fault says something of it; else it cannot be told, and is not damage.
+            // Only an error that concerns the object itself shows damage; otherwise its state is unknown.
             Err(error) if error.kind().is_loss() => {
                 return Ok(Err(crate::ground::error_chain(&error)));
             }

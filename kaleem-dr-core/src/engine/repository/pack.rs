@@ -89,7 +89,7 @@ impl<'k> PackWriter<'k> {
         id.into()
     }
 
-    /// Adds a tree.
+    /// Adds a tree and returns its id.
     pub(crate) fn tree(&mut self, tree: &Tree) -> Result<TreeId, RepositoryError> {
         let (json, _) = tree.serialize().map_err(|error| {
             RepositoryError::NotCommitted(format!(
@@ -100,7 +100,7 @@ impl<'k> PackWriter<'k> {
         Ok(TreeId::from(self.blob(&json)))
     }
 
-    /// The pack, and what an index says of it.
+    /// Returns the pack and its entry for an index.
     pub(crate) fn finish(mut self) -> (Object, Value) {
         let header = self.key.encrypt(&self.header);
         self.bytes.extend(&header);
@@ -131,10 +131,11 @@ pub(crate) fn header_length(tail: &[u8], pack_bytes: u64) -> Result<u64, String>
     Ok(length)
 }
 
-/// What an index says of a pack, from its header.
+/// The index entry of a pack, from its header.
 ///
 /// # Errors
-/// When the header does not fit a pack of this length.
+///
+/// If the header does not match the length of the pack.
 pub(crate) fn parse_header(id: &str, header: &[u8], pack_bytes: u64) -> Result<Value, String> {
     let cut = || "its header is cut".to_owned();
     let (mut rest, mut offset, mut blobs) = (header, 0_u64, Vec::new());

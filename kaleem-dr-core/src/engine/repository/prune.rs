@@ -1,4 +1,4 @@
-//! Giving space back, in two phases: packs nobody refers to are first marked, and deleted by a later prune.
+//! Frees space in two phases: a prune marks packs without references, and a later prune deletes them.
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,7 +18,7 @@ use crate::{CancellationToken, ground::progress::ProgressSink};
 /// Below this a marked pack could still be wanted by a writer that honours no locks.
 pub const KEEP_MARKED: Duration = Duration::from_hours(23);
 
-/// How to prune.
+/// Options for pruning.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct PruneOptions {
@@ -38,13 +38,13 @@ impl Default for PruneOptions {
     }
 }
 
-/// What pruning did, or would do.
+/// The result of pruning, or of its plan.
 #[derive(Clone, Debug, Default, Serialize)]
 #[non_exhaustive]
 pub struct PruneReport {
     /// Packs marked now or before, and deleted by this prune.
     pub packs_deleted: u64,
-    /// Their bytes.
+    /// Their size, in bytes.
     pub bytes_deleted: u64,
     /// Packs marked by this prune, deleted by one at least 23 hours later.
     pub packs_marked: u64,
@@ -54,35 +54,35 @@ pub struct PruneReport {
     pub packs_repacked: u64,
     /// Packs no index knows: what crashed or cancelled runs left.
     pub packs_unreferenced: u64,
-    /// Bytes of those.
+    /// Their size, in bytes.
     pub bytes_unreferenced: u64,
-    /// Bytes in use.
+    /// Used data, in bytes.
     pub bytes_used: u64,
-    /// Unused bytes that stay.
+    /// Unused data that are kept, in bytes.
     pub bytes_unused: u64,
-    /// Whether nothing was written.
+    /// True if nothing was written.
     pub dry_run: bool,
 }
 
 impl PruneReport {
-    /// Whether no pack is deleted: what is only marked is there for another 23 hours.
+    /// Reports whether no pack is deleted: one that is only marked exists for another 23 hours.
     #[must_use]
     pub fn deletes_nothing(&self) -> bool {
         self.packs_deleted == 0 && self.packs_unreferenced == 0
     }
 }
 
-/// A repository's size.
+/// The size of a repository.
 #[derive(Clone, Debug, Default, Serialize)]
 #[non_exhaustive]
 pub struct RepositoryStats {
-    /// Snapshots.
+    /// Number of snapshots.
     pub snapshots_count: u64,
-    /// Blobs in the index.
+    /// Number of blobs in the index.
     pub total_blob_count: u64,
-    /// Packs in the index.
+    /// Number of packs in the index.
     pub packs_count: u64,
-    /// Bytes of all objects.
+    /// Size of all objects, in bytes.
     pub total_size: u64,
     /// Plain bytes of all blobs.
     pub total_uncompressed_size: u64,
@@ -156,7 +156,7 @@ impl Repository {
         .await
     }
 
-    /// Where the engine could not plan because the repository has lost something, says what, and what mends it.
+    /// If the engine could not plan because the repository has lost data, returns an error that names the losses and the repair.
     async fn why_not_pruned(
         &self,
         error: RepositoryError,
@@ -175,7 +175,7 @@ impl Repository {
         }
     }
 
-    /// Objects a killed process was writing. Nobody else writes: the lock is exclusive.
+    /// Removes objects that a killed process was writing. No other program writes: the lock is exclusive.
     async fn clear_half_written(&self) -> Result<(), RepositoryError> {
         match self.0.store.list(TEMPORARY_DIRECTORY).await {
             Ok(objects) => {

@@ -1,6 +1,6 @@
-//! What a snapshot's tree reaches, and whether the index knows all of it.
+//! Follows everything that a snapshot's tree refers to, and checks that the index has all of it.
 //!
-//! rustic_core takes a tree over from the parent snapshot by its id and never asks whether the index has it, nor what lies below. So
+//! rustic_core reuses a tree of the parent snapshot by its id, and never checks that the index has it or what it refers to. So
 //! before a snapshot is released, and in a check, every tree below its root is read and every blob of every file is looked up.
 
 use std::{
@@ -23,16 +23,16 @@ const THREADS: usize = 8;
 /// Places that are kept by name.
 const NAMED: usize = 3;
 
-/// What a tree reaches that is lost.
+/// The lost objects to which a tree refers.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Lost {
     /// Directories whose tree is in no index, or does not decrypt.
     pub(crate) directories: u64,
     /// Files with a blob that is in no index.
     pub(crate) files: u64,
-    /// The first of them.
+    /// The first of their paths.
     pub(crate) first: Vec<PathBuf>,
-    /// Trees that an index names, and that are damaged where they lie.
+    /// Trees that an index names but whose content is damaged.
     pub(crate) damaged: Vec<String>,
 }
 

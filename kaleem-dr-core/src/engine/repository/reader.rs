@@ -64,7 +64,7 @@ pub(crate) struct BlobReader {
     key: RepositoryKey,
 }
 
-/// Where a blob lies.
+/// The location of a blob.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct BlobPlace {
     pub(crate) id: DataId,
@@ -119,7 +119,7 @@ impl Repository {
 }
 
 impl SnapshotReader {
-    /// The snapshot.
+    /// The snapshot that this reader reads.
     #[must_use]
     pub fn snapshot(&self) -> &Snapshot {
         &self.snapshot
@@ -131,10 +131,11 @@ impl SnapshotReader {
         Self { snapshot: snapshot.clone(), ..self.clone() }
     }
 
-    /// What the snapshot says of itself; `None` when another tool made it.
+    /// The manifest of the snapshot; `None` if another tool made it.
     ///
     /// # Errors
-    /// When it cannot be read, or is of a newer format than ours.
+    ///
+    /// If it cannot be read, or has a newer format than ours.
     pub async fn manifest(&self) -> Result<Option<Manifest>, RepositoryError> {
         let reader = self.clone();
         let node = blocking(move || reader.find(Path::new(MANIFEST_PATH))).await?;
@@ -223,12 +224,12 @@ impl SnapshotReader {
         }
     }
 
-    /// The root tree. Blocking.
+    /// Reads the root tree. Blocking.
     pub(crate) fn root(&self) -> Result<Tree, RepositoryError> {
         self.tree(&self.snapshot.file.tree)
     }
 
-    /// A tree. Blocking.
+    /// Reads a tree. Blocking.
     pub(crate) fn tree(&self, id: &TreeId) -> Result<Tree, RepositoryError> {
         self.engine.get_tree(id).map_err(|error| {
             let from_store = iter::successors(error.source(), |&cause| cause.source())
@@ -257,7 +258,7 @@ impl SnapshotReader {
         })
     }
 
-    /// Where a file's blobs lie, in its order.
+    /// The locations of a file's blobs, in the order of the file.
     pub(crate) fn places(&self, node: &Node) -> Result<Vec<BlobPlace>, RepositoryError> {
         node.content
             .iter()
@@ -280,7 +281,7 @@ impl SnapshotReader {
             .collect()
     }
 
-    /// The pack a tree lies in. Blocking.
+    /// The pack that contains a tree. Blocking.
     pub(crate) fn pack_of_tree(&self, id: &TreeId) -> Result<rustic_core::Id, RepositoryError> {
         let entry = self.engine.get_index_entry(id).map_err(|_| RepositoryError::Damaged {
             object: format!("tree {}", id.into_inner().to_hex().as_str()),
@@ -303,8 +304,8 @@ pub(crate) fn pick(places: &[BlobPlace], run: &Run) -> Vec<BlobPlace> {
     run.wanted.iter().map(|&at| places[at]).collect()
 }
 
-/// Groups blobs into runs. With `reorder`, neighbours in a pack are joined wherever they stand in the list; else only
-/// those that follow each other there too, so that the list's order is kept.
+/// Groups blobs into runs. With `reorder`, neighbours in a pack are joined whatever their positions in the list; otherwise only
+/// those that are adjacent in the list too, which preserves its order.
 pub(crate) fn runs(places: &[BlobPlace], reorder: bool) -> Vec<Run> {
     let mut order: Vec<usize> = (0..places.len()).collect();
     if reorder {

@@ -1,7 +1,9 @@
-//! Records that all hosts of a repository share: each is a snapshot of its own that holds one small JSON file and no data of a source.
+//! Records that all hosts of a repository share: each is a snapshot of its own that contains one small JSON file and no data of a
+//! source.
 //!
-//! The record's text lies in the snapshot's description too, so that listing the snapshots reads it. Stock restic lists a record, checks
-//! it and restores its file (`/.kaleem-dr/alarm.json`). A record lacks our tag, so it is no recovery point, and no policy forgets it.
+//! The text of the record is also in the snapshot's description, so that listing the snapshots reads it. Stock restic can list a
+//! record, check it and restore its file (`/.kaleem-dr/alarm.json`). A record does not have our tag, so it is not a recovery
+//! point, and no policy forgets it.
 
 use std::sync::Arc;
 
@@ -26,7 +28,7 @@ use crate::{
     ground::{SourceName, host::HostName, progress::ProgressSink},
 };
 
-/// What a record is about.
+/// The subject of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RecordKind {
@@ -51,9 +53,9 @@ pub struct Record {
     pub snapshot: SnapshotId,
     /// The host that wrote it.
     pub host: String,
-    /// When it was written.
+    /// Time of writing.
     pub time: Timestamp,
-    /// What it says, as its writer gave it; `null` where it cannot be understood.
+    /// The content, as its writer provided it; `null` if it cannot be parsed.
     pub body: Value,
 }
 

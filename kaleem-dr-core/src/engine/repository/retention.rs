@@ -19,7 +19,7 @@ use super::{
 };
 use crate::ground::host::HostScope;
 
-/// How many snapshots stay, per host and source. A snapshot stays that any rule keeps.
+/// The number of snapshots to keep, per host and source. A snapshot is kept if any rule keeps it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Retention {
@@ -33,7 +33,7 @@ pub struct Retention {
     pub keep_monthly: u32,
     /// The newest of this many years.
     pub keep_yearly: u32,
-    /// The newest this many.
+    /// Keep this many of the newest.
     pub keep_last: u32,
     /// All that are at most this much older than the newest: `14d`, `2y5m7d3h`.
     pub keep_within: Option<KeepSpan>,
@@ -59,22 +59,22 @@ impl Default for Retention {
     }
 }
 
-/// What forgetting did, or would do.
+/// The result of forgetting, or of its plan.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ForgetReport {
-    /// By host and source.
+    /// The groups, by host and source.
     pub groups: Vec<ForgetGroup>,
     /// Snapshots that are not ours, and were left alone.
     pub foreign: usize,
     /// Our snapshots of hosts that were not meant, and were left alone.
     pub of_other_hosts: usize,
-    /// Whether anything was removed at all.
+    /// True if nothing was removed.
     pub dry_run: bool,
 }
 
 impl ForgetReport {
-    /// How many snapshots go.
+    /// Number of snapshots that are removed.
     #[must_use]
     pub fn removed(&self) -> usize {
         self.groups.iter().map(|group| group.remove.len()).sum()
@@ -85,32 +85,32 @@ impl ForgetReport {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ForgetGroup {
-    /// The group's host.
+    /// Host of the group.
     pub host: String,
     /// Its source's name, or its paths where we did not make it.
     pub of: String,
-    /// What stays, newest first, and why.
+    /// The snapshots to keep, newest first, with the reasons.
     pub keep: Vec<ForgetReason>,
-    /// What goes.
+    /// The snapshots to remove.
     pub remove: Vec<Snapshot>,
 }
 
-/// Why a snapshot stays.
+/// The reasons for keeping a snapshot.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ForgetReason {
-    /// The snapshot.
+    /// The snapshot to keep.
     pub snapshot: Snapshot,
-    /// `daily snapshot`, `last good snapshot of the source`, …
+    /// The rules that apply: `daily snapshot`, `last good snapshot of the source`, …
     pub reasons: Vec<String>,
 }
 
-/// What a policy is applied to.
+/// The snapshots to which a policy applies.
 #[derive(Clone, Debug)]
 pub struct RetentionScope {
     /// The hosts whose snapshots may go.
     pub hosts: HostScope,
-    /// Snapshots that stay whatever the policy says, and why.
+    /// Snapshots to keep whatever the policy, with the reason.
     pub protected: BTreeMap<SnapshotId, String>,
 }
 
@@ -174,7 +174,8 @@ impl Retention {
         *self != Self { take_over: self.take_over, ..Self::nothing() }
     }
 
-    /// How many hours apart the points that the finest rule keeps are: 0 where a rule keeps every point, `None` without such a rule.
+    /// Distance in hours between the points that the finest rule keeps: 0 if a rule keeps every point, `None` without such a
+    /// rule.
     #[must_use]
     pub fn finest_hours(&self) -> Option<u32> {
         let counts = |n: u32, within: Option<KeepSpan>| n > 0 || within.is_some();

@@ -45,14 +45,14 @@ use crate::{
 /// Program name and version, as snapshots and manifests record it.
 pub(crate) const PROGRAM: &str = concat!("kaleem-dr ", env!("CARGO_PKG_VERSION"));
 
-/// How long a source may take to remove what it made on its server, when the repository was lost.
+/// Time for a source to remove what it created on its server, after the repository has failed.
 const LAST_WORDS: Duration = Duration::from_secs(10);
 /// The same when the operator cancels: every command then ends within two seconds.
 const LAST_WORDS_CANCELLED: Duration = Duration::from_millis(800);
-/// What rustic_core calls its bar of a capture.
+/// The name of rustic_core's progress bar for a capture.
 const ARCHIVING: &str = "backing up";
 
-/// How a source is saved.
+/// Options for saving a source.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct SaveOptions {
@@ -64,7 +64,7 @@ pub struct SaveOptions {
     pub tags: Vec<String>,
     /// Read everything, write nothing.
     pub dry_run: bool,
-    /// What `/RESTORE.md` says; `None` for what holds anywhere.
+    /// Content of `/RESTORE.md`; `None` for the general instructions.
     pub restore_text: Option<Arc<str>>,
 }
 
@@ -76,26 +76,26 @@ impl SaveOptions {
     }
 }
 
-/// What saving a source gave.
+/// The result of saving a source.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Saved {
     /// The snapshot; `None` after a dry run.
     pub snapshot: Option<SnapshotId>,
-    /// What it holds.
+    /// The manifest of the new snapshot.
     pub manifest: Manifest,
     /// Bytes added to the repository: packs and index files, compressed and encrypted.
     pub added_bytes: u64,
     /// Files that were read because they are new or changed (artifacts among them).
     pub files_new: u64,
-    /// Files that were changed.
+    /// Number of changed files.
     pub files_changed: u64,
     /// Files that were taken from the parent snapshot unread.
     pub files_unmodified: u64,
     /// Plain bytes of new blobs.
     pub new_blob_bytes: u64,
-    /// What the repository had lost of the last snapshot, so that nothing was taken over from it: everything was read and what was
-    /// lost stored again.
+    /// Damage of the last snapshot that was found, so that none of its data were reused: everything was read, and lost data
+    /// stored again.
     pub healed: Option<String>,
 }
 
@@ -103,10 +103,10 @@ pub struct Saved {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SaveError {
-    /// The source failed.
+    /// An error of the source.
     #[error(transparent)]
     Source(#[from] SourceError),
-    /// The repository failed.
+    /// An error of the repository.
     #[error(transparent)]
     Repository(#[from] RepositoryError),
 }
@@ -216,7 +216,7 @@ impl Repository {
     }
 }
 
-/// What can end a capture before its time.
+/// The events that can end a capture early.
 struct Ends<'a> {
     lock: &'a Lock,
     cancel: &'a CancellationToken,
@@ -271,7 +271,7 @@ impl Ends<'_> {
         }
     }
 
-    /// What the archiver made, once nothing speaks against either half.
+    /// Returns the archiver's result, if neither half has failed.
     async fn agree(
         &self,
         captured: Result<(), SourceError>,
@@ -287,7 +287,7 @@ impl Ends<'_> {
         let archived = archived
             .map_err(|panic| RepositoryError::Engine { action: "write to", cause: panic.into() })?;
         match captured {
-            // Cut off by the repository's failure, a source has nothing to say of its own.
+            // The failure of the repository interrupted the source, so its own error adds nothing.
             Err(SourceError::Aborted) if archived.is_err() => {}
             Err(error) => return Err(error.into()),
             Ok(()) => {
@@ -344,8 +344,8 @@ struct Prepared {
     healed: Option<String>,
 }
 
-/// Shows rustic_core's bar of a capture under the source's name. It counts unchanged files too, and expects what the last
-/// snapshot held, so that a rate and an end can be told.
+/// Shows rustic_core's progress bar of a capture under the source's name. It also counts unchanged files, and its total is the
+/// size of the last snapshot, so that rate and end can be estimated.
 #[derive(Debug)]
 struct CaptureBar {
     sink: Arc<dyn ProgressSink>,

@@ -16,7 +16,7 @@ use crate::ground::{RunId, SourceName, digest::ByteDigest, host::HostScope};
 pub const OWN_TAG: &str = "kaleem-dr";
 /// Tag on a snapshot whose source could not give everything (an unreadable file).
 pub const INCOMPLETE_TAG: &str = "incomplete";
-/// A snapshot from further ahead than this is no clock's drift.
+/// A snapshot dated further in the future cannot be explained by the drift of a clock.
 const FUTURE_TOLERANCE: SignedDuration = SignedDuration::from_hours(1);
 /// Tag on a snapshot that no policy may forget.
 pub const PINNED_TAG: &str = "pinned";
@@ -64,7 +64,7 @@ impl FromStr for SnapshotId {
     }
 }
 
-/// A text that is no snapshot's id.
+/// A text that is not a snapshot id.
 #[derive(Debug, thiserror::Error)]
 #[error("`{0}` is not the id of a snapshot (64 hex digits)")]
 pub struct InvalidSnapshotId(String);
@@ -75,13 +75,13 @@ impl<'de> Deserialize<'de> for SnapshotId {
     }
 }
 
-/// Whether a snapshot of this time is dated later than a clock's drift explains.
+/// Reports whether this time is later than a clock's drift can explain.
 #[must_use]
 pub fn is_of_the_future(time: Timestamp, now: Timestamp) -> bool {
     time.duration_since(now) > FUTURE_TOLERANCE
 }
 
-/// One snapshot.
+/// A snapshot of a repository, as listed.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
     pub(crate) file: SnapshotFile,
@@ -111,12 +111,12 @@ impl Snapshot {
         let mut file: SnapshotFile =
             serde_json::from_slice(&json).map_err(|error| format!("it is no snapshot: {error}"))?;
         file.id = id.0;
-        // As rustic_core does: a snapshot that is no copy or rewriting of another one is its own original.
+        // As in rustic_core: a snapshot that is neither a copy nor a rewritten one is its own original.
         file.original.get_or_insert(id.0);
         Ok(Self::new(file))
     }
 
-    /// Its id.
+    /// The id of the snapshot.
     #[must_use]
     pub fn id(&self) -> SnapshotId {
         SnapshotId(self.file.id)
@@ -128,7 +128,7 @@ impl Snapshot {
         self.file.original.filter(|original| *original != self.file.id).map(SnapshotId)
     }
 
-    /// When it was taken.
+    /// Time of the snapshot.
     #[must_use]
     pub fn time(&self) -> &Zoned {
         &self.file.time
@@ -140,50 +140,50 @@ impl Snapshot {
         &self.file.hostname
     }
 
-    /// Paths it says it holds.
+    /// The paths recorded in the snapshot.
     #[must_use]
     pub fn paths(&self) -> Vec<PathBuf> {
         self.file.paths.iter().map(PathBuf::from).collect()
     }
 
-    /// Its tags, sorted.
+    /// The tags, sorted.
     #[must_use]
     pub fn tags(&self) -> Vec<String> {
         self.file.tags.iter().cloned().collect()
     }
 
-    /// Whether we made it.
+    /// Reports whether kaleem-dr made it.
     #[must_use]
     pub fn is_ours(&self) -> bool {
         self.file.tags.contains(OWN_TAG)
     }
 
-    /// Whether its source could give everything.
+    /// Reports whether the source could provide everything.
     #[must_use]
     pub fn is_whole(&self) -> bool {
         !self.file.tags.contains(INCOMPLETE_TAG)
     }
 
-    /// Whether it is dated later than a clock's drift explains: the clock was wrong when it was taken, or is wrong now. It never counts as the
-    /// newest, and policies that would keep it must not run.
+    /// Reports whether it is dated later than a clock's drift can explain: the clock was wrong when it was taken, or is wrong
+    /// now. Such a snapshot never counts as the newest, and policies that would keep it must not run.
     #[must_use]
     pub fn is_of_the_future(&self, now: Timestamp) -> bool {
         is_of_the_future(self.time().timestamp(), now)
     }
 
-    /// Whether it must not be deleted.
+    /// Reports whether it must not be deleted.
     #[must_use]
     pub fn is_protected(&self) -> bool {
         self.is_pinned() || self.file.must_keep(&Zoned::now())
     }
 
-    /// Whether it was pinned: no policy forgets it.
+    /// Reports whether it is pinned, so that no policy forgets it.
     #[must_use]
     pub fn is_pinned(&self) -> bool {
         self.file.tags.contains(PINNED_TAG)
     }
 
-    /// Whether it holds a record of ours and no data of a source.
+    /// Reports whether it contains one of our records and no data of a source.
     #[must_use]
     pub fn is_record(&self) -> bool {
         self.file.tags.contains(RECORD_TAG)
@@ -201,7 +201,7 @@ impl Snapshot {
         self.tagged(RUN_PREFIX)
     }
 
-    /// Bytes it holds, before deduplication; `None` where the tool that made it did not say.
+    /// Size of the content before deduplication, in bytes; `None` if the tool that made it did not record the size.
     #[must_use]
     pub fn size_bytes(&self) -> Option<u64> {
         self.file.summary.as_ref().map(|summary| summary.total_bytes_processed)

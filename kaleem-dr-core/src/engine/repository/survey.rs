@@ -24,7 +24,7 @@ use crate::{CancellationToken, ground::digest::ByteDigest};
 /// Index files that are read at once.
 const AT_ONCE: usize = 8;
 
-/// What is known of the packs.
+/// The state of the packs.
 #[derive(Debug, Default)]
 pub(crate) struct Survey {
     /// Every index file that can be read, by its key, and the packs that it names.
@@ -33,27 +33,27 @@ pub(crate) struct Survey {
     pub(crate) damaged: Vec<(String, String)>,
     /// Every pack that an index file names.
     pub(crate) packs: HashMap<Id, Indexed>,
-    /// Those of them that are not there as the index says.
+    /// Those of them that do not exist as the index describes them.
     pub(crate) lost: BTreeMap<Id, Loss>,
     /// Packs that are there and that no index file names, with their lengths.
     pub(crate) unindexed: BTreeMap<Id, u64>,
 }
 
-/// What the index says of a pack.
+/// The index entry of a pack.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Indexed {
-    /// Its length.
+    /// Size in bytes.
     pub(crate) size_bytes: u32,
-    /// Whether it is marked for deletion: no snapshot needed it.
+    /// True if it is marked for deletion: no snapshot needed it.
     pub(crate) is_marked: bool,
 }
 
-/// How a pack is lost.
+/// The way in which a pack is lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Loss {
-    /// It is not there.
+    /// It does not exist.
     Missing,
-    /// It has another length, `.0`, than the index says, `.1`.
+    /// Its length is `.0`, but `.1` according to the index.
     Length(u64, u32),
 }
 
@@ -178,7 +178,7 @@ impl Repository {
         Ok(())
     }
 
-    /// Writes an index file, then removes those that it stands for.
+    /// Writes an index file, then removes those that it replaces.
     pub(crate) async fn replace_index(
         &self,
         file: Option<IndexFile>,

@@ -14,12 +14,12 @@ use nix::{
 
 use super::Place;
 
-/// Where Linux keeps an access list.
+/// The extended attribute in which Linux stores an access list.
 const ACCESS_LIST: &str = "system.posix_acl_access";
-/// Where Linux keeps the capabilities of a program.
+/// The extended attribute in which Linux stores the capabilities of a program.
 const CAPABILITIES: &str = "security.capability";
 
-/// What an entry had when it was captured; nothing of what is `None`.
+/// The attributes of an entry when it was captured. Those that are `None` are not set.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Attributes<'a> {
     pub(crate) uid: Option<u64>,
@@ -33,7 +33,7 @@ pub(crate) struct Attributes<'a> {
 /// An attribute that could not be set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Lack {
-    /// Which: `owner 1000:1000`, `extended attribute user.note`.
+    /// The attribute: `owner 1000:1000`, `extended attribute user.note`.
     pub(crate) what: String,
     pub(crate) why: String,
     /// Only root may set it, and we are not root: worth a note, but nothing failed.
@@ -58,8 +58,8 @@ impl Lack {
 }
 
 impl Attributes<'_> {
-    /// Sets them on an open file or directory. Extended attributes come first: nobody but the owner may set them, and not even he
-    /// once the mode says so. Then the owner (which clears set-id bits and capabilities), the capabilities, the mode, and the time.
+    /// Sets them on an open file or directory. Extended attributes come first: only the owner may set them, and the mode may
+    /// forbid even that. Then the owner (which clears set-id bits and capabilities), the capabilities, the mode, and the time.
     pub(crate) fn set(&self, file: &File) -> Vec<Lack> {
         let mut lacks = Vec::new();
         let xattr = |name: &OsStr, value: &[u8]| {

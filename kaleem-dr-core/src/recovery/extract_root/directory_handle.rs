@@ -31,10 +31,11 @@ impl DirectoryHandle {
         Ok(Self(fcntl::openat(&*root.root, ".", flags, Mode::empty())?))
     }
 
-    /// Whether it belongs to who we are, so that nobody else but root can change what is in it.
+    /// Reports whether the directory belongs to the current user, so that only root and this user can change its content.
     ///
     /// # Errors
-    /// When it cannot be looked at.
+    ///
+    /// If its attributes cannot be read.
     pub fn is_ours(&self) -> io::Result<bool> {
         let facts = stat::fstat(&self.0)?;
         Ok(facts.st_uid == unistd::geteuid().as_raw() && facts.st_mode & 0o022 == 0)
@@ -67,10 +68,11 @@ impl DirectoryHandle {
             .collect()
     }
 
-    /// Whether something of a name is a directory; `None` where there is nothing.
+    /// Reports whether an entry is a directory; `None` if it does not exist.
     ///
     /// # Errors
-    /// When it cannot be looked at.
+    ///
+    /// If its attributes cannot be read.
     pub fn is_directory(&self, name: &OsStr) -> io::Result<Option<bool>> {
         match stat::fstatat(&self.0, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
             Ok(facts) => Ok(Some(is(&facts, SFlag::S_IFDIR))),

@@ -1,10 +1,11 @@
 //! The directory that a restore writes into, held by its descriptor.
 //!
 //! Every path is walked component by component from that descriptor, and the kernel never follows a link on the way. So neither
-//! what an archive holds nor a directory that someone exchanges for a link meanwhile leads a write elsewhere.
+//! the content of an archive nor a directory that another user replaces with a link in the meantime leads a write elsewhere.
 //!
-//! A link that existed before may be followed in place only, where [`Links`] allows it and where nobody but root and we can have
-//! made it (decision 9). It is followed as if the target were the root directory, so that it cannot leave the target.
+//! Existing links may be followed only in place, only if `Links` allows it, and only if no user but root or the current one can
+//! have created them (decision 9). They are resolved as if the target were the root directory, so that they cannot lead out of
+//! the target.
 
 mod attributes;
 mod directory_handle;
@@ -43,7 +44,7 @@ pub(crate) enum Links {
     None,
     /// In place: those above these relative paths, which lead to the configured paths, and none below them.
     Above(Vec<PathBuf>),
-    /// In place: all.
+    /// In place: follow all links.
     All,
 }
 
@@ -57,7 +58,7 @@ impl Links {
     }
 }
 
-/// Whether a path is strictly above one of these.
+/// Reports whether a path is strictly above one of these.
 pub(crate) fn is_above(path: &Path, roots: &[PathBuf]) -> bool {
     roots.iter().any(|root| root != path && root.starts_with(path))
 }
@@ -77,7 +78,7 @@ pub(crate) struct ExtractRoot {
 /// The origin of a directory after [`ExtractRoot::make_directory`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DirectoryOrigin {
-    /// It was made now.
+    /// It was newly created.
     New,
     /// It existed before.
     Existing,
@@ -86,11 +87,12 @@ pub(crate) enum DirectoryOrigin {
 }
 
 impl ExtractRoot {
-    /// Opens the target, and makes it for its owner alone where it is missing.
+    /// Opens the target; creates it with access for its owner only if it does not exist.
     ///
     /// # Errors
-    /// When the path leads through a link that another user can have made; when it existed, lies where every user may make
-    /// directories, such as in `/tmp`, and is another user's.
+    ///
+    /// If the path leads through a link that another user can have created; if it existed, is in a directory where every user may
+    /// create entries, such as `/tmp`, and belongs to another user.
     pub(crate) fn open(target: &Path, links: Links) -> io::Result<Self> {
         let target = std::path::absolute(target)?;
         let below = target.strip_prefix("/").unwrap_or(&target);
@@ -185,7 +187,7 @@ impl ExtractRoot {
         Ok(finish)
     }
 
-    /// Makes a symbolic link.
+    /// Creates a symbolic link.
     pub(crate) fn symlink(&mut self, path: &Path, place: &Place, to: &OsStr) -> io::Result<()> {
         self.put(path, place, |directory, name| unistd::symlinkat(to, directory, name))
     }
@@ -258,7 +260,8 @@ impl ExtractRoot {
         Ok(())
     }
 
-    /// Whether something is there, which then may be replaced by something that is not a directory. A directory makes way.
+    /// Reports whether something exists at a path that may then be replaced by something other than a directory. A directory
+    /// makes way.
     fn make_way(&mut self, path: &Path, place: &Place) -> io::Result<bool> {
         let Some(there) = place.look()? else { return Ok(false) };
         let in_place = !matches!(self.links, Links::None);
@@ -323,7 +326,7 @@ impl ExtractRoot {
         let leaves = || io::Error::other("it leads out of the target");
         // Of links: how `..` finds back. Never empty.
         let mut above = vec![self.root.clone()];
-        // Each with the relative path that it stands for; what a link leads through stands for no path of its own.
+        // Each with the relative path that it represents; the components of a link's target represent no path of their own.
         let mut pending: Vec<(OsString, Option<PathBuf>)> = Vec::new();
         let mut whole = PathBuf::new();
         for component in path.components() {
@@ -404,12 +407,12 @@ impl ExtractRoot {
     }
 }
 
-/// Whether a user is root or who we are.
+/// Reports whether a user is root or the current one.
 fn is_trusted(uid: u32) -> bool {
     uid == 0 || uid == unistd::geteuid().as_raw()
 }
 
-/// Whether nobody but root and we can exchange what is in a directory and is root's or ours.
+/// Reports whether only root and the current user can replace the entries of a directory that belong to root or the current user.
 fn is_closed(directory: &FileStat) -> bool {
     let mode = directory.st_mode;
     let sticky = mode & 0o1000 != 0;

@@ -36,7 +36,7 @@ pub(crate) struct Place {
     pub(super) name: OsString,
 }
 
-/// Device and inode.
+/// Device and inode number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Identity(u64, u64);
 
@@ -54,7 +54,7 @@ pub(crate) struct Unfinished {
     pub(crate) identity: Identity,
 }
 
-/// How a finished file got into its place.
+/// The way in which a finished file came into its place.
 pub(crate) enum Finish {
     /// By its name: it is the file that was written.
     Named,
@@ -62,7 +62,7 @@ pub(crate) enum Finish {
     WrittenThrough(File),
 }
 
-/// A name that nobody can guess.
+/// A name that cannot be guessed.
 pub(super) fn temporary() -> OsString {
     format!("{UNFINISHED}{}", Ulid::generate()).into()
 }
@@ -76,7 +76,7 @@ pub(super) fn kept(name: &OsStr) -> OsString {
 }
 
 impl Place {
-    /// Bytes that may still be written on its file system; `None` where it does not say, as ramfs.
+    /// Free space of its file system, in bytes; `None` if the file system does not report it, such as ramfs.
     pub(crate) fn free_bytes(&self) -> io::Result<Option<u64>> {
         let facts = statvfs::fstatvfs(&*self.directory)?;
         let free = facts.blocks_available().saturating_mul(facts.fragment_size());
@@ -114,7 +114,7 @@ impl Place {
     pub(super) fn take(&self, temporary: &OsStr) -> io::Result<()> {
         fcntl::renameat(&*self.directory, temporary, &*self.directory, self.name.as_os_str())
             .map_err(|errno| {
-                // The first failure is the one to report; the name says what it is.
+                // The first failure is the one to report; the name marks the file as temporary.
                 let _ = unistd::unlinkat(&*self.directory, temporary, UnlinkatFlags::NoRemoveDir);
                 errno.into()
             })

@@ -1,4 +1,4 @@
-//! Whether what stands on disk is what a snapshot holds: content, kind, owner, mode, times, links. Nothing is written.
+//! Compares files on disk with a snapshot: content, kind, owner, mode, times, links. Writes nothing.
 
 use std::{
     collections::HashMap,
@@ -19,11 +19,12 @@ use crate::{
     ground::progress::{ProgressSink, Unit},
 };
 
-/// Compares a restored tree with the snapshot: everything the options select must stand under their target as it was captured.
-/// In the report, `verified` counts the paths that are equal, and `problems` has the others. What is there besides is not looked at.
+/// Compares a restored tree with the snapshot: everything that the options select must exist under their target as it was
+/// captured. In the report, `verified` counts the equal paths, and `problems` lists the others. Additional files are ignored.
 ///
 /// # Errors
-/// Whatever keeps the snapshot from being read.
+///
+/// If the snapshot cannot be read.
 pub async fn compare_files(
     snapshot: &SnapshotReader,
     options: &RestoreOptions,

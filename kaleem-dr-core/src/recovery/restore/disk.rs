@@ -90,7 +90,8 @@ impl Disk {
                 let is_theirs = origin == DirectoryOrigin::Existing
                     && self.options.overwrite
                     && is_above(&item.below, &self.roots);
-                // What a link of the host leads to, and what lies above the configured paths, was not captured to be changed.
+                // The target of the host's own link, or a directory above the configured paths: these were not captured in order
+                // to be changed.
                 if origin == DirectoryOrigin::Linked || is_theirs {
                     self.keeping.push(item.below.clone());
                 }
@@ -161,7 +162,7 @@ impl Disk {
     /// Removes what was written for these and not finished.
     pub(super) fn discard(window: &[Item]) {
         for unfinished in window.iter().filter_map(|item| item.unfinished.as_ref()) {
-            // That it may be gone already is fine, and its name says what it is.
+            // It may already be gone, and its name marks it as temporary.
             let _ = unfinished.discard();
         }
     }

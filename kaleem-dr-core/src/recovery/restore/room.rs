@@ -1,4 +1,4 @@
-//! Whether what is restored fits on the target's file system: asked before anything is written.
+//! Checks, before anything is written, that a restore fits on the target's file system.
 
 use std::{
     io,
@@ -13,14 +13,15 @@ use crate::{
     engine::repository::{RepositoryError, SnapshotReader, blocking},
 };
 
-/// Of what is needed, so much more is asked for: one part in this many, for inodes and the ends of blocks.
+/// Additional space to require, as a fraction of what is needed: one part in this many, for inodes and partly filled blocks.
 const MARGIN: u64 = 32;
 
-/// Says before a disk is filled that something does not fit on it. A file system that does not know its size, such as ramfs, may
-/// have room.
+/// Checks that a file system has this much free space. One that does not report its size, such as ramfs, counts as large enough.
 ///
 /// # Errors
-/// [`io::ErrorKind::StorageFull`] with both numbers; when the file system cannot be asked. The directory itself need not exist.
+///
+/// [`io::ErrorKind::StorageFull`] with both numbers; other errors if the file system cannot be queried. The directory itself need
+/// not exist.
 pub fn ensure_room(directory: &Path, needed_bytes: u64) -> io::Result<()> {
     let Some(free_bytes) = free_bytes(directory)? else { return Ok(()) };
     let wanted = needed_bytes.saturating_add(needed_bytes / MARGIN);

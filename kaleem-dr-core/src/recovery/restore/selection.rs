@@ -47,7 +47,7 @@ impl Selection {
             })
     }
 
-    /// Whether something below a directory may be wanted.
+    /// Reports whether something below a directory may be selected.
     pub(crate) fn may_hold(&self, path: &Path) -> bool {
         self.includes(path)
             || self.include.as_ref().is_some_and(|globs| !globs.is_empty())

@@ -46,7 +46,7 @@ impl Item {
         self.blobs.iter().map(BlobPlace::plain_length).sum()
     }
 
-    /// What hard links of one file share; `None` where it has no other name.
+    /// A key that all hard links of a file share; `None` if the file has no other name.
     pub(crate) fn inode(&self) -> Option<(u64, u64)> {
         let meta = &self.node.meta;
         (meta.links > 1 && meta.inode != 0).then_some((meta.device_id, meta.inode))

@@ -1,11 +1,11 @@
-//! What a probe of a source says to `doctor`.
+//! Converts a probe of a source into a diagnosis for `doctor`.
 
 use crate::{
     engine::source::Probe,
     ground::{SourceError, SourceName, diagnosis::Diagnosis, error_chain},
 };
 
-/// What a probe of a source says.
+/// Converts the result of a probe into a diagnosis.
 #[must_use]
 pub fn diagnosis_of_probe(
     source: &SourceName,

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 /// One difference between the target and the manifest.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Difference {
-    /// What differs: `collection users: documents`.
+    /// The object that differs: `collection users: documents`.
     pub what: String,
     /// As the manifest has it.
     pub expected: String,

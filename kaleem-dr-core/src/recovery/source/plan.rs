@@ -1,4 +1,4 @@
-//! What a restore is going to do: shown before anything is written.
+//! The plan of a restore, which is shown before anything is written.
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -6,19 +6,19 @@ use serde::Serialize;
 use super::request::RestoreRequest;
 use crate::engine::repository::SnapshotId;
 
-/// What a restore will do.
+/// The intended effects of a restore.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct RestorePlan {
-    /// What was asked, with the names settled.
+    /// The request, with all names resolved.
     pub request: RestoreRequest,
     /// The target in words: `database kaleem_restored on 127.0.0.1:27017`.
     pub target: String,
     /// One line per thing that is touched or left alone.
     pub actions: Vec<PlannedAction>,
-    /// What the operator should know first.
+    /// Warnings for the operator to read first.
     pub warnings: Vec<String>,
-    /// The snapshot that is restored; `None` for a file. [`crate::job::plan_restore`] fills it in.
+    /// The snapshot to restore; `None` for a file. Sources leave it unset: the restore job fills it in.
     pub origin: Option<PlanOrigin>,
 }
 
@@ -26,11 +26,11 @@ pub struct RestorePlan {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct PlanOrigin {
-    /// Its id.
+    /// Id of the snapshot.
     pub snapshot: SnapshotId,
     /// The host that it is of.
     pub host: String,
-    /// When it was taken.
+    /// Time of the snapshot.
     pub taken: Timestamp,
 }
 
@@ -46,7 +46,7 @@ impl RestorePlan {
         Self { request, target: target.into(), actions, warnings, origin: None }
     }
 
-    /// Whether anything that exists would be changed.
+    /// Reports whether anything that exists would be changed.
     #[must_use]
     pub fn overwrites(&self) -> bool {
         self.actions.iter().any(|action| {
@@ -58,9 +58,9 @@ impl RestorePlan {
 /// One line of a plan.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct PlannedAction {
-    /// What happens to it.
+    /// The planned change.
     pub change: Change,
-    /// What it is: `collection users`, `queue orders`, `/etc/nginx`.
+    /// The object: `collection users`, `queue orders`, `/etc/nginx`.
     pub what: String,
     /// Items (documents, definitions, files) it holds in the point, where known.
     pub items: Option<u64>,
@@ -77,7 +77,7 @@ impl PlannedAction {
     }
 }
 
-/// What a restore does to one thing.
+/// A restore's effect on one object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Change {

@@ -1,43 +1,44 @@
-//! What a restore did, and what the comparison after it found.
+//! The result of a restore and of the comparison after it.
 
 use serde::Serialize;
 
 use super::{difference::Difference, rehearsal::Control};
 
-/// What a restore did, and what a comparison with the manifest showed afterwards.
+/// The result of a restore, and of the comparison with the manifest afterwards.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct RestoreReport {
     /// The target in words, as in the plan.
     pub target: String,
     /// Items written: documents, definitions, files.
     pub items: u64,
-    /// Bytes written.
+    /// Written data, in bytes.
     pub size_bytes: u64,
     /// What was compared and found equal.
     pub compared: Vec<String>,
-    /// What differs from the manifest. Empty means that all of `compared` is equal.
+    /// Differences from the manifest. Empty means that all of `compared` is equal.
     pub differences: Vec<Difference>,
-    /// What came back and could not be compared with anything.
+    /// What was restored but could not be compared with anything.
     pub uncompared: Vec<Uncompared>,
-    /// What the operator should know, one sentence each.
+    /// Warnings for the operator, as one sentence each.
     pub warnings: Vec<String>,
     /// Commands of the operator's that ran afterwards.
     pub hooks: Vec<HookReport>,
-    /// In a rehearsal: whether the comparison can see a difference at all. `None` where nothing could be damaged, or nobody asked.
+    /// The negative control of a rehearsal: shows that the comparison can detect a difference. `None` if nothing could be
+    /// damaged, or no control was requested.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub control: Option<Control>,
 }
 
 impl RestoreReport {
-    /// Whether something was compared, and all of it is equal.
+    /// Reports whether something was compared, and all of it is equal.
     #[must_use]
     pub fn is_equal(&self) -> bool {
         self.differences.is_empty() && !self.compared.is_empty()
     }
 
-    /// The same with a scratch name left out of what it says of the things in it: it means nothing to a reader.
+    /// Removes a scratch name from all texts, because it means nothing to a reader.
     pub(crate) fn without(mut self, name: &str) -> Self {
-        // In paths the name stands behind the directory of the same name.
+        // In paths, the name follows the directory with the same name.
         let plain = |text: &mut String| {
             if let Some(at) = text.find(name) {
                 let begin = text[..at].rfind(' ').map_or(0, |space| space + 1);
@@ -61,7 +62,7 @@ impl RestoreReport {
         self
     }
 
-    /// Whether it is equal, and every hook ended well.
+    /// Reports whether it is equal, and every hook succeeded.
     #[must_use]
     pub fn is_done(&self) -> bool {
         self.is_equal() && self.hooks.iter().all(|hook| hook.status == Some(0))
@@ -71,9 +72,9 @@ impl RestoreReport {
 /// Something that was restored and that nothing could be compared with.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Uncompared {
-    /// What it is.
+    /// The object that was not compared.
     pub what: String,
-    /// Why.
+    /// The reason.
     pub why: String,
 }
 

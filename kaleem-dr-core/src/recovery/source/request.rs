@@ -1,10 +1,10 @@
-//! What an operator asks of a restore.
+//! An operator's request for a restore.
 
 use serde::Serialize;
 
 use crate::ground::SourceError;
 
-/// Where a restore goes.
+/// The target of a restore.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RestoreTarget {
@@ -14,18 +14,18 @@ pub enum RestoreTarget {
     InPlace,
 }
 
-/// What a restore is asked for.
+/// An operator's request for a restore.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct RestoreRequest {
-    /// Where it goes.
+    /// The target.
     pub to: RestoreTarget,
     /// Only these parts of the source, in the source's words (a collection, a virtual host), as globs. Empty: everything.
     pub only: Vec<String>,
     /// Parts that get another name.
     pub rename: Vec<Rename>,
-    /// What happens to a part that is there already. Beside, nothing may be.
+    /// The treatment of existing parts. Next to the live data, there must not be any.
     pub existing: Existing,
-    /// What happens to parts that are there but not in the point.
+    /// The treatment of parts that exist but are not in the point.
     pub extras: Extras,
 }
 
@@ -71,7 +71,7 @@ pub struct Rename {
     pub to: String,
 }
 
-/// What happens to a part (a collection, a queue) that is there already.
+/// The treatment of a part (a collection, a queue) that already exists.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Existing {
@@ -82,13 +82,13 @@ pub enum Existing {
     Merge,
 }
 
-/// What happens to parts that are there but not in the point.
+/// The treatment of parts that exist but are not in the point.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Extras {
-    /// They stay.
+    /// Keep them.
     #[default]
     Keep,
-    /// They are removed.
+    /// Remove them.
     Remove,
 }

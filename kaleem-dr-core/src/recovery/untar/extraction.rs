@@ -33,7 +33,6 @@ const PIECE_BYTES: usize = 256 << 10;
 /// access lists that people give them need less.
 const KEPT_ATTRIBUTES_LIMIT_BYTES: usize = 128 << 20;
 
-/// One extraction.
 pub(super) struct Extraction<'a> {
     options: &'a UntarOptions,
     selection: Selection,
@@ -136,7 +135,7 @@ impl<'a> Extraction<'a> {
         }
     }
 
-    /// Something that is not a directory stands at a path now.
+    /// Something other than a directory is now at this path.
     fn forget_directory(&mut self, path: &Path) {
         self.directories.retain(|directory, _| !directory.starts_with(path));
     }
@@ -247,7 +246,7 @@ impl<'a> Extraction<'a> {
         member: &Member,
     ) -> Result<u64, Failure> {
         let place = self.root.place(path)?;
-        // Holes count: a few bytes can say to be as long as all disks together.
+        // Holes count: a few bytes can declare a length greater than all disks together.
         let fits = self.left_bytes.min(place.free_bytes()?.unwrap_or(u64::MAX));
         if member.size_bytes > fits {
             let why = format!(
@@ -353,7 +352,7 @@ impl<'a> Extraction<'a> {
 enum Failure {
     /// The next ones may still be.
     Member(io::Error),
-    /// Nothing more can be.
+    /// The archive cannot be read any further.
     Archive(UntarError),
 }
 

@@ -1,13 +1,13 @@
 //! The members of a tar stream: POSIX ustar and pax, GNU with its long names and sparse files.
 //!
-//! Written for archives nobody vouches for: what a header declares is never believed where it would cost memory, and where a
-//! stream breaks is told by the byte and the last whole member.
+//! Written for archives from untrusted origins: a header is never trusted where it would cost memory, and damage is reported by
+//! its byte offset and the last complete member.
 
 use std::{collections::BTreeMap, ffi::OsString, fmt, io, os::unix::ffi::OsStringExt as _};
 
 use super::{names::decode_attribute, number};
 
-/// Length of tar's blocks.
+/// Size of a tar block, in bytes.
 pub(crate) const BLOCK_BYTES: usize = 512;
 /// Most that the long names and pax headers before one member may hold together: far beyond any path, and more than the attributes
 /// of a file that we capture.
@@ -18,7 +18,7 @@ const STRETCHES_LIMIT: usize = 1 << 16;
 /// One member, without its content.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Member {
-    /// Its name as it stands there.
+    /// The name as written in the archive.
     pub(crate) name: OsString,
     pub(crate) kind: MemberKind,
     pub(crate) mode: u32,
@@ -48,7 +48,7 @@ impl Member {
     }
 }
 
-/// What a member is.
+/// The type of a member.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum MemberKind {
     File,
@@ -69,10 +69,10 @@ pub(crate) struct Stretch {
     pub(crate) size_bytes: u64,
 }
 
-/// Where and why a tar stream breaks.
+/// The position of and reason for damage in a tar stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Damage {
-    /// How much of the stream was read.
+    /// Number of bytes read from the stream.
     pub(crate) offset_bytes: u64,
     /// The last member that was there as a whole.
     pub(crate) last_whole: Option<String>,
@@ -100,7 +100,7 @@ pub(crate) struct Members<R> {
     last_whole: Option<String>,
 }
 
-/// What extension headers say of the member behind them.
+/// The values in extension headers for the member after them.
 #[derive(Default)]
 struct Extensions {
     name: Option<Vec<u8>>,
@@ -156,7 +156,7 @@ impl<R: io::Read> Members<R> {
                 b'L' => extensions.name = Some(until_nul(content)),
                 b'K' => extensions.link = Some(until_nul(content)),
                 b'x' => extensions.read_pax(&content).map_err(|why| self.damage(why))?,
-                // Says what holds for all members: nothing that is used here. It needs no member behind it.
+                // This applies to all members: we use none of it, and it needs no member after it.
                 _ => extended -= size + BLOCK_BYTES as u64,
             }
         }

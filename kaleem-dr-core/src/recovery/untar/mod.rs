@@ -1,8 +1,8 @@
-//! Extracting a tar, compressed or not, that nobody vouches for.
+//! Extracts a tar from an untrusted origin, compressed or not.
 //!
-//! Nothing is ever written outside the target, whatever the archive holds: see [`crate::recovery::extract_root`]. What is refused is named, and the
-//! rest is still extracted. Every file is read back and compared with what came out of the archive. As in GNU tar, the last member
-//! of a name wins, and a leading `/` is cut off.
+//! Nothing is ever written outside the target, whatever the archive contains: see [`crate::recovery::extract_root`]. Rejected
+//! members are reported, and the rest is still extracted. Every file is read back and compared with the archive. As in GNU tar,
+//! the last member of a name wins, and a leading `/` is removed.
 
 mod extraction;
 mod members;
@@ -33,24 +33,25 @@ use crate::{
     recovery::restore::{FileProblem, FilesReport, Selection},
 };
 
-/// An archive with more members that are refused is none that a backup made.
+/// Limit for the number of rejected members: no backup creates an archive with more.
 const PROBLEMS_LIMIT: usize = 10_000;
-/// Most places that a survey tells.
+/// Limit for the number of places in a survey.
 const ROOTS_LIMIT: usize = 64;
 
-/// What to extract, and how.
+/// The selection and options of an extraction.
 #[derive(Clone, Debug)]
 pub struct UntarOptions {
     /// Directory under which the archive's names are made. It is made if it is not there.
     pub target: PathBuf,
-    /// Only what lies under these absolute paths (`/etc/nginx` for the member `etc/nginx`), or matches these globs; empty for all.
+    /// Extract only what is under these absolute paths (`/etc/nginx` for the member `etc/nginx`), or matches these globs; empty
+    /// for everything.
     pub include: Vec<String>,
     /// Write over what is there, and follow links to directories that were there before. Otherwise a target that is not empty is
     /// refused.
     pub in_place: bool,
     /// Make named pipes and devices too.
     pub special_files: bool,
-    /// Most bytes that all files together may have, holes counted. Each file must fit into its file system besides.
+    /// Limit for the total size of all files, in bytes, holes included. Each file must also fit into its file system.
     pub limit_bytes: Option<u64>,
 }
 
@@ -61,7 +62,7 @@ pub enum UntarError {
     /// It is damaged, or no tar.
     #[error("{0}")]
     Damaged(String),
-    /// This is not done unless asked for; the sentence says how.
+    /// The operation needs the operator's consent; the text explains how to give it.
     #[error("{0}")]
     Refused(String),
     /// A local path could not be used.
@@ -69,9 +70,9 @@ pub enum UntarError {
     Path {
         /// The path.
         path: PathBuf,
-        /// What was tried.
+        /// The operation that failed.
         action: &'static str,
-        /// What the system said.
+        /// The error of the operating system.
         #[source]
         cause: io::Error,
     },
@@ -86,7 +87,7 @@ impl From<Damage> for UntarError {
     }
 }
 
-/// What is in an archive.
+/// The content of an archive.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Survey {
@@ -100,10 +101,11 @@ pub struct Survey {
     pub newest_seconds: Option<i64>,
 }
 
-/// Reads an archive through to its end and counts. Blocking.
+/// Reads an archive to its end and counts its content. Blocking.
 ///
 /// # Errors
-/// [`UntarError::Damaged`] says where it breaks, and which member is the last whole one.
+///
+/// [`UntarError::Damaged`] with the position of the damage and the last complete member.
 pub fn survey(
     archive: &Path,
     include: &[String],

@@ -1,8 +1,8 @@
-//! Proving a recovery point, at one of four levels, each including those below it.
+//! Proves a recovery point at one of four levels, each of which includes those below it.
 //!
-//! *Stored*: every object that the snapshot needs is there and hashes to its name. *Readable*: every blob decrypts and every
-//! artifact is what the manifest says. *Parsed*: the source finds each artifact valid in its own format. *Restored*: it was
-//! loaded into a scratch target and is equal by content. What is wrong is a finding and never hides what comes after it.
+//! *Stored*: every object that the snapshot needs exists and hashes to its name. *Readable*: every blob decrypts and every
+//! artifact matches the manifest. *Parsed*: the source finds each artifact valid in its own format. *Restored*: it was loaded
+//! into a scratch target and has equal content. Each problem is a finding and never hides what comes after it.
 
 mod report;
 mod work;
@@ -22,13 +22,13 @@ pub use self::report::{Untried, VerifyReport};
 use self::work::Verification;
 pub(crate) use self::work::left_out;
 
-/// How far a verification goes.
+/// The extent of a verification.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Thoroughness {
     /// The level that is to be proven.
     pub level: ProofLevel,
-    /// Whether a negative control follows ([`Control`]): the scratch is damaged on purpose and must be found different; below
-    /// [`ProofLevel::Restored`], an artifact with a byte turned over must not be read to its end.
+    /// Run a negative control as well ([`Control`](super::source::Control)): the scratch target is damaged on purpose and must be
+    /// found different; below [`ProofLevel::Restored`], an artifact with one byte changed must not be read to its end.
     pub control: bool,
 }
 
@@ -72,7 +72,7 @@ pub async fn verify_source(
         }
     };
     let verified = verified.await;
-    // What could not be read any more is no damage.
+    // After a cancellation, unread data are not damage.
     if work.cancel.is_cancelled() {
         return Err(SourceError::Cancelled);
     }

@@ -26,7 +26,7 @@ const NAMED: usize = 5;
 
 pub(super) struct Verification {
     pub(super) report: VerifyReport,
-    /// What came back in a rehearsal and could not be compared.
+    /// What a rehearsal restored but could not compare.
     pub(super) uncompared: Vec<Incomplete>,
     pub(super) began: Instant,
 }
@@ -48,7 +48,7 @@ impl Verification {
         }
     }
 
-    /// What its capture had to leave out cannot be proven, however sound the rest is.
+    /// Parts that the capture left out cannot be proven, however sound the rest is.
     pub(super) fn leave_out(&mut self, incomplete: &[Incomplete]) {
         if !incomplete.is_empty() {
             self.report.findings.push(Finding::warning(left_out(incomplete)));
@@ -87,7 +87,7 @@ impl Verification {
         Ok(())
     }
 
-    /// Reads every file of the tree that is no artifact, blob by blob: each is decrypted and hashed on the way.
+    /// Reads every file of the tree that is not an artifact, blob by blob, which decrypts and hashes each one.
     pub(super) async fn files(
         &mut self,
         snapshot: &SnapshotReader,
@@ -231,7 +231,7 @@ impl Verification {
         let began = Instant::now();
         let rehearsed = source.rehearse(point, scratch.target()).await;
         let seconds = began.elapsed().as_secs_f64();
-        // A source that failed has tried to remove what it made; only a second look tells whether it could.
+        // A source that failed has tried to remove what it created; only a second attempt shows whether that succeeded.
         let name = scratch.target().name.clone();
         let left = match &rehearsed {
             Ok(_) => Ok(Vec::new()),
@@ -246,7 +246,7 @@ impl Verification {
         Ok(())
     }
 
-    /// What a rehearsal showed. A comparison that does not see the damage of its negative control has shown nothing.
+    /// Adds the result of a rehearsal. A comparison that does not detect the damage of its negative control proves nothing.
     pub(super) fn take(&mut self, report: RestoreReport, controlled: bool) {
         let equal = report.is_equal();
         self.report
@@ -284,7 +284,7 @@ impl Verification {
     }
 }
 
-/// What an incomplete point lacks, in one sentence.
+/// Describes the missing parts of an incomplete point in one sentence.
 pub(crate) fn left_out(incomplete: &[Incomplete]) -> String {
     let named: Vec<String> =
         incomplete.iter().take(NAMED).map(|left| format!("{} ({})", left.what, left.why)).collect();

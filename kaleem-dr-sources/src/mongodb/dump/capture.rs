@@ -168,9 +168,9 @@ async fn place_in_oplog(
         (_, ConsistencyMode::PerCollection) => Ok(Err("it is not to be used".to_owned())),
         (Topology::ReplicaSet, _) => oplog::position(connection).await,
         (Topology::Standalone, _) => Ok(Err("a standalone server has no oplog".to_owned())),
-        (Topology::Sharded, _) => {
-            Ok(Err("a sharded cluster has an oplog on each shard and none of its own".to_owned()))
-        }
+        (Topology::Sharded, _) => Ok(Err(
+            "a sharded cluster has an oplog on each shard, but not one of its own".to_owned(),
+        )),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Documents as raw bytes: read from a collection in batches, or split from a stream. Nothing is
 //! decoded in either case.
 
-use bson::{Document, RawBsonRef, doc};
+use bson::{RawBsonRef, doc};
 use bytes::{Bytes, BytesMut};
 use mongodb::raw_batch_cursor::RawBatch;
 
@@ -50,7 +50,7 @@ pub(super) async fn batch_documents(
     collection: &str,
 ) -> u32 {
     let stats = connection
-        .run(database, doc! { "collStats": collection }, "tell the size of a collection")
+        .run(database, doc! { "collStats": collection }, "read the size of a collection")
         .await
         // A user may be allowed to read a collection, but not its statistics.
         .unwrap_or_default();

@@ -71,7 +71,7 @@ impl Moment {
         }
         if !self.left.swap(true, Ordering::SeqCst) && self.snapshot.is_some() {
             tracing::info!(
-                "the server no longer has the snapshot that this capture began with; it goes on with the oplog"
+                "the server no longer has the snapshot that this capture began with; continuing with the oplog"
             );
         }
         true

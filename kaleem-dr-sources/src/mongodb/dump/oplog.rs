@@ -183,7 +183,7 @@ pub(crate) async fn copy_needed(
     filter.end().map_err(|why| SourceError::artifact(&path, why))?;
     let kept = to.items();
     to.finish().await?;
-    tracing::info!(entries = kept, "the oplog makes the collections belong to one moment");
+    tracing::info!(entries = kept, "the oplog brings the collections to one moment");
     Ok(window)
 }
 
@@ -222,7 +222,7 @@ where
         if tries > TRIES || !is_passing(&error) {
             return Err(failed(told));
         }
-        tracing::warn!(error = %told, "the read of the oplog broke off; it goes on where it was");
+        tracing::warn!(error = %told, "the read of the oplog was interrupted; resuming it");
         tokio::time::sleep(Duration::from_millis(100 << tries.min(6))).await;
     }
     // The server discards the oldest entries in the meantime.

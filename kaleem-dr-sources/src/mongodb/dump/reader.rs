@@ -303,7 +303,7 @@ impl CollectionReader {
                 return Err(failed());
             }
             self.failing = Some((since, tries + 1));
-            tracing::warn!(error = %failed(), tries, "a read broke off; it goes on where it was");
+            tracing::warn!(error = %failed(), tries, "a read was interrupted; resuming it");
             tokio::time::sleep((FIRST_PAUSE * 2_u32.saturating_pow(tries)).min(LONGEST_PAUSE))
                 .await;
         }
@@ -343,7 +343,7 @@ pub(crate) async fn note_end(read: &Read) -> Result<(), SourceError> {
         return Ok(());
     }
     let spec = &read.spec;
-    let action = format!("look for {} once more", spec.namespace());
+    let action = format!("check that {} still exists", spec.namespace());
     let command = doc! { "listCollections": 1, "filter": { "name": &spec.name } };
     let began = Instant::now();
     let reply = loop {

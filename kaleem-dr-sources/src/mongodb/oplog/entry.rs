@@ -399,6 +399,9 @@ mod tests {
             "prevOpTime": { "ts": Timestamp { time: 8, increment: 0 } }, "ts": Timestamp { time: 9, increment: 1 },
         };
         let vectored = parse(&RawDocumentBuf::try_from(&vectored).unwrap()).unwrap();
-        assert!(matches!(vectored, Operation::Group(_)), "inserts of one batch are no transaction");
+        assert!(
+            matches!(vectored, Operation::Group(_)),
+            "inserts of one batch are not a transaction"
+        );
     }
 }

@@ -78,7 +78,7 @@ impl<'a> Filter<'a> {
         match self.missing.first() {
             None => Ok(()),
             Some(missing) => Err(format!(
-                "{missing} was dropped or made anew while it was read, and the oplog does not say when: run the capture again"
+                "{missing} was dropped or recreated while it was read, and the oplog does not show when: run the capture again"
             )),
         }
     }
@@ -316,7 +316,10 @@ mod tests {
         };
         moment.finish("d.a".into(), at(10));
         let mut filter = Filter::new(&scope, &[spec("a", "1")], &moment);
-        assert!(filter.keep(&rename("a", "b", 11)).unwrap().is_some(), "it was whole by then");
+        assert!(
+            filter.keep(&rename("a", "b", 11)).unwrap().is_some(),
+            "it was completely read by then"
+        );
         let why = filter.keep(&rename("a", "b", 9)).unwrap_err();
         assert!(why.contains("d.a was renamed to d.b while it was read"), "{why}");
         let why = filter.keep(&rename("tmp1", "b", 12)).unwrap_err();

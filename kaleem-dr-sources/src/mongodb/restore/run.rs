@@ -286,7 +286,10 @@ async fn compare_specifications(
                 differences.into_iter().partition(compare::is_lack);
             report.differences.extend(lacks);
             let kept = kept.iter().map(|kept| {
-                format!("{} was there otherwise and stays as it is: {}", kept.what, kept.found)
+                format!(
+                    "{} existed with other settings and is kept as it is: {}",
+                    kept.what, kept.found
+                )
             });
             report.warnings.extend(kept);
         } else {
@@ -340,7 +343,7 @@ async fn remove_extras(
                     .await?;
             } else {
                 report.warnings.push(format!(
-                    "{} was created after the plan was made, and stays",
+                    "{} was created after the plan was made, and is kept",
                     label(spec)
                 ));
             }

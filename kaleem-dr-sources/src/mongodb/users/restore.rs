@@ -48,7 +48,7 @@ pub(crate) async fn restore(
         check_schema(connection, wanted.schema).await?;
         let kept = wanted.keep_login(connection).await?;
         report.warnings.extend(kept.into_iter().map(|login| {
-            format!("the login in use, {login}, stays as it is: with another password this restore could not end")
+            format!("the login in use, {login}, is kept as it is: with another password, this restore could not finish")
         }));
         take_over(connection, writes, &wanted, extras).await
     }
@@ -117,7 +117,7 @@ impl Wanted {
 
     /// Keeps the login in use as it is on the server, instead of restoring it from the point. Returns the names of such logins.
     async fn keep_login(&mut self, connection: &Connection) -> Result<Vec<String>, SourceError> {
-        let action = "tell who is logged in";
+        let action = "determine the current login";
         let status = connection.run("admin", doc! { "connectionStatus": 1 }, action).await?;
         let logins = status
             .get_document("authInfo")

@@ -1,7 +1,7 @@
-//! Proving that a repository is whole: structure always, every byte on demand.
+//! Proves that a repository is intact: always its structure, and on request every byte.
 //!
-//! Only what is seen to be wrong is a finding. A store that cannot be reached and an operator who cancels end the check with an error, for
-//! neither says anything about the data. Damage is told by object, not by blob.
+//! Only observed damage is a finding. If a store cannot be reached or the operator cancels, the check ends with an error, because
+//! neither shows anything about the data. Damage is reported by object, not by blob.
 
 mod packs;
 
@@ -31,15 +31,15 @@ use crate::{
 
 /// Keys that are read at once.
 const OBJECTS_AT_ONCE: usize = 8;
-/// Findings of one kind that are told by name; the rest is counted.
+/// Limit for findings of one kind that are listed by name; the rest is counted.
 const NAMED: usize = 30;
 
-/// How much of the packs is read.
+/// The part of the packs to read.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum ReadData {
     /// Nothing: lists, index and trees only. A flipped byte in a pack goes unseen.
     Nothing,
-    /// Everything.
+    /// All packs.
     All,
     /// About this share, drawn at random: `10%`.
     Percent(f64),
@@ -49,7 +49,7 @@ pub enum ReadData {
     Part {
         /// Which part, from 1.
         n: u32,
-        /// Of how many.
+        /// Number of parts.
         of: u32,
     },
 }
@@ -95,17 +95,17 @@ impl FromStr for ReadData {
 #[error("`{0}` is no subset; use a share (`10%`), a size (`500M`) or a part (`2/5`)")]
 pub struct InvalidSubset(String);
 
-/// What a check found.
+/// The result of a check.
 #[derive(Clone, Debug, Default, Serialize)]
 #[non_exhaustive]
 pub struct CheckReport {
-    /// What was found, errors and warnings.
+    /// Errors and warnings.
     pub findings: Vec<Finding>,
-    /// What may mend it, in this order.
+    /// Repairs that may help, in this order.
     pub remedies: BTreeSet<Remedy>,
 }
 
-/// What may mend a damaged repository.
+/// A repair for a damaged repository.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Remedy {
@@ -118,7 +118,7 @@ pub enum Remedy {
 }
 
 impl CheckReport {
-    /// How many findings are errors.
+    /// Number of findings that are errors.
     #[must_use]
     pub fn errors(&self) -> usize {
         self.findings.iter().filter(|finding| finding.is_error()).count()
@@ -139,12 +139,13 @@ impl CheckReport {
 }
 
 impl Repository {
-    /// Checks the repository: keys, index files, snapshots and the list of packs always, and all trees; of the packs' content what `read`
-    /// says.
+    /// Checks the repository: always keys, index files, snapshots, the list of packs, and all trees; and the packs' content as
+    /// requested by `read`.
     ///
     /// # Errors
-    /// When it cannot be checked to the end: on cancellation, a lost lock, or an error of the store that says nothing of an object. What is
-    /// wrong with the repository is in the report.
+    ///
+    /// If the check cannot be completed: on cancellation, a lost lock, or an error of the store that does not concern an object.
+    /// Damage of the repository is in the report.
     pub async fn check(
         &self,
         read: ReadData,

@@ -1,4 +1,4 @@
-//! Reading packs to their last byte: each hashes to its name, and each of its blobs decrypts to what its id says.
+//! Reads packs completely: each must hash to its name, and each of its blobs must decrypt to content that matches its id.
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -47,7 +47,7 @@ impl Repository {
         let bar = progress.begin("reading packs", Unit::Bytes, Some(total));
         let mut seen = HashSet::new();
         let mut damaged = Vec::new();
-        // One index file at a time is in memory: it says where the blobs of its packs lie.
+        // Only one index file at a time is in memory: it locates the blobs of its packs.
         for (key, packs) in &survey.files {
             if !packs.iter().any(|pack| wanted.contains(pack)) {
                 continue;
@@ -74,7 +74,7 @@ impl Repository {
         Ok(damaged)
     }
 
-    /// What is wrong with a pack; `None` when all of it is right.
+    /// Describes the damage of a pack; `None` if it is intact.
     async fn damage_of(
         &self,
         pack: IndexPack,
@@ -162,7 +162,7 @@ fn is_right(key: &RepositoryKey, blob: &IndexBlob, start: u32, bytes: &[u8]) -> 
     plain().is_some_and(|plain| ByteDigest::of(&plain) == *blob.id.to_hex())
 }
 
-/// The packs to read. What is lost has been told.
+/// The packs to read. Lost ones were reported before.
 fn chosen(read: ReadData, survey: &Survey) -> HashSet<Id> {
     let mut packs: Vec<(Id, u64)> = survey
         .packs

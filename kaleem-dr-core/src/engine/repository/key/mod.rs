@@ -47,9 +47,9 @@ impl fmt::Display for KeyId {
 /// Whose a key is. It is written in the clear, and opens nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyOwner {
-    /// User's name.
+    /// Name of the user.
     pub user: String,
-    /// Host's name.
+    /// Name of the host.
     pub host: String,
 }
 
@@ -60,23 +60,23 @@ impl KeyOwner {
         Self { user: host::user(), host: host::name() }
     }
 
-    /// Of a key file that does not say.
+    /// The owner of a key file that does not name one.
     fn unknown() -> Self {
         Self { user: String::new(), host: String::new() }
     }
 }
 
-/// What a key says of itself in the clear.
+/// The public description of a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct KeyInfo {
-    /// Its id.
+    /// Id of the key.
     pub id: KeyId,
-    /// Whose it is.
+    /// User and host that created it.
     pub owner: KeyOwner,
-    /// When it was made; `None` where its maker did not say.
+    /// Time of creation; `None` if the file does not contain it.
     pub created: Option<Timestamp>,
-    /// Whether the repository was opened with it.
+    /// True if the repository was opened with this key.
     pub current: bool,
     /// Why it opens nothing, where its file is damaged or beyond limits.
     pub problem: Option<String>,

@@ -1,4 +1,5 @@
-//! Reading a key file that anybody may have written: its content is in the clear, and it says how much memory and time opening takes.
+//! Parses a key file from an untrusted origin: its content is not encrypted, and it determines how much memory and time opening
+//! takes.
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use serde::Deserialize;
@@ -9,7 +10,7 @@ const MEMORY_LIMIT_BYTES: u64 = 512 << 20;
 const WORK_LIMIT: u64 = 1 << 28;
 /// A key file is a few hundred bytes.
 const SIZE_LIMIT_BYTES: usize = 64 << 10;
-/// Encrypted JSON of a master key; anything much larger is none.
+/// Limit for the encrypted JSON of a master key: anything much larger is not one.
 const SALT_LIMIT_BYTES: usize = 4 << 10;
 
 /// A key file within limits.
@@ -44,10 +45,11 @@ struct KeyFile {
     created: Option<String>,
 }
 
-/// Whether a key file can be tried without harm: it is one, and its parameters take neither unbounded memory nor time.
+/// Checks that a key file can be tried without harm: it is valid, and its parameters limit memory and time.
 ///
 /// # Errors
-/// What is wrong with it.
+///
+/// The defect of the file.
 pub fn vet(bytes: &[u8]) -> Result<(), String> {
     parse(bytes).map(|_| ())
 }

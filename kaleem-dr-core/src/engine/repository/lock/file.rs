@@ -1,7 +1,7 @@
-//! A lock as it lies in a repository: restic's JSON, with a few fields of ours that restic passes over.
+//! The stored form of a lock: restic's JSON, with a few fields of our own that restic ignores.
 //!
-//! A process id means something only within one PID namespace of one boot of one machine. restic records the host's name alone,
-//! which containers and clones share; so our locks say the rest too.
+//! A process id is meaningful only within one PID namespace of one boot of one machine. restic records only the host's name,
+//! which containers and clones share; so our locks also record the rest.
 
 use std::{fs, time::Duration};
 
@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::LockKind;
 use crate::ground::host;
 
-/// A lock's content.
+/// The content of a lock.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct LockFile {
     #[serde(with = "restic_time")]
@@ -57,7 +57,7 @@ mod restic_time {
     }
 }
 
-/// What can be said of a lock's holder from here.
+/// The state of a lock's holder, as far as it can be determined on this machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LockVerdict {
@@ -71,7 +71,7 @@ pub enum LockVerdict {
     Unreadable,
 }
 
-/// Where this process runs, as far as locks record it.
+/// The identity of this process's environment, as recorded in locks.
 struct Here {
     host: String,
     boot_id: Option<String>,
@@ -115,8 +115,8 @@ impl LockFile {
         }
     }
 
-    /// What can be said of its process. Only a lock of this host, boot and PID namespace is judged by its process id; one of an
-    /// earlier boot of this machine is dead; nothing is said of any other, whatever its time: clocks differ.
+    /// Determines the state of its process. Only a lock of this host, boot and PID namespace is judged by its process id; one of
+    /// an earlier boot of this machine is dead. Any other is unknown whatever its time, because clocks differ.
     pub(super) fn verdict(&self) -> LockVerdict {
         self.verdict_from(&Here::look(), booted())
     }
@@ -187,7 +187,7 @@ fn booted() -> Option<Timestamp> {
     Timestamp::now().checked_sub(SignedDuration::try_from(uptime()?).ok()?).ok()
 }
 
-/// How long this machine runs, suspends included. Unlike the clock, nobody sets it.
+/// Time since this machine started, suspends included. Unlike the clock, it cannot be set.
 pub(super) fn uptime() -> Option<Duration> {
     let text = fs::read_to_string("/proc/uptime").ok()?;
     let seconds: f64 = text.split_whitespace().next()?.parse().ok()?;

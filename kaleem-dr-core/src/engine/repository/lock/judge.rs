@@ -17,28 +17,28 @@ use super::{
 pub struct LockInfo {
     /// Its object in the store.
     pub object: String,
-    /// Its host.
+    /// Host of the holder.
     pub host: String,
-    /// Its user there.
+    /// User of the holder.
     pub user: String,
-    /// Its process there.
+    /// Process id of the holder.
     pub pid: i32,
-    /// Whether it allows no other.
+    /// True if it excludes all other locks.
     pub is_exclusive: bool,
     /// When it was taken or last renewed, by its holder's clock; `None` when it cannot be read.
     pub time: Option<Timestamp>,
     /// Seconds since it was written, by the store's clock, where that is known.
     pub age_seconds: Option<i64>,
-    /// What is known of its holder.
+    /// The state of its holder.
     pub verdict: LockVerdict,
-    /// Whether it is left over: its holder is dead, or has not renewed it for half an hour by the store's clock.
+    /// True if it is left over: its holder is dead, or has not renewed it for half an hour by the store's clock.
     pub is_stale: bool,
     /// All of that in words.
     pub holder: String,
 }
 
 impl LockInfo {
-    /// `now` is the store's.
+    /// `now` is the store's time.
     fn of(found: Found, now: Option<Timestamp>) -> Self {
         let age = found.modified.zip(now).map(|(written, now)| now.duration_since(written));
         let is_old = age.is_some_and(is_old);
@@ -102,10 +102,11 @@ fn is_old(age: SignedDuration) -> bool {
 }
 
 impl Repository {
-    /// Takes one of restic's locks; waits `patience` for others to end.
+    /// Acquires one of restic's locks; waits up to `patience` for other holders.
     ///
     /// # Errors
-    /// [`RepositoryError::Locked`] says who holds it.
+    ///
+    /// [`RepositoryError::Locked`] with the holder.
     pub async fn lock(&self, kind: LockKind, patience: Duration) -> Result<Lock, RepositoryError> {
         Lock::acquire(self.0.store.clone(), self.0.key.clone(), kind, patience, Without::Never)
             .await

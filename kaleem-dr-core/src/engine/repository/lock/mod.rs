@@ -46,7 +46,7 @@ const LOOK_AGAIN: Duration = Duration::from_secs(2);
 /// Longest that a dropped lock holds its thread up.
 const LAST_WORDS: Duration = Duration::from_secs(10);
 
-/// What a lock allows others.
+/// The kind of a lock, which determines the operations that others may run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LockKind {
     /// Others may hold shared locks too: backup, restore, check.
@@ -58,11 +58,11 @@ pub enum LockKind {
 /// When work may begin although its lock could not be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Without {
-    /// Never: it writes.
+    /// Never: the operation writes.
     Never,
-    /// Where nothing can be written: it only reads.
+    /// If nothing can be written: the operation only reads.
     Writes,
-    /// Where there is no room: it makes room.
+    /// If there is no space: the operation frees some.
     Room,
 }
 
@@ -85,7 +85,7 @@ pub struct Lock {
     released: bool,
 }
 
-/// What the lock, its renewal and the gates below it know.
+/// The state shared by the lock, its renewal and the gates below it.
 #[derive(Debug)]
 pub(crate) struct Shared {
     store: Arc<dyn ObjectStore>,
@@ -100,7 +100,7 @@ pub(crate) struct Shared {
     /// When it was last seen to be there, in milliseconds since `began`.
     seen: AtomicU64,
     began: Instant,
-    /// What was set right under this lock.
+    /// The damage found and repaired under this lock.
     pub(crate) mended: tokio::sync::OnceCell<Mended>,
 }
 
@@ -160,7 +160,7 @@ impl Lock {
             Err(error) => Err(error),
         };
         if let Err(error) = refused {
-            // Why it was refused says more than that its lock could not be taken away.
+            // The reason for the refusal matters more than a failure to remove the lock.
             let removed = lock.release().await;
             if let Err(left) = removed
                 && !matches!(error, RepositoryError::Store(_))
@@ -202,7 +202,7 @@ impl Lock {
         Self { shared: Arc::new(shared), renewal: None, released: false }
     }
 
-    /// Whether it is there for others to see; without one, work reads only, or makes room.
+    /// Reports whether others can see the lock; without one, operations only read, or free space.
     pub async fn is_written(&self) -> bool {
         !self.shared.objects.lock().await.names.is_empty()
     }
@@ -212,7 +212,7 @@ impl Lock {
         self.shared.lost.clone()
     }
 
-    /// What a gate asks before it lets something be removed.
+    /// The state that a gate checks before it allows a deletion.
     pub(crate) fn shared(&self) -> Arc<Shared> {
         self.shared.clone()
     }
@@ -320,7 +320,7 @@ impl Shared {
         self.seen.store(now, Ordering::Relaxed);
     }
 
-    /// Removes every object of the lock. A lock that stays is in everybody's way, so this is worth more than one try.
+    /// Removes every object of the lock. A remaining lock blocks all other programs, so this is retried.
     async fn remove_all(&self) -> Result<(), RepositoryError> {
         let mut objects = self.objects.lock().await;
         let mut tries = 3;
@@ -343,7 +343,8 @@ impl Shared {
 }
 
 impl Objects {
-    /// Whether others may take it for left over by now. The clock may be set; the uptime counts what a suspended machine slept, too.
+    /// Reports whether others may consider it left over by now. The clock may be set; the uptime also counts the time that a
+    /// machine was suspended.
     fn is_overdue(&self) -> bool {
         uptime().is_some_and(|now| now.saturating_sub(self.written) > STALE_AFTER)
     }

@@ -1,7 +1,7 @@
-//! Making the index fit the packs that are there.
+//! Rebuilds the index from the existing packs.
 //!
-//! A pack says in its header what it holds, so an index file that is lost or damaged costs nothing but reading those headers. New index
-//! files are written before old ones are removed.
+//! The header of a pack describes its content, so a lost or damaged index file costs only reading those headers. New index files
+//! are written before old ones are removed.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -31,7 +31,7 @@ const AT_ONCE: usize = 8;
 /// Most blobs of one index file, as restic and rustic have it.
 const BLOBS: usize = 50_000;
 
-/// What is wrong with the index, and what would set it right.
+/// The damage of the index, and its repair.
 #[derive(Debug, Default, Serialize)]
 #[non_exhaustive]
 pub struct IndexRepair {
@@ -52,7 +52,7 @@ pub struct IndexRepair {
 }
 
 impl IndexRepair {
-    /// Whether anything is to be done.
+    /// Reports whether anything needs to be repaired.
     #[must_use]
     pub fn is_needed(&self) -> bool {
         !(self.damaged.is_empty() && self.dropped.is_empty() && self.added.is_empty())
@@ -140,7 +140,7 @@ impl Repository {
         self.replace_index(None, &plan.damaged, lock).await
     }
 
-    /// What a pack holds, by its header; the inner error says what is wrong with the pack.
+    /// The content of a pack according to its header; the inner error describes a defect of the pack.
     async fn header_of(
         &self,
         id: &Id,

@@ -1,8 +1,8 @@
-//! Rewriting snapshots without what is lost of them.
+//! Rewrites snapshots without their lost parts.
 //!
-//! A file with a lost blob is left out, never cut short; of a lost directory an empty one stays. The manifest names each of them as
-//! incomplete, and the new snapshot has the tag that says so. As with restic's `repair snapshots`, the original stays unless it is to be
-//! forgotten, and the new one names it.
+//! A file with a lost blob is left out, never truncated; a lost directory becomes an empty one. The manifest lists each of them
+//! as incomplete, and the new snapshot has the tag for that. As with restic's `repair snapshots`, the original is kept unless it
+//! is to be forgotten, and the new snapshot refers to it.
 
 use std::{
     collections::HashMap,
@@ -45,11 +45,11 @@ const BLOB_BYTES: usize = 1 << 20;
 /// A pack of rewritten trees is full.
 const PACK_BYTES: usize = 8 << 20;
 
-/// What is wrong with the snapshots.
+/// The damage of the snapshots.
 #[derive(Clone, Debug, Default, Serialize)]
 #[non_exhaustive]
 pub struct SnapshotRepair {
-    /// How many are whole.
+    /// Number of whole snapshots.
     pub whole: usize,
     /// Those that have lost something.
     pub lost: Vec<LostSnapshot>,
@@ -61,38 +61,38 @@ pub struct SnapshotRepair {
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct LostSnapshot {
-    /// Its id.
+    /// Id of the snapshot.
     pub snapshot: SnapshotId,
     /// The source it is of, where we made it.
     pub source: Option<SourceName>,
-    /// When it was taken.
+    /// Time of the snapshot.
     pub time: jiff::Timestamp,
-    /// Directories that are lost.
+    /// Number of lost directories.
     pub directories: u64,
     /// Files of which something is lost.
     pub files: u64,
-    /// What is lost, in words.
+    /// Description of the loss.
     pub what: String,
-    /// Whether its root is lost, and nothing is left of it.
+    /// True if its root is lost, so that nothing remains.
     pub is_gone: bool,
     #[serde(skip)]
     file: Box<SnapshotFile>,
 }
 
-/// What became of a damaged snapshot.
+/// The repair of a damaged snapshot.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct RepairedSnapshot {
-    /// Its id.
+    /// Id of the damaged snapshot.
     pub from: SnapshotId,
     /// The snapshot that has what is left of it; `None` when nothing is.
     pub snapshot: Option<SnapshotId>,
-    /// Whether the damaged one was forgotten.
+    /// True if the damaged snapshot was forgotten.
     pub forgotten: bool,
 }
 
 impl SnapshotRepair {
-    /// Whether anything is to be done.
+    /// Reports whether anything needs to be repaired.
     #[must_use]
     pub fn is_needed(&self, forget: bool) -> bool {
         self.lost.iter().any(|lost| forget || !lost.is_gone)
@@ -217,7 +217,7 @@ impl Repository {
         let manifest = match self.read(&Snapshot::new((*lost.file).clone())).await?.manifest().await
         {
             Ok(manifest) => manifest,
-            // Then the new snapshot has none either, and is no point of ours any more.
+            // The new snapshot has no manifest either, and is no longer one of our points.
             Err(RepositoryError::Damaged { .. }) => None,
             Err(error) => return Err(error),
         };
@@ -245,7 +245,7 @@ struct Rewriting<'a> {
     trees: PackWriter<'a>,
     objects: Vec<Object>,
     packs: Vec<IndexPack>,
-    /// What a tree became.
+    /// The replacement of each rewritten tree.
     known: HashMap<TreeId, TreeId>,
     /// Trees that the repository does not have yet.
     new: HashMap<TreeId, Tree>,
@@ -435,7 +435,7 @@ impl<'a> Rewriting<'a> {
     }
 }
 
-/// Whether a file is one of those that a commit adds.
+/// Reports whether a file is one of those that a commit adds.
 fn is_own(path: &Path) -> bool {
     path == Path::new(MANIFEST_PATH) || path == Path::new("/RESTORE.md")
 }

@@ -1,4 +1,4 @@
-//! How an S3 bucket is reached: where it is, with which key, over which network, how patiently.
+//! The access to an S3 bucket: location, key, network settings, time-outs and retries.
 
 use std::{fmt, net::IpAddr, path::PathBuf, str::FromStr, time::Duration};
 
@@ -11,27 +11,27 @@ const R2_DOMAIN: &str = ".r2.cloudflarestorage.com";
 /// R2 answers 429 to many requests at once sooner than others.
 const R2_CONCURRENCY: usize = 8;
 
-/// How to reach an S3 bucket.
+/// The access to an S3 bucket.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct S3Access {
     /// Service address, such as `https://<account>.r2.cloudflarestorage.com`.
     pub endpoint: String,
-    /// Bucket.
+    /// Name of the bucket.
     pub bucket: String,
     /// Key prefix of the repository; empty for the bucket's root.
     pub prefix: String,
-    /// Region; R2 takes `auto`.
+    /// The region; `auto` for R2.
     pub region: String,
-    /// Access key id.
+    /// The access key id.
     pub access_key_id: SecretString,
-    /// Secret access key.
+    /// The secret access key.
     pub secret_access_key: SecretString,
     /// Session token of a temporary key.
     pub session_token: Option<SecretString>,
     /// The way to the service.
     pub network: Network,
-    /// Time-outs, retries, concurrency.
+    /// Time-outs, retries and concurrency.
     pub tuning: Tuning,
 }
 
@@ -64,20 +64,20 @@ impl S3Access {
         format!("s3:{}/{}/{}", self.endpoint, self.bucket, self.prefix)
     }
 
-    /// Whether the service is Cloudflare R2.
+    /// Reports whether the service is Cloudflare R2.
     #[must_use]
     pub fn is_r2(&self) -> bool {
         is_r2(&self.endpoint)
     }
 }
 
-/// Whether an endpoint, `https://HOST[:PORT]`, is one of Cloudflare R2.
+/// Reports whether an endpoint, `https://HOST[:PORT]`, belongs to Cloudflare R2.
 #[must_use]
 pub fn is_r2(endpoint: &str) -> bool {
     host_of(endpoint).is_some_and(|host| host.ends_with(R2_DOMAIN))
 }
 
-/// Whether an endpoint is on this machine.
+/// Reports whether an endpoint is on this machine.
 pub(crate) fn is_loopback(endpoint: &str) -> bool {
     host_of(endpoint).is_some_and(|host| {
         host == "localhost"
@@ -125,7 +125,7 @@ impl Default for Tuning {
 }
 
 impl Tuning {
-    /// What suits the service at an endpoint.
+    /// Suitable settings for the service at an endpoint.
     #[must_use]
     pub fn of(endpoint: &str) -> Self {
         if is_r2(endpoint) {
@@ -142,7 +142,7 @@ impl Tuning {
 pub struct Network {
     /// Which addresses of the service's name are tried.
     pub ip: IpChoice,
-    /// PEM file of certificates that are trusted besides the system's.
+    /// PEM file with certificates to trust in addition to the system's.
     pub ca_file: Option<PathBuf>,
     /// Proxy, instead of the environment's.
     pub proxy: Option<String>,
@@ -172,9 +172,9 @@ pub enum IpChoice {
     /// IPv4 first; IPv6 when it does not answer.
     #[default]
     Any,
-    /// IPv4 only.
+    /// Use only IPv4.
     V4,
-    /// IPv6 only.
+    /// Use only IPv6.
     V6,
 }
 
@@ -189,7 +189,7 @@ impl Rate {
         (bytes > 0).then_some(Self(bytes))
     }
 
-    /// As a number.
+    /// The value as a number.
     #[must_use]
     pub fn get(self) -> u64 {
         self.0

@@ -70,7 +70,7 @@ impl DeferredSync {
         waiting.note(sync_all(&files))
     }
 
-    /// Whether nothing waits.
+    /// Reports whether no write is pending.
     pub(super) fn is_empty(&self) -> bool {
         let waiting = self.waiting();
         waiting.files.is_empty() && waiting.behind.is_none() && waiting.failed.is_none()

@@ -2,7 +2,7 @@
 
 use crate::ground::Cause;
 
-/// What failed in a store, on which object.
+/// A failed operation of a store on an object.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {action} {key} in {location}")]
 #[non_exhaustive]
@@ -11,7 +11,7 @@ pub struct StoreError {
     pub action: &'static str,
     /// The object or directory.
     pub key: String,
-    /// The store, in words.
+    /// The store as text, without credentials.
     pub location: String,
     pub(super) kind: StoreErrorKind,
     #[source]
@@ -31,19 +31,19 @@ impl StoreError {
         Self { action, key: key.to_owned(), location, kind, cause: cause.into() }
     }
 
-    /// Of this kind.
+    /// Sets the kind.
     #[must_use]
     pub fn with_kind(self, kind: StoreErrorKind) -> Self {
         Self { kind, ..self }
     }
 
-    /// Its kind.
+    /// The kind of the error.
     #[must_use]
     pub fn kind(&self) -> StoreErrorKind {
         self.kind
     }
 
-    /// Whether the place takes no writes from us: it is read-only, full, or not ours to write to.
+    /// Reports whether the store accepts no writes from us: it is read-only, full, or not writable for this user.
     #[must_use]
     pub fn takes_no_writes(&self) -> bool {
         let refused =
@@ -53,7 +53,7 @@ impl StoreError {
             || self.io_kinds().any(|kind| refused.contains(&kind))
     }
 
-    /// Whether there is no room left.
+    /// Reports whether the store is full.
     #[must_use]
     pub fn is_full(&self) -> bool {
         let full = [std::io::ErrorKind::StorageFull, std::io::ErrorKind::QuotaExceeded];
@@ -72,7 +72,7 @@ impl StoreError {
             .map(std::io::Error::kind)
     }
 
-    /// Whether what was asked for is not there.
+    /// Reports whether the object does not exist.
     #[must_use]
     pub fn is_not_found(&self) -> bool {
         self.kind == StoreErrorKind::NotFound
@@ -101,12 +101,12 @@ pub enum StoreErrorKind {
     Unreachable,
     /// A condition of the request does not hold: the object is there already.
     Condition,
-    /// Anything else.
+    /// Any other error.
     Other,
 }
 
 impl StoreErrorKind {
-    /// Whether we never got as far as the objects: nothing is said about them.
+    /// Reports whether access failed before any object could be reached: the error shows nothing about objects.
     #[must_use]
     pub fn keeps_out(self) -> bool {
         matches!(
@@ -115,13 +115,13 @@ impl StoreErrorKind {
         )
     }
 
-    /// Whether the object itself is at fault, and not the way to it.
+    /// Reports whether the object itself is at fault, and not the access to it.
     #[must_use]
     pub fn is_loss(self) -> bool {
         matches!(self, Self::NotFound | Self::Short)
     }
 
-    /// What the operator does about it.
+    /// Advice for the operator.
     #[must_use]
     pub fn advice(self) -> Option<&'static str> {
         Some(match self {

@@ -1,9 +1,8 @@
-//! Whether a bucket holds what it was sent.
+//! Checks that a bucket stored what it was sent.
 //!
-//! A service that knows `Content-MD5` refuses what arrives otherwise than it was sent. Not every one does, so the answer is looked at
-//! too: the ETag of a plain PUT is the MD5 of
-//! what arrived, that of a multipart upload the MD5 of the parts' MD5s with their number. Where it is something else (encrypted
-//! buckets), the object is read back and compared by SHA-256.
+//! A service that supports `Content-MD5` rejects content that changed on the way. Not every service does, so the response is
+//! checked too: the ETag of a plain PUT is the MD5 of the content, that of a multipart upload the MD5 of the parts' MD5s with
+//! their number. If the ETag is something else (encrypted buckets), the object is read back and compared by SHA-256.
 
 use bytes::Bytes;
 use md5::{Digest as _, Md5};
@@ -20,12 +19,12 @@ pub(super) struct PartDigests {
     finished: Vec<[u8; 16]>,
     part: Md5,
     in_part: usize,
-    /// Of an object that is gone once it was sent.
+    /// For an object that is no longer in memory once it was sent.
     whole: Option<Sha256>,
     size: u64,
 }
 
-/// What was sent.
+/// The digests of the content that was sent.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Sent {
     parts: Vec<[u8; 16]>,
@@ -34,7 +33,7 @@ pub(super) struct Sent {
 }
 
 impl PartDigests {
-    /// Of an object that comes piece by piece.
+    /// For an object that is sent piece by piece.
     pub(super) fn of_stream(part_bytes: usize) -> Self {
         Self { whole: Some(Sha256::new()), ..Self::empty(part_bytes) }
     }
@@ -81,7 +80,7 @@ impl PartDigests {
         }
     }
 
-    /// Of content in memory.
+    /// For content in memory.
     pub(super) fn of(content: &[Bytes], part_bytes: usize) -> Sent {
         let mut digests = Self::empty(part_bytes);
         content.iter().for_each(|bytes| digests.update(bytes));
@@ -107,7 +106,7 @@ impl Sent {
         })
     }
 
-    /// Whether an ETag proves that this arrived. `false` proves nothing.
+    /// Reports whether an ETag proves that this content arrived. `false` proves nothing.
     pub(super) fn is_proven_by(&self, etag: &str) -> bool {
         let etag = etag.trim_start_matches("W/").trim_matches('"').to_ascii_lowercase();
         self.whole_md5().is_some_and(|only| etag == hex::encode(only))

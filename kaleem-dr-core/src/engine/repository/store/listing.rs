@@ -1,14 +1,14 @@
-//! A page of a listing, looked at before OpenDAL reads it.
+//! Checks a page of a listing before OpenDAL parses it.
 //!
-//! OpenDAL takes any XML for a page: a stranger's `200 OK` (a captive portal's page) is an empty listing to it, and a page that
-//! claims more to come but names no way to it starts the listing anew without end. What a listing leaves out, prune would
-//! take for garbage, so a page must be whole and say how it goes on.
+//! OpenDAL accepts any XML as a page. It treats an unrelated `200 OK` (a captive portal's page) as an empty listing, and a page
+//! that announces more but has no continuation restarts the listing endlessly. Prune would treat objects missing from a listing
+//! as garbage, so a page must be complete and name its continuation.
 
 use quick_xml::{Reader, events::Event};
 
 const ROOT: &str = "ListBucketResult";
 
-/// Whether a request asks for a page, and after which token.
+/// If a request asks for a page, returns the token after which it begins.
 pub(super) fn token_of_request(uri: &http::Uri) -> Option<String> {
     let mut is_listing = false;
     let mut token = String::new();

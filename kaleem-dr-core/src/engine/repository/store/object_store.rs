@@ -18,9 +18,9 @@ const DELETE_CONCURRENCY: usize = 8;
 pub struct Object {
     /// Its key, such as `data/ab/ab12…`.
     pub key: String,
-    /// Its length.
+    /// Size in bytes.
     pub size_bytes: u64,
-    /// When it was written, where the store tells.
+    /// Time of the last change, if the store reports it.
     pub modified: Option<Timestamp>,
     /// The service's ETag of it, without quotes; of a plain write the MD5 of its content in hex. `None` on disk.
     pub etag: Option<String>,
@@ -65,10 +65,11 @@ pub trait BasicStore: fmt::Debug + Send + Sync + 'static {
     /// When it cannot be begun.
     async fn writer(&self, key: &str) -> Result<Box<dyn ObjectWriter>, StoreError>;
 
-    /// Removes an object; one that does not exist is no error.
+    /// Deletes an object; one that does not exist is not an error.
     ///
     /// # Errors
-    /// When it cannot be removed.
+    ///
+    /// If it cannot be deleted.
     async fn delete(&self, key: &str) -> Result<(), StoreError>;
 
     /// An object's length in bytes, or `None` when it does not exist.
@@ -82,7 +83,7 @@ pub trait BasicStore: fmt::Debug + Send + Sync + 'static {
 /// (decision 11). `impl ObjectStore for MyStore {}` takes all defaults.
 #[async_trait]
 pub trait ObjectStore: BasicStore {
-    /// Whether each call crosses a network, so that writes are slow and more is kept ready for them.
+    /// Reports whether each call crosses a network, so that writes are slow and more data should be kept ready for them.
     fn is_remote(&self) -> bool {
         false
     }
@@ -104,10 +105,11 @@ pub trait ObjectStore: BasicStore {
         self.write(key, content).await
     }
 
-    /// Removes many objects; those that do not exist are no error. In batches, where the store has them.
+    /// Deletes many objects; those that do not exist are not an error. Uses batches if the store supports them.
     ///
     /// # Errors
-    /// When one cannot be removed; others may be gone.
+    ///
+    /// If one cannot be deleted; others may already be.
     async fn delete_many(&self, keys: Vec<String>) -> Result<(), StoreError> {
         let deletions = keys.into_iter().map(|key| async move { self.delete(&key).await });
         futures::stream::iter(deletions).buffer_unordered(DELETE_CONCURRENCY).try_collect().await

@@ -57,7 +57,7 @@ enum Place {
 struct Directory {
     root: PathBuf,
     temporary: Temporary,
-    /// What is written and not durable yet.
+    /// Writes that are not durable yet.
     deferred: DeferredSync,
 }
 
@@ -99,7 +99,7 @@ impl OpendalStore {
         Ok(Self { operator: Arc::new(operator), location: access.location(), place })
     }
 
-    /// What requests go through.
+    /// The operator that requests use.
     async fn operator(&self) -> Result<&Operator, StoreError> {
         let make = || async {
             let Place::Bucket(access) = &self.place else {
@@ -135,10 +135,11 @@ impl OpendalStore {
         Ok(())
     }
 
-    /// Whether a listing has an object.
+    /// Reports whether a listing contains an object.
     ///
     /// # Errors
-    /// When it cannot be listed.
+    ///
+    /// If it cannot be listed.
     pub(crate) async fn has(&self, key: &str) -> Result<bool, StoreError> {
         // Without a slash at its end, a path is a prefix.
         let listed = self.operator().await?.list(key).await.map_err(self.failed("list", key))?;
@@ -153,7 +154,7 @@ impl OpendalStore {
                 ErrorKind::NotFound => StoreErrorKind::NotFound,
                 _ => StoreErrorKind::Other,
             };
-            // OpenDAL's own text has many lines. What the system said of a disk is kept by its kind.
+            // OpenDAL's own text has many lines. For a disk, the error of the operating system is kept as the kind.
             let words = opendal_error::in_words(&cause);
             let first: &(dyn std::error::Error + 'static) = &cause;
             let io = std::iter::successors(Some(first), |error| error.source())
@@ -252,7 +253,7 @@ impl BasicStore for OpendalStore {
 
     async fn list(&self, directory: &str) -> Result<Vec<Object>, StoreError> {
         if let Some(Directory { root, .. }) = self.on_disk() {
-            // OpenDAL lists a directory that is not there, or is no directory, as empty.
+            // OpenDAL lists a path that does not exist, or is not a directory, as empty.
             let path = root.join(directory);
             let failed = |cause: std::io::Error| {
                 StoreError::new(

@@ -52,7 +52,7 @@ impl Turn {
         Self { limit, waiting: None }
     }
 
-    /// Whether slices must be cut at all.
+    /// Reports whether there is a limit at all.
     pub(super) fn is_limited(&self) -> bool {
         self.limit.is_some()
     }

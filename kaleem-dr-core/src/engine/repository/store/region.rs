@@ -9,12 +9,12 @@ use secrecy::ExposeSecret as _;
 use super::{S3Access, StoreError, StoreErrorKind, retry, transport};
 use crate::ground::Cause;
 
-/// What R2 takes for its only region, and what stands for "not configured" elsewhere.
+/// R2's only region, which means "not configured" elsewhere.
 const ANY: &str = "auto";
 /// The region that knows all others; restic signs for it where nothing else is known.
 const FIRST: &str = "us-east-1";
 
-/// Whether the region of an access is to be asked for.
+/// Reports whether the service must be asked for the region.
 pub(super) fn is_unknown(access: &S3Access) -> bool {
     access.region.is_empty() || (access.region == ANY && !access.is_r2())
 }
@@ -73,7 +73,7 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    /// Whether another try may be answered otherwise.
+    /// Reports whether another attempt may get a different answer.
     fn passes(&self) -> bool {
         self.status.is_server_error() && self.status != StatusCode::NOT_IMPLEMENTED
             || self.status == StatusCode::TOO_MANY_REQUESTS

@@ -33,17 +33,19 @@ use crate::ground::Cause;
 /// The header that names a bucket's region.
 pub(super) const REGION_HEADER: &str = "x-amz-bucket-region";
 
-/// The connections to one service.
+/// The HTTP client for one service.
 ///
 /// # Errors
-/// When the CA file cannot be read or the proxy is no address.
+///
+/// If the CA file cannot be read or the proxy is not an address.
 pub(crate) fn client(network: &Network, tuning: &Tuning) -> Result<Client, Cause> {
     Ok(builder(network, tuning)?.build()?)
 }
 
-/// What [`client`] makes connections with.
+/// The builder of [`client`].
 ///
 /// # Errors
+///
 /// As [`client`].
 pub(crate) fn builder(network: &Network, tuning: &Tuning) -> Result<ClientBuilder, Cause> {
     // A redirect would lead a signed request to a host it was not signed for.

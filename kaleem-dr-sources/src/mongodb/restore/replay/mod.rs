@@ -69,7 +69,7 @@ pub(crate) fn is_replayed(
     if oplog.is_needed && !can {
         return Err(SourceError::Refused(
             "this point was captured with an oplog that brings its collections to one moment, and a merge cannot replay it: \
-             restore it next to what is there, or let it replace that"
+             restore it next to the live data, or let it replace them"
                 .to_owned(),
         ));
     }

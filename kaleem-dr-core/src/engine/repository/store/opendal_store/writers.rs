@@ -14,7 +14,7 @@ pub(super) struct BucketWriter {
     pub(super) writer: opendal::Writer,
     pub(super) store: OpendalStore,
     pub(super) key: String,
-    /// Of what was sent; `None` once finished.
+    /// Digests of the content sent; `None` once finished.
     pub(super) digests: Option<PartDigests>,
 }
 
@@ -48,7 +48,7 @@ impl ObjectWriter for BucketWriter {
     }
 }
 
-/// An object that is written on disk, in a file beside its place.
+/// An object that is being written to disk, in a file next to its place.
 pub(super) struct DiskWriter {
     /// `None` once it is finished or given up: its file is then in its place, or gone.
     pub(super) unplaced: Option<Unplaced>,
