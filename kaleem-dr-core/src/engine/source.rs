@@ -34,7 +34,6 @@ pub trait Source: Send + Sync {
     /// Emits every artifact, in path order. An error, or a writer that is dropped before its `finish`, leaves no snapshot.
     ///
     /// # Errors
-    ///
     /// Any failure of the source. [`SourceError::Artifact`] names the stream that failed.
     async fn capture(&self, out: &mut Capture) -> Result<(), SourceError>;
 }

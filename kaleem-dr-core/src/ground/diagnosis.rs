@@ -20,7 +20,7 @@ pub struct Diagnosis {
     pub severity: Severity,
     /// The observation and its place.
     pub what: String,
-    /// Why it is so, or what comes of it.
+    /// The cause, or the consequence.
     pub cause: Option<String>,
     /// The command or the edit that fixes the problem.
     pub fix: Option<String>,
@@ -50,7 +50,7 @@ impl Diagnosis {
         Self::new(Severity::Error, id, what)
     }
 
-    /// `what` could not be looked at. That is never well.
+    /// `what` could not be examined, which is never a good result.
     #[must_use]
     pub fn unseen(what: &str, why: &str) -> Self {
         Self::new(Severity::Warning, Self::UNSEEN, format!("{what} could not be looked at: {why}"))

@@ -15,13 +15,13 @@ pub enum Exit {
     Usage,
     /// Done in part: some source, or some file, could not be saved or restored.
     Partial,
-    /// What was restored or checked differs from what it should be.
+    /// The result of a restore or check differs from what it should be.
     NotVerified,
     /// A guard refused an operation that could lose data.
     Refused,
     /// An RPO or freshness limit is broken.
     Stale,
-    /// A source or a bucket cannot be reached, or does not let us in.
+    /// A source or a bucket cannot be reached, or denies access.
     Unreachable,
     /// The repository does not exist.
     NoRepository,

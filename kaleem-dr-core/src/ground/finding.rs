@@ -27,7 +27,7 @@ struct Json {
 }
 
 impl Finding {
-    /// Something that makes the data useless, in whole or in part.
+    /// A problem that makes the data unusable, in whole or in part.
     pub fn error(message: impl Into<String>) -> Self {
         Self { severity: Severity::Error, message: message.into() }
     }

@@ -21,14 +21,14 @@ const LEVEL: i32 = 5;
 /// The first bytes of a gzip file.
 const MAGIC: [u8; 2] = [0x1f, 0x8b];
 
-/// Compresses what is written to it, on as many threads as there are cores.
+/// Compresses the data written to it, on as many threads as there are cores.
 ///
-/// The file is whole only after [`GzipWriter::finish`]; a writer that is dropped leaves out its last block.
+/// The file is complete only after [`GzipWriter::finish`]; a dropped writer omits its last block.
 #[derive(Debug)]
 pub struct GzipWriter<W> {
     out: W,
     block: Vec<u8>,
-    /// Blocks go to them in turns, and members are taken from them in the same turns.
+    /// The workers receive blocks in turn, and their members are collected in the same order.
     workers: Vec<Worker>,
     /// Blocks handed over, and members written.
     handed: usize,
@@ -57,7 +57,7 @@ impl<W: Write> GzipWriter<W> {
         Self { out, block: Vec::new(), workers, handed: 0, taken: 0 }
     }
 
-    /// Compresses what is left and gives the inner writer back.
+    /// Compresses the remaining data and returns the inner writer.
     ///
     /// # Errors
     /// As the inner writer.
@@ -110,7 +110,7 @@ impl<W: Write> Write for GzipWriter<W> {
         Ok(taken)
     }
 
-    /// Does nothing: a member for each flush would cost more than it gives.
+    /// Does nothing: a member for each flush would cost more than it is worth.
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
@@ -121,7 +121,7 @@ fn lost() -> io::Error {
 }
 
 fn work(blocks: &Receiver<Vec<u8>>, members: &SyncSender<io::Result<Vec<u8>>>) {
-    // The level is in the range that the library knows.
+    // The level is within the library's range.
     let Ok(level) = CompressionLvl::new(LEVEL) else { return };
     let mut compressor = Compressor::new(level);
     let mut packed = vec![0; compressor.gzip_compress_bound(BLOCK_BYTES)];
@@ -135,11 +135,11 @@ fn work(blocks: &Receiver<Vec<u8>>, members: &SyncSender<io::Result<Vec<u8>>>) {
     }
 }
 
-/// Reads a file that may be compressed: all members of a gzip file, anything else as it is. Bytes after the last member that
-/// begin no other one are an error.
+/// Reads a file that may be compressed: all members of a gzip file, or any other file unchanged. Bytes after the last member that
+/// do not begin another one are an error.
 ///
 /// # Errors
-/// When its beginning cannot be read.
+/// If its beginning cannot be read.
 pub fn decompressed(file: impl Read + Send + 'static) -> io::Result<Box<dyn Read + Send>> {
     let mut file = BufReader::with_capacity(256 << 10, file);
     let compressed = file.fill_buf()?.starts_with(&MAGIC);

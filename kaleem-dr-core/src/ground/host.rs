@@ -1,4 +1,4 @@
-//! Who and where we are: what snapshots and locks record of this machine, and whose snapshots a command means.
+//! The identity of this installation: what snapshots and locks record of this machine, and to whose snapshots a command applies.
 
 use std::{fmt, str::FromStr};
 
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 /// The word on the command line that means every host.
 const ANY: &str = "any";
-/// Longest name of a host, in bytes: what snapshots and labels can carry in practice.
+/// Limit for a host name, in bytes: what snapshots and labels can contain in practice.
 const LONGEST_NAME: usize = 253;
 
 /// The machine's name, as `hostname` prints it.
@@ -136,12 +136,12 @@ impl From<HostName> for HostScope {
     }
 }
 
-/// Which host this installation is, and whose snapshots a command means.
+/// The host of this installation, and the hosts to whose snapshots a command applies.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     /// The host that this installation saves as.
     pub host: HostName,
-    /// Whose snapshots are meant. Another host's are restored in place only where it is named here.
+    /// The hosts whose snapshots are included. Another host's are restored in place only if it is named here.
     pub scope: HostScope,
 }
 
@@ -155,7 +155,6 @@ impl Identity {
     /// Refuses to overwrite data with another host's snapshot, unless that host was named.
     ///
     /// # Errors
-    ///
     /// The reason, with advice.
     pub fn refuse_replacing_from(&self, snapshot: &str, host: &str) -> Result<(), String> {
         if self.may_replace_from(host) {

@@ -25,7 +25,7 @@ impl Language {
         }
     }
 
-    /// Which way it is written, in HTML's words.
+    /// The writing direction, as in HTML: `ltr`, `rtl`.
     #[must_use]
     pub fn direction(self) -> &'static str {
         match self {

@@ -13,13 +13,13 @@ pub enum Unit {
 
 /// Takes the stages of long work: a terminal bar, plain lines, JSON events, or nothing.
 pub trait ProgressSink: Debug + Send + Sync + 'static {
-    /// Begins a stage. `total` is in `unit`, where it is known.
+    /// Begins a stage. `total` is in `unit`; `None` if unknown.
     fn begin(&self, title: &str, unit: Unit, total: Option<u64>) -> Arc<dyn StageProgress>;
 }
 
 /// One running stage. Dropping it ends it.
 pub trait StageProgress: Debug + Send + Sync + 'static {
-    /// Adds to what is done, in the stage's unit.
+    /// Adds to the stage's counter, in its unit.
     fn advance(&self, by: u64);
     /// Corrects the total, in the stage's unit.
     fn set_total(&self, total: u64);

@@ -22,7 +22,7 @@ pub enum ProofLevel {
 }
 
 impl ProofLevel {
-    /// Every level, the least first.
+    /// All levels, lowest first.
     pub const ALL: [Self; 4] = [Self::Stored, Self::Readable, Self::Parsed, Self::Restored];
 
     /// The name in options, config and JSON.

@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr};
 use serde::{Deserialize, Serialize};
 use ulid::Ulid;
 
-/// The id of one run: on every snapshot it makes, in every log line and report. A ULID, so ids sort by time.
+/// The id of one run: part of every snapshot it makes, and of every log line and report. A ULID, so ids sort by time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct RunId(Ulid);

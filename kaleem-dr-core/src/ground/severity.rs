@@ -6,7 +6,7 @@ use serde::Serialize;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Severity {
-    /// It was looked at, and is well.
+    /// Checked, without a problem.
     Ok,
     /// Worth knowing, but not a problem.
     Information,

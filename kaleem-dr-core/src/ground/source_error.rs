@@ -59,7 +59,7 @@ pub enum SourceError {
         #[source]
         cause: std::io::Error,
     },
-    /// This cannot be done, and trying again will not help.
+    /// The operation is not supported; a retry will not help.
     #[error("{0}")]
     Unsupported(String),
     /// The operation needs the operator's consent; the text explains how to give it.
@@ -74,7 +74,7 @@ pub enum SourceError {
     /// The recovery point could not be read.
     #[error("cannot read the recovery point")]
     Point(#[source] Cause),
-    /// A staged file is not what it should be.
+    /// A staged file is damaged.
     #[error("{} is damaged: {why}", path.display())]
     Damaged {
         /// The file.

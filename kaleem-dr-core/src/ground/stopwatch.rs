@@ -1,4 +1,4 @@
-//! Which stage of a piece of work took how long, heard from its progress.
+//! Measures the stages of work from its progress reports.
 
 use std::{
     future::Future,
@@ -18,7 +18,7 @@ use crate::ground::progress::{ProgressSink, StageProgress, Unit};
 pub struct Stage {
     /// The work of the stage: `verifying objects`.
     pub name: String,
-    /// When it began, in seconds after the stopwatch was started.
+    /// Start, in seconds after the stopwatch was started.
     pub began_seconds: f64,
     /// Duration.
     pub seconds: f64,
@@ -37,7 +37,7 @@ pub struct Stopwatch {
 }
 
 impl Stopwatch {
-    /// Starts one. What it hears goes on to `inner`.
+    /// Starts a stopwatch that passes all progress on to `inner`.
     #[must_use]
     pub fn over(inner: Arc<dyn ProgressSink>) -> Self {
         Self { started: Instant::now(), inner, stages: Arc::default() }

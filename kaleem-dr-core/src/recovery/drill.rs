@@ -33,7 +33,7 @@ use crate::{
 
 /// Number of the report's format.
 const FORMAT: u32 = 1;
-/// Drills before this one that a forecast is made from.
+/// Limit for the number of earlier drills used for a forecast.
 const SAMPLES: usize = 400;
 
 /// The parameters of a drill.
@@ -43,9 +43,9 @@ pub struct DrillJob {
     pub run: RunId,
     /// The repository to restore from.
     pub repository: Repository,
-    /// Which sources, in this order.
+    /// The sources to restore, in this order.
     pub sources: Vec<Arc<dyn Restorable>>,
-    /// Sources that are wanted but could not be made: they count as failed.
+    /// Requested sources that could not be created: they count as failed.
     pub unavailable: Vec<Unavailable>,
     /// The host that the drill runs as.
     pub host: HostName,
@@ -67,7 +67,7 @@ pub struct DrillJob {
 pub struct DrillReport {
     /// Version of this format.
     pub format: u32,
-    /// Hash of the report before it in the chain; `None` for the first.
+    /// Hash of the previous report in the chain; `None` for the first.
     pub previous: Option<String>,
     /// The drill's run id.
     pub run: RunId,
@@ -125,13 +125,13 @@ impl DrillReport {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DrillError {
-    /// The repository cannot be used.
+    /// An error of the repository.
     #[error(transparent)]
     Repository(#[from] RepositoryError),
-    /// The ledger cannot be used.
+    /// An error of the ledger.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
-    /// The scratch directory cannot be used.
+    /// An error of the scratch directory.
     #[error("{}: what killed rehearsals left cannot be looked at", path.display())]
     Scratch {
         /// The directory.
@@ -142,11 +142,11 @@ pub enum DrillError {
     },
 }
 
-/// Carries a drill out. Whoever asked must look at [`DrillReport::exit`], and keep the report: a lock that could not be released is the second
-/// value, and takes nothing back of what was shown.
+/// Runs a drill. The caller must check [`DrillReport::exit`] and store the report. The second value is a lock that could not be
+/// released, which does not affect the results.
 ///
 /// # Errors
-/// When it cannot begin, or the history that a forecast needs cannot be read.
+/// If the drill cannot begin, or the history for the forecast cannot be read.
 pub async fn drill(
     job: &DrillJob,
     progress: &Arc<dyn ProgressSink>,

@@ -1,7 +1,7 @@
-//! RPO and RTO: from evidence, not from schedules.
+//! RPO and RTO, from evidence rather than from schedules.
 //!
-//! RPO is how much would be lost now: the age of the data in the newest point that is *proven*. RTO is how long a restore took
-//! when it was last tried, and how long it should take at today's size.
+//! The RPO is what would be lost now: the age of the data in the newest *proven* point. The RTO is the duration of the last
+//! restore, and the expected duration at today's size.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -52,7 +52,7 @@ pub struct Standing {
     pub proven_at: Option<Timestamp>,
     /// Time that the proven data represent.
     pub proven_consistent_at: Option<Timestamp>,
-    /// The age of its data: what would be lost now.
+    /// Age of its data, in seconds: what would be lost now.
     pub rpo_seconds: Option<i64>,
     /// True if that age exceeds the limit, or nothing is proven.
     pub rpo_broken: bool,
@@ -120,7 +120,7 @@ pub fn forecast_seconds(samples: &[Sample], size_bytes: u64) -> Option<f64> {
 pub struct MirrorOf<'a> {
     /// The repository it mirrors, in words.
     pub origin: &'a str,
-    /// The mirror, in words, as the ledger knows it.
+    /// Name of the mirror in the ledger.
     pub mirror: &'a str,
 }
 
@@ -131,10 +131,10 @@ pub struct ProofsOf<'a> {
     pub repository: &'a str,
     /// The origin of its objects, if it is a mirror.
     pub mirror: Option<MirrorOf<'a>>,
-    /// The host whose snapshots count.
+    /// Only snapshots of this host count.
     pub host: &'a str,
-    /// The snapshots that can be restored, by their ids: whole ones of that host that are not dated in the future. `None` where the repository was
-    /// not listed; then all that the ledger knows count.
+    /// Ids of the snapshots that can be restored: whole ones of that host that are not dated in the future. `None` if the
+    /// repository was not listed; then all snapshots in the ledger count.
     pub restorable: Option<&'a BTreeSet<String>>,
 }
 
@@ -145,7 +145,6 @@ pub struct ProofsOf<'a> {
 /// where every object is compared with its name on arrival.
 ///
 /// # Errors
-///
 /// If the ledger cannot be read.
 pub fn standings(
     ledger: &Ledger,
@@ -201,7 +200,7 @@ pub(crate) struct Proven<'a> {
     pub(crate) consistent_at: Timestamp,
     /// The highest level that still holds.
     pub(crate) level: Option<ProofLevel>,
-    /// When that was last shown.
+    /// Time of the latest verification that showed it.
     at: Timestamp,
 }
 

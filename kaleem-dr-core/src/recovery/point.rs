@@ -37,7 +37,7 @@ pub struct PointReader {
 pub enum Origin {
     /// A snapshot of a repository.
     Snapshot(Arc<SnapshotReader>),
-    /// A staged file, taken apart.
+    /// A staged file, split into its artifacts.
     File(Arc<FilePoint>),
 }
 
@@ -48,7 +48,7 @@ pub struct FilePoint {
     pub path: PathBuf,
     /// The location of each artifact's bytes, by the artifact's path.
     pub parts: BTreeMap<String, FilePart>,
-    /// Holds what was unpacked, and is removed with the point.
+    /// Directory with the unpacked data, which is removed with the point.
     pub unpacked: Option<tempfile::TempDir>,
 }
 
@@ -80,10 +80,10 @@ impl PointReader {
         }
     }
 
-    /// Opens a snapshot of ours as a recovery point.
+    /// Opens one of our snapshots as a recovery point.
     ///
     /// # Errors
-    /// When the snapshot cannot be read, or has no manifest: another tool made it.
+    /// If the snapshot cannot be read, or has no manifest because another tool made it.
     pub async fn open(
         snapshot: SnapshotReader,
         progress: Arc<dyn ProgressSink>,
@@ -132,10 +132,10 @@ impl PointReader {
         self.cancel.clone()
     }
 
-    /// Opens one artifact. Its bytes are checked against the manifest as they pass.
+    /// Opens one artifact. Its bytes are compared with the manifest while they are read.
     ///
     /// # Errors
-    /// When the manifest has no such artifact, or the repository cannot give it.
+    /// If the manifest has no such artifact, or the repository cannot provide it.
     pub async fn artifact(&self, path: &str) -> Result<ArtifactReader, SourceError> {
         let record = self
             .manifest
@@ -176,7 +176,7 @@ async fn from_snapshot(snapshot: &SnapshotReader, path: &str) -> Result<Pieces, 
     Ok(snapshot.stream_places(places))
 }
 
-/// `file` is held until the last piece is read: what was unpacked goes with it.
+/// `file` is kept until the last piece is read, because the unpacked data are removed with it.
 fn from_file(part: FilePart, file: Arc<FilePoint>) -> Pieces {
     let (sender, receiver) = mpsc::channel(4);
     tokio::task::spawn_blocking(move || {
@@ -201,7 +201,7 @@ fn read_part(
     loop {
         let mut piece = Vec::with_capacity(PIECE_BYTES);
         rest.by_ref().take(PIECE_BYTES as u64).read_to_end(&mut piece)?;
-        // At the end, or the reader has gone away: nothing is left to do.
+        // At the end, or if the receiver is gone, nothing is left to do.
         if piece.is_empty() || pieces.blocking_send(Ok(piece.into())).is_err() {
             return Ok(());
         }
@@ -228,10 +228,10 @@ impl ArtifactReader {
         self
     }
 
-    /// The next piece, of any length; `None` at the end, which is reached only if length and SHA-256 are the manifest's.
+    /// The next piece, of any length; `None` at the end, which is reached only if length and SHA-256 match the manifest.
     ///
     /// # Errors
-    /// When the repository cannot be read, or what it gave is not what was captured.
+    /// If the repository cannot be read, or the data differ from the captured ones.
     pub async fn next(&mut self) -> Result<Option<Bytes>, SourceError> {
         match self.pieces.recv().await {
             Some(Ok(mut bytes)) => {
@@ -266,10 +266,10 @@ impl ArtifactReader {
         }
     }
 
-    /// The whole artifact, for those known to be small. `limit_bytes` is the most that is taken into memory.
+    /// The whole artifact, for small ones. `limit_bytes` limits the memory used.
     ///
     /// # Errors
-    /// As [`ArtifactReader::next`], and when the artifact is longer than the limit.
+    /// As [`ArtifactReader::next`]; also if the artifact is longer than the limit.
     pub async fn read_all(mut self, limit_bytes: u64) -> Result<Vec<u8>, SourceError> {
         let mut all = Vec::new();
         while let Some(bytes) = self.next().await? {

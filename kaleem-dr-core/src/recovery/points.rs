@@ -1,4 +1,4 @@
-//! Recovery points: what each run left, and which one a restore takes.
+//! Recovery points: the snapshots of each run, and the choice of the one to restore.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -20,11 +20,11 @@ pub struct RecoveryPoint {
     pub run: RunId,
     /// Host of the run.
     pub host: String,
-    /// When its first snapshot was taken.
+    /// Time of its first snapshot.
     pub time: Timestamp,
     /// The snapshots, by source.
     pub snapshots: BTreeMap<SourceName, SnapshotId>,
-    /// Sources that the config names and this point lacks, or holds only in part.
+    /// Sources of the config that this point lacks, or contains only in part.
     pub missing: Vec<SourceName>,
     /// True if it is dated in the future; it then never counts as the newest.
     pub is_of_the_future: bool,
@@ -82,7 +82,7 @@ pub fn recovery_points(
     points
 }
 
-/// Which point of a source is meant.
+/// The choice of a source's point.
 #[derive(Clone, Debug)]
 pub struct PointChoice {
     /// `latest`, or the beginning of a run's or a snapshot's id. An id is looked for among all hosts.
@@ -100,17 +100,17 @@ impl PointChoice {
         Self { wanted: LATEST.to_owned(), hosts: hosts.into(), allow_incomplete: false }
     }
 
-    /// The newest point, whole or not: what a proof has to look at.
+    /// The newest point, whole or not, as needed for a proof.
     #[must_use]
     pub fn newest(hosts: impl Into<HostScope>) -> Self {
         Self { allow_incomplete: true, ..Self::latest(hosts) }
     }
 }
 
-/// The word for the newest point.
+/// The keyword for the newest point.
 const LATEST: &str = "latest";
 
-/// The snapshot that was chosen, and what the operator should know about the choice.
+/// The chosen snapshot, with warnings about the choice.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ChosenPoint {
@@ -218,10 +218,10 @@ fn no_point(
     RepositoryError::no_point(&format!("source {source}"), &choice.hosts, &past, future)
 }
 
-/// Opens the chosen point of a source for reading, with what the operator should know about the choice.
+/// Opens the chosen point of a source for reading. Also returns warnings about the choice.
 ///
 /// # Errors
-/// As [`choose`], and when the snapshot cannot be read.
+/// As [`choose`], or if the snapshot cannot be read.
 pub async fn open_point(
     repository: &Repository,
     source: &SourceName,

@@ -60,10 +60,10 @@ pub struct Cleared {
 }
 
 impl Scratch {
-    /// Notes a new scratch target of a source under `directory`, and makes its directory.
+    /// Records a new scratch target of a source under `directory`, and creates its directory.
     ///
     /// # Errors
-    /// When the directory cannot be written.
+    /// If the directory cannot be written.
     pub fn begin(directory: &Path, source: &SourceName, control: bool) -> io::Result<Self> {
         private_directory(directory)?;
         let name = format!("{PREFIX}{}", Ulid::generate().to_string().to_lowercase());
@@ -87,21 +87,21 @@ impl Scratch {
         &self.target
     }
 
-    /// Removes the directory. With `clean`, the source has removed all that it made, and the note goes too; without, it stays for
-    /// the next run to clear up after us.
+    /// Removes the directory. With `clean`, the source has removed everything that it created, and the note is deleted too;
+    /// otherwise the note is kept so that the next run cleans up.
     ///
     /// # Errors
-    /// When the directory cannot be removed.
+    /// If the directory cannot be removed.
     pub fn end(self, clean: bool) -> io::Result<()> {
         fs::remove_dir_all(&self.target.directory)?;
         if clean { fs::remove_file(&self.note) } else { Ok(()) }
     }
 }
 
-/// Removes what killed rehearsals left. Those of sources that are not among `sources`, or cannot be reached, stay noted.
+/// Removes what killed rehearsals left behind. Those of sources that are not in `sources`, or cannot be reached, stay recorded.
 ///
 /// # Errors
-/// When the notes cannot be read. What could not be removed is in the list.
+/// If the notes cannot be read. The list contains what could not be removed.
 pub async fn clear_abandoned(
     directory: &Path,
     sources: &[Arc<dyn Restorable>],
@@ -113,10 +113,10 @@ pub async fn clear_abandoned(
     Ok(all)
 }
 
-/// The scratch names of rehearsals that died, and were not cleared up after yet.
+/// The scratch names of rehearsals that died and have not been cleaned up yet.
 ///
 /// # Errors
-/// When the notes cannot be read.
+/// If the notes cannot be read.
 pub fn left_over(directory: &Path) -> io::Result<Vec<String>> {
     Ok(abandoned(directory)?.into_iter().map(|(name, _)| name).collect())
 }
@@ -132,7 +132,7 @@ async fn clear(
         Cleared { source: said.map(|note| note.source), removed: Vec::new(), error: None, name };
     let path = note_of(directory, &cleared.name);
     let Some(of) = &cleared.source else {
-        // It died while the note was written, before anything was made.
+        // It died while writing the note, before it created anything.
         cleared.error = fs::remove_file(&path).err().map(|error| error.to_string());
         return cleared;
     };
@@ -177,7 +177,7 @@ fn abandoned(directory: &Path) -> io::Result<Vec<(String, FileLock)>> {
             continue;
         }
         let file = match File::open(&path) {
-            // Its rehearsal ended meanwhile.
+            // Its rehearsal has ended in the meantime.
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             opened => opened?,
         };

@@ -1,7 +1,7 @@
-//! Staged files: a recovery point as one plain file, as the tools before wrote it.
+//! Staged files: a recovery point as one plain file, in the format of the service's own tools.
 //!
-//! A source that has such a form writes it from a point and takes a file back as a point. It writes and reads the plain form;
-//! whether the file is compressed is settled here.
+//! A source with such a form writes it from a point, and opens a file as a point. It handles only the plain form; this module
+//! handles compression.
 
 use std::{
     fs,
@@ -21,7 +21,7 @@ use crate::{
     recovery::{point::PointReader, restore::ensure_room},
 };
 
-/// Pieces that may wait for the file.
+/// Limit for the pieces waiting to be written.
 const PIECES_IN_FLIGHT: usize = 8;
 /// Length of the pieces that blocking code writes.
 const PIECE_BYTES: usize = 256 << 10;
@@ -35,7 +35,6 @@ pub trait StagedForm: Send + Sync {
     /// Writes a point in the plain form. The creator of the sink finishes it.
     ///
     /// # Errors
-    ///
     /// If the point cannot be read or cannot be represented in this form. [`SourceError::Aborted`] if the sink failed; its
     /// `finish` returns the reason.
     async fn write(&self, point: &PointReader, out: &mut Sink) -> Result<(), SourceError>;
@@ -44,7 +43,6 @@ pub trait StagedForm: Send + Sync {
     /// [`crate::ground::gzip::decompressed`] reads it compressed or not.
     ///
     /// # Errors
-    ///
     /// [`SourceError::Damaged`] with the position of the damage, and what can still be read.
     async fn open(&self, file: &Path, work: &StagedWork) -> Result<PointReader, SourceError>;
 }
@@ -69,7 +67,7 @@ impl StagedName {
 /// The resources for opening a staged file.
 #[derive(Clone, Debug)]
 pub struct StagedWork {
-    /// Directory for what must be unpacked; each file in a temporary directory of its own.
+    /// Directory for unpacked data; each file gets a temporary directory of its own.
     pub scratch: PathBuf,
     /// The sink for the progress of long work.
     pub progress: Arc<dyn ProgressSink>,
@@ -80,7 +78,6 @@ pub struct StagedWork {
 /// Writes a point in a source's plain form, compressed or not, and returns the number of bytes written.
 ///
 /// # Errors
-///
 /// As [`StagedForm::write`]; also if the output cannot be written or the operator cancels.
 pub async fn export(
     form: &dyn StagedForm,
@@ -92,7 +89,7 @@ pub async fn export(
     let cancel = point.cancellation();
     match cancel.run_until_cancelled(form.write(point, &mut sink)).await {
         Some(Ok(())) => sink.finish().await,
-        // The sink failed; only its end knows why.
+        // The sink failed; only its `finish` returns the reason.
         Some(Err(SourceError::Aborted)) => sink.finish().await.and(Err(SourceError::Aborted)),
         Some(Err(error)) => Err(error),
         None => Err(SourceError::Cancelled),
@@ -103,7 +100,6 @@ pub async fn export(
 /// then renamed. An existing file is left alone.
 ///
 /// # Errors
-///
 /// As [`export`]; [`SourceError::Refused`] if a file of that name exists.
 pub async fn export_to(
     form: &dyn StagedForm,
@@ -139,7 +135,6 @@ impl StagedWork {
     /// Checks that unpacked data of this size fit in the scratch directory.
     ///
     /// # Errors
-    ///
     /// If fewer bytes are free there.
     pub fn ensure_room(&self, needed_bytes: u64) -> Result<(), SourceError> {
         let failed = |cause| self.unusable(cause);
@@ -147,10 +142,10 @@ impl StagedWork {
         ensure_room(&self.scratch, needed_bytes).map_err(failed)
     }
 
-    /// An empty directory of its own in the scratch directory; it goes with the value.
+    /// A new empty directory in the scratch directory, which is removed when the value is dropped.
     ///
     /// # Errors
-    /// When it cannot be made.
+    /// If it cannot be made.
     pub fn directory(&self) -> Result<TempDir, SourceError> {
         let failed = |cause| self.unusable(cause);
         fs::create_dir_all(&self.scratch).map_err(failed)?;
@@ -204,7 +199,6 @@ impl Sink {
     /// Adds bytes; waits until the file has caught up.
     ///
     /// # Errors
-    ///
     /// [`SourceError::Aborted`] if the file cannot be written; [`Sink::finish`] returns the reason.
     pub async fn write(&mut self, bytes: Bytes) -> Result<(), SourceError> {
         self.pieces.send(Piece::Data(bytes)).await.map_err(|_| SourceError::Aborted)
@@ -219,7 +213,6 @@ impl Sink {
     /// Completes the file and returns its length as written, in bytes.
     ///
     /// # Errors
-    ///
     /// [`SourceError::Output`] if the file cannot be written.
     pub async fn finish(self) -> Result<u64, SourceError> {
         // Fails only if the writer has already ended; its result has the reason.

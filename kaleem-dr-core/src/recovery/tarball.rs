@@ -35,7 +35,6 @@ const PIECE_BYTES: usize = 256 << 10;
 /// to it.
 ///
 /// # Errors
-///
 /// If the snapshot cannot be read; [`SourceError::Aborted`] if the sink failed.
 pub async fn write_tar(
     snapshot: &SnapshotReader,
@@ -91,10 +90,10 @@ pub async fn write_tar(
     Ok(report)
 }
 
-/// Reads every file of a snapshot and compares each blob with its id; nothing is written.
+/// Reads every file of a snapshot and compares each blob with its id; writes nothing.
 ///
 /// # Errors
-/// When the trees cannot be read. Files that cannot are in the report.
+/// If the trees cannot be read. Files that cannot be read are in the report.
 pub async fn read_through(
     snapshot: &SnapshotReader,
     progress: &dyn ProgressSink,
@@ -140,7 +139,7 @@ pub async fn read_through(
     }
 }
 
-/// Reads the content of some files; why it cannot be read.
+/// Reads the content of some files; returns the reason for each that cannot be read.
 async fn read_all(
     snapshot: &SnapshotReader,
     items: Vec<&Item>,
@@ -338,7 +337,7 @@ impl Block {
     }
 }
 
-/// Records for what does not fit into a header block.
+/// Records for values that do not fit into a header block.
 #[derive(Default)]
 struct Pax(Vec<u8>);
 

@@ -52,7 +52,7 @@ impl Capture {
     /// Opens the next artifact.
     ///
     /// # Errors
-    /// When the path does not ascend, or the repository stopped taking data.
+    /// If the path does not ascend, or the repository stopped taking data.
     pub async fn artifact(&mut self, path: ArtifactPath) -> Result<ArtifactWriter, SourceError> {
         let (pieces, receiver) = mpsc::channel(PIECES_IN_FLIGHT);
         let name = PathBuf::from(path.as_str());
@@ -207,7 +207,7 @@ impl ArtifactWriter {
     /// Adds bytes; waits while the repository is behind.
     ///
     /// # Errors
-    /// [`SourceError::Aborted`] when the repository stopped taking data.
+    /// [`SourceError::Aborted`] if the repository stopped taking data.
     pub async fn write(&mut self, mut bytes: Bytes) -> Result<(), SourceError> {
         let Some(pieces) = &self.pieces else { return Err(SourceError::Aborted) };
         self.digest.update(&bytes);
@@ -222,7 +222,7 @@ impl ArtifactWriter {
     /// Ends the artifact well. `items` and `content_digest` go into its record in the manifest.
     ///
     /// # Errors
-    /// [`SourceError::Aborted`] when the repository stopped taking data.
+    /// [`SourceError::Aborted`] if the repository stopped taking data.
     pub async fn finish(
         mut self,
         items: Option<u64>,

@@ -55,7 +55,7 @@ impl Ledger {
     /// The snapshots a mirror is known to hold because we brought them there, by the names of their objects.
     ///
     /// # Errors
-    /// When they cannot be read.
+    /// If they cannot be read.
     pub fn mirrored(&self, mirror: &str) -> Result<BTreeSet<String>, LedgerError> {
         self.names("select snapshot from mirrored where mirror = ?1", mirror)
     }
@@ -63,7 +63,7 @@ impl Ledger {
     /// The index files and keys a mirror is known to hold because we brought them there, or saw them on both sides.
     ///
     /// # Errors
-    /// When they cannot be read.
+    /// If they cannot be read.
     pub fn brought(&self, mirror: &str) -> Result<BTreeSet<String>, LedgerError> {
         self.names("select object from mirror_object where mirror = ?1", mirror)
     }
@@ -71,7 +71,7 @@ impl Ledger {
     /// The snapshots that a mirror holds whole, by their ids: each object of them was compared with its name on arrival.
     ///
     /// # Errors
-    /// When they cannot be read.
+    /// If they cannot be read.
     pub fn held(&self, mirror: &str) -> Result<BTreeSet<String>, LedgerError> {
         let id = |object: &String| object.rsplit('/').next().unwrap_or_default().to_owned();
         let begun: BTreeSet<String> = self.begun(mirror)?.iter().map(id).collect();
@@ -86,7 +86,7 @@ impl Ledger {
     /// Objects that were on their way to a mirror when a pass was cut short: what is stored there of them is unproven.
     ///
     /// # Errors
-    /// When they cannot be read.
+    /// If they cannot be read.
     pub fn begun(&self, mirror: &str) -> Result<BTreeSet<String>, LedgerError> {
         self.names("select object from begun where mirror = ?1", mirror)
     }
@@ -94,7 +94,7 @@ impl Ledger {
     /// Notes objects that are about to travel to a mirror: they are ours from now on, and unproven until [`Ledger::arrived`].
     ///
     /// # Errors
-    /// When it cannot be written; then nothing of it is.
+    /// If it cannot be written; then nothing of it is.
     pub fn begin(&self, mirror: &str, objects: &[String]) -> Result<(), LedgerError> {
         self.change(|change| {
             remember(change, mirror, objects)?;
@@ -105,7 +105,7 @@ impl Ledger {
     /// Strikes out objects that have arrived, or were found right.
     ///
     /// # Errors
-    /// When it cannot be written; then nothing of it is.
+    /// If it cannot be written; then nothing of it is.
     pub fn arrived(&self, mirror: &str, objects: &[String]) -> Result<(), LedgerError> {
         self.change(|change| {
             each(change, "delete from begun where mirror = ?1 and object = ?2", mirror, objects)
@@ -115,7 +115,7 @@ impl Ledger {
     /// Notes objects that were seen on both sides.
     ///
     /// # Errors
-    /// When it cannot be written; then nothing of it is.
+    /// If it cannot be written; then nothing of it is.
     pub fn saw(&self, mirror: &str, objects: &[String]) -> Result<(), LedgerError> {
         self.change(|change| remember(change, mirror, objects))
     }
@@ -123,7 +123,7 @@ impl Ledger {
     /// Forgets objects that are no longer on a mirror.
     ///
     /// # Errors
-    /// When it cannot be written; then nothing of it is.
+    /// If it cannot be written; then nothing of it is.
     pub fn gone(&self, mirror: &str, objects: &[String]) -> Result<(), LedgerError> {
         let snapshots: Vec<String> =
             objects.iter().filter_map(|object| snapshot(object)).map(str::to_owned).collect();
@@ -147,7 +147,6 @@ impl Ledger {
     /// Returns the recorded state of a mirror as a whole.
     ///
     /// # Errors
-    ///
     /// If it cannot be read.
     pub fn mirror_record(&self, mirror: &str) -> Result<MirrorRecord, LedgerError> {
         let record = self
@@ -172,7 +171,7 @@ impl Ledger {
     /// Notes that a mirror is a repository, as of now. The first time counts.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// If it cannot be written.
     pub fn set_filled(&self, mirror: &str) -> Result<(), LedgerError> {
         let now = Timestamp::now().to_string();
         self.change(|change| {
@@ -189,7 +188,7 @@ impl Ledger {
     /// Counts a pass whose deletions were postponed, and gives how long that has lasted.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// If it cannot be written.
     pub fn postpone(&self, mirror: &str) -> Result<Postponed, LedgerError> {
         let now = Timestamp::now();
         self.change(|change| {
@@ -208,7 +207,7 @@ impl Ledger {
     /// Notes that no deletion waits.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// If it cannot be written.
     pub fn set_not_postponed(&self, mirror: &str) -> Result<(), LedgerError> {
         self.change(|change| {
             change.execute("update mirror set postponed_since = null, postponed_passes = 0 where mirror = ?1", [mirror]).map(drop)
@@ -218,7 +217,7 @@ impl Ledger {
     /// Forgets all that is known of a mirror: the next pass is its first.
     ///
     /// # Errors
-    /// When it cannot be written; then nothing of it is.
+    /// If it cannot be written; then nothing of it is.
     pub fn forget_mirror(&self, mirror: &str) -> Result<(), LedgerError> {
         self.change(|change| {
             for table in ["mirrored", "mirror_object", "begun", "mirror"] {
@@ -231,7 +230,7 @@ impl Ledger {
     /// Notes that a key was removed from a repository on purpose: mirrors may lose it too.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// If it cannot be written.
     pub fn note_removed_key(&self, repository: &str, key: &str) -> Result<(), LedgerError> {
         let object = [format!("keys/{key}")];
         self.change(|change| {
@@ -242,7 +241,7 @@ impl Ledger {
     /// The keys that were removed from a repository on purpose.
     ///
     /// # Errors
-    /// When they cannot be read.
+    /// If they cannot be read.
     pub fn removed_keys(&self, repository: &str) -> Result<BTreeSet<String>, LedgerError> {
         self.names("select object from removed_key where repository = ?1", repository)
     }

@@ -120,7 +120,7 @@ impl Ledger {
     /// Opens the ledger of a state directory, and makes it where there is none. Blocks for a moment.
     ///
     /// # Errors
-    /// When the directory or the file cannot be used, or a newer program wrote it.
+    /// If the directory or the file cannot be used, or a newer program wrote it.
     pub fn open(state_directory: &Path) -> Result<Self, LedgerError> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(state_directory).map_err(
             |cause| LedgerError::Directory { path: state_directory.to_path_buf(), cause },
@@ -170,7 +170,7 @@ impl Ledger {
     /// Adds an event with its parts: all of it, or nothing.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// If it cannot be written.
     pub fn record(&self, event: &Event) -> Result<(), LedgerError> {
         let mut connection = self.connection();
         let failed = || self.failed("written");
@@ -216,7 +216,6 @@ impl Ledger {
     /// Reports whether the ledger has an event of this run.
     ///
     /// # Errors
-    ///
     /// If it cannot be read.
     pub fn has(&self, run: RunId) -> Result<bool, LedgerError> {
         self.connection()
@@ -231,7 +230,7 @@ impl Ledger {
     /// For each kind, source and repository, the newest part; with `good`, the newest that ended with 0.
     ///
     /// # Errors
-    /// When they cannot be read.
+    /// If they cannot be read.
     pub fn newest_parts(&self, good: bool) -> Result<Vec<PastPart>, LedgerError> {
         let connection = self.connection();
         let mut query = connection
@@ -264,7 +263,7 @@ impl Ledger {
     /// For each kind and repository, the newest event, without its report; with `good`, the newest that ended with 0.
     ///
     /// # Errors
-    /// When they cannot be read.
+    /// If they cannot be read.
     pub fn newest_events(&self, good: bool) -> Result<Vec<PastEvent>, LedgerError> {
         self.events(
             "select run, kind, repository, started, finished, exit, 'null', max(id) from event where exit = 0 or not ?1
@@ -276,7 +275,7 @@ impl Ledger {
     /// The newest events, newest first.
     ///
     /// # Errors
-    /// When they cannot be read.
+    /// If they cannot be read.
     pub fn history(&self, most: usize) -> Result<Vec<PastEvent>, LedgerError> {
         self.events(
             "select run, kind, repository, started, finished, exit,
@@ -289,7 +288,7 @@ impl Ledger {
     /// The runs of a kind that have an event or a part in a repository.
     ///
     /// # Errors
-    /// When they cannot be read.
+    /// If they cannot be read.
     pub fn runs(&self, kind: EventKind, repository: &str) -> Result<BTreeSet<String>, LedgerError> {
         let connection = self.connection();
         let mut query = connection
@@ -307,7 +306,7 @@ impl Ledger {
     /// The events that ended at or after a moment, oldest first, without their reports.
     ///
     /// # Errors
-    /// When they cannot be read.
+    /// If they cannot be read.
     pub fn events_since(&self, since: Timestamp) -> Result<Vec<PastEvent>, LedgerError> {
         // Times are text here, and those within one second do not sort: the last word is ours.
         let earlier = since - SignedDuration::from_secs(1);
@@ -346,7 +345,7 @@ impl Ledger {
     /// When work of a kind last ended with exit 0, for a repository.
     ///
     /// # Errors
-    /// When it cannot be read.
+    /// If it cannot be read.
     pub fn last_success(
         &self,
         kind: EventKind,

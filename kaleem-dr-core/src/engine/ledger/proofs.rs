@@ -61,7 +61,7 @@ impl Ledger {
     /// Adds a proof.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// If it cannot be written.
     pub fn record_proof(&self, proof: &Proof) -> Result<(), LedgerError> {
         self.connection()
             .execute(
@@ -89,7 +89,7 @@ impl Ledger {
     /// A snapshot was written anew under another id: what was proven of it holds.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// If it cannot be written.
     pub fn rename_snapshot(&self, from: &str, to: &str) -> Result<(), LedgerError> {
         self.connection()
             .execute("update proof set snapshot = ?2 where snapshot = ?1", params![from, to])
@@ -100,7 +100,7 @@ impl Ledger {
     /// The newest proofs, newest first.
     ///
     /// # Errors
-    /// When they cannot be read.
+    /// If they cannot be read.
     pub fn proofs(&self, most: usize) -> Result<Vec<Proof>, LedgerError> {
         let connection = self.connection();
         let mut query = connection
@@ -137,7 +137,6 @@ impl Ledger {
     /// between.
     ///
     /// # Errors
-    ///
     /// If it cannot be written.
     pub fn append_report(
         &self,
@@ -168,7 +167,7 @@ impl Ledger {
     /// Every report of the chain, the first first.
     ///
     /// # Errors
-    /// When they cannot be read.
+    /// If they cannot be read.
     pub fn reports(&self) -> Result<Vec<ChainedReport>, LedgerError> {
         let connection = self.connection();
         let mut query = connection

@@ -32,7 +32,7 @@ impl Ledger {
     /// source's proofs in a repository likewise. Gives the number of events, proofs and reports that were removed.
     ///
     /// # Errors
-    /// When the ledger cannot be written; then nothing is removed.
+    /// If the ledger cannot be written; then nothing is removed.
     pub fn trim(&self, limits: LedgerLimits, now: Timestamp) -> Result<usize, LedgerError> {
         let mut connection = self.connection();
         let failed = || self.failed("written");
@@ -50,7 +50,7 @@ impl Ledger {
     /// The hash of the report before the oldest one that is kept: where the chain begins once it was trimmed.
     ///
     /// # Errors
-    /// When it cannot be read.
+    /// If it cannot be read.
     pub fn chain_start(&self) -> Result<Option<String>, LedgerError> {
         self.connection()
             .query_row("select previous from chain_start", [], |row| row.get(0))

@@ -179,8 +179,8 @@ pub struct MirrorReport {
 /// Makes a mirror equal to a repository. The event of the pass is left to the caller.
 ///
 /// # Errors
-/// [`RepositoryError::Guarded`] when the two are different repositories, or the near one is gone; [`RepositoryError::Damaged`] names
-/// an object that is not what it should be; [`RepositoryError::Changing`] when the near side does not hold still. What was brought
+/// [`RepositoryError::Guarded`] if the two are different repositories, or the near one is gone; [`RepositoryError::Damaged`] names
+/// an object that is not what it should be; [`RepositoryError::Changing`] if the near side does not hold still. What was brought
 /// over until then stays, and is of use to the next pass. What guards kept from being deleted is in the report.
 pub async fn mirror(
     job: &MirrorJob,
@@ -194,7 +194,7 @@ pub async fn mirror(
 /// be mounted.
 ///
 /// # Errors
-/// [`RepositoryError::Guarded`] when it was a mirror and is empty, or holds other things; when it cannot be reached.
+/// [`RepositoryError::Guarded`] if it was a mirror and is empty, or holds other things; if it cannot be reached.
 pub fn place(
     ledger: &Ledger,
     location: &Location,

@@ -63,7 +63,6 @@ pub struct RepairReport {
 /// Reads every object of a repository, and restores damaged ones from a replica.
 ///
 /// # Errors
-///
 /// [`RepositoryError::Guarded`] if the two are not the same repository; errors of the stores. The report lists what could not be
 /// repaired.
 pub async fn repair(

@@ -81,7 +81,7 @@ impl BucketReport {
 /// Tries a bucket with an object that is gone afterwards, and reads its lifecycle rules. No repository need be there.
 ///
 /// # Errors
-/// When the access data make no sense. What the service refuses is in the report.
+/// If the access data make no sense. What the service refuses is in the report.
 pub async fn check_bucket(access: &S3Access) -> Result<BucketReport, StoreError> {
     let store = OpendalStore::s3(access)?;
     let mut report =

@@ -175,7 +175,7 @@ impl Repository {
     /// A snapshot that is damaged here fails alone. When the destination fails, the rest is not tried.
     ///
     /// # Errors
-    /// [`RepositoryError::Guarded`] when both are one repository or mirrors of one; and when either cannot be read at all.
+    /// [`RepositoryError::Guarded`] if both are one repository or mirrors of one; and when either cannot be read at all.
     pub async fn copy_to(
         &self,
         destination: &Self,

@@ -51,7 +51,7 @@ impl Repository {
     /// Forgets these snapshots. The lock must be exclusive. Whether they may go is the caller's to decide.
     ///
     /// # Errors
-    /// When one cannot be removed; others may be gone.
+    /// If one cannot be removed; others may be gone.
     pub async fn forget_snapshots(
         &self,
         ids: &[SnapshotId],
@@ -75,7 +75,7 @@ impl Repository {
     /// (`forget --keep-tag pinned`). The new file is written before the old one is removed. The lock must be exclusive.
     ///
     /// # Errors
-    /// When the snapshot cannot be written or removed.
+    /// If the snapshot cannot be written or removed.
     pub async fn set_pinned(
         &self,
         snapshot: &Snapshot,
@@ -111,7 +111,6 @@ impl Repository {
 /// Checks that a snapshot may be forgotten just by naming it.
 ///
 /// # Errors
-///
 /// [`RepositoryError::Guarded`] if it is pinned, or the last whole one of its source and host that is not dated in the future.
 pub fn may_be_forgotten(
     snapshot: &Snapshot,

@@ -44,7 +44,6 @@ impl Repository {
     /// The packs that these index files name; `keys` are those of objects in `store`.
     ///
     /// # Errors
-    ///
     /// [`RepositoryError::Damaged`] with the name of an index file that cannot be decrypted or parsed; errors of the store.
     pub(crate) async fn indexed_packs(
         &self,

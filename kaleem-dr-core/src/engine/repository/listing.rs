@@ -34,7 +34,7 @@ impl Repository {
     /// Every snapshot that can be read, oldest first. One that cannot is named in a warning, and keeps none of the others away.
     ///
     /// # Errors
-    /// When they cannot be listed, or the store fails.
+    /// If they cannot be listed, or the store fails.
     pub async fn snapshots(&self) -> Result<Vec<Snapshot>, RepositoryError> {
         if self.0.cache_directory.is_some() {
             // Most of them are in the cache, which is the engine's.
@@ -61,7 +61,7 @@ impl Repository {
     /// Every snapshot file, read from the repository itself.
     ///
     /// # Errors
-    /// When they cannot be listed, or the store fails.
+    /// If they cannot be listed, or the store fails.
     pub async fn snapshot_listing(&self) -> Result<SnapshotListing, RepositoryError> {
         let listed = names::objects(&*self.0.store, "snapshots").await?;
         let keys: Vec<String> = listed.into_iter().map(|object| object.key).collect();

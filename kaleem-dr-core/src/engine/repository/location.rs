@@ -40,7 +40,6 @@ impl Location {
     /// The object store at an existing location.
     ///
     /// # Errors
-    ///
     /// [`RepositoryError::NotFound`] if the directory does not exist; errors of the store.
     pub fn store(&self) -> Result<Arc<dyn ObjectStore>, RepositoryError> {
         match self {
@@ -58,7 +57,7 @@ impl Location {
     /// As [`Location::store`], for a place that is to be filled object by object: the directories of a repository are made.
     ///
     /// # Errors
-    /// [`RepositoryError::Guarded`] when something else is there.
+    /// [`RepositoryError::Guarded`] if something else is there.
     pub fn store_to_fill(&self) -> Result<Arc<dyn ObjectStore>, RepositoryError> {
         if let Self::Directory(path) = self
             && !path.join("config").exists()

@@ -34,7 +34,6 @@ impl Repository {
     /// write.
     ///
     /// # Errors
-    ///
     /// [`RepositoryError::Guarded`] if a snapshot has lost data; other errors if something cannot be removed.
     pub(crate) async fn make_room(
         &self,

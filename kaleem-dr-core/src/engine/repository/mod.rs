@@ -133,7 +133,6 @@ impl Repository {
     /// Creates a repository and opens it. `version` is restic's: 2 compresses, 1 is for restic before 0.14.
     ///
     /// # Errors
-    ///
     /// [`RepositoryError::AlreadyExists`]; errors of the store.
     pub async fn init(access: &Access, version: u32) -> Result<Self, RepositoryError> {
         if let Location::Directory(path) = &access.location {
@@ -220,7 +219,6 @@ impl Repository {
     /// Opens a repository, created by us, restic or rustic.
     ///
     /// # Errors
-    ///
     /// [`RepositoryError::NotFound`], [`RepositoryError::WrongPassword`]; errors of the store.
     pub async fn open(access: &Access) -> Result<Self, RepositoryError> {
         if let Location::Directory(path) = &access.location

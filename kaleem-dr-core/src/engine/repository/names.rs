@@ -9,7 +9,6 @@ use super::store::{Object, ObjectStore, StoreError};
 /// The objects in one of a repository's directories; other files there are ignored.
 ///
 /// # Errors
-///
 /// As [`ObjectStore::list`].
 pub async fn objects(store: &dyn ObjectStore, directory: &str) -> Result<Vec<Object>, StoreError> {
     let mut listed = store.list(directory).await?;

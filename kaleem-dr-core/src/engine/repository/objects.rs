@@ -97,7 +97,7 @@ impl SnapshotReader {
     /// A file's bytes, each blob decrypted and compared with its id.
     ///
     /// # Errors
-    /// When a blob of it is in no index.
+    /// If a blob of it is in no index.
     pub fn stream_file(
         &self,
         file: &TreeFile,

@@ -119,7 +119,7 @@ fn length(bytes: usize) -> u32 {
 /// The length of a pack's encrypted header, from the last bytes of the pack.
 ///
 /// # Errors
-/// When a pack of this length cannot have such a header.
+/// If a pack of this length cannot have such a header.
 pub(crate) fn header_length(tail: &[u8], pack_bytes: u64) -> Result<u64, String> {
     let bytes: [u8; 4] = tail.try_into().map_err(|_| "it is too short for a pack".to_owned())?;
     let length = u64::from(u32::from_le_bytes(bytes));
@@ -134,7 +134,6 @@ pub(crate) fn header_length(tail: &[u8], pack_bytes: u64) -> Result<u64, String>
 /// The index entry of a pack, from its header.
 ///
 /// # Errors
-///
 /// If the header does not match the length of the pack.
 pub(crate) fn parse_header(id: &str, header: &[u8], pack_bytes: u64) -> Result<Value, String> {
     let cut = || "its header is cut".to_owned();

@@ -92,7 +92,7 @@ impl Repository {
     /// Prunes. The lock must be exclusive.
     ///
     /// # Errors
-    /// When the plan finds the repository damaged, or something cannot be written or removed.
+    /// If the plan finds the repository damaged, or something cannot be written or removed.
     pub async fn prune(
         &self,
         options: PruneOptions,
@@ -192,7 +192,7 @@ impl Repository {
     /// Counts what is there.
     ///
     /// # Errors
-    /// When a listing or the index cannot be read.
+    /// If a listing or the index cannot be read.
     pub async fn stats(&self) -> Result<RepositoryStats, RepositoryError> {
         let repository = self.clone();
         blocking(move || {

@@ -102,7 +102,7 @@ impl Reach {
     /// names them. Blocking.
     ///
     /// # Errors
-    /// When the store fails, or on cancellation.
+    /// If the store fails, or on cancellation.
     pub(crate) fn walk(
         &mut self,
         engine: &Engine,

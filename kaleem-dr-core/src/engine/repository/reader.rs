@@ -107,7 +107,7 @@ impl Repository {
     /// Opens a snapshot for reading.
     ///
     /// # Errors
-    /// When the index cannot be read.
+    /// If the index cannot be read.
     pub async fn read(&self, snapshot: &Snapshot) -> Result<SnapshotReader, RepositoryError> {
         let repository = self.clone();
         let engine =
@@ -134,7 +134,6 @@ impl SnapshotReader {
     /// The manifest of the snapshot; `None` if another tool made it.
     ///
     /// # Errors
-    ///
     /// If it cannot be read, or has a newer format than ours.
     pub async fn manifest(&self) -> Result<Option<Manifest>, RepositoryError> {
         let reader = self.clone();

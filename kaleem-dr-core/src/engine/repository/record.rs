@@ -89,7 +89,7 @@ impl Repository {
     /// Writes a record under a lock that the caller holds.
     ///
     /// # Errors
-    /// When it cannot be written; then it cannot be seen.
+    /// If it cannot be written; then it cannot be seen.
     pub async fn add_record(
         &self,
         kind: RecordKind,
@@ -139,7 +139,7 @@ impl Repository {
     /// Removes records. The lock must be exclusive.
     ///
     /// # Errors
-    /// When one cannot be removed.
+    /// If one cannot be removed.
     pub async fn remove_records(
         &self,
         records: &[SnapshotId],

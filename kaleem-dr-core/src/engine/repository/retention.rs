@@ -193,7 +193,7 @@ impl Retention {
     /// Decides over snapshots as they are at `now`. Touches nothing.
     ///
     /// # Errors
-    /// [`RepositoryError::Guarded`] when nothing would be kept by policy, or a snapshot that the policy would judge is dated in the future.
+    /// [`RepositoryError::Guarded`] if nothing would be kept by policy, or a snapshot that the policy would judge is dated in the future.
     pub fn plan(
         &self,
         snapshots: Vec<Snapshot>,

@@ -296,7 +296,7 @@ pub(crate) fn snapshot_for_tests(
 /// future is never the latest.
 ///
 /// # Errors
-/// When none matches, or several do.
+/// If none matches, or several do.
 pub fn select<'a>(
     snapshots: &'a [Snapshot],
     wanted: &str,

@@ -72,7 +72,7 @@ impl Repository {
     /// Reads every index file, then lists the packs.
     ///
     /// # Errors
-    /// When either cannot be listed or the store fails. What is damaged is in the survey.
+    /// If either cannot be listed or the store fails. What is damaged is in the survey.
     pub(crate) async fn survey(
         &self,
         cancel: &CancellationToken,
@@ -122,7 +122,7 @@ impl Repository {
     /// `repair index`. Done once under a lock, for what was seen under it stays.
     ///
     /// # Errors
-    /// [`RepositoryError::Guarded`] when every pack is lost: a disk is not mounted, rather.
+    /// [`RepositoryError::Guarded`] if every pack is lost: a disk is not mounted, rather.
     pub(crate) async fn mended(
         &self,
         lock: &Lock,

@@ -1,4 +1,5 @@
-//! Attributes: set by descriptor, or by a name in a directory's descriptor. One that cannot be set never costs the content.
+//! Sets attributes by descriptor, or by a name in a directory's descriptor. An attribute that cannot be set never affects the
+//! content.
 
 use std::{borrow::Cow, ffi::OsStr, fmt, fs::File, io, os::fd::AsFd as _};
 
@@ -164,8 +165,8 @@ impl Attributes<'_> {
         }
     }
 
-    /// A set-id bit means its owner, so it does not stay on a file that has another. Where an access list is missing, the group's
-    /// bits are its mask and would grant more than it did.
+    /// A set-id bit refers to the owner, so it is dropped if the file has another one. If an access list is missing, the group's
+    /// bits are its mask and would grant more than the list did.
     fn mode_where(&self, given: bool, lacks: &[Lack]) -> Option<Mode> {
         let mut mode = self.mode?;
         if !given {

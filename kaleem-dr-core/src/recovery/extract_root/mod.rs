@@ -37,7 +37,7 @@ pub(crate) use self::{
 /// Links that one path may lead through, as in the kernel.
 const LINKS_LIMIT: usize = 40;
 
-/// Which links that existed before a restore may be followed.
+/// The existing links that a restore may follow.
 #[derive(Clone, Debug)]
 pub(crate) enum Links {
     /// None, and nothing that existed is replaced: the target is a new directory.
@@ -67,11 +67,11 @@ pub(crate) fn is_above(path: &Path, roots: &[PathBuf]) -> bool {
 pub(crate) struct ExtractRoot {
     root: Arc<OwnedFd>,
     links: Links,
-    /// Everything made that is not a directory; `None` where nothing needs to know.
+    /// Everything created that is not a directory; `None` if this need not be remembered.
     made: Option<HashSet<Identity>>,
-    /// The directory asked for last: neighbours ask for it again.
+    /// The last directory used: its neighbours need it again.
     last: Option<(PathBuf, Arc<OwnedFd>)>,
-    /// Directories that made way for something of another kind, and their new names.
+    /// Directories that made way for an entry of another type, and their new names.
     moved: Vec<(PathBuf, OsString)>,
 }
 
@@ -90,7 +90,6 @@ impl ExtractRoot {
     /// Opens the target; creates it with access for its owner only if it does not exist.
     ///
     /// # Errors
-    ///
     /// If the path leads through a link that another user can have created; if it existed, is in a directory where every user may
     /// create entries, such as `/tmp`, and belongs to another user.
     pub(crate) fn open(target: &Path, links: Links) -> io::Result<Self> {
@@ -116,23 +115,23 @@ impl ExtractRoot {
         Ok(Self { links, last: None, moved: Vec::new(), ..whole })
     }
 
-    /// Remembers everything that is made: the names of an archive may come twice, and its links are not to be followed.
+    /// Remembers everything created: the names of an archive may occur twice, and its links must not be followed.
     pub(crate) fn remembering(self) -> Self {
         Self { made: Some(HashSet::new()), ..self }
     }
 
-    /// Directories that made way, with their names now.
+    /// Directories that made way, with their current names.
     pub(crate) fn moved(&mut self) -> Vec<(PathBuf, OsString)> {
         std::mem::take(&mut self.moved)
     }
 
-    /// The place of a relative path. Directories above it are made where they are missing.
+    /// The place of a relative path. Missing directories above it are created.
     pub(crate) fn place(&mut self, path: &Path) -> io::Result<Place> {
         let name = path.file_name().ok_or_else(|| io::Error::other("it has no name"))?.to_owned();
         Ok(Place { directory: self.directory(path.parent().unwrap_or(Path::new("")))?, name })
     }
 
-    /// Makes a directory, or takes the one that is there. Something of another kind makes way, where it may be replaced.
+    /// Creates a directory, or uses the existing one. An entry of another type makes way, if it may be replaced.
     pub(crate) fn make_directory(&mut self, path: &Path) -> io::Result<DirectoryOrigin> {
         let place = self.place(path)?;
         let make = || stat::mkdirat(&place.directory, place.name.as_os_str(), Mode::S_IRWXU);
@@ -160,7 +159,7 @@ impl ExtractRoot {
         Ok(DirectoryOrigin::New)
     }
 
-    /// Opens a directory that is there, to set its attributes.
+    /// Opens an existing directory, to set its attributes.
     pub(crate) fn open_directory(&mut self, path: &Path) -> io::Result<File> {
         let place = self.place(path)?;
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
@@ -172,7 +171,7 @@ impl ExtractRoot {
         )?))
     }
 
-    /// Creates a file for its owner alone. What is there is replaced when the file is finished.
+    /// Creates a file with access for its owner only. An existing file is replaced when the new one is finished.
     pub(crate) fn create(&mut self, path: &Path, place: Place) -> io::Result<(Unfinished, File)> {
         let replaces = self.make_way(path, &place)?;
         place.create(replaces)
@@ -205,8 +204,8 @@ impl ExtractRoot {
         })
     }
 
-    /// Makes another name of something that this restore made; of anything else it is refused. `expected` is what it made there,
-    /// where not everything is remembered.
+    /// Creates another name for a file that this restore created; refuses to do so for any other file. `expected` is the file
+    /// created there, if not everything is remembered.
     pub(crate) fn hard_link(
         &mut self,
         path: &Path,
@@ -302,7 +301,7 @@ impl ExtractRoot {
         self.made.as_ref().is_some_and(|made| made.contains(&Identity::of(there)))
     }
 
-    /// The place of a relative path; nothing is made.
+    /// The place of a relative path; creates nothing.
     fn find(&self, path: &Path) -> io::Result<Place> {
         let name = path
             .file_name()
@@ -392,7 +391,8 @@ impl ExtractRoot {
         }
     }
 
-    /// A directory that another user made where every user may can be a trap; elsewhere it is the operator's choice.
+    /// A directory that another user created in a place where every user may create entries can be a trap; elsewhere it is the
+    /// operator's choice.
     fn check_owner(&mut self, path: &Path, directory: &OwnedFd) -> io::Result<()> {
         let place = self.place(path)?;
         let (facts, above) = (stat::fstat(directory)?, stat::fstat(&*place.directory)?);
@@ -433,7 +433,7 @@ fn enter(here: &OwnedFd, name: &OsStr, make: bool) -> io::Result<Step> {
     match open() {
         Ok(directory) => Ok(Step::Directory(directory)),
         Err(Errno::ENOENT) if make => {
-            // Its attributes follow, if the archive holds it; else everyone may read it.
+            // Its attributes follow if the archive contains it; otherwise every user may read it.
             match stat::mkdirat(here, name, Mode::from_bits_truncate(0o755)) {
                 Ok(()) | Err(Errno::EEXIST) => Ok(Step::Directory(open()?)),
                 Err(errno) => Err(errno.into()),

@@ -27,7 +27,7 @@ use super::is;
 
 /// Names of unfinished files begin so. With a ULID behind it, shorter than any file system's limit, whatever the final name is.
 const UNFINISHED: &str = ".kaleem-dr-restore-";
-/// Bytes of a name that are kept when a directory makes way.
+/// Limit for the part of a name, in bytes, that is kept when a directory makes way.
 const KEPT_NAME_BYTES: usize = 200;
 
 /// A directory, and a name in it.
@@ -58,7 +58,7 @@ pub(crate) struct Unfinished {
 pub(crate) enum Finish {
     /// By its name: it is the file that was written.
     Named,
-    /// Something is mounted there: its content went into that file, whose attributes are still its own.
+    /// The place is a mount point: the content was written into the mounted file, which keeps its own attributes.
     WrittenThrough(File),
 }
 
@@ -83,7 +83,7 @@ impl Place {
         Ok((facts.blocks() > 0).then_some(free))
     }
 
-    /// Its path through the descriptor, for what the system only does by path.
+    /// Its path through the descriptor, for system calls that only accept a path.
     pub(super) fn by_descriptor(&self) -> PathBuf {
         PathBuf::from(format!("/proc/self/fd/{}", self.directory.as_raw_fd())).join(&self.name)
     }
@@ -110,7 +110,7 @@ impl Place {
         Ok((Unfinished { place: self, name, identity }, File::from(file)))
     }
 
-    /// Renames what was made under a temporary name.
+    /// Renames the entry created under a temporary name.
     pub(super) fn take(&self, temporary: &OsStr) -> io::Result<()> {
         fcntl::renameat(&*self.directory, temporary, &*self.directory, self.name.as_os_str())
             .map_err(|errno| {
@@ -133,10 +133,10 @@ impl Place {
 }
 
 impl Unfinished {
-    /// Opens it once more.
+    /// Opens the file again.
     ///
     /// # Errors
-    /// When it is not the file that was created: someone has exchanged it.
+    /// If it is not the file that was created, but another one put in its place.
     pub(crate) fn open(&self) -> io::Result<File> {
         let (file, facts) = self.place.open(&self.name)?;
         if Identity::of(&facts) == self.identity {
@@ -176,7 +176,7 @@ impl Unfinished {
         Ok(into)
     }
 
-    /// Removes what was written, after a failure.
+    /// Removes the written file after a failure.
     pub(crate) fn discard(&self) -> io::Result<()> {
         Ok(unistd::unlinkat(
             &*self.place.directory,

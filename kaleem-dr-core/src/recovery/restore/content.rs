@@ -111,7 +111,7 @@ fn write_blobs(
     results
 }
 
-/// The file has its full length and is all holes; blocks of zeros stay holes.
+/// The file already has its full length and consists of holes; blocks of zeros stay holes.
 pub(crate) fn write_sparsely(file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
     let mut at = 0;
     while at < bytes.len() {
@@ -130,7 +130,8 @@ pub(crate) fn write_sparsely(file: &File, bytes: &[u8], offset: u64) -> io::Resu
     Ok(())
 }
 
-/// Reads a file back and compares each blob's stretch with its id. Ends early when the operator cancels; the caller must ask.
+/// Reads a file back and compares each blob's range with its id. Ends early if the operator cancels; the caller must check for
+/// that.
 pub(super) fn verify(
     mut file: &File,
     blobs: &[BlobPlace],

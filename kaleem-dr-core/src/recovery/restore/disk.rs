@@ -1,4 +1,4 @@
-//! The target's side of a restore: what is made before the content is written, and what is set after. Blocking.
+//! The target's side of a restore: creates entries before their content is written, and sets attributes afterwards. Blocking.
 
 use std::{collections::HashMap, ffi::OsStr, io, path::PathBuf};
 
@@ -23,14 +23,14 @@ pub(super) struct Disk {
     options: RestoreOptions,
     /// `None` where nothing is written.
     root: Option<ExtractRoot>,
-    /// The snapshot's configured paths, below the target. In place, what is above them keeps its own attributes.
+    /// The snapshot's configured paths, below the target. In place, the directories above them keep their own attributes.
     roots: Vec<PathBuf>,
     cancel: CancellationToken,
     report: FilesReport,
     /// First name of each hard-linked inode.
     first_names: HashMap<(u64, u64), FirstName>,
-    /// Directories that the walk has not left yet, whose attributes are still to be set: every write in a directory changes its
-    /// time, and a read-only one takes no more entries.
+    /// Directories that the walk has not left yet and whose attributes are still to be set: every write in a directory changes
+    /// its time, and a read-only one accepts no more entries.
     open: Vec<(PathBuf, PathBuf, Node)>,
     /// Paths under which nothing may be written.
     blocked: Vec<PathBuf>,
@@ -60,7 +60,7 @@ impl Disk {
         })
     }
 
-    /// Makes directories and special files, and creates the files whose content follows.
+    /// Creates directories and special files, and the files whose content follows.
     pub(super) fn prepare(&mut self, window: &mut [Item]) -> Failed {
         let mut failed = Failed::new();
         for (at, item) in window.iter_mut().enumerate() {
@@ -159,7 +159,7 @@ impl Disk {
         }
     }
 
-    /// Removes what was written for these and not finished.
+    /// Removes the unfinished files of these items.
     pub(super) fn discard(window: &[Item]) {
         for unfinished in window.iter().filter_map(|item| item.unfinished.as_ref()) {
             // It may already be gone, and its name marks it as temporary.

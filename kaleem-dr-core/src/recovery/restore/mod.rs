@@ -1,8 +1,8 @@
-//! Putting a snapshot's files back on disk, with flat memory and nothing overwritten unasked.
+//! Restores a snapshot's files to disk, with constant memory; overwrites nothing unless requested.
 //!
-//! Files are taken in windows: the blobs of a window are read by runs of neighbouring blobs, several at once, and written to
-//! their places. Blocks of zeros become holes. Attributes follow the content; those of directories come last, for every
-//! write in a directory changes its time. With verification, each file is read back and compared blob by blob.
+//! Files are processed in windows: the blobs of a window are read in runs of neighbouring blobs, several at once, and written to
+//! their places. Blocks of zeros become holes. Attributes follow the content; those of directories come last, because every write
+//! in a directory changes its time. With verification, each file is read back and compared blob by blob.
 
 mod compare;
 mod content;
@@ -45,15 +45,15 @@ const LISTED: usize = 10_000;
 #[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
 #[non_exhaustive]
 pub struct RestoreOptions {
-    /// Directory under which the snapshot's paths are made.
+    /// Directory under which the snapshot's paths are created.
     pub target: PathBuf,
     /// Restore only what is under these absolute paths of the snapshot, or matches these globs; empty for everything.
     pub include: Vec<String>,
-    /// Without what matches these globs (against the whole path, or the name alone where there is no `/`).
+    /// Exclude what matches these globs (against the whole path, or only the name if the glob has no `/`).
     pub exclude: Vec<String>,
     /// Leave out `/.kaleem-dr` and `/RESTORE.md`.
     pub without_own_files: bool,
-    /// Write over files that are there. Otherwise a target that is not empty is refused.
+    /// Overwrite existing files. Otherwise a target that is not empty is refused.
     pub overwrite: bool,
     /// Read every file back and compare it.
     pub verify: bool,
@@ -147,11 +147,12 @@ fn list(listed: &mut Vec<FileProblem>, more: &mut u64, path: &Path, why: String)
     }
 }
 
-/// Restores files of a snapshot. In place, links above the snapshot's configured paths are followed (decision 9), none below.
+/// Restores files of a snapshot. In place, links above the snapshot's configured paths are followed (decision 9), but none below
+/// them.
 ///
 /// # Errors
-/// [`RepositoryError::Guarded`] when the target is not empty; whatever keeps the snapshot from being read. Paths that cannot be
-/// written are in the report: whoever asked must look at [`FilesReport::problems`].
+/// [`RepositoryError::Guarded`] if the target is not empty; other errors if the snapshot cannot be read. Paths that cannot be
+/// written are in the report: the caller must check [`FilesReport::problems`].
 pub async fn restore_files(
     snapshot: &SnapshotReader,
     options: &RestoreOptions,

@@ -1,4 +1,4 @@
-//! Which paths of a snapshot or an archive a restore takes.
+//! Selects the paths of a snapshot or an archive to restore.
 
 use std::path::{Path, PathBuf};
 
@@ -6,7 +6,7 @@ use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 
 use crate::engine::repository::RepositoryError;
 
-/// Which paths of a snapshot are wanted.
+/// The selected paths of a snapshot.
 #[derive(Debug)]
 pub(crate) struct Selection {
     prefixes: Vec<PathBuf>,

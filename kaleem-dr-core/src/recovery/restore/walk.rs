@@ -13,11 +13,11 @@ use crate::{
     recovery::extract_root::{Identity, Unfinished},
 };
 
-/// Blobs in one window: with at most a few runs in memory at once, this bounds what is planned, not what is held.
+/// Limit for the blobs in one window: this bounds what is planned; only a few runs of them are in memory at once.
 const WINDOW_BLOBS: usize = 2048;
 /// Entries in one window.
 const WINDOW_ITEMS: usize = 1024;
-/// Directories in one window: each is held open while files in it are written.
+/// Limit for the directories in one window: each is kept open while files in it are written.
 const WINDOW_DIRECTORIES: usize = 256;
 
 /// One node on its way to disk.
@@ -37,7 +37,7 @@ pub(crate) struct Item {
 #[derive(Clone, Debug)]
 pub(super) struct FirstName {
     pub(super) below: PathBuf,
-    /// The file that was made; `None` as long as none was.
+    /// The created file; `None` until then.
     pub(super) identity: Option<Identity>,
 }
 
@@ -53,14 +53,14 @@ impl Item {
     }
 }
 
-/// Walks the trees depth first, a window at a time, directories before what is in them.
+/// Walks the trees depth first, a window at a time; directories come before their content.
 pub(crate) struct Walk {
     snapshot: SnapshotReader,
     selection: Selection,
     target: PathBuf,
     /// Nodes still to visit, the next one last; each with its path in the snapshot.
     stack: Vec<(PathBuf, Node)>,
-    /// Directories above the current path that are not wanted themselves: they are made when something in them is.
+    /// Directories above the current path that are not selected themselves: they are created if something in them is.
     above: Vec<(PathBuf, Node)>,
 }
 

@@ -33,7 +33,7 @@ pub fn diagnosis_of_probe(
     }
 }
 
-/// Why a source cannot be captured.
+/// Explains why a source cannot be captured.
 #[must_use]
 pub fn diagnosis_of_source_error(source: &SourceName, error: &SourceError) -> Diagnosis {
     let what = format!("source {source}: {}", error_chain(error));

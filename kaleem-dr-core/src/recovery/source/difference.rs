@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 pub struct Difference {
     /// The object that differs: `collection users: documents`.
     pub what: String,
-    /// As the manifest has it.
+    /// The value in the manifest.
     pub expected: String,
-    /// As the target has it.
+    /// The value in the target.
     pub found: String,
 }

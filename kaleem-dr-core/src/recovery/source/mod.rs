@@ -30,7 +30,6 @@ pub trait Restorable: Source {
     /// Returns what a restore would create, overwrite and leave alone. Writes nothing.
     ///
     /// # Errors
-    ///
     /// If the target cannot be reached, or the point cannot be restored to it at all.
     async fn plan_restore(
         &self,
@@ -41,7 +40,6 @@ pub trait Restorable: Source {
     /// Executes a plan, then reads the target back and compares it with the point's manifest.
     ///
     /// # Errors
-    ///
     /// If something could not be written or read. Differences found afterwards are in the report and not an error: the caller
     /// must check [`RestoreReport::is_equal`].
     async fn restore(
@@ -53,7 +51,7 @@ pub trait Restorable: Source {
     /// Checks every artifact deeply in its own format, without a server.
     ///
     /// # Errors
-    /// When the point cannot be read. What is wrong with its content is in the findings.
+    /// If the point cannot be read. Defects of its content are in the findings.
     async fn inspect(&self, _point: &PointReader) -> Result<Inspection, SourceError> {
         Err(SourceError::Unsupported(format!(
             "a source of kind {} cannot check its format",
@@ -64,7 +62,7 @@ pub trait Restorable: Source {
     /// Restores into a scratch target of its own making, compares it with the manifest, and removes it, also after a failure.
     ///
     /// # Errors
-    /// As [`Restorable::restore`], and when the scratch target could not be removed.
+    /// As [`Restorable::restore`], or if the scratch target could not be removed.
     async fn rehearse(
         &self,
         _point: &PointReader,
@@ -80,7 +78,6 @@ pub trait Restorable: Source {
     /// this name; finding nothing is not an error. Directories are removed by their creator.
     ///
     /// # Errors
-    ///
     /// If the server cannot be reached, or fails to remove something.
     async fn clear_scratch(&self, _name: &str) -> Result<Vec<String>, SourceError> {
         Ok(Vec::new())
@@ -99,7 +96,7 @@ pub trait Restorable: Source {
         diagnosis_of_probe(self.name(), &self.probe().await)
     }
 
-    /// Paths of this machine that hold the live data, where the source knows them.
+    /// Paths on this machine that contain the live data, as far as the source knows them.
     fn local_paths(&self) -> Vec<PathBuf> {
         Vec::new()
     }
@@ -110,7 +107,7 @@ pub trait Restorable: Source {
     }
 }
 
-/// A source that could not be made.
+/// A source that could not be created.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Unavailable {

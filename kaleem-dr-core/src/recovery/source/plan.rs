@@ -35,7 +35,7 @@ pub struct PlanOrigin {
 }
 
 impl RestorePlan {
-    /// A plan as a source makes it.
+    /// A plan as created by a source.
     #[must_use]
     pub fn new(
         request: RestoreRequest,
@@ -62,16 +62,16 @@ pub struct PlannedAction {
     pub change: Change,
     /// The object: `collection users`, `queue orders`, `/etc/nginx`.
     pub what: String,
-    /// Items (documents, definitions, files) it holds in the point, where known.
+    /// Number of items (documents, definitions, files) in the point, if known.
     pub items: Option<u64>,
-    /// Bytes it holds in the point, where known.
+    /// Size in the point, in bytes, if known.
     pub size_bytes: Option<u64>,
     /// Why, where that is not plain.
     pub why: Option<String>,
 }
 
 impl PlannedAction {
-    /// An action of which no more is known.
+    /// An action without further details.
     pub fn new(change: Change, what: impl Into<String>) -> Self {
         Self { change, what: what.into(), items: None, size_bytes: None, why: None }
     }
@@ -81,16 +81,16 @@ impl PlannedAction {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Change {
-    /// It is not there yet.
+    /// It does not exist yet, and is created.
     Create,
-    /// It is there, and is replaced.
+    /// It exists and is replaced.
     Overwrite,
-    /// It is there and stays; what it lacks of the point is added to it.
+    /// It exists and is kept; what it lacks of the point is added.
     Merge,
-    /// It is there but not in the point: it stays as it is.
+    /// It exists but is not in the point: it is kept.
     Leave,
-    /// It is there but not in the point: it is removed, as was asked.
+    /// It exists but is not in the point: it is removed, as requested.
     Remove,
-    /// It is there otherwise, and the server keeps it as it is whatever is sent.
+    /// It exists with other properties, and the server ignores what is sent.
     Conflict,
 }

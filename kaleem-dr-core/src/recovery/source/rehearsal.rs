@@ -1,4 +1,4 @@
-//! A restore into a scratch target, its negative control, and what a check of the format found.
+//! Types for rehearsals: the scratch target, the negative control, and the result of a format check.
 
 use std::path::PathBuf;
 
@@ -15,7 +15,7 @@ use crate::ground::{
 pub struct ScratchTarget {
     /// Names everything of this rehearsal: `kdr_drill_` and a ULID in lower case. Good as a database, virtual host or collection.
     pub name: String,
-    /// An empty directory of its own; whoever made it removes it.
+    /// An empty directory for its own use; the creator removes it.
     pub directory: PathBuf,
     /// After the restore, damage the result in one place and compare it again: see [`Control`].
     pub control: bool,
@@ -51,7 +51,7 @@ impl Control {
 /// The result of a deep check of a point.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Inspection {
-    /// What was checked and is valid, as one sentence each.
+    /// Checks that found the point valid, as one sentence each.
     pub checked: Vec<String>,
     /// Problems, and facts worth knowing.
     pub findings: Vec<Finding>,

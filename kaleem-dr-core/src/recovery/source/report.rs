@@ -13,11 +13,11 @@ pub struct RestoreReport {
     pub items: u64,
     /// Written data, in bytes.
     pub size_bytes: u64,
-    /// What was compared and found equal.
+    /// Comparisons that found equal content.
     pub compared: Vec<String>,
     /// Differences from the manifest. Empty means that all of `compared` is equal.
     pub differences: Vec<Difference>,
-    /// What was restored but could not be compared with anything.
+    /// Restored objects that could not be compared with anything.
     pub uncompared: Vec<Uncompared>,
     /// Warnings for the operator, as one sentence each.
     pub warnings: Vec<String>,
@@ -86,7 +86,7 @@ pub struct HookReport {
     pub command: Vec<String>,
     /// Its exit status; `None` when it did not start or was killed.
     pub status: Option<i32>,
-    /// The end of what it printed, or why it did not start.
+    /// The end of its output, or the reason why it did not start.
     pub output: String,
 }
 

@@ -8,9 +8,9 @@ use crate::ground::SourceError;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RestoreTarget {
-    /// Next to what is there: another database, virtual host or directory. `None` lets the source pick a name of its own.
+    /// Next to the live data: another database, virtual host or directory. With `None`, the source chooses a name.
     Beside(Option<String>),
-    /// Over what is there. Only after a confirmation.
+    /// Over the live data. Requires a confirmation.
     InPlace,
 }
 
@@ -30,7 +30,7 @@ pub struct RestoreRequest {
 }
 
 impl RestoreRequest {
-    /// Everything, under the point's own names; what is there is replaced in place, and nothing else is removed.
+    /// A request for everything, under the point's own names; in place, existing parts are replaced, and nothing else is removed.
     #[must_use]
     pub fn whole(to: RestoreTarget) -> Self {
         Self {
@@ -42,10 +42,10 @@ impl RestoreRequest {
         }
     }
 
-    /// For sources that can only be restored as a whole.
+    /// Refuses all options, for sources that can only be restored as a whole.
     ///
     /// # Errors
-    /// [`SourceError::Unsupported`] when more was asked than where to.
+    /// [`SourceError::Unsupported`] if the request has more than a target.
     pub fn refuse_choices(&self, kind: &str) -> Result<(), SourceError> {
         let choices = [
             ("--only", !self.only.is_empty()),
@@ -75,10 +75,10 @@ pub struct Rename {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Existing {
-    /// It is removed and made anew.
+    /// It is removed and created again.
     #[default]
     Replace,
-    /// It stays, and what it lacks of the point is added to it.
+    /// It is kept, and what it lacks of the point is added.
     Merge,
 }
 

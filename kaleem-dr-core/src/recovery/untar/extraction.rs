@@ -29,8 +29,8 @@ use crate::{
 
 /// Content is read and written in pieces of this length.
 const PIECE_BYTES: usize = 256 << 10;
-/// Most bytes of extended attributes that wait for the end, when those of directories are set. A million directories with the
-/// access lists that people give them need less.
+/// Limit, in bytes, for the extended attributes kept until the end, when those of directories are set. A million directories with
+/// ordinary access lists need less.
 const KEPT_ATTRIBUTES_LIMIT_BYTES: usize = 128 << 20;
 
 pub(super) struct Extraction<'a> {
@@ -41,11 +41,11 @@ pub(super) struct Extraction<'a> {
     left_bytes: u64,
     report: FilesReport,
     cancel: &'a CancellationToken,
-    /// Directories whose attributes are still to be set: the last member of a name counts.
+    /// Directories whose attributes are still to be set; the last member of a name counts.
     directories: BTreeMap<PathBuf, Member>,
     /// Bytes of extended attributes in `directories`.
     kept_bytes: usize,
-    /// Directories above the current member that are not wanted themselves: they are made when something in them is.
+    /// Directories above the current member that are not selected themselves: they are created if something in them is.
     above: Vec<(PathBuf, Member)>,
     buffer: Vec<u8>,
 }
@@ -107,7 +107,7 @@ impl<'a> Extraction<'a> {
         Ok(self.report)
     }
 
-    /// Last and deepest first: every write in a directory changes its times, and a read-only one takes no more entries.
+    /// Last, and deepest first: every write in a directory changes its times, and a read-only one accepts no more entries.
     fn finish_directories(&mut self) -> Result<(), UntarError> {
         for (path, member) in std::mem::take(&mut self.directories).iter().rev() {
             if self.cancel.is_cancelled() {
@@ -148,7 +148,7 @@ impl<'a> Extraction<'a> {
     ) -> Result<u64, Failure> {
         let path = relative(&member.name).map_err(io::Error::other)?;
         let absolute = Path::new("/").join(&path);
-        // The target itself is whoever asked's.
+        // The target itself belongs to the caller.
         if path.as_os_str().is_empty() {
             return Ok(0);
         }

@@ -9,8 +9,8 @@ use super::{names::decode_attribute, number};
 
 /// Size of a tar block, in bytes.
 pub(crate) const BLOCK_BYTES: usize = 512;
-/// Most that the long names and pax headers before one member may hold together: far beyond any path, and more than the attributes
-/// of a file that we capture.
+/// Limit for the long names and pax headers before one member, in bytes: far beyond any path, and more than the attributes of any
+/// file that we capture.
 const EXTENSIONS_LIMIT_BYTES: u64 = 4 << 20;
 /// Most stretches a sparse file may have.
 const STRETCHES_LIMIT: usize = 1 << 16;
@@ -58,7 +58,7 @@ pub(crate) enum MemberKind {
     Fifo,
     CharDevice(u64),
     BlockDevice(u64),
-    /// Something that cannot be extracted, in words.
+    /// A type that cannot be extracted, described in words.
     Other(String),
 }
 
@@ -74,7 +74,7 @@ pub(crate) struct Stretch {
 pub(crate) struct Damage {
     /// Number of bytes read from the stream.
     pub(crate) offset_bytes: u64,
-    /// The last member that was there as a whole.
+    /// The last complete member.
     pub(crate) last_whole: Option<String>,
     pub(crate) why: String,
 }
@@ -119,7 +119,7 @@ impl<R: io::Read> Members<R> {
         Self { input, offset: 0, content: 0, padding: 0, current: None, last_whole: None }
     }
 
-    /// The next member; what is left of the one before is passed over. `None` after the end mark, when the whole stream was read.
+    /// The next member; the rest of the previous one is skipped. `None` after the end mark, once the whole stream has been read.
     pub(crate) fn next(&mut self) -> Result<Option<Member>, Damage> {
         self.skip()?;
         let mut extensions = Extensions::default();
@@ -143,7 +143,7 @@ impl<R: io::Read> Members<R> {
             if !matches!(header.kind(), b'L' | b'K' | b'x' | b'g') {
                 return self.member(&header, size, extensions).map(Some);
             }
-            // Their headers count, so that they cannot go on for ever.
+            // Headers count too, so that an endless series of them is rejected.
             extended = size.saturating_add(extended + BLOCK_BYTES as u64);
             if extended > EXTENSIONS_LIMIT_BYTES {
                 let why = format!(
@@ -193,7 +193,7 @@ impl<R: io::Read> Members<R> {
         let no_device = || self.damage("a device has no valid number");
         let kind = match header.kind() {
             _ if extensions.pax_sparse => MemberKind::Other("a sparse file in the pax form".into()),
-            // Before POSIX a directory was a file whose name ends in a slash.
+            // Before POSIX, a directory was a file whose name ends with a slash.
             0 if name.ends_with(b"/") => MemberKind::Directory,
             0 | b'0' | b'7' | b'S' => MemberKind::File,
             b'1' => MemberKind::HardLink(link),
@@ -231,7 +231,7 @@ impl<R: io::Read> Members<R> {
         Ok(member)
     }
 
-    /// The map of a GNU sparse file: it goes on in blocks behind the header.
+    /// The map of a GNU sparse file, which continues in blocks after the header.
     fn stretches(
         &mut self,
         header: &Header<'_>,

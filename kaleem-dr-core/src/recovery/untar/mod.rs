@@ -41,12 +41,12 @@ const ROOTS_LIMIT: usize = 64;
 /// The selection and options of an extraction.
 #[derive(Clone, Debug)]
 pub struct UntarOptions {
-    /// Directory under which the archive's names are made. It is made if it is not there.
+    /// Directory under which the archive's names are created. It is created if it does not exist.
     pub target: PathBuf,
     /// Extract only what is under these absolute paths (`/etc/nginx` for the member `etc/nginx`), or matches these globs; empty
     /// for everything.
     pub include: Vec<String>,
-    /// Write over what is there, and follow links to directories that were there before. Otherwise a target that is not empty is
+    /// Overwrite existing files, and follow links to directories that existed before. Otherwise a target that is not empty is
     /// refused.
     pub in_place: bool,
     /// Make named pipes and devices too.
@@ -91,20 +91,19 @@ impl From<Damage> for UntarError {
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Survey {
-    /// Counts of what is meant; nothing was written or verified.
+    /// Totals of the selected members; nothing was written or verified.
     pub report: FilesReport,
     /// The topmost paths, as far as they are few; absolute.
     pub roots: Vec<PathBuf>,
     /// Bytes of files without their holes.
     pub stored_bytes: u64,
-    /// Newest time of a file, in seconds since 1970.
+    /// The newest modification time of a file, in seconds since 1970.
     pub newest_seconds: Option<i64>,
 }
 
 /// Reads an archive to its end and counts its content. Blocking.
 ///
 /// # Errors
-///
 /// [`UntarError::Damaged`] with the position of the damage and the last complete member.
 pub fn survey(
     archive: &Path,
@@ -114,7 +113,7 @@ pub fn survey(
     let selection = selection(include)?;
     let mut members = open(archive, cancel)?;
     let mut survey = Survey::default();
-    // As in an extraction: they are made when something in them is wanted.
+    // As in an extraction, they are created if something in them is selected.
     let mut above: Vec<PathBuf> = Vec::new();
     while let Some(member) = members.next().map_err(|damage| broken(damage, cancel))? {
         if cancel.is_cancelled() {
@@ -168,8 +167,8 @@ pub fn survey(
 /// Extracts an archive. Blocking.
 ///
 /// # Errors
-/// When the archive is damaged (what came before stays), or the target cannot be used. Members that are refused or fail are in
-/// the report: whoever asked must look at [`FilesReport::problems`].
+/// If the archive is damaged (files before the damage are kept), or the target cannot be used. Members that are rejected or fail
+/// are in the report: the caller must check [`FilesReport::problems`].
 pub fn extract(
     archive: &Path,
     options: &UntarOptions,

@@ -27,7 +27,7 @@ pub(crate) fn encode_attribute(name: &str) -> String {
     name.replace('%', "%25").replace('=', "%3D")
 }
 
-/// The other way round. A `%` of any other meaning stays, as in GNU tar.
+/// The inverse of the encoding. Any other `%` is kept, as in GNU tar.
 pub(super) fn decode_attribute(key: &[u8]) -> OsString {
     let mut name = Vec::with_capacity(key.len());
     let mut rest = key;
@@ -62,7 +62,7 @@ mod tests {
 
     #[test]
     fn a_name_of_an_attribute_survives_a_pax_key() {
-        // Every name of up to six of the characters that matter.
+        // Every name of up to six of the significant characters.
         let mut names = vec![String::new()];
         for _ in 0..6 {
             let longer: Vec<String> = names

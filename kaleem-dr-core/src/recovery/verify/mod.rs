@@ -41,7 +41,7 @@ impl From<ProofLevel> for Thoroughness {
 /// Verifies a source's snapshot, chosen as by [`find_snapshot`].
 ///
 /// # Errors
-/// As [`verify_point`], and when there is no such snapshot. One that is too damaged to be opened is a report.
+/// As [`verify_point`], or if there is no such snapshot. One that is too damaged to be opened is a report.
 pub async fn verify_source(
     repository: &Repository,
     source: &dyn Restorable,
@@ -77,7 +77,7 @@ pub async fn verify_source(
         return Err(SourceError::Cancelled);
     }
     let mut report = match verified {
-        // Damage that kept it from being looked at further is a finding of this snapshot, and takes its earlier proofs back.
+        // Damage that prevents further checks is a finding of this snapshot, and revokes its earlier proofs.
         Err(error) if Exit::from(&error) == Exit::NotVerified => {
             let mut report = VerifyReport::of(
                 format!("snapshot {}", snapshot.id().short()),
@@ -99,8 +99,8 @@ pub async fn verify_source(
 /// Verifies a recovery point of a source.
 ///
 /// # Errors
-/// When it cannot be verified at all: the repository or the scratch target cannot be reached. What is wrong with the point is in
-/// the report: whoever asked must look at [`VerifyReport::is_proven`].
+/// If it cannot be verified at all: the repository or the scratch target cannot be reached. Defects of the point are in the
+/// report: the caller must check [`VerifyReport::is_proven`].
 pub async fn verify_point(
     source: &dyn Restorable,
     point: &PointReader,
@@ -158,7 +158,7 @@ pub async fn verify_point(
     Ok(proof.ended())
 }
 
-/// Verifies any snapshot, also one that another tool made, at [`ProofLevel::Stored`] or [`ProofLevel::Readable`].
+/// Verifies any snapshot, including those of other tools, at [`ProofLevel::Stored`] or [`ProofLevel::Readable`].
 ///
 /// # Errors
 /// As [`verify_point`].

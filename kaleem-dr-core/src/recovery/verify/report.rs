@@ -15,7 +15,7 @@ use crate::{
 pub struct VerifyReport {
     /// The verified snapshot or file, as shown to the operator.
     pub point: String,
-    /// The source it is of, where that is known.
+    /// The source of the point, if known.
     pub source: Option<String>,
     /// The snapshot; `None` for a file.
     pub snapshot: Option<SnapshotId>,
@@ -26,9 +26,9 @@ pub struct VerifyReport {
     pub consistent_at: Option<Timestamp>,
     /// Bytes of the source in it.
     pub size_bytes: u64,
-    /// The level that was asked for.
+    /// The requested level.
     pub wanted: ProofLevel,
-    /// The highest level that holds, with all below it. An incomplete point is never proven.
+    /// The highest level proven, which includes those below it. An incomplete point is never proven.
     pub proven: Option<ProofLevel>,
     /// Parts that its capture had to leave out, or a rehearsal could not compare.
     #[serde(default)]
@@ -36,10 +36,10 @@ pub struct VerifyReport {
     /// Highest level proven for the existing parts of an incomplete point.
     #[serde(default)]
     pub held: Option<ProofLevel>,
-    /// Why it could not be verified at all. Then nothing is known of it.
+    /// The reason why it could not be verified at all. Nothing is then known of it.
     #[serde(default)]
     pub error: Option<Untried>,
-    /// What was checked and is valid.
+    /// Checks that found the point valid.
     pub checked: Vec<String>,
     /// Problems, and facts worth knowing.
     pub findings: Vec<Finding>,

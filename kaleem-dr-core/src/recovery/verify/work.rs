@@ -26,7 +26,7 @@ const NAMED: usize = 5;
 
 pub(super) struct Verification {
     pub(super) report: VerifyReport,
-    /// What a rehearsal restored but could not compare.
+    /// Restored objects that a rehearsal could not compare.
     pub(super) uncompared: Vec<Incomplete>,
     pub(super) began: Instant,
 }
@@ -41,7 +41,7 @@ impl Verification {
         self.report.findings.iter().filter(|finding| finding.is_error()).count()
     }
 
-    /// A level holds when all below it hold and it brought no error.
+    /// A level is proven if all levels below it are and it added no error.
     pub(super) fn reach(&mut self, level: ProofLevel, errors_before: usize) {
         if self.errors() == errors_before && errors_before == 0 {
             self.report.proven = Some(level);

@@ -153,7 +153,6 @@ pub(crate) async fn copy(
 /// they cover. Must be called after the last read.
 ///
 /// # Errors
-///
 /// If the oplog no longer reaches back to the start, or contains an operation that cannot be replayed.
 pub(crate) async fn copy_needed(
     connection: &Connection,

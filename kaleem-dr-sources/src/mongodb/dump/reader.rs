@@ -107,7 +107,6 @@ impl Batch {
     /// Returns the bytes of every document without copying them.
     ///
     /// # Errors
-    ///
     /// The reason, if the reply is not an array of complete documents.
     pub(crate) fn documents(&self) -> Result<impl Iterator<Item = Result<&[u8], String>>, String> {
         Ok(documents(&self.reply)?.skip(self.given))
@@ -280,7 +279,6 @@ impl CollectionReader {
     /// Drops a cursor that failed, so that the next one resumes after the last document returned.
     ///
     /// # Errors
-    ///
     /// The failure, if the read cannot be resumed, or has failed for too long.
     async fn go_on_after(&mut self, error: &Error) -> Result<(), SourceError> {
         let read = &self.read;

@@ -15,7 +15,6 @@ const LONGEST_PADDING: usize = 1_500_000;
 /// Applies the changes in the `o` of a `u` entry to a document.
 ///
 /// # Errors
-///
 /// The reason, as the end of a sentence about the entry, if the changes are malformed or of an unknown version.
 pub(crate) fn apply(changes: &Document, document: Document) -> Result<Document, String> {
     if let Ok(diff) = changes.get_document("diff") {

@@ -96,7 +96,6 @@ pub(crate) enum End {
 /// The time of an entry.
 ///
 /// # Errors
-///
 /// If the entry has no time.
 pub(crate) fn time(entry: &RawDocument) -> Result<Timestamp, String> {
     entry.get_timestamp("ts").map_err(|_| "an entry of the oplog has no time".to_owned())
@@ -111,7 +110,6 @@ pub(crate) fn uuid(entry: &RawDocument) -> Option<String> {
 /// Parses an entry.
 ///
 /// # Errors
-///
 /// The reason why it cannot be replayed, as the end of a sentence about the entry.
 pub(crate) fn parse(entry: &RawDocument) -> Result<Operation, String> {
     let kind = entry.get_str("op").map_err(|_| "names no operation")?;

@@ -36,7 +36,6 @@ impl<'a> Filter<'a> {
     /// Returns an entry without the operations on anything that is not captured; `None` if none remain.
     ///
     /// # Errors
-    ///
     /// The reason why a replay of the oplog could not bring the captured collections to its end.
     pub(crate) fn keep(&mut self, entry: &RawDocument) -> Result<Option<Vec<u8>>, String> {
         let at = time(entry)?;
@@ -72,7 +71,6 @@ impl<'a> Filter<'a> {
     /// Must be called after the last entry.
     ///
     /// # Errors
-    ///
     /// If a collection is gone and the oplog does not show when.
     pub(crate) fn end(self) -> Result<(), String> {
         match self.missing.first() {

@@ -343,7 +343,6 @@ pub(crate) async fn list_indexes(
 /// A collection as returned by `listCollections`.
 ///
 /// # Errors
-///
 /// The reason, if it has no name or is of an unknown type.
 pub(crate) fn spec(database: &str, mut listed: Document) -> Result<CollectionSpec, String> {
     let name =

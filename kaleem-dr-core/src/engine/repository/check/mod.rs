@@ -143,7 +143,6 @@ impl Repository {
     /// requested by `read`.
     ///
     /// # Errors
-    ///
     /// If the check cannot be completed: on cancellation, a lost lock, or an error of the store that does not concern an object.
     /// Damage of the repository is in the report.
     pub async fn check(

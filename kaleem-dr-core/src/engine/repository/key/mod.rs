@@ -86,7 +86,7 @@ impl Repository {
     /// Every key, oldest first. One that is damaged is among them, with what is wrong with it.
     ///
     /// # Errors
-    /// When the keys cannot be listed or read.
+    /// If the keys cannot be listed or read.
     pub async fn keys(&self) -> Result<Vec<KeyInfo>, RepositoryError> {
         let mut keys = Vec::new();
         for object in names::objects(&*self.0.store, DIRECTORY).await? {

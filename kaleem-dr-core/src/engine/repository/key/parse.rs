@@ -48,7 +48,6 @@ struct KeyFile {
 /// Checks that a key file can be tried without harm: it is valid, and its parameters limit memory and time.
 ///
 /// # Errors
-///
 /// The defect of the file.
 pub fn vet(bytes: &[u8]) -> Result<(), String> {
     parse(bytes).map(|_| ())

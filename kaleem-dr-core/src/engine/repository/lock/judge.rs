@@ -105,7 +105,6 @@ impl Repository {
     /// Acquires one of restic's locks; waits up to `patience` for other holders.
     ///
     /// # Errors
-    ///
     /// [`RepositoryError::Locked`] with the holder.
     pub async fn lock(&self, kind: LockKind, patience: Duration) -> Result<Lock, RepositoryError> {
         Lock::acquire(self.0.store.clone(), self.0.key.clone(), kind, patience, Without::Never)
@@ -154,7 +153,7 @@ impl Repository {
     /// The locks that are there, stale ones too. Nothing is written or removed; ages are by this machine's clock.
     ///
     /// # Errors
-    /// When they cannot be listed or read.
+    /// If they cannot be listed or read.
     pub async fn locks(&self) -> Result<Vec<LockInfo>, RepositoryError> {
         let now = Timestamp::now();
         let found = find(&self.0.store, &self.0.key).await?;
@@ -164,7 +163,7 @@ impl Repository {
     /// The locks of others, with ages by the store's clock: a lock of ours is written for a moment to read it.
     ///
     /// # Errors
-    /// When they cannot be listed or read, or nothing can be written.
+    /// If they cannot be listed or read, or nothing can be written.
     pub async fn locks_of_others(&self) -> Result<Vec<LockInfo>, RepositoryError> {
         let probe = self.absent_lock();
         let written = probe.write_first().await;
@@ -183,7 +182,7 @@ impl Repository {
     /// Removes locks, as found before. One that was renewed since has another name, and stays.
     ///
     /// # Errors
-    /// When one cannot be removed.
+    /// If one cannot be removed.
     pub async fn remove_locks(&self, locks: &[LockInfo]) -> Result<(), RepositoryError> {
         for lock in locks {
             tracing::info!(object = %lock.object, holder = %lock.holder, "removing a lock");

@@ -225,7 +225,7 @@ impl Lock {
     /// Removes the lock. A renewal that is under way is waited for, so that none is left.
     ///
     /// # Errors
-    /// When the object cannot be removed: `unlock` does so later.
+    /// If the object cannot be removed: `unlock` does so later.
     pub async fn release(mut self) -> Result<(), RepositoryError> {
         self.shared.done.cancel();
         if let Some(renewal) = &mut self.renewal {

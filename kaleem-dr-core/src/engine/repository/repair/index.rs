@@ -63,7 +63,7 @@ impl Repository {
     /// Finds out what is wrong with the index. Touches nothing.
     ///
     /// # Errors
-    /// [`RepositoryError::Guarded`] when none of the packs is there; when the store fails, or on cancellation.
+    /// [`RepositoryError::Guarded`] if none of the packs is there; if the store fails, or on cancellation.
     pub async fn plan_index_repair(
         &self,
         progress: &Arc<dyn ProgressSink>,
@@ -119,7 +119,7 @@ impl Repository {
     /// Carries a plan out. The lock must be exclusive, and held since the plan was made.
     ///
     /// # Errors
-    /// When something cannot be written or removed; run again, it goes on from there.
+    /// If something cannot be written or removed; run again, it goes on from there.
     pub async fn repair_index(
         &self,
         plan: &IndexRepair,

@@ -172,7 +172,7 @@ impl Repository {
     /// exclusive, and held since the plan was made.
     ///
     /// # Errors
-    /// When something cannot be written or removed.
+    /// If something cannot be written or removed.
     pub async fn repair_snapshots(
         &self,
         plan: &SnapshotRepair,

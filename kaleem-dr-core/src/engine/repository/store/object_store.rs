@@ -44,38 +44,37 @@ pub trait BasicStore: fmt::Debug + Send + Sync + 'static {
     /// directories or not.
     ///
     /// # Errors
-    /// When any part of the listing failed: a short list is never returned.
+    /// If any part of the listing failed: a short list is never returned.
     async fn list(&self, directory: &str) -> Result<Vec<Object>, StoreError>;
 
     /// An object's bytes, or a range of them.
     ///
     /// # Errors
-    /// [`StoreError::is_not_found`] when the object does not exist; an error when the range reaches beyond its end.
+    /// [`StoreError::is_not_found`] if the object does not exist; an error when the range reaches beyond its end.
     async fn read(&self, key: &str, range: Option<Range<u64>>) -> Result<Bytes, StoreError>;
 
     /// Writes an object whole, over one that exists: readers see all of the old one or all of the new one.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// If it cannot be written.
     async fn write(&self, key: &str, content: Vec<Bytes>) -> Result<(), StoreError>;
 
     /// Begins an object that comes piece by piece, for those too large to hold in memory.
     ///
     /// # Errors
-    /// When it cannot be begun.
+    /// If it cannot be begun.
     async fn writer(&self, key: &str) -> Result<Box<dyn ObjectWriter>, StoreError>;
 
     /// Deletes an object; one that does not exist is not an error.
     ///
     /// # Errors
-    ///
     /// If it cannot be deleted.
     async fn delete(&self, key: &str) -> Result<(), StoreError>;
 
     /// An object's length in bytes, or `None` when it does not exist.
     ///
     /// # Errors
-    /// When the store does not answer.
+    /// If the store does not answer.
     async fn size(&self, key: &str) -> Result<Option<u64>, StoreError>;
 }
 
@@ -100,7 +99,7 @@ pub trait ObjectStore: BasicStore {
     /// Stores that gain nothing from the delay write it at once.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// If it cannot be written.
     async fn write_deferred(&self, key: &str, content: Vec<Bytes>) -> Result<(), StoreError> {
         self.write(key, content).await
     }
@@ -108,7 +107,6 @@ pub trait ObjectStore: BasicStore {
     /// Deletes many objects; those that do not exist are not an error. Uses batches if the store supports them.
     ///
     /// # Errors
-    ///
     /// If one cannot be deleted; others may already be.
     async fn delete_many(&self, keys: Vec<String>) -> Result<(), StoreError> {
         let deletions = keys.into_iter().map(|key| async move { self.delete(&key).await });
@@ -131,13 +129,13 @@ pub trait ObjectWriter: Send {
     /// Adds bytes.
     ///
     /// # Errors
-    /// When they cannot be written.
+    /// If they cannot be written.
     async fn write(&mut self, bytes: Bytes) -> Result<(), StoreError>;
 
     /// Makes the object visible, whole.
     ///
     /// # Errors
-    /// When it cannot be.
+    /// If it cannot be.
     async fn finish(&mut self) -> Result<(), StoreError>;
 
     /// Gives it up, and takes away what was written.

@@ -65,7 +65,7 @@ impl OpendalStore {
     /// A directory on disk. It must exist: opening must never make an empty one where a disk is not mounted.
     ///
     /// # Errors
-    /// When it is not a directory.
+    /// If it is not a directory.
     pub fn directory(path: &Path) -> Result<Self, StoreError> {
         let location = path.display().to_string();
         let failed = |not_found, cause: Cause| {
@@ -90,7 +90,7 @@ impl OpendalStore {
     /// A bucket of an S3 service, addressed path-style, without checksum headers (R2 refuses trailing ones).
     ///
     /// # Errors
-    /// When the access data make no sense.
+    /// If the access data make no sense.
     pub fn s3(access: &S3Access) -> Result<Self, StoreError> {
         // Whatever the region will be: the rest is judged now.
         let operator = operator::of_bucket(access, &access.region)?;
@@ -124,7 +124,7 @@ impl OpendalStore {
     /// Writes an object unless there is one, if the service knows that condition. One that does not writes over it.
     ///
     /// # Errors
-    /// [`StoreErrorKind::Condition`] when there is one; or when it cannot be written.
+    /// [`StoreErrorKind::Condition`] if there is one; or when it cannot be written.
     pub(crate) async fn write_new(&self, key: &str, content: Bytes) -> Result<(), StoreError> {
         self.operator()
             .await?
@@ -138,7 +138,6 @@ impl OpendalStore {
     /// Reports whether a listing contains an object.
     ///
     /// # Errors
-    ///
     /// If it cannot be listed.
     pub(crate) async fn has(&self, key: &str) -> Result<bool, StoreError> {
         // Without a slash at its end, a path is a prefix.

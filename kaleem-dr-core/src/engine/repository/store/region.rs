@@ -22,7 +22,7 @@ pub(super) fn is_unknown(access: &S3Access) -> bool {
 /// The region to sign for.
 ///
 /// # Errors
-/// When the service cannot be reached.
+/// If the service cannot be reached.
 pub(crate) async fn of(access: &S3Access) -> Result<String, StoreError> {
     if !is_unknown(access) {
         return Ok(access.region.clone());
@@ -124,7 +124,7 @@ fn is_region(name: &str) -> bool {
 /// A signed GET of something about the bucket itself.
 ///
 /// # Errors
-/// When no answer came.
+/// If no answer came.
 pub(crate) async fn signed_get(
     access: &S3Access,
     region: &str,

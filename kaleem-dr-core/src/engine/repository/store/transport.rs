@@ -36,7 +36,6 @@ pub(super) const REGION_HEADER: &str = "x-amz-bucket-region";
 /// The HTTP client for one service.
 ///
 /// # Errors
-///
 /// If the CA file cannot be read or the proxy is not an address.
 pub(crate) fn client(network: &Network, tuning: &Tuning) -> Result<Client, Cause> {
     Ok(builder(network, tuning)?.build()?)
@@ -45,7 +44,6 @@ pub(crate) fn client(network: &Network, tuning: &Tuning) -> Result<Client, Cause
 /// The builder of [`client`].
 ///
 /// # Errors
-///
 /// As [`client`].
 pub(crate) fn builder(network: &Network, tuning: &Tuning) -> Result<ClientBuilder, Cause> {
     // A redirect would lead a signed request to a host it was not signed for.

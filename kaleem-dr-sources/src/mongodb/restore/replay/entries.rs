@@ -32,7 +32,6 @@ impl Entries {
     /// The operation of the next entry; `None` at the end.
     ///
     /// # Errors
-    ///
     /// [`SourceError::Refused`] if the entry cannot be replayed.
     pub(super) async fn next(&mut self) -> Result<Option<Operation>, SourceError> {
         let Some(bytes) = self.next_bytes().await? else { return Ok(None) };

@@ -58,7 +58,6 @@ pub(crate) fn oplog(point: &PointReader) -> Option<Oplog> {
 /// Reports whether a request replays an oplog.
 ///
 /// # Errors
-///
 /// [`SourceError::Refused`] if the oplog is needed but cannot be replayed.
 pub(crate) fn is_replayed(
     oplog: &Oplog,
@@ -87,7 +86,6 @@ pub(crate) struct Survey {
 /// Checks every entry. Sends nothing to the server.
 ///
 /// # Errors
-///
 /// [`SourceError::Refused`] if an entry cannot be replayed.
 pub(crate) async fn survey(point: &PointReader, oplog: &Oplog) -> Result<Survey, SourceError> {
     let mut entries = Entries::open(point, &oplog.path).await?;
@@ -125,7 +123,6 @@ impl Replay<'_> {
     /// Replays every entry in order.
     ///
     /// # Errors
-    ///
     /// If an entry cannot be replayed or the server rejects a write: the target is then between two moments.
     pub(crate) async fn run(
         &self,
