@@ -12,7 +12,7 @@ use serde_json::Value;
 /// Path of the manifest in each snapshot.
 pub const MANIFEST_PATH: &str = "/.kaleem-dr/manifest.json";
 
-/// The format this release writes. Readers take any manifest whose number is not larger.
+/// The format that this release writes. Readers accept any manifest with the same or a smaller number.
 pub const MANIFEST_FORMAT: u32 = 1;
 
 /// The description inside a snapshot.
@@ -20,7 +20,7 @@ pub const MANIFEST_FORMAT: u32 = 1;
 pub struct Manifest {
     /// Number of this format, [`MANIFEST_FORMAT`].
     pub format: u32,
-    /// The ULID of the run that made the snapshot.
+    /// The ULID of the run that created the snapshot.
     pub run: String,
     /// The source's name in the config.
     pub source: String,
@@ -32,12 +32,12 @@ pub struct Manifest {
     pub tool: String,
     /// Start of the capture.
     pub started: Timestamp,
-    /// When its last artifact had ended.
+    /// Time at which its last artifact ended.
     pub finished: Timestamp,
     /// Product and version the data came from, where there is a server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server: Option<ServerInfo>,
-    /// How far the artifacts belong to one moment.
+    /// The extent to which the artifacts belong to one moment.
     pub consistency: Consistency,
     /// Every byte stream of the source, in path order.
     pub artifacts: Vec<ArtifactRecord>,
@@ -61,14 +61,14 @@ pub struct ServerInfo {
     pub version: String,
 }
 
-/// How far the artifacts of a snapshot belong to one moment, and to which.
+/// The consistency of a snapshot's artifacts: the extent to which they belong to one moment, and that moment.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
 pub struct Consistency {
     /// The consistency grade reached.
     pub grade: ConsistencyGrade,
     /// Time that the data represent: the time of a point-in-time read, otherwise the start of the capture.
     pub at: Timestamp,
-    /// Why the grade is not better, or how it was reached; one sentence for the operator.
+    /// The reason why the grade is not better, or how it was reached, as one sentence for the operator.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
 }
@@ -77,7 +77,7 @@ pub struct Consistency {
 #[derive(Clone, Copy, Debug, Serialize, Deserialize, PartialEq, Eq, PartialOrd, Ord)]
 #[serde(rename_all = "kebab-case")]
 pub enum ConsistencyGrade {
-    /// All artifacts show one moment.
+    /// All artifacts belong to one moment.
     PointInTime,
     /// Each collection (table, queue list) is consistent in itself only.
     PerCollection,

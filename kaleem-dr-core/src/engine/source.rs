@@ -18,7 +18,7 @@ pub trait Source: Send + Sync {
     /// The source's name, from the config.
     fn name(&self) -> &SourceName;
 
-    /// The source's kind, one word: what a manifest records and a person reads.
+    /// The kind of the source as one word, for manifests and people.
     fn kind(&self) -> &'static str;
 
     /// The path in the snapshot that contains everything of this source, such as `/mongo`; several paths for file trees.

@@ -46,7 +46,7 @@ impl DurableFile {
         self.temporary.as_file()
     }
 
-    /// Puts the file in place of the target, or of nothing. Blocking.
+    /// Moves the file to the target, replacing an existing file. Blocking.
     ///
     /// # Errors
     /// If the file or its directory cannot be synced, or the file cannot be renamed.
@@ -56,10 +56,10 @@ impl DurableFile {
         sync_directory(directory_of(&self.target))
     }
 
-    /// Puts the file in place where nothing is. Blocking.
+    /// Moves the file to the target, which must not exist. Blocking.
     ///
     /// # Errors
-    /// [`io::ErrorKind::AlreadyExists`] if the target exists, which then keeps its content; else as [`DurableFile::replace`].
+    /// [`io::ErrorKind::AlreadyExists`] if the target exists, which then keeps its content; otherwise as [`DurableFile::replace`].
     pub(crate) fn create_new(self) -> io::Result<()> {
         self.temporary.as_file().sync_all()?;
         self.temporary.persist_noclobber(&self.target).map_err(|error| error.error)?;

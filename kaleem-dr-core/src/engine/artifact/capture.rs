@@ -20,7 +20,7 @@ use crate::{
     ground::{ArtifactPath, SourceError, digest::ByteDigest},
 };
 
-/// Entries that may wait for the archiver. Small: an artifact's channel fills behind it.
+/// Limit for the entries that wait for the archiver. Small, because the channel of an artifact buffers its data.
 const ENTRIES_IN_FLIGHT: usize = 64;
 /// Pieces that may wait in one artifact's channel.
 const PIECES_IN_FLIGHT: usize = 4;
@@ -52,7 +52,7 @@ impl Capture {
     /// Opens the next artifact.
     ///
     /// # Errors
-    /// If the path does not ascend, or the repository stopped taking data.
+    /// If the path does not ascend, or the repository stopped accepting data.
     pub async fn artifact(&mut self, path: ArtifactPath) -> Result<ArtifactWriter, SourceError> {
         let (pieces, receiver) = mpsc::channel(PIECES_IN_FLIGHT);
         let name = PathBuf::from(path.as_str());
@@ -219,10 +219,10 @@ impl ArtifactWriter {
         Ok(())
     }
 
-    /// Ends the artifact well. `items` and `content_digest` go into its record in the manifest.
+    /// Completes the artifact. `items` and `content_digest` go into its record in the manifest.
     ///
     /// # Errors
-    /// [`SourceError::Aborted`] if the repository stopped taking data.
+    /// [`SourceError::Aborted`] if the repository stopped accepting data.
     pub async fn finish(
         mut self,
         items: Option<u64>,

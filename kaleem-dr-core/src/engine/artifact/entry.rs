@@ -25,7 +25,7 @@ pub enum EntryKind {
     File(OpenFile),
     /// A directory.
     Directory,
-    /// A symbolic link and what it points to.
+    /// A symbolic link with its target.
     Symlink(PathBuf),
     /// A named pipe.
     Fifo,
@@ -170,7 +170,7 @@ impl<R: io::Read> io::Read for FileReader<R> {
 }
 
 impl Entry {
-    /// Opens what the archiver reads: the stream, or the file wrapped to be counted.
+    /// Opens the archiver's input: the stream, or the file with a counter around it.
     pub(crate) fn open(
         kind: EntryKind,
         path: PathBuf,

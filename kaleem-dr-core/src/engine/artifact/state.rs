@@ -32,7 +32,7 @@ pub(crate) struct Inner {
     pub(super) opened: u64,
     pub(super) records: BTreeMap<PathBuf, ArtifactRecord>,
     delivered: BTreeMap<PathBuf, u64>,
-    /// True sizes of files whose length was not what their entry declared.
+    /// Actual sizes of files that differ from their declared ones.
     sizes: HashMap<PathBuf, u64>,
     pub(super) entries: u64,
     unreadable: u64,
@@ -44,11 +44,11 @@ pub(crate) struct Inner {
     spoiled: Option<String>,
 }
 
-/// A capture that ended well, as the commit needs it.
+/// A successful capture, as the commit needs it.
 #[derive(Clone, Debug)]
 pub(crate) struct CaptureOutcome {
     pub(crate) artifacts: Vec<ArtifactRecord>,
-    /// True size of every entry whose declared size is wrong.
+    /// Actual size of every entry whose declared size is wrong.
     pub(crate) sizes: HashMap<PathBuf, u64>,
     /// Files, links and devices that must be in the tree.
     pub(crate) entries: u64,
@@ -66,7 +66,7 @@ impl CaptureState {
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
-        // A panic while the lock is held leaves counters that are at worst stale; the poison flag still vetoes the commit.
+        // After a panic while the lock was held, counters are at worst out of date; the poison flag still blocks the commit.
         self.inner.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
@@ -86,7 +86,7 @@ impl CaptureState {
         if self.is_given_up() { Err(given_up()) } else { Ok(()) }
     }
 
-    /// Why the capture cannot be committed, if something happened already.
+    /// The reason why the capture cannot be committed, if it has already failed.
     pub(crate) fn spoiled(&self) -> Option<String> {
         self.lock().spoiled.clone()
     }

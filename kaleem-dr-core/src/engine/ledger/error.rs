@@ -1,12 +1,12 @@
-//! Why the history cannot be used.
+//! The errors of the ledger.
 
 use std::path::PathBuf;
 
-/// Why the ledger cannot be used.
+/// The reason why the ledger cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LedgerError {
-    /// The state directory cannot be used.
+    /// The state directory cannot be created or opened.
     #[error("{}: cannot make the directory of the ledger", path.display())]
     Directory {
         /// The directory.

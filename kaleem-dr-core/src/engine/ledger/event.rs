@@ -62,7 +62,7 @@ impl EventKind {
     }
 }
 
-/// One piece of work that ended, well or not.
+/// One finished piece of work, successful or not.
 #[derive(Clone, Debug)]
 pub struct Event {
     /// The run's id.
@@ -90,7 +90,7 @@ pub struct Part {
     pub source: String,
     /// Name of the repository, without credentials.
     pub repository: String,
-    /// The snapshot that was made or looked at.
+    /// The created or examined snapshot.
     pub snapshot: Option<String>,
     /// Its result, as an exit status.
     pub exit: u8,
@@ -106,7 +106,7 @@ pub struct Part {
     pub consistent_at: Option<Timestamp>,
 }
 
-/// A part as the ledger holds it, with the kind of its event.
+/// A part read from the ledger, with the kind of its event.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct PastPart {
@@ -117,7 +117,7 @@ pub struct PastPart {
     pub part: Part,
 }
 
-/// An event as the ledger holds it.
+/// An event read from the ledger.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct PastEvent {

@@ -35,7 +35,7 @@ pub(super) const TABLES: &str = "
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct MirrorRecord {
-    /// When it was first seen to be a repository; `None` before that.
+    /// Time at which it was first known to be a repository; `None` before that.
     pub filled: Option<Timestamp>,
     /// Passes in a row whose deletions were postponed.
     pub postponed: Option<Postponed>,
@@ -52,7 +52,7 @@ pub struct Postponed {
 }
 
 impl Ledger {
-    /// The snapshots a mirror is known to hold because we brought them there, by the names of their objects.
+    /// The snapshots in a mirror that we brought there, by the names of their objects.
     ///
     /// # Errors
     /// If they cannot be read.
@@ -60,7 +60,7 @@ impl Ledger {
         self.names("select snapshot from mirrored where mirror = ?1", mirror)
     }
 
-    /// The index files and keys a mirror is known to hold because we brought them there, or saw them on both sides.
+    /// The index files and keys in a mirror that we brought there, or found on both sides.
     ///
     /// # Errors
     /// If they cannot be read.
@@ -68,7 +68,7 @@ impl Ledger {
         self.names("select object from mirror_object where mirror = ?1", mirror)
     }
 
-    /// The snapshots that a mirror holds whole, by their ids: each object of them was compared with its name on arrival.
+    /// Ids of the snapshots that a mirror contains completely: each of their objects was compared with its name on arrival.
     ///
     /// # Errors
     /// If they cannot be read.
@@ -83,7 +83,7 @@ impl Ledger {
             .collect())
     }
 
-    /// Objects that were on their way to a mirror when a pass was cut short: what is stored there of them is unproven.
+    /// Objects in transfer to a mirror when a pass was interrupted: what the mirror stores of them is unproven.
     ///
     /// # Errors
     /// If they cannot be read.
@@ -91,10 +91,11 @@ impl Ledger {
         self.names("select object from begun where mirror = ?1", mirror)
     }
 
-    /// Notes objects that are about to travel to a mirror: they are ours from now on, and unproven until [`Ledger::arrived`].
+    /// Records objects before their transfer to a mirror: from now on they count as ours, and are unproven until
+    /// [`Ledger::arrived`].
     ///
     /// # Errors
-    /// If it cannot be written; then nothing of it is.
+    /// If it cannot be written; then nothing is.
     pub fn begin(&self, mirror: &str, objects: &[String]) -> Result<(), LedgerError> {
         self.change(|change| {
             remember(change, mirror, objects)?;
@@ -102,28 +103,28 @@ impl Ledger {
         })
     }
 
-    /// Strikes out objects that have arrived, or were found right.
+    /// Deletes the records of transfers that succeeded, or whose objects were found correct.
     ///
     /// # Errors
-    /// If it cannot be written; then nothing of it is.
+    /// If it cannot be written; then nothing is.
     pub fn arrived(&self, mirror: &str, objects: &[String]) -> Result<(), LedgerError> {
         self.change(|change| {
             each(change, "delete from begun where mirror = ?1 and object = ?2", mirror, objects)
         })
     }
 
-    /// Notes objects that were seen on both sides.
+    /// Records objects found on both sides.
     ///
     /// # Errors
-    /// If it cannot be written; then nothing of it is.
+    /// If it cannot be written; then nothing is.
     pub fn saw(&self, mirror: &str, objects: &[String]) -> Result<(), LedgerError> {
         self.change(|change| remember(change, mirror, objects))
     }
 
-    /// Forgets objects that are no longer on a mirror.
+    /// Deletes the records of objects that are no longer on a mirror.
     ///
     /// # Errors
-    /// If it cannot be written; then nothing of it is.
+    /// If it cannot be written; then nothing is.
     pub fn gone(&self, mirror: &str, objects: &[String]) -> Result<(), LedgerError> {
         let snapshots: Vec<String> =
             objects.iter().filter_map(|object| snapshot(object)).map(str::to_owned).collect();
@@ -168,7 +169,7 @@ impl Ledger {
         Ok(record.map_err(self.failed("read"))?.unwrap_or_default())
     }
 
-    /// Notes that a mirror is a repository, as of now. The first time counts.
+    /// Records that a mirror is a repository as of now. Only the first time counts.
     ///
     /// # Errors
     /// If it cannot be written.
@@ -185,7 +186,7 @@ impl Ledger {
         })
     }
 
-    /// Counts a pass whose deletions were postponed, and gives how long that has lasted.
+    /// Counts a pass whose deletions were postponed, and returns for how long this has lasted.
     ///
     /// # Errors
     /// If it cannot be written.
@@ -204,7 +205,7 @@ impl Ledger {
         Ok(self.mirror_record(mirror)?.postponed.unwrap_or(Postponed { since: now, passes: 1 }))
     }
 
-    /// Notes that no deletion waits.
+    /// Records that no deletion is pending.
     ///
     /// # Errors
     /// If it cannot be written.
@@ -214,10 +215,10 @@ impl Ledger {
         })
     }
 
-    /// Forgets all that is known of a mirror: the next pass is its first.
+    /// Deletes all records of a mirror: the next pass is its first.
     ///
     /// # Errors
-    /// If it cannot be written; then nothing of it is.
+    /// If it cannot be written; then nothing is.
     pub fn forget_mirror(&self, mirror: &str) -> Result<(), LedgerError> {
         self.change(|change| {
             for table in ["mirrored", "mirror_object", "begun", "mirror"] {
@@ -227,7 +228,7 @@ impl Ledger {
         })
     }
 
-    /// Notes that a key was removed from a repository on purpose: mirrors may lose it too.
+    /// Records that a key was removed from a repository on purpose: mirrors may delete it too.
     ///
     /// # Errors
     /// If it cannot be written.
@@ -238,7 +239,7 @@ impl Ledger {
         })
     }
 
-    /// The keys that were removed from a repository on purpose.
+    /// The keys removed from a repository on purpose.
     ///
     /// # Errors
     /// If they cannot be read.
@@ -253,7 +254,7 @@ impl Ledger {
         rows.collect::<Result<_, _>>().map_err(self.failed("read"))
     }
 
-    /// All of a change, or nothing.
+    /// Executes a change atomically.
     fn change(
         &self,
         work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<()>,

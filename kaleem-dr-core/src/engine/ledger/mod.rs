@@ -1,8 +1,8 @@
-//! The local history of this host: what ran, how it ended, what was proven, and what each mirror is known to hold.
+//! The local history of this host: the runs and their results, the proofs, and the recorded content of each mirror.
 //!
-//! SQLite in the state directory, written in transactions that are synced, so that a crash loses at most the event that was
-//! being written. The repositories stay the truth: without a ledger, history is short and guards are stricter, nothing else.
-//! Repositories are named here by their location in words, as [`crate::engine::repository::Location`] prints it.
+//! SQLite in the state directory, written in synced transactions, so that a crash loses at most the event being written. The
+//! repositories remain authoritative: without a ledger, history is short and guards are stricter, but nothing else changes. The
+//! ledger names repositories by their location as text, in the form of [`crate::engine::repository::Location`].
 
 mod error;
 mod event;
@@ -117,7 +117,7 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// Opens the ledger of a state directory, and makes it where there is none. Blocks for a moment.
+    /// Opens the ledger of a state directory, and creates it if it does not exist. Blocks for a moment.
     ///
     /// # Errors
     /// If the directory or the file cannot be used, or a newer program wrote it.
@@ -131,7 +131,7 @@ impl Ledger {
         connection.busy_timeout(BUSY).map_err(failed)?;
         connection.pragma_update(None, "journal_mode", "wal").map_err(failed)?;
         connection.pragma_update(None, "synchronous", "full").map_err(failed)?;
-        // Two processes may find it new at once: whoever comes second sees the first one's tables.
+        // Two processes may create it at once: the second one finds the tables of the first.
         let making = connection
             .transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)
             .map_err(failed)?;
@@ -155,7 +155,7 @@ impl Ledger {
         Ok(Self { path, connection: Arc::new(Mutex::new(connection)) })
     }
 
-    /// Opens the ledger of a state directory, where there is one. Nothing is made where there is none.
+    /// Opens the ledger of a state directory if it exists; never creates it.
     ///
     /// # Errors
     /// As [`Ledger::open`].
@@ -167,7 +167,7 @@ impl Ledger {
         }
     }
 
-    /// Adds an event with its parts: all of it, or nothing.
+    /// Adds an event with its parts, atomically.
     ///
     /// # Errors
     /// If it cannot be written.
@@ -227,7 +227,7 @@ impl Ledger {
             .map_err(self.failed("read"))
     }
 
-    /// For each kind, source and repository, the newest part; with `good`, the newest that ended with 0.
+    /// For each kind, source and repository, the newest part; with `good`, the newest with exit status 0.
     ///
     /// # Errors
     /// If they cannot be read.
@@ -260,7 +260,7 @@ impl Ledger {
         rows.collect::<Result<_, _>>().map_err(self.failed("read"))
     }
 
-    /// For each kind and repository, the newest event, without its report; with `good`, the newest that ended with 0.
+    /// For each kind and repository, the newest event, without its report; with `good`, the newest with exit status 0.
     ///
     /// # Errors
     /// If they cannot be read.
@@ -342,7 +342,7 @@ impl Ledger {
         rows.collect::<Result<_, _>>().map_err(self.failed("read"))
     }
 
-    /// When work of a kind last ended with exit 0, for a repository.
+    /// Time at which work of a kind last ended with exit status 0, for a repository.
     ///
     /// # Errors
     /// If it cannot be read.

@@ -49,11 +49,11 @@ impl Proof {
 pub struct ChainedReport {
     /// Run id of the drill.
     pub run: String,
-    /// Hash of the report before; `None` for the first.
+    /// Hash of the previous report; `None` for the first.
     pub previous: Option<String>,
     /// SHA-256 of `body`, 64 hex digits.
     pub hash: String,
-    /// The report as JSON text, to the byte; it holds the hash of the one before.
+    /// The exact JSON text of the report, which contains the hash of the previous one.
     pub body: String,
 }
 
@@ -86,7 +86,7 @@ impl Ledger {
             .map_err(self.failed("written"))
     }
 
-    /// A snapshot was written anew under another id: what was proven of it holds.
+    /// Records that a snapshot was rewritten under another id: its proofs stay valid.
     ///
     /// # Errors
     /// If it cannot be written.
@@ -164,7 +164,7 @@ impl Ledger {
         Ok(ChainedReport { run: run.to_owned(), previous, hash, body })
     }
 
-    /// Every report of the chain, the first first.
+    /// All reports of the chain, oldest first.
     ///
     /// # Errors
     /// If they cannot be read.

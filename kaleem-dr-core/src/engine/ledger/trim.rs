@@ -28,8 +28,8 @@ impl Default for LedgerLimits {
 }
 
 impl Ledger {
-    /// Removes what is beyond the limits. Of each kind of event, source and repository the newest stays, and the newest that ended well; of each
-    /// source's proofs in a repository likewise. Gives the number of events, proofs and reports that were removed.
+    /// Removes what exceeds the limits. Keeps the newest event, and the newest successful one, of each kind, source and
+    /// repository; likewise for each source's proofs in a repository. Returns the number of events, proofs and reports removed.
     ///
     /// # Errors
     /// If the ledger cannot be written; then nothing is removed.
@@ -47,7 +47,7 @@ impl Ledger {
         Ok(removed)
     }
 
-    /// The hash of the report before the oldest one that is kept: where the chain begins once it was trimmed.
+    /// The hash of the report before the oldest one kept, with which a trimmed chain begins.
     ///
     /// # Errors
     /// If it cannot be read.
@@ -86,7 +86,7 @@ fn trim(change: &Transaction<'_>, limits: LedgerLimits, oldest: &str) -> rusqlit
     Ok(removed + trim_chain(change, oldest, events)?)
 }
 
-/// Removes reports from the beginning of the chain only, and notes the hash that the next one bears. The newest stays.
+/// Removes reports only from the beginning of the chain, and records the hash that the next one contains. The newest is kept.
 fn trim_chain(change: &Transaction<'_>, oldest: &str, most: i64) -> rusqlite::Result<usize> {
     let first_kept: Option<(i64, Option<String>)> = change
         .query_row(

@@ -26,7 +26,7 @@ pub(crate) struct Deletions<'a> {
 /// The part of index files that concerns deletions.
 #[derive(Clone, Debug)]
 pub(crate) struct Indexes {
-    /// All of the near side's.
+    /// All index files of the near side.
     pub(crate) near: IndexedPacks,
     /// Each that only the far side has, by its name; `None` for one that is damaged there.
     pub(crate) only_far: Vec<(String, Option<IndexedPacks>)>,
@@ -152,8 +152,9 @@ impl Deletions<'_> {
     }
 }
 
-/// Why an index file that is damaged on the far side, and gone from the near one, is not deleted. What it named cannot be read. It is
-/// out of use where we brought it and the near side's index names every pack that is there.
+/// Returns the reason why an index file that is damaged on the far side, and no longer exists on the near one, is not deleted.
+/// The packs that it named cannot be determined. It is unused if we brought it there and the near side's index names every
+/// existing pack.
 fn refusal_of_damaged<'a>(
     index: &str,
     is_known: bool,

@@ -79,7 +79,7 @@ impl Named {
 /// The objects of one kind: name and length.
 pub(crate) type Objects = BTreeMap<String, u64>;
 
-/// Everything a repository holds that a mirror carries.
+/// All objects of a repository that a mirror contains too.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Inventory {
     kinds: BTreeMap<ObjectKind, Objects>,
@@ -88,8 +88,8 @@ pub(crate) struct Inventory {
 }
 
 impl Inventory {
-    /// Lists a repository, each directory once. Snapshots come first and packs last: what a snapshot seen early needs is then
-    /// seen too, since writers go the other way.
+    /// Lists a repository, each directory once. Snapshots come first and packs last: everything that a listed snapshot needs is
+    /// then listed too, because writers work in the opposite order.
     pub(crate) async fn of(store: &dyn ObjectStore) -> Result<Self, RepositoryError> {
         let mut inventory = Self::default();
         for kind in ObjectKind::DELETED {
@@ -157,8 +157,8 @@ impl Inventory {
     }
 }
 
-/// The objects of one kind. Files with other names (half-written ones of some tool) are not ours to see; a directory that is
-/// not there holds nothing.
+/// The objects of one kind. Files with other names (incomplete ones of other tools) are ignored; a missing directory counts as
+/// empty.
 pub(crate) async fn list(
     store: &dyn ObjectStore,
     kind: ObjectKind,

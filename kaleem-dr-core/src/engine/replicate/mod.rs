@@ -1,9 +1,9 @@
-//! Mirrors: the same repository a second time, object by object, without its password.
+//! Mirrors: a second store of the same repository, copied object by object, without its password.
 //!
-//! One pass lists both sides, brings over what is missing and then deletes what went. Objects travel in the order in which
-//! they refer to each other (keys, config, packs, index, snapshots) and leave in reverse, so the far side can be opened and
-//! read at every moment, also when a pass is cut short; the next one goes on where it ended. Every object is compared with
-//! its name, the SHA-256 of its content, on its way.
+//! One pass lists both sides, copies what is missing and then deletes what was removed. Objects are copied in the order in which
+//! they refer to each other (keys, config, packs, index, snapshots) and deleted in reverse. So the far side can be opened and
+//! read at any time, even after an interrupted pass; the next one continues from there. Every object is compared on its way with
+//! its name, the SHA-256 of its content.
 
 mod guard;
 mod inventory;
@@ -78,7 +78,7 @@ pub struct MirrorOptions {
     pub keep_all: bool,
     /// Delete also snapshots and keys on the far side that did not come from here.
     pub delete_foreign: bool,
-    /// Fill a mirror again that held something and is empty now.
+    /// Fill a mirror again that had content before and is empty now.
     pub refill: bool,
     /// Largest share of snapshots, and of bytes in packs, that a pass may delete on the far side, in percent.
     pub max_delete_percent: u8,
@@ -153,35 +153,35 @@ pub struct MirrorReport {
     pub deleted: Count,
     /// Number of snapshots among them.
     pub deleted_snapshots: u64,
-    /// Why a guard kept everything on the far side, and what to do.
+    /// The reason why a guard refused all deletions on the far side, with advice.
     pub refused: Option<String>,
     /// Why deletions wait for a later pass.
     pub postponed: Option<String>,
-    /// When deletions were first postponed, of passes in a row.
+    /// Time of the first pass in a row that postponed deletions.
     pub postponed_since: Option<Timestamp>,
     /// Number of passes in a row that have postponed deletions, including this one.
     pub postponed_passes: u32,
     /// True if that number is so high that something must be wrong.
     #[serde(skip)]
     pub(crate) postponed_too_often: bool,
-    /// Keys that only the mirror has and that stay there, by their ids.
+    /// Ids of keys that only the mirror has and that are kept there.
     pub kept_keys: Vec<String>,
-    /// Snapshots, index files and keys that earlier passes brought and that were gone from the mirror; they are brought again.
+    /// Number of snapshots, index files and keys that earlier passes copied and that the mirror has lost; they are copied again.
     pub lost: u64,
     /// Objects read back from the far side and found right.
     pub verified: Count,
-    /// Objects on the far side that are not what they should be, in sentences.
+    /// Damaged objects on the far side, as sentences.
     pub wrong: Vec<String>,
     /// Exit status of the pass.
     pub exit: Exit,
 }
 
-/// Makes a mirror equal to a repository. The event of the pass is left to the caller.
+/// Makes a mirror equal to a repository. The caller records the event of the pass.
 ///
 /// # Errors
-/// [`RepositoryError::Guarded`] if the two are different repositories, or the near one is gone; [`RepositoryError::Damaged`] names
-/// an object that is not what it should be; [`RepositoryError::Changing`] if the near side does not hold still. What was brought
-/// over until then stays, and is of use to the next pass. What guards kept from being deleted is in the report.
+/// [`RepositoryError::Guarded`] if the two are different repositories, or the near one no longer exists;
+/// [`RepositoryError::Damaged`] with the name of a damaged object; [`RepositoryError::Changing`] if the near side keeps changing.
+/// Objects copied until then are kept, and useful to the next pass. Deletions that guards refused are in the report.
 pub async fn mirror(
     job: &MirrorJob,
     progress: &Arc<dyn ProgressSink>,
@@ -190,11 +190,11 @@ pub async fn mirror(
     pass::pass(job, MirrorReport::new(job), progress, cancel).await
 }
 
-/// The store of a mirror, ready to be filled. A directory that held a mirror before and is empty now is left alone: its disk may not
+/// The store of a mirror, ready to be filled. A directory that was a mirror before and is empty now is refused: its disk may not
 /// be mounted.
 ///
 /// # Errors
-/// [`RepositoryError::Guarded`] if it was a mirror and is empty, or holds other things; if it cannot be reached.
+/// [`RepositoryError::Guarded`] if it was a mirror and is empty, or contains other data; other errors if it cannot be reached.
 pub fn place(
     ledger: &Ledger,
     location: &Location,
@@ -211,7 +211,7 @@ pub fn place(
     location.store_to_fill()
 }
 
-/// The refusal to fill what an earlier pass filled.
+/// The refusal to fill a mirror that an earlier pass filled and that is empty now.
 fn emptied(held: usize, mirror: &str) -> RepositoryError {
     RepositoryError::Guarded(format!(
         "the mirror at {mirror} held {held} snapshot(s) after an earlier pass and has none now: is its disk mounted, is it the right \

@@ -1,4 +1,4 @@
-//! One pass: what it compares, brings over and deletes, in which order.
+//! One pass: the comparison of both sides, the copies and the deletions, in order.
 
 use std::collections::BTreeSet;
 
@@ -27,7 +27,8 @@ use crate::{
     },
 };
 
-/// Passes in a row whose deletions may be postponed before that is a failure: readers come and go, a lock that stays does not.
+/// Number of passes in a row that may postpone deletions before this counts as a failure: readers come and go, but a lock that
+/// stays does not.
 const POSTPONED_PASSES: u32 = 3;
 
 pub(super) async fn pass(
@@ -138,10 +139,10 @@ async fn same_repository(job: &MirrorJob) -> Result<Option<bytes::Bytes>, Reposi
     }
 }
 
-/// A place without a config is filled when it never was a mirror, or when that is asked for.
+/// A location without a config is filled if it was never a mirror, or if this was requested.
 fn may_be_filled(journal: &Journal<'_>, job: &MirrorJob) -> Result<(), RepositoryError> {
     if job.options.refill {
-        // What is known of the old one does not hold for the new one.
+        // The records of the old mirror are invalid for the new one.
         if !job.options.dry_run {
             journal.forget()?;
         }
@@ -232,7 +233,7 @@ async fn refusal(
     };
     match read {
         Ok(indexes) => Ok(deletions.refusal_by_index(near, surplus, &indexes)),
-        // Whoever gives up what is not from here needs no password for it.
+        // Giving up foreign objects requires no password.
         Err(RepositoryError::WrongPassword { .. }) if job.options.delete_foreign => Ok(None),
         Err(RepositoryError::WrongPassword { location }) => Ok(Some(format!(
             "index files or packs are gone from {location}, and without its password nobody can tell whether they were pruned or lost: \
@@ -269,7 +270,7 @@ async fn read_indexes(
     Ok(indexes)
 }
 
-/// Brings over what the far side needs, kind by kind, and notes how far it came.
+/// Copies what the far side needs, kind by kind, and records the progress.
 async fn bring_all(
     job: &MirrorJob,
     journal: &Journal<'_>,
@@ -287,7 +288,7 @@ async fn bring_all(
     for (kind, objects) in ObjectKind::WRITTEN.into_iter().zip(missing) {
         bring(&carrier, journal, objects, report, &*bar).await?;
         if let (ObjectKind::Key, Some(config)) = (kind, new_config) {
-            // With a key there, the config makes a repository of the place.
+            // A key exists by now, so the config turns the location into a repository.
             unless_cancelled(cancel, write_config(job, config)).await?;
         }
     }
@@ -340,7 +341,7 @@ async fn bring(
             Err(error) => break Err(error),
         }
     };
-    // However it ended: what has arrived need not be proven again.
+    // Even after a failure: objects that have arrived need not be proven again.
     arrived.flush()?;
     ended
 }
@@ -375,7 +376,7 @@ async fn in_use(job: &MirrorJob) -> Result<Option<String>, RepositoryError> {
     )))
 }
 
-/// Counts passes whose deletions wait. Once is normal; for ever is a mirror that only grows.
+/// Counts passes with pending deletions. One is normal; a mirror that postpones them forever only grows.
 fn count_postponed(journal: &Journal<'_>, report: &mut MirrorReport) -> Result<(), LedgerError> {
     if report.postponed.is_none() {
         return journal.not_postponed();
@@ -397,8 +398,8 @@ async fn delete(
 ) -> Result<(), RepositoryError> {
     for (kind, objects) in ObjectKind::DELETED.into_iter().zip(surplus) {
         if kind == ObjectKind::Pack {
-            // Who read the index before its files went may still want their packs, and holds a lock by now. Who comes later knows
-            // the new index only.
+            // A program that read the index before its files were deleted may still need their packs, and holds a lock by now.
+            // One that comes later knows only the new index.
             report.postponed = unless_cancelled(cancel, in_use(job)).await?;
             if report.postponed.is_some() {
                 return Ok(());

@@ -1,7 +1,7 @@
-//! Putting damaged objects back from a replica.
+//! Restores damaged objects from a replica.
 //!
-//! A mirror holds the same objects under the same names, and a name is the hash of the content: so an object that no longer
-//! hashes to its name is fetched, compared, and put in the place of the damaged one. No password is needed to do it.
+//! A mirror has the same objects under the same names, and a name is the hash of the content. So an object that no longer matches
+//! its name is fetched from the mirror, compared, and replaces the damaged one. This needs no password.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -29,8 +29,8 @@ use crate::{
 pub struct RepairOptions {
     /// Report damage without changing anything.
     pub dry_run: bool,
-    /// Also fetch what is only on the replica. After a forget or a prune that has not been replicated yet, this brings back what
-    /// was meant to go; it is garbage then, and no harm.
+    /// Also fetch objects that only the replica has. After a forget or a prune that has not been replicated yet, this restores
+    /// objects that were removed on purpose; they are then harmless garbage.
     pub missing: bool,
 }
 
@@ -109,7 +109,7 @@ pub async fn repair(
     }
     let carrier = Carrier::new(replica.clone(), repository.clone(), cancel.clone());
     let bar = progress.begin("repairing", Unit::Bytes, Some(Count::of(&wanted).bytes));
-    // In the order of writing: nothing that is put back refers to what is not there yet.
+    // In the order of writing, so that no restored object refers to one that does not exist yet.
     for kind in ObjectKind::WRITTEN {
         for object in wanted.iter().filter(|object| object.kind == kind) {
             let key = object.key();
@@ -145,7 +145,7 @@ pub async fn repair(
     Ok(report)
 }
 
-/// Reads everything, and gives what does not hash to its name.
+/// Reads everything, and returns the objects that do not match their names.
 async fn damaged(
     store: &dyn ObjectStore,
     inventory: &Inventory,

@@ -18,7 +18,7 @@ use crate::{
 const WHOLE_BYTES: u64 = 48 << 20;
 /// Bytes of whole objects in memory at once.
 const BUDGET_BYTES: u64 = 64 << 20;
-/// Smallest share of the budget an object takes, so that many small ones do not all go at once.
+/// The minimum share of the budget for an object, in bytes, so that not too many small ones are transferred at once.
 const SHARE_BYTES: u64 = 64 << 10;
 /// Objects under way at once.
 pub(crate) const AT_ONCE: usize = 16;
@@ -26,7 +26,7 @@ pub(crate) const AT_ONCE: usize = 16;
 const PIECE_BYTES: u64 = 8 << 20;
 /// restic's key files have less than 1 KiB.
 const LONGEST_KEY_BYTES: u64 = 64 << 10;
-/// Most memory that a key file may ask for: rustic's take 128 MiB, restic's 60 MiB at most.
+/// Limit for the memory that a key file may require, in bytes: rustic's need 128 MiB, restic's at most 60 MiB.
 const MOST_KEY_MEMORY: u128 = 1 << 30;
 /// Attempts to fetch an object whose content does not match its name.
 const TRIES: u32 = 3;
@@ -74,7 +74,7 @@ impl Carrier {
                 brought = self.try_bring(object, bar) => brought,
             };
             match brought {
-                // What is damaged, or refused for what it arrived as, may have been hurt on its way.
+                // An object that arrived damaged, or was rejected for its content, may have been changed on the way.
                 Err(error) if tries > 0 && may_pass(&error) => {
                     tracing::warn!(object = %object.key(), why = %error_chain(&error), "trying again");
                     tokio::time::sleep(PAUSE).await;

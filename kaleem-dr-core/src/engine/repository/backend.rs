@@ -64,12 +64,12 @@ impl Gate {
         Arc::new(Self { cancel, ..Self::default() })
     }
 
-    /// Everything passes until the operator cancels; what removes something, while the lock holds.
+    /// Everything passes until the operator cancels; deletions pass only while the lock is held.
     pub(crate) fn under(lock: &Lock, cancel: CancellationToken) -> Arc<Self> {
         Arc::new(Self { lock: Some(lock.shared()), cancel, ..Self::default() })
     }
 
-    /// From here on, these index files are not there.
+    /// Hides these index files from now on.
     pub(crate) fn hide(&self, indexes: impl IntoIterator<Item = Id>) {
         self.hidden.lock().unwrap_or_else(PoisonError::into_inner).extend(indexes);
     }
@@ -150,7 +150,7 @@ impl Backend {
                 tokio::time::sleep(LAST_CALL).await;
             };
             tokio::select! {
-                // The waiting thread is gone only if it died, and then the result is of no use.
+                // The waiting thread is gone only if it died, and then the result is not needed.
                 result = call => drop(sender.send(result)),
                 () = given_up => {}
             }
@@ -270,7 +270,7 @@ impl WriteBackend for Backend {
             .filter(|_| kind == FileType::Pack)
             .map(|backpressure| backpressure.writing(size as u64));
         self.wait(async move {
-            // Of use only once an index names it: the store makes it durable before it writes that.
+            // It is used only once an index names it: the store makes it durable before it writes the index.
             if kind == FileType::Pack {
                 store.write_deferred(&key, content.into_vec()).await
             } else {

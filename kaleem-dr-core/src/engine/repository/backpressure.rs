@@ -1,8 +1,9 @@
 //! Backpressure on a capture: its reads wait while a pack is being written.
 //!
-//! Behind a slow disk or bucket, rustic_core lets up to six packs queue up, and how slow the slowest moment was decides how much memory a
-//! capture took. Here, while a pack is being written, a part of the next may be read, and then the readers wait. On a disk, which takes a
-//! pack at once unless it falls behind, that is a quarter; for a bucket it is the whole next one, so that there is always one to send.
+//! With a slow disk or bucket, rustic_core queues up to six packs, and the slowest moment determines how much memory a capture
+//! needs. Here, while a pack is being written, only a part of the next one may be read, and then the readers wait. For a disk,
+//! which accepts a pack at once unless it falls behind, that is a quarter; for a bucket it is the whole next pack, so that there
+//! is always one to send.
 
 use std::{
     io::{self, Read},
@@ -10,7 +11,8 @@ use std::{
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
 };
 
-/// Most that is taken for the reads of a pack, in packs: what compresses well fills it slowly, and what is known already fills none.
+/// Limit for the reads counted per pack, in packs: data that compress well fill a pack slowly, and known data do not fill it at
+/// all.
 const MOST_PACKS: u64 = 4;
 
 /// Bytes that may always be read: packs may be small.
@@ -27,7 +29,7 @@ struct Flow {
     read: u64,
     /// The limit for them while `writes` are in progress.
     allowed: u64,
-    /// One part of so many of a pack may be.
+    /// The allowed part of a pack is one in this number.
     part: u64,
 }
 
@@ -38,7 +40,7 @@ impl Backpressure {
         Self(Arc::new((Mutex::new(Flow { part, ..Flow::default() }), Condvar::new())))
     }
 
-    /// The write of a pack begins. It ends when what this returns is dropped.
+    /// Begins the write of a pack, which ends when the returned value is dropped.
     pub(crate) fn writing(&self, size_bytes: u64) -> Writing {
         let mut flow = self.flow();
         flow.writes += 1;

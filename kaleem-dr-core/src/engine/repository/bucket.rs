@@ -78,17 +78,17 @@ impl BucketReport {
     }
 }
 
-/// Tries a bucket with an object that is gone afterwards, and reads its lifecycle rules. No repository need be there.
+/// Tests a bucket with an object that is deleted afterwards, and reads its lifecycle rules. It need not contain a repository.
 ///
 /// # Errors
-/// If the access data make no sense. What the service refuses is in the report.
+/// If the access settings are invalid. Operations that the service rejects are in the report.
 pub async fn check_bucket(access: &S3Access) -> Result<BucketReport, StoreError> {
     let store = OpendalStore::s3(access)?;
     let mut report =
         BucketReport { location: access.location(), findings: Vec::new(), kept_out: false };
     let canary = format!("kaleem-dr-canary-{}", Ulid::generate());
     let came = try_objects(&store, &canary, &mut report).await;
-    // Whatever happened: a write whose answer was lost may have left it too.
+    // In any case: a write whose response was lost may have created it too.
     let deleted = store.delete(&canary).await;
     if came {
         match deleted {
@@ -237,7 +237,7 @@ struct Rule {
     #[serde(rename = "ID")]
     id: Option<String>,
     status: String,
-    /// As old clients write it, outside of the filter.
+    /// The form of old clients, outside of the filter.
     prefix: Option<String>,
     filter: Option<Filter>,
     expiration: Option<Expiration>,

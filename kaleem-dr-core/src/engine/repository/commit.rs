@@ -35,17 +35,17 @@ use crate::{
 /// Instructions for restoring the data with standard tools only: in every snapshot, for a reader who has nothing else. If there
 /// is a config, its runbook takes their place.
 const RESTORE_TEXT: &str = include_str!("RESTORE.md");
-/// Blobs of what we add ourselves; far above any manifest, far below restic's largest chunk.
+/// Blob size for the files that we add, in bytes; far above any manifest, far below restic's largest chunk.
 const BLOB_BYTES: usize = 1 << 20;
 
-/// A capture that has ended well, on its way to becoming a snapshot.
+/// A successful capture that is about to become a snapshot.
 pub(crate) struct Release {
     pub(crate) engine: rustic_core::Repository<OpenStatus>,
     pub(crate) file: SnapshotFile,
     pub(crate) outcome: CaptureOutcome,
     /// Content of `/RESTORE.md`; `None` for the general instructions.
     pub(crate) restore_text: Option<Arc<str>>,
-    /// Trees that are known to be whole.
+    /// Trees known to be whole.
     pub(crate) reach: Reach,
     pub(crate) stop: CancellationToken,
 }

@@ -53,7 +53,7 @@ pub struct CopyReport {
     pub failed: Vec<CopyFailure>,
     /// Bytes added to the destination.
     pub added_bytes: u64,
-    /// The two repositories cut files in different places: what is copied shares no blobs with what is saved there directly.
+    /// The two repositories cut files in different places: copies share no blobs with direct saves.
     pub chunkers_differ: bool,
     /// True if nothing was written.
     pub dry_run: bool,
@@ -170,12 +170,12 @@ fn identity(snapshot: &Snapshot) -> Identity {
 }
 
 impl Repository {
-    /// Copies snapshots of this repository into another one. Both locks must be held; shared ones are enough.
+    /// Copies snapshots of this repository into another one. Both locks must be held; shared ones are sufficient.
     ///
-    /// A snapshot that is damaged here fails alone. When the destination fails, the rest is not tried.
+    /// A snapshot that is damaged here only fails itself. If the destination fails, the rest is not attempted.
     ///
     /// # Errors
-    /// [`RepositoryError::Guarded`] if both are one repository or mirrors of one; and when either cannot be read at all.
+    /// [`RepositoryError::Guarded`] if both are one repository or mirrors of one; other errors if either cannot be read at all.
     pub async fn copy_to(
         &self,
         destination: &Self,
@@ -358,7 +358,7 @@ impl Carrier {
         Ok(Self { source, destination: Some(destination), gate, whole: HashSet::new() })
     }
 
-    /// Carries a snapshot's blobs over, and looks whether all are there.
+    /// Copies a snapshot's blobs, and checks that all of them exist.
     fn carry(&mut self, file: &SnapshotFile) -> Result<(), RepositoryError> {
         let before = self.gate.written_bytes();
         let carried =

@@ -27,7 +27,7 @@ impl std::fmt::Debug for RepositoryKey {
     }
 }
 
-/// The ciphertext is not what was written, or was encrypted with another key.
+/// The ciphertext was changed, or was encrypted with another key.
 #[derive(Debug, thiserror::Error)]
 #[error("it does not decrypt: it is damaged, or encrypted with another key")]
 pub(crate) struct Damaged;
@@ -64,7 +64,7 @@ impl RepositoryKey {
         self.decrypt_owned(encrypted.to_vec())
     }
 
-    /// The same, in the memory that held the encrypted bytes.
+    /// Like `decrypt`, but reuses the memory of the encrypted bytes.
     pub(crate) fn decrypt_owned(&self, mut encrypted: Vec<u8>) -> Result<Vec<u8>, Damaged> {
         let end = encrypted.len().checked_sub(TAG).filter(|end| *end >= NONCE).ok_or(Damaged)?;
         let nonce: [u8; NONCE] = encrypted[..NONCE].try_into().map_err(|_| Damaged)?;

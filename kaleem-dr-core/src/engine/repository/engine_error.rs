@@ -14,7 +14,7 @@ pub(crate) struct EngineCause {
     pub(crate) is_full: bool,
 }
 
-/// A rustic_core error as a cause of ours: one line, without its advice to report to its authors.
+/// Converts a rustic_core error into a one-line cause, without its advice to report it to the authors.
 pub(crate) fn engine_cause(error: &RusticError) -> Cause {
     let mut deepest: Option<&(dyn std::error::Error + 'static)> = std::error::Error::source(error);
     while let Some(next) = deepest.and_then(std::error::Error::source) {

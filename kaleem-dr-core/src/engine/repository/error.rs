@@ -42,7 +42,7 @@ pub enum RepositoryError {
         /// Process, host, age and kind of the lock.
         holder: String,
     },
-    /// Our own lock is gone: someone removed it, or we were frozen for so long that it went stale.
+    /// Our own lock no longer exists: another program removed it, or this process was frozen for so long that it became stale.
     #[error("our lock on the repository was lost ({why}); nothing was committed")]
     LockLost {
         /// The reason for the loss.
@@ -60,7 +60,7 @@ pub enum RepositoryError {
         #[source]
         cause: Cause,
     },
-    /// An object is not what it should be.
+    /// An object is damaged.
     #[error("{object} is damaged: {why}")]
     Damaged {
         /// The object's key or id.
@@ -74,12 +74,12 @@ pub enum RepositoryError {
         /// The requested snapshot.
         wanted: String,
     },
-    /// The hosts that are meant have no point.
+    /// The selected hosts have no point.
     #[error("{hosts} has no point of {of}{}{}", listed(others), future.as_ref().map(|why| format!("; {why}")).unwrap_or_default())]
     NoPoint {
         /// The owner without a point: `source mongo`, or `any source`.
         of: String,
-        /// The hosts that were meant, in words.
+        /// The selected hosts, as text.
         hosts: String,
         /// The hosts that have one, by name.
         others: Vec<HostNewest>,
@@ -122,7 +122,7 @@ pub enum RepositoryError {
         #[source]
         cause: std::io::Error,
     },
-    /// It does not hold still for long enough.
+    /// It keeps changing for too long.
     #[error(
         "{location} changes while it is read: something prunes it or writes to it; run this again later"
     )]
@@ -138,7 +138,7 @@ pub enum RepositoryError {
     Cancelled,
 }
 
-/// A host that has points, and when its newest was taken.
+/// A host with points, and the time of its newest one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct HostNewest {

@@ -85,8 +85,8 @@ impl Iterator for Entries {
     }
 }
 
-/// rustic_core reads an entry only when it has the one after it. A stream's source may well open its next artifact only when
-/// this one is read, and both would wait for ever: so each stream is followed by an empty entry, which the commit takes out.
+/// rustic_core reads an entry only once it has the next one. A source may open its next artifact only after the current one has
+/// been read, and both would wait forever. So each stream is followed by an empty entry, which the commit removes.
 fn follower(path: &Path) -> ReadSourceEntry<Opener> {
     let path = follower_path(path);
     let node = node(&path, &EntryKind::Fifo, EntryMeta::default());

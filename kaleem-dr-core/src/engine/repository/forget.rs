@@ -1,4 +1,4 @@
-//! Forgetting snapshots, and pinning those that must stay.
+//! Forgets snapshots, and pins those that must be kept.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{CancellationToken, ground::progress::ProgressSink};
 
-/// A snapshot that was pinned or unpinned. Its file is written anew, so its id changes.
+/// A snapshot that was pinned or unpinned. Its file is rewritten, so its id changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[non_exhaustive]
 pub struct Rewritten {
@@ -24,10 +24,10 @@ pub struct Rewritten {
 }
 
 impl Repository {
-    /// Forgets by policy. The lock must be exclusive.
+    /// Forgets snapshots by policy. The lock must be exclusive.
     ///
     /// # Errors
-    /// As [`Retention::plan`]; and when a snapshot cannot be removed.
+    /// As [`Retention::plan`]; also if a snapshot cannot be removed.
     pub async fn forget(
         &self,
         retention: &Retention,
@@ -48,10 +48,10 @@ impl Repository {
         Ok(report)
     }
 
-    /// Forgets these snapshots. The lock must be exclusive. Whether they may go is the caller's to decide.
+    /// Forgets these snapshots without applying any guard; that is up to the caller. The lock must be exclusive.
     ///
     /// # Errors
-    /// If one cannot be removed; others may be gone.
+    /// If one cannot be removed; others may already be.
     pub async fn forget_snapshots(
         &self,
         ids: &[SnapshotId],
@@ -71,8 +71,8 @@ impl Repository {
         .await
     }
 
-    /// Pins a snapshot, so that no policy of ours forgets it, or takes its pin away. Stock restic sees the tag `pinned`
-    /// (`forget --keep-tag pinned`). The new file is written before the old one is removed. The lock must be exclusive.
+    /// Pins a snapshot, so that no policy of ours forgets it, or unpins it. Stock restic sees the tag `pinned` (`forget
+    /// --keep-tag pinned`). The new file is written before the old one is removed. The lock must be exclusive.
     ///
     /// # Errors
     /// If the snapshot cannot be written or removed.

@@ -1,4 +1,4 @@
-//! Which packs a set of index files names: of this repository, or of a mirror of it, which is encrypted with the same key.
+//! The packs named by a set of index files: of this repository, or of a mirror of it, which is encrypted with the same key.
 
 use std::collections::HashSet;
 

@@ -1,4 +1,4 @@
-//! Every snapshot of a repository, and those that cannot be read.
+//! All snapshots of a repository, and the files that could not be read.
 
 use serde::Serialize;
 
@@ -14,7 +14,7 @@ use crate::CancellationToken;
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct SnapshotListing {
-    /// Every snapshot that can be read, oldest first.
+    /// All readable snapshots, oldest first.
     pub snapshots: Vec<Snapshot>,
     /// Files that could not be read.
     pub unreadable: Vec<UnreadableSnapshot>,
@@ -31,7 +31,7 @@ pub struct UnreadableSnapshot {
 }
 
 impl Repository {
-    /// Every snapshot that can be read, oldest first. One that cannot is named in a warning, and keeps none of the others away.
+    /// All readable snapshots, oldest first. Warns of each one that cannot be read.
     ///
     /// # Errors
     /// If they cannot be listed, or the store fails.
@@ -58,7 +58,7 @@ impl Repository {
         Ok(listing.snapshots)
     }
 
-    /// Every snapshot file, read from the repository itself.
+    /// All snapshot files, read from the repository itself.
     ///
     /// # Errors
     /// If they cannot be listed, or the store fails.
@@ -67,7 +67,7 @@ impl Repository {
         let keys: Vec<String> = listed.into_iter().map(|object| object.key).collect();
         let encrypted = match self.0.store.read_many(keys.clone()).await {
             Ok(encrypted) => encrypted.into_iter().map(Some).collect(),
-            // One was forgotten since they were listed.
+            // One was forgotten after they were listed.
             Err(error) if error.is_not_found() => self.read_those_left(&keys).await?,
             Err(error) => return Err(error.into()),
         };

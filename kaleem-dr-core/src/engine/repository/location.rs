@@ -54,10 +54,10 @@ impl Location {
         }
     }
 
-    /// As [`Location::store`], for a place that is to be filled object by object: the directories of a repository are made.
+    /// Like [`Location::store`], for a location that is to be filled object by object: creates the directories of a repository.
     ///
     /// # Errors
-    /// [`RepositoryError::Guarded`] if something else is there.
+    /// [`RepositoryError::Guarded`] if the location has other content.
     pub fn store_to_fill(&self) -> Result<Arc<dyn ObjectStore>, RepositoryError> {
         if let Self::Directory(path) = self
             && !path.join("config").exists()
@@ -88,7 +88,7 @@ impl Access {
     }
 }
 
-/// Makes the directories of a repository, for its owner alone.
+/// Creates the directories of a repository with access for their owner only.
 pub(super) fn lay_out(root: &Path) -> Result<(), RepositoryError> {
     let failed = |path: &Path| {
         let path = path.to_path_buf();
@@ -106,7 +106,7 @@ pub(super) fn lay_out(root: &Path) -> Result<(), RepositoryError> {
     make_directories(root)
 }
 
-/// Makes the directories of a repository where nothing else is. What is there of them already stays: a mirror may be half made.
+/// Creates the directories of a repository in a location without other content. Existing ones are kept: a mirror may be incomplete.
 pub(super) fn make_directories(root: &Path) -> Result<(), RepositoryError> {
     let failed = |path: &Path| {
         let path = path.to_path_buf();

@@ -5,6 +5,6 @@ use rustic_core::Id;
 /// The state of the index before a capture.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Mended {
-    /// Index files that cannot be read and were passed over.
+    /// Index files that cannot be read and were skipped.
     pub(crate) damaged: Vec<Id>,
 }

@@ -1,7 +1,7 @@
-//! A restic-format repository: open or make it, lock it, save into it, read it back, keep it small and sound.
+//! A restic-format repository: open or create it, lock it, save to it, read it back, keep it small and intact.
 //!
-//! Every method is async and does rustic_core's blocking work on the runtime's blocking threads. This and the artifact
-//! pipe are the only borders between the two worlds.
+//! Every method is async and runs rustic_core's blocking work on the runtime's blocking threads. This module and the artifact
+//! pipe are the only boundaries between the two.
 
 mod backend;
 mod backpressure;
@@ -146,7 +146,7 @@ impl Repository {
         .await
     }
 
-    /// As [`Repository::init`], in a store of one's own; the location in `access` is not used.
+    /// Like [`Repository::init`], but in a given store; the location in `access` is ignored.
     ///
     /// # Errors
     /// As [`Repository::init`].
@@ -158,8 +158,8 @@ impl Repository {
         Self::make(store, access, options, None).await
     }
 
-    /// As [`Repository::init`], cutting files where another repository cuts them: what is copied from it and what is saved
-    /// directly then share their blobs.
+    /// Like [`Repository::init`], but cuts files in the same places as another repository: copies from it and direct saves then
+    /// share their blobs.
     ///
     /// # Errors
     /// As [`Repository::init`].
@@ -202,7 +202,7 @@ impl Repository {
                 config.datapack_growfactor = Some(0);
                 engine.init_with_config(&credentials, &keys, config)
             } else {
-                // Half of restic's longest blob: few are longer, and those decide how much memory is held (decision 8).
+                // Half of restic's largest blob: few are larger, and those determine how much memory is used (decision 8).
                 let config = ConfigOptions::default()
                     .set_version(version)
                     .set_datapack_size(ByteSize(pack_bytes.into()))
@@ -297,7 +297,8 @@ impl Repository {
         Self(Arc::new(Inner { cache_directory: None, ..(*self.0).clone() }))
     }
 
-    /// The same for an operator who knows that nothing prunes it: [`Repository::lock_to_read`] takes no lock and minds none.
+    /// The same repository, for an operator who knows that no program prunes it: [`Repository::lock_to_read`] takes no lock and
+    /// ignores those of others.
     #[must_use]
     pub fn without_locks(&self) -> Self {
         Self(Arc::new(Inner { is_lockless: true, ..(*self.0).clone() }))
@@ -321,8 +322,8 @@ impl Repository {
         .map_err(RepositoryError::engine("open"))
     }
 
-    /// The same with its index in memory, 48 bytes a blob. Index files that are damaged are passed over with a warning: what they alone
-    /// name shows as lost where it is needed. Blocking.
+    /// The same repository with its index in memory, 48 bytes per blob. Damaged index files are skipped with a warning: what only
+    /// they name shows as lost where it is needed. Blocking.
     pub(crate) fn indexed(
         &self,
         gate: Arc<Gate>,

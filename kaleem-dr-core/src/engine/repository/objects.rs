@@ -25,7 +25,7 @@ use crate::{
 const RANGE_BYTES: u64 = 4 << 20;
 /// Objects read at once.
 const AT_ONCE: usize = 4;
-/// Files that may wait for whoever walks.
+/// Limit for the files that wait for the receiver.
 const FILES_IN_FLIGHT: usize = 256;
 
 /// The result of checking a snapshot's objects.
@@ -33,7 +33,7 @@ const FILES_IN_FLIGHT: usize = 256;
 pub(crate) struct VerifiedObjects {
     pub(crate) objects: u64,
     pub(crate) size_bytes: u64,
-    /// One sentence for each object that is not what it should be.
+    /// One sentence for each damaged object.
     pub(crate) wrong: Vec<String>,
 }
 
@@ -60,7 +60,7 @@ impl FileWalk {
 }
 
 impl SnapshotReader {
-    /// Every regular file of the snapshot, in the order of the tree.
+    /// All regular files of the snapshot, in the order of the tree.
     #[must_use]
     pub fn files(&self) -> FileWalk {
         let (sender, receiver) = mpsc::channel(FILES_IN_FLIGHT);
@@ -94,10 +94,10 @@ impl SnapshotReader {
         FileWalk(receiver)
     }
 
-    /// A file's bytes, each blob decrypted and compared with its id.
+    /// The bytes of a file; each blob is decrypted and compared with its id.
     ///
     /// # Errors
-    /// If a blob of it is in no index.
+    /// If one of its blobs is in no index.
     pub fn stream_file(
         &self,
         file: &TreeFile,
@@ -151,7 +151,7 @@ impl SnapshotReader {
         Ok(found)
     }
 
-    /// Keys of the packs and the snapshot file, and what is missing already in the index. Blocking.
+    /// Keys of the packs and the snapshot file, and the blobs missing from the index. Blocking.
     fn needed(
         &self,
         cancel: &CancellationToken,

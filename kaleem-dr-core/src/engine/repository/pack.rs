@@ -1,4 +1,4 @@
-//! Packs, made and read by hand: encrypted blobs, then the encrypted header, then the header's length (restic, `doc/design.rst`).
+//! Creates and parses packs: encrypted blobs, then the encrypted header, then the header's length (restic, `doc/design.rst`).
 
 use std::{collections::BTreeSet, num::NonZeroU32};
 

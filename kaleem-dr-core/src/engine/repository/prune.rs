@@ -22,11 +22,11 @@ pub const KEEP_MARKED: Duration = Duration::from_hours(23);
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct PruneOptions {
-    /// Most unused bytes that may stay, in percent of the used ones.
+    /// Limit for unused data to keep, in percent of the used data.
     pub max_unused_percent: u64,
     /// Most bytes that are repacked, in percent of the repository.
     pub max_repack_percent: u64,
-    /// Delete at once what would only be marked. Safe only when every writer honours restic's locks.
+    /// Delete immediately instead of only marking. Safe only if every writer honours restic's locks.
     pub instant: bool,
     /// Plan only.
     pub dry_run: bool,
@@ -52,7 +52,7 @@ pub struct PruneReport {
     pub bytes_marked: u64,
     /// Packs rewritten without their unused blobs.
     pub packs_repacked: u64,
-    /// Packs no index knows: what crashed or cancelled runs left.
+    /// Packs in no index: remains of crashed or cancelled runs.
     pub packs_unreferenced: u64,
     /// Their size, in bytes.
     pub bytes_unreferenced: u64,
@@ -89,7 +89,7 @@ pub struct RepositoryStats {
 }
 
 impl Repository {
-    /// Prunes. The lock must be exclusive.
+    /// Prunes the repository. The lock must be exclusive.
     ///
     /// # Errors
     /// If the plan finds the repository damaged, or something cannot be written or removed.
@@ -189,7 +189,7 @@ impl Repository {
         }
     }
 
-    /// Counts what is there.
+    /// Determines the size of the repository.
     ///
     /// # Errors
     /// If a listing or the index cannot be read.
@@ -217,7 +217,7 @@ impl Repository {
     }
 }
 
-/// rustic_core divides by what is left of 100 percent.
+/// rustic_core divides by the difference to 100 percent.
 fn limit(percent: u64) -> LimitOption {
     if percent < 100 { LimitOption::Percentage(percent) } else { LimitOption::Unlimited }
 }

@@ -18,7 +18,7 @@ use crate::CancellationToken;
 
 type Engine = rustic_core::Repository<IndexedFullStatus>;
 
-/// Trees are read in so many threads: of a bucket each read waits, and on disk it decrypts.
+/// Number of threads that read trees: for a bucket, reads wait for the network, and for a disk, they decrypt.
 const THREADS: usize = 8;
 /// Places that are kept by name.
 const NAMED: usize = 3;
@@ -67,7 +67,7 @@ impl fmt::Display for Lost {
 #[derive(Debug, Default)]
 pub(crate) struct Reach {
     whole: HashSet<TreeId>,
-    /// Every pack with a blob of what was walked, where that is wanted.
+    /// The packs with a blob of the walked trees, if requested.
     packs: Option<HashSet<Id>>,
 }
 
@@ -93,13 +93,13 @@ impl Reach {
         Self { packs: Some(HashSet::new()), ..Self::default() }
     }
 
-    /// The packs with a blob of what was walked.
+    /// The packs with a blob of the walked trees.
     pub(crate) fn into_packs(self) -> HashSet<Id> {
         self.packs.unwrap_or_default()
     }
 
-    /// Reads every tree below `root` that is not known to be whole. `is_lost` are packs whose blobs count as lost although the index
-    /// names them. Blocking.
+    /// Reads every tree below `root` that is not known to be whole. The blobs of packs in `is_lost` count as lost even if the
+    /// index names them. Blocking.
     ///
     /// # Errors
     /// If the store fails, or on cancellation.

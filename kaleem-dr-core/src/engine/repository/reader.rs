@@ -1,8 +1,8 @@
-//! Reading a snapshot back with flat memory.
+//! Reads a snapshot with constant memory.
 //!
-//! rustic_core's own restore holds 1.5–2.2 GB for 1 GiB and panics on I/O errors. Here blobs are read by runs: neighbours in
-//! one pack come with one ranged read of a few MiB, a few runs are under way at once, and each blob is opened, decompressed
-//! and compared with its id before anyone sees it.
+//! rustic_core's own restore holds 1.5–2.2 GB for 1 GiB and panics on I/O errors. Here, neighbouring blobs of a pack are read as
+//! a run with one ranged read of a few MiB, a few runs are read at once, and each blob is decrypted, decompressed and compared
+//! with its id before it is returned.
 
 use std::{error::Error as _, iter, path::Path, pin::pin, sync::Arc};
 
@@ -36,9 +36,9 @@ const RUN_BYTES: u32 = 2 << 20;
 const GAP_BYTES: u32 = 128 << 10;
 /// Runs under way at once when reading in order.
 const READ_AHEAD: usize = 3;
-/// Most that these may hold, encrypted and plain; a run that is larger, one blob of up to 8 MiB, is read alone.
+/// Limit for their memory, encrypted and plain; a larger run, which is one blob of up to 8 MiB, is read alone.
 const READ_AHEAD_KIB: u32 = 16 << 10;
-/// Most a manifest may hold.
+/// Limit for a manifest, in bytes.
 const MANIFEST_LIMIT_BYTES: u64 = 256 << 20;
 
 /// A snapshot opened for reading. The repository's index is in memory (48 bytes a blob).
@@ -162,7 +162,7 @@ impl SnapshotReader {
         Ok(Some(manifest))
     }
 
-    /// Streams blobs in order, a few runs ahead of whoever takes them.
+    /// Streams blobs in order, reading a few runs ahead of the receiver.
     pub(crate) fn stream_places(
         &self,
         places: Vec<BlobPlace>,
@@ -183,14 +183,14 @@ impl SnapshotReader {
                 })
                 .buffered(READ_AHEAD);
             let mut reads = pin!(reads);
-            // A run's share is held until its last piece is on its way.
+            // A run's share is kept until its last piece has been sent.
             while let Some((read, _share)) = reads.next().await {
                 let (pieces, failed) = match read {
                     Ok(pieces) => (pieces, None),
                     Err(error) => (Vec::new(), Some(error)),
                 };
                 for piece in pieces.into_iter().map(Ok).chain(failed.map(Err)) {
-                    // The reader has gone away: nothing is left to do.
+                    // The receiver is gone, so nothing is left to do.
                     if sender.send(piece).await.is_err() {
                         return;
                     }

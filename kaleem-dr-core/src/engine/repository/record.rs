@@ -49,7 +49,7 @@ impl RecordKind {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Record {
-    /// The snapshot that holds it.
+    /// The snapshot that contains it.
     pub snapshot: SnapshotId,
     /// The host that wrote it.
     pub host: String,
@@ -89,7 +89,7 @@ impl Repository {
     /// Writes a record under a lock that the caller holds.
     ///
     /// # Errors
-    /// If it cannot be written; then it cannot be seen.
+    /// If it cannot be written; then it does not exist.
     pub async fn add_record(
         &self,
         kind: RecordKind,

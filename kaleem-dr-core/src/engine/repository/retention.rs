@@ -1,7 +1,8 @@
-//! Which snapshots a policy keeps, and what is never forgotten.
+//! Decides which snapshots a policy keeps; some are never forgotten.
 //!
-//! Only snapshots with our tag count, unless the operator takes over the rest, and only those of the hosts that are meant. They are grouped by host
-//! and source, so that a source that stopped working never loses its last good copies to the others' fresh ones.
+//! Only snapshots with our tag count, unless the operator includes the rest, and only those of the selected hosts. They are
+//! grouped by host and source, so that a source that stopped working never loses its last good copies to newer ones of other
+//! sources.
 
 use std::collections::BTreeMap;
 
@@ -35,7 +36,7 @@ pub struct Retention {
     pub keep_yearly: u32,
     /// Keep this many of the newest.
     pub keep_last: u32,
-    /// All that are at most this much older than the newest: `14d`, `2y5m7d3h`.
+    /// Keep all that are at most this much older than the newest: `14d`, `2y5m7d3h`.
     pub keep_within: Option<KeepSpan>,
     /// One an hour among those that are at most this much older than the newest.
     pub keep_within_hourly: Option<KeepSpan>,
@@ -47,7 +48,7 @@ pub struct Retention {
     pub keep_within_monthly: Option<KeepSpan>,
     /// One a year among them.
     pub keep_within_yearly: Option<KeepSpan>,
-    /// All that have one of these tags; `a,b` asks for both.
+    /// Keep all that have one of these tags; `a,b` requires both.
     pub keep_tag: Vec<String>,
     /// Also forget snapshots that we did not make (grouped by host and paths).
     pub take_over: bool,
@@ -67,7 +68,7 @@ pub struct ForgetReport {
     pub groups: Vec<ForgetGroup>,
     /// Snapshots that are not ours, and were left alone.
     pub foreign: usize,
-    /// Our snapshots of hosts that were not meant, and were left alone.
+    /// Number of our snapshots of other hosts, which were left alone.
     pub of_other_hosts: usize,
     /// True if nothing was removed.
     pub dry_run: bool,
@@ -108,7 +109,7 @@ pub struct ForgetReason {
 /// The snapshots to which a policy applies.
 #[derive(Clone, Debug)]
 pub struct RetentionScope {
-    /// The hosts whose snapshots may go.
+    /// The hosts whose snapshots may be forgotten.
     pub hosts: HostScope,
     /// Snapshots to keep whatever the policy, with the reason.
     pub protected: BTreeMap<SnapshotId, String>,

@@ -1,7 +1,7 @@
-//! Capturing one source into one snapshot.
+//! Captures one source into one snapshot.
 //!
-//! The archiver of rustic_core runs on blocking threads behind a gate that withholds the snapshot file, while the source
-//! feeds it through the artifact pipe. Only when both have ended well does [`super::commit`] release the snapshot.
+//! The archiver of rustic_core runs on blocking threads behind a gate that withholds the snapshot file, while the source feeds it
+//! through the artifact pipe. Only if both have succeeded does [`super::commit`] release the snapshot.
 
 use std::{
     path::PathBuf,
@@ -60,7 +60,7 @@ pub struct SaveOptions {
     pub run: RunId,
     /// The host that the snapshot is of.
     pub host: HostName,
-    /// More tags for the snapshot.
+    /// Additional tags for the snapshot.
     pub tags: Vec<String>,
     /// Read everything, write nothing.
     pub dry_run: bool,
@@ -90,7 +90,7 @@ pub struct Saved {
     pub files_new: u64,
     /// Number of changed files.
     pub files_changed: u64,
-    /// Files that were taken from the parent snapshot unread.
+    /// Number of files reused from the parent snapshot without reading them.
     pub files_unmodified: u64,
     /// Plain bytes of new blobs.
     pub new_blob_bytes: u64,
@@ -124,7 +124,7 @@ impl Repository {
     /// Captures a source into one snapshot, under a lock that the caller holds.
     ///
     /// # Errors
-    /// Whatever failed first: the source, the repository, or the commit. No error leaves a snapshot.
+    /// The first failure of the source, the repository or the commit. After an error there is no snapshot.
     pub async fn save(
         &self,
         source: &dyn Source,
@@ -243,7 +243,7 @@ impl Ends<'_> {
             match cut_short {
                 Ok(captured) => captured,
                 Err((error, last_words)) => {
-                    // It may have made things on its server that it takes away again. How it ends no longer counts.
+                    // It may have created objects on its server that it must remove. Its result no longer matters.
                     self.stop.cancel();
                     let _ = tokio::time::timeout(last_words, capturing).await;
                     Err(error)
@@ -258,8 +258,8 @@ impl Ends<'_> {
         captured
     }
 
-    /// Waits for the archiver. The source may have handed over its last entry long before that has read it: a loss of the lock must
-    /// reach it too.
+    /// Waits for the archiver. The source may have handed over its last entry long before the archiver has read it: a loss of the
+    /// lock must reach the source too.
     async fn archive<T>(&self, mut archive: JoinHandle<T>) -> Result<T, JoinError> {
         let lost = self.lock.lost();
         tokio::select! {
@@ -300,7 +300,7 @@ impl Ends<'_> {
     }
 }
 
-/// rustic_core logs an entry's failure and goes on: what was captured must all have reached the repository.
+/// rustic_core logs an entry's failure and continues: check that everything captured has reached the repository.
 fn all_arrived(captured: u64, arrived: u64) -> Result<(), RepositoryError> {
     if captured == arrived {
         return Ok(());
@@ -334,7 +334,7 @@ fn manifest(
     }
 }
 
-/// A repository with its index read, and the snapshot that unchanged files are taken from.
+/// A repository with its index in memory, and the snapshot from which unchanged files are reused.
 struct Prepared {
     engine: rustic_core::Repository<rustic_core::IndexedFullStatus>,
     parent: Option<SnapshotId>,
@@ -410,7 +410,8 @@ impl Prepared {
             let _ = bar.expected.set(size_bytes);
         }
         let engine = repository.indexed(gate, &progress)?;
-        // What the engine takes over from a parent, it takes unseen. So the parent must be whole; else all is read and stored anew.
+        // The engine reuses data of a parent without checking them. So the parent must be whole; otherwise everything is read and
+        // stored again.
         let mut reach = Reach::default();
         let lost = parent
             .map(|parent| reach.walk(&engine, parent.file.tree, &|_| false, stop))

@@ -14,13 +14,13 @@ use crate::ground::{RunId, SourceName, digest::ByteDigest, host::HostScope};
 
 /// Tag on every snapshot we make. Retention touches nothing without it.
 pub const OWN_TAG: &str = "kaleem-dr";
-/// Tag on a snapshot whose source could not give everything (an unreadable file).
+/// Tag on a snapshot whose source could not provide everything (an unreadable file).
 pub const INCOMPLETE_TAG: &str = "incomplete";
 /// A snapshot dated further in the future cannot be explained by the drift of a clock.
 const FUTURE_TOLERANCE: SignedDuration = SignedDuration::from_hours(1);
 /// Tag on a snapshot that no policy may forget.
 pub const PINNED_TAG: &str = "pinned";
-/// Tag on a snapshot that holds a record of ours (an alarm) and no data of a source. See [`super::record`].
+/// Tag on a snapshot that contains one of our records (an alarm) and no data of a source. See [`super::record`].
 pub(super) const RECORD_TAG: &str = "kaleem-dr-record";
 const RUN_PREFIX: &str = "run:";
 pub(super) const SOURCE_PREFIX: &str = "source:";
@@ -134,7 +134,7 @@ impl Snapshot {
         &self.file.time
     }
 
-    /// Host it was taken on.
+    /// Host of the snapshot.
     #[must_use]
     pub fn host(&self) -> &str {
         &self.file.hostname
@@ -189,13 +189,13 @@ impl Snapshot {
         self.file.tags.contains(RECORD_TAG)
     }
 
-    /// The source it is of, where we made it.
+    /// The source of the snapshot, if kaleem-dr made it.
     #[must_use]
     pub fn source(&self) -> Option<SourceName> {
         self.tagged(SOURCE_PREFIX)
     }
 
-    /// The run that made it, where we made it.
+    /// The run that created it, if kaleem-dr made it.
     #[must_use]
     pub fn run(&self) -> Option<RunId> {
         self.tagged(RUN_PREFIX)
@@ -230,7 +230,7 @@ impl Snapshot {
     }
 }
 
-/// The tags of a snapshot of ours.
+/// The tags of one of our snapshots.
 pub(crate) fn tags(run: &RunId, source: &SourceName, whole: bool, more: &[String]) -> String {
     let mut tags =
         vec![OWN_TAG.to_owned(), format!("{RUN_PREFIX}{run}"), format!("{SOURCE_PREFIX}{source}")];
@@ -243,7 +243,7 @@ pub(crate) fn tags(run: &RunId, source: &SourceName, whole: bool, more: &[String
 
 /// A snapshot as [`crate::operate::job::backup`] would make it, whose id ends with `number`.
 impl RepositoryError {
-    /// None of these snapshots is of the hosts that are meant; the error names the hosts that they are of.
+    /// The error if none of these snapshots belongs to the selected hosts; it names the hosts that they belong to.
     pub(crate) fn no_point(
         of: &str,
         hosts: &HostScope,
@@ -292,8 +292,8 @@ pub(crate) fn snapshot_for_tests(
     Snapshot::new(file)
 }
 
-/// Which snapshot is meant: `latest` of these hosts, or the beginning of an id among all. A record is not meant, and one that is dated in the
-/// future is never the latest.
+/// Selects a snapshot: `latest` of these hosts, or one of any host by the beginning of its id. Records are ignored, and a
+/// snapshot dated in the future is never the latest.
 ///
 /// # Errors
 /// If none matches, or several do.

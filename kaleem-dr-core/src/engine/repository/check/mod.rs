@@ -47,7 +47,7 @@ pub enum ReadData {
     Bytes(u64),
     /// Part n of m by pack id: n = 1 … m cover everything.
     Part {
-        /// Which part, from 1.
+        /// Number of the part, from 1.
         n: u32,
         /// Number of parts.
         of: u32,
@@ -90,7 +90,7 @@ impl FromStr for ReadData {
     }
 }
 
-/// A subset that cannot be read.
+/// An invalid subset.
 #[derive(Debug, thiserror::Error)]
 #[error("`{0}` is no subset; use a share (`10%`), a size (`500M`) or a part (`2/5`)")]
 pub struct InvalidSubset(String);
@@ -111,9 +111,9 @@ pub struct CheckReport {
 pub enum Remedy {
     /// A mirror has the objects that are damaged or missing.
     FromMirror,
-    /// The index can be made anew from the packs.
+    /// Rebuild the index from the packs.
     RepairIndex,
-    /// Snapshots can be rewritten without what is lost; the next backup stores it again.
+    /// Rewrite snapshots without what is lost; the next backup stores it again.
     RepairSnapshots,
 }
 
@@ -216,7 +216,7 @@ impl Repository {
         let bar = progress.begin("checking snapshots", Unit::Items, Some(snapshots.len() as u64));
         let found = self
             .guarded(lock, cancel, move |repository, _| {
-                // Not the cache: what is checked is the repository.
+                // Without the cache, because the repository itself is checked.
                 let engine = repository
                     .without_cache()
                     .indexed(Gate::open(stop.clone()), &super::silent())?;

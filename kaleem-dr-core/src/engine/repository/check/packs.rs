@@ -33,7 +33,7 @@ const AT_ONCE: usize = 3;
 const RANGE_BYTES: u32 = 4 << 20;
 
 impl Repository {
-    /// Reads packs, and gives one sentence for each that is damaged.
+    /// Reads packs, and returns one sentence for each damaged one.
     pub(super) async fn damaged_packs(
         &self,
         read: ReadData,
@@ -143,7 +143,7 @@ fn next_range(
     if blobs.peek().is_none() && size_bytes - end <= RANGE_BYTES {
         end = size_bytes;
     }
-    // Without a blob to lead on, what is left is read in ranges.
+    // Without further blobs, the rest is read in ranges.
     (if end == at { size_bytes.min(at.saturating_add(RANGE_BYTES)) } else { end }, piece)
 }
 

@@ -1,7 +1,7 @@
-//! The keys of a repository: one small file a password, each of which holds the same master key, encrypted.
+//! The keys of a repository: one small file per password, each with the same master key, encrypted.
 //!
-//! Adding or removing a key touches no data. A key that was removed opens nothing any more; whoever has copied the master
-//! key while it could still be opened keeps it, as with restic.
+//! Adding or removing a key does not touch any data. A removed key opens nothing any more; but anyone who copied the master key
+//! before can still use it, as with restic.
 
 mod file;
 mod open;
@@ -83,7 +83,7 @@ pub struct KeyInfo {
 }
 
 impl Repository {
-    /// Every key, oldest first. One that is damaged is among them, with what is wrong with it.
+    /// All keys, oldest first, including damaged ones with a description of the damage.
     ///
     /// # Errors
     /// If the keys cannot be listed or read.
@@ -92,7 +92,7 @@ impl Repository {
         for object in names::objects(&*self.0.store, DIRECTORY).await? {
             let bytes = match self.0.store.read(&object.key, None).await {
                 Ok(bytes) => bytes,
-                // Removed since it was listed.
+                // It was removed after it was listed.
                 Err(error) if error.is_not_found() => continue,
                 Err(error) => return Err(error.into()),
             };
@@ -113,11 +113,11 @@ impl Repository {
         Ok(keys)
     }
 
-    /// Adds a key for one more password, and proves that it opens the repository.
+    /// Adds a key for one more password, and checks that it opens the repository.
     ///
     /// # Errors
-    /// [`RepositoryError::Guarded`] for a password that restic could not be given; or when the key cannot be written or does
-    /// not open the repository, and then it is taken away again.
+    /// [`RepositoryError::Guarded`] for a password that restic would not accept; other errors if the key cannot be written or
+    /// does not open the repository, in which case it is removed again.
     pub async fn add_key(
         &self,
         password: &SecretString,
@@ -138,7 +138,7 @@ impl Repository {
         Ok(KeyId(name.trim_start_matches(DIRECTORY).trim_start_matches('/').to_owned()))
     }
 
-    /// Removes a key, named by the beginning of its id. The lock must be exclusive.
+    /// Removes a key, given by the beginning of its id. The lock must be exclusive.
     ///
     /// # Errors
     /// [`RepositoryError::Guarded`] for the key in use and for the last one; [`RepositoryError::NoKey`] for a
@@ -156,7 +156,7 @@ impl Repository {
                 key.id.short()
             )));
         }
-        // Someone else may have removed the key in use since: then this one could be all there is.
+        // Another program may have removed the key in use: then this one could be the only one left.
         if !keys.iter().any(|key| key.current) {
             return Err(RepositoryError::Guarded(format!(
                 "key {} is the last one that is known to open the repository; without it the backups are lost",
@@ -184,7 +184,7 @@ impl Repository {
         lock.confirm().await?;
         self.0.store.delete(&self.0.key_id.object()).await?;
         let mut opened = self.prove(password).await?;
-        // Where the password was there before, either of its keys may have opened.
+        // If the password already existed, either of its keys may have opened the repository.
         if opened.0.key_id != added
             && let Some(inner) = Arc::get_mut(&mut opened.0)
         {
@@ -193,7 +193,7 @@ impl Repository {
         Ok(opened)
     }
 
-    /// Opens the repository anew with a password.
+    /// Opens the repository again with a password.
     async fn prove(&self, password: &SecretString) -> Result<Self, RepositoryError> {
         let access = Access {
             location: Location::Directory(PathBuf::new()),

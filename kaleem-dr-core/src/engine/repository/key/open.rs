@@ -1,7 +1,6 @@
-//! Finding the key that a password opens.
+//! Finds the key that a password opens.
 //!
-//! Each key file is tried by itself: one that is rotten, hostile or foreign is passed over with a warning, for the one after it
-//! may open.
+//! Each key file is tried separately: a damaged, hostile or foreign one is skipped with a warning, because a later one may open.
 
 use std::sync::Arc;
 
@@ -25,7 +24,7 @@ pub(crate) async fn open_with(
     for object in names::objects(&**store, DIRECTORY).await? {
         let bytes = match store.read(&object.key, None).await {
             Ok(bytes) => bytes,
-            // Removed since it was listed.
+            // It was removed after it was listed.
             Err(error) if error.is_not_found() => continue,
             Err(error) => return Err(error.into()),
         };
@@ -63,7 +62,7 @@ fn master_of(key: &ParsedKey, password: &SecretString) -> Option<MasterKey> {
     whole.then_some(master)
 }
 
-/// The key that a password gives, in the form of a master key.
+/// The key derived from a password, in the form of a master key.
 pub(super) fn user_key(derived: &[u8; 64]) -> MasterKey {
     let mut user = MasterKey::new();
     user.encrypt = derived[..32].to_vec();

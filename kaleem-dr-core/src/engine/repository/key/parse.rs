@@ -20,14 +20,14 @@ pub(super) struct ParsedKey {
     pub(super) r: u32,
     pub(super) p: u32,
     pub(super) salt: Vec<u8>,
-    /// The master key, encrypted with what the password gives.
+    /// The master key, encrypted with the key derived from the password.
     pub(super) data: Vec<u8>,
     pub(super) username: String,
     pub(super) hostname: String,
     pub(super) created: Option<String>,
 }
 
-/// As restic writes it. Tools may leave out what is only for people.
+/// The form that restic writes. Tools may omit fields that are only for people.
 #[derive(Deserialize)]
 struct KeyFile {
     kdf: String,
@@ -88,7 +88,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<ParsedKey, String> {
     })
 }
 
-/// scrypt takes `128 · N · r` bytes, and mixes them `p` times.
+/// scrypt needs `128 · N · r` bytes, and mixes them `p` times.
 fn parameters(n: u64, r: u64, p: u64) -> Result<(u8, u32, u32), String> {
     let all = format!("N = {n}, r = {r}, p = {p}");
     if !n.is_power_of_two() || n < 2 {

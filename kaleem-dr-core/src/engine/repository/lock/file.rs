@@ -38,7 +38,7 @@ pub(super) struct LockFile {
     /// The same in every boot of one installation. Clones share it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     machine_id: Option<String>,
-    /// When the process began, in clock ticks since the boot: a process id is given out again.
+    /// Start of the process, in clock ticks since the boot, because process ids are reused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     process_start: Option<u64>,
 }
@@ -63,9 +63,9 @@ mod restic_time {
 pub enum LockVerdict {
     /// Its process runs, in this boot and PID namespace.
     Running,
-    /// Its process ended, or the machine was started again since.
+    /// Its process has ended, or the machine has been restarted since.
     Dead,
-    /// It is of another machine, container or program: nothing is known of its process.
+    /// It belongs to another machine, container or program, so the state of its process is unknown.
     Unknown,
     /// Its content is empty, damaged or encrypted with another key.
     Unreadable,
@@ -155,7 +155,7 @@ impl LockFile {
         }
     }
 
-    /// Who holds it, in words.
+    /// Describes the holder.
     pub(super) fn describe(&self) -> String {
         let kind = if self.exclusive { "exclusively" } else { "shared" };
         format!(
@@ -176,13 +176,13 @@ pub(super) fn parse(plain: &[u8]) -> Result<LockFile, String> {
     serde_json::from_slice(plain).map_err(|error| format!("it is no lock file: {error}"))
 }
 
-/// When a process began, in clock ticks since the boot. The name in parentheses may hold anything.
+/// Start of a process, in clock ticks since the boot. The name in parentheses may contain any characters.
 fn process_start(pid: i32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
 }
 
-/// When this machine was started, by its clock now.
+/// Start of this machine, by its current clock.
 fn booted() -> Option<Timestamp> {
     Timestamp::now().checked_sub(SignedDuration::try_from(uptime()?).ok()?).ok()
 }

@@ -1,4 +1,4 @@
-//! The locks in a repository, whoever holds them: listed, judged stale or not, removed.
+//! Lists, judges and removes the locks in a repository, including those of other programs.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,7 +11,7 @@ use super::{
     file::{LockFile, LockVerdict, parse},
 };
 
-/// A lock in a repository, whoever holds it.
+/// A lock in a repository, ours or another program's.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct LockInfo {
@@ -25,15 +25,15 @@ pub struct LockInfo {
     pub pid: i32,
     /// True if it excludes all other locks.
     pub is_exclusive: bool,
-    /// When it was taken or last renewed, by its holder's clock; `None` when it cannot be read.
+    /// Time at which it was acquired or last renewed, by its holder's clock; `None` if it cannot be read.
     pub time: Option<Timestamp>,
-    /// Seconds since it was written, by the store's clock, where that is known.
+    /// Age in seconds, by the store's clock; `None` if unknown.
     pub age_seconds: Option<i64>,
     /// The state of its holder.
     pub verdict: LockVerdict,
     /// True if it is left over: its holder is dead, or has not renewed it for half an hour by the store's clock.
     pub is_stale: bool,
-    /// All of that in words.
+    /// A description of the holder.
     pub holder: String,
 }
 
@@ -111,8 +111,8 @@ impl Repository {
             .await
     }
 
-    /// Takes a shared lock for work that only reads. Where none can be written (a read-only mount, a key that may only read, a full disk), it
-    /// warns and goes on without one, if no exclusive lock is there.
+    /// Acquires a shared lock for an operation that only reads. If none can be written (a read-only mount, a key with read access
+    /// only, a full disk), it warns and continues without one, provided that there is no exclusive lock.
     ///
     /// # Errors
     /// As [`Repository::lock`].
@@ -130,8 +130,8 @@ impl Repository {
         .await
     }
 
-    /// Takes an exclusive lock for work that makes room. On a full disk it goes on without one, if no other lock is there: nothing else can
-    /// write to that disk either.
+    /// Acquires an exclusive lock for an operation that frees space. On a full disk it continues without one, provided that there
+    /// is no other lock: no other program can write to that disk either.
     ///
     /// # Errors
     /// As [`Repository::lock`].
@@ -150,7 +150,7 @@ impl Repository {
         Lock::absent(self.0.store.clone(), self.0.key.clone(), LockKind::Shared)
     }
 
-    /// The locks that are there, stale ones too. Nothing is written or removed; ages are by this machine's clock.
+    /// All existing locks, including stale ones. Writes and removes nothing; ages are by this machine's clock.
     ///
     /// # Errors
     /// If they cannot be listed or read.
@@ -160,10 +160,10 @@ impl Repository {
         Ok(found.into_iter().map(|found| LockInfo::of(found, Some(now))).collect())
     }
 
-    /// The locks of others, with ages by the store's clock: a lock of ours is written for a moment to read it.
+    /// The locks of other programs, with ages by the store's clock, for which it briefly writes a lock of our own.
     ///
     /// # Errors
-    /// If they cannot be listed or read, or nothing can be written.
+    /// If they cannot be listed or read, or a lock cannot be written.
     pub async fn locks_of_others(&self) -> Result<Vec<LockInfo>, RepositoryError> {
         let probe = self.absent_lock();
         let written = probe.write_first().await;
@@ -179,7 +179,7 @@ impl Repository {
         Ok(others.map(|found| LockInfo::of(found, now)).collect())
     }
 
-    /// Removes locks, as found before. One that was renewed since has another name, and stays.
+    /// Removes locks that were listed before. A lock renewed since then has another name, and is kept.
     ///
     /// # Errors
     /// If one cannot be removed.
@@ -199,7 +199,7 @@ async fn find(
 ) -> Result<Vec<Found>, RepositoryError> {
     let listed = match names::objects(&**store, DIRECTORY).await {
         Ok(listed) => listed,
-        // A repository that another tool made may have no such directory until its first lock.
+        // A repository created by another tool may have no such directory until its first lock.
         Err(error) if error.is_not_found() => Vec::new(),
         Err(error) => return Err(error.into()),
     };
@@ -223,8 +223,8 @@ async fn find(
     Ok(found)
 }
 
-/// Fails when a lock that is not `own` forbids `kind`; removes those of the dead. What cannot be read is judged once `own` is there, by
-/// the store's clock: it may be a lock that is just being written, or one that a power cut left years ago.
+/// Fails if a lock other than `own` forbids `kind`; removes those of dead processes. A lock that cannot be read is judged once
+/// `own` exists, by the store's clock: it may be one that is just being written, or one that a power failure left years ago.
 pub(super) async fn refuse_others(
     store: &Arc<dyn ObjectStore>,
     key: &RepositoryKey,

@@ -1,11 +1,12 @@
 //! restic's locks, which rustic_core neither writes nor honours.
 //!
 //! A lock is the object `locks/<SHA-256 of its bytes>`: encrypted JSON with time, kind, host, process and owner (restic,
-//! `doc/design.rst`, "Locks"). Shared locks allow each other; an exclusive one allows no other. Ours are renewed every five minutes.
-//! Without them, a `restic prune` from an old cron line deletes the packs a running backup has written.
+//! `doc/design.rst`, "Locks"). Shared locks are compatible with each other; an exclusive one excludes all others. Ours are
+//! renewed every five minutes. Without them, a `restic prune` from an old cron line deletes the packs that a running backup has
+//! written.
 //!
-//! Another's lock is removed on the way only when its holder is certainly dead ([`LockVerdict::Dead`]). All others are waited for or
-//! refused, as restic does; `unlock` is the operator's word that they are left over.
+//! Another program's lock is removed automatically only if its holder is certainly dead ([`LockVerdict::Dead`]). For all others
+//! we wait or refuse, as restic does; with `unlock` the operator declares them left over.
 
 mod file;
 mod judge;
@@ -43,19 +44,19 @@ const RENEW_EVERY: Duration = Duration::from_mins(5);
 const SETTLE: Duration = Duration::from_millis(200);
 /// Between two looks at a lock that is waited for.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
-/// Longest that a dropped lock holds its thread up.
+/// Limit for the time that a dropped lock blocks its thread.
 const LAST_WORDS: Duration = Duration::from_secs(10);
 
 /// The kind of a lock, which determines the operations that others may run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LockKind {
-    /// Others may hold shared locks too: backup, restore, check.
+    /// Others may also hold shared locks: backup, restore, check.
     Shared,
     /// No other lock: forget and prune.
     Exclusive,
 }
 
-/// When work may begin although its lock could not be written.
+/// The conditions under which an operation may begin although its lock could not be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Without {
     /// Never: the operation writes.
@@ -76,7 +77,7 @@ impl Without {
     }
 }
 
-/// A lock that we hold. It is renewed while it lives; [`Lock::release`] removes it, and so does a drop (on panic).
+/// A lock that we hold. It is renewed until [`Lock::release`] removes it, as does a drop (after a panic).
 #[derive(Debug)]
 #[must_use = "the repository stays locked until the lock is released"]
 pub struct Lock {
@@ -97,7 +98,7 @@ pub(crate) struct Shared {
     lost: CancellationToken,
     /// Cancelled when it is to be renewed no more.
     done: CancellationToken,
-    /// When it was last seen to be there, in milliseconds since `began`.
+    /// Time at which it was last known to exist, in milliseconds since `began`.
     seen: AtomicU64,
     began: Instant,
     /// The damage found and repaired under this lock.
@@ -107,9 +108,9 @@ pub(crate) struct Shared {
 /// The objects of one lock.
 #[derive(Debug, Default)]
 struct Objects {
-    /// All that may be in the store, the current one last. Empty for work without a lock.
+    /// All names that may exist in the store, the current one last. Empty for an operation without a lock.
     names: Vec<String>,
-    /// When the current one was written, by [`uptime`].
+    /// Time at which the current one was written, by [`uptime`].
     written: Duration,
 }
 
@@ -173,7 +174,7 @@ impl Lock {
         Ok(lock)
     }
 
-    /// In a task of its own, so that whoever gives the lock up can wait for the end of the write and take away what it left.
+    /// In a task of its own, so that a caller that gives up the lock can wait for the end of the write and remove its result.
     async fn write_first(&self) -> Result<String, RepositoryError> {
         let shared = self.shared.clone();
         let writing = tokio::spawn(async move {
@@ -217,15 +218,15 @@ impl Lock {
         self.shared.clone()
     }
 
-    /// Proves that the lock is still there: to be asked before anything that others must see as safe.
+    /// Confirms that the lock still exists. Must be called before anything that other programs must consider safe.
     pub(crate) async fn confirm(&self) -> Result<(), RepositoryError> {
         self.shared.confirm().await
     }
 
-    /// Removes the lock. A renewal that is under way is waited for, so that none is left.
+    /// Removes the lock. Waits for a renewal in progress, so that none is left behind.
     ///
     /// # Errors
-    /// If the object cannot be removed: `unlock` does so later.
+    /// If the object cannot be removed: `unlock` can do this later.
     pub async fn release(mut self) -> Result<(), RepositoryError> {
         self.shared.done.cancel();
         if let Some(renewal) = &mut self.renewal {
@@ -247,8 +248,8 @@ impl Drop for Lock {
         // be a worker of it.
         let (shared, renewal) = (self.shared.clone(), self.renewal.take());
         let removal = std::thread::spawn(move || {
-            // Cancelled here and not on the thread that drops: a worker of the runtime would queue the renewal behind itself, where nothing
-            // takes it from while the worker waits for us.
+            // Cancelled here and not on the thread that drops: a worker of the runtime would queue the renewal behind itself,
+            // where no other worker can take it while this one waits for us.
             shared.done.cancel();
             let runtime = shared.runtime.clone();
             let removal = async move {
@@ -257,7 +258,7 @@ impl Drop for Lock {
                 }
                 shared.remove_all().await
             };
-            // The time-out is made within the runtime, whose clock it needs.
+            // The time-out must be created within the runtime, because it needs its clock.
             runtime.block_on(async { tokio::time::timeout(LAST_WORDS, removal).await })
         });
         if !matches!(removal.join(), Ok(Ok(Ok(())))) {
@@ -269,7 +270,7 @@ impl Drop for Lock {
 }
 
 impl Shared {
-    /// Writes the lock anew. Its name is known before it is written, so that whatever breaks off in between can be taken away.
+    /// Rewrites the lock. Its name is known before it is written, so that the result of an interrupted write can be removed.
     async fn write(&self, objects: &mut Objects) -> Result<String, RepositoryError> {
         let lock = LockFile::ours(self.kind);
         let json = serde_json::to_vec(&lock)
@@ -277,7 +278,7 @@ impl Shared {
         let encrypted = self.key.encrypt(&json);
         let name = format!("{DIRECTORY}/{}", ByteDigest::of(&encrypted));
         let written = uptime().unwrap_or_default();
-        // Before the current one: as long as this fails, that one stays the current one.
+        // Inserted before the current one, which stays current if this fails.
         objects.names.insert(objects.names.len().saturating_sub(1), name.clone());
         self.store.write(&name, vec![Bytes::from(encrypted)]).await?;
         objects.names.retain(|other| *other != name);
@@ -287,7 +288,7 @@ impl Shared {
         Ok(name)
     }
 
-    /// Proves that the lock is there, if that was not proven within `recently`.
+    /// Confirms that the lock exists, unless this was confirmed within `recently`.
     pub(crate) async fn confirm_within(&self, recently: Duration) -> Result<(), RepositoryError> {
         let seen = Duration::from_millis(self.seen.load(Ordering::Relaxed));
         if !self.lost.is_cancelled() && self.began.elapsed().saturating_sub(seen) <= recently {
@@ -369,7 +370,7 @@ async fn renew(shared: Arc<Shared>, every: Duration) {
         if let Err(error) = shared.write(&mut objects).await {
             tracing::warn!(error = %crate::ground::error_chain(&error), "the repository's lock could not be renewed; trying again");
         }
-        // All but the newest: earlier ones too that could not be removed in their turn.
+        // All except the newest, including earlier ones that could not be removed at their time.
         let mut old = objects.names.clone();
         old.pop();
         for name in old {

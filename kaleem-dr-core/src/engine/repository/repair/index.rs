@@ -26,7 +26,7 @@ use crate::{
     },
 };
 
-/// Packs whose headers are read at once.
+/// Number of packs whose headers are read in parallel.
 const AT_ONCE: usize = 8;
 /// Most blobs of one index file, as restic and rustic have it.
 const BLOBS: usize = 50_000;
@@ -39,9 +39,9 @@ pub struct IndexRepair {
     pub damaged: Vec<String>,
     /// Packs that the index names and that are lost: key, and how. It names them no more.
     pub dropped: BTreeMap<String, String>,
-    /// Packs that are there and in no index: they are added.
+    /// Existing packs that are in no index, and are added.
     pub added: Vec<String>,
-    /// Packs whose header cannot be read: key, and why. They stay where they are, in no index.
+    /// Packs whose header cannot be read: key, and reason. They are kept, but in no index.
     pub unreadable: BTreeMap<String, String>,
     /// Blobs of the packs that are added.
     pub blobs_added: usize,
@@ -60,10 +60,10 @@ impl IndexRepair {
 }
 
 impl Repository {
-    /// Finds out what is wrong with the index. Touches nothing.
+    /// Determines the damage of the index. Changes nothing.
     ///
     /// # Errors
-    /// [`RepositoryError::Guarded`] if none of the packs is there; if the store fails, or on cancellation.
+    /// [`RepositoryError::Guarded`] if none of the packs exists; if the store fails, or on cancellation.
     pub async fn plan_index_repair(
         &self,
         progress: &Arc<dyn ProgressSink>,
@@ -116,10 +116,10 @@ impl Repository {
         Ok(plan)
     }
 
-    /// Carries a plan out. The lock must be exclusive, and held since the plan was made.
+    /// Executes a plan. The lock must be exclusive, and held since the plan was made.
     ///
     /// # Errors
-    /// If something cannot be written or removed; run again, it goes on from there.
+    /// If something cannot be written or removed; another run continues from there.
     pub async fn repair_index(
         &self,
         plan: &IndexRepair,

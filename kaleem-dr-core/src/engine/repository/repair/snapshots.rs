@@ -53,7 +53,7 @@ pub struct SnapshotRepair {
     pub whole: usize,
     /// Those that have lost something.
     pub lost: Vec<LostSnapshot>,
-    /// Those whose own file is damaged: nothing of them can be rewritten.
+    /// Snapshots whose own file is damaged: nothing of them can be rewritten.
     pub unreadable: Vec<UnreadableSnapshot>,
 }
 
@@ -63,7 +63,7 @@ pub struct SnapshotRepair {
 pub struct LostSnapshot {
     /// Id of the snapshot.
     pub snapshot: SnapshotId,
-    /// The source it is of, where we made it.
+    /// The source of the snapshot, if kaleem-dr made it.
     pub source: Option<SourceName>,
     /// Time of the snapshot.
     pub time: jiff::Timestamp,
@@ -85,7 +85,7 @@ pub struct LostSnapshot {
 pub struct RepairedSnapshot {
     /// Id of the damaged snapshot.
     pub from: SnapshotId,
-    /// The snapshot that has what is left of it; `None` when nothing is.
+    /// The new snapshot with the remaining data; `None` if nothing remains.
     pub snapshot: Option<SnapshotId>,
     /// True if the damaged snapshot was forgotten.
     pub forgotten: bool,
@@ -101,11 +101,11 @@ impl SnapshotRepair {
 }
 
 impl Repository {
-    /// Finds out what the snapshots have lost: all of them, or those named by the beginnings of their ids. Touches nothing.
+    /// Determines the losses of the snapshots: of all, or of those given by the beginnings of their ids. Changes nothing.
     ///
     /// # Errors
-    /// [`RepositoryError::Guarded`] while an index file is damaged or a pack is in no index: to repair the index first may bring back what
-    /// looks lost. When the store fails, or on cancellation.
+    /// [`RepositoryError::Guarded`] while an index file is damaged or a pack is in no index: repairing the index first may bring
+    /// back data that seem lost. Also if the store fails, or on cancellation.
     pub async fn plan_snapshot_repair(
         &self,
         wanted: &[String],
@@ -168,8 +168,8 @@ impl Repository {
         Ok(plan)
     }
 
-    /// Rewrites the snapshots of a plan; with `forget`, the damaged ones are removed once their successors are there. The lock must be
-    /// exclusive, and held since the plan was made.
+    /// Rewrites the snapshots of a plan; with `forget`, the damaged ones are removed once their replacements exist. The lock must
+    /// be exclusive, and held since the plan was made.
     ///
     /// # Errors
     /// If something cannot be written or removed.
@@ -181,7 +181,7 @@ impl Repository {
         progress: &Arc<dyn ProgressSink>,
         cancel: &CancellationToken,
     ) -> Result<Vec<RepairedSnapshot>, RepositoryError> {
-        // Else an index would name a blob twice, once where it is lost, and which one a reader takes is anyone's guess.
+        // Otherwise the index would name a blob twice, once in a lost pack, and it would be undefined which one a reader uses.
         self.mended(lock, cancel).await?;
         let bar = progress.begin("rewriting snapshots", Unit::Items, Some(plan.lost.len() as u64));
         let mut done = Vec::new();
@@ -298,7 +298,7 @@ impl<'a> Rewriting<'a> {
         Ok((file, self.objects))
     }
 
-    /// A tree without what is lost.
+    /// A tree without its lost parts.
     fn tree(&mut self, id: &TreeId, path: &Path) -> Result<Tree, RepositoryError> {
         if self.stop.is_cancelled() {
             return Err(RepositoryError::Cancelled);
@@ -382,7 +382,7 @@ impl<'a> Rewriting<'a> {
         Ok(())
     }
 
-    /// The manifest with what was left out, and with counts of what is there.
+    /// The manifest, extended by the parts left out, with the counts of the remaining data.
     fn manifest(&self, mut manifest: Manifest, root: &Tree) -> Result<Manifest, RepositoryError> {
         let lost = |path: &str| self.left_out.iter().any(|lost| Path::new(path).starts_with(lost));
         manifest.artifacts.retain(|artifact| !lost(&artifact.path));

@@ -36,7 +36,8 @@ pub struct S3Access {
 }
 
 impl S3Access {
-    /// The root of a bucket, over the system's network and with the tuning that suits the service. The service is asked for the region.
+    /// Access to the root of a bucket, over the system's network, with suitable tuning for the service. The service is asked for
+    /// the region.
     #[must_use]
     pub fn new(
         endpoint: impl Into<String>,
@@ -140,7 +141,7 @@ impl Tuning {
 #[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct Network {
-    /// Which addresses of the service's name are tried.
+    /// The addresses of the service's name to try.
     pub ip: IpChoice,
     /// PEM file with certificates to trust in addition to the system's.
     pub ca_file: Option<PathBuf>,
@@ -165,7 +166,7 @@ impl fmt::Debug for Network {
     }
 }
 
-/// Which addresses of a name are tried.
+/// The addresses of a name to try.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum IpChoice {

@@ -1,9 +1,9 @@
-//! Objects on disk that are made durable later, many at once.
+//! Makes objects on disk durable later, many at once.
 //!
-//! A pack is of no use before an index names it, so it need not survive a crash before that index is written. To sync each one as it
-//! comes would stall the pipeline at every pack, and packs queue up in memory behind the stall. Here they are written, renamed into
-//! place and remembered. A thread behind makes them durable, some at a time, so that the disk is never far behind; whatever the store
-//! writes next in the plain way waits for all of them first.
+//! A pack is used only once an index names it, so it need not survive a crash before that index is written. Syncing each pack
+//! separately would stall the pipeline, and packs would queue up in memory. Here they are written, renamed into place and
+//! remembered. A background thread makes them durable, some at a time, so that the disk is never far behind; the next ordinary
+//! write of the store waits for all of them first.
 
 use std::{
     collections::BTreeSet,
@@ -87,7 +87,7 @@ impl Waiting {
         mem::take(&mut self.files)
     }
 
-    /// Waits for the batch that is being synced.
+    /// Waits for the batch being synced.
     fn join(&mut self) -> io::Result<()> {
         let synced = self
             .behind
@@ -113,7 +113,7 @@ fn sync_all(files: &[PathBuf]) -> io::Result<()> {
     let mut directories = BTreeSet::new();
     for path in files {
         match File::open(path) {
-            // Prune may have taken it away again.
+            // Prune may have removed it again.
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             opened => opened?.sync_all()?,
         }

@@ -1,4 +1,4 @@
-//! Errors of a store, and what the operator can do about each kind.
+//! Errors of a store, and advice for each kind.
 
 use crate::ground::Cause;
 
@@ -79,15 +79,15 @@ impl StoreError {
     }
 }
 
-/// The kind of a store's failure, as far as it changes what the operator does next.
+/// The kind of a store's error, as far as it affects what the operator does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StoreErrorKind {
-    /// The object or directory is not there.
+    /// The object or directory does not exist.
     NotFound,
-    /// The object ends before what was asked for.
+    /// The object ends before the requested range.
     Short,
-    /// The bucket is not there.
+    /// The bucket does not exist.
     NoBucket,
     /// The service does not let us do it.
     Denied,
@@ -99,7 +99,7 @@ pub enum StoreErrorKind {
     Dns,
     /// The service cannot be reached.
     Unreachable,
-    /// A condition of the request does not hold: the object is there already.
+    /// A condition of the request is not met: the object already exists.
     Condition,
     /// Any other error.
     Other,

@@ -9,7 +9,7 @@ use md5::{Digest as _, Md5};
 use sha2::Sha256;
 
 tokio::task_local! {
-    /// The MD5 of the object that is being written with one request, where it is known already: hashing is half the work of a write.
+    /// The MD5 of the object being written in one request, if already known: hashing is half the work of a write.
     pub(super) static WHOLE_MD5: [u8; 16];
 }
 
@@ -121,7 +121,7 @@ mod tests {
 
     #[test]
     fn an_etag_proves_what_it_is_the_digest_of() {
-        // What S3 gives for "hello", in one piece and in parts of three bytes.
+        // The ETags of S3 for "hello", in one piece and in parts of three bytes.
         let hello = [Bytes::from_static(b"he"), Bytes::from_static(b"llo")];
         assert!(PartDigests::of(&hello, 8).is_proven_by("\"5d41402abc4b2a76b9719d911017c592\""));
         assert!(PartDigests::of(&hello, 5).is_proven_by("5D41402ABC4B2A76B9719D911017C592"));

@@ -23,10 +23,10 @@ pub(super) fn token_of_request(uri: &http::Uri) -> Option<String> {
     is_listing.then_some(token)
 }
 
-/// Checks a page that was asked for with `token`.
+/// Checks a page requested with `token`.
 ///
 /// # Errors
-/// What is wrong with it.
+/// The defect of the page.
 pub(super) fn check_page(page: &[u8], token: &str) -> Result<(), String> {
     let page = std::str::from_utf8(page).map_err(|_| "the listing is garbled: it is not UTF-8")?;
     let mut reader = Reader::from_str(page);
@@ -56,7 +56,7 @@ pub(super) fn check_page(page: &[u8], token: &str) -> Result<(), String> {
                 };
                 place.push_str(&text);
             }
-            // A token may hold an entity; that it is there is enough.
+            // A token may contain an entity; its presence is sufficient.
             Event::GeneralRef(_) if matches!(path.as_slice(), [_, field] if field == "NextContinuationToken") =>
             {
                 next.push('&');

@@ -1,4 +1,4 @@
-//! The calls of an object store, whatever it is made on.
+//! The operations of an object store, independent of its medium.
 
 use super::StoreError;
 use async_trait::async_trait;
@@ -27,7 +27,7 @@ pub struct Object {
 }
 
 impl Object {
-    /// An object of which the store gives neither time nor `ETag`.
+    /// An object without modification time and `ETag`.
     #[must_use]
     pub fn new(key: impl Into<String>, size_bytes: u64) -> Self {
         Self { key: key.into(), size_bytes, modified: None, etag: None }
@@ -40,11 +40,11 @@ pub trait BasicStore: fmt::Debug + Send + Sync + 'static {
     /// The store in words, without credentials.
     fn location(&self) -> String;
 
-    /// Every object below a directory, at any depth, in no order. A directory that does not exist is empty or not found, as the store has
-    /// directories or not.
+    /// Lists all objects below a directory, at any depth, in no particular order. A directory that does not exist is empty or not
+    /// found, depending on whether the store has directories.
     ///
     /// # Errors
-    /// If any part of the listing failed: a short list is never returned.
+    /// If any part of the listing failed: an incomplete list is never returned.
     async fn list(&self, directory: &str) -> Result<Vec<Object>, StoreError>;
 
     /// An object's bytes, or a range of them.
@@ -53,13 +53,13 @@ pub trait BasicStore: fmt::Debug + Send + Sync + 'static {
     /// [`StoreError::is_not_found`] if the object does not exist; an error when the range reaches beyond its end.
     async fn read(&self, key: &str, range: Option<Range<u64>>) -> Result<Bytes, StoreError>;
 
-    /// Writes an object whole, over one that exists: readers see all of the old one or all of the new one.
+    /// Writes an object atomically, replacing an existing one: readers see all of the old one or all of the new one.
     ///
     /// # Errors
     /// If it cannot be written.
     async fn write(&self, key: &str, content: Vec<Bytes>) -> Result<(), StoreError>;
 
-    /// Begins an object that comes piece by piece, for those too large to hold in memory.
+    /// Begins an object that is written piece by piece, for those too large for memory.
     ///
     /// # Errors
     /// If it cannot be begun.
@@ -71,15 +71,15 @@ pub trait BasicStore: fmt::Debug + Send + Sync + 'static {
     /// If it cannot be deleted.
     async fn delete(&self, key: &str) -> Result<(), StoreError>;
 
-    /// An object's length in bytes, or `None` when it does not exist.
+    /// The size of an object in bytes; `None` if it does not exist.
     ///
     /// # Errors
-    /// If the store does not answer.
+    /// If the store does not respond.
     async fn size(&self, key: &str) -> Result<Option<u64>, StoreError>;
 }
 
-/// A store of a repository: the seven calls, and four that have a default, which a store overrides when it has something better
-/// (decision 11). `impl ObjectStore for MyStore {}` takes all defaults.
+/// A store of a repository: the seven operations, and four with a default, which a store overrides if it can do better (decision
+/// 11). `impl ObjectStore for MyStore {}` uses all defaults.
 #[async_trait]
 pub trait ObjectStore: BasicStore {
     /// Reports whether each call crosses a network, so that writes are slow and more data should be kept ready for them.
@@ -95,8 +95,8 @@ pub trait ObjectStore: BasicStore {
         read_each(self, keys).await
     }
 
-    /// Writes an object that a crash may lose until the next [`BasicStore::write`] to this store has ended: a pack that no index names yet.
-    /// Stores that gain nothing from the delay write it at once.
+    /// Writes an object that a crash may lose until the next [`BasicStore::write`] to this store has ended: a pack that no index
+    /// names yet. Stores that would not benefit from the delay write it at once.
     ///
     /// # Errors
     /// If it cannot be written.
@@ -132,12 +132,12 @@ pub trait ObjectWriter: Send {
     /// If they cannot be written.
     async fn write(&mut self, bytes: Bytes) -> Result<(), StoreError>;
 
-    /// Makes the object visible, whole.
+    /// Makes the complete object visible.
     ///
     /// # Errors
-    /// If it cannot be.
+    /// If this fails; the object is then not visible.
     async fn finish(&mut self) -> Result<(), StoreError>;
 
-    /// Gives it up, and takes away what was written.
+    /// Aborts the write and removes what was written.
     async fn abort(&mut self);
 }

@@ -115,7 +115,7 @@ pub(super) fn in_words(error: &opendal::Error) -> String {
     }
 }
 
-/// A field of an error's context, which OpenDAL gives as part of its text only.
+/// A field of an error's context, which OpenDAL provides only as part of its text.
 pub(super) fn context(error: &opendal::Error, field: &str) -> Option<String> {
     let whole = error.to_string();
     let (_, rest) = whole.split_once(&format!(" {field}: "))?;

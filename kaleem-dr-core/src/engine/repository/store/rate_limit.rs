@@ -21,7 +21,7 @@ pub(super) struct RateLimit(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     rate: Rate,
-    /// When what was let through so far has had its time.
+    /// Time at which everything let through so far is within the rate.
     free_at: Mutex<Instant>,
 }
 
@@ -57,7 +57,7 @@ impl Turn {
         self.limit.is_some()
     }
 
-    /// Ready when a slice of this length may pass. Its place is taken at the first poll.
+    /// Ready when a slice of this length may pass. The first poll reserves its place.
     pub(super) fn poll(&mut self, bytes: usize, context: &mut Context<'_>) -> Poll<()> {
         let Some(limit) = &self.limit else { return Poll::Ready(()) };
         let waiting = self

@@ -1,7 +1,7 @@
-//! The region of a bucket, asked for where none is configured, and requests about a bucket that OpenDAL has no verb for.
+//! Requests the region of a bucket if none is configured, and sends requests about a bucket that OpenDAL does not support.
 //!
-//! A service that checks the region refuses what is signed for another one, and names its own: in the answer to
-//! `GetBucketLocation`, in a header, or in the text of the refusal. restic asks likewise.
+//! A service that checks the region rejects requests signed for another one, and names its own: in the response to
+//! `GetBucketLocation`, in a header, or in the text of the rejection. restic does the same.
 
 use http::{HeaderMap, StatusCode};
 use secrecy::ExposeSecret as _;
@@ -11,7 +11,7 @@ use crate::ground::Cause;
 
 /// R2's only region, which means "not configured" elsewhere.
 const ANY: &str = "auto";
-/// The region that knows all others; restic signs for it where nothing else is known.
+/// The region that knows all others; restic signs for it if nothing else is known.
 const FIRST: &str = "us-east-1";
 
 /// Reports whether the service must be asked for the region.
@@ -114,17 +114,17 @@ impl Answer {
     }
 }
 
-/// A name that goes into a signature, and not anything that an answer may hold.
+/// Reports whether a name is safe to use in a signature: a response may contain anything.
 fn is_region(name: &str) -> bool {
     !name.is_empty()
         && name.len() <= 64
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
 }
 
-/// A signed GET of something about the bucket itself.
+/// A signed GET request about the bucket itself.
 ///
 /// # Errors
-/// If no answer came.
+/// If there was no response.
 pub(crate) async fn signed_get(
     access: &S3Access,
     region: &str,

@@ -1,4 +1,4 @@
-//! One line for each try that failed and is made again: what, where, why, which attempt, when the next one is.
+//! Logs one line for each failed attempt that is retried: operation, object, error, number of the attempt, time until the next.
 
 use std::time::Duration;
 

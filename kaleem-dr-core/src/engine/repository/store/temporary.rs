@@ -26,7 +26,7 @@ const RESTS_AT_MOST: Duration = Duration::from_hours(1);
 /// The prefixes of temporary names, apart from the object's own hash.
 const KINDS: [&str; 6] = ["config", "data-", "index-", "keys-", "locks-", "snapshots-"];
 
-/// The temporary directory of a repository. Clones share what they know of it.
+/// The temporary directory of a repository. Clones share their state.
 #[derive(Clone, Debug)]
 pub(super) struct Temporary {
     root: Arc<PathBuf>,
@@ -150,7 +150,7 @@ struct Process {
     /// The number of the PID namespace.
     namespace: u64,
     pid: u32,
-    /// When it began, in clock ticks since the boot: process ids are given out again.
+    /// Start of the process, in clock ticks since the boot, because process ids are reused.
     start: u64,
 }
 
@@ -199,7 +199,7 @@ impl Process {
     }
 }
 
-/// When a process began. The name in parentheses may hold anything.
+/// Start of a process. The name in parentheses may contain any characters.
 fn start_of(pid: u32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()

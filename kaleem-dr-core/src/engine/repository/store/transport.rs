@@ -89,7 +89,7 @@ impl Resolve for Resolver {
 
 fn chosen(mut addresses: Vec<SocketAddr>, choice: IpChoice) -> Vec<SocketAddr> {
     match choice {
-        // Stable: within a family, the system's order stays.
+        // The sort is stable: within a family, the system's order is kept.
         IpChoice::Any => addresses.sort_by_key(SocketAddr::is_ipv6),
         IpChoice::V4 => addresses.retain(SocketAddr::is_ipv4),
         IpChoice::V6 => addresses.retain(SocketAddr::is_ipv6),
@@ -144,7 +144,7 @@ impl HttpTransport for Transport {
         })?;
         let status = answer.status();
         if status == StatusCode::NOT_IMPLEMENTED {
-            // R2 answers so now and then to what it does implement.
+            // R2 occasionally returns this for operations that it does implement.
             return Err(Error::new(
                 ErrorKind::Unexpected,
                 "the service answered 501 Not Implemented",
@@ -161,7 +161,7 @@ impl HttpTransport for Transport {
             );
             return Err(Error::new(ErrorKind::Unexpected, why));
         }
-        // Bodies are taken as they come, never decoded, so the length holds for every one.
+        // Bodies are passed on as received, never decoded, so the length is always correct.
         let length = if is_head { None } else { parse_content_length(answer.headers())? };
         let mut response =
             Response::builder().status(status).version(answer.version()).extension(uri);
@@ -247,7 +247,7 @@ impl<S: Stream<Item = reqwest::Result<Bytes>>> Stream for LimitedStream<S> {
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = &mut *self;
-        // OpenDAL takes an empty piece for the end.
+        // OpenDAL treats an empty piece as the end.
         while this.next.as_ref().is_none_or(Bytes::is_empty) {
             this.next = match ready!(this.inner.as_mut().poll_next(context)) {
                 None => return Poll::Ready(None),

@@ -44,7 +44,7 @@ pub(super) fn of_bucket(access: &S3Access, region: &str) -> Result<Operator, Sto
     Ok(layered(operator, &location, &patient(access)))
 }
 
-/// The tuning of an access, with time for what its bandwidth limits hold back: a body waits for all that are under way.
+/// The tuning of an access, with additional time for its bandwidth limits: a request may wait for all others in progress.
 fn patient(access: &S3Access) -> Tuning {
     let mut tuning = access.tuning;
     let slowest = [access.network.upload_limit, access.network.download_limit]

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::ground::{failpoint, failpoint::Step};
 
-/// An object that a bucket takes in parts.
+/// An object written to a bucket in parts.
 pub(super) struct BucketWriter {
     pub(super) writer: opendal::Writer,
     pub(super) store: OpendalStore,
@@ -21,7 +21,7 @@ pub(super) struct BucketWriter {
 #[async_trait]
 impl ObjectWriter for BucketWriter {
     async fn write(&mut self, bytes: Bytes) -> Result<(), StoreError> {
-        // As in `OpendalStore::write`: an empty piece would never be passed.
+        // As in `OpendalStore::write`: OpenDAL would never get past an empty piece.
         if bytes.is_empty() {
             return Ok(());
         }
@@ -50,7 +50,7 @@ impl ObjectWriter for BucketWriter {
 
 /// An object that is being written to disk, in a file next to its place.
 pub(super) struct DiskWriter {
-    /// `None` once it is finished or given up: its file is then in its place, or gone.
+    /// `None` once it is finished or aborted: its file has then been renamed or removed.
     pub(super) unplaced: Option<Unplaced>,
     pub(super) store: OpendalStore,
     pub(super) key: String,
