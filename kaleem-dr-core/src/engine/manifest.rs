@@ -141,7 +141,7 @@ impl Manifest {
             consistency: Consistency {
                 grade: ConsistencyGrade::PerCollection,
                 at: made,
-                note: Some("the file does not say how far it shows one moment".into()),
+                note: Some("the file does not record if its data belong to one moment".into()),
             },
             artifacts: Vec::new(),
             tree: TreeTotals::default(),

@@ -192,7 +192,10 @@ mod tests {
         let own = Identity::own(name("db1"));
         assert!(own.may_replace_from("db1") && !own.may_replace_from("web1"));
         let any = Identity { scope: HostScope::Any, ..own.clone() };
-        assert!(any.may_replace_from("db1") && !any.may_replace_from("web1"), "`any` names nobody");
+        assert!(
+            any.may_replace_from("db1") && !any.may_replace_from("web1"),
+            "`any` names no host"
+        );
         let named = Identity { scope: HostScope::One(name("web1")), ..own };
         assert!(named.may_replace_from("web1"));
     }

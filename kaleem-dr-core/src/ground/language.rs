@@ -49,5 +49,5 @@ impl FromStr for Language {
 
 /// A language that nothing is written in.
 #[derive(Debug, thiserror::Error)]
-#[error("`{0}` is no language of reports; say en or ar")]
+#[error("reports are not available in `{0}`; use en or ar")]
 pub struct UnknownLanguage(String);

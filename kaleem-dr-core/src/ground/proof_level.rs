@@ -56,5 +56,5 @@ impl FromStr for ProofLevel {
 
 /// A name that is not a level.
 #[derive(Debug, thiserror::Error)]
-#[error("`{0}` is no level; say stored, readable, parsed or restored")]
+#[error("unknown level `{0}`; levels are stored, readable, parsed, restored")]
 pub struct UnknownLevel(String);

@@ -285,7 +285,7 @@ pub fn broken_links(chain: &[ChainedReport], start: Option<&str>) -> Vec<String>
         }
         match serde_json::from_str::<Body>(&report.body) {
             Ok(body) if body.run != report.run => {
-                wrong.push(format!("{name} holds the report of {}", body.run));
+                wrong.push(format!("{name} contains the report of {}", body.run));
             }
             Ok(body) if body.previous.as_deref() != before => {
                 wrong.push(format!(

@@ -118,7 +118,7 @@ pub fn forecast_seconds(samples: &[Sample], size_bytes: u64) -> Option<f64> {
 /// The origin of a mirror's objects.
 #[derive(Clone, Copy, Debug)]
 pub struct MirrorOf<'a> {
-    /// The repository it mirrors, in words.
+    /// Name of the repository that it mirrors.
     pub origin: &'a str,
     /// Name of the mirror in the ledger.
     pub mirror: &'a str,

@@ -91,7 +91,7 @@ impl PointReader {
     ) -> Result<Self, RepositoryError> {
         let manifest = snapshot.manifest().await?.ok_or_else(|| RepositoryError::Damaged {
             object: format!("snapshot {}", snapshot.snapshot().id().short()),
-            why: "it has no manifest, so another tool made it; `kaleem-dr restore files` takes it"
+            why: "it has no manifest, so another tool made it; use `kaleem-dr restore files`"
                 .into(),
         })?;
         Ok(Self {
@@ -140,7 +140,7 @@ impl PointReader {
         let record = self
             .manifest
             .artifact(path)
-            .ok_or_else(|| SourceError::Point(format!("it holds no artifact {path}").into()))?;
+            .ok_or_else(|| SourceError::Point(format!("it contains no artifact {path}").into()))?;
         let pieces = match &self.origin {
             Origin::Snapshot(snapshot) => from_snapshot(snapshot, path)
                 .await
@@ -148,7 +148,7 @@ impl PointReader {
             Origin::File(file) => {
                 let part = file.parts.get(path).cloned();
                 let part = part.ok_or_else(|| {
-                    SourceError::Point(format!("{} holds no {path}", file.path.display()).into())
+                    SourceError::Point(format!("{} contains no {path}", file.path.display()).into())
                 })?;
                 from_file(part, file.clone())
             }
@@ -169,7 +169,7 @@ async fn from_snapshot(snapshot: &SnapshotReader, path: &str) -> Result<Pieces, 
         Some(node) => Ok(reader.places(&node)?),
         None => Err(RepositoryError::Damaged {
             object: wanted.display().to_string(),
-            why: "the manifest names it but the snapshot does not hold it".into(),
+            why: "the manifest lists it, but the snapshot does not contain it".into(),
         }),
     })
     .await?;
@@ -256,7 +256,7 @@ impl ArtifactReader {
                 } else {
                     Err(SourceError::Point(
                         format!(
-                            "{} is not what was captured: {} bytes with SHA-256 {found}, but the manifest says {} bytes with {}",
+                            "{} is not what was captured: {} bytes with SHA-256 {found}, but the manifest has {} bytes with {}",
                             self.expected.path, self.read, self.expected.size_bytes, self.expected.sha256
                         )
                         .into(),

@@ -157,7 +157,7 @@ pub fn choose(
         (None, _) => return Err(no_point(source, choice, &of_source, now)),
         (Some(any), Some(whole)) if any.id() != whole.id() && !choice.allow_incomplete => {
             notes.push(format!(
-                "a newer point, snapshot {} of {}, is incomplete and was passed over; --allow-incomplete takes it",
+                "a newer point, snapshot {} of {}, is incomplete and was skipped; --allow-incomplete selects it",
                 any.id().short(),
                 any.time().timestamp()
             ));

@@ -31,7 +31,7 @@ const NOTE: &str = "scratch";
 
 /// A scratch target at work.
 #[derive(Debug)]
-#[must_use = "what it made is only cleared away by `end`, or by a later run"]
+#[must_use = "its objects are only removed by `end`, or by a later run"]
 pub struct Scratch {
     target: ScratchTarget,
     note: PathBuf,

@@ -113,7 +113,7 @@ pub async fn export_to(
     };
     let taken = || {
         SourceError::Refused(format!(
-            "{} is there already; name another file, or remove it",
+            "{} already exists; choose another file, or remove it",
             path.display()
         ))
     };

@@ -203,7 +203,7 @@ impl Tar<'_> {
                 continue;
             }
             if item.node.node_type == NodeType::Socket {
-                tracing::info!(path = %item.target.display(), "a tar takes no sockets");
+                tracing::info!(path = %item.target.display(), "a tar cannot contain sockets");
                 continue;
             }
             let name = name.to_path_buf();

@@ -120,7 +120,7 @@ impl CaptureState {
         }
         if inner.opened != inner.records.len() as u64 {
             return Err(format!(
-                "{} artifacts were opened but {} ended well",
+                "{} artifacts were opened, but {} were completed",
                 inner.opened,
                 inner.records.len()
             ));

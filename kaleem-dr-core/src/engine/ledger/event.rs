@@ -69,7 +69,7 @@ pub struct Event {
     pub run: RunId,
     /// Kind of the work.
     pub kind: EventKind,
-    /// Repository it wrote to, in words.
+    /// Name of the repository that it wrote to, without credentials.
     pub repository: String,
     /// Start of the work.
     pub started: Timestamp,
@@ -125,7 +125,7 @@ pub struct PastEvent {
     pub run: String,
     /// Kind of the work: `backup`, `replicate`, …
     pub kind: String,
-    /// Repository it wrote to, in words.
+    /// Name of the repository that it wrote to, without credentials.
     pub repository: String,
     /// Start of the work.
     pub started: Timestamp,

@@ -60,8 +60,8 @@ impl Deletions<'_> {
         if let (false, Some(first)) = (self.foreign, foreign.first()) {
             return Some(format!(
                 "the mirror holds {} snapshot(s) that did not come from here ({}…): another program writes to it, or the record of \
-                 earlier passes was lost. Bring them home with `kaleem-dr replicate --from MIRROR --to HOME --no-delete`, or say \
-                 --delete-foreign to give them up",
+                 earlier passes was lost. Copy them back with `kaleem-dr replicate --from MIRROR --to HOME --no-delete`, or use \
+                 --delete-foreign to delete them",
                 foreign.len(),
                 &first[..8]
             ));
@@ -72,7 +72,7 @@ impl Deletions<'_> {
         let far_count = far.kind(ObjectKind::Snapshot).len();
         if share(snapshots.len() as u64, far_count as u64) {
             return Some(format!(
-                "{} of {far_count} snapshots would go from the mirror, more than {} %. If that is meant, say so: --max-delete 100",
+                "{} of {far_count} snapshots would be deleted from the mirror, more than {} %. If this is intended, use --max-delete 100",
                 snapshots.len(),
                 self.max_percent
             ));
@@ -81,8 +81,8 @@ impl Deletions<'_> {
         let all: u64 = far.kind(ObjectKind::Pack).values().sum();
         if share(gone, all) {
             return Some(format!(
-                "{gone} of {all} bytes in packs would go from the mirror, more than {} %. After a large prune that can be right; \
-                 then say --max-delete 100",
+                "{gone} of {all} bytes in packs would be deleted from the mirror, more than {} %. After a large prune this can be right; \
+                 then use --max-delete 100",
                 self.max_percent
             ));
         }
@@ -141,7 +141,7 @@ impl Deletions<'_> {
                 return Some(format!(
                     "index file {}… on the mirror did not come from here and names {} pack(s) that are not here ({}): another host or \
                      program writes to the mirror. If another host replicates there too, its next pass deletes what it pruned; \
-                     --delete-foreign gives it up now",
+                     --delete-foreign deletes it now",
                     &index[..8],
                     others.len(),
                     listed(&others)
@@ -164,8 +164,8 @@ fn refusal_of_damaged<'a>(
     let index = &index[..8];
     if !is_known {
         return Some(format!(
-            "index file {index}… on the mirror is damaged and did not come from here: look at the mirror with `kaleem-dr check`, or say \
-             --delete-foreign to give it up"
+            "index file {index}… on the mirror is damaged and did not come from here: check the mirror with `kaleem-dr check`, or use \
+             --delete-foreign to delete it"
         ));
     }
     near_packs.any(|pack| !near.names(pack)).then(|| {

@@ -26,7 +26,7 @@ pub enum ObjectKind {
 }
 
 impl ObjectKind {
-    /// Every kind, in the order in which objects are written: what others refer to comes before them.
+    /// All kinds, in the order in which objects are written: an object comes before those that refer to it.
     pub const WRITTEN: [Self; 4] = [Self::Key, Self::Pack, Self::Index, Self::Snapshot];
     /// Every kind, in the order in which objects are deleted: keys last, since without one nothing can be read.
     pub const DELETED: [Self; 4] = [Self::Snapshot, Self::Index, Self::Pack, Self::Key];

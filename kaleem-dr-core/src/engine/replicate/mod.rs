@@ -214,8 +214,8 @@ pub fn place(
 /// The refusal to fill a mirror that an earlier pass filled and that is empty now.
 fn emptied(held: usize, mirror: &str) -> RepositoryError {
     RepositoryError::Guarded(format!(
-        "the mirror at {mirror} held {held} snapshot(s) after an earlier pass and has none now: is its disk mounted, is it the right \
-         bucket? If it was lost and shall be filled from the start, say so: --refill"
+        "the mirror at {mirror} had {held} snapshot(s) after an earlier pass and has none now: is its disk mounted, is it the right \
+         bucket? If it was lost and should be filled again, use --refill"
     ))
 }
 

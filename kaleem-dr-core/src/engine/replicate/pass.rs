@@ -161,7 +161,7 @@ async fn list_both(job: &MirrorJob, new: bool) -> Result<(Inventory, Inventory),
     let (mut near, far) = futures::try_join!(Inventory::of(&*job.from), Inventory::of(&*job.to))?;
     if new && !far.kind(ObjectKind::Snapshot).is_empty() {
         return Err(RepositoryError::Guarded(format!(
-            "{} holds snapshots but no config: it is the rest of some repository. Name an empty place",
+            "{} has snapshots but no config: it is the rest of another repository. Choose an empty location",
             job.to.location()
         )));
     }
@@ -236,8 +236,8 @@ async fn refusal(
         // Giving up foreign objects requires no password.
         Err(RepositoryError::WrongPassword { .. }) if job.options.delete_foreign => Ok(None),
         Err(RepositoryError::WrongPassword { location }) => Ok(Some(format!(
-            "index files or packs are gone from {location}, and without its password nobody can tell whether they were pruned or lost: \
-             look at `password` in the repository's table, or say --delete-foreign to delete them unseen"
+            "index files or packs are gone from {location}, and without its password it is impossible to know whether they were pruned or lost: \
+             check `password` in the repository's table, or use --delete-foreign to delete them unseen"
         ))),
         Err(error @ (RepositoryError::Damaged { .. } | RepositoryError::Engine { .. })) => {
             Ok(Some(format!(

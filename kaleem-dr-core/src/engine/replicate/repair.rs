@@ -84,7 +84,7 @@ pub async fn repair(
         }
         _ => {
             return Err(RepositoryError::Guarded(format!(
-                "{} is no mirror of {}: their configs differ. A copy has its own packs and cannot repair others",
+                "{} is not a mirror of {}: their configs differ. A copy has its own packs and cannot repair others",
                 replica.location(),
                 repository.location()
             )));

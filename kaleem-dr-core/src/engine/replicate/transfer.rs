@@ -92,7 +92,7 @@ impl Carrier {
         let key = object.key();
         if object.kind == ObjectKind::Key && object.size_bytes > LONGEST_KEY_BYTES {
             return Ok(Brought::Refused(format!(
-                "a key file of {} bytes is none",
+                "a file of {} bytes is not a key file",
                 object.size_bytes
             )));
         }

@@ -93,11 +93,11 @@ pub async fn check_bucket(access: &S3Access) -> Result<BucketReport, StoreError>
     if came {
         match deleted {
             Ok(()) => match store.size(&canary).await {
-                Ok(None) => report.note("delete", Severity::Ok, "an object can be deleted, and is gone then", None),
+                Ok(None) => report.note("delete", Severity::Ok, "an object can be deleted, and no longer exists afterwards", None),
                 Ok(Some(_)) => report.note(
                     "delete",
                     Severity::Error,
-                    format!("the service says it deleted {canary}, and still has it"),
+                    format!("the service reported that it deleted {canary}, but still has it"),
                     Some("is there a cache or a lock rule before the bucket? forget and prune would not free anything"),
                 ),
                 Err(error) => report.failed("delete", &error),

@@ -385,11 +385,11 @@ impl Carrier {
     /// Checks that every blob below a tree is in the destination's index.
     fn complete(&mut self, root: &TreeId) -> Result<(), RepositoryError> {
         let engine = self.engine()?;
-        let lacks = |what: &str, id: &rustic_core::Id| {
-            RepositoryError::Damaged {
+        let lacks = |what: &str, id: &rustic_core::Id| RepositoryError::Damaged {
             object: format!("{what} {}", id.to_hex().as_str()),
-            why: "it is not in the source's index, or was lost on the way; `check` of the source tells".into(),
-        }
+            why:
+                "it is not in the source's index, or was lost on the way; run `check` on the source"
+                    .into(),
         };
         let mut seen = HashSet::new();
         let mut pending = vec![*root];

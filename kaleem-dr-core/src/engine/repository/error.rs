@@ -21,19 +21,19 @@ pub enum RepositoryError {
     /// The repository does not exist.
     #[error("there is no repository at {location}")]
     NotFound {
-        /// The place, in words.
+        /// Location of the repository, without credentials.
         location: String,
     },
     /// A repository already exists there.
     #[error("there is a repository at {location} already")]
     AlreadyExists {
-        /// The place, in words.
+        /// Location of the repository, without credentials.
         location: String,
     },
     /// No key of the repository opens with this password.
     #[error("the password does not open the repository at {location}")]
     WrongPassword {
-        /// The place, in words.
+        /// Location of the repository, without credentials.
         location: String,
     },
     /// Another program holds a lock.
@@ -83,7 +83,7 @@ pub enum RepositoryError {
         hosts: String,
         /// The hosts that have one, by name.
         others: Vec<HostNewest>,
-        /// A snapshot that was passed over because it is dated in the future, in words.
+        /// Describes a snapshot that was skipped because it is dated in the future.
         future: Option<String>,
     },
     /// Several snapshots match.
@@ -127,7 +127,7 @@ pub enum RepositoryError {
         "{location} changes while it is read: something prunes it or writes to it; run this again later"
     )]
     Changing {
-        /// The place, in words.
+        /// Location of the repository, without credentials.
         location: String,
     },
     /// An error of the ledger.

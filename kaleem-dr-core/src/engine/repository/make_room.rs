@@ -133,7 +133,7 @@ impl Repository {
                 let lost = reach.walk(&engine, snapshot.file.tree, &|_| false, &stop)?;
                 if !lost.is_empty() {
                     return Err(RepositoryError::Guarded(format!(
-                        "snapshot {} has lost something ({lost}), so nobody can tell what is in use; run `kaleem-dr check`",
+                        "snapshot {} has lost data ({lost}), so it is unknown what is in use; run `kaleem-dr check`",
                         snapshot.id().short()
                     )));
                 }

@@ -286,7 +286,7 @@ impl Repository {
         self.0.version
     }
 
-    /// The place in words, without credentials.
+    /// The location as text, without credentials.
     #[must_use]
     pub fn location(&self) -> String {
         self.0.store.location()
@@ -343,7 +343,7 @@ impl Repository {
             return Err(failed()(error));
         }
         for (id, why) in &damaged {
-            tracing::warn!(index = %id.to_hex().as_str(), %why, "an index file is damaged and passed over; see `kaleem-dr check`");
+            tracing::warn!(index = %id.to_hex().as_str(), %why, "skipping a damaged index file; see `kaleem-dr check`");
         }
         gate.hide(damaged.into_iter().map(|(id, _)| id));
         self.engine(gate, progress)?.to_indexed().map_err(failed())

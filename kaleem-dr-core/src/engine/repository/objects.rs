@@ -131,7 +131,7 @@ impl SnapshotReader {
                 let size = sizes.get(&key).copied();
                 async move {
                     let Some(size) = size else {
-                        return Ok((key, Err("it is not there".to_owned())));
+                        return Ok((key, Err("it does not exist".to_owned())));
                     };
                     let verified = hashes_to_name(store, &key, size, bar, cancel).await?;
                     Ok::<_, RepositoryError>((key, verified.map(|()| size)))

@@ -125,7 +125,7 @@ pub(crate) fn header_length(tail: &[u8], pack_bytes: u64) -> Result<u64, String>
     let length = u64::from(u32::from_le_bytes(bytes));
     if length < OVERHEAD as u64 || length + LENGTH_BYTES > pack_bytes {
         return Err(format!(
-            "it says that its header has {length} bytes, and is {pack_bytes} bytes long"
+            "its header should have {length} bytes, but the pack has {pack_bytes}"
         ));
     }
     Ok(length)

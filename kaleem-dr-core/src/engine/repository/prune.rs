@@ -103,7 +103,7 @@ impl Repository {
         let listing = self.snapshot_listing().await?;
         if let Some(unreadable) = listing.unreadable.first() {
             return Err(RepositoryError::Guarded(format!(
-                "{} is damaged ({}): what it needs would be taken for garbage. `kaleem-dr repair --from MIRROR` puts it back; \
+                "{} is damaged ({}): what it needs would be treated as garbage. `kaleem-dr repair --from MIRROR` restores it; \
                  `kaleem-dr repair snapshots --forget` gives it up",
                 unreadable.object, unreadable.why
             )));
@@ -165,8 +165,8 @@ impl Repository {
         match self.survey(cancel).await {
             Ok(survey) if !survey.damaged.is_empty() || !survey.lost.is_empty() => {
                 RepositoryError::Guarded(format!(
-                    "{} index files are damaged and {} packs are lost: to prune now could lose more. `kaleem-dr check` names them, and says \
-                 what mends them",
+                    "{} index files are damaged and {} packs are lost: pruning now could lose more. `kaleem-dr check` lists them and \
+                 their repairs",
                     survey.damaged.len(),
                     survey.lost.len()
                 ))

@@ -249,7 +249,7 @@ impl SnapshotReader {
                         },
                     ),
                     why: lost.map_or_else(
-                        || "what is there does not decrypt, or is no tree".into(),
+                        || "it does not decrypt, or is not a tree".into(),
                         |store| error_chain(store),
                     ),
                 },

@@ -108,8 +108,8 @@ impl Snapshot {
             return Err("its content does not hash to its name".into());
         }
         let json = key.decrypt_file(encrypted).map_err(|error| error.to_string())?;
-        let mut file: SnapshotFile =
-            serde_json::from_slice(&json).map_err(|error| format!("it is no snapshot: {error}"))?;
+        let mut file: SnapshotFile = serde_json::from_slice(&json)
+            .map_err(|error| format!("it is not a snapshot: {error}"))?;
         file.id = id.0;
         // As in rustic_core: a snapshot that is neither a copy nor a rewritten one is its own original.
         file.original.get_or_insert(id.0);

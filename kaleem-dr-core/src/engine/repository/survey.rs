@@ -60,7 +60,7 @@ pub(crate) enum Loss {
 impl fmt::Display for Loss {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Missing => f.write_str("it is not there"),
+            Self::Missing => f.write_str("it does not exist"),
             Self::Length(found, expected) => {
                 write!(f, "it is {found} bytes long, and {expected} by the index")
             }
@@ -139,7 +139,7 @@ impl Repository {
     ) -> Result<Mended, RepositoryError> {
         let survey = self.survey(cancel).await?;
         for (key, why) in &survey.damaged {
-            tracing::warn!(%key, %why, "an index file is damaged and passed over; `kaleem-dr repair index` makes it anew");
+            tracing::warn!(%key, %why, "skipping a damaged index file; `kaleem-dr repair index` rebuilds it");
         }
         let damaged = survey
             .damaged
@@ -253,7 +253,7 @@ impl Survey {
         let missing = self.lost.values().filter(|loss| **loss == Loss::Missing).count();
         if missing > 0 && missing == self.packs.len() {
             return Err(RepositoryError::Guarded(format!(
-                "none of the {missing} packs that the index of {location} names is there: is a disk not mounted below it? \
+                "none of the {missing} packs that the index of {location} names exists: is a disk not mounted below it? \
                  `kaleem-dr repair --from MIRROR --missing` brings lost packs back"
             )));
         }
@@ -274,7 +274,7 @@ pub(crate) fn open_index(
         return Err("its content does not hash to its name".into());
     }
     let plain = repository_key.decrypt_file(encrypted).map_err(|error| error.to_string())?;
-    serde_json::from_slice(&plain).map_err(|error| format!("it is no index file: {error}"))
+    serde_json::from_slice(&plain).map_err(|error| format!("it is not an index file: {error}"))
 }
 
 /// Ids of unreadable index files, for an engine to skip. Blocking.

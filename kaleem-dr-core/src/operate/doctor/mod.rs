@@ -1,7 +1,9 @@
 //! `doctor`: what on this machine, in its config, its repositories and its servers keeps a backup or a restore from working, or will.
 //!
 //! Each check looks by itself, beside the others and for a limited time, and says something: that it is well, what is wrong, or that it
-//! could not look. Nothing is changed. Sources are asked through [`Restorable::diagnose`](crate::recovery::source::Restorable::diagnose); nothing here knows a concrete one.
+//! could not look. Nothing is changed. Sources are asked through [`Restorable::diagnose`]; nothing here knows a concrete one.
+//!
+//! [`Restorable::diagnose`]: crate::recovery::source::Restorable::diagnose
 
 mod disk;
 mod endpoint;

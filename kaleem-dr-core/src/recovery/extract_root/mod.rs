@@ -152,7 +152,7 @@ impl ExtractRoot {
             return self.directory(path).map(|_| DirectoryOrigin::Linked);
         }
         if !made && matches!(self.links, Links::None) {
-            return Err(io::Error::other("something is there that is not a directory"));
+            return Err(io::Error::other("it exists and is not a directory"));
         }
         unistd::unlinkat(&place.directory, place.name.as_os_str(), UnlinkatFlags::NoRemoveDir)?;
         make()?;
@@ -266,14 +266,10 @@ impl ExtractRoot {
         let in_place = !matches!(self.links, Links::None);
         if !is(&there, SFlag::S_IFDIR) {
             let free = in_place || self.has_made(&there);
-            return if free {
-                Ok(true)
-            } else {
-                Err(io::Error::other("something is there already"))
-            };
+            return if free { Ok(true) } else { Err(io::Error::other("it already exists")) };
         }
         if !in_place && self.made.is_none() {
-            return Err(io::Error::other("a directory is there"));
+            return Err(io::Error::other("it is an existing directory"));
         }
         self.last = None;
         match unistd::unlinkat(&place.directory, place.name.as_os_str(), UnlinkatFlags::RemoveDir) {
@@ -291,7 +287,7 @@ impl ExtractRoot {
                 Ok(false)
             }
             Err(Errno::ENOTEMPTY | Errno::EEXIST) => {
-                Err(io::Error::other("a directory that is not empty is there"))
+                Err(io::Error::other("it is an existing directory that is not empty"))
             }
             Err(errno) => Err(errno.into()),
         }
@@ -381,7 +377,7 @@ impl ExtractRoot {
         } else if !path.is_none_or(|path| self.links.may_follow(path)) {
             Err(io::Error::other(through))
         } else if !is_trusted(link.st_uid) {
-            Err(io::Error::other(format!("{through}, which user {} made", link.st_uid)))
+            Err(io::Error::other(format!("{through}, which user {} created", link.st_uid)))
         } else if !is_closed(&stat::fstat(here)?) {
             Err(io::Error::other(format!(
                 "{through}, in a directory where other users can exchange it"
@@ -398,7 +394,7 @@ impl ExtractRoot {
         let (facts, above) = (stat::fstat(directory)?, stat::fstat(&*place.directory)?);
         if above.st_mode & 0o002 != 0 && !is_trusted(facts.st_uid) {
             let why = format!(
-                "user {} made it, where every user may; name another directory",
+                "user {} created it in a place where every user may; choose another directory",
                 facts.st_uid
             );
             return Err(io::Error::other(why));

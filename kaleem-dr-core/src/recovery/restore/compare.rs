@@ -108,7 +108,7 @@ fn is_equal(
         let first = first_names.entry(inode).or_insert_with(|| path.clone());
         if fs::symlink_metadata(&*first)?.ino() != found.ino() {
             return Err(io::Error::other(format!(
-                "it is no other name of {}, as it was",
+                "it is no longer a hard link to {}",
                 first.display()
             )));
         }

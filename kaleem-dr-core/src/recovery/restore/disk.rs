@@ -82,7 +82,7 @@ impl Disk {
         let Some(root) = &mut self.root else { return Ok(()) };
         if let Some(above) = self.blocked.iter().find(|blocked| item.below.starts_with(blocked)) {
             let above = self.options.target.join(above);
-            return Err(io::Error::other(format!("{} could not be made", above.display())));
+            return Err(io::Error::other(format!("{} could not be created", above.display())));
         }
         match &item.node.node_type {
             NodeType::Dir => {
@@ -247,7 +247,7 @@ impl Disk {
         for (below, kept) in root.moved() {
             let path = self.options.target.join(below);
             let why = format!(
-                "a directory was there; it is kept as {}",
+                "it replaced a directory, which is kept as {}",
                 path.with_file_name(kept).display()
             );
             self.report.note(&path, why);

@@ -81,11 +81,11 @@ impl RestoreOptions {
 #[derive(Clone, Debug, Default, Serialize)]
 #[non_exhaustive]
 pub struct FilesReport {
-    /// Regular files written.
+    /// Number of regular files written.
     pub files: u64,
     /// Further names of those files (hard links).
     pub links: u64,
-    /// Directories created or updated.
+    /// Number of directories.
     pub directories: u64,
     /// Symbolic links, pipes, sockets, devices.
     pub others: u64,
@@ -162,7 +162,7 @@ pub async fn restore_files(
     let selection = Selection::of(&options.include, &options.exclude, options.without_own_files)?;
     if !options.overwrite && !options.dry_run && is_occupied(&options.target)? {
         return Err(RepositoryError::Guarded(format!(
-            "{} is not empty; name a new directory, or say --in-place to write over it",
+            "{} is not empty; choose a new directory, or use --in-place to overwrite it",
             options.target.display()
         )));
     }

@@ -83,7 +83,7 @@ impl Walk {
             if name.is_empty() || name == "." || name == ".." || name.as_bytes().contains(&b'/') {
                 return Err(RepositoryError::Damaged {
                     object: format!("tree of {}", path.display()),
-                    why: format!("it holds an entry named {}", name.display()),
+                    why: format!("it contains an entry named {}", name.display()),
                 });
             }
             let path = path.join(name);

@@ -12,7 +12,7 @@ use crate::engine::repository::SnapshotId;
 pub struct RestorePlan {
     /// The request, with all names resolved.
     pub request: RestoreRequest,
-    /// The target in words: `database kaleem_restored on 127.0.0.1:27017`.
+    /// The target as text: `database kaleem_restored on 127.0.0.1:27017`.
     pub target: String,
     /// One line per thing that is touched or left alone.
     pub actions: Vec<PlannedAction>,

@@ -7,7 +7,7 @@ use super::{difference::Difference, rehearsal::Control};
 /// The result of a restore, and of the comparison with the manifest afterwards.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct RestoreReport {
-    /// The target in words, as in the plan.
+    /// The target as text, as in the plan.
     pub target: String,
     /// Items written: documents, definitions, files.
     pub items: u64,

@@ -61,7 +61,7 @@ impl<'a> Extraction<'a> {
         };
         if !options.in_place && occupied()? {
             return Err(UntarError::Refused(format!(
-                "{} is not empty; name a new directory, or say --in-place to write over it",
+                "{} is not empty; choose a new directory, or use --in-place to overwrite it",
                 options.target.display()
             )));
         }
@@ -128,7 +128,7 @@ impl<'a> Extraction<'a> {
         for (below, kept) in self.root.moved() {
             let path = self.options.target.join(below);
             let why = format!(
-                "a directory was there; it is kept as {}",
+                "it replaced a directory, which is kept as {}",
                 path.with_file_name(kept).display()
             );
             self.report.note(&path, why);
@@ -223,7 +223,7 @@ impl<'a> Extraction<'a> {
     ) -> io::Result<()> {
         if !self.options.special_files {
             return Err(io::Error::other(format!(
-                "it is {what}, which is made only when asked for"
+                "it is {what}, which is only created on request"
             )));
         }
         let place = self.root.place(path)?;
@@ -250,7 +250,7 @@ impl<'a> Extraction<'a> {
         let fits = self.left_bytes.min(place.free_bytes()?.unwrap_or(u64::MAX));
         if member.size_bytes > fits {
             let why = format!(
-                "it says to be {} bytes long, and only {fits} more may be extracted",
+                "it claims to be {} bytes long, but only {fits} more may be extracted",
                 member.size_bytes
             );
             return Err(io::Error::other(why).into());
@@ -296,7 +296,7 @@ impl<'a> Extraction<'a> {
                     .map_err(|damage| Failure::Archive(broken(damage, self.cancel)))?;
                 if read == 0 {
                     return Err(Failure::Archive(
-                        members.damage("a member is shorter than its map says").into(),
+                        members.damage("a member is shorter than its map").into(),
                     ));
                 }
                 arrived.update(&self.buffer[..read]);

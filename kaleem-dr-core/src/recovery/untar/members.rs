@@ -135,11 +135,11 @@ impl<R: io::Read> Members<R> {
             }
             let header = Header(&block);
             if !header.checksum_is_right() {
-                return Err(self.damage("this is no header: its checksum is wrong"));
+                return Err(self.damage("this is not a header: its checksum is wrong"));
             }
             let size = header
                 .number(124..136)
-                .ok_or_else(|| self.damage("a header holds no valid size"))?;
+                .ok_or_else(|| self.damage("a header contains no valid size"))?;
             if !matches!(header.kind(), b'L' | b'K' | b'x' | b'g') {
                 return self.member(&header, size, extensions).map(Some);
             }
@@ -147,7 +147,7 @@ impl<R: io::Read> Members<R> {
             extended = size.saturating_add(extended + BLOCK_BYTES as u64);
             if extended > EXTENSIONS_LIMIT_BYTES {
                 let why = format!(
-                    "names and pax headers of {extended} bytes before one member, longer than any that is meant well"
+                    "names and pax headers of {extended} bytes before one member, longer than any legitimate ones"
                 );
                 return Err(self.damage(why));
             }
@@ -185,11 +185,12 @@ impl<R: io::Read> Members<R> {
             Some(nix::sys::stat::makedev(major, minor))
         };
         let number = |range| {
-            header.number(range).ok_or_else(|| self.damage("a header holds a number that is none"))
+            header.number(range).ok_or_else(|| self.damage("a header contains an invalid number"))
         };
         let (mode, uid, gid) = (number(100..108)?, number(108..116)?, number(116..124)?);
-        let mtime =
-            header.signed(136..148).ok_or_else(|| self.damage("a header holds no valid time"))?;
+        let mtime = header
+            .signed(136..148)
+            .ok_or_else(|| self.damage("a header contains no valid time"))?;
         let no_device = || self.damage("a device has no valid number");
         let kind = match header.kind() {
             _ if extensions.pax_sparse => MemberKind::Other("a sparse file in the pax form".into()),
@@ -249,7 +250,7 @@ impl<R: io::Read> Members<R> {
                 }
                 let stretch = (map.number(at..at + 12), map.number(at + 12..at + 24));
                 let (Some(offset), Some(size_bytes)) = stretch else {
-                    return Err(self.damage("the map of a sparse file holds a number that is none"));
+                    return Err(self.damage("the map of a sparse file contains an invalid number"));
                 };
                 stretches.push(Stretch { offset, size_bytes });
             }
@@ -295,7 +296,7 @@ impl<R: io::Read> Members<R> {
     fn end(&mut self) -> Result<(), Damage> {
         let second = self.block("the end mark")?;
         if second.iter().any(|&byte| byte != 0) {
-            return Err(self.damage("half an end mark stands in the middle of it"));
+            return Err(self.damage("an incomplete end mark is in the middle of it"));
         }
         let mut rest = vec![0; 64 << 10];
         loop {

@@ -9,14 +9,14 @@ use std::{
 /// A member's name as a relative path of plain names: the leading `/` is cut off, as GNU tar does. Else why there is none.
 pub(super) fn relative(name: &OsStr) -> Result<PathBuf, &'static str> {
     if name.as_bytes().contains(&0) {
-        return Err("its name holds a NUL");
+        return Err("its name contains a NUL");
     }
     let mut path = PathBuf::new();
     for component in Path::new(name).components() {
         match component {
             Component::Normal(part) => path.push(part),
             Component::CurDir | Component::RootDir | Component::Prefix(_) => {}
-            Component::ParentDir => return Err("its name holds `..`"),
+            Component::ParentDir => return Err("its name contains `..`"),
         }
     }
     Ok(path)

@@ -130,7 +130,7 @@ impl Verification {
         bar.finish();
         if seen != artifacts.len() {
             self.report.findings.push(Finding::error(format!(
-                "the manifest names {} artifacts, but the tree holds {seen}",
+                "the manifest lists {} artifacts, but the tree contains {seen}",
                 artifacts.len()
             )));
         }
@@ -169,9 +169,7 @@ impl Verification {
         bar.finish();
         let of = point.manifest().artifacts.len();
         if of > 0 {
-            self.report
-                .checked
-                .push(format!("{equal} of {of} artifacts are what the manifest says"));
+            self.report.checked.push(format!("{equal} of {of} artifacts match the manifest"));
         }
         Ok(())
     }
@@ -185,7 +183,7 @@ impl Verification {
             .filter(|artifact| artifact.size_bytes > 0)
             .min_by_key(|artifact| artifact.size_bytes);
         let Some(artifact) = smallest else {
-            let why = "it holds no artifact that a byte could be turned over in, so nothing shows that reading it can fail";
+            let why = "it has no artifact in which a byte could be changed, so nothing shows that reading it can fail";
             self.report.findings.push(Finding::warning(why));
             return Ok(());
         };
@@ -275,7 +273,7 @@ impl Verification {
                 self.report.findings.push(Finding::error(why));
             }
             None if controlled && equal => {
-                let why = "it holds nothing that could be damaged in the scratch, so nothing shows that the comparison can fail";
+                let why = "it has nothing that could be damaged in the scratch target, so nothing shows that the comparison can fail";
                 self.report.findings.push(Finding::warning(why));
             }
             _ => {}

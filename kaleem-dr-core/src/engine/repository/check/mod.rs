@@ -92,7 +92,7 @@ impl FromStr for ReadData {
 
 /// An invalid subset.
 #[derive(Debug, thiserror::Error)]
-#[error("`{0}` is no subset; use a share (`10%`), a size (`500M`) or a part (`2/5`)")]
+#[error("`{0}` is not a subset; use a share (`10%`), a size (`500M`) or a part (`2/5`)")]
 pub struct InvalidSubset(String);
 
 /// The result of a check.

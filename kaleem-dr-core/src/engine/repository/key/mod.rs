@@ -54,7 +54,7 @@ pub struct KeyOwner {
 }
 
 impl KeyOwner {
-    /// Whoever runs this, on this host.
+    /// The current user on this host.
     #[must_use]
     pub fn here() -> Self {
         Self { user: host::user(), host: host::name() }

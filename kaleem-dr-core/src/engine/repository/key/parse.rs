@@ -58,10 +58,10 @@ pub(super) fn parse(bytes: &[u8]) -> Result<ParsedKey, String> {
         return Err("it is empty".into());
     }
     if bytes.len() > SIZE_LIMIT_BYTES {
-        return Err(format!("it is {} bytes long, and no key file", bytes.len()));
+        return Err(format!("it is {} bytes long, too long for a key file", bytes.len()));
     }
     let file: KeyFile =
-        serde_json::from_slice(bytes).map_err(|error| format!("it is no key file: {error}"))?;
+        serde_json::from_slice(bytes).map_err(|error| format!("it is not a key file: {error}"))?;
     if file.kdf != "scrypt" {
         return Err(format!(
             "its key derivation is {:?}, and not scrypt",
@@ -148,7 +148,9 @@ mod tests {
             let why = vet(&file(n, r, p)).unwrap_err();
             assert!(why.contains("scrypt parameters"), "{n} {r} {p}: {why}");
         }
-        for (bytes, why) in [(&b""[..], "empty"), (b"{", "no key file"), (b"[1]", "no key file")] {
+        for (bytes, why) in
+            [(&b""[..], "empty"), (b"{", "not a key file"), (b"[1]", "not a key file")]
+        {
             assert!(vet(bytes).unwrap_err().contains(why));
         }
     }

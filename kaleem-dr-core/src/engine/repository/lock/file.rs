@@ -173,7 +173,7 @@ impl LockFile {
 /// # Errors
 /// What is wrong with it.
 pub(super) fn parse(plain: &[u8]) -> Result<LockFile, String> {
-    serde_json::from_slice(plain).map_err(|error| format!("it is no lock file: {error}"))
+    serde_json::from_slice(plain).map_err(|error| format!("it is not a lock file: {error}"))
 }
 
 /// Start of a process, in clock ticks since the boot. The name in parentheses may contain any characters.

@@ -112,7 +112,7 @@ impl Repository {
     }
 
     /// Acquires a shared lock for an operation that only reads. If none can be written (a read-only mount, a key with read access
-    /// only, a full disk), it warns and continues without one, provided that there is no exclusive lock.
+    /// only, a full disk), it warns and continues without one, unless an exclusive lock exists.
     ///
     /// # Errors
     /// As [`Repository::lock`].
@@ -130,8 +130,8 @@ impl Repository {
         .await
     }
 
-    /// Acquires an exclusive lock for an operation that frees space. On a full disk it continues without one, provided that there
-    /// is no other lock: no other program can write to that disk either.
+    /// Acquires an exclusive lock for an operation that frees space. On a full disk it continues without one, unless another
+    /// lock exists: no other program can write to that disk either.
     ///
     /// # Errors
     /// As [`Repository::lock`].
@@ -251,7 +251,7 @@ pub(super) async fn refuse_others(
                     Some(age) if is_old(age) => {
                         tracing::warn!(
                             lock = %other.describe(),
-                            "an old lock that cannot be read holds no one back; `kaleem-dr unlock` removes it"
+                            "ignoring an old lock that cannot be read; `kaleem-dr unlock` removes it"
                         );
                     }
                     _ if own.is_some() => {

@@ -137,7 +137,7 @@ impl Lock {
                     refuse_others(&store, &key, kind, None).await?;
                     tracing::warn!(
                         error = %crate::ground::error_chain(&error),
-                        "no lock can be written there; going on without one: let nothing prune this repository meanwhile"
+                        "no lock can be written there; continuing without one: do not prune this repository in the meantime"
                     );
                     return Ok(Self::absent(store, key, kind));
                 }

@@ -59,7 +59,7 @@ impl S3Access {
         }
     }
 
-    /// The bucket or prefix in words, without credentials.
+    /// Describes the bucket or prefix as text, without credentials.
     #[must_use]
     pub fn location(&self) -> String {
         format!("s3:{}/{}/{}", self.endpoint, self.bucket, self.prefix)
@@ -201,7 +201,7 @@ impl FromStr for Rate {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let invalid = || format!("`{text}` is no rate; write 2 MiB/s, 500 kB/s or 2M");
+        let invalid = || format!("`{text}` is not a rate; write 2 MiB/s, 500 kB/s or 2M");
         let amount = text.trim().trim_end_matches("/s").trim_end();
         let digits = amount.trim_end_matches(|c: char| c.is_ascii_alphabetic()).trim_end();
         let unit: u64 = match amount[digits.len()..].trim_start() {

@@ -102,7 +102,7 @@ impl Waiting {
         match &self.failed {
             Some(error) => Err(io::Error::new(
                 error.kind(),
-                format!("what was written before could not be made durable: {error}"),
+                format!("earlier writes could not be made durable: {error}"),
             )),
             None => Ok(()),
         }
@@ -169,7 +169,7 @@ mod tests {
                 .sync()
                 .unwrap_err()
                 .to_string()
-                .starts_with("what was written before could not be made durable")
+                .starts_with("earlier writes could not be made durable")
         );
         deferred.sync().unwrap_err();
         assert!(!deferred.is_empty());

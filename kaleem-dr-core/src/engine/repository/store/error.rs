@@ -130,7 +130,7 @@ impl StoreErrorKind {
                  \"Object Read & Write\" on this bucket, its Access Key ID (32 hex digits) and Secret Access Key (64)"
             }
             Self::NoBucket => {
-                "make the bucket, or mend its name in `location`; an R2 endpoint is that of the bucket's own account"
+                "create the bucket, or correct its name in `location`; an R2 endpoint is that of the bucket's own account"
             }
             Self::Clock => {
                 "set this machine's clock (`timedatectl`): signatures are good for 15 minutes"

@@ -40,7 +40,7 @@ pub(super) fn check_page(page: &[u8], token: &str) -> Result<(), String> {
             Event::Start(start) => {
                 let name = start.local_name().as_ref().to_owned();
                 if path.is_empty() && name != ROOT {
-                    return Err(format!("the answer is no listing, but <{name}>"));
+                    return Err(format!("the response is not a listing, but <{name}>"));
                 }
                 path.push(name);
             }
@@ -71,13 +71,11 @@ pub(super) fn check_page(page: &[u8], token: &str) -> Result<(), String> {
     match truncated.trim() {
         "false" => Ok(()),
         "true" if next.trim().is_empty() => {
-            Err("the listing goes on, but the service does not say where".to_owned())
+            Err("the listing is incomplete, but has no continuation".to_owned())
         }
-        "true" if next.trim() == token => {
-            Err("the listing goes on where it was already".to_owned())
-        }
+        "true" if next.trim() == token => Err("the listing repeats its continuation".to_owned()),
         "true" => Ok(()),
-        _ => Err("the listing does not say whether it goes on".to_owned()),
+        _ => Err("the listing does not show if it is complete".to_owned()),
     }
 }
 
@@ -103,15 +101,15 @@ mod tests {
             (&last[..last.len() - 10], "cut"),
             (&last[..60], "cut"),
             ("", "cut"),
-            (&page(object), "whether"),
-            (&page("<IsTruncated>true</IsTruncated>"), "where"),
+            (&page(object), "is complete"),
+            (&page("<IsTruncated>true</IsTruncated>"), "no continuation"),
             (
                 &page(
                     "<IsTruncated>true</IsTruncated><NextContinuationToken>t1</NextContinuationToken>",
                 ),
-                "already",
+                "repeats",
             ),
-            ("<html><body>Log in</body></html>", "no listing"),
+            ("<html><body>Log in</body></html>", "not a listing"),
         ] {
             let error = check_page(bad.as_bytes(), "t1").unwrap_err();
             assert!(error.contains(why), "{bad}: {error}");

@@ -37,7 +37,7 @@ impl Object {
 /// Bytes by key: the seven calls that a store must have. Keys are `/`-separated and relative to the store's root.
 #[async_trait]
 pub trait BasicStore: fmt::Debug + Send + Sync + 'static {
-    /// The store in words, without credentials.
+    /// Describes the store as text, without credentials.
     fn location(&self) -> String;
 
     /// Lists all objects below a directory, at any depth, in no particular order. A directory that does not exist is empty or not

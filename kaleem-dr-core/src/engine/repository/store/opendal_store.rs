@@ -181,7 +181,7 @@ impl OpendalStore {
         tracing::debug!(
             key,
             etag = meta.etag(),
-            "the ETag is no digest of what was sent; reading the object back"
+            "the ETag is not a digest of what was sent; reading the object back"
         );
         let found = self
             .operator()

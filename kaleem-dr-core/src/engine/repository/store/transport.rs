@@ -57,14 +57,15 @@ pub(crate) fn builder(network: &Network, tuning: &Tuning) -> Result<ClientBuilde
         let pem = fs::read(path).map_err(|error| failed(&error))?;
         let certificates = Certificate::from_pem_bundle(&pem).map_err(|error| failed(&error))?;
         if certificates.is_empty() {
-            return Err(failed(&"there is no certificate in it").into());
+            return Err(failed(&"it contains no certificate").into());
         }
         http = http.tls_certs_merge(certificates);
     }
     if let Some(proxy) = &network.proxy {
         // The error would repeat the address.
-        http = http
-            .proxy(Proxy::all(proxy).map_err(|_| "`proxy` is no address; write http://HOST:PORT")?);
+        http = http.proxy(
+            Proxy::all(proxy).map_err(|_| "`proxy` is not an address; write http://HOST:PORT")?,
+        );
     }
     Ok(http)
 }

@@ -43,7 +43,7 @@ impl ObjectWriter for BucketWriter {
     async fn abort(&mut self) {
         if let Err(error) = self.writer.abort().await {
             let why = opendal_error::in_words(&error);
-            tracing::debug!(key = %self.key, %why, "what was written of an object could not be taken away");
+            tracing::debug!(key = %self.key, %why, "a partly written object could not be removed");
         }
     }
 }
