@@ -18,13 +18,13 @@ pub const MANIFEST_FORMAT: u32 = 1;
 /// The description inside a snapshot.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
 pub struct Manifest {
-    /// Number of this format, [`MANIFEST_FORMAT`].
+    /// Version of this format, [`MANIFEST_FORMAT`].
     pub format: u32,
     /// The ULID of the run that created the snapshot.
     pub run: String,
     /// The source's name in the config.
     pub source: String,
-    /// The source's kind: `mongodb`, `rabbitmq`, `files`, or an embedder's own word.
+    /// The kind of the source: `mongodb`, `rabbitmq`, `files`, or one defined by an embedder.
     pub kind: String,
     /// Host that ran the capture.
     pub host: String,
@@ -34,20 +34,20 @@ pub struct Manifest {
     pub started: Timestamp,
     /// Time at which its last artifact ended.
     pub finished: Timestamp,
-    /// Product and version the data came from, where there is a server.
+    /// Product and version of the server that the data came from, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server: Option<ServerInfo>,
     /// The extent to which the artifacts belong to one moment.
     pub consistency: Consistency,
     /// Every byte stream of the source, in path order.
     pub artifacts: Vec<ArtifactRecord>,
-    /// Counts over the captured trees; all zero for sources that emit artifacts only.
+    /// Totals of the captured trees; all zero for sources that only emit artifacts.
     #[serde(default)]
     pub tree: TreeTotals,
     /// Parts that could not be captured although the snapshot was kept, such as an unreadable file.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub incomplete: Vec<Incomplete>,
-    /// Facts only the source itself understands (index specifications, options, topology counts).
+    /// Facts that only the source itself interprets (index specifications, options, topology counts).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub details: BTreeMap<String, Value>,
 }
@@ -79,7 +79,7 @@ pub struct Consistency {
 pub enum ConsistencyGrade {
     /// All artifacts belong to one moment.
     PointInTime,
-    /// Each collection (table, queue list) is consistent in itself only.
+    /// Each collection (table, queue list) is consistent only in itself.
     PerCollection,
     /// Each file was read as it was found.
     PerFile,
@@ -97,7 +97,7 @@ pub struct ArtifactRecord {
     /// Number of items (documents, definitions) in the stream, if the source counts them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub items: Option<u64>,
-    /// Order-independent digest over the items ([`crate::ground::digest::MultisetDigest`]), where the source keeps one.
+    /// Order-independent digest of the items ([`crate::ground::digest::MultisetDigest`]), if the source computes one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content_digest: Option<String>,
 }
@@ -115,7 +115,7 @@ pub struct TreeTotals {
     pub size_bytes: u64,
 }
 
-/// Something a capture had to leave out.
+/// A part that a capture had to leave out.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
 pub struct Incomplete {
     /// The missing part: a path, decoded with replacement characters if it is not UTF-8.
@@ -156,7 +156,7 @@ impl Manifest {
         self.artifacts.iter().find(|artifact| artifact.path == path)
     }
 
-    /// Bytes of all artifacts and files together.
+    /// Total size of all artifacts and files, in bytes.
     #[must_use]
     pub fn size_bytes(&self) -> u64 {
         self.tree.size_bytes

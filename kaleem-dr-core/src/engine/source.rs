@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::{artifact::Capture, manifest::ServerInfo};
 use crate::ground::{SourceError, SourceName};
 
-/// A thing that can be captured.
+/// A system that can be captured.
 #[async_trait]
 pub trait Source: Send + Sync {
     /// The source's name, from the config.
@@ -25,7 +25,7 @@ pub trait Source: Send + Sync {
     /// Retention and parent search group snapshots by host, source and these paths, as stock restic does.
     fn roots(&self) -> Vec<PathBuf>;
 
-    /// Reaches the server, reads versions, rights and sizes. Never writes.
+    /// Connects to the server, and reads versions, permissions and sizes. Writes nothing.
     ///
     /// # Errors
     /// [`SourceError::Unreachable`] and [`SourceError::Unauthorised`] name the server and the cause.

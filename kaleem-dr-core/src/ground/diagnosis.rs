@@ -8,10 +8,10 @@ use serde::Serialize;
 
 pub use super::severity::Severity;
 
-/// Clocks that differ by more than this break signatures and order of snapshots.
+/// Difference above which clocks break signatures and the order of snapshots.
 const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_mins(5);
 
-/// One thing that was looked at.
+/// One observation of `doctor`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Diagnosis {
     /// The kind of observation, in kebab case. It does not change between versions.
@@ -40,12 +40,12 @@ impl Diagnosis {
         Self::new(Severity::Information, id, what)
     }
 
-    /// It may cost a backup or a restore one day.
+    /// A problem that may cause a backup or a restore to fail later.
     pub fn warning(id: &'static str, what: impl Into<String>) -> Self {
         Self::new(Severity::Warning, id, what)
     }
 
-    /// A backup or a restore fails, or can be lost.
+    /// A problem that makes a backup or a restore fail, or loses data.
     pub fn error(id: &'static str, what: impl Into<String>) -> Self {
         Self::new(Severity::Error, id, what)
     }

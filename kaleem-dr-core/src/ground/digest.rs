@@ -45,7 +45,7 @@ impl MultisetDigest {
         self.items += 1;
     }
 
-    /// Takes out one item that was added.
+    /// Removes one item that was added before.
     pub fn remove(&mut self, item: &[u8]) {
         for (lane, word) in self.lanes.iter_mut().zip(words(item)) {
             *lane = lane.wrapping_sub(word);

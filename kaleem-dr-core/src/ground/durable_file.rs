@@ -1,9 +1,9 @@
-//! Files that are written whole: after a crash, a file has its old content or its new content, never a part of it.
+//! Files that are written atomically: after a crash, a file has its old content or its new content, never a part of it.
 //!
-//! The content is written to a temporary file in the target's directory, which gets its mode, is synced and is renamed over the target.
-//! Then the directory is synced, so that the new name survives a crash too. A temporary file that is not put in place is removed when it
-//! is dropped; only a killed process leaves one. Its name begins with a dot, which cron and systemd skip, and ends in
-//! [`PARTIAL_SUFFIX`], which node exporter does not read.
+//! The content is written to a temporary file in the target's directory, which gets its mode, is synced and is renamed over the
+//! target. Then the directory is synced, so that the new name survives a crash too. A temporary file that is not renamed is
+//! removed when it is dropped; only a killed process leaves one behind. Its name begins with a dot, which cron and systemd skip,
+//! and ends in [`PARTIAL_SUFFIX`], which node exporter does not read.
 
 use std::{
     fs::{self, File},
@@ -17,7 +17,7 @@ use tempfile::NamedTempFile;
 /// The ending of a temporary file's name.
 pub(crate) const PARTIAL_SUFFIX: &str = ".partial";
 
-/// A file that is being written and is not in place yet. Dropping it removes it and leaves the target as it was.
+/// A file that is being written under a temporary name. Dropping it removes it and leaves the target unchanged.
 #[derive(Debug)]
 #[must_use = "the target changes only once the file is put in place"]
 pub(crate) struct DurableFile {

@@ -13,7 +13,7 @@ pub enum Exit {
     Failed,
     /// The command line or the config is wrong.
     Usage,
-    /// Done in part: some source, or some file, could not be saved or restored.
+    /// Partly done: a source or a file could not be saved or restored.
     Partial,
     /// The result of a restore or check differs from what it should be.
     NotVerified,

@@ -18,7 +18,7 @@ pub(crate) enum Step {
     Forget,
     /// Prune has just removed a pack or an index file.
     Prune,
-    /// A mirror has just got, or lost, an object.
+    /// An object of a mirror has just been written or deleted.
     Replicate,
     /// A rehearsal has filled its scratch target.
     Scratch,

@@ -8,12 +8,12 @@ use serde::{Deserialize, Serialize};
 
 use super::severity::Severity;
 
-/// One thing that is wrong, or worth knowing. In JSON: `is_error` and `message`.
+/// A problem, or a fact worth knowing. In JSON: `is_error` and `message`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "Json", into = "Json")]
 #[non_exhaustive]
 pub struct Finding {
-    /// [`Severity::Error`] when data may be lost or useless, else [`Severity::Warning`].
+    /// [`Severity::Error`] if data may be lost or unusable, otherwise [`Severity::Warning`].
     pub severity: Severity,
     /// The problem, with the object's id or path.
     pub message: String,
@@ -32,7 +32,7 @@ impl Finding {
         Self { severity: Severity::Error, message: message.into() }
     }
 
-    /// Something the operator should know.
+    /// A fact that the operator should know.
     pub fn warning(message: impl Into<String>) -> Self {
         Self { severity: Severity::Warning, message: message.into() }
     }

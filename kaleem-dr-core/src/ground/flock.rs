@@ -18,7 +18,7 @@ use crate::CancellationToken;
 /// Time between two attempts to take a lock if the wait must be cancellable; `flock` itself is not.
 const RETRY_EVERY: Duration = Duration::from_millis(200);
 
-/// A file that this process holds locked, until the value is dropped.
+/// A file locked by this process until the value is dropped.
 #[derive(Debug)]
 #[must_use = "the file is unlocked when this is dropped"]
 pub(crate) struct FileLock(Flock<File>);

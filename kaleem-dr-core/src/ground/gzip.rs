@@ -12,11 +12,11 @@ use std::{
 use flate2::bufread::MultiGzDecoder;
 use libdeflater::{CompressionLvl, Compressor};
 
-/// Input of one member. Larger hardly packs better: deflate looks back 32 KiB.
+/// Input size of one member, in bytes. Larger ones hardly improve compression: deflate looks back 32 KiB.
 const BLOCK_BYTES: usize = 1 << 20;
-/// Blocks that may wait for one core, so that it has work while the file is written or the machine does other things.
+/// Limit for the blocks that wait for one core, so that it has work while the file is written or the machine is busy.
 const BLOCKS_WAITING: usize = 2;
-/// A third of the work of `gzip -6`, for files a hundredth larger (measured by `benches/gzip.rs`).
+/// A third of the work of `gzip -6`, for files one per cent larger (measured by `benches/gzip.rs`).
 const LEVEL: i32 = 5;
 /// The first bytes of a gzip file.
 const MAGIC: [u8; 2] = [0x1f, 0x8b];
@@ -30,7 +30,7 @@ pub struct GzipWriter<W> {
     block: Vec<u8>,
     /// The workers receive blocks in turn, and their members are collected in the same order.
     workers: Vec<Worker>,
-    /// Blocks handed over, and members written.
+    /// Number of blocks passed to workers, and of members written.
     handed: usize,
     taken: usize,
 }
@@ -44,7 +44,7 @@ struct Worker {
 }
 
 impl<W: Write> GzipWriter<W> {
-    /// A writer in front of `out`.
+    /// A writer that compresses into `out`.
     pub fn new(out: W) -> Self {
         let threads = thread::available_parallelism().map_or(1, usize::from);
         let workers = (0..threads)
@@ -62,7 +62,7 @@ impl<W: Write> GzipWriter<W> {
     /// # Errors
     /// As the inner writer.
     pub fn finish(mut self) -> io::Result<W> {
-        // Nothing at all is an empty member, so that the file is one.
+        // For empty input, writes an empty member, so that the file is valid.
         if !self.block.is_empty() || self.handed == 0 {
             self.hand_over()?;
         }
@@ -79,7 +79,7 @@ impl<W: Write> GzipWriter<W> {
     }
 
     fn hand_over(&mut self) -> io::Result<()> {
-        // One more than may wait is at work.
+        // One more than the limit is being compressed.
         if self.handed - self.taken > BLOCKS_WAITING * self.workers.len() {
             self.take_member()?;
         }

@@ -6,7 +6,7 @@ use nix::unistd;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// The word on the command line that means every host.
+/// The keyword on the command line for every host.
 const ANY: &str = "any";
 /// Limit for a host name, in bytes: what snapshots and labels can contain in practice.
 const LONGEST_NAME: usize = 253;
@@ -18,7 +18,7 @@ pub fn name() -> String {
         .map_or_else(|_| "localhost".to_owned(), |name| name.to_string_lossy().into_owned())
 }
 
-/// The user's name; the number where it has none.
+/// Name of the user, or the numeric id if there is none.
 #[must_use]
 pub fn user() -> String {
     let uid = unistd::getuid();
@@ -93,7 +93,7 @@ impl From<HostName> for String {
 )]
 pub struct InvalidHostName(String);
 
-/// Whose snapshots a command means.
+/// The hosts to whose snapshots a command applies.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HostScope {
     /// Snapshots of one host.
@@ -139,14 +139,14 @@ impl From<HostName> for HostScope {
 /// The host of this installation, and the hosts to whose snapshots a command applies.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
-    /// The host that this installation saves as.
+    /// The host under whose name this installation saves.
     pub host: HostName,
     /// The hosts whose snapshots are included. Another host's are restored in place only if it is named here.
     pub scope: HostScope,
 }
 
 impl Identity {
-    /// An installation that means its own snapshots.
+    /// An installation that uses only its own snapshots.
     #[must_use]
     pub fn own(host: HostName) -> Self {
         Self { scope: HostScope::One(host.clone()), host }

@@ -1,10 +1,10 @@
-//! The languages that reports, runbooks and checklists are written in.
+//! The languages of reports, runbooks and checklists.
 
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// A language that people read reports and runbooks in.
+/// A language of reports and runbooks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Language {
@@ -47,7 +47,7 @@ impl FromStr for Language {
     }
 }
 
-/// A language that nothing is written in.
+/// An unsupported language.
 #[derive(Debug, thiserror::Error)]
 #[error("reports are not available in `{0}`; use en or ar")]
 pub struct UnknownLanguage(String);

@@ -7,11 +7,11 @@ use std::{fmt::Debug, sync::Arc};
 pub enum Unit {
     /// Bytes processed.
     Bytes,
-    /// Things done: objects, documents, files.
+    /// Number of items: objects, documents, files.
     Items,
 }
 
-/// Takes the stages of long work: a terminal bar, plain lines, JSON events, or nothing.
+/// Receives the stages of long work: a terminal bar, plain lines, JSON events, or nothing.
 pub trait ProgressSink: Debug + Send + Sync + 'static {
     /// Begins a stage. `total` is in `unit`; `None` if unknown.
     fn begin(&self, title: &str, unit: Unit, total: Option<u64>) -> Arc<dyn StageProgress>;

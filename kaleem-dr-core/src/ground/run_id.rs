@@ -11,13 +11,13 @@ use ulid::Ulid;
 pub struct RunId(Ulid);
 
 impl RunId {
-    /// A new id, of now.
+    /// A new id with the current time.
     #[must_use]
     pub fn new() -> Self {
         Self(Ulid::generate())
     }
 
-    /// The same 128 bits as a UUID is written.
+    /// The same 128 bits, formatted as a UUID.
     #[must_use]
     pub fn as_uuid(&self) -> String {
         let hex = format!("{:032x}", self.0.0);

@@ -17,7 +17,7 @@ pub enum SourceError {
         #[source]
         cause: Cause,
     },
-    /// The server refused the login, or the login may not do this.
+    /// The server refused the login, or the user lacks a permission.
     #[error("{server} does not allow us to {action}")]
     Unauthorised {
         /// Address, without credentials.

@@ -22,9 +22,9 @@ pub struct Stage {
     pub began_seconds: f64,
     /// Duration.
     pub seconds: f64,
-    /// Bytes it moved; 0 where it counts something else.
+    /// Processed data, in bytes; 0 if it counts items.
     pub bytes: u64,
-    /// Things it did; 0 where it counts bytes.
+    /// Number of items; 0 if it counts bytes.
     pub items: u64,
 }
 
@@ -57,7 +57,7 @@ impl Stopwatch {
         result
     }
 
-    /// The stages that have ended, by when they began.
+    /// The finished stages, in the order of their start.
     #[must_use]
     pub fn stages(&self) -> Vec<Stage> {
         let mut stages = self.stages.lock().unwrap_or_else(PoisonError::into_inner).clone();

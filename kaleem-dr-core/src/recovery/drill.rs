@@ -31,7 +31,7 @@ use crate::{
     },
 };
 
-/// Number of the report's format.
+/// Version of the report's format.
 const FORMAT: u32 = 1;
 /// Limit for the number of earlier drills used for a forecast.
 const SAMPLES: usize = 400;
@@ -83,7 +83,7 @@ pub struct DrillReport {
     pub finished: Timestamp,
     /// The level to prove.
     pub level: ProofLevel,
-    /// One line a source, in order.
+    /// The results of the sources, in order.
     pub sources: Vec<SourceDrill>,
     /// The scratch targets that killed rehearsals had left behind.
     pub cleared: Vec<Cleared>,
@@ -105,7 +105,7 @@ pub struct SourceDrill {
     pub control_caught: Option<bool>,
     /// Expected duration of a restore of today's size, in seconds, from this drill and earlier ones.
     pub rto_forecast_seconds: Option<f64>,
-    /// Why it could not be tried.
+    /// The reason why it could not be attempted.
     pub error: Option<String>,
     /// Duration of all of it, in seconds.
     pub seconds: f64,
@@ -121,7 +121,7 @@ impl DrillReport {
     }
 }
 
-/// Why a drill could not be carried out.
+/// The reason why a drill could not run.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DrillError {
@@ -231,7 +231,7 @@ fn in_words(source: &dyn Restorable, error: &SourceError) -> String {
     format!("source {}: {}", source.name(), error_chain(error))
 }
 
-/// From this drill and those before it, of the same source and repository.
+/// Computes the forecast from this drill and earlier ones of the same source and repository.
 fn forecast(
     ledger: &Ledger,
     repository: &str,

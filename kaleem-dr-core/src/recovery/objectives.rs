@@ -14,7 +14,7 @@ use crate::{
     ground::{ProofLevel, SourceName},
 };
 
-/// Proofs that are looked at: years of nightly ones.
+/// Limit for the proofs to consider: years of nightly ones.
 const PROOFS: usize = 20_000;
 
 /// Tolerance for the drift of clocks: data dated further in the future do not count as the newest.
@@ -24,9 +24,9 @@ const DRIFT: SignedDuration = SignedDuration::from_hours(1);
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Objectives {
-    /// Hours of work that may be lost at most. Without it, `status` shows the RPO and judges nothing.
+    /// Limit for the RPO, in hours. Without it, `status` only shows the RPO.
     pub rpo_hours: Option<u32>,
-    /// Hours that a restore of everything may take at most.
+    /// Limit for the duration of a restore of everything, in hours.
     pub rto_hours: Option<u32>,
     /// The lowest level that counts as proven: `stored`, `readable`, `parsed` or `restored`.
     pub proof: ProofLevel,
@@ -64,7 +64,7 @@ pub struct Standing {
     pub rto_forecast_seconds: Option<f64>,
 }
 
-/// One restore that was timed.
+/// A measured restore.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Sample {
@@ -75,7 +75,7 @@ pub struct Sample {
 }
 
 impl Sample {
-    /// The timed restores of a source from a repository, newest first as `proofs` are.
+    /// The measured restores of a source from a repository, newest first like `proofs`.
     #[must_use]
     pub fn of_source(proofs: &[Proof], source: &str, repository: &str) -> Vec<Self> {
         let of = proofs.iter().filter(|proof| {
@@ -154,7 +154,7 @@ pub fn standings(
     now: Timestamp,
 ) -> Result<Vec<Standing>, LedgerError> {
     let mut proofs = ledger.proofs(PROOFS)?;
-    // Proofs of early releases name no host; this ledger is the host's own.
+    // Proofs of early releases have no host; this ledger belongs to the host itself.
     proofs.retain(|proof| proof.host.is_empty() || proof.host == of.host);
     let mirrored = match of.mirror {
         Some(of) => ledger.held(of.mirror)?,

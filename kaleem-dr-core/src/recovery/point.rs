@@ -1,4 +1,4 @@
-//! Reading a recovery point back: its manifest, its artifacts, its trees.
+//! Reads a recovery point: its manifest, its artifacts, its trees.
 
 use std::{
     collections::BTreeMap,
@@ -20,7 +20,7 @@ use crate::{
     ground::{SourceError, digest::ByteDigest, progress::ProgressSink},
 };
 
-/// Length of the pieces a file is read in.
+/// Size of the pieces in which a file is read, in bytes.
 const PIECE_BYTES: usize = 1 << 20;
 
 /// One source's recovery point, opened for reading: a snapshot, or a staged file.
@@ -217,7 +217,7 @@ pub struct ArtifactReader {
     digest: ByteDigest,
     read: u64,
     expected: ArtifactRecord,
-    /// Place of a byte that is given back otherwise than it was read.
+    /// Offset of a byte that is returned changed.
     turned: Option<u64>,
 }
 

@@ -85,9 +85,9 @@ pub fn recovery_points(
 /// The choice of a source's point.
 #[derive(Clone, Debug)]
 pub struct PointChoice {
-    /// `latest`, or the beginning of a run's or a snapshot's id. An id is looked for among all hosts.
+    /// `latest`, or the beginning of a run's or a snapshot's id. An id is searched among all hosts.
     pub wanted: String,
-    /// Whose newest point `latest` is.
+    /// The hosts to consider for `latest`.
     pub hosts: HostScope,
     /// Allow `latest` to select an incomplete point even if an older whole one exists.
     pub allow_incomplete: bool,
@@ -116,15 +116,16 @@ const LATEST: &str = "latest";
 pub struct ChosenPoint {
     /// The selected snapshot.
     pub snapshot: Snapshot,
-    /// One sentence each: a newer point that was passed over, a date in the future.
+    /// Warnings, as one sentence each: a newer point that was skipped, a date in the future.
     pub notes: Vec<String>,
 }
 
-/// Chooses among snapshots as they are at `now`. `latest` is the newest whole point that is not dated in the future; where no whole one exists,
-/// the newest incomplete one.
+/// Chooses among snapshots as of `now`. `latest` is the newest whole point that is not dated in the future; if no whole one
+/// exists, the newest incomplete one.
 ///
 /// # Errors
-/// [`RepositoryError::NoPoint`] names the hosts that have points of the source; [`RepositoryError::Ambiguous`] for an id that several match.
+/// [`RepositoryError::NoPoint`] with the hosts that have points of the source; [`RepositoryError::Ambiguous`] for an id that
+/// several match.
 pub fn choose(
     snapshots: &[Snapshot],
     source: &SourceName,

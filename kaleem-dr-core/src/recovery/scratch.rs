@@ -29,13 +29,13 @@ use crate::{
 pub const PREFIX: &str = "kdr_drill_";
 const NOTE: &str = "scratch";
 
-/// A scratch target at work.
+/// A scratch target in use.
 #[derive(Debug)]
 #[must_use = "its objects are only removed by `end`, or by a later run"]
 pub struct Scratch {
     target: ScratchTarget,
     note: PathBuf,
-    /// Locked as long as this lives.
+    /// Locked until this value is dropped.
     _held: FileLock,
 }
 
@@ -51,11 +51,11 @@ struct Note {
 pub struct Cleared {
     /// Scratch name of the rehearsal.
     pub name: String,
-    /// The source it was of.
+    /// The source that was rehearsed.
     pub source: Option<SourceName>,
     /// The removed objects.
     pub removed: Vec<String>,
-    /// Why it could not all be removed; the next run tries again.
+    /// The reason why not everything could be removed; the next run tries again.
     pub error: Option<String>,
 }
 

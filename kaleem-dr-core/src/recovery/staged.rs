@@ -23,7 +23,7 @@ use crate::{
 
 /// Limit for the pieces waiting to be written.
 const PIECES_IN_FLIGHT: usize = 8;
-/// Length of the pieces that blocking code writes.
+/// Size of the pieces that blocking code writes, in bytes.
 const PIECE_BYTES: usize = 256 << 10;
 
 /// A source's points as files.
@@ -178,7 +178,7 @@ enum Piece {
 }
 
 impl Sink {
-    /// A sink in front of `out`.
+    /// A sink that writes to `out`.
     pub fn new(out: Box<dyn Write + Send>, gzip: bool) -> Self {
         let (pieces, mut receiver) = mpsc::channel(PIECES_IN_FLIGHT);
         let writer = tokio::task::spawn_blocking(move || {

@@ -114,7 +114,7 @@ pub async fn read_through(
             if item.node.is_dir() {
                 report.directories += 1;
             } else if item.node.is_file() {
-                // Files share reads; only where one of those failed is each file tried by itself.
+                // Files share reads; only if one of those failed is each file read separately.
                 let read = if whole.is_ok() {
                     Ok(())
                 } else {
@@ -177,11 +177,11 @@ fn point(error: RepositoryError) -> SourceError {
     SourceError::Point(error.into())
 }
 
-/// A node on its way into the tar.
+/// A node that is written to the tar.
 struct Entry {
     item: Item,
     name: PathBuf,
-    /// Name in the tar of the file it is a further name of.
+    /// Name in the tar of the file of which it is another name.
     link: Option<OsString>,
 }
 
@@ -306,7 +306,7 @@ fn header(node: &Node, name: &OsStr, link: Option<&OsStr>, size: u64) -> Vec<u8>
     bytes
 }
 
-/// A header block under way.
+/// A header block under construction.
 struct Block([u8; BLOCK_BYTES]);
 
 impl Block {
@@ -317,7 +317,7 @@ impl Block {
         Self(block)
     }
 
-    /// Octal digits and a NUL; whether it fits.
+    /// Writes octal digits and a NUL; returns false if they do not fit.
     fn number(&mut self, range: std::ops::Range<usize>, value: u64) -> bool {
         let width = range.len() - 1;
         let digits = format!("{value:0width$o}");
@@ -384,7 +384,7 @@ impl Pax {
         self.0.push(b'\n');
     }
 
-    /// The pax header as a whole; nothing where no record is needed.
+    /// The complete pax header; empty if no record is needed.
     fn finish(self) -> Vec<u8> {
         if self.0.is_empty() {
             return Vec::new();

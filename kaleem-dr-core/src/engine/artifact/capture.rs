@@ -1,4 +1,4 @@
-//! The source's end of a capture: where it puts artifacts and entries.
+//! The source's end of a capture, which receives artifacts and entries.
 
 use std::{
     path::{Path, PathBuf},
@@ -22,9 +22,9 @@ use crate::{
 
 /// Limit for the entries that wait for the archiver. Small, because the channel of an artifact buffers its data.
 const ENTRIES_IN_FLIGHT: usize = 64;
-/// Pieces that may wait in one artifact's channel.
+/// Limit for the pieces that wait in one artifact's channel.
 const PIECES_IN_FLIGHT: usize = 4;
-/// Longest piece handed through a channel; longer writes are split without copying.
+/// Largest piece in a channel, in bytes; longer writes are split without copying.
 pub(super) const PIECE_BYTES: usize = 1 << 20;
 
 /// Receives the artifacts of a source.
@@ -39,7 +39,7 @@ pub struct Capture {
 }
 
 impl Capture {
-    /// A new capture: the source's end, and the entries the archiver pulls. `poison` is raised when anything goes wrong.
+    /// A new capture: the source's end, and the entries for the archiver. `poison` is set if anything fails.
     pub(crate) fn begin(
         poison: Arc<AtomicBool>,
         cancel: CancellationToken,
@@ -77,7 +77,7 @@ impl Capture {
         })
     }
 
-    /// Emits one artifact that is at hand as a whole.
+    /// Emits one artifact whose content is complete.
     ///
     /// # Errors
     /// As [`Capture::artifact`].
@@ -92,7 +92,7 @@ impl Capture {
         writer.finish(items, None).await
     }
 
-    /// Emits a file-system entry. A regular file is opened when the archiver comes to it, and only if it changed.
+    /// Emits a file-system entry. A regular file is opened when the archiver reaches it, and only if it changed.
     ///
     /// # Errors
     /// As [`Capture::artifact`].
@@ -110,12 +110,12 @@ impl Capture {
         self.state.lock().consistency = Some(consistency);
     }
 
-    /// Adds a fact of the source's own to the manifest.
+    /// Adds a source-specific fact to the manifest.
     pub fn detail(&mut self, key: &str, value: Value) {
         self.state.lock().details.insert(key.to_owned(), value);
     }
 
-    /// Records something that had to be left out. The snapshot is kept; the run ends as done in part.
+    /// Records a part that had to be left out. The snapshot is kept; the run ends with exit status 3.
     pub fn incomplete(&mut self, what: impl Into<String>, why: impl Into<String>) {
         self.state.lock().incomplete.push(Incomplete { what: what.into(), why: why.into() });
     }
@@ -184,9 +184,9 @@ impl Capture {
     }
 }
 
-/// Takes the bytes of one artifact. Several may be written at once, from different tasks.
+/// Receives the bytes of one artifact. Several may be written at once, from different tasks.
 ///
-/// A writer dropped before [`ArtifactWriter::finish`] spoils the whole capture: half an artifact is never kept.
+/// A writer dropped before [`ArtifactWriter::finish`] fails the whole capture: half an artifact is never kept.
 #[derive(Debug)]
 #[must_use = "an artifact that is not finished spoils the capture"]
 pub struct ArtifactWriter {

@@ -1,4 +1,4 @@
-//! The archiver's end of a capture: entries, and readers that note how they ended.
+//! The archiver's end of a capture: entries, and readers that record how they ended.
 
 use std::{fmt, io, path::PathBuf, sync::Arc};
 
@@ -40,7 +40,7 @@ pub enum EntryKind {
     Stream(Box<StreamReader>),
 }
 
-/// Opens a file when the archiver comes to it.
+/// Opens a file when the archiver reaches it.
 pub type OpenFile = Box<dyn FnOnce() -> io::Result<Box<dyn io::Read + Send>> + Send>;
 
 impl fmt::Debug for EntryKind {
@@ -58,7 +58,7 @@ impl fmt::Debug for EntryKind {
     }
 }
 
-/// An entry's attributes. Times are the file's own; `None` where there is none.
+/// An entry's attributes. Times are the file's own; `None` if unknown.
 #[derive(Clone, Debug, Default)]
 pub struct EntryMeta {
     /// Unix permission bits with set-id and sticky bits: `0o7777` at most.
@@ -179,7 +179,7 @@ impl Entry {
     ) -> io::Result<Box<dyn io::Read + Send>> {
         match kind {
             EntryKind::Stream(reader) => Ok(reader),
-            // Not opened, so that a capture that was given up does not go through all its files.
+            // Not opened, so that an aborted capture does not read all of its files.
             EntryKind::File(_) if state.is_given_up() => Err(given_up()),
             EntryKind::File(open) => match open() {
                 Ok(file) => Ok(Box::new(FileReader { file, path, declared, read: 0, state })),

@@ -81,7 +81,8 @@ impl CaptureState {
         self.poison.load(Ordering::SeqCst) || self.stop.is_cancelled()
     }
 
-    /// An error once the capture was given up. rustic_core has no cancellation: it ends early only when its readers fail.
+    /// Returns an error once the capture has been aborted. rustic_core has no cancellation: it ends early only if its readers
+    /// fail.
     pub(super) fn still_wanted(&self) -> io::Result<()> {
         if self.is_given_up() { Err(given_up()) } else { Ok(()) }
     }

@@ -15,19 +15,19 @@ pub enum EventKind {
     Backup,
     /// A pass of a mirror.
     Replicate,
-    /// Objects put back from a replica.
+    /// Objects restored from a replica.
     Repair,
     /// Snapshots copied into a repository of another id.
     Copy,
-    /// Points proven, short of a drill.
+    /// Points proven, except by a drill.
     Verify,
     /// Points restored into scratch targets and compared, with their negative controls.
     Drill,
-    /// A look at a repository's structure or bytes.
+    /// A check of a repository's structure or bytes.
     Check,
     /// Snapshots forgotten by retention, outside of a backup.
     Forget,
-    /// Space given back, outside of a backup.
+    /// Unneeded data deleted, outside of a backup.
     Prune,
 }
 
@@ -45,7 +45,7 @@ impl EventKind {
         Self::Prune,
     ];
 
-    /// Its word, which is also the command's name.
+    /// The name, which is also that of the command.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
@@ -77,7 +77,7 @@ pub struct Event {
     pub finished: Timestamp,
     /// Exit status of the work.
     pub exit: Exit,
-    /// Its report, as `--json` prints it.
+    /// The report, as `--json` prints it.
     pub report: Value,
     /// The result of each source in each repository; empty for work on a repository as a whole.
     pub parts: Vec<Part>,
@@ -100,7 +100,7 @@ pub struct Part {
     pub seconds: f64,
     /// Size of the source's data, in bytes.
     pub size_bytes: u64,
-    /// Bytes that were new to the repository.
+    /// Data added to the repository, in bytes.
     pub added_bytes: u64,
     /// Time that its data represent.
     pub consistent_at: Option<Timestamp>,

@@ -11,7 +11,7 @@ use rusqlite::{OptionalExtension as _, Transaction, params};
 
 use super::{Ledger, LedgerError, conversion};
 
-/// Additions to the tables of version 1. An older program neither reads nor minds them.
+/// Additions to the tables of version 1. An older program ignores them.
 pub(super) const TABLES: &str = "
     create table if not exists mirror_object (
         mirror text not null,
@@ -37,7 +37,7 @@ pub(super) const TABLES: &str = "
 pub struct MirrorRecord {
     /// Time at which it was first known to be a repository; `None` before that.
     pub filled: Option<Timestamp>,
-    /// Passes in a row whose deletions were postponed.
+    /// The passes in a row that postponed deletions.
     pub postponed: Option<Postponed>,
 }
 
@@ -272,7 +272,7 @@ fn snapshot(object: &str) -> Option<&str> {
     object.strip_prefix("snapshots/")
 }
 
-/// Packs are too many to remember each, and their names are of no use to a guard.
+/// Packs are too numerous to record, and guards do not need their names.
 fn remember(change: &Transaction<'_>, mirror: &str, objects: &[String]) -> rusqlite::Result<()> {
     let snapshots: Vec<String> =
         objects.iter().filter_map(|object| snapshot(object)).map(str::to_owned).collect();

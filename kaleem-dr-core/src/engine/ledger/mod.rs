@@ -308,7 +308,7 @@ impl Ledger {
     /// # Errors
     /// If they cannot be read.
     pub fn events_since(&self, since: Timestamp) -> Result<Vec<PastEvent>, LedgerError> {
-        // Times are text here, and those within one second do not sort: the last word is ours.
+        // Times are text here, and those within one second do not sort, so we compare them ourselves.
         let earlier = since - SignedDuration::from_secs(1);
         let mut events = self.events(
             "select run, kind, repository, started, finished, exit, 'null' from event where finished >= ?1 order by id",

@@ -11,7 +11,7 @@ use crate::ground::ProofLevel;
 /// The result of a verification or a drill for one snapshot.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Proof {
-    /// The run that showed it.
+    /// Id of the run that showed it.
     pub run: String,
     /// Name of the source.
     pub source: String,
@@ -29,7 +29,7 @@ pub struct Proof {
     pub wanted: ProofLevel,
     /// The proven level; `None` if not even the lowest is.
     pub proven: Option<ProofLevel>,
-    /// Bytes of the source in the snapshot.
+    /// Size of the source's data in the snapshot, in bytes.
     pub size_bytes: u64,
     /// Duration of the restore into a scratch target, in seconds, with the comparison, if there was one.
     pub restore_seconds: Option<f64>,

@@ -14,9 +14,9 @@ use super::{Ledger, LedgerError};
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct LedgerLimits {
-    /// Days after which events, proofs and drill reports are removed.
+    /// Age, in days, after which events, proofs and drill reports are removed.
     pub keep_days: u32,
-    /// Events that are kept at most; of proofs, ten times as many.
+    /// Limit for the number of events; for proofs, ten times as many.
     pub keep_events: u32,
 }
 
@@ -39,7 +39,7 @@ impl Ledger {
         let change = connection.transaction().map_err(failed())?;
         let oldest =
             now.saturating_sub(SignedDuration::from_hours(24 * i64::from(limits.keep_days)));
-        // jiff saturates at the ends of its range, and neither is an error for a comparison of texts.
+        // jiff saturates at the ends of its range, which does not affect a comparison of texts.
         let oldest =
             oldest.map_or_else(|_| Timestamp::MIN.to_string(), |oldest| oldest.to_string());
         let removed = trim(&change, limits, &oldest).map_err(failed())?;

@@ -5,19 +5,19 @@ use std::collections::BTreeSet;
 use super::inventory::{Inventory, Named, ObjectKind};
 use crate::engine::repository::IndexedPacks;
 
-/// Names that a sentence lists before it only counts.
+/// Limit for the names listed in a message; the rest is counted.
 const LISTED: usize = 3;
 
 /// The conditions for deletions on the far side.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Deletions<'a> {
-    /// Snapshots that we brought to the far side, or saw on both, by name.
+    /// Names of snapshots that we copied to the far side, or found on both.
     pub(crate) known: BTreeSet<String>,
-    /// Index files and keys that we brought to the far side, or saw on both, by the objects' keys.
+    /// Keys of index files and key files that we copied to the far side, or found on both.
     pub(crate) brought: BTreeSet<String>,
     /// Also delete what other programs wrote there.
     pub(crate) foreign: bool,
-    /// Largest share of snapshots, and of bytes in packs, that may go.
+    /// Limit for the deleted share of snapshots, and of bytes in packs, in percent.
     pub(crate) max_percent: u8,
     /// The alarm in force.
     pub(crate) alarm: Option<&'a str>,
@@ -28,7 +28,7 @@ pub(crate) struct Deletions<'a> {
 pub(crate) struct Indexes {
     /// All index files of the near side.
     pub(crate) near: IndexedPacks,
-    /// Each that only the far side has, by its name; `None` for one that is damaged there.
+    /// Index files that only the far side has, by name; `None` for one that is damaged there.
     pub(crate) only_far: Vec<(String, Option<IndexedPacks>)>,
 }
 

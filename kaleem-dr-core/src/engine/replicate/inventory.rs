@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::engine::repository::{RepositoryError, store::ObjectStore};
 
-/// The kinds of objects that a mirror carries. Locks are not among them: they speak of one place only.
+/// The kinds of objects that a mirror contains. Locks are excluded: they apply to one location only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ObjectKind {
@@ -28,7 +28,7 @@ pub enum ObjectKind {
 impl ObjectKind {
     /// All kinds, in the order in which objects are written: an object comes before those that refer to it.
     pub const WRITTEN: [Self; 4] = [Self::Key, Self::Pack, Self::Index, Self::Snapshot];
-    /// Every kind, in the order in which objects are deleted: keys last, since without one nothing can be read.
+    /// All kinds, in the order in which objects are deleted: keys last, because without one nothing can be read.
     pub const DELETED: [Self; 4] = [Self::Snapshot, Self::Index, Self::Pack, Self::Key];
 
     /// The directory of objects of this kind; packs are in subdirectories of two hex digits.

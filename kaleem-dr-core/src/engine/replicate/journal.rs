@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::inventory::{Inventory, Named, ObjectKind};
 use crate::engine::ledger::{EventKind, Ledger, LedgerError, Postponed};
 
-/// Objects that are noted with one synced write. After a kill, at most about twice as many are proven again.
+/// Number of objects recorded with one synced write. After a kill, at most about twice as many must be proven again.
 pub(super) const AT_ONCE: usize = 64;
 
 /// The kinds whose objects are recorded by name.
@@ -24,7 +24,7 @@ impl<'a> Journal<'a> {
         Self { ledger, mirror }
     }
 
-    /// Asks the ledger, where there is one.
+    /// Queries the ledger, if there is one.
     fn ask<T: Default>(
         &self,
         question: impl FnOnce(&Ledger, &str) -> Result<T, LedgerError>,
@@ -131,7 +131,7 @@ impl<'a> Journal<'a> {
     }
 }
 
-/// Objects that have arrived and are not struck out yet.
+/// Objects that have arrived and whose records are not deleted yet.
 pub(super) struct Arrivals<'a> {
     journal: Journal<'a>,
     keys: Vec<String>,

@@ -32,7 +32,7 @@ use crate::{
     ground::{Exit, RunId, progress::ProgressSink},
 };
 
-/// Deletions under way at once.
+/// Number of concurrent deletions.
 const DELETIONS_AT_ONCE: usize = 8;
 /// Attempts to list both sides while the near one changes.
 const LISTINGS: u32 = 4;
@@ -43,7 +43,7 @@ const LISTINGS: u32 = 4;
 pub struct MirrorJob {
     /// The store of the repository.
     pub from: Arc<dyn ObjectStore>,
-    /// Its mirror: an earlier one, or an empty place.
+    /// The mirror: an existing one, or an empty location.
     pub to: Arc<dyn ObjectStore>,
     /// Records the content of the mirror, which distinguishes forgotten snapshots from those of other programs. Without it, every
     /// snapshot that exists only on the far side counts as written by another program.
@@ -56,8 +56,8 @@ pub struct MirrorJob {
 }
 
 impl MirrorJob {
-    /// A pass with the default options that relies on no ledger and opens no repository: it brings over, and deletes neither index files nor
-    /// packs.
+    /// A pass with the default options, without a ledger and without access to the repository: it copies, but deletes neither
+    /// index files nor packs.
     #[must_use]
     pub fn new(from: Arc<dyn ObjectStore>, to: Arc<dyn ObjectStore>) -> Self {
         Self { from, to, ledger: None, access: None, options: MirrorOptions::default() }
@@ -80,7 +80,7 @@ pub struct MirrorOptions {
     pub delete_foreign: bool,
     /// Fill a mirror again that had content before and is empty now.
     pub refill: bool,
-    /// Largest share of snapshots, and of bytes in packs, that a pass may delete on the far side, in percent.
+    /// Limit for the share of snapshots, and of bytes in packs, that a pass may delete on the far side, in percent.
     pub max_delete_percent: u8,
     /// Share of the far side's bytes to read back and compare afterwards, in percent.
     pub verify_percent: f64,
@@ -143,7 +143,7 @@ pub struct MirrorReport {
     pub finished: Timestamp,
     /// True if nothing was written.
     pub dry_run: bool,
-    /// Objects that were there already.
+    /// Objects that already existed.
     pub unchanged: Count,
     /// Objects copied to the mirror.
     pub copied: Count,
@@ -155,7 +155,7 @@ pub struct MirrorReport {
     pub deleted_snapshots: u64,
     /// The reason why a guard refused all deletions on the far side, with advice.
     pub refused: Option<String>,
-    /// Why deletions wait for a later pass.
+    /// The reason why deletions wait for a later pass.
     pub postponed: Option<String>,
     /// Time of the first pass in a row that postponed deletions.
     pub postponed_since: Option<Timestamp>,
@@ -168,7 +168,7 @@ pub struct MirrorReport {
     pub kept_keys: Vec<String>,
     /// Number of snapshots, index files and keys that earlier passes copied and that the mirror has lost; they are copied again.
     pub lost: u64,
-    /// Objects read back from the far side and found right.
+    /// Objects read back from the far side and found correct.
     pub verified: Count,
     /// Damaged objects on the far side, as sentences.
     pub wrong: Vec<String>,
@@ -219,7 +219,7 @@ fn emptied(held: usize, mirror: &str) -> RepositoryError {
     ))
 }
 
-/// Work that is given up as soon as the operator cancels.
+/// Runs work that is aborted as soon as the operator cancels.
 async fn unless_cancelled<T>(
     cancel: &CancellationToken,
     work: impl Future<Output = Result<T, RepositoryError>>,

@@ -116,7 +116,7 @@ impl Known {
     }
 }
 
-/// Compares the configs. Gives the one that the far side still needs.
+/// Compares the configs. Returns the one that the far side still needs.
 async fn same_repository(job: &MirrorJob) -> Result<Option<bytes::Bytes>, RepositoryError> {
     let (near, far) =
         futures::try_join!(inventory::config(&*job.from), inventory::config(&*job.to))?;
@@ -155,8 +155,8 @@ fn emptied(journal: &Journal<'_>, job: &MirrorJob) -> Result<RepositoryError, Le
     Ok(super::emptied(journal.held()?, &job.to.location()))
 }
 
-/// Both sides as they are. A prune on the near side between two of its listings would pair an old index with new packs; so its
-/// index is looked at again whenever there is something to do.
+/// Lists both sides. A prune on the near side between two listings would combine an old index with new packs, so its index is
+/// listed again whenever there is something to do.
 async fn list_both(job: &MirrorJob, new: bool) -> Result<(Inventory, Inventory), RepositoryError> {
     let (mut near, far) = futures::try_join!(Inventory::of(&*job.from), Inventory::of(&*job.to))?;
     if new && !far.kind(ObjectKind::Snapshot).is_empty() {
@@ -207,7 +207,7 @@ fn surplus(
     Ok(surplus)
 }
 
-/// Why nothing may be deleted; `None` when it may.
+/// Returns the reason why nothing may be deleted; `None` if deletions are allowed.
 async fn refusal(
     job: &MirrorJob,
     known: &Known,
@@ -305,7 +305,7 @@ async fn write_config(job: &MirrorJob, config: &bytes::Bytes) -> Result<(), Repo
     Ok(())
 }
 
-/// Objects of one kind. Each is in the journal from before it travels until it has arrived.
+/// Copies the objects of one kind. The journal has each of them from before its transfer until it has arrived.
 async fn bring(
     carrier: &Carrier,
     journal: &Journal<'_>,

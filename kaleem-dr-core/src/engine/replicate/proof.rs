@@ -18,7 +18,7 @@ use crate::{
     ground::progress::{ProgressSink, Silent, Unit},
 };
 
-/// Length of the pieces in which an object is read for its proof.
+/// Size of the pieces in which an object is read for its proof, in bytes.
 const PIECE_BYTES: u64 = 8 << 20;
 /// Objects read at once.
 const AT_ONCE: usize = 8;
@@ -86,7 +86,7 @@ async fn is_md5_of(
     Ok(hex::encode(digest.finalize()) == etag)
 }
 
-/// Reads a share of the far side back, drawn at random, all kinds alike.
+/// Reads back a random share of the far side, across all kinds.
 pub(super) async fn verify(
     job: &MirrorJob,
     report: &mut MirrorReport,
@@ -117,7 +117,7 @@ pub(super) async fn verify(
     Ok(())
 }
 
-/// Keeps objects at random until their bytes are the share; at least one.
+/// Keeps random objects until their size reaches the share; at least one.
 fn draw(objects: &mut Vec<Named>, percent: f64) {
     if percent >= 100.0 {
         return;

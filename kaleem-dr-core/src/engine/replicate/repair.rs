@@ -50,11 +50,11 @@ pub struct RepairReport {
     pub finished: Timestamp,
     /// True if nothing was changed.
     pub dry_run: bool,
-    /// Objects read and found right.
+    /// Objects read and found correct.
     pub sound: Count,
-    /// Damaged or missing objects that were put back (or could be, in a dry run), by their keys.
+    /// Keys of damaged or missing objects that were restored, or could be in a dry run.
     pub repaired: Vec<String>,
-    /// Those that could not, in sentences.
+    /// Objects that could not be restored, as sentences.
     pub unrepaired: Vec<String>,
     /// Exit status of the repair.
     pub exit: Exit,
@@ -138,7 +138,7 @@ pub async fn repair(
     }
     bar.finish();
     report.finished = Timestamp::now();
-    // A damage that a dry run found is still there.
+    // A dry run leaves the damage that it found.
     let damage_stays =
         !report.unrepaired.is_empty() || (options.dry_run && !report.repaired.is_empty());
     report.exit = if damage_stays { Exit::NotVerified } else { Exit::Done };

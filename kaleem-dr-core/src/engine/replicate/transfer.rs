@@ -1,4 +1,4 @@
-//! Bringing one object from a store to another, compared with its name on the way.
+//! Copies one object from a store to another, and compares it with its name on the way.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,15 +14,15 @@ use crate::{
     ground::{digest::ByteDigest, error_chain, progress::StageProgress},
 };
 
-/// Objects up to this size pass through memory whole and are written with one request; larger ones in pieces.
+/// Objects up to this size, in bytes, are read into memory and written with one request; larger ones in pieces.
 const WHOLE_BYTES: u64 = 48 << 20;
-/// Bytes of whole objects in memory at once.
+/// Limit for the total size of objects in memory, in bytes.
 const BUDGET_BYTES: u64 = 64 << 20;
 /// The minimum share of the budget for an object, in bytes, so that not too many small ones are transferred at once.
 const SHARE_BYTES: u64 = 64 << 10;
-/// Objects under way at once.
+/// Number of concurrent transfers.
 pub(crate) const AT_ONCE: usize = 16;
-/// Length of the pieces that a large object is read in.
+/// Size of the pieces in which a large object is read, in bytes.
 const PIECE_BYTES: u64 = 8 << 20;
 /// restic's key files have less than 1 KiB.
 const LONGEST_KEY_BYTES: u64 = 64 << 10;
@@ -37,11 +37,11 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub(crate) enum Brought {
     /// It is stored on the other side and matches its name.
     Whole,
-    /// It must not get there, for this reason.
+    /// It must not be stored there, for this reason.
     Refused(String),
 }
 
-/// Brings objects over, within a budget of memory.
+/// Copies objects within a memory budget.
 #[derive(Clone, Debug)]
 pub(crate) struct Carrier {
     pub(crate) from: Arc<dyn ObjectStore>,
@@ -60,7 +60,7 @@ impl Carrier {
         Self { from, to, cancel, budget: Arc::new(Semaphore::new(kibibytes)) }
     }
 
-    /// Brings one object over. It is visible at its end only when its content hashes to its name.
+    /// Copies one object. It becomes visible at the destination only if its content hashes to its name.
     pub(crate) async fn bring(
         &self,
         object: &Named,

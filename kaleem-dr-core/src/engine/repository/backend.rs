@@ -1,7 +1,7 @@
 //! The object store as rustic_core's back end, with the gate in between.
 //!
-//! rustic_core is blocking and calls from threads of its own; the store is async. Each call is spawned onto the runtime and
-//! waited for over a channel: that works on any thread, where `block_on` would panic on a worker of the runtime.
+//! rustic_core is blocking and calls from threads of its own; the store is async. Each call is spawned onto the runtime, and its
+//! result received over a channel: this works on any thread, whereas `block_on` would panic on a worker of the runtime.
 
 use std::{
     collections::HashSet,
@@ -33,7 +33,7 @@ use super::{
 };
 use crate::ground::{digest::ByteDigest, error_chain, failpoint, failpoint::Step};
 
-/// Before something is removed, our lock was seen to be there at most so long ago.
+/// Before a deletion, our lock must have been seen within this time.
 const LOCK_SEEN_WITHIN: Duration = Duration::from_secs(10);
 
 /// Time that a running call may continue after a cancellation. In a store that responds, the operation then completes; one that
@@ -45,15 +45,15 @@ const LAST_CALL: Duration = Duration::from_millis(500);
 pub(crate) struct Gate {
     /// Once raised, every call fails: rustic_core has no cancellation and hides reader errors.
     pub(crate) poison: Arc<AtomicBool>,
-    /// Snapshot files are swallowed, not written.
+    /// Snapshot files are kept back instead of being written.
     withhold: bool,
     /// Bytes written to the store: packs and index files.
     written: AtomicU64,
-    /// Holds back the reads of a capture while a pack is written.
+    /// Slows the reads of a capture while a pack is being written.
     backpressure: Option<Backpressure>,
     /// Confirmed before anything is removed.
     lock: Option<Arc<lock::Shared>>,
-    /// Index files that are not shown, by their ids: they are damaged.
+    /// Ids of damaged index files, which are hidden.
     hidden: Mutex<HashSet<Id>>,
     cancel: CancellationToken,
 }
@@ -83,7 +83,7 @@ impl Gate {
         Arc::new(Self { withhold: true, cancel, ..Self::default() })
     }
 
-    /// The same for a capture; backpressure slows its reads.
+    /// The same for a capture, with backpressure on its reads.
     pub(crate) fn capturing(cancel: CancellationToken, backpressure: Backpressure) -> Arc<Self> {
         Arc::new(Self {
             withhold: true,
@@ -112,7 +112,7 @@ impl Gate {
     }
 }
 
-/// A store seen by rustic_core.
+/// A store as rustic_core's back end.
 #[derive(Clone)]
 pub(crate) struct Backend {
     store: Arc<dyn ObjectStore>,
@@ -197,7 +197,7 @@ impl ReadBackend for Backend {
         Ok(objects
             .iter()
             .filter_map(|object| {
-                // What other programs left there is not ours to see.
+                // Files of other programs are ignored.
                 let id = is_object_name(&object.key)
                     .then(|| object.key.rsplit('/').next()?.parse::<Id>().ok())??;
                 let shown = kind != FileType::Index || !self.gate.hides(&id);

@@ -49,7 +49,7 @@ impl Backpressure {
         Writing(self.clone())
     }
 
-    /// The same bytes, as fast as writes allow.
+    /// Limits a reader to the speed of the writes.
     pub(crate) fn throttle(&self, reader: Box<dyn Read + Send>) -> Box<dyn Read + Send> {
         Box::new(ThrottledReader { reader, backpressure: self.clone() })
     }

@@ -12,7 +12,7 @@ use crate::ground::{
     error_chain,
 };
 
-/// The result of trying a bucket.
+/// The result of testing a bucket.
 #[derive(Clone, Debug, Serialize)]
 #[must_use]
 #[non_exhaustive]
@@ -117,7 +117,7 @@ pub async fn check_bucket(access: &S3Access) -> Result<BucketReport, StoreError>
     Ok(report)
 }
 
-/// Reads a bucket's lifecycle rules, and writes nothing.
+/// Reads a bucket's lifecycle rules without writing anything.
 pub async fn check_lifecycle(access: &S3Access) -> BucketReport {
     let mut report =
         BucketReport { location: access.location(), findings: Vec::new(), kept_out: false };

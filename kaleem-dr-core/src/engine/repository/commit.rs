@@ -1,7 +1,8 @@
-//! The commit gate's last step: true sizes, manifest and RESTORE.md into the trees, then the one snapshot file.
+//! The last step of the commit gate: writes the actual sizes, the manifest and RESTORE.md into the trees, then the one snapshot
+//! file.
 //!
-//! rustic_core stores streams of unknown length with size 0, which stock restic restores as empty files. So the trees it
-//! wrote are rewritten from the lengths the pipe counted. Order: packs, index, and only then the snapshot, which is read back.
+//! rustic_core stores streams of unknown length with size 0, which stock restic restores as empty files. So its trees are
+//! rewritten with the lengths counted by the pipe. The order is: packs, index, and only then the snapshot, which is read back.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -51,7 +52,8 @@ pub(crate) struct Release {
 }
 
 impl Release {
-    /// Proves that the repository has all of it, completes the trees and writes the snapshot file. Returns its id and the bytes this added.
+    /// Checks that the repository has everything, completes the trees and writes the snapshot file. Returns its id and the number
+    /// of bytes added.
     pub(crate) async fn run(
         self,
         repository: &Repository,
@@ -78,7 +80,7 @@ impl Release {
     }
 }
 
-/// Nothing is released that could not be restored.
+/// Refuses to release a snapshot that could not be restored.
 fn whole(lost: &Lost) -> Result<(), RepositoryError> {
     match lost.damaged.first() {
         _ if lost.is_empty() => Ok(()),

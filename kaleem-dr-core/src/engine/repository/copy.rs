@@ -63,13 +63,13 @@ pub struct CopyReport {
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct CopiedSnapshot {
-    /// Its id where it came from.
+    /// Id in the original repository.
     pub from: SnapshotId,
-    /// Its id in the destination; `None` in a dry run.
+    /// Id in the destination; `None` in a dry run.
     pub snapshot: Option<SnapshotId>,
     /// The source it is of, where we made it.
     pub source: Option<SourceName>,
-    /// Bytes it added to the destination.
+    /// Data added to the destination, in bytes.
     pub added_bytes: u64,
 }
 
@@ -77,7 +77,7 @@ pub struct CopiedSnapshot {
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct CopyFailure {
-    /// Its id where it is.
+    /// Id in the original repository.
     pub snapshot: SnapshotId,
     /// The source it is of, where we made it.
     pub source: Option<SourceName>,
@@ -134,7 +134,7 @@ impl ChunkerParams {
         Self(config.clone())
     }
 
-    /// A new repository's config with these parameters and nothing else of the old one.
+    /// A config for a new repository with these parameters and nothing else from the old one.
     pub(super) fn config(self, version: u32) -> Result<ConfigFile, RepositoryError> {
         let id: [u8; 32] = rand::random();
         let id: rustic_core::Id =
@@ -209,7 +209,7 @@ impl Repository {
             return Ok(report);
         }
 
-        // What the destination has lost is carried again.
+        // Data that the destination has lost are copied again.
         destination.mended(destination_lock, cancel).await?;
         let stop = cancel.child_token();
         let gate = Gate::withholding(stop.clone());
@@ -334,10 +334,10 @@ fn as_copied(file: &SnapshotFile, tags: &[String]) -> SnapshotFile {
     copied
 }
 
-/// Both repositories with their indexes read. Blocking.
+/// Both repositories with their indexes in memory. Blocking.
 struct Carrier {
     source: Engine,
-    /// Taken only while its index is read again.
+    /// `None` only while its index is read again.
     destination: Option<Engine>,
     gate: Arc<Gate>,
     /// Trees that are whole in the destination, with all below them.
@@ -363,7 +363,7 @@ impl Carrier {
         let before = self.gate.written_bytes();
         let carried =
             self.source.copy(self.engine()?, [file]).map_err(RepositoryError::engine("copy to"));
-        // What a failure left half-way is in the index too, and needs not be carried again.
+        // Blobs stored before a failure are in the index too, and need not be copied again.
         if self.gate.written_bytes() != before {
             let engine = self.destination.take().map(rustic_core::Repository::drop_index);
             let engine = engine.map(rustic_core::Repository::to_indexed).transpose();

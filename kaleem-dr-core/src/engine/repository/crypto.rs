@@ -6,7 +6,7 @@
 use aes256ctr_poly1305aes::{Aes256CtrPoly1305Aes, Key, aead::AeadInPlace as _};
 use rustic_core::repofile::MasterKey;
 
-/// Bytes that encryption adds: a nonce of 16 in front, a tag of 16 behind.
+/// Bytes added by encryption: a nonce of 16 before and a tag of 16 after the content.
 pub(crate) const OVERHEAD: usize = 32;
 const NONCE: usize = 16;
 const TAG: usize = 16;

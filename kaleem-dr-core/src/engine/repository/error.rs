@@ -14,7 +14,7 @@ use crate::{
     ground::{Cause, Exit, SourceError},
 };
 
-/// Why a repository operation failed.
+/// The reason why a repository operation failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RepositoryError {
@@ -102,13 +102,13 @@ pub enum RepositoryError {
         /// Number of matches.
         count: usize,
     },
-    /// A capture ended without an error of its own, and still must not be committed.
+    /// A capture ended without an error of its own, but must not be committed.
     #[error("the capture cannot be committed: {0}")]
     NotCommitted(String),
     /// The operation would destroy data; the text includes advice.
     #[error("{0}")]
     Guarded(String),
-    /// The repository failed before in this run and is not tried again.
+    /// The repository failed earlier in this run and is not tried again.
     #[error("the repository cannot be used: {0}")]
     Unusable(String),
     /// A local path could not be used.

@@ -37,7 +37,7 @@ impl Repository {
     /// If they cannot be listed, or the store fails.
     pub async fn snapshots(&self) -> Result<Vec<Snapshot>, RepositoryError> {
         if self.0.cache_directory.is_some() {
-            // Most of them are in the cache, which is the engine's.
+            // Most of them are in the engine's cache.
             let repository = self.clone();
             let cached = blocking(move || {
                 let engine = repository.engine(Gate::open(CancellationToken::new()), &silent())?;

@@ -99,7 +99,7 @@ use crate::{
 pub struct InitOptions {
     /// restic's format: 2 compresses, 1 is for restic before 0.14.
     pub version: u32,
-    /// From this size on, a data pack is full. Two or three are in memory while a snapshot is written.
+    /// Size at which a data pack is complete, in bytes. Two or three are in memory while a snapshot is written.
     pub pack_bytes: u32,
 }
 
@@ -189,7 +189,7 @@ impl Repository {
             let (master, password) = (master.clone(), access.password.clone());
             blocking(move || key::key_file(&master, &password, &KeyOwner::here())).await?
         };
-        // The key first: a repository begins to be one with its config.
+        // The key first, because the config makes the location a repository.
         store.write(&name, vec![file]).await?;
         let (runtime, backing) = (Handle::current(), store.clone());
         blocking(move || {
@@ -229,7 +229,7 @@ impl Repository {
         Self::open_in(access.location.store()?, access).await
     }
 
-    /// As [`Repository::open`], in a store of one's own; the location in `access` is not used.
+    /// Like [`Repository::open`], but in a given store; the location in `access` is ignored.
     ///
     /// # Errors
     /// As [`Repository::open`].
@@ -292,7 +292,7 @@ impl Repository {
         self.0.store.location()
     }
 
-    /// The same, read from the store alone.
+    /// The same repository, without its cache.
     fn without_cache(&self) -> Self {
         Self(Arc::new(Inner { cache_directory: None, ..(*self.0).clone() }))
     }
@@ -383,7 +383,7 @@ fn silent() -> Arc<dyn ProgressSink> {
     Arc::new(Silent)
 }
 
-/// Runs blocking work off the runtime's workers. A panic in it (rustic_core has a few) becomes an error.
+/// Runs blocking work outside the runtime's workers. A panic in it (rustic_core has a few) becomes an error.
 pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, RepositoryError> + Send + 'static,
 ) -> Result<T, RepositoryError> {

@@ -21,7 +21,7 @@ use crate::{
     ground::{digest::ByteDigest, progress::StageProgress},
 };
 
-/// Length of the ranges an object is read in.
+/// Size of the ranges in which an object is read, in bytes.
 const RANGE_BYTES: u64 = 4 << 20;
 /// Objects read at once.
 const AT_ONCE: usize = 4;
@@ -53,7 +53,7 @@ pub struct TreeFile {
 pub struct FileWalk(mpsc::Receiver<Result<TreeFile, RepositoryError>>);
 
 impl FileWalk {
-    /// The next file, or a directory that could not be read; `None` at the end.
+    /// The next file, or the error of a directory that could not be read; `None` at the end.
     pub async fn next(&mut self) -> Option<Result<TreeFile, RepositoryError>> {
         self.0.recv().await
     }
@@ -105,7 +105,7 @@ impl SnapshotReader {
         Ok(self.stream_places(self.places(&file.node)?))
     }
 
-    /// Reads every object this snapshot needs: its own file, the index, and each pack with a blob of it.
+    /// Reads every object that this snapshot needs: its own file, the index, and each pack with one of its blobs.
     pub(crate) async fn verify_objects(
         &self,
         bar: &dyn StageProgress,
@@ -196,7 +196,7 @@ impl SnapshotReader {
     }
 }
 
-/// Reads an object range by range. The inner error is a sentence about the object; the outer one ends the verification.
+/// Reads an object range by range. The inner error describes a defect of the object; the outer one ends the verification.
 pub(crate) async fn hashes_to_name(
     store: &dyn ObjectStore,
     key: &str,

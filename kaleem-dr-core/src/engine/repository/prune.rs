@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{CancellationToken, ground::progress::ProgressSink};
 
-/// Below this a marked pack could still be wanted by a writer that honours no locks.
+/// Before this time has passed, a writer that honours no locks may still need a marked pack.
 pub const KEEP_MARKED: Duration = Duration::from_hours(23);
 
 /// Options for pruning.
@@ -24,7 +24,7 @@ pub const KEEP_MARKED: Duration = Duration::from_hours(23);
 pub struct PruneOptions {
     /// Limit for unused data to keep, in percent of the used data.
     pub max_unused_percent: u64,
-    /// Most bytes that are repacked, in percent of the repository.
+    /// Limit for the data to repack, in percent of the repository.
     pub max_repack_percent: u64,
     /// Delete immediately instead of only marking. Safe only if every writer honours restic's locks.
     pub instant: bool,
@@ -48,7 +48,7 @@ pub struct PruneReport {
     pub bytes_deleted: u64,
     /// Packs marked by this prune, deleted by one at least 23 hours later.
     pub packs_marked: u64,
-    /// Bytes of packs marked by this prune, those of repacked packs included.
+    /// Size of the packs marked by this prune, including repacked ones, in bytes.
     pub bytes_marked: u64,
     /// Packs rewritten without their unused blobs.
     pub packs_repacked: u64,
@@ -84,7 +84,7 @@ pub struct RepositoryStats {
     pub packs_count: u64,
     /// Size of all objects, in bytes.
     pub total_size: u64,
-    /// Plain bytes of all blobs.
+    /// Uncompressed size of all blobs, in bytes.
     pub total_uncompressed_size: u64,
 }
 

@@ -20,7 +20,7 @@ type Engine = rustic_core::Repository<IndexedFullStatus>;
 
 /// Number of threads that read trees: for a bucket, reads wait for the network, and for a disk, they decrypt.
 const THREADS: usize = 8;
-/// Places that are kept by name.
+/// Limit for the lost paths kept by name.
 const NAMED: usize = 3;
 
 /// The lost objects to which a tree refers.
@@ -63,7 +63,7 @@ impl fmt::Display for Lost {
     }
 }
 
-/// Walks trees, and remembers those that are whole with all below them.
+/// Walks trees, and remembers those that are whole including everything below them.
 #[derive(Debug, Default)]
 pub(crate) struct Reach {
     whole: HashSet<TreeId>,
@@ -77,7 +77,7 @@ struct Visited {
     below: Vec<(TreeId, PathBuf)>,
     lost_files: Vec<PathBuf>,
     packs: HashSet<Id>,
-    /// Why it is lost itself.
+    /// The reason why it is lost itself.
     lost: Option<Why>,
     path: PathBuf,
 }
@@ -88,7 +88,7 @@ enum Why {
 }
 
 impl Reach {
-    /// One that remembers the packs that are needed.
+    /// A walk that collects the needed packs.
     pub(crate) fn collecting() -> Self {
         Self { packs: Some(HashSet::new()), ..Self::default() }
     }
@@ -148,7 +148,7 @@ impl Reach {
             }
             pending = next;
         }
-        // What is broken, and all above it, is not whole.
+        // A broken tree, and every tree above it, is not whole.
         while let Some(id) = broken.pop() {
             if seen.remove(&id) {
                 broken.extend(above.remove(&id).unwrap_or_default());

@@ -34,7 +34,7 @@ use crate::{
 const RUN_BYTES: u32 = 2 << 20;
 /// Unwanted bytes worth reading to save a request.
 const GAP_BYTES: u32 = 128 << 10;
-/// Runs under way at once when reading in order.
+/// Number of runs read at once when reading in order.
 const READ_AHEAD: usize = 3;
 /// Limit for their memory, encrypted and plain; a larger run, which is one blob of up to 8 MiB, is read alone.
 const READ_AHEAD_KIB: u32 = 16 << 10;
@@ -85,7 +85,7 @@ impl BlobPlace {
     }
 }
 
-/// Blobs that are read with one request. `wanted` are places in the caller's list.
+/// Blobs read with one request. `wanted` are indexes into the caller's list.
 #[derive(Debug)]
 pub(crate) struct Run {
     pub(crate) wanted: Vec<usize>,
@@ -298,7 +298,7 @@ impl SnapshotReader {
     }
 }
 
-/// The places a run wants.
+/// The places that a run covers.
 pub(crate) fn pick(places: &[BlobPlace], run: &Run) -> Vec<BlobPlace> {
     run.wanted.iter().map(|&at| places[at]).collect()
 }
@@ -360,7 +360,7 @@ impl BlobReader {
                 })
             };
             match &places[..] {
-                // Large blobs come alone, and are not copied.
+                // Large blobs are read alone, and are not copied.
                 [place] => Ok(vec![opened(place, bytes.into())?]),
                 places => places
                     .iter()

@@ -37,7 +37,7 @@ pub enum RecordKind {
 }
 
 impl RecordKind {
-    /// Its tag, and the name of its file.
+    /// The name of its tag and of its file.
     fn word(self) -> &'static str {
         match self {
             Self::Alarm => "alarm",
@@ -60,7 +60,7 @@ pub struct Record {
 }
 
 impl Record {
-    /// The records of a kind among a repository's snapshots, oldest first.
+    /// The records of this kind among a repository's snapshots, oldest first.
     #[must_use]
     pub fn among(snapshots: &[Snapshot], kind: RecordKind) -> Vec<Self> {
         let of_kind =

@@ -24,29 +24,29 @@ use crate::ground::host::HostScope;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Retention {
-    /// The newest of this many hours.
+    /// Keep the newest of each of this many hours.
     pub keep_hourly: u32,
-    /// The newest of this many days.
+    /// Keep the newest of each of this many days.
     pub keep_daily: u32,
-    /// The newest of this many weeks.
+    /// Keep the newest of each of this many weeks.
     pub keep_weekly: u32,
-    /// The newest of this many months.
+    /// Keep the newest of each of this many months.
     pub keep_monthly: u32,
-    /// The newest of this many years.
+    /// Keep the newest of each of this many years.
     pub keep_yearly: u32,
     /// Keep this many of the newest.
     pub keep_last: u32,
     /// Keep all that are at most this much older than the newest: `14d`, `2y5m7d3h`.
     pub keep_within: Option<KeepSpan>,
-    /// One an hour among those that are at most this much older than the newest.
+    /// Keep one per hour among those that are at most this much older than the newest.
     pub keep_within_hourly: Option<KeepSpan>,
-    /// One a day among them.
+    /// Keep one per day among them.
     pub keep_within_daily: Option<KeepSpan>,
-    /// One a week among them.
+    /// Keep one per week among them.
     pub keep_within_weekly: Option<KeepSpan>,
-    /// One a month among them.
+    /// Keep one per month among them.
     pub keep_within_monthly: Option<KeepSpan>,
-    /// One a year among them.
+    /// Keep one per year among them.
     pub keep_within_yearly: Option<KeepSpan>,
     /// Keep all that have one of these tags; `a,b` requires both.
     pub keep_tag: Vec<String>,
@@ -66,7 +66,7 @@ impl Default for Retention {
 pub struct ForgetReport {
     /// The groups, by host and source.
     pub groups: Vec<ForgetGroup>,
-    /// Snapshots that are not ours, and were left alone.
+    /// Number of foreign snapshots, which were left alone.
     pub foreign: usize,
     /// Number of our snapshots of other hosts, which were left alone.
     pub of_other_hosts: usize,
@@ -88,7 +88,7 @@ impl ForgetReport {
 pub struct ForgetGroup {
     /// Host of the group.
     pub host: String,
-    /// Its source's name, or its paths where we did not make it.
+    /// Name of its source, or its paths if kaleem-dr did not make the snapshots.
     pub of: String,
     /// The snapshots to keep, newest first, with the reasons.
     pub keep: Vec<ForgetReason>,
@@ -122,7 +122,7 @@ impl From<HostScope> for RetentionScope {
 }
 
 impl Retention {
-    /// A policy without a rule. Nothing can be forgotten by it.
+    /// A policy without rules, which cannot forget anything.
     #[must_use]
     pub fn nothing() -> Self {
         Self {

@@ -47,7 +47,7 @@ pub(crate) const PROGRAM: &str = concat!("kaleem-dr ", env!("CARGO_PKG_VERSION")
 
 /// Time for a source to remove what it created on its server, after the repository has failed.
 const LAST_WORDS: Duration = Duration::from_secs(10);
-/// The same when the operator cancels: every command then ends within two seconds.
+/// The same after a cancellation: every command then ends within two seconds.
 const LAST_WORDS_CANCELLED: Duration = Duration::from_millis(800);
 /// The name of rustic_core's progress bar for a capture.
 const ARCHIVING: &str = "backing up";
@@ -69,7 +69,7 @@ pub struct SaveOptions {
 }
 
 impl SaveOptions {
-    /// A snapshot without more tags, with the general text in `/RESTORE.md`.
+    /// Options without additional tags, with the general text in `/RESTORE.md`.
     #[must_use]
     pub fn new(run: RunId, host: HostName) -> Self {
         Self { run, host, tags: Vec::new(), dry_run: false, restore_text: None }
@@ -92,14 +92,14 @@ pub struct Saved {
     pub files_changed: u64,
     /// Number of files reused from the parent snapshot without reading them.
     pub files_unmodified: u64,
-    /// Plain bytes of new blobs.
+    /// Uncompressed size of new blobs, in bytes.
     pub new_blob_bytes: u64,
     /// Damage of the last snapshot that was found, so that none of its data were reused: everything was read, and lost data
     /// stored again.
     pub healed: Option<String>,
 }
 
-/// Why a source was not saved.
+/// The reason why a source was not saved.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SaveError {
@@ -338,9 +338,9 @@ fn manifest(
 struct Prepared {
     engine: rustic_core::Repository<rustic_core::IndexedFullStatus>,
     parent: Option<SnapshotId>,
-    /// The parent's trees, which were seen to be whole.
+    /// The parent's trees, which are known to be whole.
     reach: Reach,
-    /// Why there is no parent although there is a last snapshot.
+    /// The reason why the last snapshot is not used as parent.
     healed: Option<String>,
 }
 

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::ground::{RunId, SourceName, digest::ByteDigest, host::HostScope};
 
-/// Tag on every snapshot we make. Retention touches nothing without it.
+/// Tag on every snapshot of ours. Retention does not touch snapshots without it.
 pub const OWN_TAG: &str = "kaleem-dr";
 /// Tag on a snapshot whose source could not provide everything (an unreadable file).
 pub const INCOMPLETE_TAG: &str = "incomplete";
@@ -92,10 +92,10 @@ impl Snapshot {
         Self { file }
     }
 
-    /// Opens a snapshot file that was read.
+    /// Parses a snapshot file.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// The defect of the file.
     pub(super) fn open(
         key: &RepositoryKey,
         id: SnapshotId,
@@ -207,13 +207,13 @@ impl Snapshot {
         self.file.summary.as_ref().map(|summary| summary.total_bytes_processed)
     }
 
-    /// Bytes it added to the repository, packed.
+    /// Data that it added to the repository, as stored, in bytes.
     #[must_use]
     pub fn added_bytes(&self) -> Option<u64> {
         self.file.summary.as_ref().map(|summary| summary.data_added_packed)
     }
 
-    /// Plain bytes of blobs that were new to the repository with it.
+    /// Uncompressed size of the blobs that it added to the repository, in bytes.
     #[must_use]
     pub fn new_blob_bytes(&self) -> Option<u64> {
         self.file.summary.as_ref().map(|summary| summary.data_added)

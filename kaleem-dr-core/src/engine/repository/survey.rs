@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{CancellationToken, ground::digest::ByteDigest};
 
-/// Index files that are read at once.
+/// Number of index files read in parallel.
 const AT_ONCE: usize = 8;
 
 /// The state of the packs.
@@ -104,7 +104,7 @@ impl Repository {
         Ok(survey)
     }
 
-    /// An index file: `None` when there is none of that name any more, the inner error when it is damaged.
+    /// Reads an index file: `None` if it no longer exists; the inner error describes damage.
     pub(crate) async fn read_index(
         &self,
         key: &str,

@@ -9,7 +9,7 @@ pub(crate) fn follower_path(path: &Path) -> PathBuf {
     path.with_file_name(name)
 }
 
-/// Go's `fs.FileMode`, which restic stores: permission bits as in Unix, the rest in places of its own.
+/// Go's `fs.FileMode`, which restic stores: permission bits as in Unix, the rest at positions of its own.
 pub(crate) mod go_mode {
     pub(crate) const DIRECTORY: u32 = 1 << 31;
     pub(crate) const SYMLINK: u32 = 1 << 27;

@@ -37,7 +37,7 @@ pub(crate) struct Lack {
     /// The attribute: `owner 1000:1000`, `extended attribute user.note`.
     pub(crate) what: String,
     pub(crate) why: String,
-    /// Only root may set it, and we are not root: worth a note, but nothing failed.
+    /// Only root may set it, and we are not root: it is reported as a note, not as a failure.
     pub(crate) is_roots: bool,
 }
 
@@ -66,7 +66,7 @@ impl Attributes<'_> {
         let xattr = |name: &OsStr, value: &[u8]| {
             let set = || xattr::FileExt::set_xattr(file, name, value);
             set().or_else(|error| match error.kind() {
-                // A directory that existed, and that its owner may not write into.
+                // An existing directory that its owner may not write to.
                 io::ErrorKind::PermissionDenied if stat::fchmod(file, Mode::S_IRWXU).is_ok() => {
                     set()
                 }
@@ -89,7 +89,7 @@ impl Attributes<'_> {
         lacks
     }
 
-    /// Sets them on something that is not opened: a link, a pipe, a device.
+    /// Sets them on an entry that cannot be opened: a link, a pipe, a device.
     pub(crate) fn set_at(&self, place: &Place, is_link: bool) -> Vec<Lack> {
         let mut lacks = Vec::new();
         let (directory, name) = (&*place.directory, place.name.as_os_str());
@@ -132,7 +132,7 @@ impl Attributes<'_> {
         }
     }
 
-    /// Gives it to its owner; whether that was done.
+    /// Changes the owner; returns true if this succeeded.
     fn own(
         &self,
         lacks: &mut Vec<Lack>,

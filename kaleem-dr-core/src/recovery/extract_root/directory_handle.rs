@@ -16,7 +16,8 @@ use nix::{
 
 use super::{ExtractRoot, Links, is};
 
-/// An open directory. Operations act on that directory, even if its path leads elsewhere by then. No link in it is followed.
+/// An open directory. Operations act on that directory, even if its path refers to another one by then. No link in it is
+/// followed.
 #[derive(Debug)]
 pub struct DirectoryHandle(OwnedFd);
 
@@ -49,7 +50,7 @@ impl DirectoryHandle {
         Ok(Self(fcntl::openat(&self.0, name, flags, Mode::empty())?))
     }
 
-    /// A directory below it, step by step.
+    /// Opens a directory below it, component by component.
     ///
     /// # Errors
     /// As [`DirectoryHandle::directory`].

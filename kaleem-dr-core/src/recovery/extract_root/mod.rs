@@ -34,15 +34,15 @@ pub(crate) use self::{
     place::{Finish, Identity, Place, Unfinished},
 };
 
-/// Links that one path may lead through, as in the kernel.
+/// Limit for the links on one path, as in the kernel.
 const LINKS_LIMIT: usize = 40;
 
 /// The existing links that a restore may follow.
 #[derive(Clone, Debug)]
 pub(crate) enum Links {
-    /// None, and nothing that existed is replaced: the target is a new directory.
+    /// No link is followed, and nothing that existed is replaced: the target is a new directory.
     None,
-    /// In place: those above these relative paths, which lead to the configured paths, and none below them.
+    /// In place: follow links above these relative paths, which lead to the configured paths, and none below them.
     Above(Vec<PathBuf>),
     /// In place: follow all links.
     All,
@@ -82,7 +82,7 @@ pub(crate) enum DirectoryOrigin {
     New,
     /// It existed before.
     Existing,
-    /// A link that may be followed leads to it.
+    /// It is reached through a link that may be followed.
     Linked,
 }
 
@@ -177,7 +177,7 @@ impl ExtractRoot {
         place.create(replaces)
     }
 
-    /// Puts a whole file in its place.
+    /// Moves a finished file to its place.
     pub(crate) fn finish(&mut self, unfinished: &Unfinished, file: &File) -> io::Result<Finish> {
         let finish = unfinished.finish(file)?;
         if let Some(made) = &mut self.made {
@@ -191,7 +191,7 @@ impl ExtractRoot {
         self.put(path, place, |directory, name| unistd::symlinkat(to, directory, name))
     }
 
-    /// Makes a pipe, a socket or a device.
+    /// Creates a pipe, a socket or a device.
     pub(crate) fn special(
         &mut self,
         path: &Path,
@@ -224,7 +224,7 @@ impl ExtractRoot {
                 to.display()
             )));
         };
-        // It is a name of that file already: to rename one name over another of the same file does nothing, and leaves both.
+        // It is already a name of that file: renaming one name over another of the same file does nothing, and leaves both.
         if place.look()?.is_some_and(|there| Identity::of(&there) == Identity::of(&ours)) {
             return Ok(());
         }
@@ -239,7 +239,7 @@ impl ExtractRoot {
         })
     }
 
-    /// Makes something that has no content, in one step where it replaces something.
+    /// Creates an entry without content, in one step if it replaces another one.
     fn put(
         &mut self,
         path: &Path,
@@ -274,7 +274,7 @@ impl ExtractRoot {
         self.last = None;
         match unistd::unlinkat(&place.directory, place.name.as_os_str(), UnlinkatFlags::RemoveDir) {
             Ok(()) => Ok(false),
-            // Its content is in no snapshot that we know of: it is kept.
+            // No snapshot known to us contains its content, so it is kept.
             Err(Errno::ENOTEMPTY | Errno::EEXIST) if in_place => {
                 let kept = place::kept(&place.name);
                 fcntl::renameat(
@@ -319,7 +319,7 @@ impl ExtractRoot {
 
     fn walk(&self, path: &Path, make: bool) -> io::Result<Arc<OwnedFd>> {
         let leaves = || io::Error::other("it leads out of the target");
-        // Of links: how `..` finds back. Never empty.
+        // For links: the directories to which `..` returns. Never empty.
         let mut above = vec![self.root.clone()];
         // Each with the relative path that it represents; the components of a link's target represent no path of their own.
         let mut pending: Vec<(OsString, Option<PathBuf>)> = Vec::new();

@@ -1,4 +1,4 @@
-//! One entry's place, and a file that is written there.
+//! The place of an entry, and a file that is written there.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -25,7 +25,7 @@ use ulid::Ulid;
 
 use super::is;
 
-/// Names of unfinished files begin so. With a ULID behind it, shorter than any file system's limit, whatever the final name is.
+/// The prefix of unfinished files. Followed by a ULID, it is shorter than any file system's limit, whatever the final name.
 const UNFINISHED: &str = ".kaleem-dr-restore-";
 /// Limit for the part of a name, in bytes, that is kept when a directory makes way.
 const KEPT_NAME_BYTES: usize = 200;
@@ -49,14 +49,14 @@ impl Identity {
 /// A file that is being written.
 pub(crate) struct Unfinished {
     place: Place,
-    /// Its name until it is finished.
+    /// The name until it is finished.
     name: OsString,
     pub(crate) identity: Identity,
 }
 
 /// The way in which a finished file came into its place.
 pub(crate) enum Finish {
-    /// By its name: it is the file that was written.
+    /// The written file now has the final name.
     Named,
     /// The place is a mount point: the content was written into the mounted file, which keeps its own attributes.
     WrittenThrough(File),

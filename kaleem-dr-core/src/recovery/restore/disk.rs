@@ -147,7 +147,7 @@ impl Disk {
                 None => self.complete_one(item),
             };
             if let Err(error) = result {
-                // Half a file must not look like a restored one.
+                // A partial file must not look like a restored one.
                 Self::discard(std::slice::from_ref(item));
                 if item.link_to.is_none()
                     && let Some(inode) = item.inode()

@@ -62,7 +62,7 @@ pub struct RestoreOptions {
 }
 
 impl RestoreOptions {
-    /// Everything into an empty or new directory, read back and compared.
+    /// Restores everything to an empty or new directory, and reads it back for comparison.
     #[must_use]
     pub fn new(target: PathBuf) -> Self {
         Self {
@@ -133,7 +133,7 @@ impl FilesReport {
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct FileProblem {
-    /// Path in the target; lossily decoded where it is not UTF-8.
+    /// Path in the target, decoded with replacement characters if it is not UTF-8.
     pub path: String,
     /// Description of the problem.
     pub why: String,

@@ -20,14 +20,14 @@ const WINDOW_ITEMS: usize = 1024;
 /// Limit for the directories in one window: each is kept open while files in it are written.
 const WINDOW_DIRECTORIES: usize = 256;
 
-/// One node on its way to disk.
+/// A node that is being restored.
 pub(crate) struct Item {
     pub(crate) node: Node,
     pub(crate) target: PathBuf,
-    /// The same below the target: the path in the snapshot without its leading `/`.
+    /// The path below the target: the path in the snapshot without its leading `/`.
     pub(crate) below: PathBuf,
     pub(crate) blobs: Vec<BlobPlace>,
-    /// The file it is a further name of; it then has no content of its own.
+    /// The file of which it is another name; it then has no content of its own.
     pub(super) link_to: Option<FirstName>,
     /// The file that its content goes into, while it is written.
     pub(super) unfinished: Option<Unfinished>,

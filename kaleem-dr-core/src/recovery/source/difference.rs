@@ -1,8 +1,8 @@
-//! One difference that a comparison found.
+//! A difference found by a comparison.
 
 use serde::{Deserialize, Serialize};
 
-/// One difference between the target and the manifest.
+/// A difference between the target and the manifest.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Difference {
     /// The object that differs: `collection users: documents`.

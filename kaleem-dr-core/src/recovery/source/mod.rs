@@ -24,7 +24,7 @@ use crate::{
 };
 use async_trait::async_trait;
 
-/// A source that can be put back.
+/// A source that can be restored.
 #[async_trait]
 pub trait Restorable: Source {
     /// Returns what a restore would create, overwrite and leave alone. Writes nothing.

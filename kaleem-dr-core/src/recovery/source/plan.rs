@@ -14,7 +14,7 @@ pub struct RestorePlan {
     pub request: RestoreRequest,
     /// The target as text: `database kaleem_restored on 127.0.0.1:27017`.
     pub target: String,
-    /// One line per thing that is touched or left alone.
+    /// One line per object that is changed or left alone.
     pub actions: Vec<PlannedAction>,
     /// Warnings for the operator to read first.
     pub warnings: Vec<String>,
@@ -28,7 +28,7 @@ pub struct RestorePlan {
 pub struct PlanOrigin {
     /// Id of the snapshot.
     pub snapshot: SnapshotId,
-    /// The host that it is of.
+    /// Host of the snapshot.
     pub host: String,
     /// Time of the snapshot.
     pub taken: Timestamp,
@@ -66,7 +66,7 @@ pub struct PlannedAction {
     pub items: Option<u64>,
     /// Size in the point, in bytes, if known.
     pub size_bytes: Option<u64>,
-    /// Why, where that is not plain.
+    /// The reason, if it is not obvious.
     pub why: Option<String>,
 }
 

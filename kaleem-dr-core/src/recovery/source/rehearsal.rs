@@ -13,7 +13,8 @@ use crate::ground::{
 /// The name and directory for a rehearsal's own objects.
 #[derive(Clone, Debug)]
 pub struct ScratchTarget {
-    /// Names everything of this rehearsal: `kdr_drill_` and a ULID in lower case. Good as a database, virtual host or collection.
+    /// The name of everything in this rehearsal: `kdr_drill_` and a ULID in lower case. Valid as a database, virtual host or
+    /// collection.
     pub name: String,
     /// An empty directory for its own use; the creator removes it.
     pub directory: PathBuf,
@@ -28,8 +29,8 @@ impl ScratchTarget {
     }
 }
 
-/// The negative control of a rehearsal: the scratch was damaged on purpose, and the same comparison had to see it. One that
-/// does not see it proves nothing by finding the rest equal.
+/// The negative control of a rehearsal: the scratch target was damaged on purpose, and the same comparison had to detect it. If
+/// it did not, finding the rest equal proves nothing.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Control {
     /// The damage: `deleted one document of users`.

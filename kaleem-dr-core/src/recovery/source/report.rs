@@ -21,7 +21,7 @@ pub struct RestoreReport {
     pub uncompared: Vec<Uncompared>,
     /// Warnings for the operator, as one sentence each.
     pub warnings: Vec<String>,
-    /// Commands of the operator's that ran afterwards.
+    /// The operator's commands that ran afterwards.
     pub hooks: Vec<HookReport>,
     /// The negative control of a rehearsal: shows that the comparison can detect a difference. `None` if nothing could be
     /// damaged, or no control was requested.
@@ -69,7 +69,7 @@ impl RestoreReport {
     }
 }
 
-/// Something that was restored and that nothing could be compared with.
+/// A restored object that could not be compared with anything.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Uncompared {
     /// The object that was not compared.
@@ -84,7 +84,7 @@ pub struct Uncompared {
 pub struct HookReport {
     /// Program and arguments.
     pub command: Vec<String>,
-    /// Its exit status; `None` when it did not start or was killed.
+    /// Exit status; `None` if it did not start or was killed.
     pub status: Option<i32>,
     /// The end of its output, or the reason why it did not start.
     pub output: String,

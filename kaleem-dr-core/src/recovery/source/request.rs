@@ -19,9 +19,9 @@ pub enum RestoreTarget {
 pub struct RestoreRequest {
     /// The target.
     pub to: RestoreTarget,
-    /// Only these parts of the source, in the source's words (a collection, a virtual host), as globs. Empty: everything.
+    /// Only these parts of the source, named as in the source (a collection, a virtual host), as globs. Empty: everything.
     pub only: Vec<String>,
-    /// Parts that get another name.
+    /// Parts to be renamed.
     pub rename: Vec<Rename>,
     /// The treatment of existing parts. Next to the live data, there must not be any.
     pub existing: Existing,
@@ -62,7 +62,7 @@ impl RestoreRequest {
     }
 }
 
-/// A part of a source that gets another name.
+/// A new name for a part of a source.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Rename {
     /// Its name in the point.

@@ -1,4 +1,4 @@
-//! Members of an archive, one after the other, onto disk.
+//! Writes the members of an archive to disk, one after another.
 
 use std::{
     collections::BTreeMap,
@@ -27,7 +27,7 @@ use crate::{
     },
 };
 
-/// Content is read and written in pieces of this length.
+/// Size of the pieces in which content is read and written, in bytes.
 const PIECE_BYTES: usize = 256 << 10;
 /// Limit, in bytes, for the extended attributes kept until the end, when those of directories are set. A million directories with
 /// ordinary access lists need less.
@@ -37,7 +37,7 @@ pub(super) struct Extraction<'a> {
     options: &'a UntarOptions,
     selection: Selection,
     root: ExtractRoot,
-    /// Bytes that may still come.
+    /// Remaining bytes of the limit.
     left_bytes: u64,
     report: FilesReport,
     cancel: &'a CancellationToken,
@@ -140,7 +140,7 @@ impl<'a> Extraction<'a> {
         self.directories.retain(|directory, _| !directory.starts_with(path));
     }
 
-    /// Extracts one member, if it is wanted; the bytes written.
+    /// Extracts one member, if it is selected; returns the number of bytes written.
     fn member<R: io::Read>(
         &mut self,
         members: &mut Members<R>,
@@ -195,7 +195,7 @@ impl<'a> Extraction<'a> {
     }
 
     fn directory(&mut self, path: &Path, member: &Member) -> io::Result<()> {
-        // What a link of the host leads to keeps its own attributes.
+        // The target of the host's own link keeps its attributes.
         if self.root.make_directory(path)? != DirectoryOrigin::Linked {
             let mut member = member.clone();
             self.kept_bytes += member.xattr_bytes();
@@ -274,7 +274,7 @@ impl<'a> Extraction<'a> {
         Ok(member.size_bytes)
     }
 
-    /// Writes a file's content, reads it back, and puts it in its place.
+    /// Writes a file's content, reads it back, and moves the file to its place.
     fn content<R: io::Read>(
         &mut self,
         members: &mut Members<R>,
@@ -348,9 +348,9 @@ impl<'a> Extraction<'a> {
     }
 }
 
-/// Why one member was not extracted.
+/// The reason why one member was not extracted.
 enum Failure {
-    /// The next ones may still be.
+    /// The next members can still be extracted.
     Member(io::Error),
     /// The archive cannot be read any further.
     Archive(UntarError),

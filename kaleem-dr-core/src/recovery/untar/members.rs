@@ -12,7 +12,7 @@ pub(crate) const BLOCK_BYTES: usize = 512;
 /// Limit for the long names and pax headers before one member, in bytes: far beyond any path, and more than the attributes of any
 /// file that we capture.
 const EXTENSIONS_LIMIT_BYTES: u64 = 4 << 20;
-/// Most stretches a sparse file may have.
+/// Limit for the stretches of a sparse file.
 const STRETCHES_LIMIT: usize = 1 << 16;
 
 /// One member, without its content.
@@ -29,7 +29,7 @@ pub(crate) struct Member {
     pub(crate) xattrs: Vec<(OsString, Vec<u8>)>,
     /// Length of a file, holes counted.
     pub(crate) size_bytes: u64,
-    /// The stretches of a sparse file that are stored, in order; `None` where all of it is.
+    /// The stored stretches of a sparse file, in order; `None` if all of it is stored.
     pub(crate) stretches: Option<Vec<Stretch>>,
 }
 
@@ -93,7 +93,7 @@ impl fmt::Display for Damage {
 pub(crate) struct Members<R> {
     input: R,
     offset: u64,
-    /// Bytes of the current member's content, and of the padding behind it, that were not read yet.
+    /// Unread bytes of the current member's content and of the padding after it.
     content: u64,
     padding: u64,
     current: Option<String>,
@@ -109,7 +109,7 @@ struct Extensions {
     uid: Option<u64>,
     gid: Option<u64>,
     mtime: Option<(i64, u32)>,
-    /// The last of a name counts.
+    /// The last attribute with a name counts.
     xattrs: BTreeMap<OsString, Vec<u8>>,
     pax_sparse: bool,
 }
@@ -162,7 +162,7 @@ impl<R: io::Read> Members<R> {
         }
     }
 
-    /// Reads on in the stored content of the current member. 0 at its end.
+    /// Continues to read the stored content of the current member. Returns 0 at its end.
     pub(crate) fn read_content(&mut self, buffer: &mut [u8]) -> Result<usize, Damage> {
         let wanted = usize::try_from(self.content).unwrap_or(usize::MAX).min(buffer.len());
         self.fill(&mut buffer[..wanted], "the content of a member")?;
@@ -211,7 +211,7 @@ impl<R: io::Read> Members<R> {
         let mut member = Member {
             name: OsString::from_vec(name),
             kind,
-            // The type's bits do not belong here, and some writers put them.
+            // The bits of the type do not belong here, but some tools write them.
             mode: u32::try_from(mode & 0o7777).unwrap_or_default(),
             uid: extensions.uid.unwrap_or(uid),
             gid: extensions.gid.unwrap_or(gid),
@@ -292,7 +292,7 @@ impl<R: io::Read> Members<R> {
         Ok(content)
     }
 
-    /// Reads to the end of the stream, so that a checksum behind it is seen.
+    /// Reads to the end of the stream, so that a checksum after it is verified.
     fn end(&mut self) -> Result<(), Damage> {
         let second = self.block("the end mark")?;
         if second.iter().any(|&byte| byte != 0) {

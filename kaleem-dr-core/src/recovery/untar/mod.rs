@@ -49,17 +49,17 @@ pub struct UntarOptions {
     /// Overwrite existing files, and follow links to directories that existed before. Otherwise a target that is not empty is
     /// refused.
     pub in_place: bool,
-    /// Make named pipes and devices too.
+    /// Also create named pipes and devices.
     pub special_files: bool,
     /// Limit for the total size of all files, in bytes, holes included. Each file must also fit into its file system.
     pub limit_bytes: Option<u64>,
 }
 
-/// Why an archive could not be extracted.
+/// The reason why an archive could not be extracted.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum UntarError {
-    /// It is damaged, or no tar.
+    /// It is damaged, or not a tar.
     #[error("{0}")]
     Damaged(String),
     /// The operation needs the operator's consent; the text explains how to give it.
@@ -93,7 +93,7 @@ impl From<Damage> for UntarError {
 pub struct Survey {
     /// Totals of the selected members; nothing was written or verified.
     pub report: FilesReport,
-    /// The topmost paths, as far as they are few; absolute.
+    /// The topmost paths, absolute, up to a limit.
     pub roots: Vec<PathBuf>,
     /// Bytes of files without their holes.
     pub stored_bytes: u64,
@@ -205,7 +205,7 @@ impl io::Read for Cancellable {
     }
 }
 
-/// Why a stream broke: a cancelled one is not damaged.
+/// The reason for a broken stream: a cancelled one is not damaged.
 fn broken(damage: Damage, cancel: &CancellationToken) -> UntarError {
     if cancel.is_cancelled() { UntarError::Cancelled } else { damage.into() }
 }

@@ -6,7 +6,8 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-/// A member's name as a relative path of plain names: the leading `/` is cut off, as GNU tar does. Else why there is none.
+/// Converts a member's name to a relative path of plain names, without the leading `/`, as GNU tar does. The error is the reason
+/// why this is impossible.
 pub(super) fn relative(name: &OsStr) -> Result<PathBuf, &'static str> {
     if name.as_bytes().contains(&0) {
         return Err("its name contains a NUL");

@@ -21,7 +21,7 @@ pub(super) fn field(bytes: &[u8]) -> Option<i64> {
     }
 }
 
-/// A pax time: seconds, maybe negative, maybe with a fraction. Nanoseconds count forward.
+/// A pax time: seconds, possibly negative or with a fraction. The nanoseconds count forward.
 pub(super) fn time(text: &str) -> Option<(i64, u32)> {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
     let seconds: i64 = whole.parse().ok()?;

@@ -25,7 +25,7 @@ pub(crate) use self::work::left_out;
 /// The extent of a verification.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Thoroughness {
-    /// The level that is to be proven.
+    /// The level to prove.
     pub level: ProofLevel,
     /// Run a negative control as well ([`Control`](super::source::Control)): the scratch target is damaged on purpose and must be
     /// found different; below [`ProofLevel::Restored`], an artifact with one byte changed must not be read to its end.
@@ -120,7 +120,7 @@ pub async fn verify_point(
         proof.report.host = Some(snapshot.snapshot().host().to_owned());
         proof.objects(snapshot, work).await.map_err(|error| SourceError::Point(error.into()))?;
     } else {
-        // Opening a file reads it whole, against all that its form has to check it by.
+        // Opening a file reads it completely and checks it with all means of its form.
         proof.reach(ProofLevel::Stored, 0);
     }
     if level >= ProofLevel::Readable {

@@ -19,12 +19,12 @@ pub struct VerifyReport {
     pub source: Option<String>,
     /// The snapshot; `None` for a file.
     pub snapshot: Option<SnapshotId>,
-    /// The host it was captured on.
+    /// Host that it was captured on.
     #[serde(default)]
     pub host: Option<String>,
     /// The time that its data represent, if the manifest has it.
     pub consistent_at: Option<Timestamp>,
-    /// Bytes of the source in it.
+    /// Size of the source's data in it, in bytes.
     pub size_bytes: u64,
     /// The requested level.
     pub wanted: ProofLevel,
@@ -126,7 +126,7 @@ impl VerifyReport {
     }
 }
 
-/// Why a source's point could not be verified.
+/// The reason why a source's point could not be verified.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Untried {

@@ -1,4 +1,4 @@
-//! A verification at work: level by level, each finding added to the report.
+//! Runs a verification level by level, and adds each finding to the report.
 
 use std::{collections::HashSet, path::Path, time::Instant};
 
@@ -21,7 +21,7 @@ use crate::{
     },
 };
 
-/// So many missing parts are named in a sentence.
+/// Limit for the missing parts named in a sentence.
 const NAMED: usize = 5;
 
 pub(super) struct Verification {

@@ -29,7 +29,7 @@ use crate::{
     },
 };
 
-/// Keys that are read at once.
+/// Number of keys read in parallel.
 const OBJECTS_AT_ONCE: usize = 8;
 /// Limit for findings of one kind that are listed by name; the rest is counted.
 const NAMED: usize = 30;
@@ -37,7 +37,7 @@ const NAMED: usize = 30;
 /// The part of the packs to read.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum ReadData {
-    /// Nothing: lists, index and trees only. A flipped byte in a pack goes unseen.
+    /// Nothing: only lists, index and trees. A flipped byte in a pack is not detected.
     Nothing,
     /// All packs.
     All,
@@ -124,7 +124,7 @@ impl CheckReport {
         self.findings.iter().filter(|finding| finding.is_error()).count()
     }
 
-    /// Errors of one kind: the first by name, the rest counted.
+    /// Adds errors of one kind: the first ones by name, the rest as a count.
     fn add(&mut self, remedies: &[Remedy], what: &str, errors: Vec<String>) {
         if errors.is_empty() {
             return;

@@ -27,9 +27,9 @@ use crate::{
     },
 };
 
-/// Packs that are read at once.
+/// Number of packs read in parallel.
 const AT_ONCE: usize = 3;
-/// A pack is read in ranges of about this length, which end where a blob ends.
+/// Target size of the ranges in which a pack is read, in bytes; each ends at the end of a blob.
 const RANGE_BYTES: u32 = 4 << 20;
 
 impl Repository {
@@ -124,7 +124,7 @@ impl Repository {
     }
 }
 
-/// The blobs from `at` on that are read together, and where they end. Behind the last one comes the header.
+/// The blobs from `at` on that are read together, and the end of the range. The header follows the last one.
 fn next_range(
     blobs: &mut std::iter::Peekable<impl Iterator<Item = IndexBlob>>,
     at: u32,

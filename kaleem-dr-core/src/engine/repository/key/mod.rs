@@ -44,7 +44,7 @@ impl fmt::Display for KeyId {
     }
 }
 
-/// Whose a key is. It is written in the clear, and opens nothing.
+/// The owner of a key. It is stored unencrypted, and has no effect on opening.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyOwner {
     /// Name of the user.
@@ -78,7 +78,7 @@ pub struct KeyInfo {
     pub created: Option<Timestamp>,
     /// True if the repository was opened with this key.
     pub current: bool,
-    /// Why it opens nothing, where its file is damaged or beyond limits.
+    /// The defect of its file, if it is damaged or exceeds limits.
     pub problem: Option<String>,
 }
 
@@ -168,9 +168,9 @@ impl Repository {
         Ok(key.id.clone())
     }
 
-    /// Changes the password in use: a new key is added and proven before the old one goes, and the new one is proven again
-    /// afterwards. Whatever breaks off in between leaves at least one key that opens. The lock must be exclusive.
-    /// Gives the repository as the new key opens it.
+    /// Changes the password in use: adds and checks a new key before it removes the old one, and checks the new one again
+    /// afterwards. An interruption in between leaves at least one key that opens the repository. The lock must be exclusive.
+    /// Returns the repository as opened with the new key.
     ///
     /// # Errors
     /// As [`Repository::add_key`].
@@ -204,7 +204,7 @@ impl Repository {
     }
 }
 
-/// A password that neither tool can be given is worse than none: it would be found out on the day of the loss.
+/// A password that neither tool accepts must be refused: otherwise this would be discovered on the day of the loss.
 fn usable(password: &SecretString) -> Result<(), RepositoryError> {
     let text = password.expose_secret();
     if text.is_empty() {

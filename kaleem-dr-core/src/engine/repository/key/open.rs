@@ -14,7 +14,7 @@ use super::{
 };
 use crate::engine::repository::object_key;
 
-/// Tries the password on every key. Gives the master key, and the key file that it came from.
+/// Tries the password on every key. Returns the master key, and the id of its key file.
 pub(crate) async fn open_with(
     store: &Arc<dyn ObjectStore>,
     password: &SecretString,
@@ -51,7 +51,7 @@ pub(crate) async fn open_with(
     Err(RepositoryError::WrongPassword { location: store.location() })
 }
 
-/// The master key in a key file; `None` when the password does not open it. Blocking, for a second or so.
+/// The master key in a key file; `None` if the password does not open it. Blocking, for about a second.
 fn master_of(key: &ParsedKey, password: &SecretString) -> Option<MasterKey> {
     let params = scrypt::Params::new(key.log_n, key.r, key.p).ok()?;
     let mut derived = [0; 64];

@@ -4,9 +4,10 @@
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use serde::Deserialize;
 
-/// Most memory that deriving from a password may take. restic's own keys take 32 to 60 MiB, rustic's 128 MiB.
+/// Limit for the memory to derive a key, in bytes. restic's own keys need 32 to 60 MiB, rustic's 128 MiB.
 const MEMORY_LIMIT_BYTES: u64 = 512 << 20;
-/// Most work, in blocks of 128 bytes mixed twice: about a thousand times that of restic's own keys, minutes rather than hours.
+/// Limit for the work, in blocks of 128 bytes mixed twice: about a thousand times that of restic's own keys, minutes rather than
+/// hours.
 const WORK_LIMIT: u64 = 1 << 28;
 /// A key file is a few hundred bytes.
 const SIZE_LIMIT_BYTES: usize = 64 << 10;

@@ -29,13 +29,13 @@ pub(super) struct LockFile {
     uid: u32,
     #[serde(default)]
     gid: u32,
-    /// Names this boot of the kernel. Containers of one machine share it.
+    /// Identifies this boot of the kernel. Containers on one machine share it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     boot_id: Option<String>,
-    /// Names the PID namespace within this boot.
+    /// Identifies the PID namespace within this boot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pid_namespace: Option<String>,
-    /// The same in every boot of one installation. Clones share it.
+    /// Identifies the installation across boots. Clones share it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     machine_id: Option<String>,
     /// Start of the process, in clock ticks since the boot, because process ids are reused.
@@ -61,7 +61,7 @@ mod restic_time {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LockVerdict {
-    /// Its process runs, in this boot and PID namespace.
+    /// Its process is running, in this boot and PID namespace.
     Running,
     /// Its process has ended, or the machine has been restarted since.
     Dead,
@@ -145,7 +145,7 @@ impl LockFile {
         if self.pid <= 0 {
             return LockVerdict::Unknown;
         }
-        // A process of another user answers EPERM: it runs.
+        // For a process of another user, the call fails with EPERM: it is running.
         if signal::kill(unistd::Pid::from_raw(self.pid), None) == Err(Errno::ESRCH) {
             return LockVerdict::Dead;
         }
@@ -168,10 +168,10 @@ impl LockFile {
     }
 }
 
-/// The content of a lock file, once it is decrypted.
+/// Parses the decrypted content of a lock file.
 ///
 /// # Errors
-/// What is wrong with it.
+/// The defect of the content.
 pub(super) fn parse(plain: &[u8]) -> Result<LockFile, String> {
     serde_json::from_slice(plain).map_err(|error| format!("it is not a lock file: {error}"))
 }

@@ -15,7 +15,7 @@ use super::{
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct LockInfo {
-    /// Its object in the store.
+    /// Key of its object in the store.
     pub object: String,
     /// Host of the holder.
     pub host: String,
@@ -192,7 +192,7 @@ impl Repository {
     }
 }
 
-/// Reads every lock, and touches none.
+/// Reads all locks without changing any.
 async fn find(
     store: &Arc<dyn ObjectStore>,
     key: &RepositoryKey,
@@ -207,7 +207,7 @@ async fn find(
     for object in listed {
         let encrypted = match store.read(&object.key, None).await {
             Ok(encrypted) => encrypted,
-            // Its holder removed or renewed it while we looked.
+            // Its holder removed or renewed it in the meantime.
             Err(error) if error.is_not_found() => continue,
             Err(error) => return Err(error.into()),
         };

@@ -37,12 +37,12 @@ use super::{
 use crate::ground::digest::ByteDigest;
 
 const DIRECTORY: &str = "locks";
-/// A lock that was not renewed for as long is left over, by restic's rule.
+/// A lock that was not renewed for this long is left over, by restic's rule.
 const STALE_AFTER: Duration = Duration::from_mins(30);
 const RENEW_EVERY: Duration = Duration::from_mins(5);
-/// Between writing a lock and looking again whether another came in between (restic waits the same).
+/// Time between writing a lock and checking for another one written in between (as in restic).
 const SETTLE: Duration = Duration::from_millis(200);
-/// Between two looks at a lock that is waited for.
+/// Time between two checks while waiting for a lock.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
 /// Limit for the time that a dropped lock blocks its thread.
 const LAST_WORDS: Duration = Duration::from_secs(10);
@@ -96,7 +96,7 @@ pub(crate) struct Shared {
     objects: tokio::sync::Mutex<Objects>,
     /// Cancelled when the lock is lost.
     lost: CancellationToken,
-    /// Cancelled when it is to be renewed no more.
+    /// Cancelled to stop the renewal.
     done: CancellationToken,
     /// Time at which it was last known to exist, in milliseconds since `began`.
     seen: AtomicU64,
@@ -115,8 +115,8 @@ struct Objects {
 }
 
 impl Lock {
-    /// Takes a lock. Locks of the dead are removed on the way. With `patience`, waits that long for others to end. Dropped while it
-    /// waits, it leaves nothing.
+    /// Acquires a lock. Removes locks of dead processes. Waits up to `patience` for other holders. If dropped while waiting, it
+    /// leaves nothing behind.
     pub(crate) async fn acquire(
         store: Arc<dyn ObjectStore>,
         key: RepositoryKey,
@@ -230,7 +230,7 @@ impl Lock {
     pub async fn release(mut self) -> Result<(), RepositoryError> {
         self.shared.done.cancel();
         if let Some(renewal) = &mut self.renewal {
-            // It has no way to fail but a panic, which has been reported.
+            // It can only fail by a panic, which has been reported.
             let _ = renewal.await;
         }
         let removed = self.shared.remove_all().await;
@@ -244,7 +244,7 @@ impl Drop for Lock {
         if self.released {
             return;
         }
-        // Reached on a panic, an early return or a future that is given up. A thread of its own may block on the runtime; this one may
+        // Reached after a panic, an early return or a dropped future. A thread of its own may block on the runtime; this one may
         // be a worker of it.
         let (shared, renewal) = (self.shared.clone(), self.renewal.take());
         let removal = std::thread::spawn(move || {
@@ -357,10 +357,10 @@ async fn renew(shared: Arc<Shared>, every: Duration) {
             () = shared.done.cancelled() => return,
             () = tokio::time::sleep(every) => {}
         }
-        // From here on it is not interrupted: who releases the lock waits for it.
+        // Not interrupted from here on: a release of the lock waits for it.
         let mut objects = shared.objects.lock().await;
         let Some(current) = objects.names.last().cloned() else { return };
-        // Frozen past its life, or removed by `restic unlock --remove-all`: something may be pruning by now.
+        // The process was frozen for too long, or `restic unlock --remove-all` removed the lock: a prune may be running by now.
         let gone = matches!(shared.store.size(&current).await, Ok(None));
         if gone || objects.is_overdue() {
             tracing::error!("the repository's lock was lost; the operation is given up");

@@ -28,22 +28,22 @@ use crate::{
 
 /// Number of packs whose headers are read in parallel.
 const AT_ONCE: usize = 8;
-/// Most blobs of one index file, as restic and rustic have it.
+/// Limit for the blobs in one index file, as in restic and rustic.
 const BLOBS: usize = 50_000;
 
 /// The damage of the index, and its repair.
 #[derive(Debug, Default, Serialize)]
 #[non_exhaustive]
 pub struct IndexRepair {
-    /// Index files that are damaged: they go, for all that they can have named is read from the packs.
+    /// Damaged index files: they are removed, because everything that they can have named is read from the packs.
     pub damaged: Vec<String>,
-    /// Packs that the index names and that are lost: key, and how. It names them no more.
+    /// Lost packs that the index names: key, and kind of the loss. They are removed from the index.
     pub dropped: BTreeMap<String, String>,
     /// Existing packs that are in no index, and are added.
     pub added: Vec<String>,
     /// Packs whose header cannot be read: key, and reason. They are kept, but in no index.
     pub unreadable: BTreeMap<String, String>,
-    /// Blobs of the packs that are added.
+    /// Number of blobs in the added packs.
     pub blobs_added: usize,
     #[serde(skip)]
     survey: Survey,

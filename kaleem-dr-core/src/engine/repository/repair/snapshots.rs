@@ -38,11 +38,11 @@ use crate::{
 
 type Engine = rustic_core::Repository<IndexedFullStatus>;
 
-/// Why a manifest calls something incomplete.
+/// The reason for an incomplete part in a manifest.
 const WHY: &str = "lost in the repository; left out by `repair snapshots`";
 /// Blobs of a manifest.
 const BLOB_BYTES: usize = 1 << 20;
-/// A pack of rewritten trees is full.
+/// Size at which a pack of rewritten trees is complete, in bytes.
 const PACK_BYTES: usize = 8 << 20;
 
 /// The damage of the snapshots.
@@ -51,13 +51,13 @@ const PACK_BYTES: usize = 8 << 20;
 pub struct SnapshotRepair {
     /// Number of whole snapshots.
     pub whole: usize,
-    /// Those that have lost something.
+    /// Snapshots with lost parts.
     pub lost: Vec<LostSnapshot>,
     /// Snapshots whose own file is damaged: nothing of them can be rewritten.
     pub unreadable: Vec<UnreadableSnapshot>,
 }
 
-/// A snapshot that has lost something.
+/// A snapshot with lost parts.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct LostSnapshot {
@@ -69,7 +69,7 @@ pub struct LostSnapshot {
     pub time: jiff::Timestamp,
     /// Number of lost directories.
     pub directories: u64,
-    /// Files of which something is lost.
+    /// Number of files with lost parts.
     pub files: u64,
     /// Description of the loss.
     pub what: String,
@@ -237,7 +237,7 @@ impl Repository {
     }
 }
 
-/// One snapshot on its way to another one.
+/// The rewriting of one snapshot.
 struct Rewriting<'a> {
     engine: &'a Engine,
     stop: &'a CancellationToken,
@@ -335,7 +335,7 @@ impl<'a> Rewriting<'a> {
         Ok(tree)
     }
 
-    /// `None` when it is lost.
+    /// `None` if it is lost.
     fn read(&self, id: &TreeId) -> Result<Option<Tree>, RepositoryError> {
         if let Some(new) = self.new.get(id) {
             return Ok(Some(new.clone()));
@@ -355,7 +355,7 @@ impl<'a> Rewriting<'a> {
         }
     }
 
-    /// Adds a tree to the pack. One that the repository has is not stored again.
+    /// Adds a tree to the pack. An existing one is not stored again.
     fn put(&mut self, tree: &Tree) -> Result<TreeId, RepositoryError> {
         let (_, id) = tree.serialize().map_err(|error| failed(error.to_string()))?;
         if self.engine.get_index_entry(&id).is_ok() {

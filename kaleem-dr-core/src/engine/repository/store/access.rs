@@ -98,17 +98,17 @@ fn host_of(endpoint: &str) -> Option<String> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Tuning {
-    /// Longest wait for a connection.
+    /// Time limit for a connection.
     pub connect_timeout: Duration,
-    /// Longest wait for an answer to a request that moves no body.
+    /// Time limit for the response to a request without a body.
     pub call_timeout: Duration,
-    /// Longest wait for one read or write of a body.
+    /// Time limit for one read or write of a body.
     pub io_timeout: Duration,
-    /// Tries after the first, with jitter, for errors that pass.
+    /// Attempts after the first, with jitter, for temporary errors.
     pub retries: usize,
-    /// Wait before the first of them; it doubles with each.
+    /// Wait before the first retry; it doubles with each.
     pub retry_delay: Duration,
-    /// Requests under way at once.
+    /// Number of concurrent requests.
     pub concurrency: usize,
 }
 
@@ -147,14 +147,14 @@ pub struct Network {
     pub ca_file: Option<PathBuf>,
     /// Proxy, instead of the environment's.
     pub proxy: Option<String>,
-    /// Most that all uploads together send.
+    /// Limit for all uploads together.
     pub upload_limit: Option<Rate>,
-    /// Most that all downloads together take.
+    /// Limit for all downloads together.
     pub download_limit: Option<Rate>,
 }
 
 impl fmt::Debug for Network {
-    /// Without the proxy, which may have a password in it.
+    /// The proxy is omitted, because it may contain a password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Network")
             .field("ip", &self.ip)
@@ -170,7 +170,7 @@ impl fmt::Debug for Network {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum IpChoice {
-    /// IPv4 first; IPv6 when it does not answer.
+    /// IPv4 first; IPv6 if it does not respond.
     #[default]
     Any,
     /// Use only IPv4.
@@ -179,12 +179,12 @@ pub enum IpChoice {
     V6,
 }
 
-/// Bytes a second, written `2 MiB/s`, `2M` (as restic's sizes: 1024 each) or `500 kB/s`.
+/// A rate in bytes per second, written `2 MiB/s`, `2M` (like restic's sizes: powers of 1024) or `500 kB/s`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate(u64);
 
 impl Rate {
-    /// This many bytes a second; `None` for none at all.
+    /// A rate of this many bytes per second; `None` for 0.
     #[must_use]
     pub fn bytes_per_second(bytes: u64) -> Option<Self> {
         (bytes > 0).then_some(Self(bytes))

@@ -33,14 +33,16 @@ struct Waiting {
     files: Vec<PathBuf>,
     /// Their length.
     bytes: usize,
-    /// The batch before them, which is being synced.
+    /// The previous batch, which is being synced.
     behind: Option<JoinHandle<io::Result<()>>>,
-    /// Why a sync failed. The kernel reports a failed sync once and may count the lost bytes as written from then on, so no later sync is trusted.
+    /// The error of a failed sync. The kernel reports a failed sync once and may then treat the lost bytes as written, so no
+    /// later sync is trusted.
     failed: Option<io::Error>,
 }
 
 impl DeferredSync {
-    /// Writes an object whole: readers see all of it or nothing. It waits only if the batch before last is not durable yet. Blocking.
+    /// Writes an object atomically: readers see all of it or nothing. Waits only if the batch before the last one is not durable
+    /// yet. Blocking.
     pub(super) fn write(
         &self,
         temporary: &Temporary,
@@ -62,7 +64,7 @@ impl DeferredSync {
         Ok(())
     }
 
-    /// Makes everything durable that was written so far, files and then the names in their directories. Blocking.
+    /// Makes everything written so far durable: files, and then their names in the directories. Blocking.
     pub(super) fn sync(&self) -> io::Result<()> {
         let mut waiting = self.waiting();
         waiting.join()?;
@@ -96,7 +98,7 @@ impl Waiting {
         self.note(synced)
     }
 
-    /// The first failure, now and ever after.
+    /// Keeps the first failure forever.
     fn note(&mut self, synced: io::Result<()>) -> io::Result<()> {
         self.failed = self.failed.take().or(synced.err());
         match &self.failed {

@@ -19,7 +19,7 @@ pub struct StoreError {
 }
 
 impl StoreError {
-    /// An error of a store of one's own.
+    /// An error for other implementations of a store.
     pub fn new(
         action: &'static str,
         key: &str,
@@ -57,7 +57,7 @@ impl StoreError {
     #[must_use]
     pub fn is_full(&self) -> bool {
         let full = [std::io::ErrorKind::StorageFull, std::io::ErrorKind::QuotaExceeded];
-        // What S3 services answer who have a disk or a quota.
+        // The responses of S3 services with a disk or a quota.
         let said = || self.cause.to_string();
         self.io_kinds().any(|kind| full.contains(&kind))
             || ["answered 507", "StorageFull", "QuotaExceeded", "InsufficientStorage"]
@@ -89,7 +89,7 @@ pub enum StoreErrorKind {
     Short,
     /// The bucket does not exist.
     NoBucket,
-    /// The service does not let us do it.
+    /// The service denies access.
     Denied,
     /// The clocks of this machine and the service differ too much for signatures.
     Clock,

@@ -13,7 +13,7 @@ tokio::task_local! {
     pub(super) static WHOLE_MD5: [u8; 16];
 }
 
-/// Digests of an object on its way, in parts of one size.
+/// Digests of an object being sent, in parts of equal size.
 pub(super) struct PartDigests {
     part_bytes: usize,
     finished: Vec<[u8; 16]>,
@@ -71,7 +71,7 @@ impl PartDigests {
     }
 
     pub(super) fn finish(mut self) -> Sent {
-        // An empty object has one part too, of nothing.
+        // An empty object also has one part, an empty one.
         self.end_part();
         Sent {
             parts: self.finished,
@@ -97,7 +97,7 @@ impl Sent {
         }
     }
 
-    /// The SHA-256 of it all; `content` is what was sent, where it is still at hand.
+    /// The SHA-256 of the whole object; `content` is what was sent, if it is still in memory.
     pub(super) fn sha256(&self, content: &[Bytes]) -> [u8; 32] {
         self.sha256.unwrap_or_else(|| {
             let mut digest = Sha256::new();

@@ -7,9 +7,9 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use jiff::Timestamp;
 use std::{fmt, ops::Range};
 
-/// Small objects that are read at once.
+/// Number of small objects read in parallel.
 const READ_CONCURRENCY: usize = 16;
-/// Deletions under way at once in stores without batches.
+/// Number of concurrent deletions in stores without batches.
 const DELETE_CONCURRENCY: usize = 8;
 
 /// One object of a listing.
@@ -22,7 +22,7 @@ pub struct Object {
     pub size_bytes: u64,
     /// Time of the last change, if the store reports it.
     pub modified: Option<Timestamp>,
-    /// The service's ETag of it, without quotes; of a plain write the MD5 of its content in hex. `None` on disk.
+    /// The service's ETag, without quotes; after a plain write, the MD5 of the content in hex. `None` on disk.
     pub etag: Option<String>,
 }
 
@@ -34,7 +34,7 @@ impl Object {
     }
 }
 
-/// Bytes by key: the seven calls that a store must have. Keys are `/`-separated and relative to the store's root.
+/// Bytes by key: the seven operations that a store must implement. Keys are `/`-separated and relative to the store's root.
 #[async_trait]
 pub trait BasicStore: fmt::Debug + Send + Sync + 'static {
     /// Describes the store as text, without credentials.
@@ -87,7 +87,7 @@ pub trait ObjectStore: BasicStore {
         false
     }
 
-    /// Many small objects, whole, in the order of their keys.
+    /// Reads many small objects completely, in the order of their keys.
     ///
     /// # Errors
     /// As [`BasicStore::read`], of any of them.
@@ -123,7 +123,8 @@ pub(super) async fn read_each(
     futures::stream::iter(reads).buffered(READ_CONCURRENCY).try_collect().await
 }
 
-/// An object on its way into a store. It is not visible before [`ObjectWriter::finish`]; dropped or aborted, it leaves nothing.
+/// An object being written to a store. It is not visible before [`ObjectWriter::finish`]; dropped or aborted, it leaves nothing
+/// behind.
 #[async_trait]
 pub trait ObjectWriter: Send {
     /// Adds bytes.

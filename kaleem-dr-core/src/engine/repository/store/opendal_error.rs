@@ -24,7 +24,7 @@ impl StoreErrorKind {
             ErrorKind::NotFound => Self::NotFound,
             ErrorKind::PermissionDenied => Self::Denied,
             ErrorKind::ConditionNotMatch => Self::Condition,
-            // Some services answer a key they do not know, or a wrong signature, with 400 or 401.
+            // Some services respond to an unknown key or a wrong signature with 400 or 401.
             _ if [
                 "InvalidAccessKeyId",
                 "SignatureDoesNotMatch",

@@ -1,4 +1,4 @@
-//! The store on OpenDAL: a directory, or a bucket.
+//! The store based on OpenDAL: a directory, or a bucket.
 
 mod operator;
 mod writers;
@@ -92,7 +92,7 @@ impl OpendalStore {
     /// # Errors
     /// If the access settings are invalid.
     pub fn s3(access: &S3Access) -> Result<Self, StoreError> {
-        // Whatever the region will be: the rest is judged now.
+        // Independent of the region, everything else is checked now.
         let operator = operator::of_bucket(access, &access.region)?;
         let operator = OnceCell::new_with((!region::is_unknown(access)).then_some(operator));
         let place = Place::Bucket(Arc::new(access.clone()));

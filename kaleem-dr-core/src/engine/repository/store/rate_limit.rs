@@ -11,7 +11,7 @@ use tokio::time::{Instant, Sleep};
 
 use super::access::Rate;
 
-/// Most that passes at once: so that bodies under way together take turns.
+/// Size of a slice, in bytes: small, so that concurrent bodies take turns.
 pub(super) const SLICE_BYTES: usize = 64 << 10;
 
 /// A limit that clones share.
@@ -30,7 +30,7 @@ impl RateLimit {
         Self(Arc::new(Shared { rate, free_at: Mutex::new(Instant::now()) }))
     }
 
-    /// Takes the place of a slice in the row; it may pass at the instant that is returned.
+    /// Reserves the place of a slice in the queue; the slice may pass at the returned time.
     fn reserve(&self, bytes: usize) -> Instant {
         let mut free_at = self.0.free_at.lock().unwrap_or_else(PoisonError::into_inner);
         let mine = (*free_at).max(Instant::now());

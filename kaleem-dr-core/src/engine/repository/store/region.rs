@@ -79,7 +79,7 @@ impl Answer {
             || self.status == StatusCode::TOO_MANY_REQUESTS
     }
 
-    /// The bucket's region, wherever the answer names it.
+    /// The region of the bucket, wherever the response names it.
     fn region(&self) -> Option<String> {
         let header = self
             .headers

@@ -33,7 +33,7 @@ pub(super) struct Temporary {
     cleared: Arc<Once>,
 }
 
-/// A file that is removed again unless it is put into its place.
+/// A file that is removed unless it is renamed into place.
 #[derive(Debug)]
 pub(super) struct Unplaced {
     path: PathBuf,
@@ -48,7 +48,7 @@ impl Temporary {
         Self { root: Arc::new(root), cleared: Arc::new(Once::new()) }
     }
 
-    /// Begins the file of an object. Blocking.
+    /// Creates the temporary file of an object. Blocking.
     pub(super) fn begin(&self, key: &str) -> io::Result<Unplaced> {
         let directory = self.root.join(TEMPORARY_DIRECTORY);
         self.cleared.call_once(|| clear(&directory, Process::this()));
@@ -64,7 +64,7 @@ impl Temporary {
         Ok(Unplaced { path, target, file, placed: false })
     }
 
-    /// Writes an object whole, so that it survives a crash. Blocking.
+    /// Writes an object durably. Blocking.
     pub(super) fn write(&self, key: &str, content: &[Bytes]) -> io::Result<()> {
         let mut unplaced = self.begin(key)?;
         content.iter().try_for_each(|piece| unplaced.add(piece))?;
@@ -77,14 +77,14 @@ impl Unplaced {
         self.file.write_all(bytes)
     }
 
-    /// Puts the file into its place: readers see all of it from now on. A crash may lose it. Gives the place.
+    /// Renames the file into place: readers see all of it from now on, but a crash may lose it. Returns the path.
     pub(super) fn place(mut self) -> io::Result<PathBuf> {
         fs::rename(&self.path, &self.target)?;
         self.placed = true;
         Ok(self.target.clone())
     }
 
-    /// The same, once the file and then its name are durable.
+    /// The same, but makes first the file and then its name durable.
     pub(super) fn place_durably(self) -> io::Result<()> {
         self.file.sync_all()?;
         let target = self.place()?;
@@ -142,7 +142,7 @@ fn is_ours(name: &str) -> bool {
     name.contains('.') && (is_hash || KINDS.iter().any(|kind| object.starts_with(kind)))
 }
 
-/// A process, as far as its files are judged by it.
+/// The identity of a process, as recorded in the names of its files.
 #[derive(Debug, PartialEq, Eq)]
 struct Process {
     /// The first digits of the boot's id.

@@ -1,4 +1,4 @@
-//! HTTP as a repository wants it: our own connections, IPv4 first, limits, and answers that are looked at.
+//! HTTP for repositories: our own connections, IPv4 first, rate limits, and checked responses.
 
 use std::{
     convert::Infallible,
@@ -46,7 +46,7 @@ pub(crate) fn client(network: &Network, tuning: &Tuning) -> Result<Client, Cause
 /// # Errors
 /// As [`client`].
 pub(crate) fn builder(network: &Network, tuning: &Tuning) -> Result<ClientBuilder, Cause> {
-    // A redirect would lead a signed request to a host it was not signed for.
+    // A redirect would send a signed request to a host that it was not signed for.
     let mut http = Client::builder()
         .connect_timeout(tuning.connect_timeout)
         .tcp_keepalive(tuning.connect_timeout)
@@ -70,7 +70,7 @@ pub(crate) fn builder(network: &Network, tuning: &Tuning) -> Result<ClientBuilde
     Ok(http)
 }
 
-/// The system's resolver, sorted. Whichever family comes first is preferred; the other gets its chance 300 ms later.
+/// The system's resolver, sorted. The first family is preferred; the other is tried 300 ms later.
 struct Resolver(IpChoice);
 
 impl Resolve for Resolver {
@@ -188,8 +188,8 @@ impl HttpTransport for Transport {
     }
 }
 
-/// With this header, a service refuses a body that arrives otherwise than it was sent, so that it never becomes an object. S3, R2 and
-/// `SeaweedFS` know it for objects and for parts.
+/// With this header, a service rejects a body that changed on the way, so that it never becomes an object. S3, R2 and `SeaweedFS`
+/// support it for objects and for parts.
 fn content_md5(body: &Buffer) -> String {
     let digest = WHOLE_MD5.try_with(|known| *known).unwrap_or_else(|_| {
         let mut digest = Md5::new();
