@@ -71,8 +71,8 @@ impl Repository {
         .await
     }
 
-    /// Pins a snapshot, so that no policy of ours forgets it, or unpins it. Stock restic sees the tag `pinned` (`forget
-    /// --keep-tag pinned`). The new file is written before the old one is removed. The lock must be exclusive.
+    /// Pins a snapshot, so that no policy of ours forgets it, or unpins it. Stock restic sees the tag `pinned`
+    /// (`forget --keep-tag pinned`). The new file is written before the old one is removed. The lock must be exclusive.
     ///
     /// # Errors
     /// If the snapshot cannot be written or removed.

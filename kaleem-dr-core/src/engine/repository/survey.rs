@@ -118,8 +118,8 @@ impl Repository {
         blocking(move || Ok(Some(open_index(&key, &name, &encrypted)))).await
     }
 
-    /// Before a capture, removes lost packs from the index, so that their blobs are stored again, as after restic's `repair
-    /// index`. Runs once per lock, because the packs found under the lock stay.
+    /// Before a capture, removes lost packs from the index, so that their blobs are stored again, as after restic's
+    /// `repair index`. Runs once per lock, because the packs found under the lock stay.
     ///
     /// # Errors
     /// [`RepositoryError::Guarded`] if every pack is lost: more likely, a disk is not mounted.
