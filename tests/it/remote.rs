@@ -483,8 +483,8 @@ async fn a_listing_is_whole_or_an_error() {
     assert_eq!(through.list("data").await.expect("it can be listed").len(), 3);
     for (fault, why) in [
         (&faults.cut_listings, "cut"),
-        (&faults.endless_listings, "does not say where"),
-        (&faults.stranger, "no listing"),
+        (&faults.endless_listings, "no continuation"),
+        (&faults.stranger, "not a listing"),
     ] {
         fault.store(true, Ordering::SeqCst);
         let listed = tokio::time::timeout(Duration::from_secs(30), through.list("data"))

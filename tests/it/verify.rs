@@ -49,7 +49,7 @@ fn a_point_is_proven_at_each_level_and_not_above_what_was_asked() {
     let site = site();
     for (level, checked) in [
         ("stored", "hash to their names"),
-        ("readable", "1 of 1 artifacts are what the manifest says"),
+        ("readable", "1 of 1 artifacts match the manifest"),
         ("parsed", "/rabbitmq/definitions.json is consistent"),
         ("restored", "restored and equal: "),
     ] {

@@ -1,7 +1,7 @@
-//! What a snapshot says of itself: its artifacts, their digests and counts, the server it came from.
+//! The description inside a snapshot: its artifacts, their digests and counts, the server they came from.
 //!
-//! The manifest is written into the snapshot as `/.kaleem-dr/manifest.json` by the commit, after every artifact has
-//! ended well. A restore compares what it put back with it. It holds no secret.
+//! The commit writes it into the snapshot as `/.kaleem-dr/manifest.json`, after every artifact has ended successfully. A restore
+//! compares its result with it. It contains no secret.
 
 use std::collections::BTreeMap;
 
@@ -9,45 +9,45 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// Where the manifest lies in each snapshot.
+/// Path of the manifest in each snapshot.
 pub const MANIFEST_PATH: &str = "/.kaleem-dr/manifest.json";
 
-/// The format this release writes. Readers take any manifest whose number is not larger.
+/// The format that this release writes. Readers accept any manifest with the same or a smaller number.
 pub const MANIFEST_FORMAT: u32 = 1;
 
-/// What a snapshot says of itself.
+/// The description inside a snapshot.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
 pub struct Manifest {
-    /// Number of this format, [`MANIFEST_FORMAT`].
+    /// Version of this format, [`MANIFEST_FORMAT`].
     pub format: u32,
-    /// The ULID of the run that made the snapshot.
+    /// The ULID of the run that created the snapshot.
     pub run: String,
     /// The source's name in the config.
     pub source: String,
-    /// The source's kind: `mongodb`, `rabbitmq`, `files`, or an embedder's own word.
+    /// The kind of the source: `mongodb`, `rabbitmq`, `files`, or one defined by an embedder.
     pub kind: String,
     /// Host that ran the capture.
     pub host: String,
     /// Program and version that wrote the manifest.
     pub tool: String,
-    /// When the capture began.
+    /// Start of the capture.
     pub started: Timestamp,
-    /// When its last artifact had ended.
+    /// Time at which its last artifact ended.
     pub finished: Timestamp,
-    /// Product and version the data came from, where there is a server.
+    /// Product and version of the server that the data came from, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server: Option<ServerInfo>,
-    /// How far the artifacts belong to one moment.
+    /// The extent to which the artifacts belong to one moment.
     pub consistency: Consistency,
     /// Every byte stream of the source, in path order.
     pub artifacts: Vec<ArtifactRecord>,
-    /// Counts over the captured trees; all zero for sources that emit artifacts only.
+    /// Totals of the captured trees; all zero for sources that only emit artifacts.
     #[serde(default)]
     pub tree: TreeTotals,
-    /// What could not be captured although the snapshot was kept (an unreadable file, say).
+    /// Parts that could not be captured although the snapshot was kept, such as an unreadable file.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub incomplete: Vec<Incomplete>,
-    /// Facts only the source itself understands (index specifications, options, topology counts).
+    /// Facts that only the source itself interprets (index specifications, options, topology counts).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub details: BTreeMap<String, Value>,
 }
@@ -61,14 +61,14 @@ pub struct ServerInfo {
     pub version: String,
 }
 
-/// How far the artifacts of a snapshot belong to one moment, and which.
+/// The consistency of a snapshot's artifacts: the extent to which they belong to one moment, and that moment.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
 pub struct Consistency {
-    /// The grade reached.
+    /// The consistency grade reached.
     pub grade: ConsistencyGrade,
-    /// The moment the data stands for: for a point-in-time read that time, otherwise when the capture began.
+    /// Time that the data represent: the time of a point-in-time read, otherwise the start of the capture.
     pub at: Timestamp,
-    /// Why the grade is not better, or how it was reached; one sentence for the operator.
+    /// The reason why the grade is not better, or how it was reached, as one sentence for the operator.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
 }
@@ -77,9 +77,9 @@ pub struct Consistency {
 #[derive(Clone, Copy, Debug, Serialize, Deserialize, PartialEq, Eq, PartialOrd, Ord)]
 #[serde(rename_all = "kebab-case")]
 pub enum ConsistencyGrade {
-    /// All artifacts show one moment.
+    /// All artifacts belong to one moment.
     PointInTime,
-    /// Each collection (table, queue list) is consistent in itself only.
+    /// Each collection (table, queue list) is consistent only in itself.
     PerCollection,
     /// Each file was read as it was found.
     PerFile,
@@ -90,42 +90,42 @@ pub enum ConsistencyGrade {
 pub struct ArtifactRecord {
     /// Path in the snapshot, such as `/mongo/kaleem/users.bson`.
     pub path: String,
-    /// Length of the stream.
+    /// Length of the stream, in bytes.
     pub size_bytes: u64,
     /// SHA-256 over the stream, 64 hex digits.
     pub sha256: String,
-    /// How many items (documents, definitions) the stream holds, where the source counts them.
+    /// Number of items (documents, definitions) in the stream, if the source counts them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub items: Option<u64>,
-    /// Order-independent digest over the items ([`crate::ground::digest::MultisetDigest`]), where the source keeps one.
+    /// Order-independent digest of the items ([`crate::ground::digest::MultisetDigest`]), if the source computes one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content_digest: Option<String>,
 }
 
-/// Counts over captured trees.
+/// Totals of captured trees.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq, Eq)]
 pub struct TreeTotals {
-    /// Regular files.
+    /// Number of regular files.
     pub files: u64,
-    /// Directories.
+    /// Number of directories.
     pub directories: u64,
-    /// Links, pipes, sockets, devices.
+    /// Number of links, pipes, sockets and devices.
     pub others: u64,
     /// Bytes of the regular files as read.
     pub size_bytes: u64,
 }
 
-/// Something a capture had to leave out.
+/// A part that a capture had to leave out.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
 pub struct Incomplete {
-    /// What is missing: a path, lossily decoded where it is not UTF-8.
+    /// The missing part: a path, decoded with replacement characters if it is not UTF-8.
     pub what: String,
-    /// Why.
+    /// The reason.
     pub why: String,
 }
 
 impl Manifest {
-    /// What is known of a staged file: which source's it is, when it was made, and no more.
+    /// The manifest of a staged file of which only source, kind and time of creation are known.
     #[must_use]
     pub fn of_file(source: impl Into<String>, kind: &str, made: Timestamp) -> Self {
         Self {
@@ -141,7 +141,7 @@ impl Manifest {
             consistency: Consistency {
                 grade: ConsistencyGrade::PerCollection,
                 at: made,
-                note: Some("the file does not say how far it shows one moment".into()),
+                note: Some("the file does not record if its data belong to one moment".into()),
             },
             artifacts: Vec::new(),
             tree: TreeTotals::default(),
@@ -156,7 +156,7 @@ impl Manifest {
         self.artifacts.iter().find(|artifact| artifact.path == path)
     }
 
-    /// Bytes of all artifacts and files together.
+    /// Total size of all artifacts and files, in bytes.
     #[must_use]
     pub fn size_bytes(&self) -> u64 {
         self.tree.size_bytes

@@ -1,4 +1,5 @@
-//! The engine: the repository, its replicas, and what this host remembers of both. It knows no source's recovery and no installation.
+//! The engine: the repository, its replicas, and the local records of both. It does not know how a source is restored, and knows
+//! nothing of an installation.
 
 pub mod artifact;
 pub mod ledger;

@@ -1,8 +1,8 @@
-//! The seam between the library and the things it backs up.
+//! The interface between the library and the systems that it backs up.
 //!
-//! A source reaches a server (or a file tree) and emits artifacts into a [`Capture`]. It knows nothing of repositories, snapshots or
-//! other sources; the library knows nothing of what kind of thing a source is. How it is put back says
-//! [`Restorable`](crate::recovery::source::Restorable).
+//! A source connects to a server (or reads file trees) and emits artifacts into a [`Capture`]. It knows nothing of repositories,
+//! snapshots or other sources, and the library knows nothing of the kind of a source.
+//! [`Restorable`](crate::recovery::source::Restorable) covers the way back.
 
 use std::path::PathBuf;
 
@@ -12,20 +12,20 @@ use serde::Serialize;
 use super::{artifact::Capture, manifest::ServerInfo};
 use crate::ground::{SourceError, SourceName};
 
-/// A thing that can be captured.
+/// A system that can be captured.
 #[async_trait]
 pub trait Source: Send + Sync {
     /// The source's name, from the config.
     fn name(&self) -> &SourceName;
 
-    /// The source's kind, one word: what a manifest records and a person reads.
+    /// The kind of the source as one word, for manifests and people.
     fn kind(&self) -> &'static str;
 
-    /// The path in the snapshot under which everything of this source lies, such as `/mongo`. Several for file trees.
+    /// The path in the snapshot that contains everything of this source, such as `/mongo`; several paths for file trees.
     /// Retention and parent search group snapshots by host, source and these paths, as stock restic does.
     fn roots(&self) -> Vec<PathBuf>;
 
-    /// Reaches the server, reads versions, rights and sizes. Never writes.
+    /// Connects to the server, and reads versions, permissions and sizes. Writes nothing.
     ///
     /// # Errors
     /// [`SourceError::Unreachable`] and [`SourceError::Unauthorised`] name the server and the cause.
@@ -34,17 +34,17 @@ pub trait Source: Send + Sync {
     /// Emits every artifact, in path order. An error, or a writer that is dropped before its `finish`, leaves no snapshot.
     ///
     /// # Errors
-    /// Any failure of the source. [`SourceError::Artifact`] says which stream failed.
+    /// Any failure of the source. [`SourceError::Artifact`] names the stream that failed.
     async fn capture(&self, out: &mut Capture) -> Result<(), SourceError>;
 }
 
-/// What a probe found.
+/// The result of a probe.
 #[derive(Clone, Debug, Serialize)]
 pub struct Probe {
-    /// Product and version.
+    /// Product and version of the server.
     pub server: Option<ServerInfo>,
-    /// Bytes a capture would read, as far as the server tells.
+    /// Size of the data that a capture would read, in bytes, as far as the server reports it.
     pub size_bytes: Option<u64>,
-    /// What the operator should know before relying on this source, one sentence each.
+    /// Warnings to consider before relying on this source, as one sentence each.
     pub warnings: Vec<String>,
 }

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 /// An artifact's absolute path in the snapshot, such as `/mongo/kaleem/users.bson`.
 ///
-/// No component is empty, `.` or `..`, and none holds a NUL; a source escapes what its names may hold.
+/// No component is empty, `.` or `..`, or contains a NUL; a source escapes the names that it uses.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 pub struct ArtifactPath(String);
 
@@ -14,7 +14,7 @@ impl ArtifactPath {
     /// Joins components to a path: `["mongo", "kaleem", "users.bson"]`.
     ///
     /// # Errors
-    /// When there is no component, or one is empty, `.`, `..`, or holds `/` or NUL.
+    /// If there is no component, or one is empty, `.` or `..`, or contains `/` or NUL.
     pub fn join<S: AsRef<str>>(
         components: impl IntoIterator<Item = S>,
     ) -> Result<Self, InvalidArtifactPath> {
@@ -47,7 +47,7 @@ impl fmt::Display for ArtifactPath {
     }
 }
 
-/// A path component that cannot stand in a snapshot.
+/// A path component that a snapshot cannot contain.
 #[derive(Debug, thiserror::Error)]
 #[error("`{0}` cannot be a path component of an artifact")]
 pub struct InvalidArtifactPath(String);

@@ -1,74 +1,74 @@
-//! A diagnosis: one line of `doctor`. What was seen and where, why it is so, and what mends it.
+//! A diagnosis: one line of `doctor`. It describes an observation and its place, the cause, and the fix.
 //!
-//! Sources give them too, so nothing here knows what is looked at. A diagnosis never holds a
-//! secret: whoever makes one names the place of a secret, not its text.
+//! Sources make diagnoses too, so nothing here depends on what is examined. A diagnosis never contains a secret: it names the
+//! location of a secret, not its text.
 
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
 pub use super::severity::Severity;
 
-/// Clocks that differ by more than this break signatures and order of snapshots.
+/// Difference above which clocks break signatures and the order of snapshots.
 const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_mins(5);
 
-/// One thing that was looked at.
+/// One observation of `doctor`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Diagnosis {
-    /// What kind of thing it is, in kebab case. It stays the same from version to version.
+    /// The kind of observation, in kebab case. It does not change between versions.
     pub id: &'static str,
     /// Its severity.
     pub severity: Severity,
-    /// What was seen, with its place.
+    /// The observation and its place.
     pub what: String,
-    /// Why it is so, or what comes of it.
+    /// The cause, or the consequence.
     pub cause: Option<String>,
-    /// The command or the edit that mends it.
+    /// The command or the edit that fixes the problem.
     pub fix: Option<String>,
 }
 
 impl Diagnosis {
-    /// What the id of everything that could not be looked at is.
+    /// The id of everything that could not be examined.
     pub const UNSEEN: &'static str = "could-not-look";
 
-    /// It is well.
+    /// A diagnosis without a problem.
     pub fn ok(id: &'static str, what: impl Into<String>) -> Self {
         Self::new(Severity::Ok, id, what)
     }
 
-    /// Worth knowing.
+    /// A diagnosis that is worth knowing but not a problem.
     pub fn information(id: &'static str, what: impl Into<String>) -> Self {
         Self::new(Severity::Information, id, what)
     }
 
-    /// It may cost a backup or a restore one day.
+    /// A problem that may cause a backup or a restore to fail later.
     pub fn warning(id: &'static str, what: impl Into<String>) -> Self {
         Self::new(Severity::Warning, id, what)
     }
 
-    /// A backup or a restore fails, or can be lost.
+    /// A problem that makes a backup or a restore fail, or loses data.
     pub fn error(id: &'static str, what: impl Into<String>) -> Self {
         Self::new(Severity::Error, id, what)
     }
 
-    /// `what` could not be looked at. That is never well.
+    /// `what` could not be examined, which is never a good result.
     #[must_use]
     pub fn unseen(what: &str, why: &str) -> Self {
         Self::new(Severity::Warning, Self::UNSEEN, format!("{what} could not be looked at: {why}"))
     }
 
-    /// With its cause.
+    /// Adds the cause.
     #[must_use]
     pub fn because(self, cause: impl Into<String>) -> Self {
         Self { cause: Some(cause.into()), ..self }
     }
 
-    /// With what mends it.
+    /// Adds the fix.
     #[must_use]
     pub fn fix(self, fix: impl Into<String>) -> Self {
         Self { fix: Some(fix.into()), ..self }
     }
 
-    /// Of this severity.
+    /// A diagnosis of this severity, without cause and fix.
     pub(crate) fn new(severity: Severity, id: &'static str, what: impl Into<String>) -> Self {
         Self { id, severity, what: what.into(), cause: None, fix: None }
     }
@@ -96,7 +96,7 @@ impl Diagnosis {
         .fix("timedatectl set-ntp true; timedatectl status")
     }
 
-    /// As [`Diagnosis::of_clock`], of the header `Date` of an HTTP answer (RFC 9110, 5.6.7). `None` where it is no date.
+    /// Like [`Diagnosis::of_clock`], for the header `Date` of an HTTP response (RFC 9110, 5.6.7). `None` if it is not a date.
     #[must_use]
     pub fn of_http_date(server: &str, date: &str, ours: Timestamp) -> Option<Self> {
         let theirs = jiff::fmt::rfc2822::parse(date).ok()?.timestamp();

@@ -1,4 +1,4 @@
-//! Digests that say whether two bodies of data are equal: by bytes, and by content in any order.
+//! Digests that show whether two bodies of data are equal: by bytes, and by content in any order.
 
 use sha2::{Digest as _, Sha256};
 
@@ -7,7 +7,7 @@ use sha2::{Digest as _, Sha256};
 pub struct ByteDigest(Sha256);
 
 impl ByteDigest {
-    /// Adds the next bytes.
+    /// Adds the next bytes of the stream.
     pub fn update(&mut self, bytes: &[u8]) {
         self.0.update(bytes);
     }
@@ -27,9 +27,9 @@ impl ByteDigest {
 
 /// A digest of a multiset: the same items in any order, added in any grouping, give the same value.
 ///
-/// Each item's SHA-256 is read as four little-endian 64-bit lanes, which are summed modulo 2^64 each. It tells
-/// accidents (a lost, doubled or altered document) from equality; it is no defence against someone who may choose
-/// the items. Parts digested in parallel are joined with [`MultisetDigest::merge`].
+/// Each item's SHA-256 is read as four little-endian 64-bit lanes, which are summed modulo 2^64 each. It detects accidents (a
+/// lost, duplicated or changed document), but does not protect against an attacker who can choose the items.
+/// [`MultisetDigest::merge`] joins parts that were digested in parallel.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MultisetDigest {
     lanes: [u64; 4],
@@ -45,7 +45,7 @@ impl MultisetDigest {
         self.items += 1;
     }
 
-    /// Takes out one item that was added.
+    /// Removes one item that was added before.
     pub fn remove(&mut self, item: &[u8]) {
         for (lane, word) in self.lanes.iter_mut().zip(words(item)) {
             *lane = lane.wrapping_sub(word);
@@ -61,7 +61,7 @@ impl MultisetDigest {
         self.items += other.items;
     }
 
-    /// How many items were added.
+    /// Number of items added.
     #[must_use]
     pub fn items(&self) -> u64 {
         self.items

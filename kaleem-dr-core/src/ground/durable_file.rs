@@ -1,9 +1,9 @@
-//! Files that are written whole: after a crash, a file has its old content or its new content, never a part of it.
+//! Files that are written atomically: after a crash, a file has its old content or its new content, never a part of it.
 //!
-//! The content is written to a temporary file in the target's directory, which gets its mode, is synced and is renamed over the target.
-//! Then the directory is synced, so that the new name survives a crash too. A temporary file that is not put in place is removed when it
-//! is dropped; only a killed process leaves one. Its name begins with a dot, which cron and systemd skip, and ends in
-//! [`PARTIAL_SUFFIX`], which node exporter does not read.
+//! The content is written to a temporary file in the target's directory, which gets its mode, is synced and is renamed over the
+//! target. Then the directory is synced, so that the new name survives a crash too. A temporary file that is not renamed is
+//! removed when it is dropped; only a killed process leaves one behind. Its name begins with a dot, which cron and systemd skip,
+//! and ends in [`PARTIAL_SUFFIX`], which node exporter does not read.
 
 use std::{
     fs::{self, File},
@@ -17,7 +17,7 @@ use tempfile::NamedTempFile;
 /// The ending of a temporary file's name.
 pub(crate) const PARTIAL_SUFFIX: &str = ".partial";
 
-/// A file that is being written and is not in place yet. Dropping it removes it and leaves the target as it was.
+/// A file that is being written under a temporary name. Dropping it removes it and leaves the target unchanged.
 #[derive(Debug)]
 #[must_use = "the target changes only once the file is put in place"]
 pub(crate) struct DurableFile {
@@ -26,10 +26,11 @@ pub(crate) struct DurableFile {
 }
 
 impl DurableFile {
-    /// Creates the temporary file, with these permission bits, whatever the umask is. Until then it is its owner's alone. Blocking.
+    /// Creates the temporary file, which gets exactly these permission bits, whatever the umask. Until then only its owner has
+    /// access. Blocking.
     ///
     /// # Errors
-    /// When the target's directory is missing or not writable.
+    /// If the target's directory is missing or not writable.
     pub(crate) fn begin(target: &Path, mode: u32) -> io::Result<Self> {
         let name = target.file_name().unwrap_or_default().to_string_lossy();
         let temporary = tempfile::Builder::new()
@@ -45,20 +46,20 @@ impl DurableFile {
         self.temporary.as_file()
     }
 
-    /// Puts the file in place of the target, or of nothing. Blocking.
+    /// Moves the file to the target, replacing an existing file. Blocking.
     ///
     /// # Errors
-    /// When the file or its directory cannot be synced, or the file cannot be renamed.
+    /// If the file or its directory cannot be synced, or the file cannot be renamed.
     pub(crate) fn replace(self) -> io::Result<()> {
         self.temporary.as_file().sync_all()?;
         self.temporary.persist(&self.target).map_err(|error| error.error)?;
         sync_directory(directory_of(&self.target))
     }
 
-    /// Puts the file in place where nothing is. Blocking.
+    /// Moves the file to the target, which must not exist. Blocking.
     ///
     /// # Errors
-    /// [`io::ErrorKind::AlreadyExists`] when the target exists, which then keeps its content; else as [`DurableFile::replace`].
+    /// [`io::ErrorKind::AlreadyExists`] if the target exists, which then keeps its content; otherwise as [`DurableFile::replace`].
     pub(crate) fn create_new(self) -> io::Result<()> {
         self.temporary.as_file().sync_all()?;
         self.temporary.persist_noclobber(&self.target).map_err(|error| error.error)?;
@@ -66,10 +67,11 @@ impl DurableFile {
     }
 }
 
-/// Writes `content` to `target`, over what is there. Blocking.
+/// Writes `content` to `target`, replacing an existing file. Blocking.
 ///
 /// # Errors
-/// As [`DurableFile::begin`] and [`DurableFile::replace`]; when the content cannot be written. The target then has its old content.
+/// As [`DurableFile::begin`] and [`DurableFile::replace`]; if the content cannot be written. The target then keeps its old
+/// content.
 pub(crate) fn replace(target: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     written(target, content, mode)?.replace()
 }
@@ -77,15 +79,15 @@ pub(crate) fn replace(target: &Path, content: &[u8], mode: u32) -> io::Result<()
 /// Writes `content` to `target`, which must not exist. Blocking.
 ///
 /// # Errors
-/// As [`DurableFile::begin`] and [`DurableFile::create_new`]; when the content cannot be written.
+/// As [`DurableFile::begin`] and [`DurableFile::create_new`]; if the content cannot be written.
 pub(crate) fn create_new(target: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     written(target, content, mode)?.create_new()
 }
 
-/// Makes names durable that were created, renamed or removed in a directory. Blocking.
+/// Makes the creation, renaming and removal of names in a directory durable. Blocking.
 ///
 /// # Errors
-/// When the directory cannot be opened or synced.
+/// If the directory cannot be opened or synced.
 pub(crate) fn sync_directory(directory: &Path) -> io::Result<()> {
     File::open(directory)?.sync_all()
 }

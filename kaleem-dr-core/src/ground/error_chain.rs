@@ -5,7 +5,7 @@ use std::error::Error;
 /// A boxed cause of an error.
 pub type Cause = Box<dyn std::error::Error + Send + Sync + 'static>;
 
-/// An error and its causes, joined by colons. A cause whose text the line holds already is not said again.
+/// An error and its causes, joined by colons. A cause whose text is already in the line is not repeated.
 #[must_use]
 pub fn error_chain(error: &(dyn Error + 'static)) -> String {
     let mut line = error.to_string();

@@ -1,42 +1,42 @@
-//! What a run means to whoever called it. restic's numbers where restic has one.
+//! The result of a run for its caller. Uses restic's numbers where restic has one.
 
 use serde::{Deserialize, Serialize};
 
-/// How a command ended.
+/// The exit status of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Exit {
-    /// Done.
+    /// Everything succeeded.
     Done,
-    /// Failed.
+    /// The command failed; other statuses are more specific.
     Failed,
     /// The command line or the config is wrong.
     Usage,
-    /// Done in part: some source, or some file, could not be saved or restored.
+    /// Partly done: a source or a file could not be saved or restored.
     Partial,
-    /// What was restored or checked is not what it should be.
+    /// The result of a restore or check differs from what it should be.
     NotVerified,
-    /// A guard refused.
+    /// A guard refused an operation that could lose data.
     Refused,
     /// An RPO or freshness limit is broken.
     Stale,
-    /// A source or a bucket cannot be reached, or does not let us in.
+    /// A source or a bucket cannot be reached, or denies access.
     Unreachable,
-    /// There is no repository.
+    /// The repository does not exist.
     NoRepository,
-    /// Somebody else holds the lock.
+    /// Another process holds the lock.
     Locked,
-    /// The password opens nothing.
+    /// The password does not open any key of the repository.
     WrongPassword,
-    /// Try again later.
+    /// A temporary failure: the same command may succeed later.
     Temporary,
     /// The operator cancelled.
     Cancelled,
 }
 
 impl Exit {
-    /// The process's exit status.
+    /// The exit status of the process.
     #[must_use]
     pub fn code(self) -> u8 {
         match self {

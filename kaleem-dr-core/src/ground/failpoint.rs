@@ -1,5 +1,5 @@
-//! Named steps of a run at which a debug build can be killed, frozen or held up, so that tests can prove that every crash is harmless
-//! and every wait can be cancelled. In a release build this is nothing.
+//! Named steps of a run at which a debug build can be killed, frozen or delayed, so that tests can prove that every crash is
+//! harmless and every wait can be cancelled. Release builds compile this to nothing.
 
 /// A step of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,7 +18,7 @@ pub(crate) enum Step {
     Forget,
     /// Prune has just removed a pack or an index file.
     Prune,
-    /// A mirror has just got, or lost, an object.
+    /// An object of a mirror has just been written or deleted.
     Replicate,
     /// A rehearsal has filled its scratch target.
     Scratch,
@@ -45,7 +45,7 @@ pub(crate) fn pass(step: Step) {
     }
 }
 
-/// The same where a thread must not be held: a future that never ends can be dropped.
+/// The same for async code, where a thread must not be blocked: a future that never completes can be dropped.
 #[cfg(debug_assertions)]
 pub(crate) async fn reach(step: Step) {
     if acts(step) == Some(Action::Hang) {
@@ -59,14 +59,14 @@ pub(crate) fn pass(_step: Step) {}
 #[cfg(not(debug_assertions))]
 pub(crate) async fn reach(_step: Step) {}
 
-/// What remains for the caller to do at a step.
+/// The action left to the caller at a step.
 #[cfg(debug_assertions)]
 #[derive(Debug, PartialEq, Eq)]
 enum Action {
     Hang,
 }
 
-/// Whether it is this step, at this time, that something was wanted at. Kills and freezes here.
+/// Returns the action requested for this step at this time, if any. Kills and freezes the process here.
 #[cfg(debug_assertions)]
 fn acts(step: Step) -> Option<Action> {
     use std::sync::atomic::{AtomicU32, Ordering};
@@ -93,7 +93,7 @@ fn acts(step: Step) -> Option<Action> {
         return Some(Action::Hang);
     }
     let signal = if action == "stop" { Signal::SIGSTOP } else { Signal::SIGKILL };
-    // A failed kill would let the test go on and fail; there is nothing else to do about it.
+    // If the kill failed, the test would continue and fail; nothing else can be done here.
     let _ = kill(Pid::this(), signal);
     // The signal may arrive a moment later.
     std::thread::sleep(std::time::Duration::from_millis(50));

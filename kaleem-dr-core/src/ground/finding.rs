@@ -1,4 +1,4 @@
-//! A finding: one line of a check or an inspection. It says what is wrong with data; a [`Diagnosis`] has an id and a fix besides.
+//! A finding: one line of a check or an inspection. It describes a problem with data; a [`Diagnosis`] also has an id and a fix.
 //!
 //! [`Diagnosis`]: super::diagnosis::Diagnosis
 
@@ -8,14 +8,14 @@ use serde::{Deserialize, Serialize};
 
 use super::severity::Severity;
 
-/// One thing that is wrong, or worth knowing. In JSON: `is_error` and `message`.
+/// A problem, or a fact worth knowing. In JSON: `is_error` and `message`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "Json", into = "Json")]
 #[non_exhaustive]
 pub struct Finding {
-    /// [`Severity::Error`] when data may be lost or useless, else [`Severity::Warning`].
+    /// [`Severity::Error`] if data may be lost or unusable, otherwise [`Severity::Warning`].
     pub severity: Severity,
-    /// What is wrong, with the object's id or path.
+    /// The problem, with the object's id or path.
     pub message: String,
 }
 
@@ -27,17 +27,17 @@ struct Json {
 }
 
 impl Finding {
-    /// Something that makes the data useless, in whole or in part.
+    /// A problem that makes the data unusable, in whole or in part.
     pub fn error(message: impl Into<String>) -> Self {
         Self { severity: Severity::Error, message: message.into() }
     }
 
-    /// Something the operator should know.
+    /// A fact that the operator should know.
     pub fn warning(message: impl Into<String>) -> Self {
         Self { severity: Severity::Warning, message: message.into() }
     }
 
-    /// Whether data may be lost or useless.
+    /// Reports whether data may be lost or unusable.
     #[must_use]
     pub fn is_error(&self) -> bool {
         self.severity == Severity::Error

@@ -15,10 +15,10 @@ use nix::{
 
 use crate::CancellationToken;
 
-/// Time between two attempts to take a lock that can be cancelled. `flock` itself cannot be.
+/// Time between two attempts to take a lock if the wait must be cancellable; `flock` itself is not.
 const RETRY_EVERY: Duration = Duration::from_millis(200);
 
-/// A file that this process holds locked, until the value is dropped.
+/// A file locked by this process until the value is dropped.
 #[derive(Debug)]
 #[must_use = "the file is unlocked when this is dropped"]
 pub(crate) struct FileLock(Flock<File>);
@@ -31,20 +31,20 @@ impl Deref for FileLock {
     }
 }
 
-/// Locks a file, which is created where it is missing, and waits for its holder. Blocking.
+/// Locks a file, which is created if it does not exist, and waits for the current holder. Blocking.
 ///
 /// # Errors
-/// When the file cannot be opened or locked.
+/// If the file cannot be opened or locked.
 pub(crate) fn wait(path: &Path) -> io::Result<FileLock> {
     Flock::lock(open(path)?, FlockArg::LockExclusive)
         .map(FileLock)
         .map_err(|(_, errno)| errno.into())
 }
 
-/// As [`wait`], until it is cancelled: then `None`. Calls `on_wait` once when the lock has another holder.
+/// Like [`wait`], but can be cancelled: then returns `None`. Calls `on_wait` once if the lock has another holder.
 ///
 /// # Errors
-/// When the file cannot be opened or locked.
+/// If the file cannot be opened or locked.
 pub(crate) async fn wait_cancellable(
     path: &Path,
     cancel: &CancellationToken,
@@ -65,10 +65,10 @@ pub(crate) async fn wait_cancellable(
     }
 }
 
-/// Locks an open file at once; `None` when it has another holder.
+/// Locks an open file without waiting; `None` if the lock has another holder.
 ///
 /// # Errors
-/// When it cannot be locked for another reason.
+/// If it cannot be locked for another reason.
 pub(crate) fn try_lock(file: File) -> io::Result<Option<FileLock>> {
     match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
         Ok(lock) => Ok(Some(FileLock(lock))),

@@ -12,25 +12,25 @@ use std::{
 use flate2::bufread::MultiGzDecoder;
 use libdeflater::{CompressionLvl, Compressor};
 
-/// Input of one member. Larger hardly packs better: deflate looks back 32 KiB.
+/// Input size of one member, in bytes. Larger ones hardly improve compression: deflate looks back 32 KiB.
 const BLOCK_BYTES: usize = 1 << 20;
-/// Blocks that may wait for one core, so that it has work while the file is written or the machine does other things.
+/// Limit for the blocks that wait for one core, so that it has work while the file is written or the machine is busy.
 const BLOCKS_WAITING: usize = 2;
-/// A third of the work of `gzip -6`, for files a hundredth larger (measured by `benches/gzip.rs`).
+/// A third of the work of `gzip -6`, for files one per cent larger (measured by `benches/gzip.rs`).
 const LEVEL: i32 = 5;
-/// What a gzip file begins with.
+/// The first bytes of a gzip file.
 const MAGIC: [u8; 2] = [0x1f, 0x8b];
 
-/// Compresses what is written to it, on as many threads as there are cores.
+/// Compresses the data written to it, on as many threads as there are cores.
 ///
-/// The file is whole only after [`GzipWriter::finish`]; a writer that is dropped leaves out its last block.
+/// The file is complete only after [`GzipWriter::finish`]; a dropped writer omits its last block.
 #[derive(Debug)]
 pub struct GzipWriter<W> {
     out: W,
     block: Vec<u8>,
-    /// Blocks go to them in turns, and members are taken from them in the same turns.
+    /// The workers receive blocks in turn, and their members are collected in the same order.
     workers: Vec<Worker>,
-    /// Blocks handed over, and members written.
+    /// Number of blocks passed to workers, and of members written.
     handed: usize,
     taken: usize,
 }
@@ -44,7 +44,7 @@ struct Worker {
 }
 
 impl<W: Write> GzipWriter<W> {
-    /// A writer in front of `out`.
+    /// A writer that compresses into `out`.
     pub fn new(out: W) -> Self {
         let threads = thread::available_parallelism().map_or(1, usize::from);
         let workers = (0..threads)
@@ -57,12 +57,12 @@ impl<W: Write> GzipWriter<W> {
         Self { out, block: Vec::new(), workers, handed: 0, taken: 0 }
     }
 
-    /// Compresses what is left and gives the inner writer back.
+    /// Compresses the remaining data and returns the inner writer.
     ///
     /// # Errors
     /// As the inner writer.
     pub fn finish(mut self) -> io::Result<W> {
-        // Nothing at all is an empty member, so that the file is one.
+        // For empty input, writes an empty member, so that the file is valid.
         if !self.block.is_empty() || self.handed == 0 {
             self.hand_over()?;
         }
@@ -79,7 +79,7 @@ impl<W: Write> GzipWriter<W> {
     }
 
     fn hand_over(&mut self) -> io::Result<()> {
-        // One more than may wait is at work.
+        // One more than the limit is being compressed.
         if self.handed - self.taken > BLOCKS_WAITING * self.workers.len() {
             self.take_member()?;
         }
@@ -110,7 +110,7 @@ impl<W: Write> Write for GzipWriter<W> {
         Ok(taken)
     }
 
-    /// Does nothing: a member for each flush would cost more than it gives.
+    /// Does nothing: a member for each flush would cost more than it is worth.
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
@@ -121,25 +121,25 @@ fn lost() -> io::Error {
 }
 
 fn work(blocks: &Receiver<Vec<u8>>, members: &SyncSender<io::Result<Vec<u8>>>) {
-    // The level is in the range that the library knows.
+    // The level is within the library's range.
     let Ok(level) = CompressionLvl::new(LEVEL) else { return };
     let mut compressor = Compressor::new(level);
     let mut packed = vec![0; compressor.gzip_compress_bound(BLOCK_BYTES)];
     while let Ok(block) = blocks.recv() {
         let member =
             compressor.gzip_compress(&block, &mut packed).map(|length| packed[..length].to_vec());
-        // The writer has gone away: nobody wants the rest.
+        // The writer has ended, so the rest is not needed.
         if members.send(member.map_err(io::Error::other)).is_err() {
             return;
         }
     }
 }
 
-/// Reads a file that may be compressed: all members of a gzip file, anything else as it is. Bytes after the last member that
-/// begin no other one are an error.
+/// Reads a file that may be compressed: all members of a gzip file, or any other file unchanged. Bytes after the last member that
+/// do not begin another one are an error.
 ///
 /// # Errors
-/// When its beginning cannot be read.
+/// If its beginning cannot be read.
 pub fn decompressed(file: impl Read + Send + 'static) -> io::Result<Box<dyn Read + Send>> {
     let mut file = BufReader::with_capacity(256 << 10, file);
     let compressed = file.fill_buf()?.starts_with(&MAGIC);

@@ -1,4 +1,4 @@
-//! Who and where we are: what snapshots and locks record of this machine, and whose snapshots a command means.
+//! The identity of this installation: what snapshots and locks record of this machine, and to whose snapshots a command applies.
 
 use std::{fmt, str::FromStr};
 
@@ -6,9 +6,9 @@ use nix::unistd;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// The word on the command line that means every host.
+/// The keyword on the command line for every host.
 const ANY: &str = "any";
-/// Longest name of a host, in bytes: what snapshots and labels can carry in practice.
+/// Limit for a host name, in bytes: what snapshots and labels can contain in practice.
 const LONGEST_NAME: usize = 253;
 
 /// The machine's name, as `hostname` prints it.
@@ -18,7 +18,7 @@ pub fn name() -> String {
         .map_or_else(|_| "localhost".to_owned(), |name| name.to_string_lossy().into_owned())
 }
 
-/// The user's name; the number where it has none.
+/// Name of the user, or the numeric id if there is none.
 #[must_use]
 pub fn user() -> String {
     let uid = unistd::getuid();
@@ -39,7 +39,7 @@ pub fn user() -> String {
 pub struct HostName(String);
 
 impl HostName {
-    /// The machine's own name.
+    /// The host name of this machine.
     #[must_use]
     pub fn of_machine() -> Self {
         Self(name())
@@ -93,17 +93,17 @@ impl From<HostName> for String {
 )]
 pub struct InvalidHostName(String);
 
-/// Whose snapshots a command means.
+/// The hosts to whose snapshots a command applies.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HostScope {
-    /// Those of one host.
+    /// Snapshots of one host.
     One(HostName),
-    /// Those of every host.
+    /// Snapshots of every host.
     Any,
 }
 
 impl HostScope {
-    /// Whether snapshots of this host are meant.
+    /// Reports whether snapshots of this host are included.
     #[must_use]
     pub fn includes(&self, host: &str) -> bool {
         match self {
@@ -136,26 +136,26 @@ impl From<HostName> for HostScope {
     }
 }
 
-/// Which host this installation is, and whose snapshots a command means.
+/// The host of this installation, and the hosts to whose snapshots a command applies.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
-    /// The host that this installation saves as.
+    /// The host under whose name this installation saves.
     pub host: HostName,
-    /// Whose snapshots are meant. Another host's are restored in place only where it is named here.
+    /// The hosts whose snapshots are included. Another host's are restored in place only if it is named here.
     pub scope: HostScope,
 }
 
 impl Identity {
-    /// An installation that means its own snapshots.
+    /// An installation that uses only its own snapshots.
     #[must_use]
     pub fn own(host: HostName) -> Self {
         Self { scope: HostScope::One(host.clone()), host }
     }
 
-    /// Refuses to write another host's snapshot over what is here, unless that host was named. The sentence says what to do.
+    /// Refuses to overwrite data with another host's snapshot, unless that host was named.
     ///
     /// # Errors
-    /// The sentence.
+    /// The reason, with advice.
     pub fn refuse_replacing_from(&self, snapshot: &str, host: &str) -> Result<(), String> {
         if self.may_replace_from(host) {
             return Ok(());
@@ -166,7 +166,7 @@ impl Identity {
         ))
     }
 
-    /// Whether a snapshot of `host` may be restored in place: it is ours, or its host was named.
+    /// Reports whether a snapshot of `host` may be restored in place: it is our own, or its host was named.
     #[must_use]
     pub fn may_replace_from(&self, host: &str) -> bool {
         self.host.as_str() == host || self.scope == HostScope::One(HostName(host.to_owned()))
@@ -192,7 +192,10 @@ mod tests {
         let own = Identity::own(name("db1"));
         assert!(own.may_replace_from("db1") && !own.may_replace_from("web1"));
         let any = Identity { scope: HostScope::Any, ..own.clone() };
-        assert!(any.may_replace_from("db1") && !any.may_replace_from("web1"), "`any` names nobody");
+        assert!(
+            any.may_replace_from("db1") && !any.may_replace_from("web1"),
+            "`any` names no host"
+        );
         let named = Identity { scope: HostScope::One(name("web1")), ..own };
         assert!(named.may_replace_from("web1"));
     }

@@ -1,10 +1,10 @@
-//! The languages that reports, runbooks and checklists are written in.
+//! The languages of reports, runbooks and checklists.
 
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// A language that people read reports and runbooks in.
+/// A language of reports and runbooks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Language {
@@ -16,7 +16,7 @@ pub enum Language {
 }
 
 impl Language {
-    /// Its code: `en`, `ar`.
+    /// The language code: `en`, `ar`.
     #[must_use]
     pub fn code(self) -> &'static str {
         match self {
@@ -25,7 +25,7 @@ impl Language {
         }
     }
 
-    /// Which way it is written, in HTML's words.
+    /// The writing direction, as in HTML: `ltr`, `rtl`.
     #[must_use]
     pub fn direction(self) -> &'static str {
         match self {
@@ -47,7 +47,7 @@ impl FromStr for Language {
     }
 }
 
-/// A language that nothing is written in.
+/// An unsupported language.
 #[derive(Debug, thiserror::Error)]
-#[error("`{0}` is no language of reports; say en or ar")]
+#[error("reports are not available in `{0}`; use en or ar")]
 pub struct UnknownLanguage(String);

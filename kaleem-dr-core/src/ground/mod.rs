@@ -1,4 +1,4 @@
-//! What everybody may know: names, ids, levels, errors, digests. Nothing here reaches a server, a store or a disk of its own accord.
+//! Types that every wing uses: names, ids, levels, errors, digests. Nothing here accesses a server, a store or a disk on its own.
 
 mod artifact_path;
 pub mod diagnosis;

@@ -1,25 +1,25 @@
-//! How long work tells of itself: stages with a unit and, where known, a total. The library never prints.
+//! Progress reports of long work: stages with a unit and, if known, a total. The library never prints.
 
 use std::{fmt::Debug, sync::Arc};
 
-/// What a stage counts.
+/// The unit of a stage's counter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unit {
-    /// Bytes moved.
+    /// Bytes processed.
     Bytes,
-    /// Things done: objects, documents, files.
+    /// Number of items: objects, documents, files.
     Items,
 }
 
-/// Takes the stages of long work: a terminal bar, plain lines, JSON events, or nothing.
+/// Receives the stages of long work: a terminal bar, plain lines, JSON events, or nothing.
 pub trait ProgressSink: Debug + Send + Sync + 'static {
-    /// Begins a stage. `total` is in `unit`, where it is known.
+    /// Begins a stage. `total` is in `unit`; `None` if unknown.
     fn begin(&self, title: &str, unit: Unit, total: Option<u64>) -> Arc<dyn StageProgress>;
 }
 
 /// One running stage. Dropping it ends it.
 pub trait StageProgress: Debug + Send + Sync + 'static {
-    /// Adds to what is done, in the stage's unit.
+    /// Adds to the stage's counter, in its unit.
     fn advance(&self, by: u64);
     /// Corrects the total, in the stage's unit.
     fn set_total(&self, total: u64);

@@ -1,11 +1,11 @@
-//! How much is proven of a recovery point.
+//! The levels at which a recovery point is proven.
 
 use std::{fmt, str::FromStr};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// How much is proven of a recovery point.
+/// The extent to which a recovery point is proven. Each level includes those below it.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
 )]
@@ -22,10 +22,10 @@ pub enum ProofLevel {
 }
 
 impl ProofLevel {
-    /// Every level, the least first.
+    /// All levels, lowest first.
     pub const ALL: [Self; 4] = [Self::Stored, Self::Readable, Self::Parsed, Self::Restored];
 
-    /// Its word.
+    /// The name in options, config and JSON.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -54,7 +54,7 @@ impl FromStr for ProofLevel {
     }
 }
 
-/// A word that is no level.
+/// A name that is not a level.
 #[derive(Debug, thiserror::Error)]
-#[error("`{0}` is no level; say stored, readable, parsed or restored")]
+#[error("unknown level `{0}`; levels are stored, readable, parsed, restored")]
 pub struct UnknownLevel(String);

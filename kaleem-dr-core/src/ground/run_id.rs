@@ -5,19 +5,19 @@ use std::{fmt, str::FromStr};
 use serde::{Deserialize, Serialize};
 use ulid::Ulid;
 
-/// The id of one run: on every snapshot it makes, in every log line and report. A ULID, so ids sort by time.
+/// The id of one run: part of every snapshot it makes, and of every log line and report. A ULID, so ids sort by time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct RunId(Ulid);
 
 impl RunId {
-    /// A new id, of now.
+    /// A new id with the current time.
     #[must_use]
     pub fn new() -> Self {
         Self(Ulid::generate())
     }
 
-    /// The same 128 bits as a UUID is written.
+    /// The same 128 bits, formatted as a UUID.
     #[must_use]
     pub fn as_uuid(&self) -> String {
         let hex = format!("{:032x}", self.0.0);
@@ -59,7 +59,7 @@ impl From<RunId> for String {
     }
 }
 
-/// A text that is no run id.
+/// A text that is not a run id.
 #[derive(Debug, thiserror::Error)]
 #[error("`{0}` is not a run id (26 letters and digits, as `kaleem-dr points` prints them)")]
 pub struct InvalidRunId(String);

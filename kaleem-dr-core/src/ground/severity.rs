@@ -1,4 +1,4 @@
-//! The one scale of severity.
+//! The scale of severity for all results.
 
 use serde::Serialize;
 
@@ -6,18 +6,18 @@ use serde::Serialize;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Severity {
-    /// It was looked at, and is well.
+    /// Checked, without a problem.
     Ok,
-    /// Worth knowing.
+    /// Worth knowing, but not a problem.
     Information,
-    /// It may cost a backup or a restore one day, or it could not be looked at.
+    /// A problem that may cause a backup or a restore to fail later, or something that could not be examined.
     Warning,
-    /// A backup or a restore fails, or can be lost.
+    /// A problem that makes a backup or a restore fail, or loses data.
     Error,
 }
 
 impl Severity {
-    /// Its word, as in JSON.
+    /// The name in JSON.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {

@@ -1,10 +1,10 @@
-//! Why a source failed: one error for all sources, so that a job can tell what to do next.
+//! The failure of a source: one error type for all sources, so that a job can decide what to do next.
 
 use std::path::PathBuf;
 
 use super::{ArtifactPath, Cause};
 
-/// Why a source failed.
+/// The reason why a source failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SourceError {
@@ -13,18 +13,18 @@ pub enum SourceError {
     Unreachable {
         /// Address, without credentials.
         server: String,
-        /// What the connection said.
+        /// The error of the connection.
         #[source]
         cause: Cause,
     },
-    /// The server refused the login, or the login may not do this.
+    /// The server refused the login, or the user lacks a permission.
     #[error("{server} does not allow us to {action}")]
     Unauthorised {
         /// Address, without credentials.
         server: String,
-        /// What was asked of it: `list collections of kaleem`.
+        /// The operation that the server does not permit: `list collections of kaleem`.
         action: String,
-        /// What the server said.
+        /// The error of the server.
         #[source]
         cause: Cause,
     },
@@ -33,9 +33,9 @@ pub enum SourceError {
     Server {
         /// Address, without credentials.
         server: String,
-        /// What was asked of it.
+        /// The operation that failed.
         action: String,
-        /// What the server said.
+        /// The error of the server.
         #[source]
         cause: Cause,
     },
@@ -53,19 +53,19 @@ pub enum SourceError {
     Path {
         /// The path.
         path: PathBuf,
-        /// What was tried: `open`, `create the directory`.
+        /// The operation that failed: `open`, `create the directory`.
         action: String,
-        /// What the system said.
+        /// The error of the operating system.
         #[source]
         cause: std::io::Error,
     },
-    /// This cannot be done, and trying again will not help.
+    /// The operation is not supported; a retry will not help.
     #[error("{0}")]
     Unsupported(String),
-    /// This is not done unless the operator says so; the sentence says how.
+    /// The operation needs the operator's consent; the text explains how to give it.
     #[error("{0}")]
     Refused(String),
-    /// The repository stopped taking data; its own error says why.
+    /// The repository stopped accepting data; its own error gives the reason.
     #[error("the repository stopped taking data")]
     Aborted,
     /// The operator cancelled.
@@ -74,15 +74,15 @@ pub enum SourceError {
     /// The recovery point could not be read.
     #[error("cannot read the recovery point")]
     Point(#[source] Cause),
-    /// A staged file is not what it should be.
+    /// A staged file is damaged.
     #[error("{} is damaged: {why}", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
-        /// Where it breaks, and what can still be read of it.
+        /// The position of the damage, and what can still be read.
         why: String,
     },
-    /// What was to be written out could not be.
+    /// The output could not be written.
     #[error("cannot write the output")]
     Output(#[source] std::io::Error),
 }

@@ -1,4 +1,4 @@
-//! Which stage of a piece of work took how long, heard from its progress.
+//! Measures the stages of work from its progress reports.
 
 use std::{
     future::Future,
@@ -13,22 +13,22 @@ use serde::{Deserialize, Serialize};
 
 use crate::ground::progress::{ProgressSink, StageProgress, Unit};
 
-/// One stage that ended.
+/// A finished stage.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Stage {
-    /// What it did: `verifying objects`.
+    /// The work of the stage: `verifying objects`.
     pub name: String,
-    /// When it began, in seconds after the stopwatch was started.
+    /// Start, in seconds after the stopwatch was started.
     pub began_seconds: f64,
-    /// How long it took.
+    /// Duration.
     pub seconds: f64,
-    /// Bytes it moved; 0 where it counts something else.
+    /// Processed data, in bytes; 0 if it counts items.
     pub bytes: u64,
-    /// Things it did; 0 where it counts bytes.
+    /// Number of items; 0 if it counts bytes.
     pub items: u64,
 }
 
-/// Times the stages that a [`ProgressSink`] is told of, and passes them on.
+/// Measures the stages reported to its [`ProgressSink`], and passes them on.
 #[derive(Clone, Debug)]
 pub struct Stopwatch {
     started: Instant,
@@ -37,19 +37,19 @@ pub struct Stopwatch {
 }
 
 impl Stopwatch {
-    /// Starts one. What it hears goes on to `inner`.
+    /// Starts a stopwatch that passes all progress on to `inner`.
     #[must_use]
     pub fn over(inner: Arc<dyn ProgressSink>) -> Self {
         Self { started: Instant::now(), inner, stages: Arc::default() }
     }
 
-    /// Where the work tells of itself.
+    /// The sink to which the work reports its stages.
     #[must_use]
     pub fn sink(&self) -> Arc<dyn ProgressSink> {
         Arc::new(self.clone())
     }
 
-    /// Times work that tells nothing itself.
+    /// Measures work that does not report stages itself.
     pub async fn time<T>(&self, name: &str, work: impl Future<Output = T>) -> T {
         let began = Instant::now();
         let result = work.await;
@@ -57,7 +57,7 @@ impl Stopwatch {
         result
     }
 
-    /// The stages that have ended, by when they began.
+    /// The finished stages, in the order of their start.
     #[must_use]
     pub fn stages(&self) -> Vec<Stage> {
         let mut stages = self.stages.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -87,7 +87,7 @@ impl ProgressSink for Stopwatch {
     }
 }
 
-/// A stage that runs. It ends with its last holder, whether or not it was said to be finished.
+/// A running stage. It ends when its last reference is dropped, even if it was never finished explicitly.
 #[derive(Debug)]
 struct Running {
     watch: Stopwatch,

@@ -1,9 +1,9 @@
-//! Drills: restores made to be compared and timed.
+//! Drills: restores that are compared and timed.
 //!
-//! Each source's recovery point is read, checked and restored into a scratch target of its own, compared there with what the
-//! manifest says, and removed; then the scratch of a second look is damaged on purpose, and a comparison that does not see it
-//! makes the drill red, whatever else it found. What comes of it is kept as proofs in the ledger, and as one report that bears the
-//! hash of the report before.
+//! Each source's recovery point is read, checked, restored into a scratch target of its own, compared there with the manifest,
+//! and removed. Before that, the scratch target is damaged on purpose, and a comparison that does not detect this makes the drill
+//! red, whatever else it found. The results are stored as proofs in the ledger, and as one report that contains the hash of the
+//! previous report.
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -31,122 +31,122 @@ use crate::{
     },
 };
 
-/// Number of the report's format.
+/// Version of the report's format.
 const FORMAT: u32 = 1;
-/// Drills before this one that a forecast is made from.
+/// Limit for the number of earlier drills used for a forecast.
 const SAMPLES: usize = 400;
 
-/// What a drill does.
+/// The parameters of a drill.
 #[derive(Clone)]
 pub struct DrillJob {
-    /// Its id.
+    /// The drill's run id.
     pub run: RunId,
-    /// What is restored from.
+    /// The repository to restore from.
     pub repository: Repository,
-    /// Which sources, in this order.
+    /// The sources to restore, in this order.
     pub sources: Vec<Arc<dyn Restorable>>,
-    /// Sources that are wanted but could not be made: they count as failed.
+    /// Requested sources that could not be created: they count as failed.
     pub unavailable: Vec<Unavailable>,
     /// The host that the drill runs as.
     pub host: HostName,
-    /// Which point of each.
+    /// The choice of each source's point.
     pub point: PointChoice,
-    /// How far. Only [`ProofLevel::Restored`] measures an RTO.
+    /// The level to prove. Only [`ProofLevel::Restored`] measures an RTO.
     pub level: ProofLevel,
-    /// Where the ledger is kept.
+    /// The directory that contains the ledger.
     pub state_directory: PathBuf,
-    /// Where scratch targets are made.
+    /// The directory for scratch targets.
     pub scratch_directory: PathBuf,
-    /// How long to wait for another tool's lock.
+    /// Time to wait for another tool's lock.
     pub patience: Duration,
 }
 
-/// What a drill showed.
+/// The result of a drill.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct DrillReport {
-    /// Number of this format.
+    /// Version of this format.
     pub format: u32,
-    /// Hash of the report before it in the chain; `None` for the first.
+    /// Hash of the previous report in the chain; `None` for the first.
     pub previous: Option<String>,
-    /// The drill's id.
+    /// The drill's run id.
     pub run: RunId,
     /// Program and version.
     pub tool: String,
-    /// Host it ran on.
+    /// Host that ran the drill.
     pub host: String,
-    /// Repository, in words.
+    /// Name of the repository, without credentials.
     pub repository: String,
-    /// When it began.
+    /// Start of the drill.
     pub started: Timestamp,
-    /// When it ended.
+    /// End of the drill.
     pub finished: Timestamp,
-    /// How far it was to go.
+    /// The level to prove.
     pub level: ProofLevel,
-    /// One line a source, in order.
+    /// The results of the sources, in order.
     pub sources: Vec<SourceDrill>,
-    /// What rehearsals had left that were killed before.
+    /// The scratch targets that killed rehearsals had left behind.
     pub cleared: Vec<Cleared>,
-    /// How it ended.
+    /// Exit status of the drill.
     pub exit: Exit,
 }
 
-/// What a drill showed of one source.
+/// A drill's result for one source.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct SourceDrill {
-    /// Its name.
+    /// Name of the source.
     pub source: SourceName,
-    /// Its kind.
+    /// Kind of the source.
     pub kind: String,
-    /// What was found; `None` when it could not be tried.
+    /// The verification; `None` if it could not be attempted.
     pub verification: Option<VerifyReport>,
-    /// Whether the negative control was red, as it must be; `None` where there was none.
+    /// True if the comparison detected the damage of the negative control, as it must; `None` if there was no control.
     pub control_caught: Option<bool>,
-    /// How long a restore of today's size should take, from this drill and those before.
+    /// Expected duration of a restore of today's size, in seconds, from this drill and earlier ones.
     pub rto_forecast_seconds: Option<f64>,
-    /// Why it could not be tried.
+    /// The reason why it could not be attempted.
     pub error: Option<String>,
-    /// How long all of it took.
+    /// Duration of all of it, in seconds.
     pub seconds: f64,
-    /// How it ended.
+    /// Exit status for this source.
     pub exit: Exit,
 }
 
 impl DrillReport {
-    /// How long all restores took, one after the other; `None` unless each source was restored.
+    /// Duration of all restores one after the other, in seconds; `None` unless each source was restored.
     #[must_use]
     pub fn rto_seconds(&self) -> Option<f64> {
         self.sources.iter().map(|drill| drill.verification.as_ref()?.restore_seconds).sum()
     }
 }
 
-/// Why a drill could not be carried out.
+/// The reason why a drill could not run.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DrillError {
-    /// The repository cannot be used.
+    /// An error of the repository.
     #[error(transparent)]
     Repository(#[from] RepositoryError),
-    /// The ledger cannot be used.
+    /// An error of the ledger.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
-    /// The scratch directory cannot be used.
+    /// An error of the scratch directory.
     #[error("{}: what killed rehearsals left cannot be looked at", path.display())]
     Scratch {
         /// The directory.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the operating system.
         #[source]
         cause: std::io::Error,
     },
 }
 
-/// Carries a drill out. Whoever asked must look at [`DrillReport::exit`], and keep the report: a lock that could not be released is the second
-/// value, and takes nothing back of what was shown.
+/// Runs a drill. The caller must check [`DrillReport::exit`] and store the report. The second value is a lock that could not be
+/// released, which does not affect the results.
 ///
 /// # Errors
-/// When it cannot begin, or the history that a forecast needs cannot be read.
+/// If the drill cannot begin, or the history for the forecast cannot be read.
 pub async fn drill(
     job: &DrillJob,
     progress: &Arc<dyn ProgressSink>,
@@ -231,7 +231,7 @@ fn in_words(source: &dyn Restorable, error: &SourceError) -> String {
     format!("source {}: {}", source.name(), error_chain(error))
 }
 
-/// From this drill and those before it, of the same source and repository.
+/// Computes the forecast from this drill and earlier ones of the same source and repository.
 fn forecast(
     ledger: &Ledger,
     repository: &str,
@@ -247,7 +247,7 @@ fn forecast(
     Ok(forecast_seconds(&samples, verification.size_bytes))
 }
 
-/// A red drill is red whatever else happened; one that could be carried out in part only is no success either.
+/// A red drill stays red whatever else happened; one that was only carried out in part is not a success either.
 fn exit(report: &DrillReport, cancelled: bool) -> Exit {
     let exits: Vec<Exit> = report.sources.iter().map(|source| source.exit).collect();
     if cancelled {
@@ -264,8 +264,8 @@ fn exit(report: &DrillReport, cancelled: bool) -> Exit {
     }
 }
 
-/// Whether a chain of reports is whole: what is wrong with it, one sentence each. `start` is the hash that its first report must bear: that of
-/// the last one that was trimmed, [`Ledger::chain_start`].
+/// Checks that a chain of reports is complete: returns one sentence for each defect. `start` is the hash that its first report
+/// must contain: that of the last trimmed one, [`Ledger::chain_start`].
 #[must_use]
 pub fn broken_links(chain: &[ChainedReport], start: Option<&str>) -> Vec<String> {
     #[derive(Deserialize)]
@@ -285,7 +285,7 @@ pub fn broken_links(chain: &[ChainedReport], start: Option<&str>) -> Vec<String>
         }
         match serde_json::from_str::<Body>(&report.body) {
             Ok(body) if body.run != report.run => {
-                wrong.push(format!("{name} holds the report of {}", body.run));
+                wrong.push(format!("{name} contains the report of {}", body.run));
             }
             Ok(body) if body.previous.as_deref() != before => {
                 wrong.push(format!(

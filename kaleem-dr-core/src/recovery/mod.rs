@@ -1,4 +1,4 @@
-//! From a source to a snapshot, and from a snapshot back: saving, points, restores, verification, drills.
+//! The way from a source to a snapshot and back: saving, points, restores, verification, drills.
 
 pub mod drill;
 pub mod extract_root;

@@ -1,7 +1,7 @@
-//! RPO and RTO: from evidence, not from schedules.
+//! RPO and RTO, from evidence rather than from schedules.
 //!
-//! RPO is how much would be lost now: the age of the data in the newest point that is *proven*. RTO is how long a restore took
-//! when it was last tried, and how long it should take at today's size.
+//! The RPO is what would be lost now: the age of the data in the newest *proven* point. The RTO is the duration of the last
+//! restore, and the expected duration at today's size.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,21 +14,21 @@ use crate::{
     ground::{ProofLevel, SourceName},
 };
 
-/// Proofs that are looked at: years of nightly ones.
+/// Limit for the proofs to consider: years of nightly ones.
 const PROOFS: usize = 20_000;
 
-/// How far a clock may drift: data from further ahead are not the newest.
+/// Tolerance for the drift of clocks: data dated further in the future do not count as the newest.
 const DRIFT: SignedDuration = SignedDuration::from_hours(1);
 
-/// What is promised.
+/// The promised limits.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Objectives {
-    /// Hours of work that may be lost at most. Without it, `status` shows the RPO and judges nothing.
+    /// Limit for the RPO, in hours. Without it, `status` only shows the RPO.
     pub rpo_hours: Option<u32>,
-    /// Hours that a restore of everything may take at most.
+    /// Limit for the duration of a restore of everything, in hours.
     pub rto_hours: Option<u32>,
-    /// What counts as proven: `stored`, `readable`, `parsed` or `restored`.
+    /// The lowest level that counts as proven: `stored`, `readable`, `parsed` or `restored`.
     pub proof: ProofLevel,
 }
 
@@ -38,44 +38,44 @@ impl Default for Objectives {
     }
 }
 
-/// How one source stands in one repository.
+/// The state of one source in one repository, compared with its objectives.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Standing {
-    /// The source.
+    /// Name of the source.
     pub source: SourceName,
     /// The newest snapshot that is proven.
     pub proven_snapshot: Option<String>,
-    /// At which level.
+    /// The level of that proof.
     pub proven_level: Option<ProofLevel>,
-    /// When that was shown.
+    /// Time of that proof.
     pub proven_at: Option<Timestamp>,
-    /// The moment that its data stand for.
+    /// Time that the proven data represent.
     pub proven_consistent_at: Option<Timestamp>,
-    /// The age of its data: what would be lost now.
+    /// Age of its data, in seconds: what would be lost now.
     pub rpo_seconds: Option<i64>,
-    /// Whether that is more than the limit, or nothing is proven.
+    /// True if that age exceeds the limit, or nothing is proven.
     pub rpo_broken: bool,
-    /// How long a restore took when it was last tried.
+    /// Duration of the last restore, in seconds.
     pub rto_seconds: Option<f64>,
-    /// When that was.
+    /// Time of that restore.
     pub rto_at: Option<Timestamp>,
-    /// How long it should take at today's size.
+    /// Expected duration of a restore at today's size, in seconds.
     pub rto_forecast_seconds: Option<f64>,
 }
 
-/// One restore that was timed.
+/// A measured restore.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Sample {
-    /// Bytes restored.
+    /// Restored data, in bytes.
     pub size_bytes: u64,
-    /// How long it took.
+    /// Duration, in seconds.
     pub seconds: f64,
 }
 
 impl Sample {
-    /// The timed restores of a source from a repository, newest first as `proofs` are.
+    /// The measured restores of a source from a repository, newest first like `proofs`.
     #[must_use]
     pub fn of_source(proofs: &[Proof], source: &str, repository: &str) -> Vec<Self> {
         let of = proofs.iter().filter(|proof| {
@@ -88,9 +88,9 @@ impl Sample {
     }
 }
 
-/// How long a restore of `size_bytes` should take: a straight line through the samples by least squares (fixed cost and cost a
-/// byte). Where the sizes are too much alike for a slope, or it comes out negative, the slowest sample counts, in proportion to its
-/// size when today's is larger.
+/// Estimates the duration of a restore of `size_bytes`, in seconds: a least-squares line through the samples (fixed cost and cost
+/// per byte). If the sizes are too similar for a slope, or the slope is negative, returns the slowest sample, scaled up if
+/// today's size is larger.
 #[must_use]
 #[expect(clippy::cast_precision_loss, reason = "a forecast is no more exact than this")]
 pub fn forecast_seconds(samples: &[Sample], size_bytes: u64) -> Option<f64> {
@@ -102,7 +102,7 @@ pub fn forecast_seconds(samples: &[Sample], size_bytes: u64) -> Option<f64> {
     let mean_seconds = samples.iter().map(|sample| sample.seconds).sum::<f64>() / count;
     let spread: f64 =
         samples.iter().map(|sample| (sample.size_bytes as f64 - mean_size).powi(2)).sum();
-    // Sizes within a tenth of each other say nothing of a slope.
+    // Sizes within a tenth of each other do not determine a slope.
     if samples.len() < 3 || (spread / count).sqrt() < mean_size / 10.0 {
         return Some(in_proportion);
     }
@@ -115,37 +115,37 @@ pub fn forecast_seconds(samples: &[Sample], size_bytes: u64) -> Option<f64> {
     Some(if slope > 0.0 { (fixed + slope * today).max(0.0) } else { in_proportion })
 }
 
-/// Where a repository's objects come from, if it is a mirror.
+/// The origin of a mirror's objects.
 #[derive(Clone, Copy, Debug)]
 pub struct MirrorOf<'a> {
-    /// The repository it mirrors, in words.
+    /// Name of the repository that it mirrors.
     pub origin: &'a str,
-    /// The mirror, in words, as the ledger knows it.
+    /// Name of the mirror in the ledger.
     pub mirror: &'a str,
 }
 
-/// What proofs are looked at for.
+/// The selection of proofs.
 #[derive(Clone, Copy, Debug)]
 pub struct ProofsOf<'a> {
-    /// The repository, in words.
+    /// Name of the repository, without credentials.
     pub repository: &'a str,
-    /// Where its objects come from, if it is a mirror.
+    /// The origin of its objects, if it is a mirror.
     pub mirror: Option<MirrorOf<'a>>,
-    /// The host whose snapshots count.
+    /// Only snapshots of this host count.
     pub host: &'a str,
-    /// The snapshots that can be restored, by their ids: whole ones of that host that are not dated in the future. `None` where the repository was
-    /// not listed; then all that the ledger knows count.
+    /// Ids of the snapshots that can be restored: whole ones of that host that are not dated in the future. `None` if the
+    /// repository was not listed; then all snapshots in the ledger count.
     pub restorable: Option<&'a BTreeSet<String>>,
 }
 
-/// What is proven of each source in a repository, and how long restores take.
+/// Returns what is proven of each source in a repository, and the duration of restores.
 ///
-/// The newest verification of a snapshot counts: one that failed takes back what earlier ones showed, down to the level that it found. A snapshot of a
-/// mirror is proven by what was proven of the mirror itself, or of its origin once the snapshot has been brought to the mirror, where every
-/// object is compared with its name as it arrives.
+/// The newest verification of a snapshot counts: a failed one revokes earlier proofs above the level that it found. A snapshot of
+/// a mirror is proven by proofs of the mirror itself, or by those of its origin once the snapshot has arrived in the mirror,
+/// where every object is compared with its name on arrival.
 ///
 /// # Errors
-/// When the ledger cannot be read.
+/// If the ledger cannot be read.
 pub fn standings(
     ledger: &Ledger,
     objectives: &Objectives,
@@ -154,7 +154,7 @@ pub fn standings(
     now: Timestamp,
 ) -> Result<Vec<Standing>, LedgerError> {
     let mut proofs = ledger.proofs(PROOFS)?;
-    // Proofs of early releases name no host; this ledger is the host's own.
+    // Proofs of early releases have no host; this ledger belongs to the host itself.
     proofs.retain(|proof| proof.host.is_empty() || proof.host == of.host);
     let mirrored = match of.mirror {
         Some(of) => ledger.held(of.mirror)?,
@@ -193,14 +193,14 @@ pub fn standings(
     Ok(sources.iter().map(standing).collect())
 }
 
-/// What holds of one snapshot after all its verifications.
+/// The proven state of one snapshot after all its verifications.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Proven<'a> {
     snapshot: &'a str,
     pub(crate) consistent_at: Timestamp,
     /// The highest level that still holds.
     pub(crate) level: Option<ProofLevel>,
-    /// When that was last shown.
+    /// Time of the latest verification that showed it.
     at: Timestamp,
 }
 
@@ -211,7 +211,7 @@ pub(crate) fn snapshots_proven<'a>(
     mirrored: &BTreeSet<String>,
 ) -> Vec<Proven<'a>> {
     let mut snapshots: BTreeMap<&str, Proven<'a>> = BTreeMap::new();
-    // What holds at the origin of a mirror says nothing against the mirror once the mirror was looked at itself.
+    // Findings at the origin of a mirror do not count against the mirror once the mirror has been verified itself.
     let mut seen_here: BTreeSet<&str> = BTreeSet::new();
     for proof in proofs.iter().rev() {
         let snapshot = proof.snapshot.as_str();
@@ -242,8 +242,8 @@ pub(crate) fn snapshots_proven<'a>(
     snapshots.into_values().collect()
 }
 
-/// Whether restoring everything, one after the other, should take longer than is promised. `None` where nothing is promised;
-/// a source that was never restored breaks the promise.
+/// Reports whether the forecast for restoring everything, one source after the other, exceeds the limit. `None` if there is no
+/// limit; a source that was never restored exceeds it.
 #[must_use]
 pub fn rto_broken<'a>(
     objectives: &Objectives,

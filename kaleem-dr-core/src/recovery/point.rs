@@ -1,4 +1,4 @@
-//! Reading a recovery point back: its manifest, its artifacts, its trees.
+//! Reads a recovery point: its manifest, its artifacts, its trees.
 
 use std::{
     collections::BTreeMap,
@@ -20,7 +20,7 @@ use crate::{
     ground::{SourceError, digest::ByteDigest, progress::ProgressSink},
 };
 
-/// Length of the pieces a file is read in.
+/// Size of the pieces in which a file is read, in bytes.
 const PIECE_BYTES: usize = 1 << 20;
 
 /// One source's recovery point, opened for reading: a snapshot, or a staged file.
@@ -32,39 +32,39 @@ pub struct PointReader {
     cancel: CancellationToken,
 }
 
-/// Where a point comes from.
+/// The origin of a point.
 #[derive(Clone, Debug)]
 pub enum Origin {
-    /// A repository.
+    /// A snapshot of a repository.
     Snapshot(Arc<SnapshotReader>),
-    /// A staged file, taken apart.
+    /// A staged file, split into its artifacts.
     File(Arc<FilePoint>),
 }
 
 /// A staged file as a recovery point.
 #[derive(Debug)]
 pub struct FilePoint {
-    /// The file.
+    /// Path of the file.
     pub path: PathBuf,
-    /// Where the bytes of each artifact of the manifest lie, by its path.
+    /// The location of each artifact's bytes, by the artifact's path.
     pub parts: BTreeMap<String, FilePart>,
-    /// Holds what was unpacked, and is removed with the point.
+    /// Directory with the unpacked data, which is removed with the point.
     pub unpacked: Option<tempfile::TempDir>,
 }
 
 /// A range of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FilePart {
-    /// The file.
+    /// Path of the file.
     pub path: PathBuf,
-    /// Where the range begins.
+    /// Offset of the range, in bytes.
     pub offset_bytes: u64,
-    /// How long it is.
+    /// Length of the range, in bytes.
     pub size_bytes: u64,
 }
 
 impl PointReader {
-    /// A staged file as a point. The manifest says what was found in it; a reader compares what it reads with that.
+    /// Opens a staged file as a point. The manifest describes its content; a reader compares what it reads with that.
     #[must_use]
     pub fn of_file(
         manifest: Manifest,
@@ -80,10 +80,10 @@ impl PointReader {
         }
     }
 
-    /// Opens a snapshot of ours as a recovery point.
+    /// Opens one of our snapshots as a recovery point.
     ///
     /// # Errors
-    /// When the snapshot cannot be read, or has no manifest: another tool made it.
+    /// If the snapshot cannot be read, or has no manifest because another tool made it.
     pub async fn open(
         snapshot: SnapshotReader,
         progress: Arc<dyn ProgressSink>,
@@ -91,7 +91,7 @@ impl PointReader {
     ) -> Result<Self, RepositoryError> {
         let manifest = snapshot.manifest().await?.ok_or_else(|| RepositoryError::Damaged {
             object: format!("snapshot {}", snapshot.snapshot().id().short()),
-            why: "it has no manifest, so another tool made it; `kaleem-dr restore files` takes it"
+            why: "it has no manifest, so another tool made it; use `kaleem-dr restore files`"
                 .into(),
         })?;
         Ok(Self {
@@ -102,25 +102,25 @@ impl PointReader {
         })
     }
 
-    /// The same point, with another place for long work to tell of itself.
+    /// The same point, with another sink for the progress of long work.
     #[must_use]
     pub fn telling(&self, progress: Arc<dyn ProgressSink>) -> Self {
         Self { progress, ..self.clone() }
     }
 
-    /// What the snapshot says of itself.
+    /// The manifest of the snapshot or file.
     #[must_use]
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
     }
 
-    /// Where it comes from.
+    /// The origin of the point.
     #[must_use]
     pub fn origin(&self) -> &Origin {
         &self.origin
     }
 
-    /// Where long work tells of itself.
+    /// The sink for the progress of long work.
     #[must_use]
     pub fn progress(&self) -> &Arc<dyn ProgressSink> {
         &self.progress
@@ -132,15 +132,15 @@ impl PointReader {
         self.cancel.clone()
     }
 
-    /// Opens one artifact. Its bytes are checked against the manifest as they pass.
+    /// Opens one artifact. Its bytes are compared with the manifest while they are read.
     ///
     /// # Errors
-    /// When the manifest has no such artifact, or the repository cannot give it.
+    /// If the manifest has no such artifact, or the repository cannot provide it.
     pub async fn artifact(&self, path: &str) -> Result<ArtifactReader, SourceError> {
         let record = self
             .manifest
             .artifact(path)
-            .ok_or_else(|| SourceError::Point(format!("it holds no artifact {path}").into()))?;
+            .ok_or_else(|| SourceError::Point(format!("it contains no artifact {path}").into()))?;
         let pieces = match &self.origin {
             Origin::Snapshot(snapshot) => from_snapshot(snapshot, path)
                 .await
@@ -148,7 +148,7 @@ impl PointReader {
             Origin::File(file) => {
                 let part = file.parts.get(path).cloned();
                 let part = part.ok_or_else(|| {
-                    SourceError::Point(format!("{} holds no {path}", file.path.display()).into())
+                    SourceError::Point(format!("{} contains no {path}", file.path.display()).into())
                 })?;
                 from_file(part, file.clone())
             }
@@ -169,21 +169,21 @@ async fn from_snapshot(snapshot: &SnapshotReader, path: &str) -> Result<Pieces, 
         Some(node) => Ok(reader.places(&node)?),
         None => Err(RepositoryError::Damaged {
             object: wanted.display().to_string(),
-            why: "the manifest names it but the snapshot does not hold it".into(),
+            why: "the manifest lists it, but the snapshot does not contain it".into(),
         }),
     })
     .await?;
     Ok(snapshot.stream_places(places))
 }
 
-/// `file` is held until the last piece is read: what was unpacked goes with it.
+/// `file` is kept until the last piece is read, because the unpacked data are removed with it.
 fn from_file(part: FilePart, file: Arc<FilePoint>) -> Pieces {
     let (sender, receiver) = mpsc::channel(4);
     tokio::task::spawn_blocking(move || {
         let _held = file;
         if let Err(cause) = read_part(&part, &sender) {
             let path = part.path;
-            // Nobody may be left to hear of it.
+            // The receiver may be gone.
             let _ =
                 sender.blocking_send(Err(RepositoryError::Path { path, action: "read", cause }));
         }
@@ -201,7 +201,7 @@ fn read_part(
     loop {
         let mut piece = Vec::with_capacity(PIECE_BYTES);
         rest.by_ref().take(PIECE_BYTES as u64).read_to_end(&mut piece)?;
-        // At the end, or the reader has gone away: nothing is left to do.
+        // At the end, or if the receiver is gone, nothing is left to do.
         if piece.is_empty() || pieces.blocking_send(Ok(piece.into())).is_err() {
             return Ok(());
         }
@@ -217,21 +217,21 @@ pub struct ArtifactReader {
     digest: ByteDigest,
     read: u64,
     expected: ArtifactRecord,
-    /// Place of a byte that is given back otherwise than it was read.
+    /// Offset of a byte that is returned changed.
     turned: Option<u64>,
 }
 
 impl ArtifactReader {
-    /// Gives one byte in the middle otherwise than it was read: a damage that the end of the artifact must tell.
+    /// Returns one byte in the middle changed: a damage that the check at the end of the artifact must detect.
     pub(crate) fn with_a_byte_turned(mut self) -> Self {
         self.turned = Some(self.expected.size_bytes / 2);
         self
     }
 
-    /// The next piece, of any length; `None` at the end, which is reached only if length and SHA-256 are the manifest's.
+    /// The next piece, of any length; `None` at the end, which is reached only if length and SHA-256 match the manifest.
     ///
     /// # Errors
-    /// When the repository cannot be read, or what it gave is not what was captured.
+    /// If the repository cannot be read, or the data differ from the captured ones.
     pub async fn next(&mut self) -> Result<Option<Bytes>, SourceError> {
         match self.pieces.recv().await {
             Some(Ok(mut bytes)) => {
@@ -256,7 +256,7 @@ impl ArtifactReader {
                 } else {
                     Err(SourceError::Point(
                         format!(
-                            "{} is not what was captured: {} bytes with SHA-256 {found}, but the manifest says {} bytes with {}",
+                            "{} is not what was captured: {} bytes with SHA-256 {found}, but the manifest has {} bytes with {}",
                             self.expected.path, self.read, self.expected.size_bytes, self.expected.sha256
                         )
                         .into(),
@@ -266,10 +266,10 @@ impl ArtifactReader {
         }
     }
 
-    /// The whole artifact, for those known to be small. `limit_bytes` is the most that is taken into memory.
+    /// The whole artifact, for small ones. `limit_bytes` limits the memory used.
     ///
     /// # Errors
-    /// As [`ArtifactReader::next`], and when the artifact is longer than the limit.
+    /// As [`ArtifactReader::next`]; also if the artifact is longer than the limit.
     pub async fn read_all(mut self, limit_bytes: u64) -> Result<Vec<u8>, SourceError> {
         let mut all = Vec::new();
         while let Some(bytes) = self.next().await? {

@@ -1,4 +1,4 @@
-//! Recovery points: what each run left, and which one a restore takes.
+//! Recovery points: the snapshots of each run, and the choice of the one to restore.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -12,26 +12,26 @@ use crate::{
     recovery::point::PointReader,
 };
 
-/// What one run left.
+/// The snapshots of one run.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct RecoveryPoint {
-    /// The run.
+    /// Id of the run.
     pub run: RunId,
-    /// Host it ran on.
+    /// Host of the run.
     pub host: String,
-    /// When its first snapshot was taken.
+    /// Time of its first snapshot.
     pub time: Timestamp,
-    /// Its snapshots by source.
+    /// The snapshots, by source.
     pub snapshots: BTreeMap<SourceName, SnapshotId>,
-    /// Sources that the config names and this point lacks, or holds only in part.
+    /// Sources of the config that this point lacks, or contains only in part.
     pub missing: Vec<SourceName>,
-    /// Whether it is dated in the future, so that it never counts as the newest.
+    /// True if it is dated in the future; it then never counts as the newest.
     pub is_of_the_future: bool,
 }
 
 impl RecoveryPoint {
-    /// Whether every source of the config is in it, whole.
+    /// Reports whether it contains a whole snapshot of every source of the config.
     #[must_use]
     pub fn is_complete(&self) -> bool {
         self.missing.is_empty()
@@ -82,14 +82,14 @@ pub fn recovery_points(
     points
 }
 
-/// Which point of a source is meant.
+/// The choice of a source's point.
 #[derive(Clone, Debug)]
 pub struct PointChoice {
-    /// `latest`, or the beginning of a run's or a snapshot's id. An id is looked for among all hosts.
+    /// `latest`, or the beginning of a run's or a snapshot's id. An id is searched among all hosts.
     pub wanted: String,
-    /// Whose newest point `latest` is.
+    /// The hosts to consider for `latest`.
     pub hosts: HostScope,
-    /// Whether `latest` may be incomplete although an older whole point exists.
+    /// Allow `latest` to select an incomplete point even if an older whole one exists.
     pub allow_incomplete: bool,
 }
 
@@ -100,31 +100,32 @@ impl PointChoice {
         Self { wanted: LATEST.to_owned(), hosts: hosts.into(), allow_incomplete: false }
     }
 
-    /// The newest point, whole or not: what a proof has to look at.
+    /// The newest point, whole or not, as needed for a proof.
     #[must_use]
     pub fn newest(hosts: impl Into<HostScope>) -> Self {
         Self { allow_incomplete: true, ..Self::latest(hosts) }
     }
 }
 
-/// The word for the newest point.
+/// The keyword for the newest point.
 const LATEST: &str = "latest";
 
-/// The snapshot that was chosen, and what the operator should know about the choice.
+/// The chosen snapshot, with warnings about the choice.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ChosenPoint {
-    /// The snapshot.
+    /// The selected snapshot.
     pub snapshot: Snapshot,
-    /// One sentence each: a newer point that was passed over, a date in the future.
+    /// Warnings, as one sentence each: a newer point that was skipped, a date in the future.
     pub notes: Vec<String>,
 }
 
-/// Chooses among snapshots as they are at `now`. `latest` is the newest whole point that is not dated in the future; where no whole one exists,
-/// the newest incomplete one.
+/// Chooses among snapshots as of `now`. `latest` is the newest whole point that is not dated in the future; if no whole one
+/// exists, the newest incomplete one.
 ///
 /// # Errors
-/// [`RepositoryError::NoPoint`] names the hosts that have points of the source; [`RepositoryError::Ambiguous`] for an id that several match.
+/// [`RepositoryError::NoPoint`] with the hosts that have points of the source; [`RepositoryError::Ambiguous`] for an id that
+/// several match.
 pub fn choose(
     snapshots: &[Snapshot],
     source: &SourceName,
@@ -157,7 +158,7 @@ pub fn choose(
         (None, _) => return Err(no_point(source, choice, &of_source, now)),
         (Some(any), Some(whole)) if any.id() != whole.id() && !choice.allow_incomplete => {
             notes.push(format!(
-                "a newer point, snapshot {} of {}, is incomplete and was passed over; --allow-incomplete takes it",
+                "a newer point, snapshot {} of {}, is incomplete and was skipped; --allow-incomplete selects it",
                 any.id().short(),
                 any.time().timestamp()
             ));
@@ -218,10 +219,10 @@ fn no_point(
     RepositoryError::no_point(&format!("source {source}"), &choice.hosts, &past, future)
 }
 
-/// Opens the chosen point of a source for reading, with what the operator should know about the choice.
+/// Opens the chosen point of a source for reading. Also returns warnings about the choice.
 ///
 /// # Errors
-/// As [`choose`], and when the snapshot cannot be read.
+/// As [`choose`], or if the snapshot cannot be read.
 pub async fn open_point(
     repository: &Repository,
     source: &SourceName,

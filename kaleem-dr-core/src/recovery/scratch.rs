@@ -1,8 +1,8 @@
-//! Scratch targets of rehearsals, and what a killed one left.
+//! Scratch targets of rehearsals, and the remains of killed ones.
 //!
-//! Before a rehearsal makes anything, a note with its name is written and locked; the name holds a ULID, so whatever bears it is
-//! ours. The note goes when everything is removed. One that nobody holds locked is of a process that died: the next run removes
-//! what bears its name, through the source it was of, and the note last.
+//! Before a rehearsal creates anything, it writes and locks a note with its name; the name contains a ULID, so everything with
+//! this name is ours. The note is deleted when everything else is removed. A note that no process has locked belongs to a process
+//! that died: the next run removes everything with this name, using the source it belongs to, and the note last.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -25,45 +25,45 @@ use crate::{
     recovery::source::{Restorable, ScratchTarget},
 };
 
-/// What every scratch name begins with.
+/// The prefix of every scratch name.
 pub const PREFIX: &str = "kdr_drill_";
 const NOTE: &str = "scratch";
 
-/// A scratch target at work.
+/// A scratch target in use.
 #[derive(Debug)]
-#[must_use = "what it made is only cleared away by `end`, or by a later run"]
+#[must_use = "its objects are only removed by `end`, or by a later run"]
 pub struct Scratch {
     target: ScratchTarget,
     note: PathBuf,
-    /// Locked as long as this lives.
+    /// Locked until this value is dropped.
     _held: FileLock,
 }
 
-/// What a note says.
+/// The content of a note.
 #[derive(Debug, Serialize, Deserialize)]
 struct Note {
     source: SourceName,
 }
 
-/// What became of the scratch of a rehearsal that died.
+/// The result of clearing the scratch target of a rehearsal that died.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Cleared {
-    /// Its name.
+    /// Scratch name of the rehearsal.
     pub name: String,
-    /// The source it was of.
+    /// The source that was rehearsed.
     pub source: Option<SourceName>,
-    /// What was removed.
+    /// The removed objects.
     pub removed: Vec<String>,
-    /// Why it could not all be removed; the next run tries again.
+    /// The reason why not everything could be removed; the next run tries again.
     pub error: Option<String>,
 }
 
 impl Scratch {
-    /// Notes a new scratch target of a source under `directory`, and makes its directory.
+    /// Records a new scratch target of a source under `directory`, and creates its directory.
     ///
     /// # Errors
-    /// When the directory cannot be written.
+    /// If the directory cannot be written.
     pub fn begin(directory: &Path, source: &SourceName, control: bool) -> io::Result<Self> {
         private_directory(directory)?;
         let name = format!("{PREFIX}{}", Ulid::generate().to_string().to_lowercase());
@@ -72,7 +72,8 @@ impl Scratch {
         serde_json::to_writer(&mut file, &Note { source: source.clone() })?;
         file.flush()?;
         let held = flock::try_lock(file)?.ok_or(io::ErrorKind::WouldBlock)?;
-        // Durable before anything is made on a server: otherwise a crash of the machine would leave what nobody knows of.
+        // Durable before anything is created on a server: otherwise a crash of the machine would leave objects that no note
+        // records.
         held.sync_all()?;
         sync_directory(directory)?;
         let target = ScratchTarget { directory: directory.join(&name), name, control };
@@ -80,27 +81,27 @@ impl Scratch {
         Ok(Self { target, note, _held: held })
     }
 
-    /// Its name and directory.
+    /// Name and directory of the scratch target.
     #[must_use]
     pub fn target(&self) -> &ScratchTarget {
         &self.target
     }
 
-    /// Removes the directory. With `clean`, the source has removed all that it made, and the note goes too; without, it stays for
-    /// the next run to clear up after us.
+    /// Removes the directory. With `clean`, the source has removed everything that it created, and the note is deleted too;
+    /// otherwise the note is kept so that the next run cleans up.
     ///
     /// # Errors
-    /// When the directory cannot be removed.
+    /// If the directory cannot be removed.
     pub fn end(self, clean: bool) -> io::Result<()> {
         fs::remove_dir_all(&self.target.directory)?;
         if clean { fs::remove_file(&self.note) } else { Ok(()) }
     }
 }
 
-/// Removes what killed rehearsals left. Those of sources that are not among `sources`, or cannot be reached, stay noted.
+/// Removes what killed rehearsals left behind. Those of sources that are not in `sources`, or cannot be reached, stay recorded.
 ///
 /// # Errors
-/// When the notes cannot be read. What could not be removed is in the list.
+/// If the notes cannot be read. The list contains what could not be removed.
 pub async fn clear_abandoned(
     directory: &Path,
     sources: &[Arc<dyn Restorable>],
@@ -112,10 +113,10 @@ pub async fn clear_abandoned(
     Ok(all)
 }
 
-/// The scratch names of rehearsals that died, and were not cleared up after yet.
+/// The scratch names of rehearsals that died and have not been cleaned up yet.
 ///
 /// # Errors
-/// When the notes cannot be read.
+/// If the notes cannot be read.
 pub fn left_over(directory: &Path) -> io::Result<Vec<String>> {
     Ok(abandoned(directory)?.into_iter().map(|(name, _)| name).collect())
 }
@@ -131,7 +132,7 @@ async fn clear(
         Cleared { source: said.map(|note| note.source), removed: Vec::new(), error: None, name };
     let path = note_of(directory, &cleared.name);
     let Some(of) = &cleared.source else {
-        // It died while the note was written, before anything was made.
+        // It died while writing the note, before it created anything.
         cleared.error = fs::remove_file(&path).err().map(|error| error.to_string());
         return cleared;
     };
@@ -160,7 +161,7 @@ async fn clear(
     cleared
 }
 
-/// Notes that nobody holds, each locked now.
+/// The notes that no process has locked; they are locked now.
 fn abandoned(directory: &Path) -> io::Result<Vec<(String, FileLock)>> {
     let entries = match fs::read_dir(directory) {
         Ok(entries) => entries,
@@ -176,7 +177,7 @@ fn abandoned(directory: &Path) -> io::Result<Vec<(String, FileLock)>> {
             continue;
         }
         let file = match File::open(&path) {
-            // Its rehearsal ended meanwhile.
+            // Its rehearsal has ended in the meantime.
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             opened => opened?,
         };

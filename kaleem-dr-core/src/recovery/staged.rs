@@ -1,7 +1,7 @@
-//! Staged files: a recovery point as one plain file, as the tools before wrote it.
+//! Staged files: a recovery point as one plain file, in the format of the service's own tools.
 //!
-//! A source that has such a form writes it from a point and takes a file back as a point. It writes and reads the plain form;
-//! whether the file is compressed is settled here.
+//! A source with such a form writes it from a point, and opens a file as a point. It handles only the plain form; this module
+//! handles compression.
 
 use std::{
     fs,
@@ -21,63 +21,64 @@ use crate::{
     recovery::{point::PointReader, restore::ensure_room},
 };
 
-/// Pieces that may wait for the file.
+/// Limit for the pieces waiting to be written.
 const PIECES_IN_FLIGHT: usize = 8;
-/// Length of the pieces that blocking code writes.
+/// Size of the pieces that blocking code writes, in bytes.
 const PIECE_BYTES: usize = 256 << 10;
 
 /// A source's points as files.
 #[async_trait]
 pub trait StagedForm: Send + Sync {
-    /// How such files are called.
+    /// The naming scheme of such files.
     fn name(&self) -> StagedName;
 
-    /// Writes a point in the plain form. Whoever made the sink finishes it.
+    /// Writes a point in the plain form. The creator of the sink finishes it.
     ///
     /// # Errors
-    /// When the point cannot be read or cannot take this form. [`SourceError::Aborted`] when the sink failed; its `finish` says why.
+    /// If the point cannot be read or cannot be represented in this form. [`SourceError::Aborted`] if the sink failed; its
+    /// `finish` returns the reason.
     async fn write(&self, point: &PointReader, out: &mut Sink) -> Result<(), SourceError>;
 
-    /// Reads a file through, checks all that its form lets one check, and opens it as a point. [`crate::ground::gzip::decompressed`] reads
-    /// it in either form.
+    /// Reads a file completely, checks everything that its form allows to check, and opens it as a point.
+    /// [`crate::ground::gzip::decompressed`] reads it compressed or not.
     ///
     /// # Errors
-    /// [`SourceError::Damaged`] says where the file breaks, and what can still be read of it.
+    /// [`SourceError::Damaged`] with the position of the damage, and what can still be read.
     async fn open(&self, file: &Path, work: &StagedWork) -> Result<PointReader, SourceError>;
 }
 
-/// How staged files of a source are called: `<stem>-<DATE>.<suffix>`.
+/// The naming scheme of a source's staged files: `<stem>-<DATE>.<suffix>`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StagedName {
-    /// What comes before the date: `mongo`.
+    /// The part before the date: `mongo`.
     pub stem: &'static str,
-    /// What comes after it: `archive.gz`. One that ends in `gz` is compressed.
+    /// The part after the date: `archive.gz`. If it ends in `gz`, the file is compressed.
     pub suffix: &'static str,
 }
 
 impl StagedName {
-    /// Whether files of this name are compressed.
+    /// Reports whether files with this name are compressed.
     #[must_use]
     pub fn is_gzip(&self) -> bool {
         self.suffix.ends_with("gz")
     }
 }
 
-/// What opening a staged file may use.
+/// The resources for opening a staged file.
 #[derive(Clone, Debug)]
 pub struct StagedWork {
-    /// Directory for what must be unpacked; each file in a temporary directory of its own.
+    /// Directory for unpacked data; each file gets a temporary directory of its own.
     pub scratch: PathBuf,
-    /// Where long work tells of itself.
+    /// The sink for the progress of long work.
     pub progress: Arc<dyn ProgressSink>,
     /// Cancelled when the operator cancels.
     pub cancel: CancellationToken,
 }
 
-/// Writes a point in a source's plain form, compressed or not, and tells how many bytes came out.
+/// Writes a point in a source's plain form, compressed or not, and returns the number of bytes written.
 ///
 /// # Errors
-/// As [`StagedForm::write`], and when the output cannot be written or the operator cancels.
+/// As [`StagedForm::write`]; also if the output cannot be written or the operator cancels.
 pub async fn export(
     form: &dyn StagedForm,
     point: &PointReader,
@@ -88,18 +89,18 @@ pub async fn export(
     let cancel = point.cancellation();
     match cancel.run_until_cancelled(form.write(point, &mut sink)).await {
         Some(Ok(())) => sink.finish().await,
-        // The sink failed; only its end knows why.
+        // The sink failed; only its `finish` returns the reason.
         Some(Err(SourceError::Aborted)) => sink.finish().await.and(Err(SourceError::Aborted)),
         Some(Err(error)) => Err(error),
         None => Err(SourceError::Cancelled),
     }
 }
 
-/// As [`export`], into a file for its owner alone: written beside under another name, made durable, then renamed. A file that is
-/// there already is left alone.
+/// Like [`export`], into a file with access for its owner only: it is written next to its place under another name, made durable,
+/// then renamed. An existing file is left alone.
 ///
 /// # Errors
-/// As [`export`]; [`SourceError::Refused`] when there is a file of that name.
+/// As [`export`]; [`SourceError::Refused`] if a file of that name exists.
 pub async fn export_to(
     form: &dyn StagedForm,
     point: &PointReader,
@@ -112,7 +113,7 @@ pub async fn export_to(
     };
     let taken = || {
         SourceError::Refused(format!(
-            "{} is there already; name another file, or remove it",
+            "{} already exists; choose another file, or remove it",
             path.display()
         ))
     };
@@ -131,20 +132,20 @@ pub async fn export_to(
 }
 
 impl StagedWork {
-    /// Says before a disk is filled that what must be unpacked does not fit on it.
+    /// Checks that unpacked data of this size fit in the scratch directory.
     ///
     /// # Errors
-    /// When fewer bytes are free in the scratch directory.
+    /// If fewer bytes are free there.
     pub fn ensure_room(&self, needed_bytes: u64) -> Result<(), SourceError> {
         let failed = |cause| self.unusable(cause);
         fs::create_dir_all(&self.scratch).map_err(failed)?;
         ensure_room(&self.scratch, needed_bytes).map_err(failed)
     }
 
-    /// An empty directory of its own in the scratch directory; it goes with the value.
+    /// A new empty directory in the scratch directory, which is removed when the value is dropped.
     ///
     /// # Errors
-    /// When it cannot be made.
+    /// If it cannot be made.
     pub fn directory(&self) -> Result<TempDir, SourceError> {
         let failed = |cause| self.unusable(cause);
         fs::create_dir_all(&self.scratch).map_err(failed)?;
@@ -160,9 +161,9 @@ impl StagedWork {
     }
 }
 
-/// Takes the bytes of one file from async or blocking code, and writes them on a thread of its own.
+/// Receives the bytes of one file from async or blocking code, and writes them on a thread of its own.
 ///
-/// Without [`Sink::finish`] the output is cut off, so that nobody takes half a file for a whole one.
+/// Without [`Sink::finish`] the output is truncated, so that half a file cannot be mistaken for a whole one.
 #[derive(Debug)]
 #[must_use = "a sink that is not finished leaves its output cut off"]
 pub struct Sink {
@@ -177,7 +178,7 @@ enum Piece {
 }
 
 impl Sink {
-    /// A sink in front of `out`.
+    /// A sink that writes to `out`.
     pub fn new(out: Box<dyn Write + Send>, gzip: bool) -> Self {
         let (pieces, mut receiver) = mpsc::channel(PIECES_IN_FLIGHT);
         let writer = tokio::task::spawn_blocking(move || {
@@ -195,10 +196,10 @@ impl Sink {
         Self { pieces, writer }
     }
 
-    /// Adds bytes; waits while the file is behind.
+    /// Adds bytes; waits until the file has caught up.
     ///
     /// # Errors
-    /// [`SourceError::Aborted`] when the file cannot be written; [`Sink::finish`] says why.
+    /// [`SourceError::Aborted`] if the file cannot be written; [`Sink::finish`] returns the reason.
     pub async fn write(&mut self, bytes: Bytes) -> Result<(), SourceError> {
         self.pieces.send(Piece::Data(bytes)).await.map_err(|_| SourceError::Aborted)
     }
@@ -209,12 +210,12 @@ impl Sink {
         BlockingSink { pieces: self.pieces.clone(), buffer: Vec::new() }
     }
 
-    /// Ends the file well and tells how long it is, as written.
+    /// Completes the file and returns its length as written, in bytes.
     ///
     /// # Errors
-    /// [`SourceError::Output`].
+    /// [`SourceError::Output`] if the file cannot be written.
     pub async fn finish(self) -> Result<u64, SourceError> {
-        // Fails only when the writer has ended already; it says why.
+        // Fails only if the writer has already ended; its result has the reason.
         let _ = self.pieces.send(Piece::End).await;
         drop(self.pieces);
         match self.writer.await {

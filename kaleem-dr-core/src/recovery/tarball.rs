@@ -31,10 +31,11 @@ use crate::{
 /// Small pieces are gathered to this length.
 const PIECE_BYTES: usize = 256 << 10;
 
-/// Writes what lies below a directory of a snapshot (`/` for all of it, without our own two files) as a tar, names relative to it.
+/// Writes everything below a directory of a snapshot (`/` for all of it, without our own two files) as a tar, with names relative
+/// to it.
 ///
 /// # Errors
-/// When the snapshot cannot be read; [`SourceError::Aborted`] when the sink failed.
+/// If the snapshot cannot be read; [`SourceError::Aborted`] if the sink failed.
 pub async fn write_tar(
     snapshot: &SnapshotReader,
     directory: &Path,
@@ -89,10 +90,10 @@ pub async fn write_tar(
     Ok(report)
 }
 
-/// Reads every file of a snapshot and compares each blob with its id; nothing is written.
+/// Reads every file of a snapshot and compares each blob with its id; writes nothing.
 ///
 /// # Errors
-/// When the trees cannot be read. Files that cannot are in the report.
+/// If the trees cannot be read. Files that cannot be read are in the report.
 pub async fn read_through(
     snapshot: &SnapshotReader,
     progress: &dyn ProgressSink,
@@ -113,7 +114,7 @@ pub async fn read_through(
             if item.node.is_dir() {
                 report.directories += 1;
             } else if item.node.is_file() {
-                // Files share reads; only where one of those failed is each file tried by itself.
+                // Files share reads; only if one of those failed is each file read separately.
                 let read = if whole.is_ok() {
                     Ok(())
                 } else {
@@ -138,7 +139,7 @@ pub async fn read_through(
     }
 }
 
-/// Reads the content of some files; why it cannot be read.
+/// Reads the content of some files; returns the reason for each that cannot be read.
 async fn read_all(
     snapshot: &SnapshotReader,
     items: Vec<&Item>,
@@ -176,11 +177,11 @@ fn point(error: RepositoryError) -> SourceError {
     SourceError::Point(error.into())
 }
 
-/// A node on its way into the tar.
+/// A node that is written to the tar.
 struct Entry {
     item: Item,
     name: PathBuf,
-    /// Name in the tar of the file it is a further name of.
+    /// Name in the tar of the file of which it is another name.
     link: Option<OsString>,
 }
 
@@ -193,7 +194,7 @@ struct Tar<'a> {
 }
 
 impl Tar<'_> {
-    /// What of a window goes into the tar. The directory itself and those above it do not.
+    /// The entries of a window that go into the tar. The directory itself and those above it do not.
     fn entries(&mut self, items: Vec<Item>, directory: &Path) -> Vec<Entry> {
         let mut entries = Vec::with_capacity(items.len());
         for item in items {
@@ -202,7 +203,7 @@ impl Tar<'_> {
                 continue;
             }
             if item.node.node_type == NodeType::Socket {
-                tracing::info!(path = %item.target.display(), "a tar takes no sockets");
+                tracing::info!(path = %item.target.display(), "a tar cannot contain sockets");
                 continue;
             }
             let name = name.to_path_buf();
@@ -305,7 +306,7 @@ fn header(node: &Node, name: &OsStr, link: Option<&OsStr>, size: u64) -> Vec<u8>
     bytes
 }
 
-/// A header block under way.
+/// A header block under construction.
 struct Block([u8; BLOCK_BYTES]);
 
 impl Block {
@@ -316,7 +317,7 @@ impl Block {
         Self(block)
     }
 
-    /// Octal digits and a NUL; whether it fits.
+    /// Writes octal digits and a NUL; returns false if they do not fit.
     fn number(&mut self, range: std::ops::Range<usize>, value: u64) -> bool {
         let width = range.len() - 1;
         let digits = format!("{value:0width$o}");
@@ -336,7 +337,7 @@ impl Block {
     }
 }
 
-/// Records for what does not fit into a header block.
+/// Records for values that do not fit into a header block.
 #[derive(Default)]
 struct Pax(Vec<u8>);
 
@@ -383,7 +384,7 @@ impl Pax {
         self.0.push(b'\n');
     }
 
-    /// The pax header as a whole; nothing where no record is needed.
+    /// The complete pax header; empty if no record is needed.
     fn finish(self) -> Vec<u8> {
         if self.0.is_empty() {
             return Vec::new();

@@ -62,8 +62,8 @@ pub struct MongoConfig {
     /// write concern of the replica set.
     #[serde(default)]
     pub restore_write_concern: WriteConcern,
-    /// Whether a restore goes on to the end of an oplog that was captured with `oplog`. Without it, all collections come back as
-    /// they were when they were read. An oplog without which the collections would show no one moment is always replayed.
+    /// Replay an oplog captured with `oplog` to its end in a restore. Otherwise, collections are restored as they were when they
+    /// were read. An oplog that is needed to bring the collections to one moment is always replayed.
     #[serde(default)]
     pub replay_oplog: bool,
     /// The required consistency of the collections.
@@ -101,9 +101,9 @@ impl MongoConfig {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ConsistencyMode {
-    /// All collections at one moment where the server can: a replica set by a snapshot (from 5.0), by its oplog where the capture
-    /// takes longer than the server keeps one, or by both; a sharded cluster by a snapshot. Otherwise one collection at a time. The
-    /// manifest says which it was, and why.
+    /// All collections at one moment if the server supports it. A replica set is read in a snapshot (from 5.0), with its oplog if
+    /// the capture takes longer than the server keeps a snapshot, or with both; a sharded cluster is read in a snapshot.
+    /// Otherwise, one collection at a time. The manifest records the grade and the reason.
     #[default]
     Auto,
     /// All collections at one moment, or the capture fails.

@@ -1,4 +1,4 @@
-//! The source's end of a capture: where it puts artifacts and entries.
+//! The source's end of a capture, which receives artifacts and entries.
 
 use std::{
     path::{Path, PathBuf},
@@ -20,17 +20,16 @@ use crate::{
     ground::{ArtifactPath, SourceError, digest::ByteDigest},
 };
 
-/// Entries that may wait for the archiver. Small: an artifact's channel fills behind it.
+/// Limit for the entries that wait for the archiver. Small, because the channel of an artifact buffers its data.
 const ENTRIES_IN_FLIGHT: usize = 64;
-/// Pieces that may wait in one artifact's channel.
+/// Limit for the pieces that wait in one artifact's channel.
 const PIECES_IN_FLIGHT: usize = 4;
-/// Longest piece handed through a channel; longer writes are split without copying.
+/// Largest piece in a channel, in bytes; longer writes are split without copying.
 pub(super) const PIECE_BYTES: usize = 1 << 20;
 
-/// Where a source puts what it captures.
+/// Receives the artifacts of a source.
 ///
-/// Paths must ascend (compared component by component, as bytes). Parent directories are made up where the source has not
-/// emitted them itself.
+/// Paths must ascend (compared component by component, as bytes). Parent directories that the source has not emitted are added.
 #[derive(Debug)]
 pub struct Capture {
     entries: mpsc::Sender<Entry>,
@@ -40,7 +39,7 @@ pub struct Capture {
 }
 
 impl Capture {
-    /// A new capture: the source's end, and the entries the archiver pulls. `poison` is raised when anything goes wrong.
+    /// A new capture: the source's end, and the entries for the archiver. `poison` is set if anything fails.
     pub(crate) fn begin(
         poison: Arc<AtomicBool>,
         cancel: CancellationToken,
@@ -53,7 +52,7 @@ impl Capture {
     /// Opens the next artifact.
     ///
     /// # Errors
-    /// When the path does not ascend, or the repository stopped taking data.
+    /// If the path does not ascend, or the repository stopped accepting data.
     pub async fn artifact(&mut self, path: ArtifactPath) -> Result<ArtifactWriter, SourceError> {
         let (pieces, receiver) = mpsc::channel(PIECES_IN_FLIGHT);
         let name = PathBuf::from(path.as_str());
@@ -78,7 +77,7 @@ impl Capture {
         })
     }
 
-    /// Emits one artifact that is at hand as a whole.
+    /// Emits one artifact whose content is complete.
     ///
     /// # Errors
     /// As [`Capture::artifact`].
@@ -93,7 +92,7 @@ impl Capture {
         writer.finish(items, None).await
     }
 
-    /// Emits a file-system entry. A regular file is opened when the archiver comes to it, and only if it changed.
+    /// Emits a file-system entry. A regular file is opened when the archiver reaches it, and only if it changed.
     ///
     /// # Errors
     /// As [`Capture::artifact`].
@@ -101,27 +100,27 @@ impl Capture {
         self.send(entry).await
     }
 
-    /// Says what the data came from.
+    /// Records the product and version that the data came from.
     pub fn set_server(&mut self, server: ServerInfo) {
         self.state.lock().server = Some(server);
     }
 
-    /// Says how far the artifacts belong to one moment.
+    /// Records how far the artifacts belong to one moment.
     pub fn set_consistency(&mut self, consistency: Consistency) {
         self.state.lock().consistency = Some(consistency);
     }
 
-    /// Adds a fact of the source's own to the manifest.
+    /// Adds a source-specific fact to the manifest.
     pub fn detail(&mut self, key: &str, value: Value) {
         self.state.lock().details.insert(key.to_owned(), value);
     }
 
-    /// Records something that had to be left out. The snapshot is kept; the run ends as done in part.
+    /// Records a part that had to be left out. The snapshot is kept; the run ends with exit status 3.
     pub fn incomplete(&mut self, what: impl Into<String>, why: impl Into<String>) {
         self.state.lock().incomplete.push(Incomplete { what: what.into(), why: why.into() });
     }
 
-    /// When the capture began.
+    /// Start of the capture.
     #[must_use]
     pub fn started(&self) -> Timestamp {
         self.state.started
@@ -185,9 +184,9 @@ impl Capture {
     }
 }
 
-/// Takes the bytes of one artifact. Several may be written at once, from different tasks.
+/// Receives the bytes of one artifact. Several may be written at once, from different tasks.
 ///
-/// A writer dropped before [`ArtifactWriter::finish`] spoils the whole capture: half an artifact is never kept.
+/// A writer dropped before [`ArtifactWriter::finish`] fails the whole capture: half an artifact is never kept.
 #[derive(Debug)]
 #[must_use = "an artifact that is not finished spoils the capture"]
 pub struct ArtifactWriter {
@@ -199,7 +198,7 @@ pub struct ArtifactWriter {
 }
 
 impl ArtifactWriter {
-    /// The artifact's path.
+    /// The path of the artifact.
     #[must_use]
     pub fn path(&self) -> &ArtifactPath {
         &self.path
@@ -208,7 +207,7 @@ impl ArtifactWriter {
     /// Adds bytes; waits while the repository is behind.
     ///
     /// # Errors
-    /// [`SourceError::Aborted`] when the repository stopped taking data.
+    /// [`SourceError::Aborted`] if the repository stopped taking data.
     pub async fn write(&mut self, mut bytes: Bytes) -> Result<(), SourceError> {
         let Some(pieces) = &self.pieces else { return Err(SourceError::Aborted) };
         self.digest.update(&bytes);
@@ -220,10 +219,10 @@ impl ArtifactWriter {
         Ok(())
     }
 
-    /// Ends the artifact well. `items` and `content_digest` go into its record in the manifest.
+    /// Completes the artifact. `items` and `content_digest` go into its record in the manifest.
     ///
     /// # Errors
-    /// [`SourceError::Aborted`] when the repository stopped taking data.
+    /// [`SourceError::Aborted`] if the repository stopped accepting data.
     pub async fn finish(
         mut self,
         items: Option<u64>,

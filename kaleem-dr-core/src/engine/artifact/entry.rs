@@ -1,4 +1,4 @@
-//! The archiver's end of a capture: entries, and readers that note how they ended.
+//! The archiver's end of a capture: entries, and readers that record how they ended.
 
 use std::{fmt, io, path::PathBuf, sync::Arc};
 
@@ -13,19 +13,19 @@ use super::state::{CaptureState, given_up};
 pub struct Entry {
     /// Absolute path in the snapshot; any bytes but NUL.
     pub path: PathBuf,
-    /// What it is.
+    /// Type of the entry, and its content.
     pub kind: EntryKind,
-    /// Its attributes.
+    /// Attributes of the entry.
     pub meta: EntryMeta,
 }
 
-/// What an entry is.
+/// The type of an entry.
 pub enum EntryKind {
     /// A regular file; the function opens it.
     File(OpenFile),
     /// A directory.
     Directory,
-    /// A symbolic link and what it points to.
+    /// A symbolic link with its target.
     Symlink(PathBuf),
     /// A named pipe.
     Fifo,
@@ -35,12 +35,12 @@ pub enum EntryKind {
     CharDevice(u64),
     /// A block device and its number.
     BlockDevice(u64),
-    /// An artifact's stream; made by [`Capture::artifact`] only.
+    /// An artifact's stream; created by [`Capture::artifact`](super::Capture::artifact) only.
     #[doc(hidden)]
     Stream(Box<StreamReader>),
 }
 
-/// Opens a file when the archiver comes to it.
+/// Opens a file when the archiver reaches it.
 pub type OpenFile = Box<dyn FnOnce() -> io::Result<Box<dyn io::Read + Send>> + Send>;
 
 impl fmt::Debug for EntryKind {
@@ -58,7 +58,7 @@ impl fmt::Debug for EntryKind {
     }
 }
 
-/// An entry's attributes. Times are the file's own; `None` where there is none.
+/// An entry's attributes. Times are the file's own; `None` if unknown.
 #[derive(Clone, Debug, Default)]
 pub struct EntryMeta {
     /// Unix permission bits with set-id and sticky bits: `0o7777` at most.
@@ -67,9 +67,9 @@ pub struct EntryMeta {
     pub mtime: Option<Timestamp>,
     /// Last change of the attributes.
     pub ctime: Option<Timestamp>,
-    /// Owner.
+    /// Numeric id of the owner.
     pub uid: Option<u32>,
-    /// Group.
+    /// Numeric id of the group.
     pub gid: Option<u32>,
     /// Owner's name on the captured host.
     pub user: Option<String>,
@@ -81,18 +81,18 @@ pub struct EntryMeta {
     pub device_id: u64,
     /// Size in bytes of a regular file.
     pub size_bytes: u64,
-    /// How many hard links there are.
+    /// Number of hard links.
     pub links: u64,
     /// Extended attributes, names with their name space (`user.comment`).
     pub xattrs: Vec<(String, Vec<u8>)>,
 }
 
-/// What a writer hands to its reader.
+/// A message from a writer to its reader.
 #[derive(Debug)]
 pub(super) enum Piece {
     /// Bytes, at most a piece's length.
     Data(Bytes),
-    /// The artifact ended well.
+    /// The artifact ended successfully.
     End,
 }
 
@@ -170,7 +170,7 @@ impl<R: io::Read> io::Read for FileReader<R> {
 }
 
 impl Entry {
-    /// Opens what the archiver reads: the stream, or the file wrapped to be counted.
+    /// Opens the archiver's input: the stream, or the file with a counter around it.
     pub(crate) fn open(
         kind: EntryKind,
         path: PathBuf,
@@ -179,7 +179,7 @@ impl Entry {
     ) -> io::Result<Box<dyn io::Read + Send>> {
         match kind {
             EntryKind::Stream(reader) => Ok(reader),
-            // Not opened, so that a capture that was given up does not go through all its files.
+            // Not opened, so that an aborted capture does not read all of its files.
             EntryKind::File(_) if state.is_given_up() => Err(given_up()),
             EntryKind::File(open) => match open() {
                 Ok(file) => Ok(Box::new(FileReader { file, path, declared, read: 0, state })),

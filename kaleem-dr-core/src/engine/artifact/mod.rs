@@ -1,9 +1,9 @@
 //! The pipe between an async source and the blocking archiver.
 //!
-//! A source opens artifacts in path order and may then write several at once. Each has a bounded channel: a source that
-//! is faster than the repository waits, so memory stays at channel depth times piece size however large the data is.
-//! Bytes are counted and hashed on the way. The archiver of `rustic_core` logs a reader's error and saves the snapshot all
-//! the same, so every reader here records its own end in the capture's state, and the commit gate asks that state.
+//! A source opens artifacts in path order and may then write several at once. Each has a bounded channel: a source that is faster
+//! than the repository waits, so memory is limited to channel depth times piece size, however large the data are. Bytes are
+//! counted and hashed on the way. The archiver of `rustic_core` logs a reader's error and saves the snapshot all the same, so
+//! every reader here records its own end in the capture's state, which the commit gate evaluates.
 
 mod capture;
 mod entry;

@@ -1,4 +1,4 @@
-//! What is known of a running capture: kept by its writers and readers, and asked by the commit gate.
+//! The state of a running capture: updated by its writers and readers, and evaluated by the commit gate.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -18,7 +18,7 @@ use crate::engine::manifest::{
     ArtifactRecord, Consistency, ConsistencyGrade, Incomplete, ServerInfo, TreeTotals,
 };
 
-/// What is known of a running capture: shared by its writers, its readers and the commit gate.
+/// The state of a running capture, shared by its writers, its readers and the commit gate.
 #[derive(Debug)]
 pub(crate) struct CaptureState {
     pub(crate) started: Timestamp,
@@ -32,7 +32,7 @@ pub(crate) struct Inner {
     pub(super) opened: u64,
     pub(super) records: BTreeMap<PathBuf, ArtifactRecord>,
     delivered: BTreeMap<PathBuf, u64>,
-    /// True sizes of files whose length was not what their entry declared.
+    /// Actual sizes of files that differ from their declared ones.
     sizes: HashMap<PathBuf, u64>,
     pub(super) entries: u64,
     unreadable: u64,
@@ -44,11 +44,11 @@ pub(crate) struct Inner {
     spoiled: Option<String>,
 }
 
-/// A capture that ended well, as the commit needs it.
+/// A successful capture, as the commit needs it.
 #[derive(Clone, Debug)]
 pub(crate) struct CaptureOutcome {
     pub(crate) artifacts: Vec<ArtifactRecord>,
-    /// True size of every entry whose declared size is wrong.
+    /// Actual size of every entry whose declared size is wrong.
     pub(crate) sizes: HashMap<PathBuf, u64>,
     /// Files, links and devices that must be in the tree.
     pub(crate) entries: u64,
@@ -60,13 +60,13 @@ pub(crate) struct CaptureOutcome {
 }
 
 impl CaptureState {
-    /// Of a capture that begins now. `poison` is raised when anything goes wrong.
+    /// The state at the start of a capture. `poison` is set if anything fails.
     pub(super) fn new(poison: Arc<AtomicBool>, stop: CancellationToken) -> Self {
         Self { started: Timestamp::now(), poison, stop, inner: Mutex::default() }
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
-        // A panic while the lock is held leaves counters that are at worst stale; the poison flag still vetoes the commit.
+        // After a panic while the lock was held, counters are at worst out of date; the poison flag still blocks the commit.
         self.inner.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
@@ -76,17 +76,18 @@ impl CaptureState {
         self.lock().spoiled.get_or_insert(why);
     }
 
-    /// Whether nothing that is still read can reach a snapshot: the capture was spoiled or cancelled.
+    /// Reports whether the capture was spoiled or cancelled, so that nothing read from now on can reach a snapshot.
     pub(crate) fn is_given_up(&self) -> bool {
         self.poison.load(Ordering::SeqCst) || self.stop.is_cancelled()
     }
 
-    /// An error once the capture was given up. rustic_core has no cancellation: it ends early only when its readers fail.
+    /// Returns an error once the capture has been aborted. rustic_core has no cancellation: it ends early only if its readers
+    /// fail.
     pub(super) fn still_wanted(&self) -> io::Result<()> {
         if self.is_given_up() { Err(given_up()) } else { Ok(()) }
     }
 
-    /// Why the capture cannot be committed, if something happened already.
+    /// The reason why the capture cannot be committed, if it has already failed.
     pub(crate) fn spoiled(&self) -> Option<String> {
         self.lock().spoiled.clone()
     }
@@ -112,7 +113,7 @@ impl CaptureState {
             .push(Incomplete { what: path.to_string_lossy().into_owned(), why: error.to_string() });
     }
 
-    /// Closes the books. An error says why this capture must not be committed.
+    /// Ends the capture. The error is the reason why it must not be committed.
     pub(crate) fn conclude(&self) -> Result<CaptureOutcome, String> {
         let mut inner = std::mem::take(&mut *self.lock());
         if let Some(why) = inner.spoiled {
@@ -120,7 +121,7 @@ impl CaptureState {
         }
         if inner.opened != inner.records.len() as u64 {
             return Err(format!(
-                "{} artifacts were opened but {} ended well",
+                "{} artifacts were opened, but {} were completed",
                 inner.opened,
                 inner.records.len()
             ));

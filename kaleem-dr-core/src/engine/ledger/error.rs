@@ -1,28 +1,28 @@
-//! Why the history cannot be used.
+//! The errors of the ledger.
 
 use std::path::PathBuf;
 
-/// Why the ledger cannot be used.
+/// The reason why the ledger cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LedgerError {
-    /// The state directory cannot be used.
+    /// The state directory cannot be created or opened.
     #[error("{}: cannot make the directory of the ledger", path.display())]
     Directory {
         /// The directory.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the operating system.
         #[source]
         cause: std::io::Error,
     },
-    /// SQLite failed.
+    /// SQLite returned an error.
     #[error("{}: the ledger cannot be {action}", path.display())]
     Database {
         /// The file.
         path: PathBuf,
         /// `opened`, `read`, `written`.
         action: &'static str,
-        /// What SQLite said.
+        /// The error of SQLite.
         #[source]
         cause: rusqlite::Error,
     },

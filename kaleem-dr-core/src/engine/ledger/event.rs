@@ -1,4 +1,4 @@
-//! What is noted of jobs.
+//! The records of jobs.
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::ground::{Exit, RunId};
 
-/// What kind of work an event tells of.
+/// The kind of work that an event records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
@@ -15,24 +15,24 @@ pub enum EventKind {
     Backup,
     /// A pass of a mirror.
     Replicate,
-    /// Objects put back from a replica.
+    /// Objects restored from a replica.
     Repair,
     /// Snapshots copied into a repository of another id.
     Copy,
-    /// Points proven, short of a drill.
+    /// Points proven, except by a drill.
     Verify,
     /// Points restored into scratch targets and compared, with their negative controls.
     Drill,
-    /// A look at a repository's structure or bytes.
+    /// A check of a repository's structure or bytes.
     Check,
     /// Snapshots forgotten by retention, outside of a backup.
     Forget,
-    /// Space given back, outside of a backup.
+    /// Unneeded data deleted, outside of a backup.
     Prune,
 }
 
 impl EventKind {
-    /// Every kind.
+    /// All kinds.
     pub const ALL: [Self; 9] = [
         Self::Backup,
         Self::Replicate,
@@ -45,7 +45,7 @@ impl EventKind {
         Self::Prune,
     ];
 
-    /// Its word, which is also the command's name.
+    /// The name, which is also that of the command.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
@@ -62,77 +62,77 @@ impl EventKind {
     }
 }
 
-/// One piece of work that ended, well or not.
+/// One finished piece of work, successful or not.
 #[derive(Clone, Debug)]
 pub struct Event {
-    /// Its id.
+    /// The run's id.
     pub run: RunId,
-    /// What it was.
+    /// Kind of the work.
     pub kind: EventKind,
-    /// Repository it wrote to, in words.
+    /// Name of the repository that it wrote to, without credentials.
     pub repository: String,
-    /// When it began.
+    /// Start of the work.
     pub started: Timestamp,
-    /// When it ended.
+    /// End of the work.
     pub finished: Timestamp,
-    /// How it ended.
+    /// Exit status of the work.
     pub exit: Exit,
-    /// Its report, as `--json` prints it.
+    /// The report, as `--json` prints it.
     pub report: Value,
-    /// What became of each source in each repository; empty for work on a repository as a whole.
+    /// The result of each source in each repository; empty for work on a repository as a whole.
     pub parts: Vec<Part>,
 }
 
-/// What became of one source in one repository.
+/// The result of one source in one repository.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Part {
-    /// The source.
+    /// Name of the source.
     pub source: String,
-    /// The repository, in words.
+    /// Name of the repository, without credentials.
     pub repository: String,
-    /// The snapshot that was made or looked at.
+    /// The created or examined snapshot.
     pub snapshot: Option<String>,
-    /// How it ended, as an exit status.
+    /// Its result, as an exit status.
     pub exit: u8,
-    /// When it ended.
+    /// End of the work on this part.
     pub finished: Timestamp,
-    /// How long it took.
+    /// Duration, in seconds.
     pub seconds: f64,
-    /// Bytes of the source.
+    /// Size of the source's data, in bytes.
     pub size_bytes: u64,
-    /// Bytes that were new to the repository.
+    /// Data added to the repository, in bytes.
     pub added_bytes: u64,
-    /// The moment its data stand for.
+    /// Time that its data represent.
     pub consistent_at: Option<Timestamp>,
 }
 
-/// A part as the ledger holds it, with the kind of its event.
+/// A part read from the ledger, with the kind of its event.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct PastPart {
-    /// `backup`, `drill`, …
+    /// Kind of the work: `backup`, `drill`, …
     pub kind: String,
-    /// What became of it.
+    /// The result.
     #[serde(flatten)]
     pub part: Part,
 }
 
-/// An event as the ledger holds it.
+/// An event read from the ledger.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct PastEvent {
     /// Id of the run.
     pub run: String,
-    /// `backup`, `replicate`, …
+    /// Kind of the work: `backup`, `replicate`, …
     pub kind: String,
-    /// Repository it wrote to, in words.
+    /// Name of the repository that it wrote to, without credentials.
     pub repository: String,
-    /// When it began.
+    /// Start of the work.
     pub started: Timestamp,
-    /// When it ended.
+    /// End of the work.
     pub finished: Timestamp,
-    /// Exit status.
+    /// Exit status of the work.
     pub exit: u8,
-    /// Its report.
+    /// Report of the work, as JSON.
     pub report: Value,
 }

@@ -1,8 +1,8 @@
-//! What each mirror is known to hold, and how far its passes came.
+//! The recorded content of each mirror, and the progress of its passes.
 //!
-//! A pass notes objects as they start to travel and strikes them out as they arrive, some at a time: after a kill, only those few are
-//! unproven. Snapshots, index files and keys are remembered by name, so that a later pass can tell what was deleted here from what
-//! another program wrote there. Objects are named by their keys: `snapshots/ab…`.
+//! A pass records objects before it transfers them and deletes the records after they have arrived, a few at a time: after a
+//! kill, only those few are unproven. Snapshots, index files and keys are recorded by name, so that a later pass can distinguish
+//! those deleted here from those that another program wrote there. Objects are named by their keys: `snapshots/ab…`.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +11,7 @@ use rusqlite::{OptionalExtension as _, Transaction, params};
 
 use super::{Ledger, LedgerError, conversion};
 
-/// Additions to the tables of version 1. An older program neither reads nor minds them.
+/// Additions to the tables of version 1. An older program ignores them.
 pub(super) const TABLES: &str = "
     create table if not exists mirror_object (
         mirror text not null,
@@ -31,13 +31,13 @@ pub(super) const TABLES: &str = "
     ) without rowid;
 ";
 
-/// What is known of a mirror as a whole.
+/// The recorded state of a mirror as a whole.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct MirrorRecord {
-    /// When it was first seen to be a repository; `None` before that.
+    /// Time at which it was first known to be a repository; `None` before that.
     pub filled: Option<Timestamp>,
-    /// Passes in a row whose deletions were postponed.
+    /// The passes in a row that postponed deletions.
     pub postponed: Option<Postponed>,
 }
 
@@ -45,33 +45,33 @@ pub struct MirrorRecord {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Postponed {
-    /// Since when.
+    /// Time since which this has been the case.
     pub since: Timestamp,
-    /// Passes in a row.
+    /// Number of passes in a row.
     pub passes: u32,
 }
 
 impl Ledger {
-    /// The snapshots a mirror is known to hold because we brought them there, by the names of their objects.
+    /// The snapshots in a mirror that we brought there, by the names of their objects.
     ///
     /// # Errors
-    /// When they cannot be read.
+    /// If they cannot be read.
     pub fn mirrored(&self, mirror: &str) -> Result<BTreeSet<String>, LedgerError> {
         self.names("select snapshot from mirrored where mirror = ?1", mirror)
     }
 
-    /// The index files and keys a mirror is known to hold because we brought them there, or saw them on both sides.
+    /// The index files and keys in a mirror that we brought there, or found on both sides.
     ///
     /// # Errors
-    /// When they cannot be read.
+    /// If they cannot be read.
     pub fn brought(&self, mirror: &str) -> Result<BTreeSet<String>, LedgerError> {
         self.names("select object from mirror_object where mirror = ?1", mirror)
     }
 
-    /// The snapshots that a mirror holds whole, by their ids: each object of them was compared with its name on arrival.
+    /// Ids of the snapshots that a mirror contains completely: each of their objects was compared with its name on arrival.
     ///
     /// # Errors
-    /// When they cannot be read.
+    /// If they cannot be read.
     pub fn held(&self, mirror: &str) -> Result<BTreeSet<String>, LedgerError> {
         let id = |object: &String| object.rsplit('/').next().unwrap_or_default().to_owned();
         let begun: BTreeSet<String> = self.begun(mirror)?.iter().map(id).collect();
@@ -83,18 +83,19 @@ impl Ledger {
             .collect())
     }
 
-    /// Objects that were on their way to a mirror when a pass was cut short: what is stored there of them is unproven.
+    /// Objects in transfer to a mirror when a pass was interrupted: what the mirror stores of them is unproven.
     ///
     /// # Errors
-    /// When they cannot be read.
+    /// If they cannot be read.
     pub fn begun(&self, mirror: &str) -> Result<BTreeSet<String>, LedgerError> {
         self.names("select object from begun where mirror = ?1", mirror)
     }
 
-    /// Notes objects that are about to travel to a mirror: they are ours from now on, and unproven until [`Ledger::arrived`].
+    /// Records objects before their transfer to a mirror: from now on they count as ours, and are unproven until
+    /// [`Ledger::arrived`].
     ///
     /// # Errors
-    /// When it cannot be written; then nothing of it is.
+    /// If it cannot be written; then nothing is.
     pub fn begin(&self, mirror: &str, objects: &[String]) -> Result<(), LedgerError> {
         self.change(|change| {
             remember(change, mirror, objects)?;
@@ -102,28 +103,28 @@ impl Ledger {
         })
     }
 
-    /// Strikes out objects that have arrived, or were found right.
+    /// Deletes the records of transfers that succeeded, or whose objects were found correct.
     ///
     /// # Errors
-    /// When it cannot be written; then nothing of it is.
+    /// If it cannot be written; then nothing is.
     pub fn arrived(&self, mirror: &str, objects: &[String]) -> Result<(), LedgerError> {
         self.change(|change| {
             each(change, "delete from begun where mirror = ?1 and object = ?2", mirror, objects)
         })
     }
 
-    /// Notes objects that were seen on both sides.
+    /// Records objects found on both sides.
     ///
     /// # Errors
-    /// When it cannot be written; then nothing of it is.
+    /// If it cannot be written; then nothing is.
     pub fn saw(&self, mirror: &str, objects: &[String]) -> Result<(), LedgerError> {
         self.change(|change| remember(change, mirror, objects))
     }
 
-    /// Forgets objects that are no longer on a mirror.
+    /// Deletes the records of objects that are no longer on a mirror.
     ///
     /// # Errors
-    /// When it cannot be written; then nothing of it is.
+    /// If it cannot be written; then nothing is.
     pub fn gone(&self, mirror: &str, objects: &[String]) -> Result<(), LedgerError> {
         let snapshots: Vec<String> =
             objects.iter().filter_map(|object| snapshot(object)).map(str::to_owned).collect();
@@ -144,10 +145,10 @@ impl Ledger {
         })
     }
 
-    /// What is known of a mirror as a whole.
+    /// Returns the recorded state of a mirror as a whole.
     ///
     /// # Errors
-    /// When it cannot be read.
+    /// If it cannot be read.
     pub fn mirror_record(&self, mirror: &str) -> Result<MirrorRecord, LedgerError> {
         let record = self
             .connection()
@@ -168,10 +169,10 @@ impl Ledger {
         Ok(record.map_err(self.failed("read"))?.unwrap_or_default())
     }
 
-    /// Notes that a mirror is a repository, as of now. The first time counts.
+    /// Records that a mirror is a repository as of now. Only the first time counts.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// If it cannot be written.
     pub fn set_filled(&self, mirror: &str) -> Result<(), LedgerError> {
         let now = Timestamp::now().to_string();
         self.change(|change| {
@@ -185,10 +186,10 @@ impl Ledger {
         })
     }
 
-    /// Counts a pass whose deletions were postponed, and gives how long that has lasted.
+    /// Counts a pass whose deletions were postponed, and returns for how long this has lasted.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// If it cannot be written.
     pub fn postpone(&self, mirror: &str) -> Result<Postponed, LedgerError> {
         let now = Timestamp::now();
         self.change(|change| {
@@ -204,20 +205,20 @@ impl Ledger {
         Ok(self.mirror_record(mirror)?.postponed.unwrap_or(Postponed { since: now, passes: 1 }))
     }
 
-    /// Notes that no deletion waits.
+    /// Records that no deletion is pending.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// If it cannot be written.
     pub fn set_not_postponed(&self, mirror: &str) -> Result<(), LedgerError> {
         self.change(|change| {
             change.execute("update mirror set postponed_since = null, postponed_passes = 0 where mirror = ?1", [mirror]).map(drop)
         })
     }
 
-    /// Forgets all that is known of a mirror: the next pass is its first.
+    /// Deletes all records of a mirror: the next pass is its first.
     ///
     /// # Errors
-    /// When it cannot be written; then nothing of it is.
+    /// If it cannot be written; then nothing is.
     pub fn forget_mirror(&self, mirror: &str) -> Result<(), LedgerError> {
         self.change(|change| {
             for table in ["mirrored", "mirror_object", "begun", "mirror"] {
@@ -227,10 +228,10 @@ impl Ledger {
         })
     }
 
-    /// Notes that a key was removed from a repository on purpose: mirrors may lose it too.
+    /// Records that a key was removed from a repository on purpose: mirrors may delete it too.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// If it cannot be written.
     pub fn note_removed_key(&self, repository: &str, key: &str) -> Result<(), LedgerError> {
         let object = [format!("keys/{key}")];
         self.change(|change| {
@@ -238,10 +239,10 @@ impl Ledger {
         })
     }
 
-    /// The keys that were removed from a repository on purpose.
+    /// The keys removed from a repository on purpose.
     ///
     /// # Errors
-    /// When they cannot be read.
+    /// If they cannot be read.
     pub fn removed_keys(&self, repository: &str) -> Result<BTreeSet<String>, LedgerError> {
         self.names("select object from removed_key where repository = ?1", repository)
     }
@@ -253,7 +254,7 @@ impl Ledger {
         rows.collect::<Result<_, _>>().map_err(self.failed("read"))
     }
 
-    /// All of a change, or nothing.
+    /// Executes a change atomically.
     fn change(
         &self,
         work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<()>,
@@ -271,7 +272,7 @@ fn snapshot(object: &str) -> Option<&str> {
     object.strip_prefix("snapshots/")
 }
 
-/// Packs are too many to remember each, and their names are of no use to a guard.
+/// Packs are too numerous to record, and guards do not need their names.
 fn remember(change: &Transaction<'_>, mirror: &str, objects: &[String]) -> rusqlite::Result<()> {
     let snapshots: Vec<String> =
         objects.iter().filter_map(|object| snapshot(object)).map(str::to_owned).collect();

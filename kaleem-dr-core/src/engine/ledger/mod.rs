@@ -1,8 +1,8 @@
-//! The local history of this host: what ran, how it ended, what was proven, and what each mirror is known to hold.
+//! The local history of this host: the runs and their results, the proofs, and the recorded content of each mirror.
 //!
-//! SQLite in the state directory, written in transactions that are synced, so that a crash loses at most the event that was
-//! being written. The repositories stay the truth: without a ledger, history is short and guards are stricter, nothing else.
-//! Repositories are named here by their location in words, as [`crate::engine::repository::Location`] prints it.
+//! SQLite in the state directory, written in synced transactions, so that a crash loses at most the event being written. The
+//! repositories remain authoritative: without a ledger, history is short and guards are stricter, but nothing else changes. The
+//! ledger names repositories by their location as text, in the form of [`crate::engine::repository::Location`].
 
 mod error;
 mod event;
@@ -33,7 +33,7 @@ use crate::ground::RunId;
 
 /// The file in the state directory.
 const FILE: &str = "ledger.sqlite";
-/// How long another process of ours may hold the file.
+/// Time to wait while another process of ours holds the file.
 const BUSY: Duration = Duration::from_secs(20);
 /// Version of the tables below, in SQLite's `user_version`.
 const VERSION: i64 = 3;
@@ -61,7 +61,7 @@ const EVENTS: &str = "
         primary key (mirror, object)
     ) without rowid;
 ";
-/// What version 2 adds.
+/// The additions of version 2.
 const PROOFS: &str = "
     create table part (
         event integer not null references event (id),
@@ -100,7 +100,8 @@ const PROOFS: &str = "
     );
 ";
 
-/// What version 3 adds: the host of each proof, and where the chain of reports begins. A drill's report is kept in the chain alone.
+/// The additions of version 3: the host of each proof, and the start of the chain of reports. A drill's report is stored only in
+/// the chain.
 const HOSTS: &str = "
     alter table proof add column host text not null default '';
     update proof set report = 'null';
@@ -116,10 +117,10 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// Opens the ledger of a state directory, and makes it where there is none. Blocks for a moment.
+    /// Opens the ledger of a state directory, and creates it if it does not exist. Blocks for a moment.
     ///
     /// # Errors
-    /// When the directory or the file cannot be used, or a newer program wrote it.
+    /// If the directory or the file cannot be used, or a newer program wrote it.
     pub fn open(state_directory: &Path) -> Result<Self, LedgerError> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(state_directory).map_err(
             |cause| LedgerError::Directory { path: state_directory.to_path_buf(), cause },
@@ -130,7 +131,7 @@ impl Ledger {
         connection.busy_timeout(BUSY).map_err(failed)?;
         connection.pragma_update(None, "journal_mode", "wal").map_err(failed)?;
         connection.pragma_update(None, "synchronous", "full").map_err(failed)?;
-        // Two processes may find it new at once: whoever comes second sees the first one's tables.
+        // Two processes may create it at once: the second one finds the tables of the first.
         let making = connection
             .transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)
             .map_err(failed)?;
@@ -154,7 +155,7 @@ impl Ledger {
         Ok(Self { path, connection: Arc::new(Mutex::new(connection)) })
     }
 
-    /// Opens the ledger of a state directory, where there is one. Nothing is made where there is none.
+    /// Opens the ledger of a state directory if it exists; never creates it.
     ///
     /// # Errors
     /// As [`Ledger::open`].
@@ -166,10 +167,10 @@ impl Ledger {
         }
     }
 
-    /// Adds an event with its parts: all of it, or nothing.
+    /// Adds an event with its parts, atomically.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// If it cannot be written.
     pub fn record(&self, event: &Event) -> Result<(), LedgerError> {
         let mut connection = self.connection();
         let failed = || self.failed("written");
@@ -212,10 +213,10 @@ impl Ledger {
         change.commit().map_err(failed())
     }
 
-    /// Whether an event of this run was added.
+    /// Reports whether the ledger has an event of this run.
     ///
     /// # Errors
-    /// When it cannot be read.
+    /// If it cannot be read.
     pub fn has(&self, run: RunId) -> Result<bool, LedgerError> {
         self.connection()
             .query_row(
@@ -226,10 +227,10 @@ impl Ledger {
             .map_err(self.failed("read"))
     }
 
-    /// For each kind, source and repository, the newest part; with `good`, the newest that ended with 0.
+    /// For each kind, source and repository, the newest part; with `good`, the newest with exit status 0.
     ///
     /// # Errors
-    /// When they cannot be read.
+    /// If they cannot be read.
     pub fn newest_parts(&self, good: bool) -> Result<Vec<PastPart>, LedgerError> {
         let connection = self.connection();
         let mut query = connection
@@ -259,10 +260,10 @@ impl Ledger {
         rows.collect::<Result<_, _>>().map_err(self.failed("read"))
     }
 
-    /// For each kind and repository, the newest event, without its report; with `good`, the newest that ended with 0.
+    /// For each kind and repository, the newest event, without its report; with `good`, the newest with exit status 0.
     ///
     /// # Errors
-    /// When they cannot be read.
+    /// If they cannot be read.
     pub fn newest_events(&self, good: bool) -> Result<Vec<PastEvent>, LedgerError> {
         self.events(
             "select run, kind, repository, started, finished, exit, 'null', max(id) from event where exit = 0 or not ?1
@@ -274,7 +275,7 @@ impl Ledger {
     /// The newest events, newest first.
     ///
     /// # Errors
-    /// When they cannot be read.
+    /// If they cannot be read.
     pub fn history(&self, most: usize) -> Result<Vec<PastEvent>, LedgerError> {
         self.events(
             "select run, kind, repository, started, finished, exit,
@@ -287,7 +288,7 @@ impl Ledger {
     /// The runs of a kind that have an event or a part in a repository.
     ///
     /// # Errors
-    /// When they cannot be read.
+    /// If they cannot be read.
     pub fn runs(&self, kind: EventKind, repository: &str) -> Result<BTreeSet<String>, LedgerError> {
         let connection = self.connection();
         let mut query = connection
@@ -305,9 +306,9 @@ impl Ledger {
     /// The events that ended at or after a moment, oldest first, without their reports.
     ///
     /// # Errors
-    /// When they cannot be read.
+    /// If they cannot be read.
     pub fn events_since(&self, since: Timestamp) -> Result<Vec<PastEvent>, LedgerError> {
-        // Times are text here, and those within one second do not sort: the last word is ours.
+        // Times are text here, and those within one second do not sort, so we compare them ourselves.
         let earlier = since - SignedDuration::from_secs(1);
         let mut events = self.events(
             "select run, kind, repository, started, finished, exit, 'null' from event where finished >= ?1 order by id",
@@ -341,10 +342,10 @@ impl Ledger {
         rows.collect::<Result<_, _>>().map_err(self.failed("read"))
     }
 
-    /// When work of a kind last ended with exit 0, for a repository.
+    /// Time at which work of a kind last ended with exit status 0, for a repository.
     ///
     /// # Errors
-    /// When it cannot be read.
+    /// If it cannot be read.
     pub fn last_success(
         &self,
         kind: EventKind,

@@ -1,4 +1,4 @@
-//! What was proven of snapshots, and the chain of drills' reports.
+//! Proofs of snapshots, and the chain of drill reports.
 
 use jiff::Timestamp;
 use rusqlite::{OptionalExtension as _, params};
@@ -8,35 +8,35 @@ use sha2::{Digest as _, Sha256};
 use super::{Ledger, LedgerError, conversion, size, stored, time};
 use crate::ground::ProofLevel;
 
-/// What a verification or a drill showed of one snapshot.
+/// The result of a verification or a drill for one snapshot.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Proof {
-    /// The run that showed it.
+    /// Id of the run that showed it.
     pub run: String,
-    /// The source.
+    /// Name of the source.
     pub source: String,
     /// The host that the snapshot is of; empty in proofs of releases that did not record it.
     pub host: String,
-    /// The repository, in words.
+    /// Name of the repository, without credentials.
     pub repository: String,
     /// The snapshot, 64 hex digits.
     pub snapshot: String,
-    /// The moment the snapshot's data stand for.
+    /// Time that the snapshot's data represent.
     pub consistent_at: Timestamp,
-    /// When it was shown.
+    /// Time of the verification or drill.
     pub at: Timestamp,
-    /// What was asked for.
+    /// The requested level.
     pub wanted: ProofLevel,
-    /// What holds.
+    /// The proven level; `None` if not even the lowest is.
     pub proven: Option<ProofLevel>,
-    /// Bytes of the source in the snapshot.
+    /// Size of the source's data in the snapshot, in bytes.
     pub size_bytes: u64,
-    /// How long the restore into a scratch target took, with the comparison, where there was one.
+    /// Duration of the restore into a scratch target, in seconds, with the comparison, if there was one.
     pub restore_seconds: Option<f64>,
 }
 
 impl Proof {
-    /// Whether all that was asked for holds.
+    /// Reports whether the requested level is proven.
     #[must_use]
     pub fn is_good(&self) -> bool {
         self.proven.is_some_and(|proven| proven >= self.wanted)
@@ -47,13 +47,13 @@ impl Proof {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ChainedReport {
-    /// The drill's run.
+    /// Run id of the drill.
     pub run: String,
-    /// Hash of the report before; `None` for the first.
+    /// Hash of the previous report; `None` for the first.
     pub previous: Option<String>,
     /// SHA-256 of `body`, 64 hex digits.
     pub hash: String,
-    /// The report as JSON text, to the byte; it holds the hash of the one before.
+    /// The exact JSON text of the report, which contains the hash of the previous one.
     pub body: String,
 }
 
@@ -61,7 +61,7 @@ impl Ledger {
     /// Adds a proof.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// If it cannot be written.
     pub fn record_proof(&self, proof: &Proof) -> Result<(), LedgerError> {
         self.connection()
             .execute(
@@ -86,10 +86,10 @@ impl Ledger {
             .map_err(self.failed("written"))
     }
 
-    /// A snapshot was written anew under another id: what was proven of it holds.
+    /// Records that a snapshot was rewritten under another id: its proofs stay valid.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// If it cannot be written.
     pub fn rename_snapshot(&self, from: &str, to: &str) -> Result<(), LedgerError> {
         self.connection()
             .execute("update proof set snapshot = ?2 where snapshot = ?1", params![from, to])
@@ -100,7 +100,7 @@ impl Ledger {
     /// The newest proofs, newest first.
     ///
     /// # Errors
-    /// When they cannot be read.
+    /// If they cannot be read.
     pub fn proofs(&self, most: usize) -> Result<Vec<Proof>, LedgerError> {
         let connection = self.connection();
         let mut query = connection
@@ -133,10 +133,11 @@ impl Ledger {
         rows.collect::<Result<_, _>>().map_err(self.failed("read"))
     }
 
-    /// Appends a report to the chain. `body` makes its text from the hash of the one before; nobody else can come between.
+    /// Appends a report to the chain. `body` creates its text from the hash of the previous one; no other writer can append in
+    /// between.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// If it cannot be written.
     pub fn append_report(
         &self,
         run: &str,
@@ -163,10 +164,10 @@ impl Ledger {
         Ok(ChainedReport { run: run.to_owned(), previous, hash, body })
     }
 
-    /// Every report of the chain, the first first.
+    /// All reports of the chain, oldest first.
     ///
     /// # Errors
-    /// When they cannot be read.
+    /// If they cannot be read.
     pub fn reports(&self) -> Result<Vec<ChainedReport>, LedgerError> {
         let connection = self.connection();
         let mut query = connection

@@ -1,6 +1,6 @@
-//! How the ledger stays small: what is old, or beyond a number, is removed as new events are added.
+//! Limits the size of the ledger: adding an event removes entries that are old or exceed a number.
 //!
-//! What status, guards and alerts read is the newest of each kind, and stays however old it is.
+//! Status, guards and alerts read the newest entry of each kind, which is kept regardless of its age.
 
 use jiff::{SignedDuration, Timestamp};
 use rusqlite::{OptionalExtension as _, Transaction, params};
@@ -9,14 +9,14 @@ use serde::Deserialize;
 
 use super::{Ledger, LedgerError};
 
-/// How much history the ledger keeps.
+/// The amount of history that the ledger keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct LedgerLimits {
-    /// Days after which events, proofs and drill reports are removed.
+    /// Age, in days, after which events, proofs and drill reports are removed.
     pub keep_days: u32,
-    /// Events that are kept at most; of proofs, ten times as many.
+    /// Limit for the number of events; for proofs, ten times as many.
     pub keep_events: u32,
 }
 
@@ -28,18 +28,18 @@ impl Default for LedgerLimits {
 }
 
 impl Ledger {
-    /// Removes what is beyond the limits. Of each kind of event, source and repository the newest stays, and the newest that ended well; of each
-    /// source's proofs in a repository likewise. Gives the number of events, proofs and reports that were removed.
+    /// Removes what exceeds the limits. Keeps the newest event, and the newest successful one, of each kind, source and
+    /// repository; likewise for each source's proofs in a repository. Returns the number of events, proofs and reports removed.
     ///
     /// # Errors
-    /// When the ledger cannot be written; then nothing is removed.
+    /// If the ledger cannot be written; then nothing is removed.
     pub fn trim(&self, limits: LedgerLimits, now: Timestamp) -> Result<usize, LedgerError> {
         let mut connection = self.connection();
         let failed = || self.failed("written");
         let change = connection.transaction().map_err(failed())?;
         let oldest =
             now.saturating_sub(SignedDuration::from_hours(24 * i64::from(limits.keep_days)));
-        // jiff saturates at the ends of its range, and neither is an error for a comparison of texts.
+        // jiff saturates at the ends of its range, which does not affect a comparison of texts.
         let oldest =
             oldest.map_or_else(|_| Timestamp::MIN.to_string(), |oldest| oldest.to_string());
         let removed = trim(&change, limits, &oldest).map_err(failed())?;
@@ -47,10 +47,10 @@ impl Ledger {
         Ok(removed)
     }
 
-    /// The hash of the report before the oldest one that is kept: where the chain begins once it was trimmed.
+    /// The hash of the report before the oldest one kept, with which a trimmed chain begins.
     ///
     /// # Errors
-    /// When it cannot be read.
+    /// If it cannot be read.
     pub fn chain_start(&self) -> Result<Option<String>, LedgerError> {
         self.connection()
             .query_row("select previous from chain_start", [], |row| row.get(0))
@@ -86,7 +86,7 @@ fn trim(change: &Transaction<'_>, limits: LedgerLimits, oldest: &str) -> rusqlit
     Ok(removed + trim_chain(change, oldest, events)?)
 }
 
-/// Removes reports from the beginning of the chain only, and notes the hash that the next one bears. The newest stays.
+/// Removes reports only from the beginning of the chain, and records the hash that the next one contains. The newest is kept.
 fn trim_chain(change: &Transaction<'_>, oldest: &str, most: i64) -> rusqlite::Result<usize> {
     let first_kept: Option<(i64, Option<String>)> = change
         .query_row(

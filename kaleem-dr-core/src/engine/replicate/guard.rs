@@ -1,39 +1,40 @@
-//! What a mirror refuses to delete, and why. Every sentence says what to do.
+//! The guards against deletions in a mirror. Every refusal includes advice.
 
 use std::collections::BTreeSet;
 
 use super::inventory::{Inventory, Named, ObjectKind};
 use crate::engine::repository::IndexedPacks;
 
-/// Names that a sentence lists before it only counts.
+/// Limit for the names listed in a message; the rest is counted.
 const LISTED: usize = 3;
 
-/// What stands against deletions on the far side.
+/// The conditions for deletions on the far side.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Deletions<'a> {
-    /// Snapshots that we brought to the far side, or saw on both, by name.
+    /// Names of snapshots that we copied to the far side, or found on both.
     pub(crate) known: BTreeSet<String>,
-    /// Index files and keys that we brought to the far side, or saw on both, by the objects' keys.
+    /// Keys of index files and key files that we copied to the far side, or found on both.
     pub(crate) brought: BTreeSet<String>,
-    /// Delete what somebody else put there too.
+    /// Also delete what other programs wrote there.
     pub(crate) foreign: bool,
-    /// Largest share of snapshots, and of bytes in packs, that may go.
+    /// Limit for the deleted share of snapshots, and of bytes in packs, in percent.
     pub(crate) max_percent: u8,
-    /// An alarm that stands.
+    /// The alarm in force.
     pub(crate) alarm: Option<&'a str>,
 }
 
-/// What index files say about deletions.
+/// The part of index files that concerns deletions.
 #[derive(Clone, Debug)]
 pub(crate) struct Indexes {
-    /// All of the near side's.
+    /// All index files of the near side.
     pub(crate) near: IndexedPacks,
-    /// Each that only the far side has, by its name; `None` for one that is damaged there.
+    /// Index files that only the far side has, by name; `None` for one that is damaged there.
     pub(crate) only_far: Vec<(String, Option<IndexedPacks>)>,
 }
 
 impl Deletions<'_> {
-    /// Why nothing may be deleted, as far as listings tell; `None` when it may. `surplus` is what would go.
+    /// Returns the reason, as far as listings show, why nothing may be deleted; `None` if deletions are allowed. `surplus` is
+    /// what would be deleted.
     pub(crate) fn refusal(
         &self,
         near: &Inventory,
@@ -59,8 +60,8 @@ impl Deletions<'_> {
         if let (false, Some(first)) = (self.foreign, foreign.first()) {
             return Some(format!(
                 "the mirror holds {} snapshot(s) that did not come from here ({}…): another program writes to it, or the record of \
-                 earlier passes was lost. Bring them home with `kaleem-dr replicate --from MIRROR --to HOME --no-delete`, or say \
-                 --delete-foreign to give them up",
+                 earlier passes was lost. Copy them back with `kaleem-dr replicate --from MIRROR --to HOME --no-delete`, or use \
+                 --delete-foreign to delete them",
                 foreign.len(),
                 &first[..8]
             ));
@@ -71,7 +72,7 @@ impl Deletions<'_> {
         let far_count = far.kind(ObjectKind::Snapshot).len();
         if share(snapshots.len() as u64, far_count as u64) {
             return Some(format!(
-                "{} of {far_count} snapshots would go from the mirror, more than {} %. If that is meant, say so: --max-delete 100",
+                "{} of {far_count} snapshots would be deleted from the mirror, more than {} %. If this is intended, use --max-delete 100",
                 snapshots.len(),
                 self.max_percent
             ));
@@ -80,16 +81,16 @@ impl Deletions<'_> {
         let all: u64 = far.kind(ObjectKind::Pack).values().sum();
         if share(gone, all) {
             return Some(format!(
-                "{gone} of {all} bytes in packs would go from the mirror, more than {} %. After a large prune that can be right; \
-                 then say --max-delete 100",
+                "{gone} of {all} bytes in packs would be deleted from the mirror, more than {} %. After a large prune this can be right; \
+                 then use --max-delete 100",
                 self.max_percent
             ));
         }
         None
     }
 
-    /// Why nothing may be deleted, as index files tell. A prune leaves the near side with an index of exactly the packs that it has;
-    /// whatever else is missing there was lost.
+    /// Returns the reason, according to index files, why nothing may be deleted. A prune leaves the near side with an index of
+    /// exactly the packs that it has; any other pack missing there was lost.
     pub(crate) fn refusal_by_index(
         &self,
         near: &Inventory,
@@ -140,7 +141,7 @@ impl Deletions<'_> {
                 return Some(format!(
                     "index file {}… on the mirror did not come from here and names {} pack(s) that are not here ({}): another host or \
                      program writes to the mirror. If another host replicates there too, its next pass deletes what it pruned; \
-                     --delete-foreign gives it up now",
+                     --delete-foreign deletes it now",
                     &index[..8],
                     others.len(),
                     listed(&others)
@@ -151,8 +152,9 @@ impl Deletions<'_> {
     }
 }
 
-/// Why an index file that is damaged on the far side, and gone from the near one, is not deleted. What it named cannot be read. It is
-/// out of use where we brought it and the near side's index names every pack that is there.
+/// Returns the reason why an index file that is damaged on the far side, and no longer exists on the near one, is not deleted.
+/// The packs that it named cannot be determined. It is unused if we brought it there and the near side's index names every
+/// existing pack.
 fn refusal_of_damaged<'a>(
     index: &str,
     is_known: bool,
@@ -162,8 +164,8 @@ fn refusal_of_damaged<'a>(
     let index = &index[..8];
     if !is_known {
         return Some(format!(
-            "index file {index}… on the mirror is damaged and did not come from here: look at the mirror with `kaleem-dr check`, or say \
-             --delete-foreign to give it up"
+            "index file {index}… on the mirror is damaged and did not come from here: check the mirror with `kaleem-dr check`, or use \
+             --delete-foreign to delete it"
         ));
     }
     near_packs.any(|pack| !near.names(pack)).then(|| {
@@ -174,7 +176,7 @@ fn refusal_of_damaged<'a>(
     })
 }
 
-/// Whether the near side has lost a whole kind of objects. No flag makes that a reason to delete.
+/// Reports whether the near side has lost a whole kind of objects. No flag makes that a reason to delete.
 fn emptied(near: &Inventory, far: &Inventory) -> Option<String> {
     let count = |of: &Inventory, kind| of.kind(kind).len();
     let is_emptied = |kind| count(near, kind) == 0 && count(far, kind) > 0;

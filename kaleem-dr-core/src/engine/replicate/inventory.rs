@@ -1,4 +1,4 @@
-//! What a repository holds, object by object, as its store lists it. No password is needed for that.
+//! The content of a repository, object by object, as its store lists it. This needs no password.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::engine::repository::{RepositoryError, store::ObjectStore};
 
-/// The kinds of objects that a mirror carries. Locks are not among them: they speak of one place only.
+/// The kinds of objects that a mirror contains. Locks are excluded: they apply to one location only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ObjectKind {
@@ -26,12 +26,12 @@ pub enum ObjectKind {
 }
 
 impl ObjectKind {
-    /// Every kind, in the order in which objects are written: what others refer to comes before them.
+    /// All kinds, in the order in which objects are written: an object comes before those that refer to it.
     pub const WRITTEN: [Self; 4] = [Self::Key, Self::Pack, Self::Index, Self::Snapshot];
-    /// Every kind, in the order in which objects are deleted: keys last, since without one nothing can be read.
+    /// All kinds, in the order in which objects are deleted: keys last, because without one nothing can be read.
     pub const DELETED: [Self; 4] = [Self::Snapshot, Self::Index, Self::Pack, Self::Key];
 
-    /// The directory that objects of this kind lie in, or in a directory of two hex digits below it.
+    /// The directory of objects of this kind; packs are in subdirectories of two hex digits.
     #[must_use]
     pub fn directory(self) -> &'static str {
         match self {
@@ -79,17 +79,17 @@ impl Named {
 /// The objects of one kind: name and length.
 pub(crate) type Objects = BTreeMap<String, u64>;
 
-/// Everything a repository holds that a mirror carries.
+/// All objects of a repository that a mirror contains too.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Inventory {
     kinds: BTreeMap<ObjectKind, Objects>,
-    /// What the service says of an object's content, by its name.
+    /// The service's ETags, by object name.
     etags: HashMap<String, String>,
 }
 
 impl Inventory {
-    /// Lists a repository, each directory once. Snapshots come first and packs last: what a snapshot seen early needs is then
-    /// seen too, since writers go the other way.
+    /// Lists a repository, each directory once. Snapshots come first and packs last: everything that a listed snapshot needs is
+    /// then listed too, because writers work in the opposite order.
     pub(crate) async fn of(store: &dyn ObjectStore) -> Result<Self, RepositoryError> {
         let mut inventory = Self::default();
         for kind in ObjectKind::DELETED {
@@ -118,7 +118,7 @@ impl Inventory {
         self.kind(kind).keys().map(move |name| kind.key(name))
     }
 
-    /// Whether there is an object of this key.
+    /// Reports whether an object with this key exists.
     pub(crate) fn has(&self, key: &str) -> bool {
         let (directory, name) =
             (key.split('/').next().unwrap_or_default(), key.rsplit('/').next().unwrap_or_default());
@@ -136,7 +136,7 @@ impl Inventory {
         })
     }
 
-    /// What `self` has and `other` has not, or has with another length.
+    /// The objects of `self` that `other` lacks, or has with another length.
     pub(crate) fn beyond(&self, other: &Self, kind: ObjectKind) -> Vec<Named> {
         let there = other.kind(kind);
         self.kind(kind)
@@ -146,7 +146,7 @@ impl Inventory {
             .collect()
     }
 
-    /// What `self` has under a name that `other` has not.
+    /// The objects of `self` whose names `other` lacks.
     pub(crate) fn surplus(&self, other: &Self, kind: ObjectKind) -> Vec<Named> {
         let there = other.kind(kind);
         self.kind(kind)
@@ -157,8 +157,8 @@ impl Inventory {
     }
 }
 
-/// The objects of one kind. Files with other names (half-written ones of some tool) are not ours to see; a directory that is
-/// not there holds nothing.
+/// The objects of one kind. Files with other names (incomplete ones of other tools) are ignored; a missing directory counts as
+/// empty.
 pub(crate) async fn list(
     store: &dyn ObjectStore,
     kind: ObjectKind,
@@ -181,7 +181,7 @@ async fn list_with_etags(
             continue;
         };
         let named = Named { kind, name: name.to_owned(), size_bytes: object.size_bytes };
-        // A pack in the wrong directory is found by nobody.
+        // No program finds a pack in the wrong directory.
         if named.key() == object.key {
             etags.extend(object.etag.map(|etag| (named.name.clone(), etag)));
             objects.insert(named.name, named.size_bytes);
@@ -190,9 +190,9 @@ async fn list_with_etags(
     Ok((objects, etags))
 }
 
-/// The config of a repository as it lies there: encrypted, the same in every mirror. `None` where there is none.
+/// The config of a repository as stored: encrypted, the same in every mirror. `None` if it does not exist.
 ///
-/// It is the one object that does not have its hash as its name, so it is read until two reads agree.
+/// It is the only object whose name is not its hash, so it is read until two reads agree.
 pub(crate) async fn config(store: &dyn ObjectStore) -> Result<Option<Bytes>, RepositoryError> {
     const READS: u32 = 5;
     let mut before: Option<Bytes> = None;
@@ -210,8 +210,8 @@ pub(crate) async fn config(store: &dyn ObjectStore) -> Result<Option<Bytes>, Rep
     })
 }
 
-/// Names of locks that may be alive: written within restic's half hour, or at a time the store does not tell. Files with other names
-/// are not locks.
+/// Names of locks that may be alive: written within restic's half hour, or at a time that the store does not report. Files with
+/// other names are not locks.
 pub(crate) async fn live_locks(
     store: &dyn ObjectStore,
     now: Timestamp,

@@ -1,4 +1,4 @@
-//! What a pass writes into the ledger as it goes, for one mirror. Without a ledger, nothing.
+//! Records the progress of a pass for one mirror in the ledger. Does nothing without a ledger.
 
 use std::collections::BTreeSet;
 
@@ -7,10 +7,10 @@ use jiff::Timestamp;
 use super::inventory::{Inventory, Named, ObjectKind};
 use crate::engine::ledger::{EventKind, Ledger, LedgerError, Postponed};
 
-/// Objects that are noted with one synced write. After a kill, at most about twice as many are proven again.
+/// Number of objects recorded with one synced write. After a kill, at most about twice as many must be proven again.
 pub(super) const AT_ONCE: usize = 64;
 
-/// The kinds whose objects are remembered by name.
+/// The kinds whose objects are recorded by name.
 const REMEMBERED: [ObjectKind; 3] = [ObjectKind::Key, ObjectKind::Index, ObjectKind::Snapshot];
 
 #[derive(Clone, Copy)]
@@ -24,7 +24,7 @@ impl<'a> Journal<'a> {
         Self { ledger, mirror }
     }
 
-    /// Asks the ledger, where there is one.
+    /// Queries the ledger, if there is one.
     fn ask<T: Default>(
         &self,
         question: impl FnOnce(&Ledger, &str) -> Result<T, LedgerError>,
@@ -44,12 +44,12 @@ impl<'a> Journal<'a> {
         self.ask(Ledger::begun)
     }
 
-    /// Snapshots that the mirror holds whole.
+    /// Number of snapshots that the mirror contains completely.
     pub(super) fn held(&self) -> Result<usize, LedgerError> {
         self.ask(|ledger, mirror| Ok(ledger.held(mirror)?.len()))
     }
 
-    /// When the mirror first was a repository, or was last made equal by a program that did not note that.
+    /// Time at which the mirror first was a repository, or was last completed by a program that did not record that.
     pub(super) fn was_filled(&self) -> Result<Option<Timestamp>, LedgerError> {
         self.ask(|ledger, mirror| match ledger.mirror_record(mirror)?.filled {
             Some(filled) => Ok(Some(filled)),
@@ -76,7 +76,8 @@ impl<'a> Journal<'a> {
         })
     }
 
-    /// Notes what is on both sides and was not known. Each note is a synced write, so one that changes nothing is left out.
+    /// Records objects that are on both sides and were not recorded yet. Each record is a synced write, so one without a change
+    /// is skipped.
     pub(super) fn saw(&self, near: &Inventory, far: &Inventory) -> Result<(), LedgerError> {
         self.ask(|ledger, mirror| {
             let known = Self::known(ledger, mirror)?;
@@ -105,7 +106,7 @@ impl<'a> Journal<'a> {
         if keys.is_empty() { Ok(()) } else { self.ask(|ledger, mirror| ledger.gone(mirror, &keys)) }
     }
 
-    /// Forgets what neither side had when they were listed: another host may have deleted it there.
+    /// Deletes the records of objects that neither side had when they were listed: another host may have deleted them there.
     pub(super) fn forget_beyond(
         &self,
         near: &Inventory,
@@ -130,7 +131,7 @@ impl<'a> Journal<'a> {
     }
 }
 
-/// Objects that have arrived and are not struck out yet.
+/// Objects that have arrived and whose records are not deleted yet.
 pub(super) struct Arrivals<'a> {
     journal: Journal<'a>,
     keys: Vec<String>,

@@ -1,9 +1,9 @@
-//! Mirrors: the same repository a second time, object by object, without its password.
+//! Mirrors: a second store of the same repository, copied object by object, without its password.
 //!
-//! One pass lists both sides, brings over what is missing and then deletes what went. Objects travel in the order in which
-//! they refer to each other (keys, config, packs, index, snapshots) and leave in reverse, so the far side can be opened and
-//! read at every moment, also when a pass is cut short; the next one goes on where it ended. Every object is compared with
-//! its name, the SHA-256 of its content, on its way.
+//! One pass lists both sides, copies what is missing and then deletes what was removed. Objects are copied in the order in which
+//! they refer to each other (keys, config, packs, index, snapshots) and deleted in reverse. So the far side can be opened and
+//! read at any time, even after an interrupted pass; the next one continues from there. Every object is compared on its way with
+//! its name, the SHA-256 of its content.
 
 mod guard;
 mod inventory;
@@ -32,39 +32,39 @@ use crate::{
     ground::{Exit, RunId, progress::ProgressSink},
 };
 
-/// Deletions under way at once.
+/// Number of concurrent deletions.
 const DELETIONS_AT_ONCE: usize = 8;
-/// How often both sides are listed again when the near one changes meanwhile.
+/// Attempts to list both sides while the near one changes.
 const LISTINGS: u32 = 4;
 
 /// A pass of a mirror.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct MirrorJob {
-    /// The repository.
+    /// The store of the repository.
     pub from: Arc<dyn ObjectStore>,
-    /// Its mirror: an earlier one, or an empty place.
+    /// The mirror: an existing one, or an empty location.
     pub to: Arc<dyn ObjectStore>,
-    /// Remembers what the mirror holds, to tell forgotten snapshots from those of others. Without one, every snapshot that is only
-    /// on the far side counts as somebody else's.
+    /// Records the content of the mirror, which distinguishes forgotten snapshots from those of other programs. Without it, every
+    /// snapshot that exists only on the far side counts as written by another program.
     pub ledger: Option<Ledger>,
-    /// Opens the repository, where its password is at hand: only its index tells whether packs were pruned or lost. Without it, a pass
-    /// brings everything over, and deletes neither index files nor packs.
+    /// Access to the repository, if its password is available: only its index shows if packs were pruned or lost. Without it, a
+    /// pass copies everything, but deletes neither index files nor packs.
     pub access: Option<Access>,
-    /// How it goes.
+    /// Options of the pass.
     pub options: MirrorOptions,
 }
 
 impl MirrorJob {
-    /// A pass with the default options that relies on no ledger and opens no repository: it brings over, and deletes neither index files nor
-    /// packs.
+    /// A pass with the default options, without a ledger and without access to the repository: it copies, but deletes neither
+    /// index files nor packs.
     #[must_use]
     pub fn new(from: Arc<dyn ObjectStore>, to: Arc<dyn ObjectStore>) -> Self {
         Self { from, to, ledger: None, access: None, options: MirrorOptions::default() }
     }
 }
 
-/// How a pass goes.
+/// Options of a pass.
 #[derive(Clone, Debug)]
 #[allow(
     clippy::struct_excessive_bools,
@@ -78,13 +78,13 @@ pub struct MirrorOptions {
     pub keep_all: bool,
     /// Delete also snapshots and keys on the far side that did not come from here.
     pub delete_foreign: bool,
-    /// Fill a mirror again that held something and is empty now.
+    /// Fill a mirror again that had content before and is empty now.
     pub refill: bool,
-    /// Largest share of snapshots, and of bytes in packs, that a pass may delete on the far side, in percent.
+    /// Limit for the share of snapshots, and of bytes in packs, that a pass may delete on the far side, in percent.
     pub max_delete_percent: u8,
     /// Share of the far side's bytes to read back and compare afterwards, in percent.
     pub verify_percent: f64,
-    /// An alarm that stands: with one, nothing is deleted.
+    /// An alarm in force: it blocks all deletions.
     pub alarm: Option<String>,
 }
 
@@ -102,13 +102,13 @@ impl Default for MirrorOptions {
     }
 }
 
-/// Objects and their bytes.
+/// A number of objects, and their size.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Count {
-    /// How many.
+    /// Number of objects.
     pub objects: u64,
-    /// Their bytes.
+    /// Their size, in bytes.
     pub bytes: u64,
 }
 
@@ -127,61 +127,61 @@ impl Count {
     }
 }
 
-/// What a pass did, or would do.
+/// The result of a pass, or of its plan.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct MirrorReport {
-    /// Its id.
+    /// Run id of the pass.
     pub run: RunId,
-    /// The repository, in words.
+    /// Name of the repository, without credentials.
     pub from: String,
-    /// The mirror, in words.
+    /// Name of the mirror, without credentials.
     pub to: String,
-    /// When it began.
+    /// Start of the pass.
     pub started: Timestamp,
-    /// When it ended.
+    /// End of the pass.
     pub finished: Timestamp,
-    /// Whether it was a plan only.
+    /// True if nothing was written.
     pub dry_run: bool,
-    /// Objects that were there already.
+    /// Objects that already existed.
     pub unchanged: Count,
-    /// Objects brought over.
+    /// Objects copied to the mirror.
     pub copied: Count,
-    /// Snapshots among them.
+    /// Number of snapshots among them.
     pub copied_snapshots: u64,
     /// Objects deleted on the far side.
     pub deleted: Count,
-    /// Snapshots among them.
+    /// Number of snapshots among them.
     pub deleted_snapshots: u64,
-    /// Why a guard kept everything on the far side, and what to do.
+    /// The reason why a guard refused all deletions on the far side, with advice.
     pub refused: Option<String>,
-    /// Why deletions wait for a later pass.
+    /// The reason why deletions wait for a later pass.
     pub postponed: Option<String>,
-    /// When deletions were first postponed, of passes in a row.
+    /// Time of the first pass in a row that postponed deletions.
     pub postponed_since: Option<Timestamp>,
-    /// How many passes in a row have postponed deletions, with this one.
+    /// Number of passes in a row that have postponed deletions, including this one.
     pub postponed_passes: u32,
-    /// Whether those are so many that something is wrong.
+    /// True if that number is so high that something must be wrong.
     #[serde(skip)]
     pub(crate) postponed_too_often: bool,
-    /// Keys that only the mirror has and that stay there, by their ids.
+    /// Ids of keys that only the mirror has and that are kept there.
     pub kept_keys: Vec<String>,
-    /// Snapshots, index files and keys that earlier passes brought and that were gone from the mirror; they are brought again.
+    /// Number of snapshots, index files and keys that earlier passes copied and that the mirror has lost; they are copied again.
     pub lost: u64,
-    /// Objects read back from the far side and found right.
+    /// Objects read back from the far side and found correct.
     pub verified: Count,
-    /// Objects on the far side that are not what they should be, in sentences.
+    /// Damaged objects on the far side, as sentences.
     pub wrong: Vec<String>,
-    /// How it ended.
+    /// Exit status of the pass.
     pub exit: Exit,
 }
 
-/// Makes a mirror equal to a repository. The event of the pass is left to the caller.
+/// Makes a mirror equal to a repository. The caller records the event of the pass.
 ///
 /// # Errors
-/// [`RepositoryError::Guarded`] when the two are different repositories, or the near one is gone; [`RepositoryError::Damaged`] names
-/// an object that is not what it should be; [`RepositoryError::Changing`] when the near side does not hold still. What was brought
-/// over until then stays, and is of use to the next pass. What guards kept from being deleted is in the report.
+/// [`RepositoryError::Guarded`] if the two are different repositories, or the near one no longer exists;
+/// [`RepositoryError::Damaged`] with the name of a damaged object; [`RepositoryError::Changing`] if the near side keeps changing.
+/// Objects copied until then are kept, and useful to the next pass. Deletions that guards refused are in the report.
 pub async fn mirror(
     job: &MirrorJob,
     progress: &Arc<dyn ProgressSink>,
@@ -190,11 +190,11 @@ pub async fn mirror(
     pass::pass(job, MirrorReport::new(job), progress, cancel).await
 }
 
-/// The store of a mirror, ready to be filled. A directory that held a mirror before and is empty now is left alone: its disk may not
+/// The store of a mirror, ready to be filled. A directory that was a mirror before and is empty now is refused: its disk may not
 /// be mounted.
 ///
 /// # Errors
-/// [`RepositoryError::Guarded`] when it was a mirror and is empty, or holds other things; when it cannot be reached.
+/// [`RepositoryError::Guarded`] if it was a mirror and is empty, or contains other data; other errors if it cannot be reached.
 pub fn place(
     ledger: &Ledger,
     location: &Location,
@@ -211,15 +211,15 @@ pub fn place(
     location.store_to_fill()
 }
 
-/// The refusal to fill what an earlier pass filled.
+/// The refusal to fill a mirror that an earlier pass filled and that is empty now.
 fn emptied(held: usize, mirror: &str) -> RepositoryError {
     RepositoryError::Guarded(format!(
-        "the mirror at {mirror} held {held} snapshot(s) after an earlier pass and has none now: is its disk mounted, is it the right \
-         bucket? If it was lost and shall be filled from the start, say so: --refill"
+        "the mirror at {mirror} had {held} snapshot(s) after an earlier pass and has none now: is its disk mounted, is it the right \
+         bucket? If it was lost and should be filled again, use --refill"
     ))
 }
 
-/// Work that is given up as soon as the operator cancels.
+/// Runs work that is aborted as soon as the operator cancels.
 async fn unless_cancelled<T>(
     cancel: &CancellationToken,
     work: impl Future<Output = Result<T, RepositoryError>>,

@@ -1,4 +1,4 @@
-//! One pass: what it compares, brings over and deletes, in which order.
+//! One pass: the comparison of both sides, the copies and the deletions, in order.
 
 use std::collections::BTreeSet;
 
@@ -27,7 +27,8 @@ use crate::{
     },
 };
 
-/// Passes in a row whose deletions may be postponed before that is a failure: readers come and go, a lock that stays does not.
+/// Number of passes in a row that may postpone deletions before this counts as a failure: readers come and go, but a lock that
+/// stays does not.
 const POSTPONED_PASSES: u32 = 3;
 
 pub(super) async fn pass(
@@ -88,11 +89,11 @@ pub(super) async fn pass(
     Ok(report.ended(cancel))
 }
 
-/// What the ledger knows to be on the far side.
+/// The recorded content of the far side.
 struct Known {
     snapshots: BTreeSet<String>,
     brought: BTreeSet<String>,
-    /// What arrived there in an earlier pass, is here, and is there no more; by the objects' keys.
+    /// Keys of objects that arrived there in an earlier pass, exist here, and no longer exist there.
     lost: Vec<String>,
 }
 
@@ -115,7 +116,7 @@ impl Known {
     }
 }
 
-/// Compares the configs. Gives the one that the far side still needs.
+/// Compares the configs. Returns the one that the far side still needs.
 async fn same_repository(job: &MirrorJob) -> Result<Option<bytes::Bytes>, RepositoryError> {
     let (near, far) =
         futures::try_join!(inventory::config(&*job.from), inventory::config(&*job.to))?;
@@ -138,10 +139,10 @@ async fn same_repository(job: &MirrorJob) -> Result<Option<bytes::Bytes>, Reposi
     }
 }
 
-/// A place without a config is filled when it never was a mirror, or when that is asked for.
+/// A location without a config is filled if it was never a mirror, or if this was requested.
 fn may_be_filled(journal: &Journal<'_>, job: &MirrorJob) -> Result<(), RepositoryError> {
     if job.options.refill {
-        // What is known of the old one does not hold for the new one.
+        // The records of the old mirror are invalid for the new one.
         if !job.options.dry_run {
             journal.forget()?;
         }
@@ -154,13 +155,13 @@ fn emptied(journal: &Journal<'_>, job: &MirrorJob) -> Result<RepositoryError, Le
     Ok(super::emptied(journal.held()?, &job.to.location()))
 }
 
-/// Both sides as they are. A prune on the near side between two of its listings would pair an old index with new packs; so its
-/// index is looked at again whenever there is something to do.
+/// Lists both sides. A prune on the near side between two listings would combine an old index with new packs, so its index is
+/// listed again whenever there is something to do.
 async fn list_both(job: &MirrorJob, new: bool) -> Result<(Inventory, Inventory), RepositoryError> {
     let (mut near, far) = futures::try_join!(Inventory::of(&*job.from), Inventory::of(&*job.to))?;
     if new && !far.kind(ObjectKind::Snapshot).is_empty() {
         return Err(RepositoryError::Guarded(format!(
-            "{} holds snapshots but no config: it is the rest of some repository. Name an empty place",
+            "{} has snapshots but no config: it is the rest of another repository. Choose an empty location",
             job.to.location()
         )));
     }
@@ -178,8 +179,8 @@ async fn list_both(job: &MirrorJob, new: bool) -> Result<(Inventory, Inventory),
     Err(RepositoryError::Changing { location: job.from.location() })
 }
 
-/// What only the far side has and may go, by kind in the order of deletion. A key goes when it was removed here on purpose; each
-/// other one stays, for its password may be all that somebody has.
+/// The objects that only the far side has and that may be deleted, by kind in the order of deletion. A key is deleted only if it
+/// was removed here on purpose: any other may be the only one whose password someone still has.
 fn surplus(
     job: &MirrorJob,
     (near, far): (&Inventory, &Inventory),
@@ -206,7 +207,7 @@ fn surplus(
     Ok(surplus)
 }
 
-/// Why nothing may be deleted; `None` when it may.
+/// Returns the reason why nothing may be deleted; `None` if deletions are allowed.
 async fn refusal(
     job: &MirrorJob,
     known: &Known,
@@ -232,11 +233,11 @@ async fn refusal(
     };
     match read {
         Ok(indexes) => Ok(deletions.refusal_by_index(near, surplus, &indexes)),
-        // Whoever gives up what is not from here needs no password for it.
+        // Giving up foreign objects requires no password.
         Err(RepositoryError::WrongPassword { .. }) if job.options.delete_foreign => Ok(None),
         Err(RepositoryError::WrongPassword { location }) => Ok(Some(format!(
-            "index files or packs are gone from {location}, and without its password nobody can tell whether they were pruned or lost: \
-             look at `password` in the repository's table, or say --delete-foreign to delete them unseen"
+            "index files or packs are gone from {location}, and without its password it is impossible to know whether they were pruned or lost: \
+             check `password` in the repository's table, or use --delete-foreign to delete them unseen"
         ))),
         Err(error @ (RepositoryError::Damaged { .. } | RepositoryError::Engine { .. })) => {
             Ok(Some(format!(
@@ -269,7 +270,7 @@ async fn read_indexes(
     Ok(indexes)
 }
 
-/// Brings over what the far side needs, kind by kind, and notes how far it came.
+/// Copies what the far side needs, kind by kind, and records the progress.
 async fn bring_all(
     job: &MirrorJob,
     journal: &Journal<'_>,
@@ -287,7 +288,7 @@ async fn bring_all(
     for (kind, objects) in ObjectKind::WRITTEN.into_iter().zip(missing) {
         bring(&carrier, journal, objects, report, &*bar).await?;
         if let (ObjectKind::Key, Some(config)) = (kind, new_config) {
-            // With a key there, the config makes a repository of the place.
+            // A key exists by now, so the config turns the location into a repository.
             unless_cancelled(cancel, write_config(job, config)).await?;
         }
     }
@@ -304,7 +305,7 @@ async fn write_config(job: &MirrorJob, config: &bytes::Bytes) -> Result<(), Repo
     Ok(())
 }
 
-/// Objects of one kind. Each is in the journal from before it travels until it has arrived.
+/// Copies the objects of one kind. The journal has each of them from before its transfer until it has arrived.
 async fn bring(
     carrier: &Carrier,
     journal: &Journal<'_>,
@@ -345,12 +346,12 @@ async fn bring(
             Err(error) => break Err(error),
         }
     };
-    // However it ended: what has arrived need not be proven again.
+    // Even after a failure: objects that have arrived need not be proven again.
     arrived.flush()?;
     ended
 }
 
-/// Why deletions must wait: somebody reads the far side, or the near side has changed since it was listed.
+/// The reason why deletions must wait: another program reads the far side, or the near side has changed since it was listed.
 async fn postponement(
     job: &MirrorJob,
     near: &Inventory,
@@ -369,7 +370,7 @@ async fn postponement(
     Ok(None)
 }
 
-/// Whether somebody uses the far side, in a sentence.
+/// Reports whether another program uses the far side, and describes it.
 async fn in_use(job: &MirrorJob) -> Result<Option<String>, RepositoryError> {
     let locks = inventory::live_locks(&*job.to, Timestamp::now()).await?;
     let Some(first) = locks.first() else { return Ok(None) };
@@ -380,7 +381,7 @@ async fn in_use(job: &MirrorJob) -> Result<Option<String>, RepositoryError> {
     )))
 }
 
-/// Counts passes whose deletions wait. Once is normal; for ever is a mirror that only grows.
+/// Counts passes with pending deletions. One is normal; a mirror that postpones them forever only grows.
 fn count_postponed(journal: &Journal<'_>, report: &mut MirrorReport) -> Result<(), LedgerError> {
     if report.postponed.is_none() {
         return journal.not_postponed();
@@ -402,8 +403,8 @@ async fn delete(
 ) -> Result<(), RepositoryError> {
     for (kind, objects) in ObjectKind::DELETED.into_iter().zip(surplus) {
         if kind == ObjectKind::Pack {
-            // Who read the index before its files went may still want their packs, and holds a lock by now. Who comes later knows
-            // the new index only.
+            // A program that read the index before its files were deleted may still need their packs, and holds a lock by now.
+            // One that comes later knows only the new index.
             report.postponed = unless_cancelled(cancel, in_use(job)).await?;
             if report.postponed.is_some() {
                 return Ok(());
@@ -413,7 +414,7 @@ async fn delete(
             .map(|object: Named| {
                 unless_cancelled(cancel, async move {
                     let key = object.key();
-                    // A listing that left it out is no proof; asked for by name, it must be missing too.
+                    // Its absence from a listing proves nothing; it must also be missing when requested by name.
                     if job.from.size(&key).await?.is_some() {
                         return Err(RepositoryError::Changing { location: job.from.location() });
                     }

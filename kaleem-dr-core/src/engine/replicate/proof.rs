@@ -1,5 +1,5 @@
-//! Whether objects on the far side are what their names say: those that a pass left behind when it was cut short, and a share of
-//! all afterwards.
+//! Checks that objects on the far side match their names: those that an interrupted pass left behind, and afterwards a share of
+//! all.
 
 use std::sync::Arc;
 
@@ -18,13 +18,13 @@ use crate::{
     ground::progress::{ProgressSink, Silent, Unit},
 };
 
-/// Length of the pieces in which an object is read for its proof.
+/// Size of the pieces in which an object is read for its proof, in bytes.
 const PIECE_BYTES: u64 = 8 << 20;
 /// Objects read at once.
 const AT_ONCE: usize = 8;
 
-/// What an earlier pass began, and the far side now lists with the right length, may still be wrong: some services keep what
-/// they refused. The ETag tells, or else the content; what neither proves is brought over again.
+/// An object that an earlier pass began, and the far side lists with the right length, may still be wrong: some services keep
+/// what they rejected. The ETag proves it, or else its content; an object that neither proves is copied again.
 pub(super) async fn unproven(
     job: &MirrorJob,
     journal: &Journal<'_>,
@@ -69,7 +69,7 @@ pub(super) async fn unproven(
     ended
 }
 
-/// Whether an ETag is the MD5 of an object's content.
+/// Reports whether an ETag is the MD5 of an object's content.
 async fn is_md5_of(
     etag: Option<&str>,
     store: &dyn ObjectStore,
@@ -86,7 +86,7 @@ async fn is_md5_of(
     Ok(hex::encode(digest.finalize()) == etag)
 }
 
-/// Reads a share of the far side back, drawn at random, all kinds alike.
+/// Reads back a random share of the far side, across all kinds.
 pub(super) async fn verify(
     job: &MirrorJob,
     report: &mut MirrorReport,
@@ -117,7 +117,7 @@ pub(super) async fn verify(
     Ok(())
 }
 
-/// Keeps objects at random until their bytes are the share; at least one.
+/// Keeps random objects until their size reaches the share; at least one.
 fn draw(objects: &mut Vec<Named>, percent: f64) {
     if percent >= 100.0 {
         return;

@@ -1,7 +1,7 @@
-//! Putting damaged objects back from a replica.
+//! Restores damaged objects from a replica.
 //!
-//! A mirror holds the same objects under the same names, and a name is the hash of the content: so an object that no longer
-//! hashes to its name is fetched, compared, and put in the place of the damaged one. No password is needed to do it.
+//! A mirror has the same objects under the same names, and a name is the hash of the content. So an object that no longer matches
+//! its name is fetched from the mirror, compared, and replaces the damaged one. This needs no password.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -23,48 +23,48 @@ use crate::{
     },
 };
 
-/// How a repair goes.
+/// Options of a repair.
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct RepairOptions {
-    /// Say what is damaged, change nothing.
+    /// Report damage without changing anything.
     pub dry_run: bool,
-    /// Also fetch what is only on the replica. After a forget or a prune that has not been replicated yet, this brings back what
-    /// was meant to go; it is garbage then, and no harm.
+    /// Also fetch objects that only the replica has. After a forget or a prune that has not been replicated yet, this restores
+    /// objects that were removed on purpose; they are then harmless garbage.
     pub missing: bool,
 }
 
-/// What a repair did, or would do.
+/// The result of a repair, or of its plan.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct RepairReport {
-    /// Its id.
+    /// Run id of the repair.
     pub run: RunId,
-    /// The repository, in words.
+    /// Name of the repository, without credentials.
     pub repository: String,
-    /// The replica, in words.
+    /// Name of the replica, without credentials.
     pub replica: String,
-    /// When it began.
+    /// Start of the repair.
     pub started: Timestamp,
-    /// When it ended.
+    /// End of the repair.
     pub finished: Timestamp,
-    /// Whether nothing was changed.
+    /// True if nothing was changed.
     pub dry_run: bool,
-    /// Objects read and found right.
+    /// Objects read and found correct.
     pub sound: Count,
-    /// Damaged or missing objects that were put back (or could be, in a dry run), by their keys.
+    /// Keys of damaged or missing objects that were restored, or could be in a dry run.
     pub repaired: Vec<String>,
-    /// Those that could not, in sentences.
+    /// Objects that could not be restored, as sentences.
     pub unrepaired: Vec<String>,
-    /// How it ended.
+    /// Exit status of the repair.
     pub exit: Exit,
 }
 
-/// Reads every object of a repository, and puts those that are damaged back from a replica of it.
+/// Reads every object of a repository, and restores damaged ones from a replica.
 ///
 /// # Errors
-/// [`RepositoryError::Guarded`] when the two are not the same repository; what the stores say. What could not be repaired is in the
-/// report.
+/// [`RepositoryError::Guarded`] if the two are not the same repository; errors of the stores. The report lists what could not be
+/// repaired.
 pub async fn repair(
     repository: &Arc<dyn ObjectStore>,
     replica: &Arc<dyn ObjectStore>,
@@ -84,7 +84,7 @@ pub async fn repair(
         }
         _ => {
             return Err(RepositoryError::Guarded(format!(
-                "{} is no mirror of {}: their configs differ. A copy has its own packs and cannot repair others",
+                "{} is not a mirror of {}: their configs differ. A copy has its own packs and cannot repair others",
                 replica.location(),
                 repository.location()
             )));
@@ -109,7 +109,7 @@ pub async fn repair(
     }
     let carrier = Carrier::new(replica.clone(), repository.clone(), cancel.clone());
     let bar = progress.begin("repairing", Unit::Bytes, Some(Count::of(&wanted).bytes));
-    // In the order of writing: nothing that is put back refers to what is not there yet.
+    // In the order of writing, so that no restored object refers to one that does not exist yet.
     for kind in ObjectKind::WRITTEN {
         for object in wanted.iter().filter(|object| object.kind == kind) {
             let key = object.key();
@@ -138,14 +138,14 @@ pub async fn repair(
     }
     bar.finish();
     report.finished = Timestamp::now();
-    // A damage that a dry run found is still there.
+    // A dry run leaves the damage that it found.
     let damage_stays =
         !report.unrepaired.is_empty() || (options.dry_run && !report.repaired.is_empty());
     report.exit = if damage_stays { Exit::NotVerified } else { Exit::Done };
     Ok(report)
 }
 
-/// Reads everything, and gives what does not hash to its name.
+/// Reads everything, and returns the objects that do not match their names.
 async fn damaged(
     store: &dyn ObjectStore,
     inventory: &Inventory,

@@ -1,4 +1,4 @@
-//! Bringing one object from a store to another, compared with its name on the way.
+//! Copies one object from a store to another, and compares it with its name on the way.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,34 +14,34 @@ use crate::{
     ground::{digest::ByteDigest, error_chain, progress::StageProgress},
 };
 
-/// Objects up to this size pass through memory whole and are written with one request; larger ones in pieces.
+/// Objects up to this size, in bytes, are read into memory and written with one request; larger ones in pieces.
 const WHOLE_BYTES: u64 = 48 << 20;
-/// Bytes of whole objects in memory at once.
+/// Limit for the total size of objects in memory, in bytes.
 const BUDGET_BYTES: u64 = 64 << 20;
-/// Smallest share of the budget an object takes, so that many small ones do not all go at once.
+/// The minimum share of the budget for an object, in bytes, so that not too many small ones are transferred at once.
 const SHARE_BYTES: u64 = 64 << 10;
-/// Objects under way at once.
+/// Number of concurrent transfers.
 pub(crate) const AT_ONCE: usize = 16;
-/// Length of the pieces that a large object is read in.
+/// Size of the pieces in which a large object is read, in bytes.
 const PIECE_BYTES: u64 = 8 << 20;
 /// restic's key files have less than 1 KiB.
 const LONGEST_KEY_BYTES: u64 = 64 << 10;
-/// Most memory that a key file may ask for: rustic's take 128 MiB, restic's 60 MiB at most.
+/// Limit for the memory that a key file may require, in bytes: rustic's need 128 MiB, restic's at most 60 MiB.
 const MOST_KEY_MEMORY: u128 = 1 << 30;
-/// How often an object that came otherwise than its name says is fetched again.
+/// Attempts to fetch an object whose content does not match its name.
 const TRIES: u32 = 3;
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// How the transfer of one object ended.
+/// The result of the transfer of one object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Brought {
-    /// It is on the other side, as its name says.
+    /// It is stored on the other side and matches its name.
     Whole,
-    /// It must not get there, for this reason.
+    /// It must not be stored there, for this reason.
     Refused(String),
 }
 
-/// Brings objects over, within a budget of memory.
+/// Copies objects within a memory budget.
 #[derive(Clone, Debug)]
 pub(crate) struct Carrier {
     pub(crate) from: Arc<dyn ObjectStore>,
@@ -60,7 +60,7 @@ impl Carrier {
         Self { from, to, cancel, budget: Arc::new(Semaphore::new(kibibytes)) }
     }
 
-    /// Brings one object over. It is visible at its end only when its content hashes to its name.
+    /// Copies one object. It becomes visible at the destination only if its content hashes to its name.
     pub(crate) async fn bring(
         &self,
         object: &Named,
@@ -74,7 +74,7 @@ impl Carrier {
                 brought = self.try_bring(object, bar) => brought,
             };
             match brought {
-                // What is damaged, or refused for what it arrived as, may have been hurt on its way.
+                // An object that arrived damaged, or was rejected for its content, may have been changed on the way.
                 Err(error) if tries > 0 && may_pass(&error) => {
                     tracing::warn!(object = %object.key(), why = %error_chain(&error), "trying again");
                     tokio::time::sleep(PAUSE).await;
@@ -92,7 +92,7 @@ impl Carrier {
         let key = object.key();
         if object.kind == ObjectKind::Key && object.size_bytes > LONGEST_KEY_BYTES {
             return Ok(Brought::Refused(format!(
-                "a key file of {} bytes is none",
+                "a file of {} bytes is not a key file",
                 object.size_bytes
             )));
         }
@@ -150,7 +150,8 @@ impl Carrier {
     }
 }
 
-/// What would harm whoever opens a repository with this key in it; `None` when it is a key, or nothing that is taken for one.
+/// The reason why this key would harm a program that opens a repository with it; `None` if it is a valid key, or not recognisable
+/// as one.
 fn hostile_key(file: &[u8]) -> Option<String> {
     #[derive(serde::Deserialize)]
     struct Cost {

@@ -1,7 +1,7 @@
 //! The object store as rustic_core's back end, with the gate in between.
 //!
-//! rustic_core is blocking and calls from threads of its own; the store is async. Each call is spawned onto the runtime and
-//! waited for over a channel: that works on any thread, where `block_on` would panic on a worker of the runtime.
+//! rustic_core is blocking and calls from threads of its own; the store is async. Each call is spawned onto the runtime, and its
+//! result received over a channel: this works on any thread, whereas `block_on` would panic on a worker of the runtime.
 
 use std::{
     collections::HashSet,
@@ -33,27 +33,27 @@ use super::{
 };
 use crate::ground::{digest::ByteDigest, error_chain, failpoint, failpoint::Step};
 
-/// Before something is removed, our lock was seen to be there at most so long ago.
+/// Before a deletion, our lock must have been seen within this time.
 const LOCK_SEEN_WITHIN: Duration = Duration::from_secs(10);
 
-/// How long a call that is under way may go on after a cancellation. What was begun in a store that answers is then complete; one that
-/// does not answer does not hold the program.
+/// Time that a running call may continue after a cancellation. In a store that responds, the operation then completes; one that
+/// does not respond does not block the program.
 const LAST_CALL: Duration = Duration::from_millis(500);
 
-/// What may pass between rustic_core and the store during one operation.
+/// Decides which operations of rustic_core reach the store.
 #[derive(Debug, Default)]
 pub(crate) struct Gate {
     /// Once raised, every call fails: rustic_core has no cancellation and hides reader errors.
     pub(crate) poison: Arc<AtomicBool>,
-    /// Snapshot files are swallowed, not written.
+    /// Snapshot files are kept back instead of being written.
     withhold: bool,
     /// Bytes written to the store: packs and index files.
     written: AtomicU64,
-    /// Holds back the reads of a capture while a pack is written.
+    /// Slows the reads of a capture while a pack is being written.
     backpressure: Option<Backpressure>,
     /// Confirmed before anything is removed.
     lock: Option<Arc<lock::Shared>>,
-    /// Index files that are not shown, by their ids: they are damaged.
+    /// Ids of damaged index files, which are hidden.
     hidden: Mutex<HashSet<Id>>,
     cancel: CancellationToken,
 }
@@ -64,12 +64,12 @@ impl Gate {
         Arc::new(Self { cancel, ..Self::default() })
     }
 
-    /// Everything passes until the operator cancels; what removes something, while the lock holds.
+    /// Everything passes until the operator cancels; deletions pass only while the lock is held.
     pub(crate) fn under(lock: &Lock, cancel: CancellationToken) -> Arc<Self> {
         Arc::new(Self { lock: Some(lock.shared()), cancel, ..Self::default() })
     }
 
-    /// From here on, these index files are not there.
+    /// Hides these index files from now on.
     pub(crate) fn hide(&self, indexes: impl IntoIterator<Item = Id>) {
         self.hidden.lock().unwrap_or_else(PoisonError::into_inner).extend(indexes);
     }
@@ -78,12 +78,12 @@ impl Gate {
         self.hidden.lock().unwrap_or_else(PoisonError::into_inner).contains(id)
     }
 
-    /// Everything but snapshots passes.
+    /// Withholds snapshots; everything else passes.
     pub(crate) fn withholding(cancel: CancellationToken) -> Arc<Self> {
         Arc::new(Self { withhold: true, cancel, ..Self::default() })
     }
 
-    /// The same for a capture; backpressure slows its reads.
+    /// The same for a capture, with backpressure on its reads.
     pub(crate) fn capturing(cancel: CancellationToken, backpressure: Backpressure) -> Arc<Self> {
         Arc::new(Self {
             withhold: true,
@@ -112,7 +112,7 @@ impl Gate {
     }
 }
 
-/// A store seen by rustic_core.
+/// A store as rustic_core's back end.
 #[derive(Clone)]
 pub(crate) struct Backend {
     store: Arc<dyn ObjectStore>,
@@ -150,7 +150,7 @@ impl Backend {
                 tokio::time::sleep(LAST_CALL).await;
             };
             tokio::select! {
-                // The waiting thread is gone only if it died, and then the result is of no use.
+                // The waiting thread is gone only if it died, and then the result is not needed.
                 result = call => drop(sender.send(result)),
                 () = given_up => {}
             }
@@ -163,7 +163,7 @@ impl Backend {
         })
     }
 
-    /// What is removed cannot be had back: others must have seen our lock all the time.
+    /// A deletion cannot be undone: our lock must have been visible to others all the time.
     fn confirm_lock(&self) -> RusticResult<()> {
         let Some(lock) = self.gate.lock.clone() else { return Ok(()) };
         self.wait_for(async move { lock.confirm_within(LOCK_SEEN_WITHIN).await })?.map_err(
@@ -197,7 +197,7 @@ impl ReadBackend for Backend {
         Ok(objects
             .iter()
             .filter_map(|object| {
-                // What other programs left there is not ours to see.
+                // Files of other programs are ignored.
                 let id = is_object_name(&object.key)
                     .then(|| object.key.rsplit('/').next()?.parse::<Id>().ok())??;
                 let shown = kind != FileType::Index || !self.gate.hides(&id);
@@ -270,7 +270,7 @@ impl WriteBackend for Backend {
             .filter(|_| kind == FileType::Pack)
             .map(|backpressure| backpressure.writing(size as u64));
         self.wait(async move {
-            // Of use only once an index names it: the store makes it durable before it writes that.
+            // It is used only once an index names it: the store makes it durable before it writes the index.
             if kind == FileType::Pack {
                 store.write_deferred(&key, content.into_vec()).await
             } else {

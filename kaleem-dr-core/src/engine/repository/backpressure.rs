@@ -1,8 +1,9 @@
 //! Backpressure on a capture: its reads wait while a pack is being written.
 //!
-//! Behind a slow disk or bucket, rustic_core lets up to six packs queue up, and how slow the slowest moment was decides how much memory a
-//! capture took. Here, while a pack is being written, a part of the next may be read, and then the readers wait. On a disk, which takes a
-//! pack at once unless it falls behind, that is a quarter; for a bucket it is the whole next one, so that there is always one to send.
+//! With a slow disk or bucket, rustic_core queues up to six packs, and the slowest moment determines how much memory a capture
+//! needs. Here, while a pack is being written, only a part of the next one may be read, and then the readers wait. For a disk,
+//! which accepts a pack at once unless it falls behind, that is a quarter; for a bucket it is the whole next pack, so that there
+//! is always one to send.
 
 use std::{
     io::{self, Read},
@@ -10,10 +11,11 @@ use std::{
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
 };
 
-/// Most that is taken for the reads of a pack, in packs: what compresses well fills it slowly, and what is known already fills none.
+/// Limit for the reads counted per pack, in packs: data that compress well fill a pack slowly, and known data do not fill it at
+/// all.
 const MOST_PACKS: u64 = 4;
 
-/// What may always be read: packs can be made small.
+/// Bytes that may always be read: packs may be small.
 const LEAST_BYTES: u64 = 4 << 20;
 
 /// Shared by the readers of a capture and the writers of its packs. Clones share it.
@@ -25,9 +27,9 @@ struct Flow {
     writes: usize,
     /// Bytes read since the last write began.
     read: u64,
-    /// How many of them may be, while `writes` last.
+    /// The limit for them while `writes` are in progress.
     allowed: u64,
-    /// One part of so many of a pack may be.
+    /// The allowed part of a pack is one in this number.
     part: u64,
 }
 
@@ -38,7 +40,7 @@ impl Backpressure {
         Self(Arc::new((Mutex::new(Flow { part, ..Flow::default() }), Condvar::new())))
     }
 
-    /// The write of a pack begins. It ends when what this returns is dropped.
+    /// Begins the write of a pack, which ends when the returned value is dropped.
     pub(crate) fn writing(&self, size_bytes: u64) -> Writing {
         let mut flow = self.flow();
         flow.writes += 1;
@@ -47,7 +49,7 @@ impl Backpressure {
         Writing(self.clone())
     }
 
-    /// The same bytes, as fast as writes allow.
+    /// Limits a reader to the speed of the writes.
     pub(crate) fn throttle(&self, reader: Box<dyn Read + Send>) -> Box<dyn Read + Send> {
         Box::new(ThrottledReader { reader, backpressure: self.clone() })
     }
@@ -65,7 +67,7 @@ impl Backpressure {
     }
 }
 
-/// A write under way.
+/// A write in progress.
 #[must_use]
 pub(crate) struct Writing(Backpressure);
 
@@ -99,7 +101,7 @@ mod tests {
 
     const PACK: u64 = 16 << 20;
 
-    /// Reads so many bytes; tells when it has.
+    /// Reads this many bytes; the receiver is notified when done.
     fn read(backpressure: &Backpressure, bytes: u64) -> mpsc::Receiver<()> {
         let (mut reader, (told, tells)) =
             (backpressure.throttle(Box::new(io::repeat(7).take(bytes))), mpsc::channel());

@@ -1,4 +1,5 @@
-//! Whether a bucket will serve: each thing a repository does in one, tried on a canary, and the rules that would eat it.
+//! Checks that a bucket is suitable: tries each operation of a repository with a canary, and looks for rules that would delete or
+//! lock its objects.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize, Serializer};
@@ -11,18 +12,18 @@ use crate::ground::{
     error_chain,
 };
 
-/// The result of trying a bucket.
+/// The result of testing a bucket.
 #[derive(Clone, Debug, Serialize)]
 #[must_use]
 #[non_exhaustive]
 pub struct BucketReport {
     /// The bucket and prefix, without credentials.
     pub location: String,
-    /// What was tried, in order. Each id is a step: `put`, `get`, `list`, `overwrite`, `conditional-put`, `delete`, `lifecycle`,
+    /// The steps in order. Each id is a step: `put`, `get`, `list`, `overwrite`, `conditional-put`, `delete`, `lifecycle`,
     /// `bucket-lock`.
     #[serde(serialize_with = "as_steps")]
     pub findings: Vec<Diagnosis>,
-    /// Whether we never got as far as the objects.
+    /// True if access was denied before any object could be reached.
     pub kept_out: bool,
 }
 
@@ -45,7 +46,7 @@ fn as_steps<S: Serializer>(findings: &[Diagnosis], serializer: S) -> Result<S::O
 }
 
 impl BucketReport {
-    /// What it means to whoever asked.
+    /// The corresponding exit status.
     #[must_use]
     pub fn exit(&self) -> Exit {
         if self.kept_out {
@@ -77,26 +78,26 @@ impl BucketReport {
     }
 }
 
-/// Tries a bucket with an object that is gone afterwards, and reads its lifecycle rules. No repository need be there.
+/// Tests a bucket with an object that is deleted afterwards, and reads its lifecycle rules. It need not contain a repository.
 ///
 /// # Errors
-/// When the access data make no sense. What the service refuses is in the report.
+/// If the access settings are invalid. Operations that the service rejects are in the report.
 pub async fn check_bucket(access: &S3Access) -> Result<BucketReport, StoreError> {
     let store = OpendalStore::s3(access)?;
     let mut report =
         BucketReport { location: access.location(), findings: Vec::new(), kept_out: false };
     let canary = format!("kaleem-dr-canary-{}", Ulid::generate());
     let came = try_objects(&store, &canary, &mut report).await;
-    // Whatever happened: a write whose answer was lost may have left it too.
+    // In any case: a write whose response was lost may have created it too.
     let deleted = store.delete(&canary).await;
     if came {
         match deleted {
             Ok(()) => match store.size(&canary).await {
-                Ok(None) => report.note("delete", Severity::Ok, "an object can be deleted, and is gone then", None),
+                Ok(None) => report.note("delete", Severity::Ok, "an object can be deleted, and no longer exists afterwards", None),
                 Ok(Some(_)) => report.note(
                     "delete",
                     Severity::Error,
-                    format!("the service says it deleted {canary}, and still has it"),
+                    format!("the service reported that it deleted {canary}, but still has it"),
                     Some("is there a cache or a lock rule before the bucket? forget and prune would not free anything"),
                 ),
                 Err(error) => report.failed("delete", &error),
@@ -116,7 +117,7 @@ pub async fn check_bucket(access: &S3Access) -> Result<BucketReport, StoreError>
     Ok(report)
 }
 
-/// Reads a bucket's lifecycle rules, and writes nothing.
+/// Reads a bucket's lifecycle rules without writing anything.
 pub async fn check_lifecycle(access: &S3Access) -> BucketReport {
     let mut report =
         BucketReport { location: access.location(), findings: Vec::new(), kept_out: false };
@@ -124,7 +125,7 @@ pub async fn check_lifecycle(access: &S3Access) -> BucketReport {
     report
 }
 
-/// Whether the canary came to be.
+/// Reports whether the canary was created.
 async fn try_objects(store: &OpendalStore, canary: &str, report: &mut BucketReport) -> bool {
     let (first, second) =
         (Bytes::from(format!("{canary} 1\n")), Bytes::from(format!("{canary} 2\n")));
@@ -209,7 +210,7 @@ async fn read_back(
     }
 }
 
-/// What of a prefix R2's bucket locks may hold.
+/// The part of a prefix to which R2's bucket locks may apply.
 fn lock_advice(prefix: &str) -> String {
     let below = if prefix.is_empty() { String::new() } else { format!("{prefix}/") };
     let prefixes: Vec<String> = ["data/", "index/", "keys/", "snapshots/", "config"]
@@ -236,7 +237,7 @@ struct Rule {
     #[serde(rename = "ID")]
     id: Option<String>,
     status: String,
-    /// As old clients write it, outside of the filter.
+    /// The form of old clients, outside of the filter.
     prefix: Option<String>,
     filter: Option<Filter>,
     expiration: Option<Expiration>,
@@ -266,7 +267,7 @@ struct Transition {
 }
 
 impl Rule {
-    /// Whether objects of a repository below this prefix are meant. Ours have no tags.
+    /// Reports whether a rule applies to objects of a repository below this prefix. Ours have no tags.
     fn meets(&self, repository: &str) -> bool {
         let filter = self.filter.as_ref();
         let and = filter.and_then(|filter| filter.and.as_deref());

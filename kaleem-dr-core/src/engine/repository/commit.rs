@@ -1,7 +1,8 @@
-//! The commit gate's last step: true sizes, manifest and RESTORE.md into the trees, then the one snapshot file.
+//! The last step of the commit gate: writes the actual sizes, the manifest and RESTORE.md into the trees, then the one snapshot
+//! file.
 //!
-//! rustic_core stores streams of unknown length with size 0, which stock restic restores as empty files. So the trees it
-//! wrote are rewritten from the lengths the pipe counted. Order: packs, index, and only then the snapshot, which is read back.
+//! rustic_core stores streams of unknown length with size 0, which stock restic restores as empty files. So its trees are
+//! rewritten with the lengths counted by the pipe. The order is: packs, index, and only then the snapshot, which is read back.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -32,26 +33,27 @@ use crate::{
     ground::{digest::ByteDigest, failpoint, failpoint::Step},
 };
 
-/// How to get the data back with stock tools only: in every snapshot, for someone who has nothing else. Where there is a config, its
-/// own [`crate::operate::runbook::Runbook`] stands for it.
+/// Instructions for restoring the data with standard tools only: in every snapshot, for a reader who has nothing else. If there
+/// is a config, its runbook takes their place.
 const RESTORE_TEXT: &str = include_str!("RESTORE.md");
-/// Blobs of what we add ourselves; far above any manifest, far below restic's largest chunk.
+/// Blob size for the files that we add, in bytes; far above any manifest, far below restic's largest chunk.
 const BLOB_BYTES: usize = 1 << 20;
 
-/// A capture that has ended well, on its way to becoming a snapshot.
+/// A successful capture that is about to become a snapshot.
 pub(crate) struct Release {
     pub(crate) engine: rustic_core::Repository<OpenStatus>,
     pub(crate) file: SnapshotFile,
     pub(crate) outcome: CaptureOutcome,
-    /// What `/RESTORE.md` says; `None` for what holds anywhere.
+    /// Content of `/RESTORE.md`; `None` for the general instructions.
     pub(crate) restore_text: Option<Arc<str>>,
-    /// Trees that are known to be whole.
+    /// Trees known to be whole.
     pub(crate) reach: Reach,
     pub(crate) stop: CancellationToken,
 }
 
 impl Release {
-    /// Proves that the repository has all of it, completes the trees and writes the snapshot file. Returns its id and the bytes this added.
+    /// Checks that the repository has everything, completes the trees and writes the snapshot file. Returns its id and the number
+    /// of bytes added.
     pub(crate) async fn run(
         self,
         repository: &Repository,
@@ -78,7 +80,7 @@ impl Release {
     }
 }
 
-/// Nothing is released that could not be restored.
+/// Refuses to release a snapshot that could not be restored.
 fn whole(lost: &Lost) -> Result<(), RepositoryError> {
     match lost.damaged.first() {
         _ if lost.is_empty() => Ok(()),
@@ -137,7 +139,7 @@ pub(crate) async fn publish(
     Ok((id, encrypted.len() as u64))
 }
 
-/// What we add to a snapshot.
+/// The files that we add to a snapshot.
 struct Documents<'a> {
     manifest: &'a [u8],
     restore: &'a str,
@@ -253,7 +255,7 @@ fn ancestors<'a>(paths: impl Iterator<Item = &'a PathBuf>) -> BTreeSet<PathBuf> 
     paths.flat_map(|path| path.ancestors().skip(1).map(Path::to_path_buf)).collect()
 }
 
-/// Rewrites the trees in which a size is wrong or a stream's follower lies, and those above them.
+/// Rewrites the trees that contain a wrong size or a stream's follower, and those above them.
 struct Trees<'a, 'k> {
     engine: &'a rustic_core::Repository<IndexedFullStatus>,
     pack: &'a mut PackWriter<'k>,

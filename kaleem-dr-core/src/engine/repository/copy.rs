@@ -1,7 +1,7 @@
-//! Copying snapshots into a repository with its own id and password.
+//! Copies snapshots into a repository with its own id and password.
 //!
-//! rustic_core carries the blobs, and passes over those that the source's index lacks without a word. So the snapshot file is
-//! withheld, every tree is read back through the destination, and only a snapshot whose every blob is there is released.
+//! rustic_core transfers the blobs, but silently skips those that the source's index lacks. So the snapshot file is withheld,
+//! every tree is read back through the destination, and a snapshot is released only if all of its blobs exist.
 
 use std::{collections::HashSet, fmt, sync::Arc};
 
@@ -28,34 +28,34 @@ use crate::{
 
 type Engine = rustic_core::Repository<IndexedFullStatus>;
 
-/// What stands for the host's name in a tag.
+/// The placeholder for the host's name in a tag.
 const HOST_MARK: &str = "{host}";
 
-/// How snapshots are copied.
+/// Options for copying snapshots.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct CopyOptions {
-    /// More tags for what is copied. `{host}` in one stands for the host of the snapshot.
+    /// Additional tags for the copies. `{host}` is replaced by the host of the snapshot.
     pub tags: Vec<String>,
-    /// Say what would be copied, and write nothing.
+    /// Report what would be copied, and write nothing.
     pub dry_run: bool,
 }
 
-/// What copying did, or would do.
+/// The result of copying, or of its plan.
 #[derive(Clone, Debug, Default, Serialize)]
 #[non_exhaustive]
 pub struct CopyReport {
-    /// What was copied, oldest first.
+    /// The copied snapshots, oldest first.
     pub copied: Vec<CopiedSnapshot>,
-    /// What the destination had already.
+    /// Snapshots that existed in the destination.
     pub skipped: Vec<SnapshotId>,
-    /// What could not be copied. Nothing of it can be seen in the destination.
+    /// Snapshots that could not be copied. Nothing of them is visible in the destination.
     pub failed: Vec<CopyFailure>,
     /// Bytes added to the destination.
     pub added_bytes: u64,
-    /// The two repositories cut files in different places: what is copied shares no blobs with what is saved there directly.
+    /// The two repositories cut files in different places: copies share no blobs with direct saves.
     pub chunkers_differ: bool,
-    /// Whether nothing was written.
+    /// True if nothing was written.
     pub dry_run: bool,
 }
 
@@ -63,13 +63,13 @@ pub struct CopyReport {
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct CopiedSnapshot {
-    /// Its id where it came from.
+    /// Id in the original repository.
     pub from: SnapshotId,
-    /// Its id in the destination; `None` in a dry run.
+    /// Id in the destination; `None` in a dry run.
     pub snapshot: Option<SnapshotId>,
     /// The source it is of, where we made it.
     pub source: Option<SourceName>,
-    /// Bytes it added to the destination.
+    /// Data added to the destination, in bytes.
     pub added_bytes: u64,
 }
 
@@ -77,18 +77,18 @@ pub struct CopiedSnapshot {
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct CopyFailure {
-    /// Its id where it is.
+    /// Id in the original repository.
     pub snapshot: SnapshotId,
     /// The source it is of, where we made it.
     pub source: Option<SourceName>,
-    /// Why.
+    /// The error.
     pub error: String,
-    /// What kind of failure this is.
+    /// Kind of the failure.
     pub exit: Exit,
 }
 
 impl CopyReport {
-    /// How it ended: damage first, for it is the source that needs looking at.
+    /// The exit status: damage takes precedence, because the source then needs attention.
     #[must_use]
     pub fn exit(&self) -> Exit {
         let worst = [Exit::Cancelled, Exit::NotVerified];
@@ -106,11 +106,12 @@ impl CopyReport {
     }
 }
 
-/// Where a repository cuts files into blobs. Two repositories that agree share blobs between copies and direct saves.
+/// The parameters by which a repository cuts files into blobs. Two repositories with equal parameters share blobs between copies
+/// and direct saves.
 #[derive(Clone)]
 pub struct ChunkerParams(ConfigFile);
 
-/// Where files are cut tells something of their content to whoever sees the sizes of blobs: it is not printed.
+/// The positions of the cuts reveal something of the content to anyone who can see the sizes of blobs, so they are not printed.
 impl fmt::Debug for ChunkerParams {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("ChunkerParams([redacted])")
@@ -133,7 +134,7 @@ impl ChunkerParams {
         Self(config.clone())
     }
 
-    /// A new repository's config with these parameters and nothing else of the old one.
+    /// A config for a new repository with these parameters and nothing else from the old one.
     pub(super) fn config(self, version: u32) -> Result<ConfigFile, RepositoryError> {
         let id: [u8; 32] = rand::random();
         let id: rustic_core::Id =
@@ -152,7 +153,8 @@ impl ChunkerParams {
     }
 }
 
-/// What makes two snapshots in two repositories the same. Ids differ, for a snapshot is encrypted with its repository's key.
+/// The fields that identify the same snapshot in two repositories. Ids differ, because a snapshot is encrypted with its
+/// repository's key.
 type Identity = (TreeId, jiff::Timestamp, String, Vec<std::path::PathBuf>, Option<RunId>);
 
 fn identity(snapshot: &Snapshot) -> Identity {
@@ -168,12 +170,12 @@ fn identity(snapshot: &Snapshot) -> Identity {
 }
 
 impl Repository {
-    /// Copies snapshots of this repository into another one. Both locks must be held; shared ones are enough.
+    /// Copies snapshots of this repository into another one. Both locks must be held; shared ones are sufficient.
     ///
-    /// A snapshot that is damaged here fails alone. When the destination fails, the rest is not tried.
+    /// A snapshot that is damaged here only fails itself. If the destination fails, the rest is not attempted.
     ///
     /// # Errors
-    /// [`RepositoryError::Guarded`] when both are one repository or mirrors of one; and when either cannot be read at all.
+    /// [`RepositoryError::Guarded`] if both are one repository or mirrors of one; other errors if either cannot be read at all.
     pub async fn copy_to(
         &self,
         destination: &Self,
@@ -207,7 +209,7 @@ impl Repository {
             return Ok(report);
         }
 
-        // What the destination has lost is carried again.
+        // Data that the destination has lost are copied again.
         destination.mended(destination_lock, cancel).await?;
         let stop = cancel.child_token();
         let gate = Gate::withholding(stop.clone());
@@ -236,7 +238,7 @@ impl Repository {
                 done = &mut work => done?,
                 () = async { tokio::select! { () = lost_here.cancelled() => {}, () = lost_there.cancelled() => {} } } => {
                     stop.cancel();
-                    // How it ends no longer counts: one of the locks below says why.
+                    // Its result no longer matters: one of the locks below has the reason.
                     let _ = work.await;
                     source_lock.confirm().await?;
                     destination_lock.confirm().await?;
@@ -275,7 +277,7 @@ impl Repository {
         Ok(report)
     }
 
-    /// Tells damage of the source from every other failure, which rustic_core's errors do not.
+    /// Distinguishes damage of the source from other failures, which rustic_core's errors do not.
     async fn diagnosed(
         &self,
         destination: &Self,
@@ -305,7 +307,7 @@ impl Repository {
     }
 }
 
-/// What became of a snapshot: the new one, or `None` where it would be made.
+/// The outcome for a snapshot: the new one, or `None` if it would be created.
 fn copied_as(from: &Snapshot, snapshot: Option<SnapshotId>, added_bytes: u64) -> CopiedSnapshot {
     CopiedSnapshot { from: from.id(), snapshot, source: from.source(), added_bytes }
 }
@@ -319,7 +321,7 @@ pub(crate) fn tags_for(tags: &[String], host: &str) -> Vec<String> {
     tags.iter().map(|tag| tag.replace(HOST_MARK, host)).collect()
 }
 
-/// A snapshot file as it stands in the destination: of no parent, for that one may not be there.
+/// A snapshot file as it is written to the destination: without a parent, which may not exist there.
 fn as_copied(file: &SnapshotFile, tags: &[String]) -> SnapshotFile {
     let mut copied = file.clone();
     copied.original = file.original.or(Some(file.id));
@@ -332,10 +334,10 @@ fn as_copied(file: &SnapshotFile, tags: &[String]) -> SnapshotFile {
     copied
 }
 
-/// Both repositories with their indexes read. Blocking.
+/// Both repositories with their indexes in memory. Blocking.
 struct Carrier {
     source: Engine,
-    /// Taken only while its index is read again.
+    /// `None` only while its index is read again.
     destination: Option<Engine>,
     gate: Arc<Gate>,
     /// Trees that are whole in the destination, with all below them.
@@ -356,12 +358,12 @@ impl Carrier {
         Ok(Self { source, destination: Some(destination), gate, whole: HashSet::new() })
     }
 
-    /// Carries a snapshot's blobs over, and looks whether all are there.
+    /// Copies a snapshot's blobs, and checks that all of them exist.
     fn carry(&mut self, file: &SnapshotFile) -> Result<(), RepositoryError> {
         let before = self.gate.written_bytes();
         let carried =
             self.source.copy(self.engine()?, [file]).map_err(RepositoryError::engine("copy to"));
-        // What a failure left half-way is in the index too, and needs not be carried again.
+        // Blobs stored before a failure are in the index too, and need not be copied again.
         if self.gate.written_bytes() != before {
             let engine = self.destination.take().map(rustic_core::Repository::drop_index);
             let engine = engine.map(rustic_core::Repository::to_indexed).transpose();
@@ -380,14 +382,14 @@ impl Carrier {
         self.destination.as_ref().ok_or_else(gone)
     }
 
-    /// Whether every blob below a tree is in the destination's index.
+    /// Checks that every blob below a tree is in the destination's index.
     fn complete(&mut self, root: &TreeId) -> Result<(), RepositoryError> {
         let engine = self.engine()?;
-        let lacks = |what: &str, id: &rustic_core::Id| {
-            RepositoryError::Damaged {
+        let lacks = |what: &str, id: &rustic_core::Id| RepositoryError::Damaged {
             object: format!("{what} {}", id.to_hex().as_str()),
-            why: "it is not in the source's index, or was lost on the way; `check` of the source tells".into(),
-        }
+            why:
+                "it is not in the source's index, or was lost on the way; run `check` on the source"
+                    .into(),
         };
         let mut seen = HashSet::new();
         let mut pending = vec![*root];

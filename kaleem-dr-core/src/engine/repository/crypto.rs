@@ -6,7 +6,7 @@
 use aes256ctr_poly1305aes::{Aes256CtrPoly1305Aes, Key, aead::AeadInPlace as _};
 use rustic_core::repofile::MasterKey;
 
-/// Bytes that encryption adds: a nonce of 16 in front, a tag of 16 behind.
+/// Bytes added by encryption: a nonce of 16 before and a tag of 16 after the content.
 pub(crate) const OVERHEAD: usize = 32;
 const NONCE: usize = 16;
 const TAG: usize = 16;
@@ -27,7 +27,7 @@ impl std::fmt::Debug for RepositoryKey {
     }
 }
 
-/// The ciphertext is not what was written, or was encrypted with another key.
+/// The ciphertext was changed, or was encrypted with another key.
 #[derive(Debug, thiserror::Error)]
 #[error("it does not decrypt: it is damaged, or encrypted with another key")]
 pub(crate) struct Damaged;
@@ -46,7 +46,7 @@ impl RepositoryKey {
         self.master.clone()
     }
 
-    /// Nonce, ciphertext, tag.
+    /// Encrypts; returns nonce, ciphertext and tag.
     pub(crate) fn encrypt(&self, plain: &[u8]) -> Vec<u8> {
         let nonce: [u8; NONCE] = rand::random();
         let mut encrypted = Vec::with_capacity(plain.len() + OVERHEAD);
@@ -64,7 +64,7 @@ impl RepositoryKey {
         self.decrypt_owned(encrypted.to_vec())
     }
 
-    /// The same, in the memory that held the encrypted bytes.
+    /// Like `decrypt`, but reuses the memory of the encrypted bytes.
     pub(crate) fn decrypt_owned(&self, mut encrypted: Vec<u8>) -> Result<Vec<u8>, Damaged> {
         let end = encrypted.len().checked_sub(TAG).filter(|end| *end >= NONCE).ok_or(Damaged)?;
         let nonce: [u8; NONCE] = encrypted[..NONCE].try_into().map_err(|_| Damaged)?;

@@ -1,11 +1,11 @@
-//! What rustic_core's errors say, and what the store said behind them.
+//! The texts of rustic_core's errors, and of the store's errors behind them.
 
 use rustic_core::RusticError;
 
 use super::store::{StoreError, StoreErrorKind};
 use crate::ground::{Cause, error_chain};
 
-/// What rustic_core said, in one line, and what the store said to it.
+/// The error of rustic_core in one line, and the error of the store that caused it.
 #[derive(Debug, thiserror::Error)]
 #[error("{said}")]
 pub(crate) struct EngineCause {
@@ -14,7 +14,7 @@ pub(crate) struct EngineCause {
     pub(crate) is_full: bool,
 }
 
-/// A rustic_core error as a cause of ours: one line, without its advice to report to its authors.
+/// Converts a rustic_core error into a one-line cause, without its advice to report it to the authors.
 pub(crate) fn engine_cause(error: &RusticError) -> Cause {
     let mut deepest: Option<&(dyn std::error::Error + 'static)> = std::error::Error::source(error);
     while let Some(next) = deepest.and_then(std::error::Error::source) {
@@ -26,7 +26,7 @@ pub(crate) fn engine_cause(error: &RusticError) -> Cause {
         _ => said,
     };
     let store = store_error(error);
-    // What the store says is a sentence already; the engine would tell it twice.
+    // The store's error is complete; the engine would repeat it.
     let said = store.map_or(said, |store| error_chain(store));
     Box::new(EngineCause {
         said,
@@ -42,7 +42,7 @@ fn store_error(error: &RusticError) -> Option<&StoreError> {
         .find_map(|cause| cause.downcast_ref::<StoreError>())
 }
 
-/// What the store said of an error of rustic_core's, where it came from there.
+/// The store's error behind an error of rustic_core, if there is one.
 pub(crate) fn store_error_kind(error: &RusticError) -> Option<StoreErrorKind> {
     store_error(error).map(StoreError::kind)
 }

@@ -1,4 +1,4 @@
-//! What can go wrong with a repository.
+//! The errors of a repository.
 
 use std::path::PathBuf;
 
@@ -14,101 +14,101 @@ use crate::{
     ground::{Cause, Exit, SourceError},
 };
 
-/// Why a repository operation failed.
+/// The reason why a repository operation failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RepositoryError {
-    /// There is no repository.
+    /// The repository does not exist.
     #[error("there is no repository at {location}")]
     NotFound {
-        /// The place, in words.
+        /// Location of the repository, without credentials.
         location: String,
     },
-    /// There is one already.
+    /// A repository already exists there.
     #[error("there is a repository at {location} already")]
     AlreadyExists {
-        /// The place, in words.
+        /// Location of the repository, without credentials.
         location: String,
     },
     /// No key of the repository opens with this password.
     #[error("the password does not open the repository at {location}")]
     WrongPassword {
-        /// The place, in words.
+        /// Location of the repository, without credentials.
         location: String,
     },
-    /// Somebody else holds a lock.
+    /// Another program holds a lock.
     #[error("the repository is locked by {holder}")]
     Locked {
         /// Process, host, age and kind of the lock.
         holder: String,
     },
-    /// Our own lock is gone: someone removed it, or we were frozen for so long that it went stale.
+    /// Our own lock no longer exists: another program removed it, or this process was frozen for so long that it became stale.
     #[error("our lock on the repository was lost ({why}); nothing was committed")]
     LockLost {
-        /// How it was lost.
+        /// The reason for the loss.
         why: String,
     },
-    /// The object store failed.
+    /// An error of the object store.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// rustic_core failed.
+    /// An error of rustic_core.
     #[error("cannot {action} the repository")]
     Engine {
-        /// What was tried: `open`, `read the index of`.
+        /// The operation that failed: `open`, `read the index of`.
         action: &'static str,
-        /// What it said.
+        /// The error of rustic_core.
         #[source]
         cause: Cause,
     },
-    /// An object is not what it should be.
+    /// An object is damaged.
     #[error("{object} is damaged: {why}")]
     Damaged {
         /// The object's key or id.
         object: String,
-        /// What is wrong.
+        /// Description of the damage.
         why: String,
     },
     /// No snapshot matches.
     #[error("no snapshot matches {wanted}")]
     NoSnapshot {
-        /// What was asked for.
+        /// The requested snapshot.
         wanted: String,
     },
-    /// The hosts that are meant have no point.
+    /// The selected hosts have no point.
     #[error("{hosts} has no point of {of}{}{}", listed(others), future.as_ref().map(|why| format!("; {why}")).unwrap_or_default())]
     NoPoint {
-        /// What has no point: `source mongo`, or `any source`.
+        /// The owner without a point: `source mongo`, or `any source`.
         of: String,
-        /// The hosts that were meant, in words.
+        /// The selected hosts, as text.
         hosts: String,
         /// The hosts that have one, by name.
         others: Vec<HostNewest>,
-        /// A snapshot that was passed over because it is dated in the future, in words.
+        /// Describes a snapshot that was skipped because it is dated in the future.
         future: Option<String>,
     },
     /// Several snapshots match.
     #[error("{wanted} matches {count} snapshots; give more digits")]
     Ambiguous {
-        /// What was asked for.
+        /// The requested snapshot.
         wanted: String,
-        /// How many match.
+        /// Number of matches.
         count: usize,
     },
     /// None, or several, of a repository's keys match.
     #[error("{count} keys match {wanted:?}; name one")]
     NoKey {
-        /// What was asked for.
+        /// The requested snapshot.
         wanted: String,
-        /// How many match.
+        /// Number of matches.
         count: usize,
     },
-    /// A capture ended without an error of its own, and still must not be committed.
+    /// A capture ended without an error of its own, but must not be committed.
     #[error("the capture cannot be committed: {0}")]
     NotCommitted(String),
-    /// This would destroy something; the sentence says what to do.
+    /// The operation would destroy data; the text includes advice.
     #[error("{0}")]
     Guarded(String),
-    /// The repository failed before in this run and is not tried again.
+    /// The repository failed earlier in this run and is not tried again.
     #[error("the repository cannot be used: {0}")]
     Unusable(String),
     /// A local path could not be used.
@@ -116,21 +116,21 @@ pub enum RepositoryError {
     Path {
         /// The path.
         path: PathBuf,
-        /// What was tried.
+        /// The operation that failed.
         action: &'static str,
-        /// What the system said.
+        /// The error of the operating system.
         #[source]
         cause: std::io::Error,
     },
-    /// It does not hold still for long enough.
+    /// It keeps changing for too long.
     #[error(
         "{location} changes while it is read: something prunes it or writes to it; run this again later"
     )]
     Changing {
-        /// The place, in words.
+        /// Location of the repository, without credentials.
         location: String,
     },
-    /// The ledger failed.
+    /// An error of the ledger.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
     /// The operator cancelled.
@@ -138,11 +138,11 @@ pub enum RepositoryError {
     Cancelled,
 }
 
-/// A host that has points, and when its newest was taken.
+/// A host with points, and the time of its newest one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct HostNewest {
-    /// Its name.
+    /// Name of the host.
     pub host: String,
     /// Time of its newest snapshot.
     pub newest: Timestamp,
@@ -170,7 +170,7 @@ impl RepositoryError {
         }
     }
 
-    /// Whether there is no room left in the repository's place.
+    /// Reports whether the repository's disk or bucket is full.
     #[must_use]
     pub fn is_full(&self) -> bool {
         match self {

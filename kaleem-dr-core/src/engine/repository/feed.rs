@@ -1,4 +1,4 @@
-//! The archiver's stream of entries: files, and artifacts with what follows each.
+//! The archiver's input stream: files, and artifacts with their followers.
 
 use std::{
     io::Read,
@@ -53,7 +53,7 @@ pub(super) struct Entries {
     queued: Option<mpsc::Receiver<Entry>>,
     state: Arc<CaptureState>,
     backpressure: Backpressure,
-    /// Follows the stream that was given out last.
+    /// The follower of the stream returned last.
     follower: Option<ReadSourceEntry<Opener>>,
 }
 
@@ -85,8 +85,8 @@ impl Iterator for Entries {
     }
 }
 
-/// rustic_core reads an entry only when it has the one after it. A stream's source may well open its next artifact only when
-/// this one is read, and both would wait for ever: so each stream is followed by an empty entry, which the commit takes out.
+/// rustic_core reads an entry only once it has the next one. A source may open its next artifact only after the current one has
+/// been read, and both would wait forever. So each stream is followed by an empty entry, which the commit removes.
 fn follower(path: &Path) -> ReadSourceEntry<Opener> {
     let path = follower_path(path);
     let node = node(&path, &EntryKind::Fifo, EntryMeta::default());
@@ -129,7 +129,7 @@ fn node(path: &Path, kind: &EntryKind, meta: EntryMeta) -> Node {
     let metadata = Metadata {
         mode: Some(go_mode::from_unix(meta.mode) | type_bits),
         mtime: meta.mtime,
-        // Left out as restic does by default: reading a tree for its backup would change every directory in it.
+        // Omitted, as in restic by default: reading a tree for its backup would change every directory in it.
         atime: None,
         ctime: meta.ctime,
         uid: meta.uid,
@@ -140,7 +140,7 @@ fn node(path: &Path, kind: &EntryKind, meta: EntryMeta) -> Node {
         device_id: meta.device_id,
         size: meta.size_bytes,
         links: meta.links,
-        // rustic_core does not export the type; its stored form is the way in.
+        // rustic_core does not export the type, so it is created from its stored form.
         extended_attributes: serde_json::from_value(
             meta.xattrs
                 .into_iter()

@@ -1,4 +1,4 @@
-//! Forgetting snapshots, and pinning those that must stay.
+//! Forgets snapshots, and pins those that must be kept.
 
 use std::sync::Arc;
 
@@ -13,21 +13,21 @@ use super::{
 };
 use crate::{CancellationToken, ground::progress::ProgressSink};
 
-/// A snapshot that was pinned or unpinned. Its file is written anew, so its id changes.
+/// A snapshot that was pinned or unpinned. Its file is rewritten, so its id changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[non_exhaustive]
 pub struct Rewritten {
-    /// Its id before.
+    /// The previous id.
     pub from: SnapshotId,
-    /// Its id now.
+    /// The new id.
     pub to: SnapshotId,
 }
 
 impl Repository {
-    /// Forgets by policy. The lock must be exclusive.
+    /// Forgets snapshots by policy. The lock must be exclusive.
     ///
     /// # Errors
-    /// As [`Retention::plan`]; and when a snapshot cannot be removed.
+    /// As [`Retention::plan`]; also if a snapshot cannot be removed.
     pub async fn forget(
         &self,
         retention: &Retention,
@@ -48,10 +48,10 @@ impl Repository {
         Ok(report)
     }
 
-    /// Forgets these snapshots. The lock must be exclusive. Whether they may go is the caller's to decide.
+    /// Forgets these snapshots without applying any guard; that is up to the caller. The lock must be exclusive.
     ///
     /// # Errors
-    /// When one cannot be removed; others may be gone.
+    /// If one cannot be removed; others may already be.
     pub async fn forget_snapshots(
         &self,
         ids: &[SnapshotId],
@@ -71,11 +71,11 @@ impl Repository {
         .await
     }
 
-    /// Pins a snapshot, so that no policy of ours forgets it, or takes its pin away. Stock restic sees the tag `pinned`
+    /// Pins a snapshot, so that no policy of ours forgets it, or unpins it. Stock restic sees the tag `pinned`
     /// (`forget --keep-tag pinned`). The new file is written before the old one is removed. The lock must be exclusive.
     ///
     /// # Errors
-    /// When the snapshot cannot be written or removed.
+    /// If the snapshot cannot be written or removed.
     pub async fn set_pinned(
         &self,
         snapshot: &Snapshot,
@@ -108,10 +108,10 @@ impl Repository {
     }
 }
 
-/// Whether naming a snapshot is enough to forget it.
+/// Checks that a snapshot may be forgotten just by naming it.
 ///
 /// # Errors
-/// [`RepositoryError::Guarded`] for one that is pinned, or the last whole one of its source and host that is not dated in the future.
+/// [`RepositoryError::Guarded`] if it is pinned, or the last whole one of its source and host that is not dated in the future.
 pub fn may_be_forgotten(
     snapshot: &Snapshot,
     among: &[Snapshot],

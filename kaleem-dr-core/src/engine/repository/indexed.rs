@@ -1,4 +1,4 @@
-//! Which packs a set of index files names: of this repository, or of a mirror of it, which is encrypted with the same key.
+//! The packs named by a set of index files: of this repository, or of a mirror of it, which is encrypted with the same key.
 
 use std::collections::HashSet;
 
@@ -20,7 +20,7 @@ pub(crate) struct IndexedPacks {
 }
 
 impl IndexedPacks {
-    /// Whether a pack is named at all.
+    /// Reports whether an index file names this pack.
     pub(crate) fn names(&self, pack: &str) -> bool {
         self.live.contains(pack) || self.marked.contains(pack)
     }
@@ -44,7 +44,7 @@ impl Repository {
     /// The packs that these index files name; `keys` are those of objects in `store`.
     ///
     /// # Errors
-    /// [`RepositoryError::Damaged`] names an index file that does not open; what the store says.
+    /// [`RepositoryError::Damaged`] with the name of an index file that cannot be decrypted or parsed; errors of the store.
     pub(crate) async fn indexed_packs(
         &self,
         store: &dyn ObjectStore,

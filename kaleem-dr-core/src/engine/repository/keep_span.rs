@@ -41,7 +41,7 @@ impl FromStr for KeepSpan {
         let mut rest = text;
         while !rest.is_empty() {
             let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
-            // Four digits at most: jiff's spans hold 19,998 years, and none of these sums reaches that.
+            // At most four digits: jiff's spans are limited to 19,998 years, and no sum here reaches that.
             let number: u16 =
                 rest[..digits].parse().ok().filter(|number| *number <= 9999).ok_or_else(invalid)?;
             let unit = rest[digits..].chars().next().ok_or_else(invalid)?;

@@ -1,4 +1,4 @@
-//! Every snapshot of a repository, and those that cannot be read.
+//! All snapshots of a repository, and the files that could not be read.
 
 use serde::Serialize;
 
@@ -10,13 +10,13 @@ use super::{
 };
 use crate::CancellationToken;
 
-/// What is in `snapshots/`.
+/// The content of `snapshots/`.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct SnapshotListing {
-    /// Every snapshot that can be read, oldest first.
+    /// All readable snapshots, oldest first.
     pub snapshots: Vec<Snapshot>,
-    /// The others.
+    /// Files that could not be read.
     pub unreadable: Vec<UnreadableSnapshot>,
 }
 
@@ -26,18 +26,18 @@ pub struct SnapshotListing {
 pub struct UnreadableSnapshot {
     /// Its key in the store.
     pub object: String,
-    /// What is wrong with it.
+    /// Description of the defect.
     pub why: String,
 }
 
 impl Repository {
-    /// Every snapshot that can be read, oldest first. One that cannot is named in a warning, and keeps none of the others away.
+    /// All readable snapshots, oldest first. Warns of each one that cannot be read.
     ///
     /// # Errors
-    /// When they cannot be listed, or the store fails.
+    /// If they cannot be listed, or the store fails.
     pub async fn snapshots(&self) -> Result<Vec<Snapshot>, RepositoryError> {
         if self.0.cache_directory.is_some() {
-            // Most of them are in the cache, which is the engine's.
+            // Most of them are in the engine's cache.
             let repository = self.clone();
             let cached = blocking(move || {
                 let engine = repository.engine(Gate::open(CancellationToken::new()), &silent())?;
@@ -58,16 +58,16 @@ impl Repository {
         Ok(listing.snapshots)
     }
 
-    /// Every snapshot file, read from the repository itself.
+    /// All snapshot files, read from the repository itself.
     ///
     /// # Errors
-    /// When they cannot be listed, or the store fails.
+    /// If they cannot be listed, or the store fails.
     pub async fn snapshot_listing(&self) -> Result<SnapshotListing, RepositoryError> {
         let listed = names::objects(&*self.0.store, "snapshots").await?;
         let keys: Vec<String> = listed.into_iter().map(|object| object.key).collect();
         let encrypted = match self.0.store.read_many(keys.clone()).await {
             Ok(encrypted) => encrypted.into_iter().map(Some).collect(),
-            // One was forgotten since they were listed.
+            // One was forgotten after they were listed.
             Err(error) if error.is_not_found() => self.read_those_left(&keys).await?,
             Err(error) => return Err(error.into()),
         };

@@ -1,4 +1,4 @@
-//! Where a repository is, and what opens it.
+//! The location of a repository, and its password.
 
 use std::{
     fs,
@@ -17,18 +17,18 @@ use super::{
 /// The directories of a repository on disk.
 const DIRECTORIES: [&str; 5] = ["data", "index", "keys", "locks", "snapshots"];
 
-/// Where a repository is.
+/// The location of a repository.
 #[derive(Clone, Debug)]
 #[expect(clippy::large_enum_variant, reason = "there are a handful of them in a process")]
 pub enum Location {
-    /// A directory.
+    /// A local directory.
     Directory(PathBuf),
     /// A bucket, or a prefix in one.
     S3(S3Access),
 }
 
 impl Location {
-    /// The place in words, without credentials: what a store says of itself, and the ledger calls it.
+    /// The location as text, without credentials: stores use it in errors, and the ledger as the repository's name.
     #[must_use]
     pub fn in_words(&self) -> String {
         match self {
@@ -37,10 +37,10 @@ impl Location {
         }
     }
 
-    /// The object store of a place that is there.
+    /// The object store at an existing location.
     ///
     /// # Errors
-    /// [`RepositoryError::NotFound`] for a directory that is not there; what the store says.
+    /// [`RepositoryError::NotFound`] if the directory does not exist; errors of the store.
     pub fn store(&self) -> Result<Arc<dyn ObjectStore>, RepositoryError> {
         match self {
             Self::Directory(path) => match OpendalStore::directory(path) {
@@ -54,10 +54,10 @@ impl Location {
         }
     }
 
-    /// As [`Location::store`], for a place that is to be filled object by object: the directories of a repository are made.
+    /// Like [`Location::store`], for a location that is to be filled object by object: creates the directories of a repository.
     ///
     /// # Errors
-    /// [`RepositoryError::Guarded`] when something else is there.
+    /// [`RepositoryError::Guarded`] if the location has other content.
     pub fn store_to_fill(&self) -> Result<Arc<dyn ObjectStore>, RepositoryError> {
         if let Self::Directory(path) = self
             && !path.join("config").exists()
@@ -68,27 +68,27 @@ impl Location {
     }
 }
 
-/// Where a repository is and what opens it.
+/// The location of a repository and its password.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Access {
-    /// Where it is.
+    /// The location.
     pub location: Location,
     /// The password of one of its keys.
     pub password: SecretString,
-    /// Where index and trees of a remote repository are cached; `None` for no cache.
+    /// Directory for the cache of a remote repository's index and trees; `None` disables the cache.
     pub cache_directory: Option<PathBuf>,
 }
 
 impl Access {
-    /// Without a cache.
+    /// Access without a cache.
     #[must_use]
     pub fn new(location: Location, password: SecretString) -> Self {
         Self { location, password, cache_directory: None }
     }
 }
 
-/// Makes the directories of a repository, for its owner alone.
+/// Creates the directories of a repository with access for their owner only.
 pub(super) fn lay_out(root: &Path) -> Result<(), RepositoryError> {
     let failed = |path: &Path| {
         let path = path.to_path_buf();
@@ -106,7 +106,7 @@ pub(super) fn lay_out(root: &Path) -> Result<(), RepositoryError> {
     make_directories(root)
 }
 
-/// Makes the directories of a repository where nothing else is. What is there of them already stays: a mirror may be half made.
+/// Creates the directories of a repository in a location without other content. Existing ones are kept: a mirror may be incomplete.
 pub(super) fn make_directories(root: &Path) -> Result<(), RepositoryError> {
     let failed = |path: &Path| {
         let path = path.to_path_buf();

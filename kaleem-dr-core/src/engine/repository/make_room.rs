@@ -1,9 +1,9 @@
-//! Giving space back on a full disk, where not even a new index file can be written.
+//! Frees space on a full disk, where not even a new index file can be written.
 //!
-//! In this order, each step only if there is room for it: what no index names goes, then index files that name garbage only, with their
-//! packs, and last the garbage of the other index files, whose index file is written anew. Only where that write fails for want of room do
-//! the packs go before it; a run that is cut short then leaves an index that names packs that no snapshot needs, which the next backup or
-//! `repair index` sets right.
+//! Works in this order, each step only if there is space for it: first packs that no index names, then index files that name only
+//! garbage, with their packs, and last the garbage in the other index files, which are rewritten. Only if that write fails for
+//! lack of space are the packs removed before it; an interrupted run then leaves an index that names packs that no snapshot
+//! needs, which the next backup or `repair index` corrects.
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -22,7 +22,7 @@ use crate::{
     ground::progress::{ProgressSink, Unit},
 };
 
-/// What making room removed.
+/// The packs removed to free space.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Freed {
     pub(crate) packs: u64,
@@ -30,10 +30,11 @@ pub(crate) struct Freed {
 }
 
 impl Repository {
-    /// Removes packs that no snapshot needs any blob of. The lock must be exclusive, or the disk so full that nobody can write.
+    /// Removes packs of which no snapshot needs any blob. The lock must be exclusive, or the disk so full that no program can
+    /// write.
     ///
     /// # Errors
-    /// [`RepositoryError::Guarded`] when a snapshot has lost something; when something cannot be removed.
+    /// [`RepositoryError::Guarded`] if a snapshot has lost data; other errors if something cannot be removed.
     pub(crate) async fn make_room(
         &self,
         lock: &Lock,
@@ -71,7 +72,7 @@ impl Repository {
         Ok(freed)
     }
 
-    /// Writes an index file anew, with the used packs only.
+    /// Rewrites an index file with the used packs only.
     async fn without(
         &self,
         key: &String,
@@ -132,7 +133,7 @@ impl Repository {
                 let lost = reach.walk(&engine, snapshot.file.tree, &|_| false, &stop)?;
                 if !lost.is_empty() {
                     return Err(RepositoryError::Guarded(format!(
-                        "snapshot {} has lost something ({lost}), so nobody can tell what is in use; run `kaleem-dr check`",
+                        "snapshot {} has lost data ({lost}), so it is unknown what is in use; run `kaleem-dr check`",
                         snapshot.id().short()
                     )));
                 }

@@ -1,10 +1,10 @@
-//! What was found damaged when a lock was taken, so that what is saved under it relies on none of it.
+//! The damage found when a lock was acquired, so that nothing saved under the lock relies on damaged objects.
 
 use rustic_core::Id;
 
-/// What is known of the index before a capture.
+/// The state of the index before a capture.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Mended {
-    /// Index files that cannot be read and were passed over.
+    /// Index files that cannot be read and were skipped.
     pub(crate) damaged: Vec<Id>,
 }

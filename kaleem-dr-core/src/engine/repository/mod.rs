@@ -1,7 +1,7 @@
-//! A restic-format repository: open or make it, lock it, save into it, read it back, keep it small and sound.
+//! A restic-format repository: open or create it, lock it, save to it, read it back, keep it small and intact.
 //!
-//! Every method is async and does rustic_core's blocking work on the runtime's blocking threads. This and the artifact
-//! pipe are the only borders between the two worlds.
+//! Every method is async and runs rustic_core's blocking work on the runtime's blocking threads. This module and the artifact
+//! pipe are the only boundaries between the two.
 
 mod backend;
 mod backpressure;
@@ -93,13 +93,13 @@ use crate::{
     ground::progress::{ProgressSink, Silent},
 };
 
-/// How a repository is made.
+/// Options for a new repository.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct InitOptions {
     /// restic's format: 2 compresses, 1 is for restic before 0.14.
     pub version: u32,
-    /// From this size on, a data pack is full. Two or three are in memory while a snapshot is written.
+    /// Size at which a data pack is complete, in bytes. Two or three are in memory while a snapshot is written.
     pub pack_bytes: u32,
 }
 
@@ -125,15 +125,15 @@ struct Inner {
     chunker: ChunkerParams,
     cache_directory: Option<PathBuf>,
     runtime: Handle,
-    /// Whether work that only reads takes no lock and minds none.
+    /// Read-only operations take no lock, and ignore the locks of others.
     is_lockless: bool,
 }
 
 impl Repository {
-    /// Makes a repository and opens it. `version` is restic's: 2 compresses, 1 is for restic before 0.14.
+    /// Creates a repository and opens it. `version` is restic's: 2 compresses, 1 is for restic before 0.14.
     ///
     /// # Errors
-    /// [`RepositoryError::AlreadyExists`], or what the store says.
+    /// [`RepositoryError::AlreadyExists`]; errors of the store.
     pub async fn init(access: &Access, version: u32) -> Result<Self, RepositoryError> {
         if let Location::Directory(path) = &access.location {
             lay_out(path)?;
@@ -146,7 +146,7 @@ impl Repository {
         .await
     }
 
-    /// As [`Repository::init`], in a store of one's own; the location in `access` is not used.
+    /// Like [`Repository::init`], but in a given store; the location in `access` is ignored.
     ///
     /// # Errors
     /// As [`Repository::init`].
@@ -158,8 +158,8 @@ impl Repository {
         Self::make(store, access, options, None).await
     }
 
-    /// As [`Repository::init`], cutting files where another repository cuts them: what is copied from it and what is saved
-    /// directly then share their blobs.
+    /// Like [`Repository::init`], but cuts files in the same places as another repository: copies from it and direct saves then
+    /// share their blobs.
     ///
     /// # Errors
     /// As [`Repository::init`].
@@ -189,7 +189,7 @@ impl Repository {
             let (master, password) = (master.clone(), access.password.clone());
             blocking(move || key::key_file(&master, &password, &KeyOwner::here())).await?
         };
-        // The key first: a repository begins to be one with its config.
+        // The key first, because the config makes the location a repository.
         store.write(&name, vec![file]).await?;
         let (runtime, backing) = (Handle::current(), store.clone());
         blocking(move || {
@@ -202,7 +202,7 @@ impl Repository {
                 config.datapack_growfactor = Some(0);
                 engine.init_with_config(&credentials, &keys, config)
             } else {
-                // Half of restic's longest blob: few are longer, and those decide how much memory is held (decision 8).
+                // Half of restic's largest blob: few are larger, and those determine how much memory is used (decision 8).
                 let config = ConfigOptions::default()
                     .set_version(version)
                     .set_datapack_size(ByteSize(pack_bytes.into()))
@@ -216,10 +216,10 @@ impl Repository {
         Self::open_in(store, access).await
     }
 
-    /// Opens a repository, ours or one that restic or rustic made.
+    /// Opens a repository, created by us, restic or rustic.
     ///
     /// # Errors
-    /// [`RepositoryError::NotFound`], [`RepositoryError::WrongPassword`], or what the store says.
+    /// [`RepositoryError::NotFound`], [`RepositoryError::WrongPassword`]; errors of the store.
     pub async fn open(access: &Access) -> Result<Self, RepositoryError> {
         if let Location::Directory(path) = &access.location
             && !path.join("config").exists()
@@ -229,7 +229,7 @@ impl Repository {
         Self::open_in(access.location.store()?, access).await
     }
 
-    /// As [`Repository::open`], in a store of one's own; the location in `access` is not used.
+    /// Like [`Repository::open`], but in a given store; the location in `access` is ignored.
     ///
     /// # Errors
     /// As [`Repository::open`].
@@ -286,18 +286,19 @@ impl Repository {
         self.0.version
     }
 
-    /// The place in words, without credentials.
+    /// The location as text, without credentials.
     #[must_use]
     pub fn location(&self) -> String {
         self.0.store.location()
     }
 
-    /// The same, read from the store alone.
+    /// The same repository, without its cache.
     fn without_cache(&self) -> Self {
         Self(Arc::new(Inner { cache_directory: None, ..(*self.0).clone() }))
     }
 
-    /// The same for an operator who knows that nothing prunes it: [`Repository::lock_to_read`] takes no lock and minds none.
+    /// The same repository, for an operator who knows that no program prunes it: [`Repository::lock_to_read`] takes no lock and
+    /// ignores those of others.
     #[must_use]
     pub fn without_locks(&self) -> Self {
         Self(Arc::new(Inner { is_lockless: true, ..(*self.0).clone() }))
@@ -321,8 +322,8 @@ impl Repository {
         .map_err(RepositoryError::engine("open"))
     }
 
-    /// The same with its index in memory, 48 bytes a blob. Index files that are damaged are passed over with a warning: what they alone
-    /// name shows as lost where it is needed. Blocking.
+    /// The same repository with its index in memory, 48 bytes per blob. Damaged index files are skipped with a warning: what only
+    /// they name shows as lost where it is needed. Blocking.
     pub(crate) fn indexed(
         &self,
         gate: Arc<Gate>,
@@ -342,7 +343,7 @@ impl Repository {
             return Err(failed()(error));
         }
         for (id, why) in &damaged {
-            tracing::warn!(index = %id.to_hex().as_str(), %why, "an index file is damaged and passed over; see `kaleem-dr check`");
+            tracing::warn!(index = %id.to_hex().as_str(), %why, "skipping a damaged index file; see `kaleem-dr check`");
         }
         gate.hide(damaged.into_iter().map(|(id, _)| id));
         self.engine(gate, progress)?.to_indexed().map_err(failed())
@@ -382,7 +383,7 @@ fn silent() -> Arc<dyn ProgressSink> {
     Arc::new(Silent)
 }
 
-/// Runs blocking work off the runtime's workers. A panic in it (rustic_core has a few) becomes an error.
+/// Runs blocking work outside the runtime's workers. A panic in it (rustic_core has a few) becomes an error.
 pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, RepositoryError> + Send + 'static,
 ) -> Result<T, RepositoryError> {

@@ -1,12 +1,12 @@
-//! Which names in a repository are those of its objects.
+//! Distinguishes the names of objects from other names in a repository.
 //!
-//! Other programs leave files in directories that they can write to: a NAS its `@eaDir`, a desktop its `.DS_Store`, an upload
-//! that was cut its temporary file. None of them is an object, and none of them may stop a listing.
+//! Other programs leave files in directories that they can write to: a NAS its `@eaDir`, a desktop its `.DS_Store`, an
+//! interrupted upload its temporary file. None of them is an object, and none of them may make a listing fail.
 
 pub use super::object_key::is_object_name;
 use super::store::{Object, ObjectStore, StoreError};
 
-/// The objects of one of a repository's directories; what else lies there is passed over.
+/// The objects in one of a repository's directories; other files there are ignored.
 ///
 /// # Errors
 /// As [`ObjectStore::list`].

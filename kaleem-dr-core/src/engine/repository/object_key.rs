@@ -5,8 +5,8 @@ use rustic_core::{FileType, Id};
 /// Hex digits of an object's name, its SHA-256.
 const DIGITS: usize = 64;
 
-/// Whether a key is that of an object: `keys/…`, `index/…`, `snapshots/…`, `locks/…` or `data/xx/xx…`, each ending in 64 lower-case
-/// hex digits. `config` has a fixed name and is not listed.
+/// Reports whether a key is that of an object: `keys/…`, `index/…`, `snapshots/…`, `locks/…` or `data/xx/xx…`, each ending in 64
+/// lower-case hex digits. `config` has a fixed name and is not listed.
 #[must_use]
 pub fn is_object_name(key: &str) -> bool {
     let is_id = |name: &str| {

@@ -1,4 +1,4 @@
-//! The objects and files behind a snapshot: which it needs, and whether they are what their names say.
+//! The objects and files behind a snapshot: determines which it needs, and checks that they match their names.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -21,19 +21,19 @@ use crate::{
     ground::{digest::ByteDigest, progress::StageProgress},
 };
 
-/// Length of the ranges an object is read in.
+/// Size of the ranges in which an object is read, in bytes.
 const RANGE_BYTES: u64 = 4 << 20;
 /// Objects read at once.
 const AT_ONCE: usize = 4;
-/// Files that may wait for whoever walks.
+/// Limit for the files that wait for the receiver.
 const FILES_IN_FLIGHT: usize = 256;
 
-/// What a look at a snapshot's objects showed.
+/// The result of checking a snapshot's objects.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct VerifiedObjects {
     pub(crate) objects: u64,
     pub(crate) size_bytes: u64,
-    /// One sentence for each object that is not what it should be.
+    /// One sentence for each damaged object.
     pub(crate) wrong: Vec<String>,
 }
 
@@ -43,7 +43,7 @@ pub(crate) struct VerifiedObjects {
 pub struct TreeFile {
     /// Its absolute path in the snapshot.
     pub path: PathBuf,
-    /// Its length.
+    /// Size in bytes.
     pub size_bytes: u64,
     pub(crate) node: Node,
 }
@@ -53,14 +53,14 @@ pub struct TreeFile {
 pub struct FileWalk(mpsc::Receiver<Result<TreeFile, RepositoryError>>);
 
 impl FileWalk {
-    /// The next file, or a directory that could not be read; `None` at the end.
+    /// The next file, or the error of a directory that could not be read; `None` at the end.
     pub async fn next(&mut self) -> Option<Result<TreeFile, RepositoryError>> {
         self.0.recv().await
     }
 }
 
 impl SnapshotReader {
-    /// Every regular file of the snapshot, in the order of the tree.
+    /// All regular files of the snapshot, in the order of the tree.
     #[must_use]
     pub fn files(&self) -> FileWalk {
         let (sender, receiver) = mpsc::channel(FILES_IN_FLIGHT);
@@ -71,7 +71,7 @@ impl SnapshotReader {
                 let tree = match reader.tree(&id) {
                     Ok(tree) => tree,
                     Err(error) => {
-                        // When whoever walks has gone away, nobody wants the rest.
+                        // If the receiver is gone, the rest is not needed.
                         if sender.blocking_send(Err(error)).is_err() {
                             return;
                         }
@@ -94,10 +94,10 @@ impl SnapshotReader {
         FileWalk(receiver)
     }
 
-    /// A file's bytes, each blob decrypted and compared with its id.
+    /// The bytes of a file; each blob is decrypted and compared with its id.
     ///
     /// # Errors
-    /// When a blob of it is in no index.
+    /// If one of its blobs is in no index.
     pub fn stream_file(
         &self,
         file: &TreeFile,
@@ -105,7 +105,7 @@ impl SnapshotReader {
         Ok(self.stream_places(self.places(&file.node)?))
     }
 
-    /// Reads every object this snapshot needs: its own file, the index, and each pack with a blob of it.
+    /// Reads every object that this snapshot needs: its own file, the index, and each pack with one of its blobs.
     pub(crate) async fn verify_objects(
         &self,
         bar: &dyn StageProgress,
@@ -131,7 +131,7 @@ impl SnapshotReader {
                 let size = sizes.get(&key).copied();
                 async move {
                     let Some(size) = size else {
-                        return Ok((key, Err("it is not there".to_owned())));
+                        return Ok((key, Err("it does not exist".to_owned())));
                     };
                     let verified = hashes_to_name(store, &key, size, bar, cancel).await?;
                     Ok::<_, RepositoryError>((key, verified.map(|()| size)))
@@ -151,7 +151,7 @@ impl SnapshotReader {
         Ok(found)
     }
 
-    /// Keys of the packs and the snapshot file, and what is missing already in the index. Blocking.
+    /// Keys of the packs and the snapshot file, and the blobs missing from the index. Blocking.
     fn needed(
         &self,
         cancel: &CancellationToken,
@@ -196,7 +196,7 @@ impl SnapshotReader {
     }
 }
 
-/// Reads an object range by range. The inner error is a sentence about the object; the outer one ends the verification.
+/// Reads an object range by range. The inner error describes a defect of the object; the outer one ends the verification.
 pub(crate) async fn hashes_to_name(
     store: &dyn ObjectStore,
     key: &str,
@@ -213,7 +213,7 @@ pub(crate) async fn hashes_to_name(
         let end = size_bytes.min(at + RANGE_BYTES);
         match store.read(key, Some(at..end)).await {
             Ok(bytes) => digest.update(&bytes),
-            // Only the object's own fault says something of it; else it cannot be told, and is not damage.
+            // Only an error that concerns the object itself shows damage; otherwise its state is unknown.
             Err(error) if error.kind().is_loss() => {
                 return Ok(Err(crate::ground::error_chain(&error)));
             }

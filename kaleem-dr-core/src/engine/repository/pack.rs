@@ -1,4 +1,4 @@
-//! Packs, made and read by hand: encrypted blobs, then the encrypted header, then the header's length (restic, `doc/design.rst`).
+//! Creates and parses packs: encrypted blobs, then the encrypted header, then the header's length (restic, `doc/design.rst`).
 
 use std::{collections::BTreeSet, num::NonZeroU32};
 
@@ -89,7 +89,7 @@ impl<'k> PackWriter<'k> {
         id.into()
     }
 
-    /// Adds a tree.
+    /// Adds a tree and returns its id.
     pub(crate) fn tree(&mut self, tree: &Tree) -> Result<TreeId, RepositoryError> {
         let (json, _) = tree.serialize().map_err(|error| {
             RepositoryError::NotCommitted(format!(
@@ -100,7 +100,7 @@ impl<'k> PackWriter<'k> {
         Ok(TreeId::from(self.blob(&json)))
     }
 
-    /// The pack, and what an index says of it.
+    /// Returns the pack and its entry for an index.
     pub(crate) fn finish(mut self) -> (Object, Value) {
         let header = self.key.encrypt(&self.header);
         self.bytes.extend(&header);
@@ -119,22 +119,22 @@ fn length(bytes: usize) -> u32 {
 /// The length of a pack's encrypted header, from the last bytes of the pack.
 ///
 /// # Errors
-/// When a pack of this length cannot have such a header.
+/// If a pack of this length cannot have such a header.
 pub(crate) fn header_length(tail: &[u8], pack_bytes: u64) -> Result<u64, String> {
     let bytes: [u8; 4] = tail.try_into().map_err(|_| "it is too short for a pack".to_owned())?;
     let length = u64::from(u32::from_le_bytes(bytes));
     if length < OVERHEAD as u64 || length + LENGTH_BYTES > pack_bytes {
         return Err(format!(
-            "it says that its header has {length} bytes, and is {pack_bytes} bytes long"
+            "its header should have {length} bytes, but the pack has {pack_bytes}"
         ));
     }
     Ok(length)
 }
 
-/// What an index says of a pack, from its header.
+/// The index entry of a pack, from its header.
 ///
 /// # Errors
-/// When the header does not fit a pack of this length.
+/// If the header does not match the length of the pack.
 pub(crate) fn parse_header(id: &str, header: &[u8], pack_bytes: u64) -> Result<Value, String> {
     let cut = || "its header is cut".to_owned();
     let (mut rest, mut offset, mut blobs) = (header, 0_u64, Vec::new());

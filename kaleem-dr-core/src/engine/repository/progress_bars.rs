@@ -1,4 +1,4 @@
-//! rustic_core's progress, shown by a sink of ours.
+//! Passes rustic_core's progress to our sink.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use rustic_core::{Progress, ProgressBars, ProgressType, RusticProgress};
 
 use crate::ground::progress::{ProgressSink, StageProgress, Unit};
 
-/// rustic_core's progress, handed on to ours.
+/// Receives rustic_core's progress and passes it to our sink.
 #[derive(Debug)]
 pub(super) struct Bars(pub(super) Arc<dyn ProgressSink>);
 

@@ -1,4 +1,4 @@
-//! Giving space back, in two phases: packs nobody refers to are first marked, and deleted by a later prune.
+//! Frees space in two phases: a prune marks packs without references, and a later prune deletes them.
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,18 +15,18 @@ use super::{
 };
 use crate::{CancellationToken, ground::progress::ProgressSink};
 
-/// Below this a marked pack could still be wanted by a writer that honours no locks.
+/// Before this time has passed, a writer that honours no locks may still need a marked pack.
 pub const KEEP_MARKED: Duration = Duration::from_hours(23);
 
-/// How to prune.
+/// Options for pruning.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct PruneOptions {
-    /// Most unused bytes that may stay, in percent of the used ones.
+    /// Limit for unused data to keep, in percent of the used data.
     pub max_unused_percent: u64,
-    /// Most bytes that are repacked, in percent of the repository.
+    /// Limit for the data to repack, in percent of the repository.
     pub max_repack_percent: u64,
-    /// Delete at once what would only be marked. Safe only when every writer honours restic's locks.
+    /// Delete immediately instead of only marking. Safe only if every writer honours restic's locks.
     pub instant: bool,
     /// Plan only.
     pub dry_run: bool,
@@ -38,61 +38,61 @@ impl Default for PruneOptions {
     }
 }
 
-/// What pruning did, or would do.
+/// The result of pruning, or of its plan.
 #[derive(Clone, Debug, Default, Serialize)]
 #[non_exhaustive]
 pub struct PruneReport {
     /// Packs marked now or before, and deleted by this prune.
     pub packs_deleted: u64,
-    /// Their bytes.
+    /// Their size, in bytes.
     pub bytes_deleted: u64,
     /// Packs marked by this prune, deleted by one at least 23 hours later.
     pub packs_marked: u64,
-    /// Bytes of packs marked by this prune, those of repacked packs included.
+    /// Size of the packs marked by this prune, including repacked ones, in bytes.
     pub bytes_marked: u64,
     /// Packs rewritten without their unused blobs.
     pub packs_repacked: u64,
-    /// Packs no index knows: what crashed or cancelled runs left.
+    /// Packs in no index: remains of crashed or cancelled runs.
     pub packs_unreferenced: u64,
-    /// Bytes of those.
+    /// Their size, in bytes.
     pub bytes_unreferenced: u64,
-    /// Bytes in use.
+    /// Used data, in bytes.
     pub bytes_used: u64,
-    /// Unused bytes that stay.
+    /// Unused data that are kept, in bytes.
     pub bytes_unused: u64,
-    /// Whether nothing was written.
+    /// True if nothing was written.
     pub dry_run: bool,
 }
 
 impl PruneReport {
-    /// Whether no pack is deleted: what is only marked is there for another 23 hours.
+    /// Reports whether no pack is deleted: one that is only marked exists for another 23 hours.
     #[must_use]
     pub fn deletes_nothing(&self) -> bool {
         self.packs_deleted == 0 && self.packs_unreferenced == 0
     }
 }
 
-/// A repository's size.
+/// The size of a repository.
 #[derive(Clone, Debug, Default, Serialize)]
 #[non_exhaustive]
 pub struct RepositoryStats {
-    /// Snapshots.
+    /// Number of snapshots.
     pub snapshots_count: u64,
-    /// Blobs in the index.
+    /// Number of blobs in the index.
     pub total_blob_count: u64,
-    /// Packs in the index.
+    /// Number of packs in the index.
     pub packs_count: u64,
-    /// Bytes of all objects.
+    /// Size of all objects, in bytes.
     pub total_size: u64,
-    /// Plain bytes of all blobs.
+    /// Uncompressed size of all blobs, in bytes.
     pub total_uncompressed_size: u64,
 }
 
 impl Repository {
-    /// Prunes. The lock must be exclusive.
+    /// Prunes the repository. The lock must be exclusive.
     ///
     /// # Errors
-    /// When the plan finds the repository damaged, or something cannot be written or removed.
+    /// If the plan finds the repository damaged, or something cannot be written or removed.
     pub async fn prune(
         &self,
         options: PruneOptions,
@@ -103,7 +103,7 @@ impl Repository {
         let listing = self.snapshot_listing().await?;
         if let Some(unreadable) = listing.unreadable.first() {
             return Err(RepositoryError::Guarded(format!(
-                "{} is damaged ({}): what it needs would be taken for garbage. `kaleem-dr repair --from MIRROR` puts it back; \
+                "{} is damaged ({}): what it needs would be treated as garbage. `kaleem-dr repair --from MIRROR` restores it; \
                  `kaleem-dr repair snapshots --forget` gives it up",
                 unreadable.object, unreadable.why
             )));
@@ -156,7 +156,7 @@ impl Repository {
         .await
     }
 
-    /// Where the engine could not plan because the repository has lost something, says what, and what mends it.
+    /// If the engine could not plan because the repository has lost data, returns an error that names the losses and the repair.
     async fn why_not_pruned(
         &self,
         error: RepositoryError,
@@ -165,8 +165,8 @@ impl Repository {
         match self.survey(cancel).await {
             Ok(survey) if !survey.damaged.is_empty() || !survey.lost.is_empty() => {
                 RepositoryError::Guarded(format!(
-                    "{} index files are damaged and {} packs are lost: to prune now could lose more. `kaleem-dr check` names them, and says \
-                 what mends them",
+                    "{} index files are damaged and {} packs are lost: pruning now could lose more. `kaleem-dr check` lists them and \
+                 their repairs",
                     survey.damaged.len(),
                     survey.lost.len()
                 ))
@@ -175,7 +175,7 @@ impl Repository {
         }
     }
 
-    /// Objects a killed process was writing. Nobody else writes: the lock is exclusive.
+    /// Removes objects that a killed process was writing. No other program writes: the lock is exclusive.
     async fn clear_half_written(&self) -> Result<(), RepositoryError> {
         match self.0.store.list(TEMPORARY_DIRECTORY).await {
             Ok(objects) => {
@@ -189,10 +189,10 @@ impl Repository {
         }
     }
 
-    /// Counts what is there.
+    /// Determines the size of the repository.
     ///
     /// # Errors
-    /// When a listing or the index cannot be read.
+    /// If a listing or the index cannot be read.
     pub async fn stats(&self) -> Result<RepositoryStats, RepositoryError> {
         let repository = self.clone();
         blocking(move || {
@@ -217,7 +217,7 @@ impl Repository {
     }
 }
 
-/// rustic_core divides by what is left of 100 percent.
+/// rustic_core divides by the difference to 100 percent.
 fn limit(percent: u64) -> LimitOption {
     if percent < 100 { LimitOption::Percentage(percent) } else { LimitOption::Unlimited }
 }

@@ -1,6 +1,6 @@
-//! What a snapshot's tree reaches, and whether the index knows all of it.
+//! Follows everything that a snapshot's tree refers to, and checks that the index has all of it.
 //!
-//! rustic_core takes a tree over from the parent snapshot by its id and never asks whether the index has it, nor what lies below. So
+//! rustic_core reuses a tree of the parent snapshot by its id, and never checks that the index has it or what it refers to. So
 //! before a snapshot is released, and in a check, every tree below its root is read and every blob of every file is looked up.
 
 use std::{
@@ -18,21 +18,21 @@ use crate::CancellationToken;
 
 type Engine = rustic_core::Repository<IndexedFullStatus>;
 
-/// Trees are read in so many threads: of a bucket each read waits, and on disk it decrypts.
+/// Number of threads that read trees: for a bucket, reads wait for the network, and for a disk, they decrypt.
 const THREADS: usize = 8;
-/// Places that are kept by name.
+/// Limit for the lost paths kept by name.
 const NAMED: usize = 3;
 
-/// What a tree reaches that is lost.
+/// The lost objects to which a tree refers.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Lost {
     /// Directories whose tree is in no index, or does not decrypt.
     pub(crate) directories: u64,
     /// Files with a blob that is in no index.
     pub(crate) files: u64,
-    /// The first of them.
+    /// The first of their paths.
     pub(crate) first: Vec<PathBuf>,
-    /// Trees that an index names, and that are damaged where they lie.
+    /// Trees that an index names but whose content is damaged.
     pub(crate) damaged: Vec<String>,
 }
 
@@ -63,11 +63,11 @@ impl fmt::Display for Lost {
     }
 }
 
-/// Walks trees, and remembers those that are whole with all below them.
+/// Walks trees, and remembers those that are whole including everything below them.
 #[derive(Debug, Default)]
 pub(crate) struct Reach {
     whole: HashSet<TreeId>,
-    /// Every pack with a blob of what was walked, where that is wanted.
+    /// The packs with a blob of the walked trees, if requested.
     packs: Option<HashSet<Id>>,
 }
 
@@ -77,7 +77,7 @@ struct Visited {
     below: Vec<(TreeId, PathBuf)>,
     lost_files: Vec<PathBuf>,
     packs: HashSet<Id>,
-    /// Why it is lost itself.
+    /// The reason why it is lost itself.
     lost: Option<Why>,
     path: PathBuf,
 }
@@ -88,21 +88,21 @@ enum Why {
 }
 
 impl Reach {
-    /// One that remembers the packs that are needed.
+    /// A walk that collects the needed packs.
     pub(crate) fn collecting() -> Self {
         Self { packs: Some(HashSet::new()), ..Self::default() }
     }
 
-    /// The packs with a blob of what was walked.
+    /// The packs with a blob of the walked trees.
     pub(crate) fn into_packs(self) -> HashSet<Id> {
         self.packs.unwrap_or_default()
     }
 
-    /// Reads every tree below `root` that is not known to be whole. `is_lost` are packs whose blobs count as lost although the index
-    /// names them. Blocking.
+    /// Reads every tree below `root` that is not known to be whole. The blobs of packs in `is_lost` count as lost even if the
+    /// index names them. Blocking.
     ///
     /// # Errors
-    /// When the store fails, or on cancellation.
+    /// If the store fails, or on cancellation.
     pub(crate) fn walk(
         &mut self,
         engine: &Engine,
@@ -148,7 +148,7 @@ impl Reach {
             }
             pending = next;
         }
-        // What is broken, and all above it, is not whole.
+        // A broken tree, and every tree above it, is not whole.
         while let Some(id) = broken.pop() {
             if seen.remove(&id) {
                 broken.extend(above.remove(&id).unwrap_or_default());

@@ -1,8 +1,8 @@
-//! Reading a snapshot back with flat memory.
+//! Reads a snapshot with constant memory.
 //!
-//! rustic_core's own restore holds 1.5–2.2 GB for 1 GiB and panics on I/O errors. Here blobs are read by runs: neighbours in
-//! one pack come with one ranged read of a few MiB, a few runs are under way at once, and each blob is opened, decompressed
-//! and compared with its id before anyone sees it.
+//! rustic_core's own restore holds 1.5–2.2 GB for 1 GiB and panics on I/O errors. Here, neighbouring blobs of a pack are read as
+//! a run with one ranged read of a few MiB, a few runs are read at once, and each blob is decrypted, decompressed and compared
+//! with its id before it is returned.
 
 use std::{error::Error as _, iter, path::Path, pin::pin, sync::Arc};
 
@@ -34,11 +34,11 @@ use crate::{
 const RUN_BYTES: u32 = 2 << 20;
 /// Unwanted bytes worth reading to save a request.
 const GAP_BYTES: u32 = 128 << 10;
-/// Runs under way at once when reading in order.
+/// Number of runs read at once when reading in order.
 const READ_AHEAD: usize = 3;
-/// Most that these may hold, encrypted and plain; a run that is larger, one blob of up to 8 MiB, is read alone.
+/// Limit for their memory, encrypted and plain; a larger run, which is one blob of up to 8 MiB, is read alone.
 const READ_AHEAD_KIB: u32 = 16 << 10;
-/// Most a manifest may hold.
+/// Limit for a manifest, in bytes.
 const MANIFEST_LIMIT_BYTES: u64 = 256 << 20;
 
 /// A snapshot opened for reading. The repository's index is in memory (48 bytes a blob).
@@ -64,7 +64,7 @@ pub(crate) struct BlobReader {
     key: RepositoryKey,
 }
 
-/// Where a blob lies.
+/// The location of a blob.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct BlobPlace {
     pub(crate) id: DataId,
@@ -85,7 +85,7 @@ impl BlobPlace {
     }
 }
 
-/// Blobs that are read with one request. `wanted` are places in the caller's list.
+/// Blobs read with one request. `wanted` are indexes into the caller's list.
 #[derive(Debug)]
 pub(crate) struct Run {
     pub(crate) wanted: Vec<usize>,
@@ -107,7 +107,7 @@ impl Repository {
     /// Opens a snapshot for reading.
     ///
     /// # Errors
-    /// When the index cannot be read.
+    /// If the index cannot be read.
     pub async fn read(&self, snapshot: &Snapshot) -> Result<SnapshotReader, RepositoryError> {
         let repository = self.clone();
         let engine =
@@ -119,7 +119,7 @@ impl Repository {
 }
 
 impl SnapshotReader {
-    /// The snapshot.
+    /// The snapshot that this reader reads.
     #[must_use]
     pub fn snapshot(&self) -> &Snapshot {
         &self.snapshot
@@ -131,10 +131,10 @@ impl SnapshotReader {
         Self { snapshot: snapshot.clone(), ..self.clone() }
     }
 
-    /// What the snapshot says of itself; `None` when another tool made it.
+    /// The manifest of the snapshot; `None` if another tool made it.
     ///
     /// # Errors
-    /// When it cannot be read, or is of a newer format than ours.
+    /// If it cannot be read, or has a newer format than ours.
     pub async fn manifest(&self) -> Result<Option<Manifest>, RepositoryError> {
         let reader = self.clone();
         let node = blocking(move || reader.find(Path::new(MANIFEST_PATH))).await?;
@@ -162,7 +162,7 @@ impl SnapshotReader {
         Ok(Some(manifest))
     }
 
-    /// Streams blobs in order, a few runs ahead of whoever takes them.
+    /// Streams blobs in order, reading a few runs ahead of the receiver.
     pub(crate) fn stream_places(
         &self,
         places: Vec<BlobPlace>,
@@ -183,14 +183,14 @@ impl SnapshotReader {
                 })
                 .buffered(READ_AHEAD);
             let mut reads = pin!(reads);
-            // A run's share is held until its last piece is on its way.
+            // A run's share is kept until its last piece has been sent.
             while let Some((read, _share)) = reads.next().await {
                 let (pieces, failed) = match read {
                     Ok(pieces) => (pieces, None),
                     Err(error) => (Vec::new(), Some(error)),
                 };
                 for piece in pieces.into_iter().map(Ok).chain(failed.map(Err)) {
-                    // The reader has gone away: nothing is left to do.
+                    // The receiver is gone, so nothing is left to do.
                     if sender.send(piece).await.is_err() {
                         return;
                     }
@@ -223,12 +223,12 @@ impl SnapshotReader {
         }
     }
 
-    /// The root tree. Blocking.
+    /// Reads the root tree. Blocking.
     pub(crate) fn root(&self) -> Result<Tree, RepositoryError> {
         self.tree(&self.snapshot.file.tree)
     }
 
-    /// A tree. Blocking.
+    /// Reads a tree. Blocking.
     pub(crate) fn tree(&self, id: &TreeId) -> Result<Tree, RepositoryError> {
         self.engine.get_tree(id).map_err(|error| {
             let from_store = iter::successors(error.source(), |&cause| cause.source())
@@ -249,7 +249,7 @@ impl SnapshotReader {
                         },
                     ),
                     why: lost.map_or_else(
-                        || "what is there does not decrypt, or is no tree".into(),
+                        || "it does not decrypt, or is not a tree".into(),
                         |store| error_chain(store),
                     ),
                 },
@@ -257,7 +257,7 @@ impl SnapshotReader {
         })
     }
 
-    /// Where a file's blobs lie, in its order.
+    /// The locations of a file's blobs, in the order of the file.
     pub(crate) fn places(&self, node: &Node) -> Result<Vec<BlobPlace>, RepositoryError> {
         node.content
             .iter()
@@ -280,7 +280,7 @@ impl SnapshotReader {
             .collect()
     }
 
-    /// The pack a tree lies in. Blocking.
+    /// The pack that contains a tree. Blocking.
     pub(crate) fn pack_of_tree(&self, id: &TreeId) -> Result<rustic_core::Id, RepositoryError> {
         let entry = self.engine.get_index_entry(id).map_err(|_| RepositoryError::Damaged {
             object: format!("tree {}", id.into_inner().to_hex().as_str()),
@@ -298,13 +298,13 @@ impl SnapshotReader {
     }
 }
 
-/// The places a run wants.
+/// The places that a run covers.
 pub(crate) fn pick(places: &[BlobPlace], run: &Run) -> Vec<BlobPlace> {
     run.wanted.iter().map(|&at| places[at]).collect()
 }
 
-/// Groups blobs into runs. With `reorder`, neighbours in a pack are joined wherever they stand in the list; else only
-/// those that follow each other there too, so that the list's order is kept.
+/// Groups blobs into runs. With `reorder`, neighbours in a pack are joined whatever their positions in the list; otherwise only
+/// those that are adjacent in the list too, which preserves its order.
 pub(crate) fn runs(places: &[BlobPlace], reorder: bool) -> Vec<Run> {
     let mut order: Vec<usize> = (0..places.len()).collect();
     if reorder {
@@ -360,7 +360,7 @@ impl BlobReader {
                 })
             };
             match &places[..] {
-                // Large blobs come alone, and are not copied.
+                // Large blobs are read alone, and are not copied.
                 [place] => Ok(vec![opened(place, bytes.into())?]),
                 places => places
                     .iter()

@@ -1,7 +1,9 @@
-//! Records that all hosts of a repository share: each is a snapshot of its own that holds one small JSON file and no data of a source.
+//! Records that all hosts of a repository share: each is a snapshot of its own that contains one small JSON file and no data of a
+//! source.
 //!
-//! The record's text lies in the snapshot's description too, so that listing the snapshots reads it. Stock restic lists a record, checks
-//! it and restores its file (`/.kaleem-dr/alarm.json`). A record lacks our tag, so it is no recovery point, and no policy forgets it.
+//! The text of the record is also in the snapshot's description, so that listing the snapshots reads it. Stock restic can list a
+//! record, check it and restore its file (`/.kaleem-dr/alarm.json`). A record does not have our tag, so it is not a recovery
+//! point, and no policy forgets it.
 
 use std::sync::Arc;
 
@@ -26,7 +28,7 @@ use crate::{
     ground::{SourceName, host::HostName, progress::ProgressSink},
 };
 
-/// What a record is about.
+/// The subject of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RecordKind {
@@ -35,7 +37,7 @@ pub enum RecordKind {
 }
 
 impl RecordKind {
-    /// Its tag, and the name of its file.
+    /// The name of its tag and of its file.
     fn word(self) -> &'static str {
         match self {
             Self::Alarm => "alarm",
@@ -47,18 +49,18 @@ impl RecordKind {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Record {
-    /// The snapshot that holds it.
+    /// The snapshot that contains it.
     pub snapshot: SnapshotId,
     /// The host that wrote it.
     pub host: String,
-    /// When it was written.
+    /// Time of writing.
     pub time: Timestamp,
-    /// What it says, as its writer gave it; `null` where it cannot be understood.
+    /// The content, as its writer provided it; `null` if it cannot be parsed.
     pub body: Value,
 }
 
 impl Record {
-    /// The records of a kind among a repository's snapshots, oldest first.
+    /// The records of this kind among a repository's snapshots, oldest first.
     #[must_use]
     pub fn among(snapshots: &[Snapshot], kind: RecordKind) -> Vec<Self> {
         let of_kind =
@@ -87,7 +89,7 @@ impl Repository {
     /// Writes a record under a lock that the caller holds.
     ///
     /// # Errors
-    /// When it cannot be written; then it cannot be seen.
+    /// If it cannot be written; then it does not exist.
     pub async fn add_record(
         &self,
         kind: RecordKind,
@@ -137,7 +139,7 @@ impl Repository {
     /// Removes records. The lock must be exclusive.
     ///
     /// # Errors
-    /// When one cannot be removed.
+    /// If one cannot be removed.
     pub async fn remove_records(
         &self,
         records: &[SnapshotId],

@@ -1,7 +1,8 @@
-//! Which snapshots a policy keeps, and what is never forgotten.
+//! Decides which snapshots a policy keeps; some are never forgotten.
 //!
-//! Only snapshots with our tag count, unless the operator takes over the rest, and only those of the hosts that are meant. They are grouped by host
-//! and source, so that a source that stopped working never loses its last good copies to the others' fresh ones.
+//! Only snapshots with our tag count, unless the operator includes the rest, and only those of the selected hosts. They are
+//! grouped by host and source, so that a source that stopped working never loses its last good copies to newer ones of other
+//! sources.
 
 use std::collections::BTreeMap;
 
@@ -19,35 +20,35 @@ use super::{
 };
 use crate::ground::host::HostScope;
 
-/// How many snapshots stay, per host and source. A snapshot stays that any rule keeps.
+/// The number of snapshots to keep, per host and source. A snapshot is kept if any rule keeps it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Retention {
-    /// The newest of this many hours.
+    /// Keep the newest of each of this many hours.
     pub keep_hourly: u32,
-    /// The newest of this many days.
+    /// Keep the newest of each of this many days.
     pub keep_daily: u32,
-    /// The newest of this many weeks.
+    /// Keep the newest of each of this many weeks.
     pub keep_weekly: u32,
-    /// The newest of this many months.
+    /// Keep the newest of each of this many months.
     pub keep_monthly: u32,
-    /// The newest of this many years.
+    /// Keep the newest of each of this many years.
     pub keep_yearly: u32,
-    /// The newest this many.
+    /// Keep this many of the newest.
     pub keep_last: u32,
-    /// All that are at most this much older than the newest: `14d`, `2y5m7d3h`.
+    /// Keep all that are at most this much older than the newest: `14d`, `2y5m7d3h`.
     pub keep_within: Option<KeepSpan>,
-    /// One an hour among those that are at most this much older than the newest.
+    /// Keep one per hour among those that are at most this much older than the newest.
     pub keep_within_hourly: Option<KeepSpan>,
-    /// One a day among them.
+    /// Keep one per day among them.
     pub keep_within_daily: Option<KeepSpan>,
-    /// One a week among them.
+    /// Keep one per week among them.
     pub keep_within_weekly: Option<KeepSpan>,
-    /// One a month among them.
+    /// Keep one per month among them.
     pub keep_within_monthly: Option<KeepSpan>,
-    /// One a year among them.
+    /// Keep one per year among them.
     pub keep_within_yearly: Option<KeepSpan>,
-    /// All that have one of these tags; `a,b` asks for both.
+    /// Keep all that have one of these tags; `a,b` requires both.
     pub keep_tag: Vec<String>,
     /// Also forget snapshots that we did not make (grouped by host and paths).
     pub take_over: bool,
@@ -59,22 +60,22 @@ impl Default for Retention {
     }
 }
 
-/// What forgetting did, or would do.
+/// The result of forgetting, or of its plan.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ForgetReport {
-    /// By host and source.
+    /// The groups, by host and source.
     pub groups: Vec<ForgetGroup>,
-    /// Snapshots that are not ours, and were left alone.
+    /// Number of foreign snapshots, which were left alone.
     pub foreign: usize,
-    /// Our snapshots of hosts that were not meant, and were left alone.
+    /// Number of our snapshots of other hosts, which were left alone.
     pub of_other_hosts: usize,
-    /// Whether anything was removed at all.
+    /// True if nothing was removed.
     pub dry_run: bool,
 }
 
 impl ForgetReport {
-    /// How many snapshots go.
+    /// Number of snapshots that are removed.
     #[must_use]
     pub fn removed(&self) -> usize {
         self.groups.iter().map(|group| group.remove.len()).sum()
@@ -85,32 +86,32 @@ impl ForgetReport {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ForgetGroup {
-    /// The group's host.
+    /// Host of the group.
     pub host: String,
-    /// Its source's name, or its paths where we did not make it.
+    /// Name of its source, or its paths if kaleem-dr did not make the snapshots.
     pub of: String,
-    /// What stays, newest first, and why.
+    /// The snapshots to keep, newest first, with the reasons.
     pub keep: Vec<ForgetReason>,
-    /// What goes.
+    /// The snapshots to remove.
     pub remove: Vec<Snapshot>,
 }
 
-/// Why a snapshot stays.
+/// The reasons for keeping a snapshot.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ForgetReason {
-    /// The snapshot.
+    /// The snapshot to keep.
     pub snapshot: Snapshot,
-    /// `daily snapshot`, `last good snapshot of the source`, …
+    /// The rules that apply: `daily snapshot`, `last good snapshot of the source`, …
     pub reasons: Vec<String>,
 }
 
-/// What a policy is applied to.
+/// The snapshots to which a policy applies.
 #[derive(Clone, Debug)]
 pub struct RetentionScope {
-    /// The hosts whose snapshots may go.
+    /// The hosts whose snapshots may be forgotten.
     pub hosts: HostScope,
-    /// Snapshots that stay whatever the policy says, and why.
+    /// Snapshots to keep whatever the policy, with the reason.
     pub protected: BTreeMap<SnapshotId, String>,
 }
 
@@ -121,7 +122,7 @@ impl From<HostScope> for RetentionScope {
 }
 
 impl Retention {
-    /// A policy without a rule. Nothing can be forgotten by it.
+    /// A policy without rules, which cannot forget anything.
     #[must_use]
     pub fn nothing() -> Self {
         Self {
@@ -174,7 +175,8 @@ impl Retention {
         *self != Self { take_over: self.take_over, ..Self::nothing() }
     }
 
-    /// How many hours apart the points that the finest rule keeps are: 0 where a rule keeps every point, `None` without such a rule.
+    /// Distance in hours between the points that the finest rule keeps: 0 if a rule keeps every point, `None` without such a
+    /// rule.
     #[must_use]
     pub fn finest_hours(&self) -> Option<u32> {
         let counts = |n: u32, within: Option<KeepSpan>| n > 0 || within.is_some();
@@ -192,7 +194,7 @@ impl Retention {
     /// Decides over snapshots as they are at `now`. Touches nothing.
     ///
     /// # Errors
-    /// [`RepositoryError::Guarded`] when nothing would be kept by policy, or a snapshot that the policy would judge is dated in the future.
+    /// [`RepositoryError::Guarded`] if nothing would be kept by policy, or a snapshot that the policy would judge is dated in the future.
     pub fn plan(
         &self,
         snapshots: Vec<Snapshot>,

@@ -1,7 +1,7 @@
-//! Capturing one source into one snapshot.
+//! Captures one source into one snapshot.
 //!
-//! The archiver of rustic_core runs on blocking threads behind a gate that withholds the snapshot file, while the source
-//! feeds it through the artifact pipe. Only when both have ended well does [`super::commit`] release the snapshot.
+//! The archiver of rustic_core runs on blocking threads behind a gate that withholds the snapshot file, while the source feeds it
+//! through the artifact pipe. Only if both have succeeded does [`super::commit`] release the snapshot.
 
 use std::{
     path::PathBuf,
@@ -45,14 +45,14 @@ use crate::{
 /// Program name and version, as snapshots and manifests record it.
 pub(crate) const PROGRAM: &str = concat!("kaleem-dr ", env!("CARGO_PKG_VERSION"));
 
-/// How long a source may take to remove what it made on its server, when the repository was lost.
+/// Time for a source to remove what it created on its server, after the repository has failed.
 const LAST_WORDS: Duration = Duration::from_secs(10);
-/// The same when the operator cancels: every command then ends within two seconds.
+/// The same after a cancellation: every command then ends within two seconds.
 const LAST_WORDS_CANCELLED: Duration = Duration::from_millis(800);
-/// What rustic_core calls its bar of a capture.
+/// The name of rustic_core's progress bar for a capture.
 const ARCHIVING: &str = "backing up";
 
-/// How a source is saved.
+/// Options for saving a source.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct SaveOptions {
@@ -60,53 +60,53 @@ pub struct SaveOptions {
     pub run: RunId,
     /// The host that the snapshot is of.
     pub host: HostName,
-    /// More tags for the snapshot.
+    /// Additional tags for the snapshot.
     pub tags: Vec<String>,
     /// Read everything, write nothing.
     pub dry_run: bool,
-    /// What `/RESTORE.md` says; `None` for what holds anywhere.
+    /// Content of `/RESTORE.md`; `None` for the general instructions.
     pub restore_text: Option<Arc<str>>,
 }
 
 impl SaveOptions {
-    /// A snapshot without more tags, with the general text in `/RESTORE.md`.
+    /// Options without additional tags, with the general text in `/RESTORE.md`.
     #[must_use]
     pub fn new(run: RunId, host: HostName) -> Self {
         Self { run, host, tags: Vec::new(), dry_run: false, restore_text: None }
     }
 }
 
-/// What saving a source gave.
+/// The result of saving a source.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Saved {
     /// The snapshot; `None` after a dry run.
     pub snapshot: Option<SnapshotId>,
-    /// What it holds.
+    /// The manifest of the new snapshot.
     pub manifest: Manifest,
     /// Bytes added to the repository: packs and index files, compressed and encrypted.
     pub added_bytes: u64,
     /// Files that were read because they are new or changed (artifacts among them).
     pub files_new: u64,
-    /// Files that were changed.
+    /// Number of changed files.
     pub files_changed: u64,
-    /// Files that were taken from the parent snapshot unread.
+    /// Number of files reused from the parent snapshot without reading them.
     pub files_unmodified: u64,
-    /// Plain bytes of new blobs.
+    /// Uncompressed size of new blobs, in bytes.
     pub new_blob_bytes: u64,
-    /// What the repository had lost of the last snapshot, so that nothing was taken over from it: everything was read and what was
-    /// lost stored again.
+    /// Damage of the last snapshot that was found, so that none of its data were reused: everything was read, and lost data
+    /// stored again.
     pub healed: Option<String>,
 }
 
-/// Why a source was not saved.
+/// The reason why a source was not saved.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SaveError {
-    /// The source failed.
+    /// An error of the source.
     #[error(transparent)]
     Source(#[from] SourceError),
-    /// The repository failed.
+    /// An error of the repository.
     #[error(transparent)]
     Repository(#[from] RepositoryError),
 }
@@ -124,7 +124,7 @@ impl Repository {
     /// Captures a source into one snapshot, under a lock that the caller holds.
     ///
     /// # Errors
-    /// Whatever failed first: the source, the repository, or the commit. No error leaves a snapshot.
+    /// The first failure of the source, the repository or the commit. After an error there is no snapshot.
     pub async fn save(
         &self,
         source: &dyn Source,
@@ -216,7 +216,7 @@ impl Repository {
     }
 }
 
-/// What can end a capture before its time.
+/// The events that can end a capture early.
 struct Ends<'a> {
     lock: &'a Lock,
     cancel: &'a CancellationToken,
@@ -243,7 +243,7 @@ impl Ends<'_> {
             match cut_short {
                 Ok(captured) => captured,
                 Err((error, last_words)) => {
-                    // It may have made things on its server that it takes away again. How it ends no longer counts.
+                    // It may have created objects on its server that it must remove. Its result no longer matters.
                     self.stop.cancel();
                     let _ = tokio::time::timeout(last_words, capturing).await;
                     Err(error)
@@ -258,8 +258,8 @@ impl Ends<'_> {
         captured
     }
 
-    /// Waits for the archiver. The source may have handed over its last entry long before that has read it: a loss of the lock must
-    /// reach it too.
+    /// Waits for the archiver. The source may have handed over its last entry long before the archiver has read it: a loss of the
+    /// lock must reach the source too.
     async fn archive<T>(&self, mut archive: JoinHandle<T>) -> Result<T, JoinError> {
         let lost = self.lock.lost();
         tokio::select! {
@@ -271,7 +271,7 @@ impl Ends<'_> {
         }
     }
 
-    /// What the archiver made, once nothing speaks against either half.
+    /// Returns the archiver's result, if neither half has failed.
     async fn agree(
         &self,
         captured: Result<(), SourceError>,
@@ -287,7 +287,7 @@ impl Ends<'_> {
         let archived = archived
             .map_err(|panic| RepositoryError::Engine { action: "write to", cause: panic.into() })?;
         match captured {
-            // Cut off by the repository's failure, a source has nothing to say of its own.
+            // The failure of the repository interrupted the source, so its own error adds nothing.
             Err(SourceError::Aborted) if archived.is_err() => {}
             Err(error) => return Err(error.into()),
             Ok(()) => {
@@ -300,7 +300,7 @@ impl Ends<'_> {
     }
 }
 
-/// rustic_core logs an entry's failure and goes on: what was captured must all have reached the repository.
+/// rustic_core logs an entry's failure and continues: check that everything captured has reached the repository.
 fn all_arrived(captured: u64, arrived: u64) -> Result<(), RepositoryError> {
     if captured == arrived {
         return Ok(());
@@ -334,18 +334,18 @@ fn manifest(
     }
 }
 
-/// A repository with its index read, and the snapshot that unchanged files are taken from.
+/// A repository with its index in memory, and the snapshot from which unchanged files are reused.
 struct Prepared {
     engine: rustic_core::Repository<rustic_core::IndexedFullStatus>,
     parent: Option<SnapshotId>,
-    /// The parent's trees, which were seen to be whole.
+    /// The parent's trees, which are known to be whole.
     reach: Reach,
-    /// Why there is no parent although there is a last snapshot.
+    /// The reason why the last snapshot is not used as parent.
     healed: Option<String>,
 }
 
-/// Shows rustic_core's bar of a capture under the source's name. It counts unchanged files too, and expects what the last
-/// snapshot held, so that a rate and an end can be told.
+/// Shows rustic_core's progress bar of a capture under the source's name. It also counts unchanged files, and its total is the
+/// size of the last snapshot, so that rate and end can be estimated.
 #[derive(Debug)]
 struct CaptureBar {
     sink: Arc<dyn ProgressSink>,
@@ -410,7 +410,8 @@ impl Prepared {
             let _ = bar.expected.set(size_bytes);
         }
         let engine = repository.indexed(gate, &progress)?;
-        // What the engine takes over from a parent, it takes unseen. So the parent must be whole; else all is read and stored anew.
+        // The engine reuses data of a parent without checking them. So the parent must be whole; otherwise everything is read and
+        // stored again.
         let mut reach = Reach::default();
         let lost = parent
             .map(|parent| reach.walk(&engine, parent.file.tree, &|_| false, stop))

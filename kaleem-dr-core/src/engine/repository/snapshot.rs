@@ -12,15 +12,15 @@ use super::{
 };
 use crate::ground::{RunId, SourceName, digest::ByteDigest, host::HostScope};
 
-/// Tag on every snapshot we make. Retention touches nothing without it.
+/// Tag on every snapshot of ours. Retention does not touch snapshots without it.
 pub const OWN_TAG: &str = "kaleem-dr";
-/// Tag on a snapshot whose source could not give everything (an unreadable file).
+/// Tag on a snapshot whose source could not provide everything (an unreadable file).
 pub const INCOMPLETE_TAG: &str = "incomplete";
-/// A snapshot from further ahead than this is no clock's drift.
+/// A snapshot dated further in the future cannot be explained by the drift of a clock.
 const FUTURE_TOLERANCE: SignedDuration = SignedDuration::from_hours(1);
 /// Tag on a snapshot that no policy may forget.
 pub const PINNED_TAG: &str = "pinned";
-/// Tag on a snapshot that holds a record of ours (an alarm) and no data of a source. See [`super::record`].
+/// Tag on a snapshot that contains one of our records (an alarm) and no data of a source. See [`super::record`].
 pub(super) const RECORD_TAG: &str = "kaleem-dr-record";
 const RUN_PREFIX: &str = "run:";
 pub(super) const SOURCE_PREFIX: &str = "source:";
@@ -64,7 +64,7 @@ impl FromStr for SnapshotId {
     }
 }
 
-/// A text that is no snapshot's id.
+/// A text that is not a snapshot id.
 #[derive(Debug, thiserror::Error)]
 #[error("`{0}` is not the id of a snapshot (64 hex digits)")]
 pub struct InvalidSnapshotId(String);
@@ -75,13 +75,13 @@ impl<'de> Deserialize<'de> for SnapshotId {
     }
 }
 
-/// Whether a snapshot of this time is dated later than a clock's drift explains.
+/// Reports whether this time is later than a clock's drift can explain.
 #[must_use]
 pub fn is_of_the_future(time: Timestamp, now: Timestamp) -> bool {
     time.duration_since(now) > FUTURE_TOLERANCE
 }
 
-/// One snapshot.
+/// A snapshot of a repository, as listed.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
     pub(crate) file: SnapshotFile,
@@ -92,10 +92,10 @@ impl Snapshot {
         Self { file }
     }
 
-    /// Opens a snapshot file that was read.
+    /// Parses a snapshot file.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// The defect of the file.
     pub(super) fn open(
         key: &RepositoryKey,
         id: SnapshotId,
@@ -108,15 +108,15 @@ impl Snapshot {
             return Err("its content does not hash to its name".into());
         }
         let json = key.decrypt_file(encrypted).map_err(|error| error.to_string())?;
-        let mut file: SnapshotFile =
-            serde_json::from_slice(&json).map_err(|error| format!("it is no snapshot: {error}"))?;
+        let mut file: SnapshotFile = serde_json::from_slice(&json)
+            .map_err(|error| format!("it is not a snapshot: {error}"))?;
         file.id = id.0;
-        // As rustic_core does: a snapshot that is no copy or rewriting of another one is its own original.
+        // As in rustic_core: a snapshot that is neither a copy nor a rewritten one is its own original.
         file.original.get_or_insert(id.0);
         Ok(Self::new(file))
     }
 
-    /// Its id.
+    /// The id of the snapshot.
     #[must_use]
     pub fn id(&self) -> SnapshotId {
         SnapshotId(self.file.id)
@@ -128,92 +128,92 @@ impl Snapshot {
         self.file.original.filter(|original| *original != self.file.id).map(SnapshotId)
     }
 
-    /// When it was taken.
+    /// Time of the snapshot.
     #[must_use]
     pub fn time(&self) -> &Zoned {
         &self.file.time
     }
 
-    /// Host it was taken on.
+    /// Host of the snapshot.
     #[must_use]
     pub fn host(&self) -> &str {
         &self.file.hostname
     }
 
-    /// Paths it says it holds.
+    /// The paths recorded in the snapshot.
     #[must_use]
     pub fn paths(&self) -> Vec<PathBuf> {
         self.file.paths.iter().map(PathBuf::from).collect()
     }
 
-    /// Its tags, sorted.
+    /// The tags, sorted.
     #[must_use]
     pub fn tags(&self) -> Vec<String> {
         self.file.tags.iter().cloned().collect()
     }
 
-    /// Whether we made it.
+    /// Reports whether kaleem-dr made it.
     #[must_use]
     pub fn is_ours(&self) -> bool {
         self.file.tags.contains(OWN_TAG)
     }
 
-    /// Whether its source could give everything.
+    /// Reports whether the source could provide everything.
     #[must_use]
     pub fn is_whole(&self) -> bool {
         !self.file.tags.contains(INCOMPLETE_TAG)
     }
 
-    /// Whether it is dated later than a clock's drift explains: the clock was wrong when it was taken, or is wrong now. It never counts as the
-    /// newest, and policies that would keep it must not run.
+    /// Reports whether it is dated later than a clock's drift can explain: the clock was wrong when it was taken, or is wrong
+    /// now. Such a snapshot never counts as the newest, and policies that would keep it must not run.
     #[must_use]
     pub fn is_of_the_future(&self, now: Timestamp) -> bool {
         is_of_the_future(self.time().timestamp(), now)
     }
 
-    /// Whether it must not be deleted.
+    /// Reports whether it must not be deleted.
     #[must_use]
     pub fn is_protected(&self) -> bool {
         self.is_pinned() || self.file.must_keep(&Zoned::now())
     }
 
-    /// Whether it was pinned: no policy forgets it.
+    /// Reports whether it is pinned, so that no policy forgets it.
     #[must_use]
     pub fn is_pinned(&self) -> bool {
         self.file.tags.contains(PINNED_TAG)
     }
 
-    /// Whether it holds a record of ours and no data of a source.
+    /// Reports whether it contains one of our records and no data of a source.
     #[must_use]
     pub fn is_record(&self) -> bool {
         self.file.tags.contains(RECORD_TAG)
     }
 
-    /// The source it is of, where we made it.
+    /// The source of the snapshot, if kaleem-dr made it.
     #[must_use]
     pub fn source(&self) -> Option<SourceName> {
         self.tagged(SOURCE_PREFIX)
     }
 
-    /// The run that made it, where we made it.
+    /// The run that created it, if kaleem-dr made it.
     #[must_use]
     pub fn run(&self) -> Option<RunId> {
         self.tagged(RUN_PREFIX)
     }
 
-    /// Bytes it holds, before deduplication; `None` where the tool that made it did not say.
+    /// Size of the content before deduplication, in bytes; `None` if the tool that made it did not record the size.
     #[must_use]
     pub fn size_bytes(&self) -> Option<u64> {
         self.file.summary.as_ref().map(|summary| summary.total_bytes_processed)
     }
 
-    /// Bytes it added to the repository, packed.
+    /// Data that it added to the repository, as stored, in bytes.
     #[must_use]
     pub fn added_bytes(&self) -> Option<u64> {
         self.file.summary.as_ref().map(|summary| summary.data_added_packed)
     }
 
-    /// Plain bytes of blobs that were new to the repository with it.
+    /// Uncompressed size of the blobs that it added to the repository, in bytes.
     #[must_use]
     pub fn new_blob_bytes(&self) -> Option<u64> {
         self.file.summary.as_ref().map(|summary| summary.data_added)
@@ -230,7 +230,7 @@ impl Snapshot {
     }
 }
 
-/// The tags of a snapshot of ours.
+/// The tags of one of our snapshots.
 pub(crate) fn tags(run: &RunId, source: &SourceName, whole: bool, more: &[String]) -> String {
     let mut tags =
         vec![OWN_TAG.to_owned(), format!("{RUN_PREFIX}{run}"), format!("{SOURCE_PREFIX}{source}")];
@@ -243,7 +243,7 @@ pub(crate) fn tags(run: &RunId, source: &SourceName, whole: bool, more: &[String
 
 /// A snapshot as [`crate::operate::job::backup`] would make it, whose id ends with `number`.
 impl RepositoryError {
-    /// None of these snapshots is of the hosts that are meant; the error names the hosts that they are of.
+    /// The error if none of these snapshots belongs to the selected hosts; it names the hosts that they belong to.
     pub(crate) fn no_point(
         of: &str,
         hosts: &HostScope,
@@ -292,11 +292,11 @@ pub(crate) fn snapshot_for_tests(
     Snapshot::new(file)
 }
 
-/// Which snapshot is meant: `latest` of these hosts, or the beginning of an id among all. A record is not meant, and one that is dated in the
-/// future is never the latest.
+/// Selects a snapshot: `latest` of these hosts, or one of any host by the beginning of its id. Records are ignored, and a
+/// snapshot dated in the future is never the latest.
 ///
 /// # Errors
-/// When none matches, or several do.
+/// If none matches, or several do.
 pub fn select<'a>(
     snapshots: &'a [Snapshot],
     wanted: &str,

@@ -1,7 +1,7 @@
-//! The index files held against the packs that are there, by name and length.
+//! Compares the index files with the existing packs, by name and length.
 //!
-//! The index is read first and the packs are listed after it: a writer writes packs before the index that names them, so whatever an
-//! index names that was read before must be in the listing.
+//! The index is read before the packs are listed: a writer writes packs before the index that names them, so every pack in an
+//! index read earlier must be in the listing.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -21,46 +21,46 @@ use super::{
 };
 use crate::{CancellationToken, ground::digest::ByteDigest};
 
-/// Index files that are read at once.
+/// Number of index files read in parallel.
 const AT_ONCE: usize = 8;
 
-/// What is known of the packs.
+/// The state of the packs.
 #[derive(Debug, Default)]
 pub(crate) struct Survey {
-    /// Every index file that can be read, by its key, and the packs that it names.
+    /// All readable index files, by key, with the packs that they name.
     pub(crate) files: BTreeMap<String, Vec<Id>>,
-    /// Index files that cannot be read: key, and why.
+    /// Index files that cannot be read: key, and reason.
     pub(crate) damaged: Vec<(String, String)>,
-    /// Every pack that an index file names.
+    /// All packs that an index file names.
     pub(crate) packs: HashMap<Id, Indexed>,
-    /// Those of them that are not there as the index says.
+    /// Those of them that do not exist as the index describes them.
     pub(crate) lost: BTreeMap<Id, Loss>,
-    /// Packs that are there and that no index file names, with their lengths.
+    /// Existing packs that no index file names, with their sizes in bytes.
     pub(crate) unindexed: BTreeMap<Id, u64>,
 }
 
-/// What the index says of a pack.
+/// The index entry of a pack.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Indexed {
-    /// Its length.
+    /// Size in bytes.
     pub(crate) size_bytes: u32,
-    /// Whether it is marked for deletion: no snapshot needed it.
+    /// True if it is marked for deletion: no snapshot needed it.
     pub(crate) is_marked: bool,
 }
 
-/// How a pack is lost.
+/// The way in which a pack is lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Loss {
-    /// It is not there.
+    /// It does not exist.
     Missing,
-    /// It has another length, `.0`, than the index says, `.1`.
+    /// Its length is `.0`, but `.1` according to the index.
     Length(u64, u32),
 }
 
 impl fmt::Display for Loss {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Missing => f.write_str("it is not there"),
+            Self::Missing => f.write_str("it does not exist"),
             Self::Length(found, expected) => {
                 write!(f, "it is {found} bytes long, and {expected} by the index")
             }
@@ -72,7 +72,7 @@ impl Repository {
     /// Reads every index file, then lists the packs.
     ///
     /// # Errors
-    /// When either cannot be listed or the store fails. What is damaged is in the survey.
+    /// If either cannot be listed or the store fails. Damage is in the survey.
     pub(crate) async fn survey(
         &self,
         cancel: &CancellationToken,
@@ -92,7 +92,7 @@ impl Repository {
             match read {
                 Some(Ok(file)) => survey.add(key, &file),
                 Some(Err(why)) => survey.damaged.push((key, why)),
-                // Removed since it was listed.
+                // It was removed after it was listed.
                 None => {}
             }
         }
@@ -104,7 +104,7 @@ impl Repository {
         Ok(survey)
     }
 
-    /// An index file: `None` when there is none of that name any more, the inner error when it is damaged.
+    /// Reads an index file: `None` if it no longer exists; the inner error describes damage.
     pub(crate) async fn read_index(
         &self,
         key: &str,
@@ -118,11 +118,11 @@ impl Repository {
         blocking(move || Ok(Some(open_index(&key, &name, &encrypted)))).await
     }
 
-    /// Before a capture: packs that are lost are taken out of the index, so that their blobs are stored again, as after restic's
-    /// `repair index`. Done once under a lock, for what was seen under it stays.
+    /// Before a capture, removes lost packs from the index, so that their blobs are stored again, as after restic's
+    /// `repair index`. Runs once per lock, because the packs found under the lock stay.
     ///
     /// # Errors
-    /// [`RepositoryError::Guarded`] when every pack is lost: a disk is not mounted, rather.
+    /// [`RepositoryError::Guarded`] if every pack is lost: more likely, a disk is not mounted.
     pub(crate) async fn mended(
         &self,
         lock: &Lock,
@@ -139,7 +139,7 @@ impl Repository {
     ) -> Result<Mended, RepositoryError> {
         let survey = self.survey(cancel).await?;
         for (key, why) in &survey.damaged {
-            tracing::warn!(%key, %why, "an index file is damaged and passed over; `kaleem-dr repair index` makes it anew");
+            tracing::warn!(%key, %why, "skipping a damaged index file; `kaleem-dr repair index` rebuilds it");
         }
         let damaged = survey
             .damaged
@@ -178,7 +178,7 @@ impl Repository {
         Ok(())
     }
 
-    /// Writes an index file, then removes those that it stands for.
+    /// Writes an index file, then removes those that it replaces.
     pub(crate) async fn replace_index(
         &self,
         file: Option<IndexFile>,
@@ -247,12 +247,13 @@ impl Survey {
         self.lost.extend(missing.map(|id| (*id, Loss::Missing)));
     }
 
-    /// A repository without any of its packs has lost a disk rather than its packs: nothing may be written to what is there instead.
+    /// A repository without any of its packs is more likely to lack a disk than to have lost them: nothing may be written in its
+    /// place.
     pub(crate) fn guard(&self, location: &str) -> Result<(), RepositoryError> {
         let missing = self.lost.values().filter(|loss| **loss == Loss::Missing).count();
         if missing > 0 && missing == self.packs.len() {
             return Err(RepositoryError::Guarded(format!(
-                "none of the {missing} packs that the index of {location} names is there: is a disk not mounted below it? \
+                "none of the {missing} packs that the index of {location} names exists: is a disk not mounted below it? \
                  `kaleem-dr repair --from MIRROR --missing` brings lost packs back"
             )));
         }
@@ -273,10 +274,10 @@ pub(crate) fn open_index(
         return Err("its content does not hash to its name".into());
     }
     let plain = repository_key.decrypt_file(encrypted).map_err(|error| error.to_string())?;
-    serde_json::from_slice(&plain).map_err(|error| format!("it is no index file: {error}"))
+    serde_json::from_slice(&plain).map_err(|error| format!("it is not an index file: {error}"))
 }
 
-/// Ids of index files that cannot be read, for an engine to pass over. Blocking.
+/// Ids of unreadable index files, for an engine to skip. Blocking.
 pub(crate) fn damaged_indexes(
     backend: &dyn rustic_core::ReadBackend,
     key: &RepositoryKey,

@@ -1,15 +1,15 @@
-//! How entries are named and marked in the trees of a snapshot.
+//! Names and marks of entries in the trees of a snapshot.
 
 use std::path::{Path, PathBuf};
 
-/// Where a stream's follower lies: right behind it in the order of names.
+/// The path of a stream's follower: directly after it in the order of names.
 pub(crate) fn follower_path(path: &Path) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push("\u{1}follower");
     path.with_file_name(name)
 }
 
-/// Go's `fs.FileMode`, which restic stores: permission bits as in Unix, the rest in places of its own.
+/// Go's `fs.FileMode`, which restic stores: permission bits as in Unix, the rest at positions of its own.
 pub(crate) mod go_mode {
     pub(crate) const DIRECTORY: u32 = 1 << 31;
     pub(crate) const SYMLINK: u32 = 1 << 27;
@@ -19,7 +19,7 @@ pub(crate) mod go_mode {
     pub(crate) const CHAR_DEVICE: u32 = 1 << 21;
     const SPECIAL: [(u32, u32); 3] = [(0o4000, 1 << 23), (0o2000, 1 << 22), (0o1000, 1 << 20)];
 
-    /// From `0o7777` bits.
+    /// Converts `0o7777` bits to the mode of a node.
     pub(crate) fn from_unix(mode: u32) -> u32 {
         SPECIAL
             .iter()
@@ -27,7 +27,7 @@ pub(crate) mod go_mode {
             .fold(mode & 0o777, |mode, (_, go)| mode | go)
     }
 
-    /// To `0o7777` bits.
+    /// Converts the mode of a node to `0o7777` bits.
     pub(crate) fn to_unix(mode: u32) -> u32 {
         SPECIAL
             .iter()

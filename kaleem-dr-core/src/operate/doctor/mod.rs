@@ -4,6 +4,8 @@
 //! The checks run concurrently, each for a limited time, and each returns findings: that all is
 //! well, what is wrong, or that it could not be checked. They change nothing. Sources are examined
 //! through [`Source::diagnose`]; this module knows no concrete source.
+//!
+//! [`Source::diagnose`]: crate::recovery::source::Restorable::diagnose
 
 mod disk;
 mod endpoint;

@@ -1,4 +1,5 @@
-//! Attributes: set by descriptor, or by a name in a directory's descriptor. One that cannot be set never costs the content.
+//! Sets attributes by descriptor, or by a name in a directory's descriptor. An attribute that cannot be set never affects the
+//! content.
 
 use std::{borrow::Cow, ffi::OsStr, fmt, fs::File, io, os::fd::AsFd as _};
 
@@ -14,12 +15,12 @@ use nix::{
 
 use super::Place;
 
-/// Where Linux keeps an access list.
+/// The extended attribute in which Linux stores an access list.
 const ACCESS_LIST: &str = "system.posix_acl_access";
-/// Where Linux keeps the capabilities of a program.
+/// The extended attribute in which Linux stores the capabilities of a program.
 const CAPABILITIES: &str = "security.capability";
 
-/// What an entry had when it was captured; nothing of what is `None`.
+/// The attributes of an entry when it was captured. Those that are `None` are not set.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Attributes<'a> {
     pub(crate) uid: Option<u64>,
@@ -33,10 +34,10 @@ pub(crate) struct Attributes<'a> {
 /// An attribute that could not be set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Lack {
-    /// Which: `owner 1000:1000`, `extended attribute user.note`.
+    /// The attribute: `owner 1000:1000`, `extended attribute user.note`.
     pub(crate) what: String,
     pub(crate) why: String,
-    /// Only root may set it, and we are not root: worth a note, but nothing failed.
+    /// Only root may set it, and we are not root: it is reported as a note, not as a failure.
     pub(crate) is_roots: bool,
 }
 
@@ -58,14 +59,14 @@ impl Lack {
 }
 
 impl Attributes<'_> {
-    /// Sets them on an open file or directory. Extended attributes come first: nobody but the owner may set them, and not even he
-    /// once the mode says so. Then the owner (which clears set-id bits and capabilities), the capabilities, the mode, and the time.
+    /// Sets them on an open file or directory. Extended attributes come first: only the owner may set them, and the mode may
+    /// forbid even that. Then the owner (which clears set-id bits and capabilities), the capabilities, the mode, and the time.
     pub(crate) fn set(&self, file: &File) -> Vec<Lack> {
         let mut lacks = Vec::new();
         let xattr = |name: &OsStr, value: &[u8]| {
             let set = || xattr::FileExt::set_xattr(file, name, value);
             set().or_else(|error| match error.kind() {
-                // A directory that existed, and that its owner may not write into.
+                // An existing directory that its owner may not write to.
                 io::ErrorKind::PermissionDenied if stat::fchmod(file, Mode::S_IRWXU).is_ok() => {
                     set()
                 }
@@ -88,7 +89,7 @@ impl Attributes<'_> {
         lacks
     }
 
-    /// Sets them on something that is not opened: a link, a pipe, a device.
+    /// Sets them on an entry that cannot be opened: a link, a pipe, a device.
     pub(crate) fn set_at(&self, place: &Place, is_link: bool) -> Vec<Lack> {
         let mut lacks = Vec::new();
         let (directory, name) = (&*place.directory, place.name.as_os_str());
@@ -131,7 +132,7 @@ impl Attributes<'_> {
         }
     }
 
-    /// Gives it to its owner; whether that was done.
+    /// Changes the owner; returns true if this succeeded.
     fn own(
         &self,
         lacks: &mut Vec<Lack>,
@@ -164,8 +165,8 @@ impl Attributes<'_> {
         }
     }
 
-    /// A set-id bit means its owner, so it does not stay on a file that has another. Where an access list is missing, the group's
-    /// bits are its mask and would grant more than it did.
+    /// A set-id bit refers to the owner, so it is dropped if the file has another one. If an access list is missing, the group's
+    /// bits are its mask and would grant more than the list did.
     fn mode_where(&self, given: bool, lacks: &[Lack]) -> Option<Mode> {
         let mut mode = self.mode?;
         if !given {

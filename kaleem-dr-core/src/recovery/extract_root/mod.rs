@@ -1,10 +1,11 @@
 //! The directory that a restore writes into, held by its descriptor.
 //!
 //! Every path is walked component by component from that descriptor, and the kernel never follows a link on the way. So neither
-//! what an archive holds nor a directory that someone exchanges for a link meanwhile leads a write elsewhere.
+//! the content of an archive nor a directory that another user replaces with a link in the meantime leads a write elsewhere.
 //!
-//! A link that existed before may be followed in place only, where [`Links`] allows it and where nobody but root and we can have
-//! made it (decision 9). It is followed as if the target were the root directory, so that it cannot leave the target.
+//! Existing links may be followed only in place, only if `Links` allows it, and only if no user but root or the current one can
+//! have created them (decision 9). They are resolved as if the target were the root directory, so that they cannot lead out of
+//! the target.
 
 mod attributes;
 mod directory_handle;
@@ -33,17 +34,17 @@ pub(crate) use self::{
     place::{Finish, Identity, Place, Unfinished},
 };
 
-/// Links that one path may lead through, as in the kernel.
+/// Limit for the links on one path, as in the kernel.
 const LINKS_LIMIT: usize = 40;
 
-/// Which links that existed before a restore may be followed.
+/// The existing links that a restore may follow.
 #[derive(Clone, Debug)]
 pub(crate) enum Links {
-    /// None, and nothing that existed is replaced: the target is a new directory.
+    /// No link is followed, and nothing that existed is replaced: the target is a new directory.
     None,
-    /// In place: those above these relative paths, which lead to the configured paths, and none below them.
+    /// In place: follow links above these relative paths, which lead to the configured paths, and none below them.
     Above(Vec<PathBuf>),
-    /// In place: all.
+    /// In place: follow all links.
     All,
 }
 
@@ -57,7 +58,7 @@ impl Links {
     }
 }
 
-/// Whether a path is strictly above one of these.
+/// Reports whether a path is strictly above one of these.
 pub(crate) fn is_above(path: &Path, roots: &[PathBuf]) -> bool {
     roots.iter().any(|root| root != path && root.starts_with(path))
 }
@@ -66,31 +67,31 @@ pub(crate) fn is_above(path: &Path, roots: &[PathBuf]) -> bool {
 pub(crate) struct ExtractRoot {
     root: Arc<OwnedFd>,
     links: Links,
-    /// Everything made that is not a directory; `None` where nothing needs to know.
+    /// Everything created that is not a directory; `None` if this need not be remembered.
     made: Option<HashSet<Identity>>,
-    /// The directory asked for last: neighbours ask for it again.
+    /// The last directory used: its neighbours need it again.
     last: Option<(PathBuf, Arc<OwnedFd>)>,
-    /// Directories that made way for something of another kind, and their new names.
+    /// Directories that made way for an entry of another type, and their new names.
     moved: Vec<(PathBuf, OsString)>,
 }
 
 /// The origin of a directory after [`ExtractRoot::make_directory`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DirectoryOrigin {
-    /// It was made now.
+    /// It was newly created.
     New,
     /// It existed before.
     Existing,
-    /// A link that may be followed leads to it.
+    /// It is reached through a link that may be followed.
     Linked,
 }
 
 impl ExtractRoot {
-    /// Opens the target, and makes it for its owner alone where it is missing.
+    /// Opens the target; creates it with access for its owner only if it does not exist.
     ///
     /// # Errors
-    /// When the path leads through a link that another user can have made; when it existed, lies where every user may make
-    /// directories, such as in `/tmp`, and is another user's.
+    /// If the path leads through a link that another user can have created; if it existed, is in a directory where every user may
+    /// create entries, such as `/tmp`, and belongs to another user.
     pub(crate) fn open(target: &Path, links: Links) -> io::Result<Self> {
         let target = std::path::absolute(target)?;
         let below = target.strip_prefix("/").unwrap_or(&target);
@@ -114,23 +115,23 @@ impl ExtractRoot {
         Ok(Self { links, last: None, moved: Vec::new(), ..whole })
     }
 
-    /// Remembers everything that is made: the names of an archive may come twice, and its links are not to be followed.
+    /// Remembers everything created: the names of an archive may occur twice, and its links must not be followed.
     pub(crate) fn remembering(self) -> Self {
         Self { made: Some(HashSet::new()), ..self }
     }
 
-    /// Directories that made way, with their names now.
+    /// Directories that made way, with their current names.
     pub(crate) fn moved(&mut self) -> Vec<(PathBuf, OsString)> {
         std::mem::take(&mut self.moved)
     }
 
-    /// The place of a relative path. Directories above it are made where they are missing.
+    /// The place of a relative path. Missing directories above it are created.
     pub(crate) fn place(&mut self, path: &Path) -> io::Result<Place> {
         let name = path.file_name().ok_or_else(|| io::Error::other("it has no name"))?.to_owned();
         Ok(Place { directory: self.directory(path.parent().unwrap_or(Path::new("")))?, name })
     }
 
-    /// Makes a directory, or takes the one that is there. Something of another kind makes way, where it may be replaced.
+    /// Creates a directory, or uses the existing one. An entry of another type makes way, if it may be replaced.
     pub(crate) fn make_directory(&mut self, path: &Path) -> io::Result<DirectoryOrigin> {
         let place = self.place(path)?;
         let make = || stat::mkdirat(&place.directory, place.name.as_os_str(), Mode::S_IRWXU);
@@ -151,14 +152,14 @@ impl ExtractRoot {
             return self.directory(path).map(|_| DirectoryOrigin::Linked);
         }
         if !made && matches!(self.links, Links::None) {
-            return Err(io::Error::other("something is there that is not a directory"));
+            return Err(io::Error::other("it exists and is not a directory"));
         }
         unistd::unlinkat(&place.directory, place.name.as_os_str(), UnlinkatFlags::NoRemoveDir)?;
         make()?;
         Ok(DirectoryOrigin::New)
     }
 
-    /// Opens a directory that is there, to set its attributes.
+    /// Opens an existing directory, to set its attributes.
     pub(crate) fn open_directory(&mut self, path: &Path) -> io::Result<File> {
         let place = self.place(path)?;
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
@@ -170,13 +171,13 @@ impl ExtractRoot {
         )?))
     }
 
-    /// Creates a file for its owner alone. What is there is replaced when the file is finished.
+    /// Creates a file with access for its owner only. An existing file is replaced when the new one is finished.
     pub(crate) fn create(&mut self, path: &Path, place: Place) -> io::Result<(Unfinished, File)> {
         let replaces = self.make_way(path, &place)?;
         place.create(replaces)
     }
 
-    /// Puts a whole file in its place.
+    /// Moves a finished file to its place.
     pub(crate) fn finish(&mut self, unfinished: &Unfinished, file: &File) -> io::Result<Finish> {
         let finish = unfinished.finish(file)?;
         if let Some(made) = &mut self.made {
@@ -185,12 +186,12 @@ impl ExtractRoot {
         Ok(finish)
     }
 
-    /// Makes a symbolic link.
+    /// Creates a symbolic link.
     pub(crate) fn symlink(&mut self, path: &Path, place: &Place, to: &OsStr) -> io::Result<()> {
         self.put(path, place, |directory, name| unistd::symlinkat(to, directory, name))
     }
 
-    /// Makes a pipe, a socket or a device.
+    /// Creates a pipe, a socket or a device.
     pub(crate) fn special(
         &mut self,
         path: &Path,
@@ -203,8 +204,8 @@ impl ExtractRoot {
         })
     }
 
-    /// Makes another name of something that this restore made; of anything else it is refused. `expected` is what it made there,
-    /// where not everything is remembered.
+    /// Creates another name for a file that this restore created; refuses to do so for any other file. `expected` is the file
+    /// created there, if not everything is remembered.
     pub(crate) fn hard_link(
         &mut self,
         path: &Path,
@@ -223,7 +224,7 @@ impl ExtractRoot {
                 to.display()
             )));
         };
-        // It is a name of that file already: to rename one name over another of the same file does nothing, and leaves both.
+        // It is already a name of that file: renaming one name over another of the same file does nothing, and leaves both.
         if place.look()?.is_some_and(|there| Identity::of(&there) == Identity::of(&ours)) {
             return Ok(());
         }
@@ -238,7 +239,7 @@ impl ExtractRoot {
         })
     }
 
-    /// Makes something that has no content, in one step where it replaces something.
+    /// Creates an entry without content, in one step if it replaces another one.
     fn put(
         &mut self,
         path: &Path,
@@ -258,25 +259,22 @@ impl ExtractRoot {
         Ok(())
     }
 
-    /// Whether something is there, which then may be replaced by something that is not a directory. A directory makes way.
+    /// Reports whether something exists at a path that may then be replaced by something other than a directory. A directory
+    /// makes way.
     fn make_way(&mut self, path: &Path, place: &Place) -> io::Result<bool> {
         let Some(there) = place.look()? else { return Ok(false) };
         let in_place = !matches!(self.links, Links::None);
         if !is(&there, SFlag::S_IFDIR) {
             let free = in_place || self.has_made(&there);
-            return if free {
-                Ok(true)
-            } else {
-                Err(io::Error::other("something is there already"))
-            };
+            return if free { Ok(true) } else { Err(io::Error::other("it already exists")) };
         }
         if !in_place && self.made.is_none() {
-            return Err(io::Error::other("a directory is there"));
+            return Err(io::Error::other("it is an existing directory"));
         }
         self.last = None;
         match unistd::unlinkat(&place.directory, place.name.as_os_str(), UnlinkatFlags::RemoveDir) {
             Ok(()) => Ok(false),
-            // Its content is in no snapshot that we know of: it is kept.
+            // No snapshot known to us contains its content, so it is kept.
             Err(Errno::ENOTEMPTY | Errno::EEXIST) if in_place => {
                 let kept = place::kept(&place.name);
                 fcntl::renameat(
@@ -289,7 +287,7 @@ impl ExtractRoot {
                 Ok(false)
             }
             Err(Errno::ENOTEMPTY | Errno::EEXIST) => {
-                Err(io::Error::other("a directory that is not empty is there"))
+                Err(io::Error::other("it is an existing directory that is not empty"))
             }
             Err(errno) => Err(errno.into()),
         }
@@ -299,7 +297,7 @@ impl ExtractRoot {
         self.made.as_ref().is_some_and(|made| made.contains(&Identity::of(there)))
     }
 
-    /// The place of a relative path; nothing is made.
+    /// The place of a relative path; creates nothing.
     fn find(&self, path: &Path) -> io::Result<Place> {
         let name = path
             .file_name()
@@ -321,9 +319,9 @@ impl ExtractRoot {
 
     fn walk(&self, path: &Path, make: bool) -> io::Result<Arc<OwnedFd>> {
         let leaves = || io::Error::other("it leads out of the target");
-        // Of links: how `..` finds back. Never empty.
+        // For links: the directories to which `..` returns. Never empty.
         let mut above = vec![self.root.clone()];
-        // Each with the relative path that it stands for; what a link leads through stands for no path of its own.
+        // Each with the relative path that it represents; the components of a link's target represent no path of their own.
         let mut pending: Vec<(OsString, Option<PathBuf>)> = Vec::new();
         let mut whole = PathBuf::new();
         for component in path.components() {
@@ -379,7 +377,7 @@ impl ExtractRoot {
         } else if !path.is_none_or(|path| self.links.may_follow(path)) {
             Err(io::Error::other(through))
         } else if !is_trusted(link.st_uid) {
-            Err(io::Error::other(format!("{through}, which user {} made", link.st_uid)))
+            Err(io::Error::other(format!("{through}, which user {} created", link.st_uid)))
         } else if !is_closed(&stat::fstat(here)?) {
             Err(io::Error::other(format!(
                 "{through}, in a directory where other users can exchange it"
@@ -389,13 +387,14 @@ impl ExtractRoot {
         }
     }
 
-    /// A directory that another user made where every user may can be a trap; elsewhere it is the operator's choice.
+    /// A directory that another user created in a place where every user may create entries can be a trap; elsewhere it is the
+    /// operator's choice.
     fn check_owner(&mut self, path: &Path, directory: &OwnedFd) -> io::Result<()> {
         let place = self.place(path)?;
         let (facts, above) = (stat::fstat(directory)?, stat::fstat(&*place.directory)?);
         if above.st_mode & 0o002 != 0 && !is_trusted(facts.st_uid) {
             let why = format!(
-                "user {} made it, where every user may; name another directory",
+                "user {} created it in a place where every user may; choose another directory",
                 facts.st_uid
             );
             return Err(io::Error::other(why));
@@ -404,12 +403,12 @@ impl ExtractRoot {
     }
 }
 
-/// Whether a user is root or who we are.
+/// Reports whether a user is root or the current one.
 fn is_trusted(uid: u32) -> bool {
     uid == 0 || uid == unistd::geteuid().as_raw()
 }
 
-/// Whether nobody but root and we can exchange what is in a directory and is root's or ours.
+/// Reports whether only root and the current user can replace the entries of a directory that belong to root or the current user.
 fn is_closed(directory: &FileStat) -> bool {
     let mode = directory.st_mode;
     let sticky = mode & 0o1000 != 0;
@@ -430,7 +429,7 @@ fn enter(here: &OwnedFd, name: &OsStr, make: bool) -> io::Result<Step> {
     match open() {
         Ok(directory) => Ok(Step::Directory(directory)),
         Err(Errno::ENOENT) if make => {
-            // Its attributes follow, if the archive holds it; else everyone may read it.
+            // Its attributes follow if the archive contains it; otherwise every user may read it.
             match stat::mkdirat(here, name, Mode::from_bits_truncate(0o755)) {
                 Ok(()) | Err(Errno::EEXIST) => Ok(Step::Directory(open()?)),
                 Err(errno) => Err(errno.into()),

@@ -1,4 +1,4 @@
-//! One entry's place, and a file that is written there.
+//! The place of an entry, and a file that is written there.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -25,9 +25,9 @@ use ulid::Ulid;
 
 use super::is;
 
-/// Names of unfinished files begin so. With a ULID behind it, shorter than any file system's limit, whatever the final name is.
+/// The prefix of unfinished files. Followed by a ULID, it is shorter than any file system's limit, whatever the final name.
 const UNFINISHED: &str = ".kaleem-dr-restore-";
-/// Bytes of a name that are kept when a directory makes way.
+/// Limit for the part of a name, in bytes, that is kept when a directory makes way.
 const KEPT_NAME_BYTES: usize = 200;
 
 /// A directory, and a name in it.
@@ -36,7 +36,7 @@ pub(crate) struct Place {
     pub(super) name: OsString,
 }
 
-/// Device and inode.
+/// Device and inode number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Identity(u64, u64);
 
@@ -49,20 +49,20 @@ impl Identity {
 /// A file that is being written.
 pub(crate) struct Unfinished {
     place: Place,
-    /// Its name until it is finished.
+    /// The name until it is finished.
     name: OsString,
     pub(crate) identity: Identity,
 }
 
-/// How a finished file got into its place.
+/// The way in which a finished file came into its place.
 pub(crate) enum Finish {
-    /// By its name: it is the file that was written.
+    /// The written file now has the final name.
     Named,
-    /// Something is mounted there: its content went into that file, whose attributes are still its own.
+    /// The place is a mount point: the content was written into the mounted file, which keeps its own attributes.
     WrittenThrough(File),
 }
 
-/// A name that nobody can guess.
+/// A name that cannot be guessed.
 pub(super) fn temporary() -> OsString {
     format!("{UNFINISHED}{}", Ulid::generate()).into()
 }
@@ -76,14 +76,14 @@ pub(super) fn kept(name: &OsStr) -> OsString {
 }
 
 impl Place {
-    /// Bytes that may still be written on its file system; `None` where it does not say, as ramfs.
+    /// Free space of its file system, in bytes; `None` if the file system does not report it, such as ramfs.
     pub(crate) fn free_bytes(&self) -> io::Result<Option<u64>> {
         let facts = statvfs::fstatvfs(&*self.directory)?;
         let free = facts.blocks_available().saturating_mul(facts.fragment_size());
         Ok((facts.blocks() > 0).then_some(free))
     }
 
-    /// Its path through the descriptor, for what the system only does by path.
+    /// Its path through the descriptor, for system calls that only accept a path.
     pub(super) fn by_descriptor(&self) -> PathBuf {
         PathBuf::from(format!("/proc/self/fd/{}", self.directory.as_raw_fd())).join(&self.name)
     }
@@ -110,11 +110,11 @@ impl Place {
         Ok((Unfinished { place: self, name, identity }, File::from(file)))
     }
 
-    /// Renames what was made under a temporary name.
+    /// Renames the entry created under a temporary name.
     pub(super) fn take(&self, temporary: &OsStr) -> io::Result<()> {
         fcntl::renameat(&*self.directory, temporary, &*self.directory, self.name.as_os_str())
             .map_err(|errno| {
-                // The first failure is the one to report; the name says what it is.
+                // The first failure is the one to report; the name marks the file as temporary.
                 let _ = unistd::unlinkat(&*self.directory, temporary, UnlinkatFlags::NoRemoveDir);
                 errno.into()
             })
@@ -133,10 +133,10 @@ impl Place {
 }
 
 impl Unfinished {
-    /// Opens it once more.
+    /// Opens the file again.
     ///
     /// # Errors
-    /// When it is not the file that was created: someone has exchanged it.
+    /// If it is not the file that was created, but another one put in its place.
     pub(crate) fn open(&self) -> io::Result<File> {
         let (file, facts) = self.place.open(&self.name)?;
         if Identity::of(&facts) == self.identity {
@@ -176,7 +176,7 @@ impl Unfinished {
         Ok(into)
     }
 
-    /// Removes what was written, after a failure.
+    /// Removes the written file after a failure.
     pub(crate) fn discard(&self) -> io::Result<()> {
         Ok(unistd::unlinkat(
             &*self.place.directory,

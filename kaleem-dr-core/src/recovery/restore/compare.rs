@@ -1,4 +1,4 @@
-//! Whether what stands on disk is what a snapshot holds: content, kind, owner, mode, times, links. Nothing is written.
+//! Compares files on disk with a snapshot: content, kind, owner, mode, times, links. Writes nothing.
 
 use std::{
     collections::HashMap,
@@ -19,11 +19,11 @@ use crate::{
     ground::progress::{ProgressSink, Unit},
 };
 
-/// Compares a restored tree with the snapshot: everything the options select must stand under their target as it was captured.
-/// In the report, `verified` counts the paths that are equal, and `problems` has the others. What is there besides is not looked at.
+/// Compares a restored tree with the snapshot: everything that the options select must exist under their target as it was
+/// captured. In the report, `verified` counts the equal paths, and `problems` lists the others. Additional files are ignored.
 ///
 /// # Errors
-/// Whatever keeps the snapshot from being read.
+/// If the snapshot cannot be read.
 pub async fn compare_files(
     snapshot: &SnapshotReader,
     options: &RestoreOptions,
@@ -108,7 +108,7 @@ fn is_equal(
         let first = first_names.entry(inode).or_insert_with(|| path.clone());
         if fs::symlink_metadata(&*first)?.ino() != found.ino() {
             return Err(io::Error::other(format!(
-                "it is no other name of {}, as it was",
+                "it is no longer a hard link to {}",
                 first.display()
             )));
         }
@@ -124,7 +124,7 @@ fn attributes(path: &Path, node: &Node, found: &fs::Metadata) -> io::Result<()> 
     };
     if let Some(mode) = meta.mode.filter(|_| !node.is_symlink()) {
         let (mut expected, mode) = (go_mode::to_unix(mode) & 0o7777, found.mode() & 0o7777);
-        // A set-id bit does not stay on what could not be given to its owner.
+        // A set-id bit is dropped if the file could not be given to its owner.
         if !geteuid().is_root() && (meta.uid, meta.gid) != (Some(found.uid()), Some(found.gid())) {
             expected &= 0o1777;
         }
@@ -162,11 +162,11 @@ fn attributes(path: &Path, node: &Node, found: &fs::Metadata) -> io::Result<()> 
     Ok(())
 }
 
-/// Turns one byte in the middle of a file over and leaves its times as they are: a damage that only its content shows. Gives the
-/// byte's place. For negative controls, on copies of our own.
+/// Changes one byte in the middle of a file and keeps its times, so that only its content shows the damage. Returns the byte's
+/// offset. For negative controls, on our own copies.
 ///
 /// # Errors
-/// When the file is empty, or cannot be written.
+/// If the file is empty, or cannot be written.
 pub fn turn_a_byte(path: &Path) -> io::Result<u64> {
     let before = fs::symlink_metadata(path)?;
     if before.len() == 0 {
@@ -174,7 +174,7 @@ pub fn turn_a_byte(path: &Path) -> io::Result<u64> {
     }
     let (at, mut byte) = (before.len() / 2, [0]);
     let file = OpenOptions::new().read(true).write(true).open(path).or_else(|error| {
-        // A file without the right to write: its owner may still give it, for the copy is ours.
+        // The file is not writable, but the copy belongs to us, so we can change its permissions.
         let mut mode = before.permissions();
         std::os::unix::fs::PermissionsExt::set_mode(&mut mode, before.mode() | 0o600);
         fs::set_permissions(path, mode).map_err(|_| error)?;

@@ -1,4 +1,4 @@
-//! The content of a window's files: read by runs of neighbouring blobs, several at once, and written to their places.
+//! Restores the content of a window's files: read in runs of neighbouring blobs, several at once, and written to their places.
 
 use std::{
     collections::HashMap,
@@ -18,12 +18,12 @@ use crate::{
     ground::{digest::ByteDigest, error_chain, progress::StageProgress},
 };
 
-/// Runs under way at once.
+/// Number of runs read at once.
 const RUNS_AT_ONCE: usize = 4;
 /// Zeros of this length, on its boundary in a blob, become a hole.
 const HOLE_BYTES: usize = 64 << 10;
 
-/// Why items of a window failed, by their place in it.
+/// The errors of a window's items, by index.
 pub(super) type Failed = HashMap<usize, String>;
 
 /// Reads the blobs of a window and writes them to their files.
@@ -35,7 +35,7 @@ pub(super) async fn write(
     cancel: &CancellationToken,
 ) -> Result<(), RepositoryError> {
     let mut places = Vec::new();
-    // Of each place: which item it belongs to, and where in its file.
+    // For each place: its item, and the offset in the item's file.
     let mut homes = Vec::new();
     for (at, item) in window.iter().enumerate().filter(|(at, _)| !failed.contains_key(at)) {
         let mut offset = 0;
@@ -57,7 +57,7 @@ pub(super) async fn write(
                     Ok(blobs) => {
                         blocking(move || Ok(write_blobs(&window, &homes, &wanted, &blobs))).await
                     }
-                    // The files that needed this run are lost; others may still come back.
+                    // The files that need this run are lost; others may still be restored.
                     Err(error) => Ok(wanted
                         .iter()
                         .map(|&at| (homes[at].0, Err(error_chain(&error))))
@@ -111,7 +111,7 @@ fn write_blobs(
     results
 }
 
-/// The file has its full length and is all holes; blocks of zeros stay holes.
+/// The file already has its full length and consists of holes; blocks of zeros stay holes.
 pub(crate) fn write_sparsely(file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
     let mut at = 0;
     while at < bytes.len() {
@@ -130,7 +130,8 @@ pub(crate) fn write_sparsely(file: &File, bytes: &[u8], offset: u64) -> io::Resu
     Ok(())
 }
 
-/// Reads a file back and compares each blob's stretch with its id. Ends early when the operator cancels; the caller must ask.
+/// Reads a file back and compares each blob's range with its id. Ends early if the operator cancels; the caller must check for
+/// that.
 pub(super) fn verify(
     mut file: &File,
     blobs: &[BlobPlace],

@@ -1,4 +1,4 @@
-//! The target's side of a restore: what is made before the content is written, and what is set after. Blocking.
+//! The target's side of a restore: creates entries before their content is written, and sets attributes afterwards. Blocking.
 
 use std::{collections::HashMap, ffi::OsStr, io, path::PathBuf};
 
@@ -23,14 +23,14 @@ pub(super) struct Disk {
     options: RestoreOptions,
     /// `None` where nothing is written.
     root: Option<ExtractRoot>,
-    /// The snapshot's configured paths, below the target. In place, what is above them keeps its own attributes.
+    /// The snapshot's configured paths, below the target. In place, the directories above them keep their own attributes.
     roots: Vec<PathBuf>,
     cancel: CancellationToken,
     report: FilesReport,
     /// First name of each hard-linked inode.
     first_names: HashMap<(u64, u64), FirstName>,
-    /// Directories that the walk has not left yet, whose attributes are still to be set: every write in a directory changes its
-    /// time, and a read-only one takes no more entries.
+    /// Directories that the walk has not left yet and whose attributes are still to be set: every write in a directory changes
+    /// its time, and a read-only one accepts no more entries.
     open: Vec<(PathBuf, PathBuf, Node)>,
     /// Paths under which nothing may be written.
     blocked: Vec<PathBuf>,
@@ -60,7 +60,7 @@ impl Disk {
         })
     }
 
-    /// Makes directories and special files, and creates the files whose content follows.
+    /// Creates directories and special files, and the files whose content follows.
     pub(super) fn prepare(&mut self, window: &mut [Item]) -> Failed {
         let mut failed = Failed::new();
         for (at, item) in window.iter_mut().enumerate() {
@@ -82,7 +82,7 @@ impl Disk {
         let Some(root) = &mut self.root else { return Ok(()) };
         if let Some(above) = self.blocked.iter().find(|blocked| item.below.starts_with(blocked)) {
             let above = self.options.target.join(above);
-            return Err(io::Error::other(format!("{} could not be made", above.display())));
+            return Err(io::Error::other(format!("{} could not be created", above.display())));
         }
         match &item.node.node_type {
             NodeType::Dir => {
@@ -90,7 +90,8 @@ impl Disk {
                 let is_theirs = origin == DirectoryOrigin::Existing
                     && self.options.overwrite
                     && is_above(&item.below, &self.roots);
-                // What a link of the host leads to, and what lies above the configured paths, was not captured to be changed.
+                // The target of the host's own link, or a directory above the configured paths: these were not captured in order
+                // to be changed.
                 if origin == DirectoryOrigin::Linked || is_theirs {
                     self.keeping.push(item.below.clone());
                 }
@@ -146,7 +147,7 @@ impl Disk {
                 None => self.complete_one(item),
             };
             if let Err(error) = result {
-                // Half a file must not look like a restored one.
+                // A partial file must not look like a restored one.
                 Self::discard(std::slice::from_ref(item));
                 if item.link_to.is_none()
                     && let Some(inode) = item.inode()
@@ -158,10 +159,10 @@ impl Disk {
         }
     }
 
-    /// Removes what was written for these and not finished.
+    /// Removes the unfinished files of these items.
     pub(super) fn discard(window: &[Item]) {
         for unfinished in window.iter().filter_map(|item| item.unfinished.as_ref()) {
-            // That it may be gone already is fine, and its name says what it is.
+            // It may already be gone, and its name marks it as temporary.
             let _ = unfinished.discard();
         }
     }
@@ -246,7 +247,7 @@ impl Disk {
         for (below, kept) in root.moved() {
             let path = self.options.target.join(below);
             let why = format!(
-                "a directory was there; it is kept as {}",
+                "it replaced a directory, which is kept as {}",
                 path.with_file_name(kept).display()
             );
             self.report.note(&path, why);

@@ -1,8 +1,8 @@
-//! Putting a snapshot's files back on disk, with flat memory and nothing overwritten unasked.
+//! Restores a snapshot's files to disk, with constant memory; overwrites nothing unless requested.
 //!
-//! Files are taken in windows: the blobs of a window are read by runs of neighbouring blobs, several at once, and written to
-//! their places. Blocks of zeros become holes. Attributes follow the content; those of directories come last, for every
-//! write in a directory changes its time. With verification, each file is read back and compared blob by blob.
+//! Files are processed in windows: the blobs of a window are read in runs of neighbouring blobs, several at once, and written to
+//! their places. Blocks of zeros become holes. Attributes follow the content; those of directories come last, because every write
+//! in a directory changes its time. With verification, each file is read back and compared blob by blob.
 
 mod compare;
 mod content;
@@ -37,32 +37,32 @@ use crate::{
     ground::progress::{ProgressSink, Unit},
 };
 
-/// Problems and notes that a report lists. Of what comes after them it only says how many there are.
+/// Limit for the problems and notes that a report lists. The rest is only counted.
 const LISTED: usize = 10_000;
 
-/// What to restore, and how.
+/// The selection and options of a restore.
 #[derive(Clone, Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
 #[non_exhaustive]
 pub struct RestoreOptions {
-    /// Directory under which the snapshot's paths are made.
+    /// Directory under which the snapshot's paths are created.
     pub target: PathBuf,
-    /// Only what lies under these absolute paths of the snapshot, or matches these globs; empty for everything.
+    /// Restore only what is under these absolute paths of the snapshot, or matches these globs; empty for everything.
     pub include: Vec<String>,
-    /// Without what matches these globs (against the whole path, or the name alone where there is no `/`).
+    /// Exclude what matches these globs (against the whole path, or only the name if the glob has no `/`).
     pub exclude: Vec<String>,
     /// Leave out `/.kaleem-dr` and `/RESTORE.md`.
     pub without_own_files: bool,
-    /// Write over files that are there. Otherwise a target that is not empty is refused.
+    /// Overwrite existing files. Otherwise a target that is not empty is refused.
     pub overwrite: bool,
     /// Read every file back and compare it.
     pub verify: bool,
-    /// Count only.
+    /// Count without writing.
     pub dry_run: bool,
 }
 
 impl RestoreOptions {
-    /// Everything into an empty or new directory, read back and compared.
+    /// Restores everything to an empty or new directory, and reads it back for comparison.
     #[must_use]
     pub fn new(target: PathBuf) -> Self {
         Self {
@@ -77,42 +77,42 @@ impl RestoreOptions {
     }
 }
 
-/// What restoring files did.
+/// The result of restoring files.
 #[derive(Clone, Debug, Default, Serialize)]
 #[non_exhaustive]
 pub struct FilesReport {
-    /// Regular files written.
+    /// Number of regular files written.
     pub files: u64,
     /// Further names of those files (hard links).
     pub links: u64,
-    /// Directories.
+    /// Number of directories.
     pub directories: u64,
     /// Symbolic links, pipes, sockets, devices.
     pub others: u64,
-    /// Bytes of the files.
+    /// Size of the files, in bytes.
     pub size_bytes: u64,
     /// Files read back and found equal.
     pub verified: u64,
-    /// What could not be restored, lacks an attribute, or reads back otherwise.
+    /// Files that could not be restored, lack an attribute, or differ when read back.
     pub problems: Vec<FileProblem>,
-    /// Problems beyond those listed.
+    /// Number of problems beyond those listed.
     pub more_problems: u64,
-    /// What is worth knowing and not a failure: directories that made way.
+    /// Events worth knowing that are not failures: directories that made way.
     pub notes: Vec<FileProblem>,
-    /// What only root can set and was not set, and of how many paths.
+    /// Attributes that only root can set and that were not set, with the number of paths.
     pub roots_only: BTreeMap<String, u64>,
-    /// Notes beyond those listed.
+    /// Number of notes beyond those listed.
     pub more_notes: u64,
 }
 
 impl FilesReport {
-    /// Whether nothing at all was meant.
+    /// Reports whether the selection matched nothing.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.files + self.links + self.others + self.directories == 0 && self.problems.is_empty()
     }
 
-    /// What was not set since only root can set it, a sentence each.
+    /// The attributes that were not set because only root can set them, as one sentence each.
     pub fn left_to_root(&self) -> impl Iterator<Item = String> + '_ {
         let sentence = |(what, paths): (&String, &u64)| {
             format!("only root can set the {what} of {paths} paths, so it was not set")
@@ -133,9 +133,9 @@ impl FilesReport {
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct FileProblem {
-    /// Path in the target; lossily decoded where it is not UTF-8.
+    /// Path in the target, decoded with replacement characters if it is not UTF-8.
     pub path: String,
-    /// What is wrong with it.
+    /// Description of the problem.
     pub why: String,
 }
 
@@ -147,11 +147,12 @@ fn list(listed: &mut Vec<FileProblem>, more: &mut u64, path: &Path, why: String)
     }
 }
 
-/// Restores files of a snapshot. In place, links above the snapshot's configured paths are followed (decision 9), none below.
+/// Restores files of a snapshot. In place, links above the snapshot's configured paths are followed (decision 9), but none below
+/// them.
 ///
 /// # Errors
-/// [`RepositoryError::Guarded`] when the target is not empty; whatever keeps the snapshot from being read. Paths that cannot be
-/// written are in the report: whoever asked must look at [`FilesReport::problems`].
+/// [`RepositoryError::Guarded`] if the target is not empty; other errors if the snapshot cannot be read. Paths that cannot be
+/// written are in the report: the caller must check [`FilesReport::problems`].
 pub async fn restore_files(
     snapshot: &SnapshotReader,
     options: &RestoreOptions,
@@ -161,7 +162,7 @@ pub async fn restore_files(
     let selection = Selection::of(&options.include, &options.exclude, options.without_own_files)?;
     if !options.overwrite && !options.dry_run && is_occupied(&options.target)? {
         return Err(RepositoryError::Guarded(format!(
-            "{} is not empty; name a new directory, or say --in-place to write over it",
+            "{} is not empty; choose a new directory, or use --in-place to overwrite it",
             options.target.display()
         )));
     }
@@ -223,7 +224,8 @@ pub async fn restore_files(
     Ok(report)
 }
 
-/// A directory in `/var/tmp` that does not exist and whose name nobody can guess, so that nobody can have made it beforehand.
+/// A directory in `/var/tmp` that does not exist and whose name cannot be guessed, so that no other user can have created it
+/// beforehand.
 #[must_use]
 pub fn default_target() -> PathBuf {
     // The last 16 characters of a ULID are 80 random bits.
@@ -232,7 +234,7 @@ pub fn default_target() -> PathBuf {
     PathBuf::from(format!("/var/tmp/kaleem_restored_{now}_{}", &random[random.len() - 16..]))
 }
 
-/// Whether something is in a directory that a restore would write into. What every new file system holds does not count.
+/// Reports whether a directory that a restore would write into contains anything, apart from what every new file system contains.
 pub(crate) fn is_occupied(target: &Path) -> Result<bool, RepositoryError> {
     match fs::read_dir(target) {
         Ok(entries) => Ok(entries.flatten().any(|entry| entry.file_name() != "lost+found")),

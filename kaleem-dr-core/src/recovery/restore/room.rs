@@ -1,4 +1,4 @@
-//! Whether what is restored fits on the target's file system: asked before anything is written.
+//! Checks, before anything is written, that a restore fits on the target's file system.
 
 use std::{
     io,
@@ -13,14 +13,14 @@ use crate::{
     engine::repository::{RepositoryError, SnapshotReader, blocking},
 };
 
-/// Of what is needed, so much more is asked for: one part in this many, for inodes and the ends of blocks.
+/// Additional space to require, as a fraction of what is needed: one part in this many, for inodes and partly filled blocks.
 const MARGIN: u64 = 32;
 
-/// Says before a disk is filled that something does not fit on it. A file system that does not know its size, such as ramfs, may
-/// have room.
+/// Checks that a file system has this much free space. One that does not report its size, such as ramfs, counts as large enough.
 ///
 /// # Errors
-/// [`io::ErrorKind::StorageFull`] with both numbers; when the file system cannot be asked. The directory itself need not exist.
+/// [`io::ErrorKind::StorageFull`] with both numbers; other errors if the file system cannot be queried. The directory itself need
+/// not exist.
 pub fn ensure_room(directory: &Path, needed_bytes: u64) -> io::Result<()> {
     let Some(free_bytes) = free_bytes(directory)? else { return Ok(()) };
     let wanted = needed_bytes.saturating_add(needed_bytes / MARGIN);
@@ -40,8 +40,8 @@ fn free_bytes(directory: &Path) -> io::Result<Option<u64>> {
     Ok((disk.blocks() > 0).then(|| disk.blocks_available().saturating_mul(disk.fragment_size())))
 }
 
-/// As [`ensure_room`], for what a restore takes of a snapshot. Only where the whole of it would not fit are the trees read, for holes
-/// and what is left out need no room.
+/// Like [`ensure_room`], for the selected part of a snapshot. Reads the trees only if the whole snapshot would not fit, because
+/// holes and excluded files need no space.
 pub(super) async fn ensure_for(
     snapshot: &SnapshotReader,
     options: &RestoreOptions,
@@ -65,7 +65,7 @@ pub(super) async fn ensure_for(
     ensure_room(&target, needed).map_err(failed)
 }
 
-/// The least that it takes. A hole is one blob of zeros again and again, so a blob that repeats the one before it is not counted.
+/// The minimum size. A hole is a repeated blob of zeros, so a blob equal to the previous one is not counted.
 fn needed_bytes(
     snapshot: SnapshotReader,
     options: &RestoreOptions,

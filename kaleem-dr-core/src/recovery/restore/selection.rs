@@ -1,4 +1,4 @@
-//! Which paths of a snapshot or an archive a restore takes.
+//! Selects the paths of a snapshot or an archive to restore.
 
 use std::path::{Path, PathBuf};
 
@@ -6,7 +6,7 @@ use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 
 use crate::engine::repository::RepositoryError;
 
-/// Which paths of a snapshot are wanted.
+/// The selected paths of a snapshot.
 #[derive(Debug)]
 pub(crate) struct Selection {
     prefixes: Vec<PathBuf>,
@@ -47,7 +47,7 @@ impl Selection {
             })
     }
 
-    /// Whether something below a directory may be wanted.
+    /// Reports whether something below a directory may be selected.
     pub(crate) fn may_hold(&self, path: &Path) -> bool {
         self.includes(path)
             || self.include.as_ref().is_some_and(|globs| !globs.is_empty())

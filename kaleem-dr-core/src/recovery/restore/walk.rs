@@ -13,21 +13,21 @@ use crate::{
     recovery::extract_root::{Identity, Unfinished},
 };
 
-/// Blobs in one window: with at most a few runs in memory at once, this bounds what is planned, not what is held.
+/// Limit for the blobs in one window: this bounds what is planned; only a few runs of them are in memory at once.
 const WINDOW_BLOBS: usize = 2048;
 /// Entries in one window.
 const WINDOW_ITEMS: usize = 1024;
-/// Directories in one window: each is held open while files in it are written.
+/// Limit for the directories in one window: each is kept open while files in it are written.
 const WINDOW_DIRECTORIES: usize = 256;
 
-/// One node on its way to disk.
+/// A node that is being restored.
 pub(crate) struct Item {
     pub(crate) node: Node,
     pub(crate) target: PathBuf,
-    /// The same below the target: the path in the snapshot without its leading `/`.
+    /// The path below the target: the path in the snapshot without its leading `/`.
     pub(crate) below: PathBuf,
     pub(crate) blobs: Vec<BlobPlace>,
-    /// The file it is a further name of; it then has no content of its own.
+    /// The file of which it is another name; it then has no content of its own.
     pub(super) link_to: Option<FirstName>,
     /// The file that its content goes into, while it is written.
     pub(super) unfinished: Option<Unfinished>,
@@ -37,7 +37,7 @@ pub(crate) struct Item {
 #[derive(Clone, Debug)]
 pub(super) struct FirstName {
     pub(super) below: PathBuf,
-    /// The file that was made; `None` as long as none was.
+    /// The created file; `None` until then.
     pub(super) identity: Option<Identity>,
 }
 
@@ -46,21 +46,21 @@ impl Item {
         self.blobs.iter().map(BlobPlace::plain_length).sum()
     }
 
-    /// What hard links of one file share; `None` where it has no other name.
+    /// A key that all hard links of a file share; `None` if the file has no other name.
     pub(crate) fn inode(&self) -> Option<(u64, u64)> {
         let meta = &self.node.meta;
         (meta.links > 1 && meta.inode != 0).then_some((meta.device_id, meta.inode))
     }
 }
 
-/// Walks the trees depth first, a window at a time, directories before what is in them.
+/// Walks the trees depth first, a window at a time; directories come before their content.
 pub(crate) struct Walk {
     snapshot: SnapshotReader,
     selection: Selection,
     target: PathBuf,
     /// Nodes still to visit, the next one last; each with its path in the snapshot.
     stack: Vec<(PathBuf, Node)>,
-    /// Directories above the current path that are not wanted themselves: they are made when something in them is.
+    /// Directories above the current path that are not selected themselves: they are created if something in them is.
     above: Vec<(PathBuf, Node)>,
 }
 
@@ -83,7 +83,7 @@ impl Walk {
             if name.is_empty() || name == "." || name == ".." || name.as_bytes().contains(&b'/') {
                 return Err(RepositoryError::Damaged {
                     object: format!("tree of {}", path.display()),
-                    why: format!("it holds an entry named {}", name.display()),
+                    why: format!("it contains an entry named {}", name.display()),
                 });
             }
             let path = path.join(name);

@@ -1,11 +1,11 @@
-//! What a probe of a source says to `doctor`.
+//! Converts a probe of a source into a diagnosis for `doctor`.
 
 use crate::{
     engine::source::Probe,
     ground::{SourceError, SourceName, diagnosis::Diagnosis, error_chain},
 };
 
-/// What a probe of a source says.
+/// Converts the result of a probe into a diagnosis.
 #[must_use]
 pub fn diagnosis_of_probe(
     source: &SourceName,
@@ -23,7 +23,7 @@ pub fn diagnosis_of_probe(
             )];
             found.extend(probe.warnings.iter().map(|why| {
                 let fix = format!(
-                    "mend it at the server or in [source.{source}], then run `kaleem-dr probe`"
+                    "correct it at the server or in [source.{source}], then run `kaleem-dr probe`"
                 );
                 Diagnosis::warning("source-warning", format!("source {source}: {why}")).fix(fix)
             }));
@@ -33,18 +33,20 @@ pub fn diagnosis_of_probe(
     }
 }
 
-/// Why a source cannot be captured.
+/// Explains why a source cannot be captured.
 #[must_use]
 pub fn diagnosis_of_source_error(source: &SourceName, error: &SourceError) -> Diagnosis {
     let what = format!("source {source}: {}", error_chain(error));
     match error {
         SourceError::Unreachable { server, .. } => Diagnosis::error("source-unreachable", what)
-            .fix(format!("start the server, or mend its address {server} in [source.{source}]")),
-        SourceError::Unauthorised { .. } => Diagnosis::error("source-unauthorised", what).fix(
-            format!("mend the secret named in [source.{source}], or give that user the rights"),
-        ),
+            .fix(format!("start the server, or correct its address {server} in [source.{source}]")),
+        SourceError::Unauthorised { .. } => {
+            Diagnosis::error("source-unauthorised", what).fix(format!(
+                "correct the secret named in [source.{source}], or grant that user the permissions"
+            ))
+        }
         _ => Diagnosis::error("source-failed", what)
-            .fix(format!("mend [source.{source}] in the config, then run `kaleem-dr probe`")),
+            .fix(format!("correct [source.{source}] in the config, then run `kaleem-dr probe`")),
     }
 }
 

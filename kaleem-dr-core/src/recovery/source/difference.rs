@@ -1,14 +1,14 @@
-//! One difference that a comparison found.
+//! A difference found by a comparison.
 
 use serde::{Deserialize, Serialize};
 
-/// One difference between the target and the manifest.
+/// A difference between the target and the manifest.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Difference {
-    /// What differs: `collection users: documents`.
+    /// The object that differs: `collection users: documents`.
     pub what: String,
-    /// As the manifest has it.
+    /// The value in the manifest.
     pub expected: String,
-    /// As the target has it.
+    /// The value in the target.
     pub found: String,
 }

@@ -1,4 +1,4 @@
-//! How a captured source is put back: restores, rehearsals, inspections.
+//! The operations that return data to a source: restores, rehearsals, inspections.
 
 mod diagnosis;
 mod difference;
@@ -24,24 +24,24 @@ use crate::{
 };
 use async_trait::async_trait;
 
-/// A source that can be put back.
+/// A source that can be restored.
 #[async_trait]
 pub trait Restorable: Source {
-    /// What a restore would create, overwrite and leave alone. Never writes.
+    /// Returns what a restore would create, overwrite and leave alone. Writes nothing.
     ///
     /// # Errors
-    /// When the target cannot be reached, or the point cannot be restored there at all.
+    /// If the target cannot be reached, or the point cannot be restored to it at all.
     async fn plan_restore(
         &self,
         point: &PointReader,
         request: RestoreRequest,
     ) -> Result<RestorePlan, SourceError>;
 
-    /// Carries a plan out, then reads the target back and compares it with the point's manifest.
+    /// Executes a plan, then reads the target back and compares it with the point's manifest.
     ///
     /// # Errors
-    /// When something could not be written or read. Differences found afterwards are no error here: they are in the report,
-    /// and whoever asked must look at [`RestoreReport::is_equal`].
+    /// If something could not be written or read. Differences found afterwards are in the report and not an error: the caller
+    /// must check [`RestoreReport::is_equal`].
     async fn restore(
         &self,
         point: &PointReader,
@@ -51,7 +51,7 @@ pub trait Restorable: Source {
     /// Checks every artifact deeply in its own format, without a server.
     ///
     /// # Errors
-    /// When the point cannot be read. What is wrong with its content is in the findings.
+    /// If the point cannot be read. Defects of its content are in the findings.
     async fn inspect(&self, _point: &PointReader) -> Result<Inspection, SourceError> {
         Err(SourceError::Unsupported(format!(
             "a source of kind {} cannot check its format",
@@ -62,7 +62,7 @@ pub trait Restorable: Source {
     /// Restores into a scratch target of its own making, compares it with the manifest, and removes it, also after a failure.
     ///
     /// # Errors
-    /// As [`Restorable::restore`], and when the scratch target could not be removed.
+    /// As [`Restorable::restore`], or if the scratch target could not be removed.
     async fn rehearse(
         &self,
         _point: &PointReader,
@@ -74,46 +74,47 @@ pub trait Restorable: Source {
         )))
     }
 
-    /// Removes what a rehearsal of this scratch name left because it was killed, and says what that was. Only what bears the name
-    /// is touched; that nothing was left is no error. Directories are removed by whoever made them.
+    /// Removes what a killed rehearsal with this scratch name left behind, and returns what it removed. Touches only what has
+    /// this name; finding nothing is not an error. Directories are removed by their creator.
     ///
     /// # Errors
-    /// When the server cannot be reached, or does not let go of it.
+    /// If the server cannot be reached, or fails to remove something.
     async fn clear_scratch(&self, _name: &str) -> Result<Vec<String>, SourceError> {
         Ok(Vec::new())
     }
 
-    /// How an operator gets this source back by hand out of a restored snapshot, with the tools of its own service: Markdown, with
-    /// the names and addresses of this config and no secret. `restored` is the directory the snapshot was restored to.
+    /// Instructions in Markdown for restoring this source by hand from a restored snapshot, with the tools of its own service.
+    /// They contain the names and addresses of this config but no secret. `restored` is the directory that the snapshot was
+    /// restored to.
     fn guide(&self, _language: Language, _restored: &str) -> Option<String> {
         None
     }
 
-    /// What keeps a capture or a restore of this source from working, or will: for `doctor`. Never writes, and says something
-    /// also when all is well. A source that knows more than its probe tells adds to what [`diagnosis_of_probe`] gives.
+    /// Diagnoses for `doctor`: what prevents, or will prevent, a capture or a restore of this source. Writes nothing, and also
+    /// returns a diagnosis if all is well. A source that can detect more than its probe adds to [`diagnosis_of_probe`].
     async fn diagnose(&self) -> Vec<Diagnosis> {
         diagnosis_of_probe(self.name(), &self.probe().await)
     }
 
-    /// Paths of this machine that hold the live data, where the source knows them.
+    /// Paths on this machine that contain the live data, as far as the source knows them.
     fn local_paths(&self) -> Vec<PathBuf> {
         Vec::new()
     }
 
-    /// How a point of this source looks as one file; `None` where it has no such form.
+    /// The form of a point of this source as one file; `None` if it has no such form.
     fn staged(&self) -> Option<&dyn StagedForm> {
         None
     }
 }
 
-/// A source that could not be made.
+/// A source that could not be created.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Unavailable {
-    /// Its name.
+    /// Name of the source.
     pub source: SourceName,
-    /// Its kind.
+    /// Kind of the source.
     pub kind: String,
-    /// Why.
+    /// The reason.
     pub why: String,
 }

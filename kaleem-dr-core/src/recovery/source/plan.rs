@@ -1,4 +1,4 @@
-//! What a restore is going to do: shown before anything is written.
+//! The plan of a restore, which is shown before anything is written.
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -6,19 +6,19 @@ use serde::Serialize;
 use super::request::RestoreRequest;
 use crate::engine::repository::SnapshotId;
 
-/// What a restore will do.
+/// The intended effects of a restore.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct RestorePlan {
-    /// What was asked, with the names settled.
+    /// The request, with all names resolved.
     pub request: RestoreRequest,
-    /// The target in words: `database kaleem_restored on 127.0.0.1:27017`.
+    /// The target as text: `database kaleem_restored on 127.0.0.1:27017`.
     pub target: String,
-    /// One line per thing that is touched or left alone.
+    /// One line per object that is changed or left alone.
     pub actions: Vec<PlannedAction>,
-    /// What the operator should know first.
+    /// Warnings for the operator to read first.
     pub warnings: Vec<String>,
-    /// The snapshot that is restored; `None` for a file. [`crate::job::plan_restore`] fills it in.
+    /// The snapshot to restore; `None` for a file. Sources leave it unset: the restore job fills it in.
     pub origin: Option<PlanOrigin>,
 }
 
@@ -26,16 +26,16 @@ pub struct RestorePlan {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct PlanOrigin {
-    /// Its id.
+    /// Id of the snapshot.
     pub snapshot: SnapshotId,
-    /// The host that it is of.
+    /// Host of the snapshot.
     pub host: String,
-    /// When it was taken.
+    /// Time of the snapshot.
     pub taken: Timestamp,
 }
 
 impl RestorePlan {
-    /// A plan as a source makes it.
+    /// A plan as created by a source.
     #[must_use]
     pub fn new(
         request: RestoreRequest,
@@ -46,7 +46,7 @@ impl RestorePlan {
         Self { request, target: target.into(), actions, warnings, origin: None }
     }
 
-    /// Whether anything that exists would be changed.
+    /// Reports whether anything that exists would be changed.
     #[must_use]
     pub fn overwrites(&self) -> bool {
         self.actions.iter().any(|action| {
@@ -58,39 +58,39 @@ impl RestorePlan {
 /// One line of a plan.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct PlannedAction {
-    /// What happens to it.
+    /// The planned change.
     pub change: Change,
-    /// What it is: `collection users`, `queue orders`, `/etc/nginx`.
+    /// The object: `collection users`, `queue orders`, `/etc/nginx`.
     pub what: String,
-    /// Items (documents, definitions, files) it holds in the point, where known.
+    /// Number of items (documents, definitions, files) in the point, if known.
     pub items: Option<u64>,
-    /// Bytes it holds in the point, where known.
+    /// Size in the point, in bytes, if known.
     pub size_bytes: Option<u64>,
-    /// Why, where that is not plain.
+    /// The reason, if it is not obvious.
     pub why: Option<String>,
 }
 
 impl PlannedAction {
-    /// An action of which no more is known.
+    /// An action without further details.
     pub fn new(change: Change, what: impl Into<String>) -> Self {
         Self { change, what: what.into(), items: None, size_bytes: None, why: None }
     }
 }
 
-/// What a restore does to one thing.
+/// A restore's effect on one object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Change {
-    /// It is not there yet.
+    /// It does not exist yet, and is created.
     Create,
-    /// It is there, and is replaced.
+    /// It exists and is replaced.
     Overwrite,
-    /// It is there and stays; what it lacks of the point is added to it.
+    /// It exists and is kept; what it lacks of the point is added.
     Merge,
-    /// It is there but not in the point: it stays as it is.
+    /// It exists but is not in the point: it is kept.
     Leave,
-    /// It is there but not in the point: it is removed, as was asked.
+    /// It exists but is not in the point: it is removed, as requested.
     Remove,
-    /// It is there otherwise, and the server keeps it as it is whatever is sent.
+    /// It exists with other properties, and the server ignores what is sent.
     Conflict,
 }

@@ -1,4 +1,4 @@
-//! A restore into a scratch target, its negative control, and what a check of the format found.
+//! Types for rehearsals: the scratch target, the negative control, and the result of a format check.
 
 use std::path::PathBuf;
 
@@ -10,55 +10,56 @@ use crate::ground::{
     finding::Finding,
 };
 
-/// Where a rehearsal may make things of its own, and how it names them.
+/// The name and directory for a rehearsal's own objects.
 #[derive(Clone, Debug)]
 pub struct ScratchTarget {
-    /// Names everything of this rehearsal: `kdr_drill_` and a ULID in lower case. Good as a database, virtual host or collection.
+    /// The name of everything in this rehearsal: `kdr_drill_` and a ULID in lower case. Valid as a database, virtual host or
+    /// collection.
     pub name: String,
-    /// An empty directory of its own; whoever made it removes it.
+    /// An empty directory for its own use; the creator removes it.
     pub directory: PathBuf,
-    /// Whether what was restored is then damaged in one place and compared once more: see [`Control`].
+    /// After the restore, damage the result in one place and compare it again: see [`Control`].
     pub control: bool,
 }
 
 impl ScratchTarget {
-    /// A source says that it has filled the target, and compares next. It is here that tests make a debug build die.
+    /// Called by a source when it has filled the target and is about to compare. Debug builds can be killed here by a failpoint.
     pub fn filled(&self) {
         failpoint::pass(Step::Scratch);
     }
 }
 
-/// The negative control of a rehearsal: the scratch was damaged on purpose, and the same comparison had to see it. One that
-/// does not see it proves nothing by finding the rest equal.
+/// The negative control of a rehearsal: the scratch target was damaged on purpose, and the same comparison had to detect it. If
+/// it did not, finding the rest equal proves nothing.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Control {
-    /// What was done to the copy: `deleted one document of users`.
+    /// The damage: `deleted one document of users`.
     pub damage: String,
-    /// What the comparison found then. Empty means that it is blind.
+    /// The differences that the comparison found. Empty means that it cannot detect damage.
     pub found: Vec<Difference>,
-    /// How long it took.
+    /// Duration, in seconds.
     pub seconds: f64,
 }
 
 impl Control {
-    /// Whether the comparison saw the damage.
+    /// Reports whether the comparison detected the damage.
     #[must_use]
     pub fn is_caught(&self) -> bool {
         !self.found.is_empty()
     }
 }
 
-/// What a deep check of a point found.
+/// The result of a deep check of a point.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Inspection {
-    /// What was looked at and is well, one sentence each.
+    /// Checks that found the point valid, as one sentence each.
     pub checked: Vec<String>,
-    /// What is wrong or worth knowing.
+    /// Problems, and facts worth knowing.
     pub findings: Vec<Finding>,
 }
 
 impl Inspection {
-    /// Whether something was looked at, and nothing of it is an error.
+    /// Reports whether something was checked, and no finding is an error.
     #[must_use]
     pub fn is_well(&self) -> bool {
         !self.checked.is_empty() && !self.findings.iter().any(|finding| finding.is_error())

@@ -1,43 +1,44 @@
-//! What a restore did, and what the comparison after it found.
+//! The result of a restore and of the comparison after it.
 
 use serde::Serialize;
 
 use super::{difference::Difference, rehearsal::Control};
 
-/// What a restore did, and what a comparison with the manifest showed afterwards.
+/// The result of a restore, and of the comparison with the manifest afterwards.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct RestoreReport {
-    /// The target in words, as in the plan.
+    /// The target as text, as in the plan.
     pub target: String,
     /// Items written: documents, definitions, files.
     pub items: u64,
-    /// Bytes written.
+    /// Written data, in bytes.
     pub size_bytes: u64,
-    /// What was compared and found equal.
+    /// Comparisons that found equal content.
     pub compared: Vec<String>,
-    /// What differs from the manifest. Empty means that all of `compared` is equal.
+    /// Differences from the manifest. Empty means that all of `compared` is equal.
     pub differences: Vec<Difference>,
-    /// What came back and could not be compared with anything.
+    /// Restored objects that could not be compared with anything.
     pub uncompared: Vec<Uncompared>,
-    /// What the operator should know, one sentence each.
+    /// Warnings for the operator, as one sentence each.
     pub warnings: Vec<String>,
-    /// Commands of the operator's that ran afterwards.
+    /// The operator's commands that ran afterwards.
     pub hooks: Vec<HookReport>,
-    /// In a rehearsal: whether the comparison can see a difference at all. `None` where nothing could be damaged, or nobody asked.
+    /// The negative control of a rehearsal: shows that the comparison can detect a difference. `None` if nothing could be
+    /// damaged, or no control was requested.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub control: Option<Control>,
 }
 
 impl RestoreReport {
-    /// Whether something was compared, and all of it is equal.
+    /// Reports whether something was compared, and all of it is equal.
     #[must_use]
     pub fn is_equal(&self) -> bool {
         self.differences.is_empty() && !self.compared.is_empty()
     }
 
-    /// The same with a scratch name left out of what it says of the things in it: it means nothing to a reader.
+    /// Removes a scratch name from all texts, because it means nothing to a reader.
     pub(crate) fn without(mut self, name: &str) -> Self {
-        // In paths the name stands behind the directory of the same name.
+        // In paths, the name follows the directory with the same name.
         let plain = |text: &mut String| {
             if let Some(at) = text.find(name) {
                 let begin = text[..at].rfind(' ').map_or(0, |space| space + 1);
@@ -61,19 +62,19 @@ impl RestoreReport {
         self
     }
 
-    /// Whether it is equal, and every hook ended well.
+    /// Reports whether it is equal, and every hook succeeded.
     #[must_use]
     pub fn is_done(&self) -> bool {
         self.is_equal() && self.hooks.iter().all(|hook| hook.status == Some(0))
     }
 }
 
-/// Something that was restored and that nothing could be compared with.
+/// A restored object that could not be compared with anything.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Uncompared {
-    /// What it is.
+    /// The object that was not compared.
     pub what: String,
-    /// Why.
+    /// The reason.
     pub why: String,
 }
 
@@ -83,9 +84,9 @@ pub struct Uncompared {
 pub struct HookReport {
     /// Program and arguments.
     pub command: Vec<String>,
-    /// Its exit status; `None` when it did not start or was killed.
+    /// Exit status; `None` if it did not start or was killed.
     pub status: Option<i32>,
-    /// The end of what it printed, or why it did not start.
+    /// The end of its output, or the reason why it did not start.
     pub output: String,
 }
 

@@ -1,36 +1,36 @@
-//! What an operator asks of a restore.
+//! An operator's request for a restore.
 
 use serde::Serialize;
 
 use crate::ground::SourceError;
 
-/// Where a restore goes.
+/// The target of a restore.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RestoreTarget {
-    /// Next to what is there: another database, virtual host or directory. `None` lets the source pick a name of its own.
+    /// Next to the live data: another database, virtual host or directory. With `None`, the source chooses a name.
     Beside(Option<String>),
-    /// Over what is there. Only after a confirmation.
+    /// Over the live data. Requires a confirmation.
     InPlace,
 }
 
-/// What a restore is asked for.
+/// An operator's request for a restore.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct RestoreRequest {
-    /// Where it goes.
+    /// The target.
     pub to: RestoreTarget,
-    /// Only these parts of the source, in the source's words (a collection, a virtual host), as globs. Empty: everything.
+    /// Only these parts of the source, named as in the source (a collection, a virtual host), as globs. Empty: everything.
     pub only: Vec<String>,
-    /// Parts that get another name.
+    /// Parts to be renamed.
     pub rename: Vec<Rename>,
-    /// What happens to a part that is there already. Beside, nothing may be.
+    /// The treatment of existing parts. Next to the live data, there must not be any.
     pub existing: Existing,
-    /// What happens to parts that are there but not in the point.
+    /// The treatment of parts that exist but are not in the point.
     pub extras: Extras,
 }
 
 impl RestoreRequest {
-    /// Everything, under the point's own names; what is there is replaced in place, and nothing else is removed.
+    /// A request for everything, under the point's own names; in place, existing parts are replaced, and nothing else is removed.
     #[must_use]
     pub fn whole(to: RestoreTarget) -> Self {
         Self {
@@ -42,10 +42,10 @@ impl RestoreRequest {
         }
     }
 
-    /// For sources that can only be restored as a whole.
+    /// Refuses all options, for sources that can only be restored as a whole.
     ///
     /// # Errors
-    /// [`SourceError::Unsupported`] when more was asked than where to.
+    /// [`SourceError::Unsupported`] if the request has more than a target.
     pub fn refuse_choices(&self, kind: &str) -> Result<(), SourceError> {
         let choices = [
             ("--only", !self.only.is_empty()),
@@ -62,7 +62,7 @@ impl RestoreRequest {
     }
 }
 
-/// A part of a source that gets another name.
+/// A new name for a part of a source.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Rename {
     /// Its name in the point.
@@ -71,24 +71,24 @@ pub struct Rename {
     pub to: String,
 }
 
-/// What happens to a part (a collection, a queue) that is there already.
+/// The treatment of a part (a collection, a queue) that already exists.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Existing {
-    /// It is removed and made anew.
+    /// It is removed and created again.
     #[default]
     Replace,
-    /// It stays, and what it lacks of the point is added to it.
+    /// It is kept, and what it lacks of the point is added.
     Merge,
 }
 
-/// What happens to parts that are there but not in the point.
+/// The treatment of parts that exist but are not in the point.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Extras {
-    /// They stay.
+    /// Keep them.
     #[default]
     Keep,
-    /// They are removed.
+    /// Remove them.
     Remove,
 }

@@ -1,4 +1,4 @@
-//! Members of an archive, one after the other, onto disk.
+//! Writes the members of an archive to disk, one after another.
 
 use std::{
     collections::BTreeMap,
@@ -27,26 +27,25 @@ use crate::{
     },
 };
 
-/// Content is read and written in pieces of this length.
+/// Size of the pieces in which content is read and written, in bytes.
 const PIECE_BYTES: usize = 256 << 10;
-/// Most bytes of extended attributes that wait for the end, when those of directories are set. A million directories with the
-/// access lists that people give them need less.
+/// Limit, in bytes, for the extended attributes kept until the end, when those of directories are set. A million directories with
+/// ordinary access lists need less.
 const KEPT_ATTRIBUTES_LIMIT_BYTES: usize = 128 << 20;
 
-/// One extraction.
 pub(super) struct Extraction<'a> {
     options: &'a UntarOptions,
     selection: Selection,
     root: ExtractRoot,
-    /// Bytes that may still come.
+    /// Remaining bytes of the limit.
     left_bytes: u64,
     report: FilesReport,
     cancel: &'a CancellationToken,
-    /// Directories whose attributes are still to be set: the last member of a name counts.
+    /// Directories whose attributes are still to be set; the last member of a name counts.
     directories: BTreeMap<PathBuf, Member>,
     /// Bytes of extended attributes in `directories`.
     kept_bytes: usize,
-    /// Directories above the current member that are not wanted themselves: they are made when something in them is.
+    /// Directories above the current member that are not selected themselves: they are created if something in them is.
     above: Vec<(PathBuf, Member)>,
     buffer: Vec<u8>,
 }
@@ -62,7 +61,7 @@ impl<'a> Extraction<'a> {
         };
         if !options.in_place && occupied()? {
             return Err(UntarError::Refused(format!(
-                "{} is not empty; name a new directory, or say --in-place to write over it",
+                "{} is not empty; choose a new directory, or use --in-place to overwrite it",
                 options.target.display()
             )));
         }
@@ -108,7 +107,7 @@ impl<'a> Extraction<'a> {
         Ok(self.report)
     }
 
-    /// Last and deepest first: every write in a directory changes its times, and a read-only one takes no more entries.
+    /// Last, and deepest first: every write in a directory changes its times, and a read-only one accepts no more entries.
     fn finish_directories(&mut self) -> Result<(), UntarError> {
         for (path, member) in std::mem::take(&mut self.directories).iter().rev() {
             if self.cancel.is_cancelled() {
@@ -129,19 +128,19 @@ impl<'a> Extraction<'a> {
         for (below, kept) in self.root.moved() {
             let path = self.options.target.join(below);
             let why = format!(
-                "a directory was there; it is kept as {}",
+                "it replaced a directory, which is kept as {}",
                 path.with_file_name(kept).display()
             );
             self.report.note(&path, why);
         }
     }
 
-    /// Something that is not a directory stands at a path now.
+    /// Something other than a directory is now at this path.
     fn forget_directory(&mut self, path: &Path) {
         self.directories.retain(|directory, _| !directory.starts_with(path));
     }
 
-    /// Extracts one member, if it is wanted; the bytes written.
+    /// Extracts one member, if it is selected; returns the number of bytes written.
     fn member<R: io::Read>(
         &mut self,
         members: &mut Members<R>,
@@ -149,7 +148,7 @@ impl<'a> Extraction<'a> {
     ) -> Result<u64, Failure> {
         let path = relative(&member.name).map_err(io::Error::other)?;
         let absolute = Path::new("/").join(&path);
-        // The target itself is whoever asked's.
+        // The target itself belongs to the caller.
         if path.as_os_str().is_empty() {
             return Ok(0);
         }
@@ -196,7 +195,7 @@ impl<'a> Extraction<'a> {
     }
 
     fn directory(&mut self, path: &Path, member: &Member) -> io::Result<()> {
-        // What a link of the host leads to keeps its own attributes.
+        // The target of the host's own link keeps its attributes.
         if self.root.make_directory(path)? != DirectoryOrigin::Linked {
             let mut member = member.clone();
             self.kept_bytes += member.xattr_bytes();
@@ -224,7 +223,7 @@ impl<'a> Extraction<'a> {
     ) -> io::Result<()> {
         if !self.options.special_files {
             return Err(io::Error::other(format!(
-                "it is {what}, which is made only when asked for"
+                "it is {what}, which is only created on request"
             )));
         }
         let place = self.root.place(path)?;
@@ -247,11 +246,11 @@ impl<'a> Extraction<'a> {
         member: &Member,
     ) -> Result<u64, Failure> {
         let place = self.root.place(path)?;
-        // Holes count: a few bytes can say to be as long as all disks together.
+        // Holes count: a few bytes can declare a length greater than all disks together.
         let fits = self.left_bytes.min(place.free_bytes()?.unwrap_or(u64::MAX));
         if member.size_bytes > fits {
             let why = format!(
-                "it says to be {} bytes long, and only {fits} more may be extracted",
+                "it claims to be {} bytes long, but only {fits} more may be extracted",
                 member.size_bytes
             );
             return Err(io::Error::other(why).into());
@@ -275,7 +274,7 @@ impl<'a> Extraction<'a> {
         Ok(member.size_bytes)
     }
 
-    /// Writes a file's content, reads it back, and puts it in its place.
+    /// Writes a file's content, reads it back, and moves the file to its place.
     fn content<R: io::Read>(
         &mut self,
         members: &mut Members<R>,
@@ -297,7 +296,7 @@ impl<'a> Extraction<'a> {
                     .map_err(|damage| Failure::Archive(broken(damage, self.cancel)))?;
                 if read == 0 {
                     return Err(Failure::Archive(
-                        members.damage("a member is shorter than its map says").into(),
+                        members.damage("a member is shorter than its map").into(),
                     ));
                 }
                 arrived.update(&self.buffer[..read]);
@@ -349,11 +348,11 @@ impl<'a> Extraction<'a> {
     }
 }
 
-/// Why one member was not extracted.
+/// The reason why one member was not extracted.
 enum Failure {
-    /// The next ones may still be.
+    /// The next members can still be extracted.
     Member(io::Error),
-    /// Nothing more can be.
+    /// The archive cannot be read any further.
     Archive(UntarError),
 }
 

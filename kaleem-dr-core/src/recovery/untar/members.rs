@@ -1,24 +1,24 @@
 //! The members of a tar stream: POSIX ustar and pax, GNU with its long names and sparse files.
 //!
-//! Written for archives nobody vouches for: what a header declares is never believed where it would cost memory, and where a
-//! stream breaks is told by the byte and the last whole member.
+//! Written for archives from untrusted origins: a header is never trusted where it would cost memory, and damage is reported by
+//! its byte offset and the last complete member.
 
 use std::{collections::BTreeMap, ffi::OsString, fmt, io, os::unix::ffi::OsStringExt as _};
 
 use super::{names::decode_attribute, number};
 
-/// Length of tar's blocks.
+/// Size of a tar block, in bytes.
 pub(crate) const BLOCK_BYTES: usize = 512;
-/// Most that the long names and pax headers before one member may hold together: far beyond any path, and more than the attributes
-/// of a file that we capture.
+/// Limit for the long names and pax headers before one member, in bytes: far beyond any path, and more than the attributes of any
+/// file that we capture.
 const EXTENSIONS_LIMIT_BYTES: u64 = 4 << 20;
-/// Most stretches a sparse file may have.
+/// Limit for the stretches of a sparse file.
 const STRETCHES_LIMIT: usize = 1 << 16;
 
 /// One member, without its content.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Member {
-    /// Its name as it stands there.
+    /// The name as written in the archive.
     pub(crate) name: OsString,
     pub(crate) kind: MemberKind,
     pub(crate) mode: u32,
@@ -29,7 +29,7 @@ pub(crate) struct Member {
     pub(crate) xattrs: Vec<(OsString, Vec<u8>)>,
     /// Length of a file, holes counted.
     pub(crate) size_bytes: u64,
-    /// The stretches of a sparse file that are stored, in order; `None` where all of it is.
+    /// The stored stretches of a sparse file, in order; `None` if all of it is stored.
     pub(crate) stretches: Option<Vec<Stretch>>,
 }
 
@@ -48,7 +48,7 @@ impl Member {
     }
 }
 
-/// What a member is.
+/// The type of a member.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum MemberKind {
     File,
@@ -58,7 +58,7 @@ pub(crate) enum MemberKind {
     Fifo,
     CharDevice(u64),
     BlockDevice(u64),
-    /// Something that cannot be extracted, in words.
+    /// A type that cannot be extracted, described in words.
     Other(String),
 }
 
@@ -69,12 +69,12 @@ pub(crate) struct Stretch {
     pub(crate) size_bytes: u64,
 }
 
-/// Where and why a tar stream breaks.
+/// The position of and reason for damage in a tar stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Damage {
-    /// How much of the stream was read.
+    /// Number of bytes read from the stream.
     pub(crate) offset_bytes: u64,
-    /// The last member that was there as a whole.
+    /// The last complete member.
     pub(crate) last_whole: Option<String>,
     pub(crate) why: String,
 }
@@ -93,14 +93,14 @@ impl fmt::Display for Damage {
 pub(crate) struct Members<R> {
     input: R,
     offset: u64,
-    /// Bytes of the current member's content, and of the padding behind it, that were not read yet.
+    /// Unread bytes of the current member's content and of the padding after it.
     content: u64,
     padding: u64,
     current: Option<String>,
     last_whole: Option<String>,
 }
 
-/// What extension headers say of the member behind them.
+/// The values in extension headers for the member after them.
 #[derive(Default)]
 struct Extensions {
     name: Option<Vec<u8>>,
@@ -109,7 +109,7 @@ struct Extensions {
     uid: Option<u64>,
     gid: Option<u64>,
     mtime: Option<(i64, u32)>,
-    /// The last of a name counts.
+    /// The last attribute with a name counts.
     xattrs: BTreeMap<OsString, Vec<u8>>,
     pax_sparse: bool,
 }
@@ -119,7 +119,7 @@ impl<R: io::Read> Members<R> {
         Self { input, offset: 0, content: 0, padding: 0, current: None, last_whole: None }
     }
 
-    /// The next member; what is left of the one before is passed over. `None` after the end mark, when the whole stream was read.
+    /// The next member; the rest of the previous one is skipped. `None` after the end mark, once the whole stream has been read.
     pub(crate) fn next(&mut self) -> Result<Option<Member>, Damage> {
         self.skip()?;
         let mut extensions = Extensions::default();
@@ -135,19 +135,19 @@ impl<R: io::Read> Members<R> {
             }
             let header = Header(&block);
             if !header.checksum_is_right() {
-                return Err(self.damage("this is no header: its checksum is wrong"));
+                return Err(self.damage("this is not a header: its checksum is wrong"));
             }
             let size = header
                 .number(124..136)
-                .ok_or_else(|| self.damage("a header holds no valid size"))?;
+                .ok_or_else(|| self.damage("a header contains no valid size"))?;
             if !matches!(header.kind(), b'L' | b'K' | b'x' | b'g') {
                 return self.member(&header, size, extensions).map(Some);
             }
-            // Their headers count, so that they cannot go on for ever.
+            // Headers count too, so that an endless series of them is rejected.
             extended = size.saturating_add(extended + BLOCK_BYTES as u64);
             if extended > EXTENSIONS_LIMIT_BYTES {
                 let why = format!(
-                    "names and pax headers of {extended} bytes before one member, longer than any that is meant well"
+                    "names and pax headers of {extended} bytes before one member, longer than any legitimate ones"
                 );
                 return Err(self.damage(why));
             }
@@ -156,13 +156,13 @@ impl<R: io::Read> Members<R> {
                 b'L' => extensions.name = Some(until_nul(content)),
                 b'K' => extensions.link = Some(until_nul(content)),
                 b'x' => extensions.read_pax(&content).map_err(|why| self.damage(why))?,
-                // Says what holds for all members: nothing that is used here. It needs no member behind it.
+                // This applies to all members: we use none of it, and it needs no member after it.
                 _ => extended -= size + BLOCK_BYTES as u64,
             }
         }
     }
 
-    /// Reads on in the stored content of the current member. 0 at its end.
+    /// Continues to read the stored content of the current member. Returns 0 at its end.
     pub(crate) fn read_content(&mut self, buffer: &mut [u8]) -> Result<usize, Damage> {
         let wanted = usize::try_from(self.content).unwrap_or(usize::MAX).min(buffer.len());
         self.fill(&mut buffer[..wanted], "the content of a member")?;
@@ -185,15 +185,16 @@ impl<R: io::Read> Members<R> {
             Some(nix::sys::stat::makedev(major, minor))
         };
         let number = |range| {
-            header.number(range).ok_or_else(|| self.damage("a header holds a number that is none"))
+            header.number(range).ok_or_else(|| self.damage("a header contains an invalid number"))
         };
         let (mode, uid, gid) = (number(100..108)?, number(108..116)?, number(116..124)?);
-        let mtime =
-            header.signed(136..148).ok_or_else(|| self.damage("a header holds no valid time"))?;
+        let mtime = header
+            .signed(136..148)
+            .ok_or_else(|| self.damage("a header contains no valid time"))?;
         let no_device = || self.damage("a device has no valid number");
         let kind = match header.kind() {
             _ if extensions.pax_sparse => MemberKind::Other("a sparse file in the pax form".into()),
-            // Before POSIX a directory was a file whose name ends in a slash.
+            // Before POSIX, a directory was a file whose name ends with a slash.
             0 if name.ends_with(b"/") => MemberKind::Directory,
             0 | b'0' | b'7' | b'S' => MemberKind::File,
             b'1' => MemberKind::HardLink(link),
@@ -210,7 +211,7 @@ impl<R: io::Read> Members<R> {
         let mut member = Member {
             name: OsString::from_vec(name),
             kind,
-            // The type's bits do not belong here, and some writers put them.
+            // The bits of the type do not belong here, but some tools write them.
             mode: u32::try_from(mode & 0o7777).unwrap_or_default(),
             uid: extensions.uid.unwrap_or(uid),
             gid: extensions.gid.unwrap_or(gid),
@@ -231,7 +232,7 @@ impl<R: io::Read> Members<R> {
         Ok(member)
     }
 
-    /// The map of a GNU sparse file: it goes on in blocks behind the header.
+    /// The map of a GNU sparse file, which continues in blocks after the header.
     fn stretches(
         &mut self,
         header: &Header<'_>,
@@ -249,7 +250,7 @@ impl<R: io::Read> Members<R> {
                 }
                 let stretch = (map.number(at..at + 12), map.number(at + 12..at + 24));
                 let (Some(offset), Some(size_bytes)) = stretch else {
-                    return Err(self.damage("the map of a sparse file holds a number that is none"));
+                    return Err(self.damage("the map of a sparse file contains an invalid number"));
                 };
                 stretches.push(Stretch { offset, size_bytes });
             }
@@ -291,11 +292,11 @@ impl<R: io::Read> Members<R> {
         Ok(content)
     }
 
-    /// Reads to the end of the stream, so that a checksum behind it is seen.
+    /// Reads to the end of the stream, so that a checksum after it is verified.
     fn end(&mut self) -> Result<(), Damage> {
         let second = self.block("the end mark")?;
         if second.iter().any(|&byte| byte != 0) {
-            return Err(self.damage("half an end mark stands in the middle of it"));
+            return Err(self.damage("an incomplete end mark is in the middle of it"));
         }
         let mut rest = vec![0; 64 << 10];
         loop {

@@ -1,8 +1,8 @@
-//! Extracting a tar, compressed or not, that nobody vouches for.
+//! Extracts a tar from an untrusted origin, compressed or not.
 //!
-//! Nothing is ever written outside the target, whatever the archive holds: see [`crate::recovery::extract_root`]. What is refused is named, and the
-//! rest is still extracted. Every file is read back and compared with what came out of the archive. As in GNU tar, the last member
-//! of a name wins, and a leading `/` is cut off.
+//! Nothing is ever written outside the target, whatever the archive contains: see [`crate::recovery::extract_root`]. Rejected
+//! members are reported, and the rest is still extracted. Every file is read back and compared with the archive. As in GNU tar,
+//! the last member of a name wins, and a leading `/` is removed.
 
 mod extraction;
 mod members;
@@ -33,35 +33,36 @@ use crate::{
     recovery::restore::{FileProblem, FilesReport, Selection},
 };
 
-/// An archive with more members that are refused is none that a backup made.
+/// Limit for the number of rejected members: no backup creates an archive with more.
 const PROBLEMS_LIMIT: usize = 10_000;
-/// Most places that a survey tells.
+/// Limit for the number of places in a survey.
 const ROOTS_LIMIT: usize = 64;
 
-/// What to extract, and how.
+/// The selection and options of an extraction.
 #[derive(Clone, Debug)]
 pub struct UntarOptions {
-    /// Directory under which the archive's names are made. It is made if it is not there.
+    /// Directory under which the archive's names are created. It is created if it does not exist.
     pub target: PathBuf,
-    /// Only what lies under these absolute paths (`/etc/nginx` for the member `etc/nginx`), or matches these globs; empty for all.
+    /// Extract only what is under these absolute paths (`/etc/nginx` for the member `etc/nginx`), or matches these globs; empty
+    /// for everything.
     pub include: Vec<String>,
-    /// Write over what is there, and follow links to directories that were there before. Otherwise a target that is not empty is
+    /// Overwrite existing files, and follow links to directories that existed before. Otherwise a target that is not empty is
     /// refused.
     pub in_place: bool,
-    /// Make named pipes and devices too.
+    /// Also create named pipes and devices.
     pub special_files: bool,
-    /// Most bytes that all files together may have, holes counted. Each file must fit into its file system besides.
+    /// Limit for the total size of all files, in bytes, holes included. Each file must also fit into its file system.
     pub limit_bytes: Option<u64>,
 }
 
-/// Why an archive could not be extracted.
+/// The reason why an archive could not be extracted.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum UntarError {
-    /// It is damaged, or no tar.
+    /// It is damaged, or not a tar.
     #[error("{0}")]
     Damaged(String),
-    /// This is not done unless asked for; the sentence says how.
+    /// The operation needs the operator's consent; the text explains how to give it.
     #[error("{0}")]
     Refused(String),
     /// A local path could not be used.
@@ -69,9 +70,9 @@ pub enum UntarError {
     Path {
         /// The path.
         path: PathBuf,
-        /// What was tried.
+        /// The operation that failed.
         action: &'static str,
-        /// What the system said.
+        /// The error of the operating system.
         #[source]
         cause: io::Error,
     },
@@ -86,24 +87,24 @@ impl From<Damage> for UntarError {
     }
 }
 
-/// What is in an archive.
+/// The content of an archive.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Survey {
-    /// Counts of what is meant; nothing was written or verified.
+    /// Totals of the selected members; nothing was written or verified.
     pub report: FilesReport,
-    /// The topmost paths, as far as they are few; absolute.
+    /// The topmost paths, absolute, up to a limit.
     pub roots: Vec<PathBuf>,
     /// Bytes of files without their holes.
     pub stored_bytes: u64,
-    /// Newest time of a file, in seconds since 1970.
+    /// The newest modification time of a file, in seconds since 1970.
     pub newest_seconds: Option<i64>,
 }
 
-/// Reads an archive through to its end and counts. Blocking.
+/// Reads an archive to its end and counts its content. Blocking.
 ///
 /// # Errors
-/// [`UntarError::Damaged`] says where it breaks, and which member is the last whole one.
+/// [`UntarError::Damaged`] with the position of the damage and the last complete member.
 pub fn survey(
     archive: &Path,
     include: &[String],
@@ -112,7 +113,7 @@ pub fn survey(
     let selection = selection(include)?;
     let mut members = open(archive, cancel)?;
     let mut survey = Survey::default();
-    // As in an extraction: they are made when something in them is wanted.
+    // As in an extraction, they are created if something in them is selected.
     let mut above: Vec<PathBuf> = Vec::new();
     while let Some(member) = members.next().map_err(|damage| broken(damage, cancel))? {
         if cancel.is_cancelled() {
@@ -166,8 +167,8 @@ pub fn survey(
 /// Extracts an archive. Blocking.
 ///
 /// # Errors
-/// When the archive is damaged (what came before stays), or the target cannot be used. Members that are refused or fail are in
-/// the report: whoever asked must look at [`FilesReport::problems`].
+/// If the archive is damaged (files before the damage are kept), or the target cannot be used. Members that are rejected or fail
+/// are in the report: the caller must check [`FilesReport::problems`].
 pub fn extract(
     archive: &Path,
     options: &UntarOptions,
@@ -204,7 +205,7 @@ impl io::Read for Cancellable {
     }
 }
 
-/// Why a stream broke: a cancelled one is not damaged.
+/// The reason for a broken stream: a cancelled one is not damaged.
 fn broken(damage: Damage, cancel: &CancellationToken) -> UntarError {
     if cancel.is_cancelled() { UntarError::Cancelled } else { damage.into() }
 }

@@ -6,17 +6,18 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-/// A member's name as a relative path of plain names: the leading `/` is cut off, as GNU tar does. Else why there is none.
+/// Converts a member's name to a relative path of plain names, without the leading `/`, as GNU tar does. The error is the reason
+/// why this is impossible.
 pub(super) fn relative(name: &OsStr) -> Result<PathBuf, &'static str> {
     if name.as_bytes().contains(&0) {
-        return Err("its name holds a NUL");
+        return Err("its name contains a NUL");
     }
     let mut path = PathBuf::new();
     for component in Path::new(name).components() {
         match component {
             Component::Normal(part) => path.push(part),
             Component::CurDir | Component::RootDir | Component::Prefix(_) => {}
-            Component::ParentDir => return Err("its name holds `..`"),
+            Component::ParentDir => return Err("its name contains `..`"),
         }
     }
     Ok(path)
@@ -27,7 +28,7 @@ pub(crate) fn encode_attribute(name: &str) -> String {
     name.replace('%', "%25").replace('=', "%3D")
 }
 
-/// The other way round. A `%` of any other meaning stays, as in GNU tar.
+/// The inverse of the encoding. Any other `%` is kept, as in GNU tar.
 pub(super) fn decode_attribute(key: &[u8]) -> OsString {
     let mut name = Vec::with_capacity(key.len());
     let mut rest = key;
@@ -62,7 +63,7 @@ mod tests {
 
     #[test]
     fn a_name_of_an_attribute_survives_a_pax_key() {
-        // Every name of up to six of the characters that matter.
+        // Every name of up to six of the significant characters.
         let mut names = vec![String::new()];
         for _ in 0..6 {
             let longer: Vec<String> = names

@@ -1,10 +1,10 @@
-//! Numbers and times as tar headers hold them.
+//! Decodes numbers and times in tar headers.
 
-/// A number in a header: octal digits, or GNU's binary form for what does not fit. An empty field is 0.
+/// A number in a header: octal digits, or GNU's binary form for larger values. An empty field is 0.
 pub(super) fn field(bytes: &[u8]) -> Option<i64> {
     let (&first, rest) = bytes.split_first()?;
     if first & 0x80 != 0 {
-        // Two's complement, whose sign is the bit behind the mark.
+        // Two's complement; the sign is the bit after the mark.
         let negative = first & 0x40 != 0;
         let mut value: i64 =
             if negative { i64::from(first.cast_signed()) } else { i64::from(first & 0x3f) };
@@ -21,7 +21,7 @@ pub(super) fn field(bytes: &[u8]) -> Option<i64> {
     }
 }
 
-/// A pax time: seconds, maybe negative, maybe with a fraction. Nanoseconds count forward.
+/// A pax time: seconds, possibly negative or with a fraction. The nanoseconds count forward.
 pub(super) fn time(text: &str) -> Option<(i64, u32)> {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
     let seconds: i64 = whole.parse().ok()?;

@@ -1,8 +1,8 @@
-//! Proving a recovery point, at one of four levels, each including those below it.
+//! Proves a recovery point at one of four levels, each of which includes those below it.
 //!
-//! *Stored*: every object that the snapshot needs is there and hashes to its name. *Readable*: every blob decrypts and every
-//! artifact is what the manifest says. *Parsed*: the source finds each artifact valid in its own format. *Restored*: it was
-//! loaded into a scratch target and is equal by content. What is wrong is a finding and never hides what comes after it.
+//! *Stored*: every object that the snapshot needs exists and hashes to its name. *Readable*: every blob decrypts and every
+//! artifact matches the manifest. *Parsed*: the source finds each artifact valid in its own format. *Restored*: it was loaded
+//! into a scratch target and has equal content. Each problem is a finding and never hides what comes after it.
 
 mod report;
 mod work;
@@ -22,13 +22,13 @@ pub use self::report::{Untried, VerifyReport};
 use self::work::Verification;
 pub(crate) use self::work::left_out;
 
-/// How far a verification goes.
+/// The extent of a verification.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Thoroughness {
-    /// The level that is to be proven.
+    /// The level to prove.
     pub level: ProofLevel,
-    /// Whether a negative control follows ([`Control`]): the scratch is damaged on purpose and must be found different; below
-    /// [`ProofLevel::Restored`], an artifact with a byte turned over must not be read to its end.
+    /// Run a negative control as well ([`Control`](super::source::Control)): the scratch target is damaged on purpose and must be
+    /// found different; below [`ProofLevel::Restored`], an artifact with one byte changed must not be read to its end.
     pub control: bool,
 }
 
@@ -41,7 +41,7 @@ impl From<ProofLevel> for Thoroughness {
 /// Verifies a source's snapshot, chosen as by [`find_snapshot`].
 ///
 /// # Errors
-/// As [`verify_point`], and when there is no such snapshot. One that is too damaged to be opened is a report.
+/// As [`verify_point`], or if there is no such snapshot. One that is too damaged to be opened is a report.
 pub async fn verify_source(
     repository: &Repository,
     source: &dyn Restorable,
@@ -72,12 +72,12 @@ pub async fn verify_source(
         }
     };
     let verified = verified.await;
-    // What could not be read any more is no damage.
+    // After a cancellation, unread data are not damage.
     if work.cancel.is_cancelled() {
         return Err(SourceError::Cancelled);
     }
     let mut report = match verified {
-        // Damage that kept it from being looked at further is a finding of this snapshot, and takes its earlier proofs back.
+        // Damage that prevents further checks is a finding of this snapshot, and revokes its earlier proofs.
         Err(error) if Exit::from(&error) == Exit::NotVerified => {
             let mut report = VerifyReport::of(
                 format!("snapshot {}", snapshot.id().short()),
@@ -99,8 +99,8 @@ pub async fn verify_source(
 /// Verifies a recovery point of a source.
 ///
 /// # Errors
-/// When it cannot be verified at all: the repository or the scratch target cannot be reached. What is wrong with the point is in
-/// the report: whoever asked must look at [`VerifyReport::is_proven`].
+/// If it cannot be verified at all: the repository or the scratch target cannot be reached. Defects of the point are in the
+/// report: the caller must check [`VerifyReport::is_proven`].
 pub async fn verify_point(
     source: &dyn Restorable,
     point: &PointReader,
@@ -120,7 +120,7 @@ pub async fn verify_point(
         proof.report.host = Some(snapshot.snapshot().host().to_owned());
         proof.objects(snapshot, work).await.map_err(|error| SourceError::Point(error.into()))?;
     } else {
-        // Opening a file reads it whole, against all that its form has to check it by.
+        // Opening a file reads it completely and checks it with all means of its form.
         proof.reach(ProofLevel::Stored, 0);
     }
     if level >= ProofLevel::Readable {
@@ -158,7 +158,7 @@ pub async fn verify_point(
     Ok(proof.ended())
 }
 
-/// Verifies any snapshot, also one that another tool made, at [`ProofLevel::Stored`] or [`ProofLevel::Readable`].
+/// Verifies any snapshot, including those of other tools, at [`ProofLevel::Stored`] or [`ProofLevel::Readable`].
 ///
 /// # Errors
 /// As [`verify_point`].

@@ -1,4 +1,4 @@
-//! What a verification showed.
+//! The result of a verification.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -9,52 +9,52 @@ use crate::{
     recovery::source::Control,
 };
 
-/// What a verification showed.
+/// The result of a verification.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct VerifyReport {
-    /// What was verified, in words: a snapshot or a file.
+    /// The verified snapshot or file, as shown to the operator.
     pub point: String,
-    /// The source it is of, where that is known.
+    /// The source of the point, if known.
     pub source: Option<String>,
     /// The snapshot; `None` for a file.
     pub snapshot: Option<SnapshotId>,
-    /// The host it was captured on.
+    /// Host that it was captured on.
     #[serde(default)]
     pub host: Option<String>,
-    /// The moment its data stand for, where the manifest tells.
+    /// The time that its data represent, if the manifest has it.
     pub consistent_at: Option<Timestamp>,
-    /// Bytes of the source in it.
+    /// Size of the source's data in it, in bytes.
     pub size_bytes: u64,
-    /// The level that was asked for.
+    /// The requested level.
     pub wanted: ProofLevel,
-    /// The highest level that holds, with all below it. An incomplete point is never proven.
+    /// The highest level proven, which includes those below it. An incomplete point is never proven.
     pub proven: Option<ProofLevel>,
-    /// What its capture had to leave out, or a rehearsal could not compare.
+    /// Parts that its capture had to leave out, or a rehearsal could not compare.
     #[serde(default)]
     pub incomplete: Vec<Incomplete>,
-    /// Of an incomplete point: the highest level that holds for what is in it.
+    /// Highest level proven for the existing parts of an incomplete point.
     #[serde(default)]
     pub held: Option<ProofLevel>,
-    /// Why it could not be verified at all. Then nothing is known of it.
+    /// The reason why it could not be verified at all. Nothing is then known of it.
     #[serde(default)]
     pub error: Option<Untried>,
-    /// What was looked at and is well.
+    /// Checks that found the point valid.
     pub checked: Vec<String>,
-    /// What is wrong, or worth knowing.
+    /// Problems, and facts worth knowing.
     pub findings: Vec<Finding>,
-    /// What took how long, in order.
+    /// Stages with their durations, in order.
     pub stages: Vec<Stage>,
-    /// How long the restore into the scratch target took, with its comparison and without the negative control.
+    /// Duration of the restore into the scratch target, in seconds, with its comparison and without the negative control.
     pub restore_seconds: Option<f64>,
     /// The negative control of that restore.
     pub control: Option<Control>,
-    /// How long all of it took.
+    /// Duration of all of it, in seconds.
     pub seconds: f64,
 }
 
 impl VerifyReport {
-    /// It as a proof for the ledger; `None` where it is of a file, or the snapshot does not say of which moment it is.
+    /// Converts it into a proof for the ledger; `None` for a file, or if the snapshot has no time that its data represent.
     #[must_use]
     pub fn proof(&self, run: RunId, repository: &str, at: Timestamp) -> Option<Proof> {
         Some(Proof {
@@ -72,7 +72,7 @@ impl VerifyReport {
         })
     }
 
-    /// Of a point of which nothing is known yet.
+    /// The initial report of a point.
     pub(crate) fn of(point: String, source: Option<String>, wanted: ProofLevel) -> Self {
         Self {
             point,
@@ -95,7 +95,7 @@ impl VerifyReport {
         }
     }
 
-    /// Of a source whose point could not be verified at all.
+    /// The report of a source whose point could not be verified at all.
     pub(crate) fn untried(
         source: &SourceName,
         wanted: ProofLevel,
@@ -108,13 +108,13 @@ impl VerifyReport {
         }
     }
 
-    /// Whether all that was asked for is proven.
+    /// Reports whether the requested level is fully proven.
     #[must_use]
     pub fn is_proven(&self) -> bool {
         self.proven.is_some_and(|proven| proven >= self.wanted)
     }
 
-    /// How it ended: 4 when something is wrong, 3 when what is there is right but incomplete.
+    /// The exit status: 4 if something is wrong, 3 if the existing parts are right but incomplete.
     #[must_use]
     pub fn exit(&self) -> Exit {
         match &self.error {
@@ -126,12 +126,12 @@ impl VerifyReport {
     }
 }
 
-/// Why a source's point could not be verified.
+/// The reason why a source's point could not be verified.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Untried {
-    /// What kind of failure it is.
+    /// Kind of the failure.
     pub exit: Exit,
-    /// Why.
+    /// The reason.
     pub why: String,
 }

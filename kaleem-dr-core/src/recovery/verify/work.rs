@@ -1,4 +1,4 @@
-//! A verification at work: level by level, each finding added to the report.
+//! Runs a verification level by level, and adds each finding to the report.
 
 use std::{collections::HashSet, path::Path, time::Instant};
 
@@ -21,12 +21,12 @@ use crate::{
     },
 };
 
-/// So many missing parts are named in a sentence.
+/// Limit for the missing parts named in a sentence.
 const NAMED: usize = 5;
 
 pub(super) struct Verification {
     pub(super) report: VerifyReport,
-    /// What came back in a rehearsal and could not be compared.
+    /// Restored objects that a rehearsal could not compare.
     pub(super) uncompared: Vec<Incomplete>,
     pub(super) began: Instant,
 }
@@ -41,14 +41,14 @@ impl Verification {
         self.report.findings.iter().filter(|finding| finding.is_error()).count()
     }
 
-    /// A level holds when all below it hold and it brought no error.
+    /// A level is proven if all levels below it are and it added no error.
     pub(super) fn reach(&mut self, level: ProofLevel, errors_before: usize) {
         if self.errors() == errors_before && errors_before == 0 {
             self.report.proven = Some(level);
         }
     }
 
-    /// What its capture had to leave out cannot be proven, however sound the rest is.
+    /// Parts that the capture left out cannot be proven, however sound the rest is.
     pub(super) fn leave_out(&mut self, incomplete: &[Incomplete]) {
         if !incomplete.is_empty() {
             self.report.findings.push(Finding::warning(left_out(incomplete)));
@@ -87,7 +87,7 @@ impl Verification {
         Ok(())
     }
 
-    /// Reads every file of the tree that is no artifact, blob by blob: each is decrypted and hashed on the way.
+    /// Reads every file of the tree that is not an artifact, blob by blob, which decrypts and hashes each one.
     pub(super) async fn files(
         &mut self,
         snapshot: &SnapshotReader,
@@ -130,7 +130,7 @@ impl Verification {
         bar.finish();
         if seen != artifacts.len() {
             self.report.findings.push(Finding::error(format!(
-                "the manifest names {} artifacts, but the tree holds {seen}",
+                "the manifest lists {} artifacts, but the tree contains {seen}",
                 artifacts.len()
             )));
         }
@@ -169,9 +169,7 @@ impl Verification {
         bar.finish();
         let of = point.manifest().artifacts.len();
         if of > 0 {
-            self.report
-                .checked
-                .push(format!("{equal} of {of} artifacts are what the manifest says"));
+            self.report.checked.push(format!("{equal} of {of} artifacts match the manifest"));
         }
         Ok(())
     }
@@ -185,7 +183,7 @@ impl Verification {
             .filter(|artifact| artifact.size_bytes > 0)
             .min_by_key(|artifact| artifact.size_bytes);
         let Some(artifact) = smallest else {
-            let why = "it holds no artifact that a byte could be turned over in, so nothing shows that reading it can fail";
+            let why = "it has no artifact in which a byte could be changed, so nothing shows that reading it can fail";
             self.report.findings.push(Finding::warning(why));
             return Ok(());
         };
@@ -231,7 +229,7 @@ impl Verification {
         let began = Instant::now();
         let rehearsed = source.rehearse(point, scratch.target()).await;
         let seconds = began.elapsed().as_secs_f64();
-        // A source that failed has tried to remove what it made; only a second look tells whether it could.
+        // A source that failed has tried to remove what it created; only a second attempt shows whether that succeeded.
         let name = scratch.target().name.clone();
         let left = match &rehearsed {
             Ok(_) => Ok(Vec::new()),
@@ -246,7 +244,7 @@ impl Verification {
         Ok(())
     }
 
-    /// What a rehearsal showed. A comparison that does not see the damage of its negative control has shown nothing.
+    /// Adds the result of a rehearsal. A comparison that does not detect the damage of its negative control proves nothing.
     pub(super) fn take(&mut self, report: RestoreReport, controlled: bool) {
         let equal = report.is_equal();
         self.report
@@ -275,7 +273,7 @@ impl Verification {
                 self.report.findings.push(Finding::error(why));
             }
             None if controlled && equal => {
-                let why = "it holds nothing that could be damaged in the scratch, so nothing shows that the comparison can fail";
+                let why = "it has nothing that could be damaged in the scratch target, so nothing shows that the comparison can fail";
                 self.report.findings.push(Finding::warning(why));
             }
             _ => {}
@@ -284,7 +282,7 @@ impl Verification {
     }
 }
 
-/// What an incomplete point lacks, in one sentence.
+/// Describes the missing parts of an incomplete point in one sentence.
 pub(crate) fn left_out(incomplete: &[Incomplete]) -> String {
     let named: Vec<String> =
         incomplete.iter().take(NAMED).map(|left| format!("{} ({})", left.what, left.why)).collect();

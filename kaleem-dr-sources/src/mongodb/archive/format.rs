@@ -29,18 +29,18 @@ pub(super) struct Header {
     /// `x.y.z`; anything else is a read error.
     pub(super) server_version: String,
     pub(super) tool_version: String,
-    /// Whether the collections show one moment only after the oplog was replayed. Only archives of ours say so: a field of our own,
-    /// which mongorestore passes over.
+    /// True if the collections belong to one moment only after the oplog is replayed. This is a field of our own: only our
+    /// archives have it, and mongorestore ignores it.
     pub(super) needs_oplog: bool,
 }
 
-/// The field that says that the oplog has to be replayed.
+/// The header field for [`Header::needs_oplog`].
 const NEEDS_OPLOG: &str = "kaleem_dr_needs_oplog";
 
 impl Header {
     pub(super) fn to_document(&self) -> RawDocumentBuf {
         let mut header = rawdoc! {
-            // Ours come one after the other. mongorestore takes it for how many it restores at once.
+            // Our namespaces follow one another. mongorestore uses this as the number of collections to restore in parallel.
             "concurrent_collections": 4_i32,
             "version": VERSION,
             "server_version": self.server_version.as_str(),

@@ -16,8 +16,8 @@ pub(super) const OPLOG: &str = "oplog";
 pub(super) const ACCOUNTS: [&str; 3] =
     ["$admin.system.users", "$admin.system.roles", "$admin.system.version"];
 
-/// How a dump of a whole server calls them: the collections of `admin`, with metadata of their own. They are never written like
-/// collections.
+/// The names of the same three in a dump of a whole server: the collections of `admin`, with metadata of their own. They are
+/// never written as collections.
 pub(super) const SERVER_ACCOUNTS: [&str; 3] = ["system.users", "system.roles", "system.version"];
 
 /// All that comes before the documents.
@@ -96,11 +96,11 @@ fn describe(database: &str, collection: &str, json: &str, kind: &str) -> Result<
     document.entry("indexes".to_owned()).or_insert_with(|| Bson::Array(Vec::new()));
     document.entry("collectionName".to_owned()).or_insert_with(|| collection.into());
     if document.get_array("indexes").is_ok_and(Vec::is_empty) && json.is_empty() {
-        // Old tools say nothing at all; every collection has this one.
+        // Old tools omit the indexes altogether; every collection has this one.
         let id = doc! { "v": 2, "key": { "_id": 1 }, "name": "_id_" };
         document.insert("indexes", vec![id]);
     }
-    // Before 100.5 mongodump wrote no type: what a view or a time series is, its options say.
+    // Before 100.5, mongodump wrote no type: the options identify views and time series.
     let has_option = |name: &str| {
         document.get_document("options").is_ok_and(|options| options.contains_key(name))
     };

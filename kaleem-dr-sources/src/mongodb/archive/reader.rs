@@ -465,7 +465,7 @@ mod tests {
             "{refusal_of_cut}"
         );
 
-        // After a wrong checksum the blocks still follow one another: the others are looked at.
+        // After a wrong checksum the blocks are still well-formed, so the other namespaces are checked.
         sample.end("d", "b", &documents[..2]).block("d", "c", &documents).end("d", "c", &documents);
         let refusal = refusal(&sample);
         assert!(refusal.contains("in d.b: its documents have the CRC"), "{refusal}");

@@ -125,7 +125,7 @@ fn outgoing(manifest: &Manifest, server_version: &str) -> Result<Vec<Outgoing>, 
         .artifacts
         .iter()
         .filter(|artifact| !placed.contains(artifact.path.as_str()))
-        // An archive has room for one oplog, and the one that is needed goes further.
+        // An archive has room for one oplog, and the required one covers a longer time.
         .filter(|artifact| !(needs_oplog && artifact.path == oplog::path()));
     let mut others: Vec<&ArtifactRecord> = others.collect();
     others.sort_by_key(|artifact| is_oplog(&artifact.path));

@@ -35,7 +35,7 @@ use crate::mongodb::{
 /// Collections whose indexes are listed at once: thousands of them one after the other would take minutes.
 const LISTINGS_AT_ONCE: usize = 16;
 
-/// What a capture needs to know beside the server.
+/// The parameters of a capture, apart from the server.
 #[derive(Debug)]
 pub(crate) struct CaptureOrder<'a> {
     pub(crate) scope: &'a Scope,
@@ -159,7 +159,7 @@ async fn run(
     Ok(())
 }
 
-/// The place in the oplog that this capture has to keep everything after, or why it does without.
+/// Returns the place in the oplog after which this capture keeps all entries, or the reason why it does without an oplog.
 async fn place_in_oplog(
     connection: &Connection,
     facts: &ServerFacts,
@@ -169,9 +169,9 @@ async fn place_in_oplog(
         (_, ConsistencyMode::PerCollection) => Ok(Err("it is not to be used".to_owned())),
         (Topology::ReplicaSet, _) => position(connection).await,
         (Topology::Standalone, _) => Ok(Err("a standalone server has no oplog".to_owned())),
-        (Topology::Sharded, _) => {
-            Ok(Err("a sharded cluster has an oplog on each shard and none of its own".to_owned()))
-        }
+        (Topology::Sharded, _) => Ok(Err(
+            "a sharded cluster has an oplog on each shard, but not one of its own".to_owned(),
+        )),
     }
 }
 

@@ -41,16 +41,17 @@ impl DataPlace {
     }
 }
 
-/// How many documents of this collection make a reply of a good size. Replies over 16 MB the server splits by itself.
+/// Estimates the number of documents of this collection in a reply of the target size. The server itself splits replies over 16
+/// MB.
 pub(super) async fn batch_documents(
     connection: &Connection,
     database: &str,
     collection: &str,
 ) -> u32 {
     let stats = connection
-        .run(database, doc! { "collStats": collection }, "tell the size of a collection")
+        .run(database, doc! { "collStats": collection }, "read the size of a collection")
         .await
-        // A login may read a collection and still not be shown its statistics.
+        // A user may be allowed to read a collection, but not its statistics.
         .unwrap_or_default();
     let average = match stats.get("avgObjSize") {
         Some(bson::Bson::Int32(size)) => u64::try_from(*size).unwrap_or(0),

@@ -78,7 +78,7 @@ async fn run(point: &PointReader) -> Result<Inspection, SourceError> {
     Ok(inspection)
 }
 
-/// Checks the description of one collection.
+/// Checks the metadata of one collection.
 async fn described(
     point: &PointReader,
     stored: &StoredCollection,

@@ -1,9 +1,9 @@
-//! The moment that the reads of one capture show, shared by all of them.
+//! The moment of a capture, shared by all of its reads.
 //!
-//! Reads begin at one cluster time where the server can give one. It keeps the history for that only for a while
-//! (`minSnapshotHistoryWindowInSeconds`, five minutes unless set otherwise). Where the capture has a place in the oplog from
-//! before its first read, the other reads go on without the snapshot once it is gone, and the oplog up to the end of the last
-//! one makes all of them belong to one moment again.
+//! If the server supports it, reads use one cluster time. The server keeps the history for this only for a while
+//! (`minSnapshotHistoryWindowInSeconds`, by default five minutes). If the capture recorded a place in the oplog before its first
+//! read, the remaining reads continue without the snapshot once it has expired, and the oplog up to the end of the last read
+//! brings all of them to one moment again.
 
 use std::{
     collections::BTreeMap,
@@ -15,47 +15,47 @@ use std::{
 
 use bson::{Document, Timestamp, doc};
 
-/// The moment that reads show.
+/// The moment to which the reads belong.
 #[derive(Debug, Default)]
 pub(crate) struct Moment {
     /// The cluster time of the snapshot.
     snapshot: Option<Timestamp>,
-    /// The place in the oplog from which on all writes are captured too.
+    /// The place in the oplog after which all writes are captured too.
     oplog_after: Option<Timestamp>,
-    /// The place from which on transactions are followed that were under way at that time.
+    /// The place after which entries of transactions are needed that were in progress when the capture began.
     transactions_after: Option<Timestamp>,
     left: AtomicBool,
-    /// When each collection was seen, after its last read, to be the one that was listed.
+    /// For each collection, the time after its last read at which it was still the listed one.
     finished: Mutex<BTreeMap<String, Timestamp>>,
 }
 
 impl Moment {
-    /// Reads show what they find.
+    /// Reads are independent of each other.
     pub(crate) fn none() -> Self {
         Self::default()
     }
 
-    /// Reads show the snapshot at a cluster time, if there is one; the oplog from `oplog_after` on is at hand, if that is given.
+    /// Reads use the snapshot at this cluster time, if there is one. All writes after `oplog_after`, if given, are captured too.
     pub(crate) fn new(snapshot: Option<Timestamp>, oplog_after: Option<Timestamp>) -> Self {
         Self { snapshot, oplog_after, transactions_after: oplog_after, ..Self::default() }
     }
 
-    /// Follows transactions from an earlier place on.
+    /// Also follows transactions from an earlier place on.
     pub(crate) fn with_transactions_after(self, place: Timestamp) -> Self {
         Self { transactions_after: Some(place), ..self }
     }
 
-    /// The place in the oplog from which on it has to be read.
+    /// The place after which the oplog must be read.
     pub(crate) fn read_oplog_after(&self) -> Option<Timestamp> {
         self.transactions_after
     }
 
-    /// The place in the oplog from which on all writes are captured too.
+    /// The place in the oplog after which all writes are captured too.
     pub(crate) fn oplog_after(&self) -> Option<Timestamp> {
         self.oplog_after
     }
 
-    /// Whether the reads belong to one moment only together with the oplog.
+    /// Reports whether the reads belong to one moment only together with the oplog.
     pub(crate) fn needs_oplog(&self) -> bool {
         self.oplog_after.is_some() && (self.snapshot.is_none() || self.is_left())
     }
@@ -64,42 +64,42 @@ impl Moment {
         self.left.load(Ordering::SeqCst)
     }
 
-    /// Makes all further reads go on without the snapshot. `false` where nothing would make them consistent.
+    /// Makes all further reads continue without the snapshot. Returns `false` if no oplog would make them consistent.
     pub(crate) fn leave(&self) -> bool {
         if self.oplog_after.is_none() {
             return false;
         }
         if !self.left.swap(true, Ordering::SeqCst) && self.snapshot.is_some() {
             tracing::info!(
-                "the server no longer has the snapshot that this capture began with; it goes on with the oplog"
+                "the server no longer has the snapshot that this capture began with; continuing with the oplog"
             );
         }
         true
     }
 
-    /// The `readConcern` of a read. `in_snapshot` is whether the collection can be read in a snapshot at all.
+    /// The `readConcern` of a read; `in_snapshot` is true if the server can read the collection in a snapshot.
     pub(crate) fn read_concern(&self, in_snapshot: bool) -> Option<Document> {
         match (self.snapshot, self.oplog_after) {
             (Some(at), _) if in_snapshot && !self.is_left() => {
                 Some(doc! { "level": "snapshot", "atClusterTime": at })
             }
-            // What may be rolled back is not read, and a member that lags behind waits until it is where the oplog begins.
+            // Reads no data that may be rolled back. A member that lags behind waits until it has reached the start of the oplog.
             (_, Some(after)) => Some(doc! { "level": "majority", "afterClusterTime": after }),
             _ => None,
         }
     }
 
-    /// Notes when a collection was read to its end.
+    /// Records the time at which a collection was completely read.
     pub(crate) fn finish(&self, namespace: String, at: Timestamp) {
         self.finished.lock().unwrap_or_else(PoisonError::into_inner).insert(namespace, at);
     }
 
-    /// Whether a collection was still the one that was listed after its last read.
+    /// Reports whether a collection was still the listed one after its last read.
     pub(crate) fn is_finished(&self, namespace: &str) -> bool {
         self.finished.lock().unwrap_or_else(PoisonError::into_inner).contains_key(namespace)
     }
 
-    /// Whether a collection was read to its end before a time.
+    /// Reports whether a collection was completely read before a time.
     pub(crate) fn is_finished_before(&self, namespace: &str, time: Timestamp) -> bool {
         let finished = self.finished.lock().unwrap_or_else(PoisonError::into_inner);
         finished.get(namespace).is_some_and(|at| *at < time)

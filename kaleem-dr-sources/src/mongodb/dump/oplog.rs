@@ -1,10 +1,10 @@
-//! The oplog in a capture: what was written while it was read.
+//! The oplog in a capture: the writes during the capture.
 //!
-//! Two captures take it. One of all databases with `oplog = true` reads the collections at one cluster time, and adds what was
-//! written after it, as mongodump does; so its oplog may be read whenever its turn comes in the order of paths. And one that
-//! takes longer than the server keeps a snapshot reads on without; the oplog from before its first read to after its last one,
-//! less what is not captured, then makes all of it one moment: the end. That one is read last, into a directory that
-//! sorts after all collections.
+//! There are two cases. A capture of all databases with `oplog = true` reads the collections at one cluster time and adds the
+//! writes after it, as mongodump does; its oplog can be read at any time, so it takes its place in the order of paths. A capture
+//! that takes longer than the server keeps a snapshot continues without one. Its oplog, from before its first read until after
+//! its last one and filtered to the captured collections, then brings them to one moment, the end. That oplog is read last, into
+//! a directory that sorts after all collections.
 
 use std::time::Duration;
 
@@ -32,22 +32,22 @@ use crate::mongodb::{
 
 /// Its file name in mongodump's layout.
 pub(crate) const FILE: &str = "oplog.bson";
-/// Key of a window among the manifest's details: of what `oplog = true` captured.
+/// The manifest's detail with the window of the oplog that `oplog = true` captured.
 pub(crate) const KEY: &str = "oplog";
-/// Key of a window among the manifest's details: of the oplog without which the collections show no one moment.
+/// The manifest's detail with the window of the oplog that is needed to bring the collections to one moment.
 pub(crate) const NEEDED_KEY: &str = "oplog_needed";
-/// The directory of that oplog. Paths ascend in a capture, so it must sort after [`ROOT`].
+/// The directory of the needed oplog. Paths ascend in a capture, so it must sort after [`ROOT`].
 pub(crate) const NEEDED_ROOT: &str = "mongo-oplog";
 
-/// How often a read of the oplog is begun again where it broke off, without getting on.
+/// Attempts to resume a read of the oplog without progress in between.
 const TRIES: u32 = 20;
 
-/// Path of the oplog that `oplog = true` captures.
+/// The path of the oplog that `oplog = true` captures.
 pub(crate) fn path() -> String {
     format!("/{ROOT}/{FILE}")
 }
 
-/// Path of the oplog that makes the collections belong to one moment.
+/// The path of the oplog that brings the collections to one moment.
 pub(crate) fn needed_path() -> String {
     format!("/{NEEDED_ROOT}/{FILE}")
 }
@@ -71,7 +71,7 @@ pub(crate) fn start(
     })
 }
 
-/// Copies the entries after `start` into their artifact, and says from when to when they are.
+/// Copies the entries after `start` into their artifact, and returns the window they cover.
 pub(crate) async fn copy(
     connection: &Connection,
     start: Timestamp,
@@ -94,11 +94,11 @@ pub(crate) async fn copy(
     Ok(window.to_value())
 }
 
-/// Copies what was written to the captured collections since `moment` began, so that they can be brought to one moment, and says
-/// from when to when it is. To be called after the last read.
+/// Copies the writes to the captured collections since `moment` began, which bring these to one moment, and returns the window
+/// they cover. Must be called after the last read.
 ///
 /// # Errors
-/// When the oplog no longer reaches back so far, or holds what no replay can make good.
+/// If the oplog no longer reaches back to the start, or contains an operation that cannot be replayed.
 pub(crate) async fn copy_needed(
     connection: &Connection,
     moment: &Moment,
@@ -114,7 +114,7 @@ pub(crate) async fn copy_needed(
     let end = edge(connection, -1).await.map_err(|error| SourceError::artifact(&path, error))?;
     let window = Window { after, to: end.max(after) };
     let mut filter = Filter::new(scope, &listed.collections, moment);
-    // The server leaves out most of what other databases wrote; the filter looks at the rest.
+    // The server omits most writes to other databases; the filter handles the rest.
     let namespaces = match scope.named() {
         [] => doc! {},
         named => {
@@ -127,19 +127,20 @@ pub(crate) async fn copy_needed(
     filter.end().map_err(|why| SourceError::artifact(&path, why))?;
     let kept = to.items();
     to.finish().await?;
-    tracing::info!(entries = kept, "the oplog makes the collections belong to one moment");
+    tracing::info!(entries = kept, "the oplog brings the collections to one moment");
     Ok(window)
 }
 
-/// How far a read of the oplog has come.
+/// The progress of a read of the oplog.
 struct Progress {
-    /// The time of the last entry, and how many of that time were seen: on some servers those of a transaction share one.
+    /// The time of the last entry, and the number of entries read with this time: on some servers, those of a transaction share
+    /// one.
     at: Timestamp,
     seen: usize,
     begun: bool,
 }
 
-/// Hands each entry of a window to `keep`, and writes what it gives back. Goes on behind the last entry where a cursor is lost.
+/// Passes each entry of a window to `keep`, and writes the result. If a cursor is lost, continues after the last entry.
 async fn copy_entries<K>(
     connection: &Connection,
     window: &Window,
@@ -165,10 +166,10 @@ where
         if tries > TRIES || !is_passing(&error) {
             return Err(failed(told));
         }
-        tracing::warn!(error = %told, "the read of the oplog broke off; it goes on where it was");
+        tracing::warn!(error = %told, "the read of the oplog was interrupted; resuming it");
         tokio::time::sleep(Duration::from_millis(100 << tries.min(6))).await;
     }
-    // Entries are dropped from the other end meanwhile.
+    // The server discards the oldest entries in the meantime.
     if edge(connection, 1).await.map_err(failed)? > window.after {
         return Err(SourceError::artifact(
             &path,
@@ -178,7 +179,7 @@ where
     Ok(())
 }
 
-/// Reads on behind what was seen, to the end of the window. Gives the error of the driver where a cursor or a connection failed.
+/// Reads from the current position to the end of the window. Returns the driver's error if a cursor or a connection failed.
 async fn read_on<K>(
     connection: &Connection,
     window: &Window,
@@ -231,7 +232,7 @@ where
     }
 }
 
-/// A name as a part of a regular expression that means it literally.
+/// Escapes a name for a regular expression.
 fn literal(name: &str) -> String {
     let mut literal = String::with_capacity(name.len());
     for character in name.chars() {
@@ -243,7 +244,7 @@ fn literal(name: &str) -> String {
     literal
 }
 
-/// The previous name of a collection that this entry renames, directly or in a transaction.
+/// The old name of a collection that this entry renames, directly or in a transaction.
 fn renamed(entry: &RawDocument) -> Option<String> {
     if entry.get_str("op").ok()? != "c" {
         return None;
@@ -272,7 +273,7 @@ mod tests {
         assert_eq!(renamed(&rename).as_deref(), Some("d.a"));
         let among = rawdoc! { "op": "c", "ns": "admin.$cmd", "o": { "applyOps": [ { "op": "i", "o": { "_id": 1 } }, rename ] } };
         assert_eq!(renamed(&among).as_deref(), Some("d.a"));
-        // A document may well have such a field.
+        // A document may have such a field.
         assert_eq!(
             renamed(&rawdoc! { "op": "i", "ns": "d.a", "o": { "renameCollection": "d.a" } }),
             None

@@ -1,5 +1,4 @@
-//! Writes documents to an artifact: digests each one, and groups them into pieces of a suitable
-//! length.
+//! Writes documents to an artifact: digests each one, and joins them into pieces of a suitable length.
 
 use bytes::BytesMut;
 use kaleem_dr_core::{
@@ -7,7 +6,7 @@ use kaleem_dr_core::{
     ground::{ArtifactPath, SourceError, digest::MultisetDigest},
 };
 
-/// Length of the pieces that go to the repository.
+/// Size of the pieces passed to the repository, in bytes.
 const PIECE_BYTES: usize = 1 << 20;
 
 /// Writes documents into one artifact.
@@ -28,12 +27,11 @@ impl DocumentWriter {
         }
     }
 
-    /// The artifact's path.
     pub(crate) fn path(&self) -> &ArtifactPath {
         self.writer.path()
     }
 
-    /// How many documents were written.
+    /// Number of documents written so far.
     pub(crate) fn items(&self) -> u64 {
         self.content.items()
     }
@@ -55,7 +53,7 @@ impl DocumentWriter {
         Ok(())
     }
 
-    /// Ends the artifact, with the count and the digest of its documents.
+    /// Ends the artifact and records the count and digest of its documents.
     pub(crate) async fn finish(mut self) -> Result<(), SourceError> {
         self.writer.write(self.pieces.freeze()).await?;
         self.writer.finish(Some(self.content.items()), Some(self.content.to_hex())).await

@@ -1,25 +1,25 @@
-//! Places in a server's oplog: its ends, and the one that a capture which begins now has to keep everything after.
+//! Positions in a server's oplog: its two ends, and the position after which a capture must keep all entries.
 
 use bson::{Document, Timestamp, doc};
 use kaleem_dr_core::ground::SourceError;
 
 use crate::mongodb::server::Connection;
 
-/// Completes "failed to …", for whoever reads the oplog.
+/// The action that errors of these reads name.
 pub(super) const ACTION: &str =
     "read the oplog local.oplog.rs (the role backup on admin allows it)";
 
-/// A place in the oplog.
+/// A position in the oplog.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Position {
-    /// The newest entry that a majority has.
+    /// The newest majority-committed entry.
     pub(crate) newest: Timestamp,
-    /// Right before the first entry of the transactions that are under way. Such a transaction counts when it is committed, and
+    /// The time right before the first entry of the transactions in progress. A transaction counts if it is committed later, and
     /// its entries are then needed from the first one on (mongodump, `dump.go`).
     pub(crate) transactions_after: Timestamp,
 }
 
-/// The place in the oplog that a capture which begins now has to keep everything after, or why there is none.
+/// Returns the position after which a capture that begins now must keep all entries, or the reason why there is none.
 pub(crate) async fn position(
     connection: &Connection,
 ) -> Result<Result<Position, String>, SourceError> {
@@ -55,7 +55,7 @@ pub(crate) async fn position(
         .first()
         .and_then(|open| open.get_document("startOpTime").ok())
         .and_then(|time| time.get_timestamp("ts").ok())
-        // Entries after it are kept, and it is one of them.
+        // Only entries after this time are kept, and this one is needed.
         .map(|at| match at.increment.checked_sub(1) {
             Some(increment) => Timestamp { time: at.time, increment },
             None => Timestamp { time: at.time.saturating_sub(1), increment: u32::MAX },
@@ -64,7 +64,7 @@ pub(crate) async fn position(
     Ok(Ok(Position { newest, transactions_after }))
 }
 
-/// The time of the oldest (1) or newest (-1) entry that a majority has.
+/// Returns the time of the oldest (1) or newest (-1) majority-committed entry.
 pub(crate) async fn edge(
     connection: &Connection,
     direction: i32,

@@ -1,10 +1,10 @@
-//! Reading the documents of one collection, whatever happens to its cursor.
+//! Reads the documents of one collection, even if its cursor is lost.
 //!
-//! A cursor does not outlive a stepdown, a dropped connection, a time-out, or half an hour in which nobody asks it for anything
-//! (the server ends its session, also with `noCursorTimeout`). So a read knows the last document that it gave, and opens another
-//! cursor behind it: by `_id` where the read goes by the index on `_id`, or where the collection lies in its order; in a capped
-//! collection, which keeps the order of insertion, by looking for that document. Reads by `_id` also give no document twice, which
-//! a read in natural order does when a document is deleted and inserted again meanwhile.
+//! A cursor does not survive a stepdown, a dropped connection, a time-out, or half an hour without a request (the server ends its
+//! session, also with `noCursorTimeout`). So a reader remembers the last document that it returned, and opens another cursor
+//! after it. It uses `_id` if it reads by the index on `_id`, or if the collection is stored in that order; in a capped
+//! collection, which preserves insertion order, it skips to that document. Reads by `_id` also never return a document twice,
+//! which a read in natural order does if a document is deleted and inserted again in the meantime.
 
 use std::{sync::Arc, time::Duration};
 
@@ -29,28 +29,28 @@ use crate::mongodb::server::{
     listing::{self, CollectionKind, CollectionSpec},
 };
 
-/// How long a read is tried again without getting on: longer than the election of a primary takes.
+/// A read is retried for this long without progress: longer than the election of a primary takes.
 const PATIENCE: Duration = Duration::from_mins(2);
-/// Between two tries, and at most.
+/// The initial pause between two attempts.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// What is read, and how.
+/// The parameters of a read.
 #[derive(Clone, Debug)]
 pub(crate) struct Read {
     pub(crate) connection: Arc<Connection>,
     pub(crate) spec: CollectionSpec,
     pub(crate) place: DataPlace,
     pub(crate) moment: Arc<Moment>,
-    /// Whether this collection can be read in a snapshot at all.
+    /// True if the server can read this collection in a snapshot.
     pub(crate) in_snapshot: bool,
-    /// The members that reads go to; `None` is the primary.
+    /// The members to read from; `None` for the primary.
     pub(crate) from: Option<SelectionCriteria>,
     pub(crate) order: Order,
 }
 
 impl Read {
-    /// A read of all that is there now, from the primary, in the order on disk.
+    /// A read of the current content from the primary, in the order on disk.
     pub(crate) fn now(
         connection: &Arc<Connection>,
         spec: &CollectionSpec,
@@ -71,20 +71,20 @@ impl Read {
 /// The order in which documents are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Order {
-    /// The order on disk: the quickest.
+    /// The order on disk, which is the fastest.
     Natural,
-    /// The order of the index on `_id`: a read that breaks off goes on where it was.
+    /// The order of the index on `_id`, in which a read can be resumed.
     ById,
 }
 
 impl Order {
-    /// The order in which a collection can be read on after its cursor is gone.
+    /// The order in which a read of this collection can be resumed after its cursor is lost.
     pub(crate) fn resumable(spec: &CollectionSpec) -> Self {
         if has_plain_ids(spec) { Self::ById } else { Self::Natural }
     }
 }
 
-/// Whether the order of documents does not count, and an index holds every `_id` in the plain order of its type.
+/// Reports whether the order of documents is not significant, and an index contains every `_id` in the plain order of its type.
 pub(crate) fn has_plain_ids(spec: &CollectionSpec) -> bool {
     spec.kind == CollectionKind::Collection
         && !spec.is_capped()
@@ -105,30 +105,31 @@ pub(crate) struct CollectionReader {
     batch: u32,
     action: String,
     cursor: Option<RawBatchCursor>,
-    /// The `_id` of the last document that was given.
+    /// The `_id` of the last document returned.
     last: Option<Bson>,
-    /// Set while a new cursor may still give what was given before.
+    /// Set while a new cursor may return documents that were returned before.
     behind: Option<Behind>,
-    /// Since when there are only failures, and how many.
+    /// The start of the current series of failures, and their number.
     failing: Option<(Instant, u32)>,
-    /// Another collection has taken the name, or none: what the oplog says of it is all that counts.
+    /// The collection was dropped, renamed or replaced: only the oplog determines its content.
     gone: bool,
 }
 
-/// How a new cursor gets behind the last document that was given.
+/// The position at which a new cursor resumes, relative to the last document returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Behind {
-    /// It begins with that document, if it is still there.
+    /// It begins with that document, if this still exists.
     AtIt,
-    /// It begins before it: everything up to it is passed over. Were it gone, so would be everything before it.
+    /// It begins earlier: everything up to that document is skipped. If that document had been removed, so would everything
+    /// before it.
     BeforeIt,
 }
 
 impl CollectionReader {
-    /// Opens a cursor. With a range it gives that part in the order of `_id`.
+    /// Opens a cursor. A range limits it to that part, in the order of `_id`.
     ///
-    /// The command is written out rather than made by `Collection::find`, which knows no `rawData`; a cluster time in the
-    /// read concern does the same as a driver's snapshot session.
+    /// The command is built here because `Collection::find` does not support `rawData`; a cluster time in the read concern is
+    /// equivalent to a snapshot session of the driver.
     pub(crate) async fn open(read: Read, range: Option<&Range>) -> Result<Self, SourceError> {
         let action = format!("read {}", read.spec.namespace());
         let (database, collection) = (&read.spec.database, &read.place.collection);
@@ -152,7 +153,7 @@ impl CollectionReader {
         Ok(reader)
     }
 
-    /// The next batch; `None` at the end. It may be empty before the end.
+    /// The next batch, which may be empty; `None` at the end.
     pub(crate) async fn next(&mut self) -> Result<Option<Batch>, SourceError> {
         loop {
             if self.gone {
@@ -174,7 +175,7 @@ impl CollectionReader {
                     }
                 }
                 Ok(None) if self.behind == Some(Behind::BeforeIt) => {
-                    // What was given last is gone, and with it all that was given: everything that is there is new.
+                    // The last document returned is gone, and with it all earlier ones: everything that exists now is new.
                     (self.cursor, self.behind, self.last) = (None, None, None);
                 }
                 Ok(None) => return Ok(None),
@@ -183,7 +184,7 @@ impl CollectionReader {
         }
     }
 
-    /// Opens a cursor behind the last document that was given.
+    /// Opens a cursor after the last document returned.
     async fn begin(&mut self) -> Result<Result<(), Error>, SourceError> {
         let read = &self.read;
         let mut command = find_command(
@@ -231,7 +232,7 @@ impl CollectionReader {
         Ok(opened.map(|cursor| self.cursor = Some(cursor)))
     }
 
-    /// A reply without what was given before; `None` where nothing is left of it.
+    /// Removes the documents that were returned before; `None` if nothing remains.
     fn unseen(&mut self, reply: RawBatch) -> Result<Option<Batch>, SourceError> {
         let odd = |why: String| self.read.connection.odd_answer(&self.action, why);
         let mut given = 0;
@@ -255,10 +256,10 @@ impl CollectionReader {
         Ok(Some(Batch::new(reply, given)))
     }
 
-    /// Lets go of a cursor that failed, so that another one goes on behind what was given.
+    /// Drops a cursor that failed, so that the next one resumes after the last document returned.
     ///
     /// # Errors
-    /// The failure, where that is not possible, or did not help for a while.
+    /// The failure, if the read cannot be resumed, or has failed for too long.
     async fn go_on_after(&mut self, error: &Error) -> Result<(), SourceError> {
         let read = &self.read;
         let failed = || read.connection.error(&self.action, error);
@@ -266,7 +267,7 @@ impl CollectionReader {
         if if is_gone { !read.moment.leave() } else { !is_passing(error) } {
             return Err(failed());
         }
-        // The next cursor does without the snapshot, so there is nothing to wait for.
+        // The next cursor does not use the snapshot, so waiting would not help.
         let left = is_gone && read.in_snapshot;
         let begun = self.last.is_some();
         if begun && !self.is_resumable() {
@@ -280,11 +281,11 @@ impl CollectionReader {
                 return Err(failed());
             }
             self.failing = Some((since, tries + 1));
-            tracing::warn!(error = %failed(), tries, "a read broke off; it goes on where it was");
+            tracing::warn!(error = %failed(), tries, "a read was interrupted; resuming it");
             tokio::time::sleep((FIRST_PAUSE * 2_u32.saturating_pow(tries)).min(LONGEST_PAUSE))
                 .await;
         }
-        // Behind the name there may be another collection by now, which must not be taken for the rest of this one.
+        // Another collection may have this name by now, and must not be taken for the rest of this one.
         if begun && !is_there(&self.read).await? {
             if !self.read.moment.leave() {
                 return Err(failed());
@@ -294,7 +295,7 @@ impl CollectionReader {
         Ok(())
     }
 
-    /// Whether another cursor can go on behind the last document.
+    /// Reports whether another cursor can resume after the last document returned.
     fn is_resumable(&self) -> bool {
         let spec = &self.read.spec;
         self.range.is_some()
@@ -304,7 +305,7 @@ impl CollectionReader {
     }
 }
 
-/// Whether a collection is still the one that was listed. That the server cannot be asked now says nothing.
+/// Reports whether a collection is still the listed one. A server that cannot be reached at the moment counts as yes.
 async fn is_there(read: &Read) -> Result<bool, SourceError> {
     let spec = &read.spec;
     match listing::list_database(&read.connection, &spec.database).await {
@@ -314,19 +315,19 @@ async fn is_there(read: &Read) -> Result<bool, SourceError> {
     }
 }
 
-/// Sees that a collection that was read to its end is still the one that was listed, and notes when.
+/// Checks that a completely read collection is still the listed one, and records the time.
 pub(crate) async fn note_end(read: &Read) -> Result<(), SourceError> {
     if read.moment.oplog_after().is_none() {
         return Ok(());
     }
     let spec = &read.spec;
-    let action = format!("look for {} once more", spec.namespace());
+    let action = format!("check that {} still exists", spec.namespace());
     let command = doc! { "listCollections": 1, "filter": { "name": &spec.name } };
     let began = Instant::now();
     let reply = loop {
         match read.connection.run(&spec.database, command.clone(), &action).await {
             Ok(reply) => break reply,
-            // A member that steps down, or a connection that is cut, must not cost what was read.
+            // A member that steps down, or a connection that breaks, must not discard what was read.
             Err(SourceError::Unreachable { .. } | SourceError::Server { .. })
                 if began.elapsed() < PATIENCE =>
             {
@@ -350,8 +351,8 @@ pub(crate) async fn note_end(read: &Read) -> Result<(), SourceError> {
     Ok(())
 }
 
-/// Whether documents lie in the order of their `_id`, so that natural order is that order: in clustered collections, and in the
-/// buckets of a time series.
+/// Reports whether documents are stored in the order of `_id`, so that natural order is that order: true for clustered
+/// collections and the buckets of a time series.
 fn lies_by_id(spec: &CollectionSpec) -> bool {
     spec.kind == CollectionKind::TimeSeries || spec.options.contains_key("clusteredIndex")
 }
@@ -363,7 +364,7 @@ fn id_of(document: &[u8]) -> Result<Bson, String> {
     Bson::try_from(id).map_err(|error| error.to_string())
 }
 
-/// Whether an index holds two ids as one: 1 and 1.0 are the same.
+/// Reports whether an index treats two ids as equal, such as 1 and 1.0.
 fn is_same_id(a: &Bson, b: &Bson) -> bool {
     let number = |id: &Bson| match id {
         Bson::Int32(number) => Some(f64::from(*number)),
@@ -375,7 +376,7 @@ fn is_same_id(a: &Bson, b: &Bson) -> bool {
     a == b || number(a).zip(number(b)).is_some_and(|(a, b)| a.total_cmp(&b).is_eq())
 }
 
-/// Whether the server no longer has the history that a snapshot needs.
+/// Reports whether the server has discarded the history that a snapshot needs.
 fn is_snapshot_gone(error: &Error) -> bool {
     matches!(code(error), Some(codes::SNAPSHOT_TOO_OLD | codes::SNAPSHOT_UNAVAILABLE))
 }
@@ -388,7 +389,7 @@ fn find_command(
 ) -> Document {
     let mut command = doc! { "find": &place.collection, "batchSize": i64::from(batch) };
     if spec.kind == CollectionKind::Collection {
-        // The order on disk: no index is walked, and capped collections come in the order of insertion.
+        // The order on disk: no index is read, and capped collections are returned in insertion order.
         command.insert("hint", doc! { "$natural": 1 });
     }
     if place.raw_data {

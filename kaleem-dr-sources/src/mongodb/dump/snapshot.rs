@@ -38,19 +38,19 @@ pub(crate) struct Listed {
 }
 
 impl Listed {
-    /// Whether some collections cannot be read at the moment of the others.
+    /// Reports whether some collections cannot be read at the moment of the others.
     pub(crate) fn is_apart(&self) -> bool {
         self.collections
             .iter()
             .any(|spec| spec.kind != CollectionKind::View && !self.reading.is_in_snapshot(spec))
     }
 
-    /// The moment that all reads share.
+    /// The moment shared by all reads.
     pub(crate) fn moment(&self, position: &Result<Position, String>) -> Moment {
         match position {
             Err(_) => Moment::new(self.reading.at, None),
             Ok(position) => {
-                // What the snapshot shows needs no entry from before it.
+                // Entries from before the snapshot are not needed.
                 let after = self.reading.at.unwrap_or(position.newest).max(position.newest);
                 let after = if self.is_apart() { position.newest } else { after };
                 Moment::new(self.reading.at, Some(after))
@@ -60,7 +60,7 @@ impl Listed {
     }
 }
 
-/// How the collections are read.
+/// The time of the reads.
 #[derive(Clone, Debug)]
 pub(crate) struct Reading {
     /// The cluster time of all reads; `None` if each collection is read independently.
@@ -75,7 +75,7 @@ impl Reading {
         Self { at: None, capped: false, note: Some(note.into()) }
     }
 
-    /// Whether a collection is read at the moment.
+    /// Reports whether a collection is read in the snapshot.
     pub(crate) fn is_in_snapshot(&self, spec: &CollectionSpec) -> bool {
         self.at.is_some() && (self.capped || !spec.is_capped())
     }
@@ -115,9 +115,9 @@ impl Reading {
     }
 }
 
-/// Lists the collections and finds the moment to read them at, so that the listing holds at that moment.
+/// Lists the collections and determines the time to read them at, so that the listing is valid at that time.
 ///
-/// `position` is the place in the oplog that makes good what no snapshot gives, or why there is none.
+/// `position` is the place in the oplog that compensates for a missing snapshot, or the reason why there is none.
 pub(crate) async fn list(
     connection: &Connection,
     facts: &ServerFacts,
@@ -248,7 +248,7 @@ fn is_refusal(error: &Error) -> bool {
     })
 }
 
-/// The consistency of reads that the oplog of a window makes one moment.
+/// The consistency of reads that the oplog of a window brings to one moment.
 pub(crate) fn with_oplog(window: &Window, started: jiff::Timestamp) -> Consistency {
     let Window { after, to } = window;
     Consistency {
@@ -263,8 +263,8 @@ pub(crate) fn with_oplog(window: &Window, started: jiff::Timestamp) -> Consisten
     }
 }
 
-/// After the reads: that every collection we read is still the one we listed. A collection that was dropped, renamed or
-/// made anew meanwhile may have been read as empty, and no error tells.
+/// Verifies after the reads that every collection we read is still the listed one. A collection that was dropped, renamed or
+/// recreated in the meantime may have been read as empty, without an error.
 pub(crate) async fn verify(
     connection: &Connection,
     scope: &Scope,

@@ -171,7 +171,7 @@ async fn all_collections_are_read_at_one_cluster_time() {
     let error = snapshot::verify(&connection, &scope(&database), &listed).await.unwrap_err();
     assert!(
         error.to_string().contains(&format!("{database}.b")),
-        "a collection made anew is another one: {error}"
+        "a recreated collection is another one: {error}"
     );
     drop_databases(&connection, &[&database]).await;
 }

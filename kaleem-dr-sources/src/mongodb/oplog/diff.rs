@@ -1,24 +1,24 @@
-//! Applying an update of the oplog to a document.
+//! Applies an update from the oplog to a document.
 //!
-//! An `u` entry holds either the whole new document or the changes: `$v: 2` with a `diff` (MongoDB from 5.0; its format is
-//! described in the server's `src/mongo/db/update/document_diff_serialization.h`), or `$v: 1` with `$set` and `$unset` over
-//! dotted paths (MongoDB 4.x). Applied in the order of the oplog, from any moment on, changes lead to the same document as on the
-//! server, although the document they are first applied to may be newer than they are: a change that no longer fits, such as one
-//! of an array that is a number by now, is skipped as the server skips it, since a later entry sets what it would have changed.
+//! A `u` entry contains either the whole new document or the changes: `$v: 2` with a `diff` (MongoDB from 5.0; the server's
+//! `src/mongo/db/update/document_diff_serialization.h` describes the format), or `$v: 1` with `$set` and `$unset` over dotted
+//! paths (MongoDB 4.x). Applied in the order of the oplog, changes lead to the same document as on the server, even if the
+//! document is already newer than the first of them. A change that no longer fits, such as one of an array that has become a
+//! number, is skipped, as the server does: a later entry sets what it would have changed.
 
 use bson::{Bson, Document};
 
-/// The longest array that a change may make. The server refuses to grow one by more at once (`kMaxPaddingAllowed`).
+/// The longest array that a change may create, in elements. The server refuses to grow an array by more at once
+/// (`kMaxPaddingAllowed`).
 const LONGEST_PADDING: usize = 1_500_000;
 
-/// Applies the changes of an `u` entry's `o` to a document.
+/// Applies the changes in the `o` of a `u` entry to a document.
 ///
 /// # Errors
-/// Why the changes cannot be applied, as the end of a sentence about the entry: they are malformed, or of a version that is
-/// not known.
+/// The reason, as the end of a sentence about the entry, if the changes are malformed or of an unknown version.
 pub(crate) fn apply(changes: &Document, document: Document) -> Result<Document, String> {
     if let Ok(diff) = changes.get_document("diff") {
-        // As a change stream describes an update. MongoDB writes no such diff; some servers with its protocol do.
+        // The form of a change stream's update description. MongoDB writes no such diff; some compatible servers do.
         if diff.contains_key("updatedFields") || diff.contains_key("removedFields") {
             return described(diff, document);
         }
@@ -38,7 +38,7 @@ pub(crate) fn apply(changes: &Document, document: Document) -> Result<Document, 
     Ok(document)
 }
 
-/// The fields of a section; none where there is no such section.
+/// The fields of a section; empty if there is no such section.
 fn fields<'a>(
     of: &'a Document,
     section: &str,
@@ -51,16 +51,16 @@ fn fields<'a>(
     .map(|fields| fields.into_iter().flatten())
 }
 
-/// What a diff does to one field.
+/// A diff's change of one field.
 enum Change<'a> {
     Delete,
     Update(&'a Bson),
-    /// The field goes to the end.
+    /// The field is appended.
     Insert,
     Sub(&'a Document),
 }
 
-/// Applies a diff to a document. Fields keep their order; new ones come last, in the order of the diff.
+/// Applies a diff to a document. Existing fields keep their order; new ones are appended in the order of the diff.
 fn object(diff: &Document, document: Document) -> Result<Document, String> {
     let mut changes = std::collections::HashMap::new();
     let mut appended = Vec::new();
@@ -107,7 +107,7 @@ fn object(diff: &Document, document: Document) -> Result<Document, String> {
     Ok(result)
 }
 
-/// Applies a diff to a value that is to be a document or an array; any other stays as it is.
+/// Applies a diff to a document or an array; any other value stays unchanged.
 fn sub(diff: &Document, value: Bson) -> Result<Bson, String> {
     let of_array = diff.get_bool("a").unwrap_or(false);
     match value {
@@ -117,7 +117,7 @@ fn sub(diff: &Document, value: Bson) -> Result<Bson, String> {
     }
 }
 
-/// Applies a diff to an array: elements by their index, and a new length.
+/// Applies a diff to an array: elements by index, and a new length.
 fn array(diff: &Document, mut items: Vec<Bson>) -> Result<Vec<Bson>, String> {
     let mut length = None;
     let grown = |items: &mut Vec<Bson>, index: usize| {
@@ -161,7 +161,7 @@ fn array(diff: &Document, mut items: Vec<Bson>) -> Result<Vec<Bson>, String> {
     Ok(items)
 }
 
-/// Applies what a change stream calls an update description: shortened arrays, then removed and updated fields by dotted paths.
+/// Applies a change stream's update description: truncated arrays, then removed and updated fields by dotted path.
 fn described(diff: &Document, mut document: Document) -> Result<Document, String> {
     let malformed = |what: &str| format!("has a malformed section `{what}`");
     if let Ok(shortened) = diff.get_array("truncatedArrays") {
@@ -190,7 +190,7 @@ fn described(diff: &Document, mut document: Document) -> Result<Document, String
     Ok(document)
 }
 
-/// The value at a dotted path, in which a number is an index where it meets an array.
+/// The value at a dotted path; a number in the path is an index if it applies to an array.
 fn at<'a>(document: &'a mut Document, path: &str) -> Option<&'a mut Bson> {
     let mut names = path.split('.');
     let mut found = document.get_mut(names.next()?)?;
@@ -204,7 +204,7 @@ fn at<'a>(document: &'a mut Document, path: &str) -> Option<&'a mut Bson> {
     Some(found)
 }
 
-/// Sets the value at a dotted path, and makes the documents on the way. A path through a plain value is skipped.
+/// Sets the value at a dotted path and creates the documents on the way. A path through a scalar value is skipped.
 fn set(document: &mut Document, path: &str, value: Bson) {
     match path.split_once('.') {
         None => {
@@ -247,7 +247,7 @@ fn set_inside(inner: &mut Bson, path: &str, value: Bson) {
     }
 }
 
-/// Removes the field at a dotted path. An element of an array becomes null, as `$unset` leaves it.
+/// Removes the field at a dotted path. An element of an array becomes null, as with `$unset`.
 fn unset(document: &mut Document, path: &str) {
     let Some((parent, name)) = path.rsplit_once('.') else {
         document.remove(path);

@@ -1,21 +1,20 @@
-//! One entry of an oplog, as far as it says something of the data.
+//! An entry of an oplog, as far as it concerns data.
 //!
 //! Sources: the server's `src/mongo/db/repl/oplog_entry.idl` and `oplog.cpp`; mongo-tools, `mongorestore/oplog.go`.
 
 use bson::{Bson, Document, RawDocument, RawDocumentBuf, Timestamp};
 
-/// What an entry does.
+/// The effect of an entry.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Operation {
-    /// Nothing to the data that captures take.
+    /// No effect on data that a capture includes.
     Nothing,
-    /// Writes one document.
     Write(Write),
-    /// Changes a collection or a database.
+    /// A change of a collection or a database.
     Command(Command),
-    /// Several operations at one moment: a transaction in one entry, or inserts in one batch.
+    /// Several operations at one time: a transaction in one entry, or inserts in one batch.
     Group(Vec<Operation>),
-    /// A part of a transaction of several entries.
+    /// A part of a transaction that spans several entries.
     Transaction(Part),
 }
 
@@ -24,18 +23,18 @@ pub(crate) enum Operation {
 pub(crate) struct Write {
     pub(crate) database: String,
     pub(crate) collection: String,
-    /// The collection's UUID, 32 hex digits.
+    /// UUID of the collection, 32 hex digits.
     pub(crate) uuid: Option<String>,
     pub(crate) id: Bson,
     pub(crate) change: Change,
 }
 
-/// What becomes of a document.
+/// The effect on a document.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Change {
-    /// This is the document now.
+    /// The whole new document.
     Put(RawDocumentBuf),
-    /// These changes are applied to it: see [`super::diff::apply`].
+    /// Changes for [`super::diff::apply`].
     Update(Document),
     Delete,
 }
@@ -44,74 +43,74 @@ pub(crate) enum Change {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Command {
     pub(crate) database: String,
-    /// The UUID of the collection that it is about, 32 hex digits.
+    /// UUID of the affected collection, 32 hex digits.
     pub(crate) uuid: Option<String>,
     pub(crate) kind: CommandKind,
 }
 
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum CommandKind {
-    /// Name and options, as `create` takes them.
+    /// Name, and options in the form for `create`.
     Create(String, Document),
     Drop(String),
     DropDatabase,
     Rename {
         from: String,
-        /// Database and name afterwards.
+        /// The new database and name.
         to: (String, String),
-        /// Whether a collection of the new name made way.
+        /// An existing collection with the new name was dropped.
         replaces: bool,
     },
-    /// Indexes of a collection, as `listIndexes` gives them.
+    /// Indexes of a collection, as returned by `listIndexes`.
     CreateIndexes(String, Vec<Document>),
-    /// Names of indexes that are gone; `*` is all but the one on `_id`.
+    /// Names of the dropped indexes; `*` means all except the one on `_id`.
     DropIndexes(String, Vec<String>),
     /// The command without its name.
     Modify(String, Document),
-    /// The size in bytes.
+    /// Size in bytes.
     ConvertToCapped(String, Bson),
-    /// Takes all documents out.
+    /// Removes all documents.
     Empty(String),
 }
 
-/// A part of a transaction that is longer than one entry.
+/// A part of a transaction that spans several entries.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Part {
-    /// Tells the transaction from all others.
+    /// Identifies the transaction.
     pub(crate) key: Vec<u8>,
     pub(crate) operations: Vec<Operation>,
     pub(crate) end: End,
-    /// Whether an earlier entry belongs to it.
+    /// The transaction has earlier entries.
     pub(crate) is_continued: bool,
 }
 
-/// How a part of a transaction leaves it.
+/// The state of a transaction after a part of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum End {
-    /// More is to come: its operations count only then.
+    /// More parts follow; the operations take effect only at the commit.
     Open,
     Committed,
     Aborted,
 }
 
-/// When an entry was written.
+/// The time of an entry.
 ///
 /// # Errors
-/// When it has no time.
+/// If the entry has no time.
 pub(crate) fn time(entry: &RawDocument) -> Result<Timestamp, String> {
     entry.get_timestamp("ts").map_err(|_| "an entry of the oplog has no time".to_owned())
 }
 
-/// The UUID of the collection that an entry is about, as 32 hex digits.
+/// UUID of the collection that an entry refers to, as 32 hex digits.
 pub(crate) fn uuid(entry: &RawDocument) -> Option<String> {
     let Ok(Some(bson::RawBsonRef::Binary(uuid))) = entry.get("ui") else { return None };
     (uuid.bytes.len() == 16).then(|| uuid.bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// Reads an entry.
+/// Parses an entry.
 ///
 /// # Errors
-/// Why it cannot be replayed, as the end of a sentence about the entry.
+/// The reason why it cannot be replayed, as the end of a sentence about the entry.
 pub(crate) fn parse(entry: &RawDocument) -> Result<Operation, String> {
     let kind = entry.get_str("op").map_err(|_| "names no operation")?;
     let namespace = entry.get_str("ns").unwrap_or_default();
@@ -137,7 +136,7 @@ pub(crate) fn parse(entry: &RawDocument) -> Result<Operation, String> {
     }
 }
 
-/// What a server keeps for itself. Not what lies behind views and time series, which is data.
+/// Reports whether a collection is internal to the server. The data behind views and time series are not.
 fn is_of_the_server(database: &str, collection: &str) -> bool {
     match database {
         "local" | "config" => true,
@@ -182,7 +181,7 @@ fn write(
     Ok(Write { database, collection, uuid: uuid(entry), id, change })
 }
 
-/// Operations that one entry holds: all of them happened, or they are a part of a transaction.
+/// Operations of one entry: all of them happened, or they are a part of a transaction.
 fn group(entry: &RawDocument, body: &RawDocument) -> Result<Operation, String> {
     let inner = body.get_array("applyOps").map_err(|_| "is a transaction without operations")?;
     let operations = inner
@@ -192,7 +191,7 @@ fn group(entry: &RawDocument, body: &RawDocument) -> Result<Operation, String> {
             _ => Err("holds an operation that is malformed".to_owned()),
         })
         .collect::<Result<Vec<_>, _>>()?;
-    // From 8.0: inserts that share an entry, and are no transaction.
+    // From 8.0: inserts that share an entry but are not a transaction.
     if matches!(entry.get("multiOpType"), Ok(Some(bson::RawBsonRef::Int32(1)))) {
         return Ok(Operation::Group(operations));
     }
@@ -214,7 +213,7 @@ fn part(entry: &RawDocument, operations: Vec<Operation>, end: End) -> Result<Ope
     Ok(Operation::Transaction(Part { key, operations, end, is_continued: is_continued(entry) }))
 }
 
-/// Whether an earlier entry of the same transaction is named.
+/// Reports whether an entry refers to an earlier one of the same transaction.
 fn is_continued(entry: &RawDocument) -> bool {
     entry.get_document("prevOpTime").is_ok_and(|before| {
         before.get_timestamp("ts").is_ok_and(|at| at.time != 0 || at.increment != 0)
@@ -242,7 +241,7 @@ fn command(database: &str, uuid: Option<String>, body: &Document) -> Result<Oper
             let malformed = "renames a collection to or from no name";
             let (_, from) = split(&collection()?).ok_or(malformed)?;
             let to = body.get_str("to").ok().and_then(split).ok_or(malformed)?;
-            // `false`, or the UUID of the collection that made way.
+            // `false`, or the UUID of the replaced collection.
             let replaces = !matches!(body.get("dropTarget"), None | Some(Bson::Boolean(false)));
             CommandKind::Rename { from, to, replaces }
         }
@@ -271,7 +270,7 @@ fn command(database: &str, uuid: Option<String>, body: &Document) -> Result<Oper
             CommandKind::ConvertToCapped(collection()?, size.clone())
         }
         "emptycapped" => CommandKind::Empty(collection()?),
-        // An index is made when its build is committed; a check changes nothing.
+        // An index exists once its build is committed; a check changes nothing.
         "startIndexBuild" | "abortIndexBuild" | "dbCheck" => return Ok(Operation::Nothing),
         other => return Err(format!("is the command `{other}`")),
     };
@@ -398,6 +397,9 @@ mod tests {
             "prevOpTime": { "ts": Timestamp { time: 8, increment: 0 } }, "ts": Timestamp { time: 9, increment: 1 },
         };
         let vectored = parse(&RawDocumentBuf::try_from(&vectored).unwrap()).unwrap();
-        assert!(matches!(vectored, Operation::Group(_)), "inserts of one batch are no transaction");
+        assert!(
+            matches!(vectored, Operation::Group(_)),
+            "inserts of one batch are not a transaction"
+        );
     }
 }

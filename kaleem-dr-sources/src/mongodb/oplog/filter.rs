@@ -1,4 +1,4 @@
-//! Which entries of an oplog a capture keeps: those that say something of what it takes.
+//! Selects the entries of an oplog that a capture keeps: those that concern the captured collections.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -10,15 +10,15 @@ use crate::mongodb::{
     server::listing::{BUCKETS, CollectionKind, CollectionSpec, Scope},
 };
 
-/// Keeps entries of the captured collections, and sees that the oplog can make good what their reads missed.
+/// Keeps entries of the captured collections, and checks that they compensate for what the reads missed.
 pub(crate) struct Filter<'a> {
     scope: &'a Scope,
     moment: &'a Moment,
-    /// The UUID of each collection that was listed.
+    /// The UUID of each listed collection.
     listed: BTreeMap<String, Option<String>>,
-    /// Collections that were not there any more at the end of their read, and of which no entry has said why.
+    /// Collections that no longer existed at the end of their read, and for which no entry has given the reason yet.
     missing: BTreeSet<String>,
-    /// Transactions of several entries that have begun.
+    /// Transactions in progress that span several entries.
     open: HashSet<Vec<u8>>,
 }
 
@@ -33,10 +33,10 @@ impl<'a> Filter<'a> {
         Self { scope, moment, listed, missing, open: HashSet::new() }
     }
 
-    /// An entry as the capture keeps it: without operations on what it does not take. `None` where nothing is left.
+    /// Returns an entry without the operations on anything that is not captured; `None` if none remain.
     ///
     /// # Errors
-    /// Why no replay of the oplog would make the captured collections what they were at its end.
+    /// The reason why a replay of the oplog could not bring the captured collections to its end.
     pub(crate) fn keep(&mut self, entry: &RawDocument) -> Result<Option<Vec<u8>>, String> {
         let at = time(entry)?;
         let of_entry = |why: String| {
@@ -52,7 +52,7 @@ impl<'a> Filter<'a> {
                 self.follow(&part).map_err(of_entry)?;
                 self.without_others(entry, &part.operations, true)
             }
-            // What came before the reads began counts only as a part of a transaction that was not over.
+            // Earlier entries count only as parts of a transaction that was still in progress.
             _ if self.moment.oplog_after().is_some_and(|after| at <= after) => Ok(None),
             Operation::Group(operations) => self.without_others(entry, &operations, false),
             Operation::Command(ref command) => {
@@ -68,20 +68,20 @@ impl<'a> Filter<'a> {
         }
     }
 
-    /// After the last entry.
+    /// Must be called after the last entry.
     ///
     /// # Errors
-    /// When a collection is gone, and the oplog does not say how.
+    /// If a collection is gone and the oplog does not show when.
     pub(crate) fn end(self) -> Result<(), String> {
         match self.missing.first() {
             None => Ok(()),
             Some(missing) => Err(format!(
-                "{missing} was dropped or made anew while it was read, and the oplog does not say when: run the capture again"
+                "{missing} was dropped or recreated while it was read, and the oplog does not show when: run the capture again"
             )),
         }
     }
 
-    /// Follows a transaction of several entries.
+    /// Follows a transaction that spans several entries.
     fn follow(&mut self, part: &Part) -> Result<(), String> {
         let is_known = self.open.contains(&part.key);
         if part.is_continued && !is_known && part.end == End::Committed {
@@ -108,7 +108,7 @@ impl<'a> Filter<'a> {
         match operation {
             Operation::Write(write) => self.takes_name(&write.database, &write.collection),
             Operation::Group(operations) => operations.iter().any(|inner| self.takes(inner)),
-            // In a transaction: it makes collections and indexes.
+            // Transactions can create collections and indexes.
             Operation::Command(command) => match &command.kind {
                 CommandKind::Create(name, _) | CommandKind::CreateIndexes(name, _) => {
                     self.takes_name(&command.database, name)
@@ -119,7 +119,7 @@ impl<'a> Filter<'a> {
         }
     }
 
-    /// An entry with the operations that are taken alone.
+    /// An entry without the operations on what is not captured.
     fn without_others(
         &self,
         entry: &RawDocument,
@@ -187,7 +187,7 @@ impl<'a> Filter<'a> {
     ) -> Result<Kept, String> {
         let (was, is) = (self.takes_name(database, from), self.takes_name(to_database, to));
         let (old, new) = (format!("{database}.{from}"), format!("{to_database}.{to}"));
-        // The one that made way.
+        // The replaced collection.
         self.missing.remove(&new);
         let is_listed = self
             .listed
@@ -212,11 +212,11 @@ impl<'a> Filter<'a> {
     }
 }
 
-/// What is kept of a command.
+/// The part of a command to keep.
 enum Kept {
     Whole,
     Nothing,
-    /// For what is captured it is as if this collection was dropped.
+    /// To the captured collections, the command amounts to a drop of this one.
     AsDrop(String),
 }
 
@@ -314,7 +314,10 @@ mod tests {
         };
         moment.finish("d.a".into(), at(10));
         let mut filter = Filter::new(&scope, &[spec("a", "1")], &moment);
-        assert!(filter.keep(&rename("a", "b", 11)).unwrap().is_some(), "it was whole by then");
+        assert!(
+            filter.keep(&rename("a", "b", 11)).unwrap().is_some(),
+            "it was completely read by then"
+        );
         let why = filter.keep(&rename("a", "b", 9)).unwrap_err();
         assert!(why.contains("d.a was renamed to d.b while it was read"), "{why}");
         let why = filter.keep(&rename("tmp1", "b", 12)).unwrap_err();

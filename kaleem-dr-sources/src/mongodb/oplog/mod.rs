@@ -1,4 +1,4 @@
-//! The oplog: its entries, what of it a capture keeps, and how an update of it is applied.
+//! The oplog: its entries, the filter for captures, and the application of updates.
 
 pub(crate) mod diff;
 mod entry;

@@ -1,9 +1,9 @@
-//! From when to when a captured oplog is.
+//! The time window of a captured oplog.
 
 use bson::Timestamp;
 use serde_json::{Value, json};
 
-/// A part of an oplog: what was written after one time, and up to another.
+/// A part of an oplog: the entries after one time, up to and including another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Window {
     pub(crate) after: Timestamp,
@@ -11,13 +11,13 @@ pub(crate) struct Window {
 }
 
 impl Window {
-    /// As it goes into the manifest: `{"after": {"t": seconds, "i": increment}, "to": …}`.
+    /// Encodes the window for the manifest: `{"after": {"t": seconds, "i": increment}, "to": …}`.
     pub(crate) fn to_value(self) -> Value {
         let moment = |at: Timestamp| json!({ "t": at.time, "i": at.increment });
         json!({ "after": moment(self.after), "to": moment(self.to) })
     }
 
-    /// Reads it back; `None` where it is malformed.
+    /// Decodes a window; `None` if it is malformed.
     pub(crate) fn from_value(value: &Value) -> Option<Self> {
         let moment = |key: &str| {
             let part = |name: &str| value.get(key)?.get(name)?.as_u64()?.try_into().ok();

@@ -26,7 +26,7 @@ use crate::mongodb::{
 pub(crate) struct Content {
     pub(crate) items: u64,
     pub(crate) digest: String,
-    /// The same digest, to go on with.
+    /// The digest of the documents in any order, to which a replay applies its changes.
     pub(crate) multiset: MultisetDigest,
     /// SHA-256 over the documents in the order read; for collections whose order counts.
     pub(crate) in_order: Option<String>,

@@ -57,18 +57,19 @@ impl Destination {
         }
     }
 
-    /// Whether a time series' buckets are meant rather than its measurements.
+    /// Reports whether inserts write the buckets of a time series rather than measurements.
     pub(super) fn has_raw_data(&self) -> bool {
         self.flags.contains(&cstr!("rawData"))
     }
 
-    /// The fields of a command that are set to true; a deletion takes fewer.
+    /// The fields of a command that are set to true; a deletion supports fewer.
     pub(super) fn flags(&self, is_deletion: bool) -> impl Iterator<Item = &'static CStr> + '_ {
         let raw = cstr!("rawData");
         self.flags.iter().copied().filter(move |flag| !is_deletion || *flag == raw)
     }
 
-    /// A collection that is there. `validated` says whether it has a validator: what that refuses was there when it was captured.
+    /// Changes the destination to a merge into an existing collection. `validated` is true if it has a validator: documents that
+    /// this rejects existed when they were captured.
     pub(crate) fn merging(mut self, validated: bool) -> Self {
         let bypass = cstr!("bypassDocumentValidation");
         if validated && !self.flags.contains(&bypass) {

@@ -1,26 +1,26 @@
-//! A collection in the target of a restore, and what is known of its content.
+//! A collection in the target of a restore, and its expected content.
 
 use kaleem_dr_core::ground::digest::MultisetDigest;
 
 use super::placement::Placed;
 use crate::mongodb::server::listing::{CollectionKind, CollectionSpec};
 
-/// A collection, view or time series that a restore made, and what it must come to.
+/// A collection, view or time series that a restore created, with its expected state.
 #[derive(Clone, Debug)]
 pub(crate) struct Live {
-    /// Database and name in the point. They follow renames of the oplog.
+    /// Database and name in the point; renames in the oplog change them.
     pub(crate) source: (String, String),
-    /// Its UUID on the server it was captured from, 32 hex digits.
+    /// UUID on the captured server, 32 hex digits.
     pub(crate) uuid: Option<String>,
     /// Name, options and indexes in the target; the indexes are built last.
     pub(crate) spec: CollectionSpec,
-    /// Its documents, as they were compared when they were loaded, and as a replay changed them since.
+    /// The digest of its documents, as compared after loading and as changed by a replay since.
     pub(crate) content: MultisetDigest,
-    /// Whether a replay wrote to it.
+    /// A replay wrote to it.
     pub(crate) is_touched: bool,
-    /// Whether a replay removed it.
+    /// A replay removed it.
     pub(crate) is_gone: bool,
-    /// Whether it was merged into what was there.
+    /// It existed before and was merged into.
     pub(crate) is_merged: bool,
 }
 
@@ -39,7 +39,7 @@ impl Live {
         }
     }
 
-    /// One that a replay makes: empty.
+    /// An empty collection that a replay creates.
     pub(crate) fn new(
         source: (String, String),
         uuid: Option<String>,
@@ -56,7 +56,7 @@ impl Live {
         }
     }
 
-    /// Whether its documents can be told from what a replay should have made of them: a capped collection drops some by itself.
+    /// Reports whether its documents can be compared with the expected ones: a capped collection drops some by itself.
     pub(crate) fn is_comparable(&self) -> bool {
         self.spec.kind != CollectionKind::View && !self.spec.is_capped()
     }

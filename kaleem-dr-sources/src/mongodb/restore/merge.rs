@@ -195,7 +195,8 @@ mod tests {
             "n": 2, "ok": 1.0, "writeErrors": [ duplicate(1, "_id"), duplicate(2, "_id"), duplicate(3, "email"), duplicate(4, "_id") ],
         };
         let refusals = refusals(&reply, sent.len()).unwrap();
-        // 1 went in; 2 is there; 3 is there otherwise; 4 is kept out by its email; 5 is there as 5.0; 6 went in and is gone.
+        // 1 was inserted; 2 exists; 3 exists with other content; 4 is rejected because of its email; 5 exists as 5.0; 6 was
+        // inserted and has disappeared.
         let found = HashMap::from([(0, true), (1, true), (2, false)]);
         let loaded = account(&sent, &refusals, &found);
         assert_eq!((loaded.items, loaded.same, loaded.kept, loaded.missing), (1, 1, 2, 2));

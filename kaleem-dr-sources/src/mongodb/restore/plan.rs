@@ -82,8 +82,8 @@ pub(crate) async fn plan(
             }
         } else {
             warnings.push(
-                "the point has an oplog, which is not replayed: all collections come back as they were when they were read; \
-                 replay_oplog = true goes on to the end of the capture"
+                "the point has an oplog, which is not replayed: all collections are restored as they were when they were read; \
+                 with replay_oplog = true they are restored as of the end of the capture"
                     .to_owned(),
             );
         }
@@ -91,7 +91,7 @@ pub(crate) async fn plan(
     Ok(RestorePlan::new(request, describe(connection, &placement), actions, warnings))
 }
 
-/// A collection that the oplog makes, unless the capture listed it too.
+/// The planned creation of a collection that the oplog creates, unless the capture listed it too.
 fn made_meanwhile((database, name): &(String, String), placement: &Placement) -> PlannedAction {
     let target = placement.databases.get(database).unwrap_or(database);
     PlannedAction {
@@ -100,12 +100,13 @@ fn made_meanwhile((database, name): &(String, String), placement: &Placement) ->
         items: None,
         size_bytes: None,
         why: Some(
-            "it was made during the capture: one of this name that is there is dropped".to_owned(),
+            "it was created during the capture: an existing one with this name is dropped"
+                .to_owned(),
         ),
     }
 }
 
-/// What happens to one collection of the point.
+/// The planned change of one collection of the point.
 fn action(
     placed: &Placed,
     there: Option<&CollectionSpec>,
@@ -126,12 +127,12 @@ fn action(
         (Some(there), Existing::Merge) if there.kind != spec.kind => (
             Change::Conflict,
             Some(format!(
-                "a {} with this name exists and stays: nothing is merged into it",
+                "a {} with this name exists and is kept: nothing is merged into it",
                 there.kind.word()
             )),
         ),
         (Some(_), Existing::Merge) if spec.kind == CollectionKind::View => {
-            (Change::Leave, Some("a view with this name exists and stays".to_owned()))
+            (Change::Leave, Some("a view with this name exists and is kept".to_owned()))
         }
         (Some(there), Existing::Merge) => {
             placement::refuse_unmergeable(&placed.target)?;

@@ -34,8 +34,8 @@ pub(crate) struct Rebuilder<'a> {
 }
 
 impl Rebuilder<'_> {
-    /// Makes one collection or view, fills it and compares its documents. Gives the digest of what is in it. Its indexes are built
-    /// later.
+    /// Creates one collection or view, fills it and compares its documents. Returns the digest of its content. Its indexes are
+    /// built later.
     pub(crate) async fn collection<S>(
         &self,
         spec: &CollectionSpec,
@@ -66,8 +66,8 @@ impl Rebuilder<'_> {
         Ok(found.multiset)
     }
 
-    /// Builds the indexes of a collection that was made here. One that cannot be built does not keep the others from it, and is a
-    /// difference, which the comparison of the indexes finds; `why` goes to the operator.
+    /// Builds the indexes of a collection created here. Returns the reasons for the indexes that could not be built; the others
+    /// are built regardless, and the comparison reports the missing ones as differences.
     pub(crate) async fn indexes(&self, spec: &CollectionSpec) -> Result<Vec<String>, SourceError> {
         let concern = &self.writes.concern;
         let Some(command) = rebuild::indexes_command(spec, concern) else { return Ok(Vec::new()) };

@@ -1,9 +1,9 @@
-//! Restoring: collection by collection, then the views, then a comparison by content.
+//! Restores collection by collection, then the views, then compares content.
 //!
-//! Every collection is made with its options, filled, read back and compared; then the oplog is replayed, if the point has one that
-//! counts, and compared; and only then are indexes built: that is quicker over documents that are there, a TTL index would begin to
-//! delete expired documents before they were counted, and one that cannot be built keeps no data out. A collection that is
-//! merged into keeps its indexes all the while.
+//! Every collection is created with its options, filled, read back and compared. Then the oplog is replayed, if the point has one
+//! that counts, and the result compared. Indexes are built last: this is faster over existing documents; a TTL index would delete
+//! expired documents before they were counted; and an index that cannot be built does not keep data from being restored. A
+//! collection that is merged into keeps its indexes throughout.
 
 use std::{
     collections::{BTreeMap, btree_map::Entry},
@@ -48,10 +48,10 @@ use crate::mongodb::{
 
 /// Collections whose indexes are built at once.
 const INDEXED_AT_ONCE: usize = 4;
-/// A metadata file larger than this is not one.
+/// Limit for a metadata file, in bytes: a larger file is not metadata.
 const LARGEST_METADATA: u64 = 64 << 20;
 
-/// Carries a plan out and compares. Gives also what is there now.
+/// Executes a plan and compares the result. Also returns the collections in the target.
 pub(crate) async fn restore(
     connection: &Arc<Connection>,
     scope: &Scope,
@@ -64,7 +64,8 @@ pub(crate) async fn restore(
     let result = cancel.run_until_cancelled(run(connection, scope, writes, point, plan)).await;
     let (placement, mut report, live) = result.unwrap_or(Err(SourceError::Cancelled))?;
     if users::are_restored(&request) {
-        // Soon done and never broken off: for a moment the users lie in collections that must not stay.
+        // Users are restored quickly and without interruption: for a moment they are in temporary collections that must not
+        // remain.
         for database in &users::owners(point.manifest(), placement.databases.keys()) {
             if users::Part::Users.of(point.manifest(), database).is_some() {
                 users::restore(connection, writes, point, database, request.extras, &mut report)
@@ -91,7 +92,7 @@ async fn run(
     for target in placement.databases.values() {
         let existing = listing::list_database(connection, target).await?;
         if !in_place {
-            // The target may have been filled since the plan.
+            // The target may have received collections since the plan was made.
             plan::refuse_if_filled(connection, target, &existing)?;
         }
         there.extend(existing);
@@ -101,7 +102,7 @@ async fn run(
         _ => None,
     };
     if let Some(oplog) = &oplog {
-        // An entry that cannot be replayed refuses the restore before anything is written.
+        // Checks every entry first, so that one that cannot be replayed refuses the restore before anything is written.
         replay::survey(point, oplog).await?;
     }
     check_metadata(point, placement.parts.iter().map(|placed| &placed.stored)).await?;
@@ -123,7 +124,7 @@ async fn run(
         replaces: in_place && request.existing == Existing::Replace,
     };
     let mut live = Vec::new();
-    // Views last, since they stand on collections; among themselves their order does not matter to the server.
+    // Views last, because they depend on collections; the server accepts them in any order.
     let (views, collections): (Vec<_>, Vec<_>) =
         placement.parts.iter().partition(|placed| placed.stored.spec.kind == CollectionKind::View);
     for placed in collections.into_iter().chain(views) {
@@ -175,7 +176,7 @@ async fn run(
     Ok((placement, report, live))
 }
 
-/// Replays an oplog, and compares every collection that it changed with what it should be.
+/// Replays an oplog, and compares every collection that it changed with its expected content.
 async fn replay_and_compare(
     replay: &Replay<'_>,
     point: &PointReader,
@@ -228,7 +229,7 @@ async fn replay_and_compare(
     Ok(())
 }
 
-/// Builds the indexes of everything that was made, of several collections at once.
+/// Builds the indexes of everything that was created, several collections at once.
 async fn build_indexes(
     rebuilder: &Rebuilder<'_>,
     live: &[Live],
@@ -247,8 +248,8 @@ async fn build_indexes(
     Ok(())
 }
 
-/// Reads every collection's options and indexes from the target and compares them with what they should be. Those that were merged
-/// into may differ: it is told, and only what they lack is a difference.
+/// Reads the options and indexes of every collection from the target and compares them with the expected ones. In a collection
+/// that was merged into, other settings are only reported, and only missing ones are differences.
 async fn compare_specifications(
     connection: &Connection,
     live: &[Live],
@@ -285,7 +286,10 @@ async fn compare_specifications(
                 differences.into_iter().partition(compare::is_lack);
             report.differences.extend(lacks);
             let kept = kept.iter().map(|kept| {
-                format!("{} was there otherwise and stays as it is: {}", kept.what, kept.found)
+                format!(
+                    "{} existed with other settings and is kept as it is: {}",
+                    kept.what, kept.found
+                )
             });
             report.warnings.extend(kept);
         } else {
@@ -339,7 +343,7 @@ async fn remove_extras(
                     .await?;
             } else {
                 report.warnings.push(format!(
-                    "{} was created after the plan was made, and stays",
+                    "{} was created after the plan was made, and is kept",
                     label(spec)
                 ));
             }
@@ -359,8 +363,7 @@ async fn remove_extras(
     Ok(())
 }
 
-/// Checks, before anything is written, that every description is readable and equal to the
-/// manifest's.
+/// Checks, before anything is written, that the metadata of every collection is readable and matches the manifest.
 async fn check_metadata(
     point: &PointReader,
     stored: impl Iterator<Item = &StoredCollection>,

@@ -257,7 +257,7 @@ impl Connection {
         Ok(documents)
     }
 
-    /// Waits for an answer, but not for ever.
+    /// Waits for a reply until the deadline.
     pub(crate) async fn answer<T>(
         &self,
         action: &str,
@@ -366,9 +366,9 @@ pub(crate) fn code(error: &Error) -> Option<i32> {
     }
 }
 
-/// Whether a failure is of a cursor, a connection or a member, and not of what was asked.
+/// Reports whether a failure concerns a cursor, a connection or a member, and not the request itself.
 pub(crate) fn is_passing(error: &Error) -> bool {
-    /// Codes of the server's `error_codes.yml`: its cursors, its members on their way up or down, its connections.
+    /// From the server's `error_codes.yml`: codes about cursors, members that start or stop, and connections.
     const PASSING: [i32; 19] = [
         6, 7, 43, 89, 91, 133, 134, 136, 175, 189, 202, 237, 262, 9001, 10107, 11600, 11602, 13435,
         13436,
@@ -382,7 +382,7 @@ pub(crate) fn is_passing(error: &Error) -> bool {
     }
 }
 
-/// What went wrong, without the driver's debugging dump.
+/// The error message without the driver's debugging dump.
 fn describe(error: &Error) -> String {
     match error.kind.as_ref() {
         ErrorKind::Command(command) => {

@@ -189,7 +189,7 @@ impl Scope {
             && !self.exclude.as_ref().is_some_and(|patterns| patterns.matches(spec))
     }
 
-    /// Whether a capture takes a collection of this name, and it is not the server's own.
+    /// Reports whether a capture includes a collection of this name, and it is not internal to the server.
     pub(crate) fn takes_name(&self, database: &str, name: &str) -> bool {
         let spec = CollectionSpec {
             database: database.to_owned(),
@@ -202,7 +202,7 @@ impl Scope {
         self.takes_database(database) && !is_the_servers_own(database, name) && self.takes(&spec)
     }
 
-    /// Whether all of a database is taken, or some of it.
+    /// Reports whether a capture includes all or a part of a database.
     pub(crate) fn takes_database(&self, database: &str) -> bool {
         match &self.databases {
             Databases::Named(names) => names.iter().any(|named| named == database),
@@ -334,16 +334,16 @@ pub(crate) async fn list_indexes(
     };
     match connection.answer(&action, listing).await? {
         Ok(indexes) => Ok(indexes),
-        // It was dropped since it was listed, which its reads will find too.
+        // It was dropped since it was listed; reading it will show that as well.
         Err(error) if code(&error) == Some(codes::NAMESPACE_NOT_FOUND) => Ok(Vec::new()),
         Err(error) => Err(connection.error(&action, &error)),
     }
 }
 
-/// A collection as `listCollections` shows it.
+/// A collection as returned by `listCollections`.
 ///
 /// # Errors
-/// A sentence, when it has no name or is of an unknown type.
+/// The reason, if it has no name or is of an unknown type.
 pub(crate) fn spec(database: &str, mut listed: Document) -> Result<CollectionSpec, String> {
     let name =
         listed.get_str("name").map_err(|_| "it listed a collection without a name")?.to_owned();

@@ -26,7 +26,7 @@ impl Part {
         }
     }
 
-    /// The file in a database's directory, as mongodump names it: those of `admin` itself are there under their own names.
+    /// The file name in a database's directory, as in mongodump; those of `admin` itself have the names of the collections there.
     pub(crate) fn file(self, database: &str) -> String {
         if database == "admin" {
             return format!("{}.bson", self.collection());
@@ -34,7 +34,7 @@ impl Part {
         format!("{}.bson", names::file_stem(&format!("$admin.{}", self.collection())))
     }
 
-    /// The file of `admin` in points before 0.2, which mongorestore does not take.
+    /// The file name of `admin` in points before 0.2, which mongorestore does not accept.
     fn old_file(self) -> String {
         self.file("")
     }
@@ -54,7 +54,7 @@ impl Part {
     pub(super) fn filter(self, database: &str) -> Document {
         match self {
             Self::Version => doc! {},
-            // All of a server's.
+            // All users and roles of a server.
             Self::Roles | Self::Users if database.is_empty() => doc! {},
             Self::Roles | Self::Users => doc! { "db": database },
         }

@@ -17,7 +17,7 @@ pub(crate) fn are_restored(request: &RestoreRequest) -> bool {
         && request.only.is_empty()
 }
 
-/// The databases whose users and roles a restore looks at: those that it restores, and `admin` where a dump of a whole server has them.
+/// The databases whose users and roles a restore handles: the restored ones, and `admin` for a dump of a whole server.
 pub(crate) fn owners<'a>(
     manifest: &Manifest,
     databases: impl Iterator<Item = &'a String>,

@@ -48,7 +48,7 @@ pub(crate) async fn restore(
         check_schema(connection, wanted.schema).await?;
         let kept = wanted.keep_login(connection).await?;
         report.warnings.extend(kept.into_iter().map(|login| {
-            format!("the login in use, {login}, stays as it is: with another password this restore could not end")
+            format!("the login in use, {login}, is kept as it is: with another password, this restore could not finish")
         }));
         take_over(connection, writes, &wanted, extras).await
     }
@@ -56,7 +56,7 @@ pub(crate) async fn restore(
     let differences = match result {
         Ok(()) => wanted.differences(connection, extras).await?,
         Err(error @ SourceError::Point(_)) => return Err(error),
-        // A dump of a whole server holds accounts that nobody asked for: without them the rest is still restored.
+        // A dump of a whole server contains accounts that the request did not ask for: without them the rest is still restored.
         Err(error) if wanted.is_whole_server => {
             report.uncompared.push(Uncompared {
                 what: label(""),
@@ -85,7 +85,7 @@ struct Wanted {
     users: Vec<Document>,
     roles: Vec<Document>,
     schema: i64,
-    /// Whether they are of all databases, as in a dump of a whole server.
+    /// They belong to all databases, as in a dump of a whole server.
     is_whole_server: bool,
 }
 
@@ -110,14 +110,14 @@ impl Wanted {
         })
     }
 
-    /// The database they belong to; empty for all of a server's.
+    /// The database they belong to; empty for those of a whole server.
     fn database(&self) -> &str {
         if self.is_whole_server { "" } else { &self.database }
     }
 
-    /// Takes the login in use as it is now instead of as the point has it. Gives the names of such logins.
+    /// Keeps the login in use as it is on the server, instead of restoring it from the point. Returns the names of such logins.
     async fn keep_login(&mut self, connection: &Connection) -> Result<Vec<String>, SourceError> {
-        let action = "tell who is logged in";
+        let action = "determine the current login";
         let status = connection.run("admin", doc! { "connectionStatus": 1 }, action).await?;
         let logins = status
             .get_document("authInfo")
@@ -143,7 +143,7 @@ impl Wanted {
         Ok(ids)
     }
 
-    /// Reads them back. Names are told, contents are not: they hold the hashes of passwords.
+    /// Reads users and roles back and compares them. Reports names but not contents, which include password hashes.
     async fn differences(
         &self,
         connection: &Connection,
@@ -351,7 +351,7 @@ mod tests {
         }
     }
 
-    /// A point with these users, no roles, and the schema.
+    /// A point with these users, without roles, and with this schema.
     fn point(users: &[Document]) -> (PointReader, TempDir) {
         let directory = tempfile::tempdir().unwrap();
         let (mut parts, mut artifacts) = (BTreeMap::new(), Vec::new());
@@ -389,7 +389,7 @@ mod tests {
         doc! { "cursor": { "id": 0_i64, "ns": "admin.x", "firstBatch": documents.to_vec() } }
     }
 
-    /// A server that takes users over as a real one does, or does not know how.
+    /// A server that merges users as a real one does, or does not know the command.
     async fn server(schema: i32, takes_over: bool, left: &'static [&'static str]) -> Recorder {
         let (temporary, taken) = (Mutex::new(Vec::new()), AtomicBool::new(false));
         Recorder::start(move |command| match command.keys().next().map(String::as_str)? {
@@ -492,7 +492,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_user_that_is_not_there_afterwards_is_a_difference() {
-        // It says it has taken them over, and has not.
+        // It reports success without having merged them.
         let liar = Recorder::start(|command| match command.keys().next().map(String::as_str)? {
             "getParameter" => Some(doc! { "authSchemaVersion": 5 }),
             "connectionStatus" => Some(doc! {}),

@@ -1,7 +1,7 @@
-//! Proving that a repository is whole: structure always, every byte on demand.
+//! Proves that a repository is intact: always its structure, and on request every byte.
 //!
-//! Only what is seen to be wrong is a finding. A store that cannot be reached and an operator who cancels end the check with an error, for
-//! neither says anything about the data. Damage is told by object, not by blob.
+//! Only observed damage is a finding. If a store cannot be reached or the operator cancels, the check ends with an error, because
+//! neither shows anything about the data. Damage is reported by object, not by blob.
 
 mod packs;
 
@@ -29,17 +29,17 @@ use crate::{
     },
 };
 
-/// Keys that are read at once.
+/// Number of keys read in parallel.
 const OBJECTS_AT_ONCE: usize = 8;
-/// Findings of one kind that are told by name; the rest is counted.
+/// Limit for findings of one kind that are listed by name; the rest is counted.
 const NAMED: usize = 30;
 
-/// How much of the packs is read.
+/// The part of the packs to read.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum ReadData {
-    /// Nothing: lists, index and trees only. A flipped byte in a pack goes unseen.
+    /// Nothing: only lists, index and trees. A flipped byte in a pack is not detected.
     Nothing,
-    /// Everything.
+    /// All packs.
     All,
     /// About this share, drawn at random: `10%`.
     Percent(f64),
@@ -47,9 +47,9 @@ pub enum ReadData {
     Bytes(u64),
     /// Part n of m by pack id: n = 1 … m cover everything.
     Part {
-        /// Which part, from 1.
+        /// Number of the part, from 1.
         n: u32,
-        /// Of how many.
+        /// Number of parts.
         of: u32,
     },
 }
@@ -90,41 +90,41 @@ impl FromStr for ReadData {
     }
 }
 
-/// A subset that cannot be read.
+/// An invalid subset.
 #[derive(Debug, thiserror::Error)]
-#[error("`{0}` is no subset; use a share (`10%`), a size (`500M`) or a part (`2/5`)")]
+#[error("`{0}` is not a subset; use a share (`10%`), a size (`500M`) or a part (`2/5`)")]
 pub struct InvalidSubset(String);
 
-/// What a check found.
+/// The result of a check.
 #[derive(Clone, Debug, Default, Serialize)]
 #[non_exhaustive]
 pub struct CheckReport {
-    /// What was found, errors and warnings.
+    /// Errors and warnings.
     pub findings: Vec<Finding>,
-    /// What may mend it, in this order.
+    /// Repairs that may help, in this order.
     pub remedies: BTreeSet<Remedy>,
 }
 
-/// What may mend a damaged repository.
+/// A repair for a damaged repository.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Remedy {
     /// A mirror has the objects that are damaged or missing.
     FromMirror,
-    /// The index can be made anew from the packs.
+    /// Rebuild the index from the packs.
     RepairIndex,
-    /// Snapshots can be rewritten without what is lost; the next backup stores it again.
+    /// Rewrite snapshots without what is lost; the next backup stores it again.
     RepairSnapshots,
 }
 
 impl CheckReport {
-    /// How many findings are errors.
+    /// Number of findings that are errors.
     #[must_use]
     pub fn errors(&self) -> usize {
         self.findings.iter().filter(|finding| finding.is_error()).count()
     }
 
-    /// Errors of one kind: the first by name, the rest counted.
+    /// Adds errors of one kind: the first ones by name, the rest as a count.
     fn add(&mut self, remedies: &[Remedy], what: &str, errors: Vec<String>) {
         if errors.is_empty() {
             return;
@@ -139,12 +139,12 @@ impl CheckReport {
 }
 
 impl Repository {
-    /// Checks the repository: keys, index files, snapshots and the list of packs always, and all trees; of the packs' content what `read`
-    /// says.
+    /// Checks the repository: always keys, index files, snapshots, the list of packs, and all trees; and the packs' content as
+    /// requested by `read`.
     ///
     /// # Errors
-    /// When it cannot be checked to the end: on cancellation, a lost lock, or an error of the store that says nothing of an object. What is
-    /// wrong with the repository is in the report.
+    /// If the check cannot be completed: on cancellation, a lost lock, or an error of the store that does not concern an object.
+    /// Damage of the repository is in the report.
     pub async fn check(
         &self,
         read: ReadData,
@@ -216,7 +216,7 @@ impl Repository {
         let bar = progress.begin("checking snapshots", Unit::Items, Some(snapshots.len() as u64));
         let found = self
             .guarded(lock, cancel, move |repository, _| {
-                // Not the cache: what is checked is the repository.
+                // Without the cache, because the repository itself is checked.
                 let engine = repository
                     .without_cache()
                     .indexed(Gate::open(stop.clone()), &super::silent())?;

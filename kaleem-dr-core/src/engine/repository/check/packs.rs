@@ -1,4 +1,4 @@
-//! Reading packs to their last byte: each hashes to its name, and each of its blobs decrypts to what its id says.
+//! Reads packs completely: each must hash to its name, and each of its blobs must decrypt to content that matches its id.
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -27,13 +27,13 @@ use crate::{
     },
 };
 
-/// Packs that are read at once.
+/// Number of packs read in parallel.
 const AT_ONCE: usize = 3;
-/// A pack is read in ranges of about this length, which end where a blob ends.
+/// Target size of the ranges in which a pack is read, in bytes; each ends at the end of a blob.
 const RANGE_BYTES: u32 = 4 << 20;
 
 impl Repository {
-    /// Reads packs, and gives one sentence for each that is damaged.
+    /// Reads packs, and returns one sentence for each damaged one.
     pub(super) async fn damaged_packs(
         &self,
         read: ReadData,
@@ -47,7 +47,7 @@ impl Repository {
         let bar = progress.begin("reading packs", Unit::Bytes, Some(total));
         let mut seen = HashSet::new();
         let mut damaged = Vec::new();
-        // One index file at a time is in memory: it says where the blobs of its packs lie.
+        // Only one index file at a time is in memory: it locates the blobs of its packs.
         for (key, packs) in &survey.files {
             if !packs.iter().any(|pack| wanted.contains(pack)) {
                 continue;
@@ -74,7 +74,7 @@ impl Repository {
         Ok(damaged)
     }
 
-    /// What is wrong with a pack; `None` when all of it is right.
+    /// Describes the damage of a pack; `None` if it is intact.
     async fn damage_of(
         &self,
         pack: IndexPack,
@@ -124,7 +124,7 @@ impl Repository {
     }
 }
 
-/// The blobs from `at` on that are read together, and where they end. Behind the last one comes the header.
+/// The blobs from `at` on that are read together, and the end of the range. The header follows the last one.
 fn next_range(
     blobs: &mut std::iter::Peekable<impl Iterator<Item = IndexBlob>>,
     at: u32,
@@ -143,7 +143,7 @@ fn next_range(
     if blobs.peek().is_none() && size_bytes - end <= RANGE_BYTES {
         end = size_bytes;
     }
-    // Without a blob to lead on, what is left is read in ranges.
+    // Without further blobs, the rest is read in ranges.
     (if end == at { size_bytes.min(at.saturating_add(RANGE_BYTES)) } else { end }, piece)
 }
 
@@ -162,7 +162,7 @@ fn is_right(key: &RepositoryKey, blob: &IndexBlob, start: u32, bytes: &[u8]) -> 
     plain().is_some_and(|plain| ByteDigest::of(&plain) == *blob.id.to_hex())
 }
 
-/// The packs to read. What is lost has been told.
+/// The packs to read. Lost ones were reported before.
 fn chosen(read: ReadData, survey: &Survey) -> HashSet<Id> {
     let mut packs: Vec<(Id, u64)> = survey
         .packs

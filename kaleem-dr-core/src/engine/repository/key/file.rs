@@ -1,7 +1,8 @@
-//! Making a key file.
+//! Creates a key file.
 //!
-//! rustic_core derives with 128 MiB of memory, fixed, which every later opening then needs: more than all else that we hold.
-//! restic's own parameters need 32 MiB at the same cost in time, so new repositories get those (restic, `doc/design.rst`, "Keys").
+//! rustic_core derives keys with a fixed 128 MiB of memory, which every later opening then needs: more than everything else that
+//! we hold. restic's own parameters need 32 MiB at the same cost in time, so new repositories use those (restic,
+//! `doc/design.rst`, "Keys").
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use bytes::Bytes;
@@ -20,7 +21,7 @@ use crate::ground::digest::ByteDigest;
 /// scrypt's cost, 2 to this power: with a block size of 8 it takes 32 MiB.
 const LOG_N: u8 = 15;
 const BLOCK_SIZE: u32 = 8;
-/// As many passes over those 32 MiB as cost what one over 128 MiB does.
+/// Passes over those 32 MiB, which together cost as much as one over 128 MiB.
 const PASSES: u32 = 4;
 
 /// A key file for a master key: its name in the repository, and its content.

@@ -1,7 +1,7 @@
-//! The keys of a repository: one small file a password, each of which holds the same master key, encrypted.
+//! The keys of a repository: one small file per password, each with the same master key, encrypted.
 //!
-//! Adding or removing a key touches no data. A key that was removed opens nothing any more; whoever has copied the master
-//! key while it could still be opened keeps it, as with restic.
+//! Adding or removing a key does not touch any data. A removed key opens nothing any more; but anyone who copied the master key
+//! before can still use it, as with restic.
 
 mod file;
 mod open;
@@ -44,55 +44,55 @@ impl fmt::Display for KeyId {
     }
 }
 
-/// Whose a key is. It is written in the clear, and opens nothing.
+/// The owner of a key. It is stored unencrypted, and has no effect on opening.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyOwner {
-    /// User's name.
+    /// Name of the user.
     pub user: String,
-    /// Host's name.
+    /// Name of the host.
     pub host: String,
 }
 
 impl KeyOwner {
-    /// Whoever runs this, on this host.
+    /// The current user on this host.
     #[must_use]
     pub fn here() -> Self {
         Self { user: host::user(), host: host::name() }
     }
 
-    /// Of a key file that does not say.
+    /// The owner of a key file that does not name one.
     fn unknown() -> Self {
         Self { user: String::new(), host: String::new() }
     }
 }
 
-/// What a key says of itself in the clear.
+/// The public description of a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct KeyInfo {
-    /// Its id.
+    /// Id of the key.
     pub id: KeyId,
-    /// Whose it is.
+    /// User and host that created it.
     pub owner: KeyOwner,
-    /// When it was made; `None` where its maker did not say.
+    /// Time of creation; `None` if the file does not contain it.
     pub created: Option<Timestamp>,
-    /// Whether the repository was opened with it.
+    /// True if the repository was opened with this key.
     pub current: bool,
-    /// Why it opens nothing, where its file is damaged or beyond limits.
+    /// The defect of its file, if it is damaged or exceeds limits.
     pub problem: Option<String>,
 }
 
 impl Repository {
-    /// Every key, oldest first. One that is damaged is among them, with what is wrong with it.
+    /// All keys, oldest first, including damaged ones with a description of the damage.
     ///
     /// # Errors
-    /// When the keys cannot be listed or read.
+    /// If the keys cannot be listed or read.
     pub async fn keys(&self) -> Result<Vec<KeyInfo>, RepositoryError> {
         let mut keys = Vec::new();
         for object in names::objects(&*self.0.store, DIRECTORY).await? {
             let bytes = match self.0.store.read(&object.key, None).await {
                 Ok(bytes) => bytes,
-                // Removed since it was listed.
+                // It was removed after it was listed.
                 Err(error) if error.is_not_found() => continue,
                 Err(error) => return Err(error.into()),
             };
@@ -113,11 +113,11 @@ impl Repository {
         Ok(keys)
     }
 
-    /// Adds a key for one more password, and proves that it opens the repository.
+    /// Adds a key for one more password, and checks that it opens the repository.
     ///
     /// # Errors
-    /// [`RepositoryError::Guarded`] for a password that restic could not be given; or when the key cannot be written or does
-    /// not open the repository, and then it is taken away again.
+    /// [`RepositoryError::Guarded`] for a password that restic would not accept; other errors if the key cannot be written or
+    /// does not open the repository, in which case it is removed again.
     pub async fn add_key(
         &self,
         password: &SecretString,
@@ -138,7 +138,7 @@ impl Repository {
         Ok(KeyId(name.trim_start_matches(DIRECTORY).trim_start_matches('/').to_owned()))
     }
 
-    /// Removes a key, named by the beginning of its id. The lock must be exclusive.
+    /// Removes a key, given by the beginning of its id. The lock must be exclusive.
     ///
     /// # Errors
     /// [`RepositoryError::Guarded`] for the key in use and for the last one; [`RepositoryError::NoKey`] for a
@@ -156,7 +156,7 @@ impl Repository {
                 key.id.short()
             )));
         }
-        // Someone else may have removed the key in use since: then this one could be all there is.
+        // Another program may have removed the key in use: then this one could be the only one left.
         if !keys.iter().any(|key| key.current) {
             return Err(RepositoryError::Guarded(format!(
                 "key {} is the last one that is known to open the repository; without it the backups are lost",
@@ -168,9 +168,9 @@ impl Repository {
         Ok(key.id.clone())
     }
 
-    /// Changes the password in use: a new key is added and proven before the old one goes, and the new one is proven again
-    /// afterwards. Whatever breaks off in between leaves at least one key that opens. The lock must be exclusive.
-    /// Gives the repository as the new key opens it.
+    /// Changes the password in use: adds and checks a new key before it removes the old one, and checks the new one again
+    /// afterwards. An interruption in between leaves at least one key that opens the repository. The lock must be exclusive.
+    /// Returns the repository as opened with the new key.
     ///
     /// # Errors
     /// As [`Repository::add_key`].
@@ -184,7 +184,7 @@ impl Repository {
         lock.confirm().await?;
         self.0.store.delete(&self.0.key_id.object()).await?;
         let mut opened = self.prove(password).await?;
-        // Where the password was there before, either of its keys may have opened.
+        // If the password already existed, either of its keys may have opened the repository.
         if opened.0.key_id != added
             && let Some(inner) = Arc::get_mut(&mut opened.0)
         {
@@ -193,7 +193,7 @@ impl Repository {
         Ok(opened)
     }
 
-    /// Opens the repository anew with a password.
+    /// Opens the repository again with a password.
     async fn prove(&self, password: &SecretString) -> Result<Self, RepositoryError> {
         let access = Access {
             location: Location::Directory(PathBuf::new()),
@@ -204,7 +204,7 @@ impl Repository {
     }
 }
 
-/// A password that neither tool can be given is worse than none: it would be found out on the day of the loss.
+/// A password that neither tool accepts must be refused: otherwise this would be discovered on the day of the loss.
 fn usable(password: &SecretString) -> Result<(), RepositoryError> {
     let text = password.expose_secret();
     if text.is_empty() {

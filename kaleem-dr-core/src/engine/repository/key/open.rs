@@ -1,7 +1,6 @@
-//! Finding the key that a password opens.
+//! Finds the key that a password opens.
 //!
-//! Each key file is tried by itself: one that is rotten, hostile or foreign is passed over with a warning, for the one after it
-//! may open.
+//! Each key file is tried separately: a damaged, hostile or foreign one is skipped with a warning, because a later one may open.
 
 use std::sync::Arc;
 
@@ -15,7 +14,7 @@ use super::{
 };
 use crate::engine::repository::object_key;
 
-/// Tries the password on every key. Gives the master key, and the key file that it came from.
+/// Tries the password on every key. Returns the master key, and the id of its key file.
 pub(crate) async fn open_with(
     store: &Arc<dyn ObjectStore>,
     password: &SecretString,
@@ -25,7 +24,7 @@ pub(crate) async fn open_with(
     for object in names::objects(&**store, DIRECTORY).await? {
         let bytes = match store.read(&object.key, None).await {
             Ok(bytes) => bytes,
-            // Removed since it was listed.
+            // It was removed after it was listed.
             Err(error) if error.is_not_found() => continue,
             Err(error) => return Err(error.into()),
         };
@@ -52,7 +51,7 @@ pub(crate) async fn open_with(
     Err(RepositoryError::WrongPassword { location: store.location() })
 }
 
-/// The master key in a key file; `None` when the password does not open it. Blocking, for a second or so.
+/// The master key in a key file; `None` if the password does not open it. Blocking, for about a second.
 fn master_of(key: &ParsedKey, password: &SecretString) -> Option<MasterKey> {
     let params = scrypt::Params::new(key.log_n, key.r, key.p).ok()?;
     let mut derived = [0; 64];
@@ -63,7 +62,7 @@ fn master_of(key: &ParsedKey, password: &SecretString) -> Option<MasterKey> {
     whole.then_some(master)
 }
 
-/// The key that a password gives, in the form of a master key.
+/// The key derived from a password, in the form of a master key.
 pub(super) fn user_key(derived: &[u8; 64]) -> MasterKey {
     let mut user = MasterKey::new();
     user.encrypt = derived[..32].to_vec();

@@ -1,15 +1,17 @@
-//! Reading a key file that anybody may have written: its content is in the clear, and it says how much memory and time opening takes.
+//! Parses a key file from an untrusted origin: its content is not encrypted, and it determines how much memory and time opening
+//! takes.
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use serde::Deserialize;
 
-/// Most memory that deriving from a password may take. restic's own keys take 32 to 60 MiB, rustic's 128 MiB.
+/// Limit for the memory to derive a key, in bytes. restic's own keys need 32 to 60 MiB, rustic's 128 MiB.
 const MEMORY_LIMIT_BYTES: u64 = 512 << 20;
-/// Most work, in blocks of 128 bytes mixed twice: about a thousand times that of restic's own keys, minutes rather than hours.
+/// Limit for the work, in blocks of 128 bytes mixed twice: about a thousand times that of restic's own keys, minutes rather than
+/// hours.
 const WORK_LIMIT: u64 = 1 << 28;
 /// A key file is a few hundred bytes.
 const SIZE_LIMIT_BYTES: usize = 64 << 10;
-/// Encrypted JSON of a master key; anything much larger is none.
+/// Limit for the encrypted JSON of a master key: anything much larger is not one.
 const SALT_LIMIT_BYTES: usize = 4 << 10;
 
 /// A key file within limits.
@@ -19,14 +21,14 @@ pub(super) struct ParsedKey {
     pub(super) r: u32,
     pub(super) p: u32,
     pub(super) salt: Vec<u8>,
-    /// The master key, encrypted with what the password gives.
+    /// The master key, encrypted with the key derived from the password.
     pub(super) data: Vec<u8>,
     pub(super) username: String,
     pub(super) hostname: String,
     pub(super) created: Option<String>,
 }
 
-/// As restic writes it. Tools may leave out what is only for people.
+/// The form that restic writes. Tools may omit fields that are only for people.
 #[derive(Deserialize)]
 struct KeyFile {
     kdf: String,
@@ -44,10 +46,10 @@ struct KeyFile {
     created: Option<String>,
 }
 
-/// Whether a key file can be tried without harm: it is one, and its parameters take neither unbounded memory nor time.
+/// Checks that a key file can be tried without harm: it is valid, and its parameters limit memory and time.
 ///
 /// # Errors
-/// What is wrong with it.
+/// The defect of the file.
 pub fn vet(bytes: &[u8]) -> Result<(), String> {
     parse(bytes).map(|_| ())
 }
@@ -57,10 +59,10 @@ pub(super) fn parse(bytes: &[u8]) -> Result<ParsedKey, String> {
         return Err("it is empty".into());
     }
     if bytes.len() > SIZE_LIMIT_BYTES {
-        return Err(format!("it is {} bytes long, and no key file", bytes.len()));
+        return Err(format!("it is {} bytes long, too long for a key file", bytes.len()));
     }
     let file: KeyFile =
-        serde_json::from_slice(bytes).map_err(|error| format!("it is no key file: {error}"))?;
+        serde_json::from_slice(bytes).map_err(|error| format!("it is not a key file: {error}"))?;
     if file.kdf != "scrypt" {
         return Err(format!(
             "its key derivation is {:?}, and not scrypt",
@@ -87,7 +89,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<ParsedKey, String> {
     })
 }
 
-/// scrypt takes `128 · N · r` bytes, and mixes them `p` times.
+/// scrypt needs `128 · N · r` bytes, and mixes them `p` times.
 fn parameters(n: u64, r: u64, p: u64) -> Result<(u8, u32, u32), String> {
     let all = format!("N = {n}, r = {r}, p = {p}");
     if !n.is_power_of_two() || n < 2 {
@@ -147,7 +149,9 @@ mod tests {
             let why = vet(&file(n, r, p)).unwrap_err();
             assert!(why.contains("scrypt parameters"), "{n} {r} {p}: {why}");
         }
-        for (bytes, why) in [(&b""[..], "empty"), (b"{", "no key file"), (b"[1]", "no key file")] {
+        for (bytes, why) in
+            [(&b""[..], "empty"), (b"{", "not a key file"), (b"[1]", "not a key file")]
+        {
             assert!(vet(bytes).unwrap_err().contains(why));
         }
     }

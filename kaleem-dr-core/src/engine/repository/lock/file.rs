@@ -1,7 +1,7 @@
-//! A lock as it lies in a repository: restic's JSON, with a few fields of ours that restic passes over.
+//! The stored form of a lock: restic's JSON, with a few fields of our own that restic ignores.
 //!
-//! A process id means something only within one PID namespace of one boot of one machine. restic records the host's name alone,
-//! which containers and clones share; so our locks say the rest too.
+//! A process id is meaningful only within one PID namespace of one boot of one machine. restic records only the host's name,
+//! which containers and clones share; so our locks also record the rest.
 
 use std::{fs, time::Duration};
 
@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::LockKind;
 use crate::ground::host;
 
-/// A lock's content.
+/// The content of a lock.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct LockFile {
     #[serde(with = "restic_time")]
@@ -29,16 +29,16 @@ pub(super) struct LockFile {
     uid: u32,
     #[serde(default)]
     gid: u32,
-    /// Names this boot of the kernel. Containers of one machine share it.
+    /// Identifies this boot of the kernel. Containers on one machine share it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     boot_id: Option<String>,
-    /// Names the PID namespace within this boot.
+    /// Identifies the PID namespace within this boot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pid_namespace: Option<String>,
-    /// The same in every boot of one installation. Clones share it.
+    /// Identifies the installation across boots. Clones share it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     machine_id: Option<String>,
-    /// When the process began, in clock ticks since the boot: a process id is given out again.
+    /// Start of the process, in clock ticks since the boot, because process ids are reused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     process_start: Option<u64>,
 }
@@ -57,21 +57,21 @@ mod restic_time {
     }
 }
 
-/// What can be said of a lock's holder from here.
+/// The state of a lock's holder, as far as it can be determined on this machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LockVerdict {
-    /// Its process runs, in this boot and PID namespace.
+    /// Its process is running, in this boot and PID namespace.
     Running,
-    /// Its process ended, or the machine was started again since.
+    /// Its process has ended, or the machine has been restarted since.
     Dead,
-    /// It is of another machine, container or program: nothing is known of its process.
+    /// It belongs to another machine, container or program, so the state of its process is unknown.
     Unknown,
     /// Its content is empty, damaged or encrypted with another key.
     Unreadable,
 }
 
-/// Where this process runs, as far as locks record it.
+/// The identity of this process's environment, as recorded in locks.
 struct Here {
     host: String,
     boot_id: Option<String>,
@@ -115,8 +115,8 @@ impl LockFile {
         }
     }
 
-    /// What can be said of its process. Only a lock of this host, boot and PID namespace is judged by its process id; one of an
-    /// earlier boot of this machine is dead; nothing is said of any other, whatever its time: clocks differ.
+    /// Determines the state of its process. Only a lock of this host, boot and PID namespace is judged by its process id; one of
+    /// an earlier boot of this machine is dead. Any other is unknown whatever its time, because clocks differ.
     pub(super) fn verdict(&self) -> LockVerdict {
         self.verdict_from(&Here::look(), booted())
     }
@@ -145,7 +145,7 @@ impl LockFile {
         if self.pid <= 0 {
             return LockVerdict::Unknown;
         }
-        // A process of another user answers EPERM: it runs.
+        // For a process of another user, the call fails with EPERM: it is running.
         if signal::kill(unistd::Pid::from_raw(self.pid), None) == Err(Errno::ESRCH) {
             return LockVerdict::Dead;
         }
@@ -155,7 +155,7 @@ impl LockFile {
         }
     }
 
-    /// Who holds it, in words.
+    /// Describes the holder.
     pub(super) fn describe(&self) -> String {
         let kind = if self.exclusive { "exclusively" } else { "shared" };
         format!(
@@ -168,26 +168,26 @@ impl LockFile {
     }
 }
 
-/// The content of a lock file, once it is decrypted.
+/// Parses the decrypted content of a lock file.
 ///
 /// # Errors
-/// What is wrong with it.
+/// The defect of the content.
 pub(super) fn parse(plain: &[u8]) -> Result<LockFile, String> {
-    serde_json::from_slice(plain).map_err(|error| format!("it is no lock file: {error}"))
+    serde_json::from_slice(plain).map_err(|error| format!("it is not a lock file: {error}"))
 }
 
-/// When a process began, in clock ticks since the boot. The name in parentheses may hold anything.
+/// Start of a process, in clock ticks since the boot. The name in parentheses may contain any characters.
 fn process_start(pid: i32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
 }
 
-/// When this machine was started, by its clock now.
+/// Start of this machine, by its current clock.
 fn booted() -> Option<Timestamp> {
     Timestamp::now().checked_sub(SignedDuration::try_from(uptime()?).ok()?).ok()
 }
 
-/// How long this machine runs, suspends included. Unlike the clock, nobody sets it.
+/// Time since this machine started, suspends included. Unlike the clock, it cannot be set.
 pub(super) fn uptime() -> Option<Duration> {
     let text = fs::read_to_string("/proc/uptime").ok()?;
     let seconds: f64 = text.split_whitespace().next()?.parse().ok()?;

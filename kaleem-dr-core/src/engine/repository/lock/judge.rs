@@ -1,4 +1,4 @@
-//! The locks in a repository, whoever holds them: listed, judged stale or not, removed.
+//! Lists, judges and removes the locks in a repository, including those of other programs.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,34 +11,34 @@ use super::{
     file::{LockFile, LockVerdict, parse},
 };
 
-/// A lock in a repository, whoever holds it.
+/// A lock in a repository, ours or another program's.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct LockInfo {
-    /// Its object in the store.
+    /// Key of its object in the store.
     pub object: String,
-    /// Its host.
+    /// Host of the holder.
     pub host: String,
-    /// Its user there.
+    /// User of the holder.
     pub user: String,
-    /// Its process there.
+    /// Process id of the holder.
     pub pid: i32,
-    /// Whether it allows no other.
+    /// True if it excludes all other locks.
     pub is_exclusive: bool,
-    /// When it was taken or last renewed, by its holder's clock; `None` when it cannot be read.
+    /// Time at which it was acquired or last renewed, by its holder's clock; `None` if it cannot be read.
     pub time: Option<Timestamp>,
-    /// Seconds since it was written, by the store's clock, where that is known.
+    /// Age in seconds, by the store's clock; `None` if unknown.
     pub age_seconds: Option<i64>,
-    /// What is known of its holder.
+    /// The state of its holder.
     pub verdict: LockVerdict,
-    /// Whether it is left over: its holder is dead, or has not renewed it for half an hour by the store's clock.
+    /// True if it is left over: its holder is dead, or has not renewed it for half an hour by the store's clock.
     pub is_stale: bool,
-    /// All of that in words.
+    /// A description of the holder.
     pub holder: String,
 }
 
 impl LockInfo {
-    /// `now` is the store's.
+    /// `now` is the store's time.
     fn of(found: Found, now: Option<Timestamp>) -> Self {
         let age = found.modified.zip(now).map(|(written, now)| now.duration_since(written));
         let is_old = age.is_some_and(is_old);
@@ -102,17 +102,17 @@ fn is_old(age: SignedDuration) -> bool {
 }
 
 impl Repository {
-    /// Takes one of restic's locks; waits `patience` for others to end.
+    /// Acquires one of restic's locks; waits up to `patience` for other holders.
     ///
     /// # Errors
-    /// [`RepositoryError::Locked`] says who holds it.
+    /// [`RepositoryError::Locked`] with the holder.
     pub async fn lock(&self, kind: LockKind, patience: Duration) -> Result<Lock, RepositoryError> {
         Lock::acquire(self.0.store.clone(), self.0.key.clone(), kind, patience, Without::Never)
             .await
     }
 
-    /// Takes a shared lock for work that only reads. Where none can be written (a read-only mount, a key that may only read, a full disk), it
-    /// warns and goes on without one, if no exclusive lock is there.
+    /// Acquires a shared lock for an operation that only reads. If none can be written (a read-only mount, a key with read access
+    /// only, a full disk), it warns and continues without one, unless an exclusive lock exists.
     ///
     /// # Errors
     /// As [`Repository::lock`].
@@ -130,8 +130,8 @@ impl Repository {
         .await
     }
 
-    /// Takes an exclusive lock for work that makes room. On a full disk it goes on without one, if no other lock is there: nothing else can
-    /// write to that disk either.
+    /// Acquires an exclusive lock for an operation that frees space. On a full disk it continues without one, unless another
+    /// lock exists: no other program can write to that disk either.
     ///
     /// # Errors
     /// As [`Repository::lock`].
@@ -150,20 +150,20 @@ impl Repository {
         Lock::absent(self.0.store.clone(), self.0.key.clone(), LockKind::Shared)
     }
 
-    /// The locks that are there, stale ones too. Nothing is written or removed; ages are by this machine's clock.
+    /// All existing locks, including stale ones. Writes and removes nothing; ages are by this machine's clock.
     ///
     /// # Errors
-    /// When they cannot be listed or read.
+    /// If they cannot be listed or read.
     pub async fn locks(&self) -> Result<Vec<LockInfo>, RepositoryError> {
         let now = Timestamp::now();
         let found = find(&self.0.store, &self.0.key).await?;
         Ok(found.into_iter().map(|found| LockInfo::of(found, Some(now))).collect())
     }
 
-    /// The locks of others, with ages by the store's clock: a lock of ours is written for a moment to read it.
+    /// The locks of other programs, with ages by the store's clock, for which it briefly writes a lock of our own.
     ///
     /// # Errors
-    /// When they cannot be listed or read, or nothing can be written.
+    /// If they cannot be listed or read, or a lock cannot be written.
     pub async fn locks_of_others(&self) -> Result<Vec<LockInfo>, RepositoryError> {
         let probe = self.absent_lock();
         let written = probe.write_first().await;
@@ -179,10 +179,10 @@ impl Repository {
         Ok(others.map(|found| LockInfo::of(found, now)).collect())
     }
 
-    /// Removes locks, as found before. One that was renewed since has another name, and stays.
+    /// Removes locks that were listed before. A lock renewed since then has another name, and is kept.
     ///
     /// # Errors
-    /// When one cannot be removed.
+    /// If one cannot be removed.
     pub async fn remove_locks(&self, locks: &[LockInfo]) -> Result<(), RepositoryError> {
         for lock in locks {
             tracing::info!(object = %lock.object, holder = %lock.holder, "removing a lock");
@@ -192,14 +192,14 @@ impl Repository {
     }
 }
 
-/// Reads every lock, and touches none.
+/// Reads all locks without changing any.
 async fn find(
     store: &Arc<dyn ObjectStore>,
     key: &RepositoryKey,
 ) -> Result<Vec<Found>, RepositoryError> {
     let listed = match names::objects(&**store, DIRECTORY).await {
         Ok(listed) => listed,
-        // A repository that another tool made may have no such directory until its first lock.
+        // A repository created by another tool may have no such directory until its first lock.
         Err(error) if error.is_not_found() => Vec::new(),
         Err(error) => return Err(error.into()),
     };
@@ -207,7 +207,7 @@ async fn find(
     for object in listed {
         let encrypted = match store.read(&object.key, None).await {
             Ok(encrypted) => encrypted,
-            // Its holder removed or renewed it while we looked.
+            // Its holder removed or renewed it in the meantime.
             Err(error) if error.is_not_found() => continue,
             Err(error) => return Err(error.into()),
         };
@@ -223,8 +223,8 @@ async fn find(
     Ok(found)
 }
 
-/// Fails when a lock that is not `own` forbids `kind`; removes those of the dead. What cannot be read is judged once `own` is there, by
-/// the store's clock: it may be a lock that is just being written, or one that a power cut left years ago.
+/// Fails if a lock other than `own` forbids `kind`; removes those of dead processes. A lock that cannot be read is judged once
+/// `own` exists, by the store's clock: it may be one that is just being written, or one that a power failure left years ago.
 pub(super) async fn refuse_others(
     store: &Arc<dyn ObjectStore>,
     key: &RepositoryKey,
@@ -251,7 +251,7 @@ pub(super) async fn refuse_others(
                     Some(age) if is_old(age) => {
                         tracing::warn!(
                             lock = %other.describe(),
-                            "an old lock that cannot be read holds no one back; `kaleem-dr unlock` removes it"
+                            "ignoring an old lock that cannot be read; `kaleem-dr unlock` removes it"
                         );
                     }
                     _ if own.is_some() => {

@@ -1,11 +1,12 @@
 //! restic's locks, which rustic_core neither writes nor honours.
 //!
 //! A lock is the object `locks/<SHA-256 of its bytes>`: encrypted JSON with time, kind, host, process and owner (restic,
-//! `doc/design.rst`, "Locks"). Shared locks allow each other; an exclusive one allows no other. Ours are renewed every five minutes.
-//! Without them, a `restic prune` from an old cron line deletes the packs a running backup has written.
+//! `doc/design.rst`, "Locks"). Shared locks are compatible with each other; an exclusive one excludes all others. Ours are
+//! renewed every five minutes. Without them, a `restic prune` from an old cron line deletes the packs that a running backup has
+//! written.
 //!
-//! Another's lock is removed on the way only when its holder is certainly dead ([`LockVerdict::Dead`]). All others are waited for or
-//! refused, as restic does; `unlock` is the operator's word that they are left over.
+//! Another program's lock is removed automatically only if its holder is certainly dead ([`LockVerdict::Dead`]). For all others
+//! we wait or refuse, as restic does; with `unlock` the operator declares them left over.
 
 mod file;
 mod judge;
@@ -36,33 +37,33 @@ use super::{
 use crate::ground::digest::ByteDigest;
 
 const DIRECTORY: &str = "locks";
-/// A lock that was not renewed for as long is left over, by restic's rule.
+/// A lock that was not renewed for this long is left over, by restic's rule.
 const STALE_AFTER: Duration = Duration::from_mins(30);
 const RENEW_EVERY: Duration = Duration::from_mins(5);
-/// Between writing a lock and looking again whether another came in between (restic waits the same).
+/// Time between writing a lock and checking for another one written in between (as in restic).
 const SETTLE: Duration = Duration::from_millis(200);
-/// Between two looks at a lock that is waited for.
+/// Time between two checks while waiting for a lock.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
-/// Longest that a dropped lock holds its thread up.
+/// Limit for the time that a dropped lock blocks its thread.
 const LAST_WORDS: Duration = Duration::from_secs(10);
 
-/// What a lock allows others.
+/// The kind of a lock, which determines the operations that others may run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LockKind {
-    /// Others may hold shared locks too: backup, restore, check.
+    /// Others may also hold shared locks: backup, restore, check.
     Shared,
     /// No other lock: forget and prune.
     Exclusive,
 }
 
-/// When work may begin although its lock could not be written.
+/// The conditions under which an operation may begin although its lock could not be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Without {
-    /// Never: it writes.
+    /// Never: the operation writes.
     Never,
-    /// Where nothing can be written: it only reads.
+    /// If nothing can be written: the operation only reads.
     Writes,
-    /// Where there is no room: it makes room.
+    /// If there is no space: the operation frees some.
     Room,
 }
 
@@ -76,7 +77,7 @@ impl Without {
     }
 }
 
-/// A lock that we hold. It is renewed while it lives; [`Lock::release`] removes it, and so does a drop (on panic).
+/// A lock that we hold. It is renewed until [`Lock::release`] removes it, as does a drop (after a panic).
 #[derive(Debug)]
 #[must_use = "the repository stays locked until the lock is released"]
 pub struct Lock {
@@ -85,7 +86,7 @@ pub struct Lock {
     released: bool,
 }
 
-/// What the lock, its renewal and the gates below it know.
+/// The state shared by the lock, its renewal and the gates below it.
 #[derive(Debug)]
 pub(crate) struct Shared {
     store: Arc<dyn ObjectStore>,
@@ -95,27 +96,27 @@ pub(crate) struct Shared {
     objects: tokio::sync::Mutex<Objects>,
     /// Cancelled when the lock is lost.
     lost: CancellationToken,
-    /// Cancelled when it is to be renewed no more.
+    /// Cancelled to stop the renewal.
     done: CancellationToken,
-    /// When it was last seen to be there, in milliseconds since `began`.
+    /// Time at which it was last known to exist, in milliseconds since `began`.
     seen: AtomicU64,
     began: Instant,
-    /// What was set right under this lock.
+    /// The damage found and repaired under this lock.
     pub(crate) mended: tokio::sync::OnceCell<Mended>,
 }
 
 /// The objects of one lock.
 #[derive(Debug, Default)]
 struct Objects {
-    /// All that may be in the store, the current one last. Empty for work without a lock.
+    /// All names that may exist in the store, the current one last. Empty for an operation without a lock.
     names: Vec<String>,
-    /// When the current one was written, by [`uptime`].
+    /// Time at which the current one was written, by [`uptime`].
     written: Duration,
 }
 
 impl Lock {
-    /// Takes a lock. Locks of the dead are removed on the way. With `patience`, waits that long for others to end. Dropped while it
-    /// waits, it leaves nothing.
+    /// Acquires a lock. Removes locks of dead processes. Waits up to `patience` for other holders. If dropped while waiting, it
+    /// leaves nothing behind.
     pub(crate) async fn acquire(
         store: Arc<dyn ObjectStore>,
         key: RepositoryKey,
@@ -136,7 +137,7 @@ impl Lock {
                     refuse_others(&store, &key, kind, None).await?;
                     tracing::warn!(
                         error = %crate::ground::error_chain(&error),
-                        "no lock can be written there; going on without one: let nothing prune this repository meanwhile"
+                        "no lock can be written there; continuing without one: do not prune this repository in the meantime"
                     );
                     return Ok(Self::absent(store, key, kind));
                 }
@@ -160,7 +161,7 @@ impl Lock {
             Err(error) => Err(error),
         };
         if let Err(error) = refused {
-            // Why it was refused says more than that its lock could not be taken away.
+            // The reason for the refusal matters more than a failure to remove the lock.
             let removed = lock.release().await;
             if let Err(left) = removed
                 && !matches!(error, RepositoryError::Store(_))
@@ -173,7 +174,7 @@ impl Lock {
         Ok(lock)
     }
 
-    /// In a task of its own, so that whoever gives the lock up can wait for the end of the write and take away what it left.
+    /// In a task of its own, so that a caller that gives up the lock can wait for the end of the write and remove its result.
     async fn write_first(&self) -> Result<String, RepositoryError> {
         let shared = self.shared.clone();
         let writing = tokio::spawn(async move {
@@ -202,7 +203,7 @@ impl Lock {
         Self { shared: Arc::new(shared), renewal: None, released: false }
     }
 
-    /// Whether it is there for others to see; without one, work reads only, or makes room.
+    /// Reports whether others can see the lock; without one, operations only read, or free space.
     pub async fn is_written(&self) -> bool {
         !self.shared.objects.lock().await.names.is_empty()
     }
@@ -212,24 +213,24 @@ impl Lock {
         self.shared.lost.clone()
     }
 
-    /// What a gate asks before it lets something be removed.
+    /// The state that a gate checks before it allows a deletion.
     pub(crate) fn shared(&self) -> Arc<Shared> {
         self.shared.clone()
     }
 
-    /// Proves that the lock is still there: to be asked before anything that others must see as safe.
+    /// Confirms that the lock still exists. Must be called before anything that other programs must consider safe.
     pub(crate) async fn confirm(&self) -> Result<(), RepositoryError> {
         self.shared.confirm().await
     }
 
-    /// Removes the lock. A renewal that is under way is waited for, so that none is left.
+    /// Removes the lock. Waits for a renewal in progress, so that none is left behind.
     ///
     /// # Errors
-    /// When the object cannot be removed: `unlock` does so later.
+    /// If the object cannot be removed: `unlock` can do this later.
     pub async fn release(mut self) -> Result<(), RepositoryError> {
         self.shared.done.cancel();
         if let Some(renewal) = &mut self.renewal {
-            // It has no way to fail but a panic, which has been reported.
+            // It can only fail by a panic, which has been reported.
             let _ = renewal.await;
         }
         let removed = self.shared.remove_all().await;
@@ -243,12 +244,12 @@ impl Drop for Lock {
         if self.released {
             return;
         }
-        // Reached on a panic, an early return or a future that is given up. A thread of its own may block on the runtime; this one may
+        // Reached after a panic, an early return or a dropped future. A thread of its own may block on the runtime; this one may
         // be a worker of it.
         let (shared, renewal) = (self.shared.clone(), self.renewal.take());
         let removal = std::thread::spawn(move || {
-            // Cancelled here and not on the thread that drops: a worker of the runtime would queue the renewal behind itself, where nothing
-            // takes it from while the worker waits for us.
+            // Cancelled here and not on the thread that drops: a worker of the runtime would queue the renewal behind itself,
+            // where no other worker can take it while this one waits for us.
             shared.done.cancel();
             let runtime = shared.runtime.clone();
             let removal = async move {
@@ -257,7 +258,7 @@ impl Drop for Lock {
                 }
                 shared.remove_all().await
             };
-            // The time-out is made within the runtime, whose clock it needs.
+            // The time-out must be created within the runtime, because it needs its clock.
             runtime.block_on(async { tokio::time::timeout(LAST_WORDS, removal).await })
         });
         if !matches!(removal.join(), Ok(Ok(Ok(())))) {
@@ -269,7 +270,7 @@ impl Drop for Lock {
 }
 
 impl Shared {
-    /// Writes the lock anew. Its name is known before it is written, so that whatever breaks off in between can be taken away.
+    /// Rewrites the lock. Its name is known before it is written, so that the result of an interrupted write can be removed.
     async fn write(&self, objects: &mut Objects) -> Result<String, RepositoryError> {
         let lock = LockFile::ours(self.kind);
         let json = serde_json::to_vec(&lock)
@@ -277,7 +278,7 @@ impl Shared {
         let encrypted = self.key.encrypt(&json);
         let name = format!("{DIRECTORY}/{}", ByteDigest::of(&encrypted));
         let written = uptime().unwrap_or_default();
-        // Before the current one: as long as this fails, that one stays the current one.
+        // Inserted before the current one, which stays current if this fails.
         objects.names.insert(objects.names.len().saturating_sub(1), name.clone());
         self.store.write(&name, vec![Bytes::from(encrypted)]).await?;
         objects.names.retain(|other| *other != name);
@@ -287,7 +288,7 @@ impl Shared {
         Ok(name)
     }
 
-    /// Proves that the lock is there, if that was not proven within `recently`.
+    /// Confirms that the lock exists, unless this was confirmed within `recently`.
     pub(crate) async fn confirm_within(&self, recently: Duration) -> Result<(), RepositoryError> {
         let seen = Duration::from_millis(self.seen.load(Ordering::Relaxed));
         if !self.lost.is_cancelled() && self.began.elapsed().saturating_sub(seen) <= recently {
@@ -320,7 +321,7 @@ impl Shared {
         self.seen.store(now, Ordering::Relaxed);
     }
 
-    /// Removes every object of the lock. A lock that stays is in everybody's way, so this is worth more than one try.
+    /// Removes every object of the lock. A remaining lock blocks all other programs, so this is retried.
     async fn remove_all(&self) -> Result<(), RepositoryError> {
         let mut objects = self.objects.lock().await;
         let mut tries = 3;
@@ -343,7 +344,8 @@ impl Shared {
 }
 
 impl Objects {
-    /// Whether others may take it for left over by now. The clock may be set; the uptime counts what a suspended machine slept, too.
+    /// Reports whether others may consider it left over by now. The clock may be set; the uptime also counts the time that a
+    /// machine was suspended.
     fn is_overdue(&self) -> bool {
         uptime().is_some_and(|now| now.saturating_sub(self.written) > STALE_AFTER)
     }
@@ -355,10 +357,10 @@ async fn renew(shared: Arc<Shared>, every: Duration) {
             () = shared.done.cancelled() => return,
             () = tokio::time::sleep(every) => {}
         }
-        // From here on it is not interrupted: who releases the lock waits for it.
+        // Not interrupted from here on: a release of the lock waits for it.
         let mut objects = shared.objects.lock().await;
         let Some(current) = objects.names.last().cloned() else { return };
-        // Frozen past its life, or removed by `restic unlock --remove-all`: something may be pruning by now.
+        // The process was frozen for too long, or `restic unlock --remove-all` removed the lock: a prune may be running by now.
         let gone = matches!(shared.store.size(&current).await, Ok(None));
         if gone || objects.is_overdue() {
             tracing::error!("the repository's lock was lost; the operation is given up");
@@ -368,7 +370,7 @@ async fn renew(shared: Arc<Shared>, every: Duration) {
         if let Err(error) = shared.write(&mut objects).await {
             tracing::warn!(error = %crate::ground::error_chain(&error), "the repository's lock could not be renewed; trying again");
         }
-        // All but the newest: earlier ones too that could not be removed in their turn.
+        // All except the newest, including earlier ones that could not be removed at their time.
         let mut old = objects.names.clone();
         old.pop();
         for name in old {

@@ -103,7 +103,7 @@ async fn a_lock_that_is_given_up_while_it_is_taken_leaves_nothing() {
     place.slow.permits.add_permits(8);
     assert!(taking.await.unwrap_err().is_cancelled());
     assert_eq!(place.locks().await, 0);
-    // And nothing of it stops the next one.
+    // It does not block the next one.
     place.take(LockKind::Exclusive).await.unwrap().release().await.unwrap();
 }
 

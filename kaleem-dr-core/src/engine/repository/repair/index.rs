@@ -1,7 +1,7 @@
-//! Making the index fit the packs that are there.
+//! Rebuilds the index from the existing packs.
 //!
-//! A pack says in its header what it holds, so an index file that is lost or damaged costs nothing but reading those headers. New index
-//! files are written before old ones are removed.
+//! The header of a pack describes its content, so a lost or damaged index file costs only reading those headers. New index files
+//! are written before old ones are removed.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -26,24 +26,24 @@ use crate::{
     },
 };
 
-/// Packs whose headers are read at once.
+/// Number of packs whose headers are read in parallel.
 const AT_ONCE: usize = 8;
-/// Most blobs of one index file, as restic and rustic have it.
+/// Limit for the blobs in one index file, as in restic and rustic.
 const BLOBS: usize = 50_000;
 
-/// What is wrong with the index, and what would set it right.
+/// The damage of the index, and its repair.
 #[derive(Debug, Default, Serialize)]
 #[non_exhaustive]
 pub struct IndexRepair {
-    /// Index files that are damaged: they go, for all that they can have named is read from the packs.
+    /// Damaged index files: they are removed, because everything that they can have named is read from the packs.
     pub damaged: Vec<String>,
-    /// Packs that the index names and that are lost: key, and how. It names them no more.
+    /// Lost packs that the index names: key, and kind of the loss. They are removed from the index.
     pub dropped: BTreeMap<String, String>,
-    /// Packs that are there and in no index: they are added.
+    /// Existing packs that are in no index, and are added.
     pub added: Vec<String>,
-    /// Packs whose header cannot be read: key, and why. They stay where they are, in no index.
+    /// Packs whose header cannot be read: key, and reason. They are kept, but in no index.
     pub unreadable: BTreeMap<String, String>,
-    /// Blobs of the packs that are added.
+    /// Number of blobs in the added packs.
     pub blobs_added: usize,
     #[serde(skip)]
     survey: Survey,
@@ -52,7 +52,7 @@ pub struct IndexRepair {
 }
 
 impl IndexRepair {
-    /// Whether anything is to be done.
+    /// Reports whether anything needs to be repaired.
     #[must_use]
     pub fn is_needed(&self) -> bool {
         !(self.damaged.is_empty() && self.dropped.is_empty() && self.added.is_empty())
@@ -60,10 +60,10 @@ impl IndexRepair {
 }
 
 impl Repository {
-    /// Finds out what is wrong with the index. Touches nothing.
+    /// Determines the damage of the index. Changes nothing.
     ///
     /// # Errors
-    /// [`RepositoryError::Guarded`] when none of the packs is there; when the store fails, or on cancellation.
+    /// [`RepositoryError::Guarded`] if none of the packs exists; if the store fails, or on cancellation.
     pub async fn plan_index_repair(
         &self,
         progress: &Arc<dyn ProgressSink>,
@@ -116,10 +116,10 @@ impl Repository {
         Ok(plan)
     }
 
-    /// Carries a plan out. The lock must be exclusive, and held since the plan was made.
+    /// Executes a plan. The lock must be exclusive, and held since the plan was made.
     ///
     /// # Errors
-    /// When something cannot be written or removed; run again, it goes on from there.
+    /// If something cannot be written or removed; another run continues from there.
     pub async fn repair_index(
         &self,
         plan: &IndexRepair,
@@ -140,7 +140,7 @@ impl Repository {
         self.replace_index(None, &plan.damaged, lock).await
     }
 
-    /// What a pack holds, by its header; the inner error says what is wrong with the pack.
+    /// The content of a pack according to its header; the inner error describes a defect of the pack.
     async fn header_of(
         &self,
         id: &Id,

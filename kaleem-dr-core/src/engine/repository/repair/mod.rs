@@ -1,5 +1,5 @@
-//! Mending a repository out of itself: the index from the packs, snapshots without what is lost. What a mirror can put back comes from
-//! there first ([`crate::engine::replicate`]).
+//! Repairs a repository from its own content: the index from the packs, and snapshots by leaving out what is lost. Data that a
+//! mirror has should be restored from there first ([`crate::engine::replicate`]).
 
 mod index;
 mod snapshots;

@@ -1,8 +1,8 @@
-//! Rewriting snapshots without what is lost of them.
+//! Rewrites snapshots without their lost parts.
 //!
-//! A file with a lost blob is left out, never cut short; of a lost directory an empty one stays. The manifest names each of them as
-//! incomplete, and the new snapshot has the tag that says so. As with restic's `repair snapshots`, the original stays unless it is to be
-//! forgotten, and the new one names it.
+//! A file with a lost blob is left out, never truncated; a lost directory becomes an empty one. The manifest lists each of them
+//! as incomplete, and the new snapshot has the tag for that. As with restic's `repair snapshots`, the original is kept unless it
+//! is to be forgotten, and the new snapshot refers to it.
 
 use std::{
     collections::HashMap,
@@ -38,61 +38,61 @@ use crate::{
 
 type Engine = rustic_core::Repository<IndexedFullStatus>;
 
-/// Why a manifest calls something incomplete.
+/// The reason for an incomplete part in a manifest.
 const WHY: &str = "lost in the repository; left out by `repair snapshots`";
 /// Blobs of a manifest.
 const BLOB_BYTES: usize = 1 << 20;
-/// A pack of rewritten trees is full.
+/// Size at which a pack of rewritten trees is complete, in bytes.
 const PACK_BYTES: usize = 8 << 20;
 
-/// What is wrong with the snapshots.
+/// The damage of the snapshots.
 #[derive(Clone, Debug, Default, Serialize)]
 #[non_exhaustive]
 pub struct SnapshotRepair {
-    /// How many are whole.
+    /// Number of whole snapshots.
     pub whole: usize,
-    /// Those that have lost something.
+    /// Snapshots with lost parts.
     pub lost: Vec<LostSnapshot>,
-    /// Those whose own file is damaged: nothing of them can be rewritten.
+    /// Snapshots whose own file is damaged: nothing of them can be rewritten.
     pub unreadable: Vec<UnreadableSnapshot>,
 }
 
-/// A snapshot that has lost something.
+/// A snapshot with lost parts.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct LostSnapshot {
-    /// Its id.
+    /// Id of the snapshot.
     pub snapshot: SnapshotId,
-    /// The source it is of, where we made it.
+    /// The source of the snapshot, if kaleem-dr made it.
     pub source: Option<SourceName>,
-    /// When it was taken.
+    /// Time of the snapshot.
     pub time: jiff::Timestamp,
-    /// Directories that are lost.
+    /// Number of lost directories.
     pub directories: u64,
-    /// Files of which something is lost.
+    /// Number of files with lost parts.
     pub files: u64,
-    /// What is lost, in words.
+    /// Description of the loss.
     pub what: String,
-    /// Whether its root is lost, and nothing is left of it.
+    /// True if its root is lost, so that nothing remains.
     pub is_gone: bool,
     #[serde(skip)]
     file: Box<SnapshotFile>,
 }
 
-/// What became of a damaged snapshot.
+/// The repair of a damaged snapshot.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct RepairedSnapshot {
-    /// Its id.
+    /// Id of the damaged snapshot.
     pub from: SnapshotId,
-    /// The snapshot that has what is left of it; `None` when nothing is.
+    /// The new snapshot with the remaining data; `None` if nothing remains.
     pub snapshot: Option<SnapshotId>,
-    /// Whether the damaged one was forgotten.
+    /// True if the damaged snapshot was forgotten.
     pub forgotten: bool,
 }
 
 impl SnapshotRepair {
-    /// Whether anything is to be done.
+    /// Reports whether anything needs to be repaired.
     #[must_use]
     pub fn is_needed(&self, forget: bool) -> bool {
         self.lost.iter().any(|lost| forget || !lost.is_gone)
@@ -101,11 +101,11 @@ impl SnapshotRepair {
 }
 
 impl Repository {
-    /// Finds out what the snapshots have lost: all of them, or those named by the beginnings of their ids. Touches nothing.
+    /// Determines the losses of the snapshots: of all, or of those given by the beginnings of their ids. Changes nothing.
     ///
     /// # Errors
-    /// [`RepositoryError::Guarded`] while an index file is damaged or a pack is in no index: to repair the index first may bring back what
-    /// looks lost. When the store fails, or on cancellation.
+    /// [`RepositoryError::Guarded`] while an index file is damaged or a pack is in no index: repairing the index first may bring
+    /// back data that seem lost. Also if the store fails, or on cancellation.
     pub async fn plan_snapshot_repair(
         &self,
         wanted: &[String],
@@ -168,11 +168,11 @@ impl Repository {
         Ok(plan)
     }
 
-    /// Rewrites the snapshots of a plan; with `forget`, the damaged ones are removed once their successors are there. The lock must be
-    /// exclusive, and held since the plan was made.
+    /// Rewrites the snapshots of a plan; with `forget`, the damaged ones are removed once their replacements exist. The lock must
+    /// be exclusive, and held since the plan was made.
     ///
     /// # Errors
-    /// When something cannot be written or removed.
+    /// If something cannot be written or removed.
     pub async fn repair_snapshots(
         &self,
         plan: &SnapshotRepair,
@@ -181,7 +181,7 @@ impl Repository {
         progress: &Arc<dyn ProgressSink>,
         cancel: &CancellationToken,
     ) -> Result<Vec<RepairedSnapshot>, RepositoryError> {
-        // Else an index would name a blob twice, once where it is lost, and which one a reader takes is anyone's guess.
+        // Otherwise the index would name a blob twice, once in a lost pack, and it would be undefined which one a reader uses.
         self.mended(lock, cancel).await?;
         let bar = progress.begin("rewriting snapshots", Unit::Items, Some(plan.lost.len() as u64));
         let mut done = Vec::new();
@@ -217,7 +217,7 @@ impl Repository {
         let manifest = match self.read(&Snapshot::new((*lost.file).clone())).await?.manifest().await
         {
             Ok(manifest) => manifest,
-            // Then the new snapshot has none either, and is no point of ours any more.
+            // The new snapshot has no manifest either, and is no longer one of our points.
             Err(RepositoryError::Damaged { .. }) => None,
             Err(error) => return Err(error),
         };
@@ -237,7 +237,7 @@ impl Repository {
     }
 }
 
-/// One snapshot on its way to another one.
+/// The rewriting of one snapshot.
 struct Rewriting<'a> {
     engine: &'a Engine,
     stop: &'a CancellationToken,
@@ -245,7 +245,7 @@ struct Rewriting<'a> {
     trees: PackWriter<'a>,
     objects: Vec<Object>,
     packs: Vec<IndexPack>,
-    /// What a tree became.
+    /// The replacement of each rewritten tree.
     known: HashMap<TreeId, TreeId>,
     /// Trees that the repository does not have yet.
     new: HashMap<TreeId, Tree>,
@@ -298,7 +298,7 @@ impl<'a> Rewriting<'a> {
         Ok((file, self.objects))
     }
 
-    /// A tree without what is lost.
+    /// A tree without its lost parts.
     fn tree(&mut self, id: &TreeId, path: &Path) -> Result<Tree, RepositoryError> {
         if self.stop.is_cancelled() {
             return Err(RepositoryError::Cancelled);
@@ -335,7 +335,7 @@ impl<'a> Rewriting<'a> {
         Ok(tree)
     }
 
-    /// `None` when it is lost.
+    /// `None` if it is lost.
     fn read(&self, id: &TreeId) -> Result<Option<Tree>, RepositoryError> {
         if let Some(new) = self.new.get(id) {
             return Ok(Some(new.clone()));
@@ -355,7 +355,7 @@ impl<'a> Rewriting<'a> {
         }
     }
 
-    /// Adds a tree to the pack. One that the repository has is not stored again.
+    /// Adds a tree to the pack. An existing one is not stored again.
     fn put(&mut self, tree: &Tree) -> Result<TreeId, RepositoryError> {
         let (_, id) = tree.serialize().map_err(|error| failed(error.to_string()))?;
         if self.engine.get_index_entry(&id).is_ok() {
@@ -382,7 +382,7 @@ impl<'a> Rewriting<'a> {
         Ok(())
     }
 
-    /// The manifest with what was left out, and with counts of what is there.
+    /// The manifest, extended by the parts left out, with the counts of the remaining data.
     fn manifest(&self, mut manifest: Manifest, root: &Tree) -> Result<Manifest, RepositoryError> {
         let lost = |path: &str| self.left_out.iter().any(|lost| Path::new(path).starts_with(lost));
         manifest.artifacts.retain(|artifact| !lost(&artifact.path));
@@ -435,7 +435,7 @@ impl<'a> Rewriting<'a> {
     }
 }
 
-/// Whether a file is one of those that a commit adds.
+/// Reports whether a file is one of those that a commit adds.
 fn is_own(path: &Path) -> bool {
     path == Path::new(MANIFEST_PATH) || path == Path::new("/RESTORE.md")
 }

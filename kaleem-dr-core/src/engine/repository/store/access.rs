@@ -1,4 +1,4 @@
-//! How an S3 bucket is reached: where it is, with which key, over which network, how patiently.
+//! The access to an S3 bucket: location, key, network settings, time-outs and retries.
 
 use std::{fmt, net::IpAddr, path::PathBuf, str::FromStr, time::Duration};
 
@@ -11,32 +11,33 @@ const R2_DOMAIN: &str = ".r2.cloudflarestorage.com";
 /// R2 answers 429 to many requests at once sooner than others.
 const R2_CONCURRENCY: usize = 8;
 
-/// How to reach an S3 bucket.
+/// The access to an S3 bucket.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct S3Access {
     /// Service address, such as `https://<account>.r2.cloudflarestorage.com`.
     pub endpoint: String,
-    /// Bucket.
+    /// Name of the bucket.
     pub bucket: String,
     /// Key prefix of the repository; empty for the bucket's root.
     pub prefix: String,
-    /// Region; R2 takes `auto`.
+    /// The region; `auto` for R2.
     pub region: String,
-    /// Access key id.
+    /// The access key id.
     pub access_key_id: SecretString,
-    /// Secret access key.
+    /// The secret access key.
     pub secret_access_key: SecretString,
     /// Session token of a temporary key.
     pub session_token: Option<SecretString>,
     /// The way to the service.
     pub network: Network,
-    /// Time-outs, retries, concurrency.
+    /// Time-outs, retries and concurrency.
     pub tuning: Tuning,
 }
 
 impl S3Access {
-    /// The root of a bucket, over the system's network and with the tuning that suits the service. The service is asked for the region.
+    /// Access to the root of a bucket, over the system's network, with suitable tuning for the service. The service is asked for
+    /// the region.
     #[must_use]
     pub fn new(
         endpoint: impl Into<String>,
@@ -58,26 +59,26 @@ impl S3Access {
         }
     }
 
-    /// The bucket or prefix in words, without credentials.
+    /// Describes the bucket or prefix as text, without credentials.
     #[must_use]
     pub fn location(&self) -> String {
         format!("s3:{}/{}/{}", self.endpoint, self.bucket, self.prefix)
     }
 
-    /// Whether the service is Cloudflare R2.
+    /// Reports whether the service is Cloudflare R2.
     #[must_use]
     pub fn is_r2(&self) -> bool {
         is_r2(&self.endpoint)
     }
 }
 
-/// Whether an endpoint, `https://HOST[:PORT]`, is one of Cloudflare R2.
+/// Reports whether an endpoint, `https://HOST[:PORT]`, belongs to Cloudflare R2.
 #[must_use]
 pub fn is_r2(endpoint: &str) -> bool {
     host_of(endpoint).is_some_and(|host| host.ends_with(R2_DOMAIN))
 }
 
-/// Whether an endpoint is on this machine.
+/// Reports whether an endpoint is on this machine.
 pub(crate) fn is_loopback(endpoint: &str) -> bool {
     host_of(endpoint).is_some_and(|host| {
         host == "localhost"
@@ -97,17 +98,17 @@ fn host_of(endpoint: &str) -> Option<String> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Tuning {
-    /// Longest wait for a connection.
+    /// Time limit for a connection.
     pub connect_timeout: Duration,
-    /// Longest wait for an answer to a request that moves no body.
+    /// Time limit for the response to a request without a body.
     pub call_timeout: Duration,
-    /// Longest wait for one read or write of a body.
+    /// Time limit for one read or write of a body.
     pub io_timeout: Duration,
-    /// Tries after the first, with jitter, for errors that pass.
+    /// Attempts after the first, with jitter, for temporary errors.
     pub retries: usize,
-    /// Wait before the first of them; it doubles with each.
+    /// Wait before the first retry; it doubles with each.
     pub retry_delay: Duration,
-    /// Requests under way at once.
+    /// Number of concurrent requests.
     pub concurrency: usize,
 }
 
@@ -125,7 +126,7 @@ impl Default for Tuning {
 }
 
 impl Tuning {
-    /// What suits the service at an endpoint.
+    /// Suitable settings for the service at an endpoint.
     #[must_use]
     pub fn of(endpoint: &str) -> Self {
         if is_r2(endpoint) {
@@ -140,20 +141,20 @@ impl Tuning {
 #[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct Network {
-    /// Which addresses of the service's name are tried.
+    /// The addresses of the service's name to try.
     pub ip: IpChoice,
-    /// PEM file of certificates that are trusted besides the system's.
+    /// PEM file with certificates to trust in addition to the system's.
     pub ca_file: Option<PathBuf>,
     /// Proxy, instead of the environment's.
     pub proxy: Option<String>,
-    /// Most that all uploads together send.
+    /// Limit for all uploads together.
     pub upload_limit: Option<Rate>,
-    /// Most that all downloads together take.
+    /// Limit for all downloads together.
     pub download_limit: Option<Rate>,
 }
 
 impl fmt::Debug for Network {
-    /// Without the proxy, which may have a password in it.
+    /// The proxy is omitted, because it may contain a password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Network")
             .field("ip", &self.ip)
@@ -165,31 +166,31 @@ impl fmt::Debug for Network {
     }
 }
 
-/// Which addresses of a name are tried.
+/// The addresses of a name to try.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum IpChoice {
-    /// IPv4 first; IPv6 when it does not answer.
+    /// IPv4 first; IPv6 if it does not respond.
     #[default]
     Any,
-    /// IPv4 only.
+    /// Use only IPv4.
     V4,
-    /// IPv6 only.
+    /// Use only IPv6.
     V6,
 }
 
-/// Bytes a second, written `2 MiB/s`, `2M` (as restic's sizes: 1024 each) or `500 kB/s`.
+/// A rate in bytes per second, written `2 MiB/s`, `2M` (like restic's sizes: powers of 1024) or `500 kB/s`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate(u64);
 
 impl Rate {
-    /// This many bytes a second; `None` for none at all.
+    /// A rate of this many bytes per second; `None` for 0.
     #[must_use]
     pub fn bytes_per_second(bytes: u64) -> Option<Self> {
         (bytes > 0).then_some(Self(bytes))
     }
 
-    /// As a number.
+    /// The value as a number.
     #[must_use]
     pub fn get(self) -> u64 {
         self.0
@@ -200,7 +201,7 @@ impl FromStr for Rate {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let invalid = || format!("`{text}` is no rate; write 2 MiB/s, 500 kB/s or 2M");
+        let invalid = || format!("`{text}` is not a rate; write 2 MiB/s, 500 kB/s or 2M");
         let amount = text.trim().trim_end_matches("/s").trim_end();
         let digits = amount.trim_end_matches(|c: char| c.is_ascii_alphabetic()).trim_end();
         let unit: u64 = match amount[digits.len()..].trim_start() {

@@ -1,9 +1,9 @@
-//! Objects on disk that are made durable later, many at once.
+//! Makes objects on disk durable later, many at once.
 //!
-//! A pack is of no use before an index names it, so it need not survive a crash before that index is written. To sync each one as it
-//! comes would stall the pipeline at every pack, and packs queue up in memory behind the stall. Here they are written, renamed into
-//! place and remembered. A thread behind makes them durable, some at a time, so that the disk is never far behind; whatever the store
-//! writes next in the plain way waits for all of them first.
+//! A pack is used only once an index names it, so it need not survive a crash before that index is written. Syncing each pack
+//! separately would stall the pipeline, and packs would queue up in memory. Here they are written, renamed into place and
+//! remembered. A background thread makes them durable, some at a time, so that the disk is never far behind; the next ordinary
+//! write of the store waits for all of them first.
 
 use std::{
     collections::BTreeSet,
@@ -33,14 +33,16 @@ struct Waiting {
     files: Vec<PathBuf>,
     /// Their length.
     bytes: usize,
-    /// The batch before them, which is being synced.
+    /// The previous batch, which is being synced.
     behind: Option<JoinHandle<io::Result<()>>>,
-    /// Why a sync failed. The kernel reports a failed sync once and may count the lost bytes as written from then on, so no later sync is trusted.
+    /// The error of a failed sync. The kernel reports a failed sync once and may then treat the lost bytes as written, so no
+    /// later sync is trusted.
     failed: Option<io::Error>,
 }
 
 impl DeferredSync {
-    /// Writes an object whole: readers see all of it or nothing. It waits only if the batch before last is not durable yet. Blocking.
+    /// Writes an object atomically: readers see all of it or nothing. Waits only if the batch before the last one is not durable
+    /// yet. Blocking.
     pub(super) fn write(
         &self,
         temporary: &Temporary,
@@ -62,7 +64,7 @@ impl DeferredSync {
         Ok(())
     }
 
-    /// Makes everything durable that was written so far, files and then the names in their directories. Blocking.
+    /// Makes everything written so far durable: files, and then their names in the directories. Blocking.
     pub(super) fn sync(&self) -> io::Result<()> {
         let mut waiting = self.waiting();
         waiting.join()?;
@@ -70,7 +72,7 @@ impl DeferredSync {
         waiting.note(sync_all(&files))
     }
 
-    /// Whether nothing waits.
+    /// Reports whether no write is pending.
     pub(super) fn is_empty(&self) -> bool {
         let waiting = self.waiting();
         waiting.files.is_empty() && waiting.behind.is_none() && waiting.failed.is_none()
@@ -87,7 +89,7 @@ impl Waiting {
         mem::take(&mut self.files)
     }
 
-    /// Waits for the batch that is being synced.
+    /// Waits for the batch being synced.
     fn join(&mut self) -> io::Result<()> {
         let synced = self
             .behind
@@ -96,13 +98,13 @@ impl Waiting {
         self.note(synced)
     }
 
-    /// The first failure, now and ever after.
+    /// Keeps the first failure forever.
     fn note(&mut self, synced: io::Result<()>) -> io::Result<()> {
         self.failed = self.failed.take().or(synced.err());
         match &self.failed {
             Some(error) => Err(io::Error::new(
                 error.kind(),
-                format!("what was written before could not be made durable: {error}"),
+                format!("earlier writes could not be made durable: {error}"),
             )),
             None => Ok(()),
         }
@@ -113,7 +115,7 @@ fn sync_all(files: &[PathBuf]) -> io::Result<()> {
     let mut directories = BTreeSet::new();
     for path in files {
         match File::open(path) {
-            // Prune may have taken it away again.
+            // Prune may have removed it again.
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             opened => opened?.sync_all()?,
         }
@@ -169,7 +171,7 @@ mod tests {
                 .sync()
                 .unwrap_err()
                 .to_string()
-                .starts_with("what was written before could not be made durable")
+                .starts_with("earlier writes could not be made durable")
         );
         deferred.sync().unwrap_err();
         assert!(!deferred.is_empty());

@@ -1,8 +1,8 @@
-//! Errors of a store, and what the operator can do about each kind.
+//! Errors of a store, and advice for each kind.
 
 use crate::ground::Cause;
 
-/// What failed in a store, on which object.
+/// A failed operation of a store on an object.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {action} {key} in {location}")]
 #[non_exhaustive]
@@ -11,7 +11,7 @@ pub struct StoreError {
     pub action: &'static str,
     /// The object or directory.
     pub key: String,
-    /// The store, in words.
+    /// The store as text, without credentials.
     pub location: String,
     pub(super) kind: StoreErrorKind,
     #[source]
@@ -19,7 +19,7 @@ pub struct StoreError {
 }
 
 impl StoreError {
-    /// An error of a store of one's own.
+    /// An error for other implementations of a store.
     pub fn new(
         action: &'static str,
         key: &str,
@@ -31,19 +31,19 @@ impl StoreError {
         Self { action, key: key.to_owned(), location, kind, cause: cause.into() }
     }
 
-    /// Of this kind.
+    /// Sets the kind.
     #[must_use]
     pub fn with_kind(self, kind: StoreErrorKind) -> Self {
         Self { kind, ..self }
     }
 
-    /// Its kind.
+    /// The kind of the error.
     #[must_use]
     pub fn kind(&self) -> StoreErrorKind {
         self.kind
     }
 
-    /// Whether the place takes no writes from us: it is read-only, full, or not ours to write to.
+    /// Reports whether the store accepts no writes from us: it is read-only, full, or not writable for this user.
     #[must_use]
     pub fn takes_no_writes(&self) -> bool {
         let refused =
@@ -53,11 +53,11 @@ impl StoreError {
             || self.io_kinds().any(|kind| refused.contains(&kind))
     }
 
-    /// Whether there is no room left.
+    /// Reports whether the store is full.
     #[must_use]
     pub fn is_full(&self) -> bool {
         let full = [std::io::ErrorKind::StorageFull, std::io::ErrorKind::QuotaExceeded];
-        // What S3 services answer who have a disk or a quota.
+        // The responses of S3 services with a disk or a quota.
         let said = || self.cause.to_string();
         self.io_kinds().any(|kind| full.contains(&kind))
             || ["answered 507", "StorageFull", "QuotaExceeded", "InsufficientStorage"]
@@ -72,24 +72,24 @@ impl StoreError {
             .map(std::io::Error::kind)
     }
 
-    /// Whether what was asked for is not there.
+    /// Reports whether the object does not exist.
     #[must_use]
     pub fn is_not_found(&self) -> bool {
         self.kind == StoreErrorKind::NotFound
     }
 }
 
-/// The kind of a store's failure, as far as it changes what the operator does next.
+/// The kind of a store's error, as far as it affects what the operator does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StoreErrorKind {
-    /// The object or directory is not there.
+    /// The object or directory does not exist.
     NotFound,
-    /// The object ends before what was asked for.
+    /// The object ends before the requested range.
     Short,
-    /// The bucket is not there.
+    /// The bucket does not exist.
     NoBucket,
-    /// The service does not let us do it.
+    /// The service denies access.
     Denied,
     /// The clocks of this machine and the service differ too much for signatures.
     Clock,
@@ -99,14 +99,14 @@ pub enum StoreErrorKind {
     Dns,
     /// The service cannot be reached.
     Unreachable,
-    /// A condition of the request does not hold: the object is there already.
+    /// A condition of the request is not met: the object already exists.
     Condition,
-    /// Anything else.
+    /// Any other error.
     Other,
 }
 
 impl StoreErrorKind {
-    /// Whether we never got as far as the objects: nothing is said about them.
+    /// Reports whether access failed before any object could be reached: the error shows nothing about objects.
     #[must_use]
     pub fn keeps_out(self) -> bool {
         matches!(
@@ -115,13 +115,13 @@ impl StoreErrorKind {
         )
     }
 
-    /// Whether the object itself is at fault, and not the way to it.
+    /// Reports whether the object itself is at fault, and not the access to it.
     #[must_use]
     pub fn is_loss(self) -> bool {
         matches!(self, Self::NotFound | Self::Short)
     }
 
-    /// What the operator does about it.
+    /// Advice for the operator.
     #[must_use]
     pub fn advice(self) -> Option<&'static str> {
         Some(match self {
@@ -130,7 +130,7 @@ impl StoreErrorKind {
                  \"Object Read & Write\" on this bucket, its Access Key ID (32 hex digits) and Secret Access Key (64)"
             }
             Self::NoBucket => {
-                "make the bucket, or mend its name in `location`; an R2 endpoint is that of the bucket's own account"
+                "create the bucket, or correct its name in `location`; an R2 endpoint is that of the bucket's own account"
             }
             Self::Clock => {
                 "set this machine's clock (`timedatectl`): signatures are good for 15 minutes"

@@ -1,31 +1,30 @@
-//! Whether a bucket holds what it was sent.
+//! Checks that a bucket stored what it was sent.
 //!
-//! A service that knows `Content-MD5` refuses what arrives otherwise than it was sent. Not every one does, so the answer is looked at
-//! too: the ETag of a plain PUT is the MD5 of
-//! what arrived, that of a multipart upload the MD5 of the parts' MD5s with their number. Where it is something else (encrypted
-//! buckets), the object is read back and compared by SHA-256.
+//! A service that supports `Content-MD5` rejects content that changed on the way. Not every service does, so the response is
+//! checked too: the ETag of a plain PUT is the MD5 of the content, that of a multipart upload the MD5 of the parts' MD5s with
+//! their number. If the ETag is something else (encrypted buckets), the object is read back and compared by SHA-256.
 
 use bytes::Bytes;
 use md5::{Digest as _, Md5};
 use sha2::Sha256;
 
 tokio::task_local! {
-    /// The MD5 of the object that is being written with one request, where it is known already: hashing is half the work of a write.
+    /// The MD5 of the object being written in one request, if already known: hashing is half the work of a write.
     pub(super) static WHOLE_MD5: [u8; 16];
 }
 
-/// Digests of an object on its way, in parts of one size.
+/// Digests of an object being sent, in parts of equal size.
 pub(super) struct PartDigests {
     part_bytes: usize,
     finished: Vec<[u8; 16]>,
     part: Md5,
     in_part: usize,
-    /// Of an object that is gone once it was sent.
+    /// For an object that is no longer in memory once it was sent.
     whole: Option<Sha256>,
     size: u64,
 }
 
-/// What was sent.
+/// The digests of the content that was sent.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Sent {
     parts: Vec<[u8; 16]>,
@@ -34,7 +33,7 @@ pub(super) struct Sent {
 }
 
 impl PartDigests {
-    /// Of an object that comes piece by piece.
+    /// For an object that is sent piece by piece.
     pub(super) fn of_stream(part_bytes: usize) -> Self {
         Self { whole: Some(Sha256::new()), ..Self::empty(part_bytes) }
     }
@@ -72,7 +71,7 @@ impl PartDigests {
     }
 
     pub(super) fn finish(mut self) -> Sent {
-        // An empty object has one part too, of nothing.
+        // An empty object also has one part, an empty one.
         self.end_part();
         Sent {
             parts: self.finished,
@@ -81,7 +80,7 @@ impl PartDigests {
         }
     }
 
-    /// Of content in memory.
+    /// For content in memory.
     pub(super) fn of(content: &[Bytes], part_bytes: usize) -> Sent {
         let mut digests = Self::empty(part_bytes);
         content.iter().for_each(|bytes| digests.update(bytes));
@@ -98,7 +97,7 @@ impl Sent {
         }
     }
 
-    /// The SHA-256 of it all; `content` is what was sent, where it is still at hand.
+    /// The SHA-256 of the whole object; `content` is what was sent, if it is still in memory.
     pub(super) fn sha256(&self, content: &[Bytes]) -> [u8; 32] {
         self.sha256.unwrap_or_else(|| {
             let mut digest = Sha256::new();
@@ -107,7 +106,7 @@ impl Sent {
         })
     }
 
-    /// Whether an ETag proves that this arrived. `false` proves nothing.
+    /// Reports whether an ETag proves that this content arrived. `false` proves nothing.
     pub(super) fn is_proven_by(&self, etag: &str) -> bool {
         let etag = etag.trim_start_matches("W/").trim_matches('"').to_ascii_lowercase();
         self.whole_md5().is_some_and(|only| etag == hex::encode(only))
@@ -122,7 +121,7 @@ mod tests {
 
     #[test]
     fn an_etag_proves_what_it_is_the_digest_of() {
-        // What S3 gives for "hello", in one piece and in parts of three bytes.
+        // The ETags of S3 for "hello", in one piece and in parts of three bytes.
         let hello = [Bytes::from_static(b"he"), Bytes::from_static(b"llo")];
         assert!(PartDigests::of(&hello, 8).is_proven_by("\"5d41402abc4b2a76b9719d911017c592\""));
         assert!(PartDigests::of(&hello, 5).is_proven_by("5D41402ABC4B2A76B9719D911017C592"));

@@ -1,14 +1,14 @@
-//! A page of a listing, looked at before OpenDAL reads it.
+//! Checks a page of a listing before OpenDAL parses it.
 //!
-//! OpenDAL takes any XML for a page: a stranger's `200 OK` (a captive portal's page) is an empty listing to it, and a page that
-//! claims more to come but names no way to it starts the listing anew without end. What a listing leaves out, prune would
-//! take for garbage, so a page must be whole and say how it goes on.
+//! OpenDAL accepts any XML as a page. It treats an unrelated `200 OK` (a captive portal's page) as an empty listing, and a page
+//! that announces more but has no continuation restarts the listing endlessly. Prune would treat objects missing from a listing
+//! as garbage, so a page must be complete and name its continuation.
 
 use quick_xml::{Reader, events::Event};
 
 const ROOT: &str = "ListBucketResult";
 
-/// Whether a request asks for a page, and after which token.
+/// If a request asks for a page, returns the token after which it begins.
 pub(super) fn token_of_request(uri: &http::Uri) -> Option<String> {
     let mut is_listing = false;
     let mut token = String::new();
@@ -23,10 +23,10 @@ pub(super) fn token_of_request(uri: &http::Uri) -> Option<String> {
     is_listing.then_some(token)
 }
 
-/// Checks a page that was asked for with `token`.
+/// Checks a page requested with `token`.
 ///
 /// # Errors
-/// What is wrong with it.
+/// The defect of the page.
 pub(super) fn check_page(page: &[u8], token: &str) -> Result<(), String> {
     let page = std::str::from_utf8(page).map_err(|_| "the listing is garbled: it is not UTF-8")?;
     let mut reader = Reader::from_str(page);
@@ -40,7 +40,7 @@ pub(super) fn check_page(page: &[u8], token: &str) -> Result<(), String> {
             Event::Start(start) => {
                 let name = start.local_name().as_ref().to_owned();
                 if path.is_empty() && name != ROOT {
-                    return Err(format!("the answer is no listing, but <{name}>"));
+                    return Err(format!("the response is not a listing, but <{name}>"));
                 }
                 path.push(name);
             }
@@ -56,7 +56,7 @@ pub(super) fn check_page(page: &[u8], token: &str) -> Result<(), String> {
                 };
                 place.push_str(&text);
             }
-            // A token may hold an entity; that it is there is enough.
+            // A token may contain an entity; its presence is sufficient.
             Event::GeneralRef(_) if matches!(path.as_slice(), [_, field] if field == "NextContinuationToken") =>
             {
                 next.push('&');
@@ -71,13 +71,11 @@ pub(super) fn check_page(page: &[u8], token: &str) -> Result<(), String> {
     match truncated.trim() {
         "false" => Ok(()),
         "true" if next.trim().is_empty() => {
-            Err("the listing goes on, but the service does not say where".to_owned())
+            Err("the listing is incomplete, but has no continuation".to_owned())
         }
-        "true" if next.trim() == token => {
-            Err("the listing goes on where it was already".to_owned())
-        }
+        "true" if next.trim() == token => Err("the listing repeats its continuation".to_owned()),
         "true" => Ok(()),
-        _ => Err("the listing does not say whether it goes on".to_owned()),
+        _ => Err("the listing does not show if it is complete".to_owned()),
     }
 }
 
@@ -103,15 +101,15 @@ mod tests {
             (&last[..last.len() - 10], "cut"),
             (&last[..60], "cut"),
             ("", "cut"),
-            (&page(object), "whether"),
-            (&page("<IsTruncated>true</IsTruncated>"), "where"),
+            (&page(object), "is complete"),
+            (&page("<IsTruncated>true</IsTruncated>"), "no continuation"),
             (
                 &page(
                     "<IsTruncated>true</IsTruncated><NextContinuationToken>t1</NextContinuationToken>",
                 ),
-                "already",
+                "repeats",
             ),
-            ("<html><body>Log in</body></html>", "no listing"),
+            ("<html><body>Log in</body></html>", "not a listing"),
         ] {
             let error = check_page(bad.as_bytes(), "t1").unwrap_err();
             assert!(error.contains(why), "{bad}: {error}");

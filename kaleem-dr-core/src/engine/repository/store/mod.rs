@@ -1,9 +1,9 @@
 //! Bytes by key: the object store under a repository.
 //!
-//! [`ObjectStore`] is the seam, and [`BasicStore`] the part of it that must be written; [`OpendalStore`] is the store for disks and S3
-//! buckets. Wrappers are stores too: the tests have one that records calls and one that injects failures. `tests/conformance` says what
-//! every store must do. A list is all or nothing: what a listing leaves out, prune would take for garbage. A write to a bucket is done
-//! when the bucket is known to hold what was sent.
+//! [`ObjectStore`] is the interface, and [`BasicStore`] the required part of it; [`OpendalStore`] is the store for disks and S3
+//! buckets. Wrappers are stores too: the tests have one that records calls and one that injects failures. `tests/conformance`
+//! specifies the behaviour of every store. A listing is complete or an error: prune would treat objects missing from it as
+//! garbage. A write to a bucket is complete only when the bucket is known to have stored what was sent.
 
 mod access;
 mod deferred_sync;

@@ -1,4 +1,4 @@
-//! The calls of an object store, whatever it is made on.
+//! The operations of an object store, independent of its medium.
 
 use super::StoreError;
 use async_trait::async_trait;
@@ -7,9 +7,9 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use jiff::Timestamp;
 use std::{fmt, ops::Range};
 
-/// Small objects that are read at once.
+/// Number of small objects read in parallel.
 const READ_CONCURRENCY: usize = 16;
-/// Deletions under way at once in stores without batches.
+/// Number of concurrent deletions in stores without batches.
 const DELETE_CONCURRENCY: usize = 8;
 
 /// One object of a listing.
@@ -18,76 +18,76 @@ const DELETE_CONCURRENCY: usize = 8;
 pub struct Object {
     /// Its key, such as `data/ab/ab12…`.
     pub key: String,
-    /// Its length.
+    /// Size in bytes.
     pub size_bytes: u64,
-    /// When it was written, where the store tells.
+    /// Time of the last change, if the store reports it.
     pub modified: Option<Timestamp>,
-    /// The service's ETag of it, without quotes; of a plain write the MD5 of its content in hex. `None` on disk.
+    /// The service's ETag, without quotes; after a plain write, the MD5 of the content in hex. `None` on disk.
     pub etag: Option<String>,
 }
 
 impl Object {
-    /// An object of which the store gives neither time nor `ETag`.
+    /// An object without modification time and `ETag`.
     #[must_use]
     pub fn new(key: impl Into<String>, size_bytes: u64) -> Self {
         Self { key: key.into(), size_bytes, modified: None, etag: None }
     }
 }
 
-/// Bytes by key: the seven calls that a store must have. Keys are `/`-separated and relative to the store's root.
+/// Bytes by key: the seven operations that a store must implement. Keys are `/`-separated and relative to the store's root.
 #[async_trait]
 pub trait BasicStore: fmt::Debug + Send + Sync + 'static {
-    /// The store in words, without credentials.
+    /// Describes the store as text, without credentials.
     fn location(&self) -> String;
 
-    /// Every object below a directory, at any depth, in no order. A directory that does not exist is empty or not found, as the store has
-    /// directories or not.
+    /// Lists all objects below a directory, at any depth, in no particular order. A directory that does not exist is empty or not
+    /// found, depending on whether the store has directories.
     ///
     /// # Errors
-    /// When any part of the listing failed: a short list is never returned.
+    /// If any part of the listing failed: an incomplete list is never returned.
     async fn list(&self, directory: &str) -> Result<Vec<Object>, StoreError>;
 
     /// An object's bytes, or a range of them.
     ///
     /// # Errors
-    /// [`StoreError::is_not_found`] when the object does not exist; an error when the range reaches beyond its end.
+    /// [`StoreError::is_not_found`] if the object does not exist; an error when the range reaches beyond its end.
     async fn read(&self, key: &str, range: Option<Range<u64>>) -> Result<Bytes, StoreError>;
 
-    /// Writes an object whole, over one that exists: readers see all of the old one or all of the new one.
+    /// Writes an object atomically, replacing an existing one: readers see all of the old one or all of the new one.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// If it cannot be written.
     async fn write(&self, key: &str, content: Vec<Bytes>) -> Result<(), StoreError>;
 
-    /// Begins an object that comes piece by piece, for those too large to hold in memory.
+    /// Begins an object that is written piece by piece, for those too large for memory.
     ///
     /// # Errors
-    /// When it cannot be begun.
+    /// If it cannot be begun.
     async fn writer(&self, key: &str) -> Result<Box<dyn ObjectWriter>, StoreError>;
 
-    /// Removes an object; one that does not exist is no error.
+    /// Deletes an object; one that does not exist is not an error.
     ///
     /// # Errors
-    /// When it cannot be removed.
+    /// If it cannot be deleted.
     async fn delete(&self, key: &str) -> Result<(), StoreError>;
 
-    /// An object's length in bytes, or `None` when it does not exist.
+    /// The size of an object in bytes; `None` if it does not exist.
     ///
     /// # Errors
-    /// When the store does not answer.
+    /// If the store does not respond.
     async fn size(&self, key: &str) -> Result<Option<u64>, StoreError>;
 }
 
-/// A store of a repository: the seven calls, and four that have a default, which a store overrides when it has something better
-/// (decision 11). `impl ObjectStore for MyStore {}` takes all defaults.
+/// A store of a repository: the seven operations, and four with a default, which a store overrides if it can do better (decision
+/// 11). `impl ObjectStore for MyStore {}` uses all defaults.
 #[async_trait]
 pub trait ObjectStore: BasicStore {
-    /// Whether each call crosses a network, so that writes are slow and more is kept ready for them.
+    /// Reports whether each call crosses a network, so that writes are slow and more data should be kept ready for them.
     fn is_remote(&self) -> bool {
         false
     }
 
-    /// Many small objects, whole, in the order of their keys.
+    /// Reads many small objects completely, in the order of their keys.
     ///
     /// # Errors
     /// As [`BasicStore::read`], of any of them.
@@ -95,19 +95,19 @@ pub trait ObjectStore: BasicStore {
         read_each(self, keys).await
     }
 
-    /// Writes an object that a crash may lose until the next [`BasicStore::write`] to this store has ended: a pack that no index names yet.
-    /// Stores that gain nothing from the delay write it at once.
+    /// Writes an object that a crash may lose until the next [`BasicStore::write`] to this store has ended: a pack that no index
+    /// names yet. Stores that would not benefit from the delay write it at once.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// If it cannot be written.
     async fn write_deferred(&self, key: &str, content: Vec<Bytes>) -> Result<(), StoreError> {
         self.write(key, content).await
     }
 
-    /// Removes many objects; those that do not exist are no error. In batches, where the store has them.
+    /// Deletes many objects; those that do not exist are not an error. Uses batches if the store supports them.
     ///
     /// # Errors
-    /// When one cannot be removed; others may be gone.
+    /// If one cannot be deleted; others may already be.
     async fn delete_many(&self, keys: Vec<String>) -> Result<(), StoreError> {
         let deletions = keys.into_iter().map(|key| async move { self.delete(&key).await });
         futures::stream::iter(deletions).buffer_unordered(DELETE_CONCURRENCY).try_collect().await
@@ -123,21 +123,22 @@ pub(super) async fn read_each(
     futures::stream::iter(reads).buffered(READ_CONCURRENCY).try_collect().await
 }
 
-/// An object on its way into a store. It is not visible before [`ObjectWriter::finish`]; dropped or aborted, it leaves nothing.
+/// An object being written to a store. It is not visible before [`ObjectWriter::finish`]; dropped or aborted, it leaves nothing
+/// behind.
 #[async_trait]
 pub trait ObjectWriter: Send {
     /// Adds bytes.
     ///
     /// # Errors
-    /// When they cannot be written.
+    /// If they cannot be written.
     async fn write(&mut self, bytes: Bytes) -> Result<(), StoreError>;
 
-    /// Makes the object visible, whole.
+    /// Makes the complete object visible.
     ///
     /// # Errors
-    /// When it cannot be.
+    /// If this fails; the object is then not visible.
     async fn finish(&mut self) -> Result<(), StoreError>;
 
-    /// Gives it up, and takes away what was written.
+    /// Aborts the write and removes what was written.
     async fn abort(&mut self);
 }

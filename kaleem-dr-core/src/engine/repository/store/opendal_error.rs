@@ -6,11 +6,11 @@ use opendal::ErrorKind;
 
 use super::StoreErrorKind;
 
-/// Most of an answer that is no S3 error which is repeated.
+/// Limit for the part of a response, other than an S3 error, that an error quotes.
 const LONGEST_ANSWER: usize = 200;
 
 impl StoreErrorKind {
-    /// Of what OpenDAL says about an S3 service. It gives answers as text only: `S3Error { code: "NoSuchBucket", …`.
+    /// Parses OpenDAL's error about an S3 service. It contains responses only as text: `S3Error { code: "NoSuchBucket", …`.
     pub(super) fn of(error: &opendal::Error) -> Self {
         let said = chain(error);
         let code = |code: &str| said.contains(code);
@@ -24,7 +24,7 @@ impl StoreErrorKind {
             ErrorKind::NotFound => Self::NotFound,
             ErrorKind::PermissionDenied => Self::Denied,
             ErrorKind::ConditionNotMatch => Self::Condition,
-            // Some services answer a key they do not know, or a wrong signature, with 400 or 401.
+            // Some services respond to an unknown key or a wrong signature with 400 or 401.
             _ if [
                 "InvalidAccessKeyId",
                 "SignatureDoesNotMatch",
@@ -41,7 +41,7 @@ impl StoreErrorKind {
         }
     }
 
-    /// Of a request that got no answer.
+    /// The error of a request without a response.
     pub(crate) fn of_request(error: &reqwest::Error) -> Self {
         Self::of_connection(error, &chain(error))
     }
@@ -73,7 +73,7 @@ impl StoreErrorKind {
     }
 }
 
-/// What an S3 service said, or what befell the request, in words. OpenDAL's own text has every header of the answer in it.
+/// Describes the error of an S3 service, or the failure of the request. OpenDAL's own text contains all headers of the response.
 pub(super) fn in_words(error: &opendal::Error) -> String {
     let whole = error.to_string();
     let status = context(error, "status");
@@ -115,14 +115,14 @@ pub(super) fn in_words(error: &opendal::Error) -> String {
     }
 }
 
-/// A field of an error's context, which OpenDAL gives as part of its text only.
+/// A field of an error's context, which OpenDAL provides only as part of its text.
 pub(super) fn context(error: &opendal::Error, field: &str) -> Option<String> {
     let whole = error.to_string();
     let (_, rest) = whole.split_once(&format!(" {field}: "))?;
     Some(rest.split([',', ' ']).next().unwrap_or_default().to_owned())
 }
 
-/// The first line of a text, and not more than a line holds. What libraries say may be whole pages.
+/// The first line of a text, limited to a readable length. Libraries may return whole pages.
 pub(super) fn one_line(text: &str) -> String {
     const LONGEST: usize = 300;
     let first = text.trim().lines().next().unwrap_or_default();
@@ -142,7 +142,7 @@ fn chain(error: &(dyn Error + 'static)) -> String {
     sources(error).map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
-/// Whether a connection failed for a reason that another try will meet again.
+/// Reports whether a connection failed for a reason that another attempt would meet again.
 pub(super) fn is_lasting(error: &reqwest::Error) -> bool {
     let said = chain(error).to_ascii_lowercase();
     said.contains("invalid peer certificate") || said.contains("unsupported protocol")

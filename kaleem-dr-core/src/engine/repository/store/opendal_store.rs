@@ -1,4 +1,4 @@
-//! The store on OpenDAL: a directory, or a bucket.
+//! The store based on OpenDAL: a directory, or a bucket.
 
 mod operator;
 mod writers;
@@ -33,15 +33,15 @@ use crate::ground::{Cause, failpoint, failpoint::Step};
 /// Objects above this size go to S3 in parts of [`PART_BYTES`]; R2 wants all parts but the last equal.
 const MULTIPART_ABOVE: usize = 48 << 20;
 const PART_BYTES: usize = 8 << 20;
-/// Parts of an object that is streamed, of unknown length: S3 takes 10,000 at most, so objects up to 156 GiB.
+/// Part size of a streamed object of unknown length, in bytes: S3 accepts at most 10,000 parts, so objects up to 156 GiB.
 const STREAMED_PART_BYTES: usize = 16 << 20;
-/// Most that is read at once when an object is compared with what was sent.
+/// Limit for one read when an object is compared with what was sent, in bytes.
 const COMPARE_BYTES: u64 = 8 << 20;
 
 /// A directory on disk or an S3 bucket, through OpenDAL with time-outs, retries and a limit on concurrency.
 #[derive(Clone, Debug)]
 pub struct OpendalStore {
-    /// Made at the first request, where the bucket's region must be asked for.
+    /// Created at the first request, because the region of the bucket may have to be requested.
     operator: Arc<OnceCell<Operator>>,
     location: String,
     place: Place,
@@ -57,15 +57,15 @@ enum Place {
 struct Directory {
     root: PathBuf,
     temporary: Temporary,
-    /// What is written and not durable yet.
+    /// Writes that are not durable yet.
     deferred: DeferredSync,
 }
 
 impl OpendalStore {
-    /// A directory on disk. It must exist: opening must never make an empty one where a disk is not mounted.
+    /// A directory on disk. It must exist: opening must never create an empty one where a disk is not mounted.
     ///
     /// # Errors
-    /// When it is not a directory.
+    /// If it is not a directory.
     pub fn directory(path: &Path) -> Result<Self, StoreError> {
         let location = path.display().to_string();
         let failed = |not_found, cause: Cause| {
@@ -87,19 +87,19 @@ impl OpendalStore {
         Ok(Self { operator: Arc::new(operator), location, place })
     }
 
-    /// A bucket of an S3 service, addressed path-style, without checksum headers (R2 refuses trailing ones).
+    /// A bucket of an S3 service, addressed path-style, without checksum headers (R2 rejects trailing ones).
     ///
     /// # Errors
-    /// When the access data make no sense.
+    /// If the access settings are invalid.
     pub fn s3(access: &S3Access) -> Result<Self, StoreError> {
-        // Whatever the region will be: the rest is judged now.
+        // Independent of the region, everything else is checked now.
         let operator = operator::of_bucket(access, &access.region)?;
         let operator = OnceCell::new_with((!region::is_unknown(access)).then_some(operator));
         let place = Place::Bucket(Arc::new(access.clone()));
         Ok(Self { operator: Arc::new(operator), location: access.location(), place })
     }
 
-    /// What requests go through.
+    /// The operator that requests use.
     async fn operator(&self) -> Result<&Operator, StoreError> {
         let make = || async {
             let Place::Bucket(access) = &self.place else {
@@ -121,10 +121,11 @@ impl OpendalStore {
         }
     }
 
-    /// Writes an object unless there is one, if the service knows that condition. One that does not writes over it.
+    /// Writes an object only if it does not exist, provided that the service supports that condition. Otherwise it replaces an
+    /// existing one.
     ///
     /// # Errors
-    /// [`StoreErrorKind::Condition`] when there is one; or when it cannot be written.
+    /// [`StoreErrorKind::Condition`] if it exists; other errors if it cannot be written.
     pub(crate) async fn write_new(&self, key: &str, content: Bytes) -> Result<(), StoreError> {
         self.operator()
             .await?
@@ -135,10 +136,10 @@ impl OpendalStore {
         Ok(())
     }
 
-    /// Whether a listing has an object.
+    /// Reports whether a listing contains an object.
     ///
     /// # Errors
-    /// When it cannot be listed.
+    /// If it cannot be listed.
     pub(crate) async fn has(&self, key: &str) -> Result<bool, StoreError> {
         // Without a slash at its end, a path is a prefix.
         let listed = self.operator().await?.list(key).await.map_err(self.failed("list", key))?;
@@ -153,7 +154,7 @@ impl OpendalStore {
                 ErrorKind::NotFound => StoreErrorKind::NotFound,
                 _ => StoreErrorKind::Other,
             };
-            // OpenDAL's own text has many lines. What the system said of a disk is kept by its kind.
+            // OpenDAL's own text has many lines. For a disk, the error of the operating system is kept as the kind.
             let words = opendal_error::in_words(&cause);
             let first: &(dyn std::error::Error + 'static) = &cause;
             let io = std::iter::successors(Some(first), |error| error.source())
@@ -166,7 +167,7 @@ impl OpendalStore {
         }
     }
 
-    /// Makes sure that the bucket holds what was sent; what it holds instead is deleted.
+    /// Confirms that the bucket stored what was sent; if it stored something else, deletes it.
     async fn confirm(
         &self,
         key: &str,
@@ -180,7 +181,7 @@ impl OpendalStore {
         tracing::debug!(
             key,
             etag = meta.etag(),
-            "the ETag is no digest of what was sent; reading the object back"
+            "the ETag is not a digest of what was sent; reading the object back"
         );
         let found = self
             .operator()
@@ -209,7 +210,7 @@ impl OpendalStore {
         Err(StoreError::new("write", key, self.location.clone(), false, why))
     }
 
-    /// Nothing that is written in the plain way may refer to what a crash would take away.
+    /// An ordinary write must not refer to an object that a crash could lose.
     async fn sync_deferred(&self, key: &str) -> Result<(), StoreError> {
         let Some(deferred) = self
             .on_disk()
@@ -232,7 +233,7 @@ impl OpendalStore {
     }
 }
 
-/// A file, or what there is of a range of it. Blocking.
+/// Reads a file, or the existing part of a range of it. Blocking.
 fn read_file(path: &Path, range: Option<Range<u64>>) -> std::io::Result<Bytes> {
     let mut file = File::open(path)?;
     let length = file.metadata()?.len();
@@ -252,7 +253,7 @@ impl BasicStore for OpendalStore {
 
     async fn list(&self, directory: &str) -> Result<Vec<Object>, StoreError> {
         if let Some(Directory { root, .. }) = self.on_disk() {
-            // OpenDAL lists a directory that is not there, or is no directory, as empty.
+            // OpenDAL lists a path that does not exist, or is not a directory, as empty.
             let path = root.join(directory);
             let failed = |cause: std::io::Error| {
                 StoreError::new(
@@ -379,7 +380,8 @@ impl BasicStore for OpendalStore {
         }
         let part = if length > MULTIPART_ABOVE { PART_BYTES } else { usize::MAX };
         let sent = PartDigests::of(&content, part);
-        // Clones of what is counted, not copies. OpenDAL 0.59's buffer never passes an empty piece: the body of the request would not end.
+        // Clones of reference-counted buffers, not copies. OpenDAL 0.59's buffer never gets past an empty piece: the body of the
+        // request would not end.
         let buffer: Buffer = content.iter().filter(|piece| !piece.is_empty()).cloned().collect();
         let meta = if length > MULTIPART_ABOVE {
             self.operator().await?.write_with(key, buffer).chunk(PART_BYTES).concurrent(4).await
@@ -439,7 +441,7 @@ impl ObjectStore for OpendalStore {
         let Some(root) = self.on_disk().map(|disk| disk.root.clone()) else {
             return read_each(self, keys).await;
         };
-        // On disk a thousand of them take a moment, and handing each to another thread takes much longer.
+        // On disk, a thousand of them take a moment, and passing each to another thread takes much longer.
         let location = self.location.clone();
         let read = move |key: String| {
             read_file(&root.join(&key), None).map_err(|cause| {

@@ -11,7 +11,7 @@ use tokio::time::{Instant, Sleep};
 
 use super::access::Rate;
 
-/// Most that passes at once: so that bodies under way together take turns.
+/// Size of a slice, in bytes: small, so that concurrent bodies take turns.
 pub(super) const SLICE_BYTES: usize = 64 << 10;
 
 /// A limit that clones share.
@@ -21,7 +21,7 @@ pub(super) struct RateLimit(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     rate: Rate,
-    /// When what was let through so far has had its time.
+    /// Time at which everything let through so far is within the rate.
     free_at: Mutex<Instant>,
 }
 
@@ -30,7 +30,7 @@ impl RateLimit {
         Self(Arc::new(Shared { rate, free_at: Mutex::new(Instant::now()) }))
     }
 
-    /// Takes the place of a slice in the row; it may pass at the instant that is returned.
+    /// Reserves the place of a slice in the queue; the slice may pass at the returned time.
     fn reserve(&self, bytes: usize) -> Instant {
         let mut free_at = self.0.free_at.lock().unwrap_or_else(PoisonError::into_inner);
         let mine = (*free_at).max(Instant::now());
@@ -52,12 +52,12 @@ impl Turn {
         Self { limit, waiting: None }
     }
 
-    /// Whether slices must be cut at all.
+    /// Reports whether there is a limit at all.
     pub(super) fn is_limited(&self) -> bool {
         self.limit.is_some()
     }
 
-    /// Ready when a slice of this length may pass. Its place is taken at the first poll.
+    /// Ready when a slice of this length may pass. The first poll reserves its place.
     pub(super) fn poll(&mut self, bytes: usize, context: &mut Context<'_>) -> Poll<()> {
         let Some(limit) = &self.limit else { return Poll::Ready(()) };
         let waiting = self

@@ -1,7 +1,7 @@
-//! The region of a bucket, asked for where none is configured, and requests about a bucket that OpenDAL has no verb for.
+//! Requests the region of a bucket if none is configured, and sends requests about a bucket that OpenDAL does not support.
 //!
-//! A service that checks the region refuses what is signed for another one, and names its own: in the answer to
-//! `GetBucketLocation`, in a header, or in the text of the refusal. restic asks likewise.
+//! A service that checks the region rejects requests signed for another one, and names its own: in the response to
+//! `GetBucketLocation`, in a header, or in the text of the rejection. restic does the same.
 
 use http::{HeaderMap, StatusCode};
 use secrecy::ExposeSecret as _;
@@ -9,12 +9,12 @@ use secrecy::ExposeSecret as _;
 use super::{S3Access, StoreError, StoreErrorKind, retry, transport};
 use crate::ground::Cause;
 
-/// What R2 takes for its only region, and what stands for "not configured" elsewhere.
+/// R2's only region, which means "not configured" elsewhere.
 const ANY: &str = "auto";
-/// The region that knows all others; restic signs for it where nothing else is known.
+/// The region that knows all others; restic signs for it if nothing else is known.
 const FIRST: &str = "us-east-1";
 
-/// Whether the region of an access is to be asked for.
+/// Reports whether the service must be asked for the region.
 pub(super) fn is_unknown(access: &S3Access) -> bool {
     access.region.is_empty() || (access.region == ANY && !access.is_r2())
 }
@@ -22,7 +22,7 @@ pub(super) fn is_unknown(access: &S3Access) -> bool {
 /// The region to sign for.
 ///
 /// # Errors
-/// When the service cannot be reached.
+/// If the service cannot be reached.
 pub(crate) async fn of(access: &S3Access) -> Result<String, StoreError> {
     if !is_unknown(access) {
         return Ok(access.region.clone());
@@ -73,13 +73,13 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    /// Whether another try may be answered otherwise.
+    /// Reports whether another attempt may get a different answer.
     fn passes(&self) -> bool {
         self.status.is_server_error() && self.status != StatusCode::NOT_IMPLEMENTED
             || self.status == StatusCode::TOO_MANY_REQUESTS
     }
 
-    /// The bucket's region, wherever the answer names it.
+    /// The region of the bucket, wherever the response names it.
     fn region(&self) -> Option<String> {
         let header = self
             .headers
@@ -114,17 +114,17 @@ impl Answer {
     }
 }
 
-/// A name that goes into a signature, and not anything that an answer may hold.
+/// Reports whether a name is safe to use in a signature: a response may contain anything.
 fn is_region(name: &str) -> bool {
     !name.is_empty()
         && name.len() <= 64
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
 }
 
-/// A signed GET of something about the bucket itself.
+/// A signed GET request about the bucket itself.
 ///
 /// # Errors
-/// When no answer came.
+/// If there was no response.
 pub(crate) async fn signed_get(
     access: &S3Access,
     region: &str,

@@ -1,4 +1,4 @@
-//! One line for each try that failed and is made again: what, where, why, which attempt, when the next one is.
+//! Logs one line for each failed attempt that is retried: operation, object, error, number of the attempt, time until the next.
 
 use std::time::Duration;
 
@@ -6,7 +6,8 @@ use opendal::layers::{RetryEvent, RetryInterceptor};
 
 use super::opendal_error;
 
-/// Says so in place of OpenDAL, whose own line is its error's debug form: the whole answer with its headers, and a backtrace.
+/// Logs a retry in place of OpenDAL, whose own line is the debug form of its error: the whole response with its headers, and a
+/// backtrace.
 pub(super) struct Notice {
     pub(super) location: String,
     pub(super) retries: usize,
@@ -44,7 +45,7 @@ pub(super) fn note(
     );
 }
 
-/// How long to wait after an attempt; it doubles with each.
+/// The pause after an attempt, which doubles with each.
 pub(super) fn pause(first: Duration, attempt: usize) -> Duration {
     first.saturating_mul(1 << attempt.saturating_sub(1).min(10))
 }

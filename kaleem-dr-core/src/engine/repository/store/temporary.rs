@@ -1,9 +1,9 @@
-//! Files on their way into a repository on disk, and what killed processes left of theirs.
+//! Files on their way into a repository on disk, and the remains of killed processes.
 //!
-//! An object is written in `tmp`, synced if it must last, and renamed into its place. Whatever fails takes its file away again, so
-//! that a full disk does not stay full. A killed process cannot, so each file's name says which process writes it: the first write
-//! of a process clears what the dead left. Of a process that cannot be judged from here (another host's, or an older program's), a
-//! file counts as left over once it has not grown for an hour.
+//! An object is written in `tmp`, synced if it must be durable, and renamed into its place. After a failure its file is removed,
+//! so that a full disk does not stay full. A killed process cannot do this, so the name of each file identifies the process that
+//! writes it: the first write of a process removes the files of dead ones. If a process cannot be judged from here (on another
+//! host, or of an older program), its file counts as left over once it has not grown for an hour.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -19,21 +19,21 @@ use ulid::Ulid;
 
 use crate::ground::durable_file::sync_directory;
 
-/// Where half-written objects of a repository on disk are until they are renamed into place.
+/// Directory for incomplete objects of a repository on disk, until they are renamed into place.
 pub(crate) const TEMPORARY_DIRECTORY: &str = "tmp";
-/// How long a file of an unknown process may rest.
+/// Time without growth after which the file of an unknown process counts as left over.
 const RESTS_AT_MOST: Duration = Duration::from_hours(1);
-/// What the names of objects' files begin with, besides the object's own hash.
+/// The prefixes of temporary names, apart from the object's own hash.
 const KINDS: [&str; 6] = ["config", "data-", "index-", "keys-", "locks-", "snapshots-"];
 
-/// The temporary directory of a repository. Clones share what they know of it.
+/// The temporary directory of a repository. Clones share their state.
 #[derive(Clone, Debug)]
 pub(super) struct Temporary {
     root: Arc<PathBuf>,
     cleared: Arc<Once>,
 }
 
-/// A file that is removed again unless it is put into its place.
+/// A file that is removed unless it is renamed into place.
 #[derive(Debug)]
 pub(super) struct Unplaced {
     path: PathBuf,
@@ -43,12 +43,12 @@ pub(super) struct Unplaced {
 }
 
 impl Temporary {
-    /// Of the repository in this directory. Nothing is made before something is written.
+    /// For the repository in this directory. Creates nothing before the first write.
     pub(super) fn of(root: PathBuf) -> Self {
         Self { root: Arc::new(root), cleared: Arc::new(Once::new()) }
     }
 
-    /// Begins the file of an object. Blocking.
+    /// Creates the temporary file of an object. Blocking.
     pub(super) fn begin(&self, key: &str) -> io::Result<Unplaced> {
         let directory = self.root.join(TEMPORARY_DIRECTORY);
         self.cleared.call_once(|| clear(&directory, Process::this()));
@@ -64,7 +64,7 @@ impl Temporary {
         Ok(Unplaced { path, target, file, placed: false })
     }
 
-    /// Writes an object whole, so that it survives a crash. Blocking.
+    /// Writes an object durably. Blocking.
     pub(super) fn write(&self, key: &str, content: &[Bytes]) -> io::Result<()> {
         let mut unplaced = self.begin(key)?;
         content.iter().try_for_each(|piece| unplaced.add(piece))?;
@@ -77,14 +77,14 @@ impl Unplaced {
         self.file.write_all(bytes)
     }
 
-    /// Puts the file into its place: readers see all of it from now on. A crash may lose it. Gives the place.
+    /// Renames the file into place: readers see all of it from now on, but a crash may lose it. Returns the path.
     pub(super) fn place(mut self) -> io::Result<PathBuf> {
         fs::rename(&self.path, &self.target)?;
         self.placed = true;
         Ok(self.target.clone())
     }
 
-    /// The same, once the file and then its name are durable.
+    /// The same, but makes first the file and then its name durable.
     pub(super) fn place_durably(self) -> io::Result<()> {
         self.file.sync_all()?;
         let target = self.place()?;
@@ -95,13 +95,13 @@ impl Unplaced {
 impl Drop for Unplaced {
     fn drop(&mut self) {
         if !self.placed {
-            // What failed says more than that half of it could not be taken away; the next process tries again.
+            // The original failure matters more than that the file could not be removed; the next process tries again.
             let _ = fs::remove_file(&self.path);
         }
     }
 }
 
-/// Removes what was left over. A directory that cannot be read or changed is left as it is: the write that follows says why.
+/// Removes what was left over. A directory that cannot be read or changed is left as it is: the next write reports the reason.
 fn clear(directory: &Path, this: Option<&Process>) {
     let Ok(entries) = fs::read_dir(directory) else { return };
     for entry in entries.flatten() {
@@ -126,7 +126,7 @@ fn clear(directory: &Path, this: Option<&Process>) {
     }
 }
 
-/// How long a file has not been written to; nothing for one of the future.
+/// Time since the last write to a file; zero for one dated in the future.
 fn rested(meta: &fs::Metadata) -> Duration {
     meta.modified()
         .ok()
@@ -134,14 +134,15 @@ fn rested(meta: &fs::Metadata) -> Duration {
         .unwrap_or_default()
 }
 
-/// Whether a file has a name that we give. Older programs of ours named them by the object's last part and eight random letters.
+/// Reports whether a file has one of our names. Older versions named files by the object's last component and eight random
+/// letters.
 fn is_ours(name: &str) -> bool {
     let object = name.split('.').next().unwrap_or_default();
     let is_hash = object.len() == 64 && object.bytes().all(|byte| byte.is_ascii_hexdigit());
     name.contains('.') && (is_hash || KINDS.iter().any(|kind| object.starts_with(kind)))
 }
 
-/// A process, as far as its files are judged by it.
+/// The identity of a process, as recorded in the names of its files.
 #[derive(Debug, PartialEq, Eq)]
 struct Process {
     /// The first digits of the boot's id.
@@ -149,7 +150,7 @@ struct Process {
     /// The number of the PID namespace.
     namespace: u64,
     pid: u32,
-    /// When it began, in clock ticks since the boot: process ids are given out again.
+    /// Start of the process, in clock ticks since the boot, because process ids are reused.
     start: u64,
 }
 
@@ -162,7 +163,7 @@ enum Fate {
 }
 
 impl Process {
-    /// This one; `None` where the system does not say enough.
+    /// The current process; `None` if the system does not provide enough information.
     fn this() -> Option<&'static Self> {
         static THIS: OnceLock<Option<Process>> = OnceLock::new();
         let look = || {
@@ -198,7 +199,7 @@ impl Process {
     }
 }
 
-/// When a process began. The name in parentheses may hold anything.
+/// Start of a process. The name in parentheses may contain any characters.
 fn start_of(pid: u32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()

@@ -1,4 +1,4 @@
-//! HTTP as a repository wants it: our own connections, IPv4 first, limits, and answers that are looked at.
+//! HTTP for repositories: our own connections, IPv4 first, rate limits, and checked responses.
 
 use std::{
     convert::Infallible,
@@ -33,20 +33,20 @@ use crate::ground::Cause;
 /// The header that names a bucket's region.
 pub(super) const REGION_HEADER: &str = "x-amz-bucket-region";
 
-/// The connections to one service.
+/// The HTTP client for one service.
 ///
 /// # Errors
-/// When the CA file cannot be read or the proxy is no address.
+/// If the CA file cannot be read or the proxy is not an address.
 pub(crate) fn client(network: &Network, tuning: &Tuning) -> Result<Client, Cause> {
     Ok(builder(network, tuning)?.build()?)
 }
 
-/// What [`client`] makes connections with.
+/// The builder of [`client`].
 ///
 /// # Errors
 /// As [`client`].
 pub(crate) fn builder(network: &Network, tuning: &Tuning) -> Result<ClientBuilder, Cause> {
-    // A redirect would lead a signed request to a host it was not signed for.
+    // A redirect would send a signed request to a host that it was not signed for.
     let mut http = Client::builder()
         .connect_timeout(tuning.connect_timeout)
         .tcp_keepalive(tuning.connect_timeout)
@@ -57,19 +57,20 @@ pub(crate) fn builder(network: &Network, tuning: &Tuning) -> Result<ClientBuilde
         let pem = fs::read(path).map_err(|error| failed(&error))?;
         let certificates = Certificate::from_pem_bundle(&pem).map_err(|error| failed(&error))?;
         if certificates.is_empty() {
-            return Err(failed(&"there is no certificate in it").into());
+            return Err(failed(&"it contains no certificate").into());
         }
         http = http.tls_certs_merge(certificates);
     }
     if let Some(proxy) = &network.proxy {
         // The error would repeat the address.
-        http = http
-            .proxy(Proxy::all(proxy).map_err(|_| "`proxy` is no address; write http://HOST:PORT")?);
+        http = http.proxy(
+            Proxy::all(proxy).map_err(|_| "`proxy` is not an address; write http://HOST:PORT")?,
+        );
     }
     Ok(http)
 }
 
-/// The system's resolver, sorted. Whichever family comes first is preferred; the other gets its chance 300 ms later.
+/// The system's resolver, sorted. The first family is preferred; the other is tried 300 ms later.
 struct Resolver(IpChoice);
 
 impl Resolve for Resolver {
@@ -89,7 +90,7 @@ impl Resolve for Resolver {
 
 fn chosen(mut addresses: Vec<SocketAddr>, choice: IpChoice) -> Vec<SocketAddr> {
     match choice {
-        // Stable: within a family, the system's order stays.
+        // The sort is stable: within a family, the system's order is kept.
         IpChoice::Any => addresses.sort_by_key(SocketAddr::is_ipv6),
         IpChoice::V4 => addresses.retain(SocketAddr::is_ipv4),
         IpChoice::V6 => addresses.retain(SocketAddr::is_ipv6),
@@ -144,7 +145,7 @@ impl HttpTransport for Transport {
         })?;
         let status = answer.status();
         if status == StatusCode::NOT_IMPLEMENTED {
-            // R2 answers so now and then to what it does implement.
+            // R2 occasionally returns this for operations that it does implement.
             return Err(Error::new(
                 ErrorKind::Unexpected,
                 "the service answered 501 Not Implemented",
@@ -161,7 +162,7 @@ impl HttpTransport for Transport {
             );
             return Err(Error::new(ErrorKind::Unexpected, why));
         }
-        // Bodies are taken as they come, never decoded, so the length holds for every one.
+        // Bodies are passed on as received, never decoded, so the length is always correct.
         let length = if is_head { None } else { parse_content_length(answer.headers())? };
         let mut response =
             Response::builder().status(status).version(answer.version()).extension(uri);
@@ -187,8 +188,8 @@ impl HttpTransport for Transport {
     }
 }
 
-/// With this header, a service refuses a body that arrives otherwise than it was sent, so that it never becomes an object. S3, R2 and
-/// `SeaweedFS` know it for objects and for parts.
+/// With this header, a service rejects a body that changed on the way, so that it never becomes an object. S3, R2 and `SeaweedFS`
+/// support it for objects and for parts.
 fn content_md5(body: &Buffer) -> String {
     let digest = WHOLE_MD5.try_with(|known| *known).unwrap_or_else(|_| {
         let mut digest = Md5::new();
@@ -247,7 +248,7 @@ impl<S: Stream<Item = reqwest::Result<Bytes>>> Stream for LimitedStream<S> {
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = &mut *self;
-        // OpenDAL takes an empty piece for the end.
+        // OpenDAL treats an empty piece as the end.
         while this.next.as_ref().is_none_or(Bytes::is_empty) {
             this.next = match ready!(this.inner.as_mut().poll_next(context)) {
                 None => return Poll::Ready(None),

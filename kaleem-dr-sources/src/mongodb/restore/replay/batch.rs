@@ -1,4 +1,4 @@
-//! Writes of a replay, gathered, applied to the documents in the target, and written by `_id`.
+//! The writes of a replay: collects them, applies them to the documents in the target, and writes the results by `_id`.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -16,20 +16,20 @@ use crate::mongodb::{
     server::{Connection, codes, is_passing, reply},
 };
 
-/// Writes that wait at most, and their bytes.
+/// Limit for the pending writes, as a number and in bytes.
 const MOST_WRITES: usize = 2000;
 const MOST_BYTES: usize = 8 << 20;
-/// Documents that are fetched and written at once.
+/// Documents fetched and written at once.
 const DOCUMENTS: usize = 200;
-/// Bytes of one command, but for a single document that is larger.
+/// Limit for one command, in bytes, except for a single document that is larger.
 const COMMAND_BYTES: usize = 8 << 20;
-/// How often a write is tried again after a failure that passes: it may be done twice.
+/// Attempts for a write after a temporary failure. A write may be executed twice.
 const TRIES: u32 = 6;
 
-/// Writes that wait, in the order of the oplog.
+/// Pending writes, in the order of the oplog.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
-    /// Of each collection, by its place among the live ones.
+    /// The writes of each collection, by its index among the live ones.
     writes: BTreeMap<usize, Vec<(Bson, Change)>>,
     count: usize,
     size_bytes: usize,
@@ -49,7 +49,7 @@ impl Batch {
         self.count >= MOST_WRITES || self.size_bytes >= MOST_BYTES
     }
 
-    /// Applies all of it. Gives the number of documents that were written.
+    /// Applies all pending writes. Returns the number of documents written.
     pub(super) async fn apply(
         self,
         replay: &Replay<'_>,
@@ -79,13 +79,13 @@ impl Batch {
     }
 }
 
-/// A document and what becomes of it, in order.
+/// A document and its changes, in order.
 struct Changed {
     id: Bson,
     changes: Vec<Change>,
 }
 
-/// Puts the writes of each document together.
+/// Groups the writes by document.
 fn gather(writes: Vec<(Bson, Change)>) -> Vec<Changed> {
     let mut places: HashMap<Vec<u8>, usize> = HashMap::new();
     let mut gathered: Vec<Changed> = Vec::new();
@@ -101,13 +101,13 @@ fn gather(writes: Vec<(Bson, Change)>) -> Vec<Changed> {
     gathered
 }
 
-/// What tells one `_id` from another, as an index does: 1 and 1.0 are the same.
+/// A key for an `_id` that is equal for values that an index treats as equal, such as 1 and 1.0.
 fn key(id: &Bson) -> Vec<u8> {
     let whole = match id {
         Bson::Int32(number) => Some(i64::from(*number)),
         Bson::Int64(number) => Some(*number),
         #[allow(clippy::cast_possible_truncation)]
-        // Whole and in range: it is tested.
+        // An integer within range, because of the guard.
         Bson::Double(number) if number.fract() == 0.0 && number.abs() < 9e15 => {
             Some(*number as i64)
         }
@@ -119,7 +119,7 @@ fn key(id: &Bson) -> Vec<u8> {
     }
 }
 
-/// Applies changes to a document, or to none.
+/// Applies changes to a document, or to a missing one.
 fn changed(
     mut document: Option<RawDocumentBuf>,
     changes: Vec<Change>,
@@ -128,7 +128,7 @@ fn changed(
         document = match (change, document) {
             (Change::Put(new), _) => Some(new),
             (Change::Delete, _) => None,
-            // It is not there because a later entry deletes it.
+            // The document is missing because a later entry deletes it.
             (Change::Update(_), None) => None,
             (Change::Update(changes), Some(old)) => {
                 let old = Document::try_from(old.as_ref()).map_err(|error| error.to_string())?;
@@ -140,7 +140,7 @@ fn changed(
     Ok(document)
 }
 
-/// One collection that a replay writes to.
+/// A collection that a replay writes to.
 struct Target<'a> {
     connection: &'a Connection,
     destination: Destination,
@@ -149,7 +149,7 @@ struct Target<'a> {
 }
 
 impl Target<'_> {
-    /// Brings documents up to date, and the digest of their collection with them.
+    /// Updates documents, and the digest of their collection with them.
     async fn bring_up(&self, documents: Vec<Changed>, live: &mut Live) -> Result<u64, SourceError> {
         let ids: Vec<&Bson> = documents.iter().map(|changed| &changed.id).collect();
         let mut found = self.fetch(&ids).await?;
@@ -182,7 +182,7 @@ impl Target<'_> {
         Ok(written)
     }
 
-    /// The documents of these ids, as they are in the target.
+    /// Fetches the documents with these ids from the target.
     async fn fetch(&self, ids: &[&Bson]) -> Result<HashMap<Vec<u8>, RawDocumentBuf>, SourceError> {
         let action = format!("read documents of {} that the oplog changes", self.namespace);
         let mut find = doc! {
@@ -202,9 +202,9 @@ impl Target<'_> {
         Ok(found)
     }
 
-    /// Writes whole documents in the place of those that are there.
+    /// Writes whole documents, which replace existing ones.
     async fn put(&self, puts: Vec<(Bson, RawDocumentBuf, bool)>) -> Result<(), SourceError> {
-        // A capped collection takes no other way in than an insert, in the order of the oplog.
+        // Capped collections accept documents only as inserts, in the order of the oplog.
         let (inserts, updates): (Vec<_>, Vec<_>) =
             puts.into_iter().partition(|(_, _, is_there)| self.is_capped && !is_there);
         let documents = inserts.into_iter().map(|(_, document, _)| document).collect();
@@ -235,7 +235,7 @@ impl Target<'_> {
         })
     }
 
-    /// Sends statements in as many commands as it takes.
+    /// Sends statements in as many commands as needed.
     async fn send(
         &self,
         command: &str,
@@ -296,10 +296,10 @@ impl Target<'_> {
         }
     }
 
-    /// A write with errors is answered with `ok: 1` all the same.
+    /// A command with write errors is still answered with `ok: 1`.
     fn judge(&self, answer: &Document) -> Result<(), String> {
         if let Ok(errors) = answer.get_array("writeErrors") {
-            // An insert into a capped collection that was done before it was tried again.
+            // An insert into a capped collection that succeeded before it was retried.
             let is_repeated = |error: &Bson| {
                 self.is_capped
                     && error.as_document().is_some_and(|error| {

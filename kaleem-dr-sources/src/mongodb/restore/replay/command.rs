@@ -1,6 +1,6 @@
-//! What the oplog says of collections, views and indexes, done in the target of a replay.
+//! Replays the oplog's commands on collections, views and indexes in the target.
 //!
-//! Indexes are not built here: they are noted in what the collection is to be, and built after the replay.
+//! Indexes are not built here: the replay records them in the expected state of the collection, and they are built afterwards.
 
 use bson::{Bson, Document, doc};
 use kaleem_dr_core::ground::SourceError;
@@ -34,7 +34,7 @@ impl Work<'_, '_> {
                 Ok(())
             }
             CommandKind::Drop(name) => match self.find(&database, &name, uuid) {
-                // What lies behind a time series goes with it.
+                // The data behind a time series are dropped with it.
                 Found::At(at) => self.drop_at(at).await,
                 Found::Other | Found::None => Ok(()),
             },
@@ -72,7 +72,7 @@ impl Work<'_, '_> {
                 let spec = &mut self.live[at].spec;
                 spec.options.insert("capped", true);
                 spec.options.insert("size", size.clone());
-                // Only the one on `_id` is left.
+                // Only the index on `_id` remains.
                 spec.indexes.retain(index::is_id);
                 let command = doc! { "convertToCapped": &spec.name, "size": size };
                 let database = spec.database.clone();
@@ -88,7 +88,7 @@ impl Work<'_, '_> {
         }
     }
 
-    /// A collection that was made during the capture, unless it was listed already.
+    /// Creates a collection that was created during the capture, unless it was already listed.
     async fn create(
         &mut self,
         database: &str,
@@ -105,7 +105,7 @@ impl Work<'_, '_> {
         }
         let name = name.strip_prefix(BUCKETS).unwrap_or(name);
         let id_index = options.remove("idIndex");
-        // Of the collection behind a time series: the server makes these anew.
+        // The options belong to the collection behind a time series: the server chooses these itself.
         let kind = if options.contains_key("timeseries") {
             for made in ["validator", "clusteredIndex"] {
                 options.remove(made);
@@ -142,12 +142,12 @@ impl Work<'_, '_> {
         Ok(())
     }
 
-    /// A collection that came with its first document. Gives its place.
+    /// Creates a collection that came into existence with its first document. Returns its index among the live ones.
     pub(super) async fn make_plain(&mut self, write: &Write) -> Result<Option<usize>, SourceError> {
         if !self.replay.takes_new || write.collection.starts_with("system.") {
             return Ok(None);
         }
-        // A change or a deletion says that it was there before, and is gone by now.
+        // For a change or a deletion, the collection must have existed before and been dropped since.
         if !matches!(write.change, Change::Put(_)) {
             return Ok(None);
         }
@@ -167,13 +167,13 @@ impl Work<'_, '_> {
     ) -> Result<(), SourceError> {
         let Found::At(at) = self.find(database, from, uuid) else { return Ok(()) };
         if self.live[at].source == to {
-            // It was listed under the new name.
+            // The capture listed it under the new name.
             return Ok(());
         }
         let in_the_way = self.live.iter().position(|live| !live.is_gone && live.source == to);
         if let Some(other) = in_the_way {
             if !replaces {
-                // It took the name later, and will be dropped or renamed before this one gets it.
+                // That collection took the name later, and will be dropped or renamed before this one gets the name.
                 return Err(self.odd(
                     "replay a rename",
                     format!("{}.{} is in the way of {database}.{from}", to.0, to.1),
@@ -183,10 +183,10 @@ impl Work<'_, '_> {
         }
         let live = &mut self.live[at];
         let old = live.spec.namespace();
-        // One that the operator gave a name keeps it.
+        // A name given by the operator is kept.
         let is_named = live.spec.name != live.source.1;
         live.source = to;
-        // Some servers give it another one with the name.
+        // Some servers assign a new UUID with the name.
         live.uuid = None;
         if is_named {
             return Ok(());
@@ -226,12 +226,12 @@ impl Work<'_, '_> {
         self.run(&database, command, None).await
     }
 
-    /// A view, which servers keep as a document of `system.views`.
+    /// Replays the change of a view, which servers store as a document of `system.views`.
     pub(super) async fn view(&mut self, write: &Write) -> Result<(), SourceError> {
         let Bson::String(namespace) = &write.id else { return Ok(()) };
         let Some((database, name)) = namespace.split_once('.') else { return Ok(()) };
         let found = self.find(database, name, None);
-        // What shows a time series comes and goes with its buckets.
+        // The view that shows a time series is created and dropped with its buckets.
         if let Found::At(at) = found
             && self.live[at].spec.kind != CollectionKind::View
         {
@@ -260,7 +260,7 @@ impl Work<'_, '_> {
         if options.get_str("viewOn").is_ok_and(|on| on.starts_with(BUCKETS)) {
             return Ok(());
         }
-        // A view that was there keeps its place among what is restored; another one is new.
+        // A view that existed before stays part of the restore; any other one is new.
         let takes = self.replay.takes_new || matches!(found, Found::At(_));
         if !takes {
             return Ok(());
@@ -311,11 +311,11 @@ impl Work<'_, '_> {
         self.replay.connection.write_tolerating(database, command, &action, fine).await
     }
 
-    /// The database in the target for one of the server that was captured.
+    /// The target database for one of the captured server.
     fn target_database(&self, database: &str) -> String {
         let known = self.replay.databases;
         known.get(database).cloned().unwrap_or_else(|| {
-            // Made during the capture: it goes where the others go.
+            // It was created during the capture, so it is restored like the others.
             let renamed = known.iter().find(|(from, to)| from != to);
             match renamed {
                 None => database.to_owned(),
@@ -332,7 +332,7 @@ fn has_same_name(a: &Document, b: &Document) -> bool {
     a.get_str("name").is_ok_and(|name| b.get_str("name").is_ok_and(|other| other == name))
 }
 
-/// Applies the `index` of a `collMod` to what is known of the indexes.
+/// Applies the `index` of a `collMod` to the recorded indexes.
 fn modify_index(indexes: &mut [Document], change: &Document) {
     let is_meant = |index: &Document| match change.get("keyPattern") {
         Some(key) => index.get("key") == Some(key),
@@ -342,7 +342,7 @@ fn modify_index(indexes: &mut [Document], change: &Document) {
         for (key, value) in change {
             match (key.as_str(), value) {
                 ("name" | "keyPattern", _) => {}
-                // Where it is not so, a listing does not say it.
+                // Listings omit these options if they are false.
                 ("hidden" | "unique" | "prepareUnique", Bson::Boolean(false)) => {
                     index.remove(key);
                 }

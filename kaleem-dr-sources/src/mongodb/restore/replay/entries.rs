@@ -1,4 +1,4 @@
-//! The entries of a captured oplog, one by one.
+//! Reads the entries of a captured oplog one by one.
 
 use bson::RawDocument;
 use bytes::Bytes;
@@ -15,7 +15,7 @@ use crate::mongodb::{
 /// Reads an artifact as entries of an oplog.
 pub(super) struct Entries {
     reader: ArtifactReader,
-    /// Gone when the end was reached.
+    /// `None` after the end.
     splitter: Option<DocumentSplitter>,
     path: String,
 }
@@ -29,10 +29,10 @@ impl Entries {
         })
     }
 
-    /// What the next entry does; `None` at the end.
+    /// The operation of the next entry; `None` at the end.
     ///
     /// # Errors
-    /// [`SourceError::Refused`] when it cannot be replayed.
+    /// [`SourceError::Refused`] if the entry cannot be replayed.
     pub(super) async fn next(&mut self) -> Result<Option<Operation>, SourceError> {
         let Some(bytes) = self.next_bytes().await? else { return Ok(None) };
         let entry = RawDocument::from_bytes(&bytes).map_err(|error| self.odd(error))?;

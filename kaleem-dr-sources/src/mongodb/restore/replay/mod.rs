@@ -1,10 +1,10 @@
-//! Replaying a captured oplog: what was written while the collections were read, or after.
+//! Replays a captured oplog: the writes made while the collections were read, or afterwards.
 //!
-//! The entries are not handed to the server's `applyOps`, which asks for the right to do anything and takes collections under
-//! their own names only. Each write is applied here to the document as it is in the target, and the result is written by `_id`.
-//! So a replay works into any database, with ordinary rights, may be done twice, and its result is known: the digest of each
-//! collection is carried along, and compared with what is read back afterwards. Indexes are built after the replay, so that no
-//! unique index stands in the way of a state between two entries.
+//! We do not use the server's `applyOps`, because it requires the right to do anything and supports only the original names of
+//! collections. Instead, each write is applied here to the document in the target, and the result is written by `_id`. So a
+//! replay works into any database, needs only ordinary permissions, and can be repeated. Its result is known: it updates the
+//! digest of each collection, which is compared with the content afterwards. Indexes are built after the replay, so that a unique
+//! index cannot reject a state between two entries.
 
 mod batch;
 mod command;
@@ -39,7 +39,7 @@ use crate::mongodb::{
 pub(crate) struct Oplog {
     pub(crate) path: String,
     pub(crate) window: Option<Window>,
-    /// Whether the collections show one moment only after it was replayed.
+    /// The collections belong to one moment only after it is replayed.
     pub(crate) is_needed: bool,
 }
 
@@ -55,10 +55,10 @@ pub(crate) fn oplog(point: &PointReader) -> Option<Oplog> {
         })
 }
 
-/// Whether a request replays an oplog.
+/// Reports whether a request replays an oplog.
 ///
 /// # Errors
-/// [`SourceError::Refused`] where it must be replayed and cannot be.
+/// [`SourceError::Refused`] if the oplog is needed but cannot be replayed.
 pub(crate) fn is_replayed(
     oplog: &Oplog,
     request: &RestoreRequest,
@@ -68,25 +68,25 @@ pub(crate) fn is_replayed(
     if oplog.is_needed && !can {
         return Err(SourceError::Refused(
             "this point was captured with an oplog that brings its collections to one moment, and a merge cannot replay it: \
-             restore it next to what is there, or let it replace that"
+             restore it next to the live data, or let it replace them"
                 .to_owned(),
         ));
     }
     Ok(can && (oplog.is_needed || writes.replays))
 }
 
-/// What the entries of an oplog do beside writing to the collections of the point.
+/// The effects of an oplog apart from writes to the collections of the point.
 #[derive(Debug, Default)]
 pub(crate) struct Survey {
     pub(crate) entries: u64,
-    /// Collections that were made meanwhile: database and name.
+    /// Collections created during the capture: database and name.
     pub(crate) made: Vec<(String, String)>,
 }
 
-/// Looks at every entry. Nothing is sent.
+/// Checks every entry. Sends nothing to the server.
 ///
 /// # Errors
-/// [`SourceError::Refused`] when one cannot be replayed.
+/// [`SourceError::Refused`] if an entry cannot be replayed.
 pub(crate) async fn survey(point: &PointReader, oplog: &Oplog) -> Result<Survey, SourceError> {
     let mut entries = Entries::open(point, &oplog.path).await?;
     let mut survey = Survey::default();
@@ -101,18 +101,18 @@ pub(crate) async fn survey(point: &PointReader, oplog: &Oplog) -> Result<Survey,
     Ok(survey)
 }
 
-/// What a replay works on.
+/// The parameters of a replay.
 pub(crate) struct Replay<'a> {
     pub(crate) connection: &'a Arc<Connection>,
     pub(crate) facts: &'a ServerFacts,
     pub(crate) writes: &'a Writes,
-    /// Where each database of the point goes.
+    /// The target of each database of the point.
     pub(crate) databases: &'a BTreeMap<String, String>,
-    /// Whether collections come too that were made during the capture: where all of the point is restored.
+    /// Also restore collections created during the capture: true if all of the point is restored.
     pub(crate) takes_new: bool,
 }
 
-/// What a replay did.
+/// The result of a replay.
 #[derive(Debug, Default)]
 pub(crate) struct Replayed {
     pub(crate) entries: u64,
@@ -123,7 +123,7 @@ impl Replay<'_> {
     /// Replays every entry in order.
     ///
     /// # Errors
-    /// When an entry cannot be replayed or the server refuses a write: the target is between two moments then.
+    /// If an entry cannot be replayed or the server rejects a write: the target is then between two moments.
     pub(crate) async fn run(
         &self,
         point: &PointReader,
@@ -147,7 +147,7 @@ impl Replay<'_> {
     }
 }
 
-/// A replay under way.
+/// A replay in progress.
 struct Work<'a, 'b> {
     replay: &'a Replay<'b>,
     live: &'a mut Vec<Live>,
@@ -181,7 +181,7 @@ impl Work<'_, '_> {
         Ok(())
     }
 
-    /// Holds the operations of a transaction back until it is committed, and gives them then.
+    /// Holds back the operations of a transaction, and returns them when it is committed.
     fn transaction(&mut self, part: Part) -> Vec<Operation> {
         let mut operations = self.open.remove(&part.key).unwrap_or_default();
         operations.extend(part.operations);
@@ -215,7 +215,7 @@ impl Work<'_, '_> {
         if self.batch.is_full() { self.flush().await } else { Ok(()) }
     }
 
-    /// Writes what waits.
+    /// Writes the pending operations.
     async fn flush(&mut self) -> Result<(), SourceError> {
         let batch = std::mem::take(&mut self.batch);
         let (replay, live) = (self.replay, &mut *self.live);
@@ -223,8 +223,8 @@ impl Work<'_, '_> {
         Ok(())
     }
 
-    /// The collection that an entry is about. Entries name it by its UUID, since names pass from one to another; those of some
-    /// servers change their UUID with their name, or have none.
+    /// Finds the collection of an entry. Entries identify it by UUID, because a name may pass from one collection to another;
+    /// some servers change the UUID with the name, or have none.
     fn find(&self, database: &str, collection: &str, uuid: Option<&str>) -> Found {
         let is = |at: &usize| !self.live[*at].is_gone;
         if let Some(uuid) = uuid {
@@ -239,7 +239,7 @@ impl Work<'_, '_> {
         match self.live.iter().position(by_name) {
             Some(at) if uuid.is_none() || self.live[at].uuid.is_none() => Found::At(at),
             Some(at) if self.live[at].spec.kind == CollectionKind::TimeSeries => Found::At(at),
-            // One that had the name before, or will have it.
+            // It had the name earlier, or will have it.
             Some(_) => Found::Other,
             None => Found::None,
         }
@@ -250,12 +250,12 @@ impl Work<'_, '_> {
     }
 }
 
-/// Whether the collection of an entry is there.
+/// The collection of an entry in the target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Found {
-    /// At this place among the live ones.
+    /// It exists, at this index among the live ones.
     At(usize),
-    /// Another one has its name.
+    /// Another collection has its name.
     Other,
     None,
 }

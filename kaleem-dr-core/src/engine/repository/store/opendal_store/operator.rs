@@ -13,7 +13,7 @@ use super::{
 };
 use crate::ground::Cause;
 
-/// Keys of one batch that is deleted; R2 fails above 700.
+/// Keys per batch of deletions; R2 fails above 700.
 const DELETE_BATCH: usize = 700;
 
 /// The operator of a bucket, whose requests are signed for a region.
@@ -44,7 +44,7 @@ pub(super) fn of_bucket(access: &S3Access, region: &str) -> Result<Operator, Sto
     Ok(layered(operator, &location, &patient(access)))
 }
 
-/// The tuning of an access, with time for what its bandwidth limits hold back: a body waits for all that are under way.
+/// The tuning of an access, with additional time for its bandwidth limits: a request may wait for all others in progress.
 fn patient(access: &S3Access) -> Tuning {
     let mut tuning = access.tuning;
     let slowest = [access.network.upload_limit, access.network.download_limit]
@@ -53,7 +53,7 @@ fn patient(access: &S3Access) -> Tuning {
         .map(Rate::get)
         .min();
     if let Some(slowest) = slowest {
-        // Each request has up to two streamed parts under way.
+        // Each request has up to two streamed parts in progress.
         let held_back = (tuning.concurrency * 2 * STREAMED_PART_BYTES) as u64 / slowest;
         tuning.io_timeout += std::time::Duration::from_secs(held_back);
     }

@@ -9,19 +9,19 @@ use super::{
 };
 use crate::ground::{failpoint, failpoint::Step};
 
-/// An object that a bucket takes in parts.
+/// An object written to a bucket in parts.
 pub(super) struct BucketWriter {
     pub(super) writer: opendal::Writer,
     pub(super) store: OpendalStore,
     pub(super) key: String,
-    /// Of what was sent; `None` once finished.
+    /// Digests of the content sent; `None` once finished.
     pub(super) digests: Option<PartDigests>,
 }
 
 #[async_trait]
 impl ObjectWriter for BucketWriter {
     async fn write(&mut self, bytes: Bytes) -> Result<(), StoreError> {
-        // As in `OpendalStore::write`: an empty piece would never be passed.
+        // As in `OpendalStore::write`: OpenDAL would never get past an empty piece.
         if bytes.is_empty() {
             return Ok(());
         }
@@ -43,14 +43,14 @@ impl ObjectWriter for BucketWriter {
     async fn abort(&mut self) {
         if let Err(error) = self.writer.abort().await {
             let why = opendal_error::in_words(&error);
-            tracing::debug!(key = %self.key, %why, "what was written of an object could not be taken away");
+            tracing::debug!(key = %self.key, %why, "a partly written object could not be removed");
         }
     }
 }
 
-/// An object that is written on disk, in a file beside its place.
+/// An object that is being written to disk, in a file next to its place.
 pub(super) struct DiskWriter {
-    /// `None` once it is finished or given up: its file is then in its place, or gone.
+    /// `None` once it is finished or aborted: its file has then been renamed or removed.
     pub(super) unplaced: Option<Unplaced>,
     pub(super) store: OpendalStore,
     pub(super) key: String,
