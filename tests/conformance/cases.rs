@@ -267,7 +267,7 @@ pub async fn a_range_beyond_the_end_is_an_error_and_not_an_absence(place: &Place
         match place.other.read("data/44/pack", Some(range.clone())).await {
             Ok(bytes) => ensure!(false, "{range:?} of 1000 bytes gave {} bytes", bytes.len()),
             Err(error) => {
-                ensure!(!error.is_not_found(), "{range:?} of an object that exists: not found")
+                ensure!(!error.is_not_found(), "{range:?} of an object that exists: not found");
             }
         }
     }

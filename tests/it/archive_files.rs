@@ -403,7 +403,7 @@ fn a_link_that_another_user_made_is_not_followed() {
     let report = fortress
         .extract(&tar, &UntarOptions { in_place: true, ..fortress.options() })
         .expect("the rest is extracted");
-    assert_refused(&report, &[("tmp/cron", "which user 65534 made")]);
+    assert_refused(&report, &[("tmp/cron", "which user 65534 created")]);
     assert!(!target.join("etc/cron").exists());
 }
 

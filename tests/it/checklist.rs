@@ -39,7 +39,7 @@ fn a_day_is_answered_with_the_run_and_the_snapshot_in_both_languages() {
     let (code, lines) = list(&site, "daily");
     assert_eq!(code, Some(6));
     says(&lines, "backup-job", "no", "no backup into local");
-    says(&lines, "snapshots-today", "no", "configs: there is none");
+    says(&lines, "snapshots-today", "no", "configs: it has no snapshot");
     let (_, report) = site.json(["backup"]);
     let run = report.last().expect("a report")["run"].as_str().expect("an id").to_owned();
     let (code, lines) = list(&site, "daily");
@@ -118,5 +118,5 @@ fn a_month_without_a_drill_does_not_hold_and_leftovers_are_named() {
     says(&lines, "scratch", "no", "kdr_drill_old");
     let usage = site.run(["checklist", "yearly"]);
     assert_eq!(usage.code, Some(2));
-    assert!(usage.stderr.contains("daily, weekly and monthly"), "{}", usage.stderr);
+    assert!(usage.stderr.contains("daily, weekly, monthly"), "{}", usage.stderr);
 }

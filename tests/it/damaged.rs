@@ -194,7 +194,9 @@ fn the_index_is_made_anew_from_the_packs() {
     site.succeed(["check", "--read-data"]);
     site.restic().check_read_data();
     assert_newest_is_whole(&site);
-    assert!(site.succeed(["repair", "index", "--yes"]).stdout.contains("fits"));
+    assert!(
+        site.succeed(["repair", "index", "--yes"]).stdout.contains("the index matches the packs")
+    );
 }
 
 #[test]

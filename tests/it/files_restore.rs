@@ -166,7 +166,7 @@ fn a_configured_path_through_a_link_is_written_back_through_it_and_the_link_stay
     lchown(site.path("link"), Some(NOBODY), Some(NOBODY)).expect("root may give it away");
     let refused = site.run(["restore", "configs", "--in-place", "--yes"]);
     assert_eq!(refused.code, Some(4), "{}{}", refused.stdout, refused.stderr);
-    assert!(refused.stdout.contains("which user 65534 made"), "{}", refused.stdout);
+    assert!(refused.stdout.contains("which user 65534 created"), "{}", refused.stdout);
     assert_eq!(fs::read_to_string(site.path("real/conf/a")).expect("the file"), "changed");
     lchown(site.path("link"), Some(0), Some(0)).expect("root may take it back");
     fs::set_permissions(site.path("."), fs::Permissions::from_mode(0o777))
@@ -200,7 +200,7 @@ fn a_target_that_another_user_made_where_everyone_may_is_refused() {
         for command in [["restore", "configs", "--to"], ["restore", "files", "--target"]] {
             let refused = site.run(command.into_iter().chain([target.to_str().expect("UTF-8")]));
             assert_eq!(refused.code, Some(1), "{name}: {}{}", refused.stdout, refused.stderr);
-            assert!(refused.stderr.contains("65534 made"), "{name}: {}", refused.stderr);
+            assert!(refused.stderr.contains("65534 created"), "{name}: {}", refused.stderr);
         }
     }
     assert_eq!(fs::read_dir(site.path("elsewhere")).expect("a directory").count(), 0);

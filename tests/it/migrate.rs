@@ -451,7 +451,7 @@ fn what_the_operator_has_is_not_written_over_and_no_other_job_stops_unseen() {
     let before = machine.etc();
     let refused = machine.migrate(&["--apply"]);
     assert_eq!(refused.code, Some(5), "{}", refused.stdout);
-    assert!(refused.stderr.contains("kaleem-dr.toml is there"), "{}", refused.stderr);
+    assert!(refused.stderr.contains("kaleem-dr.toml exists"), "{}", refused.stderr);
     assert_eq!(machine.etc(), before);
     assert!(!machine.path("etc/kaleem-dr/mongo.uri").exists());
     fs::remove_file(machine.path(CONFIG)).expect("it is there");

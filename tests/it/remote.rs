@@ -68,8 +68,8 @@ fn site_in(s3: &S3, prefix: &str) -> Site {
 fn access(s3: &S3, prefix: &str) -> S3Access {
     let (key, secret) = (s3.key.clone().into(), s3.secret.clone().into());
     let mut access = S3Access::new(&s3.endpoint, &s3.bucket, key, secret);
-    access.prefix = prefix.to_owned();
-    access.region = "us-east-1".to_owned();
+    prefix.clone_into(&mut access.prefix);
+    "us-east-1".clone_into(&mut access.region);
     access.tuning.retries = 2;
     access.tuning.retry_delay = Duration::from_millis(10);
     access

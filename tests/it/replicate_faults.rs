@@ -83,8 +83,8 @@ fn client(
 ) -> OpendalStore {
     let mut access =
         S3Access::new(endpoint, bucket, SecretString::from(key), SecretString::from(secret));
-    access.prefix = prefix.to_owned();
-    access.region = "us-east-1".to_owned();
+    prefix.clone_into(&mut access.prefix);
+    "us-east-1".clone_into(&mut access.region);
     access.tuning = tuning;
     OpendalStore::s3(&access).expect("the access data are good")
 }

@@ -49,7 +49,7 @@ pub enum KeyCommand {
 /// comes from `KALEEM_DR_NEW_PASSWORD` or a prompt.
 #[derive(Debug, Args)]
 pub struct NewPassword {
-    /// File with the new password, readable by its owner only [default: $KALEEM_DR_NEW_PASSWORD, or
+    /// File with the new password, readable by its owner only [default: `$KALEEM_DR_NEW_PASSWORD`, or
     /// a prompt]
     #[arg(long, value_name = "FILE")]
     pub new_password_file: Option<PathBuf>,

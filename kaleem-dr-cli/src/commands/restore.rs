@@ -151,7 +151,7 @@ async fn source(context: &Context, args: Restore) -> Outcome {
     }
     let report = asking.given(done)?;
     print_restored(&report, context.global.json)?;
-    Ok(if report.is_done() { Exit::Done } else { Exit::NotVerified })
+    Ok(report.exit())
 }
 
 impl Restore {
@@ -271,6 +271,9 @@ fn print_restored(report: &RestoreReport, json: bool) -> Printed {
             .map_or_else(|| "did not run".to_owned(), |status| format!("ended with {status}"));
         line(&format!("  after the restore: {} {status}", hook.command.join(" ")))?;
         hook.output.lines().try_for_each(|text| line(&format!("    {text}")))?;
+    }
+    for missing in &report.not_restored {
+        line(&format!("  NOT RESTORED: {}: {}", missing.what, missing.why))?;
     }
     for uncompared in &report.uncompared {
         line(&format!("  NOT COMPARED: {}: {}", uncompared.what, uncompared.why))?;

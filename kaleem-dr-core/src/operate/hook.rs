@@ -161,7 +161,7 @@ mod tests {
         let reports =
             run_hooks(&hooks, Duration::from_millis(300), &CancellationToken::new()).await;
         assert_eq!(reports[0].status, None);
-        assert!(reports[0].output.starts_with("begun\nkilled, for it was not done"), "{reports:?}");
+        assert!(reports[0].output.starts_with("begun\nkilled because it still ran"), "{reports:?}");
     }
 
     #[tokio::test]

@@ -189,8 +189,8 @@ impl Restorable for MongoSource {
         plan: RestorePlan,
     ) -> Result<RestoreReport, SourceError> {
         let writes = Writes::of(&self.config);
-        let restored = restore::restore(&self.writer, &self.scope, &writes, point, plan).await?;
-        Ok(restored.0)
+        let restoring = restore::restore(&self.writer, &self.scope, &writes, point, plan);
+        Ok(Box::pin(restoring).await?.0)
     }
 
     async fn rehearse(

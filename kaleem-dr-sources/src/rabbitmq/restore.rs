@@ -232,6 +232,7 @@ impl Import {
             }
         }
         RestoreReport {
+            not_restored: Vec::new(),
             uncompared: Vec::new(),
             target: self.target.clone(),
             items: self.definitions.len(),

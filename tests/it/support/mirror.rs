@@ -42,7 +42,7 @@ impl S3Mirror {
             SecretString::from(self.s3.secret.as_str()),
         );
         access.prefix.clone_from(&self.prefix);
-        access.region = "us-east-1".to_owned();
+        "us-east-1".clone_into(&mut access.region);
         OpendalStore::s3(&access).expect("the access data are good")
     }
 

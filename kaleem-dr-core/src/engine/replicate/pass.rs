@@ -410,7 +410,7 @@ async fn delete(
                 return Ok(());
             }
         }
-        let mut gone = futures::stream::iter(objects.to_vec())
+        let mut gone = futures::stream::iter(objects.clone())
             .map(|object: Named| {
                 unless_cancelled(cancel, async move {
                     let key = object.key();

@@ -29,7 +29,7 @@ pub struct BucketReport {
 
 /// A diagnosis in the JSON of `r2 check`.
 #[derive(Serialize)]
-struct Step<'a> {
+struct CheckedStep<'a> {
     step: &'a str,
     verdict: Severity,
     message: &'a str,
@@ -37,7 +37,7 @@ struct Step<'a> {
 }
 
 fn as_steps<S: Serializer>(findings: &[Diagnosis], serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_seq(findings.iter().map(|found| Step {
+    serializer.collect_seq(findings.iter().map(|found| CheckedStep {
         step: found.id,
         verdict: found.severity,
         message: &found.what,

@@ -220,7 +220,6 @@ impl Repository {
         };
         let mut carrier = Some(opening.await?);
         let mut broken: Option<(String, Exit)> = None;
-        let (lost_here, lost_there) = (source_lock.lost(), destination_lock.lost());
         for snapshot in new {
             let Some(mut carrying) = carrier.take().filter(|_| broken.is_none()) else {
                 let (error, exit) =
@@ -228,23 +227,16 @@ impl Repository {
                 report.failed.push(failure(snapshot, format!("not tried: {error}"), exit));
                 continue;
             };
-            let (file, before) = (snapshot.file.clone(), gate.written_bytes());
-            let work = blocking(move || {
-                let carried = carrying.carry(&file);
-                Ok((carrying, carried))
-            });
-            tokio::pin!(work);
-            let (carrying, carried) = tokio::select! {
-                done = &mut work => done?,
-                () = async { tokio::select! { () = lost_here.cancelled() => {}, () = lost_there.cancelled() => {} } } => {
-                    stop.cancel();
-                    // Its result no longer matters: one of the locks below has the reason.
-                    let _ = work.await;
-                    source_lock.confirm().await?;
-                    destination_lock.confirm().await?;
-                    return Err(RepositoryError::Cancelled);
+            let before = gate.written_bytes();
+            let work = blocking({
+                let file = snapshot.file.clone();
+                move || {
+                    let carried = carrying.carry(&file);
+                    Ok((carrying, carried))
                 }
-            };
+            });
+            let (carrying, carried) =
+                under_locks(work, (source_lock, destination_lock), &stop).await?;
             carrier = Some(carrying);
             let copied = match carried {
                 Ok(()) => {
@@ -303,6 +295,27 @@ impl Repository {
                 why: found.wrong.join("; "),
             },
             _ => error,
+        }
+    }
+}
+
+/// Waits for work that needs both locks. If one is lost, the work is stopped, and the error says which.
+async fn under_locks<T>(
+    work: impl Future<Output = Result<T, RepositoryError>>,
+    (here, there): (&Lock, &Lock),
+    stop: &CancellationToken,
+) -> Result<T, RepositoryError> {
+    let (lost_here, lost_there) = (here.lost(), there.lost());
+    tokio::pin!(work);
+    tokio::select! {
+        done = &mut work => done,
+        () = async { tokio::select! { () = lost_here.cancelled() => {}, () = lost_there.cancelled() => {} } } => {
+            stop.cancel();
+            // Its result no longer matters: one of the locks below has the reason.
+            let _ = work.await;
+            here.confirm().await?;
+            there.confirm().await?;
+            Err(RepositoryError::Cancelled)
         }
     }
 }

@@ -139,25 +139,8 @@ impl Repository {
         if !options.dry_run {
             gate.hide(self.mended(lock, cancel).await?.damaged);
         }
-        let snapshots = self.snapshots().await?;
-        let mut prepared = {
-            let (repository, gate, progress) =
-                (self.clone(), gate.clone(), CaptureBar::of(source.name(), progress));
-            let (host, name, roots, stop) =
-                (options.host.clone(), source.name().clone(), source.roots(), stop.clone());
-            blocking(move || {
-                Prepared::new(
-                    &repository,
-                    gate,
-                    &progress,
-                    &snapshots,
-                    (&host, &name),
-                    &roots,
-                    &stop,
-                )
-            })
-            .await?
-        };
+        let bar = CaptureBar::of(source.name(), progress);
+        let mut prepared = self.prepared(source, &options.host, gate.clone(), bar, &stop).await?;
         let (reach, healed) = (std::mem::take(&mut prepared.reach), prepared.healed.take());
         if let Some(healed) = &healed {
             tracing::warn!(source = %source.name(), "{healed}");
@@ -213,6 +196,24 @@ impl Repository {
         saved.added_bytes += added;
         saved.snapshot = Some(id);
         Ok(saved)
+    }
+
+    /// Opens the engine with the parent of the next snapshot, in a thread that may block.
+    async fn prepared(
+        &self,
+        source: &dyn Source,
+        host: &HostName,
+        gate: Arc<Gate>,
+        bar: Arc<CaptureBar>,
+        stop: &CancellationToken,
+    ) -> Result<Prepared, RepositoryError> {
+        let snapshots = self.snapshots().await?;
+        let (repository, stop) = (self.clone(), stop.clone());
+        let (host, name, roots) = (host.clone(), source.name().clone(), source.roots());
+        blocking(move || {
+            Prepared::new(&repository, gate, &bar, &snapshots, (&host, &name), &roots, &stop)
+        })
+        .await
     }
 }
 

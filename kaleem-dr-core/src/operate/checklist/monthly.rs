@@ -63,7 +63,7 @@ fn drills(job: &Inspection, known: &Known) -> Answer {
                 of_repository(job, known, &drills, name, &location.in_words(), &mut answer);
             }
             Err(error) => {
-                answer.untold(&format!("the drills of repository {name}"), &error_chain(&error))
+                answer.untold(&format!("the drills of repository {name}"), &error_chain(&error));
             }
         }
     }

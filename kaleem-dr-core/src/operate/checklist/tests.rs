@@ -68,7 +68,7 @@ async fn a_source_that_failed_in_the_newest_run_or_in_one_before_is_named() {
     place.toml.push_str("[source.second]\ntype = 'stub'\n");
     let today = list(&place, Period::Daily).await;
     says(&today, "backup-job", Holds::No, "source second was not saved");
-    says(&today, "snapshots-today", Holds::No, "second: there is none");
+    says(&today, "snapshots-today", Holds::No, "second: it has no snapshot");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -114,7 +114,7 @@ async fn a_mirror_has_a_snapshot_only_once_a_pass_after_it_ended_well() {
     let ledger = Ledger::open(&place.state()).unwrap();
     let week = list(&place, Period::Weekly).await;
     says(&week, "snapshots-elsewhere", Holds::No, &format!("r2 does not have {}", id.short()));
-    says(&week, "no-failures", Holds::Yes, "1 ended well");
+    says(&week, "no-failures", Holds::Yes, "1 jobs succeeded");
     // A pass records what it will copy, and then fails.
     ledger.saw(MIRROR, &[format!("snapshots/{id}")]).unwrap();
     ledger.record(&event(EventKind::Replicate, MIRROR, Exit::Unreachable)).unwrap();

@@ -184,7 +184,7 @@ async fn jobs_of_before(job: &Arc<Examination>, deadline: Duration) -> Vec<Diagn
             {
                 Ok(restic) => found.extend(restic),
                 Err(_) => {
-                    found.push(Diagnosis::unseen("the version of restic", "no answer in time"))
+                    found.push(Diagnosis::unseen("the version of restic", "no answer in time"));
                 }
             }
             found

@@ -62,6 +62,6 @@ impl Inspection {
     /// Reports whether something was checked, and no finding is an error.
     #[must_use]
     pub fn is_well(&self) -> bool {
-        !self.checked.is_empty() && !self.findings.iter().any(|finding| finding.is_error())
+        !self.checked.is_empty() && !self.findings.iter().any(Finding::is_error)
     }
 }

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::{difference::Difference, rehearsal::Control};
+use crate::ground::Exit;
 
 /// The result of a restore, and of the comparison with the manifest afterwards.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -19,6 +20,9 @@ pub struct RestoreReport {
     pub differences: Vec<Difference>,
     /// Restored objects that could not be compared with anything.
     pub uncompared: Vec<Uncompared>,
+    /// Parts of the point that the target did not accept, so that the restore is only partial.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub not_restored: Vec<Uncompared>,
     /// Warnings for the operator, as one sentence each.
     pub warnings: Vec<String>,
     /// The operator's commands that ran afterwards.
@@ -62,17 +66,30 @@ impl RestoreReport {
         self
     }
 
-    /// Reports whether it is equal, and every hook succeeded.
+    /// Reports whether it is equal, nothing is missing, and every hook succeeded.
     #[must_use]
     pub fn is_done(&self) -> bool {
-        self.is_equal() && self.hooks.iter().all(|hook| hook.status == Some(0))
+        self.exit() == Exit::Done
+    }
+
+    /// The exit code of a restore with this report: [`Exit::NotVerified`] for a difference or a failed hook, [`Exit::Partial`] if a
+    /// part was not restored.
+    #[must_use]
+    pub fn exit(&self) -> Exit {
+        if !self.is_equal() || self.hooks.iter().any(|hook| hook.status != Some(0)) {
+            Exit::NotVerified
+        } else if self.not_restored.is_empty() {
+            Exit::Done
+        } else {
+            Exit::Partial
+        }
     }
 }
 
-/// A restored object that could not be compared with anything.
+/// An object that was not compared, or not restored.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Uncompared {
-    /// The object that was not compared.
+    /// The object.
     pub what: String,
     /// The reason.
     pub why: String,
@@ -94,6 +111,17 @@ pub struct HookReport {
 mod tests {
     use super::*;
 
+    fn report_of(not_restored: &[&str]) -> RestoreReport {
+        let not_restored = not_restored
+            .iter()
+            .map(|what| Uncompared { what: (*what).to_owned(), why: "refused".to_owned() });
+        RestoreReport {
+            compared: vec!["7 queues".to_owned()],
+            not_restored: not_restored.collect(),
+            ..RestoreReport::default()
+        }
+    }
+
     #[test]
     fn a_scratch_name_is_left_out_of_what_a_report_says() {
         let report = RestoreReport {
@@ -113,6 +141,8 @@ mod tests {
             ..RestoreReport::default()
         };
         let plain = report.without("kdr_drill_1");
+        assert_eq!(report_of(&[]).exit(), Exit::Done);
+        assert_eq!(report_of(&["users"]).exit(), Exit::Partial);
         assert_eq!(
             plain.compared,
             [

@@ -299,16 +299,17 @@ fn done(
 
 /// Reads a collection: sequentially, or in parallel ranges.
 enum Reader {
-    Whole(CollectionReader),
-    Ranged(RangedReader),
+    Whole(Box<CollectionReader>),
+    Ranged(Box<RangedReader>),
 }
 
 impl Reader {
     async fn open(read: Read, range_bytes: u64) -> Result<Self, SourceError> {
         if let Some(ranges) = ranges::split(&read.connection, &read.spec, range_bytes).await? {
-            return Ok(Self::Ranged(RangedReader::new(read, ranges)));
+            return Ok(Self::Ranged(Box::new(RangedReader::new(read, ranges))));
         }
-        CollectionReader::open(read, None).await.map(Self::Whole)
+        let reader = CollectionReader::open(read, None).await?;
+        Ok(Self::Whole(Box::new(reader)))
     }
 
     async fn next(&mut self) -> Result<Option<Batch>, SourceError> {

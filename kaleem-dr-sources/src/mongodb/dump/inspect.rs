@@ -69,7 +69,7 @@ async fn run(point: &PointReader) -> Result<Inspection, SourceError> {
     let progress = point.progress().begin("check documents", Unit::Bytes, Some(total));
     for artifact in data() {
         let found = documents(point, artifact, progress.as_ref()).await?;
-        if !found.findings.iter().any(|finding| finding.is_error()) {
+        if !found.findings.iter().any(Finding::is_error) {
             inspection.checked.push(format!("{}: {} documents", artifact.path, found.documents));
         }
         inspection.findings.extend(found.findings);

@@ -155,7 +155,7 @@ where
     let failed = |error| SourceError::artifact(&path, error);
     let mut progress = Progress { at: window.after, seen: 0, begun: false };
     let mut tries = 0;
-    while window.to > window.after {
+    while !window.is_empty() {
         let before = (progress.at, progress.seen);
         let Some(error) = read_on(connection, window, of, to, &mut keep, &mut progress).await?
         else {

@@ -1,9 +1,15 @@
 //! Positions in a server's oplog: its two ends, and the position after which a capture must keep all entries.
 
+use std::time::Duration;
+
 use bson::{Document, Timestamp, doc};
+use futures::TryStreamExt as _;
 use kaleem_dr_core::ground::SourceError;
 
-use crate::mongodb::server::Connection;
+use crate::mongodb::server::{Connection, is_passing};
+
+/// Attempts to read an end of the oplog while connections or members fail.
+const TRIES: u32 = 6;
 
 /// The action that errors of these reads name.
 pub(super) const ACTION: &str =
@@ -73,7 +79,24 @@ pub(crate) async fn edge(
         "find": "oplog.rs", "sort": { "$natural": direction }, "limit": 1, "projection": { "ts": 1 },
         "readConcern": { "level": "majority" },
     };
-    let found: Vec<Document> = connection.list("local", find, ACTION).await?;
+    let local = connection.client().await?.database("local");
+    let mut tries = 0;
+    let found: Vec<Document> = loop {
+        let reading = async {
+            Ok(match local.run_cursor_command(find.clone()).await {
+                Ok(cursor) => cursor.try_collect().await,
+                Err(error) => Err(error),
+            })
+        };
+        match connection.answer(ACTION, reading).await? {
+            Ok(found) => break found,
+            Err(error) if is_passing(&error) && tries < TRIES => {
+                tries += 1;
+                tokio::time::sleep(Duration::from_millis(100 << tries)).await;
+            }
+            Err(error) => return Err(connection.error(ACTION, &error)),
+        }
+    };
     let entry = found.first().ok_or_else(|| {
         connection.odd_answer(ACTION, "it is empty: is this a member of a replica set?")
     })?;

@@ -104,7 +104,8 @@ pub(crate) fn time(entry: &RawDocument) -> Result<Timestamp, String> {
 /// UUID of the collection that an entry refers to, as 32 hex digits.
 pub(crate) fn uuid(entry: &RawDocument) -> Option<String> {
     let Ok(Some(bson::RawBsonRef::Binary(uuid))) = entry.get("ui") else { return None };
-    (uuid.bytes.len() == 16).then(|| uuid.bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    let bytes: [u8; 16] = uuid.bytes.try_into().ok()?;
+    Some(bson::Uuid::from_bytes(bytes).to_string().replace('-', ""))
 }
 
 /// Parses an entry.

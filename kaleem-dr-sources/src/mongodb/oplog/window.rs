@@ -11,6 +11,11 @@ pub(crate) struct Window {
 }
 
 impl Window {
+    /// Reports whether it covers no entry.
+    pub(crate) fn is_empty(self) -> bool {
+        self.to <= self.after
+    }
+
     /// Encodes the window for the manifest: `{"after": {"t": seconds, "i": increment}, "to": …}`.
     pub(crate) fn to_value(self) -> Value {
         let moment = |at: Timestamp| json!({ "t": at.time, "i": at.increment });

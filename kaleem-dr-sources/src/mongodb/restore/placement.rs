@@ -40,7 +40,7 @@ impl Placement {
     pub(crate) fn settle(
         stored: Vec<StoredCollection>,
         mut request: RestoreRequest,
-        now: Timestamp,
+        (of_server, now): (bool, Timestamp),
     ) -> Result<(Self, RestoreRequest), SourceError> {
         if request.extras == Extras::Remove && !request.only.is_empty() {
             return Err(refused(
@@ -54,8 +54,8 @@ impl Placement {
         let selected = select(stored, &request.only)?;
         let databases: BTreeSet<&str> =
             selected.iter().map(|stored| stored.spec.database.as_str()).collect();
-        request.to = resolve(request.to, &databases, now);
-        let databases = target_databases(&request.to, &databases)?;
+        request.to = resolve(request.to, &databases, of_server, now);
+        let databases = target_databases(&request.to, &databases, of_server)?;
         let known = names
             .iter()
             .filter_map(|(database, name)| {
@@ -182,13 +182,20 @@ fn refuse_doubles(parts: &[Placed]) -> Result<(), SourceError> {
 
 /// Resolves the default target: `<db>_restored_<time>` for one database, the prefix
 /// `restored_<time>` for several.
-fn resolve(to: RestoreTarget, databases: &BTreeSet<&str>, now: Timestamp) -> RestoreTarget {
+fn resolve(
+    to: RestoreTarget,
+    databases: &BTreeSet<&str>,
+    of_server: bool,
+    now: Timestamp,
+) -> RestoreTarget {
     if to != RestoreTarget::Beside(None) {
         return to;
     }
     let stamp = now.strftime("%Y%m%d_%H%M%S").to_string();
     let name = match databases.iter().next() {
-        Some(database) if databases.len() == 1 => names::restored_database(database, &stamp),
+        Some(database) if databases.len() == 1 && !of_server => {
+            names::restored_database(database, &stamp)
+        }
         _ => format!("restored_{stamp}"),
     };
     RestoreTarget::Beside(Some(name))
@@ -198,9 +205,10 @@ fn resolve(to: RestoreTarget, databases: &BTreeSet<&str>, now: Timestamp) -> Res
 fn target_databases(
     to: &RestoreTarget,
     databases: &BTreeSet<&str>,
+    of_server: bool,
 ) -> Result<BTreeMap<String, String>, SourceError> {
     let target = |database: &str| match to {
-        RestoreTarget::Beside(Some(name)) if databases.len() == 1 => name.clone(),
+        RestoreTarget::Beside(Some(name)) if databases.len() == 1 && !of_server => name.clone(),
         RestoreTarget::Beside(Some(prefix)) => names::prefixed_database(prefix, database),
         RestoreTarget::Beside(None) | RestoreTarget::InPlace => database.to_owned(),
     };
@@ -264,7 +272,7 @@ mod tests {
     fn place(names: &[&str], request: RestoreRequest) -> Result<Vec<String>, SourceError> {
         let now: Timestamp = "2026-01-31T12:00:05Z".parse().unwrap();
         let stored = names.iter().map(|name| stored(name)).collect();
-        let (placement, _) = Placement::settle(stored, request, now)?;
+        let (placement, _) = Placement::settle(stored, request, (false, now))?;
         Ok(placement.parts.iter().map(|placed| placed.target.namespace()).collect())
     }
 
@@ -351,9 +359,12 @@ mod tests {
             rename: vec![rename("a", "z")],
             ..RestoreRequest::whole(RestoreTarget::InPlace)
         };
-        let (placement, _) =
-            Placement::settle(vec![stored("d.a"), stored("d.b")], request, Timestamp::UNIX_EPOCH)
-                .unwrap();
+        let (placement, _) = Placement::settle(
+            vec![stored("d.a"), stored("d.b")],
+            request,
+            (false, Timestamp::UNIX_EPOCH),
+        )
+        .unwrap();
         let is_extra = |name: &str| placement.is_extra(&stored(name).spec);
         assert_eq!(["d.a", "d.z", "d.b", "d.c"].map(is_extra), [false, false, false, true]);
     }

@@ -34,8 +34,11 @@ pub(crate) async fn plan(
     point: &PointReader,
     request: RestoreRequest,
 ) -> Result<RestorePlan, SourceError> {
-    let (placement, request) =
-        Placement::settle(catalogue::read(point.manifest())?, request, Timestamp::now())?;
+    let (placement, request) = Placement::settle(
+        catalogue::read(point.manifest())?,
+        request,
+        (users::are_of_server(point.manifest()), Timestamp::now()),
+    )?;
     let facts = connection.facts().await?;
     refuse_sharded_config(connection, &facts, &placement, &request.to)?;
     let mut actions = Vec::new();

@@ -31,6 +31,7 @@ use crate::mongodb::{
         Connection,
         listing::{self, CollectionKind, Scope, Shown},
     },
+    users,
 };
 
 /// Restores a point into databases with the scratch name, compares, and drops them.
@@ -42,15 +43,18 @@ pub(crate) async fn rehearse(
     scratch: &ScratchTarget,
 ) -> Result<RestoreReport, SourceError> {
     let request = RestoreRequest::whole(RestoreTarget::Beside(Some(scratch.name.clone())));
-    let (placement, _) =
-        Placement::settle(catalogue::read(point.manifest())?, request.clone(), Timestamp::now())?;
+    let (placement, _) = Placement::settle(
+        catalogue::read(point.manifest())?,
+        request.clone(),
+        (users::are_of_server(point.manifest()), Timestamp::now()),
+    )?;
     for database in placement.databases.values() {
         refuse_foreign(database)?;
     }
     // Refuses databases that contain anything, so everything dropped below belongs to this
     // rehearsal.
     let plan = plan::plan(connection, scope, writes, point, request).await?;
-    let mut rehearsed = run::restore(connection, scope, writes, point, plan).await;
+    let mut rehearsed = Box::pin(run::restore(connection, scope, writes, point, plan)).await;
     scratch.filled();
     if let Ok((report, live)) = &mut rehearsed
         && scratch.control

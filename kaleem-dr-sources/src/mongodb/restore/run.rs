@@ -83,8 +83,11 @@ async fn run(
     point: &PointReader,
     plan: RestorePlan,
 ) -> Result<(Placement, RestoreReport, Vec<Live>), SourceError> {
-    let (placement, request) =
-        Placement::settle(catalogue::read(point.manifest())?, plan.request, Timestamp::now())?;
+    let (placement, request) = Placement::settle(
+        catalogue::read(point.manifest())?,
+        plan.request,
+        (users::are_of_server(point.manifest()), Timestamp::now()),
+    )?;
     let facts = connection.facts().await?;
     plan::refuse_sharded_config(connection, &facts, &placement, &request.to)?;
     let in_place = request.to == RestoreTarget::InPlace;
@@ -123,33 +126,8 @@ async fn run(
         progress: progress.as_ref(),
         replaces: in_place && request.existing == Existing::Replace,
     };
-    let mut live = Vec::new();
-    // Views last, because they depend on collections; the server accepts them in any order.
-    let (views, collections): (Vec<_>, Vec<_>) =
-        placement.parts.iter().partition(|placed| placed.stored.spec.kind == CollectionKind::View);
-    for placed in collections.into_iter().chain(views) {
-        let target = &placed.target;
-        let found = there.iter().find(|spec| spec.namespace() == target.namespace());
-        if let (Some(found), Existing::Merge) = (found, request.existing) {
-            live.push(Live::of(placed, MultisetDigest::default(), true));
-            if found.kind != target.kind {
-                // The comparison reports it.
-                continue;
-            }
-            if let Some(data) = placed.stored.data.as_ref() {
-                rebuilder
-                    .merge(target, found, data, pieces(point, &data.path).await?, &mut report)
-                    .await?;
-            }
-            continue;
-        }
-        let content = match &placed.stored.data {
-            Some(data) => Some((data, pieces(point, &data.path).await?)),
-            None => None,
-        };
-        let content = rebuilder.collection(target, content, &mut report).await?;
-        live.push(Live::of(placed, content, false));
-    }
+    let mut live =
+        rebuild_all(&rebuilder, point, &placement, (&there, request.existing), &mut report).await?;
     if let Some(oplog) = oplog {
         let replay = Replay {
             connection,
@@ -174,6 +152,44 @@ async fn run(
     report.warnings.extend(plan::expiry_warning(&placement));
     progress.finish();
     Ok((placement, report, live))
+}
+
+/// Creates and fills every collection of a placement, or merges it into the one that is `there`. Returns what exists now.
+async fn rebuild_all(
+    rebuilder: &Rebuilder<'_>,
+    point: &PointReader,
+    placement: &Placement,
+    (there, existing): (&[CollectionSpec], Existing),
+    report: &mut RestoreReport,
+) -> Result<Vec<Live>, SourceError> {
+    let mut live = Vec::new();
+    // Views last, because they depend on collections; the server accepts them in any order.
+    let (views, collections): (Vec<_>, Vec<_>) =
+        placement.parts.iter().partition(|placed| placed.stored.spec.kind == CollectionKind::View);
+    for placed in collections.into_iter().chain(views) {
+        let target = &placed.target;
+        let found = there.iter().find(|spec| spec.namespace() == target.namespace());
+        if let (Some(found), Existing::Merge) = (found, existing) {
+            live.push(Live::of(placed, MultisetDigest::default(), true));
+            if found.kind != target.kind {
+                // The comparison reports it.
+                continue;
+            }
+            if let Some(data) = placed.stored.data.as_ref() {
+                rebuilder
+                    .merge(target, found, data, pieces(point, &data.path).await?, report)
+                    .await?;
+            }
+            continue;
+        }
+        let content = match &placed.stored.data {
+            Some(data) => Some((data, pieces(point, &data.path).await?)),
+            None => None,
+        };
+        let content = rebuilder.collection(target, content, report).await?;
+        live.push(Live::of(placed, content, false));
+    }
+    Ok(live)
 }
 
 /// Replays an oplog, and compares every collection that it changed with its expected content.

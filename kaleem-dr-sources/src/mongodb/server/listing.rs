@@ -8,7 +8,10 @@ use futures::TryStreamExt as _;
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use kaleem_dr_core::ground::SourceError;
 
-use super::connection::{Connection, code, codes};
+use super::{
+    connection::Connection,
+    error::{code, codes},
+};
 use crate::mongodb::{
     config::{MongoConfig, MongoConfigError},
     names,

@@ -3,6 +3,7 @@
 mod connection;
 mod diagnose;
 mod docker;
+mod error;
 pub(crate) mod index;
 pub(crate) mod listing;
 mod probe;
@@ -15,7 +16,8 @@ pub use self::docker::DockerContainer;
 #[cfg(test)]
 pub(crate) use self::recorder::Recorder;
 pub(crate) use self::{
-    connection::{Connection, ServerFacts, Topology, code, codes, is_passing},
+    connection::{Connection, ServerFacts, Topology},
     diagnose::Patient,
+    error::{code, codes, is_passing},
     probe::probe,
 };

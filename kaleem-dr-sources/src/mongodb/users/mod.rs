@@ -9,7 +9,7 @@ mod restore;
 
 pub(crate) use self::{
     part::Part,
-    plan::{are_restored, owners, planned},
+    plan::{are_of_server, are_restored, owners, planned},
     read::{read, warning},
     restore::restore,
 };

@@ -17,12 +17,17 @@ pub(crate) fn are_restored(request: &RestoreRequest) -> bool {
         && request.only.is_empty()
 }
 
+/// Reports whether a point has the users and roles of a whole server, so that it is a dump of several databases.
+pub(crate) fn are_of_server(manifest: &Manifest) -> bool {
+    Part::Users.of(manifest, "admin").is_some()
+}
+
 /// The databases whose users and roles a restore handles: the restored ones, and `admin` for a dump of a whole server.
 pub(crate) fn owners<'a>(
     manifest: &Manifest,
     databases: impl Iterator<Item = &'a String>,
 ) -> BTreeSet<String> {
-    let whole = Part::Users.of(manifest, "admin").map(|_| "admin".to_owned());
+    let whole = are_of_server(manifest).then(|| "admin".to_owned());
     databases.cloned().chain(whole).collect()
 }
 

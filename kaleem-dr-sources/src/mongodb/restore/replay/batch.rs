@@ -90,12 +90,10 @@ fn gather(writes: Vec<(Bson, Change)>) -> Vec<Changed> {
     let mut places: HashMap<Vec<u8>, usize> = HashMap::new();
     let mut gathered: Vec<Changed> = Vec::new();
     for (id, change) in writes {
-        match places.get(&key(&id)) {
-            Some(place) => gathered[*place].changes.push(change),
-            None => {
-                places.insert(key(&id), gathered.len());
-                gathered.push(Changed { id, changes: vec![change] });
-            }
+        let place = *places.entry(key(&id)).or_insert(gathered.len());
+        match gathered.get_mut(place) {
+            Some(known) => known.changes.push(change),
+            None => gathered.push(Changed { id, changes: vec![change] }),
         }
     }
     gathered
@@ -319,8 +317,8 @@ impl Target<'_> {
 mod tests {
     use super::*;
 
-    fn raw(document: Document) -> RawDocumentBuf {
-        RawDocumentBuf::try_from(&document).unwrap()
+    fn raw(document: impl std::borrow::Borrow<Document>) -> RawDocumentBuf {
+        RawDocumentBuf::try_from(document.borrow()).unwrap()
     }
 
     #[test]
