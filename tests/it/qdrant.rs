@@ -836,7 +836,7 @@ async fn a_failed_capture_keeps_no_snapshot_and_leaves_no_file_on_the_server() {
         ),
         (
             Faults { refusals: refuse(Method::POST, "/snapshots", 403), ..Faults::default() },
-            "does not allow us to make a snapshot",
+            "does not allow us to create a snapshot",
         ),
         (
             Faults { refusals: refuse(Method::GET, "/aliases", 500), ..Faults::default() },
@@ -1123,7 +1123,10 @@ async fn a_switch_that_fails_is_switched_back() {
     server.stand_in().set_faults(Faults { refusals: vec![refusal, barred], ..Faults::default() });
     let error = restore(&source, &point, in_place()).await.expect_err("it fails");
     let told = error_chain(&error);
-    assert!(told.contains("to go back send POST /collections/aliases"), "{told}");
+    assert!(
+        told.contains("to restore the previous state send POST /collections/aliases"),
+        "{told}"
+    );
     let leads_to = server.alias("search").await.expect("the alias is there");
     assert_eq!(
         server.points(&leads_to).await.len(),

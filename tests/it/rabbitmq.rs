@@ -271,9 +271,7 @@ async fn the_user_that_restores_keeps_its_password() {
     let import =
         Import::prepare(&point, &live, &RestoreTarget::InPlace, acting.server(), acting.username())
             .unwrap();
-    assert!(
-        import.plan(&live).warnings[0].starts_with("user acting user is the one that restores")
-    );
+    assert!(import.plan(&live).warnings[0].starts_with("user acting user performs the restore"));
     let report = import.send(&acting).await.unwrap();
     assert!(report.is_equal(), "{report:?}");
     acting.check_rights().await.unwrap();

@@ -175,7 +175,7 @@ fn what_is_installed_is_listed_with_its_next_run_and_removed_without_a_trace() {
     let installed = succeed(&site, &["install"]);
     assert!(installed.stdout.contains("systemctl daemon-reload"), "{}", installed.stdout);
     assert!(
-        installed.stdout.contains("warning: the credential qdrant-key is not there"),
+        installed.stdout.contains("warning: the credential qdrant-key does not exist"),
         "{}",
         installed.stdout
     );
