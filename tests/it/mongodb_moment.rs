@@ -118,6 +118,7 @@ impl Writer {
     async fn start(uri: &str, seed: u64) -> Self {
         let client = Client::with_uri_str(uri).await.expect("a valid address");
         let database = client.database(DATABASE);
+        database.drop().await.expect("our own database can be dropped");
         let random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
         let mut writer = Self { database, log: Log::default(), now: State::new(), random, made: 0 };
         for name in COLLECTIONS {
@@ -139,8 +140,8 @@ impl Writer {
     }
 
     async fn done_on(&mut self, database: &Database, command: Document, effects: Vec<Effect>) {
-        let reply = database.run_command(command.clone()).await.expect("the server writes");
-        assert!(reply.get("writeErrors").is_none(), "{command} {reply}");
+        let reply = database.run_command(command).await.expect("the server writes");
+        assert!(reply.get("writeErrors").is_none(), "{reply}");
         let at = reply.get_timestamp("operationTime").expect("it says when");
         self.log.0.push((at, effects));
     }
@@ -293,8 +294,10 @@ async fn captured_is_the_moment(
     stop.store(true, Ordering::Relaxed);
     let writer = writing.await.expect("the writer ends");
     if report.exit != Exit::Done {
-        assert!(report.sources[0].snapshot.is_none() && report.sources[0].error.is_some());
-        eprintln!("seed {seed}: {:?}", report.sources[0].error);
+        // Only a rename during a read ends a capture, and leaves no snapshot.
+        let error = report.sources[0].error.as_deref().unwrap_or_default();
+        assert!(error.contains("was renamed to live.kept"), "seed {seed}: {error}");
+        assert!(report.sources[0].snapshot.is_none(), "seed {seed}");
         return (report.exit, None);
     }
     let point = points.latest().await;
@@ -317,6 +320,12 @@ async fn captured_is_the_moment(
         assert_eq!(found.get(name), expected.get(name), "seed {seed}: {name} at {moment:?}");
     }
     (report.exit, Some(restored))
+}
+
+/// Six seeds, or as many as `KALEEM_TEST_MONGO_SEEDS` says.
+fn seeds() -> std::ops::Range<u64> {
+    let count = std::env::var("KALEEM_TEST_MONGO_SEEDS").ok().and_then(|count| count.parse().ok());
+    2..2 + count.unwrap_or(6_u64)
 }
 
 /// A step of time in which a capture goes slowly.
@@ -360,21 +369,24 @@ async fn a_capture_longer_than_the_snapshot_shows_the_moment_of_its_end() {
 #[tokio::test(flavor = "multi_thread")]
 async fn lost_cursors_connections_and_members_end_no_capture() {
     let server = MongoServer::start();
-    let mut whole = 0;
-    for seed in 2..8 {
+    let mut compared = 0;
+    for seed in seeds() {
         let random = std::sync::Mutex::new(Random(seed * 7919 + 1));
         let faults = Arc::new(AtomicU64::new(0));
         let counted = faults.clone();
-        let (exit, restored) = captured_is_the_moment(&server, seed, move |command, elapsed| {
+        let (_, restored) = captured_is_the_moment(&server, seed, move |command, elapsed| {
             let of_reads = command.contains_key("getMore") || command.contains_key("find");
             if !of_reads || elapsed.is_zero() {
                 return Fate::Passes;
             }
+            let is_oplog = |name: &str| command.get_str(name).is_ok_and(|of| of == "oplog.rs");
+            let of_oplog = is_oplog("find") || is_oplog("collection");
             let mut random = random.lock().expect("no other thread failed");
             let fate = match random.below(12) {
                 0 => Fate::fails(43, "CursorNotFound"),
                 1 => Fate::fails(175, "QueryPlanKilled"),
-                2 => Fate::fails(239, "SnapshotTooOld"),
+                // The oplog is not read in a snapshot.
+                2 if !of_oplog => Fate::fails(239, "SnapshotTooOld"),
                 3 => Fate::Cut,
                 _ => return Fate::Waits(Duration::from_millis(5)),
             };
@@ -383,8 +395,7 @@ async fn lost_cursors_connections_and_members_end_no_capture() {
         })
         .await;
         assert!(faults.load(Ordering::SeqCst) > 3, "seed {seed}: {faults:?}");
-        assert_eq!(exit, Exit::Done, "seed {seed}");
-        whole += u32::from(restored.is_some());
+        compared += u32::from(restored.is_some());
     }
-    assert!(whole > 0, "none of them needed the oplog");
+    assert!(compared > 1, "{compared} captures needed the oplog and ended well");
 }
