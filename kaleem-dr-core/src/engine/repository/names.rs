@@ -9,7 +9,7 @@ use super::store::{Object, ObjectStore, StoreError};
 /// The objects in one of a repository's directories; other files there are ignored.
 ///
 /// # Errors
-/// As [`ObjectStore::list`].
+/// As [`BasicStore::list`](super::store::BasicStore::list).
 pub async fn objects(store: &dyn ObjectStore, directory: &str) -> Result<Vec<Object>, StoreError> {
     let mut listed = store.list(directory).await?;
     listed.retain(|object| is_object_name(&object.key));
