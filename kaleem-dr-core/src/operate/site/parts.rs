@@ -251,8 +251,11 @@ impl Site {
     }
 }
 
-/// Releases a lock after the work under it, however that ended.
+/// Releases a lock after the work under it, however that ended. The error of the work comes first: a lock that cannot be removed
+/// must not hide it.
 pub(super) async fn released<T>(lock: Lock, done: Result<T, SiteError>) -> Result<T, SiteError> {
-    lock.release().await?;
-    done
+    let released = lock.release().await;
+    let done = done?;
+    released?;
+    Ok(done)
 }

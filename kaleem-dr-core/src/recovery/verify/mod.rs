@@ -41,7 +41,8 @@ impl From<ProofLevel> for Thoroughness {
 /// Verifies a source's snapshot, chosen as by [`find_snapshot`].
 ///
 /// # Errors
-/// As [`verify_point`], or if there is no such snapshot. One that is too damaged to be opened is a report.
+/// As [`verify_point`], and if the snapshot does not exist. A snapshot that is too damaged to be opened is not an error: the report
+/// says so.
 pub async fn verify_source(
     repository: &Repository,
     source: &dyn Restorable,

@@ -63,7 +63,7 @@ pub(crate) enum Without {
     Never,
     /// If nothing can be written: the operation only reads.
     Writes,
-    /// If there is no space: the operation frees some.
+    /// If the disk is full: the operation frees space.
     Room,
 }
 

@@ -136,6 +136,7 @@ impl Replay<'_> {
             live,
             batch: Batch::default(),
             open: HashMap::new(),
+            places: HashMap::new(),
             replayed: Replayed::default(),
         };
         while let Some(operation) = entries.next().await? {
@@ -154,6 +155,8 @@ struct Work<'a, 'b> {
     batch: Batch,
     /// Operations of transactions that are not committed yet.
     open: HashMap<Vec<u8>, Vec<Operation>>,
+    /// The last known place of each UUID among the live ones: most entries are writes, and there may be thousands of collections.
+    places: HashMap<String, usize>,
     replayed: Replayed,
 }
 
@@ -225,11 +228,13 @@ impl Work<'_, '_> {
 
     /// Finds the collection of an entry. Entries identify it by UUID, because a name may pass from one collection to another;
     /// some servers change the UUID with the name, or have none.
-    fn find(&self, database: &str, collection: &str, uuid: Option<&str>) -> Found {
-        let is = |at: &usize| !self.live[*at].is_gone;
+    fn find(&mut self, database: &str, collection: &str, uuid: Option<&str>) -> Found {
         if let Some(uuid) = uuid {
-            let by_uuid = |live: &Live| live.uuid.as_deref() == Some(uuid);
-            if let Some(at) = self.live.iter().position(by_uuid).filter(is) {
+            let is = |live: &Live| live.uuid.as_deref() == Some(uuid) && !live.is_gone;
+            let known = self.places.get(uuid).copied();
+            let known = known.filter(|at| self.live.get(*at).is_some_and(is));
+            if let Some(at) = known.or_else(|| self.live.iter().position(is)) {
+                self.places.insert(uuid.to_owned(), at);
                 return Found::At(at);
             }
         }
