@@ -119,6 +119,51 @@ fn packs_that_were_lost_here_stay_on_the_mirror() {
     }
 }
 
+/// A pack that was lost here before any pass copied it, while a blob of an older snapshot is also
+/// in it: the index file that refers to it must not reach the mirror, where the old snapshot can
+/// still be restored.
+#[test]
+fn an_index_file_that_refers_to_a_lost_pack_is_not_copied() {
+    let (site, mirror) = with_mirror_of_two_days();
+    let restic = Restic::on_directory(&mirror, PASSWORD);
+    let before = objects(&mirror);
+    let old = files(&site.repository(), "index");
+    // Without an index, another program writes each blob of the tree a second time.
+    let aside = site.path("aside");
+    fs::create_dir(&aside).expect("a directory can be made");
+    for index in &old {
+        fs::rename(index, aside.join(index.file_name().expect("a name"))).expect("it can be moved");
+    }
+    let packs = files(&site.repository(), "data");
+    let tree = site.path("tree");
+    let tree = tree.to_str().expect("a path in UTF-8");
+    site.restic().succeed(["backup", "--force", tree]);
+    for index in &old {
+        fs::rename(aside.join(index.file_name().expect("a name")), index).expect("it can be back");
+    }
+    for pack in files(&site.repository(), "data").iter().filter(|pack| !packs.contains(pack)) {
+        fs::remove_file(pack).expect("a pack can be lost");
+    }
+    for flags in [&["--dry-run"][..], &[], &["--max-delete", "100", "--delete-foreign"]] {
+        let outcome = site.run(["replicate"].iter().chain(flags).copied());
+        let said = format!("{}{}", outcome.stdout, outcome.stderr);
+        assert_eq!(outcome.code, Some(4), "{flags:?}: {said}");
+        assert!(said.contains("repair index") && said.contains("were never copied"), "{said}");
+        assert_eq!(objects(&mirror), before, "{flags:?}");
+    }
+    for snapshot in restic.snapshots() {
+        let id = snapshot["id"].as_str().expect("an id");
+        let to = site.path(&format!("restored-{id}"));
+        restic.succeed(["restore", id, "--target", to.to_str().expect("a path in UTF-8")]);
+    }
+    // What is whole is copied once the index is right.
+    site.succeed(["repair", "index", "--yes"]);
+    another_day(&site, 7);
+    let outcome = site.run(["replicate", "--max-delete", "100"]);
+    assert_eq!(outcome.code, Some(0), "{}{}", outcome.stdout, outcome.stderr);
+    assert_eq!(objects(&mirror), objects(&site.repository()));
+}
+
 #[test]
 fn what_was_pruned_here_is_deleted_there_whoever_pruned() {
     let (site, mirror) = with_mirror_of_two_days();

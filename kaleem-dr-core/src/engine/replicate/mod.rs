@@ -8,6 +8,7 @@
 mod guard;
 mod inventory;
 mod journal;
+mod lost;
 mod pass;
 mod proof;
 mod repair;
@@ -170,7 +171,7 @@ pub struct MirrorReport {
     pub lost: u64,
     /// Objects read back from the far side and found correct.
     pub verified: Count,
-    /// Damaged objects on the far side, as sentences.
+    /// Damaged or lost objects, as sentences.
     pub wrong: Vec<String>,
     /// Exit status of the pass.
     pub exit: Exit,

@@ -10,6 +10,7 @@ use super::{
     guard::{Deletions, Indexes},
     inventory::{self, Inventory, Named},
     journal::Journal,
+    lost::Lost,
     proof,
     transfer::{AT_ONCE, Brought, Carrier},
     unless_cancelled,
@@ -49,21 +50,27 @@ pub(super) async fn pass(
         return Err(emptied(&journal, job)?);
     }
     report.lost = known.lost.len() as u64;
-    let mut missing: Vec<Vec<Named>> =
-        ObjectKind::WRITTEN.iter().map(|&kind| near.beyond(&far, kind)).collect();
+    let mut missing = ObjectKind::WRITTEN.map(|kind| near.beyond(&far, kind));
     let unproven = proof::unproven(job, &journal, (&near, &far), cancel).await?;
     for (kind, objects) in ObjectKind::WRITTEN.into_iter().zip(&mut missing) {
         objects.extend(unproven.iter().filter(|object| object.kind == kind).cloned());
     }
     report.compare(&near, &missing);
+    let [_, packs, indexes, _] = &mut missing;
+    let lost = unless_cancelled(cancel, Lost::search(job, (&near, &far), indexes)).await?;
+    packs.extend(lost.written_since.iter().cloned());
+    lost.hold_back(&mut missing);
+    let loss = lost.sentence(&report.from);
+    let may_delete = loss.is_none() && !job.options.keep_all;
+    report.wrong.extend(loss);
     let surplus = surplus(job, (&near, &far), &mut report)?;
-    if !job.options.keep_all {
+    if may_delete {
         report.refused =
             unless_cancelled(cancel, refusal(job, &known, (&near, &far), &surplus.concat()))
                 .await?;
     }
     if job.options.dry_run {
-        report.plan(&missing, if job.options.keep_all { &[] } else { &surplus });
+        report.plan(&missing, if may_delete { &surplus } else { &[] });
         return Ok(report.ended(cancel));
     }
 
@@ -71,7 +78,7 @@ pub(super) async fn pass(
     bring_all(job, &journal, (&missing, new_config.as_ref()), &mut report, progress, cancel)
         .await?;
     journal.filled()?;
-    if report.refused.is_none() && !job.options.keep_all {
+    if report.refused.is_none() && may_delete {
         if surplus.iter().any(|objects| !objects.is_empty()) {
             report.postponed = unless_cancelled(cancel, postponement(job, &near)).await?;
             if report.postponed.is_none() {

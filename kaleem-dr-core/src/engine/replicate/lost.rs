@@ -1,0 +1,110 @@
+//! Packs that are lost on the near side and that the far side never had.
+//!
+//! An index file that refers to such a pack must not reach the mirror: a program that reads it there may look for a blob in the
+//! lost pack although another pack has it too, and fail to restore an older snapshot.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{
+    MirrorJob,
+    inventory::{Inventory, Named, ObjectKind},
+};
+use crate::engine::repository::{Repository, RepositoryError};
+
+/// Limit for the names listed in a message; the rest is counted.
+const LISTED: usize = 3;
+
+/// The result of the comparison of new index files with the packs of both sides.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Lost {
+    /// Packs that neither side has, and that new index files refer to.
+    packs: BTreeSet<String>,
+    /// Names of these index files.
+    indexes: BTreeSet<String>,
+    /// Packs that exist on the near side but were written after it was listed.
+    pub(super) written_since: Vec<Named>,
+}
+
+impl Lost {
+    /// Reads the index files that the far side lacks. Finds nothing if the password is missing or wrong: then no index can be
+    /// read. Damaged index files are left to the copy, which reports them.
+    pub(super) async fn search(
+        job: &MirrorJob,
+        (near, far): (&Inventory, &Inventory),
+        new_indexes: &[Named],
+    ) -> Result<Self, RepositoryError> {
+        let (Some(access), false) = (&job.access, new_indexes.is_empty()) else {
+            return Ok(Self::default());
+        };
+        let repository = match Repository::open_in(job.from.clone(), access).await {
+            Err(RepositoryError::WrongPassword { .. }) => return Ok(Self::default()),
+            opened => opened?,
+        };
+        let has = |pack: &String| {
+            near.kind(ObjectKind::Pack).contains_key(pack)
+                || far.kind(ObjectKind::Pack).contains_key(pack)
+        };
+        let mut absent: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for index in new_indexes {
+            let named = match repository.indexed_packs(&*job.from, vec![index.key()]).await {
+                Err(RepositoryError::Damaged { .. }) => continue,
+                named => named?,
+            };
+            for pack in named.live.into_iter().filter(|pack| !has(pack)) {
+                absent.entry(pack).or_default().insert(index.name.clone());
+            }
+        }
+        let mut lost = Self::default();
+        for (pack, indexes) in absent {
+            // Its absence from a listing proves nothing: a backup may have written it, then its index file, in between.
+            let mut pack = Named { kind: ObjectKind::Pack, name: pack, size_bytes: 0 };
+            if let Some(size_bytes) = job.from.size(&pack.key()).await? {
+                pack.size_bytes = size_bytes;
+                lost.written_since.push(pack);
+            } else {
+                lost.packs.insert(pack.name);
+                lost.indexes.extend(indexes);
+            }
+        }
+        for index in &lost.indexes {
+            // A prune removes an index file before the packs that it refers to.
+            if job.from.size(&ObjectKind::Index.key(index)).await?.is_none() {
+                return Err(RepositoryError::Changing { location: job.from.location() });
+            }
+        }
+        Ok(lost)
+    }
+
+    /// Removes what must not be copied from the objects that the far side lacks, which are in the order of
+    /// [`ObjectKind::WRITTEN`]: the index files that refer to lost packs, and all snapshots, which may need them.
+    pub(super) fn hold_back(&self, missing: &mut [Vec<Named>]) {
+        if self.packs.is_empty() {
+            return;
+        }
+        for object in missing {
+            object.retain(|object| match object.kind {
+                ObjectKind::Index => !self.indexes.contains(&object.name),
+                ObjectKind::Snapshot => false,
+                ObjectKind::Key | ObjectKind::Pack => true,
+            });
+        }
+    }
+
+    /// Describes the loss, with its remedy; `None` if nothing is lost.
+    pub(super) fn sentence(&self, near: &str) -> Option<String> {
+        if self.packs.is_empty() {
+            return None;
+        }
+        let listed: Vec<String> =
+            self.packs.iter().take(LISTED).map(|name| format!("{}…", &name[..8])).collect();
+        let more = if self.packs.len() > LISTED { ", …" } else { "" };
+        Some(format!(
+            "{} pack(s) that the index of {near} refers to are missing there and were never copied ({}{more}): {} index file(s) and all new \
+             snapshots were not copied, and nothing was deleted. Run `kaleem-dr check`; `kaleem-dr repair index` removes the missing packs from \
+             the index, and so does the next backup. Then replicate again",
+            self.packs.len(),
+            listed.join(", "),
+            self.indexes.len()
+        ))
+    }
+}
