@@ -5,8 +5,8 @@ use clap::{Parser, Subcommand};
 use crate::{
     commands::{
         alarm, backup, check, checklist, completions, config, copy, doctor, drill, export, forget,
-        history, init, key, metrics, migrate, notify, prune, r2, repair, replicate, report,
-        restore, runbook, schedule, snapshot, snapshots, status, unlock, verify,
+        history, init, key, metrics, migrate, notify, oplog, points, prune, r2, repair, replicate,
+        report, restore, runbook, schedule, snapshot, snapshots, status, unlock, verify,
     },
     global::Global,
 };
@@ -36,8 +36,9 @@ pub enum Command {
     Backup(backup::Backup),
     /// List snapshots
     Snapshots(snapshots::Snapshots),
-    /// List recovery points: the snapshots of each run, and whether the point is complete
-    Points,
+    /// List recovery points: the snapshots of each run, whether the point is complete, and which
+    /// moments between points can be restored
+    Points(points::Points),
     /// Restore a source next to the live data, and compare it with what was captured
     #[command(after_help = restore::EXAMPLES)]
     Restore(restore::Restore),
@@ -54,6 +55,9 @@ pub enum Command {
     /// Write a drill's proof report again, and check the chain of reports
     #[command(after_help = report::EXAMPLES)]
     Report(report::Report),
+    /// Save the change logs of sources between backups, so that any moment can be restored
+    #[command(after_help = oplog::EXAMPLES)]
+    Oplog(oplog::Oplog),
     /// Print recovery instructions for this config, as Markdown
     Runbook(runbook::Runbook),
     /// Update mirrors to match their repositories, object by object; needs no password

@@ -34,6 +34,7 @@ mod mirror_guard;
 mod mongodb;
 mod mongodb_capture;
 mod mongodb_moment;
+mod mongodb_pitr;
 mod mongodb_restore;
 mod monitor;
 mod n8n;

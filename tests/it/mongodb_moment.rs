@@ -5,7 +5,6 @@
 //! gone, that a cursor is, that a member steps down, and cuts connections.
 
 use std::{
-    collections::BTreeMap,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -24,19 +23,14 @@ use kaleem_dr_core::{
     recovery::source::{Restorable as _, RestoreReport, RestoreRequest, RestoreTarget},
 };
 use kaleem_dr_sources::mongodb::{MongoConfig, MongoSource};
-use mongodb::{
-    Client, Database,
-    bson::{Bson, Document, Timestamp, doc},
-};
+use mongodb::bson::{Document, Timestamp, doc};
 
 use crate::support::{
     mongo_proxy::{Fate, MongoProxy},
+    mongo_writer::{DATABASE, Random, Writer, state, write_until},
     points::{Points, progress},
     servers::MongoServer,
 };
-
-const DATABASE: &str = "live";
-const COLLECTIONS: [&str; 3] = ["accounts", "events", "orders"];
 
 fn source(uri: &str) -> Arc<MongoSource> {
     let environment: Environment = [("MONGO_URI", uri)].into_iter().collect();
@@ -47,223 +41,6 @@ fn source(uri: &str) -> Arc<MongoSource> {
         MongoSource::new("mongo".parse().expect("a name"), config, &environment)
             .expect("a valid config"),
     )
-}
-
-/// A small generator with a seed, so that a failure can be repeated.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 16) % end
-    }
-}
-
-/// All collections of a database by their names: documents by what their `_id` shows.
-type State = BTreeMap<String, BTreeMap<String, Document>>;
-
-/// What was written, and when it was, as the server says.
-#[derive(Default)]
-struct Log(Vec<(Timestamp, Vec<Effect>)>);
-
-#[derive(Clone, Debug)]
-enum Effect {
-    Put(String, Document),
-    Delete(String, Bson),
-    Rename(String, String),
-    Drop(String),
-}
-
-impl Log {
-    /// What was there at a time.
-    fn at(&self, time: Timestamp) -> State {
-        let mut state = State::new();
-        for (_, effects) in self.0.iter().take_while(|(at, _)| *at <= time) {
-            for effect in effects.clone() {
-                match effect {
-                    Effect::Put(name, document) => {
-                        let id = document.get("_id").expect("an _id").to_string();
-                        state.entry(name).or_default().insert(id, document);
-                    }
-                    Effect::Delete(name, id) => {
-                        state.entry(name).or_default().remove(&id.to_string());
-                    }
-                    Effect::Rename(from, to) => {
-                        let moved = state.remove(&from).unwrap_or_default();
-                        state.insert(to, moved);
-                    }
-                    Effect::Drop(name) => {
-                        state.remove(&name);
-                    }
-                }
-            }
-        }
-        state.retain(|_, documents| !documents.is_empty());
-        state
-    }
-}
-
-/// One writer: it alone writes, and logs what it wrote.
-struct Writer {
-    database: Database,
-    log: Log,
-    now: State,
-    random: Random,
-    made: u64,
-}
-
-impl Writer {
-    async fn start(uri: &str, seed: u64) -> Self {
-        let client = Client::with_uri_str(uri).await.expect("a valid address");
-        let database = client.database(DATABASE);
-        database.drop().await.expect("our own database can be dropped");
-        let random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
-        let mut writer = Self { database, log: Log::default(), now: State::new(), random, made: 0 };
-        for name in COLLECTIONS {
-            let documents: Vec<Document> = (0..240)
-                .map(|n| doc! { "_id": n, "n": 0, "list": [1, 2, 3], "filler": "f".repeat(60) })
-                .collect();
-            let command = doc! { "insert": name, "documents": &documents };
-            let effects =
-                documents.into_iter().map(|document| Effect::Put(name.to_owned(), document));
-            writer.done(command, effects.collect()).await;
-        }
-        writer
-    }
-
-    /// Runs a command, and logs its effects with its time.
-    async fn done(&mut self, command: Document, effects: Vec<Effect>) {
-        let database = self.database.clone();
-        self.done_on(&database, command, effects).await;
-    }
-
-    async fn done_on(&mut self, database: &Database, command: Document, effects: Vec<Effect>) {
-        let reply = database.run_command(command).await.expect("the server writes");
-        assert!(reply.get("writeErrors").is_none(), "{reply}");
-        let at = reply.get_timestamp("operationTime").expect("it says when");
-        self.log.0.push((at, effects));
-    }
-
-    /// Reads a document as the server has it by now: what an operator made of it.
-    async fn fresh(&self, name: &str, id: &Bson) -> Document {
-        let collection = self.database.collection::<Document>(name);
-        let found = collection.find_one(doc! { "_id": id }).await;
-        found.expect("the server reads").expect("it is there")
-    }
-
-    fn pick(&mut self) -> &'static str {
-        COLLECTIONS[usize::try_from(self.random.below(3)).expect("small")]
-    }
-
-    /// One write of any kind.
-    async fn write(&mut self) {
-        let name = self.pick();
-        let id = Bson::Int32(i32::try_from(self.random.below(260)).expect("small"));
-        let is_there =
-            self.now.get(name).is_some_and(|documents| documents.contains_key(&id.to_string()));
-        match self.random.below(10) {
-            0..=1 if !is_there => {
-                let document = doc! { "_id": id, "n": 7, "list": [], "new": true };
-                self.put(name, document).await;
-            }
-            2 if is_there => {
-                let command =
-                    doc! { "delete": name, "deletes": [ { "q": { "_id": &id }, "limit": 1 } ] };
-                self.now.get_mut(name).expect("it is there").remove(&id.to_string());
-                self.done(command, vec![Effect::Delete(name.to_owned(), id)]).await;
-            }
-            3..=5 if is_there => {
-                self.update(
-                    name,
-                    id,
-                    doc! { "$inc": { "n": 1 }, "$push": { "list": 9 }, "$set": { "o.p": 1 } }
-                        .into(),
-                )
-                .await;
-            }
-            6 if is_there => {
-                let pipeline = vec![doc! { "$set": { "m": { "$add": ["$n", 1] }, "list": [] } }];
-                self.update(name, id, Bson::from(pipeline)).await;
-            }
-            7 if is_there => {
-                self.put(name, doc! { "_id": id, "n": 1, "list": [4], "replaced": true }).await;
-            }
-            8 => {
-                self.made += 1;
-                let name = format!("made{}", self.made);
-                self.put(&name, doc! { "_id": 1, "n": 0, "list": [] }).await;
-            }
-            9 if self.made > 0 => {
-                let name = format!("made{}", self.made);
-                let Some(documents) = self.now.remove(&name) else { return };
-                if self.random.below(2) == 0 {
-                    self.done(doc! { "drop": &name }, vec![Effect::Drop(name)]).await;
-                } else {
-                    let to = format!("kept{}", self.made);
-                    let of = |name: &str| format!("{DATABASE}.{name}");
-                    let command = doc! { "renameCollection": of(&name), "to": of(&to) };
-                    self.now.insert(to.clone(), documents);
-                    let admin = self.database.client().database("admin");
-                    self.done_on(&admin, command, vec![Effect::Rename(name, to)]).await;
-                }
-            }
-            _ => {}
-        }
-    }
-
-    async fn put(&mut self, name: &str, document: Document) {
-        let query = doc! { "_id": document.get("_id").expect("an _id") };
-        let command =
-            doc! { "update": name, "updates": [ { "q": query, "u": &document, "upsert": true } ] };
-        let id = document.get("_id").expect("an _id").to_string();
-        self.now.entry(name.to_owned()).or_default().insert(id, document.clone());
-        self.done(command, vec![Effect::Put(name.to_owned(), document)]).await;
-    }
-
-    async fn update(&mut self, name: &str, id: Bson, change: Bson) {
-        let command = doc! { "update": name, "updates": [ { "q": { "_id": &id }, "u": change } ] };
-        self.done(command, Vec::new()).await;
-        let document = self.fresh(name, &id).await;
-        let (_, effects) = self.log.0.last_mut().expect("it was logged");
-        effects.push(Effect::Put(name.to_owned(), document));
-    }
-}
-
-/// Writes until it is told to stop.
-async fn write_until(mut writer: Writer, stop: Arc<AtomicBool>) -> Writer {
-    writer.now = writer.log.at(Timestamp { time: u32::MAX, increment: 0 });
-    while !stop.load(Ordering::Relaxed) {
-        writer.write().await;
-        tokio::time::sleep(Duration::from_micros(500)).await;
-    }
-    writer
-}
-
-/// What is in a database.
-async fn state(uri: &str, database: &str) -> State {
-    use futures::TryStreamExt as _;
-    let client = Client::with_uri_str(uri).await.expect("a valid address");
-    let database = client.database(database);
-    let mut state = State::new();
-    for name in database.list_collection_names().await.expect("they can be listed") {
-        let documents: Vec<Document> = database
-            .collection(&name)
-            .find(doc! {})
-            .await
-            .expect("it can be read")
-            .try_collect()
-            .await
-            .expect("it can be read");
-        if !documents.is_empty() {
-            let by_id = documents
-                .into_iter()
-                .map(|document| (document.get("_id").expect("an _id").to_string(), document));
-            state.insert(name, by_id.collect());
-        }
-    }
-    state
 }
 
 /// Captures through a proxy while a writer writes. Gives the exit of the capture, what the proxy did, and the moment that the

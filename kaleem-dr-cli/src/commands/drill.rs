@@ -5,13 +5,17 @@ use kaleem_dr_core::{
     engine::ledger::ChainedReport,
     ground::{ProofLevel, RunId, SourceName},
     operate::{monitor::Ended, report::duration, site},
-    recovery::drill::{DrillReport, SourceDrill},
+    recovery::{
+        change_log::Moment,
+        drill::{DrillReport, SourceDrill},
+    },
 };
 use serde_json::json;
 
 use super::{
     JobOutcome,
     report::{ReportFiles, write_files},
+    restore::moment,
 };
 use crate::{
     context::Context,
@@ -31,6 +35,9 @@ pub struct Drill {
     /// Run or snapshot to restore, by id prefix
     #[arg(long, value_name = "ID", default_value = "latest")]
     pub point: String,
+    /// Restore to the state just before this moment, as with `restore --to-time`
+    #[arg(long, value_name = "TIME", conflicts_with = "point", value_parser = moment)]
+    pub to_time: Option<Moment>,
     /// Level to prove: stored, readable, parsed or restored
     #[arg(long, value_name = "LEVEL", default_value_t = ProofLevel::Restored)]
     pub level: ProofLevel,
@@ -43,6 +50,7 @@ impl Drill {
         let mut options = site::Drill::of(self.sources.clone());
         (options.run, options.level) = (Some(run), self.level);
         options.point.clone_from(&self.point);
+        options.moment = self.to_time;
         options
     }
 }

@@ -19,7 +19,8 @@ mod man;
 pub mod metrics;
 pub mod migrate;
 pub mod notify;
-mod points;
+pub mod oplog;
+pub mod points;
 mod probe;
 pub mod prune;
 pub mod r2;
@@ -78,7 +79,7 @@ fn only_reads(command: &Command) -> bool {
             | Doctor(_)
             | Drill(_)
             | Export(_)
-            | Points
+            | Points(_)
             | Restore(_)
             | Runbook(_)
             | Snapshots(_)
@@ -107,12 +108,13 @@ async fn dispatch(command: Command, context: &Context) -> JobOutcome {
         Command::Init(args) => init::init(context, &args).await?.into(),
         Command::Backup(args) => backup::backup(context, &args).await?,
         Command::Snapshots(args) => snapshots::snapshots(context, &args).await?.into(),
-        Command::Points => points::points(context).await?.into(),
+        Command::Points(args) => points::points(context, args).await?.into(),
         Command::Restore(args) => restore::restore(context, args).await?.into(),
         Command::Export(args) => export::export(context, &args).await?.into(),
         Command::Verify(args) => verify::verify(context, &args).await?,
         Command::Drill(args) => drill::drill(context, &args).await?,
         Command::Report(args) => report::report(context, &args)?.into(),
+        Command::Oplog(args) => oplog::oplog(context, &args).await?.into(),
         Command::Runbook(args) => runbook::runbook(context, &args)?.into(),
         Command::Replicate(args) => replicate::replicate(context, &args).await?,
         Command::Repair(args) => repair::repair(context, &args).await?,

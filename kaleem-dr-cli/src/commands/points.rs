@@ -1,8 +1,9 @@
 //! `points`.
 
+use clap::Args;
 use kaleem_dr_core::{
     ground::{Exit, SourceName},
-    recovery::points::RecoveryPoint,
+    recovery::{change_log::RestorableSpan, points::RecoveryPoint},
 };
 use serde_json::Value;
 
@@ -12,8 +13,22 @@ use crate::{
     output::{Printed, document, line, table},
 };
 
-pub async fn points(context: &Context) -> Outcome {
-    print(&context.load()?.points().await?, context.global.json)?;
+/// Arguments of `points`.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct Points {
+    /// List only the spans of time of which any moment can be restored
+    #[arg(long)]
+    pub moments: bool,
+}
+
+pub async fn points(context: &Context, args: Points) -> Outcome {
+    let (site, json) = (context.load()?, context.global.json);
+    if !args.moments {
+        print(&site.points().await?, json)?;
+    }
+    if args.moments || !json {
+        print_spans(&site.restorable_spans().await?, json)?;
+    }
     Ok(Exit::Done)
 }
 
@@ -47,4 +62,21 @@ fn print(points: &[RecoveryPoint], json: bool) -> Printed {
         ]);
     }
     line(&rows.to_string())
+}
+
+fn print_spans(spans: &[RestorableSpan], json: bool) -> Printed {
+    if json {
+        return document(&spans);
+    }
+    for span in spans {
+        let source = &span.source;
+        line(&format!(
+            "any moment of {source} on {}: {} to {} ({} points, {} slices)",
+            span.host, span.from_time, span.to_time, span.bases, span.slices
+        ))?;
+        if let Some(at) = span.broken_at {
+            line(&format!("  then an entry of its change log that cannot be replayed, at {at}"))?;
+        }
+    }
+    Ok(())
 }

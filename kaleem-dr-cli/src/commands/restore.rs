@@ -4,9 +4,11 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use kaleem_dr_core::{
+    engine::change_log::InvalidLogPosition,
     ground::{Exit, SourceName},
     operate::site::{self, FilesRestore, FilesTarget, PlannedRestore},
     recovery::{
+        change_log::Moment,
         point::Origin,
         restore::FilesReport,
         source::{Change, Existing, Extras, Rename, RestoreReport, RestoreRequest, RestoreTarget},
@@ -25,6 +27,7 @@ use crate::{
 pub const EXAMPLES: &str = "Examples:
   kaleem-dr restore mongo                        newest point, into a new database next to the old one
   kaleem-dr restore mongo --to kaleem_test --point 01J9
+  kaleem-dr restore mongo --to-time 2026-11-28T14:03:00Z
   kaleem-dr restore rabbitmq --in-place          into the broker itself, after a confirmation
   kaleem-dr restore mongo --from /backups/mongo/mongo-2026-01-31T030000Z.archive.gz
   kaleem-dr restore mongo --only users --rename users=users_old --in-place --existing merge
@@ -38,6 +41,10 @@ pub struct Restore {
     /// Run or snapshot to restore, by id prefix
     #[arg(long, visible_alias = "snapshot", value_name = "ID", default_value = "latest")]
     pub point: String,
+    /// Restore to the state just before this moment: a time with its zone (2026-11-28T14:03:00Z), a position SECONDS.INCREMENT of
+    /// the change log, or `latest`; needs slices, see `kaleem-dr oplog`
+    #[arg(long, value_name = "TIME", conflicts_with_all = ["point", "from", "allow_incomplete"], value_parser = moment)]
+    pub to_time: Option<Moment>,
     /// Use the newest point even if it is incomplete and an older whole one exists
     #[arg(long)]
     pub allow_incomplete: bool,
@@ -75,6 +82,11 @@ pub struct Restore {
     /// With `files`: do not read restored files back
     #[arg(long)]
     pub no_verify: bool,
+}
+
+/// Parses a moment to restore.
+pub fn moment(text: &str) -> Result<Moment, InvalidLogPosition> {
+    if text == "latest" { Ok(Moment::Newest) } else { text.parse().map(Moment::Before) }
 }
 
 /// Treatment of parts that already exist.
@@ -119,6 +131,9 @@ pub async fn restore(context: &Context, args: Restore) -> Outcome {
         return Err(Failure::usage(
             "`restore files` does not accept --only, --rename, --existing and --extras; use --include",
         ));
+    }
+    if of_files && args.to_time.is_some() {
+        return Err(Failure::usage("--to-time needs a source with a change log; `files` has none"));
     }
     if of_files && args.from.is_some() {
         return Err(Failure::usage(
@@ -171,7 +186,7 @@ impl Restore {
         };
         let mut options = site::Restore::latest(self.source, request);
         (options.point, options.allow_incomplete) = (self.point, self.allow_incomplete);
-        options.file = self.from;
+        (options.file, options.moment) = (self.from, self.to_time);
         options
     }
 }

@@ -9,6 +9,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::change_log::LogSpan;
+
 /// Path of the manifest in each snapshot.
 pub const MANIFEST_PATH: &str = "/.kaleem-dr/manifest.json";
 
@@ -50,6 +52,9 @@ pub struct Manifest {
     /// Facts that only the source itself interprets (index specifications, options, topology counts).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub details: BTreeMap<String, Value>,
+    /// The span of the source's change log that the snapshot covers, if the source keeps one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub change_log: Option<LogSpan>,
 }
 
 /// Product and version of a captured server.
@@ -147,6 +152,7 @@ impl Manifest {
             tree: TreeTotals::default(),
             incomplete: Vec::new(),
             details: BTreeMap::new(),
+            change_log: None,
         }
     }
 

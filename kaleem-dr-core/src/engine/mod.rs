@@ -2,6 +2,7 @@
 //! nothing of an installation.
 
 pub mod artifact;
+pub mod change_log;
 pub mod ledger;
 pub mod manifest;
 pub mod replicate;

@@ -1,5 +1,6 @@
 //! The way from a source to a snapshot and back: saving, points, restores, verification, drills.
 
+pub mod change_log;
 pub mod drill;
 pub mod extract_root;
 pub mod objectives;

@@ -50,7 +50,7 @@ pub struct Standing {
     pub proven_level: Option<ProofLevel>,
     /// Time of that proof.
     pub proven_at: Option<Timestamp>,
-    /// Time that the proven data represent.
+    /// Time that the proven data represent, with the slices of a change log that extend them.
     pub proven_consistent_at: Option<Timestamp>,
     /// Age of its data, in seconds: what would be lost now.
     pub rpo_seconds: Option<i64>,
@@ -136,6 +136,8 @@ pub struct ProofsOf<'a> {
     /// Ids of the snapshots that can be restored: whole ones of that host that are not dated in the future. `None` if the
     /// repository was not listed; then all snapshots in the ledger count.
     pub restorable: Option<&'a BTreeSet<String>>,
+    /// The moment to which proven slices of a change log extend a snapshot, by snapshot id. `None`: as recorded in the ledger.
+    pub reach: Option<&'a BTreeMap<String, Timestamp>>,
 }
 
 /// Returns what is proven of each source in a repository, and the duration of restores.
@@ -160,12 +162,20 @@ pub fn standings(
         Some(of) => ledger.held(of.mirror)?,
         None => BTreeSet::new(),
     };
+    let recorded = if of.reach.is_none() { ledger.reach(of.repository)? } else { BTreeMap::new() };
+    let reach = of.reach.unwrap_or(&recorded);
     let limit = objectives.rpo_hours.map(|hours| SignedDuration::from_hours(i64::from(hours)));
     let standing = |(source, today): &(SourceName, Option<u64>)| {
         let mine: Vec<&Proof> =
             proofs.iter().filter(|proof| proof.source == source.as_str()).collect();
         let proven = snapshots_proven(&mine, of, &mirrored)
             .into_iter()
+            .map(|proven| Proven {
+                consistent_at: reach
+                    .get(proven.snapshot)
+                    .map_or(proven.consistent_at, |reached| proven.consistent_at.max(*reached)),
+                ..proven
+            })
             .filter(|proven| {
                 proven.level.is_some_and(|level| level >= objectives.proof)
                     && proven.consistent_at <= now + DRIFT
@@ -305,7 +315,7 @@ mod tests {
     }
 
     fn of<'a>(repository: &'a str, mirror: Option<MirrorOf<'a>>) -> ProofsOf<'a> {
-        ProofsOf { repository, mirror, host: "h", restorable: None }
+        ProofsOf { repository, mirror, host: "h", restorable: None, reach: None }
     }
 
     fn proven(ledger: &Ledger, of: &ProofsOf<'_>) -> Option<String> {

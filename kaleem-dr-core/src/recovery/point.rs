@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 use crate::{
     CancellationToken,
     engine::{
+        change_log::LogPosition,
         manifest::{ArtifactRecord, Manifest},
         repository::{RepositoryError, SnapshotReader, blocking},
     },
@@ -28,8 +29,20 @@ const PIECE_BYTES: usize = 1 << 20;
 pub struct PointReader {
     manifest: Arc<Manifest>,
     origin: Origin,
+    log: Option<Arc<LogTail>>,
     progress: Arc<dyn ProgressSink>,
     cancel: CancellationToken,
+}
+
+/// The slices of a change log that lead from a point to a later moment.
+#[derive(Debug)]
+pub struct LogTail {
+    /// The slices, in the order of the log. Each begins with entries that the one before it ends with.
+    pub slices: Vec<PointReader>,
+    /// Position that the data of the point represent.
+    pub from: LogPosition,
+    /// The first position that is not replayed.
+    pub until: LogPosition,
 }
 
 /// The origin of a point.
@@ -75,6 +88,7 @@ impl PointReader {
         Self {
             manifest: Arc::new(manifest),
             origin: Origin::File(Arc::new(file)),
+            log: None,
             progress,
             cancel,
         }
@@ -97,6 +111,7 @@ impl PointReader {
         Ok(Self {
             manifest: Arc::new(manifest),
             origin: Origin::Snapshot(Arc::new(snapshot)),
+            log: None,
             progress,
             cancel,
         })
@@ -106,6 +121,17 @@ impl PointReader {
     #[must_use]
     pub fn telling(&self, progress: Arc<dyn ProgressSink>) -> Self {
         Self { progress, ..self.clone() }
+    }
+
+    /// The same point, to be restored to a later moment.
+    pub(crate) fn with_log(self, tail: LogTail) -> Self {
+        Self { log: Some(Arc::new(tail)), ..self }
+    }
+
+    /// The slices of a change log to replay after the point is restored; `None` if it is restored as it is.
+    #[must_use]
+    pub fn log(&self) -> Option<&LogTail> {
+        self.log.as_deref()
     }
 
     /// The manifest of the snapshot or file.

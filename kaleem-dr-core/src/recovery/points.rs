@@ -9,7 +9,10 @@ use crate::{
     CancellationToken,
     engine::repository::{Repository, RepositoryError, Snapshot, SnapshotId},
     ground::{RunId, SourceName, host::HostScope, progress::ProgressSink},
-    recovery::point::PointReader,
+    recovery::{
+        change_log::{ChosenLog, Moment, choose_at},
+        point::PointReader,
+    },
 };
 
 /// The snapshots of one run.
@@ -91,13 +94,20 @@ pub struct PointChoice {
     pub hosts: HostScope,
     /// Allow `latest` to select an incomplete point even if an older whole one exists.
     pub allow_incomplete: bool,
+    /// Restore to this moment, from the newest point before it; `wanted` is then ignored.
+    pub moment: Option<Moment>,
 }
 
 impl PointChoice {
     /// The newest whole point of these hosts.
     #[must_use]
     pub fn latest(hosts: impl Into<HostScope>) -> Self {
-        Self { wanted: LATEST.to_owned(), hosts: hosts.into(), allow_incomplete: false }
+        Self {
+            wanted: LATEST.to_owned(),
+            hosts: hosts.into(),
+            allow_incomplete: false,
+            moment: None,
+        }
     }
 
     /// The newest point, whole or not, as needed for a proof.
@@ -118,6 +128,28 @@ pub struct ChosenPoint {
     pub snapshot: Snapshot,
     /// Warnings, as one sentence each: a newer point that was skipped, a date in the future.
     pub notes: Vec<String>,
+    /// The slices that lead to the chosen moment.
+    log: Option<ChosenLog>,
+}
+
+impl ChosenPoint {
+    /// Opens the point for reading, with the slices that lead to the chosen moment.
+    ///
+    /// # Errors
+    /// If a snapshot cannot be read.
+    pub async fn open(
+        &self,
+        repository: &Repository,
+        progress: &Arc<dyn ProgressSink>,
+        cancel: &CancellationToken,
+    ) -> Result<PointReader, RepositoryError> {
+        let reader = repository.read(&self.snapshot).await?;
+        let point = PointReader::open(reader, progress.clone(), cancel.clone()).await?;
+        match &self.log {
+            Some(log) => log.extend(point, repository).await,
+            None => Ok(point),
+        }
+    }
 }
 
 /// Chooses among snapshots as of `now`. `latest` is the newest whole point that is not dated in the future; if no whole one
@@ -125,13 +157,17 @@ pub struct ChosenPoint {
 ///
 /// # Errors
 /// [`RepositoryError::NoPoint`] with the hosts that have points of the source; [`RepositoryError::Ambiguous`] for an id that
-/// several match.
+/// several match; [`RepositoryError::Guarded`] for a moment that cannot be reached, with the reason.
 pub fn choose(
     snapshots: &[Snapshot],
     source: &SourceName,
     choice: &PointChoice,
     now: Timestamp,
 ) -> Result<ChosenPoint, RepositoryError> {
+    if let Some(moment) = choice.moment {
+        let (snapshot, log) = choose_at(snapshots, source, moment, &choice.hosts)?;
+        return Ok(ChosenPoint { snapshot, notes: Vec::new(), log: Some(log) });
+    }
     let of_source: Vec<&Snapshot> = snapshots
         .iter()
         .filter(|snapshot| snapshot.is_ours() && snapshot.source().as_ref() == Some(source))
@@ -166,7 +202,7 @@ pub fn choose(
         }
         (Some(any), _) => any,
     };
-    Ok(ChosenPoint { snapshot, notes })
+    Ok(ChosenPoint { snapshot, notes, log: None })
 }
 
 fn by_id(
@@ -189,7 +225,7 @@ fn by_id(
             if snapshot.is_of_the_future(now) {
                 notes.push(in_the_future(snapshot));
             }
-            Ok(ChosenPoint { snapshot: (*snapshot).clone(), notes })
+            Ok(ChosenPoint { snapshot: (*snapshot).clone(), notes, log: None })
         }
         _ => Err(RepositoryError::Ambiguous { wanted: wanted.clone(), count: found.len() }),
     }
@@ -230,11 +266,9 @@ pub async fn open_point(
     progress: &Arc<dyn ProgressSink>,
     cancel: &CancellationToken,
 ) -> Result<(PointReader, Vec<String>), RepositoryError> {
-    let ChosenPoint { snapshot, notes } = find_snapshot(repository, source, choice).await?;
-    let point =
-        PointReader::open(repository.read(&snapshot).await?, progress.clone(), cancel.clone())
-            .await?;
-    Ok((point, notes))
+    let chosen = find_snapshot(repository, source, choice).await?;
+    let point = chosen.open(repository, progress, cancel).await?;
+    Ok((point, chosen.notes))
 }
 
 /// The snapshot that [`open_point`] opens.

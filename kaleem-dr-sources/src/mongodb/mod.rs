@@ -40,7 +40,8 @@ use kaleem_dr_core::{
     recovery::{
         point::PointReader,
         source::{
-            Inspection, Restorable, RestorePlan, RestoreReport, RestoreRequest, ScratchTarget,
+            ChangeLog, Inspection, LogExtent, Restorable, RestorePlan, RestoreReport,
+            RestoreRequest, ScratchTarget, SliceStart,
         },
         staged::StagedForm,
     },
@@ -110,6 +111,10 @@ impl MongoSource {
     /// If the server cannot be reached, or does not list its databases.
     pub async fn scratch_databases(&self) -> Result<Vec<String>, SourceError> {
         rehearse::scratch_databases(&self.writer).await
+    }
+
+    fn log(&self) -> dump::slice::Oplog<'_> {
+        dump::slice::Oplog { connection: &self.reader, scope: &self.scope }
     }
 
     fn patient(&self) -> Patient<'_> {
@@ -219,8 +224,44 @@ impl Restorable for MongoSource {
         Some(restore::guide(language, restored, self.writer.server(), &databases))
     }
 
+    fn change_log(&self) -> Option<&dyn ChangeLog> {
+        Some(self)
+    }
+
     fn staged(&self) -> Option<&dyn StagedForm> {
         Some(self)
+    }
+}
+
+#[async_trait]
+impl ChangeLog for MongoSource {
+    fn root(&self) -> PathBuf {
+        self.log().root()
+    }
+
+    fn scope(&self) -> String {
+        self.log().scope()
+    }
+
+    async fn extent(&self) -> Result<LogExtent, SourceError> {
+        self.log().extent().await
+    }
+
+    async fn capture_slice(
+        &self,
+        start: &SliceStart,
+        out: &mut Capture,
+    ) -> Result<(), SourceError> {
+        let cancel = out.cancellation();
+        let log = self.log();
+        cancel
+            .run_until_cancelled(log.capture_slice(start, out))
+            .await
+            .unwrap_or(Err(SourceError::Cancelled))
+    }
+
+    async fn inspect_slice(&self, slice: &PointReader) -> Result<u64, SourceError> {
+        self.log().inspect_slice(slice).await
     }
 }
 

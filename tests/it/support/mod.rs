@@ -10,6 +10,7 @@ pub mod faulty_store;
 pub mod healthchecks_stand_in;
 pub mod mirror;
 pub mod mongo_proxy;
+pub mod mongo_writer;
 pub mod points;
 pub mod process;
 pub mod program;

@@ -16,7 +16,10 @@ use super::{
     state::CaptureState,
 };
 use crate::{
-    engine::manifest::{ArtifactRecord, Consistency, Incomplete, ServerInfo},
+    engine::{
+        change_log::LogSpan,
+        manifest::{ArtifactRecord, Consistency, Incomplete, ServerInfo},
+    },
     ground::{ArtifactPath, SourceError, digest::ByteDigest},
 };
 
@@ -113,6 +116,11 @@ impl Capture {
     /// Adds a source-specific fact to the manifest.
     pub fn detail(&mut self, key: &str, value: Value) {
         self.state.lock().details.insert(key.to_owned(), value);
+    }
+
+    /// Records the span of the source's change log that the snapshot covers.
+    pub fn set_change_log(&mut self, span: LogSpan) {
+        self.state.lock().change_log = Some(span);
     }
 
     /// Records a part that had to be left out. The snapshot is kept; the run ends with exit status 3.

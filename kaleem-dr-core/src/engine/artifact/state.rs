@@ -14,8 +14,9 @@ use jiff::Timestamp;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use crate::engine::manifest::{
-    ArtifactRecord, Consistency, ConsistencyGrade, Incomplete, ServerInfo, TreeTotals,
+use crate::engine::{
+    change_log::LogSpan,
+    manifest::{ArtifactRecord, Consistency, ConsistencyGrade, Incomplete, ServerInfo, TreeTotals},
 };
 
 /// The state of a running capture, shared by its writers, its readers and the commit gate.
@@ -41,6 +42,7 @@ pub(crate) struct Inner {
     pub(super) consistency: Option<Consistency>,
     pub(super) details: BTreeMap<String, Value>,
     pub(super) incomplete: Vec<Incomplete>,
+    pub(super) change_log: Option<LogSpan>,
     spoiled: Option<String>,
 }
 
@@ -57,6 +59,7 @@ pub(crate) struct CaptureOutcome {
     pub(crate) consistency: Consistency,
     pub(crate) details: BTreeMap<String, Value>,
     pub(crate) incomplete: Vec<Incomplete>,
+    pub(crate) change_log: Option<LogSpan>,
 }
 
 impl CaptureState {
@@ -149,6 +152,7 @@ impl CaptureState {
             consistency,
             details: inner.details,
             incomplete: inner.incomplete,
+            change_log: inner.change_log,
         })
     }
 }

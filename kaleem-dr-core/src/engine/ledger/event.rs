@@ -29,11 +29,13 @@ pub enum EventKind {
     Forget,
     /// Unneeded data deleted, outside of a backup.
     Prune,
+    /// A slice of a change log saved.
+    Oplog,
 }
 
 impl EventKind {
     /// All kinds.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Backup,
         Self::Replicate,
         Self::Repair,
@@ -43,6 +45,7 @@ impl EventKind {
         Self::Check,
         Self::Forget,
         Self::Prune,
+        Self::Oplog,
     ];
 
     /// The name, which is also that of the command.
@@ -58,6 +61,7 @@ impl EventKind {
             Self::Check => "check",
             Self::Forget => "forget",
             Self::Prune => "prune",
+            Self::Oplog => "oplog",
         }
     }
 }

@@ -8,6 +8,7 @@ mod error;
 mod event;
 mod mirrors;
 mod proofs;
+mod slices;
 mod trim;
 
 use std::{
@@ -36,7 +37,7 @@ const FILE: &str = "ledger.sqlite";
 /// Time to wait while another process of ours holds the file.
 const BUSY: Duration = Duration::from_secs(20);
 /// Version of the tables below, in SQLite's `user_version`.
-const VERSION: i64 = 3;
+const VERSION: i64 = 4;
 /// Tables of version 1.
 const EVENTS: &str = "
     create table event (
@@ -139,9 +140,8 @@ impl Ledger {
             making.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(failed)?;
         match found {
             0..=VERSION => {
-                for step in
-                    [EVENTS, PROOFS, HOSTS].iter().skip(usize::try_from(found).unwrap_or_default())
-                {
+                let steps = [EVENTS, PROOFS, HOSTS, slices::SLICES];
+                for step in steps.iter().skip(usize::try_from(found).unwrap_or_default()) {
                     making.execute_batch(step).map_err(failed)?;
                 }
             }

@@ -83,6 +83,7 @@ fn trim(change: &Transaction<'_>, limits: LedgerLimits, oldest: &str) -> rusqlit
          and id not in (select max(id) from proof where proven is not null group by source, host, repository)",
         params![oldest, events],
     )?;
+    removed += change.execute("delete from slice where at < ?1", [oldest])?;
     Ok(removed + trim_chain(change, oldest, events)?)
 }
 

@@ -15,6 +15,7 @@ mod error;
 mod feed;
 mod forget;
 mod indexed;
+mod keep_slices;
 mod keep_span;
 mod key;
 mod listing;
@@ -53,7 +54,7 @@ use rustic_core::{
 use tokio::runtime::Handle;
 
 #[cfg(test)]
-pub(crate) use self::snapshot::snapshot_for_tests;
+pub(crate) use self::snapshot::{slice_for_tests, snapshot_for_tests, snapshot_for_tests_with};
 use self::{
     backend::{Backend, Gate},
     crypto::RepositoryKey,

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     RepositoryError,
+    keep_slices::Slices,
     keep_span::KeepSpan,
     snapshot::{Snapshot, SnapshotId},
 };
@@ -52,6 +53,9 @@ pub struct Retention {
     pub keep_tag: Vec<String>,
     /// Also forget snapshots that we did not make (grouped by host and paths).
     pub take_over: bool,
+    /// Forget slices of a change log that are older than this, counted from the newest: `30d`. By default, a slice is kept as long
+    /// as a kept snapshot precedes it.
+    pub keep_slices_within: Option<KeepSpan>,
 }
 
 impl Default for Retention {
@@ -140,6 +144,7 @@ impl Retention {
             keep_within_yearly: None,
             keep_tag: Vec::new(),
             take_over: false,
+            keep_slices_within: None,
         }
     }
 
@@ -172,7 +177,8 @@ impl Retention {
     }
 
     fn keeps_something(&self) -> bool {
-        *self != Self { take_over: self.take_over, ..Self::nothing() }
+        let (take_over, keep_slices_within) = (self.take_over, self.keep_slices_within);
+        *self != Self { take_over, keep_slices_within, ..Self::nothing() }
     }
 
     /// Distance in hours between the points that the finest rule keeps: 0 if a rule keeps every point, `None` without such a
@@ -210,10 +216,19 @@ impl Retention {
         }
         let mut groups: BTreeMap<(String, bool, String), Vec<Snapshot>> = BTreeMap::new();
         let (mut foreign, mut of_other_hosts) = (0, 0);
+        let mut slices = Slices::default();
         for snapshot in snapshots {
+            if let Some(source) = snapshot.sliced() {
+                if scope.hosts.includes(snapshot.host()) {
+                    slices.add(source, snapshot);
+                } else {
+                    of_other_hosts += 1;
+                }
+                continue;
+            }
             let of = match snapshot.source().filter(|_| snapshot.is_ours()) {
                 Some(source) => source.to_string(),
-                None if self.take_over && !snapshot.is_record() => snapshot
+                None if self.take_over && snapshot.is_data() => snapshot
                     .paths()
                     .iter()
                     .map(|path| path.display().to_string())
@@ -233,10 +248,12 @@ impl Retention {
                 .or_default()
                 .push(snapshot);
         }
-        let groups = groups
+        let mut groups = groups
             .into_iter()
             .map(|((host, _, of), snapshots)| self.decide(host, of, snapshots, scope, now))
-            .collect::<Result<_, _>>()?;
+            .collect::<Result<Vec<_>, _>>()?;
+        let of_slices = slices.decide(&groups, self.keep_slices_within, &scope.protected);
+        groups.extend(of_slices);
         Ok(ForgetReport { groups, foreign, of_other_hosts, dry_run: true })
     }
 

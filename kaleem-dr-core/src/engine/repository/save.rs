@@ -26,12 +26,13 @@ use super::{
     lock::Lock,
     reach::Reach,
     snapshot,
-    snapshot::{Snapshot, SnapshotId},
+    snapshot::{Content, Snapshot, SnapshotId},
 };
 use crate::{
     CancellationToken,
     engine::{
         artifact::{Capture, CaptureOutcome, CaptureState},
+        change_log::LogSpan,
         manifest::{MANIFEST_FORMAT, Manifest},
         source::Source,
     },
@@ -66,13 +67,25 @@ pub struct SaveOptions {
     pub dry_run: bool,
     /// Content of `/RESTORE.md`; `None` for the general instructions.
     pub restore_text: Option<Arc<str>>,
+    /// The snapshot is a slice of the source's change log and no recovery point.
+    pub(crate) is_slice: bool,
 }
 
 impl SaveOptions {
     /// Options without additional tags, with the general text in `/RESTORE.md`.
     #[must_use]
     pub fn new(run: RunId, host: HostName) -> Self {
-        Self { run, host, tags: Vec::new(), dry_run: false, restore_text: None }
+        Self { run, host, tags: Vec::new(), dry_run: false, restore_text: None, is_slice: false }
+    }
+}
+
+impl SaveOptions {
+    /// The tags of the snapshot, with those of its span in the change log.
+    fn snapshot_tags(&self, source: &SourceName, is_whole: bool, span: Option<&LogSpan>) -> String {
+        let more: Vec<String> =
+            self.tags.iter().cloned().chain(span.into_iter().flat_map(LogSpan::tags)).collect();
+        let content = if self.is_slice { Content::Slice } else { Content::Data };
+        snapshot::tags(content, &self.run, source, is_whole, &more)
     }
 }
 
@@ -140,7 +153,7 @@ impl Repository {
             gate.hide(self.mended(lock, cancel).await?.damaged);
         }
         let bar = CaptureBar::of(source.name(), progress);
-        let mut prepared = self.prepared(source, &options.host, gate.clone(), bar, &stop).await?;
+        let mut prepared = self.prepared(source, options, gate.clone(), bar, &stop).await?;
         let (reach, healed) = (std::mem::take(&mut prepared.reach), prepared.healed.take());
         if let Some(healed) = &healed {
             tracing::warn!(source = %source.name(), "{healed}");
@@ -150,7 +163,7 @@ impl Repository {
         let archive = {
             let (state, roots, dry_run, host) =
                 (state.clone(), source.roots(), options.dry_run, options.host.clone());
-            let tags = snapshot::tags(&options.run, source.name(), true, &options.tags);
+            let tags = options.snapshot_tags(source.name(), true, None);
             let label = source.name().to_string();
             let feed = Feed { entries: Mutex::new(Some(entries)), state, backpressure };
             tokio::task::spawn_blocking(move || {
@@ -179,8 +192,11 @@ impl Repository {
         if options.dry_run {
             return Ok(saved);
         }
-        if !saved.manifest.incomplete.is_empty() {
-            file.tags = snapshot::tags(&options.run, source.name(), false, &options.tags)
+        let (is_whole, span) =
+            (saved.manifest.incomplete.is_empty(), saved.manifest.change_log.as_ref());
+        if !is_whole || span.is_some() {
+            file.tags = options
+                .snapshot_tags(source.name(), is_whole, span)
                 .parse()
                 .map_err(|_| RepositoryError::NotCommitted("a tag is not valid".into()))?;
         }
@@ -202,14 +218,15 @@ impl Repository {
     async fn prepared(
         &self,
         source: &dyn Source,
-        host: &HostName,
+        options: &SaveOptions,
         gate: Arc<Gate>,
         bar: Arc<CaptureBar>,
         stop: &CancellationToken,
     ) -> Result<Prepared, RepositoryError> {
-        let snapshots = self.snapshots().await?;
         let (repository, stop) = (self.clone(), stop.clone());
-        let (host, name, roots) = (host.clone(), source.name().clone(), source.roots());
+        let (host, name, roots) = (options.host.clone(), source.name().clone(), source.roots());
+        // A slice has nothing in common with an earlier snapshot.
+        let snapshots = if options.is_slice { Vec::new() } else { self.snapshots().await? };
         blocking(move || {
             Prepared::new(&repository, gate, &bar, &snapshots, (&host, &name), &roots, &stop)
         })
@@ -332,6 +349,7 @@ fn manifest(
         tree: outcome.tree,
         incomplete: outcome.incomplete,
         details: outcome.details,
+        change_log: outcome.change_log,
     }
 }
 

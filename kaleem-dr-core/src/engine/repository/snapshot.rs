@@ -10,7 +10,10 @@ use super::{
     crypto::RepositoryKey,
     error::{HostNewest, RepositoryError},
 };
-use crate::ground::{RunId, SourceName, digest::ByteDigest, host::HostScope};
+use crate::{
+    engine::change_log::LogSpan,
+    ground::{RunId, SourceName, digest::ByteDigest, host::HostScope},
+};
 
 /// Tag on every snapshot of ours. Retention does not touch snapshots without it.
 pub const OWN_TAG: &str = "kaleem-dr";
@@ -22,8 +25,12 @@ const FUTURE_TOLERANCE: SignedDuration = SignedDuration::from_hours(1);
 pub const PINNED_TAG: &str = "pinned";
 /// Tag on a snapshot that contains one of our records (an alarm) and no data of a source. See [`super::record`].
 pub(super) const RECORD_TAG: &str = "kaleem-dr-record";
+/// Tag on a snapshot that contains a slice of a change log. It extends recovery points and is none by itself, so it does not
+/// have our tag, and retention keeps it as long as a point needs it. See [`crate::engine::change_log`].
+const SLICE_TAG: &str = "kaleem-dr-slice";
 const RUN_PREFIX: &str = "run:";
 pub(super) const SOURCE_PREFIX: &str = "source:";
+const SLICE_PREFIX: &str = "slice-of:";
 
 /// A snapshot's id: the SHA-256 of its file.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -189,6 +196,24 @@ impl Snapshot {
         self.file.tags.contains(RECORD_TAG)
     }
 
+    /// The source whose change log this is a slice of; `None` if it is no slice.
+    #[must_use]
+    pub fn sliced(&self) -> Option<SourceName> {
+        self.file.tags.contains(SLICE_TAG).then(|| self.tagged(SLICE_PREFIX)).flatten()
+    }
+
+    /// Reports whether it contains data of a source by itself: it is neither a record nor a slice.
+    #[must_use]
+    pub fn is_data(&self) -> bool {
+        !self.is_record() && !self.file.tags.contains(SLICE_TAG)
+    }
+
+    /// The span of the source's change log that it covers, without reasons and anchor.
+    #[must_use]
+    pub fn log_span(&self) -> Option<LogSpan> {
+        LogSpan::of_tags(self.file.tags.iter().map(String::as_str))
+    }
+
     /// The source of the snapshot, if kaleem-dr made it.
     #[must_use]
     pub fn source(&self) -> Option<SourceName> {
@@ -230,10 +255,28 @@ impl Snapshot {
     }
 }
 
+/// What a snapshot of ours contains.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Content {
+    /// All data of a source: a recovery point.
+    Data,
+    /// A slice of its change log.
+    Slice,
+}
+
 /// The tags of one of our snapshots.
-pub(crate) fn tags(run: &RunId, source: &SourceName, whole: bool, more: &[String]) -> String {
-    let mut tags =
-        vec![OWN_TAG.to_owned(), format!("{RUN_PREFIX}{run}"), format!("{SOURCE_PREFIX}{source}")];
+pub(crate) fn tags(
+    content: Content,
+    run: &RunId,
+    source: &SourceName,
+    whole: bool,
+    more: &[String],
+) -> String {
+    let (own, prefix) = match content {
+        Content::Data => (OWN_TAG, SOURCE_PREFIX),
+        Content::Slice => (SLICE_TAG, SLICE_PREFIX),
+    };
+    let mut tags = vec![own.to_owned(), format!("{RUN_PREFIX}{run}"), format!("{prefix}{source}")];
     if !whole {
         tags.push(INCOMPLETE_TAG.to_owned());
     }
@@ -266,6 +309,44 @@ impl RepositoryError {
     }
 }
 
+/// A base, and a slice, with this span.
+#[cfg(test)]
+pub(crate) fn snapshot_for_tests_with(
+    host: &str,
+    source: &str,
+    time: &Zoned,
+    number: u8,
+    span: &LogSpan,
+) -> Snapshot {
+    with_tags(Content::Data, (host, source), time, number, span)
+}
+
+#[cfg(test)]
+pub(crate) fn slice_for_tests(
+    host: &str,
+    source: &str,
+    time: &Zoned,
+    number: u8,
+    span: &LogSpan,
+) -> Snapshot {
+    with_tags(Content::Slice, (host, source), time, number, span)
+}
+
+#[cfg(test)]
+fn with_tags(
+    content: Content,
+    (host, source): (&str, &str),
+    time: &Zoned,
+    number: u8,
+    span: &LogSpan,
+) -> Snapshot {
+    let mut snapshot = snapshot_for_tests(host, source, time, true, number);
+    let source = source.parse().unwrap();
+    let tags = tags(content, &RunId::new(), &source, true, &span.tags());
+    snapshot.file.tags = tags.parse().unwrap();
+    snapshot
+}
+
 #[cfg(test)]
 pub(crate) fn snapshot_for_tests(
     host: &str,
@@ -277,7 +358,7 @@ pub(crate) fn snapshot_for_tests(
     let tags = if source.is_empty() {
         "restic".to_owned()
     } else {
-        tags(&RunId::new(), &source.parse().unwrap(), whole, &[])
+        tags(Content::Data, &RunId::new(), &source.parse().unwrap(), whole, &[])
     };
     let options = rustic_core::SnapshotOptions::default()
         .host(Some(host.into()))
@@ -292,7 +373,7 @@ pub(crate) fn snapshot_for_tests(
     Snapshot::new(file)
 }
 
-/// Selects a snapshot: `latest` of these hosts, or one of any host by the beginning of its id. Records are ignored, and a
+/// Selects a snapshot: `latest` of these hosts, or one of any host by the beginning of its id. Records and slices are ignored, and a
 /// snapshot dated in the future is never the latest.
 ///
 /// # Errors
@@ -303,7 +384,7 @@ pub fn select<'a>(
     hosts: &HostScope,
 ) -> Result<&'a Snapshot, RepositoryError> {
     let none = || RepositoryError::NoSnapshot { wanted: wanted.to_owned() };
-    let snapshots = snapshots.iter().filter(|snapshot| !snapshot.is_record());
+    let snapshots = snapshots.iter().filter(|snapshot| snapshot.is_data());
     if wanted == "latest" {
         let now = Timestamp::now();
         let past: Vec<&Snapshot> =

@@ -33,7 +33,9 @@ use toml::{
 use self::secret::Environment;
 pub use self::{
     envfile::{InvalidEnvFile, config_of_environment, parse_env_file},
-    model::{BackupSettings, RepositorySettings, Settings, SettingsError, StatusSettings},
+    model::{
+        BackupSettings, OplogSettings, RepositorySettings, Settings, SettingsError, StatusSettings,
+    },
     names::RepositoryNames,
     references::References,
     template::TEMPLATE,

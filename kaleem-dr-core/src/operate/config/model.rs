@@ -71,6 +71,9 @@ pub struct Settings {
     /// Recipients of notifications, and destinations of metrics.
     #[serde(default)]
     pub monitoring: Monitoring,
+    /// Change logs that are saved between backups.
+    #[serde(default)]
+    pub oplog: OplogSettings,
     /// Times of scheduled jobs.
     #[serde(default)]
     pub schedule: ScheduleSettings,
@@ -84,6 +87,30 @@ impl Settings {
     #[must_use]
     pub fn scratch(&self) -> PathBuf {
         self.scratch_directory.clone().unwrap_or_else(|| self.state_directory.join("scratch"))
+    }
+}
+
+/// `[oplog]` of the config.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct OplogSettings {
+    /// Sources whose change log is saved, besides their backups.
+    pub sources: Vec<SourceName>,
+    /// Time between two slices, in minutes; at most this much is lost.
+    pub every_minutes: u32,
+}
+
+impl Default for OplogSettings {
+    fn default() -> Self {
+        Self { sources: Vec::new(), every_minutes: 5 }
+    }
+}
+
+impl OplogSettings {
+    /// Time between two slices.
+    #[must_use]
+    pub fn every(&self) -> std::time::Duration {
+        std::time::Duration::from_mins(u64::from(self.every_minutes.max(1)))
     }
 }
 
@@ -123,6 +150,7 @@ impl Settings {
 
 fn span(hours: u32) -> String {
     match hours {
+        0 => "few minutes".to_owned(),
         1 => "hour".to_owned(),
         24 => "day".to_owned(),
         168 => "week".to_owned(),

@@ -200,9 +200,7 @@ fn first_backups(job: &Examination, name: &str, snapshots: &[Snapshot]) -> Vec<D
 fn newer_of_others(name: &str, snapshots: &[Snapshot], now: Timestamp) -> Option<Diagnosis> {
     let newest = |ours: bool| {
         let dated = snapshots.iter().filter(|snapshot| {
-            !snapshot.is_record()
-                && snapshot.is_ours() == ours
-                && snapshot.time().timestamp() <= now
+            snapshot.is_data() && snapshot.is_ours() == ours && snapshot.time().timestamp() <= now
         });
         dated.max_by_key(|snapshot| snapshot.time().timestamp())
     };

@@ -10,6 +10,7 @@ mod restoring;
 mod retain;
 mod run;
 mod secondary;
+mod slice;
 mod stage;
 mod status;
 mod verifying;
@@ -23,6 +24,7 @@ pub use self::{
     restoring::{Restoring, plan_restore},
     run::backup,
     secondary::SecondaryRepository,
+    slice::{SliceJob, SliceReport, save_slice},
     stage::{StagedFile, Staging, file_name},
     status::{
         Freshness, HostStatus, SourceStatus, StatusOf, StatusRules, freshness, status_of_hosts,

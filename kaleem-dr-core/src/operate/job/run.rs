@@ -98,11 +98,10 @@ impl<'a> Run<'a> {
         cancel: &'a CancellationToken,
     ) -> Result<Self, RepositoryError> {
         let options = SaveOptions {
-            run,
-            host: job.host.clone(),
             tags: tags_for(&job.tags, job.host.as_str()),
             dry_run: job.dry_run,
             restore_text: job.restore_text.clone(),
+            ..SaveOptions::new(run, job.host.clone())
         };
         let mut report = empty_report(job, run, started);
         let lock = match job.repository.lock(LockKind::Shared, job.patience).await {

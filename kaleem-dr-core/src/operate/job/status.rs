@@ -12,7 +12,10 @@ use crate::{
         repository::{Snapshot, SnapshotId, is_of_the_future},
     },
     ground::{SourceName, host::HostName},
-    recovery::objectives::{MirrorOf, Objectives, ProofsOf, Standing, standings},
+    recovery::{
+        change_log::reach,
+        objectives::{MirrorOf, Objectives, ProofsOf, Standing, standings},
+    },
 };
 
 /// The status of a source in a repository.
@@ -79,11 +82,19 @@ impl StatusRules<'_> {
         of: &StatusOf,
         snapshots: &[Snapshot],
     ) -> Result<Vec<SourceStatus>, LedgerError> {
-        let restorable = restorable(snapshots, self.host, self.now);
+        let origin = of.mirror_of.as_deref().unwrap_or(&of.location);
+        let slices = self.ledger.proven_slices(origin)?;
+        let known = Known {
+            restorable: restorable(snapshots, self.host, self.now),
+            reach: reach(snapshots, self.host, &slices)
+                .into_iter()
+                .map(|(snapshot, reached)| (snapshot.to_string(), reached))
+                .collect(),
+        };
         self.judge(
             of,
             freshness(snapshots, self.sources, self.host, self.max_age, self.now),
-            Some(&restorable),
+            Some(&known),
         )
     }
 
@@ -126,13 +137,19 @@ impl StatusRules<'_> {
         &self,
         of: &StatusOf,
         fresh: Vec<Freshness>,
-        restorable: Option<&BTreeSet<String>>,
+        known: Option<&Known>,
     ) -> Result<Vec<SourceStatus>, LedgerError> {
         let sizes: Vec<_> =
             fresh.iter().map(|fresh| (fresh.source.clone(), fresh.size_bytes)).collect();
         let mirror =
             of.mirror_of.as_deref().map(|origin| MirrorOf { origin, mirror: &of.location });
-        let proofs = ProofsOf { repository: &of.location, mirror, host: self.host, restorable };
+        let proofs = ProofsOf {
+            repository: &of.location,
+            mirror,
+            host: self.host,
+            restorable: known.map(|known| &known.restorable),
+            reach: known.map(|known| &known.reach),
+        };
         let standings = standings(self.ledger, self.objectives, &proofs, &sizes, self.now)?;
         let status = |(standing, freshness): (Standing, Freshness)| SourceStatus {
             repository: of.name.clone(),
@@ -142,6 +159,14 @@ impl StatusRules<'_> {
         };
         Ok(standings.into_iter().zip(fresh).map(status).collect())
     }
+}
+
+/// The facts about a repository that only its snapshots tell.
+struct Known {
+    /// Ids of the snapshots that can be restored.
+    restorable: BTreeSet<String>,
+    /// The moment to which proven slices extend a snapshot, by its id.
+    reach: BTreeMap<String, Timestamp>,
 }
 
 /// Freshness of a source's newest snapshot.
@@ -289,7 +314,10 @@ fn restorable(snapshots: &[Snapshot], host: &str, now: Timestamp) -> BTreeSet<St
     snapshots
         .iter()
         .filter(|snapshot| {
-            snapshot.host() == host && snapshot.is_whole() && !snapshot.is_of_the_future(now)
+            snapshot.is_data()
+                && snapshot.host() == host
+                && snapshot.is_whole()
+                && !snapshot.is_of_the_future(now)
         })
         .map(|snapshot| snapshot.id().to_string())
         .collect()

@@ -113,7 +113,13 @@ fn proven_at(
         let Some(words) = location(name) else { continue };
         let origin = repository.mirror_of.as_ref().and_then(location);
         let mirror = origin.as_ref().map(|origin| MirrorOf { origin, mirror: &words });
-        let of = ProofsOf { repository: &words, mirror, host: host.as_str(), restorable: None };
+        let of = ProofsOf {
+            repository: &words,
+            mirror,
+            host: host.as_str(),
+            restorable: None,
+            reach: None,
+        };
         for standing in standings(ledger, &settings.objectives, &of, &sources, now)? {
             if let Some(at) = standing.proven_consistent_at {
                 proven_at.push((standing.source.to_string(), name.clone(), at));

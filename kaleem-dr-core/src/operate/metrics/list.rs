@@ -234,7 +234,7 @@ fn proven(inputs: &MetricInputs) -> Vec<Sample> {
     }
     let mut samples = Vec::new();
     for ((source, repository), proofs) in of {
-        let of = ProofsOf { repository, mirror: None, host: "", restorable: None };
+        let of = ProofsOf { repository, mirror: None, host: "", restorable: None, reach: None };
         let snapshots = snapshots_proven(&proofs, &of, &BTreeSet::new());
         for level in ProofLevel::ALL {
             let holds = snapshots.iter().filter(|proven| proven.level >= Some(level));

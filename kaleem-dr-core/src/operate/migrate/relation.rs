@@ -100,11 +100,8 @@ fn snapshots(near: &Opened) -> Vec<Finding> {
             "find out which program made them, and remove them; until then `kaleem-dr forget` refuses",
         ));
     }
-    let others = near
-        .snapshots
-        .iter()
-        .filter(|snapshot| !snapshot.is_ours() && !snapshot.is_record())
-        .count();
+    let others =
+        near.snapshots.iter().filter(|snapshot| !snapshot.is_ours() && snapshot.is_data()).count();
     if others > 0 {
         findings.push(Finding::information(
             "history",

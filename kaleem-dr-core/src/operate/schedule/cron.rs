@@ -9,13 +9,15 @@ use std::{fmt::Write as _, path::Path};
 
 use super::{
     MARKER, MARKER_ADVICE, ScheduleError, WHEN_NOTE,
-    plan::{Job, Plan, PlannedFile},
+    plan::{Job, JobKind, Plan, PlannedFile},
 };
 
 /// Path of the file.
 pub(super) const FILE: &str = "/etc/cron.d/kaleem-dr";
 /// Locked by the running job. Only root can write to this directory.
 const LOCK: &str = "/run/kaleem-dr-schedule.lock";
+/// Locked by a running slice of a change log, which does not wait for other jobs.
+const SLICE_LOCK: &str = "/run/kaleem-dr-oplog.lock";
 /// Maximum wait of a job for the one before it, in seconds.
 const PATIENCE_SECONDS: u32 = 12 * 60 * 60;
 
@@ -56,10 +58,12 @@ fn command(plan: &Plan, job: &Job) -> String {
         let _ = write!(with_config, " --env-file {}", shell(&file.display().to_string()));
     }
     let unit = format!("kaleem-dr-{}", job.name);
-    let work = format!(
-        "flock -w {PATIENCE_SECONDS} {LOCK} nice {with_config} --retry-lock 2h {}",
-        job.args.join(" ")
-    );
+    let lock = match job.kind {
+        // If the one before it still runs, the next one saves its entries too.
+        JobKind::Oplog => format!("flock -n -E 0 {SLICE_LOCK}"),
+        _ => format!("flock -w {PATIENCE_SECONDS} {LOCK}"),
+    };
+    let work = format!("{lock} nice {with_config} --retry-lock 2h {}", job.args.join(" "));
     let failed = format!(
         "{{ echo \"{unit} failed with exit status $?; see journalctl -t {unit}\" >&3; \
          {with_config} notify --failed-unit {unit} 2>&1; }}"

@@ -58,6 +58,8 @@ pub enum JobKind {
     Check,
     /// Restores into scratch targets.
     Drill,
+    /// Saves change logs between backups.
+    Oplog,
 }
 
 /// A scheduled job.
@@ -214,6 +216,16 @@ fn jobs(settings: &Settings) -> Result<Vec<Job>, ScheduleError> {
         jobs.push(job(JobKind::Drill, &format!("drill-{name}"), when, ["--repo", name, "drill"]));
     }
     jobs.retain(|job| job.when != When::Off);
+    if !settings.oplog.sources.is_empty() {
+        let minutes = settings.oplog.every_minutes;
+        let Ok(when) = format!("every {minutes}m").parse() else {
+            return invalid(format!(
+                "`oplog.every_minutes` is {minutes}; a schedule needs a divisor of 60 up to 30. For other times run `kaleem-dr oplog --every N` \
+                 as a service"
+            ));
+        };
+        jobs.push(job(JobKind::Oplog, "oplog", when, ["oplog", "--once"]));
+    }
     Ok(jobs)
 }
 

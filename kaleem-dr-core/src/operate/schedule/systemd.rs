@@ -51,7 +51,12 @@ fn timer(job: &Job) -> String {
     format!(
         "{MARKER}{MARKER_ADVICE}\n{WHEN_NOTE}{when}\n\n[Unit]\nDescription=Disaster recovery: schedule of {name}\n\n[Timer]\n\
          OnCalendar={calendar}\n# Run jobs that were missed while the machine was off.\nPersistent=true\n\
-         RandomizedDelaySec=2min\nAccuracySec=1min\n\n[Install]\nWantedBy=timers.target\n",
+         {spread}\n\n[Install]\nWantedBy=timers.target\n",
+        spread = if job.kind == JobKind::Oplog {
+            "AccuracySec=10s"
+        } else {
+            "RandomizedDelaySec=2min\nAccuracySec=1min"
+        },
         when = job.when,
         name = job.name,
     )
@@ -59,6 +64,8 @@ fn timer(job: &Job) -> String {
 
 fn service(plan: &Plan, job: &Job, before: &[Job]) -> String {
     let mut unit = head(&format!("Disaster recovery: {}", job.name));
+    // A slice of a change log waits for no other job.
+    let before = if job.kind == JobKind::Oplog { &[] } else { before };
     let waits: Vec<String> = before.iter().map(service_name).collect();
     let _ = writeln!(unit, "Wants=network-online.target\nAfter=network-online.target");
     if !waits.is_empty() {
@@ -125,6 +132,7 @@ fn time_limit(kind: JobKind) -> &'static str {
     match kind {
         JobKind::Backup | JobKind::Replicate | JobKind::Drill => "12h",
         JobKind::Verify | JobKind::Check => "8h",
+        JobKind::Oplog => "1h",
     }
 }
 

@@ -10,8 +10,7 @@ use jiff::{
 };
 use serde::{Deserialize, Serialize};
 
-const FORMS: &str =
-    "write `daily 03:00`, `weekly sun 04:00`, `monthly 1 03:20`, `hourly`, `every 6h` or `off`";
+const FORMS: &str = "write `daily 03:00`, `weekly sun 04:00`, `monthly 1 03:20`, `hourly`, `every 6h`, `every 15m` or `off`";
 const DAYS: [&str; 7] = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"];
 
 /// Times of a job, in UTC.
@@ -20,6 +19,11 @@ const DAYS: [&str; 7] = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"];
 pub enum When {
     /// Never.
     Off,
+    /// Every few minutes, counted from the hour; a divisor of 60.
+    Minutes {
+        /// Minutes between two runs.
+        every: u8,
+    },
     /// Every few hours, counted from midnight; a divisor of 24.
     Hours {
         /// Hours between two runs.
@@ -108,7 +112,7 @@ impl FromStr for When {
             ["off"] => Some(Self::Off),
             ["hourly"] => Some(Self::Hours { every: 1, minute: 0 }),
             ["hourly", minute] => hours("1h", minute),
-            ["every", every] => hours(every, ":00"),
+            ["every", every] => minutes(every).or_else(|| hours(every, ":00")),
             ["every", every, minute] => hours(every, minute),
             ["daily", time] => at(time).map(Self::Daily),
             ["weekly", day, time] => {
@@ -121,6 +125,11 @@ impl FromStr for When {
         };
         parsed.ok_or_else(|| InvalidWhen(text.to_owned()))
     }
+}
+
+fn minutes(every: &str) -> Option<When> {
+    let every = number(every.strip_suffix('m')?, 1, 30).filter(|every| 60 % every == 0)?;
+    Some(When::Minutes { every })
 }
 
 fn hours(every: &str, minute: &str) -> Option<When> {
@@ -146,6 +155,7 @@ impl fmt::Display for When {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Off => f.write_str("off"),
+            Self::Minutes { every } => write!(f, "every {every}m"),
             Self::Hours { every: 1, minute: 0 } => f.write_str("hourly"),
             Self::Hours { every: 1, minute } => write!(f, "hourly :{minute:02}"),
             Self::Hours { every, minute: 0 } => write!(f, "every {every}h"),
@@ -173,11 +183,12 @@ impl When {
         Self::Monthly { day, at: HourMinute::new(hour, minute) }
     }
 
-    /// Minimum number of hours between two runs; `None` for never.
+    /// Minimum number of whole hours between two runs; `None` for never.
     #[must_use]
     pub fn hours_apart(self) -> Option<u32> {
         match self {
             Self::Off => None,
+            Self::Minutes { .. } => Some(0),
             Self::Hours { every, .. } => Some(every.into()),
             Self::Daily(_) => Some(24),
             Self::Weekly { .. } => Some(7 * 24),
@@ -190,6 +201,7 @@ impl When {
     pub fn on_calendar(self) -> Option<String> {
         match self {
             Self::Off => None,
+            Self::Minutes { every } => Some(format!("*-*-* *:00/{every}:00 UTC")),
             Self::Hours { every: 1, minute } => Some(format!("*-*-* *:{minute:02}:00 UTC")),
             Self::Hours { every, minute } => Some(format!("*-*-* 00/{every}:{minute:02}:00 UTC")),
             Self::Daily(at) => Some(format!("*-*-* {at}:00 UTC")),
@@ -206,6 +218,7 @@ impl When {
     pub fn cron_fields(self) -> Option<String> {
         match self {
             Self::Off => None,
+            Self::Minutes { every } => Some(format!("*/{every} * * * *")),
             Self::Hours { every: 1, minute } => Some(format!("{minute} * * * *")),
             Self::Hours { every, minute } => Some(format!("{minute} */{every} * * *")),
             Self::Daily(at) => Some(format!("{} {} * * *", at.minute, at.hour)),
@@ -218,6 +231,9 @@ impl When {
     #[must_use]
     pub fn from_cron(fields: &[&str]) -> Option<Self> {
         let [minute, hour, day, "*", weekday] = *fields else { return None };
+        if let (Some(every), "*", "*", "*") = (minute.strip_prefix("*/"), hour, day, weekday) {
+            return minutes(&format!("{every}m"));
+        }
         let minute = number(minute, 0, 59)?;
         let every = match hour {
             "*" => Some(1),
@@ -267,6 +283,10 @@ impl When {
         let weekday = weekday.map(|weekday| day_of_week(weekday).ok_or(())).transpose().ok()?;
         let (hour, minute) = clock.split_once(':')?;
         match (weekday, date) {
+            (None, "*-*-*") if hour == "*" && minute.contains('/') => {
+                let every = minute.strip_prefix("00/").or_else(|| minute.strip_prefix("0/"))?;
+                minutes(&format!("{every}m"))
+            }
             (None, "*-*-*") if hour == "*" => {
                 Some(Self::Hours { every: 1, minute: number(minute, 0, 59)? })
             }
@@ -304,6 +324,10 @@ impl When {
                 .map(|zoned: Zoned| zoned.timestamp())
         };
         match self {
+            Self::Minutes { every } => (0..24)
+                .flat_map(|hour| (0..60).step_by(usize::from(every.max(1))).map(move |m| (hour, m)))
+                .filter_map(|(hour, minute)| at(hour, minute))
+                .collect(),
             Self::Hours { every, minute } => (0..24)
                 .step_by(usize::from(every.max(1)))
                 .filter_map(|hour| at(hour, minute))
@@ -328,7 +352,7 @@ impl When {
             Self::Daily(at) | Self::Weekly { at, .. } | Self::Monthly { at, .. } => {
                 Some(u16::from(at.hour) * 60 + u16::from(at.minute))
             }
-            Self::Off | Self::Hours { .. } => None,
+            Self::Off | Self::Minutes { .. } | Self::Hours { .. } => None,
         };
         let apart = minutes(self)?.abs_diff(minutes(other)?);
         Some(apart.min(24 * 60 - apart))
@@ -355,6 +379,7 @@ mod tests {
             ("weekly sun 04:00", "Sun *-*-* 04:00:00 UTC", "0 4 * * 0"),
             ("weekly Wednesday 04:00", "Wed *-*-* 04:00:00 UTC", "0 4 * * 3"),
             ("monthly 1 03:20", "*-*-01 03:20:00 UTC", "20 3 1 * *"),
+            ("every 5m", "*-*-* *:00/5:00 UTC", "*/5 * * * *"),
             ("hourly", "*-*-* *:00:00 UTC", "0 * * * *"),
             ("hourly :20", "*-*-* *:20:00 UTC", "20 * * * *"),
             ("every 6h", "*-*-* 00/6:00:00 UTC", "0 */6 * * *"),
@@ -388,6 +413,7 @@ mod tests {
             "monthly 29 03:00",
             "monthly 0 03:00",
             "every 5h",
+            "every 7m",
             "every 0h",
             "every 6",
             "every 24h",
@@ -403,7 +429,8 @@ mod tests {
     #[test]
     fn times_of_others_that_are_none_of_ours_are_not_guessed() {
         for fields in [
-            "*/5 * * * *",
+            "*/7 * * * *",
+            "*/5 3 * * *",
             "0 3 1 1 *",
             "0 3 1 * 1",
             "0 3,15 * * *",
@@ -417,7 +444,7 @@ mod tests {
             "*-*-* 03:30:00 Europe/Berlin",
             "Mon..Fri 03:00",
             "*-1-1 03:00",
-            "*:0/15",
+            "*:0/7",
             "03:00:30",
             "*-*-31 03:00",
         ] {
@@ -439,6 +466,7 @@ mod tests {
             ("weekly sat 02:00", "2026-02-07T02:00:00Z"),
             ("monthly 28 03:20", "2026-02-28T03:20:00Z"),
             ("monthly 1 03:20", "2026-02-01T03:20:00Z"),
+            ("every 15m", "2026-01-31T03:15:00Z"),
             ("hourly :30", "2026-01-31T03:30:00Z"),
             ("every 12h", "2026-01-31T12:00:00Z"),
         ] {

@@ -18,7 +18,7 @@ use crate::{
 pub struct Copying {
     /// Repository of the config to copy to.
     pub to: String,
-    /// Only snapshots of these sources; of all if empty.
+    /// Only snapshots of these sources, with the slices of their change logs; of all if empty.
     pub sources: Vec<SourceName>,
     /// Only these snapshots, by id prefix, or `latest`; all if empty.
     pub snapshots: Vec<String>,
@@ -47,7 +47,10 @@ impl Copying {
 
     fn takes(&self, snapshot: &Snapshot) -> bool {
         self.sources.is_empty()
-            || snapshot.source().is_some_and(|source| self.sources.contains(&source))
+            || snapshot
+                .source()
+                .or_else(|| snapshot.sliced())
+                .is_some_and(|source| self.sources.contains(&source))
     }
 }
 

@@ -160,6 +160,7 @@ impl Site {
             wanted: wanted.to_owned(),
             hosts: self.identity.scope.clone(),
             allow_incomplete,
+            moment: None,
         }
     }
 

@@ -7,9 +7,12 @@ use crate::{
     ground::SourceName,
     operate::job::{Restoring, plan_restore},
     recovery::{
+        change_log::Moment,
         point::PointReader,
-        points::open_point,
-        source::{Restorable, RestorePlan, RestoreReport, RestoreRequest, RestoreTarget},
+        points::{PointChoice, open_point},
+        source::{
+            Restorable, RestorePlan, RestoreReport, RestoreRequest, RestoreTarget, change_log,
+        },
     },
 };
 
@@ -23,6 +26,8 @@ pub struct Restore {
     pub point: String,
     /// Uses the newest point even if it is incomplete and an older whole one exists.
     pub allow_incomplete: bool,
+    /// Restores to this moment, from the newest point before it, with the slices of the change log; `point` is then ignored.
+    pub moment: Option<Moment>,
     /// A staged file instead of a point; then no repository is opened.
     pub file: Option<PathBuf>,
     /// Parts to restore, their new names, and the target.
@@ -33,7 +38,14 @@ impl Restore {
     /// Restores the newest point of a source.
     #[must_use]
     pub fn latest(source: SourceName, request: RestoreRequest) -> Self {
-        Self { source, point: "latest".into(), allow_incomplete: false, file: None, request }
+        Self {
+            source,
+            point: "latest".into(),
+            allow_incomplete: false,
+            moment: None,
+            file: None,
+            request,
+        }
     }
 }
 
@@ -79,12 +91,18 @@ impl Site {
             let point = form.open(file, &self.staged_work()).await?;
             return self.restore_point(source, (&point, Vec::new()), wanted.request, agree).await;
         }
+        if wanted.moment.is_some() {
+            change_log(source)?;
+        }
         let repository = self.repository().await?;
         // A shared lock, so that no prune deletes what is read.
         {
             let held = self.wait_for(repository.lock_to_read(self.patience)).await?;
             let done = async {
-                let choice = self.point(&wanted.point, wanted.allow_incomplete);
+                let choice = PointChoice {
+                    moment: wanted.moment,
+                    ..self.point(&wanted.point, wanted.allow_incomplete)
+                };
                 let (progress, cancel) = (&self.progress, &self.cancel);
                 let (point, notes) =
                     open_point(&repository, source.name(), &choice, progress, cancel).await?;

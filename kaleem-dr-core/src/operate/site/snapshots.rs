@@ -5,7 +5,10 @@ use crate::{
     engine::repository::{LockKind, RepositoryStats, Rewritten, Snapshot},
     ground::{RunId, SourceName, host::HostScope},
     operate::job::pin,
-    recovery::points::{RecoveryPoint, recovery_points},
+    recovery::{
+        change_log::{RestorableSpan, restorable_spans},
+        points::{RecoveryPoint, recovery_points},
+    },
 };
 
 /// Filter of [`Site::snapshots`]; matches all snapshots by default.
@@ -33,8 +36,8 @@ impl SnapshotFilter {
         (self.source.is_none() || snapshot.source() == self.source)
             && (self.run.is_none() || snapshot.run() == self.run)
             && (!self.own || snapshot.is_ours())
-            // The record of an alarm holds no data; `alarms` lists it.
-            && !snapshot.is_record()
+            // Records of alarms and slices of change logs are listed by `alarm` and `points`.
+            && snapshot.is_data()
             && self.hosts.as_ref().is_none_or(|hosts| hosts.includes(snapshot.host()))
     }
 }
@@ -57,6 +60,15 @@ impl Site {
     pub async fn points(&self) -> Result<Vec<RecoveryPoint>, SiteError> {
         let (_, snapshots) = self.listed().await?;
         Ok(recovery_points(&snapshots, &self.source_names(), &self.identity.scope))
+    }
+
+    /// The spans of time of which every moment can be restored, by source of the selected hosts.
+    ///
+    /// # Errors
+    /// If the repository cannot be read.
+    pub async fn restorable_spans(&self) -> Result<Vec<RestorableSpan>, SiteError> {
+        let (_, snapshots) = self.listed().await?;
+        Ok(restorable_spans(&snapshots, &self.identity.scope))
     }
 
     /// The size of the selected repository.

@@ -14,6 +14,7 @@ use crate::{
         monitor::{Ended, Job},
     },
     recovery::{
+        change_log::Moment,
         drill::{DrillJob, DrillReport, drill},
         points::PointChoice,
         verify::{VerifyReport, verify_point, verify_snapshot},
@@ -63,6 +64,8 @@ pub struct Drill {
     pub sources: Vec<SourceName>,
     /// `latest`, or the id prefix of a run or a snapshot.
     pub point: String,
+    /// Restores to this moment, from the newest point before it; `point` is then ignored.
+    pub moment: Option<Moment>,
     /// Level to prove. Only [`ProofLevel::Restored`] measures an RTO.
     pub level: ProofLevel,
 }
@@ -74,6 +77,7 @@ impl Default for Drill {
             run: None,
             sources: Vec::new(),
             point: LATEST.to_owned(),
+            moment: None,
             level: ProofLevel::Restored,
         }
     }
@@ -108,7 +112,8 @@ impl Drill {
     #[must_use]
     pub fn job(&self, site: &Site, run: RunId) -> Job {
         let (parts, is_narrowed) = site.parts_of(&self.sources);
-        site.job(EventKind::Drill, run, parts, is_narrowed || self.point != LATEST)
+        let is_narrowed = is_narrowed || self.point != LATEST || self.moment.is_some();
+        site.job(EventKind::Drill, run, parts, is_narrowed)
     }
 }
 
@@ -233,7 +238,7 @@ impl Site {
             unavailable,
             host: settings.host_name(),
             // The newest point has to be proven, whole or not.
-            point: self.point(&wanted.point, true),
+            point: PointChoice { moment: wanted.moment, ..self.point(&wanted.point, true) },
             level: wanted.level,
             state_directory: settings.state_directory.clone(),
             scratch_directory: settings.scratch(),

@@ -1,5 +1,6 @@
 //! The operations that return data to a source: restores, rehearsals, inspections.
 
+mod change_log;
 mod diagnosis;
 mod difference;
 mod plan;
@@ -10,6 +11,7 @@ mod request;
 use std::path::PathBuf;
 
 pub use self::{
+    change_log::{ChangeLog, LogExtent, SliceStart, change_log},
     diagnosis::{diagnosis_of_probe, diagnosis_of_source_error},
     difference::Difference,
     plan::{Change, PlanOrigin, PlannedAction, RestorePlan},
@@ -99,6 +101,12 @@ pub trait Restorable: Source {
     /// Paths on this machine that contain the live data, as far as the source knows them.
     fn local_paths(&self) -> Vec<PathBuf> {
         Vec::new()
+    }
+
+    /// The change log of this source; `None` if it keeps none. [`Restorable::restore`] and [`Restorable::rehearse`] then replay
+    /// [`PointReader::log`].
+    fn change_log(&self) -> Option<&dyn ChangeLog> {
+        None
     }
 
     /// The form of a point of this source as one file; `None` if it has no such form.

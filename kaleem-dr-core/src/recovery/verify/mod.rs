@@ -12,8 +12,8 @@ use crate::{
     ground::{Exit, ProofLevel, SourceError, error_chain, finding::Finding, stopwatch::Stopwatch},
     recovery::{
         point::{Origin, PointReader},
-        points::{ChosenPoint, PointChoice, find_snapshot},
-        source::Restorable,
+        points::{PointChoice, find_snapshot},
+        source::{Restorable, change_log},
         staged::StagedWork,
     },
 };
@@ -52,15 +52,18 @@ pub async fn verify_source(
 ) -> Result<VerifyReport, SourceError> {
     let how = how.into();
     let point = |error: RepositoryError| SourceError::Point(error.into());
-    let ChosenPoint { snapshot, notes } =
-        find_snapshot(repository, source.name(), choice).await.map_err(point)?;
-    let reader = repository.read(&snapshot).await.map_err(point)?;
+    if choice.moment.is_some() {
+        change_log(source)?;
+    }
+    let chosen = find_snapshot(repository, source.name(), choice).await.map_err(point)?;
+    let snapshot = &chosen.snapshot;
     let verified = async {
-        match PointReader::open(reader.clone(), work.progress.clone(), work.cancel.clone()).await {
+        match chosen.open(repository, &work.progress, &work.cancel).await {
             Ok(point) => verify_point(source, &point, how, work).await,
             Err(RepositoryError::Cancelled) => Err(SourceError::Cancelled),
             Err(error) if !matches!(error, RepositoryError::Damaged { .. }) => Err(point(error)),
             Err(unopened) => {
+                let reader = repository.read(snapshot).await.map_err(point)?;
                 let mut report =
                     verify_snapshot(&reader, ProofLevel::Stored, work).await.map_err(point)?;
                 report.wanted = how.level;
@@ -90,7 +93,7 @@ pub async fn verify_source(
         }
         verified => verified?,
     };
-    report.findings.extend(notes.into_iter().map(Finding::warning));
+    report.findings.extend(chosen.notes.iter().cloned().map(Finding::warning));
     report.snapshot = Some(snapshot.id());
     report.host = Some(snapshot.host().to_owned());
     report.consistent_at.get_or_insert(snapshot.time().timestamp());

@@ -6,7 +6,7 @@ use std::{num::NonZeroUsize, sync::Arc};
 use bson::Timestamp;
 use futures::{StreamExt as _, TryStreamExt as _, future::BoxFuture};
 use kaleem_dr_core::{
-    engine::{artifact::Capture, manifest::ServerInfo},
+    engine::{artifact::Capture, change_log::LogSpan, manifest::ServerInfo},
     ground::{ArtifactPath, SourceError},
 };
 use tokio::task::JoinSet;
@@ -20,7 +20,7 @@ use super::{
     position::{Position, position},
     ranges::{self, RangedReader},
     reader::{CollectionReader, Order, Read, note_end},
-    snapshot,
+    slice, snapshot,
 };
 use crate::mongodb::{
     config::ConsistencyMode,
@@ -145,14 +145,22 @@ async fn run(
         join_next(tasks).await?;
     }
     let mut consistency = listed.reading.consistency(&listed.collections, out.started());
+    // The place in the oplog that the collections represent, and from which a recovery to a later moment needs it.
+    let mut place = listed.reading.at.filter(|_| !listed.is_apart()).zip(moment.read_oplog_after());
     if moment.needs_oplog() || (position.is_ok() && listed.is_apart()) {
         let path = artifact_path([oplog::NEEDED_ROOT, oplog::FILE])?;
         let writer = out.artifact(path).await?;
         let window = oplog::copy_needed(connection, &moment, order.scope, &listed, writer).await?;
         out.detail(oplog::NEEDED_KEY, window.to_value());
         consistency = snapshot::with_oplog(&window, out.started());
+        // The captured oplog contains what is needed of transactions in progress.
+        place = Some((window.to, window.to));
     } else {
         snapshot::verify(connection, order.scope, &listed).await?;
+    }
+    if let Some((to, after)) = place {
+        let (after, to) = (slice::position(after.min(to)), slice::position(to));
+        out.set_change_log(LogSpan::of_base(order.scope.fingerprint(), after, to));
     }
     out.set_consistency(consistency);
     out.detail(catalogue::KEY, catalogue::to_value(&catalogue));

@@ -18,7 +18,7 @@ use kaleem_dr_core::{
 use super::{
     catalogue::{self, StoredCollection},
     documents::DocumentSplitter,
-    oplog, wellformed,
+    oplog, slice, wellformed,
 };
 use crate::mongodb::{
     oplog::parse,
@@ -75,6 +75,17 @@ async fn run(point: &PointReader) -> Result<Inspection, SourceError> {
         inspection.findings.extend(found.findings);
     }
     progress.finish();
+    for slice in point.log().into_iter().flat_map(|tail| &tail.slices) {
+        match slice::inspect(slice).await {
+            Ok(entries) => {
+                inspection.checked.push(format!("a slice of the oplog: {entries} entries"));
+            }
+            Err(SourceError::Point(cause)) => {
+                inspection.findings.push(Finding::error(format!("a slice of the oplog: {cause}")));
+            }
+            Err(error) => return Err(error),
+        }
+    }
     Ok(inspection)
 }
 

@@ -13,6 +13,7 @@ mod position;
 pub(crate) mod range;
 pub(crate) mod ranges;
 pub(crate) mod reader;
+pub(crate) mod slice;
 pub(crate) mod snapshot;
 pub(crate) mod wellformed;
 

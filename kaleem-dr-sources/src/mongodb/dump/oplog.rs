@@ -81,7 +81,7 @@ pub(crate) async fn copy(
     let end =
         edge(connection, -1).await.map_err(|error| SourceError::artifact(to.path(), error))?;
     let window = Window { after: start, to: end.max(start) };
-    copy_entries(connection, &window, &doc! {}, &mut to, |entry| {
+    copy_entries(connection, &window, false, &doc! {}, &mut to, |entry| {
         if let Some(namespace) = renamed(entry) {
             return Err(format!(
                 "{namespace} was renamed during the capture, which a replay by mongorestore does not follow: run the capture again"
@@ -114,21 +114,27 @@ pub(crate) async fn copy_needed(
     let end = edge(connection, -1).await.map_err(|error| SourceError::artifact(&path, error))?;
     let window = Window { after, to: end.max(after) };
     let mut filter = Filter::new(scope, &listed.collections, moment);
-    // The server omits most writes to other databases; the filter handles the rest.
-    let namespaces = match scope.named() {
+    copy_entries(connection, &window, false, &namespaces(scope), &mut to, |entry| {
+        filter.keep(entry)
+    })
+    .await?;
+    filter.end().map_err(|why| SourceError::artifact(&path, why))?;
+    let kept = to.items();
+    to.finish().await?;
+    tracing::info!(entries = kept, "the oplog brings the collections to one moment");
+    Ok(window)
+}
+
+/// A filter with which the server omits most writes to other databases; [`Filter`] handles the rest.
+pub(super) fn namespaces(scope: &Scope) -> Document {
+    match scope.named() {
         [] => doc! {},
         named => {
             let any: Vec<String> = named.iter().map(|name| literal(name)).collect();
             let own = format!("^(?:{})\\.", any.join("|"));
             doc! { "$or": [ { "ns": { "$regex": own } }, { "op": "c", "ns": { "$regex": "^admin\\." } } ] }
         }
-    };
-    copy_entries(connection, &window, &namespaces, &mut to, |entry| filter.keep(entry)).await?;
-    filter.end().map_err(|why| SourceError::artifact(&path, why))?;
-    let kept = to.items();
-    to.finish().await?;
-    tracing::info!(entries = kept, "the oplog brings the collections to one moment");
-    Ok(window)
+    }
 }
 
 /// The progress of a read of the oplog.
@@ -140,10 +146,12 @@ struct Progress {
     begun: bool,
 }
 
-/// Passes each entry of a window to `keep`, and writes the result. If a cursor is lost, continues after the last entry.
-async fn copy_entries<K>(
+/// Passes each entry of a window to `keep`, and writes the result; with `with_first`, also the entries at the start of the window.
+/// If a cursor is lost, continues after the last entry.
+pub(super) async fn copy_entries<K>(
     connection: &Connection,
     window: &Window,
+    with_first: bool,
     of: &Document,
     to: &mut DocumentWriter,
     mut keep: K,
@@ -153,9 +161,9 @@ where
 {
     let path = to.path().clone();
     let failed = |error| SourceError::artifact(&path, error);
-    let mut progress = Progress { at: window.after, seen: 0, begun: false };
+    let mut progress = Progress { at: window.after, seen: 0, begun: with_first };
     let mut tries = 0;
-    while !window.is_empty() {
+    while with_first || !window.is_empty() {
         let before = (progress.at, progress.seen);
         let Some(error) = read_on(connection, window, of, to, &mut keep, &mut progress).await?
         else {

@@ -20,6 +20,8 @@ pub(crate) struct Filter<'a> {
     missing: BTreeSet<String>,
     /// Transactions in progress that span several entries.
     open: HashSet<Vec<u8>>,
+    /// The entries are a slice: what they lack is in the slices before it.
+    is_slice: bool,
 }
 
 impl<'a> Filter<'a> {
@@ -30,7 +32,12 @@ impl<'a> Filter<'a> {
             .filter(|namespace| !moment.is_finished(namespace))
             .collect();
         let listed = listed.iter().map(|spec| (spec.namespace(), spec.uuid.clone())).collect();
-        Self { scope, moment, listed, missing, open: HashSet::new() }
+        Self { scope, moment, listed, missing, open: HashSet::new(), is_slice: false }
+    }
+
+    /// A filter for a slice of the oplog, which belongs to no reads: `moment` has no start.
+    pub(crate) fn of_slice(scope: &'a Scope, moment: &'a Moment) -> Self {
+        Self { is_slice: true, ..Self::new(scope, &[], moment) }
     }
 
     /// Returns an entry without the operations on anything that is not captured; `None` if none remain.
@@ -38,11 +45,17 @@ impl<'a> Filter<'a> {
     /// # Errors
     /// The reason why a replay of the oplog could not bring the captured collections to its end.
     pub(crate) fn keep(&mut self, entry: &RawDocument) -> Result<Option<Vec<u8>>, String> {
-        let at = time(entry)?;
+        let (at, is_slice) = (time(entry)?, self.is_slice);
         let of_entry = |why: String| {
             format!(
-                "the oplog's entry ({}, {}) {why}, which no replay follows: run the capture again, or set consistency = \"per-collection\"",
-                at.time, at.increment
+                "the oplog's entry ({}, {}) {why}, which no replay follows: {}",
+                at.time,
+                at.increment,
+                if is_slice {
+                    "a backup after it is needed"
+                } else {
+                    "run the capture again, or set consistency = \"per-collection\""
+                }
             )
         };
         let operation = parse(entry).map_err(of_entry)?;
@@ -84,7 +97,7 @@ impl<'a> Filter<'a> {
     /// Follows a transaction that spans several entries.
     fn follow(&mut self, part: &Part) -> Result<(), String> {
         let is_known = self.open.contains(&part.key);
-        if part.is_continued && !is_known && part.end == End::Committed {
+        if part.is_continued && !is_known && part.end == End::Committed && !self.is_slice {
             return Err(
                 "ends a transaction that began before the part of the oplog at hand".to_owned()
             );

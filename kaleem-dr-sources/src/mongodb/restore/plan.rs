@@ -13,7 +13,8 @@ use kaleem_dr_core::{
 
 use super::{
     placement::{self, Placed, Placement},
-    rebuild, replay,
+    rebuild,
+    replay::{self, Log},
     writes::Writes,
 };
 use crate::mongodb::{
@@ -72,24 +73,21 @@ pub(crate) async fn plan(
             .filter_map(|database| users::planned(point.manifest(), database, &request)),
     );
     let mut warnings = warnings(&placement, &request, &actions);
-    if let Some(oplog) = replay::oplog(point) {
-        if replay::is_replayed(&oplog, &request, writes)? {
-            let survey = replay::survey(point, &oplog).await?;
-            warnings.push(format!(
-                "{} entries of the oplog are replayed after the collections are in, and compared with them",
-                survey.entries
-            ));
-            if request.only.is_empty() {
-                actions
-                    .extend(survey.made.into_iter().map(|made| made_meanwhile(&made, &placement)));
-            }
-        } else {
-            warnings.push(
-                "the point has an oplog, which is not replayed: all collections are restored as they were when they were read; \
-                 with replay_oplog = true they are restored as of the end of the capture"
-                    .to_owned(),
-            );
+    if let Some(log) = Log::of(point, &request, writes)? {
+        let survey = replay::survey(point, &log).await?;
+        warnings.push(format!(
+            "{} entries of the oplog are replayed{} after the collections are in, and compared with them",
+            survey.entries, log.end
+        ));
+        if request.only.is_empty() {
+            actions.extend(survey.made.into_iter().map(|made| made_meanwhile(&made, &placement)));
         }
+    } else if replay::oplog(point).is_some() {
+        warnings.push(
+            "the point has an oplog, which is not replayed: all collections are restored as they were when they were read; \
+             with replay_oplog = true they are restored as of the end of the capture"
+                .to_owned(),
+        );
     }
     Ok(RestorePlan::new(request, describe(connection, &placement), actions, warnings))
 }
@@ -102,10 +100,7 @@ fn made_meanwhile((database, name): &(String, String), placement: &Placement) ->
         what: format!("collection {target}.{name}"),
         items: None,
         size_bytes: None,
-        why: Some(
-            "it was created during the capture: an existing one with this name is dropped"
-                .to_owned(),
-        ),
+        why: Some("the oplog creates it: an existing one with this name is dropped".to_owned()),
     }
 }
 

@@ -4,7 +4,7 @@
 //! The negative control deletes one document from the smallest scratch collection and reads that
 //! collection back again.
 
-use std::{sync::Arc, time::Instant};
+use std::{collections::BTreeSet, sync::Arc, time::Instant};
 
 use bson::doc;
 use jiff::Timestamp;
@@ -66,7 +66,18 @@ pub(crate) async fn rehearse(
         }
     }
     let mut removed = Ok(());
-    for database in placement.databases.values() {
+    let mut databases: BTreeSet<String> = placement.databases.into_values().collect();
+    // A replay may have created more.
+    if point.log().is_some() {
+        let prefix = format!("{}_", scratch.name);
+        match scratch_databases(connection).await {
+            Ok(found) => {
+                databases.extend(found.into_iter().filter(|name| name.starts_with(&prefix)));
+            }
+            Err(error) => removed = Err(error),
+        }
+    }
+    for database in &databases {
         if let Err(error) = drop_database(connection, writes, database).await {
             tracing::warn!(database, %error, "a scratch database was not removed");
             removed = Err(error);

@@ -30,7 +30,7 @@ use super::{
     placement::Placement,
     plan::{self, label},
     rebuilder::Rebuilder,
-    replay::{self, Oplog, Replay},
+    replay::{self, Log, Replay},
     stream::pieces,
     writes::Writes,
 };
@@ -100,13 +100,10 @@ async fn run(
         }
         there.extend(existing);
     }
-    let oplog = match replay::oplog(point) {
-        Some(oplog) if replay::is_replayed(&oplog, &request, writes)? => Some(oplog),
-        _ => None,
-    };
-    if let Some(oplog) = &oplog {
+    let log = Log::of(point, &request, writes)?;
+    if let Some(log) = &log {
         // Checks every entry first, so that one that cannot be replayed refuses the restore before anything is written.
-        replay::survey(point, oplog).await?;
+        replay::survey(point, log).await?;
     }
     check_metadata(point, placement.parts.iter().map(|placed| &placed.stored)).await?;
 
@@ -128,7 +125,7 @@ async fn run(
     };
     let mut live =
         rebuild_all(&rebuilder, point, &placement, (&there, request.existing), &mut report).await?;
-    if let Some(oplog) = oplog {
+    if let Some(log) = log {
         let replay = Replay {
             connection,
             facts: &facts,
@@ -136,7 +133,7 @@ async fn run(
             databases: &placement.databases,
             takes_new: request.only.is_empty(),
         };
-        replay_and_compare(&replay, point, &oplog, &mut live, &mut report).await?;
+        replay_and_compare(&replay, point, &log, &mut live, &mut report).await?;
     }
     build_indexes(&rebuilder, &live, &mut report).await?;
     compare_specifications(connection, &live, &mut report).await?;
@@ -196,7 +193,7 @@ async fn rebuild_all(
 async fn replay_and_compare(
     replay: &Replay<'_>,
     point: &PointReader,
-    oplog: &Oplog,
+    log: &Log,
     live: &mut Vec<Live>,
     report: &mut RestoreReport,
 ) -> Result<(), SourceError> {
@@ -204,16 +201,16 @@ async fn replay_and_compare(
         report.warnings.push(
             "the oplog was not replayed, since not all of the point was found equal".to_owned(),
         );
-        if oplog.is_needed {
+        if log.is_needed {
             report.differences.push(Difference {
-                what: "the oplog of the capture".to_owned(),
+                what: "the oplog".to_owned(),
                 expected: "it is replayed".to_owned(),
                 found: "it is not".to_owned(),
             });
         }
         return Ok(());
     }
-    let replayed = replay.run(point, oplog, live).await?;
+    let replayed = replay.run(point, log, live).await?;
     for live in live.iter().filter(|live| live.is_touched && !live.is_gone) {
         let label = label(&live.spec);
         let viewless = replay.facts.has_viewless_time_series();
@@ -235,12 +232,9 @@ async fn replay_and_compare(
         }
         report.differences.extend(differences);
     }
-    let to = oplog.window.map_or_else(String::new, |window| {
-        format!(" up to ({}, {})", window.to.time, window.to.increment)
-    });
     report.warnings.push(format!(
-        "{} entries of the oplog{to} were replayed, which wrote {} documents",
-        replayed.entries, replayed.documents
+        "{} entries of the oplog were replayed{}, which wrote {} documents",
+        replayed.entries, log.end, replayed.documents
     ));
     Ok(())
 }

@@ -6,7 +6,7 @@
 use bson::{Bson, Document, doc};
 use futures::TryStreamExt as _;
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
-use kaleem_dr_core::ground::SourceError;
+use kaleem_dr_core::ground::{SourceError, digest::ByteDigest};
 
 use super::{
     connection::Connection,
@@ -184,6 +184,16 @@ impl Scope {
             include: Patterns::new(&config.collections)?,
             exclude: Patterns::new(&config.exclude_collections)?,
         })
+    }
+
+    /// Identifies the selection: 16 hex digits that are equal for equal databases and patterns.
+    pub(crate) fn fingerprint(&self) -> String {
+        let patterns = |patterns: &Option<Patterns>| {
+            patterns.as_ref().map(|patterns| patterns.written.clone()).unwrap_or_default()
+        };
+        let selection =
+            format!("{:?}", (&self.databases, patterns(&self.include), patterns(&self.exclude)));
+        ByteDigest::of(selection.as_bytes())[..16].to_owned()
     }
 
     /// Reports whether a capture includes this collection, unless it is internal to the server.

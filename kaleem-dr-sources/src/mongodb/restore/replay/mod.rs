@@ -43,7 +43,7 @@ pub(crate) struct Oplog {
     pub(crate) is_needed: bool,
 }
 
-/// The oplog that a restore of a point replays: the one it needs, or else the one that `oplog = true` captured.
+/// The oplog of a point: the one it needs, or else the one that `oplog = true` captured.
 pub(crate) fn oplog(point: &PointReader) -> Option<Oplog> {
     let manifest = point.manifest();
     [(oplog::needed_path(), oplog::NEEDED_KEY, true), (oplog::path(), oplog::KEY, false)]
@@ -55,24 +55,54 @@ pub(crate) fn oplog(point: &PointReader) -> Option<Oplog> {
         })
 }
 
-/// Reports whether a request replays an oplog.
-///
-/// # Errors
-/// [`SourceError::Refused`] if the oplog is needed but cannot be replayed.
-pub(crate) fn is_replayed(
-    oplog: &Oplog,
-    request: &RestoreRequest,
-    writes: &Writes,
-) -> Result<bool, SourceError> {
-    let can = request.existing == Existing::Replace;
-    if oplog.is_needed && !can {
-        return Err(SourceError::Refused(
-            "this point was captured with an oplog that brings its collections to one moment, and a merge cannot replay it: \
-             restore it next to the live data, or let it replace them"
-                .to_owned(),
-        ));
+/// The entries that a restore replays.
+#[derive(Clone, Debug)]
+pub(crate) struct Log {
+    /// The point's own oplog.
+    pub(crate) oplog: Option<Oplog>,
+    /// The collections belong to the wanted moment only after the replay.
+    pub(crate) is_needed: bool,
+    /// The last entry, in words; empty if unknown.
+    pub(crate) end: String,
+}
+
+impl Log {
+    /// The log that a request replays; `None` if it replays nothing.
+    ///
+    /// # Errors
+    /// [`SourceError::Refused`] if the log is needed but cannot be replayed.
+    pub(crate) fn of(
+        point: &PointReader,
+        request: &RestoreRequest,
+        writes: &Writes,
+    ) -> Result<Option<Self>, SourceError> {
+        let (own, tail) = (oplog(point), point.log());
+        let is_needed = tail.is_some() || own.as_ref().is_some_and(|own| own.is_needed);
+        if request.existing != Existing::Replace {
+            return if is_needed {
+                Err(SourceError::Refused(
+                    "a merge cannot replay an oplog, which brings this point's collections to one moment: restore it next to the live \
+                     data, or let it replace them"
+                        .to_owned(),
+                ))
+            } else {
+                Ok(None)
+            };
+        }
+        // Slices continue from the moment that the collections represent, so an oplog that is not needed for it is left out.
+        let own = own.filter(|own| own.is_needed || (writes.replays && tail.is_none()));
+        if own.is_none() && tail.is_none() {
+            return Ok(None);
+        }
+        let end = match (tail, own.as_ref().and_then(|own| own.window)) {
+            (Some(tail), _) => {
+                format!(" to the state just before {} ({})", tail.until.time(), tail.until)
+            }
+            (None, Some(window)) => format!(" up to ({}, {})", window.to.time, window.to.increment),
+            (None, None) => String::new(),
+        };
+        Ok(Some(Self { oplog: own, is_needed, end }))
     }
-    Ok(can && (oplog.is_needed || writes.replays))
 }
 
 /// The effects of an oplog apart from writes to the collections of the point.
@@ -87,8 +117,8 @@ pub(crate) struct Survey {
 ///
 /// # Errors
 /// [`SourceError::Refused`] if an entry cannot be replayed.
-pub(crate) async fn survey(point: &PointReader, oplog: &Oplog) -> Result<Survey, SourceError> {
-    let mut entries = Entries::open(point, &oplog.path).await?;
+pub(crate) async fn survey(point: &PointReader, log: &Log) -> Result<Survey, SourceError> {
+    let mut entries = Entries::of(point, log);
     let mut survey = Survey::default();
     while let Some(operation) = entries.next().await? {
         survey.entries += 1;
@@ -127,10 +157,10 @@ impl Replay<'_> {
     pub(crate) async fn run(
         &self,
         point: &PointReader,
-        oplog: &Oplog,
+        log: &Log,
         live: &mut Vec<Live>,
     ) -> Result<Replayed, SourceError> {
-        let mut entries = Entries::open(point, &oplog.path).await?;
+        let mut entries = Entries::of(point, log);
         let mut work = Work {
             replay: self,
             live,

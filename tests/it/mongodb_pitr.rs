@@ -1,0 +1,171 @@
+//! Recovery to a moment: bases and slices of the oplog, restored to the state just before any second, compared with a log of the
+//! writes.
+//!
+//! The test server does not honour `atClusterTime`, so a proxy refuses snapshot reads: a capture then goes with its oplog.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use mongodb::bson::{Document, Timestamp};
+use serde_json::Value;
+
+use crate::support::{
+    mongo_proxy::{Fate, MongoProxy},
+    mongo_writer::{DATABASE, Log, Random, Writer, state, write_until},
+    servers::MongoServer,
+    site::Site,
+};
+
+/// Refuses snapshot reads.
+fn proxy(server: &MongoServer) -> MongoProxy {
+    MongoProxy::before(&server.uri(), |command: &Document| {
+        let concern = command.get_document("readConcern");
+        if concern.is_ok_and(|of| of.get_str("level").is_ok_and(|level| level == "snapshot")) {
+            return Fate::fails(239, "SnapshotTooOld");
+        }
+        Fate::Passes
+    })
+}
+
+fn site(uri: &str) -> Site {
+    let config = format!(
+        "[source.mongo]\ntype = \"mongodb\"\nuri = {{ env = \"MONGO_URI\" }}\ndatabases = [\"{DATABASE}\"]\n\n[oplog]\nsources = [\"mongo\"]\n"
+    );
+    Site::new().with(&config.replace("{ env = \"MONGO_URI\" }", &uri_secret(uri))).initialised()
+}
+
+/// A secret in a file of its own.
+fn uri_secret(uri: &str) -> String {
+    let file = tempfile::NamedTempFile::new().expect("a temporary file can be made");
+    fs::write(file.path(), uri).expect("it can be written");
+    let (_, path) = file.keep().expect("it can be kept");
+    format!("{{ file = {:?} }}", path.display().to_string())
+}
+
+/// Seconds of writes, and moments to restore: a few, or as many as the environment says.
+fn amount() -> (u64, usize) {
+    let of = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    let moments = of("KALEEM_TEST_PITR_MOMENTS").unwrap_or(4);
+    (of("KALEEM_TEST_PITR_SECONDS").unwrap_or(9), usize::try_from(moments).expect("small"))
+}
+
+fn time(seconds: u32) -> String {
+    jiff::Timestamp::from_second(i64::from(seconds)).expect("a time").to_string()
+}
+
+/// Restores to a moment and compares with the log.
+async fn assert_restored(
+    site: &Site,
+    server: &MongoServer,
+    log: &Log,
+    at: Timestamp,
+    number: usize,
+) {
+    let target = format!("back{number}");
+    let written =
+        if at.increment == 0 { time(at.time) } else { format!("{}.{}", at.time, at.increment) };
+    site.succeed(["restore", "mongo", "--to-time", &written, "--to", &target]);
+    let (found, expected) = (state(&server.uri(), &target).await, log.before(at));
+    let names: BTreeSet<&String> = expected.keys().chain(found.keys()).collect();
+    for name in names {
+        assert_eq!(found.get(name), expected.get(name), "{name} just before {written}");
+    }
+}
+
+/// The moments that can be restored, as `points --moments` says.
+fn spans(site: &Site) -> Vec<Value> {
+    let (_, documents) = site.json(["points", "--moments"]);
+    documents[0].as_array().expect("a list").clone()
+}
+
+fn position(value: &Value) -> Timestamp {
+    let (seconds, increment) = value.as_str().expect("a text").split_once('.').expect("a dot");
+    Timestamp {
+        time: seconds.parse().expect("a number"),
+        increment: increment.parse().expect("a number"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn any_second_between_two_backups_is_restored_as_it_was() {
+    let server = MongoServer::start();
+    let proxy = proxy(&server);
+    let site = site(&proxy.uri());
+    let (seconds, moments) = amount();
+    let writer = Writer::start(&server.uri(), 5).await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let writing = tokio::spawn(write_until(writer, stop.clone()));
+    site.succeed(["backup"]);
+    let slices = seconds.div_ceil(3).min(40);
+    for slice in 0..slices {
+        tokio::time::sleep(Duration::from_millis(seconds * 1000 / slices)).await;
+        site.succeed(["oplog", "--once"]);
+        if slice == slices / 2 {
+            site.succeed(["backup"]);
+        }
+    }
+    stop.store(true, Ordering::Relaxed);
+    let log = writing.await.expect("the writer ends").log;
+    site.succeed(["oplog", "--once"]);
+
+    let spans = spans(&site);
+    assert_eq!(spans.len(), 1, "{spans:?}");
+    assert_eq!(spans[0]["bases"], 2, "{spans:?}");
+    let (from, to) = (position(&spans[0]["from"]), position(&spans[0]["to"]));
+    let last = log.0.last().expect("something was written").0;
+    assert!(to >= last, "{to:?} {last:?}");
+    let mut random = Random(0x5eed_5eed);
+    for number in 0..moments {
+        let second = from.time
+            + 1
+            + u32::try_from(random.below(u64::from(to.time - from.time))).expect("small");
+        let at = Timestamp { time: second, increment: 0 };
+        assert_restored(&site, &server, &log, at, number).await;
+    }
+    // "Just before this operation", for a few of them.
+    for number in 0..moments.min(6) {
+        let written: Vec<Timestamp> =
+            log.0.iter().map(|(at, _)| *at).filter(|at| *at > from && *at <= to).collect();
+        let at = written[usize::try_from(random.below(written.len() as u64)).expect("small")];
+        assert_restored(&site, &server, &log, at, moments + number).await;
+    }
+    site.succeed(["restore", "mongo", "--to-time", "latest", "--to", "newest"]);
+    assert_eq!(state(&server.uri(), "newest").await, log.at(to));
+
+    // The newest proven moment counts, not the newest point.
+    site.succeed(["verify"]);
+    let (_, status) = site.json(["status"]);
+    let rpo = status[0]["sources"][0]["rpo_seconds"].as_i64();
+    assert!(rpo.is_some_and(|rpo| rpo < 120), "{status:?}");
+    let drill = site.run(["drill", "mongo", "--to-time", "latest"]);
+    assert_eq!(drill.code, Some(0), "{}{}", drill.stdout, drill.stderr);
+
+    // Too early, too late, and a slice that was removed.
+    for (at, why) in [
+        (time(from.time - 5), "before the oldest point"),
+        (time(to.time + 60), "a slice is missing, or not saved yet"),
+    ] {
+        let refused = site.run(["restore", "mongo", "--to-time", &at]);
+        assert_eq!(refused.code, Some(5), "{}", refused.stderr);
+        assert!(refused.stderr.contains(why), "{}", refused.stderr);
+    }
+    let all: Vec<Value> = site.restic().snapshots();
+    let of_slices: Vec<&Value> = all
+        .iter()
+        .filter(|snapshot| {
+            snapshot["tags"].as_array().is_some_and(|tags| tags.contains(&"kaleem-dr-slice".into()))
+        })
+        .collect();
+    assert!(of_slices.len() > 2, "{all:?}");
+    site.restic().succeed(["forget", of_slices[1]["id"].as_str().expect("an id")]);
+    let refused = site.run(["restore", "mongo", "--to-time", &time(from.time + 5)]);
+    assert_eq!(refused.code, Some(5), "{}{}", refused.stdout, refused.stderr);
+    assert!(refused.stderr.contains("a slice is missing"), "{}", refused.stderr);
+}
