@@ -125,6 +125,7 @@ fn point(directory: &Path, bytes: usize) -> PointReader {
             json!([{ "database": "bench", "metadata": METADATA, "data": DATA, "specification": SPECIFICATION }]),
         )]
         .into(),
+        change_log: None,
     };
     let part = |path: &Path, size_bytes: usize| FilePart {
         path: path.to_owned(),

@@ -134,7 +134,10 @@ async fn a_capture_longer_than_the_snapshot_shows_the_moment_of_its_end() {
     assert!(left.load(Ordering::SeqCst) >= 2, "the snapshot was gone before the end");
     let restored = restored.expect("the oplog was needed");
     assert!(
-        restored.warnings.iter().any(|warning| warning.contains("entries of the oplog up to")),
+        restored
+            .warnings
+            .iter()
+            .any(|warning| warning.contains("entries of the oplog were replayed up to")),
         "{restored:#?}"
     );
     assert!(

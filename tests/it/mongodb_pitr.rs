@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use mongodb::bson::{Document, Timestamp};
+use mongodb::bson::{DateTime, Document, Timestamp};
 use serde_json::Value;
 
 use crate::support::{
@@ -57,7 +57,7 @@ fn amount() -> (u64, usize) {
 }
 
 fn time(seconds: u32) -> String {
-    jiff::Timestamp::from_second(i64::from(seconds)).expect("a time").to_string()
+    DateTime::from_millis(i64::from(seconds) * 1000).try_to_rfc3339_string().expect("a time")
 }
 
 /// Restores to a moment and compares with the log.

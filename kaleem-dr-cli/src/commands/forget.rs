@@ -122,6 +122,7 @@ impl Rules {
             keep_within_yearly: self.keep_within_yearly,
             keep_tag: self.keep_tag.clone(),
             take_over: config.take_over,
+            keep_slices_within: config.keep_slices_within,
         })
     }
 

@@ -146,17 +146,15 @@ impl LogSpan {
     }
 
     /// The span that the tags of a snapshot tell; `None` without one. Reasons and anchor are only in the manifest.
-    pub(crate) fn of_tags<'a>(tags: impl Iterator<Item = &'a str> + Clone) -> Option<Self> {
-        let (after, to) = tags
-            .clone()
-            .find_map(|tag| tag.strip_prefix(SPAN_PREFIX))
-            .and_then(|span| span.split_once('-'))?;
-        let scope = tags.clone().find_map(|tag| tag.strip_prefix(SCOPE_PREFIX))?;
-        let breaks = tags.clone().filter_map(|tag| tag.strip_prefix(BREAK_PREFIX)?.parse().ok());
+    pub(crate) fn of_tags(tags: &[&str]) -> Option<Self> {
+        let tagged = |prefix| tags.iter().filter_map(move |tag| tag.strip_prefix(prefix));
+        let (after, to) = tagged(SPAN_PREFIX).next()?.split_once('-')?;
+        let scope = tagged(SCOPE_PREFIX).next()?.to_owned();
+        let breaks = tagged(BREAK_PREFIX).filter_map(|at| at.parse().ok());
         Some(Self {
-            gap: tags.clone().any(|tag| tag == GAP_TAG).then(String::new),
+            gap: tags.contains(&GAP_TAG).then(String::new),
             breaks: breaks.map(|at| LogBreak { at, why: String::new() }).collect(),
-            ..Self::of_base(scope.to_owned(), after.parse().ok()?, to.parse().ok()?)
+            ..Self::of_base(scope, after.parse().ok()?, to.parse().ok()?)
         })
     }
 }
@@ -196,12 +194,12 @@ mod tests {
         let mut span = LogSpan::of_base("ab12".into(), at(5, 1), at(9, 3));
         let read = |span: &LogSpan| {
             let tags = span.tags();
-            LogSpan::of_tags(tags.iter().map(String::as_str))
+            LogSpan::of_tags(&tags.iter().map(String::as_str).collect::<Vec<_>>())
         };
         assert_eq!(read(&span).as_ref(), Some(&span));
         span.gap = Some(String::new());
         span.breaks = vec![LogBreak { at: at(7, 2), why: String::new() }];
         assert_eq!(read(&span).as_ref(), Some(&span));
-        assert_eq!(LogSpan::of_tags(["kaleem-dr", "log:x"].into_iter()), None);
+        assert_eq!(LogSpan::of_tags(&["kaleem-dr", "log:x"]), None);
     }
 }

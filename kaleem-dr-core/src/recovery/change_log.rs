@@ -269,7 +269,9 @@ pub(crate) fn choose_at(
     let Some(chain) = chains.iter().rfind(|chain| chain.reaches(until)) else {
         return Err(RepositoryError::Guarded(unreachable(&chains, source, until)));
     };
-    let slices = chain.slices.iter().map(|slice| (*slice).clone()).collect();
+    let begins_before =
+        |slice: &&&Snapshot| slice.log_span().is_some_and(|span| span.after < until);
+    let slices = chain.slices.iter().filter(begins_before).map(|slice| (*slice).clone()).collect();
     Ok((chain.base.clone(), ChosenLog { slices, from: chain.from, until }))
 }
 
@@ -345,7 +347,7 @@ mod tests {
         let all =
             snapshots(&[span(10, 10), span(30, 31)], &[span(9, 20), span(20, 40), span(40, 50)]);
         assert_eq!(chosen(&all, at(25)), Ok(("01".into(), 2)));
-        assert_eq!(chosen(&all, at(31)), Ok(("01".into(), 3)), "the state before it");
+        assert_eq!(chosen(&all, at(31)), Ok(("01".into(), 2)), "the state before it");
         assert_eq!(chosen(&all, at(45)), Ok(("02".into(), 2)));
         assert_eq!(chosen(&all, at(50).next()), Ok(("02".into(), 2)));
         assert_eq!(chosen(&all, LogPosition::start_of(50)), Ok(("02".into(), 2)));

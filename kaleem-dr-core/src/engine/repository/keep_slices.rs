@@ -116,7 +116,7 @@ mod tests {
         assert_eq!(removed(&two, snapshots.clone()), ["69", "6b"], "7 and 5 days old");
         let all = Retention { keep_last: 9, ..Retention::nothing() };
         assert!(removed(&all, snapshots.clone()).is_empty());
-        let young = Retention { keep_slices_within: Some("3d".parse().unwrap()), ..all.clone() };
+        let young = Retention { keep_slices_within: Some("2d".parse().unwrap()), ..all.clone() };
         assert_eq!(removed(&young, snapshots), ["68", "69", "6b"]);
         assert!(removed(&all, vec![slice(7)]).is_empty(), "the first point is not there yet");
         let foreign = Retention { take_over: true, ..two };

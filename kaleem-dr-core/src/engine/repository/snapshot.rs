@@ -211,7 +211,8 @@ impl Snapshot {
     /// The span of the source's change log that it covers, without reasons and anchor.
     #[must_use]
     pub fn log_span(&self) -> Option<LogSpan> {
-        LogSpan::of_tags(self.file.tags.iter().map(String::as_str))
+        let tags: Vec<&str> = self.file.tags.iter().map(String::as_str).collect();
+        LogSpan::of_tags(&tags)
     }
 
     /// The source of the snapshot, if kaleem-dr made it.

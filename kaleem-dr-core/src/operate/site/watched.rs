@@ -13,7 +13,7 @@ use crate::{
 
 /// A site whose jobs are watched, as the program's are: see [`Site::watch`].
 #[derive(Clone, Copy)]
-pub struct Watched<'a>(&'a Site);
+pub struct Watched<'a>(pub(super) &'a Site);
 
 impl Site {
     /// Watches the jobs of the site: healthchecks, notifiers, metrics and the history learn of

@@ -5,9 +5,9 @@
 //! replaces a top-level `Timestamp(0, 0)` with the current time; so the command is assembled as
 //! bytes.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use bson::{RawDocumentBuf, cstr, rawdoc};
+use bson::{Document, RawDocumentBuf, cstr, rawdoc};
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _};
 use kaleem_dr_core::ground::SourceError;
@@ -16,8 +16,11 @@ use tokio::task::JoinSet;
 use super::{destination::Destination, loaded::Loaded, merge, mixed_schema};
 use crate::mongodb::{
     dump::DocumentSplitter,
-    server::{Connection, reply},
+    server::{Connection, is_passing, reply},
 };
+
+/// Attempts to insert a batch again after a temporary failure.
+const TRIES: u32 = 6;
 
 /// Inserts every document of a stream whose pieces may have any length. `advance` receives the
 /// number of bytes inserted.
@@ -134,7 +137,7 @@ async fn insert(
     }
     // Only the buckets of a time series may have to be sent again.
     let sent = to.series.as_ref().map(|series| (series, command.clone()));
-    let mut reply = connection.run_raw(&to.database, command, &action).await?;
+    let mut reply = send(&connection, &to, command, &action).await?;
     let mut expected = items;
     if let Some((series, command)) = sent
         && let Some((again, refused)) =
@@ -157,6 +160,54 @@ async fn insert(
         }),
         Some(why) => Err(connection.odd_answer(&action, why)),
     }
+}
+
+/// Sends an insert. If a member steps down or a connection breaks, sends it again: documents that have arrived are then refused as
+/// duplicates, which the reply no longer shows. What arrived is compared with the point at the end. Buckets of a time series have
+/// no unique `_id`, so they are sent once.
+async fn send(
+    connection: &Connection,
+    to: &Destination,
+    mut command: RawDocumentBuf,
+    action: &str,
+) -> Result<Document, SourceError> {
+    let database = connection.client().await?.database(&to.database);
+    let mut tries = 0;
+    loop {
+        let sent = async { Ok(database.run_raw_command(command.clone()).await) };
+        match connection.answer(action, sent).await? {
+            Ok(reply) if tries > 0 => return Ok(reply::without_duplicates(reply)),
+            Ok(reply) => return Ok(reply),
+            Err(error) if is_passing(&error) && tries < TRIES && to.series.is_none() => {
+                tries += 1;
+                tracing::warn!(
+                    error = %connection.error(action, &error),
+                    "an insert failed; it is tried again"
+                );
+                if to.ordered && tries == 1 {
+                    // An ordered insert would end at the first document that has arrived already.
+                    command = unordered(&command)
+                        .map_err(|why| connection.odd_answer(action, why.to_string()))?;
+                }
+                tokio::time::sleep(Duration::from_millis(200 << tries)).await;
+            }
+            Err(error) => return Err(connection.error(action, &error)),
+        }
+    }
+}
+
+/// The same insert, continued after a document that is refused. The order of the documents stays.
+fn unordered(command: &RawDocumentBuf) -> Result<RawDocumentBuf, bson::error::Error> {
+    let mut changed = RawDocumentBuf::new();
+    for element in command {
+        let (key, value) = element?;
+        if key == "ordered" {
+            changed.append(key, false);
+        } else {
+            changed.append(key, value);
+        }
+    }
+    Ok(changed)
 }
 
 /// An `insert` command under construction, as bytes.
@@ -220,7 +271,7 @@ impl Batch {
 
 #[cfg(test)]
 mod tests {
-    use bson::{Bson, Document, doc};
+    use bson::{Bson, doc};
     use kaleem_dr_core::operate::config::secret::SecretRef;
 
     use super::*;
@@ -253,6 +304,13 @@ mod tests {
             "documents": documents.into_iter().map(Bson::Document).collect::<Vec<_>>(),
         };
         assert_eq!(command, expected);
+    }
+
+    #[test]
+    fn an_ordered_insert_becomes_unordered_and_is_the_same_otherwise() {
+        let command = rawdoc! { "insert": "c", "ordered": true, "documents": [ { "_id": 1 } ] };
+        let expected = rawdoc! { "insert": "c", "ordered": false, "documents": [ { "_id": 1 } ] };
+        assert_eq!(unordered(&command).unwrap(), expected);
     }
 
     #[test]

@@ -14,6 +14,7 @@ pub(crate) mod rebuild;
 mod rebuilder;
 pub(crate) mod rehearse;
 mod replay;
+pub(crate) mod rights;
 mod run;
 mod stream;
 mod writes;

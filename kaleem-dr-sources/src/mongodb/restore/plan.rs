@@ -15,6 +15,7 @@ use super::{
     placement::{self, Placed, Placement},
     rebuild,
     replay::{self, Log},
+    rights,
     writes::Writes,
 };
 use crate::mongodb::{
@@ -40,6 +41,7 @@ pub(crate) async fn plan(
         request,
         (users::are_of_server(point.manifest()), Timestamp::now()),
     )?;
+    rights::require(connection, placement.databases.values(), &rights::RESTORE).await?;
     let facts = connection.facts().await?;
     refuse_sharded_config(connection, &facts, &placement, &request.to)?;
     let mut actions = Vec::new();

@@ -21,7 +21,7 @@ use super::{
     live::Live,
     placement::Placement,
     plan::{self, label},
-    run,
+    rights, run,
     writes::Writes,
 };
 use crate::mongodb::{
@@ -51,6 +51,7 @@ pub(crate) async fn rehearse(
     for database in placement.databases.values() {
         refuse_foreign(database)?;
     }
+    rights::require(connection, placement.databases.values(), &rights::DRILL).await?;
     // Refuses databases that contain anything, so everything dropped below belongs to this
     // rehearsal.
     let plan = plan::plan(connection, scope, writes, point, request).await?;

@@ -31,6 +31,7 @@ use super::{
     plan::{self, label},
     rebuilder::Rebuilder,
     replay::{self, Log, Replay},
+    rights,
     stream::pieces,
     writes::Writes,
 };
@@ -101,6 +102,9 @@ async fn run(
         there.extend(existing);
     }
     let log = Log::of(point, &request, writes)?;
+    let actions =
+        [&rights::RESTORE[..], if log.is_some() { &rights::REPLAY } else { &[] }].concat();
+    rights::require(connection, placement.databases.values(), &actions).await?;
     if let Some(log) = &log {
         // Checks every entry first, so that one that cannot be replayed refuses the restore before anything is written.
         replay::survey(point, log).await?;

@@ -2,7 +2,7 @@
 //! restores can write.
 
 use bson::{Document, doc};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use kaleem_dr_core::{
     engine::source::Probe,
     ground::{
@@ -11,14 +11,16 @@ use kaleem_dr_core::{
         error_chain,
     },
     operate::config::secret::SecretRef,
-    recovery::source::diagnosis_of_probe,
+    recovery::source::{ChangeLog as _, LogExtent, diagnosis_of_probe},
 };
 
 use super::{connection::Connection, listing::Scope, probe::missing_actions};
-use crate::mongodb::config::MongoConfig;
+use crate::mongodb::{config::MongoConfig, dump::slice::Oplog, restore::rights};
 
-/// The actions that a restore of one database needs.
-const RESTORE_ACTIONS: [&str; 4] = ["insert", "createCollection", "createIndex", "dropCollection"];
+/// An oplog that covers less than this is rarely enough for a night's capture.
+const WINDOW: SignedDuration = SignedDuration::from_hours(2);
+/// Age of the newest entry from which a member lags behind.
+const LAG: SignedDuration = SignedDuration::from_mins(2);
 
 /// The parts of a source that are examined.
 pub(crate) struct Patient<'a> {
@@ -42,10 +44,35 @@ impl Patient<'_> {
             return found;
         }
         found.extend(password(self.name, self.reader, Severity::Information));
-        let (clock, rights) = tokio::join!(clock(self.reader), self.restore_rights());
+        let (clock, rights, oplog) =
+            tokio::join!(clock(self.reader), self.restore_rights(), self.oplog());
         found.extend(clock);
+        found.extend(oplog);
         found.extend(rights);
         found
+    }
+
+    /// The time that the oplog covers, which limits long captures and pauses between slices.
+    async fn oplog(&self) -> Option<Diagnosis> {
+        let oplog = Oplog { connection: self.reader, scope: self.scope };
+        match oplog.extent().await {
+            Ok(extent) => Some(judged_window(self.name, extent, Timestamp::now())),
+            // The probe describes the topology.
+            Err(SourceError::Unsupported(_)) => None,
+            Err(SourceError::Unauthorised { .. }) => Some(
+                Diagnosis::warning(
+                    "mongo-oplog-unread",
+                    format!("source {}: the login may not read the oplog", self.name),
+                )
+                .because(
+                    "captures longer than the server keeps snapshots fail, and no moment between two backups can be restored",
+                )
+                .fix("give it the role `backup` on admin"),
+            ),
+            Err(error) => {
+                Some(Diagnosis::unseen(&format!("the oplog of source {}", self.name), &error_chain(&error)))
+            }
+        }
     }
 
     async fn restore_rights(&self) -> Vec<Diagnosis> {
@@ -75,24 +102,29 @@ impl Patient<'_> {
 
     fn judged(&self, status: &Document, databases: &[String]) -> Vec<Diagnosis> {
         let name = self.name;
+        let mut actions = [&rights::RESTORE[..], &rights::REPLAY, &rights::DRILL].concat();
+        actions.sort_unstable();
+        actions.dedup();
         let lacking: Vec<String> = databases
             .iter()
             .filter_map(|database| {
-                let missing = missing_actions(status, database, &RESTORE_ACTIONS);
+                let missing = missing_actions(status, database, &actions);
                 (!missing.is_empty()).then(|| format!("{} on {database}", missing.join(", ")))
             })
             .collect();
         if lacking.is_empty() {
             return vec![Diagnosis::ok(
                 "mongo-restore-rights",
-                format!("source {name}: the user for restores has write access"),
+                format!(
+                    "source {name}: the user for restores has the permissions of restores and drills"
+                ),
             )];
         }
         let what = format!(
             "source {name}: the user for restores lacks the actions {}",
             lacking.join("; ")
         );
-        let role = "give it the role `restore` on admin: db.getSiblingDB(\"admin\").grantRolesToUser(USER, [\"restore\"])";
+        let role = "give it two roles on admin: db.getSiblingDB(\"admin\").grantRolesToUser(USER, [\"readWriteAnyDatabase\", \"dbAdminAnyDatabase\"])";
         vec![if self.config.restore_uri.is_some() {
             Diagnosis::error("mongo-restore-rights", what)
                 .because("`restore_uri` is used for restores, but its user cannot perform one")
@@ -100,7 +132,7 @@ impl Patient<'_> {
         } else {
             Diagnosis::warning("mongo-restore-rights", what)
                 .because("the role `backup` is read-only: a restore with `uri` fails when it is needed")
-                .fix(format!("set `restore_uri` of [source.{name}] to a user with the role `restore`; or {role}"))
+                .fix(format!("set `restore_uri` of [source.{name}] to a user with the roles readWriteAnyDatabase and dbAdminAnyDatabase; or {role}"))
         }]
     }
 }
@@ -136,6 +168,34 @@ fn password(name: &SourceName, connection: &Connection, severity: Severity) -> O
         .because("tools and servers normalise such characters differently, so the login is refused or works only sometimes")
         .fix("give the user a password of letters and digits: mongosh: db.getSiblingDB(\"admin\").changeUserPassword(USER, passwordPrompt())");
     connection.password_is_odd().then_some(Diagnosis { severity, ..seen })
+}
+
+/// Judges the part of an oplog that a server has.
+fn judged_window(name: &SourceName, extent: LogExtent, now: Timestamp) -> Diagnosis {
+    let covers = extent.newest.time().duration_since(extent.oldest.time());
+    let behind = now.duration_since(extent.newest.time());
+    let what = format!(
+        "source {name}: the oplog covers {:#}; its newest majority-committed entry is {:#} old",
+        rounded(covers),
+        rounded(behind)
+    );
+    if behind > LAG {
+        return Diagnosis::warning("mongo-oplog-lag", what)
+            .because("an idle replica set writes an entry every ten seconds: the member lags behind, or the set has no majority")
+            .fix("look at rs.status()");
+    }
+    if covers < WINDOW {
+        return Diagnosis::warning("mongo-oplog-window", what)
+            .because("a capture, or a pause between two slices, that takes longer than the oplog covers fails or leaves a gap")
+            .fix("make it larger: db.adminCommand({replSetResizeOplog: 1, size: MEGABYTES})");
+    }
+    Diagnosis::ok("mongo-oplog-window", what)
+}
+
+/// Whole seconds, or whole minutes from an hour on.
+fn rounded(span: SignedDuration) -> SignedDuration {
+    let seconds = span.as_secs().max(0);
+    SignedDuration::from_secs(if seconds < 3600 { seconds } else { seconds / 60 * 60 })
 }
 
 async fn clock(connection: &Connection) -> Vec<Diagnosis> {
@@ -183,7 +243,7 @@ mod tests {
     #[test]
     fn a_read_only_login_is_reported_and_restore_uri_resolves_it() {
         let reads = login(&["find", "listCollections", "listIndexes"]);
-        let writes = login(&RESTORE_ACTIONS);
+        let writes = login(&[&rights::RESTORE[..], &rights::REPLAY, &rights::DRILL].concat());
         let databases = ["kaleem".to_owned()];
         let plain = source("mongodb://backup:p@127.0.0.1:9/kaleem", None);
         let found = plain.patient().judged(&reads, &databases);
@@ -191,7 +251,7 @@ mod tests {
         assert!(
             found[0]
                 .what
-                .contains("insert, createCollection, createIndex, dropCollection on kaleem"),
+                .contains("collMod, createCollection, createIndex, dropCollection, dropDatabase, insert, remove, update on kaleem"),
             "{}",
             found[0].what
         );
@@ -202,6 +262,23 @@ mod tests {
             Some("mongodb://restore:p@127.0.0.1:9/kaleem"),
         );
         assert_eq!(broken.patient().judged(&reads, &databases)[0].severity, Severity::Error);
+    }
+
+    #[test]
+    fn a_short_oplog_and_one_that_lags_are_reported() {
+        use kaleem_dr_core::engine::change_log::LogPosition;
+        let now = Timestamp::from_second(1_000_000).unwrap();
+        let judged = |oldest: u32, newest: u32| {
+            let at = |ago: u32| LogPosition::start_of(1_000_000 - ago);
+            let name = "mongo".parse().unwrap();
+            let found = judged_window(&name, LogExtent::new(at(oldest), at(newest)), now);
+            (found.id, found.severity, found.what)
+        };
+        let (id, severity, what) = judged(90_000, 5);
+        assert_eq!((id, severity), ("mongo-oplog-window", Severity::Ok));
+        assert!(what.contains("covers 24h 59m") && what.contains("is 5s old"), "{what}");
+        assert_eq!(judged(3_000, 5).1, Severity::Warning);
+        assert_eq!(judged(90_000, 500).0, "mongo-oplog-lag");
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! Interprets the reply to a write: `ok: 1` alone does not mean that everything was written.
 
-use bson::Document;
+use bson::{Bson, Document};
+
+use super::error::codes;
 
 /// The error in the reply to an insert: an insert with write errors is still answered with `ok: 1`.
 pub(crate) fn complaint(reply: &Document, sent: u64) -> Option<String> {
@@ -24,11 +26,25 @@ pub(crate) fn complaint(reply: &Document, sent: u64) -> Option<String> {
         .then(|| format!("{sent} documents were sent, but the reply counts {inserted} inserted"))
 }
 
+/// The reply to an insert that was sent again, with documents that had arrived before counted as inserted.
+pub(crate) fn without_duplicates(mut reply: Document) -> Document {
+    let Ok(errors) = reply.get_array("writeErrors") else { return reply };
+    let is_duplicate = |error: &Bson| {
+        error.as_document().and_then(|error| error.get_i32("code").ok())
+            == Some(codes::DUPLICATE_KEY)
+    };
+    let (arrived, others): (Vec<Bson>, Vec<Bson>) = errors.iter().cloned().partition(is_duplicate);
+    let inserted = inserted(&reply) + arrived.len() as u64;
+    reply.insert("n", i64::try_from(inserted).unwrap_or(i64::MAX));
+    reply.insert("writeErrors", others);
+    reply
+}
+
 /// The number of inserted documents according to the reply.
 pub(crate) fn inserted(reply: &Document) -> u64 {
     match reply.get("n") {
-        Some(bson::Bson::Int32(n)) => u64::try_from(*n).unwrap_or(0),
-        Some(bson::Bson::Int64(n)) => u64::try_from(*n).unwrap_or(0),
+        Some(Bson::Int32(n)) => u64::try_from(*n).unwrap_or(0),
+        Some(Bson::Int64(n)) => u64::try_from(*n).unwrap_or(0),
         _ => 0,
     }
 }
@@ -49,6 +65,17 @@ mod tests {
     use bson::doc;
 
     use super::*;
+
+    #[test]
+    fn documents_that_had_arrived_before_an_insert_was_repeated_are_no_complaint() {
+        let duplicate = doc! { "index": 1, "code": 11000, "errmsg": "E11000 duplicate key" };
+        let reply = doc! { "n": 2, "ok": 1.0, "writeErrors": [ &duplicate ] };
+        assert_eq!(complaint(&without_duplicates(reply), 3), None);
+        let other = doc! { "index": 2, "code": 121, "errmsg": "Document failed validation" };
+        let reply = doc! { "n": 1, "ok": 1.0, "writeErrors": [ &duplicate, other ] };
+        let why = complaint(&without_duplicates(reply), 3).unwrap();
+        assert!(why.contains("failed validation"), "{why}");
+    }
 
     #[test]
     fn an_answer_that_is_ok_but_refuses_documents_is_a_complaint() {
