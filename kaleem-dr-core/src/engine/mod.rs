@@ -2,6 +2,7 @@
 //! nothing of an installation.
 
 pub mod artifact;
+#[cfg(feature = "ledger")]
 pub mod ledger;
 pub mod manifest;
 pub mod replicate;

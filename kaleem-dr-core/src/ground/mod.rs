@@ -3,11 +3,23 @@
 mod artifact_path;
 pub mod diagnosis;
 pub mod digest;
+#[cfg_attr(
+    not(feature = "operate"),
+    expect(dead_code, reason = "an installation uses more of it than the engine")
+)]
 pub(crate) mod durable_file;
 mod error_chain;
 pub mod exit;
+#[cfg_attr(
+    not(feature = "operate"),
+    expect(dead_code, reason = "an installation uses more of it than the engine")
+)]
 pub(crate) mod failpoint;
 pub mod finding;
+#[cfg_attr(
+    not(feature = "operate"),
+    expect(dead_code, reason = "an installation uses more of it than the engine")
+)]
 pub(crate) mod flock;
 pub mod gzip;
 pub mod host;

@@ -1,7 +1,9 @@
 //! The way from a source to a snapshot and back: saving, points, restores, verification, drills.
 
+#[cfg(feature = "ledger")]
 pub mod drill;
 pub mod extract_root;
+#[cfg(feature = "ledger")]
 pub mod objectives;
 pub mod point;
 pub mod points;

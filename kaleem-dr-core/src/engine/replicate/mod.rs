@@ -23,12 +23,11 @@ pub use self::{
     inventory::ObjectKind,
     repair::{RepairOptions, RepairReport, repair},
 };
+#[cfg(feature = "ledger")]
+use crate::engine::{ledger::Ledger, repository::Location};
 use crate::{
     CancellationToken,
-    engine::{
-        ledger::Ledger,
-        repository::{Access, Location, RepositoryError, store::ObjectStore},
-    },
+    engine::repository::{Access, RepositoryError, store::ObjectStore},
     ground::{Exit, RunId, progress::ProgressSink},
 };
 
@@ -47,6 +46,7 @@ pub struct MirrorJob {
     pub to: Arc<dyn ObjectStore>,
     /// Records the content of the mirror, which distinguishes forgotten snapshots from those of other programs. Without it, every
     /// snapshot that exists only on the far side counts as written by another program.
+    #[cfg(feature = "ledger")]
     pub ledger: Option<Ledger>,
     /// Access to the repository, if its password is available: only its index shows if packs were pruned or lost. Without it, a
     /// pass copies everything, but deletes neither index files nor packs.
@@ -60,7 +60,14 @@ impl MirrorJob {
     /// index files nor packs.
     #[must_use]
     pub fn new(from: Arc<dyn ObjectStore>, to: Arc<dyn ObjectStore>) -> Self {
-        Self { from, to, ledger: None, access: None, options: MirrorOptions::default() }
+        Self {
+            from,
+            to,
+            #[cfg(feature = "ledger")]
+            ledger: None,
+            access: None,
+            options: MirrorOptions::default(),
+        }
     }
 }
 
@@ -195,16 +202,17 @@ pub async fn mirror(
 ///
 /// # Errors
 /// [`RepositoryError::Guarded`] if it was a mirror and is empty, or contains other data; other errors if it cannot be reached.
+#[cfg(feature = "ledger")]
 pub fn place(
     ledger: &Ledger,
     location: &Location,
     options: &MirrorOptions,
 ) -> Result<Arc<dyn ObjectStore>, RepositoryError> {
     let words = location.in_words();
-    if let Location::Directory(path) = location
+    if let Some(path) = location.directory()
         && !options.refill
         && !path.join("config").exists()
-        && journal::Journal::new(Some(ledger), &words).was_filled()?.is_some()
+        && journal::Journal::in_ledger(ledger, &words).was_filled()?.is_some()
     {
         return Err(emptied(ledger.held(&words)?.len(), &words));
     }

@@ -9,10 +9,7 @@ use super::{
     engine_error::{EngineCause, engine_cause},
     store::{StoreError, StoreErrorKind},
 };
-use crate::{
-    engine::ledger::LedgerError,
-    ground::{Cause, Exit, SourceError},
-};
+use crate::ground::{Cause, Exit, SourceError};
 
 /// The reason why a repository operation failed.
 #[derive(Debug, thiserror::Error)]
@@ -131,8 +128,9 @@ pub enum RepositoryError {
         location: String,
     },
     /// An error of the ledger.
+    #[cfg(feature = "ledger")]
     #[error(transparent)]
-    Ledger(#[from] LedgerError),
+    Ledger(#[from] crate::engine::ledger::LedgerError),
     /// The operator cancelled.
     #[error("cancelled")]
     Cancelled,

@@ -20,6 +20,7 @@ use crate::{
 
 pub use self::report::{Untried, VerifyReport};
 use self::work::Verification;
+#[cfg(feature = "operate")]
 pub(crate) use self::work::left_out;
 
 /// The extent of a verification.

@@ -3,9 +3,13 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+#[cfg(feature = "ledger")]
+use crate::engine::ledger::Proof;
+#[cfg(feature = "ledger")]
+use crate::ground::RunId;
 use crate::{
-    engine::{ledger::Proof, manifest::Incomplete, repository::SnapshotId},
-    ground::{Exit, ProofLevel, RunId, SourceName, finding::Finding, stopwatch::Stage},
+    engine::{manifest::Incomplete, repository::SnapshotId},
+    ground::{Exit, ProofLevel, finding::Finding, stopwatch::Stage},
     recovery::source::Control,
 };
 
@@ -55,6 +59,7 @@ pub struct VerifyReport {
 
 impl VerifyReport {
     /// Converts it into a proof for the ledger; `None` for a file, or if the snapshot has no time that its data represent.
+    #[cfg(feature = "ledger")]
     #[must_use]
     pub fn proof(&self, run: RunId, repository: &str, at: Timestamp) -> Option<Proof> {
         Some(Proof {
@@ -96,8 +101,9 @@ impl VerifyReport {
     }
 
     /// The report of a source whose point could not be verified at all.
+    #[cfg(feature = "operate")]
     pub(crate) fn untried(
-        source: &SourceName,
+        source: &crate::SourceName,
         wanted: ProofLevel,
         exit: Exit,
         why: String,

@@ -1,10 +1,12 @@
-//! The access to an S3 bucket: location, key, network settings, time-outs and retries.
+//! The access to an S3 bucket: location, key and network settings.
 
-use std::{fmt, net::IpAddr, path::PathBuf, str::FromStr, time::Duration};
+use std::{fmt, net::IpAddr, path::PathBuf, str::FromStr};
 
 use schemars::JsonSchema;
 use secrecy::SecretString;
 use serde::{Deserialize, Deserializer};
+
+use super::Tuning;
 
 /// The host of every R2 endpoint ends in this: `<account>.r2.cloudflarestorage.com`, `<account>.eu.r2.…`.
 const R2_DOMAIN: &str = ".r2.cloudflarestorage.com";
@@ -79,6 +81,7 @@ pub fn is_r2(endpoint: &str) -> bool {
 }
 
 /// Reports whether an endpoint is on this machine.
+#[cfg(feature = "operate")]
 pub(crate) fn is_loopback(endpoint: &str) -> bool {
     host_of(endpoint).is_some_and(|host| {
         host == "localhost"
@@ -92,37 +95,6 @@ pub(crate) fn is_loopback(endpoint: &str) -> bool {
 fn host_of(endpoint: &str) -> Option<String> {
     let url: reqwest::Url = endpoint.parse().ok()?;
     Some(url.host_str()?.to_ascii_lowercase())
-}
-
-/// Time-outs, retries and concurrency of the requests to a bucket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Tuning {
-    /// Time limit for a connection.
-    pub connect_timeout: Duration,
-    /// Time limit for the response to a request without a body.
-    pub call_timeout: Duration,
-    /// Time limit for one read or write of a body.
-    pub io_timeout: Duration,
-    /// Attempts after the first, with jitter, for temporary errors.
-    pub retries: usize,
-    /// Wait before the first retry; it doubles with each.
-    pub retry_delay: Duration,
-    /// Number of concurrent requests.
-    pub concurrency: usize,
-}
-
-impl Default for Tuning {
-    fn default() -> Self {
-        Self {
-            connect_timeout: Duration::from_secs(20),
-            call_timeout: Duration::from_mins(1),
-            io_timeout: Duration::from_mins(2),
-            retries: 4,
-            retry_delay: Duration::from_millis(200),
-            concurrency: 32,
-        }
-    }
 }
 
 impl Tuning {
