@@ -81,19 +81,17 @@ impl Site {
             return Err(no_form(&wanted.source));
         }
         let repository = self.repository().await?;
-        {
-            let held = self.wait_for(repository.lock_to_read(self.patience)).await?;
-            let done = async {
-                let choice = self.point(&wanted.point, wanted.allow_incomplete);
-                let (progress, cancel) = (&self.progress, &self.cancel);
-                let (point, notes) =
-                    open_point(&repository, source.name(), &choice, progress, cancel).await?;
-                notes.iter().for_each(|note| tracing::warn!("{note}"));
-                self.export_point(&*source, &point, wanted.to).await
-            }
-            .await;
-            released(held, done).await
+        let lock = self.wait_for(repository.lock_to_read(self.patience)).await?;
+        let done = async {
+            let choice = self.point(&wanted.point, wanted.allow_incomplete);
+            let (progress, cancel) = (&self.progress, &self.cancel);
+            let (point, notes) =
+                open_point(&repository, source.name(), &choice, progress, cancel).await?;
+            notes.iter().for_each(|note| tracing::warn!("{note}"));
+            self.export_point(&*source, &point, wanted.to).await
         }
+        .await;
+        released(lock, done).await
     }
 
     async fn export_point(

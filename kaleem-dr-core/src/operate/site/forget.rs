@@ -103,26 +103,23 @@ impl Site {
     ) -> Result<Option<Forgotten>, SiteError> {
         let forgetting = async {
             let repository = self.repository().await?;
-            {
-                let held = self.wait_for(repository.lock_to_free(self.patience)).await?;
-                let lock = &held;
-                let done = async {
-                    let what = if wanted.snapshots.is_empty() {
-                        self.forget_by_rules(&repository, wanted, lock, agree).await?
-                    } else {
-                        self.forget_named(&repository, wanted, lock, agree).await?
-                    };
-                    let Some(what) = what else { return Ok(None) };
-                    let prune = if wanted.prune {
-                        Some(self.prune_after(&repository, wanted.dry_run, lock).await)
-                    } else {
-                        None
-                    };
-                    Ok(Some(Forgotten { what, dry_run: wanted.dry_run, prune }))
-                }
-                .await;
-                released(held, done).await
+            let lock = self.wait_for(repository.lock_to_free(self.patience)).await?;
+            let done = async {
+                let what = if wanted.snapshots.is_empty() {
+                    self.forget_by_rules(&repository, wanted, &lock, agree).await?
+                } else {
+                    self.forget_named(&repository, wanted, &lock, agree).await?
+                };
+                let Some(what) = what else { return Ok(None) };
+                let prune = if wanted.prune {
+                    Some(self.prune_after(&repository, wanted.dry_run, &lock).await)
+                } else {
+                    None
+                };
+                Ok(Some(Forgotten { what, dry_run: wanted.dry_run, prune }))
             }
+            .await;
+            released(lock, done).await
         };
         self.until_cancelled(Box::pin(forgetting)).await
     }

@@ -81,18 +81,16 @@ impl Site {
         }
         let repository = self.repository().await?;
         // A shared lock, so that no prune deletes what is read.
-        {
-            let held = self.wait_for(repository.lock_to_read(self.patience)).await?;
-            let done = async {
-                let choice = self.point(&wanted.point, wanted.allow_incomplete);
-                let (progress, cancel) = (&self.progress, &self.cancel);
-                let (point, notes) =
-                    open_point(&repository, source.name(), &choice, progress, cancel).await?;
-                self.restore_point(source, (&point, notes), wanted.request, agree).await
-            }
-            .await;
-            released(held, done).await
+        let lock = self.wait_for(repository.lock_to_read(self.patience)).await?;
+        let done = async {
+            let choice = self.point(&wanted.point, wanted.allow_incomplete);
+            let (progress, cancel) = (&self.progress, &self.cancel);
+            let (point, notes) =
+                open_point(&repository, source.name(), &choice, progress, cancel).await?;
+            self.restore_point(source, (&point, notes), wanted.request, agree).await
         }
+        .await;
+        released(lock, done).await
     }
 
     async fn restore_point(

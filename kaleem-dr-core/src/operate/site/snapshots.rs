@@ -81,26 +81,15 @@ impl Site {
         let pinning = async {
             let repository = self.repository().await?;
             let state_directory = &self.config.settings.state_directory;
-            let lock = repository.lock(LockKind::Exclusive, self.patience);
-            {
-                let held = self.wait_for(lock).await?;
-                let lock = &held;
-                let done = async {
-                    let (progress, cancel) = (&self.progress, &self.cancel);
-                    let pinned = pin(
-                        &repository,
-                        state_directory,
-                        snapshots,
-                        pinned,
-                        lock,
-                        progress,
-                        cancel,
-                    );
-                    Ok(pinned.await?)
-                }
-                .await;
-                released(held, done).await
+            let lock = self.wait_for(repository.lock(LockKind::Exclusive, self.patience)).await?;
+            let done = async {
+                let (progress, cancel) = (&self.progress, &self.cancel);
+                let pinned =
+                    pin(&repository, state_directory, snapshots, pinned, &lock, progress, cancel);
+                Ok(pinned.await?)
             }
+            .await;
+            released(lock, done).await
         };
         self.until_cancelled(Box::pin(pinning)).await
     }

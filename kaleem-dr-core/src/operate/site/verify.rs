@@ -157,15 +157,13 @@ impl Site {
                 snapshot.id().short()
             )));
         }
-        let report = {
-            let held = self.wait_for(repository.lock_to_read(self.patience)).await?;
-            let done = async {
-                let reader = repository.read(snapshot).await?;
-                Ok(verify_snapshot(&reader, level, &self.staged_work()).await?)
-            }
-            .await;
-            released(held, done).await
-        }?;
+        let lock = self.wait_for(repository.lock_to_read(self.patience)).await?;
+        let done = async {
+            let reader = repository.read(snapshot).await?;
+            Ok(verify_snapshot(&reader, level, &self.staged_work()).await?)
+        }
+        .await;
+        let report = released(lock, done).await?;
         let reports = vec![report];
         self.history()?.proofs(run, &repository.location(), &reports)?;
         Ok(reports)
