@@ -199,7 +199,7 @@ async fn files(context: &Context, args: Restore) -> Outcome {
         .await;
     let report = asking.given(done)?;
     print_files(&report, context.global.json)?;
-    Ok(if report.problems.is_empty() { Exit::Done } else { Exit::Partial })
+    Ok(report.exit())
 }
 
 fn print_plan(PlannedRestore { plan, point }: PlannedRestore<'_>, json: bool) -> Printed {

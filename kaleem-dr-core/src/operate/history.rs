@@ -29,6 +29,8 @@ pub(crate) struct History(Ledger);
 /// Identifies a pass of a mirror.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pass<'a> {
+    /// Id of its job.
+    pub(crate) run: RunId,
     /// Location of the repository.
     pub(crate) from: &'a str,
     /// Location of the mirror.
@@ -122,12 +124,12 @@ impl History {
         pass: Pass<'_>,
         result: &Result<MirrorReport, RepositoryError>,
     ) -> Result<(), LedgerError> {
-        let Pass { from, to, started } = pass;
-        let (run, exit, report) = match result {
-            Ok(report) => (report.run, report.exit, value(report)),
+        let Pass { run, from, to, started } = pass;
+        let (exit, report) = match result {
+            Ok(report) => (report.exit, value(report)),
             Err(error) => {
                 let report = json!({ "from": from, "to": to, "error": error_chain(error) });
-                (RunId::new(), error.into(), report)
+                (error.into(), report)
             }
         };
         self.replicated(run, to, started, exit, report)
@@ -136,12 +138,13 @@ impl History {
     /// Records a pass that could not begin because one of its sides could not be reached.
     pub(crate) fn pass_not_begun(
         &self,
+        run: RunId,
         to: &str,
         exit: Exit,
         why: &str,
     ) -> Result<(), LedgerError> {
         let report = json!({ "to": to, "error": why });
-        self.replicated(RunId::new(), to, Timestamp::now(), exit, report)
+        self.replicated(run, to, Timestamp::now(), exit, report)
     }
 
     fn replicated(

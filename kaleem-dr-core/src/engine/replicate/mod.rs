@@ -40,6 +40,8 @@ const LISTINGS: u32 = 4;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct MirrorJob {
+    /// Id of the job that the pass belongs to.
+    pub run: RunId,
     /// The store of the repository.
     pub from: Arc<dyn ObjectStore>,
     /// The mirror: an existing one, or an empty location.
@@ -61,6 +63,7 @@ impl MirrorJob {
     #[must_use]
     pub fn new(from: Arc<dyn ObjectStore>, to: Arc<dyn ObjectStore>) -> Self {
         Self {
+            run: RunId::new(),
             from,
             to,
             #[cfg(feature = "ledger")]
@@ -138,7 +141,7 @@ impl Count {
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct MirrorReport {
-    /// Run id of the pass.
+    /// Id of the job.
     pub run: RunId,
     /// Name of the repository, without credentials.
     pub from: String,
@@ -243,7 +246,7 @@ impl MirrorReport {
     fn new(job: &MirrorJob) -> Self {
         let now = Timestamp::now();
         Self {
-            run: RunId::new(),
+            run: job.run,
             from: job.from.location(),
             to: job.to.location(),
             started: now,

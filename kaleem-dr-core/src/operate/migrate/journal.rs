@@ -88,6 +88,17 @@ pub struct UndoReport {
     pub commands: Vec<String>,
 }
 
+impl UndoReport {
+    /// Runs the commands of this report if systemd runs below `root`. Returns whether they were run; otherwise the operator has to
+    /// run them on that system.
+    ///
+    /// # Errors
+    /// [`MigrateError::Schedule`] for the first that fails; later ones do not run.
+    pub async fn activate(&self, root: &Path) -> Result<bool, MigrateError> {
+        Ok(schedule::activate(root, &self.commands).await?)
+    }
+}
+
 impl Journal {
     pub(super) fn new(root: &Path, config: &Path) -> Self {
         let (root, config) = (root.to_path_buf(), config.to_path_buf());

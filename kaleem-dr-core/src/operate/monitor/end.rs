@@ -27,8 +27,6 @@ pub struct Ended {
     pub report: Value,
     /// The end of each source or mirror. A part that is missing here ended as the job did.
     pub parts: Vec<EndedPart>,
-    /// The job is already recorded in the ledger.
-    pub is_recorded: bool,
 }
 
 /// The end of one source or mirror of a job.
@@ -57,7 +55,7 @@ impl Ended {
     #[must_use]
     pub fn new(exit: Exit, report: &impl Serialize) -> Self {
         let report = serde_json::to_value(report).unwrap_or_default();
-        Self { exit, message: None, report, parts: Vec::new(), is_recorded: false }
+        Self { exit, message: None, report, parts: Vec::new() }
     }
 
     /// The end of a job without a report: it could not begin, was cancelled, or panicked.

@@ -92,6 +92,12 @@ impl Delivery {
     pub fn arrived(&self) -> bool {
         self.error.is_none()
     }
+
+    /// The exit status of deliveries: 7 if one failed.
+    #[must_use]
+    pub fn exit_of(deliveries: &[Self]) -> Exit {
+        if deliveries.iter().all(Self::arrived) { Exit::Done } else { Exit::Unreachable }
+    }
 }
 
 /// All recipients of notifications about the jobs of a config.

@@ -18,7 +18,7 @@ use jiff::Timestamp;
 pub use self::{duration::duration, size::size};
 use crate::{
     engine::ledger::{ChainedReport, Ledger, LedgerError, Proof},
-    ground::language::Language,
+    ground::{Exit, language::Language},
     recovery::{
         drill::{DrillReport, broken_links},
         objectives::Objectives,
@@ -113,6 +113,12 @@ impl ProofReport {
     #[must_use]
     pub fn broken_links(&self) -> &[String] {
         &self.broken
+    }
+
+    /// The exit status: 4 if the chain is broken.
+    #[must_use]
+    pub fn exit(&self) -> Exit {
+        if self.broken.is_empty() { Exit::Done } else { Exit::NotVerified }
     }
 
     /// The report as one HTML page.

@@ -42,7 +42,7 @@ pub struct InstallReport {
     pub unchanged: Vec<PathBuf>,
     /// Files of kaleem-dr that no job needs any more.
     pub removed: Vec<PathBuf>,
-    /// Commands to run now: by [`carry_out`], or by the operator.
+    /// Commands to run now: by [`InstallReport::activate`], or by the operator.
     pub commands: Vec<String>,
     /// Warnings for the operator.
     pub warnings: Vec<String>,
@@ -58,6 +58,27 @@ pub struct RemoveReport {
     pub removed: Vec<PathBuf>,
     /// Commands to run now.
     pub commands: Vec<String>,
+}
+
+impl InstallReport {
+    /// Runs the commands of this report if systemd runs below `root`. Returns whether they were run; otherwise the operator has to
+    /// run them on that system. In a dry run, none is run.
+    ///
+    /// # Errors
+    /// [`ScheduleError::Command`] for the first that fails; later ones do not run.
+    pub async fn activate(&self, root: &Path) -> Result<bool, ScheduleError> {
+        if self.dry_run { Ok(false) } else { activate(root, &self.commands).await }
+    }
+}
+
+impl RemoveReport {
+    /// Runs the commands of this report, as [`InstallReport::activate`] does.
+    ///
+    /// # Errors
+    /// [`ScheduleError::Command`] for the first that fails; later ones do not run.
+    pub async fn activate(&self, root: &Path) -> Result<bool, ScheduleError> {
+        if self.dry_run { Ok(false) } else { activate(root, &self.commands).await }
+    }
 }
 
 /// An installed job.
@@ -222,11 +243,20 @@ fn entry(
     Installed { name, style, path: path.to_path_buf(), when, next, enabled }
 }
 
+/// Runs commands if systemd runs below `root`. Returns whether it does.
+pub(crate) async fn activate(root: &Path, commands: &[String]) -> Result<bool, ScheduleError> {
+    if !systemd_runs(root) {
+        return Ok(false);
+    }
+    carry_out(commands).await?;
+    Ok(true)
+}
+
 /// Runs commands one after the other.
 ///
 /// # Errors
 /// [`ScheduleError::Command`] for the first that fails; later ones do not run.
-pub async fn carry_out(commands: &[String]) -> Result<(), ScheduleError> {
+async fn carry_out(commands: &[String]) -> Result<(), ScheduleError> {
     for command in commands {
         let failed = |said: String| ScheduleError::Command { command: command.clone(), said };
         let mut words = command.split(' ');
@@ -394,8 +424,7 @@ fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Schedu
 }
 
 /// Reports whether the system below `root` is the running one, and systemd runs it.
-#[must_use]
-pub fn systemd_runs(root: &Path) -> bool {
+pub(crate) fn systemd_runs(root: &Path) -> bool {
     root == Path::new("/") && Path::new("/run/systemd/system").is_dir()
 }
 

@@ -17,6 +17,7 @@ mod job;
 mod keys;
 mod locks;
 mod look;
+mod migrate;
 mod parts;
 mod past;
 mod prune;
@@ -46,6 +47,7 @@ pub use self::{
     keys::KeyChange,
     locks::{LocksReport, Unlock},
     look::Doctor,
+    migrate::{FirstRun, Migration},
     prune::Prune,
     repair::{IndexRepaired, MirrorRepair, SnapshotsRepair, SnapshotsRepaired},
     replicate::{MAX_DELETE_PERCENT, MirrorPass, Replicated, Replication},

@@ -25,6 +25,8 @@ pub const MAX_DELETE_PERCENT: u8 = 50;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Replication {
+    /// Id of the job, under which each pass is recorded; a new one by default.
+    pub run: Option<RunId>,
     /// Mirrors of the config; all if empty.
     pub mirrors: Vec<String>,
     /// Replicates from this repository of the config to that one instead.
@@ -38,21 +40,25 @@ impl Default for Replication {
     fn default() -> Self {
         let options =
             MirrorOptions { max_delete_percent: MAX_DELETE_PERCENT, ..MirrorOptions::default() };
-        Self { mirrors: Vec::new(), pair: None, options }
+        Self::with(options)
     }
 }
 
 impl Replication {
+    fn with(options: MirrorOptions) -> Self {
+        Self { run: None, mirrors: Vec::new(), pair: None, options }
+    }
+
     /// Updates these mirrors of the config; all if the list is empty.
     #[must_use]
     pub fn of(mirrors: Vec<String>, options: MirrorOptions) -> Self {
-        Self { mirrors, pair: None, options }
+        Self { mirrors, ..Self::with(options) }
     }
 
     /// Replicates from one repository of the config to another.
     #[must_use]
     pub fn between(from: String, to: String, options: MirrorOptions) -> Self {
-        Self { mirrors: Vec::new(), pair: Some((from, to)), options }
+        Self { pair: Some((from, to)), ..Self::with(options) }
     }
 
     /// The job of this command, with this id; `None` for a dry run, which is not watched.
@@ -122,8 +128,6 @@ impl From<&Replicated> for Ended {
     fn from(report: &Replicated) -> Self {
         Self {
             parts: report.passes.iter().map(MirrorPass::part).collect(),
-            // Each pass is recorded in the history under its own id, as soon as it ends.
-            is_recorded: true,
             ..Self::from(report.exit)
         }
     }
@@ -131,7 +135,7 @@ impl From<&Replicated> for Ended {
 
 impl Site {
     /// Updates mirrors to match their repositories, one after the other, and calls `each` after
-    /// every pass. If a pass fails, the next one still runs. While an alarm is unacknowledged,
+    /// every pass. Each pass is recorded in the history as soon as it ends. If a pass fails, the next one still runs. While an alarm is unacknowledged,
     /// nothing is deleted from a mirror.
     ///
     /// # Errors
@@ -144,6 +148,7 @@ impl Site {
     ) -> Result<Replicated, SiteError> {
         let state_directory = &self.config.settings.state_directory;
         let history = self.history()?;
+        let run = wanted.run.unwrap_or_default();
         // Without a password it is unknown which repository an alarm belongs to, so any alarm
         // postpones deletions.
         let alarms = Alarms::load(state_directory)?;
@@ -152,7 +157,7 @@ impl Site {
         let mut done = Replicated { passes: Vec::new(), exit: Exit::Done };
         for (from, to) in self.pairs(wanted)? {
             let began = Instant::now();
-            let pass = self.pass(&history, options.clone(), (&from, &to));
+            let pass = self.pass(&history, run, options.clone(), (&from, &to));
             let result = self.until_cancelled(Box::pin(pass)).await;
             let pass = MirrorPass { from, to, result, seconds: began.elapsed().as_secs_f64() };
             each(&pass);
@@ -172,6 +177,7 @@ impl Site {
     async fn pass(
         &self,
         history: &History,
+        run: RunId,
         options: MirrorOptions,
         (from, to): (&str, &str),
     ) -> Result<MirrorReport, SiteError> {
@@ -184,7 +190,7 @@ impl Site {
             Err(error) => {
                 if !options.dry_run {
                     let why = error_chain(&error);
-                    history.pass_not_begun(&self.place_of(to), Exit::from(&error), &why)?;
+                    history.pass_not_begun(run, &self.place_of(to), Exit::from(&error), &why)?;
                 }
                 return Err(error);
             }
@@ -193,6 +199,7 @@ impl Site {
         let job = MirrorJob {
             from: near,
             to: far,
+            run,
             ledger: Some(history.ledger().clone()),
             // A lost password does not prevent copying.
             access: self.access_to(from).ok(),
@@ -200,7 +207,7 @@ impl Site {
         };
         let started = Timestamp::now();
         let result = mirror(&job, &self.progress, &self.cancel).await;
-        history.pass(Pass { from: &from_words, to: &to_words, started }, &result)?;
+        history.pass(Pass { run, from: &from_words, to: &to_words, started }, &result)?;
         Ok(result?)
     }
 

@@ -34,7 +34,10 @@ pub(crate) use self::{
 use crate::{
     CancellationToken,
     engine::repository::{RepositoryError, SnapshotReader, blocking},
-    ground::progress::{ProgressSink, Unit},
+    ground::{
+        Exit,
+        progress::{ProgressSink, Unit},
+    },
 };
 
 /// Limit for the problems and notes that a report lists. The rest is only counted.
@@ -110,6 +113,12 @@ impl FilesReport {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.files + self.links + self.others + self.directories == 0 && self.problems.is_empty()
+    }
+
+    /// The exit status: 3 if a file could not be restored as it was.
+    #[must_use]
+    pub fn exit(&self) -> Exit {
+        if self.problems.is_empty() { Exit::Done } else { Exit::Partial }
     }
 
     /// The attributes that were not set because only root can set them, as one sentence each.
