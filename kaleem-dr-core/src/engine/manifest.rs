@@ -17,6 +17,7 @@ pub const MANIFEST_FORMAT: u32 = 1;
 
 /// The description inside a snapshot.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+#[non_exhaustive]
 pub struct Manifest {
     /// Version of this format, [`MANIFEST_FORMAT`].
     pub format: u32,
@@ -54,6 +55,7 @@ pub struct Manifest {
 
 /// Product and version of a captured server.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ServerInfo {
     /// Product name, such as `MongoDB`.
     pub product: String,
@@ -61,8 +63,16 @@ pub struct ServerInfo {
     pub version: String,
 }
 
+impl ServerInfo {
+    /// A product and its version.
+    pub fn new(product: impl Into<String>, version: impl Into<String>) -> Self {
+        Self { product: product.into(), version: version.into() }
+    }
+}
+
 /// The consistency of a snapshot's artifacts: the extent to which they belong to one moment, and that moment.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Consistency {
     /// The consistency grade reached.
     pub grade: ConsistencyGrade,
@@ -71,6 +81,20 @@ pub struct Consistency {
     /// The reason why the grade is not better, or how it was reached, as one sentence for the operator.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
+}
+
+impl Consistency {
+    /// A grade, and the time that the data represent; without a note.
+    #[must_use]
+    pub fn new(grade: ConsistencyGrade, at: Timestamp) -> Self {
+        Self { grade, at, note: None }
+    }
+
+    /// Adds the reason for the grade, as one sentence for the operator.
+    #[must_use]
+    pub fn because(self, note: impl Into<String>) -> Self {
+        Self { note: Some(note.into()), ..self }
+    }
 }
 
 /// The grades of consistency, best first.
@@ -87,6 +111,7 @@ pub enum ConsistencyGrade {
 
 /// One artifact of a snapshot.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ArtifactRecord {
     /// Path in the snapshot, such as `/mongo/kaleem/users.bson`.
     pub path: String,
@@ -102,8 +127,34 @@ pub struct ArtifactRecord {
     pub content_digest: Option<String>,
 }
 
+impl ArtifactRecord {
+    /// A record of a stream whose items were not counted. `sha256` has 64 hex digits.
+    pub fn new(path: impl Into<String>, size_bytes: u64, sha256: impl Into<String>) -> Self {
+        Self {
+            path: path.into(),
+            size_bytes,
+            sha256: sha256.into(),
+            items: None,
+            content_digest: None,
+        }
+    }
+
+    /// Sets the number of items, if the source counts them.
+    #[must_use]
+    pub fn with_items(self, items: impl Into<Option<u64>>) -> Self {
+        Self { items: items.into(), ..self }
+    }
+
+    /// Adds the number of items and their digest ([`MultisetDigest`](crate::ground::digest::MultisetDigest)).
+    #[must_use]
+    pub fn with_content(self, items: u64, digest: impl Into<String>) -> Self {
+        Self { items: Some(items), content_digest: Some(digest.into()), ..self }
+    }
+}
+
 /// Totals of captured trees.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct TreeTotals {
     /// Number of regular files.
     pub files: u64,
@@ -117,11 +168,19 @@ pub struct TreeTotals {
 
 /// A part that a capture had to leave out.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Incomplete {
     /// The missing part: a path, decoded with replacement characters if it is not UTF-8.
     pub what: String,
     /// The reason.
     pub why: String,
+}
+
+impl Incomplete {
+    /// A missing part, and the reason.
+    pub fn new(what: impl Into<String>, why: impl Into<String>) -> Self {
+        Self { what: what.into(), why: why.into() }
+    }
 }
 
 impl Manifest {

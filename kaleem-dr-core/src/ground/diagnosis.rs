@@ -13,6 +13,7 @@ const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_mins(5);
 
 /// One observation of `doctor`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Diagnosis {
     /// The kind of observation, in kebab case. It does not change between versions.
     pub id: &'static str,

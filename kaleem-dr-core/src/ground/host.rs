@@ -138,6 +138,7 @@ impl From<HostName> for HostScope {
 
 /// The host of this installation, and the hosts to whose snapshots a command applies.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Identity {
     /// The host under whose name this installation saves.
     pub host: HostName,

@@ -15,6 +15,7 @@ use crate::ground::progress::{ProgressSink, StageProgress, Unit};
 
 /// A finished stage.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Stage {
     /// The work of the stage: `verifying objects`.
     pub name: String,

@@ -15,6 +15,7 @@ use nix::sys::statvfs::statvfs;
 
 /// Space on a file system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Space {
     /// Bytes available to us.
     pub free_bytes: u64,
@@ -129,6 +130,7 @@ fn existing(path: &Path) -> &Path {
 
 /// The machine that is examined.
 #[derive(Clone)]
+#[non_exhaustive]
 pub struct Host {
     /// Root of its `/etc`, `/proc`, `/var/spool` and programs. Paths of the config are used
     /// unchanged.

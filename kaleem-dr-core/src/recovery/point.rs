@@ -43,6 +43,7 @@ pub enum Origin {
 
 /// A staged file as a recovery point.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct FilePoint {
     /// Path of the file.
     pub path: PathBuf,
@@ -52,8 +53,20 @@ pub struct FilePoint {
     pub unpacked: Option<tempfile::TempDir>,
 }
 
+impl FilePoint {
+    /// A staged file and the location of each artifact in it. `unpacked` is the directory with the parts that had to be unpacked.
+    pub fn new(
+        path: impl Into<PathBuf>,
+        parts: BTreeMap<String, FilePart>,
+        unpacked: Option<tempfile::TempDir>,
+    ) -> Self {
+        Self { path: path.into(), parts, unpacked }
+    }
+}
+
 /// A range of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct FilePart {
     /// Path of the file.
     pub path: PathBuf,
@@ -61,6 +74,19 @@ pub struct FilePart {
     pub offset_bytes: u64,
     /// Length of the range, in bytes.
     pub size_bytes: u64,
+}
+
+impl FilePart {
+    /// The first `size_bytes` of a file.
+    pub fn new(path: impl Into<PathBuf>, size_bytes: u64) -> Self {
+        Self { path: path.into(), offset_bytes: 0, size_bytes }
+    }
+
+    /// The same number of bytes from an offset on.
+    #[must_use]
+    pub fn at(self, offset_bytes: u64) -> Self {
+        Self { offset_bytes, ..self }
+    }
 }
 
 impl PointReader {

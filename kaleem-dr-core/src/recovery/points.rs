@@ -84,6 +84,7 @@ pub fn recovery_points(
 
 /// The choice of a source's point.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct PointChoice {
     /// `latest`, or the beginning of a run's or a snapshot's id. An id is searched among all hosts.
     pub wanted: String,

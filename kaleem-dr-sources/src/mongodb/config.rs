@@ -11,6 +11,7 @@ use super::server::DockerContainer;
 /// A server, replica set or sharded cluster, and the parts of it to capture.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct MongoConfig {
     /// The connection string: `{ env = "MONGO_URI" }`. A user with read access is enough.
     pub uri: SecretRef,

@@ -72,7 +72,7 @@ impl QdrantClient {
         }
         let root: Root =
             self.call(Method::GET, "", None, "return its version").await?.document()?;
-        Ok(ServerInfo { product: "Qdrant".into(), version: root.version })
+        Ok(ServerInfo::new("Qdrant", root.version))
     }
 
     /// Number of peers in the cluster; `None` if the server is not clustered.

@@ -110,11 +110,10 @@ impl<'a> Snapshots<'a> {
         collections.retain(|name| selection.takes(name));
         let mut aliases = self.client.aliases().await?;
         aliases.retain(|alias| collections.contains(&alias.collection_name));
-        out.set_consistency(Consistency {
-            grade: ConsistencyGrade::PerCollection,
-            at: out.started(),
-            note: Some("Qdrant takes the snapshots of the collections one after another".into()),
-        });
+        out.set_consistency(
+            Consistency::new(ConsistencyGrade::PerCollection, out.started())
+                .because("Qdrant takes the snapshots of the collections one after another"),
+        );
         let path = aliases_path();
         let document = serde_json::to_vec_pretty(&json!({ "aliases": aliases }))
             .map_err(|e| SourceError::artifact(&path, e))?;

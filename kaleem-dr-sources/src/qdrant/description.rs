@@ -241,11 +241,7 @@ impl Description {
             if expected != found {
                 let said =
                     |value: &Value| if value.is_null() { "none".into() } else { value.to_string() };
-                differences.push(Difference {
-                    what,
-                    expected: said(&expected),
-                    found: said(&found),
-                });
+                differences.push(Difference::new(what, said(&expected), said(&found)));
             }
         };
         for key in SETTINGS {

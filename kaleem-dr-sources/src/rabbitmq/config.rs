@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 /// A RabbitMQ server (or cluster), reached through its management API.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct RabbitmqConfig {
     /// URL of the management API, such as `http://127.0.0.1:15672`, without user and password.
     pub url: String,
@@ -22,6 +23,19 @@ pub struct RabbitmqConfig {
     /// PEM certificates to trust in addition to the system's, for `https` with a private authority.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_file: Option<PathBuf>,
+}
+
+impl RabbitmqConfig {
+    /// The management API at `url` and its user, with the defaults of a config file.
+    pub fn new(url: impl Into<String>, username: impl Into<String>, password: SecretRef) -> Self {
+        Self {
+            url: url.into(),
+            username: username.into(),
+            password,
+            timeout_seconds: default_timeout_seconds(),
+            ca_file: None,
+        }
+    }
 }
 
 fn default_timeout_seconds() -> NonZeroU64 {

@@ -10,6 +10,7 @@ use super::state::{CaptureState, given_up};
 
 /// A file-system entry as it goes into a snapshot.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Entry {
     /// Absolute path in the snapshot; any bytes but NUL.
     pub path: PathBuf,
@@ -17,6 +18,13 @@ pub struct Entry {
     pub kind: EntryKind,
     /// Attributes of the entry.
     pub meta: EntryMeta,
+}
+
+impl Entry {
+    /// An entry at an absolute path.
+    pub fn new(path: impl Into<PathBuf>, kind: EntryKind, meta: EntryMeta) -> Self {
+        Self { path: path.into(), kind, meta }
+    }
 }
 
 /// The type of an entry.
@@ -60,6 +68,7 @@ impl fmt::Debug for EntryKind {
 
 /// An entry's attributes. Times are the file's own; `None` if unknown.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct EntryMeta {
     /// Unix permission bits with set-id and sticky bits: `0o7777` at most.
     pub mode: u32,

@@ -23,6 +23,7 @@ use crate::ground::host::HostScope;
 /// The number of snapshots to keep, per host and source. A snapshot is kept if any rule keeps it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Retention {
     /// Keep the newest of each of this many hours.
     pub keep_hourly: u32,
@@ -108,6 +109,7 @@ pub struct ForgetReason {
 
 /// The snapshots to which a policy applies.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct RetentionScope {
     /// The hosts whose snapshots may be forgotten.
     pub hosts: HostScope,

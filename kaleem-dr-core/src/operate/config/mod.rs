@@ -96,6 +96,7 @@ impl fmt::Debug for SourceKind {
 
 /// A valid config.
 #[derive(Clone)]
+#[non_exhaustive]
 pub struct Config {
     /// All settings except the sources.
     pub settings: Settings,
@@ -107,6 +108,7 @@ pub struct Config {
 /// that other sources can be listed or restored on a machine that only has the repository's
 /// password.
 #[derive(Clone)]
+#[non_exhaustive]
 pub struct DeclaredSource {
     /// Kind of the source.
     pub kind: &'static str,
@@ -143,6 +145,7 @@ impl fmt::Debug for Config {
 /// A fault of a config, with its place.
 #[derive(Debug, thiserror::Error)]
 #[error("{}{place}: {message}", path.display())]
+#[non_exhaustive]
 pub struct ConfigError {
     /// The file, or the name used instead.
     pub path: PathBuf,

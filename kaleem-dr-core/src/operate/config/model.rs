@@ -25,6 +25,7 @@ use crate::{
 /// All settings that do not belong to a single source.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Settings {
     /// Host that this installation saves as, and whose points, proofs and retention it uses
     /// [default: the machine's name]. Set it if that name changes (containers), or to continue as a
@@ -135,6 +136,7 @@ fn span(hours: u32) -> String {
 /// A repository.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct RepositorySettings {
     /// A directory; `s3:https://ENDPOINT/BUCKET/PREFIX`, as in restic; `s3://BUCKET/PREFIX` with
     /// `endpoint`; or `rclone:REMOTE:PATH`, for an S3 remote in rclone's config.
@@ -191,6 +193,7 @@ pub struct RepositorySettings {
 /// Settings of a run.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
 pub struct BackupSettings {
     /// Sources to capture, in this order [default: all, by name].
     pub sources: Option<Vec<SourceName>>,
@@ -207,6 +210,7 @@ pub struct BackupSettings {
 /// Limits of `status`.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
 pub struct StatusSettings {
     /// Age from which a source's newest whole snapshot is stale, in hours.
     pub max_age_hours: u32,

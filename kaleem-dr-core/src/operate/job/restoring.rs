@@ -10,6 +10,7 @@ use crate::{
 };
 
 /// A restore of a chosen point.
+#[non_exhaustive]
 pub struct Restoring<'a> {
     /// Source that restores the point.
     pub source: &'a dyn Restorable,
@@ -19,6 +20,14 @@ pub struct Restoring<'a> {
     pub notes: Vec<String>,
     /// The host that restores, and the host whose snapshots were selected.
     pub identity: &'a Identity,
+}
+
+impl<'a> Restoring<'a> {
+    /// A restore without notes.
+    #[must_use]
+    pub fn new(source: &'a dyn Restorable, point: &'a PointReader, identity: &'a Identity) -> Self {
+        Self { source, point, notes: Vec::new(), identity }
+    }
 }
 
 /// Makes the plan. Writes nothing.

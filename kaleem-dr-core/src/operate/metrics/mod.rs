@@ -28,6 +28,7 @@ use crate::{
 };
 
 /// A metric; all metrics are gauges.
+#[non_exhaustive]
 pub struct Metric {
     /// Its name, which ends in the unit.
     pub name: &'static str,

@@ -23,6 +23,7 @@ const CONFIG_PATHS: [&str; 2] = ["/etc", "/opt/kaleem"];
 
 /// A config, and the secrets that it needs in files.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct Draft {
     /// TOML with comments. Contains no secrets.
     pub config: String,
@@ -32,6 +33,7 @@ pub struct Draft {
 
 /// A secret that exists only as a variable, and its new file.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct DraftSecret {
     /// The new file, readable by its owner only.
     pub path: PathBuf,

@@ -61,6 +61,7 @@ pub enum Step {
 
 /// The record of a migration.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Journal {
     /// Format version of this record.
     pub format: u32,

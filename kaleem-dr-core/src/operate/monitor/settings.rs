@@ -10,6 +10,7 @@ use crate::{engine::ledger::EventKind, operate::config::secret::SecretRef};
 /// Recipients of notifications, and destinations of metrics. Without this table there are none.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Monitoring {
     /// Checks of healthchecks.io, or of your own server.
     pub healthchecks: Option<HealthchecksSettings>,
@@ -24,6 +25,7 @@ pub struct Monitoring {
 /// Checks of healthchecks.io: set exactly one of `url`, `checks`, `ping_key`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct HealthchecksSettings {
     /// Ping URL of one check for everything.
     #[serde(default)]
@@ -65,6 +67,7 @@ fn timeout() -> u64 {
 /// A URL that receives the end of each job as JSON.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct WebhookSettings {
     /// The URL.
     pub url: SecretRef,
@@ -79,6 +82,7 @@ pub struct WebhookSettings {
 /// A topic of ntfy.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct NtfySettings {
     /// URL of the server.
     #[serde(default = "ntfy_url")]
@@ -119,6 +123,7 @@ pub enum When {
 /// Destinations of metrics.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
 pub struct PrometheusSettings {
     /// File for the textfile collector of node exporter; its name ends in `.prom`.
     pub textfile: Option<PathBuf>,

@@ -7,6 +7,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use jiff::{
+    Timestamp,
+    tz::{Offset, TimeZone},
+};
 use serde::Serialize;
 
 use super::{ScheduleError, When};
@@ -27,6 +31,7 @@ pub(super) const DEFAULT_CACHE: &str = "/var/cache/kaleem-dr";
 
 /// Inputs of schedules.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Premises<'a> {
     /// Absolute path of the program.
     pub program: PathBuf,
@@ -42,6 +47,28 @@ pub struct Premises<'a> {
     pub clock_is_utc: bool,
     /// Root for credentials: `/`, or the root of another system.
     pub root: PathBuf,
+}
+
+impl<'a> Premises<'a> {
+    /// The inputs for jobs of the running system, on the machine's clock.
+    #[must_use]
+    pub fn new(
+        program: PathBuf,
+        config: PathBuf,
+        settings: &'a Settings,
+        references: References,
+        environment: &'a Environment,
+    ) -> Self {
+        Self {
+            program,
+            config,
+            settings,
+            references,
+            environment,
+            clock_is_utc: TimeZone::system().to_offset(Timestamp::now()) == Offset::UTC,
+            root: PathBuf::from("/"),
+        }
+    }
 }
 
 /// Kinds of scheduled jobs.
@@ -62,6 +89,7 @@ pub enum JobKind {
 
 /// A scheduled job.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Job {
     /// Name of the job, which ends its unit's name: `backup`, `drill-r2`.
     pub name: String,
@@ -75,6 +103,7 @@ pub struct Job {
 
 /// A credential that the config refers to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Credential {
     /// Name of the credential.
     pub name: String,

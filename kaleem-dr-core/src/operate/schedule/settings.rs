@@ -11,6 +11,7 @@ use super::When;
 /// `"hourly"`, `"every 6h"` or `"off"`.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
 pub struct ScheduleSettings {
     /// `kaleem-dr backup`.
     #[schemars(with = "String")]

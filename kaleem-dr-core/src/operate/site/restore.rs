@@ -39,6 +39,7 @@ impl Restore {
 
 /// A restore that waits for consent. Nothing is written yet.
 #[derive(Clone, Copy)]
+#[non_exhaustive]
 pub struct PlannedRestore<'a> {
     /// The changes: parts to create, overwrite and leave.
     pub plan: &'a RestorePlan,

@@ -27,6 +27,7 @@ const FORMAT: u32 = 1;
 
 /// An active alarm. Retention of its repository waits until the operator acknowledges it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Alarm {
     /// Id of the repository.
     pub repository: String,
@@ -67,6 +68,7 @@ impl Alarm {
 
 /// An alarm as recorded in a repository.
 #[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
 pub struct RecordedAlarm {
     /// The snapshot that holds the record.
     pub record: SnapshotId,

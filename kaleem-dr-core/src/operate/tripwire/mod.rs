@@ -30,6 +30,7 @@ const NAMES: usize = 5;
 /// Limits above which a snapshot is suspicious.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Tripwire {
     /// Enables the tripwires.
     pub enabled: bool,
@@ -50,6 +51,7 @@ impl Default for Tripwire {
 
 /// A new snapshot, as its save reported it.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct Observed<'a> {
     /// Its manifest.
     pub manifest: &'a Manifest,
@@ -57,8 +59,17 @@ pub struct Observed<'a> {
     pub new_blob_bytes: u64,
 }
 
+impl<'a> Observed<'a> {
+    /// A snapshot by its manifest, and the uncompressed size of its new blobs, in bytes.
+    #[must_use]
+    pub fn new(manifest: &'a Manifest, new_blob_bytes: u64) -> Self {
+        Self { manifest, new_blob_bytes }
+    }
+}
+
 /// A source's earlier whole snapshots of the same host.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct History {
     /// Manifest of the last normal snapshot; `None` compares with nothing.
     pub normal: Option<Manifest>,
@@ -68,6 +79,7 @@ pub struct History {
 
 /// The share of new data in a snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Volume {
     /// Uncompressed size of the blobs that were new to the repository, in bytes.
     pub new_bytes: u64,
@@ -76,6 +88,12 @@ pub struct Volume {
 }
 
 impl Volume {
+    /// New bytes of all bytes.
+    #[must_use]
+    pub fn new(new_bytes: u64, size_bytes: u64) -> Self {
+        Self { new_bytes, size_bytes }
+    }
+
     /// The share of new bytes, in percent. May exceed 100, because trees count as new bytes but not
     /// as content.
     fn percent(self) -> Option<u64> {
@@ -85,6 +103,7 @@ impl Volume {
 
 /// A suspicion.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Suspicion {
     /// The observation: `2 artifacts are gone: /mongo/kaleem/users.bson, …`.
     pub what: String,

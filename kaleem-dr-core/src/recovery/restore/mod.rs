@@ -33,6 +33,7 @@ pub(crate) use self::{
 };
 use crate::{
     CancellationToken,
+    engine::manifest::TreeTotals,
     engine::repository::{RepositoryError, SnapshotReader, blocking},
     ground::{
         Exit,
@@ -113,6 +114,17 @@ impl FilesReport {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.files + self.links + self.others + self.directories == 0 && self.problems.is_empty()
+    }
+
+    /// The totals of the restored trees, counted as a manifest counts them: each hard link as a file.
+    #[must_use]
+    pub fn totals(&self) -> TreeTotals {
+        TreeTotals {
+            files: self.files + self.links,
+            directories: self.directories,
+            others: self.others,
+            size_bytes: self.size_bytes,
+        }
     }
 
     /// The exit status: 3 if a file could not be restored as it was.

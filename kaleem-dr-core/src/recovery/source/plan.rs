@@ -57,6 +57,7 @@ impl RestorePlan {
 
 /// One line of a plan.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct PlannedAction {
     /// The planned change.
     pub change: Change,
@@ -74,6 +75,24 @@ impl PlannedAction {
     /// An action without further details.
     pub fn new(change: Change, what: impl Into<String>) -> Self {
         Self { change, what: what.into(), items: None, size_bytes: None, why: None }
+    }
+
+    /// Sets the number of items in the point, if known.
+    #[must_use]
+    pub fn with_items(self, items: impl Into<Option<u64>>) -> Self {
+        Self { items: items.into(), ..self }
+    }
+
+    /// Sets the size in the point, in bytes, if known.
+    #[must_use]
+    pub fn with_size(self, size_bytes: impl Into<Option<u64>>) -> Self {
+        Self { size_bytes: size_bytes.into(), ..self }
+    }
+
+    /// Adds the reason.
+    #[must_use]
+    pub fn because(self, why: impl Into<String>) -> Self {
+        Self { why: Some(why.into()), ..self }
     }
 }
 

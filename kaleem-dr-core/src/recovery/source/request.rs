@@ -16,6 +16,7 @@ pub enum RestoreTarget {
 
 /// An operator's request for a restore.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct RestoreRequest {
     /// The target.
     pub to: RestoreTarget,
@@ -42,6 +43,30 @@ impl RestoreRequest {
         }
     }
 
+    /// Restores only these parts of the source, named as in the source, as globs.
+    #[must_use]
+    pub fn with_only(self, only: Vec<String>) -> Self {
+        Self { only, ..self }
+    }
+
+    /// Renames parts.
+    #[must_use]
+    pub fn with_rename(self, rename: Vec<Rename>) -> Self {
+        Self { rename, ..self }
+    }
+
+    /// Sets the treatment of existing parts.
+    #[must_use]
+    pub fn with_existing(self, existing: Existing) -> Self {
+        Self { existing, ..self }
+    }
+
+    /// Sets the treatment of parts that exist but are not in the point.
+    #[must_use]
+    pub fn with_extras(self, extras: Extras) -> Self {
+        Self { extras, ..self }
+    }
+
     /// Refuses all options, for sources that can only be restored as a whole.
     ///
     /// # Errors
@@ -64,11 +89,19 @@ impl RestoreRequest {
 
 /// A new name for a part of a source.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Rename {
     /// Its name in the point.
     pub from: String,
     /// Its name in the target.
     pub to: String,
+}
+
+impl Rename {
+    /// Gives the part `from` of the point the name `to` in the target.
+    pub fn new(from: impl Into<String>, to: impl Into<String>) -> Self {
+        Self { from: from.into(), to: to.into() }
+    }
 }
 
 /// The treatment of a part (a collection, a queue) that already exists.

@@ -86,7 +86,7 @@ async fn run(
     tasks: &mut JoinSet<Result<(), SourceError>>,
 ) -> Result<(), SourceError> {
     let facts = connection.facts().await?;
-    out.set_server(ServerInfo { product: "MongoDB".to_owned(), version: facts.version.clone() });
+    out.set_server(ServerInfo::new("MongoDB", facts.version.clone()));
     let position = place_in_oplog(connection, &facts, order.consistency).await?;
     let mut listed =
         snapshot::list(connection, &facts, order.scope, order.consistency, &position).await?;

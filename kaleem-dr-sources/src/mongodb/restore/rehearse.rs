@@ -109,7 +109,7 @@ async fn control(
     let content = compare::read_back(connection, spec, &place, |_| ()).await?;
     let found = compare::changed(&label(spec), &live.content, &content);
     let damage = format!("deleted one of {} documents of {}", live.content.items(), label(spec));
-    Ok(Some(Control { damage, found, seconds: began.elapsed().as_secs_f64() }))
+    Ok(Some(Control::new(damage, found, began.elapsed().as_secs_f64())))
 }
 
 /// Drops what a killed rehearsal with this name left behind.

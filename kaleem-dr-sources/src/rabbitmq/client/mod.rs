@@ -167,7 +167,7 @@ impl ManagementClient {
         }
         let answer: Answer = self.get_json("api/overview", "return its version").await?;
         let product = answer.product_name.unwrap_or_else(|| "RabbitMQ".into());
-        let server = ServerInfo { product, version: answer.rabbitmq_version };
+        let server = ServerInfo::new(product, answer.rabbitmq_version);
         let open = answer
             .listeners
             .iter()

@@ -46,6 +46,7 @@ impl fmt::Display for KeyId {
 
 /// The owner of a key. It is stored unencrypted, and has no effect on opening.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct KeyOwner {
     /// Name of the user.
     pub user: String,
@@ -54,6 +55,11 @@ pub struct KeyOwner {
 }
 
 impl KeyOwner {
+    /// A user on a host.
+    pub fn new(user: impl Into<String>, host: impl Into<String>) -> Self {
+        Self { user: user.into(), host: host.into() }
+    }
+
     /// The current user on this host.
     #[must_use]
     pub fn here() -> Self {
