@@ -28,6 +28,7 @@ pub mod progress;
 mod proof_level;
 mod run_id;
 mod severity;
+mod snapshot_id;
 mod source_error;
 mod source_name;
 pub mod stopwatch;
@@ -38,6 +39,7 @@ pub use self::{
     exit::Exit,
     proof_level::{ProofLevel, UnknownLevel},
     run_id::{InvalidRunId, RunId},
+    snapshot_id::{InvalidSnapshotId, SnapshotId},
     source_error::SourceError,
     source_name::{InvalidSourceName, SourceName},
 };

@@ -83,9 +83,9 @@ impl History {
         for source in &report.sources {
             let verification = source.verification.as_ref();
             parts.push(Part {
-                source: source.source.to_string(),
+                source: source.source.clone(),
                 repository: report.repository.clone(),
-                snapshot: verification.and_then(|found| Some(found.snapshot?.to_string())),
+                snapshot: verification.and_then(|found| found.snapshot),
                 exit: source.exit.code(),
                 finished: report.finished,
                 seconds: source.seconds,
@@ -99,7 +99,7 @@ impl History {
                 self.0.record_proof(&proof)?;
             }
         }
-        let chained = self.0.append_report(&report.run.to_string(), |previous| {
+        let chained = self.0.append_report(report.run, |previous| {
             report.previous = previous.map(str::to_owned);
             // A report has plain fields only, so serialisation cannot fail.
             serde_json::to_string(report).unwrap_or_default()
@@ -199,9 +199,9 @@ fn parts(report: &RunReport) -> Vec<Part> {
     let mut parts = Vec::new();
     for source in &report.sources {
         let own = Part {
-            source: source.source.to_string(),
+            source: source.source.clone(),
             repository: report.repository.clone(),
-            snapshot: source.snapshot.map(|id| id.to_string()),
+            snapshot: source.snapshot,
             exit: source.exit.code(),
             finished: report.finished,
             seconds: source.seconds,
@@ -211,7 +211,7 @@ fn parts(report: &RunReport) -> Vec<Part> {
         };
         parts.extend(source.copies.iter().map(|copy| Part {
             repository: location(&copy.repository),
-            snapshot: copy.snapshot.map(|id| id.to_string()),
+            snapshot: copy.snapshot,
             exit: if copy.error.is_none() { Exit::Done } else { Exit::Failed }.code(),
             added_bytes: copy.added_bytes,
             ..own.clone()

@@ -5,7 +5,11 @@
 //! red, whatever else it found. The results are stored as proofs in the ledger, and as one report that contains the hash of the
 //! previous report.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -38,6 +42,7 @@ const SAMPLES: usize = 400;
 
 /// The parameters of a drill.
 #[derive(Clone)]
+#[non_exhaustive]
 pub struct DrillJob {
     /// The drill's run id.
     pub run: RunId,
@@ -59,6 +64,30 @@ pub struct DrillJob {
     pub scratch_directory: PathBuf,
     /// Time to wait for another tool's lock.
     pub patience: Duration,
+}
+
+impl DrillJob {
+    /// A drill of the newest points of these sources at level restored, with scratch targets in the state directory.
+    #[must_use]
+    pub fn new(
+        repository: Repository,
+        sources: Vec<Arc<dyn Restorable>>,
+        host: HostName,
+        state_directory: &Path,
+    ) -> Self {
+        Self {
+            run: RunId::new(),
+            repository,
+            sources,
+            unavailable: Vec::new(),
+            point: PointChoice::newest(host.clone()),
+            host,
+            level: ProofLevel::Restored,
+            state_directory: state_directory.to_path_buf(),
+            scratch_directory: state_directory.to_path_buf(),
+            patience: Duration::ZERO,
+        }
+    }
 }
 
 /// The result of a drill.
@@ -242,7 +271,7 @@ fn forecast(
     else {
         return Ok(None);
     };
-    let mut samples = Sample::of_source(&ledger.proofs(SAMPLES)?, line.source.as_str(), repository);
+    let mut samples = Sample::of_source(&ledger.proofs(SAMPLES)?, &line.source, repository);
     samples.push(Sample { size_bytes: verification.size_bytes, seconds });
     Ok(forecast_seconds(&samples, verification.size_bytes))
 }
@@ -284,7 +313,7 @@ pub fn broken_links(chain: &[ChainedReport], start: Option<&str>) -> Vec<String>
             ));
         }
         match serde_json::from_str::<Body>(&report.body) {
-            Ok(body) if body.run != report.run => {
+            Ok(body) if body.run != report.run.to_string() => {
                 wrong.push(format!("{name} contains the report of {}", body.run));
             }
             Ok(body) if body.previous.as_deref() != before => {
@@ -308,10 +337,12 @@ mod tests {
     fn a_chain_that_was_tampered_with_is_told() {
         let home = tempfile::tempdir().unwrap();
         let ledger = Ledger::open(home.path()).unwrap();
-        for run in ["one", "two", "three"] {
+        for name in ["one", "two", "three"] {
+            let run = RunId::new();
             ledger
                 .append_report(run, |previous| {
-                    serde_json::json!({ "run": run, "previous": previous }).to_string()
+                    serde_json::json!({ "run": run, "previous": previous, "name": name })
+                        .to_string()
                 })
                 .unwrap();
         }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     engine::ledger::{Ledger, LedgerError, Proof},
-    ground::{ProofLevel, SourceName},
+    ground::{ProofLevel, SnapshotId, SourceName},
 };
 
 /// Limit for the proofs to consider: years of nightly ones.
@@ -23,6 +23,7 @@ const DRIFT: SignedDuration = SignedDuration::from_hours(1);
 /// The promised limits.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Objectives {
     /// Limit for the RPO, in hours. Without it, `status` only shows the RPO.
     pub rpo_hours: Option<u32>,
@@ -45,7 +46,7 @@ pub struct Standing {
     /// Name of the source.
     pub source: SourceName,
     /// The newest snapshot that is proven.
-    pub proven_snapshot: Option<String>,
+    pub proven_snapshot: Option<SnapshotId>,
     /// The level of that proof.
     pub proven_level: Option<ProofLevel>,
     /// Time of that proof.
@@ -77,9 +78,9 @@ pub struct Sample {
 impl Sample {
     /// The measured restores of a source from a repository, newest first like `proofs`.
     #[must_use]
-    pub fn of_source(proofs: &[Proof], source: &str, repository: &str) -> Vec<Self> {
+    pub fn of_source(proofs: &[Proof], source: &SourceName, repository: &str) -> Vec<Self> {
         let of = proofs.iter().filter(|proof| {
-            proof.source == source && proof.repository == repository && proof.is_good()
+            proof.source == *source && proof.repository == repository && proof.is_good()
         });
         of.filter_map(|proof| {
             Some(Self { size_bytes: proof.size_bytes, seconds: proof.restore_seconds? })
@@ -117,6 +118,7 @@ pub fn forecast_seconds(samples: &[Sample], size_bytes: u64) -> Option<f64> {
 
 /// The origin of a mirror's objects.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct MirrorOf<'a> {
     /// Name of the repository that it mirrors.
     pub origin: &'a str,
@@ -124,8 +126,17 @@ pub struct MirrorOf<'a> {
     pub mirror: &'a str,
 }
 
+impl<'a> MirrorOf<'a> {
+    /// A mirror of a repository, both by their names in the ledger.
+    #[must_use]
+    pub fn new(origin: &'a str, mirror: &'a str) -> Self {
+        Self { origin, mirror }
+    }
+}
+
 /// The selection of proofs.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct ProofsOf<'a> {
     /// Name of the repository, without credentials.
     pub repository: &'a str,
@@ -135,7 +146,15 @@ pub struct ProofsOf<'a> {
     pub host: &'a str,
     /// Ids of the snapshots that can be restored: whole ones of that host that are not dated in the future. `None` if the
     /// repository was not listed; then all snapshots in the ledger count.
-    pub restorable: Option<&'a BTreeSet<String>>,
+    pub restorable: Option<&'a BTreeSet<SnapshotId>>,
+}
+
+impl<'a> ProofsOf<'a> {
+    /// The proofs of a host's snapshots in a repository that is not a mirror and was not listed.
+    #[must_use]
+    pub fn new(repository: &'a str, host: &'a str) -> Self {
+        Self { repository, mirror: None, host, restorable: None }
+    }
 }
 
 /// Returns what is proven of each source in a repository, and the duration of restores.
@@ -162,8 +181,7 @@ pub fn standings(
     };
     let limit = objectives.rpo_hours.map(|hours| SignedDuration::from_hours(i64::from(hours)));
     let standing = |(source, today): &(SourceName, Option<u64>)| {
-        let mine: Vec<&Proof> =
-            proofs.iter().filter(|proof| proof.source == source.as_str()).collect();
+        let mine: Vec<&Proof> = proofs.iter().filter(|proof| proof.source == *source).collect();
         let proven = snapshots_proven(&mine, of, &mirrored)
             .into_iter()
             .filter(|proven| {
@@ -174,11 +192,11 @@ pub fn standings(
         let timed = mine.iter().find(|proof| {
             proof.repository == of.repository && proof.is_good() && proof.restore_seconds.is_some()
         });
-        let samples = Sample::of_source(&proofs, source.as_str(), of.repository);
+        let samples = Sample::of_source(&proofs, source, of.repository);
         let rpo = proven.as_ref().map(|proven| now.duration_since(proven.consistent_at));
         Standing {
             source: source.clone(),
-            proven_snapshot: proven.as_ref().map(|proven| proven.snapshot.to_owned()),
+            proven_snapshot: proven.as_ref().map(|proven| proven.snapshot),
             proven_level: proven.as_ref().and_then(|proven| proven.level),
             proven_at: proven.as_ref().map(|proven| proven.at),
             proven_consistent_at: proven.as_ref().map(|proven| proven.consistent_at),
@@ -195,8 +213,8 @@ pub fn standings(
 
 /// The proven state of one snapshot after all its verifications.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Proven<'a> {
-    snapshot: &'a str,
+pub(crate) struct Proven {
+    snapshot: SnapshotId,
     pub(crate) consistent_at: Timestamp,
     /// The highest level that still holds.
     pub(crate) level: Option<ProofLevel>,
@@ -205,24 +223,24 @@ pub(crate) struct Proven<'a> {
 }
 
 /// Goes through proofs, which are newest first, from the oldest on.
-pub(crate) fn snapshots_proven<'a>(
-    proofs: &[&'a Proof],
+pub(crate) fn snapshots_proven(
+    proofs: &[&Proof],
     of: &ProofsOf<'_>,
-    mirrored: &BTreeSet<String>,
-) -> Vec<Proven<'a>> {
-    let mut snapshots: BTreeMap<&str, Proven<'a>> = BTreeMap::new();
+    mirrored: &BTreeSet<SnapshotId>,
+) -> Vec<Proven> {
+    let mut snapshots: BTreeMap<SnapshotId, Proven> = BTreeMap::new();
     // Findings at the origin of a mirror do not count against the mirror once the mirror has been verified itself.
-    let mut seen_here: BTreeSet<&str> = BTreeSet::new();
+    let mut seen_here: BTreeSet<SnapshotId> = BTreeSet::new();
     for proof in proofs.iter().rev() {
-        let snapshot = proof.snapshot.as_str();
-        if of.restorable.is_some_and(|restorable| !restorable.contains(snapshot)) {
+        let snapshot = proof.snapshot;
+        if of.restorable.is_some_and(|restorable| !restorable.contains(&snapshot)) {
             continue;
         }
         let here = proof.repository == of.repository;
-        let inherited = of
-            .mirror
-            .is_some_and(|origin| proof.repository == origin.origin && mirrored.contains(snapshot));
-        if !here && !inherited || !here && seen_here.contains(snapshot) && !proof.is_good() {
+        let inherited = of.mirror.is_some_and(|origin| {
+            proof.repository == origin.origin && mirrored.contains(&snapshot)
+        });
+        if !here && !inherited || !here && seen_here.contains(&snapshot) && !proof.is_good() {
             continue;
         }
         if here {
@@ -258,6 +276,7 @@ pub fn rto_broken<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ground::RunId;
 
     fn sample(size_bytes: u64, seconds: f64) -> Sample {
         Sample { size_bytes, seconds }
@@ -290,11 +309,11 @@ mod tests {
         now: Timestamp,
     ) -> Proof {
         Proof {
-            run: "r".into(),
-            source: "mongo".into(),
+            run: RunId::new(),
+            source: "mongo".parse().unwrap(),
             host: "h".into(),
             repository: repository.into(),
-            snapshot: snapshot.into(),
+            snapshot: SnapshotId::of_test(snapshot),
             consistent_at: now - SignedDuration::from_hours(age_hours),
             at: now,
             wanted: ProofLevel::Parsed,
@@ -308,11 +327,19 @@ mod tests {
         ProofsOf { repository, mirror, host: "h", restorable: None }
     }
 
-    fn proven(ledger: &Ledger, of: &ProofsOf<'_>) -> Option<String> {
+    fn id(digits: &str) -> SnapshotId {
+        SnapshotId::of_test(digits)
+    }
+
+    /// The name of a snapshot's object.
+    fn object(digits: &str) -> String {
+        format!("snapshots/{}", SnapshotId::of_test(digits))
+    }
+
+    fn proven(ledger: &Ledger, of: &ProofsOf<'_>) -> Option<SnapshotId> {
         let sources = [("mongo".parse().unwrap(), None)];
         standings(ledger, &Objectives::default(), of, &sources, Timestamp::now()).unwrap()[0]
             .proven_snapshot
-            .clone()
     }
 
     #[test]
@@ -333,8 +360,8 @@ mod tests {
         };
         let local = of("/local", None);
         assert_eq!(
-            (local[0].proven_snapshot.as_deref(), local[0].rpo_seconds),
-            (Some("bb"), Some(20 * 3600))
+            (local[0].proven_snapshot, local[0].rpo_seconds),
+            (Some(id("bb")), Some(20 * 3600))
         );
         assert!(
             !local[0].rpo_broken && local[1].rpo_broken,
@@ -342,9 +369,9 @@ mod tests {
         );
         let mirror = Some(MirrorOf { origin: "/local", mirror: "s3:b" });
         assert!(of("s3:b", mirror)[0].rpo_broken, "nothing was brought there");
-        ledger.saw("s3:b", &["snapshots/aa".to_owned()]).unwrap();
+        ledger.saw("s3:b", &[object("aa")]).unwrap();
         let far = of("s3:b", mirror);
-        assert_eq!(far[0].proven_snapshot.as_deref(), Some("aa"));
+        assert_eq!(far[0].proven_snapshot, Some(id("aa")));
         assert!(far[0].rpo_broken, "50 h");
     }
 
@@ -382,16 +409,16 @@ mod tests {
         ledger.record_proof(&theirs).unwrap();
         assert_eq!(proven(&ledger, &of("/local", None)), None);
         ledger.record_proof(&proof("/local", "bb", 2, Some(ProofLevel::Parsed), now)).unwrap();
-        assert_eq!(proven(&ledger, &of("/local", None)).as_deref(), Some("bb"));
-        let gone = BTreeSet::from(["cc".to_owned()]);
+        assert_eq!(proven(&ledger, &of("/local", None)), Some(id("bb")));
+        let gone = BTreeSet::from([SnapshotId::of_test("cc")]);
         assert_eq!(
             proven(&ledger, &ProofsOf { restorable: Some(&gone), ..of("/local", None) }),
             None
         );
         ledger.record_proof(&proof("/local", "ff", -200, Some(ProofLevel::Parsed), now)).unwrap();
         assert_eq!(
-            proven(&ledger, &of("/local", None)).as_deref(),
-            Some("bb"),
+            proven(&ledger, &of("/local", None)),
+            Some(id("bb")),
             "the future is not the newest"
         );
     }
@@ -400,14 +427,14 @@ mod tests {
     fn damage_at_the_origin_says_nothing_against_a_mirror_that_was_verified_itself() {
         let (home, now) = (tempfile::tempdir().unwrap(), Timestamp::now());
         let ledger = Ledger::open(home.path()).unwrap();
-        ledger.saw("s3:b", &["snapshots/aa".to_owned()]).unwrap();
+        ledger.saw("s3:b", &[object("aa")]).unwrap();
         let mirror = of("s3:b", Some(MirrorOf { origin: "/local", mirror: "s3:b" }));
         ledger.record_proof(&proof("/local", "aa", 2, Some(ProofLevel::Parsed), now)).unwrap();
         ledger.record_proof(&proof("/local", "aa", 2, None, now)).unwrap();
         assert_eq!(proven(&ledger, &mirror), None, "what it inherited is taken back");
         ledger.record_proof(&proof("s3:b", "aa", 2, Some(ProofLevel::Parsed), now)).unwrap();
         ledger.record_proof(&proof("/local", "aa", 2, None, now)).unwrap();
-        assert_eq!(proven(&ledger, &mirror).as_deref(), Some("aa"));
+        assert_eq!(proven(&ledger, &mirror), Some(id("aa")));
         ledger.record_proof(&proof("s3:b", "aa", 2, None, now)).unwrap();
         assert_eq!(proven(&ledger, &mirror), None);
     }

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::ground::{Exit, RunId};
+use crate::ground::{Exit, RunId, SnapshotId, SourceName};
 
 /// The kind of work that an event records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -64,6 +64,7 @@ impl EventKind {
 
 /// One finished piece of work, successful or not.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Event {
     /// The run's id.
     pub run: RunId,
@@ -83,15 +84,32 @@ pub struct Event {
     pub parts: Vec<Part>,
 }
 
+impl Event {
+    /// Work of a moment that ended well, without a report and without parts.
+    pub fn new(run: RunId, kind: EventKind, repository: impl Into<String>, at: Timestamp) -> Self {
+        Self {
+            run,
+            kind,
+            repository: repository.into(),
+            started: at,
+            finished: at,
+            exit: Exit::Done,
+            report: Value::Null,
+            parts: Vec::new(),
+        }
+    }
+}
+
 /// The result of one source in one repository.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct Part {
     /// Name of the source.
-    pub source: String,
+    pub source: SourceName,
     /// Name of the repository, without credentials.
     pub repository: String,
     /// The created or examined snapshot.
-    pub snapshot: Option<String>,
+    pub snapshot: Option<SnapshotId>,
     /// Its result, as an exit status.
     pub exit: u8,
     /// End of the work on this part.
@@ -104,6 +122,23 @@ pub struct Part {
     pub added_bytes: u64,
     /// Time that its data represent.
     pub consistent_at: Option<Timestamp>,
+}
+
+impl Part {
+    /// A part that ended well, of which nothing else is known.
+    pub fn new(source: SourceName, repository: impl Into<String>, finished: Timestamp) -> Self {
+        Self {
+            source,
+            repository: repository.into(),
+            snapshot: None,
+            exit: Exit::Done.code(),
+            finished,
+            seconds: 0.0,
+            size_bytes: 0,
+            added_bytes: 0,
+            consistent_at: None,
+        }
+    }
 }
 
 /// A part read from the ledger, with the kind of its event.
@@ -122,7 +157,7 @@ pub struct PastPart {
 #[non_exhaustive]
 pub struct PastEvent {
     /// Id of the run.
-    pub run: String,
+    pub run: RunId,
     /// Kind of the work: `backup`, `replicate`, …
     pub kind: String,
     /// Name of the repository that it wrote to, without credentials.

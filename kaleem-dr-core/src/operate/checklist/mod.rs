@@ -81,6 +81,7 @@ pub enum Holds {
 
 /// A sentence in both languages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Text {
     /// English.
     pub en: &'static str,

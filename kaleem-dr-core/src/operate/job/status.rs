@@ -54,6 +54,7 @@ pub struct StatusOf {
 
 /// Inputs of statuses.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct StatusRules<'a> {
     /// Known runs, mirror passes and proofs.
     pub ledger: &'a Ledger,
@@ -69,7 +70,19 @@ pub struct StatusRules<'a> {
     pub now: Timestamp,
 }
 
-impl StatusRules<'_> {
+impl<'a> StatusRules<'a> {
+    /// The rules for a host as of now, with `max_age` as the age from which a source's newest snapshot is stale.
+    #[must_use]
+    pub fn new(
+        ledger: &'a Ledger,
+        objectives: &'a Objectives,
+        sources: &'a [SourceName],
+        host: &'a str,
+        max_age: SignedDuration,
+    ) -> Self {
+        Self { ledger, objectives, sources, host, max_age, now: Timestamp::now() }
+    }
+
     /// Status of the sources in a repository whose snapshots are given.
     ///
     /// # Errors
@@ -99,7 +112,7 @@ impl StatusRules<'_> {
     ) -> Result<Vec<SourceStatus>, LedgerError> {
         if of.mirror_of.is_some() {
             let held = self.ledger.held(&of.location)?;
-            let is_held = |snapshot: &&Snapshot| held.contains(&snapshot.id().to_string());
+            let is_held = |snapshot: &&Snapshot| held.contains(&snapshot.id());
             let held: Vec<Snapshot> = origin.iter().filter(is_held).cloned().collect();
             return self.of_repository(of, &held);
         }
@@ -109,10 +122,10 @@ impl StatusRules<'_> {
             let mine = parts.iter().filter(|past| {
                 brings.contains(&past.kind.as_str())
                     && past.part.repository == of.location
-                    && past.part.source == source.as_str()
+                    && past.part.source == *source
             });
             let newest = mine.max_by_key(|past| past.part.finished).map(|past| Newest {
-                snapshot: past.part.snapshot.as_ref().and_then(|id| id.parse().ok()),
+                snapshot: past.part.snapshot,
                 time: past.part.consistent_at.unwrap_or(past.part.finished),
                 is_whole: true,
                 size_bytes: Some(past.part.size_bytes),
@@ -126,7 +139,7 @@ impl StatusRules<'_> {
         &self,
         of: &StatusOf,
         fresh: Vec<Freshness>,
-        restorable: Option<&BTreeSet<String>>,
+        restorable: Option<&BTreeSet<SnapshotId>>,
     ) -> Result<Vec<SourceStatus>, LedgerError> {
         let sizes: Vec<_> =
             fresh.iter().map(|fresh| (fresh.source.clone(), fresh.size_bytes)).collect();
@@ -285,13 +298,13 @@ pub fn status_of_hosts(
 }
 
 /// The whole snapshots of a host that are not dated in the future, by id.
-fn restorable(snapshots: &[Snapshot], host: &str, now: Timestamp) -> BTreeSet<String> {
+fn restorable(snapshots: &[Snapshot], host: &str, now: Timestamp) -> BTreeSet<SnapshotId> {
     snapshots
         .iter()
         .filter(|snapshot| {
             snapshot.host() == host && snapshot.is_whole() && !snapshot.is_of_the_future(now)
         })
-        .map(|snapshot| snapshot.id().to_string())
+        .map(Snapshot::id)
         .collect()
 }
 

@@ -165,16 +165,18 @@ impl Ended {
     ) -> Event {
         let of_sources =
             matches!(job.kind, EventKind::Backup | EventKind::Verify | EventKind::Drill);
-        let part = |part: &EndedPart| Part {
-            source: part.name.clone(),
-            repository: repository.to_owned(),
-            snapshot: None,
-            exit: part.exit.code(),
-            finished,
-            seconds: part.seconds,
-            size_bytes: 0,
-            added_bytes: 0,
-            consistent_at: None,
+        let part = |part: &EndedPart| {
+            Some(Part {
+                source: part.name.parse().ok()?,
+                repository: repository.to_owned(),
+                snapshot: None,
+                exit: part.exit.code(),
+                finished,
+                seconds: part.seconds,
+                size_bytes: 0,
+                added_bytes: 0,
+                consistent_at: None,
+            })
         };
         let report = match &self.message {
             // An error may quote anything; the fields of a report are made to be shown.
@@ -191,7 +193,11 @@ impl Ended {
             finished,
             exit: self.exit,
             report,
-            parts: if of_sources { self.parts.iter().map(part).collect() } else { Vec::new() },
+            parts: if of_sources {
+                self.parts.iter().filter_map(part).collect()
+            } else {
+                Vec::new()
+            },
         }
     }
 

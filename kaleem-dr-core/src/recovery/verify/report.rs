@@ -63,11 +63,11 @@ impl VerifyReport {
     #[must_use]
     pub fn proof(&self, run: RunId, repository: &str, at: Timestamp) -> Option<Proof> {
         Some(Proof {
-            run: run.to_string(),
-            source: self.source.clone()?,
+            run,
+            source: self.source.as_deref()?.parse().ok()?,
             host: self.host.clone().unwrap_or_default(),
             repository: repository.to_owned(),
-            snapshot: self.snapshot?.to_string(),
+            snapshot: self.snapshot?,
             consistent_at: self.consistent_at?,
             at,
             wanted: self.wanted,
