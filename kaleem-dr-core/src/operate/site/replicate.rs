@@ -173,7 +173,7 @@ impl Site {
         Ok(done)
     }
 
-    /// Runs one pass of one mirror and records its event, even if the pass cannot begin.
+    /// Runs one pass of one mirror and records its event, even if the pass cannot begin. A dry run is not recorded.
     async fn pass(
         &self,
         history: &History,
@@ -207,7 +207,10 @@ impl Site {
         };
         let started = Timestamp::now();
         let result = mirror(&job, &self.progress, &self.cancel).await;
-        history.pass(Pass { run, from: &from_words, to: &to_words, started }, &result)?;
+        // A plan is not a pass: it would count as one that filled the mirror.
+        if !job.options.dry_run {
+            history.pass(Pass { run, from: &from_words, to: &to_words, started }, &result)?;
+        }
         Ok(result?)
     }
 
