@@ -6,6 +6,8 @@ use kaleem_dr_core::operate::config::secret::{SecretError, SecretRef};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::http_api::HttpApiError;
+
 /// A Qdrant server, reached through its HTTP API.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -114,6 +116,17 @@ pub enum QdrantConfigError {
     /// TLS could not be set up with these certificates.
     #[error("cannot set up TLS")]
     Tls(#[source] reqwest::Error),
+}
+
+impl From<HttpApiError> for QdrantConfigError {
+    fn from(error: HttpApiError) -> Self {
+        match error {
+            HttpApiError::Url(why) => Self::Url(why),
+            HttpApiError::CredentialsInUrl => Self::CredentialsInUrl,
+            HttpApiError::CaFile { path, cause } => Self::CaFile { path, cause },
+            HttpApiError::Tls(error) => Self::Tls(error),
+        }
+    }
 }
 
 #[cfg(test)]

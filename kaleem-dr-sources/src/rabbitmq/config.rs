@@ -6,6 +6,8 @@ use kaleem_dr_core::operate::config::secret::{SecretError, SecretRef};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::http_api::HttpApiError;
+
 /// A RabbitMQ server (or cluster), reached through its management API.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -70,6 +72,17 @@ pub enum RabbitmqConfigError {
     /// TLS could not be set up with these certificates.
     #[error("cannot set up TLS")]
     Tls(#[source] reqwest::Error),
+}
+
+impl From<HttpApiError> for RabbitmqConfigError {
+    fn from(error: HttpApiError) -> Self {
+        match error {
+            HttpApiError::Url(why) => Self::Url(why),
+            HttpApiError::CredentialsInUrl => Self::CredentialsInUrl,
+            HttpApiError::CaFile { path, cause } => Self::CaFile { path, cause },
+            HttpApiError::Tls(error) => Self::Tls(error),
+        }
+    }
 }
 
 #[cfg(test)]
