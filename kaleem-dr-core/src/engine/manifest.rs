@@ -31,7 +31,7 @@ pub struct Manifest {
     pub host: String,
     /// Program and version that wrote the manifest.
     pub tool: String,
-    /// Start of the capture.
+    /// Start of the capture, by its host's clock.
     pub started: Timestamp,
     /// Time at which its last artifact ended.
     pub finished: Timestamp,
@@ -74,7 +74,7 @@ impl ServerInfo {
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Consistency {
-    /// The consistency grade reached.
+    /// The best grade that holds for all artifacts.
     pub grade: ConsistencyGrade,
     /// Time that the data represent: the time of a point-in-time read, otherwise the start of the capture.
     pub at: Timestamp,
@@ -152,13 +152,13 @@ impl ArtifactRecord {
     }
 }
 
-/// Totals of captured trees.
+/// Counts of everything in captured file trees.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TreeTotals {
-    /// Number of regular files.
+    /// Number of regular files; each name of a hard-linked file counts.
     pub files: u64,
-    /// Number of directories.
+    /// Number of directories at any depth.
     pub directories: u64,
     /// Number of links, pipes, sockets and devices.
     pub others: u64,
@@ -172,7 +172,7 @@ pub struct TreeTotals {
 pub struct Incomplete {
     /// The missing part: a path, decoded with replacement characters if it is not UTF-8.
     pub what: String,
-    /// The reason.
+    /// The reason why it was left out, as text.
     pub why: String,
 }
 

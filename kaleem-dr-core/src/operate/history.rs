@@ -29,13 +29,9 @@ pub(crate) struct History(Ledger);
 /// Identifies a pass of a mirror.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pass<'a> {
-    /// Id of its job.
     pub(crate) run: RunId,
-    /// Location of the repository.
     pub(crate) from: &'a str,
-    /// Location of the mirror.
     pub(crate) to: &'a str,
-    /// Start of the pass.
     pub(crate) started: Timestamp,
 }
 
@@ -44,7 +40,6 @@ impl History {
         Ledger::open(state_directory).map(Self)
     }
 
-    /// The ledger, for reading.
     pub(crate) fn ledger(&self) -> &Ledger {
         &self.0
     }

@@ -44,7 +44,7 @@ const SAMPLES: usize = 400;
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct DrillJob {
-    /// The drill's run id.
+    /// Id of the job; also that of its proofs and event.
     pub run: RunId,
     /// The repository to restore from.
     pub repository: Repository,
@@ -94,23 +94,23 @@ impl DrillJob {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct DrillReport {
-    /// Version of this format.
+    /// Number of the format; it grows with each incompatible change.
     pub format: u32,
     /// Hash of the previous report in the chain; `None` for the first.
     pub previous: Option<String>,
-    /// The drill's run id.
+    /// Id of the drill's job.
     pub run: RunId,
-    /// Program and version.
+    /// Name and version of the program that ran the drill.
     pub tool: String,
     /// Host that ran the drill.
     pub host: String,
     /// Name of the repository, without credentials.
     pub repository: String,
-    /// Start of the drill.
+    /// Start of the drill, by this machine's clock.
     pub started: Timestamp,
-    /// End of the drill.
+    /// End of the drill, by this machine's clock.
     pub finished: Timestamp,
-    /// The level to prove.
+    /// The level that the drill was asked to prove.
     pub level: ProofLevel,
     /// The results of the sources, in order.
     pub sources: Vec<SourceDrill>,
@@ -124,9 +124,9 @@ pub struct DrillReport {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct SourceDrill {
-    /// Name of the source.
+    /// Name of the source in the config.
     pub source: SourceName,
-    /// Kind of the source.
+    /// Kind of the source: `mongodb`, `files`, …
     pub kind: String,
     /// The verification; `None` if it could not be attempted.
     pub verification: Option<VerifyReport>,

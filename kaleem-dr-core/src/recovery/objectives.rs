@@ -20,7 +20,7 @@ const PROOFS: usize = 20_000;
 /// Tolerance for the drift of clocks: data dated further in the future do not count as the newest.
 const DRIFT: SignedDuration = SignedDuration::from_hours(1);
 
-/// The promised limits.
+/// The limits that the config promises. The default only requires proofs at level parsed.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
@@ -43,13 +43,13 @@ impl Default for Objectives {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Standing {
-    /// Name of the source.
+    /// Name of the source in the config.
     pub source: SourceName,
     /// The newest snapshot that is proven.
     pub proven_snapshot: Option<SnapshotId>,
     /// The level of that proof.
     pub proven_level: Option<ProofLevel>,
-    /// Time of that proof.
+    /// Time of the verification that proved it.
     pub proven_at: Option<Timestamp>,
     /// Time that the proven data represent.
     pub proven_consistent_at: Option<Timestamp>,
@@ -59,19 +59,19 @@ pub struct Standing {
     pub rpo_broken: bool,
     /// Duration of the last restore, in seconds.
     pub rto_seconds: Option<f64>,
-    /// Time of that restore.
+    /// Time of the restore that was measured.
     pub rto_at: Option<Timestamp>,
     /// Expected duration of a restore at today's size, in seconds.
     pub rto_forecast_seconds: Option<f64>,
 }
 
-/// A measured restore.
+/// A measured restore into a scratch target.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Sample {
-    /// Restored data, in bytes.
+    /// Size of the restored data, in bytes.
     pub size_bytes: u64,
-    /// Duration, in seconds.
+    /// Duration of the restore with its comparison, in seconds.
     pub seconds: f64,
 }
 
@@ -134,7 +134,7 @@ impl<'a> MirrorOf<'a> {
     }
 }
 
-/// The selection of proofs.
+/// The selection of proofs that count for a repository.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct ProofsOf<'a> {

@@ -45,7 +45,7 @@ pub enum Origin {
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct FilePoint {
-    /// Path of the file.
+    /// Path of the staged file itself.
     pub path: PathBuf,
     /// The location of each artifact's bytes, by the artifact's path.
     pub parts: BTreeMap<String, FilePart>,
@@ -68,7 +68,7 @@ impl FilePoint {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FilePart {
-    /// Path of the file.
+    /// Path of the file that contains the range: the staged file, or an unpacked part.
     pub path: PathBuf,
     /// Offset of the range, in bytes.
     pub offset_bytes: u64,

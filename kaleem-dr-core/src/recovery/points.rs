@@ -16,13 +16,13 @@ use crate::{
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct RecoveryPoint {
-    /// Id of the run.
+    /// Id of the run that made the snapshots.
     pub run: RunId,
-    /// Host of the run.
+    /// Name of the host that the run belongs to.
     pub host: String,
     /// Time of its first snapshot.
     pub time: Timestamp,
-    /// The snapshots, by source.
+    /// The snapshot of each source that the run saved.
     pub snapshots: BTreeMap<SourceName, SnapshotId>,
     /// Sources of the config that this point lacks, or contains only in part.
     pub missing: Vec<SourceName>,
@@ -115,7 +115,7 @@ const LATEST: &str = "latest";
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ChosenPoint {
-    /// The selected snapshot.
+    /// The selected snapshot, of a single source.
     pub snapshot: Snapshot,
     /// Warnings, as one sentence each: a newer point that was skipped, a date in the future.
     pub notes: Vec<String>,

@@ -278,7 +278,7 @@ impl Write for Counted {
     }
 }
 
-/// A [`Sink`] as [`io::Write`].
+/// A [`Sink`] for blocking writers, as an [`io::Write`].
 #[derive(Debug)]
 pub struct BlockingSink {
     pieces: mpsc::Sender<Piece>,

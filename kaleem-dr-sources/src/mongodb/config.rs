@@ -118,7 +118,7 @@ pub enum ConsistencyMode {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum WriteConcern {
-    /// This many members.
+    /// This many members of the replica set confirm each write.
     Members(NonZeroU32),
     /// `majority`, or the name of a custom write concern of the replica set.
     Named(String),

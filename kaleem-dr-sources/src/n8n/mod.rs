@@ -91,7 +91,7 @@ fn scratch_directory() -> PathBuf {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum N8nConfigError {
-    /// A path is relative.
+    /// A path of the config is relative; it must be absolute.
     #[error("`{key}`: {} must be an absolute path", path.display())]
     Relative {
         /// Name of the config key.

@@ -34,7 +34,6 @@ const APART: Duration = Duration::from_secs(2);
 /// Number of attempts to resume a download that makes no progress.
 const RESUMPTIONS: u32 = 3;
 
-/// The collections to capture.
 #[derive(Clone, Debug)]
 pub(super) struct Selection {
     pub(super) wanted: Option<GlobSet>,
@@ -52,7 +51,6 @@ impl Selection {
 /// that there is one at a time.
 pub(super) type Pace = Mutex<HashMap<String, Instant>>;
 
-/// A capture in progress.
 pub(super) struct Snapshots<'a> {
     client: &'a QdrantClient,
     pace: &'a Pace,

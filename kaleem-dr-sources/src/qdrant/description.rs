@@ -36,7 +36,7 @@ const SETTINGS: [&str; 7] = [
 /// The description of a collection.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Description {
-    /// Name of the collection.
+    /// Name of the collection, as in Qdrant.
     pub name: String,
     /// Version of the Qdrant server that it was captured from, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -16,7 +16,7 @@ pub struct Entry {
     pub path: PathBuf,
     /// Type of the entry, and its content.
     pub kind: EntryKind,
-    /// Attributes of the entry.
+    /// Attributes; an unknown one is `None` or 0.
     pub meta: EntryMeta,
 }
 
@@ -31,13 +31,13 @@ impl Entry {
 pub enum EntryKind {
     /// A regular file; the function opens it.
     File(OpenFile),
-    /// A directory.
+    /// A directory; its content follows as entries of its own.
     Directory,
     /// A symbolic link with its target.
     Symlink(PathBuf),
-    /// A named pipe.
+    /// A named pipe, recorded without content.
     Fifo,
-    /// A socket.
+    /// A socket, recorded without content.
     Socket,
     /// A character device and its number.
     CharDevice(u64),
@@ -90,7 +90,7 @@ pub struct EntryMeta {
     pub device_id: u64,
     /// Size in bytes of a regular file.
     pub size_bytes: u64,
-    /// Number of hard links.
+    /// Number of hard links; 0 if unknown.
     pub links: u64,
     /// Extended attributes, names with their name space (`user.comment`).
     pub xattrs: Vec<(String, Vec<u8>)>,
@@ -101,7 +101,6 @@ pub struct EntryMeta {
 pub(super) enum Piece {
     /// Bytes, at most a piece's length.
     Data(Bytes),
-    /// The artifact ended successfully.
     End,
 }
 

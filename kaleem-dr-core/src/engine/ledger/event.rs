@@ -11,7 +11,7 @@ use crate::ground::{Exit, RunId, SnapshotId, SourceName};
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum EventKind {
-    /// A run of captures.
+    /// A run: sources captured into snapshots.
     Backup,
     /// A pass of a mirror.
     Replicate,
@@ -32,7 +32,7 @@ pub enum EventKind {
 }
 
 impl EventKind {
-    /// All kinds.
+    /// All kinds, in the order in which they are listed.
     pub const ALL: [Self; 9] = [
         Self::Backup,
         Self::Replicate,
@@ -66,15 +66,15 @@ impl EventKind {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Event {
-    /// The run's id.
+    /// Id of the run; the events of one job share it.
     pub run: RunId,
-    /// Kind of the work.
+    /// Kind of the work; `history` prints its word.
     pub kind: EventKind,
     /// Name of the repository that it wrote to, without credentials.
     pub repository: String,
-    /// Start of the work.
+    /// Start of the work, by this machine's clock.
     pub started: Timestamp,
-    /// End of the work.
+    /// End of the work, by this machine's clock.
     pub finished: Timestamp,
     /// Exit status of the work.
     pub exit: Exit,
@@ -104,7 +104,7 @@ impl Event {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Part {
-    /// Name of the source.
+    /// Name of the source in the config.
     pub source: SourceName,
     /// Name of the repository, without credentials.
     pub repository: String,
@@ -114,7 +114,7 @@ pub struct Part {
     pub exit: u8,
     /// End of the work on this part.
     pub finished: Timestamp,
-    /// Duration, in seconds.
+    /// Duration of the work on this part, in seconds.
     pub seconds: f64,
     /// Size of the source's data, in bytes.
     pub size_bytes: u64,
@@ -147,7 +147,7 @@ impl Part {
 pub struct PastPart {
     /// Kind of the work: `backup`, `drill`, …
     pub kind: String,
-    /// The result.
+    /// The result of the source in that repository.
     #[serde(flatten)]
     pub part: Part,
 }
@@ -156,15 +156,15 @@ pub struct PastPart {
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct PastEvent {
-    /// Id of the run.
+    /// Id of the run; the events of one job share it.
     pub run: RunId,
     /// Kind of the work: `backup`, `replicate`, …
     pub kind: String,
     /// Name of the repository that it wrote to, without credentials.
     pub repository: String,
-    /// Start of the work.
+    /// Start of the work, by this machine's clock.
     pub started: Timestamp,
-    /// End of the work.
+    /// End of the work, by this machine's clock.
     pub finished: Timestamp,
     /// Exit status of the work.
     pub exit: u8,

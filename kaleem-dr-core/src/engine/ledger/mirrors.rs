@@ -252,7 +252,6 @@ impl Ledger {
         rows.collect::<Result<_, _>>().map_err(self.failed("read"))
     }
 
-    /// Executes a change atomically.
     fn change(
         &self,
         work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<()>,

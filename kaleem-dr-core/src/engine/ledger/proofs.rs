@@ -14,19 +14,19 @@ use crate::ground::{ProofLevel, RunId, SnapshotId, SourceName};
 pub struct Proof {
     /// Id of the run that showed it.
     pub run: RunId,
-    /// Name of the source.
+    /// Name of the source in the config.
     pub source: SourceName,
     /// The host that the snapshot is of; empty in proofs of releases that did not record it.
     pub host: String,
     /// Name of the repository, without credentials.
     pub repository: String,
-    /// Id of the snapshot.
+    /// Id of the snapshot in that repository.
     pub snapshot: SnapshotId,
     /// Time that the snapshot's data represent.
     pub consistent_at: Timestamp,
     /// Time of the verification or drill.
     pub at: Timestamp,
-    /// The requested level.
+    /// The level that the job was asked to prove.
     pub wanted: ProofLevel,
     /// The proven level; `None` if not even the lowest is.
     pub proven: Option<ProofLevel>,

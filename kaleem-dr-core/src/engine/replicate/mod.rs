@@ -53,7 +53,7 @@ pub struct MirrorJob {
     /// Access to the repository, if its password is available: only its index shows if packs were pruned or lost. Without it, a
     /// pass copies everything, but deletes neither index files nor packs.
     pub access: Option<Access>,
-    /// Options of the pass.
+    /// Options of the pass: what it may delete, and how much it verifies.
     pub options: MirrorOptions,
 }
 
@@ -82,7 +82,7 @@ impl MirrorJob {
 )]
 #[non_exhaustive]
 pub struct MirrorOptions {
-    /// List and plan only.
+    /// List both sides and plan; write nothing.
     pub dry_run: bool,
     /// Delete nothing on the far side.
     pub keep_all: bool,
@@ -116,9 +116,9 @@ impl Default for MirrorOptions {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Count {
-    /// Number of objects.
+    /// Number of objects of the store.
     pub objects: u64,
-    /// Their size, in bytes.
+    /// Total size of these objects, in bytes.
     pub bytes: u64,
 }
 
@@ -141,19 +141,19 @@ impl Count {
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct MirrorReport {
-    /// Id of the job.
+    /// Id of the job that the pass belongs to.
     pub run: RunId,
     /// Name of the repository, without credentials.
     pub from: String,
     /// Name of the mirror, without credentials.
     pub to: String,
-    /// Start of the pass.
+    /// Start of the pass, by this machine's clock.
     pub started: Timestamp,
-    /// End of the pass.
+    /// End of the pass, by this machine's clock.
     pub finished: Timestamp,
     /// True if nothing was written.
     pub dry_run: bool,
-    /// Objects that already existed.
+    /// Objects that the mirror had before the pass.
     pub unchanged: Count,
     /// Objects copied to the mirror.
     pub copied: Count,

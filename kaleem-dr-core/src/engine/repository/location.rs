@@ -27,7 +27,7 @@ const DIRECTORIES: [&str; 5] = ["data", "index", "keys", "locks", "snapshots"];
 )]
 #[non_exhaustive]
 pub enum Location {
-    /// A local directory.
+    /// A local directory; absolute, or relative to the process's directory.
     Directory(PathBuf),
     /// A bucket, or a prefix in one.
     #[cfg(feature = "s3")]
@@ -91,7 +91,7 @@ impl Location {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Access {
-    /// The location.
+    /// The directory or bucket of the repository.
     pub location: Location,
     /// The password of one of its keys.
     pub password: SecretString,
@@ -100,7 +100,7 @@ pub struct Access {
 }
 
 impl Access {
-    /// Access without a cache.
+    /// Access without a cache: index and trees are read from the repository each time.
     #[must_use]
     pub fn new(location: Location, password: SecretString) -> Self {
         Self { location, password, cache_directory: None }

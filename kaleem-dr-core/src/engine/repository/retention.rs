@@ -87,13 +87,13 @@ impl ForgetReport {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ForgetGroup {
-    /// Host of the group.
+    /// Host that captured the snapshots of the group.
     pub host: String,
     /// Name of its source, or its paths if kaleem-dr did not make the snapshots.
     pub of: String,
     /// The snapshots to keep, newest first, with the reasons.
     pub keep: Vec<ForgetReason>,
-    /// The snapshots to remove.
+    /// The snapshots that no rule keeps.
     pub remove: Vec<Snapshot>,
 }
 
@@ -101,7 +101,7 @@ pub struct ForgetGroup {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ForgetReason {
-    /// The snapshot to keep.
+    /// The snapshot that a rule keeps.
     pub snapshot: Snapshot,
     /// The rules that apply: `daily snapshot`, `last good snapshot of the source`, …
     pub reasons: Vec<String>,

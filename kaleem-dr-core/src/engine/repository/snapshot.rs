@@ -78,13 +78,13 @@ impl Snapshot {
         self.file.original.filter(|original| *original != self.file.id).map(SnapshotId)
     }
 
-    /// Time of the snapshot.
+    /// Time of the snapshot, with its maker's time zone.
     #[must_use]
     pub fn time(&self) -> &Zoned {
         &self.file.time
     }
 
-    /// Host of the snapshot.
+    /// Name of the host that captured it.
     #[must_use]
     pub fn host(&self) -> &str {
         &self.file.hostname
@@ -96,7 +96,7 @@ impl Snapshot {
         self.file.paths.iter().map(PathBuf::from).collect()
     }
 
-    /// The tags, sorted.
+    /// The tags, sorted; those that begin with `run:` or `source:` are ours.
     #[must_use]
     pub fn tags(&self) -> Vec<String> {
         self.file.tags.iter().cloned().collect()

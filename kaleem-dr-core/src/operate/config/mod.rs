@@ -94,13 +94,13 @@ impl fmt::Debug for SourceKind {
     }
 }
 
-/// A valid config.
+/// A config that was parsed and validated.
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct Config {
     /// All settings except the sources.
     pub settings: Settings,
-    /// The sources, by name.
+    /// The declared sources, by their names.
     pub sources: BTreeMap<SourceName, DeclaredSource>,
 }
 
@@ -110,7 +110,7 @@ pub struct Config {
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct DeclaredSource {
-    /// Kind of the source.
+    /// Kind of the source: its `type` in the config.
     pub kind: &'static str,
     /// The secret files that its table refers to, by key.
     pub secret_files: Vec<(String, PathBuf)>,

@@ -14,7 +14,7 @@ use crate::{
 pub struct Restoring<'a> {
     /// Source that restores the point.
     pub source: &'a dyn Restorable,
-    /// Point to restore.
+    /// Point to restore, opened from a snapshot or a file.
     pub point: &'a PointReader,
     /// Notes for the operator about the choice of the point.
     pub notes: Vec<String>,

@@ -55,7 +55,7 @@ fn ten() -> u8 {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct StagedFile {
-    /// Path of the file.
+    /// Path of the file below the backup root.
     pub path: PathBuf,
     /// Size of the file, in bytes.
     pub size_bytes: u64,

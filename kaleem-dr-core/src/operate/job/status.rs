@@ -21,7 +21,7 @@ use crate::{
 pub struct SourceStatus {
     /// Name of the repository in the config.
     pub repository: String,
-    /// Host whose snapshots count.
+    /// Host whose snapshots count, by its name.
     pub host: String,
     /// Freshness of its newest snapshot.
     #[serde(flatten)]
@@ -46,13 +46,13 @@ impl SourceStatus {
 pub struct StatusOf {
     /// Its name in the config.
     pub name: String,
-    /// Its location.
+    /// Its location, without credentials, as in the ledger.
     pub location: String,
     /// Location of the repository that it mirrors.
     pub mirror_of: Option<String>,
 }
 
-/// Inputs of statuses.
+/// Inputs of statuses: history, objectives and limits.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct StatusRules<'a> {
@@ -62,11 +62,11 @@ pub struct StatusRules<'a> {
     pub objectives: &'a Objectives,
     /// Sources that a backup captures.
     pub sources: &'a [SourceName],
-    /// Host whose snapshots count.
+    /// Host whose snapshots count, by its name.
     pub host: &'a str,
     /// Age from which a source's newest snapshot is stale.
     pub max_age: SignedDuration,
-    /// Current time.
+    /// Current time, from which ages are computed.
     pub now: Timestamp,
 }
 
@@ -161,14 +161,14 @@ impl<'a> StatusRules<'a> {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Freshness {
-    /// Source of the snapshots.
+    /// Source that made the snapshots.
     #[serde(skip)]
     pub source: SourceName,
     /// Its newest snapshot that is not dated in the future; `None` if there is none.
     pub snapshot: Option<SnapshotId>,
-    /// Time of that snapshot.
+    /// Time of that snapshot; `None` if there is none.
     pub time: Option<Timestamp>,
-    /// Age of that snapshot.
+    /// Age of that snapshot, in seconds; `None` if there is none.
     pub age_seconds: Option<i64>,
     /// The newest snapshot is whole.
     pub whole: bool,
@@ -239,7 +239,7 @@ pub fn freshness(
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct HostStatus {
-    /// Host of the snapshots.
+    /// Host that made the snapshots, by its name.
     pub host: String,
     /// The source; `None` for an expected host without any snapshot.
     pub source: Option<SourceName>,

@@ -29,7 +29,6 @@ pub(super) struct MetricInputs {
     /// Newest events; `good` are the newest that ended with 0.
     pub(super) events: Vec<PastEvent>,
     pub(super) good_events: Vec<PastEvent>,
-    /// Newest first.
     pub(super) proofs: Vec<Proof>,
     pub(super) alarms: Vec<Alarm>,
     pub(super) sources: Vec<SourceName>,

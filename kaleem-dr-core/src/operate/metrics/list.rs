@@ -15,7 +15,7 @@ use crate::{
 const OF_JOB: &[&str] = &["kind", "source", "repository"];
 const OF_SOURCE: &[&str] = &["source", "repository"];
 
-/// Every metric.
+/// Every metric, in the order in which it is printed.
 pub static METRICS: [Metric; 20] = [
     Metric {
         name: "kaleem_dr_build_info",

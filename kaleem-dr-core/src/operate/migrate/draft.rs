@@ -37,7 +37,7 @@ pub struct Draft {
 pub struct DraftSecret {
     /// The new file, readable by its owner only.
     pub path: PathBuf,
-    /// Content of the file.
+    /// Content of the file; never printed.
     pub value: SecretString,
     /// The variable that has the secret.
     pub variable: String,

@@ -32,7 +32,7 @@ pub use self::{
 };
 use crate::{ground::Exit, operate::schedule::ScheduleError};
 
-/// Why a migration stopped.
+/// The reason why a migration or its undo stopped.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum MigrateError {

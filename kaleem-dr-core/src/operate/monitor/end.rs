@@ -35,11 +35,11 @@ pub struct Ended {
 pub struct EndedPart {
     /// Its name in the config.
     pub name: String,
-    /// Its exit status.
+    /// Exit status of the part alone.
     pub exit: Exit,
     /// Why it did not end well.
     pub message: Option<String>,
-    /// Duration, in seconds.
+    /// Duration of the part, in seconds.
     pub seconds: f64,
 }
 
@@ -226,7 +226,6 @@ impl Ended {
 }
 
 impl EndedPart {
-    /// A line for people.
     pub(super) fn line(&self) -> String {
         let why = self.message.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
         match self.exit {

@@ -16,9 +16,9 @@ pub struct Monitoring {
     pub healthchecks: Option<HealthchecksSettings>,
     /// URLs that receive the end of each job as JSON.
     pub webhook: Vec<WebhookSettings>,
-    /// Topics of ntfy.
+    /// Topics of ntfy that receive notices.
     pub ntfy: Vec<NtfySettings>,
-    /// Destinations of metrics.
+    /// Destinations of metrics: a textfile, a Pushgateway.
     pub prometheus: PrometheusSettings,
 }
 
@@ -69,9 +69,9 @@ fn timeout() -> u64 {
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct WebhookSettings {
-    /// The URL.
+    /// The URL; it may contain a token, so it is a secret.
     pub url: SecretRef,
-    /// Events to send.
+    /// Events to send [default: failures and recoveries].
     #[serde(default = "when")]
     pub on: Vec<When>,
     /// Additional headers, by name; values are references to secrets.
@@ -79,20 +79,20 @@ pub struct WebhookSettings {
     pub headers: BTreeMap<String, SecretRef>,
 }
 
-/// A topic of ntfy.
+/// A topic of ntfy.sh, or of your own server.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct NtfySettings {
-    /// URL of the server.
+    /// URL of the server, without the topic.
     #[serde(default = "ntfy_url")]
     pub url: String,
-    /// Name of the topic.
+    /// Name of the topic on that server.
     pub topic: String,
     /// Access token, for topics that are not public.
     #[serde(default)]
     pub token: Option<SecretRef>,
-    /// Events to send.
+    /// Events to send [default: failures and recoveries].
     #[serde(default = "when")]
     pub on: Vec<When>,
 }
@@ -120,7 +120,7 @@ pub enum When {
     Test,
 }
 
-/// Destinations of metrics.
+/// Destinations of metrics, written after every job.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]

@@ -128,7 +128,7 @@ impl ProofReport {
         html::page(self, language)
     }
 
-    /// The report as Markdown.
+    /// The report as a page of Markdown.
     #[must_use]
     pub fn to_markdown(&self, language: Language) -> String {
         markdown::document(self, language)

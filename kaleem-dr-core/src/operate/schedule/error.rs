@@ -28,7 +28,7 @@ pub enum ScheduleError {
         #[source]
         cause: io::Error,
     },
-    /// A command failed.
+    /// A command of `systemctl` failed or could not be started.
     #[error("`{command}` failed: {said}")]
     Command {
         /// The command line.

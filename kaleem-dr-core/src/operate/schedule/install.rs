@@ -22,9 +22,9 @@ use crate::ground::durable_file;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Style {
-    /// systemd timers.
+    /// systemd timers and services in `/etc/systemd/system`.
     Systemd,
-    /// A file in `/etc/cron.d`.
+    /// One file in `/etc/cron.d` with a line for each job.
     Cron,
 }
 
@@ -34,9 +34,9 @@ pub enum Style {
 pub struct InstallReport {
     /// The program that runs the jobs.
     pub style: Style,
-    /// Nothing was changed.
+    /// Nothing was changed, because a dry run was requested.
     pub dry_run: bool,
-    /// Files that were written.
+    /// Paths of the files that were written.
     pub written: Vec<PathBuf>,
     /// Files that were up to date.
     pub unchanged: Vec<PathBuf>,
@@ -44,7 +44,7 @@ pub struct InstallReport {
     pub removed: Vec<PathBuf>,
     /// Commands to run now: by [`InstallReport::activate`], or by the operator.
     pub commands: Vec<String>,
-    /// Warnings for the operator.
+    /// Warnings for the operator, one sentence each.
     pub warnings: Vec<String>,
 }
 
@@ -52,11 +52,11 @@ pub struct InstallReport {
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct RemoveReport {
-    /// Nothing was changed.
+    /// Nothing was changed, because a dry run was requested.
     pub dry_run: bool,
-    /// Files that were removed.
+    /// Paths of the files that were removed.
     pub removed: Vec<PathBuf>,
-    /// Commands to run now.
+    /// Commands that make systemd aware of the changes.
     pub commands: Vec<String>,
 }
 
@@ -81,7 +81,7 @@ impl RemoveReport {
     }
 }
 
-/// An installed job.
+/// A job that systemd or cron runs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Installed {
@@ -89,7 +89,7 @@ pub struct Installed {
     pub name: String,
     /// The program that runs it.
     pub style: Style,
-    /// File that schedules it.
+    /// The unit or the cron file that schedules it.
     pub path: PathBuf,
     /// Its times; `None` if its file does not record them.
     pub when: Option<When>,

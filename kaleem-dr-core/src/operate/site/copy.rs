@@ -12,7 +12,7 @@ use crate::{
     operate::monitor::{Ended, Job},
 };
 
-/// Options of [`Site::copy`].
+/// Options of [`Site::copy`], which copies snapshots into another repository.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Copying {

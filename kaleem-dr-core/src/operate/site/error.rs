@@ -32,13 +32,13 @@ pub enum SiteError {
     /// A guard refused because data would be lost.
     #[error("{0}")]
     Refused(String),
-    /// Nothing matches the request.
+    /// No snapshot, source or key matches the request.
     #[error("{0}")]
     NothingMatches(String),
-    /// The repository failed.
+    /// The repository, its store or its locks failed.
     #[error(transparent)]
     Repository(#[from] RepositoryError),
-    /// A source failed.
+    /// A source could not be reached, read or written.
     #[error(transparent)]
     Source(#[from] SourceError),
     /// The history in the state directory is unusable.

@@ -8,22 +8,22 @@ use crate::{
     recovery::restore::{FilesReport, RestoreOptions, restore_files},
 };
 
-/// Destination of [`Site::restore_files`].
+/// Destination of [`Site::restore_files`]: in place or a directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FilesTarget {
-    /// Below this directory.
+    /// Below this directory, next to the live files.
     Directory(PathBuf),
     /// At their original paths, overwriting existing files.
     InPlace,
 }
 
-/// Options of [`Site::restore_files`].
+/// Options of [`Site::restore_files`]: snapshot, selection and destination.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct FilesRestore {
     /// `latest`, or the id prefix of a snapshot.
     pub snapshot: String,
-    /// Destination.
+    /// Destination: in place, or a directory.
     pub target: FilesTarget,
     /// Only these paths or globs; everything if empty.
     pub include: Vec<String>,

@@ -16,11 +16,11 @@ use crate::{
     },
 };
 
-/// Options of [`Site::doctor`].
+/// Options of [`Site::doctor`]: the machine, and whether servers are contacted.
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct Doctor {
-    /// Machine to examine.
+    /// Machine to examine, with its root directory.
     pub host: Host,
     /// Contacts no servers: neither sources nor buckets.
     pub offline: bool,

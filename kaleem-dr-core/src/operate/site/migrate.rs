@@ -13,7 +13,7 @@ use crate::{
     recovery::verify::VerifyReport,
 };
 
-/// Options of [`Site::migrate`].
+/// Options of [`Site::migrate`]: system, program and style.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Migration {
@@ -39,11 +39,11 @@ impl Migration {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum FirstRun<'a> {
-    /// The backup ended.
+    /// The backup ended, successfully or not.
     Saved(&'a RunReport),
-    /// Its points were verified.
+    /// Its points were verified, at level parsed.
     Verified(&'a [VerifyReport]),
-    /// A mirror was updated.
+    /// A mirror was updated, or could not be.
     Mirrored(&'a MirrorPass),
 }
 

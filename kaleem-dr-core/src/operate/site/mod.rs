@@ -74,7 +74,7 @@ use crate::{
 /// Available sources, and those that are unavailable.
 pub type Made = (Vec<Arc<dyn Restorable>>, Vec<Unavailable>);
 
-/// An installation.
+/// An installation: config, sources, repositories and history. Clones share their config.
 #[derive(Clone)]
 pub struct Site {
     config: Arc<Config>,
@@ -195,7 +195,7 @@ impl Site {
         self
     }
 
-    /// Shows progress.
+    /// Shows the progress of long work in this sink [default: nowhere].
     #[must_use]
     pub fn with_progress(mut self, progress: Arc<dyn ProgressSink>) -> Self {
         self.progress = progress;
@@ -237,7 +237,7 @@ impl Site {
         self
     }
 
-    /// The config.
+    /// The config, with the changes of `with_host` and `without_retention`.
     #[must_use]
     pub fn config(&self) -> &Config {
         &self.config

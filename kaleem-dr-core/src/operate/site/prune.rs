@@ -13,7 +13,7 @@ use crate::{
     },
 };
 
-/// Options of [`Site::prune`].
+/// Options of [`Site::prune`]. The default marks packs for a later prune.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Prune {
@@ -21,7 +21,7 @@ pub struct Prune {
     pub instant: bool,
     /// Maximum unused space, in percent from 0 to 100; 100 for no limit.
     pub max_unused_percent: u64,
-    /// Plans, and writes nothing.
+    /// Plans the prune, and writes nothing.
     pub dry_run: bool,
 }
 

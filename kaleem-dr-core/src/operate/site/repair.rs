@@ -55,7 +55,7 @@ impl SnapshotsRepair {
     }
 }
 
-/// The result of [`Site::repair_index`].
+/// The result of [`Site::repair_index`]: the differences, and whether they are repaired.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct IndexRepaired {
@@ -65,11 +65,11 @@ pub struct IndexRepaired {
     pub done: bool,
 }
 
-/// The result of [`Site::repair_snapshots`].
+/// The result of [`Site::repair_snapshots`]: the loss, and the new snapshots.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct SnapshotsRepaired {
-    /// The lost data.
+    /// The data that the snapshots lost.
     pub plan: SnapshotRepair,
     /// The snapshots that were rewritten; `None` if nothing was changed.
     pub done: Option<Vec<RepairedSnapshot>>,

@@ -21,7 +21,7 @@ use crate::{
 /// Default of the maximum share of a mirror that a pass may delete, in percent.
 pub const MAX_DELETE_PERCENT: u8 = 50;
 
-/// Options of [`Site::replicate`].
+/// Options of [`Site::replicate`]. The default updates every mirror of the config.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Replication {
@@ -86,7 +86,7 @@ pub struct MirrorPass {
     pub to: String,
     /// Report of the pass, or why it could not be carried out.
     pub result: Result<MirrorReport, SiteError>,
-    /// Duration, in seconds.
+    /// Duration of the pass, in seconds.
     pub seconds: f64,
 }
 
@@ -113,7 +113,7 @@ impl MirrorPass {
     }
 }
 
-/// The report of [`Site::replicate`].
+/// The report of [`Site::replicate`], with one pass for each mirror.
 #[derive(Debug)]
 #[non_exhaustive]
 #[must_use]

@@ -13,7 +13,7 @@ use crate::{
     },
 };
 
-/// Options of [`Site::restore`].
+/// Options of [`Site::restore`]: source, point and request.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Restore {
@@ -43,7 +43,7 @@ impl Restore {
 pub struct PlannedRestore<'a> {
     /// The changes: parts to create, overwrite and leave.
     pub plan: &'a RestorePlan,
-    /// Origin of the data.
+    /// Origin of the data: a snapshot or a staged file.
     pub point: &'a PointReader,
 }
 

@@ -12,11 +12,11 @@ use crate::{
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct SnapshotFilter {
-    /// Only of this source.
+    /// Only snapshots of this source; `None` for all.
     pub source: Option<SourceName>,
-    /// Only of this run.
+    /// Only snapshots of this run; `None` for all.
     pub run: Option<RunId>,
-    /// Only of these hosts.
+    /// Only snapshots of these hosts; `None` for all.
     pub hosts: Option<HostScope>,
     /// Only those that kaleem-dr made.
     pub own: bool,

@@ -14,7 +14,7 @@ use crate::{
     recovery::objectives::rto_broken,
 };
 
-/// The report of [`Site::status`].
+/// The report of [`Site::status`]: freshness, proofs and alarms of this host.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct SiteStatus {
@@ -44,7 +44,7 @@ impl SiteStatus {
     }
 }
 
-/// The report of [`Site::hosts_status`].
+/// The report of [`Site::hosts_status`]: freshness of every host.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct HostsStatus {

@@ -23,7 +23,7 @@ use crate::{
 /// The default point.
 const LATEST: &str = "latest";
 
-/// Options of [`Site::verify`].
+/// Options of [`Site::verify`]: sources, point and level.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Verification {
@@ -53,7 +53,7 @@ impl Default for Verification {
     }
 }
 
-/// Options of [`Site::drill`].
+/// Options of [`Site::drill`]: sources, point and level.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Drill {

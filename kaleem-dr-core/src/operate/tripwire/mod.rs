@@ -32,7 +32,7 @@ const NAMES: usize = 5;
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Tripwire {
-    /// Enables the tripwires.
+    /// Enables the tripwires [default: true].
     pub enabled: bool,
     /// Maximum share of a source's items or files that may be gone since the last normal snapshot,
     /// in percent.
@@ -53,7 +53,7 @@ impl Default for Tripwire {
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Observed<'a> {
-    /// Its manifest.
+    /// Its manifest, as saved with it.
     pub manifest: &'a Manifest,
     /// Uncompressed size of the blobs that were new to the repository, in bytes.
     pub new_blob_bytes: u64,
@@ -83,7 +83,7 @@ pub struct History {
 pub struct Volume {
     /// Uncompressed size of the blobs that were new to the repository, in bytes.
     pub new_bytes: u64,
-    /// Total size, in bytes.
+    /// Total size of its data, in bytes.
     pub size_bytes: u64,
 }
 
@@ -101,7 +101,7 @@ impl Volume {
     }
 }
 
-/// A suspicion.
+/// A suspicion about a snapshot: an exceeded limit.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Suspicion {

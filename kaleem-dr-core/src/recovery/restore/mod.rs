@@ -61,7 +61,7 @@ pub struct RestoreOptions {
     pub overwrite: bool,
     /// Read every file back and compare it.
     pub verify: bool,
-    /// Count without writing.
+    /// Count what would be restored; write nothing.
     pub dry_run: bool,
 }
 
@@ -89,7 +89,7 @@ pub struct FilesReport {
     pub files: u64,
     /// Further names of those files (hard links).
     pub links: u64,
-    /// Number of directories.
+    /// Number of directories, created or already there.
     pub directories: u64,
     /// Symbolic links, pipes, sockets, devices.
     pub others: u64,
@@ -156,7 +156,7 @@ impl FilesReport {
 pub struct FileProblem {
     /// Path in the target, decoded with replacement characters if it is not UTF-8.
     pub path: String,
-    /// Description of the problem.
+    /// The problem, as the end of a sentence that begins with the path.
     pub why: String,
 }
 

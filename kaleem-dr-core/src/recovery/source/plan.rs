@@ -26,11 +26,11 @@ pub struct RestorePlan {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct PlanOrigin {
-    /// Id of the snapshot.
+    /// Id of the snapshot in its repository.
     pub snapshot: SnapshotId,
-    /// Host of the snapshot.
+    /// Name of the host that captured the snapshot.
     pub host: String,
-    /// Time of the snapshot.
+    /// Time of the snapshot, as its maker recorded it.
     pub taken: Timestamp,
 }
 
@@ -59,7 +59,7 @@ impl RestorePlan {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct PlannedAction {
-    /// The planned change.
+    /// The effect on the object.
     pub change: Change,
     /// The object: `collection users`, `queue orders`, `/etc/nginx`.
     pub what: String,

@@ -44,7 +44,7 @@ pub struct Control {
     pub damage: String,
     /// The differences that the comparison found. Empty means that it cannot detect damage.
     pub found: Vec<Difference>,
-    /// Duration, in seconds.
+    /// Duration of the damage and the second comparison, in seconds.
     pub seconds: f64,
 }
 

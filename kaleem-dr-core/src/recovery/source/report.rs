@@ -13,7 +13,7 @@ pub struct RestoreReport {
     pub target: String,
     /// Items written: documents, definitions, files.
     pub items: u64,
-    /// Written data, in bytes.
+    /// Size of the written data, in bytes, as far as the source counts it.
     pub size_bytes: u64,
     /// Comparisons that found equal content.
     pub compared: Vec<String>,
@@ -96,9 +96,9 @@ impl RestoreReport {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Uncompared {
-    /// The object.
+    /// The object, named as in the plan.
     pub what: String,
-    /// The reason.
+    /// The reason, as one sentence.
     pub why: String,
 }
 
@@ -113,7 +113,7 @@ impl Uncompared {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct HookReport {
-    /// Program and arguments.
+    /// Program and arguments, as the config lists them.
     pub command: Vec<String>,
     /// Exit status; `None` if it did not start or was killed.
     pub status: Option<i32>,

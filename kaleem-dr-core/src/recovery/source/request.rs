@@ -18,11 +18,11 @@ pub enum RestoreTarget {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct RestoreRequest {
-    /// The target.
+    /// The target: next to the live data, or in place.
     pub to: RestoreTarget,
     /// Only these parts of the source, named as in the source (a collection, a virtual host), as globs. Empty: everything.
     pub only: Vec<String>,
-    /// Parts to be renamed.
+    /// Parts that get a new name; each must be in the point.
     pub rename: Vec<Rename>,
     /// The treatment of existing parts. Next to the live data, there must not be any.
     pub existing: Existing,
@@ -49,7 +49,7 @@ impl RestoreRequest {
         Self { only, ..self }
     }
 
-    /// Renames parts.
+    /// Renames parts. Each must be in the point.
     #[must_use]
     pub fn with_rename(self, rename: Vec<Rename>) -> Self {
         Self { rename, ..self }
@@ -119,9 +119,9 @@ pub enum Existing {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Extras {
-    /// Keep them.
+    /// Keep them; nothing that the point lacks is touched.
     #[default]
     Keep,
-    /// Remove them.
+    /// Remove them, after a confirmation by the operator.
     Remove,
 }

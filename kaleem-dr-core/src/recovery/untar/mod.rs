@@ -90,7 +90,7 @@ pub enum UntarError {
         #[source]
         cause: io::Error,
     },
-    /// The operator cancelled.
+    /// The operator cancelled before the end of the archive.
     #[error("cancelled")]
     Cancelled,
 }

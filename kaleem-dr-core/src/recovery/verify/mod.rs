@@ -27,7 +27,7 @@ pub(crate) use self::work::left_out;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Thoroughness {
-    /// The level to prove.
+    /// The level to prove, with all levels below it.
     pub level: ProofLevel,
     /// Run a negative control as well ([`Control`](super::source::Control)): the scratch target is damaged on purpose and must be
     /// found different; below [`ProofLevel::Restored`], an artifact with one byte changed must not be read to its end.

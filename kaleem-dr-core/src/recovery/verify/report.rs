@@ -30,7 +30,7 @@ pub struct VerifyReport {
     pub consistent_at: Option<Timestamp>,
     /// Size of the source's data in it, in bytes.
     pub size_bytes: u64,
-    /// The requested level.
+    /// The level that the verification was asked to prove.
     pub wanted: ProofLevel,
     /// The highest level proven, which includes those below it. An incomplete point is never proven.
     pub proven: Option<ProofLevel>,
@@ -136,8 +136,8 @@ impl VerifyReport {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Untried {
-    /// Kind of the failure.
+    /// Kind of the failure, as the exit status that it would cause alone.
     pub exit: Exit,
-    /// The reason.
+    /// The reason, with its causes, as one line.
     pub why: String,
 }

@@ -62,7 +62,6 @@ enum Content {
 /// Artifacts in the order of their paths.
 type Artifacts = Vec<(ArtifactPath, Content)>;
 
-/// Captures everything in scope.
 pub(crate) async fn capture(
     connection: &Arc<Connection>,
     order: CaptureOrder<'_>,

@@ -135,7 +135,6 @@ pub(crate) async fn scratch_databases(connection: &Connection) -> Result<Vec<Str
     Ok(names.into_iter().filter(|name| name.starts_with(SCRATCH)).collect())
 }
 
-/// Drops one scratch database.
 pub(crate) async fn drop_database(
     connection: &Connection,
     writes: &Writes,

@@ -47,7 +47,7 @@ impl fmt::Debug for ManagementClient {
 /// The server's description of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Overview {
-    /// Product and version.
+    /// Product and version, as the server reports them.
     pub server: ServerInfo,
     /// Number of messages in its queues.
     pub messages: u64,

@@ -48,9 +48,9 @@ impl fmt::Display for KeyId {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct KeyOwner {
-    /// Name of the user.
+    /// Name of the user on that host; empty if unknown.
     pub user: String,
-    /// Name of the host.
+    /// Name of the host; empty if unknown.
     pub host: String,
 }
 
@@ -76,7 +76,7 @@ impl KeyOwner {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct KeyInfo {
-    /// Id of the key.
+    /// Id of the key: the name of its file in `keys/`.
     pub id: KeyId,
     /// User and host that created it.
     pub owner: KeyOwner,

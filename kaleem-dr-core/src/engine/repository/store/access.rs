@@ -19,21 +19,21 @@ const R2_CONCURRENCY: usize = 8;
 pub struct S3Access {
     /// Service address, such as `https://<account>.r2.cloudflarestorage.com`.
     pub endpoint: String,
-    /// Name of the bucket.
+    /// Name of the bucket, without a prefix.
     pub bucket: String,
     /// Key prefix of the repository; empty for the bucket's root.
     pub prefix: String,
     /// The region; `auto` for R2.
     pub region: String,
-    /// The access key id.
+    /// The access key id; for R2, 32 hex digits.
     pub access_key_id: SecretString,
-    /// The secret access key.
+    /// The secret access key; for R2, 64 hex digits.
     pub secret_access_key: SecretString,
     /// Session token of a temporary key.
     pub session_token: Option<SecretString>,
     /// The way to the service.
     pub network: Network,
-    /// Time-outs, retries and concurrency.
+    /// Time-outs, retries and concurrency of its requests.
     pub tuning: Tuning,
 }
 
@@ -145,9 +145,9 @@ pub enum IpChoice {
     /// IPv4 first; IPv6 if it does not respond.
     #[default]
     Any,
-    /// Use only IPv4.
+    /// Use only IPv4 addresses; fail if there is none.
     V4,
-    /// Use only IPv6.
+    /// Use only IPv6 addresses; fail if there is none.
     V6,
 }
 

@@ -16,7 +16,7 @@ pub struct Tuning {
     pub retries: usize,
     /// Wait before the first retry; it doubles with each.
     pub retry_delay: Duration,
-    /// Number of concurrent requests.
+    /// Maximum number of concurrent requests to the store.
     pub concurrency: usize,
 }
 
